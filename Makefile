@@ -1,0 +1,42 @@
+# Every target makes what it needs; PYTHON names the interpreter to start from, 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+DEMO_VENV := .venv-demo
+BIN := $(VENV)/bin
+# The CPU build of torch; an unpinned one brings gigabytes of CUDA packages.
+TORCH := torch==2.13.0
+
+.PHONY: demo test lint bench format clean
+
+demo: $(DEMO_VENV)/ready
+	$(DEMO_VENV)/bin/committee demo --out demo-out
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/ready
+	$(BIN)/python benchmarks/search.py
+	$(BIN)/python benchmarks/run.py
+
+format: $(VENV)/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(DEMO_VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_VENV)/bin/pip install --quiet --disable-pip-version-check -e ".[all]"
+	touch $@
+
+$(VENV)/ready: pyproject.toml requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[all]" -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(DEMO_VENV) demo-out

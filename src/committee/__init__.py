@@ -1,0 +1,46 @@
+"""Ensembles and cascades of trained models: chosen exactly, judged honestly, run as promised.
+
+The method is that of Wang et al., "Wisdom of Committees" (ICLR 2022).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from committee import errors
+from committee.cascade import Cascade, Stage
+from committee.confidence import register_confidence
+from committee.cost import Cost
+from committee.errors import CommitteeError, Infeasible
+from committee.evaluate import Evaluation, evaluate
+from committee.pool import Pool
+from committee.search import Committee, Front, ensembles, search
+
+if TYPE_CHECKING:
+    from committee.run import Runner
+
+__version__ = "0.1.0"
+__all__ = [
+    "Cascade",
+    "Committee",
+    "CommitteeError",
+    "Cost",
+    "Evaluation",
+    "Front",
+    "Infeasible",
+    "Pool",
+    "Runner",
+    "Stage",
+    "ensembles",
+    "errors",
+    "evaluate",
+    "register_confidence",
+    "search",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # The runner stands on the models side, which needs more than the core; it is loaded when used.
+    if name == "Runner":
+        from committee.run import Runner
+
+        return Runner
+    raise AttributeError(f"module 'committee' has no attribute {name!r}")

@@ -1,0 +1,268 @@
+"""Cascade: ordered stages of models, each with a threshold. Frozen data, JSON in and out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from committee.combine import COMBINES
+from committee.confidence import CONFIDENCES
+from committee.errors import CascadeError
+from committee.files import write_text
+
+SCHEMA = 1
+ALWAYS = -math.inf
+NEVER = math.inf
+_WORDS = {ALWAYS: "always", NEVER: "never"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a cascade.
+
+    Args:
+        models: Names of the models that run at this stage, one or more.
+        threshold: A sample exits here when its score is at least this; ``-inf`` always exits.
+    """
+
+    models: tuple[str, ...]
+    threshold: float = ALWAYS
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """Stages in order; after each the running combination of all outputs so far is scored.
+
+    Args:
+        stages: One or more. An ensemble is a cascade of one stage. The last always exits.
+        confidence: Name of the confidence function.
+        combine: ``mean_logits``, ``mean_probabilities`` or ``last``.
+        classes: Names of the classes, in the order of the outputs; may be empty if unknown.
+        models: How each model is loaded (see :class:`committee.models.ModelSpec`), by name; may be
+            empty for a cascade that is only evaluated on stored predictions.
+        origin: What the choice rests on: split, target, promised figures. Only for people to read.
+
+    Raises:
+        CascadeError: If a stage is empty, a model stands twice, or a threshold is NaN.
+
+    >>> Cascade.of(["small", "large"], thresholds=[0.8]).names
+    ('small', 'large')
+    """
+
+    stages: tuple[Stage, ...]
+    confidence: str = "max_prob"
+    combine: str = "mean_logits"
+    classes: tuple[str, ...] = ()
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False, hash=False)
+    origin: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
+
+    def __post_init__(self) -> None:
+        if not self.stages or not all(stage.models for stage in self.stages):
+            raise CascadeError("Cascade: every cascade has a stage and every stage has a model")
+        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        if repeated:
+            raise CascadeError(
+                f"Cascade: {', '.join(repeated)} stands twice; a model runs once for a sample. "
+                "A second training of the same architecture is a model with its own name"
+            )
+        if any(math.isnan(stage.threshold) for stage in self.stages):
+            raise CascadeError("Cascade: a threshold is NaN; use -inf for always, inf for never")
+        if self.stages[-1].threshold != ALWAYS:
+            raise CascadeError("Cascade: the last stage always exits; leave its threshold out")
+        if self.combine not in COMBINES:
+            known = ", ".join(COMBINES)
+            raise CascadeError(f"Cascade: no combination {self.combine!r}. There are: {known}")
+
+    @classmethod
+    def of(
+        cls,
+        models: Sequence[str | Sequence[str]],
+        thresholds: Sequence[float] = (),
+        confidence: str = "max_prob",
+        combine: str = "mean_logits",
+    ) -> Cascade:
+        """Build a cascade from model names, a list of names for a stage of several models.
+
+        Args:
+            models: One entry a stage.
+            thresholds: One for each stage but the last.
+            confidence: Name of the confidence function.
+            combine: ``mean_logits``, ``mean_probabilities`` or ``last``.
+
+        Raises:
+            CascadeError: If the number of thresholds is not one less than that of stages.
+        """
+        if models and len(thresholds) != len(models) - 1:
+            raise CascadeError(
+                f"Cascade.of: {len(models)} stages need {len(models) - 1} thresholds, "
+                f"not {len(thresholds)}; the last stage always exits"
+            )
+        steps = [(name,) if isinstance(name, str) else tuple(name) for name in models]
+        bounds = [*map(float, thresholds), ALWAYS]
+        return cls(
+            # No models at all have one bound too many; the constructor says what is wrong.
+            tuple(Stage(step, bound) for step, bound in zip(steps, bounds, strict=False)),
+            confidence,
+            combine,
+        )
+
+    @classmethod
+    def ensemble(
+        cls, models: Sequence[str], confidence: str = "max_prob", combine: str = "mean_logits"
+    ) -> Cascade:
+        """Build an ensemble: one stage that runs all models."""
+        return cls.of([list(models)], (), confidence, combine)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all models, in the order in which they run."""
+        return tuple(name for stage in self.stages for name in stage.models)
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Thresholds of all stages but the last."""
+        return tuple(stage.threshold for stage in self.stages[:-1])
+
+    @property
+    def kind(self) -> str:
+        """``model``, ``ensemble`` or ``cascade``."""
+        if len(self.stages) > 1:
+            return "cascade"
+        return "model" if len(self.names) == 1 else "ensemble"
+
+    def __str__(self) -> str:
+        """``small -> large``; the models of one stage are joined by ``+``."""
+        return " -> ".join("+".join(stage.models) for stage in self.stages)
+
+    def simplified(self) -> Cascade:
+        """The same decisions in the fewest stages and models.
+
+        A stage that never exits is joined with the next; what follows a stage that always exits is
+        left out; a model whose output :func:`~committee.combine.last` overrides is left out.
+        """
+        stages: list[Stage] = []
+        waiting: tuple[str, ...] = ()
+        for stage in self.stages:
+            models = waiting + stage.models
+            if stage.threshold == NEVER:
+                waiting = models
+                continue
+            models = models[-1:] if self.combine == "last" else models
+            stages.append(Stage(models, stage.threshold))
+            waiting = ()
+            if stage.threshold == ALWAYS:
+                break
+        return replace(self, stages=tuple(stages))
+
+    def to_json(self) -> dict[str, Any]:
+        """What a cascade file holds; thresholds that are infinite are words."""
+        return {
+            "schema": SCHEMA,
+            "stages": [
+                {"models": list(stage.models), "threshold": _threshold_to_json(stage.threshold)}
+                for stage in self.stages
+            ],
+            "confidence": self.confidence,
+            "combine": self.combine,
+            "classes": list(self.classes),
+            "models": {name: dict(self.models[name]) for name in self.names if name in self.models},
+            "origin": dict(self.origin),
+        }
+
+    @classmethod
+    def from_json(cls, data: Any, where: str = "cascade") -> Cascade:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            CascadeError: If the schema is newer than this version knows, or a field is missing or
+                of the wrong type.
+        """
+        if not isinstance(data, dict) or type(data.get("schema")) is not int:
+            raise CascadeError(f"{where}: this is no cascade file; it has no schema number")
+        if data["schema"] > SCHEMA:
+            raise CascadeError(
+                f"{where}: schema {data['schema']} is newer than {SCHEMA}, which this version "
+                "reads. Upgrade with: pip install --upgrade committee"
+            )
+        try:
+            return cls(
+                stages=tuple(_stage_from_json(stage) for stage in data["stages"]),
+                confidence=_text(data["confidence"]),
+                combine=_text(data["combine"]),
+                classes=_texts(data.get("classes", [])),
+                models={
+                    name: _object(each) for name, each in _object(data.get("models", {})).items()
+                },
+                origin=_object(data.get("origin", {})),
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, CascadeError):
+                raise CascadeError(f"{where}: {error}") from None
+            raise CascadeError(
+                f"{where}: missing or wrong field ({type(error).__name__}: {error}). "
+                "Write it again with committee search"
+            ) from None
+
+    def save(self, path: str | Path) -> Path:
+        """Write the cascade as JSON, whole or not at all."""
+        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
+        return write_text(Path(path), text + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Cascade:
+        """Read a cascade file. Nothing in it is run.
+
+        Raises:
+            CascadeError: If the file is missing, no JSON, or no cascade of a known schema.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise CascadeError(f"{path}: cannot be read ({error.strerror})") from None
+        except ValueError as error:
+            raise CascadeError(f"{path}: no valid JSON ({error})") from None
+        cascade = cls.from_json(data, str(path))
+        if cascade.confidence not in CONFIDENCES:
+            known = ", ".join(CONFIDENCES)
+            raise CascadeError(
+                f"{path}: no confidence function {cascade.confidence!r}. There are: {known}. "
+                "One of your own must be registered first, with register_confidence"
+            )
+        return cascade
+
+
+def _threshold_to_json(threshold: float) -> float | str:
+    return _WORDS.get(threshold, threshold)
+
+
+def _stage_from_json(stage: Any) -> Stage:
+    threshold = stage["threshold"]
+    for value, word in _WORDS.items():
+        if threshold == word:
+            threshold = value
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float):
+        raise TypeError(f"threshold {threshold!r} is neither a number, 'always' nor 'never'")
+    return Stage(_texts(stage["models"]), float(threshold))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} must be an object")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    # A text is a sequence of texts too, which is never what is meant.
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} must be a list")
+    return tuple(map(_text, value))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} must be text")
+    return value

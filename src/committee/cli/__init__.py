@@ -1,0 +1,85 @@
+"""Command line: one file a command, each a thin call; this one runs them and words their errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from committee.cli import (
+    demo,
+    evaluate,
+    import_,
+    predict,
+    report,
+    run,
+    search,
+)
+from committee.errors import CommitteeError
+
+app = typer.Typer(
+    name="committee",
+    help="Ensembles and cascades of already-trained models: choose, judge and run them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.command("demo")(demo.demo)
+app.command("predict")(predict.predict)
+app.command("import")(import_.import_)
+app.command("search")(search.search)
+app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
+app.command("run")(run.run)
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+@app.callback()
+def _options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    version: bool = typer.Option(False, "--version", help="Show the version and stop."),
+) -> None:
+    # --debug is read by main(), which also takes it after the command.
+    if version:
+        from committee import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; bad input gives one line and exit code 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if words == ["--version"]:
+        words = ["--version", "demo"]
+    try:
+        code = typer.main.get_command(app).main(words, "committee", standalone_mode=False)
+    except CommitteeError as error:
+        if debug:
+            raise
+        return _told(str(error), BAD_INPUT)
+    except typer.TyperException as error:
+        message = getattr(error, "format_message", error.__str__)().rstrip(".")
+        if not message:
+            # A bare `committee` shows the help, which says so by an exception without words.
+            return BAD_INPUT
+        return _told(f"{message}. See: committee {_command(words)}--help", BAD_INPUT)
+    except (KeyboardInterrupt, typer.Abort):
+        return _told("stopped; what was computed is kept. Run the same command again", INTERRUPTED)
+    return code if isinstance(code, int) else 0
+
+
+def _command(words: Sequence[str]) -> str:
+    names = [name for name in words[:1] if not name.startswith("-")]
+    return " ".join(names) + " " if names else ""
+
+
+def _told(message: str, code: int) -> int:
+    line = " ".join(message.split())
+    sys.stderr.write(f"committee: {line}\n")
+    return code

@@ -1,0 +1,180 @@
+"""``committee demo``: the main job on the embedded pool."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from committee.cli.common import AsJson, print_json, progress_bar, say
+
+if TYPE_CHECKING:
+    from committee.cascade import Cascade
+    from committee.pool import Pool
+    from committee.run import Agreement, Timed
+    from committee.search import Front
+
+LARGEST = "large"
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of running: how the chosen cascade did, beside the largest model."""
+
+    name: str
+    cascade: Timed
+    largest: Timed
+    agreement: Agreement
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("demo-out"),
+    as_json: AsJson = False,
+) -> None:
+    """Choose, judge and run a cascade of six networks on Fashion-MNIST; all is in the package."""
+    say(
+        "Six small networks that we trained on Fashion-MNIST; 5,000 test pictures choose (val),",
+        as_json,
+    )
+    say("the other 5,000 judge (test).\n", as_json)
+    pools = {split: _predicted(split, out / "predictions", as_json) for split in ("val", "test")}
+    front = _searched(pools["val"], as_json)
+    chosen = front.matching(LARGEST)
+    chosen.cascade.save(out / "cascade.json")
+    _report(front, pools["test"], out, as_json)
+    ways = _run(out / "cascade.json", pools["test"], as_json)
+    if as_json:
+        print_json(_as_json(front, pools["test"], ways, out))
+        return
+    _print_ways(chosen.cascade, ways)
+    say(f"\nIn {out}: predictions/, cascade.json, front.csv, front.png, front.svg, report.html")
+    say("Next, with your own models: the README's second section.")
+
+
+def _predicted(split: str, store: Path, quiet: bool) -> Pool:
+    from committee.embedded import pictures, pool_file
+    from committee.pool import Pool
+    from committee.predict import predict
+
+    with progress_bar(f"predict {split}", "outputs", not quiet) as progress:
+        folder = predict(pool_file(), pictures(split), store, batch_size=BATCH, progress=progress)
+    return Pool.load(folder)
+
+
+def _searched(pool: Pool, quiet: bool) -> Front:
+    from committee.search import search
+
+    with progress_bar("search", "sequences", not quiet) as progress:
+        front = search(pool, max_models=3, progress=progress)
+    settings = front.settings
+    say(
+        f"\n{settings.cascades:,} cascades of up to {settings.max_models} of "
+        f"{len(pool.names)} models were covered; {len(front)} are on the front.\n",
+        quiet,
+    )
+    return front
+
+
+def _report(front: Front, test: Pool, out: Path, quiet: bool) -> None:
+    from rich.console import Console
+
+    from committee.files import write_text
+    from committee.report import (
+        front_csv,
+        front_figure,
+        front_rows,
+        page_of,
+        rich_table,
+        save_figure,
+        summary,
+    )
+
+    write_text(out / "front.csv", front_csv(front_rows(front, test)))
+    save_figure(front_figure(front, test), out / "front")
+    write_text(out / "report.html", page_of(front, test))
+    if not quiet:
+        Console().print(rich_table(summary(front, test, LARGEST)))
+
+
+def _run(cascade: Path, test: Pool, quiet: bool) -> list[Way]:
+    """Run the chosen cascade and the largest model over the test pictures in both ways."""
+    from committee.cascade import Cascade
+    from committee.embedded import pictures
+    from committee.run import Runner, agreement, timed_offline, timed_online
+
+    runner = Runner(cascade)
+    largest = Runner(replace(Cascade.of([LARGEST]), models={LARGEST: test.specs[LARGEST]}))
+    dataset = pictures("test")
+    images = dataset.read(np.arange(len(dataset.samples)))
+    ways = []
+    for name, run in (
+        (f"in batches of {BATCH}", timed_offline),
+        ("one by one", timed_online),
+    ):
+        with progress_bar(f"run {name}", "pictures", not quiet) as progress:
+
+            def done(count: int, show: Any = progress) -> None:
+                if show is not None:
+                    show(count, len(images))
+
+            ours, single = run([runner, largest], images, progress=done)
+        ways.append(Way(name, ours, single, agreement(runner, test, ours.decisions)))
+    return ways
+
+
+def _print_ways(cascade: Cascade, ways: list[Way]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"Running {cascade} on the test pictures", title_justify="left")
+    table.add_column("measured, ms a picture")
+    for heading in ("cascade", "p99", LARGEST, "p99", "speedup"):
+        table.add_column(heading, justify="right")
+    for way in ways:
+        ours, single = way.cascade, way.largest
+        p99 = [f"{np.percentile(each.ms, 99):.3f}" for each in (ours, single)]
+        table.add_row(
+            way.name,
+            f"{ours.mean_ms:.3f}",
+            p99[0],
+            f"{single.mean_ms:.3f}",
+            p99[1],
+            f"{single.mean_ms / ours.mean_ms:.2f}×",
+        )
+    say("")
+    Console().print(table)
+    for way in ways:
+        told = way.agreement
+        say(
+            f"{way.name}: {told.same_class} of {told.samples} classes and {told.same_stage} exits "
+            "are those that the evaluation promised"
+        )
+
+
+def _as_json(front: Front, test: Pool, ways: list[Way], out: Path) -> dict[str, Any]:
+    from committee.report import summary
+
+    rows = [
+        {
+            "role": row.role,
+            "cascade": row.cascade.to_json(),
+            "val": row.val.to_json(),
+            "test": row.test and row.test.to_json(),
+            "speedup": row.speedup,
+        }
+        for row in summary(front, test, LARGEST)
+    ]
+    running = [
+        {
+            "way": way.name,
+            "cascade_ms": way.cascade.mean_ms,
+            f"{LARGEST}_ms": way.largest.mean_ms,
+            "agreement": asdict(way.agreement),
+        }
+        for way in ways
+    ]
+    return {"out": str(out), "rows": rows, "running": running}

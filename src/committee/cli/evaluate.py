@@ -1,0 +1,62 @@
+"""``committee evaluate``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from committee.cli.common import AsJson, Unit, open_split, print_json, say
+
+if TYPE_CHECKING:
+    from committee.evaluate import Evaluation
+
+
+def evaluate(
+    cascade: Annotated[str, typer.Argument(metavar="CASCADE.json", help="The cascade.")],
+    store: Annotated[str, typer.Argument(help="Predictions: STORE, or STORE/SPLIT.")],
+    split: Annotated[str, typer.Option(help="The split that judges.")] = "test",
+    unit: Unit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a cascade on stored predictions, beside each of its models alone."""
+    from committee.cascade import Cascade
+    from committee.evaluate import evaluate as judge
+
+    chosen = Cascade.load(cascade)
+    pool = open_split(store, split)
+    evaluation = judge(chosen, pool, unit)
+    same = chosen.origin.get("samples_fingerprint") == pool.samples.fingerprint
+    alone = {name: judge(Cascade.of([name]), pool, unit) for name in chosen.names}
+    if as_json:
+        models = {name: each.to_json() for name, each in alone.items()}
+        print_json({**evaluation.to_json(), "models": models, "chosen_on_these_samples": same})
+        return
+    _print({**alone, str(chosen): evaluation})
+    if same:
+        say("These samples chose the cascade: expect less on new data. Judge on another split.")
+
+
+def _print(evaluations: dict[str, Evaluation]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from committee.report.tables import exits, human_cost, interval, percent
+
+    first = next(iter(evaluations.values()))
+    table = Table(title=f"On {first.split}, {first.samples} samples", title_justify="left")
+    table.add_column("committee", overflow="fold")
+    table.add_column("accuracy\n95 % interval", justify="right")
+    table.add_column("average cost\nworst case", justify="right")
+    table.add_column("exits by stage", justify="right")
+    for name, each in evaluations.items():
+        average, worst = (
+            human_cost(value, each.unit) for value in (each.average_cost, each.worst_case_cost)
+        )
+        table.add_row(
+            name,
+            f"{percent(each.accuracy)}\n{interval(each)}",
+            f"{average}\n{worst}",
+            exits(each),
+        )
+    Console().print(table)

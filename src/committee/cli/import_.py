@@ -1,0 +1,87 @@
+"""``committee import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from committee.cli.common import AsJson, print_json, say
+from committee.errors import CostError, DataError
+
+
+def import_(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]FILE...",
+            help="Outputs of each model: npy, npz, safetensors, csv or parquet. "
+            "The model is called NAME, or as the file.",
+        ),
+    ],
+    kind: Annotated[str, typer.Option(help="logits, probabilities or decisions.")],
+    split: Annotated[str, typer.Option(help="Name of the split.")],
+    out: Annotated[str, typer.Option(help="Folder of the store.")] = "predictions",
+    labels: Annotated[
+        Path | None, typer.Option(help="Labels (npy, or 'label' in a table), maybe with ids.")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="A text file of class names, one a line.")
+    ] = None,
+    cost: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=NUMBER", help="Cost of one sample in a model. Repeatable."),
+    ] = None,
+    unit: Annotated[str, typer.Option(help="Unit of the costs.")] = "macs",
+    as_json: AsJson = False,
+) -> None:
+    """Take outputs made elsewhere into a store; no model is needed for what follows.
+
+    In npz and safetensors the outputs are called 'outputs' (of decisions: 'class' and
+    'confidence'), with 'label' and 'id' beside them if they are there. In csv and parquet, all
+    columns but 'id' and 'label' are outputs, one a class, in order.
+    """
+    from committee.outside import import_predictions
+
+    named = dict(_named(file) for file in files)
+    if len(named) < len(files):
+        raise DataError("import: two files have the same model name; write NAME=FILE")
+    pool = import_predictions(
+        named,
+        out,
+        kind=kind,
+        split=split,
+        labels=labels,
+        classes=_lines(classes),
+        costs=dict(_cost(each) for each in cost or []),
+        unit=unit,
+    )
+    folder = Path(out) / split
+    if as_json:
+        print_json({"split": str(folder), "models": pool.names, "samples": len(pool)})
+        return
+    say(f"{len(pool.names)} models x {len(pool)} samples are in {folder}")
+    say(f"Next: committee search {folder}")
+
+
+def _named(argument: str) -> tuple[str, Path]:
+    name, equals, file = argument.rpartition("=")
+    return (name, Path(file)) if equals else (Path(argument).stem, Path(argument))
+
+
+def _cost(argument: str) -> tuple[str, float]:
+    name, _, number = argument.rpartition("=")
+    try:
+        return name, float(number)
+    except ValueError:
+        raise CostError(f"--cost {argument}: write NAME=NUMBER, for example small=41e6") from None
+
+
+def _lines(path: Path | None) -> tuple[str, ...]:
+    if path is None:
+        return ()
+    try:
+        return tuple(path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"--classes {path}: cannot be read ({error})") from None

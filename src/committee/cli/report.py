@@ -1,0 +1,37 @@
+"""``committee report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from committee.cli.common import AsJson, Unit, open_split, print_json, progress_bar, say
+
+
+def report(
+    store: Annotated[str, typer.Argument(help="Predictions: the folder of the store.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    split: Annotated[str, typer.Option(help="The split that chooses.")] = "val",
+    test: Annotated[str, typer.Option(help="The split that judges.")] = "test",
+    max_models: Annotated[
+        int | None, typer.Option(help="Most models of a committee; 3 if left out.")
+    ] = None,
+    unit: Unit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search and write one self-contained page: the front, its figure, every committee on it."""
+    from committee.files import write_text
+    from committee.report import page_of
+    from committee.search import search
+
+    pool = open_split(store, split)
+    judge = open_split(store, test) if (Path(store) / test).is_dir() else None
+    with progress_bar("search", "sequences", not as_json) as progress:
+        front = search(pool, max_models, unit=unit, progress=progress)
+    write_text(out, page_of(front, judge))
+    if as_json:
+        print_json({"report": str(out), "committees": len(front)})
+        return
+    say(f"Written: {out}")

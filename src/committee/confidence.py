@@ -1,0 +1,194 @@
+"""Confidence: a pure function from outputs (N, C) to one score per sample, larger is surer.
+
+All work is done in float64 and row by row, so that a sample's score does not depend on the samples
+around it. Scores are finite: a gap to an impossible runner-up counts as :data:`SUREST`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from committee.errors import CascadeError, NotFiniteError, ShapeError, UnknownNameError
+from committee.predictions import Array, Kind, Outputs
+
+Confidence = Callable[[Array, Kind], Array]
+
+SUREST = float(np.finfo(np.float32).max)
+
+
+def max_prob(outputs: Array, kind: Kind = "logits") -> Array:
+    """Score each sample by the probability of its most likely class.
+
+    Args:
+        outputs: Logits or probabilities, shape (N, C).
+        kind: Which of the two.
+
+    Returns:
+        Scores in [1/C, 1], shape (N,); larger is surer.
+
+    Raises:
+        ShapeError: If C is 0.
+
+    References:
+        Wang et al. (2022), section 4.1.
+
+    >>> max_prob(np.array([[0.0, 0.0]]))
+    array([0.5])
+    """
+    scores: Array = softmax(outputs, kind).max(axis=1)
+    return scores
+
+
+def logit_gap(outputs: Array, kind: Kind = "logits") -> Array:
+    """Score each sample by the difference of its two largest logits.
+
+    Args:
+        outputs: Logits or probabilities, shape (N, C); of probabilities the logarithm is taken.
+        kind: Which of the two.
+
+    Returns:
+        Scores in [0, SUREST], shape (N,); SUREST if there is no second class that is possible.
+
+    Raises:
+        ShapeError: If C is 0.
+
+    References:
+        Wang et al. (2022), section 4.1 and appendix D.1.
+
+    >>> logit_gap(np.array([[3.0, 1.0, 0.0]]))
+    array([2.])
+    """
+    first, second = _two_largest(outputs)
+    if kind == "probabilities":
+        with np.errstate(divide="ignore"):
+            first, second = np.log(first), np.log(np.maximum(second, 0))
+    with np.errstate(over="ignore"):
+        gaps: Array = np.minimum(first - second, SUREST)
+    return gaps
+
+
+def prob_gap(outputs: Array, kind: Kind = "logits") -> Array:
+    """Score each sample by the difference of its two largest probabilities.
+
+    Args:
+        outputs: Logits or probabilities, shape (N, C).
+        kind: Which of the two.
+
+    Returns:
+        Scores in [0, 1], shape (N,); 1 if there is one class only.
+
+    Raises:
+        ShapeError: If C is 0.
+
+    References:
+        Wang et al. (2022), section 4.1 and appendix D.1.
+
+    >>> prob_gap(np.array([[0.75, 0.25]]), "probabilities")
+    array([0.5])
+    """
+    first, second = _two_largest(softmax(outputs, kind))
+    return first - np.maximum(second, 0)
+
+
+def neg_entropy(outputs: Array, kind: Kind = "logits") -> Array:
+    """Score each sample by the negative entropy of its distribution, in nats.
+
+    Args:
+        outputs: Logits or probabilities, shape (N, C).
+        kind: Which of the two.
+
+    Returns:
+        Scores in [-log C, 0], shape (N,).
+
+    Raises:
+        ShapeError: If C is 0.
+
+    References:
+        Wang et al. (2022), section 4.1 and appendix D.1.
+
+    >>> neg_entropy(np.array([[1.0, 0.0]]), "probabilities")
+    array([0.])
+    """
+    probabilities = softmax(outputs, kind)
+    # An impossible class adds nothing: x log x tends to 0 with x.
+    logarithms = np.log(np.where(probabilities > 0, probabilities, 1))
+    scores: Array = (probabilities * logarithms).sum(axis=1)
+    return scores
+
+
+def softmax(outputs: Array, kind: Kind = "logits") -> Array:
+    """Probabilities, shape (N, C), float64, of logits; probabilities pass unchanged.
+
+    Raises:
+        ShapeError: If ``outputs`` is not (N, C) with C of 1 or more.
+    """
+    values = _matrix(outputs)
+    if kind == "probabilities":
+        return values
+    with np.errstate(over="ignore"):
+        exponentials = np.exp(values - values.max(axis=1, keepdims=True))
+    probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def _matrix(outputs: Array) -> Array:
+    # C order, so that sums over classes run alike however the rows were gathered.
+    values = np.ascontiguousarray(outputs, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise ShapeError(
+            f"confidence: outputs must have shape (samples, classes), not {np.shape(outputs)}"
+        )
+    return values
+
+
+def _two_largest(outputs: Array) -> tuple[Array, Array]:
+    values = _matrix(outputs)
+    if values.shape[1] == 1:
+        return values[:, 0], np.full(len(values), -np.inf)
+    two = np.partition(values, -2, axis=1)[:, -2:]
+    return two[:, 1], two[:, 0]
+
+
+CONFIDENCES: dict[str, Confidence] = {
+    "max_prob": max_prob,
+    "logit_gap": logit_gap,
+    "prob_gap": prob_gap,
+    "neg_entropy": neg_entropy,
+}
+
+
+def register_confidence(name: str, function: Confidence) -> None:
+    """Make a function of (outputs (N, C), kind) usable by name in cascades and search.
+
+    It must be pure and work row by row; :mod:`committee.testing` has the contract test. A process
+    that runs a cascade file which names it must have registered it too.
+
+    Raises:
+        CascadeError: If the name is taken by another function.
+    """
+    if CONFIDENCES.get(name, function) is not function:
+        raise CascadeError(f"register_confidence: {name!r} is taken; choose another name")
+    CONFIDENCES[name] = function
+
+
+def score(outputs: Outputs, confidence: str) -> Array:
+    """Score combined outputs, shape (N,); decisions bring their own confidence.
+
+    Raises:
+        UnknownNameError: If there is no confidence function of that name.
+        NotFiniteError: If a score is NaN or infinite: no threshold could be trusted to hold it.
+    """
+    if outputs.confidence is not None:
+        return np.asarray(outputs.confidence, dtype=np.float64)
+    if confidence not in CONFIDENCES:
+        raise UnknownNameError.of("confidence", "confidence function", confidence, CONFIDENCES)
+    scores = CONFIDENCES[confidence](outputs.values, outputs.kind)
+    finite = np.isfinite(scores)
+    if not finite.all():
+        raise NotFiniteError(
+            f"confidence {confidence!r}: NaN or infinite score, first in row {np.argmin(finite)} of "
+            f"{len(finite)}. Bring the models' outputs, or the function's scores, into finite range"
+        )
+    return scores

@@ -1,0 +1,95 @@
+"""What one sample costs: a value that is never without its unit and its conditions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from committee.errors import CostError
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one model spends on one sample.
+
+    Args:
+        value: Not negative, finite.
+        unit: ``macs``, ``latency_ms``, ``ms_per_sample``, ``dollars`` or any unit of the user's.
+        source: Where the value comes from: ``given``, ``counted``, ``measured``.
+        conditions: What it holds under: input size, processor, threads, batch size, versions.
+
+    Raises:
+        CostError: If the value is negative or not finite, or there is no unit.
+    """
+
+    value: float
+    unit: str
+    source: str = "given"
+    conditions: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.unit:
+            raise CostError(f"Cost: {self.value} has no unit; name one, for example 'macs'")
+        if not (math.isfinite(self.value) and self.value >= 0):
+            raise CostError(f"Cost: {self.value} {self.unit} must be finite and not negative")
+
+    def __add__(self, other: Cost) -> Cost:
+        if self.unit != other.unit:
+            raise CostError(f"Cost: {self.unit} and {other.unit} never add; use one unit")
+        return Cost(self.value + other.value, self.unit, "added", self.conditions)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a store and a cascade file hold."""
+        return {
+            "value": self.value,
+            "unit": self.unit,
+            "source": self.source,
+            "conditions": self.conditions,
+        }
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """The costs of every model of a pool, in one unit or several.
+
+    Args:
+        costs: For each model, its costs by unit.
+    """
+
+    costs: Mapping[str, Mapping[str, Cost]]
+
+    @classmethod
+    def of(cls, costs: Mapping[str, Iterable[Cost]]) -> CostTable:
+        """Build a table from the costs of each model, one a unit."""
+        return cls({name: {cost.unit: cost for cost in each} for name, each in costs.items()})
+
+    @property
+    def units(self) -> list[str]:
+        """Units in which every model has a cost, sorted."""
+        tables = [set(each) for each in self.costs.values()]
+        return sorted(set.intersection(*tables)) if tables else []
+
+    def unit(self, wanted: str | None = None) -> str:
+        """The unit to use: the one asked for, else the only one, else ``macs``.
+
+        Raises:
+            CostError: If a model has no cost in that unit, or the choice is not clear.
+        """
+        if wanted is None:
+            if "macs" in self.units or len(self.units) == 1:
+                return "macs" if "macs" in self.units else self.units[0]
+            known = ", ".join(self.units) or "none that all models share"
+            raise CostError(f"costs: name a unit; there are: {known}")
+        missing = sorted(name for name, each in self.costs.items() if wanted not in each)
+        if missing:
+            have = ", ".join(self.units) or "none"
+            raise CostError(
+                f"costs: no {wanted!r} for {', '.join(missing)}. Units that all models have: {have}"
+            )
+        return wanted
+
+    def values(self, unit: str) -> dict[str, float]:
+        """What one sample costs in each model, in one unit."""
+        return {name: each[self.unit(unit)].value for name, each in self.costs.items()}

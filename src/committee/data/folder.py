@@ -1,0 +1,96 @@
+"""A folder of pictures: one folder a class, or all in one place and without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from committee.data.base import BrokenSamplesError
+from committee.errors import DataError, MisalignedError, MissingExtraError
+from committee.predictions import Array
+from committee.samples import Samples
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
+
+
+class FolderDataset:
+    """Picture files, decoded when they are read.
+
+    Args:
+        root: The folder.
+        samples: Ids are paths relative to ``root``.
+    """
+
+    def __init__(self, root: Path, samples: Samples) -> None:
+        self._root = root
+        self.samples = samples
+
+    def read(self, rows: Array) -> list[Image]:
+        """See :class:`committee.data.base.Dataset`."""
+        pictures, broken = [], []
+        for row in rows:
+            name = self.samples.ids[row]
+            try:
+                pictures.append(_decoded(self._root / name))
+            except (OSError, SyntaxError, ValueError) as error:
+                broken.append((name, str(error).split("\n")[0]))
+        if broken:
+            raise BrokenSamplesError(broken)
+        return pictures
+
+
+def _decoded(path: Path) -> Image:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"too large: {error}") from None
+
+
+def open_folder(root: Path, split: str, classes: Sequence[str]) -> FolderDataset:
+    """Open a folder: ``root/CLASS/picture`` with labels, or ``root/picture`` without.
+
+    Args:
+        root: The folder.
+        split: Name for the split.
+        classes: Names of the classes in the order of the models' outputs; if empty, the names of
+            the folders in alphabetical order.
+
+    Raises:
+        DataError: If there is no picture.
+        MisalignedError: If a folder is none of the classes.
+        MissingExtraError: If Pillow is not installed.
+    """
+    try:
+        import PIL  # noqa: F401  # only to name the remedy before any work is done
+    except ImportError:
+        raise MissingExtraError.of("Reading pictures", "Pillow", "images") from None
+    ids = sorted(
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if path.suffix.lower() in ENDINGS and path.is_file()
+    )
+    if not ids:
+        raise DataError(f"{root}: no picture in it or its folders ({', '.join(sorted(ENDINGS))})")
+    folders = [Path(name).parts[0] if "/" in name else "" for name in ids]
+    if not any(folders):
+        return FolderDataset(root, Samples(tuple(ids), None, tuple(classes), split))
+    names = tuple(classes) or tuple(sorted(set(folders)))
+    index = {name: position for position, name in enumerate(names)}
+    strange = sorted({folder for folder in folders if folder not in index})
+    if strange:
+        raise MisalignedError(
+            f"{root}: folders {', '.join(map(repr, strange[:3]))} are no classes of the models, "
+            f"which are {', '.join(names[:3])}, …. Name each folder as its class"
+        )
+    labels = np.array([index[folder] for folder in folders], np.int64)
+    return FolderDataset(root, Samples(tuple(ids), labels, names, split))

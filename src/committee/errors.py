@@ -1,0 +1,101 @@
+"""Every error that committee raises on purpose, each one line: where, what, why, remedy.
+
+CommitteeError
+├── ShapeError              an array has the wrong shape or type
+├── NotFiniteError          outputs hold NaN or infinity
+├── MisalignedError         models do not cover the same samples or classes
+├── UnknownNameError        a model, function, unit or split that is not there
+├── CostError               a cost is missing, negative, or of another unit
+├── CascadeError            a cascade that cannot be, or a cascade file that cannot be read
+├── PoolFileError           a pool file that cannot be read
+├── StoreError              a store that cannot be used
+│   ├── DamagedError        a file of the store is truncated or altered
+│   └── ChangedError        the store was made from other models, samples or settings
+├── DataError               samples that cannot be read
+├── ModelError              a model that cannot be loaded or answers wrongly
+├── UntrustedCodeError      a file asks to run code that the user has not named
+├── MissingExtraError       an optional dependency is not installed
+└── Infeasible              no committee of the pool meets the target
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CommitteeError(Exception):
+    """Root of the tree; catch it to catch everything that committee raises on purpose."""
+
+
+class ShapeError(CommitteeError, ValueError):
+    """An array has the wrong shape or type."""
+
+
+class NotFiniteError(CommitteeError, ValueError):
+    """Outputs hold NaN or infinity."""
+
+
+class MisalignedError(CommitteeError, ValueError):
+    """Models, labels or splits do not cover the same samples or classes."""
+
+
+class UnknownNameError(CommitteeError, LookupError):
+    """A model, function, unit or split that is not there."""
+
+    @classmethod
+    def of(cls, where: str, what: str, name: str, known: Iterable[str]) -> UnknownNameError:
+        """Say which name is unknown, which is nearest, and which there are."""
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return cls(f"{where}: no {what} {name!r}.{hint} There are: {', '.join(names) or 'none'}")
+
+
+class CostError(CommitteeError, ValueError):
+    """A cost is missing, negative, not finite, or of another unit."""
+
+
+class CascadeError(CommitteeError, ValueError):
+    """A cascade that cannot be, or a cascade file that cannot be read."""
+
+
+class PoolFileError(CommitteeError, ValueError):
+    """A pool file that cannot be read."""
+
+
+class StoreError(CommitteeError):
+    """A store that cannot be used."""
+
+
+class DamagedError(StoreError):
+    """A file of the store is truncated or altered."""
+
+
+class ChangedError(StoreError):
+    """The store was made from other models, samples or settings than those given now."""
+
+
+class DataError(CommitteeError):
+    """Samples that cannot be read."""
+
+
+class ModelError(CommitteeError):
+    """A model that cannot be loaded, or that answers with the wrong shape."""
+
+
+class UntrustedCodeError(CommitteeError):
+    """A file asks to run code that the user has not named."""
+
+
+class MissingExtraError(CommitteeError, ImportError):
+    """An optional dependency is not installed."""
+
+    @classmethod
+    def of(cls, feature: str, package: str, extra: str) -> MissingExtraError:
+        """Name the feature, the package it needs, and the line that installs it."""
+        return cls(f'{feature} needs {package}. Install it with: pip install "committee[{extra}]"')
+
+
+class Infeasible(CommitteeError):
+    """No committee of the pool meets the target; the message names the nearest that can be had."""

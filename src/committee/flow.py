@@ -1,0 +1,122 @@
+"""The decision: which models run on which samples, when a sample exits, and with what answer.
+
+This is the only place where the exit rule stands. :func:`decide` is a generator that asks for
+outputs and receives them; evaluation on stored predictions, the offline runner and the online
+runner are drivers of it that differ only in where the outputs come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from committee.cascade import Cascade
+from committee.combine import combined
+from committee.confidence import score
+from committee.predictions import Array, Outputs
+
+
+@dataclass(frozen=True)
+class Request:
+    """Run these models on these samples.
+
+    Args:
+        stage: Index of the stage, from 0.
+        models: Names of the models to run.
+        rows: Indices of the samples, shape (n,), rising.
+    """
+
+    stage: int
+    models: tuple[str, ...]
+    rows: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """What a cascade decided for N samples.
+
+    Args:
+        predicted: Class index, shape (N,).
+        score: Confidence of the combination at the exit, shape (N,), float64.
+        stage: Stage of exit, from 0, shape (N,).
+    """
+
+    predicted: Array
+    score: Array
+    stage: Array
+
+
+Answers = Mapping[str, Outputs]
+Flow = Generator[Request, Answers, Decisions]
+
+
+def exits(scores: Array, threshold: float) -> Array:
+    """The exit rule: a sample leaves at a stage when its score reaches the stage's threshold."""
+    return scores >= threshold
+
+
+def judged(outputs: Answers, combine: str, confidence: str) -> tuple[Array, Array]:
+    """Combine the outputs of the models that ran, oldest first.
+
+    Returns:
+        Predicted class (n,) and score (n,) of the combination.
+    """
+    combination = combined(outputs, combine)
+    return combination.predicted(), score(combination, confidence)
+
+
+def decide(cascade: Cascade, samples: int) -> Flow:
+    """Decide for ``samples`` samples; see the module's text for how it is driven.
+
+    Args:
+        cascade: The rule.
+        samples: How many samples there are; requests name them 0 … samples - 1.
+
+    Yields:
+        Requests; each is to be answered with the outputs of the models asked for, by name, their
+        rows in the order of ``request.rows``.
+
+    Returns:
+        The decisions, in the order of the samples.
+    """
+    predicted = np.zeros(samples, np.int64)
+    scores = np.zeros(samples, np.float64)
+    stages = np.zeros(samples, np.int64)
+    rows = np.arange(samples)
+    ran: dict[str, Outputs] = {}
+    for index, stage in enumerate(cascade.stages):
+        if not len(rows):
+            break
+        answers = yield Request(index, stage.models, rows)
+        ran.update({name: answers[name] for name in stage.models})
+        classes, certainty = judged(ran, cascade.combine, cascade.confidence)
+        leaving = exits(certainty, stage.threshold)
+        out = rows[leaving]
+        predicted[out], scores[out], stages[out] = classes[leaving], certainty[leaving], index
+        rows = rows[~leaving]
+        ran = {name: outputs.rows(~leaving) for name, outputs in ran.items()}
+    return Decisions(predicted, scores, stages)
+
+
+def joined_decisions(parts: Sequence[Decisions]) -> Decisions:
+    """The decisions for consecutive samples as one."""
+    if len(parts) == 1:
+        return parts[0]
+    return Decisions(
+        np.concatenate([part.predicted for part in parts]),
+        np.concatenate([part.score for part in parts]),
+        np.concatenate([part.stage for part in parts]),
+    )
+
+
+def drive(flow: Flow, answer: Callable[[Request], Answers]) -> Decisions:
+    """Run a flow to its end, answering each request."""
+    try:
+        request = next(flow)
+        while True:
+            request = flow.send(answer(request))
+    except StopIteration as end:
+        decisions: Decisions = end.value
+        return decisions

@@ -1,0 +1,187 @@
+"""Preprocessing: from a picture to the input of a model, by the model's own published recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from committee.errors import DataError, MissingExtraError, PoolFileError, UnknownNameError
+from committee.predictions import Array
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# A picture as data sets give it: PIL's, or bytes (H, W) or (H, W, channels).
+Picture: TypeAlias = "Image | Array"
+# Pictures of one size in one array, or of any size in a list.
+Pictures: TypeAlias = "Array | Sequence[Picture]"
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+_MODES = {1: "L", 3: "RGB"}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes an input (channels, height, width), float32.
+
+    The shorter side is resized to ``size / crop``, the centre is cut out, bytes are divided by 255,
+    the mean subtracted and the result divided by the deviation. A picture that already has the
+    input's size is not resized.
+
+    Args:
+        size: Height and width of the input, in pixels.
+        channels: 1 for grey, 3 for RGB; pictures of other modes are converted.
+        crop: Share of the resized picture's shorter side that the centre crop keeps, in (0, 1].
+        interpolation: ``nearest``, ``bilinear`` or ``bicubic``, with antialiasing.
+        mean: One a channel, of values in [0, 1].
+        std: One a channel, of values in [0, 1].
+
+    Raises:
+        PoolFileError: If a field is out of range.
+    """
+
+    size: tuple[int, int]
+    channels: int = 3
+    crop: float = 1.0
+    interpolation: str = "bicubic"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in INTERPOLATIONS:
+            raise UnknownNameError.of(
+                "preprocessing", "interpolation", self.interpolation, INTERPOLATIONS
+            )
+        if self.channels not in _MODES:
+            raise PoolFileError(f"preprocessing: channels must be 1 or 3, not {self.channels}")
+        if not (0 < self.crop <= 1) or min(self.size) < 1:
+            raise PoolFileError(
+                f"preprocessing: crop {self.crop} must be in (0, 1] and size {self.size} positive"
+            )
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.channels:
+                raise PoolFileError(
+                    f"preprocessing: {name} needs {self.channels} values, not {len(values)}"
+                )
+        if min(self.std) <= 0:
+            raise PoolFileError(f"preprocessing: std {self.std} must be positive")
+
+    def to_json(self) -> dict[str, Any]:
+        """What a store and a cascade file hold."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Preprocessing:
+        """Read what :meth:`to_json` wrote; unknown keys are refused by name.
+
+        Raises:
+            PoolFileError, UnknownNameError: If a field is unknown or out of range.
+        """
+        known = {field.name for field in fields(cls)}
+        for key in data:
+            if key not in known:
+                raise UnknownNameError.of("preprocessing", "field", key, known)
+        try:
+            values: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list | tuple) else v for k, v in data.items()
+            }
+            return cls(**values)
+        except TypeError as error:
+            raise PoolFileError(f"preprocessing: wrong type ({error})") from None
+
+
+def prepared(pictures: Pictures, preprocessing: Preprocessing) -> Array:
+    """The input batch (N, channels, height, width), float32, C order, of N pictures.
+
+    Args:
+        pictures: One byte array (N, H, W) or (N, H, W, channels), or a sequence of pictures.
+        preprocessing: The model's recipe.
+
+    Raises:
+        DataError: If a picture has a form that is not handled.
+    """
+    if isinstance(pictures, np.ndarray) and pictures.shape[1:3] == preprocessing.size:
+        fitted = _with_channels(pictures, preprocessing.channels)
+    else:
+        fitted = np.stack([_fit(picture, preprocessing) for picture in pictures])
+    return _normalised(fitted, preprocessing)
+
+
+def _normalised(fitted: Array, preprocessing: Preprocessing) -> Array:
+    # (x / 255 - mean) / std, as one multiplication and one addition of float32.
+    std = np.array(preprocessing.std, np.float32)
+    scale = np.float32(1) / (np.float32(255) * std)
+    shift = -np.array(preprocessing.mean, np.float32) / std
+    # Written channel by channel, straight into the layout that models take.
+    out = np.empty((len(fitted), preprocessing.channels, *preprocessing.size), np.float32)
+    for channel in range(preprocessing.channels):
+        np.multiply(fitted[..., channel], scale[channel], out=out[:, channel])
+        out[:, channel] += shift[channel]
+    return out
+
+
+def _with_channels(pictures: Array, channels: int) -> Array:
+    """Byte pictures (N, H, W) or (N, H, W, c) as (N, H, W, channels)."""
+    if pictures.dtype != np.uint8:
+        raise DataError(f"pictures must be bytes (uint8), not {pictures.dtype}")
+    if pictures.ndim == 3:
+        pictures = pictures[..., None]
+    if pictures.ndim != 4 or pictures.shape[3] not in (1, channels):
+        raise DataError(
+            f"pictures must have shape (N, H, W) or (N, H, W, {channels}), not {pictures.shape}"
+        )
+    return np.broadcast_to(pictures, (*pictures.shape[:3], channels))
+
+
+def _fit(picture: Picture, preprocessing: Preprocessing) -> Array:
+    """One picture, resized and cut, as bytes (height, width, channels)."""
+    image = as_image(picture).convert(_MODES[preprocessing.channels])
+    height, width = preprocessing.size
+    if image.size != (width, height):
+        image = _resized(image, preprocessing)
+    values = np.asarray(image)
+    return values[..., None] if values.ndim == 2 else values
+
+
+def _resized(image: Image, preprocessing: Preprocessing) -> Image:
+    from PIL.Image import Resampling
+
+    height, width = preprocessing.size
+    scale = max(
+        round(height / preprocessing.crop) / image.height,
+        round(width / preprocessing.crop) / image.width,
+    )
+    # One call resizes and cuts: the box is the part of the picture that the input shows.
+    box_width, box_height = min(width / scale, image.width), min(height / scale, image.height)
+    left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
+    return image.resize(
+        (width, height),
+        Resampling[preprocessing.interpolation.upper()],
+        box=(left, top, left + box_width, top + box_height),
+    )
+
+
+def as_image(picture: Picture) -> Image:
+    """A PIL picture of a PIL picture (turned as its EXIF data says) or a byte array.
+
+    Raises:
+        DataError: If an array is neither (H, W) nor (H, W, 1 or 3) bytes.
+        MissingExtraError: If Pillow is not installed.
+    """
+    try:
+        from PIL import Image, ImageOps
+    except ImportError:
+        raise MissingExtraError.of("Reading pictures", "Pillow", "images") from None
+    if isinstance(picture, Image.Image):
+        return ImageOps.exif_transpose(picture)
+    array = np.asarray(picture)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)):
+        raise DataError(
+            f"a picture must be bytes of shape (H, W) or (H, W, 3), not {array.dtype} {array.shape}"
+        )
+    return Image.fromarray(array)

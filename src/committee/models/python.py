@@ -1,0 +1,153 @@
+"""``python:FILE-OR-MODULE:FACTORY``: a torch module or any function, from the user's code.
+
+Loading runs that code; :func:`check_trusted` stands before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from committee.errors import ModelError, UntrustedCodeError
+from committee.models.base import file_fingerprint
+from committee.models.spec import ModelSpec
+from committee.predictions import Array
+from committee.profile.macs import torch_macs
+
+if TYPE_CHECKING:
+    import torch
+
+
+def check_trusted(spec: ModelSpec, allowed: Collection[str]) -> None:
+    """Refuse to run code that the user has not named.
+
+    Args:
+        spec: Its source is ``python:FILE-OR-MODULE:FACTORY``.
+        allowed: Files and modules that the user has named.
+
+    Raises:
+        UntrustedCodeError: If the file or module is not among them.
+    """
+    code, _ = _parts(spec)
+    named = {str(Path(name).resolve()) if name.endswith(".py") else name for name in allowed}
+    if code not in named:
+        raise UntrustedCodeError(
+            f"model {spec.name!r} runs the code of {code}. If you trust it, name it: "
+            f"--allow-code {code} (in Python: allow_code=[{code!r}])"
+        )
+
+
+def load_python(spec: ModelSpec) -> TorchModel | FunctionModel:
+    """Call the factory and wrap what it returns.
+
+    Raises:
+        ModelError: If the code fails, has no such factory, or returns nothing that can be called.
+    """
+    code, factory = _parts(spec)
+    where = f"model {spec.name!r}: {code}"
+    try:
+        with _importable(Path(code).parent if code.endswith(".py") else None):
+            module = _import(code)
+            made = getattr(module, factory)()
+    except AttributeError as error:
+        if factory not in str(error):
+            raise ModelError(f"{where}: {error}") from error
+        raise ModelError(f"{where}: has no {factory!r}") from None
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"{where}: {factory}() failed ({type(error).__name__}: {reason})"
+        ) from error
+    file = getattr(module, "__file__", None)
+    code_print = file_fingerprint(Path(file)) if file else ""
+    if "torch" in sys.modules and isinstance(made, sys.modules["torch"].nn.Module):
+        return TorchModel(spec, made, code_print)
+    if not callable(made):
+        raise ModelError(f"{where}: {factory}() returned a {type(made).__name__}, not a model")
+    return FunctionModel(made, code_print)
+
+
+class FunctionModel:
+    """Any function from inputs (N, channels, height, width) to outputs, as arrays."""
+
+    macs: int | None = None
+
+    def __init__(self, function: Callable[[Array], Any], fingerprint: str) -> None:
+        self._function = function
+        self.fingerprint = fingerprint
+
+    def __call__(self, batch: Array) -> Any:
+        """See :class:`committee.models.base.Model`."""
+        return self._function(batch)
+
+
+class TorchModel:
+    """A torch module on the processor, in float32, eager, channels last."""
+
+    def __init__(self, spec: ModelSpec, module: torch.nn.Module, code_fingerprint: str) -> None:
+        import torch
+
+        self._torch = torch
+        self._module = module.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        height, width = spec.preprocessing.size
+        self.macs = torch_macs(self._module, (1, spec.preprocessing.channels, height, width))
+        digest = hashlib.sha256(code_fingerprint.encode())
+        for name, value in sorted(self._module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(value.detach().cpu().float().numpy()).tobytes())
+        self.fingerprint = digest.hexdigest()[:16]
+
+    def __call__(self, batch: Array) -> Array:
+        """See :class:`committee.models.base.Model`."""
+        torch = self._torch
+        with torch.inference_mode():
+            inputs = torch.from_numpy(batch).contiguous(memory_format=torch.channels_last)
+            outputs: Array = self._module(inputs).float().numpy()
+        return outputs
+
+
+def _parts(spec: ModelSpec) -> tuple[str, str]:
+    code, _, factory = spec.source.removeprefix("python:").rpartition(":")
+    return code, factory
+
+
+def _import(code: str) -> ModuleType:
+    if not code.endswith(".py"):
+        return importlib.import_module(code)
+    # One import a file, under a name that no installed module can have.
+    name = f"committee source {code}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, code)
+    if spec is None or spec.loader is None or not Path(code).is_file():
+        raise FileNotFoundError(f"no file {code}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+@contextmanager
+def _importable(folder: Path | None) -> Iterator[None]:
+    """Let a file import its neighbours while it is loaded."""
+    if folder is None:
+        yield
+        return
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))

@@ -1,0 +1,178 @@
+"""Pool: models of one task, aligned on the same samples and the same classes, with their costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from committee.cost import Cost, CostTable
+from committee.errors import MisalignedError, UnknownNameError
+from committee.predictions import Kind, Outputs, checked_outputs
+from committee.samples import Samples
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Predictions of several models on the samples of one split.
+
+    Args:
+        samples: Ids, labels and classes of the split.
+        outputs: For each model, its outputs, one row a sample, in the order of ``samples``.
+        costs: What one sample costs in each model.
+        specs: How each model is loaded, by name; empty where predictions were made elsewhere.
+
+    Raises:
+        MisalignedError: If models differ in samples, classes or kind of outputs.
+    """
+
+    samples: Samples
+    outputs: Mapping[str, Outputs]
+    costs: CostTable
+    specs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.outputs:
+            raise MisalignedError("Pool: there is no model; a pool has one or more")
+        for name, outputs in self.outputs.items():
+            if len(outputs) != len(self.samples):
+                raise MisalignedError(
+                    f"Pool: all models must cover the same samples. The split "
+                    f"{self.samples.split!r} has {len(self.samples)}, {name!r} has {len(outputs)}. "
+                    "Compute or import the outputs of that model again on the same samples"
+                )
+        self._require_one({n: o.kind for n, o in self.outputs.items()}, "kind of outputs")
+        if self.kind == "decisions":
+            return
+        widths = {n: o.values.shape[1] for n, o in self.outputs.items()}
+        self._require_one(widths, "number of classes")
+        width = next(iter(widths.values()))
+        names = len(self.samples.classes)
+        if names and names != width:
+            raise MisalignedError(f"Pool: {names} classes are named, but outputs have {width}")
+        labels = self.samples.labels
+        if labels is not None and len(labels) and labels.max() >= width:
+            raise MisalignedError(
+                f"Pool: labels go up to {labels.max()}, but outputs have only {width} classes, "
+                f"0 to {width - 1}"
+            )
+
+    @staticmethod
+    def _require_one(values: Mapping[str, Any], what: str) -> None:
+        if len(set(values.values())) > 1:
+            told = ", ".join(f"{name!r} has {value}" for name, value in values.items())
+            raise MisalignedError(f"Pool: all models must have the same {what}: {told}")
+
+    @classmethod
+    def from_arrays(
+        cls,
+        labels: ArrayLike | None,
+        outputs: Mapping[str, Any],
+        *,
+        kind: str,
+        costs: Mapping[str, float] | None = None,
+        unit: str = "macs",
+        ids: Sequence[str] | None = None,
+        classes: Sequence[str] = (),
+        split: str = "val",
+    ) -> Pool:
+        """Build a pool from arrays.
+
+        Args:
+            labels: Class index of each sample, shape (N,), or None.
+            outputs: For each model an array (N, C); for ``decisions`` a pair of predicted classes
+                (N,) and confidence (N,).
+            kind: ``logits``, ``probabilities`` or ``decisions``.
+            costs: What one sample costs in each model, in ``unit``.
+            unit: Unit of the costs.
+            ids: Names of the samples; 0, 1, … if left out.
+            classes: Names of the classes, in the order of the outputs.
+            split: Name of the split.
+
+        Raises:
+            ShapeError, NotFiniteError: If a model's outputs cannot be used; the model is named.
+            MisalignedError: If models or labels do not cover the same samples or classes.
+            UnknownNameError: If a cost is given for a model that is not there.
+
+        >>> pool = Pool.from_arrays([0, 1], {"a": [[2.0, 0.0], [0.0, 1.0]]}, kind="logits")
+        >>> pool.names
+        ['a']
+        """
+        checked = {}
+        for name, values in outputs.items():
+            pair = values if kind == "decisions" else (values, None)
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise MisalignedError(
+                    f"Pool: {name!r}: decisions are a pair of classes (N,) and confidence (N,)"
+                )
+            checked[name] = checked_outputs(f"model {name!r}", kind, pair[0], pair[1])
+        for name in costs or {}:
+            if name not in checked:
+                raise UnknownNameError.of("Pool: costs", "model", name, checked)
+        count = len(next(iter(checked.values()), []))
+        table = {
+            name: [Cost(float(costs[name]), unit)] if costs and name in costs else []
+            for name in checked
+        }
+        samples = Samples.of(labels, ids, classes, split, count)
+        return cls(samples, checked, CostTable.of(table))
+
+    @classmethod
+    def load(cls, path: str | Path, models: Iterable[str] | None = None) -> Pool:
+        """Open one split of a store, ``STORE/SPLIT``; arrays stay on disk until they are used.
+
+        Raises:
+            StoreError: If there is no store or no such split, or a file is damaged.
+            MisalignedError: If the models do not cover the same samples and classes.
+        """
+        from committee.store import load_pool
+
+        return load_pool(Path(path), models)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the models, in the order given."""
+        return list(self.outputs)
+
+    @property
+    def kind(self) -> Kind:
+        """Kind of outputs that all models give."""
+        return next(iter(self.outputs.values())).kind
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def model(self, name: str) -> Outputs:
+        """Outputs of one model.
+
+        Raises:
+            UnknownNameError: If it is not in the pool.
+        """
+        if name not in self.outputs:
+            raise UnknownNameError.of("pool", "model", name, self.outputs)
+        return self.outputs[name]
+
+    def only(self, names: Iterable[str]) -> Pool:
+        """The pool of some of the models."""
+        chosen = {name: self.model(name) for name in names}
+        costs = CostTable({name: self.costs.costs[name] for name in chosen})
+        specs = {name: self.specs[name] for name in chosen if name in self.specs}
+        return Pool(self.samples, chosen, costs, specs)
+
+    def rows(self, index: Any, split: str) -> Pool:
+        """The pool on some of the samples, as a split of its own.
+
+        Args:
+            index: As in NumPy: a slice, indices, or a mask of shape (N,).
+            split: Name of the new split.
+        """
+        chosen = np.arange(len(self))[index]
+        labels = None if self.samples.labels is None else self.samples.labels[chosen]
+        ids = tuple(self.samples.ids[i] for i in chosen)
+        samples = Samples(ids, labels, self.samples.classes, split)
+        outputs = {name: each.rows(index) for name, each in self.outputs.items()}
+        return Pool(samples, outputs, self.costs, self.specs)

@@ -1,0 +1,144 @@
+"""What models say about samples, of one declared kind, and how rows of it are taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from committee.errors import NotFiniteError, ShapeError, UnknownNameError
+
+Array = NDArray[Any]
+Kind = Literal["logits", "probabilities", "decisions"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+# How far a row of probabilities may be from summing to 1: float16 rounding of 1000 classes.
+_SUM_TOLERANCE = 2e-2
+_ROWS_AT_ONCE = 4096
+
+
+def check_kind(where: str, kind: str) -> Kind:
+    """Return ``kind`` if it is one of the three kinds of outputs.
+
+    Raises:
+        UnknownNameError: If it is not.
+    """
+    for known in KINDS:
+        if kind == known:
+            return known
+    raise UnknownNameError.of(where, "kind of outputs", kind, KINDS)
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """Outputs of one model, or of several combined, for N samples.
+
+    Args:
+        kind: ``logits``, ``probabilities`` or ``decisions``; declared, never guessed.
+        values: Shape (N, C) for logits and probabilities; predicted classes, shape (N,), integers,
+            for decisions.
+        confidence: Only for decisions: shape (N,), larger is surer.
+    """
+
+    kind: Kind
+    values: Array
+    confidence: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def rows(self, index: Array | slice) -> Outputs:
+        """The outputs of some samples; ``index`` as in NumPy."""
+        confidence = None if self.confidence is None else self.confidence[index]
+        return Outputs(self.kind, self.values[index], confidence)
+
+    def predicted(self) -> Array:
+        """Predicted class of each sample, shape (N,): the lowest index among the largest values."""
+        if self.kind == "decisions":
+            return self.values
+        classes: Array = np.argmax(self.values, axis=1)
+        return classes
+
+
+def checked_outputs(
+    where: str, kind: str, values: ArrayLike, confidence: ArrayLike | None = None
+) -> Outputs:
+    """Build outputs from outside, refusing what no rule could work on.
+
+    Args:
+        where: What the outputs belong to, for the error.
+        kind: ``logits``, ``probabilities`` or ``decisions``.
+        values: See :class:`Outputs`. Memory-mapped arrays stay on disk.
+        confidence: See :class:`Outputs`.
+
+    Raises:
+        ShapeError: If shapes or types do not fit the kind, or probabilities do not sum to 1.
+        NotFiniteError: If there is NaN or infinity.
+        UnknownNameError: If the kind is unknown.
+    """
+    kind = check_kind(where, kind)
+    array = _array(where, values)
+    if kind == "decisions":
+        return _checked_decisions(where, array, confidence)
+    if confidence is not None:
+        raise ShapeError(f"{where}: {kind} carry no separate confidence; declare decisions instead")
+    if array.ndim != 2 or array.shape[1] < 1:
+        raise ShapeError(f"{where}: {kind} must have shape (samples, classes), not {array.shape}")
+    if array.dtype.kind not in "fiu":
+        raise ShapeError(f"{where}: {kind} must be real numbers, not {array.dtype}")
+    if array.dtype.kind in "iu":
+        array = array.astype(np.float64)
+    for start in range(0, len(array), _ROWS_AT_ONCE):
+        block = array[start : start + _ROWS_AT_ONCE]
+        _check_finite(where, block, start)
+        if kind == "probabilities":
+            _check_probabilities(where, block, start)
+    return Outputs(kind, array)
+
+
+def _array(where: str, values: ArrayLike) -> Array:
+    try:
+        return np.asanyarray(values)
+    except ValueError:
+        raise ShapeError(f"{where}: rows must all have the same length") from None
+
+
+def _checked_decisions(where: str, classes: Array, confidence: ArrayLike | None) -> Outputs:
+    if confidence is None:
+        raise ShapeError(f"{where}: decisions need a confidence for each predicted class")
+    scores = _array(where, confidence)
+    if classes.ndim != 1 or scores.shape != classes.shape:
+        raise ShapeError(
+            f"{where}: decisions need classes (N,) and confidence (N,), "
+            f"not {classes.shape} and {scores.shape}"
+        )
+    if classes.dtype.kind not in "iu" or (classes.size and classes.min() < 0):
+        raise ShapeError(f"{where}: predicted classes must be indices 0, 1, …, not {classes.dtype}")
+    if scores.dtype.kind not in "fiu":
+        raise ShapeError(f"{where}: confidence must be real numbers, not {scores.dtype}")
+    _check_finite(where, scores[:, None], 0)
+    return Outputs("decisions", classes.astype(np.int64), scores.astype(np.float64))
+
+
+def _check_finite(where: str, block: Array, start: int) -> None:
+    finite = np.isfinite(block).all(axis=1)
+    if not finite.all():
+        rows = np.flatnonzero(~finite)
+        named = ", ".join(str(start + row) for row in rows[:5])
+        raise NotFiniteError(
+            f"{where}: NaN or infinite outputs, first at sample {named} "
+            f"(counted from 0; at least {len(rows)} samples). Recompute this model's outputs"
+        )
+
+
+def _check_probabilities(where: str, block: Array, start: int) -> None:
+    sums = block.sum(axis=1, dtype=np.float64)
+    wrong = (np.abs(sums - 1) > _SUM_TOLERANCE) | (block < 0).any(axis=1)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ShapeError(
+            f"{where}: sample {start + row} is no probability distribution "
+            f"(sum {sums[row]:.4g}, least {block[row].min():.4g}). Are these logits? Then declare so"
+        )

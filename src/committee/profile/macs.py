@@ -1,0 +1,29 @@
+"""Multiply-adds of one sample, counted without computing anything."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def torch_macs(module: torch.nn.Module, shape: tuple[int, ...]) -> int:
+    """Count the multiply-adds of matrix products, convolutions and attention.
+
+    Counted on torch's meta device, where fused attention is seen too. Additions of biases,
+    normalisation and activations are not counted, as in the literature.
+
+    Args:
+        module: Any module that maps one tensor.
+        shape: Shape of the input, the batch of 1 included.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    on_meta = copy.deepcopy(module).to("meta")
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        on_meta(torch.zeros(shape, device="meta"))
+    # torch counts a multiplication and an addition as two.
+    return int(counter.get_total_flops()) // 2

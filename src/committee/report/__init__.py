@@ -1,0 +1,20 @@
+"""Report: rows of figures, tables, the figure of accuracy against cost, and the page of it all."""
+
+from committee.report.figure import figure_svg, front_figure, save_figure
+from committee.report.page import page
+from committee.report.rows import Row, front_rows, summary
+from committee.report.tables import front_csv, human_cost, percent, rich_table
+
+__all__ = [
+    "Row",
+    "figure_svg",
+    "front_csv",
+    "front_figure",
+    "front_rows",
+    "human_cost",
+    "page",
+    "percent",
+    "rich_table",
+    "save_figure",
+    "summary",
+]

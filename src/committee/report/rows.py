@@ -1,0 +1,163 @@
+"""Rows: what a report says about each committee, on the split that chose and the one that judges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from committee.cascade import Cascade
+from committee.combine import ORDER_FREE
+from committee.errors import Infeasible, MisalignedError
+from committee.evaluate import Evaluation, evaluate
+from committee.pool import Pool
+from committee.search import Front
+
+SINGLE = "single model"
+ENSEMBLE = "ensemble of all"
+MEMBER = "front"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One committee, with its figures on each split. Every evaluation names its split.
+
+    Args:
+        role: Why it stands in the report: ``single model``, ``ensemble of all``, ``front``,
+            ``matches X`` or ``most accurate for X's cost``.
+        cascade: The committee.
+        val: What it scores and costs on the split that chose.
+        test: The same on the split that judges, or None if there is none.
+        speedup: Average cost of the reference model over the average cost of this committee, on the
+            split that judges if there is one; None if this committee costs nothing.
+        reference: The model that the speedup is over.
+    """
+
+    role: str
+    cascade: Cascade
+    val: Evaluation
+    test: Evaluation | None
+    speedup: float | None
+    reference: str
+
+    @property
+    def judged(self) -> Evaluation:
+        """The evaluation to report: on the split that judges; without one, on the one that chose."""
+        return self.val if self.test is None else self.test
+
+    @property
+    def chosen(self) -> bool:
+        """Whether the choosing split picked it, so that its figures there flatter it."""
+        return self.role not in (SINGLE, ENSEMBLE)
+
+    @property
+    def gap(self) -> float | None:
+        """Accuracy on the choosing split less that on the judging one, shares of 1; else None."""
+        return None if self.test is None else self.val.accuracy - self.test.accuracy
+
+
+def summary(front: Front, test: Pool | None = None, reference: str | None = None) -> list[Row]:
+    """The rows that most readers want.
+
+    Every single model by rising cost; the ensemble of all, where the combination does not depend on
+    order; the cheapest committee that matches the reference model; the most accurate that costs no
+    more than it. What nothing can meet is left out.
+
+    Args:
+        front: Committees found on the choosing split.
+        test: The pool on a split that chose nothing, or None.
+        reference: A model of the pool; the most costly one if left out.
+
+    Raises:
+        UnknownNameError: If the reference is not in the pool, or a model is not in ``test``.
+        MisalignedError: If ``test`` holds the samples that chose, other classes, or no labels.
+        CostError: If a model has no cost in the search's unit.
+    """
+    check_judge(front, test)
+    name = reference_of(front, reference)
+    cascades = [(SINGLE, Cascade.of([model], combine=_combine(front))) for model in _rising(front)]
+    if len(front.pool.names) > 1 and front.settings.combine in ORDER_FREE:
+        cascades.append((ENSEMBLE, Cascade.ensemble(front.pool.names, combine=_combine(front))))
+    return _rows(front, test, name, cascades + _targets(front, name))
+
+
+def front_rows(front: Front, test: Pool | None = None, reference: str | None = None) -> list[Row]:
+    """Every member of the front, cheapest first; arguments and errors as of :func:`summary`."""
+    check_judge(front, test)
+    name = reference_of(front, reference)
+    return _rows(front, test, name, [(MEMBER, member.cascade) for member in front])
+
+
+def matches(reference: str) -> str:
+    """Role of the cheapest committee at least as accurate as the reference."""
+    return f"matches {reference}"
+
+
+def reference_of(front: Front, reference: str | None) -> str:
+    """The model that others are compared with: the one named, else the most costly.
+
+    Raises:
+        UnknownNameError: If it is not in the pool.
+    """
+    if reference is None:
+        return _rising(front)[-1]
+    front.pool.model(reference)
+    return reference
+
+
+def check_judge(front: Front, test: Pool | None) -> None:
+    """Refuse a judging split that is the choosing one, or that has other classes.
+
+    Raises:
+        MisalignedError: If so.
+    """
+    if test is None:
+        return
+    val, judge = front.pool.samples, test.samples
+    if judge.fingerprint == val.fingerprint:
+        raise MisalignedError(
+            f"report: {judge.split!r} holds the same samples as {val.split!r}, which chose the "
+            f"committees (fingerprint {val.fingerprint}). Judge on others, or leave the split out"
+        )
+    if val.classes and judge.classes and val.classes != judge.classes:
+        raise MisalignedError(
+            f"report: {val.split!r} and {judge.split!r} differ in their classes or in the order of "
+            "them. Predict or import both splits with the same classes"
+        )
+
+
+def _combine(front: Front) -> str:
+    return front.settings.combine
+
+
+def _rising(front: Front) -> list[str]:
+    costs = front.pool.costs.values(front.settings.unit)
+    return sorted(front.pool.names, key=lambda name: (costs[name], name))
+
+
+def _targets(front: Front, reference: str) -> list[tuple[str, Cascade]]:
+    cost = front.pool.costs.values(front.settings.unit)[reference]
+    found = []
+    for role, choose in (
+        (matches(reference), lambda: front.matching(reference)),
+        (f"most accurate for {reference}'s cost", lambda: front.at_most(cost)),
+    ):
+        try:
+            found.append((role, choose().cascade))
+        except Infeasible:
+            continue
+    return found
+
+
+def _rows(
+    front: Front, test: Pool | None, reference: str, cascades: list[tuple[str, Cascade]]
+) -> list[Row]:
+    unit = front.settings.unit
+    judge = front.pool if test is None else test
+    cost = judge.costs.values(unit)[reference]
+    rows = []
+    for role, cascade in cascades:
+        val = evaluate(cascade, front.pool, unit)
+        judged = None if test is None else evaluate(cascade, test, unit)
+        average = (judged or val).average_cost
+        speedup = cost / average if average else None
+        rows.append(Row(role, cascade, val, judged, speedup, reference))
+    return rows

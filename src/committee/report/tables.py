@@ -1,0 +1,204 @@
+"""Tables: rows as CSV for programs and as text for people, and how numbers are written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from committee.cascade import Cascade
+from committee.evaluate import Evaluation
+from committee.report.rows import Row
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# Multiples in which large counts are written, largest first.
+_MULTIPLES = ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"))
+_COUNTED = frozenset({"macs", "params"})
+_SHORT_UNITS = {"latency_ms": "ms", "ms_per_sample": "ms/sample"}
+_ON_SPLIT = (
+    "split", "samples", "correct", "accuracy", "low", "high", "average_cost", "exit_ratios",
+)  # fmt: skip
+
+
+def percent(share: float) -> str:
+    """A share of 1 as a percentage.
+
+    >>> percent(0.93456)
+    '93.46 %'
+    """
+    return f"{100 * share:.2f} %"
+
+
+def interval(evaluation: Evaluation) -> str:
+    """The 95 % interval of the accuracy, in percent.
+
+    >>> interval(Evaluation("val", 100, 90, 1.0, 1.0, "macs", (1.0,)))
+    '82.6–94.5 %'
+    """
+    low, high = evaluation.interval
+    return f"{100 * low:.1f}–{100 * high:.1f} %"
+
+
+def points(difference: float) -> str:
+    """A difference of two shares of 1, in percentage points with its sign.
+
+    >>> points(0.0123)
+    '+1.23'
+    """
+    return f"{100 * difference:+.2f}"
+
+
+def times(ratio: float | None) -> str:
+    """A speedup; a dash where there is none.
+
+    >>> times(2.437), times(19.42), times(None)
+    ('2.44×', '19.4×', '–')
+    """
+    return "–" if ratio is None else f"{_digits(ratio)}×" if ratio >= 1 else f"{ratio:.2f}×"
+
+
+def human_cost(value: float, unit: str) -> str:
+    """A cost to three digits with its unit, counts in k, M, G or T.
+
+    >>> human_cost(41_234_567, "macs"), human_cost(3.14159, "latency_ms"), human_cost(0, "macs")
+    ('41.2 M macs', '3.14 ms', '0 macs')
+    """
+    name = _SHORT_UNITS.get(unit, unit)
+    if unit in _COUNTED:
+        rounded = float(f"{value:.3g}")
+        for size, letter in _MULTIPLES:
+            if rounded >= size:
+                return f"{_digits(rounded / size)}{letter} {name}"
+    return f"{_digits(value)} {name}"
+
+
+def _digits(value: float) -> str:
+    """Three digits, or all digits before the point."""
+    if value >= 999.5 or value == 0:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}".rstrip(".")
+
+
+def exits(evaluation: Evaluation) -> str:
+    """Share of samples that leave at each stage, in percent.
+
+    >>> exits(Evaluation("val", 100, 90, 1.0, 1.0, "macs", (0.75, 0.25)))
+    '75 / 25 %'
+    """
+    return " / ".join(f"{100 * ratio:.3g}" for ratio in evaluation.exit_ratios) + " %"
+
+
+def named(cascade: Cascade) -> str:
+    """The models of a committee with room to break lines.
+
+    >>> named(Cascade.of([["a", "b"], "c"], [0.5]))
+    'a + b -> c'
+    """
+    return " -> ".join(" + ".join(stage.models) for stage in cascade.stages)
+
+
+def front_csv(rows: Sequence[Row]) -> str:
+    """Rows as CSV with a header, every number in full.
+
+    ``stages``, ``thresholds`` and ``exit_ratios`` are JSON lists. Columns that begin with ``val_``
+    stand for the split that chose, those with ``test_`` for the one that judges, empty without one;
+    ``val_split`` and ``test_split`` name them.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _columns(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_record(row) for row in rows)
+    return text.getvalue()
+
+
+def _columns() -> list[str]:
+    what = ["role", "committee", "stages", "kind", "thresholds", "confidence", "combine"]
+    splits = [f"{split}_{field}" for split in ("val", "test") for field in _ON_SPLIT]
+    return [*what, *splits, "worst_case_cost", "unit", "speedup"]
+
+
+def _record(row: Row) -> dict[str, Any]:
+    stages = row.cascade.to_json()["stages"]
+    return {
+        "role": row.role,
+        "committee": str(row.cascade),
+        "stages": _json([stage["models"] for stage in stages]),
+        "kind": row.cascade.kind,
+        "thresholds": _json([stage["threshold"] for stage in stages[:-1]]),
+        "confidence": row.cascade.confidence,
+        "combine": row.cascade.combine,
+        **_on_split("val", row.val),
+        **_on_split("test", row.test),
+        "worst_case_cost": row.judged.worst_case_cost,
+        "unit": row.judged.unit,
+        "speedup": row.speedup,
+    }
+
+
+def _on_split(prefix: str, evaluation: Evaluation | None) -> dict[str, Any]:
+    if evaluation is None:
+        return {}
+    data = evaluation.to_json()
+    data["low"], data["high"] = data["interval"]
+    data["exit_ratios"] = _json(data["exit_ratios"])
+    return {f"{prefix}_{field}": data[field] for field in _ON_SPLIT}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def provenance(rows: Sequence[Row]) -> str:
+    """Which split chose, which judged, and what speedups are over; ``rows`` holds one or more."""
+    row = rows[0]
+    chose = f"Committees were chosen on {row.val.split} ({row.val.samples:,} samples)"
+    speedup = f"Speedup is in average cost, over {row.reference}."
+    if row.test is None:
+        return f"{chose}, and these figures are from it too: expect less on new data. {speedup}"
+    judged = f"figures are from {row.test.split} ({row.test.samples:,} samples), which chose nothing"
+    return f"{chose}; {judged}. {speedup}"
+
+
+def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:
+    """Rows as a table of two lines a row that fits into 80 columns.
+
+    The header names the split that the figures are from. Names of models are never read as markup.
+
+    Args:
+        rows: One or more.
+        title: Stands above the table; may hold markup.
+    """
+    from rich.box import HORIZONTALS
+    from rich.table import Table
+    from rich.text import Text
+
+    split = rows[0].judged.split
+    caption = Text(provenance(rows))
+    table = Table(
+        title=title, caption=caption, caption_justify="left", box=HORIZONTALS, show_lines=True
+    )
+    table.add_column("committee", overflow="fold")
+    accuracy = Text(f"accuracy, {split}\n95 % interval")
+    table.add_column(accuracy, justify="right", overflow="fold", max_width=14)
+    table.add_column("average cost\nworst case", justify="right", overflow="fold")
+    table.add_column("speedup", justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: Row) -> list[Any]:
+    from rich.text import Text
+
+    judged, unit = row.judged, row.judged.unit
+    worst = human_cost(judged.worst_case_cost, unit)
+    return [
+        Text.assemble((row.role, "bold"), "\n", (named(row.cascade), "dim")),
+        Text.assemble(percent(judged.accuracy), "\n", (interval(judged), "dim")),
+        Text.assemble(human_cost(judged.average_cost, unit), "\n", (worst, "dim")),
+        times(row.speedup),
+    ]

@@ -1,0 +1,21 @@
+"""Running a cascade: online, a picture at a time; offline, a data set; timed and compared."""
+
+from committee.run.agreement import Agreement, agreement
+from committee.run.offline import run_offline
+from committee.run.results import Result, check_ending, write_results
+from committee.run.runner import Decision, Runner
+from committee.run.timing import Timed, timed_offline, timed_online
+
+__all__ = [
+    "Agreement",
+    "Decision",
+    "Result",
+    "Runner",
+    "Timed",
+    "agreement",
+    "check_ending",
+    "run_offline",
+    "timed_offline",
+    "timed_online",
+    "write_results",
+]

@@ -1,0 +1,7 @@
+"""Search: prefix statistics, thresholds, the front and its targets."""
+
+from committee.search.exhaustive import ensembles, search
+from committee.search.front import Committee, Front, Settings
+from committee.search.thresholds import percentile_thresholds
+
+__all__ = ["Committee", "Front", "Settings", "ensembles", "percentile_thresholds", "search"]

@@ -1,0 +1,45 @@
+"""Thresholds worth trying: percentiles of the score at one prefix on the choosing split."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from committee.errors import ShapeError
+from committee.predictions import Array
+
+
+def percentile_thresholds(scores: Array, grid: int) -> Array:
+    """Thresholds at the 1/grid, 2/grid, … 1 quantiles of the scores, rising, all different.
+
+    Each threshold lies halfway between two neighbouring scores, so that rounding noise in a score
+    does not move a sample across it; the samples that exit are those at or above the upper one.
+    Thresholds by which every sample would exit are left out: "always" stands for them.
+
+    Args:
+        scores: Shape (N,), finite.
+        grid: How many percentiles, 1 or more; 100 by default everywhere.
+
+    Returns:
+        Thresholds, shape (at most ``grid``,); none if all scores are equal.
+
+    Raises:
+        ShapeError: If ``grid`` is less than 1.
+
+    References:
+        Wang et al. (2022), appendix D.3.
+
+    >>> percentile_thresholds(np.array([0.2, 0.4, 0.8]), grid=2)
+    array([0.3, 0.6])
+    """
+    if grid < 1:
+        raise ShapeError(f"search: grid must be 1 or more percentiles, not {grid}")
+    ranked = np.sort(scores)
+    ranks = -(-np.arange(1, grid + 1) * (len(ranked) - 1) // grid)
+    upper = np.unique(ranked[ranks])
+    first = np.searchsorted(ranked, upper, side="left")
+    upper, first = upper[first > 0], first[first > 0]
+    lower = ranked[first - 1]
+    # Halves are added, not the sum halved: the sum of two huge scores overflows.
+    between = lower / 2 + upper / 2
+    # Two neighbouring floating-point numbers have nothing between them.
+    return np.where((between > lower) & (between < upper), between, upper)

@@ -1,0 +1,183 @@
+"""A dumb oracle: every cascade of a pool, tried sample by sample in plain Python.
+
+It shares with the library the stored outputs, the candidate thresholds (tested on their own against
+NumPy's percentiles) and nothing else. Exponentials and logarithms are NumPy's scalar ones, so that
+scores which are equal here are equal there; sums run from left to right, which is NumPy's order for
+fewer than eight classes. Costs are to be integers: totals are then exact.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from committee import Cascade, Pool
+from committee.search import percentile_thresholds
+
+Row = list[float]
+Stages = Sequence[tuple[Sequence[str], float]]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One cascade and its exact figures; costs are totals over samples."""
+
+    stages: Stages
+    correct: int
+    cost: int
+    worst_case: int
+    leaving: tuple[int, ...]
+
+
+def softmax(logits: Row) -> Row:
+    exponentials = [np.exp(np.float64(x) - max(logits)) for x in logits]
+    total = exponentials[0]
+    for other in exponentials[1:]:
+        total = total + other
+    return [x / total for x in exponentials]
+
+
+def argmax(row: Row) -> int:
+    best = 0
+    for index, value in enumerate(row):
+        if value > row[best]:
+            best = index
+    return best
+
+
+def mean(rows: list[Row]) -> Row:
+    total = rows[0]
+    for row in rows[1:]:
+        total = [x + y for x, y in zip(total, row, strict=True)]
+    return [x / len(rows) for x in total]
+
+
+def certainty(row: Row, kind: str, confidence: str) -> float:
+    if confidence == "logit_gap":
+        return _log_gap(row) if kind == "probabilities" else _gap(row, _SUREST)
+    probabilities = row if kind == "probabilities" else softmax(row)
+    if confidence == "max_prob":
+        return max(probabilities)
+    if confidence == "prob_gap":
+        return _gap(probabilities, max(probabilities))
+    assert confidence == "neg_entropy"
+    total = 0.0
+    for p in probabilities:
+        total = total + (p * np.log(np.float64(p)) if p > 0 else 0.0)
+    return total
+
+
+_SUREST = float(np.finfo(np.float32).max)
+
+
+def _gap(row: Row, alone: float) -> float:
+    ranked = sorted(row, reverse=True)
+    return ranked[0] - ranked[1] if len(row) > 1 else alone
+
+
+def _log_gap(row: Row) -> float:
+    ranked = sorted(row, reverse=True)
+    if len(row) == 1 or ranked[1] == 0:
+        return _SUREST
+    return np.log(np.float64(ranked[0])) - np.log(np.float64(ranked[1]))
+
+
+class Oracle:
+    """Tries cascades on one pool under one rule."""
+
+    def __init__(self, pool: Pool, combine: str, confidence: str, grid: int) -> None:
+        self.pool = pool
+        self.combine = combine
+        self.confidence = confidence
+        self.grid = grid
+        self.labels = [int(label) for label in pool.samples.labels]
+        self.costs = {name: int(each["macs"].value) for name, each in pool.costs.costs.items()}
+        self._judged: dict[tuple[str, ...], list[tuple[int, float]]] = {}
+
+    def judge(self, models: tuple[str, ...]) -> list[tuple[int, float]]:
+        """Predicted class and score of every sample after these models, oldest first."""
+        if models not in self._judged:
+            self._judged[models] = [self._sample(models, i) for i in range(len(self.labels))]
+        return self._judged[models]
+
+    def _sample(self, models: tuple[str, ...], sample: int) -> tuple[int, float]:
+        newest = self.pool.outputs[models[-1]]
+        if newest.kind == "decisions":
+            return int(newest.values[sample]), float(newest.confidence[sample])
+        kind = newest.kind
+        rows = [
+            [float(x) for x in self.pool.outputs[name].values[sample]] for name in sorted(models)
+        ]
+        if self.combine == "last":
+            row = [float(x) for x in newest.values[sample]]
+        elif self.combine == "mean_logits":
+            row = mean(rows)
+        else:
+            row = mean(rows if kind == "probabilities" else [softmax(each) for each in rows])
+            kind = "probabilities"
+        return argmax(row), certainty(row, kind, self.confidence)
+
+    def attempt(self, stages: Stages) -> Tried:
+        """Run every sample through the stages, one after another."""
+        correct = cost = 0
+        leaving = [0] * len(stages)
+        for sample, label in enumerate(self.labels):
+            ran: tuple[str, ...] = ()
+            for index, (models, threshold) in enumerate(stages):
+                ran += tuple(models)
+                cost += sum(self.costs[name] for name in models)
+                predicted, score = self.judge(ran)[sample]
+                if score >= threshold or index == len(stages) - 1:
+                    correct += predicted == label
+                    leaving[index] += 1
+                    break
+        worst_case = sum(self.costs[name] for models, _ in stages for name in models)
+        return Tried(stages, correct, cost, worst_case, tuple(leaving))
+
+    def run(self, cascade: Cascade) -> Tried:
+        return self.attempt([(stage.models, stage.threshold) for stage in cascade.stages])
+
+    def every(self, max_models: int) -> Iterator[Tried]:
+        """Every ordered sequence of distinct models with every vector of thresholds."""
+        for size in range(1, max_models + 1):
+            for sequence in itertools.permutations(self.pool.names, size):
+                choices = [self._choices(sequence[:k]) for k in range(1, size)]
+                for thresholds in itertools.product(*choices):
+                    models = [(name,) for name in sequence]
+                    yield self.attempt(list(zip(models, [*thresholds, -math.inf], strict=True)))
+
+    def _choices(self, prefix: tuple[str, ...]) -> list[float]:
+        scores = np.array([score for _, score in self.judge(prefix)], np.float64)
+        return [-math.inf, *percentile_thresholds(scores, self.grid).tolist(), math.inf]
+
+
+def beats(one: Tried, other: Tried) -> bool:
+    """Whether one is no worse in cost and accuracy, and better in either."""
+    no_worse = one.cost <= other.cost and one.correct >= other.correct
+    return no_worse and (one.cost < other.cost or one.correct > other.correct)
+
+
+def front(tried: list[Tried]) -> set[tuple[int, int]]:
+    """(total cost, correct) of the cascades that no other beats."""
+    figures = {(t.cost, t.correct): t for t in tried}
+    return {
+        pair
+        for pair, one in figures.items()
+        if not any(beats(other, one) for other in figures.values())
+    }
+
+
+def cheapest(tried: list[Tried], correct: float) -> tuple[int, int] | None:
+    """(total cost, correct) of the cheapest with at least so many correct, of these the best."""
+    enough = [t for t in tried if t.correct >= correct]
+    return min(((t.cost, -t.correct) for t in enough), default=None)
+
+
+def most_accurate(tried: list[Tried], cost: float) -> tuple[int, int] | None:
+    """(correct, total cost) of the most accurate for at most this total cost, of these the cheapest."""
+    within = [t for t in tried if t.cost <= cost]
+    return max(((t.correct, -t.cost) for t in within), default=None)

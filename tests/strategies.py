@@ -1,0 +1,99 @@
+"""Hypothesis strategies for small pools in which ties and edge cases are the rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from committee import Pool
+from committee.predictions import KINDS, Array
+
+CONFIDENCES = ("max_prob", "logit_gap", "prob_gap", "neg_entropy")
+COMBINES = {
+    "logits": ("mean_logits", "mean_probabilities", "last"),
+    "probabilities": ("mean_probabilities", "last"),
+    "decisions": ("last",),
+}
+# Every rule that a pool of each kind allows; decisions bring their own confidence.
+RULES = [
+    (kind, combine, confidence)
+    for kind, combines in COMBINES.items()
+    for combine in combines
+    for confidence in (CONFIDENCES if kind != "decisions" else ("max_prob",))
+]
+NAMES = "abcde"
+
+
+def matrices(samples: int, classes: int, values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Matrices (samples, classes); often every row is the same, so that all scores are."""
+    row = st.lists(values, min_size=classes, max_size=classes)
+    varied = st.lists(row, min_size=samples, max_size=samples)
+    constant = row.map(lambda one: [one] * samples)
+    return st.one_of(varied, varied, constant).map(np.array)
+
+
+def logits(samples: int, classes: int) -> st.SearchStrategy[Array]:
+    """Small integers, so that ties are common and means of two are exact."""
+    return matrices(samples, classes, st.integers(-2, 2)).map(np.float32)
+
+
+def probabilities(samples: int, classes: int) -> st.SearchStrategy[Array]:
+    """Distributions with zeros, ones and ties."""
+
+    def normalised(weights: Array) -> Array:
+        weights[:, 0] += weights.sum(axis=1) == 0
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    return matrices(samples, classes, st.integers(0, 3)).map(normalised)
+
+
+def decisions(samples: int, classes: int) -> st.SearchStrategy[tuple[Array, Array]]:
+    """Predicted classes with one of few confidences."""
+    predicted = matrices(samples, 1, st.integers(0, classes - 1)).map(np.ravel)
+    confidence = matrices(samples, 1, st.sampled_from([-1.0, 0.0, 0.25, 0.5])).map(np.ravel)
+    return st.tuples(predicted, confidence)
+
+
+OUTPUTS = {"logits": logits, "probabilities": probabilities, "decisions": decisions}
+
+
+@st.composite
+def pools(
+    draw: st.DrawFn,
+    kind: str | None = None,
+    max_models: int = 3,
+    max_samples: int = 6,
+    max_classes: int = 3,
+) -> Pool:
+    """Labelled pools of models ``a``, ``b``, … with integer costs, so that comparisons are exact."""
+    kind = kind or draw(st.sampled_from(KINDS))
+    samples = draw(st.integers(1, max_samples))
+    classes = draw(st.integers(1, max_classes))
+    names = NAMES[: draw(st.integers(1, max_models))]
+    labels = draw(st.lists(st.integers(0, classes - 1), min_size=samples, max_size=samples))
+    return Pool.from_arrays(
+        labels,
+        {name: draw(OUTPUTS[kind](samples, classes)) for name in names},
+        kind=kind,
+        # Few values from 0, so that equal costs and free models are common.
+        costs={name: draw(st.integers(0, 4)) for name in names},
+    )
+
+
+def random_pool(seed: int, models: int, samples: int, classes: int = 3) -> Pool:
+    """A pool of real-valued logits, in which dearer models are more often right."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, samples)
+    noise = [3.0 / (i + 1) + 0.5 for i in range(models)]
+    truth = 2 * np.eye(classes)[labels]
+    return Pool.from_arrays(
+        labels,
+        {
+            name: truth + random.normal(0, spread, truth.shape)
+            for name, spread in zip(NAMES, noise, strict=False)
+        },
+        kind="logits",
+        costs={name: int(random.integers(1, 4)) * 2**i for i, name in enumerate(NAMES[:models])},
+    )

@@ -1,0 +1,357 @@
+"""Search equals a dumb brute force, and keeps its promises on targets, ties, order and threads."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import brute_force
+import numpy as np
+import pytest
+from brute_force import Oracle
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import RULES, pools, random_pool
+
+from committee import Cascade, Front, Infeasible, Pool, ensembles, errors, evaluate, search
+from committee.search import percentile_thresholds
+from committee.search.front import undominated
+
+rules = pytest.mark.parametrize(("kind", "combine", "confidence"), RULES)
+
+
+def searched(pool: Pool, oracle: Oracle, max_models: int, **options) -> Front:
+    return search(
+        pool,
+        max_models,
+        combine=oracle.combine,
+        confidence=oracle.confidence,
+        grid=oracle.grid,
+        threads=1,
+        **options,
+    )
+
+
+def figures(front: Front) -> set[tuple[float, int]]:
+    """Average costs are the oracle's totals over samples, rounded once by the same division."""
+    return {(c.evaluation.average_cost, c.evaluation.correct) for c in front}
+
+
+def expected(tried: list[brute_force.Tried], samples: int) -> set[tuple[float, int]]:
+    return {(cost / samples, correct) for cost, correct in brute_force.front(tried)}
+
+
+@rules
+@settings(max_examples=20)
+@given(st.data())
+def test_front_is_that_of_brute_force(kind, combine, confidence, data):
+    pool = data.draw(pools(kind))
+    oracle = Oracle(pool, combine, confidence, grid=data.draw(st.integers(1, 4)))
+    tried = list(oracle.every(len(pool.names)))
+    front = searched(pool, oracle, len(pool.names))
+    assert figures(front) == expected(tried, len(pool))
+    assert len(front) == len(figures(front))
+    for member in front:
+        same_figures(member, oracle.run(member.cascade))
+
+
+def same_figures(member, tried):
+    evaluation = member.evaluation
+    assert evaluation.correct == tried.correct
+    assert evaluation.average_cost == tried.cost / evaluation.samples
+    assert evaluation.worst_case_cost == tried.worst_case
+    assert evaluation.exit_ratios == tuple(n / evaluation.samples for n in tried.leaving)
+
+
+@pytest.mark.parametrize("combine", ["mean_logits", "mean_probabilities", "last"])
+def test_front_of_real_scores_on_the_full_grid(combine):
+    pool = random_pool(seed=3, models=3, samples=30)
+    oracle = Oracle(pool, combine, "max_prob", grid=100)
+    front = searched(pool, oracle, 3)
+    assert figures(front) == expected(list(oracle.every(3)), len(pool))
+    assert len(front) > 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("max_models", "samples", "grid"), [(4, 6, 2), (5, 4, 1)])
+def test_front_of_many_models(seed, max_models, samples, grid):
+    # Five models have four thresholds, of which the first is looped over outside the histogram.
+    pool = random_pool(seed, 5, samples)
+    oracle = Oracle(pool, "mean_logits", "prob_gap", grid)
+    front = searched(pool, oracle, max_models)
+    assert figures(front) == expected(list(oracle.every(max_models)), samples)
+    for member in front:
+        same_figures(member, oracle.run(member.cascade))
+
+
+@rules
+@settings(max_examples=10)
+@given(st.data())
+def test_of_equal_committees_the_least_worst_case_is_kept(kind, combine, confidence, data):
+    pool = data.draw(pools(kind))
+    oracle = Oracle(pool, combine, confidence, grid=2)
+    tried = list(oracle.every(len(pool.names)))
+    for member in searched(pool, oracle, len(pool.names)):
+        own = oracle.run(member.cascade)
+        equals = [t for t in tried if (t.cost, t.correct) == (own.cost, own.correct)]
+        assert own.worst_case == min(t.worst_case for t in equals)
+
+
+def test_of_two_equal_pairs_the_lesser_worst_case_is_kept():
+    # One sample goes on to b for 4, or two go on to c for 2: two are right for 7 either way.
+    pool = Pool.from_arrays(
+        [0, 0, 0],
+        {
+            "a": [[9, 0], [0, 2], [0, 1]],
+            "b": [[0, 9], [0, 9], [9, 0]],
+            "c": [[0, 1], [9, 0], [0, 1]],
+        },
+        kind="logits",
+        costs={"a": 1, "b": 4, "c": 2},
+    )
+    dearer = evaluate(Cascade.of(["a", "b"], [0.8], "max_prob"), pool)
+    chosen = search(pool).at_least(accuracy=2 / 3)
+    assert chosen.cascade.names == ("a", "c")
+    assert chosen.evaluation.correct == dearer.correct == 2
+    assert chosen.evaluation.average_cost == dearer.average_cost
+    assert chosen.evaluation.worst_case_cost < dearer.worst_case_cost
+
+
+@rules
+@settings(max_examples=10)
+@given(st.data())
+def test_targets_are_those_of_brute_force(kind, combine, confidence, data):
+    pool = data.draw(pools(kind))
+    oracle = Oracle(pool, combine, confidence, grid=3)
+    tried = list(oracle.every(len(pool.names)))
+    front = searched(pool, oracle, len(pool.names))
+    for name in pool.names:
+        chosen = oracle.run(front.matching(name).cascade)
+        goal = oracle.attempt([([name], 0)]).correct
+        assert (chosen.cost, -chosen.correct) == brute_force.cheapest(tried, goal)
+    for correct in range(max(t.correct for t in tried) + 1):
+        chosen = oracle.run(front.at_least(accuracy=correct / len(pool)).cascade)
+        assert (chosen.cost, -chosen.correct) == brute_force.cheapest(tried, correct)
+    for cost in {t.cost for t in tried}:
+        chosen = oracle.run(front.at_most(cost=cost / len(pool)).cascade)
+        assert (chosen.correct, -chosen.cost) == brute_force.most_accurate(tried, cost)
+
+
+@rules
+@settings(max_examples=10)
+@given(st.data())
+def test_worst_case_bound_is_that_of_brute_force(kind, combine, confidence, data):
+    pool = data.draw(pools(kind))
+    oracle = Oracle(pool, combine, confidence, grid=3)
+    bound = data.draw(st.integers(min(oracle.costs.values()), sum(oracle.costs.values())))
+    front = searched(pool, oracle, len(pool.names), worst_case=bound)
+    within = [t for t in oracle.every(len(pool.names)) if t.worst_case <= bound]
+    assert figures(front) == expected(within, len(pool))
+    assert all(member.evaluation.worst_case_cost <= bound for member in front)
+
+
+@settings(max_examples=40)
+@given(pools())
+def test_members_rise_in_cost_and_accuracy(pool):
+    front = search(pool, threads=1)
+    for cheaper, dearer in itertools.pairwise(front):
+        assert cheaper.evaluation.average_cost < dearer.evaluation.average_cost
+        assert cheaper.evaluation.correct < dearer.evaluation.correct
+
+
+@settings(max_examples=40)
+@given(pools(), st.randoms(use_true_random=False))
+def test_order_of_the_pool_does_not_matter(pool, random):
+    names = pool.names
+    random.shuffle(names)
+    assert written(search(pool.only(names), threads=1)) == written(search(pool, threads=1))
+
+
+def test_order_of_many_models_does_not_matter():
+    # More sequences than one batch holds, so that earlier batches screen later ones.
+    pool = random_pool(seed=5, models=5, samples=12)
+    backwards = pool.only(pool.names[::-1])
+    front = search(pool, 4, grid=5, threads=1)
+    assert front.settings.sequences > 64
+    assert written(search(backwards, 4, grid=5, threads=1)) == written(front)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_number_of_threads_does_not_matter(seed):
+    pool = random_pool(seed, models=4, samples=40)
+    one, two = (search(pool, 4, grid=8, threads=threads) for threads in (1, 2))
+    assert written(one) == written(two)
+
+
+def written(front: Front) -> str:
+    return json.dumps(front.to_json(), sort_keys=True)
+
+
+def test_settings_count_what_was_covered():
+    pool = random_pool(seed=1, models=3, samples=9)
+    front = search(pool, 2, grid=4)
+    # Three models alone, six pairs; a pair has four percentiles, "always" and "never".
+    assert (front.settings.sequences, front.settings.cascades) == (9, 3 + 6 * 6)
+    assert front.exact
+
+
+def test_progress_ends_at_all():
+    seen = []
+    pool = random_pool(seed=1, models=5, samples=5)
+    search(pool, 4, grid=1, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(64, 205), (128, 205), (192, 205), (205, 205)]
+
+
+def test_members_carry_what_is_needed_to_run_them():
+    pool = Pool.from_arrays(
+        [0, 1], {"a": [[2.0, 0.0], [0.0, 1.0]]}, kind="logits", costs={"a": 1}, classes=["x", "y"]
+    )
+    described = Pool(pool.samples, pool.outputs, pool.costs, {"a": {"source": "onnx:a.onnx"}})
+    member = search(described)[0].cascade
+    assert member.classes == ("x", "y")
+    assert member.models == {"a": {"source": "onnx:a.onnx"}}
+
+
+@pytest.fixture
+def pool() -> Pool:
+    return Pool.from_arrays(
+        [0, 0, 1, 1],
+        {
+            "small": [[3, 0], [1, 0], [0, 3], [1, 0]],
+            "large": [[3, 0], [0, 1], [0, 9], [0, 9]],
+        },
+        kind="logits",
+        costs={"small": 1, "large": 4},
+    )
+
+
+def test_unreachable_accuracy_names_the_nearest(pool):
+    with pytest.raises(
+        Infeasible, match=r"^no committee reaches accuracy 1\.5.*'val'\. Nearest: "
+    ) as e:
+        search(pool).at_least(accuracy=1.5)
+    best = search(pool)[-1]
+    assert f"{best.cascade} with accuracy {best.evaluation.accuracy:.4f}" in str(e.value)
+
+
+def test_unreachable_cost_names_the_nearest(pool):
+    with pytest.raises(Infeasible, match=r"at most 0\.5 macs .*Nearest: small .* at 1 macs$"):
+        search(pool).at_most(cost=0.5)
+
+
+def test_unreachable_worst_case_names_the_nearest(pool):
+    with pytest.raises(Infeasible, match=r"at most 0\.5 macs\. Nearest: small with 1 macs$"):
+        search(pool, worst_case=0.5)
+
+
+def test_bound_that_rules_out_the_goal_is_told():
+    pool = Pool.from_arrays(
+        [0, 1],
+        {"small": [[1, 0], [1, 0]], "large": [[1, 0], [0, 1]]},
+        kind="logits",
+        costs={"small": 1, "large": 4},
+    )
+    with pytest.raises(Infeasible, match=r"large's accuracy 1\.0000 .* worst case of 3 macs\."):
+        search(pool, worst_case=3).matching("large")
+
+
+def test_matching_an_unknown_model_suggests(pool):
+    with pytest.raises(errors.UnknownNameError, match="Did you mean 'small'"):
+        search(pool).matching("smal")
+
+
+@pytest.mark.parametrize("max_models", [0, 3])
+def test_wrong_number_of_models_is_refused(pool, max_models):
+    with pytest.raises(errors.CascadeError, match=f"must be 1 to 2.* not {max_models}"):
+        search(pool, max_models)
+
+
+def test_nan_bounds_are_refused(pool):
+    with pytest.raises(errors.CostError, match="worst_case is NaN"):
+        search(pool, worst_case=float("nan"))
+    with pytest.raises(errors.CostError, match="cost is NaN"):
+        search(pool).at_most(cost=float("nan"))
+
+
+def test_unknown_confidence_suggests(pool):
+    with pytest.raises(errors.UnknownNameError, match="Did you mean 'max_prob'"):
+        search(pool, confidence="maxprob")
+
+
+def test_ensembles_are_all_sets_by_rising_cost():
+    pool = random_pool(seed=2, models=4, samples=10)
+    found = ensembles(pool, 3)
+    assert {c.cascade.names for c in found} == {
+        names for size in (2, 3) for names in itertools.combinations("abcd", size)
+    }
+    costs = [c.evaluation.average_cost for c in found]
+    assert costs == sorted(costs)
+    assert all(c.evaluation == evaluate(Cascade.ensemble(c.cascade.names), pool) for c in found)
+
+
+def test_nothing_is_an_ensemble_where_the_last_model_decides():
+    pool = random_pool(seed=2, models=3, samples=10)
+    assert ensembles(pool, 3, combine="last") == ()
+
+
+scores = st.lists(st.integers(-8, 8), min_size=1, max_size=20).map(lambda s: np.array(s, float))
+
+
+def exit_sets(scores, thresholds) -> set[bytes]:
+    """The different sets of samples that leave, "always" left out."""
+    sets = {(scores >= t).tobytes() for t in thresholds}
+    return sets - {np.ones(len(scores), bool).tobytes()}
+
+
+# Shares in powers of two are exact, so that NumPy's rounding of ranks does not blur the comparison.
+@pytest.mark.parametrize("method", ["higher", "linear"])
+@given(scores, st.sampled_from([1, 2, 4, 16, 64]))
+def test_thresholds_exit_what_percentiles_exit(method, scores, grid):
+    percentiles = np.percentile(scores, np.arange(1, grid + 1) * (100 / grid), method=method)
+    ours = percentile_thresholds(scores, grid)
+    assert exit_sets(scores, ours) == exit_sets(scores, percentiles)
+    assert len(ours) == len(exit_sets(scores, ours))
+
+
+def test_hundred_percentiles_exit_what_numpy_exits():
+    scores = np.random.default_rng(0).normal(size=1001)
+    percentiles = np.percentile(scores, np.arange(1, 101), method="higher")
+    assert exit_sets(scores, percentile_thresholds(scores, 100)) == exit_sets(scores, percentiles)
+
+
+@given(scores, st.integers(1, 30))
+def test_thresholds_rise_and_lie_off_the_scores(scores, grid):
+    thresholds = percentile_thresholds(scores, grid)
+    assert (np.diff(thresholds) > 0).all()
+    assert not np.isin(thresholds, scores).any()
+    assert len(thresholds) <= grid
+
+
+def test_neighbouring_floats_are_told_apart():
+    low = 0.5
+    high = np.nextafter(low, 1)
+    assert percentile_thresholds(np.array([low, high]), 100).tolist() == [high]
+
+
+def test_huge_scores_have_a_threshold_between():
+    thresholds = percentile_thresholds(np.array([1e308, 1.7e308]), 2)
+    assert 1e308 < thresholds[0] < 1.7e308
+
+
+def test_empty_grid_is_refused():
+    with pytest.raises(errors.ShapeError, match="grid must be 1 or more"):
+        percentile_thresholds(np.array([1.0]), 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))
+def test_undominated_keeps_what_nothing_beats(points):
+    cost, correct = np.array(points, float).reshape(-1, 2).T
+    kept = undominated(cost, correct)
+    expected = {
+        (c, a)
+        for c, a in points
+        if not any(d <= c and b >= a and (d, b) != (c, a) for d, b in points)
+    }
+    assert [(cost[i], correct[i]) for i in kept] == sorted(expected)
+    # Of equal points the first.
+    assert all(points.index((cost[i], correct[i])) == i for i in kept)
