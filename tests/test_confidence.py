@@ -9,12 +9,9 @@ import pytest
 import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import CONFIDENCES
 
+from committee import confidence as registry
 from committee import errors, register_confidence
-from committee.confidence import (
-    CONFIDENCES as REGISTERED,
-)
 from committee.confidence import (
     SUREST,
     logit_gap,
@@ -25,6 +22,7 @@ from committee.confidence import (
     softmax,
 )
 from committee.predictions import Outputs
+from strategies import CONFIDENCES
 
 every = pytest.mark.parametrize("confidence", CONFIDENCES)
 LOGITS = np.random.default_rng(0).normal(0, 5, (50, 11))
@@ -140,7 +138,7 @@ def test_decisions_bring_their_own_score():
 @pytest.fixture
 def registered(monkeypatch):
     """A registry of this test alone."""
-    monkeypatch.setattr("committee.confidence.CONFIDENCES", dict(REGISTERED))
+    monkeypatch.setattr(registry, "CONFIDENCES", dict(registry.CONFIDENCES))
     return register_confidence
 
 
@@ -159,7 +157,7 @@ def test_a_name_is_not_taken_twice(registered):
 def test_scores_that_no_threshold_can_hold_are_refused(registered, wrong):
     registered("broken", lambda values, kind: np.array([0.0, wrong]))
     with pytest.raises(
-        errors.NotFiniteError, match="'broken': NaN or infinite score, .* row 1 of 2"
+        errors.NotFiniteError, match=r"'broken': NaN or infinite score, .* row 1 of 2"
     ):
         score(Outputs("logits", np.zeros((2, 2))), "broken")
 

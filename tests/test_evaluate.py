@@ -141,5 +141,5 @@ def test_missing_cost_is_refused(pool):
 
 @pytest.mark.parametrize("function", [evaluate, decided])
 def test_unknown_model_gets_a_suggestion(pool, function):
-    with pytest.raises(errors.UnknownNameError, match="no model 'larg'.* Did you mean 'large'"):
+    with pytest.raises(errors.UnknownNameError, match=r"no model 'larg'.* Did you mean 'large'"):
         function(Cascade.of(["larg"]), pool)

@@ -118,19 +118,19 @@ class Imports(ast.NodeVisitor):
         imported = imported if imported in self.parts else "__init__"
         self.found.append(Import(self.part, imported, self.lazy, self.where))
 
-    def visit_Import(self, node: ast.Import) -> None:  # noqa: N802 - ast's name
+    def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
             self._add(alias.name)
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:  # noqa: N802 - ast's name
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         assert node.level == 0, f"{self.where}: imports are written in full, from committee on"
         for alias in node.names:
             self._add(f"{node.module}.{alias.name}")
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:  # noqa: N802 - ast's name
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self._visit_lazily(node)
 
-    def visit_If(self, node: ast.If) -> None:  # noqa: N802 - ast's name
+    def visit_If(self, node: ast.If) -> None:
         if ast.unparse(node.test).endswith("TYPE_CHECKING"):
             self._visit_lazily(node)
         else:
@@ -157,15 +157,13 @@ def imports(root: Path) -> Iterator[Import]:
 
 def breaches(root: Path) -> list[str]:
     """Imports against the order, and files that have no place in it."""
-    told = [
-        f"{part_of(path, root)} stands nowhere in ORDER"
-        for path in sorted(root.rglob("*.py"))
-        if part_of(path, root) not in ORDER
+    strangers = sorted({part_of(path, root) for path in root.rglob("*.py")} - set(ORDER))
+    upward = [
+        f"{each.where} imports {each.imported}, which stands after it"
+        for each in imports(root)
+        if {each.part, each.imported} <= set(ORDER) and not allowed(each)
     ]
-    for each in imports(root):
-        if {each.part, each.imported} <= set(ORDER) and not allowed(each):
-            told.append(f"{each.where} imports {each.imported}, which stands after it")
-    return told
+    return [f"{part} stands nowhere in ORDER" for part in strangers] + upward
 
 
 def allowed(each: Import) -> bool:

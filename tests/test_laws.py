@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import COMBINES, CONFIDENCES, NAMES, pools
 
 from committee import Cascade, Pool, evaluate
 from committee.cascade import ALWAYS, NEVER
@@ -15,6 +14,7 @@ from committee.confidence import score
 from committee.evaluate import decided
 from committee.flow import Decisions
 from committee.predictions import Outputs
+from strategies import COMBINES, CONFIDENCES, NAMES, pools
 
 # Thresholds around the scores that small pools have, and both words.
 THRESHOLDS = st.one_of(

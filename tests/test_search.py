@@ -5,17 +5,21 @@ from __future__ import annotations
 import itertools
 import json
 
-import brute_force
 import numpy as np
 import pytest
-from brute_force import Oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import RULES, pools, random_pool
 
+import brute_force
+from brute_force import Oracle
 from committee import Cascade, Front, Infeasible, Pool, ensembles, errors, evaluate, search
+from committee.cascade import ALWAYS, NEVER
+from committee.cost import Cost, CostTable
 from committee.search import percentile_thresholds
-from committee.search.front import undominated
+from committee.search.front import Screen, undominated
+from committee.search.prefixes import Prefixes
+from committee.search.surface import surfaces
+from strategies import RULES, pools, random_pool
 
 rules = pytest.mark.parametrize(("kind", "combine", "confidence"), RULES)
 
@@ -82,6 +86,44 @@ def test_front_of_many_models(seed, max_models, samples, grid):
     assert figures(front) == expected(list(oracle.every(max_models)), samples)
     for member in front:
         same_figures(member, oracle.run(member.cascade))
+
+
+@pytest.mark.parametrize("length", range(1, 6))
+def test_every_point_of_a_surface_is_that_of_brute_force(length):
+    # Not the front alone: most vectors of thresholds are dominated and would not show there.
+    pool = random_pool(seed=length, models=length, samples=9)
+    oracle = Oracle(pool, "mean_logits", "max_prob", grid=3)
+    sequence = tuple(reversed(pool.names))
+    prefixes = Prefixes(pool, pool.samples.labels, oracle.confidence, oracle.combine, oracle.grid)
+    steps = [prefixes(sequence[: k + 1]) for k in range(length)]
+    seen = 0
+    for surface in surfaces(steps, [oracle.costs[name] for name in sequence]):
+        for inner in np.ndindex(surface.cost.shape):
+            tried = oracle.attempt(stages_of(sequence, steps, surface.outer + inner))
+            assert (surface.cost[inner], surface.correct[inner]) == (tried.cost, tried.correct)
+            seen += 1
+    assert seen == np.prod([len(step.thresholds) + 1 for step in steps[:-1]])
+
+
+def stages_of(sequence, steps, choices):
+    """The stages of one vector of choices, of which the last number of each means "never"."""
+    thresholds = [[*step.thresholds, NEVER] for step in steps]
+    bounds = [each[choice] for each, choice in zip(thresholds, choices, strict=False)]
+    return [((name,), bound) for name, bound in zip(sequence, [*bounds, ALWAYS], strict=True)]
+
+
+def test_a_threshold_that_is_a_score_is_reached_by_it():
+    # Nothing lies between neighbouring floats, so that the threshold is the upper score itself.
+    sure = float(np.nextafter(0.5, 1))
+    pool = Pool.from_arrays(
+        [0, 0],
+        {"a": ([0, 1], [sure, 0.5]), "b": ([1, 0], [0.5, 0.5])},
+        kind="decisions",
+        costs={"a": 1, "b": 4},
+    )
+    best = search(pool)[-1]
+    assert best.cascade.thresholds == (sure,)
+    assert (best.evaluation.correct, best.evaluation.average_cost) == (2, 3)
 
 
 @rules
@@ -355,3 +397,36 @@ def test_undominated_keeps_what_nothing_beats(points):
     assert [(cost[i], correct[i]) for i in kept] == sorted(expected)
     # Of equal points the first.
     assert all(points.index((cost[i], correct[i])) == i for i in kept)
+
+
+def test_screen_throws_out_only_what_is_clearly_beaten():
+    screen = Screen(highest_cost=100)
+    screen.learn(np.array([50.0005]), np.array([7]))
+    cost = np.array([50.0001, 50.0005, 50.0009, 60, 60, 40])
+    correct = np.array([7, 7, 7, 7, 8, 1])
+    # The first three are too near to be told apart; the fourth is dearer and no better.
+    assert screen.passing(cost, correct).tolist() == [0, 1, 2, 4, 5]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
+def test_screen_keeps_what_belongs_on_the_front(points):
+    cost, correct = np.array(points, float).T
+    screen = Screen(cost.max())
+    screen.learn(cost, correct)
+    assert set(undominated(cost, correct)) <= set(screen.passing(cost, correct))
+
+
+def test_whole_numbers_as_costs_do_not_overflow():
+    """Files hold multiply-adds as integers; a billion of them times samples exceeds 32 bits."""
+    pool = Pool.from_arrays(
+        [0, 1, 0, 1],
+        {
+            "small": [[3.0, 0], [0, 1], [0, 2], [1, 0]],
+            "large": [[3.0, 0], [0, 3], [4, 0], [0, 3]],
+        },
+        kind="logits",
+    )
+    costs = CostTable.of({"small": [Cost(10**9, "macs")], "large": [Cost(2 * 10**9, "macs")]})
+    whole = Pool(pool.samples, pool.outputs, costs)
+    found = [(c.evaluation.average_cost, c.evaluation.correct) for c in search(whole, 2)]
+    assert found == [(1e9, 2), (2e9, 4)]

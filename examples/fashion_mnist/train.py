@@ -2,7 +2,7 @@
 
     python examples/fashion_mnist/train.py --data DIR --out DIR [--only NAME ...]
 
-DIR holds the ``*-ubyte.gz`` files of Fashion-MNIST; Debian's package dataset-fashion-mnist puts them
+DIR holds the ``*-ubyte.gz`` files of Fashion-MNIST; Debian's dataset-fashion-mnist puts them
 in /usr/share/datasets/fashion-mnist. Needs torch, onnx and onnxscript.
 Of the 60,000 training pictures the last 5,000 are held out and never trained on; the log states the
 accuracy there. The 10,000 official test pictures are not opened by this script.
@@ -39,11 +39,15 @@ def normalise(pictures: np.ndarray) -> Tensor:
     return (torch.tensor(pictures).float().div_(255) - MEAN).div_(STD).unsqueeze(1)
 
 
-def augment(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror half of the batch, shift each picture by up to 2 pixels, blank one square of it."""
+def mirror(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror half of the batch."""
+    mirrored = torch.rand(len(x), generator=generator) < 0.5
+    return torch.where(mirrored[:, None, None, None], x.flip(3), x)
+
+
+def distort(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift each picture by up to 2 pixels and blank one square of it."""
     n = len(x)
-    mirrored = torch.rand(n, generator=generator) < 0.5
-    x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
     dy, dx = torch.randint(0, 5, (2, n, 1), generator=generator)
     rows, columns = torch.arange(28) + dy, torch.arange(28) + dx
     padded = nn.functional.pad(x, (2, 2, 2, 2), value=-MEAN / STD)
@@ -65,9 +69,10 @@ def accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
     return hits / len(x)
 
 
-def train(name: str, data: tuple[Tensor, ...], epochs: int) -> tuple[Network, dict]:
+def train(name: str, data: tuple[Tensor, ...]) -> tuple[Network, dict]:
     """Train one network; the same seed, data and build of torch give the same weights."""
     x, y, x_held, y_held = data
+    epochs = SIZES[name].epochs
     torch.manual_seed(SEED + list(SIZES).index(name))
     generator = torch.Generator().manual_seed(SEED + list(SIZES).index(name))
     network = Network(SIZES[name]).to(memory_format=torch.channels_last)
@@ -86,8 +91,11 @@ def train(name: str, data: tuple[Tensor, ...], epochs: int) -> tuple[Network, di
         total = 0.0
         for step in range(steps):
             rows = order[step * BATCH : (step + 1) * BATCH]
-            batch = augment(x[rows], generator).contiguous(memory_format=torch.channels_last)
-            loss = loss_function(network(batch), y[rows])
+            batch = mirror(x[rows], generator)
+            if SIZES[name].distorted:
+                batch = distort(batch, generator)
+            logits = network(batch.contiguous(memory_format=torch.channels_last))
+            loss = loss_function(logits, y[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -132,7 +140,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="*", choices=list(SIZES), default=list(SIZES))
-    parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -142,7 +149,7 @@ def main() -> None:
     y = torch.tensor(read_idx(arguments.data / "train-labels-idx1-ubyte.gz")).long()
     data = x[:-HELD_OUT], y[:-HELD_OUT], x[-HELD_OUT:], y[-HELD_OUT:]
     for name in arguments.only:
-        network, log = train(name, data, arguments.epochs)
+        network, log = train(name, data)
         export(network, arguments.out / f"{name}.onnx")
         log["parameters"] = sum(p.numel() for p in network.parameters())
         log["macs"] = multiply_adds(network)

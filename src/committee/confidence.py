@@ -188,7 +188,7 @@ def score(outputs: Outputs, confidence: str) -> Array:
     finite = np.isfinite(scores)
     if not finite.all():
         raise NotFiniteError(
-            f"confidence {confidence!r}: NaN or infinite score, first in row {np.argmin(finite)} of "
-            f"{len(finite)}. Bring the models' outputs, or the function's scores, into finite range"
+            f"confidence {confidence!r}: NaN or infinite score, first in row {np.argmin(finite)} "
+            f"of {len(finite)}. Keep the models' outputs and the function's scores finite"
         )
     return scores

@@ -92,4 +92,5 @@ class CostTable:
 
     def values(self, unit: str) -> dict[str, float]:
         """What one sample costs in each model, in one unit."""
-        return {name: each[self.unit(unit)].value for name, each in self.costs.items()}
+        # Files hold whole numbers as integers; in arithmetic with NumPy these would overflow.
+        return {name: float(each[self.unit(unit)].value) for name, each in self.costs.items()}

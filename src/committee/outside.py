@@ -12,6 +12,7 @@ What a file may hold, by its ending:
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from committee.cost import Cost, CostTable
-from committee.errors import DataError, MisalignedError, MissingExtraError, ShapeError
+from committee.errors import (
+    DataError,
+    MisalignedError,
+    MissingExtraError,
+    ShapeError,
+    UnknownNameError,
+)
 from committee.models.spec import check_name
 from committee.pool import Pool
 from committee.predictions import Array, Outputs, check_kind, checked_outputs
@@ -78,6 +85,9 @@ def import_predictions(
         check_name("import", name)
     foreign = {name: _read(path, kind) for name, path in files.items()}
     samples = _agreed(list(foreign.values()), labels, classes, split)
+    for name in costs or {}:
+        if name not in files:
+            raise UnknownNameError.of("import: cost", "model", name, files)
     specs = {name: _spec(kind, (costs or {}).get(name), unit) for name in files}
     # Building the pool checks that everything fits before anything is written.
     outputs = {name: each.outputs for name, each in foreign.items()}
@@ -88,7 +98,13 @@ def import_predictions(
         for name, each in foreign.items():
             dtype = "float64" if kind == "decisions" else str(each.outputs.values.dtype)
             entry = Entry(
-                kind, samples.fingerprint, samples.classes_fingerprint, "", 0, dtype, len(samples)
+                kind=kind,
+                samples=samples.fingerprint,
+                classes=samples.classes_fingerprint,
+                fingerprint=_fingerprint(each.outputs),
+                batch_size=0,
+                dtype=dtype,
+                rows=len(samples),
             )
             writer = target.writer(split, name, entry)
             for start in range(writer.rows_done, len(samples), CHUNK_ROWS):
@@ -106,6 +122,16 @@ def _spec(kind: str, cost: float | None, unit: str) -> dict[str, Any]:
         "costs": costs,
         "fingerprint": "",
     }
+
+
+def _fingerprint(outputs: Outputs) -> str:
+    """Changes when any number does; the file's form does not matter."""
+    digest = hashlib.sha256()
+    for start in range(0, len(outputs), CHUNK_ROWS):
+        rows = outputs.rows(slice(start, start + CHUNK_ROWS))
+        digest.update(rows.values.tobytes())
+        digest.update(b"" if rows.confidence is None else rows.confidence.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _agreed(
@@ -135,6 +161,8 @@ def _agreed(
                 f"{path}: has {count} samples, the labels {len(agreed)}. "
                 "Export all models on the same samples"
             )
+    if not len(agreed):
+        raise DataError("import: the files hold no sample")
     return Samples.of(agreed, ids, classes, split)
 
 
@@ -199,7 +227,8 @@ def _npy(path: Path) -> dict[str, Array]:
 
 
 def _npz(path: Path) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as file:
+    # Opened here, for numpy leaves a file open that is no zip archive.
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
 
@@ -213,8 +242,11 @@ def _safetensors(path: Path) -> dict[str, Array]:
 
 
 def _csv(path: Path) -> dict[str, Array]:
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = list(csv.reader(file))
+    # Spreadsheets put a byte order mark before the header.
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    if len(set(header)) < len(header) or not header:
+        raise DataError(f"{path}: the header must name every column, each once")
     uneven = [number for number, row in enumerate(rows, 2) if len(row) != len(header)]
     if uneven:
         raise DataError(f"{path}: line {uneven[0]} has not the {len(header)} columns of the header")
@@ -233,12 +265,12 @@ def _parquet(path: Path) -> dict[str, Array]:
 def _numbers(path: Path, column: Array) -> NDArray[np.float64]:
     try:
         return np.asarray(column, dtype=np.float64)
-    except ValueError as error:
-        raise DataError(f"{path}: outputs must be numbers ({error})") from None
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: all but ids must be numbers ({error})") from None
 
 
 def _as_labels(path: Path, column: Array) -> Array:
     numbers = _numbers(path, column)
-    if numbers.ndim != 1 or (numbers != np.round(numbers)).any():
+    if numbers.ndim != 1 or not np.isfinite(numbers).all() or (numbers % 1).any():
         raise ShapeError(f"{path}: labels and classes must be indices 0, 1, …, shape (N,)")
     return numbers.astype(np.int64)

@@ -77,7 +77,7 @@ def _writer(store: Store, spec: ModelSpec, dataset: Dataset, batch_size: int) ->
         kind=spec.kind,
         samples=samples.fingerprint,
         classes=samples.classes_fingerprint,
-        model=spec.fingerprint,
+        fingerprint=spec.fingerprint,
         batch_size=batch_size,
         dtype="float64" if spec.kind == "decisions" else "float32",
         rows=len(samples),
@@ -104,7 +104,7 @@ def _fill(
         parts: list[list[Outputs]] = [[] for _ in due]
         for _ in _batches(start, count, batch_size):
             rows, batch = _next(pictures, dataset)
-            outputs = run_models([loaded[i] for i in due], batch)
+            outputs = run_models([loaded[i] for i in due], batch, int(rows[0]))
             for part, each in zip(parts, outputs, strict=True):
                 part.append(each)
             done += len(rows) * len(due)
@@ -139,14 +139,20 @@ def find_broken(dataset: Dataset) -> list[tuple[str, str]]:
     return broken
 
 
-def run_models(loaded: Sequence[Loaded], pictures: Pictures) -> list[Outputs]:
-    """Run models on the same pictures; those that share a preprocessing share its result."""
+def run_models(loaded: Sequence[Loaded], pictures: Pictures, first: int) -> list[Outputs]:
+    """Run models on the same pictures; those that share a preprocessing share its result.
+
+    Args:
+        loaded: The models.
+        pictures: Of a batch.
+        first: Number of the batch's first sample, for errors.
+    """
     inputs: dict[Preprocessing, Array] = {}
     outputs = []
     for model, spec in loaded:
         if spec.preprocessing not in inputs:
             inputs[spec.preprocessing] = prepared(pictures, spec.preprocessing)
-        outputs.append(outputs_of(model, spec, inputs[spec.preprocessing]))
+        outputs.append(outputs_of(model, spec, inputs[spec.preprocessing], first))
     return outputs
 
 

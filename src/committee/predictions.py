@@ -63,7 +63,11 @@ class Outputs:
 
 
 def checked_outputs(
-    where: str, kind: str, values: ArrayLike, confidence: ArrayLike | None = None
+    where: str,
+    kind: str,
+    values: ArrayLike,
+    confidence: ArrayLike | None = None,
+    first: int = 0,
 ) -> Outputs:
     """Build outputs from outside, refusing what no rule could work on.
 
@@ -72,6 +76,7 @@ def checked_outputs(
         kind: ``logits``, ``probabilities`` or ``decisions``.
         values: See :class:`Outputs`. Memory-mapped arrays stay on disk.
         confidence: See :class:`Outputs`.
+        first: Number of the first sample, for the error.
 
     Raises:
         ShapeError: If shapes or types do not fit the kind, or probabilities do not sum to 1.
@@ -81,7 +86,7 @@ def checked_outputs(
     kind = check_kind(where, kind)
     array = _array(where, values)
     if kind == "decisions":
-        return _checked_decisions(where, array, confidence)
+        return _checked_decisions(where, array, confidence, first)
     if confidence is not None:
         raise ShapeError(f"{where}: {kind} carry no separate confidence; declare decisions instead")
     if array.ndim != 2 or array.shape[1] < 1:
@@ -92,9 +97,9 @@ def checked_outputs(
         array = array.astype(np.float64)
     for start in range(0, len(array), _ROWS_AT_ONCE):
         block = array[start : start + _ROWS_AT_ONCE]
-        _check_finite(where, block, start)
+        _check_finite(where, block, first + start)
         if kind == "probabilities":
-            _check_probabilities(where, block, start)
+            _check_probabilities(where, block, first + start)
     return Outputs(kind, array)
 
 
@@ -105,7 +110,9 @@ def _array(where: str, values: ArrayLike) -> Array:
         raise ShapeError(f"{where}: rows must all have the same length") from None
 
 
-def _checked_decisions(where: str, classes: Array, confidence: ArrayLike | None) -> Outputs:
+def _checked_decisions(
+    where: str, classes: Array, confidence: ArrayLike | None, first: int
+) -> Outputs:
     if confidence is None:
         raise ShapeError(f"{where}: decisions need a confidence for each predicted class")
     scores = _array(where, confidence)
@@ -118,7 +125,7 @@ def _checked_decisions(where: str, classes: Array, confidence: ArrayLike | None)
         raise ShapeError(f"{where}: predicted classes must be indices 0, 1, …, not {classes.dtype}")
     if scores.dtype.kind not in "fiu":
         raise ShapeError(f"{where}: confidence must be real numbers, not {scores.dtype}")
-    _check_finite(where, scores[:, None], 0)
+    _check_finite(where, scores[:, None], first)
     return Outputs("decisions", classes.astype(np.int64), scores.astype(np.float64))
 
 
@@ -140,5 +147,5 @@ def _check_probabilities(where: str, block: Array, start: int) -> None:
         row = int(np.argmax(wrong))
         raise ShapeError(
             f"{where}: sample {start + row} is no probability distribution "
-            f"(sum {sums[row]:.4g}, least {block[row].min():.4g}). Are these logits? Then declare so"
+            f"(sum {sums[row]:.4g}, least {block[row].min():.4g}). Are these logits? Declare so"
         )

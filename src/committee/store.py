@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,12 @@ from committee.errors import (
 )
 from committee.files import write_text
 from committee.pool import Pool
-from committee.predictions import Array, Kind, Outputs
+from committee.predictions import Array, Kind, Outputs, check_kind
 from committee.samples import Samples
 
 SCHEMA = 1
 CHUNK_ROWS = 256
+_SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Entry:
         kind: Kind of the outputs.
         samples: Fingerprint of the samples.
         classes: Fingerprint of the classes.
-        model: Fingerprint of the model; empty if the outputs were made elsewhere.
+        fingerprint: Of the model; if the outputs were made elsewhere, of the outputs.
         batch_size: Samples a forward pass; 0 if made elsewhere. Rounding depends on it.
         dtype: NumPy's name of the type of the numbers.
         rows: How many samples.
@@ -59,7 +61,7 @@ class Entry:
     kind: Kind
     samples: str
     classes: str
-    model: str
+    fingerprint: str
     batch_size: int
     dtype: str
     rows: int
@@ -78,12 +80,62 @@ def _read_json(path: Path) -> Any:
         raise DamagedError(
             f"{path}: damaged ({error}). Delete it and run committee predict again"
         ) from None
-    if isinstance(data, dict) and data.get("schema", SCHEMA) > SCHEMA:
+    if not isinstance(data, dict) or type(data.get("schema")) is not int:
+        raise _altered(path)
+    if data["schema"] > SCHEMA:
         raise StoreError(
             f"{path}: schema {data['schema']} is newer than {SCHEMA}, which this version reads. "
             "Upgrade with: pip install --upgrade committee"
         )
     return data
+
+
+def _altered(path: Path) -> DamagedError:
+    return DamagedError(f"{path}: altered. Delete it and run committee predict or import again")
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    """What ``store.json`` holds."""
+    data: dict[str, Any] = _read_json(path)
+    try:
+        for spec in data["models"].values():
+            [Cost(**cost) for cost in spec["costs"]]
+            intact = {"source", "kind", "preprocessing", "fingerprint"} <= set(spec)
+            if not intact:
+                raise KeyError
+        if not isinstance(data["classes"], list):
+            raise TypeError
+    except (KeyError, TypeError, AttributeError, CommitteeError):
+        raise _altered(path) from None
+    return data
+
+
+def _read_manifest(path: Path) -> tuple[Entry, int, list[int]]:
+    """What ``MODEL.json`` holds: the entry, the width of a row, and the checksums of the chunks."""
+    data = _read_json(path)
+    try:
+        entry = Entry(**{field.name: data[field.name] for field in fields(Entry)})
+        width, checksums = int(data["width"]), [int(each) for each in data["crc32"]]
+        np.dtype(entry.dtype)
+        check_kind(str(path), entry.kind)
+        intact = data["chunk_rows"] == CHUNK_ROWS and len(checksums) == -(-entry.rows // CHUNK_ROWS)
+    except (KeyError, TypeError, ValueError, CommitteeError):
+        intact = False
+    if not intact:
+        raise _altered(path)
+    return entry, width, checksums
+
+
+def _read_journal(path: Path) -> tuple[Entry, int, list[int]]:
+    """What ``MODEL.json.part`` holds; checksums of the chunks that are safely on disk."""
+    try:
+        # Only lines that end in a line feed were written whole.
+        head, *checksums = path.read_text(encoding="utf-8").split("\n")[:-1]
+        known = json.loads(head)
+        width = int(known.pop("width"))
+        return Entry(**known), width, [int(line) for line in checksums]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise _altered(path) from None
 
 
 class Store:
@@ -108,14 +160,15 @@ class Store:
             ChangedError: If the store knows other classes, or another model under the same name.
         """
         path = self.root / "store.json"
-        known = _read_json(path) if path.exists() else {"schema": SCHEMA, "models": {}}
-        if known.get("classes", list(classes)) != list(classes):
+        known: dict[str, Any] = {"schema": SCHEMA, "classes": list(classes), "models": {}}
+        if path.exists():
+            known = _read_index(path)
+        if known["classes"] != list(classes):
             raise ChangedError(
                 f"{path}: the store has {len(known['classes'])} classes "
                 f"({', '.join(known['classes'][:3])} …), the models given now have {len(classes)} "
                 f"({', '.join(classes[:3])} …). Write to another store with --out"
             )
-        known["classes"] = list(classes)
         for name, new in models.items():
             old = known["models"].get(name, new)
             for key in ("fingerprint", "preprocessing", "kind"):
@@ -124,7 +177,9 @@ class Store:
                         f"{path}: model {name!r} has changed: {key} was {old[key]}, "
                         f"is {new[key]}. Give it another name, or write to another store with --out"
                     )
-            known["models"][name] = dict(new)
+            # A cost in a unit that is not told now stays as it was.
+            costs = {cost["unit"]: cost for cost in [*old["costs"], *new["costs"]]}
+            known["models"][name] = {**new, "costs": list(costs.values())}
         write_text(path, _dump(known))
 
     def add_samples(self, samples: Samples) -> None:
@@ -132,17 +187,22 @@ class Store:
 
         Raises:
             ChangedError: If the store has other samples under that name.
+            StoreError: If the name of the split can be no folder's.
         """
+        if not _SPLIT.fullmatch(samples.split):
+            raise StoreError(
+                f"split {samples.split!r} must be letters, digits and . _ -, for it names a folder"
+            )
         path = self.root / samples.split / "samples.json"
         if path.exists():
-            known = _read_json(path)["fingerprint"]
+            known = _read_json(path).get("fingerprint")
             if known != samples.fingerprint:
                 raise ChangedError(
                     f"{path}: split {samples.split!r} holds other samples: fingerprint is {known}, "
                     f"the data given now have {samples.fingerprint}. "
                     "Use another --split or another store with --out"
                 )
-            return
+        # Written even if it is there: what was altered in it is mended.
         labels = None if samples.labels is None else samples.labels.tolist()
         data = {
             "schema": SCHEMA,
@@ -254,7 +314,6 @@ class Writer:
         self._part.replace(self._final)
         data = {
             "schema": SCHEMA,
-            "model": self._model,
             **vars(self._entry),
             "width": self._width,
             "chunk_rows": CHUNK_ROWS,
@@ -269,9 +328,8 @@ class Writer:
 
     def _resume(self) -> None:
         if self._manifest.exists():
-            known = _read_json(self._manifest)
+            known, self._width, promised = _read_manifest(self._manifest)
             self._require_same(known)
-            self._width, promised = known["width"], known["crc32"]
             self._checksums = self._vouched(self._final, promised)
             if not self.complete:
                 self._reopen()
@@ -282,13 +340,9 @@ class Writer:
             if self._final.exists() and not self._part.exists():
                 # Stopped after the data got their name and before the manifest was written.
                 self._final.replace(self._part)
-            lines = self._journal.read_text(encoding="utf-8").split("\n")
-            # Only lines that end in a line feed were written whole.
-            head, *promised = lines[:-1] or [""]
-            known = json.loads(head) if head else {}
+            known, self._width, promised = _read_journal(self._journal)
             self._require_same(known)
-            self._width = known["width"]
-            self._checksums = self._vouched(self._part, [int(line) for line in promised])
+            self._checksums = self._vouched(self._part, promised)
             self._rewrite_journal()
             if self.complete:
                 self._finish()
@@ -298,21 +352,19 @@ class Writer:
         if not self._final.exists():
             self._final.write_bytes(b"")
         self._rewrite_journal()
-        self._final.replace(self._part)
         self._manifest.unlink()
-        if not self._checksums:
-            self._part.write_bytes(_header(self._entry, self._width))
+        self._final.replace(self._part)
 
     def _rewrite_journal(self) -> None:
         lines = [json.dumps({**vars(self._entry), "width": self._width})]
         lines += [str(checksum) for checksum in self._checksums]
         write_text(self._journal, "\n".join(lines) + "\n")
 
-    def _require_same(self, known: Mapping[str, Any]) -> None:
+    def _require_same(self, known: Entry) -> None:
         for key, value in vars(self._entry).items():
-            if known.get(key) != value:
+            if getattr(known, key) != value:
                 raise ChangedError(
-                    f"{self._final}: was written with {key} {known.get(key)}, asked for now: "
+                    f"{self._final}: was written with {key} {getattr(known, key)}, asked for now: "
                     f"{value}. Use the same, or delete {self._model}.* in that folder"
                 )
 
@@ -367,7 +419,7 @@ def load_pool(folder: Path, models: Iterable[str] | None = None) -> Pool:
     root = folder.parent
     if not (folder / "samples.json").exists():
         _explain_missing(folder)
-    index = _read_json(root / "store.json")
+    index = _read_index(root / "store.json")
     samples = _samples(folder, tuple(index["classes"]))
     written = {path.stem for path in folder.glob("*.json") if path.name != "samples.json"}
     begun = {path.name.removesuffix(".json.part") for path in folder.glob("*.json.part")}
@@ -376,7 +428,7 @@ def load_pool(folder: Path, models: Iterable[str] | None = None) -> Pool:
     else:
         names = list(models)
     for name in names:
-        if name not in written | begun:
+        if name not in (written | begun) & set(index["models"]):
             raise UnknownNameError.of(str(folder), "model", name, written)
         if name in begun:
             raise StoreError(
@@ -413,41 +465,46 @@ def _samples(folder: Path, classes: tuple[str, ...]) -> Samples:
     except (CommitteeError, KeyError, TypeError, ValueError):
         intact = False
     if not intact:
-        raise DamagedError(f"{path}: altered; it does not give its own fingerprint. Restore it")
+        raise DamagedError(
+            f"{path}: altered; it does not give its own fingerprint. "
+            "Run the same committee predict or import again"
+        )
     return samples
 
 
 def _load(folder: Path, name: str, samples: Samples) -> Outputs:
     path = folder / f"{name}.npy"
-    entry = _read_json(folder / f"{name}.json")
-    remedy = f"Run committee predict again; only what is damaged in {name!r} is computed"
-    for key, now in (
-        ("samples", samples.fingerprint),
-        ("classes", samples.classes_fingerprint),
+    entry, width, checksums = _read_manifest(folder / f"{name}.json")
+    remedy = (
+        "Run the same committee predict or import again; all other models are kept, and in "
+        f"{name!r} what stands before the damage"
+    )
+    for key, then, now in (
+        ("samples", entry.samples, samples.fingerprint),
+        ("classes", entry.classes, samples.classes_fingerprint),
     ):
-        if entry[key] != now:
+        if then != now:
             raise ChangedError(
-                f"{path}: was computed on other {key}: fingerprint {entry[key]}, "
+                f"{path}: was computed on other {key}: fingerprint {then}, "
                 f"the store has {now}. Compute it again in a new store"
             )
     if not path.exists():
         raise DamagedError(f"{path}: missing. {remedy}")
-    shape = (entry["rows"], entry["width"])
-    itemsize = np.dtype(entry["dtype"]).itemsize
+    shape, dtype = (entry.rows, width), np.dtype(entry.dtype)
     size = path.stat().st_size
+    wanted = len(_header(entry, width)) + dtype.itemsize * entry.rows * width
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError):
         raise DamagedError(
-            f"{path}: truncated or altered, {size} bytes where {shape[0] * shape[1] * itemsize} "
-            f"of data and a header should be. {remedy}"
+            f"{path}: truncated or altered, {size} bytes where {wanted} should be. {remedy}"
         ) from None
-    if array.shape != shape or array.dtype != np.dtype(entry["dtype"]):
+    if array.shape != shape or array.dtype != dtype:
         raise DamagedError(f"{path}: holds {array.dtype} {array.shape}, not {shape}. {remedy}")
-    for chunk, checksum in enumerate(entry["crc32"]):
+    for chunk, checksum in enumerate(checksums):
         start = chunk * CHUNK_ROWS
-        if zlib.crc32(np.ascontiguousarray(array[start : start + CHUNK_ROWS])) != checksum:
+        if zlib.crc32(array[start : start + CHUNK_ROWS].tobytes()) != checksum:
             raise DamagedError(f"{path}: altered, first at sample {start} or after. {remedy}")
-    if entry["kind"] == "decisions":
+    if entry.kind == "decisions":
         return Outputs("decisions", array[:, 0].astype(np.int64), np.asarray(array[:, 1]))
-    return Outputs(entry["kind"], array)
+    return Outputs(entry.kind, array)

@@ -70,7 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return BAD_INPUT
         return _told(f"{message}. See: committee {_command(words)}--help", BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
-        return _told("stopped; what was computed is kept. Run the same command again", INTERRUPTED)
+        code = INTERRUPTED
+    except OSError as error:
+        if debug:
+            raise
+        return _told(f"{error.filename or 'file'}: {error.strerror or error}", BAD_INPUT)
+    if code == INTERRUPTED:  # as typer answers Ctrl-C
+        _told("stopped. Run the same command again; predict goes on where it was", code)
     return code if isinstance(code, int) else 0
 
 

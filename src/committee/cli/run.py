@@ -21,7 +21,7 @@ def run(
     data: Data,
     out: Annotated[Path, typer.Option(help="Results: .csv, .jsonl or .parquet.")],
     rows: Rows = None,
-    batch_size: Annotated[int, typer.Option(help="Samples a forward pass.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples a forward pass.")] = 32,
     allow_code: AllowCode = None,
     as_json: AsJson = False,
 ) -> None:

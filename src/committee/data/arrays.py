@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,9 @@ import numpy as np
 from committee.errors import DataError, MisalignedError
 from committee.predictions import Array
 from committee.samples import Samples
+
+# What may follow (N, H, W): nothing, or one or three channels.
+_COLOURS = ((), (1,), (3,))
 
 
 class ArrayDataset:
@@ -40,18 +42,22 @@ def open_npz(path: Path, split: str, classes: Sequence[str]) -> ArrayDataset:
         MisalignedError: If its classes are not those of the models.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, for numpy leaves a file open that is no zip archive.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: no readable npz file ({error})") from None
+    except Exception as error:  # zip, zlib and numpy raise of every kind
+        reason = str(error).split("\n")[0]
+        raise DataError(f"{path}: no readable npz file ({reason})") from None
     images = arrays.get("images")
     if images is None:
         raise DataError(f"{path}: has {', '.join(arrays) or 'nothing'}, but no 'images'")
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in _COLOURS:
         raise DataError(
             f"{path}: images must be uint8 of shape (N, H, W) or (N, H, W, 3), "
             f"not {images.dtype} {images.shape}"
         )
+    if not len(images):
+        raise DataError(f"{path}: 'images' is empty; there is no sample")
     named = [str(name) for name in arrays.get("classes", [])]
     if classes and named and list(classes) != named:
         raise MisalignedError(

@@ -10,6 +10,7 @@ import numpy as np
 
 from committee.data.base import BrokenSamplesError
 from committee.errors import DataError, MisalignedError, MissingExtraError
+from committee.models.preprocessing import as_image
 from committee.predictions import Array
 from committee.samples import Samples
 
@@ -38,8 +39,8 @@ class FolderDataset:
             name = self.samples.ids[row]
             try:
                 pictures.append(_decoded(self._root / name))
-            except (OSError, SyntaxError, ValueError) as error:
-                broken.append((name, str(error).split("\n")[0]))
+            except Exception as error:  # Pillow's decoders raise of every kind
+                broken.append((name, str(error).split("\n")[0] or type(error).__name__))
         if broken:
             raise BrokenSamplesError(broken)
         return pictures
@@ -48,12 +49,9 @@ class FolderDataset:
 def _decoded(path: Path) -> Image:
     from PIL import Image
 
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"too large: {error}") from None
+    with Image.open(path) as picture:
+        # What EXIF says is read while the file is open.
+        return as_image(picture)
 
 
 def open_folder(root: Path, split: str, classes: Sequence[str]) -> FolderDataset:
@@ -67,7 +65,7 @@ def open_folder(root: Path, split: str, classes: Sequence[str]) -> FolderDataset
 
     Raises:
         DataError: If there is no picture.
-        MisalignedError: If a folder is none of the classes.
+        MisalignedError: If a folder is none of the classes, or only some pictures lie in folders.
         MissingExtraError: If Pillow is not installed.
     """
     try:
@@ -84,6 +82,11 @@ def open_folder(root: Path, split: str, classes: Sequence[str]) -> FolderDataset
     folders = [Path(name).parts[0] if "/" in name else "" for name in ids]
     if not any(folders):
         return FolderDataset(root, Samples(tuple(ids), None, tuple(classes), split))
+    if not all(folders):
+        raise MisalignedError(
+            f"{root}: {ids[folders.index('')]!r} lies in no folder of a class, others do. "
+            "Put every picture into the folder of its class, or all into one and go without labels"
+        )
     names = tuple(classes) or tuple(sorted(set(folders)))
     index = {name: position for position, name in enumerate(names)}
     strange = sorted({folder for folder in folders if folder not in index})

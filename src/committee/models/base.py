@@ -29,8 +29,14 @@ class Model(Protocol):
         """
 
 
-def outputs_of(model: Model, spec: ModelSpec, batch: Array) -> Outputs:
+def outputs_of(model: Model, spec: ModelSpec, batch: Array, first: int = 0) -> Outputs:
     """Run a model on a batch and check what it answers.
+
+    Args:
+        model: What to run.
+        spec: What it is.
+        batch: Inputs (N, channels, height, width), float32.
+        first: Number of the batch's first sample, for the error.
 
     Raises:
         ModelError: If it fails, or does not answer with one row a sample.
@@ -46,7 +52,9 @@ def outputs_of(model: Model, spec: ModelSpec, batch: Array) -> Outputs:
             "Do resolution and channels in the pool file fit the model?"
         ) from error
     pair = answer if spec.kind == "decisions" else (answer, None)
-    outputs = checked_outputs(where, spec.kind, *pair)
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise ModelError(f"{where}: decisions are a pair of classes (N,) and confidence (N,)")
+    outputs = checked_outputs(where, spec.kind, *pair, first=first)
     if len(outputs) != len(batch):
         raise ModelError(f"{where}: answered {len(outputs)} rows to {len(batch)} samples")
     return outputs

@@ -66,6 +66,8 @@ class Preprocessing:
                 raise PoolFileError(
                     f"preprocessing: {name} needs {self.channels} values, not {len(values)}"
                 )
+            if not all(isinstance(each, int | float) for each in values):
+                raise PoolFileError(f"preprocessing: {name} must be numbers, not {values}")
         if min(self.std) <= 0:
             raise PoolFileError(f"preprocessing: std {self.std} must be positive")
 
@@ -103,8 +105,8 @@ def prepared(pictures: Pictures, preprocessing: Preprocessing) -> Array:
     Raises:
         DataError: If a picture has a form that is not handled.
     """
-    if isinstance(pictures, np.ndarray) and pictures.shape[1:3] == preprocessing.size:
-        fitted = _with_channels(pictures, preprocessing.channels)
+    if _fits(pictures, preprocessing):
+        fitted = _with_channels(np.asarray(pictures), preprocessing.channels)
     else:
         fitted = np.stack([_fit(picture, preprocessing) for picture in pictures])
     return _normalised(fitted, preprocessing)
@@ -123,27 +125,38 @@ def _normalised(fitted: Array, preprocessing: Preprocessing) -> Array:
     return out
 
 
+def _fits(pictures: Pictures, preprocessing: Preprocessing) -> bool:
+    """Whether pictures are bytes of the input's size already, with no colours to be converted."""
+    return (
+        isinstance(pictures, np.ndarray)
+        and pictures.dtype == np.uint8
+        and pictures.shape[1:3] == preprocessing.size
+        and pictures.shape[3:] in ((), (1,), (preprocessing.channels,))
+    )
+
+
 def _with_channels(pictures: Array, channels: int) -> Array:
     """Byte pictures (N, H, W) or (N, H, W, c) as (N, H, W, channels)."""
-    if pictures.dtype != np.uint8:
-        raise DataError(f"pictures must be bytes (uint8), not {pictures.dtype}")
     if pictures.ndim == 3:
         pictures = pictures[..., None]
-    if pictures.ndim != 4 or pictures.shape[3] not in (1, channels):
-        raise DataError(
-            f"pictures must have shape (N, H, W) or (N, H, W, {channels}), not {pictures.shape}"
-        )
     return np.broadcast_to(pictures, (*pictures.shape[:3], channels))
 
 
 def _fit(picture: Picture, preprocessing: Preprocessing) -> Array:
     """One picture, resized and cut, as bytes (height, width, channels)."""
-    image = as_image(picture).convert(_MODES[preprocessing.channels])
+    image = _converted(as_image(picture), _MODES[preprocessing.channels])
     height, width = preprocessing.size
     if image.size != (width, height):
         image = _resized(image, preprocessing)
     values = np.asarray(image)
     return values[..., None] if values.ndim == 2 else values
+
+
+def _converted(image: Image, mode: str) -> Image:
+    """A picture in grey or RGB; transparency is left out, as in the published recipes."""
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert(mode)
 
 
 def _resized(image: Image, preprocessing: Preprocessing) -> Image:
@@ -165,10 +178,11 @@ def _resized(image: Image, preprocessing: Preprocessing) -> Image:
 
 
 def as_image(picture: Picture) -> Image:
-    """A PIL picture of a PIL picture (turned as its EXIF data says) or a byte array.
+    """A PIL picture, 8 bit, of a byte array or a PIL picture, which is turned as EXIF says.
 
     Raises:
-        DataError: If an array is neither (H, W) nor (H, W, 1 or 3) bytes.
+        DataError: If an array is neither (H, W) nor (H, W, 1 or 3) bytes, or a PIL picture has
+            values of 32 bit.
         MissingExtraError: If Pillow is not installed.
     """
     try:
@@ -176,7 +190,15 @@ def as_image(picture: Picture) -> Image:
     except ImportError:
         raise MissingExtraError.of("Reading pictures", "Pillow", "images") from None
     if isinstance(picture, Image.Image):
-        return ImageOps.exif_transpose(picture)
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode in ("I", "F"):
+            raise DataError(
+                f"mode {picture.mode} has 32 bit of no known range; save it as 8 bit"
+            )
+        if not picture.mode.startswith("I;16"):
+            return picture
+        # Pillow's own conversion cuts off at 255 what goes up to 65535.
+        picture = (np.asarray(picture) >> 8).astype(np.uint8)
     array = np.asarray(picture)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]

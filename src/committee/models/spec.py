@@ -26,10 +26,10 @@ def check_name(where: str, name: str) -> str:
     Raises:
         PoolFileError: If it cannot.
     """
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or name == "samples":
         raise PoolFileError(
-            f"{where}: model name {name!r} must be letters, digits and . _ @ + -, "
-            "for it names files in the store"
+            f"{where}: model name {name!r} must be letters, digits and . _ @ + -, and not "
+            "'samples', for it names files in the store"
         )
     return name
 
@@ -76,16 +76,18 @@ class ModelSpec:
         """
         try:
             return cls(
-                name=check_name(where, name),
+                name=check_name("name", name),
                 source=str(data["source"]),
                 preprocessing=Preprocessing.from_json(data["preprocessing"]),
-                kind=check_kind(where, data["kind"]),
+                kind=check_kind("kind", data["kind"]),
                 family=str(data["family"]),
                 costs=tuple(Cost(**cost) for cost in data["costs"]),
                 fingerprint=str(data["fingerprint"]),
             )
         except (KeyError, TypeError) as error:
             raise PoolFileError(f"{where}: model {name!r}: missing or wrong {error}") from None
+        except CommitteeError as error:
+            raise PoolFileError(f"{where}: model {name!r}: {error}") from None
 
     def with_cost(self, cost: Cost) -> ModelSpec:
         """The same with one more cost, unless there is one in that unit."""
@@ -145,7 +147,7 @@ def read_pool_file(path: str | Path) -> PoolFile:
 def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
     _check_keys(str(path), data, _POOL_KEYS)
     entries = data.get("model", [])
-    if not isinstance(entries, list) or not entries:
+    if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
         raise PoolFileError(f"{path}: there is no model; add one with [[model]], name and source")
     defaults = _table(path, data, "preprocessing")
     models = tuple(_model(path, entry, defaults) for entry in entries)
@@ -174,17 +176,22 @@ def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any]) -> Model
     for unit, value in costs.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise PoolFileError(f"{where}: cost {unit} must be a number, not {value!r}")
-    return ModelSpec(
-        name=check_name(str(path), entry["name"]),
-        source=_absolute(where, entry["source"], path.parent),
-        preprocessing=Preprocessing.from_json(recipe),
-        kind=check_kind(where, entry.get("kind", "logits")),
-        family=str(entry.get("family", "")),
-        costs=tuple(
-            Cost(value, unit, "given", f"one sample of {size[0]} x {size[1]}")
-            for unit, value in costs.items()
-        ),
-    )
+    name = check_name(str(path), entry["name"])
+    source = _absolute(where, entry["source"], path.parent)
+    try:
+        return ModelSpec(
+            name=name,
+            source=source,
+            preprocessing=Preprocessing.from_json(recipe),
+            kind=check_kind("kind", entry.get("kind", "logits")),
+            family=str(entry.get("family", "")),
+            costs=tuple(
+                Cost(value, unit, "given", f"one sample of {size[0]} x {size[1]}")
+                for unit, value in costs.items()
+            ),
+        )
+    except CommitteeError as error:
+        raise PoolFileError(f"{where}: {error}") from None
 
 
 def _absolute(where: str, source: str, folder: Path) -> str:
@@ -206,8 +213,8 @@ def _classes(path: Path, classes: Any) -> tuple[str, ...]:
     file = path.parent / str(classes)
     try:
         return tuple(file.read_text(encoding="utf-8").splitlines())
-    except OSError as error:
-        raise PoolFileError(f"{path}: classes: {file} cannot be read ({error.strerror})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise PoolFileError(f"{path}: classes: {file} cannot be read ({error})") from None
 
 
 def _table(path: Path, data: dict[str, Any], key: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Report: rows of figures, tables, the figure of accuracy against cost, and the page of it all."""
 
 from committee.report.figure import figure_svg, front_figure, save_figure
-from committee.report.page import page
+from committee.report.page import page, page_of
 from committee.report.rows import Row, front_rows, summary
 from committee.report.tables import front_csv, human_cost, percent, rich_table
 
@@ -13,6 +13,7 @@ __all__ = [
     "front_rows",
     "human_cost",
     "page",
+    "page_of",
     "percent",
     "rich_table",
     "save_figure",

@@ -42,7 +42,7 @@ _QUANTITIES = {
 
 @dataclass(frozen=True)
 class _Points:
-    """Points to draw: average cost in the axis' unit, accuracy and its interval in percent, (P,)."""
+    """Points to draw, each field of shape (P,): cost in the axis' unit, the others in percent."""
 
     cost: Array
     accuracy: Array
@@ -67,8 +67,9 @@ def front_figure(
     """Draw accuracy against average cost, after figure 1 of Wang et al. (2022).
 
     Committees stand where the judging split puts them, whatever split chose them; without a judging
-    split the axis says that the choosing one is shown. A single model too weak for the range is
-    named at the lower edge.
+    split the axis says that the choosing one is shown. Members of the front are joined in the order
+    of their cost on the choosing split. A single model or an ensemble too weak for the range is
+    marked at the lower edge.
 
     Args:
         front: Committees found on the choosing split.
@@ -93,8 +94,9 @@ def front_figure(
         _draw_chosen(axes, rows, size),
     ]
     _finish(axes, drawn, rows[0], label)
+    _mark_below(axes, drawn[1])
     _arrow(axes, rows, size)
-    place_labels(axes, _named_points(singles, size), _corners(drawn))
+    place_labels(figure, axes, _named_points(singles, size), _corners(drawn))
     return figure
 
 
@@ -276,6 +278,16 @@ def _range_of_interest(drawn: Sequence[_Points]) -> tuple[float, float]:
     bottom, top = float(singles.low[shown].min()), max(top, float(singles.high[shown].max()))
     margin = 0.05 * (top - bottom)
     return bottom - margin, top + margin
+
+
+def _mark_below(axes: Axes, ensembles_: _Points) -> None:
+    """Say at the lower edge that an ensemble lies below the range."""
+    below = ensembles_.accuracy < axes.get_ylim()[0]
+    axes.plot(
+        ensembles_.cost[below], np.full(below.sum(), 0.015), transform=axes.get_xaxis_transform(),
+        linestyle="none", marker="v", color=_ORANGE, markeredgecolor=_BLACK, markeredgewidth=0.5,
+        zorder=3,
+    )  # fmt: skip
 
 
 def _arrow(axes: Axes, rows: Sequence[Row], size: float) -> None:

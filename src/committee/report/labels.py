@@ -11,6 +11,7 @@ from committee.predictions import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
 _FONT_SIZE = 8
@@ -25,25 +26,25 @@ _PLACES = (
 )
 
 
-def place_labels(axes: Axes, named: Sequence[tuple[str, float, float]], others: Array) -> None:
+def place_labels(
+    figure: Figure, axes: Axes, named: Sequence[tuple[str, float, float]], others: Array
+) -> None:
     """Write names beside points, off one another, off other points and off the legend.
 
     A point below the lower limit is named at the lower edge, with its accuracy.
 
     Args:
+        figure: That of the axes.
         axes: With its final limits.
-        named: Name, x and y of each point, in data coordinates.
+        named: Name, x and y, in percent, of each point, in data coordinates.
         others: Points to keep off, shape (P, 2), in data coordinates.
     """
-    figure = axes.get_figure(root=True)
-    assert figure is not None  # noqa: S101
     figure.draw_without_rendering()
     points = axes.transData.transform(others)
     legend = axes.get_legend()
     taken = [] if legend is None else [legend.get_window_extent()]
     for name, x, y in named:
-        low = axes.get_ylim()[0]
-        if y < low:
+        if y < axes.get_ylim()[0]:
             taken.append(_at_edge(axes, f"▼ {name} {y:.1f} %", x))
         else:
             taken.append(_beside(axes, name, (x, y), points, taken))
@@ -61,27 +62,24 @@ def _beside(
     axes: Axes, name: str, point: tuple[float, float], points: Array, taken: Sequence[Bbox]
 ) -> Bbox:
     """Write one name at the place where it covers least; returns where that is."""
-    best = None
-    for dx, dy, ha, va in _PLACES:
-        label = axes.annotate(
+    labels = [
+        axes.annotate(
             name, point, xytext=(dx, dy), textcoords="offset points", ha=ha, va=va,
             fontsize=_FONT_SIZE, zorder=7, parse_math=False,
-        )  # fmt: skip
-        box = label.get_window_extent()
-        covered = _covered(axes, box, points, taken)
-        if best is None or covered < best[0]:
-            if best is not None:
-                best[1].remove()
-            best = covered, label, box
-        else:
+        )
+        for dx, dy, ha, va in _PLACES
+    ]  # fmt: skip
+    boxes = [label.get_window_extent() for label in labels]
+    best = int(np.argmin([_covered(axes, box, points, taken) for box in boxes]))
+    for place, label in enumerate(labels):
+        if place != best:
             label.remove()
-    assert best is not None  # noqa: S101
-    return best[2]
+    return boxes[best]
 
 
-def _covered(axes: Axes, box: Bbox, points: Array, taken: Sequence[Bbox]) -> float:
-    """How much a box covers: points, and ten for each box and for each edge it crosses."""
-    inside = np.all((points >= box.min) & (points <= box.max), axis=1).sum()
+def _covered(axes: Axes, box: Bbox, points: Array, taken: Sequence[Bbox]) -> int:
+    """How much a box covers: 1 for each point, 10 for each other box and for leaving the axes."""
+    inside = int(np.all((points >= box.min) & (points <= box.max), axis=1).sum())
     within = axes.get_window_extent()
-    outside = not (within.x0 <= box.x0 and box.x1 <= within.x1 and within.y0 <= box.y0)
-    return float(inside) + 10 * sum(box.overlaps(other) for other in taken) + 10 * outside
+    outside = box.x0 < within.x0 or box.x1 > within.x1 or box.y0 < within.y0 or box.y1 > within.y1
+    return inside + 10 * sum(bool(box.overlaps(other)) for other in taken) + 10 * bool(outside)

@@ -10,7 +10,8 @@ from committee.cost import Cost
 from committee.errors import MissingExtraError
 from committee.pool import Pool
 from committee.report import tables
-from committee.report.rows import Row
+from committee.report.figure import figure_svg, front_figure
+from committee.report.rows import Row, front_rows, summary
 from committee.search import Front
 
 if TYPE_CHECKING:
@@ -59,8 +60,18 @@ def page(
         settings=_settings(front) | dict(extra or {}),
         provenance=tables.provenance(rows),
         costs=_costs(front),
-        worst_case_unit=front.settings.unit,
     )
+
+
+def page_of(front: Front, test: Pool | None = None) -> str:
+    """The whole report of a front: its rows, its members and its figure; arguments as of summary.
+
+    Raises:
+        MissingExtraError: If jinja2 or matplotlib is not installed.
+        MisalignedError: If ``test`` holds the samples that chose, other classes, or no labels.
+    """
+    svg = figure_svg(front_figure(front, test))
+    return page(front, summary(front, test), front_rows(front, test), svg, test=test)
 
 
 def _template() -> Template:

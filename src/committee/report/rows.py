@@ -1,7 +1,8 @@
-"""Rows: what a report says about each committee, on the split that chose and the one that judges."""
+"""Rows: what a report says of each committee, on the split that chose and the one that judges."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from committee.cascade import Cascade
@@ -9,7 +10,7 @@ from committee.combine import ORDER_FREE
 from committee.errors import Infeasible, MisalignedError
 from committee.evaluate import Evaluation, evaluate
 from committee.pool import Pool
-from committee.search import Front
+from committee.search import Committee, Front
 
 SINGLE = "single model"
 ENSEMBLE = "ensemble of all"
@@ -40,7 +41,7 @@ class Row:
 
     @property
     def judged(self) -> Evaluation:
-        """The evaluation to report: on the split that judges; without one, on the one that chose."""
+        """The evaluation to report: on the judging split; without one, on the one that chose."""
         return self.val if self.test is None else self.test
 
     @property
@@ -135,11 +136,12 @@ def _rising(front: Front) -> list[str]:
 
 def _targets(front: Front, reference: str) -> list[tuple[str, Cascade]]:
     cost = front.pool.costs.values(front.settings.unit)[reference]
-    found = []
-    for role, choose in (
+    wanted: list[tuple[str, Callable[[], Committee]]] = [
         (matches(reference), lambda: front.matching(reference)),
         (f"most accurate for {reference}'s cost", lambda: front.at_most(cost)),
-    ):
+    ]
+    found = []
+    for role, choose in wanted:
         try:
             found.append((role, choose().cascade))
         except Infeasible:

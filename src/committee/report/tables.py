@@ -46,10 +46,10 @@ def interval(evaluation: Evaluation) -> str:
 def points(difference: float) -> str:
     """A difference of two shares of 1, in percentage points with its sign.
 
-    >>> points(0.0123)
-    '+1.23'
+    >>> points(0.0123), points(-0.0123)
+    ('+1.23', '−1.23')
     """
-    return f"{100 * difference:+.2f}"
+    return f"{100 * difference:+.2f}".replace("-", "−")
 
 
 def times(ratio: float | None) -> str:
@@ -153,14 +153,14 @@ def _json(value: Any) -> str:
 
 
 def provenance(rows: Sequence[Row]) -> str:
-    """Which split chose, which judged, and what speedups are over; ``rows`` holds one or more."""
+    """Which split chose, which judged, what speedups are over; ``rows`` holds one or more."""
     row = rows[0]
     chose = f"Committees were chosen on {row.val.split} ({row.val.samples:,} samples)"
     speedup = f"Speedup is in average cost, over {row.reference}."
     if row.test is None:
         return f"{chose}, and these figures are from it too: expect less on new data. {speedup}"
-    judged = f"figures are from {row.test.split} ({row.test.samples:,} samples), which chose nothing"
-    return f"{chose}; {judged}. {speedup}"
+    judge = f"{row.test.split} ({row.test.samples:,} samples), which chose nothing"
+    return f"{chose}; figures are from {judge}. {speedup}"
 
 
 def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:

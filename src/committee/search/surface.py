@@ -91,7 +91,7 @@ def _histogram_surface(
         size = int(np.prod(shape))
         going_on = np.bincount(index, minlength=size)
         change = np.bincount(index, following.correct - here.correct, minlength=size)
-        total_cost = total_cost[..., None] + next_cost * _running_sums(going_on, shape)
+        total_cost = total_cost[..., None] + float(next_cost) * _running_sums(going_on, shape)
         total_correct = total_correct[..., None] + _running_sums(change, shape)
     return Surface(outer, total_cost, total_correct)
 

@@ -1,0 +1,114 @@
+"""A data set and models so small that thousands of runs fit into a test; no torch, no ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from committee.data import ArrayDataset
+from committee.models import PoolFile, Preprocessing, read_pool_file
+from committee.predictions import Array
+from committee.samples import Samples
+from committee.store import CHUNK_ROWS
+
+CLASSES = ("cat", "dog", "eel")
+SIZE = 4
+NAMES = ("one", "two")
+
+# Two functions of a picture; `weights` makes the one differ from the other. Every batch is counted.
+CODE = """
+import numpy as np
+
+batches = {{}}
+
+def _model(name, weights):
+    matrix = np.random.default_rng(weights).normal(size=({pixels}, {classes})).astype(np.float32)
+    def run(batch):
+        batches.setdefault(name, []).append(len(batch))
+        return batch.reshape(len(batch), -1) @ matrix
+    return run
+
+def one():
+    return _model("one", 1)
+
+def two():
+    return _model("two", 2)
+"""
+POOL = """
+classes = ["cat", "dog", "eel"]
+[preprocessing]
+channels = 1
+mean = [0.5]
+std = [0.5]
+[[model]]
+name = "one"
+source = "python:{code}:one"
+resolution = 4
+costs.macs = 1
+[[model]]
+name = "two"
+source = "python:{code}:two"
+resolution = 4
+costs.macs = 10
+"""
+RECIPE = Preprocessing((SIZE, SIZE), channels=1, mean=(0.5,), std=(0.5,))
+
+
+def write_pool(folder: Path, code: str = CODE, pool: str = POOL) -> Path:
+    """A pool file of two numpy models, and their code beside it."""
+    (folder / "models.py").write_text(code.format(pixels=SIZE * SIZE, classes=len(CLASSES)))
+    (folder / "pool.toml").write_text(pool.format(code="models.py"))
+    return folder / "pool.toml"
+
+
+def code_of(pool: Path) -> list[str]:
+    """What ``allow_code`` must name to run the pool."""
+    return [str(pool.with_name("models.py"))]
+
+
+def read_pool(folder: Path) -> tuple[PoolFile, list[str]]:
+    """The pool of two numpy models, and the code that it is allowed to run."""
+    path = write_pool(folder)
+    return read_pool_file(path), code_of(path)
+
+
+def images(count: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE), np.uint8)
+
+
+def samples(count: int, split: str = "val", seed: int = 0) -> Samples:
+    labels = np.random.default_rng(seed).integers(0, len(CLASSES), count)
+    return Samples.of(labels, classes=CLASSES, split=split)
+
+
+def dataset(count: int, split: str = "val", seed: int = 0) -> ArrayDataset:
+    return ArrayDataset(images(count, seed), samples(count, split, seed))
+
+
+def write_npz(path: Path, count: int, seed: int = 0) -> Path:
+    np.savez(path, images=images(count, seed), labels=samples(count, seed=seed).labels)
+    return path
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder with its bytes."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+__all__ = [
+    "CHUNK_ROWS",
+    "CLASSES",
+    "NAMES",
+    "RECIPE",
+    "SIZE",
+    "code_of",
+    "dataset",
+    "files_of",
+    "images",
+    "read_pool",
+    "samples",
+    "write_npz",
+    "write_pool",
+]

@@ -1,0 +1,294 @@
+"""Samples: what a folder or an npz file means, and what in it is refused by name."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from committee.data import ArrayDataset, BrokenSamplesError, open_data, read_ahead
+from committee.errors import CommitteeError, DataError, MisalignedError
+from committee.models import Preprocessing, prepared
+from committee.predictions import Array
+from small_world import dataset, images, samples
+
+GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 3
+RGB = np.stack([GREY, GREY[::-1], GREY.T], axis=-1)
+PLAIN = Preprocessing((8, 8), mean=(0, 0, 0), std=(1, 1, 1))
+
+
+def folder_of(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RGB).save(root / name)
+    return root
+
+
+def as_bytes(picture: Any) -> Array:
+    """What a model of RGB pictures gets of one picture, back in bytes, shape (H, W, 3)."""
+    return np.rint(prepared([picture], PLAIN)[0].transpose(1, 2, 0) * 255).astype(np.uint8)
+
+
+def read_one(root: Path) -> Array:
+    return as_bytes(open_data(root).read(np.array([0]))[0])
+
+
+def test_a_folder_is_a_class(tmp_path: Path) -> None:
+    folder_of(tmp_path, "dog/b.png", "cat/z.JPG", "dog/a.png", "cat/deep/er/y.bmp")
+    (tmp_path / "cat" / "notes.txt").write_text("no picture")
+    found = open_data(tmp_path, "test").samples
+    assert found.ids == ("cat/deep/er/y.bmp", "cat/z.JPG", "dog/a.png", "dog/b.png")
+    assert found.classes == ("cat", "dog")
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, 0, 1, 1]
+    assert found.split == "test"
+
+
+def test_classes_of_the_models_give_the_order(tmp_path: Path) -> None:
+    folder_of(tmp_path, "dog/b.png", "cat/z.png")
+    found = open_data(tmp_path, classes=["dog", "eel", "cat"]).samples
+    assert found.labels is not None
+    assert dict(zip(found.ids, found.labels.tolist(), strict=True)) == {
+        "cat/z.png": 2,
+        "dog/b.png": 0,
+    }
+    assert found.classes == ("dog", "eel", "cat")
+
+
+def test_one_flat_folder_has_no_labels(tmp_path: Path) -> None:
+    found = open_data(folder_of(tmp_path, "b.png", "a.png"), classes=["cat"]).samples
+    assert (found.ids, found.labels, found.classes) == (("a.png", "b.png"), None, ("cat",))
+
+
+def garbage(path: Path, data: bytes = b"garbage") -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def npz(path: Path, **arrays: Any) -> Path:
+    np.savez(path, **{"images": images(4), **arrays})
+    return path
+
+
+BAD_FOLDERS: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "strange": (lambda p: folder_of(p, "cat/a.png", "cow/b.png"), "folders 'cow' are no classes"),
+    "mixed": (lambda p: folder_of(p, "cat/a.png", "b.png"), "'b.png' lies in no folder"),
+    "empty": (lambda p: p, "no picture in it"),
+    "absent": (lambda p: p / "nowhere", "does not exist"),
+    "other": (lambda p: garbage(p / "a.txt"), "neither a folder nor an npz"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FOLDERS)
+def test_folders_that_mean_nothing_are_refused(tmp_path: Path, case: str) -> None:
+    make, line = BAD_FOLDERS[case]
+    with pytest.raises((DataError, MisalignedError), match=line) as told:
+        open_data(make(tmp_path), classes=["cat", "dog"])
+    assert "\n" not in str(told.value)
+    assert str(tmp_path) in str(told.value)
+
+
+def test_a_picture_beside_the_folders_of_classes_is_no_class(tmp_path: Path) -> None:
+    with pytest.raises(MisalignedError, match="lies in no folder"):
+        open_data(folder_of(tmp_path, "cat/a.png", "b.png"))
+
+
+# How a picture is stored, and the RGB bytes that a model must get of it.
+OPAQUE = np.full((8, 8, 1), 255, np.uint8)
+CYMK = Image.fromarray(np.concatenate([255 - RGB, 0 * OPAQUE], axis=-1), "CMYK")
+SIXTEEN = Image.fromarray(GREY.astype(np.uint16) * 257)
+HALF = np.concatenate([RGB, OPAQUE // 2], axis=-1)
+GREY_AS_RGB = np.repeat(GREY[..., None], 3, axis=-1)
+FORMS: dict[str, tuple[Image.Image, str, Array]] = {
+    "rgb": (Image.fromarray(RGB), "png", RGB),
+    "grey": (Image.fromarray(GREY), "png", GREY_AS_RGB),
+    "16 bit": (SIXTEEN, "png", GREY_AS_RGB),
+    "16 bit tiff": (SIXTEEN, "tiff", GREY_AS_RGB),
+    "alpha": (Image.fromarray(HALF), "png", RGB),
+    "grey and alpha": (Image.fromarray(np.stack([GREY, GREY], -1)), "png", GREY_AS_RGB),
+    "palette": (Image.fromarray(GREY).convert("P"), "png", GREY_AS_RGB),
+    "bits": (Image.fromarray(GREY > 90), "png", np.where(GREY_AS_RGB > 90, 255, 0)),
+    "cmyk": (CYMK, "tiff", RGB),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_picture_is_prepared(tmp_path: Path, form: str) -> None:
+    picture, ending, expected = FORMS[form]
+    picture.save(tmp_path / f"a.{ending}")
+    np.testing.assert_array_equal(read_one(tmp_path), expected)
+
+
+def test_a_palette_with_transparent_entries_is_prepared(tmp_path: Path) -> None:
+    palette = Image.fromarray(GREY).convert("P")
+    palette.save(tmp_path / "a.png", transparency=bytes(range(256)))
+    np.testing.assert_array_equal(read_one(tmp_path), GREY_AS_RGB)
+
+
+@pytest.mark.parametrize("ending", ["png", "tiff", "jpg"])
+def test_a_picture_is_turned_as_exif_says(tmp_path: Path, ending: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side: to be turned clockwise
+    half = np.zeros((8, 8, 3), np.uint8)
+    half[:4] = 255
+    Image.fromarray(half).save(tmp_path / f"a.{ending}", exif=exif)
+    # JPEG is not exact.
+    np.testing.assert_array_equal(read_one(tmp_path) > 127, np.rot90(half, -1) > 127)
+
+
+def test_pictures_without_a_known_range_are_named(tmp_path: Path) -> None:
+    Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "a.tiff")
+    Image.fromarray(GREY.astype(np.int32)).save(tmp_path / "b.tiff")
+    with pytest.raises(BrokenSamplesError, match=r"a.tiff \(mode F .*b.tiff \(mode I "):
+        open_data(tmp_path).read(np.array([0, 1]))
+
+
+def test_all_unreadable_pictures_of_a_batch_are_named(tmp_path: Path) -> None:
+    folder_of(tmp_path, "a.png", "b.png", "c.png", "d.png")
+    garbage(tmp_path / "a.png", (tmp_path / "a.png").read_bytes()[:60])
+    garbage(tmp_path / "b.png")
+    (tmp_path / "d.png").unlink()
+    (tmp_path / "d.png").mkdir()
+    (tmp_path / "e.png").symlink_to(tmp_path / "nowhere")
+    dataset = open_data(tmp_path)
+    (tmp_path / "c.png").unlink()
+    with pytest.raises(BrokenSamplesError, match=r"a.png \(.*b.png \(.*c.png \(") as told:
+        dataset.read(np.arange(3))
+    assert "\n" not in str(told.value)
+
+
+def test_an_npz_file_gives_pictures_labels_ids_and_classes(tmp_path: Path) -> None:
+    path = npz(tmp_path / "a.npz", labels=[1, 0, 1, 1], ids=["w", "x", "y", "z"], classes=["c", "d"])
+    opened = open_data(path, "test")
+    assert opened.samples.ids == ("w", "x", "y", "z")
+    assert opened.samples.classes == ("c", "d")
+    assert opened.samples.labels is not None
+    assert opened.samples.labels.tolist() == [1, 0, 1, 1]
+    np.testing.assert_array_equal(opened.read(np.array([2, 0])), images(4)[[2, 0]])
+
+
+def test_an_npz_file_may_hold_pictures_only(tmp_path: Path) -> None:
+    found = open_data(npz(tmp_path / "a.npz")).samples
+    assert (found.ids, found.labels) == (("0", "1", "2", "3"), None)
+
+
+OBJECTS = np.array([{}, [], "", None], dtype=object)
+BAD_NPZ: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "garbage": (garbage, "no readable npz file"),
+    "empty": (lambda p: garbage(p, b""), "no readable npz file"),
+    "truncated": (lambda p: garbage(p, npz(p).read_bytes()[:-80]), "no readable npz file"),
+    "objects": (lambda p: npz(p, ids=OBJECTS), "allow_pickle=False"),
+    "floats": (lambda p: npz(p, images=images(4) / 255), "images must be uint8.* not float64"),
+    "vectors": (lambda p: npz(p, images=images(4).reshape(4, -1)), r"not uint8 \(4, 16\)"),
+    "planes": (lambda p: npz(p, images=np.zeros((4, 3, 8, 8), np.uint8)), r"\(4, 3, 8, 8\)"),
+    "no picture": (lambda p: npz(p, images=images(0)), "'images' is empty"),
+    "long labels": (lambda p: npz(p, labels=[0] * 5), "5 labels|4 images but 5"),
+    "float labels": (lambda p: npz(p, labels=[0.0] * 4), "must be class indices"),
+    "negative labels": (lambda p: npz(p, labels=[0, 0, 0, -1]), "run from -1 to 0"),
+    "high labels": (lambda p: npz(p, labels=[0, 0, 0, 9], classes=["c"]), "run from 0 to 9"),
+    "ids twice": (lambda p: npz(p, ids=["a", "b", "a", "c"]), "id 'a' stands twice"),
+    "few ids": (lambda p: npz(p, ids=["a", "b"]), "4 images but 2 samples"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_NPZ)
+def test_npz_files_that_mean_nothing_are_refused(tmp_path: Path, case: str) -> None:
+    make, line = BAD_NPZ[case]
+    with pytest.raises(CommitteeError, match=line) as told:
+        open_data(make(tmp_path / "a.npz"))
+    assert "\n" not in str(told.value)
+
+
+def test_an_npz_file_without_pictures_says_what_it_has(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", labels=[1], pixels=[2])
+    with pytest.raises(DataError, match="has labels, pixels, but no 'images'"):
+        open_data(tmp_path / "a.npz")
+
+
+def test_an_npz_file_of_other_classes_is_refused(tmp_path: Path) -> None:
+    path = npz(tmp_path / "a.npz", classes=["c", "d"])
+    with pytest.raises(MisalignedError, match=r"its classes \(c, d …\) are not .* \(d, c …\)"):
+        open_data(path, classes=["d", "c"])
+
+
+@pytest.mark.parametrize("rows", [":3", "1:9:2", "::-1", "-4:", "5:6"])
+def test_rows_are_those_of_python(tmp_path: Path, rows: str) -> None:
+    path = npz(tmp_path / "a.npz", images=images(10), labels=np.arange(10))
+    some = open_data(path, rows=rows)
+    chosen = np.arange(10)[slice(*(int(n) if n else None for n in rows.split(":")))]
+    assert some.samples.ids == tuple(map(str, chosen))
+    assert some.samples.labels is not None
+    assert some.samples.labels.tolist() == chosen.tolist()
+    last = np.array([len(chosen) - 1, 0])
+    np.testing.assert_array_equal(some.read(last), images(10)[chosen[last]])
+
+
+@pytest.mark.parametrize("rows", ["", "3", "a:b", "1:2:3:4", "9:3", "::0", "1.5:2"])
+def test_rows_that_name_no_sample_are_refused(tmp_path: Path, rows: str) -> None:
+    with pytest.raises(DataError, match="START:STOP:STEP"):
+        open_data(npz(tmp_path / "a.npz"), rows=rows)
+
+
+def test_as_many_pictures_as_samples() -> None:
+    with pytest.raises(MisalignedError, match="3 images but 4 samples"):
+        ArrayDataset(images(3), samples(4))
+
+
+class Slow(ArrayDataset):
+    """Reads the first batches most slowly, fails on one row, and notes what was read."""
+
+    def __init__(self, fails_at: int = -1) -> None:
+        super().__init__(images(40), samples(40))
+        self.fails_at = fails_at
+        self.read_rows: list[int] = []
+
+    def read(self, rows: Array) -> Array:
+        time.sleep(0.01 / (1 + rows[0]))
+        self.read_rows += rows.tolist()
+        if self.fails_at in rows:
+            raise BrokenSamplesError([(str(self.fails_at), "for the test")])
+        return super().read(rows)
+
+
+def batches() -> Iterator[Array]:
+    return (np.arange(start, start + 4) for start in range(0, 40, 4))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_reading_ahead_keeps_the_order(threads: int) -> None:
+    rows, pictures = zip(*read_ahead(Slow(), batches(), threads), strict=True)
+    assert np.concatenate(rows).tolist() == list(range(40))
+    np.testing.assert_array_equal(np.concatenate(pictures), images(40))
+
+
+def test_reading_ahead_holds_few_batches() -> None:
+    slow = Slow()
+    for number, _ in enumerate(read_ahead(slow, batches(), threads=2)):
+        time.sleep(0.01)
+        assert len(slow.read_rows) <= 4 * (number + 1 + 2 * 2)
+
+
+def test_reading_ahead_tells_errors_after_what_came_before() -> None:
+    reader, seen = read_ahead(Slow(fails_at=21), batches()), []
+    with pytest.raises(BrokenSamplesError, match="21"):
+        seen += [rows[0] for rows, _ in reader]
+    assert next(reader, None) is None
+
+
+def test_reading_ahead_ends_with_its_reader() -> None:
+    slow, before = Slow(), threading.active_count()
+    reader = read_ahead(slow, batches())
+    next(reader)
+    reader.close()
+    assert threading.active_count() == before
+    assert len(slow.read_rows) < 40
+
+
+def test_reading_nothing_ahead_gives_nothing() -> None:
+    assert list(read_ahead(dataset(4), [])) == []

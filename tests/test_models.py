@@ -1,0 +1,390 @@
+"""Models: what a pool file may say, what is loaded from it, and what a picture becomes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from committee.embedded import FOLDER, pictures, pool_file
+from committee.errors import CommitteeError, DataError, ModelError, PoolFileError, UntrustedCodeError
+from committee.models import (
+    ModelSpec,
+    Preprocessing,
+    as_image,
+    load_model,
+    outputs_of,
+    prepared,
+    read_pool_file,
+)
+from small_world import RECIPE, SIZE, images, read_pool
+
+MODEL = """
+[[model]]
+name = "a"
+source = "onnx:a.onnx"
+resolution = 28
+"""
+
+
+def pool_of(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "pool.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_pool_file_is_read_without_running_anything(tmp_path: Path) -> None:
+    text = """
+    task = "t"
+    classes = ["x", "y"]
+    preprocessing = {crop = 0.875, interpolation = "bilinear"}
+    [[model]]
+    name = "a"
+    source = "onnx:sub/a.onnx"
+    resolution = [20, 30]
+    family = "f"
+    costs = {macs = 5, dollars = 0.1}
+    [[model]]
+    name = "b"
+    source = "python:m.py:make"
+    resolution = 8
+    kind = "decisions"
+    preprocessing.crop = 1.0
+    [[model]]
+    name = "c"
+    source = "python:package.module:make"
+    resolution = 8
+    """
+    pool = read_pool_file(pool_of(tmp_path, text))
+    a, b, c = pool.models
+    assert (pool.task, pool.classes) == ("t", ("x", "y"))
+    assert a.source == f"onnx:{tmp_path / 'sub' / 'a.onnx'}"
+    assert b.source == f"python:{tmp_path / 'm.py'}:make"
+    assert c.source == "python:package.module:make"
+    assert (a.preprocessing.size, b.preprocessing.size) == ((20, 30), (8, 8))
+    assert (a.preprocessing.crop, b.preprocessing.crop) == (0.875, 1.0)
+    assert {each.preprocessing.interpolation for each in (a, b, c)} == {"bilinear"}
+    assert (a.kind, b.kind, a.family, b.family) == ("logits", "decisions", "f", "")
+    assert {(cost.unit, cost.value) for cost in a.costs} == {("macs", 5), ("dollars", 0.1)}
+    assert a.costs[0].conditions == "one sample of 20 x 30"
+
+
+def test_classes_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("tench\ngrey whale\n")
+    pool = read_pool_file(pool_of(tmp_path, f'classes = "classes.txt"\n{MODEL}'))
+    assert pool.classes == ("tench", "grey whale")
+
+
+BAD = {
+    "": "there is no model",
+    "model = 3": "there is no model",
+    "model = ['a']": "there is no model",
+    "[[model": "no valid TOML",
+    f"modle = 1\n{MODEL}": "no key 'modle'. Did you mean 'model'",
+    MODEL.replace("source", "sauce"): "no key 'sauce'. Did you mean 'source'",
+    MODEL + MODEL: "'a' stands twice",
+    MODEL.replace('name = "a"', ""): "name is missing",
+    MODEL.replace('"a"', "3"): "name is missing or no text",
+    MODEL.replace('"a"', '"../a"'): "model name '../a' must be letters",
+    MODEL.replace('"a"', '"samples"'): "and not 'samples'",
+    MODEL.replace("onnx:a.onnx", "a.onnx"): "'a.onnx' must be onnx:PATH or python:FILE",
+    MODEL.replace("onnx:a.onnx", "onnx:"): "must be onnx:PATH",
+    MODEL.replace("onnx:a.onnx", "python:m.py"): "must be onnx:PATH or python:FILE-OR-MODULE:FACT",
+    MODEL.replace("onnx:a.onnx", "timm:resnet"): "must be onnx:PATH",
+    MODEL.replace("28", '"28"'): "resolution must be pixels",
+    MODEL.replace("28", "true"): "resolution must be pixels",
+    MODEL.replace("28", "[28]"): "resolution must be pixels",
+    MODEL.replace("resolution = 28", ""): "resolution must be pixels",
+    MODEL.replace("28", "0"): r"size \(0, 0\) positive",
+    MODEL.replace("28", "[28, 'a']"): "wrong type",
+    MODEL + "costs.macs = -5": "'a'.* -5 macs must be finite and not negative",
+    MODEL + "costs.macs = 'much'": "cost macs must be a number, not 'much'",
+    MODEL + "costs.macs = inf": "'a'.* inf macs must be finite",
+    MODEL + "costs = 5": "costs must be a table",
+    MODEL + "kind = 'logit'": "'a'.* no kind of outputs 'logit'. Did you mean 'logits'",
+    MODEL + "preprocessing.crops = 1": "'a'.* no field 'crops'. Did you mean 'crop'",
+    MODEL + "preprocessing.crop = 0": r"crop 0 must be in \(0, 1\]",
+    MODEL + "preprocessing.crop = 'a'": "wrong type",
+    MODEL + "preprocessing.channels = 4": "channels must be 1 or 3, not 4",
+    MODEL + "preprocessing.mean = [0.5]": "mean needs 3 values, not 1",
+    MODEL + "preprocessing.mean = ['a', 'b', 'c']": "mean must be numbers",
+    MODEL + "preprocessing.std = [1, 1, 0]": "must be positive",
+    MODEL + "preprocessing.interpolation = 'cubic'": "no interpolation 'cubic'. Did you mean 'bicub",
+    f"classes = 'nowhere.txt'\n{MODEL}": "nowhere.txt cannot be read",
+}
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_a_pool_file_that_cannot_be_is_refused_in_a_line(tmp_path: Path, text: str) -> None:
+    path = pool_of(tmp_path, text)
+    with pytest.raises(PoolFileError, match=BAD[text]) as told:
+        read_pool_file(path)
+    assert "\n" not in str(told.value)
+    assert str(path) in str(told.value)
+
+
+@pytest.mark.parametrize("data", [None, b"\xff\xfe"])
+def test_a_pool_file_that_cannot_be_read_is_told(tmp_path: Path, data: bytes | None) -> None:
+    path = tmp_path / "pool.toml"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(PoolFileError, match=r"pool.toml: (cannot be read|no valid TOML)"):
+        read_pool_file(path)
+
+
+def test_only_some_models() -> None:
+    assert [m.name for m in pool_file().only(["tiny", "nano"]).models] == ["nano", "tiny"]
+    with pytest.raises(CommitteeError, match=r"no model 'tinny'. Did you mean 'tiny'"):
+        pool_file().only(["tinny"])
+
+
+def test_a_spec_survives_json() -> None:
+    for spec in pool_file().models:
+        assert ModelSpec.from_json(spec.name, spec.to_json(), "here") == spec
+
+
+@pytest.mark.parametrize("key", ["source", "preprocessing", "costs", "kind", "fingerprint"])
+def test_a_spec_with_a_field_missing_names_it(key: str) -> None:
+    data = pool_file().models[0].to_json()
+    del data[key]
+    with pytest.raises(PoolFileError, match=f"here: model 'nano': missing or wrong '{key}'"):
+        ModelSpec.from_json("nano", data, "here")
+
+
+@pytest.fixture
+def nano() -> ModelSpec:
+    return pool_file().models[0]
+
+
+def test_an_onnx_model_answers_and_has_a_fingerprint(nano: ModelSpec) -> None:
+    model, known = load_model(nano, threads=1)
+    batch = prepared(pictures("val").read(np.arange(5)), nano.preprocessing)
+    assert outputs_of(model, known, batch).values.shape == (5, 10)
+    assert len(known.fingerprint) == 16
+    assert load_model(known)[1] == known
+
+
+def with_source(spec: ModelSpec, source: str, **changed: Any) -> ModelSpec:
+    return ModelSpec(**{**vars(spec), "source": source, **changed})
+
+
+def test_onnx_files_that_are_none_are_told(tmp_path: Path, nano: ModelSpec) -> None:
+    with pytest.raises(ModelError, match=r"'nano': no file .*gone.onnx"):
+        load_model(with_source(nano, f"onnx:{tmp_path / 'gone.onnx'}"))
+    (tmp_path / "bad.onnx").write_bytes(b"garbage")
+    with pytest.raises(ModelError, match=r"'nano': .*bad.onnx is no ONNX model") as told:
+        load_model(with_source(nano, f"onnx:{tmp_path / 'bad.onnx'}"))
+    assert "\n" not in str(told.value)
+    with pytest.raises(ModelError, match="unknown source 'timm:resnet'"):
+        load_model(with_source(nano, "timm:resnet"))
+
+
+def test_a_changed_file_is_refused_by_its_fingerprint(tmp_path: Path, nano: ModelSpec) -> None:
+    path = tmp_path / "a.onnx"
+    path.write_bytes((FOLDER / "nano.onnx").read_bytes())
+    _, known = load_model(with_source(nano, f"onnx:{path}"))
+    path.write_bytes((FOLDER / "micro.onnx").read_bytes())
+    with pytest.raises(ModelError, match=f"fingerprint was {known.fingerprint}, is "):
+        load_model(known)
+
+
+def test_an_input_of_another_size_is_told_with_its_remedy(nano: ModelSpec) -> None:
+    model, spec = load_model(nano)
+    with pytest.raises(ModelError, match=r"'nano': failed on input \(2, 3, 9, 9\).*resolution") as told:
+        outputs_of(model, spec, np.zeros((2, 3, 9, 9), np.float32))
+    assert "\n" not in str(told.value)
+
+
+MARKING = """
+from pathlib import Path
+Path(__file__).with_name("ran").touch()
+def make():
+    return lambda batch: batch.mean(axis=(2, 3))
+def broken():
+    raise ValueError("first line\\nsecond")
+def nothing():
+    return 3
+"""
+
+
+@pytest.fixture
+def marking(tmp_path: Path) -> ModelSpec:
+    (tmp_path / "m.py").write_text(MARKING)
+    text = MODEL.replace("onnx:a.onnx", "python:m.py:make").replace("28", "4")
+    return read_pool_file(pool_of(tmp_path, text)).models[0]
+
+
+def test_code_runs_only_if_it_was_named(tmp_path: Path, marking: ModelSpec) -> None:
+    for allowed in ((), ("other.py", "m"), (str(tmp_path),)):
+        with pytest.raises(UntrustedCodeError, match=r"--allow-code .*m.py") as told:
+            load_model(marking, allowed)
+        assert "\n" not in str(told.value)
+    assert not (tmp_path / "ran").exists()
+    model, known = load_model(marking, [str(tmp_path / "m.py")])
+    assert (tmp_path / "ran").exists()
+    assert outputs_of(model, known, np.ones((2, 3, 4, 4), np.float32)).values.tolist() == [[1] * 3] * 2
+
+
+def test_code_may_be_named_from_where_one_stands(
+    tmp_path: Path, marking: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_model(marking, ["m.py"])[1].fingerprint
+
+
+@pytest.mark.parametrize(
+    ("factory", "line"),
+    [
+        ("broken", r"broken\(\) failed \(ValueError: first line\)"),
+        ("nothing", r"nothing\(\) returned a int, not a model"),
+        ("absent", "has no 'absent'"),
+    ],
+)
+def test_a_factory_that_fails_is_told(
+    tmp_path: Path, marking: ModelSpec, factory: str, line: str
+) -> None:
+    code = str(tmp_path / "m.py")
+    with pytest.raises(ModelError, match=line) as told:
+        load_model(with_source(marking, f"python:{code}:{factory}"), [code])
+    assert "\n" not in str(told.value)
+
+
+def test_code_that_is_not_there_is_told(tmp_path: Path, marking: ModelSpec) -> None:
+    code = str(tmp_path / "gone.py")
+    with pytest.raises(ModelError, match=r"no file .*gone.py"):
+        load_model(with_source(marking, f"python:{code}:make"), [code])
+    with pytest.raises(ModelError, match="No module named 'gone_away'"):
+        load_model(with_source(marking, "python:gone_away:make"), ["gone_away"])
+
+
+def test_changed_code_is_refused_by_its_fingerprint(tmp_path: Path) -> None:
+    pool, code = read_pool(tmp_path)
+    _, known = load_model(pool.models[0], code)
+    Path(code[0]).write_text(Path(code[0]).read_text() + "# changed\n")
+    with pytest.raises(ModelError, match="has changed since"):
+        load_model(known, code)
+
+
+TORCH = """
+import torch
+def make():
+    torch.manual_seed(0)
+    layers = torch.nn.Conv2d(1, 4, 3, bias=False), torch.nn.Flatten(), torch.nn.Linear(16, 3)
+    return torch.nn.Sequential(*layers, torch.nn.Dropout(0.5))
+"""
+
+
+def test_a_torch_module_is_counted_and_runs_as_in_evaluation(tmp_path: Path) -> None:
+    import torch
+
+    code = tmp_path / "m.py"
+    code.write_text(TORCH)
+    spec = ModelSpec("net", f"python:{code}:make", RECIPE)
+    model, known = load_model(spec, [str(code)])
+    # 4 filters of 3 x 3 at 2 x 2 places, then 16 x 3.
+    assert [(cost.unit, cost.value) for cost in known.costs] == [("macs", 4 * 9 * 4 + 16 * 3)]
+    batch = prepared(images(6), RECIPE)
+    values = outputs_of(model, known, batch).values
+    assert values.tobytes() == outputs_of(model, known, batch).values.tobytes()
+    torch.manual_seed(0)
+    namespace: dict[str, Any] = {}
+    exec(TORCH, namespace)
+    with torch.inference_mode():
+        expected = namespace["make"]().eval()(torch.from_numpy(batch)).numpy()
+    # Channels last adds in another order.
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-6)
+
+
+RECIPES = [
+    Preprocessing((24, 24)),
+    Preprocessing((20, 32), crop=0.875, interpolation="bilinear"),
+    Preprocessing((24, 24), crop=0.8, channels=1, mean=(0.4,), std=(0.2,)),
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_survives_json(recipe: Preprocessing) -> None:
+    assert Preprocessing.from_json(recipe.to_json()) == recipe
+
+
+def smooth(height: int, width: int) -> np.ndarray:
+    """A picture without sharp edges, bytes (height, width, 3)."""
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x / 9 + y / 13), np.cos(x / 11 - y / 17), np.sin((x + y) / 23)]
+    return np.rint(127.5 + 120 * np.stack(waves, axis=-1)).astype(np.uint8)
+
+
+def by_the_book(picture: np.ndarray, recipe: Preprocessing) -> np.ndarray:
+    """Resize the shorter side with PIL, cut out the centre, normalise: as papers write it."""
+    image = Image.fromarray(picture).convert("L" if recipe.channels == 1 else "RGB")
+    height, width = recipe.size
+    target = round(height / recipe.crop)
+    assert height == width
+    scale = target / min(image.size)
+    resized = image.resize(
+        (round(image.width * scale), round(image.height * scale)),
+        Image.Resampling[recipe.interpolation.upper()],
+    )
+    left, top = round((resized.width - width) / 2), round((resized.height - height) / 2)
+    cut = np.asarray(resized.crop((left, top, left + width, top + height)), np.float64) / 255
+    cut = cut[..., None] if cut.ndim == 2 else cut
+    normal = (cut - np.array(recipe.mean)) / np.array(recipe.std)
+    return normal.transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("crop", [1.0, 0.875])
+@pytest.mark.parametrize("shape", [(96, 96), (120, 90), (64, 150), (20, 20)])
+def test_preparing_is_resizing_and_cutting(
+    shape: tuple[int, int], crop: float, interpolation: str
+) -> None:
+    recipe = Preprocessing((28, 28), 3, crop, interpolation, (0, 0, 0), (1, 1, 1))
+    ours = prepared([smooth(*shape)], recipe)[0]
+    # The crop of ours may begin between two pixels: half a resized pixel of the steepest slope of
+    # the picture is 120 / 9 levels a pixel, times the scale of up to 90 / 28, halved: 22 levels.
+    np.testing.assert_allclose(ours, by_the_book(smooth(*shape), recipe), rtol=0, atol=22 / 255)
+    if shape == (96, 96):
+        # The crop begins at a whole pixel, only rounding to bytes remains.
+        np.testing.assert_allclose(ours, by_the_book(smooth(*shape), recipe), rtol=0, atol=1.01 / 255)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("given", [1, 3])
+def test_no_resize_changes_nothing(channels: int, given: int) -> None:
+    mean, std = (0.4, 0.5, 0.6)[:channels], (0.2, 0.3, 0.25)[:channels]
+    recipe = Preprocessing((30, 20), channels, 0.8, "bicubic", mean, std)
+    picture = smooth(30, 20)[..., :given]
+    image = as_image(picture).convert("L" if channels == 1 else "RGB")
+    exact = np.asarray(image, np.float64).reshape(30, 20, channels) / 255
+    expected = ((exact - mean) / std).transpose(2, 0, 1)
+    # float32 has 24 bits; values are below 4.
+    np.testing.assert_allclose(prepared([picture], recipe)[0], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [SIZE, 3, 9])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("colours", [(), (1,), (3,)])
+def test_an_array_is_prepared_as_its_pictures_are(
+    size: int, channels: int, colours: tuple[int, ...]
+) -> None:
+    recipe = Preprocessing((size, size), channels, mean=(0.3,) * channels, std=(0.7,) * channels)
+    rng = np.random.default_rng(0)
+    array = rng.integers(0, 256, (5, SIZE, SIZE, *colours), np.uint8)
+    together = prepared(array, recipe)
+    assert (together.dtype, together.flags.c_contiguous) == (np.float32, True)
+    assert together.tobytes() == prepared(list(array), recipe).tobytes()
+    assert together.tobytes() == prepared([as_image(each) for each in array], recipe).tobytes()
+    one_by_one = [prepared(array[i : i + 1], recipe) for i in range(5)]
+    assert together.tobytes() == np.concatenate(one_by_one).tobytes()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((2, 4, 4)), np.zeros((2, 4, 4, 4), np.uint8), np.zeros((2, 4, 4, 2), np.uint8)],
+)
+def test_arrays_that_are_no_pictures_are_refused(array: np.ndarray) -> None:
+    with pytest.raises(DataError, match="a picture must be bytes of shape"):
+        prepared(array, RECIPE)

@@ -1,0 +1,385 @@
+"""Report: its numbers are those of evaluate(); its files are whole, safe and repeatable."""
+
+import csv
+import html
+import io
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import committee as cm
+from committee.report import (
+    Row,
+    figure_svg,
+    front_csv,
+    front_figure,
+    front_rows,
+    human_cost,
+    page,
+    percent,
+    rich_table,
+    save_figure,
+    summary,
+)
+from committee.report.rows import ENSEMBLE, SINGLE
+from committee.report.tables import exits, interval, points, times
+
+NAMES = ("tiny", "small", "base", "large", "huge")
+STEPS = (1.2, 1.7, 2.1, 2.5, 2.9)
+NASTY = '<b>"x"</b>'
+
+
+def pools(names=NAMES, costs=None, samples=2000, kind="logits", unit="macs"):
+    """A pool of models of rising strength and cost, in two halves."""
+    rng = np.random.default_rng(7)
+    labels = rng.integers(0, 6, samples)
+    shared = rng.normal(size=(samples, 6))
+    outputs = {}
+    for name, step in zip(names, STEPS, strict=False):
+        logits = 0.7 * shared + rng.normal(size=shared.shape)
+        logits[np.arange(samples), labels] += step
+        shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        outputs[name] = {
+            "logits": logits,
+            "probabilities": shares,
+            "decisions": (logits.argmax(axis=1), shares.max(axis=1)),
+        }[kind]
+    costs = costs or {name: 20e6 * 2.1**i for i, name in enumerate(names)}
+    pool = cm.Pool.from_arrays(labels, outputs, kind=kind, costs=costs, unit=unit)
+    half = samples // 2
+    return pool.rows(slice(0, half), "val"), pool.rows(slice(half, samples), "test")
+
+
+@pytest.fixture(scope="module")
+def both():
+    return pools()
+
+
+@pytest.fixture(scope="module")
+def front(both):
+    return cm.search(both[0], 3, grid=12, threads=1)
+
+
+@pytest.fixture(scope="module")
+def test(both):
+    return both[1]
+
+
+@pytest.fixture(scope="module")
+def rows(front, test):
+    return summary(front, test)
+
+
+@pytest.fixture(scope="module")
+def members(front, test):
+    return front_rows(front, test)
+
+
+def report(front, test, **options):
+    found = summary(front, test)
+    drawn = figure_svg(front_figure(front, test))
+    return page(front, found, front_rows(front, test), drawn, test=test, **options)
+
+
+def visible(text):
+    """What a reader of the page sees: its text without the figure, tags, script and style."""
+    text = re.sub(r"<(svg|script|style)\b.*?</\1>", " ", text, flags=re.DOTALL)
+    return html.unescape(re.sub(r"<[^>]*>", " ", text))
+
+
+# Rows
+
+
+def test_numbers_are_those_of_evaluate(rows, members, front, test):
+    for row in [*rows, *members]:
+        assert row.val == cm.evaluate(row.cascade, front.pool)
+        assert row.test == cm.evaluate(row.cascade, test)
+        assert row.judged is row.test
+        assert row.gap == row.val.accuracy - row.test.accuracy
+
+
+def test_summary_holds_singles_by_cost_then_ensemble_then_targets(rows, front):
+    assert [row.role for row in rows] == [
+        *[SINGLE] * 5, ENSEMBLE, "matches huge", "most accurate for huge's cost",
+    ]  # fmt: skip
+    assert [row.cascade.names[0] for row in rows[:5]] == list(NAMES)
+    assert rows[-2].cascade == front.matching("huge").cascade
+    assert rows[-1].cascade == front.at_most(rows[4].val.average_cost).cascade
+    assert [row.chosen for row in rows] == [False] * 6 + [True] * 2
+
+
+def test_speedup_is_over_the_reference_on_the_judging_split(front, test):
+    for judge in (test, None):
+        for row in summary(front, judge, "large"):
+            pool = front.pool if judge is None else judge
+            own = cm.evaluate(row.cascade, pool).average_cost
+            large = cm.evaluate(cm.Cascade.of(["large"]), pool).average_cost
+            assert row.reference == "large"
+            assert row.speedup == pytest.approx(large / own)
+
+
+def test_without_a_judging_split_the_choosing_one_is_named(front):
+    for row in summary(front):
+        assert row.test is None
+        assert row.gap is None
+        assert row.judged.split == "val"
+
+
+def test_front_rows_are_the_front_in_order(members, front):
+    assert [row.cascade for row in members] == [c.cascade for c in front]
+
+
+def test_a_target_out_of_reach_is_left_out(both):
+    bounded = cm.search(both[0], 2, grid=6, worst_case=70e6, threads=1)
+    roles = [row.role for row in summary(bounded, both[1])]
+    assert "matches huge" not in roles
+    assert "most accurate for huge's cost" in roles
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "decisions"])
+def test_every_kind_of_outputs_is_reported(kind):
+    val, judge = pools(kind=kind)
+    found = summary(cm.search(val, 2, grid=6, threads=1), judge)
+    assert (ENSEMBLE in [row.role for row in found]) == (kind != "decisions")
+    assert front_figure(cm.search(val, 2, grid=6, threads=1), judge) is not None
+
+
+def test_the_split_that_chose_cannot_judge(front):
+    with pytest.raises(cm.errors.MisalignedError, match="holds the same samples as 'val'"):
+        summary(front, front.pool)
+
+
+def test_an_unknown_reference_is_refused(front, test):
+    with pytest.raises(cm.errors.UnknownNameError, match="'huge'"):
+        summary(front, test, "hug")
+
+
+# Numbers as text and tables
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (41_234_567, "macs", "41.2 M macs"),
+        (999_999_999, "macs", "1.00 G macs"),
+        (512, "macs", "512 macs"),
+        (0, "macs", "0 macs"),
+        (3.1, "latency_ms", "3.10 ms"),
+        (12_345, "ms_per_sample", "12,345 ms/sample"),
+        (0.00012, "dollars", "0.000120 dollars"),
+    ],
+)
+def test_costs_are_written_for_people(value, unit, text):
+    assert human_cost(value, unit) == text
+
+
+def test_csv_parses_back_with_every_member_and_every_digit(members, front):
+    read = list(csv.DictReader(io.StringIO(front_csv(members))))
+    assert len(read) == len(front)
+    for line, row in zip(read, members, strict=True):
+        assert json.loads(line["stages"]) == [list(s.models) for s in row.cascade.stages]
+        assert tuple(json.loads(line["thresholds"])) == row.cascade.thresholds
+        for split, evaluation in (("val", row.val), ("test", row.test)):
+            assert line[f"{split}_split"] == split
+            assert float(line[f"{split}_accuracy"]) == evaluation.accuracy
+            assert float(line[f"{split}_average_cost"]) == evaluation.average_cost
+            assert tuple(json.loads(line[f"{split}_exit_ratios"])) == evaluation.exit_ratios
+            assert (float(line[f"{split}_low"]), float(line[f"{split}_high"])) == (
+                evaluation.interval
+            )
+        assert float(line["worst_case_cost"]) == row.val.worst_case_cost
+
+
+def test_csv_without_a_judging_split_leaves_its_columns_empty(front):
+    first = next(csv.DictReader(io.StringIO(front_csv(front_rows(front)))))
+    assert {value for name, value in first.items() if name.startswith("test_")} == {""}
+
+
+def rendered(found: list[Row]) -> str:
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    console.print(rich_table(found))
+    return console.file.getvalue()
+
+
+def test_table_is_whole_in_80_columns(rows):
+    text = rendered(rows)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    for row in rows:
+        for part in (percent(row.test.accuracy), interval(row.test), times(row.speedup)):
+            assert part in text
+        assert human_cost(row.test.average_cost, "macs") in text
+    assert "chosen on val" in text
+    assert "accuracy, test" in text
+
+
+def test_table_stands_long_names_markup_and_no_judging_split():
+    names = ("[red]tiny[/red]", "a_very_long_name_of_a_model_patch16_384_in22k_ft_in1k" * 2)
+    val, _ = pools(names)
+    text = rendered(summary(cm.search(val, grid=6, threads=1)))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "[red]tiny[/red]" in text
+    assert "accuracy, val" in text
+    assert "expect less on new data" in re.sub(r"\s+", " ", text)
+
+
+# Figure
+
+
+def test_svg_is_the_same_every_time(front, test):
+    first, second = (figure_svg(front_figure(front, test)) for _ in range(2))
+    assert first == second
+    assert "<dc:date>" not in first
+
+
+def test_save_figure_writes_png_and_svg(front, test, tmp_path):
+    png, svg = save_figure(front_figure(front, test), tmp_path / "front.v1")
+    assert png.name == "front.v1.png"
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert svg.read_text(encoding="utf-8").rstrip().endswith("</svg>")
+
+
+def texts(figure):
+    axes = figure.axes[0]
+    return [axes.get_title("left"), axes.get_xlabel(), axes.get_ylabel()] + [
+        text.get_text() for text in axes.texts
+    ]
+
+
+def test_figure_says_which_split_chose_and_which_judged(front, test, rows):
+    title, x, y, *labels = texts(front_figure(front, test))
+    assert title == "Chosen on val (1,000 samples), judged on test (1,000 samples)"
+    assert x == "Average multiply-adds per sample (millions), log scale"
+    assert y == "Top-1 accuracy on test (%)"
+    assert set(NAMES) <= set(labels)
+    assert f"{times(rows[-2].speedup)} speedup" in labels
+
+
+def test_figure_without_a_judging_split_says_so(front):
+    title, _, y, *_ = texts(front_figure(front))
+    assert title.endswith("judged on the same")
+    assert "val, the split that chose" in y
+
+
+def test_figure_draws_what_the_judging_split_says(front, test, members):
+    lines = front_figure(front, test, members=members).axes[0].get_lines()
+    line = next(line for line in lines if str(line.get_label()).startswith("Front"))
+    assert line.get_ydata() == pytest.approx([100 * row.test.accuracy for row in members])
+    assert line.get_xdata() == pytest.approx([row.test.average_cost / 1e6 for row in members])
+
+
+def test_figure_of_one_model():
+    val, judge = pools(["only"])
+    assert "only" in texts(front_figure(cm.search(val), judge))
+
+
+@pytest.mark.parametrize("free", [("tiny",), NAMES[:2]])
+def test_figure_with_models_that_cost_nothing(free):
+    names = NAMES[:2] if len(free) == 2 else NAMES
+    costs = {name: 0.0 if name in free else 20.0 * 3**i for i, name in enumerate(names)}
+    val, judge = pools(names, costs, unit="latency_ms")
+    front = cm.search(val, 2, grid=6, threads=1)
+    figure = front_figure(front, judge)
+    low, high = figure.axes[0].get_xlim()
+    assert low < 0 < high
+    assert "nan" not in figure_svg(figure).lower()
+    assert "–" in report(front, judge)
+
+
+def test_a_very_weak_model_does_not_crush_the_range():
+    val, _ = pools()
+    weak = np.random.default_rng(0).normal(size=(len(val), 6))
+    outputs = {"weak": weak} | {name: val.outputs[name].values for name in NAMES}
+    costs = {"weak": 1e6} | val.costs.values("macs")
+    pool = cm.Pool.from_arrays(val.samples.labels, outputs, kind="logits", costs=costs)
+    figure = front_figure(cm.search(pool, 2, grid=6, threads=1))
+    assert figure.axes[0].get_ylim()[0] > 35
+    assert any(text.startswith("▼ weak") for text in texts(figure))
+
+
+def test_names_are_no_mathematics():
+    val, judge = pools(["$\\frac$", "_b"])
+    figure = front_figure(cm.search(val, grid=6, threads=1), judge, "$\\frac$")
+    assert figure_svg(figure)
+
+
+# Page
+
+
+def test_page_needs_nothing_from_outside(front, test):
+    text = report(front, test)
+    assert not re.search(r"""(src|href|action|data)\s*=\s*["']?\s*(https?:)?//""", text)
+    assert not re.search(r"<(link|img|iframe|object|embed|base)\b|@import|url\((?!#)", text)
+    assert "default-src 'none'" in html.unescape(text)
+    assert text.count("<!DOCTYPE") == 1
+    assert "<?xml" not in text
+
+
+def test_page_holds_every_number_of_the_summary(front, test, rows):
+    seen = re.sub(r"\s+", " ", visible(report(front, test)))
+    for row in rows:
+        for evaluation in (row.val, row.test):
+            assert percent(evaluation.accuracy) in seen
+            assert human_cost(evaluation.average_cost, "macs") in seen
+        told = [interval(row.test), times(row.speedup), exits(row.test), points(row.gap)]
+        for part in [row.role, *told, human_cost(row.test.worst_case_cost, "macs")]:
+            assert part in seen
+
+
+def test_page_says_what_chose_what_judged_and_how(front, test):
+    seen = visible(report(front, test, extra={"Data set": "made up & small"}))
+    for part in (
+        front.pool.samples.fingerprint, test.samples.fingerprint, "1,000", "exact",
+        f"{front.settings.cascades:,}", "max_prob", "mean_logits", "12 percentiles",
+        "Winner's curse: val against test", "Data set", "made up & small", "not stated", "given",
+    ):  # fmt: skip
+        assert part in seen
+
+
+def test_page_without_a_judging_split_warns(front):
+    seen = visible(report(front, None))
+    assert "There is no judging split" in seen
+    assert front.pool.samples.fingerprint in seen
+
+
+def test_page_holds_the_whole_front_and_folds_a_long_one(front, test, members):
+    text = report(front, test)
+    table = text[text.index('<table id="front">') :]
+    assert table.count('<th scope="row">') == len(members) > 30
+    assert "<details>" in text
+    short = cm.search(front.pool.only(["huge"]))
+    assert "<details open>" in report(short, test.only(["huge"]))
+
+
+def test_page_escapes_names_everywhere():
+    val, judge = pools([NASTY, "</script><script>alert(1)//", "--> & co"])
+    text = report(cm.search(val, grid=6, threads=1), judge, title=NASTY)
+    assert NASTY not in text
+    assert html.escape(NASTY, quote=False) in text.replace("&#34;", '"')
+    assert text.count("<script>") == text.count("</script>") == 1
+    assert "--> & co" not in text
+
+
+# Extras
+
+
+def test_a_missing_extra_is_answered_with_its_remedy(front, rows, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    for call in (lambda: front_figure(front), lambda: page(front, rows, rows, "<svg/>")):
+        with pytest.raises(cm.errors.MissingExtraError, match=r"committee\[report\]"):
+            call()
+
+
+def test_importing_the_report_loads_no_plotting_library():
+    code = (
+        "import sys, committee.report; "
+        "print([m for m in ('matplotlib', 'jinja2', 'rich') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

@@ -1,0 +1,272 @@
+"""Whatever moment predict is stopped at, the same command goes on and ends at the same bytes."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from committee.models import PoolFile
+from committee.predict import predict
+from small_world import CHUNK_ROWS, NAMES, code_of, dataset, files_of, read_pool, write_npz, write_pool
+
+ROWS = 2 * CHUNK_ROWS + 88
+
+
+class Crash(BaseException):
+    """The power is gone: nothing that the code catches."""
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process wrote outlives it without being synced; only a power cut asks for that."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+class Disk:
+    """Lets the first events pass that change the disk, then dies, and stays dead.
+
+    An event is a file opened for writing, a sync, a rename or a removal. When it dies at a sync, the
+    end of what was to be synced may be torn off.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch, dies_at: int, torn: bool = False) -> None:
+        self._left = dies_at
+        self._torn = torn
+        for name in ("replace", "unlink"):
+            patch.setattr(os, name, self._mortal(getattr(os, name)))
+        patch.setattr(os, "fsync", self._mortal(self._sync))
+        opened = io.open
+        mortal = self._mortal(opened)
+
+        def open_mortal(file: Any, mode: str = "r", *rest: Any, **named: Any) -> Any:
+            writes = set(mode) & set("wa+")
+            return (mortal if writes else opened)(file, mode, *rest, **named)
+
+        patch.setattr(io, "open", open_mortal)
+
+    @property
+    def dead(self) -> bool:
+        return self._left <= 0
+
+    def _mortal(self, event: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **named: Any) -> Any:
+            self._left -= 1
+            if self._left == 0 and self._torn and event == self._sync:
+                os.ftruncate(arguments[0], max(os.fstat(arguments[0]).st_size - 3, 0))
+            if self.dead:
+                raise Crash
+            return event(*arguments, **named)
+
+        return run
+
+    @staticmethod
+    def _sync(_: int) -> None:
+        """Nothing: see _quick."""
+
+
+@dataclass
+class World:
+    """A pool, and the store that an undisturbed run leaves."""
+
+    pool: PoolFile
+    code: list[str]
+    undisturbed: Path
+
+    def run(self, store: Path) -> tuple[int, int]:
+        """Predict; the outputs that were there at the start, and at the end."""
+        told: list[int] = [0]
+        try:
+            predict(
+                self.pool,
+                dataset(ROWS),
+                store,
+                allow_code=self.code,
+                progress=lambda done, _: told.append(done),
+            )
+        except Crash:
+            pass
+        return told[min(1, len(told) - 1)], told[-1]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("world")
+    pool, code = read_pool(folder)
+    made = World(pool, code, folder / "undisturbed")
+    assert made.run(made.undisturbed) == (0, len(NAMES) * ROWS)
+    return made
+
+
+def nothing(store: Path, world: World) -> None:
+    """Predict from the start."""
+
+
+def one_finished(store: Path, world: World) -> None:
+    predict(world.pool.only(["one"]), dataset(ROWS), store, allow_code=world.code)
+
+
+def damaged(store: Path, world: World) -> None:
+    shutil.copytree(world.undisturbed, store)
+    data = bytearray((store / "val" / "two.npy").read_bytes())
+    data[-2000] ^= 1
+    (store / "val" / "two.npy").write_bytes(data)
+
+
+def outputs_missing(store: Path, world: World) -> None:
+    shutil.copytree(world.undisturbed, store)
+    (store / "val" / "two.npy").unlink()
+
+
+@pytest.mark.parametrize("torn", [False, True], ids=["whole", "torn"])
+@pytest.mark.parametrize("start", [nothing, one_finished, damaged, outputs_missing])
+def test_a_crash_at_any_event_costs_a_chunk_at_most(
+    world: World, tmp_path: Path, start: Callable[[Path, World], None], torn: bool
+) -> None:
+    expected = files_of(world.undisturbed)
+    for event in count(1):
+        store = tmp_path / str(event)
+        start(store, world)
+        with pytest.MonkeyPatch.context() as patch:
+            disk = Disk(patch, event, torn)
+            _, computed = world.run(store)
+        kept, finished = world.run(store)
+        assert kept >= computed - len(NAMES) * CHUNK_ROWS
+        assert finished == len(NAMES) * ROWS
+        assert files_of(store) == expected, f"crashed at event {event}"
+        if not disk.dead:
+            break
+    assert event > 10
+
+
+def test_crash_after_crash_still_ends_at_the_same_bytes(world: World, tmp_path: Path) -> None:
+    # Every run dies one event later than the one before, so most of them die while they resume.
+    for event in count(1):
+        with pytest.MonkeyPatch.context() as patch:
+            disk = Disk(patch, event, torn=event % 2 == 0)
+            world.run(tmp_path / "store")
+        if not disk.dead:
+            break
+    assert event > 10
+    assert files_of(tmp_path / "store") == files_of(world.undisturbed)
+
+
+def test_the_crash_tests_can_fail(world: World, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        disk = Disk(patch, 12)
+        world.run(tmp_path)
+    assert disk.dead
+    assert files_of(tmp_path) != files_of(world.undisturbed)
+
+
+# Processes: a model slow enough to be stopped, which notes every batch in a file beside it.
+SLOW = """
+import time
+from pathlib import Path
+import numpy as np
+
+def _model(weights):
+    matrix = np.random.default_rng(weights).normal(size=({pixels}, {classes})).astype(np.float32)
+    def run(batch):
+        time.sleep(0.008)
+        with Path(__file__).with_name("log").open("a") as log:
+            log.write(f"{{len(batch)}}\\n")
+        return batch.reshape(len(batch), -1) @ matrix
+    return run
+
+def one():
+    return _model(1)
+
+def two():
+    return _model(2)
+"""
+MANY = 12 * CHUNK_ROWS - 70
+
+
+class Command:
+    """``committee predict`` as a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.pool = write_pool(folder, SLOW)
+        self.data = write_npz(folder / "data.npz", MANY)
+        self.log = folder / "log"
+
+    def start(self, store: Path) -> subprocess.Popen[str]:
+        main = "import sys; from committee.cli import main; sys.exit(main())"
+        words = ["predict", self.pool, "--data", self.data, "--split", "val", "--out", store]
+        options = ["--batch-size", "64", "--allow-code", code_of(self.pool)[0], "--json"]
+        command = [sys.executable, "-c", main, *map(str, words), *options]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+
+    def stop(self, store: Path, how: signal.Signals, after: float) -> tuple[int, str]:
+        """Start, stop some time after it has got on, and say how it ended."""
+        before = chunks(store)
+        with self.start(store) as process:
+            while process.poll() is None and chunks(store) <= before:
+                time.sleep(0.005)
+            time.sleep(after)
+            process.send_signal(how)
+            _, errors = process.communicate(timeout=60)
+        return process.returncode, errors
+
+    def finish(self, store: Path) -> int:
+        """Run to the end; the outputs that were computed."""
+        self.log.unlink(missing_ok=True)
+        with self.start(store) as process:
+            _, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (0, "")
+        return sum(map(int, self.log.read_text().split())) if self.log.exists() else 0
+
+
+def chunks(store: Path) -> int:
+    """Chunks that the journals of a store vouch for, and finished models."""
+    lines = sum(len(path.read_text().split("\n")) for path in store.glob("val/*.json.part"))
+    return lines + 100 * len([path for path in store.glob("val/*.json") if path.stem in NAMES])
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    return Command(tmp_path_factory.mktemp("command"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(command: Command, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    store = tmp_path_factory.mktemp("undisturbed")
+    assert command.finish(store) == len(NAMES) * MANY
+    return files_of(store)
+
+
+def test_killed_processes_leave_the_bytes_of_an_undisturbed_one(
+    command: Command, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    moments = random.Random(4)
+    ends = [command.stop(tmp_path, signal.SIGKILL, moments.uniform(0, 0.3))[0] for _ in range(3)]
+    assert -signal.SIGKILL in ends
+    assert command.finish(tmp_path) < len(NAMES) * MANY
+    assert files_of(tmp_path) == undisturbed
+
+
+def test_an_interrupted_process_says_so_and_goes_on_afterwards(
+    command: Command, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    code, errors = command.stop(tmp_path, signal.SIGINT, 0.05)
+    assert code == 130
+    assert errors.count("\n") == 1
+    assert "predict goes on where it was" in errors
+    kept = sum(len(p.read_text().split("\n")) - 2 for p in tmp_path.glob("val/*.json.part"))
+    assert kept > 0
+    assert command.finish(tmp_path) == len(NAMES) * MANY - kept * CHUNK_ROWS
+    assert files_of(tmp_path) == undisturbed

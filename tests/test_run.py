@@ -1,0 +1,336 @@
+"""Running: offline, online and stored predictions decide alike, sample by sample."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from committee import Cascade, Pool, Runner, evaluate, search
+from committee.data import ArrayDataset, open_data
+from committee.embedded import FOLDER, pictures, pool_file
+from committee.errors import CascadeError, CommitteeError, DataError, ModelError
+from committee.evaluate import decided
+from committee.flow import Decisions
+from committee.predict import predict
+from committee.predictions import Array
+from committee.run import Result, agreement, run_offline, timed_offline, timed_online, write_results
+from small_world import code_of, dataset, read_pool, write_pool
+
+ROWS = 300
+MODELS = ["nano", "micro", "tiny"]
+
+
+@pytest.fixture(scope="module")
+def some() -> ArrayDataset:
+    whole = pictures("val")
+    few = replace_samples(whole, ROWS)
+    return ArrayDataset(whole.read(np.arange(ROWS)), few)
+
+
+def replace_samples(whole: Any, rows: int) -> Any:
+    of = whole.samples
+    return replace(of, ids=of.ids[:rows], labels=of.labels[:rows])
+
+
+@pytest.fixture(scope="module")
+def stored(some: ArrayDataset, tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    store = tmp_path_factory.mktemp("store")
+    return Pool.load(predict(pool_file().only(MODELS), some, store, batch_size=64))
+
+
+def with_models(cascade: Cascade, pool: Pool) -> Cascade:
+    models = {name: pool.specs[name] for name in cascade.names}
+    return replace(cascade, models=models, classes=pool.samples.classes)
+
+
+def offline(runner: Runner, some: ArrayDataset, batch_size: int) -> Decisions:
+    rows, parts = zip(*run_offline(runner, some, batch_size), strict=True)
+    assert np.concatenate(rows).tolist() == list(range(len(some.samples)))
+    return Decisions(
+        np.concatenate([part.predicted for part in parts]),
+        np.concatenate([part.score for part in parts]),
+        np.concatenate([part.stage for part in parts]),
+    )
+
+
+def online(runner: Runner, some: ArrayDataset) -> Decisions:
+    images = some.read(np.arange(len(some.samples)))
+    each = [runner(image) for image in images]
+    return Decisions(
+        np.array([one.class_index for one in each]),
+        np.array([one.confidence for one in each]),
+        np.array([one.stage for one in each]),
+    )
+
+
+def median(pool: Pool, cascade: Cascade) -> float:
+    """A threshold at which half of the samples leave, between two scores."""
+    scores = np.sort(decided(cascade, pool).score)
+    return float(scores[149] + scores[150]) / 2
+
+
+def cascades(pool: Pool) -> dict[str, Cascade]:
+    """Cascades of every kind, half of the samples leaving at each stage."""
+    found = {}
+    for combine in ("mean_logits", "mean_probabilities", "last"):
+        first = median(pool, Cascade.of(["nano"]))
+        chain = Cascade.of(["nano", "micro", "tiny"], [first, first], "max_prob", combine)
+        found[combine] = chain
+    for confidence in ("logit_gap", "prob_gap", "neg_entropy"):
+        bound = median(pool, Cascade.of(["nano"], confidence=confidence))
+        found[confidence] = Cascade.of(["nano", "tiny"], [bound], confidence)
+    pair = median(pool, Cascade.ensemble(["nano", "micro"]))
+    found["several in a stage"] = Cascade.of([["nano", "micro"], "tiny"], [pair])
+    found["several at the end"] = Cascade.of(["nano", ["tiny", "micro"]], [first])
+    found["always"] = Cascade.of(["nano", "micro"], [-math.inf])
+    found["never"] = Cascade.of(["nano", "micro"], [math.inf])
+    found["ensemble"] = Cascade.ensemble(MODELS)
+    found["model"] = Cascade.of(["micro"])
+    return found
+
+
+KINDS = [
+    "mean_logits",
+    "mean_probabilities",
+    "last",
+    "logit_gap",
+    "prob_gap",
+    "neg_entropy",
+    "several in a stage",
+    "several at the end",
+    "always",
+    "never",
+    "ensemble",
+    "model",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_drivers_decide_alike(some: ArrayDataset, stored: Pool, kind: str) -> None:
+    runner = Runner(with_models(cascades(stored)[kind], stored), threads=1)
+    promised = decided(runner.cascade, stored)
+    for decisions in (
+        *(offline(runner, some, size) for size in (1, 7, 64)),
+        online(runner, some),
+        runner.decide(some.read(np.arange(ROWS))),
+        runner.decide(list(some.read(np.arange(ROWS)))),
+    ):
+        found = agreement(runner, stored, decisions)
+        assert found.complete, found
+        # Forward passes of other batch sizes add in another order.
+        assert found.largest_difference < 1e-4 * max(1, np.abs(promised.score).max())
+        np.testing.assert_array_equal(decisions.predicted, promised.predicted)
+        np.testing.assert_array_equal(decisions.stage, promised.stage)
+
+
+def test_the_cascades_of_the_test_use_their_stages(stored: Pool) -> None:
+    for kind, cascade in cascades(stored).items():
+        ratios = evaluate(cascade, stored).exit_ratios
+        if kind not in ("always", "never", "ensemble", "model"):
+            assert min(ratios) > 0.02, kind
+    assert set(cascades(stored)) == set(KINDS)
+
+
+def test_agreement_tells_what_differs(stored: Pool, some: ArrayDataset) -> None:
+    runner = Runner(with_models(cascades(stored)["mean_logits"], stored))
+    right = decided(runner.cascade, stored)
+    predicted, stage = right.predicted.copy(), right.stage.copy()
+    predicted[:3] += 1
+    stage[:5] = (stage[:5] + 1) % 3
+    found = agreement(runner, stored, Decisions(predicted, right.score + 0.5, stage))
+    assert (found.samples, found.same_class, found.same_stage) == (ROWS, ROWS - 3, ROWS - 5)
+    assert found.largest_difference == pytest.approx(0.5)
+    assert not found.complete
+
+
+def test_what_search_promised_runs_from_the_file(
+    stored: Pool, some: ArrayDataset, tmp_path: Path
+) -> None:
+    chosen = search(stored, 3).matching("tiny")
+    runner = Runner(chosen.cascade.save(tmp_path / "cascade.json"))
+    decisions = offline(runner, some, 64)
+    assert agreement(runner, stored, decisions).complete
+    assert int((decisions.predicted == stored.samples.labels).sum()) == chosen.evaluation.correct
+    explained = [runner.explained(decisions, row) for row in range(ROWS)]
+    costs = [each.cost for each in explained if each.cost is not None]
+    # A mean of 300 numbers adds in another order than the evaluation.
+    assert np.mean(costs) == pytest.approx(chosen.evaluation.average_cost, rel=1e-12)
+
+
+def test_a_sample_costs_the_stages_that_ran(stored: Pool) -> None:
+    runner = Runner(with_models(cascades(stored)["several in a stage"], stored))
+    macs = stored.costs.values("macs")
+    first = macs["nano"] + macs["micro"]
+    decisions = decided(runner.cascade, stored)
+    for row in range(ROWS):
+        each = runner.explained(decisions, row)
+        assert each.cost == (first if each.stage == 0 else first + macs["tiny"])
+        assert each.class_name == stored.samples.classes[each.class_index]
+    assert runner.unit == "macs"
+
+
+def test_a_cascade_without_costs_runs(stored: Pool, some: ArrayDataset) -> None:
+    cascade = with_models(Cascade.of(["nano"]), stored)
+    free = replace(cascade, models={"nano": {**cascade.models["nano"], "costs": []}})
+    runner = Runner(free)
+    assert (runner.unit, runner(some.read(np.array([0]))[0]).cost) == ("", None)
+
+
+def test_a_picture_may_be_bytes_or_pil_or_in_colour(some: ArrayDataset, stored: Pool) -> None:
+    runner = Runner(with_models(Cascade.ensemble(MODELS), stored))
+    grey: Array = some.read(np.array([3]))[0]
+    colour = np.repeat(grey[..., None], 3, axis=-1)
+    decision = runner(grey)
+    assert runner(grey[..., None]) == runner(Image.fromarray(grey)) == decision
+    assert runner(colour) == runner(Image.fromarray(colour)) == decision
+
+
+@pytest.mark.parametrize("picture", [np.zeros((28, 28)), np.zeros((28, 28, 4), np.uint8), "a.png"])
+def test_what_is_no_picture_is_refused(stored: Pool, picture: Any) -> None:
+    with pytest.raises(DataError, match="a picture must be bytes of shape"):
+        Runner(with_models(Cascade.of(["nano"]), stored))(picture)
+
+
+def test_no_pictures_no_decisions(stored: Pool) -> None:
+    decisions = Runner(with_models(Cascade.of(["nano"]), stored)).decide([])
+    assert len(decisions.predicted) == 0
+
+
+def test_an_altered_model_file_is_refused(stored: Pool, tmp_path: Path) -> None:
+    (tmp_path / "nano.onnx").write_bytes((FOLDER / "micro.onnx").read_bytes())
+    spec = {**stored.specs["nano"], "source": f"onnx:{tmp_path / 'nano.onnx'}"}
+    cascade = replace(Cascade.of(["nano"]), models={"nano": spec})
+    with pytest.raises(ModelError, match=r"'nano'.* has changed since: fingerprint was") as told:
+        Runner(cascade.save(tmp_path / "cascade.json"))
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (lambda spec: spec.pop("source"), r"cascade.json: model 'nano': missing or wrong 'source'"),
+        (lambda spec: spec["preprocessing"].update(size=[0, 0]), r"cascade.json: model 'nano'.*size"),
+        (lambda spec: spec.update(source="timm:resnet"), "'nano': unknown source 'timm:resnet'"),
+        (lambda spec: spec.update(source="onnx:/gone.onnx"), "'nano': no file /gone.onnx"),
+    ],
+)
+def test_a_cascade_file_with_a_wrong_model_is_told(
+    stored: Pool, tmp_path: Path, spoil: Any, line: str
+) -> None:
+    spec = json.loads(json.dumps(stored.specs["nano"]))
+    spoil(spec)
+    path = replace(Cascade.of(["nano"]), models={"nano": spec}).save(tmp_path / "cascade.json")
+    with pytest.raises(CommitteeError, match=line) as told:
+        Runner(path)
+    assert "\n" not in str(told.value)
+
+
+def test_a_cascade_that_knows_no_models_says_why(tmp_path: Path) -> None:
+    with pytest.raises(CascadeError, match="does not say how a, b is loaded"):
+        Runner(Cascade.ensemble(["a", "b"]))
+
+
+def test_code_in_a_cascade_runs_only_if_it_was_named(tmp_path: Path) -> None:
+    pool, code = read_pool(tmp_path)
+    small = Pool.load(predict(pool, dataset(20), tmp_path / "store", allow_code=code))
+    path = search(small, 2)[0].cascade.save(tmp_path / "cascade.json")
+    with pytest.raises(CommitteeError, match="--allow-code"):
+        Runner(path)
+    runner = Runner(path, allow_code=code)
+    assert agreement(runner, small, offline(runner, dataset(20), 7)).complete
+
+
+def test_decisions_run_as_they_were_stored(tmp_path: Path) -> None:
+    from small_world import CODE
+
+    answer = "z = batch.reshape(len(batch), -1) @ matrix; return z.argmax(1), z.max(1)"
+    path = write_pool(tmp_path, CODE.replace("return batch.reshape(len(batch), -1) @ matrix", answer))
+    path.write_text(path.read_text().replace("resolution = 4", 'resolution = 4\nkind = "decisions"'))
+    from committee.models import read_pool_file
+
+    code = code_of(path)
+    folder = predict(read_pool_file(path), dataset(100), tmp_path / "store", allow_code=code)
+    pool = Pool.load(folder)
+    bound = float(np.median(np.asarray(pool.model("one").confidence))) + 1e-3
+    cascade = with_models(Cascade.of(["one", "two"], [bound], combine="last"), pool)
+    runner = Runner(cascade, allow_code=code)
+    assert agreement(runner, pool, offline(runner, dataset(100), 7)).complete
+
+
+def test_pictures_in_a_flat_folder_are_decided_alike(
+    stored: Pool, some: ArrayDataset, tmp_path: Path
+) -> None:
+    for row, picture in enumerate(some.read(np.arange(40))):
+        Image.fromarray(picture).save(tmp_path / f"{row:03}.png")
+    runner = Runner(with_models(cascades(stored)["mean_logits"], stored))
+    folder = open_data(tmp_path, "run", runner.cascade.classes)
+    few = stored.rows(slice(40), "few")
+    (_, decisions), *rest = run_offline(runner, folder, 7)
+    assert (rest, folder.samples.labels) == ([], None)
+    assert agreement(runner, few, decisions).complete
+
+
+def test_offline_works_window_by_window(stored: Pool, some: ArrayDataset) -> None:
+    runner = Runner(with_models(Cascade.of(["nano"]), stored))
+    sizes = [len(rows) for rows, _ in run_offline(runner, some, 8)]
+    assert sizes == [128, 128, 44]
+
+
+RESULTS = [
+    Result("a/1.png", 2, "Trouser, blue", 0.1 + 0.2, 0, 5.0, 2),
+    Result('b "quoted".png', 0, "", 1e-30, 1, None, None),
+    Result("ü\n.png", 1, "T-shirt/top", -1.5, 2, 1e9, 0),
+]
+
+
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    text = ("id", "class_name")
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            {k: v if k in text else json.loads(v) if v else None for k, v in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+READERS = {
+    ".csv": read_csv,
+    ".jsonl": lambda path: [json.loads(line) for line in path.read_text().splitlines()],
+    ".parquet": lambda path: pyarrow.parquet.read_table(path).to_pylist(),
+}
+
+
+@pytest.mark.parametrize("ending", READERS)
+def test_results_are_read_back_as_they_were(tmp_path: Path, ending: str) -> None:
+    path = write_results(tmp_path / f"results{ending}", RESULTS)
+    assert READERS[ending](path) == [vars(result) for result in RESULTS]
+    empty = write_results(tmp_path / f"empty{ending}", [])
+    assert READERS[ending](empty) == []
+
+
+def test_results_of_unknown_form_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"results can be written as .csv, .jsonl, .parquet"):
+        write_results(tmp_path / "results.xlsx", RESULTS)
+
+
+def test_timing_decides_as_ever_and_times_every_picture(stored: Pool, some: ArrayDataset) -> None:
+    runners = [
+        Runner(with_models(cascade, stored))
+        for cascade in (cascades(stored)["mean_logits"], Cascade.of(["micro"]))
+    ]
+    images = some.read(np.arange(50))
+    few = stored.rows(slice(50), "few")
+    for run in (timed_offline, timed_online):
+        for runner, timed in zip(runners, run(runners, images), strict=True):
+            assert agreement(runner, few, timed.decisions).complete
+            assert timed.ms.shape == (50,)
+            assert timed.mean_ms == pytest.approx(timed.ms.mean())
+            assert (timed.ms > 0).all()

@@ -1,0 +1,349 @@
+"""The store: what goes in comes out to the bit, and what cannot be trusted is refused by name."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_world import CHUNK_ROWS, CLASSES, files_of, samples
+
+from committee import Pool
+from committee.errors import ChangedError, DamagedError, StoreError, UnknownNameError
+from committee.predictions import Outputs
+from committee.store import Entry, writing
+
+ROWS = 2 * CHUNK_ROWS + 88
+
+
+def logits(rows: int = ROWS, seed: int = 0) -> Outputs:
+    values = np.random.default_rng(seed).normal(size=(rows, len(CLASSES))).astype(np.float32)
+    return Outputs("logits", values)
+
+
+def probabilities() -> Outputs:
+    weights = np.random.default_rng(1).random((ROWS, len(CLASSES)))
+    return Outputs("probabilities", weights / weights.sum(axis=1, keepdims=True))
+
+
+def decisions() -> Outputs:
+    rng = np.random.default_rng(2)
+    return Outputs("decisions", rng.integers(0, len(CLASSES), ROWS), rng.random(ROWS))
+
+
+def spec(kind: str = "logits", **changed: Any) -> dict[str, Any]:
+    return {
+        "source": "onnx:/a.onnx",
+        "kind": kind,
+        "family": "",
+        "preprocessing": None,
+        "costs": [],
+        "fingerprint": "aa",
+        **changed,
+    }
+
+
+def entry(outputs: Outputs, **changed: Any) -> Entry:
+    of = samples(len(outputs))
+    usual = Entry(
+        kind=outputs.kind,
+        samples=of.fingerprint,
+        classes=of.classes_fingerprint,
+        fingerprint="aa",
+        batch_size=32,
+        dtype="float32" if outputs.kind == "logits" else "float64",
+        rows=len(outputs),
+    )
+    return replace(usual, **changed)
+
+
+def write(root: Path, outputs: Outputs, name: str = "a", upto: int | None = None) -> Path:
+    """Write a model chunk by chunk, going on where the store is; stop after ``upto`` rows."""
+    of = samples(len(outputs))
+    with writing(root) as store:
+        store.add_models({name: spec(outputs.kind)}, CLASSES)
+        store.add_samples(of)
+        writer = store.writer(of.split, name, entry(outputs))
+        for start in range(writer.rows_done, len(outputs) if upto is None else upto, CHUNK_ROWS):
+            writer.append(outputs.rows(slice(start, start + CHUNK_ROWS)))
+    return root / of.split
+
+
+@pytest.mark.parametrize("outputs", [logits(), probabilities(), decisions()], ids=lambda o: o.kind)
+def test_what_goes_in_comes_out_to_the_bit(tmp_path: Path, outputs: Outputs) -> None:
+    pool = Pool.load(write(tmp_path, outputs))
+    loaded = pool.model("a")
+    assert (loaded.kind, loaded.values.dtype) == (outputs.kind, outputs.values.dtype)
+    assert loaded.values.tobytes() == outputs.values.tobytes()
+    if outputs.confidence is not None:
+        assert loaded.confidence is not None
+        assert loaded.confidence.tobytes() == outputs.confidence.tobytes()
+    assert pool.samples.fingerprint == samples(ROWS).fingerprint
+    assert pool.samples.classes == CLASSES
+
+
+def test_one_line_of_numpy_reads_outputs(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(np.load(write(tmp_path, logits()) / "a.npy"), logits().values)
+
+
+def test_outputs_stay_on_disk_until_used(tmp_path: Path) -> None:
+    assert isinstance(Pool.load(write(tmp_path, logits())).model("a").values, np.memmap)
+
+
+@pytest.mark.parametrize("rows", [1, CHUNK_ROWS - 1, CHUNK_ROWS, CHUNK_ROWS + 1, ROWS])
+def test_chunks_add_up_whatever_the_number_of_rows(tmp_path: Path, rows: int) -> None:
+    pool = Pool.load(write(tmp_path, logits(rows)))
+    np.testing.assert_array_equal(pool.model("a").values, logits(rows).values)
+
+
+def test_a_store_depends_only_on_its_content(tmp_path: Path) -> None:
+    write(tmp_path / "a", logits())
+    write(tmp_path / "b", logits(), upto=CHUNK_ROWS)
+    write(tmp_path / "b", logits())
+    write(tmp_path / "b", logits())
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+
+
+def test_a_manifest_names_the_fingerprint_of_the_model(tmp_path: Path) -> None:
+    manifest = json.loads((write(tmp_path, logits()) / "a.json").read_text())
+    assert manifest["fingerprint"] == "aa"
+    assert "model" not in manifest
+
+
+# Each damage, and a word of the line that tells it.
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1000] ^= 1
+    path.write_bytes(data)
+
+
+def lengthen_header(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"'shape': (600, 3)", b"'shape': (599, 3)"))
+
+
+def change_a_label(path: Path) -> None:
+    data = json.loads(path.read_text())
+    data["labels"][7] = (data["labels"][7] + 1) % len(CLASSES)
+    path.write_text(json.dumps(data))
+
+
+def drop_a_checksum(path: Path) -> None:
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "crc32": data["crc32"][1:]}))
+
+
+def drop_kind(path: Path) -> None:
+    data = json.loads(path.read_text())
+    del data["kind"]
+    path.write_text(json.dumps(data))
+
+
+def drop_costs(path: Path) -> None:
+    path.write_text(path.read_text().replace('"costs"', '"cost"'))
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "word"),
+    [
+        ("val/a.npy", truncate, "truncated"),
+        ("val/a.npy", empty, "truncated"),
+        ("val/a.npy", flip, "altered"),
+        ("val/a.npy", lengthen_header, "599"),
+        ("val/a.npy", Path.unlink, "missing"),
+        ("val/a.json", truncate, "damaged"),
+        ("val/a.json", drop_a_checksum, "altered"),
+        ("val/a.json", drop_kind, "altered"),
+        ("val/samples.json", truncate, "damaged"),
+        ("val/samples.json", change_a_label, "altered"),
+        ("store.json", truncate, "damaged"),
+        ("store.json", drop_costs, "altered"),
+    ],
+)
+def test_damage_is_named_and_refused(tmp_path: Path, file: str, damage: Any, word: str) -> None:
+    folder = write(tmp_path, logits())
+    assert Pool.load(folder).names == ["a"]
+    damage(tmp_path / file)
+    with pytest.raises(DamagedError, match=word) as told:
+        Pool.load(folder)
+    line = str(told.value)
+    assert "\n" not in line
+    assert file in line
+    assert "again" in line
+
+
+def test_a_flipped_byte_is_found_by_its_sample(tmp_path: Path) -> None:
+    folder = write(tmp_path, logits())
+    flip(folder / "a.npy")
+    # 1,000 bytes before the end are 84 rows of 12 bytes: row 516, in the third chunk.
+    with pytest.raises(DamagedError, match=f"first at sample {2 * CHUNK_ROWS} or after"):
+        Pool.load(folder)
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, flip, lengthen_header, Path.unlink])
+def test_writing_again_mends_outputs(tmp_path: Path, damage: Any) -> None:
+    folder = write(tmp_path, logits())
+    before = files_of(tmp_path)
+    damage(folder / "a.npy")
+    write(tmp_path, logits())
+    assert files_of(tmp_path) == before
+
+
+def test_writing_again_mends_altered_labels(tmp_path: Path) -> None:
+    folder = write(tmp_path, logits())
+    before = files_of(tmp_path)
+    change_a_label(folder / "samples.json")
+    write(tmp_path, logits())
+    assert files_of(tmp_path) == before
+
+
+def test_rows_before_the_damage_are_kept(tmp_path: Path) -> None:
+    folder = write(tmp_path, logits())
+    flip(folder / "a.npy")
+    with writing(tmp_path) as store:
+        assert store.writer("val", "a", entry(logits())).rows_done == 2 * CHUNK_ROWS
+
+
+@pytest.mark.parametrize("file", ["store.json", "val/samples.json", "val/a.json"])
+def test_a_newer_schema_is_refused(tmp_path: Path, file: str) -> None:
+    folder = write(tmp_path, logits())
+    data = json.loads((tmp_path / file).read_text())
+    (tmp_path / file).write_text(json.dumps({**data, "schema": 99}))
+    with pytest.raises(
+        StoreError, match=r"schema 99 is newer than 1.*pip install --upgrade"
+    ) as told:
+        Pool.load(folder)
+    assert file in str(told.value)
+
+
+def test_an_unfinished_model_says_how_to_go_on(tmp_path: Path) -> None:
+    write(tmp_path, logits(), name="b")
+    folder = write(tmp_path, logits(), upto=CHUNK_ROWS)
+    with pytest.raises(StoreError, match="'a' is unfinished. Run the same committee predict again"):
+        Pool.load(folder)
+    assert Pool.load(folder, ["b"]).names == ["b"]
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    folder = write(tmp_path, logits(), name="small")
+    with pytest.raises(UnknownNameError, match="no model 'smal'. Did you mean 'small'"):
+        Pool.load(folder, ["smal"])
+    with pytest.raises(UnknownNameError, match="no split 'vla'. Did you mean 'val'"):
+        Pool.load(tmp_path / "vla")
+    with pytest.raises(StoreError, match="this is a store; name one of its splits"):
+        Pool.load(tmp_path)
+    with pytest.raises(StoreError, match="no store is there"):
+        Pool.load(tmp_path / "elsewhere" / "val")
+
+
+def test_a_second_process_is_refused_until_the_first_ends(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from committee.store import writing\n"
+        "with writing(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "in\n"
+        with pytest.raises(StoreError, match="another process is writing"), writing(tmp_path):
+            pass
+        other.communicate("")
+    with writing(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be written"), writing(tmp_path / "file"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"samples": "other"}, "samples"),
+        ({"classes": "other"}, "classes"),
+        ({"fingerprint": "bb"}, "fingerprint aa, asked for now: bb"),
+        ({"batch_size": 64}, "batch_size 32, asked for now: 64"),
+        ({"dtype": "float64"}, "dtype float32, asked for now: float64"),
+        ({"kind": "probabilities"}, "kind logits, asked for now: probabilities"),
+    ],
+)
+@pytest.mark.parametrize("upto", [CHUNK_ROWS, ROWS], ids=["unfinished", "finished"])
+def test_outputs_of_something_else_are_not_mixed_in(
+    tmp_path: Path, changed: dict[str, Any], told: str, upto: int
+) -> None:
+    write(tmp_path, logits(), upto=upto)
+    before = files_of(tmp_path)
+    with (
+        writing(tmp_path) as store,
+        pytest.raises(ChangedError, match=told),
+    ):
+        store.writer("val", "a", entry(logits(), **changed))
+    assert files_of(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"fingerprint": "bb"}, "'a' has changed: fingerprint was aa, is bb"),
+        ({"preprocessing": {"size": [8, 8]}}, "preprocessing was None, is {'size'"),
+        ({"kind": "decisions"}, "kind was logits, is decisions"),
+    ],
+)
+def test_another_model_of_the_same_name_is_refused(
+    tmp_path: Path, changed: dict[str, Any], told: str
+) -> None:
+    write(tmp_path, logits())
+    with writing(tmp_path) as store, pytest.raises(ChangedError, match=told):
+        store.add_models({"a": spec(**changed)}, CLASSES)
+
+
+def test_other_classes_and_other_samples_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, logits())
+    with writing(tmp_path) as store:
+        with pytest.raises(ChangedError, match=r"3 classes \(cat, dog, eel .* now have 2 \(cat"):
+            store.add_models({"a": spec()}, CLASSES[:2])
+        other = samples(ROWS, seed=1)
+        with pytest.raises(ChangedError, match=other.fingerprint) as told:
+            store.add_samples(other)
+    assert samples(ROWS).fingerprint in str(told.value)
+
+
+def test_costs_are_added_by_unit(tmp_path: Path) -> None:
+    def cost(value: float, unit: str) -> dict[str, Any]:
+        return {"value": value, "unit": unit, "source": "given", "conditions": ""}
+
+    folder = write(tmp_path, logits())
+    with writing(tmp_path) as store:
+        store.add_models({"a": spec(costs=[cost(1, "macs"), cost(2, "dollars")])}, CLASSES)
+        store.add_models({"a": spec(costs=[cost(3, "macs")])}, CLASSES)
+    costs = Pool.load(folder).costs
+    assert (costs.values("macs"), costs.values("dollars")) == ({"a": 3}, {"a": 2})
+
+
+@pytest.mark.parametrize("split", ["", "..", "a/b", ".hidden", "ü"])
+def test_a_split_names_a_folder_in_the_store(tmp_path: Path, split: str) -> None:
+    with writing(tmp_path) as store, pytest.raises(StoreError, match="it names a folder"):
+        store.add_samples(samples(3, split))
+
+
+def test_chunks_must_keep_their_width(tmp_path: Path) -> None:
+    with writing(tmp_path) as store:
+        writer = store.writer("val", "a", entry(logits()))
+        writer.append(logits().rows(slice(0, CHUNK_ROWS)))
+        with pytest.raises(StoreError, match="had 3 columns, now 2"):
+            writer.append(Outputs("logits", np.zeros((CHUNK_ROWS, 2), np.float32)))
