@@ -215,7 +215,8 @@ def test_table_is_whole_in_80_columns(rows):
             assert part in text
         assert human_cost(row.test.average_cost, "macs") in text
     assert "chosen on val" in text
-    assert "accuracy, test" in text
+    assert "val top-1" in text
+    assert "test top-1" in text
 
 
 def test_table_stands_long_names_markup_and_no_judging_split():

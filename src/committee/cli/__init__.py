@@ -21,7 +21,6 @@ from committee.errors import CommitteeError
 app = typer.Typer(
     name="committee",
     help="Ensembles and cascades of already-trained models: choose, judge and run them.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
@@ -58,17 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words == ["--version"]:
         words = ["--version", "demo"]
     try:
-        code = typer.main.get_command(app).main(words, "committee", standalone_mode=False)
+        code = typer.main.get_command(app).main(
+            words or ["--help"], "committee", standalone_mode=False
+        )
     except CommitteeError as error:
         if debug:
             raise
         return _told(str(error), BAD_INPUT)
     except typer.TyperException as error:
         message = getattr(error, "format_message", error.__str__)().rstrip(".")
-        if not message:
-            # A bare `committee` shows the help, which says so by an exception without words.
-            return BAD_INPUT
-        return _told(f"{message}. See: committee {_command(words)}--help", BAD_INPUT)
+        stop = "" if message.endswith("?") else "."
+        return _told(f"{message}{stop} See: committee {_command(words)}--help", BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except OSError as error:
@@ -81,8 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(words: Sequence[str]) -> str:
-    names = [name for name in words[:1] if not name.startswith("-")]
-    return " ".join(names) + " " if names else ""
+    known = {command.name for command in app.registered_commands}
+    return f"{words[0]} " if words and words[0] in known else ""
 
 
 def _told(message: str, code: int) -> int:

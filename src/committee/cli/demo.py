@@ -84,20 +84,23 @@ def _report(front: Front, test: Pool, out: Path, quiet: bool) -> None:
 
     from committee.files import write_text
     from committee.report import (
+        figure_svg,
         front_csv,
         front_figure,
         front_rows,
-        page_of,
+        page,
         rich_table,
         save_figure,
         summary,
     )
 
-    write_text(out / "front.csv", front_csv(front_rows(front, test)))
-    save_figure(front_figure(front, test), out / "front")
-    write_text(out / "report.html", page_of(front, test))
+    rows, members = summary(front, test, LARGEST), front_rows(front, test, LARGEST)
+    figure = front_figure(front, test, LARGEST, members=members)
+    write_text(out / "front.csv", front_csv(members))
+    save_figure(figure, out / "front")
+    write_text(out / "report.html", page(front, rows, members, figure_svg(figure), test=test))
     if not quiet:
-        Console().print(rich_table(summary(front, test, LARGEST)))
+        Console().print(rich_table(rows))
 
 
 def _run(cascade: Path, test: Pool, quiet: bool) -> list[Way]:

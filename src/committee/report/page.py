@@ -70,8 +70,9 @@ def page_of(front: Front, test: Pool | None = None) -> str:
         MissingExtraError: If jinja2 or matplotlib is not installed.
         MisalignedError: If ``test`` holds the samples that chose, other classes, or no labels.
     """
-    svg = figure_svg(front_figure(front, test))
-    return page(front, summary(front, test), front_rows(front, test), svg, test=test)
+    members = front_rows(front, test)
+    svg = figure_svg(front_figure(front, test, members=members))
+    return page(front, summary(front, test), members, svg, test=test)
 
 
 def _template() -> Template:

@@ -155,9 +155,10 @@ def _rows(
     unit = front.settings.unit
     judge = front.pool if test is None else test
     cost = judge.costs.values(unit)[reference]
+    known = {member.cascade: member.evaluation for member in front}
     rows = []
     for role, cascade in cascades:
-        val = evaluate(cascade, front.pool, unit)
+        val = known.get(cascade) or evaluate(cascade, front.pool, unit)
         judged = None if test is None else evaluate(cascade, test, unit)
         average = (judged or val).average_cost
         speedup = cost / average if average else None

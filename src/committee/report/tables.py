@@ -160,13 +160,14 @@ def provenance(rows: Sequence[Row]) -> str:
     if row.test is None:
         return f"{chose}, and these figures are from it too: expect less on new data. {speedup}"
     judge = f"{row.test.split} ({row.test.samples:,} samples), which chose nothing"
-    return f"{chose}; figures are from {judge}. {speedup}"
+    return f"{chose}; costs and exits are of {judge}. {speedup}"
 
 
 def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:
-    """Rows as a table of two lines a row that fits into 80 columns.
+    """Rows as a table that fits into 80 columns.
 
-    The header names the split that the figures are from. Names of models are never read as markup.
+    Accuracy stands under the name of its split; cost, exits and speedup are those of the split that
+    judges. Names of models are never read as markup.
 
     Args:
         rows: One or more.
@@ -176,14 +177,14 @@ def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    split = rows[0].judged.split
     caption = Text(provenance(rows))
     table = Table(
         title=title, caption=caption, caption_justify="left", box=HORIZONTALS, show_lines=True
     )
-    table.add_column("committee", overflow="fold")
-    accuracy = Text(f"accuracy, {split}\n95 % interval")
-    table.add_column(accuracy, justify="right", overflow="fold", max_width=14)
+    table.add_column("committee\nexits by stage", overflow="fold")
+    for evaluation in _shown(rows[0]):
+        heading = Text(f"{evaluation.split} top-1\n95 % interval")
+        table.add_column(heading, justify="right", overflow="fold", max_width=13)
     table.add_column("average cost\nworst case", justify="right", overflow="fold")
     table.add_column("speedup", justify="right", no_wrap=True)
     for row in rows:
@@ -191,14 +192,22 @@ def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:
     return table
 
 
+def _shown(row: Row) -> list[Evaluation]:
+    return [row.val] if row.test is None else [row.val, row.test]
+
+
 def _cells(row: Row) -> list[Any]:
     from rich.text import Text
 
     judged, unit = row.judged, row.judged.unit
     worst = human_cost(judged.worst_case_cost, unit)
+    leaving = f"\n{exits(judged)}" if row.cascade.kind == "cascade" else ""
     return [
-        Text.assemble((row.role, "bold"), "\n", (named(row.cascade), "dim")),
-        Text.assemble(percent(judged.accuracy), "\n", (interval(judged), "dim")),
+        Text.assemble((row.role, "bold"), "\n", (named(row.cascade), "dim"), leaving),
+        *(
+            Text.assemble(percent(each.accuracy), "\n", (interval(each), "dim"))
+            for each in _shown(row)
+        ),
         Text.assemble(human_cost(judged.average_cost, unit), "\n", (worst, "dim")),
         times(row.speedup),
     ]
