@@ -3,7 +3,8 @@
     python benchmarks/run.py
 
 All are run in turns on the same pictures. The ideal is the sum over stages of the share of pictures
-that reach a stage times what its model alone takes a picture, preprocessing counted at the first stage; it has no decisions and no gathering.
+that reach a stage times what its model alone takes a picture, preprocessing included; it has no
+decisions and no gathering.
 """
 
 import time

@@ -10,7 +10,6 @@ from committee.data import ArrayDataset
 from committee.models import PoolFile, Preprocessing, read_pool_file
 from committee.predictions import Array
 from committee.samples import Samples
-from committee.store import CHUNK_ROWS
 
 CLASSES = ("cat", "dog", "eel")
 SIZE = 4
@@ -35,6 +34,8 @@ def one():
 def two():
     return _model("two", 2)
 """
+ANSWER = "return batch.reshape(len(batch), -1) @ matrix"
+DECIDE = "z = batch.reshape(len(batch), -1) @ matrix; return z.argmax(1), z.max(1)"
 POOL = """
 classes = ["cat", "dog", "eel"]
 [preprocessing]
@@ -60,6 +61,14 @@ def write_pool(folder: Path, code: str = CODE, pool: str = POOL) -> Path:
     (folder / "models.py").write_text(code.format(pixels=SIZE * SIZE, classes=len(CLASSES)))
     (folder / "pool.toml").write_text(pool.format(code="models.py"))
     return folder / "pool.toml"
+
+
+def decisions_pool(folder: Path, answer: str = DECIDE) -> tuple[PoolFile, list[str]]:
+    """The pool whose models give decisions only."""
+    path = write_pool(folder, CODE.replace(ANSWER, answer))
+    kind = 'resolution = 4\nkind = "decisions"'
+    path.write_text(path.read_text().replace("resolution = 4", kind))
+    return read_pool_file(path), code_of(path)
 
 
 def code_of(pool: Path) -> list[str]:
@@ -95,20 +104,3 @@ def files_of(folder: Path) -> dict[str, bytes]:
     """Every file below a folder with its bytes."""
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
-
-
-__all__ = [
-    "CHUNK_ROWS",
-    "CLASSES",
-    "NAMES",
-    "RECIPE",
-    "SIZE",
-    "code_of",
-    "dataset",
-    "files_of",
-    "images",
-    "read_pool",
-    "samples",
-    "write_npz",
-    "write_pool",
-]

@@ -6,12 +6,14 @@ import csv
 import json
 import math
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from committee import Cascade, CommitteeError, Pool, __version__
 from committee.cli import app, main
@@ -36,7 +38,9 @@ class World:
         chosen = Cascade.of(["one", "two"], [0.9])
         store = Pool.load(root / "store" / "val")
         models = {name: dict(store.specs[name]) for name in store.names}
-        Cascade(chosen.stages, models=models, classes=store.samples.classes).save(root / "good.json")
+        Cascade(chosen.stages, models=models, classes=store.samples.classes).save(
+            root / "good.json"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -113,15 +117,17 @@ BAD = {
     "predict nowhere.toml --data val.npz --split val": "nowhere.toml: cannot be read",
     "predict pool.toml --data nowhere --split val --allow-code models.py": "does not exist",
     "predict pool.toml --data val.npz --split val": "--allow-code",
-    "predict pool.toml --data test.npz --split val --out store --allow-code models.py": "holds other",
+    "predict pool.toml --data test.npz --split val --out store --allow-code models.py": "holds",
     f"{PREDICT} --out pool.toml": "pool.toml: cannot be written",
     f"{RUN} --out val.npz/results.csv": "val.npz",
     "run good.json --data test.npz --out r.csv": "--allow-code",
+    f"{PREDICT} --data pictures --out s": "1 of the samples cannot be read: cat/b.png (",
     # predictions made elsewhere
     "import a.npy --kind logits --split val": "a.npy: no such file",
     "import x/nan.npz --kind logits --split val --out s": "first at sample 1 ",
-    "import x/good.npz x/short.npz --kind logits --split val --out s": "differ in labels",
-    "import x/good.npz x/order.npz --kind logits --split val --out s": "differ in ids, or their order",
+    "import x/good.npz x/other.npz --kind logits --split val --out s": "differ in labels",
+    "import x/good.npz x/short.npz --kind logits --split val --out s": "differ in ids",
+    "import x/good.npz x/order.npz --kind logits --split val --out s": "or their order",
     "import x/good.npz a=x/good.npz a=x/order.npz --kind logits --split val": "same model name",
     "import x/good.npz --kind logit --split val": "Did you mean 'logits'",
     "import x/good.npz --kind logits --split val --cost good=much": "write NAME=NUMBER",
@@ -146,10 +152,14 @@ def fill(root: Path) -> None:
     columns = {"outputs": np.eye(3)[[0, 1, 2, 0]], "label": np.arange(4) % 3, "id": list("abcd")}
     np.savez(root / "x" / "good.npz", **columns)
     np.savez(root / "x" / "order.npz", **{**columns, "id": list("dcba")})
+    np.savez(root / "x" / "other.npz", **{**columns, "label": [0, 0, 0, 0]})
     np.savez(root / "x" / "short.npz", **{key: each[:3] for key, each in columns.items()})
     outputs = columns["outputs"].copy()
     outputs[1, 2] = math.nan
     np.savez(root / "x" / "nan.npz", **{**columns, "outputs": outputs})
+    (root / "pictures" / "cat").mkdir(parents=True)
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(root / "pictures" / "cat" / "a.png")
+    (root / "pictures" / "cat" / "b.png").write_bytes(b"garbage")
     stored = files_of(root / "store")
 
     def store(name: str, **changed: bytes | None) -> None:
@@ -190,7 +200,7 @@ def test_bad_input_gets_one_line(filled: World, world: World, capsys: Caught, wo
 def test_debug_shows_the_traceback(world: World) -> None:
     with pytest.raises(CommitteeError):
         main(["search", "nowhere", "--debug"])
-    with pytest.raises(OSError, match="val.npz"):
+    with pytest.raises(OSError, match=r"val\.npz"):
         main(["--debug", *f"{RUN} --out val.npz/results.csv".split()])
 
 
@@ -210,7 +220,8 @@ def test_ctrl_c_says_how_to_go_on(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("committee.search.search", interrupted)
+    # By this name the package has the function.
+    monkeypatch.setattr(sys.modules["committee.search"], "search", interrupted)
     assert main(["search", "store", "--json"]) == 130
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1
@@ -254,7 +265,23 @@ def test_predict_goes_on_and_tells_what_there_is(
     assert f"Next: committee search {tmp_path}/val" in output
 
 
-def test_import_answers_in_json(filled: World, world: World, capsys: Caught, tmp_path: Path) -> None:
+def test_progress_is_drawn_where_somebody_watches(
+    world: World, capsys: Caught, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert main(f"{PREDICT} --out {tmp_path}".split()) == 0
+    errors = capsys.readouterr().err
+    assert "outputs/s" in errors
+    assert "400/400" in errors
+    line_of(f"{PREDICT} --out {tmp_path} --batch-size 3", capsys)
+    monkeypatch.delenv("FORCE_COLOR")
+    assert main(f"{PREDICT} --out {tmp_path / 'b'}".split()) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_import_answers_in_json(
+    filled: World, world: World, capsys: Caught, tmp_path: Path
+) -> None:
     words = f"import first=x/good.npz x/good.npz --kind logits --split val --out {tmp_path}"
     told = json_of(f"{words} --cost first=1 --cost good=2 --unit dollars", capsys)
     assert told == {"split": f"{tmp_path}/val", "models": ["first", "good"], "samples": 4}

@@ -164,7 +164,9 @@ def test_all_unreadable_pictures_of_a_batch_are_named(tmp_path: Path) -> None:
 
 
 def test_an_npz_file_gives_pictures_labels_ids_and_classes(tmp_path: Path) -> None:
-    path = npz(tmp_path / "a.npz", labels=[1, 0, 1, 1], ids=["w", "x", "y", "z"], classes=["c", "d"])
+    path = npz(
+        tmp_path / "a.npz", labels=[1, 0, 1, 1], ids=["w", "x", "y", "z"], classes=["c", "d"]
+    )
     opened = open_data(path, "test")
     assert opened.samples.ids == ("w", "x", "y", "z")
     assert opened.samples.classes == ("c", "d")

@@ -121,7 +121,7 @@ def test_files_are_there_and_readable(demo):
     assert "<svg" in (out / "front.svg").read_text()
     page = (out / "report.html").read_text()
     assert "<svg" in page
-    assert "src=\"http" not in page
+    assert 'src="http' not in page
     logits = np.load(out / "predictions" / "test" / "large.npy")
     assert logits.shape == (5000, 10)
 

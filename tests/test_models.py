@@ -10,7 +10,13 @@ import pytest
 from PIL import Image
 
 from committee.embedded import FOLDER, pictures, pool_file
-from committee.errors import CommitteeError, DataError, ModelError, PoolFileError, UntrustedCodeError
+from committee.errors import (
+    CommitteeError,
+    DataError,
+    ModelError,
+    PoolFileError,
+    UntrustedCodeError,
+)
 from committee.models import (
     ModelSpec,
     Preprocessing,
@@ -112,7 +118,8 @@ BAD = {
     MODEL + "preprocessing.mean = [0.5]": "mean needs 3 values, not 1",
     MODEL + "preprocessing.mean = ['a', 'b', 'c']": "mean must be numbers",
     MODEL + "preprocessing.std = [1, 1, 0]": "must be positive",
-    MODEL + "preprocessing.interpolation = 'cubic'": "no interpolation 'cubic'. Did you mean 'bicub",
+    MODEL
+    + "preprocessing.interpolation = 'cubic'": "no interpolation 'cubic'. Did you mean 'bicub",
     f"classes = 'nowhere.txt'\n{MODEL}": "nowhere.txt cannot be read",
 }
 
@@ -193,7 +200,9 @@ def test_a_changed_file_is_refused_by_its_fingerprint(tmp_path: Path, nano: Mode
 
 def test_an_input_of_another_size_is_told_with_its_remedy(nano: ModelSpec) -> None:
     model, spec = load_model(nano)
-    with pytest.raises(ModelError, match=r"'nano': failed on input \(2, 3, 9, 9\).*resolution") as told:
+    with pytest.raises(
+        ModelError, match=r"'nano': failed on input \(2, 3, 9, 9\).*resolution"
+    ) as told:
         outputs_of(model, spec, np.zeros((2, 3, 9, 9), np.float32))
     assert "\n" not in str(told.value)
 
@@ -225,7 +234,9 @@ def test_code_runs_only_if_it_was_named(tmp_path: Path, marking: ModelSpec) -> N
     assert not (tmp_path / "ran").exists()
     model, known = load_model(marking, [str(tmp_path / "m.py")])
     assert (tmp_path / "ran").exists()
-    assert outputs_of(model, known, np.ones((2, 3, 4, 4), np.float32)).values.tolist() == [[1] * 3] * 2
+    assert (
+        outputs_of(model, known, np.ones((2, 3, 4, 4), np.float32)).values.tolist() == [[1] * 3] * 2
+    )
 
 
 def test_code_may_be_named_from_where_one_stands(
@@ -348,7 +359,9 @@ def test_preparing_is_resizing_and_cutting(
     np.testing.assert_allclose(ours, by_the_book(smooth(*shape), recipe), rtol=0, atol=22 / 255)
     if shape == (96, 96):
         # The crop begins at a whole pixel, only rounding to bytes remains.
-        np.testing.assert_allclose(ours, by_the_book(smooth(*shape), recipe), rtol=0, atol=1.01 / 255)
+        np.testing.assert_allclose(
+            ours, by_the_book(smooth(*shape), recipe), rtol=0, atol=1.01 / 255
+        )
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +15,8 @@ from committee.errors import ChangedError, MisalignedError, ModelError, NotFinit
 from committee.models import PoolFile, prepared, read_pool_file
 from committee.predict import predict
 from committee.predictions import Array
+from committee.store import CHUNK_ROWS
 from small_world import (
-    CHUNK_ROWS,
     CLASSES,
     CODE,
     NAMES,
@@ -25,6 +24,7 @@ from small_world import (
     SIZE,
     code_of,
     dataset,
+    decisions_pool,
     files_of,
     images,
     read_pool,
@@ -199,15 +199,8 @@ def test_a_model_that_answers_wrongly_is_named(tmp_path: Path, fault: str) -> No
     assert "\n" not in str(told.value)
 
 
-def decisions_pool(folder: Path, answer: str) -> Any:
-    path = write_pool(folder, CODE.replace("return batch.reshape(len(batch), -1) @ matrix", answer))
-    path.write_text(path.read_text().replace("resolution = 4", 'resolution = 4\nkind = "decisions"'))
-    return read_pool_file(path), code_of(path)
-
-
 def test_a_model_may_give_decisions_only(tmp_path: Path) -> None:
-    answer = "z = batch.reshape(len(batch), -1) @ matrix; return z.argmax(1), z.max(1)"
-    pool, code = decisions_pool(tmp_path, answer)
+    pool, code = decisions_pool(tmp_path)
     stored = Pool.load(predict(pool, dataset(ROWS), tmp_path / "s", allow_code=code))
     logits, code = read_pool(tmp_path / "s")
     full = Pool.load(predict(logits, dataset(ROWS), tmp_path / "t", allow_code=code))

@@ -225,7 +225,7 @@ def test_table_stands_long_names_markup_and_no_judging_split():
     text = rendered(summary(cm.search(val, grid=6, threads=1)))
     assert max(map(len, text.splitlines())) <= 80
     assert "[red]tiny[/red]" in text
-    assert "accuracy, val" in text
+    assert "val top-1" in text
     assert "expect less on new data" in re.sub(r"\s+", " ", text)
 
 

@@ -23,7 +23,7 @@ from committee.flow import Decisions
 from committee.predict import predict
 from committee.predictions import Array
 from committee.run import Result, agreement, run_offline, timed_offline, timed_online, write_results
-from small_world import code_of, dataset, read_pool, write_pool
+from small_world import dataset, decisions_pool, read_pool
 
 ROWS = 300
 MODELS = ["nano", "micro", "tiny"]
@@ -218,7 +218,10 @@ def test_an_altered_model_file_is_refused(stored: Pool, tmp_path: Path) -> None:
     ("spoil", "line"),
     [
         (lambda spec: spec.pop("source"), r"cascade.json: model 'nano': missing or wrong 'source'"),
-        (lambda spec: spec["preprocessing"].update(size=[0, 0]), r"cascade.json: model 'nano'.*size"),
+        (
+            lambda spec: spec["preprocessing"].update(size=[0, 0]),
+            r"cascade.json: model 'nano'.*size",
+        ),
         (lambda spec: spec.update(source="timm:resnet"), "'nano': unknown source 'timm:resnet'"),
         (lambda spec: spec.update(source="onnx:/gone.onnx"), "'nano': no file /gone.onnx"),
     ],
@@ -250,15 +253,8 @@ def test_code_in_a_cascade_runs_only_if_it_was_named(tmp_path: Path) -> None:
 
 
 def test_decisions_run_as_they_were_stored(tmp_path: Path) -> None:
-    from small_world import CODE
-
-    answer = "z = batch.reshape(len(batch), -1) @ matrix; return z.argmax(1), z.max(1)"
-    path = write_pool(tmp_path, CODE.replace("return batch.reshape(len(batch), -1) @ matrix", answer))
-    path.write_text(path.read_text().replace("resolution = 4", 'resolution = 4\nkind = "decisions"'))
-    from committee.models import read_pool_file
-
-    code = code_of(path)
-    folder = predict(read_pool_file(path), dataset(100), tmp_path / "store", allow_code=code)
+    pool_of_two, code = decisions_pool(tmp_path)
+    folder = predict(pool_of_two, dataset(100), tmp_path / "store", allow_code=code)
     pool = Pool.load(folder)
     bound = float(np.median(np.asarray(pool.model("one").confidence))) + 1e-3
     cascade = with_models(Cascade.of(["one", "two"], [bound], combine="last"), pool)

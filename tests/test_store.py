@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_world import CHUNK_ROWS, CLASSES, files_of, samples
 
 from committee import Pool
 from committee.errors import ChangedError, DamagedError, StoreError, UnknownNameError
 from committee.predictions import Outputs
-from committee.store import Entry, writing
+from committee.store import CHUNK_ROWS, Entry, writing
+from small_world import CLASSES, files_of, samples
 
 ROWS = 2 * CHUNK_ROWS + 88
 
@@ -231,16 +231,16 @@ def test_a_newer_schema_is_refused(tmp_path: Path, file: str) -> None:
 def test_an_unfinished_model_says_how_to_go_on(tmp_path: Path) -> None:
     write(tmp_path, logits(), name="b")
     folder = write(tmp_path, logits(), upto=CHUNK_ROWS)
-    with pytest.raises(StoreError, match="'a' is unfinished. Run the same committee predict again"):
+    with pytest.raises(StoreError, match=r"'a' is unfinished\. Run the same committee predict"):
         Pool.load(folder)
     assert Pool.load(folder, ["b"]).names == ["b"]
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     folder = write(tmp_path, logits(), name="small")
-    with pytest.raises(UnknownNameError, match="no model 'smal'. Did you mean 'small'"):
+    with pytest.raises(UnknownNameError, match=r"no model 'smal'\. Did you mean 'small'"):
         Pool.load(folder, ["smal"])
-    with pytest.raises(UnknownNameError, match="no split 'vla'. Did you mean 'val'"):
+    with pytest.raises(UnknownNameError, match=r"no split 'vla'\. Did you mean 'val'"):
         Pool.load(tmp_path / "vla")
     with pytest.raises(StoreError, match="this is a store; name one of its splits"):
         Pool.load(tmp_path)

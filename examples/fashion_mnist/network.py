@@ -14,7 +14,6 @@ class Size:
         stem_stride: Stride of the first convolution; 2 quarters the cost of everything after it.
         widths: Channels of each group. Every group after the first halves the picture.
         blocks: Residual blocks of each group.
-        epochs: How often training sees every picture.
         distorted: Whether training shifts pictures and blanks parts of them; networks too small to
             overfit only lose by it.
     """
@@ -22,13 +21,12 @@ class Size:
     stem_stride: int
     widths: tuple[int, ...]
     blocks: tuple[int, ...]
-    epochs: int = 16
     distorted: bool = True
 
 
 SIZES = {
-    "nano": Size(2, (8, 16), (0, 1), epochs=48, distorted=False),
-    "micro": Size(2, (8, 24), (1, 1), epochs=32, distorted=False),
+    "nano": Size(2, (8, 16), (0, 1), distorted=False),
+    "micro": Size(2, (8, 24), (1, 1), distorted=False),
     "tiny": Size(2, (12, 40), (1, 2)),
     "small": Size(1, (8, 24, 48), (0, 1, 1)),
     "medium": Size(1, (16, 32, 64), (1, 1, 1)),

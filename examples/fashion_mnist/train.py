@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 HELD_OUT = 5_000
 MEAN, STD = 0.2860, 0.3530
 BATCH = 128
+EPOCHS = 16
 SEED = 2022
 
 
@@ -72,7 +73,6 @@ def accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
 def train(name: str, data: tuple[Tensor, ...]) -> tuple[Network, dict]:
     """Train one network; the same seed, data and build of torch give the same weights."""
     x, y, x_held, y_held = data
-    epochs = SIZES[name].epochs
     torch.manual_seed(SEED + list(SIZES).index(name))
     generator = torch.Generator().manual_seed(SEED + list(SIZES).index(name))
     network = Network(SIZES[name]).to(memory_format=torch.channels_last)
@@ -81,11 +81,11 @@ def train(name: str, data: tuple[Tensor, ...]) -> tuple[Network, dict]:
     )
     steps = len(x) // BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=0.2, epochs=epochs, steps_per_epoch=steps, pct_start=0.2
+        optimizer, max_lr=0.2, epochs=EPOCHS, steps_per_epoch=steps, pct_start=0.2
     )
     loss_function = nn.CrossEntropyLoss()
     start = time.perf_counter()
-    for epoch in range(epochs):
+    for epoch in range(EPOCHS):
         network.train()
         order = torch.randperm(len(x), generator=generator)
         total = 0.0
@@ -103,13 +103,13 @@ def train(name: str, data: tuple[Tensor, ...]) -> tuple[Network, dict]:
             total += loss.item()
         held = accuracy(network, x_held, y_held)
         print(
-            f"{name} epoch {epoch + 1}/{epochs} loss {total / steps:.4f} held-out {held:.4f} "
+            f"{name} epoch {epoch + 1}/{EPOCHS} loss {total / steps:.4f} held-out {held:.4f} "
             f"{time.perf_counter() - start:.0f} s",
             flush=True,
         )
     return network, {
         "held_out_accuracy": held,
-        "epochs": epochs,
+        "epochs": EPOCHS,
         "seconds": round(time.perf_counter() - start),
     }
 

@@ -39,7 +39,10 @@ Unit = Annotated[str | None, typer.Option(help="Unit of the costs, if there are 
 
 @contextmanager
 def progress_bar(what: str, unit: str, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on standard error with rate and time left; nothing if not shown."""
+    """A progress bar on standard error with rate and time left, once there is progress.
+
+    Nothing is drawn if it is not to be shown, or where nobody watches: in a file or a pipe.
+    """
     if not shown:
         yield None
         return
@@ -57,15 +60,20 @@ def progress_bar(what: str, unit: str, shown: bool) -> Iterator[Callable[[int, i
         TextColumn("{task.fields[rate]}"),
         Remaining(),
     )
-    with Progress(*columns, console=console, expand=True) as bar:
-        task = bar.add_task(what, total=None, rate="")
+    bar = Progress(*columns, console=console, expand=True, disable=not console.is_terminal)
+    task = bar.add_task(what, total=None, rate="")
 
-        def update(done: int, total: int) -> None:
-            first[:] = first or [done]
-            rate = (done - first[0]) / max(time.perf_counter() - started, 1e-9)
-            bar.update(task, completed=done, total=total, rate=f"{rate:,.0f} {unit}/s")
+    def update(done: int, total: int) -> None:
+        bar.start()
+        first[:] = first or [done]
+        rate = (done - first[0]) / max(time.perf_counter() - started, 1e-9)
+        bar.update(task, completed=done, total=total, rate=f"{rate:,.0f} {unit}/s")
 
+    try:
         yield update
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def print_json(data: Any) -> None:

@@ -54,7 +54,8 @@ def outputs_of(model: Model, spec: ModelSpec, batch: Array, first: int = 0) -> O
     pair = answer if spec.kind == "decisions" else (answer, None)
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise ModelError(f"{where}: decisions are a pair of classes (N,) and confidence (N,)")
-    outputs = checked_outputs(where, spec.kind, *pair, first=first)
+    values, confidence = pair
+    outputs = checked_outputs(where, spec.kind, values, confidence, first)
     if len(outputs) != len(batch):
         raise ModelError(f"{where}: answered {len(outputs)} rows to {len(batch)} samples")
     return outputs

@@ -192,9 +192,7 @@ def as_image(picture: Picture) -> Image:
     if isinstance(picture, Image.Image):
         picture = ImageOps.exif_transpose(picture)
         if picture.mode in ("I", "F"):
-            raise DataError(
-                f"mode {picture.mode} has 32 bit of no known range; save it as 8 bit"
-            )
+            raise DataError(f"mode {picture.mode} has 32 bit of no known range; save it as 8 bit")
         if not picture.mode.startswith("I;16"):
             return picture
         # Pillow's own conversion cuts off at 255 what goes up to 65535.
