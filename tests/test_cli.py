@@ -134,7 +134,7 @@ BAD = {
     "import x/good.npz --kind logits --split val --cost godo=1": "Did you mean 'good'",
     "import x/good.npz --kind logits --split val --classes nowhere": "--classes nowhere",
     # stores
-    "search truncated": "one.npy: truncated or altered",
+    "search truncated": "one.npy: truncated, ",
     "search flipped": "one.npy: altered, first at sample 0",
     "search unfinished": "'two' is unfinished. Run the same committee predict again",
     "search two-sets/a": "was computed on other samples",

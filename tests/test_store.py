@@ -130,7 +130,15 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-def lengthen_header(path: Path) -> None:
+def lengthen(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"more")
+
+
+def spoil_header(path: Path) -> None:
+    path.write_bytes(b"garbage" + path.read_bytes()[7:])
+
+
+def shorten_header(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"'shape': (600, 3)", b"'shape': (599, 3)"))
 
 
@@ -161,7 +169,9 @@ def drop_costs(path: Path) -> None:
         ("val/a.npy", truncate, "truncated"),
         ("val/a.npy", empty, "truncated"),
         ("val/a.npy", flip, "altered"),
-        ("val/a.npy", lengthen_header, "599"),
+        ("val/a.npy", lengthen, "altered"),
+        ("val/a.npy", spoil_header, "header cannot be read"),
+        ("val/a.npy", shorten_header, "599"),
         ("val/a.npy", Path.unlink, "missing"),
         ("val/a.json", truncate, "damaged"),
         ("val/a.json", drop_a_checksum, "altered"),
@@ -192,7 +202,9 @@ def test_a_flipped_byte_is_found_by_its_sample(tmp_path: Path) -> None:
         Pool.load(folder)
 
 
-@pytest.mark.parametrize("damage", [truncate, empty, flip, lengthen_header, Path.unlink])
+@pytest.mark.parametrize(
+    "damage", [truncate, empty, flip, lengthen, spoil_header, shorten_header, Path.unlink]
+)
 def test_writing_again_mends_outputs(tmp_path: Path, damage: Any) -> None:
     folder = write(tmp_path, logits())
     before = files_of(tmp_path)

@@ -265,7 +265,7 @@ class Writer:
     @property
     def rows_done(self) -> int:
         """How many rows are safely on disk."""
-        return min(len(self._checksums) * CHUNK_ROWS, self._entry.rows)
+        return self._rows(self._checksums)
 
     @property
     def complete(self) -> bool:
@@ -321,6 +321,9 @@ class Writer:
         }
         write_text(self._manifest, _dump(data))
         self._journal.unlink()
+
+    def _rows(self, checksums: list[int]) -> int:
+        return min(len(checksums) * CHUNK_ROWS, self._entry.rows)
 
     def _offset(self, chunk: int) -> int:
         row_bytes = self._width * np.dtype(self._entry.dtype).itemsize
@@ -387,6 +390,9 @@ class Writer:
                 if len(data) != size or zlib.crc32(data) != checksum:
                     break
                 good.append(checksum)
+            if len(good) == len(promised) and self._rows(good) == self._entry.rows and file.read(1):
+                # Writing the last chunk again cuts off what follows it.
+                good.pop()
         return good
 
 
@@ -435,6 +441,8 @@ def load_pool(folder: Path, models: Iterable[str] | None = None) -> Pool:
                 f"{folder}: model {name!r} is unfinished. Run the same committee predict again; "
                 "it goes on where it stopped"
             )
+    if not names:
+        raise StoreError(f"{folder}: no model's outputs yet; run the same committee predict again")
     outputs = {name: _load(folder, name, samples) for name in names}
     specs = {name: index["models"][name] for name in names}
     costs = {name: [Cost(**cost) for cost in spec["costs"]] for name, spec in specs.items()}
@@ -493,12 +501,13 @@ def _load(folder: Path, name: str, samples: Samples) -> Outputs:
     shape, dtype = (entry.rows, width), np.dtype(entry.dtype)
     size = path.stat().st_size
     wanted = len(_header(entry, width)) + dtype.itemsize * entry.rows * width
+    if size != wanted:
+        how = "truncated" if size < wanted else "altered"
+        raise DamagedError(f"{path}: {how}, {size} bytes where {wanted} should be. {remedy}")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError):
-        raise DamagedError(
-            f"{path}: truncated or altered, {size} bytes where {wanted} should be. {remedy}"
-        ) from None
+    except (ValueError, OSError):
+        raise DamagedError(f"{path}: altered, its header cannot be read. {remedy}") from None
     if array.shape != shape or array.dtype != dtype:
         raise DamagedError(f"{path}: holds {array.dtype} {array.shape}, not {shape}. {remedy}")
     for chunk, checksum in enumerate(checksums):
