@@ -54,6 +54,7 @@ ORDER = (
     "run",
     "report",
     "cli",
+    "__main__",
 )
 
 # Against the order, inside a function or for type checkers only: (part, what it imports).
