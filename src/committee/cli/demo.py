@@ -109,23 +109,24 @@ def _run(cascade: Path, test: Pool, quiet: bool) -> list[Way]:
     from committee.embedded import pictures
     from committee.run import Runner, agreement, timed_offline, timed_online
 
-    runner = Runner(cascade)
-    largest = Runner(replace(Cascade.of([LARGEST]), models={LARGEST: test.specs[LARGEST]}))
+    largest = replace(Cascade.of([LARGEST]), models={LARGEST: test.specs[LARGEST]})
     dataset = pictures("test")
     images = dataset.read(np.arange(len(dataset.samples)))
     ways = []
-    for name, run in (
-        (f"in batches of {BATCH}", timed_offline),
-        ("one by one", timed_online),
+    # One small picture is too little work to share among threads.
+    for name, run, threads in (
+        (f"in batches of {BATCH}", timed_offline, 0),
+        ("one by one, 1 thread", timed_online, 1),
     ):
+        runners = [Runner(each, threads=threads) for each in (cascade, largest)]
         with progress_bar(f"run {name}", "pictures", not quiet) as progress:
 
             def done(count: int, show: Any = progress) -> None:
                 if show is not None:
                     show(count, len(images))
 
-            ours, single = run([runner, largest], images, progress=done)
-        ways.append(Way(name, ours, single, agreement(runner, test, ours.decisions)))
+            ours, single = run(runners, images, progress=done)
+        ways.append(Way(name, ours, single, agreement(runners[0], test, ours.decisions)))
     return ways
 
 
