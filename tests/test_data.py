@@ -42,12 +42,26 @@ def read_one(root: Path) -> Array:
 def test_a_folder_is_a_class(tmp_path: Path) -> None:
     folder_of(tmp_path, "dog/b.png", "cat/z.JPG", "dog/a.png", "cat/deep/er/y.bmp")
     (tmp_path / "cat" / "notes.txt").write_text("no picture")
-    found = open_data(tmp_path, "test").samples
+    found = open_data(tmp_path, "test", ["cat", "dog"]).samples
     assert found.ids == ("cat/deep/er/y.bmp", "cat/z.JPG", "dog/a.png", "dog/b.png")
     assert found.classes == ("cat", "dog")
     assert found.labels is not None
     assert found.labels.tolist() == [0, 0, 1, 1]
     assert found.split == "test"
+
+
+def test_labels_need_the_order_of_the_classes(tmp_path: Path) -> None:
+    # The order of the alphabet may not be that of the outputs; guessing would be wrong in silence.
+    folder_of(tmp_path, "dog/b.png", "cat/z.png")
+    with pytest.raises(MisalignedError, match=r'classes = \["cat", "dog"\]'):
+        open_data(tmp_path)
+
+
+def test_a_slash_in_a_class_is_an_underscore_in_its_folder(tmp_path: Path) -> None:
+    folder_of(tmp_path, "T-shirt_top/a.png")
+    found = open_data(tmp_path, classes=["Bag", "T-shirt/top"]).samples
+    assert found.labels is not None
+    assert found.labels.tolist() == [1]
 
 
 def test_classes_of_the_models_give_the_order(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from committee import Cascade, Evaluation, Pool, errors, evaluate
+from committee.errors import CostError
 from committee.evaluate import decided
 
 
@@ -135,7 +136,7 @@ def test_empty_split_is_refused():
 
 
 def test_missing_cost_is_refused(pool):
-    with pytest.raises(errors.CostError, match="no 'dollars' for large, small"):
+    with pytest.raises(errors.CostError, match="no 'dollars' for small"):
         evaluate(Cascade.of(["small"]), pool, unit="dollars")
 
 
@@ -143,3 +144,11 @@ def test_missing_cost_is_refused(pool):
 def test_unknown_model_gets_a_suggestion(pool, function):
     with pytest.raises(errors.UnknownNameError, match=r"no model 'larg'.* Did you mean 'large'"):
         function(Cascade.of(["larg"]), pool)
+
+
+def test_a_model_without_cost_does_not_block_the_others():
+    outputs = {"priced": [[1.0, 0.0]], "free": [[0.0, 1.0]]}
+    pool = Pool.from_arrays([0], outputs, kind="logits", costs={"priced": 3.0})
+    assert evaluate(Cascade.of(["priced"]), pool, "macs").average_cost == 3.0
+    with pytest.raises(CostError, match="free"):
+        evaluate(Cascade.of(["free"]), pool, "macs")

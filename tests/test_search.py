@@ -16,6 +16,7 @@ from committee import Cascade, Front, Infeasible, Pool, ensembles, errors, evalu
 from committee.cascade import ALWAYS, NEVER
 from committee.cost import Cost, CostTable
 from committee.search import percentile_thresholds
+from committee.search import surface as surface_module
 from committee.search.front import Screen, undominated
 from committee.search.prefixes import Prefixes
 from committee.search.surface import surfaces
@@ -88,8 +89,11 @@ def test_front_of_many_models(seed, max_models, samples, grid):
         same_figures(member, oracle.run(member.cascade))
 
 
+@pytest.mark.parametrize("counts", [1, 20, 1 << 21])
 @pytest.mark.parametrize("length", range(1, 6))
-def test_every_point_of_a_surface_is_that_of_brute_force(length):
+def test_every_point_of_a_surface_is_that_of_brute_force(length, counts, monkeypatch):
+    # Few counts at once: thresholds of the first stages are looped over.
+    monkeypatch.setattr(surface_module, "_COUNTS", counts)
     # Not the front alone: most vectors of thresholds are dominated and would not show there.
     pool = random_pool(seed=length, models=length, samples=9)
     oracle = Oracle(pool, "mean_logits", "max_prob", grid=3)

@@ -27,10 +27,17 @@ class Stage:
     Args:
         models: Names of the models that run at this stage, one or more.
         threshold: A sample exits here when its score is at least this; ``-inf`` always exits.
+
+    Raises:
+        CascadeError: If ``models`` is one text, which would be read letter by letter.
     """
 
     models: tuple[str, ...]
     threshold: float = ALWAYS
+
+    def __post_init__(self) -> None:
+        if isinstance(self.models, str):
+            raise CascadeError(f"Stage: models must be names in a tuple: ({self.models!r},)")
 
 
 @dataclass(frozen=True)

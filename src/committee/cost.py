@@ -80,8 +80,13 @@ class CostTable:
         if wanted is None:
             if "macs" in self.units or len(self.units) == 1:
                 return "macs" if "macs" in self.units else self.units[0]
-            known = ", ".join(self.units) or "none that all models share"
-            raise CostError(f"costs: name a unit; there are: {known}")
+            if self.units:
+                raise CostError(f"costs: name a unit; there are: {', '.join(self.units)}")
+            raise CostError(
+                f"costs: no unit in which every model has a cost ({self._told()}). Add what is "
+                "missing, costs.macs in the pool file or --cost NAME=NUMBER on import, and repeat "
+                "that command; nothing is computed twice"
+            )
         missing = sorted(name for name, each in self.costs.items() if wanted not in each)
         if missing:
             have = ", ".join(self.units) or "none"
@@ -89,6 +94,11 @@ class CostTable:
                 f"costs: no {wanted!r} for {', '.join(missing)}. Units that all models have: {have}"
             )
         return wanted
+
+    def _told(self) -> str:
+        return "; ".join(
+            f"{name}: {', '.join(sorted(each)) or 'none'}" for name, each in self.costs.items()
+        )
 
     def values(self, unit: str) -> dict[str, float]:
         """What one sample costs in each model, in one unit."""

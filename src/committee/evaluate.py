@@ -84,6 +84,7 @@ def evaluate(cascade: Cascade, pool: Pool, unit: str | None = None) -> Evaluatio
         CostError: If a model has no cost in that unit.
     """
     labels = labels_of(pool)
+    unit = unit or pool.costs.unit()
     costs = stage_costs(cascade, pool, unit)
     decisions = decided(cascade, pool)
     leaving = np.bincount(decisions.stage, minlength=len(cascade.stages))
@@ -93,7 +94,7 @@ def evaluate(cascade: Cascade, pool: Pool, unit: str | None = None) -> Evaluatio
         correct=int((decisions.predicted == labels).sum()),
         average_cost=average_cost(costs, leaving),
         worst_case_cost=math.fsum(costs),
-        unit=pool.costs.unit(unit),
+        unit=unit,
         exit_ratios=tuple((leaving / len(pool)).tolist()),
     )
 
@@ -121,7 +122,8 @@ def stage_costs(cascade: Cascade, pool: Pool, unit: str | None = None) -> list[f
         UnknownNameError: If the pool lacks a model of the cascade.
         CostError: If a model has no cost in that unit.
     """
-    return costs_of_stages(cascade, pool.only(cascade.names).costs.values(pool.costs.unit(unit)))
+    used = pool.only(cascade.names)
+    return costs_of_stages(cascade, used.costs.values(unit or pool.costs.unit()))
 
 
 def costs_of_stages(cascade: Cascade, costs: Mapping[str, float]) -> list[float]:

@@ -96,7 +96,8 @@ def decide(cascade: Cascade, samples: int) -> Flow:
         out = rows[leaving]
         predicted[out], scores[out], stages[out] = classes[leaving], certainty[leaving], index
         rows = rows[~leaving]
-        ran = {name: outputs.rows(~leaving) for name, outputs in ran.items()}
+        if len(rows):
+            ran = {name: outputs.rows(~leaving) for name, outputs in ran.items()}
     return Decisions(predicted, scores, stages)
 
 

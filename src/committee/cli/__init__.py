@@ -75,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _told(f"{error.filename or 'file'}: {error.strerror or error}", BAD_INPUT)
     if code == INTERRUPTED:  # as typer answers Ctrl-C
-        _told("stopped. Run the same command again; predict goes on where it was", code)
+        kept = "; predict goes on where it was" if words[:1] == ["predict"] else ""
+        _told(f"stopped. Run the same command again{kept}", code)
     return code if isinstance(code, int) else 0
 
 

@@ -87,6 +87,13 @@ def say(text: str, quiet: bool = False) -> None:
         typer.echo(text)
 
 
+def next_step(store: str, split: str) -> str:
+    """What to do after a split is in the store: the split that chose must not judge."""
+    if split == "val":
+        return f"Next: the same with --split test, for what judges; then: committee search {store}"
+    return f"Next: committee search {store}"
+
+
 def open_split(store: str, split: str) -> Pool:
     """Open ``STORE`` at a split, or ``STORE/SPLIT`` as it is named."""
     path = Path(store)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from committee.cli.common import AsJson, print_json, say
+from committee.cli.common import AsJson, next_step, print_json, say
 from committee.errors import CostError, DataError
 
 
@@ -62,7 +62,7 @@ def import_(
         print_json({"split": str(folder), "models": pool.names, "samples": len(pool)})
         return
     say(f"{len(pool.names)} models x {len(pool)} samples are in {folder}")
-    say(f"Next: committee search {folder}")
+    say(next_step(out, split))
 
 
 def _named(argument: str) -> tuple[str, Path]:

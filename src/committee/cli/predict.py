@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from committee.cli.common import AllowCode, AsJson, Data, Rows, print_json, progress_bar, say
+from committee.cli.common import (
+    AllowCode,
+    AsJson,
+    Data,
+    Rows,
+    next_step,
+    print_json,
+    progress_bar,
+    say,
+)
 
 
 def predict(
@@ -18,7 +27,7 @@ def predict(
     only: Annotated[
         list[str] | None, typer.Option(metavar="MODEL", help="Only this model. Repeatable.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Samples a forward pass.")] = 32,
+    batch_size: Annotated[int, typer.Option(help="Samples a forward pass; it divides 256.")] = 32,
     allow_code: AllowCode = None,
     as_json: AsJson = False,
 ) -> None:
@@ -45,4 +54,4 @@ def predict(
         print_json({"split": str(folder), "models": names, "samples": len(dataset.samples)})
         return
     say(f"{len(names)} models x {len(dataset.samples)} samples are in {folder}")
-    say(f"Next: committee search {folder}")
+    say(next_step(out, split))

@@ -14,7 +14,9 @@ def report(
     store: Annotated[str, typer.Argument(help="Predictions: the folder of the store.")],
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
     split: Annotated[str, typer.Option(help="The split that chooses.")] = "val",
-    test: Annotated[str, typer.Option(help="The split that judges.")] = "test",
+    test: Annotated[
+        str | None, typer.Option(help="The split that judges; test if it is there.")
+    ] = None,
     max_models: Annotated[
         int | None, typer.Option(help="Most models of a committee; 3 if left out.")
     ] = None,
@@ -27,7 +29,9 @@ def report(
     from committee.search import search
 
     pool = open_split(store, split)
-    judge = open_split(store, test) if (Path(store) / test).is_dir() else None
+    there = (Path(store) / "test").is_dir() and split != "test"
+    named = test or ("test" if there else None)
+    judge = open_split(store, named) if named else None
     with progress_bar("search", "sequences", not as_json) as progress:
         front = search(pool, max_models, unit=unit, progress=progress)
     write_text(out, page_of(front, judge))

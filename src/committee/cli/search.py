@@ -50,7 +50,11 @@ def search(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the committees that no other beats in accuracy and cost; choose one by a target."""
+    """Find the committees that no other beats in accuracy and cost; choose one by a target.
+
+    At most one of --match, --min-accuracy and --max-cost. All members of the front are in --json
+    and in what committee report writes.
+    """
     from committee.evaluate import evaluate
     from committee.search import search as find
 
@@ -60,7 +64,7 @@ def search(
     if out and not targets:
         raise CascadeError("search: --out needs --match, --min-accuracy or --max-cost")
     pool = open_split(store, split)
-    judge = _judge(store, test)
+    judge = _judge(store, test, split)
     with progress_bar("search", "sequences", not as_json) as progress:
         front = find(
             pool,
@@ -87,13 +91,13 @@ def search(
     _print(front, chosen, judge, out)
 
 
-def _judge(store: str, test: str | None) -> Pool | None:
+def _judge(store: str, test: str | None, split: str) -> Pool | None:
     from pathlib import Path
 
     if test is not None:
         return open_split(test, "test")
     usual = Path(store) / "test"
-    return open_split(str(usual), "test") if usual.is_dir() else None
+    return open_split(str(usual), "test") if usual.is_dir() and split != "test" else None
 
 
 def _chosen(
@@ -118,11 +122,16 @@ def _print(front: Front, chosen: Committee | None, judge: Pool | None, out: str 
     )
     rows = summary(front, judge)
     if chosen:
-        found = next(r for r in front_rows(front, judge) if r.cascade == chosen.cascade)
-        rows.append(replace(found, role="chosen"))
+        known = [row for row in rows if row.cascade == chosen.cascade]
+        found = known or [r for r in front_rows(front, judge) if r.cascade == chosen.cascade]
+        rows = [row for row in rows if row not in known]
+        rows.append(replace(found[-1], role="chosen"))
     Console().print(rich_table(rows))
     if judge is None:
         say("Judged on the split that chose: expect less on new data. Name another with --test.")
     if chosen and out:
         say(f"Chosen: {chosen.cascade}, written to {out}")
-        say(f"Next: committee run {out} --data PATH --out results.csv")
+        runnable = (
+            "run {} --data PATH --out results.csv" if chosen.cascade.models else "evaluate {} STORE"
+        )
+        say(f"Next: committee {runnable.format(out)}")

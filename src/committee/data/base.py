@@ -26,7 +26,7 @@ class BrokenSamplesError(DataError):
         listed = "; ".join(f"{name} ({reason})" for name, reason in self.broken)
         super().__init__(
             f"{len(self.broken)} of the samples cannot be read: {listed}. "
-            "Mend or remove them and run again; what was computed is kept"
+            "Mend or remove them and run again"
         )
 
 

@@ -60,12 +60,13 @@ def open_folder(root: Path, split: str, classes: Sequence[str]) -> FolderDataset
     Args:
         root: The folder.
         split: Name for the split.
-        classes: Names of the classes in the order of the models' outputs; if empty, the names of
-            the folders in alphabetical order.
+        classes: Names of the classes in the order of the models' outputs; needed
+            where folders are labels. A slash in a name is an underscore in its folder's.
 
     Raises:
         DataError: If there is no picture.
-        MisalignedError: If a folder is none of the classes, or only some pictures lie in folders.
+        MisalignedError: If a folder is none of the classes, none are known, or only
+            some pictures lie in folders.
         MissingExtraError: If Pillow is not installed.
     """
     try:
@@ -87,8 +88,15 @@ def open_folder(root: Path, split: str, classes: Sequence[str]) -> FolderDataset
             f"{root}: {ids[folders.index('')]!r} lies in no folder of a class, others do. "
             "Put every picture into the folder of its class, or all into one and go without labels"
         )
-    names = tuple(classes) or tuple(sorted(set(folders)))
-    index = {name: position for position, name in enumerate(names)}
+    if not classes:
+        listed = ", ".join(f'"{name}"' for name in sorted(set(folders))[:12])
+        raise MisalignedError(
+            f"{root}: the folders are labels, but nothing says which output is which. "
+            f"Name the classes in the order of the outputs, in the pool file: classes = [{listed}]"
+        )
+    names = tuple(classes)
+    # A folder's name can hold no slash.
+    index = {name.replace("/", "_"): position for position, name in enumerate(names)}
     strange = sorted({folder for folder in folders if folder not in index})
     if strange:
         raise MisalignedError(

@@ -16,6 +16,7 @@ from committee.predictions import Kind, check_kind
 
 # Model names are file names in the store.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*")
+TASK = "image-classification"
 _POOL_KEYS = ("task", "classes", "preprocessing", "model")
 _MODEL_KEYS = ("name", "source", "resolution", "kind", "family", "preprocessing", "costs")
 
@@ -108,7 +109,7 @@ class PoolFile:
 
     models: tuple[ModelSpec, ...]
     classes: tuple[str, ...] = ()
-    task: str = "image-classification"
+    task: str = TASK
 
     def only(self, names: list[str]) -> PoolFile:
         """The pool file of some of the models.
@@ -155,7 +156,10 @@ def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
     for name in names:
         if names.count(name) > 1:
             raise PoolFileError(f"{path}: model {name!r} stands twice; names are unique")
-    return PoolFile(models, _classes(path, data.get("classes", [])), str(data.get("task", "")))
+    task = data.get("task", TASK)
+    if task != TASK:
+        raise PoolFileError(f"{path}: task {task!r} is not known; this version does {TASK!r}")
+    return PoolFile(models, _classes(path, data.get("classes", [])), task)
 
 
 def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any]) -> ModelSpec:
@@ -170,7 +174,10 @@ def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any]) -> Model
     elif isinstance(resolution, list) and len(resolution) == 2:
         size = resolution
     else:
-        raise PoolFileError(f"{where}: resolution must be pixels, or [height, width]")
+        raise PoolFileError(
+            f"{where}: resolution is missing or wrong; write resolution = 224, or "
+            "[height, width], in its [[model]]"
+        )
     recipe = {**defaults, **_table(path, entry, "preprocessing"), "size": size}
     costs = _table(path, entry, "costs")
     for unit, value in costs.items():

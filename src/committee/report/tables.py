@@ -87,9 +87,9 @@ def exits(evaluation: Evaluation) -> str:
     """Share of samples that leave at each stage, in percent.
 
     >>> exits(Evaluation("val", 100, 90, 1.0, 1.0, "macs", (0.75, 0.25)))
-    '75 / 25 %'
+    '75/25 %'
     """
-    return " / ".join(f"{100 * ratio:.3g}" for ratio in evaluation.exit_ratios) + " %"
+    return "/".join(f"{100 * ratio:.3g}" for ratio in evaluation.exit_ratios) + " %"
 
 
 def named(cascade: Cascade) -> str:

@@ -9,6 +9,7 @@ many predictions change by going on.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,9 +18,9 @@ import numpy as np
 from committee.predictions import Array
 from committee.search.prefixes import Prefix
 
-# Axes of one histogram; 100 percentiles on three axes are a million counts. Earlier thresholds are
-# looped over.
-_AXES = 3
+# Counts of one histogram: 100 percentiles on three axes are a million, and a surface takes some
+# 40 bytes a count. Thresholds of earlier stages are looped over until the rest fits.
+_COUNTS = 1 << 21
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +46,12 @@ def surfaces(prefixes: Sequence[Prefix], costs: Sequence[float]) -> Iterator[Sur
         prefixes: Statistics of each prefix, shortest first, K of them.
         costs: Cost of each model for one sample, in the same order.
     """
-    looped = max(len(prefixes) - 1 - _AXES, 0)
-    choices = [range(len(prefix.thresholds) + 1) for prefix in prefixes[:looped]]
+    widths = [len(prefix.thresholds) + 1 for prefix in prefixes[:-1]]
+    # The fewest outer loops that let the rest fit; one axis at least is never looped over.
+    looped = next(
+        k for k in range(len(prefixes)) if math.prod(widths[k:]) <= _COUNTS or k >= len(widths) - 1
+    )
+    choices = [range(width) for width in widths[:looped]]
     for outer in itertools.product(*choices):
         yield _surface(prefixes, costs, outer)
 
