@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -234,7 +234,7 @@ def _committee(
             "unit": search.unit,
             "chosen_on": pool.samples.split,
             "samples_fingerprint": pool.samples.fingerprint,
-            "promised": evaluation.to_json(),
+            "promised": asdict(evaluation),
         },
     )
     return Committee(described, evaluation)
