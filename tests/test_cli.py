@@ -365,3 +365,22 @@ def test_report_writes_one_page(world: World, capsys: Caught, tmp_path: Path) ->
     assert told["report"] == str(out)
     assert told["committees"] > 0
     assert out.read_text().lstrip().lower().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(("named", "judged"), [("", True), ("/val", True), ("/test", False)])
+def test_search_judges_on_the_test_split_beside_the_one_that_chooses(
+    named: str, judged: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    store, labels = tmp_path / "store", tmp_path / "labels.npy"
+    for split in ("val", "test"):
+        np.save(labels, rng.integers(0, 3, 20))
+        for name in ("a", "b"):
+            np.save(tmp_path / f"{name}.npy", np.eye(3)[rng.integers(0, 3, 20)])
+        files = [str(tmp_path / "a.npy"), str(tmp_path / "b.npy")]
+        costs = ["--cost", "a=1", "--cost", "b=2"]
+        where = ["--kind", "logits", "--split", split, "--out", str(store)]
+        assert main(["import", *files, "--labels", str(labels), *costs, *where, "--json"]) == 0
+    capsys.readouterr()
+    assert main(["search", f"{store}{named}", "--min-accuracy", "0", "--json"]) == 0
+    assert (json.loads(capsys.readouterr().out)["chosen"]["test"] is not None) == judged

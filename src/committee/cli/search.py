@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from committee.cli.common import AsJson, Unit, open_split, print_json, progress_bar, say
 from committee.errors import CascadeError
+from committee.pool import Pool
 
 if TYPE_CHECKING:
-    from committee.pool import Pool
     from committee.search import Committee, Front
 
 
@@ -92,12 +93,13 @@ def search(
 
 
 def _judge(store: str, test: str | None, split: str) -> Pool | None:
-    from pathlib import Path
-
+    """The split named, else the store's test split, unless that is the one that chooses."""
     if test is not None:
         return open_split(test, "test")
-    usual = Path(store) / "test"
-    return open_split(str(usual), "test") if usual.is_dir() and split != "test" else None
+    path = Path(store)
+    chosen = path / split if (path / "store.json").exists() else path
+    usual = chosen.parent / "test"
+    return Pool.load(usual) if usual.is_dir() and usual.name != chosen.name else None
 
 
 def _chosen(
