@@ -20,7 +20,6 @@ from committee.errors import CommitteeError
 
 app = typer.Typer(
     name="committee",
-    help="Ensembles and cascades of already-trained models: choose, judge and run them.",
     add_completion=False,
     rich_markup_mode=None,
 )
@@ -36,17 +35,23 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 
 
-@app.callback()
-def _options(
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
-    version: bool = typer.Option(False, "--version", help="Show the version and stop."),
-) -> None:
-    # --debug is read by main(), which also takes it after the command.
-    if version:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         from committee import __version__
 
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    version: bool = typer.Option(
+        False, "--version", help="Show the version and stop.", is_eager=True, callback=_show_version
+    ),
+) -> None:
+    """Ensembles and cascades of already-trained models: choose, judge and run them."""
+    # --debug is read by main(), which also takes it after the command.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,8 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    if words == ["--version"]:
-        words = ["--version", "demo"]
     try:
         code = typer.main.get_command(app).main(
             words or ["--help"], "committee", standalone_mode=False

@@ -96,5 +96,16 @@ def next_step(store: str, split: str) -> str:
 
 def open_split(store: str, split: str) -> Pool:
     """Open ``STORE`` at a split, or ``STORE/SPLIT`` as it is named."""
+    return Pool.load(_folder(store, split))
+
+
+def usual_judge(store: str, split: str) -> Pool | None:
+    """The store's test split, unless it is not there or is the one that chooses."""
+    chosen = _folder(store, split)
+    usual = chosen.parent / "test"
+    return Pool.load(usual) if usual.is_dir() and usual.name != chosen.name else None
+
+
+def _folder(store: str, split: str) -> Path:
     path = Path(store)
-    return Pool.load(path / split if (path / "store.json").exists() else path)
+    return path / split if (path / "store.json").exists() else path

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from committee.cli.common import AsJson, Unit, open_split, print_json, progress_bar, say
+from committee.cli.common import (
+    AsJson,
+    Unit,
+    open_split,
+    print_json,
+    progress_bar,
+    say,
+    usual_judge,
+)
 
 
 def report(
@@ -29,9 +37,7 @@ def report(
     from committee.search import search
 
     pool = open_split(store, split)
-    there = (Path(store) / "test").is_dir() and split != "test"
-    named = test or ("test" if there else None)
-    judge = open_split(store, named) if named else None
+    judge = open_split(store, test) if test else usual_judge(store, split)
     with progress_bar("search", "sequences", not as_json) as progress:
         front = search(pool, max_models, unit=unit, progress=progress)
     write_text(out, page_of(front, judge))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from committee.cli.common import AsJson, Unit, open_split, print_json, progress_bar, say
+from committee.cli.common import (
+    AsJson,
+    Unit,
+    open_split,
+    print_json,
+    progress_bar,
+    say,
+    usual_judge,
+)
 from committee.errors import CascadeError
 from committee.pool import Pool
 
@@ -65,7 +71,7 @@ def search(
     if out and not targets:
         raise CascadeError("search: --out needs --match, --min-accuracy or --max-cost")
     pool = open_split(store, split)
-    judge = _judge(store, test, split)
+    judge = open_split(test, "test") if test else usual_judge(store, split)
     with progress_bar("search", "sequences", not as_json) as progress:
         front = find(
             pool,
@@ -92,16 +98,6 @@ def search(
     _print(front, chosen, judge, out)
 
 
-def _judge(store: str, test: str | None, split: str) -> Pool | None:
-    """The split named, else the store's test split, unless that is the one that chooses."""
-    if test is not None:
-        return open_split(test, "test")
-    path = Path(store)
-    chosen = path / split if (path / "store.json").exists() else path
-    usual = chosen.parent / "test"
-    return Pool.load(usual) if usual.is_dir() and usual.name != chosen.name else None
-
-
 def _chosen(
     front: Front, match: str | None, min_accuracy: float | None, max_cost: float | None
 ) -> Committee | None:
@@ -115,7 +111,7 @@ def _chosen(
 def _print(front: Front, chosen: Committee | None, judge: Pool | None, out: str | None) -> None:
     from rich.console import Console
 
-    from committee.report import front_rows, rich_table, summary
+    from committee.report import rich_table, row_of, summary
 
     settings = front.settings
     say(
@@ -124,10 +120,8 @@ def _print(front: Front, chosen: Committee | None, judge: Pool | None, out: str 
     )
     rows = summary(front, judge)
     if chosen:
-        known = [row for row in rows if row.cascade == chosen.cascade]
-        found = known or [r for r in front_rows(front, judge) if r.cascade == chosen.cascade]
-        rows = [row for row in rows if row not in known]
-        rows.append(replace(found[-1], role="chosen"))
+        rows = [row for row in rows if row.cascade != chosen.cascade]
+        rows.append(row_of(front, "chosen", chosen.cascade, judge))
     Console().print(rich_table(rows))
     if judge is None:
         say("Judged on the split that chose: expect less on new data. Name another with --test.")

@@ -2,7 +2,7 @@
 
 from committee.report.figure import figure_svg, front_figure, save_figure
 from committee.report.page import page, page_of
-from committee.report.rows import Row, front_rows, summary
+from committee.report.rows import Row, front_rows, row_of, summary
 from committee.report.tables import front_csv, human_cost, percent, rich_table
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "page_of",
     "percent",
     "rich_table",
+    "row_of",
     "save_figure",
     "summary",
 ]

@@ -87,6 +87,12 @@ def front_rows(front: Front, test: Pool | None = None, reference: str | None = N
     return _rows(front, test, name, [(MEMBER, member.cascade) for member in front])
 
 
+def row_of(front: Front, role: str, cascade: Cascade, test: Pool | None = None) -> Row:
+    """One committee; errors as of :func:`summary`."""
+    check_judge(front, test)
+    return _rows(front, test, reference_of(front, None), [(role, cascade)])[0]
+
+
 def matches(reference: str) -> str:
     """Role of the cheapest committee at least as accurate as the reference."""
     return f"matches {reference}"
