@@ -114,6 +114,7 @@ def test_json_has_every_figure():
         "worst_case_cost": 2.0,
         "unit": "macs",
         "exit_ratios": [0.75, 0.25],
+        "measure": "top-1",
     }
 
 

@@ -31,6 +31,7 @@ HEAVY = (
 # From the ground up: a part may import itself and what stands before it. ``__init__`` is the face
 # of the core, what scripts get by ``import committee``.
 ORDER = (
+    "_native",
     "errors",
     "predictions",
     "confidence",
@@ -41,6 +42,7 @@ ORDER = (
     "flow",
     "samples",
     "pool",
+    "utility",
     "evaluate",
     "search",
     "__init__",
@@ -149,7 +151,8 @@ def part_of(path: Path, root: Path) -> str:
 
 def imports(root: Path) -> Iterator[Import]:
     files = sorted(root.rglob("*.py"))
-    parts = {part_of(path, root) for path in files}
+    # The compiled part has only a stub here.
+    parts = {part_of(path, root) for path in files} | {p.stem for p in root.glob("*.pyi")}
     for path in files:
         visitor = Imports(part_of(path, root), str(path.relative_to(root)), parts)
         visitor.visit(ast.parse(path.read_text()))

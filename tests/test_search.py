@@ -17,9 +17,11 @@ from committee.cascade import ALWAYS, NEVER
 from committee.cost import Cost, CostTable
 from committee.search import percentile_thresholds
 from committee.search import surface as surface_module
-from committee.search.front import Screen, undominated
-from committee.search.prefixes import Prefixes
-from committee.search.surface import surfaces
+from committee.search.front import undominated
+from committee.search.prefixes import Rule
+from committee.search.statistics import prefix_table
+from committee.search.surface import Step, surfaces
+from committee.search.sweep import CLEARLY, beaten, stairs
 from strategies import RULES, pools, random_pool
 
 rules = pytest.mark.parametrize(("kind", "combine", "confidence"), RULES)
@@ -98,20 +100,25 @@ def test_every_point_of_a_surface_is_that_of_brute_force(length, counts, monkeyp
     pool = random_pool(seed=length, models=length, samples=9)
     oracle = Oracle(pool, "mean_logits", "max_prob", grid=3)
     sequence = tuple(reversed(pool.names))
-    prefixes = Prefixes(pool, pool.samples.labels, oracle.confidence, oracle.combine, oracle.grid)
-    steps = [prefixes(sequence[: k + 1]) for k in range(length)]
+    rule = Rule(pool, oracle.confidence, oracle.combine)
+    keys = rule.keys([(name,) for name in sequence])
+    table = prefix_table(rule, keys, oracle.grid)
+    steps = [Step(table.values[r], table.passed[r], int(table.widths[r])) for r in range(length)]
+    thresholds = [
+        [*table.thresholds(key, np.arange(step.width - 1)), NEVER]
+        for key, step in zip(keys, steps, strict=True)
+    ]
     seen = 0
     for surface in surfaces(steps, [oracle.costs[name] for name in sequence]):
         for inner in np.ndindex(surface.cost.shape):
-            tried = oracle.attempt(stages_of(sequence, steps, surface.outer + inner))
-            assert (surface.cost[inner], surface.correct[inner]) == (tried.cost, tried.correct)
+            tried = oracle.attempt(stages_of(sequence, thresholds, surface.outer + inner))
+            assert (surface.cost[inner], surface.value[inner]) == (tried.cost, tried.correct)
             seen += 1
-    assert seen == np.prod([len(step.thresholds) + 1 for step in steps[:-1]])
+    assert seen == np.prod([step.width for step in steps[:-1]])
 
 
-def stages_of(sequence, steps, choices):
+def stages_of(sequence, thresholds, choices):
     """The stages of one vector of choices, of which the last number of each means "never"."""
-    thresholds = [[*step.thresholds, NEVER] for step in steps]
     bounds = [each[choice] for each, choice in zip(thresholds, choices, strict=False)]
     return [((name,), bound) for name, bound in zip(sequence, [*bounds, ALWAYS], strict=True)]
 
@@ -230,7 +237,9 @@ def test_number_of_threads_does_not_matter(seed):
 
 
 def written(front: Front) -> str:
-    return json.dumps(front.to_json(), sort_keys=True)
+    data = front.to_json()
+    del data["settings"]["seconds"]
+    return json.dumps(data, sort_keys=True)
 
 
 def test_settings_count_what_was_covered():
@@ -244,8 +253,11 @@ def test_settings_count_what_was_covered():
 def test_progress_ends_at_all():
     seen = []
     pool = random_pool(seed=1, models=5, samples=5)
-    search(pool, 4, grid=1, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(64, 205), (128, 205), (192, 205), (205, 205)]
+    search(pool, 4, grid=1, threads=1, progress=lambda *told: seen.append(told))
+    prefixes = [told[1:] for told in seen if told[0] == "prefixes"]
+    assert prefixes == [(k, 30) for k in range(1, 31)]
+    sequences = [told[1:] for told in seen if told[0] == "sequences"]
+    assert sequences == [(5, 205), (25, 205), (85, 205), (149, 205), (205, 205)]
 
 
 def test_members_carry_what_is_needed_to_run_them():
@@ -385,7 +397,7 @@ def test_huge_scores_have_a_threshold_between():
 
 
 def test_empty_grid_is_refused():
-    with pytest.raises(errors.ShapeError, match="grid must be 1 or more"):
+    with pytest.raises(errors.ShapeError, match="grid must be 1 to 65000"):
         percentile_thresholds(np.array([1.0]), 0)
 
 
@@ -403,21 +415,18 @@ def test_undominated_keeps_what_nothing_beats(points):
     assert all(points.index((cost[i], correct[i])) == i for i in kept)
 
 
-def test_screen_throws_out_only_what_is_clearly_beaten():
-    screen = Screen(highest_cost=100)
-    screen.learn(np.array([50.0005]), np.array([7]))
-    cost = np.array([50.0001, 50.0005, 50.0009, 60, 60, 40])
-    correct = np.array([7, 7, 7, 7, 8, 1])
-    # The first three are too near to be told apart; the fourth is dearer and no better.
-    assert screen.passing(cost, correct).tolist() == [0, 1, 2, 4, 5]
-
-
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
-def test_screen_keeps_what_belongs_on_the_front(points):
+def test_only_what_others_clearly_beat_is_beaten(points):
     cost, correct = np.array(points, float).T
-    screen = Screen(cost.max())
-    screen.learn(cost, correct)
-    assert set(undominated(cost, correct)) <= set(screen.passing(cost, correct))
+    found = beaten(cost, correct, *stairs(cost, correct))
+    expected = [any(d < c and b >= a for d, b in points) for c, a in points]
+    assert found.tolist() == expected
+
+
+def test_costs_that_rounding_may_have_parted_do_not_beat_each_other():
+    cost = np.array([1.0, np.nextafter(1.0, 2), 1 / CLEARLY**2])
+    known = stairs(np.array([1.0]), np.array([7]))
+    assert beaten(cost, np.array([7, 7, 7]), *known).tolist() == [False, False, True]
 
 
 def test_whole_numbers_as_costs_do_not_overflow():

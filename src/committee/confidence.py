@@ -159,6 +159,9 @@ CONFIDENCES: dict[str, Confidence] = {
 }
 
 
+BUILT_IN = dict(CONFIDENCES)
+
+
 def register_confidence(name: str, function: Confidence) -> None:
     """Make a function of (outputs (N, C), kind) usable by name in cascades and search.
 

@@ -14,6 +14,7 @@ CommitteeError
 ├── DataError               samples that cannot be read
 ├── ModelError              a model that cannot be loaded or answers wrongly
 ├── UntrustedCodeError      a file asks to run code that the user has not named
+├── TooLargeError           a search that would not end, or not fit into memory
 ├── MissingExtraError       an optional dependency is not installed
 └── Infeasible              no committee of the pool meets the target
 """
@@ -86,6 +87,10 @@ class ModelError(CommitteeError):
 
 class UntrustedCodeError(CommitteeError):
     """A file asks to run code that the user has not named."""
+
+
+class TooLargeError(CommitteeError, ValueError):
+    """A search that would not end, or whose statistics would not fit into memory."""
 
 
 class MissingExtraError(CommitteeError, ImportError):

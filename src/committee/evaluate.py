@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from committee.cascade import Cascade
+from committee.combine import combined
 from committee.errors import MisalignedError, UnknownNameError
 from committee.flow import Answers, Decisions, Request, decide, drive
 from committee.pool import Pool
 from committee.predictions import Array
+from committee.utility import TOP_1, Exits, Utility
 
 CONFIDENCE_LEVEL = 0.95
 
@@ -25,33 +27,46 @@ class Evaluation:
     Args:
         split: Name of the split.
         samples: How many samples.
-        correct: How many of them were predicted right.
+        correct: How many of them were predicted right; the sum over samples of another utility.
         average_cost: Mean over samples of the cost of the stages that ran, in ``unit``.
         worst_case_cost: Sum over all stages, in ``unit``.
         unit: Unit of both costs.
         exit_ratios: Share of samples that leave at each stage; sums to 1.
+        measure: Name of the utility; ``top-1`` counts the samples predicted right.
+        deviation: Standard deviation of the utility over samples; None where a sample scores
+            1 or 0, which needs none.
     """
 
     split: str
     samples: int
-    correct: int
+    correct: float
     average_cost: float
     worst_case_cost: float
     unit: str
     exit_ratios: tuple[float, ...]
+    measure: str = TOP_1.name
+    deviation: float | None = None
 
     @property
     def accuracy(self) -> float:
-        """Share of samples predicted right, top-1."""
+        """Share of samples predicted right; the mean of another utility."""
         return self.correct / self.samples
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the accuracy: Wilson's, for a proportion of ``samples``."""
-        from scipy.stats import binomtest
+        """95 % interval of the accuracy: Wilson's for a proportion, Student's for another mean."""
+        from scipy.special import ndtri, stdtrit
 
-        bounds = binomtest(self.correct, self.samples).proportion_ci(CONFIDENCE_LEVEL, "wilson")
-        return float(bounds.low), float(bounds.high)
+        tail = (1 - CONFIDENCE_LEVEL) / 2
+        if self.deviation is not None:
+            reach = -float(stdtrit(max(self.samples - 1, 1), tail))
+            half = reach * self.deviation / math.sqrt(self.samples)
+            return self.accuracy - half, self.accuracy + half
+        z, n, p = -float(ndtri(tail)), self.samples, self.accuracy
+        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        # Nothing right, or nothing wrong, is a bound itself; rounding must not step over it.
+        return (0.0 if p == 0 else middle - half), (1.0 if p == 1 else middle + half)
 
     def to_json(self) -> dict[str, Any]:
         """Every figure, the interval with its level."""
@@ -67,35 +82,80 @@ class Evaluation:
             "worst_case_cost": self.worst_case_cost,
             "unit": self.unit,
             "exit_ratios": list(self.exit_ratios),
+            "measure": self.measure,
         }
 
 
-def evaluate(cascade: Cascade, pool: Pool, unit: str | None = None) -> Evaluation:
+def evaluate(
+    cascade: Cascade, pool: Pool, unit: str | None = None, utility: Utility = TOP_1
+) -> Evaluation:
     """Apply a cascade to the stored predictions of a pool.
 
     Args:
         cascade: The committee.
         pool: Labelled predictions of its models.
         unit: Unit of the costs; see :meth:`committee.cost.CostTable.unit` for the default.
+        utility: What a sample scores when it exits.
 
     Raises:
         UnknownNameError: If the pool lacks a model of the cascade.
-        MisalignedError: If the pool has no labels or no samples.
+        MisalignedError: If the pool has no samples, or no labels where they are needed.
         CostError: If a model has no cost in that unit.
     """
-    labels = labels_of(pool)
+    check_judgeable(pool, utility)
     unit = unit or pool.costs.unit()
     costs = stage_costs(cascade, pool, unit)
     decisions = decided(cascade, pool)
     leaving = np.bincount(decisions.stage, minlength=len(cascade.stages))
+    return evaluation_of(pool, unit, costs, leaving, utility, scored(cascade, pool, decisions, utility))
+
+
+def scored(cascade: Cascade, pool: Pool, decisions: Decisions, utility: Utility = TOP_1) -> Array:
+    """What each sample scores by how a cascade decided, shape (N,)."""
+    labels = pool.samples.labels
+    if utility is TOP_1:
+        right: Array = (decisions.predicted == labels).astype(np.int64)
+        return right
+    scores = np.empty(len(pool))
+    ran: tuple[str, ...] = ()
+    for index, stage in enumerate(cascade.stages):
+        ran += stage.models
+        rows = np.flatnonzero(decisions.stage == index)
+        outputs = combined({name: pool.outputs[name].rows(rows) for name in ran}, cascade.combine)
+        own = None if labels is None else labels[rows]
+        scores[rows] = utility.of(Exits(tuple(sorted(ran)), outputs, own, rows))
+    return scores
+
+
+def evaluation_of(
+    pool: Pool,
+    unit: str,
+    costs: Sequence[float],
+    leaving: Array,
+    utility: Utility,
+    scores: Array | int,
+) -> Evaluation:
+    """An evaluation from its parts.
+
+    Args:
+        pool: The samples.
+        unit: Unit of the costs.
+        costs: Cost of each stage, K of them.
+        leaving: How many samples leave at each stage, shape (K,), integers.
+        utility: What samples score.
+        scores: Score of each sample, shape (N,); of a counted utility the sum is enough.
+    """
+    counted = utility.counted
     return Evaluation(
         split=pool.samples.split,
         samples=len(pool),
-        correct=int((decisions.predicted == labels).sum()),
+        correct=int(np.sum(scores)) if counted else math.fsum(np.atleast_1d(scores)),
         average_cost=average_cost(costs, leaving),
         worst_case_cost=math.fsum(costs),
         unit=unit,
         exit_ratios=tuple((leaving / len(pool)).tolist()),
+        measure=measure_of(pool, utility),
+        deviation=None if counted else float(np.std(scores, ddof=1)) if len(pool) > 1 else 0.0,
     )
 
 
@@ -142,17 +202,42 @@ def average_cost(costs: Iterable[float], leaving: Array) -> float:
     return math.fsum(c * int(n) for c, n in zip(costs, reaching, strict=True)) / int(reaching[0])
 
 
-def labels_of(pool: Pool) -> Array:
-    """The labels of a pool's samples, shape (N,).
+def check_judge(pool: Pool, judge: Pool) -> None:
+    """Refuse a judging split that is the choosing one, or that has other classes.
 
     Raises:
-        MisalignedError: If there are none.
+        MisalignedError: If so.
     """
-    if pool.samples.labels is None:
+    val, test = pool.samples, judge.samples
+    if test.fingerprint == val.fingerprint:
+        raise MisalignedError(
+            f"{test.split!r} holds the same samples as {val.split!r}, which chose the committees "
+            f"(fingerprint {val.fingerprint}). Judge on others, or leave the split out"
+        )
+    if val.classes and test.classes and val.classes != test.classes:
+        raise MisalignedError(
+            f"{val.split!r} and {test.split!r} differ in their classes or in the order of them. "
+            "Predict or import both splits with the same classes"
+        )
+
+
+def measure_of(pool: Pool, utility: Utility) -> str:
+    """What tables call the mean of a utility on a pool."""
+    if utility is TOP_1 and pool.samples.labelled_by:
+        return f"agreement with {pool.samples.labelled_by}"
+    return utility.name
+
+
+def check_judgeable(pool: Pool, utility: Utility = TOP_1) -> None:
+    """Refuse a pool on which nothing can be judged.
+
+    Raises:
+        MisalignedError: If it has no samples, or no labels and the utility needs them.
+    """
+    if pool.samples.labels is None and utility.needs_labels:
         raise MisalignedError(
             f"split {pool.samples.split!r} has no labels; accuracy needs them. "
             "Predict again on labelled data, or import labels with: committee import --labels"
         )
     if not len(pool):
         raise MisalignedError(f"split {pool.samples.split!r} has no samples")
-    return pool.samples.labels

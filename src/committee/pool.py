@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from committee.combine import DEFAULT_COMBINE, combined
 from committee.cost import Cost, CostTable
 from committee.errors import MisalignedError, UnknownNameError
 from committee.predictions import Kind, Outputs, checked_outputs
 from committee.samples import Samples
+
+
+# Rows that are combined at once.
+_ROWS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +30,7 @@ class Pool:
         outputs: For each model, its outputs, one row a sample, in the order of ``samples``.
         costs: What one sample costs in each model.
         specs: How each model is loaded, by name; empty where predictions were made elsewhere.
+        families: Of models that are trainings of one architecture, the architecture's name.
 
     Raises:
         MisalignedError: If models differ in samples, classes or kind of outputs.
@@ -34,6 +40,7 @@ class Pool:
     outputs: Mapping[str, Outputs]
     costs: CostTable
     specs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    families: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.outputs:
@@ -79,6 +86,7 @@ class Pool:
         ids: Sequence[str] | None = None,
         classes: Sequence[str] = (),
         split: str = "val",
+        families: Mapping[str, str] | None = None,
     ) -> Pool:
         """Build a pool from arrays.
 
@@ -92,11 +100,12 @@ class Pool:
             ids: Names of the samples; 0, 1, … if left out.
             classes: Names of the classes, in the order of the outputs.
             split: Name of the split.
+            families: Of models that are trainings of one architecture, the architecture's name.
 
         Raises:
             ShapeError, NotFiniteError: If a model's outputs cannot be used; the model is named.
             MisalignedError: If models or labels do not cover the same samples or classes.
-            UnknownNameError: If a cost is given for a model that is not there.
+            UnknownNameError: If a cost or a family is given for a model that is not there.
 
         >>> pool = Pool.from_arrays([0, 1], {"a": [[2.0, 0.0], [0.0, 1.0]]}, kind="logits")
         >>> pool.names
@@ -110,16 +119,17 @@ class Pool:
                     f"Pool: {name!r}: decisions are a pair of classes (N,) and confidence (N,)"
                 )
             checked[name] = checked_outputs(f"model {name!r}", kind, pair[0], pair[1])
-        for name in costs or {}:
-            if name not in checked:
-                raise UnknownNameError.of("Pool: costs", "model", name, checked)
+        for what, table in (("costs", costs), ("families", families)):
+            for name in table or {}:
+                if name not in checked:
+                    raise UnknownNameError.of(f"Pool: {what}", "model", name, checked)
         count = len(next(iter(checked.values()), []))
-        table = {
+        priced = {
             name: [Cost(float(costs[name]), unit)] if costs and name in costs else []
             for name in checked
         }
         samples = Samples.of(labels, ids, classes, split, count)
-        return cls(samples, checked, CostTable.of(table))
+        return cls(samples, checked, CostTable.of(priced), families=dict(families or {}))
 
     @classmethod
     def load(cls, path: str | Path, models: Iterable[str] | None = None) -> Pool:
@@ -161,7 +171,38 @@ class Pool:
         chosen = {name: self.model(name) for name in names}
         costs = CostTable({name: self.costs.costs[name] for name in chosen})
         specs = {name: self.specs[name] for name in chosen if name in self.specs}
-        return Pool(self.samples, chosen, costs, specs)
+        families = {name: self.families[name] for name in chosen if name in self.families}
+        return Pool(self.samples, chosen, costs, specs, families)
+
+    def labelled_by(self, models: str | Sequence[str], combine: str | None = None) -> Pool:
+        """The same pool with the predictions of a model, or of an ensemble, in place of labels.
+
+        What is searched and evaluated then is agreement with that reference, which needs no label.
+
+        Args:
+            models: Name of the reference model, or names of the models of the ensemble.
+            combine: How outputs of several models are combined; by default the mean of what they
+                give.
+
+        Raises:
+            UnknownNameError: If a model is not in the pool.
+
+        >>> pool = Pool.from_arrays(None, {"a": [[2.0, 0.0], [0.0, 1.0]]}, kind="logits")
+        >>> pool.labelled_by("a").samples.labels
+        array([0, 1])
+        """
+        names = [models] if isinstance(models, str) else list(models)
+        outputs = {name: self.model(name) for name in names}
+        parts = [
+            combined(
+                {name: each.rows(slice(start, start + _ROWS)) for name, each in outputs.items()},
+                combine or DEFAULT_COMBINE[self.kind],
+            ).predicted()
+            for start in range(0, len(self), _ROWS)
+        ]
+        labels = np.concatenate(parts) if parts else np.empty(0, np.int64)
+        samples = replace(self.samples, labels=labels, labelled_by="+".join(sorted(names)))
+        return replace(self, samples=samples)
 
     def rows(self, index: Any, split: str) -> Pool:
         """The pool on some of the samples, as a split of its own.
@@ -173,6 +214,6 @@ class Pool:
         chosen = np.arange(len(self))[index]
         labels = None if self.samples.labels is None else self.samples.labels[chosen]
         ids = tuple(self.samples.ids[i] for i in chosen)
-        samples = Samples(ids, labels, self.samples.classes, split)
+        samples = replace(self.samples, ids=ids, labels=labels, split=split)
         outputs = {name: each.rows(index) for name, each in self.outputs.items()}
-        return Pool(samples, outputs, self.costs, self.specs)
+        return replace(self, samples=samples, outputs=outputs)

@@ -33,6 +33,7 @@ class Samples:
         labels: Class index of each sample, shape (N,), or None where nobody knows.
         classes: Names of the classes, in the order of the models' outputs; empty if unnamed.
         split: Name of the split.
+        labelled_by: What predicted the labels, if they are no ground truth; else empty.
 
     Raises:
         MisalignedError: If there is not one label for each id, or an id stands twice.
@@ -43,6 +44,7 @@ class Samples:
     labels: Array | None
     classes: tuple[str, ...] = ()
     split: str = "val"
+    labelled_by: str = ""
 
     def __post_init__(self) -> None:
         if len(set(self.ids)) != len(self.ids):

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from committee.cascade import Cascade
 from committee.combine import ORDER_FREE
-from committee.errors import Infeasible, MisalignedError
-from committee.evaluate import Evaluation, evaluate
+from committee.errors import Infeasible
+from committee.evaluate import Evaluation
+from committee.evaluate import check_judge as check_judge_of
 from committee.pool import Pool
-from committee.search import Committee, Front
+from committee.search import Committee, Front, evaluate_all
 
 SINGLE = "single model"
 ENSEMBLE = "ensemble of all"
@@ -116,19 +117,8 @@ def check_judge(front: Front, test: Pool | None) -> None:
     Raises:
         MisalignedError: If so.
     """
-    if test is None:
-        return
-    val, judge = front.pool.samples, test.samples
-    if judge.fingerprint == val.fingerprint:
-        raise MisalignedError(
-            f"report: {judge.split!r} holds the same samples as {val.split!r}, which chose the "
-            f"committees (fingerprint {val.fingerprint}). Judge on others, or leave the split out"
-        )
-    if val.classes and judge.classes and val.classes != judge.classes:
-        raise MisalignedError(
-            f"report: {val.split!r} and {judge.split!r} differ in their classes or in the order of "
-            "them. Predict or import both splits with the same classes"
-        )
+    if test is not None:
+        check_judge_of(front.pool, test)
 
 
 def _combine(front: Front) -> str:
@@ -161,11 +151,12 @@ def _rows(
     unit = front.settings.unit
     judge = front.pool if test is None else test
     cost = judge.costs.values(unit)[reference]
-    known = {member.cascade: member.evaluation for member in front}
+    utility = front.settings.utility
+    every = [cascade for _, cascade in cascades]
+    vals = evaluate_all(every, front.pool, unit, utility)
+    tests = [None] * len(every) if test is None else evaluate_all(every, test, unit, utility)
     rows = []
-    for role, cascade in cascades:
-        val = known.get(cascade) or evaluate(cascade, front.pool, unit)
-        judged = None if test is None else evaluate(cascade, test, unit)
+    for (role, cascade), val, judged in zip(cascades, vals, tests, strict=True):
         average = (judged or val).average_cost
         speedup = cost / average if average else None
         rows.append(Row(role, cascade, val, judged, speedup, reference))

@@ -1,49 +1,52 @@
-"""Exhaustive search: every ordered sequence of distinct models, every vector of thresholds."""
+"""Exhaustive search: every ordered sequence of models, every vector of thresholds."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from committee.cascade import NEVER, Cascade
 from committee.combine import DEFAULT_COMBINE, ORDER_FREE
-from committee.errors import CascadeError, CostError, Infeasible
-from committee.evaluate import evaluate, labels_of
+from committee.errors import CascadeError, Infeasible, TooLargeError
+from committee.evaluate import (
+    Evaluation,
+    average_cost,
+    check_judge,
+    check_judgeable,
+    costs_of_stages,
+    decided,
+    evaluation_of,
+    scored,
+)
 from committee.pool import Pool
 from committee.predictions import Array
-from committee.search.front import (
-    Committee,
-    Front,
-    Screen,
-    Settings,
-    front_of,
-    undominated,
-)
-from committee.search.prefixes import Prefix, Prefixes
-from committee.search.surface import surfaces
+from committee.search.front import Committee, Front, Settings, preference, undominated
+from committee.search.judging import evaluate_all
+from committee.search.prefixes import Key, PrefixTable, Rule, Sequence_
+from committee.search.sequences import checked_stages, every_sequence, stage_costs, within
+from committee.search.statistics import prefix_table
+from committee.search.sweep import Batch, Points, beaten, stairs, sweep
+from committee.search.warnings import warnings_of
+from committee.utility import TOP_1, Utility
 
-Progress = Callable[[int, int], None]
-Sequence_ = tuple[str, ...]
-# Cost (P,), correct (P,) and threshold choices (P, K - 1) of the points of one sequence.
-Points = tuple[Array, Array, Array]
+# Called with what is being done, how much is done and how much there is.
+Progress = Callable[[str, int, int], None]
+Bounds = float | Mapping[str, float] | None
 
-_SEQUENCES_AT_ONCE = 64
-
-
-@dataclass(frozen=True, eq=False)
-class _Search:
-    """What every committee of one search shares."""
-
-    pool: Pool
-    confidence: str
-    combine: str
-    unit: str
+# Sequences that one thread goes through at once: well below a second.
+_SEQUENCES = 64
+# More than this are not listed, let alone searched.
+_MOST_SEQUENCES = 3_000_000
+# Bytes that statistics of one sample at one prefix take: score, value, thresholds passed.
+_BYTES = 8 + 1 + 2
 
 
 def search(
@@ -53,58 +56,407 @@ def search(
     confidence: str = "max_prob",
     combine: str | None = None,
     grid: int = 100,
-    worst_case: float | None = None,
+    worst_case: Bounds = None,
+    average_case: Mapping[str, float] | None = None,
     unit: str | None = None,
+    utility: Utility = TOP_1,
+    families: bool = True,
+    stages: Sequence[str | Sequence[str]] | None = None,
+    test: Pool | None = None,
     threads: int | None = None,
+    max_memory: float = 4e9,
     progress: Progress | None = None,
 ) -> Front:
     """Find all committees of a pool that no other beats in both accuracy and average-case cost.
 
     Every ordered sequence of up to ``max_models`` distinct models is tried with every vector of
     thresholds out of ``grid`` percentiles, "always" and "never"; single models and ensembles are
-    among them. The result is exact and depends on neither threads nor the order of the pool.
+    among them, and so are stages of several models, for a stage that never exits is one with the
+    next. The result is exact and depends on neither threads nor the order of the pool.
 
     Args:
-        pool: Labelled predictions on the split that chooses, and costs.
+        pool: Predictions on the split that chooses, and costs; labels unless the utility needs
+            none.
         max_models: Most models of a committee; 3, or all of a smaller pool, if left out.
         confidence: Name of the confidence function; decisions bring their own.
         combine: ``mean_logits``, ``mean_probabilities`` or ``last``; by default the mean of what
             the models give.
         grid: Percentiles tried for each threshold.
-        worst_case: Bound on the sum of the costs of all stages, in ``unit``.
+        worst_case: Bound on the sum of the costs of all stages, in ``unit``, or by unit.
+        average_case: Bounds on the average-case cost in units besides ``unit``.
         unit: Unit of the cost; see :meth:`committee.cost.CostTable.unit` for the default.
+        utility: What a sample scores when it exits; top-1 if left out.
+        families: Whether models of one family (see :class:`Pool`) are interchangeable: then the
+            first, second, … use of a family takes its first, second, … model.
+        stages: What to build from: names of models, or lists of names for stages of several models.
+            ``max_models`` then counts stages.
+        test: The pool on a split that judges; every committee found is evaluated there too.
         threads: How many to use; all processors if left out.
-        progress: Called with (sequences done, sequences in all).
+        max_memory: Bytes that statistics may take.
+        progress: Called with (what is done, how much is done, how much there is).
 
     Raises:
-        CascadeError: If ``max_models`` is less than 1 or more than the pool has.
-        Infeasible: If no committee keeps to ``worst_case``.
-        MisalignedError: If there are no labels or samples.
-        CostError: If a model has no cost in that unit.
+        CascadeError: If ``max_models`` is less than 1 or more than there is to build from.
+        Infeasible: If no committee keeps to the bounds.
+        MisalignedError: If there are no labels or samples, or ``test`` cannot judge.
+        CostError: If a model has no cost in a unit asked for.
+        ShapeError: If ``grid`` is out of range.
+        TooLargeError: If there are too many sequences, or statistics exceed ``max_memory``.
 
     References:
         Wang et al. (2022), section 5, appendix D.3 and E.1.
     """
-    labels = labels_of(pool)
+    check_judgeable(pool, utility)
+    if test is not None:
+        check_judge(pool, test)
     unit = pool.costs.unit(unit)
-    costs = pool.costs.values(unit)
-    combine = combine or DEFAULT_COMBINE[pool.kind]
-    most = min(3, len(pool.names)) if max_models is None else max_models
-    if not 1 <= most <= len(pool.names):
-        raise CascadeError(
-            f"search: max_models must be 1 to {len(pool.names)}, the models of the pool, not {most}"
+    blocks = None if stages is None else checked_stages(pool, stages)
+    most = _most(max_models, len(blocks or pool.names), "stages given" if blocks else "pool")
+    known = pool.families if families and blocks is None else {}
+    everything = every_sequence(pool, most, known, blocks)
+    listed = list(itertools.islice(everything, _MOST_SEQUENCES + 1))
+    if len(listed) > _MOST_SEQUENCES:
+        raise TooLargeError(
+            f"search: {len(pool.names)} models make more than {_MOST_SEQUENCES:,} sequences of up "
+            f"to {most}. Lower max_models, search part of the pool, or use committee.guided"
         )
-    prefixes = Prefixes(pool, labels, confidence, combine, grid)
-    sequences = _affordable(pool.names, most, costs, worst_case, unit)
-    points, covered = _points(prefixes, sequences, costs, threads or os.cpu_count() or 1, progress)
-    asked = _Search(pool, confidence, combine, unit)
-    committees = front_of([_committee(*point, prefixes, asked) for point in points])
-    settings = Settings(most, confidence, combine, grid, unit, worst_case, len(sequences), covered)
-    return Front(committees, settings, pool)
+    asked = Asked(
+        Rule(pool, confidence, combine or DEFAULT_COMBINE[pool.kind], utility),
+        grid,
+        unit,
+        bounds_of(worst_case, unit),
+        dict(average_case or {}),
+        threads or len(os.sched_getaffinity(0)),
+        max_memory,
+        progress,
+    )
+    found = searched(asked, listed)
+    return found.front(most, bool(known), test)
+
+
+def _with_test(committee: Committee, test: Evaluation) -> Committee:
+    return replace(committee, test=test)
+
+
+def _most(asked: int | None, available: int, what: str) -> int:
+    most = min(3, available) if asked is None else asked
+    if not 1 <= most <= available:
+        raise CascadeError(
+            f"search: max_models must be 1 to {available}, for so many are in the {what}, not {most}"
+        )
+    return most
+
+
+def bounds_of(worst_case: Bounds, unit: str) -> dict[str, float]:
+    """Bounds by unit, from one number in the unit of the search or several by unit."""
+    if worst_case is None:
+        return {}
+    return dict(worst_case) if isinstance(worst_case, Mapping) else {unit: float(worst_case)}
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What every committee of one search shares; arguments as of :func:`search`."""
+
+    rule: Rule
+    grid: int
+    unit: str
+    worst_case: Mapping[str, float]
+    average_case: Mapping[str, float]
+    threads: int
+    max_memory: float
+    progress: Progress | None
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The committees of a search that may be on the front, before they are compared exactly."""
+
+    asked: Asked
+    table: PrefixTable
+    sequences: list[Sequence_]
+    points: list[tuple[Sequence_, Array, Array, int]]
+    cascades: int
+    seconds: dict[str, float]
+
+    def front(
+        self, most: int, families: bool, test: Pool | None = None, inexact: str = ""
+    ) -> Front:
+        """Compare on exact figures, describe, and judge."""
+        asked, rule = self.asked, self.asked.rule
+        with _timed(self.seconds, "front"):
+            committees = _committees(self)
+        if test is not None:
+            with _timed(self.seconds, "test"):
+                cascades = [each.cascade for each in committees]
+                tested = evaluate_all(cascades, test, asked.unit, rule.utility, asked.threads)
+                committees = tuple(map(_with_test, committees, tested))
+        settings = Settings(
+            max_models=most,
+            confidence=rule.confidence,
+            combine=rule.combine,
+            grid=asked.grid,
+            unit=asked.unit,
+            worst_case=asked.worst_case,
+            average_case=asked.average_case,
+            families=families,
+            utility=rule.utility,
+            sequences=len(self.sequences),
+            cascades=self.cascades,
+            seconds=self.seconds,
+        )
+        warnings = warnings_of(rule, self.table, asked.unit)
+        return Front(committees, settings, rule.pool, inexact, warnings)
+
+
+def searched(asked: Asked, sequences: list[Sequence_]) -> Found:
+    """Search the sequences given; those out of the worst-case bounds are left out.
+
+    Raises:
+        Infeasible: If no sequence keeps to the bounds.
+        TooLargeError: If statistics exceed the memory allowed.
+    """
+    rule, pool = asked.rule, asked.rule.pool
+    seconds: dict[str, float] = {}
+    sequences = within(pool, iter(sequences), asked.worst_case)
+    keys = [rule.keys(sequence) for sequence in sequences]
+    distinct = list(dict.fromkeys(key for each in keys for key in each))
+    _check_memory(len(distinct), len(pool), asked.max_memory)
+    with _timed(seconds, "prefixes"):
+        table = prefix_table(
+            rule,
+            distinct,
+            asked.grid,
+            threads=asked.threads,
+            progress=_part(asked.progress, "prefixes"),
+        )
+    with _timed(seconds, "thresholds"):
+        points, cascades = _swept(asked, table, sequences, keys)
+    return Found(asked, table, sequences, points, cascades, seconds)
+
+
+def _part(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(name, done, total)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start
+
+
+def _check_memory(prefixes: int, samples: int, most: float) -> None:
+    needed = prefixes * samples * _BYTES
+    if needed > most:
+        raise TooLargeError(
+            f"search: statistics of {prefixes:,} sets of models on {samples:,} samples take "
+            f"{needed / 1e9:.1f} GB, more than max_memory of {most / 1e9:.1f} GB. Lower "
+            "max_models, search part of the pool, use committee.guided, or allow more"
+        )
+
+
+def _swept(
+    asked: Asked, table: PrefixTable, sequences: list[Sequence_], keys: list[list[Key]]
+) -> tuple[list[tuple[Sequence_, Array, Array, int]], int]:
+    """(Sequence, choices, reach, value) of what may be on the front, and the cascades covered."""
+    pool = asked.rule.pool
+    units = [asked.unit, *asked.average_case]
+    costs = [pool.costs.values(pool.costs.unit(unit)) for unit in units]
+    limits = np.array([b * len(pool) for b in asked.average_case.values()], np.float64)
+    batches = list(_batches(sequences, keys, table, costs, limits))
+    cost, value = np.empty(0), np.empty(0, np.int64)
+    kept: list[tuple[int, Points]] = []
+    cascades = done = 0
+    with ThreadPoolExecutor(asked.threads) as executor:
+        try:
+            # Short sequences first: what they find rules out most of the long ones. Every round
+            # starts from all that is known.
+            for start in range(0, len(batches), asked.threads):
+                round_ = batches[start : start + asked.threads]
+                known = (cost, value)
+                answers = executor.map(lambda pair: sweep(table, pair[1], *known), round_)
+                for (first, batch), points in zip(round_, answers, strict=True):
+                    kept.append((first, points))
+                    cost = np.concatenate([cost, points.cost])
+                    value = np.concatenate([value, points.value])
+                    widths = table.widths[batch.prefixes[:, :-1]].astype(np.float64) + 1
+                    cascades += int(np.prod(widths, axis=1).sum())
+                    done += len(batch.prefixes)
+                cost, value = stairs(cost, value)
+                if asked.progress is not None:
+                    asked.progress("sequences", done, len(sequences))
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+    found = []
+    for first, points in kept:
+        left = np.flatnonzero(~beaten(points.cost, points.value, cost, value))
+        found += [
+            (sequences[first + s], choice, reach, int(worth))
+            for s, choice, reach, worth in zip(
+                points.sequence[left],
+                points.choices[left],
+                points.reach[left],
+                points.value[left],
+                strict=True,
+            )
+        ]
+    return found, cascades
+
+
+def _batches(
+    sequences: list[Sequence_],
+    keys: list[list[Key]],
+    table: PrefixTable,
+    costs: list[dict[str, float]],
+    limits: Array,
+) -> Iterator[tuple[int, Batch]]:
+    """(Number of the first sequence, batch) for runs of sequences of one length, short first."""
+    sequences_by_length = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    order = [sequences[i] for i in sequences_by_length]
+    keys[:] = [keys[i] for i in sequences_by_length]
+    sequences[:] = order
+    start = 0
+    for length, run in itertools.groupby(order, len):
+        count = len(list(run))
+        for first in range(start, start + count, _SEQUENCES):
+            last = min(first + _SEQUENCES, start + count)
+            prefixes = [[table.rows[key] for key in keys[i]] for i in range(first, last)]
+            priced = [
+                [stage_costs(sequences[i], each) for i in range(first, last)] for each in costs
+            ]
+            shape = (len(costs), last - first, length)
+            yield (
+                first,
+                Batch(np.array(prefixes, np.int32), np.array(priced).reshape(shape), limits),
+            )
+        start += count
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A committee that may be on the front, in simplest form but for its thresholds.
+
+    Args:
+        cascade: With the numbers of candidate thresholds in place of thresholds.
+        ends: For each stage but the last, which prefix of the sequence it ends at.
+        sequence: The sequence it was found in.
+        leaving: How many samples leave at each stage, shape (K,).
+        value: Total over samples, in the table's units.
+    """
+
+    cascade: Cascade
+    ends: tuple[int, ...]
+    sequence: Sequence_
+    leaving: Array
+    value: int
+
+
+def _candidates(found: Found) -> Iterator[_Candidate]:
+    rule, table = found.asked.rule, found.table
+    for sequence, choices, reach, value in found.points:
+        rows = [table.rows[key] for key in rule.keys(sequence)[:-1]]
+        never = [choice == table.widths[row] - 1 for choice, row in zip(choices, rows, strict=True)]
+        numbers = [NEVER if n else float(c) for n, c in zip(never, choices, strict=True)]
+        leaving = -np.diff(reach, append=0)
+        yield _Candidate(
+            Cascade.of(sequence, numbers, rule.confidence, rule.combine).simplified(),
+            tuple(k for k, joins in enumerate(never) if not joins),
+            sequence,
+            leaving[[*(not joins for joins in never), True]],
+            value,
+        )
+
+
+def _committees(found: Found) -> tuple[Committee, ...]:
+    """The front on exact figures, each member described.
+
+    Raises:
+        Infeasible: If no committee keeps to the bounds on average costs.
+    """
+    asked = found.asked
+    costs = {unit: asked.rule.pool.costs.values(unit) for unit in [asked.unit, *asked.average_case]}
+
+    def average(candidate: _Candidate, unit: str) -> float:
+        own = costs_of_stages(candidate.cascade, costs[unit])
+        return average_cost(own, candidate.leaving)
+
+    ranked = [
+        candidate
+        for candidate in _candidates(found)
+        if all(average(candidate, unit) <= bound for unit, bound in asked.average_case.items())
+    ]
+    if not ranked:
+        told = " and ".join(f"{bound:g} {unit}" for unit, bound in asked.average_case.items())
+        raise Infeasible(f"no committee has an average cost of at most {told}. Raise the bound")
+    ranked.sort(key=lambda c: preference(c.cascade, math.fsum(map(costs[asked.unit].get, c.cascade.names))))
+    cost = np.array([average(candidate, asked.unit) for candidate in ranked])
+    value = np.array([candidate.value for candidate in ranked])
+    chosen = [ranked[i] for i in undominated(cost, value)]
+    thresholds = _thresholds(found, chosen)
+    return tuple(_committee(found, candidate, thresholds) for candidate in chosen)
+
+
+def _cuts(found: Found, candidate: _Candidate) -> list[tuple[Key, int]]:
+    """For each stage but the last, its prefix and the number of its threshold."""
+    keys = found.asked.rule.keys(candidate.sequence)
+    numbers = candidate.cascade.thresholds
+    return [(keys[end], int(n)) for end, n in zip(candidate.ends, numbers, strict=True)]
+
+
+def _thresholds(found: Found, candidates: list[_Candidate]) -> dict[tuple[Key, int], float]:
+    """The thresholds of all candidates; those of one prefix are found together."""
+    wanted: dict[Key, set[int]] = {}
+    for candidate in candidates:
+        for key, number in _cuts(found, candidate):
+            wanted.setdefault(key, set()).add(number)
+
+    def of(key: Key) -> dict[tuple[Key, int], float]:
+        numbers = sorted(wanted[key])
+        values = found.table.thresholds(key, np.array(numbers))
+        return {(key, n): float(v) for n, v in zip(numbers, values, strict=True)}
+
+    with ThreadPoolExecutor(found.asked.threads) as executor:
+        return {cut: value for each in executor.map(of, wanted) for cut, value in each.items()}
+
+
+def _committee(
+    found: Found, candidate: _Candidate, known: dict[tuple[Key, int], float]
+) -> Committee:
+    """A member of the front, with its thresholds, figures and origin."""
+    asked, rule = found.asked, found.asked.rule
+    pool = rule.pool
+    thresholds = [known[cut] for cut in _cuts(found, candidate)]
+    stages = [stage.models for stage in candidate.cascade.stages]
+    cascade = Cascade.of(stages, thresholds, rule.confidence, rule.combine)
+    costs = costs_of_stages(cascade, pool.costs.values(asked.unit))
+    scores: Array | int = candidate.value
+    if not rule.utility.counted:
+        scores = scored(cascade, pool, decided(cascade, pool), rule.utility)
+    evaluation = evaluation_of(pool, asked.unit, costs, candidate.leaving, rule.utility, scores)
+    described = replace(
+        cascade,
+        classes=pool.samples.classes,
+        models={name: pool.specs[name] for name in cascade.names if name in pool.specs},
+        origin={
+            "unit": asked.unit,
+            "chosen_on": pool.samples.split,
+            "samples_fingerprint": pool.samples.fingerprint,
+            "promised": asdict(evaluation),
+        },
+    )
+    return Committee(described, evaluation)
 
 
 def ensembles(
-    pool: Pool, max_models: int, combine: str | None = None, unit: str | None = None
+    pool: Pool,
+    max_models: int,
+    combine: str | None = None,
+    unit: str | None = None,
+    utility: Utility = TOP_1,
 ) -> tuple[Committee, ...]:
     """Every ensemble of 2 to ``max_models`` models of a pool, evaluated on it, by rising cost.
 
@@ -114,127 +466,11 @@ def ensembles(
     combine = combine or DEFAULT_COMBINE[pool.kind]
     if combine not in ORDER_FREE:
         return ()
-    found = [
-        Committee(cascade, evaluate(cascade, pool, unit))
+    cascades = [
+        Cascade.ensemble(names, combine=combine)
         for size in range(2, max_models + 1)
         for names in itertools.combinations(sorted(pool.names), size)
-        for cascade in [Cascade.ensemble(names, combine=combine)]
     ]
+    evaluations = evaluate_all(cascades, pool, unit, utility)
+    found = [Committee(*pair) for pair in zip(cascades, evaluations, strict=True)]
     return tuple(sorted(found, key=lambda c: (c.evaluation.average_cost, c.cascade.names)))
-
-
-def _affordable(
-    names: Sequence[str], most: int, costs: dict[str, float], bound: float | None, unit: str
-) -> list[Sequence_]:
-    """Sequences within the worst-case bound, in the order in which equal ones are preferred.
-
-    That is by rising worst-case cost, then number of models, then names; see :func:`front_of`.
-    """
-    if bound is not None and math.isnan(bound):
-        raise CostError(f"search: worst_case is NaN; give a number of {unit} or leave it out")
-    every = sorted(
-        (math.fsum(costs[name] for name in sequence), size, sequence)
-        for size in range(1, most + 1)
-        for sequence in itertools.permutations(names, size)
-    )
-    within = [sequence for worst, _, sequence in every if bound is None or worst <= bound]
-    if not within and bound is not None:
-        cheapest = min(costs, key=lambda name: (costs[name], name))
-        raise Infeasible(
-            f"no committee has a worst-case cost of at most {bound:g} {unit}. "
-            f"Nearest: {cheapest} with {costs[cheapest]:g} {unit}"
-        )
-    return within
-
-
-def _points(
-    prefixes: Prefixes,
-    sequences: list[Sequence_],
-    costs: dict[str, float],
-    threads: int,
-    progress: Progress | None,
-) -> tuple[list[tuple[Sequence_, Array]], int]:
-    """The undominated (sequence, threshold choice) pairs, and how many cascades were covered."""
-    samples = len(prefixes(sequences[0]).correct)
-    highest = max(math.fsum(costs[name] for name in s) for s in sequences) * samples
-    screen = Screen(highest)
-    cost, correct = np.empty(0), np.empty(0, np.int64)
-    members: list[tuple[Sequence_, Array]] = []
-    covered = done = 0
-    with ThreadPoolExecutor(threads) as executor:
-        try:
-            for batch in _batches(sequences):
-                # Prefix statistics are computed here, once each, before threads share them.
-                inputs = [[prefixes(s[: k + 1]) for k in range(len(s))] for s in batch]
-                covered += sum(_cascades(each) for each in inputs)
-                answers = executor.map(
-                    lambda pair: _sequence_points(pair[1], [costs[n] for n in pair[0]], screen),
-                    zip(batch, inputs, strict=True),
-                )
-                for sequence, (costs_, correct_, choices) in zip(batch, answers, strict=True):
-                    cost = np.concatenate([cost, costs_])
-                    correct = np.concatenate([correct, correct_])
-                    members += [(sequence, choice) for choice in choices]
-                keep = undominated(cost, correct)
-                cost, correct = cost[keep], correct[keep]
-                members = [members[i] for i in keep]
-                screen.learn(cost, correct)
-                done += len(batch)
-                if progress is not None:
-                    progress(done, len(sequences))
-        except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise
-    return members, covered
-
-
-def _batches(sequences: list[Sequence_]) -> Iterator[list[Sequence_]]:
-    for start in range(0, len(sequences), _SEQUENCES_AT_ONCE):
-        yield sequences[start : start + _SEQUENCES_AT_ONCE]
-
-
-def _cascades(prefixes: list[Prefix]) -> int:
-    """Threshold vectors of one sequence, with "always" and "never"."""
-    return math.prod(len(prefix.thresholds) + 2 for prefix in prefixes[:-1])
-
-
-def _sequence_points(prefixes: list[Prefix], costs: list[float], screen: Screen) -> Points:
-    """The points of one sequence that may be on the front."""
-    found: list[Points] = []
-    for surface in surfaces(prefixes, costs):
-        flat_cost, flat_correct = surface.cost.ravel(), surface.correct.ravel()
-        passing = screen.passing(flat_cost, flat_correct)
-        keep = passing[undominated(flat_cost[passing], flat_correct[passing])]
-        outer = np.broadcast_to(surface.outer, (len(keep), len(surface.outer)))
-        # A single model has no threshold, and NumPy refuses to unravel into no axes.
-        axes = np.unravel_index(keep, surface.cost.shape) if surface.cost.ndim else ()
-        inner = [axis[:, None] for axis in axes]
-        choices = np.concatenate([outer, *inner], axis=1).astype(np.int64)
-        found.append((flat_cost[keep], flat_correct[keep].astype(np.int64), choices))
-    cost, correct, choices = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    keep = undominated(cost, correct)
-    return cost[keep], correct[keep], choices[keep]
-
-
-def _committee(
-    sequence: Sequence_, choice: Array, prefixes: Prefixes, search: _Search
-) -> Committee:
-    thresholds = []
-    for k, index in enumerate(choice):
-        candidates = prefixes(sequence[: k + 1]).thresholds
-        thresholds.append(float(candidates[index]) if index < len(candidates) else NEVER)
-    pool = search.pool
-    cascade = Cascade.of(sequence, thresholds, search.confidence, search.combine).simplified()
-    evaluation = evaluate(cascade, pool, search.unit)
-    described = replace(
-        cascade,
-        classes=pool.samples.classes,
-        models={name: pool.specs[name] for name in cascade.names if name in pool.specs},
-        origin={
-            "unit": search.unit,
-            "chosen_on": pool.samples.split,
-            "samples_fingerprint": pool.samples.fingerprint,
-            "promised": asdict(evaluation),
-        },
-    )
-    return Committee(described, evaluation)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,22 @@ from committee.errors import CostError, Infeasible
 from committee.evaluate import Evaluation, evaluate
 from committee.pool import Pool
 from committee.predictions import Array
+from committee.utility import Utility
 
 
 @dataclass(frozen=True)
 class Committee:
-    """A committee and what it scores and costs on the split that chose it."""
+    """A committee and what it scores and costs.
+
+    Args:
+        cascade: The committee.
+        evaluation: On the split that chose it.
+        test: On the split that judges, or None if there was none.
+    """
 
     cascade: Cascade
     evaluation: Evaluation
+    test: Evaluation | None = None
 
 
 @dataclass(frozen=True)
@@ -28,14 +36,18 @@ class Settings:
     """What was searched.
 
     Args:
-        max_models: Most models of a committee.
+        max_models: Most stages of a committee, each one model unless other stages were given.
         confidence: Name of the confidence function.
         combine: Name of the combination.
         grid: Percentiles tried for each threshold, beside "always" and "never".
         unit: Unit of the cost.
-        worst_case: Bound on the worst-case cost, or None.
-        sequences: How many ordered sequences of models were covered.
+        worst_case: Bounds on the worst-case cost, by unit.
+        average_case: Bounds on the average-case cost, by unit.
+        families: Whether trainings of one architecture were taken as interchangeable.
+        utility: What samples scored.
+        sequences: How many ordered sequences were covered.
         cascades: How many cascades, threshold vectors counted, were covered.
+        seconds: What each part of the search took.
     """
 
     max_models: int
@@ -43,9 +55,17 @@ class Settings:
     combine: str
     grid: int
     unit: str
-    worst_case: float | None
+    worst_case: Mapping[str, float]
+    average_case: Mapping[str, float]
+    families: bool
+    utility: Utility
     sequences: int
     cascades: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every setting, the utility by its name."""
+        return {**vars(self), "utility": self.utility.name}
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,13 +76,20 @@ class Front:
         committees: Members of the front.
         settings: What was searched.
         pool: The pool on the split that chose.
-        exact: True if every cascade that the settings allow was covered.
+        inexact: Why not every cascade that the settings allow was covered; empty if all were.
+        warnings: What the user should know before trusting the choice, one line each.
     """
 
     committees: tuple[Committee, ...]
     settings: Settings
     pool: Pool
-    exact: bool = True
+    inexact: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        """True if every cascade that the settings allow was covered."""
+        return not self.inexact
 
     def __len__(self) -> int:
         return len(self.committees)
@@ -82,7 +109,7 @@ class Front:
         """
         self.pool.model(model)
         alone = Cascade.of([model], (), self.settings.confidence, self.settings.combine)
-        goal = evaluate(alone, self.pool, self.settings.unit)
+        goal = evaluate(alone, self.pool, self.settings.unit, self.settings.utility)
         return self._cheapest(goal.correct, f"{model}'s accuracy {goal.accuracy:.4f}")
 
     def at_least(self, accuracy: float) -> Committee:
@@ -123,8 +150,10 @@ class Front:
         )
 
     def _bounded(self) -> str:
-        bound = self.settings.worst_case
-        return "" if bound is None else f" within a worst case of {bound:g} {self.settings.unit}"
+        worst, average = self.settings.worst_case, self.settings.average_case
+        told = [f"a worst case of {bound:g} {unit}" for unit, bound in worst.items()]
+        told += [f"an average of {bound:g} {unit}" for unit, bound in average.items()]
+        return f" within {' and '.join(told)}" if told else ""
 
     def _told(self, committee: Committee) -> str:
         evaluation = committee.evaluation
@@ -134,12 +163,18 @@ class Front:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Settings and every member, with its figures on the choosing split."""
+        """Settings and every member, with its figures on the choosing and the judging split."""
         return {
             "exact": self.exact,
-            "settings": vars(self.settings),
+            "inexact": self.inexact,
+            "warnings": list(self.warnings),
+            "settings": self.settings.to_json(),
             "committees": [
-                {"cascade": c.cascade.to_json(), "evaluation": c.evaluation.to_json()}
+                {
+                    "cascade": c.cascade.to_json(),
+                    "evaluation": c.evaluation.to_json(),
+                    "test": c.test and c.test.to_json(),
+                }
                 for c in self.committees
             ],
         }
@@ -165,53 +200,30 @@ def undominated(cost: Array, correct: Array) -> Array:
     return kept
 
 
-class Screen:
-    """A quick test that throws out points which a known committee clearly beats.
+def preference(cascade: Cascade, worst_case_cost: float) -> tuple[Any, ...]:
+    """Which of several equal committees is kept, the least: rising worst-case cost decides.
 
-    The range of costs is cut into slots. A point is thrown out only if a known point costs strictly
-    less than its slot's lower edge and is at least as accurate, so nothing that belongs on the
-    front is lost and the outcome does not depend on the order in which points arrive.
+    Then the fewest models, the fewest stages, names and thresholds.
     """
-
-    _SLOTS = 1 << 16
-
-    def __init__(self, highest_cost: float) -> None:
-        self._scale = self._SLOTS / highest_cost if highest_cost > 0 else 0.0
-        self._best_below = np.full(self._SLOTS + 2, -1, np.int32)
-
-    def _slots(self, cost: Array) -> Array:
-        slots: Array = (cost * self._scale).astype(np.int32)
-        return slots
-
-    def passing(self, cost: Array, correct: Array) -> Array:
-        """Flat indices of the points that may be on the front."""
-        best = self._best_below[self._slots(cost)]
-        return np.flatnonzero(correct > best)
-
-    def learn(self, cost: Array, correct: Array) -> None:
-        """Remember points that stand for themselves."""
-        np.maximum.at(self._best_below, self._slots(cost) + 1, correct.astype(np.int32))
-        np.maximum.accumulate(self._best_below, out=self._best_below)
+    return (
+        worst_case_cost,
+        len(cascade.names),
+        len(cascade.stages),
+        cascade.names,
+        cascade.thresholds,
+    )
 
 
 def front_of(committees: Sequence[Committee]) -> tuple[Committee, ...]:
     """The committees that no other beats in both accuracy and average-case cost, cheapest first.
 
-    Of committees equal in both, the one of least worst-case cost, then of fewest models, then the
-    first by name is kept.
+    Of committees equal in both, :func:`preference` decides.
     """
-
-    def preference(committee: Committee) -> tuple[Any, ...]:
-        cascade, evaluation = committee.cascade, committee.evaluation
-        return (
-            evaluation.worst_case_cost,
-            len(cascade.names),
-            len(cascade.stages),
-            cascade.names,
-            cascade.thresholds,
-        )
-
-    ranked = sorted(committees, key=preference)
+    ranked = sorted(
+        committees, key=lambda c: preference(c.cascade, c.evaluation.worst_case_cost)
+    )
     cost = np.array([c.evaluation.average_cost for c in ranked])
     correct = np.array([c.evaluation.correct for c in ranked])
     return tuple(ranked[i] for i in undominated(cost, correct))
+
+

@@ -1,67 +1,108 @@
-"""Prefix statistics: what search must know of the models that have run when a sample may exit."""
+"""Prefixes: the models that have run when a sample may exit, and what search knows of each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from committee.combine import ORDER_FREE
+from committee.combine import ORDER_FREE, combined
 from committee.flow import judged
 from committee.pool import Pool
-from committee.predictions import Array
-from committee.search.thresholds import percentile_thresholds
+from committee.predictions import Array, Outputs
+from committee.utility import TOP_1, Exits, Utility
+
+Stage = tuple[str, ...]
+Sequence_ = tuple[Stage, ...]
+Key = tuple[str, ...]
+
+# Rows of a prefix that are computed at once.
+_ROWS = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class Prefix:
-    """Statistics of one prefix of a sequence of models on the choosing split.
+class Rule:
+    """By what committees of one search decide and are judged.
 
     Args:
-        correct: 1 where the combination predicts right, else 0, shape (N,), int8.
-        thresholds: Candidate thresholds, rising, shape (T,).
-        passed: How many of the thresholds each sample's score reaches, 0 … T, shape (N,), int64.
+        pool: Predictions of the models.
+        confidence: Name of the confidence function.
+        combine: Name of the combination.
+        utility: What a sample scores when it exits.
     """
 
-    correct: Array
-    thresholds: Array
+    pool: Pool
+    confidence: str
+    combine: str
+    utility: Utility = TOP_1
+
+    def key(self, models: Sequence[str]) -> Key:
+        """What the combination of these models, oldest first, depends on.
+
+        A mean sees a set of models; ``last`` sees the newest only.
+        """
+        return tuple(sorted(models)) if self.combine in ORDER_FREE else (models[-1],)
+
+    def keys(self, sequence: Sequence_) -> list[Key]:
+        """The prefix after each stage of a sequence."""
+        models = [name for stage in sequence for name in stage]
+        ends = np.cumsum([len(stage) for stage in sequence])
+        return [self.key(models[:end]) for end in ends]
+
+    def outputs(self, key: Key, rows: Array | slice) -> dict[str, Outputs]:
+        """Outputs of the models of a prefix for some samples."""
+        return {name: self.pool.outputs[name].rows(rows) for name in key}
+
+    def scores(self, key: Key, rows: Array) -> tuple[Array, Array]:
+        """Predicted class and score of some samples, by the definition that every driver uses."""
+        parts = [
+            judged(self.outputs(key, part), self.combine, self.confidence)
+            for part in _parts(rows)
+        ]
+        if not parts:
+            return np.empty(0, np.int64), np.empty(0)
+        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+    def values(self, key: Key, rows: Array) -> Array:
+        """What some samples score by exiting after this prefix."""
+        labels = self.pool.samples.labels
+        parts = [
+            self.utility.of(
+                Exits(
+                    tuple(sorted(key)),
+                    combined(self.outputs(key, part), self.combine),
+                    None if labels is None else labels[part],
+                    part,
+                )
+            )
+            for part in _parts(rows)
+        ]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _parts(rows: Array) -> Iterable[Array]:
+    return (rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS))
+
+
+@dataclass(frozen=True, eq=False)
+class PrefixTable:
+    """Statistics of P prefixes on the N samples of a split.
+
+    Args:
+        rows: Row of each prefix in the arrays below.
+        values: What each sample scores by exiting after the prefix, shape (P, N): int8 where that
+            is 1 or 0, else int64 in units of ``unit``.
+        passed: How many of the prefix's candidate thresholds a sample's score reaches, shape
+            (P, N), uint16.
+        widths: How many candidates each prefix has, and one for "never", shape (P,), int32.
+        thresholds: From a prefix and the numbers of candidates, rising, to the thresholds.
+        unit: What 1 in ``values`` is worth.
+    """
+
+    rows: Mapping[Key, int]
+    values: Array
     passed: Array
-
-
-class Prefixes:
-    """Statistics of every prefix asked for, each computed once.
-
-    A mean does not depend on the order of the models: all orders share one entry. ``last`` sees the
-    newest model only.
-    """
-
-    def __init__(self, pool: Pool, labels: Array, confidence: str, combine: str, grid: int) -> None:
-        self._pool = pool
-        self._labels = labels
-        self._confidence = confidence
-        self._combine = combine
-        self._grid = grid
-        self._known: dict[tuple[str, ...], Prefix] = {}
-
-    def key(self, models: Sequence[str]) -> tuple[str, ...]:
-        """What the combination of these models, oldest first, depends on."""
-        return tuple(sorted(models)) if self._combine in ORDER_FREE else (models[-1],)
-
-    def __call__(self, models: Sequence[str]) -> Prefix:
-        """Statistics of the prefix of these models, oldest first."""
-        key = self.key(models)
-        if key not in self._known:
-            self._known[key] = self._compute(key)
-        return self._known[key]
-
-    def _compute(self, models: tuple[str, ...]) -> Prefix:
-        outputs = {name: self._pool.outputs[name] for name in models}
-        predicted, scores = judged(outputs, self._combine, self._confidence)
-        thresholds = percentile_thresholds(scores, self._grid)
-        return Prefix(
-            correct=(predicted == self._labels).astype(np.int8),
-            thresholds=thresholds,
-            # The count of thresholds at or below a score: reaching the i-th is flow.exits.
-            passed=np.searchsorted(thresholds, scores, side="right"),
-        )
+    widths: Array
+    thresholds: Callable[[Key, Array], Array]
+    unit: float = 1.0

@@ -1,9 +1,9 @@
-"""All threshold vectors of one sequence of models at once: total cost and correct count of each.
+"""All threshold vectors of one sequence at once, in NumPy: total cost and value of each.
 
 A sample's path through a sequence depends only on how many candidate thresholds its score reaches
 at each prefix. Samples are therefore counted in a histogram over these numbers, one axis a prefix,
 and running sums along its axes give, for every vector of thresholds, how many samples go on and how
-many predictions change by going on.
+much value changes by going on. The compiled part does the same in less memory (sweep.hpp).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from committee.predictions import Array
-from committee.search.prefixes import Prefix
 
 # Counts of one histogram: 100 percentiles on three axes are a million, and a surface takes some
 # 40 bytes a count. Thresholds of earlier stages are looped over until the rest fits.
@@ -24,89 +23,94 @@ _COUNTS = 1 << 21
 
 
 @dataclass(frozen=True, eq=False)
+class Step:
+    """What is known of one prefix of a sequence, a row of a prefix table.
+
+    Args:
+        values: What each sample scores by exiting here, integers, shape (N,).
+        passed: How many candidate thresholds its score reaches, shape (N,).
+        width: How many candidates there are, and one for "never".
+    """
+
+    values: Array
+    passed: Array
+    width: int
+
+
+@dataclass(frozen=True, eq=False)
 class Surface:
-    """Cost and accuracy over a grid of threshold vectors.
+    """Cost and value over a grid of threshold vectors.
 
     Args:
         outer: Choices of the thresholds that were looped over, one index each.
         cost: Total over samples, float64; one axis for each remaining threshold. Index i of an axis
             stands for candidate threshold i, the last index for "never".
-        correct: Samples predicted right, same shape, integers.
+        value: Total over samples, same shape, int64.
     """
 
     outer: tuple[int, ...]
     cost: Array
-    correct: Array
+    value: Array
 
 
-def surfaces(prefixes: Sequence[Prefix], costs: Sequence[float]) -> Iterator[Surface]:
+def surfaces(steps: Sequence[Step], costs: Sequence[float]) -> Iterator[Surface]:
     """Yield every threshold vector of one sequence, "always" left out.
 
     Args:
-        prefixes: Statistics of each prefix, shortest first, K of them.
-        costs: Cost of each model for one sample, in the same order.
+        steps: Statistics of each prefix, shortest first, K of them.
+        costs: Cost of each stage for one sample, in the same order.
     """
-    widths = [len(prefix.thresholds) + 1 for prefix in prefixes[:-1]]
+    widths = [step.width for step in steps[:-1]]
     # The fewest outer loops that let the rest fit; one axis at least is never looped over.
     looped = next(
-        k for k in range(len(prefixes)) if math.prod(widths[k:]) <= _COUNTS or k >= len(widths) - 1
+        k for k in range(len(steps)) if math.prod(widths[k:]) <= _COUNTS or k >= len(widths) - 1
     )
     choices = [range(width) for width in widths[:looped]]
     for outer in itertools.product(*choices):
-        yield _surface(prefixes, costs, outer)
+        yield _surface(steps, costs, outer)
 
 
-def _surface(prefixes: Sequence[Prefix], costs: Sequence[float], outer: tuple[int, ...]) -> Surface:
-    samples = len(prefixes[0].correct)
+def _surface(steps: Sequence[Step], costs: Sequence[float], outer: tuple[int, ...]) -> Surface:
+    samples = len(steps[0].values)
     alive = np.ones(samples, bool)
-    cost, correct = costs[0] * samples, 0
-    for prefix, choice, next_cost in zip(prefixes, outer, costs[1:], strict=False):
-        goes_on = alive & (prefix.passed <= choice)
-        correct += int(prefix.correct[alive & ~goes_on].sum())
+    cost, value = costs[0] * samples, 0
+    for step, choice, next_cost in zip(steps, outer, costs[1:], strict=False):
+        goes_on = alive & (step.passed <= choice)
+        value += int(step.values[alive & ~goes_on].sum(dtype=np.int64))
         alive = goes_on
         cost += next_cost * int(alive.sum())
-    inner = [_kept(prefix, alive) for prefix in prefixes[len(outer) :]]
+    inner = [Step(s.values[alive], s.passed[alive], s.width) for s in steps[len(outer) :]]
     return _histogram_surface(
-        outer, inner, costs[len(outer) + 1 :], cost, correct + int(inner[0].correct.sum())
+        outer,
+        inner,
+        costs[len(outer) + 1 :],
+        cost,
+        value + int(inner[0].values.sum(dtype=np.int64)),
     )
 
 
-def _kept(prefix: Prefix, alive: Array) -> Prefix:
-    if alive.all():
-        return prefix
-    return Prefix(prefix.correct[alive], prefix.thresholds, prefix.passed[alive])
-
-
 def _histogram_surface(
-    outer: tuple[int, ...],
-    prefixes: Sequence[Prefix],
-    costs: Sequence[float],
-    cost: float,
-    correct: int,
+    outer: tuple[int, ...], steps: Sequence[Step], costs: Sequence[float], cost: float, value: int
 ) -> Surface:
-    """Add, axis by axis, what going on to the next model costs and changes."""
+    """Add, axis by axis, what going on to the next stage costs and changes."""
     total_cost: Array = np.array(float(cost))
-    total_correct: Array = np.array(correct, np.int32)
-    index: Array = np.zeros(len(prefixes[0].correct), np.int64)
+    total_value: Array = np.array(value, np.int64)
+    index: Array = np.zeros(len(steps[0].values), np.int64)
     shape: tuple[int, ...] = ()
-    for (here, following), next_cost in zip(itertools.pairwise(prefixes), costs, strict=True):
-        width = len(here.thresholds) + 1
-        index = index * width + here.passed
-        shape = (*shape, width)
-        size = int(np.prod(shape))
-        going_on = np.bincount(index, minlength=size)
-        change = np.bincount(index, following.correct - here.correct, minlength=size)
-        total_cost = total_cost[..., None] + float(next_cost) * _running_sums(going_on, shape)
-        total_correct = total_correct[..., None] + _running_sums(change, shape)
-    return Surface(outer, total_cost, total_correct)
+    for (here, following), next_cost in zip(itertools.pairwise(steps), costs, strict=True):
+        index = index * here.width + here.passed
+        shape = (*shape, here.width)
+        change = np.zeros(shape, np.int64)
+        np.add.at(change.reshape(-1), index, following.values.astype(np.int64) - here.values)
+        going_on = np.bincount(index, minlength=change.size).reshape(shape)
+        total_cost = total_cost[..., None] + float(next_cost) * _running_sums(going_on)
+        total_value = total_value[..., None] + _running_sums(change)
+    return Surface(outer, total_cost, total_value)
 
 
-def _running_sums(counts: Array, shape: tuple[int, ...]) -> Array:
-    """Inclusive running sums along every axis, int32."""
-    sums = counts.astype(np.int32).reshape(shape)
-    # Whole slices at a time: several times faster than np.cumsum on all but the last axis.
-    for axis in range(len(shape) - 1):
-        slices = np.moveaxis(sums, axis, 0)
-        for before, here in itertools.pairwise(slices):
-            np.add(here, before, out=here)
-    return np.cumsum(sums, axis=-1, out=sums, dtype=np.int32)
+def _running_sums(counts: Array) -> Array:
+    """Inclusive running sums along every axis."""
+    sums = counts.astype(np.int64)
+    for axis in range(sums.ndim):
+        np.cumsum(sums, axis=axis, out=sums)
+    return sums

@@ -7,6 +7,27 @@ import numpy as np
 from committee.errors import ShapeError
 from committee.predictions import Array
 
+# Samples are told apart by how many thresholds they reach, in 16 bits.
+MOST = 65_000
+
+
+def percentile_ranks(samples: int, grid: int) -> Array:
+    """Ranks of the 1/grid, 2/grid, … 1 quantiles among ranked scores, shape (grid,).
+
+    Raises:
+        ShapeError: If ``grid`` is less than 1 or more than 65,000.
+    """
+    if not 1 <= grid <= MOST:
+        raise ShapeError(f"search: grid must be 1 to {MOST} percentiles, not {grid}")
+    return -(-np.arange(1, grid + 1) * (samples - 1) // grid)
+
+
+def between(lower: Array, upper: Array) -> Array:
+    """Numbers halfway between neighbours; of two with nothing between them, the upper."""
+    # Halves are added, not the sum halved: the sum of two huge scores overflows.
+    middle = lower / 2 + upper / 2
+    return np.where((middle > lower) & (middle < upper), middle, upper)
+
 
 def percentile_thresholds(scores: Array, grid: int) -> Array:
     """Thresholds at the 1/grid, 2/grid, … 1 quantiles of the scores, rising, all different.
@@ -23,7 +44,7 @@ def percentile_thresholds(scores: Array, grid: int) -> Array:
         Thresholds, shape (at most ``grid``,); none if all scores are equal.
 
     Raises:
-        ShapeError: If ``grid`` is less than 1.
+        ShapeError: If ``grid`` is less than 1 or more than 65,000.
 
     References:
         Wang et al. (2022), appendix D.3.
@@ -31,15 +52,8 @@ def percentile_thresholds(scores: Array, grid: int) -> Array:
     >>> percentile_thresholds(np.array([0.2, 0.4, 0.8]), grid=2)
     array([0.3, 0.6])
     """
-    if grid < 1:
-        raise ShapeError(f"search: grid must be 1 or more percentiles, not {grid}")
     ranked = np.sort(scores)
-    ranks = -(-np.arange(1, grid + 1) * (len(ranked) - 1) // grid)
-    upper = np.unique(ranked[ranks])
+    upper = np.unique(ranked[percentile_ranks(len(ranked), grid)])
     first = np.searchsorted(ranked, upper, side="left")
     upper, first = upper[first > 0], first[first > 0]
-    lower = ranked[first - 1]
-    # Halves are added, not the sum halved: the sum of two huge scores overflows.
-    between = lower / 2 + upper / 2
-    # Two neighbouring floating-point numbers have nothing between them.
-    return np.where((between > lower) & (between < upper), between, upper)
+    return between(ranked[first - 1], upper)

@@ -1,0 +1,98 @@
+"""Evaluating many committees on one split: what they share is computed once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from committee.cascade import NEVER, Cascade
+from committee.evaluate import (
+    Evaluation,
+    check_judgeable,
+    evaluate,
+    evaluation_of,
+    stage_costs,
+)
+from committee.pool import Pool
+from committee.search.prefixes import Key, Rule
+from committee.search.statistics import prefix_table
+from committee.utility import TOP_1, Utility
+
+
+def evaluate_all(
+    cascades: Sequence[Cascade],
+    pool: Pool,
+    unit: str | None = None,
+    utility: Utility = TOP_1,
+    threads: int | None = None,
+) -> list[Evaluation]:
+    """What :func:`committee.evaluate` gives for each cascade, many times faster for many.
+
+    Args:
+        cascades: The committees.
+        pool: Predictions of their models.
+        unit: Unit of the costs; see :meth:`committee.cost.CostTable.unit` for the default.
+        utility: What a sample scores when it exits.
+        threads: How many to use; all processors if left out.
+
+    Raises:
+        UnknownNameError: If the pool lacks a model of a cascade.
+        MisalignedError: If the pool has no samples, or no labels where they are needed.
+        CostError: If a model has no cost in that unit.
+    """
+    check_judgeable(pool, utility)
+    unit = unit or pool.costs.unit()
+    found: list[Evaluation | None] = [None] * len(cascades)
+    for rule in dict.fromkeys((c.confidence, c.combine) for c in cascades):
+        own = [i for i, c in enumerate(cascades) if (c.confidence, c.combine) == rule]
+        answers = _of_one_rule(
+            [cascades[i] for i in own], Rule(pool, *rule, utility), unit, threads
+        )
+        for i, answer in zip(own, answers, strict=True):
+            found[i] = answer
+    return [each for each in found if each is not None]
+
+
+def _of_one_rule(
+    cascades: Sequence[Cascade], rule: Rule, unit: str, threads: int | None
+) -> list[Evaluation]:
+    pool = rule.pool
+    for cascade in cascades:
+        for name in cascade.names:
+            pool.model(name)
+    if not rule.utility.counted:
+        # The spread over samples needs every score, in full precision.
+        return [evaluate(cascade, pool, unit, rule.utility) for cascade in cascades]
+    keys = [rule.keys([stage.models for stage in cascade.stages]) for cascade in cascades]
+    cuts: dict[Key, set[float]] = {}
+    for cascade, own in zip(cascades, keys, strict=True):
+        for key, threshold in zip(own, [*cascade.thresholds, NEVER], strict=True):
+            cuts.setdefault(key, set())
+            if np.isfinite(threshold):
+                cuts[key].add(threshold)
+    sorted_cuts = {key: np.array(sorted(each), np.float64) for key, each in cuts.items()}
+    table = prefix_table(
+        rule,
+        list(cuts),
+        cuts=sorted_cuts,
+        threads=threads or len(os.sched_getaffinity(0)),
+    )
+    found = []
+    for cascade, own in zip(cascades, keys, strict=True):
+        alive = np.ones(len(pool), bool)
+        leaving, right = np.zeros(len(own), np.int64), 0
+        for k, (key, threshold) in enumerate(
+            zip(own, (stage.threshold for stage in cascade.stages), strict=True)
+        ):
+            # Reaching the i-th cut is the exit rule; "always" and "never" have no cut.
+            cut = int(np.searchsorted(sorted_cuts[key], threshold)) + 1
+            row = table.rows[key]
+            exits = alive.copy() if threshold == -np.inf else alive & (table.passed[row] >= cut)
+            leaving[k] = exits.sum()
+            right += int(table.values[row][exits].sum(dtype=np.int64))
+            alive &= ~exits
+        costs = stage_costs(cascade, pool, unit)
+        found.append(evaluation_of(pool, unit, costs, leaving, rule.utility, right))
+    return found

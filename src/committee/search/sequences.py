@@ -1,0 +1,110 @@
+"""Sequences: which stages may follow which, and what each costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from committee.errors import CascadeError, CostError, Infeasible
+from committee.pool import Pool
+from committee.search.prefixes import Sequence_, Stage
+
+
+def every_sequence(
+    pool: Pool, most: int, families: Mapping[str, str], stages: Sequence[Stage] | None
+) -> Iterator[Sequence_]:
+    """Every ordered sequence of 1 to ``most`` stages that share no model.
+
+    Args:
+        pool: Where the models are.
+        most: Most stages.
+        families: Family of models that are trainings of one architecture. These are
+            interchangeable: the first, second, … use of a family takes its first, second, … model
+            in the order of the pool (Wang et al. 2022, appendix E.1). Models not named stand alone.
+        stages: The stages to build from; each model alone if left out.
+    """
+    blocks = [(name,) for name in pool.names] if stages is None else list(stages)
+    trainings: dict[str, list[str]] = {}
+    for name in pool.names:
+        trainings.setdefault(families.get(name, ""), []).append(name)
+
+    def in_turn(sequence: Sequence_) -> bool:
+        """Whether models of a family come in the order of the pool, none left out."""
+        used: dict[str, int] = {}
+        for name in (name for stage in sequence for name in stage):
+            if name in families:
+                number = used.get(families[name], 0)
+                if trainings[families[name]][number] != name:
+                    return False
+                used[families[name]] = number + 1
+        return True
+
+    def grow(sequence: Sequence_) -> Iterator[Sequence_]:
+        taken = {name for stage in sequence for name in stage}
+        for block in blocks:
+            longer = (*sequence, block)
+            # What is out of turn stays so however it is continued.
+            if taken.isdisjoint(block) and (not families or in_turn(longer)):
+                yield longer
+                if len(longer) < most:
+                    yield from grow(longer)
+
+    return grow(())
+
+
+def checked_stages(pool: Pool, stages: Sequence[str | Sequence[str]]) -> list[Stage]:
+    """Stages given by the user, a name or several names each.
+
+    Raises:
+        UnknownNameError: If a model is not in the pool.
+        CascadeError: If a stage is empty or names a model twice, or there is no stage.
+    """
+    found = [(each,) if isinstance(each, str) else tuple(each) for each in stages]
+    for stage in found:
+        for name in stage:
+            pool.model(name)
+        if not stage or len(set(stage)) < len(stage):
+            raise CascadeError(f"search: stage {list(stage)} must name one or more different models")
+    if not found:
+        raise CascadeError("search: no stage to search over; give at least one")
+    return list(dict.fromkeys(found))
+
+
+def stage_costs(sequence: Sequence_, costs: Mapping[str, float]) -> list[float]:
+    """What each stage costs for one sample."""
+    return [math.fsum(costs[name] for name in stage) for stage in sequence]
+
+
+def within(
+    pool: Pool, sequences: Iterator[Sequence_], bounds: Mapping[str, float]
+) -> list[Sequence_]:
+    """Sequences whose worst-case cost keeps to the bounds, one for each unit.
+
+    Raises:
+        CostError: If a bound is NaN, or a model has no cost in its unit.
+        Infeasible: If no sequence keeps to all bounds; the cheapest in each unit is named.
+    """
+    tables = {unit: pool.costs.values(pool.costs.unit(unit)) for unit in bounds}
+    for unit, bound in bounds.items():
+        if math.isnan(bound):
+            raise CostError(f"search: worst_case is NaN; give a number of {unit} or leave it out")
+
+    def worst(sequence: Sequence_, unit: str) -> float:
+        return math.fsum(tables[unit][name] for stage in sequence for name in stage)
+
+    kept, least = [], dict[str, tuple[float, Sequence_]]()
+    for sequence in sequences:
+        totals = {unit: worst(sequence, unit) for unit in bounds}
+        if all(totals[unit] <= bound for unit, bound in bounds.items()):
+            kept.append(sequence)
+        elif not kept:
+            for unit, total in totals.items():
+                least[unit] = min(least.get(unit, (total, sequence)), (total, sequence))
+    if not kept:
+        told = " and ".join(f"at most {bound:g} {unit}" for unit, bound in bounds.items())
+        near = "; ".join(
+            f"{' -> '.join('+'.join(stage) for stage in sequence)} with {total:g} {unit}"
+            for unit, (total, sequence) in least.items()
+        )
+        raise Infeasible(f"no committee has a worst-case cost of {told}. Nearest: {near}")
+    return kept

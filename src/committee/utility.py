@@ -1,0 +1,155 @@
+"""Utility: what a sample scores when it exits at a given prefix; 1 or 0 for top-1 by default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from committee.errors import MisalignedError, NotFiniteError, ShapeError, UnknownNameError
+from committee.predictions import Array, Outputs
+
+
+@dataclass(frozen=True, eq=False)
+class Exits:
+    """Samples that exit after the same models ran.
+
+    Args:
+        models: Names of the models that ran, in the order of the names.
+        outputs: Their combination, n rows.
+        labels: Shape (n,), or None where nobody knows.
+        rows: Indices of the samples in the split, shape (n,).
+    """
+
+    models: tuple[str, ...]
+    outputs: Outputs
+    labels: Array | None
+    rows: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Utility:
+    """What samples score.
+
+    Args:
+        name: What tables and files call it.
+        function: From :class:`Exits` to the score of each sample, shape (n,), finite. It must
+            treat every sample by itself.
+        counted: True if a sample scores 1 or 0 and nothing else.
+        needs_labels: Whether it can only be computed where labels are known.
+    """
+
+    name: str
+    function: Callable[[Exits], Array]
+    counted: bool = True
+    needs_labels: bool = True
+
+    def of(self, exits: Exits) -> Array:
+        """Score each sample, shape (n,), float64, or int64 if counted.
+
+        Raises:
+            ShapeError: If the function does not give one number a sample, or a counted utility
+                gives something else than 1 and 0.
+            NotFiniteError: If a score is NaN or infinite.
+        """
+        values = np.asarray(self.function(exits))
+        if values.shape != (len(exits.rows),) or values.dtype.kind not in "biuf":
+            raise ShapeError(
+                f"utility {self.name!r}: {values.dtype} {values.shape} for {len(exits.rows)} "
+                "samples; it must give one number a sample"
+            )
+        if not np.isfinite(values).all():
+            row = exits.rows[np.argmin(np.isfinite(values))]
+            raise NotFiniteError(f"utility {self.name!r}: NaN or infinite for sample {row}")
+        if not self.counted:
+            return values.astype(np.float64)
+        if not np.isin(values, (0, 1)).all():
+            raise ShapeError(f"utility {self.name!r} is counted, so it must be 1 or 0")
+        return values.astype(np.int64)
+
+
+def _is_right(exits: Exits) -> Array:
+    right: Array = exits.outputs.predicted() == exits.labels
+    return right
+
+
+TOP_1 = Utility("top-1", _is_right)
+
+
+def top_k(k: int) -> Utility:
+    """1 if the label is among the k likeliest classes; of equal values the lower index is first.
+
+    Args:
+        k: 1 or more.
+
+    Raises:
+        ShapeError: If k is less than 1, or the outputs are decisions, which know one class.
+
+    References:
+        Wang et al. (2022), appendix D.2 states top-1 throughout; top-5 is ImageNet's other figure.
+    """
+    if k < 1:
+        raise ShapeError(f"top_k: k must be 1 or more, not {k}")
+    if k == 1:
+        return TOP_1
+
+    def function(exits: Exits) -> Array:
+        if exits.outputs.kind == "decisions":
+            raise ShapeError(f"top-{k}: decisions name one class only; use top-1")
+        values, labels = exits.outputs.values, exits.labels
+        own = np.take_along_axis(values, np.asarray(labels)[:, None], axis=1)
+        before = np.arange(values.shape[1]) < np.asarray(labels)[:, None]
+        ahead: Array = ((values > own) | ((values == own) & before)).sum(axis=1)
+        return ahead < k
+
+    return Utility(f"top-{k}", function)
+
+
+def weighted(weights: ArrayLike, name: str = "weighted") -> Utility:
+    """What a sample scores is a weight that depends on the predicted class.
+
+    Args:
+        weights: Shape (N, C): the score of each sample for each predicted class; or (N,): the
+            score of each sample if it is predicted right, else 0.
+        name: What tables and files call it.
+    """
+    table = np.asarray(weights, dtype=np.float64)
+    if table.ndim not in (1, 2) or not np.isfinite(table).all():
+        raise ShapeError(f"utility {name!r}: weights must be finite, (N,) or (N, C)")
+
+    def function(exits: Exits) -> Array:
+        own = table[exits.rows]
+        predicted = exits.outputs.predicted()
+        if table.ndim == 1:
+            return own * (predicted == exits.labels)
+        scores: Array = own[np.arange(len(own)), predicted]
+        return scores
+
+    return Utility(name, function, counted=False, needs_labels=table.ndim == 1)
+
+
+def given(scores: Mapping[Sequence[str], ArrayLike], name: str = "given") -> Utility:
+    """Scores that were computed elsewhere, for each set of models that may have run.
+
+    Args:
+        scores: From names of models, in any order, to the score of each sample, shape (N,).
+        name: What tables and files call it.
+    """
+    known = {tuple(sorted(models)): np.asarray(each, float) for models, each in scores.items()}
+
+    def function(exits: Exits) -> Array:
+        if exits.models not in known:
+            names = map("+".join, known)
+            raise UnknownNameError.of(f"utility {name!r}", "scores of", "+".join(exits.models), names)
+        array = known[exits.models]
+        if len(exits.rows) and exits.rows.max() >= len(array):
+            raise MisalignedError(
+                f"utility {name!r}: {len(array)} scores of {'+'.join(exits.models)}, "
+                f"but sample {exits.rows.max()} is asked for"
+            )
+        scores: Array = array[exits.rows]
+        return scores
+
+    return Utility(name, function, counted=False, needs_labels=False)

@@ -1,0 +1,160 @@
+"""The compiled part gives the same statistics as the definition, to the last sample."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import committee as cm
+from committee import Pool
+from committee.cascade import NEVER
+from committee.search import evaluate_all
+from committee.search import statistics as statistics_module
+from committee.search.prefixes import Rule
+from committee.search.statistics import compiled, prefix_table
+from strategies import CONFIDENCES, RULES, pools, random_pool
+
+native = statistics_module._native
+needs_compiled = pytest.mark.skipif(
+    native is None, reason="the compiled part is not there; no compiler was at hand"
+)
+rules = pytest.mark.parametrize(("kind", "combine", "confidence"), RULES)
+
+
+@pytest.fixture(params=native.instruction_sets() if native else [])
+def instruction_set(request):
+    before = native.use(request.param)
+    yield request.param
+    native.use(before)
+
+
+def plainly(monkeypatch, compute):
+    with monkeypatch.context() as patch:
+        patch.setattr(statistics_module, "_native", None)
+        return compute()
+
+
+def every_prefix(rule: Rule):
+    names = rule.pool.names
+    sets = [tuple(names[: k + 1]) for k in range(len(names))]
+    sets += [(name,) for name in names] + [(a, b) for a in names for b in names if a != b]
+    return list(dict.fromkeys(rule.key(each) for each in sets))
+
+
+def same_tables(rule: Rule, monkeypatch, grid: int = 7, threads: int = 1) -> None:
+    keys = every_prefix(rule)
+    fast = prefix_table(rule, keys, grid, threads=threads)
+    slow = plainly(monkeypatch, lambda: prefix_table(rule, keys, grid))
+    np.testing.assert_array_equal(fast.values, slow.values)
+    np.testing.assert_array_equal(fast.widths, slow.widths)
+    np.testing.assert_array_equal(fast.passed, slow.passed)
+    for key, width in zip(keys, slow.widths, strict=True):
+        choices = np.arange(width - 1)
+        np.testing.assert_array_equal(fast.thresholds(key, choices), slow.thresholds(key, choices))
+
+
+@needs_compiled
+@rules
+@settings(max_examples=25)
+@given(data=st.data())
+def test_small_pools_full_of_ties(kind, combine, confidence, data):
+    pool = data.draw(pools(kind, max_samples=12))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        same_tables(Rule(pool, confidence, combine), monkeypatch)
+
+
+HARD = {
+    "ordinary": lambda r, z: z,
+    "sure": lambda r, z: 12 * z,
+    "so sure that probabilities round to 1": lambda r, z: 30 * z,
+    "beyond what single precision can hold": lambda r, z: 400 * z,
+    "beyond all exponents": lambda r, z: 1e8 * z,
+    "coarse": lambda r, z: np.round(z),
+    "half precision": lambda r, z: z.astype(np.float16),
+    "double precision": lambda r, z: z.astype(np.float64) + 1e-9 * r.normal(size=z.shape),
+    "nearly equal": lambda r, z: 1e-6 * z,
+    "far from zero": lambda r, z: z + 3000,
+    "one class far above": lambda r, z: z + 80 * (np.arange(z.shape[1]) == 1),
+    "the same twice": lambda r, z: np.concatenate([z[::2], z[::2]])[: len(z)],
+}
+
+
+@needs_compiled
+@pytest.mark.parametrize("confidence", CONFIDENCES)
+@pytest.mark.parametrize("combine", ["mean_logits", "mean_probabilities", "last"])
+@pytest.mark.parametrize("hard", HARD)
+def test_hard_pools(instruction_set, combine, confidence, hard, monkeypatch):
+    random = np.random.default_rng(len(hard))
+    shape = (300, 37)
+    outputs = {
+        name: HARD[hard](random, random.normal(size=shape).astype(np.float32)) for name in "abcd"
+    }
+    labels = random.integers(0, shape[1], shape[0])
+    pool = Pool.from_arrays(labels, outputs, kind="logits")
+    same_tables(Rule(pool, confidence, combine), monkeypatch, grid=100)
+
+
+@needs_compiled
+@pytest.mark.parametrize("confidence", CONFIDENCES[:3])
+def test_probabilities_of_many_classes(instruction_set, confidence, monkeypatch):
+    random = np.random.default_rng(1)
+    outputs = {name: random.dirichlet(np.full(333, 0.01), 200) for name in "abc"}
+    pool = Pool.from_arrays(random.integers(0, 333, 200), outputs, kind="probabilities")
+    assert compiled(Rule(pool, confidence, "mean_probabilities"))
+    same_tables(Rule(pool, confidence, "mean_probabilities"), monkeypatch, grid=100)
+
+
+@needs_compiled
+def test_threads_and_chunks_make_no_difference(monkeypatch):
+    pool = random_pool(seed=1, models=5, samples=501, classes=20)
+    monkeypatch.setattr(statistics_module, "_WORK", 1 << 10)
+    monkeypatch.setattr(statistics_module, "_SETS", 7)
+    same_tables(Rule(pool, "max_prob", "mean_logits"), monkeypatch, grid=50, threads=3)
+
+
+@needs_compiled
+def test_a_registered_confidence_is_not_taken_for_a_built_in():
+    pool = random_pool(seed=1, models=2, samples=9)
+    assert compiled(Rule(pool, "max_prob", "mean_logits"))
+    cm.register_confidence("second_logit", lambda z, kind: -np.sort(np.float64(z), axis=1)[:, -2])
+    assert not compiled(Rule(pool, "second_logit", "mean_logits"))
+    assert len(cm.search(pool, 2, confidence="second_logit"))
+
+
+@needs_compiled
+@rules
+@settings(max_examples=10)
+@given(data=st.data())
+def test_search_is_the_same_without_the_compiled_part(kind, combine, confidence, data):
+    pool = data.draw(pools(kind, max_models=4, max_samples=9))
+
+    def members():
+        front = cm.search(pool, len(pool.names), combine=combine, confidence=confidence, grid=5)
+        return [(m.cascade, m.evaluation) for m in front]
+
+    fast = members()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert plainly(monkeypatch, members) == fast
+
+
+@rules
+@settings(max_examples=15)
+@given(data=st.data())
+def test_many_are_evaluated_as_each_by_itself(kind, combine, confidence, data):
+    pool, other = data.draw(pools(kind)), data.draw(pools(kind))
+    front = cm.search(pool, combine=combine, confidence=confidence, grid=4)
+    cascades = [m.cascade for m in front]
+    assert evaluate_all(cascades, pool) == [m.evaluation for m in front]
+    assert evaluate_all(cascades, pool) == [cm.evaluate(c, pool) for c in cascades]
+    shared = [c for c in cascades if set(c.names) <= set(other.names)]
+    assert evaluate_all(shared, other) == [cm.evaluate(c, other) for c in shared]
+
+
+def test_thresholds_of_others_are_reached_as_written():
+    pool = random_pool(seed=2, models=3, samples=60)
+    exact = cm.confidence.max_prob(pool.outputs["a"].values)
+    thresholds = [-np.inf, *exact[:20], *np.nextafter(exact[:20], 1), 0.5, NEVER]
+    cascades = [cm.Cascade.of(["a", "b"], [t]) for t in thresholds]
+    assert evaluate_all(cascades, pool) == [cm.evaluate(c, pool) for c in cascades]
