@@ -1,80 +1,254 @@
-"""Time exact search on a synthetic pool, beside a plain NumPy enumeration of part of it.
+"""Exact search at the paper's scale: 32 models x 25,000 samples x 1,000 classes, from a store.
 
-    python benchmarks/search.py [--models 8] [--samples 10000] [--classes 10] [--max-models 4]
+    python benchmarks/search.py [--folder DIR] [--samples 25000] [--classes 1000] [--threads N]
 
-The enumeration evaluates cascades one by one from precomputed scores and hits, as one would write
-it by hand; its time on a stated number of cascades is scaled to the number that search covers.
+Eight architectures with the multiply-adds of EfficientNet B0 to B7, four trainings of each, errors
+correlated, accuracies like the paper's. The store (3.2 GB, float32) is made once from a seed and
+kept in DIR. One fresh process then opens it and searches all sequences of up to four models with
+100 percentiles per threshold; memory is what the process holds besides files mapped from disk. The
+same run times a plain NumPy enumeration of a stated part of the same search.
 """
 
 import argparse
-import itertools
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 
-import committee as cm
-from committee.confidence import max_prob
-
 SEED = 2022
+# Wang et al. (2022), table 13: multiply-adds (G) and top-1 (%) of the architectures.
+ARCHITECTURES = {
+    "b0": (0.39, 77.1),
+    "b1": (0.69, 79.1),
+    "b2": (1.0, 80.0),
+    "b3": (1.8, 81.3),
+    "b4": (4.4, 82.5),
+    "b5": (10.3, 83.3),
+    "b6": (19.1, 83.7),
+    "b7": (37.0, 84.1),
+}
+TRAININGS = 4
+CHUNK = 256
 
 
-def synthetic_pool(models: int, samples: int, classes: int) -> cm.Pool:
-    """Models of rising cost and accuracy whose errors are correlated."""
-    rng = np.random.default_rng(SEED)
-    labels = rng.integers(0, classes, samples)
-    shared = rng.normal(size=(samples, classes))
-    outputs, costs = {}, {}
-    for i in range(models):
-        logits = 0.8 * shared + rng.normal(size=(samples, classes))
-        logits[np.arange(samples), labels] += 1.5 + 0.35 * i
-        outputs[f"m{i}"] = logits.astype(np.float32)
-        costs[f"m{i}"] = float(int(1e6 * 1.9**i))
-    return cm.Pool.from_arrays(labels, outputs, kind="logits", costs=costs)
+def noise(stream: int, rows: int, classes: int, start: int) -> np.ndarray:
+    """Normal noise of some rows; the same whoever asks."""
+    rng = np.random.Generator(np.random.SFC64([SEED, stream, start]))
+    return rng.standard_normal((rows, classes), dtype=np.float32)
 
 
-def enumeration(pool: cm.Pool, cascades: int, grid: int) -> float:
-    """Seconds that a plain enumeration of three-model cascades takes."""
-    labels = pool.samples.labels
-    names = pool.names[:3]
-    costs = [pool.costs.values("macs")[name] for name in names]
-    scores, hits = [], []
-    for k in range(3):
-        mean = np.mean([pool.outputs[name].values for name in names[: k + 1]], axis=0)
-        scores.append(max_prob(mean))
-        hits.append(mean.argmax(1) == labels)
-    percentiles = [np.percentile(score, np.linspace(1, 100, grid)) for score in scores]
+def logits(
+    architecture: int, training: int, labels: np.ndarray, classes: int, start: int, gain: float
+) -> np.ndarray:
+    """Rows of one model: what all models share, what an architecture shares, and its own."""
+    rows = len(labels)
+    ease = np.random.Generator(np.random.SFC64([SEED, 1, start])).normal(size=rows)
+    z = 1.0 * noise(2, rows, classes, start)
+    z += 0.4 * noise(100 + architecture, rows, classes, start)
+    z += 0.5 * noise(1000 + architecture * TRAININGS + training, rows, classes, start)
+    z[np.arange(rows), labels] += (gain + 2.6 * ease).astype(np.float32)
+    return 1.6 * z
+
+
+def gain_for(architecture: int, accuracy: float, classes: int) -> float:
+    """The signal that gives an accuracy, by halving, on a few samples."""
+    labels = np.random.default_rng(SEED).integers(0, classes, CHUNK)
+    chunks = [start * CHUNK for start in range(4)]
+
+    def right(gain: float) -> float:
+        hits = [
+            (logits(architecture, 0, labels, classes, start, gain).argmax(1) == labels).mean()
+            for start in chunks
+        ]
+        return float(np.mean(hits))
+
+    low, high = 0.0, 12.0
+    for _ in range(10):
+        middle = (low + high) / 2
+        low, high = (middle, high) if right(middle) < accuracy else (low, middle)
+    return (low + high) / 2
+
+
+def make_store(root: Path, samples: int, classes: int) -> None:
+    from committee.predictions import Outputs
+    from committee.samples import Samples
+    from committee.store import Entry, writing
+
+    labels = np.random.default_rng(SEED).integers(0, classes, samples)
+    split = Samples.of(labels, split="val")
+    with writing(root) as store:
+        specs = {
+            f"{name}-{t + 1}": {
+                "source": "",
+                "kind": "logits",
+                "preprocessing": None,
+                "fingerprint": f"{SEED}-{name}-{t}",
+                "family": name,
+                "costs": [
+                    {
+                        "value": macs * 1e9,
+                        "unit": "macs",
+                        "source": "given",
+                        "conditions": "Wang et al. (2022), table 13",
+                    }
+                ],
+            }
+            for name, (macs, _) in ARCHITECTURES.items()
+            for t in range(TRAININGS)
+        }
+        store.add_models(specs, ())
+        store.add_samples(split)
+        for number, (name, (_, accuracy)) in enumerate(ARCHITECTURES.items()):
+            gain = gain_for(number, accuracy / 100, classes)
+            for t in range(TRAININGS):
+                model = f"{name}-{t + 1}"
+                entry = Entry(
+                    kind="logits",
+                    samples=split.fingerprint,
+                    classes=split.classes_fingerprint,
+                    fingerprint=specs[model]["fingerprint"],
+                    batch_size=0,
+                    dtype="float32",
+                    rows=samples,
+                )
+                writer = store.writer("val", model, entry)
+                for start in range(writer.rows_done, samples, CHUNK):
+                    own = labels[start : start + CHUNK]
+                    z = logits(number, t, own, classes, start, gain)
+                    writer.append(Outputs("logits", z))
+                print(f"made {model}", flush=True)
+
+
+class Memory(threading.Thread):
+    """The most memory that the process held itself, files mapped from disk apart."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak = 0
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        while not self.over.wait(0.02):
+            status = Path("/proc/self/status").read_text()
+            self.peak = max(self.peak, int(status.split("RssAnon:")[1].split()[0]) * 1024)
+
+
+def measure(folder: Path, threads: int | None) -> None:
+    """What the fresh process does; prints one line of JSON."""
+    memory = Memory()
+    memory.start()
     start = time.perf_counter()
-    for first, second in itertools.islice(itertools.product(*percentiles[:2]), cascades):
-        at_first = scores[0] >= first
-        at_second = ~at_first & (scores[1] >= second)
-        correct = np.where(at_first, hits[0], np.where(at_second, hits[1], hits[2]))
-        correct.mean()
-        costs[0] + costs[1] * (~at_first).mean() + costs[2] * (~at_first & ~at_second).mean()
-    return time.perf_counter() - start
+    import committee as cm
+
+    imported = time.perf_counter()
+    pool = cm.Pool.load(folder / "val")
+    opened = time.perf_counter()
+    front = cm.search(pool, 4, threads=threads)
+    ended = time.perf_counter()
+    memory.over.set()
+    accuracies = {name: cm.evaluate(cm.Cascade.of([name]), pool).accuracy for name in ("b0-1", "b7-1")}
+    best = front.matching("b7-1")
+    print(
+        json.dumps(
+            {
+                "import": imported - start,
+                "reading": opened - imported,
+                **front.settings.seconds,
+                "total": ended - start,
+                "memory": memory.peak,
+                "sequences": front.settings.sequences,
+                "cascades": front.settings.cascades,
+                "members": len(front),
+                "exact": front.exact,
+                "accuracies": accuracies,
+                "matching b7": [
+                    str(best.cascade),
+                    best.evaluation.accuracy,
+                    best.evaluation.average_cost / 1e9,
+                ],
+                "warnings": front.warnings,
+            }
+        )
+    )
+
+
+def enumeration(folder: Path, vectors: int) -> tuple[float, float]:
+    """Seconds that plain NumPy takes for one prefix of four models, and for one cascade of four."""
+    import committee as cm
+    from committee.confidence import max_prob
+
+    pool = cm.Pool.load(folder / "val")
+    labels = pool.samples.labels
+    names = pool.names[:: 2 * TRAININGS]
+    start = time.perf_counter()
+    mean = np.mean([pool.outputs[name].values for name in names], axis=0)
+    scores, hits = max_prob(mean), mean.argmax(1) == labels
+    per_prefix = time.perf_counter() - start
+    levels = np.percentile(scores, np.linspace(1, 100, 100))
+    costs = [pool.costs.values("macs")[name] for name in names]
+    start = time.perf_counter()
+    for v in range(vectors):
+        alive = np.ones(len(labels), bool)
+        correct, cost = 0, costs[0]
+        for k in range(3):
+            leaving = alive & (scores >= levels[(v * (k + 7)) % 100])
+            correct += np.count_nonzero(hits[leaving])
+            alive &= ~leaving
+            cost += costs[k + 1] * alive.mean()
+        correct += np.count_nonzero(hits[alive])
+    return per_prefix, (time.perf_counter() - start) / vectors
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", type=int, default=8)
-    parser.add_argument("--samples", type=int, default=10_000)
-    parser.add_argument("--classes", type=int, default=10)
-    parser.add_argument("--max-models", type=int, default=4)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--samples", type=int, default=25_000)
+    parser.add_argument("--classes", type=int, default=1_000)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    pool = synthetic_pool(arguments.models, arguments.samples, arguments.classes)
-    print(f"{arguments.models} models x {arguments.samples} x {arguments.classes}, seed {SEED}")
-    for most in range(2, arguments.max_models + 1):
-        start = time.perf_counter()
-        front = cm.search(pool, most)
-        seconds = time.perf_counter() - start
-        print(
-            f"max_models={most}: {seconds:.2f} s, {front.settings.cascades:,} cascades of "
-            f"{front.settings.sequences} sequences, {len(front)} on the front"
-        )
-    sample = 500
-    plain = enumeration(pool, sample, front.settings.grid)
-    scaled = plain / sample * front.settings.cascades
-    print(f"plain enumeration: {plain:.2f} s for {sample} cascades")
-    print(f"  scaled to all: {scaled:,.0f} s, {scaled / seconds:,.0f} times search's time")
+    usual = f"committee-bench-search-{arguments.samples}x{arguments.classes}"
+    folder = arguments.folder or Path(tempfile.gettempdir()) / usual
+    if arguments.measure:
+        measure(folder, arguments.threads)
+        return
+    make_store(folder, arguments.samples, arguments.classes)
+    print(f"{processor()}, Python {platform.python_version()}, NumPy {np.__version__}")
+    print(f"store: {folder}, seed {SEED}")
+    command = [sys.executable, __file__, "--measure", "--folder", str(folder)]
+    command += ["--threads", str(arguments.threads)] if arguments.threads else []
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    told = json.loads(done.stdout)
+    for part in ("import", "reading", "prefixes", "thresholds", "front", "total"):
+        print(f"  {part:<12}{told[part]:8.2f} s")
+    print(f"  memory      {told['memory'] / 1e9:8.2f} GB at most, mapped files apart")
+    print(
+        f"{told['cascades']:,} cascades of {told['sequences']:,} sequences, "
+        f"{'all' if told['exact'] else 'not all'} covered; {told['members']} on the front"
+    )
+    low, high = told["accuracies"].values()
+    cascade, accuracy, cost = told["matching b7"]
+    print(f"b0-1 {low:.2%}, b7-1 {high:.2%}; matches b7-1: {cascade}, {accuracy:.2%}, {cost:.2f} G")
+    per_prefix, per_cascade = enumeration(folder, 300)
+    prefixes = 494
+    plain = per_prefix * prefixes + per_cascade * told["cascades"]
+    print(
+        f"plain NumPy, one thread: {per_prefix:.2f} s a prefix (1 of {prefixes} timed) and "
+        f"{1e6 * per_cascade:.0f} us a cascade (300 of {told['cascades']:,} timed):\n"
+        f"  scaled to all {plain / 3600:,.0f} h, {plain / told['total']:,.0f} times as long"
+    )
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ def mean_probabilities(
     second: list[Array],
     hit: list[Array],
 ) -> None: ...
+def reached(scores: Array, rising: Array, out: Array) -> None: ...
 def sweep(
     passed: Array,
     values: Array,

@@ -5,6 +5,6 @@
 namespace committee::COMMITTEE_ISA {
 
 extern const Kernels kernels;
-const Kernels kernels{Lanes<float>::count, mean_logits, mean_probabilities, sweep};
+const Kernels kernels{Lanes<float>::count, mean_logits, mean_probabilities, reached, sweep};
 
 } // namespace committee::COMMITTEE_ISA

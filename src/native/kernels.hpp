@@ -68,6 +68,9 @@ struct Kernels {
     void (*mean_probabilities)(const std::vector<Table> &, bool softmax, int64_t classes,
                                const int64_t *labels, const std::vector<Sets> &, int64_t rows,
                                int64_t samples, const std::vector<Statistics<double>> &);
+    // How many of the rising numbers each score reaches.
+    void (*reached)(const double *scores, int64_t samples, const double *rising, int64_t count,
+                    uint16_t *out);
     Points (*sweep)(const Sweep &);
 };
 

@@ -50,6 +50,13 @@ template <> inline Lanes<double>::Vector Lanes<double>::smaller(Vector a, Vector
 template <> inline Lanes<int32_t>::Vector Lanes<int32_t>::larger(Vector a, Vector b) {
     return (Vector)_mm512_max_epi32((__m512i)a, (__m512i)b);
 }
+template <> inline Lanes<int16_t>::Vector Lanes<int16_t>::larger(Vector a, Vector b) {
+    return (Vector)_mm512_max_epi16((__m512i)a, (__m512i)b);
+}
+// a * b + c, rounded once.
+inline Lanes<float>::Vector fused(Lanes<float>::Vector a, float b, Lanes<float>::Vector c) {
+    return (Lanes<float>::Vector)_mm512_fmadd_ps((__m512)a, _mm512_set1_ps(b), (__m512)c);
+}
 #elif defined(__AVX2__)
 template <> inline Lanes<float>::Vector Lanes<float>::larger(Vector a, Vector b) {
     return (Vector)_mm256_max_ps((__m256)a, (__m256)b);
@@ -65,6 +72,13 @@ template <> inline Lanes<double>::Vector Lanes<double>::smaller(Vector a, Vector
 }
 template <> inline Lanes<int32_t>::Vector Lanes<int32_t>::larger(Vector a, Vector b) {
     return (Vector)_mm256_max_epi32((__m256i)a, (__m256i)b);
+}
+template <> inline Lanes<int16_t>::Vector Lanes<int16_t>::larger(Vector a, Vector b) {
+    return (Vector)_mm256_max_epi16((__m256i)a, (__m256i)b);
+}
+// a * b + c, rounded once.
+inline Lanes<float>::Vector fused(Lanes<float>::Vector a, float b, Lanes<float>::Vector c) {
+    return (Lanes<float>::Vector)_mm256_fmadd_ps((__m256)a, _mm256_set1_ps(b), (__m256)c);
 }
 #endif
 

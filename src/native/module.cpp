@@ -174,6 +174,15 @@ static nb::ndarray<nb::numpy, T> array(std::vector<T> &&numbers, std::vector<siz
     return nb::ndarray<nb::numpy, T>(kept->data(), shape.size(), shape.data(), owner);
 }
 
+static void reached(const In<double, 1> &scores, const In<double, 1> &rising,
+                    const Out<uint16_t, 1> &out) {
+    require(out.shape(0) == scores.shape(0), "out: one number a score");
+    require(rising.shape(0) < 65536, "rising: fewer than 65,536");
+    nb::gil_scoped_release release;
+    chosen->reached(scores.data(), int64_t(scores.shape(0)), rising.data(),
+                    int64_t(rising.shape(0)), out.data());
+}
+
 static nb::tuple sweep(const In<uint16_t, 2> &passed, const Outputs &values,
                        const In<int32_t, 1> &widths, const In<int32_t, 2> &sequences,
                        const In<double, 3> &costs, const In<double, 1> &limits,
@@ -237,6 +246,8 @@ NB_MODULE(_native, m) {
           nb::arg("labels"), nb::arg("sizes"), nb::arg("offset"), nb::arg("samples"),
           nb::arg("first").noconvert(), nb::arg("second").noconvert(), nb::arg("hit").noconvert(),
           "Statistics of means of probabilities.");
+    m.def("reached", &reached, nb::arg("scores"), nb::arg("rising"), nb::arg("out").noconvert(),
+          "How many of the rising numbers each score reaches.");
     m.def("sweep", &sweep, nb::arg("passed").noconvert(), nb::arg("values").noconvert(),
           nb::arg("widths"), nb::arg("sequences"), nb::arg("costs"), nb::arg("limits"),
           nb::arg("known_costs"), nb::arg("known_values"),

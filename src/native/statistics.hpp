@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "kernels.hpp"
@@ -181,6 +182,29 @@ double exponentials(float *to, const In *z, int64_t classes, int64_t width, doub
     return std::max(std::abs(double(low)), std::abs(double(high)));
 }
 
+#if defined(__AVX2__)
+// The same from single precision alone: the product is rounded once, after the whole number is
+// taken from it, so that large logits lose nothing.
+inline double exponentials(float *to, const float *z, int64_t classes, int64_t width, double n) {
+    typedef Lanes<float> L;
+    typedef int32_t Int __attribute__((vector_size(vector_bytes)));
+    constexpr float rounder_single = 12582912.0f;
+    const auto [low, high] = extent(z, width);
+    const float scale = float(log2e / n), rest = float(log2e / n - double(scale));
+    const float top = (high * scale + rounder_single) - rounder_single;
+    for (int64_t c = 0; c < width; c += L::count) {
+        const L::Vector x = L::load(z + c);
+        const L::Vector whole = (x * scale + rounder_single) - rounder_single;
+        const L::Vector fraction = fused(x, rest, fused(x, scale, -whole));
+        const L::Vector exponent = L::larger(whole - top, L::Vector{} - 127);
+        const Int bits = (__builtin_convertvector(exponent, Int) + 127) << 23;
+        L::store(to + c, power_of_two<8>(fraction) * (L::Vector)bits);
+    }
+    std::fill(to + classes, to + width, 0.0f);
+    return std::max(std::abs(double(low)), std::abs(double(high)));
+}
+#endif
+
 // Fill `to` with probabilities, of logits if `softmax`, in double precision; `z` is padded.
 template <class In>
 void probabilities(double *to, const In *z, bool softmax, int64_t classes, int64_t width) {
@@ -277,8 +301,9 @@ inline float spread(const float *p, const float *q, const float *z, const float 
     return sum;
 }
 
-// A relative error that no product of `n` exponentials exceeds, with room to spare.
-inline float product_error(int64_t n) { return float(n) * 8 * 6e-8f; }
+// A relative error that no product of `n` exponentials exceeds, with room to spare: four units in
+// the last place each, twice and four times that where they are squares and fourth powers.
+inline float product_error(int64_t n) { return float(n + 4) * 6 * 6e-8f; }
 
 // Below this, what products lost to underflow may matter.
 constexpr float least_product = 1e-15f;
@@ -304,11 +329,28 @@ inline double mean_logits(const std::vector<Table> &models, int64_t classes, con
     for (const Sets &sets : sizes) wanted.push_back(used(sets));
     std::vector<double> room;
     std::vector<float> room_single;
+    // From many models to few: exp(z/n) is the square of exp(z/2n).
+    std::vector<size_t> order(sizes.size());
+    for (size_t k = 0; k < order.size(); ++k) order[k] = k;
+    auto chain = [&](size_t k) {
+        int64_t odd = sizes[k].size;
+        while (odd % 2 == 0) odd /= 2;
+        return std::make_pair(odd, -sizes[k].size);
+    };
+    std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return chain(a) < chain(b); });
+    // Of how many models each table holds the exponentials at the moment.
+    std::vector<int64_t> holds(models.size());
     double largest = 0;
     for (int64_t row = 0; row < rows; ++row) {
-        for (size_t k = 0; k < sizes.size(); ++k) {
+        std::fill(holds.begin(), holds.end(), 0);
+        for (size_t k : order) {
             const double n = double(sizes[k].size);
             for (int32_t model : wanted[k]) {
+                const int64_t held = std::exchange(holds[model], sizes[k].size);
+                if (held == 2 * sizes[k].size) {
+                    combine<Product>(tables[model], tables[model], tables[model], width);
+                    continue;
+                }
                 auto fill = [&](const auto *z, auto &room) {
                     if (entropy) logits(tables[model] + width, z, classes, width);
                     z = whole_vectors(room, z, classes);
@@ -390,6 +432,31 @@ inline void mean_probabilities(const std::vector<Table> &models, bool softmax, i
                 });
         }
     }
+}
+
+inline void reached(const double *scores, int64_t samples, const double *rising, int64_t count,
+                    uint16_t *out) {
+    typedef Lanes<double> D;
+    typedef int64_t Int __attribute__((vector_size(vector_bytes)));
+    int64_t i = 0;
+    // Comparing with every number beats halving, which guesses wrong at every other step, up to some
+    // hundreds of numbers.
+    if (count <= 256)
+        for (; i + 2 * D::count <= samples; i += 2 * D::count) {
+            const D::Vector a = D::load(scores + i), b = D::load(scores + i + D::count);
+            Int more{}, also{};
+            for (int64_t k = 0; k < count; ++k) {
+                const D::Vector bound = D::Vector{} + rising[k];
+                more -= a >= bound;
+                also -= b >= bound;
+            }
+            for (int l = 0; l < D::count; ++l) {
+                out[i + l] = uint16_t(more[l]);
+                out[i + D::count + l] = uint16_t(also[l]);
+            }
+        }
+    for (; i < samples; ++i)
+        out[i] = uint16_t(std::upper_bound(rising, rising + count, scores[i]) - rising);
 }
 
 } // namespace committee::COMMITTEE_ISA

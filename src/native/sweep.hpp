@@ -87,7 +87,7 @@ class Staircase {
     std::vector<Step> steps_;
 };
 
-// Sums over samples: 32 bits hold counts of samples, 64 bits any value.
+// Sums over samples: 16 bits hold counts of few samples, 32 bits of any, 64 bits any value.
 template <class Value, class Total>
 class Sweeper {
     typedef Lanes<Total> L;
@@ -152,51 +152,76 @@ class Sweeper {
             bounded_[b] = in_.costs + (1 + b) * in_.count * stages_ + s * stages_;
         reach_.assign(stages_, 0);
         reach_[0] = in_.samples;
+        const double cost = cost_[0] * double(in_.samples);
         if (axes_ == 0) {
-            keep(cost_[0] * double(in_.samples), value);
+            keep(cost, value);
         } else {
             std::vector<int32_t> all(in_.samples);
             for (int64_t i = 0; i < in_.samples; ++i) all[i] = int32_t(i);
             if (axes_ <= 2) {
                 prepare();
-                for (int32_t i : all) count(i);
-                scan(cost_[0] * double(in_.samples), value);
+                for (int32_t i : all) count(packed(i));
+                scan(cost, value);
             } else {
-                loop(0, all, cost_[0] * double(in_.samples), value);
+                loop(0, all, cost, value);
             }
         }
         settle(s);
+    }
+
+    // What the table of the last two thresholds needs of a sample: which candidates it passes there,
+    // and by how much its value changes where it goes on.
+    struct Packed {
+        uint16_t row, column;
+        Total row_change, change;
+    };
+
+    Packed packed(int32_t i) const {
+        const int64_t last = axes_ - 1;
+        Packed out{0, passed_[last][i], 0, Total(Total(values_[last + 1][i]) - values_[last][i])};
+        if (axes_ >= 2) {
+            out.row = passed_[last - 1][i];
+            out.row_change = Total(Total(values_[last][i]) - values_[last - 1][i]);
+        }
+        return out;
     }
 
     // Loop over the threshold of an early stage, from the lowest.
     void loop(int64_t axis, const std::vector<int32_t> &alive, double cost, int64_t value) {
         const uint16_t *passed = passed_[axis];
         const Value *here = values_[axis], *next = values_[axis + 1];
-        std::vector<int32_t> starts(widths_[axis] + 1, 0), sorted(alive.size());
-        for (int32_t i : alive) ++starts[passed[i] + 1];
-        for (int32_t w = 0; w < widths_[axis]; ++w) starts[w + 1] += starts[w];
+        const int32_t width = widths_[axis];
+        std::vector<int32_t> starts(width + 1, 0), sorted(alive.size());
+        std::vector<int64_t> changes(width, 0);
+        for (int32_t i : alive) {
+            ++starts[passed[i] + 1];
+            changes[passed[i]] += int64_t(next[i]) - int64_t(here[i]);
+        }
+        for (int32_t w = 0; w < width; ++w) starts[w + 1] += starts[w];
         std::vector<int32_t> at(starts.begin(), starts.end() - 1);
-        for (int32_t i : alive) sorted[at[passed[i]]++] = i;
         const bool innermost = axis == axes_ - 3;
+        std::vector<Packed> ready(innermost ? alive.size() : 0);
+        if (innermost)
+            for (int32_t i : alive) ready[at[passed[i]]++] = packed(i);
+        else
+            for (int32_t i : alive) sorted[at[passed[i]]++] = i;
         if (innermost) prepare();
         std::vector<int32_t> going;
-        for (int32_t choice = 0; choice < widths_[axis]; ++choice) {
-            for (int32_t k = starts[choice]; k < starts[choice + 1]; ++k) {
-                const int32_t i = sorted[k];
-                value += int64_t(next[i]) - int64_t(here[i]);
-                if (innermost) count(i);
-            }
+        for (int32_t choice = 0; choice < width; ++choice) {
+            const int32_t first = starts[choice], past = starts[choice + 1];
+            value += changes[choice];
+            if (innermost)
+                for (int32_t k = first; k < past; ++k) count(ready[k]);
             // The same samples go on as by the choice before, which is told by the lower number;
             // "never" alone is told by its own.
-            const bool never = choice == widths_[axis] - 1;
-            if (choice && !never && starts[choice] == starts[choice + 1]) continue;
-            cost += cost_[axis + 1] * double(starts[choice + 1] - starts[choice]);
+            if (choice && choice != width - 1 && first == past) continue;
+            cost += cost_[axis + 1] * double(past - first);
             choices_[axis] = choice;
-            reach_[axis + 1] = starts[choice + 1];
+            reach_[axis + 1] = past;
             if (innermost) {
                 scan(cost, value);
             } else {
-                going.assign(sorted.begin(), sorted.begin() + starts[choice + 1]);
+                going.assign(sorted.begin(), sorted.begin() + past);
                 loop(axis + 1, going, cost, value);
             }
         }
@@ -216,21 +241,18 @@ class Sweeper {
 
     // Add a sample that goes on to the first of the last two thresholds. Running sums along columns
     // are kept as samples come.
-    void count(int32_t i) {
-        int64_t row = 0;
-        if (axes_ >= 2) {
-            row = passed_[axes_ - 2][i];
-            ++row_counts_[row];
-            row_changes_[row] += int64_t(values_[axes_ - 1][i]) - int64_t(values_[axes_ - 2][i]);
-        }
-        const int32_t column = passed_[axes_ - 1][i];
-        const Total change = Total(values_[axes_][i]) - Total(values_[axes_ - 1][i]);
-        const int64_t first = row * blocks_ + column / lanes, end = (row + 1) * blocks_;
-        counts_[first] += steps_[column % lanes];
-        for (int64_t b = first + 1; b < end; ++b) counts_[b] += 1;
-        if (change) {
-            changes_[first] += steps_[column % lanes] * change;
-            for (int64_t b = first + 1; b < end; ++b) changes_[b] += change;
+    void count(const Packed &sample) {
+        ++row_counts_[sample.row];
+        row_changes_[sample.row] += sample.row_change;
+        const int64_t first = sample.column / lanes, blocks = blocks_;
+        const typename L::Vector step = steps_[sample.column % lanes];
+        typename L::Vector *counts = counts_.data() + sample.row * blocks;
+        counts[first] += step;
+        for (int64_t b = first + 1; b < blocks; ++b) counts[b] += Total(1);
+        if (const Total change = sample.change) {
+            typename L::Vector *changes = changes_.data() + sample.row * blocks;
+            changes[first] += step * change;
+            for (int64_t b = first + 1; b < blocks; ++b) changes[b] += change;
         }
     }
 
@@ -238,6 +260,7 @@ class Sweeper {
     void scan(double cost, int64_t value) {
         const int64_t last = axes_ - 1;
         const int32_t width = widths_[last];
+        const int64_t blocks = blocks_;
         std::fill(running_counts_.begin(), running_counts_.end(), typename L::Vector{});
         std::fill(running_changes_.begin(), running_changes_.end(), typename L::Vector{});
         const double cost_row = axes_ >= 2 ? cost_[last] : 0, cost_cell = cost_[last + 1];
@@ -245,17 +268,20 @@ class Sweeper {
         for (int64_t row = 0; row < rows_; ++row) {
             going += row_counts_[row];
             value += row_changes_[row];
-            typename L::Vector most{};
-            most += std::numeric_limits<Total>::min();
-            for (int64_t b = 0; b < blocks_; ++b) {
-                running_counts_[b] += counts_[row * blocks_ + b];
-                running_changes_[b] += changes_[row * blocks_ + b];
-                most = L::larger(most, running_changes_[b]);
+            typename L::Vector *running_counts = running_counts_.data();
+            typename L::Vector *running_changes = running_changes_.data();
+            const typename L::Vector *counts = counts_.data() + row * blocks;
+            const typename L::Vector *changes = changes_.data() + row * blocks;
+            typename L::Vector most = running_changes[0] + changes[0];
+            for (int64_t b = 0; b < blocks; ++b) {
+                running_counts[b] += counts[b];
+                const typename L::Vector change = running_changes[b] + changes[b];
+                running_changes[b] = change;
+                most = L::larger(most, change);
             }
             const bool never = row == rows_ - 1;
             if (row && !never && !row_counts_[row]) continue;
-            Total best = most[0];
-            for (int l = 1; l < lanes; ++l) best = std::max(best, Total(most[l]));
+            const Total best = largest(most);
             const double cost_here = cost + cost_row * double(going);
             const double least = cost_here + cost_cell * double(running_counts_[0][0]);
             if (staircase_.quickly_beats(least, value + best)) continue;
@@ -278,6 +304,14 @@ class Sweeper {
                     keep(cost_total, total);
             }
         }
+    }
+
+    static Total largest(typename L::Vector lanes_) {
+        alignas(vector_bytes) Total each[lanes];
+        L::store(each, lanes_);
+        for (int half = lanes / 2; half; half /= 2)
+            for (int l = 0; l < half; ++l) each[l] = std::max(each[l], each[l + half]);
+        return each[0];
     }
 
     void keep(double cost, int64_t value) {
@@ -351,6 +385,7 @@ class Sweeper {
 
 inline Points sweep(const Sweep &in) {
     if (in.wide_values) return Sweeper<int64_t, int64_t>(in).run();
+    if (in.samples < 32768) return Sweeper<int8_t, int16_t>(in).run();
     return Sweeper<int8_t, int32_t>(in).run();
 }
 

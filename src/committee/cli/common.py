@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,6 +74,23 @@ def progress_bar(what: str, unit: str, shown: bool) -> Iterator[Callable[[int, i
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+@contextmanager
+def search_progress(shown: bool) -> Iterator[Callable[[str, int, int], None] | None]:
+    """One bar after another for the parts of a search."""
+    with ExitStack() as stack:
+        bars: dict[str, Callable[[int, int], None] | None] = {}
+
+        def update(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                stack.close()
+                bars[what] = stack.enter_context(progress_bar("search", what, shown))
+            bar = bars[what]
+            if bar is not None:
+                bar(done, total)
+
+        yield update if shown else None
 
 
 def print_json(data: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from committee.cli.common import AsJson, print_json, progress_bar, say
+from committee.cli.common import AsJson, print_json, progress_bar, say, search_progress
 
 if TYPE_CHECKING:
     from committee.cascade import Cascade
@@ -68,7 +68,7 @@ def _predicted(split: str, store: Path, quiet: bool) -> Pool:
 def _searched(pool: Pool, quiet: bool) -> Front:
     from committee.search import search
 
-    with progress_bar("search", "sequences", not quiet) as progress:
+    with search_progress(not quiet) as progress:
         front = search(pool, max_models=3, progress=progress)
     settings = front.settings
     say(

@@ -12,7 +12,7 @@ from committee.cli.common import (
     Unit,
     open_split,
     print_json,
-    progress_bar,
+    search_progress,
     say,
     usual_judge,
 )
@@ -38,7 +38,7 @@ def report(
 
     pool = open_split(store, split)
     judge = open_split(store, test) if test else usual_judge(store, split)
-    with progress_bar("search", "sequences", not as_json) as progress:
+    with search_progress(not as_json) as progress:
         front = search(pool, max_models, unit=unit, progress=progress)
     write_text(out, page_of(front, judge))
     if as_json:

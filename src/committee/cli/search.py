@@ -11,7 +11,7 @@ from committee.cli.common import (
     Unit,
     open_split,
     print_json,
-    progress_bar,
+    search_progress,
     say,
     usual_judge,
 )
@@ -72,7 +72,7 @@ def search(
         raise CascadeError("search: --out needs --match, --min-accuracy or --max-cost")
     pool = open_split(store, split)
     judge = open_split(test, "test") if test else usual_judge(store, split)
-    with progress_bar("search", "sequences", not as_json) as progress:
+    with search_progress(not as_json) as progress:
         front = find(
             pool,
             max_models,

@@ -152,15 +152,17 @@ def _settled(
         _replace(rule, key, np.flatnonzero(hit == _UNSURE), score, hit, exact)
         ranked = np.sort(score)
         pivots = cuts if cuts is not None else np.unique(ranked[ranks])
-        near = _near(score, ranked, pivots, slack, alone_is_sure=cuts is None)
+        near, places = _near(score, ranked, pivots, slack, alone_is_sure=cuts is None)
         _replace(rule, key, near[~exact[near]], score, hit, exact)
+        # They stay among themselves where it matters: on either side of a rank asked for.
+        ranked[places] = np.sort(score[near])
     if cuts is not None:
         values = cuts
     else:
-        ranked = np.sort(score)
+        ranked = np.sort(score) if approximate is None else ranked
         values = np.unique(ranked[ranks])
         values = values[values > ranked[0]]
-    passed = np.searchsorted(values, score, side="right").astype(np.uint16)
+    passed = _reached(score, values)
 
     def thresholds(choices: Array) -> Array:
         """Halfway between the exact scores of the samples next to each threshold."""
@@ -202,8 +204,8 @@ def _near(
     pivots: Array,
     slack: Callable[[Array], Array],
     alone_is_sure: bool,
-) -> Array:
-    """Samples whose side of a pivot the slack leaves open.
+) -> tuple[Array, Array]:
+    """Samples whose side of a pivot the slack leaves open, and the ranks that they hold.
 
     Args:
         score: Shape (N,).
@@ -224,11 +226,26 @@ def _near(
     open_ = past - first > (1 if alone_is_sure else 0)
     first, past = first[open_], past[open_]
     if not len(first):
-        return np.empty(0, np.int64)
-    # Windows rise at both ends, so a sample lies in any if it lies in the last that begins below.
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    # Windows rise at both ends; those that overlap, or part equal scores, are one.
     begin, end = ranked[first], ranked[past - 1]
-    window = np.searchsorted(begin, score, side="right") - 1
-    return np.flatnonzero((window >= 0) & (score <= end[window]))
+    apart = np.flatnonzero(begin[1:] > end[:-1])
+    begin, end = begin[np.append(0, apart + 1)], end[np.append(apart, len(end) - 1)]
+    bounds = np.stack([begin, np.nextafter(end, np.inf)], axis=1).ravel()
+    # Between the beginning of a window and its end an odd number of bounds is reached.
+    return (
+        np.flatnonzero(_reached(score, bounds) % 2 == 1),
+        np.flatnonzero(_reached(ranked, bounds) % 2 == 1),
+    )
+
+
+def _reached(score: Array, rising: Array) -> Array:
+    """How many of the rising numbers each score reaches, uint16."""
+    if _native is None:
+        return np.searchsorted(rising, score, side="right").astype(np.uint16)
+    out = np.empty(len(score), np.uint16)
+    _native.reached(np.ascontiguousarray(score), np.ascontiguousarray(rising), out)
+    return out
 
 
 def _approximated(
@@ -353,7 +370,7 @@ def _of_logits(
     if largest > _LARGEST:
         return None
     # See product_error in statistics.hpp; the reference's own rounding grows with the logits.
-    product = 8 * _SINGLE * models + 8 * _DOUBLE * (models + 2) * largest
+    product = 6 * _SINGLE * (models + 4) + 8 * _DOUBLE * (models + 2) * largest
     summed = 2 * product + (classes / (2 * _native.lanes()) + 16) * _SINGLE
     floor = 64 * _DOUBLE
     s, q = rest.astype(np.float64), second.astype(np.float64)

@@ -49,7 +49,8 @@ def load_pool(folder: Path, models: Iterable[str] | None = None) -> Pool:
     specs = {name: index["models"][name] for name in names}
     costs = {name: [Cost(**cost) for cost in spec["costs"]] for name, spec in specs.items()}
     runnable = {name: spec for name, spec in specs.items() if spec["source"]}
-    return Pool(samples, outputs, CostTable.of(costs), runnable)
+    families = {name: spec["family"] for name, spec in specs.items() if spec.get("family")}
+    return Pool(samples, outputs, CostTable.of(costs), runnable, families)
 
 
 def _explain_missing(folder: Path) -> None:
