@@ -152,7 +152,9 @@ def measure(folder: Path, threads: int | None) -> None:
     front = cm.search(pool, 4, threads=threads)
     ended = time.perf_counter()
     memory.over.set()
-    accuracies = {name: cm.evaluate(cm.Cascade.of([name]), pool).accuracy for name in ("b0-1", "b7-1")}
+    accuracies = {
+        name: cm.evaluate(cm.Cascade.of([name]), pool).accuracy for name in ("b0-1", "b7-1")
+    }
     best = front.matching("b7-1")
     print(
         json.dumps(

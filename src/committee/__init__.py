@@ -12,7 +12,18 @@ from committee.cost import Cost
 from committee.errors import CommitteeError, Infeasible
 from committee.evaluate import Evaluation, evaluate
 from committee.pool import Pool
-from committee.search import Committee, Front, ensembles, search
+from committee.search import (
+    Committee,
+    Front,
+    as_cascade,
+    ensembles,
+    evaluate_all,
+    greedy,
+    guided,
+    search,
+    threshold_sweep,
+)
+from committee.utility import TOP_1, Utility, given, top_k, weighted
 
 if TYPE_CHECKING:
     from committee.run import Runner
@@ -29,11 +40,21 @@ __all__ = [
     "Pool",
     "Runner",
     "Stage",
+    "TOP_1",
+    "Utility",
+    "as_cascade",
     "ensembles",
     "errors",
     "evaluate",
+    "evaluate_all",
+    "given",
+    "greedy",
+    "guided",
     "register_confidence",
     "search",
+    "threshold_sweep",
+    "top_k",
+    "weighted",
 ]
 
 

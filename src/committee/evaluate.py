@@ -107,7 +107,9 @@ def evaluate(
     costs = stage_costs(cascade, pool, unit)
     decisions = decided(cascade, pool)
     leaving = np.bincount(decisions.stage, minlength=len(cascade.stages))
-    return evaluation_of(pool, unit, costs, leaving, utility, scored(cascade, pool, decisions, utility))
+    return evaluation_of(
+        pool, unit, costs, leaving, utility, scored(cascade, pool, decisions, utility)
+    )
 
 
 def scored(cascade: Cascade, pool: Pool, decisions: Decisions, utility: Utility = TOP_1) -> Array:

@@ -16,7 +16,6 @@ from committee.errors import MisalignedError, UnknownNameError
 from committee.predictions import Kind, Outputs, checked_outputs
 from committee.samples import Samples
 
-
 # Rows that are combined at once.
 _ROWS = 4096
 

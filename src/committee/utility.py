@@ -123,7 +123,8 @@ def weighted(weights: ArrayLike, name: str = "weighted") -> Utility:
         own = table[exits.rows]
         predicted = exits.outputs.predicted()
         if table.ndim == 1:
-            return own * (predicted == exits.labels)
+            right: Array = own * (predicted == exits.labels)
+            return right
         scores: Array = own[np.arange(len(own)), predicted]
         return scores
 
@@ -141,8 +142,8 @@ def given(scores: Mapping[Sequence[str], ArrayLike], name: str = "given") -> Uti
 
     def function(exits: Exits) -> Array:
         if exits.models not in known:
-            names = map("+".join, known)
-            raise UnknownNameError.of(f"utility {name!r}", "scores of", "+".join(exits.models), names)
+            asked, names = "+".join(exits.models), map("+".join, known)
+            raise UnknownNameError.of(f"utility {name!r}", "scores of", asked, names)
         array = known[exits.models]
         if len(exits.rows) and exits.rows.max() >= len(array):
             raise MisalignedError(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from committee.errors import CostError
 from committee.pool import Pool
+from committee.utility import Utility, top_k
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 AllowCode = Annotated[
@@ -32,6 +34,14 @@ Data = Annotated[
     typer.Option(
         metavar="PATH",
         help="A folder with one folder of pictures a class, or an npz with images and labels.",
+    ),
+]
+Top = Annotated[int, typer.Option(help="A sample is right if its label is among the top K.")]
+AgreeWith = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A[,B,...]",
+        help="In place of labels, what this model or ensemble of models predicts.",
     ),
 ]
 Unit = Annotated[str | None, typer.Option(help="Unit of the costs, if there are several.")]
@@ -91,6 +101,44 @@ def search_progress(shown: bool) -> Iterator[Callable[[str, int, int], None] | N
                 bar(done, total)
 
         yield update if shown else None
+
+
+def judged_by(pool: Pool, top: int, agree_with: str | None) -> tuple[Pool, Utility]:
+    """The pool with the labels that are asked for, and what a sample scores."""
+    if agree_with is not None:
+        pool = pool.labelled_by([name.strip() for name in agree_with.split(",")])
+    return pool, top_k(top)
+
+
+_MULTIPLES = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+
+
+def amount(option: str, text: str) -> float:
+    """A cost as people write it: ``5e6``, ``5M``, ``1.2G``.
+
+    Raises:
+        CostError: If it is no number.
+    """
+    multiple = _MULTIPLES.get(text[-1:], 1.0)
+    try:
+        return float(text if multiple == 1.0 else text[:-1]) * multiple
+    except ValueError:
+        raise CostError(f"{option}: {text!r} is no cost; write 5000000, 5e6 or 5M") from None
+
+
+def amounts(option: str, texts: Sequence[str] | None, unit: str | None) -> dict[str, float]:
+    """Costs by unit from ``UNIT=COST``; ``unit`` is meant where none is named.
+
+    Raises:
+        CostError: If a cost is no number, or has no unit.
+    """
+    found = {}
+    for text in texts or ():
+        own, _, number = text.rpartition("=")
+        if not (own or unit):
+            raise CostError(f"{option}: {text!r} names no unit; write UNIT=COST")
+        found[own or str(unit)] = amount(option, number)
+    return found
 
 
 def print_json(data: Any) -> None:

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from committee.cli.common import AsJson, Unit, open_split, print_json, say
+from committee.cli.common import (
+    AgreeWith,
+    AsJson,
+    Top,
+    Unit,
+    judged_by,
+    open_split,
+    print_json,
+    say,
+)
 
 if TYPE_CHECKING:
     from committee.evaluate import Evaluation
@@ -17,6 +26,8 @@ def evaluate(
     store: Annotated[str, typer.Argument(help="Predictions: STORE, or STORE/SPLIT.")],
     split: Annotated[str, typer.Option(help="The split that judges.")] = "test",
     unit: Unit = None,
+    top: Top = 1,
+    agree_with: AgreeWith = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a cascade on stored predictions, beside each of its models alone."""
@@ -24,10 +35,10 @@ def evaluate(
     from committee.evaluate import evaluate as judge
 
     chosen = Cascade.load(cascade)
-    pool = open_split(store, split)
-    evaluation = judge(chosen, pool, unit)
+    pool, utility = judged_by(open_split(store, split), top, agree_with)
+    evaluation = judge(chosen, pool, unit, utility)
     same = chosen.origin.get("samples_fingerprint") == pool.samples.fingerprint
-    alone = {name: judge(Cascade.of([name]), pool, unit) for name in chosen.names}
+    alone = {name: judge(Cascade.of([name]), pool, unit, utility) for name in chosen.names}
     if as_json:
         models = {name: each.to_json() for name, each in alone.items()}
         print_json({**evaluation.to_json(), "models": models, "chosen_on_these_samples": same})
@@ -46,7 +57,7 @@ def _print(evaluations: dict[str, Evaluation]) -> None:
     first = next(iter(evaluations.values()))
     table = Table(title=f"On {first.split}, {first.samples} samples", title_justify="left")
     table.add_column("committee", overflow="fold")
-    table.add_column("accuracy\n95 % interval", justify="right")
+    table.add_column(f"{first.measure}\n95 % interval", justify="right")
     table.add_column("average cost\nworst case", justify="right")
     table.add_column("exits by stage", justify="right")
     for name, each in evaluations.items():

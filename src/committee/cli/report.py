@@ -12,8 +12,8 @@ from committee.cli.common import (
     Unit,
     open_split,
     print_json,
-    search_progress,
     say,
+    search_progress,
     usual_judge,
 )
 

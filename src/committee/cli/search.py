@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from committee.cli.common import (
+    AgreeWith,
     AsJson,
+    Top,
     Unit,
+    amount,
+    amounts,
+    judged_by,
     open_split,
     print_json,
-    search_progress,
     say,
+    search_progress,
     usual_judge,
 )
 from committee.errors import CascadeError
@@ -20,6 +27,14 @@ from committee.pool import Pool
 
 if TYPE_CHECKING:
     from committee.search import Committee, Front
+
+
+class Method(StrEnum):
+    """How the committees are found."""
+
+    EXACT = "exact"
+    GUIDED = "guided"
+    GREEDY = "greedy"
 
 
 def search(
@@ -31,10 +46,29 @@ def search(
         float | None, typer.Option(help="Cheapest with at least this accuracy, 0 to 1.")
     ] = None,
     max_cost: Annotated[
-        float | None, typer.Option(help="Most accurate for at most this average cost.")
+        str | None,
+        typer.Option(metavar="COST", help="Most accurate for at most this average cost; 5M, 1.2G."),
     ] = None,
+    cascade_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...", help="Cheapest cascade of these, as accurate as their ensemble."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="With --cascade-of: how much less accurate it may be, 0 to 1.")
+    ] = 0.0,
     worst_case: Annotated[
-        float | None, typer.Option(help="Bound on the cost of all stages together.")
+        list[str] | None,
+        typer.Option(
+            metavar="[UNIT=]COST", help="Bound on the cost of all stages together. Repeatable."
+        ),
+    ] = None,
+    average_case: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="UNIT=COST", help="Bound on the average cost in another unit. Repeatable."
+        ),
     ] = None,
     max_models: Annotated[
         int | None, typer.Option(help="Most models of a committee; 3 if left out.")
@@ -46,7 +80,19 @@ def search(
         str | None, typer.Option(help="mean_logits, mean_probabilities or last.")
     ] = None,
     grid: Annotated[int, typer.Option(help="Percentiles tried for each threshold.")] = 100,
+    families: Annotated[
+        bool, typer.Option(help="Take trainings of one architecture as interchangeable.")
+    ] = True,
+    top: Top = 1,
+    agree_with: AgreeWith = None,
+    method: Annotated[
+        Method, typer.Option(help="guided and greedy are for pools too large for exact.")
+    ] = Method.EXACT,
+    keep: Annotated[
+        int, typer.Option(help="With --method guided: models kept for committees of 3 or more.")
+    ] = 20,
     unit: Unit = None,
+    threads: Annotated[int | None, typer.Option(help="All processors if left out.")] = None,
     split: Annotated[str, typer.Option(help="The split that chooses.")] = "val",
     test: Annotated[
         str | None,
@@ -55,74 +101,129 @@ def search(
     out: Annotated[
         str | None, typer.Option(metavar="CASCADE.json", help="Write the chosen cascade.")
     ] = None,
+    list_front: Annotated[
+        bool, typer.Option("--front", help="Print every member of the front.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find the committees that no other beats in accuracy and cost; choose one by a target.
 
-    At most one of --match, --min-accuracy and --max-cost. All members of the front are in --json
-    and in what committee report writes.
+    At most one of --match, --min-accuracy, --max-cost and --cascade-of. All members of the front
+    are in --front, in --json and in what committee report writes.
     """
-    from committee.evaluate import evaluate
-    from committee.search import search as find
+    from committee.search import as_cascade, greedy, guided
+    from committee.search import search as exact
 
-    targets = [each for each in (match, min_accuracy, max_cost) if each is not None]
+    targets = [each for each in (match, min_accuracy, max_cost, cascade_of) if each is not None]
     if len(targets) > 1:
-        raise CascadeError("search: give one of --match, --min-accuracy and --max-cost")
+        raise CascadeError(
+            "search: give one of --match, --min-accuracy, --max-cost and --cascade-of"
+        )
     if out and not targets:
-        raise CascadeError("search: --out needs --match, --min-accuracy or --max-cost")
+        raise CascadeError(
+            "search: --out needs --match, --min-accuracy, --max-cost or --cascade-of"
+        )
     pool = open_split(store, split)
     judge = open_split(test, "test") if test else usual_judge(store, split)
+    pool, utility = judged_by(pool, top, agree_with)
+    if judge is not None:
+        judge, _ = judged_by(judge, top, agree_with)
+    unit = pool.costs.unit(unit)
+    bounds = amounts("--worst-case", worst_case, unit)
+    options: dict[str, Any] = {"confidence": confidence, "combine": combine, "unit": unit}
     with search_progress(not as_json) as progress:
-        front = find(
-            pool,
-            max_models,
-            confidence=confidence,
-            combine=combine,
-            grid=grid,
-            worst_case=worst_case,
-            unit=unit,
-            progress=progress,
+        if method is Method.GREEDY:
+            _refuse_with_greedy(bounds, average_case, top)
+            front = greedy(pool, max_models, test=judge, **options)
+        else:
+            options |= {"grid": grid, "worst_case": bounds, "utility": utility, "threads": threads}
+            limits = amounts("--average-case", average_case, None)
+            more: dict[str, Any] = {
+                "average_case": limits,
+                "families": families,
+                "progress": progress,
+            }
+            if method is Method.EXACT:
+                front = exact(pool, max_models, test=judge, **options, **more)
+            else:
+                front = guided(pool, max_models or 4, keep=keep, test=judge, **options, **more)
+    if cascade_of is not None:
+        if method is Method.GREEDY:
+            raise CascadeError("search: --cascade-of is exact; leave --method out")
+        names = [name.strip() for name in cascade_of.split(",")]
+        chosen: Committee | None = as_cascade(names, pool, tolerance, **options)
+    else:
+        chosen = _chosen(front, match, min_accuracy, max_cost)
+    _tell(front, chosen, judge, out, as_json, list_front)
+
+
+def _refuse_with_greedy(
+    bounds: dict[str, float], average_case: Sequence[str] | None, top: int
+) -> None:
+    if bounds or average_case or top != 1:
+        raise CascadeError(
+            "search: --method greedy knows neither bounds nor --top; use exact or guided"
         )
-    chosen = _chosen(front, match, min_accuracy, max_cost)
-    if out and chosen:
-        chosen.cascade.save(out)
-    if as_json:
-        tested = evaluate(chosen.cascade, judge, unit).to_json() if chosen and judge else None
-        choice = chosen and {
-            "cascade": chosen.cascade.to_json(),
-            "evaluation": chosen.evaluation.to_json(),
-            "test": tested,
-        }
-        print_json({**front.to_json(), "chosen": choice})
-        return
-    _print(front, chosen, judge, out)
 
 
 def _chosen(
-    front: Front, match: str | None, min_accuracy: float | None, max_cost: float | None
+    front: Front, match: str | None, min_accuracy: float | None, max_cost: str | None
 ) -> Committee | None:
     if match is not None:
         return front.matching(match)
     if min_accuracy is not None:
         return front.at_least(min_accuracy)
-    return front.at_most(max_cost) if max_cost is not None else None
+    return front.at_most(amount("--max-cost", max_cost)) if max_cost is not None else None
 
 
-def _print(front: Front, chosen: Committee | None, judge: Pool | None, out: str | None) -> None:
+def _tell(
+    front: Front,
+    chosen: Committee | None,
+    judge: Pool | None,
+    out: str | None,
+    as_json: bool,
+    list_front: bool,
+) -> None:
+    from committee.evaluate import evaluate
+
+    if out and chosen:
+        chosen.cascade.save(out)
+    if not as_json:
+        _print(front, chosen, judge, out, list_front)
+        return
+    settings = front.settings
+    choice = chosen and {
+        "cascade": chosen.cascade.to_json(),
+        "evaluation": chosen.evaluation.to_json(),
+        "test": judge
+        and evaluate(chosen.cascade, judge, settings.unit, settings.utility).to_json(),
+    }
+    print_json({**front.to_json(), "chosen": choice})
+
+
+def _print(
+    front: Front, chosen: Committee | None, judge: Pool | None, out: str | None, list_front: bool
+) -> None:
     from rich.console import Console
 
-    from committee.report import rich_table, row_of, summary
+    from committee.report import front_rows, rich_table, row_of, summary
 
     settings = front.settings
+    seconds = sum(settings.seconds.values())
     say(
         f"{settings.cascades:,} cascades of {settings.sequences:,} sequences of models, "
-        f"{'all' if front.exact else 'not all'} covered; {len(front)} are on the front."
+        f"{'all' if front.exact else 'not all'} covered{f' in {seconds:.2f} s' if seconds else ''};"
+        f" {len(front)} are on the front."
     )
-    rows = summary(front, judge)
+    if front.inexact:
+        say(f"Not exact: {front.inexact}.")
+    rows = front_rows(front, judge) if list_front else summary(front, judge)
     if chosen:
         rows = [row for row in rows if row.cascade != chosen.cascade]
         rows.append(row_of(front, "chosen", chosen.cascade, judge))
     Console().print(rich_table(rows))
+    for warning in front.warnings:
+        say(f"Mind: {warning}.")
     if judge is None:
         say("Judged on the split that chose: expect less on new data. Name another with --test.")
     if chosen and out:

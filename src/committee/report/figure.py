@@ -20,6 +20,7 @@ from committee.report.rows import SINGLE, Row, front_rows, matches, summary
 from committee.report.tables import times
 from committee.search import Front, ensembles
 from committee.search.front import front_of
+from committee.utility import TOP_1
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -211,7 +212,8 @@ def _finish(axes: Axes, drawn: Sequence[_Points], row: Row, label: str) -> None:
         f"Chosen on {val.split} ({val.samples:,} samples), judged on {judged}",
         fontsize=10, loc="left", parse_math=False,
     )  # fmt: skip
-    axes.set_ylabel(f"Top-1 accuracy on {where} (%)", parse_math=False)
+    measure = "Top-1 accuracy" if val.measure == TOP_1.name else val.measure
+    axes.set_ylabel(f"{measure} on {where} (%)", parse_math=False)
     axes.set_ylim(*_range_of_interest(drawn))
     _scale_cost(axes, drawn)
     axes.set_xlabel(label + _told_scale(drawn[0].cost), parse_math=False)

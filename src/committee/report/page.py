@@ -103,7 +103,6 @@ def _splits(front: Front, test: Pool | None, row: Row) -> list[dict[str, Any]]:
 
 def _settings(front: Front) -> dict[str, str]:
     settings = front.settings
-    bound = settings.worst_case
     whole = "exact: every cascade that these settings allow was covered"
     return {
         "Search": whole if front.exact else "not exact: some cascades were left out",
@@ -114,10 +113,14 @@ def _settings(front: Front) -> dict[str, str]:
         "Confidence": settings.confidence,
         "Combination": settings.combine,
         "Unit of cost": settings.unit,
-        "Bound on worst-case cost": (
-            "none" if bound is None else tables.human_cost(bound, settings.unit)
-        ),
+        "Bound on worst-case cost": _bounds(settings.worst_case),
+        "Bound on average cost": _bounds(settings.average_case),
+        "Covered": "everything" if front.exact else front.inexact,
     }
+
+
+def _bounds(bounds: Mapping[str, float]) -> str:
+    return ", ".join(tables.human_cost(b, unit) for unit, b in bounds.items()) or "none"
 
 
 def _costs(front: Front) -> list[tuple[str, Cost]]:

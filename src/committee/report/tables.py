@@ -20,7 +20,8 @@ _MULTIPLES = ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"))
 _COUNTED = frozenset({"macs", "params"})
 _SHORT_UNITS = {"latency_ms": "ms", "ms_per_sample": "ms/sample"}
 _ON_SPLIT = (
-    "split", "samples", "correct", "accuracy", "low", "high", "average_cost", "exit_ratios",
+    "split", "samples", "measure", "correct", "accuracy", "low", "high", "average_cost",
+    "exit_ratios",
 )  # fmt: skip
 
 
@@ -183,7 +184,7 @@ def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:
     )
     table.add_column("committee\nexits by stage", overflow="fold")
     for evaluation in _shown(rows[0]):
-        heading = Text(f"{evaluation.split} top-1\n95 % interval")
+        heading = Text(f"{evaluation.split} {evaluation.measure}\n95 % interval")
         table.add_column(heading, justify="right", overflow="fold", max_width=13)
     table.add_column("average cost\nworst case", justify="right", overflow="fold")
     table.add_column("speedup", justify="right", no_wrap=True)

@@ -1,7 +1,10 @@
 """Search: prefix statistics, thresholds, the front and its targets."""
 
 from committee.search.exhaustive import ensembles, search
+from committee.search.fixed import as_cascade, threshold_sweep
 from committee.search.front import Committee, Front, Settings
+from committee.search.greedy import greedy
+from committee.search.guided import guided
 from committee.search.judging import evaluate_all
 from committee.search.thresholds import percentile_thresholds
 
@@ -9,8 +12,12 @@ __all__ = [
     "Committee",
     "Front",
     "Settings",
+    "as_cascade",
     "ensembles",
     "evaluate_all",
+    "greedy",
+    "guided",
     "percentile_thresholds",
     "search",
+    "threshold_sweep",
 ]

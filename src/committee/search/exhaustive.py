@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -142,7 +143,7 @@ def _most(asked: int | None, available: int, what: str) -> int:
     most = min(3, available) if asked is None else asked
     if not 1 <= most <= available:
         raise CascadeError(
-            f"search: max_models must be 1 to {available}, for so many are in the {what}, not {most}"
+            f"search: max_models must be 1 to {available}, as many as are in the {what}, not {most}"
         )
     return most
 
@@ -277,7 +278,7 @@ def _swept(
             for start in range(0, len(batches), asked.threads):
                 round_ = batches[start : start + asked.threads]
                 known = (cost, value)
-                answers = executor.map(lambda pair: sweep(table, pair[1], *known), round_)
+                answers = executor.map(partial(_sweep, table, known), round_)
                 for (first, batch), points in zip(round_, answers, strict=True):
                     kept.append((first, points))
                     cost = np.concatenate([cost, points.cost])
@@ -305,6 +306,10 @@ def _swept(
             )
         ]
     return found, cascades
+
+
+def _sweep(table: PrefixTable, known: tuple[Array, Array], numbered: tuple[int, Batch]) -> Points:
+    return sweep(table, numbered[1], *known)
 
 
 def _batches(
@@ -392,7 +397,11 @@ def _committees(found: Found) -> tuple[Committee, ...]:
     if not ranked:
         told = " and ".join(f"{bound:g} {unit}" for unit, bound in asked.average_case.items())
         raise Infeasible(f"no committee has an average cost of at most {told}. Raise the bound")
-    ranked.sort(key=lambda c: preference(c.cascade, math.fsum(map(costs[asked.unit].get, c.cascade.names))))
+
+    def worst_case(candidate: _Candidate) -> float:
+        return math.fsum(costs[asked.unit][name] for name in candidate.cascade.names)
+
+    ranked.sort(key=lambda candidate: preference(candidate.cascade, worst_case(candidate)))
     cost = np.array([average(candidate, asked.unit) for candidate in ranked])
     value = np.array([candidate.value for candidate in ranked])
     chosen = [ranked[i] for i in undominated(cost, value)]

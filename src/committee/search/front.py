@@ -219,11 +219,7 @@ def front_of(committees: Sequence[Committee]) -> tuple[Committee, ...]:
 
     Of committees equal in both, :func:`preference` decides.
     """
-    ranked = sorted(
-        committees, key=lambda c: preference(c.cascade, c.evaluation.worst_case_cost)
-    )
+    ranked = sorted(committees, key=lambda c: preference(c.cascade, c.evaluation.worst_case_cost))
     cost = np.array([c.evaluation.average_cost for c in ranked])
     correct = np.array([c.evaluation.correct for c in ranked])
     return tuple(ranked[i] for i in undominated(cost, correct))
-
-

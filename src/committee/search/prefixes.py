@@ -44,7 +44,7 @@ class Rule:
         """
         return tuple(sorted(models)) if self.combine in ORDER_FREE else (models[-1],)
 
-    def keys(self, sequence: Sequence_) -> list[Key]:
+    def keys(self, sequence: Sequence[Stage]) -> list[Key]:
         """The prefix after each stage of a sequence."""
         models = [name for stage in sequence for name in stage]
         ends = np.cumsum([len(stage) for stage in sequence])
@@ -57,8 +57,7 @@ class Rule:
     def scores(self, key: Key, rows: Array) -> tuple[Array, Array]:
         """Predicted class and score of some samples, by the definition that every driver uses."""
         parts = [
-            judged(self.outputs(key, part), self.combine, self.confidence)
-            for part in _parts(rows)
+            judged(self.outputs(key, part), self.combine, self.confidence) for part in _parts(rows)
         ]
         if not parts:
             return np.empty(0, np.int64), np.empty(0)

@@ -64,7 +64,9 @@ def checked_stages(pool: Pool, stages: Sequence[str | Sequence[str]]) -> list[St
         for name in stage:
             pool.model(name)
         if not stage or len(set(stage)) < len(stage):
-            raise CascadeError(f"search: stage {list(stage)} must name one or more different models")
+            raise CascadeError(
+                f"search: stage {list(stage)} must name different models, one or more"
+            )
     if not found:
         raise CascadeError("search: no stage to search over; give at least one")
     return list(dict.fromkeys(found))

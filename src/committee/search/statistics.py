@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from committee.search.thresholds import between, percentile_ranks
 from committee.utility import TOP_1
 
 try:
-    import committee._native as _native
+    from committee import _native
 except ImportError:  # no compiler was at hand when committee was installed
     _native = None  # type: ignore[assignment]
 
@@ -265,6 +266,11 @@ def _approximated(
         yield list(zip(rows, found, strict=True))
 
 
+def compiled_part() -> Any:
+    """The compiled part, or None where it could not be built."""
+    return _native
+
+
 def compiled(rule: Rule) -> bool:
     """Whether the compiled part is there and knows the rule."""
     return _native is not None and _kernel(rule) is not None
@@ -311,12 +317,10 @@ def _run(
     def chunk(start: int, stop: int) -> float:
         models = [_plain(pool.outputs[name].values[start:stop]) for name in names]
         own = np.ascontiguousarray(labels[start:stop], np.int64)
-        where = (sizes, start, samples, first, second, hit)
+        where = (start, samples, first, second, hit)
         if logits:
-            at, offset, *rest = where
-            return _native.mean_logits(models, own, at, entropy, offset, *rest)
-        at, offset, *rest = where
-        _native.mean_probabilities(models, pool.kind == "logits", own, at, offset, *rest)
+            return float(_native.mean_logits(models, own, sizes, entropy, *where))
+        _native.mean_probabilities(models, pool.kind == "logits", own, sizes, *where)
         return 0.0
 
     work = len(keys) * (classes + 64)

@@ -66,8 +66,9 @@ def sweep(table: PrefixTable, batch: Batch, known_cost: Array, known_value: Arra
         known_cost: Totals of committees known already, shape (Q,).
         known_value: Likewise.
     """
-    if statistics._native is not None:
-        found = statistics._native.sweep(
+    native = statistics.compiled_part()
+    if native is not None:
+        found = native.sweep(
             table.passed,
             table.values,
             table.widths,
@@ -182,7 +183,7 @@ def stairs(cost: Array, value: Array) -> tuple[Array, Array]:
 
 
 def beaten(cost: Array, value: Array, known_cost: Array, known_value: Array) -> Array:
-    """Whether each point is clearly beaten by one of the known, which are as from :func:`stairs`."""
+    """Whether each point is clearly beaten by one of the known, as :func:`stairs` gives them."""
     if not len(known_cost):
         return np.zeros(len(cost), bool)
     below = np.searchsorted(known_cost, cost * CLEARLY, side="left") - 1

@@ -1,0 +1,132 @@
+"""Searches over fixed models: an ensemble turned into a cascade, and a sweep of one threshold."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from committee.cascade import ALWAYS, NEVER, Cascade
+from committee.combine import DEFAULT_COMBINE
+from committee.errors import CascadeError
+from committee.evaluate import check_judgeable, evaluate
+from committee.pool import Pool
+from committee.search.exhaustive import Asked, Bounds, bounds_of, searched
+from committee.search.front import Committee
+from committee.search.judging import evaluate_all
+from committee.search.prefixes import Rule
+from committee.search.sequences import checked_stages
+from committee.search.statistics import prefix_table
+from committee.utility import TOP_1, Utility
+
+
+def as_cascade(
+    models: Sequence[str | Sequence[str]],
+    pool: Pool,
+    tolerance: float = 0.0,
+    *,
+    confidence: str = "max_prob",
+    combine: str | None = None,
+    grid: int = 100,
+    worst_case: Bounds = None,
+    unit: str | None = None,
+    utility: Utility = TOP_1,
+    threads: int | None = None,
+) -> Committee:
+    """Turn an ensemble into the cheapest cascade of the same models that does as well.
+
+    Every order of the models and every vector of thresholds is tried, so that at worst the ensemble
+    itself is the answer.
+
+    Args:
+        models: Models of the ensemble; a list of names among them runs as one stage.
+        pool: Predictions on the split that chooses, and costs.
+        tolerance: How much less accurate than the ensemble the cascade may be, a share of 1.
+        confidence: Name of the confidence function.
+        combine: Name of the combination; by default the mean of what the models give.
+        grid: Percentiles tried for each threshold.
+        worst_case: As of :func:`committee.search`.
+        unit: Unit of the cost; see :meth:`committee.cost.CostTable.unit` for the default.
+        utility: What a sample scores when it exits.
+        threads: How many to use; all processors if left out.
+
+    Raises:
+        UnknownNameError: If a model is not in the pool.
+        CascadeError: If a model stands twice.
+        Infeasible: If the ensemble exceeds ``worst_case``.
+
+    References:
+        Wang et al. (2022), section 4.2.
+    """
+    check_judgeable(pool, utility)
+    unit = pool.costs.unit(unit)
+    stages = checked_stages(pool, models)
+    names = [name for stage in stages for name in stage]
+    rule = Rule(pool, confidence, combine or DEFAULT_COMBINE[pool.kind], utility)
+    ensemble = Cascade.ensemble(names, confidence, rule.combine)
+    orders = [
+        order
+        for size in range(1, len(stages) + 1)
+        for order in itertools.permutations(stages, size)
+    ]
+    asked = Asked(
+        rule,
+        grid,
+        unit,
+        bounds_of(worst_case, unit),
+        {},
+        threads or len(os.sched_getaffinity(0)),
+        4e9,
+        None,
+    )
+    front = searched(asked, orders).front(len(stages), families=False)
+    goal = evaluate(ensemble, pool, unit, utility).accuracy - tolerance
+    return front.at_least(goal)
+
+
+def threshold_sweep(
+    stages: Sequence[str | Sequence[str]],
+    pool: Pool,
+    *,
+    confidence: str = "max_prob",
+    combine: str | None = None,
+    grid: int = 100,
+    unit: str | None = None,
+    utility: Utility = TOP_1,
+) -> tuple[Committee, ...]:
+    """Every threshold of a cascade of two stages, from the first stage alone to the ensemble.
+
+    Args:
+        stages: Two stages, each a name or a list of names.
+        pool: Predictions and costs.
+        confidence: Name of the confidence function.
+        combine: Name of the combination; by default the mean of what the models give.
+        grid: Percentiles tried.
+        unit: Unit of the cost; see :meth:`committee.cost.CostTable.unit` for the default.
+        utility: What a sample scores when it exits.
+
+    Returns:
+        Committees by rising threshold, which is rising cost; the dominated ones too.
+
+    Raises:
+        CascadeError: If there are not two stages, or they share a model.
+
+    References:
+        Wang et al. (2022), figure 4.
+    """
+    pair = checked_stages(pool, stages)
+    if len(pair) != 2:
+        raise CascadeError(f"threshold_sweep: takes two stages, not {len(pair)}")
+    check_judgeable(pool, utility)
+    rule = Rule(pool, confidence, combine or DEFAULT_COMBINE[pool.kind], utility)
+    key = rule.key(pair[0])
+    table = prefix_table(rule, [key], grid)
+    thresholds = table.thresholds(key, np.arange(table.widths[0] - 1))
+    cascades = [
+        Cascade.of(pair, [t], confidence, rule.combine).simplified()
+        for t in (ALWAYS, *thresholds.tolist(), NEVER)
+    ]
+    evaluations = evaluate_all(cascades, pool, unit, utility)
+    return tuple(map(Committee, cascades, evaluations))

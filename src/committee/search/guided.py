@@ -1,0 +1,194 @@
+"""Guided search of large pools: exact among the models that pairs of models single out."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from committee.combine import DEFAULT_COMBINE
+from committee.evaluate import check_judge, check_judgeable
+from committee.pool import Pool
+from committee.predictions import Array
+from committee.search.exhaustive import Asked, Bounds, Progress, bounds_of, search, searched
+from committee.search.front import Front
+from committee.search.prefixes import Rule
+from committee.search.sequences import every_sequence, stage_costs, within
+from committee.search.statistics import prefix_table
+from committee.search.sweep import Batch, sweep
+from committee.utility import TOP_1, Utility
+
+# Costs at which committees are compared, from the cheapest to the dearest, in equal ratios.
+_COSTS = 64
+
+
+def guided(
+    pool: Pool,
+    max_models: int = 4,
+    *,
+    keep: int = 20,
+    confidence: str = "max_prob",
+    combine: str | None = None,
+    grid: int = 100,
+    worst_case: Bounds = None,
+    average_case: Mapping[str, float] | None = None,
+    unit: str | None = None,
+    utility: Utility = TOP_1,
+    families: bool = True,
+    test: Pool | None = None,
+    threads: int | None = None,
+    max_memory: float = 4e9,
+    progress: Progress | None = None,
+) -> Front:
+    """Search a pool that is too large for :func:`committee.search`; the result is not exact.
+
+    All cascades of one and two models are covered. By them ``keep`` models are chosen, one after
+    the other, each the one that raises the accuracy of cascades of two among those chosen the most,
+    averaged over 64 costs in equal ratios. Among these, all committees of up to ``max_models`` are
+    covered. What is left out are committees of three or more models of which one was not kept.
+
+    Args:
+        pool: As of :func:`committee.search`, and so are all arguments but these.
+        max_models: Most models of a committee.
+        keep: How many models are kept for committees of three or more. Time rises with its power of
+            ``max_models``.
+        confidence: See there.
+        combine: See there.
+        grid: See there.
+        worst_case: See there.
+        average_case: See there.
+        unit: See there.
+        utility: See there.
+        families: See there; of a family the first models are kept.
+        test: See there.
+        threads: See there.
+        max_memory: See there.
+        progress: See there.
+
+    Raises:
+        CascadeError: If ``max_models`` is less than 1 or more than the pool has.
+        Infeasible, MisalignedError, CostError, ShapeError, TooLargeError: As of
+            :func:`committee.search`.
+    """
+    if max_models <= 2 or len(pool.names) <= max(keep, max_models):
+        return search(
+            pool,
+            max_models,
+            confidence=confidence,
+            combine=combine,
+            grid=grid,
+            worst_case=worst_case,
+            average_case=average_case,
+            unit=unit,
+            utility=utility,
+            families=families,
+            test=test,
+            threads=threads,
+            max_memory=max_memory,
+            progress=progress,
+        )
+    check_judgeable(pool, utility)
+    if test is not None:
+        check_judge(pool, test)
+    unit = pool.costs.unit(unit)
+    asked = Asked(
+        Rule(pool, confidence, combine or DEFAULT_COMBINE[pool.kind], utility),
+        grid,
+        unit,
+        bounds_of(worst_case, unit),
+        dict(average_case or {}),
+        threads or len(os.sched_getaffinity(0)),
+        max_memory,
+        progress,
+    )
+    known = pool.families if families else {}
+    kept = _kept(asked, known, max(keep, max_models))
+    chosen = pool.only(name for name in pool.names if name in kept)
+    pairs = list(every_sequence(pool, 2, known, None))
+    longer = [s for s in every_sequence(chosen, max_models, known, None) if len(s) > 2]
+    found = searched(asked, pairs + longer)
+    every = _sequences(len(pool.names), max_models)
+    why = (
+        f"guided: all committees of up to 2 of {len(pool.names)} models and of up to {max_models} "
+        f"of the {len(kept)} models kept were covered, "
+        f"{len(found.sequences):,} sequences; without families there are {every:,}"
+    )
+    return found.front(max_models, bool(known), test, why)
+
+
+def _sequences(models: int, most: int) -> int:
+    return sum(math.perm(models, size) for size in range(1, most + 1))
+
+
+def _kept(asked: Asked, families: Mapping[str, str], keep: int) -> set[str]:
+    """Names of the models by which cascades of two gain the most."""
+    pool = asked.rule.pool
+    pairs = within(pool, every_sequence(pool, 2, families, None), asked.worst_case)
+    keys = [asked.rule.keys(pair) for pair in pairs]
+    distinct = list(dict.fromkeys(key for each in keys for key in each))
+    table = prefix_table(asked.rule, distinct, asked.grid, threads=asked.threads)
+    costs = pool.costs.values(asked.unit)
+    priced = [stage_costs(pair, costs) for pair in pairs]
+    levels = _levels(min(c[0] for c in priced), max(sum(c) for c in priced)) * len(pool)
+    # Total utility of the best of each pair's cascades for each cost; below the cheapest, nothing.
+    best = np.full((len(pairs), len(levels)), -np.inf)
+    for row, (own, cost) in enumerate(zip(keys, priced, strict=True)):
+        prefixes = np.array([[table.rows[key] for key in own]], np.int32)
+        batch = Batch(prefixes, np.array([[cost]]), np.empty(0))
+        points = sweep(table, batch, np.empty(0), np.empty(0, np.int64))
+        order = np.argsort(points.cost)
+        rising = np.maximum.accumulate(points.value[order])
+        at = np.searchsorted(points.cost[order], levels, side="right") - 1
+        best[row, at >= 0] = rising[at[at >= 0]]
+    return _by_gain([tuple(s[0] for s in pair) for pair in pairs], best, families, pool, keep)
+
+
+def _levels(lowest: float, highest: float) -> Array:
+    positive = max(lowest, highest * 1e-6)
+    return np.geomspace(positive, max(highest, positive), _COSTS) * (1 + 1e-9)
+
+
+def _by_gain(
+    pairs: list[tuple[str, ...]],
+    best: Array,
+    families: Mapping[str, str],
+    pool: Pool,
+    keep: int,
+) -> set[str]:
+    floor = best[np.isfinite(best)].min(initial=0.0)
+    best = np.where(np.isfinite(best), best, floor)
+    rows: dict[str, list[int]] = {name: [] for name in pool.names}
+    for row, pair in enumerate(pairs):
+        for name in pair:
+            rows[name].append(row)
+    kept: set[str] = set()
+    current = np.full(best.shape[1], floor)
+    while len(kept) < keep:
+        ranked = []
+        for name in pool.names:
+            if name in kept or not _next_of_family(name, kept, families, pool):
+                continue
+            usable = [r for r in rows[name] if set(pairs[r]) <= kept | {name}]
+            curve = best[usable].max(axis=0) if usable else np.full_like(current, floor)
+            gain = np.maximum(curve - current, 0).sum()
+            # Nothing gained: the one whose pairs with any model come nearest.
+            near = (best[rows[name]].max(axis=0) if rows[name] else current).sum()
+            ranked.append((-gain, -near, name))
+        if not ranked:
+            break
+        name = min(ranked)[2]
+        kept.add(name)
+        usable = [r for r in rows[name] if set(pairs[r]) <= kept]
+        if usable:
+            current = np.maximum(current, best[usable].max(axis=0))
+    return kept
+
+
+def _next_of_family(name: str, kept: set[str], families: Mapping[str, str], pool: Pool) -> bool:
+    """Whether the models of the family that come first are kept already."""
+    if name not in families:
+        return True
+    before = [n for n in pool.names if families.get(n) == families[name]]
+    return all(n in kept for n in before[: before.index(name)])
