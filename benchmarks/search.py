@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+from pools import SEED, Model, make_store
 
-SEED = 2022
 # Wang et al. (2022), table 13: multiply-adds (G) and top-1 (%) of the architectures.
 ARCHITECTURES = {
     "b0": (0.39, 77.1),
@@ -34,95 +34,11 @@ ARCHITECTURES = {
     "b7": (37.0, 84.1),
 }
 TRAININGS = 4
-CHUNK = 256
-
-
-def noise(stream: int, rows: int, classes: int, start: int) -> np.ndarray:
-    """Normal noise of some rows; the same whoever asks."""
-    rng = np.random.Generator(np.random.SFC64([SEED, stream, start]))
-    return rng.standard_normal((rows, classes), dtype=np.float32)
-
-
-def logits(
-    architecture: int, training: int, labels: np.ndarray, classes: int, start: int, gain: float
-) -> np.ndarray:
-    """Rows of one model: what all models share, what an architecture shares, and its own."""
-    rows = len(labels)
-    ease = np.random.Generator(np.random.SFC64([SEED, 1, start])).normal(size=rows)
-    z = 1.0 * noise(2, rows, classes, start)
-    z += 0.4 * noise(100 + architecture, rows, classes, start)
-    z += 0.5 * noise(1000 + architecture * TRAININGS + training, rows, classes, start)
-    z[np.arange(rows), labels] += (gain + 2.6 * ease).astype(np.float32)
-    return 1.6 * z
-
-
-def gain_for(architecture: int, accuracy: float, classes: int) -> float:
-    """The signal that gives an accuracy, by halving, on a few samples."""
-    labels = np.random.default_rng(SEED).integers(0, classes, CHUNK)
-    chunks = [start * CHUNK for start in range(4)]
-
-    def right(gain: float) -> float:
-        hits = [
-            (logits(architecture, 0, labels, classes, start, gain).argmax(1) == labels).mean()
-            for start in chunks
-        ]
-        return float(np.mean(hits))
-
-    low, high = 0.0, 12.0
-    for _ in range(10):
-        middle = (low + high) / 2
-        low, high = (middle, high) if right(middle) < accuracy else (low, middle)
-    return (low + high) / 2
-
-
-def make_store(root: Path, samples: int, classes: int) -> None:
-    from committee.predictions import Outputs
-    from committee.samples import Samples
-    from committee.store import Entry, writing
-
-    labels = np.random.default_rng(SEED).integers(0, classes, samples)
-    split = Samples.of(labels, split="val")
-    with writing(root) as store:
-        specs = {
-            f"{name}-{t + 1}": {
-                "source": "",
-                "kind": "logits",
-                "preprocessing": None,
-                "fingerprint": f"{SEED}-{name}-{t}",
-                "family": name,
-                "costs": [
-                    {
-                        "value": macs * 1e9,
-                        "unit": "macs",
-                        "source": "given",
-                        "conditions": "Wang et al. (2022), table 13",
-                    }
-                ],
-            }
-            for name, (macs, _) in ARCHITECTURES.items()
-            for t in range(TRAININGS)
-        }
-        store.add_models(specs, ())
-        store.add_samples(split)
-        for number, (name, (_, accuracy)) in enumerate(ARCHITECTURES.items()):
-            gain = gain_for(number, accuracy / 100, classes)
-            for t in range(TRAININGS):
-                model = f"{name}-{t + 1}"
-                entry = Entry(
-                    kind="logits",
-                    samples=split.fingerprint,
-                    classes=split.classes_fingerprint,
-                    fingerprint=specs[model]["fingerprint"],
-                    batch_size=0,
-                    dtype="float32",
-                    rows=samples,
-                )
-                writer = store.writer("val", model, entry)
-                for start in range(writer.rows_done, samples, CHUNK):
-                    own = labels[start : start + CHUNK]
-                    z = logits(number, t, own, classes, start, gain)
-                    writer.append(Outputs("logits", z))
-                print(f"made {model}", flush=True)
+MODELS = [
+    Model(f"{name}-{t + 1}", name, number, t, 1e9 * macs, accuracy / 100)
+    for number, (name, (macs, accuracy)) in enumerate(ARCHITECTURES.items())
+    for t in range(TRAININGS)
+]
 
 
 class Memory(threading.Thread):
@@ -226,7 +142,7 @@ def main() -> None:
     if arguments.measure:
         measure(folder, arguments.threads)
         return
-    make_store(folder, arguments.samples, arguments.classes)
+    make_store(folder, MODELS, arguments.samples, arguments.classes)
     print(f"{processor()}, Python {platform.python_version()}, NumPy {np.__version__}")
     print(f"store: {folder}, seed {SEED}")
     command = [sys.executable, __file__, "--measure", "--folder", str(folder)]

@@ -1,6 +1,6 @@
-"""Time exact search on a synthetic pool, beside a plain NumPy enumeration of part of it.
+"""Time exact search on small pools, beside a plain NumPy enumeration of part of it.
 
-    python benchmarks/search.py [--models 8] [--samples 10000] [--classes 10] [--max-models 4]
+    python benchmarks/search_small.py [--models 8] [--samples 10000] [--classes 10] [--max-models 4]
 
 The enumeration evaluates cascades one by one from precomputed scores and hits, as one would write
 it by hand; its time on a stated number of cascades is scaled to the number that search covers.
@@ -60,6 +60,14 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--max-models", type=int, default=4)
     arguments = parser.parse_args()
+    small = synthetic_pool(4, 5_000, 10)
+    cm.search(small, 3)
+    start = time.perf_counter()
+    front = cm.search(small, 3)
+    print(
+        f"4 models x 5000 x 10, max_models=3, warm: {time.perf_counter() - start:.3f} s, "
+        f"{len(front)} on the front"
+    )
     pool = synthetic_pool(arguments.models, arguments.samples, arguments.classes)
     print(f"{arguments.models} models x {arguments.samples} x {arguments.classes}, seed {SEED}")
     for most in range(2, arguments.max_models + 1):

@@ -92,9 +92,9 @@ BAD = {
     "search store --max-cost 0.5": "no committee costs at most 0.5 macs on 'val'. Nearest",
     "search store --worst-case 0.5": "0.5",
     # options that do not fit
-    "search store --out c.json": "--out needs --match, --min-accuracy or --max-cost",
-    "search store --match two --max-cost 5": "one of --match, --min-accuracy and --max-cost",
-    "search store --grid 0": "grid must be 1 or more",
+    "search store --out c.json": "--out needs --match, --min-accuracy, --max-cost or --cascade-of",
+    "search store --match two --max-cost 5": "one of --match, --min-accuracy, --max-cost and --cascade-of",
+    "search store --grid 0": "grid must be 1 to 65000",
     "search store --max-models 0": "max_models",
     "search store --max-cost nan": "NaN",
     "search store --grid many": "'--grid'",
