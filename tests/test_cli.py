@@ -94,6 +94,13 @@ BAD = {
     # options that do not fit
     "search store --out c.json": "--out needs --match, --min-accuracy, --max-cost or --cascade-of",
     "search store --match two --max-cost 5": "one of --match, --min-accuracy, --max-cost and --cascade-of",
+    "search store --max-cost cheap": "'cheap' is no cost",
+    "search store --average-case 5": "'5' names no unit; write UNIT=COST",
+    "search store --worst-case dollars=5": "no 'dollars' for",
+    "search store --method greedy --worst-case 5": "knows neither bounds nor --top",
+    "search store --method greedy --cascade-of one,two": "--cascade-of is exact",
+    "search store --cascade-of one,tow": "no model 'tow'. Did you mean 'two'?",
+    "search store --top 0": "k must be 1 or more",
     "search store --grid 0": "grid must be 1 to 65000",
     "search store --max-models 0": "max_models",
     "search store --max-cost nan": "NaN",
@@ -315,6 +322,43 @@ def test_search_meets_its_target_and_writes_the_cascade(
         judged = json_of(f"evaluate {out} store --split {split}", capsys)
         assert judged["chosen_on_these_samples"] == (split == "val")
         assert {k: judged[k] for k in told["chosen"][figures]} == told["chosen"][figures]
+
+
+MORE_SEARCHES: dict[str, Callable[[Any], bool]] = {
+    "--cascade-of one,two --tolerance 0.02": lambda t: (
+        set(t["chosen"]["cascade"]["stages"][0]["models"]) <= {"one", "two"}
+    ),
+    "--max-cost 0.006k --worst-case macs=0.01k": lambda t: (
+        t["settings"]["worst_case"] == {"macs": 10.0}
+        and t["chosen"]["evaluation"]["worst_case_cost"] <= 10
+    ),
+    "--agree-with one,two --min-accuracy 0.5": lambda t: (
+        t["chosen"]["test"]["measure"] == "agreement with one+two"
+    ),
+    "--top 2 --min-accuracy 0.5": lambda t: t["chosen"]["evaluation"]["measure"] == "top-2",
+    "--method greedy --max-cost 9": lambda t: not t["exact"] and "greedy" in t["inexact"],
+    "--method guided --keep 2 --max-cost 9": lambda t: t["exact"] == (not t["inexact"]),
+    "--no-families --max-cost 9": lambda t: t["settings"]["families"] is False,
+}
+
+
+@pytest.mark.parametrize("words", MORE_SEARCHES)
+def test_search_knows_more(world: World, capsys: Caught, words: str) -> None:
+    assert MORE_SEARCHES[words](json_of(f"search store --max-models 2 --grid 20 {words}", capsys))
+    assert main(f"search store --max-models 2 --grid 20 --front {words}".split()) == 0
+    output = capsys.readouterr().out
+    table = [line for line in output.splitlines() if not line.startswith(("Mind", "Not exact"))]
+    assert max(map(len, table)) <= 80
+
+
+def test_agreement_is_judged_as_it_was_promised(
+    world: World, capsys: Caught, tmp_path: Path
+) -> None:
+    out = tmp_path / "cascade.json"
+    words = f"--agree-with two --min-accuracy 0.5 --max-models 2 --out {out}"
+    told = json_of(f"search store {words}", capsys)
+    judged = json_of(f"evaluate {out} store --split test --agree-with two", capsys)
+    assert {k: judged[k] for k in told["chosen"]["test"]} == told["chosen"]["test"]
 
 
 def test_search_without_a_target_shows_the_front(world: World, capsys: Caught) -> None:

@@ -212,8 +212,8 @@ def _print(
     seconds = sum(settings.seconds.values())
     say(
         f"{settings.cascades:,} cascades of {settings.sequences:,} sequences of models, "
-        f"{'all' if front.exact else 'not all'} covered{f' in {seconds:.2f} s' if seconds else ''};"
-        f" {len(front)} are on the front."
+        f"{'all' if front.exact else 'not all'} covered{f' in {seconds:.2f} s' if seconds else ''}."
+        f"\n{len(front)} are on the front."
     )
     if front.inexact:
         say(f"Not exact: {front.inexact}.")
