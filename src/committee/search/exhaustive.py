@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +32,7 @@ from committee.search.front import Committee, Front, Settings, preference, undom
 from committee.search.judging import evaluate_all
 from committee.search.prefixes import Key, PrefixTable, Rule, Sequence_
 from committee.search.sequences import checked_stages, every_sequence, stage_costs, within
-from committee.search.statistics import prefix_table
+from committee.search.statistics import prefix_table, processors
 from committee.search.sweep import Batch, Points, beaten, stairs, sweep
 from committee.search.warnings import warnings_of
 from committee.utility import TOP_1, Utility
@@ -127,7 +126,7 @@ def search(
         unit,
         bounds_of(worst_case, unit),
         dict(average_case or {}),
-        threads or len(os.sched_getaffinity(0)),
+        threads or processors(),
         max_memory,
         progress,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,7 +17,7 @@ from committee.search.front import Committee
 from committee.search.judging import evaluate_all
 from committee.search.prefixes import Rule
 from committee.search.sequences import checked_stages
-from committee.search.statistics import prefix_table
+from committee.search.statistics import prefix_table, processors
 from committee.utility import TOP_1, Utility
 
 
@@ -77,7 +76,7 @@ def as_cascade(
         unit,
         bounds_of(worst_case, unit),
         {},
-        threads or len(os.sched_getaffinity(0)),
+        threads or processors(),
         4e9,
         None,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,7 +15,7 @@ from committee.search.exhaustive import Asked, Bounds, Progress, bounds_of, sear
 from committee.search.front import Front
 from committee.search.prefixes import Rule
 from committee.search.sequences import every_sequence, stage_costs, within
-from committee.search.statistics import prefix_table
+from committee.search.statistics import prefix_table, processors
 from committee.search.sweep import Batch, sweep
 from committee.utility import TOP_1, Utility
 
@@ -99,7 +98,7 @@ def guided(
         unit,
         bounds_of(worst_case, unit),
         dict(average_case or {}),
-        threads or len(os.sched_getaffinity(0)),
+        threads or processors(),
         max_memory,
         progress,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +16,7 @@ from committee.evaluate import (
 )
 from committee.pool import Pool
 from committee.search.prefixes import Key, Rule
-from committee.search.statistics import prefix_table
+from committee.search.statistics import prefix_table, processors
 from committee.utility import TOP_1, Utility
 
 
@@ -77,7 +76,7 @@ def _of_one_rule(
         rule,
         list(cuts),
         cuts=sorted_cuts,
-        threads=threads or len(os.sched_getaffinity(0)),
+        threads=threads or processors(),
     )
     found = []
     for cascade, own in zip(cascades, keys, strict=True):

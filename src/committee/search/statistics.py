@@ -8,6 +8,7 @@ the same statistics to the last sample.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -264,6 +265,13 @@ def _approximated(
         rows = ordered[start : start + _SETS]
         found = _run(rule, [keys[row] for row in rows], threads, executor)
         yield list(zip(rows, found, strict=True))
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def compiled_part() -> Any:
