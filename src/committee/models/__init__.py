@@ -8,8 +8,15 @@ from dataclasses import replace
 from committee.cost import Cost
 from committee.errors import ModelError
 from committee.models.base import Model, outputs_of
-from committee.models.preprocessing import Picture, Pictures, Preprocessing, as_image, prepared
-from committee.models.spec import ModelSpec, PoolFile, check_name, read_pool_file
+from committee.models.preprocessing import (
+    Picture,
+    Pictures,
+    Preprocessing,
+    as_image,
+    fitted,
+    prepared,
+)
+from committee.models.spec import ModelSpec, PoolFile, check_name, read_pool_file, specs_of
 
 __all__ = [
     "Model",
@@ -20,10 +27,12 @@ __all__ = [
     "Preprocessing",
     "as_image",
     "check_name",
+    "fitted",
     "load_model",
     "outputs_of",
     "prepared",
     "read_pool_file",
+    "specs_of",
 ]
 
 

@@ -75,6 +75,12 @@ class Preprocessing:
         """What a store and a cascade file hold."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
+    def scale_and_shift(self) -> tuple[Array, Array]:
+        """What a byte is multiplied by and what is then added, (channels,) each, float32."""
+        std = np.array(self.std, np.float32)
+        scale = np.float32(1) / (np.float32(255) * std)
+        return scale, -np.array(self.mean, np.float32) / std
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Preprocessing:
         """Read what :meth:`to_json` wrote; unknown keys are refused by name.
@@ -105,22 +111,31 @@ def prepared(pictures: Pictures, preprocessing: Preprocessing) -> Array:
     Raises:
         DataError: If a picture has a form that is not handled.
     """
+    return _normalised(fitted(pictures, preprocessing), preprocessing)
+
+
+def fitted(pictures: Pictures, preprocessing: Preprocessing) -> Array:
+    """Bytes (N, height, width, channels) of N pictures, resized and cut but not normalised.
+
+    Args:
+        pictures: One byte array (N, H, W) or (N, H, W, channels), or a sequence of pictures.
+        preprocessing: The model's recipe.
+
+    Raises:
+        DataError: If a picture has a form that is not handled.
+    """
     if _fits(pictures, preprocessing):
-        fitted = _with_channels(np.asarray(pictures), preprocessing.channels)
-    else:
-        fitted = np.stack([_fit(picture, preprocessing) for picture in pictures])
-    return _normalised(fitted, preprocessing)
+        return _with_channels(np.asarray(pictures), preprocessing.channels)
+    return np.stack([_fit(picture, preprocessing) for picture in pictures])
 
 
-def _normalised(fitted: Array, preprocessing: Preprocessing) -> Array:
+def _normalised(pictures: Array, preprocessing: Preprocessing) -> Array:
     # (x / 255 - mean) / std, as one multiplication and one addition of float32.
-    std = np.array(preprocessing.std, np.float32)
-    scale = np.float32(1) / (np.float32(255) * std)
-    shift = -np.array(preprocessing.mean, np.float32) / std
+    scale, shift = preprocessing.scale_and_shift()
     # Written channel by channel, straight into the layout that models take.
-    out = np.empty((len(fitted), preprocessing.channels, *preprocessing.size), np.float32)
+    out = np.empty((len(pictures), preprocessing.channels, *preprocessing.size), np.float32)
     for channel in range(preprocessing.channels):
-        np.multiply(fitted[..., channel], scale[channel], out=out[:, channel])
+        np.multiply(pictures[..., channel], scale[channel], out=out[:, channel])
         out[:, channel] += shift[channel]
     return out
 

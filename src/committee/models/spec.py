@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from committee.cascade import Cascade
 from committee.cost import Cost
-from committee.errors import CommitteeError, PoolFileError, UnknownNameError
+from committee.errors import CascadeError, CommitteeError, PoolFileError, UnknownNameError
 from committee.models.preprocessing import Preprocessing
 from committee.predictions import Kind, check_kind
 
@@ -95,6 +96,21 @@ class ModelSpec:
         if any(known.unit == cost.unit for known in self.costs):
             return self
         return replace(self, costs=(*self.costs, cost))
+
+
+def specs_of(cascade: Cascade, where: str = "cascade") -> dict[str, ModelSpec]:
+    """How each model of a cascade is loaded, by name, in the order in which they run.
+
+    Raises:
+        CascadeError: If the cascade does not say how a model is loaded.
+    """
+    missing = [name for name in cascade.names if name not in cascade.models]
+    if missing:
+        raise CascadeError(
+            f"{where}: does not say how {', '.join(missing)} is loaded; it was searched on "
+            "predictions made elsewhere. Predict with committee predict and search again"
+        )
+    return {n: ModelSpec.from_json(n, cascade.models[n], where) for n in cascade.names}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from committee.cascade import Cascade
-from committee.errors import CascadeError
 from committee.evaluate import costs_of_stages
 from committee.flow import Answers, Decisions, Request, decide, drive, joined_decisions
 from committee.models import (
@@ -22,10 +21,12 @@ from committee.models import (
     Preprocessing,
     load_model,
     outputs_of,
+    specs_of,
 )
 from committee.predict import joined
 from committee.predictions import Outputs
 from committee.run.inputs import Inputs
+from committee.run.opening import open_cascade
 
 # Batches that are decided together: enough for survivors of a stage to fill batches of their own.
 WINDOW = 16
@@ -54,7 +55,7 @@ class Runner:
     """Runs a cascade: the same decisions as its evaluation on stored predictions.
 
     Args:
-        cascade: A cascade file, or a cascade that knows its models.
+        cascade: A cascade file, a bundle, or a cascade that knows its models.
         allow_code: Python files and modules that may be run, named by the user.
         threads: How many threads a model may use; 0 leaves the choice to its engine.
 
@@ -72,8 +73,8 @@ class Runner:
         threads: int = 0,
     ) -> None:
         where = "cascade" if isinstance(cascade, Cascade) else str(cascade)
-        self.cascade = cascade if isinstance(cascade, Cascade) else Cascade.load(cascade)
-        specs = _specs(self.cascade, where)
+        self.cascade = cascade if isinstance(cascade, Cascade) else open_cascade(cascade)
+        specs = specs_of(self.cascade, where)
         self._loaded = {n: load_model(spec, allow_code, threads) for n, spec in specs.items()}
         self._repeated = _repeated(specs.values())
         self.unit, self._costs = _cumulative_costs(self.cascade, specs)
@@ -139,16 +140,6 @@ def _repeated(specs: Iterable[ModelSpec]) -> frozenset[Preprocessing]:
     """Preprocessings that more than one model takes."""
     counts = Counter(spec.preprocessing for spec in specs)
     return frozenset(recipe for recipe, count in counts.items() if count > 1)
-
-
-def _specs(cascade: Cascade, where: str) -> dict[str, ModelSpec]:
-    missing = [name for name in cascade.names if name not in cascade.models]
-    if missing:
-        raise CascadeError(
-            f"{where}: does not say how {', '.join(missing)} is loaded; it was searched on "
-            "predictions made elsewhere. Predict with committee predict and search again"
-        )
-    return {n: ModelSpec.from_json(n, cascade.models[n], where) for n in cascade.names}
 
 
 def _cumulative_costs(

@@ -1,0 +1,180 @@
+"""Bundle: a folder that runs a cascade with numpy, onnxruntime and Pillow alone.
+
+It holds ``cascade.json`` (stages, thresholds, classes, preprocessing of each model), the models
+below ``models/``, programs that run it in Python and JavaScript, a README, and ``SHA256SUMS`` with
+the checksum of every file, in the format of ``sha256sum``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+from committee.cascade import Cascade
+from committee.errors import ExportError, MissingExtraError, ModelError
+from committee.export.sources import onnx_path, onnx_specs
+from committee.files import write_text
+from committee.models import ModelSpec
+
+CASCADE, SUMS = "cascade.json", "SHA256SUMS"
+_PROGRAMS = ("run.py", "run.mjs")
+
+
+def write_bundle(
+    cascade: Cascade, folder: str | Path, *, onnx: Mapping[str, str | Path] | None = None
+) -> Path:
+    """Write a bundle, whole or not at all.
+
+    Args:
+        cascade: Its models are ONNX files.
+        folder: Must not exist, or be empty.
+        onnx: ONNX files that take the place of a model's source, by the model's name.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ExportError: If a model is no ONNX file, or the folder holds something.
+        ModelError: If a model's file is missing, altered or unreadable.
+        MissingExtraError: If the onnx package is not installed.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ExportError(f"{folder}: is there already; name another folder, or remove it")
+    specs = onnx_specs(cascade, onnx)
+    making = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(making, ignore_errors=True)
+    try:
+        _fill(making, cascade, specs)
+        if folder.exists():
+            folder.rmdir()
+        making.rename(folder)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return folder
+
+
+def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
+    placed: dict[Path, str] = {}
+    models = {}
+    for spec in specs:
+        path = onnx_path(spec)
+        # A self-cascade names one file several times; it is copied once.
+        if path not in placed:
+            placed[path] = f"models/{spec.name}/model.onnx"
+            _copy_model(spec, path, folder / placed[path])
+        models[spec.name] = replace(spec, source=f"onnx:{placed[path]}").to_json()
+    exported = replace(cascade, models=models)
+    exported.save(folder / CASCADE)
+    recipe = files("committee.export") / "recipe"
+    for program in _PROGRAMS:
+        write_text(folder / program, (recipe / program).read_text(encoding="utf-8"))
+    write_text(folder / "README.md", _readme(exported, specs))
+    inside = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [f"{checksum(path)}  {path.relative_to(folder).as_posix()}\n" for path in inside]
+    write_text(folder / SUMS, "".join(lines))
+
+
+def _copy_model(spec: ModelSpec, source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True)
+    shutil.copyfile(source, target)
+    for name in _external_files(spec, source):
+        beside = target.parent / name
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.parent / name, beside)
+
+
+def _external_files(spec: ModelSpec, path: Path) -> list[str]:
+    """Files beside a model that hold its larger tensors, relative to it."""
+    try:
+        import onnx
+        from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+    except ImportError:
+        raise MissingExtraError.of("Exporting", "onnx", "export") from None
+    where = f"model {spec.name!r}"
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:
+        raise ModelError(f"{where}: {path} is no ONNX model ({type(error).__name__})") from None
+    names = {
+        ExternalDataInfo(tensor).location
+        for tensor in model.graph.initializer
+        if uses_external_data(tensor)
+    }
+    for name in sorted(names):
+        if not (path.parent / name).resolve().is_relative_to(path.parent.resolve()):
+            raise ModelError(f"{where}: {path} keeps tensors outside its folder, in {name}")
+        if not (path.parent / name).is_file():
+            raise ModelError(f"{where}: no file {path.parent / name}, which holds its tensors")
+    return sorted(names)
+
+
+def _readme(cascade: Cascade, specs: list[ModelSpec]) -> str:
+    template = (files("committee.export") / "recipe" / "README.md").read_text(encoding="utf-8")
+    sizes = {(*spec.preprocessing.size, spec.preprocessing.channels) for spec in specs}
+    raw = " ".join(f"{h}x{w}x{c}=pictures.raw" for h, w, c in sorted(sizes))
+    stages = "\n".join(
+        f"| {index} | {' + '.join(stage['models'])} | {stage['threshold']} |"
+        for index, stage in enumerate(cascade.to_json()["stages"])
+    )
+    return (
+        template.replace("CASCADE_NAME", str(cascade))
+        .replace("STAGE_ROWS", stages)
+        .replace("RAW_FILES", raw)
+        .replace("CONFIDENCE_NAME", cascade.confidence)
+        .replace("COMBINE_NAME", cascade.combine)
+    )
+
+
+def read_bundle(folder: str | Path) -> Cascade:
+    """The cascade of a bundle, its models by their absolute paths; every checksum is checked.
+
+    Raises:
+        ExportError: If a file is missing, altered or not vouched for, by name.
+        CascadeError: If ``cascade.json`` cannot be read.
+    """
+    folder = Path(folder).resolve()
+    vouched = _check_sums(folder)
+    cascade = Cascade.load(folder / CASCADE)
+    models = {}
+    for name, data in cascade.models.items():
+        relative = str(data.get("source", "")).removeprefix("onnx:")
+        for needed in (CASCADE, relative):
+            if needed not in vouched:
+                raise ExportError(f"{folder}: {needed} has no line in {SUMS}; export again")
+        models[name] = {**data, "source": f"onnx:{folder / relative}"}
+    return replace(cascade, models=models)
+
+
+def _check_sums(folder: Path) -> set[str]:
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ExportError(f"{folder}: no bundle: {SUMS}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ExportError(f"{folder}: {SUMS} was altered: it is no text. Export again") from None
+    names = set()
+    for line in lines:
+        expected, _, name = line.partition("  ")
+        path = folder / name
+        if not path.is_file():
+            raise ExportError(f"{folder}: {name} is missing. Copy the bundle again, or export it")
+        if checksum(path) != expected:
+            raise ExportError(f"{folder}: {name} was altered. Copy the bundle again, or export it")
+        names.add(name)
+    return names
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a path is a bundle's folder, or the cascade file inside one."""
+    return path.is_dir() or (path.name == CASCADE and (path.parent / SUMS).is_file())
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

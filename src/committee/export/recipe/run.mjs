@@ -1,0 +1,162 @@
+// Run this folder's cascade with Node.js and onnxruntime-node; a recipe for any language.
+//
+//     npm install onnxruntime-node
+//     node run.mjs 224x224x3=pictures.raw
+//
+// pictures.raw holds the bytes of pictures of 224 x 224 x 3 (height, width, channels), one after
+// the other, resized and cut as `preprocessing` in cascade.json says. Models of other sizes take a
+// file of their own each, of the same pictures. One line of JSON is printed a picture.
+
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import ort from "onnxruntime-node";
+
+const SUREST = 3.4028234663852886e38; // the largest float32
+
+export class Cascade {
+  /** Check every checksum and load every model. */
+  static async open(folder) {
+    checkSums(folder);
+    const rule = JSON.parse(readFileSync(join(folder, "cascade.json"), "utf8"));
+    const sessions = {};
+    for (const [name, model] of Object.entries(rule.models)) {
+      const path = join(folder, model.source.replace(/^onnx:/, ""));
+      sessions[name] = await ort.InferenceSession.create(path);
+    }
+    return new Cascade(rule, sessions);
+  }
+
+  constructor(rule, sessions) {
+    this.rule = rule;
+    this.sessions = sessions;
+  }
+
+  /** Decide on one picture; `bytes` maps each size, as "224x224x3", to its bytes. */
+  async decide(bytes) {
+    const outputs = new Map();
+    let stage = 0;
+    for (; ; stage++) {
+      const { models, threshold } = this.rule.stages[stage];
+      for (const name of models) outputs.set(name, await this.#run(name, bytes));
+      var [kind, values] = this.#combined(outputs);
+      var score = SCORES[this.rule.confidence](values, kind);
+      // The exit rule: leave when the score reaches the threshold.
+      if (score >= asNumber(threshold)) break;
+    }
+    const predicted = values.indexOf(values.reduce((a, b) => Math.max(a, b)));
+    const name = this.rule.classes[predicted] ?? "";
+    return { class_index: predicted, class_name: name, confidence: score, stage };
+  }
+
+  async #run(name, bytes) {
+    const recipe = this.rule.models[name].preprocessing;
+    const session = this.sessions[name];
+    const shape = [1, recipe.channels, ...recipe.size];
+    const input = new ort.Tensor("float32", normalised(bytes[sizeOf(recipe)], recipe), shape);
+    const answer = await session.run({ [session.inputNames[0]]: input });
+    const values = Array.from(answer[session.outputNames[0]].data);
+    if (!values.every(Number.isFinite)) throw new Error(`model ${name}: NaN or infinite outputs`);
+    return values;
+  }
+
+  #combined(outputs) {
+    const kindOf = (name) => this.rule.models[name].kind;
+    if (this.rule.combine === "last") {
+      const newest = [...outputs.keys()].pop();
+      return [kindOf(newest), outputs.get(newest)];
+    }
+    // Summed in the order of the names, so that every program computes the same bits.
+    const names = [...outputs.keys()].sort();
+    if (this.rule.combine === "mean_logits")
+      return ["logits", mean(names.map((name) => outputs.get(name)))];
+    return ["probabilities", mean(names.map((n) => softmax(outputs.get(n), kindOf(n))))];
+  }
+}
+
+/** The name of a model's input size: height x width x channels. */
+export function sizeOf(recipe) {
+  return [...recipe.size, recipe.channels].join("x");
+}
+
+function checkSums(folder) {
+  for (const line of readFileSync(join(folder, "SHA256SUMS"), "utf8").trim().split("\n")) {
+    const [expected, name] = [line.slice(0, 64), line.slice(66)];
+    const found = createHash("sha256").update(readFileSync(join(folder, name))).digest("hex");
+    if (found !== expected) throw new Error(`${name} was altered`);
+  }
+}
+
+/** (byte / 255 - mean) / std in float32, channel by channel. */
+function normalised(bytes, { channels, mean, std }) {
+  const pixels = bytes.length / channels;
+  const values = new Float32Array(bytes.length);
+  for (let c = 0; c < channels; c++) {
+    const deviation = Math.fround(std[c]);
+    const scale = Math.fround(1 / Math.fround(255 * deviation));
+    const shift = Math.fround(-Math.fround(mean[c]) / deviation);
+    for (let i = 0; i < pixels; i++)
+      values[c * pixels + i] = Math.fround(bytes[i * channels + c] * scale) + shift;
+  }
+  return values;
+}
+
+function mean(rows) {
+  return rows[0].map((_, c) => rows.reduce((sum, row) => sum + row[c], 0) / rows.length);
+}
+
+function softmax(values, kind) {
+  if (kind === "probabilities") return values;
+  const largest = values.reduce((a, b) => Math.max(a, b));
+  const exponentials = values.map((value) => Math.exp(value - largest));
+  const sum = exponentials.reduce((a, b) => a + b);
+  return exponentials.map((value) => value / sum);
+}
+
+function twoLargest(values) {
+  const ordered = [...values].sort((a, b) => b - a);
+  return [ordered[0], ordered.length > 1 ? ordered[1] : -Infinity];
+}
+
+const SCORES = {
+  max_prob: (values, kind) => softmax(values, kind).reduce((a, b) => Math.max(a, b)),
+  logit_gap: (values, kind) => {
+    let [first, second] = twoLargest(values);
+    if (kind === "probabilities") [first, second] = [Math.log(first), Math.log(Math.max(second, 0))];
+    return Math.min(first - second, SUREST);
+  },
+  prob_gap: (values, kind) => {
+    const [first, second] = twoLargest(softmax(values, kind));
+    return first - Math.max(second, 0);
+  },
+  neg_entropy: (values, kind) =>
+    softmax(values, kind).reduce((sum, p) => sum + (p > 0 ? p * Math.log(p) : 0), 0),
+};
+
+function asNumber(threshold) {
+  return { always: -Infinity, never: Infinity }[threshold] ?? threshold;
+}
+
+async function main(words) {
+  const cascade = await Cascade.open(dirname(fileURLToPath(import.meta.url)));
+  const files = Object.fromEntries(words.map((word) => word.split("=", 2)));
+  const step = (size) => size.split("x").reduce((product, side) => product * Number(side), 1);
+  for (const model of Object.values(cascade.rule.models)) {
+    const size = sizeOf(model.preprocessing);
+    if (!(size in files)) throw new Error(`pictures of ${size} are needed: ${size}=FILE`);
+    files[size] = typeof files[size] === "string" ? readFileSync(files[size]) : files[size];
+  }
+  const [size] = Object.keys(files);
+  for (let row = 0; row < files[size].length / step(size); row++) {
+    const cut = ([s, bytes]) => [s, bytes.subarray(row * step(s), (row + 1) * step(s))];
+    const decision = await cascade.decide(Object.fromEntries(Object.entries(files).map(cut)));
+    console.log(JSON.stringify({ id: row, ...decision }));
+  }
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href)
+  main(process.argv.slice(2)).catch((error) => {
+    console.error(`run.mjs: ${error.message}`);
+    process.exitCode = 2;
+  });

@@ -1,0 +1,220 @@
+"""Run this folder's cascade on pictures, with numpy, onnxruntime and Pillow alone.
+
+    python run.py picture.jpg other.png
+
+prints one line of JSON a picture. From Python:
+
+    from run import Cascade
+    cascade = Cascade("this folder")
+    cascade(PIL.Image.open("picture.jpg"))
+
+The decision is the one that the library ``committee`` takes, number for number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+SUREST = float(np.finfo(np.float32).max)
+MODES = {1: "L", 3: "RGB"}
+
+
+class Cascade:
+    """The cascade of a folder, ready to decide on pictures one by one.
+
+    Args:
+        folder: Where ``cascade.json`` and ``SHA256SUMS`` are.
+
+    Raises:
+        ValueError: If a file is missing or altered; it is named.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        check_sums(folder)
+        self.rule = json.loads((folder / "cascade.json").read_text(encoding="utf-8"))
+        self.sessions = {
+            name: open_session(folder / model["source"].removeprefix("onnx:"))
+            for name, model in self.rule["models"].items()
+        }
+
+    def __call__(self, picture: Image.Image) -> dict[str, Any]:
+        """Run stage after stage until the cascade is sure enough.
+
+        Returns:
+            ``class_index``, ``class_name``, ``confidence`` and ``stage`` of exit, from 0.
+        """
+        picture = upright(picture)
+        outputs: dict[str, Any] = {}
+        # The last stage's threshold is minus infinity: there is always an exit.
+        for index in itertools.count():
+            stage = self.rule["stages"][index]
+            for name in stage["models"]:
+                outputs[name] = self._outputs(name, picture)
+            kind, values = self._combined(outputs)
+            score = SCORES[self.rule["confidence"]](values, kind)
+            # The exit rule: leave when the score reaches the threshold.
+            if score >= as_number(stage["threshold"]):
+                return self._told(values, score, index)
+
+    def _told(self, values: Any, score: float, stage: int) -> dict[str, Any]:
+        predicted = int(np.argmax(values))
+        names = self.rule["classes"]
+        return {
+            "class_index": predicted,
+            "class_name": names[predicted] if names else "",
+            "confidence": float(score),
+            "stage": stage,
+        }
+
+    def _outputs(self, name: str, picture: Image.Image) -> Any:
+        session = self.sessions[name]
+        batch = prepared(picture, self.rule["models"][name]["preprocessing"])
+        values = session.run(None, {session.get_inputs()[0].name: batch})[0][0]
+        if not np.isfinite(values).all():
+            raise ValueError(f"model {name!r}: NaN or infinite outputs")
+        return values.astype(np.float64)
+
+    def _combined(self, outputs: dict[str, Any]) -> tuple[str, Any]:
+        kinds = {name: self.rule["models"][name]["kind"] for name in outputs}
+        if self.rule["combine"] == "last":
+            newest = list(outputs)[-1]
+            return kinds[newest], outputs[newest]
+        # Summed in the order of the names, so that every program computes the same bits.
+        names = sorted(outputs)
+        if self.rule["combine"] == "mean_logits":
+            return "logits", sum(outputs[name] for name in names) / len(names)
+        each = [softmax(outputs[name], kinds[name]) for name in names]
+        return "probabilities", sum(each) / len(names)
+
+
+def check_sums(folder: Path) -> None:
+    """Compare every file with its checksum."""
+    for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
+        expected, _, name = line.partition("  ")
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{name} is missing")
+        if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            raise ValueError(f"{name} was altered")
+
+
+def open_session(path: Path) -> Any:
+    """An onnxruntime session on the processor."""
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """A picture of 8 bit, turned as EXIF says."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in ("I", "F"):
+        raise ValueError(f"mode {picture.mode} has 32 bit of no known range; save it as 8 bit")
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.mode == "P" and "transparency" in picture.info:
+        return picture.convert("RGBA")
+    return picture
+
+
+def prepared(picture: Image.Image, recipe: dict[str, Any]) -> Any:
+    """The input (1, channels, height, width), float32, of an upright picture."""
+    (height, width), crop = recipe["size"], recipe["crop"]
+    image = picture.convert(MODES[recipe["channels"]])
+    if image.size != (width, height):
+        scale = max(round(height / crop) / image.height, round(width / crop) / image.width)
+        box_width, box_height = min(width / scale, image.width), min(height / scale, image.height)
+        left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
+        image = image.resize(
+            (width, height),
+            Image.Resampling[recipe["interpolation"].upper()],
+            box=(left, top, left + box_width, top + box_height),
+        )
+    values = np.asarray(image).reshape(height, width, recipe["channels"]).transpose(2, 0, 1)
+    std = np.array(recipe["std"], np.float32)
+    scale_by = np.float32(1) / (np.float32(255) * std)
+    shift = -np.array(recipe["mean"], np.float32) / std
+    return (values.astype(np.float32) * scale_by[:, None, None] + shift[:, None, None])[None]
+
+
+def softmax(values: Any, kind: str) -> Any:
+    """Probabilities of logits; probabilities pass."""
+    if kind == "probabilities":
+        return values
+    exponentials = np.exp(values - values.max())
+    return exponentials / exponentials.sum()
+
+
+def max_prob(values: Any, kind: str) -> float:
+    """Probability of the most likely class."""
+    return float(softmax(values, kind).max())
+
+
+def logit_gap(values: Any, kind: str) -> float:
+    """Difference of the two largest logits; of probabilities, of their logarithms."""
+    first, second = two_largest(values)
+    if kind == "probabilities":
+        first, second = math.log(first), math.log(second) if second > 0 else -math.inf
+    return min(first - second, SUREST)
+
+
+def prob_gap(values: Any, kind: str) -> float:
+    """Difference of the two largest probabilities."""
+    first, second = two_largest(softmax(values, kind))
+    return first - max(second, 0.0)
+
+
+def neg_entropy(values: Any, kind: str) -> float:
+    """Negative entropy, in nats."""
+    probabilities = softmax(values, kind)
+    return float((probabilities * np.log(np.where(probabilities > 0, probabilities, 1))).sum())
+
+
+def two_largest(values: Any) -> tuple[float, float]:
+    """The two largest values; minus infinity where there is no second."""
+    ordered = np.sort(values)
+    return float(ordered[-1]), float(ordered[-2]) if len(ordered) > 1 else -math.inf
+
+
+def as_number(threshold: float | str) -> float:
+    """A threshold; ``always`` and ``never`` are minus and plus infinity."""
+    return {"always": -math.inf, "never": math.inf}.get(str(threshold)) or float(threshold)
+
+
+SCORES = {
+    "max_prob": max_prob,
+    "logit_gap": logit_gap,
+    "prob_gap": prob_gap,
+    "neg_entropy": neg_entropy,
+}
+
+
+def main(paths: list[str]) -> int:
+    """Decide on pictures; one that cannot be read is told of, and the others go on."""
+    try:
+        cascade = Cascade(Path(__file__).parent)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"run.py: {error}\n")
+        return 2
+    failed = 0
+    for path in paths:
+        try:
+            with Image.open(path) as picture:
+                told = cascade(picture)
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            told, failed = {"error": str(error)}, 1
+        sys.stdout.write(json.dumps({"id": path, **told}, ensure_ascii=False) + "\n")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,67 @@
+"""The ONNX files of a cascade's models: which they are, and whether they are still the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from committee.cascade import Cascade
+from committee.confidence import BUILT_IN
+from committee.errors import ExportError, ModelError, UnknownNameError
+from committee.models import ModelSpec, specs_of
+from committee.models.base import file_fingerprint
+
+
+def onnx_specs(cascade: Cascade, onnx: Mapping[str, str | Path] | None = None) -> list[ModelSpec]:
+    """Specs of a cascade's models, each an ONNX file that is there.
+
+    Args:
+        cascade: It says how its models are loaded.
+        onnx: ONNX files that take the place of a model's source, by the model's name.
+
+    Raises:
+        CascadeError: If the cascade does not say how a model is loaded.
+        ExportError: If a model is no ONNX file or gives decisions only, or the confidence is not
+            one of those built in.
+        ModelError: If a file is missing, or not the one that was chosen.
+        UnknownNameError: If ``onnx`` names a model that the cascade does not have.
+    """
+    if cascade.confidence not in BUILT_IN:
+        raise ExportError(
+            f"export: confidence {cascade.confidence!r} is your own function, which no export "
+            f"carries. There are: {', '.join(BUILT_IN)}"
+        )
+    given = dict(onnx or {})
+    for name in given:
+        if name not in cascade.names:
+            raise UnknownNameError.of("export", "model", name, cascade.names)
+    return [_checked(spec, given.get(spec.name)) for spec in specs_of(cascade).values()]
+
+
+def onnx_path(spec: ModelSpec) -> Path:
+    """The file of an ``onnx:PATH`` source."""
+    return Path(spec.source.removeprefix("onnx:"))
+
+
+def _checked(spec: ModelSpec, given: str | Path | None) -> ModelSpec:
+    where = f"model {spec.name!r}"
+    if given is not None:
+        spec = replace(spec, source=f"onnx:{Path(given).resolve()}", fingerprint="")
+    if not spec.source.startswith("onnx:"):
+        raise ExportError(
+            f"{where}: {spec.source} is no ONNX file. Export it first, for example with "
+            f"torch.onnx.export, and name the file: --onnx {spec.name}=FILE.onnx"
+        )
+    if spec.kind == "decisions":
+        raise ExportError(f"{where}: gives decisions; an export needs logits or probabilities")
+    path = onnx_path(spec)
+    if not path.is_file():
+        raise ModelError(f"{where}: no file {path}")
+    fingerprint = file_fingerprint(path)
+    if spec.fingerprint not in ("", fingerprint):
+        raise ModelError(
+            f"{where}: {path} has changed since: fingerprint was {spec.fingerprint}, is "
+            f"{fingerprint}. Restore it, or predict and search again"
+        )
+    return replace(spec, fingerprint=fingerprint)
