@@ -515,9 +515,7 @@ def test_sums_of_any_numbers_are_told_apart_as_far_as_floats_go(pool, data):
     """No exact sums here: members must rise and be beaten by none by more than rounding."""
     real = st.floats(-1e6, 1e6, allow_subnormal=False)
     weights = data.draw(st.lists(real, min_size=len(pool), max_size=len(pool)))
-    combine = {"logits": "mean_logits", "probabilities": "mean_probabilities"}.get(
-        pool.kind, "last"
-    )
+    combine = {"logits": "mean_logits", "probabilities": "mean_probabilities"}.get(pool.kind, "last")
     oracle = Wide(pool, combine, "max_prob", 2)
     oracle.worth = lambda models, i: Fraction(weights[i]) * oracle.right(models, i)
     front = found_floats(pool, cm.weighted(weights))

@@ -14,7 +14,6 @@ The decision is the one that the library ``committee`` takes, number for number.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 import sys
@@ -56,8 +55,10 @@ class Cascade:
         """
         picture = upright(picture)
         outputs: dict[str, Any] = {}
+        index = -1
         # The last stage's threshold is minus infinity: there is always an exit.
-        for index in itertools.count():
+        while True:
+            index += 1
             stage = self.rule["stages"][index]
             for name in stage["models"]:
                 outputs[name] = self._outputs(name, picture)
