@@ -1,21 +1,44 @@
-"""Opening what a runner runs: a cascade file, or a bundle, whose files are checked first."""
+"""Opening what a runner runs: a cascade file, a bundle, or a cascade that is one ONNX file."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from committee.cascade import Cascade
 from committee.export import is_bundle, read_bundle
+from committee.run.graph import Graph
 
 
-def open_cascade(path: str | Path) -> Cascade:
-    """The cascade of a cascade file or of a bundle.
+@dataclass(frozen=True)
+class Opened:
+    """What a path holds.
+
+    Args:
+        cascade: The rule, with how its models are loaded.
+        graph: What runs it, if it is one ONNX file; else its models do.
+    """
+
+    cascade: Cascade
+    graph: Graph | None = None
+
+
+def opened(path: str | Path, threads: int = 0) -> Opened:
+    """Open a cascade file, a bundle (its folder, or the cascade file in it) or an ONNX file.
+
+    Args:
+        path: Which.
+        threads: How many threads an ONNX file may use; 0 leaves the choice to onnxruntime.
 
     Raises:
-        CascadeError: If the file cannot be read.
-        ExportError: If a file of a bundle is missing or altered.
+        CascadeError: If a cascade file cannot be read.
+        ExportError: If a file of a bundle is missing or altered, or an ONNX file is no cascade.
+        ModelError: If an ONNX file cannot be loaded.
     """
     path = Path(path)
+    if path.suffix == ".onnx":
+        graph = Graph(path, threads)
+        return Opened(graph.cascade, graph)
     if is_bundle(path):
-        return read_bundle(path if path.is_dir() else path.parent)
-    return Cascade.load(path)
+        return Opened(read_bundle(path if path.is_dir() else path.parent))
+    return Opened(Cascade.load(path))

@@ -26,7 +26,7 @@ from committee.models import (
 from committee.predict import joined
 from committee.predictions import Outputs
 from committee.run.inputs import Inputs
-from committee.run.opening import open_cascade
+from committee.run.opening import Opened, opened
 
 # Batches that are decided together: enough for survivors of a stage to fill batches of their own.
 WINDOW = 16
@@ -55,7 +55,8 @@ class Runner:
     """Runs a cascade: the same decisions as its evaluation on stored predictions.
 
     Args:
-        cascade: A cascade file, a bundle, or a cascade that knows its models.
+        cascade: A cascade file, a bundle, a cascade that is one ONNX file, or a cascade that
+            knows its models.
         allow_code: Python files and modules that may be run, named by the user.
         threads: How many threads a model may use; 0 leaves the choice to its engine.
 
@@ -73,9 +74,12 @@ class Runner:
         threads: int = 0,
     ) -> None:
         where = "cascade" if isinstance(cascade, Cascade) else str(cascade)
-        self.cascade = cascade if isinstance(cascade, Cascade) else open_cascade(cascade)
+        found = Opened(cascade) if isinstance(cascade, Cascade) else opened(cascade, threads)
+        self.cascade, self._graph = found.cascade, found.graph
         specs = specs_of(self.cascade, where)
-        self._loaded = {n: load_model(spec, allow_code, threads) for n, spec in specs.items()}
+        # A graph holds its models; nothing is left to load.
+        apart = {} if self._graph else specs
+        self._loaded = {n: load_model(spec, allow_code, threads) for n, spec in apart.items()}
         self._repeated = _repeated(specs.values())
         self.unit, self._costs = _cumulative_costs(self.cascade, specs)
 
@@ -110,6 +114,8 @@ class Runner:
         return joined_decisions([self._decide_window(each, batch_size) for each in windows])
 
     def _decide_window(self, pictures: Pictures, batch_size: int) -> Decisions:
+        if self._graph is not None:
+            return self._graph.decide(pictures, batch_size)
         answer = partial(self._answer, Inputs(pictures, self._repeated), batch_size)
         return drive(decide(self.cascade, len(pictures)), answer)
 

@@ -1,0 +1,117 @@
+"""Combination and confidence as ONNX nodes: the functions of ``combine.py`` and ``confidence.py``.
+
+A translation, node for node, that the tests of the graph hold to the original.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from committee.confidence import SUREST
+from committee.export.nodes import Nodes
+from committee.predictions import Kind
+
+
+class Judging:
+    """How one graph combines and scores.
+
+    Args:
+        combine: Name of the combination.
+        confidence: Name of the confidence function, of those built in.
+        kinds: Kind of outputs of each model, by name.
+        classes: How many there are.
+        dtype: Floating-point type of all of it, a NumPy scalar type.
+    """
+
+    def __init__(
+        self, combine: str, confidence: str, kinds: Mapping[str, Kind], classes: int, dtype: Any
+    ) -> None:
+        self._combine, self._confidence, self._kinds = combine, _SCORES[confidence], kinds
+        self._classes, self._dtype = classes, dtype
+
+    def judged(self, nodes: Nodes, ran: Mapping[str, str]) -> tuple[str, str, str]:
+        """Combine the outputs (n, C) of the models that ran, oldest first.
+
+        Returns:
+            Names of the combination (n, C), its class (n,) and its score (n,).
+        """
+        values, kind = self._combined(nodes, ran)
+        # The lowest index among the largest values.
+        predicted = nodes.add("ArgMax", values, axis=1, keepdims=0, select_last_index=0)
+        return values, predicted, self._confidence(self, nodes, values, kind)
+
+    def _combined(self, nodes: Nodes, ran: Mapping[str, str]) -> tuple[str, Kind]:
+        if self._combine == "last":
+            newest = list(ran)[-1]
+            return ran[newest], self._kinds[newest]
+        names = sorted(ran)
+        values = [ran[name] for name in names]
+        kind: Kind = "logits"
+        if self._combine == "mean_probabilities":
+            values = [self.softmax(nodes, ran[name], self._kinds[name]) for name in names]
+            kind = "probabilities"
+        total = values[0]
+        for other in values[1:]:
+            total = nodes.add("Add", total, other)
+        return nodes.add("Div", total, self.number(nodes, len(values))), kind
+
+    def number(self, nodes: Nodes, value: float) -> str:
+        """A constant of the graph's type."""
+        return nodes.constant(value, self._dtype)
+
+    def softmax(self, nodes: Nodes, values: str, kind: Kind) -> str:
+        """Probabilities (n, C)."""
+        if kind == "probabilities":
+            return values
+        largest = nodes.add("ReduceMax", values, nodes.ints(1), keepdims=1)
+        exponentials = nodes.add("Exp", nodes.add("Sub", values, largest))
+        total = nodes.add("ReduceSum", exponentials, nodes.ints(1), keepdims=1)
+        return nodes.add("Div", exponentials, total)
+
+    def two_largest(self, nodes: Nodes, values: str) -> tuple[str, str]:
+        """The largest and the second largest, (n,) each; minus infinity if there is no second."""
+        if self._classes == 1:
+            first = nodes.add("Squeeze", values, nodes.ints(1))
+            return first, self.number(nodes, -np.inf)
+        top, _ = nodes.several("TopK", values, nodes.ints(2), outputs=2, axis=1)
+        return (
+            nodes.add("Gather", top, nodes.constant(0, np.int64), axis=1),
+            nodes.add("Gather", top, nodes.constant(1, np.int64), axis=1),
+        )
+
+
+def _max_prob(judging: Judging, nodes: Nodes, values: str, kind: Kind) -> str:
+    return nodes.add("ReduceMax", judging.softmax(nodes, values, kind), nodes.ints(1), keepdims=0)
+
+
+def _logit_gap(judging: Judging, nodes: Nodes, values: str, kind: Kind) -> str:
+    first, second = judging.two_largest(nodes, values)
+    if kind == "probabilities":
+        first = nodes.add("Log", first)
+        second = nodes.add("Log", nodes.add("Max", second, judging.number(nodes, 0)))
+    gap = nodes.add("Sub", first, second)
+    return nodes.add("Min", gap, judging.number(nodes, SUREST))
+
+
+def _prob_gap(judging: Judging, nodes: Nodes, values: str, kind: Kind) -> str:
+    first, second = judging.two_largest(nodes, judging.softmax(nodes, values, kind))
+    return nodes.add("Sub", first, nodes.add("Max", second, judging.number(nodes, 0)))
+
+
+def _neg_entropy(judging: Judging, nodes: Nodes, values: str, kind: Kind) -> str:
+    probabilities = judging.softmax(nodes, values, kind)
+    possible = nodes.add("Greater", probabilities, judging.number(nodes, 0))
+    safe = nodes.add("Where", possible, probabilities, judging.number(nodes, 1))
+    terms = nodes.add("Mul", probabilities, nodes.add("Log", safe))
+    return nodes.add("ReduceSum", terms, nodes.ints(1), keepdims=0)
+
+
+_SCORES: dict[str, Callable[[Judging, Nodes, str, Kind], str]] = {
+    "max_prob": _max_prob,
+    "logit_gap": _logit_gap,
+    "prob_gap": _prob_gap,
+    "neg_entropy": _neg_entropy,
+}

@@ -1,0 +1,80 @@
+"""A cascade that is one ONNX file: onnxruntime runs it and exits early by itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from committee.cascade import Cascade
+from committee.errors import ExportError, ModelError
+from committee.export.graph import CASCADE_KEY, FORM_KEY, INPUTS_KEY
+from committee.flow import Decisions, joined_decisions
+from committee.models import Pictures, Preprocessing, fitted
+from committee.models.onnx import open_session
+from committee.predictions import checked_outputs
+
+
+class Graph:
+    """A file that :func:`committee.export.write_graph` wrote.
+
+    Args:
+        path: The file.
+        threads: How many onnxruntime may use; 0 leaves the choice to it.
+
+    Attributes:
+        cascade: The rule that is inside, for class names and costs.
+        inputs: What each input of the graph is resized to, by name.
+
+    Raises:
+        ModelError: If the file is missing or no ONNX model.
+        ExportError: If it is no cascade.
+        MissingExtraError: If onnxruntime is not installed.
+    """
+
+    def __init__(self, path: str | Path, threads: int = 0) -> None:
+        self._path = Path(path)
+        if not self._path.is_file():
+            raise ModelError(f"{path}: no such file")
+        self._session = open_session("cascade", self._path, threads)
+        told = self._session.get_modelmeta().custom_metadata_map
+        if not {CASCADE_KEY, INPUTS_KEY, FORM_KEY} <= told.keys():
+            raise ExportError(
+                f"{path}: is an ONNX model, but no cascade. Write one with: "
+                "committee export cascade.json --out cascade.onnx"
+            )
+        self.cascade = Cascade.from_json(json.loads(told[CASCADE_KEY]), str(path))
+        self.inputs = {
+            each["name"]: Preprocessing.from_json(each["preprocessing"])
+            for each in json.loads(told[INPUTS_KEY])
+        }
+        self._one = told[FORM_KEY] == "one"
+        self._kind = self._session.get_outputs()[0].name
+
+    def decide(self, pictures: Pictures, batch_size: int = 32) -> Decisions:
+        """Decide on N pictures.
+
+        Args:
+            pictures: Bytes (N, H, W) or (N, H, W, 3), or a sequence of pictures.
+            batch_size: Pictures a run; a graph of form ``one`` takes one.
+
+        Raises:
+            DataError: If a picture has a form that is not handled.
+            NotFiniteError: If a model answered with NaN.
+        """
+        step = 1 if self._one else batch_size
+        starts = range(0, len(pictures), step)
+        none = Decisions(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
+        parts = [self._run(pictures[start : start + step], start) for start in starts]
+        return joined_decisions(parts or [none])
+
+    def _run(self, pictures: Pictures, first: int) -> Decisions:
+        feed = {name: fitted(pictures, recipe) for name, recipe in self.inputs.items()}
+        try:
+            values, predicted, score, stage = self._session.run(None, feed)
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ModelError(f"{self._path}: failed ({reason})") from error
+        checked_outputs(str(self._path), self._kind, values, first=first)
+        return Decisions(predicted, score.astype(np.float64), stage)

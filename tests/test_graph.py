@@ -1,0 +1,343 @@
+"""One ONNX file that is the whole cascade: the runner's decisions, and stages that are skipped."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from committee import Cascade, Runner
+from committee.embedded import FOLDER
+from committee.errors import CommitteeError, ExportError, ModelError, NotFiniteError
+from committee.export import write_graph
+from committee.predictions import Array
+from export_world import CASCADES, embedded, flips, some_pictures
+
+onnx = pytest.importorskip("onnx", reason="exporting needs onnx")
+import onnxruntime  # noqa: E402  # after the line that skips
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+
+@pytest.mark.parametrize("kind", CASCADES)
+@pytest.mark.parametrize("form", ["any", "one"])
+def test_every_test_picture_is_decided_as_by_the_runner(
+    tmp_path: Path, kind: str, form: Any
+) -> None:
+    images = some_pictures()
+    cascade = embedded(CASCADES[kind])
+    path = write_graph(cascade, tmp_path / "cascade.onnx", form=form)
+    onnx.checker.check_model(str(path), full_check=True)
+    runner = Runner(cascade)
+    for batch_size in (64, 7) if form == "any" else (64,):
+        expected = runner.decide(images, batch_size)
+        found = Runner(path).decide(images, batch_size)
+        # One flip would be rounding at a threshold; there is none here.
+        assert flips(found, expected) == 0
+        np.testing.assert_allclose(found.score, expected.score, rtol=1e-4, atol=1e-6)
+
+
+def test_float32_decides_alike_where_no_score_is_near_a_threshold(tmp_path: Path) -> None:
+    images = some_pictures(1000)
+    for number, cascade in enumerate(map(embedded, CASCADES.values())):
+        path = write_graph(cascade, tmp_path / f"{number}.onnx", precision="float32")
+        outputs = onnxruntime.InferenceSession(path).get_outputs()
+        assert {each.type for each in outputs} == {"tensor(float)", "tensor(int64)"}
+        found, expected = Runner(path).decide(images), Runner(cascade).decide(images)
+        assert flips(found, expected) == 0
+        np.testing.assert_allclose(found.score, expected.score, rtol=1e-4, atol=1e-5)
+
+
+def test_a_plain_session_answers_with_all_four_outputs(tmp_path: Path) -> None:
+    images = some_pictures(200)
+    for kind, name in (("mean_logits", "logits"), ("mean_probabilities", "probabilities")):
+        cascade = embedded(CASCADES[kind])
+        session = onnxruntime.InferenceSession(write_graph(cascade, tmp_path / "c.onnx"))
+        outputs = [each.name for each in session.get_outputs()]
+        assert outputs == [name, "class", "confidence", "stage"]
+        values, predicted, score, stage = session.run(None, {"picture": images[..., None]})
+        assert values.shape == (200, 10)
+        np.testing.assert_array_equal(values.argmax(1), predicted)
+        if name == "probabilities":
+            np.testing.assert_allclose(values.sum(1), 1)
+            np.testing.assert_allclose(values.max(1), score)
+        assert set(stage) == {0, 1, 2}
+
+
+def profiled(path: Path, images: Array, tmp_path: Path) -> set[str]:
+    """Names of the nodes that a session ran."""
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(tmp_path / "profile")
+    session = onnxruntime.InferenceSession(path, options)
+    session.run(None, {"picture": images})
+    events = json.loads(Path(session.end_profiling()).read_text())
+    return {event["name"] for event in events if event["cat"] == "Node"}
+
+
+@pytest.mark.parametrize("form", ["one", "any"])
+def test_later_stages_do_not_run_for_who_has_left(tmp_path: Path, form: Any) -> None:
+    cascade = embedded(CASCADES["mean_logits"])
+    path = write_graph(cascade, tmp_path / "cascade.onnx", form=form)
+    images = some_pictures(500)
+    stages = Runner(cascade).decide(images).stage
+    for stage in range(3):
+        one = images[np.flatnonzero(stages == stage)[:1]][..., None]
+        ran = profiled(path, one, tmp_path)
+        for later, name in enumerate(("nano", "tiny", "large")):
+            found = any(node.startswith(f"{name}/") for node in ran)
+            assert found == (later <= stage), (stage, name)
+
+
+@pytest.mark.parametrize("form", ["one", "any"])
+def test_leaving_early_takes_less_time(tmp_path: Path, form: Any) -> None:
+    # `large` has 100 times the multiply-adds of `nano`.
+    cascade = embedded(Cascade.of(["nano", "large"], [0.9]))
+    session = onnxruntime.InferenceSession(write_graph(cascade, tmp_path / "c.onnx", form=form))
+    images = some_pictures(500)
+    stages = Runner(cascade).decide(images).stage
+    seconds: dict[int, list[float]] = {0: [], 1: []}
+    pictures = {stage: images[np.flatnonzero(stages == stage)[:1]][..., None] for stage in (0, 1)}
+    for _ in range(50):
+        for stage, picture in pictures.items():
+            started = time.perf_counter()
+            session.run(None, {"picture": picture})
+            seconds[stage].append(time.perf_counter() - started)
+    assert np.median(seconds[0]) < np.median(seconds[1]) / 3
+
+
+def test_only_the_undecided_go_on(tmp_path: Path) -> None:
+    """A second model that tells how many rows it saw, as the sum of its logits."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMean", ["x", "all"], ["mean"], keepdims=0),
+            helper.make_node("Shape", ["x"], ["rows"], start=0, end=1),
+            helper.make_node("Cast", ["rows"], ["count"], to=TensorProto.FLOAT),
+            helper.make_node("Reshape", ["mean", "one"], ["m"]),
+            helper.make_node("Mul", ["m", "zero"], ["nothing"]),
+            helper.make_node("Add", ["nothing", "count"], ["told"]),
+            helper.make_node("Concat", ["rows", "ten"], ["shape"], axis=0),
+            helper.make_node("Expand", ["told", "shape"], ["logits"]),
+        ],
+        "counts",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 28, 28])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 10])],
+        [
+            numpy_helper.from_array(np.array([0, 1, 2, 3]), "all"),
+            numpy_helper.from_array(np.array([1]), "one"),
+            numpy_helper.from_array(np.array([10]), "ten"),
+            numpy_helper.from_array(np.array(0, np.float32), "zero"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, tmp_path / "counts.onnx")
+    cascade = embedded(Cascade.of(["nano", "small"], [0.9], combine="last"))
+    path = write_graph(cascade, tmp_path / "c.onnx", onnx={"small": tmp_path / "counts.onnx"})
+    session = onnxruntime.InferenceSession(path)
+    values, _, _, stage = session.run(None, {"picture": some_pictures(100)[..., None]})
+    assert 0 < stage.sum() < 100
+    assert set(values[stage == 1].ravel()) == {stage.sum()}
+
+
+def resizable(tmp_path: Path, name: str = "tiny") -> Path:
+    """A network of the pool that takes pictures of any size."""
+    model = onnx.load(FOLDER / f"{name}.onnx")
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"side{axis}"
+    del model.graph.value_info[:]
+    onnx.save(model, tmp_path / f"{name}-any.onnx")
+    return tmp_path / f"{name}-any.onnx"
+
+
+def at_sizes(tmp_path: Path, sizes: dict[str, int], interpolation: str = "bicubic") -> Cascade:
+    """A self-cascade: one network at several sizes."""
+    path = resizable(tmp_path)
+    cascade = embedded(Cascade.of(["tiny"]))
+    recipe = dict(cascade.models["tiny"]["preprocessing"], interpolation=interpolation)
+    models = {
+        name: {
+            **cascade.models["tiny"],
+            "source": f"onnx:{path}",
+            "preprocessing": {**recipe, "size": [side, side]},
+        }
+        for name, side in sizes.items()
+    }
+    return replace(
+        Cascade.of(list(sizes), [0.6] * (len(sizes) - 1)), models=models, classes=cascade.classes
+    )
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "nearest"])
+@pytest.mark.parametrize("form", ["one", "any"])
+def test_self_cascades_resize_inside(tmp_path: Path, interpolation: str, form: Any) -> None:
+    cascade = at_sizes(tmp_path, {"at20": 20, "at24": 24, "at28": 28}, interpolation)
+    path = write_graph(cascade, tmp_path / "c.onnx", form=form)
+    images = some_pictures(1000)
+    session = onnxruntime.InferenceSession(path)
+    assert [each.name for each in session.get_inputs()] == ["picture"]
+    found, expected = Runner(path).decide(images), Runner(cascade).decide(images)
+    assert min(np.bincount(expected.stage, minlength=3)) > 50
+    # A byte is rounded the other way here and there.
+    assert flips(found, expected) <= 2
+    # Weights stand in the file once, and no larger.
+    assert path.stat().st_size < 1.2 * (FOLDER / "tiny.onnx").stat().st_size
+
+
+@pytest.mark.parametrize("form", ["one", "any"])
+def test_an_input_for_each_size_decides_as_the_runner(tmp_path: Path, form: Any) -> None:
+    cascade = at_sizes(tmp_path, {"at20": 20, "at28": 28})
+    path = write_graph(cascade, tmp_path / "c.onnx", form=form, resize_inside=False)
+    inputs = [each.name for each in onnxruntime.InferenceSession(path).get_inputs()]
+    assert inputs == ["picture_20x20", "picture_28x28"]
+    images = some_pictures(1000)
+    assert flips(Runner(path).decide(images), Runner(cascade).decide(images)) == 0
+
+
+def test_large_weights_go_to_a_file_beside(tmp_path: Path) -> None:
+    cascade = embedded(CASCADES["mean_logits"])
+    path = write_graph(cascade, tmp_path / "c.onnx", largest_file=100_000)
+    assert path.stat().st_size < 200_000 < (tmp_path / "c.onnx.data").stat().st_size
+    images = some_pictures(300)
+    assert flips(Runner(path).decide(images), Runner(cascade).decide(images)) == 0
+    assert {each.name for each in tmp_path.iterdir()} == {"c.onnx", "c.onnx.data"}
+
+
+def test_models_of_older_operators_are_lifted(tmp_path: Path) -> None:
+    conv = numpy_helper.from_array(np.ones((10, 28 * 28), np.float32) * 0.01, "weights")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["x"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "weights"], ["z"], transB=1),
+            helper.make_node("ReduceMax", ["z"], ["top"], axes=[1], keepdims=1),
+            helper.make_node("Sub", ["z", "top"], ["logits"]),
+        ],
+        "old",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 28, 28]),
+         helper.make_tensor_value_info("weights", TensorProto.FLOAT, [10, 784])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 10])],
+        [conv],
+    )  # fmt: skip
+    old = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+    onnx.save(old, tmp_path / "old.onnx")
+    cascade = embedded(Cascade.of(["nano", "small"], [0.9]))
+    models = {**cascade.models}
+    models["small"] = {**models["small"], "source": f"onnx:{tmp_path / 'old.onnx'}"}
+    cascade = replace(cascade, models=models)
+    path = write_graph(cascade, tmp_path / "c.onnx")
+    images = some_pictures(300)
+    assert flips(Runner(path).decide(images), Runner(cascade).decide(images)) == 0
+
+
+def test_a_model_with_branches_of_its_own(tmp_path: Path) -> None:
+    """Names inside a model's own branches are made unique too."""
+
+    def branch(name: str, factor: float) -> Any:
+        return helper.make_graph(
+            [helper.make_node("Mul", ["z", f"factor {name}"], [f"out {name}"])],
+            name,
+            [],
+            [helper.make_tensor_value_info(f"out {name}", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(np.array(factor, np.float32), f"factor {name}")],
+        )
+
+    weights = np.random.default_rng(0).normal(size=(10, 784)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["x"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "weights"], ["z"], transB=1),
+            helper.make_node("ReduceMean", ["z"], ["mean"], keepdims=0),
+            helper.make_node("Greater", ["mean", "zero"], ["positive"]),
+            helper.make_node(
+                "If", ["positive"], ["logits"],
+                then_branch=branch("more", 2), else_branch=branch("less", 0.5),
+            ),
+        ],
+        "branches",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 28, 28])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 10])],
+        [numpy_helper.from_array(weights, "weights"),
+         numpy_helper.from_array(np.array(0, np.float32), "zero")],
+    )  # fmt: skip
+    own = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(own, tmp_path / "own.onnx")
+    onnx.save(own, tmp_path / "copy.onnx")
+    cascade = embedded(Cascade.of(["tiny", "nano", "small"], [0.999, 0.999]))
+    models = {**cascade.models}
+    for name, file in (("tiny", "own"), ("nano", "copy")):
+        models[name] = {**models[name], "source": f"onnx:{tmp_path / file}.onnx"}
+    cascade = replace(cascade, models=models)
+    path = write_graph(cascade, tmp_path / "c.onnx", form="one")
+    images = some_pictures(300)
+    expected = Runner(cascade).decide(images, 1)
+    assert flips(Runner(path).decide(images), expected) == 0
+
+
+def test_nan_is_seen_and_the_message_says_where(tmp_path: Path) -> None:
+    broken = onnx.load(FOLDER / "nano.onnx")
+    last = broken.graph.node[-1]
+    last.output[0] = "before"
+    broken.graph.node.append(helper.make_node("Log", ["before"], ["logits"], name="log"))
+    onnx.save(broken, tmp_path / "broken.onnx")
+    for combine in ("mean_logits", "last"):
+        cascade = embedded(Cascade.of(["nano", "tiny"], [0.9], combine=combine))
+        path = write_graph(cascade, tmp_path / "c.onnx", onnx={"nano": tmp_path / "broken.onnx"})
+        with pytest.raises(NotFiniteError, match=r"c\.onnx: NaN or infinite outputs"):
+            Runner(path).decide(some_pictures(20))
+
+
+def test_the_runner_opens_it(tmp_path: Path) -> None:
+    cascade = embedded(CASCADES["mean_logits"])
+    runner = Runner(write_graph(cascade, tmp_path / "cascade.onnx"), threads=1)
+    own = Runner(cascade, threads=1)
+    picture = some_pictures(1)[0]
+    told, expected = runner(picture), own(picture)
+    assert told.confidence == pytest.approx(expected.confidence)
+    assert replace(told, confidence=0) == replace(expected, confidence=0)
+    assert runner.cascade == cascade
+    assert len(runner.decide(some_pictures(0)).stage) == 0
+    assert str(FOLDER) not in (tmp_path / "cascade.onnx").read_bytes().decode("latin-1")
+
+
+def fixed_batch(tmp_path: Path) -> Path:
+    model = onnx.load(FOLDER / "nano.onnx")
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    del model.graph.value_info[:]
+    onnx.save(model, tmp_path / "fixed.onnx")
+    return tmp_path / "fixed.onnx"
+
+
+def test_refusals_are_one_line(tmp_path: Path) -> None:
+    chain = embedded(CASCADES["ensemble"])
+    mixed = {**chain.models, "nano": {**chain.models["nano"], "kind": "probabilities"}}
+    sizes = at_sizes(tmp_path, {"at20": 20, "at28": 28})
+    cropped = {**sizes.models}
+    cropped["at20"] = {
+        **cropped["at20"], "preprocessing": {**cropped["at20"]["preprocessing"], "crop": 0.5}
+    }  # fmt: skip
+    (tmp_path / "text.onnx").write_text("this is no model")
+    fixed = fixed_batch(tmp_path)
+    cases: tuple[tuple[Cascade, dict[str, Any], str], ...] = (
+        (chain, {"onnx": {"nano": tmp_path / "text.onnx"}}, "is no ONNX model"),
+        (chain, {"onnx": {"nano": fixed}}, "takes 1 picture"),
+        (chain, {"form": "two"}, "must be 'one' or 'any'"),
+        (chain, {"precision": "float16"}, "one of float64, float32"),
+        (replace(chain, models=mixed), {}, "mean_logits needs logits"),
+        (replace(chain, models=mixed, combine="last"), {}, "'last' would answer with either"),
+        (replace(sizes, models=cropped), {}, "--no-resize-inside"),
+    )
+    for cascade, options, told in cases:
+        with pytest.raises(CommitteeError, match=told) as caught:
+            write_graph(cascade, tmp_path / "out.onnx", **options)
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "out.onnx").exists()
+    assert Runner(write_graph(chain, tmp_path / "o.onnx", form="one", onnx={"nano": fixed}))
+    with pytest.raises(ExportError, match="but no cascade"):
+        Runner(FOLDER / "nano.onnx")
+    with pytest.raises(ModelError, match="no such file"):
+        Runner(tmp_path / "missing.onnx")
+    with pytest.raises(ModelError, match="is no ONNX model"):
+        Runner(tmp_path / "text.onnx")
