@@ -1,8 +1,8 @@
 """One ONNX file that is the whole cascade: later stages stand inside ``If`` nodes.
 
 A plain ONNX runtime that runs it exits early by itself. The graph takes pictures as bytes,
-(samples, height, width, channels), resized and cut to a model's size; it normalises them. Its outputs
-are the running combination at the exit (``logits`` or ``probabilities``, (samples, classes)),
+(samples, height, width, channels), resized and cut to a model's size; it normalises them. Its
+outputs are the running combination at the exit (``logits`` or ``probabilities``, (samples, classes)),
 ``class``, ``confidence`` and ``stage``, (samples,) each.
 
 Two forms. ``one`` takes one picture. ``any`` takes any number of them: after each stage the
@@ -204,7 +204,9 @@ def _kind(cascade: Cascade, kinds: Mapping[str, Kind]) -> Kind:
             "export: models give logits and probabilities, and 'last' would answer with either. "
             "Use combine='mean_probabilities', or write a bundle"
         )
-    return "probabilities" if cascade.combine == "mean_probabilities" else next(iter(kinds.values()))
+    return (
+        "probabilities" if cascade.combine == "mean_probabilities" else next(iter(kinds.values()))
+    )
 
 
 def _read(spec: ModelSpec) -> ModelProto:
@@ -283,9 +285,7 @@ def _model(plan: _Plan) -> ModelProto:
     for result, name in zip(results, names, strict=True):
         nodes.nodes.append(helper.make_node("Identity", [result], [name], name=f"output {name}"))
     inputs = [
-        helper.make_tensor_value_info(
-            name, TensorProto.UINT8, [samples, *fit.size, fit.channels]
-        )
+        helper.make_tensor_value_info(name, TensorProto.UINT8, [samples, *fit.size, fit.channels])
         for fit, name in plan.inputs.items()
     ]
     outputs = _infos(plan, names, [samples])

@@ -56,7 +56,9 @@ class Judging:
         total = values[0]
         for other in values[1:]:
             total = nodes.add("Add", total, other)
-        return nodes.add("Div", total, self.number(nodes, len(values))), kind
+        if len(values) > 1:
+            total = nodes.add("Div", total, self.number(nodes, len(values)))
+        return total, kind
 
     def number(self, nodes: Nodes, value: float) -> str:
         """A constant of the graph's type."""
