@@ -182,8 +182,8 @@ def test_self_cascades_resize_inside(tmp_path: Path, interpolation: str, form: A
     found = Runner(path, threads=1).decide(images)
     expected = Runner(cascade, threads=1).decide(images)
     assert min(np.bincount(expected.stage, minlength=3)) > 50
-    # A byte is rounded the other way here and there.
-    assert flips(found, expected) <= 2
+    # Pillow computes in whole numbers, the graph in float32: a byte differs by one here and there.
+    assert flips(found, expected) <= (0 if interpolation == "nearest" else 10)
     # Weights stand in the file once, and no larger.
     assert path.stat().st_size < 1.2 * (FOLDER / "tiny.onnx").stat().st_size
 

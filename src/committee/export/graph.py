@@ -2,8 +2,8 @@
 
 A plain ONNX runtime that runs it exits early by itself. The graph takes pictures as bytes,
 (samples, height, width, channels), resized and cut to a model's size; it normalises them. Its
-outputs are the running combination at the exit (``logits`` or ``probabilities``, (samples, classes)),
-``class``, ``confidence`` and ``stage``, (samples,) each.
+outputs are the running combination at the exit, ``logits`` or ``probabilities`` (samples, classes),
+and ``class``, ``confidence`` and ``stage`` of exit, (samples,) each.
 
 Two forms. ``one`` takes one picture. ``any`` takes any number of them: after each stage the
 undecided ones alone are gathered, go on, and are put back in their places.
@@ -42,7 +42,6 @@ CASCADE_KEY, INPUTS_KEY, FORM_KEY = "committee.cascade", "committee.inputs", "co
 _LEAST_OPSET = 18
 # protobuf ends at 2 GiB; larger tensors go into a file beside the model.
 _LARGEST_FILE = 2_000_000_000
-_MODES = {"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic"}
 
 
 def write_graph(
@@ -382,20 +381,22 @@ class _Pictures:
 def _shrunk(nodes: Nodes, values: str, fit: Preprocessing, recipe: Preprocessing) -> str:
     """Pictures (n, channels, height, width) in a smaller size, as Pillow does it.
 
-    Pillow resizes rows, rounds to bytes, resizes columns, and rounds again.
+    Pillow resizes rows, rounds to bytes, resizes columns, and rounds again. It computes with whole
+    numbers and the graph in float32, so that a byte may differ by one here and there.
     """
-    (height, width), (_, channels) = recipe.size, (0, fit.channels)
-    mode = _MODES[recipe.interpolation]
-    options: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": "half_pixel"}
-    if mode == "nearest":
-        options["nearest_mode"] = "round_prefer_ceil"
-    else:
-        options |= {"antialias": 1, "exclude_outside": 1, "cubic_coeff_a": -0.5}
-    if mode == "linear":
-        del options["cubic_coeff_a"], options["exclude_outside"]
+    height, width = recipe.size
+    if recipe.interpolation == "nearest":
+        for axis, (old, new) in ((2, (fit.size[0], height)), (3, (fit.size[1], width))):
+            # The pixel below the middle of the new one, in whole numbers, so that ties are exact.
+            taken = [(2 * place + 1) * old // (2 * new) for place in range(new)]
+            values = nodes.add("Gather", values, nodes.ints(*taken), axis=axis)
+        return values
+    options: dict[str, Any] = {"antialias": 1, "exclude_outside": 1, "mode": "linear"}
+    if recipe.interpolation == "bicubic":
+        options |= {"mode": "cubic", "cubic_coeff_a": -0.5}
     for size in ((fit.size[0], width), (height, width)):
         samples = nodes.add("Shape", values, start=0, end=1)
-        shape = nodes.add("Concat", samples, nodes.ints(channels, *size), axis=0)
+        shape = nodes.add("Concat", samples, nodes.ints(fit.channels, *size), axis=0)
         values = nodes.add("Resize", values, "", "", shape, **options)
         # Half a byte goes up in Pillow; Round would send it to the even neighbour.
         values = nodes.add("Floor", nodes.add("Add", values, nodes.constant(0.5, np.float32)))

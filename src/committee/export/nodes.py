@@ -77,6 +77,10 @@ class Nodes:
                 self.initializers[-1].name = renamed(tensor.name)
         for node in graph.node:
             self.nodes.append(_copied(node))
+            # What an exporter notes about each node is longer than the node.
+            self.nodes[-1].ClearField("doc_string")
+            if "metadata_props" in node.DESCRIPTOR.fields_by_name:
+                self.nodes[-1].ClearField("metadata_props")
             _rename_node(self.nodes[-1], renamed)
         return renamed(graph.output[0].name)
 
