@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from committee import Cascade, Runner
 from committee.embedded import FOLDER
 from committee.errors import CommitteeError, ExportError, ModelError, NotFiniteError
 from committee.export import write_graph
+from committee.export.graph import shrunk
+from committee.export.nodes import Nodes
+from committee.models import Preprocessing
 from committee.predictions import Array
 from export_world import CASCADES, embedded, flips, some_pictures
 
@@ -342,3 +346,36 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
         Runner(tmp_path / "missing.onnx")
     with pytest.raises(ModelError, match="is no ONNX model"):
         Runner(tmp_path / "text.onnx")
+
+
+@pytest.mark.parametrize(
+    ("interpolation", "share"), [("bicubic", 0.001), ("bilinear", 0.01), ("nearest", 0)]
+)
+@pytest.mark.parametrize("size", [(48, 60), (33, 40)])
+def test_resized_bytes_are_those_of_pillow(
+    interpolation: str, share: float, size: tuple[int, int]
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 64, 80, 3), np.uint8)
+    large = Preprocessing((64, 80), interpolation=interpolation)
+    small = replace(large, size=size)
+    nodes = Nodes("resize/")
+    values = nodes.add("Cast", nodes.add("Transpose", "picture", perm=[0, 3, 1, 2]), to=1)
+    result = shrunk(nodes, values, large, small)
+    graph = nodes.graph(
+        "resize",
+        [helper.make_tensor_value_info("picture", TensorProto.UINT8, ["n", 64, 80, 3])],
+        [helper.make_tensor_value_info(result, TensorProto.FLOAT, None)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (found,) = session.run(None, {"picture": images})
+    # Proportions differ by a rounded pixel at (33, 40); the whole picture is shown all the same.
+    expected = np.stack([np.asarray(pillow(image, size, interpolation)) for image in images])
+    differ = np.abs(found.transpose(0, 2, 3, 1) - expected)
+    assert differ.max() <= 1
+    assert (differ > 0).mean() <= share
+
+
+def pillow(image: Array, size: tuple[int, int], interpolation: str) -> Any:
+    method = Image.Resampling[interpolation.upper()]
+    return Image.fromarray(image).resize(size[::-1], method)

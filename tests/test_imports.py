@@ -63,6 +63,7 @@ ORDER = (
 # Against the order, inside a function or for type checkers only: (part, what it imports).
 LAZY = {
     ("pool", "store"),  # Pool.load opens a store
+    ("cascade", "export"),  # Cascade.as_module builds a torch module
     ("__init__", "run"),  # committee.Runner needs models
 }
 

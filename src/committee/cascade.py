@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from committee.combine import COMBINES
 from committee.confidence import CONFIDENCES
-from committee.errors import CascadeError
+from committee.errors import CascadeError, MissingExtraError
 from committee.files import write_text
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from committee.export.module import CascadeModule
 
 SCHEMA = 1
 ALWAYS = -math.inf
@@ -144,6 +149,27 @@ class Cascade:
     def __str__(self) -> str:
         """``small -> large``; the models of one stage are joined by ``+``."""
         return " -> ".join("+".join(stage.models) for stage in self.stages)
+
+    def as_module(
+        self, modules: Mapping[str, nn.Module] | None = None, *, allow_code: Collection[str] = ()
+    ) -> CascadeModule:
+        """This cascade as a torch module, for inference on any device.
+
+        Args:
+            modules: Models by name, for those that the cascade cannot load itself.
+            allow_code: Python files and modules that may be run, named by the user.
+
+        Raises:
+            ExportError: If a model is no torch module.
+            MissingExtraError: If torch is not installed.
+        """
+        try:
+            import torch  # noqa: F401  # only to name the remedy
+        except ImportError:
+            raise MissingExtraError.of("as_module", "torch", "torch") from None
+        from committee.export.module import as_module
+
+        return as_module(self, modules, allow_code=allow_code)
 
     def simplified(self) -> Cascade:
         """The same decisions in the fewest stages and models.

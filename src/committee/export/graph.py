@@ -360,7 +360,7 @@ class _Pictures:
             values = nodes.add("Transpose", self.bytes[fit], perm=[0, 3, 1, 2])
             values = nodes.add("Cast", values, to=1)
             if recipe.size != fit.size:
-                values = _shrunk(nodes, values, fit, recipe)
+                values = shrunk(nodes, values, fit, recipe)
             scale, shift = recipe.scale_and_shift()
             values = nodes.add("Mul", values, nodes.constant(scale[:, None, None], np.float32))
             values = nodes.add("Add", values, nodes.constant(shift[:, None, None], np.float32))
@@ -378,7 +378,7 @@ class _Pictures:
         )  # fmt: skip
 
 
-def _shrunk(nodes: Nodes, values: str, fit: Preprocessing, recipe: Preprocessing) -> str:
+def shrunk(nodes: Nodes, values: str, fit: Preprocessing, recipe: Preprocessing) -> str:
     """Pictures (n, channels, height, width) in a smaller size, as Pillow does it.
 
     Pillow resizes rows, rounds to bytes, resizes columns, and rounds again. It computes with whole
@@ -387,8 +387,10 @@ def _shrunk(nodes: Nodes, values: str, fit: Preprocessing, recipe: Preprocessing
     height, width = recipe.size
     if recipe.interpolation == "nearest":
         for axis, (old, new) in ((2, (fit.size[0], height)), (3, (fit.size[1], width))):
-            # The pixel below the middle of the new one, in whole numbers, so that ties are exact.
-            taken = [(2 * place + 1) * old // (2 * new) for place in range(new)]
+            # Pillow walks in steps of old / new, rounding as it goes; ties depend on that.
+            steps = np.full(new, old / new)
+            steps[0] /= 2
+            taken = np.minimum(np.add.accumulate(steps).astype(np.int64), old - 1).tolist()
             values = nodes.add("Gather", values, nodes.ints(*taken), axis=axis)
         return values
     options: dict[str, Any] = {"antialias": 1, "exclude_outside": 1, "mode": "linear"}

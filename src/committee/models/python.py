@@ -91,17 +91,21 @@ class FunctionModel:
 
 
 class TorchModel:
-    """A torch module on the processor, in float32, eager, channels last."""
+    """A torch module on the processor, in float32, eager, channels last.
+
+    Attributes:
+        module: The module itself.
+    """
 
     def __init__(self, spec: ModelSpec, module: torch.nn.Module, code_fingerprint: str) -> None:
         import torch
 
         self._torch = torch
-        self._module = module.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.module = module.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         height, width = spec.preprocessing.size
-        self.macs = torch_macs(self._module, (1, spec.preprocessing.channels, height, width))
+        self.macs = torch_macs(self.module, (1, spec.preprocessing.channels, height, width))
         digest = hashlib.sha256(code_fingerprint.encode())
-        for name, value in sorted(self._module.state_dict().items()):
+        for name, value in sorted(self.module.state_dict().items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(value.detach().cpu().float().numpy()).tobytes())
         self.fingerprint = digest.hexdigest()[:16]
@@ -111,7 +115,7 @@ class TorchModel:
         torch = self._torch
         with torch.inference_mode():
             inputs = torch.from_numpy(batch).contiguous(memory_format=torch.channels_last)
-            outputs: Array = self._module(inputs).float().numpy()
+            outputs: Array = self.module(inputs).float().numpy()
         return outputs
 
 

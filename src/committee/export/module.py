@@ -1,0 +1,278 @@
+"""A cascade as a torch module: the same decisions, wherever its models are.
+
+The exit rule here is a translation of :func:`committee.flow.exits` to tensors on a device; the
+tests hold it to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from committee.cascade import ALWAYS, NEVER, Cascade
+from committee.combine import COMBINES
+from committee.confidence import BUILT_IN, SUREST
+from committee.errors import ExportError, ModelError, NotFiniteError, UnknownNameError
+from committee.models import ModelSpec, Preprocessing, load_model, specs_of
+from committee.models.python import TorchModel
+from committee.predictions import Kind
+
+
+class Answer(NamedTuple):
+    """What a cascade decided for N samples; all on the device of the inputs.
+
+    Args:
+        predicted: Class index, (N,), int64.
+        confidence: Score of the combination at the exit, (N,), float64.
+        stage: Stage of exit, from 0, (N,), int64.
+        outputs: The combination at the exit, (N, C), float64: logits, or probabilities if that is
+            what is combined.
+    """
+
+    predicted: Tensor
+    confidence: Tensor
+    stage: Tensor
+    outputs: Tensor
+
+
+class CascadeModule(nn.Module):
+    """A cascade of torch modules, for inference only: ``train()`` leaves it as it is.
+
+    After each stage the undecided samples are gathered on the device and go on alone; the host waits
+    for the device once a stage. Scores are computed in float64, which some devices do not have (MPS).
+
+    Args:
+        cascade: The rule.
+        modules: The models by name; each maps inputs (n, …) to outputs (n, C).
+        kinds: Kind of outputs of each model, by name: logits or probabilities.
+        inputs: For each model, which of the tensors given to :meth:`forward` it takes.
+
+    Raises:
+        ExportError: If the models' kinds or the confidence function cannot be used.
+        UnknownNameError: If a model of the cascade has no module.
+    """
+
+    def __init__(
+        self,
+        cascade: Cascade,
+        modules: Mapping[str, nn.Module],
+        kinds: Mapping[str, Kind],
+        inputs: Mapping[str, int],
+    ) -> None:
+        super().__init__()
+        for name in cascade.names:
+            if name not in modules:
+                raise UnknownNameError.of("as_module", "module for the model", name, modules)
+            _check_kind(cascade, name, kinds[name])
+        if cascade.confidence not in BUILT_IN:
+            raise ExportError(
+                f"as_module: confidence {cascade.confidence!r} is your own function of arrays. "
+                f"There are: {', '.join(BUILT_IN)}"
+            )
+        self.cascade = cascade
+        self._kinds, self._inputs = dict(kinds), dict(inputs)
+        # Names may hold points, which a ModuleDict does not take.
+        self.models = nn.ModuleList(modules[name] for name in cascade.names)
+        self.eval()
+
+    def train(self, mode: bool = True) -> CascadeModule:  # noqa: ARG002  # torch calls it so
+        """Stay in evaluation mode: a decision that depends on the batch would be no decision."""
+        super().train(False)
+        return self
+
+    @torch.no_grad()
+    def forward(self, *inputs: Tensor) -> Answer:
+        """Decide on N samples.
+
+        Args:
+            inputs: Prepared pictures (N, channels, height, width), one tensor for each of
+                the cascade's preprocessings, in the order in which models first use them.
+
+        Raises:
+            ModelError: If tensors are missing, or of different lengths.
+            NotFiniteError: If a model answered with NaN or infinity.
+        """
+        self._check(inputs)
+        count, device = len(inputs[0]), inputs[0].device
+        rows = torch.arange(count, device=device)
+        sound = torch.ones(count, dtype=torch.bool, device=device)
+        answer: Answer | None = None
+        ran: dict[str, Tensor] = {}
+        waiting = iter(self.models)
+        for index, stage in enumerate(self.cascade.stages):
+            for name in stage.models:
+                taken = inputs[self._inputs[name]]
+                ran[name] = next(waiting)(taken).double()
+            values, kind = self._combined(ran)
+            scores = _SCORES[self.cascade.confidence](values, kind)
+            sound = sound & values.isfinite().all(1) & scores.isfinite()
+            own = Answer(values.argmax(1), scores, torch.full_like(rows, index), values)
+            answer = _placed(answer, own, rows)
+            if stage.threshold == ALWAYS:
+                break
+            if stage.threshold == NEVER:
+                continue
+            # What is not sound never leaves, so that whenever all have left, all was sound.
+            left = (scores >= stage.threshold) & sound
+            going = torch.nonzero(~left).squeeze(1)  # here the host waits
+            if not len(going):
+                return answer
+            if len(going) < len(rows):
+                rows, sound = rows[going], sound[going]
+                ran = {name: outputs[going] for name, outputs in ran.items()}
+                inputs = tuple(each[going] for each in inputs)
+        assert answer is not None  # a cascade has a stage
+        if not bool(sound.all()):  # here too, at the last stage only
+            first = int(rows[~sound][0])
+            raise NotFiniteError(
+                f"as_module: NaN or infinite outputs, first at sample {first} of {count}. Are "
+                "inputs and weights finite, and is the precision wide enough?"
+            )
+        return answer
+
+    def _check(self, inputs: tuple[Tensor, ...]) -> None:
+        needed = max(self._inputs.values()) + 1
+        if len(inputs) != needed or len({len(each) for each in inputs}) != 1:
+            told = ", ".join(str(tuple(each.shape)) for each in inputs)
+            raise ModelError(
+                f"as_module: needs {needed} tensors of the same samples, one for each "
+                f"preprocessing in the order of use, not {told or 'none'}"
+            )
+
+    def _combined(self, ran: Mapping[str, Tensor]) -> tuple[Tensor, Kind]:
+        if self.cascade.combine == "last":
+            newest = list(ran)[-1]
+            return ran[newest], self._kinds[newest]
+        # Summed in the order of the names, as the library does everywhere.
+        names = sorted(ran)
+        kind: Kind = "logits"
+        values = [ran[name] for name in names]
+        if self.cascade.combine == "mean_probabilities":
+            values = [_softmax(ran[name], self._kinds[name]) for name in names]
+            kind = "probabilities"
+        total = values[0]
+        for other in values[1:]:
+            total = total + other
+        return total / len(values), kind
+
+
+def as_module(
+    cascade: Cascade,
+    modules: Mapping[str, nn.Module] | None = None,
+    *,
+    allow_code: Collection[str] = (),
+) -> CascadeModule:
+    """A cascade as a torch module.
+
+    Args:
+        cascade: The rule.
+        modules: Models by name, for those that the cascade cannot load itself: from files that
+            are no Python, or where it does not say how. They give logits, unless the cascade knows
+            better.
+        allow_code: Python files and modules that may be run, named by the user.
+
+    Raises:
+        ExportError: If a model is no torch module.
+        ModelError: If a model cannot be loaded.
+        UntrustedCodeError: If a model needs code that is not allowed.
+    """
+    given = dict(modules or {})
+    for name in given:
+        if name not in cascade.names:
+            raise UnknownNameError.of("as_module", "model", name, cascade.names)
+    known = specs_of(cascade) if set(cascade.names) <= set(cascade.models) else {}
+    if not known and set(given) < set(cascade.names):
+        missing = ", ".join(name for name in cascade.names if name not in given)
+        raise ExportError(
+            f"as_module: the cascade does not say how {missing} is loaded; give the modules: "
+            "as_module({name: module})"
+        )
+    loaded = {
+        name: given[name] if name in given else _loaded(known[name], allow_code)
+        for name in cascade.names
+    }
+    recipes: list[Preprocessing] = list(
+        dict.fromkeys(spec.preprocessing for spec in known.values())
+    )
+    return CascadeModule(
+        cascade,
+        loaded,
+        {name: known[name].kind if known else "logits" for name in cascade.names},
+        {name: recipes.index(known[name].preprocessing) if known else 0 for name in cascade.names},
+    )
+
+
+def _loaded(spec: ModelSpec, allow_code: Collection[str]) -> nn.Module:
+    if not spec.source.startswith("python:"):
+        raise ExportError(
+            f"model {spec.name!r}: {spec.source} is no torch module; give one: "
+            f"as_module({{{spec.name!r}: module}})"
+        )
+    model, _ = load_model(spec, allow_code)
+    if not isinstance(model, TorchModel):
+        raise ExportError(
+            f"model {spec.name!r}: {spec.source} is a function of arrays, no torch module"
+        )
+    return model.module
+
+
+def _check_kind(cascade: Cascade, name: str, kind: Kind) -> None:
+    usable = ("logits",) if cascade.combine == "mean_logits" else ("logits", "probabilities")
+    if kind not in usable:
+        others = ", ".join(each for each in COMBINES if each != cascade.combine)
+        raise ExportError(
+            f"as_module: model {name!r} gives {kind}, which {cascade.combine} cannot use in a "
+            f"module. Other combinations: {others}"
+        )
+
+
+def _placed(answer: Answer | None, own: Answer, rows: Tensor) -> Answer:
+    """The answer so far, overwritten for some rows."""
+    if answer is None:
+        return own
+    return Answer(*(
+        whole.index_copy(0, rows, part) for whole, part in zip(answer, own, strict=True)
+    ))  # fmt: skip
+
+
+def _softmax(values: Tensor, kind: Kind) -> Tensor:
+    return values if kind == "probabilities" else values.softmax(1)
+
+
+def _two_largest(values: Tensor) -> tuple[Tensor, Tensor]:
+    if values.shape[1] == 1:
+        return values[:, 0], torch.full_like(values[:, 0], -torch.inf)
+    two = values.topk(2, dim=1).values
+    return two[:, 0], two[:, 1]
+
+
+def _max_prob(values: Tensor, kind: Kind) -> Tensor:
+    return _softmax(values, kind).amax(1)
+
+
+def _logit_gap(values: Tensor, kind: Kind) -> Tensor:
+    first, second = _two_largest(values)
+    if kind == "probabilities":
+        first, second = first.log(), second.clamp(min=0).log()
+    return (first - second).clamp(max=SUREST)
+
+
+def _prob_gap(values: Tensor, kind: Kind) -> Tensor:
+    first, second = _two_largest(_softmax(values, kind))
+    return first - second.clamp(min=0)
+
+
+def _neg_entropy(values: Tensor, kind: Kind) -> Tensor:
+    probabilities = _softmax(values, kind)
+    return torch.special.xlogy(probabilities, probabilities.clamp(min=0)).sum(1)
+
+
+_SCORES: dict[str, Callable[[Tensor, Kind], Tensor]] = {
+    "max_prob": _max_prob,
+    "logit_gap": _logit_gap,
+    "prob_gap": _prob_gap,
+    "neg_entropy": _neg_entropy,
+}

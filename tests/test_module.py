@@ -1,0 +1,255 @@
+"""A cascade as a torch module: the runner's decisions, on tensors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from committee import Cascade, Runner
+from committee.errors import (
+    CommitteeError,
+    ExportError,
+    ModelError,
+    NotFiniteError,
+    UntrustedCodeError,
+)
+from committee.flow import Answers, Decisions, Request, decide, drive
+from committee.predictions import Array, Outputs
+
+torch = pytest.importorskip("torch", reason="the module is for torch")
+from torch import nn  # noqa: E402  # after the line that skips
+
+CLASSES, PIXELS = 10, 48
+
+
+def network(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, CLASSES), nn.Dropout(0.5))
+
+
+MODULES = {name: network(seed) for seed, name in enumerate(("b.1", "a", "c+d"))}
+NAMES = list(MODULES)
+
+CASCADES = {
+    f"{confidence} of {combine}": Cascade.of(NAMES, [bound, bound], confidence, combine)
+    for combine, bounds in (
+        ("mean_logits", (0.25, 0.4, 0.1, -2.0)),
+        ("mean_probabilities", (0.25, 0.4, 0.1, -2.0)),
+        ("last", (0.25, 0.4, 0.1, -2.0)),
+    )
+    for confidence, bound in zip(
+        ("max_prob", "logit_gap", "prob_gap", "neg_entropy"), bounds, strict=True
+    )
+} | {
+    "several in a stage": Cascade.of([["c+d", "a"], "b.1"], [0.22]),
+    "never": Cascade.of(NAMES, [np.inf, 0.22]),
+    "always": Cascade.of(NAMES, [0.25, -np.inf]),
+    "ensemble": Cascade.ensemble(NAMES),
+}
+
+
+def batch(count: int, seed: int = 0) -> Any:
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=(count, 3, 4, 4))).float()
+
+
+def expected(cascade: Cascade, inputs: Any) -> Decisions:
+    """What the one rule decides on the same models' outputs."""
+
+    def answer(request: Request) -> Answers:
+        with torch.no_grad():
+            return {
+                name: Outputs("logits", MODULES[name].eval()(inputs[request.rows]).numpy())
+                for name in request.models
+            }
+
+    return drive(decide(cascade, len(inputs)), answer)
+
+
+@pytest.mark.parametrize("kind", CASCADES)
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_decides_as_the_one_rule(kind: str, count: int) -> None:
+    cascade, inputs = CASCADES[kind], batch(count)
+    answer = cascade.as_module(MODULES)(inputs)
+    promised = expected(cascade, inputs)
+    np.testing.assert_array_equal(answer.predicted.numpy(), promised.predicted)
+    np.testing.assert_array_equal(answer.stage.numpy(), promised.stage)
+    np.testing.assert_allclose(answer.confidence.numpy(), promised.score, rtol=1e-5, atol=1e-6)
+    assert answer.outputs.shape == (count, CLASSES)
+    np.testing.assert_array_equal(answer.outputs.numpy().argmax(1), promised.predicted)
+    assert answer.confidence.dtype == torch.float64
+    if count == 500 and len(cascade.stages) == 3:
+        assert min(np.bincount(promised.stage, minlength=3)[1 if kind == "never" else 0 :]) >= (
+            0 if kind == "always" else 10
+        )
+
+
+class Counting(nn.Module):
+    """Tells how many samples it was given."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.seen = inner, []  # type: ignore[var-annotated]
+
+    def forward(self, inputs: Any) -> Any:
+        self.seen.append(len(inputs))
+        return self.inner(inputs)
+
+
+def test_only_the_undecided_go_on() -> None:
+    counting = {name: Counting(module) for name, module in MODULES.items()}
+    cascade = CASCADES["max_prob of mean_logits"]
+    stages = cascade.as_module(counting)(batch(300)).stage
+    seen = [counting[name].seen for name in NAMES]
+    assert seen == [[300], [int((stages >= 1).sum())], [int((stages == 2).sum())]]
+    sure = Cascade.of(NAMES, [0.0, 0.0]).as_module(counting)
+    sure(batch(5))
+    assert [len(each.seen) for each in counting.values()] == [2, 1, 1]
+
+
+def test_the_host_waits_once_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever brings a value to the host makes it wait: nonzero, bool, int, item, a mask."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    waits: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), options=None):  # type: ignore[no-untyped-def]
+            name = function.overloadpacket.__name__
+            masks = name == "index" and any(
+                each is not None and each.dtype == torch.bool for each in arguments[1]
+            )
+            if name in ("nonzero", "_local_scalar_dense", "masked_select") or masks:
+                waits.append(name)
+            return function(*arguments, **(options or {}))
+
+    module = CASCADES["max_prob of mean_logits"].as_module(MODULES)
+    with Watch():
+        stages = module(batch(300)).stage
+    assert int(stages.max()) == 2
+    assert len(waits) == 3
+    waits.clear()
+    early = Cascade.of(NAMES, [0.0, 0.0]).as_module(MODULES)
+    with Watch():
+        early(batch(300))
+    assert len(waits) == 1
+
+
+def test_stays_in_evaluation_and_has_no_gradients() -> None:
+    module = CASCADES["max_prob of last"].as_module(MODULES)
+    before = module(batch(50))
+    wrapper = nn.Sequential(module).train()
+    assert not any(each.training for each in module.modules())
+    after = wrapper(batch(50).requires_grad_())
+    assert not after.outputs.requires_grad
+    assert torch.equal(before.outputs, after.outputs)
+
+
+def test_moves_and_saves_with_its_models(tmp_path: Path) -> None:
+    cascade = CASCADES["max_prob of mean_logits"]
+    module = cascade.as_module({name: network(seed) for seed, name in enumerate(NAMES)})
+    torch.save(module.state_dict(), tmp_path / "weights.pt")
+    other = cascade.as_module({name: network(seed + 7) for seed, name in enumerate(NAMES)})
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    assert torch.equal(module(batch(9)).outputs, other(batch(9)).outputs)
+    assert {each.device.type for each in module.to("meta").parameters()} == {"meta"}
+
+
+def test_nan_is_refused_and_the_sample_named() -> None:
+    inputs = batch(20)
+    inputs[7] = torch.nan
+    for kind in ("max_prob of mean_logits", "max_prob of last", "ensemble"):
+        with pytest.raises(NotFiniteError, match="first at sample 7 of 20"):
+            CASCADES[kind].as_module(MODULES)(inputs)
+
+
+def infinite(name: str) -> nn.Module:
+    class Infinite(nn.Module):
+        def forward(self, inputs: Any) -> Any:
+            return torch.full((len(inputs), CLASSES), torch.inf if name == "a" else 1.0)
+
+    return Infinite()
+
+
+def test_infinity_is_refused_even_where_a_gap_would_hide_it() -> None:
+    cascade = Cascade.of(["a", "b"], [0.5], "logit_gap", "last")
+    with pytest.raises(NotFiniteError):
+        cascade.as_module({"a": infinite("a"), "b": infinite("b")})(batch(3))
+
+
+CODE = """
+import torch
+from torch import nn
+
+def make(seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+                         nn.Linear(32, 10))
+
+def one():
+    return make(1)
+
+def two():
+    return make(2)
+
+def function():
+    return lambda batch: batch.reshape(len(batch), -1)[:, :10]
+"""
+
+
+def written(
+    folder: Path, names: tuple[str, ...] = ("one", "two"), sides: Any = (12, 12)
+) -> Cascade:
+    (folder / "code.py").write_text(CODE)
+    models = {
+        name: {
+            "source": f"python:{folder / 'code.py'}:{name}",
+            "kind": "logits",
+            "family": "",
+            "preprocessing": {"size": [side, side], "channels": 1, "mean": [0.5], "std": [0.1]},
+            "costs": [],
+            "fingerprint": "",
+        }
+        for name, side in zip(names, sides, strict=True)
+    }
+    return replace(Cascade.of(list(names), [0.17] * (len(names) - 1)), models=models)
+
+
+@pytest.mark.parametrize("sides", [(12, 12), (8, 12)])
+def test_models_from_files_decide_as_the_runner(tmp_path: Path, sides: Any) -> None:
+    cascade = written(tmp_path, sides=sides)
+    code = [str(tmp_path / "code.py")]
+    images: Array = np.random.default_rng(0).integers(0, 256, (200, 12, 12), np.uint8)
+    promised = Runner(cascade, allow_code=code).decide(images, 200)
+    assert 0 < promised.stage.sum() < 200
+    from committee.models import prepared, specs_of
+
+    recipes = dict.fromkeys(spec.preprocessing for spec in specs_of(cascade).values())
+    inputs = [torch.from_numpy(prepared(images, recipe)) for recipe in recipes]
+    answer = cascade.as_module(allow_code=code)(*inputs)
+    np.testing.assert_array_equal(answer.predicted.numpy(), promised.predicted)
+    np.testing.assert_array_equal(answer.stage.numpy(), promised.stage)
+    with pytest.raises(ModelError, match=f"needs {len(inputs)} tensors"):
+        cascade.as_module(allow_code=code)(*inputs, inputs[0])
+
+
+def test_refusals_are_one_line(tmp_path: Path) -> None:
+    files, code = written(tmp_path), [str(tmp_path / "code.py")]
+    graph = {**files.models, "one": {**files.models["one"], "source": "onnx:/no/such.onnx"}}
+    probable = {**files.models, "one": {**files.models["one"], "kind": "probabilities"}}
+    cases: tuple[tuple[Cascade, Any, Any, type[CommitteeError], str], ...] = (
+        (files, None, (), UntrustedCodeError, "--allow-code"),
+        (Cascade.of(NAMES[:2], [0.5]), None, (), ExportError, "does not say how b.1, a is loaded"),
+        (replace(files, models=graph), None, code, ExportError, "is no torch module"),
+        (replace(files, models=probable), None, code, ExportError, "mean_logits cannot use"),
+        (written(tmp_path, ("function",), (12,)), None, code, ExportError, "function of arrays"),
+        (Cascade.of(["a"]), MODULES, (), CommitteeError, "no model"),
+        (replace(Cascade.of(["a"]), confidence="own"), {"a": MODULES["a"]}, (), ExportError, "own"),
+    )
+    for cascade, modules, allowed, kind, told in cases:
+        with pytest.raises(kind, match=told) as caught:
+            cascade.as_module(modules, allow_code=allowed)
+        assert "\n" not in str(caught.value)
