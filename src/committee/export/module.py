@@ -41,8 +41,9 @@ class Answer(NamedTuple):
 class CascadeModule(nn.Module):
     """A cascade of torch modules, for inference only: ``train()`` leaves it as it is.
 
-    After each stage the undecided samples are gathered on the device and go on alone; the host waits
-    for the device once a stage. Scores are computed in float64, which some devices do not have (MPS).
+    After each stage the undecided samples are gathered on the device and go on alone; the host
+    waits for the device once a stage. Scores are computed in float64, which some devices do not
+    have (MPS).
 
     Args:
         cascade: The rule.
@@ -78,7 +79,7 @@ class CascadeModule(nn.Module):
         self.models = nn.ModuleList(modules[name] for name in cascade.names)
         self.eval()
 
-    def train(self, mode: bool = True) -> CascadeModule:  # noqa: ARG002  # torch calls it so
+    def train(self, mode: bool = True) -> CascadeModule:
         """Stay in evaluation mode: a decision that depends on the batch would be no decision."""
         super().train(False)
         return self
@@ -216,7 +217,8 @@ def _loaded(spec: ModelSpec, allow_code: Collection[str]) -> nn.Module:
         raise ExportError(
             f"model {spec.name!r}: {spec.source} is a function of arrays, no torch module"
         )
-    return model.module
+    module: nn.Module = model.module
+    return module
 
 
 def _check_kind(cascade: Cascade, name: str, kind: Kind) -> None:
@@ -267,7 +269,8 @@ def _prob_gap(values: Tensor, kind: Kind) -> Tensor:
 
 def _neg_entropy(values: Tensor, kind: Kind) -> Tensor:
     probabilities = _softmax(values, kind)
-    return torch.special.xlogy(probabilities, probabilities.clamp(min=0)).sum(1)
+    scores: Tensor = torch.special.xlogy(probabilities, probabilities.clamp(min=0)).sum(1)
+    return scores
 
 
 _SCORES: dict[str, Callable[[Tensor, Kind], Tensor]] = {
