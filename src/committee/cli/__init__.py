@@ -10,11 +10,13 @@ import typer
 from committee.cli import (
     demo,
     evaluate,
+    export,
     import_,
     predict,
     report,
     run,
     search,
+    verify,
 )
 from committee.errors import CommitteeError
 
@@ -30,6 +32,8 @@ app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("run")(run.run)
+app.command("verify")(verify.verify)
+app.command("export")(export.export)
 
 BAD_INPUT = 2
 INTERRUPTED = 130

@@ -1,14 +1,19 @@
-"""Running a cascade: online, a picture at a time; offline, a data set; timed and compared."""
+"""Running a cascade: online, a picture at a time; offline, a data set; timed and compared, from a cascade
+file, a bundle or a single ONNX file.
+"""
 
 from committee.run.agreement import Agreement, agreement
 from committee.run.offline import run_offline
 from committee.run.results import Result, check_ending, write_results
 from committee.run.runner import Decision, Runner
 from committee.run.timing import Timed, timed_offline, timed_online
+from committee.run.verify import Compared, Flip, verify
 
 __all__ = [
     "Agreement",
+    "Compared",
     "Decision",
+    "Flip",
     "Result",
     "Runner",
     "Timed",
@@ -17,5 +22,6 @@ __all__ = [
     "run_offline",
     "timed_offline",
     "timed_online",
+    "verify",
     "write_results",
 ]

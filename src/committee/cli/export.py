@@ -1,0 +1,97 @@
+"""``committee export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from committee.cli.common import AsJson, print_json, say
+from committee.errors import ExportError
+
+if TYPE_CHECKING:
+    from committee.cascade import Cascade
+
+
+def export(
+    cascade: Annotated[str, typer.Argument(metavar="CASCADE.json", help="The cascade.")],
+    out: Annotated[
+        Path, typer.Option(help="A new folder for a bundle, or FILE.onnx for a single graph.")
+    ],
+    onnx: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="An ONNX file that takes the place of a model's source. Repeatable.",
+        ),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(metavar="any|one", help="Of a graph: any number of pictures a run, or one."),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(metavar="float64|float32", help="Of a graph: what it combines and scores in."),
+    ] = None,
+    resize_inside: Annotated[
+        bool | None,
+        typer.Option(
+            help="Of a graph: one input of the largest size, or one for each size. "
+            "Only a self-cascade resizes if nothing is said.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a cascade as a folder or as one ONNX file that runs without this library."""
+    from committee.run.opening import opened
+
+    files = dict(_named(text) for text in onnx or ())
+    found = opened(cascade)
+    if found.graph is not None:
+        raise ExportError(f"{cascade}: is exported already; name the cascade file or its bundle")
+    made = _write(found.cascade, out, files, form, precision, resize_inside)
+    size = sum(path.stat().st_size for path in made)
+    if as_json:
+        print_json({"out": str(out), "files": [str(path) for path in made], "bytes": size})
+        return
+    say(f"Written: {out}, {size / 1e6:.1f} MB: {found.cascade}")
+    say(f"Next: committee verify {cascade} --data DATA --against {out}")
+
+
+def _write(
+    cascade: Cascade,
+    out: Path,
+    files: dict[str, str],
+    form: str | None,
+    precision: str | None,
+    resize_inside: bool | None,
+) -> list[Path]:
+    from committee.export import write_bundle, write_graph
+
+    if out.suffix == ".onnx":
+        path = write_graph(
+            cascade,
+            out,
+            form=form or "any",  # type: ignore[arg-type]  # checked there, for Python too
+            precision=precision or "float64",  # type: ignore[arg-type]  # likewise
+            resize_inside=resize_inside,
+            onnx=files,
+        )
+        data = path.with_name(path.name + ".data")
+        return [path, data] if data.exists() else [path]
+    if form or precision or resize_inside is not None:
+        raise ExportError(
+            f"export: --form, --precision and --resize-inside are for a graph; {out} is a folder. "
+            "Write --out FILE.onnx"
+        )
+    folder = write_bundle(cascade, out, onnx=files)
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, sign, path = text.partition("=")
+    if not sign:
+        raise ExportError(f"--onnx: {text!r} names no model; write NAME=FILE")
+    return name, path

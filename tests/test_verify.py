@@ -1,0 +1,159 @@
+"""``committee verify`` and ``committee export``: flips are counted, shown, and can fail a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from committee import Cascade, Pool, Runner, Stage
+from committee.cli import main
+from committee.embedded import FOLDER
+from committee.flow import Decisions
+from committee.predict import predict
+from committee.run import verify
+from committee.run.verify import compared, offline_way, online_way, stored_way
+from export_world import CASCADES, embedded
+from small_world import dataset, read_pool, write_npz, write_pool
+
+PICTURES = str(FOLDER / "fashion_mnist_test.npz")
+
+
+def run(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cascade of the embedded pool, its stored predictions, a bundle and graphs of it."""
+    folder = tmp_path_factory.mktemp("verify")
+    cascade = embedded(CASCADES["mean_logits"]).save(folder / "cascade.json")
+    assert run("predict", FOLDER / "pool.toml", "--data", PICTURES, "--rows", "5000:6000",
+               "--split", "test", "--out", folder / "predictions", "--json") == 0  # fmt: skip
+    assert run("export", cascade, "--out", folder / "bundle") == 0
+    for form in ("one", "any"):
+        out = folder / f"{form}.onnx"
+        assert run("export", cascade, "--out", out, "--form", form, "--json") == 0
+    return folder
+
+
+def test_all_ways_decide_alike_on_real_pictures(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    words = [
+        *("verify", world / "cascade.json", "--data", PICTURES, "--rows", "5000:6000"),
+        *("--predictions", world / "predictions", "--max-flips", 0),
+        *("--against", world / "bundle", "--against", world / "one.onnx"),
+        *("--against", world / "any.onnx"),
+    ]
+    assert run(*words, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [each["way"] for each in told["ways"]] == [
+        "offline, batches of 32", "online", "exported, bundle", "exported, one.onnx",
+        "exported, any.onnx",
+    ]  # fmt: skip
+    for each in told["ways"]:
+        assert each["reference"] == "stored predictions"
+        assert each["samples"] == each["same_class"] == each["same_stage"] == 1000
+        assert each["flips"] == []
+        assert each["largest_difference"] < 1e-5
+    assert run(*words) == 0
+    assert "1000 samples, each compared with: stored predictions" in capsys.readouterr().out
+
+
+def test_flips_are_shown_and_may_fail(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A cascade whose threshold is another than that of the graph.
+    cascade = Cascade.load(world / "cascade.json")
+    stages = (replace(cascade.stages[0], threshold=0.8), *cascade.stages[1:])
+    other = replace(cascade, stages=stages).save(tmp_path / "other.json")
+    words = [
+        *("verify", other, "--data", PICTURES, "--rows", "5000:5300"),
+        *("--against", world / "any.onnx"),
+    ]
+    capsys.readouterr()
+    assert run(*words) == 0
+    told = capsys.readouterr().out
+    assert "stage 0 -> 1" in told
+    assert "above the threshold" in told
+    assert "more; --json lists all" in told
+    assert run(*words, "--json", "--max-flips", 1) == 1
+    flips = json.loads(capsys.readouterr().out)["ways"][1]["flips"]
+    assert len(flips) > 10
+    assert all(0 <= flip["distance"] <= 0.1 + 1e-6 for flip in flips)
+    assert run(*words, "--max-flips", len(flips)) == 0
+    assert run(*words, "--max-flips", 1) == 1
+    assert f"{len(flips)} flips are more than the 1 allowed" in capsys.readouterr().out
+
+
+def test_what_a_flip_says() -> None:
+    cascade = Cascade((Stage(("a",), 0.5), Stage(("b",))))
+    promised = Decisions(
+        np.array([1, 1, 2, 0]), np.array([0.9, 0.51, 0.7, 0.6]), np.array([0, 0, 1, 1])
+    )
+    found = Decisions(np.array([1, 2, 2, 1]), np.array([0.9, 0.8, 0.53, 0.6]), np.array([0, 1, 0, 1]))  # fmt: skip
+    told = compared(cascade, ("p", "q", "r", "s"), ("one", promised), ("two", found))
+    assert (told.samples, told.same_class, told.same_stage) == (4, 2, 2)
+    assert [flip.id for flip in told.flips] == ["q", "r", "s"]
+    assert [flip.stages for flip in told.flips] == [(0, 1), (1, 0), (1, 1)]
+    assert [flip.classes for flip in told.flips] == [(1, 2), (2, 2), (0, 1)]
+    assert told.flips[0].distance == pytest.approx(0.01)
+    assert told.flips[1].distance == pytest.approx(0.03)
+    assert told.flips[2].distance is None
+    assert told.largest_difference == 0
+
+
+def test_stored_predictions_are_found_by_name(tmp_path: Path) -> None:
+    small, code = read_pool(tmp_path)
+    pool = Pool.load(predict(small, dataset(600), tmp_path / "store", allow_code=code))
+    chain = replace(Cascade.of(["one", "two"], [0.9]), models=pool.specs)
+    runner = Runner(chain, allow_code=code)
+    ways = {
+        "stored": stored_way(chain, pool, dataset(600)),
+        "offline": offline_way(runner, 32),
+        "online": online_way(runner),
+    }
+    seen: list[tuple[int, int]] = []
+    found = verify(chain, ways, dataset(600), 32, lambda done, count: seen.append((done, count)))
+    assert [each.flips for each in found] == [(), ()]
+    assert seen == [(512, 600), (600, 600)]
+
+
+CASES = {
+    "verify c.json --data d.npz --predictions store": "has no predictions of 30 samples",
+    "verify c.json --data d.npz --against no.onnx": "no.onnx: no such file",
+    "verify c.json --data d.npz --against .": "no bundle: SHA256SUMS",
+    "verify no.json --data d.npz": "no.json: cannot be read",
+    "export c.json --out out": "is no ONNX file. Export it first",
+    "export c.json --out out.onnx": "is no ONNX file. Export it first",
+    "export c.json --out out --form one": "are for a graph",
+    "export c.json --out out --onnx one": "'one' names no model; write NAME=FILE",
+    "export c.json --out out.onnx --onnx three=x.onnx": "no model 'three'",
+    "export c.json --out out.onnx --form two": "must be 'one' or 'any'",
+}
+
+
+@pytest.mark.parametrize("words", CASES)
+def test_refusals_are_one_line(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_pool(tmp_path)
+    write_npz(tmp_path / "d.npz", 30)
+    small, allowed = read_pool(tmp_path)
+    few = dataset(20, "test")
+    few = replace(few, samples=replace(few.samples, ids=tuple(f"other {i}" for i in range(20))))
+    pool = Pool.load(predict(small, few, tmp_path / "store", allow_code=allowed))
+    replace(Cascade.of(["one", "two"], [0.9]), models=pool.specs).save(tmp_path / "c.json")
+    parts = words.split()
+    capsys.readouterr()
+    assert run(*parts, *(["--allow-code", "models.py"] if parts[0] == "verify" else ())) == 2
+    told = capsys.readouterr().err
+    assert CASES[words] in told
+    assert len(told.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
