@@ -11,13 +11,14 @@ import pytest
 
 from committee import Cascade, Pool, Runner, Stage
 from committee.cli import main
+from committee.data import ArrayDataset
 from committee.embedded import FOLDER
 from committee.flow import Decisions
 from committee.predict import predict
 from committee.run import verify
 from committee.run.verify import compared, offline_way, online_way, stored_way
 from export_world import CASCADES, embedded
-from small_world import dataset, read_pool, write_npz, write_pool
+from small_world import dataset, images, read_pool, samples, write_npz, write_pool
 
 PICTURES = str(FOLDER / "fashion_mnist_test.npz")
 
@@ -96,7 +97,9 @@ def test_what_a_flip_says() -> None:
     promised = Decisions(
         np.array([1, 1, 2, 0]), np.array([0.9, 0.51, 0.7, 0.6]), np.array([0, 0, 1, 1])
     )
-    found = Decisions(np.array([1, 2, 2, 1]), np.array([0.9, 0.8, 0.53, 0.6]), np.array([0, 1, 0, 1]))  # fmt: skip
+    found = Decisions(
+        np.array([1, 2, 2, 1]), np.array([0.9, 0.8, 0.53, 0.6]), np.array([0, 1, 0, 1])
+    )
     told = compared(cascade, ("p", "q", "r", "s"), ("one", promised), ("two", found))
     assert (told.samples, told.same_class, told.same_stage) == (4, 2, 2)
     assert [flip.id for flip in told.flips] == ["q", "r", "s"]
@@ -146,8 +149,8 @@ def test_refusals_are_one_line(
     write_pool(tmp_path)
     write_npz(tmp_path / "d.npz", 30)
     small, allowed = read_pool(tmp_path)
-    few = dataset(20, "test")
-    few = replace(few, samples=replace(few.samples, ids=tuple(f"other {i}" for i in range(20))))
+    others = replace(samples(20, "test"), ids=tuple(f"other {i}" for i in range(20)))
+    few = ArrayDataset(images(20), others)
     pool = Pool.load(predict(small, few, tmp_path / "store", allow_code=allowed))
     replace(Cascade.of(["one", "two"], [0.9]), models=pool.specs).save(tmp_path / "c.json")
     parts = words.split()

@@ -1,5 +1,6 @@
-"""Running a cascade: online, a picture at a time; offline, a data set; timed and compared, from a cascade
-file, a bundle or a single ONNX file.
+"""Running a cascade: online, a picture at a time; offline, a data set; timed, compared, verified.
+
+A runner opens cascade files, bundles and single ONNX files.
 """
 
 from committee.run.agreement import Agreement, agreement
