@@ -45,9 +45,9 @@ def test_cifar_graph_decides_as_torch(tmp_path: Path, monkeypatch: pytest.Monkey
         )  # fmt: skip
     graph = Runner(write_graph(cascade, tmp_path / "cascade.onnx", onnx=files))
     data = open_data(tmp_path / "cifar10_test.npz")
-    images = data.read(np.arange(len(data.samples)))
+    images = data.read(np.arange(2000))
     found, expected = graph.decide(images, 100), eager.decide(images, 100)
-    assert min(np.bincount(expected.stage, minlength=2)) > 500
+    assert min(np.bincount(expected.stage, minlength=2)) > 100
     # Two engines: a score could lie that close to the threshold.
     assert flips(found, expected) <= 2
     assert np.abs(found.score - expected.score)[found.stage == expected.stage].max() < 1e-4

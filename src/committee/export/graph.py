@@ -42,6 +42,8 @@ CASCADE_KEY, INPUTS_KEY, FORM_KEY = "committee.cascade", "committee.inputs", "co
 _LEAST_OPSET = 18
 # protobuf ends at 2 GiB; larger tensors go into a file beside the model.
 _LARGEST_FILE = 2_000_000_000
+# Tensors in that file begin where a page of memory may begin.
+_PAGE = 4096
 
 
 def write_graph(
@@ -88,20 +90,36 @@ def write_graph(
     path = Path(path)
     specs = {spec.name: spec for spec in onnx_specs(cascade, onnx)}
     plan = _plan(cascade, specs, form, precision, resize_inside)
-    model = _model(plan)
     path.parent.mkdir(parents=True, exist_ok=True)
-    weights = sum(tensor.ByteSize() for graph in plan.graphs() for tensor in graph.initializer)
+    graphs = [model.graph for model in plan.models.values()]
+    weights = sum(len(tensor.raw_data) for graph in graphs for tensor in graph.initializer)
     # Whole or not at all: written beside, then moved, what it refers to first.
     with tempfile.TemporaryDirectory(dir=path.parent, suffix=".tmp") as folder:
         data = Path(folder) / f"{path.name}.data"
-        external = weights > largest_file
-        package.save_model(
-            model, Path(folder) / path.name, save_as_external_data=external, location=data.name
-        )
+        if weights > largest_file:
+            _move_out(graphs, data)
+        package.save_model(_model(plan), Path(folder) / path.name)
         for made in (data, Path(folder) / path.name):
             if made.exists():
                 shutil.move(made, path.with_name(made.name))
     return path
+
+
+def _move_out(graphs: list[GraphProto], data: Path) -> None:
+    """Move the larger tensors into a file, before branches are built, which protobuf limits too."""
+    from onnx import TensorProto
+    from onnx.external_data_helper import set_external_data
+
+    with data.open("wb") as file:
+        for graph in graphs:
+            for tensor in graph.initializer:
+                if len(tensor.raw_data) < _PAGE:
+                    continue
+                file.write(bytes(-file.tell() % _PAGE))
+                set_external_data(tensor, data.name, file.tell(), len(tensor.raw_data))
+                file.write(tensor.raw_data)
+                tensor.ClearField("raw_data")
+                tensor.data_location = TensorProto.EXTERNAL
 
 
 @dataclass(frozen=True)
@@ -117,10 +135,6 @@ class _Plan:
     form: Form
     dtype: Any
     classes: int
-
-    def graphs(self) -> list[GraphProto]:
-        """Graphs of the files, each once."""
-        return [self.models[source].graph for source in self.models]
 
     def graph(self, name: str) -> GraphProto:
         """The graph of a model."""
