@@ -140,12 +140,6 @@ class _Plan:
         """The graph of a model."""
         return self.models[self.specs[name].source].graph
 
-    def first_of(self, name: str) -> str | None:
-        """The model that ran first of those from the same file, unless it is this one."""
-        source = self.specs[name].source
-        first = next(each for each in self.cascade.names if self.specs[each].source == source)
-        return None if first == name else first
-
     def input_of(self, spec: ModelSpec) -> Preprocessing:
         """What the input that feeds a model is resized to."""
         own = _fit(spec.preprocessing)
@@ -440,9 +434,7 @@ def _stage(
     ran = dict(ran)
     for name in stage.models:
         source = pictures.prepared(nodes, plan, plan.specs[name])
-        first = plan.first_of(name)
-        shared = None if first is None else f"{first}/"
-        made = nodes.embed(plan.graph(name), f"{name}/", source, shared)
+        made = nodes.embed(plan.graph(name), f"{name}/", source)
         ran[name] = nodes.add("Cast", made, to=_onnx_type(plan.dtype))
     if stage.threshold == NEVER:
         return _stage(plan, nodes, index + 1, pictures, ran)

@@ -50,15 +50,16 @@ class Nodes:
         """A list of integers, as axes and shapes are given."""
         return self.constant(list(values), np.int64)
 
-    def embed(self, graph: GraphProto, prefix: str, source: str, shared: str | None) -> str:
-        """Append all nodes of a model's graph.
+    def embed(self, graph: GraphProto, prefix: str, source: str) -> str:
+        """Append all nodes of a model's graph, with weights of its own.
+
+        A self-cascade could share the weights of the graph around it, but onnxruntime optimises
+        only what stands in the branch itself.
 
         Args:
             graph: One input that is no initializer; names are made unique by the prefix.
             prefix: What its names begin with from now on.
             source: The tensor that it works on.
-            shared: If the same file stands in this graph or one around it already, the prefix of
-                that; its weights are used again.
 
         Returns:
             The name of its first output.
@@ -69,12 +70,11 @@ class Nodes:
         def renamed(name: str) -> str:
             if name == given:
                 return source
-            return f"{shared if shared and name in weights else prefix}{name}" if name else ""
+            return f"{prefix}{name}" if name else ""
 
-        if shared is None:
-            for tensor in graph.initializer:
-                self.initializers.append(_copied(tensor))
-                self.initializers[-1].name = renamed(tensor.name)
+        for tensor in graph.initializer:
+            self.initializers.append(_copied(tensor))
+            self.initializers[-1].name = renamed(tensor.name)
         for node in graph.node:
             self.nodes.append(_copied(node))
             # What an exporter notes about each node is longer than the node.
