@@ -30,7 +30,10 @@ from committee.cascade import ALWAYS, NEVER
 from committee.cost import Cost, CostTable
 from committee.search import percentile_thresholds
 from committee.search import statistics as statistics_module
+from committee.search.prefixes import Rule
 from committee.search.sequences import every_sequence
+from committee.search.statistics import prefix_table
+from committee.search.sweep import Batch, plain_sweep, sweep
 from strategies import CONFIDENCES, RULES, pools, random_pool
 
 # The attribute ``committee.search`` is the function.
@@ -1471,12 +1474,21 @@ def test_many_samples_are_counted_alike(samples):
         assert member.evaluation == cm.evaluate(member.cascade, pool)
 
 
+@pytest.mark.skipif(
+    statistics_module._native is None, reason="the compiled part is not there to compare with"
+)
 def test_points_that_fill_memory_are_thinned_alike():
-    # More vectors of one sequence pass at first than the compiled part holds at once.
+    # Nothing is known at first, so that more vectors pass than the compiled part holds at once.
     pool = random_pool(seed=5, models=3, samples=400)
     weights = np.random.default_rng(5).normal(size=400)
-
-    def find() -> Front:
-        return cm.search(pool, 3, grid=200, utility=cm.weighted(weights), threads=1)
-
-    assert written(plainly(find)) == written(find())
+    rule = Rule(pool, "max_prob", "mean_logits", cm.weighted(weights))
+    sequence = tuple((name,) for name in "cab")
+    table = prefix_table(rule, rule.keys(sequence), 200)
+    assert np.prod(table.widths[:2]) > 2 * (1 << 14)
+    prefixes = np.array([[table.rows[key] for key in rule.keys(sequence)]], np.int32)
+    costs = np.array([[[pool.costs.values("macs")[name] for name in "cab"]]])
+    batch = Batch(prefixes, costs, np.empty(0))
+    fast = sweep(table, batch, np.empty(0), np.empty(0, np.int64))
+    slow = plain_sweep(table, batch, np.empty(0), np.empty(0, np.int64))
+    for name in vars(slow):
+        np.testing.assert_array_equal(getattr(fast, name), getattr(slow, name))
