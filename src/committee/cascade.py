@@ -145,25 +145,34 @@ class Cascade:
         """``small -> large``; the models of one stage are joined by ``+``."""
         return " -> ".join("+".join(stage.models) for stage in self.stages)
 
-    def simplified(self) -> Cascade:
-        """The same decisions in the fewest stages and models.
+    def joined(self) -> Cascade:
+        """The same decisions by the same models: stages that never exit are joined with the next.
 
-        A stage that never exits is joined with the next; what follows a stage that always exits is
-        left out; a model whose output :func:`~committee.combine.last` overrides is left out.
+        What follows a stage that always exits is left out.
         """
         stages: list[Stage] = []
         waiting: tuple[str, ...] = ()
         for stage in self.stages:
-            models = waiting + stage.models
+            waiting += stage.models
             if stage.threshold == NEVER:
-                waiting = models
                 continue
-            models = models[-1:] if self.combine == "last" else models
-            stages.append(Stage(models, stage.threshold))
+            stages.append(Stage(waiting, stage.threshold))
             waiting = ()
             if stage.threshold == ALWAYS:
                 break
         return replace(self, stages=tuple(stages))
+
+    def simplified(self) -> Cascade:
+        """The same decisions in the fewest stages and models.
+
+        As :meth:`joined`, and a model whose output :func:`~committee.combine.last` overrides is
+        left out.
+        """
+        short = self.joined()
+        if self.combine != "last":
+            return short
+        stages = [Stage(stage.models[-1:], stage.threshold) for stage in short.stages]
+        return replace(short, stages=tuple(stages))
 
     def to_json(self) -> dict[str, Any]:
         """What a cascade file holds; thresholds that are infinite are words."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from committee.cascade import Cascade
-from committee.combine import combined
+from committee.combine import ORDER_FREE, combined
 from committee.errors import MisalignedError, UnknownNameError
 from committee.flow import Answers, Decisions, Request, decide, drive
 from committee.pool import Pool
@@ -125,7 +125,8 @@ def scored(cascade: Cascade, pool: Pool, decisions: Decisions, utility: Utility 
         rows = np.flatnonzero(decisions.stage == index)
         outputs = combined({name: pool.outputs[name].rows(rows) for name in ran}, cascade.combine)
         own = None if labels is None else labels[rows]
-        scores[rows] = utility.of(Exits(tuple(sorted(ran)), outputs, own, rows))
+        heard = ran if cascade.combine in ORDER_FREE else ran[-1:]
+        scores[rows] = utility.of(Exits(tuple(sorted(heard)), outputs, own, rows, len(pool)))
     return scores
 
 
@@ -204,12 +205,16 @@ def average_cost(costs: Iterable[float], leaving: Array) -> float:
     return math.fsum(c * int(n) for c, n in zip(costs, reaching, strict=True)) / int(reaching[0])
 
 
-def check_judge(pool: Pool, judge: Pool) -> None:
-    """Refuse a judging split that is the choosing one, or that has other classes.
+def check_judge(pool: Pool, judge: Pool, utility: Utility = TOP_1, unit: str | None = None) -> None:
+    """Refuse a judging split that is the choosing one, or on which its committees cannot be judged.
 
     Raises:
-        MisalignedError: If so.
+        MisalignedError: If it holds the samples that chose, other classes, or no labels.
+        UnknownNameError: If it lacks a model.
+        CostError: If a model has no cost in the unit.
     """
+    check_judgeable(judge, utility)
+    judge.only(pool.names).costs.unit(unit)
     val, test = pool.samples, judge.samples
     if test.fingerprint == val.fingerprint:
         raise MisalignedError(
@@ -227,6 +232,8 @@ def measure_of(pool: Pool, utility: Utility) -> str:
     """What tables call the mean of a utility on a pool."""
     if utility is TOP_1 and pool.samples.labelled_by:
         return f"agreement with {pool.samples.labelled_by}"
+    if utility.needs_labels and pool.samples.labelled_by:
+        return f"{utility.name} agreement with {pool.samples.labelled_by}"
     return utility.name
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from committee.combine import DEFAULT_COMBINE, combined
+from committee.combine import DEFAULT_COMBINE, ORDER_FREE, combined
 from committee.cost import Cost, CostTable
-from committee.errors import MisalignedError, UnknownNameError
+from committee.errors import CascadeError, MisalignedError, UnknownNameError
 from committee.predictions import Kind, Outputs, checked_outputs
 from committee.samples import Samples
 
@@ -185,6 +185,7 @@ class Pool:
 
         Raises:
             UnknownNameError: If a model is not in the pool.
+            CascadeError: If no model is named, or several whose decisions nothing combines.
 
         >>> pool = Pool.from_arrays(None, {"a": [[2.0, 0.0], [0.0, 1.0]]}, kind="logits")
         >>> pool.labelled_by("a").samples.labels
@@ -192,10 +193,16 @@ class Pool:
         """
         names = [models] if isinstance(models, str) else list(models)
         outputs = {name: self.model(name) for name in names}
+        combine = combine or DEFAULT_COMBINE[self.kind]
+        if not names or (len(names) > 1 and combine not in ORDER_FREE):
+            raise CascadeError(
+                f"labelled_by: {', '.join(names) or 'no model'} cannot be one reference; name one "
+                "model, or several whose outputs a mean combines"
+            )
         parts = [
             combined(
                 {name: each.rows(slice(start, start + _ROWS)) for name, each in outputs.items()},
-                combine or DEFAULT_COMBINE[self.kind],
+                combine,
             ).predicted()
             for start in range(0, len(self), _ROWS)
         ]

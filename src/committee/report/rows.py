@@ -118,7 +118,7 @@ def check_judge(front: Front, test: Pool | None) -> None:
         MisalignedError: If so.
     """
     if test is not None:
-        check_judge_of(front.pool, test)
+        check_judge_of(front.pool, test, front.settings.utility, front.settings.unit)
 
 
 def _combine(front: Front) -> str:

@@ -73,6 +73,7 @@ class Rule:
                     combined(self.outputs(key, part), self.combine),
                     None if labels is None else labels[part],
                     part,
+                    len(self.pool),
                 )
             )
             for part in _parts(rows)
