@@ -50,6 +50,7 @@ ORDER = (
     "store",
     "outside",
     "predict",
+    "testing",
     "embedded",
     "run",
     "report",

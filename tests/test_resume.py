@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -74,7 +75,7 @@ class Disk:
     def _mortal(self, event: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any, **named: Any) -> Any:
             self._left -= 1
-            if self._left == 0 and self._torn and event == self._sync:
+            if self._left == 0 and self._torn and event == self._sync and is_file(arguments[0]):
                 os.ftruncate(arguments[0], max(os.fstat(arguments[0]).st_size - 3, 0))
             if self.dead:
                 raise Crash
@@ -85,6 +86,10 @@ class Disk:
     @staticmethod
     def _sync(_: int) -> None:
         """Nothing: see _quick."""
+
+
+def is_file(descriptor: int) -> bool:
+    return stat.S_ISREG(os.fstat(descriptor).st_mode)
 
 
 @dataclass
@@ -129,8 +134,13 @@ def one_finished(store: Path, world: World) -> None:
 def damaged(store: Path, world: World) -> None:
     shutil.copytree(world.undisturbed, store)
     data = bytearray((store / "val" / "two.npy").read_bytes())
-    data[-2000] ^= 1
+    data[150] ^= 1
     (store / "val" / "two.npy").write_bytes(data)
+
+
+def fewer_samples(store: Path, world: World) -> None:
+    some = PartDataset(dataset(ROWS), np.arange(CHUNK_ROWS + 50))
+    predict(world.pool, some, store, allow_code=world.code)
 
 
 def outputs_missing(store: Path, world: World) -> None:
@@ -139,7 +149,9 @@ def outputs_missing(store: Path, world: World) -> None:
 
 
 @pytest.mark.parametrize("torn", [False, True], ids=["whole", "torn"])
-@pytest.mark.parametrize("start", [nothing, one_finished, damaged, outputs_missing])
+@pytest.mark.parametrize(
+    "start", [nothing, one_finished, damaged, outputs_missing, fewer_samples]
+)
 def test_a_crash_at_any_event_costs_a_chunk_at_most(
     world: World, tmp_path: Path, start: Callable[[Path, World], None], torn: bool
 ) -> None:

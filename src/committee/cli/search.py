@@ -9,10 +9,12 @@ import typer
 from committee.cli.common import (
     AsJson,
     Unit,
+    left_out,
     open_split,
     print_json,
     progress_bar,
     say,
+    say_broken,
     usual_judge,
 )
 from committee.errors import CascadeError
@@ -93,7 +95,8 @@ def search(
             "evaluation": chosen.evaluation.to_json(),
             "test": tested,
         }
-        print_json({**front.to_json(), "chosen": choice})
+        broken = left_out(pool, judge)
+        print_json({**front.to_json(), "chosen": choice, "broken_left_out": broken})
         return
     _print(front, chosen, judge, out)
 
@@ -123,6 +126,7 @@ def _print(front: Front, chosen: Committee | None, judge: Pool | None, out: str 
         rows = [row for row in rows if row.cascade != chosen.cascade]
         rows.append(row_of(front, "chosen", chosen.cascade, judge))
     Console().print(rich_table(rows))
+    say_broken(front.pool, judge)
     if judge is None:
         say("Judged on the split that chose: expect less on new data. Name another with --test.")
     if chosen and out:
