@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from io import BytesIO
 from pathlib import Path
@@ -71,6 +73,22 @@ def header(entry: Entry, width: int) -> bytes:
         },
     )
     return file.getvalue()
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Word the errors of a full or read-only disk.
+
+    Raises:
+        StoreError: Instead of OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror}). What was written is kept; make room "
+            "and run the same command again"
+        ) from None
 
 
 def dump(data: Any) -> str:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from committee.errors import ChangedError, StoreError
 from committee.files import sync_folder, write_text
 from committee.samples import Samples
-from committee.store.entry import SCHEMA, Entry, dump, read_index
+from committee.store.entry import SCHEMA, Entry, dump, read_index, told
 from committee.store.split import (
     Split,
     check_apart,
@@ -71,7 +71,8 @@ class Store:
             # A cost in a unit that is not told now stays as it was.
             costs = {cost["unit"]: cost for cost in [*old["costs"], *new["costs"]]}
             known["models"][name] = {**new, "costs": list(costs.values())}
-        write_text(path, dump(known))
+        with told(path):
+            write_text(path, dump(known))
 
     def split(self, name: str, classes: tuple[str, ...]) -> Split | None:
         """What the store knows of a split; None if it is new or its record is damaged."""

@@ -13,7 +13,7 @@ from committee.errors import ChangedError, CommitteeError, DamagedError, StoreEr
 from committee.files import sync_folder, write_bytes, write_text
 from committee.predictions import Array
 from committee.samples import Broken, Samples, fingerprint
-from committee.store.entry import SCHEMA, read_journal, read_json, read_manifest
+from committee.store.entry import SCHEMA, read_journal, read_json, read_manifest, told
 
 SAMPLES = "samples.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -55,8 +55,6 @@ def check_split_name(name: str) -> None:
 def write_split(folder: Path, split: Split) -> None:
     """Record the samples of a split; a reader sees what was there before, or all of this."""
     samples, content = split.samples, split.content
-    folder.mkdir(exist_ok=True)
-    sync_folder(folder.parent)
     encoded = None if content is None else content.astype(">u8").tobytes().hex()
     data = {
         "schema": SCHEMA,
@@ -73,9 +71,12 @@ def write_split(folder: Path, split: Split) -> None:
     }
     text = (json.dumps(data, ensure_ascii=False) + "\n").encode()
     path = folder / SAMPLES
-    # Written again if it was altered: what is wrong in it is mended.
-    if not path.exists() or path.read_bytes() != text:
-        write_bytes(path, text)
+    with told(path):
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+        # Written again if it was altered: what is wrong in it is mended.
+        if not path.exists() or path.read_bytes() != text:
+            write_bytes(path, text)
 
 
 def read_split(folder: Path, classes: tuple[str, ...]) -> Split:
@@ -246,7 +247,9 @@ def record_fewer(folder: Path, before: Samples, rows: int) -> None:
         rows: How many of the first stay.
     """
     noted = {**_noted(folder), before.fingerprint: rows}
-    write_text(folder / _FEWER, json.dumps({key: min(n, rows) for key, n in noted.items()}) + "\n")
+    text = json.dumps({key: min(n, rows) for key, n in noted.items()}) + "\n"
+    with told(folder / _FEWER):
+        write_text(folder / _FEWER, text)
 
 
 def forget_fewer(folder: Path, samples: Samples) -> None:

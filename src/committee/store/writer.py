@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from committee.store.entry import (
     read_journal,
     read_manifest,
     rows_of,
+    told,
 )
 
 # How many first rows the samples of an earlier entry share with today's; None if it is another set.
@@ -66,7 +66,7 @@ class Writer:
         self._parts: dict[int, Part] = {}
         #: Numbers of chunks whose checksum was wrong and that must be computed again.
         self.damaged: tuple[int, ...] = ()
-        with self._told():
+        with told(self._part):
             self._resume()
         self._left = set(self.missing)
 
@@ -109,7 +109,7 @@ class Writer:
             )
         data = block.tobytes()
         part = Part(len(block), zlib.crc32(data))
-        with self._told():
+        with told(self._part):
             with self._part.open("r+b") as file:
                 file.seek(self._offset(chunk))
                 file.write(data)
@@ -124,7 +124,7 @@ class Writer:
 
     def _begin(self, width: int) -> None:
         self._width = width
-        with self._told():
+        with told(self._part):
             self._part.parent.mkdir(parents=True, exist_ok=True)
             with self._part.open("wb") as file:
                 file.write(header(self._entry, width))
@@ -282,16 +282,6 @@ class Writer:
                 "Use --dtype float32 and another store with --out"
             )
         return block
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise StoreError(
-                f"{self._part}: cannot be written ({error.strerror}). What was written is kept; "
-                "make room and run the same command again"
-            ) from None
 
 
 def _sync(file: Any) -> None:
