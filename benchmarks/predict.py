@@ -11,9 +11,9 @@ printed beside. Loading the models and the fingerprint of the pictures are part 
 is timed by itself and taken off, the fingerprint is not.
 
 The photographs are those of --folder (../shared/data/imagenet_sample if left out) with
-EfficientNet-Lite 0, 1 and 2; the arrays are the embedded pictures with the largest embedded network.
-The memory part writes generated outputs of 1,000 classes, prints by how much the memory of the
-process grows with their number, and how long opening the store takes.
+EfficientNet-Lite 0, 1 and 2; the arrays are the embedded pictures with the largest embedded
+network. The memory part writes generated outputs of 1,000 classes, prints by how much the memory of
+the process grows with their number, and how long opening the store takes.
 """
 
 import argparse
