@@ -97,6 +97,14 @@ def spoil() -> None:
         path.write_bytes(path.read_bytes()[:50])
 
 
+def test_what_is_broken_in_one_split_is_not_the_rest(work: Workplace) -> None:
+    spoil()
+    val = work.predict("--split val --fraction 0.5 --skip-broken")
+    test = work.predict("--split test --skip-broken")
+    assert len(val["broken"]) + len(test["broken"]) == 3
+    assert val["samples"] + test["samples"] == 57
+
+
 def test_broken_pictures_are_an_error_that_says_how_to_go_on(work: Workplace) -> None:
     spoil()
     error = work.fails(f"predict pool.toml --data data {work.code} --split val")

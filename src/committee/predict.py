@@ -9,8 +9,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from committee.data import BrokenSamplesError, Dataset, PartDataset, content_of
+from committee.data import BrokenSamplesError, Dataset, PartDataset, content_of, without
 from committee.data.base import find_broken, in_order
+from committee.data.part import REST
 from committee.errors import MisalignedError, UnknownNameError
 from committee.models import (
     Model,
@@ -23,7 +24,17 @@ from committee.models import (
 )
 from committee.predictions import Array, Outputs
 from committee.samples import Broken
-from committee.store import CHUNK_ROWS, Entry, Split, Store, Writer, store_order, writing
+from committee.store import (
+    CHUNK_ROWS,
+    Entry,
+    Split,
+    Store,
+    Writer,
+    other_splits,
+    shared_ids,
+    store_order,
+    writing,
+)
 
 # Called with (samples done, samples in all), counted over all models.
 Progress = Callable[[int, int], None]
@@ -103,6 +114,34 @@ def predict(
             target.allow_mending(split, {name for name, _ in error.broken})
             raise
     return Path(store) / samples.split
+
+
+def rest(dataset: Dataset, store: str | Path) -> Dataset:
+    """What the splits of a store that were taken by fraction leave of a data set.
+
+    Args:
+        dataset: The samples. If their split is not called ``test``, or the store has no split that
+            was taken from them by a rule, they are returned as they are.
+        store: Folder of the store.
+
+    Raises:
+        DataError: If nothing is left.
+    """
+    if dataset.samples.split != REST:
+        return dataset
+    others = [each for each in other_splits(Path(store), REST) if each.samples.rule]
+    if not others:
+        return dataset
+    given = Split(dataset.samples, content_of(dataset))
+    taken = {each.samples.split: shared_ids(each, given) for each in others}
+    whole = [each for each in others if len(taken[each.samples.split]) == len(each.samples)]
+    if not whole:
+        return dataset
+    ids = {name for each in whole for name in taken[each.samples.split]}
+    # What is broken in another split is that split's.
+    ids |= {broken.id for each in whole for broken in each.samples.broken}
+    names = ", ".join(each.samples.split for each in whole)
+    return without(dataset, frozenset(ids), f"what {names} left ({whole[0].samples.rule})")
 
 
 def _entry(spec: ModelSpec, dataset: Dataset, batch_size: int, dtype: str) -> Entry:

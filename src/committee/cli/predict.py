@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,9 +19,6 @@ from committee.cli.common import (
     progress_bar,
     say,
 )
-
-if TYPE_CHECKING:
-    from committee.data import Dataset
 
 
 def predict(
@@ -50,6 +46,7 @@ def predict(
     from committee.data import open_data
     from committee.models import read_pool_file
     from committee.predict import predict as compute
+    from committee.predict import rest
     from committee.store import read_split
 
     models = read_pool_file(pool)
@@ -57,7 +54,7 @@ def predict(
         models = models.only(only)
     dataset = open_data(data, split, models.classes, rows, fraction, seed)
     if fraction is None and rows is None:
-        dataset = _rest(dataset, Path(out))
+        dataset = rest(dataset, out)
     notes: list[str] = []
     with progress_bar("predict", "outputs", not as_json) as progress:
         folder = compute(
@@ -90,27 +87,3 @@ def predict(
     taken = f" ({samples.rule})" if samples.rule else ""
     say(f"{len(names)} models x {len(samples)} samples are in {folder}{taken}")
     say(next_step(out, split))
-
-
-def _rest(dataset: Dataset, store: Path) -> Dataset:
-    """The samples that the store's other splits left of these, if they were taken by fraction."""
-    from committee.data import content_of, without
-    from committee.data.part import REST
-    from committee.store import Split, other_splits, shared_ids
-
-    if dataset.samples.split != REST:
-        return dataset
-    others = [each for each in other_splits(store, REST) if each.samples.rule]
-    if not others:
-        return dataset
-    given = Split(dataset.samples, content_of(dataset))
-    taken = {each.samples.split: shared_ids(each, given) for each in others}
-    whole = [each for each in others if len(taken[each.samples.split]) == len(each.samples)]
-    if not whole:
-        return dataset
-    names = [each.samples.split for each in whole]
-    return without(
-        dataset,
-        frozenset().union(*(taken[name] for name in names)),
-        f"what {', '.join(names)} left ({whole[0].samples.rule})",
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,8 +73,13 @@ def decoded(file: Path | IO[bytes]) -> Image:
 
 def reason_of(error: Exception) -> str:
     """Why a picture cannot be read, in one line for people."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return errno.errorcode.get(error.errno, "") + f" {error.strerror}"
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        # Pillow names the file, or where it lies in memory: what is recorded must not depend on it.
+        return "no picture that Pillow knows"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error).split("\n")[0] or type(error).__name__
 
 
