@@ -26,7 +26,7 @@ from committee.data import (
     read_ahead,
 )
 from committee.data.part import share
-from committee.errors import CommitteeError, DataError, MisalignedError
+from committee.errors import CommitteeError, DataError, MisalignedError, PoolFileError
 from committee.models import Preprocessing, prepared
 from committee.predictions import Array
 from committee.samples import Samples
@@ -174,6 +174,11 @@ def test_a_picture_is_turned_as_exif_says_if_the_recipe_asks(tmp_path: Path, end
     )
     np.testing.assert_array_equal(lying, half > 127)
     np.testing.assert_array_equal(turned, np.rot90(half, -1) > 127)
+
+
+def test_whether_exif_counts_is_yes_or_no() -> None:
+    with pytest.raises(PoolFileError, match="exif must be true or false, not 1"):
+        Preprocessing.from_json({"size": [8, 8], "exif": 1})
 
 
 def test_pictures_without_a_known_range_are_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -511,6 +512,27 @@ def test_reading_overlaps_with_the_models(tmp_path: Path) -> None:
     predict(pool, sleepy, tmp_path / "s", allow_code=code_of(path), batch_size=16)
     # 24 times 0.03 s of reading and as much of the model: one after the other they take 1.44 s.
     assert time.perf_counter() - start < 1.3
+
+
+class Lists(ArrayDataset):
+    """Pictures of any size come in a list; notes how many are asked for at once."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(images(count), samples(count))
+        self.at_once: list[int] = []
+
+    def read(self, rows: Array) -> Any:
+        self.at_once.append(len(rows))
+        return list(super().read(rows))
+
+
+def test_few_decoded_pictures_are_held_at_once(world: World) -> None:
+    pool, code, store = world
+    lists = Lists(ROWS)
+    predict(pool, lists, store / "lists", allow_code=code)
+    predict(pool, dataset(ROWS), store / "arrays", allow_code=code)
+    assert (max(lists.at_once), sum(lists.at_once)) == (4, ROWS)
+    assert files_of(store / "lists") == files_of(store / "arrays")
 
 
 MEMORY = """

@@ -146,7 +146,7 @@ def _readable(dataset: Dataset, rows: Array) -> tuple[Array, Pictures, Sequence[
 def find_broken(dataset: Dataset, rows: Array, threads: int = 2) -> list[tuple[str, str]]:
     """Try to read some samples; id and reason of each that fails, in order."""
     # Few at once, for all that are read together lie in memory.
-    blocks = (rows[i : i + 16] for i in range(0, len(rows), 16))
+    blocks = (rows[i : i + 4] for i in range(0, len(rows), 4))
     found = in_order(lambda some: _failures(dataset, some), blocks, threads)
     return [each for _, broken in found for each in broken]
 
