@@ -195,7 +195,7 @@ def _changed(where: Path, known: Split, given: Split, told: str) -> ChangedError
     return ChangedError(
         f"{where}: split {given.samples.split!r} holds other samples: fingerprint is "
         f"{known.samples.fingerprint}, the data given now have {given.samples.fingerprint}; "
-        f"{told}. Use another --split or another store with --out"
+        f"{told}. Use another --split, another store with --out, or remove {where} to start anew"
     )
 
 
