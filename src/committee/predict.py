@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,9 +45,10 @@ Loaded: TypeAlias = tuple[Model, ModelSpec]
 Inputs: TypeAlias = Mapping[Preprocessing, Array]
 
 DTYPES = ("float32", "float16")
-# Threads that read and prepare pictures while the models run, and how many decoded pictures each
-# holds at once: photographs are large before they are resized.
-THREADS = 2
+# Threads that read and prepare pictures while the models run. Two fill what the models leave of two
+# cores; on more cores more are needed to keep up, and each costs the memory of a batch.
+THREADS = max(2, min(4, (os.cpu_count() or 2) // 2))
+# Decoded pictures that each holds at once: photographs are large before they are resized.
 _AT_ONCE = 4
 
 
