@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
-from committee.data import BrokenSamplesError, Dataset, PartDataset, content_of, without
+from committee.data import BrokenSamplesError, Dataset
 from committee.data.base import find_broken, in_order
-from committee.data.part import REST
 from committee.errors import MisalignedError, UnknownNameError
 from committee.models import (
     Model,
@@ -24,18 +23,7 @@ from committee.models import (
     prepared,
 )
 from committee.predictions import Array, Outputs
-from committee.samples import Broken
-from committee.store import (
-    CHUNK_ROWS,
-    Entry,
-    Split,
-    Store,
-    Writer,
-    other_splits,
-    shared_ids,
-    store_order,
-    writing,
-)
+from committee.store import CHUNK_ROWS, Entry, Writer, settled, writing
 
 # Called with (samples done, samples in all), counted over all models.
 Progress = Callable[[int, int], None]
@@ -103,8 +91,10 @@ def predict(
     tell = note or (lambda _: None)
     with writing(Path(store)) as target:
         target.add_models({s.name: s.to_json() for _, s in loaded}, dataset.samples.classes)
-        dataset, split = _settled(target, dataset, skip_broken, tell)
+        dataset, split = settled(target, dataset, skip_broken)
         samples = dataset.samples
+        if samples.broken:
+            tell(samples.left_out)
         writers = []
         for _, spec in loaded:
             entry = _entry(spec, dataset, batch_size, dtype)
@@ -120,34 +110,6 @@ def predict(
     return Path(store) / samples.split
 
 
-def rest(dataset: Dataset, store: str | Path) -> Dataset:
-    """What the splits of a store that were taken by fraction leave of a data set.
-
-    Args:
-        dataset: The samples. If their split is not called ``test``, or the store has no split that
-            was taken from them by a rule, they are returned as they are.
-        store: Folder of the store.
-
-    Raises:
-        DataError: If nothing is left.
-    """
-    if dataset.samples.split != REST:
-        return dataset
-    others = [each for each in other_splits(Path(store), REST) if each.samples.rule]
-    if not others:
-        return dataset
-    given = Split(dataset.samples, content_of(dataset))
-    taken = {each.samples.split: shared_ids(each, given) for each in others}
-    whole = [each for each in others if len(taken[each.samples.split]) == len(each.samples)]
-    if not whole:
-        return dataset
-    ids = {name for each in whole for name in taken[each.samples.split]}
-    # What is broken in another split is that split's.
-    ids |= {broken.id for each in whole for broken in each.samples.broken}
-    names = ", ".join(each.samples.split for each in whole)
-    return without(dataset, frozenset(ids), f"what {names} left ({whole[0].samples.rule})")
-
-
 def _entry(spec: ModelSpec, dataset: Dataset, batch_size: int, dtype: str) -> Entry:
     samples = dataset.samples
     return Entry(
@@ -159,69 +121,6 @@ def _entry(spec: ModelSpec, dataset: Dataset, batch_size: int, dtype: str) -> En
         dtype="float64" if spec.kind == "decisions" else dtype,
         rows=len(samples),
     )
-
-
-def _settled(
-    store: Store, dataset: Dataset, skip_broken: bool, tell: Note
-) -> tuple[Dataset, Split]:
-    """The data set in the order of the store, broken samples left out; recorded in the store."""
-    samples = dataset.samples
-    known = store.split(samples.split, samples.classes)
-    given = Split(samples, content_of(dataset))
-    broken = _broken(dataset, given, known, skip_broken)
-    good = np.array([name not in broken for name in samples.ids], bool)
-    if not good.any():
-        raise BrokenSamplesError([(each.id, each.reason) for each in broken.values()])
-    rows = np.flatnonzero(good)
-    fewer, first_changed = _without(known, broken)
-    rows = rows[store_order(store.root / samples.split, fewer, given.taken(rows))]
-    settled = replace(samples.taken(rows), broken=tuple(broken.values()))
-    if broken:
-        tell(settled.left_out)
-    unchanged = fewer is not None and len(fewer.samples) == len(settled)
-    checked = skip_broken or (unchanged and fewer is not None and fewer.checked)
-    split = replace(given.taken(rows), samples=settled, checked=checked)
-    store.add_samples(split, first_changed)
-    return PartDataset(dataset, rows, settled), split
-
-
-def _broken(
-    dataset: Dataset, given: Split, known: Split | None, skip_broken: bool
-) -> dict[str, Broken]:
-    """What is to be left out, by id, in the order given.
-
-    Raises:
-        BrokenSamplesError: If the store left out samples that are broken still, and that was not
-            asked for again.
-    """
-    recorded = {} if known is None else {(b.id, b.content): b for b in known.samples.broken}
-    if given.content is None or not (skip_broken or recorded):
-        return {}
-    ids = given.samples.ids
-    contents = [f"{each:016x}" for each in given.content.tolist()]
-    broken = {
-        pair[0]: recorded[pair] for pair in zip(ids, contents, strict=True) if pair in recorded
-    }
-    if not skip_broken:
-        if broken:
-            raise BrokenSamplesError([(each.id, each.reason) for each in broken.values()])
-        return {}
-    readable = set(known.samples.ids) if known is not None and known.checked else set()
-    unsure = [row for row, name in enumerate(ids) if name not in readable and name not in broken]
-    content_by_id = dict(zip(ids, contents, strict=True))
-    for name, reason in find_broken(dataset, np.array(unsure, np.int64), THREADS):
-        broken[name] = Broken(name, reason, content_by_id[name])
-    return {name: broken[name] for name in ids if name in broken}
-
-
-def _without(known: Split | None, broken: Collection[str]) -> tuple[Split | None, int | None]:
-    """What the store knows less what is broken, and the first row that this changes, if any."""
-    if known is None:
-        return None, None
-    bad = np.array([name in broken for name in known.samples.ids], bool)
-    if not bad.any():
-        return known, None
-    return known.taken(np.flatnonzero(~bad)), int(np.argmax(bad))
 
 
 @dataclass(frozen=True, eq=False)

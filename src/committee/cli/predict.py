@@ -46,8 +46,7 @@ def predict(
     from committee.data import open_data
     from committee.models import read_pool_file
     from committee.predict import predict as compute
-    from committee.predict import rest
-    from committee.store import read_split
+    from committee.store import read_split, rest
 
     models = read_pool_file(pool)
     if only:

@@ -13,7 +13,8 @@ the journal vouches for are kept, the rest is computed again, and the files end 
 from committee.store.entry import CHUNK_ROWS, SCHEMA, Entry
 from committee.store.folder import Store, writing
 from committee.store.reader import load_pool
-from committee.store.split import Split, other_splits, read_split, shared_ids, store_order
+from committee.store.settle import rest, settled
+from committee.store.split import Split, read_split
 from committee.store.writer import Writer
 
 __all__ = [
@@ -24,9 +25,8 @@ __all__ = [
     "Store",
     "Writer",
     "load_pool",
-    "other_splits",
     "read_split",
-    "shared_ids",
-    "store_order",
+    "rest",
+    "settled",
     "writing",
 ]

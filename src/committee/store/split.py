@@ -164,12 +164,12 @@ def store_order(where: Path, known: Split | None, given: Split) -> Array:
 def _difference(known: Split, now: Split) -> str:
     """What differs in the same samples: the first label, or the first content; empty if nothing."""
     ids, then_labels, now_labels = known.samples.ids, known.samples.labels, now.samples.labels
-    if then_labels is None or now_labels is None:
-        if then_labels is now_labels:
-            return _different_content(known, now)
-        return f"there {'were no' if then_labels is None else 'were'} labels, now there are" + (
-            "" if then_labels is None else " none"
-        )
+    if then_labels is None and now_labels is None:
+        return _different_content(known, now)
+    if then_labels is None:
+        return "labels were not known, now they are"
+    if now_labels is None:
+        return "labels were known, now they are not"
     changed = np.flatnonzero(then_labels != now_labels)
     if len(changed):
         row = int(changed[0])
