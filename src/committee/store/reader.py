@@ -94,7 +94,7 @@ def _open(folder: Path, name: str, samples: Samples) -> _Opened:
     if entry.rows < len(samples):
         raise StoreError(
             f"{path}: has {entry.rows} of {len(samples)} samples, for some were added. Run "
-            "committee predict with this model too; it computes only what is missing"
+            "committee predict or import with this model too; predict computes only what is missing"
         )
     for key, then, now in (
         ("samples", entry.samples, samples.fingerprint),
