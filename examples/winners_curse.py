@@ -29,7 +29,9 @@ def whole(store: str) -> cm.Pool:
     val, test = cm.Pool.load(f"{store}/val"), cm.Pool.load(f"{store}/test")
     labels = np.concatenate([val.samples.labels, test.samples.labels])
     outputs = {
-        name: Outputs(val.kind, np.concatenate([val.outputs[name].values, test.outputs[name].values]))
+        name: Outputs(
+            val.kind, np.concatenate([val.outputs[name].values, test.outputs[name].values])
+        )
         for name in val.names
     }
     samples = Samples.of(labels, classes=val.samples.classes, split="all")

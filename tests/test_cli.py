@@ -142,7 +142,7 @@ BAD = {
     "import x/good.npz --kind logits --split val --classes nowhere": "--classes nowhere",
     # stores
     "search truncated": "one.npy: truncated, ",
-    "search flipped": "one.npy: altered, first at sample 0",
+    "search flipped": "one.npy: altered in chunk 0, samples 0 to ",
     "search unfinished": "'two' is unfinished. Run the same committee predict again",
     "search two-sets/a": "was computed on other samples",
     "search unlabelled": "has no labels",
@@ -264,7 +264,14 @@ def test_predict_goes_on_and_tells_what_there_is(
 ) -> None:
     words = f"{PREDICT} --rows :50 --out {tmp_path}"
     first = json_of(f"{words} --only two", capsys)
-    assert first == {"split": f"{tmp_path}/val", "models": ["two"], "samples": 50}
+    assert first == {
+        "split": f"{tmp_path}/val",
+        "models": ["two"],
+        "samples": 50,
+        "rule": "",
+        "broken": [],
+        "notes": [],
+    }
     assert json_of(words, capsys)["models"] == ["one", "two"]
     assert main(words.split()) == 0
     output = capsys.readouterr().out

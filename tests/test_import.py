@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from committee import Cascade, Pool, Runner, evaluate, search
-from committee.errors import CascadeError, ChangedError, CommitteeError
+from committee.errors import CascadeError, ChangedError, CommitteeError, StoreError
 from committee.outside import import_predictions
 from small_world import files_of
 
@@ -91,6 +91,7 @@ WRITERS: dict[str, Callable[[Path, Columns], None]] = {
     "csv": write_csv,
     "parquet": write_parquet,
 }
+OTHER_IDS = [f"other {each}" for each in IDS]
 WITH_IDS = {"id": IDS, "label": LABELS}
 
 
@@ -297,14 +298,31 @@ def test_a_damaged_import_is_mended_by_importing_again(tmp_path: Path) -> None:
 def test_a_second_split_keeps_the_costs_of_the_first(tmp_path: Path) -> None:
     files = write(tmp_path, "npz", "logits", **WITH_IDS)
     take(tmp_path, files)
+    files = write(tmp_path, "npz", "logits", id=OTHER_IDS, label=LABELS)
     test = take(tmp_path, files, split="test", costs={})
     assert test.costs.values("macs") == COSTS
     assert Pool.load(tmp_path / "store" / "val").names == list(COSTS)
 
 
-def test_everything_downstream_works_without_a_model_but_running(tmp_path: Path) -> None:
+def test_samples_of_another_split_are_refused(tmp_path: Path) -> None:
     files = write(tmp_path, "npz", "logits", **WITH_IDS)
+    take(tmp_path, files)
+    with pytest.raises(
+        StoreError, match=f"'val' and 'test' would share {len(IDS)} samples"
+    ) as told:
+        take(tmp_path, files, split="test")
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "store" / "test").exists()
+    # Ids that only count say nothing of which sample is meant.
+    numbered = write(tmp_path, "npz", "logits", label=LABELS)
+    for split in ("a", "b"):
+        take(tmp_path, numbered, split=split)
+
+
+def test_everything_downstream_works_without_a_model_but_running(tmp_path: Path) -> None:
+    files = write(tmp_path, "npz", "logits", id=OTHER_IDS, label=LABELS)
     take(tmp_path, files, split="test")
+    files = write(tmp_path, "npz", "logits", **WITH_IDS)
     chosen = search(take(tmp_path, files), 2).matching("c")
     path = chosen.cascade.save(tmp_path / "cascade.json")
     judged = evaluate(Cascade.load(path), Pool.load(tmp_path / "store" / "test"))

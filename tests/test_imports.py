@@ -52,6 +52,7 @@ ORDER = (
     "store",
     "outside",
     "predict",
+    "testing",
     "embedded",
     "run",
     "report",

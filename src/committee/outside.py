@@ -33,7 +33,7 @@ from committee.models.spec import check_name
 from committee.pool import Pool
 from committee.predictions import Array, Outputs, check_kind, checked_outputs
 from committee.samples import Samples
-from committee.store import CHUNK_ROWS, Entry, writing
+from committee.store import CHUNK_ROWS, Entry, Split, writing
 
 _BESIDE = ("id", "label")
 _DECISION = ("class", "confidence")
@@ -94,7 +94,7 @@ def import_predictions(
     Pool(samples, outputs, CostTable.of({name: [] for name in files}))
     with writing(Path(store)) as target:
         target.add_models(specs, samples.classes)
-        target.add_samples(samples)
+        target.add_samples(Split(samples))
         for name, each in foreign.items():
             dtype = "float64" if kind == "decisions" else str(each.outputs.values.dtype)
             entry = Entry(
@@ -106,9 +106,10 @@ def import_predictions(
                 dtype=dtype,
                 rows=len(samples),
             )
-            writer = target.writer(split, name, entry)
-            for start in range(writer.rows_done, len(samples), CHUNK_ROWS):
-                writer.append(each.outputs.rows(slice(start, start + CHUNK_ROWS)))
+            writer = target.writer(samples, name, entry)
+            for chunk in writer.missing:
+                rows = slice(chunk * CHUNK_ROWS, (chunk + 1) * CHUNK_ROWS)
+                writer.write(chunk, each.outputs.rows(rows))
     return Pool.load(Path(store) / split, list(files))
 
 

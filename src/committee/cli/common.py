@@ -33,7 +33,8 @@ Data = Annotated[
     str,
     typer.Option(
         metavar="PATH",
-        help="A folder with one folder of pictures a class, or an npz with images and labels.",
+        help="A folder with one folder of pictures a class; a csv of paths and labels; an npz or "
+        "npy of pictures; a folder saved by Hugging Face datasets; NAME:REST of a plug-in.",
     ),
 ]
 Top = Annotated[int, typer.Option(help="A sample is right if its label is among the top K.")]
@@ -43,6 +44,17 @@ AgreeWith = Annotated[
         metavar="A[,B,...]",
         help="In place of labels, what this model or ensemble of models predicts.",
     ),
+]
+Fraction = Annotated[
+    str | None,
+    typer.Option(
+        metavar="F|START:STOP",
+        help="Take a share of every class, 0 to 1; the split 'test' takes what F leaves.",
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Chooses the samples of --fraction.")]
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Leave out pictures that cannot be read, and say so.")
 ]
 Unit = Annotated[str | None, typer.Option(help="Unit of the costs, if there are several.")]
 
@@ -150,6 +162,19 @@ def say(text: str, quiet: bool = False) -> None:
     """Write a line for people to standard output."""
     if not quiet:
         typer.echo(text)
+
+
+def say_broken(*pools: Pool | None) -> None:
+    """Say of each split what was left out of it because it could not be read."""
+    for pool in pools:
+        if pool is not None and pool.samples.broken:
+            say(f"{pool.samples.left_out}.")
+
+
+def left_out(*pools: Pool | None) -> dict[str, int]:
+    """For JSON: how many broken pictures were left out of each split."""
+    known = [pool.samples for pool in pools if pool is not None]
+    return {samples.split: len(samples.broken) for samples in known}
 
 
 def next_step(store: str, split: str) -> str:

@@ -12,9 +12,11 @@ from committee.cli.common import (
     Top,
     Unit,
     judged_by,
+    left_out,
     open_split,
     print_json,
     say,
+    say_broken,
 )
 
 if TYPE_CHECKING:
@@ -41,9 +43,17 @@ def evaluate(
     alone = {name: judge(Cascade.of([name]), pool, unit, utility) for name in chosen.names}
     if as_json:
         models = {name: each.to_json() for name, each in alone.items()}
-        print_json({**evaluation.to_json(), "models": models, "chosen_on_these_samples": same})
+        print_json(
+            {
+                **evaluation.to_json(),
+                "models": models,
+                "chosen_on_these_samples": same,
+                "broken_left_out": left_out(pool),
+            }
+        )
         return
     _print({**alone, str(chosen): evaluation})
+    say_broken(pool)
     if same:
         say("These samples chose the cascade: expect less on new data. Judge on another split.")
 

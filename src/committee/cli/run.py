@@ -9,9 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from committee.cli.common import AllowCode, AsJson, Data, Rows, print_json, progress_bar, say
+from committee.cli.common import (
+    AllowCode,
+    AsJson,
+    Data,
+    Fraction,
+    Rows,
+    Seed,
+    SkipBroken,
+    print_json,
+    progress_bar,
+    say,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from committee.data import Dataset
     from committee.run import Result, Runner
 
@@ -21,6 +34,9 @@ def run(
     data: Data,
     out: Annotated[Path, typer.Option(help="Results: .csv, .jsonl or .parquet.")],
     rows: Rows = None,
+    fraction: Fraction = None,
+    seed: Seed = 0,
+    skip_broken: SkipBroken = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples a forward pass.")] = 32,
     allow_code: AllowCode = None,
     as_json: AsJson = False,
@@ -31,14 +47,17 @@ def run(
 
     check_ending(out)
     runner = Runner(cascade, allow_code=allow_code or ())
-    dataset = open_data(data, "run", runner.cascade.classes, rows)
+    dataset = open_data(data, "run", runner.cascade.classes, rows, fraction, seed)
+    broken: list[tuple[str, str]] = []
     started = time.perf_counter()
-    results = _results(runner, dataset, batch_size, not as_json)
+    skipped = broken.extend if skip_broken else None
+    results = _results(runner, dataset, batch_size, skipped, not as_json)
     seconds = time.perf_counter() - started
     write_results(out, results)
     summary = _summary(runner, results, seconds)
     if as_json:
-        print_json({**summary, "out": str(out)})
+        told = [{"id": name, "reason": reason} for name, reason in broken]
+        print_json({**summary, "broken": told, "out": str(out)})
         return
     ratios = " / ".join(f"{ratio:.1%}" for ratio in summary["exit_ratios"])
     say(f"{len(results)} samples in {seconds:.1f} s, {len(results) / seconds:,.0f} a second")
@@ -47,16 +66,26 @@ def run(
         say(f"Average cost: {summary['average_cost']:,.6g} {runner.unit}")
     if summary["correct"] is not None:
         say(f"Right: {summary['correct']} of {len(results)}")
+    if broken:
+        named = "; ".join(f"{name} ({reason})" for name, reason in broken)
+        plural = "" if len(broken) == 1 else "s"
+        say(f"{len(broken):,} broken picture{plural} left out: {named}")
     say(f"Written: {out}")
 
 
-def _results(runner: Runner, dataset: Dataset, batch_size: int, shown: bool) -> list[Result]:
+def _results(
+    runner: Runner,
+    dataset: Dataset,
+    batch_size: int,
+    skipped: Callable[[Sequence[tuple[str, str]]], None] | None,
+    shown: bool,
+) -> list[Result]:
     from committee.run import Result, run_offline
 
     results: list[Result] = []
     samples = dataset.samples
     with progress_bar("run", "samples", shown) as progress:
-        for rows, decisions in run_offline(runner, dataset, batch_size):
+        for rows, decisions in run_offline(runner, dataset, batch_size, skipped):
             for position, row in enumerate(rows):
                 decision = runner.explained(decisions, position)
                 label = None if samples.labels is None else int(samples.labels[row])

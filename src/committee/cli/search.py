@@ -16,9 +16,11 @@ from committee.cli.common import (
     amount,
     amounts,
     judged_by,
+    left_out,
     open_split,
     print_json,
     say,
+    say_broken,
     search_progress,
     usual_judge,
 )
@@ -198,7 +200,8 @@ def _tell(
         "test": judge
         and evaluate(chosen.cascade, judge, settings.unit, settings.utility).to_json(),
     }
-    print_json({**front.to_json(), "chosen": choice})
+    broken = left_out(front.pool, judge)
+    print_json({**front.to_json(), "chosen": choice, "broken_left_out": broken})
 
 
 def _print(
@@ -224,6 +227,7 @@ def _print(
     Console().print(rich_table(rows))
     for warning in front.warnings:
         say(f"Mind: {warning}.")
+    say_broken(front.pool, judge)
     if judge is None:
         say("Judged on the split that chose: expect less on new data. Name another with --test.")
     if chosen and out:

@@ -38,6 +38,8 @@ class Preprocessing:
         interpolation: ``nearest``, ``bilinear`` or ``bicubic``, with antialiasing.
         mean: One a channel, of values in [0, 1].
         std: One a channel, of values in [0, 1].
+        exif: Whether a photograph is turned as its EXIF says. timm and torchvision, whose recipes
+            most models were trained with, do not.
 
     Raises:
         PoolFileError: If a field is out of range.
@@ -49,6 +51,7 @@ class Preprocessing:
     interpolation: str = "bicubic"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    exif: bool = False
 
     def __post_init__(self) -> None:
         if self.interpolation not in INTERPOLATIONS:
@@ -68,6 +71,8 @@ class Preprocessing:
                 )
             if not all(isinstance(each, int | float) for each in values):
                 raise PoolFileError(f"preprocessing: {name} must be numbers, not {values}")
+        if not isinstance(self.exif, bool):
+            raise PoolFileError(f"preprocessing: exif must be true or false, not {self.exif!r}")
         if min(self.std) <= 0:
             raise PoolFileError(f"preprocessing: std {self.std} must be positive")
 
@@ -144,12 +149,21 @@ def _with_channels(pictures: Array, channels: int) -> Array:
 
 def _fit(picture: Picture, preprocessing: Preprocessing) -> Array:
     """One picture, resized and cut, as bytes (height, width, channels)."""
-    image = _converted(as_image(picture), _MODES[preprocessing.channels])
+    image = as_image(picture)
+    if preprocessing.exif:
+        image = _turned(image)
+    image = _converted(image, _MODES[preprocessing.channels])
     height, width = preprocessing.size
     if image.size != (width, height):
         image = _resized(image, preprocessing)
     values = np.asarray(image)
     return values[..., None] if values.ndim == 2 else values
+
+
+def _turned(image: Image) -> Image:
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image)
 
 
 def _converted(image: Image, mode: str) -> Image:
@@ -178,7 +192,7 @@ def _resized(image: Image, preprocessing: Preprocessing) -> Image:
 
 
 def as_image(picture: Picture) -> Image:
-    """A PIL picture, 8 bit, of a byte array or a PIL picture, which is turned as EXIF says.
+    """A PIL picture, 8 bit, of a byte array or a PIL picture.
 
     Raises:
         DataError: If an array is neither (H, W) nor (H, W, 1 or 3) bytes, or a PIL picture has
@@ -186,11 +200,10 @@ def as_image(picture: Picture) -> Image:
         MissingExtraError: If Pillow is not installed.
     """
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image
     except ImportError:
         raise MissingExtraError.of("Reading pictures", "Pillow", "images") from None
     if isinstance(picture, Image.Image):
-        picture = ImageOps.exif_transpose(picture)
         if picture.mode in ("I", "F"):
             raise DataError(f"mode {picture.mode} has 32 bit of no known range; save it as 8 bit")
         if not picture.mode.startswith("I;16"):

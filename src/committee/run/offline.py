@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -13,7 +13,10 @@ from committee.run.runner import WINDOW, Runner
 
 
 def run_offline(
-    runner: Runner, dataset: Dataset, batch_size: int = 32
+    runner: Runner,
+    dataset: Dataset,
+    batch_size: int = 32,
+    skipped: Callable[[Sequence[tuple[str, str]]], None] | None = None,
 ) -> Iterator[tuple[Array, Decisions]]:
     """Decide on all samples of a data set.
 
@@ -24,14 +27,16 @@ def run_offline(
         runner: The cascade.
         dataset: The samples.
         batch_size: Samples a forward pass.
+        skipped: If given, pictures that cannot be read are left out, and this is called with id and
+            reason of each; else they are an error.
 
     Yields:
         Rows of the data set, shape (n,), and their decisions, in order.
 
     Raises:
-        BrokenSamplesError: If samples of a window cannot be read.
+        BrokenSamplesError: If samples of a window cannot be read and are not to be left out.
     """
     count, step = len(dataset.samples), batch_size * WINDOW
     windows = (np.arange(start, min(start + step, count)) for start in range(0, count, step))
-    for rows, pictures in read_ahead(dataset, windows, threads=1):
+    for rows, pictures in read_ahead(dataset, windows, 1, skipped):
         yield rows, runner.decide(pictures, batch_size)
