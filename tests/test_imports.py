@@ -17,7 +17,11 @@ ROOT = Path(committee.__file__).parent
 
 HEAVY = (
     "torch",
+    "torchvision",
+    "timm",
+    "transformers",
     "onnxruntime",
+    "openvino",
     "ray",
     "matplotlib",
     "PIL",
@@ -52,6 +56,7 @@ ORDER = (
     "predict",
     "embedded",
     "run",
+    "testing",
     "report",
     "cli",
     "__main__",

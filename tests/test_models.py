@@ -96,16 +96,21 @@ BAD = {
     MODEL.replace('"a"', "3"): "name is missing or no text",
     MODEL.replace('"a"', '"../a"'): "model name '../a' must be letters",
     MODEL.replace('"a"', '"samples"'): "and not 'samples'",
-    MODEL.replace("onnx:a.onnx", "a.onnx"): "'a.onnx' must be onnx:PATH or python:FILE",
-    MODEL.replace("onnx:a.onnx", "onnx:"): "must be onnx:PATH",
-    MODEL.replace("onnx:a.onnx", "python:m.py"): "must be onnx:PATH or python:FILE-OR-MODULE:FACT",
-    MODEL.replace("onnx:a.onnx", "timm:resnet"): "must be onnx:PATH",
-    MODEL.replace("28", '"28"'): "resolution is missing or wrong",
-    MODEL.replace("28", "true"): "resolution is missing or wrong",
-    MODEL.replace("28", "[28]"): "resolution is missing or wrong",
-    MODEL.replace("resolution = 28", ""): "resolution is missing or wrong",
+    MODEL.replace("onnx:a.onnx", "a.onnx"): "'a.onnx' must be one of onnx:PATH, python:FILE.*timm",
+    MODEL.replace("onnx:a.onnx", "tim:resnet"): "'tim:resnet' must be one of onnx:PATH, python:FI",
+    MODEL.replace("onnx:a.onnx", "onnx:"): "'a': source 'onnx:' must be onnx:PATH",
+    MODEL.replace("onnx:a.onnx", "python:m.py"): "'a': .* must be python:FILE-OR-MODULE:FACTORY",
+    MODEL.replace("a.onnx", "a.onnx@32"): r"source says \(32, 32\), resolution \(28, 28\)",
+    MODEL.replace("28", '"28"'): "resolution is wrong; write resolution = 224",
+    MODEL.replace("28", "true"): "resolution is wrong",
+    MODEL.replace("28", "[28]"): "resolution is wrong",
+    MODEL.replace("resolution = 28", ""): "resolution is missing; write resolution = 224",
+    MODEL + "weights = 'w.pth'": "onnx:PATH takes no weights = 'w.pth'; leave weights out",
+    MODEL + "weights = 3": "weights must be a path or 'random', not 3",
+    MODEL + "seed = 3": "seed must be a whole number beside weights = 'random'",
+    MODEL + "family = 3": "family must be a text, not 3",
     MODEL.replace("28", "0"): r"size \(0, 0\) positive",
-    MODEL.replace("28", "[28, 'a']"): "wrong type",
+    MODEL.replace("28", "[28, 'a']"): "resolution is wrong",
     MODEL + "costs.macs = -5": "'a'.* -5 macs must be finite and not negative",
     MODEL + "costs.macs = 'much'": "cost macs must be a number, not 'much'",
     MODEL + "costs.macs = inf": "'a'.* inf macs must be finite",
@@ -187,8 +192,8 @@ def test_onnx_files_that_are_none_are_told(tmp_path: Path, nano: ModelSpec) -> N
     with pytest.raises(ModelError, match=r"'nano': .*bad.onnx is no ONNX model") as told:
         load_model(with_source(nano, f"onnx:{tmp_path / 'bad.onnx'}"))
     assert "\n" not in str(told.value)
-    with pytest.raises(ModelError, match="unknown source 'timm:resnet'"):
-        load_model(with_source(nano, "timm:resnet"))
+    with pytest.raises(PoolFileError, match="'tim:resnet' must be one of"):
+        load_model(with_source(nano, "tim:resnet"))
 
 
 def test_a_changed_file_is_refused_by_its_fingerprint(tmp_path: Path, nano: ModelSpec) -> None:

@@ -1,4 +1,4 @@
-"""Where models come from: ONNX files and the user's own Python code."""
+"""Where models come from: ONNX files, the user's own code, timm, torchvision, transformers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from committee.cost import Cost
 from committee.errors import ModelError
-from committee.models.base import Model, outputs_of
+from committee.models.base import Model, Source, outputs_of
+from committee.models.pool_file import PoolFile, read_pool_file
 from committee.models.preprocessing import Picture, Pictures, Preprocessing, as_image, prepared
-from committee.models.spec import ModelSpec, PoolFile, check_name, read_pool_file
+from committee.models.sources import source_of
+from committee.models.spec import ModelSpec, check_name
 
 __all__ = [
     "Model",
@@ -18,12 +20,14 @@ __all__ = [
     "Pictures",
     "PoolFile",
     "Preprocessing",
+    "Source",
     "as_image",
     "check_name",
     "load_model",
     "outputs_of",
     "prepared",
     "read_pool_file",
+    "source_of",
 ]
 
 
@@ -42,20 +46,10 @@ def load_model(
 
     Raises:
         ModelError: If it cannot be loaded, or is not the one that the spec's fingerprint names.
+        PoolFileError: If nothing installed knows its scheme.
         UntrustedCodeError: If it needs code that is not allowed.
     """
-    model: Model
-    if spec.source.startswith("onnx:"):
-        from committee.models.onnx import OnnxModel
-
-        model = OnnxModel(spec, threads)
-    elif spec.source.startswith("python:"):
-        from committee.models.python import check_trusted, load_python
-
-        check_trusted(spec, allow_code)
-        model = load_python(spec)
-    else:
-        raise ModelError(f"model {spec.name!r}: unknown source {spec.source!r}")
+    model = source_of(spec.source).load(spec, threads, allow_code)
     if spec.fingerprint not in ("", model.fingerprint):
         raise ModelError(
             f"model {spec.name!r}: {spec.source} has changed since: fingerprint was "

@@ -1,14 +1,60 @@
-"""The contract that every source of models keeps."""
+"""The contracts that models and their sources keep."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from committee.errors import ModelError
 from committee.models.spec import ModelSpec
 from committee.predictions import Array, Outputs, checked_outputs
+
+# What a pool file writes for weights that are drawn, not learned.
+RANDOM = "random"
+
+
+class Source(Protocol):
+    """One scheme of the pool file: where models come from.
+
+    ``committee.testing.check_source`` is this contract as a test.
+    """
+
+    form: ClassVar[str]
+    """How it is written, for errors: ``timm:NAME``."""
+
+    weights: ClassVar[frozenset[str]]
+    """Which weights a pool file may ask for beside its own: ``file``, ``random``."""
+
+    def located(self, text: str, folder: Path) -> str:
+        """What stands after the scheme, with paths made absolute from ``folder``.
+
+        Raises:
+            ValueError: If it has not the form; the message may be empty.
+        """
+
+    def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
+        """The preprocessing that the publisher of a model states; weights are not touched.
+
+        Args:
+            text: What :meth:`located` returned.
+            size: Height and width that the user wants; None for the published ones.
+
+        Returns:
+            Fields of :class:`~committee.models.Preprocessing`; those that are not stated are left
+            out. ``size`` is stated if it can be.
+
+        Raises:
+            CommitteeError: If the model is unknown.
+        """
+
+    def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
+        """Load a model.
+
+        Raises:
+            CommitteeError: If it cannot be loaded; the model's name stands in the line.
+        """
 
 
 class Model(Protocol):
@@ -21,6 +67,10 @@ class Model(Protocol):
     @property
     def macs(self) -> int | None:
         """Multiply-adds for one sample of the spec's size, or None if they are not known."""
+
+    @property
+    def parameters(self) -> int | None:
+        """How many numbers were learned, or None if that is not known."""
 
     def __call__(self, batch: Array) -> Any:
         """Map inputs (N, channels, height, width), float32, to outputs (N, C).

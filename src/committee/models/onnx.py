@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
 from committee.errors import MissingExtraError, ModelError
-from committee.models.base import file_fingerprint
+from committee.models.base import Model, file_fingerprint
 from committee.models.spec import ModelSpec
 from committee.predictions import Array
+
+
+class OnnxSource:
+    """A file with a graph."""
+
+    form = "onnx:PATH"
+    weights: ClassVar[frozenset[str]] = frozenset()
+
+    def located(self, text: str, folder: Path) -> str:
+        """See :class:`committee.models.base.Source`."""
+        if not text:
+            raise ValueError
+        return str((folder / text).resolve())
+
+    def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
+        """Nothing: a graph states no preprocessing."""
+        return {}
+
+    def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
+        """See :class:`committee.models.base.Source`."""
+        return OnnxModel(spec, threads)
 
 
 class OnnxModel:
@@ -23,13 +46,14 @@ class OnnxModel:
     """
 
     macs: int | None = None
+    parameters: int | None = None
 
     def __init__(self, spec: ModelSpec, threads: int = 0) -> None:
         try:
             import onnxruntime
         except ImportError:
             raise MissingExtraError.of(spec.source, "onnxruntime", "onnx") from None
-        path = Path(spec.source.removeprefix("onnx:"))
+        path = Path(spec.text)
         if not path.is_file():
             raise ModelError(f"model {spec.name!r}: no file {path}")
         options = onnxruntime.SessionOptions()
