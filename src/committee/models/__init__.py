@@ -56,7 +56,8 @@ def load_model(
             f"{spec.fingerprint}, is {model.fingerprint}. Restore it, or predict and search again"
         )
     known = replace(spec, fingerprint=model.fingerprint)
-    if model.macs is not None:
+    given = any(cost.unit == "macs" for cost in spec.costs)
+    if not given and model.macs is not None:
         height, width = spec.preprocessing.size
         known = known.with_cost(
             Cost(model.macs, "macs", "counted", f"one sample of {height} x {width}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from committee.errors import MissingExtraError, ModelError
 from committee.models.base import Model, file_fingerprint
 from committee.models.spec import ModelSpec
 from committee.predictions import Array
+from committee.profile.graph import graph_macs, graph_parameters
 
 
 class OnnxSource:
@@ -45,9 +47,6 @@ class OnnxModel:
         MissingExtraError: If onnxruntime is not installed.
     """
 
-    macs: int | None = None
-    parameters: int | None = None
-
     def __init__(self, spec: ModelSpec, threads: int = 0) -> None:
         try:
             import onnxruntime
@@ -69,14 +68,50 @@ class OnnxModel:
         except Exception as error:
             reason = str(error).strip().split("\n")[0]
             raise ModelError(f"model {spec.name!r}: {path} is no ONNX model ({reason})") from None
-        inputs = [each.name for each in self._session.get_inputs()]
+        inputs = self._session.get_inputs()
+        names = ", ".join(each.name for each in inputs)
         if len(inputs) != 1:
-            raise ModelError(f"model {spec.name!r}: has inputs {', '.join(inputs)}, needs just one")
-        self._input = inputs[0]
+            raise ModelError(f"model {spec.name!r}: has inputs {names}, needs just one")
+        _check_shape(spec, inputs[0].shape)
+        self._input = names
         self._output = [self._session.get_outputs()[0].name]
         self.fingerprint = file_fingerprint(path)
+        self._path, recipe = path, spec.preprocessing
+        self._shape = (1, recipe.channels, *recipe.size)
+
+    @cached_property
+    def macs(self) -> int | None:
+        """Counted when asked for; None if onnx is not installed or the graph cannot be counted."""
+        try:
+            return graph_macs(self._path, self._shape)
+        except (MissingExtraError, ModelError):
+            return None
+
+    @cached_property
+    def parameters(self) -> int | None:
+        """Counted when asked for; None if onnx is not installed."""
+        try:
+            return graph_parameters(self._path)
+        except MissingExtraError:
+            return None
 
     def __call__(self, batch: Array) -> Array:
         """See :class:`committee.models.base.Model`."""
         answer: Array = self._session.run(self._output, {self._input: batch})[0]
         return answer
+
+
+def _check_shape(spec: ModelSpec, shape: Sequence[Any]) -> None:
+    """Refuse a graph with fixed sides that are not those of the spec."""
+    recipe = spec.preprocessing
+    wanted = (recipe.channels, *recipe.size)
+    fixed = [
+        isinstance(side, int) and side != want
+        for side, want in zip(shape[1:], wanted, strict=False)
+    ]
+    if len(shape) != 4 or any(fixed):
+        raise ModelError(
+            f"model {spec.name!r}: the graph takes inputs {list(shape)}, not (N, "
+            f"{', '.join(map(str, wanted))}). Give it that resolution and channels, or export it "
+            "with dynamic height and width"
+        )

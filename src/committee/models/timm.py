@@ -56,7 +56,7 @@ class TimmSource:
 
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
         """See :class:`committee.models.base.Source`."""
-        return TorchModel(spec, _module(spec), spec.text, threads)
+        return TorchModel(spec, module_of(spec), spec.text, threads)
 
 
 def _timm(what: str) -> ModuleType:
@@ -84,7 +84,14 @@ def _config(text: str) -> Any:
     return config
 
 
-def _module(spec: ModelSpec) -> torch.nn.Module:
+def module_of(spec: ModelSpec) -> torch.nn.Module:
+    """Build the module of a spec, with its weights.
+
+    Random weights on torch's meta device cost neither time nor memory; that is enough to count.
+
+    Raises:
+        ModelError, UnknownNameError: If it cannot be built.
+    """
     where = f"model {spec.name!r}"
     timm, config = _timm(where), _config(spec.text)
     if spec.weights == RANDOM:

@@ -48,7 +48,7 @@ class TorchvisionSource:
 
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
         """See :class:`committee.models.base.Source`."""
-        return TorchModel(spec, _module(spec), spec.text, threads)
+        return TorchModel(spec, module_of(spec), spec.text, threads)
 
 
 def import_torchvision(what: str) -> ModuleType:
@@ -105,7 +105,14 @@ def _chosen(text: str) -> tuple[str, Any]:
     return name, weights[wanted]
 
 
-def _module(spec: ModelSpec) -> torch.nn.Module:
+def module_of(spec: ModelSpec) -> torch.nn.Module:
+    """Build the module of a spec, with its weights.
+
+    Random weights on torch's meta device cost neither time nor memory; that is enough to count.
+
+    Raises:
+        ModelError, UnknownNameError: If it cannot be built.
+    """
     where = f"model {spec.name!r}"
     name, weights = _chosen(spec.text)
     if spec.weights == RANDOM:
