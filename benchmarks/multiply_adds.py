@@ -66,10 +66,10 @@ field is empty, the paper prints no figure.
 """
 
 NOTES = """
-¹ The paper's ResNets halve the grid in the *last* unit of a block; those of timm and torchvision in
-the first unit of the next, which then still reads the larger grid. With the strides of the very same
-modules moved, the figures in this column are counted: the difference is the layout's alone. What is
-counted of the model that you run is what it costs.
+¹ The paper's ResNets halve the grid in the *last* unit of a block; those of timm and torchvision
+in the first unit of the next, which then still reads the larger grid. With the strides of the very
+same modules moved, the figures in this column are counted: the difference is the layout's alone.
+What is counted of the model that you run is what it costs.
 
 ² 37.7 would round to 38. The paper writes whole billions here, and seems to have cut instead of
 rounded.

@@ -55,6 +55,7 @@ ORDER = (
     "outside",
     "predict",
     "embedded",
+    "measure",
     "run",
     "testing",
     "report",

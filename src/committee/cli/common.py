@@ -34,6 +34,9 @@ Data = Annotated[
         help="A folder with one folder of pictures a class, or an npz with images and labels.",
     ),
 ]
+Only = Annotated[
+    list[str] | None, typer.Option(metavar="MODEL", help="Only this model. Repeatable.")
+]
 Unit = Annotated[str | None, typer.Option(help="Unit of the costs, if there are several.")]
 
 

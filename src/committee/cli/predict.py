@@ -10,6 +10,7 @@ from committee.cli.common import (
     AllowCode,
     AsJson,
     Data,
+    Only,
     Rows,
     next_step,
     print_json,
@@ -24,9 +25,7 @@ def predict(
     split: Annotated[str, typer.Option(help="Name of the split that these samples are.")],
     out: Annotated[str, typer.Option(help="Folder of the store.")] = "predictions",
     rows: Rows = None,
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="Only this model. Repeatable.")
-    ] = None,
+    only: Only = None,
     batch_size: Annotated[int, typer.Option(help="Samples a forward pass; it divides 256.")] = 32,
     allow_code: AllowCode = None,
     as_json: AsJson = False,

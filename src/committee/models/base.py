@@ -27,6 +27,9 @@ class Source(Protocol):
     weights: ClassVar[frozenset[str]]
     """Which weights a pool file may ask for beside its own: ``file``, ``random``."""
 
+    engines: ClassVar[tuple[str, ...]]
+    """Engines that run its models, its own first; of :data:`~committee.models.spec.ENGINES`."""
+
     def located(self, text: str, folder: Path) -> str:
         """What stands after the scheme, with paths made absolute from ``folder``.
 
@@ -62,7 +65,7 @@ class Model(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Changes when weights or code change."""
+        """Changes when weights or code change, or the engine or precision that it runs in."""
 
     @property
     def macs(self) -> int | None:
@@ -71,6 +74,10 @@ class Model(Protocol):
     @property
     def parameters(self) -> int | None:
         """How many numbers were learned, or None if that is not known."""
+
+    @property
+    def engine(self) -> str:
+        """What runs it, with its version and build."""
 
     def __call__(self, batch: Array) -> Any:
         """Map inputs (N, channels, height, width), float32, to outputs (N, C).
@@ -115,3 +122,17 @@ def file_fingerprint(path: Path) -> str:
     """Sixteen hexadecimal digits of the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def run_print(fingerprint: str, spec: ModelSpec, own: str) -> str:
+    """The fingerprint of a model as it is run: another engine or precision is another model.
+
+    Args:
+        fingerprint: Of weights and code.
+        spec: What the user asked for.
+        own: The engine that the source takes by itself.
+    """
+    run = (spec.engine or own, spec.precision)
+    if run == (own, "float32"):
+        return fingerprint
+    return hashlib.sha256(" ".join((fingerprint, *run)).encode()).hexdigest()[:16]

@@ -13,7 +13,7 @@ from committee.errors import CommitteeError, MissingExtraError, PoolFileError, U
 from committee.models.base import RANDOM, Source
 from committee.models.preprocessing import Preprocessing
 from committee.models.sources import located, source_of
-from committee.models.spec import ModelSpec, check_name
+from committee.models.spec import ENGINES, ModelSpec, check_name
 from committee.predictions import check_kind
 
 TASK = "image-classification"
@@ -24,6 +24,8 @@ _MODEL_KEYS = (
     "resolution",
     "weights",
     "seed",
+    "engine",
+    "precision",
     "kind",
     "family",
     "preprocessing",
@@ -122,6 +124,8 @@ def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any]) -> Model
             source=text,
             weights=weights,
             seed=entry.get("seed", 0),
+            engine=_engine(where, entry, source),
+            precision=str(entry.get("precision", "float32")),
             preprocessing=preprocessing,
             kind=check_kind("kind", entry.get("kind", "logits")),
             family=family,
@@ -136,6 +140,15 @@ def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any]) -> Model
         raise PoolFileError(f"{where}: {error}") from None
     except CommitteeError as error:
         raise PoolFileError(f"{where}: {error}") from None
+
+
+def _engine(where: str, entry: dict[str, Any], source: Source) -> str:
+    engine = str(entry.get("engine", ""))
+    if engine in ENGINES and engine not in source.engines:
+        raise PoolFileError(
+            f"{where}: {source.form} runs on {', '.join(source.engines)}, not on {engine}"
+        )
+    return engine
 
 
 def _preprocessing(

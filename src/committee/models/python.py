@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import platform
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,8 +17,8 @@ from typing import Any
 
 from committee.errors import ModelError, UntrustedCodeError
 from committee.models.base import Model, file_fingerprint
-from committee.models.spec import ModelSpec
-from committee.models.torch_module import TorchModel
+from committee.models.spec import ENGINES, ModelSpec
+from committee.models.torch_module import model_of
 from committee.models.weights import fill, read_weights
 from committee.predictions import Array
 
@@ -46,6 +47,7 @@ class PythonSource:
 
     form = "python:FILE-OR-MODULE:FACTORY"
     weights = frozenset({"file"})
+    engines = ENGINES
 
     def located(self, text: str, folder: Path) -> str:
         """See :class:`committee.models.base.Source`."""
@@ -90,11 +92,13 @@ def load_python(spec: ModelSpec, threads: int = 0) -> Model:
     if "torch" in sys.modules and isinstance(made, sys.modules["torch"].nn.Module):
         if spec.weights:
             fill(where, spec.weights, made, read_weights(where, Path(spec.weights)))
-        return TorchModel(spec, made, code_print, threads)
+        return model_of(spec, made, code_print, threads)
     if not callable(made):
         raise ModelError(f"{where}: {factory}() returned a {type(made).__name__}, not a model")
-    if spec.weights:
-        raise ModelError(f"{where}: {factory}() returned no torch module; leave weights out")
+    if spec.weights or spec.engine or spec.precision != "float32":
+        raise ModelError(
+            f"{where}: {factory}() returned no torch module; leave weights, engine, precision out"
+        )
     return FunctionModel(made, code_print)
 
 
@@ -103,6 +107,7 @@ class FunctionModel:
 
     macs: int | None = None
     parameters: int | None = None
+    engine = f"Python {platform.python_version()}"
 
     def __init__(self, function: Callable[[Array], Any], fingerprint: str) -> None:
         self._function = function

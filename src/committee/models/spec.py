@@ -8,10 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from committee.cost import Cost
-from committee.errors import CommitteeError, PoolFileError
+from committee.errors import CommitteeError, PoolFileError, UnknownNameError
 from committee.models.preprocessing import Preprocessing
 from committee.predictions import Kind, check_kind
 
+# What runs a model, and in which precision.
+ENGINES = ("torch", "torch.compile", "onnxruntime", "openvino")
+PRECISIONS = ("float32", "bf16")
 # Model names are file names in the store.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*")
 
@@ -44,6 +47,11 @@ class ModelSpec:
         fingerprint: Of its weights and code; empty until it was loaded once.
         weights: An absolute path, ``random``, or empty for those that its source publishes.
         seed: Of random weights.
+        engine: One of :data:`ENGINES`, or empty for the source's own.
+        precision: One of :data:`PRECISIONS`.
+
+    Raises:
+        UnknownNameError: If engine or precision is unknown.
     """
 
     name: str
@@ -55,6 +63,16 @@ class ModelSpec:
     fingerprint: str = ""
     weights: str = ""
     seed: int = 0
+    engine: str = ""
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        for what, value, known in (
+            ("engine", self.engine or ENGINES[0], ENGINES),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if value not in known:
+                raise UnknownNameError.of("ModelSpec", what, value, known)
 
     @property
     def text(self) -> str:
@@ -67,6 +85,8 @@ class ModelSpec:
             "source": self.source,
             "weights": self.weights,
             "seed": self.seed,
+            "engine": self.engine,
+            "precision": self.precision,
             "kind": self.kind,
             "family": self.family,
             "preprocessing": self.preprocessing.to_json(),
@@ -90,9 +110,11 @@ class ModelSpec:
                 family=str(data["family"]),
                 costs=tuple(Cost(**cost) for cost in data["costs"]),
                 fingerprint=str(data["fingerprint"]),
-                # Files of before there were weights do not have these.
+                # Files of before there were weights and engines do not have these.
                 weights=str(data.get("weights", "")),
                 seed=int(data.get("seed", 0)),
+                engine=str(data.get("engine", "")),
+                precision=str(data.get("precision", "float32")),
             )
         except (KeyError, TypeError) as error:
             raise PoolFileError(f"{where}: model {name!r}: missing or wrong {error}") from None

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from committee.errors import MissingExtraError, ModelError, PoolFileError, UnknownNameError
 from committee.models.base import RANDOM, Model
 from committee.models.hub import check_reachable
-from committee.models.spec import ModelSpec
-from committee.models.torch_module import TorchModel
+from committee.models.spec import ENGINES, ModelSpec
+from committee.models.torch_module import model_of
 from committee.models.torchvision import import_torchvision
 from committee.models.weights import drawn, fill, read_weights
 
@@ -25,6 +25,7 @@ class TimmSource:
 
     form = "timm:NAME"
     weights = frozenset({"file", RANDOM})
+    engines = ENGINES
 
     def located(self, text: str, folder: Path) -> str:
         """See :class:`committee.models.base.Source`."""
@@ -56,7 +57,7 @@ class TimmSource:
 
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
         """See :class:`committee.models.base.Source`."""
-        return TorchModel(spec, module_of(spec), spec.text, threads)
+        return model_of(spec, module_of(spec), spec.text, threads)
 
 
 def _timm(what: str) -> ModuleType:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from committee.errors import MissingExtraError, ModelError, UnknownNameError
 from committee.models.base import RANDOM, Model
 from committee.models.hub import check_reachable
-from committee.models.spec import ModelSpec
-from committee.models.torch_module import TorchModel
+from committee.models.spec import ENGINES, ModelSpec
+from committee.models.torch_module import model_of
 from committee.models.weights import drawn, fill, read_weights
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class TorchvisionSource:
 
     form = "torchvision:NAME"
     weights = frozenset({"file", RANDOM})
+    engines = ENGINES
 
     def located(self, text: str, folder: Path) -> str:
         """See :class:`committee.models.base.Source`."""
@@ -48,7 +49,7 @@ class TorchvisionSource:
 
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
         """See :class:`committee.models.base.Source`."""
-        return TorchModel(spec, module_of(spec), spec.text, threads)
+        return model_of(spec, module_of(spec), spec.text, threads)
 
 
 def import_torchvision(what: str) -> ModuleType:

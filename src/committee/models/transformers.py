@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from committee.errors import MissingExtraError, ModelError, PoolFileError
 from committee.models.base import RANDOM, Model
 from committee.models.hub import check_reachable
-from committee.models.spec import ModelSpec
-from committee.models.torch_module import TorchModel
+from committee.models.spec import ENGINES, ModelSpec
+from committee.models.torch_module import model_of
 from committee.models.weights import drawn, fill, read_weights
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class TransformersSource:
 
     form = "transformers:NAME-OR-FOLDER"
     weights = frozenset({"file", RANDOM})
+    engines = ENGINES
 
     def located(self, text: str, folder: Path) -> str:
         """A folder is one that holds ``config.json``; all else is a name on the hub."""
@@ -52,7 +53,7 @@ class TransformersSource:
 
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
         """See :class:`committee.models.base.Source`."""
-        return TorchModel(spec, _module(spec), Path(spec.text).name, threads)
+        return model_of(spec, _module(spec), Path(spec.text).name, threads)
 
 
 def recipe_of(
