@@ -45,7 +45,7 @@ def test_models_are_warm_and_take_turns() -> None:
     shown: list[tuple[int, int]] = []
     timings = timed(pair(calls), 6, calls=7, progress=lambda *at: shown.append(at))
     warm = [(name, rows) for name in "ab" for rows in (1, 2, 4, 6, 6)]
-    turns = [(name, 6) for turn in range(7) for name in ("ab" if turn % 2 == 0 else "ba")]
+    turns = [(name, 6) for turn in range(7) for name in ("aabb" if turn % 2 == 0 else "bbaa")]
     assert calls == warm + turns
     assert [(len(each.ms), each.batch_size) for each in timings] == [(7, 6), (7, 6)]
     assert shown == [(done, 7) for done in range(1, 8)]

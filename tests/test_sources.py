@@ -388,6 +388,28 @@ def test_wrong_names_and_sizes_get_a_line(tmp_path: Path, source: str) -> None:
     assert WRONG[source] in refused(tmp_path, f'source = "{source}"\n{weights}')
 
 
+def test_a_configuration_that_makes_no_classifier_gets_a_line(tmp_path: Path) -> None:
+    transformers.BertConfig().save_pretrained(tmp_path / "bert")
+    processor = tmp_path / "bert" / "preprocessor_config.json"
+    processor.write_text(json.dumps(VIT_PROCESSOR))
+    told = refused(tmp_path, 'source = "transformers:bert"\nweights = "random"')
+    assert "makes no image classifier (ValueError: Unrecognized configuration class" in told
+    processor.write_text("[")
+    assert "cannot be loaded" in refused(tmp_path, 'source = "transformers:bert"')
+
+
+@pytest.mark.parametrize("name", ["regnet_y_400mf", "swin_t", "densenet121", "googlenet"])
+def test_weights_of_other_classes_fit_torchvision(tmp_path: Path, name: str) -> None:
+    options = {"init_weights": False, "aux_logits": True} if name == "googlenet" else {}
+    torch.manual_seed(0)
+    module = torchvision.models.get_model(name, num_classes=7, **options)
+    path = save(tmp_path / "w.safetensors", module.state_dict())
+    ours = answers(with_weights(tmp_path, f"torchvision:{name}@64", path), inputs(64))
+    if name == "googlenet":
+        module.transform_input = True  # as torchvision makes it for published weights
+    close(ours, by_hand(module, inputs(64)))
+
+
 class Dangerous:
     def __reduce__(self) -> Any:
         return Path.touch, (Path("ran"),)
@@ -500,8 +522,10 @@ def test_without_hub_and_cache_there_is_a_line_and_with_a_cache_there_is_the_mod
     home = tmp_path / "hf"
     caches = {"HF_HOME": str(home), "TORCH_HOME": str(tmp_path / "torch")}
     began = time.monotonic()
-    names = ["timm:test_resnet", "transformers:someone/vit"]
-    for line in in_a_process_of_its_own(tmp_path, *names, "timm:mobilenetv2_075", **caches):
+    names = ["timm:test_resnet", "transformers:someone/vit", "torchvision:squeezenet1_1"]
+    # The hub of torchvision cannot be named otherwise; where there is a network it would answer.
+    without = [*names[:2], "timm:mobilenetv2_075"]
+    for line in in_a_process_of_its_own(tmp_path, *without, **caches):
         assert "'a'" in line
         assert 'weights = "FILE.safetensors"' in line
     assert time.monotonic() - began < 60
@@ -510,10 +534,17 @@ def test_without_hub_and_cache_there_is_a_line_and_with_a_cache_there_is_the_mod
     save_cached(folder, {"model.safetensors": timm.create_model("test_resnet").state_dict()})
     whole = {path.name: path.read_bytes() for path in vit.iterdir()}
     save_cached(home / "hub" / "models--someone--vit", whole)
+    checkpoints = tmp_path / "torch" / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    url = torchvision.models.SqueezeNet1_1_Weights.DEFAULT.url
+    torch.manual_seed(0)
+    save(checkpoints / Path(url).name, torchvision.models.squeezenet1_1().state_dict())
     cached = in_a_process_of_its_own(tmp_path, *names, **caches)
     local = load_model(one_model(vit.parent, 'source = "transformers:vit"'))[1].fingerprint
-    drawn = load_model(randomly(tmp_path, "timm:test_resnet"))[1].fingerprint
-    assert cached == [drawn, local]
+    drawn = [
+        load_model(randomly(tmp_path, source))[1].fingerprint for source in (names[0], names[2])
+    ]
+    assert cached == [drawn[0], local, drawn[1]]
 
 
 def save_cached(folder: Path, files: Mapping[str, Any]) -> None:

@@ -66,7 +66,8 @@ def timed(
     """Measure what one call of each model takes, on prepared inputs.
 
     Models are called in turns, and who begins changes with each turn: if the machine drifts, all
-    drift alike, and who follows whom favours none.
+    drift alike, and who follows whom favours none. A call that is not measured goes before each
+    that is: it brings the model back into the caches and lets other engines' threads come to rest.
 
     Args:
         models: What to measure.
@@ -92,6 +93,7 @@ def timed(
         for index in order if turn % 2 == 0 else reversed(order):
             model, spec = models[index]
             batch = inputs.of(spec.preprocessing)
+            model(batch)
             start = time.perf_counter()
             model(batch)
             taken[index].append((time.perf_counter() - start) * 1e3)

@@ -40,8 +40,8 @@ class TimmSource:
         modes = {"center": "crop", "squash": "squash"}
         if config.crop_mode not in modes:
             raise PoolFileError(
-                f"timm:{text}: crop mode {config.crop_mode!r} is not known; give resize, crop and "
-                "resolution in the pool file"
+                f"timm:{text}: crop mode {config.crop_mode!r} is not known. Write a python: source "
+                "that makes the model, and its preprocessing in the pool file"
             )
         # timm rounds the resized side down.
         resized = math.floor(size[0] / config.crop_pct)

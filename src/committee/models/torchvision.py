@@ -20,6 +20,9 @@ from committee.models.weights import drawn, fill, read_weights
 if TYPE_CHECKING:
     import torch
 
+# What torchvision calls the last layers of its classifiers.
+_HEAD = re.compile(r"(fc|classifier|head|heads)(\.head|\.\d+)?\.weight")
+
 
 class TorchvisionSource:
     """Image classifiers of torchvision, with the weights that it publishes or with others."""
@@ -129,17 +132,13 @@ def _built(
     name: str, weights: Any, spec: ModelSpec, state: Mapping[str, torch.Tensor]
 ) -> torch.nn.Module:
     """A module of the spec's size, with as many classes as its weights have."""
-    import torch
     from torchvision import models
 
     options: dict[str, Any] = {}
     if _takes_image_size(name):
         options["image_size"] = max(spec.preprocessing.size)
-    with torch.device("meta"):
-        last = list(models.get_model(name, weights=None).state_dict())[-1]
-    # The last name of a classifier is its bias, one number a class.
-    if last in state:
-        options["num_classes"] = len(state[last])
+    if (classes := _classes_of(state)) is not None:
+        options["num_classes"] = classes
     if name in ("googlenet", "inception_v3"):
         # As torchvision makes them for the weights that it publishes.
         options |= {"aux_logits": True, "init_weights": False, "transform_input": True}
@@ -152,6 +151,15 @@ def _built(
             f"({type(error).__name__}: {reason}). Leave resolution and @R out, or take another"
         ) from error
     return module
+
+
+def _classes_of(state: Mapping[str, torch.Tensor]) -> int | None:
+    """How many classes some weights have: rows of the last weight of the head, as it is named."""
+    heads = [name for name in state if _HEAD.fullmatch(name)]
+    if not heads:
+        return None
+    last = max(heads, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+    return len(state[last])
 
 
 def _takes_image_size(name: str) -> bool:

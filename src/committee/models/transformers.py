@@ -161,11 +161,18 @@ def _module(spec: ModelSpec) -> torch.nn.Module:
         ask = partial(auto.from_pretrained, name, use_safetensors=True)
         return _logits_of(_asked(where, ask, name), spec)
     config = _asked(where, partial(_config, name), name)
-    if spec.weights == RANDOM:
+    try:
         with drawn(spec.seed):
-            return _logits_of(auto.from_config(config), spec)
-    state = read_weights(where, Path(spec.weights))
-    return _logits_of(fill(where, spec.weights, auto.from_config(config), state), spec)
+            made = auto.from_config(config)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"{where}: the configuration of transformers:{name} makes no image classifier "
+            f"({type(error).__name__}: {reason}). Name another, or mend its config.json"
+        ) from error
+    if spec.weights != RANDOM:
+        fill(where, spec.weights, made, read_weights(where, Path(spec.weights)))
+    return _logits_of(made, spec)
 
 
 def _config(name: str, **how: bool) -> Any:
