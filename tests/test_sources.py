@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import committee as cm
+from committee.confidence import max_prob
+from committee.data import ArrayDataset
 from committee.embedded import pool_file
 from committee.errors import CommitteeError, MissingExtraError, ModelError, PoolFileError
 from committee.models import (
@@ -27,6 +30,8 @@ from committee.models import (
 )
 from committee.models.hub import check_reachable
 from committee.models.transformers import recipe_of
+from committee.predict import predict
+from committee.samples import Samples
 from committee.testing import check_source
 from small_world import read_pool
 
@@ -154,6 +159,26 @@ class Plugin(Broken):
     pass
 
 
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """A package that adds the scheme ``broken``."""
+    info = folder / "plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[committee.sources]\nbroken = {value}\n")
+    monkeypatch.syspath_prepend(folder)
+
+
+def test_a_plugin_that_cannot_be_imported_gets_a_line_and_disturbs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, monkeypatch, "no_such_module:Source")
+    with pytest.raises(PoolFileError, match=r"no_such_module:Source, which adds it, cannot be lo"):
+        one_model(tmp_path, 'source = "broken:x@8"')
+    with pytest.raises(PoolFileError, match=r"must be one of onnx:PATH, .*, broken:NAME"):
+        one_model(tmp_path, 'source = "brocken:x@8"')
+    assert one_model(tmp_path, 'source = "onnx:x.onnx@8"').preprocessing.size == (8, 8)
+
+
 @pytest.mark.parametrize(
     ("code", "told"),
     [
@@ -169,11 +194,7 @@ class Plugin(Broken):
 def test_a_plugin_is_found_and_a_broken_one_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, told: str | None
 ) -> None:
-    info = tmp_path / "plugin-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[committee.sources]\nbroken = test_sources:Plugin\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    install(tmp_path, monkeypatch, "test_sources:Plugin")
     monkeypatch.setattr(sys.modules["test_sources"].Plugin, "code", code)
     spec = ModelSpec("a", "broken:x", Preprocessing((8, 8)))
     if told is None:
@@ -356,6 +377,41 @@ def test_the_fingerprint_covers_weights_and_source(tmp_path: Path) -> None:
         ]
     }
     assert len(prints) == 4
+
+
+SELF_CASCADE = """
+[[model]]
+name = "at64"
+source = "timm:test_resnet@64"
+weights = "random"
+[[model]]
+name = "at96"
+source = "timm:test_resnet@96"
+weights = "random"
+family = "test_resnet"
+"""
+
+
+def test_one_set_of_weights_at_two_sizes_is_a_self_cascade_that_runs(tmp_path: Path) -> None:
+    (tmp_path / "pool.toml").write_text(SELF_CASCADE)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, 50, 70, 3), np.uint8)
+    data = ArrayDataset(images, Samples.of(rng.integers(0, 1000, 40), split="val"))
+    pool = cm.Pool.load(predict(read_pool_file(tmp_path / "pool.toml"), data, tmp_path / "store"))
+    assert pool.specs["at64"]["fingerprint"] == pool.specs["at96"]["fingerprint"]
+    assert pool.specs["at96"]["family"] == "test_resnet"
+    macs = pool.costs.values("macs")
+    assert 1.5 < macs["at96"] / macs["at64"] < 3
+    scores = max_prob(pool.model("at64").values)
+    plain = cm.Cascade.of(["at64", "at96"], [float(np.median(scores))])
+    models = {name: dict(pool.specs[name]) for name in pool.names}
+    cm.Cascade(plain.stages, models=models).save(tmp_path / "cascade.json")
+    decisions = cm.Runner(tmp_path / "cascade.json").decide(images)
+    promised = cm.evaluate(plain, pool)
+    assert 0 < promised.exit_ratios[0] < 1
+    ratios = [float((decisions.stage == stage).mean()) for stage in (0, 1)]
+    # Survivors run in other batches than stored: one on the threshold may move.
+    np.testing.assert_allclose(ratios, promised.exit_ratios, atol=1 / 40)
 
 
 # What is wrong gets one line.

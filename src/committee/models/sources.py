@@ -6,7 +6,7 @@ import re
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from committee.errors import PoolFileError
+from committee.errors import ModelError, PoolFileError
 from committee.models.base import Source
 
 GROUP = "committee.sources"
@@ -27,13 +27,27 @@ def source_of(source: str) -> Source:
 
     Raises:
         PoolFileError: If there is no such scheme.
+        ModelError: If the package that adds it is broken.
     """
     scheme, colon, _ = source.partition(":")
-    entries = {entry.name: entry for entry in entry_points(group=GROUP)} | _OWN
-    if not colon or scheme not in entries:
-        forms = [entry.load().form for entry in entries.values()]
-        raise PoolFileError(f"source {source!r} must be one of {', '.join(forms)}")
-    made: Source = entries[scheme].load()()
+    if colon and scheme in _OWN:
+        own: Source = _OWN[scheme].load()()
+        return own
+    others = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if not colon or scheme not in others:
+        forms = [entry.load().form for entry in _OWN.values()]
+        raise PoolFileError(
+            f"source {source!r} must be one of {', '.join(forms)}"
+            + "".join(f", {other}:NAME" for other in sorted(others))
+        )
+    try:
+        made: Source = others[scheme].load()()
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"source {source!r}: {others[scheme].value}, which adds it, cannot be loaded "
+            f"({type(error).__name__}: {reason}). Mend or reinstall that package"
+        ) from error
     return made
 
 
