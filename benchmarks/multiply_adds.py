@@ -1,6 +1,6 @@
 """Count the multiply-adds of the paper's image models, and write docs/multiply_adds.md.
 
-    python benchmarks/multiply_adds.py
+    make multiply-adds
 
 Everything is counted on torch's meta device: no weights, no compute, no network.
 """
@@ -56,10 +56,10 @@ ROWS = (
 
 HEAD = """# Multiply-adds of the paper's image models
 
-Made by `python benchmarks/multiply_adds.py`; a test holds this page to what it counts. *Counted*
-is what `committee` counts of the source, for one picture; *paper* is table 13 of *Wisdom of
-Committees* (ICLR 2022), which writes FLOPs and counts multiply-adds. Both are in billions. Where a
-field is empty, the paper prints no figure.
+Made by `make multiply-adds`; a test holds this page to what it counts. *Counted* is what
+`committee` counts of the source, for one picture; *paper* is table 13 of *Wisdom of Committees*
+(ICLR 2022), which writes FLOPs and counts multiply-adds. Both are in billions. Where a field is
+empty, the paper prints no figure.
 
 | model | source | parameters, M | counted | paper | |
 |---|---|---|---|---|---|

@@ -193,7 +193,7 @@ def test_onnx_files_that_are_none_are_told(tmp_path: Path, nano: ModelSpec) -> N
     with pytest.raises(ModelError, match=r"'nano': .*bad.onnx is no ONNX model") as told:
         load_model(with_source(nano, f"onnx:{tmp_path / 'bad.onnx'}"))
     assert "\n" not in str(told.value)
-    with pytest.raises(PoolFileError, match="'tim:resnet' must be one of"):
+    with pytest.raises(ModelError, match="'nano': source 'tim:resnet' must be one of"):
         load_model(with_source(nano, "tim:resnet"))
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -464,6 +465,12 @@ def test_weights_of_other_classes_fit_torchvision(tmp_path: Path, name: str) -> 
     if name == "googlenet":
         module.transform_input = True  # as torchvision makes it for published weights
     close(ours, by_hand(module, inputs(64)))
+
+
+def test_a_name_that_its_library_has_lost_is_told_with_the_model(tmp_path: Path) -> None:
+    spec = replace(randomly(tmp_path, "timm:test_resnet@64"), source="timm:test_resnett")
+    with pytest.raises(ModelError, match=r"'a': timm: no model 'test_resnett'. Did you mean"):
+        load_model(spec)
 
 
 class Dangerous:

@@ -16,6 +16,8 @@ from committee.predictions import Array
 
 # Fewer calls than these tell nothing, however long they take.
 FEWEST = 5
+# Of longer calls the beginning does not matter.
+QUICK_MS = 200.0
 # Called with (calls done, calls in all).
 Progress = Callable[[int, int], None]
 Loaded = tuple[Model, ModelSpec]
@@ -67,7 +69,8 @@ def timed(
 
     Models are called in turns, and who begins changes with each turn: if the machine drifts, all
     drift alike, and who follows whom favours none. A call that is not measured goes before each
-    that is: it brings the model back into the caches and lets other engines' threads come to rest.
+    that is, if calls are quick: it brings the model back into the caches and lets other engines'
+    threads come to rest.
 
     Args:
         models: What to measure.
@@ -93,7 +96,8 @@ def timed(
         for index in order if turn % 2 == 0 else reversed(order):
             model, spec = models[index]
             batch = inputs.of(spec.preprocessing)
-            model(batch)
+            if not taken[index] or taken[index][-1] < QUICK_MS:
+                model(batch)
             start = time.perf_counter()
             model(batch)
             taken[index].append((time.perf_counter() - start) * 1e3)

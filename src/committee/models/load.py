@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from committee.cost import Cost
-from committee.errors import ModelError
+from committee.errors import ModelError, PoolFileError, UnknownNameError
 from committee.models.base import Model
 from committee.models.sources import source_of
 from committee.models.spec import ModelSpec
@@ -27,10 +27,13 @@ def load_model(
 
     Raises:
         ModelError: If it cannot be loaded, or is not the one that the spec's fingerprint names.
-        PoolFileError: If nothing installed knows its scheme.
         UntrustedCodeError: If it needs code that is not allowed.
     """
-    model = source_of(spec.source).load(spec, threads, allow_code)
+    try:
+        model = source_of(spec.source).load(spec, threads, allow_code)
+    except (PoolFileError, UnknownNameError) as error:
+        # These are worded for a pool file, whose reader says whose they are.
+        raise ModelError(f"model {spec.name!r}: {error}") from None
     if spec.fingerprint not in ("", model.fingerprint):
         raise ModelError(
             f"model {spec.name!r}: {spec.source} has changed since: fingerprint was "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from committee.models.base import RANDOM, Model
 from committee.models.hub import check_reachable
 from committee.models.spec import ENGINES, ModelSpec
 from committee.models.torch_module import model_of
+from committee.models.torchvision import import_torchvision
 from committee.models.weights import drawn, fill, read_weights
 
 if TYPE_CHECKING:
@@ -131,6 +133,8 @@ def _transformers(what: str) -> ModuleType:
         import transformers
     except ImportError:
         raise MissingExtraError.of(what, "transformers", "transformers") from None
+    if find_spec("torchvision"):
+        import_torchvision(what)  # transformers imports it too; here a mismatch gets a line
     module: ModuleType = transformers
     return module
 

@@ -72,6 +72,8 @@ def graph_parameters(path: Path) -> int:
 def _onnx(path: Path) -> Any:
     try:
         import onnx
+        import onnx.inliner
+        import onnx.shape_inference
     except ImportError:
         raise MissingExtraError.of(f"Counting {path}", "onnx", "onnx") from None
     return onnx
