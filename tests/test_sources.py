@@ -234,7 +234,7 @@ def test_torchvision_feeds_as_torchvision_does(tmp_path: Path, name: str) -> Non
 
 MEAN = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.6, 0.7]}
 PROCESSORS = {
-    "ViTImageProcessor": {"size": {"height": 32, "width": 32}},
+    "ViTImageProcessor": {"size": {"height": 32, "width": 32}, "resample": 2},
     "MobileNetV2ImageProcessor": {
         "size": {"shortest_edge": 40}, "do_center_crop": True, "resample": 2,
         "crop_size": {"height": 32, "width": 32},
@@ -244,6 +244,15 @@ PROCESSORS = {
         "crop_size": {"height": 32, "width": 32}, "include_top": True, "rescale_offset": False,
     },
     "ConvNextImageProcessor": {"size": {"shortest_edge": 32}, "crop_pct": 0.8, "resample": 3},
+    "BitImageProcessor": {
+        "size": {"shortest_edge": 40}, "do_center_crop": True, "resample": 3,
+        "crop_size": {"height": 32, "width": 32},
+    },
+    "MobileViTImageProcessor": {
+        "size": {"shortest_edge": 40}, "do_center_crop": True, "resample": 2,
+        "crop_size": {"height": 32, "width": 32}, "do_flip_channel_order": True,
+        "do_normalize": False,
+    },
 }  # fmt: skip
 
 
@@ -260,8 +269,30 @@ def test_transformers_feeds_as_transformers_does(kind: str) -> None:
 
 
 def test_a_processor_that_cannot_be_followed_is_told() -> None:
-    with pytest.raises(PoolFileError, match="here: its image processor resamples by method 5"):
-        recipe_of("here", {**VIT_PROCESSOR, "resample": 5})
+    wrong = {
+        "resamples by method 5": {**VIT_PROCESSOR, "resample": 5},
+        "states no image_mean": {**VIT_PROCESSOR, "image_mean": None},
+        "is a LevitImageProcessor": {
+            **VIT_PROCESSOR,
+            "image_processor_type": "LevitImageProcessor",
+        },
+    }
+    for line, known in wrong.items():
+        given = {key: value for key, value in known.items() if value is not None}
+        with pytest.raises(PoolFileError, match=f"here: its image processor {line}"):
+            recipe_of("here", given)
+
+
+def test_numbers_of_old_configurations_mean_what_they_meant() -> None:
+    plain = {"do_normalize": False, "resample": 2}
+    squashed = recipe_of("here", {"size": 224, **plain})
+    assert (squashed["size"], squashed["resize"]) == ((224, 224), "squash")
+    cut = recipe_of("here", {"size": 256, "crop_size": 224, "do_center_crop": True, **plain})
+    assert (cut["size"], cut["crop"], "resize" in cut) == ((224, 224), 224 / 256, False)
+    next_ = recipe_of(
+        "here", {"size": 384, "image_processor_type": "ConvNextImageProcessor", **plain}
+    )
+    assert (next_["size"], next_["resize"]) == ((384, 384), "squash")
 
 
 def test_the_pool_file_overrides_what_is_published(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # PIL's numbers of the ways to interpolate, as image processors write them.
 _INTERPOLATION = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+# Image processors whose numbers mean something else.
+_OTHERS = ("Levit", "PoolFormer", "Perceiver")
 
 
 class TransformersSource:
@@ -71,15 +73,27 @@ def recipe_of(
     Raises:
         PoolFileError: If it says what this version cannot do.
     """
-    if known.get("resample", 2) not in _INTERPOLATION:
+    wanted = ["resample"] if known.get("do_resize", True) else []
+    wanted += ["image_mean", "image_std"] if known.get("do_normalize") else []
+    missing = [key for key in wanted if key not in known]
+    kind = str(known.get("image_processor_type", known.get("feature_extractor_type", "")))
+    resample = known.get("resample", 0)
+    if missing or resample not in _INTERPOLATION or kind.startswith(_OTHERS):
+        reason = (
+            f"states no {', '.join(missing)}"
+            if missing
+            else f"resamples by method {resample}"
+            if resample not in _INTERPOLATION
+            else f"is a {kind}, which resizes in a way of its own"
+        )
         raise PoolFileError(
-            f"{where}: its image processor resamples by method {known['resample']}, which is not "
-            "known. Copy its folder, change preprocessor_config.json and name the folder"
+            f"{where}: its image processor {reason}. Copy its folder, write a "
+            "preprocessor_config.json that says the same in plain terms, and name the folder"
         )
     recipe: dict[str, Any] = {
-        **_geometry(known),
+        **_geometry(known, kind),
         **_scale(known),
-        "interpolation": _INTERPOLATION[known.get("resample", 2)],
+        "interpolation": _INTERPOLATION[resample],
         "order": "bgr" if known.get("do_flip_channel_order") else "rgb",
     }
     if size is not None:
@@ -87,20 +101,21 @@ def recipe_of(
     return recipe
 
 
-def _geometry(known: Mapping[str, Any]) -> dict[str, Any]:
+def _geometry(known: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """Size, crop and resize; no size if inputs have none in common."""
-    size, cut = _sides(known.get("size")), _sides(known.get("crop_size"))
-    crops = bool(known.get("do_center_crop")) and cut is not None
-    if "ConvNext" in str(known.get("image_processor_type", known.get("feature_extractor_type"))):
-        side = known["size"]["shortest_edge"]
-        if side >= 384:  # where its own code begins to squash
-            return {"size": (side, side), "resize": "squash"}
-        return {"size": (side, side), "crop": side / int(side / known.get("crop_pct", 224 / 256))}
-    if crops and size is None and isinstance(known.get("size"), Mapping):
-        return {"size": cut, "crop": cut[0] / known["size"]["shortest_edge"]}  # type: ignore[index]
-    if crops and size is not None:
-        return {"size": cut, "crop": cut[0] / size[0], "resize": "squash"}  # type: ignore[index]
-    return {"size": size, "resize": "squash"} if size is not None else {}
+    size, cut = known.get("size"), _sides(known.get("crop_size"))
+    both = _sides(size)
+    # The shorter side, where a mapping or a single number means that.
+    edge = size.get("shortest_edge") if isinstance(size, Mapping) else size
+    if kind.startswith("ConvNext") and edge is not None:
+        if edge >= 384:  # where its own code begins to squash
+            return {"size": (edge, edge), "resize": "squash"}
+        return {"size": (edge, edge), "crop": edge / int(edge / known.get("crop_pct", 224 / 256))}
+    if known.get("do_center_crop") and cut is not None:
+        if edge is not None:
+            return {"size": cut, "crop": cut[0] / edge}
+        return {"size": cut, "crop": cut[0] / both[0], "resize": "squash"} if both else {}
+    return {"size": both, "resize": "squash"} if both else {}
 
 
 def _sides(size: Any) -> tuple[int, int] | None:
@@ -114,7 +129,7 @@ def _sides(size: Any) -> tuple[int, int] | None:
 
 def _scale(known: Mapping[str, Any]) -> dict[str, Any]:
     """Mean and deviation of values in [0, 1]: rescaling and normalising as one step."""
-    normalises = known.get("do_normalize", True)
+    normalises = known.get("do_normalize", "image_mean" in known)
     mean = known["image_mean"] if normalises else [0.0, 0.0, 0.0]
     std = known["image_std"] if normalises else [1.0, 1.0, 1.0]
     factor = 255 * known.get("rescale_factor", 1 / 255) if known.get("do_rescale", True) else 255.0
