@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -486,6 +487,22 @@ def test_a_configuration_that_makes_no_classifier_gets_a_line(tmp_path: Path) ->
     assert "cannot be loaded" in refused(tmp_path, 'source = "transformers:bert"')
 
 
+def test_old_files_without_counters_of_batches_fit(tmp_path: Path) -> None:
+    module = torchvision.models.mnasnet0_5(num_classes=7)
+    state = module.state_dict()
+    for name in [name for name in state if name.endswith("num_batches_tracked")]:
+        del state[name]
+    torch.save(state, tmp_path / "w.pth")
+    ours = answers(
+        with_weights(tmp_path, "torchvision:mnasnet0_5@64", tmp_path / "w.pth"), inputs(64)
+    )
+    close(ours, by_hand(module, inputs(64)))
+    # Without the versions that torch keeps beside them, this network takes no weights at all.
+    save(tmp_path / "w.safetensors", state)
+    lines = 'source = "torchvision:mnasnet0_5@64"\nweights = "w.safetensors"'
+    assert "do not fit the model" in refused(tmp_path, lines)
+
+
 @pytest.mark.parametrize("name", ["regnet_y_400mf", "swin_t", "densenet121", "googlenet"])
 def test_weights_of_other_classes_fit_torchvision(tmp_path: Path, name: str) -> None:
     options = {"init_weights": False, "aux_logits": True} if name == "googlenet" else {}
@@ -616,7 +633,7 @@ def test_without_hub_and_cache_there_is_a_line_and_with_a_cache_there_is_the_mod
     home = tmp_path / "hf"
     caches = {"HF_HOME": str(home), "TORCH_HOME": str(tmp_path / "torch")}
     began = time.monotonic()
-    names = ["timm:test_resnet", "transformers:someone/vit", "torchvision:squeezenet1_1"]
+    names = ["timm:test_resnet", "transformers:someone/vit", "torchvision:densenet121"]
     # The hub of torchvision cannot be named otherwise; where there is a network it would answer.
     without = [*names[:2], "timm:mobilenetv2_075"]
     for line in in_a_process_of_its_own(tmp_path, *without, **caches):
@@ -630,9 +647,13 @@ def test_without_hub_and_cache_there_is_a_line_and_with_a_cache_there_is_the_mod
     save_cached(home / "hub" / "models--someone--vit", whole)
     checkpoints = tmp_path / "torch" / "hub" / "checkpoints"
     checkpoints.mkdir(parents=True)
-    url = torchvision.models.SqueezeNet1_1_Weights.DEFAULT.url
+    url = torchvision.models.DenseNet121_Weights.DEFAULT.url
     torch.manual_seed(0)
-    save(checkpoints / Path(url).name, torchvision.models.squeezenet1_1().state_dict())
+    state = torchvision.models.densenet121().state_dict()
+    # As they are published: norm.1 for norm1.
+    old = {re.sub(r"(denselayer\d+\.[a-z]+)([12]\.)", r"\1.\2", k): v for k, v in state.items()}
+    assert set(old) != set(state)
+    save(checkpoints / Path(url).name, old)
     cached = in_a_process_of_its_own(tmp_path, *names, **caches)
     local = load_model(one_model(vit.parent, 'source = "transformers:vit"'))[1].fingerprint
     drawn = [

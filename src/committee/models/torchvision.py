@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # What torchvision calls the last layers of its classifiers.
 _HEAD = re.compile(r"(fc|classifier|head|heads)(\.head|\.\d+)?\.weight")
 
+# DenseNets are published with names of before a dot had a meaning in them.
+_DENSE = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
+
 
 class TorchvisionSource:
     """Image classifiers of torchvision, with the weights that it publishes or with others."""
@@ -168,7 +171,7 @@ def _takes_image_size(name: str) -> bool:
 
 
 def _resized(
-    name: str, spec: ModelSpec, module: torch.nn.Module, state: dict[str, torch.Tensor]
+    name: str, spec: ModelSpec, module: torch.nn.Module, state: Mapping[str, torch.Tensor]
 ) -> Mapping[str, torch.Tensor]:
     """The weights with positions for the spec's size."""
     if not _takes_image_size(name):
@@ -180,7 +183,7 @@ def _resized(
     return resized
 
 
-def _from_hub(where: str, weights: Any) -> dict[str, torch.Tensor]:
+def _from_hub(where: str, weights: Any) -> Mapping[str, torch.Tensor]:
     """The published weights, from torch's cache or from where torchvision keeps them."""
     import torch
 
@@ -188,7 +191,7 @@ def _from_hub(where: str, weights: Any) -> dict[str, torch.Tensor]:
     if not (folder / Path(weights.url).name).is_file():
         check_reachable(where, weights.url, "TORCH_HOME")
     try:
-        state: dict[str, torch.Tensor] = weights.get_state_dict(
+        state: Mapping[str, torch.Tensor] = weights.get_state_dict(
             progress=False, check_hash=True, weights_only=True
         )
     except Exception as error:
@@ -197,4 +200,9 @@ def _from_hub(where: str, weights: Any) -> dict[str, torch.Tensor]:
             f"{where}: {weights.url} cannot be loaded ({type(error).__name__}: {reason}). "
             'Give the weights as a file, weights = "FILE" in the pool file'
         ) from error
-    return state
+    old = {name: found for name in state if (found := _DENSE.fullmatch(name))}
+    if not old:
+        return state
+    return {
+        old[name].expand(r"\1\2") if name in old else name: value for name, value in state.items()
+    }

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 _WITHIN = ("state_dict", "model")
 # Before each name, if the module was wrapped for several devices, or compiled.
 _WRAPPED = ("module.", "_orig_mod.")
+# Counters of batches, which only training reads; older files do not have them.
+_COUNTER = "num_batches_tracked"
 
 
-def read_weights(where: str, path: Path) -> dict[str, torch.Tensor]:
+def read_weights(where: str, path: Path) -> Mapping[str, torch.Tensor]:
     """Read a file of weights; nothing in it is run.
 
     Args:
@@ -48,16 +50,16 @@ def read_weights(where: str, path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+def _read_safetensors(path: Path) -> Mapping[str, torch.Tensor]:
     try:
         from safetensors.torch import load_file
     except ImportError:
         raise MissingExtraError.of(str(path), "safetensors", "safetensors") from None
-    state: dict[str, torch.Tensor] = load_file(path)
+    state: Mapping[str, torch.Tensor] = load_file(path)
     return state
 
 
-def _read_torch(path: Path) -> dict[str, torch.Tensor]:
+def _read_torch(path: Path) -> Mapping[str, torch.Tensor]:
     import torch
 
     state: Any = torch.load(path, map_location="cpu", weights_only=True)
@@ -68,7 +70,8 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
         isinstance(value, torch.Tensor) for value in state.values()
     ):
         raise TypeError("no mapping of names to tensors")
-    return dict(state)
+    # Not a copy: beside its items torch keeps in it which version of each layer wrote them.
+    return state
 
 
 def fill(
@@ -84,7 +87,7 @@ def fill(
     problems = [
         f"{len(names)} {what}, first {names[0]!r}"
         for what, names in (
-            ("missing", [name for name in own if name not in state]),
+            ("missing", [n for n in own if n not in state and not n.endswith(_COUNTER)]),
             ("unknown", [name for name in state if name not in own]),
             ("of another shape", shapes),
         )
@@ -92,7 +95,11 @@ def fill(
     ]
     if problems:
         raise ModelError(f"{where}: weights of {path} do not fit the model: {'; '.join(problems)}")
-    module.load_state_dict(dict(state))
+    try:
+        module.load_state_dict(state, strict=False)  # what is missing was told above
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(f"{where}: weights of {path} do not fit the model ({reason})") from error
     return module
 
 
