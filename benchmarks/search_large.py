@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from pools import SEED, Model, make_store
 
 import committee as cm
+from pools import SEED, Model, make_store
 
 SUB_POOLS, SUB_MODELS = 3, 12
 
@@ -97,9 +97,7 @@ def main() -> None:
         }
         for name, (other, seconds) in others.items():
             mean, most = lost(other, exact)
-            print(
-                f"     {name}: {seconds:.1f} s, loses {mean:.3f} points on average, {most:.2f} at most"
-            )
+            print(f"     {name}: {seconds:.1f} s, loses {mean:.3f} points, {most:.2f} at most")
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ BAD = {
     "search store --worst-case 0.5": "0.5",
     # options that do not fit
     "search store --out c.json": "--out needs --match, --min-accuracy, --max-cost or --cascade-of",
-    "search store --match two --max-cost 5": "one of --match, --min-accuracy, --max-cost and --cascade-of",
+    "search store --match two --max-cost 5": "give one of --match, --min-accuracy",
     "search store --max-cost cheap": "'cheap' is no cost",
     "search store --average-case 5": "'5' names no unit; write UNIT=COST",
     "search store --worst-case dollars=5": "no 'dollars' for",

@@ -1,79 +1,70 @@
-"""The examples of the documents on samples and on the store run as they stand."""
+"""The pages in docs: pool files can be read, Python runs, commands exist, links lead somewhere."""
 
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+import typer
 
-from committee import Pool
-from committee.cli import main
-from small_world import CLASSES, code_of, images, write_pool
+from committee.cli import app
+from committee.models import read_pool_file
 
 DOCS = Path(__file__).parent.parent / "docs"
-PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
-COMMANDS = re.compile(r"^    (committee .*)$", re.MULTILINE)
-EACH = 20
+PAGES = sorted(DOCS.glob("*.md"))
+TEXTS = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
 
 
-def text(name: str) -> str:
-    return (DOCS / name).read_text(encoding="utf-8")
+def found(pattern: str) -> list[str]:
+    return [match for text in TEXTS.values() for match in re.findall(pattern, text, re.M | re.S)]
 
 
-@pytest.fixture
-def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pool file and the folders that the examples name."""
-    monkeypatch.chdir(tmp_path)
-    write_pool(Path())
-    for i, picture in enumerate(images(EACH * len(CLASSES))):
-        folder = Path("pictures") / CLASSES[i % len(CLASSES)]
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(folder / f"{i:02}.png")
-    for name in ("more", "torn"):
-        shutil.copytree("pictures", name)
-    Path("torn/cat/00.png").write_bytes(b"")
+POOLS = found(r"^```toml\n(.*?)```")
+# Those of data.md and store.md need files; test_data_docs.py makes them.
+SNIPPETS = [
+    snippet
+    for name, text in TEXTS.items()
+    if name not in ("data.md", "store.md")
+    for snippet in re.findall(r"^```python\n(.*?)```", text, re.M | re.S)
+]
+COMMANDS = found(r"^    (committee [^\n]*)")
+LINKS = [
+    (name, link) for name, text in TEXTS.items() for link in re.findall(r"\]\(([^)#:]+)\)", text)
+]
 
 
-def run(command: str) -> None:
-    # The pool's models are Python code here, which the documents' need not be.
-    words = [*command.split()[1:], "--allow-code", code_of(Path("pool.toml"))[0]]
-    assert main(words) == 0
+def test_there_is_something_to_test() -> None:
+    assert len(POOLS) >= 4
+    assert len(COMMANDS) >= 4
+    assert SNIPPETS
+    assert LINKS
 
 
-@pytest.mark.usefixtures("_folders")
-def test_the_commands_on_samples_do_what_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in COMMANDS.findall(text("data.md")):
-        run(command)
-    val, test = (Pool.load(f"predictions/{split}").samples for split in ("val", "test"))
-    assert sorted(val.ids + test.ids) == sorted(
-        path.relative_to("pictures").as_posix() for path in Path("pictures").rglob("*.png")
-    )
-    three = [len(Pool.load(f"three/{split}")) for split in ("val", "calibration", "test")]
-    assert three == [24, 6, 30]
-    torn = Pool.load("torn-predictions/val").samples
-    assert (len(torn), [each.id for each in torn.broken]) == (59, ["cat/00.png"])
-    assert "1 broken picture left out of val" in capsys.readouterr().out
+@pytest.mark.parametrize("text", POOLS)
+def test_a_pool_file_can_be_read(text: str, tmp_path: Path) -> None:
+    for library in ("torch", "timm", "torchvision"):
+        if f'"{library}:' in text:
+            pytest.importorskip(library, reason=f"the extra {library} is not installed")
+    (tmp_path / "pool.toml").write_text(text, encoding="utf-8")
+    pool = read_pool_file(tmp_path / "pool.toml")
+    assert len(pool.models) == text.count("[[model]]")
 
 
-def test_the_example_of_a_source_keeps_the_contract() -> None:
-    (example,) = PYTHON.findall(text("data.md"))
-    exec(compile(example, "data.md", "exec"), {})  # the example is ours
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_python_runs(snippet: str) -> None:
+    exec(compile(snippet, "docs", "exec"), {})  # the snippet is ours
 
 
-@pytest.mark.usefixtures("_folders")
-@pytest.mark.filterwarnings("ignore:unclosed file")  # three lines are worth it
-def test_three_lines_of_numpy_read_a_store() -> None:
-    Path("pool.toml").write_text(Path("pool.toml").read_text().replace('"one"', '"small"'))
-    run("committee predict pool.toml --data pictures --split val")
-    (example,) = PYTHON.findall(text("store.md"))
-    assert len([line for line in example.splitlines() if line]) == 3
-    found: dict[str, Any] = {}
-    exec(compile(example, "store.md", "exec"), found)  # the example is ours
-    pool = Pool.load("predictions/val")
-    np.testing.assert_array_equal(found["outputs"], pool.model("small").values)
-    np.testing.assert_array_equal(found["labels"], pool.samples.labels)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_and_its_options_exist(command: str) -> None:
+    words = command.split()
+    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert words[1] in known
+    options = {name for parameter in known[words[1]].params for name in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= options
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS)
+def test_a_link_leads_somewhere(page: str, link: str) -> None:
+    assert (DOCS / page).parent.joinpath(link).exists()

@@ -17,7 +17,11 @@ ROOT = Path(committee.__file__).parent
 
 HEAVY = (
     "torch",
+    "torchvision",
+    "timm",
+    "transformers",
     "onnxruntime",
+    "openvino",
     "ray",
     "matplotlib",
     "PIL",
@@ -54,7 +58,9 @@ ORDER = (
     "predict",
     "testing",
     "embedded",
+    "measure",
     "run",
+    "testing",
     "report",
     "cli",
     "__main__",

@@ -222,7 +222,7 @@ def test_an_altered_model_file_is_refused(stored: Pool, tmp_path: Path) -> None:
             lambda spec: spec["preprocessing"].update(size=[0, 0]),
             r"cascade.json: model 'nano'.*size",
         ),
-        (lambda spec: spec.update(source="timm:resnet"), "'nano': unknown source 'timm:resnet'"),
+        (lambda spec: spec.update(source="tim:resnet"), "'nano': source 'tim:resnet' must be one"),
         (lambda spec: spec.update(source="onnx:/gone.onnx"), "'nano': no file /gone.onnx"),
     ],
 )

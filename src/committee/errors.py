@@ -24,6 +24,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# Above this many, an error names the nearest names only.
+MANY = 50
+
 
 class CommitteeError(Exception):
     """Root of the tree; catch it to catch everything that committee raises on purpose."""
@@ -48,9 +51,11 @@ class UnknownNameError(CommitteeError, LookupError):
     def of(cls, where: str, what: str, name: str, known: Iterable[str]) -> UnknownNameError:
         """Say which name is unknown, which is nearest, and which there are."""
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return cls(f"{where}: no {what} {name!r}.{hint} There are: {', '.join(names) or 'none'}")
+        many = len(names) > MANY
+        near = difflib.get_close_matches(name, names, 3 if many else 1)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        there = f"{len(names)}, too many to list" if many else ", ".join(names) or "none"
+        return cls(f"{where}: no {what} {name!r}.{hint} There are: {there}")
 
 
 class CostError(CommitteeError, ValueError):

@@ -10,8 +10,10 @@ import typer
 from committee.cli import (
     demo,
     evaluate,
+    export_onnx,
     import_,
     predict,
+    profile,
     report,
     run,
     search,
@@ -26,10 +28,12 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("predict")(predict.predict)
 app.command("import")(import_.import_)
+app.command("profile")(profile.profile)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("run")(run.run)
+app.command("export-onnx")(export_onnx.export_onnx)
 
 BAD_INPUT = 2
 INTERRUPTED = 130

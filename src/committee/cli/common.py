@@ -56,6 +56,9 @@ Seed = Annotated[int, typer.Option(help="Chooses the samples of --fraction.")]
 SkipBroken = Annotated[
     bool, typer.Option("--skip-broken", help="Leave out pictures that cannot be read, and say so.")
 ]
+Only = Annotated[
+    list[str] | None, typer.Option(metavar="MODEL", help="Only this model. Repeatable.")
+]
 Unit = Annotated[str | None, typer.Option(help="Unit of the costs, if there are several.")]
 
 

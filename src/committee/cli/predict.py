@@ -11,6 +11,7 @@ from committee.cli.common import (
     AsJson,
     Data,
     Fraction,
+    Only,
     Rows,
     Seed,
     SkipBroken,
@@ -30,9 +31,7 @@ def predict(
     fraction: Fraction = None,
     seed: Seed = 0,
     skip_broken: SkipBroken = False,
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="Only this model. Repeatable.")
-    ] = None,
+    only: Only = None,
     batch_size: Annotated[int, typer.Option(help="Samples a forward pass; it divides 256.")] = 32,
     dtype: Annotated[str, typer.Option(help="Stored numbers: float32 or float16.")] = "float32",
     allow_code: AllowCode = None,
