@@ -69,7 +69,8 @@ def main() -> None:
     front, seconds = timed(cm.search, pool, 2)
     told = front.settings
     print(
-        f"exact, up to 2 models: {seconds:.1f} s, {told.sequences:,} sequences, {len(front)} on the front"
+        f"exact, up to 2 models: {seconds:.1f} s, {told.sequences:,} sequences, "
+        f"{len(front)} on the front"
     )
     found, seconds = timed(cm.guided, pool, 4, keep=arguments.keep)
     gained = -lost(front, found)[0] if len(found) else 0.0
@@ -80,7 +81,8 @@ def main() -> None:
         built, seconds = timed(cm.greedy, pool, 4, combine=combine)
         mean, most = lost(built, found)
         print(
-            f"greedy, {combine}: {seconds:.1f} s, loses {mean:.2f} (most {most:.2f}) points against it"
+            f"greedy, {combine}: {seconds:.1f} s, "
+            f"loses {mean:.2f} (most {most:.2f}) points against it"
         )
     rng = np.random.default_rng(SEED)
     print(f"against the exact answer, up to 4 models, {SUB_POOLS} sub-pools of {SUB_MODELS}:")
