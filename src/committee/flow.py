@@ -93,11 +93,14 @@ def decide(cascade: Cascade, samples: int) -> Flow:
         ran.update({name: answers[name] for name in stage.models})
         classes, certainty = judged(ran, cascade.combine, cascade.confidence)
         leaving = exits(certainty, stage.threshold)
+        if not leaving.any():
+            continue
         out = rows[leaving]
         predicted[out], scores[out], stages[out] = classes[leaving], certainty[leaving], index
-        rows = rows[~leaving]
+        staying = ~leaving
+        rows = rows[staying]
         if len(rows):
-            ran = {name: outputs.rows(~leaving) for name, outputs in ran.items()}
+            ran = {name: outputs.rows(staying) for name, outputs in ran.items()}
     return Decisions(predicted, scores, stages)
 
 

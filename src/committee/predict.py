@@ -229,6 +229,8 @@ def _named_if_broken(
 
 def joined(parts: Sequence[Outputs]) -> Outputs:
     """The outputs of consecutive batches as one."""
+    if len(parts) == 1:
+        return parts[0]
     values = np.concatenate([part.values for part in parts])
     if parts[0].confidence is None:
         return Outputs(parts[0].kind, values)
