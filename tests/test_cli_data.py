@@ -135,12 +135,11 @@ def test_every_report_counts_the_broken_pictures(work: Workplace) -> None:
     assert told(counts, "val") in work.run("report predictions --out report.html")
     assert told(counts, "test") in Path("report.html").read_text()
     assert json.loads(work.run("report predictions --json"))["broken_left_out"] == counts
-    ran = work.run(f"run cascade.json --data data --out r.csv {work.code} --skip-broken")
-    assert "3 broken pictures left out: cat/00.png (" in ran
-    assert len(Path("r.csv").read_text().splitlines()) == 1 + 57
-    words = f"run cascade.json --data data --out r.csv {work.code} --skip-broken --json"
+    ran = work.run(f"run cascade.json --data data --out r.csv {work.code}")
+    assert "3 broken pictures, a row each: cat/00.png (" in ran
+    assert len(Path("r.csv").read_text().splitlines()) == 1 + 60
+    words = f"run cascade.json --data data --out r.csv {work.code} --json"
     assert len(json.loads(work.run(words))["broken"]) == 3
-    assert "--skip-broken" in work.fails(words.replace("--skip-broken ", ""))
 
 
 def told(counts: dict[str, int], split: str) -> str:

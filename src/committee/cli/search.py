@@ -92,7 +92,7 @@ def search(
     ] = Method.EXACT,
     keep: Annotated[
         int, typer.Option(help="With --method guided: models kept for committees of 3 or more.")
-    ] = 16,
+    ] = 20,
     unit: Unit = None,
     threads: Annotated[int | None, typer.Option(help="All processors if left out.")] = None,
     split: Annotated[str, typer.Option(help="The split that chooses.")] = "val",

@@ -35,7 +35,7 @@ def guided(
     pool: Pool,
     max_models: int = 4,
     *,
-    keep: int = 16,
+    keep: int = 20,
     confidence: str = "max_prob",
     combine: str | None = None,
     grid: int = 100,
