@@ -1,8 +1,12 @@
 """Settings of all tests."""
 
+import signal
 from importlib.util import find_spec
 
 from hypothesis import settings
+
+# Programs in the background have interrupts ignored, and hand that on to those that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Derandomized, so that a failure is the same failure everywhere; no deadline, because machines that
 # run tests are shared.
