@@ -38,7 +38,13 @@ def evaluate(
     pool, utility = judged_by(open_split(store, split), top, agree_with)
     evaluation = judge(chosen, pool, unit, utility)
     same = chosen.origin.get("samples_fingerprint") == pool.samples.fingerprint
-    alone = {name: judge(Cascade.of([name]), pool, unit, utility) for name in chosen.names}
+    alone = {
+        name: judge(
+            Cascade.of([name], calibrations=chosen.calibrations), pool, unit, utility
+        )
+        for name in chosen.names
+    }
+    fitted = {each.samples for each in chosen.calibrations.values()}
     if as_json:
         models = {name: each.to_json() for name, each in alone.items()}
         print_json({**evaluation.to_json(), "models": models, "chosen_on_these_samples": same})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from committee.cascade import ALWAYS, NEVER, Cascade
+from committee.cascade import ALWAYS, NEVER
 from committee.combine import DEFAULT_COMBINE
 from committee.errors import CascadeError
 from committee.evaluate import check_judgeable, evaluate
@@ -64,7 +64,7 @@ def as_cascade(
     stages = checked_stages(pool, models)
     names = [name for stage in stages for name in stage]
     rule = Rule(pool, confidence, combine or DEFAULT_COMBINE[pool.kind], utility)
-    ensemble = Cascade.ensemble(names, confidence, rule.combine)
+    ensemble = rule.cascade([names], [])
     orders = [
         order
         for size in range(1, len(stages) + 1)
@@ -124,7 +124,7 @@ def threshold_sweep(
     table = prefix_table(rule, [key], grid)
     thresholds = table.thresholds(key, np.arange(table.widths[0] - 1))
     cascades = [
-        Cascade.of(pair, [t], confidence, rule.combine).simplified()
+        rule.cascade(pair, [t]).simplified()
         for t in (ALWAYS, *thresholds.tolist(), NEVER)
     ]
     evaluations = evaluate_all(cascades, pool, unit, utility)

@@ -149,9 +149,7 @@ class _Greedy:
             if not len(left):
                 break
             thresholds.append(threshold)
-        return Cascade.of(
-            models, thresholds[: len(models) - 1], self._rule.confidence, self._rule.combine
-        )
+        return self._rule.cascade(models, thresholds[: len(models) - 1])
 
 
 def _answered(

@@ -1,6 +1,7 @@
 """Predictions on disk: resumable at any moment, checked, memory-mapped.
 
-    STORE/store.json            classes, and of each model how it is loaded and what it costs
+    STORE/store.json            classes, and of each model how it is loaded, what it costs, and
+                                maybe how it is calibrated
     STORE/SPLIT/samples.json    ids and labels
     STORE/SPLIT/MODEL.npy       outputs (N, C); of decisions (N, 2): class and confidence
     STORE/SPLIT/MODEL.json      kind, fingerprints, and a checksum of every chunk of rows
@@ -10,9 +11,25 @@ chunk, after the chunk itself is safely on disk. Whatever moment a process dies 
 the journal vouches for are kept, the rest is computed again, and the files end up the same bytes.
 """
 
+from committee.store.calibrations import (
+    keep_calibrations,
+    read_calibrations,
+    remove_calibrations,
+)
 from committee.store.entry import CHUNK_ROWS, SCHEMA, Entry
 from committee.store.folder import Store, writing
 from committee.store.reader import load_pool
 from committee.store.writer import Writer
 
-__all__ = ["CHUNK_ROWS", "SCHEMA", "Entry", "Store", "Writer", "load_pool", "writing"]
+__all__ = [
+    "CHUNK_ROWS",
+    "SCHEMA",
+    "Entry",
+    "Store",
+    "Writer",
+    "keep_calibrations",
+    "load_pool",
+    "read_calibrations",
+    "remove_calibrations",
+    "writing",
+]
