@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from committee.cli import (
+    calibrate,
     demo,
     evaluate,
     import_,
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("predict")(predict.predict)
 app.command("import")(import_.import_)
+app.command("calibrate")(calibrate.calibrate)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)

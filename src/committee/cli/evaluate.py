@@ -50,6 +50,8 @@ def evaluate(
         print_json({**evaluation.to_json(), "models": models, "chosen_on_these_samples": same})
         return
     _print({**alone, str(chosen): evaluation})
+    if pool.samples.fingerprint in fitted:
+        say("These samples fitted calibrations of the cascade. Judge on another split.")
     if same:
         say("These samples chose the cascade: expect less on new data. Judge on another split.")
 

@@ -13,6 +13,7 @@ the journal vouches for are kept, the rest is computed again, and the files end 
 
 from committee.store.calibrations import (
     keep_calibrations,
+    models_of,
     read_calibrations,
     remove_calibrations,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "Writer",
     "keep_calibrations",
     "load_pool",
+    "models_of",
     "read_calibrations",
     "remove_calibrations",
     "writing",

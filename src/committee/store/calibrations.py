@@ -21,6 +21,15 @@ from committee.store.folder import writing
 KEY = "calibration"
 
 
+def models_of(root: Path) -> list[str]:
+    """Names of the models of a store.
+
+    Raises:
+        StoreError: If there is no store.
+    """
+    return list(read_index(root / "store.json")["models"])
+
+
 def keep_calibrations(root: Path, calibrations: Mapping[str, Calibration]) -> None:
     """Record calibrations of models, in place of those that they had.
 
