@@ -6,7 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from committee.calibration import Calibration, expected_calibration_error
+from committee.calibration import (
+    Calibration,
+    expected_calibration_error,
+    says_probabilities,
+)
 from committee.errors import MisalignedError
 from committee.pool import Pool
 from committee.samples import Samples
@@ -24,14 +28,15 @@ class Judged:
         model: Name of the model.
         split: Name of the split.
         samples: How many samples.
-        before: Expected calibration error of the outputs as they are.
+        before: Expected calibration error of the outputs as they are; None where confidences of
+            decisions are no probabilities.
         after: The same of the calibrated outputs.
     """
 
     model: str
     split: str
     samples: int
-    before: float
+    before: float | None
     after: float
 
 
@@ -70,7 +75,6 @@ def judge(pool: Pool, calibrations: Mapping[str, Calibration], bins: int = 15) -
 
     Raises:
         MisalignedError: If there are no samples or no labels.
-        ShapeError: If confidences of decisions are no probabilities.
     """
     labels = pool.samples.labels
     if labels is None:
@@ -78,10 +82,9 @@ def judge(pool: Pool, calibrations: Mapping[str, Calibration], bins: int = 15) -
     found = []
     for name, calibration in calibrations.items():
         raw = pool.model(name)
-        before, after = (
-            expected_calibration_error(each, labels, bins)
-            for each in (raw, calibration.apply(raw))
-        )
+        known = says_probabilities(raw)
+        before = expected_calibration_error(raw, labels, bins) if known else None
+        after = expected_calibration_error(calibration.apply(raw), labels, bins)
         found.append(Judged(name, pool.samples.split, len(pool), before, after))
     return found
 

@@ -319,6 +319,13 @@ def reliability(outputs: Outputs, labels: Array, bins: int = 15) -> Reliability:
     )
 
 
+def says_probabilities(outputs: Outputs) -> bool:
+    """Whether confidence can be a probability; that of decisions may be any number."""
+    if outputs.confidence is None or not len(outputs):
+        return True
+    return bool(outputs.confidence.min() >= 0 and outputs.confidence.max() <= 1)
+
+
 def expected_calibration_error(outputs: Outputs, labels: Array, bins: int = 15) -> float:
     """How far confidence is from accuracy, as torchmetrics' ``multiclass_calibration_error``.
 
@@ -337,9 +344,10 @@ def expected_calibration_error(outputs: Outputs, labels: Array, bins: int = 15) 
 def _confidence(outputs: Outputs) -> Array:
     if outputs.kind != "decisions":
         parts = [max_prob(outputs.values[rows], outputs.kind) for rows in _blocks(len(outputs))]
-        return np.minimum(np.concatenate(parts), 1.0)
+        largest: Array = np.minimum(np.concatenate(parts), 1.0)
+        return largest
     confidence = np.asarray(outputs.confidence, np.float64)
-    if confidence.min() < 0 or confidence.max() > 1:
+    if not says_probabilities(outputs):
         raise ShapeError(
             f"reliability: confidence runs from {confidence.min():.4g} to {confidence.max():.4g}; "
             "only of probabilities, 0 to 1, it can be said how often they are right"
@@ -352,7 +360,8 @@ def _blocks(count: int) -> Iterator[slice]:
 
 
 def _sums(values: Array) -> Array:
-    return values.sum(axis=1, keepdims=True)
+    sums: Array = values.sum(axis=1, keepdims=True)
+    return sums
 
 
 def _log_probabilities(raw: Array, logits: bool) -> Array:

@@ -107,9 +107,7 @@ def _print(rows: list[Judged], calibrations: dict[str, Calibration]) -> None:
     from rich.table import Table
 
     splits = {row.split: row.samples for row in rows}
-    table = Table(
-        title="Expected calibration error, before → after, 15 bins", title_justify="left"
-    )
+    table = Table(title="Expected calibration error, before → after, 15 bins", title_justify="left")
     table.add_column("model", overflow="fold")
     table.add_column("calibration")
     fitted = next(iter(splits))
@@ -118,6 +116,10 @@ def _print(rows: list[Judged], calibrations: dict[str, Calibration]) -> None:
         table.add_column(f"{split}\n{what}{samples:,} samples", justify="right")
     for name, calibration in calibrations.items():
         own = [row for row in rows if row.model == name]
-        errors = [f"{row.before:.2%} → {row.after:.2%}" for row in own]
-        table.add_row(name, calibration.told, *errors)
+        table.add_row(name, calibration.told, *map(_errors, own))
     Console().print(table)
+
+
+def _errors(row: Judged) -> str:
+    before = "-" if row.before is None else f"{row.before:.2%}"
+    return f"{before} → {row.after:.2%}"

@@ -39,9 +39,7 @@ def evaluate(
     evaluation = judge(chosen, pool, unit, utility)
     same = chosen.origin.get("samples_fingerprint") == pool.samples.fingerprint
     alone = {
-        name: judge(
-            Cascade.of([name], calibrations=chosen.calibrations), pool, unit, utility
-        )
+        name: judge(Cascade.of([name], calibrations=chosen.calibrations), pool, unit, utility)
         for name in chosen.names
     }
     fitted = {each.samples for each in chosen.calibrations.values()}

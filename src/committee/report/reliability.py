@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from committee.calibration import Reliability, reliability
+from committee.calibration import Reliability, reliability, says_probabilities
 from committee.errors import CalibrationError, DataError, MisalignedError, MissingExtraError
 from committee.files import write_bytes
 from committee.pool import Pool
+from committee.predictions import Array
 from committee.report.figure import figure_svg
 
 if TYPE_CHECKING:
@@ -25,13 +26,16 @@ _COLUMNS = 3
 _ENDINGS = (".png", ".svg")
 _DPI = 200
 
+# Colour, marker and word, and what to draw with them.
+_Drawn = tuple[tuple[str, str, str], Reliability]
+
 
 def reliability_figure(pool: Pool, bins: int = 15) -> Figure:
     """Draw accuracy by confidence, after figure 6 of Wang et al. (2022), one panel a model.
 
     A point is the mean confidence and the accuracy of the samples of one bin, with the 95 % Wilson
     interval of the accuracy; the bars below say how many samples each bin holds. On the diagonal
-    confidence is accuracy.
+    confidence is accuracy. Confidences of decisions that are no probabilities are not drawn.
 
     Args:
         pool: Labelled predictions, and the calibrations to show, fitted on other samples.
@@ -40,7 +44,6 @@ def reliability_figure(pool: Pool, bins: int = 15) -> Figure:
     Raises:
         CalibrationError: If the pool has no calibrations.
         MisalignedError: If there are no labels or no samples.
-        ShapeError: If confidences of decisions are no probabilities.
         MissingExtraError: If matplotlib is not installed.
     """
     labels = pool.samples.labels
@@ -67,7 +70,11 @@ def reliability_figure(pool: Pool, bins: int = 15) -> Figure:
     for number, (name, calibration) in enumerate(pool.calibrations.items()):
         row, column = divmod(number, columns)
         raw = pool.outputs[name]
-        found = [reliability(each, labels, bins) for each in (raw, calibration.apply(raw))]
+        found = [
+            (style, reliability(each, labels, bins))
+            for style, each in ((_BEFORE, raw), (_AFTER, calibration.apply(raw)))
+            if says_probabilities(each)
+        ]
         _draw_curves(grid[2 * row, column], name, found, column == 0)
         _draw_counts(grid[2 * row + 1, column], found, bins, column == 0)
     fitted = sorted({each.split for each in pool.calibrations.values() if each.split})
@@ -108,13 +115,12 @@ def write_figure(figure: Figure, path: Path) -> Path:
     return write_bytes(path, image.getvalue())
 
 
-def _draw_curves(axes: Axes, name: str, found: list[Reliability], first: bool) -> None:
+def _draw_curves(axes: Axes, name: str, found: list[_Drawn], first: bool) -> None:
     axes.set_visible(True)
     axes.plot([0, 1], [0, 1], color="#888888", linewidth=0.8, linestyle="--", zorder=1)
-    for each, (color, marker, what) in zip(found, (_BEFORE, _AFTER), strict=True):
-        some = each.count > 0
-        confidence, accuracy = each.confidence[some], each.accuracy[some]
-        low, high = _wilson(accuracy, each.count[some])
+    for (color, marker, what), each in found:
+        count, confidence, accuracy = _drawn(each)
+        low, high = _wilson(accuracy, count)
         axes.errorbar(
             confidence, accuracy, yerr=np.stack([accuracy - low, high - accuracy]), color=color,
             marker=marker, markersize=3.5, linewidth=1, elinewidth=0.6, capsize=1.5, zorder=2,
@@ -130,24 +136,38 @@ def _draw_curves(axes: Axes, name: str, found: list[Reliability], first: bool) -
         axes.set_ylabel("Accuracy")
 
 
-def _draw_counts(axes: Axes, found: list[Reliability], bins: int, first: bool) -> None:
+def _draw_counts(axes: Axes, found: list[_Drawn], bins: int, first: bool) -> None:
     axes.set_visible(True)
     width = 1 / bins
     left = np.arange(bins) * width
-    for number, (each, (color, _, _)) in enumerate(zip(found, (_BEFORE, _AFTER), strict=True)):
-        # What is certain is shown with the bin below it.
-        count = each.count[:-1] + np.append(np.zeros(bins - 1, np.int64), each.count[-1])
+    for number, ((color, _, _), each) in enumerate(found):
+        count = _joined(each.count)
         axes.bar(
             left + number * width / 2, count, width / 2, align="edge", color=color, linewidth=0
         )
     axes.set_yscale("log")
     axes.set_ylim(bottom=0.8)
     axes.set_xlabel("Confidence")
+    axes.tick_params(labelbottom=True)
     if first:
         axes.set_ylabel("Samples")
 
 
-def _wilson(share: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _drawn(each: Reliability) -> tuple[Array, Array, Array]:
+    """Count, confidence and accuracy of the bins that hold samples."""
+    count = _joined(each.count)
+    some = count > 0
+    confidence = _joined(each.count * each.confidence)[some] / count[some]
+    accuracy = _joined(each.count * each.accuracy)[some] / count[some]
+    return count[some], confidence, accuracy
+
+
+def _joined(values: Array) -> Array:
+    """What is certain has a bin of its own, of no width; it is drawn with the bin below it."""
+    return np.append(values[:-2], values[-2] + values[-1])
+
+
+def _wilson(share: Array, count: Array) -> tuple[Array, Array]:
     """95 % Wilson intervals of shares."""
     from scipy.special import ndtri
 

@@ -75,10 +75,14 @@ def summary(front: Front, test: Pool | None = None, reference: str | None = None
     """
     check_judge(front, test)
     name = reference_of(front, reference)
-    rule = {"combine": front.settings.combine, "calibrations": front.pool.calibrations}
-    cascades = [(SINGLE, Cascade.of([model], **rule)) for model in _rising(front)]
+    combine, known = front.settings.combine, front.pool.calibrations
+    cascades = [
+        (SINGLE, Cascade.of([model], combine=combine, calibrations=known))
+        for model in _rising(front)
+    ]
     if len(front.pool.names) > 1 and front.settings.combine in ORDER_FREE:
-        cascades.append((ENSEMBLE, Cascade.ensemble(front.pool.names, **rule)))
+        every = Cascade.ensemble(front.pool.names, combine=combine, calibrations=known)
+        cascades.append((ENSEMBLE, every))
     return _rows(front, test, name, cascades + _targets(front, name))
 
 

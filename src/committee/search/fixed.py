@@ -123,9 +123,6 @@ def threshold_sweep(
     key = rule.key(pair[0])
     table = prefix_table(rule, [key], grid)
     thresholds = table.thresholds(key, np.arange(table.widths[0] - 1))
-    cascades = [
-        rule.cascade(pair, [t]).simplified()
-        for t in (ALWAYS, *thresholds.tolist(), NEVER)
-    ]
+    cascades = [rule.cascade(pair, [t]).simplified() for t in (ALWAYS, *thresholds.tolist(), NEVER)]
     evaluations = evaluate_all(cascades, pool, unit, utility)
     return tuple(map(Committee, cascades, evaluations))

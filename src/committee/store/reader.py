@@ -24,9 +24,7 @@ from committee.store.calibrations import KEY, read_calibrations
 from committee.store.entry import CHUNK_ROWS, header, read_index, read_json, read_manifest
 
 
-def load_pool(
-    folder: Path, models: Iterable[str] | None = None, calibrated: bool = False
-) -> Pool:
+def load_pool(folder: Path, models: Iterable[str] | None = None, calibrated: bool = False) -> Pool:
     """Open one split of a store; see :meth:`committee.pool.Pool.load`."""
     root = folder.parent
     if not (folder / "samples.json").exists():
