@@ -400,7 +400,7 @@ SURE = cm.Utility("sure", lambda e: max_prob(e.outputs.values, e.outputs.kind), 
 WAYS = {
     "as_cascade": lambda pool: [cm.as_cascade(pool.names, pool)],
     "threshold_sweep": lambda pool: cm.threshold_sweep(pool.names[:2], pool),
-    "greedy": lambda pool: cm.greedy(pool),
+    "greedy": cm.greedy,
     "guided": lambda pool: cm.guided(pool, 3, keep=3),
     "ensembles": lambda pool: cm.ensembles(pool, 3),
     "top-2": lambda pool: cm.search(pool, 2, utility=cm.top_k(2)),

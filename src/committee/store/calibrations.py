@@ -99,11 +99,14 @@ def _fingerprint(root: Path, name: str, split: str) -> str:
 def _rewrite(root: Path, told: Mapping[str, Any]) -> None:
     """Record what is told of models; None removes it."""
     path = root / "store.json"
+    # Opening for writing makes the folder: not where there is no store.
+    known = models_of(root)
+    for name in told:
+        if name not in known:
+            raise UnknownNameError.of(str(root), "model", name, known)
     with writing(root):
         index = read_index(path)
         for name, each in told.items():
-            if name not in index["models"]:
-                raise UnknownNameError.of(str(root), "model", name, index["models"])
             index["models"][name].pop(KEY, None)
             if each is not None:
                 index["models"][name][KEY] = each
