@@ -9,8 +9,11 @@ Half of val fits the calibrations, the other half chooses, test judges.
 import argparse
 import itertools
 
+import numpy as np
+
 import committee as cm
 from committee.calibration import METHODS, expected_calibration_error
+from committee.confidence import softmax
 
 
 def halves(val: cm.Pool) -> tuple[cm.Pool, cm.Pool]:
@@ -27,6 +30,18 @@ def errors(pool: cm.Pool, calibrations: dict[str, cm.Calibration]) -> dict[str, 
         if name in calibrations:
             outputs = calibrations[name].apply(outputs)
         found[name] = 100 * expected_calibration_error(outputs, pool.samples.labels)
+    return found
+
+
+def by_chance(pool: cm.Pool, draws: int = 20) -> dict[str, float]:
+    """Mean error, in percent, if each model were right exactly as often as it says."""
+    rng, found = np.random.default_rng(0), {}
+    for name in pool.names:
+        outputs = pool.model(name)
+        chances = np.cumsum(softmax(outputs.values, outputs.kind), axis=1)
+        drawn = (rng.random((draws, len(pool), 1)) > chances[:, :-1]).sum(axis=2)
+        errors = [expected_calibration_error(outputs, labels) for labels in drawn]
+        found[name] = 100 * float(np.mean(errors))
     return found
 
 
@@ -48,6 +63,8 @@ def main() -> None:
     test = cm.Pool.load(f"{store}/test")
     dearest = max(test.names, key=test.costs.values(test.costs.unit()).get)
     print(f"fitted on {len(cal)}, chosen on {len(val)}, judged on {len(test)} samples")
+    told = ", ".join(f"{n} {e:.2f}" for n, e in by_chance(test).items())
+    print(f"expected calibration error on test by chance alone, percent: {told}")
     plain = ensembles(test, {})
     for method in ("none", *METHODS):
         calibrations = {} if method == "none" else cal.fit_calibrations(method)

@@ -33,6 +33,7 @@ from committee.run import agreement, run_offline
 from committee.store import keep_calibrations, read_calibrations
 from small_world import files_of
 
+ROOT = Path(__file__).parent.parent
 MODELS = ["nano", "micro", "tiny"]
 ROWS = {"cal": "0:600", "val": "600:1200", "test": "1200:1800", "both": "500:700"}
 
@@ -292,8 +293,8 @@ def test_they_are_removed(store: Path, capsys: Any) -> None:
 BAD = {
     "calibrate STORE --split kal": "no split 'kal'. Did you mean",
     "calibrate STORE --split both": "100 samples of 'both' are also in 'val'",
-    "calibrate STORE --only nono": "no model 'nono'. Did you mean 'nano'?",
-    "calibrate STORE --remove --only nono": "no model 'nono'. Did you mean 'nano'?",
+    "calibrate STORE --only nono": "no model 'nono'. There are: micro, nano, tiny",
+    "calibrate STORE --remove --only nono": "no model 'nono'. There are: micro, nano, tiny",
     "calibrate STORE --method isotonic": "--method",
     "calibrate STORE --figure a.pdf": "a.pdf: a figure can be written as .png or .svg",
     "calibrate STORE/nowhere": "no store is there",
@@ -335,6 +336,35 @@ def test_decisions_of_a_service_are_calibrated(tmp_path: Path, capsys: Any) -> N
     assert main(words(f"calibrate STORE --method platt --figure {figure}", tmp_path / "s")) == 0
     assert "- → " in capsys.readouterr().out
     assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+# What the documents show.
+
+
+def snippet_or_script(name: str) -> str:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    found = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    return found[0] if name.endswith(".md") else text
+
+
+@pytest.mark.parametrize("name", ["docs/calibration.md", "examples/calibration.py"])
+def test_what_the_documents_show_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    folder = tmp_path / "demo-out" / "predictions"
+    for split in ("val", "test"):
+        predict(pool_file().only(["nano", "large"]), dataset(split), folder, batch_size=64)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [name, "demo-out/predictions"])
+    code = (
+        snippet_or_script(name)
+        .replace("val, 3", "val, 2")
+        .replace("calibrations), 3", "calibrations), 2")
+    )
+    exec(compile(code, name, "exec"), {"__name__": "__main__"})  # the code is ours
+    output = capsys.readouterr().out
+    assert len(re.findall(r"0\.\d+", output)) >= 4
+    assert (tmp_path / "reliability.png").exists() == name.endswith(".md")
 
 
 # The figure.

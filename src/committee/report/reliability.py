@@ -131,7 +131,7 @@ def _draw_curves(axes: Axes, name: str, found: list[_Drawn], first: bool) -> Non
     axes.set_ylim(0, 1.02)
     axes.grid(True, color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.legend(loc="upper left", fontsize=7, framealpha=0.9)
+    axes.legend(loc="lower right", fontsize=7, framealpha=0.9)
     if first:
         axes.set_ylabel("Accuracy")
 
