@@ -12,7 +12,8 @@ import itertools
 import numpy as np
 
 import committee as cm
-from committee.calibration import METHODS, expected_calibration_error
+from committee.calibration import METHODS, calibrated, expected_calibration_error, reliability
+from committee.combine import mean_logits
 from committee.confidence import softmax
 
 
@@ -76,6 +77,13 @@ def main() -> None:
             f"ensembles of 2 and 3: mean accuracy {sum(accuracies) / len(accuracies):.2f} %, "
             f"changed by {min(changes):+.2f} to {max(changes):+.2f} points, "
             f"mean {sum(changes) / len(changes):+.3f}"
+        )
+        mean = reliability(mean_logits(calibrated(test.outputs, calibrations)), test.samples.labels)
+        sure = np.average(mean.confidence, weights=mean.count)
+        right = np.average(mean.accuracy, weights=mean.count)
+        print(
+            f"ensemble of all: confidence {100 * sure:.2f} % in the mean, right in "
+            f"{100 * right:.2f} %, expected calibration error {100 * mean.error:.2f} %"
         )
         front = cm.search(val.with_calibrations(calibrations), 3, test=test)
         choice = front.matching(dearest)

@@ -283,6 +283,8 @@ VALUES, LABELS = drawn(0, samples=50)
 UNFITTABLE = {
     "no labels": (logits(VALUES), None, "there are no labels"),
     "other labels": (logits(VALUES), LABELS[:9], "50 rows of outputs, 9 labels"),
+    "labels of other classes": (logits(VALUES), LABELS - 1, "labels run from -1 to 3"),
+    "no samples": (logits(VALUES[:0]), LABELS[:0], "all 0 samples"),
     "one class": (logits(VALUES[:, :1]), np.zeros(50, np.int64), "with one class"),
     "all right": (logits(VALUES), VALUES.argmax(1), "all 50 samples are predicted right"),
     "all wrong": (logits(VALUES), VALUES.argmin(1), "all 50 samples are predicted wrong"),

@@ -135,7 +135,10 @@ class Calibration:
         values = np.empty(outputs.values.shape)
         for rows in _blocks(len(outputs)):
             raw = np.ascontiguousarray(outputs.values[rows], dtype=np.float64)
-            values[rows] = _leading(raw, self._calibrated(raw, outputs.kind == "logits"))
+            # Logits beyond all exponents: what is no number then is refused by its score.
+            with np.errstate(over="ignore", invalid="ignore"):
+                made = self._calibrated(raw, outputs.kind == "logits")
+            values[rows] = _leading(raw, made)
         return Outputs(outputs.kind, values)
 
     def _calibrated(self, raw: Array, logits: bool) -> Array:
@@ -398,6 +401,17 @@ def _check_kind(method: str, outputs: Outputs, where: str = "calibration") -> No
         )
 
 
+def _check_labels(outputs: Outputs, labels: Array, where: str) -> None:
+    if outputs.kind == "decisions" or not len(labels):
+        return
+    classes = outputs.values.shape[1]
+    if labels.min() < 0 or labels.max() >= classes:
+        raise MisalignedError(
+            f"{where}: labels run from {labels.min()} to {labels.max()}, but outputs have "
+            f"{classes} classes, 0 to {classes - 1}"
+        )
+
+
 def _check_fittable(outputs: Outputs, labels: Array | None, where: str) -> Array:
     """Whether each sample is predicted right, shape (N,)."""
     if labels is None:
@@ -406,6 +420,7 @@ def _check_fittable(outputs: Outputs, labels: Array | None, where: str) -> Array
         raise MisalignedError(f"{where}: {len(outputs)} rows of outputs, {len(labels)} labels")
     if outputs.kind != "decisions" and outputs.values.shape[1] < 2:
         raise CalibrationError(f"{where}: with one class there is nothing to calibrate")
+    _check_labels(outputs, labels, where)
     right: Array = outputs.predicted() == labels
     for what, each, way in (("right", right, "low"), ("wrong", ~right, "high")):
         if each.all():
@@ -420,7 +435,7 @@ def _minimum(loss: _Loss, start: Array, bounds: _Bounds, samples: int, where: st
     """Where a convex function, a sum over samples, is least."""
     from scipy.optimize import minimize
 
-    options = {"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-9}
+    options = {"maxiter": 1000, "ftol": 1e-12, "gtol": 1e-7}
 
     def mean(parameters: Array) -> tuple[float, Array]:
         total, gradient = loss(parameters)
@@ -488,16 +503,10 @@ def _fitted_to_classes(
     knots = _knots(np.concatenate(second), pieces)
 
     def loss(slopes: Array) -> tuple[float, Array]:
-        own = knots if len(slopes) > 1 else knots[:0]
         total, gradient = 0.0, np.zeros(len(slopes))
         for rows in blocks:
-            parts = _pieces(block(rows), own)
-            mapped = sum(s * part for s, part in zip(slopes, parts, strict=True))
-            of_labels = np.arange(len(mapped)), labels[rows]
-            logarithms = _log_probabilities(mapped, True)
-            total -= logarithms[of_labels].sum()
-            probabilities = np.exp(logarithms)
-            gradient += [(probabilities * p).sum() - p[of_labels].sum() for p in parts]
+            own, added = _loss_of_block(slopes, block(rows), labels[rows], knots)
+            total, gradient = total + own, gradient + added
         return total, gradient
 
     one = _minimum(loss, np.ones(1), [(_LEAST, _MOST)], len(labels), where)
@@ -505,6 +514,31 @@ def _fitted_to_classes(
         return one, knots
     start, limits = np.repeat(one, len(knots) + 1), [(_LEAST, _MOST)] * (len(knots) + 1)
     return _minimum(_smooth(loss, one[0]), start, limits, len(labels), where), knots
+
+
+def _loss_of_block(
+    slopes: Array, values: Array, labels: Array, knots: Array
+) -> tuple[float, Array]:
+    """Negative log-likelihood of some samples, and its gradient by the slopes."""
+    of_labels: tuple[Array, ...] = (np.arange(len(values)), labels)
+    parts: list[Array] = []
+    if len(slopes) == 1:
+        first, above = values, of_labels
+    else:
+        # Of many classes few are likely: only these are beyond the first knot.
+        above = np.nonzero(values > knots[0])
+        first, *parts = _pieces(values[above], knots)
+        first = np.minimum(values, knots[0]) - knots[0]
+    mapped = slopes[0] * first
+    if parts:
+        mapped[above] += sum(s * part for s, part in zip(slopes[1:], parts, strict=True))
+    logarithms = _log_probabilities(mapped, True)
+    probabilities = np.exp(logarithms)
+    # What a slope does to the logarithm of the label's probability, less what it does on average.
+    gradient = [float(np.vdot(probabilities, first)) - first[of_labels].sum()]
+    excess = probabilities[above] - (above[1] == labels[above[0]])
+    gradient += [(excess * part).sum() for part in parts]
+    return -float(logarithms[of_labels].sum()), np.array(gradient)
 
 
 def _fitted_to_decisions(
