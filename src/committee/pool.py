@@ -200,6 +200,7 @@ class Pool:
 
         Raises:
             CalibrationError: If there are no labels, or no calibration is best; the model is named.
+            MisalignedError: If labels are predictions of a reference.
             UnknownNameError: If there is no such method.
         """
         samples = self.samples
