@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from committee.calibration import Calibration
 from committee.combine import COMBINES
 from committee.confidence import CONFIDENCES
-from committee.errors import CascadeError
+from committee.errors import CalibrationError, CascadeError
 from committee.files import write_text
 
 SCHEMA = 1
@@ -51,6 +52,8 @@ class Cascade:
         classes: Names of the classes, in the order of the outputs; may be empty if unknown.
         models: How each model is loaded (see :class:`committee.models.ModelSpec`), by name; may be
             empty for a cascade that is only evaluated on stored predictions.
+        calibrations: What is applied to a model's outputs before they are combined, by name; those
+            of other models are left out.
         origin: What the choice rests on: split, target, promised figures. Only for people to read.
 
     Raises:
@@ -66,6 +69,7 @@ class Cascade:
     classes: tuple[str, ...] = ()
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False, hash=False)
     origin: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not self.stages or not all(stage.models for stage in self.stages):
@@ -83,6 +87,8 @@ class Cascade:
         if self.combine not in COMBINES:
             known = ", ".join(COMBINES)
             raise CascadeError(f"Cascade: no combination {self.combine!r}. There are: {known}")
+        own = {n: self.calibrations[n] for n in self.names if n in self.calibrations}
+        object.__setattr__(self, "calibrations", own)
 
     @classmethod
     def of(
@@ -91,6 +97,7 @@ class Cascade:
         thresholds: Sequence[float] = (),
         confidence: str = "max_prob",
         combine: str = "mean_logits",
+        calibrations: Mapping[str, Calibration] | None = None,
     ) -> Cascade:
         """Build a cascade from model names, a list of names for a stage of several models.
 
@@ -99,6 +106,7 @@ class Cascade:
             thresholds: One for each stage but the last.
             confidence: Name of the confidence function.
             combine: ``mean_logits``, ``mean_probabilities`` or ``last``.
+            calibrations: By model; those of other models are left out.
 
         Raises:
             CascadeError: If the number of thresholds is not one less than that of stages.
@@ -115,14 +123,19 @@ class Cascade:
             tuple(Stage(step, bound) for step, bound in zip(steps, bounds, strict=False)),
             confidence,
             combine,
+            calibrations=calibrations or {},
         )
 
     @classmethod
     def ensemble(
-        cls, models: Sequence[str], confidence: str = "max_prob", combine: str = "mean_logits"
+        cls,
+        models: Sequence[str],
+        confidence: str = "max_prob",
+        combine: str = "mean_logits",
+        calibrations: Mapping[str, Calibration] | None = None,
     ) -> Cascade:
         """Build an ensemble: one stage that runs all models."""
-        return cls.of([list(models)], (), confidence, combine)
+        return cls.of([list(models)], (), confidence, combine, calibrations)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -187,6 +200,7 @@ class Cascade:
             "classes": list(self.classes),
             "models": {name: dict(self.models[name]) for name in self.names if name in self.models},
             "origin": dict(self.origin),
+            "calibrations": {name: each.to_json() for name, each in self.calibrations.items()},
         }
 
     @classmethod
@@ -214,9 +228,13 @@ class Cascade:
                     name: _object(each) for name, each in _object(data.get("models", {})).items()
                 },
                 origin=_object(data.get("origin", {})),
+                calibrations={
+                    name: Calibration.from_json(each)
+                    for name, each in _object(data.get("calibrations", {})).items()
+                },
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            if isinstance(error, CascadeError):
+            if isinstance(error, CascadeError | CalibrationError):
                 raise CascadeError(f"{where}: {error}") from None
             raise CascadeError(
                 f"{where}: missing or wrong field ({type(error).__name__}: {error}). "

@@ -6,6 +6,7 @@ CommitteeError
 ├── MisalignedError         models do not cover the same samples or classes
 ├── UnknownNameError        a model, function, unit or split that is not there
 ├── CostError               a cost is missing, negative, or of another unit
+├── CalibrationError        a calibration that cannot be fitted, or cannot be read
 ├── CascadeError            a cascade that cannot be, or a cascade file that cannot be read
 ├── PoolFileError           a pool file that cannot be read
 ├── StoreError              a store that cannot be used
@@ -60,6 +61,10 @@ class UnknownNameError(CommitteeError, LookupError):
 
 class CostError(CommitteeError, ValueError):
     """A cost is missing, negative, not finite, or of another unit."""
+
+
+class CalibrationError(CommitteeError, ValueError):
+    """A calibration that cannot be fitted, or that cannot be read."""
 
 
 class CascadeError(CommitteeError, ValueError):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from committee.calibration import calibrated
 from committee.cascade import Cascade
 from committee.combine import ORDER_FREE, combined
 from committee.errors import MisalignedError, UnknownNameError
@@ -92,7 +93,7 @@ def evaluate(
     """Apply a cascade to the stored predictions of a pool.
 
     Args:
-        cascade: The committee.
+        cascade: The committee; its own calibrations are applied, not those of the pool.
         pool: Labelled predictions of its models.
         unit: Unit of the costs; see :meth:`committee.cost.CostTable.unit` for the default.
         utility: What a sample scores when it exits.
@@ -123,10 +124,11 @@ def scored(cascade: Cascade, pool: Pool, decisions: Decisions, utility: Utility 
     for index, stage in enumerate(cascade.stages):
         ran += stage.models
         rows = np.flatnonzero(decisions.stage == index)
-        outputs = combined({name: pool.outputs[name].rows(rows) for name in ran}, cascade.combine)
-        own = None if labels is None else labels[rows]
+        own = {name: pool.outputs[name].rows(rows) for name in ran}
+        outputs = combined(calibrated(own, cascade.calibrations), cascade.combine)
+        known = None if labels is None else labels[rows]
         heard = ran if cascade.combine in ORDER_FREE else ran[-1:]
-        scores[rows] = utility.of(Exits(tuple(sorted(heard)), outputs, own, rows, len(pool)))
+        scores[rows] = utility.of(Exits(tuple(sorted(heard)), outputs, known, rows, len(pool)))
     return scores
 
 
@@ -206,7 +208,7 @@ def average_cost(costs: Iterable[float], leaving: Array) -> float:
 
 
 def check_judge(pool: Pool, judge: Pool, utility: Utility = TOP_1, unit: str | None = None) -> None:
-    """Refuse a judging split that is the choosing one, or on which its committees cannot be judged.
+    """Refuse a judging split that chose or calibrated, or on which nothing can be judged.
 
     Raises:
         MisalignedError: If it holds the samples that chose, other classes, or no labels.
@@ -220,6 +222,12 @@ def check_judge(pool: Pool, judge: Pool, utility: Utility = TOP_1, unit: str | N
         raise MisalignedError(
             f"{test.split!r} holds the same samples as {val.split!r}, which chose the committees "
             f"(fingerprint {val.fingerprint}). Judge on others, or leave the split out"
+        )
+    fitted = sorted(n for n, c in pool.calibrations.items() if c.samples == test.fingerprint)
+    if fitted:
+        raise MisalignedError(
+            f"{test.split!r} holds the samples that the calibrations of {', '.join(fitted)} were "
+            "fitted on. Judge on others, or calibrate on a split of its own"
         )
     if val.classes and test.classes and val.classes != test.classes:
         raise MisalignedError(

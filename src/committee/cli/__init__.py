@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from committee.cli import (
+    calibrate,
     demo,
     evaluate,
     export_onnx,
@@ -29,6 +30,7 @@ app.command("demo")(demo.demo)
 app.command("predict")(predict.predict)
 app.command("import")(import_.import_)
 app.command("profile")(profile.profile)
+app.command("calibrate")(calibrate.calibrate)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)

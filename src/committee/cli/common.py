@@ -187,16 +187,18 @@ def next_step(store: str, split: str) -> str:
     return f"Next: committee search {store}"
 
 
-def open_split(store: str, split: str) -> Pool:
+def open_split(store: str, split: str, calibrated: bool = False) -> Pool:
     """Open ``STORE`` at a split, or ``STORE/SPLIT`` as it is named."""
-    return Pool.load(_folder(store, split))
+    return Pool.load(_folder(store, split), calibrated=calibrated)
 
 
-def usual_judge(store: str, split: str) -> Pool | None:
+def usual_judge(store: str, split: str, calibrated: bool = False) -> Pool | None:
     """The store's test split, unless it is not there or is the one that chooses."""
     chosen = _folder(store, split)
     usual = chosen.parent / "test"
-    return Pool.load(usual) if usual.is_dir() and usual.name != chosen.name else None
+    if not usual.is_dir() or usual.name == chosen.name:
+        return None
+    return Pool.load(usual, calibrated=calibrated)
 
 
 def _folder(store: str, split: str) -> Path:

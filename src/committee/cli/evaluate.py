@@ -40,7 +40,11 @@ def evaluate(
     pool, utility = judged_by(open_split(store, split), top, agree_with)
     evaluation = judge(chosen, pool, unit, utility)
     same = chosen.origin.get("samples_fingerprint") == pool.samples.fingerprint
-    alone = {name: judge(Cascade.of([name]), pool, unit, utility) for name in chosen.names}
+    alone = {
+        name: judge(Cascade.of([name], calibrations=chosen.calibrations), pool, unit, utility)
+        for name in chosen.names
+    }
+    fitted = {each.samples for each in chosen.calibrations.values()}
     if as_json:
         models = {name: each.to_json() for name, each in alone.items()}
         print_json(
@@ -54,6 +58,8 @@ def evaluate(
         return
     _print({**alone, str(chosen): evaluation})
     say_broken(pool)
+    if pool.samples.fingerprint in fitted:
+        say("These samples fitted calibrations of the cascade. Judge on another split.")
     if same:
         say("These samples chose the cascade: expect less on new data. Judge on another split.")
 

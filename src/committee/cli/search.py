@@ -85,6 +85,10 @@ def search(
     families: Annotated[
         bool, typer.Option(help="Take trainings of one architecture as interchangeable.")
     ] = True,
+    calibrated: Annotated[
+        bool,
+        typer.Option("--calibrated", help="Apply what committee calibrate kept before averaging."),
+    ] = False,
     top: Top = 1,
     agree_with: AgreeWith = None,
     method: Annotated[
@@ -125,8 +129,8 @@ def search(
         raise CascadeError(
             "search: --out needs --match, --min-accuracy, --max-cost or --cascade-of"
         )
-    pool = open_split(store, split)
-    judge = open_split(test, "test") if test else usual_judge(store, split)
+    pool = open_split(store, split, calibrated)
+    judge = _judge(store, split, test, calibrated)
     pool, utility = judged_by(pool, top, agree_with)
     if judge is not None:
         judge, _ = judged_by(judge, top, agree_with)
@@ -157,6 +161,12 @@ def search(
     else:
         chosen = _chosen(front, match, min_accuracy, max_cost)
     _tell(front, chosen, judge, out, as_json, list_front)
+
+
+def _judge(store: str, split: str, test: str | None, calibrated: bool) -> Pool | None:
+    if test:
+        return open_split(test, "test", calibrated)
+    return usual_judge(store, split, calibrated)
 
 
 def _refuse_with_greedy(

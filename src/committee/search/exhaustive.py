@@ -429,7 +429,7 @@ def _candidates(found: Found) -> Iterator[_Candidate]:
         numbers = [NEVER if n else float(c) for n, c in zip(never, choices, strict=True)]
         leaving = -np.diff(reach, append=0)
         yield _Candidate(
-            Cascade.of(sequence, numbers, rule.confidence, rule.combine).joined(),
+            rule.cascade(sequence, numbers).joined(),
             tuple(k for k, joins in enumerate(never) if not joins),
             sequence,
             leaving[[*(not joins for joins in never), True]],
@@ -507,7 +507,7 @@ def _committee(
     pool = rule.pool
     thresholds = [known[cut] for cut in _cuts(found, candidate)]
     stages = [stage.models for stage in candidate.cascade.stages]
-    cascade = Cascade.of(stages, thresholds, rule.confidence, rule.combine)
+    cascade = rule.cascade(stages, thresholds)
     costs = costs_of_stages(cascade, pool.costs.values(asked.unit))
     scores: Array | int = candidate.value
     if not rule.utility.counted:
@@ -543,7 +543,7 @@ def ensembles(
     if combine not in ORDER_FREE:
         return ()
     cascades = [
-        Cascade.ensemble(names, combine=combine)
+        Cascade.ensemble(names, combine=combine, calibrations=pool.calibrations)
         for size in range(2, max_models + 1)
         for names in itertools.combinations(sorted(pool.names), size)
     ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from committee.cascade import ALWAYS, NEVER, Cascade
+from committee.cascade import ALWAYS, NEVER
 from committee.combine import DEFAULT_COMBINE
 from committee.errors import CascadeError
 from committee.evaluate import check_judgeable, evaluate
@@ -66,7 +66,7 @@ def as_cascade(
     if len(stages) < len(models):
         raise CascadeError(f"as_cascade: {list(models)} must name every model once")
     rule = Rule(pool, confidence, combine or DEFAULT_COMBINE[pool.kind], utility)
-    ensemble = Cascade.ensemble(names, confidence, rule.combine)
+    ensemble = rule.cascade([names], [])
     orders = [
         order
         for size in range(1, len(stages) + 1)
@@ -116,9 +116,6 @@ def threshold_sweep(
     key = rule.key(pair[0])
     table = prefix_table(rule, [key], grid)
     thresholds = table.thresholds(key, np.arange(table.widths[0] - 1))
-    cascades = [
-        Cascade.of(pair, [t], confidence, rule.combine).joined()
-        for t in (ALWAYS, *thresholds.tolist(), NEVER)
-    ]
+    cascades = [rule.cascade(pair, [t]).joined() for t in (ALWAYS, *thresholds.tolist(), NEVER)]
     evaluations = evaluate_all(cascades, pool, unit, utility)
     return tuple(map(Committee, cascades, evaluations))

@@ -108,7 +108,8 @@ class Front:
             Infeasible: If no committee reaches it.
         """
         self.pool.model(model)
-        alone = Cascade.of([model], (), self.settings.confidence, self.settings.combine)
+        rule = (self.settings.confidence, self.settings.combine)
+        alone = Cascade.of([model], (), *rule, self.pool.calibrations)
         goal = evaluate(alone, self.pool, self.settings.unit, self.settings.utility)
         return self._cheapest(goal.correct, f"{model}'s accuracy {goal.accuracy:.4f}")
 

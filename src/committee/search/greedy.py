@@ -171,9 +171,7 @@ class _Greedy:
             if choice >= 0:
                 thresholds.append(float(self._tables[key].thresholds(key, np.array([choice]))[0]))
             left &= ~answered
-        return Cascade.of(
-            models, thresholds[: len(models) - 1], self._rule.confidence, self._rule.combine
-        )
+        return self._rule.cascade(models, thresholds[: len(models) - 1])
 
 
 def _lowest(judged: _Judged, goal: Array, left: Array, share: float) -> int:

@@ -16,7 +16,22 @@ _LEVEL = 0.05
 
 def warnings_of(rule: Rule, table: PrefixTable, unit: str) -> tuple[str, ...]:
     """Warnings on a search, one line each."""
-    return (*_constant_scores(rule, table), *_too_few_samples(rule, table, unit))
+    return (
+        *_constant_scores(rule, table),
+        *_too_few_samples(rule, table, unit),
+        *_calibrated_here(rule),
+    )
+
+
+def _calibrated_here(rule: Rule) -> list[str]:
+    samples, calibrations = rule.pool.samples, rule.pool.calibrations
+    names = sorted(n for n, each in calibrations.items() if each.samples == samples.fingerprint)
+    if not names:
+        return []
+    return [
+        f"calibrations of {', '.join(names)} were fitted on {samples.split}, which chose too: "
+        "committees look surer there than they are. Calibrate on a split of its own"
+    ]
 
 
 def _constant_scores(rule: Rule, table: PrefixTable) -> list[str]:

@@ -70,7 +70,9 @@ class Store:
                     )
             # A cost in a unit that is not told now stays as it was.
             costs = {cost["unit"]: cost for cost in [*old["costs"], *new["costs"]]}
-            known["models"][name] = {**new, "costs": list(costs.values())}
+            # A calibration is of the model, which is still the same.
+            kept = {key: old[key] for key in ("calibration",) if key in old}
+            known["models"][name] = {**new, "costs": list(costs.values()), **kept}
         with told(path):
             write_text(path, dump(known))
 

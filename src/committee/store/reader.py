@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,13 +22,14 @@ from committee.errors import (
 from committee.pool import Pool
 from committee.predictions import Array, Outputs
 from committee.samples import Samples
+from committee.store.calibrations import KEY, read_calibrations
 from committee.store.entry import CHUNK_ROWS, Entry, Part, header, read_index, read_manifest
 from committee.store.split import SAMPLES, read_split
 
 _CHUNKS_A_TASK = 16
 
 
-def load_pool(folder: Path, models: Iterable[str] | None = None) -> Pool:
+def load_pool(folder: Path, models: Iterable[str] | None = None, calibrated: bool = False) -> Pool:
     """Open one split of a store; see :meth:`committee.pool.Pool.load`."""
     root = folder.parent
     if not (folder / SAMPLES).exists():
@@ -56,9 +58,15 @@ def load_pool(folder: Path, models: Iterable[str] | None = None) -> Pool:
     outputs = {name: _outputs(each) for name, each in opened.items()}
     specs = {name: index["models"][name] for name in names}
     costs = {name: [Cost(**cost) for cost in spec["costs"]] for name, spec in specs.items()}
-    runnable = {name: spec for name, spec in specs.items() if spec["source"]}
+    runnable = {name: _runnable(spec) for name, spec in specs.items() if spec["source"]}
     families = {name: spec["family"] for name, spec in specs.items() if spec.get("family")}
-    return Pool(samples, outputs, CostTable.of(costs), runnable, families)
+    calibrations = read_calibrations(root, names) if calibrated else {}
+    return Pool(samples, outputs, CostTable.of(costs), runnable, families, calibrations)
+
+
+def _runnable(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """How a model is loaded; its calibration is asked for by itself."""
+    return {key: value for key, value in spec.items() if key != KEY}
 
 
 def _explain_missing(folder: Path) -> None:
