@@ -35,7 +35,7 @@ from small_world import files_of
 
 ROOT = Path(__file__).parent.parent
 MODELS = ["nano", "micro", "tiny"]
-ROWS = {"cal": "0:600", "val": "600:1200", "test": "1200:1800", "both": "500:700"}
+ROWS = {"cal": "0:600", "val": "600:1200", "test": "1200:1800"}
 
 
 def dataset(split: str) -> Any:
@@ -59,7 +59,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fill(tmp_path_factory.mktemp("filled") / "store", "cal", "val", "test", "both")
+    return fill(tmp_path_factory.mktemp("filled") / "store", "cal", "val", "test")
 
 
 @pytest.fixture
@@ -107,14 +107,6 @@ def test_one_model_is_calibrated_again_and_the_others_stay(store: Path) -> None:
         "platt",
         "temperature",
     ]
-
-
-def test_a_split_that_shares_samples_is_refused(store: Path) -> None:
-    index = (store / "store.json").read_bytes()
-    with refused(MisalignedError, r"100 samples of 'both' are also in 'val', which chooses") as e:
-        calibrate(store, "both")
-    assert "\n" not in str(e.value)
-    assert (store / "store.json").read_bytes() == index
 
 
 def test_numbered_samples_are_told_apart_by_their_labels(tmp_path: Path) -> None:
@@ -292,7 +284,6 @@ def test_they_are_removed(store: Path, capsys: Any) -> None:
 
 BAD = {
     "calibrate STORE --split kal": "no split 'kal'. Did you mean",
-    "calibrate STORE --split both": "100 samples of 'both' are also in 'val'",
     "calibrate STORE --only nono": "no model 'nono'. There are: micro, nano, tiny",
     "calibrate STORE --remove --only nono": "no model 'nono'. There are: micro, nano, tiny",
     "calibrate STORE --method isotonic": "--method",

@@ -90,18 +90,10 @@ def judge(pool: Pool, calibrations: Mapping[str, Calibration], bins: int = 15) -
 
 
 def _check_apart(root: Path, fitted: Samples, other: Samples) -> None:
-    """Refuse samples that choose or judge; ids that only count say nothing of who is meant."""
-    if fitted.numbered and other.numbered:
-        shared = len(fitted) if fitted.fingerprint == other.fingerprint else 0
-    else:
-        shared = len(set(fitted.ids) & set(other.ids))
-    if shared:
+    """Refuse samples that choose or judge; the store sees to it that no others are shared."""
+    if fitted.fingerprint == other.fingerprint:
         use = "chooses" if other.split == "val" else "judges"
         raise MisalignedError(
-            f"{root}: {shared} samples of {fitted.split!r} are also in {other.split!r}, which "
+            f"{root}: {len(fitted)} samples of {fitted.split!r} are also in {other.split!r}, which "
             f"{use}. Calibrate on samples of their own"
         )
-
-
-def _numbered(samples: Samples) -> bool:
-    return all(each == str(number) for number, each in enumerate(samples.ids))
