@@ -207,7 +207,7 @@ def test_bad_input_gets_one_line(filled: World, world: World, capsys: Caught, wo
 def test_debug_shows_the_traceback(world: World) -> None:
     with pytest.raises(CommitteeError):
         main(["search", "nowhere", "--debug"])
-    with pytest.raises(OSError, match=r"val\.npz"):
+    with pytest.raises(CommitteeError, match=r"val\.npz"):
         main(["--debug", *f"{RUN} --out val.npz/results.csv".split()])
 
 

@@ -246,7 +246,6 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
     "header": (lambda p: garbage(p / "a.csv", b"label,a,b\n"), "no sample|must be"),
     "nothing": (lambda p: garbage(p / "a.csv", b""), "the header must name every column"),
     "twice": (lambda p: garbage(p / "a.csv", b"x,x,label\n1,2,0\n"), "must name every column"),
-    "no labels": (lambda p: garbage(p / "a.csv", b"x,y\n1,2\n"), "no labels. Give them with"),
 }
 
 
@@ -256,6 +255,31 @@ def test_files_that_cannot_be_read_are_told_in_a_line(tmp_path: Path, case: str)
     with pytest.raises(CommitteeError, match=line) as told:
         take(tmp_path, {"a": make(tmp_path)}, costs={})
     assert "\n" not in str(told.value)
+
+
+def test_outputs_without_labels_are_taken_and_agree_with_one_of_them(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", random.normal(size=(50, 4)))
+    files = {name: tmp_path / f"{name}.npy" for name in "ab"}
+    pool = import_predictions(
+        files,
+        tmp_path / "store",
+        kind="logits",
+        split="val",
+        costs={"a": 1, "b": 2},
+        families={"a": "f", "b": "f"},
+    )
+    assert pool.samples.labels is None
+    assert (len(pool), pool.families) == (50, {"a": "f", "b": "f"})
+    front = search(pool.labelled_by("b"), families=False)
+    assert front[-1].evaluation.accuracy == 1
+    # What is imported without the family later keeps it.
+    import_predictions(files, tmp_path / "store", kind="logits", split="test")
+    assert Pool.load(tmp_path / "store" / "val").families == pool.families
+    np.save(tmp_path / "b.npy", random.normal(size=(49, 4)))
+    with pytest.raises(CommitteeError, match="has 49 samples, another file 50"):
+        import_predictions(files, tmp_path / "other", kind="logits", split="val")
 
 
 def test_names_costs_and_classes_must_fit(tmp_path: Path) -> None:

@@ -216,8 +216,19 @@ def check_judge(pool: Pool, judge: Pool, utility: Utility = TOP_1, unit: str | N
         CostError: If a model has no cost in the unit.
     """
     check_judgeable(judge, utility)
+    lacking = [name for name in pool.names if name not in judge.outputs]
+    if lacking:
+        raise UnknownNameError(
+            f"split {judge.samples.split!r}, which judges, lacks {', '.join(lacking)}. Predict or "
+            "import them there too, or leave them out of the pool"
+        )
     judge.only(pool.names).costs.unit(unit)
     val, test = pool.samples, judge.samples
+    if val.labelled_by != test.labelled_by:
+        raise MisalignedError(
+            f"{val.split!r} is labelled by {val.labelled_by or 'the truth'}, {test.split!r} by "
+            f"{test.labelled_by or 'the truth'}. Use labelled_by on both or on neither"
+        )
     if test.fingerprint == val.fingerprint:
         raise MisalignedError(
             f"{test.split!r} holds the same samples as {val.split!r}, which chose the committees "

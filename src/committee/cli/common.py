@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from committee.errors import CostError
+from committee.errors import CostError, StoreError
 from committee.pool import Pool
 from committee.utility import Utility, top_k
 
@@ -60,6 +60,10 @@ Only = Annotated[
     list[str] | None, typer.Option(metavar="MODEL", help="Only this model. Repeatable.")
 ]
 Unit = Annotated[str | None, typer.Option(help="Unit of the costs, if there are several.")]
+
+
+# Splits that commands take if none is named.
+USUAL = ("val", "test", "cal")
 
 
 @contextmanager
@@ -203,4 +207,8 @@ def usual_judge(store: str, split: str, calibrated: bool = False) -> Pool | None
 
 def _folder(store: str, split: str) -> Path:
     path = Path(store)
-    return path / split if (path / "store.json").exists() else path
+    if (path / "store.json").exists():
+        return path / split
+    if split not in (path.name, *USUAL):
+        raise StoreError(f"--split {split}: {store} names a split already; give one of the two")
+    return path

@@ -38,6 +38,10 @@ def evaluate(
 
     chosen = Cascade.load(cascade)
     pool, utility = judged_by(open_split(store, split), top, agree_with)
+    # By default in the unit that it was chosen in.
+    usual = chosen.origin.get("unit")
+    if unit is None and usual in pool.only(chosen.names).costs.units:
+        unit = str(usual)
     evaluation = judge(chosen, pool, unit, utility)
     same = chosen.origin.get("samples_fingerprint") == pool.samples.fingerprint
     alone = {
@@ -75,7 +79,7 @@ def _print(evaluations: dict[str, Evaluation]) -> None:
     table.add_column("committee", overflow="fold")
     table.add_column(f"{first.measure}\n95 % interval", justify="right")
     table.add_column("average cost\nworst case", justify="right")
-    table.add_column("exits by stage", justify="right")
+    table.add_column("exits by stage", justify="right", overflow="fold")
     for name, each in evaluations.items():
         average, worst = (
             human_cost(value, each.unit) for value in (each.average_cost, each.worst_case_cost)

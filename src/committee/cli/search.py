@@ -73,7 +73,8 @@ def search(
         ),
     ] = None,
     max_models: Annotated[
-        int | None, typer.Option(help="Most models of a committee; 3 if left out.")
+        int | None,
+        typer.Option(help="Most models of a committee; 3 if left out, guided 4, greedy all."),
     ] = None,
     confidence: Annotated[
         str, typer.Option(help="max_prob, logit_gap, prob_gap or neg_entropy.")
@@ -120,6 +121,8 @@ def search(
     from committee.search import as_cascade, greedy, guided
     from committee.search import search as exact
 
+    if not 0 <= tolerance < 1:
+        raise CascadeError(f"--tolerance {tolerance}: a share of 1, 0 or more and less than 1")
     targets = [each for each in (match, min_accuracy, max_cost, cascade_of) if each is not None]
     if len(targets) > 1:
         raise CascadeError(

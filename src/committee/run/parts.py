@@ -52,7 +52,7 @@ class Parts:
     def _known(manifest: Path) -> dict[str, str] | None:
         try:
             data = json.loads(manifest.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError):
             data = None

@@ -53,7 +53,7 @@ def greedy(
         threads: How many to use; all processors if left out.
 
     Returns:
-        The cascades that no other of these beats; ``exact`` is False.
+        Those of these cascades and the models alone that no other beats; ``exact`` is False.
 
     Raises:
         CascadeError: If ``max_models`` is less than 1, or a share is not above 0.
@@ -75,11 +75,10 @@ def greedy(
     if not shares:
         raise CascadeError("greedy: shares are empty; give at least one goal, for example 1.0")
     built = _Greedy(rule, pool.costs.values(unit), most, grid, threads or processors())
-    cascades = list(
-        dict.fromkeys(
-            built.cascade(reference, share) for reference in sorted(pool.names) for share in shares
-        )
-    )
+    references = sorted(pool.names)
+    made = [built.cascade(reference, share) for reference in references for share in shares]
+    # Each model alone meets its own goal, too.
+    cascades = list(dict.fromkeys([*made, *(rule.cascade([name], []) for name in references)]))
     evaluations = evaluate_all(cascades, pool, unit)
     members = front_of(list(map(Committee, cascades, evaluations)))
     if test is not None:
@@ -102,7 +101,7 @@ def greedy(
     )
     why = (
         f"greedy: one cascade for each of {len(pool.names)} reference models and "
-        f"{len(shares)} goals was built, {len(cascades)} different ones; no other was tried"
+        f"{len(shares)} goals was built; beside them and the models alone nothing was tried"
     )
     return Front(members, settings, pool, why)
 

@@ -120,7 +120,7 @@ def guided(
     why = (
         f"guided: all committees of up to 2 of {len(pool.names)} models and of up to {max_models} "
         f"of the {len(kept)} models kept were covered, "
-        f"{len(found.sequences):,} sequences; without families there are {every:,}"
+        f"{len(found.sequences):,} of {every:,} sequences"
     )
     return found.front(max_models, bool(known), test, why)
 

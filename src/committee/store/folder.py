@@ -72,6 +72,8 @@ class Store:
             costs = {cost["unit"]: cost for cost in [*old["costs"], *new["costs"]]}
             # A calibration is of the model, which is still the same.
             kept = {key: old[key] for key in ("calibration",) if key in old}
+            # Outputs imported for another split may not name the family again.
+            kept["family"] = new.get("family") or old.get("family", "")
             known["models"][name] = {**new, "costs": list(costs.values()), **kept}
         with told(path):
             write_text(path, dump(known))
