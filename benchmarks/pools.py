@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 SEED = 2022
-CHUNK = 256
+# Samples and rows by which the signal of an accuracy is found.
+ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,12 @@ def logits(model: Model, labels: np.ndarray, classes: int, start: int, gain: flo
 
 def gain_for(model: Model, classes: int) -> float:
     """The signal that gives the model's accuracy, by halving, on some samples."""
-    labels = np.random.default_rng(SEED).integers(0, classes, CHUNK)
+    labels = np.random.default_rng(SEED).integers(0, classes, ROWS)
     low, high = 0.0, 12.0
     for _ in range(9):
         middle = (low + high) / 2
         hits = [
-            logits(model, labels, classes, start * CHUNK, middle).argmax(1) == labels
+            logits(model, labels, classes, start * ROWS, middle).argmax(1) == labels
             for start in range(4)
         ]
         low, high = (middle, high) if np.mean(hits) < model.accuracy else (low, middle)
@@ -56,7 +57,7 @@ def make_store(root: Path, models: list[Model], samples: int, classes: int) -> N
     """Write a store of logits, float32; what is there already is kept."""
     from committee.predictions import Outputs
     from committee.samples import Samples
-    from committee.store import Entry, writing
+    from committee.store import CHUNK_ROWS, Entry, Split, writing
 
     labels = np.random.default_rng(SEED).integers(0, classes, samples)
     split = Samples.of(labels, split="val")
@@ -76,7 +77,7 @@ def make_store(root: Path, models: list[Model], samples: int, classes: int) -> N
     gains: dict[str, float] = {}
     with writing(root) as store:
         store.add_models(specs, ())
-        store.add_samples(split)
+        store.add_samples(Split(split))
         for model in models:
             entry = Entry(
                 kind="logits",
@@ -87,12 +88,13 @@ def make_store(root: Path, models: list[Model], samples: int, classes: int) -> N
                 dtype="float32",
                 rows=samples,
             )
-            writer = store.writer("val", model.name, entry)
-            if writer.complete:
+            writer = store.writer(split, model.name, entry)
+            if not writer.missing:
                 continue
             key = f"{model.architecture} {model.accuracy}"
             gain = gains.setdefault(key, gain_for(model, classes))
-            for start in range(writer.rows_done, samples, CHUNK):
-                own = labels[start : start + CHUNK]
-                writer.append(Outputs("logits", logits(model, own, classes, start, gain)))
+            for chunk in writer.missing:
+                start = chunk * CHUNK_ROWS
+                own = labels[start : start + CHUNK_ROWS]
+                writer.write(chunk, Outputs("logits", logits(model, own, classes, start, gain)))
             print(f"made {model.name}", flush=True)

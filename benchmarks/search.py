@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from pools import SEED, Model, make_store
 
 # Wang et al. (2022), table 13: multiply-adds (G) and top-1 (%) of the architectures.

@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from pools import SEED, Model, make_store
 
 import committee as cm
+from pools import SEED, Model, make_store
 
 SUB_POOLS, SUB_MODELS = 3, 12
 
@@ -69,7 +69,8 @@ def main() -> None:
     front, seconds = timed(cm.search, pool, 2)
     told = front.settings
     print(
-        f"exact, up to 2 models: {seconds:.1f} s, {told.sequences:,} sequences, {len(front)} on the front"
+        f"exact, up to 2 models: {seconds:.1f} s, {told.sequences:,} sequences, "
+        f"{len(front)} on the front"
     )
     found, seconds = timed(cm.guided, pool, 4, keep=arguments.keep)
     gained = -lost(front, found)[0] if len(found) else 0.0
@@ -80,7 +81,8 @@ def main() -> None:
         built, seconds = timed(cm.greedy, pool, 4, combine=combine)
         mean, most = lost(built, found)
         print(
-            f"greedy, {combine}: {seconds:.1f} s, loses {mean:.2f} (most {most:.2f}) points against it"
+            f"greedy, {combine}: {seconds:.1f} s, "
+            f"loses {mean:.2f} (most {most:.2f}) points against it"
         )
     rng = np.random.default_rng(SEED)
     print(f"against the exact answer, up to 4 models, {SUB_POOLS} sub-pools of {SUB_MODELS}:")
@@ -97,9 +99,7 @@ def main() -> None:
         }
         for name, (other, seconds) in others.items():
             mean, most = lost(other, exact)
-            print(
-                f"     {name}: {seconds:.1f} s, loses {mean:.3f} points on average, {most:.2f} at most"
-            )
+            print(f"     {name}: {seconds:.1f} s, loses {mean:.3f} points, {most:.2f} at most")
 
 
 if __name__ == "__main__":

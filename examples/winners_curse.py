@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 
@@ -29,7 +30,9 @@ def whole(store: str) -> cm.Pool:
     val, test = cm.Pool.load(f"{store}/val"), cm.Pool.load(f"{store}/test")
     labels = np.concatenate([val.samples.labels, test.samples.labels])
     outputs = {
-        name: Outputs(val.kind, np.concatenate([val.outputs[name].values, test.outputs[name].values]))
+        name: Outputs(
+            val.kind, np.concatenate([val.outputs[name].values, test.outputs[name].values])
+        )
         for name in val.names
     }
     samples = Samples.of(labels, classes=val.samples.classes, split="all")
@@ -86,8 +89,7 @@ def main() -> None:
                 f"{share:12.0%} {mean['speedup']:8.2f}x"
             )
     if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=1)
+        Path(arguments.json).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

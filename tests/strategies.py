@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from committee import Pool
+from committee import Calibration, Pool
 from committee.predictions import KINDS, Array
 
 CONFIDENCES = ("max_prob", "logit_gap", "prob_gap", "neg_entropy")
@@ -80,6 +80,25 @@ def pools(
         # Few values from 0, so that equal costs and free models are common.
         costs={name: draw(st.integers(0, 4)) for name in names},
     )
+
+
+@st.composite
+def calibrations(draw: st.DrawFn, kind: str) -> Calibration:
+    """Temperatures, and rising functions of up to three pieces."""
+    slopes = st.floats(0.1, 8)
+    if kind != "decisions" and draw(st.booleans()):
+        return Calibration.of_temperature(draw(st.one_of(st.just(1.0), slopes)))
+    knots = sorted(draw(st.sets(st.sampled_from([-3.0, -1.0, -0.25, 0.0, 0.25]), max_size=2)))
+    some = [draw(slopes) for _ in range(len(knots) + 1)]
+    return Calibration("platt", tuple(some), tuple(knots), draw(st.floats(-2, 2)))
+
+
+@st.composite
+def calibrated_pools(draw: st.DrawFn, kind: str | None = None, **limits: int) -> Pool:
+    """Pools of which some models, or all, have calibrations."""
+    pool = draw(pools(kind, **limits))
+    some = draw(st.sets(st.sampled_from(pool.names), min_size=1))
+    return pool.with_calibrations({name: draw(calibrations(pool.kind)) for name in sorted(some)})
 
 
 def random_pool(seed: int, models: int, samples: int, classes: int = 3) -> Pool:

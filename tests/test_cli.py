@@ -93,7 +93,7 @@ BAD = {
     "search store --worst-case 0.5": "0.5",
     # options that do not fit
     "search store --out c.json": "--out needs --match, --min-accuracy, --max-cost or --cascade-of",
-    "search store --match two --max-cost 5": "one of --match, --min-accuracy, --max-cost and --cascade-of",
+    "search store --match two --max-cost 5": "give one of --match, --min-accuracy",
     "search store --max-cost cheap": "'cheap' is no cost",
     "search store --average-case 5": "'5' names no unit; write UNIT=COST",
     "search store --worst-case dollars=5": "no 'dollars' for",
@@ -142,7 +142,7 @@ BAD = {
     "import x/good.npz --kind logits --split val --classes nowhere": "--classes nowhere",
     # stores
     "search truncated": "one.npy: truncated, ",
-    "search flipped": "one.npy: altered, first at sample 0",
+    "search flipped": "one.npy: altered in chunk 0, samples 0 to ",
     "search unfinished": "'two' is unfinished. Run the same committee predict again",
     "search two-sets/a": "was computed on other samples",
     "search unlabelled": "has no labels",
@@ -207,7 +207,7 @@ def test_bad_input_gets_one_line(filled: World, world: World, capsys: Caught, wo
 def test_debug_shows_the_traceback(world: World) -> None:
     with pytest.raises(CommitteeError):
         main(["search", "nowhere", "--debug"])
-    with pytest.raises(OSError, match=r"val\.npz"):
+    with pytest.raises(CommitteeError, match=r"val\.npz"):
         main(["--debug", *f"{RUN} --out val.npz/results.csv".split()])
 
 
@@ -264,7 +264,14 @@ def test_predict_goes_on_and_tells_what_there_is(
 ) -> None:
     words = f"{PREDICT} --rows :50 --out {tmp_path}"
     first = json_of(f"{words} --only two", capsys)
-    assert first == {"split": f"{tmp_path}/val", "models": ["two"], "samples": 50}
+    assert first == {
+        "split": f"{tmp_path}/val",
+        "models": ["two"],
+        "samples": 50,
+        "rule": "",
+        "broken": [],
+        "notes": [],
+    }
     assert json_of(words, capsys)["models"] == ["one", "two"]
     assert main(words.split()) == 0
     output = capsys.readouterr().out

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from committee.data import ArrayDataset, BrokenSamplesError, open_data, read_ahead
-from committee.errors import CommitteeError, DataError, MisalignedError
+from committee.data import (
+    ArrayDataset,
+    BrokenSamplesError,
+    Dataset,
+    PartDataset,
+    open_data,
+    read_ahead,
+)
+from committee.data.part import share
+from committee.errors import CommitteeError, DataError, MisalignedError, PoolFileError
 from committee.models import Preprocessing, prepared
 from committee.predictions import Array
+from committee.samples import Samples
 from small_world import dataset, images, samples
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 3
@@ -95,7 +109,7 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "mixed": (lambda p: folder_of(p, "cat/a.png", "b.png"), "'b.png' lies in no folder"),
     "empty": (lambda p: p, "no picture in it"),
     "absent": (lambda p: p / "nowhere", "does not exist"),
-    "other": (lambda p: garbage(p / "a.txt"), "neither a folder nor an npz"),
+    "other": (lambda p: garbage(p / "a.txt"), "is of no known form"),
 }
 
 
@@ -145,15 +159,26 @@ def test_a_palette_with_transparent_entries_is_prepared(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_one(tmp_path), GREY_AS_RGB)
 
 
-@pytest.mark.parametrize("ending", ["png", "tiff", "jpg"])
-def test_a_picture_is_turned_as_exif_says(tmp_path: Path, ending: str) -> None:
+@pytest.mark.parametrize("ending", ["png", "jpg"])  # Pillow itself turns a tiff
+def test_a_picture_is_turned_as_exif_says_if_the_recipe_asks(tmp_path: Path, ending: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # lies on its side: to be turned clockwise
     half = np.zeros((8, 8, 3), np.uint8)
     half[:4] = 255
     Image.fromarray(half).save(tmp_path / f"a.{ending}", exif=exif)
+    pictures = open_data(tmp_path).read(np.array([0]))
     # JPEG is not exact.
-    np.testing.assert_array_equal(read_one(tmp_path) > 127, np.rot90(half, -1) > 127)
+    lying, turned = (
+        prepared(pictures, recipe)[0].transpose(1, 2, 0) > 0.5
+        for recipe in (PLAIN, replace(PLAIN, exif=True))
+    )
+    np.testing.assert_array_equal(lying, half > 127)
+    np.testing.assert_array_equal(turned, np.rot90(half, -1) > 127)
+
+
+def test_whether_exif_counts_is_yes_or_no() -> None:
+    with pytest.raises(PoolFileError, match="exif must be true or false, not 1"):
+        Preprocessing.from_json({"size": [8, 8], "exif": 1})
 
 
 def test_pictures_without_a_known_range_are_named(tmp_path: Path) -> None:
@@ -308,3 +333,117 @@ def test_reading_ahead_ends_with_its_reader() -> None:
 
 def test_reading_nothing_ahead_gives_nothing() -> None:
     assert list(read_ahead(dataset(4), [])) == []
+
+
+# Shares of every class
+
+
+def labelled(*counts: int) -> ArrayDataset:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    order = np.random.default_rng(1).permutation(len(labels))
+    ids = [f"picture {i}" for i in range(len(labels))]
+    return ArrayDataset(images(len(labels)), Samples.of(labels[order], ids))
+
+
+@given(
+    counts=st.lists(st.integers(1, 30), min_size=1, max_size=12),
+    fraction=st.floats(0.05, 0.95),
+    seed=st.integers(0, 5),
+)
+def test_a_fraction_and_its_rest_are_all_and_share_nothing(
+    counts: list[int], fraction: float, seed: int
+) -> None:
+    whole = labelled(*counts)
+    cuts = [f"0:{fraction}", f"{fraction}:{(1 + fraction) / 2}", f"{(1 + fraction) / 2}:1"]
+    parts = [taken(whole, cut, seed) for cut in cuts]
+    assert sorted(name for part in parts for name in part) == sorted(whole.samples.ids)
+    of = dict(zip(whole.samples.ids, whole.samples.labels.tolist(), strict=True))
+    found = np.bincount([of[name] for name in parts[0]], minlength=len(counts))
+    # Of every class the share, rounded up or down.
+    assert (np.abs(found - fraction * np.array(counts)) < 1).all()
+
+
+def taken(whole: Dataset, fraction: str, seed: int = 0) -> list[str]:
+    try:
+        return list(share(whole, fraction, seed).samples.ids)
+    except DataError:
+        return []
+
+
+@pytest.mark.parametrize("fraction", [0.2, 0.5, 0.7])
+def test_a_fraction_of_classes_with_one_sample_is_that_of_the_classes(fraction: float) -> None:
+    assert len(taken(labelled(*[1] * 500), f"{fraction}")) == 500 * fraction
+
+
+def test_the_split_named_test_takes_what_a_fraction_leaves() -> None:
+    whole = labelled(10, 20)
+    test = ArrayDataset(images(30), replace(whole.samples, split="test"))
+    rest = share(test, "0.3", 7).samples
+    assert sorted([*taken(whole, "0.3", 7), *rest.ids]) == sorted(whole.samples.ids)
+    assert rest.rule == "fraction 0.3:1, seed 7, of 30 samples"
+
+
+def test_a_fraction_depends_on_seed_and_ids_only() -> None:
+    whole = labelled(40, 60)
+    assert taken(whole, "0.5", 1) == taken(whole, "0.5", 1) != taken(whole, "0.5", 2)
+    turned = PartDataset(whole, np.arange(100)[::-1])
+    assert sorted(taken(turned, "0.5", 1)) == sorted(taken(whole, "0.5", 1))
+    # Written down: a later version must choose the same samples.
+    fixed = Samples.of([0, 0, 0, 1, 1, 1], list("abcdef"))
+    assert taken(ArrayDataset(images(6), fixed), "0.5", 0) == ["b", "d", "f"]
+
+
+def test_a_fraction_works_without_labels() -> None:
+    bare = ArrayDataset(images(10), Samples.of(None, count=10))
+    assert len(taken(bare, "0.3")) == 3
+
+
+@pytest.mark.parametrize("fraction", ["", "0", "2", "-0.5", "0.5:0.2", "a", "0.5:0.5", "nan", "1:"])
+def test_fractions_that_mean_nothing_are_refused(fraction: str) -> None:
+    with pytest.raises(DataError, match=r"F or START:STOP between 0 and 1") as told:
+        share(labelled(4), fraction, 0)
+    assert "\n" not in str(told.value)
+
+
+def test_a_fraction_of_nothing_is_refused() -> None:
+    with pytest.raises(DataError, match="takes no sample of 2"):
+        share(labelled(2), "0.1", 0)
+
+
+# Forms of pictures that only a folder can hold
+
+
+def test_a_huge_picture_is_named_and_not_decoded(tmp_path: Path) -> None:
+    # 30,000 x 30,000 pixels in a few bytes: a PNG whose head promises what its body does not hold.
+    head = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + head
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk
+    (tmp_path / "a.png").write_bytes(png + struct.pack(">I", zlib.crc32(chunk)) + b"\0\0\0\4IDAT")
+    with pytest.raises(BrokenSamplesError, match=r"a.png \(.*900000000 pixels"):
+        open_data(tmp_path).read(np.array([0]))
+
+
+def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
+    frames = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(read_one(tmp_path), GREY_AS_RGB)
+
+
+def test_links_are_followed_but_in_no_circle(tmp_path: Path) -> None:
+    folder_of(tmp_path / "elsewhere", "a.png", "deep/b.png")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "cat").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "deep" / "round").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    dataset = open_data(tmp_path / "data", classes=["cat"])
+    assert dataset.samples.ids == ("cat/a.png", "cat/deep/b.png", "cat/lost.png")
+    with pytest.raises(BrokenSamplesError, match=r"lost.png \(No such file"):
+        dataset.read(np.arange(3))
+
+
+def test_what_cannot_be_read_is_skipped_if_asked() -> None:
+    broken: list[tuple[str, str]] = []
+    found = list(read_ahead(Slow(fails_at=21), batches(), 2, broken.extend))
+    assert np.concatenate([rows for rows, _ in found]).tolist() == [*range(21), *range(22, 40)]
+    np.testing.assert_array_equal(found[5][1], images(40)[[20, 22, 23]])
+    assert broken == [("21", "for the test")]

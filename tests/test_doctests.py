@@ -12,6 +12,7 @@ MODULES = {
     "errors": 0,
     "predictions": 0,
     "confidence": 4,
+    "calibration": 2,
     "combine": 0,
     "cost": 0,
     "cascade": 1,

@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from committee import Cascade, Pool, Runner, evaluate, search
-from committee.errors import CascadeError, ChangedError, CommitteeError
+from committee.errors import CascadeError, ChangedError, CommitteeError, StoreError
 from committee.outside import import_predictions
 from small_world import files_of
 
@@ -91,6 +91,7 @@ WRITERS: dict[str, Callable[[Path, Columns], None]] = {
     "csv": write_csv,
     "parquet": write_parquet,
 }
+OTHER_IDS = [f"other {each}" for each in IDS]
 WITH_IDS = {"id": IDS, "label": LABELS}
 
 
@@ -245,7 +246,6 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
     "header": (lambda p: garbage(p / "a.csv", b"label,a,b\n"), "no sample|must be"),
     "nothing": (lambda p: garbage(p / "a.csv", b""), "the header must name every column"),
     "twice": (lambda p: garbage(p / "a.csv", b"x,x,label\n1,2,0\n"), "must name every column"),
-    "no labels": (lambda p: garbage(p / "a.csv", b"x,y\n1,2\n"), "no labels. Give them with"),
 }
 
 
@@ -255,6 +255,31 @@ def test_files_that_cannot_be_read_are_told_in_a_line(tmp_path: Path, case: str)
     with pytest.raises(CommitteeError, match=line) as told:
         take(tmp_path, {"a": make(tmp_path)}, costs={})
     assert "\n" not in str(told.value)
+
+
+def test_outputs_without_labels_are_taken_and_agree_with_one_of_them(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", random.normal(size=(50, 4)))
+    files = {name: tmp_path / f"{name}.npy" for name in "ab"}
+    pool = import_predictions(
+        files,
+        tmp_path / "store",
+        kind="logits",
+        split="val",
+        costs={"a": 1, "b": 2},
+        families={"a": "f", "b": "f"},
+    )
+    assert pool.samples.labels is None
+    assert (len(pool), pool.families) == (50, {"a": "f", "b": "f"})
+    front = search(pool.labelled_by("b"), families=False)
+    assert front[-1].evaluation.accuracy == 1
+    # What is imported without the family later keeps it.
+    import_predictions(files, tmp_path / "store", kind="logits", split="test")
+    assert Pool.load(tmp_path / "store" / "val").families == pool.families
+    np.save(tmp_path / "b.npy", random.normal(size=(49, 4)))
+    with pytest.raises(CommitteeError, match="has 49 samples, another file 50"):
+        import_predictions(files, tmp_path / "other", kind="logits", split="val")
 
 
 def test_names_costs_and_classes_must_fit(tmp_path: Path) -> None:
@@ -297,14 +322,31 @@ def test_a_damaged_import_is_mended_by_importing_again(tmp_path: Path) -> None:
 def test_a_second_split_keeps_the_costs_of_the_first(tmp_path: Path) -> None:
     files = write(tmp_path, "npz", "logits", **WITH_IDS)
     take(tmp_path, files)
+    files = write(tmp_path, "npz", "logits", id=OTHER_IDS, label=LABELS)
     test = take(tmp_path, files, split="test", costs={})
     assert test.costs.values("macs") == COSTS
     assert Pool.load(tmp_path / "store" / "val").names == list(COSTS)
 
 
-def test_everything_downstream_works_without_a_model_but_running(tmp_path: Path) -> None:
+def test_samples_of_another_split_are_refused(tmp_path: Path) -> None:
     files = write(tmp_path, "npz", "logits", **WITH_IDS)
+    take(tmp_path, files)
+    with pytest.raises(
+        StoreError, match=f"'val' and 'test' would share {len(IDS)} samples"
+    ) as told:
+        take(tmp_path, files, split="test")
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "store" / "test").exists()
+    # Ids that only count say nothing of which sample is meant.
+    numbered = write(tmp_path, "npz", "logits", label=LABELS)
+    for split in ("a", "b"):
+        take(tmp_path, numbered, split=split)
+
+
+def test_everything_downstream_works_without_a_model_but_running(tmp_path: Path) -> None:
+    files = write(tmp_path, "npz", "logits", id=OTHER_IDS, label=LABELS)
     take(tmp_path, files, split="test")
+    files = write(tmp_path, "npz", "logits", **WITH_IDS)
     chosen = search(take(tmp_path, files), 2).matching("c")
     path = chosen.cascade.save(tmp_path / "cascade.json")
     judged = evaluate(Cascade.load(path), Pool.load(tmp_path / "store" / "test"))

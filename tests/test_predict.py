@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from committee import Pool
-from committee.data import ArrayDataset, BrokenSamplesError, open_data
-from committee.errors import ChangedError, MisalignedError, ModelError, NotFiniteError
+from committee.data import ArrayDataset, BrokenSamplesError, PartDataset, open_data
+from committee.errors import (
+    ChangedError,
+    MisalignedError,
+    ModelError,
+    NotFiniteError,
+    StoreError,
+    UnknownNameError,
+)
 from committee.models import PoolFile, prepared, read_pool_file
 from committee.predict import predict
 from committee.predictions import Array
+from committee.samples import Samples
 from committee.store import CHUNK_ROWS
 from small_world import (
+    ANSWER,
     CLASSES,
     CODE,
     NAMES,
@@ -239,3 +255,349 @@ def test_broken_pictures_are_all_named_and_lose_nothing(world: World, tmp_path: 
     predict(pool, open_data(folder, "val", CLASSES), store, allow_code=code)
     assert {name: sum(each) for name, each in batches(code).items()} == dict.fromkeys(NAMES, 50)
     assert files_of(store) == files_of(whole.parent)
+
+
+# More samples
+
+
+def pictures_in(folder: Path, names: Sequence[str]) -> Path:
+    """A folder of pictures, what each shows told by its name alone."""
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        Image.fromarray(images(1, seed=zlib.crc32(name.encode()))[0]).save(folder / name)
+    return folder
+
+
+@pytest.mark.parametrize(("before", "batch_size"), [(300, 32), (256, 32), (10, 4), (530, 256)])
+def test_added_samples_alone_are_computed(world: World, before: int, batch_size: int) -> None:
+    pool, code, store = world
+    options = {"allow_code": code, "batch_size": batch_size}
+    whole = predict(pool, dataset(ROWS), store / "whole", **options)
+    some = PartDataset(dataset(ROWS), np.arange(before))
+    grown = predict(pool, some, store / "grown", **options)
+    assert len(Pool.load(grown)) == before
+    batches(code)
+    counting = Counting(ROWS)
+    predict(pool, counting, store / "grown", **options)
+    # A batch that was not full is filled up, for its outputs are to be those of an undisturbed run.
+    again = before % CHUNK_ROWS % batch_size
+    computed = {name: sum(each) for name, each in batches(code).items()}
+    assert computed == dict.fromkeys(NAMES, ROWS - before + again)
+    assert set(np.flatnonzero(counting.reads)) == set(range(before - again, ROWS))
+    assert files_of(grown.parent) == files_of(whole.parent)
+
+
+def test_new_pictures_of_a_folder_follow_those_that_are_known(world: World, tmp_path: Path) -> None:
+    pool, code, store = world
+    data = pictures_in(tmp_path / "data", ["b.png", "d.png"])
+    predict(pool, open_data(data), store, allow_code=code)
+    pictures_in(data, ["a.png", "c.png"])
+    batches(code)
+    stored = Pool.load(predict(pool, open_data(data), store, allow_code=code))
+    assert stored.samples.ids == ("b.png", "d.png", "a.png", "c.png")
+    for row, name in enumerate(stored.samples.ids):
+        inputs = prepared(
+            open_data(pictures_in(tmp_path / name[0], [name])).read(np.array([0])), RECIPE
+        )
+        matrix = np.random.default_rng(1).normal(size=(SIZE**2, len(CLASSES))).astype(np.float32)
+        expected = inputs.reshape(1, -1) @ matrix
+        np.testing.assert_allclose(stored.model("one").values[row], expected[0], atol=1e-5)
+    batches(code)
+    before = files_of(store)
+    predict(pool, open_data(data), store, allow_code=code)
+    assert (batches(code), files_of(store)) == ({}, before)
+
+
+def test_a_model_that_lacks_the_added_samples_is_named(world: World) -> None:
+    pool, code, store = world
+    predict(pool, PartDataset(dataset(20), np.arange(10)), store, allow_code=code)
+    folder = predict(pool.only(["one"]), dataset(20), store, allow_code=code)
+    with pytest.raises(StoreError, match=r"two\.npy: has 10 of 20 samples.*only what is missing"):
+        Pool.load(folder)
+    assert len(Pool.load(folder, ["one"])) == 20
+    predict(pool, dataset(20), store, allow_code=code)
+    assert Pool.load(folder).names == list(NAMES)
+
+
+def test_fewer_and_changed_samples_are_refused_by_name(world: World, tmp_path: Path) -> None:
+    pool, code, store = world
+    data = pictures_in(tmp_path / "data", ["a.png", "b.png", "c.png"])
+    predict(pool, open_data(data), store, allow_code=code)
+    before = files_of(store)
+    good = (data / "b.png").read_bytes()
+    (data / "b.png").unlink()
+    with pytest.raises(ChangedError, match=r"1 of its 3 samples are not given any more, 'b.png'"):
+        predict(pool, open_data(data), store, allow_code=code)
+    (data / "b.png").write_bytes((data / "a.png").read_bytes())
+    now, then = (
+        int.from_bytes(sha256(each).digest()[:8], "big")
+        for each in ((data / "b.png").read_bytes(), good)
+    )
+    told = f"content of 'b.png' was {then:016x}, is {now:016x}, and 1 of 3 have changed"
+    with pytest.raises(ChangedError, match=told) as caught:
+        predict(pool, open_data(data), store, allow_code=code)
+    assert "\n" not in str(caught.value)
+    assert files_of(store) == before
+
+
+# Splits that share nothing
+
+
+def test_samples_of_another_split_are_refused(world: World) -> None:
+    pool, code, store = world
+    predict(pool, dataset(20), store, allow_code=code)
+    with pytest.raises(StoreError, match=r"'val' and 'test' would share 20 samples, '0' for one"):
+        predict(pool, dataset(20, "test"), store, allow_code=code)
+    assert not (store / "test").exists()
+
+
+def test_equal_names_of_other_pictures_are_no_overlap(world: World) -> None:
+    pool, code, store = world
+    predict(pool, dataset(20), store, allow_code=code)
+    predict(pool, renamed(dataset(20, seed=1), "test"), store, allow_code=code)
+
+
+def renamed(data: ArrayDataset, split: str) -> PartDataset:
+    rows = np.arange(len(data.samples))
+    return PartDataset(data, rows, replace(data.samples, split=split))
+
+
+# Broken pictures
+
+
+def broken_folder(folder: Path) -> Path:
+    """306 pictures, of which three cannot be read."""
+    pictures_in(folder, [f"{row:03}.png" for row in range(CHUNK_ROWS + 50)])
+    for name in ("003.png", "280.png"):
+        (folder / name).write_bytes((folder / name).read_bytes()[:40])
+    (folder / "300.png").write_bytes(b"")
+    return folder
+
+
+def test_broken_pictures_are_left_out_and_recorded(world: World, tmp_path: Path) -> None:
+    pool, code, store = world
+    data = broken_folder(tmp_path / "data")
+    notes: list[str] = []
+    options = {"allow_code": code, "skip_broken": True, "note": notes.append}
+    stored = Pool.load(predict(pool, open_data(data), store, **options))
+    assert notes == ["3 broken pictures left out of val"]
+    assert [each.id for each in stored.samples.broken] == ["003.png", "280.png", "300.png"]
+    assert all(each.reason for each in stored.samples.broken)
+    good = [
+        name
+        for name in open_data(data).samples.ids
+        if name not in ("003.png", "280.png", "300.png")
+    ]
+    assert stored.samples.ids == tuple(good)
+    whole = pictures_in(tmp_path / "good", good)
+    expected = Pool.load(predict(pool, open_data(whole), tmp_path / "s", allow_code=code))
+    for name in NAMES:
+        np.testing.assert_array_equal(stored.model(name).values, expected.model(name).values)
+    # Again: nothing is computed, and without being asked to, nothing is left out in silence.
+    batches(code)
+    before = files_of(store)
+    predict(pool, open_data(data), store, **options)
+    assert (batches(code), files_of(store)) == ({}, before)
+    with pytest.raises(BrokenSamplesError, match=r"3 of the samples cannot be read: 003\.png"):
+        predict(pool, open_data(data), store, allow_code=code)
+    assert files_of(store) == before
+
+
+def test_skipping_goes_on_after_a_run_that_failed_on_broken_pictures(
+    world: World, tmp_path: Path
+) -> None:
+    pool, code, store = world
+    data = broken_folder(tmp_path / "data")
+    pictures_in(data, ["003.png"])  # so that the first chunk can be computed
+    undisturbed = predict(pool, open_data(data), tmp_path / "u", allow_code=code, skip_broken=True)
+    with pytest.raises(BrokenSamplesError):
+        predict(pool, open_data(data), store, allow_code=code)
+    batches(code)
+    predict(pool, open_data(data), store, allow_code=code, skip_broken=True)
+    computed = {name: sum(each) for name, each in batches(code).items()}
+    assert computed == dict.fromkeys(NAMES, 48)
+    assert files_of(store) == files_of(undisturbed.parent)
+
+
+def test_a_mended_picture_is_added(world: World, tmp_path: Path) -> None:
+    pool, code, store = world
+    data = broken_folder(tmp_path / "data")
+    predict(pool, open_data(data), store, allow_code=code, skip_broken=True)
+    pictures_in(data, ["280.png"])
+    batches(code)
+    stored = Pool.load(predict(pool, open_data(data), store, allow_code=code, skip_broken=True))
+    assert stored.samples.ids[-1] == "280.png"
+    assert [each.id for each in stored.samples.broken] == ["003.png", "300.png"]
+    # 303 samples were there; the last batch of 32 is filled up.
+    assert sum(batches(code)["one"]) == 304 - 288
+
+
+def test_nothing_but_broken_pictures_is_an_error(world: World, tmp_path: Path) -> None:
+    pool, code, store = world
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.png").write_bytes(b"")
+    with pytest.raises(BrokenSamplesError, match="1 of the samples"):
+        predict(pool, open_data(tmp_path / "data"), store, allow_code=code, skip_broken=True)
+
+
+# Types of numbers
+
+
+def test_outputs_are_rounded_to_float16_if_asked(world: World) -> None:
+    pool, code, store = world
+    full = Pool.load(predict(pool, dataset(ROWS), store / "a", allow_code=code))
+    half = Pool.load(predict(pool, dataset(ROWS), store / "b", allow_code=code, dtype="float16"))
+    for name in NAMES:
+        values = half.model(name).values
+        assert values.dtype == np.float16
+        np.testing.assert_array_equal(values, full.model(name).values.astype(np.float16))
+    with pytest.raises(ChangedError, match="dtype float16, asked for now: float32"):
+        predict(pool, dataset(ROWS), store / "b", allow_code=code)
+    with pytest.raises(UnknownNameError, match=r"no dtype 'float8'\. "):
+        predict(pool, dataset(ROWS), store / "c", allow_code=code, dtype="float8")
+
+
+def test_what_float16_cannot_hold_is_refused(tmp_path: Path) -> None:
+    path = write_pool(tmp_path, CODE.replace(ANSWER, f"{ANSWER} * 1e6"))
+    with pytest.raises(
+        NotFiniteError, match=r"of sample \d+ do not fit into float16.*float32"
+    ) as told:
+        predict(
+            read_pool_file(path),
+            dataset(9),
+            tmp_path / "s",
+            allow_code=code_of(path),
+            dtype="float16",
+        )
+    assert "\n" not in str(told.value)
+
+
+# Damage
+
+
+def test_damage_is_told_and_only_its_chunk_computed_again(world: World) -> None:
+    pool, code, store = world
+    folder = predict(pool, dataset(ROWS), store, allow_code=code)
+    before = files_of(store)
+    data = bytearray((folder / "two.npy").read_bytes())
+    data[200] ^= 1
+    (folder / "two.npy").write_bytes(data)
+    batches(code)
+    notes: list[str] = []
+    counting = Counting(ROWS)
+    predict(pool, counting, store, allow_code=code, note=notes.append)
+    assert {name: sum(each) for name, each in batches(code).items()} == {"two": CHUNK_ROWS}
+    assert set(np.flatnonzero(counting.reads)) == set(range(CHUNK_ROWS))
+    assert notes == ["two: chunk 0 was damaged and is computed again"]
+    assert files_of(store) == before
+
+
+# Speed and memory
+
+
+class Sleepy(ArrayDataset):
+    """Takes its time to read, as a disk does."""
+
+    def read(self, rows: Array) -> Array:
+        time.sleep(0.03)
+        return super().read(rows)
+
+
+def test_reading_overlaps_with_the_models(tmp_path: Path) -> None:
+    code = CODE.replace(ANSWER, f"import time; time.sleep(0.03); {ANSWER}")
+    path = write_pool(tmp_path, code)
+    pool = read_pool_file(path).only(["one"])
+    count = 24 * 16
+    sleepy = Sleepy(images(count), samples(count))
+    start = time.perf_counter()
+    predict(pool, sleepy, tmp_path / "s", allow_code=code_of(path), batch_size=16)
+    # 24 times 0.03 s of reading and as much of the model: one after the other they take 1.44 s.
+    assert time.perf_counter() - start < 1.3
+
+
+class Lists(ArrayDataset):
+    """Pictures of any size come in a list; notes how many are asked for at once."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(images(count), samples(count))
+        self.at_once: list[int] = []
+
+    def read(self, rows: Array) -> Any:
+        self.at_once.append(len(rows))
+        return list(super().read(rows))
+
+
+def test_few_decoded_pictures_are_held_at_once(world: World) -> None:
+    pool, code, store = world
+    lists = Lists(ROWS)
+    predict(pool, lists, store / "lists", allow_code=code)
+    predict(pool, dataset(ROWS), store / "arrays", allow_code=code)
+    assert (max(lists.at_once), sum(lists.at_once)) == (4, ROWS)
+    assert files_of(store / "lists") == files_of(store / "arrays")
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from committee.models import read_pool_file
+from committee.predict import predict
+from committee.samples import Samples
+
+class Generated:
+    def __init__(self, count):
+        self.samples = Samples.of(None, count=count)
+    def read(self, rows):
+        return (rows[:, None, None] + np.arange(64).reshape(8, 8)).astype(np.uint8)
+    def digests(self, rows):
+        return rows.astype(np.uint64)
+
+def peak(count):
+    pool, code = read_pool_file("pool.toml"), ["models.py"]
+    predict(pool, Generated(count), f"store{count}", allow_code=code, batch_size=256)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB on Linux
+
+few = peak(2_000)
+print(peak(20_000) - few)
+"""
+
+
+WIDE = """
+import numpy as np
+
+def wide():
+    return lambda batch: np.repeat(batch.mean(axis=(1, 2, 3))[:, None], 1000, axis=1)
+"""
+WIDE_POOL = """
+[preprocessing]
+channels = 1
+mean = [0.5]
+std = [0.5]
+[[model]]
+name = "wide"
+source = "python:models.py:wide"
+resolution = 8
+costs.macs = 1
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory has other units elsewhere")
+def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
+    (tmp_path / "models.py").write_text(WIDE)
+    (tmp_path / "pool.toml").write_text(WIDE_POOL)
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    # The outputs of the 18,000 more are 69 MiB; what is kept of each is its name and its digest.
+    assert float(done.stdout) < 20
+
+
+@pytest.mark.parametrize("labelled_before", [True, False])
+def test_labels_that_come_or_go_are_refused(world: World, labelled_before: bool) -> None:
+    pool, code, store = world
+    bare = ArrayDataset(images(9), Samples.of(None, count=9, classes=CLASSES))
+    first, second = (dataset(9), bare) if labelled_before else (bare, dataset(9))
+    predict(pool, first, store, allow_code=code)
+    told = "labels were known" if labelled_before else "labels were not known"
+    with pytest.raises(ChangedError, match=told):
+        predict(pool, second, store, allow_code=code)

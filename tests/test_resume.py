@@ -6,8 +6,10 @@ import contextlib
 import io
 import os
 import random
+import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -17,10 +19,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from committee.data import ArrayDataset, BrokenSamplesError, PartDataset
+from committee.errors import StoreError
 from committee.models import PoolFile
 from committee.predict import predict
+from committee.predictions import Array
 from committee.store import CHUNK_ROWS
 from small_world import (
     NAMES,
@@ -28,6 +34,7 @@ from small_world import (
     dataset,
     files_of,
     read_pool,
+    samples,
     write_npz,
     write_pool,
 )
@@ -74,7 +81,7 @@ class Disk:
     def _mortal(self, event: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any, **named: Any) -> Any:
             self._left -= 1
-            if self._left == 0 and self._torn and event == self._sync:
+            if self._left == 0 and self._torn and event == self._sync and is_file(arguments[0]):
                 os.ftruncate(arguments[0], max(os.fstat(arguments[0]).st_size - 3, 0))
             if self.dead:
                 raise Crash
@@ -85,6 +92,109 @@ class Disk:
     @staticmethod
     def _sync(_: int) -> None:
         """Nothing: see _quick."""
+
+
+def is_file(descriptor: int) -> bool:
+    return stat.S_ISREG(os.fstat(descriptor).st_mode)
+
+
+# Of a folder: inode of each entry, and whether it is a folder.
+Entries = dict[str, tuple[int, bool]]
+
+
+class PowerCut(Disk):
+    """A disk that, when it dies, keeps only what was synced.
+
+    Of a file these are the bytes at its last sync, of a folder the names at its last sync. A disk
+    may also keep ``all`` that was done to names since, or only the ``last`` of it, for it need not
+    keep to an order; each creation, renaming and removal happens wholly or not at all.
+    """
+
+    def __init__(
+        self, patch: pytest.MonkeyPatch, dies_at: int, root: Path, unsynced: str = "none"
+    ) -> None:
+        self._root = root
+        self._kept = {"none": slice(0), "last": slice(-1, None), "all": slice(None)}[unsynced]
+        # What was done to the names of a folder since its last sync.
+        self._done: dict[int, list[Callable[[Entries], object]]] = {}
+        # By inode. Files are held open, so that no inode is used twice.
+        self._bytes: dict[int, bytes] = {}
+        self._entries: dict[int, Entries] = {}
+        self._held: list[int] = []
+        for path in [root.parent, *(root.rglob("*") if root.exists() else ()), root]:
+            if path.exists():
+                self._sync_path(path)
+        super().__init__(patch, dies_at)
+        for module, name, note in (
+            (os, "replace", self._replaced),
+            (os, "unlink", self._unlinked),
+            (io, "open", self._opened),
+        ):
+            patch.setattr(module, name, self._noting(getattr(module, name), note))
+
+    @staticmethod
+    def _noting(event: Callable[..., Any], note: Callable[..., None]) -> Callable[..., Any]:
+        def run(file: Any, *rest: Any, **named: Any) -> Any:
+            inode = Path(file).stat().st_ino if Path(file).exists() else None
+            done = event(file, *rest, **named)
+            note(Path(file), inode, *rest)
+            return done
+
+        return run
+
+    def _replaced(self, file: Path, inode: int, target: Path) -> None:
+        def rename(entries: Entries) -> None:
+            entries.pop(file.name, None)
+            entries[Path(target).name] = inode, False
+
+        self._note(file.parent, rename)
+
+    def _unlinked(self, file: Path, inode: int | None) -> None:
+        self._note(file.parent, lambda entries: entries.pop(file.name, None))
+
+    def _opened(self, file: Path, inode: int | None, mode: str = "r", *rest: Any) -> None:
+        if inode is None and set(mode) & set("wa"):
+            made = file.stat().st_ino, False
+            self._note(file.parent, lambda entries: entries.update({file.name: made}))
+
+    def _note(self, folder: Path, change: Callable[[Entries], object]) -> None:
+        self._done.setdefault(folder.stat().st_ino, []).append(change)
+
+    def _sync_path(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY)
+        self._sync(descriptor)
+        os.close(descriptor)
+
+    def _sync(self, descriptor: int) -> None:  # type: ignore[override]
+        inode = os.fstat(descriptor).st_ino
+        self._held.append(os.dup(descriptor))
+        if is_file(descriptor):
+            # Opened again, for a file may be open for writing only.
+            self._bytes[inode] = Path(f"/proc/self/fd/{descriptor}").read_bytes()
+        else:
+            with os.scandir(descriptor) as entries:
+                listed = {entry.name: (entry.inode(), entry.is_dir()) for entry in entries}
+            self._entries[inode] = listed
+            self._done.pop(inode, None)
+
+    def restart(self, into: Path) -> None:
+        """Make the folder that is found when the power is back."""
+        for inode, changes in self._done.items():
+            for change in changes[self._kept]:
+                change(self._entries.setdefault(inode, {}))
+        root = self._entries[self._root.parent.stat().st_ino].get(self._root.name)
+        if root is not None:
+            self._restore(*root, into)
+        for descriptor in self._held:
+            os.close(descriptor)
+
+    def _restore(self, inode: int, is_folder: bool, into: Path) -> None:
+        if is_folder:
+            into.mkdir()
+            for name, inner in self._entries.get(inode, {}).items():
+                self._restore(*inner, into / name)
+        else:
+            into.write_bytes(self._bytes.get(inode, b""))
 
 
 @dataclass
@@ -129,8 +239,13 @@ def one_finished(store: Path, world: World) -> None:
 def damaged(store: Path, world: World) -> None:
     shutil.copytree(world.undisturbed, store)
     data = bytearray((store / "val" / "two.npy").read_bytes())
-    data[-2000] ^= 1
+    data[150] ^= 1
     (store / "val" / "two.npy").write_bytes(data)
+
+
+def fewer_samples(store: Path, world: World) -> None:
+    some = PartDataset(dataset(ROWS), np.arange(CHUNK_ROWS + 50))
+    predict(world.pool, some, store, allow_code=world.code)
 
 
 def outputs_missing(store: Path, world: World) -> None:
@@ -139,7 +254,7 @@ def outputs_missing(store: Path, world: World) -> None:
 
 
 @pytest.mark.parametrize("torn", [False, True], ids=["whole", "torn"])
-@pytest.mark.parametrize("start", [nothing, one_finished, damaged, outputs_missing])
+@pytest.mark.parametrize("start", [nothing, one_finished, damaged, outputs_missing, fewer_samples])
 def test_a_crash_at_any_event_costs_a_chunk_at_most(
     world: World, tmp_path: Path, start: Callable[[Path, World], None], torn: bool
 ) -> None:
@@ -153,6 +268,84 @@ def test_a_crash_at_any_event_costs_a_chunk_at_most(
         kept, finished = world.run(store)
         assert kept >= computed - len(NAMES) * CHUNK_ROWS
         assert finished == len(NAMES) * ROWS
+        assert files_of(store) == expected, f"crashed at event {event}"
+        if not disk.dead:
+            break
+    assert event > 10
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into files by /proc")
+@pytest.mark.parametrize("unsynced", ["none", "last", "all"])
+@pytest.mark.parametrize("start", [nothing, fewer_samples])
+def test_a_power_cut_at_any_event_costs_a_chunk_at_most(
+    world: World, tmp_path: Path, start: Callable[[Path, World], None], unsynced: str
+) -> None:
+    expected = files_of(world.undisturbed)
+    for event in count(1):
+        store, found = tmp_path / str(event) / "store", tmp_path / str(event) / "found"
+        store.parent.mkdir()
+        start(store, world)
+        with pytest.MonkeyPatch.context() as patch:
+            disk = PowerCut(patch, event, store, unsynced)
+            _, computed = world.run(store)
+        disk.restart(found)
+        kept, finished = world.run(found)
+        assert kept >= computed - len(NAMES) * CHUNK_ROWS, f"cut at event {event}"
+        assert finished == len(NAMES) * ROWS
+        assert files_of(found) == expected, f"cut at event {event}"
+        if not disk.dead:
+            break
+    assert event > 10
+
+
+def test_the_power_cut_tests_can_fail(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Folders are not synced: names are lost, and with them what was computed.
+    monkeypatch.setattr("committee.files.sync_folder", lambda _: None)
+    monkeypatch.setattr("committee.store.writer.sync_folder", lambda _: None)
+    with pytest.MonkeyPatch.context() as patch:
+        disk = PowerCut(patch, 10**6, tmp_path / "store")
+        _, computed = world.run(tmp_path / "store")
+    disk.restart(tmp_path / "found")
+    assert not disk.dead
+    assert world.run(tmp_path / "found")[0] < computed - len(NAMES) * CHUNK_ROWS
+
+
+class Flawed(ArrayDataset):
+    """Some of its pictures cannot be read."""
+
+    def read(self, rows: Array) -> Array:
+        broken = [(str(row), "for the test") for row in rows.tolist() if row in BROKEN]
+        if broken:
+            raise BrokenSamplesError(broken)
+        return super().read(rows)
+
+
+BROKEN = (CHUNK_ROWS + 70, CHUNK_ROWS + 71, ROWS - 1)
+
+
+@pytest.mark.parametrize("failed_before", [False, True])
+def test_a_crash_while_broken_samples_are_left_out_is_made_good(
+    world: World, tmp_path: Path, failed_before: bool
+) -> None:
+    def run(store: Path, skip_broken: bool = True) -> None:
+        flawed = Flawed(dataset(ROWS).read(np.arange(ROWS)), samples(ROWS))
+        options = {"allow_code": world.code, "skip_broken": skip_broken}
+        with contextlib.suppress(Crash):
+            predict(world.pool, flawed, store, **options)
+
+    run(tmp_path / "undisturbed")
+    expected = files_of(tmp_path / "undisturbed")
+    for event in count(1):
+        store = tmp_path / str(event)
+        if failed_before:
+            with pytest.raises(BrokenSamplesError):
+                run(store, skip_broken=False)
+        with pytest.MonkeyPatch.context() as patch:
+            disk = Disk(patch, event, torn=event % 2 == 0)
+            run(store)
+        run(store)
         assert files_of(store) == expected, f"crashed at event {event}"
         if not disk.dead:
             break
@@ -177,6 +370,31 @@ def test_the_crash_tests_can_fail(world: World, tmp_path: Path) -> None:
         world.run(tmp_path)
     assert disk.dead
     assert files_of(tmp_path) != files_of(world.undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("start", "room"),
+    [(nothing, 0), (nothing, 200), (nothing, 3_000), (one_finished, 1_000), (one_finished, 5_000)],
+)
+def test_a_full_disk_is_told_and_made_good(
+    world: World, tmp_path: Path, start: Callable[[Path, World], None], room: int
+) -> None:
+    store = tmp_path / "store"
+    start(store, world)
+    # No file may grow beyond so many bytes: what goes beyond is written in part.
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(StoreError, match=r"cannot be written .*run the same command") as told:
+            world.run(store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(told.value)
+    kept, finished = world.run(store)
+    # With room for 5,000 bytes the first chunk of 3,072 was kept.
+    assert kept == (start is one_finished) * ROWS + (room == 5_000) * CHUNK_ROWS
+    assert finished == len(NAMES) * ROWS
+    assert files_of(store) == files_of(world.undisturbed)
 
 
 # Processes: a model slow enough to be stopped, which notes every batch in a file beside it.
@@ -211,29 +429,36 @@ class Command:
         self.data = write_npz(folder / "data.npz", MANY)
         self.log = folder / "log"
 
-    def start(self, store: Path) -> subprocess.Popen[str]:
+    def start(self, store: Path, *more: str) -> subprocess.Popen[str]:
         main = "import sys; from committee.cli import main; sys.exit(main())"
         words = ["predict", self.pool, "--data", self.data, "--split", "val", "--out", store]
         options = ["--batch-size", "64", "--allow-code", code_of(self.pool)[0], "--json"]
-        command = [sys.executable, "-c", main, *map(str, words), *options]
+        command = [sys.executable, "-c", main, *map(str, words), *options, *more]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
 
-    def stop(self, store: Path, how: signal.Signals, after: float) -> tuple[int, str]:
-        """Start, stop some time after it has got on, and say how it ended."""
-        before = chunks(store)
+    def stop(
+        self, store: Path, how: signal.Signals, after: float, batch_is_enough: bool = False
+    ) -> tuple[int, str]:
+        """Start, stop some time after it has got on by a chunk or a batch, and say how it ended."""
+        got_on = self.batches if batch_is_enough else lambda: chunks(store)
+        before = got_on()
         with self.start(store) as process:
-            while process.poll() is None and chunks(store) <= before:
+            while process.poll() is None and got_on() <= before:
                 time.sleep(0.005)
             time.sleep(after)
             process.send_signal(how)
             _, errors = process.communicate(timeout=60)
         return process.returncode, errors
 
-    def finish(self, store: Path) -> int:
+    def batches(self) -> int:
+        """How many batches were computed since the log was removed."""
+        return self.log.read_text().count("\n") if self.log.exists() else 0
+
+    def finish(self, store: Path, *more: str) -> int:
         """Run to the end; the outputs that were computed."""
         self.log.unlink(missing_ok=True)
-        with self.start(store) as process:
+        with self.start(store, *more) as process:
             _, errors = process.communicate(timeout=60)
         assert (process.returncode, errors) == (0, "")
         return sum(map(int, self.log.read_text().split())) if self.log.exists() else 0
@@ -270,6 +495,21 @@ def test_killed_processes_leave_the_bytes_of_an_undisturbed_one(
     ends = [command.stop(tmp_path, signal.SIGKILL, moments.uniform(0, 0.3))[0] for _ in range(3)]
     assert -signal.SIGKILL in ends
     assert command.finish(tmp_path) < len(NAMES) * MANY
+    assert files_of(tmp_path) == undisturbed
+
+
+def test_processes_killed_while_a_split_grows_leave_the_same_bytes(
+    command: Command, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    assert command.finish(tmp_path, "--rows", ":700") == len(NAMES) * 700
+    moments = random.Random(5)
+    ends = [
+        command.stop(tmp_path, signal.SIGKILL, moments.uniform(0, 0.2), batch_is_enough=True)[0]
+        for _ in range(4)
+    ]
+    assert -signal.SIGKILL in ends
+    # Of what was there, only a batch that was not full is computed again: 700 is 640 and 60.
+    assert command.finish(tmp_path) <= len(NAMES) * (MANY - 640)
     assert files_of(tmp_path) == undisturbed
 
 

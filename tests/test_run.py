@@ -15,14 +15,23 @@ import pytest
 from PIL import Image
 
 from committee import Cascade, Pool, Runner, evaluate, search
-from committee.data import ArrayDataset, open_data
+from committee.data import ArrayDataset, BrokenSamplesError, open_data
 from committee.embedded import FOLDER, pictures, pool_file
-from committee.errors import CascadeError, CommitteeError, DataError, ModelError
+from committee.errors import CascadeError, ChangedError, CommitteeError, DataError, ModelError
 from committee.evaluate import decided
 from committee.flow import Decisions
 from committee.predict import predict
 from committee.predictions import Array
-from committee.run import Result, agreement, run_offline, timed_offline, timed_online, write_results
+from committee.run import (
+    Result,
+    agreement,
+    read_results,
+    run_into,
+    run_offline,
+    timed_offline,
+    timed_online,
+    write_results,
+)
 from small_world import dataset, decisions_pool, read_pool
 
 ROWS = 300
@@ -222,7 +231,7 @@ def test_an_altered_model_file_is_refused(stored: Pool, tmp_path: Path) -> None:
             lambda spec: spec["preprocessing"].update(size=[0, 0]),
             r"cascade.json: model 'nano'.*size",
         ),
-        (lambda spec: spec.update(source="timm:resnet"), "'nano': unknown source 'timm:resnet'"),
+        (lambda spec: spec.update(source="tim:resnet"), "'nano': source 'tim:resnet' must be one"),
         (lambda spec: spec.update(source="onnx:/gone.onnx"), "'nano': no file /gone.onnx"),
     ],
 )
@@ -285,11 +294,12 @@ RESULTS = [
     Result("a/1.png", 2, "Trouser, blue", 0.1 + 0.2, 0, 5.0, 2),
     Result('b "quoted".png', 0, "", 1e-30, 1, None, None),
     Result("ü\n.png", 1, "T-shirt/top", -1.5, 2, 1e9, 0),
+    Result.broken("torn\u2028.png", "cut off, after 3 bytes", None),
 ]
 
 
 def read_csv(path: Path) -> list[dict[str, Any]]:
-    text = ("id", "class_name")
+    text = ("id", "class_name", "error")
     with path.open(newline="", encoding="utf-8") as file:
         return [
             {k: v if k in text else json.loads(v) if v else None for k, v in row.items()}
@@ -299,7 +309,7 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
 
 READERS = {
     ".csv": read_csv,
-    ".jsonl": lambda path: [json.loads(line) for line in path.read_text().splitlines()],
+    ".jsonl": lambda path: [json.loads(line) for line in path.read_text().split("\n")[:-1]],
     ".parquet": lambda path: pyarrow.parquet.read_table(path).to_pylist(),
 }
 
@@ -308,8 +318,73 @@ READERS = {
 def test_results_are_read_back_as_they_were(tmp_path: Path, ending: str) -> None:
     path = write_results(tmp_path / f"results{ending}", RESULTS)
     assert READERS[ending](path) == [vars(result) for result in RESULTS]
+    assert read_results(path) == RESULTS
     empty = write_results(tmp_path / f"empty{ending}", [])
     assert READERS[ending](empty) == []
+
+
+class Torn:
+    """A data set of which some samples cannot be read, and which may stop."""
+
+    def __init__(self, whole: ArrayDataset, broken: set[int], stop: int = 10**9) -> None:
+        self.whole, self.broken, self.stop = whole, broken, stop
+
+    @property
+    def samples(self) -> Any:
+        return self.whole.samples
+
+    def digests(self, rows: Any) -> Any:
+        return self.whole.digests(rows)
+
+    def read(self, rows: Any) -> Any:
+        if rows.max(initial=0) >= self.stop:
+            raise KeyboardInterrupt
+        names = [self.samples.ids[row] for row in rows if row in self.broken]
+        if names:
+            raise BrokenSamplesError([(name, "torn") for name in names])
+        return self.whole.read(rows)
+
+
+@pytest.mark.parametrize("ending", READERS)
+@pytest.mark.parametrize("broken", [set(), {0, 5, 200}, set(range(128, 256)), set(range(300))])
+def test_a_stopped_run_goes_on_to_the_same_file(
+    stored: Pool, some: ArrayDataset, tmp_path: Path, ending: str, broken: set[int]
+) -> None:
+    runner = Runner(with_models(cascades(stored)["mean_logits"], stored))
+    whole, out = tmp_path / f"whole{ending}", tmp_path / f"stopped{ending}"
+    seen = [r for part in run_into(runner, Torn(some, broken), whole, 8) for r in part]
+    assert [r.id for r in seen] == list(some.samples.ids)
+    assert [i for i, r in enumerate(seen) if r.error] == sorted(broken)
+    few = stored.rows(slice(300), "few")
+    predicted = decided(runner.cascade, few).predicted
+    assert all(r.class_index == predicted[i] for i, r in enumerate(seen) if not r.error)
+    for stop in (100, 140, 299):
+        with pytest.raises(KeyboardInterrupt):
+            list(run_into(runner, Torn(some, broken, stop), out, 8))
+        assert not out.exists()
+        # What was done can be read, in the folder of parts.
+        parts = sorted((tmp_path / f"{out.name}.part").glob(f"*{ending}"))
+        done = [result for part in parts for result in read_results(part)]
+        assert done == seen[: len(done)]
+    again = [r for part in run_into(runner, Torn(some, broken), out, 8) for r in part]
+    assert again == seen
+    assert out.read_bytes() == whole.read_bytes() or ending == ".parquet"
+    assert READERS[ending](out) == READERS[ending](whole) == [vars(r) for r in seen]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([out.name, whole.name])
+
+
+def test_a_run_goes_on_only_with_the_same(stored: Pool, some: ArrayDataset, tmp_path: Path) -> None:
+    runner = Runner(with_models(cascades(stored)["mean_logits"], stored))
+    other = Runner(with_models(Cascade.of(["nano"]), stored))
+    out = tmp_path / "results.csv"
+    with pytest.raises(KeyboardInterrupt):
+        list(run_into(runner, Torn(some, set(), 200), out, 8))
+    for change, what in (((other, 8), "cascade"), ((runner, 16), "batch size")):
+        with pytest.raises(ChangedError, match=f"was begun with another {what}: .*delete that"):
+            list(run_into(change[0], some, out, change[1]))
+    (tmp_path / "results.csv.part" / "run.json").write_text("[]")
+    with pytest.raises(ChangedError, match="altered; delete"):
+        list(run_into(runner, some, out, 8))
 
 
 def test_results_of_unknown_form_are_refused(tmp_path: Path) -> None:

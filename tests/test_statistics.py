@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import committee as cm
-from committee import Pool
+from committee import Calibration, Pool
 from committee.cascade import NEVER
 from committee.search import evaluate_all
 from committee.search import statistics as statistics_module
 from committee.search.prefixes import Rule
 from committee.search.statistics import compiled, prefix_table
-from strategies import CONFIDENCES, RULES, pools, random_pool
+from strategies import CONFIDENCES, RULES, calibrated_pools, pools, random_pool
 
 native = statistics_module._native
 needs_compiled = pytest.mark.skipif(
@@ -65,6 +67,16 @@ def test_small_pools_full_of_ties(kind, combine, confidence, data):
         same_tables(Rule(pool, confidence, combine), monkeypatch)
 
 
+@needs_compiled
+@rules
+@settings(max_examples=15)
+@given(data=st.data())
+def test_small_calibrated_pools_full_of_ties(kind, combine, confidence, data):
+    pool = data.draw(calibrated_pools(kind, max_samples=12))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        same_tables(Rule(pool, confidence, combine), monkeypatch)
+
+
 HARD = {
     "ordinary": lambda r, z: z,
     "sure": lambda r, z: 12 * z,
@@ -94,6 +106,27 @@ def test_hard_pools(instruction_set, combine, confidence, hard, monkeypatch):
     labels = random.integers(0, shape[1], shape[0])
     pool = Pool.from_arrays(labels, outputs, kind="logits")
     same_tables(Rule(pool, confidence, combine), monkeypatch, grid=100)
+
+
+CALIBRATIONS = {
+    "temperature": Calibration.of_temperature(1.7),
+    "so cold that probabilities round to 1": Calibration.of_temperature(1 / 64),
+    "platt": Calibration("platt", (0.3, 1.4, 2.5), (-5.0, -1.5)),
+}
+
+
+@needs_compiled
+@pytest.mark.parametrize("confidence", CONFIDENCES)
+@pytest.mark.parametrize("combine", ["mean_logits", "mean_probabilities", "last"])
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+def test_hard_calibrated_pools(combine, confidence, calibration, monkeypatch):
+    random = np.random.default_rng(3)
+    outputs = {name: random.normal(size=(300, 37)).astype(np.float32) for name in "abcd"}
+    pool = Pool.from_arrays(random.integers(0, 37, 300), outputs, kind="logits")
+    # One model stays as it is: on the same scale as the others it no longer is.
+    pool = pool.with_calibrations(dict.fromkeys("abc", CALIBRATIONS[calibration]))
+    monkeypatch.setattr(statistics_module, "_WORK", 1 << 14)
+    same_tables(Rule(pool, confidence, combine), monkeypatch, grid=100, threads=2)
 
 
 @needs_compiled
@@ -143,10 +176,13 @@ def test_search_is_the_same_without_the_compiled_part(kind, combine, confidence,
 @settings(max_examples=15)
 @given(data=st.data())
 def test_many_are_evaluated_as_each_by_itself(kind, combine, confidence, data):
-    pool, other = data.draw(pools(kind)), data.draw(pools(kind))
+    pool, other = data.draw(st.one_of(pools(kind), calibrated_pools(kind))), data.draw(pools(kind))
     front = cm.search(pool, combine=combine, confidence=confidence, grid=4)
     cascades = [m.cascade for m in front]
     assert evaluate_all(cascades, pool) == [m.evaluation for m in front]
+    assert evaluate_all(cascades, pool) == [cm.evaluate(c, pool) for c in cascades]
+    # Calibrated and raw ones together, and one model that is either.
+    cascades += [replace(c, calibrations={}) for c in cascades]
     assert evaluate_all(cascades, pool) == [cm.evaluate(c, pool) for c in cascades]
     shared = [c for c in cascades if set(c.names) <= set(other.names)]
     assert evaluate_all(shared, other) == [cm.evaluate(c, other) for c in shared]

@@ -15,7 +15,7 @@ import pytest
 from committee import Pool
 from committee.errors import ChangedError, DamagedError, StoreError, UnknownNameError
 from committee.predictions import Outputs
-from committee.store import CHUNK_ROWS, Entry, writing
+from committee.store import CHUNK_ROWS, Entry, Split, writing
 from small_world import CLASSES, files_of, samples
 
 ROWS = 2 * CHUNK_ROWS + 88
@@ -67,10 +67,12 @@ def write(root: Path, outputs: Outputs, name: str = "a", upto: int | None = None
     of = samples(len(outputs))
     with writing(root) as store:
         store.add_models({name: spec(outputs.kind)}, CLASSES)
-        store.add_samples(of)
-        writer = store.writer(of.split, name, entry(outputs))
-        for start in range(writer.rows_done, len(outputs) if upto is None else upto, CHUNK_ROWS):
-            writer.append(outputs.rows(slice(start, start + CHUNK_ROWS)))
+        store.add_samples(Split(of))
+        writer = store.writer(of, name, entry(outputs))
+        for chunk in writer.missing:
+            start = chunk * CHUNK_ROWS
+            if upto is None or start < upto:
+                writer.write(chunk, outputs.rows(slice(start, start + CHUNK_ROWS)))
     return root / of.split
 
 
@@ -194,11 +196,16 @@ def test_damage_is_named_and_refused(tmp_path: Path, file: str, damage: Any, wor
     assert "again" in line
 
 
-def test_a_flipped_byte_is_found_by_its_sample(tmp_path: Path) -> None:
+def test_a_flipped_byte_is_found_by_its_chunk(tmp_path: Path) -> None:
     folder = write(tmp_path, logits())
     flip(folder / "a.npy")
     # 1,000 bytes before the end are 84 rows of 12 bytes: row 516, in the third chunk.
-    with pytest.raises(DamagedError, match=f"first at sample {2 * CHUNK_ROWS} or after"):
+    with pytest.raises(DamagedError, match="altered in chunk 2, samples 512 to 599\\."):
+        Pool.load(folder)
+    data = bytearray((folder / "a.npy").read_bytes())
+    data[200] ^= 1
+    (folder / "a.npy").write_bytes(data)
+    with pytest.raises(DamagedError, match="in chunk 0, samples 0 to 255 and 1 more chunks"):
         Pool.load(folder)
 
 
@@ -221,11 +228,15 @@ def test_writing_again_mends_altered_labels(tmp_path: Path) -> None:
     assert files_of(tmp_path) == before
 
 
-def test_rows_before_the_damage_are_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("byte", [140, -1000], ids=["first chunk", "last chunk"])
+def test_only_the_damaged_chunk_is_missing(tmp_path: Path, byte: int) -> None:
     folder = write(tmp_path, logits())
-    flip(folder / "a.npy")
+    data = bytearray((folder / "a.npy").read_bytes())
+    data[byte] ^= 1
+    (folder / "a.npy").write_bytes(data)
     with writing(tmp_path) as store:
-        assert store.writer("val", "a", entry(logits())).rows_done == 2 * CHUNK_ROWS
+        writer = store.writer(samples(ROWS), "a", entry(logits()))
+    assert writer.missing == list(writer.damaged) == [0 if byte > 0 else 2]
 
 
 @pytest.mark.parametrize("file", ["store.json", "val/samples.json", "val/a.json"])
@@ -304,7 +315,7 @@ def test_outputs_of_something_else_are_not_mixed_in(
         writing(tmp_path) as store,
         pytest.raises(ChangedError, match=told),
     ):
-        store.writer("val", "a", entry(logits(), **changed))
+        store.writer(samples(ROWS), "a", entry(logits(), **changed))
     assert files_of(tmp_path) == before
 
 
@@ -331,7 +342,7 @@ def test_other_classes_and_other_samples_are_refused(tmp_path: Path) -> None:
             store.add_models({"a": spec()}, CLASSES[:2])
         other = samples(ROWS, seed=1)
         with pytest.raises(ChangedError, match=other.fingerprint) as told:
-            store.add_samples(other)
+            store.add_samples(Split(other))
     assert samples(ROWS).fingerprint in str(told.value)
 
 
@@ -350,12 +361,13 @@ def test_costs_are_added_by_unit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("split", ["", "..", "a/b", ".hidden", "ü"])
 def test_a_split_names_a_folder_in_the_store(tmp_path: Path, split: str) -> None:
     with writing(tmp_path) as store, pytest.raises(StoreError, match="it names a folder"):
-        store.add_samples(samples(3, split))
+        store.add_samples(Split(samples(3, split)))
 
 
 def test_chunks_must_keep_their_width(tmp_path: Path) -> None:
     with writing(tmp_path) as store:
-        writer = store.writer("val", "a", entry(logits()))
-        writer.append(logits().rows(slice(0, CHUNK_ROWS)))
+        store.add_samples(Split(samples(ROWS)))
+        writer = store.writer(samples(ROWS), "a", entry(logits()))
+        writer.write(0, logits().rows(slice(0, CHUNK_ROWS)))
         with pytest.raises(StoreError, match="had 3 columns, now 2"):
-            writer.append(Outputs("logits", np.zeros((CHUNK_ROWS, 2), np.float32)))
+            writer.write(1, Outputs("logits", np.zeros((CHUNK_ROWS, 2), np.float32)))

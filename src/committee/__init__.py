@@ -6,6 +6,7 @@ The method is that of Wang et al., "Wisdom of Committees" (ICLR 2022).
 from typing import TYPE_CHECKING, Any
 
 from committee import errors
+from committee.calibration import Calibration
 from committee.cascade import Cascade, Stage
 from committee.confidence import register_confidence
 from committee.cost import Cost
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Calibration",
     "Cascade",
     "Committee",
     "CommitteeError",

@@ -37,4 +37,5 @@ def sweep(
     limits: Array,
     known_costs: Array,
     known_values: Array,
+    stop: Array,
 ) -> tuple[Array, Array, Array, Array, Array]: ...

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from committee.calibration import Calibration
 from committee.combine import COMBINES
 from committee.confidence import CONFIDENCES
-from committee.errors import CascadeError, MissingExtraError
+from committee.errors import CalibrationError, CascadeError, MissingExtraError
 from committee.files import write_text
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Cascade:
         classes: Names of the classes, in the order of the outputs; may be empty if unknown.
         models: How each model is loaded (see :class:`committee.models.ModelSpec`), by name; may be
             empty for a cascade that is only evaluated on stored predictions.
+        calibrations: What is applied to a model's outputs before they are combined, by name; those
+            of other models are left out.
         origin: What the choice rests on: split, target, promised figures. Only for people to read.
 
     Raises:
@@ -71,6 +74,7 @@ class Cascade:
     classes: tuple[str, ...] = ()
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False, hash=False)
     origin: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not self.stages or not all(stage.models for stage in self.stages):
@@ -88,6 +92,8 @@ class Cascade:
         if self.combine not in COMBINES:
             known = ", ".join(COMBINES)
             raise CascadeError(f"Cascade: no combination {self.combine!r}. There are: {known}")
+        own = {n: self.calibrations[n] for n in self.names if n in self.calibrations}
+        object.__setattr__(self, "calibrations", own)
 
     @classmethod
     def of(
@@ -96,6 +102,7 @@ class Cascade:
         thresholds: Sequence[float] = (),
         confidence: str = "max_prob",
         combine: str = "mean_logits",
+        calibrations: Mapping[str, Calibration] | None = None,
     ) -> Cascade:
         """Build a cascade from model names, a list of names for a stage of several models.
 
@@ -104,6 +111,7 @@ class Cascade:
             thresholds: One for each stage but the last.
             confidence: Name of the confidence function.
             combine: ``mean_logits``, ``mean_probabilities`` or ``last``.
+            calibrations: By model; those of other models are left out.
 
         Raises:
             CascadeError: If the number of thresholds is not one less than that of stages.
@@ -120,14 +128,19 @@ class Cascade:
             tuple(Stage(step, bound) for step, bound in zip(steps, bounds, strict=False)),
             confidence,
             combine,
+            calibrations=calibrations or {},
         )
 
     @classmethod
     def ensemble(
-        cls, models: Sequence[str], confidence: str = "max_prob", combine: str = "mean_logits"
+        cls,
+        models: Sequence[str],
+        confidence: str = "max_prob",
+        combine: str = "mean_logits",
+        calibrations: Mapping[str, Calibration] | None = None,
     ) -> Cascade:
         """Build an ensemble: one stage that runs all models."""
-        return cls.of([list(models)], (), confidence, combine)
+        return cls.of([list(models)], (), confidence, combine, calibrations)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -171,25 +184,34 @@ class Cascade:
 
         return as_module(self, modules, allow_code=allow_code)
 
-    def simplified(self) -> Cascade:
-        """The same decisions in the fewest stages and models.
+    def joined(self) -> Cascade:
+        """The same decisions by the same models: stages that never exit are joined with the next.
 
-        A stage that never exits is joined with the next; what follows a stage that always exits is
-        left out; a model whose output :func:`~committee.combine.last` overrides is left out.
+        What follows a stage that always exits is left out.
         """
         stages: list[Stage] = []
         waiting: tuple[str, ...] = ()
         for stage in self.stages:
-            models = waiting + stage.models
+            waiting += stage.models
             if stage.threshold == NEVER:
-                waiting = models
                 continue
-            models = models[-1:] if self.combine == "last" else models
-            stages.append(Stage(models, stage.threshold))
+            stages.append(Stage(waiting, stage.threshold))
             waiting = ()
             if stage.threshold == ALWAYS:
                 break
         return replace(self, stages=tuple(stages))
+
+    def simplified(self) -> Cascade:
+        """The same decisions in the fewest stages and models.
+
+        As :meth:`joined`, and a model whose output :func:`~committee.combine.last` overrides is
+        left out.
+        """
+        short = self.joined()
+        if self.combine != "last":
+            return short
+        stages = [Stage(stage.models[-1:], stage.threshold) for stage in short.stages]
+        return replace(short, stages=tuple(stages))
 
     def to_json(self) -> dict[str, Any]:
         """What a cascade file holds; thresholds that are infinite are words."""
@@ -204,6 +226,7 @@ class Cascade:
             "classes": list(self.classes),
             "models": {name: dict(self.models[name]) for name in self.names if name in self.models},
             "origin": dict(self.origin),
+            "calibrations": {name: each.to_json() for name, each in self.calibrations.items()},
         }
 
     @classmethod
@@ -231,9 +254,13 @@ class Cascade:
                     name: _object(each) for name, each in _object(data.get("models", {})).items()
                 },
                 origin=_object(data.get("origin", {})),
+                calibrations={
+                    name: Calibration.from_json(each)
+                    for name, each in _object(data.get("calibrations", {})).items()
+                },
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            if isinstance(error, CascadeError):
+            if isinstance(error, CascadeError | CalibrationError):
                 raise CascadeError(f"{where}: {error}") from None
             raise CascadeError(
                 f"{where}: missing or wrong field ({type(error).__name__}: {error}). "

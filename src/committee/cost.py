@@ -18,7 +18,9 @@ class Cost:
         value: Not negative, finite.
         unit: ``macs``, ``latency_ms``, ``ms_per_sample``, ``dollars`` or any unit of the user's.
         source: Where the value comes from: ``given``, ``counted``, ``measured``.
-        conditions: What it holds under: input size, processor, threads, batch size, versions.
+        conditions: What it holds under. Of measured costs what the models of a pool share:
+            processor, threads, batch size; costs measured under others cannot be compared.
+        detail: What is the model's own: input size, engine, precision, versions.
 
     Raises:
         CostError: If the value is negative or not finite, or there is no unit.
@@ -28,6 +30,7 @@ class Cost:
     unit: str
     source: str = "given"
     conditions: str = ""
+    detail: str = ""
 
     def __post_init__(self) -> None:
         if not self.unit:
@@ -47,6 +50,7 @@ class Cost:
             "unit": self.unit,
             "source": self.source,
             "conditions": self.conditions,
+            **({"detail": self.detail} if self.detail else {}),
         }
 
 
@@ -75,8 +79,24 @@ class CostTable:
         """The unit to use: the one asked for, else the only one, else ``macs``.
 
         Raises:
-            CostError: If a model has no cost in that unit, or the choice is not clear.
+            CostError: If a model has no cost in that unit, the choice is not clear, or costs were
+                measured under different conditions.
         """
+        unit = self._chosen(wanted)
+        measured = {
+            each[unit].conditions: name
+            for name, each in self.costs.items()
+            if each[unit].source == "measured"
+        }
+        if len(measured) > 1:
+            told = "; ".join(f"{name}: {conditions}" for conditions, name in measured.items())
+            raise CostError(
+                f"costs: {unit} were measured under different conditions ({told}). Measure all in "
+                "one run: committee profile POOL.toml --store STORE"
+            )
+        return unit
+
+    def _chosen(self, wanted: str | None) -> str:
         if wanted is None:
             if "macs" in self.units or len(self.units) == 1:
                 return "macs" if "macs" in self.units else self.units[0]

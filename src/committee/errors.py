@@ -6,6 +6,7 @@ CommitteeError
 ├── MisalignedError         models do not cover the same samples or classes
 ├── UnknownNameError        a model, function, unit or split that is not there
 ├── CostError               a cost is missing, negative, or of another unit
+├── CalibrationError        a calibration that cannot be fitted, or cannot be read
 ├── CascadeError            a cascade that cannot be, or a cascade file that cannot be read
 ├── PoolFileError           a pool file that cannot be read
 ├── StoreError              a store that cannot be used
@@ -24,6 +25,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+# Above this many, an error names the nearest names only.
+MANY = 50
 
 
 class CommitteeError(Exception):
@@ -49,13 +53,19 @@ class UnknownNameError(CommitteeError, LookupError):
     def of(cls, where: str, what: str, name: str, known: Iterable[str]) -> UnknownNameError:
         """Say which name is unknown, which is nearest, and which there are."""
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return cls(f"{where}: no {what} {name!r}.{hint} There are: {', '.join(names) or 'none'}")
+        many = len(names) > MANY
+        near = difflib.get_close_matches(name, names, 3 if many else 1)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        there = f"{len(names)}, too many to list" if many else ", ".join(names) or "none"
+        return cls(f"{where}: no {what} {name!r}.{hint} There are: {there}")
 
 
 class CostError(CommitteeError, ValueError):
     """A cost is missing, negative, not finite, or of another unit."""
+
+
+class CalibrationError(CommitteeError, ValueError):
+    """A calibration that cannot be fitted, or that cannot be read."""
 
 
 class CascadeError(CommitteeError, ValueError):

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from committee.calibration import calibrated
 from committee.cascade import Cascade
-from committee.combine import combined
+from committee.combine import ORDER_FREE, combined
 from committee.errors import MisalignedError, UnknownNameError
 from committee.flow import Answers, Decisions, Request, decide, drive
 from committee.pool import Pool
@@ -92,7 +93,7 @@ def evaluate(
     """Apply a cascade to the stored predictions of a pool.
 
     Args:
-        cascade: The committee.
+        cascade: The committee; its own calibrations are applied, not those of the pool.
         pool: Labelled predictions of its models.
         unit: Unit of the costs; see :meth:`committee.cost.CostTable.unit` for the default.
         utility: What a sample scores when it exits.
@@ -123,9 +124,11 @@ def scored(cascade: Cascade, pool: Pool, decisions: Decisions, utility: Utility 
     for index, stage in enumerate(cascade.stages):
         ran += stage.models
         rows = np.flatnonzero(decisions.stage == index)
-        outputs = combined({name: pool.outputs[name].rows(rows) for name in ran}, cascade.combine)
-        own = None if labels is None else labels[rows]
-        scores[rows] = utility.of(Exits(tuple(sorted(ran)), outputs, own, rows))
+        own = {name: pool.outputs[name].rows(rows) for name in ran}
+        outputs = combined(calibrated(own, cascade.calibrations), cascade.combine)
+        known = None if labels is None else labels[rows]
+        heard = ran if cascade.combine in ORDER_FREE else ran[-1:]
+        scores[rows] = utility.of(Exits(tuple(sorted(heard)), outputs, known, rows, len(pool)))
     return scores
 
 
@@ -204,17 +207,38 @@ def average_cost(costs: Iterable[float], leaving: Array) -> float:
     return math.fsum(c * int(n) for c, n in zip(costs, reaching, strict=True)) / int(reaching[0])
 
 
-def check_judge(pool: Pool, judge: Pool) -> None:
-    """Refuse a judging split that is the choosing one, or that has other classes.
+def check_judge(pool: Pool, judge: Pool, utility: Utility = TOP_1, unit: str | None = None) -> None:
+    """Refuse a judging split that chose or calibrated, or on which nothing can be judged.
 
     Raises:
-        MisalignedError: If so.
+        MisalignedError: If it holds the samples that chose, other classes, or no labels.
+        UnknownNameError: If it lacks a model.
+        CostError: If a model has no cost in the unit.
     """
+    check_judgeable(judge, utility)
+    lacking = [name for name in pool.names if name not in judge.outputs]
+    if lacking:
+        raise UnknownNameError(
+            f"split {judge.samples.split!r}, which judges, lacks {', '.join(lacking)}. Predict or "
+            "import them there too, or leave them out of the pool"
+        )
+    judge.only(pool.names).costs.unit(unit)
     val, test = pool.samples, judge.samples
+    if val.labelled_by != test.labelled_by:
+        raise MisalignedError(
+            f"{val.split!r} is labelled by {val.labelled_by or 'the truth'}, {test.split!r} by "
+            f"{test.labelled_by or 'the truth'}. Use labelled_by on both or on neither"
+        )
     if test.fingerprint == val.fingerprint:
         raise MisalignedError(
             f"{test.split!r} holds the same samples as {val.split!r}, which chose the committees "
             f"(fingerprint {val.fingerprint}). Judge on others, or leave the split out"
+        )
+    fitted = sorted(n for n, c in pool.calibrations.items() if c.samples == test.fingerprint)
+    if fitted:
+        raise MisalignedError(
+            f"{test.split!r} holds the samples that the calibrations of {', '.join(fitted)} were "
+            "fitted on. Judge on others, or calibrate on a split of its own"
         )
     if val.classes and test.classes and val.classes != test.classes:
         raise MisalignedError(
@@ -227,6 +251,8 @@ def measure_of(pool: Pool, utility: Utility) -> str:
     """What tables call the mean of a utility on a pool."""
     if utility is TOP_1 and pool.samples.labelled_by:
         return f"agreement with {pool.samples.labelled_by}"
+    if utility.needs_labels and pool.samples.labelled_by:
+        return f"{utility.name} agreement with {pool.samples.labelled_by}"
     return utility.name
 
 

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, in an order that a power cut cannot turn round."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 
 def write_bytes(path: Path, data: bytes) -> Path:
-    """Write through a temporary neighbour, so that no reader ever sees half a file."""
+    """Write through a temporary neighbour, so that no reader ever sees half a file.
+
+    When this returns, the file and its name are on the disk, not only in its cache.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -16,6 +19,7 @@ def write_bytes(path: Path, data: bytes) -> Path:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
     return path
@@ -24,3 +28,14 @@ def write_bytes(path: Path, data: bytes) -> Path:
 def write_text(path: Path, text: str) -> Path:
     """Write UTF-8 text whole or not at all."""
     return write_bytes(path, text.encode())
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk: what was renamed, made or removed there."""
+    if os.name == "nt":  # Windows syncs no folders
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

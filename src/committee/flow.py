@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from committee.calibration import calibrated
 from committee.cascade import Cascade
 from committee.combine import combined
 from committee.confidence import score
@@ -70,6 +71,8 @@ def judged(outputs: Answers, combine: str, confidence: str) -> tuple[Array, Arra
 def decide(cascade: Cascade, samples: int) -> Flow:
     """Decide for ``samples`` samples; see the module's text for how it is driven.
 
+    Outputs that come in are calibrated here, so that no driver has to.
+
     Args:
         cascade: The rule.
         samples: How many samples there are; requests name them 0 … samples - 1.
@@ -90,14 +93,18 @@ def decide(cascade: Cascade, samples: int) -> Flow:
         if not len(rows):
             break
         answers = yield Request(index, stage.models, rows)
-        ran.update({name: answers[name] for name in stage.models})
+        own = {name: answers[name] for name in stage.models}
+        ran.update(calibrated(own, cascade.calibrations))
         classes, certainty = judged(ran, cascade.combine, cascade.confidence)
         leaving = exits(certainty, stage.threshold)
+        if not leaving.any():
+            continue
         out = rows[leaving]
         predicted[out], scores[out], stages[out] = classes[leaving], certainty[leaving], index
-        rows = rows[~leaving]
+        staying = ~leaving
+        rows = rows[staying]
         if len(rows):
-            ran = {name: outputs.rows(~leaving) for name, outputs in ran.items()}
+            ran = {name: outputs.rows(staying) for name, outputs in ran.items()}
     return Decisions(predicted, scores, stages)
 
 

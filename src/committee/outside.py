@@ -33,7 +33,7 @@ from committee.models.spec import check_name
 from committee.pool import Pool
 from committee.predictions import Array, Outputs, check_kind, checked_outputs
 from committee.samples import Samples
-from committee.store import CHUNK_ROWS, Entry, writing
+from committee.store import CHUNK_ROWS, Entry, Split, writing
 
 _BESIDE = ("id", "label")
 _DECISION = ("class", "confidence")
@@ -59,6 +59,7 @@ def import_predictions(
     classes: Sequence[str] = (),
     costs: Mapping[str, float] | None = None,
     unit: str = "macs",
+    families: Mapping[str, str] | None = None,
 ) -> Pool:
     """Put outputs made elsewhere into a store.
 
@@ -71,6 +72,7 @@ def import_predictions(
         classes: Names of the classes, in the order of the outputs.
         costs: What one sample costs in each model, in ``unit``.
         unit: Unit of the costs.
+        families: Of models that are trainings of one architecture, the architecture's name.
 
     Returns:
         The pool of these models.
@@ -85,16 +87,20 @@ def import_predictions(
         check_name("import", name)
     foreign = {name: _read(path, kind) for name, path in files.items()}
     samples = _agreed(list(foreign.values()), labels, classes, split)
-    for name in costs or {}:
-        if name not in files:
-            raise UnknownNameError.of("import: cost", "model", name, files)
-    specs = {name: _spec(kind, (costs or {}).get(name), unit) for name in files}
+    for what, table in (("cost", costs), ("family", families)):
+        for name in table or {}:
+            if name not in files:
+                raise UnknownNameError.of(f"import: {what}", "model", name, files)
+    specs = {
+        name: _spec(kind, (costs or {}).get(name), unit, (families or {}).get(name, ""))
+        for name in files
+    }
     # Building the pool checks that everything fits before anything is written.
     outputs = {name: each.outputs for name, each in foreign.items()}
     Pool(samples, outputs, CostTable.of({name: [] for name in files}))
     with writing(Path(store)) as target:
         target.add_models(specs, samples.classes)
-        target.add_samples(samples)
+        target.add_samples(Split(samples))
         for name, each in foreign.items():
             dtype = "float64" if kind == "decisions" else str(each.outputs.values.dtype)
             entry = Entry(
@@ -106,18 +112,19 @@ def import_predictions(
                 dtype=dtype,
                 rows=len(samples),
             )
-            writer = target.writer(split, name, entry)
-            for start in range(writer.rows_done, len(samples), CHUNK_ROWS):
-                writer.append(each.outputs.rows(slice(start, start + CHUNK_ROWS)))
+            writer = target.writer(samples, name, entry)
+            for chunk in writer.missing:
+                rows = slice(chunk * CHUNK_ROWS, (chunk + 1) * CHUNK_ROWS)
+                writer.write(chunk, each.outputs.rows(rows))
     return Pool.load(Path(store) / split, list(files))
 
 
-def _spec(kind: str, cost: float | None, unit: str) -> dict[str, Any]:
+def _spec(kind: str, cost: float | None, unit: str, family: str) -> dict[str, Any]:
     costs = [] if cost is None else [Cost(cost, unit).to_json()]
     return {
         "source": "",
         "kind": kind,
-        "family": "",
+        "family": family,
         "preprocessing": None,
         "costs": costs,
         "fingerprint": "",
@@ -148,22 +155,21 @@ def _agreed(
         told_labels[labels] = _as_labels(labels, alone)
         if "id" in named:
             told_ids[labels] = tuple(map(str, named["id"]))
-    if not told_labels:
-        raise DataError(
-            "import: no labels. Give them with --labels FILE, or a 'label' in the files"
-        )
     ids = _one(told_ids, "ids, or their order")
     agreed = _one(told_labels, "labels")
     counts = {str(each.path): len(each.outputs) for each in foreign}
     for path, count in counts.items():
-        if count != len(agreed):
+        known = len(agreed) if agreed is not None else next(iter(counts.values()))
+        what = "the labels" if agreed is not None else "another file"
+        if count != known:
             raise MisalignedError(
-                f"{path}: has {count} samples, the labels {len(agreed)}. "
+                f"{path}: has {count} samples, {what} {known}. "
                 "Export all models on the same samples"
             )
-    if not len(agreed):
+    count = next(iter(counts.values()))
+    if not count:
         raise DataError("import: the files hold no sample")
-    return Samples.of(agreed, ids, classes, split)
+    return Samples.of(agreed, ids, classes, split, count)
 
 
 def _one(told: Mapping[Path, Any], what: str) -> Any:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from committee.combine import DEFAULT_COMBINE, combined
+from committee.calibration import Calibration, calibrated, fit
+from committee.combine import DEFAULT_COMBINE, ORDER_FREE, combined
 from committee.cost import Cost, CostTable
-from committee.errors import MisalignedError, UnknownNameError
+from committee.errors import CascadeError, MisalignedError, UnknownNameError
 from committee.predictions import Kind, Outputs, checked_outputs
 from committee.samples import Samples
 
@@ -30,8 +31,11 @@ class Pool:
         costs: What one sample costs in each model.
         specs: How each model is loaded, by name; empty where predictions were made elsewhere.
         families: Of models that are trainings of one architecture, the architecture's name.
+        calibrations: What committees of this pool apply to a model's outputs before they are
+            combined, by name. ``outputs`` are as the models gave them.
 
     Raises:
+        UnknownNameError: If there is a calibration of a model that is not there.
         MisalignedError: If models differ in samples, classes or kind of outputs.
     """
 
@@ -40,6 +44,7 @@ class Pool:
     costs: CostTable
     specs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     families: Mapping[str, str] = field(default_factory=dict)
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.outputs:
@@ -51,6 +56,9 @@ class Pool:
                     f"{self.samples.split!r} has {len(self.samples)}, {name!r} has {len(outputs)}. "
                     "Compute or import the outputs of that model again on the same samples"
                 )
+        for name in self.calibrations:
+            if name not in self.outputs:
+                raise UnknownNameError.of("Pool: calibrations", "model", name, self.outputs)
         self._require_one({n: o.kind for n, o in self.outputs.items()}, "kind of outputs")
         if self.kind == "decisions":
             return
@@ -131,16 +139,24 @@ class Pool:
         return cls(samples, checked, CostTable.of(priced), families=dict(families or {}))
 
     @classmethod
-    def load(cls, path: str | Path, models: Iterable[str] | None = None) -> Pool:
+    def load(
+        cls, path: str | Path, models: Iterable[str] | None = None, *, calibrated: bool = False
+    ) -> Pool:
         """Open one split of a store, ``STORE/SPLIT``; arrays stay on disk until they are used.
 
+        Args:
+            path: Folder of the split.
+            models: Names of the models; all if left out.
+            calibrated: Whether to take along the calibrations that ``committee calibrate`` kept.
+
         Raises:
-            StoreError: If there is no store or no such split, or a file is damaged.
+            StoreError: If there is no store or no such split, a file is damaged, or a model has no
+                calibration where they are asked for.
             MisalignedError: If the models do not cover the same samples and classes.
         """
         from committee.store import load_pool
 
-        return load_pool(Path(path), models)
+        return load_pool(Path(path), models, calibrated)
 
     @property
     def names(self) -> list[str]:
@@ -171,12 +187,53 @@ class Pool:
         costs = CostTable({name: self.costs.costs[name] for name in chosen})
         specs = {name: self.specs[name] for name in chosen if name in self.specs}
         families = {name: self.families[name] for name in chosen if name in self.families}
-        return Pool(self.samples, chosen, costs, specs, families)
+        calibrations = {n: self.calibrations[n] for n in chosen if n in self.calibrations}
+        return Pool(self.samples, chosen, costs, specs, families, calibrations)
+
+    def fit_calibrations(self, method: str = "temperature") -> dict[str, Calibration]:
+        """Fit a calibration of each model to the labels of these samples.
+
+        Use samples that neither choose nor judge, and :meth:`with_calibrations` on those that do.
+
+        Args:
+            method: ``temperature`` or ``platt``; see :mod:`committee.calibration`.
+
+        Raises:
+            CalibrationError: If there are no labels, or no calibration is best; the model is named.
+            MisalignedError: If labels are predictions of a reference.
+            UnknownNameError: If there is no such method.
+        """
+        samples = self.samples
+        if samples.labelled_by:
+            raise MisalignedError(
+                f"Pool: labels of {samples.split!r} are predictions of {samples.labelled_by}; "
+                "calibrations are fitted to true labels"
+            )
+        return {
+            name: fit(
+                outputs,
+                samples.labels,
+                method,
+                where=f"model {name!r} on {samples.split!r}",
+                split=samples.split,
+                samples=samples.fingerprint,
+            )
+            for name, outputs in self.outputs.items()
+        }
+
+    def with_calibrations(self, calibrations: Mapping[str, Calibration]) -> Pool:
+        """The same pool, with calibrations in place of those that it had.
+
+        Raises:
+            UnknownNameError: If one is of a model that is not there.
+        """
+        return replace(self, calibrations=dict(calibrations))
 
     def labelled_by(self, models: str | Sequence[str], combine: str | None = None) -> Pool:
         """The same pool with the predictions of a model, or of an ensemble, in place of labels.
 
         What is searched and evaluated then is agreement with that reference, which needs no label.
+        A calibrated pool's reference is calibrated too.
 
         Args:
             models: Name of the reference model, or names of the models of the ensemble.
@@ -185,6 +242,7 @@ class Pool:
 
         Raises:
             UnknownNameError: If a model is not in the pool.
+            CascadeError: If no model is named, or several whose decisions nothing combines.
 
         >>> pool = Pool.from_arrays(None, {"a": [[2.0, 0.0], [0.0, 1.0]]}, kind="logits")
         >>> pool.labelled_by("a").samples.labels
@@ -192,10 +250,21 @@ class Pool:
         """
         names = [models] if isinstance(models, str) else list(models)
         outputs = {name: self.model(name) for name in names}
+        combine = combine or DEFAULT_COMBINE[self.kind]
+        if not names or (len(names) > 1 and combine not in ORDER_FREE):
+            raise CascadeError(
+                f"labelled_by: {', '.join(names) or 'no model'} cannot be one reference; name one "
+                "model, or several whose outputs a mean combines"
+            )
+
+        def some(start: int) -> dict[str, Outputs]:
+            rows = slice(start, start + _ROWS)
+            return calibrated({n: o.rows(rows) for n, o in outputs.items()}, self.calibrations)
+
         parts = [
             combined(
-                {name: each.rows(slice(start, start + _ROWS)) for name, each in outputs.items()},
-                combine or DEFAULT_COMBINE[self.kind],
+                some(start),
+                combine,
             ).predicted()
             for start in range(0, len(self), _ROWS)
         ]

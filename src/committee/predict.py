@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
-from committee.data import BrokenSamplesError, Dataset, read_ahead
-from committee.errors import MisalignedError
+from committee.data import BrokenSamplesError, Dataset
+from committee.data.base import find_broken, in_order
+from committee.errors import MisalignedError, UnknownNameError
 from committee.models import (
     Model,
     ModelSpec,
-    Pictures,
     PoolFile,
     Preprocessing,
     load_model,
@@ -21,11 +23,21 @@ from committee.models import (
     prepared,
 )
 from committee.predictions import Array, Outputs
-from committee.store import CHUNK_ROWS, Entry, Store, Writer, writing
+from committee.store import CHUNK_ROWS, Entry, Writer, settled, writing
 
 # Called with (samples done, samples in all), counted over all models.
 Progress = Callable[[int, int], None]
+# Called with a line for people.
+Note = Callable[[str], None]
 Loaded: TypeAlias = tuple[Model, ModelSpec]
+Inputs: TypeAlias = Mapping[Preprocessing, Array]
+
+DTYPES = ("float32", "float16")
+# Threads that read and prepare pictures while the models run. Two fill what the models leave of two
+# cores; on more cores more are needed to keep up, and each costs the memory of a batch.
+THREADS = max(2, min(4, (os.cpu_count() or 2) // 2))
+# Decoded pictures that each holds at once: photographs are large before they are resized.
+_AT_ONCE = 4
 
 
 def predict(
@@ -34,21 +46,31 @@ def predict(
     store: str | Path,
     *,
     batch_size: int = 32,
+    dtype: str = "float32",
+    skip_broken: bool = False,
     allow_code: Collection[str] = (),
     progress: Progress | None = None,
+    note: Note | None = None,
 ) -> Path:
     """Compute the outputs of all models on all samples and keep them in a store.
 
-    What the store already has is not computed again. The call can be stopped at any moment and
-    repeated: it goes on where it was, and the store ends up the same to the byte.
+    What the store already has is not computed again: of a new model everything is computed, of new
+    samples only these, of a damaged file only its damaged chunks. Samples that the store knows
+    keep their order; new ones follow. The call can be stopped at any moment and repeated: it goes
+    on where it was, and the store ends up the same to the byte.
 
     Args:
         pool: The models.
         dataset: The samples, with the name of their split.
         store: Folder of the store; made if it is not there.
         batch_size: Samples a forward pass; part of what is recorded, for rounding depends on it.
+        dtype: Type of the stored logits or probabilities: ``float32`` or ``float16``. Decisions
+            are float64 always.
+        skip_broken: Whether samples that cannot be read are left out and recorded, not an error.
+            Every new sample is then read once before the models run.
         allow_code: Python files and modules that may be run.
         progress: Called with (samples done, samples in all), counted over all models.
+        note: Called with a line for each thing that people should know.
 
     Returns:
         The folder of the split, for :meth:`committee.Pool.load`.
@@ -58,31 +80,64 @@ def predict(
         ChangedError: If the store holds other samples, classes or models under these names.
         ModelError, NotFiniteError: If a model cannot be loaded or used.
         MisalignedError: If the batch size does not divide the store's chunks.
+        StoreError: If another split of the store has some of the samples.
+        UnknownNameError: If the type is another.
     """
     if batch_size < 1 or CHUNK_ROWS % batch_size:
         raise MisalignedError(f"predict: batch size must divide {CHUNK_ROWS}, not {batch_size}")
+    if dtype not in DTYPES:
+        raise UnknownNameError.of("predict", "dtype", dtype, DTYPES)
     loaded = [load_model(spec, allow_code) for spec in pool.models]
-    samples = dataset.samples
+    tell = note or (lambda _: None)
     with writing(Path(store)) as target:
-        target.add_models({spec.name: spec.to_json() for _, spec in loaded}, samples.classes)
-        target.add_samples(samples)
-        writers = [_writer(target, spec, dataset, batch_size) for _, spec in loaded]
-        _fill(loaded, writers, dataset, batch_size, progress)
+        target.add_models({s.name: s.to_json() for _, s in loaded}, dataset.samples.classes)
+        dataset, split = settled(target, dataset, skip_broken)
+        samples = dataset.samples
+        if samples.broken:
+            tell(samples.left_out)
+        writers = []
+        for _, spec in loaded:
+            entry = _entry(spec, dataset, batch_size, dtype)
+            writers.append(target.writer(samples, spec.name, entry))
+            for chunk in writers[-1].damaged:
+                tell(f"{spec.name}: chunk {chunk} was damaged and is computed again")
+        target.settle(samples)
+        try:
+            _fill(loaded, writers, dataset, batch_size, progress)
+        except BrokenSamplesError as error:
+            target.allow_mending(split, {name for name, _ in error.broken})
+            raise
     return Path(store) / samples.split
 
 
-def _writer(store: Store, spec: ModelSpec, dataset: Dataset, batch_size: int) -> Writer:
+def _entry(spec: ModelSpec, dataset: Dataset, batch_size: int, dtype: str) -> Entry:
     samples = dataset.samples
-    entry = Entry(
+    return Entry(
         kind=spec.kind,
         samples=samples.fingerprint,
         classes=samples.classes_fingerprint,
         fingerprint=spec.fingerprint,
         batch_size=batch_size,
-        dtype="float64" if spec.kind == "decisions" else "float32",
+        dtype="float64" if spec.kind == "decisions" else dtype,
         rows=len(samples),
     )
-    return store.writer(samples.split, spec.name, entry)
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Samples that go through some of the models together.
+
+    Args:
+        chunk: Number of their chunk.
+        rows: Which samples, shape (n,).
+        due: Numbers of the models that lack them.
+        last: Whether the chunk is complete after it.
+    """
+
+    chunk: int
+    rows: Array
+    due: tuple[int, ...]
+    last: bool
 
 
 def _fill(
@@ -92,72 +147,90 @@ def _fill(
     batch_size: int,
     progress: Progress | None,
 ) -> None:
-    count = len(dataset.samples)
+    """Compute what the writers lack, chunk by chunk, each picture read once for all of them."""
+    total = len(dataset.samples) * len(writers)
     done = sum(writer.rows_done for writer in writers)
     if progress is not None:
-        progress(done, count * len(writers))
-    starts = range(min(writer.rows_done for writer in writers), count, CHUNK_ROWS)
-    batches = [rows for start in starts for rows in _batches(start, count, batch_size)]
-    pictures = read_ahead(dataset, batches)
-    for start in starts:
-        due = [i for i, writer in enumerate(writers) if writer.rows_done <= start]
-        parts: list[list[Outputs]] = [[] for _ in due]
-        for _ in _batches(start, count, batch_size):
-            rows, batch = _next(pictures, dataset)
-            outputs = run_models([loaded[i] for i in due], batch, int(rows[0]))
-            for part, each in zip(parts, outputs, strict=True):
-                part.append(each)
-            done += len(rows) * len(due)
-            if progress is not None:
-                progress(done, count * len(writers))
-        for i, part in zip(due, parts, strict=True):
-            writers[i].append(joined(part))
+        progress(done, total)
+    parts: dict[int, list[Outputs]] = {}
+    work = _Reading(dataset, [spec.preprocessing for _, spec in loaded])
+    batches = _batches(writers, len(dataset.samples), batch_size)
+    for batch, inputs in _named_if_broken(
+        in_order(work, batches, THREADS, THREADS + 1), dataset, writers
+    ):
+        for i in batch.due:
+            model, spec = loaded[i]
+            if i not in parts:
+                parts[i] = [each for each in [writers[i].kept(batch.chunk)] if each is not None]
+            first = int(batch.rows[0])
+            parts[i].append(outputs_of(model, spec, inputs[spec.preprocessing], first))
+        done += len(batch.rows) * len(batch.due)
+        if progress is not None:
+            progress(done, total)
+        if batch.last:
+            for i, part in parts.items():
+                writers[i].write(batch.chunk, joined(part))
+            parts = {}
 
 
-def _batches(start: int, count: int, batch_size: int) -> Iterator[Array]:
-    """Rows of each batch of the chunk that begins at ``start``."""
-    stop = min(start + CHUNK_ROWS, count)
-    for first in range(start, stop, batch_size):
-        yield np.arange(first, min(first + batch_size, stop))
+class _Reading:
+    """Reads a batch once and prepares it for every model that lacks it; called by threads."""
+
+    def __init__(self, dataset: Dataset, recipes: Sequence[Preprocessing]) -> None:
+        self._dataset = dataset
+        self._recipes = recipes
+
+    def __call__(self, batch: _Batch) -> Inputs:
+        rows, first, step = batch.rows, 0, _AT_ONCE
+        inputs = {
+            recipe: np.empty((len(rows), recipe.channels, *recipe.size), np.float32)
+            for recipe in (self._recipes[i] for i in batch.due)
+        }
+        while first < len(rows):
+            pictures = self._dataset.read(rows[first : first + step])
+            for recipe, made in inputs.items():
+                made[first : first + len(pictures)] = prepared(pictures, recipe)
+            first += len(pictures)
+            if isinstance(pictures, np.ndarray):
+                # Small already: the rest in one go.
+                step = len(rows)
+        return inputs
 
 
-def _next(pictures: Iterator[tuple[Array, Pictures]], dataset: Dataset) -> tuple[Array, Pictures]:
+def _batches(writers: Sequence[Writer], count: int, batch_size: int) -> Iterator[_Batch]:
+    """The batches of all chunks that some model lacks; none crosses a chunk."""
+    lacking: dict[int, dict[int, int]] = {}
+    for i, writer in enumerate(writers):
+        for chunk in writer.missing:
+            kept = writer.kept(chunk)
+            lacking.setdefault(chunk, {})[i] = 0 if kept is None else len(kept)
+    for chunk in sorted(lacking):
+        start, stop = chunk * CHUNK_ROWS, min((chunk + 1) * CHUNK_ROWS, count)
+        begin = start + min(lacking[chunk].values())
+        for first in range(begin, stop, batch_size):
+            due = tuple(i for i, kept in lacking[chunk].items() if start + kept <= first)
+            rows = np.arange(first, min(first + batch_size, stop))
+            yield _Batch(chunk, rows, due, first + batch_size >= stop)
+
+
+def _named_if_broken(
+    batches: Iterator[tuple[_Batch, Inputs]], dataset: Dataset, writers: Sequence[Writer]
+) -> Iterator[tuple[_Batch, Inputs]]:
+    """The batches; if one cannot be read, all samples that cannot are looked for and named."""
     try:
-        return next(pictures)
+        yield from batches
     except BrokenSamplesError:
-        raise BrokenSamplesError(find_broken(dataset)) from None
-
-
-def find_broken(dataset: Dataset) -> list[tuple[str, str]]:
-    """Try to read every sample; list the id and the reason of each that fails."""
-    broken: list[tuple[str, str]] = []
-    for row in range(len(dataset.samples)):
-        try:
-            dataset.read(np.array([row]))
-        except BrokenSamplesError as error:
-            broken += error.broken
-    return broken
-
-
-def run_models(loaded: Sequence[Loaded], pictures: Pictures, first: int) -> list[Outputs]:
-    """Run models on the same pictures; those that share a preprocessing share its result.
-
-    Args:
-        loaded: The models.
-        pictures: Of a batch.
-        first: Number of the batch's first sample, for errors.
-    """
-    inputs: dict[Preprocessing, Array] = {}
-    outputs = []
-    for model, spec in loaded:
-        if spec.preprocessing not in inputs:
-            inputs[spec.preprocessing] = prepared(pictures, spec.preprocessing)
-        outputs.append(outputs_of(model, spec, inputs[spec.preprocessing], first))
-    return outputs
+        chunks = sorted({chunk for writer in writers for chunk in writer.missing})
+        rows = [np.arange(c * CHUNK_ROWS, (c + 1) * CHUNK_ROWS) for c in chunks]
+        missing = np.concatenate(rows)
+        missing = missing[missing < len(dataset.samples)]
+        raise BrokenSamplesError(find_broken(dataset, missing, THREADS)) from None
 
 
 def joined(parts: Sequence[Outputs]) -> Outputs:
     """The outputs of consecutive batches as one."""
+    if len(parts) == 1:
+        return parts[0]
     values = np.concatenate([part.values for part in parts])
     if parts[0].confidence is None:
         return Outputs(parts[0].kind, values)

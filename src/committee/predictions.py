@@ -130,9 +130,9 @@ def _checked_decisions(
 
 
 def _check_finite(where: str, block: Array, start: int) -> None:
-    finite = np.isfinite(block).all(axis=1)
+    finite = np.isfinite(block)
     if not finite.all():
-        rows = np.flatnonzero(~finite)
+        rows = np.flatnonzero(~finite.all(axis=1))
         named = ", ".join(str(start + row) for row in rows[:5])
         raise NotFiniteError(
             f"{where}: NaN or infinite outputs, first at sample {named} "

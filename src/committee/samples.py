@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,10 +19,26 @@ from committee.predictions import Array
 def fingerprint(parts: Iterable[str]) -> str:
     """Sixteen hexadecimal digits that change when any part or their order does."""
     digest = hashlib.sha256()
-    for part in parts:
-        data = part.encode()
-        digest.update(len(data).to_bytes(8, "little") + data)
+    remaining = iter(parts)
+    # Many at once: a split may have a million ids.
+    while block := [part.encode() for part in islice(remaining, 4096)]:
+        digest.update(b"".join(len(data).to_bytes(8, "little") + data for data in block))
     return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A sample that could not be read and was left out.
+
+    Args:
+        id: Its name.
+        reason: Why it could not be read.
+        content: Fingerprint of its bytes, so that a mended one is noticed.
+    """
+
+    id: str
+    reason: str
+    content: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +51,8 @@ class Samples:
         classes: Names of the classes, in the order of the models' outputs; empty if unnamed.
         split: Name of the split.
         labelled_by: What predicted the labels, if they are no ground truth; else empty.
+        rule: How the split was taken from a larger set; empty if it was not.
+        broken: What was left out because it could not be read.
 
     Raises:
         MisalignedError: If there is not one label for each id, or an id stands twice.
@@ -45,6 +64,8 @@ class Samples:
     classes: tuple[str, ...] = ()
     split: str = "val"
     labelled_by: str = ""
+    rule: str = ""
+    broken: tuple[Broken, ...] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.ids)) != len(self.ids):
@@ -89,6 +110,23 @@ class Samples:
         if ids is None:
             ids = [str(i) for i in range(count if array is None else len(array))]
         return cls(tuple(map(str, ids)), array, tuple(map(str, classes)), split)
+
+    def taken(self, rows: Array) -> Samples:
+        """Some of the samples, in the order of ``rows``, indices of shape (n,)."""
+        ids = tuple(self.ids[row] for row in rows.tolist())
+        return replace(self, ids=ids, labels=None if self.labels is None else self.labels[rows])
+
+    @property
+    def left_out(self) -> str:
+        """How many broken pictures were left out, for people; empty if none were."""
+        count = len(self.broken)
+        plural = "" if count == 1 else "s"
+        return f"{count:,} broken picture{plural} left out of {self.split}" if count else ""
+
+    @property
+    def numbered(self) -> bool:
+        """Whether ids only count, 0, 1, …: then they say nothing of which sample is meant."""
+        return all(each == str(number) for number, each in enumerate(self.ids))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -17,16 +17,19 @@ class Exits:
     """Samples that exit after the same models ran.
 
     Args:
-        models: Names of the models that ran, in the order of the names.
+        models: Names of the models whose outputs are combined, sorted: all that ran, or the newest
+            alone where ``last`` combines.
         outputs: Their combination, n rows.
         labels: Shape (n,), or None where nobody knows.
         rows: Indices of the samples in the split, shape (n,).
+        samples: How many samples the split has.
     """
 
     models: tuple[str, ...]
     outputs: Outputs
     labels: Array | None
     rows: Array
+    samples: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +123,14 @@ def weighted(weights: ArrayLike, name: str = "weighted") -> Utility:
         raise ShapeError(f"utility {name!r}: weights must be finite, (N,) or (N, C)")
 
     def function(exits: Exits) -> Array:
+        _check_count(name, len(table), exits.samples)
         own = table[exits.rows]
         predicted = exits.outputs.predicted()
+        if table.ndim == 2 and len(predicted) and predicted.max() >= table.shape[1]:
+            raise MisalignedError(
+                f"utility {name!r}: weights of {table.shape[1]} classes, but class "
+                f"{predicted.max()} is predicted"
+            )
         if table.ndim == 1:
             right: Array = own * (predicted == exits.labels)
             return right
@@ -129,6 +138,14 @@ def weighted(weights: ArrayLike, name: str = "weighted") -> Utility:
         return scores
 
     return Utility(name, function, counted=False, needs_labels=table.ndim == 1)
+
+
+def _check_count(name: str, given_: int, samples: int) -> None:
+    if given_ != samples:
+        raise MisalignedError(
+            f"utility {name!r}: {given_} scores for the {samples} samples of the split; "
+            "give one a sample"
+        )
 
 
 def given(scores: Mapping[Sequence[str], ArrayLike], name: str = "given") -> Utility:
@@ -145,11 +162,7 @@ def given(scores: Mapping[Sequence[str], ArrayLike], name: str = "given") -> Uti
             asked, names = "+".join(exits.models), map("+".join, known)
             raise UnknownNameError.of(f"utility {name!r}", "scores of", asked, names)
         array = known[exits.models]
-        if len(exits.rows) and exits.rows.max() >= len(array):
-            raise MisalignedError(
-                f"utility {name!r}: {len(array)} scores of {'+'.join(exits.models)}, "
-                f"but sample {exits.rows.max()} is asked for"
-            )
+        _check_count(name, len(array), exits.samples)
         scores: Array = array[exits.rows]
         return scores
 

@@ -47,6 +47,8 @@ struct Sweep {
     const double *known_costs;
     const int64_t *known_values;
     int64_t known;
+    // Ends the sweep as soon as it is not 0.
+    const volatile uint8_t *stop;
 };
 
 // Points that no known committee clearly beats.

@@ -186,7 +186,8 @@ static void reached(const In<double, 1> &scores, const In<double, 1> &rising,
 static nb::tuple sweep(const In<uint16_t, 2> &passed, const Outputs &values,
                        const In<int32_t, 1> &widths, const In<int32_t, 2> &sequences,
                        const In<double, 3> &costs, const In<double, 1> &limits,
-                       const In<double, 1> &known_costs, const In<int64_t, 1> &known_values) {
+                       const In<double, 1> &known_costs, const In<int64_t, 1> &known_values,
+                       const In<uint8_t, 1> &stop) {
     Sweep in{};
     const size_t prefixes = passed.shape(0), samples = passed.shape(1);
     const bool wide = values.dtype() == nb::dtype<int64_t>();
@@ -220,6 +221,8 @@ static nb::tuple sweep(const In<uint16_t, 2> &passed, const Outputs &values,
     in.bounds = int64_t(limits.shape(0));
     in.known_costs = known_costs.data();
     in.known_values = known_values.data();
+    require(stop.shape(0) == 1, "stop: one number");
+    in.stop = stop.data();
     in.known = int64_t(known_costs.shape(0));
     Points points;
     {
@@ -250,7 +253,7 @@ NB_MODULE(_native, m) {
           "How many of the rising numbers each score reaches.");
     m.def("sweep", &sweep, nb::arg("passed").noconvert(), nb::arg("values").noconvert(),
           nb::arg("widths"), nb::arg("sequences"), nb::arg("costs"), nb::arg("limits"),
-          nb::arg("known_costs"), nb::arg("known_values"),
+          nb::arg("known_costs"), nb::arg("known_values"), nb::arg("stop").noconvert(),
           "Undominated threshold vectors of sequences: sequence, choices, reach, cost, value.");
     m.def("lanes", [] { return chosen->lanes; }, "Numbers of single precision in a vector.");
 }

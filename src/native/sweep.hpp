@@ -105,7 +105,7 @@ class Sweeper {
     }
 
     Points run() {
-        for (int64_t s = 0; s < in_.count; ++s) sequence(s);
+        for (int64_t s = 0; s < in_.count && !*in_.stop; ++s) sequence(s);
         return std::move(out_);
     }
 
@@ -208,6 +208,7 @@ class Sweeper {
         if (innermost) prepare();
         std::vector<int32_t> going;
         for (int32_t choice = 0; choice < width; ++choice) {
+            if (*in_.stop) return;
             const int32_t first = starts[choice], past = starts[choice + 1];
             value += changes[choice];
             if (innermost)

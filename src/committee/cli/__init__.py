@@ -8,11 +8,14 @@ from collections.abc import Sequence
 import typer
 
 from committee.cli import (
+    calibrate,
     demo,
     evaluate,
     export,
+    export_onnx,
     import_,
     predict,
+    profile,
     report,
     run,
     search,
@@ -28,12 +31,15 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("predict")(predict.predict)
 app.command("import")(import_.import_)
+app.command("profile")(profile.profile)
+app.command("calibrate")(calibrate.calibrate)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("run")(run.run)
 app.command("verify")(verify.verify)
 app.command("export")(export.export)
+app.command("export-onnx")(export_onnx.export_onnx)
 
 BAD_INPUT = 2
 INTERRUPTED = 130

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from committee.errors import CostError
+from committee.errors import CostError, StoreError
 from committee.pool import Pool
 from committee.utility import Utility, top_k
 
@@ -33,7 +33,8 @@ Data = Annotated[
     str,
     typer.Option(
         metavar="PATH",
-        help="A folder with one folder of pictures a class, or an npz with images and labels.",
+        help="A folder with one folder of pictures a class; a csv of paths and labels; an npz or "
+        "npy of pictures; a folder saved by Hugging Face datasets; NAME:REST of a plug-in.",
     ),
 ]
 Top = Annotated[int, typer.Option(help="A sample is right if its label is among the top K.")]
@@ -44,7 +45,25 @@ AgreeWith = Annotated[
         help="In place of labels, what this model or ensemble of models predicts.",
     ),
 ]
+Fraction = Annotated[
+    str | None,
+    typer.Option(
+        metavar="F|START:STOP",
+        help="Take a share of every class, 0 to 1; the split 'test' takes what F leaves.",
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Chooses the samples of --fraction.")]
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Leave out pictures that cannot be read, and say so.")
+]
+Only = Annotated[
+    list[str] | None, typer.Option(metavar="MODEL", help="Only this model. Repeatable.")
+]
 Unit = Annotated[str | None, typer.Option(help="Unit of the costs, if there are several.")]
+
+
+# Splits that commands take if none is named.
+USUAL = ("val", "test", "cal")
 
 
 @contextmanager
@@ -152,6 +171,19 @@ def say(text: str, quiet: bool = False) -> None:
         typer.echo(text)
 
 
+def say_broken(*pools: Pool | None) -> None:
+    """Say of each split what was left out of it because it could not be read."""
+    for pool in pools:
+        if pool is not None and pool.samples.broken:
+            say(f"{pool.samples.left_out}.")
+
+
+def left_out(*pools: Pool | None) -> dict[str, int]:
+    """For JSON: how many broken pictures were left out of each split."""
+    known = [pool.samples for pool in pools if pool is not None]
+    return {samples.split: len(samples.broken) for samples in known}
+
+
 def next_step(store: str, split: str) -> str:
     """What to do after a split is in the store: the split that chose must not judge."""
     if split == "val":
@@ -159,18 +191,24 @@ def next_step(store: str, split: str) -> str:
     return f"Next: committee search {store}"
 
 
-def open_split(store: str, split: str) -> Pool:
+def open_split(store: str, split: str, calibrated: bool = False) -> Pool:
     """Open ``STORE`` at a split, or ``STORE/SPLIT`` as it is named."""
-    return Pool.load(_folder(store, split))
+    return Pool.load(_folder(store, split), calibrated=calibrated)
 
 
-def usual_judge(store: str, split: str) -> Pool | None:
+def usual_judge(store: str, split: str, calibrated: bool = False) -> Pool | None:
     """The store's test split, unless it is not there or is the one that chooses."""
     chosen = _folder(store, split)
     usual = chosen.parent / "test"
-    return Pool.load(usual) if usual.is_dir() and usual.name != chosen.name else None
+    if not usual.is_dir() or usual.name == chosen.name:
+        return None
+    return Pool.load(usual, calibrated=calibrated)
 
 
 def _folder(store: str, split: str) -> Path:
     path = Path(store)
-    return path / split if (path / "store.json").exists() else path
+    if (path / "store.json").exists():
+        return path / split
+    if split not in (path.name, *USUAL):
+        raise StoreError(f"--split {split}: {store} names a split already; give one of the two")
+    return path

@@ -12,9 +12,11 @@ from committee.cli.common import (
     Top,
     Unit,
     judged_by,
+    left_out,
     open_split,
     print_json,
     say,
+    say_broken,
 )
 
 if TYPE_CHECKING:
@@ -36,14 +38,32 @@ def evaluate(
 
     chosen = Cascade.load(cascade)
     pool, utility = judged_by(open_split(store, split), top, agree_with)
+    # By default in the unit that it was chosen in.
+    usual = chosen.origin.get("unit")
+    if unit is None and usual in pool.only(chosen.names).costs.units:
+        unit = str(usual)
     evaluation = judge(chosen, pool, unit, utility)
     same = chosen.origin.get("samples_fingerprint") == pool.samples.fingerprint
-    alone = {name: judge(Cascade.of([name]), pool, unit, utility) for name in chosen.names}
+    alone = {
+        name: judge(Cascade.of([name], calibrations=chosen.calibrations), pool, unit, utility)
+        for name in chosen.names
+    }
+    fitted = {each.samples for each in chosen.calibrations.values()}
     if as_json:
         models = {name: each.to_json() for name, each in alone.items()}
-        print_json({**evaluation.to_json(), "models": models, "chosen_on_these_samples": same})
+        print_json(
+            {
+                **evaluation.to_json(),
+                "models": models,
+                "chosen_on_these_samples": same,
+                "broken_left_out": left_out(pool),
+            }
+        )
         return
     _print({**alone, str(chosen): evaluation})
+    say_broken(pool)
+    if pool.samples.fingerprint in fitted:
+        say("These samples fitted calibrations of the cascade. Judge on another split.")
     if same:
         say("These samples chose the cascade: expect less on new data. Judge on another split.")
 
@@ -59,7 +79,7 @@ def _print(evaluations: dict[str, Evaluation]) -> None:
     table.add_column("committee", overflow="fold")
     table.add_column(f"{first.measure}\n95 % interval", justify="right")
     table.add_column("average cost\nworst case", justify="right")
-    table.add_column("exits by stage", justify="right")
+    table.add_column("exits by stage", justify="right", overflow="fold")
     for name, each in evaluations.items():
         average, worst = (
             human_cost(value, each.unit) for value in (each.average_cost, each.worst_case_cost)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from committee.cli.common import AsJson, next_step, print_json, say
+from committee.cli.common import AsJson, amount, next_step, print_json, say
 from committee.errors import CostError, DataError
 
 
@@ -34,9 +34,18 @@ def import_(
         typer.Option(metavar="NAME=NUMBER", help="Cost of one sample in a model. Repeatable."),
     ] = None,
     unit: Annotated[str, typer.Option(help="Unit of the costs.")] = "macs",
+    family: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FAMILY", help="Of trainings of one architecture, its name. Repeatable."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Take outputs made elsewhere into a store; no model is needed for what follows.
+
+    The same again with another --unit adds costs. Without labels, search can maximise agreement
+    with a model: --agree-with.
 
     In npz and safetensors the outputs are called 'outputs' (of decisions: 'class' and
     'confidence'), with 'label' and 'id' beside them if they are there. In csv and parquet, all
@@ -56,6 +65,7 @@ def import_(
         classes=_lines(classes),
         costs=dict(_cost(each) for each in cost or []),
         unit=unit,
+        families=dict(_family(each) for each in family or []),
     )
     folder = Path(out) / split
     if as_json:
@@ -73,9 +83,16 @@ def _named(argument: str) -> tuple[str, Path]:
 def _cost(argument: str) -> tuple[str, float]:
     name, _, number = argument.rpartition("=")
     try:
-        return name, float(number)
-    except ValueError:
-        raise CostError(f"--cost {argument}: write NAME=NUMBER, for example small=41e6") from None
+        return name, amount("--cost", number)
+    except CostError:
+        raise CostError(f"--cost {argument}: write NAME=NUMBER, for example small=41M") from None
+
+
+def _family(argument: str) -> tuple[str, str]:
+    name, equals, family = argument.partition("=")
+    if not equals:
+        raise DataError(f"--family {argument}: write NAME=FAMILY, for example b0-1=b0")
+    return name, family
 
 
 def _lines(path: Path | None) -> tuple[str, ...]:

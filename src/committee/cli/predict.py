@@ -10,7 +10,11 @@ from committee.cli.common import (
     AllowCode,
     AsJson,
     Data,
+    Fraction,
+    Only,
     Rows,
+    Seed,
+    SkipBroken,
     next_step,
     print_json,
     progress_bar,
@@ -24,34 +28,60 @@ def predict(
     split: Annotated[str, typer.Option(help="Name of the split that these samples are.")],
     out: Annotated[str, typer.Option(help="Folder of the store.")] = "predictions",
     rows: Rows = None,
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="Only this model. Repeatable.")
-    ] = None,
+    fraction: Fraction = None,
+    seed: Seed = 0,
+    skip_broken: SkipBroken = False,
+    only: Only = None,
     batch_size: Annotated[int, typer.Option(help="Samples a forward pass; it divides 256.")] = 32,
+    dtype: Annotated[str, typer.Option(help="Stored numbers: float32 or float16.")] = "float32",
     allow_code: AllowCode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compute the outputs of every model on every sample; stop and repeat at will."""
+    """Compute the outputs of every model on every sample; stop and repeat at will.
+
+    --fraction 0.5 takes half of every class, and with --split test the other half. If the store
+    has splits that were taken so, --split test without --fraction takes what they left.
+    """
     from committee.data import open_data
     from committee.models import read_pool_file
     from committee.predict import predict as compute
+    from committee.store import read_split, rest
 
     models = read_pool_file(pool)
     if only:
         models = models.only(only)
-    dataset = open_data(data, split, models.classes, rows)
+    dataset = open_data(data, split, models.classes, rows, fraction, seed)
+    if fraction is None and rows is None:
+        dataset = rest(dataset, out)
+    notes: list[str] = []
     with progress_bar("predict", "outputs", not as_json) as progress:
         folder = compute(
             models,
             dataset,
             out,
             batch_size=batch_size,
+            dtype=dtype,
+            skip_broken=skip_broken,
             allow_code=allow_code or (),
             progress=progress,
+            note=notes.append,
         )
     names = [model.name for model in models.models]
+    samples = read_split(folder, dataset.samples.classes).samples
     if as_json:
-        print_json({"split": str(folder), "models": names, "samples": len(dataset.samples)})
+        print_json(
+            {
+                "split": str(folder),
+                "models": names,
+                "samples": len(samples),
+                "rule": samples.rule,
+                "broken": [vars(each) for each in samples.broken],
+                "notes": notes,
+            }
+        )
         return
-    say(f"{len(names)} models x {len(dataset.samples)} samples are in {folder}")
+    for note in notes:
+        say(note)
+    taken = f" ({samples.rule})" if samples.rule else ""
+    say(f"{len(names)} models x {len(samples)} samples are in {folder}{taken}")
     say(next_step(out, split))

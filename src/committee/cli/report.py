@@ -10,9 +10,11 @@ import typer
 from committee.cli.common import (
     AsJson,
     Unit,
+    left_out,
     open_split,
     print_json,
     say,
+    say_broken,
     search_progress,
     usual_judge,
 )
@@ -42,6 +44,8 @@ def report(
         front = search(pool, max_models, unit=unit, progress=progress)
     write_text(out, page_of(front, judge))
     if as_json:
-        print_json({"report": str(out), "committees": len(front)})
+        broken = left_out(pool, judge)
+        print_json({"report": str(out), "committees": len(front), "broken_left_out": broken})
         return
+    say_broken(pool, judge)
     say(f"Written: {out}")

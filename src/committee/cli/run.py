@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 
-from committee.cli.common import AllowCode, AsJson, Data, Rows, print_json, progress_bar, say
+from committee.cli.common import (
+    AllowCode,
+    AsJson,
+    Data,
+    Fraction,
+    Rows,
+    Seed,
+    print_json,
+    progress_bar,
+    say,
+)
 
 if TYPE_CHECKING:
-    from committee.data import Dataset
     from committee.run import Result, Runner
 
 
@@ -21,60 +32,84 @@ def run(
     data: Data,
     out: Annotated[Path, typer.Option(help="Results: .csv, .jsonl or .parquet.")],
     rows: Rows = None,
+    fraction: Fraction = None,
+    seed: Seed = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples a forward pass.")] = 32,
     allow_code: AllowCode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a cascade over pictures and write one row a picture."""
+    """Run a cascade over pictures and write one row a picture.
+
+    It can be stopped at any moment: what is done lies in OUT.part, and the same command goes on.
+    Pictures that cannot be read get a row with the reason.
+    """
     from committee.data import open_data
-    from committee.run import Runner, check_ending, write_results
+    from committee.run import Runner, check_ending, run_into
 
     check_ending(out)
     runner = Runner(cascade, allow_code=allow_code or ())
-    dataset = open_data(data, "run", runner.cascade.classes, rows)
+    dataset = open_data(data, "run", runner.cascade.classes, rows, fraction, seed)
     started = time.perf_counter()
-    results = _results(runner, dataset, batch_size, not as_json)
-    seconds = time.perf_counter() - started
-    write_results(out, results)
-    summary = _summary(runner, results, seconds)
+    tally = _Tally(np.zeros(len(runner.cascade.stages), np.int64))
+    with progress_bar("run", "samples", not as_json) as progress:
+        tally.take(run_into(runner, dataset, out, batch_size, progress))
+    summary = tally.summary(runner, time.perf_counter() - started)
     if as_json:
-        print_json({**summary, "out": str(out)})
+        told = [{"id": name, "reason": reason} for name, reason in tally.broken]
+        print_json({**summary, "broken": told, "out": str(out)})
         return
+    _print(runner, summary, tally.broken, out)
+
+
+@dataclass
+class _Tally:
+    """What is counted over all results."""
+
+    leaving: Any
+    cost: float = 0.0
+    priced: int = 0
+    labelled: int = 0
+    right: int = 0
+    broken: list[tuple[str, str]] = field(default_factory=list)
+
+    def take(self, windows: Iterable[list[Result]]) -> None:
+        for results in windows:
+            for result in results:
+                if result.stage is None:
+                    self.broken.append((result.id, result.error))
+                    continue
+                self.leaving[result.stage] += 1
+                if result.cost is not None:
+                    self.cost, self.priced = self.cost + result.cost, self.priced + 1
+                if result.label is not None:
+                    self.labelled += 1
+                    self.right += result.class_index == result.label
+
+    def summary(self, runner: Runner, seconds: float) -> dict[str, Any]:
+        samples = int(self.leaving.sum())
+        return {
+            "samples": samples,
+            "seconds": seconds,
+            "exit_ratios": (self.leaving / max(samples, 1)).tolist(),
+            "average_cost": self.cost / self.priced if self.priced else None,
+            "unit": runner.unit,
+            "correct": self.right if self.labelled else None,
+        }
+
+
+def _print(
+    runner: Runner, summary: dict[str, Any], broken: list[tuple[str, str]], out: Path
+) -> None:
+    samples, seconds = summary["samples"], summary["seconds"]
     ratios = " / ".join(f"{ratio:.1%}" for ratio in summary["exit_ratios"])
-    say(f"{len(results)} samples in {seconds:.1f} s, {len(results) / seconds:,.0f} a second")
+    say(f"{samples} samples in {seconds:.1f} s, {samples / seconds:,.0f} a second")
     say(f"Exits by stage: {ratios} of {runner.cascade}")
     if summary["average_cost"] is not None:
         say(f"Average cost: {summary['average_cost']:,.6g} {runner.unit}")
     if summary["correct"] is not None:
-        say(f"Right: {summary['correct']} of {len(results)}")
+        say(f"Right: {summary['correct']} of {samples}")
+    if broken:
+        named = "; ".join(f"{name} ({reason})" for name, reason in broken)
+        plural = "" if len(broken) == 1 else "s"
+        say(f"{len(broken):,} broken picture{plural}, a row each: {named}")
     say(f"Written: {out}")
-
-
-def _results(runner: Runner, dataset: Dataset, batch_size: int, shown: bool) -> list[Result]:
-    from committee.run import Result, run_offline
-
-    results: list[Result] = []
-    samples = dataset.samples
-    with progress_bar("run", "samples", shown) as progress:
-        for rows, decisions in run_offline(runner, dataset, batch_size):
-            for position, row in enumerate(rows):
-                decision = runner.explained(decisions, position)
-                label = None if samples.labels is None else int(samples.labels[row])
-                results.append(Result(id=samples.ids[row], label=label, **vars(decision)))
-            if progress is not None:
-                progress(len(results), len(samples))
-    return results
-
-
-def _summary(runner: Runner, results: list[Result], seconds: float) -> dict[str, Any]:
-    stages = np.bincount([r.stage for r in results], minlength=len(runner.cascade.stages))
-    costs = [r.cost for r in results if r.cost is not None]
-    known = [r.class_index == r.label for r in results if r.label is not None]
-    return {
-        "samples": len(results),
-        "seconds": seconds,
-        "exit_ratios": (stages / max(len(results), 1)).tolist(),
-        "average_cost": float(np.mean(costs)) if costs else None,
-        "unit": runner.unit,
-        "correct": sum(known) if known else None,
-    }

@@ -16,9 +16,11 @@ from committee.cli.common import (
     amount,
     amounts,
     judged_by,
+    left_out,
     open_split,
     print_json,
     say,
+    say_broken,
     search_progress,
     usual_judge,
 )
@@ -71,7 +73,8 @@ def search(
         ),
     ] = None,
     max_models: Annotated[
-        int | None, typer.Option(help="Most models of a committee; 3 if left out.")
+        int | None,
+        typer.Option(help="Most models of a committee; 3 if left out, guided 4, greedy all."),
     ] = None,
     confidence: Annotated[
         str, typer.Option(help="max_prob, logit_gap, prob_gap or neg_entropy.")
@@ -83,6 +86,10 @@ def search(
     families: Annotated[
         bool, typer.Option(help="Take trainings of one architecture as interchangeable.")
     ] = True,
+    calibrated: Annotated[
+        bool,
+        typer.Option("--calibrated", help="Apply what committee calibrate kept before averaging."),
+    ] = False,
     top: Top = 1,
     agree_with: AgreeWith = None,
     method: Annotated[
@@ -114,6 +121,8 @@ def search(
     from committee.search import as_cascade, greedy, guided
     from committee.search import search as exact
 
+    if not 0 <= tolerance < 1:
+        raise CascadeError(f"--tolerance {tolerance}: a share of 1, 0 or more and less than 1")
     targets = [each for each in (match, min_accuracy, max_cost, cascade_of) if each is not None]
     if len(targets) > 1:
         raise CascadeError(
@@ -123,8 +132,8 @@ def search(
         raise CascadeError(
             "search: --out needs --match, --min-accuracy, --max-cost or --cascade-of"
         )
-    pool = open_split(store, split)
-    judge = open_split(test, "test") if test else usual_judge(store, split)
+    pool = open_split(store, split, calibrated)
+    judge = _judge(store, split, test, calibrated)
     pool, utility = judged_by(pool, top, agree_with)
     if judge is not None:
         judge, _ = judged_by(judge, top, agree_with)
@@ -155,6 +164,12 @@ def search(
     else:
         chosen = _chosen(front, match, min_accuracy, max_cost)
     _tell(front, chosen, judge, out, as_json, list_front)
+
+
+def _judge(store: str, split: str, test: str | None, calibrated: bool) -> Pool | None:
+    if test:
+        return open_split(test, "test", calibrated)
+    return usual_judge(store, split, calibrated)
 
 
 def _refuse_with_greedy(
@@ -198,7 +213,8 @@ def _tell(
         "test": judge
         and evaluate(chosen.cascade, judge, settings.unit, settings.utility).to_json(),
     }
-    print_json({**front.to_json(), "chosen": choice})
+    broken = left_out(front.pool, judge)
+    print_json({**front.to_json(), "chosen": choice, "broken_left_out": broken})
 
 
 def _print(
@@ -224,6 +240,7 @@ def _print(
     Console().print(rich_table(rows))
     for warning in front.warnings:
         say(f"Mind: {warning}.")
+    say_broken(front.pool, judge)
     if judge is None:
         say("Judged on the split that chose: expect less on new data. Name another with --test.")
     if chosen and out:

@@ -1,4 +1,8 @@
-"""``FILE.npz``: pictures of one size as an array, with labels, ids and class names beside them."""
+"""``FILE.npz`` or ``FILE.npy``: pictures of one size as an array, with labels and ids beside them.
+
+In an npz they are ``images``, ``labels``, ``ids`` and ``classes``. Beside ``FILE.npy`` may lie
+``FILE.labels.npy`` and ``FILE.ids.npy``; its pictures stay on disk until they are read.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from committee.data.base import digest
 from committee.errors import DataError, MisalignedError
 from committee.predictions import Array
 from committee.samples import Samples
@@ -16,10 +21,10 @@ _COLOURS = ((), (1,), (3,))
 
 
 class ArrayDataset:
-    """Pictures in memory.
+    """Pictures in one array.
 
     Args:
-        images: Shape (N, H, W) or (N, H, W, 3), uint8.
+        images: Shape (N, H, W) or (N, H, W, 3), uint8; it may be memory-mapped.
         samples: One entry a picture.
     """
 
@@ -31,7 +36,11 @@ class ArrayDataset:
 
     def read(self, rows: Array) -> Array:
         """See :class:`committee.data.base.Dataset`."""
-        return self._images[rows]
+        return np.asarray(self._images[rows])
+
+    def digests(self, rows: Array) -> Array:
+        """See :class:`committee.data.base.Dataset`."""
+        return np.array([digest(self._images[row].tobytes()) for row in rows], np.uint64)
 
 
 def open_npz(path: Path, split: str, classes: Sequence[str]) -> ArrayDataset:
@@ -48,22 +57,58 @@ def open_npz(path: Path, split: str, classes: Sequence[str]) -> ArrayDataset:
     except Exception as error:  # zip, zlib and numpy raise of every kind
         reason = str(error).split("\n")[0]
         raise DataError(f"{path}: no readable npz file ({reason})") from None
-    images = arrays.get("images")
-    if images is None:
+    if "images" not in arrays:
         raise DataError(f"{path}: has {', '.join(arrays) or 'nothing'}, but no 'images'")
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in _COLOURS:
-        raise DataError(
-            f"{path}: images must be uint8 of shape (N, H, W) or (N, H, W, 3), "
-            f"not {images.dtype} {images.shape}"
-        )
-    if not len(images):
-        raise DataError(f"{path}: 'images' is empty; there is no sample")
     named = [str(name) for name in arrays.get("classes", [])]
     if classes and named and list(classes) != named:
         raise MisalignedError(
             f"{path}: its classes ({', '.join(named[:3])} …) are not those of the models "
             f"({', '.join(classes[:3])} …)"
         )
-    ids = [str(each) for each in arrays["ids"]] if "ids" in arrays else None
-    samples = Samples.of(arrays.get("labels"), ids, classes or named, split, len(images))
-    return ArrayDataset(images, samples)
+    images, labels, ids = (arrays.get(name) for name in ("images", "labels", "ids"))
+    return _dataset(path, images, labels, ids, classes or named, split)
+
+
+def open_npy(path: Path, split: str, classes: Sequence[str]) -> ArrayDataset:
+    """Open an npy file of pictures, with the labels and ids that lie beside it.
+
+    Raises:
+        DataError: If a file cannot be read or is of the wrong form.
+    """
+    images = _npy(path)
+    beside = {name: path.with_suffix(f".{name}.npy") for name in ("labels", "ids")}
+    labels, ids = (_npy(each) if each.exists() else None for each in beside.values())
+    return _dataset(path, images, labels, ids, classes, split)
+
+
+def _npy(path: Path) -> Array:
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy raises of every kind
+        reason = str(error).split("\n")[0]
+        raise DataError(f"{path}: no readable npy file ({reason})") from None
+    return array
+
+
+def _dataset(
+    path: Path,
+    images: Array | None,
+    labels: Array | None,
+    ids: Array | None,
+    classes: Sequence[str],
+    split: str,
+) -> ArrayDataset:
+    if (
+        not isinstance(images, np.ndarray)
+        or images.dtype != np.uint8
+        or images.ndim not in (3, 4)
+        or images.shape[3:] not in _COLOURS
+    ):
+        what = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else "an archive"
+        raise DataError(
+            f"{path}: images must be uint8 of shape (N, H, W) or (N, H, W, 3), not {what}"
+        )
+    if not len(images):
+        raise DataError(f"{path}: 'images' is empty; there is no sample")
+    named = None if ids is None else [str(each) for each in ids]
+    return ArrayDataset(images, Samples.of(labels, named, classes, split, len(images)))

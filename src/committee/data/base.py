@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+import numpy as np
 
 from committee.errors import DataError
 from committee.models.preprocessing import Pictures
 from committee.predictions import Array
 from committee.samples import Samples
+
+S = TypeVar("S")
+T = TypeVar("T")
+_AT_ONCE = 256
 
 
 class BrokenSamplesError(DataError):
@@ -26,12 +33,12 @@ class BrokenSamplesError(DataError):
         listed = "; ".join(f"{name} ({reason})" for name, reason in self.broken)
         super().__init__(
             f"{len(self.broken)} of the samples cannot be read: {listed}. "
-            "Mend or remove them and run again"
+            "Mend or remove them and run again, or leave them out with --skip-broken"
         )
 
 
 class Dataset(Protocol):
-    """Samples that can be read, in a fixed order."""
+    """Samples that can be read, in a fixed order, by several threads at once."""
 
     @property
     def samples(self) -> Samples:
@@ -44,25 +51,109 @@ class Dataset(Protocol):
             BrokenSamplesError: If some cannot be read; all of them among ``rows`` are named.
         """
 
+    def digests(self, rows: Array) -> Array:
+        """A number for the bytes of each of some samples, shape (n,), uint64.
+
+        It changes when the picture does and depends on nothing else; :func:`digest` makes one.
+        A sample that cannot be opened has 0.
+        """
+
+
+def digest(data: bytes | memoryview) -> int:
+    """The first 64 bits of the SHA-256 of some bytes."""
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
+
+
+def content_of(dataset: Dataset, threads: int = 2) -> Array:
+    """The digests of all samples, shape (N,), uint64."""
+    count = len(dataset.samples)
+    blocks = (np.arange(i, min(i + _AT_ONCE, count)) for i in range(0, count, _AT_ONCE))
+    parts = [part for _, part in in_order(dataset.digests, blocks, threads)]
+    return np.concatenate([np.empty(0, np.uint64), *parts])
+
+
+def in_order(
+    work: Callable[[S], T], items: Iterable[S], threads: int = 2, ahead: int | None = None
+) -> Iterator[tuple[S, T]]:
+    """Yield each item and what work makes of it, in order, while threads work at later ones.
+
+    Args:
+        work: Called with an item.
+        items: For example the rows of each batch.
+        threads: How many items are worked at together.
+        ahead: How many items are begun beside the one yielded; ``2 * threads`` if left out.
+    """
+    waiting: deque[tuple[S, Future[T]]] = deque()
+    remaining = iter(items)
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="read-ahead")
+    try:
+        for item in islice(remaining, ahead or 2 * threads):
+            waiting.append((item, executor.submit(work, item)))
+        while waiting:
+            item, future = waiting.popleft()
+            made = future.result()
+            for following in islice(remaining, 1):
+                waiting.append((following, executor.submit(work, following)))
+            yield item, made
+            # Not held while the next is waited for.
+            del made, future
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
 
 def read_ahead(
-    dataset: Dataset, batches: Iterable[Array], threads: int = 2
+    dataset: Dataset,
+    batches: Iterable[Array],
+    threads: int = 2,
+    skipped: Callable[[Sequence[tuple[str, str]]], None] | None = None,
 ) -> Iterator[tuple[Array, Pictures]]:
     """Yield the rows and pictures of each batch, in order, while later ones are being read.
 
     At most ``2 * threads`` batches are held in memory beside the one yielded.
+
+    Args:
+        dataset: The samples.
+        batches: Rows of each batch.
+        threads: How many batches are read together.
+        skipped: If given, samples that cannot be read are left out, and this is called with id and
+            reason of each; else they are an error.
+
+    Raises:
+        BrokenSamplesError: If samples of a batch cannot be read and are not to be left out.
     """
-    waiting: deque[tuple[Array, Future[Pictures]]] = deque()
-    remaining = iter(batches)
-    executor = ThreadPoolExecutor(threads, thread_name_prefix="read-ahead")
-    try:
-        for rows in islice(remaining, 2 * threads):
-            waiting.append((rows, executor.submit(dataset.read, rows)))
-        while waiting:
-            rows, future = waiting.popleft()
-            pictures = future.result()
-            for following in islice(remaining, 1):
-                waiting.append((following, executor.submit(dataset.read, following)))
+    if skipped is None:
+        yield from in_order(dataset.read, batches, threads)
+        return
+    for _, (rows, pictures, broken) in in_order(
+        lambda rows: _readable(dataset, rows), batches, threads
+    ):
+        if broken:
+            skipped(broken)
+        if len(rows):
             yield rows, pictures
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _readable(dataset: Dataset, rows: Array) -> tuple[Array, Pictures, Sequence[tuple[str, str]]]:
+    """Those of some rows that can be read, their pictures, and id and reason of the others."""
+    try:
+        return rows, dataset.read(rows), ()
+    except BrokenSamplesError as error:
+        names = {name for name, _ in error.broken}
+        good = rows[[dataset.samples.ids[row] not in names for row in rows.tolist()]]
+        return good, dataset.read(good) if len(good) else [], error.broken
+
+
+def find_broken(dataset: Dataset, rows: Array, threads: int = 2) -> list[tuple[str, str]]:
+    """Try to read some samples; id and reason of each that fails, in order."""
+    # Few at once, for all that are read together lie in memory.
+    blocks = (rows[i : i + 4] for i in range(0, len(rows), 4))
+    found = in_order(lambda some: _failures(dataset, some), blocks, threads)
+    return [each for _, broken in found for each in broken]
+
+
+def _failures(dataset: Dataset, rows: Array) -> Sequence[tuple[str, str]]:
+    try:
+        dataset.read(rows)
+    except BrokenSamplesError as error:
+        return error.broken
+    return ()

@@ -2,59 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from committee.data.base import BrokenSamplesError
-from committee.errors import DataError, MisalignedError, MissingExtraError
-from committee.models.preprocessing import as_image
-from committee.predictions import Array
+from committee.data.files import ENDINGS, FilesDataset
+from committee.errors import DataError, MisalignedError
 from committee.samples import Samples
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
-ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
-
-
-class FolderDataset:
-    """Picture files, decoded when they are read.
-
-    Args:
-        root: The folder.
-        samples: Ids are paths relative to ``root``.
-    """
-
-    def __init__(self, root: Path, samples: Samples) -> None:
-        self._root = root
-        self.samples = samples
-
-    def read(self, rows: Array) -> list[Image]:
-        """See :class:`committee.data.base.Dataset`."""
-        pictures, broken = [], []
-        for row in rows:
-            name = self.samples.ids[row]
-            try:
-                pictures.append(_decoded(self._root / name))
-            except Exception as error:  # Pillow's decoders raise of every kind
-                broken.append((name, str(error).split("\n")[0] or type(error).__name__))
-        if broken:
-            raise BrokenSamplesError(broken)
-        return pictures
-
-
-def _decoded(path: Path) -> Image:
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        # What EXIF says is read while the file is open.
-        return as_image(picture)
-
-
-def open_folder(root: Path, split: str, classes: Sequence[str]) -> FolderDataset:
+def open_folder(root: Path, split: str, classes: Sequence[str]) -> FilesDataset:
     """Open a folder: ``root/CLASS/picture`` with labels, or ``root/picture`` without.
 
     Args:
@@ -69,20 +28,12 @@ def open_folder(root: Path, split: str, classes: Sequence[str]) -> FolderDataset
             some pictures lie in folders.
         MissingExtraError: If Pillow is not installed.
     """
-    try:
-        import PIL  # noqa: F401  # only to name the remedy before any work is done
-    except ImportError:
-        raise MissingExtraError.of("Reading pictures", "Pillow", "images") from None
-    ids = sorted(
-        path.relative_to(root).as_posix()
-        for path in root.rglob("*")
-        if path.suffix.lower() in ENDINGS and path.is_file()
-    )
+    ids = sorted(_pictures(root))
     if not ids:
         raise DataError(f"{root}: no picture in it or its folders ({', '.join(sorted(ENDINGS))})")
     folders = [Path(name).parts[0] if "/" in name else "" for name in ids]
     if not any(folders):
-        return FolderDataset(root, Samples(tuple(ids), None, tuple(classes), split))
+        return FilesDataset(root, Samples(tuple(ids), None, tuple(classes), split))
     if not all(folders):
         raise MisalignedError(
             f"{root}: {ids[folders.index('')]!r} lies in no folder of a class, others do. "
@@ -104,4 +55,22 @@ def open_folder(root: Path, split: str, classes: Sequence[str]) -> FolderDataset
             f"which are {', '.join(names[:3])}, …. Name each folder as its class"
         )
     labels = np.array([index[folder] for folder in folders], np.int64)
-    return FolderDataset(root, Samples(tuple(ids), labels, names, split))
+    return FilesDataset(root, Samples(tuple(ids), labels, names, split))
+
+
+def _pictures(root: Path) -> Iterator[str]:
+    """Paths of the pictures below a folder, relative to it; links are followed, but in no circle.
+
+    A link that leads nowhere is a picture too: reading it names it.
+    """
+    for folder, inner, names in os.walk(root, followlinks=True):
+        here = Path(folder)
+        inner[:] = [name for name in inner if not _is_circle(here / name)]
+        prefix = "" if here == root else f"{here.relative_to(root).as_posix()}/"
+        for name in names:
+            if f".{name.rpartition('.')[2].lower()}" in ENDINGS:
+                yield prefix + name
+
+
+def _is_circle(folder: Path) -> bool:
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())

@@ -94,7 +94,7 @@ def _external_files(spec: ModelSpec, path: Path) -> list[str]:
         import onnx
         from onnx.external_data_helper import ExternalDataInfo, uses_external_data
     except ImportError:
-        raise MissingExtraError.of("Exporting", "onnx", "export") from None
+        raise MissingExtraError.of("Exporting", "onnx", "onnx") from None
     where = f"model {spec.name!r}"
     try:
         model = onnx.load(path, load_external_data=False)

@@ -81,7 +81,7 @@ def write_graph(
     try:
         import onnx as package
     except ImportError:
-        raise MissingExtraError.of("Exporting", "onnx", "export") from None
+        raise MissingExtraError.of("Exporting", "onnx", "onnx") from None
     if form not in ("one", "any") or precision not in PRECISIONS:
         raise ExportError(
             f"export: form {form!r} must be 'one' or 'any', precision {precision!r} one of "
@@ -174,7 +174,9 @@ def _plan(
         specs=specs,
         models=models,
         inputs=dict(zip(fits, names, strict=True)),
-        judging=Judging(cascade.combine, cascade.confidence, kinds, classes, dtype),
+        judging=Judging(
+            cascade.combine, cascade.confidence, kinds, cascade.calibrations, classes, dtype
+        ),
         kind=_kind(cascade, kinds),
         form=form,
         dtype=dtype,
@@ -184,7 +186,8 @@ def _plan(
 
 def _fit(recipe: Preprocessing) -> Preprocessing:
     """A recipe without what the graph does itself: models of other means share an input."""
-    return replace(recipe, mean=(0.0,) * recipe.channels, std=(1.0,) * recipe.channels)
+    none, one = (0.0,) * recipe.channels, (1.0,) * recipe.channels
+    return replace(recipe, mean=none, std=one, order="rgb")
 
 
 def _largest(fits: list[Preprocessing]) -> Preprocessing:
@@ -194,10 +197,15 @@ def _largest(fits: list[Preprocessing]) -> Preprocessing:
         same = replace(fit, size=largest.size) == largest
         if not same or fit.size[0] * largest.size[1] != fit.size[1] * largest.size[0]:
             raise ExportError(
-                f"export: {fit.size} and {largest.size} differ in crop, channels, interpolation or "
-                "proportions, so that the one cannot be resized from the other. Give the graph an "
-                "input for each size: resize_inside=False (--no-resize-inside)"
+                f"export: {fit.size} and {largest.size} differ in proportions, crop, resize, exif, "
+                "channels or interpolation, so that the one cannot be resized from the other. Give "
+                "the graph an input for each size: resize_inside=False (--no-resize-inside)"
             )
+    if largest.interpolation == "lanczos" and len(fits) > 1:
+        raise ExportError(
+            "export: ONNX has no lanczos, so that a graph cannot resize with it. Give it an input "
+            "for each size: resize_inside=False (--no-resize-inside)"
+        )
     return largest
 
 
@@ -369,6 +377,8 @@ class _Pictures:
             values = nodes.add("Cast", values, to=1)
             if recipe.size != fit.size:
                 values = shrunk(nodes, values, fit, recipe)
+            if recipe.order == "bgr" and recipe.channels > 1:
+                values = nodes.add("Gather", values, nodes.ints(2, 1, 0), axis=1)
             scale, shift = recipe.scale_and_shift()
             values = nodes.add("Mul", values, nodes.constant(scale[:, None, None], np.float32))
             values = nodes.add("Add", values, nodes.constant(shift[:, None, None], np.float32))
@@ -435,7 +445,8 @@ def _stage(
     for name in stage.models:
         source = pictures.prepared(nodes, plan, plan.specs[name])
         made = nodes.embed(plan.graph(name), f"{name}/", source)
-        ran[name] = nodes.add("Cast", made, to=_onnx_type(plan.dtype))
+        outputs = nodes.add("Cast", made, to=_onnx_type(plan.dtype))
+        ran[name] = plan.judging.calibrated(nodes, name, outputs)
     if stage.threshold == NEVER:
         return _stage(plan, nodes, index + 1, pictures, ran)
     values, predicted, score = plan.judging.judged(nodes, ran)

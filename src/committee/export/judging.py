@@ -1,4 +1,4 @@
-"""Combination and confidence as ONNX nodes: the functions of ``combine.py`` and ``confidence.py``.
+"""Calibration, combination and confidence as ONNX nodes: the functions of the modules so named.
 
 A translation, node for node, that the tests of the graph hold to the original.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from committee.calibration import Calibration
 from committee.confidence import SUREST
 from committee.export.nodes import Nodes
 from committee.predictions import Kind
@@ -22,15 +23,65 @@ class Judging:
         combine: Name of the combination.
         confidence: Name of the confidence function, of those built in.
         kinds: Kind of outputs of each model, by name.
+        calibrations: What is applied to a model's outputs before they are combined, by name.
         classes: How many there are.
         dtype: Floating-point type of all of it, a NumPy scalar type.
     """
 
     def __init__(
-        self, combine: str, confidence: str, kinds: Mapping[str, Kind], classes: int, dtype: Any
+        self,
+        combine: str,
+        confidence: str,
+        kinds: Mapping[str, Kind],
+        calibrations: Mapping[str, Calibration],
+        classes: int,
+        dtype: Any,
     ) -> None:
         self._combine, self._confidence, self._kinds = combine, _SCORES[confidence], kinds
-        self._classes, self._dtype = classes, dtype
+        self._calibrations, self._classes, self._dtype = calibrations, classes, dtype
+
+    def calibrated(self, nodes: Nodes, name: str, outputs: str) -> str:
+        """The outputs (n, C) of a model as its calibration has them; without one, as they are.
+
+        The library also keeps the class that led ahead where rounding let another overtake. Of
+        models in float32 that does not happen in float64, and it is left out here.
+        """
+        if name not in self._calibrations:
+            return outputs
+        calibration, kind = self._calibrations[name], self._kinds[name]
+        if calibration.method == "temperature":
+            slope = self.number(nodes, calibration.slopes[0])
+            if kind == "logits":
+                return nodes.add("Mul", outputs, slope)
+            powers = nodes.add("Pow", outputs, slope)
+            sums = (_sums(nodes, outputs), _sums(nodes, powers))
+            return nodes.add("Mul", powers, nodes.add("Div", *sums))
+        mapped = self._rising(nodes, calibration, self._logarithms(nodes, outputs, kind))
+        return mapped if kind == "logits" else self.softmax(nodes, mapped, "logits")
+
+    def _logarithms(self, nodes: Nodes, outputs: str, kind: Kind) -> str:
+        if kind == "probabilities":
+            return nodes.add("Log", outputs)
+        below = nodes.add("Sub", outputs, _largest(nodes, outputs))
+        return nodes.add("Sub", below, nodes.add("Log", _sums(nodes, nodes.add("Exp", below))))
+
+    def _rising(self, nodes: Nodes, calibration: Calibration, values: str) -> str:
+        """What each straight piece contributes, summed from the left."""
+        knots = [self.number(nodes, knot) for knot in calibration.knots]
+        slopes = [self.number(nodes, slope) for slope in calibration.slopes]
+        if knots:
+            first = nodes.add("Sub", nodes.add("Min", values, knots[0]), knots[0])
+        else:
+            first = values
+        first = nodes.add("Mul", first, slopes[0])
+        mapped = nodes.add("Add", first, self.number(nodes, calibration.offset))
+        for index, low in enumerate(knots):
+            part = nodes.add("Max", values, low)
+            if low != knots[-1]:
+                part = nodes.add("Min", part, knots[index + 1])
+            part = nodes.add("Mul", nodes.add("Sub", part, low), slopes[index + 1])
+            mapped = nodes.add("Add", mapped, part)
+        return mapped
 
     def judged(self, nodes: Nodes, ran: Mapping[str, str]) -> tuple[str, str, str]:
         """Combine the outputs (n, C) of the models that ran, oldest first.
@@ -68,10 +119,8 @@ class Judging:
         """Probabilities (n, C)."""
         if kind == "probabilities":
             return values
-        largest = nodes.add("ReduceMax", values, nodes.ints(1), keepdims=1)
-        exponentials = nodes.add("Exp", nodes.add("Sub", values, largest))
-        total = nodes.add("ReduceSum", exponentials, nodes.ints(1), keepdims=1)
-        return nodes.add("Div", exponentials, total)
+        exponentials = nodes.add("Exp", nodes.add("Sub", values, _largest(nodes, values)))
+        return nodes.add("Div", exponentials, _sums(nodes, exponentials))
 
     def two_largest(self, nodes: Nodes, values: str) -> tuple[str, str]:
         """The largest and the second largest, (n,) each; minus infinity if there is no second."""
@@ -83,6 +132,14 @@ class Judging:
             nodes.add("Gather", top, nodes.constant(0, np.int64), axis=1),
             nodes.add("Gather", top, nodes.constant(1, np.int64), axis=1),
         )
+
+
+def _sums(nodes: Nodes, values: str) -> str:
+    return nodes.add("ReduceSum", values, nodes.ints(1), keepdims=1)
+
+
+def _largest(nodes: Nodes, values: str) -> str:
+    return nodes.add("ReduceMax", values, nodes.ints(1), keepdims=1)
 
 
 def _max_prob(judging: Judging, nodes: Nodes, values: str, kind: Kind) -> str:

@@ -6,18 +6,20 @@ tests hold it to that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from committee.calibration import Calibration
 from committee.cascade import ALWAYS, NEVER, Cascade
 from committee.combine import COMBINES
 from committee.confidence import BUILT_IN, SUREST
 from committee.errors import ExportError, ModelError, NotFiniteError, UnknownNameError
 from committee.models import ModelSpec, Preprocessing, load_model, specs_of
-from committee.models.python import TorchModel
+from committee.models.torch_module import OWN, TORCH_ENGINES, TorchModel
 from committee.predictions import Kind
 
 
@@ -106,7 +108,7 @@ class CascadeModule(nn.Module):
         for index, stage in enumerate(self.cascade.stages):
             for name in stage.models:
                 taken = inputs[self._inputs[name]]
-                ran[name] = next(waiting)(taken).double()
+                ran[name] = self._calibrated(name, next(waiting)(taken).double())
             values, kind = self._combined(ran)
             scores = _SCORES[self.cascade.confidence](values, kind)
             sound = sound & values.isfinite().all(1) & scores.isfinite()
@@ -142,6 +144,17 @@ class CascadeModule(nn.Module):
                 f"as_module: needs {needed} tensors of the same samples, one for each "
                 f"preprocessing in the order of use, not {told or 'none'}"
             )
+
+    def _calibrated(self, name: str, outputs: Tensor) -> Tensor:
+        calibration = self.cascade.calibrations.get(name)
+        if calibration is None:
+            return outputs
+        made = _applied(calibration, outputs, self._kinds[name])
+        # Who led before stays ahead where rounding let another overtake.
+        before, after = outputs.argmax(1, keepdim=True), made.argmax(1, keepdim=True)
+        ahead = made.gather(1, after).nextafter(made.new_tensor(torch.inf))
+        ahead = ahead.where(before != after, made.gather(1, before))
+        return made.scatter(1, before, ahead)
 
     def _combined(self, ran: Mapping[str, Tensor]) -> tuple[Tensor, Kind]:
         if self.cascade.combine == "last":
@@ -207,15 +220,17 @@ def as_module(
 
 
 def _loaded(spec: ModelSpec, allow_code: Collection[str]) -> nn.Module:
-    if not spec.source.startswith("python:"):
+    if spec.engine not in TORCH_ENGINES or spec.precision != "float32":
+        raise ExportError(
+            f"model {spec.name!r}: was chosen on {spec.engine or OWN} in {spec.precision}, and a "
+            f"module runs on torch in float32; give one: as_module({{{spec.name!r}: module}})"
+        )
+    # A graph is not loaded only to be refused.
+    model = None if spec.source.startswith("onnx:") else load_model(spec, allow_code)[0]
+    if not isinstance(model, TorchModel):
         raise ExportError(
             f"model {spec.name!r}: {spec.source} is no torch module; give one: "
             f"as_module({{{spec.name!r}: module}})"
-        )
-    model, _ = load_model(spec, allow_code)
-    if not isinstance(model, TorchModel):
-        raise ExportError(
-            f"model {spec.name!r}: {spec.source} is a function of arrays, no torch module"
         )
     module: nn.Module = model.module
     return module
@@ -238,6 +253,29 @@ def _placed(answer: Answer | None, own: Answer, rows: Tensor) -> Answer:
     return Answer(*(
         whole.index_copy(0, rows, part) for whole, part in zip(answer, own, strict=True)
     ))  # fmt: skip
+
+
+def _applied(calibration: Calibration, outputs: Tensor, kind: Kind) -> Tensor:
+    """:meth:`committee.calibration.Calibration.apply`, on tensors (n, C)."""
+    if calibration.method == "temperature":
+        if kind == "logits":
+            return outputs * calibration.slopes[0]
+        powers = outputs ** calibration.slopes[0]
+        return powers * (outputs.sum(1, keepdim=True) / powers.sum(1, keepdim=True))
+    logarithms = outputs.log_softmax(1) if kind == "logits" else outputs.log()
+    mapped = _rising(calibration, logarithms)
+    return mapped if kind == "logits" else mapped.softmax(1)
+
+
+def _rising(calibration: Calibration, values: Tensor) -> Tensor:
+    """What each straight piece contributes, summed from the left."""
+    slopes, knots = calibration.slopes, calibration.knots
+    if not knots:
+        return values * slopes[0] + calibration.offset
+    mapped = (values.clamp(max=knots[0]) - knots[0]) * slopes[0] + calibration.offset
+    for slope, low, high in zip(slopes[1:], knots, (*knots[1:], math.inf), strict=True):
+        mapped = mapped + (values.clamp(low, high) - low) * slope
+    return mapped
 
 
 def _softmax(values: Tensor, kind: Kind) -> Tensor:

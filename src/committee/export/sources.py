@@ -11,6 +11,7 @@ from committee.confidence import BUILT_IN
 from committee.errors import ExportError, ModelError, UnknownNameError
 from committee.models import ModelSpec, specs_of
 from committee.models.base import file_fingerprint
+from committee.models.sessions import OWN
 
 
 def onnx_specs(cascade: Cascade, onnx: Mapping[str, str | Path] | None = None) -> list[ModelSpec]:
@@ -22,8 +23,8 @@ def onnx_specs(cascade: Cascade, onnx: Mapping[str, str | Path] | None = None) -
 
     Raises:
         CascadeError: If the cascade does not say how a model is loaded.
-        ExportError: If a model is no ONNX file or gives decisions only, or the confidence is not
-            one of those built in.
+        ExportError: If a model is no ONNX file, is run by another engine than onnxruntime or gives
+            decisions only, or the confidence is not one of those built in.
         ModelError: If a file is missing, or not the one that was chosen.
         UnknownNameError: If ``onnx`` names a model that the cascade does not have.
     """
@@ -47,11 +48,20 @@ def onnx_path(spec: ModelSpec) -> Path:
 def _checked(spec: ModelSpec, given: str | Path | None) -> ModelSpec:
     where = f"model {spec.name!r}"
     if given is not None:
-        spec = replace(spec, source=f"onnx:{Path(given).resolve()}", fingerprint="")
+        source = f"onnx:{Path(given).resolve()}"
+        # What is said of weights, engine and precision is said of the source that is replaced.
+        spec = ModelSpec(
+            spec.name, source, spec.preprocessing, spec.kind, spec.family, spec.costs
+        )
     if not spec.source.startswith("onnx:"):
         raise ExportError(
-            f"{where}: {spec.source} is no ONNX file. Export it first, for example with "
-            f"torch.onnx.export, and name the file: --onnx {spec.name}=FILE.onnx"
+            f"{where}: {spec.source} is no ONNX file. Export it first, with committee "
+            f"export-onnx or torch.onnx.export, and name the file: --onnx {spec.name}=FILE.onnx"
+        )
+    if (spec.engine or OWN, spec.precision) != (OWN, "float32"):
+        raise ExportError(
+            f"{where}: was chosen on {spec.engine} in {spec.precision}; an export runs on {OWN} in "
+            f"float32. Take the same file nevertheless: --onnx {spec.name}={onnx_path(spec)}"
         )
     if spec.kind == "decisions":
         raise ExportError(f"{where}: gives decisions; an export needs logits or probabilities")

@@ -5,26 +5,22 @@ Loading runs that code; :func:`check_trusted` stands before it.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
+import platform
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from committee.errors import ModelError, UntrustedCodeError
-from committee.models.base import file_fingerprint
-from committee.models.spec import ModelSpec
+from committee.models.base import Model, file_fingerprint
+from committee.models.spec import ENGINES, ModelSpec
+from committee.models.torch_module import model_of
+from committee.models.weights import fill, read_weights
 from committee.predictions import Array
-from committee.profile.macs import torch_macs
-
-if TYPE_CHECKING:
-    import torch
 
 
 def check_trusted(spec: ModelSpec, allowed: Collection[str]) -> None:
@@ -46,7 +42,31 @@ def check_trusted(spec: ModelSpec, allowed: Collection[str]) -> None:
         )
 
 
-def load_python(spec: ModelSpec) -> TorchModel | FunctionModel:
+class PythonSource:
+    """Code of the user's: a factory without arguments."""
+
+    form = "python:FILE-OR-MODULE:FACTORY"
+    weights = frozenset({"file"})
+    engines = ENGINES
+
+    def located(self, text: str, folder: Path) -> str:
+        """See :class:`committee.models.base.Source`."""
+        file, colon, factory = text.rpartition(":")
+        if not colon:
+            raise ValueError
+        return f"{(folder / file).resolve()}:{factory}" if file.endswith(".py") else text
+
+    def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
+        """Nothing: code states no preprocessing."""
+        return {}
+
+    def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
+        """See :class:`committee.models.base.Source`."""
+        check_trusted(spec, allow_code)
+        return load_python(spec, threads)
+
+
+def load_python(spec: ModelSpec, threads: int = 0) -> Model:
     """Call the factory and wrap what it returns.
 
     Raises:
@@ -70,9 +90,15 @@ def load_python(spec: ModelSpec) -> TorchModel | FunctionModel:
     file = getattr(module, "__file__", None)
     code_print = file_fingerprint(Path(file)) if file else ""
     if "torch" in sys.modules and isinstance(made, sys.modules["torch"].nn.Module):
-        return TorchModel(spec, made, code_print)
+        if spec.weights:
+            fill(where, spec.weights, made, read_weights(where, Path(spec.weights)))
+        return model_of(spec, made, code_print, threads)
     if not callable(made):
         raise ModelError(f"{where}: {factory}() returned a {type(made).__name__}, not a model")
+    if spec.weights or spec.engine or spec.precision != "float32":
+        raise ModelError(
+            f"{where}: {factory}() returned no torch module; leave weights, engine, precision out"
+        )
     return FunctionModel(made, code_print)
 
 
@@ -80,6 +106,8 @@ class FunctionModel:
     """Any function from inputs (N, channels, height, width) to outputs, as arrays."""
 
     macs: int | None = None
+    parameters: int | None = None
+    engine = f"Python {platform.python_version()}"
 
     def __init__(self, function: Callable[[Array], Any], fingerprint: str) -> None:
         self._function = function
@@ -90,37 +118,8 @@ class FunctionModel:
         return self._function(batch)
 
 
-class TorchModel:
-    """A torch module on the processor, in float32, eager, channels last.
-
-    Attributes:
-        module: The module itself.
-    """
-
-    def __init__(self, spec: ModelSpec, module: torch.nn.Module, code_fingerprint: str) -> None:
-        import torch
-
-        self._torch = torch
-        self.module = module.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        height, width = spec.preprocessing.size
-        self.macs = torch_macs(self.module, (1, spec.preprocessing.channels, height, width))
-        digest = hashlib.sha256(code_fingerprint.encode())
-        for name, value in sorted(self.module.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(value.detach().cpu().float().numpy()).tobytes())
-        self.fingerprint = digest.hexdigest()[:16]
-
-    def __call__(self, batch: Array) -> Array:
-        """See :class:`committee.models.base.Model`."""
-        torch = self._torch
-        with torch.inference_mode():
-            inputs = torch.from_numpy(batch).contiguous(memory_format=torch.channels_last)
-            outputs: Array = self.module(inputs).float().numpy()
-        return outputs
-
-
 def _parts(spec: ModelSpec) -> tuple[str, str]:
-    code, _, factory = spec.source.removeprefix("python:").rpartition(":")
+    code, _, factory = spec.text.rpartition(":")
     return code, factory
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,10 +19,13 @@ def torch_macs(module: torch.nn.Module, shape: tuple[int, ...]) -> int:
         shape: Shape of the input, the batch of 1 included.
     """
     import torch
+    from torch.func import functional_call
     from torch.utils.flop_counter import FlopCounterMode
 
-    on_meta = copy.deepcopy(module).to("meta")
+    # The module stays as it is; only for this call its weights are stood for by shapes.
+    named = (*module.named_parameters(), *module.named_buffers())
+    on_meta = {name: value.detach().to("meta") for name, value in named}
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        on_meta(torch.zeros(shape, device="meta"))
+        functional_call(module, on_meta, torch.zeros(shape, device="meta"))
     # torch counts a multiplication and an addition as two.
     return int(counter.get_total_flops()) // 2

@@ -2,11 +2,13 @@
 
 from committee.report.figure import figure_svg, front_figure, save_figure
 from committee.report.page import page, page_of
+from committee.report.reliability import check_figure_ending, reliability_figure, write_figure
 from committee.report.rows import Row, front_rows, row_of, summary
 from committee.report.tables import front_csv, human_cost, percent, rich_table
 
 __all__ = [
     "Row",
+    "check_figure_ending",
     "figure_svg",
     "front_csv",
     "front_figure",
@@ -15,8 +17,10 @@ __all__ = [
     "page",
     "page_of",
     "percent",
+    "reliability_figure",
     "rich_table",
     "row_of",
     "save_figure",
     "summary",
+    "write_figure",
 ]

@@ -72,7 +72,10 @@ def page_of(front: Front, test: Pool | None = None) -> str:
     """
     members = front_rows(front, test)
     svg = figure_svg(front_figure(front, test, members=members))
-    return page(front, summary(front, test), members, svg, test=test)
+    samples = [front.pool.samples, *([] if test is None else [test.samples])]
+    left_out = "; ".join(each.left_out for each in samples if each.broken)
+    extra = {"Samples": left_out} if left_out else None
+    return page(front, summary(front, test), members, svg, extra, test=test)
 
 
 def _template() -> Template:

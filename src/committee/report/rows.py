@@ -75,9 +75,14 @@ def summary(front: Front, test: Pool | None = None, reference: str | None = None
     """
     check_judge(front, test)
     name = reference_of(front, reference)
-    cascades = [(SINGLE, Cascade.of([model], combine=_combine(front))) for model in _rising(front)]
+    combine, known = front.settings.combine, front.pool.calibrations
+    cascades = [
+        (SINGLE, Cascade.of([model], combine=combine, calibrations=known))
+        for model in _rising(front)
+    ]
     if len(front.pool.names) > 1 and front.settings.combine in ORDER_FREE:
-        cascades.append((ENSEMBLE, Cascade.ensemble(front.pool.names, combine=_combine(front))))
+        every = Cascade.ensemble(front.pool.names, combine=combine, calibrations=known)
+        cascades.append((ENSEMBLE, every))
     return _rows(front, test, name, cascades + _targets(front, name))
 
 
@@ -118,11 +123,7 @@ def check_judge(front: Front, test: Pool | None) -> None:
         MisalignedError: If so.
     """
     if test is not None:
-        check_judge_of(front.pool, test)
-
-
-def _combine(front: Front) -> str:
-    return front.settings.combine
+        check_judge_of(front.pool, test, front.settings.utility, front.settings.unit)
 
 
 def _rising(front: Front) -> list[str]:

@@ -12,7 +12,7 @@ from committee.errors import ExportError, ModelError
 from committee.export.graph import CASCADE_KEY, FORM_KEY, INPUTS_KEY
 from committee.flow import Decisions, joined_decisions
 from committee.models import Pictures, Preprocessing, fitted
-from committee.models.onnx import open_session
+from committee.models.sessions import onnxruntime_session
 from committee.predictions import checked_outputs
 
 
@@ -37,7 +37,7 @@ class Graph:
         self._path = Path(path)
         if not self._path.is_file():
             raise ModelError(f"{path}: no such file")
-        self._session = open_session("cascade", self._path, threads)
+        self._session = onnxruntime_session("cascade", self._path, threads)
         told = self._session.get_modelmeta().custom_metadata_map
         if not {CASCADE_KEY, INPUTS_KEY, FORM_KEY} <= told.keys():
             raise ExportError(

@@ -15,7 +15,14 @@ import numpy as np
 
 from committee.cascade import NEVER, Cascade
 from committee.combine import DEFAULT_COMBINE, ORDER_FREE
-from committee.errors import CascadeError, Infeasible, TooLargeError
+from committee.confidence import CONFIDENCES
+from committee.errors import (
+    CascadeError,
+    CostError,
+    Infeasible,
+    TooLargeError,
+    UnknownNameError,
+)
 from committee.evaluate import (
     Evaluation,
     average_cost,
@@ -33,7 +40,7 @@ from committee.search.judging import evaluate_all
 from committee.search.prefixes import Key, PrefixTable, Rule, Sequence_
 from committee.search.sequences import checked_stages, every_sequence, stage_costs, within
 from committee.search.statistics import prefix_table, processors
-from committee.search.sweep import Batch, Points, beaten, stairs, sweep
+from committee.search.sweep import CLEARLY, Batch, Points, beaten, stairs, sweep
 from committee.search.warnings import warnings_of
 from committee.utility import TOP_1, Utility
 
@@ -43,6 +50,7 @@ Bounds = float | Mapping[str, float] | None
 
 # Sequences that one thread goes through at once: well below a second.
 _SEQUENCES = 64
+_VECTORS = 1e8
 # More than this are not listed, let alone searched.
 _MOST_SEQUENCES = 3_000_000
 # Bytes that statistics of one sample at one prefix take: score, value, thresholds passed.
@@ -72,7 +80,8 @@ def search(
     Every ordered sequence of up to ``max_models`` distinct models is tried with every vector of
     thresholds out of ``grid`` percentiles, "always" and "never"; single models and ensembles are
     among them, and so are stages of several models, for a stage that never exits is one with the
-    next. The result is exact and depends on neither threads nor the order of the pool.
+    next. The result is exact and depends on neither threads nor the order of the pool, but for the
+    order of the models of a family.
 
     Args:
         pool: Predictions on the split that chooses, and costs; labels unless the utility needs
@@ -83,7 +92,8 @@ def search(
             the models give.
         grid: Percentiles tried for each threshold.
         worst_case: Bound on the sum of the costs of all stages, in ``unit``, or by unit.
-        average_case: Bounds on the average-case cost in units besides ``unit``.
+        average_case: Bounds on the average-case cost in units besides ``unit``. Bounds have a hair
+            of slack, one part in 10^12, so that rounding breaks none.
         unit: Unit of the cost; see :meth:`committee.cost.CostTable.unit` for the default.
         utility: What a sample scores when it exits; top-1 if left out.
         families: Whether models of one family (see :class:`Pool`) are interchangeable: then the
@@ -107,9 +117,9 @@ def search(
         Wang et al. (2022), section 5, appendix D.3 and E.1.
     """
     check_judgeable(pool, utility)
-    if test is not None:
-        check_judge(pool, test)
     unit = pool.costs.unit(unit)
+    if test is not None:
+        check_judge(pool, test, utility, unit)
     blocks = None if stages is None else checked_stages(pool, stages)
     most = _most(max_models, len(blocks or pool.names), "stages given" if blocks else "pool")
     known = pool.families if families and blocks is None else {}
@@ -120,13 +130,13 @@ def search(
             f"search: {len(pool.names)} models make more than {_MOST_SEQUENCES:,} sequences of up "
             f"to {most}. Lower max_models, search part of the pool, or use committee.guided"
         )
-    asked = Asked(
+    asked = asked_for(
         Rule(pool, confidence, combine or DEFAULT_COMBINE[pool.kind], utility),
         grid,
         unit,
-        bounds_of(worst_case, unit),
-        dict(average_case or {}),
-        threads or processors(),
+        worst_case,
+        average_case,
+        threads,
         max_memory,
         progress,
     )
@@ -140,7 +150,7 @@ def _with_test(committee: Committee, test: Evaluation) -> Committee:
 
 def _most(asked: int | None, available: int, what: str) -> int:
     most = min(3, available) if asked is None else asked
-    if not 1 <= most <= available:
+    if not isinstance(most, int | np.integer) or not 1 <= most <= available:
         raise CascadeError(
             f"search: max_models must be 1 to {available}, as many as are in the {what}, not {most}"
         )
@@ -151,7 +161,8 @@ def bounds_of(worst_case: Bounds, unit: str) -> dict[str, float]:
     """Bounds by unit, from one number in the unit of the search or several by unit."""
     if worst_case is None:
         return {}
-    return dict(worst_case) if isinstance(worst_case, Mapping) else {unit: float(worst_case)}
+    given = worst_case if isinstance(worst_case, Mapping) else {unit: worst_case}
+    return {each: float(bound) for each, bound in given.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,6 +220,44 @@ class Found:
         return Front(committees, settings, rule.pool, inexact, warnings)
 
 
+def asked_for(
+    rule: Rule,
+    grid: int,
+    unit: str,
+    worst_case: Bounds = None,
+    average_case: Mapping[str, float] | None = None,
+    threads: int | None = None,
+    max_memory: float = 4e9,
+    progress: Progress | None = None,
+) -> Asked:
+    """What is asked of a search, checked; arguments as of :func:`search`.
+
+    Raises:
+        UnknownNameError: If there is no such confidence function.
+        CostError: If a bound is NaN.
+        CascadeError: If ``threads`` is less than 1.
+    """
+    if rule.pool.kind != "decisions" and rule.confidence not in CONFIDENCES:
+        raise UnknownNameError.of("search", "confidence function", rule.confidence, CONFIDENCES)
+    if threads is not None and threads < 1:
+        raise CascadeError(f"search: threads must be 1 or more, not {threads}")
+    worst = bounds_of(worst_case, unit)
+    for what, bounds in (("worst_case", worst), ("average_case", average_case or {})):
+        for each, bound in bounds.items():
+            if math.isnan(bound):
+                raise CostError(f"search: {what} is NaN; give a number of {each} or leave it out")
+    return Asked(
+        rule,
+        grid,
+        unit,
+        worst,
+        bounds_of(average_case, unit),
+        threads or processors(),
+        max_memory,
+        progress,
+    )
+
+
 def searched(asked: Asked, sequences: list[Sequence_]) -> Found:
     """Search the sequences given; those out of the worst-case bounds are left out.
 
@@ -221,7 +270,7 @@ def searched(asked: Asked, sequences: list[Sequence_]) -> Found:
     sequences = within(pool, iter(sequences), asked.worst_case)
     keys = [rule.keys(sequence) for sequence in sequences]
     distinct = list(dict.fromkeys(key for each in keys for key in each))
-    _check_memory(len(distinct), len(pool), asked.max_memory)
+    check_memory(len(distinct), len(pool), asked.max_memory)
     with _timed(seconds, "prefixes"):
         table = prefix_table(
             rule,
@@ -248,7 +297,12 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = time.perf_counter() - start
 
 
-def _check_memory(prefixes: int, samples: int, most: float) -> None:
+def check_memory(prefixes: int, samples: int, most: float) -> None:
+    """Refuse statistics of more prefixes than fit into memory.
+
+    Raises:
+        TooLargeError: If so.
+    """
     needed = prefixes * samples * _BYTES
     if needed > most:
         raise TooLargeError(
@@ -270,6 +324,8 @@ def _swept(
     cost, value = np.empty(0), np.empty(0, np.int64)
     kept: list[tuple[int, Points]] = []
     cascades = done = 0
+    # What is under way looks at this now and then.
+    stop = np.zeros(1, np.uint8)
     with ThreadPoolExecutor(asked.threads) as executor:
         try:
             # Short sequences first: what they find rules out most of the long ones. Every round
@@ -277,7 +333,7 @@ def _swept(
             for start in range(0, len(batches), asked.threads):
                 round_ = batches[start : start + asked.threads]
                 known = (cost, value)
-                answers = executor.map(partial(_sweep, table, known), round_)
+                answers = executor.map(partial(_sweep, table, known, stop), round_)
                 for (first, batch), points in zip(round_, answers, strict=True):
                     kept.append((first, points))
                     cost = np.concatenate([cost, points.cost])
@@ -289,6 +345,7 @@ def _swept(
                 if asked.progress is not None:
                     asked.progress("sequences", done, len(sequences))
         except BaseException:
+            stop[0] = 1
             executor.shutdown(wait=False, cancel_futures=True)
             raise
     found = []
@@ -307,8 +364,10 @@ def _swept(
     return found, cascades
 
 
-def _sweep(table: PrefixTable, known: tuple[Array, Array], numbered: tuple[int, Batch]) -> Points:
-    return sweep(table, numbered[1], *known)
+def _sweep(
+    table: PrefixTable, known: tuple[Array, Array], stop: Array, numbered: tuple[int, Batch]
+) -> Points:
+    return sweep(table, numbered[1], *known, stop)
 
 
 def _batches(
@@ -326,8 +385,11 @@ def _batches(
     start = 0
     for length, run in itertools.groupby(order, len):
         count = len(list(run))
-        for first in range(start, start + count, _SEQUENCES):
-            last = min(first + _SEQUENCES, start + count)
+        # Few at once where each has many vectors of thresholds, so that progress is seen.
+        vectors = float(table.widths.max()) ** (length - 1)
+        step = int(np.clip(_VECTORS / vectors, 1, _SEQUENCES))
+        for first in range(start, start + count, step):
+            last = min(first + step, start + count)
             prefixes = [[table.rows[key] for key in keys[i]] for i in range(first, last)]
             priced = [
                 [stage_costs(sequences[i], each) for i in range(first, last)] for each in costs
@@ -342,7 +404,7 @@ def _batches(
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
-    """A committee that may be on the front, in simplest form but for its thresholds.
+    """A committee that may be on the front, its stages joined where none exits.
 
     Args:
         cascade: With the numbers of candidate thresholds in place of thresholds.
@@ -367,7 +429,7 @@ def _candidates(found: Found) -> Iterator[_Candidate]:
         numbers = [NEVER if n else float(c) for n, c in zip(never, choices, strict=True)]
         leaving = -np.diff(reach, append=0)
         yield _Candidate(
-            Cascade.of(sequence, numbers, rule.confidence, rule.combine).simplified(),
+            rule.cascade(sequence, numbers).joined(),
             tuple(k for k, joins in enumerate(never) if not joins),
             sequence,
             leaving[[*(not joins for joins in never), True]],
@@ -391,11 +453,17 @@ def _committees(found: Found) -> tuple[Committee, ...]:
     ranked = [
         candidate
         for candidate in _candidates(found)
-        if all(average(candidate, unit) <= bound for unit, bound in asked.average_case.items())
+        if all(
+            average(candidate, unit) * CLEARLY <= bound
+            for unit, bound in asked.average_case.items()
+        )
     ]
     if not ranked:
         told = " and ".join(f"{bound:g} {unit}" for unit, bound in asked.average_case.items())
-        raise Infeasible(f"no committee has an average cost of at most {told}. Raise the bound")
+        raise Infeasible(
+            f"no committee{' within the worst case' if asked.worst_case else ''} has an average "
+            f"cost of at most {told}. Raise the bound"
+        )
 
     def worst_case(candidate: _Candidate) -> float:
         return math.fsum(costs[asked.unit][name] for name in candidate.cascade.names)
@@ -439,7 +507,7 @@ def _committee(
     pool = rule.pool
     thresholds = [known[cut] for cut in _cuts(found, candidate)]
     stages = [stage.models for stage in candidate.cascade.stages]
-    cascade = Cascade.of(stages, thresholds, rule.confidence, rule.combine)
+    cascade = rule.cascade(stages, thresholds)
     costs = costs_of_stages(cascade, pool.costs.values(asked.unit))
     scores: Array | int = candidate.value
     if not rule.utility.counted:
@@ -475,7 +543,7 @@ def ensembles(
     if combine not in ORDER_FREE:
         return ()
     cascades = [
-        Cascade.ensemble(names, combine=combine)
+        Cascade.ensemble(names, combine=combine, calibrations=pool.calibrations)
         for size in range(2, max_models + 1)
         for names in itertools.combinations(sorted(pool.names), size)
     ]

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from committee.cascade import ALWAYS, NEVER, Cascade
+from committee.cascade import ALWAYS, NEVER
 from committee.combine import DEFAULT_COMBINE
 from committee.errors import CascadeError
 from committee.evaluate import check_judgeable, evaluate
 from committee.pool import Pool
-from committee.search.exhaustive import Asked, Bounds, bounds_of, searched
+from committee.search.exhaustive import Bounds, asked_for, searched
 from committee.search.front import Committee
 from committee.search.judging import evaluate_all
 from committee.search.prefixes import Rule
 from committee.search.sequences import checked_stages
-from committee.search.statistics import prefix_table, processors
+from committee.search.statistics import prefix_table
 from committee.utility import TOP_1, Utility
 
 
@@ -54,7 +54,7 @@ def as_cascade(
     Raises:
         UnknownNameError: If a model is not in the pool.
         CascadeError: If a model stands twice.
-        Infeasible: If the ensemble exceeds ``worst_case``.
+        Infeasible: If nothing that does as well keeps to ``worst_case``.
 
     References:
         Wang et al. (2022), section 4.2.
@@ -63,23 +63,16 @@ def as_cascade(
     unit = pool.costs.unit(unit)
     stages = checked_stages(pool, models)
     names = [name for stage in stages for name in stage]
+    if len(stages) < len(models):
+        raise CascadeError(f"as_cascade: {list(models)} must name every model once")
     rule = Rule(pool, confidence, combine or DEFAULT_COMBINE[pool.kind], utility)
-    ensemble = Cascade.ensemble(names, confidence, rule.combine)
+    ensemble = rule.cascade([names], [])
     orders = [
         order
         for size in range(1, len(stages) + 1)
         for order in itertools.permutations(stages, size)
     ]
-    asked = Asked(
-        rule,
-        grid,
-        unit,
-        bounds_of(worst_case, unit),
-        {},
-        threads or processors(),
-        4e9,
-        None,
-    )
+    asked = asked_for(rule, grid, unit, worst_case, threads=threads)
     front = searched(asked, orders).front(len(stages), families=False)
     goal = evaluate(ensemble, pool, unit, utility).accuracy - tolerance
     return front.at_least(goal)
@@ -123,9 +116,6 @@ def threshold_sweep(
     key = rule.key(pair[0])
     table = prefix_table(rule, [key], grid)
     thresholds = table.thresholds(key, np.arange(table.widths[0] - 1))
-    cascades = [
-        Cascade.of(pair, [t], confidence, rule.combine).simplified()
-        for t in (ALWAYS, *thresholds.tolist(), NEVER)
-    ]
+    cascades = [rule.cascade(pair, [t]).joined() for t in (ALWAYS, *thresholds.tolist(), NEVER)]
     evaluations = evaluate_all(cascades, pool, unit, utility)
     return tuple(map(Committee, cascades, evaluations))

@@ -108,7 +108,8 @@ class Front:
             Infeasible: If no committee reaches it.
         """
         self.pool.model(model)
-        alone = Cascade.of([model], (), self.settings.confidence, self.settings.combine)
+        rule = (self.settings.confidence, self.settings.combine)
+        alone = Cascade.of([model], (), *rule, self.pool.calibrations)
         goal = evaluate(alone, self.pool, self.settings.unit, self.settings.utility)
         return self._cheapest(goal.correct, f"{model}'s accuracy {goal.accuracy:.4f}")
 
@@ -118,7 +119,12 @@ class Front:
         Raises:
             Infeasible: If no committee reaches it; the most accurate is named.
         """
-        return self._cheapest(accuracy * len(self.pool), f"accuracy {accuracy:.4f}")
+        hint = (
+            " (a share of 1: 0.95, not 95)"
+            if accuracy > 1 and self.settings.utility.counted
+            else ""
+        )
+        return self._cheapest(accuracy * len(self.pool), f"accuracy {accuracy:.4f}{hint}")
 
     def at_most(self, cost: float) -> Committee:
         """The most accurate committee for at most this average-case cost, in the search's unit.

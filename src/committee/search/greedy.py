@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,8 +16,8 @@ from committee.pool import Pool
 from committee.predictions import Array
 from committee.search.front import Committee, Front, Settings, front_of
 from committee.search.judging import evaluate_all
-from committee.search.prefixes import Rule
-from committee.search.thresholds import between
+from committee.search.prefixes import Key, PrefixTable, Rule
+from committee.search.statistics import prefix_table, processors
 from committee.utility import TOP_1
 
 
@@ -27,8 +28,10 @@ def greedy(
     shares: Sequence[float] = (0.97, 0.98, 0.99, 1.0),
     confidence: str = "max_prob",
     combine: str | None = None,
+    grid: int = 100,
     unit: str | None = None,
     test: Pool | None = None,
+    threads: int | None = None,
 ) -> Front:
     """Build cascades by the greedy algorithm of Streeter (2018), one for each model and share.
 
@@ -44,11 +47,13 @@ def greedy(
         confidence: Name of the confidence function; decisions bring their own.
         combine: ``last`` is the algorithm as published; a mean (the default where there is one)
             averages each model with those that ran before.
+        grid: Percentiles tried for each threshold.
         unit: Unit of the cost; see :meth:`committee.cost.CostTable.unit` for the default.
         test: The pool on a split that judges.
+        threads: How many to use; all processors if left out.
 
     Returns:
-        The cascades that no other of these beats; ``exact`` is False.
+        Those of these cascades and the models alone that no other beats; ``exact`` is False.
 
     Raises:
         CascadeError: If ``max_models`` is less than 1, or a share is not above 0.
@@ -58,21 +63,22 @@ def greedy(
         Streeter (2018), Approximation Algorithms for Cascading Prediction Models.
     """
     check_judgeable(pool)
-    if test is not None:
-        check_judge(pool, test)
     unit = pool.costs.unit(unit)
+    if test is not None:
+        check_judge(pool, test, TOP_1, unit)
     most = len(pool.names) if max_models is None else max_models
     if most < 1:
         raise CascadeError(f"greedy: max_models must be 1 or more, not {most}")
     if not all(share > 0 for share in shares):
         raise CascadeError(f"greedy: shares must be above 0, not {list(shares)}")
     rule = Rule(pool, confidence, combine or DEFAULT_COMBINE[pool.kind])
-    built = _Greedy(rule, pool.costs.values(unit), most)
-    cascades = list(
-        dict.fromkeys(
-            built.cascade(reference, share) for reference in sorted(pool.names) for share in shares
-        )
-    )
+    if not shares:
+        raise CascadeError("greedy: shares are empty; give at least one goal, for example 1.0")
+    built = _Greedy(rule, pool.costs.values(unit), most, grid, threads or processors())
+    references = sorted(pool.names)
+    made = [built.cascade(reference, share) for reference in references for share in shares]
+    # Each model alone meets its own goal, too.
+    cascades = list(dict.fromkeys([*made, *(rule.cascade([name], []) for name in references)]))
     evaluations = evaluate_all(cascades, pool, unit)
     members = front_of(list(map(Committee, cascades, evaluations)))
     if test is not None:
@@ -84,7 +90,7 @@ def greedy(
         max_models=most,
         confidence=confidence,
         combine=rule.combine,
-        grid=0,
+        grid=grid,
         unit=unit,
         worst_case={},
         average_case={},
@@ -95,79 +101,88 @@ def greedy(
     )
     why = (
         f"greedy: one cascade for each of {len(pool.names)} reference models and "
-        f"{len(shares)} goals was built, {len(cascades)} different ones; no other was tried"
+        f"{len(shares)} goals was built; beside them and the models alone nothing was tried"
     )
     return Front(members, settings, pool, why)
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """What the models that ran say of each sample.
+
+    Args:
+        right: Whether it is right, shape (N,).
+        passed: How many candidate thresholds its score reaches, shape (N,).
+        width: How many candidates there are, and one.
+    """
+
+    right: Array
+    passed: Array
+    width: int
 
 
 class _Greedy:
     """Builds cascades; what models say after which others is computed once."""
 
-    def __init__(self, rule: Rule, costs: dict[str, float], most: int) -> None:
+    def __init__(
+        self, rule: Rule, costs: dict[str, float], most: int, grid: int, threads: int
+    ) -> None:
         self._rule, self._costs, self._most = rule, costs, most
-        self._known: dict[tuple[str, ...], tuple[Array, Array]] = {}
+        self._grid, self._threads = grid, threads
+        self._known: dict[Key, _Judged] = {}
+        self._tables: dict[Key, PrefixTable] = {}
 
-    def _judged(self, models: tuple[str, ...]) -> tuple[Array, Array]:
-        """Whether each sample is right after these models, oldest first, and its score."""
-        key = self._rule.key(models)
-        if key not in self._known:
-            rows = np.arange(len(self._rule.pool))
-            predicted, score = self._rule.scores(key, rows)
-            self._known[key] = (predicted == self._rule.pool.samples.labels, score)
-        return self._known[key]
+    def _judge(self, keys: list[Key]) -> None:
+        """Compute the prefixes that are not known yet, all at once."""
+        wanted = [key for key in dict.fromkeys(keys) if key not in self._known]
+        table = prefix_table(self._rule, wanted, self._grid, threads=self._threads)
+        for key in wanted:
+            row = table.rows[key]
+            self._known[key] = _Judged(
+                table.values[row] == 1, table.passed[row], int(table.widths[row])
+            )
+            self._tables[key] = table
 
     def cascade(self, reference: str, share: float) -> Cascade:
         """The greedy cascade for one goal."""
-        goal = self._judged((reference,))[0]
-        left = np.arange(len(goal))
+        self._judge([self._rule.key((reference,))])
+        goal = self._known[self._rule.key((reference,))].right
+        left = np.ones(len(goal), bool)
         models: tuple[str, ...] = ()
         thresholds: list[float] = []
-        while True:
-            best: tuple[float, str] | None = None
-            chosen: tuple[str, Array, float] | None = None
+        while left.any() and reference not in models:
             room = len(models) + 1 < self._most
-            for name in sorted(set(self._rule.pool.names) - set(models)):
-                if not room and name != reference:
-                    continue
-                right, score = self._judged((*models, name))
-                if name == reference:
-                    # It meets its own goal on whatever is left.
-                    answered, threshold = left, -math.inf
-                else:
-                    answered, threshold = _answered(right, score, goal, left, share)
-                if not len(answered):
-                    continue
+            names = sorted(set(self._rule.pool.names) - set(models)) if room else [reference]
+            self._judge([self._rule.key((*models, name)) for name in names])
+            offers = []
+            for name in names:
+                judged = self._known[self._rule.key((*models, name))]
+                # The reference meets its own goal on whatever is left.
+                choice = -1 if name == reference else _lowest(judged, goal, left, share)
+                answered = left & (judged.passed > choice)
                 cost = self._costs[name]
-                rank = (-len(answered) / cost if cost else -math.inf, name)
-                if best is None or rank < best:
-                    best, chosen = rank, (name, answered, threshold)
-            if chosen is None:  # the reference ran already, and nobody else may answer
-                break
-            name, answered, threshold = chosen
+                if answered.any():
+                    worth = int(answered.sum()) / cost if cost else math.inf
+                    offers.append((-worth, name, choice, answered))
+            _, name, choice, answered = min(offers, key=lambda offer: offer[:2])
             models += (name,)
-            left = np.setdiff1d(left, answered, assume_unique=True)
-            if not len(left):
-                break
-            thresholds.append(threshold)
-        return Cascade.of(
-            models, thresholds[: len(models) - 1], self._rule.confidence, self._rule.combine
-        )
+            key = self._rule.key(models)
+            if choice >= 0:
+                thresholds.append(float(self._tables[key].thresholds(key, np.array([choice]))[0]))
+            left &= ~answered
+        return self._rule.cascade(models, thresholds[: len(models) - 1])
 
 
-def _answered(
-    right: Array, score: Array, goal: Array, left: Array, share: float
-) -> tuple[Array, float]:
-    """The most samples, the surest first, on which the goal is kept, and the threshold for it."""
-    order = left[np.argsort(-score[left], kind="stable")]
-    ranked = score[order]
-    kept = np.cumsum(right[order]) >= share * np.cumsum(goal[order])
-    # A threshold cannot part samples of equal scores.
-    ends = np.append(ranked[1:] < ranked[:-1], True)
-    possible = np.flatnonzero(kept & ends)
-    if not len(possible):
-        return left[:0], math.inf
-    last = int(possible[-1])
-    if last == len(order) - 1:
-        return left, -math.inf
-    threshold = between(ranked[[last + 1]], ranked[[last]])[0]
-    return np.sort(order[: last + 1]), float(threshold)
+def _lowest(judged: _Judged, goal: Array, left: Array, share: float) -> int:
+    """The lowest candidate threshold above which the goal is kept; -1 if it is for all samples.
+
+    If it is kept above none, the number of candidates: nobody reaches that many and one more.
+    """
+    passed = judged.passed[left]
+    right = np.bincount(passed, judged.right[left], judged.width)
+    wanted = np.bincount(passed, goal[left], judged.width)
+    # Sums over the samples that reach at least so many candidates.
+    right, wanted = (np.cumsum(each[::-1])[::-1] for each in (right, wanted))
+    kept = np.flatnonzero(right >= share * wanted)
+    # Those that reach n candidates or more are answered by the candidate numbered n - 1.
+    return int(kept[0]) - 1 if len(kept) else judged.width

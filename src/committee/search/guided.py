@@ -11,11 +11,19 @@ from committee.combine import DEFAULT_COMBINE
 from committee.evaluate import check_judge, check_judgeable
 from committee.pool import Pool
 from committee.predictions import Array
-from committee.search.exhaustive import Asked, Bounds, Progress, bounds_of, search, searched
+from committee.search.exhaustive import (
+    Asked,
+    Bounds,
+    Progress,
+    asked_for,
+    check_memory,
+    search,
+    searched,
+)
 from committee.search.front import Front
 from committee.search.prefixes import Rule
 from committee.search.sequences import every_sequence, stage_costs, within
-from committee.search.statistics import prefix_table, processors
+from committee.search.statistics import prefix_table
 from committee.search.sweep import Batch, sweep
 from committee.utility import TOP_1, Utility
 
@@ -89,16 +97,16 @@ def guided(
             progress=progress,
         )
     check_judgeable(pool, utility)
-    if test is not None:
-        check_judge(pool, test)
     unit = pool.costs.unit(unit)
-    asked = Asked(
+    if test is not None:
+        check_judge(pool, test, utility, unit)
+    asked = asked_for(
         Rule(pool, confidence, combine or DEFAULT_COMBINE[pool.kind], utility),
         grid,
         unit,
-        bounds_of(worst_case, unit),
-        dict(average_case or {}),
-        threads or processors(),
+        worst_case,
+        average_case,
+        threads,
         max_memory,
         progress,
     )
@@ -112,7 +120,7 @@ def guided(
     why = (
         f"guided: all committees of up to 2 of {len(pool.names)} models and of up to {max_models} "
         f"of the {len(kept)} models kept were covered, "
-        f"{len(found.sequences):,} sequences; without families there are {every:,}"
+        f"{len(found.sequences):,} of {every:,} sequences"
     )
     return found.front(max_models, bool(known), test, why)
 
@@ -127,6 +135,7 @@ def _kept(asked: Asked, families: Mapping[str, str], keep: int) -> set[str]:
     pairs = within(pool, every_sequence(pool, 2, families, None), asked.worst_case)
     keys = [asked.rule.keys(pair) for pair in pairs]
     distinct = list(dict.fromkeys(key for each in keys for key in each))
+    check_memory(len(distinct), len(pool), asked.max_memory)
     table = prefix_table(asked.rule, distinct, asked.grid, threads=asked.threads)
     costs = pool.costs.values(asked.unit)
     priced = [stage_costs(pair, costs) for pair in pairs]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from committee.calibration import Calibration
 from committee.cascade import NEVER, Cascade
 from committee.evaluate import (
     Evaluation,
@@ -44,14 +45,32 @@ def evaluate_all(
     check_judgeable(pool, utility)
     unit = unit or pool.costs.unit()
     found: list[Evaluation | None] = [None] * len(cascades)
-    for rule in dict.fromkeys((c.confidence, c.combine) for c in cascades):
-        own = [i for i, c in enumerate(cascades) if (c.confidence, c.combine) == rule]
-        answers = _of_one_rule(
-            [cascades[i] for i in own], Rule(pool, *rule, utility), unit, threads
-        )
+    for rule, own in _by_rule(cascades, pool, utility):
+        answers = _of_one_rule([cascades[i] for i in own], rule, unit, threads)
         for i, answer in zip(own, answers, strict=True):
             found[i] = answer
     return [each for each in found if each is not None]
+
+
+def _by_rule(
+    cascades: Sequence[Cascade], pool: Pool, utility: Utility
+) -> Iterator[tuple[Rule, list[int]]]:
+    """Rules, and the numbers of the cascades that decide by each; what a pool holds is shared."""
+    groups: list[tuple[tuple[str, str], dict[str, Calibration | None], list[int]]] = []
+    for number, cascade in enumerate(cascades):
+        names = (cascade.confidence, cascade.combine)
+        own = {name: cascade.calibrations.get(name) for name in cascade.names}
+        for group, known, numbers in groups:
+            # A model may be calibrated in one cascade and not in another: these have two rules.
+            if group == names and all(known.get(n, c) == c for n, c in own.items()):
+                known.update(own)
+                numbers.append(number)
+                break
+        else:
+            groups.append((names, own, [number]))
+    for names, known, numbers in groups:
+        calibrations = {n: c for n, c in known.items() if c is not None and n in pool.outputs}
+        yield Rule(pool.with_calibrations(calibrations), *names, utility), numbers
 
 
 def _of_one_rule(

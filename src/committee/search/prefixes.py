@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from committee.calibration import calibrated
+from committee.cascade import Cascade
 from committee.combine import ORDER_FREE, combined
 from committee.flow import judged
 from committee.pool import Pool
@@ -26,7 +28,7 @@ class Rule:
     """By what committees of one search decide and are judged.
 
     Args:
-        pool: Predictions of the models.
+        pool: Predictions of the models, and their calibrations.
         confidence: Name of the confidence function.
         combine: Name of the combination.
         utility: What a sample scores when it exits.
@@ -51,8 +53,16 @@ class Rule:
         return [self.key(models[:end]) for end in ends]
 
     def outputs(self, key: Key, rows: Array | slice) -> dict[str, Outputs]:
-        """Outputs of the models of a prefix for some samples."""
-        return {name: self.pool.outputs[name].rows(rows) for name in key}
+        """Outputs of the models of a prefix for some samples, calibrated."""
+        own = {name: self.pool.outputs[name].rows(rows) for name in key}
+        return calibrated(own, self.pool.calibrations)
+
+    def cascade(
+        self, stages: Sequence[str | Sequence[str]], thresholds: Sequence[float]
+    ) -> Cascade:
+        """A cascade that decides by this rule."""
+        known = self.pool.calibrations
+        return Cascade.of(stages, thresholds, self.confidence, self.combine, known)
 
     def scores(self, key: Key, rows: Array) -> tuple[Array, Array]:
         """Predicted class and score of some samples, by the definition that every driver uses."""
@@ -73,6 +83,7 @@ class Rule:
                     combined(self.outputs(key, part), self.combine),
                     None if labels is None else labels[part],
                     part,
+                    len(self.pool),
                 )
             )
             for part in _parts(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from committee.errors import CascadeError, CostError, Infeasible
+from committee.errors import CascadeError, Infeasible
 from committee.pool import Pool
 from committee.search.prefixes import Sequence_, Stage
 
@@ -59,6 +59,8 @@ def checked_stages(pool: Pool, stages: Sequence[str | Sequence[str]]) -> list[St
         UnknownNameError: If a model is not in the pool.
         CascadeError: If a stage is empty or names a model twice, or there is no stage.
     """
+    if isinstance(stages, str):
+        raise CascadeError(f"search: stages must be a list of names, not the text {stages!r}")
     found = [(each,) if isinstance(each, str) else tuple(each) for each in stages]
     for stage in found:
         for name in stage:
@@ -83,13 +85,10 @@ def within(
     """Sequences whose worst-case cost keeps to the bounds, one for each unit.
 
     Raises:
-        CostError: If a bound is NaN, or a model has no cost in its unit.
+        CostError: If a model has no cost in a unit.
         Infeasible: If no sequence keeps to all bounds; the cheapest in each unit is named.
     """
     tables = {unit: pool.costs.values(pool.costs.unit(unit)) for unit in bounds}
-    for unit, bound in bounds.items():
-        if math.isnan(bound):
-            raise CostError(f"search: worst_case is NaN; give a number of {unit} or leave it out")
 
     def worst(sequence: Sequence_, unit: str) -> float:
         return math.fsum(tables[unit][name] for stage in sequence for name in stage)
@@ -97,7 +96,8 @@ def within(
     kept, least = [], dict[str, tuple[float, Sequence_]]()
     for sequence in sequences:
         totals = {unit: worst(sequence, unit) for unit in bounds}
-        if all(totals[unit] <= bound for unit, bound in bounds.items()):
+        # A hair of slack, so that rounding breaks no bound.
+        if all(totals[unit] * (1 - 1e-12) <= bound for unit, bound in bounds.items()):
             kept.append(sequence)
         elif not kept:
             for unit, total in totals.items():

@@ -323,7 +323,8 @@ def _run(
     entropy = rule.confidence == "neg_entropy"
 
     def chunk(start: int, stop: int) -> float:
-        models = [_plain(pool.outputs[name].values[start:stop]) for name in names]
+        rows = rule.outputs(tuple(names), slice(start, stop))
+        models = [_plain(rows[name].values) for name in names]
         own = np.ascontiguousarray(labels[start:stop], np.int64)
         where = (start, samples, first, second, hit)
         if logits:

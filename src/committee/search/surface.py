@@ -17,9 +17,9 @@ import numpy as np
 
 from committee.predictions import Array
 
-# Counts of one histogram: 100 percentiles on three axes are a million, and a surface takes some
-# 40 bytes a count. Thresholds of earlier stages are looped over until the rest fits.
-_COUNTS = 1 << 21
+# Counts of one histogram, of some 40 bytes each. Thresholds of earlier stages are looped over until
+# the rest fits; an interrupt waits for one histogram.
+_COUNTS = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from committee.search.surface import Step, surfaces
 
 # A committee cheaper than this share of another's cost clearly costs less, rounding or not.
 CLEARLY = 1 - 1e-12
+_GO = np.zeros(1, np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,9 @@ class Points:
     value: Array
 
 
-def sweep(table: PrefixTable, batch: Batch, known_cost: Array, known_value: Array) -> Points:
+def sweep(
+    table: PrefixTable, batch: Batch, known_cost: Array, known_value: Array, stop: Array = _GO
+) -> Points:
     """Go through all threshold vectors of a batch.
 
     Args:
@@ -65,6 +68,7 @@ def sweep(table: PrefixTable, batch: Batch, known_cost: Array, known_value: Arra
         batch: The sequences.
         known_cost: Totals of committees known already, shape (Q,).
         known_value: Likewise.
+        stop: Shape (1,), uint8; as soon as it is not 0 the sweep ends and gives but a part.
     """
     native = statistics.compiled_part()
     if native is not None:
@@ -77,16 +81,19 @@ def sweep(table: PrefixTable, batch: Batch, known_cost: Array, known_value: Arra
             np.ascontiguousarray(batch.limits, np.float64),
             np.ascontiguousarray(known_cost, np.float64),
             np.ascontiguousarray(known_value, np.int64),
+            stop,
         )
         return Points(*found)
-    return plain_sweep(table, batch, known_cost, known_value)
+    return plain_sweep(table, batch, known_cost, known_value, stop)
 
 
-def plain_sweep(table: PrefixTable, batch: Batch, known_cost: Array, known_value: Array) -> Points:
+def plain_sweep(
+    table: PrefixTable, batch: Batch, known_cost: Array, known_value: Array, stop: Array = _GO
+) -> Points:
     """The same as :func:`sweep`, in NumPy."""
     found: list[Points] = []
     for number, rows in enumerate(batch.prefixes):
-        points = _of_sequence(table, rows, number, batch)
+        points = _of_sequence(table, rows, number, batch, stop)
         keep = ~beaten(points.cost, points.value, known_cost, known_value)
         points = taken(points, np.flatnonzero(keep))
         if len(points.cost):
@@ -98,12 +105,14 @@ def plain_sweep(table: PrefixTable, batch: Batch, known_cost: Array, known_value
     return joined(found, batch.prefixes.shape[1])
 
 
-def _of_sequence(table: PrefixTable, rows: Array, number: int, batch: Batch) -> Points:
+def _of_sequence(table: PrefixTable, rows: Array, number: int, batch: Batch, stop: Array) -> Points:
     steps = [Step(table.values[r], table.passed[r], int(table.widths[r])) for r in rows]
     parts = []
     for surface, *bounded in zip(
         *(surfaces(steps, costs) for costs in batch.costs[:, number, :]), strict=True
     ):
+        if stop[0]:
+            break
         within = np.ones(surface.cost.size, bool)
         for other, limit in zip(bounded, batch.limits, strict=True):
             # A hair of slack; the limit itself is checked on the exact figure.

@@ -17,7 +17,7 @@ def percentile_ranks(samples: int, grid: int) -> Array:
     Raises:
         ShapeError: If ``grid`` is less than 1 or more than 65,000.
     """
-    if not 1 <= grid <= MOST:
+    if not isinstance(grid, int | np.integer) or not 1 <= grid <= MOST:
         raise ShapeError(f"search: grid must be 1 to {MOST} percentiles, not {grid}")
     return -(-np.arange(1, grid + 1) * (samples - 1) // grid)
 

@@ -16,7 +16,22 @@ _LEVEL = 0.05
 
 def warnings_of(rule: Rule, table: PrefixTable, unit: str) -> tuple[str, ...]:
     """Warnings on a search, one line each."""
-    return (*_constant_scores(rule, table), *_too_few_samples(rule, table, unit))
+    return (
+        *_constant_scores(rule, table),
+        *_too_few_samples(rule, table, unit),
+        *_calibrated_here(rule),
+    )
+
+
+def _calibrated_here(rule: Rule) -> list[str]:
+    samples, calibrations = rule.pool.samples, rule.pool.calibrations
+    names = sorted(n for n, each in calibrations.items() if each.samples == samples.fingerprint)
+    if not names:
+        return []
+    return [
+        f"calibrations of {', '.join(names)} were fitted on {samples.split}, which chose too: "
+        "committees look surer there than they are. Calibrate on a split of its own"
+    ]
 
 
 def _constant_scores(rule: Rule, table: PrefixTable) -> list[str]:
@@ -64,8 +79,11 @@ def _too_few_samples(rule: Rule, table: PrefixTable, unit: str) -> list[str]:
         return []
     samples = len(rule.pool)
     difference, discordant, cheap, dear = min(close)
-    # Samples at which this difference would be two standard errors, were it real.
-    needed = math.ceil(samples * 4 * discordant / difference**2)
+    # Samples at which this difference, were it real, would pass McNemar's test: that with the
+    # correction for continuity, (times * difference - 1)^2 = 3.84 times * discordant.
+    root = 1.96 * math.sqrt(discordant)
+    times = ((root + math.sqrt(root**2 + 4 * difference)) / (2 * difference)) ** 2
+    needed = max(math.ceil(samples * times), samples + 1)
     return [
         f"{samples:,} samples are too few to tell {dear} from {cheap} "
         f"(+{100 * difference / samples:.2f} points, +-"

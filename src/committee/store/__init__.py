@@ -1,18 +1,43 @@
 """Predictions on disk: resumable at any moment, checked, memory-mapped.
 
-    STORE/store.json            classes, and of each model how it is loaded and what it costs
-    STORE/SPLIT/samples.json    ids and labels
+    STORE/store.json            classes, and of each model how it is loaded, what it costs, and
+                                maybe how it is calibrated
+    STORE/SPLIT/samples.json    ids, labels, a digest of each sample, and what was left out
     STORE/SPLIT/MODEL.npy       outputs (N, C); of decisions (N, 2): class and confidence
     STORE/SPLIT/MODEL.json      kind, fingerprints, and a checksum of every chunk of rows
 
 While a model is being written its rows grow in MODEL.npy.part, and MODEL.json.part gets one line a
-chunk, after the chunk itself is safely on disk. Whatever moment a process dies at, the rows that
+chunk, after the chunk itself is safely on disk. Whatever moment a process dies at, the chunks that
 the journal vouches for are kept, the rest is computed again, and the files end up the same bytes.
 """
 
+from committee.store.calibrations import (
+    keep_calibrations,
+    models_of,
+    read_calibrations,
+    remove_calibrations,
+)
 from committee.store.entry import CHUNK_ROWS, SCHEMA, Entry
 from committee.store.folder import Store, writing
 from committee.store.reader import load_pool
+from committee.store.settle import rest, settled
+from committee.store.split import Split, read_split
 from committee.store.writer import Writer
 
-__all__ = ["CHUNK_ROWS", "SCHEMA", "Entry", "Store", "Writer", "load_pool", "writing"]
+__all__ = [
+    "CHUNK_ROWS",
+    "SCHEMA",
+    "Entry",
+    "Split",
+    "Store",
+    "Writer",
+    "keep_calibrations",
+    "load_pool",
+    "models_of",
+    "read_calibrations",
+    "read_split",
+    "remove_calibrations",
+    "rest",
+    "settled",
+    "writing",
+]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from io import BytesIO
 from pathlib import Path
@@ -41,6 +43,24 @@ class Entry:
     rows: int
 
 
+@dataclass(frozen=True)
+class Part:
+    """Rows at the start of a chunk that are safely on disk.
+
+    Args:
+        rows: How many.
+        crc32: Checksum of their bytes.
+    """
+
+    rows: int
+    crc32: int
+
+
+def rows_of(chunk: int, rows: int) -> int:
+    """How many rows a chunk has in a file of ``rows`` rows."""
+    return min(CHUNK_ROWS, rows - chunk * CHUNK_ROWS)
+
+
 def header(entry: Entry, width: int) -> bytes:
     """The head of an npy file of ``entry.rows`` rows of ``width`` numbers."""
     file = BytesIO()
@@ -53,6 +73,22 @@ def header(entry: Entry, width: int) -> bytes:
         },
     )
     return file.getvalue()
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Word the errors of a full or read-only disk.
+
+    Raises:
+        StoreError: Instead of OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror}). What was written is kept; make room "
+            "and run the same command again"
+        ) from None
 
 
 def dump(data: Any) -> str:
@@ -105,8 +141,8 @@ def read_index(path: Path) -> dict[str, Any]:
     return data
 
 
-def read_manifest(path: Path) -> tuple[Entry, int, list[int]]:
-    """What ``MODEL.json`` holds: the entry, the width of a row, and the checksums of the chunks."""
+def read_manifest(path: Path) -> tuple[Entry, int, dict[int, Part]]:
+    """What ``MODEL.json`` holds: entry, width of a row, and what it vouches for, by chunk."""
     data = read_json(path)
     try:
         entry = Entry(**{field.name: data[field.name] for field in fields(Entry)})
@@ -118,16 +154,38 @@ def read_manifest(path: Path) -> tuple[Entry, int, list[int]]:
         intact = False
     if not intact:
         raise _altered(path)
-    return entry, width, checksums
+    parts = {i: Part(rows_of(i, entry.rows), each) for i, each in enumerate(checksums)}
+    return entry, width, parts
 
 
-def read_journal(path: Path) -> tuple[Entry, int, list[int]]:
-    """What ``MODEL.json.part`` holds; checksums of the chunks that are safely on disk."""
+def head_line(entry: Entry, width: int) -> str:
+    """The first line of a journal."""
+    return json.dumps({**vars(entry), "width": width}) + "\n"
+
+
+def part_line(chunk: int, part: Part) -> str:
+    """A journal's line of one chunk."""
+    return f"{chunk} {part.rows} {part.crc32}\n"
+
+
+def read_journal(path: Path) -> tuple[Entry, int, dict[int, Part]]:
+    """What ``MODEL.json.part`` holds: entry, width, and what it vouches for, by chunk.
+
+    A line that a power cut tore ends what is believed.
+    """
     try:
         # Only lines that end in a line feed were written whole.
-        head, *checksums = path.read_text(encoding="utf-8").split("\n")[:-1]
+        head, *lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
         known = json.loads(head)
         width = int(known.pop("width"))
-        return Entry(**known), width, [int(line) for line in checksums]
+        entry = Entry(**known)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise _altered(path) from None
+    parts: dict[int, Part] = {}
+    for line in lines:
+        try:
+            chunk, rows, crc32 = map(int, line.split(" "))
+        except ValueError:
+            break
+        parts[chunk] = Part(rows, crc32)
+    return entry, width, parts

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from committee.errors import ChangedError, StoreError
-from committee.files import write_text
+from committee.files import sync_folder, write_text
 from committee.samples import Samples
-from committee.store.entry import SCHEMA, Entry, dump, read_index, read_json
+from committee.store.entry import SCHEMA, Entry, dump, read_index, told
+from committee.store.split import (
+    Split,
+    check_apart,
+    check_split_name,
+    forget_fewer,
+    known_split,
+    record_fewer,
+    shared_rows,
+    store_order,
+    write_split,
+)
 from committee.store.writer import Writer
-
-_SPLIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class Store:
@@ -61,43 +70,74 @@ class Store:
                     )
             # A cost in a unit that is not told now stays as it was.
             costs = {cost["unit"]: cost for cost in [*old["costs"], *new["costs"]]}
-            known["models"][name] = {**new, "costs": list(costs.values())}
-        write_text(path, dump(known))
+            # A calibration is of the model, which is still the same.
+            kept = {key: old[key] for key in ("calibration",) if key in old}
+            # Outputs imported for another split may not name the family again.
+            kept["family"] = new.get("family") or old.get("family", "")
+            known["models"][name] = {**new, "costs": list(costs.values()), **kept}
+        with told(path):
+            write_text(path, dump(known))
 
-    def add_samples(self, samples: Samples) -> None:
-        """Record the samples of a split.
+    def split(self, name: str, classes: tuple[str, ...]) -> Split | None:
+        """What the store knows of a split; None if it is new or its record is damaged."""
+        check_split_name(name)
+        return known_split(self.root / name, classes)
+
+    def add_samples(self, split: Split, first_changed: int | None = None) -> None:
+        """Record the samples of a split: those that it has, in their order, and maybe more.
+
+        Args:
+            split: All of its samples.
+            first_changed: The first row, in the order until now, of a sample that is left out
+                because it turned out that it cannot be read; None if there is none.
 
         Raises:
             ChangedError: If the store has other samples under that name.
-            StoreError: If the name of the split can be no folder's.
+            StoreError: If the name of the split can be no folder's, or another split has some of
+                the samples.
         """
-        if not _SPLIT.fullmatch(samples.split):
-            raise StoreError(
-                f"split {samples.split!r} must be letters, digits and . _ -, for it names a folder"
-            )
-        path = self.root / samples.split / "samples.json"
-        if path.exists():
-            known = read_json(path).get("fingerprint")
-            if known != samples.fingerprint:
+        samples = split.samples
+        folder = self.root / samples.split
+        known = self.split(samples.split, samples.classes)
+        check_apart(self.root, split)
+        if known is not None and first_changed is not None:
+            record_fewer(folder, known.samples, first_changed)
+        elif known is not None:
+            order = store_order(folder, known, split)
+            if (order != np.arange(len(order))).any():
                 raise ChangedError(
-                    f"{path}: split {samples.split!r} holds other samples: fingerprint is {known}, "
-                    f"the data given now have {samples.fingerprint}. "
-                    "Use another --split or another store with --out"
+                    f"{folder}: split {samples.split!r} has its samples in another order: "
+                    f"fingerprint is {known.samples.fingerprint}, of those given now "
+                    f"{samples.fingerprint}. Sort them by id as they were"
                 )
-        # Written even if it is there: what was altered in it is mended.
-        labels = None if samples.labels is None else samples.labels.tolist()
-        data = {
-            "schema": SCHEMA,
-            "split": samples.split,
-            "fingerprint": samples.fingerprint,
-            "ids": list(samples.ids),
-            "labels": labels,
-        }
-        write_text(path, json.dumps(data, ensure_ascii=False) + "\n")
+            if split.content is None:
+                split = replace(split, content=known.content, checked=known.checked)
+        write_split(folder, split)
 
-    def writer(self, split: str, model: str, entry: Entry) -> Writer:
+    def allow_mending(self, split: Split, names: Collection[str]) -> None:
+        """Forget what the bytes of some samples were, which are not to stay as they are.
+
+        Args:
+            split: All samples, as they were recorded.
+            names: Ids of those that cannot be read.
+        """
+        broken = np.array([name in names for name in split.samples.ids], bool)
+        if split.content is not None:
+            content = np.where(broken, np.uint64(0), split.content)
+            write_split(self.root / split.samples.split, replace(split, content=content))
+
+    def writer(self, samples: Samples, model: str, entry: Entry) -> Writer:
         """Start or go on writing one model's outputs; see :class:`Writer`."""
-        return Writer(self.root / split, model, entry)
+        folder = self.root / samples.split
+
+        def shared(known: Entry) -> int:
+            return shared_rows(folder, samples, known.samples, known.rows)
+
+        return Writer(folder, model, entry, shared)
+
+    def settle(self, samples: Samples) -> None:
+        """To be called when all writers of a split were made."""
+        forget_fewer(self.root / samples.split, samples)
 
 
 @contextmanager
@@ -109,6 +149,7 @@ def writing(root: Path) -> Iterator[Store]:
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
+        sync_folder(root.parent)
         lock = FileLock(root / ".lock")
         lock.acquire(timeout=0)
     except Timeout:

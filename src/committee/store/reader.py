@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from committee.cost import Cost, CostTable
 from committee.errors import (
     ChangedError,
-    CommitteeError,
     DamagedError,
     StoreError,
     UnknownNameError,
 )
 from committee.pool import Pool
-from committee.predictions import Outputs
+from committee.predictions import Array, Outputs
 from committee.samples import Samples
-from committee.store.entry import CHUNK_ROWS, header, read_index, read_json, read_manifest
+from committee.store.calibrations import KEY, read_calibrations
+from committee.store.entry import CHUNK_ROWS, Entry, Part, header, read_index, read_manifest
+from committee.store.split import SAMPLES, read_split
+
+_CHUNKS_A_TASK = 16
 
 
-def load_pool(folder: Path, models: Iterable[str] | None = None) -> Pool:
+def load_pool(folder: Path, models: Iterable[str] | None = None, calibrated: bool = False) -> Pool:
     """Open one split of a store; see :meth:`committee.pool.Pool.load`."""
     root = folder.parent
-    if not (folder / "samples.json").exists():
+    if not (folder / SAMPLES).exists():
         _explain_missing(folder)
     index = read_index(root / "store.json")
-    samples = _samples(folder, tuple(index["classes"]))
-    written = {path.stem for path in folder.glob("*.json") if path.name != "samples.json"}
+    samples = read_split(folder, tuple(index["classes"])).samples
+    written = {path.stem for path in folder.glob("*.json") if path.name != SAMPLES}
     begun = {path.name.removesuffix(".json.part") for path in folder.glob("*.json.part")}
+    begun.discard("samples")
     if models is None:
         names = [name for name in index["models"] if name in written | begun]
     else:
@@ -45,51 +53,58 @@ def load_pool(folder: Path, models: Iterable[str] | None = None) -> Pool:
             )
     if not names:
         raise StoreError(f"{folder}: no model's outputs yet; run the same committee predict again")
-    outputs = {name: _load(folder, name, samples) for name in names}
+    opened = {name: _open(folder, name, samples) for name in names}
+    _check(opened.values())
+    outputs = {name: _outputs(each) for name, each in opened.items()}
     specs = {name: index["models"][name] for name in names}
     costs = {name: [Cost(**cost) for cost in spec["costs"]] for name, spec in specs.items()}
-    runnable = {name: spec for name, spec in specs.items() if spec["source"]}
+    runnable = {name: _runnable(spec) for name, spec in specs.items() if spec["source"]}
     families = {name: spec["family"] for name, spec in specs.items() if spec.get("family")}
-    return Pool(samples, outputs, CostTable.of(costs), runnable, families)
+    calibrations = read_calibrations(root, names) if calibrated else {}
+    return Pool(samples, outputs, CostTable.of(costs), runnable, families, calibrations)
+
+
+def _runnable(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """How a model is loaded; its calibration is asked for by itself."""
+    return {key: value for key, value in spec.items() if key != KEY}
 
 
 def _explain_missing(folder: Path) -> None:
     if (folder / "store.json").exists():
-        splits = sorted(p.parent.name for p in folder.glob("*/samples.json"))
+        splits = sorted(p.parent.name for p in folder.glob(f"*/{SAMPLES}"))
         raise StoreError(
             f"{folder}: this is a store; name one of its splits, for example "
             f"{folder / (splits or ['val'])[0]}"
         )
-    known = sorted(p.parent.name for p in folder.parent.glob("*/samples.json"))
+    known = sorted(p.parent.name for p in folder.parent.glob(f"*/{SAMPLES}"))
     if known:
         raise UnknownNameError.of(str(folder.parent), "split", folder.name, known)
     raise StoreError(f"{folder}: no store is there; make one with committee predict or import")
 
 
-def _samples(folder: Path, classes: tuple[str, ...]) -> Samples:
-    path = folder / "samples.json"
-    data = read_json(path)
-    try:
-        labels = None if data["labels"] is None else np.array(data["labels"], np.int64)
-        samples = Samples(tuple(data["ids"]), labels, classes, data["split"])
-        intact = samples.fingerprint == data["fingerprint"]
-    except (CommitteeError, KeyError, TypeError, ValueError):
-        intact = False
-    if not intact:
-        raise DamagedError(
-            f"{path}: altered; it does not give its own fingerprint. "
-            "Run the same committee predict or import again"
-        )
-    return samples
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """One model's file, its numbers still on disk."""
+
+    path: Path
+    entry: Entry
+    array: Array
+    promised: dict[int, Part]
+    remedy: str
 
 
-def _load(folder: Path, name: str, samples: Samples) -> Outputs:
+def _open(folder: Path, name: str, samples: Samples) -> _Opened:
     path = folder / f"{name}.npy"
-    entry, width, checksums = read_manifest(folder / f"{name}.json")
+    entry, width, promised = read_manifest(folder / f"{name}.json")
     remedy = (
         "Run the same committee predict or import again; all other models are kept, and in "
-        f"{name!r} what stands before the damage"
+        f"{name!r} every chunk that is not damaged"
     )
+    if entry.rows < len(samples):
+        raise StoreError(
+            f"{path}: has {entry.rows} of {len(samples)} samples, for some were added. Run "
+            "committee predict or import with this model too; predict computes only what is missing"
+        )
     for key, then, now in (
         ("samples", entry.samples, samples.fingerprint),
         ("classes", entry.classes, samples.classes_fingerprint),
@@ -113,10 +128,51 @@ def _load(folder: Path, name: str, samples: Samples) -> Outputs:
         raise DamagedError(f"{path}: altered, its header cannot be read. {remedy}") from None
     if array.shape != shape or array.dtype != dtype:
         raise DamagedError(f"{path}: holds {array.dtype} {array.shape}, not {shape}. {remedy}")
-    for chunk, checksum in enumerate(checksums):
-        start = chunk * CHUNK_ROWS
-        if zlib.crc32(array[start : start + CHUNK_ROWS].tobytes()) != checksum:
-            raise DamagedError(f"{path}: altered, first at sample {start} or after. {remedy}")
+    return _Opened(path, entry, array, promised, remedy)
+
+
+def _check(opened: Iterable[_Opened]) -> None:
+    """Compare every chunk with its checksum; threads share the work, for it needs no GIL.
+
+    Raises:
+        DamagedError: If some differ; all of the first such model are named.
+    """
+    files = list(opened)
+    blocks = [
+        (each, range(first, min(first + _CHUNKS_A_TASK, len(each.promised))))
+        for each in files
+        for first in range(0, len(each.promised), _CHUNKS_A_TASK)
+    ]
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="checksum") as threads:
+        damaged: dict[Path, list[int]] = {}
+        for (each, _), found in zip(blocks, threads.map(_damaged, blocks), strict=True):
+            damaged.setdefault(each.path, []).extend(found)
+    for each in files:
+        chunks = damaged.get(each.path)
+        if chunks:
+            raise DamagedError(f"{each.path}: altered in {_named(chunks, each)}. {each.remedy}")
+
+
+def _damaged(block: tuple[_Opened, range]) -> list[int]:
+    each, chunks = block
+    return [
+        chunk
+        for chunk in chunks
+        if zlib.crc32(each.array[chunk * CHUNK_ROWS : (chunk + 1) * CHUNK_ROWS].data)
+        != each.promised[chunk].crc32
+    ]
+
+
+def _named(chunks: Sequence[int], each: _Opened) -> str:
+    """Chunks and their samples, for people."""
+    first = chunks[0] * CHUNK_ROWS
+    last = first + each.promised[chunks[0]].rows - 1
+    more = f" and {len(chunks) - 1} more chunks" if len(chunks) > 1 else ""
+    return f"chunk {chunks[0]}, samples {first} to {last}{more}"
+
+
+def _outputs(opened: _Opened) -> Outputs:
+    entry, array = opened.entry, opened.array
     if entry.kind == "decisions":
         return Outputs("decisions", array[:, 0].astype(np.int64), np.asarray(array[:, 1]))
     return Outputs(entry.kind, array)

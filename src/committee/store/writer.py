@@ -1,27 +1,40 @@
-"""Writing one model's outputs chunk by chunk, at any moment resumable."""
+"""Writing one model's outputs chunk by chunk, at any moment resumable.
+
+The order of what reaches the disk is the point. A chunk is synced before the journal's line that
+vouches for it; a name is synced before the file that speaks of it is removed. So whatever is found
+after a crash or a power cut either proves itself by its checksum, or is computed again.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from committee.errors import ChangedError, StoreError
-from committee.files import write_text
+from committee.errors import ChangedError, NotFiniteError, StoreError
+from committee.files import sync_folder, write_text
 from committee.predictions import Array, Outputs
 from committee.store.entry import (
     CHUNK_ROWS,
     SCHEMA,
     Entry,
+    Part,
     dump,
+    head_line,
     header,
+    part_line,
     read_journal,
     read_manifest,
+    rows_of,
+    told,
 )
+
+# How many first rows the samples of an earlier entry share with today's; None if it is another set.
+Shared = Callable[[Entry], int | None]
 
 
 class Writer:
@@ -31,95 +44,122 @@ class Writer:
         folder: Folder of the split.
         model: Name of the model.
         entry: What is being written.
+        shared: Says of outputs that were begun on other samples how many first rows are the same;
+            these are kept, as far as whole batches go.
 
     Raises:
         ChangedError: If something else was begun or written under this name.
+        StoreError: If the disk is full.
     """
 
-    def __init__(self, folder: Path, model: str, entry: Entry) -> None:
+    def __init__(
+        self, folder: Path, model: str, entry: Entry, shared: Shared = lambda _: None
+    ) -> None:
         self._model = model
         self._entry = entry
+        self._shared = shared
         self._final = folder / f"{model}.npy"
         self._manifest = folder / f"{model}.json"
         self._part = folder / f"{model}.npy.part"
         self._journal = folder / f"{model}.json.part"
         self._width = 0
-        self._checksums: list[int] = []
-        self._resume()
+        self._parts: dict[int, Part] = {}
+        #: Numbers of chunks whose checksum was wrong and that must be computed again.
+        self.damaged: tuple[int, ...] = ()
+        with told(self._part):
+            self._resume()
+        self._left = set(self.missing)
 
     @property
     def rows_done(self) -> int:
         """How many rows are safely on disk."""
-        return self._rows(self._checksums)
+        return sum(part.rows for part in self._parts.values())
 
     @property
-    def complete(self) -> bool:
-        """Whether every row is there."""
-        return self.rows_done == self._entry.rows
+    def missing(self) -> list[int]:
+        """Numbers of the chunks that are not wholly there, rising."""
+        chunks = range(-(-self._entry.rows // CHUNK_ROWS))
+        return [chunk for chunk in chunks if not self._is_whole(chunk)]
 
-    def append(self, outputs: Outputs) -> None:
-        """Write the next chunk: ``CHUNK_ROWS`` rows, fewer only at the end.
+    def kept(self, chunk: int) -> Outputs | None:
+        """The first rows of a missing chunk, if some are there already."""
+        part = self._parts.get(chunk)
+        if part is None or self._is_whole(chunk):
+            return None
+        with self._part.open("rb") as file:
+            data = self._read(file, chunk, part.rows)
+        block = np.frombuffer(data, self._entry.dtype).reshape(part.rows, self._width)
+        if self._entry.kind == "decisions":
+            return Outputs("decisions", block[:, 0].astype(np.int64), block[:, 1])
+        return Outputs(self._entry.kind, block)
+
+    def write(self, chunk: int, outputs: Outputs) -> None:
+        """Write one chunk: ``CHUNK_ROWS`` rows, fewer only at the end.
 
         Raises:
             StoreError: If the disk is full or the chunk has another width than those before.
+            NotFiniteError: If outputs do not fit the type of the numbers.
         """
-        block = _as_block(outputs, self._entry.dtype)
-        if not self._checksums:
+        block = self._block(outputs, chunk)
+        if not self._width:
             self._begin(block.shape[1])
         if block.shape[1] != self._width:
             raise StoreError(
                 f"{self._part}: outputs had {self._width} columns, now {block.shape[1]}"
             )
         data = block.tobytes()
-        try:
+        part = Part(len(block), zlib.crc32(data))
+        with told(self._part):
             with self._part.open("r+b") as file:
-                file.seek(self._offset(len(self._checksums)))
+                file.seek(self._offset(chunk))
                 file.write(data)
-                file.truncate()
                 _sync(file)
             with self._journal.open("a", encoding="utf-8") as journal:
-                journal.write(f"{zlib.crc32(data)}\n")
+                journal.write(part_line(chunk, part))
                 _sync(journal)
-        except OSError as error:
-            raise StoreError(
-                f"{self._part}: cannot be written ({error.strerror}). What was written is kept; "
-                "make room and run the same command again"
-            ) from None
-        self._checksums.append(zlib.crc32(data))
-        if self.complete:
-            self._finish()
+            self._parts[chunk] = part
+            self._left.discard(chunk)
+            if not self._left:
+                self._finish()
 
     def _begin(self, width: int) -> None:
         self._width = width
-        self._part.parent.mkdir(parents=True, exist_ok=True)
-        self._part.write_bytes(header(self._entry, width))
-        write_text(self._journal, json.dumps({**vars(self._entry), "width": width}) + "\n")
+        with told(self._part):
+            self._part.parent.mkdir(parents=True, exist_ok=True)
+            with self._part.open("wb") as file:
+                file.write(header(self._entry, width))
+                _sync(file)
+            # Syncs the folder too, and so the names of both.
+            self._write_journal()
 
     def _finish(self) -> None:
         self._part.replace(self._final)
+        sync_folder(self._final.parent)
         data = {
             "schema": SCHEMA,
             **vars(self._entry),
             "width": self._width,
             "chunk_rows": CHUNK_ROWS,
-            "crc32": self._checksums,
+            "crc32": [self._parts[chunk].crc32 for chunk in sorted(self._parts)],
         }
         write_text(self._manifest, dump(data))
         self._journal.unlink()
 
-    def _rows(self, checksums: list[int]) -> int:
-        return min(len(checksums) * CHUNK_ROWS, self._entry.rows)
+    def _is_whole(self, chunk: int) -> bool:
+        part = self._parts.get(chunk)
+        return part is not None and part.rows == rows_of(chunk, self._entry.rows)
+
+    def _row_bytes(self) -> int:
+        return self._width * np.dtype(self._entry.dtype).itemsize
 
     def _offset(self, chunk: int) -> int:
-        row_bytes = self._width * np.dtype(self._entry.dtype).itemsize
-        return len(header(self._entry, self._width)) + chunk * CHUNK_ROWS * row_bytes
+        return len(header(self._entry, self._width)) + chunk * CHUNK_ROWS * self._row_bytes()
 
     def _resume(self) -> None:
         if self._manifest.exists():
             known, self._width, promised = read_manifest(self._manifest)
-            self._require_same(known)
-            self._checksums = self._vouched(self._final, promised)
-            if not self.complete:
+            self._keep(self._final, known, promised)
+            if self.missing or known != self._entry or not self._is_right(self._final):
                 self._reopen()
             else:
                 # Stopped after the manifest was written and before the journal was removed.
@@ -128,63 +168,122 @@ class Writer:
             if self._final.exists() and not self._part.exists():
                 # Stopped after the data got their name and before the manifest was written.
                 self._final.replace(self._part)
+                sync_folder(self._part.parent)
             known, self._width, promised = read_journal(self._journal)
-            self._require_same(known)
-            self._checksums = self._vouched(self._part, promised)
-            self._rewrite_journal()
-            if self.complete:
-                self._finish()
+            self._keep(self._part, known, promised)
+            self._write_journal()
+            self._mend()
+
+    def _keep(self, path: Path, known: Entry, promised: Mapping[int, Part]) -> None:
+        """Remember of what was promised that which is there, right, and of today's samples."""
+        shared = self._require_same(known)
+        if header(known, self._width)[8:10] != header(self._entry, self._width)[8:10]:
+            return  # The head is longer now: every row would stand elsewhere.
+        good = self._vouched(path, promised)
+        self.damaged = tuple(sorted(set(promised) - set(good)))
+        for chunk, part in good.items():
+            rows = min(part.rows, shared - chunk * CHUNK_ROWS)
+            if rows == part.rows:
+                self._parts[chunk] = part
+            elif rows > 0:
+                self._keep_head(path, chunk, rows)
+        # A chunk that was the last may have grown; only its whole batches stay the same batches.
+        for chunk, part in tuple(self._parts.items()):
+            whole = part.rows - part.rows % max(self._entry.batch_size, 1)
+            if not self._is_whole(chunk):
+                del self._parts[chunk]
+                if whole and self._entry.batch_size:
+                    self._keep_head(path, chunk, whole)
+
+    def _keep_head(self, path: Path, chunk: int, rows: int) -> None:
+        with path.open("rb") as file:
+            self._parts[chunk] = Part(rows, zlib.crc32(self._read(file, chunk, rows)))
 
     def _reopen(self) -> None:
-        """Turn a finished but damaged file into an unfinished one, its good beginning kept."""
+        """Turn a finished file into an unfinished one, what is good in it kept."""
         if not self._final.exists():
             self._final.write_bytes(b"")
-        self._rewrite_journal()
+        self._write_journal()
         self._manifest.unlink()
+        sync_folder(self._manifest.parent)
         self._final.replace(self._part)
+        sync_folder(self._part.parent)
+        self._mend()
 
-    def _rewrite_journal(self) -> None:
-        lines = [json.dumps({**vars(self._entry), "width": self._width})]
-        lines += [str(checksum) for checksum in self._checksums]
-        write_text(self._journal, "\n".join(lines) + "\n")
+    def _mend(self) -> None:
+        """Give the unfinished file its head and cut off what is too much."""
+        head = header(self._entry, self._width)
+        size = len(head) + self._entry.rows * self._row_bytes()
+        mode = "r+b" if self._part.exists() else "w+b"
+        with self._part.open(mode) as file:
+            file.write(head)
+            if file.seek(0, os.SEEK_END) > size:
+                file.truncate(size)
+            _sync(file)
+        if not self.missing:
+            self._finish()
 
-    def _require_same(self, known: Entry) -> None:
+    def _is_right(self, path: Path) -> bool:
+        """Whether a finished file has its head and its length."""
+        head = header(self._entry, self._width)
+        with path.open("rb") as file:
+            right = file.read(len(head)) == head
+            return right and file.seek(0, os.SEEK_END) == (
+                len(head) + self._entry.rows * self._row_bytes()
+            )
+
+    def _write_journal(self) -> None:
+        lines = [part_line(chunk, part) for chunk, part in sorted(self._parts.items())]
+        write_text(self._journal, head_line(self._entry, self._width) + "".join(lines))
+
+    def _require_same(self, known: Entry) -> int:
+        """How many first rows of something begun earlier are of today's samples."""
+        shared = self._entry.rows
+        if (known.samples, known.rows) != (self._entry.samples, self._entry.rows):
+            shared = self._shared(known) or 0
         for key, value in vars(self._entry).items():
-            if getattr(known, key) != value:
+            if getattr(known, key) != value and not (shared and key in ("samples", "rows")):
                 raise ChangedError(
                     f"{self._final}: was written with {key} {getattr(known, key)}, asked for now: "
                     f"{value}. Use the same, or delete {self._model}.* in that folder"
                 )
+        return shared
 
-    def _vouched(self, path: Path, promised: list[int]) -> list[int]:
-        """The checksums of the chunks from the start that are there and right."""
-        good: list[int] = []
+    def _vouched(self, path: Path, promised: Mapping[int, Part]) -> dict[int, Part]:
+        """Of the promised chunks those that are there and right."""
         if not path.exists():
-            return good
+            return {}
         with path.open("rb") as file:
-            if file.read(len(header(self._entry, self._width))) != header(self._entry, self._width):
-                return good
-            for chunk, checksum in enumerate(promised):
-                size = self._offset(chunk + 1) - self._offset(chunk)
-                rows_left = self._entry.rows - chunk * CHUNK_ROWS
-                if rows_left < CHUNK_ROWS:
-                    size = size // CHUNK_ROWS * rows_left
-                data = file.read(size)
-                if len(data) != size or zlib.crc32(data) != checksum:
-                    break
-                good.append(checksum)
-            if len(good) == len(promised) and self._rows(good) == self._entry.rows and file.read(1):
-                # Writing the last chunk again cuts off what follows it.
-                good.pop()
-        return good
+            return {
+                chunk: part
+                for chunk, part in sorted(promised.items())
+                if self._is_there(self._read(file, chunk, part.rows), part)
+            }
+
+    def _is_there(self, data: bytes, part: Part) -> bool:
+        return len(data) == part.rows * self._row_bytes() and zlib.crc32(data) == part.crc32
+
+    def _read(self, file: Any, chunk: int, rows: int) -> bytes:
+        file.seek(self._offset(chunk))
+        data: bytes = file.read(rows * self._row_bytes())
+        return data
+
+    def _block(self, outputs: Outputs, chunk: int) -> Array:
+        """Outputs as the rows of the file, shape (n, width)."""
+        values = outputs.values
+        if outputs.confidence is not None:
+            values = np.stack([values, outputs.confidence], axis=1)
+        with np.errstate(over="ignore"):
+            block = np.ascontiguousarray(values, dtype=self._entry.dtype)
+        if block.dtype.itemsize < values.dtype.itemsize and not np.isfinite(block).all():
+            row = int(np.argmin(np.isfinite(block).all(axis=1))) + chunk * CHUNK_ROWS
+            raise NotFiniteError(
+                f"{self._final}: outputs of sample {row} do not fit into {self._entry.dtype}. "
+                "Use --dtype float32 and another store with --out"
+            )
+        return block
 
 
 def _sync(file: Any) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _as_block(outputs: Outputs, dtype: str) -> Array:
-    if outputs.confidence is not None:
-        return np.stack([outputs.values, outputs.confidence], axis=1).astype(dtype)
-    return np.ascontiguousarray(outputs.values, dtype=dtype)

@@ -1,0 +1,99 @@
+"""A split of a store -> calibrations in the store, fitted on samples that nothing else uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from committee.calibration import (
+    Calibration,
+    expected_calibration_error,
+    says_probabilities,
+)
+from committee.errors import MisalignedError
+from committee.pool import Pool
+from committee.samples import Samples
+from committee.store import keep_calibrations
+
+# Splits that choose and that judge.
+_IN_USE = ("val", "test")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a calibration does to one model on one split.
+
+    Args:
+        model: Name of the model.
+        split: Name of the split.
+        samples: How many samples.
+        before: Expected calibration error of the outputs as they are; None where confidences of
+            decisions are no probabilities.
+        after: The same of the calibrated outputs.
+    """
+
+    model: str
+    split: str
+    samples: int
+    before: float | None
+    after: float
+
+
+def calibrate(
+    store: str | Path,
+    split: str = "cal",
+    method: str = "temperature",
+    models: Iterable[str] | None = None,
+) -> dict[str, Calibration]:
+    """Fit a calibration of each model on a split of a store and keep it there.
+
+    Args:
+        store: Folder of the store.
+        split: Name of the split to fit on: one of its own. ``val`` and ``test`` may be named, but
+            what is chosen or judged on them then looks better calibrated than it is.
+        method: ``temperature`` or ``platt``; see :mod:`committee.calibration`.
+        models: Names of the models; all if left out.
+
+    Raises:
+        CalibrationError: If there are no labels, or no calibration is best; the model is named.
+        MisalignedError: If the split shares samples with ``val`` or ``test``.
+        StoreError, UnknownNameError: If the store, the split, a model or the method is not there.
+    """
+    root = Path(store)
+    pool = Pool.load(root / split, models)
+    for other in _IN_USE:
+        if other != split and (root / other).is_dir():
+            _check_apart(root, pool.samples, Pool.load(root / other).samples)
+    fitted = pool.fit_calibrations(method)
+    keep_calibrations(root, fitted)
+    return fitted
+
+
+def judge(pool: Pool, calibrations: Mapping[str, Calibration], bins: int = 15) -> list[Judged]:
+    """Expected calibration error of each calibrated model of a pool, before and after.
+
+    Raises:
+        MisalignedError: If there are no samples or no labels.
+    """
+    labels = pool.samples.labels
+    if labels is None:
+        raise MisalignedError(f"split {pool.samples.split!r} has no labels; accuracy needs them")
+    found = []
+    for name, calibration in calibrations.items():
+        raw = pool.model(name)
+        known = says_probabilities(raw)
+        before = expected_calibration_error(raw, labels, bins) if known else None
+        after = expected_calibration_error(calibration.apply(raw), labels, bins)
+        found.append(Judged(name, pool.samples.split, len(pool), before, after))
+    return found
+
+
+def _check_apart(root: Path, fitted: Samples, other: Samples) -> None:
+    """Refuse samples that choose or judge; the store sees to it that no others are shared."""
+    if fitted.fingerprint == other.fingerprint:
+        use = "chooses" if other.split == "val" else "judges"
+        raise MisalignedError(
+            f"{root}: {len(fitted)} samples of {fitted.split!r} are also in {other.split!r}, which "
+            f"{use}. Calibrate on samples of their own"
+        )

@@ -1,0 +1,125 @@
+"""``committee calibrate``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from committee.cli.common import AsJson, print_json, say
+
+if TYPE_CHECKING:
+    from committee.calibrate import Judged
+    from committee.calibration import Calibration
+    from committee.pool import Pool
+
+
+class CalibrationMethod(StrEnum):
+    """How a calibration is fitted."""
+
+    TEMPERATURE = "temperature"
+    PLATT = "platt"
+
+
+def calibrate(
+    store: Annotated[str, typer.Argument(help="Predictions: the folder of the store.")],
+    split: Annotated[
+        str, typer.Option(help="The split to fit on; neither the one that chooses nor judges.")
+    ] = "cal",
+    method: Annotated[
+        CalibrationMethod, typer.Option(help="One number a model, or a learned rising map.")
+    ] = CalibrationMethod.TEMPERATURE,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="Only this model. Repeatable.")
+    ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Draw accuracy by confidence, before and after: .png or .svg."
+        ),
+    ] = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Forget the calibrations that the store has.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a calibration of each model and keep it in the store; search uses it when asked.
+
+    What confidence says and how often it is right then differ by the expected calibration error,
+    which is printed before and after, on this split and on val and test if they are there.
+    """
+    from committee.calibrate import calibrate as fitted
+    from committee.calibrate import judge
+    from committee.store import models_of, remove_calibrations
+
+    if remove:
+        names = only or models_of(Path(store))
+        remove_calibrations(Path(store), names)
+        if as_json:
+            print_json({"removed": names})
+        else:
+            say(f"No calibration any more of {', '.join(names)}")
+        return
+    if figure is not None:
+        from committee.report import check_figure_ending
+
+        check_figure_ending(figure)
+    calibrations = fitted(store, split, method, only)
+    pools = _pools(store, split, list(calibrations))
+    rows = [row for pool in pools for row in judge(pool, calibrations)]
+    if figure is not None:
+        _draw(figure, pools, calibrations)
+    if as_json:
+        told = {name: each.to_json() for name, each in calibrations.items()}
+        errors = [vars(row) for row in rows]
+        print_json({"calibrations": told, "expected_calibration_error": errors})
+        return
+    _print(rows, calibrations)
+    if split in ("val", "test"):
+        use = "chooses" if split == "val" else "judges, and search will refuse it as a judge"
+        say(f"Mind: {split} usually {use}. Fit on a split of its own.")
+    if figure is not None:
+        say(f"Written: {figure}")
+    say(f"Next: committee search {store} --calibrated, beside the same without")
+
+
+def _pools(store: str, split: str, names: list[str]) -> list[Pool]:
+    """The fitting split, then those that choose and judge, if they have labels."""
+    from committee.pool import Pool
+
+    others = [each for each in ("val", "test") if each != split]
+    there = [each for each in others if (Path(store) / each).is_dir()]
+    pools = [Pool.load(Path(store) / each, names) for each in (split, *there)]
+    return [pool for pool in pools if pool.samples.labels is not None]
+
+
+def _draw(figure: Path, pools: list[Pool], calibrations: dict[str, Calibration]) -> None:
+    from committee.report import reliability_figure, write_figure
+
+    # The last is the one that judges, or else the fitting one; the title says which.
+    write_figure(reliability_figure(pools[-1].with_calibrations(calibrations)), figure)
+
+
+def _print(rows: list[Judged], calibrations: dict[str, Calibration]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    splits = {row.split: row.samples for row in rows}
+    table = Table(title="Expected calibration error, before → after, 15 bins", title_justify="left")
+    table.add_column("model", overflow="fold")
+    table.add_column("calibration")
+    fitted = next(iter(splits))
+    for split, samples in splits.items():
+        what = "fitted on, " if split == fitted else ""
+        table.add_column(f"{split}\n{what}{samples:,} samples", justify="right")
+    for name, calibration in calibrations.items():
+        own = [row for row in rows if row.model == name]
+        table.add_row(name, calibration.told, *map(_errors, own))
+    Console().print(table)
+
+
+def _errors(row: Judged) -> str:
+    before = "-" if row.before is None else f"{row.before:.2%}"
+    return f"{before} → {row.after:.2%}"

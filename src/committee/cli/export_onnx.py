@@ -1,0 +1,33 @@
+"""``committee export-onnx``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from committee.cli.common import AllowCode, AsJson, Only, print_json, progress_bar, say
+
+
+def export_onnx(
+    pool: Annotated[str, typer.Argument(metavar="POOL.toml", help="The models.")],
+    out: Annotated[Path, typer.Option(help="Folder of the graphs and of their pool file.")],
+    only: Only = None,
+    allow_code: AllowCode = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn torch models into ONNX files, checked against the originals, with a pool file."""
+    from committee.models import read_pool_file
+    from committee.models.export_pool import export_pool
+
+    models = read_pool_file(pool)
+    if only:
+        models = models.only(only)
+    with progress_bar("export", "models", not as_json) as progress:
+        written = export_pool(models, out, allow_code or (), progress)
+    if as_json:
+        print_json({"pool": str(written), "models": [model.name for model in models.models]})
+        return
+    say(f"{len(models.models)} graphs are in {out}")
+    say(f"Next: committee predict {written}, with the --data and --split that you want")

@@ -1,0 +1,117 @@
+"""``committee profile``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from committee.cli.common import AllowCode, AsJson, Only, print_json, progress_bar, say
+
+if TYPE_CHECKING:
+    from committee.measure import Profile
+    from committee.models import Preprocessing
+
+
+def profile(
+    pool: Annotated[str, typer.Argument(metavar="POOL.toml", help="The models.")],
+    only: Only = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples a call for throughput.")] = 32,
+    threads: Annotated[int, typer.Option(min=0, help="Threads a model may use; 0: its own.")] = 0,
+    calls: Annotated[int, typer.Option(min=5, help="Calls of each model.")] = 100,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="Time for calls of one sample, and of a batch.")
+    ] = 60.0,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Pictures to compare a lower precision on."),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(help="Write the costs into this store, for search to use."),
+    ] = None,
+    allow_code: AllowCode = None,
+    as_json: AsJson = False,
+) -> None:
+    """Multiply-adds, parameters, preprocessing, latency and throughput of every model."""
+    from committee.data import open_data
+    from committee.measure import profile as measure
+    from committee.measure import record_costs
+    from committee.models import read_pool_file
+
+    models = read_pool_file(pool)
+    if only:
+        models = models.only(only)
+    dataset = open_data(data, "profile", models.classes) if data else None
+    with progress_bar("profile", "turns", not as_json) as progress:
+        profiles = measure(
+            models,
+            batch_size=batch_size,
+            threads=threads,
+            calls=calls,
+            seconds=seconds,
+            dataset=dataset,
+            allow_code=allow_code or (),
+            progress=progress,
+        )
+    if store:
+        record_costs(store, [each.spec for each in profiles])
+    if as_json:
+        print_json({each.spec.name: each.to_json() for each in profiles})
+        return
+    _print(profiles)
+    if store:
+        say(f"Costs are in {store}: committee search {store} --unit latency_ms")
+
+
+def _print(profiles: list[Profile]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from committee.report.tables import human_cost
+
+    table = Table()
+    table.add_column("model\nengine", overflow="fold")
+    table.add_column("multiply-adds\nparameters", justify="right")
+    table.add_column("ms, batch 1\np50 / p90 / p99", justify="right")
+    table.add_column(f"ms a sample\nbatch {profiles[0].batched.batch_size}", justify="right")
+    for each in profiles:
+        macs = "unknown" if each.macs is None else human_cost(each.macs, "macs")
+        count = "unknown" if each.parameters is None else f"{each.parameters / 1e6:,.2f} M"
+        one = [each.single.percentile(percent) for percent in (50, 90, 99)]
+        table.add_row(
+            f"{each.spec.name}\n{each.engine}, {each.spec.precision}",
+            f"{macs}\n{count}",
+            " / ".join(f"{ms:.3g}" for ms in one),
+            f"{each.batched.ms_per_sample:.3g}",
+        )
+    Console().print(table)
+    say(
+        f"Measured in turns, warm, on prepared inputs: {profiles[0].conditions[0]} and "
+        f"{profiles[0].batched.batch_size}; {len(profiles[0].single.ms)} and "
+        f"{len(profiles[0].batched.ms)} calls a model"
+    )
+    for each in profiles:
+        say(f"{each.spec.name}: {fed(each.spec.preprocessing)}")
+    for each in profiles:
+        if each.change is not None:
+            say(
+                f"{each.spec.name} in {each.spec.precision} against float32: outputs differ by up "
+                f"to {each.change.largest:.3g}, {each.change.mean:.3g} on average; "
+                f"{each.change.decisions} of {each.change.samples} decisions change"
+            )
+
+
+def fed(recipe: Preprocessing) -> str:
+    """A preprocessing in one line."""
+    height, width = recipe.size
+    resized = " x ".join(str(round(side / recipe.crop)) for side in recipe.size)
+    how = "squashed to" if recipe.resize == "squash" else "resized to cover"
+    mean, std = (
+        " ".join(f"{value:.4g}" for value in values) for values in (recipe.mean, recipe.std)
+    )
+    colours = "grey" if recipe.channels == 1 else recipe.order
+    return (
+        f"{height} x {width} from the centre, {how} {resized} ({recipe.interpolation}); {colours}, "
+        f"mean {mean}, deviation {std}"
+    )

@@ -1,0 +1,91 @@
+"""Picture files, decoded when they are read; a folder and a table both list such files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from committee.data.base import BrokenSamplesError, digest
+from committee.errors import MissingExtraError
+from committee.models.preprocessing import as_image
+from committee.predictions import Array
+from committee.samples import Samples
+
+if TYPE_CHECKING:
+    from typing import IO
+
+    from PIL.Image import Image
+
+ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
+
+
+class FilesDataset:
+    """Picture files, decoded when they are read.
+
+    Args:
+        root: The folder that ids are relative to.
+        samples: Ids are paths of the files.
+
+    Raises:
+        MissingExtraError: If Pillow is not installed.
+    """
+
+    def __init__(self, root: Path, samples: Samples) -> None:
+        try:
+            import PIL  # noqa: F401  # only to name the remedy before any work is done
+        except ImportError:
+            raise MissingExtraError.of("Reading pictures", "Pillow", "images") from None
+        self._root = root
+        self.samples = samples
+
+    def read(self, rows: Array) -> list[Image]:
+        """See :class:`committee.data.base.Dataset`."""
+        pictures, broken = [], []
+        for row in rows.tolist():
+            name = self.samples.ids[row]
+            try:
+                pictures.append(decoded(self._root / name))
+            except Exception as error:  # Pillow's decoders raise of every kind
+                broken.append((name, reason_of(error)))
+        if broken:
+            raise BrokenSamplesError(broken)
+        return pictures
+
+    def digests(self, rows: Array) -> Array:
+        """See :class:`committee.data.base.Dataset`."""
+        return np.array([_digest(self._root / self.samples.ids[row]) for row in rows], np.uint64)
+
+
+def decoded(file: Path | IO[bytes]) -> Image:
+    """A picture file as a PIL picture with its pixels in memory; of several frames the first.
+
+    Raises:
+        Exception: Of any kind, if it cannot be read; see :func:`reason_of`.
+    """
+    from PIL import Image
+
+    with Image.open(file) as picture:
+        picture.load()
+        return as_image(picture)
+
+
+def reason_of(error: Exception) -> str:
+    """Why a picture cannot be read, in one line for people."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        # Pillow names the file, or where it lies in memory: what is recorded must not depend on it.
+        return "no picture that Pillow knows"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).split("\n")[0] or type(error).__name__
+
+
+def _digest(path: Path) -> int:
+    try:
+        return digest(path.read_bytes())
+    except OSError:
+        # Reading it will say why.
+        return 0

@@ -1,0 +1,226 @@
+"""The pool file: a TOML file that lists models, read without running anything in it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from committee.cost import Cost
+from committee.errors import CommitteeError, MissingExtraError, PoolFileError, UnknownNameError
+from committee.models.base import RANDOM, Source
+from committee.models.preprocessing import Preprocessing
+from committee.models.sources import located, source_of
+from committee.models.spec import ENGINES, ModelSpec, check_name
+from committee.predictions import check_kind
+
+TASK = "image-classification"
+_POOL_KEYS = ("task", "classes", "preprocessing", "model")
+_MODEL_KEYS = (
+    "name",
+    "source",
+    "resolution",
+    "weights",
+    "seed",
+    "engine",
+    "precision",
+    "kind",
+    "family",
+    "preprocessing",
+    "costs",
+)
+_RESOLUTION = (
+    "write resolution = 224, or [height, width], in its [[model]], or @224 after the source"
+)
+
+
+@dataclass(frozen=True)
+class PoolFile:
+    """A pool file: models of one task, to be run on samples.
+
+    Args:
+        models: The models, in the order of the file.
+        classes: Names of the classes, in the order of the outputs; empty if the file names none.
+        task: What the models do.
+    """
+
+    models: tuple[ModelSpec, ...]
+    classes: tuple[str, ...] = ()
+    task: str = TASK
+
+    def only(self, names: list[str]) -> PoolFile:
+        """The pool file of some of the models.
+
+        Raises:
+            UnknownNameError: If one is not there.
+        """
+        known = [model.name for model in self.models]
+        for name in names:
+            if name not in known:
+                raise UnknownNameError.of("pool file", "model", name, known)
+        return replace(self, models=tuple(m for m in self.models if m.name in names))
+
+
+def read_pool_file(path: str | Path) -> PoolFile:
+    """Read a pool file. Paths in it are relative to it; nothing in it is run.
+
+    Raises:
+        PoolFileError: If it cannot be read, or a key is missing, unknown or of the wrong type.
+    """
+    path = Path(path)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PoolFileError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise PoolFileError(f"{path}: no valid TOML ({error})") from None
+    try:
+        return _pool_file(path, data)
+    except PoolFileError:
+        raise
+    except CommitteeError as error:
+        raise PoolFileError(f"{path}: {error}") from None
+
+
+def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
+    _check_keys(str(path), data, _POOL_KEYS)
+    entries = data.get("model", [])
+    if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
+        raise PoolFileError(f"{path}: there is no model; add one with [[model]], name and source")
+    defaults = _table(path, data, "preprocessing")
+    models = tuple(_model(path, entry, defaults) for entry in entries)
+    names = [model.name for model in models]
+    for name in names:
+        if names.count(name) > 1:
+            raise PoolFileError(f"{path}: model {name!r} stands twice; names are unique")
+    task = data.get("task", TASK)
+    if task != TASK:
+        raise PoolFileError(f"{path}: task {task!r} is not known; this version does {TASK!r}")
+    return PoolFile(models, _classes(path, data.get("classes", [])), task)
+
+
+def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any]) -> ModelSpec:
+    where = f"{path}: model {entry.get('name', '?')!r}"
+    _check_keys(where, entry, _MODEL_KEYS)
+    for key in ("name", "source"):
+        if not isinstance(entry.get(key), str):
+            raise PoolFileError(f"{where}: {key} is missing or no text")
+    family = entry.get("family", "")
+    if not isinstance(family, str):
+        raise PoolFileError(f"{where}: family must be a text, not {family!r}")
+    name = check_name(str(path), entry["name"])
+    given = {**defaults, **_table(path, entry, "preprocessing")}
+    try:
+        text, at = located(entry["source"], path.parent)
+        source = source_of(text)
+        weights = _weights(where, entry, path.parent, source)
+        size = _size(where, entry.get("resolution"), at)
+        preprocessing = _preprocessing(where, source, text, size, given)
+        height, width = preprocessing.size
+        return ModelSpec(
+            name=name,
+            source=text,
+            weights=weights,
+            seed=entry.get("seed", 0),
+            engine=_engine(where, entry, source),
+            precision=str(entry.get("precision", "float32")),
+            preprocessing=preprocessing,
+            kind=check_kind("kind", entry.get("kind", "logits")),
+            family=family,
+            costs=tuple(
+                Cost(value, unit, "given", f"one sample of {height} x {width}")
+                for unit, value in _costs(where, path, entry).items()
+            ),
+        )
+    except (MissingExtraError, PoolFileError) as error:
+        if isinstance(error, MissingExtraError) or str(error).startswith(where):
+            raise
+        raise PoolFileError(f"{where}: {error}") from None
+    except CommitteeError as error:
+        raise PoolFileError(f"{where}: {error}") from None
+
+
+def _engine(where: str, entry: dict[str, Any], source: Source) -> str:
+    engine = str(entry.get("engine", ""))
+    if engine in ENGINES and engine not in source.engines:
+        raise PoolFileError(
+            f"{where}: {source.form} runs on {', '.join(source.engines)}, not on {engine}"
+        )
+    return engine
+
+
+def _preprocessing(
+    where: str,
+    source: Source,
+    text: str,
+    size: tuple[int, int] | None,
+    given: Mapping[str, Any],
+) -> Preprocessing:
+    """What the publisher states, and over it what the pool file says."""
+    published = source.published(text.partition(":")[2], size)
+    recipe = {**published, **given}
+    if size is not None:
+        recipe["size"] = size
+    if "size" not in recipe:
+        raise PoolFileError(f"{where}: resolution is missing; {_RESOLUTION}")
+    return Preprocessing.from_json(recipe)
+
+
+def _costs(where: str, path: Path, entry: dict[str, Any]) -> dict[str, float]:
+    costs = _table(path, entry, "costs")
+    for unit, value in costs.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise PoolFileError(f"{where}: cost {unit} must be a number, not {value!r}")
+    return costs
+
+
+def _size(where: str, resolution: Any, at: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Height and width by ``resolution`` or by ``@R``; None if neither is there."""
+    if resolution is None:
+        return at
+    sides = resolution if isinstance(resolution, list) else [resolution, resolution]
+    if len(sides) != 2 or not all(type(side) is int for side in sides):
+        raise PoolFileError(f"{where}: resolution is wrong; {_RESOLUTION}")
+    size = (sides[0], sides[1])
+    if at not in (None, size):
+        raise PoolFileError(f"{where}: source says {at}, resolution {size}; leave one out")
+    return size
+
+
+def _weights(where: str, entry: dict[str, Any], folder: Path, source: Source) -> str:
+    """``random``, an absolute path, or nothing."""
+    weights, form = entry.get("weights", ""), source.form
+    if not isinstance(weights, str):
+        raise PoolFileError(f"{where}: weights must be a path or {RANDOM!r}, not {weights!r}")
+    wanted = "" if not weights else RANDOM if weights == RANDOM else "file"
+    if wanted and wanted not in source.weights:
+        raise PoolFileError(f"{where}: {form} takes no weights = {weights!r}; leave weights out")
+    seed = entry.get("seed", 0)
+    if type(seed) is not int or ("seed" in entry and wanted != RANDOM):
+        raise PoolFileError(f"{where}: seed must be a whole number beside weights = {RANDOM!r}")
+    return str((folder / weights).resolve()) if wanted == "file" else weights
+
+
+def _classes(path: Path, classes: Any) -> tuple[str, ...]:
+    if isinstance(classes, list):
+        return tuple(map(str, classes))
+    file = path.parent / str(classes)
+    try:
+        return tuple(file.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise PoolFileError(f"{path}: classes: {file} cannot be read ({error})") from None
+
+
+def _table(path: Path, data: dict[str, Any], key: str) -> dict[str, Any]:
+    table = data.get(key, {})
+    if not isinstance(table, dict):
+        raise PoolFileError(f"{path}: {key} must be a table, [{key}]")
+    return table
+
+
+def _check_keys(where: str, data: dict[str, Any], known: tuple[str, ...]) -> None:
+    for key in data:
+        if key not in known:
+            raise UnknownNameError.of(where, "key", key, known)

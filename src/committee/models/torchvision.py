@@ -1,0 +1,208 @@
+"""``torchvision:NAME`` and ``torchvision:NAME:WEIGHTS``: torchvision's image classifiers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from committee.errors import MissingExtraError, ModelError, UnknownNameError
+from committee.models.base import RANDOM, Model
+from committee.models.hub import check_reachable
+from committee.models.spec import ENGINES, ModelSpec
+from committee.models.torch_module import model_of
+from committee.models.weights import drawn, fill, read_weights
+
+if TYPE_CHECKING:
+    import torch
+
+# What torchvision calls the last layers of its classifiers.
+_HEAD = re.compile(r"(fc|classifier|head|heads)(\.head|\.\d+)?\.weight")
+
+# DenseNets are published with names of before a dot had a meaning in them.
+_DENSE = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
+
+
+class TorchvisionSource:
+    """Image classifiers of torchvision, with the weights that it publishes or with others."""
+
+    form = "torchvision:NAME"
+    weights = frozenset({"file", RANDOM})
+    engines = ENGINES
+
+    def located(self, text: str, folder: Path) -> str:
+        """See :class:`committee.models.base.Source`."""
+        if not text:
+            raise ValueError
+        return text
+
+    def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
+        """What torchvision states beside the weights; the crop's share is kept at other sizes."""
+        _, weights = _chosen(text)
+        recipe = weights.transforms()
+        cropped, resized = recipe.crop_size[0], recipe.resize_size[0]
+        return {
+            "size": (cropped, cropped),
+            "crop": cropped / resized,
+            "interpolation": recipe.interpolation.value,
+            "mean": tuple(recipe.mean),
+            "std": tuple(recipe.std),
+        }
+
+    def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
+        """See :class:`committee.models.base.Source`."""
+        return model_of(spec, module_of(spec), spec.text, threads)
+
+
+def import_torchvision(what: str) -> ModuleType:
+    """Import torchvision, or say in a line why that cannot be.
+
+    Args:
+        what: What needs it, for the error.
+
+    Raises:
+        MissingExtraError: If it is not installed.
+        ModelError: If it was built for another torch.
+    """
+    try:
+        import torch
+        import torchvision
+    except ImportError:
+        raise MissingExtraError.of(what, "torchvision", "torchvision") from None
+    except (RuntimeError, AttributeError) as error:
+        raise ModelError(
+            f"{what}: torchvision {_build()} does not match torch {torch.__version__} "
+            f"({str(error).splitlines()[0]}). Install the two from one index, as in: pip install "
+            "torch torchvision --index-url https://download.pytorch.org/whl/cpu"
+        ) from None
+    module: ModuleType = torchvision
+    return module
+
+
+def _build() -> str:
+    """Version and build of a torchvision that cannot be imported: its metadata omit the build."""
+    found = find_spec("torchvision")
+    if found is None or found.origin is None:
+        return version("torchvision")
+    text = Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
+    told = re.search(r"__version__ = ['\"](.+)['\"]", text)
+    return told.group(1) if told else version("torchvision")
+
+
+def _chosen(text: str) -> tuple[str, Any]:
+    """Name and weights; those that torchvision takes by default if none are named."""
+    import_torchvision(f"torchvision:{text}")
+    from torchvision import models
+
+    name, _, wanted = text.partition(":")
+    # Detection, segmentation and video have modules of their own.
+    known = models.list_models(module=models)
+    if name not in known:
+        raise UnknownNameError.of("torchvision", "image classifier", name, known)
+    weights = models.get_model_weights(name)
+    if not wanted:
+        return name, weights.DEFAULT
+    names = [each.name for each in weights]
+    if wanted not in names:
+        raise UnknownNameError.of(f"torchvision:{name}", "weights", wanted, names)
+    return name, weights[wanted]
+
+
+def module_of(spec: ModelSpec) -> torch.nn.Module:
+    """Build the module of a spec, with its weights.
+
+    Random weights on torch's meta device cost neither time nor memory; that is enough to count.
+
+    Raises:
+        ModelError, UnknownNameError: If it cannot be built.
+    """
+    where = f"model {spec.name!r}"
+    name, weights = _chosen(spec.text)
+    if spec.weights == RANDOM:
+        with drawn(spec.seed):
+            return _built(name, weights, spec, {})
+    file = spec.weights
+    state = read_weights(where, Path(file)) if file else _from_hub(where, weights)
+    module = _built(name, weights, spec, state)
+    return fill(where, file or weights.url, module, _resized(name, spec, module, state))
+
+
+def _built(
+    name: str, weights: Any, spec: ModelSpec, state: Mapping[str, torch.Tensor]
+) -> torch.nn.Module:
+    """A module of the spec's size, with as many classes as its weights have."""
+    from torchvision import models
+
+    options: dict[str, Any] = {}
+    if _takes_image_size(name):
+        options["image_size"] = max(spec.preprocessing.size)
+    if (classes := _classes_of(state)) is not None:
+        options["num_classes"] = classes
+    if name in ("googlenet", "inception_v3"):
+        # As torchvision makes them for the weights that it publishes.
+        options |= {"aux_logits": True, "init_weights": False, "transform_input": True}
+    try:
+        module: torch.nn.Module = models.get_model(name, weights=None, **options)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"model {spec.name!r}: torchvision:{name} does not take {spec.preprocessing.size} "
+            f"({type(error).__name__}: {reason}). Leave resolution and @R out, or take another"
+        ) from error
+    return module
+
+
+def _classes_of(state: Mapping[str, torch.Tensor]) -> int | None:
+    """How many classes some weights have: rows of the last weight of the head, as it is named."""
+    heads = [name for name in state if _HEAD.fullmatch(name)]
+    if not heads:
+        return None
+    last = max(heads, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+    return len(state[last])
+
+
+def _takes_image_size(name: str) -> bool:
+    """Whether a model is made for one size: vision transformers, whose positions are weights."""
+    return name.startswith("vit_")
+
+
+def _resized(
+    name: str, spec: ModelSpec, module: torch.nn.Module, state: Mapping[str, torch.Tensor]
+) -> Mapping[str, torch.Tensor]:
+    """The weights with positions for the spec's size."""
+    if not _takes_image_size(name):
+        return state
+    from torchvision.models.vision_transformer import interpolate_embeddings
+
+    size, patch = max(spec.preprocessing.size), module.patch_size
+    resized: Mapping[str, torch.Tensor] = interpolate_embeddings(size, patch, state)
+    return resized
+
+
+def _from_hub(where: str, weights: Any) -> Mapping[str, torch.Tensor]:
+    """The published weights, from torch's cache or from where torchvision keeps them."""
+    import torch
+
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    if not (folder / Path(weights.url).name).is_file():
+        check_reachable(where, weights.url, "TORCH_HOME")
+    try:
+        state: Mapping[str, torch.Tensor] = weights.get_state_dict(
+            progress=False, check_hash=True, weights_only=True
+        )
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"{where}: {weights.url} cannot be loaded ({type(error).__name__}: {reason}). "
+            'Give the weights as a file, weights = "FILE" in the pool file'
+        ) from error
+    old = {name: found for name in state if (found := _DENSE.fullmatch(name))}
+    if not old:
+        return state
+    return {
+        old[name].expand(r"\1\2") if name in old else name: value for name, value in state.items()
+    }

@@ -1,0 +1,223 @@
+"""``transformers:NAME-OR-FOLDER``: image classifiers of transformers, from its hub or a folder."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from committee.errors import MissingExtraError, ModelError, PoolFileError
+from committee.models.base import RANDOM, Model
+from committee.models.hub import check_reachable
+from committee.models.spec import ENGINES, ModelSpec
+from committee.models.torch_module import model_of
+from committee.models.torchvision import import_torchvision
+from committee.models.weights import drawn, fill, read_weights
+
+if TYPE_CHECKING:
+    import torch
+
+# PIL's numbers of the ways to interpolate, as image processors write them.
+_INTERPOLATION = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+# Image processors whose numbers mean something else.
+_OTHERS = ("Levit", "PoolFormer", "Perceiver")
+
+
+class TransformersSource:
+    """Image classifiers of transformers; code that a hub carries is never run."""
+
+    form = "transformers:NAME-OR-FOLDER"
+    weights = frozenset({"file", RANDOM})
+    engines = ENGINES
+
+    def located(self, text: str, folder: Path) -> str:
+        """A folder is one that holds ``config.json``; all else is a name on the hub."""
+        if not text:
+            raise ValueError
+        local = (folder / text).resolve()
+        if local.is_dir() and not (local / "config.json").is_file():
+            raise ValueError(f"there is no {local / 'config.json'}")
+        if text[0] in "./~" and not local.is_dir():
+            raise ValueError(f"there is no folder {local}")
+        return str(local) if local.is_dir() else text
+
+    def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
+        """What ``preprocessor_config.json`` states."""
+        where = f"transformers:{text}"
+        _transformers(where)
+        from transformers.image_processing_base import ImageProcessingMixin
+
+        ask = partial(ImageProcessingMixin.get_image_processor_dict, text)
+        known, _ = _asked(where, ask, text)
+        return recipe_of(where, known, size)
+
+    def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
+        """See :class:`committee.models.base.Source`."""
+        return model_of(spec, _module(spec), Path(spec.text).name, threads)
+
+
+def recipe_of(
+    where: str, known: Mapping[str, Any], size: tuple[int, int] | None = None
+) -> dict[str, Any]:
+    """Preprocessing fields of what an image processor's configuration says.
+
+    Args:
+        where: Whose it is, for errors.
+        known: What ``preprocessor_config.json`` holds.
+        size: Height and width that the user wants; None for the stated ones.
+
+    Raises:
+        PoolFileError: If it says what this version cannot do.
+    """
+    wanted = ["resample"] if known.get("do_resize", True) else []
+    wanted += ["image_mean", "image_std"] if known.get("do_normalize") else []
+    missing = [key for key in wanted if key not in known]
+    kind = str(known.get("image_processor_type", known.get("feature_extractor_type", "")))
+    resample = known.get("resample", 0)
+    if missing or resample not in _INTERPOLATION or kind.startswith(_OTHERS):
+        reason = (
+            f"states no {', '.join(missing)}"
+            if missing
+            else f"resamples by method {resample}"
+            if resample not in _INTERPOLATION
+            else f"is a {kind}, which resizes in a way of its own"
+        )
+        raise PoolFileError(
+            f"{where}: its image processor {reason}. Copy its folder, write a "
+            "preprocessor_config.json that says the same in plain terms, and name the folder"
+        )
+    recipe: dict[str, Any] = {
+        **_geometry(known, kind),
+        **_scale(known),
+        "interpolation": _INTERPOLATION[resample],
+        "order": "bgr" if known.get("do_flip_channel_order") else "rgb",
+    }
+    if size is not None:
+        recipe["size"] = size
+    return recipe
+
+
+def _geometry(known: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Size, crop and resize; no size if inputs have none in common."""
+    size, cut = known.get("size"), _sides(known.get("crop_size"))
+    both = _sides(size)
+    # The shorter side, where a mapping or a single number means that.
+    edge = size.get("shortest_edge") if isinstance(size, Mapping) else size
+    if kind.startswith("ConvNext") and edge is not None:
+        if edge >= 384:  # where its own code begins to squash
+            return {"size": (edge, edge), "resize": "squash"}
+        return {"size": (edge, edge), "crop": edge / int(edge / known.get("crop_pct", 224 / 256))}
+    if known.get("do_center_crop") and cut is not None:
+        if edge is not None:
+            return {"size": cut, "crop": cut[0] / edge}
+        return {"size": cut, "crop": cut[0] / both[0], "resize": "squash"} if both else {}
+    return {"size": both, "resize": "squash"} if both else {}
+
+
+def _sides(size: Any) -> tuple[int, int] | None:
+    """Height and width, of the forms that configurations have had over the years."""
+    if isinstance(size, int):
+        return size, size
+    if isinstance(size, Mapping) and "height" in size:
+        return int(size["height"]), int(size["width"])
+    return None
+
+
+def _scale(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean and deviation of values in [0, 1]: rescaling and normalising as one step."""
+    normalises = known.get("do_normalize", "image_mean" in known)
+    mean = known["image_mean"] if normalises else [0.0, 0.0, 0.0]
+    std = known["image_std"] if normalises else [1.0, 1.0, 1.0]
+    factor = 255 * known.get("rescale_factor", 1 / 255) if known.get("do_rescale", True) else 255.0
+    offset = 1.0 if known.get("rescale_offset") else 0.0
+    # ((x factor - offset) - mean) / std, once more divided by std where a processor does so.
+    again = std if known.get("include_top") else [1.0] * len(std)
+    return {
+        "mean": tuple((offset + m) / factor for m in mean),
+        "std": tuple(s * t / factor for s, t in zip(std, again, strict=True)),
+    }
+
+
+def _transformers(what: str) -> ModuleType:
+    try:
+        import torch  # noqa: F401  # transformers imports without it, and fails later
+        import transformers
+    except ImportError:
+        raise MissingExtraError.of(what, "transformers", "transformers") from None
+    if find_spec("torchvision"):
+        import_torchvision(what)  # transformers imports it too; here a mismatch gets a line
+    module: ModuleType = transformers
+    return module
+
+
+def _asked(where: str, ask: Callable[..., Any], name: str) -> Any:
+    """Ask transformers for something of a model: of a folder, the cache, or the hub."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    local = Path(name).is_dir() or isinstance(try_to_load_from_cache(name, "config.json"), str)
+    if not local:
+        check_reachable(where, constants.ENDPOINT, "HF_HOME")
+    try:
+        return ask(local_files_only=local)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"{where}: cannot be loaded ({type(error).__name__}: {reason}). Is it the name of an "
+            "image classifier on the hub, or a folder with config.json, preprocessor_config.json "
+            "and model.safetensors?"
+        ) from error
+
+
+def _module(spec: ModelSpec) -> torch.nn.Module:
+    where, name = f"model {spec.name!r}", spec.text
+    auto = _transformers(where).AutoModelForImageClassification
+    if not spec.weights:
+        # Weights in the form of pickles are not read.
+        ask = partial(auto.from_pretrained, name, use_safetensors=True)
+        return _logits_of(_asked(where, ask, name), spec)
+    config = _asked(where, partial(_config, name), name)
+    try:
+        with drawn(spec.seed):
+            made = auto.from_config(config)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"{where}: the configuration of transformers:{name} makes no image classifier "
+            f"({type(error).__name__}: {reason}). Name another, or mend its config.json"
+        ) from error
+    if spec.weights != RANDOM:
+        fill(where, spec.weights, made, read_weights(where, Path(spec.weights)))
+    return _logits_of(made, spec)
+
+
+def _config(name: str, **how: bool) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(name, **how)
+
+
+def _logits_of(classifier: Any, spec: ModelSpec) -> torch.nn.Module:
+    """A module from inputs to logits, at the spec's size if the classifier can be asked for it."""
+    import torch
+
+    side = getattr(classifier.config, "image_size", None)
+    interpolates = "interpolate_pos_encoding" in inspect.signature(classifier.forward).parameters
+    other = interpolates and spec.preprocessing.size not in (side, (side, side))
+
+    class Logits(torch.nn.Module):
+        """What transformers returns beside the logits is left out."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.classifier = classifier
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            options = {"interpolate_pos_encoding": True} if other else {}
+            logits: torch.Tensor = self.classifier(batch, **options).logits
+            return logits
+
+    return Logits()

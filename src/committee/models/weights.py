@@ -1,0 +1,113 @@
+"""Weights of torch modules: read from a file without running code, or drawn from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from committee.errors import MissingExtraError, ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+# Under these keys checkpoints of training scripts keep the weights.
+_WITHIN = ("state_dict", "model")
+# Before each name, if the module was wrapped for several devices, or compiled.
+_WRAPPED = ("module.", "_orig_mod.")
+# Counters of batches, which only training reads; older files do not have them.
+_COUNTER = "num_batches_tracked"
+
+
+def read_weights(where: str, path: Path) -> Mapping[str, torch.Tensor]:
+    """Read a file of weights; nothing in it is run.
+
+    Args:
+        where: What they are for, for the error.
+        path: ``.safetensors``, or what ``torch.save`` wrote of a state dict.
+
+    Raises:
+        ModelError: If it is missing, damaged, or holds more than tensors.
+        MissingExtraError: If safetensors is not installed and needed.
+    """
+    if not path.is_file():
+        raise ModelError(f"{where}: no file of weights {path}")
+    read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
+    try:
+        state = read(path)
+    except MissingExtraError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"{where}: {path} cannot be read as weights ({type(error).__name__}: {reason}). "
+            "Save the state dict alone, best as safetensors"
+        ) from None
+    for prefix in _WRAPPED:
+        if state and all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def _read_safetensors(path: Path) -> Mapping[str, torch.Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError:
+        raise MissingExtraError.of(str(path), "safetensors", "safetensors") from None
+    state: Mapping[str, torch.Tensor] = load_file(path)
+    return state
+
+
+def _read_torch(path: Path) -> Mapping[str, torch.Tensor]:
+    import torch
+
+    state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    for key in _WITHIN:
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    if not isinstance(state, Mapping) or not all(
+        isinstance(value, torch.Tensor) for value in state.values()
+    ):
+        raise TypeError("no mapping of names to tensors")
+    # Not a copy: beside its items torch keeps in it which version of each layer wrote them.
+    return state
+
+
+def fill(
+    where: str, path: str, module: torch.nn.Module, state: Mapping[str, torch.Tensor]
+) -> torch.nn.Module:
+    """Put weights into a module; every name and shape must fit.
+
+    Raises:
+        ModelError: If one does not fit; how many, and the first.
+    """
+    own = module.state_dict()
+    shapes = [n for n in own if n in state and own[n].shape != state[n].shape]
+    problems = [
+        f"{len(names)} {what}, first {names[0]!r}"
+        for what, names in (
+            ("missing", [n for n in own if n not in state and not n.endswith(_COUNTER)]),
+            ("unknown", [name for name in state if name not in own]),
+            ("of another shape", shapes),
+        )
+        if names
+    ]
+    if problems:
+        raise ModelError(f"{where}: weights of {path} do not fit the model: {'; '.join(problems)}")
+    try:
+        module.load_state_dict(state, strict=False)  # what is missing was told above
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(f"{where}: weights of {path} do not fit the model ({reason})") from error
+    return module
+
+
+@contextmanager
+def drawn(seed: int) -> Iterator[None]:
+    """Whatever torch draws inside comes from this seed; what it draws afterwards is unmoved."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

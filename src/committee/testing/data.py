@@ -1,0 +1,84 @@
+"""The contract of a source of samples, as a test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from committee.data import BrokenSamplesError, Dataset
+from committee.models import Pictures, Preprocessing, prepared
+from committee.predictions import Array
+
+_RECIPE = Preprocessing((8, 8))
+_THREADS = 4
+
+
+def check_data(dataset: Dataset, broken: Sequence[int] = ()) -> None:
+    """Check that a data set keeps :class:`committee.data.Dataset`.
+
+    Args:
+        dataset: A small one: every sample is read several times.
+        broken: Rows that cannot be read, to check that they are told as they should be.
+
+    Raises:
+        AssertionError: If a part of the contract is broken; the line says which.
+    """
+    count = len(dataset.samples)
+    _require(count > 0, "there is a sample")
+    good = np.array([row for row in range(count) if row not in set(broken)], np.int64)
+    _check_reading(dataset, good)
+    _check_threads(dataset, good)
+    _check_digests(dataset)
+    _check_broken(dataset, good, broken)
+
+
+def _check_reading(dataset: Dataset, good: Array) -> None:
+    whole = _inputs(dataset.read(good))
+    _require(len(whole) == len(good), "read() gives one picture a row")
+    _require((whole == _inputs(dataset.read(good))).all(), "reading again gives the same")
+    turned = _inputs(dataset.read(good[::-1]))
+    _require((whole[::-1] == turned).all(), "pictures come in the order of the rows asked for")
+    single = np.concatenate([_inputs(dataset.read(good[i : i + 1])) for i in range(len(good))])
+    _require((whole == single).all(), "a picture does not depend on those read with it")
+
+
+def _check_threads(dataset: Dataset, good: Array) -> None:
+    with ThreadPoolExecutor(_THREADS) as threads:
+        read = list(threads.map(lambda _: _inputs(dataset.read(good)), range(2 * _THREADS)))
+    _require(all((each == read[0]).all() for each in read), "several threads may read at once")
+
+
+def _check_digests(dataset: Dataset) -> None:
+    rows = np.arange(len(dataset.samples))
+    digests = np.asarray(dataset.digests(rows))
+    _require(digests.dtype == np.uint64, "digests are uint64")
+    _require(digests.shape == rows.shape, "digests() gives one number a row")
+    _require((digests == dataset.digests(rows)).all(), "a digest does not change by itself")
+    turned = np.asarray(dataset.digests(rows[::-1]))
+    _require((digests[::-1] == turned).all(), "digests come in the order of the rows asked for")
+
+
+def _check_broken(dataset: Dataset, good: Array, broken: Sequence[int]) -> None:
+    ids = dataset.samples.ids
+    for rows in ([*broken], [*broken, *good.tolist()[:1]]) if broken else ():
+        try:
+            dataset.read(np.array(rows))
+        except BrokenSamplesError as error:
+            told = [name for name, _ in error.broken]
+            _require(
+                told == [ids[row] for row in broken], "all that are broken are named, in order"
+            )
+            _require(all(reason for _, reason in error.broken), "each with its reason")
+        else:
+            _require(False, "what cannot be read is a BrokenSamplesError")
+
+
+def _inputs(pictures: Pictures) -> Array:
+    return prepared(pictures, _RECIPE)
+
+
+def _require(holds: bool, promise: str) -> None:
+    if not holds:
+        raise AssertionError(f"the data set does not keep its contract: {promise}")

@@ -1,0 +1,70 @@
+"""The pages in docs: pool files can be read, Python runs, commands exist, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from committee.cli import app
+from committee.models import read_pool_file
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+TEXTS = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
+
+
+def found(pattern: str) -> list[str]:
+    return [match for text in TEXTS.values() for match in re.findall(pattern, text, re.M | re.S)]
+
+
+POOLS = [text for text in found(r"^```toml\n(.*?)```") if "[[model]]" in text]
+# Others need files, which test_data_docs.py and test_calibrate.py make.
+SNIPPETS = [
+    snippet
+    for name, text in TEXTS.items()
+    if name not in ("data.md", "store.md", "calibration.md")
+    for snippet in re.findall(r"^```python\n(.*?)```", text, re.M | re.S)
+]
+COMMANDS = found(r"^    (committee [^\n]*)")
+LINKS = [
+    (name, link) for name, text in TEXTS.items() for link in re.findall(r"\]\(([^)#:]+)\)", text)
+]
+
+
+def test_there_is_something_to_test() -> None:
+    assert len(POOLS) >= 4
+    assert len(COMMANDS) >= 4
+    assert SNIPPETS
+    assert LINKS
+
+
+@pytest.mark.parametrize("text", POOLS)
+def test_a_pool_file_can_be_read(text: str, tmp_path: Path) -> None:
+    for library in ("torch", "timm", "torchvision"):
+        if f'"{library}:' in text:
+            pytest.importorskip(library, reason=f"the extra {library} is not installed")
+    (tmp_path / "pool.toml").write_text(text, encoding="utf-8")
+    pool = read_pool_file(tmp_path / "pool.toml")
+    assert len(pool.models) == text.count("[[model]]")
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_python_runs(snippet: str) -> None:
+    exec(compile(snippet, "docs", "exec"), {})  # the snippet is ours
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_and_its_options_exist(command: str) -> None:
+    words = command.split()
+    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert words[1] in known
+    options = {name for parameter in known[words[1]].params for name in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= options
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS)
+def test_a_link_leads_somewhere(page: str, link: str) -> None:
+    assert (DOCS / page).parent.joinpath(link).exists()

@@ -1,0 +1,371 @@
+"""Every source of samples keeps the contract, and the contract notices what does not."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from committee.data import ArrayDataset, BrokenSamplesError, Dataset, open_data
+from committee.errors import CommitteeError, DataError, MisalignedError, UnknownNameError
+from committee.predictions import Array
+from committee.samples import Samples
+from committee.testing import check_data
+
+CLASSES = ("cat", "dog", "eel")
+COUNT = 7
+# Photographs of several sizes, and what is in them differs.
+PICTURES = [
+    np.random.default_rng(i).integers(0, 256, (9 + i, 20 - i, 3), np.uint8) for i in range(COUNT)
+]
+LABELS = [0, 2, 1, 0, 2, 2, 1]
+
+
+def folder(root: Path) -> Path:
+    for i, (picture, label) in enumerate(zip(PICTURES, LABELS, strict=True)):
+        (root / "data" / CLASSES[label]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(root / "data" / CLASSES[label] / f"{i}.png")
+    return root / "data"
+
+
+def table(root: Path, labels: Sequence[Any] | None = None) -> Path:
+    pictures = sorted(folder(root).rglob("*.png"), key=lambda path: path.name)
+    names = [path.relative_to(root).as_posix() for path in pictures]
+    with (root / "data.csv").open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file)
+        writer.writerow(["label", "path", "note"])
+        told = labels or [CLASSES[label] for label in LABELS]
+        writer.writerows([label, name, "x"] for label, name in zip(told, names, strict=True))
+    return root / "data.csv"
+
+
+def npz(root: Path) -> Path:
+    np.savez(root / "data.npz", images=_same_size(), labels=LABELS, classes=CLASSES)
+    return root / "data.npz"
+
+
+def npy(root: Path) -> Path:
+    np.save(root / "data.npy", _same_size())
+    np.save(root / "data.labels.npy", LABELS)
+    np.save(root / "data.ids.npy", [f"id {i}" for i in range(COUNT)])
+    return root / "data.npy"
+
+
+def saved(root: Path, names: Sequence[str] = CLASSES, **more: Any) -> Path:
+    datasets = pytest.importorskip("datasets", reason="the extra datasets is not installed")
+    features = datasets.Features(
+        image=datasets.Image(), label=datasets.ClassLabel(names=list(names)), **more
+    )
+    encoded = [path.read_bytes() for path in sorted(folder(root).rglob("*.png"), key=_number)]
+    columns = {"image": [{"bytes": each, "path": None} for each in encoded], "label": LABELS}
+    columns |= {name: [f"{name} {i}" for i in range(COUNT)] for name in more}
+    made = datasets.Dataset.from_dict(columns, features=features)
+    made.save_to_disk(root / "saved")
+    return root / "saved"
+
+
+def _number(path: Path) -> int:
+    return int(path.stem)
+
+
+def _same_size() -> Array:
+    return np.stack([picture[:9, :14] for picture in PICTURES])
+
+
+SOURCES: dict[str, Callable[[Path], Path]] = {
+    "folder": folder,
+    "csv": table,
+    "npz": npz,
+    "npy": npy,
+    "datasets": saved,
+}
+
+
+@pytest.fixture(params=SOURCES)
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return SOURCES[request.param](tmp_path)
+
+
+def test_every_source_keeps_the_contract(source: Path) -> None:
+    check_data(open_data(source, "test", CLASSES))
+
+
+def test_every_source_gives_pictures_and_labels(source: Path) -> None:
+    dataset = open_data(source, "test", CLASSES)
+    samples = dataset.samples
+    assert (samples.split, samples.classes) == ("test", CLASSES)
+    assert samples.labels is not None
+    for row, picture in enumerate(dataset.read(np.arange(COUNT))):
+        # Which picture it is, told by its content.
+        values = np.asarray(picture)
+        (number,) = [i for i in range(COUNT) if (PICTURES[i][:9, :14] == values[:9, :14]).all()]
+        assert samples.labels[row] == LABELS[number]
+
+
+def test_digests_are_those_of_the_pictures(source: Path) -> None:
+    dataset = open_data(source, "test", CLASSES)
+    assert len(set(dataset.digests(np.arange(COUNT)).tolist())) == COUNT
+
+
+@pytest.mark.parametrize("make", [folder, table, saved])
+def test_broken_pictures_keep_the_contract(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    dataset = open_data(broken(make, tmp_path), "val", CLASSES)
+    rows = [row for row in range(COUNT) if _is_broken(dataset, row)]
+    assert len(rows) == len(SPOILT)
+    check_data(dataset, rows)
+
+
+# What is left of a file.
+SPOILT: dict[str, Callable[[bytes], bytes]] = {
+    "0.png": lambda _: b"",
+    "4.png": lambda _: b"garbage",
+    "6.png": lambda data: data[:60],
+}
+
+
+def broken(make: Callable[[Path], Path], root: Path) -> Path:
+    """A source some of whose picture files are no pictures: empty, garbage, truncated."""
+    if make is saved:
+        datasets = pytest.importorskip("datasets", reason="the extra datasets is not installed")
+        files = sorted(folder(root).rglob("*.png"), key=_number)
+        for path in files:
+            _spoil(path)
+        columns = {
+            "image": [{"bytes": path.read_bytes(), "path": None} for path in files],
+            "label": LABELS,
+        }
+        features = datasets.Features(
+            image=datasets.Image(), label=datasets.ClassLabel(names=list(CLASSES))
+        )
+        datasets.Dataset.from_dict(columns, features=features).save_to_disk(root / "saved")
+        return root / "saved"
+    made = make(root)
+    for path in root.rglob("*.png"):
+        _spoil(path)
+    return made
+
+
+def _spoil(path: Path) -> None:
+    if path.name in SPOILT:
+        path.write_bytes(SPOILT[path.name](path.read_bytes()))
+
+
+def _is_broken(dataset: Dataset, row: int) -> bool:
+    try:
+        dataset.read(np.array([row]))
+    except BrokenSamplesError:
+        return True
+    return False
+
+
+class Faulty(ArrayDataset):
+    """Keeps the contract but for one thing."""
+
+    def __init__(self, fault: str) -> None:
+        images = np.arange(COUNT * 64, dtype=np.uint8).reshape(COUNT, 8, 8)
+        super().__init__(images, Samples.of(LABELS, classes=CLASSES))
+        self.fault = fault
+        self.reads = 0
+
+    def read(self, rows: Array) -> Array:
+        self.reads += 1
+        if self.fault == "refuses":
+            raise ValueError("no BrokenSamplesError")
+        if self.fault == "sorts":
+            rows = np.sort(rows)
+        if self.fault == "forgets":
+            rows = rows[:-1]
+        pictures = super().read(rows)
+        if self.fault == "changes":
+            pictures = pictures + np.uint8(self.reads)
+        return pictures
+
+    def digests(self, rows: Array) -> Array:
+        if self.fault == "signed":
+            return super().digests(rows).astype(np.int64)
+        if self.fault == "counts":
+            return np.arange(len(rows), dtype=np.uint64)
+        return super().digests(rows)
+
+
+FAULTS = {
+    "sorts": "order of the rows",
+    "forgets": "one picture a row",
+    "changes": "reading again gives the same",
+    "signed": "digests are uint64",
+    "counts": "digests come in the order",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_contract_notices(fault: str) -> None:
+    check_data(Faulty("none"))
+    with pytest.raises(AssertionError, match=FAULTS[fault]):
+        check_data(Faulty(fault))
+
+
+def test_the_contract_notices_what_is_read_though_it_is_broken() -> None:
+    with pytest.raises(AssertionError, match="is a BrokenSamplesError"):
+        check_data(Faulty("none"), [3])
+
+
+# Tables
+
+
+def test_labels_of_a_table_may_be_indices(tmp_path: Path) -> None:
+    found = open_data(table(tmp_path, LABELS), classes=CLASSES).samples
+    assert found.labels is not None
+    assert found.labels.tolist() == LABELS
+
+
+def test_digits_may_be_names_of_classes(tmp_path: Path) -> None:
+    # A name wins over an index, so that the digits 1, 2, 3 are not shifted in silence.
+    path = table(tmp_path, [1 + label for label in LABELS])
+    found = open_data(path, classes=["3", "2", "1"]).samples
+    assert found.labels is not None
+    assert found.labels.tolist() == [2 - label for label in LABELS]
+
+
+BAD_TABLES = {
+    "": "must name the columns path",
+    "file,label\na,b\n": "must name the columns path",
+    "path,label\n": "names no picture",
+    "path,label\na.png\n": "line 2 has not the 2 columns",
+    "path,label\na.png,cat\nb.png,cow\n": "line 3: label 'cow' is no class of the models",
+    "path,label\na.png,1\nb.png,cow\n": "line 2: label '1' is no class|line 3: label 'cow'",
+    "path,label\na.png,cat\nb.png,1\n": "line 3: label '1' is no class",
+    "path,label\na.png,9\n": "run from 9 to 9",
+    "path\na.png\na.png\n": "id 'a.png' stands twice",
+    "path,label\n\xff": "no readable csv|columns path|has not the 2",
+}
+
+
+@pytest.mark.parametrize("text", BAD_TABLES)
+def test_tables_that_mean_nothing_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_text(text, encoding="latin-1")
+    with pytest.raises(CommitteeError, match=BAD_TABLES[text]) as told:
+        open_data(tmp_path / "a.csv", classes=CLASSES)
+    assert "\n" not in str(told.value)
+
+
+def test_a_table_may_have_no_labels(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("path\nb.png\na.png\n")
+    found = open_data(tmp_path / "a.csv").samples
+    assert (found.ids, found.labels) == (("b.png", "a.png"), None)
+
+
+def test_pictures_missing_from_a_table_are_broken(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("path\nb.png\n")
+    with pytest.raises(BrokenSamplesError, match=r"b.png \(No such file"):
+        open_data(tmp_path / "a.csv").read(np.array([0]))
+
+
+# Arrays
+
+
+def test_an_array_stays_on_disk(tmp_path: Path) -> None:
+    dataset = open_data(npy(tmp_path), classes=CLASSES)
+    assert isinstance(dataset._images, np.memmap)  # type: ignore[attr-defined]
+    assert dataset.samples.ids[:2] == ("id 0", "id 1")
+
+
+def test_an_archive_named_npy_is_refused(tmp_path: Path) -> None:
+    npz(tmp_path).rename(tmp_path / "data.npy")
+    with pytest.raises(DataError, match="not an archive"):
+        open_data(tmp_path / "data.npy")
+
+
+# Saved data sets
+
+
+def test_classes_of_a_saved_data_set_are_matched_by_name(tmp_path: Path) -> None:
+    found = open_data(saved(tmp_path), classes=["eel", "dog", "bee", "cat"]).samples
+    assert found.labels is not None
+    assert found.labels.tolist() == [{0: 3, 1: 1, 2: 0}[label] for label in LABELS]
+
+
+def test_a_saved_data_set_tells_its_classes_and_ids(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="the extra datasets is not installed")
+    found = open_data(saved(tmp_path, id=datasets.Value("string"))).samples
+    assert (found.classes, found.ids[0]) == (CLASSES, "id 0")
+
+
+def test_other_classes_of_a_saved_data_set_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(MisalignedError, match="'dog', 'eel' are no classes of the models"):
+        open_data(saved(tmp_path), classes=["cat", "cow"])
+
+
+def test_two_columns_of_pictures_are_refused(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="the extra datasets is not installed")
+    path = saved(tmp_path)
+    both = datasets.load_from_disk(path)
+    both = both.add_column("mask", both["label"]).cast_column("mask", datasets.Value("int64"))
+    both.save_to_disk(tmp_path / "fine")
+    assert len(open_data(tmp_path / "fine", classes=CLASSES).samples) == COUNT
+    both.remove_columns("image").save_to_disk(tmp_path / "none")
+    with pytest.raises(DataError, match="has 0 columns of images"):
+        open_data(tmp_path / "none")
+
+
+def test_of_several_saved_splits_the_one_named_is_taken(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="the extra datasets is not installed")
+    whole = datasets.load_from_disk(saved(tmp_path))
+    splits = {"val": whole.select(range(3)), "test": whole.select(range(3, COUNT))}
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "both")
+    assert len(open_data(tmp_path / "both", "test", CLASSES).samples) == COUNT - 3
+    assert len(open_data(tmp_path / "both" / "val", "x", CLASSES).samples) == 3
+    with pytest.raises(UnknownNameError, match=r"no split 'train'.*There are: test, val"):
+        open_data(tmp_path / "both", "train", CLASSES)
+
+
+def test_a_saved_data_set_that_is_damaged_is_told(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    for file in path.glob("*.arrow"):
+        file.unlink()
+    with pytest.raises(DataError, match="no readable data set"):
+        open_data(path)
+
+
+# Plug-ins
+
+
+def generated(rest: str, split: str, classes: tuple[str, ...]) -> Dataset:
+    if rest == "fail":
+        raise ZeroDivisionError("first\nsecond")
+    count = int(rest)
+    images = np.zeros((count, 8, 8), np.uint8)
+    return ArrayDataset(images, Samples.of(None, None, classes, split, count))
+
+
+@pytest.fixture
+def _plugged(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("zeros", f"{__name__}:generated", "committee.data")
+    monkeypatch.setattr("committee.data.entry_points", lambda group: [entry])
+
+
+@pytest.mark.usefixtures("_plugged")
+def test_a_plug_in_opens_what_its_name_says() -> None:
+    dataset = open_data("zeros:12", "val", CLASSES, rows="2:")
+    assert (len(dataset.samples), dataset.samples.classes) == (10, CLASSES)
+    check_data(dataset)
+
+
+@pytest.mark.usefixtures("_plugged")
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("zero:12", r"no plug-in of committee\.data 'zero'\. Did you mean 'zeros'\?"),
+        ("zeros:fail", r"failed \(ZeroDivisionError: first\)"),
+        ("nowhere", "does not exist"),
+    ],
+)
+def test_a_plug_in_that_is_not_there_or_fails_is_told(spec: str, told: str) -> None:
+    with pytest.raises((UnknownNameError, DataError), match=told) as caught:
+        open_data(spec)
+    assert "\n" not in str(caught.value)
