@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from committee import Cascade
+from committee.calibration import Calibration
 from committee.embedded import pictures, pool_file
 from committee.flow import Decisions
+from committee.models import ModelSpec, Preprocessing
 from committee.predictions import Array
 
 
@@ -29,6 +32,9 @@ def embedded(cascade: Cascade) -> Cascade:
     )
 
 
+TEMPERATURE = Calibration.of_temperature(1.7)
+PLATT = Calibration("platt", (0.4, 0.9, 1.3), (-3.0, -0.5))
+
 CASCADES = {
     "mean_logits": Cascade.of(["nano", "tiny", "large"], [0.9, 0.9]),
     "mean_probabilities": Cascade.of(
@@ -45,7 +51,45 @@ CASCADES = {
     "never in the middle": Cascade.of(["nano", "micro", "tiny"], [np.inf, 0.9]),
     "always in the middle": Cascade.of(["nano", "micro", "tiny"], [0.9, -np.inf]),
     "ensemble": Cascade.ensemble(["nano", "micro"]),
-}
+    "temperatures": Cascade.of(
+        ["nano", "micro", "tiny"], [0.8, 0.8], "max_prob", "mean_logits",
+        {"nano": TEMPERATURE, "tiny": Calibration.of_temperature(0.6)},
+    ),
+    "platt": Cascade.of(
+        ["nano", "tiny"], [0.7], "max_prob", "mean_logits",
+        {"nano": PLATT, "tiny": Calibration("platt", (1.2,))},
+    ),
+    "platt of probabilities": Cascade.of(
+        ["nano", "tiny"], [0.6], "prob_gap", "mean_probabilities",
+        {"nano": PLATT, "tiny": TEMPERATURE},
+    ),
+    "platt, newest alone": Cascade.of(
+        ["nano", "tiny"], [1.2], "logit_gap", "last", {"nano": PLATT}
+    ),
+}  # fmt: skip
+
+
+def coloured(order: str, folder: Path) -> tuple[Cascade, Array]:
+    """A model of 4 x 4 pixels in colour, channels in an order, and pictures (200, 4, 4, 3)."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(0)
+    weights = random.normal(size=(48, 5)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["x"], ["flat"]),
+         helper.make_node("MatMul", ["flat", "weights"], ["logits"])],
+        "coloured",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 4, 4])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 5])],
+        [numpy_helper.from_array(weights, "weights")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, folder / "coloured.onnx")
+    recipe = Preprocessing((4, 4), order=order, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    spec = ModelSpec("coloured", f"onnx:{folder / 'coloured.onnx'}", recipe)
+    cascade = replace(Cascade.of(["coloured"]), models={"coloured": spec.to_json()})
+    return cascade, random.integers(0, 256, (200, 4, 4, 3), np.uint8)
 
 
 def flips(one: Decisions, other: Decisions) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from committee import Cascade, Runner, register_confidence
 from committee.cascade import Stage
@@ -21,7 +21,8 @@ from committee.confidence import CONFIDENCES, max_prob
 from committee.embedded import FOLDER
 from committee.errors import CommitteeError, ExportError
 from committee.export import read_bundle, write_bundle
-from export_world import CASCADES, decisions_of, embedded, flips, some_pictures
+from committee.models import Preprocessing, prepared
+from export_world import CASCADES, coloured, decisions_of, embedded, flips, some_pictures
 from small_world import read_pool
 
 ROOT = Path(__file__).parent.parent
@@ -118,6 +119,33 @@ def test_runs_where_there_is_nothing_else(bundle: Path, photographs: Path, tmp_p
         assert row["confidence"] == pytest.approx(expected.confidence, rel=1e-4)
 
 
+RECIPES = {
+    "crop": Preprocessing((28, 20), crop=0.875),
+    "squash": Preprocessing((20, 28), crop=0.9, resize="squash", interpolation="bilinear"),
+    "bgr": Preprocessing((24, 24), order="bgr", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)),
+    "lanczos": Preprocessing((31, 31), crop=0.8, interpolation="lanczos"),
+    "exif": Preprocessing((25, 19), crop=0.95, exif=True),
+    "grey": Preprocessing((25, 19), 1, 0.95, "nearest", (0.5,), (0.5,)),
+}
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+def test_pictures_are_prepared_as_by_the_library(bundle: Path, tmp_path: Path, kind: str) -> None:
+    program, recipe = runpy(bundle), RECIPES[kind]
+    random = np.random.default_rng(1)
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    height, width = recipe.size
+    for size in ((61, 40), (33, 92), (12, 15), (height, width)):
+        Image.fromarray(random.integers(0, 256, (*size, 3), np.uint8)).save(
+            tmp_path / "turned.png", exif=turned
+        )
+        picture = Image.open(tmp_path / "turned.png")
+        data = json.loads(json.dumps(recipe.to_json()))
+        own = program.prepared(program.of_bytes(picture), data)
+        np.testing.assert_allclose(own, prepared([picture], recipe), rtol=0, atol=1e-6)
+
+
 def node_modules() -> Path | None:
     """Where npm's onnxruntime-node is, if node is there too."""
     folder = Path(os.environ.get("NODE_MODULES", ROOT / ".node" / "node_modules"))
@@ -169,6 +197,36 @@ def test_javascript_knows_every_rule_and_refuses_what_was_altered(tmp_path: Path
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "models/nano/model.onnx was altered" in done.stderr
+
+
+@needs_node
+def test_javascript_takes_channels_in_the_order_of_the_input(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="the model is made with onnx")
+    cascade, images = coloured("bgr", tmp_path)
+    images.tofile(tmp_path / "pictures.raw")
+    (tmp_path / "node_modules").symlink_to(node_modules())  # type: ignore[arg-type]
+    here = write_bundle(cascade, tmp_path / "bundle")
+    command = ["node", here / "run.mjs", f"4x4x3={tmp_path / 'pictures.raw'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    told = decisions_of(map(json.loads, done.stdout.splitlines()))
+    runner = Runner(here, threads=1)
+    expected = decisions_of(vars(runner(image)) for image in images)
+    assert flips(told, expected) == 0
+    np.testing.assert_allclose(told.score, expected.score, rtol=1e-5)
+
+
+@needs_node
+def test_javascript_refuses_models_of_one_size_that_see_different_parts(tmp_path: Path) -> None:
+    chain = embedded(Cascade.of(["nano", "tiny"], [0.9]))
+    nano = chain.models["nano"]
+    other = {**nano, "preprocessing": {**nano["preprocessing"], "resize": "squash"}}
+    (tmp_path / "node_modules").symlink_to(node_modules())  # type: ignore[arg-type]
+    here = write_bundle(replace(chain, models={**chain.models, "nano": other}), tmp_path / "out")
+    done = subprocess.run(
+        ["node", here / "run.mjs", "28x28x1=none"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "models nano and tiny see other parts of a picture of 28x28x1" in done.stderr
 
 
 def test_the_runner_opens_the_folder_and_the_file_in_it(bundle: Path) -> None:
@@ -234,6 +292,7 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
     missing = {**chain.models, "nano": {**chain.models["nano"], "source": "onnx:/no/such.onnx"}}
     other = {**chain.models, "nano": {**chain.models["nano"], "fingerprint": "0" * 16}}
     decisions = {**chain.models, "nano": {**chain.models["nano"], "kind": "decisions"}}
+    vino = {**chain.models, "nano": {**chain.models["nano"], "engine": "openvino"}}
     text = tmp_path / "text.onnx"
     text.write_text("this is no model")
     register_confidence("own", max_prob)
@@ -243,6 +302,7 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
         (replace(chain, models=missing), {}, "no file /no/such.onnx"),
         (replace(chain, models=other), {}, "has changed since"),
         (replace(chain, models=decisions), {}, "gives decisions"),
+        (replace(chain, models=vino), {}, "was chosen on openvino in float32"),
         (replace(chain, confidence="own"), {}, "is your own function"),
         (chain, {"nano": text}, "is no ONNX model"),
         (chain, {"nani": text}, "Did you mean 'nano'"),

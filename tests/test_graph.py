@@ -20,7 +20,7 @@ from committee.export.graph import shrunk
 from committee.export.nodes import Nodes
 from committee.models import Preprocessing
 from committee.predictions import Array
-from export_world import CASCADES, embedded, flips, some_pictures
+from export_world import CASCADES, coloured, embedded, flips, some_pictures
 
 onnx = pytest.importorskip("onnx", reason="exporting needs onnx")
 import onnxruntime  # noqa: E402  # after the line that skips
@@ -197,6 +197,24 @@ def test_an_input_for_each_size_decides_as_the_runner(tmp_path: Path, form: Any)
     inputs = [each.name for each in onnxruntime.InferenceSession(path).get_inputs()]
     assert inputs == ["picture_20x20", "picture_28x28"]
     images = some_pictures(1000)
+    assert flips(Runner(path).decide(images), Runner(cascade).decide(images)) == 0
+
+
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_channels_come_in_the_order_of_the_input(tmp_path: Path, order: str) -> None:
+    cascade, images = coloured(order, tmp_path)
+    path = write_graph(cascade, tmp_path / "c.onnx")
+    found, expected = Runner(path).decide(images), Runner(cascade).decide(images)
+    assert flips(found, expected) == 0
+    np.testing.assert_allclose(found.score, expected.score, rtol=1e-5)
+
+
+def test_a_graph_does_not_resize_with_lanczos(tmp_path: Path) -> None:
+    cascade = at_sizes(tmp_path, {"at20": 20, "at28": 28}, "lanczos")
+    with pytest.raises(ExportError, match="ONNX has no lanczos"):
+        write_graph(cascade, tmp_path / "c.onnx")
+    path = write_graph(cascade, tmp_path / "c.onnx", resize_inside=False)
+    images = some_pictures(300)
     assert flips(Runner(path).decide(images), Runner(cascade).decide(images)) == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from committee import Cascade, Runner, Stage
+from committee.calibration import Calibration
 from committee.errors import (
     CommitteeError,
     ExportError,
@@ -52,13 +54,19 @@ def expected(cascade: Cascade, inputs: Any) -> Decisions:
     return drive(decide(cascade, len(inputs)), answer)
 
 
-def halving(confidence: str, combine: str) -> Cascade:
+def halving(
+    confidence: str, combine: str, calibrations: Mapping[str, Calibration] | None = None
+) -> Cascade:
     """A cascade in which half of those that reach a stage would leave there."""
     inputs, bounds = batch(500), []
     for count in (1, 2):
-        alone = Cascade.ensemble(NAMES[:count], confidence, combine)
+        alone = Cascade.ensemble(NAMES[:count], confidence, combine, calibrations)
         bounds.append(float(np.median(expected(alone, inputs).score)))
-    return Cascade.of(NAMES, bounds, confidence, combine)
+    return Cascade.of(NAMES, bounds, confidence, combine, calibrations)
+
+
+SOFTER = Calibration.of_temperature(1.7)
+PLATT = Calibration("platt", (0.5, 1.5, 0.8), (-3.0, -1.5))
 
 
 CASCADES = {
@@ -70,6 +78,10 @@ CASCADES = {
     "never": Cascade.of(NAMES, [np.inf, 0.22]),
     "always": Cascade.of(NAMES, [0.25, -np.inf]),
     "ensemble": Cascade.ensemble(NAMES),
+    "temperatures of mean_logits": halving("max_prob", "mean_logits", dict.fromkeys(NAMES, SOFTER)),
+    "platt of mean_logits": halving("max_prob", "mean_logits", {"b.1": PLATT}),
+    "platt of mean_probabilities": halving("prob_gap", "mean_probabilities", {"a": PLATT}),
+    "platt of last": halving("logit_gap", "last", {"b.1": PLATT, "c+d": SOFTER}),
 }
 
 
@@ -251,7 +263,7 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
         (Cascade.of(NAMES[:2], [0.5]), None, (), ExportError, "does not say how b.1, a is loaded"),
         (replace(files, models=graph), None, code, ExportError, "is no torch module"),
         (replace(files, models=probable), None, code, ExportError, "mean_logits cannot use"),
-        (written(tmp_path, ("function",), (12,)), None, code, ExportError, "function of arrays"),
+        (written(tmp_path, ("function",), (12,)), None, code, ExportError, "is no torch module"),
         (Cascade.of(["a"]), MODULES, (), CommitteeError, "no model"),
         (replace(Cascade.of(["a"]), confidence="own"), {"a": MODULES["a"]}, (), ExportError, "own"),
     )

@@ -69,10 +69,9 @@ class Judging:
         """What each straight piece contributes, summed from the left."""
         knots = [self.number(nodes, knot) for knot in calibration.knots]
         slopes = [self.number(nodes, slope) for slope in calibration.slopes]
+        first = values
         if knots:
             first = nodes.add("Sub", nodes.add("Min", values, knots[0]), knots[0])
-        else:
-            first = values
         first = nodes.add("Mul", first, slopes[0])
         mapped = nodes.add("Add", first, self.number(nodes, calibration.offset))
         for index, low in enumerate(knots):

@@ -50,9 +50,7 @@ def _checked(spec: ModelSpec, given: str | Path | None) -> ModelSpec:
     if given is not None:
         source = f"onnx:{Path(given).resolve()}"
         # What is said of weights, engine and precision is said of the source that is replaced.
-        spec = ModelSpec(
-            spec.name, source, spec.preprocessing, spec.kind, spec.family, spec.costs
-        )
+        spec = ModelSpec(spec.name, source, spec.preprocessing, spec.kind, spec.family, spec.costs)
     if not spec.source.startswith("onnx:"):
         raise ExportError(
             f"{where}: {spec.source} is no ONNX file. Export it first, with committee "

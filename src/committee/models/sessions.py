@@ -60,11 +60,13 @@ class OnnxRuntimeSession:
                 'Take engine = "openvino", or leave precision out'
             )
         self._session = onnxruntime_session(where, path, threads)
+        import onnxruntime  # after the line that says what is missing
+
         inputs = self._session.get_inputs()
         self._input = _only(where, [each.name for each in inputs])
         self._output = [self._session.get_outputs()[0].name]
         self.shape: Sequence[Any] = inputs[0].shape
-        self.engine = f"onnxruntime {_onnxruntime_version()}"
+        self.engine = f"onnxruntime {onnxruntime.__version__}"
 
     def __call__(self, batch: Array) -> Array:
         """Run it on a batch."""
@@ -73,7 +75,7 @@ class OnnxRuntimeSession:
 
 
 def onnxruntime_session(where: str, path: Path, threads: int) -> Any:
-    """onnxruntime's own session of a graph, which may have several inputs.
+    """A graph as a session of onnxruntime's own, which may have several inputs.
 
     Args:
         where: Whose it is, for errors.
@@ -131,12 +133,6 @@ class OpenVinoSession:
         """Run it on a batch."""
         # A copy, for the next call writes over what this one answered.
         return np.array(self._compiled(batch)[0])
-
-
-def _onnxruntime_version() -> str:
-    import onnxruntime
-
-    return str(onnxruntime.__version__)
 
 
 def _only(where: str, names: Sequence[str]) -> str:

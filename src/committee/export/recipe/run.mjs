@@ -20,6 +20,7 @@ export class Cascade {
   static async open(folder) {
     checkSums(folder);
     const rule = JSON.parse(readFileSync(join(folder, "cascade.json"), "utf8"));
+    checkSizes(rule.models);
     const sessions = {};
     for (const [name, model] of Object.entries(rule.models)) {
       const path = join(folder, model.source.replace(/^onnx:/, ""));
@@ -58,7 +59,8 @@ export class Cascade {
     const answer = await session.run({ [session.inputNames[0]]: input });
     const values = Array.from(answer[session.outputNames[0]].data);
     if (!values.every(Number.isFinite)) throw new Error(`model ${name}: NaN or infinite outputs`);
-    return values;
+    const calibration = this.rule.calibrations[name];
+    return calibration ? calibrated(values, this.rule.models[name].kind, calibration) : values;
   }
 
   #combined(outputs) {
@@ -80,6 +82,20 @@ export function sizeOf(recipe) {
   return [...recipe.size, recipe.channels].join("x");
 }
 
+/** Pictures come by their size, so that models of one size must see the same of a picture. */
+function checkSizes(models) {
+  const seen = {};
+  for (const [name, { preprocessing }] of Object.entries(models)) {
+    const { crop, resize, interpolation, exif } = preprocessing;
+    const [size, own] = [sizeOf(preprocessing), JSON.stringify([crop, resize, interpolation, exif])];
+    const first = (seen[size] ??= { name, own });
+    if (first.own !== own)
+      throw new Error(
+        `models ${first.name} and ${name} see other parts of a picture of ${size}; take run.py`,
+      );
+  }
+}
+
 function checkSums(folder) {
   for (const line of readFileSync(join(folder, "SHA256SUMS"), "utf8").trim().split("\n")) {
     const [expected, name] = [line.slice(0, 64), line.slice(66)];
@@ -89,17 +105,46 @@ function checkSums(folder) {
 }
 
 /** (byte / 255 - mean) / std in float32, channel by channel. */
-function normalised(bytes, { channels, mean, std }) {
+function normalised(bytes, { channels, mean, std, order }) {
   const pixels = bytes.length / channels;
   const values = new Float32Array(bytes.length);
   for (let c = 0; c < channels; c++) {
     const deviation = Math.fround(std[c]);
     const scale = Math.fround(1 / Math.fround(255 * deviation));
     const shift = Math.fround(-Math.fround(mean[c]) / deviation);
+    // The other order reads the picture's channels from behind.
+    const source = order === "bgr" ? channels - 1 - c : c;
     for (let i = 0; i < pixels; i++)
-      values[c * pixels + i] = Math.fround(bytes[i * channels + c] * scale) + shift;
+      values[c * pixels + i] = Math.fround(bytes[i * channels + source] * scale) + shift;
   }
   return values;
+}
+
+/** Outputs of one model, brought to the scale of its own errors. */
+function calibrated(values, kind, calibration) {
+  const { method, slopes } = calibration;
+  const logits = kind === "logits";
+  const total = (each) => each.reduce((a, b) => a + b);
+  if (method === "temperature" && logits) return values.map((value) => value * slopes[0]);
+  if (method === "temperature") {
+    const powers = values.map((value) => value ** slopes[0]);
+    const scale = total(values) / total(powers);
+    return powers.map((value) => value * scale);
+  }
+  const largest = values.reduce((a, b) => Math.max(a, b));
+  const sum = logits ? Math.log(total(values.map((value) => Math.exp(value - largest)))) : 0;
+  const logarithms = values.map((value) => (logits ? value - largest - sum : Math.log(value)));
+  const mapped = logarithms.map((value) => rising(value, calibration));
+  return logits ? mapped : softmax(mapped, "logits");
+}
+
+/** A function made of straight pieces: what each contributes, summed from the left. */
+function rising(value, { slopes, knots, offset }) {
+  if (!knots.length) return value * slopes[0] + offset;
+  let mapped = (Math.min(value, knots[0]) - knots[0]) * slopes[0] + offset;
+  for (let i = 0; i < knots.length; i++)
+    mapped += (Math.min(Math.max(value, knots[i]), knots[i + 1] ?? Infinity) - knots[i]) * slopes[i + 1];
+  return mapped;
 }
 
 function mean(rows) {

@@ -53,7 +53,7 @@ class Cascade:
         Returns:
             ``class_index``, ``class_name``, ``confidence`` and ``stage`` of exit, from 0.
         """
-        picture = upright(picture)
+        picture = of_bytes(picture)
         outputs: dict[str, Any] = {}
         index = -1
         # The last stage's threshold is minus infinity: there is always an exit.
@@ -84,7 +84,11 @@ class Cascade:
         values = session.run(None, {session.get_inputs()[0].name: batch})[0][0]
         if not np.isfinite(values).all():
             raise ValueError(f"model {name!r}: NaN or infinite outputs")
-        return values.astype(np.float64)
+        values = values.astype(np.float64)
+        calibration = self.rule["calibrations"].get(name)
+        if calibration is None:
+            return values
+        return calibrated(values, self.rule["models"][name]["kind"], calibration)
 
     def _combined(self, outputs: dict[str, Any]) -> tuple[str, Any]:
         kinds = {name: self.rule["models"][name]["kind"] for name in outputs}
@@ -115,36 +119,85 @@ def open_session(path: Path) -> Any:
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
-def upright(picture: Image.Image) -> Image.Image:
-    """A picture of 8 bit, turned as EXIF says."""
-    picture = ImageOps.exif_transpose(picture)
+def of_bytes(picture: Image.Image) -> Image.Image:
+    """A picture of 8 bit."""
     if picture.mode in ("I", "F"):
         raise ValueError(f"mode {picture.mode} has 32 bit of no known range; save it as 8 bit")
     if picture.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if picture.mode == "P" and "transparency" in picture.info:
-        return picture.convert("RGBA")
     return picture
 
 
 def prepared(picture: Image.Image, recipe: dict[str, Any]) -> Any:
-    """The input (1, channels, height, width), float32, of an upright picture."""
-    (height, width), crop = recipe["size"], recipe["crop"]
-    image = picture.convert(MODES[recipe["channels"]])
+    """The input (1, channels, height, width), float32, of a picture of 8 bit."""
+    height, width = recipe["size"]
+    image = ImageOps.exif_transpose(picture) if recipe["exif"] else picture
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    image = image.convert(MODES[recipe["channels"]])
     if image.size != (width, height):
-        scale = max(round(height / crop) / image.height, round(width / crop) / image.width)
-        box_width, box_height = min(width / scale, image.width), min(height / scale, image.height)
-        left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
+        full_width, full_height = covering(image, recipe)
+        # Whole pixels of the resized picture are cut off; the box is what is left of the picture.
+        left, top = round((full_width - width) / 2), round((full_height - height) / 2)
+        across, down = image.width / full_width, image.height / full_height
         image = image.resize(
             (width, height),
             Image.Resampling[recipe["interpolation"].upper()],
-            box=(left, top, left + box_width, top + box_height),
+            box=(left * across, top * down, (left + width) * across, (top + height) * down),
         )
     values = np.asarray(image).reshape(height, width, recipe["channels"]).transpose(2, 0, 1)
+    if recipe["order"] == "bgr":
+        values = values[::-1]
     std = np.array(recipe["std"], np.float32)
     scale_by = np.float32(1) / (np.float32(255) * std)
     shift = -np.array(recipe["mean"], np.float32) / std
     return (values.astype(np.float32) * scale_by[:, None, None] + shift[:, None, None])[None]
+
+
+def covering(image: Image.Image, recipe: dict[str, Any]) -> tuple[int, int]:
+    """Width and height to which the whole picture is resized before the centre is cut out."""
+    target_height, target_width = (round(side / recipe["crop"]) for side in recipe["size"])
+    if recipe["resize"] == "squash":
+        return target_width, target_height
+    # The longer side is rounded down.
+    if target_width * image.height >= target_height * image.width:
+        return target_width, max(target_height, target_width * image.height // image.width)
+    return max(target_width, target_height * image.width // image.height), target_height
+
+
+def calibrated(values: Any, kind: str, calibration: dict[str, Any]) -> Any:
+    """Outputs of one model, brought to the scale of its own errors."""
+    made = applied(values, kind, calibration)
+    before, after = values.argmax(), made.argmax()
+    # Who led before stays ahead where rounding let another overtake.
+    if before != after:
+        made[before] = np.nextafter(made[after], np.inf)
+    return made
+
+
+def applied(values: Any, kind: str, calibration: dict[str, Any]) -> Any:
+    """A temperature, or a rising function of the logarithms of the probabilities."""
+    if calibration["method"] == "temperature":
+        if kind == "logits":
+            return values * calibration["slopes"][0]
+        powers = values ** calibration["slopes"][0]
+        return powers * (values.sum() / powers.sum())
+    if kind == "logits":
+        below = values - values.max()
+        return rising(below - np.log(np.exp(below).sum()), calibration)
+    with np.errstate(divide="ignore"):
+        return softmax(rising(np.log(values), calibration), "logits")
+
+
+def rising(values: Any, calibration: dict[str, Any]) -> Any:
+    """A function made of straight pieces: what each contributes, summed from the left."""
+    knots, slopes = calibration["knots"], calibration["slopes"]
+    if not knots:
+        return values * slopes[0] + calibration["offset"]
+    mapped = (np.minimum(values, knots[0]) - knots[0]) * slopes[0] + calibration["offset"]
+    for slope, low, high in zip(slopes[1:], knots, [*knots[1:], math.inf], strict=True):
+        mapped = mapped + (np.clip(values, low, high) - low) * slope
+    return mapped
 
 
 def softmax(values: Any, kind: str) -> Any:
