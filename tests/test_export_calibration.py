@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from committee.calibration import Calibration
+from committee.calibration import METHODS, Calibration
 from committee.predictions import Array, Kind, Outputs
 
 CALIBRATIONS = {
@@ -74,6 +74,10 @@ def by_program(calibration: Calibration, values: Array, kind: Kind) -> Array:
     spec.loader.exec_module(program)
     data = calibration.to_json()
     return np.stack([program.calibrated(row.astype(np.float64), kind, data) for row in values])
+
+
+def test_every_method_has_its_case() -> None:
+    assert {each.method for each in CALIBRATIONS.values()} == set(METHODS)
 
 
 @pytest.mark.parametrize("kind", RAW)
