@@ -21,7 +21,7 @@ def found(pattern: str) -> list[str]:
 
 
 POOLS = [text for text in found(r"^```toml\n(.*?)```") if "[[model]]" in text]
-# Others need files or each other; test_data_docs.py, test_calibrate.py, test_export_docs.py run them.
+# Others need files or each other: test_data_docs.py, test_calibrate.py and test_export_docs.py.
 SNIPPETS = [
     snippet
     for name, text in TEXTS.items()
