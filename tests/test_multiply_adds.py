@@ -101,3 +101,12 @@ def test_counting_leaves_the_module_as_it_was() -> None:
     assert torch_macs(module, (1, 3, 8, 8)) == 4 * 27 * 36
     for name, value in module.state_dict().items():
         assert np.array_equal(value, before[name])
+
+
+def test_a_module_in_training_is_counted_and_stays_in_training():
+    frozen = torch.nn.BatchNorm2d(4).eval()
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 5), torch.nn.BatchNorm2d(4), frozen)
+    # One pixel is left, by which batch norm cannot learn.
+    assert torch_macs(module, (1, 3, 5, 5)) == 3 * 5 * 5 * 4
+    assert [part.training for part in module] == [True, True, False]
+    assert module.training

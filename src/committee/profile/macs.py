@@ -25,7 +25,14 @@ def torch_macs(module: torch.nn.Module, shape: tuple[int, ...]) -> int:
     # The module stays as it is; only for this call its weights are stood for by shapes.
     named = (*module.named_parameters(), *module.named_buffers())
     on_meta = {name: value.detach().to("meta") for name, value in named}
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        functional_call(module, on_meta, torch.zeros(shape, device="meta"))
+    # While training, batch norm refuses a map of one pixel.
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            functional_call(module, on_meta, torch.zeros(shape, device="meta"))
+    finally:
+        for part in training:
+            part.training = True
     # torch counts a multiplication and an addition as two.
     return int(counter.get_total_flops()) // 2
