@@ -62,7 +62,6 @@ ORDER = (
     "embedded",
     "measure",
     "run",
-    "testing",
     "report",
     "cli",
     "__main__",
