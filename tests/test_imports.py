@@ -63,7 +63,6 @@ ORDER = (
     "measure",
     "export",
     "run",
-    "testing",
     "report",
     "cli",
     "__main__",

@@ -148,6 +148,11 @@ class Cascade:
         return tuple(name for stage in self.stages for name in stage.models)
 
     @property
+    def models_of_stages(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the models of each stage."""
+        return tuple(stage.models for stage in self.stages)
+
+    @property
     def thresholds(self) -> tuple[float, ...]:
         """Thresholds of all stages but the last."""
         return tuple(stage.threshold for stage in self.stages[:-1])

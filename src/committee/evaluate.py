@@ -188,12 +188,12 @@ def stage_costs(cascade: Cascade, pool: Pool, unit: str | None = None) -> list[f
         CostError: If a model has no cost in that unit.
     """
     used = pool.only(cascade.names)
-    return costs_of_stages(cascade, used.costs.values(unit or pool.costs.unit()))
+    return costs_of_stages(cascade.models_of_stages, used.costs.values(unit or pool.costs.unit()))
 
 
-def costs_of_stages(cascade: Cascade, costs: Mapping[str, float]) -> list[float]:
-    """What running each stage on one sample costs, from the cost of each model."""
-    return [math.fsum(costs[name] for name in stage.models) for stage in cascade.stages]
+def costs_of_stages(stages: Iterable[Iterable[str]], costs: Mapping[str, float]) -> list[float]:
+    """What running each stage on one sample costs, from its models and the cost of each."""
+    return [math.fsum(costs[name] for name in stage) for stage in stages]
 
 
 def average_cost(costs: Iterable[float], leaving: Array) -> float:

@@ -125,7 +125,7 @@ def read_ahead(
         yield from in_order(dataset.read, batches, threads)
         return
     for _, (rows, pictures, broken) in in_order(
-        lambda rows: _readable(dataset, rows), batches, threads
+        lambda rows: readable(dataset, rows), batches, threads
     ):
         if broken:
             skipped(broken)
@@ -133,7 +133,7 @@ def read_ahead(
             yield rows, pictures
 
 
-def _readable(dataset: Dataset, rows: Array) -> tuple[Array, Pictures, Sequence[tuple[str, str]]]:
+def readable(dataset: Dataset, rows: Array) -> tuple[Array, Pictures, Sequence[tuple[str, str]]]:
     """Those of some rows that can be read, their pictures, and id and reason of the others."""
     try:
         return rows, dataset.read(rows), ()

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from committee.data import Dataset, read_ahead
+from committee.data.base import in_order, readable
 from committee.flow import Decisions
 from committee.predictions import Array
 from committee.run.parts import Parts
 from committee.run.results import Result, check_ending
-from committee.run.runner import WINDOW, Runner
+from committee.run.runner import WINDOW, Decision, Runner
 
 # Called with (samples done, samples in all).
 Progress = Callable[[int, int], None]
 
 
 def run_offline(
-    runner: Runner,
-    dataset: Dataset,
-    batch_size: int = 32,
-    skipped: Callable[[Sequence[tuple[str, str]]], None] | None = None,
-    start: int = 0,
+    runner: Runner, dataset: Dataset, batch_size: int = 32
 ) -> Iterator[tuple[Array, Decisions]]:
     """Decide on all samples of a data set.
 
@@ -36,20 +34,20 @@ def run_offline(
         runner: The cascade.
         dataset: The samples.
         batch_size: Samples a forward pass.
-        skipped: If given, pictures that cannot be read are left out, and this is called with id and
-            reason of each before their window is yielded; else they are an error.
-        start: The first sample.
 
     Yields:
         Rows of the data set, shape (n,), and their decisions, in order.
 
     Raises:
-        BrokenSamplesError: If samples of a window cannot be read and are not to be left out.
+        BrokenSamplesError: If samples of a window cannot be read.
     """
-    count, step = len(dataset.samples), batch_size * WINDOW
-    windows = (np.arange(at, min(at + step, count)) for at in range(start, count, step))
-    for rows, pictures in read_ahead(dataset, windows, 1, skipped):
+    for rows, pictures in read_ahead(dataset, _windows(dataset, batch_size), 1):
         yield rows, runner.decide(pictures, batch_size)
+
+
+def _windows(dataset: Dataset, batch_size: int, start: int = 0) -> Iterator[Array]:
+    count, step = len(dataset.samples), batch_size * WINDOW
+    return (np.arange(at, min(at + step, count)) for at in range(start, count, step))
 
 
 def run_into(
@@ -85,44 +83,29 @@ def run_into(
     yield from parts.read()
     if progress is not None:
         progress(parts.done, len(dataset.samples))
-    yield from _new_windows(runner, dataset, batch_size, parts, progress)
+    windows = _windows(dataset, batch_size, parts.done)
+    for rows, (good, pictures, broken) in in_order(partial(readable, dataset), windows, 1):
+        decisions = runner.decide(pictures, batch_size)
+        found = {int(row): runner.explained(decisions, i) for i, row in enumerate(good)}
+        results = [_result(dataset, int(row), found, dict(broken)) for row in rows]
+        start, end = int(rows[0]), int(rows[-1]) + 1
+        parts.write(start, end, results)
+        if progress is not None:
+            progress(end, len(dataset.samples))
+        yield results
     parts.finish()
 
 
-def _new_windows(
-    runner: Runner,
-    dataset: Dataset,
-    batch_size: int,
-    parts: Parts,
-    progress: Progress | None,
-) -> Iterator[list[Result]]:
+def _result(
+    dataset: Dataset, row: int, found: Mapping[int, Decision], reasons: Mapping[str, str]
+) -> Result:
+    """What was decided for a sample, or why it could not be read."""
     samples = dataset.samples
-    count, step = len(samples), batch_size * WINDOW
-    reasons: dict[str, str] = {}
-    decided = run_offline(runner, dataset, batch_size, reasons.update, parts.done)
-    ready: tuple[Array, Decisions] | None = None
-    for start in range(parts.done, count, step):
-        end = min(start + step, count)
-        # A window of which nothing could be read is not yielded.
-        ready = ready or next(decided, None)
-        rows = dict[int, int]()
-        if ready is not None and ready[0][0] < end:
-            rows = {int(row): position for position, row in enumerate(ready[0])}
-        results = []
-        for row in range(start, end):
-            label = None if samples.labels is None else int(samples.labels[row])
-            name = samples.ids[row]
-            if row in rows and ready is not None:
-                decision = runner.explained(ready[1], rows[row])
-                results.append(Result(id=name, label=label, **vars(decision)))
-            else:
-                results.append(Result.broken(name, reasons[name], label))
-        if rows:
-            ready = None
-        parts.write(start, end, results)
-        if progress is not None:
-            progress(end, count)
-        yield results
+    name = samples.ids[row]
+    label = None if samples.labels is None else int(samples.labels[row])
+    if row in found:
+        return Result(id=name, label=label, **vars(found[row]))
+    return Result.broken(name, reasons[name], label)
 
 
 def _identity(runner: Runner, dataset: Dataset, batch_size: int) -> dict[str, str]:

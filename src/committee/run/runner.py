@@ -159,4 +159,4 @@ def _cumulative_costs(
     if not unit:
         return "", ()
     costs = {name: units[unit] for name, units in table.items()}
-    return unit, tuple(accumulate(costs_of_stages(cascade, costs)))
+    return unit, tuple(accumulate(costs_of_stages(cascade.models_of_stages, costs)))

@@ -24,7 +24,6 @@ from committee.errors import (
     UnknownNameError,
 )
 from committee.evaluate import (
-    Evaluation,
     average_cost,
     check_judge,
     check_judgeable,
@@ -36,9 +35,9 @@ from committee.evaluate import (
 from committee.pool import Pool
 from committee.predictions import Array
 from committee.search.front import Committee, Front, Settings, preference, undominated
-from committee.search.judging import evaluate_all
+from committee.search.judging import evaluate_all, judged_on
 from committee.search.prefixes import Key, PrefixTable, Rule, Sequence_
-from committee.search.sequences import checked_stages, every_sequence, stage_costs, within
+from committee.search.sequences import checked_stages, every_sequence, within
 from committee.search.statistics import prefix_table, processors
 from committee.search.sweep import CLEARLY, Batch, Points, beaten, stairs, sweep
 from committee.search.warnings import warnings_of
@@ -116,10 +115,20 @@ def search(
     References:
         Wang et al. (2022), section 5, appendix D.3 and E.1.
     """
-    check_judgeable(pool, utility)
-    unit = pool.costs.unit(unit)
-    if test is not None:
-        check_judge(pool, test, utility, unit)
+    asked = asked_for(
+        pool,
+        confidence=confidence,
+        combine=combine,
+        grid=grid,
+        worst_case=worst_case,
+        average_case=average_case,
+        unit=unit,
+        utility=utility,
+        test=test,
+        threads=threads,
+        max_memory=max_memory,
+        progress=progress,
+    )
     blocks = None if stages is None else checked_stages(pool, stages)
     most = _most(max_models, len(blocks or pool.names), "stages given" if blocks else "pool")
     known = pool.families if families and blocks is None else {}
@@ -130,22 +139,7 @@ def search(
             f"search: {len(pool.names)} models make more than {_MOST_SEQUENCES:,} sequences of up "
             f"to {most}. Lower max_models, search part of the pool, or use committee.guided"
         )
-    asked = asked_for(
-        Rule(pool, confidence, combine or DEFAULT_COMBINE[pool.kind], utility),
-        grid,
-        unit,
-        worst_case,
-        average_case,
-        threads,
-        max_memory,
-        progress,
-    )
-    found = searched(asked, listed)
-    return found.front(most, bool(known), test)
-
-
-def _with_test(committee: Committee, test: Evaluation) -> Committee:
-    return replace(committee, test=test)
+    return searched(asked, listed).front(most, bool(known))
 
 
 def _most(asked: int | None, available: int, what: str) -> int:
@@ -174,6 +168,7 @@ class Asked:
     unit: str
     worst_case: Mapping[str, float]
     average_case: Mapping[str, float]
+    test: Pool | None
     threads: int
     max_memory: float
     progress: Progress | None
@@ -190,18 +185,16 @@ class Found:
     cascades: int
     seconds: dict[str, float]
 
-    def front(
-        self, most: int, families: bool, test: Pool | None = None, inexact: str = ""
-    ) -> Front:
+    def front(self, most: int, families: bool, inexact: str = "") -> Front:
         """Compare on exact figures, describe, and judge."""
         asked, rule = self.asked, self.asked.rule
         with _timed(self.seconds, "front"):
             committees = _committees(self)
-        if test is not None:
+        if asked.test is not None:
             with _timed(self.seconds, "test"):
-                cascades = [each.cascade for each in committees]
-                tested = evaluate_all(cascades, test, asked.unit, rule.utility, asked.threads)
-                committees = tuple(map(_with_test, committees, tested))
+                committees = judged_on(
+                    committees, asked.test, asked.unit, rule.utility, asked.threads
+                )
         settings = Settings(
             max_models=most,
             confidence=rule.confidence,
@@ -221,11 +214,16 @@ class Found:
 
 
 def asked_for(
-    rule: Rule,
+    pool: Pool,
+    *,
+    confidence: str,
+    combine: str | None,
     grid: int,
-    unit: str,
-    worst_case: Bounds = None,
+    worst_case: Bounds,
+    unit: str | None,
+    utility: Utility,
     average_case: Mapping[str, float] | None = None,
+    test: Pool | None = None,
     threads: int | None = None,
     max_memory: float = 4e9,
     progress: Progress | None = None,
@@ -233,10 +231,16 @@ def asked_for(
     """What is asked of a search, checked; arguments as of :func:`search`.
 
     Raises:
+        MisalignedError: If there are no labels or samples, or ``test`` cannot judge.
         UnknownNameError: If there is no such confidence function.
-        CostError: If a bound is NaN.
+        CostError: If a bound is NaN, or a model has no cost in the unit.
         CascadeError: If ``threads`` is less than 1.
     """
+    check_judgeable(pool, utility)
+    unit = pool.costs.unit(unit)
+    if test is not None:
+        check_judge(pool, test, utility, unit)
+    rule = Rule(pool, confidence, combine or DEFAULT_COMBINE[pool.kind], utility)
     if rule.pool.kind != "decisions" and rule.confidence not in CONFIDENCES:
         raise UnknownNameError.of("search", "confidence function", rule.confidence, CONFIDENCES)
     if threads is not None and threads < 1:
@@ -252,6 +256,7 @@ def asked_for(
         unit,
         worst,
         bounds_of(average_case, unit),
+        test,
         threads or processors(),
         max_memory,
         progress,
@@ -267,7 +272,8 @@ def searched(asked: Asked, sequences: list[Sequence_]) -> Found:
     """
     rule, pool = asked.rule, asked.rule.pool
     seconds: dict[str, float] = {}
-    sequences = within(pool, iter(sequences), asked.worst_case)
+    # Short ones first: what they find rules out most of the long ones.
+    sequences = sorted(within(pool, iter(sequences), asked.worst_case), key=len)
     keys = [rule.keys(sequence) for sequence in sequences]
     distinct = list(dict.fromkeys(key for each in keys for key in each))
     check_memory(len(distinct), len(pool), asked.max_memory)
@@ -328,8 +334,7 @@ def _swept(
     stop = np.zeros(1, np.uint8)
     with ThreadPoolExecutor(asked.threads) as executor:
         try:
-            # Short sequences first: what they find rules out most of the long ones. Every round
-            # starts from all that is known.
+            # Every round starts from all that is known.
             for start in range(0, len(batches), asked.threads):
                 round_ = batches[start : start + asked.threads]
                 known = (cost, value)
@@ -377,13 +382,9 @@ def _batches(
     costs: list[dict[str, float]],
     limits: Array,
 ) -> Iterator[tuple[int, Batch]]:
-    """(Number of the first sequence, batch) for runs of sequences of one length, short first."""
-    sequences_by_length = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-    order = [sequences[i] for i in sequences_by_length]
-    keys[:] = [keys[i] for i in sequences_by_length]
-    sequences[:] = order
+    """(Number of the first sequence, batch) for runs of sequences of one length."""
     start = 0
-    for length, run in itertools.groupby(order, len):
+    for length, run in itertools.groupby(sequences, len):
         count = len(list(run))
         # Few at once where each has many vectors of thresholds, so that progress is seen.
         vectors = float(table.widths.max()) ** (length - 1)
@@ -392,7 +393,7 @@ def _batches(
             last = min(first + step, start + count)
             prefixes = [[table.rows[key] for key in keys[i]] for i in range(first, last)]
             priced = [
-                [stage_costs(sequences[i], each) for i in range(first, last)] for each in costs
+                [costs_of_stages(sequences[i], each) for i in range(first, last)] for each in costs
             ]
             shape = (len(costs), last - first, length)
             yield (
@@ -447,7 +448,7 @@ def _committees(found: Found) -> tuple[Committee, ...]:
     costs = {unit: asked.rule.pool.costs.values(unit) for unit in [asked.unit, *asked.average_case]}
 
     def average(candidate: _Candidate, unit: str) -> float:
-        own = costs_of_stages(candidate.cascade, costs[unit])
+        own = costs_of_stages(candidate.cascade.models_of_stages, costs[unit])
         return average_cost(own, candidate.leaving)
 
     ranked = [
@@ -506,9 +507,8 @@ def _committee(
     asked, rule = found.asked, found.asked.rule
     pool = rule.pool
     thresholds = [known[cut] for cut in _cuts(found, candidate)]
-    stages = [stage.models for stage in candidate.cascade.stages]
-    cascade = rule.cascade(stages, thresholds)
-    costs = costs_of_stages(cascade, pool.costs.values(asked.unit))
+    cascade = rule.cascade(candidate.cascade.models_of_stages, thresholds)
+    costs = costs_of_stages(cascade.models_of_stages, pool.costs.values(asked.unit))
     scores: Array | int = candidate.value
     if not rule.utility.counted:
         scores = scored(cascade, pool, decided(cascade, pool), rule.utility)

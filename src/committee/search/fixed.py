@@ -59,22 +59,28 @@ def as_cascade(
     References:
         Wang et al. (2022), section 4.2.
     """
-    check_judgeable(pool, utility)
-    unit = pool.costs.unit(unit)
+    asked = asked_for(
+        pool,
+        confidence=confidence,
+        combine=combine,
+        grid=grid,
+        worst_case=worst_case,
+        unit=unit,
+        utility=utility,
+        threads=threads,
+    )
     stages = checked_stages(pool, models)
     names = [name for stage in stages for name in stage]
     if len(stages) < len(models):
         raise CascadeError(f"as_cascade: {list(models)} must name every model once")
-    rule = Rule(pool, confidence, combine or DEFAULT_COMBINE[pool.kind], utility)
-    ensemble = rule.cascade([names], [])
+    ensemble = asked.rule.cascade([names], [])
     orders = [
         order
         for size in range(1, len(stages) + 1)
         for order in itertools.permutations(stages, size)
     ]
-    asked = asked_for(rule, grid, unit, worst_case, threads=threads)
     front = searched(asked, orders).front(len(stages), families=False)
-    goal = evaluate(ensemble, pool, unit, utility).accuracy - tolerance
+    goal = evaluate(ensemble, pool, asked.unit, utility).accuracy - tolerance
     return front.at_least(goal)
 
 

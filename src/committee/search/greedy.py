@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from committee.evaluate import check_judge, check_judgeable
 from committee.pool import Pool
 from committee.predictions import Array
 from committee.search.front import Committee, Front, Settings, front_of
-from committee.search.judging import evaluate_all
+from committee.search.judging import evaluate_all, judged_on
 from committee.search.prefixes import Key, PrefixTable, Rule
 from committee.search.statistics import prefix_table, processors
 from committee.utility import TOP_1
@@ -69,11 +69,11 @@ def greedy(
     most = len(pool.names) if max_models is None else max_models
     if most < 1:
         raise CascadeError(f"greedy: max_models must be 1 or more, not {most}")
+    if not shares:
+        raise CascadeError("greedy: shares are empty; give at least one goal, for example 1.0")
     if not all(share > 0 for share in shares):
         raise CascadeError(f"greedy: shares must be above 0, not {list(shares)}")
     rule = Rule(pool, confidence, combine or DEFAULT_COMBINE[pool.kind])
-    if not shares:
-        raise CascadeError("greedy: shares are empty; give at least one goal, for example 1.0")
     built = _Greedy(rule, pool.costs.values(unit), most, grid, threads or processors())
     references = sorted(pool.names)
     made = [built.cascade(reference, share) for reference in references for share in shares]
@@ -82,10 +82,7 @@ def greedy(
     evaluations = evaluate_all(cascades, pool, unit)
     members = front_of(list(map(Committee, cascades, evaluations)))
     if test is not None:
-        tested = evaluate_all([m.cascade for m in members], test, unit)
-        members = tuple(
-            Committee(m.cascade, m.evaluation, t) for m, t in zip(members, tested, strict=True)
-        )
+        members = judged_on(members, test, unit)
     settings = Settings(
         max_models=most,
         confidence=confidence,
@@ -114,11 +111,13 @@ class _Judged:
         right: Whether it is right, shape (N,).
         passed: How many candidate thresholds its score reaches, shape (N,).
         width: How many candidates there are, and one.
+        threshold: From the number of a candidate to the threshold.
     """
 
     right: Array
     passed: Array
     width: int
+    threshold: Callable[[int], float]
 
 
 class _Greedy:
@@ -130,47 +129,52 @@ class _Greedy:
         self._rule, self._costs, self._most = rule, costs, most
         self._grid, self._threads = grid, threads
         self._known: dict[Key, _Judged] = {}
-        self._tables: dict[Key, PrefixTable] = {}
 
-    def _judge(self, keys: list[Key]) -> None:
-        """Compute the prefixes that are not known yet, all at once."""
+    def _judged(self, sequences: Sequence[tuple[str, ...]]) -> list[_Judged]:
+        """What models say after each sequence; what is not known yet is computed all at once."""
+        keys = [self._rule.key(models) for models in sequences]
         wanted = [key for key in dict.fromkeys(keys) if key not in self._known]
-        table = prefix_table(self._rule, wanted, self._grid, threads=self._threads)
-        for key in wanted:
-            row = table.rows[key]
-            self._known[key] = _Judged(
-                table.values[row] == 1, table.passed[row], int(table.widths[row])
-            )
-            self._tables[key] = table
+        if wanted:
+            table = prefix_table(self._rule, wanted, self._grid, threads=self._threads)
+            self._known |= {key: _judged(table, key) for key in wanted}
+        return [self._known[key] for key in keys]
 
     def cascade(self, reference: str, share: float) -> Cascade:
         """The greedy cascade for one goal."""
-        self._judge([self._rule.key((reference,))])
-        goal = self._known[self._rule.key((reference,))].right
+        goal = self._judged([(reference,)])[0].right
         left = np.ones(len(goal), bool)
         models: tuple[str, ...] = ()
         thresholds: list[float] = []
         while left.any() and reference not in models:
             room = len(models) + 1 < self._most
             names = sorted(set(self._rule.pool.names) - set(models)) if room else [reference]
-            self._judge([self._rule.key((*models, name)) for name in names])
             offers = []
-            for name in names:
-                judged = self._known[self._rule.key((*models, name))]
+            for name, judged in zip(
+                names, self._judged([(*models, name) for name in names]), strict=True
+            ):
                 # The reference meets its own goal on whatever is left.
                 choice = -1 if name == reference else _lowest(judged, goal, left, share)
                 answered = left & (judged.passed > choice)
                 cost = self._costs[name]
                 if answered.any():
                     worth = int(answered.sum()) / cost if cost else math.inf
-                    offers.append((-worth, name, choice, answered))
-            _, name, choice, answered = min(offers, key=lambda offer: offer[:2])
+                    offers.append((-worth, name, choice, answered, judged))
+            _, name, choice, answered, judged = min(offers, key=lambda offer: offer[:2])
             models += (name,)
-            key = self._rule.key(models)
             if choice >= 0:
-                thresholds.append(float(self._tables[key].thresholds(key, np.array([choice]))[0]))
+                thresholds.append(judged.threshold(choice))
             left &= ~answered
         return self._rule.cascade(models, thresholds[: len(models) - 1])
+
+
+def _judged(table: PrefixTable, key: Key) -> _Judged:
+    row = table.rows[key]
+    return _Judged(
+        table.values[row] == 1,
+        table.passed[row],
+        int(table.widths[row]),
+        lambda choice: float(table.thresholds(key, np.array([choice]))[0]),
+    )
 
 
 def _lowest(judged: _Judged, goal: Array, left: Array, share: float) -> int:

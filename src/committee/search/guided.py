@@ -7,8 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from committee.combine import DEFAULT_COMBINE
-from committee.evaluate import check_judge, check_judgeable
+from committee.evaluate import costs_of_stages
 from committee.pool import Pool
 from committee.predictions import Array
 from committee.search.exhaustive import (
@@ -21,8 +20,7 @@ from committee.search.exhaustive import (
     searched,
 )
 from committee.search.front import Front
-from committee.search.prefixes import Rule
-from committee.search.sequences import every_sequence, stage_costs, within
+from committee.search.sequences import every_sequence, within
 from committee.search.statistics import prefix_table
 from committee.search.sweep import Batch, sweep
 from committee.utility import TOP_1, Utility
@@ -96,19 +94,19 @@ def guided(
             max_memory=max_memory,
             progress=progress,
         )
-    check_judgeable(pool, utility)
-    unit = pool.costs.unit(unit)
-    if test is not None:
-        check_judge(pool, test, utility, unit)
     asked = asked_for(
-        Rule(pool, confidence, combine or DEFAULT_COMBINE[pool.kind], utility),
-        grid,
-        unit,
-        worst_case,
-        average_case,
-        threads,
-        max_memory,
-        progress,
+        pool,
+        confidence=confidence,
+        combine=combine,
+        grid=grid,
+        worst_case=worst_case,
+        average_case=average_case,
+        unit=unit,
+        utility=utility,
+        test=test,
+        threads=threads,
+        max_memory=max_memory,
+        progress=progress,
     )
     known = pool.families if families else {}
     kept = _kept(asked, known, max(keep, max_models))
@@ -122,7 +120,7 @@ def guided(
         f"of the {len(kept)} models kept were covered, "
         f"{len(found.sequences):,} of {every:,} sequences"
     )
-    return found.front(max_models, bool(known), test, why)
+    return found.front(max_models, bool(known), why)
 
 
 def _sequences(models: int, most: int) -> int:
@@ -138,7 +136,7 @@ def _kept(asked: Asked, families: Mapping[str, str], keep: int) -> set[str]:
     check_memory(len(distinct), len(pool), asked.max_memory)
     table = prefix_table(asked.rule, distinct, asked.grid, threads=asked.threads)
     costs = pool.costs.values(asked.unit)
-    priced = [stage_costs(pair, costs) for pair in pairs]
+    priced = [costs_of_stages(pair, costs) for pair in pairs]
     levels = _levels(min(c[0] for c in priced), max(sum(c) for c in priced)) * len(pool)
     # Total utility of the best of each pair's cascades for each cost; below the cheapest, nothing.
     best = np.full((len(pairs), len(levels)), -np.inf)

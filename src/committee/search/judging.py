@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from committee.evaluate import (
     stage_costs,
 )
 from committee.pool import Pool
+from committee.search.front import Committee
 from committee.search.prefixes import Key, Rule
 from committee.search.statistics import prefix_table, processors
 from committee.utility import TOP_1, Utility
@@ -52,6 +54,20 @@ def evaluate_all(
     return [each for each in found if each is not None]
 
 
+def judged_on(
+    committees: Sequence[Committee],
+    test: Pool,
+    unit: str,
+    utility: Utility = TOP_1,
+    threads: int | None = None,
+) -> tuple[Committee, ...]:
+    """Committees with their evaluations on the split that judges; arguments as above."""
+    judged = evaluate_all([each.cascade for each in committees], test, unit, utility, threads)
+    return tuple(
+        replace(each, test=evaluation) for each, evaluation in zip(committees, judged, strict=True)
+    )
+
+
 def _by_rule(
     cascades: Sequence[Cascade], pool: Pool, utility: Utility
 ) -> Iterator[tuple[Rule, list[int]]]:
@@ -83,7 +99,7 @@ def _of_one_rule(
     if not rule.utility.counted:
         # The spread over samples needs every score, in full precision.
         return [evaluate(cascade, pool, unit, rule.utility) for cascade in cascades]
-    keys = [rule.keys([stage.models for stage in cascade.stages]) for cascade in cascades]
+    keys = [rule.keys(cascade.models_of_stages) for cascade in cascades]
     cuts: dict[Key, set[float]] = {}
     for cascade, own in zip(cascades, keys, strict=True):
         for key, threshold in zip(own, [*cascade.thresholds, NEVER], strict=True):

@@ -102,12 +102,11 @@ class PrefixTable:
     Args:
         rows: Row of each prefix in the arrays below.
         values: What each sample scores by exiting after the prefix, shape (P, N): int8 where that
-            is 1 or 0, else int64 in units of ``unit``.
+            is 1 or 0, else int64 in units of a power of two, the same for all.
         passed: How many of the prefix's candidate thresholds a sample's score reaches, shape
             (P, N), uint16.
         widths: How many candidates each prefix has, and one for "never", shape (P,), int32.
         thresholds: From a prefix and the numbers of candidates, rising, to the thresholds.
-        unit: What 1 in ``values`` is worth.
     """
 
     rows: Mapping[Key, int]
@@ -115,4 +114,3 @@ class PrefixTable:
     passed: Array
     widths: Array
     thresholds: Callable[[Key, Array], Array]
-    unit: float = 1.0

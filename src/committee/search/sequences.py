@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from committee.errors import CascadeError, Infeasible
 from committee.pool import Pool
 from committee.search.prefixes import Sequence_, Stage
+from committee.search.sweep import CLEARLY
 
 
 def every_sequence(
@@ -74,11 +75,6 @@ def checked_stages(pool: Pool, stages: Sequence[str | Sequence[str]]) -> list[St
     return list(dict.fromkeys(found))
 
 
-def stage_costs(sequence: Sequence_, costs: Mapping[str, float]) -> list[float]:
-    """What each stage costs for one sample."""
-    return [math.fsum(costs[name] for name in stage) for stage in sequence]
-
-
 def within(
     pool: Pool, sequences: Iterator[Sequence_], bounds: Mapping[str, float]
 ) -> list[Sequence_]:
@@ -97,7 +93,7 @@ def within(
     for sequence in sequences:
         totals = {unit: worst(sequence, unit) for unit in bounds}
         # A hair of slack, so that rounding breaks no bound.
-        if all(totals[unit] * (1 - 1e-12) <= bound for unit, bound in bounds.items()):
+        if all(totals[unit] * CLEARLY <= bound for unit, bound in bounds.items()):
             kept.append(sequence)
         elif not kept:
             for unit, total in totals.items():

@@ -102,23 +102,24 @@ def prefix_table(
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             raise
-    values, unit = (values, 1.0) if top_1 else _whole(values)
+    values = values if top_1 else _whole(values)
     rows = {key: row for row, key in enumerate(keys)}
 
     def thresholds(key: Key, choices: Array) -> Array:
         return cuts[key][choices] if cuts is not None else uppers[key].thresholds(choices)
 
-    return PrefixTable(rows, values, passed, widths, thresholds, unit)
+    return PrefixTable(rows, values, passed, widths, thresholds)
 
 
-def _whole(values: Array) -> tuple[Array, float]:
+def _whole(values: Array) -> Array:
     """Values in whole multiples of a power of two, so that their sums are exact in any order."""
     most = float(np.abs(values).max(initial=0.0))
     if np.array_equal(values, np.rint(values)) and most * values.shape[1] < _EXACT:
         counted = bool(most <= 1 and (values >= 0).all())
-        return values.astype(np.int8 if counted else np.int64), 1.0
+        return values.astype(np.int8 if counted else np.int64)
     unit = 2.0 ** np.ceil(np.log2(max(most, 1e-300) * values.shape[1] / _EXACT))
-    return np.rint(values / unit).astype(np.int64), float(unit)
+    whole: Array = np.rint(values / unit).astype(np.int64)
+    return whole
 
 
 @dataclass(frozen=True, eq=False)
