@@ -48,6 +48,7 @@ ORDER = (
     "samples",
     "pool",
     "utility",
+    "task",
     "evaluate",
     "search",
     "__init__",

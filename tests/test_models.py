@@ -27,6 +27,7 @@ from committee.models import (
     prepared,
     read_pool_file,
 )
+from committee.task import IMAGE_CLASSIFICATION
 from small_world import RECIPE, SIZE, images, read_pool
 
 MODEL = """
@@ -67,7 +68,7 @@ def test_a_pool_file_is_read_without_running_anything(tmp_path: Path) -> None:
     """
     pool = read_pool_file(pool_of(tmp_path, text))
     a, b, c = pool.models
-    assert (pool.task, pool.classes) == ("image-classification", ("x", "y"))
+    assert (pool.task, pool.classes) == (IMAGE_CLASSIFICATION, ("x", "y"))
     assert a.source == f"onnx:{tmp_path / 'sub' / 'a.onnx'}"
     assert b.source == f"python:{tmp_path / 'm.py'}:make"
     assert c.source == "python:package.module:make"

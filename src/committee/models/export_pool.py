@@ -40,7 +40,7 @@ def export_pool(
         ModelError: If a model cannot be loaded or exported, or its graph answers otherwise.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [f"task = {_toml(pool.task)}", f"classes = {_toml(pool.classes)}"]
+    lines = [f"task = {_toml(pool.task.name)}", f"classes = {_toml(pool.classes)}"]
     for done, spec in enumerate(pool.models):
         model, known = load_model(replace(spec, engine=OWN, precision="float32"), allow_code)
         graph = getattr(model, "path", None)

@@ -15,8 +15,8 @@ from committee.models.preprocessing import Preprocessing
 from committee.models.sources import located, source_of
 from committee.models.spec import ENGINES, ModelSpec, check_name
 from committee.predictions import check_kind
+from committee.task import IMAGE_CLASSIFICATION, TASKS, Task
 
-TASK = "image-classification"
 _POOL_KEYS = ("task", "classes", "preprocessing", "model")
 _MODEL_KEYS = (
     "name",
@@ -48,7 +48,7 @@ class PoolFile:
 
     models: tuple[ModelSpec, ...]
     classes: tuple[str, ...] = ()
-    task: str = TASK
+    task: Task = IMAGE_CLASSIFICATION
 
     def only(self, names: list[str]) -> PoolFile:
         """The pool file of some of the models.
@@ -95,9 +95,11 @@ def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
     for name in names:
         if names.count(name) > 1:
             raise PoolFileError(f"{path}: model {name!r} stands twice; names are unique")
-    task = data.get("task", TASK)
-    if task != TASK:
-        raise PoolFileError(f"{path}: task {task!r} is not known; this version does {TASK!r}")
+    task = TASKS.get(data.get("task", IMAGE_CLASSIFICATION.name))
+    if task is None:
+        raise PoolFileError(
+            f"{path}: task {data['task']!r} is not known; this version does {', '.join(TASKS)}"
+        )
     return PoolFile(models, _classes(path, data.get("classes", [])), task)
 
 

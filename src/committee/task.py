@@ -1,0 +1,33 @@
+"""Task: what a sample is, what leaves a cascade, and what it scores; tasks differ in nothing else.
+
+Everything between a pool file and a cascade at work is the same for all tasks: models give outputs,
+outputs are combined and scored, and a unit whose score reaches the threshold leaves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from committee.utility import TOP_1, Utility
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a pool of models does.
+
+    Args:
+        name: What pool files call it.
+        sample: One item of a data set, in a word.
+        unit: What exits as one, in a word: the sample itself, or a part of it.
+        utility: What a unit scores unless the user asks for something else.
+    """
+
+    name: str
+    sample: str
+    unit: str
+    utility: Utility = TOP_1
+
+
+IMAGE_CLASSIFICATION = Task("image-classification", sample="picture", unit="picture")
+
+TASKS = {task.name: task for task in (IMAGE_CLASSIFICATION,)}
