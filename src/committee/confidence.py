@@ -138,8 +138,10 @@ def softmax(outputs: Array, kind: Kind = "logits") -> Array:
 
 def _exponentials(values: Array) -> Array:
     """Of logits (N, C), each less the largest of its row."""
+    # Of a single row, where numpy's maximum takes a third of the time that scoring takes.
+    largest = values[0, values.argmax()] if len(values) == 1 else values.max(axis=1, keepdims=True)
     with np.errstate(over="ignore"):
-        exponentials: Array = np.exp(values - values.max(axis=1, keepdims=True))
+        exponentials: Array = np.exp(values - largest)
     return exponentials
 
 

@@ -102,7 +102,7 @@ def decide(cascade: Cascade, samples: int) -> Flow:
             continue
         if count == samples:
             # All leave together, as a single sample does: nothing has to be picked or put in place.
-            return Decisions(classes, certainty.astype(np.float64), np.full(samples, index))
+            return Decisions(classes, certainty.astype(np.float64), stages + index)
         out = rows[leaving]
         predicted[out], scores[out], stages[out] = classes[leaving], certainty[leaving], index
         staying = ~leaving
