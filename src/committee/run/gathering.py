@@ -174,7 +174,7 @@ class Gathering:
             for row in wrong[(wrong >= start) & (wrong < end)].tolist():
                 sample = each.first + int(each.request.rows[rows.start + row - start])
                 # The first model that fails is the one to look at.
-                self._failed.setdefault(sample, f"model {name!r} gave NaN or infinite outputs")
+                self._failed.setdefault(sample, f"model {name!r}: NaN or infinite outputs")
             start = end
 
     def _answer(self, each: _Waiting) -> None:

@@ -144,8 +144,8 @@ def _windows(
             progress(Progress(done, count, left + leaving))
 
     tell()
-    batches = (np.arange(at, min(at + batch_size, count)) for at in range(start, count, batch_size))
-    for read in read_prepared(dataset, batches, *runner.recipes):
+    units = _units(start, count, step, runner.together(batch_size))
+    for read in read_prepared(dataset, units, *runner.recipes):
         good.append(read.good)
         broken.extend(read.broken)
         gatherer.add(read.held)
@@ -158,6 +158,14 @@ def _windows(
             good.clear()
             broken.clear()
         tell()
+
+
+def _units(start: int, count: int, step: int, together: int) -> Iterator[Array]:
+    """Rows that are read as one; none crosses the end of a window."""
+    for begin in range(start, count, step):
+        end = min(begin + step, count)
+        for at in range(begin, end, together):
+            yield np.arange(at, min(at + together, end))
 
 
 def _results(runner: Runner, dataset: Dataset, window: _Window) -> list[Result]:

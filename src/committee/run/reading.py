@@ -41,7 +41,7 @@ def read_prepared(
     first: Collection[Preprocessing],
     later: Collection[Preprocessing],
 ) -> Iterator[Read]:
-    """Read batches of samples, in order, while threads are at work on the following ones.
+    """Read samples, in order, while threads are at work on the following ones.
 
     Beside the batch that is yielded at most ``THREADS + 1`` lie in memory or are in work.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from committee.run.opening import Opened, opened
 WINDOW = 16
 # Engines reserve memory in the first call and settle on how they compute in the next.
 _WARM = 3
+# Small pictures go through the flow several batches at a time, or its own work would show.
+_TOGETHER = 2**22
 
 
 @dataclass(frozen=True)
@@ -164,12 +167,12 @@ class Runner:
             return self._decide(pictures)
         gatherer = self.gatherer(batch_size)
         first, later = self.recipes
-        step = batch_size * WINDOW
+        step, together = batch_size * WINDOW, self.together(batch_size)
         parts = []
         for start in range(0, len(pictures), step) or range(1):
             end = min(start + step, len(pictures))
-            for at in range(start, end, batch_size):
-                some = pictures[at : min(at + batch_size, end)]
+            for at in range(start, end, together):
+                some = pictures[at : min(at + together, end)]
                 gatherer.add(Held(len(some), dict.fromkeys(first | later, some)))
             gathered = gatherer.finish()
             for row, reason in sorted(gathered.failed.items())[:1]:
@@ -184,6 +187,13 @@ class Runner:
         if self._graph is not None:
             return GraphGathering(self._graph, batch_size)
         return Gathering(self.cascade, self._specs, self._models.usable_outputs, batch_size)
+
+    def together(self, batch_size: int) -> int:
+        """How many samples are best added to a gatherer at once: whole batches, of few bytes."""
+        first, later = self.recipes
+        sides = [(recipe.channels, *recipe.size) for recipe in first or later]
+        most = batch_size * max(math.prod(side) for side in sides) * np.float32().nbytes
+        return batch_size * min(max(_TOGETHER // most, 1), WINDOW)
 
     @property
     def recipes(self) -> tuple[frozenset[Preprocessing], frozenset[Preprocessing]]:
