@@ -37,7 +37,7 @@ DTYPES = ("float32", "float16")
 # cores; on more cores more are needed to keep up, and each costs the memory of a batch.
 THREADS = max(2, min(4, (os.cpu_count() or 2) // 2))
 # Decoded pictures that each holds at once: photographs are large before they are resized.
-AT_ONCE = 4
+_AT_ONCE = 4
 
 
 def predict(
@@ -181,7 +181,7 @@ class _Reading:
         self._recipes = recipes
 
     def __call__(self, batch: _Batch) -> Inputs:
-        rows, first, step = batch.rows, 0, AT_ONCE
+        rows, first, step = batch.rows, 0, _AT_ONCE
         inputs = {
             recipe: np.empty((len(rows), recipe.channels, *recipe.size), np.float32)
             for recipe in (self._recipes[i] for i in batch.due)

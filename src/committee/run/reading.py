@@ -10,7 +10,7 @@ import numpy as np
 from committee.data import Dataset
 from committee.data.base import in_order, readable
 from committee.models import Picture, Pictures, Preprocessing, fitted, prepared
-from committee.predict import AT_ONCE, THREADS
+from committee.predict import THREADS
 from committee.predictions import Array
 from committee.run.held import Held
 
@@ -72,7 +72,8 @@ class _Reading:
         good: list[Array] = [rows[:0]]
         broken: list[tuple[str, str]] = []
         kept: dict[Preprocessing, list[Pictures]] = {recipe: [] for recipe in self._later}
-        start, count, step = 0, 0, AT_ONCE
+        # Photographs one by one: decoded they may be a hundred times as large as what is kept.
+        start, count, step = 0, 0, 1
         while start < len(rows):
             some, pictures, torn = readable(self._dataset, rows[start : start + step])
             start += step
