@@ -65,13 +65,13 @@ class Source(Protocol):
 
 @runtime_checkable
 class Peekable(Protocol):
-    """A source that knows the fingerprint of a model without loading it; a source need not be."""
+    """A source that can look at a model without loading it; a source need not be one."""
 
-    def fingerprint(self, spec: ModelSpec) -> str:
-        """The fingerprint of the model that :meth:`Source.load` would load.
+    def peek(self, spec: ModelSpec, allow_code: Collection[str]) -> str | None:
+        """The fingerprint of the model that :meth:`Source.load` would load; None if unknown.
 
         Raises:
-            CommitteeError: If it is not there; the model's name stands in the line.
+            CommitteeError: If it could not be loaded; the model's name stands in the line.
         """
 
 

@@ -46,14 +46,19 @@ def load_model(
     return model, known
 
 
-def check_unloaded(spec: ModelSpec) -> None:
+def check_unloaded(spec: ModelSpec, allow_code: Collection[str] = ()) -> None:
     """Notice that a model is missing or has changed, without loading it, as far as that can be.
 
-    Of a source that keeps :class:`~committee.models.base.Peekable` the fingerprint is compared; of
-    others only that their scheme is known and that a file of weights is there.
+    Of ONNX files the fingerprint is compared. Of others it is that of the loaded weights, and only
+    a missing file of weights, an unknown scheme or code that may not run is noticed.
+
+    Args:
+        spec: The model.
+        allow_code: Python files and modules that may be run, as the user named them.
 
     Raises:
         ModelError: If something is wrong.
+        UntrustedCodeError: If it needs code that is not allowed.
     """
     try:
         source = source_of(spec.source)
@@ -61,8 +66,9 @@ def check_unloaded(spec: ModelSpec) -> None:
         raise ModelError(f"model {spec.name!r}: {error}") from None
     if spec.weights not in ("", RANDOM) and not Path(spec.weights).is_file():
         raise ModelError(f"model {spec.name!r}: no file {spec.weights}")
-    if isinstance(source, Peekable):
-        _check_unchanged(spec, source.fingerprint(spec))
+    known = source.peek(spec, allow_code) if isinstance(source, Peekable) else None
+    if known is not None:
+        _check_unchanged(spec, known)
 
 
 def _check_unchanged(spec: ModelSpec, fingerprint: str) -> None:

@@ -32,7 +32,7 @@ class OnnxSource:
         """Nothing: a graph states no preprocessing."""
         return {}
 
-    def fingerprint(self, spec: ModelSpec) -> str:
+    def peek(self, spec: ModelSpec, allow_code: Collection[str]) -> str:
         """See :class:`committee.models.base.Peekable`."""
         path = Path(spec.text)
         if not path.is_file():

@@ -49,7 +49,7 @@ class Models:
         self._loaded: dict[str, tuple[Model, ModelSpec]] = {}
         for name, spec in specs.items():
             if name in later:
-                check_unloaded(spec)
+                check_unloaded(spec, self._allow_code)
             else:
                 self._load(name)
 
@@ -112,9 +112,10 @@ class Models:
             given = outputs.values.shape[1]
             fits = given == self._classes
         if not fits:
+            least = "at least " if outputs.kind == "decisions" else ""
             raise ModelError(
-                f"model {name!r}: gives {given} classes, but the cascade names {self._classes}. "
-                "Its file was altered, or is of other models; search again"
+                f"model {name!r}: gives {least}{given} classes, but the cascade names "
+                f"{self._classes}. The cascade file was altered or is of other models; search again"
             )
         return outputs
 
