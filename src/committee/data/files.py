@@ -73,8 +73,11 @@ def decoded(file: Path | IO[bytes]) -> Image:
 
 def reason_of(error: Exception) -> str:
     """Why a picture cannot be read, in one line for people."""
-    from PIL import UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        # Told by its header, before any pixel is in memory.
+        return f"{str(error).partition(',')[0]}; make it smaller"
     if isinstance(error, UnidentifiedImageError):
         # Pillow names the file, or where it lies in memory: what is recorded must not depend on it.
         return "no picture that Pillow knows"

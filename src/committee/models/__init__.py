@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from committee.models.base import Model, Source, outputs_of
-from committee.models.load import load_model
+from committee.models.base import Model, Source, outputs_of, usable_outputs_of
+from committee.models.load import check_unloaded, load_model
 from committee.models.pool_file import PoolFile, read_pool_file
 from committee.models.preprocessing import (
     Picture,
@@ -26,6 +26,7 @@ __all__ = [
     "Source",
     "as_image",
     "check_name",
+    "check_unloaded",
     "fitted",
     "load_model",
     "outputs_of",
@@ -33,4 +34,5 @@ __all__ = [
     "read_pool_file",
     "source_of",
     "specs_of",
+    "usable_outputs_of",
 ]

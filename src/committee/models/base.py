@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from committee.errors import ModelError
+import numpy as np
+
+from committee.errors import ModelError, NotFiniteError
 from committee.models.spec import ModelSpec
 from committee.predictions import Array, Outputs, checked_outputs
 
 # What a pool file writes for weights that are drawn, not learned.
 RANDOM = "random"
+_NO_ROWS = np.zeros(0, np.int64)
 
 
 class Source(Protocol):
@@ -60,6 +63,18 @@ class Source(Protocol):
         """
 
 
+@runtime_checkable
+class Peekable(Protocol):
+    """A source that can look at a model without loading it; a source need not be one."""
+
+    def peek(self, spec: ModelSpec, allow_code: Collection[str]) -> str | None:
+        """The fingerprint of the model that :meth:`Source.load` would load; None if unknown.
+
+        Raises:
+            CommitteeError: If it could not be loaded; the model's name stands in the line.
+        """
+
+
 class Model(Protocol):
     """A loaded model. It must be pure: the same input, the same outputs, whatever ran before."""
 
@@ -99,6 +114,43 @@ def outputs_of(model: Model, spec: ModelSpec, batch: Array, first: int = 0) -> O
         ModelError: If it fails, or does not answer with one row a sample.
         NotFiniteError, ShapeError: If its outputs cannot be used; the model is named.
     """
+    values, confidence = _answer_of(model, spec, batch)
+    outputs = checked_outputs(f"model {spec.name!r}", spec.kind, values, confidence, first)
+    return _complete(spec, outputs, len(batch))
+
+
+def usable_outputs_of(model: Model, spec: ModelSpec, batch: Array) -> tuple[Outputs, Array]:
+    """Run a model on a batch; samples whose outputs are NaN or infinite do not fail the others.
+
+    Args:
+        model: What to run.
+        spec: What it is.
+        batch: Inputs (N, channels, height, width), float32.
+
+    Returns:
+        The outputs, in which such samples have nothing to say: all classes are alike. And which
+        rows these are, rising.
+
+    Raises:
+        ModelError: If it fails, or does not answer with one row a sample.
+        ShapeError: If its outputs cannot be used; the model is named.
+    """
+    where = f"model {spec.name!r}"
+    values, confidence = _answer_of(model, spec, batch)
+    try:
+        outputs = checked_outputs(where, spec.kind, values, confidence)
+        return _complete(spec, outputs, len(batch)), _NO_ROWS
+    except NotFiniteError:
+        told = np.array(values if confidence is None else confidence)
+    wrong = ~np.isfinite(told.reshape(len(told), -1)).all(axis=1)
+    told[wrong] = 1 / told.shape[1] if spec.kind == "probabilities" else 0
+    usable = (told, None) if confidence is None else (values, told)
+    outputs = checked_outputs(where, spec.kind, *usable)
+    return _complete(spec, outputs, len(batch)), np.flatnonzero(wrong)
+
+
+def _answer_of(model: Model, spec: ModelSpec, batch: Array) -> tuple[Any, Any]:
+    """What a model answers: values, and for decisions their confidence, a row a sample."""
     where = f"model {spec.name!r}"
     try:
         answer = model(batch)
@@ -111,10 +163,12 @@ def outputs_of(model: Model, spec: ModelSpec, batch: Array, first: int = 0) -> O
     pair = answer if spec.kind == "decisions" else (answer, None)
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise ModelError(f"{where}: decisions are a pair of classes (N,) and confidence (N,)")
-    values, confidence = pair
-    outputs = checked_outputs(where, spec.kind, values, confidence, first)
-    if len(outputs) != len(batch):
-        raise ModelError(f"{where}: answered {len(outputs)} rows to {len(batch)} samples")
+    return pair[0], pair[1]
+
+
+def _complete(spec: ModelSpec, outputs: Outputs, rows: int) -> Outputs:
+    if len(outputs) != rows:
+        raise ModelError(f"model {spec.name!r}: answered {len(outputs)} rows to {rows} samples")
     return outputs
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 
 from committee.cost import Cost
 from committee.errors import ModelError, PoolFileError, UnknownNameError
-from committee.models.base import Model
+from committee.models.base import RANDOM, Model, Peekable
 from committee.models.sources import source_of
 from committee.models.spec import ModelSpec
 
@@ -34,11 +35,7 @@ def load_model(
     except (PoolFileError, UnknownNameError) as error:
         # These are worded for a pool file, whose reader says whose they are.
         raise ModelError(f"model {spec.name!r}: {error}") from None
-    if spec.fingerprint not in ("", model.fingerprint):
-        raise ModelError(
-            f"model {spec.name!r}: {spec.source} has changed since: fingerprint was "
-            f"{spec.fingerprint}, is {model.fingerprint}. Restore it, or predict and search again"
-        )
+    _check_unchanged(spec, model.fingerprint)
     known = replace(spec, fingerprint=model.fingerprint)
     given = any(cost.unit == "macs" for cost in spec.costs)
     if not given and model.macs is not None:
@@ -47,3 +44,36 @@ def load_model(
             Cost(model.macs, "macs", "counted", f"one sample of {height} x {width}")
         )
     return model, known
+
+
+def check_unloaded(spec: ModelSpec, allow_code: Collection[str] = ()) -> None:
+    """Notice that a model is missing or has changed, without loading it, as far as that can be.
+
+    Of ONNX files the fingerprint is compared. Of others it is that of the loaded weights, and only
+    a missing file of weights, an unknown scheme or code that may not run is noticed.
+
+    Args:
+        spec: The model.
+        allow_code: Python files and modules that may be run, as the user named them.
+
+    Raises:
+        ModelError: If something is wrong.
+        UntrustedCodeError: If it needs code that is not allowed.
+    """
+    try:
+        source = source_of(spec.source)
+    except PoolFileError as error:
+        raise ModelError(f"model {spec.name!r}: {error}") from None
+    if spec.weights not in ("", RANDOM) and not Path(spec.weights).is_file():
+        raise ModelError(f"model {spec.name!r}: no file {spec.weights}")
+    known = source.peek(spec, allow_code) if isinstance(source, Peekable) else None
+    if known is not None:
+        _check_unchanged(spec, known)
+
+
+def _check_unchanged(spec: ModelSpec, fingerprint: str) -> None:
+    if spec.fingerprint not in ("", fingerprint):
+        raise ModelError(
+            f"model {spec.name!r}: {spec.source} has changed since: fingerprint was "
+            f"{spec.fingerprint}, is {fingerprint}. Restore it, or predict and search again"
+        )

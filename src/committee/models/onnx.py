@@ -32,6 +32,13 @@ class OnnxSource:
         """Nothing: a graph states no preprocessing."""
         return {}
 
+    def peek(self, spec: ModelSpec, allow_code: Collection[str]) -> str:
+        """See :class:`committee.models.base.Peekable`."""
+        path = Path(spec.text)
+        if not path.is_file():
+            raise ModelError(f"model {spec.name!r}: no file {path}")
+        return run_print(file_fingerprint(path), spec, OWN)
+
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
         """See :class:`committee.models.base.Source`."""
         return OnnxModel(spec, threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -92,6 +93,11 @@ class Preprocessing:
 
     def scale_and_shift(self) -> tuple[Array, Array]:
         """What a byte is multiplied by and what is then added, (channels,) each, float32."""
+        return self._scale_and_shift
+
+    @cached_property
+    def _scale_and_shift(self) -> tuple[Array, Array]:
+        # Kept, for where one small picture is prepared it would take as long as the picture.
         std = np.array(self.std, np.float32)
         scale = np.float32(1) / (np.float32(255) * std)
         return scale, -np.array(self.mean, np.float32) / std
@@ -154,8 +160,9 @@ def _normalised(pictures: Array, preprocessing: Preprocessing) -> Array:
     for channel in range(preprocessing.channels):
         # The other order reads the picture's channels from behind.
         source = -1 - channel if preprocessing.order == "bgr" else channel
-        np.multiply(pictures[..., source], scale[channel], out=out[:, channel])
-        out[:, channel] += shift[channel]
+        plane = out[:, channel]
+        np.multiply(pictures[..., source], scale[channel], out=plane)
+        np.add(plane, shift[channel], out=plane)
     return out
 
 
@@ -173,6 +180,8 @@ def _with_channels(pictures: Array, channels: int) -> Array:
     """Byte pictures (N, H, W) or (N, H, W, c) as (N, H, W, channels)."""
     if pictures.ndim == 3:
         pictures = pictures[..., None]
+    if pictures.shape[3] == channels:
+        return pictures
     return np.broadcast_to(pictures, (*pictures.shape[:3], channels))
 
 

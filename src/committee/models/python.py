@@ -60,6 +60,10 @@ class PythonSource:
         """Nothing: code states no preprocessing."""
         return {}
 
+    def peek(self, spec: ModelSpec, allow_code: Collection[str]) -> None:
+        """Whether the code may run; what it would make, only running it tells."""
+        check_trusted(spec, allow_code)
+
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
         """See :class:`committee.models.base.Source`."""
         check_trusted(spec, allow_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -128,11 +129,15 @@ class OpenVinoSession:
             side.get_length() if side.is_static else "any" for side in sides
         ]
         self.engine = f"openvino {openvino.__version__.split('-')[0]}"
+        # A request is busy while it runs, so every thread has its own.
+        self._own = threading.local()
 
     def __call__(self, batch: Array) -> Array:
         """Run it on a batch."""
+        if not hasattr(self._own, "request"):
+            self._own.request = self._compiled.create_infer_request()
         # A copy, for the next call writes over what this one answered.
-        return np.array(self._compiled(batch)[0])
+        return np.array(self._own.request.infer(batch)[0])
 
 
 def _only(where: str, names: Sequence[str]) -> str:

@@ -13,7 +13,9 @@ from committee.export.graph import CASCADE_KEY, FORM_KEY, INPUTS_KEY
 from committee.flow import Decisions, joined_decisions
 from committee.models import Pictures, Preprocessing, fitted
 from committee.models.sessions import onnxruntime_session
-from committee.predictions import checked_outputs
+from committee.predictions import Array, checked_outputs
+from committee.run.gathering import Gathered, joined_gathered
+from committee.run.held import Held
 
 
 class Graph:
@@ -61,20 +63,65 @@ class Graph:
 
         Raises:
             DataError: If a picture has a form that is not handled.
+            ModelError: If onnxruntime fails.
             NotFiniteError: If a model answered with NaN.
         """
         step = 1 if self._one else batch_size
         starts = range(0, len(pictures), step)
-        none = Decisions(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
-        parts = [self._run(pictures[start : start + step], start) for start in starts]
-        return joined_decisions(parts or [none])
+        parts = [self._checked(pictures[start : start + step], start) for start in starts]
+        return joined_decisions(parts)
 
-    def _run(self, pictures: Pictures, first: int) -> Decisions:
+    def _checked(self, pictures: Pictures, first: int) -> Decisions:
         feed = {name: fitted(pictures, recipe) for name, recipe in self.inputs.items()}
+        values, decisions = self._run(feed)
+        checked_outputs(str(self._path), self._kind, values, first=first)
+        return decisions
+
+    def gathered(self, held: Held, batch_size: int) -> Gathered:
+        """Decide on pictures that were read; NaN fails no other sample."""
+        feed = {name: held.fitted(recipe) for name, recipe in self.inputs.items()}
+        step = 1 if self._one else batch_size
+        parts, failed = [], {}
+        for start in range(0, len(held), step):
+            values, decisions = self._run({n: v[start : start + step] for n, v in feed.items()})
+            wrong = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+            for row in np.flatnonzero(wrong).tolist():
+                failed[start + row] = f"{self._path}: NaN or infinite outputs"
+            parts.append(decisions)
+        return Gathered(joined_decisions(parts), failed)
+
+    def _run(self, feed: dict[str, Array]) -> tuple[Array, Decisions]:
         try:
             values, predicted, score, stage = self._session.run(None, feed)
         except Exception as error:
             reason = str(error).strip().split("\n")[0]
             raise ModelError(f"{self._path}: failed ({reason})") from error
-        checked_outputs(str(self._path), self._kind, values, first=first)
-        return Decisions(predicted, score.astype(np.float64), stage)
+        return values, Decisions(predicted, score.astype(np.float64), stage)
+
+
+class GraphGathering:
+    """Decides on batches of pictures as they come; see :class:`.gathering.Gatherer`.
+
+    Args:
+        graph: What decides.
+        batch_size: Pictures a run.
+    """
+
+    def __init__(self, graph: Graph, batch_size: int) -> None:
+        self._graph, self._batch_size = graph, batch_size
+        self._parts: list[Gathered] = []
+
+    @property
+    def leaving(self) -> Array:
+        """See :class:`.gathering.Gatherer`."""
+        stages = joined_gathered(self._parts).decisions.stage
+        return np.bincount(stages, minlength=len(self._graph.cascade.stages))
+
+    def add(self, held: Held) -> None:
+        """See :class:`.gathering.Gatherer`."""
+        self._parts.append(self._graph.gathered(held, self._batch_size))
+
+    def finish(self) -> Gathered:
+        """See :class:`.gathering.Gatherer`."""
+        parts, self._parts = self._parts, []
+        return joined_gathered(parts)

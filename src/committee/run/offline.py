@@ -4,22 +4,53 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from committee.data import Dataset, read_ahead
-from committee.data.base import in_order, readable
+from committee.data import BrokenSamplesError, Dataset
+from committee.errors import NotFiniteError
 from committee.flow import Decisions
 from committee.predictions import Array
+from committee.run.gathering import Gathered
 from committee.run.parts import Parts
+from committee.run.reading import read_prepared
 from committee.run.results import Result, check_ending
 from committee.run.runner import WINDOW, Decision, Runner
 
-# Called with (samples done, samples in all).
-Progress = Callable[[int, int], None]
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """How far a run is.
+
+    Args:
+        done: Samples that are done, those of an earlier run too.
+        total: Samples in all.
+        leaving: How many left at each stage, in this run alone.
+    """
+
+    done: int
+    total: int
+    leaving: Array
+
+
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """Some samples and what became of them.
+
+    Args:
+        rows: Which samples, shape (n,).
+        good: Those that could be read, shape (m,).
+        gathered: What became of these.
+        broken: Id and reason of the others.
+    """
+
+    rows: Array
+    good: Array
+    gathered: Gathered
+    broken: Sequence[tuple[str, str]]
 
 
 def run_offline(
@@ -27,8 +58,9 @@ def run_offline(
 ) -> Iterator[tuple[Array, Decisions]]:
     """Decide on all samples of a data set.
 
-    A window of :data:`~committee.run.runner.WINDOW` batches is held in memory while the next are
-    read; within it each stage runs on full batches of those that the stage before passed on.
+    Threads read pictures and prepare them for the first stage while the models run. Samples that
+    stay wait until they fill a batch of a later stage; after every
+    :data:`~committee.run.runner.WINDOW` batches none waits any more. Memory holds few batches.
 
     Args:
         runner: The cascade.
@@ -40,14 +72,17 @@ def run_offline(
 
     Raises:
         BrokenSamplesError: If samples of a window cannot be read.
+        ModelError, NotFiniteError: If a model fails or answers with NaN.
     """
-    for rows, pictures in read_ahead(dataset, _windows(dataset, batch_size), 1):
-        yield rows, runner.decide(pictures, batch_size)
-
-
-def _windows(dataset: Dataset, batch_size: int, start: int = 0) -> Iterator[Array]:
-    count, step = len(dataset.samples), batch_size * WINDOW
-    return (np.arange(at, min(at + step, count)) for at in range(start, count, step))
+    for window in _windows(runner, dataset, batch_size):
+        if window.broken:
+            raise BrokenSamplesError(window.broken)
+        for row, reason in sorted(window.gathered.failed.items())[:1]:
+            raise NotFiniteError(
+                f"sample {dataset.samples.ids[int(window.good[row])]!r}: {reason}. "
+                "Mend the model, or run into a file, where such samples have a row of their own"
+            )
+        yield window.rows, window.gathered.decisions
 
 
 def run_into(
@@ -55,19 +90,19 @@ def run_into(
     dataset: Dataset,
     out: Path,
     batch_size: int = 32,
-    progress: Progress | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[list[Result]]:
     """Decide on all samples and write one row a sample, in their order; see :mod:`.parts`.
 
-    A run that was stopped goes on where it was. Samples that cannot be read get a row with the
-    reason.
+    A run that was stopped goes on where it was. Samples that cannot be read, or of which a model
+    makes NaN, get a row with the reason.
 
     Args:
         runner: The cascade.
         dataset: The samples.
         out: The file of the results: csv, jsonl or parquet.
         batch_size: Samples a forward pass.
-        progress: Called with (samples done, samples in all).
+        progress: Called after every batch, and once before the first.
 
     Yields:
         The results of each window, those of an earlier run first. The file is there when all were
@@ -76,24 +111,75 @@ def run_into(
     Raises:
         DataError: If the ending of the file is unknown.
         ChangedError: If another run was begun and not finished there.
-        ModelError, NotFiniteError: If a model fails; what was decided is kept.
+        ModelError: If a model fails; what was decided is kept.
     """
     check_ending(out)
     parts = Parts(out, _identity(runner, dataset, batch_size))
     yield from parts.read()
-    if progress is not None:
-        progress(parts.done, len(dataset.samples))
-    windows = _windows(dataset, batch_size, parts.done)
-    for rows, (good, pictures, broken) in in_order(partial(readable, dataset), windows, 1):
-        decisions = runner.decide(pictures, batch_size)
-        found = {int(row): runner.explained(decisions, i) for i, row in enumerate(good)}
-        results = [_result(dataset, int(row), found, dict(broken)) for row in rows]
-        start, end = int(rows[0]), int(rows[-1]) + 1
-        parts.write(start, end, results)
-        if progress is not None:
-            progress(end, len(dataset.samples))
+    for window in _windows(runner, dataset, batch_size, parts.done, progress):
+        results = _results(runner, dataset, window)
+        parts.write(int(window.rows[0]), int(window.rows[-1]) + 1, results)
         yield results
     parts.finish()
+
+
+def _windows(
+    runner: Runner,
+    dataset: Dataset,
+    batch_size: int,
+    start: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+) -> Iterator[_Window]:
+    """Decide on the samples from ``start`` on."""
+    count, step = len(dataset.samples), batch_size * WINDOW
+    gatherer = runner.gatherer(batch_size)
+    left = np.zeros(len(runner.cascade.stages), np.int64)
+    good: list[Array] = []
+    broken: list[tuple[str, str]] = []
+
+    def tell() -> None:
+        if progress is not None:
+            leaving = gatherer.leaving
+            done = start + int(leaving.sum()) + len(broken)
+            progress(Progress(done, count, left + leaving))
+
+    tell()
+    units = _units(start, count, step, runner.together(batch_size))
+    for read in read_prepared(dataset, units, *runner.recipes):
+        good.append(read.good)
+        broken.extend(read.broken)
+        gatherer.add(read.held)
+        end = int(read.rows[-1]) + 1
+        if end - start == step or end == count:
+            gathered = gatherer.finish()
+            yield _Window(np.arange(start, end), np.concatenate(good), gathered, tuple(broken))
+            left += np.bincount(gathered.decisions.stage, minlength=len(left))
+            start = end
+            good.clear()
+            broken.clear()
+        tell()
+
+
+def _units(start: int, count: int, step: int, together: int) -> Iterator[Array]:
+    """Rows that are read as one; none crosses the end of a window."""
+    for begin in range(start, count, step):
+        end = min(begin + step, count)
+        for at in range(begin, end, together):
+            yield np.arange(at, min(at + together, end))
+
+
+def _results(runner: Runner, dataset: Dataset, window: _Window) -> list[Result]:
+    """A row for every sample of a window."""
+    ids = dataset.samples.ids
+    failed = window.gathered.failed
+    found = {
+        int(row): runner.explained(window.gathered.decisions, i)
+        for i, row in enumerate(window.good)
+        if i not in failed
+    }
+    reasons = dict(window.broken)
+    reasons.update((ids[int(window.good[i])], reason) for i, reason in failed.items())
+    return [_result(dataset, int(row), found, reasons) for row in window.rows]
 
 
 def _result(

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable
+import asyncio
+import math
+import threading
+from collections.abc import Collection
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 
 from committee.cascade import Cascade
+from committee.errors import NotFiniteError
 from committee.evaluate import costs_of_stages
 from committee.flow import Answers, Decisions, Request, decide, drive, joined_decisions
-from committee.models import (
-    ModelSpec,
-    Picture,
-    Pictures,
-    Preprocessing,
-    load_model,
-    outputs_of,
-    specs_of,
-)
-from committee.predict import joined
-from committee.predictions import Outputs
-from committee.run.inputs import Inputs
+from committee.models import ModelSpec, Picture, Pictures, Preprocessing, prepared, specs_of
+from committee.predictions import Array
+from committee.run.gathering import Gatherer, Gathering, recipes_from
+from committee.run.graph import GraphGathering
+from committee.run.held import Held
+from committee.run.loading import Models, recipes_of
 from committee.run.opening import Opened, opened
 
 # Batches that are decided together: enough for survivors of a stage to fill batches of their own.
 WINDOW = 16
+# Engines reserve memory in the first call and settle on how they compute in the next.
+_WARM = 3
+# Small pictures go through the flow several batches at a time, or its own work would show.
+_TOGETHER = 2**22
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,23 @@ class Decision:
     cost: float | None
 
 
+class _Stopped(Exception):
+    """Nobody waits for the decision any more."""
+
+
 class Runner:
     """Runs a cascade: the same decisions as its evaluation on stored predictions.
+
+    Several threads may call one runner at once.
 
     Args:
         cascade: A cascade file, a bundle, a cascade that is one ONNX file, or a cascade that
             knows its models.
         allow_code: Python files and modules that may be run, named by the user.
         threads: How many threads a model may use; 0 leaves the choice to its engine.
+        lazy: Whether models of all stages but the first are loaded only when they are needed. That
+            an ONNX file is missing or has changed is noticed now all the same; of torch models,
+            whose fingerprint is that of their loaded weights, only that a file is missing.
 
     Raises:
         CascadeError: If the file cannot be read, or the cascade does not say how a model is loaded.
@@ -72,16 +81,46 @@ class Runner:
         *,
         allow_code: Collection[str] = (),
         threads: int = 0,
+        lazy: bool = False,
     ) -> None:
         where = "cascade" if isinstance(cascade, Cascade) else str(cascade)
         found = Opened(cascade) if isinstance(cascade, Cascade) else opened(cascade, threads)
         self.cascade, self._graph = found.cascade, found.graph
-        specs = specs_of(self.cascade, where)
-        # A graph holds its models; nothing is left to load.
-        apart = {} if self._graph else specs
-        self._loaded = {n: load_model(spec, allow_code, threads) for n, spec in apart.items()}
-        self._repeated = _repeated(specs.values())
-        self.unit, self._costs = _cumulative_costs(self.cascade, specs)
+        self._specs = specs_of(self.cascade, where)
+        self._numbers = recipes_of(self._specs.values())
+        later = self.cascade.names[len(self.cascade.stages[0].models) :] if lazy else ()
+        self._models = Models(
+            # A graph holds its models; nothing is left to load.
+            {} if self._graph else self._specs,
+            len(self.cascade.classes),
+            allow_code,
+            threads,
+            later,
+        )
+        self.unit, self._costs = _cumulative_costs(self.cascade, self._specs)
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Names of the models that are in memory; none if the cascade is one ONNX file."""
+        return self._models.loaded
+
+    def warm(self) -> None:
+        """Load what is not loaded, and run all models on a blank picture.
+
+        Then the first call takes no longer than others, and what is wrong with a model of a late
+        stage is known before anybody waits for it.
+
+        Raises:
+            ModelError: If a model fails, or gives other classes than the cascade names.
+        """
+        self._models.warm(_WARM)
+        recipe = next(iter(self._specs.values())).preprocessing
+        for _ in range(_WARM):
+            try:
+                self(np.zeros((*recipe.size, 3), np.uint8))
+            except NotFiniteError:
+                # Of a blank picture a model need not make sense.
+                continue
 
     def __call__(self, picture: Picture) -> Decision:
         """Decide on one picture: bytes (H, W) or (H, W, 3), or a PIL picture.
@@ -92,13 +131,29 @@ class Runner:
             DataError: If the picture has a form that is not handled.
             ModelError, NotFiniteError: If a model fails or answers with NaN.
         """
-        pictures = picture[None] if isinstance(picture, np.ndarray) else [picture]
-        return self.explained(self.decide(pictures), 0)
+        return self._decide_one(picture)
+
+    async def async_call(self, picture: Picture) -> Decision:
+        """As a call, in a thread of the event loop's own, so that the loop goes on.
+
+        If it is cancelled no further model is run.
+
+        Raises:
+            DataError, ModelError, NotFiniteError: As a call does.
+        """
+        stopped = threading.Event()
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(None, self._decide_one, picture, stopped)
+        except asyncio.CancelledError:
+            stopped.set()
+            raise
 
     def decide(self, pictures: Pictures, batch_size: int = 32) -> Decisions:
         """Decide on many pictures, stage by stage, survivors gathered into full batches.
 
-        Pictures are taken in windows of :data:`WINDOW` batches; memory holds the inputs of one.
+        Pictures are taken in windows of :data:`WINDOW` batches, at the end of which no survivor
+        waits any more.
 
         Args:
             pictures: Bytes (N, H, W) or (N, H, W, 3), or a sequence of pictures.
@@ -108,16 +163,47 @@ class Runner:
             DataError: If a picture has a form that is not handled.
             ModelError, NotFiniteError: If a model fails or answers with NaN.
         """
-        step = batch_size * WINDOW
-        starts = range(0, len(pictures), step) or range(1)
-        windows = [pictures[start : start + step] for start in starts]
-        return joined_decisions([self._decide_window(each, batch_size) for each in windows])
+        if len(pictures) == 1:
+            return self._decide(pictures)
+        gatherer = self.gatherer(batch_size)
+        first, later = self.recipes
+        step, together = batch_size * WINDOW, self.together(batch_size)
+        parts = []
+        for start in range(0, len(pictures), step) or range(1):
+            end = min(start + step, len(pictures))
+            for at in range(start, end, together):
+                some = pictures[at : min(at + together, end)]
+                gatherer.add(Held(len(some), dict.fromkeys(first | later, some)))
+            gathered = gatherer.finish()
+            for row, reason in sorted(gathered.failed.items())[:1]:
+                raise NotFiniteError(
+                    f"{reason}, first at sample {start + row} (counted from 0). Mend or remove it"
+                )
+            parts.append(gathered.decisions)
+        return joined_decisions(parts)
 
-    def _decide_window(self, pictures: Pictures, batch_size: int) -> Decisions:
+    def gatherer(self, batch_size: int) -> Gatherer:
+        """What takes batches of pictures and decides on them together; see :mod:`.gathering`."""
         if self._graph is not None:
-            return self._graph.decide(pictures, batch_size)
-        answer = partial(self._answer, Inputs(pictures, self._repeated), batch_size)
-        return drive(decide(self.cascade, len(pictures)), answer)
+            return GraphGathering(self._graph, batch_size)
+        return Gathering(self.cascade, self._specs, self._models.usable_outputs, batch_size)
+
+    def together(self, batch_size: int) -> int:
+        """How many samples are best added to a gatherer at once: whole batches, of few bytes."""
+        first, later = self.recipes
+        sides = [(recipe.channels, *recipe.size) for recipe in first or later]
+        most = batch_size * max(math.prod(side) for side in sides) * np.float32().nbytes
+        return batch_size * min(max(_TOGETHER // most, 1), WINDOW)
+
+    @property
+    def recipes(self) -> tuple[frozenset[Preprocessing], frozenset[Preprocessing]]:
+        """What every picture is prepared for, and what those that stay may be prepared for."""
+        if self._graph is not None:
+            # Preparing ends inside the graph.
+            return frozenset(), frozenset(self._graph.inputs.values())
+        known = recipes_from(self.cascade, self._specs)
+        first = frozenset(self._specs[n].preprocessing for n in self.cascade.stages[0].models)
+        return first, known[0]
 
     def explained(self, decisions: Decisions, row: int) -> Decision:
         """One row of many decisions, with class name and cost."""
@@ -131,21 +217,28 @@ class Runner:
             cost=self._costs[stage] if self._costs else None,
         )
 
-    def _answer(self, inputs: Inputs, batch_size: int, request: Request) -> Answers:
-        parts: dict[str, list[Outputs]] = {name: [] for name in request.models}
-        for start in range(0, len(request.rows), batch_size):
-            rows = request.rows[start : start + batch_size]
+    def _decide_one(self, picture: Picture, stopped: threading.Event | None = None) -> Decision:
+        pictures = picture[None] if isinstance(picture, np.ndarray) else [picture]
+        return self.explained(self._decide(pictures, stopped), 0)
+
+    def _decide(self, pictures: Pictures, stopped: threading.Event | None = None) -> Decisions:
+        """Decide on one picture, prepared once for each preprocessing that is asked for."""
+        if self._graph is not None:
+            return self._graph.decide(pictures)
+        known: dict[int, Array] = {}
+
+        def answer(request: Request) -> Answers:
+            answers = {}
             for name in request.models:
-                model, spec = self._loaded[name]
-                batch = inputs.batch(rows, spec.preprocessing)
-                parts[name].append(outputs_of(model, spec, batch))
-        return {name: joined(each) for name, each in parts.items()}
+                if stopped is not None and stopped.is_set():
+                    raise _Stopped
+                number = self._numbers[name]
+                if number not in known:
+                    known[number] = prepared(pictures, self._specs[name].preprocessing)
+                answers[name] = self._models.outputs(name, known[number])
+            return answers
 
-
-def _repeated(specs: Iterable[ModelSpec]) -> frozenset[Preprocessing]:
-    """Preprocessings that more than one model takes."""
-    counts = Counter(spec.preprocessing for spec in specs)
-    return frozenset(recipe for recipe, count in counts.items() if count > 1)
+        return drive(decide(self.cascade, 1), answer)
 
 
 def _cumulative_costs(

@@ -1,0 +1,70 @@
+"""Held: pictures on their way through the stages, in the forms that are still asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from committee.models import Pictures, Preprocessing, fitted, prepared
+from committee.predictions import Array
+
+
+class Held:
+    """N pictures, prepared once for each preprocessing that a stage asks for.
+
+    Args:
+        count: N.
+        pictures: By preprocessing, N pictures that it can be applied to.
+        inputs: By preprocessing, what is prepared already, (N, channels, height, width), float32.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        pictures: Mapping[Preprocessing, Pictures],
+        inputs: Mapping[Preprocessing, Array] | None = None,
+    ) -> None:
+        self._count = count
+        self._pictures = pictures
+        self._inputs = dict(inputs or {})
+
+    def __len__(self) -> int:
+        return self._count
+
+    def inputs(self, recipe: Preprocessing) -> Array:
+        """The inputs of all N pictures, (N, channels, height, width), float32."""
+        if recipe not in self._inputs:
+            self._inputs[recipe] = prepared(self._pictures[recipe], recipe)
+        return self._inputs[recipe]
+
+    def fitted(self, recipe: Preprocessing) -> Array:
+        """Bytes (N, height, width, channels) of all pictures, resized and cut."""
+        return fitted(self._pictures[recipe], recipe)
+
+    def only(self, rows: Array, recipes: Collection[Preprocessing]) -> Held:
+        """Some of the pictures, for some preprocessings; what else there was is let go.
+
+        Args:
+            rows: Which, rising, shape (n,).
+            recipes: What will still be asked for.
+        """
+        inputs = {recipe: self._inputs[recipe] for recipe in recipes if recipe in self._inputs}
+        pictures = {
+            recipe: self._pictures[recipe]
+            for recipe in recipes
+            if recipe in self._pictures and recipe not in inputs
+        }
+        if len(rows) == self._count:
+            return Held(self._count, pictures, inputs)
+        return Held(
+            len(rows),
+            {recipe: _taken(some, rows) for recipe, some in pictures.items()},
+            {recipe: values[rows] for recipe, values in inputs.items()},
+        )
+
+
+def _taken(pictures: Pictures, rows: Array) -> Pictures:
+    if isinstance(pictures, np.ndarray):
+        return pictures[rows]
+    return [pictures[row] for row in rows]

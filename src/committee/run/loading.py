@@ -1,0 +1,126 @@
+"""The models of a cascade: loaded at once or when first needed, and checked as they answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterable, Mapping
+
+import numpy as np
+
+from committee.errors import ModelError, NotFiniteError
+from committee.models import (
+    Model,
+    ModelSpec,
+    check_unloaded,
+    load_model,
+    outputs_of,
+    usable_outputs_of,
+)
+from committee.predictions import Array, Outputs
+
+
+class Models:
+    """Models by name, for several threads at once.
+
+    Args:
+        specs: What they are, by name.
+        classes: How many classes the cascade names; 0 if it names none.
+        allow_code: Python files and modules that may be run, named by the user.
+        threads: How many threads a model may use; 0 leaves the choice to its engine.
+        later: Names of those that are loaded when they are first needed. A file that is missing
+            or has changed is noticed now all the same, where its source can tell without loading.
+
+    Raises:
+        ModelError: If a model cannot be loaded, or has changed since it was chosen.
+        UntrustedCodeError: If a model needs code that is not allowed.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str, ModelSpec],
+        classes: int,
+        allow_code: Collection[str] = (),
+        threads: int = 0,
+        later: Collection[str] = (),
+    ) -> None:
+        self._specs, self._classes = specs, classes
+        self._allow_code, self._threads = tuple(allow_code), threads
+        self._loading = threading.Lock()
+        self._loaded: dict[str, tuple[Model, ModelSpec]] = {}
+        for name, spec in specs.items():
+            if name in later:
+                check_unloaded(spec, self._allow_code)
+            else:
+                self._load(name)
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Names of the models that are in memory."""
+        return tuple(self._loaded)
+
+    def outputs(self, name: str, batch: Array) -> Outputs:
+        """Run one model on a batch (N, channels, height, width), float32.
+
+        Raises:
+            ModelError: If it fails, cannot be loaded, or gives other classes than the cascade
+                names.
+            NotFiniteError, ShapeError: If its outputs cannot be used.
+        """
+        model, spec = self._loaded.get(name) or self._load(name)
+        return self._of_the_classes(name, outputs_of(model, spec, batch))
+
+    def usable_outputs(self, name: str, batch: Array) -> tuple[Outputs, Array]:
+        """As :meth:`outputs`, but NaN fails no other sample; and which rows had it, rising.
+
+        Raises:
+            ModelError, ShapeError: As :meth:`outputs`.
+        """
+        model, spec = self._loaded.get(name) or self._load(name)
+        outputs, wrong = usable_outputs_of(model, spec, batch)
+        return self._of_the_classes(name, outputs), wrong
+
+    def warm(self, times: int) -> None:
+        """Load all models and run each on a blank input.
+
+        Raises:
+            ModelError: If one fails, cannot be loaded, or gives other classes than the cascade
+                names.
+        """
+        for name, spec in self._specs.items():
+            recipe = spec.preprocessing
+            blank = np.zeros((1, recipe.channels, *recipe.size), np.float32)
+            for _ in range(times):
+                try:
+                    self.outputs(name, blank)
+                except NotFiniteError:
+                    # Of a blank picture a model need not make sense.
+                    continue
+
+    def _load(self, name: str) -> tuple[Model, ModelSpec]:
+        with self._loading:
+            if name not in self._loaded:
+                self._loaded[name] = load_model(self._specs[name], self._allow_code, self._threads)
+            return self._loaded[name]
+
+    def _of_the_classes(self, name: str, outputs: Outputs) -> Outputs:
+        if not self._classes:
+            return outputs
+        if outputs.kind == "decisions":
+            given = int(outputs.values.max(initial=-1)) + 1
+            fits = given <= self._classes
+        else:
+            given = outputs.values.shape[1]
+            fits = given == self._classes
+        if not fits:
+            least = "at least " if outputs.kind == "decisions" else ""
+            raise ModelError(
+                f"model {name!r}: gives {least}{given} classes, but the cascade names "
+                f"{self._classes}. The cascade file was altered or is of other models; search again"
+            )
+        return outputs
+
+
+def recipes_of(specs: Iterable[ModelSpec]) -> dict[str, int]:
+    """A number for each model's preprocessing, by name: the same for those that take the same."""
+    numbers: dict[object, int] = {}
+    return {spec.name: numbers.setdefault(spec.preprocessing, len(numbers)) for spec in specs}

@@ -1,0 +1,120 @@
+"""Reading ahead for a cascade: threads read pictures and prepare them while the models run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from committee.data import Dataset
+from committee.data.base import in_order, readable
+from committee.models import Picture, Pictures, Preprocessing, fitted, prepared
+from committee.predict import THREADS
+from committee.predictions import Array
+from committee.run.held import Held
+
+# Decoded pictures above so many bytes are not kept for later stages; their inputs are, as bytes.
+LARGE = 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """A batch of samples that was read.
+
+    Args:
+        rows: Which samples, shape (n,).
+        good: Those that could be read, shape (m,).
+        held: Their pictures.
+        broken: Id and reason of the others.
+    """
+
+    rows: Array
+    good: Array
+    held: Held
+    broken: Sequence[tuple[str, str]]
+
+
+def read_prepared(
+    dataset: Dataset,
+    batches: Iterable[Array],
+    first: Collection[Preprocessing],
+    later: Collection[Preprocessing],
+) -> Iterator[Read]:
+    """Read samples, in order, while threads are at work on the following ones.
+
+    Beside the batch that is yielded at most ``THREADS + 1`` lie in memory or are in work.
+
+    Args:
+        dataset: The samples.
+        batches: Rows of each batch.
+        first: What all pictures are prepared for at once.
+        later: What some of them may be prepared for afterwards.
+    """
+    kept = [recipe for recipe in later if recipe not in first]
+    work = _Reading(dataset, list(first), kept)
+    return (read for _, read in in_order(work, batches, THREADS, THREADS + 1))
+
+
+class _Reading:
+    """Reads and prepares one batch; called by threads."""
+
+    def __init__(
+        self, dataset: Dataset, first: Sequence[Preprocessing], later: Sequence[Preprocessing]
+    ) -> None:
+        self._dataset, self._first, self._later = dataset, first, later
+
+    def __call__(self, rows: Array) -> Read:
+        inputs = {
+            recipe: np.empty((len(rows), recipe.channels, *recipe.size), np.float32)
+            for recipe in self._first
+        }
+        good: list[Array] = [rows[:0]]
+        broken: list[tuple[str, str]] = []
+        kept: dict[Preprocessing, list[Pictures]] = {recipe: [] for recipe in self._later}
+        # Photographs one by one: decoded they may be a hundred times as large as what is kept.
+        start, count, step = 0, 0, 1
+        while start < len(rows):
+            some, pictures, torn = readable(self._dataset, rows[start : start + step])
+            start += step
+            if isinstance(pictures, np.ndarray):
+                # Small already: the rest in one go.
+                step = len(rows)
+            good.append(some)
+            broken.extend(torn)
+            if not len(some):
+                continue
+            for recipe, made in inputs.items():
+                made[count : count + len(some)] = prepared(pictures, recipe)
+            for recipe, parts in kept.items():
+                parts.append(_to_keep(pictures, recipe))
+            count += len(some)
+        held = Held(
+            count,
+            {recipe: _joined(parts) for recipe, parts in kept.items()},
+            {recipe: made[:count] for recipe, made in inputs.items()},
+        )
+        return Read(rows, np.concatenate(good), held, broken)
+
+
+def _to_keep(pictures: Pictures, recipe: Preprocessing) -> Pictures:
+    """Pictures for a later stage: as they are, or, of large ones, no more than it will see."""
+    if isinstance(pictures, np.ndarray):
+        large = pictures[0].nbytes > LARGE
+        return fitted(pictures, recipe) if large else pictures
+    return [fitted([each], recipe)[0] if _bytes_of(each) > LARGE else each for each in pictures]
+
+
+def _bytes_of(picture: Picture) -> int:
+    if isinstance(picture, np.ndarray):
+        return int(picture.nbytes)
+    return picture.width * picture.height * len(picture.getbands())
+
+
+def _joined(parts: Sequence[Pictures]) -> Pictures:
+    if len(parts) == 1:
+        return parts[0]
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    if arrays and len(arrays) == len(parts):
+        return np.concatenate(arrays)
+    return [picture for part in parts for picture in part]
