@@ -16,8 +16,8 @@ from committee import Cascade, Runner
 from committee.embedded import FOLDER
 from committee.errors import CommitteeError, ExportError, ModelError, NotFiniteError
 from committee.export import write_graph
-from committee.export.graph import shrunk
 from committee.export.nodes import Nodes
+from committee.export.pictures import shrunk
 from committee.models import Preprocessing
 from committee.predictions import Array
 from export_world import CASCADES, coloured, embedded, flips, some_pictures
