@@ -59,13 +59,18 @@ class Judging:
         return mapped if kind == "logits" else self.softmax(nodes, mapped, "logits")
 
     def _leading(self, nodes: Nodes, raw: str, made: str) -> str:
-        """The class that led a hair ahead where rounding let another overtake."""
+        """The class that led a hair ahead where rounding let another overtake.
+
+        References:
+            Rump et al. (2009), Computing Predecessor and Successor in Rounding to Nearest.
+        """
         before, after = (nodes.add("ArgMax", each, axis=1, keepdims=1) for each in (raw, made))
         top = nodes.add("GatherElements", made, after, axis=1)
-        # At least the distance to the next larger number.
-        relative, least = np.finfo(self._dtype).eps, np.finfo(self._dtype).tiny
-        hair = nodes.add("Mul", nodes.add("Abs", top), self.number(nodes, relative))
-        hair = nodes.add("Max", hair, self.number(nodes, least))
+        # The next larger number: just over half of what the last bit of the number is worth, added.
+        finfo = np.finfo(self._dtype)
+        half = float(finfo.eps) / 2 * (1 + float(finfo.eps))
+        hair = nodes.add("Mul", nodes.add("Abs", top), self.number(nodes, half))
+        hair = nodes.add("Max", hair, self.number(nodes, finfo.smallest_subnormal))
         own = nodes.add("GatherElements", made, before, axis=1)
         kept = nodes.add(
             "Where", nodes.add("Equal", before, after), own, nodes.add("Add", top, hair)
