@@ -124,7 +124,10 @@ def check_sums(folder: Path) -> set[str]:
 
 def open_session(path: Path) -> Any:
     """An onnxruntime session on the processor."""
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    # Threads of one model that wait and spin would slow down the model that runs next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def of_bytes(picture: Image.Image) -> Image.Image:
