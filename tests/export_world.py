@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shutil
+import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from committee import Cascade
 from committee.calibration import Calibration
 from committee.embedded import pictures, pool_file
 from committee.flow import Decisions
 from committee.models import ModelSpec, Preprocessing
-from committee.predictions import Array
+from committee.predictions import Array, Kind
+
+ROOT = Path(__file__).parent.parent
 
 
 def some_pictures(count: int = 5000) -> Array:
@@ -90,6 +97,79 @@ def coloured(order: str, folder: Path) -> tuple[Cascade, Array]:
     spec = ModelSpec("coloured", f"onnx:{folder / 'coloured.onnx'}", recipe)
     cascade = replace(Cascade.of(["coloured"]), models={"coloured": spec.to_json()})
     return cascade, random.integers(0, 256, (200, 4, 4, 3), np.uint8)
+
+
+def from_tables(
+    cascade: Cascade, tables: Mapping[str, tuple[Kind, Array]], folder: Path
+) -> tuple[Cascade, Array]:
+    """Models that answer picture number i with row i of a table, and those pictures.
+
+    Args:
+        cascade: Its models are named as the tables.
+        tables: Kind of outputs and outputs (n, C), by name.
+        folder: Where the models are written.
+
+    Returns:
+        The cascade, which knows how its models are loaded, and pictures (n, 1, 2).
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    recipe = Preprocessing((1, 2), channels=1, mean=(0.0,), std=(1.0,))
+    models, rows = {}, 0
+    for name, (kind, table) in tables.items():
+        rows, classes = table.shape
+        graph = helper.make_graph(
+            [helper.make_node("Mul", ["x", "places"], ["parts"]),
+             helper.make_node("ReduceSum", ["parts", "axes"], ["sum"], keepdims=0),
+             helper.make_node("Round", ["sum"], ["round"]),
+             helper.make_node("Cast", ["round"], ["row"], to=TensorProto.INT64),
+             helper.make_node("Gather", ["table", "row"], ["outputs"])],
+            "table",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 1, 2])],
+            [helper.make_tensor_value_info("outputs", TensorProto.FLOAT, ["n", classes])],
+            [numpy_helper.from_array(np.array([255 * 256, 255], np.float32), "places"),
+             numpy_helper.from_array(np.array([1, 2, 3]), "axes"),
+             numpy_helper.from_array(table.astype(np.float32), "table")],
+        )  # fmt: skip
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        onnx.save(model, folder / f"{name}.onnx")
+        models[name] = ModelSpec(name, f"onnx:{folder / name}.onnx", recipe, kind).to_json()
+    numbers = np.arange(rows)
+    pictures = np.stack([numbers // 256, numbers % 256], axis=1).astype(np.uint8)[:, None]
+    return replace(cascade, models=models), pictures
+
+
+def node_modules() -> Path | None:
+    """Where npm's onnxruntime-node is, if node is there too."""
+    folder = Path(os.environ.get("NODE_MODULES", ROOT / ".node" / "node_modules"))
+    return folder if shutil.which("node") and (folder / "onnxruntime-node").is_dir() else None
+
+
+needs_node = pytest.mark.skipif(
+    node_modules() is None,
+    reason="node with npm's onnxruntime-node is not at hand; `make node` installs it",
+)
+
+
+def javascript(bundle: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """Run the JavaScript program of a bundle."""
+    modules = bundle.parent / "node_modules"
+    if not modules.exists():
+        modules.symlink_to(node_modules())  # type: ignore[arg-type]
+    return subprocess.run(
+        ["node", bundle / "run.mjs", *map(str, words)], capture_output=True, text=True, check=False
+    )
+
+
+def program_of(folder: Path) -> Any:
+    """The Python program of a bundle, as a module."""
+    spec = importlib.util.spec_from_file_location("bundle_run", folder / "run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    return program
 
 
 def flips(one: Decisions, other: Decisions) -> int:

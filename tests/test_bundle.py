@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +19,23 @@ from committee import Cascade, Runner, register_confidence
 from committee.cascade import Stage
 from committee.confidence import CONFIDENCES, max_prob
 from committee.embedded import FOLDER
-from committee.errors import CommitteeError, ExportError
+from committee.errors import CascadeError, CommitteeError, ExportError
 from committee.export import read_bundle, write_bundle
+from committee.export.seal import checksum
+from committee.flow import Decisions
 from committee.models import Preprocessing, prepared
-from export_world import CASCADES, coloured, decisions_of, embedded, flips, some_pictures
+from export_world import (
+    CASCADES,
+    coloured,
+    decisions_of,
+    embedded,
+    flips,
+    javascript,
+    needs_node,
+    node_modules,
+    program_of,
+    some_pictures,
+)
 from small_world import read_pool
 
 ROOT = Path(__file__).parent.parent
@@ -48,38 +61,18 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_all_test_pictures_are_decided_as_by_the_runner(bundle: Path) -> None:
-    images = some_pictures()
-    program = runpy(bundle)
-    cascade = program.Cascade(bundle)
-    own = decisions_of(cascade(Image.fromarray(image)) for image in images)
-    one_by_one = Runner(bundle, threads=1)
-    expected = decisions_of(vars(one_by_one(image)) for image in images)
-    assert flips(own, expected) == 0
-    np.testing.assert_allclose(own.score, expected.score, rtol=1e-5)
+@pytest.fixture(scope="module")
+def promised(bundle: Path) -> Decisions:
+    """What the runner decides, one by one, on all test pictures."""
+    runner = Runner(bundle, threads=1)
+    return decisions_of(vars(runner(image)) for image in some_pictures())
 
 
-@pytest.mark.parametrize("kind", CASCADES)
-def test_every_rule_is_that_of_the_library(kind: str, tmp_path: Path) -> None:
-    cascade = embedded(CASCADES[kind])
-    program = runpy(write_bundle(cascade, tmp_path / "out"))
-    own, runner = program.Cascade(tmp_path / "out"), Runner(cascade, threads=1)
-    images = some_pictures(200)
-    decisions = decisions_of(own(Image.fromarray(image)) for image in images)
-    expected = decisions_of(vars(runner(image)) for image in images)
-    assert flips(decisions, expected) == 0
-    np.testing.assert_allclose(decisions.score, expected.score, rtol=1e-4, atol=1e-6)
-    if "always" not in kind and kind != "ensemble":
-        assert len(set(expected.stage)) > 1
-
-
-def runpy(bundle: Path):  # type: ignore[no-untyped-def]
-    spec = importlib.util.spec_from_file_location("bundle_run", bundle / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
-    return program
+def test_all_test_pictures_are_decided_as_by_the_runner(bundle: Path, promised: Decisions) -> None:
+    cascade = program_of(bundle).Cascade(bundle)
+    own = decisions_of(cascade(Image.fromarray(image)) for image in some_pictures())
+    assert flips(own, promised) == 0
+    np.testing.assert_allclose(own.score, promised.score, rtol=1e-5)
 
 
 def bare_python(folder: Path) -> list[str]:
@@ -131,7 +124,7 @@ RECIPES = {
 
 @pytest.mark.parametrize("kind", RECIPES)
 def test_pictures_are_prepared_as_by_the_library(bundle: Path, tmp_path: Path, kind: str) -> None:
-    program, recipe = runpy(bundle), RECIPES[kind]
+    program, recipe = program_of(bundle), RECIPES[kind]
     random = np.random.default_rng(1)
     turned = Image.Exif()
     turned[ExifTags.Base.Orientation] = 6
@@ -146,57 +139,17 @@ def test_pictures_are_prepared_as_by_the_library(bundle: Path, tmp_path: Path, k
         np.testing.assert_allclose(own, prepared([picture], recipe), rtol=0, atol=1e-6)
 
 
-def node_modules() -> Path | None:
-    """Where npm's onnxruntime-node is, if node is there too."""
-    folder = Path(os.environ.get("NODE_MODULES", ROOT / ".node" / "node_modules"))
-    return folder if shutil.which("node") and (folder / "onnxruntime-node").is_dir() else None
-
-
-needs_node = pytest.mark.skipif(
-    node_modules() is None,
-    reason="node with npm's onnxruntime-node is not at hand; `make node` installs it",
-)
-
-
 @needs_node
 def test_javascript_decides_all_test_pictures_as_the_runner_does(
-    bundle: Path, tmp_path: Path
+    bundle: Path, promised: Decisions, tmp_path: Path
 ) -> None:
-    images = some_pictures()
-    images.tofile(tmp_path / "pictures.raw")
-    here = shutil.copytree(bundle, tmp_path / "bundle")
-    (tmp_path / "node_modules").symlink_to(node_modules())  # type: ignore[arg-type]
-    done = subprocess.run(
-        ["node", here / "run.mjs", f"28x28x1={tmp_path / 'pictures.raw'}"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    some_pictures().tofile(tmp_path / "pictures.raw")
+    done = javascript(bundle, f"28x28x1={tmp_path / 'pictures.raw'}")
     assert done.returncode == 0, done.stderr
     told = decisions_of(map(json.loads, done.stdout.splitlines()))
-    runner = Runner(bundle, threads=1)
-    expected = decisions_of(vars(runner(image)) for image in images)
-    assert len(told.stage) == len(images)
-    assert flips(told, expected) == 0
-    np.testing.assert_allclose(told.score, expected.score, rtol=1e-5)
-
-
-@needs_node
-def test_javascript_knows_every_rule_and_refuses_what_was_altered(tmp_path: Path) -> None:
-    images = some_pictures(100)
-    images.tofile(tmp_path / "pictures.raw")
-    (tmp_path / "node_modules").symlink_to(node_modules())  # type: ignore[arg-type]
-    for number, cascade in enumerate(map(embedded, CASCADES.values())):
-        here = write_bundle(cascade, tmp_path / str(number))
-        command = ["node", here / "run.mjs", f"28x28x1={tmp_path / 'pictures.raw'}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        told = decisions_of(map(json.loads, done.stdout.splitlines()))
-        runner = Runner(cascade, threads=1)
-        expected = decisions_of(vars(runner(image)) for image in images)
-        assert flips(told, expected) == 0
-        np.testing.assert_allclose(told.score, expected.score, rtol=1e-4, atol=1e-6)
-    (here / "models" / "nano" / "model.onnx").write_bytes(b"other")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "models/nano/model.onnx was altered" in done.stderr
+    assert len(told.stage) == len(promised.stage)
+    assert flips(told, promised) == 0
+    np.testing.assert_allclose(told.score, promised.score, rtol=1e-5)
 
 
 @needs_node
@@ -204,10 +157,8 @@ def test_javascript_takes_channels_in_the_order_of_the_input(tmp_path: Path) -> 
     pytest.importorskip("onnx", reason="the model is made with onnx")
     cascade, images = coloured("bgr", tmp_path)
     images.tofile(tmp_path / "pictures.raw")
-    (tmp_path / "node_modules").symlink_to(node_modules())  # type: ignore[arg-type]
     here = write_bundle(cascade, tmp_path / "bundle")
-    command = ["node", here / "run.mjs", f"4x4x3={tmp_path / 'pictures.raw'}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = javascript(here, f"4x4x3={tmp_path / 'pictures.raw'}")
     told = decisions_of(map(json.loads, done.stdout.splitlines()))
     runner = Runner(here, threads=1)
     expected = decisions_of(vars(runner(image)) for image in images)
@@ -220,11 +171,8 @@ def test_javascript_refuses_models_of_one_size_that_see_different_parts(tmp_path
     chain = embedded(Cascade.of(["nano", "tiny"], [0.9]))
     nano = chain.models["nano"]
     other = {**nano, "preprocessing": {**nano["preprocessing"], "resize": "squash"}}
-    (tmp_path / "node_modules").symlink_to(node_modules())  # type: ignore[arg-type]
     here = write_bundle(replace(chain, models={**chain.models, "nano": other}), tmp_path / "out")
-    done = subprocess.run(
-        ["node", here / "run.mjs", "28x28x1=none"], capture_output=True, text=True, check=False
-    )
+    done = javascript(here, "28x28x1=none")
     assert done.returncode == 2
     assert "models nano and tiny see other parts of a picture of 28x28x1" in done.stderr
 
@@ -244,28 +192,78 @@ def test_a_moved_bundle_runs(bundle: Path, tmp_path: Path) -> None:
     assert str(moved) in read_bundle(moved).models["nano"]["source"]
 
 
-@pytest.mark.parametrize(
-    "name", ["cascade.json", "run.py", "models/nano/model.onnx", "models/large/model.onnx"]
-)
+def refused_by_all(folder: Path, told: str) -> None:
+    """The library and the programs of the bundle refuse it in one line, each in its words."""
+    with pytest.raises(CommitteeError, match=told) as caught:
+        Runner(folder)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=told):
+        program_of(folder).Cascade(folder)
+    done = subprocess.run(
+        [sys.executable, folder / "run.py"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert [told in line for line in done.stderr.splitlines()] == [True]
+    if node_modules():
+        done = javascript(folder)
+        assert done.returncode == 2
+        assert [told in line for line in done.stderr.splitlines()] == [True]
+
+
+@pytest.mark.parametrize("name", ["README.md", "models/nano/model.onnx", "models/large/model.onnx"])
 def test_an_altered_or_missing_file_is_named(bundle: Path, tmp_path: Path, name: str) -> None:
     broken = shutil.copytree(bundle, tmp_path / "broken")
     whole = (broken / name).read_bytes()
     (broken / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(ExportError, match=f"{name} was altered"):
-        Runner(broken)
-    with pytest.raises(ValueError, match=f"{name} was altered"):
-        runpy(bundle).Cascade(broken)
+    refused_by_all(broken, f"{name} was altered")
     (broken / name).unlink()
-    with pytest.raises(ExportError, match=f"{name} is missing"):
-        Runner(broken)
+    refused_by_all(broken, f"{name} is missing")
 
 
-def test_a_model_without_a_checksum_is_refused(bundle: Path, tmp_path: Path) -> None:
+def with_sums(folder: Path, change: Callable[[str], str]) -> None:
+    """Rewrite the checksums of a bundle."""
+    sums = folder / "SHA256SUMS"
+    sums.write_text(change(sums.read_text()))
+
+
+def test_what_has_no_checksum_or_leaves_the_folder_is_refused(bundle: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(bundle, tmp_path / "broken")
-    lines = (broken / "SHA256SUMS").read_text().splitlines(keepends=True)
-    (broken / "SHA256SUMS").write_text("".join(line for line in lines if "nano" not in line))
-    with pytest.raises(ExportError, match=r"models/nano/model.onnx has no line"):
+    with_sums(broken, lambda text: re.sub(r".*models/nano.*\n", "", text))
+    refused_by_all(broken, "models/nano/model.onnx has no line in SHA256SUMS")
+    for path in ("../other.onnx", str(tmp_path / "other.onnx")):
+        outside = shutil.copytree(bundle, tmp_path / str(len(path)))
+        shutil.copy(outside / "models/nano/model.onnx", tmp_path / "other.onnx")
+        rule = (outside / "cascade.json").read_text()
+        rule = rule.replace("onnx:models/nano/model.onnx", f"onnx:{path}")
+        old = checksum(outside / "cascade.json")
+        (outside / "cascade.json").write_text(rule)
+        new = checksum(outside / "cascade.json")
+        with_sums(outside, lambda text, old=old, new=new: text.replace(old, new))  # type: ignore[misc]
+        refused_by_all(outside, f"{path} has no line in SHA256SUMS")
+        line = f"{checksum(tmp_path / 'other.onnx')}  {path}\n"
+        with_sums(outside, lambda text, line=line: text + line)  # type: ignore[misc]
+        with pytest.raises(ExportError, match=f"{re.escape(path)} leaves the folder"):
+            Runner(outside)
+        refused_by_all(outside, "leaves the folder")
+
+
+def test_a_stranger_among_the_models_is_refused(bundle: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(bundle, tmp_path / "broken")
+    (broken / "models" / "nano" / "weights.bin").write_bytes(b"who wrote this?")
+    with pytest.raises(ExportError, match=r"models/nano/weights.bin has no line in SHA256SUMS"):
         Runner(broken)
+
+
+def test_a_bundle_of_a_later_version_is_refused(bundle: Path, tmp_path: Path) -> None:
+    later = shutil.copytree(bundle, tmp_path / "later")
+    rule = json.loads((later / "cascade.json").read_text())
+    old = checksum(later / "cascade.json")
+    (later / "cascade.json").write_text(json.dumps({**rule, "schema": 99}))
+    new = checksum(later / "cascade.json")
+    with_sums(later, lambda text: text.replace(old, new))
+    with pytest.raises(CascadeError, match=r"schema 99 is newer than .*Upgrade with") as caught:
+        Runner(later)
+    assert "\n" not in str(caught.value)
 
 
 def test_weights_of_a_self_cascade_and_beside_a_model_are_copied(tmp_path: Path) -> None:
@@ -279,9 +277,14 @@ def test_weights_of_a_self_cascade_and_beside_a_model_are_copied(tmp_path: Path)
     again = {**cascade.models, "small": cascade.models["nano"]}
     cascade = replace(cascade, models=again, stages=(*cascade.stages[:1], Stage(("tiny", "small"))))
     folder = write_bundle(cascade, tmp_path / "out", onnx={"tiny": tmp_path / "tiny.onnx"})
-    assert (folder / "models" / "tiny" / "weights.bin").stat().st_size > 200_000
+    beside = folder / "models" / "tiny" / "weights.bin"
+    assert beside.stat().st_size > 200_000
     assert not (folder / "models" / "small").exists()
     assert {"nano", "tiny", "small"} == set(Runner(folder).cascade.models)
+    beside.write_bytes(beside.read_bytes()[:-1] + b"x")
+    refused_by_all(folder, "models/tiny/weights.bin was altered")
+    beside.unlink()
+    refused_by_all(folder, "models/tiny/weights.bin is missing")
 
 
 def test_refusals_are_one_line(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from committee import Cascade, Runner
 from committee.embedded import FOLDER
 from committee.errors import CommitteeError, ExportError, ModelError, NotFiniteError
 from committee.export import write_graph
-from committee.export.graph import shrunk
 from committee.export.nodes import Nodes
+from committee.export.pictures import shrunk
 from committee.models import Preprocessing
 from committee.predictions import Array
 from export_world import CASCADES, coloured, embedded, flips, some_pictures
@@ -30,8 +30,8 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 @pytest.mark.parametrize("kind", CASCADES)
 @pytest.mark.parametrize("form", ["any", "one"])
 def test_test_pictures_are_decided_as_by_the_runner(tmp_path: Path, kind: str, form: Any) -> None:
-    # One by one is slow: all pictures of the commonest rule, some of the others.
-    images = some_pictures(5000 if form == "any" or kind == "mean_logits" else 500)
+    # All pictures of the commonest rule, some of the others.
+    images = some_pictures(5000 if kind == "mean_logits" else 300)
     cascade = embedded(CASCADES[kind])
     path = write_graph(cascade, tmp_path / "cascade.onnx", form=form)
     onnx.checker.check_model(str(path), full_check=True)
@@ -111,7 +111,8 @@ def test_leaving_early_takes_less_time(tmp_path: Path, form: Any) -> None:
             started = time.perf_counter()
             session.run(None, {"picture": picture})
             seconds[stage].append(time.perf_counter() - started)
-    assert np.median(seconds[0]) < np.median(seconds[1]) / 3
+    # The quickest of each: a machine that does something else besides only makes calls longer.
+    assert min(seconds[0]) < min(seconds[1]) / 3
 
 
 def test_only_the_undecided_go_on(tmp_path: Path) -> None:
@@ -227,13 +228,76 @@ def test_large_weights_go_to_a_file_beside(tmp_path: Path) -> None:
     assert {each.name for each in tmp_path.iterdir()} == {"c.onnx", "c.onnx.data"}
 
 
-def test_a_self_cascade_keeps_its_weights_in_that_file_once(tmp_path: Path) -> None:
-    cascade = at_sizes(tmp_path, {"at20": 20, "at28": 28})
-    path = write_graph(cascade, tmp_path / "c.onnx", largest_file=0)
-    beside = (tmp_path / "c.onnx.data").stat().st_size
-    assert beside < (FOLDER / "tiny.onnx").stat().st_size
+@pytest.mark.parametrize("largest_file", [0, 10**9])
+def test_a_self_cascade_has_its_weights_once(tmp_path: Path, largest_file: int) -> None:
+    cascade = at_sizes(tmp_path, {"at20": 20, "at24": 24, "at28": 28})
+    path = write_graph(cascade, tmp_path / "c.onnx", largest_file=largest_file)
+    onnx.checker.check_model(str(path), full_check=True)
+    beside = tmp_path / "c.onnx.data"
+    assert beside.exists() == (largest_file == 0)
+    size = path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
+    weights = onnx.load(FOLDER / "tiny.onnx").graph.initializer
+    alone = sum(len(tensor.raw_data) for tensor in weights)
+    assert alone > 200_000
+    # Nodes and metadata beside one set of weights; a second set would not fit.
+    assert alone < size < alone + 100_000
     images = some_pictures(300)
     assert flips(Runner(path).decide(images), Runner(cascade).decide(images)) <= 3
+
+
+def test_a_network_with_branches_may_be_a_self_cascade(tmp_path: Path) -> None:
+    network(tmp_path / "own.onnx")
+    cascade = embedded(Cascade.of(["tiny", "nano"], [0.999]))
+    softer = {**cascade.models["nano"]["preprocessing"], "mean": [0.4]}
+    source = {"source": f"onnx:{tmp_path / 'own.onnx'}"}
+    models = {
+        "tiny": {**cascade.models["tiny"], **source},
+        "nano": {**cascade.models["nano"], **source, "preprocessing": softer},
+    }
+    cascade = replace(cascade, models=models)
+    path = write_graph(cascade, tmp_path / "c.onnx", form="one")
+    images = some_pictures(300)
+    expected = Runner(cascade).decide(images, 1)
+    assert len(set(expected.stage)) == 2
+    assert flips(Runner(path).decide(images), expected) == 0
+
+
+def test_what_was_altered_or_is_missing_is_named(tmp_path: Path) -> None:
+    cascade = embedded(CASCADES["ensemble"])
+    path = write_graph(cascade, tmp_path / "c.onnx", largest_file=0)
+    beside = tmp_path / "c.onnx.data"
+    whole, weights = path.read_bytes(), beside.read_bytes()
+    Runner(path)
+
+    def refused(kind: type[CommitteeError], told: str) -> None:
+        with pytest.raises(kind, match=told) as caught:
+            Runner(path)
+        assert "\n" not in str(caught.value)
+
+    # A byte of a name, of the seal's own numbers, and the seal's name.
+    for place in (len(whole) // 2, whole.rindex(b"sha256") + 12, whole.rindex(b"bytes") + 8):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        refused(ExportError, r"c\.onnx: was altered\. Copy it again")
+    path.write_bytes(whole[: len(whole) // 2])
+    refused(ModelError, "is no ONNX model")
+    path.write_bytes(whole)
+    beside.write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    refused(ExportError, r"c\.onnx\.data: was altered")
+    beside.unlink()
+    refused(ExportError, r"c\.onnx\.data, which holds its weights, is missing")
+
+
+def test_a_file_whose_seal_is_gone_is_refused(tmp_path: Path) -> None:
+    path = write_graph(embedded(CASCADES["ensemble"]), tmp_path / "c.onnx")
+    model = onnx.load(path)
+    told = [each for each in model.metadata_props if each.key != "committee.seal"]
+    del model.metadata_props[:]
+    model.metadata_props.extend(told)
+    onnx.save(model, path)
+    with pytest.raises(ExportError, match="its seal is gone"):
+        Runner(path)
+    session = onnxruntime.InferenceSession(path)
+    assert len(session.run(None, {"picture": some_pictures(3)[..., None]})) == 4
 
 
 def test_models_of_older_operators_are_lifted(tmp_path: Path) -> None:
@@ -262,8 +326,8 @@ def test_models_of_older_operators_are_lifted(tmp_path: Path) -> None:
     assert flips(Runner(path).decide(images), Runner(cascade).decide(images)) == 0
 
 
-def test_a_model_with_branches_of_its_own(tmp_path: Path) -> None:
-    """Names inside a model's own branches are made unique too."""
+def network(path: Path) -> None:
+    """Write a network with branches of its own."""
 
     def branch(name: str, factor: float) -> Any:
         return helper.make_graph(
@@ -293,8 +357,12 @@ def test_a_model_with_branches_of_its_own(tmp_path: Path) -> None:
          numpy_helper.from_array(np.array(0, np.float32), "zero")],
     )  # fmt: skip
     own = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    onnx.save(own, tmp_path / "own.onnx")
-    onnx.save(own, tmp_path / "copy.onnx")
+    onnx.save(own, path)
+
+
+def test_names_inside_branches_of_a_model_are_made_unique_too(tmp_path: Path) -> None:
+    network(tmp_path / "own.onnx")
+    network(tmp_path / "copy.onnx")
     cascade = embedded(Cascade.of(["tiny", "nano", "small"], [0.999, 0.999]))
     models = {**cascade.models}
     for name, file in (("tiny", "own"), ("nano", "copy")):
@@ -354,6 +422,7 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
         (chain, {"onnx": {"nano": tmp_path / "text.onnx"}}, "is no ONNX model"),
         (chain, {"onnx": {"nano": fixed}}, "takes 1 picture"),
         (chain, {"form": "two"}, "must be 'one' or 'any'"),
+        (replace(chain, classes=("a", "b")), {}, "answers with 10 classes where 2 are expected"),
         (chain, {"precision": "float16"}, "one of float64, float32"),
         (replace(chain, models=mixed), {}, "mean_logits needs logits"),
         (replace(chain, models=mixed, combine="last"), {}, "'last' would answer with either"),

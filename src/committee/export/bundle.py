@@ -7,7 +7,6 @@ the checksum of every file, in the format of ``sha256sum``.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,11 +15,13 @@ from pathlib import Path
 
 from committee.cascade import Cascade
 from committee.errors import ExportError, MissingExtraError, ModelError
+from committee.export.seal import checksum
 from committee.export.sources import onnx_path, onnx_specs
 from committee.files import write_text
 from committee.models import ModelSpec
 
-CASCADE, SUMS = "cascade.json", "SHA256SUMS"
+CASCADE, SUMS, MODELS = "cascade.json", "SHA256SUMS", "models"
+_AGAIN = "Copy the bundle again, or export it"
 _PROGRAMS = ("run.py", "run.mjs")
 
 
@@ -65,7 +66,7 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
         path = onnx_path(spec)
         # A self-cascade names one file several times; it is copied once.
         if path not in placed:
-            placed[path] = f"models/{spec.name}/model.onnx"
+            placed[path] = f"{MODELS}/{spec.name}/model.onnx"
             _copy_model(spec, path, folder / placed[path])
         models[spec.name] = replace(spec, source=f"onnx:{placed[path]}").to_json()
     exported = replace(cascade, models=models)
@@ -140,31 +141,41 @@ def read_bundle(folder: str | Path) -> Cascade:
     folder = Path(folder).resolve()
     vouched = _check_sums(folder)
     cascade = Cascade.load(folder / CASCADE)
-    models = {}
-    for name, data in cascade.models.items():
-        relative = str(data.get("source", "")).removeprefix("onnx:")
-        for needed in (CASCADE, relative):
-            if needed not in vouched:
-                raise ExportError(f"{folder}: {needed} has no line in {SUMS}; export again")
-        models[name] = {**data, "source": f"onnx:{folder / relative}"}
+    sources = {
+        name: str(data.get("source", "")).removeprefix("onnx:")
+        for name, data in cascade.models.items()
+    }
+    # Beside a model may lie a file that holds its larger tensors.
+    there = (path for path in (folder / MODELS).rglob("*") if not path.is_dir())
+    inside = [path.relative_to(folder).as_posix() for path in there]
+    for needed in (CASCADE, *sources.values(), *sorted(inside)):
+        if needed not in vouched:
+            raise ExportError(f"{folder}: {needed} has no line in {SUMS}. {_AGAIN}")
+    models = {
+        name: {**data, "source": f"onnx:{folder / sources[name]}"}
+        for name, data in cascade.models.items()
+    }
     return replace(cascade, models=models)
 
 
 def _check_sums(folder: Path) -> set[str]:
+    """Names of the files that have their checksum."""
     try:
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise ExportError(f"{folder}: no bundle: {SUMS}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ExportError(f"{folder}: {SUMS} was altered: it is no text. Export again") from None
+        raise ExportError(f"{folder}: {SUMS} was altered: it is no text. {_AGAIN}") from None
     names = set()
     for line in lines:
         expected, _, name = line.partition("  ")
         path = folder / name
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise ExportError(f"{folder}: {SUMS} was altered: {name} leaves the folder. {_AGAIN}")
         if not path.is_file():
-            raise ExportError(f"{folder}: {name} is missing. Copy the bundle again, or export it")
+            raise ExportError(f"{folder}: {name} is missing. {_AGAIN}")
         if checksum(path) != expected:
-            raise ExportError(f"{folder}: {name} was altered. Copy the bundle again, or export it")
+            raise ExportError(f"{folder}: {name} was altered. {_AGAIN}")
         names.add(name)
     return names
 
@@ -172,9 +183,3 @@ def _check_sums(folder: Path) -> set[str]:
 def is_bundle(path: Path) -> bool:
     """Whether a path is a bundle's folder, or the cascade file inside one."""
     return path.is_dir() or (path.name == CASCADE and (path.parent / SUMS).is_file())
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -41,14 +41,13 @@ class Judging:
         self._calibrations, self._classes, self._dtype = calibrations, classes, dtype
 
     def calibrated(self, nodes: Nodes, name: str, outputs: str) -> str:
-        """The outputs (n, C) of a model as its calibration has them; without one, as they are.
-
-        The library also keeps the class that led ahead where rounding let another overtake. Of
-        models in float32 that does not happen in float64, and it is left out here.
-        """
+        """The outputs (n, C) of a model as its calibration has them; without one, as they are."""
         if name not in self._calibrations:
             return outputs
-        calibration, kind = self._calibrations[name], self._kinds[name]
+        made = self._applied(nodes, self._calibrations[name], outputs, self._kinds[name])
+        return self._leading(nodes, outputs, made)
+
+    def _applied(self, nodes: Nodes, calibration: Calibration, outputs: str, kind: Kind) -> str:
         if calibration.method == "temperature":
             slope = self.number(nodes, calibration.slopes[0])
             if kind == "logits":
@@ -58,6 +57,25 @@ class Judging:
             return nodes.add("Mul", powers, nodes.add("Div", *sums))
         mapped = self._rising(nodes, calibration, self._logarithms(nodes, outputs, kind))
         return mapped if kind == "logits" else self.softmax(nodes, mapped, "logits")
+
+    def _leading(self, nodes: Nodes, raw: str, made: str) -> str:
+        """The class that led a hair ahead where rounding let another overtake.
+
+        References:
+            Rump et al. (2009), Computing Predecessor and Successor in Rounding to Nearest.
+        """
+        before, after = (nodes.add("ArgMax", each, axis=1, keepdims=1) for each in (raw, made))
+        top = nodes.add("GatherElements", made, after, axis=1)
+        # The next larger number: just over half of what the last bit of the number is worth, added.
+        finfo = np.finfo(self._dtype)
+        half = float(finfo.eps) / 2 * (1 + float(finfo.eps))
+        hair = nodes.add("Mul", nodes.add("Abs", top), self.number(nodes, half))
+        hair = nodes.add("Max", hair, self.number(nodes, finfo.smallest_subnormal))
+        own = nodes.add("GatherElements", made, before, axis=1)
+        kept = nodes.add(
+            "Where", nodes.add("Equal", before, after), own, nodes.add("Add", top, hair)
+        )
+        return nodes.add("ScatterElements", made, before, kept, axis=1)
 
     def _logarithms(self, nodes: Nodes, outputs: str, kind: Kind) -> str:
         if kind == "probabilities":

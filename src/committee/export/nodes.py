@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, NodeProto, TensorProto
+    from onnx import FunctionProto, GraphProto, NodeProto, TensorProto
+
+# Where functions of a graph are at home.
+FUNCTIONS = "committee.models"
 
 
 class Nodes:
@@ -51,10 +54,7 @@ class Nodes:
         return self.constant(list(values), np.int64)
 
     def embed(self, graph: GraphProto, prefix: str, source: str) -> str:
-        """Append all nodes of a model's graph, with weights of its own.
-
-        A self-cascade could share the weights of the graph around it, but onnxruntime optimises
-        only what stands in the branch itself.
+        """Append all nodes of a model's graph, with its weights.
 
         Args:
             graph: One input that is no initializer; names are made unique by the prefix.
@@ -64,8 +64,7 @@ class Nodes:
         Returns:
             The name of its first output.
         """
-        weights = {tensor.name for tensor in graph.initializer}
-        (given,) = (each.name for each in graph.input if each.name not in weights)
+        given = _input(graph)
 
         def renamed(name: str) -> str:
             if name == given:
@@ -76,13 +75,18 @@ class Nodes:
             self.initializers.append(_copied(tensor))
             self.initializers[-1].name = renamed(tensor.name)
         for node in graph.node:
-            self.nodes.append(_copied(node))
-            # What an exporter notes about each node is longer than the node.
-            self.nodes[-1].ClearField("doc_string")
-            if "metadata_props" in node.DESCRIPTOR.fields_by_name:
-                self.nodes[-1].ClearField("metadata_props")
+            self.nodes.append(_bare(node))
             _rename_node(self.nodes[-1], renamed)
         return renamed(graph.output[0].name)
+
+    def call(self, function: str, prefix: str, source: str) -> str:
+        """Append a call of a function that :func:`function_of` made; the name of its output."""
+        from onnx import helper
+
+        made = f"{prefix}outputs"
+        node = helper.make_node(function, [source], [made], name=f"{prefix}call", domain=FUNCTIONS)
+        self.nodes.append(node)
+        return made
 
     def graph(self, name: str, inputs: list[Any], outputs: list[Any]) -> GraphProto:
         """Everything as one graph."""
@@ -93,6 +97,49 @@ class Nodes:
     def _name(self, what: str) -> str:
         self._made += 1
         return f"{self.scope}{what}.{self._made}"
+
+
+def function_of(graph: GraphProto, name: str, opsets: Sequence[Any]) -> FunctionProto:
+    """A model's graph as a function, for models that are one set of weights.
+
+    A runtime puts a copy in the place of each call, weights and all, and optimises it there; in the
+    file the weights stand once. Weights of the graph around the branches would also stand once, but
+    onnxruntime optimises only what is in the branch itself.
+
+    Args:
+        graph: One input that is no initializer.
+        name: Of the function.
+        opsets: Versions of the operators that it uses.
+    """
+    from onnx import helper
+
+    weights = [
+        helper.make_node("Constant", [], [tensor.name], value=tensor)
+        for tensor in graph.initializer
+    ]
+    return helper.make_function(
+        FUNCTIONS,
+        name,
+        [_input(graph)],
+        [graph.output[0].name],
+        [*weights, *map(_bare, graph.node)],
+        opsets,
+    )
+
+
+def _input(graph: GraphProto) -> str:
+    weights = {tensor.name for tensor in graph.initializer}
+    (given,) = (str(each.name) for each in graph.input if each.name not in weights)
+    return given
+
+
+def _bare(node: NodeProto) -> NodeProto:
+    """A copy without what an exporter notes about a node, which is longer than the node."""
+    copy: NodeProto = _copied(node)
+    copy.ClearField("doc_string")
+    if "metadata_props" in node.DESCRIPTOR.fields_by_name:
+        copy.ClearField("metadata_props")
+    return copy
 
 
 def _copied(proto: Any) -> Any:

@@ -8,23 +8,26 @@
 // file of their own each, of the same pictures. One line of JSON is printed a picture.
 
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { closeSync, existsSync, openSync, readFileSync, readSync } from "node:fs";
+import { dirname, isAbsolute, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import ort from "onnxruntime-node";
 
+// Threads of one model that wait and spin would slow down the model that runs next.
+const OPTIONS = { extra: { session: { intra_op: { allow_spinning: "0" } } } };
 const SUREST = 3.4028234663852886e38; // the largest float32
 
 export class Cascade {
   /** Check every checksum and load every model. */
   static async open(folder) {
-    checkSums(folder);
+    const vouched = checkSums(folder);
     const rule = JSON.parse(readFileSync(join(folder, "cascade.json"), "utf8"));
     checkSizes(rule.models);
     const sessions = {};
     for (const [name, model] of Object.entries(rule.models)) {
-      const path = join(folder, model.source.replace(/^onnx:/, ""));
-      sessions[name] = await ort.InferenceSession.create(path);
+      const path = model.source.replace(/^onnx:/, "");
+      if (!vouched.has(path)) throw new Error(`${path} has no line in SHA256SUMS`);
+      sessions[name] = await ort.InferenceSession.create(join(folder, path), OPTIONS);
     }
     return new Cascade(rule, sessions);
   }
@@ -46,7 +49,7 @@ export class Cascade {
       // The exit rule: leave when the score reaches the threshold.
       if (score >= asNumber(threshold)) break;
     }
-    const predicted = values.indexOf(values.reduce((a, b) => Math.max(a, b)));
+    const predicted = leader(values);
     const name = this.rule.classes[predicted] ?? "";
     return { class_index: predicted, class_name: name, confidence: score, stage };
   }
@@ -96,12 +99,26 @@ function checkSizes(models) {
   }
 }
 
+/** Compare every file with its checksum; the names of the files. */
 function checkSums(folder) {
+  const names = new Set();
   for (const line of readFileSync(join(folder, "SHA256SUMS"), "utf8").trim().split("\n")) {
     const [expected, name] = [line.slice(0, 64), line.slice(66)];
-    const found = createHash("sha256").update(readFileSync(join(folder, name))).digest("hex");
-    if (found !== expected) throw new Error(`${name} was altered`);
+    if (isAbsolute(name) || name.split("/").includes(".."))
+      throw new Error(`${name} in SHA256SUMS leaves the folder`);
+    if (!existsSync(join(folder, name))) throw new Error(`${name} is missing`);
+    if (digestOf(join(folder, name)) !== expected) throw new Error(`${name} was altered`);
+    names.add(name);
   }
+  return names;
+}
+
+/** SHA-256 of a file, read piece by piece: one of 2 GB does not fit into a buffer. */
+function digestOf(path) {
+  const [hash, piece, file] = [createHash("sha256"), Buffer.alloc(1 << 20), openSync(path)];
+  for (let count; (count = readSync(file, piece)) > 0; ) hash.update(piece.subarray(0, count));
+  closeSync(file);
+  return hash.digest("hex");
 }
 
 /** (byte / 255 - mean) / std in float32, channel by channel. */
@@ -122,6 +139,34 @@ function normalised(bytes, { channels, mean, std, order }) {
 
 /** Outputs of one model, brought to the scale of its own errors. */
 function calibrated(values, kind, calibration) {
+  const made = applied(values, kind, calibration);
+  const [before, after] = [leader(values), leader(made)];
+  // Who led before stays ahead where rounding let another overtake.
+  if (before !== after) made[before] = ahead(made[after]);
+  return made;
+}
+
+/** The lowest index among the largest values. */
+function leader(values) {
+  return values.indexOf(largestOf(values));
+}
+
+function largestOf(values) {
+  return values.reduce((a, b) => Math.max(a, b));
+}
+
+/** The next larger number. */
+function ahead(value) {
+  const view = new DataView(new ArrayBuffer(8));
+  view.setFloat64(0, value);
+  const step = value >= 0 ? 1n : -1n;
+  // Zero may have a sign, which its bits must not.
+  view.setBigInt64(0, value === 0 ? 1n : view.getBigInt64(0) + step);
+  return view.getFloat64(0);
+}
+
+/** A temperature, or a rising function of the logarithms of the probabilities. */
+function applied(values, kind, calibration) {
   const { method, slopes } = calibration;
   const logits = kind === "logits";
   const total = (each) => each.reduce((a, b) => a + b);
@@ -131,7 +176,7 @@ function calibrated(values, kind, calibration) {
     const scale = total(values) / total(powers);
     return powers.map((value) => value * scale);
   }
-  const largest = values.reduce((a, b) => Math.max(a, b));
+  const largest = largestOf(values);
   const sum = logits ? Math.log(total(values.map((value) => Math.exp(value - largest)))) : 0;
   const logarithms = values.map((value) => (logits ? value - largest - sum : Math.log(value)));
   const mapped = logarithms.map((value) => rising(value, calibration));
@@ -153,7 +198,7 @@ function mean(rows) {
 
 function softmax(values, kind) {
   if (kind === "probabilities") return values;
-  const largest = values.reduce((a, b) => Math.max(a, b));
+  const largest = largestOf(values);
   const exponentials = values.map((value) => Math.exp(value - largest));
   const sum = exponentials.reduce((a, b) => a + b);
   return exponentials.map((value) => value / sum);
@@ -165,7 +210,7 @@ function twoLargest(values) {
 }
 
 const SCORES = {
-  max_prob: (values, kind) => softmax(values, kind).reduce((a, b) => Math.max(a, b)),
+  max_prob: (values, kind) => largestOf(softmax(values, kind)),
   logit_gap: (values, kind) => {
     let [first, second] = twoLargest(values);
     if (kind === "probabilities") [first, second] = [Math.log(first), Math.log(Math.max(second, 0))];

@@ -40,12 +40,14 @@ class Cascade:
 
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
-        check_sums(folder)
+        vouched = check_sums(folder)
         self.rule = json.loads((folder / "cascade.json").read_text(encoding="utf-8"))
-        self.sessions = {
-            name: open_session(folder / model["source"].removeprefix("onnx:"))
-            for name, model in self.rule["models"].items()
-        }
+        self.sessions = {}
+        for name, model in self.rule["models"].items():
+            path = model["source"].removeprefix("onnx:")
+            if path not in vouched:
+                raise ValueError(f"{path} has no line in SHA256SUMS")
+            self.sessions[name] = open_session(folder / path)
 
     def __call__(self, picture: Image.Image) -> dict[str, Any]:
         """Run stage after stage until the cascade is sure enough.
@@ -103,20 +105,29 @@ class Cascade:
         return "probabilities", sum(each) / len(names)
 
 
-def check_sums(folder: Path) -> None:
-    """Compare every file with its checksum."""
+def check_sums(folder: Path) -> set[str]:
+    """Compare every file with its checksum; the names of the files."""
+    names = set()
     for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
         expected, _, name = line.partition("  ")
         path = folder / name
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise ValueError(f"{name} in SHA256SUMS leaves the folder")
         if not path.is_file():
             raise ValueError(f"{name} is missing")
-        if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-            raise ValueError(f"{name} was altered")
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                raise ValueError(f"{name} was altered")
+        names.add(name)
+    return names
 
 
 def open_session(path: Path) -> Any:
     """An onnxruntime session on the processor."""
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    # Threads of one model that wait and spin would slow down the model that runs next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def of_bytes(picture: Image.Image) -> Image.Image:

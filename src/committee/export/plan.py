@@ -1,0 +1,269 @@
+"""Plan: what one ONNX file will hold, every model read and checked before a node is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from committee.cascade import Cascade
+from committee.errors import ExportError, ModelError
+from committee.export.judging import Judging
+from committee.export.sources import onnx_path
+from committee.models import ModelSpec, Preprocessing
+from committee.predictions import Kind
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto
+
+Form = Literal["one", "any"]
+PRECISIONS = {"float64": np.float64, "float32": np.float32}
+# The first that can shrink a picture as Pillow does, with antialiasing.
+_LEAST_OPSET = 18
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be written.
+
+    Args:
+        cascade: The rule.
+        specs: Its models, by name.
+        models: What their files hold, by source, all at one version of the operators.
+        inputs: Name of each input of the graph, by what its pictures are resized to.
+        judging: How outputs are calibrated, combined and scored.
+        kind: Of the combination.
+        form: ``one`` picture a run, or ``any`` number.
+        dtype: Floating-point type of combination and score, a NumPy scalar type.
+        classes: How many there are.
+    """
+
+    cascade: Cascade
+    specs: Mapping[str, ModelSpec]
+    models: Mapping[str, ModelProto]
+    inputs: Mapping[Preprocessing, str]
+    judging: Judging
+    kind: Kind
+    form: Form
+    dtype: Any
+    classes: int
+
+    def graph(self, name: str) -> GraphProto:
+        """The graph of a model."""
+        return self.models[self.specs[name].source].graph
+
+    def input_of(self, name: str) -> Preprocessing:
+        """What the input that feeds a model is resized to."""
+        own = _fit(self.specs[name].preprocessing)
+        return own if own in self.inputs else next(iter(self.inputs))
+
+    def shared(self, name: str) -> str:
+        """Name of the function that several models of one file call; empty if a file has one."""
+        return self._functions.get(self.specs[name].source, "")
+
+    @cached_property
+    def functions(self) -> dict[str, GraphProto]:
+        """What several models share, by the name of the function."""
+        return {name: self.models[source].graph for source, name in self._functions.items()}
+
+    @cached_property
+    def _functions(self) -> dict[str, str]:
+        uses = Counter(spec.source for spec in self.specs.values())
+        several = [source for source, count in uses.items() if count > 1]
+        return {source: f"network_{number}" for number, source in enumerate(several)}
+
+    @cached_property
+    def opsets(self) -> dict[str, int]:
+        """Version of the operators, by their domain.
+
+        Raises:
+            ExportError: If two models need two versions of one domain.
+        """
+        versions: dict[str, int] = {}
+        for model in self.models.values():
+            for domain, version in _opsets(model).items():
+                if versions.setdefault(domain, version) != version:
+                    raise ExportError(
+                        f"export: models need {domain} in versions {versions[domain]} and "
+                        f"{version}. Export them again with the same"
+                    )
+        return versions
+
+
+def planned(
+    cascade: Cascade,
+    specs: Mapping[str, ModelSpec],
+    form: Form,
+    precision: str,
+    resize_inside: bool | None,
+) -> Plan:
+    """Read all models and see whether they can stand in one graph.
+
+    Arguments as of :func:`committee.export.write_graph`.
+
+    Raises:
+        ExportError: If they cannot.
+        ModelError: If a file cannot be read.
+    """
+    if form not in ("one", "any") or precision not in PRECISIONS:
+        raise ExportError(
+            f"export: form {form!r} must be 'one' or 'any', precision {precision!r} one of "
+            f"{', '.join(PRECISIONS)}"
+        )
+    models = _unified({spec.source: _read(spec) for spec in specs.values()})
+    kinds = {name: spec.kind for name, spec in specs.items()}
+    for name, spec in specs.items():
+        _check_input(name, models[spec.source].graph, form)
+    classes = _classes(cascade, {name: models[spec.source].graph for name, spec in specs.items()})
+    dtype = PRECISIONS[precision]
+    return Plan(
+        cascade=cascade,
+        specs=specs,
+        models=models,
+        inputs=_inputs(specs, len(models) == 1 if resize_inside is None else resize_inside),
+        judging=Judging(
+            cascade.combine, cascade.confidence, kinds, cascade.calibrations, classes, dtype
+        ),
+        kind=_kind(cascade, kinds),
+        form=form,
+        dtype=dtype,
+        classes=classes,
+    )
+
+
+def _inputs(specs: Mapping[str, ModelSpec], resize_inside: bool) -> dict[Preprocessing, str]:
+    fits = list(dict.fromkeys(_fit(spec.preprocessing) for spec in specs.values()))
+    if resize_inside:
+        fits = [_largest(fits)]
+    names = ["picture"]
+    if len(fits) > 1:
+        names = [f"picture_{fit.size[0]}x{fit.size[1]}" for fit in fits]
+    if len(set(names)) < len(names):
+        names = [f"{name}_{number}" for number, name in enumerate(names)]
+    return dict(zip(fits, names, strict=True))
+
+
+def _fit(recipe: Preprocessing) -> Preprocessing:
+    """A recipe without what the graph does itself: models of other means share an input."""
+    none, one = (0.0,) * recipe.channels, (1.0,) * recipe.channels
+    return replace(recipe, mean=none, std=one, order="rgb")
+
+
+def _largest(fits: list[Preprocessing]) -> Preprocessing:
+    """The largest size, if the others show the same part of the picture."""
+    largest = max(fits, key=lambda fit: fit.size)
+    for fit in fits:
+        same = replace(fit, size=largest.size) == largest
+        if not same or fit.size[0] * largest.size[1] != fit.size[1] * largest.size[0]:
+            raise ExportError(
+                f"export: {fit.size} and {largest.size} differ in proportions, crop, resize, exif, "
+                "channels or interpolation, so that the one cannot be resized from the other. Give "
+                "the graph an input for each size: resize_inside=False (--no-resize-inside)"
+            )
+    if largest.interpolation == "lanczos" and len(fits) > 1:
+        raise ExportError(
+            "export: ONNX has no lanczos, so that a graph cannot resize with it. Give it an input "
+            "for each size: resize_inside=False (--no-resize-inside)"
+        )
+    return largest
+
+
+def _kind(cascade: Cascade, kinds: Mapping[str, Kind]) -> Kind:
+    if cascade.combine == "mean_logits" and set(kinds.values()) != {"logits"}:
+        raise ExportError(
+            "export: mean_logits needs logits of every model. Use combine='mean_probabilities'"
+        )
+    if cascade.combine == "last" and len(set(kinds.values())) > 1:
+        raise ExportError(
+            "export: models give logits and probabilities, and 'last' would answer with either. "
+            "Use combine='mean_probabilities', or write a bundle"
+        )
+    return (
+        "probabilities" if cascade.combine == "mean_probabilities" else next(iter(kinds.values()))
+    )
+
+
+def _read(spec: ModelSpec) -> ModelProto:
+    import onnx
+    from onnx import inliner
+
+    path = onnx_path(spec)
+    try:
+        model = onnx.load(path)
+        # Functions of several models could share a name; inlined they cannot.
+        return inliner.inline_local_functions(model) if model.functions else model
+    except Exception as error:
+        raise ModelError(
+            f"model {spec.name!r}: {path} is no ONNX model ({_first_line(error)})"
+        ) from None
+
+
+def _unified(models: dict[str, ModelProto]) -> dict[str, ModelProto]:
+    """The models at one version of the operators, the newest of theirs."""
+    from onnx import version_converter
+
+    target = max(_LEAST_OPSET, *(_opsets(model).get("", 1) for model in models.values()))
+    unified = {}
+    for source, model in models.items():
+        if _opsets(model).get("", 1) < target:
+            try:
+                model = version_converter.convert_version(model, target)  # noqa: PLW2901
+            except Exception as error:
+                raise ExportError(
+                    f"export: {source} cannot be lifted to opset {target} ({_first_line(error)}). "
+                    f"Export the model again with opset {target}"
+                ) from None
+        unified[source] = model
+    return unified
+
+
+def _opsets(model: ModelProto) -> dict[str, int]:
+    return {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def _check_input(name: str, graph: GraphProto, form: Form) -> None:
+    from onnx import TensorProto
+
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [each for each in graph.input if each.name not in weights]
+    if len(inputs) != 1:
+        told = ", ".join(each.name for each in inputs)
+        raise ModelError(f"model {name!r}: has inputs {told}, needs just one")
+    kind = inputs[0].type.tensor_type
+    if kind.elem_type != TensorProto.FLOAT:
+        raise ExportError(f"export: model {name!r} takes no float32 pictures")
+    if form == "any" and kind.shape.dim and kind.shape.dim[0].HasField("dim_value"):
+        raise ExportError(
+            f"export: model {name!r} takes {kind.shape.dim[0].dim_value} picture(s) at a time. "
+            "Export it with a dynamic batch, or choose form='one' (--form one)"
+        )
+
+
+def _classes(cascade: Cascade, graphs: Mapping[str, GraphProto]) -> int:
+    """How many classes there are: as many as are named, and as every model answers with."""
+    told = {}
+    for name, graph in graphs.items():
+        dims = graph.output[0].type.tensor_type.shape.dim
+        if len(dims) == 2 and dims[1].dim_value:
+            told[name] = int(dims[1].dim_value)
+    if not told and not cascade.classes:
+        raise ExportError(
+            "export: neither the cascade nor a model says how many classes there are. "
+            "Name them in the pool file"
+        )
+    classes = len(cascade.classes) or next(iter(told.values()))
+    for name, own in told.items():
+        if own != classes:
+            raise ExportError(
+                f"export: model {name!r} answers with {own} classes where {classes} are expected. "
+                "Are it and the names of the classes of the same task?"
+            )
+    return classes

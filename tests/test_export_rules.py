@@ -1,0 +1,164 @@
+"""Every export states the rule once more; on outputs of all kinds each decides as the library."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from committee import Cascade, Runner
+from committee.calibration import Calibration
+from committee.confidence import BUILT_IN
+from committee.export import write_bundle, write_graph
+from committee.flow import Decisions
+from committee.models import prepared, specs_of
+from committee.predictions import Array, Kind
+from export_world import (
+    decisions_of,
+    flips,
+    from_tables,
+    javascript,
+    needs_node,
+    program_of,
+)
+
+pytest.importorskip("onnx", reason="exporting needs onnx")
+
+ROWS, CLASSES = 150, 7
+NAMES = ("b.1", "a", "c+d")
+random = np.random.default_rng(0)
+LOGITS = {name: random.normal(size=(ROWS, CLASSES)) * 2 for name in NAMES}
+PROBABILITIES = {name: random.dirichlet(np.full(CLASSES, 0.2), ROWS) for name in NAMES}
+PROBABILITIES["a"][PROBABILITIES["a"] < 1e-6] = 0
+
+SOFTER, SURER = Calibration.of_temperature(1.7), Calibration.of_temperature(0.6)
+PLATT = Calibration("platt", (0.5, 1.5, 0.8), (-3.0, -1.5))
+ONE_PIECE = Calibration("platt", (1.2,))
+
+# Combination and kinds of outputs, calibrations.
+WAYS_TO_COMBINE: tuple[tuple[str, str], ...] = (
+    ("mean_logits", "lll"), ("mean_probabilities", "ppp"), ("mean_probabilities", "lpl"),
+    ("last", "lll"), ("last", "ppp"),
+)  # fmt: skip
+PLAIN: dict[str, Calibration] = {}
+RULES = [
+    *((score, *way, PLAIN) for score, way in itertools.product(BUILT_IN, WAYS_TO_COMBINE)),
+    ("max_prob", "mean_logits", "lll", {"b.1": SOFTER, "c+d": SURER}),
+    ("max_prob", "mean_logits", "lll", {"b.1": PLATT, "a": ONE_PIECE}),
+    ("prob_gap", "mean_probabilities", "lpl", {"b.1": SURER, "a": SOFTER, "c+d": PLATT}),
+    ("neg_entropy", "mean_probabilities", "ppp", {"b.1": PLATT, "a": PLATT}),
+    ("logit_gap", "last", "ppp", {"b.1": PLATT, "a": SURER, "c+d": ONE_PIECE}),
+    ("logit_gap", "last", "lll", {"b.1": PLATT, "c+d": SOFTER}),
+]
+
+
+def tables_of(kinds: str) -> dict[str, tuple[Kind, Array]]:
+    return {
+        name: ("logits", LOGITS[name]) if kind == "l" else ("probabilities", PROBABILITIES[name])
+        for name, kind in zip(NAMES, kinds, strict=True)
+    }
+
+
+def by_python(cascade: Cascade, pictures: Array, folder: Path) -> Decisions:
+    own = program_of(folder / "bundle").Cascade(folder / "bundle")
+    return decisions_of(own(Image.fromarray(picture)) for picture in pictures)
+
+
+def by_javascript(cascade: Cascade, pictures: Array, folder: Path) -> Decisions:
+    pictures.tofile(folder / "pictures.raw")
+    done = javascript(folder / "bundle", f"1x2x1={folder / 'pictures.raw'}")
+    assert done.returncode == 0, done.stderr
+    return decisions_of(map(json.loads, done.stdout.splitlines()))
+
+
+def by_graph(form: Any, precision: Any) -> Any:
+    def decided(cascade: Cascade, pictures: Array, folder: Path) -> Decisions:
+        path = write_graph(cascade, folder / "graph.onnx", form=form, precision=precision)
+        return Runner(path, threads=1).decide(pictures, 64)
+
+    return decided
+
+
+def by_module(cascade: Cascade, pictures: Array, folder: Path) -> Decisions:
+    torch = pytest.importorskip("torch", reason="the module is for torch")
+
+    class Table(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            import onnx
+
+            (table,) = (
+                onnx.numpy_helper.to_array(tensor)
+                for tensor in onnx.load(folder / f"{name}.onnx").graph.initializer
+                if tensor.name == "table"
+            )
+            self.table = torch.from_numpy(table.copy())
+
+        def forward(self, inputs: Any) -> Any:
+            places = torch.tensor([255.0 * 256, 255.0])
+            return self.table[(inputs * places).sum((1, 2, 3)).round().long()]
+
+    (recipe,) = {spec.preprocessing for spec in specs_of(cascade).values()}
+    module = cascade.as_module({name: Table(name) for name in cascade.names})
+    answer = module(torch.from_numpy(prepared(pictures, recipe)))
+    return Decisions(answer.predicted.numpy(), answer.confidence.numpy(), answer.stage.numpy())
+
+
+WAYS = {
+    "python": by_python,
+    "javascript": by_javascript,
+    "graph": by_graph("any", "float64"),
+    "graph for one": by_graph("one", "float64"),
+    "graph in float32": by_graph("any", "float32"),
+    "module": by_module,
+}
+EACH_WAY = [pytest.param(way, marks=needs_node if way == "javascript" else ()) for way in WAYS]
+
+
+def halving(
+    tables: Mapping[str, tuple[Kind, Array]],
+    folder: Path,
+    rule: tuple[str, str, Mapping[str, Calibration]],
+) -> tuple[Cascade, Array]:
+    """A cascade in which half of those that reach a stage would leave there."""
+    bounds = []
+    for count in (1, 2):
+        alone, pictures = from_tables(Cascade.ensemble(NAMES[:count], *rule), tables, folder)
+        scores = np.sort(Runner(alone).decide(pictures).score)
+        bounds.append(float(scores[ROWS // 2 : ROWS // 2 + 2].mean()))
+    return from_tables(Cascade.of(NAMES, bounds, *rule), tables, folder)
+
+
+@pytest.mark.parametrize("way", EACH_WAY)
+def test_every_rule_is_that_of_the_library(way: str, tmp_path: Path) -> None:
+    for number, (confidence, combine, kinds, calibrations) in enumerate(RULES):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        cascade, pictures = halving(tables_of(kinds), folder, (confidence, combine, calibrations))
+        promised = Runner(cascade).decide(pictures)
+        assert min(np.bincount(promised.stage, minlength=3)) >= 10
+        write_bundle(cascade, folder / "bundle")
+        found = WAYS[way](cascade, pictures, folder)
+        assert flips(found, promised) == 0, RULES[number]
+        exact = way != "graph in float32"
+        np.testing.assert_allclose(found.score, promised.score, rtol=1e-9 if exact else 1e-4,
+                                   atol=1e-12 if exact else 1e-5)  # fmt: skip
+
+
+@pytest.mark.parametrize("way", EACH_WAY)
+def test_a_calibration_lets_no_class_overtake(way: str, tmp_path: Path) -> None:
+    """Logits that differ by less than rounding after the logarithm of their softmax is taken."""
+    tables: dict[str, tuple[Kind, Array]] = {"b.1": ("logits", LOGITS["b.1"] * 1e-30)}
+    cascade = Cascade.ensemble(["b.1"], calibrations={"b.1": PLATT})
+    cascade, pictures = from_tables(cascade, tables, tmp_path)
+    promised = Runner(cascade).decide(pictures)
+    np.testing.assert_array_equal(promised.predicted, LOGITS["b.1"].argmax(1))
+    write_bundle(cascade, tmp_path / "bundle")
+    found = WAYS[way](cascade, pictures, tmp_path)
+    np.testing.assert_array_equal(found.predicted, promised.predicted)
