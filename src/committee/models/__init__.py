@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from committee.models.base import Model, Source, outputs_of
-from committee.models.load import load_model
+from committee.models.load import load_model, load_models
 from committee.models.pool_file import PoolFile, read_pool_file
 from committee.models.preprocessing import (
     Picture,
@@ -14,7 +14,7 @@ from committee.models.preprocessing import (
     prepared,
 )
 from committee.models.sources import source_of
-from committee.models.spec import ModelSpec, check_name, specs_of
+from committee.models.spec import ModelSpec, check_name, same_weights, specs_of
 
 __all__ = [
     "Model",
@@ -28,9 +28,11 @@ __all__ = [
     "check_name",
     "fitted",
     "load_model",
+    "load_models",
     "outputs_of",
     "prepared",
     "read_pool_file",
+    "same_weights",
     "source_of",
     "specs_of",
 ]
