@@ -104,6 +104,15 @@ def test_sides_and_crops_may_differ(tmp_path: Path) -> None:
     assert [m.preprocessing.crop for m in one_crop] == [0.5] * 3
 
 
+def test_only_takes_a_line_or_one_of_its_models(tmp_path: Path) -> None:
+    other = '[[model]]\nname = "net-2"\nsource = "python:models.py:module"\nresolution = 4\n'
+    pool = read_pool_file(written(tmp_path, LINE + other))
+    assert [m.name for m in pool.only(["net"]).models] == ["net@2", "net@4", "net@6"]
+    assert [m.name for m in pool.only(["net@4", "net-2"]).models] == ["net@4", "net-2"]
+    with pytest.raises(UnknownNameError, match="no model 'ne'"):
+        pool.only(["ne"])
+
+
 BAD = {
     LINE.replace("[2, 4, 6]", "[2, 4, 2]"): r"resolutions are \[2, 4, 2\]; write two or more, all",
     LINE.replace("[2, 4, 6]", "[2, [2, 2], 6]"): "all different",
