@@ -13,7 +13,7 @@ from committee.data import Dataset
 from committee.measure.latency import Loaded, Progress, Timing, timed
 from committee.measure.machine import conditions
 from committee.measure.precision import Change, changed_by_precision
-from committee.models import Model, ModelSpec, PoolFile, load_model, prepared
+from committee.models import Model, ModelSpec, PoolFile, load_models, prepared
 from committee.predictions import Array
 
 # Samples on which a lower precision is compared with float32.
@@ -88,7 +88,7 @@ def profile(
     Raises:
         ModelError: If a model cannot be loaded or fails, or memory would not do.
     """
-    loaded = [load_model(spec, allow_code, threads) for spec in pool.models]
+    loaded = load_models(pool.models, allow_code, threads)
     half = _Half(progress, calls)
     single = timed(loaded, 1, calls=calls, seconds=seconds, progress=half.first)
     batched = timed(loaded, batch_size, calls=calls, seconds=seconds, progress=half.second)

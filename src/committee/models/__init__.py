@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from committee.models.base import Model, Source, outputs_of, usable_outputs_of
-from committee.models.load import check_unloaded, load_model
+from committee.models.load import check_unloaded, load_model, load_models, resized
 from committee.models.pool_file import PoolFile, read_pool_file
 from committee.models.preprocessing import (
     Picture,
@@ -14,7 +14,7 @@ from committee.models.preprocessing import (
     prepared,
 )
 from committee.models.sources import source_of
-from committee.models.spec import ModelSpec, check_name, specs_of
+from committee.models.spec import ModelSpec, check_name, same_weights, specs_of
 
 __all__ = [
     "Model",
@@ -29,9 +29,12 @@ __all__ = [
     "check_unloaded",
     "fitted",
     "load_model",
+    "load_models",
     "outputs_of",
     "prepared",
     "read_pool_file",
+    "resized",
+    "same_weights",
     "source_of",
     "specs_of",
     "usable_outputs_of",

@@ -101,6 +101,24 @@ class Model(Protocol):
         """
 
 
+@runtime_checkable
+class Resizable(Protocol):
+    """What a model also has if one copy of its weights can serve several sizes."""
+
+    def at(self, spec: ModelSpec) -> Model | None:
+        """The same weights, not loaded again, as the model of another spec.
+
+        Args:
+            spec: Differs from the model's own in name, preprocessing and costs only.
+
+        Returns:
+            A model that shares this one's weights in memory; None if its size is part of them.
+
+        Raises:
+            ModelError: If it does not take inputs of that size.
+        """
+
+
 def outputs_of(model: Model, spec: ModelSpec, batch: Array, first: int = 0) -> Outputs:
     """Run a model on a batch and check what it answers.
 

@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from committee.errors import MissingExtraError, ModelError
 from committee.files import write_text
-from committee.models.base import file_fingerprint
+from committee.models.base import Model, file_fingerprint
 from committee.models.sessions import Session, open_session
 from committee.models.spec import ModelSpec
 from committee.predictions import Array
@@ -67,8 +67,13 @@ def cache_folder() -> Path:
     return Path(own) if own else usual / "committee"
 
 
-def cached_graph(spec: ModelSpec, model: TorchModel) -> Path:
+def cached_graph(spec: ModelSpec, model: TorchModel, *, free: bool = False) -> Path:
     """The graph of a module at the spec's size, exported if the cache has none that is whole.
+
+    Args:
+        spec: What it is.
+        model: The module.
+        free: Whether the graph is to take inputs of other heights and widths too.
 
     Raises:
         ModelError: If it cannot be exported.
@@ -76,13 +81,14 @@ def cached_graph(spec: ModelSpec, model: TorchModel) -> Path:
     """
     recipe = spec.preprocessing
     height, width = recipe.size
-    path = cache_folder() / f"{model.weights_print}-{recipe.channels}x{height}x{width}.onnx"
+    size = "any" if free else f"{height}x{width}"
+    path = cache_folder() / f"{model.weights_print}-{recipe.channels}x{size}.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         if _notes(path).get("fingerprint") != _print_of(path):
             temporary = path.with_suffix(".part.onnx")
             try:
-                _export(spec, model, temporary)
+                _export(spec, model, temporary, free)
                 write_text(_beside(path), json.dumps({"fingerprint": file_fingerprint(temporary)}))
                 temporary.replace(path)
             finally:
@@ -108,7 +114,7 @@ def _print_of(path: Path) -> str | None:
     return file_fingerprint(path) if path.is_file() else "not there"
 
 
-def _export(spec: ModelSpec, model: TorchModel, path: Path) -> None:
+def _export(spec: ModelSpec, model: TorchModel, path: Path, free: bool) -> None:
     where = f"model {spec.name!r}"
     try:
         import onnx  # noqa: F401  # torch asks for them when it is too late for a good line
@@ -116,7 +122,9 @@ def _export(spec: ModelSpec, model: TorchModel, path: Path) -> None:
         import torch
     except ImportError:
         raise MissingExtraError.of(f"{where}: export", "onnxscript", "export") from None
-    rows = torch.export.Dim("rows", min=1)
+    varying: dict[int, Any] = {0: torch.export.Dim("rows", min=1)}
+    if free:
+        varying |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     example = torch.zeros((_EXPORT_ROWS, spec.preprocessing.channels, *spec.preprocessing.size))
     try:
         with _quiet(), torch.no_grad():
@@ -125,7 +133,7 @@ def _export(spec: ModelSpec, model: TorchModel, path: Path) -> None:
                 (example,),
                 str(path),
                 dynamo=True,
-                dynamic_shapes=({0: rows},),
+                dynamic_shapes=(varying,),
                 input_names=["pictures"],
                 output_names=["outputs"],
                 external_data=False,
@@ -134,9 +142,14 @@ def _export(spec: ModelSpec, model: TorchModel, path: Path) -> None:
             )
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
+        remedy = (
+            "List its sizes as models of their own, with resolution in place of resolutions"
+            if free
+            else 'Take engine = "torch" or "torch.compile"'
+        )
         raise ModelError(
-            f"{where}: torch cannot export it as ONNX ({type(error).__name__}: {reason}). "
-            'Take engine = "torch" or "torch.compile"'
+            f"{where}: torch cannot export it as ONNX{' of any size' if free else ''} "
+            f"({type(error).__name__}: {reason}). {remedy}"
         ) from error
 
 
@@ -163,7 +176,7 @@ def _check_once(spec: ModelSpec, model: TorchModel, session: Session, path: Path
             write_text(_beside(path), json.dumps({**notes, "apart": known}))
 
 
-def difference(spec: ModelSpec, model: TorchModel, session: Session, seed: int = 0) -> float:
+def difference(spec: ModelSpec, model: Model, session: Session, seed: int = 0) -> float:
     """How far a graph is from its module, on inputs from a seed.
 
     Returns:

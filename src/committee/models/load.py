@@ -2,20 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from committee.cost import Cost
 from committee.errors import ModelError, PoolFileError, UnknownNameError
-from committee.models.base import RANDOM, Model, Peekable
+from committee.models.base import RANDOM, Model, Peekable, Resizable
 from committee.models.sources import source_of
 from committee.models.spec import ModelSpec
 
+Loaded = tuple[Model, ModelSpec]
 
-def load_model(
-    spec: ModelSpec, allow_code: Collection[str] = (), threads: int = 0
-) -> tuple[Model, ModelSpec]:
+
+def load_models(
+    specs: Iterable[ModelSpec], allow_code: Collection[str] = (), threads: int = 0
+) -> list[Loaded]:
+    """Load models; those that are one set of weights are loaded once and share one copy of it.
+
+    Sources whose weights depend on the size of the input load each size by itself: vision
+    transformers of timm and torchvision, whose positions are interpolated, and modules that run as
+    graphs.
+
+    Args:
+        specs: What to load.
+        allow_code: As of :func:`load_model`, and so is all else.
+        threads: See there.
+
+    Returns:
+        For each spec what :func:`load_model` returns.
+    """
+    loaded: list[Loaded] = []
+    for spec in specs:
+        loaded.append(resized(spec, loaded) or load_model(spec, allow_code, threads))
+    return loaded
+
+
+def resized(spec: ModelSpec, loaded: Iterable[Loaded]) -> Loaded | None:
+    """A model made of one that is loaded and has the same weights; None if there is none.
+
+    Raises:
+        ModelError: If those weights do not take inputs of that size.
+    """
+    for model, own in loaded:
+        if own.weights_key == spec.weights_key and isinstance(model, Resizable):
+            shared = model.at(spec)
+            return None if shared is None else _known(shared, spec)
+    return None
+
+
+def load_model(spec: ModelSpec, allow_code: Collection[str] = (), threads: int = 0) -> Loaded:
     """Load a model.
 
     Args:
@@ -35,6 +71,11 @@ def load_model(
     except (PoolFileError, UnknownNameError) as error:
         # These are worded for a pool file, whose reader says whose they are.
         raise ModelError(f"model {spec.name!r}: {error}") from None
+    return _known(model, spec)
+
+
+def _known(model: Model, spec: ModelSpec) -> Loaded:
+    """The model and what loading it told; refused if it is not the one of the fingerprint."""
     _check_unchanged(spec, model.fingerprint)
     known = replace(spec, fingerprint=model.fingerprint)
     given = any(cost.unit == "macs" for cost in spec.costs)

@@ -22,6 +22,7 @@ _MODEL_KEYS = (
     "name",
     "source",
     "resolution",
+    "resolutions",
     "weights",
     "seed",
     "engine",
@@ -34,6 +35,7 @@ _MODEL_KEYS = (
 _RESOLUTION = (
     "write resolution = 224, or [height, width], in its [[model]], or @224 after the source"
 )
+_RESOLUTIONS = "write two or more, all different, as in resolutions = [224, 288]"
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,19 @@ class PoolFile:
     def only(self, names: list[str]) -> PoolFile:
         """The pool file of some of the models.
 
+        Args:
+            names: Of models; the name of a line with ``resolutions`` means all of its models.
+
         Raises:
             UnknownNameError: If one is not there.
         """
         known = [model.name for model in self.models]
+        lines = {name: [each for each in known if each.startswith(f"{name}@")] for name in names}
         for name in names:
-            if name not in known:
+            if name not in known and not lines[name]:
                 raise UnknownNameError.of("pool file", "model", name, known)
-        return replace(self, models=tuple(m for m in self.models if m.name in names))
+        wanted = {each for name in names for each in ([name] if name in known else lines[name])}
+        return replace(self, models=tuple(m for m in self.models if m.name in wanted))
 
 
 def read_pool_file(path: str | Path) -> PoolFile:
@@ -90,7 +97,9 @@ def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
     if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
         raise PoolFileError(f"{path}: there is no model; add one with [[model]], name and source")
     defaults = _table(path, data, "preprocessing")
-    models = tuple(_model(path, entry, defaults) for entry in entries)
+    models = tuple(
+        _model(path, one, defaults) for entry in entries for one in _at_resolutions(path, entry)
+    )
     names = [model.name for model in models]
     for name in names:
         if names.count(name) > 1:
@@ -101,6 +110,56 @@ def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
             f"{path}: task {data['task']!r} is not known; this version does {', '.join(TASKS)}"
         )
     return PoolFile(models, _classes(path, data.get("classes", [])), task)
+
+
+def _at_resolutions(path: Path, entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entry, or one for each of its resolutions: together one set of weights."""
+    name = entry.get("name")
+    if "resolutions" not in entry or not isinstance(name, str):
+        return [entry]
+    where = f"{path}: model {name!r}"
+    sizes = entry["resolutions"]
+    if not isinstance(sizes, list):
+        raise PoolFileError(f"{where}: resolutions must be a list; {_RESOLUTIONS}")
+    sides = [
+        _sides(where, size, f"resolutions: {size!r} is wrong; {_RESOLUTIONS}") for size in sizes
+    ]
+    if len(sides) < 2 or len(set(sides)) < len(sides):
+        raise PoolFileError(f"{where}: resolutions are {sizes}; {_RESOLUTIONS}")
+    for key, why in (
+        ("resolution", "leave one of the two out"),
+        ("family", "a family's models can stand for each other, these cannot; leave family out"),
+    ):
+        if key in entry:
+            raise PoolFileError(f"{where}: {key} stands beside resolutions; {why}")
+    count = len(sides)
+    return [
+        {
+            **entry,
+            "name": f"{name}@{height}" if height == width else f"{name}@{height}x{width}",
+            "resolution": [height, width],
+            "costs": {
+                unit: _of_each(where, f"costs.{unit}", value, count)[number]
+                for unit, value in _table(path, entry, "costs").items()
+            },
+            "preprocessing": {
+                key: _of_each(where, key, value, count)[number] if key == "crop" else value
+                for key, value in _table(path, entry, "preprocessing").items()
+            },
+        }
+        for number, (height, width) in enumerate(sides)
+    ]
+
+
+def _of_each(where: str, key: str, value: Any, count: int) -> list[Any]:
+    """A list with one value for each resolution; one crop serves all, one cost does not."""
+    if key == "crop" and not isinstance(value, list):
+        return [value] * count
+    if not isinstance(value, list) or len(value) != count:
+        raise PoolFileError(
+            f"{where}: {key} must be a list of {count}, one for each of resolutions, not {value!r}"
+        )
+    return value
 
 
 def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any]) -> ModelSpec:
@@ -116,6 +175,8 @@ def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any]) -> Model
     given = {**defaults, **_table(path, entry, "preprocessing")}
     try:
         text, at = located(entry["source"], path.parent)
+        if at is not None and "resolutions" in entry:
+            raise PoolFileError(f"{where}: source says {at} and resolutions too; leave @ out")
         source = source_of(text)
         weights = _weights(where, entry, path.parent, source)
         size = _size(where, entry.get("resolution"), at)
@@ -182,13 +243,18 @@ def _size(where: str, resolution: Any, at: tuple[int, int] | None) -> tuple[int,
     """Height and width by ``resolution`` or by ``@R``; None if neither is there."""
     if resolution is None:
         return at
-    sides = resolution if isinstance(resolution, list) else [resolution, resolution]
-    if len(sides) != 2 or not all(type(side) is int for side in sides):
-        raise PoolFileError(f"{where}: resolution is wrong; {_RESOLUTION}")
-    size = (sides[0], sides[1])
+    size = _sides(where, resolution, f"resolution is wrong; {_RESOLUTION}")
     if at not in (None, size):
         raise PoolFileError(f"{where}: source says {at}, resolution {size}; leave one out")
     return size
+
+
+def _sides(where: str, resolution: Any, wrong: str) -> tuple[int, int]:
+    """Height and width, above 0, of one number or of two."""
+    sides = resolution if isinstance(resolution, list) else [resolution, resolution]
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise PoolFileError(f"{where}: {wrong}")
+    return sides[0], sides[1]
 
 
 def _weights(where: str, entry: dict[str, Any], folder: Path, source: Source) -> str:

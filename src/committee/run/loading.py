@@ -14,6 +14,7 @@ from committee.models import (
     check_unloaded,
     load_model,
     outputs_of,
+    resized,
     usable_outputs_of,
 )
 from committee.predictions import Array, Outputs
@@ -99,7 +100,10 @@ class Models:
     def _load(self, name: str) -> tuple[Model, ModelSpec]:
         with self._loading:
             if name not in self._loaded:
-                self._loaded[name] = load_model(self._specs[name], self._allow_code, self._threads)
+                spec, held = self._specs[name], self._loaded.values()
+                self._loaded[name] = resized(spec, held) or load_model(
+                    spec, self._allow_code, self._threads
+                )
             return self._loaded[name]
 
     def _of_the_classes(self, name: str, outputs: Outputs) -> Outputs:
