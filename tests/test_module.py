@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from committee.errors import (
     UntrustedCodeError,
 )
 from committee.flow import Answers, Decisions, Request, decide, drive
+from committee.models import prepared
 from committee.predictions import Array, Outputs
 
 torch = pytest.importorskip("torch", reason="the module is for torch")
@@ -243,15 +245,74 @@ def test_models_from_files_decide_as_the_runner(tmp_path: Path, sides: Any) -> N
     cascade = replace(cascade, stages=(bound, *cascade.stages[1:]))
     promised = Runner(cascade, allow_code=code).decide(images, 200)
     assert 0 < promised.stage.sum() < 200
-    from committee.models import prepared, specs_of
-
-    recipes = dict.fromkeys(spec.preprocessing for spec in specs_of(cascade).values())
-    inputs = [torch.from_numpy(prepared(images, recipe)) for recipe in recipes]
-    answer = cascade.as_module(allow_code=code)(*inputs)
+    module = cascade.as_module(allow_code=code)
+    inputs = [torch.from_numpy(prepared(images, each)) for each in module.preprocessings]
+    assert len(inputs) == len(set(sides))
+    answer = module(*inputs)
     np.testing.assert_array_equal(answer.predicted.numpy(), promised.predicted)
     np.testing.assert_array_equal(answer.stage.numpy(), promised.stage)
     with pytest.raises(ModelError, match=f"needs {len(inputs)} tensors"):
         cascade.as_module(allow_code=code)(*inputs, inputs[0])
+
+
+def pool_of(folder: Path, sources: list[str]) -> Cascade:
+    """Random networks, small enough for a test, as stages of a cascade."""
+    from committee.models import read_pool_file
+
+    entries = [
+        f'[[model]]\nname = "m{seed}"\nsource = "{source}"\nweights = "random"\nseed = {seed}\n'
+        for seed, source in enumerate(sources)
+    ]
+    (folder / "pool.toml").write_text("\n".join(entries))
+    specs = {spec.name: spec for spec in read_pool_file(folder / "pool.toml").models}
+    cascade = Cascade.of(list(specs), [0.5] * (len(specs) - 1))
+    return replace(cascade, models={name: spec.to_json() for name, spec in specs.items()})
+
+
+def vit(folder: Path) -> None:
+    """A small transformer of transformers, as a folder."""
+    transformers = pytest.importorskip("transformers", reason="the extra is not installed")
+    config = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        image_size=48, patch_size=8, num_labels=12,
+    )  # fmt: skip
+    transformers.ViTForImageClassification(config).save_pretrained(folder / "vit")
+    processor = {
+        "image_processor_type": "ViTImageProcessor", "do_resize": True, "do_rescale": True,
+        "do_normalize": True, "resample": 2, "size": {"height": 48, "width": 48},
+        "rescale_factor": 1 / 255, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.6, 0.7],
+    }  # fmt: skip
+    (folder / "vit" / "preprocessor_config.json").write_text(json.dumps(processor))
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        ["timm:test_resnet@64", "timm:test_efficientnet@64"],
+        ["timm:test_resnet@48", "timm:test_resnet@64"],
+        ["torchvision:shufflenet_v2_x0_5@64", "torchvision:mobilenet_v3_small@64"],
+        ["transformers:vit@48", "transformers:vit@48"],
+    ],
+)
+def test_modules_of_every_source_decide_as_the_runner(tmp_path: Path, sources: list[str]) -> None:
+    scheme = sources[0].partition(":")[0]
+    pytest.importorskip(scheme, reason=f"the extra {scheme} is not installed")
+    if scheme == "transformers":
+        vit(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), np.uint8)
+    images[::2] //= 4  # dark ones, so that scores differ
+    cascade = pool_of(tmp_path, sources)
+    first = replace(Cascade.of(["m0"]), models=cascade.models)
+    scores = np.sort(Runner(first).decide(images).score)
+    bound = Stage(("m0",), float(scores[19:21].mean()))
+    cascade = replace(cascade, stages=(bound, *cascade.stages[1:]))
+    promised = Runner(cascade).decide(images, 40)
+    assert promised.stage.sum() == 20
+    module = cascade.as_module()
+    answer = module(*(torch.from_numpy(prepared(images, each)) for each in module.preprocessings))
+    np.testing.assert_array_equal(answer.predicted.numpy(), promised.predicted)
+    np.testing.assert_array_equal(answer.stage.numpy(), promised.stage)
+    np.testing.assert_allclose(answer.confidence.numpy(), promised.score, rtol=1e-4)
 
 
 def test_refusals_are_one_line(tmp_path: Path) -> None:

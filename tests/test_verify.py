@@ -14,10 +14,11 @@ from committee.cli import main
 from committee.data import ArrayDataset
 from committee.embedded import FOLDER
 from committee.flow import Decisions
+from committee.models import read_pool_file
 from committee.predict import predict
 from committee.run import verify
 from committee.run.verify import compared, offline_way, online_way, stored_way
-from export_world import CASCADES, embedded
+from export_world import CASCADES, embedded, some_pictures
 from small_world import dataset, images, read_pool, samples, write_npz, write_pool
 
 PICTURES = str(FOLDER / "fashion_mnist_test.npz")
@@ -47,15 +48,17 @@ def test_all_ways_decide_alike_on_real_pictures(
     capsys.readouterr()
     words = [
         *("verify", world / "cascade.json", "--data", PICTURES, "--rows", "5000:6000"),
-        *("--predictions", world / "predictions", "--max-flips", 0),
+        *("--predictions", world / "predictions", "--max-flips", 0, "--engine", "onnxruntime"),
+        *("--batch-size", 32, "--batch-size", 7, "--batch-size", 1),
         *("--against", world / "bundle", "--against", world / "one.onnx"),
         *("--against", world / "any.onnx"),
     ]
     assert run(*words, "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert [each["way"] for each in told["ways"]] == [
-        "offline, batches of 32", "online", "exported, bundle", "exported, one.onnx",
-        "exported, any.onnx",
+        "offline, batches of 32", "offline, batches of 7", "offline, batches of 1", "online",
+        "offline, onnxruntime", f"exported, {world / 'bundle'}", f"exported, {world / 'one.onnx'}",
+        f"exported, {world / 'any.onnx'}",
     ]  # fmt: skip
     for each in told["ways"]:
         assert each["reference"] == "stored predictions"
@@ -64,6 +67,80 @@ def test_all_ways_decide_alike_on_real_pictures(
         assert each["largest_difference"] < 1e-5
     assert run(*words) == 0
     assert "1000 samples, each compared with: stored predictions" in capsys.readouterr().out
+
+
+def test_openvino_in_float32_decides_alike(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    capsys.readouterr()
+    words = [
+        *("verify", world / "cascade.json", "--data", PICTURES, "--rows", "5000:6000"),
+        *("--predictions", world / "predictions", "--engine", "openvino", "--json"),
+    ]
+    assert run(*words) == 0
+    *_, told = json.loads(capsys.readouterr().out)["ways"]
+    assert told["way"] == "offline, openvino"
+    assert told["samples"] == 1000
+    # Another engine: a score could lie that close to the threshold. In bf16 there are dozens.
+    assert len(told["flips"]) <= 1
+    assert 0 < told["largest_difference"] < 1e-4
+
+
+TORCH = """
+import torch
+
+def make(seed):
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(1, 8, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(2),
+        torch.nn.Flatten(), torch.nn.Linear(32, 10))
+
+def one():
+    return make(1)
+
+def two():
+    return make(2)
+"""
+POOL = """
+[preprocessing]
+channels = 1
+mean = [0.5]
+std = [0.1]
+"""
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch's exporter, about itself
+def test_every_engine_of_torch_modules_decides_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for needed in ("torch", "onnxscript", "openvino"):
+        pytest.importorskip(needed, reason=f"{needed} is not installed")
+    monkeypatch.setenv("COMMITTEE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "code.py").write_text(TORCH)
+    models = "".join(
+        f'[[model]]\nname = "{name}"\nsource = "python:code.py:{name}"\nresolution = 28\n'
+        for name in ("one", "two")
+    )
+    (tmp_path / "pool.toml").write_text(POOL + models)
+    specs = {spec.name: spec for spec in read_pool_file(tmp_path / "pool.toml").models}
+    cascade = Cascade.of(["one", "two"], [0.13])
+    cascade = replace(cascade, models={name: each.to_json() for name, each in specs.items()})
+    path = cascade.save(tmp_path / "cascade.json")
+    words = [
+        *("verify", path, "--data", PICTURES, "--rows", "0:300", "--json", "--module"),
+        *("--allow-code", tmp_path / "code.py", "--engine", "torch"),
+        *("--engine", "onnxruntime", "--engine", "openvino"),
+    ]
+    assert run(*words) == 0
+    ways = {each["way"]: each for each in json.loads(capsys.readouterr().out)["ways"]}
+    assert list(ways) == [
+        "online", "offline, torch", "offline, onnxruntime", "offline, openvino", "torch module",
+    ]  # fmt: skip
+    for told in ways.values():
+        assert told["samples"] == 300
+        assert len(told["flips"]) <= 1
+        assert told["largest_difference"] < 1e-4
+    code = [str(tmp_path / "code.py")]
+    assert 0 < Runner(cascade, allow_code=code).decide(some_pictures(300)).stage.sum() < 300
 
 
 def test_flips_are_shown_and_may_fail(
@@ -127,11 +204,22 @@ def test_stored_predictions_are_found_by_name(tmp_path: Path) -> None:
     assert seen == [(512, 600), (600, 600)]
 
 
+def test_a_graph_is_no_cascade_of_models_for_other_engines(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["verify", world / "any.onnx", "--data", PICTURES, "--rows", "0:5"]
+    capsys.readouterr()
+    assert run(*words, "--engine", "openvino") == 2
+    assert "is inside one ONNX file, which onnxruntime runs" in capsys.readouterr().err
+
+
 CASES = {
     "verify c.json --data d.npz --predictions store": "has no predictions of 30 samples",
     "verify c.json --data d.npz --against no.onnx": "no.onnx: no such file",
     "verify c.json --data d.npz --against .": "no bundle: SHA256SUMS",
     "verify no.json --data d.npz": "no.json: cannot be read",
+    "verify c.json --data d.npz --engine tensorrt": "no engine 'tensorrt'",
+    "verify c.json --data d.npz --module": "is no torch module",
     "export c.json --out out": "is no ONNX file. Export it first",
     "export c.json --out out.onnx": "is no ONNX file. Export it first",
     "export c.json --out out --form one": "are for a graph",

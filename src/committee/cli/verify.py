@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,11 +19,13 @@ from committee.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from committee.data import Dataset
-    from committee.run.runner import Runner
+    from collections.abc import Collection
+
+    from committee.cascade import Cascade
     from committee.run.verify import Compared, Way
 
 SHOWN = 10
+USUAL_BATCH = 32
 TOO_MANY = 1
 
 
@@ -43,7 +44,17 @@ def verify(
         typer.Option(metavar="PATH", help="A bundle or a graph. Repeatable."),
     ] = None,
     rows: Rows = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples a forward pass.")] = 32,
+    batch_size: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Samples a forward pass, 32 if nothing is said. Repeatable."),
+    ] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(help="Run the models on this engine too, in float32. Repeatable."),
+    ] = None,
+    module: Annotated[
+        bool, typer.Option("--module", help="Run the cascade as a torch module too.")
+    ] = False,
     max_flips: Annotated[
         int | None, typer.Option(min=0, help="Fail, with code 1, if one way has more flips.")
     ] = None,
@@ -54,13 +65,22 @@ def verify(
     from committee.data import open_data
     from committee.run import Runner
     from committee.run import verify as compare
+    from committee.run.verify import offline_way, online_way, stored_way
 
-    runner = Runner(cascade, allow_code=allow_code or ())
+    code = allow_code or ()
+    runner = Runner(cascade, allow_code=code)
     dataset = open_data(data, "verify", runner.cascade.classes, rows)
-    exports = {path: Runner(path, allow_code=allow_code or ()) for path in against or ()}
-    ways = _ways(runner, dataset, exports, batch_size, predictions, split)
+    sizes = batch_size or [USUAL_BATCH]
+    ways: dict[str, Way] = {}
+    if predictions is not None:
+        pool = open_split(predictions, split, "test")
+        ways["stored predictions"] = stored_way(runner.cascade, pool, dataset)
+    for size in sizes:
+        ways[f"offline, batches of {size}"] = offline_way(runner, size)
+    ways["online"] = online_way(runner)
+    ways |= _others(runner.cascade, sizes[0], engine or [], module, against or [], code)
     with progress_bar("verify", "samples", not as_json) as progress:
-        found = compare(runner.cascade, ways, dataset, batch_size, progress)
+        found = compare(runner.cascade, ways, dataset, max(sizes), progress)
     most = max(len(each.flips) for each in found)
     failed = max_flips is not None and most > max_flips
     if as_json:
@@ -72,25 +92,27 @@ def verify(
         raise typer.Exit(TOO_MANY)
 
 
-def _ways(
-    runner: Runner,
-    dataset: Dataset,
-    exports: dict[str, Runner],
+def _others(
+    cascade: Cascade,
     batch_size: int,
-    predictions: str | None,
-    split: str | None,
+    engines: list[str],
+    module: bool,
+    exports: list[str],
+    allow_code: Collection[str],
 ) -> dict[str, Way]:
-    from committee.run.verify import offline_way, online_way, stored_way
+    """The cascade on other engines, as a module, and exported."""
+    from committee.run import Runner
+    from committee.run.verify import module_way, offline_way, on_engine
 
     ways: dict[str, Way] = {}
-    if predictions is not None:
-        ways["stored predictions"] = stored_way(
-            runner.cascade, open_split(predictions, split, "test"), dataset
-        )
-    ways[f"offline, batches of {batch_size}"] = offline_way(runner, batch_size)
-    ways["online"] = online_way(runner)
-    for path, exported in exports.items():
-        ways[f"exported, {Path(path).name}"] = offline_way(exported, batch_size)
+    for engine in engines:
+        runner = Runner(on_engine(cascade, engine), allow_code=allow_code)
+        ways[f"offline, {engine}"] = offline_way(runner, batch_size)
+    if module:
+        built = cascade.as_module(allow_code=allow_code)
+        ways["torch module"] = module_way(built, batch_size)
+    for path in exports:
+        ways[f"exported, {path}"] = offline_way(Runner(path, allow_code=allow_code), batch_size)
     return ways
 
 

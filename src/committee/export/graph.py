@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from committee.cascade import Cascade
-from committee.errors import MissingExtraError
+from committee.errors import ExportError, MissingExtraError
 from committee.export.nodes import FUNCTIONS, Nodes, function_of
-from committee.export.plan import Form, Plan, planned
+from committee.export.plan import PRECISIONS, Form, Plan, planned
 from committee.export.seal import seal
 from committee.export.sources import onnx_specs
 from committee.export.stages import infos, written
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # What a file says about itself; see committee.run.graph for who reads it.
 CASCADE_KEY, INPUTS_KEY, FORM_KEY = "committee.cascade", "committee.inputs", "committee.form"
+# The source of a model that is inside such a file.
+INSIDE = "inside:"
 # protobuf ends at 2 GiB; larger tensors go into a file beside the model.
 _LARGEST_FILE = 2_000_000_000
 # Tensors in that file begin where a page of memory may begin.
@@ -77,12 +79,17 @@ def write_graph(
         import onnx as package
     except ImportError:
         raise MissingExtraError.of("Exporting", "onnx", "onnx") from None
+    if form not in ("one", "any") or precision not in PRECISIONS:
+        raise ExportError(
+            f"export: form {form!r} must be 'one' or 'any', precision {precision!r} one of "
+            f"{', '.join(PRECISIONS)}"
+        )
     path = Path(path)
     specs = {spec.name: spec for spec in onnx_specs(cascade, onnx)}
     plan = planned(cascade, specs, form, precision, resize_inside)
     path.parent.mkdir(parents=True, exist_ok=True)
-    graphs = [model.graph for model in plan.models.values()]
-    weights = sum(len(tensor.raw_data) for graph in graphs for tensor in graph.initializer)
+    tensors = (each for model in plan.models.values() for each in model.graph.initializer)
+    weights = sum(len(tensor.raw_data) for tensor in tensors)
     # Whole or not at all: written beside, then moved, what it refers to first.
     with tempfile.TemporaryDirectory(dir=path.parent, suffix=".tmp") as folder:
         whole, data = Path(folder) / path.name, Path(folder) / f"{path.name}.data"
@@ -145,7 +152,7 @@ def _model(plan: Plan) -> ModelProto:
 def _metadata(plan: Plan) -> dict[str, str]:
     # Paths of the machine that exported are nobody's business.
     models = {
-        name: replace(spec, source=f"inside:{name}").to_json() for name, spec in plan.specs.items()
+        name: replace(spec, source=INSIDE + name).to_json() for name, spec in plan.specs.items()
     }
     inputs = [{"name": name, "preprocessing": fit.to_json()} for fit, name in plan.inputs.items()]
     return {

@@ -52,6 +52,10 @@ class CascadeModule(nn.Module):
         modules: The models by name; each maps inputs (n, …) to outputs (n, C).
         kinds: Kind of outputs of each model, by name: logits or probabilities.
         inputs: For each model, which of the tensors given to :meth:`forward` it takes.
+        preprocessings: How each of these tensors is prepared, if that is known.
+
+    Attributes:
+        preprocessings: As given; :func:`committee.models.prepared` follows them.
 
     Raises:
         ExportError: If the models' kinds or the confidence function cannot be used.
@@ -64,6 +68,7 @@ class CascadeModule(nn.Module):
         modules: Mapping[str, nn.Module],
         kinds: Mapping[str, Kind],
         inputs: Mapping[str, int],
+        preprocessings: Sequence[Preprocessing] = (),
     ) -> None:
         super().__init__()
         for name in cascade.names:
@@ -75,7 +80,7 @@ class CascadeModule(nn.Module):
                 f"as_module: confidence {cascade.confidence!r} is your own function of arrays. "
                 f"There are: {', '.join(BUILT_IN)}"
             )
-        self.cascade = cascade
+        self.cascade, self.preprocessings = cascade, tuple(preprocessings)
         self._kinds, self._inputs = dict(kinds), dict(inputs)
         # Names may hold points, which a ModuleDict does not take.
         self.models = nn.ModuleList(modules[name] for name in cascade.names)
@@ -214,6 +219,7 @@ def as_module(
         loaded,
         {name: known[name].kind if known else "logits" for name in cascade.names},
         {name: recipes.index(known[name].preprocessing) if known else 0 for name in cascade.names},
+        recipes,
     )
 
 

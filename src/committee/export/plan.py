@@ -109,11 +109,6 @@ def planned(
         ExportError: If they cannot.
         ModelError: If a file cannot be read.
     """
-    if form not in ("one", "any") or precision not in PRECISIONS:
-        raise ExportError(
-            f"export: form {form!r} must be 'one' or 'any', precision {precision!r} one of "
-            f"{', '.join(PRECISIONS)}"
-        )
     models = _unified({spec.source: _read(spec) for spec in specs.values()})
     kinds = {name: spec.kind for name, spec in specs.items()}
     for name, spec in specs.items():

@@ -7,19 +7,25 @@ flips: it leaves at another stage, or with another class. Flips are counted and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from committee.cascade import Cascade
 from committee.data import Dataset, read_ahead
-from committee.errors import MisalignedError
+from committee.errors import ExportError, MisalignedError, UnknownNameError
 from committee.evaluate import decided
+from committee.export.graph import INSIDE
 from committee.flow import Decisions, joined_decisions
-from committee.models import Pictures
+from committee.models import Pictures, prepared, specs_of
+from committee.models.sources import source_of
 from committee.pool import Pool
 from committee.predictions import Array
 from committee.run.runner import WINDOW, Runner
+
+if TYPE_CHECKING:
+    from committee.export.module import CascadeModule
 
 # From rows of a data set, (n,), and their pictures to decisions.
 Way = Callable[[Array, Pictures], Decisions]
@@ -176,6 +182,53 @@ def stored_way(cascade: Cascade, pool: Pool, dataset: Dataset) -> Way:
 def offline_way(runner: Runner, batch_size: int) -> Way:
     """Stage by stage, survivors gathered into full batches."""
     return lambda _, pictures: runner.decide(pictures, batch_size)
+
+
+def on_engine(cascade: Cascade, engine: str) -> Cascade:
+    """The same cascade with every model run by one engine, in float32.
+
+    Args:
+        cascade: It says how its models are loaded.
+        engine: One of those that the models' sources have.
+
+    Raises:
+        CascadeError: If the cascade does not say how a model is loaded.
+        ExportError: If the cascade is one ONNX file.
+        UnknownNameError: If a model's source has no such engine.
+        PoolFileError: If a source is unknown.
+    """
+    specs = specs_of(cascade)
+    for name, spec in specs.items():
+        if spec.source.startswith(INSIDE):
+            raise ExportError(
+                f"model {name!r}: is inside one ONNX file, which onnxruntime runs; verify the "
+                "cascade file, with --against the ONNX file"
+            )
+        known = source_of(spec.source).engines
+        if engine not in known:
+            raise UnknownNameError.of(f"model {name!r}: {spec.source}", "engine", engine, known)
+        if (spec.engine or known[0], spec.precision) != (engine, "float32"):
+            # Another engine has another fingerprint.
+            specs[name] = replace(spec, engine=engine, precision="float32", fingerprint="")
+    return replace(cascade, models={name: spec.to_json() for name, spec in specs.items()})
+
+
+def module_way(module: CascadeModule, batch_size: int) -> Way:
+    """A torch module on the processor, batch by batch."""
+    import torch
+
+    def way(_: Array, pictures: Pictures) -> Decisions:
+        parts = []
+        for start in range(0, len(pictures), batch_size):
+            some = pictures[start : start + batch_size]
+            inputs = [torch.from_numpy(prepared(some, each)) for each in module.preprocessings]
+            found = module(*inputs)
+            parts.append(
+                Decisions(found.predicted.numpy(), found.confidence.numpy(), found.stage.numpy())
+            )
+        return joined_decisions(parts)
+
+    return way
 
 
 def online_way(runner: Runner) -> Way:
