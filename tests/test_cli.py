@@ -92,7 +92,7 @@ BAD = {
     "search store --max-cost 0.5": "no committee costs at most 0.5 macs on 'val'. Nearest",
     "search store --worst-case 0.5": "0.5",
     # options that do not fit
-    "search store --out c.json": "--out needs --match, --min-accuracy, --max-cost or --cascade-of",
+    "search store --out c.json": "--out needs --match, --min-accuracy, --max-cost, --cascade-of or",
     "search store --match two --max-cost 5": "give one of --match, --min-accuracy",
     "search store --max-cost cheap": "'cheap' is no cost",
     "search store --average-case 5": "'5' names no unit; write UNIT=COST",

@@ -24,6 +24,7 @@ from committee.errors import (
     UnknownNameError,
 )
 from committee.evaluate import (
+    Evaluation,
     average_cost,
     check_judge,
     check_judgeable,
@@ -513,18 +514,23 @@ def _committee(
     if not rule.utility.counted:
         scores = scored(cascade, pool, decided(cascade, pool), rule.utility)
     evaluation = evaluation_of(pool, asked.unit, costs, candidate.leaving, rule.utility, scores)
-    described = replace(
+    return described(cascade, evaluation, pool)
+
+
+def described(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> Committee:
+    """A committee whose file says how its models are loaded, and what the choice rests on."""
+    told = replace(
         cascade,
         classes=pool.samples.classes,
         models={name: pool.specs[name] for name in cascade.names if name in pool.specs},
         origin={
-            "unit": asked.unit,
+            "unit": evaluation.unit,
             "chosen_on": pool.samples.split,
             "samples_fingerprint": pool.samples.fingerprint,
             "promised": asdict(evaluation),
         },
     )
-    return Committee(described, evaluation)
+    return Committee(told, evaluation)
 
 
 def ensembles(
