@@ -221,7 +221,7 @@ def _scale_cost(axes: Axes, scales: Scales) -> None:
     ticks = LogLocator(subs=steps, numticks=20)
     if scales.linear_to:
         axes.set_xscale("symlog", linthresh=least)
-        values = ticks.tick_values(least, scales.right)
+        values = np.asarray(ticks.tick_values(least, scales.right))
         axes.xaxis.set_major_locator(FixedLocator([0.0, *values[values >= least]]))
     else:
         axes.set_xscale("log")

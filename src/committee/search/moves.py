@@ -117,14 +117,8 @@ def _counted(
             np.searchsorted(np.searchsorted(cuts[key], column) + 1, table.passed[row], "right")
             for key, row, column in zip(keys, rows, columns, strict=False)
         ]
-        shape = [len(column) + 1 for column in columns]
-        flat, cell = np.unique(np.ravel_multi_index(passed, shape), return_inverse=True)
+        cells, cell = np.unique(np.stack(passed, axis=1), axis=0, return_inverse=True)
+        cell = cell.reshape(-1)  # NumPy 2.0 gives it a second axis
         right = [np.bincount(cell, table.values[row]).astype(np.int64) for row in rows]
-        found[stages] = Moves(
-            stages,
-            columns,
-            np.stack(np.unravel_index(flat, shape), axis=1),
-            np.bincount(cell),
-            np.stack(right, axis=1),
-        )
+        found[stages] = Moves(stages, columns, cells, np.bincount(cell), np.stack(right, axis=1))
     return found
