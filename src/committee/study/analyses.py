@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING
 from committee.errors import CommitteeError, MissingExtraError, UnknownNameError
 from committee.study import (
     best_cascades,
+    confidence_functions,
     ensembles_as_cascades,
     ensembles_vs_singles,
+    exit_ratios,
+    measured_costs,
+    number_of_models,
+    outside_references,
     threshold_sweep,
 )
 from committee.study.base import AnyAnalysis, AnyFinding, Finding
@@ -25,8 +30,13 @@ Progress = Callable[[str, int, int], None]
 ANALYSES: tuple[AnyAnalysis, ...] = (
     ensembles_vs_singles.ANALYSIS,
     ensembles_as_cascades.ANALYSIS,
+    confidence_functions.ANALYSIS,
     threshold_sweep.ANALYSIS,
     best_cascades.ANALYSIS,
+    measured_costs.ANALYSIS,
+    outside_references.ANALYSIS,
+    number_of_models.ANALYSIS,
+    exit_ratios.ANALYSIS,
 )
 
 
