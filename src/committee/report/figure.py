@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from committee.cascade import Cascade
-from committee.errors import MissingExtraError
 from committee.files import write_bytes
 from committee.pool import Pool
 from committee.predictions import Array
@@ -25,6 +24,7 @@ from committee.report.rows import (
     summary,
 )
 from committee.report.scales import Points, Scales, scales_of
+from committee.report.style import BLACK, BLUE, ORANGE, VERMILION, empty_figure
 from committee.report.tables import times
 from committee.search import Front
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours; each kind has a marker of its own too, for print in grey.
-_BLACK, _ORANGE, _BLUE, _VERMILION = "#000000", "#E69F00", "#0072B2", "#D55E00"
 _SALT = "committee"
 _DPI = 200
 # With more members than this, each is a dot on the line and no longer a star.
@@ -70,7 +68,7 @@ def front_figure(
         MissingExtraError: If matplotlib is not installed.
         UnknownNameError, MisalignedError, CostError: As of :func:`summary`.
     """
-    figure = _empty_figure()
+    figure = empty_figure()
     rows = summary(front, test, reference, chosen)
     members = front_rows(front, test, reference) if members is None else members
     best = ensemble_rows(front, test, reference) if best is None else best
@@ -120,19 +118,11 @@ def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
     )
 
 
-def _empty_figure() -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError.of("The figure", "matplotlib", "report") from None
-    return Figure(figsize=(7.2, 4.8), layout="constrained")
-
-
 def _draw_singles(axes: Axes, singles: Sequence[Row], size: float) -> Points:
     points = Points.of([row.judged for row in singles], size)
     errors = np.stack([points.accuracy - points.low, points.high - points.accuracy])
     axes.errorbar(
-        points.cost, points.accuracy, yerr=errors, color=_BLACK, ecolor="#888888",
+        points.cost, points.accuracy, yerr=errors, color=BLACK, ecolor="#888888",
         elinewidth=0.8, capsize=2, linewidth=0.7, marker="o", markersize=5, zorder=4,
         label="Single models, with 95 % interval",
     )  # fmt: skip
@@ -144,7 +134,7 @@ def _draw_ensembles(axes: Axes, found: Sequence[Row], size: float) -> Points:
     if found:
         axes.plot(
             points.cost, points.accuracy, linestyle="none", marker="s", markersize=5.5,
-            color=_ORANGE, markeredgecolor=_BLACK, markeredgewidth=0.5, zorder=3,
+            color=ORANGE, markeredgecolor=BLACK, markeredgewidth=0.5, zorder=3,
             label="Best ensembles",
         )  # fmt: skip
     return points
@@ -155,7 +145,7 @@ def _draw_front(axes: Axes, members: Sequence[Row], size: float) -> Points:
     many = len(members) > _STARS
     plural = "committee" if len(members) == 1 else "committees"
     axes.plot(
-        points.cost, points.accuracy, color=_BLUE, linewidth=0.7, zorder=2,
+        points.cost, points.accuracy, color=BLUE, linewidth=0.7, zorder=2,
         marker="." if many else "*", markersize=3 if many else 8, markeredgewidth=0,
         label=f"Front: {len(members)} {plural}",
     )  # fmt: skip
@@ -177,13 +167,13 @@ def _style(row: Row) -> dict[str, Any]:
     """What a target picked is a star or a plus; what the user chose has a ring around it."""
     if row.role == CHOSEN:
         return {
-            "marker": "o", "markersize": 17, "color": "none", "markeredgecolor": _VERMILION,
+            "marker": "o", "markersize": 17, "color": "none", "markeredgecolor": VERMILION,
             "markeredgewidth": 1.8,
         }  # fmt: skip
     star = row.role == matches(row.reference)
     return {
-        "marker": "*" if star else "P", "markersize": 13 if star else 9, "color": _VERMILION,
-        "markeredgecolor": _BLACK, "markeredgewidth": 0.7,
+        "marker": "*" if star else "P", "markersize": 13 if star else 9, "color": VERMILION,
+        "markeredgecolor": BLACK, "markeredgewidth": 0.7,
     }  # fmt: skip
 
 
@@ -236,7 +226,7 @@ def _mark_below(axes: Axes, ensembles_: Points) -> None:
     below = ensembles_.accuracy < axes.get_ylim()[0]
     axes.plot(
         ensembles_.cost[below], np.full(below.sum(), 0.015), transform=axes.get_xaxis_transform(),
-        linestyle="none", marker="v", color=_ORANGE, markeredgecolor=_BLACK, markeredgewidth=0.5,
+        linestyle="none", marker="v", color=ORANGE, markeredgecolor=BLACK, markeredgewidth=0.5,
         zorder=3,
     )  # fmt: skip
 
@@ -251,11 +241,11 @@ def _arrow(axes: Axes, rows: Sequence[Row], size: float) -> None:
     start, end = (
         (row.judged.average_cost / size, 100 * row.judged.accuracy) for row in (single, committee)
     )
-    arrow = {"arrowstyle": "->", "color": _VERMILION, "linewidth": 1.2, "shrinkA": 4, "shrinkB": 7}
+    arrow = {"arrowstyle": "->", "color": VERMILION, "linewidth": 1.2, "shrinkA": 4, "shrinkB": 7}
     axes.annotate("", xy=end, xytext=start, arrowprops=arrow, zorder=5)
     axes.annotate(
         f"{times(committee.speedup)} speedup", xy=end, xytext=(-6, 10), textcoords="offset points",
-        ha="right", color=_VERMILION, fontsize=9, fontweight="bold",
+        ha="right", color=VERMILION, fontsize=9, fontweight="bold",
     )  # fmt: skip
 
 

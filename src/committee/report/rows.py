@@ -107,7 +107,9 @@ def ensemble_rows(
     """
     check_judge(front, test)
     own = front.settings
-    found = ensembles(front.pool, own.max_models, own.combine, own.unit, own.utility)
+    found = ensembles(
+        front.pool, own.max_models, own.combine, own.unit, own.utility, families=own.families
+    )
     best = front_of(found) if found else ()
     cascades = [(BEST_ENSEMBLE, each.cascade) for each in best]
     return _rows(front, test, reference_of(front, reference), cascades)

@@ -10,14 +10,8 @@ import numpy as np
 from committee.evaluate import Evaluation
 from committee.predictions import Array
 from committee.report.rows import SINGLE, Row
+from committee.report.style import cost_axis
 from committee.utility import TOP_1
-
-_COUNTS = ((1e9, "billions"), (1e6, "millions"), (1e3, "thousands"))
-_QUANTITIES = {
-    "macs": "multiply-adds per sample",
-    "latency_ms": "latency per sample (ms)",
-    "ms_per_sample": "time per sample, in batches (ms)",
-}
 
 
 @dataclass(frozen=True)
@@ -74,7 +68,7 @@ def scales_of(rows: Sequence[Row], others: Sequence[Row]) -> Scales:
         others: Members of the front, ensembles.
     """
     singles = [row for row in rows if row.role == SINGLE]
-    size, label = _unit_of_axis(singles)
+    size, label = cost_axis(singles[0].judged.unit, [r.judged.average_cost for r in singles])
     models = Points.of([row.judged for row in singles], size)
     chosen = [row for row in rows if row.chosen]
     rest = Points.of([row.judged for row in [*chosen, *others]], size)
@@ -95,19 +89,6 @@ def scales_of(rows: Sequence[Row], others: Sequence[Row]) -> Scales:
         right=right,
         linear_to=linear_to,
     )
-
-
-def _unit_of_axis(singles: Sequence[Row]) -> tuple[float, str]:
-    """How many of the cost's unit make one of the axis', and the label of the axis."""
-    unit = singles[0].judged.unit
-    quantity = _QUANTITIES.get(unit, f"{unit} per sample")
-    if unit != "macs":
-        return 1.0, f"Average {quantity}"
-    middle = float(np.median([row.judged.average_cost for row in singles]))
-    for size, word in _COUNTS:
-        if middle >= size:
-            return size, f"Average {quantity} ({word})"
-    return 1.0, f"Average {quantity}"
 
 
 def _range_of_cost(models: Array, costs: Array) -> tuple[float, float, float]:
