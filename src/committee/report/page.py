@@ -195,8 +195,10 @@ def _in_script(data: Any) -> Markup:
     from markupsafe import Markup
 
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for mark in "<>&":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
     # Marked as safe because nothing is left that HTML reads as its own.
-    return Markup(text.replace("<", "\\u003c"))
+    return Markup(text)
 
 
 def _drawing(section: Section) -> Markup:
