@@ -28,8 +28,8 @@ const down = (r) => `M${-r},${-r}h${2 * r}L0,${r}Z`;
 const STARS = 40;
 
 function markerOf(point, data) {
-  const many = data.points.filter((each) => each.series === "front").length > STARS;
-  if (point.series === "front") return many ? circle(2.2) : star(6);
+  const members = data.points.filter((each) => each.series === "front").length;
+  if (point.series === "front") return members > STARS ? circle(members > 10 * STARS ? 1.6 : 2.2) : star(6);
   if (point.series === "ensemble") return square(4);
   if (point.series === "single") return circle(4);
   if (point.series === "chosen") return circle(11);
@@ -78,7 +78,7 @@ function steps(low, high, most) {
 
 // Draw everything into an empty <svg>; returns how to select, preview and move points.
 function drawChart(svg, data, onSelect, onHover) {
-  const width = Math.max(280, svg.parentElement.clientWidth);
+  const width = Math.max(240, svg.parentElement.clientWidth);
   const height = Math.round(Math.min(520, Math.max(300, 0.66 * width)));
   const judged = data.test ?? data.val;
   const figuresOf = (point) => point.test ?? point.val;
@@ -103,7 +103,7 @@ function drawChart(svg, data, onSelect, onHover) {
   const points = data.points.map((point, number) => ({ point, number, ...place(figuresOf(point)) }));
   svg.append(errorBars(), line("single"), line("front"), arrow(), ...names());
   const list = shape("g", { role: "listbox", "aria-label": "Committees; arrow keys move", class: "points" });
-  const cursor = shape("path", { class: "cursor", d: circle(13), visibility: "hidden" });
+  const cursor = shape("path", { class: "cursor", d: circle(15), visibility: "hidden" });
   const trace = shape("line", { class: "trace", visibility: "hidden" });
   const ghost = shape("path", { class: "moved", d: diamond(8), visibility: "hidden" });
   const markers = points.map((each) => {
@@ -141,7 +141,8 @@ function drawChart(svg, data, onSelect, onHover) {
     onSelect(found);
     markers[found].focus({ preventScroll: true });
   };
-  list.addEventListener("focusin", (event) => onSelect(markers.indexOf(event.target)));
+  // Not one listener on the list: browsers let a part of a drawing that listens have the focus.
+  markers.forEach((marker, number) => marker.addEventListener("focus", () => onSelect(number)));
   list.addEventListener("keydown", (event) => {
     const next = neighbour(event.key, markers.indexOf(document.activeElement));
     if (next === undefined) return;
@@ -213,7 +214,9 @@ function drawChart(svg, data, onSelect, onHover) {
     group.append(shape("path", {
       d: `M${from.x + 6 * dx},${from.y + 6 * dy}L${tip}M${tip}l${-8 * dx - 4 * dy},${-8 * dy + 4 * dx}M${tip}l${-8 * dx + 4 * dy},${-8 * dy - 4 * dx}`,
     }));
-    group.append(shape("text", { x: to.x - 12, y: to.y - 12, "text-anchor": "end" }, `${times(ratio)} speedup`));
+    const hasRoom = to.x - 12 - 100 > left;
+    const label = hasRoom ? { x: to.x - 12, y: to.y - 12, "text-anchor": "end" } : { x: to.x + 12, y: to.y + 24 };
+    group.append(shape("text", label, `${times(ratio)} speedup`));
     return group;
   }
 

@@ -15,7 +15,6 @@ function showDetails(panel, data, point, onMove) {
   const own = canMove ? choicesOf(stages, point.thresholds) : [];
   const choices = [...own];
   const sliders = [];
-  const leavingCells = stages.models.map(() => element("td", { class: "num" }));
   const columns = [
     ...(data.test ? [{ heading: data.test.name, small: "judges", samples: data.test.samples, figures: point.test }] : []),
     { heading: data.val.name, small: "chose", samples: data.val.samples, figures: point.val },
@@ -57,16 +56,14 @@ function showDetails(panel, data, point, onMove) {
       const threshold = element("td", { class: "threshold" }, last ? (stages.models.length > 1 ? "takes the rest" : "–") : thresholdText(point.thresholds[stage]));
       if (!last && canMove) threshold.replaceChildren(slider(stage, models), element("span", { class: "value" }));
       body.append(element("tr", {},
-        element("th", { scope: "row" }, ...broken(models.join(" + "))),
+        element("th", { scope: "row" }, `${stage + 1} `, ...broken(models.join(" + "))),
         threshold,
-        leavingCells[stage],
         element("td", { class: "num" }, humanCost(stages.costs[stage], data.unit)),
       ));
     });
     const head = element("tr", {},
       element("th", { scope: "col" }, "Stage"),
       element("th", { scope: "col" }, "Threshold"),
-      element("th", { scope: "col", class: "num" }, "Leave"),
       element("th", { scope: "col", class: "num" }, "Cost"));
     return element("table", { class: "stages" }, element("caption", { class: "hidden" }, "Stages"), element("thead", {}, head), body);
   }
@@ -116,7 +113,9 @@ function showDetails(panel, data, point, onMove) {
       [`Speedup over ${data.reference.name}`, ({ figures }) => times(data.reference.cost / figures.cost)],
     ];
     if (stages.models.length > 1) {
-      rows.push(["Leave at each stage, %", ({ figures, samples }) => exits(figures.leaving, samples)]);
+      rows.push(...stages.models.map((_, stage) => [
+        `Leave at stage ${stage + 1}`, ({ figures, samples }) => `${shortPercent(figures.leaving[stage] / samples)} %`,
+      ]));
     }
     return rows.map(([name, text]) => [name, each.map(text)]);
   }
@@ -124,13 +123,11 @@ function showDetails(panel, data, point, onMove) {
   function update() {
     const isMoved = choices.some((choice, stage) => choice !== own[stage]);
     const figures = isMoved ? moved(stages, choices) : point.test ?? point.val;
-    leavingCells.forEach((cell, stage) => {
-      cell.textContent = `${shortPercent(figures.leaving[stage] / judge.samples)} %`;
-    });
     sliders.forEach((each, stage) => {
       const text = thresholdText(thresholdOf(stages, stage, choices[stage]));
       each.nextSibling.textContent = text;
-      each.setAttribute("aria-valuetext", `${text}: ${leavingCells[stage].textContent} leave`);
+      const leave = shortPercent(figures.leaving[stage] / judge.samples);
+      each.setAttribute("aria-valuetext", `${text}: ${leave} % leave`);
     });
     const texts = isMoved ? figureRows([{ figures, samples: judge.samples }]).map(([, [text]]) => text) : [];
     movedCells.forEach((cell, number) => {

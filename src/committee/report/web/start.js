@@ -3,7 +3,7 @@
 function start() {
   document.querySelectorAll("table.sortable").forEach(makeSortable);
   const data = JSON.parse(document.getElementById("data").textContent);
-  const svg = document.querySelector("#chart svg"), panel = document.getElementById("details");
+  const svg = document.getElementById("drawing"), panel = document.getElementById("details");
   let chart, selected = null, movedTo = null, away = null;
 
   const select = (number) => {
