@@ -62,12 +62,13 @@ def study(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Repeat every analysis of the paper on this pool: tables, figures and an index.
+    """Repeat every analysis of the paper on this pool: tables, figures, an index and one page.
 
     What the pool cannot support, for want of families, resolutions or measured costs, is left out
     and named.
     """
-    from committee.report.style import empty_figure
+    from committee.files import write_text
+    from committee.report import check_page_ending
     from committee.study import (
         chosen_analyses,
         read_references,
@@ -75,11 +76,13 @@ def study(
         run_study,
         study_json,
         study_of,
+        study_page,
         write_study,
     )
 
     chosen_analyses(only or ())
-    empty_figure()  # says now, not after the work, if there is nothing to draw with
+    page = out / "report.html"
+    check_page_ending(page)  # says now, not after the work, if there is nothing to draw with
     pool = open_split(store, split, calibrated)
     judge = open_split(store, test, calibrated) if test else usual_judge(store, split, calibrated)
     if judge is None:
@@ -100,6 +103,7 @@ def study(
     )
     findings = run_study(asked, only or (), None if as_json else _progress())
     written = write_study(asked, findings, out)
+    written.append(write_text(page, study_page(asked, findings, store, split)))
     if as_json:
         broken = left_out(pool, judge)
         files = [str(path) for path in written]
@@ -110,7 +114,7 @@ def study(
             say(f"Left out, {finding.name}: {finding.left_out}")
     say_broken(pool, judge)
     say(f"Everything was {asked.provenance}.")
-    say(f"Written: {len(written)} files; begin with {out / 'index.md'}")
+    say(f"Written: {len(written)} files; begin with {page}")
 
 
 def _progress() -> Callable[[str, int, int], None]:

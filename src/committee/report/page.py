@@ -206,7 +206,7 @@ def _drawing(section: Section) -> Markup:
     from markupsafe import Markup
 
     svg = section.svg[section.svg.index("<svg") :]
-    return Markup(re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{section.name}-", svg))
+    return Markup(re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>in-{section.name}-", svg))
 
 
 def _splits(front: Front, test: Pool | None, row: Row) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from committee.study.analyses import ANALYSES, chosen_analyses, figure_of, run_s
 from committee.study.base import About, Analysis, Column, Estimate, Finding, Table
 from committee.study.context import Reference, Study, Training, study_of
 from committee.study.given import read_references, read_training
+from committee.study.page import study_page
 from committee.study.write import study_json, write_study
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "run_study",
     "study_json",
     "study_of",
+    "study_page",
     "write_study",
 ]
