@@ -37,7 +37,7 @@ _TEMPLATE, _STYLE = "page.html.jinja", "page.css"
 # In this order: each uses what stands before it.
 _SCRIPTS = ("words.js", "moves.js", "chart.js", "panel.js", "tables.js", "start.js")
 _ENDINGS = (".html", ".htm")
-# A longer front is folded away until the reader asks for it.
+# A table of more rows is folded away until the reader asks for it.
 _FOLDED = 30
 _TITLE = "Committees and single models"
 
@@ -104,7 +104,7 @@ def page(
         best=best,
         match=matches(rows[0].reference),
         scales=scales_of(rows, [*members, *best]),
-        folded=len(members) > _FOLDED,
+        most=_FOLDED,
         figure=_drawing(Section("still", title, svg=svg)),
         alternative=_alternative(rows),
         splits=_splits(front, test, rows[0]),
