@@ -135,13 +135,52 @@ def page(browser: Any, written: Written) -> Iterator[Any]:
         yield opened
 
 
+# What the details say, all at once: a browser is quick, asking it is not.
+DETAILS = """() => {
+  const panel = document.getElementById("details");
+  const texts = (selector) => [...panel.querySelectorAll(selector)].map((e) => e.textContent);
+  const cells = (row) => [...row.cells].filter((cell) => !cell.hidden).map((e) => e.textContent);
+  return {
+    title: texts("h3")[0],
+    rows: [...panel.querySelectorAll(".figures tbody tr")].map(cells),
+    thresholds: texts(".value"),
+    command: texts(".command")[0],
+    spoken: document.querySelector('.point[aria-selected="true"]').getAttribute("aria-label"),
+  };
+}"""
+
+
+@dataclass(frozen=True)
+class Details:
+    """What stands beside the chart, and what a screen reader says of the selected point."""
+
+    title: str
+    figures: dict[str, list[str]]
+    thresholds: list[str]
+    command: str
+    spoken: str
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> Details:
+        figures = {name: texts for name, *texts in told.pop("rows")}
+        return cls(figures=figures, **told)
+
+
+def details(page: Any) -> Details:
+    return Details.of(page.evaluate(DETAILS))
+
+
+def visited(page: Any, count: int) -> list[Details]:
+    """The details of the first so many points, each having had the focus."""
+    script = f"""() => [...document.querySelectorAll(".point")].slice(0, {count}).map((point) => {{
+      point.focus();
+      return ({DETAILS})();
+    }})"""
+    return [Details.of(told) for told in page.evaluate(script)]
+
+
 def figures(page: Any) -> dict[str, list[str]]:
-    """The table of figures in the details: what each row says."""
-    rows = page.locator("#details .figures tbody tr").evaluate_all(
-        "(rows) => rows.map((row) => [...row.cells].filter((cell) => !cell.hidden)"
-        ".map((cell) => cell.textContent))"
-    )
-    return {name: texts for name, *texts in rows}
+    return details(page).figures
 
 
 def told(evaluation: cm.Evaluation, reference: float) -> dict[str, str]:
@@ -166,7 +205,7 @@ def expected(row: Row) -> dict[str, list[str]]:
 
 
 def title(page: Any) -> str:
-    return page.locator("#details h3").inner_text()
+    return details(page).title
 
 
 def heading(row: Row) -> str:
@@ -206,16 +245,12 @@ def test_opens_on_the_front_with_what_was_chosen(page: Any, written: Written) ->
 
 
 def test_every_point_has_the_figures_of_evaluate(page: Any, written: Written) -> None:
-    points = page.locator(".point")
-    for number, row in enumerate(written.rows):
-        points.nth(number).focus()
-        assert title(page) == heading(row)
-        assert figures(page) == expected(row)
-        thresholds = page.locator("#details .value").all_inner_texts()
-        assert thresholds == [f"{each:.4g}" for each in row.cascade.thresholds]
-        spoken = points.nth(number).get_attribute("aria-label")
-        assert percent(row.test.accuracy) in spoken
-        assert heading(row) in spoken
+    for row, shown in zip(written.rows, visited(page, len(written.rows)), strict=True):
+        assert shown.title == heading(row)
+        assert shown.figures == expected(row)
+        assert shown.thresholds == [f"{each:.4g}" for each in row.cascade.thresholds]
+        assert percent(row.test.accuracy) in shown.spoken
+        assert heading(row) in shown.spoken
 
 
 @pytest.mark.parametrize("role", ["front", "best ensemble", "single model"])
@@ -285,10 +320,10 @@ def test_the_command_finds_and_saves_that_committee(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     members = len(written.front)
-    some = [0, 1, members // 2, members - 1, *range(members, len(written.rows), 3)]
+    some = [0, members // 2, members - 1, *range(members, len(written.rows), 4)]
+    commands = [shown.command for shown in visited(page, len(written.rows))]
     for number in some:
-        page.locator(".point").nth(number).focus()
-        words = shlex.split(page.locator("#details .command").inner_text())
+        words = shlex.split(commands[number])
         assert words[:2] == ["committee", "search"]
         assert main([*words[1:], "--json"]) == 0
         saved = cm.Cascade.load("cascade.json")
@@ -594,13 +629,10 @@ def test_names_of_models_are_only_text(browser: Any, tmp_path: Path) -> None:
     rows = front_rows(front, test)
     with Opened(browser, tmp_path / "p.html") as page:
         assert page.title() == NASTY[0]
-        for number, row in enumerate(rows):
-            page.locator(".point").nth(number).focus()
-            assert title(page) == heading(row)
-            line = page.locator("#details .command").inner_text()
-            scope = {"cm": cm, "front": front}
-            saved = eval(line.removesuffix('.cascade.save("cascade.json")'), scope)
-            assert saved.cascade == row.cascade
+        for row, shown in zip(rows, visited(page, len(rows)), strict=True):
+            assert shown.title == heading(row)
+            line = shown.command.removesuffix('.cascade.save("cascade.json")')
+            assert eval(line, {"cm": cm, "front": front}).cascade == row.cascade
         assert page.locator("main b").count() == 0
         assert html.escape(NASTY[0]) in text
 
