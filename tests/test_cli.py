@@ -94,7 +94,7 @@ BAD = {
     "search store --max-cost 0.5": "no committee costs at most 0.5 macs on 'val'. Nearest",
     "search store --worst-case 0.5": "0.5",
     # options that do not fit
-    "search store --out c.json": "--out needs --match, --min-accuracy, --max-cost or --cascade-of",
+    "search store --out c.json": "--out needs --match, --min-accuracy, --max-cost, --cascade-of or",
     "search store --match two --max-cost 5": "give one of --match, --min-accuracy",
     "search store --max-cost cheap": "'cheap' is no cost",
     "search store --average-case 5": "'5' names no unit; write UNIT=COST",
@@ -102,6 +102,13 @@ BAD = {
     "search store --method greedy --worst-case 5": "knows neither bounds nor --top",
     "search store --method greedy --cascade-of one,two": "--cascade-of is exact",
     "search store --cascade-of one,tow": "no model 'tow'. Did you mean 'two'?",
+    "search store --ensemble one,tow": "no model 'tow'. Did you mean 'two'?",
+    "search store --ensemble one,one": "one stands twice",
+    "search store --ensemble one,two --combine last": "hears the last only",
+    "report store --out rep.pdf": "rep.pdf: the report can be written as .html or .htm, not .pdf",
+    "report store --match two --max-cost 5": "give one of --match, --min-accuracy and --max-cost",
+    "report store --match tow --out r.html": "no model 'tow'. Did you mean 'two'?",
+    "report store --max-cost 0.5 --out r.html": "no committee costs at most 0.5 macs",
     "search store --top 0": "k must be 1 or more",
     "search store --grid 0": "grid must be 1 to 65000",
     "search store --max-models 0": "max_models",
@@ -417,7 +424,35 @@ def test_report_writes_one_page(world: World, capsys: Caught, tmp_path: Path) ->
     told = json_of(f"report store --max-models 2 --out {out}", capsys)
     assert told["report"] == str(out)
     assert told["committees"] > 0
+    assert told["chosen"] is None
     assert out.read_text().lstrip().lower().startswith("<!doctype html>")
+
+
+def test_report_marks_what_search_would_choose(
+    world: World, capsys: Caught, tmp_path: Path
+) -> None:
+    out = tmp_path / "report.html"
+    target = "--max-models 2 --max-cost 6"
+    told = json_of(f"report store {target} --out {out}", capsys)
+    assert told["chosen"] == json_of(f"search store {target}", capsys)["chosen"]["cascade"]
+    page = out.read_text()
+    assert "--max-cost 6" in page
+    assert '"role":"chosen"' in page
+
+
+@pytest.mark.parametrize("names", ["two", "two,one"])
+def test_search_writes_an_ensemble_as_it_is(
+    world: World, capsys: Caught, tmp_path: Path, names: str
+) -> None:
+    out = tmp_path / "cascade.json"
+    told = json_of(f"search store --ensemble {names} --out {out}", capsys)
+    cascade = Cascade.load(out)
+    assert cascade.models_of_stages == (tuple(names.split(",")),)
+    # It can be run: the file says how its models are loaded.
+    assert set(cascade.models) == set(names.split(","))
+    judged = json_of(f"evaluate {out} store --split val", capsys)
+    assert told["chosen"]["evaluation"]["correct"] == judged["correct"]
+    assert cascade.origin["promised"]["correct"] == judged["correct"]
 
 
 @pytest.mark.parametrize(("named", "judged"), [("", True), ("/val", True), ("/test", False)])

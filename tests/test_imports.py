@@ -65,6 +65,7 @@ ORDER = (
     "export",
     "run",
     "report",
+    "study",
     "cli",
     "__main__",
 )

@@ -19,6 +19,7 @@ from committee.cli import (
     report,
     run,
     search,
+    study,
     verify,
 )
 from committee.errors import CommitteeError
@@ -35,6 +36,7 @@ app.command("profile")(profile.profile)
 app.command("calibrate")(calibrate.calibrate)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
+app.command("study")(study.study)
 app.command("report")(report.report)
 app.command("run")(run.run)
 app.command("verify")(verify.verify)

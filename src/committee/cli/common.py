@@ -8,13 +8,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
 from committee.errors import CostError, StoreError
 from committee.pool import Pool
 from committee.utility import Utility, top_k
+
+if TYPE_CHECKING:
+    from committee.search import Committee, Front
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 AllowCode = Annotated[
@@ -58,6 +61,14 @@ SkipBroken = Annotated[
 ]
 Only = Annotated[
     list[str] | None, typer.Option(metavar="MODEL", help="Only this model. Repeatable.")
+]
+Match = Annotated[str | None, typer.Option(metavar="MODEL", help="Cheapest, as accurate as MODEL.")]
+MinAccuracy = Annotated[
+    float | None, typer.Option(help="Cheapest with at least this accuracy, 0 to 1.")
+]
+MaxCost = Annotated[
+    str | None,
+    typer.Option(metavar="COST", help="Most accurate for at most this average cost; 5M, 1.2G."),
 ]
 Unit = Annotated[str | None, typer.Option(help="Unit of the costs, if there are several.")]
 
@@ -163,6 +174,21 @@ def amounts(option: str, texts: Sequence[str] | None, unit: str | None) -> dict[
             raise CostError(f"{option}: {text!r} names no unit; write UNIT=COST")
         found[own or str(unit)] = amount(option, number)
     return found
+
+
+def target_of(
+    front: Front, match: str | None, min_accuracy: float | None, max_cost: str | None
+) -> Committee | None:
+    """What a target picks from the front, or None if there is no target.
+
+    Raises:
+        Infeasible: If nothing meets it.
+    """
+    if match is not None:
+        return front.matching(match)
+    if min_accuracy is not None:
+        return front.at_least(min_accuracy)
+    return front.at_most(amount("--max-cost", max_cost)) if max_cost is not None else None
 
 
 def print_json(data: Any) -> None:

@@ -84,6 +84,7 @@ def _report(front: Front, test: Pool, out: Path, quiet: bool) -> None:
 
     from committee.files import write_text
     from committee.report import (
+        ensemble_rows,
         figure_svg,
         front_csv,
         front_figure,
@@ -93,12 +94,16 @@ def _report(front: Front, test: Pool, out: Path, quiet: bool) -> None:
         save_figure,
         summary,
     )
+    from committee.report.command import saving_of
 
     rows, members = summary(front, test, LARGEST), front_rows(front, test, LARGEST)
-    figure = front_figure(front, test, LARGEST, members=members)
+    best = ensemble_rows(front, test, LARGEST)
+    figure = front_figure(front, test, LARGEST, members=members, best=best)
     write_text(out / "front.csv", front_csv(members))
     save_figure(figure, out / "front")
-    write_text(out / "report.html", page(front, rows, members, figure_svg(figure), test=test))
+    saving = saving_of(front, str(out / "predictions"))
+    text = page(front, rows, members, best, figure_svg(figure), test=test, saving=saving)
+    write_text(out / "report.html", text)
     if not quiet:
         Console().print(rich_table(rows))
 

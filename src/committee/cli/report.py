@@ -9,6 +9,9 @@ import typer
 
 from committee.cli.common import (
     AsJson,
+    Match,
+    MaxCost,
+    MinAccuracy,
     Unit,
     left_out,
     open_split,
@@ -16,12 +19,17 @@ from committee.cli.common import (
     say,
     say_broken,
     search_progress,
+    target_of,
     usual_judge,
 )
+from committee.errors import CascadeError
 
 
 def report(
     store: Annotated[str, typer.Argument(help="Predictions: the folder of the store.")],
+    match: Match = None,
+    min_accuracy: MinAccuracy = None,
+    max_cost: MaxCost = None,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
     split: Annotated[
         str | None, typer.Option(help="The split that chooses; val if left out.")
@@ -35,19 +43,40 @@ def report(
     unit: Unit = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search and write one self-contained page: the front, its figure, every committee on it."""
+    """Search and write one page that works offline: the front to look into, every committee on it.
+
+    One of --match, --min-accuracy and --max-cost marks the committee that it chooses, as committee
+    search would; the page names the command that saves each.
+    """
     from committee.files import write_text
-    from committee.report import page_of
+    from committee.report import check_page_ending, page_of
     from committee.search import search
 
+    check_page_ending(out)
+    targets = {"--match": match, "--min-accuracy": min_accuracy, "--max-cost": max_cost}
+    asked = [f"{option} {value}" for option, value in targets.items() if value is not None]
+    if len(asked) > 1:
+        raise CascadeError("report: give one of --match, --min-accuracy and --max-cost")
     pool = open_split(store, split, "val")
     judge = open_split(store, test, "test") if test else usual_judge(store, split)
     with search_progress(not as_json) as progress:
         front = search(pool, max_models, unit=unit, progress=progress)
-    write_text(out, page_of(front, judge))
+    chosen = target_of(front, match, min_accuracy, max_cost)
+    text = page_of(
+        front,
+        judge,
+        chosen=None if chosen is None else chosen.cascade,
+        store=store,
+        split=split,
+        extra={"Chosen by": asked[0]} if asked else None,
+    )
+    write_text(out, text)
     if as_json:
         broken = left_out(pool, judge)
-        print_json({"report": str(out), "committees": len(front), "broken_left_out": broken})
+        told = {"report": str(out), "committees": len(front), "broken_left_out": broken}
+        print_json({**told, "chosen": chosen and chosen.cascade.to_json()})
         return
     say_broken(pool, judge)
     say(f"Written: {out}")
+    if chosen is not None:
+        say(f"Marked: {chosen.cascade}")

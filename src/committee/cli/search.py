@@ -11,9 +11,11 @@ import typer
 from committee.cli.common import (
     AgreeWith,
     AsJson,
+    Match,
+    MaxCost,
+    MinAccuracy,
     Top,
     Unit,
-    amount,
     amounts,
     judged_by,
     left_out,
@@ -22,6 +24,7 @@ from committee.cli.common import (
     say,
     say_broken,
     search_progress,
+    target_of,
     usual_judge,
 )
 from committee.errors import CascadeError
@@ -41,21 +44,18 @@ class Method(StrEnum):
 
 def search(
     store: Annotated[str, typer.Argument(help="Predictions: STORE, or STORE/SPLIT.")],
-    match: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Cheapest, as accurate as MODEL.")
-    ] = None,
-    min_accuracy: Annotated[
-        float | None, typer.Option(help="Cheapest with at least this accuracy, 0 to 1.")
-    ] = None,
-    max_cost: Annotated[
-        str | None,
-        typer.Option(metavar="COST", help="Most accurate for at most this average cost; 5M, 1.2G."),
-    ] = None,
+    match: Match = None,
+    min_accuracy: MinAccuracy = None,
+    max_cost: MaxCost = None,
     cascade_of: Annotated[
         str | None,
         typer.Option(
             metavar="A,B,...", help="Cheapest cascade of these, as accurate as their ensemble."
         ),
+    ] = None,
+    ensemble: Annotated[
+        str | None,
+        typer.Option(metavar="A[,B,...]", help="This ensemble, or this model alone."),
     ] = None,
     tolerance: Annotated[
         float, typer.Option(help="With --cascade-of: how much less accurate it may be, 0 to 1.")
@@ -123,22 +123,23 @@ def search(
 ) -> None:
     """Find the committees that no other beats in accuracy and cost; choose one by a target.
 
-    At most one of --match, --min-accuracy, --max-cost and --cascade-of. All members of the front
-    are in --front, in --json and in what committee report writes.
+    At most one of --match, --min-accuracy, --max-cost, --cascade-of and --ensemble. All members of
+    the front are in --front, in --json and in what committee report writes.
     """
-    from committee.search import as_cascade, greedy, guided
+    from committee.search import as_cascade, as_ensemble, greedy, guided
     from committee.search import search as exact
 
     if not 0 <= tolerance < 1:
         raise CascadeError(f"--tolerance {tolerance}: a share of 1, 0 or more and less than 1")
-    targets = [each for each in (match, min_accuracy, max_cost, cascade_of) if each is not None]
+    asked = (match, min_accuracy, max_cost, cascade_of, ensemble)
+    targets = [each for each in asked if each is not None]
     if len(targets) > 1:
         raise CascadeError(
-            "search: give one of --match, --min-accuracy, --max-cost and --cascade-of"
+            "search: give one of --match, --min-accuracy, --max-cost, --cascade-of and --ensemble"
         )
     if out and not targets:
         raise CascadeError(
-            "search: --out needs --match, --min-accuracy, --max-cost or --cascade-of"
+            "search: --out needs --match, --min-accuracy, --max-cost, --cascade-of or --ensemble"
         )
     if self_cascades and (method is not Method.EXACT or cascade_of is not None):
         raise CascadeError("search: --self-cascades is exact; leave --method and --cascade-of out")
@@ -172,8 +173,11 @@ def search(
             raise CascadeError("search: --cascade-of is exact; leave --method out")
         names = [name.strip() for name in cascade_of.split(",")]
         chosen: Committee | None = as_cascade(names, pool, tolerance, **options)
+    elif ensemble is not None:
+        names = [name.strip() for name in ensemble.split(",")]
+        chosen = as_ensemble(names, pool, confidence, combine, unit, utility)
     else:
-        chosen = _chosen(front, match, min_accuracy, max_cost)
+        chosen = target_of(front, match, min_accuracy, max_cost)
     _tell(front, chosen, judge, out, as_json, list_front)
 
 
@@ -190,16 +194,6 @@ def _refuse_with_greedy(
         raise CascadeError(
             "search: --method greedy knows neither bounds nor --top; use exact or guided"
         )
-
-
-def _chosen(
-    front: Front, match: str | None, min_accuracy: float | None, max_cost: str | None
-) -> Committee | None:
-    if match is not None:
-        return front.matching(match)
-    if min_accuracy is not None:
-        return front.at_least(min_accuracy)
-    return front.at_most(amount("--max-cost", max_cost)) if max_cost is not None else None
 
 
 def _tell(

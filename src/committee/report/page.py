@@ -1,36 +1,79 @@
-"""Page: the whole report as one HTML file that needs nothing from outside."""
+"""Page: the whole report as one HTML file that needs nothing from outside.
+
+Its figure of the front is drawn by plain scripts of our own, in ``web/``: a plotting library would
+be larger than all that it draws. Without scripts the figure stands still and the tables are whole.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from committee.cascade import Cascade
 from committee.cost import Cost
-from committee.errors import MissingExtraError
+from committee.errors import DataError, MissingExtraError
 from committee.pool import Pool
 from committee.report import tables
+from committee.report.command import Saving, saving_of
 from committee.report.figure import figure_svg, front_figure
-from committee.report.rows import Row, front_rows, summary
+from committee.report.points import page_data
+from committee.report.rows import Row, ensemble_rows, front_rows, matches, summary
+from committee.report.scales import scales_of
+from committee.report.section import Section
 from committee.search import Front
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from pathlib import Path
 
-_TEMPLATE = "page.html.jinja"
-# A longer front is folded away until the reader asks for it.
+    from jinja2 import Template
+    from markupsafe import Markup
+
+_TEMPLATE, _STYLE = "page.html.jinja", "page.css"
+# In this order: each uses what stands before it.
+_SCRIPTS = ("words.js", "moves.js", "chart.js", "panel.js", "tables.js", "start.js")
+_ENDINGS = (".html", ".htm")
+# A table of more rows is folded away until the reader asks for it.
 _FOLDED = 30
+_TITLE = "Committees and single models"
+
+
+def check_page_ending(path: Path) -> None:
+    """Refuse an ending that is not that of a page, before any work is done.
+
+    Raises:
+        DataError: If so.
+        MissingExtraError: If jinja2 or matplotlib is not installed.
+    """
+    if path.suffix not in _ENDINGS:
+        raise DataError(
+            f"{path}: the report can be written as {' or '.join(_ENDINGS)}, "
+            f"not {path.suffix or 'without an ending'}"
+        )
+    try:
+        import jinja2
+        import matplotlib  # noqa: F401  # only to name the remedy before any work is done
+    except ImportError:
+        raise MissingExtraError.of("The report", "jinja2 and matplotlib", "report") from None
+    del jinja2
 
 
 def page(
     front: Front,
     rows: Sequence[Row],
     members: Sequence[Row],
+    best: Sequence[Row],
     svg: str,
     extra: Mapping[str, str] | None = None,
     *,
     test: Pool | None = None,
-    title: str = "Committees and single models",
+    title: str = _TITLE,
+    saving: Saving | None = None,
+    sections: Sequence[Section] = (),
 ) -> str:
     """Write the report as one self-contained HTML page.
 
@@ -38,10 +81,13 @@ def page(
         front: Committees found on the choosing split.
         rows: From :func:`summary`.
         members: From :func:`front_rows`, on the same splits.
+        best: From :func:`ensemble_rows`, likewise.
         svg: The figure, from :func:`figure_svg`; it is trusted and stands in the page as it is.
         extra: More lines for the settings, by name: the command, the version, the data set.
-        test: The pool that judged, for its fingerprint.
+        test: The pool that judged.
         title: Of the page.
+        saving: How a committee is found again and saved; in Python, if left out.
+        sections: What stands after the front.
 
     Raises:
         MissingExtraError: If jinja2 is not installed.
@@ -49,33 +95,80 @@ def page(
     template = _template()
     from markupsafe import Markup
 
+    saving = saving or saving_of(front)
+    script = "\n".join(_web(name) for name in _SCRIPTS)
     return template.render(
         title=title,
         rows=rows,
         members=members,
-        folded=len(members) > _FOLDED,
-        figure=Markup(svg[svg.index("<svg") :]),
+        best=best,
+        match=matches(rows[0].reference),
+        scales=scales_of(rows, [*members, *best]),
+        most=_FOLDED,
+        figure=_drawing(Section("still", title, svg=svg)),
         alternative=_alternative(rows),
         splits=_splits(front, test, rows[0]),
         settings=_settings(front) | dict(extra or {}),
         provenance=tables.provenance(rows),
         costs=_costs(front),
+        sections=sections,
+        style=Markup(_web(_STYLE)),
+        data=_in_script(page_data(front, rows, members, best, saving, test)),
+        script=Markup(script),
+        # Nothing else may run, whatever found its way into the page.
+        digest="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
-def page_of(front: Front, test: Pool | None = None) -> str:
-    """The whole report of a front: its rows, its members and its figure; arguments as of summary.
+def page_of(
+    front: Front,
+    test: Pool | None = None,
+    reference: str | None = None,
+    *,
+    chosen: Cascade | None = None,
+    store: str | None = None,
+    split: str | None = None,
+    title: str = _TITLE,
+    extra: Mapping[str, str] | None = None,
+    sections: Sequence[Section] = (),
+) -> str:
+    """The whole report of a front: its rows, its members, its figure.
+
+    Args:
+        front: Committees found on the choosing split.
+        test: The pool on a split that chose nothing, or None.
+        reference: A model of the pool; the most costly one if left out.
+        chosen: A committee of the front to mark, or None.
+        store: The store in which ``committee search`` finds the same front; see
+            :func:`committee.report.command.saving_of`.
+        split: The split of the store that chose; None for the usual one.
+        title: Of the page.
+        extra: More lines for the settings, by name.
+        sections: What stands after the front.
 
     Raises:
         MissingExtraError: If jinja2 or matplotlib is not installed.
-        MisalignedError: If ``test`` holds the samples that chose, other classes, or no labels.
+        UnknownNameError, MisalignedError, CostError: As of :func:`summary`.
     """
-    members = front_rows(front, test)
-    svg = figure_svg(front_figure(front, test, members=members))
+    rows = summary(front, test, reference, chosen)
+    members = front_rows(front, test, reference)
+    best = ensemble_rows(front, test, reference)
+    figure = front_figure(front, test, reference, chosen=chosen, members=members, best=best)
     samples = [front.pool.samples, *([] if test is None else [test.samples])]
     left_out = "; ".join(each.left_out for each in samples if each.broken)
-    extra = {"Samples": left_out} if left_out else None
-    return page(front, summary(front, test), members, svg, extra, test=test)
+    told = dict(extra or {}) | ({"Samples": left_out} if left_out else {})
+    return page(
+        front,
+        rows,
+        members,
+        best,
+        figure_svg(figure),
+        told,
+        test=test,
+        title=title,
+        saving=saving_of(front, store, split),
+        sections=sections,
+    )
 
 
 def _template() -> Template:
@@ -89,8 +182,31 @@ def _template() -> Template:
     written = (tables.percent, tables.interval, tables.points, tables.times, tables.human_cost)
     environment.filters.update({each.__name__: each for each in (*written, tables.exits)})
     environment.filters["named"] = tables.named
-    source = files("committee.report").joinpath(_TEMPLATE).read_text(encoding="utf-8")
-    return environment.from_string(source)
+    environment.filters["drawing"] = _drawing
+    return environment.from_string(_web(_TEMPLATE))
+
+
+def _web(name: str) -> str:
+    return files("committee.report").joinpath("web", name).read_text(encoding="utf-8")
+
+
+def _in_script(data: Any) -> Markup:
+    """Data for a script element, in which no tag can begin."""
+    from markupsafe import Markup
+
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for mark in "<>&":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    # Marked as safe because nothing is left that HTML reads as its own.
+    return Markup(text)
+
+
+def _drawing(section: Section) -> Markup:
+    """The figure of a section, its names of parts unlike those of other figures on the page."""
+    from markupsafe import Markup
+
+    svg = section.svg[section.svg.index("<svg") :]
+    return Markup(re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>in-{section.name}-", svg))
 
 
 def _splits(front: Front, test: Pool | None, row: Row) -> list[dict[str, Any]]:

@@ -11,11 +11,14 @@ from committee.errors import Infeasible
 from committee.evaluate import Evaluation
 from committee.evaluate import check_judge as check_judge_of
 from committee.pool import Pool
-from committee.search import Committee, Front, evaluate_all
+from committee.search import Committee, Front, ensembles, evaluate_all
+from committee.search.front import front_of
 
 SINGLE = "single model"
 ENSEMBLE = "ensemble of all"
 MEMBER = "front"
+BEST_ENSEMBLE = "best ensemble"
+CHOSEN = "chosen"
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,8 @@ class Row:
     """One committee, with its figures on each split. Every evaluation names its split.
 
     Args:
-        role: Why it stands in the report: ``single model``, ``ensemble of all``, ``front``,
-            ``matches X`` or ``most accurate for X's cost``.
+        role: Why it stands in the report: ``single model``, ``ensemble of all``, ``best
+            ensemble``, ``front``, ``matches X``, ``most accurate for X's cost`` or ``chosen``.
         cascade: The committee.
         val: What it scores and costs on the split that chose.
         test: The same on the split that judges, or None if there is none.
@@ -63,17 +66,23 @@ class Row:
         return None if self.test is None else self.val.accuracy - self.test.accuracy
 
 
-def summary(front: Front, test: Pool | None = None, reference: str | None = None) -> list[Row]:
+def summary(
+    front: Front,
+    test: Pool | None = None,
+    reference: str | None = None,
+    chosen: Cascade | None = None,
+) -> list[Row]:
     """The rows that most readers want.
 
     Every single model by rising cost; the ensemble of all, where the combination does not depend on
     order; the cheapest committee that matches the reference model; the most accurate that costs no
-    more than it. What nothing can meet is left out.
+    more than it; what the user chose. What nothing can meet is left out.
 
     Args:
         front: Committees found on the choosing split.
         test: The pool on a split that chose nothing, or None.
         reference: A model of the pool; the most costly one if left out.
+        chosen: The committee that the user's own target picked, or None.
 
     Raises:
         UnknownNameError: If the reference is not in the pool, or a model is not in ``test``.
@@ -90,7 +99,27 @@ def summary(front: Front, test: Pool | None = None, reference: str | None = None
     if len(front.pool.names) > 1 and front.settings.combine in ORDER_FREE:
         every = Cascade.ensemble(front.pool.names, combine=combine, calibrations=known)
         cascades.append((ENSEMBLE, every))
-    return _rows(front, test, name, cascades + _targets(front, name))
+    cascades += _targets(front, name)
+    cascades += [] if chosen is None else [(CHOSEN, chosen)]
+    return _rows(front, test, name, cascades)
+
+
+def ensemble_rows(
+    front: Front, test: Pool | None = None, reference: str | None = None
+) -> list[Row]:
+    """Ensembles that no other ensemble beats on the choosing split, cheapest first.
+
+    There are none where the combination depends on order. Arguments and errors as of
+    :func:`summary`.
+    """
+    check_judge(front, test)
+    own = front.settings
+    found = ensembles(
+        front.pool, own.max_models, own.combine, own.unit, own.utility, families=own.families
+    )
+    best = front_of(found) if found else ()
+    cascades = [(BEST_ENSEMBLE, each.cascade) for each in best]
+    return _rows(front, test, reference_of(front, reference), cascades)
 
 
 def front_rows(front: Front, test: Pool | None = None, reference: str | None = None) -> list[Row]:

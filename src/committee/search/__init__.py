@@ -1,7 +1,7 @@
 """Search: prefix statistics, thresholds, the front and its targets."""
 
 from committee.search.exhaustive import ensembles, search
-from committee.search.fixed import as_cascade, threshold_sweep
+from committee.search.fixed import as_cascade, as_ensemble, threshold_sweep
 from committee.search.front import Committee, Front, Settings
 from committee.search.greedy import greedy
 from committee.search.guided import guided
@@ -13,6 +13,7 @@ __all__ = [
     "Front",
     "Settings",
     "as_cascade",
+    "as_ensemble",
     "ensembles",
     "evaluate_all",
     "greedy",

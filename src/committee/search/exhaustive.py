@@ -24,6 +24,7 @@ from committee.errors import (
     UnknownNameError,
 )
 from committee.evaluate import (
+    Evaluation,
     average_cost,
     check_judge,
     check_judgeable,
@@ -39,6 +40,7 @@ from committee.search.judging import evaluate_all, judged_on
 from committee.search.prefixes import Key, PrefixTable, Rule, Sequence_
 from committee.search.sequences import (
     checked_stages,
+    earlier_training,
     every_self_cascade,
     every_sequence,
     within,
@@ -139,7 +141,7 @@ def search(
         progress=progress,
     )
     blocks = None if stages is None else checked_stages(pool, stages)
-    most = _most(max_models, len(blocks or pool.names), "stages given" if blocks else "pool")
+    most = most_models(max_models, len(blocks or pool.names), "stages given" if blocks else "pool")
     if self_cascades:
         if blocks is not None:
             raise CascadeError("search: self_cascades are built from models; leave stages out")
@@ -157,7 +159,12 @@ def search(
     return searched(asked, listed).front(most, bool(known))
 
 
-def _most(asked: int | None, available: int, what: str) -> int:
+def most_models(asked: int | None, available: int, what: str) -> int:
+    """How many models a committee may have: what is asked, else 3, or all of a smaller pool.
+
+    Raises:
+        CascadeError: If that is less than 1 or more than there are.
+    """
     most = min(3, available) if asked is None else asked
     if not isinstance(most, int | np.integer) or not 1 <= most <= available:
         raise CascadeError(
@@ -531,18 +538,23 @@ def _committee(
     if not rule.utility.counted:
         scores = scored(cascade, pool, decided(cascade, pool), rule.utility)
     evaluation = evaluation_of(pool, asked.unit, costs, candidate.leaving, rule.utility, scores)
-    described = replace(
+    return described(cascade, evaluation, pool)
+
+
+def described(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> Committee:
+    """A committee whose file says how its models are loaded, and what the choice rests on."""
+    told = replace(
         cascade,
         classes=pool.samples.classes,
         models={name: pool.specs[name] for name in cascade.names if name in pool.specs},
         origin={
-            "unit": asked.unit,
+            "unit": evaluation.unit,
             "chosen_on": pool.samples.split,
             "samples_fingerprint": pool.samples.fingerprint,
             "promised": asdict(evaluation),
         },
     )
-    return Committee(described, evaluation)
+    return Committee(told, evaluation)
 
 
 def ensembles(
@@ -551,8 +563,11 @@ def ensembles(
     combine: str | None = None,
     unit: str | None = None,
     utility: Utility = TOP_1,
+    families: bool = True,
 ) -> tuple[Committee, ...]:
     """Every ensemble of 2 to ``max_models`` models of a pool, evaluated on it, by rising cost.
+
+    Models of one family are interchangeable, unless ``families`` is false, as in :func:`search`.
 
     References:
         Wang et al. (2022), section 3.
@@ -560,10 +575,12 @@ def ensembles(
     combine = combine or DEFAULT_COMBINE[pool.kind]
     if combine not in ORDER_FREE:
         return ()
+    earlier = earlier_training(pool, pool.families if families else {})
     cascades = [
         Cascade.ensemble(names, combine=combine, calibrations=pool.calibrations)
         for size in range(2, max_models + 1)
         for names in itertools.combinations(sorted(pool.names), size)
+        if all(earlier.get(name, name) in names for name in names)
     ]
     evaluations = evaluate_all(cascades, pool, unit, utility)
     found = [Committee(*pair) for pair in zip(cascades, evaluations, strict=True)]

@@ -1,4 +1,4 @@
-"""Searches over fixed models: an ensemble turned into a cascade, and a sweep of one threshold."""
+"""Fixed models: an ensemble as it is or turned into a cascade, and a sweep of one threshold."""
 
 from __future__ import annotations
 
@@ -7,18 +7,52 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from committee.cascade import ALWAYS, NEVER
-from committee.combine import DEFAULT_COMBINE
+from committee.cascade import ALWAYS, NEVER, Cascade
+from committee.combine import DEFAULT_COMBINE, ORDER_FREE
 from committee.errors import CascadeError
 from committee.evaluate import check_judgeable, evaluate
 from committee.pool import Pool
-from committee.search.exhaustive import Bounds, asked_for, searched
+from committee.search.exhaustive import Bounds, asked_for, described, searched
 from committee.search.front import Committee
 from committee.search.judging import evaluate_all
 from committee.search.prefixes import Rule
 from committee.search.sequences import checked_stages
 from committee.search.statistics import prefix_table
 from committee.utility import TOP_1, Utility
+
+
+def as_ensemble(
+    models: Sequence[str],
+    pool: Pool,
+    confidence: str = "max_prob",
+    combine: str | None = None,
+    unit: str | None = None,
+    utility: Utility = TOP_1,
+) -> Committee:
+    """An ensemble, or a model alone, whether or not another committee beats it.
+
+    Args:
+        models: One or more.
+        pool: Predictions on the split that chooses, and costs.
+        confidence: Name of the confidence function.
+        combine: Name of the combination; by default the mean of what the models give.
+        unit: Unit of the cost; see :meth:`committee.cost.CostTable.unit` for the default.
+        utility: What a sample scores.
+
+    Raises:
+        UnknownNameError: If a model is not in the pool.
+        CascadeError: If a model stands twice, or nothing combines the outputs of several.
+    """
+    for name in models:
+        pool.model(name)
+    combine = combine or DEFAULT_COMBINE[pool.kind]
+    if len(models) > 1 and combine not in ORDER_FREE:
+        raise CascadeError(
+            f"as_ensemble: {combine} of {', '.join(models)} hears the last only; name one model, "
+            "or combine by a mean"
+        )
+    cascade = Cascade.ensemble(models, confidence, combine, pool.calibrations)
+    return described(cascade, evaluate(cascade, pool, pool.costs.unit(unit), utility), pool)
 
 
 def as_cascade(

@@ -1,0 +1,116 @@
+"""Commands: the words that find a committee of a report again and save it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+
+from committee.combine import DEFAULT_COMBINE
+from committee.errors import CostError
+from committee.report.rows import BEST_ENSEMBLE, ENSEMBLE, SINGLE, Row
+from committee.search import Front
+from committee.utility import TOP_1
+
+_FILE = "cascade.json"
+_NOT_ON_FRONT = (SINGLE, ENSEMBLE, BEST_ENSEMBLE)
+
+
+@dataclass(frozen=True)
+class Saving:
+    """How committees of one front are saved: ``before``, what names one of them, ``after``.
+
+    Args:
+        language: ``shell`` or ``python``.
+        before: What all commands begin with.
+        after: What they end with.
+    """
+
+    language: str
+    before: str
+    after: str
+
+    def target(self, row: Row) -> str:
+        """What names one committee."""
+        if self.language == "python":
+            return _python_target(row)
+        if row.role in _NOT_ON_FRONT:
+            return f"--ensemble {shlex.quote(','.join(row.cascade.names))}"
+        # In full, so that neither a cheaper nor a dearer member of the front is meant.
+        return f"--max-cost {row.val.average_cost!r}"
+
+    def line(self, row: Row) -> str:
+        """The whole command for one committee."""
+        return f"{self.before}{self.target(row)}{self.after}"
+
+
+def saving_of(front: Front, store: str | None = None, split: str | None = None) -> Saving:
+    """How committees of a front are found again and saved.
+
+    Args:
+        front: Committees found on the choosing split.
+        store: The store in which ``committee search`` finds the same front; None if it is another,
+            or the front was made from stages or a utility that no command names. Then the line is
+            Python, for where the front is.
+        split: The split of the store that chose; None for the usual one.
+    """
+    words = None if store is None else _search(front, store, split)
+    if words is None:
+        return Saving("python", "", f'.cascade.save("{_FILE}")')
+    return Saving("shell", shlex.join(words) + " ", f" --out {_FILE}")
+
+
+def _python_target(row: Row) -> str:
+    if row.role in _NOT_ON_FRONT:
+        combine = row.cascade.combine
+        names = list(row.cascade.names)
+        return f"cm.as_ensemble({names!r}, front.pool, combine={combine!r})"
+    return f"front.at_most(cost={row.val.average_cost!r})"
+
+
+def _search(front: Front, store: str, split: str | None) -> list[str] | None:
+    """``committee search`` with the settings of a front; None if its options cannot say them."""
+    own, pool = front.settings, front.pool
+    options = _measure(front)
+    if options is None or not front.exact:
+        return None
+    words = ["committee", "search", store, "--max-models", str(own.max_models)]
+    words += ["--split", split] if split else []
+    words += _unless(own.confidence == "max_prob", "--confidence", own.confidence)
+    words += _unless(own.combine == DEFAULT_COMBINE[pool.kind], "--combine", own.combine)
+    words += _unless(own.grid == 100, "--grid", str(own.grid))
+    words += _unless(own.unit == _usual_unit(front), "--unit", own.unit)
+    words += _unless(not own.self_cascades, "--self-cascades")
+    words += _unless(own.families or own.self_cascades or not pool.families, "--no-families")
+    words += _unless(not pool.calibrations, "--calibrated")
+    for option, bounds in (("--worst-case", own.worst_case), ("--average-case", own.average_case)):
+        for unit, bound in bounds.items():
+            words += [option, f"{unit}={bound!r}"]
+    return words + options
+
+
+def _measure(front: Front) -> list[str] | None:
+    """Options that say what a sample scores, or None if none can."""
+    pool, name = front.pool, front.settings.utility.name
+    options = []
+    if pool.samples.labelled_by:
+        models = pool.samples.labelled_by.split("+")
+        if not set(models) <= set(pool.names):
+            return None
+        options += ["--agree-with", ",".join(models)]
+    if name == TOP_1.name:
+        return options
+    among = re.fullmatch(r"top-(\d+)", name)
+    return [*options, "--top", among[1]] if among else None
+
+
+def _usual_unit(front: Front) -> str:
+    """The unit if none is named; empty if one must be."""
+    try:
+        return front.pool.costs.unit()
+    except CostError:
+        return ""
+
+
+def _unless(usual: bool, *words: str) -> list[str]:
+    return [] if usual else list(words)

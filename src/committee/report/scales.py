@@ -1,0 +1,123 @@
+"""Scales: what of accuracy and cost the figure and the page's chart show, and in which unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from committee.evaluate import Evaluation
+from committee.predictions import Array
+from committee.report.rows import SINGLE, Row
+from committee.report.style import cost_axis
+from committee.utility import TOP_1
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points to draw, each field of shape (P,): cost in the axis' unit, the others in percent."""
+
+    cost: Array
+    accuracy: Array
+    low: Array
+    high: Array
+
+    @classmethod
+    def of(cls, evaluations: Sequence[Evaluation], size: float) -> Points:
+        """Points where evaluations put them; ``size`` as in :class:`Scales`."""
+        bounds = np.array([e.interval for e in evaluations]).reshape(-1, 2)
+        cost = np.array([e.average_cost for e in evaluations]) / size
+        accuracy = np.array([e.accuracy for e in evaluations])
+        return cls(cost, 100 * accuracy, 100 * bounds[:, 0], 100 * bounds[:, 1])
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The two axes.
+
+    Args:
+        title: What chose and what judged.
+        accuracy: Label of the axis of accuracy.
+        low: Least accuracy shown, in percent.
+        high: Most.
+        cost: Label of the axis of cost.
+        size: How many of the cost's unit make one of the axis'.
+        left: Least cost shown, in the axis' unit.
+        right: Most.
+        linear_to: Below this the axis of cost is linear, above logarithmic; 0 if it is all
+            logarithmic, infinity if it is all linear.
+    """
+
+    title: str
+    accuracy: str
+    low: float
+    high: float
+    cost: str
+    size: float
+    left: float
+    right: float
+    linear_to: float
+
+
+def scales_of(rows: Sequence[Row], others: Sequence[Row]) -> Scales:
+    """The axes for a summary and for other rows, as the split that judges puts them all.
+
+    Args:
+        rows: From :func:`committee.report.summary`.
+        others: Members of the front, ensembles.
+    """
+    singles = [row for row in rows if row.role == SINGLE]
+    size, label = cost_axis(singles[0].judged.unit, [r.judged.average_cost for r in singles])
+    models = Points.of([row.judged for row in singles], size)
+    chosen = [row for row in rows if row.chosen]
+    rest = Points.of([row.judged for row in [*chosen, *others]], size)
+    low, high = _range_of_interest(models, rest)
+    left, right, linear_to = _range_of_cost(models.cost, np.append(models.cost, rest.cost))
+    val, test = rows[0].val, rows[0].test
+    where = f"{val.split}, the split that chose" if test is None else test.split
+    judged = "the same" if test is None else f"{test.split} ({test.samples:,} samples)"
+    measure = "Top-1 accuracy" if val.measure == TOP_1.name else val.measure
+    return Scales(
+        title=f"Chosen on {val.split} ({val.samples:,} samples), judged on {judged}",
+        accuracy=f"{measure} on {where} (%)",
+        low=low,
+        high=high,
+        cost=label + _told_scale(linear_to),
+        size=size,
+        left=left,
+        right=right,
+        linear_to=linear_to,
+    )
+
+
+def _range_of_cost(models: Array, costs: Array) -> tuple[float, float, float]:
+    """Limits of cost, and up to where it is linear: to the cheapest model that costs anything."""
+    positive = models[models > 0]
+    if not positive.size:
+        return 0.0, 1.0, np.inf
+    if models.min() > 0:
+        return float(costs.min()) / 1.3, 1.3 * float(costs.max()), 0.0
+    least = float(positive.min())
+    return -0.1 * least, 1.3 * float(costs.max()), least
+
+
+def _told_scale(linear_to: float) -> str:
+    """What the axis says of its scale."""
+    if linear_to == np.inf:
+        return ""
+    return f", log scale from {linear_to:.3g}" if linear_to else ", log scale"
+
+
+def _range_of_interest(models: Points, rest: Points) -> tuple[float, float]:
+    """Limits of accuracy, in percent, that a very weak model does not stretch.
+
+    What counts is at most one and a half times as far below the median single model as the most
+    accurate point is above it.
+    """
+    median = float(np.median(models.accuracy))
+    top = float(np.append(models.accuracy, rest.accuracy).max())
+    shown = models.accuracy >= median - 1.5 * (top - median)
+    bottom, top = float(models.low[shown].min()), max(top, float(models.high[shown].max()))
+    margin = 0.05 * (top - bottom)
+    return bottom - margin, top + margin

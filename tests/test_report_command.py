@@ -1,0 +1,83 @@
+"""Commands of the report: each finds its committee again, whatever the search was asked."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import committee as cm
+from committee.cli import main
+from committee.report import ensemble_rows, front_rows
+from committee.report.command import saving_of
+
+NAMES = ("a-1", "a-2", "b", "c+d")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two trainings of one architecture, costs in two units, in a folder with a gap in its name."""
+    folder = tmp_path_factory.mktemp("the store")
+    rng = np.random.default_rng(4)
+    for split in ("val", "test"):
+        labels = rng.integers(0, 4, 400)
+        np.save(folder / "labels.npy", labels)
+        words = ["--kind", "logits", "--split", split, "--labels", f"{folder}/labels.npy"]
+        for number, name in enumerate(NAMES):
+            logits = rng.normal(size=(400, 4)) + (1 + 0.5 * number) * np.eye(4)[labels]
+            np.save(folder / f"{name}.npy", logits)
+            words += [f"{name}={folder}/{name}.npy"]
+        for unit, factor in (("joules", 2.3), ("watts", 1.7)):
+            costs = [part for n in range(4) for part in ("--cost", f"{NAMES[n]}={factor**n!r}")]
+            families = ["--family", "a-1=a", "--family", "a-2=a"]
+            out = ["--unit", unit, "--out", f"{folder}/s", "--json"]
+            assert main(["import", *words, *costs, *families, *out]) == 0
+    return folder / "s"
+
+
+SEARCHES: dict[str, Callable[[cm.Pool], cm.Front]] = {
+    "unit": lambda pool: cm.search(pool, unit="watts"),
+    "rule": lambda pool: cm.search(
+        pool, 2, confidence="prob_gap", combine="mean_probabilities", grid=15, unit="joules"
+    ),
+    "families": lambda pool: cm.search(pool, families=False, unit="joules"),
+    "bounds": lambda pool: cm.search(
+        pool, worst_case=14.0, average_case={"watts": 4.0}, unit="joules"
+    ),
+    "top-2": lambda pool: cm.search(pool, 2, utility=cm.top_k(2), unit="joules"),
+    "agreement": lambda pool: cm.search(pool.labelled_by(["b", "a-2"]), 2, unit="joules"),
+}
+
+
+@pytest.mark.parametrize("asked", SEARCHES)
+def test_a_command_finds_its_committee_again(
+    asked: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Judged by nothing here: "test" chooses, so that a split that is not the usual one is named.
+    front = SEARCHES[asked](cm.Pool.load(store / "test"))
+    saving = saving_of(front, str(store), "test")
+    members = front_rows(front)
+    for row in [members[0], members[len(members) // 2], *ensemble_rows(front)[:1]]:
+        words = shlex.split(saving.line(row))
+        assert main([*words[1:], "--json"]) == 0
+        assert cm.Cascade.load("cascade.json").stages == row.cascade.stages
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        lambda pool: cm.search(pool, 2, utility=cm.weighted(np.ones(400)), unit="joules"),
+        lambda pool: cm.greedy(pool, 2, unit="joules"),
+    ],
+)
+def test_what_no_command_can_say_is_python(
+    front: Callable[[cm.Pool], cm.Front], store: Path
+) -> None:
+    found = front(cm.Pool.load(store / "val"))
+    line = saving_of(found, str(store)).line(front_rows(found)[-1])
+    assert line.startswith("front.at_most(cost=")
+    assert line.endswith('.cascade.save("cascade.json")')
