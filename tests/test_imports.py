@@ -63,6 +63,7 @@ ORDER = (
     "measure",
     "run",
     "report",
+    "study",
     "cli",
     "__main__",
 )

@@ -17,6 +17,7 @@ CommitteeError
 ├── UntrustedCodeError      a file asks to run code that the user has not named
 ├── TooLargeError           a search that would not end, or not fit into memory
 ├── MissingExtraError       an optional dependency is not installed
+├── Unsupported             a pool lacks what an analysis needs
 └── Infeasible              no committee of the pool meets the target
 """
 
@@ -110,6 +111,10 @@ class MissingExtraError(CommitteeError, ImportError):
     def of(cls, feature: str, package: str, extra: str) -> MissingExtraError:
         """Name the feature, the package it needs, and the line that installs it."""
         return cls(f'{feature} needs {package}. Install it with: pip install "committee[{extra}]"')
+
+
+class Unsupported(CommitteeError):
+    """A pool lacks what an analysis of the study needs; the message names it."""
 
 
 class Infeasible(CommitteeError):

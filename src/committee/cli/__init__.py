@@ -18,6 +18,7 @@ from committee.cli import (
     report,
     run,
     search,
+    study,
 )
 from committee.errors import CommitteeError
 
@@ -33,6 +34,7 @@ app.command("profile")(profile.profile)
 app.command("calibrate")(calibrate.calibrate)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
+app.command("study")(study.study)
 app.command("report")(report.report)
 app.command("run")(run.run)
 app.command("export-onnx")(export_onnx.export_onnx)

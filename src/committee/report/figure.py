@@ -166,7 +166,13 @@ def _draw_singles(axes: Axes, singles: Sequence[Row], size: float) -> _Points:
 def _draw_ensembles(axes: Axes, front: Front, test: Pool | None, size: float) -> _Points:
     """Ensembles that no other ensemble beat on the choosing split, as the judging one puts them."""
     settings = front.settings
-    found = ensembles(front.pool, settings.max_models, settings.combine, settings.unit)
+    found = ensembles(
+        front.pool,
+        settings.max_models,
+        settings.combine,
+        settings.unit,
+        families=settings.families,
+    )
     best = front_of(found) if found else ()
     judge = front.pool if test is None else test
     points = _Points.of([evaluate(c.cascade, judge, settings.unit) for c in best], size)

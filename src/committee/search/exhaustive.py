@@ -37,7 +37,12 @@ from committee.predictions import Array
 from committee.search.front import Committee, Front, Settings, preference, undominated
 from committee.search.judging import evaluate_all, judged_on
 from committee.search.prefixes import Key, PrefixTable, Rule, Sequence_
-from committee.search.sequences import checked_stages, every_sequence, within
+from committee.search.sequences import (
+    checked_stages,
+    earlier_training,
+    every_sequence,
+    within,
+)
 from committee.search.statistics import prefix_table, processors
 from committee.search.sweep import CLEARLY, Batch, Points, beaten, stairs, sweep
 from committee.search.warnings import warnings_of
@@ -130,7 +135,7 @@ def search(
         progress=progress,
     )
     blocks = None if stages is None else checked_stages(pool, stages)
-    most = _most(max_models, len(blocks or pool.names), "stages given" if blocks else "pool")
+    most = most_models(max_models, len(blocks or pool.names), "stages given" if blocks else "pool")
     known = pool.families if families and blocks is None else {}
     everything = every_sequence(pool, most, known, blocks)
     listed = list(itertools.islice(everything, _MOST_SEQUENCES + 1))
@@ -142,7 +147,12 @@ def search(
     return searched(asked, listed).front(most, bool(known))
 
 
-def _most(asked: int | None, available: int, what: str) -> int:
+def most_models(asked: int | None, available: int, what: str) -> int:
+    """How many models a committee may have: what is asked, else 3, or all of a smaller pool.
+
+    Raises:
+        CascadeError: If that is less than 1 or more than there are.
+    """
     most = min(3, available) if asked is None else asked
     if not isinstance(most, int | np.integer) or not 1 <= most <= available:
         raise CascadeError(
@@ -533,8 +543,11 @@ def ensembles(
     combine: str | None = None,
     unit: str | None = None,
     utility: Utility = TOP_1,
+    families: bool = True,
 ) -> tuple[Committee, ...]:
     """Every ensemble of 2 to ``max_models`` models of a pool, evaluated on it, by rising cost.
+
+    Models of one family are interchangeable, unless ``families`` is false, as in :func:`search`.
 
     References:
         Wang et al. (2022), section 3.
@@ -542,10 +555,12 @@ def ensembles(
     combine = combine or DEFAULT_COMBINE[pool.kind]
     if combine not in ORDER_FREE:
         return ()
+    earlier = earlier_training(pool, pool.families if families else {})
     cascades = [
         Cascade.ensemble(names, combine=combine, calibrations=pool.calibrations)
         for size in range(2, max_models + 1)
         for names in itertools.combinations(sorted(pool.names), size)
+        if all(earlier.get(name, name) in names for name in names)
     ]
     evaluations = evaluate_all(cascades, pool, unit, utility)
     found = [Committee(*pair) for pair in zip(cascades, evaluations, strict=True)]

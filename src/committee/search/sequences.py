@@ -53,6 +53,17 @@ def every_sequence(
     return grow(())
 
 
+def earlier_training(pool: Pool, families: Mapping[str, str]) -> dict[str, str]:
+    """Of each model but the first of its family, the one that comes before it in the pool."""
+    newest, earlier = dict[str, str](), {}
+    for name in pool.names:
+        if name in families:
+            if families[name] in newest:
+                earlier[name] = newest[families[name]]
+            newest[families[name]] = name
+    return earlier
+
+
 def checked_stages(pool: Pool, stages: Sequence[str | Sequence[str]]) -> list[Stage]:
     """Stages given by the user, a name or several names each.
 

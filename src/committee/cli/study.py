@@ -1,0 +1,123 @@
+"""``committee study``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from committee.cli.common import (
+    AsJson,
+    Unit,
+    left_out,
+    open_split,
+    print_json,
+    say,
+    say_broken,
+    usual_judge,
+)
+from committee.errors import StoreError
+
+
+def study(
+    store: Annotated[str, typer.Argument(help="Predictions: the folder of the store.")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    split: Annotated[str, typer.Option(help="The split that chooses.")] = "val",
+    test: Annotated[
+        str | None, typer.Option(help="The split that judges; test if left out.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this analysis. Repeatable.")
+    ] = None,
+    max_models: Annotated[
+        int | None, typer.Option(help="Most models of a committee; 4, or what takes seconds.")
+    ] = None,
+    confidence: Annotated[
+        str, typer.Option(help="max_prob, logit_gap, prob_gap or neg_entropy.")
+    ] = "max_prob",
+    combine: Annotated[
+        str | None, typer.Option(help="mean_logits, mean_probabilities or last.")
+    ] = None,
+    grid: Annotated[int, typer.Option(help="Percentiles tried for each threshold.")] = 100,
+    unit: Unit = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv", help="Models outside the pool: name, accuracy (0 to 1), cost."
+        ),
+    ] = None,
+    training: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv",
+            help="Training times: name of a model or family, and a column headed by the unit.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Repeat every analysis of the paper on this pool: tables, figures and an index.
+
+    What the pool cannot support, for want of families, resolutions or measured costs, is left out
+    and named.
+    """
+    from committee.report.style import empty_figure
+    from committee.study import (
+        chosen_analyses,
+        read_references,
+        read_training,
+        run_study,
+        study_json,
+        study_of,
+        write_study,
+    )
+
+    chosen_analyses(only or ())
+    empty_figure()  # says now, not after the work, if there is nothing to draw with
+    pool = open_split(store, split)
+    judge = open_split(store, test) if test else usual_judge(store, split)
+    if judge is None:
+        raise StoreError(
+            f"study: {store} has no split 'test' beside {split!r} to judge on; what chose must not "
+            "judge. Predict or import one, or name another with --test"
+        )
+    asked = study_of(
+        pool,
+        judge,
+        unit=unit,
+        max_models=max_models,
+        confidence=confidence,
+        combine=combine,
+        grid=grid,
+        references=read_references(reference) if reference else (),
+        training=read_training(training, pool) if training else None,
+    )
+    findings = run_study(asked, only or (), None if as_json else _progress())
+    written = write_study(asked, findings, out)
+    if as_json:
+        broken = left_out(pool, judge)
+        files = [str(path) for path in written]
+        print_json({**study_json(asked, findings), "files": files, "broken_left_out": broken})
+        return
+    for finding in findings:
+        if finding.left_out:
+            say(f"Left out, {finding.name}: {finding.left_out}")
+    say_broken(pool, judge)
+    say(f"Everything was {asked.provenance}.")
+    say(f"Written: {len(written)} files; begin with {out / 'index.md'}")
+
+
+def _progress() -> Callable[[str, int, int], None]:
+    """A line as each analysis ends, with its seconds."""
+    begun: list[tuple[str, float]] = []
+
+    def update(name: str, done: int, total: int) -> None:
+        now = time.perf_counter()
+        if begun:
+            before, since = begun.pop()
+            say(f"[{done}/{total}] {before}: {now - since:.1f} s")
+        begun.append((name, now))
+
+    return update

@@ -1,0 +1,147 @@
+"""Style: how single models, ensembles and cascades look in every figure, and the axis of cost.
+
+Colours are Okabe and Ito's. Each kind has a marker and a line of its own too, so that a figure can
+be read in grey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from committee.errors import MissingExtraError
+from committee.predictions import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLACK, ORANGE, BLUE, VERMILION = "#000000", "#E69F00", "#0072B2", "#D55E00"
+GREEN, SKY, PURPLE, GREY = "#009E73", "#56B4E9", "#CC79A7", "#888888"
+
+Place = Literal["lower right", "lower left", "upper right", "upper left", "best"]
+
+COUNTS = ((1e9, "billions"), (1e6, "millions"), (1e3, "thousands"))
+QUANTITIES = {
+    "macs": "multiply-adds per sample",
+    "latency_ms": "latency per sample (ms)",
+    "ms_per_sample": "time per sample, in batches (ms)",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one kind of thing is drawn.
+
+    Args:
+        color: Of markers and lines.
+        marker: As matplotlib names it.
+        size: Of the marker, in points.
+        line: Style of the line.
+        order: What is drawn over what; larger is in front.
+    """
+
+    color: str
+    marker: str
+    size: float
+    line: str
+    order: float
+
+    def points(self, label: str = "", line: bool = False) -> dict[str, Any]:
+        """Arguments for ``axes.plot``: markers, joined by a line if asked for."""
+        return {
+            "color": self.color,
+            "marker": self.marker,
+            "markersize": self.size,
+            "markeredgecolor": BLACK,
+            "markeredgewidth": 0.4,
+            "linestyle": self.line if line else "none",
+            "linewidth": 0.9,
+            "zorder": self.order,
+            "label": label or None,
+        }
+
+
+SINGLE = Look(BLACK, "o", 5, "-", 4)
+ENSEMBLE = Look(ORANGE, "s", 5.5, "--", 3)
+CASCADE = Look(BLUE, "*", 9, "-", 5)
+OUTSIDE = Look(GREEN, "^", 7, ":", 6)
+# Further series of one figure, told apart by colour, marker and line.
+SERIES = (
+    Look(BLUE, "*", 8, "-", 3),
+    Look(VERMILION, "P", 6, "--", 3),
+    Look(GREEN, "^", 6, "-.", 3),
+    Look(PURPLE, "D", 5, ":", 3),
+    Look(ORANGE, "s", 5, (0, (5, 1)), 3),  # type: ignore[arg-type]  # matplotlib takes both
+    Look(SKY, "v", 6, "-", 3),
+    Look(BLACK, "x", 6, "--", 3),
+    Look(GREY, "o", 5, "-.", 3),
+)
+
+
+def empty_figure(width: float = 7.2, height: float = 4.8) -> Figure:
+    """A figure without axes, its size in inches.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError.of("The figure", "matplotlib", "report") from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def cost_axis(unit: str, typical: Sequence[float]) -> tuple[float, str]:
+    """How many of the cost's unit make one of the axis', and the label of the axis.
+
+    Args:
+        unit: Unit of the cost.
+        typical: Costs whose median decides between thousands, millions and billions.
+    """
+    quantity = QUANTITIES.get(unit, f"{unit} per sample")
+    if unit != "macs":
+        return 1.0, f"Average {quantity}"
+    middle = float(np.median(typical))
+    for size, word in COUNTS:
+        if middle >= size:
+            return size, f"Average {quantity} ({word})"
+    return 1.0, f"Average {quantity}"
+
+
+def log_cost(axes: Axes, costs: Array) -> None:
+    """A logarithmic axis with plain numbers; a linear one if something costs nothing.
+
+    Args:
+        axes: Where.
+        costs: Every cost drawn, in the axis' unit, shape (P,).
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    if costs.min() <= 0:
+        return
+    steps = (1.0,) if costs.max() > 1000 * costs.min() else (1.0, 2.0, 5.0)
+    axes.set_xscale("log")
+    axes.set_xlim(costs.min() / 1.3, 1.3 * costs.max())
+    axes.xaxis.set_major_locator(LogLocator(subs=steps, numticks=20))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def plain(axes: Axes, title: str = "") -> None:
+    """The frame that all figures share: a light grid, no box, the title at the left."""
+    if title:
+        axes.set_title(title, fontsize=10, loc="left", parse_math=False)
+    axes.grid(True, which="major", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def legend(axes: Axes, place: Place = "lower right") -> None:
+    """A small legend in which names are not read as mathematics."""
+    found = axes.legend(loc=place, fontsize=8, framealpha=0.9)
+    for text in found.get_texts():
+        text.set_parse_math(False)

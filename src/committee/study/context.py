@@ -1,0 +1,342 @@
+"""Study: two splits of one pool, and the searches that several analyses share, each run once."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+from committee.cascade import Cascade
+from committee.combine import DEFAULT_COMBINE
+from committee.errors import Infeasible
+from committee.evaluate import Evaluation, check_judge, decided
+from committee.pool import Pool
+from committee.predictions import Array
+from committee.report.tables import named
+from committee.search import Committee, Front, ensembles, evaluate_all, search
+from committee.search.exhaustive import most_models
+from committee.search.front import front_of
+from committee.search.sequences import every_sequence
+from committee.study.base import Estimate
+from committee.study.estimates import paired_difference
+
+# Committees grow to four models, as in the paper, unless that makes more sequences than this.
+_MOST_MODELS = 4
+_MOST_SEQUENCES = 20_000
+
+Kept = TypeVar("Kept")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the searches of a study have in common.
+
+    Args:
+        unit: Unit of the cost.
+        max_models: Most models of a committee.
+        confidence: Name of the confidence function.
+        combine: Name of the combination.
+        grid: Percentiles tried for each threshold.
+    """
+
+    unit: str
+    max_models: int
+    confidence: str
+    combine: str
+    grid: int
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A model outside the pool, of which no predictions are known.
+
+    Args:
+        name: What it is called.
+        accuracy: Share of 1, on samples like those that judge.
+        cost: What one sample costs, in the study's unit.
+    """
+
+    name: str
+    accuracy: float
+    cost: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """What each model took to train.
+
+    Args:
+        unit: Unit of the times, such as ``core seconds``.
+        times: By name of the model.
+    """
+
+    unit: str
+    times: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A committee with its figures on both splits.
+
+    Args:
+        cascade: The committee.
+        val: What it scores and costs on the split that chose it.
+        test: The same on the split that judges: what is reported.
+    """
+
+    cascade: Cascade
+    val: Evaluation
+    test: Evaluation
+
+    @classmethod
+    def of(cls, committee: Committee) -> Judged:
+        """From a search that was given a judging split."""
+        if committee.test is None:
+            raise TypeError("a study judges every committee that it reports")
+        return cls(committee.cascade, committee.evaluation, committee.test)
+
+    @property
+    def told(self) -> str:
+        """Its models, for people: ``a + b`` is an ensemble, ``a -> b`` a cascade."""
+        return named(self.cascade)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A single model, and the best committees at its cost and at its accuracy.
+
+    Every committee was chosen on the choosing split.
+
+    Args:
+        single: The model alone.
+        same_cost: The most accurate committee that costs no more; None if there is none.
+        same_accuracy: The cheapest committee that is as accurate; None if there is none.
+    """
+
+    single: Judged
+    same_cost: Judged | None
+    same_accuracy: Judged | None
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A pool on two splits, and what is asked of it. Made by :func:`study_of`.
+
+    Args:
+        val: The split that chooses models and thresholds.
+        test: The split that judges; nothing is chosen on it.
+        settings: What searches have in common.
+        references: Models outside the pool.
+        training: What each model took to train, or None.
+        kept: What was computed already, by what was asked.
+    """
+
+    val: Pool
+    test: Pool
+    settings: Settings
+    references: tuple[Reference, ...] = ()
+    training: Training | None = None
+    kept: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, key: Any, compute: Callable[[], Kept]) -> Kept:
+        """What was computed for this key before, else what is computed now."""
+        if key not in self.kept:
+            self.kept[key] = compute()
+        found: Kept = self.kept[key]
+        return found
+
+    @cached_property
+    def architectures(self) -> dict[str, tuple[str, ...]]:
+        """Trainings of each architecture, by rising cost; a model without family stands alone."""
+        found: dict[str, tuple[str, ...]] = {}
+        costs = self.val.costs.values(self.settings.unit)
+        for name in self.val.names:
+            family = self.val.families.get(name, name)
+            found[family] = (*found.get(family, ()), name)
+        return dict(sorted(found.items(), key=lambda each: (costs[each[1][0]], each[0])))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The first training of each architecture, by rising cost: what stands for it."""
+        return tuple(trainings[0] for trainings in self.architectures.values())
+
+    @cached_property
+    def singles(self) -> tuple[Judged, ...]:
+        """The models of :attr:`names`, each alone, by rising cost."""
+        return self.judged([self.cascade([name]) for name in self.names])
+
+    def single(self, name: str) -> Judged:
+        """One model of :attr:`names` alone."""
+        return self.singles[self.names.index(name)]
+
+    @cached_property
+    def ensembles(self) -> tuple[Judged, ...]:
+        """The ensembles that no other ensemble beats on the choosing split, cheapest first.
+
+        Trainings of an architecture are taken in turn. None, if nothing averages outputs.
+        """
+        own = self.settings
+        every = ensembles(self.val, own.max_models, own.combine, own.unit)
+        best = front_of(every) if every else ()
+        return self.judged([each.cascade for each in best])
+
+    @property
+    def front(self) -> tuple[Judged, ...]:
+        """The committees that no other beats on the choosing split, cheapest first."""
+        return tuple(map(Judged.of, self.search()))
+
+    def search(
+        self,
+        max_models: int | None = None,
+        *,
+        models: Sequence[str] | None = None,
+        unit: str | None = None,
+        confidence: str | None = None,
+        worst_case: float | None = None,
+    ) -> Front:
+        """A front, its members judged; each is searched once, however often it is asked for.
+
+        Args:
+            max_models: Most models of a committee; as in the settings, if left out.
+            models: Names of the models to search over; all if left out.
+            unit: Unit of the cost; that of the settings if left out.
+            confidence: Name of the confidence function; that of the settings if left out.
+            worst_case: Bound on the sum over all stages, in ``unit``.
+
+        Raises:
+            Infeasible: If no committee keeps to the bound.
+            CascadeError: If ``max_models`` is more than there are.
+        """
+        own = self.settings
+        val = self.val if models is None else self.val.only(models)
+        most = min(own.max_models, len(val.names)) if max_models is None else max_models
+        options: dict[str, Any] = {
+            "unit": unit or own.unit,
+            "confidence": confidence or own.confidence,
+            "worst_case": worst_case,
+        }
+        key = ("search", tuple(val.names), most, *options.values())
+        return self.once(
+            key,
+            lambda: search(
+                val, most, combine=own.combine, grid=own.grid, test=self.test, **options
+            ),
+        )
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Each model of :attr:`names` with the best committees at its cost and its accuracy."""
+        return self.pairs_in(self.settings.unit)
+
+    def pairs_in(self, unit: str) -> tuple[Pair, ...]:
+        """As :attr:`pairs`, chosen by costs in some other unit."""
+
+        def pair(single: Judged) -> Pair:
+            front, (name,) = self.search(unit=unit), single.cascade.names
+            return Pair(
+                single,
+                feasible(lambda: front.at_most(single.val.average_cost)),
+                feasible(lambda: front.matching(name)),
+            )
+
+        def compute() -> tuple[Pair, ...]:
+            return tuple(map(pair, self.judged([self.cascade([n]) for n in self.names], unit)))
+
+        return self.once(("pairs", unit), compute)
+
+    def cascade(
+        self, stages: Sequence[str | Sequence[str]], thresholds: Sequence[float] = ()
+    ) -> Cascade:
+        """A cascade that decides as the settings say."""
+        own = self.settings
+        return Cascade.of(stages, thresholds, own.confidence, own.combine, self.val.calibrations)
+
+    def judged(self, cascades: Sequence[Cascade], unit: str | None = None) -> tuple[Judged, ...]:
+        """Cascades with their evaluations on both splits, in the order given."""
+        unit = unit or self.settings.unit
+        vals = evaluate_all(cascades, self.val, unit)
+        tests = evaluate_all(cascades, self.test, unit)
+        return tuple(map(Judged, cascades, vals, tests))
+
+    def right(self, cascade: Cascade) -> Array:
+        """Whether a cascade is right on each sample of the judging split, shape (N,)."""
+        return self.once(
+            ("right", cascade),
+            lambda: decided(cascade, self.test).predicted == self.test.samples.labels,
+        )
+
+    def gain(self, cascade: Cascade, over: Cascade) -> Estimate:
+        """How much more accurate one cascade is than another on the judging split, paired."""
+        return paired_difference(self.right(cascade), self.right(over))
+
+    @property
+    def provenance(self) -> str:
+        """Which split chose, and which judged."""
+        val, test = self.val.samples, self.test.samples
+        return (
+            f"chosen on {val.split} ({len(val):,} samples), "
+            f"judged on {test.split} ({len(test):,} samples)"
+        )
+
+
+def feasible(choose: Callable[[], Committee]) -> Judged | None:
+    """What a target picks from a judged front, or None if nothing meets it."""
+    try:
+        return Judged.of(choose())
+    except Infeasible:
+        return None
+
+
+def study_of(
+    val: Pool,
+    test: Pool,
+    *,
+    unit: str | None = None,
+    max_models: int | None = None,
+    confidence: str = "max_prob",
+    combine: str | None = None,
+    grid: int = 100,
+    references: Sequence[Reference] = (),
+    training: Training | None = None,
+) -> Study:
+    """Ask for a study of a pool; nothing is searched before an analysis needs it.
+
+    Args:
+        val: The pool on the split that chooses models and thresholds.
+        test: The pool on the split that judges.
+        unit: Unit of the cost; see :meth:`committee.cost.CostTable.unit` for the default.
+        max_models: Most models of a committee; 4 if left out, fewer in a small pool, or in one of
+            so many models that the search would take minutes.
+        confidence: Name of the confidence function.
+        combine: Name of the combination; by default the mean of what the models give.
+        grid: Percentiles tried for each threshold.
+        references: Models outside the pool.
+        training: What each model took to train.
+
+    Raises:
+        MisalignedError: If ``test`` holds the samples that chose, other classes, or no labels.
+        UnknownNameError: If ``test`` lacks a model, or there is no such confidence function.
+        CostError: If a model has no cost in the unit.
+        CascadeError: If there is no such combination, or ``max_models`` is out of range.
+        ShapeError: If ``grid`` is out of range.
+    """
+    unit = val.costs.unit(unit)
+    check_judge(val, test, unit=unit)
+    most = most_models(
+        _usual_most(val) if max_models is None else max_models, len(val.names), "pool"
+    )
+    # A search of single models takes no time, and refuses now what every analysis would refuse.
+    search(val, 1, confidence=confidence, combine=combine, grid=grid, unit=unit)
+    own = Settings(unit, most, confidence, combine or DEFAULT_COMBINE[val.kind], grid)
+    return Study(val, test.only(val.names), own, tuple(references), training)
+
+
+def _usual_most(pool: Pool) -> int:
+    """Most models of a committee for which a search takes seconds."""
+    for most in range(min(_MOST_MODELS, len(pool.names)), 1, -1):
+        sequences = every_sequence(pool, most, pool.families, None)
+        if len(list(itertools.islice(sequences, _MOST_SEQUENCES + 1))) <= _MOST_SEQUENCES:
+            return most
+    return min(2, len(pool.names))

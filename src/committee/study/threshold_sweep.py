@@ -1,0 +1,278 @@
+"""A sweep of the threshold, from a single model to the ensemble: Wang et al. (2022), section 4.1.
+
+Figure 4 of the paper: cascades of two models whose threshold goes from "always" to "never". The
+curve starts at the first model, ends at the ensemble of both, and has a plateau before: there the
+cascade is as accurate as the ensemble for less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from committee.combine import ORDER_FREE
+from committee.errors import Unsupported
+from committee.report.style import (
+    ENSEMBLE,
+    SERIES,
+    SINGLE,
+    cost_axis,
+    empty_figure,
+    legend,
+    log_cost,
+    plain,
+)
+from committee.search import threshold_sweep
+from committee.study.base import About, Analysis, Column, Finding, Table
+from committee.study.context import Judged, Study
+from committee.study.estimates import accuracy_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ABOUT = About(
+    "threshold_sweep",
+    "One threshold, from the single model to the ensemble",
+    "section 4.1, figure 4",
+)
+# Cascades that one figure shows without becoming a tangle.
+_MOST = 4
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One cascade of two models under every threshold.
+
+    Args:
+        committees: By rising threshold; the first is the first model alone, the last the ensemble.
+        plateau: Number of the lowest threshold that is as accurate as the ensemble on the choosing
+            split.
+    """
+
+    committees: tuple[Judged, ...]
+    plateau: int
+
+    @property
+    def told(self) -> str:
+        """Its two models, for people."""
+        return self.committees[1].told
+
+    @property
+    def ensemble(self) -> Judged:
+        """Both models on every sample."""
+        return self.committees[-1]
+
+    @property
+    def cheapest(self) -> Judged:
+        """Where the plateau begins."""
+        return self.committees[self.plateau]
+
+
+@dataclass(frozen=True)
+class ThresholdSweeps:
+    """What the figure shows.
+
+    Args:
+        singles: Single models, by rising cost.
+        sweeps: One a pair of models.
+        unit: Unit of the costs.
+        provenance: Which split chose, and which judged.
+    """
+
+    singles: tuple[Judged, ...]
+    sweeps: tuple[Sweep, ...]
+    unit: str
+    provenance: str
+
+
+def analyse(study: Study) -> Finding[ThresholdSweeps]:
+    """Sweep the threshold of the pairs of models that stand on the front most often.
+
+    Raises:
+        Unsupported: If nothing averages two models, or no cascade of two is on the front.
+    """
+    own = study.settings
+    if own.combine not in ORDER_FREE:
+        raise Unsupported(f"{own.combine}: no ensemble ends the sweep, for nothing is averaged")
+    sweeps = tuple(_sweep(study, pair) for pair in pairs_on_front(study))
+    steps = tuple(
+        (
+            sweep.told,
+            _told_threshold(each),
+            each.test.exit_ratios[0] if len(each.cascade.stages) == 2 else _only_exit(sweep, each),
+            each.test.average_cost,
+            accuracy_of(each.test),
+            each.val.accuracy,
+        )
+        for sweep in sweeps
+        for each in sweep.committees
+    )
+    table = Table(
+        "Every threshold tried",
+        (
+            Column("cascade"),
+            Column("threshold"),
+            Column("leave after the first model", "share"),
+            Column("average cost", "cost", own.unit),
+            Column("accuracy", "share"),
+            Column("accuracy on the choosing split", "share"),
+        ),
+        steps,
+        name="steps",
+    )
+    return Finding(
+        ABOUT,
+        (_plateaus(study, sweeps), table),
+        tuple(_sentence(study, sweep) for sweep in sweeps),
+        ThresholdSweeps(study.singles, sweeps, own.unit, study.provenance),
+    )
+
+
+def pairs_on_front(study: Study) -> tuple[tuple[str, str], ...]:
+    """The pairs of models, in order, most often found on the front of two, by rising cost.
+
+    Raises:
+        Unsupported: If there is no cascade of two on it.
+    """
+    counts: dict[tuple[str, str], int] = {}
+    if len(study.val.names) > 1:
+        for committee in study.search(2):
+            if len(committee.cascade.stages) == 2:
+                first, second = committee.cascade.names
+                counts[first, second] = counts.get((first, second), 0) + 1
+    if not counts:
+        raise Unsupported("no cascade of two models is on the front")
+    most = sorted(counts, key=lambda pair: (-counts[pair], pair))[:_MOST]
+    costs = study.val.costs.values(study.settings.unit)
+    return tuple(sorted(most, key=lambda pair: (sum(costs[name] for name in pair), pair)))
+
+
+def _sweep(study: Study, pair: Sequence[str]) -> Sweep:
+    own = study.settings
+    found = threshold_sweep(
+        pair,
+        study.val,
+        confidence=own.confidence,
+        combine=own.combine,
+        grid=own.grid,
+        unit=own.unit,
+    )
+    committees = study.judged([each.cascade for each in found])
+    enough = committees[-1].val.correct
+    plateau = next(i for i, c in enumerate(committees) if c.val.correct >= enough)
+    return Sweep(committees, plateau)
+
+
+def _told_threshold(committee: Judged) -> str:
+    cascade = committee.cascade
+    if len(cascade.stages) == 2:
+        return f"{cascade.thresholds[0]:.6g}"
+    return "always" if len(cascade.names) == 1 else "never"
+
+
+def _only_exit(sweep: Sweep, committee: Judged) -> float:
+    return 0.0 if committee is sweep.ensemble else 1.0
+
+
+def _plateaus(study: Study, sweeps: Sequence[Sweep]) -> Table:
+    unit = study.settings.unit
+    rows = []
+    for sweep in sweeps:
+        first, best, ensemble = (sweep.committees[0], sweep.cheapest, sweep.ensemble)
+        rows.append(
+            (
+                sweep.told,
+                first.test.average_cost,
+                accuracy_of(first.test),
+                ensemble.test.average_cost,
+                accuracy_of(ensemble.test),
+                _told_threshold(best),
+                best.test.average_cost,
+                accuracy_of(best.test),
+                study.gain(best.cascade, ensemble.cascade),
+                ensemble.test.average_cost / best.test.average_cost,
+            )
+        )
+    return Table(
+        "Where the plateau begins",
+        (
+            Column("cascade"),
+            Column("first model: cost", "cost", unit),
+            Column("first model: accuracy", "share"),
+            Column("ensemble: cost", "cost", unit),
+            Column("ensemble: accuracy", "share"),
+            Column("threshold"),
+            Column("average cost", "cost", unit),
+            Column("accuracy", "share"),
+            Column("accuracy over the ensemble's", "points"),
+            Column("speedup over the ensemble", "ratio"),
+        ),
+        tuple(rows),
+        "The plateau begins at the lowest threshold that is as accurate as the ensemble on the "
+        "split that chose; its figures are of the one that judges.",
+        name="plateau",
+    )
+
+
+def _sentence(study: Study, sweep: Sweep) -> str:
+    best, ensemble = sweep.cheapest, sweep.ensemble
+    saved = 1 - best.test.average_cost / ensemble.test.average_cost
+    gain = study.gain(best.cascade, ensemble.cascade)
+    return (
+        f"{sweep.told}: from threshold {_told_threshold(best)} on as accurate as the "
+        f"ensemble, for {100 * saved:.0f} % less; on the judging split the difference is "
+        f"{100 * gain.value:+.2f} points ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})."
+    )
+
+
+def draw(data: ThresholdSweeps) -> Figure:
+    """Accuracy against average cost, one curve a cascade, after figure 4 of the paper.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
+    figure = empty_figure()
+    axes = figure.add_subplot()
+    singles = [each.test for each in data.singles]
+    size, label = cost_axis(data.unit, [each.average_cost for each in singles])
+    costs = [each.average_cost / size for each in singles]
+    axes.plot(costs, [100 * e.accuracy for e in singles], **SINGLE.points("Single models"))
+    lowest = min(sweep.committees[0].test.accuracy for sweep in data.sweeps)
+    for look, sweep in zip(SERIES, data.sweeps, strict=False):
+        tests = [each.test for each in sweep.committees]
+        cost = [each.average_cost / size for each in tests]
+        accuracy = [100 * each.accuracy for each in tests]
+        axes.plot(
+            cost, accuracy, color=look.color, linestyle=look.line, linewidth=1.3,
+            marker=".", markersize=3, zorder=look.order,
+            label=sweep.told,
+        )  # fmt: skip
+        start = sweep.plateau
+        axes.plot(
+            cost[start], accuracy[start], color=look.color, marker=look.marker,
+            markersize=look.size + 3, markeredgecolor="black", markeredgewidth=0.6,
+            linestyle="none", zorder=6,
+        )  # fmt: skip
+        costs += cost
+    ends = [sweep.ensemble.test for sweep in data.sweeps]
+    axes.plot(
+        [each.average_cost / size for each in ends],
+        [100 * each.accuracy for each in ends],
+        **ENSEMBLE.points("Ensembles"),
+    )
+    shown = [100 * e.accuracy for e in singles if e.accuracy >= lowest - 0.02]
+    points = shown + [100 * c.test.accuracy for s in data.sweeps for c in s.committees]
+    margin = 0.05 * (max(points) - min(points)) or 0.5
+    axes.set_ylim(min(points) - margin, max(points) + margin)
+    log_cost(axes, np.array(costs))
+    axes.set_xlabel(label, parse_math=False)
+    axes.set_ylabel("Top-1 accuracy (%)")
+    plain(axes, f"Plateaus begin at the large markers; {data.provenance}")
+    legend(axes)
+    return figure
+
+
+ANALYSIS = Analysis(ABOUT, analyse, draw)

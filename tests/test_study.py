@@ -1,0 +1,427 @@
+"""The study: what every analysis shares, what is written, and the command."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from committee import Pool, errors, evaluate, search
+from committee.cli import main
+from committee.study import (
+    ANALYSES,
+    Column,
+    Estimate,
+    Finding,
+    Table,
+    figure_of,
+    read_references,
+    read_training,
+    run_study,
+    study_json,
+    study_of,
+    write_study,
+)
+from committee.study import analyses as analyses_module
+from committee.study.base import About, Analysis
+from committee.study.estimates import accuracy_of, paired_difference
+from committee.study.write import cell_text, table_csv, table_markdown
+from study_pools import family_pools, family_study
+
+
+@pytest.fixture(scope="module")
+def study():
+    return family_study()
+
+
+# Tables
+
+
+def test_a_table_refuses_rows_of_another_width():
+    with pytest.raises(errors.ShapeError, match="row 1 has 2 cells for 1 columns"):
+        Table("T", (Column("a"),), (("x",), ("y", "z")))
+
+
+def test_a_table_refuses_two_columns_of_one_name():
+    with pytest.raises(errors.ShapeError, match="two columns have one name"):
+        Table("T", (Column("a"), Column("a")), ())
+
+
+SOME = Table(
+    "Some",
+    (
+        Column("model"),
+        Column("cost", "cost", "macs"),
+        Column("accuracy", "share"),
+        Column("gain", "points"),
+        Column("speedup", "ratio"),
+        Column("n", "count"),
+    ),
+    (
+        ("a|b", 41_234_567.0, Estimate(0.9, 0.85, 0.95, 100), -0.0123, 2.437, 1234),
+        ("c", 1.0, None, Estimate(0.0, -0.01, 0.01, 100), None, 1),
+    ),
+    "Mind this.",
+)
+
+
+def test_csv_holds_every_figure_in_full():
+    first, second = csv.DictReader(io.StringIO(table_csv(SOME)))
+    assert first == {
+        "model": "a|b",
+        "cost (macs)": "41234567.0",
+        "accuracy": "0.9",
+        "accuracy: low": "0.85",
+        "accuracy: high": "0.95",
+        "accuracy: samples": "100",
+        "gain": "-0.0123",
+        "gain: low": "",
+        "gain: high": "",
+        "gain: samples": "",
+        "speedup": "2.437",
+        "n": "1234",
+    }
+    assert (second["accuracy"], second["speedup"]) == ("", "")
+    assert (second["gain"], second["gain: low"]) == ("0.0", "-0.01")
+
+
+def test_markdown_is_for_people():
+    lines = table_markdown(SOME).splitlines()
+    assert lines[0] == "**Some**"
+    assert lines[3] == "| --- | ---: | ---: | ---: | ---: | ---: |"
+    assert lines[4] == "| a\\|b | 41.2 M macs | 90.00 % (85.0–95.0) | −1.23 | 2.44× | 1,234 |"
+    assert lines[5] == "| c | 1.00 macs | – | +0.00 (−1.00 to +1.00) | – | 1 |"
+    assert lines[-1] == "Mind this."
+
+
+def test_a_plain_number_has_four_digits():
+    assert cell_text(0.123456, Column("x", "number")) == "0.1235"
+
+
+# Estimates
+
+truths = arrays.arrays(bool, st.integers(1, 40))
+
+
+@given(st.data(), truths)
+def test_a_paired_difference_holds_the_difference_and_turns_with_it(data, right):
+    other = data.draw(arrays.arrays(bool, len(right)))
+    found, turned = paired_difference(right, other), paired_difference(other, right)
+    assert found.value == pytest.approx(right.mean() - other.mean())
+    assert -1 <= found.value <= 1
+    assert found.low <= found.value <= found.high
+    assert found.low < found.high
+    assert (turned.value, turned.low, turned.high) == pytest.approx(
+        (-found.value, -found.high, -found.low)
+    )
+
+
+def test_a_paired_interval_is_students():
+    random = np.random.default_rng(0)
+    right, other = random.random((2, 500)) < 0.8
+    difference = right.astype(float) - other
+    half = 1.9647 * difference.std(ddof=1) / math.sqrt(500)
+    found = paired_difference(right, other)
+    assert (found.low, found.high) == pytest.approx(
+        (found.value - half, found.value + half), rel=1e-3
+    )
+
+
+def test_pairing_narrows_the_interval_of_two_that_fail_together():
+    random = np.random.default_rng(0)
+    right = random.random(2000) < 0.9
+    other = right ^ (random.random(2000) < 0.02)
+    found = paired_difference(right, other)
+    apart = 1.96 * math.sqrt(2 * 0.9 * 0.1 / 2000)
+    assert (found.high - found.low) / 2 < apart / 2
+
+
+def test_the_interval_of_two_that_never_differ_has_a_width():
+    found = paired_difference(np.ones(1000, bool), np.ones(1000, bool))
+    assert found.value == 0
+    # 1 - 0.025 ** (1 / 1000): what share of differences 1,000 samples may hide.
+    assert (found.low, found.high) == pytest.approx((-0.00368, 0.00368), abs=1e-5)
+
+
+# What analyses share
+
+
+def test_architectures_are_families_by_rising_cost(study):
+    assert study.architectures == {f"b{i}": (f"b{i}-0", f"b{i}-1") for i in range(3)}
+    assert study.names == ("b0-0", "b1-0", "b2-0")
+    assert [single.cascade.names for single in study.singles] == [("b0-0",), ("b1-0",), ("b2-0",)]
+
+
+def test_figures_are_of_the_split_that_judges(study):
+    single = study.single("b1-0")
+    assert single.val == evaluate(single.cascade, study.val)
+    assert single.test == evaluate(single.cascade, study.test)
+    assert accuracy_of(single.test) == Estimate(
+        single.test.accuracy, *single.test.interval, len(study.test)
+    )
+    assert study.right(single.cascade).sum() == single.test.correct
+
+
+def test_the_front_is_the_search_s_and_searched_once(study):
+    front = search(study.val, 4, test=study.test)
+    assert study.settings.max_models == 4
+    assert [each.cascade for each in study.front] == [c.cascade for c in front]
+    assert [each.test for each in study.front] == [c.test for c in front]
+    assert study.search() is study.search(4)
+    assert study.search() is not study.search(2)
+
+
+def test_ensembles_take_trainings_in_turn_and_none_beats_another(study):
+    assert study.ensembles
+    for better, dearer in zip(study.ensembles, study.ensembles[1:], strict=False):
+        assert better.val.average_cost < dearer.val.average_cost
+        assert better.val.correct < dearer.val.correct
+    for each in study.ensembles:
+        for name in each.cascade.names:
+            assert name.endswith("-0") or name.replace("-1", "-0") in each.cascade.names
+
+
+def test_pairs_keep_to_their_targets_on_the_split_that_chose(study):
+    for pair in study.pairs:
+        cheaper, better = pair.same_accuracy, pair.same_cost
+        assert cheaper is not None
+        assert better is not None
+        assert cheaper.val.correct >= pair.single.val.correct
+        assert cheaper.val.average_cost <= pair.single.val.average_cost
+        assert better.val.average_cost <= pair.single.val.average_cost
+        assert better.val.correct >= pair.single.val.correct
+
+
+def test_max_models_falls_where_sequences_are_too_many():
+    random = np.random.default_rng(0)
+    outputs = {f"m{i}": random.normal(size=(20, 3)) for i in range(30)}
+    pool = Pool.from_arrays(
+        [0] * 20, outputs, kind="logits", costs=dict.fromkeys(outputs, 1.0), split="val"
+    )
+    val, test = pool.rows(slice(0, 10), "val"), pool.rows(slice(10, None), "test")
+    # 30 * 29 * 28 = 24,360 sequences of three alone.
+    assert study_of(val, test).settings.max_models == 2
+    small = pool.only(["m0", "m1"])
+    val, test = small.rows(slice(0, 10), "val"), small.rows(slice(10, None), "test")
+    assert study_of(val, test).settings.max_models == 2
+
+
+def test_what_chose_does_not_judge():
+    val, _ = family_pools()
+    with pytest.raises(errors.MisalignedError, match="holds the same samples as 'val'"):
+        study_of(val, val)
+
+
+# Running
+
+
+def _analysis(name, analyse):
+    return Analysis(About(name, name.title(), "nowhere"), analyse)
+
+
+def _fails(error):
+    def analyse(study):
+        raise error
+
+    return analyse
+
+
+def test_what_fails_is_left_out_by_name_and_the_rest_goes_on(monkeypatch, study):
+    fine = _analysis("fine", lambda study: Finding(About("fine", "Fine", ""), sentences=("Yes.",)))
+    bad = _analysis("bad", _fails(errors.Unsupported("one resolution only")))
+    monkeypatch.setattr(analyses_module, "ANALYSES", (bad, fine))
+    seen = []
+    found = run_study(study, progress=lambda *what: seen.append(what))
+    assert [(f.name, f.left_out, f.sentences) for f in found] == [
+        ("bad", "one resolution only", ()),
+        ("fine", "", ("Yes.",)),
+    ]
+    assert seen == [("bad", 0, 2), ("fine", 1, 2), ("", 2, 2)]
+
+
+@pytest.mark.parametrize(
+    "error", [errors.MissingExtraError.of("The figure", "x", "y"), ValueError("a bug")]
+)
+def test_what_is_no_property_of_the_pool_is_raised(monkeypatch, study, error):
+    monkeypatch.setattr(analyses_module, "ANALYSES", (_analysis("bad", _fails(error)),))
+    with pytest.raises(type(error)):
+        run_study(study)
+
+
+def test_an_unknown_analysis_is_named_before_any_is_run(study):
+    with pytest.raises(errors.UnknownNameError, match="Did you mean 'threshold_sweep'"):
+        run_study(study, ["treshold_sweep"])
+
+
+@pytest.mark.parametrize("analysis", ANALYSES, ids=lambda analysis: analysis.about.name)
+def test_every_analysis_is_named_for_its_file_and_says_where_it_comes_from(analysis):
+    module = analysis.analyse.__module__
+    assert module == f"committee.study.{analysis.about.name}"
+    assert analysis.about.source
+    assert "Wang et al. (2022)" in __import__(module, fromlist=["__doc__"]).__doc__
+
+
+# Writing
+
+
+@pytest.fixture(scope="module")
+def findings(study):
+    return run_study(study)
+
+
+def test_everything_is_written_and_named_in_the_index(study, findings, tmp_path):
+    written = write_study(study, findings, tmp_path)
+    assert sorted(written) == sorted(tmp_path.iterdir())
+    index = (tmp_path / "index.md").read_text()
+    assert study.provenance in index
+    for finding in findings:
+        assert finding.about.title in index
+        for ending in ("png", "svg"):
+            drawn = (tmp_path / f"{finding.name}.{ending}").exists()
+            assert drawn == (figure_of(finding) is not None)
+    for path in tmp_path.glob("*.csv"):
+        assert f"]({path.name})" in index
+        assert len({len(row) for row in csv.reader(path.read_text().splitlines())}) == 1
+    data = json.loads((tmp_path / "study.json").read_text())
+    assert data == json.loads(json.dumps(study_json(study, findings)))
+    assert [each["name"] for each in data["analyses"]] == [f.name for f in findings]
+    assert data["judged_on"]["samples"] == len(study.test)
+
+
+def test_the_same_study_writes_the_same_bytes(study, findings, tmp_path):
+    for folder in ("one", "two"):
+        write_study(study, findings, tmp_path / folder)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_every_figure_has_axes_that_say_what_they_are(findings):
+    for finding in findings:
+        figure = figure_of(finding)
+        for axes in figure.axes if figure else ():
+            if axes.get_visible() and axes.has_data():
+                assert axes.get_xlabel() or axes.get_ylabel(), finding.name
+
+
+# What the user brings
+
+
+def test_references_are_read(tmp_path):
+    path = tmp_path / "nas.csv"
+    path.write_text("name,accuracy,cost\nBigNAS-L,0.795,0.59e9\n")
+    (found,) = read_references(path)
+    assert (found.name, found.accuracy, found.cost) == ("BigNAS-L", 0.795, 0.59e9)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name,accuracy\nx,0.5\n", "no column 'cost'"),
+        ("name,accuracy,cost\nx,79.5,1\n", "line 2: accuracy 79.5 is no share of 1"),
+        ("name,accuracy,cost\nx,0.5,cheap\n", "line 2: cost 'cheap' is no number of 0 or more"),
+        ("name,accuracy,cost\nx,0.5,-1\n", "line 2: cost '-1' is no number of 0 or more"),
+        ("name,accuracy,cost\nx,0.5\n", "line 2: not as many cells"),
+        ("name,accuracy,cost\nx,0.5,1,2\n", "line 2: not as many cells"),
+    ],
+)
+def test_bad_references_are_refused(tmp_path, text, told):
+    path = tmp_path / "nas.csv"
+    path.write_text(text)
+    with pytest.raises(errors.DataError, match=told):
+        read_references(path)
+
+
+def test_training_times_are_of_models_or_families(tmp_path):
+    val, _ = family_pools()
+    path = tmp_path / "times.csv"
+    path.write_text("name,core hours\nb0,1\nb1,2\nb2,4\nb2-1,5\n")
+    found = read_training(path, val)
+    assert found.unit == "core hours"
+    assert found.times == {"b0-0": 1, "b0-1": 1, "b1-0": 2, "b1-1": 2, "b2-0": 4, "b2-1": 5}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("model,hours\nb0,1\n", "there must be two, 'name' and the times"),
+        ("name,hours\nb0,1\nb9,1\n", "line 3: 'b9' is neither a model nor a family"),
+        ("name,hours\nb0,1\nb1,2\n", "no time for b2-0"),
+        ("name,hours\nb0,long\n", "line 2: time 'long' is no number"),
+    ],
+)
+def test_bad_training_times_are_refused(tmp_path, text, told):
+    val, _ = family_pools()
+    path = tmp_path / "times.csv"
+    path.write_text(text)
+    with pytest.raises(errors.DataError, match=told):
+        read_training(path, val)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(errors.DataError, match=r"nowhere\.csv: cannot be read"):
+        read_references(tmp_path / "nowhere.csv")
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store of the pools, and the folder that it is in."""
+    folder = tmp_path_factory.mktemp("study")
+    for split, pool in zip(("val", "test"), family_pools(), strict=True):
+        files = []
+        for name in pool.names:
+            np.save(folder / f"{split}-{name}.npy", pool.outputs[name].values)
+            files.append(f"{name}={folder / f'{split}-{name}.npy'}")
+        np.save(folder / f"{split}.npy", pool.samples.labels)
+        words = ["import", *files, "--kind", "logits", "--split", split]
+        words += ["--labels", folder / f"{split}.npy", "--out", folder / "store"]
+        for name in pool.names:
+            cost = pool.costs.costs[name]["macs"].value
+            words += ["--cost", f"{name}={cost}", "--family", f"{name}={pool.families[name]}"]
+        assert main([str(word) for word in words]) == 0
+    return folder / "store"
+
+
+def test_the_command_writes_what_it_says(store, tmp_path, capsys):
+    words = ["study", store, "--out", tmp_path / "out", "--only", "threshold_sweep"]
+    assert main([str(word) for word in words]) == 0
+    told = capsys.readouterr().out
+    assert "[1/1] threshold_sweep" in told
+    assert "chosen on val (600 samples), judged on test (600 samples)" in told
+    capsys.readouterr()
+    assert main([str(word) for word in [*words, "--json"]]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert [each["name"] for each in data["analyses"]] == ["threshold_sweep"]
+    assert sorted(data["files"]) == sorted(map(str, (tmp_path / "out").iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--only tresh", "no analysis 'tresh'"),
+        ("--split test", "has no split 'test' beside 'test' to judge on"),
+        ("--test val", "holds the same samples as 'val'"),
+        ("--unit dollars", "no 'dollars'"),
+        ("--reference nowhere.csv", "nowhere.csv: cannot be read"),
+        ("--confidence sure", "no confidence function 'sure'"),
+        ("--combine mean", "no combination 'mean'"),
+        ("--grid 0", "grid must be 1"),
+        ("--max-models 9", "max_models must be 1 to 6"),
+    ],
+)
+def test_the_command_refuses_in_one_line(store, tmp_path, capsys, words, told):
+    assert main(["study", str(store), "--out", str(tmp_path / "out"), *words.split()]) == 2
+    output, errors_ = capsys.readouterr()
+    assert output == ""
+    assert told in errors_
+    assert errors_.count("\n") == 1
+    assert not (tmp_path / "out").exists()
