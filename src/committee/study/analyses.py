@@ -7,7 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from committee.errors import CommitteeError, MissingExtraError, UnknownNameError
-from committee.study import threshold_sweep
+from committee.study import (
+    best_cascades,
+    ensembles_as_cascades,
+    ensembles_vs_singles,
+    threshold_sweep,
+)
 from committee.study.base import AnyAnalysis, AnyFinding, Finding
 from committee.study.context import Study
 
@@ -17,7 +22,12 @@ if TYPE_CHECKING:
 # Called with the name of what is begun, how many are done, and how many there are.
 Progress = Callable[[str, int, int], None]
 
-ANALYSES: tuple[AnyAnalysis, ...] = (threshold_sweep.ANALYSIS,)
+ANALYSES: tuple[AnyAnalysis, ...] = (
+    ensembles_vs_singles.ANALYSIS,
+    ensembles_as_cascades.ANALYSIS,
+    threshold_sweep.ANALYSIS,
+    best_cascades.ANALYSIS,
+)
 
 
 def chosen_analyses(only: Sequence[str] = ()) -> tuple[AnyAnalysis, ...]:

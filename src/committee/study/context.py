@@ -293,6 +293,11 @@ class Study:
             f"judged on {test.split} ({len(test):,} samples)"
         )
 
+    @property
+    def judge(self) -> str:
+        """Which split judged, in few words."""
+        return f"{self.test.samples.split} ({len(self.test):,} samples)"
+
 
 def feasible(choose: Callable[[], Committee]) -> Judged | None:
     """What a target picks from a judged front, or None if nothing meets it."""

@@ -11,23 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from committee.combine import ORDER_FREE
 from committee.errors import Unsupported
-from committee.report.style import (
-    ENSEMBLE,
-    SERIES,
-    SINGLE,
-    cost_axis,
-    empty_figure,
-    legend,
-    log_cost,
-    plain,
-)
+from committee.report.style import ENSEMBLE, SERIES, SINGLE
 from committee.search import threshold_sweep
 from committee.study.base import About, Analysis, Column, Finding, Table
 from committee.study.context import Judged, Study
+from committee.study.drawing import finish, mark, plane, positions
 from committee.study.estimates import accuracy_of
 
 if TYPE_CHECKING:
@@ -79,13 +69,13 @@ class ThresholdSweeps:
         singles: Single models, by rising cost.
         sweeps: One a pair of models.
         unit: Unit of the costs.
-        provenance: Which split chose, and which judged.
+        judge: Which split judged.
     """
 
     singles: tuple[Judged, ...]
     sweeps: tuple[Sweep, ...]
     unit: str
-    provenance: str
+    judge: str
 
 
 def analyse(study: Study) -> Finding[ThresholdSweeps]:
@@ -127,7 +117,7 @@ def analyse(study: Study) -> Finding[ThresholdSweeps]:
         ABOUT,
         (_plateaus(study, sweeps), table),
         tuple(_sentence(study, sweep) for sweep in sweeps),
-        ThresholdSweeps(study.singles, sweeps, own.unit, study.provenance),
+        ThresholdSweeps(study.singles, sweeps, own.unit, study.judge),
     )
 
 
@@ -231,47 +221,25 @@ def _sentence(study: Study, sweep: Sweep) -> str:
 def draw(data: ThresholdSweeps) -> Figure:
     """Accuracy against average cost, one curve a cascade, after figure 4 of the paper.
 
+    Large markers say where plateaus begin.
+
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    figure = empty_figure()
-    axes = figure.add_subplot()
-    singles = [each.test for each in data.singles]
-    size, label = cost_axis(data.unit, [each.average_cost for each in singles])
-    costs = [each.average_cost / size for each in singles]
-    axes.plot(costs, [100 * e.accuracy for e in singles], **SINGLE.points("Single models"))
-    lowest = min(sweep.committees[0].test.accuracy for sweep in data.sweeps)
+    figure, axes, size, label = plane(data.unit, data.singles)
+    drawn = [mark(axes, data.singles, size, SINGLE, "Single models")]
     for look, sweep in zip(SERIES, data.sweeps, strict=False):
-        tests = [each.test for each in sweep.committees]
-        cost = [each.average_cost / size for each in tests]
-        accuracy = [100 * each.accuracy for each in tests]
+        points = positions(sweep.committees, size)
         axes.plot(
-            cost, accuracy, color=look.color, linestyle=look.line, linewidth=1.3,
+            points[:, 0], points[:, 1], color=look.color, linestyle=look.line, linewidth=1.3,
             marker=".", markersize=3, zorder=look.order,
-            label=sweep.told,
         )  # fmt: skip
-        start = sweep.plateau
-        axes.plot(
-            cost[start], accuracy[start], color=look.color, marker=look.marker,
-            markersize=look.size + 3, markeredgecolor="black", markeredgewidth=0.6,
-            linestyle="none", zorder=6,
-        )  # fmt: skip
-        costs += cost
-    ends = [sweep.ensemble.test for sweep in data.sweeps]
-    axes.plot(
-        [each.average_cost / size for each in ends],
-        [100 * each.accuracy for each in ends],
-        **ENSEMBLE.points("Ensembles"),
-    )
-    shown = [100 * e.accuracy for e in singles if e.accuracy >= lowest - 0.02]
-    points = shown + [100 * c.test.accuracy for s in data.sweeps for c in s.committees]
-    margin = 0.05 * (max(points) - min(points)) or 0.5
-    axes.set_ylim(min(points) - margin, max(points) + margin)
-    log_cost(axes, np.array(costs))
-    axes.set_xlabel(label, parse_math=False)
-    axes.set_ylabel("Top-1 accuracy (%)")
-    plain(axes, f"Plateaus begin at the large markers; {data.provenance}")
-    legend(axes)
+        start = {**look.points(f"{sweep.told}, plateau"), "markersize": look.size + 3, "zorder": 6}
+        axes.plot(*points[sweep.plateau], **start)
+        drawn.append(points)
+    ends = [sweep.ensemble for sweep in data.sweeps]
+    drawn.append(mark(axes, ends, size, ENSEMBLE, "Ensembles: no sample leaves early"))
+    finish(axes, drawn, label, data.judge)
     return figure
 
 
