@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING
 from committee.errors import CommitteeError, MissingExtraError, UnknownNameError
 from committee.study import (
     best_cascades,
+    calibration,
+    diversity,
     ensembles_as_cascades,
     ensembles_vs_singles,
+    scaled_family,
+    self_cascades,
     threshold_sweep,
+    training_cost,
+    trainings,
+    worst_case,
 )
 from committee.study.base import AnyAnalysis, AnyFinding, Finding
 from committee.study.context import Study
@@ -27,6 +34,13 @@ ANALYSES: tuple[AnyAnalysis, ...] = (
     ensembles_as_cascades.ANALYSIS,
     threshold_sweep.ANALYSIS,
     best_cascades.ANALYSIS,
+    worst_case.ANALYSIS,
+    self_cascades.ANALYSIS,
+    training_cost.ANALYSIS,
+    calibration.ANALYSIS,
+    scaled_family.ANALYSIS,
+    trainings.ANALYSIS,
+    diversity.ANALYSIS,
 )
 
 

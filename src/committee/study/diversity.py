@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from committee.errors import Unsupported
-from committee.predictions import Array
 from committee.report.style import CASCADE, SERIES, cost_axis
 from committee.study.base import About, Analysis, Column, Finding, Table
+from committee.study.best_cascades import speedup
 from committee.study.compared import Beside, beside, draw_beside, gain_over
 from committee.study.context import Judged, Study, feasible
 from committee.study.estimates import accuracy_of
@@ -79,7 +79,7 @@ def analyse(study: Study) -> Finding[Diversity]:
             accuracy_of(each.test),
             gain_over(study, each, row.single),
             each.test.average_cost,
-            row.single.test.average_cost / each.test.average_cost,
+            speedup(row.single, each),
         )
         for row in rows
         for told, each in (("single", row.single), ("one", row.same), ("any", row.mixed))
@@ -115,19 +115,18 @@ def _matched(study: Study, single: Judged, mixed: Judged) -> Matched:
 
 
 def _sentences(rows: Sequence[Matched]) -> tuple[str, ...]:
-    def speedups(kind: str) -> Array:
-        return np.array(
-            [r.single.test.average_cost / getattr(r, kind).test.average_cost for r in rows]
-        )
-
-    same, mixed = speedups("same"), speedups("mixed")
+    ratios = [(speedup(row.single, row.same), speedup(row.single, row.mixed)) for row in rows]
+    known = [(same, mixed) for same, mixed in ratios if same and mixed]
+    if not known:
+        return ()
+    same, mixed = np.array(known).T
     cheaper = int((mixed > same).sum())
     return (
-        f"Over {len(rows)} single models, committees of one architecture are "
+        f"Over {len(known)} single models, committees of one architecture are "
         f"{same.min():.2f} to {same.max():.2f} times cheaper (geometric mean "
         f"{np.exp(np.log(same).mean()):.2f}), those of any architectures {mixed.min():.2f} to "
         f"{mixed.max():.2f} times ({np.exp(np.log(mixed).mean()):.2f}).",
-        f"Mixing architectures was cheaper for {cheaper} of {len(rows)}.",
+        f"Mixing architectures was cheaper for {cheaper} of {len(known)}.",
     )
 
 

@@ -12,21 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from committee.errors import Unsupported
-from committee.report.style import (
-    CASCADE,
-    SERIES,
-    SINGLE,
-    cost_axis,
-    empty_figure,
-    legend,
-    log_cost,
-    plain,
-)
+from committee.report.style import CASCADE, SERIES
 from committee.study.base import About, Analysis, Column, Estimate, Finding, Table
 from committee.study.context import Judged, Study, feasible
+from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.estimates import accuracy_of
 
 if TYPE_CHECKING:
@@ -56,12 +46,12 @@ class Member:
 
 @dataclass(frozen=True)
 class ScaledFamily:
-    """What the figure shows: single models, members, the unit of their costs, and the splits."""
+    """What the figure shows: single models, members, unit of costs, which split judged."""
 
     singles: tuple[Judged, ...]
     members: tuple[Member, ...]
     unit: str
-    provenance: str
+    judge: str
 
 
 def analyse(study: Study) -> Finding[ScaledFamily]:
@@ -98,7 +88,7 @@ def analyse(study: Study) -> Finding[ScaledFamily]:
         ABOUT,
         (table,),
         _sentences(study, members),
-        ScaledFamily(study.singles, members, own.unit, study.provenance),
+        ScaledFamily(study.singles, members, own.unit, study.judge),
     )
 
 
@@ -205,40 +195,20 @@ def draw(data: ScaledFamily) -> Figure:
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    figure = empty_figure()
-    axes = figure.add_subplot()
-    size, label = cost_axis(data.unit, [each.test.average_cost for each in data.singles])
-    searched = tuple(m.searched for m in data.members if m.searched is not None)
-    series = (
-        (data.singles, SINGLE, "Single models, with 95 % interval"),
-        (tuple(member.scaled for member in data.members), CASCADE, "Scaled from C0"),
-        (searched, SERIES[2], "Searched at each cost"),
-    )
-    costs: list[float] = []
-    for committees, look, told in series:
-        tests = [each.test for each in committees]
-        cost = [each.average_cost / size for each in tests]
-        accuracy = np.array([100 * each.accuracy for each in tests])
-        bounds = 100 * np.array([each.interval for each in tests]).reshape(-1, 2).T
-        axes.plot(cost, accuracy, **look.points(told, line=True))
-        if look is SINGLE:
-            reach = np.stack([accuracy - bounds[0], bounds[1] - accuracy])
-            axes.errorbar(
-                cost, accuracy, yerr=reach, linestyle="none", ecolor="#888888", elinewidth=0.8,
-                capsize=2, zorder=2,
-            )  # fmt: skip
-        costs += cost
-    for number, member in enumerate(data.members):
+    figure, axes, size, label = plane(data.unit, data.singles)
+    searched = [m.searched for m in data.members if m.searched is not None]
+    family = [member.scaled for member in data.members]
+    drawn = [
+        mark_singles(axes, data.singles, size),
+        mark(axes, family, size, CASCADE, "Scaled from C0", line=True),
+        mark(axes, searched, size, SERIES[2], "Searched at each cost", line=True),
+    ]
+    for number, (cost, accuracy) in enumerate(drawn[1]):
         axes.annotate(
-            f"C{number}",
-            (member.scaled.test.average_cost / size, 100 * member.scaled.test.accuracy),
-            xytext=(-4, 7), textcoords="offset points", fontsize=8, ha="right",
+            f"C{number}", (float(cost), float(accuracy)), xytext=(-4, 7),
+            textcoords="offset points", fontsize=8, ha="right",
         )  # fmt: skip
-    log_cost(axes, np.array(costs))
-    axes.set_xlabel(label, parse_math=False)
-    axes.set_ylabel("Top-1 accuracy (%)")
-    plain(axes, data.provenance.capitalize())
-    legend(axes)
+    finish(axes, drawn, label, data.judge, data.singles)
     return figure
 
 

@@ -12,23 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from committee.errors import Unsupported
 from committee.pool import Pool
-from committee.report.style import (
-    CASCADE,
-    SERIES,
-    SINGLE,
-    cost_axis,
-    empty_figure,
-    legend,
-    log_cost,
-    plain,
-)
+from committee.report.style import CASCADE, SERIES
 from committee.report.tables import times
 from committee.study.base import About, Analysis, Column, Estimate, Finding, Table
+from committee.study.best_cascades import speedup
 from committee.study.context import Judged, Study, feasible
+from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.estimates import accuracy_of
 
 if TYPE_CHECKING:
@@ -81,14 +72,14 @@ class SelfCascades:
         others: Models of other weights, by rising cost.
         pairs: All pairs of resolutions.
         unit: Unit of the costs.
-        provenance: Which split chose, and which judged.
+        judge: Which split judged.
     """
 
     groups: Mapping[str, tuple[Judged, ...]]
     others: tuple[Judged, ...]
     pairs: tuple[SelfCascade, ...]
     unit: str
-    provenance: str
+    judge: str
 
 
 def analyse(study: Study) -> Finding[SelfCascades]:
@@ -119,7 +110,7 @@ def analyse(study: Study) -> Finding[SelfCascades]:
     tables = [_pairs_table(study, pairs)]
     if replaced:
         tables.append(_replaced_table(study, replaced))
-    data = SelfCascades(groups, others, pairs, study.settings.unit, study.provenance)
+    data = SelfCascades(groups, others, pairs, study.settings.unit, study.judge)
     return Finding(ABOUT, tuple(tables), _sentences(pairs, replaced), data)
 
 
@@ -159,11 +150,14 @@ def _replaced(
     pairs: Sequence[SelfCascade],
 ) -> Iterator[Replaced]:
     """Single models at their lowest resolution that a self-cascade of other weights matches."""
-    for single in (*others, *(models[0] for models in groups.values())):
+    sets: list[tuple[Judged, tuple[Judged, ...]]] = [(each, (each,)) for each in others]
+    sets += [(models[0], tuple(models)) for models in groups.values()]
+    for single, same in sets:
+        own = {name for model in same for name in model.cascade.names}
         candidates = [
             each
             for pair in pairs
-            if pair.low.cascade.names != single.cascade.names
+            if own.isdisjoint(pair.low.cascade.names)
             for each in pair.thresholds
             if len(each.cascade.stages) > 1 and each.val.correct >= single.val.correct
         ]
@@ -192,7 +186,7 @@ def _pairs_table(study: Study, pairs: Sequence[SelfCascade]) -> Table:
                         cascade.test.average_cost,
                         accuracy_of(cascade.test),
                         None if same else study.gain(cascade.cascade, better.cascade),
-                        pair.high.test.average_cost / cascade.test.average_cost,
+                        speedup(pair.high, cascade),
                     )
                 ),
             )
@@ -240,7 +234,7 @@ def _replaced_table(study: Study, replaced: Sequence[Replaced]) -> Table:
                 accuracy_of(each.found.test),
                 study.gain(each.found.cascade, each.single.cascade),
                 each.found.test.average_cost,
-                each.single.test.average_cost / each.found.test.average_cost,
+                speedup(each.single, each.found),
             )
             for each in replaced
         ),
@@ -262,9 +256,9 @@ def _sentences(pairs: Sequence[SelfCascade], replaced: Sequence[Replaced]) -> tu
             "A higher resolution than that of training does not gain here, and without that a "
             "self-cascade has nothing to gain but what averaging two resolutions gives."
         )
-    speedups = [each.single.test.average_cost / each.found.test.average_cost for each in replaced]
-    if replaced:
-        cheaper = sum(speedup > 1 for speedup in speedups)
+    speedups = [ratio for e in replaced if (ratio := speedup(e.single, e.found)) is not None]
+    if speedups:
+        cheaper = sum(ratio > 1 for ratio in speedups)
         told.append(
             f"{len(replaced)} single models are matched by a self-cascade of other weights, "
             f"{cheaper} of them for less; speedups are {times(min(speedups))} to "
@@ -281,34 +275,17 @@ def draw(data: SelfCascades) -> Figure:
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    figure = empty_figure()
-    axes = figure.add_subplot()
     everything = [*data.others, *(each for models in data.groups.values() for each in models)]
-    size, label = cost_axis(data.unit, [each.test.average_cost for each in everything])
-
-    def line(committees: Sequence[Judged], **how: Any) -> list[float]:
-        tests = [each.test for each in committees]
-        costs = [each.average_cost / size for each in tests]
-        accuracy = np.array([100 * each.accuracy for each in tests])
-        low, high = (100 * np.array([e.interval for e in tests]).reshape(-1, 2)).T
-        axes.plot(costs, accuracy, **how)
-        axes.errorbar(
-            costs, accuracy, yerr=np.stack([accuracy - low, high - accuracy]), linestyle="none",
-            ecolor="#aaaaaa", elinewidth=0.7, capsize=2, zorder=1,
-        )  # fmt: skip
-        return costs
-
-    costs = line(data.others, **SINGLE.points("Other single models")) if data.others else []
-    for look, (weights, models) in zip(itertools.cycle(SERIES[1:]), data.groups.items()):
+    figure, axes, size, label = plane(data.unit, everything)
+    drawn = [mark_singles(axes, data.others, size)] if data.others else []
+    # A figure of more groups than looks would tell none apart.
+    looks = itertools.cycle(SERIES[1:])
+    for look, (weights, models) in zip(looks, data.groups.items(), strict=False):
         told = f"{weights} at {len(models)} resolutions"
-        costs += line(models, **look.points(told, line=True))
+        drawn.append(mark(axes, models, size, look, told, line=True))
     found = [pair.cascade for pair in data.pairs if pair.cascade is not None]
-    costs += line(found, **CASCADE.points("Self-cascades")) if found else []
-    log_cost(axes, np.array(costs))
-    axes.set_xlabel(label, parse_math=False)
-    axes.set_ylabel("Top-1 accuracy (%)")
-    plain(axes, f"{data.provenance.capitalize()}; 95 % intervals")
-    legend(axes)
+    drawn.append(mark(axes, found, size, CASCADE, "Self-cascades"))
+    finish(axes, drawn, label, data.judge, data.others)
     return figure
 
 

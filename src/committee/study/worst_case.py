@@ -15,6 +15,7 @@ from committee.errors import Unsupported
 from committee.report.style import CASCADE, SERIES, cost_axis
 from committee.report.tables import times
 from committee.study.base import About, Analysis, Column, Finding, Table
+from committee.study.best_cascades import speedup
 from committee.study.compared import Beside, beside, draw_beside, gain_over
 from committee.study.context import Judged, Pair, Study, feasible
 from committee.study.estimates import accuracy_of
@@ -81,7 +82,7 @@ def analyse(study: Study) -> Finding[Guarantees]:
             gain_over(study, each, row.single),
             each.test.average_cost,
             each.test.worst_case_cost,
-            row.single.test.average_cost / each.test.average_cost,
+            speedup(row.single, each),
         )
         for row in rows
         for told, each in (("", row.single), ("without", row.without), ("with", row.guaranteed))
@@ -122,8 +123,10 @@ def _sentences(rows: Sequence[Guarantee]) -> tuple[str, ...]:
         "than it at worst."
     ]
     for row in dearer:
+        before, after = (speedup(row.single, each) for each in (row.without, row.guaranteed))
+        if before is None or after is None:
+            continue
         cost = row.single.test.average_cost
-        before, after = (cost / e.test.average_cost for e in (row.without, row.guaranteed))
         told.append(
             f"{row.single.told}: {times(before)} cheaper on average without the guarantee, at "
             f"worst {row.without.test.worst_case_cost / cost:.2f} times its cost; with it "
