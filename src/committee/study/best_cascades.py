@@ -1,7 +1,8 @@
 """The best committee at each single model's cost, and at its accuracy.
 
-Wang et al. (2022), section 5.1, figures 1 and 5, tables 13 and 14: models and thresholds are both chosen. It finds that
-cascades are more accurate at equal cost, and cheaper at equal accuracy, over the whole range.
+Wang et al. (2022), section 5.1, figures 1 and 5, tables 13 and 14: models and thresholds are both
+chosen. The paper finds that cascades are more accurate at equal cost, and cheaper at equal accuracy,
+over the whole range.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from committee.report.style import GREEN, VERMILION, Look
 from committee.report.tables import times
 from committee.study.base import About, Analysis, Cell, Column, Estimate, Finding, Table
 from committee.study.context import Judged, Pair, Study
-from committee.study.drawing import finish, mark, mark_singles, plane
+from committee.study.drawing import finish, mark, mark_singles, plane, positions
 from committee.study.estimates import accuracy_of
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def _span(estimates: Sequence[Estimate]) -> str:
 
 
 def draw(data: BestCascades) -> Figure:
-    """Single models, and an arrow from each to both its committees, after figure 5 of the paper.
+    """Single models, each joined with both its committees, after figure 5 of the paper.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
@@ -190,20 +191,14 @@ def draw_pairs(axes: Axes, pairs: Sequence[Pair], size: float, label: str, judge
     for pair in pairs:
         for found, look in ((pair.same_cost, _SAME_COST), (pair.same_accuracy, _SAME_ACCURACY)):
             if found and found.cascade != pair.single.cascade:
-                _arrow(axes, pair.single, found, size, look)
+                _join(axes, pair.single, found, size, look)
     finish(axes, drawn, label, judge, singles)
 
 
-def _arrow(axes: Axes, single: Judged, found: Judged, size: float, look: Look) -> None:
-    start, end = (
-        (each.test.average_cost / size, 100 * each.test.accuracy) for each in (single, found)
-    )
-    axes.annotate(
-        "", xy=end, xytext=start, zorder=2,
-        arrowprops={
-            "arrowstyle": "-", "color": look.color, "linewidth": 0.9, "linestyle": ":",
-            "shrinkA": 3, "shrinkB": 3,
-        },
+def _join(axes: Axes, single: Judged, found: Judged, size: float, look: Look) -> None:
+    points = positions([single, found], size)
+    axes.plot(
+        points[:, 0], points[:, 1], color=look.color, linewidth=0.9, linestyle=":", zorder=2
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ _MOST_MODELS = 4
 _MOST_SEQUENCES = 20_000
 
 Kept = TypeVar("Kept")
+Target = TypeVar("Target")
 
 
 @dataclass(frozen=True)
@@ -250,8 +251,8 @@ class Study:
             front, (name,) = self.search(unit=unit), single.cascade.names
             return Pair(
                 single,
-                feasible(lambda: front.at_most(single.val.average_cost)),
-                feasible(lambda: front.matching(name)),
+                feasible(front.at_most, single.val.average_cost),
+                feasible(front.matching, name),
             )
 
         def compute() -> tuple[Pair, ...]:
@@ -299,10 +300,15 @@ class Study:
         return f"{self.test.samples.split} ({len(self.test):,} samples)"
 
 
-def feasible(choose: Callable[[], Committee]) -> Judged | None:
-    """What a target picks from a judged front, or None if nothing meets it."""
+def feasible(choose: Callable[[Target], Committee], target: Target) -> Judged | None:
+    """What a target picks from a judged front, or None if nothing meets it.
+
+    Args:
+        choose: ``at_most``, ``at_least`` or ``matching`` of the front.
+        target: What it is called with.
+    """
     try:
-        return Judged.of(choose())
+        return Judged.of(choose(target))
     except Infeasible:
         return None
 

@@ -86,7 +86,7 @@ def finish(
         singles: Single models to name.
     """
     points = np.concatenate(list(drawn))
-    axes.set_ylim(*range_of_interest(points[:, 1]))
+    axes.set_ylim(*range_of_interest(drawn[0][:, 1], points[len(drawn[0]) :, 1]))
     log_cost(axes, points[:, 0])
     axes.set_xlabel(label, parse_math=False)
     axes.set_ylabel(accuracy_on(judge), parse_math=False)
@@ -104,16 +104,22 @@ def accuracy_on(judge: str) -> str:
     return f"Top-1 accuracy on {judge} (%)"
 
 
-def range_of_interest(accuracy: Array) -> tuple[float, float]:
+def range_of_interest(singles: Array, others: Array) -> tuple[float, float]:
     """Limits of accuracy, in percent, that a very weak model does not stretch.
 
-    What counts is at most two and a half times as far below the best point as the median is.
+    A single model counts unless it is more than one and a half times as far below the median one
+    as the best point is above that; of the others, all that are above the weakest that counts.
+
+    Args:
+        singles: Accuracies of single models, shape (P,), P of 1 or more.
+        others: Of everything else, shape (Q,).
 
     >>> import numpy as np
-    >>> range_of_interest(np.array([50.0, 90.0, 91.0, 92.0, 93.0]))
+    >>> range_of_interest(np.array([50.0, 90.0, 91.0, 92.0]), np.array([60.0, 93.0]))
     (89.85, 93.15)
     """
-    top, middle = float(accuracy.max()), float(np.median(accuracy))
-    shown = accuracy[accuracy >= top - 2.5 * (top - middle)]
-    margin = 0.05 * (top - float(shown.min())) or 0.5
-    return float(shown.min()) - margin, top + margin
+    top = max(float(singles.max()), float(others.max(initial=0)))
+    median = float(np.median(singles))
+    bottom = float(singles[singles >= median - 1.5 * (top - median)].min())
+    margin = 0.05 * (top - bottom) or 0.5
+    return bottom - margin, top + margin

@@ -101,8 +101,8 @@ def analyse(study: Study) -> Finding[Conversions]:
         (table,),
         (
             f"{sum(each > 1 for each in speedups)} of {len(best)} ensembles cost less as a "
-            f"cascade: {min(speedups):.2f} to {max(speedups):.2f} times, {median(speedups):.2f} in the "
-            "median.",
+            f"cascade: {min(speedups):.2f} to {max(speedups):.2f} times, {median(speedups):.2f} "
+            "in the median.",
             f"Accuracy changes by {100 * min(g.value for g in gains):+.2f} to "
             f"{100 * max(g.value for g in gains):+.2f} points on {study.judge}; {worse} lose more "
             "than their paired interval explains.",

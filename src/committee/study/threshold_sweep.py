@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from committee.combine import ORDER_FREE
 from committee.errors import Unsupported
 from committee.report.style import ENSEMBLE, SERIES, SINGLE
@@ -79,7 +81,7 @@ class ThresholdSweeps:
 
 
 def analyse(study: Study) -> Finding[ThresholdSweeps]:
-    """Sweep the threshold of the pairs of models that stand on the front most often.
+    """Sweep the threshold of pairs of models, one for each range of cost of the front.
 
     Raises:
         Unsupported: If nothing averages two models, or no cascade of two is on the front.
@@ -122,22 +124,28 @@ def analyse(study: Study) -> Finding[ThresholdSweeps]:
 
 
 def pairs_on_front(study: Study) -> tuple[tuple[str, str], ...]:
-    """The pairs of models, in order, most often found on the front of two, by rising cost.
+    """Pairs of models, in order, on the front of two: of each range of cost the most frequent.
 
     Raises:
         Unsupported: If there is no cascade of two on it.
     """
-    counts: dict[tuple[str, str], int] = {}
-    if len(study.val.names) > 1:
-        for committee in study.search(2):
-            if len(committee.cascade.stages) == 2:
-                first, second = committee.cascade.names
-                counts[first, second] = counts.get((first, second), 0) + 1
-    if not counts:
+    front = study.search(2) if len(study.val.names) > 1 else ()
+    twos = [each for each in front if len(each.cascade.stages) == 2]
+    if not twos:
         raise Unsupported("no cascade of two models is on the front")
-    most = sorted(counts, key=lambda pair: (-counts[pair], pair))[:_MOST]
-    costs = study.val.costs.values(study.settings.unit)
-    return tuple(sorted(most, key=lambda pair: (sum(costs[name] for name in pair), pair)))
+    costs = np.array([each.evaluation.average_cost for each in twos])
+    # Ranges of equal ratio; a cost of nothing counts as the first.
+    scale = np.log(np.maximum(costs, costs.max() * 1e-9))
+    width = np.ptp(scale) or 1.0
+    ranges = np.minimum(_MOST * (scale - scale.min()) / width, _MOST - 1).astype(int)
+    chosen: list[tuple[str, str]] = []
+    for number in range(_MOST):
+        own = [each.cascade.names for each, of in zip(twos, ranges, strict=True) if of == number]
+        for first, second in sorted(set(own), key=lambda pair: (-own.count(pair), pair)):
+            if (first, second) not in chosen:
+                chosen.append((first, second))
+                break
+    return tuple(chosen)
 
 
 def _sweep(study: Study, pair: Sequence[str]) -> Sweep:
