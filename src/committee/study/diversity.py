@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -109,7 +108,7 @@ def _matched(study: Study, single: Judged, mixed: Judged) -> Matched:
     found = [single]
     for models in study.architectures.values():
         front = study.search(models=models)
-        best = feasible(partial(front.at_least, single.val.accuracy))
+        best = feasible(front.at_least, single.val.accuracy)
         found += [] if best is None else [best]
     return Matched(single, min(found, key=lambda each: each.val.average_cost), mixed)
 

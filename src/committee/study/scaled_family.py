@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from committee.errors import Unsupported
@@ -126,7 +125,7 @@ def _members(study: Study) -> tuple[Member, ...]:
     ladder = list(study.architectures.values())
     front = study.search(min(_MOST, len(study.val.names)))
     for start, pair in enumerate(study.pairs):
-        base = feasible(partial(front.at_most, pair.single.val.average_cost))
+        base = feasible(front.at_most, pair.single.val.average_cost)
         if base is None or len(base.cascade.stages) == 1:
             continue
         stages = base.cascade.models_of_stages
@@ -137,8 +136,7 @@ def _members(study: Study) -> tuple[Member, ...]:
             models = scaled(stages, ladder, steps)
             if models is None:
                 break
-            at_most = study.in_order(models).at_most
-            found = feasible(partial(at_most, of.single.val.average_cost))
+            found = feasible(study.in_order(models).at_most, of.single.val.average_cost)
             if found is None:
                 break
             members.append(Member(of.single, found, of.same_cost))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from committee.errors import Unsupported
@@ -140,7 +139,7 @@ def _pair(study: Study, low: Judged, high: Judged) -> SelfCascade:
     front = study.in_order([*low.cascade.names, *high.cascade.names])
     gain = study.gain(high.cascade, low.cascade)
     goal = max(low.val.accuracy, high.val.accuracy)
-    cascade = feasible(partial(front.at_least, goal))
+    cascade = feasible(front.at_least, goal)
     return SelfCascade(low, high, gain, cascade, tuple(map(Judged.of, front)))
 
 

@@ -112,7 +112,7 @@ def guarantee(study: Study, pair: Pair) -> Guarantee | None:
     if without.val.worst_case_cost <= bound:
         # The cheapest of all is also the cheapest of those that keep to the bound.
         return Guarantee(single, without, without)
-    guaranteed = feasible(lambda: study.search(worst_case=bound).matching(name))
+    guaranteed = feasible(study.search(worst_case=bound).matching, name)
     return None if guaranteed is None else Guarantee(single, without, guaranteed)
 
 
