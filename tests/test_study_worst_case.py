@@ -77,4 +77,4 @@ def test_the_figure_has_a_row_for_each_model_and_lines_to_the_worst_case():
     ends = {float(line.get_xdata()[-1]) for line in left.lines}
     for row in data.rows:
         assert any(end == pytest.approx(row.without.test.worst_case_cost / 1e6) for end in ends)
-    assert right.get_xlabel() == "accuracy over the single model's (points)"
+    assert right.get_xlabel() == "Accuracy over the model's (points, paired 95 %)"

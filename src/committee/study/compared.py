@@ -117,7 +117,7 @@ def draw_beside(
     every = [each for row in rows for m in row.marks for each in (m.cost, m.most) if each]
     log_cost(left, np.array(every) / size)
     left.set_xlabel(label, parse_math=False)
-    right.set_xlabel("accuracy over the single model's (points)")
+    right.set_xlabel("Accuracy over the model's (points, paired 95 %)")
     for axes in (left, right):
         plain(axes)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left", parse_math=False)

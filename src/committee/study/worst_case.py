@@ -144,8 +144,8 @@ def draw(data: Guarantees) -> Figure:
     """
     size, label = cost_axis(data.unit, [row.single.test.average_cost for row in data.rows])
     looks = {_WITHOUT: SERIES[1], _WITH: CASCADE}
-    told = f"{label}; a line ends at the worst case"
-    return draw_beside(data.drawn, looks, size, told, data.provenance.capitalize())
+    title = f"Lines end at the worst case; {data.provenance}"
+    return draw_beside(data.drawn, looks, size, label, title)
 
 
 ANALYSIS = Analysis(ABOUT, analyse, draw)
