@@ -34,7 +34,7 @@ from committee.study import analyses as analyses_module
 from committee.study.base import About, Analysis
 from committee.study.estimates import accuracy_of, paired_difference
 from committee.study.words import cell_text
-from committee.study.write import table_csv, table_markdown
+from committee.study.write import index_markdown, table_csv, table_markdown
 from study_pools import family_pools, family_study
 
 
@@ -319,6 +319,17 @@ def test_everything_is_written_and_named_in_the_index(study, findings, tmp_path)
     assert data == json.loads(json.dumps(study_json(study, findings)))
     assert [each["name"] for each in data["analyses"]] == [f.name for f in findings]
     assert data["judged_on"]["samples"] == len(study.test)
+
+
+def test_a_long_table_is_linked_from_the_index_and_not_shown_on_it(study):
+    def index_of(rows):
+        table = Table("Long", (Column("number", "count"),), tuple((n,) for n in range(rows)))
+        return index_markdown(study, [Finding(ANALYSES[0].about, (table,))], {})
+
+    name = ANALYSES[0].about.name
+    assert "| 49 |" in index_of(50)
+    assert "| 49 |" not in index_of(51)
+    assert f"[{name}.csv]({name}.csv), [{name}.md]({name}.md)" in index_of(51)
 
 
 def test_the_same_study_writes_the_same_bytes(study, findings, tmp_path):
