@@ -93,8 +93,8 @@ def study(
     )
     if judge is None:
         raise StoreError(
-            f"study: {store} has no split 'test' beside {pool.samples.split!r} to judge on; what chose must not "
-            "judge. Predict or import one, or name another with --test"
+            f"study: {store} has no split 'test' beside {pool.samples.split!r} to judge on; what "
+            "chose must not judge. Predict or import one, or name another with --test"
         )
     asked = study_of(
         pool,

@@ -1,7 +1,7 @@
 """Search: prefix statistics, thresholds, the front and its targets."""
 
 from committee.search.exhaustive import ensembles, search
-from committee.search.fixed import as_cascade, as_ensemble, threshold_sweep
+from committee.search.fixed import as_cascade, as_ensemble, in_order, threshold_sweep
 from committee.search.front import Committee, Front, Settings
 from committee.search.greedy import greedy
 from committee.search.guided import guided
@@ -18,6 +18,7 @@ __all__ = [
     "evaluate_all",
     "greedy",
     "guided",
+    "in_order",
     "percentile_thresholds",
     "search",
     "threshold_sweep",

@@ -13,7 +13,7 @@ from committee.errors import CascadeError
 from committee.evaluate import check_judgeable, evaluate
 from committee.pool import Pool
 from committee.search.exhaustive import Bounds, asked_for, described, searched
-from committee.search.front import Committee
+from committee.search.front import Committee, Front
 from committee.search.judging import evaluate_all
 from committee.search.prefixes import Rule
 from committee.search.sequences import checked_stages
@@ -116,6 +116,62 @@ def as_cascade(
     front = searched(asked, orders).front(len(stages), families=False)
     goal = evaluate(ensemble, pool, asked.unit, utility).accuracy - tolerance
     return front.at_least(goal)
+
+
+def in_order(
+    stages: Sequence[str | Sequence[str]],
+    pool: Pool,
+    *,
+    confidence: str = "max_prob",
+    combine: str | None = None,
+    grid: int = 100,
+    unit: str | None = None,
+    utility: Utility = TOP_1,
+    test: Pool | None = None,
+    threads: int | None = None,
+) -> Front:
+    """Find the best thresholds of one cascade, whose models and order are given.
+
+    Args:
+        stages: In the order in which they run, each a name or a list of names.
+        pool: Predictions on the split that chooses, and costs.
+        confidence: Name of the confidence function.
+        combine: Name of the combination; by default the mean of what the models give.
+        grid: Percentiles tried for each threshold.
+        unit: Unit of the cost; see :meth:`committee.cost.CostTable.unit` for the default.
+        utility: What a sample scores when it exits.
+        test: The pool on a split that judges.
+        threads: How many to use; all processors if left out.
+
+    Returns:
+        The front over all vectors of thresholds; at its ends are the first stage alone and the
+        ensemble, unless others beat them.
+
+    Raises:
+        UnknownNameError: If a model is not in the pool.
+        CascadeError: If a model stands twice.
+
+    References:
+        Wang et al. (2022), appendices D.3 and E.2.
+    """
+    asked = asked_for(
+        pool,
+        confidence=confidence,
+        combine=combine,
+        grid=grid,
+        worst_case=None,
+        unit=unit,
+        utility=utility,
+        test=test,
+        threads=threads,
+    )
+    sequence = tuple(checked_stages(pool, stages))
+    names = [name for stage in sequence for name in stage]
+    if len(sequence) < len(stages) or len(set(names)) < len(names):
+        raise CascadeError(f"in_order: {list(stages)} must name every model once")
+    # A stage that always exits ends the cascade: that is what shorter ones stand for.
+    begun = [sequence[:end] for end in range(1, len(sequence) + 1)]
+    return searched(asked, begun).front(len(sequence), families=False)
 
 
 def threshold_sweep(

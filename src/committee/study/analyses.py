@@ -9,14 +9,21 @@ from typing import TYPE_CHECKING
 from committee.errors import CommitteeError, MissingExtraError, UnknownNameError
 from committee.study import (
     best_cascades,
+    calibration,
     confidence_functions,
+    diversity,
     ensembles_as_cascades,
     ensembles_vs_singles,
     exit_ratios,
     measured_costs,
     number_of_models,
     outside_references,
+    scaled_family,
+    self_cascades,
     threshold_sweep,
+    training_cost,
+    trainings,
+    worst_case,
 )
 from committee.study.base import AnyAnalysis, AnyFinding, Finding
 from committee.study.context import Study
@@ -35,8 +42,15 @@ ANALYSES: tuple[AnyAnalysis, ...] = (
     best_cascades.ANALYSIS,
     measured_costs.ANALYSIS,
     outside_references.ANALYSIS,
-    number_of_models.ANALYSIS,
+    worst_case.ANALYSIS,
+    self_cascades.ANALYSIS,
+    training_cost.ANALYSIS,
+    calibration.ANALYSIS,
+    scaled_family.ANALYSIS,
     exit_ratios.ANALYSIS,
+    number_of_models.ANALYSIS,
+    trainings.ANALYSIS,
+    diversity.ANALYSIS,
 )
 
 

@@ -15,7 +15,7 @@ from committee.evaluate import Evaluation, check_judge, decided
 from committee.pool import Pool
 from committee.predictions import Array
 from committee.report.tables import named
-from committee.search import Committee, Front, ensembles, evaluate_all, search
+from committee.search import Committee, Front, ensembles, evaluate_all, in_order, search
 from committee.search.exhaustive import most_models
 from committee.search.front import front_of
 from committee.search.sequences import every_sequence
@@ -224,6 +224,19 @@ class Study:
             lambda: search(
                 val, most, combine=own.combine, grid=own.grid, test=self.test, **options
             ),
+        )
+
+    def in_order(self, stages: Sequence[str | Sequence[str]]) -> Front:
+        """The front over all thresholds of one cascade, its members judged."""
+        own = self.settings
+        return in_order(
+            stages,
+            self.val,
+            confidence=own.confidence,
+            combine=own.combine,
+            grid=own.grid,
+            unit=own.unit,
+            test=self.test,
         )
 
     @property

@@ -1,0 +1,155 @@
+"""Self-cascades: which models share their weights, and what two resolutions of one bring."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from committee import Pool, errors
+from committee.study import study_of
+from committee.study.self_cascades import analyse, draw, shared_weights
+
+
+def spec(weights, size):
+    return {
+        "source": f"onnx:/{weights}.onnx",
+        "weights": "",
+        "seed": 0,
+        "engine": "",
+        "precision": "float32",
+        "preprocessing": {"size": [size, size]},
+    }
+
+
+def pool_of(rows, signals, seed=0):
+    """A pool of models ``weights@size``, each with a signal of its own; costs are pixels."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 4, rows)
+    truth = np.eye(4)[labels]
+    hard = random.normal(0, 1, truth.shape)
+    names = {f"{weights}@{size}": (weights, size) for weights, size in signals}
+    outputs = {
+        name: signals[at] * truth + 0.8 * hard + 0.6 * random.normal(0, 1, truth.shape)
+        for name, at in names.items()
+    }
+    costs = {name: size * size * (1 + ord(w) - ord("a")) for name, (w, size) in names.items()}
+    pool = Pool.from_arrays(labels, outputs, kind="logits", costs=costs)
+    return replace(pool, specs={name: spec(*at) for name, at in names.items()})
+
+
+# Higher resolutions gain for "a"; "b" has one resolution only.
+SIGNALS = {("a", 20): 1.8, ("a", 30): 2.2, ("a", 40): 2.4, ("b", 30): 2.1}
+
+
+def study_at(signals, seed=0, rows=800, **options):
+    pool = pool_of(2 * rows, signals, seed)
+    return study_of(
+        pool.rows(slice(0, rows), "val"), pool.rows(slice(rows, None), "test"), **options
+    )
+
+
+@pytest.fixture(scope="module")
+def study():
+    return study_at(SIGNALS)
+
+
+@pytest.fixture(scope="module")
+def finding(study):
+    return analyse(study)
+
+
+def test_the_same_weights_at_two_sizes_are_found_lowest_first(study):
+    assert shared_weights(study.val) == {"a": ("a@20", "a@30", "a@40")}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"weights": "/elsewhere.npz"},
+        {"seed": 1},
+        {"engine": "openvino"},
+        {"precision": "bf16"},
+        {"source": "onnx:/c.onnx"},
+        {"preprocessing": {"size": [20, 20]}},
+    ],
+)
+def test_what_differs_in_more_than_size_or_not_in_size_is_not(other):
+    pool = pool_of(10, {("a", 20): 2.0, ("a", 30): 2.0})
+    changed = {"a@20": spec("a", 20), "a@30": spec("a", 30) | other}
+    assert shared_weights(replace(pool, specs=changed)) == {}
+
+
+def test_names_alone_say_nothing():
+    # The paper's MobileNetV2 1.0@160 and 1.0@192 are two trainings.
+    pool = replace(pool_of(10, SIGNALS), specs={})
+    assert shared_weights(pool) == {}
+    val, test = pool.rows(slice(0, 5), "val"), pool.rows(slice(5, None), "test")
+    with pytest.raises(errors.Unsupported, match="no weights are there at two resolutions"):
+        analyse(study_of(val, test))
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=10)
+def test_every_pair_is_tried_and_its_cascade_is_as_accurate_as_the_better(seed):
+    study = study_at(SIGNALS, seed, rows=60, grid=10)
+    pairs = analyse(study).data.pairs
+    assert [(p.low.told, p.high.told) for p in pairs] == [
+        ("a@20", "a@30"), ("a@20", "a@40"), ("a@30", "a@40"),
+    ]  # fmt: skip
+    for pair in pairs:
+        most = max(pair.low.val.correct, pair.high.val.correct)
+        assert pair.better.val.correct == most
+        reached = max(each.val.correct for each in pair.thresholds)
+        assert (pair.cascade is None) == (reached < most)
+        if pair.cascade is not None:
+            assert pair.cascade.val.correct >= most
+            cheaper = [t for t in pair.thresholds if t.val.correct >= most]
+            assert pair.cascade.val.average_cost == min(t.val.average_cost for t in cheaper)
+
+
+def test_a_single_model_is_matched_by_the_cheapest_self_cascade_of_other_weights(study, finding):
+    table = finding.tables[1]
+    assert [row[0] for row in table.rows] == ["b@30"]
+    cascade = table.rows[0][3]
+    assert cascade.startswith("a@")
+    assert " -> a@" in cascade
+    single = study.judged([study.cascade(["b@30"])])[0]
+    enough = [
+        each.val.average_cost
+        for pair in finding.data.pairs
+        for each in pair.thresholds
+        if len(each.cascade.stages) > 1 and each.val.correct >= single.val.correct
+    ]
+    names = [column.name for column in table.columns]
+    cells = dict(zip(names, table.rows[0], strict=True))
+    (found,) = [
+        t for p in finding.data.pairs for t in p.thresholds if t.val.average_cost == min(enough)
+    ]
+    assert cells["average cost"] == found.test.average_cost
+    assert cells["speedup"] == single.test.average_cost / found.test.average_cost
+
+
+def test_a_gain_of_the_higher_resolution_is_said(finding):
+    assert finding.sentences[0].startswith("Of 3 pairs of resolutions the higher is clearly more")
+    assert not any("does not gain here" in each for each in finding.sentences)
+
+
+def test_that_a_higher_resolution_does_not_gain_is_said():
+    worse = {("a", 20): 2.4, ("a", 30): 2.0, ("a", 40): 1.6}
+    found = analyse(study_at(worse))
+    assert "in 0 and clearly less accurate in 3" in found.sentences[0]
+    assert "does not gain here" in found.sentences[1]
+    assert len(found.tables) == 1
+    assert found.sentences[-1] == "No single model of other weights is matched by a self-cascade."
+
+
+def test_the_figure_shows_weights_cascades_and_other_models(finding):
+    (axes,) = draw(finding.data).axes
+    labels = axes.get_legend_handles_labels()[1]
+    assert sorted(labels) == [
+        "Self-cascades", "Single models, with 95 % interval", "a at 3 resolutions",
+    ]  # fmt: skip

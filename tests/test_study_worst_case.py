@@ -1,0 +1,80 @@
+"""Worst case: the guarantee holds, and both committees are the cheapest of all that may be."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import brute_force
+from committee import errors
+from committee.study import study_of
+from committee.study.worst_case import analyse, draw, guarantee
+from strategies import random_pool
+from study_pools import family_pools, family_study
+
+
+def small_study(seed):
+    """Three models and 30 + 30 samples, so that every cascade can be tried."""
+    pool = random_pool(seed, models=3, samples=60)
+    return study_of(pool.rows(slice(0, 30), "val"), pool.rows(slice(30, None), "test"), grid=5)
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=15)
+def test_both_are_the_cheapest_of_all_cascades_that_may_be(seed):
+    study = small_study(seed)
+    own = study.settings
+    oracle = brute_force.Oracle(study.val, own.combine, own.confidence, own.grid)
+    tried = list(oracle.every(3))
+    for pair in study.pairs:
+        row = guarantee(study, pair)
+        enough, bound = pair.single.val.correct, pair.single.val.worst_case_cost
+        for each, allowed in (
+            (row.without, tried),
+            (row.guaranteed, [t for t in tried if t.worst_case <= bound]),
+        ):
+            cost, _ = brute_force.cheapest(allowed, enough)
+            assert each.val.average_cost * len(study.val) == pytest.approx(cost)
+            assert each.val.correct >= enough
+
+
+def test_the_guarantee_holds_and_has_a_price():
+    rows = analyse(family_study()).data.rows
+    assert len(rows) == 3
+    for row in rows:
+        assert row.guaranteed.test.worst_case_cost <= row.single.test.worst_case_cost
+        assert row.without.val.average_cost <= row.guaranteed.val.average_cost
+    assert any(row.without.val.worst_case_cost > row.single.val.worst_case_cost for row in rows)
+
+
+def test_the_table_has_three_rows_a_model_of_the_judging_split():
+    study = family_study()
+    finding = analyse(study)
+    (table,) = finding.tables
+    names = [column.name for column in table.columns]
+    cells = [dict(zip(names, row, strict=True)) for row in table.rows]
+    assert [each["guarantee"] for each in cells] == ["", "without", "with"] * 3
+    for row, three in zip(finding.data.rows, zip(*[iter(cells)] * 3, strict=True), strict=True):
+        for each, cell in zip((row.single, row.without, row.guaranteed), three, strict=True):
+            assert cell["average cost"] == each.test.average_cost
+            assert cell["worst-case cost"] == each.test.worst_case_cost
+            assert cell["accuracy"].samples == len(study.test)
+        assert three[0]["accuracy over the model's"] is None
+    assert "cost more than it at worst" in finding.sentences[0]
+
+
+def test_one_model_has_no_committee():
+    val, test = (pool.only(["b0-0"]) for pool in family_pools())
+    with pytest.raises(errors.Unsupported, match="no committee of several models"):
+        analyse(study_of(val, test))
+
+
+def test_the_figure_has_a_row_for_each_model_and_lines_to_the_worst_case():
+    data = analyse(family_study()).data
+    left, right = draw(data).axes
+    assert [text.get_text() for text in left.get_yticklabels()] == ["b0-0", "b1-0", "b2-0"]
+    ends = {float(line.get_xdata()[-1]) for line in left.lines}
+    for row in data.rows:
+        assert any(end == pytest.approx(row.without.test.worst_case_cost / 1e6) for end in ends)
+    assert right.get_xlabel() == "Accuracy over the model's (points, paired 95 %)"
