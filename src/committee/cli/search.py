@@ -131,16 +131,7 @@ def search(
 
     if not 0 <= tolerance < 1:
         raise CascadeError(f"--tolerance {tolerance}: a share of 1, 0 or more and less than 1")
-    asked = (match, min_accuracy, max_cost, cascade_of, ensemble)
-    targets = [each for each in asked if each is not None]
-    if len(targets) > 1:
-        raise CascadeError(
-            "search: give one of --match, --min-accuracy, --max-cost, --cascade-of and --ensemble"
-        )
-    if out and not targets:
-        raise CascadeError(
-            "search: --out needs --match, --min-accuracy, --max-cost, --cascade-of or --ensemble"
-        )
+    _check_targets([match, min_accuracy, max_cost, cascade_of, ensemble], out)
     if self_cascades and (method is not Method.EXACT or cascade_of is not None):
         raise CascadeError("search: --self-cascades is exact; leave --method and --cascade-of out")
     pool = open_split(store, split, "val", calibrated)
@@ -179,6 +170,19 @@ def search(
     else:
         chosen = target_of(front, match, min_accuracy, max_cost)
     _tell(front, chosen, judge, out, as_json, list_front)
+
+
+def _check_targets(targets: Sequence[Any], out: str | None) -> None:
+    """One at most, and one if a cascade is to be written."""
+    given = sum(target is not None for target in targets)
+    if given > 1:
+        raise CascadeError(
+            "search: give one of --match, --min-accuracy, --max-cost, --cascade-of and --ensemble"
+        )
+    if out and not given:
+        raise CascadeError(
+            "search: --out needs --match, --min-accuracy, --max-cost, --cascade-of or --ensemble"
+        )
 
 
 def _judge(store: str, split: str | None, test: str | None, calibrated: bool) -> Pool | None:
