@@ -36,7 +36,9 @@ def verify(
         str | None,
         typer.Option(metavar="STORE", help="Stored predictions of the same samples."),
     ] = None,
-    split: Annotated[str, typer.Option(help="The split of the store.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="The split of the store; test if left out.")
+    ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(metavar="PATH", help="A bundle or a graph. Repeatable."),
@@ -71,7 +73,7 @@ def verify(
     sizes = batch_size or [USUAL_BATCH]
     ways: dict[str, Way] = {}
     if predictions is not None:
-        pool = open_split(predictions, split)
+        pool = open_split(predictions, split, "test")
         ways["stored predictions"] = stored_way(runner.cascade, pool, dataset)
     for size in sizes:
         ways[f"offline, batches of {size}"] = offline_way(runner, size)
