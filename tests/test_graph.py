@@ -72,15 +72,16 @@ def test_a_plain_session_answers_with_all_four_outputs(tmp_path: Path) -> None:
         assert set(stage) == {0, 1, 2}
 
 
-def profiled(path: Path, images: Array, tmp_path: Path) -> set[str]:
-    """Names of the nodes that a session ran."""
+def profiled(path: Path, images: Array, tmp_path: Path) -> list[tuple[str, str]]:
+    """Names and operators of the nodes that a session ran."""
     options = onnxruntime.SessionOptions()
     options.enable_profiling = True
     options.profile_file_prefix = str(tmp_path / "profile")
     session = onnxruntime.InferenceSession(path, options)
     session.run(None, {"picture": images})
     events = json.loads(Path(session.end_profiling()).read_text())
-    return {event["name"] for event in events if event["cat"] == "Node"}
+    kernels = [each for each in events if each["cat"] == "Node" and "op_name" in each["args"]]
+    return [(each["name"], each["args"]["op_name"]) for each in kernels]
 
 
 @pytest.mark.parametrize("form", ["one", "any"])
@@ -93,7 +94,7 @@ def test_later_stages_do_not_run_for_who_has_left(tmp_path: Path, form: Any) -> 
         one = images[np.flatnonzero(stages == stage)[:1]][..., None]
         ran = profiled(path, one, tmp_path)
         for later, name in enumerate(("nano", "tiny", "large")):
-            found = any(node.startswith(f"{name}/") for node in ran)
+            found = any(node.startswith(f"{name}/") for node, _ in ran)
             assert found == (later <= stage), (stage, name)
 
 
@@ -243,6 +244,20 @@ def test_a_self_cascade_has_its_weights_once(tmp_path: Path, largest_file: int) 
     assert alone < size < alone + 100_000
     images = some_pictures(300)
     assert flips(Runner(path).decide(images), Runner(cascade).decide(images)) <= 3
+
+
+@pytest.mark.parametrize("form", ["one", "any"])
+def test_a_self_cascade_skips_its_larger_sizes(tmp_path: Path, form: Any) -> None:
+    cascade = at_sizes(tmp_path, {"at20": 20, "at24": 24, "at28": 28})
+    path = write_graph(cascade, tmp_path / "c.onnx", form=form)
+    images = some_pictures(500)
+    stages = Runner(path).decide(images).stage
+    counts = []
+    for stage in range(3):
+        one = images[np.flatnonzero(stages == stage)[:1]][..., None]
+        counts.append(sum("Conv" in kind for _, kind in profiled(path, one, tmp_path)))
+    assert counts[0] > 0
+    assert counts == [counts[0], 2 * counts[0], 3 * counts[0]]
 
 
 def test_a_network_with_branches_may_be_a_self_cascade(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""CIFAR-10 ResNets, written as ONNX by torch, as one graph: the decisions of torch itself."""
+"""CIFAR-10 ResNets on every engine, as one graph and as a module: the decisions of torch itself."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,14 @@ import pytest
 from committee import Cascade, Runner
 from committee.data import open_data
 from committee.export import write_graph
-from committee.models import read_pool_file
-from export_world import flips
+from committee.models import load_model, read_pool_file, specs_of
+from committee.run import verify
+from committee.run.verify import module_way, offline_way, on_engine
 
 ROOT = Path(__file__).parent.parent
 CIFAR, DATA = ROOT / "examples" / "cifar10_resnet", ROOT.parent / "shared" / "data" / "cifar10"
 NAMES = ("resnet20", "resnet32")
+BATCH = 128
 
 pytestmark = pytest.mark.skipif(
     not DATA.is_dir(), reason="the CIFAR-10 pictures and weights are not at hand"
@@ -26,28 +29,35 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch's exporter, about itself
-def test_cifar_graph_decides_as_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch", reason="the CIFAR-10 ResNets are torch modules")
-    pytest.importorskip("onnxscript", reason="torch needs it to write ONNX")
+def test_cifar_networks_decide_as_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for needed in ("torch", "onnxscript"):
+        pytest.importorskip(needed, reason=f"{needed} is not installed")
     monkeypatch.setenv("CIFAR10_DATA", str(DATA))
+    monkeypatch.setenv("COMMITTEE_CACHE", str(tmp_path / "cache"))
     subprocess.run([sys.executable, CIFAR / "prepare.py", DATA, tmp_path], check=True)
     code = [str(CIFAR / "models.py")]
     specs = {spec.name: spec.to_json() for spec in read_pool_file(CIFAR / "pool.toml").models}
     cascade = replace(Cascade.of(NAMES, [0.9]), models={name: specs[name] for name in NAMES})
-    eager = Runner(cascade, allow_code=code)
+    exported = specs_of(on_engine(cascade, "onnxruntime"))
+    files = {name: load_model(spec, code)[0].path for name, spec in exported.items()}  # type: ignore[attr-defined]
+    graph = write_graph(cascade, tmp_path / "cascade.onnx", onnx=files)
     module = cascade.as_module(allow_code=code)
-    files = {}
-    for name, network in zip(NAMES, module.models, strict=True):
-        files[name] = tmp_path / f"{name}.onnx"
-        torch.onnx.export(
-            network, (torch.zeros(2, 3, 32, 32),), files[name], dynamo=True, external_data=False,
-            verbose=False, dynamic_shapes=({0: torch.export.Dim("batch")},),
-        )  # fmt: skip
-    graph = Runner(write_graph(cascade, tmp_path / "cascade.onnx", onnx=files))
-    data = open_data(tmp_path / "cifar10_test.npz")
-    images = data.read(np.arange(2000))
-    found, expected = graph.decide(images, 100), eager.decide(images, 100)
-    assert min(np.bincount(expected.stage, minlength=2)) > 100
-    # Two engines: a score could lie that close to the threshold.
-    assert flips(found, expected) <= 2
-    assert np.abs(found.score - expected.score)[found.stage == expected.stage].max() < 1e-4
+    torch_way = offline_way(Runner(cascade, allow_code=code), BATCH)
+    graph_way = offline_way(Runner(graph), BATCH)
+    # Every test picture as one graph; some on each engine and as a module.
+    pictures = tmp_path / "cifar10_all.npz"
+    found = verify(cascade, {"torch": torch_way, "graph": graph_way}, open_data(pictures), BATCH)
+    ways = {"torch": torch_way, "module": module_way(module, BATCH)}
+    for engine in ("onnxruntime", "openvino"):
+        if find_spec(engine):
+            other = Runner(on_engine(cascade, engine), allow_code=code)
+            ways[engine] = offline_way(other, BATCH)
+    some = open_data(pictures, rows="0:1000")
+    stages = torch_way(np.arange(1000), some.read(np.arange(1000))).stage
+    assert min(np.bincount(stages, minlength=2)) > 100
+    found += verify(cascade, ways, some, BATCH)
+    for told in found:
+        # Engines round differently: a score or two could lie that close to the threshold.
+        assert len(told.flips) <= 3, told
+        assert told.largest_difference < 1e-3, told
+    assert (found[0].way, found[0].samples) == ("graph", 10_000)
