@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -352,7 +353,7 @@ def test_classes_that_the_models_do_not_have_are_refused(
         chain, named = Cascade.of(["one"]), (*CLASSES, "fox")
     cascade = of_pool(chain, pool, code, named)
     runner = Runner(cascade, allow_code=code)
-    gives = "at least 2" if kind == "decisions" else "3"
+    gives = "at least [23]" if kind == "decisions" else "3"
     line = f"model 'one': gives {gives} classes, but the cascade names {len(named)}"
     with pytest.raises(ModelError, match=line) as told:
         [runner(picture) for picture in images(20)]
@@ -362,9 +363,7 @@ def test_classes_that_the_models_do_not_have_are_refused(
     file = cascade.save(tmp_path / "cascade.json")
     np.savez(tmp_path / "data.npz", images=images(20))
     words = f"run {file} --data {tmp_path / 'data.npz'} --out {tmp_path / 'o.csv'}"
-    assert line.replace("at least 2", "at least 3") in refused(
-        f"{words} --allow-code {code[0]}", capsys
-    )
+    assert re.search(line, refused(f"{words} --allow-code {code[0]}", capsys))
     if kind == "logits":
         with pytest.raises(ModelError, match=line):
             runner.warm()
