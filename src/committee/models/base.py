@@ -151,19 +151,22 @@ def usable_outputs_of(model: Model, spec: ModelSpec, batch: Array) -> tuple[Outp
 
 def _answer_of(model: Model, spec: ModelSpec, batch: Array) -> tuple[Any, Any]:
     """What a model answers: values, and for decisions their confidence, a row a sample."""
-    where = f"model {spec.name!r}"
     try:
         answer = model(batch)
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise ModelError(
-            f"{where}: failed on input {batch.shape} ({type(error).__name__}: {reason}). "
+            f"model {spec.name!r}: failed on input {batch.shape} "
+            f"({type(error).__name__}: {reason}). "
             "Do resolution and channels in the pool file fit the model?"
         ) from error
-    pair = answer if spec.kind == "decisions" else (answer, None)
-    if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise ModelError(f"{where}: decisions are a pair of classes (N,) and confidence (N,)")
-    return pair[0], pair[1]
+    if spec.kind != "decisions":
+        return answer, None
+    if not isinstance(answer, tuple | list) or len(answer) != 2:
+        raise ModelError(
+            f"model {spec.name!r}: decisions are a pair of classes (N,) and confidence (N,)"
+        )
+    return answer[0], answer[1]
 
 
 def _complete(spec: ModelSpec, outputs: Outputs, rows: int) -> Outputs:
