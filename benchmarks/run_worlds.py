@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +13,10 @@ import committee as cm
 from committee.data import ArrayDataset, Dataset, open_data
 from committee.embedded import pictures, pool_file
 from committee.errors import CommitteeError
-from committee.models import PoolFile, load_model, read_pool_file
+from committee.models import ModelSpec, PoolFile, load_model, read_pool_file
 from committee.models.export_pool import export_pool
 from committee.predict import predict
+from committee.run import loading
 from committee.samples import Samples
 from committee.search import Front
 
@@ -71,10 +72,25 @@ def _predicted(pool: PoolFile, splits: dict[str, Dataset], store: Path, batch: i
     return [cm.Pool.load(predict(pool, each, store, batch_size=batch)) for each in splits.values()]
 
 
+def _shared(spec: ModelSpec, allow_code: Collection[str] = (), threads: int = 0) -> tuple:
+    """A model, loaded once for all who ask.
+
+    What is compared must call the same sessions: who calls one that was just called finds its
+    weights in the caches of the processor, and who calls a copy does not.
+    """
+    key = spec.source, threads
+    if key not in _SESSIONS:
+        _SESSIONS[key] = load_model(spec, allow_code, threads)
+    return _SESSIONS[key]
+
+
+_SESSIONS: dict = {}
+loading.load_model = _shared
+
+
 def _loaded(pool: PoolFile, threads: int) -> dict:
     return {
-        spec.name: (load_model(spec, threads=threads)[0], spec.preprocessing)
-        for spec in pool.models
+        spec.name: (_shared(spec, threads=threads)[0], spec.preprocessing) for spec in pool.models
     }
 
 

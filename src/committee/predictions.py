@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -129,10 +130,19 @@ def _checked_decisions(
     return Outputs("decisions", classes.astype(np.int64), scores.astype(np.float64))
 
 
+def all_finite(values: Array) -> bool:
+    """Whether there is neither NaN nor infinity, in the least that can be run to know it.
+
+    A NaN is both the largest and the smallest to NumPy.
+    """
+    return not values.size or (
+        math.isfinite(values.item(values.argmax())) and math.isfinite(values.item(values.argmin()))
+    )
+
+
 def _check_finite(where: str, block: Array, start: int) -> None:
-    finite = np.isfinite(block)
-    # Counting takes a tenth of the time that all() does, which shows where one picture is decided.
-    if np.count_nonzero(finite) != finite.size:
+    if not all_finite(block):
+        finite = np.isfinite(block)
         rows = np.flatnonzero(~finite.all(axis=1))
         named = ", ".join(str(start + row) for row in rows[:5])
         raise NotFiniteError(
