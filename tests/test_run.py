@@ -389,8 +389,6 @@ def test_progress_tells_exits_so_far_and_counts_what_an_earlier_run_did(
     again: list[Progress] = []
     windows = run_into(runner, Torn(some, broken), out, 8, again.append)
     results = [result for part in windows for result in part]
-        r for part in run_into(runner, Torn(some, broken), out, 8, again.append) for r in part
-    ]
     assert len(results) == ROWS
     first, last = again[0], again[-1]
     assert first.done in (128, 256)

@@ -92,7 +92,7 @@ def decide(cascade: Cascade, samples: int) -> Flow:
             break
         answers = yield Request(index, stage.models, rows)
         own = {name: answers[name] for name in stage.models}
-        ran.update(calibrated(own, cascade.calibrations))
+        ran.update(calibrated(own, cascade.calibrations) if cascade.calibrations else own)
         classes, certainty = judged(ran, cascade.combine, cascade.confidence)
         leaving = exits(certainty, stage.threshold)
         count = np.count_nonzero(leaving)
