@@ -383,7 +383,7 @@ def conditions(threads: int, rounds: int) -> dict:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": processor(),
         "cores": os.cpu_count(),
-        "load before": os.getloadavg()[0],
+        "load before": round(os.getloadavg()[0], 1),
         "threads of a model": threads or "all",
         "rounds": rounds,
         "python": platform.python_version(),
@@ -419,7 +419,7 @@ def main() -> None:
         found["committees"] = committees(world, given.threads, given.rounds)
         results["pools"][name] = found
         print(markdown({"conditions": {}, "pools": {name: found}}), flush=True)
-    results["conditions"]["load after"] = os.getloadavg()[0]
+    results["conditions"]["load after"] = round(os.getloadavg()[0], 1)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(results, indent=1) + "\n")
     given.out.with_suffix(".md").write_text(markdown(results))

@@ -5,8 +5,8 @@ def markdown(results: dict) -> str:
     """The page; every figure stands in the JSON file too."""
     lines = ["# Running cascades, measured", ""]
     if results["conditions"]:
-        told = ", ".join(f"{key} {value}" for key, value in results["conditions"].items())
-        lines += [f"By `make bench-run`: {told}.", ""]
+        told = ", ".join(f"{key}: {value}" for key, value in results["conditions"].items())
+        lines += [f"By `make bench-run`. {told[0].upper()}{told[1:]}.", ""]
     for name, found in results["pools"].items():
         lines += [f"## {name}", ""]
         if "left out" in found:
