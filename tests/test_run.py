@@ -23,6 +23,7 @@ from committee.flow import Decisions
 from committee.predict import predict
 from committee.predictions import Array
 from committee.run import (
+    Progress,
     Result,
     agreement,
     read_results,
@@ -371,6 +372,30 @@ def test_a_stopped_run_goes_on_to_the_same_file(
     assert out.read_bytes() == whole.read_bytes() or ending == ".parquet"
     assert READERS[ending](out) == READERS[ending](whole) == [vars(r) for r in seen]
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([out.name, whole.name])
+
+
+def test_progress_tells_exits_so_far_and_counts_what_an_earlier_run_did(
+    stored: Pool, some: ArrayDataset, tmp_path: Path
+) -> None:
+    runner = Runner(with_models(cascades(stored)["mean_logits"], stored))
+    stages = decided(runner.cascade, stored).stage
+    out, broken = tmp_path / "out.csv", {0, 5, 200}
+    good = np.array([row for row in range(ROWS) if row not in broken])
+    seen: list[Progress] = []
+    with pytest.raises(KeyboardInterrupt):
+        list(run_into(runner, Torn(some, broken, 299), out, 8, seen.append))
+    assert (seen[0].done, seen[0].leaving.tolist()) == (0, [0, 0, 0])
+    assert [each.done for each in seen] == sorted(each.done for each in seen)
+    again: list[Progress] = []
+    windows = run_into(runner, Torn(some, broken), out, 8, again.append)
+    results = [result for part in windows for result in part]
+    assert len(results) == ROWS
+    first, last = again[0], again[-1]
+    assert first.done in (128, 256)
+    assert (first.leaving.sum(), first.total) == (0, ROWS)
+    assert (last.done, last.total) == (ROWS, ROWS)
+    new = good[good >= first.done]
+    assert last.leaving.tolist() == np.bincount(stages[new], minlength=3).tolist()
 
 
 def test_a_run_goes_on_only_with_the_same(stored: Pool, some: ArrayDataset, tmp_path: Path) -> None:

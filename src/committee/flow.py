@@ -84,9 +84,7 @@ def decide(cascade: Cascade, samples: int) -> Flow:
     Returns:
         The decisions, in the order of the samples.
     """
-    predicted = np.zeros(samples, np.int64)
-    scores = np.zeros(samples, np.float64)
-    stages = np.zeros(samples, np.int64)
+    made: Decisions | None = None
     rows = np.arange(samples)
     ran: dict[str, Outputs] = {}
     for index, stage in enumerate(cascade.stages):
@@ -94,7 +92,7 @@ def decide(cascade: Cascade, samples: int) -> Flow:
             break
         answers = yield Request(index, stage.models, rows)
         own = {name: answers[name] for name in stage.models}
-        ran.update(calibrated(own, cascade.calibrations))
+        ran.update(calibrated(own, cascade.calibrations) if cascade.calibrations else own)
         classes, certainty = judged(ran, cascade.combine, cascade.confidence)
         leaving = exits(certainty, stage.threshold)
         count = np.count_nonzero(leaving)
@@ -102,14 +100,25 @@ def decide(cascade: Cascade, samples: int) -> Flow:
             continue
         if count == samples:
             # All leave together, as a single sample does: nothing has to be picked or put in place.
-            return Decisions(classes, certainty.astype(np.float64), stages + index)
+            return Decisions(
+                classes, np.asarray(certainty, np.float64), np.full(samples, index, np.int64)
+            )
+        made = made or no_decisions(samples)
         out = rows[leaving]
-        predicted[out], scores[out], stages[out] = classes[leaving], certainty[leaving], index
+        made.predicted[out], made.score[out] = classes[leaving], certainty[leaving]
+        made.stage[out] = index
         staying = ~leaving
         rows = rows[staying]
         if len(rows):
             ran = {name: outputs.rows(staying) for name, outputs in ran.items()}
-    return Decisions(predicted, scores, stages)
+    return made or no_decisions(samples)
+
+
+def no_decisions(samples: int) -> Decisions:
+    """Room for the decisions on N samples, all zero."""
+    return Decisions(
+        np.zeros(samples, np.int64), np.zeros(samples, np.float64), np.zeros(samples, np.int64)
+    )
 
 
 def joined_decisions(parts: Sequence[Decisions]) -> Decisions:
@@ -117,7 +126,7 @@ def joined_decisions(parts: Sequence[Decisions]) -> Decisions:
     if len(parts) == 1:
         return parts[0]
     if not parts:
-        return Decisions(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
+        return no_decisions(0)
     return Decisions(
         np.concatenate([part.predicted for part in parts]),
         np.concatenate([part.score for part in parts]),

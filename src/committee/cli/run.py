@@ -24,8 +24,7 @@ from committee.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from committee.run import Result, Runner
-    from committee.run.offline import Progress
+    from committee.run import Progress, Result, Runner
 
 # Broken pictures that are named; the file has all.
 SHOWN = 10

@@ -132,9 +132,16 @@ def outputs_of(model: Model, spec: ModelSpec, batch: Array, first: int = 0) -> O
         ModelError: If it fails, or does not answer with one row a sample.
         NotFiniteError, ShapeError: If its outputs cannot be used; the model is named.
     """
-    values, confidence = _answer_of(model, spec, batch)
+    # Little is called here: online, after a model has run, the caches hold nothing of it.
+    try:
+        answer = model(batch)
+    except Exception as error:
+        raise _failure(spec, batch, error) from error
+    values, confidence = _pair(spec, answer) if spec.kind == "decisions" else (answer, None)
     outputs = checked_outputs(f"model {spec.name!r}", spec.kind, values, confidence, first)
-    return _complete(spec, outputs, len(batch))
+    if len(outputs.values) != len(batch):
+        raise _incomplete(spec, outputs, batch)
+    return outputs
 
 
 def usable_outputs_of(model: Model, spec: ModelSpec, batch: Array) -> tuple[Outputs, Array]:
@@ -154,40 +161,44 @@ def usable_outputs_of(model: Model, spec: ModelSpec, batch: Array) -> tuple[Outp
         ShapeError: If its outputs cannot be used; the model is named.
     """
     where = f"model {spec.name!r}"
-    values, confidence = _answer_of(model, spec, batch)
-    try:
-        outputs = checked_outputs(where, spec.kind, values, confidence)
-        return _complete(spec, outputs, len(batch)), _NO_ROWS
-    except NotFiniteError:
-        told = np.array(values if confidence is None else confidence)
-    wrong = ~np.isfinite(told.reshape(len(told), -1)).all(axis=1)
-    told[wrong] = 1 / told.shape[1] if spec.kind == "probabilities" else 0
-    usable = (told, None) if confidence is None else (values, told)
-    outputs = checked_outputs(where, spec.kind, *usable)
-    return _complete(spec, outputs, len(batch)), np.flatnonzero(wrong)
-
-
-def _answer_of(model: Model, spec: ModelSpec, batch: Array) -> tuple[Any, Any]:
-    """What a model answers: values, and for decisions their confidence, a row a sample."""
-    where = f"model {spec.name!r}"
     try:
         answer = model(batch)
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
+        raise _failure(spec, batch, error) from error
+    values, confidence = _pair(spec, answer) if spec.kind == "decisions" else (answer, None)
+    wrong = _NO_ROWS
+    try:
+        outputs = checked_outputs(where, spec.kind, values, confidence)
+    except NotFiniteError:
+        told = np.array(values if confidence is None else confidence)
+        finite = np.isfinite(told.reshape(len(told), -1)).all(axis=1)
+        wrong = np.flatnonzero(~finite)
+        told[wrong] = 1 / told.shape[1] if spec.kind == "probabilities" else 0
+        usable = (told, None) if confidence is None else (values, told)
+        outputs = checked_outputs(where, spec.kind, *usable)
+    if len(outputs) != len(batch):
+        raise _incomplete(spec, outputs, batch)
+    return outputs, wrong
+
+
+def _failure(spec: ModelSpec, batch: Array, error: Exception) -> ModelError:
+    reason = str(error).strip().split("\n")[0]
+    return ModelError(
+        f"model {spec.name!r}: failed on input {batch.shape} ({type(error).__name__}: {reason}). "
+        "Do resolution and channels in the pool file fit the model?"
+    )
+
+
+def _pair(spec: ModelSpec, answer: Any) -> tuple[Any, Any]:
+    if not isinstance(answer, tuple | list) or len(answer) != 2:
         raise ModelError(
-            f"{where}: failed on input {batch.shape} ({type(error).__name__}: {reason}). "
-            "Do resolution and channels in the pool file fit the model?"
-        ) from error
-    pair = answer if spec.kind == "decisions" else (answer, None)
-    if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise ModelError(f"{where}: decisions are a pair of classes (N,) and confidence (N,)")
-    return pair[0], pair[1]
+            f"model {spec.name!r}: decisions are a pair of classes (N,) and confidence (N,)"
+        )
+    return answer[0], answer[1]
 
 
-def _complete(spec: ModelSpec, outputs: Outputs, rows: int) -> Outputs:
-    if len(outputs) != rows:
-        raise ModelError(f"model {spec.name!r}: answered {len(outputs)} rows to {rows} samples")
-    return outputs
+def _incomplete(spec: ModelSpec, outputs: Outputs, batch: Array) -> ModelError:
+    return ModelError(f"model {spec.name!r}: answered {len(outputs)} rows to {len(batch)} samples")
 
 
 def file_fingerprint(path: Path) -> str:

@@ -4,7 +4,7 @@ A runner opens cascade files, bundles and single ONNX files.
 """
 
 from committee.run.agreement import Agreement, agreement
-from committee.run.offline import run_into, run_offline
+from committee.run.offline import Progress, run_into, run_offline
 from committee.run.results import Result, check_ending, read_results, write_results
 from committee.run.runner import Decision, Runner
 from committee.run.timing import Timed, timed_offline, timed_online
@@ -15,6 +15,7 @@ __all__ = [
     "Compared",
     "Decision",
     "Flip",
+    "Progress",
     "Result",
     "Runner",
     "Timed",

@@ -93,7 +93,7 @@ class Graph:
             values, decisions = self._run({n: v[start : start + step] for n, v in feed.items()})
             wrong = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
             for row in np.flatnonzero(wrong).tolist():
-                failed[start + row] = f"{self._path}: NaN or infinite outputs"
+                failed[start + row] = f"{self._path.name}: NaN or infinite outputs"
             parts.append(decisions)
         return Gathered(joined_decisions(parts), failed)
 

@@ -207,12 +207,12 @@ class Runner:
 
     def explained(self, decisions: Decisions, row: int) -> Decision:
         """One row of many decisions, with class name and cost."""
-        predicted, stage = int(decisions.predicted[row]), int(decisions.stage[row])
+        predicted, stage = decisions.predicted.item(row), decisions.stage.item(row)
         names = self.cascade.classes
         return Decision(
             class_index=predicted,
             class_name=names[predicted] if names else "",
-            confidence=float(decisions.score[row]),
+            confidence=decisions.score.item(row),
             stage=stage,
             cost=self._costs[stage] if self._costs else None,
         )

@@ -1,0 +1,167 @@
+"""What benchmarks/run.py measured, as a page for people."""
+
+
+def markdown(results: dict) -> str:
+    """The page; every figure stands in the JSON file too."""
+    lines = ["# Running cascades, measured", ""]
+    if results["conditions"]:
+        told = ", ".join(f"{key}: {value}" for key, value in results["conditions"].items())
+        lines += [f"By `make bench-run`. {told[0].upper()}{told[1:]}.", ""]
+    for name, found in results["pools"].items():
+        lines += [f"## {name}", ""]
+        if "left out" in found:
+            lines += [f"Left out: {found['left out']}", ""]
+            continue
+        lines += [f"{found['what'][0].upper()}{found['what'][1:]}.", ""]
+        lines += _offline(found["offline"])
+        if "photographs" in found:
+            lines += _photographs(found["photographs"])
+        lines += _online(found["online"])
+        lines += _committees(found)
+    return "\n".join(lines) + "\n"
+
+
+def _ratio(told: dict) -> str:
+    low, high = told["quartiles"]
+    return f"{told['median']:.3f} ({low:.3f}-{high:.3f})"
+
+
+def _reach(told: dict) -> str:
+    return " / ".join(f"{100 * share:.1f} %" for share in told["reach"])
+
+
+def _offline(told: dict) -> list[str]:
+    ms = told["ms"]
+    return [
+        f"**Offline, in memory**: {told['cascade']}, reached by {_reach(told)} of "
+        f"{told['pictures']} pictures, batches of {told['batch']}. Median of the rounds, quartiles "
+        "in brackets.",
+        "",
+        f"- Milliseconds a picture: {ms['committee']:.4f}; the ideal {ms['ideal']:.4f}; by hand "
+        f"{ms['by hand']:.4f}.",
+        f"- Share of the ideal rate: {_ratio(told['of the ideal rate'])}; in processor time, which "
+        f"other jobs disturb less, {_ratio(told['of the ideal rate, processor time'])}.",
+        f"- Time over that of the loop by hand: {_ratio(told['time over by hand'])}; in processor "
+        f"time {_ratio(told['time over by hand, processor time'])}.",
+        "",
+    ]
+
+
+def _photographs(told: dict) -> list[str]:
+    ms = told["ms"]
+    return [
+        f"**Offline, from JPEG files**: {told['pictures']} photographs, batches of "
+        f"{told['batch']}, {told['threads that read']} threads that read.",
+        "",
+        f"- Milliseconds a picture: {ms['committee']:.2f}; decoding alone {ms['decoding']:.2f}; "
+        f"the ideal of the models {ms['ideal']:.2f}.",
+        f"- The larger of the two over ours: {_ratio(told['of the larger limit'])}; what the cores "
+        f"allow over ours: {_ratio(told['of what the cores allow'])}.",
+        "",
+    ]
+
+
+def _online(told: dict) -> list[str]:
+    lines = [
+        f"**Online, batch 1**: {told['pictures']} pictures, all in turns on each; "
+        f"{told['models that ran, mean']:.2f} models run on average. "
+        "The mean is that of the middle 90 % of the calls.",
+        "",
+        "| ms | mean | all calls | p50 | p90 | p99 | worst |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    names = {
+        "committee": "committee, from picture to decision",
+        "bare": "the calls of the models that ran, inputs ready",
+        "preparing": "preparing these inputs",
+        "by hand": "by hand, with an if",
+        "largest": f"{told['largest']} alone, by committee",
+    }
+    for part, what in names.items():
+        p = told["percentiles_ms"][part]
+        cells = [told["trimmed_mean_ms"][part], told["mean_ms"][part]]
+        cells += [p["p50"], p["p90"], p["p99"], p["max"]]
+        lines.append(f"| {what} | " + " | ".join(f"{each:.3f}" for each in cells) + " |")
+    above, allowed = told["ms above bare"], told["allowed ms above bare"]
+    prepared = told["trimmed_mean_ms"]["preparing"]
+    return [
+        *lines,
+        "",
+        f"- Above the bare calls: {above:.3f} ms, {above - prepared:.3f} without preparing; the "
+        f"bound of 2 % and 0.1 ms is {allowed:.3f} ms.",
+        f"- Time over that of the loop by hand: {told['time over by hand']:.3f}; the median "
+        f"difference is {1e3 * told['median difference to by hand, ms']:.0f} microseconds.",
+        f"- First call after `warm`: {told['first call after warm, ms']:.3f} ms.",
+        "",
+    ]
+
+
+def _committees(found: dict) -> list[str]:
+    rows = found["committees"]
+    lines = [
+        "| committee | accuracy on test, % | M multiply-adds | latency, ms (p99) | pictures/s | "
+        "speedup: multiply-adds | latency | throughput |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        low, high = (100 * each for each in row["interval"])
+        times = [f"{row['speedup'][key]:.2f}" for key in ("macs", "latency", "throughput")]
+        lines.append(
+            f"| {row['committee']}: {row['cascade']} | {100 * row['test_accuracy']:.2f} "
+            f"({low:.2f}-{high:.2f}) | {row['macs'] / 1e6:.1f} | {row['latency_ms']:.3f} "
+            f"({row['latency_p99_ms']:.3f}) | {row['per_second']:.0f} | " + " | ".join(times) + " |"
+        )
+    samples = rows[0]["samples"]
+    return [
+        "**What a user gets**",
+        "",
+        *lines,
+        "",
+        f"{samples} samples judge, 95 % intervals.",
+        *(_shortfall(found, row) for row in rows[1:]),
+        "",
+    ]
+
+
+def _shortfall(found: dict, row: dict) -> str:
+    """Where the speedup in time falls short of that in multiply-adds, and why."""
+    largest = found["committees"][0]["cascade"]
+    models = found["models"]
+    parts = row["cascade"].replace("+", " -> ").split(" -> ")
+    reach = _reached(row)
+    told = []
+    for key, own, what in (
+        ("latency", "ms one by one", "latency"),
+        ("throughput", "ms in batches", "throughput"),
+    ):
+        ideal = models[largest][own] / sum(
+            share * models[name][own] for share, name in zip(reach, parts, strict=True)
+        )
+        promised, measured = row["speedup"]["macs"], row["speedup"][key]
+        if measured >= 0.99 * promised:
+            told.append(f"{what} gains no less than multiply-adds promise")
+            continue
+        told.append(
+            f"{what} is {measured:.2f} times better where multiply-adds promise {promised:.2f}: "
+            f"the models' own times at these exits allow {ideal:.2f}, for a billion multiply-adds "
+            f"take {_rates(models, parts, largest, own)}"
+        )
+    return f"- {row['committee']}: {'; '.join(told)}."
+
+
+def _reached(row: dict) -> list[float]:
+    """Share of samples that each model runs on."""
+    shares, left = [], 1.0
+    stages = row["cascade"].split(" -> ")
+    for stage, leaving in zip(stages, row["exit_ratios"], strict=True):
+        shares += [left] * len(stage.split("+"))
+        left -= leaving
+    return shares
+
+
+def _rates(models: dict, parts: list[str], largest: str, own: str) -> str:
+    def rate(name: str) -> float:
+        return models[name][own] / models[name]["macs"] * 1e9
+
+    names = dict.fromkeys([*parts, largest])
+    return ", ".join(f"{rate(name):.1f} ms in {name}" for name in names)
