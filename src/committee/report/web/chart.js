@@ -27,13 +27,12 @@ const down = (r) => `M${-r},${-r}h${2 * r}L0,${r}Z`;
 // With more members than this, each is a dot on the line and no longer a star.
 const STARS = 40;
 
-function markerOf(point, data) {
-  const members = data.points.filter((each) => each.series === "front").length;
+function markerOf(point, members, match) {
   if (point.series === "front") return members > STARS ? circle(members > 10 * STARS ? 1.6 : 2.2) : star(6);
   if (point.series === "ensemble") return square(4);
   if (point.series === "single") return circle(4);
   if (point.series === "chosen") return circle(11);
-  return point.role === data.reference.match ? star(9) : plus(7);
+  return point.role === match ? star(9) : plus(7);
 }
 
 // From values to places along an axis, with its marks.
@@ -106,10 +105,11 @@ function drawChart(svg, data, onSelect, onHover) {
   const cursor = shape("path", { class: "cursor", d: circle(15), visibility: "hidden" });
   const trace = shape("line", { class: "trace", visibility: "hidden" });
   const ghost = shape("path", { class: "moved", d: diamond(8), visibility: "hidden" });
+  const members = data.points.filter((point) => point.series === "front").length;
   const markers = points.map((each) => {
     const marker = shape("path", {
       class: `point ${each.point.series}`,
-      d: each.below ? down(5) : markerOf(each.point, data),
+      d: each.below ? down(5) : markerOf(each.point, members, data.reference.match),
       transform: `translate(${each.x.toFixed(1)},${each.y.toFixed(1)})`,
       role: "option",
       tabindex: "-1",
