@@ -466,7 +466,6 @@ def test_calibrations_of_the_store_are_applied_if_asked_for(store, tmp_path, cap
     plain = told_by(copy, tmp_path, capsys, *only)["confidence_functions"]
     # The split that fitted chooses: enough to see whether calibrations reach the study.
     calibrated = told_by(copy, tmp_path, capsys, *only, "--calibrated")["confidence_functions"]
-    assert plain == told_by(store, tmp_path, capsys, *only)["confidence_functions"]
     assert plain["tables"] != calibrated["tables"]
 
 
