@@ -225,11 +225,13 @@ function drawChart(svg, data, onSelect, onHover) {
     const taken = points.map(({ x: px, y: py }) => [px - 4, py - 4, px + 4, py + 4]);
     const placed = [];
     for (const each of points.filter(({ point }) => point.series === "single")) {
-      const text = data.stages[each.point.stages].models[0][0];
+      const name = data.stages[each.point.stages].models[0][0];
+      // Of what lies on the edge because it is weaker than all that is shown, the accuracy too.
+      const text = each.below ? `${name} ${percent(figuresOf(each.point).right / judged.samples)}` : name;
       const wide = 6.3 * text.length, tall = 12;
       const spots = [
-        [each.x + 7, each.y + 14, "start"], [each.x + 7, each.y - 5, "start"],
-        [each.x - 7, each.y - 5, "end"], [each.x - 7, each.y + 14, "end"],
+        [each.x + 7, each.y + 14, "start"], [each.x + 7, each.y - 7, "start"],
+        [each.x - 7, each.y - 7, "end"], [each.x - 7, each.y + 14, "end"],
       ].map(([px, py, anchor]) => {
         const from = anchor === "start" ? px : px - wide;
         return { px, py, anchor, box: [from, py - tall + 2, from + wide, py + 2] };
