@@ -28,8 +28,11 @@ def fetch() -> None:
     """Fetch and unpack the browser, whole or not at all."""
     import brotli
 
-    with urllib.request.urlopen(URL, timeout=120) as answer:
-        packed = answer.read()
+    try:
+        with urllib.request.urlopen(URL, timeout=120) as answer:
+            packed = answer.read()
+    except OSError as error:
+        sys.exit(f"{URL}: {error}; the tests take the machine's own browser if it has one")
     if base64.b64encode(hashlib.sha512(packed).digest()).decode() != SHA512:
         sys.exit(f"{URL}: its content is not the one that these tests were written with")
     made = FOLDER.with_suffix(".part")

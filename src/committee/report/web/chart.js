@@ -27,13 +27,12 @@ const down = (r) => `M${-r},${-r}h${2 * r}L0,${r}Z`;
 // With more members than this, each is a dot on the line and no longer a star.
 const STARS = 40;
 
-function markerOf(point, data) {
-  const members = data.points.filter((each) => each.series === "front").length;
+function markerOf(point, members, match) {
   if (point.series === "front") return members > STARS ? circle(members > 10 * STARS ? 1.6 : 2.2) : star(6);
   if (point.series === "ensemble") return square(4);
   if (point.series === "single") return circle(4);
   if (point.series === "chosen") return circle(11);
-  return point.role === data.reference.match ? star(9) : plus(7);
+  return point.role === match ? star(9) : plus(7);
 }
 
 // From values to places along an axis, with its marks.
@@ -106,10 +105,11 @@ function drawChart(svg, data, onSelect, onHover) {
   const cursor = shape("path", { class: "cursor", d: circle(15), visibility: "hidden" });
   const trace = shape("line", { class: "trace", visibility: "hidden" });
   const ghost = shape("path", { class: "moved", d: diamond(8), visibility: "hidden" });
+  const members = data.points.filter((point) => point.series === "front").length;
   const markers = points.map((each) => {
     const marker = shape("path", {
       class: `point ${each.point.series}`,
-      d: each.below ? down(5) : markerOf(each.point, data),
+      d: each.below ? down(5) : markerOf(each.point, members, data.reference.match),
       transform: `translate(${each.x.toFixed(1)},${each.y.toFixed(1)})`,
       role: "option",
       tabindex: "-1",
@@ -225,11 +225,13 @@ function drawChart(svg, data, onSelect, onHover) {
     const taken = points.map(({ x: px, y: py }) => [px - 4, py - 4, px + 4, py + 4]);
     const placed = [];
     for (const each of points.filter(({ point }) => point.series === "single")) {
-      const text = data.stages[each.point.stages].models[0][0];
+      const name = data.stages[each.point.stages].models[0][0];
+      // Of what lies on the edge because it is weaker than all that is shown, the accuracy too.
+      const text = each.below ? `${name} ${percent(figuresOf(each.point).right / judged.samples)}` : name;
       const wide = 6.3 * text.length, tall = 12;
       const spots = [
-        [each.x + 7, each.y + 14, "start"], [each.x + 7, each.y - 5, "start"],
-        [each.x - 7, each.y - 5, "end"], [each.x - 7, each.y + 14, "end"],
+        [each.x + 7, each.y + 14, "start"], [each.x + 7, each.y - 7, "start"],
+        [each.x - 7, each.y - 7, "end"], [each.x - 7, each.y + 14, "end"],
       ].map(([px, py, anchor]) => {
         const from = anchor === "start" ? px : px - wide;
         return { px, py, anchor, box: [from, py - tall + 2, from + wide, py + 2] };

@@ -23,7 +23,9 @@ function start() {
       comeBack();
       return;
     }
+    if (away?.number === number) return;
     away ??= { nodes: [...panel.childNodes], focused: document.activeElement };
+    away.number = number;
     chart.show(number);
     showDetails(panel, data, data.points[number], () => {});
   };
