@@ -17,7 +17,7 @@ from committee.report.style import CASCADE, SERIES
 from committee.study.base import About, Analysis, Column, Estimate, Finding, Table
 from committee.study.best_cascades import speedup
 from committee.study.context import Judged, Study, feasible
-from committee.study.drawing import finish, mark, mark_singles, plane
+from committee.study.drawing import finish, mark, mark_singles, plane, positions
 from committee.study.estimates import accuracy_of
 from committee.study.words import told_gains, told_ratios
 
@@ -273,14 +273,14 @@ def draw(data: SelfCascades) -> Figure:
     """
     everything = [*data.others, *(each for models in data.groups.values() for each in models)]
     figure, axes, size, label = plane(data.unit, everything)
-    drawn = [mark_singles(axes, data.others, size)] if data.others else []
-    # A figure of more groups than looks would tell none apart.
+    if data.others:
+        mark_singles(axes, data.others, size)
+    # Of more groups than looks some look alike.
     looks = itertools.cycle(SERIES[1:])
     for look, (weights, models) in zip(looks, data.groups.items(), strict=False):
-        told = f"{weights} at {len(models)} resolutions"
-        drawn.append(mark(axes, models, size, look, told, line=True))
+        mark(axes, models, size, look, f"{weights} at {len(models)} resolutions", line=True)
     found = [pair.cascade for pair in data.pairs if pair.cascade is not None]
-    drawn.append(mark(axes, found, size, CASCADE, "Self-cascades"))
+    drawn = [positions(everything, size), mark(axes, found, size, CASCADE, "Self-cascades")]
     finish(axes, drawn, label, data.judge, data.others)
     return figure
 
