@@ -33,7 +33,7 @@ Data = Annotated[
     str,
     typer.Option(
         metavar="PATH",
-        help="A folder with one folder of pictures a class; a csv of paths and labels; an npz or "
+        help="A folder with one folder of files a class; a csv of paths and labels; an npz or "
         "npy of pictures; a folder saved by Hugging Face datasets; NAME:REST of a plug-in.",
     ),
 ]
@@ -54,7 +54,7 @@ Fraction = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Chooses the samples of --fraction.")]
 SkipBroken = Annotated[
-    bool, typer.Option("--skip-broken", help="Leave out pictures that cannot be read, and say so.")
+    bool, typer.Option("--skip-broken", help="Leave out samples that cannot be read, and say so.")
 ]
 Only = Annotated[
     list[str] | None, typer.Option(metavar="MODEL", help="Only this model. Repeatable.")

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 def profile(
     pool: Annotated[str, typer.Argument(metavar="POOL.toml", help="The models.")],
     only: Only = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples a call for throughput.")] = 32,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Samples a call for throughput; 32 pictures or 4 clips."),
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads a model may use; 0: its own.")] = 0,
     calls: Annotated[int, typer.Option(min=5, help="Calls of each model.")] = 100,
     seconds: Annotated[
@@ -42,7 +45,7 @@ def profile(
     models = read_pool_file(pool)
     if only:
         models = models.only(only)
-    dataset = open_data(data, "profile", models.classes) if data else None
+    dataset = open_data(data, "profile", models.classes, models=models.models) if data else None
     with progress_bar("profile", "turns", not as_json) as progress:
         profiles = measure(
             models,

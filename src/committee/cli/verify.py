@@ -41,7 +41,9 @@ def verify(
         typer.Option(metavar="PATH", help="A bundle or a graph. Repeatable."),
     ] = None,
     rows: Rows = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples a forward pass.")] = 32,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Samples a forward pass; 32 pictures or 4 clips.")
+    ] = None,
     max_flips: Annotated[
         int | None, typer.Option(min=0, help="Fail, with code 1, if one way has more flips.")
     ] = None,
@@ -54,7 +56,9 @@ def verify(
     from committee.run import verify as compare
 
     runner = Runner(cascade, allow_code=allow_code or ())
-    dataset = open_data(data, "verify", runner.cascade.classes, rows)
+    batch_size = batch_size or runner.task.batch_size
+    models = list(runner.specs.values())
+    dataset = open_data(data, "verify", runner.cascade.classes, rows, models=models)
     exports = {path: Runner(path, allow_code=allow_code or ()) for path in against or ()}
     ways = _ways(runner, dataset, exports, batch_size, predictions, split)
     with progress_bar("verify", "samples", not as_json) as progress:

@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 from committee.models.base import Model, Source, outputs_of
+from committee.models.clip import VIEWS_AT_ONCE, ArrayClip, Clip, Framing, KeptClip, needed
 from committee.models.load import load_model
 from committee.models.pool_file import PoolFile, read_pool_file
 from committee.models.preprocessing import (
+    ModelInputs,
     Picture,
     Pictures,
     Preprocessing,
     as_image,
     fitted,
+    inputs_of,
     prepared,
 )
 from committee.models.sources import source_of
-from committee.models.spec import ModelSpec, check_name, specs_of
+from committee.models.spec import ModelSpec, check_name, specs_of, task_of
+from committee.models.views import Views
 
 __all__ = [
+    "VIEWS_AT_ONCE",
+    "ArrayClip",
+    "Clip",
+    "Framing",
+    "KeptClip",
     "Model",
+    "ModelInputs",
     "ModelSpec",
     "Picture",
     "Pictures",
     "PoolFile",
     "Preprocessing",
     "Source",
+    "Views",
     "as_image",
     "check_name",
     "fitted",
+    "inputs_of",
     "load_model",
+    "needed",
     "outputs_of",
     "prepared",
     "read_pool_file",
     "source_of",
     "specs_of",
+    "task_of",
 ]

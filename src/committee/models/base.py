@@ -7,7 +7,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
+
 from committee.errors import ModelError
+from committee.models.preprocessing import ModelInputs
 from committee.models.spec import ModelSpec
 from committee.predictions import Array, Outputs, checked_outputs
 
@@ -69,7 +72,10 @@ class Model(Protocol):
 
     @property
     def macs(self) -> int | None:
-        """Multiply-adds for one sample of the spec's size, or None if they are not known."""
+        """Multiply-adds for one input of the spec's size, or None if they are not known.
+
+        One input is a picture, or one view of a clip.
+        """
 
     @property
     def parameters(self) -> int | None:
@@ -82,23 +88,39 @@ class Model(Protocol):
     def __call__(self, batch: Array) -> Any:
         """Map inputs (N, channels, height, width), float32, to outputs (N, C).
 
+        Views of clips have one axis more, in the order that ``views.layout`` names.
+
         A model of kind ``decisions`` returns a pair: classes (N,) and confidence (N,).
         """
 
 
-def outputs_of(model: Model, spec: ModelSpec, batch: Array, first: int = 0) -> Outputs:
+def outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs, first: int = 0) -> Outputs:
     """Run a model on a batch and check what it answers.
 
     Args:
         model: What to run.
         spec: What it is.
-        batch: Inputs (N, channels, height, width), float32.
+        inputs: Of N pictures (N, channels, height, width), float32, or of N clips, whose outputs
+            are the mean of those on their views.
         first: Number of the batch's first sample, for the error.
 
     Raises:
         ModelError: If it fails, or does not answer with one row a sample.
         NotFiniteError, ShapeError: If its outputs cannot be used; the model is named.
     """
+    where = f"model {spec.name!r}"
+    if isinstance(inputs, np.ndarray):
+        return checked_outputs(where, spec.kind, *_answer(model, spec, inputs), first)
+    answers = [np.asarray(_answer(model, spec, part)[0]) for part in inputs.parts()]
+    values = np.concatenate(answers)
+    clips, views = inputs.shape[:2]
+    # Not in single precision: the mean of blocks of views is then that of all views.
+    means = values.reshape(clips, views, *values.shape[1:]).mean(axis=1, dtype=np.float64)
+    return checked_outputs(where, spec.kind, means.astype(values.dtype), None, first)
+
+
+def _answer(model: Model, spec: ModelSpec, batch: Array) -> tuple[Any, Any]:
+    """What a model answers to (n, …) inputs: n rows, and their confidence if it gives decisions."""
     where = f"model {spec.name!r}"
     try:
         answer = model(batch)
@@ -112,10 +134,9 @@ def outputs_of(model: Model, spec: ModelSpec, batch: Array, first: int = 0) -> O
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise ModelError(f"{where}: decisions are a pair of classes (N,) and confidence (N,)")
     values, confidence = pair
-    outputs = checked_outputs(where, spec.kind, values, confidence, first)
-    if len(outputs) != len(batch):
-        raise ModelError(f"{where}: answered {len(outputs)} rows to {len(batch)} samples")
-    return outputs
+    if np.ndim(values) and len(values) != len(batch):
+        raise ModelError(f"{where}: answered {len(values)} rows to {len(batch)} samples")
+    return values, confidence
 
 
 def file_fingerprint(path: Path) -> str:

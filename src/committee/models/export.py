@@ -74,9 +74,8 @@ def cached_graph(spec: ModelSpec, model: TorchModel) -> Path:
         ModelError: If it cannot be exported.
         MissingExtraError: If onnx or onnxscript is not installed.
     """
-    recipe = spec.preprocessing
-    height, width = recipe.size
-    path = cache_folder() / f"{model.weights_print}-{recipe.channels}x{height}x{width}.onnx"
+    sides = "x".join(map(str, spec.preprocessing.shape))
+    path = cache_folder() / f"{model.weights_print}-{sides}.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         if _notes(path).get("fingerprint") != _print_of(path):
@@ -117,7 +116,7 @@ def _export(spec: ModelSpec, model: TorchModel, path: Path) -> None:
     except ImportError:
         raise MissingExtraError.of(f"{where}: export", "onnxscript", "export") from None
     rows = torch.export.Dim("rows", min=1)
-    example = torch.zeros((_EXPORT_ROWS, spec.preprocessing.channels, *spec.preprocessing.size))
+    example = torch.zeros((_EXPORT_ROWS, *spec.preprocessing.shape))
     try:
         with _quiet(), torch.no_grad():
             torch.onnx.export(
@@ -172,7 +171,7 @@ def difference(spec: ModelSpec, model: TorchModel, session: Session, seed: int =
     Raises:
         ModelError: If it is above :data:`TOLERANCE`.
     """
-    shape = (_CHECK_ROWS, spec.preprocessing.channels, *spec.preprocessing.size)
+    shape = (_CHECK_ROWS, *spec.preprocessing.shape)
     batch = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
     expected, answered = model(batch), session(batch)
     if answered.shape != expected.shape:

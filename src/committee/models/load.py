@@ -42,8 +42,8 @@ def load_model(
     known = replace(spec, fingerprint=model.fingerprint)
     given = any(cost.unit == "macs" for cost in spec.costs)
     if not given and model.macs is not None:
-        height, width = spec.preprocessing.size
+        recipe = spec.preprocessing
         known = known.with_cost(
-            Cost(model.macs, "macs", "counted", f"one sample of {height} x {width}")
+            Cost(model.macs * recipe.inputs, "macs", "counted", f"one {recipe.sample}")
         )
     return model, known

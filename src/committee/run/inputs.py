@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from committee.models import Pictures, Preprocessing, prepared
+from committee.models import ModelInputs, Pictures, Preprocessing, inputs_of, prepared
 from committee.predictions import Array
 
 
@@ -23,15 +23,18 @@ class Inputs:
         self._kept = kept
         self._known: dict[Preprocessing, tuple[Array, Array]] = {}
 
-    def batch(self, rows: Array, preprocessing: Preprocessing) -> Array:
-        """The input (n, channels, height, width) of some pictures.
+    def batch(self, rows: Array, preprocessing: Preprocessing) -> ModelInputs:
+        """The inputs of some pictures (n, channels, height, width), or of some clips.
 
         Args:
             rows: Which, rising, shape (n,).
             preprocessing: The recipe.
         """
+        if preprocessing.views is not None:
+            # Its frames lie ready, resized; to keep every view besides would fill memory.
+            return inputs_of(_taken(self._pictures, rows), preprocessing)
         if preprocessing not in self._kept:
-            return prepared(_taken(self._pictures, rows), preprocessing)
+            return inputs_of(_taken(self._pictures, rows), preprocessing)
         if preprocessing in self._known:
             values, ready = self._known[preprocessing]
             if ready[rows].all():
@@ -56,4 +59,4 @@ def _taken(pictures: Pictures, rows: Array) -> Pictures:
     if isinstance(pictures, np.ndarray):
         # All rows, as at the first stage of a single batch: no copy.
         return pictures if len(rows) == len(pictures) else pictures[rows]
-    return [pictures[row] for row in rows]
+    return [pictures[row] for row in rows]  # type: ignore[return-value]  # all of one kind

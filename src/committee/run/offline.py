@@ -16,24 +16,24 @@ from committee.flow import Decisions
 from committee.predictions import Array
 from committee.run.parts import Parts
 from committee.run.results import Result, check_ending
-from committee.run.runner import WINDOW, Decision, Runner
+from committee.run.runner import Decision, Runner
 
 # Called with (samples done, samples in all).
 Progress = Callable[[int, int], None]
 
 
 def run_offline(
-    runner: Runner, dataset: Dataset, batch_size: int = 32
+    runner: Runner, dataset: Dataset, batch_size: int | None = None
 ) -> Iterator[tuple[Array, Decisions]]:
     """Decide on all samples of a data set.
 
-    A window of :data:`~committee.run.runner.WINDOW` batches is held in memory while the next are
-    read; within it each stage runs on full batches of those that the stage before passed on.
+    A window of batches, as many as the task says, is held in memory while the next are read; within
+    it each stage runs on full batches of those that the stage before passed on.
 
     Args:
         runner: The cascade.
         dataset: The samples.
-        batch_size: Samples a forward pass.
+        batch_size: Samples a forward pass; as the task says if left out.
 
     Yields:
         Rows of the data set, shape (n,), and their decisions, in order.
@@ -41,12 +41,13 @@ def run_offline(
     Raises:
         BrokenSamplesError: If samples of a window cannot be read.
     """
-    for rows, pictures in read_ahead(dataset, _windows(dataset, batch_size), 1):
+    batch_size = batch_size or runner.task.batch_size
+    for rows, pictures in read_ahead(dataset, _windows(runner, dataset, batch_size), 1):
         yield rows, runner.decide(pictures, batch_size)
 
 
-def _windows(dataset: Dataset, batch_size: int, start: int = 0) -> Iterator[Array]:
-    count, step = len(dataset.samples), batch_size * WINDOW
+def _windows(runner: Runner, dataset: Dataset, batch_size: int, start: int = 0) -> Iterator[Array]:
+    count, step = len(dataset.samples), batch_size * runner.task.window
     return (np.arange(at, min(at + step, count)) for at in range(start, count, step))
 
 
@@ -54,7 +55,7 @@ def run_into(
     runner: Runner,
     dataset: Dataset,
     out: Path,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[list[Result]]:
     """Decide on all samples and write one row a sample, in their order; see :mod:`.parts`.
@@ -66,7 +67,7 @@ def run_into(
         runner: The cascade.
         dataset: The samples.
         out: The file of the results: csv, jsonl or parquet.
-        batch_size: Samples a forward pass.
+        batch_size: Samples a forward pass; as the task says if left out.
         progress: Called with (samples done, samples in all).
 
     Yields:
@@ -79,11 +80,12 @@ def run_into(
         ModelError, NotFiniteError: If a model fails; what was decided is kept.
     """
     check_ending(out)
+    batch_size = batch_size or runner.task.batch_size
     parts = Parts(out, _identity(runner, dataset, batch_size))
     yield from parts.read()
     if progress is not None:
         progress(parts.done, len(dataset.samples))
-    windows = _windows(dataset, batch_size, parts.done)
+    windows = _windows(runner, dataset, batch_size, parts.done)
     for rows, (good, pictures, broken) in in_order(partial(readable, dataset), windows, 1):
         decisions = runner.decide(pictures, batch_size)
         found = {int(row): runner.explained(decisions, i) for i, row in enumerate(good)}

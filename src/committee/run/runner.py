@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from committee.cascade import Cascade
 from committee.evaluate import costs_of_stages
 from committee.flow import Answers, Decisions, Request, decide, drive, joined_decisions
 from committee.models import (
+    ArrayClip,
+    Clip,
     ModelSpec,
     Picture,
     Pictures,
@@ -22,14 +25,13 @@ from committee.models import (
     load_model,
     outputs_of,
     specs_of,
+    task_of,
 )
 from committee.predict import joined
 from committee.predictions import Outputs
 from committee.run.inputs import Inputs
 from committee.run.opening import Opened, opened
-
-# Batches that are decided together: enough for survivors of a stage to fill batches of their own.
-WINDOW = 16
+from committee.task import VIDEO_CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,12 @@ class Runner:
         CascadeError: If the file cannot be read, or the cascade does not say how a model is loaded.
         ModelError: If a model cannot be loaded, or has changed since it was chosen.
         UntrustedCodeError: If a model needs code that is not allowed.
+
+    Attributes:
+        cascade: The rule.
+        specs: How its models are loaded, by name.
+        task: What they do, and so what a sample is.
+        unit: Of the costs of its decisions; empty if costs are unknown.
     """
 
     def __init__(
@@ -76,39 +84,53 @@ class Runner:
         where = "cascade" if isinstance(cascade, Cascade) else str(cascade)
         found = Opened(cascade) if isinstance(cascade, Cascade) else opened(cascade, threads)
         self.cascade, self._graph = found.cascade, found.graph
-        specs = specs_of(self.cascade, where)
+        specs = self.specs = specs_of(self.cascade, where)
+        self.task = task_of(specs.values())
         # A graph holds its models; nothing is left to load.
         apart = {} if self._graph else specs
         self._loaded = {n: load_model(spec, allow_code, threads) for n, spec in apart.items()}
         self._repeated = _repeated(specs.values())
         self.unit, self._costs = _cumulative_costs(self.cascade, specs)
 
-    def __call__(self, picture: Picture) -> Decision:
-        """Decide on one picture: bytes (H, W) or (H, W, 3), or a PIL picture.
+    def __call__(self, sample: Picture | Clip) -> Decision:
+        """Decide on one sample.
 
         Models run one after the other and stop as soon as the cascade is sure.
 
+        Args:
+            sample: A picture, as bytes (H, W) or (H, W, 3) or as PIL's; or a clip, as bytes
+                (frames, H, W) or (frames, H, W, 3), as :class:`~committee.models.ArrayClip`, or as
+                :func:`committee.data.read_clip` reads it from a file.
+
         Raises:
-            DataError: If the picture has a form that is not handled.
+            DataError: If the sample has a form that is not handled.
             ModelError, NotFiniteError: If a model fails or answers with NaN.
         """
-        pictures = picture[None] if isinstance(picture, np.ndarray) else [picture]
-        return self.explained(self.decide(pictures), 0)
+        samples: Pictures
+        if not isinstance(sample, np.ndarray):
+            samples = cast("Pictures", [sample])
+        elif self.task is VIDEO_CLASSIFICATION:
+            samples = [ArrayClip(sample)]
+        else:
+            samples = sample[None]
+        return self.explained(self.decide(samples), 0)
 
-    def decide(self, pictures: Pictures, batch_size: int = 32) -> Decisions:
-        """Decide on many pictures, stage by stage, survivors gathered into full batches.
+    def decide(self, pictures: Pictures, batch_size: int | None = None) -> Decisions:
+        """Decide on many samples, stage by stage, survivors gathered into full batches.
 
-        Pictures are taken in windows of :data:`WINDOW` batches; memory holds the inputs of one.
+        They are taken in windows of as many batches as the task says; memory holds the inputs of
+        one window.
 
         Args:
-            pictures: Bytes (N, H, W) or (N, H, W, 3), or a sequence of pictures.
-            batch_size: Samples a forward pass.
+            pictures: Bytes (N, H, W) or (N, H, W, 3), or a sequence of pictures or of clips.
+            batch_size: Samples a forward pass; as the task says if left out.
 
         Raises:
             DataError: If a picture has a form that is not handled.
             ModelError, NotFiniteError: If a model fails or answers with NaN.
         """
-        step = batch_size * WINDOW
+        batch_size = batch_size or self.task.batch_size
+        step = batch_size * self.task.window
         starts = range(0, len(pictures), step) or range(1)
         windows = [pictures[start : start + step] for start in starts]
         return joined_decisions([self._decide_window(each, batch_size) for each in windows])
