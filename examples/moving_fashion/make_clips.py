@@ -4,9 +4,9 @@
 
 FASHION_MNIST holds the four idx files, OUT gets OUT/SPLIT/CLASS/NUMBER.mp4 and classes.txt. A class
 is an object and the way it goes: ``bag-left``. An object stands somewhere, goes 6 to 12 pixels in
-that direction during 10 to 20 of the 48 frames, and stands again; the camera shakes. Where it stands
-and when it goes say nothing of where it goes, so a single frame cannot tell the class, nor can a part
-of the clip in which nothing happens.
+that direction during 10 to 20 of the 48 frames, and stands again; the camera shakes. Where it
+stands and when it goes say nothing of where it goes, so a single frame cannot tell the class, nor
+can a part of the clip in which nothing happens.
 
 Train and val take their objects from the training pictures, no picture twice; test from the others.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -56,11 +56,12 @@ class TorchModel:
             torch.set_num_threads(threads)
         # Kept as it is, for what is exported or compared with it.
         self.module = module.eval()
-        # Views of clips have an axis more; for them the usual order is the faster one.
+        # Views of clips have an axis more; for them the usual order is no slower.
         self._last = len(spec.preprocessing.shape) == 3
         if self._last:
-            self.module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._run, self._dtype = self.module, torch.float32
+            self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._run: Any = self.module
+        self._dtype = torch.float32
         self.parameters = sum(each.numel() for each in module.parameters())
         self.macs = self._counted(spec)
         self.weights_print = module_fingerprint(module, origin)
@@ -110,8 +111,8 @@ class TorchModel:
                 reason = str(error).strip().split("\n")[0]
                 raise ModelError(
                     f"model {spec.name!r}: does not take inputs of "
-                    f"{' x '.join(map(str, shape[1:]))} ({type(error).__name__}: {reason}). Give it "
-                    "the resolution and channels that it was made for"
+                    f"{' x '.join(map(str, shape[1:]))} ({type(error).__name__}: {reason}). Give "
+                    "it the resolution and channels that it was made for"
                 ) from error
             return None
 

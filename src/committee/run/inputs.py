@@ -59,4 +59,4 @@ def _taken(pictures: Pictures, rows: Array) -> Pictures:
     if isinstance(pictures, np.ndarray):
         # All rows, as at the first stage of a single batch: no copy.
         return pictures if len(rows) == len(pictures) else pictures[rows]
-    return [pictures[row] for row in rows]  # type: ignore[return-value]  # all of one kind
+    return [pictures[row] for row in rows]
