@@ -111,7 +111,7 @@ BAD = {
     MODEL + "weights = 3": "weights must be a path or 'random', not 3",
     MODEL + "seed = 3": "seed must be a whole number beside weights = 'random'",
     MODEL + "family = 3": "family must be a text, not 3",
-    MODEL.replace("28", "0"): r"size \(0, 0\) positive",
+    MODEL.replace("28", "0"): "resolution is wrong",
     MODEL.replace("28", "[28, 'a']"): "resolution is wrong",
     MODEL + "costs.macs = -5": "'a'.* -5 macs must be finite and not negative",
     MODEL + "costs.macs = 'much'": "cost macs must be a number, not 'much'",

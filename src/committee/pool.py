@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from committee.calibration import Calibration, calibrated, fit
+from committee.cascade import Cascade
 from committee.combine import DEFAULT_COMBINE, ORDER_FREE, combined
 from committee.cost import Cost, CostTable
 from committee.errors import CascadeError, MisalignedError, UnknownNameError
@@ -33,9 +34,11 @@ class Pool:
         families: Of models that are trainings of one architecture, the architecture's name.
         calibrations: What committees of this pool apply to a model's outputs before they are
             combined, by name. ``outputs`` are as the models gave them.
+        same_weights: Names of models that are one set of weights at several resolutions, each set
+            by rising resolution; a model is in one set at most.
 
     Raises:
-        UnknownNameError: If there is a calibration of a model that is not there.
+        UnknownNameError: If there is a calibration or a set of a model that is not there.
         MisalignedError: If models differ in samples, classes or kind of outputs.
     """
 
@@ -45,6 +48,7 @@ class Pool:
     specs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     families: Mapping[str, str] = field(default_factory=dict)
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    same_weights: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.outputs:
@@ -59,6 +63,7 @@ class Pool:
         for name in self.calibrations:
             if name not in self.outputs:
                 raise UnknownNameError.of("Pool: calibrations", "model", name, self.outputs)
+        self._check_same_weights()
         self._require_one({n: o.kind for n, o in self.outputs.items()}, "kind of outputs")
         if self.kind == "decisions":
             return
@@ -74,6 +79,17 @@ class Pool:
                 f"Pool: labels go up to {labels.max()}, but outputs have only {width} classes, "
                 f"0 to {width - 1}"
             )
+
+    def _check_same_weights(self) -> None:
+        named = [name for names in self.same_weights for name in names]
+        for name in named:
+            if name not in self.outputs:
+                raise UnknownNameError.of("Pool: same_weights", "model", name, self.outputs)
+            if named.count(name) > 1:
+                raise MisalignedError(
+                    f"Pool: same_weights: {name!r} stands twice; a model is of one set of weights, "
+                    "and runs at one resolution"
+                )
 
     @staticmethod
     def _require_one(values: Mapping[str, Any], what: str) -> None:
@@ -94,6 +110,7 @@ class Pool:
         classes: Sequence[str] = (),
         split: str = "val",
         families: Mapping[str, str] | None = None,
+        same_weights: Sequence[Sequence[str]] = (),
     ) -> Pool:
         """Build a pool from arrays.
 
@@ -108,6 +125,8 @@ class Pool:
             classes: Names of the classes, in the order of the outputs.
             split: Name of the split.
             families: Of models that are trainings of one architecture, the architecture's name.
+            same_weights: Names of models that are one set of weights, by rising resolution; a list
+                for each such set.
 
         Raises:
             ShapeError, NotFiniteError: If a model's outputs cannot be used; the model is named.
@@ -136,7 +155,13 @@ class Pool:
             for name in checked
         }
         samples = Samples.of(labels, ids, classes, split, count)
-        return cls(samples, checked, CostTable.of(priced), families=dict(families or {}))
+        return cls(
+            samples,
+            checked,
+            CostTable.of(priced),
+            families=dict(families or {}),
+            same_weights=tuple(map(tuple, same_weights)),
+        )
 
     @classmethod
     def load(
@@ -171,6 +196,16 @@ class Pool:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def is_self_cascade(self, cascade: Cascade) -> bool:
+        """Whether a cascade's models are one set of weights at rising resolutions.
+
+        One of a single stage is an ensemble or a model, and no cascade.
+        """
+        names = cascade.names
+        return len(cascade.stages) > 1 and any(
+            [name for name in each if name in names] == list(names) for each in self.same_weights
+        )
+
     def model(self, name: str) -> Outputs:
         """Outputs of one model.
 
@@ -188,7 +223,9 @@ class Pool:
         specs = {name: self.specs[name] for name in chosen if name in self.specs}
         families = {name: self.families[name] for name in chosen if name in self.families}
         calibrations = {n: self.calibrations[n] for n in chosen if n in self.calibrations}
-        return Pool(self.samples, chosen, costs, specs, families, calibrations)
+        sets = (tuple(n for n in names if n in chosen) for names in self.same_weights)
+        several = tuple(names for names in sets if len(names) > 1)
+        return Pool(self.samples, chosen, costs, specs, families, calibrations, several)
 
     def fit_calibrations(self, method: str = "temperature") -> dict[str, Calibration]:
         """Fit a calibration of each model to the labels of these samples.

@@ -20,7 +20,7 @@ from committee.models import (
     PoolFile,
     Preprocessing,
     inputs_of,
-    load_model,
+    load_models,
     outputs_of,
     prepared,
 )
@@ -91,7 +91,7 @@ def predict(
         raise MisalignedError(f"predict: batch size must divide {CHUNK_ROWS}, not {batch_size}")
     if dtype not in DTYPES:
         raise UnknownNameError.of("predict", "dtype", dtype, DTYPES)
-    loaded = [load_model(spec, allow_code) for spec in pool.models]
+    loaded = load_models(pool.models, allow_code)
     tell = note or (lambda _: None)
     with writing(Path(store)) as target:
         target.add_models({s.name: s.to_json() for _, s in loaded}, dataset.samples.classes)

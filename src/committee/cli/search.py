@@ -86,6 +86,12 @@ def search(
     families: Annotated[
         bool, typer.Option(help="Take trainings of one architecture as interchangeable.")
     ] = True,
+    self_cascades: Annotated[
+        bool,
+        typer.Option(
+            "--self-cascades", help="Only cascades of one set of weights at rising resolutions."
+        ),
+    ] = False,
     calibrated: Annotated[
         bool,
         typer.Option("--calibrated", help="Apply what committee calibrate kept before averaging."),
@@ -132,6 +138,8 @@ def search(
         raise CascadeError(
             "search: --out needs --match, --min-accuracy, --max-cost or --cascade-of"
         )
+    if self_cascades and (method is not Method.EXACT or cascade_of is not None):
+        raise CascadeError("search: --self-cascades is exact; leave --method and --cascade-of out")
     pool = open_split(store, split, calibrated)
     judge = _judge(store, split, test, calibrated)
     pool, utility = judged_by(pool, top, agree_with)
@@ -153,6 +161,7 @@ def search(
                 "progress": progress,
             }
             if method is Method.EXACT:
+                more["self_cascades"] = self_cascades
                 front = exact(pool, max_models, test=judge, **options, **more)
             else:
                 front = guided(pool, max_models or 4, keep=keep, test=judge, **options, **more)
@@ -227,7 +236,8 @@ def _print(
     settings = front.settings
     seconds = sum(settings.seconds.values())
     say(
-        f"{settings.cascades:,} cascades of {settings.sequences:,} sequences of models, "
+        f"{settings.cascades:,} {'self-' if settings.self_cascades else ''}cascades of "
+        f"{settings.sequences:,} sequences of models, "
         f"{'all' if front.exact else 'not all'} covered{f' in {seconds:.2f} s' if seconds else ''}."
         f"\n{len(front)} are on the front."
     )

@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +27,7 @@ import numpy as np
 from committee.cascade import ALWAYS, NEVER, Cascade
 from committee.errors import ExportError, MissingExtraError, ModelError
 from committee.export.judging import Judging
+from committee.export.loop import Loop, Turn
 from committee.export.nodes import Nodes
 from committee.export.sources import onnx_path, onnx_specs
 from committee.models import ModelSpec, Preprocessing
@@ -295,7 +297,12 @@ def _model(plan: _Plan) -> ModelProto:
 
     nodes = Nodes("stage 0/")
     samples: int | str = 1 if plan.form == "one" else "samples"
-    results = _stage(plan, nodes, 0, _Pictures(plan.inputs, {}), {})
+    pictures = _Pictures(plan.inputs, {})
+    if len(plan.models) < len(plan.specs):
+        # One file at several sizes: it stands in the graph once.
+        results = _loop(plan, pictures).write(nodes, next(iter(plan.inputs.values())))
+    else:
+        results = _stage(plan, nodes, 0, pictures, {})
     names = _output_names(plan)
     for result, name in zip(results, names, strict=True):
         nodes.nodes.append(helper.make_node("Identity", [result], [name], name=f"output {name}"))
@@ -394,6 +401,28 @@ class _Pictures:
              if fit in needed},
             {},
         )  # fmt: skip
+
+
+def _loop(plan: _Plan, pictures: _Pictures) -> Loop:
+    """The cascade as turns of its models, until all pictures have left."""
+    turns: list[Turn] = []
+    for number, stage in enumerate(plan.cascade.stages):
+        for name in stage.models:
+            last = name == stage.models[-1]
+            threshold = stage.threshold if last else NEVER
+            prepare = partial(_prepared_of, plan, pictures, plan.specs[name])
+            turns.append(Turn(name, plan.graph(name), prepare, number, threshold))
+        if stage.threshold == ALWAYS:
+            break
+    newest_only = plan.cascade.combine == "last"
+    return Loop(turns, plan.judging, newest_only, plan.classes, plan.dtype)
+
+
+def _prepared_of(plan: _Plan, pictures: _Pictures, spec: ModelSpec, nodes: Nodes, rows: str) -> str:
+    """The input of a model, of some rows of the pictures."""
+    fit = plan.input_of(spec)
+    some = _Pictures({fit: nodes.add("Gather", pictures.bytes[fit], rows)}, {})
+    return some.prepared(nodes, plan, spec)
 
 
 def shrunk(nodes: Nodes, values: str, fit: Preprocessing, recipe: Preprocessing) -> str:

@@ -7,7 +7,7 @@ tests hold it to that.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ from committee.cascade import ALWAYS, NEVER, Cascade
 from committee.combine import COMBINES
 from committee.confidence import BUILT_IN, SUREST
 from committee.errors import ExportError, ModelError, NotFiniteError, UnknownNameError
-from committee.models import ModelSpec, Preprocessing, load_model, specs_of
+from committee.models import ModelSpec, Preprocessing, load_models, specs_of
 from committee.models.torch_module import OWN, TORCH_ENGINES, TorchModel
 from committee.predictions import Kind
 
@@ -204,10 +204,8 @@ def as_module(
             f"as_module: the cascade does not say how {missing} is loaded; give the modules: "
             "as_module({name: module})"
         )
-    loaded = {
-        name: given[name] if name in given else _loaded(known[name], allow_code)
-        for name in cascade.names
-    }
+    own = _loaded([known[name] for name in cascade.names if name not in given], allow_code)
+    loaded = {name: given[name] if name in given else own[name] for name in cascade.names}
     recipes: list[Preprocessing] = list(
         dict.fromkeys(spec.preprocessing for spec in known.values())
     )
@@ -219,21 +217,30 @@ def as_module(
     )
 
 
-def _loaded(spec: ModelSpec, allow_code: Collection[str]) -> nn.Module:
-    if spec.engine not in TORCH_ENGINES or spec.precision != "float32":
-        raise ExportError(
-            f"model {spec.name!r}: was chosen on {spec.engine or OWN} in {spec.precision}, and a "
-            f"module runs on torch in float32; give one: as_module({{{spec.name!r}: module}})"
-        )
-    # A graph is not loaded only to be refused.
-    model = None if spec.source.startswith("onnx:") else load_model(spec, allow_code)[0]
-    if not isinstance(model, TorchModel):
-        raise ExportError(
-            f"model {spec.name!r}: {spec.source} is no torch module; give one: "
-            f"as_module({{{spec.name!r}: module}})"
-        )
-    module: nn.Module = model.module
-    return module
+def _loaded(specs: Sequence[ModelSpec], allow_code: Collection[str]) -> dict[str, nn.Module]:
+    """Modules by the models' names; one module for models that are one set of weights."""
+    for spec in specs:
+        if spec.engine not in TORCH_ENGINES or spec.precision != "float32":
+            raise ExportError(
+                f"model {spec.name!r}: was chosen on {spec.engine or OWN} in {spec.precision}, and "
+                f"a module runs on torch in float32; give one: as_module({{{spec.name!r}: module}})"
+            )
+        # A graph is not loaded only to be refused.
+        if spec.source.startswith("onnx:"):
+            raise _no_module(spec)
+    modules: dict[str, nn.Module] = {}
+    for model, spec in load_models(specs, allow_code):
+        if not isinstance(model, TorchModel):
+            raise _no_module(spec)
+        modules[spec.name] = model.module
+    return modules
+
+
+def _no_module(spec: ModelSpec) -> ExportError:
+    return ExportError(
+        f"model {spec.name!r}: {spec.source} is no torch module; give one: "
+        f"as_module({{{spec.name!r}: module}})"
+    )
 
 
 def _check_kind(cascade: Cascade, name: str, kind: Kind) -> None:

@@ -13,7 +13,7 @@ from committee.data import Dataset
 from committee.measure.latency import Loaded, Progress, Timing, timed
 from committee.measure.machine import conditions
 from committee.measure.precision import Change, changed_by_precision
-from committee.models import Model, ModelInputs, ModelSpec, PoolFile, inputs_of, load_model
+from committee.models import Model, ModelInputs, ModelSpec, PoolFile, inputs_of, load_models
 
 # Samples on which a lower precision is compared with float32.
 COMPARED = 256
@@ -88,7 +88,7 @@ def profile(
         ModelError: If a model cannot be loaded or fails, or memory would not do.
     """
     batch_size = batch_size or pool.task.batch_size
-    loaded = [load_model(spec, allow_code, threads) for spec in pool.models]
+    loaded = load_models(pool.models, allow_code, threads)
     half = _Half(progress, calls)
     single = timed(loaded, 1, calls=calls, seconds=seconds, progress=half.first)
     batched = timed(loaded, batch_size, calls=calls, seconds=seconds, progress=half.second)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from committee.models.base import Model, Source, outputs_of
 from committee.models.clip import VIEWS_AT_ONCE, ArrayClip, Clip, Framing, KeptClip, needed
-from committee.models.load import load_model
+from committee.models.load import load_model, load_models
 from committee.models.pool_file import PoolFile, read_pool_file
 from committee.models.preprocessing import (
     ModelInputs,
@@ -17,7 +17,7 @@ from committee.models.preprocessing import (
     prepared,
 )
 from committee.models.sources import source_of
-from committee.models.spec import ModelSpec, check_name, specs_of, task_of
+from committee.models.spec import ModelSpec, check_name, same_weights, specs_of, task_of
 from committee.models.views import Views
 
 __all__ = [
@@ -40,10 +40,12 @@ __all__ = [
     "fitted",
     "inputs_of",
     "load_model",
+    "load_models",
     "needed",
     "outputs_of",
     "prepared",
     "read_pool_file",
+    "same_weights",
     "source_of",
     "specs_of",
     "task_of",

@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from committee.errors import MissingExtraError, ModelError
 from committee.files import write_text
-from committee.models.base import file_fingerprint
+from committee.models.base import Model, file_fingerprint
 from committee.models.sessions import Session, open_session
 from committee.models.spec import ModelSpec
 from committee.predictions import Array
@@ -67,21 +67,27 @@ def cache_folder() -> Path:
     return Path(own) if own else usual / "committee"
 
 
-def cached_graph(spec: ModelSpec, model: TorchModel) -> Path:
+def cached_graph(spec: ModelSpec, model: TorchModel, *, free: bool = False) -> Path:
     """The graph of a module at the spec's size, exported if the cache has none that is whole.
+
+    Args:
+        spec: What it is.
+        model: The module.
+        free: Whether the graph is to take inputs of other heights and widths too.
 
     Raises:
         ModelError: If it cannot be exported.
         MissingExtraError: If onnx or onnxscript is not installed.
     """
-    sides = "x".join(map(str, spec.preprocessing.shape))
-    path = cache_folder() / f"{model.weights_print}-{sides}.onnx"
+    shape = spec.preprocessing.shape
+    sides = (*shape[:-2], "any") if free else shape
+    path = cache_folder() / f"{model.weights_print}-{'x'.join(map(str, sides))}.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         if _notes(path).get("fingerprint") != _print_of(path):
             temporary = path.with_suffix(".part.onnx")
             try:
-                _export(spec, model, temporary)
+                _export(spec, model, temporary, free)
                 write_text(_beside(path), json.dumps({"fingerprint": file_fingerprint(temporary)}))
                 temporary.replace(path)
             finally:
@@ -107,7 +113,7 @@ def _print_of(path: Path) -> str | None:
     return file_fingerprint(path) if path.is_file() else "not there"
 
 
-def _export(spec: ModelSpec, model: TorchModel, path: Path) -> None:
+def _export(spec: ModelSpec, model: TorchModel, path: Path, free: bool) -> None:
     where = f"model {spec.name!r}"
     try:
         import onnx  # noqa: F401  # torch asks for them when it is too late for a good line
@@ -115,8 +121,12 @@ def _export(spec: ModelSpec, model: TorchModel, path: Path) -> None:
         import torch
     except ImportError:
         raise MissingExtraError.of(f"{where}: export", "onnxscript", "export") from None
-    rows = torch.export.Dim("rows", min=1)
-    example = torch.zeros((_EXPORT_ROWS, *spec.preprocessing.shape))
+    shape = spec.preprocessing.shape
+    varying: dict[int, Any] = {0: torch.export.Dim("rows", min=1)}
+    if free:
+        # Height and width are the last axes; the batch is not in the shape.
+        varying |= {axis: torch.export.Dim.DYNAMIC for axis in (len(shape) - 1, len(shape))}
+    example = torch.zeros((_EXPORT_ROWS, *shape))
     try:
         with _quiet(), torch.no_grad():
             torch.onnx.export(
@@ -124,7 +134,7 @@ def _export(spec: ModelSpec, model: TorchModel, path: Path) -> None:
                 (example,),
                 str(path),
                 dynamo=True,
-                dynamic_shapes=({0: rows},),
+                dynamic_shapes=(varying,),
                 input_names=["pictures"],
                 output_names=["outputs"],
                 external_data=False,
@@ -133,9 +143,14 @@ def _export(spec: ModelSpec, model: TorchModel, path: Path) -> None:
             )
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
+        remedy = (
+            "List its sizes as models of their own, with resolution in place of resolutions"
+            if free
+            else 'Take engine = "torch" or "torch.compile"'
+        )
         raise ModelError(
-            f"{where}: torch cannot export it as ONNX ({type(error).__name__}: {reason}). "
-            'Take engine = "torch" or "torch.compile"'
+            f"{where}: torch cannot export it as ONNX{' of any size' if free else ''} "
+            f"({type(error).__name__}: {reason}). {remedy}"
         ) from error
 
 
@@ -162,7 +177,7 @@ def _check_once(spec: ModelSpec, model: TorchModel, session: Session, path: Path
             write_text(_beside(path), json.dumps({**notes, "apart": known}))
 
 
-def difference(spec: ModelSpec, model: TorchModel, session: Session, seed: int = 0) -> float:
+def difference(spec: ModelSpec, model: Model, session: Session, seed: int = 0) -> float:
     """How far a graph is from its module, on inputs from a seed.
 
     Returns:

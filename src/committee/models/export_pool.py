@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from committee.errors import ModelError
 from committee.files import write_bytes, write_text
-from committee.models.load import load_model
+from committee.models.export import cached_graph, difference
+from committee.models.load import Loaded, load_model, load_models
+from committee.models.onnx import OnnxModel
 from committee.models.pool_file import PoolFile
-from committee.models.sessions import OWN
-from committee.models.spec import ModelSpec
+from committee.models.sessions import OWN, open_session
+from committee.models.spec import ModelSpec, same_weights
+from committee.models.torch_module import TorchModel
 
 
 def export_pool(
@@ -41,24 +44,68 @@ def export_pool(
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f"task = {_toml(pool.task.name)}", f"classes = {_toml(pool.classes)}"]
-    for done, spec in enumerate(pool.models):
-        model, known = load_model(replace(spec, engine=OWN, precision="float32"), allow_code)
-        graph = getattr(model, "path", None)
-        if graph is None:
-            raise ModelError(f"model {spec.name!r}: {spec.source} is no torch module and no graph")
-        write_bytes(folder / f"{spec.name}.onnx", graph.read_bytes())
-        lines += _entry(known)
-        if progress is not None:
-            progress(done + 1, len(pool.models))
+    plain = [replace(spec, engine="", precision="float32") for spec in pool.models]
+    sets = same_weights({spec.name: spec.to_json() for spec in plain})
+    set_of = {name: names for names in sets for name in names}
+    specs = {spec.name: spec for spec in plain}
+    done = 0
+    # A set of weights stands where its first model does.
+    for names in dict.fromkeys(set_of.get(name, (name,)) for name in specs):
+        for graph, known in _graphs([specs[name] for name in names], allow_code):
+            file = f"{known[0].name if len(known) == 1 else _name_of_set(names, specs)}.onnx"
+            write_bytes(folder / file, graph.read_bytes())
+            for spec in known:
+                lines += _entry(spec, file)
+            done += len(known)
+            if progress is not None:
+                progress(done, len(specs))
     return write_text(folder / "pool.toml", "\n".join(lines) + "\n")
 
 
-def _entry(spec: ModelSpec) -> list[str]:
+def _name_of_set(names: Sequence[str], taken: Collection[str]) -> str:
+    """What stands before the sizes, as in NAME@224, or the name of the first."""
+    before = {name.rpartition("@")[0] for name in names}
+    name = before.pop() if len(before) == 1 else ""
+    return names[0] if not name or name in taken else name
+
+
+def _graphs(
+    specs: Sequence[ModelSpec], allow_code: Collection[str]
+) -> Iterator[tuple[Path, list[ModelSpec]]]:
+    """Graphs of one set of weights, with the models that each serves: one graph if that can be."""
+    if len(specs) > 1:
+        loaded = load_models(specs, allow_code)
+        first = loaded[0][0]
+        if isinstance(first, OnnxModel):
+            yield first.path, [known for _, known in loaded]
+            return
+        if isinstance(first, TorchModel) and first.at(specs[1]) is not None:
+            yield _of_any_size(loaded), [known for _, known in loaded]
+            return
+    for spec in specs:
+        model, known = load_model(replace(spec, engine=OWN), allow_code)
+        graph = getattr(model, "path", None)
+        if graph is None:
+            raise ModelError(f"model {spec.name!r}: {spec.source} is no torch module and no graph")
+        yield graph, [known]
+
+
+def _of_any_size(loaded: Sequence[Loaded]) -> Path:
+    """One graph for all sizes of a module, compared with it at each."""
+    spec = loaded[0][1]
+    path = cached_graph(spec, cast(TorchModel, loaded[0][0]), free=True)
+    session = open_session(f"model {spec.name!r}", path, OWN, "float32", 0)
+    for model, each in loaded:
+        difference(each, model, session)
+    return path
+
+
+def _entry(spec: ModelSpec, file: str) -> list[str]:
     """One model's lines of a pool file."""
     recipe = spec.preprocessing.to_json()
     fields = {
         "name": spec.name,
-        "source": f"onnx:{spec.name}.onnx",
+        "source": f"onnx:{file}",
         "resolution": recipe.pop("size"),
         "kind": spec.kind,
         "family": spec.family,

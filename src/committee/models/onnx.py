@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -75,6 +76,14 @@ class OnnxModel:
             return graph_parameters(self.path)
         except MissingExtraError:
             return None
+
+    def at(self, spec: ModelSpec) -> OnnxModel:
+        """See :class:`committee.models.base.Resizable`: the same session."""
+        _check_shape(spec, self._session.shape)
+        other = copy.copy(self)
+        other._shape = (1, *spec.preprocessing.shape)
+        other.__dict__.pop("macs", None)  # counted at the other size
+        return other
 
     def __call__(self, batch: Array) -> Array:
         """See :class:`committee.models.base.Model`."""

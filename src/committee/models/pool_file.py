@@ -22,6 +22,7 @@ _MODEL_KEYS = (
     "name",
     "source",
     "resolution",
+    "resolutions",
     "weights",
     "seed",
     "engine",
@@ -36,6 +37,7 @@ _MODEL_KEYS = (
 _RESOLUTION = (
     "write resolution = 224, or [height, width], in its [[model]], or @224 after the source"
 )
+_RESOLUTIONS = "write two or more, all different, as in resolutions = [224, 288]"
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,66 @@ def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
     if "views" in data:
         defaults = {**defaults, "views": _table(path, data, "views")}
     models = tuple(
-        _model(path, one, defaults, task) for entry in entries for one in _in_blocks(path, entry)
+        _model(path, one, defaults, task)
+        for entry in entries
+        for sized in _at_resolutions(path, entry)
+        for one in _in_blocks(path, sized)
     )
     names = [model.name for model in models]
     for name in names:
         if names.count(name) > 1:
             raise PoolFileError(f"{path}: model {name!r} stands twice; names are unique")
     return PoolFile(models, _classes(path, data.get("classes", [])), task)
+
+
+def _at_resolutions(path: Path, entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entry, or one for each of its resolutions: together one set of weights."""
+    name = entry.get("name")
+    if "resolutions" not in entry or not isinstance(name, str):
+        return [entry]
+    where = f"{path}: model {name!r}"
+    sizes = entry["resolutions"]
+    if not isinstance(sizes, list):
+        raise PoolFileError(f"{where}: resolutions must be a list; {_RESOLUTIONS}")
+    sides = [
+        _sides(where, size, f"resolutions: {size!r} is wrong; {_RESOLUTIONS}") for size in sizes
+    ]
+    if len(sides) < 2 or len(set(sides)) < len(sides):
+        raise PoolFileError(f"{where}: resolutions are {sizes}; {_RESOLUTIONS}")
+    for key, why in (
+        ("resolution", "leave one of the two out"),
+        ("family", "a family's models can stand for each other, these cannot; leave family out"),
+    ):
+        if key in entry:
+            raise PoolFileError(f"{where}: {key} stands beside resolutions; {why}")
+    count = len(sides)
+    return [
+        {
+            **entry,
+            "name": f"{name}@{height}" if height == width else f"{name}@{height}x{width}",
+            "resolution": [height, width],
+            "costs": {
+                unit: _of_each(where, f"costs.{unit}", value, count)[number]
+                for unit, value in _table(path, entry, "costs").items()
+            },
+            "preprocessing": {
+                key: _of_each(where, key, value, count)[number] if key == "crop" else value
+                for key, value in _table(path, entry, "preprocessing").items()
+            },
+        }
+        for number, (height, width) in enumerate(sides)
+    ]
+
+
+def _of_each(where: str, key: str, value: Any, count: int) -> list[Any]:
+    """A list with one value for each resolution; one crop serves all, one cost does not."""
+    if key == "crop" and not isinstance(value, list):
+        return [value] * count
+    if not isinstance(value, list) or len(value) != count:
+        raise PoolFileError(
+            f"{where}: {key} must be a list of {count}, one for each of resolutions, not {value!r}"
+        )
+    return value
 
 
 def _in_blocks(path: Path, entry: dict[str, Any]) -> list[dict[str, Any]]:
@@ -155,6 +210,8 @@ def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any], task: Ta
     given["views"] = {**given.get("views", {}), **_table(path, entry, "views")}
     try:
         text, at = located(entry["source"], path.parent)
+        if at is not None and "resolutions" in entry:
+            raise PoolFileError(f"{where}: source says {at} and resolutions too; leave @ out")
         source = source_of(text)
         weights = _weights(where, entry, path.parent, source)
         size = _size(where, entry.get("resolution"), at)
@@ -228,13 +285,18 @@ def _size(where: str, resolution: Any, at: tuple[int, int] | None) -> tuple[int,
     """Height and width by ``resolution`` or by ``@R``; None if neither is there."""
     if resolution is None:
         return at
-    sides = resolution if isinstance(resolution, list) else [resolution, resolution]
-    if len(sides) != 2 or not all(type(side) is int for side in sides):
-        raise PoolFileError(f"{where}: resolution is wrong; {_RESOLUTION}")
-    size = (sides[0], sides[1])
+    size = _sides(where, resolution, f"resolution is wrong; {_RESOLUTION}")
     if at not in (None, size):
         raise PoolFileError(f"{where}: source says {at}, resolution {size}; leave one out")
     return size
+
+
+def _sides(where: str, resolution: Any, wrong: str) -> tuple[int, int]:
+    """Height and width, above 0, of one number or of two."""
+    sides = resolution if isinstance(resolution, list) else [resolution, resolution]
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise PoolFileError(f"{where}: {wrong}")
+    return sides[0], sides[1]
 
 
 def _weights(where: str, entry: dict[str, Any], folder: Path, source: Source) -> str:

@@ -113,6 +113,10 @@ class FunctionModel:
         self._function = function
         self.fingerprint = fingerprint
 
+    def at(self, spec: ModelSpec) -> FunctionModel:
+        """See :class:`committee.models.base.Resizable`."""
+        return self
+
     def __call__(self, batch: Array) -> Any:
         """See :class:`committee.models.base.Model`."""
         return self._function(batch)

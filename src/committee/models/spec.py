@@ -83,6 +83,11 @@ class ModelSpec:
                 raise UnknownNameError.of("ModelSpec", what, value, known)
 
     @property
+    def weights_key(self) -> tuple[Any, ...]:
+        """The same for models that are one set of weights, run alike at whatever size."""
+        return _weights_key(self.to_json())
+
+    @property
     def text(self) -> str:
         """The source without its scheme."""
         return self.source.partition(":")[2]
@@ -134,6 +139,31 @@ class ModelSpec:
         if any(known.unit == cost.unit for known in self.costs):
             return self
         return replace(self, costs=(*self.costs, cost))
+
+
+def _weights_key(model: Mapping[str, Any]) -> tuple[Any, ...]:
+    # Files of before there were weights and engines do not have these.
+    others = {"weights": "", "seed": 0, "engine": "", "precision": "float32"}
+    return (model["source"], model["kind"], *(model.get(k, v) for k, v in others.items()))
+
+
+def same_weights(models: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, ...], ...]:
+    """Which models are one set of weights at several resolutions.
+
+    Args:
+        models: By name what :meth:`ModelSpec.to_json` gives.
+
+    Returns:
+        Names of each set, two or more, by rising resolution (pixels of the input). Of models of one
+        set and one resolution, which differ in the crop, say, the first alone is in the set.
+    """
+    sets: dict[tuple[Any, ...], dict[int, str]] = {}
+    for name, model in models.items():
+        if model["source"]:
+            height, width = model["preprocessing"]["size"]
+            sets.setdefault(_weights_key(model), {}).setdefault(height * width, name)
+    rising = (tuple(names[size] for size in sorted(names)) for names in sets.values())
+    return tuple(names for names in rising if len(names) > 1)
 
 
 def specs_of(cascade: Cascade, where: str = "cascade") -> dict[str, ModelSpec]:

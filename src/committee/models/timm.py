@@ -34,8 +34,12 @@ class TimmSource:
         return text
 
     def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
-        """What timm states for evaluation at the input size of training."""
+        """What timm states for evaluation at the input size of training, or at its test size."""
         config = _config(text)
+        crop = config.crop_pct
+        if size is not None and size == tuple((config.test_input_size or ())[1:]):
+            # timm states a crop of its own for the larger size that it tests at.
+            crop = config.test_crop_pct or crop
         size = size or tuple(config.input_size[1:])
         modes = {"center": "crop", "squash": "squash"}
         if config.crop_mode not in modes:
@@ -44,7 +48,7 @@ class TimmSource:
                 "that makes the model, and its preprocessing in the pool file"
             )
         # timm rounds the resized side down.
-        resized = math.floor(size[0] / config.crop_pct)
+        resized = math.floor(size[0] / crop)
         return {
             "size": size,
             "channels": config.input_size[0],
@@ -57,7 +61,8 @@ class TimmSource:
 
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
         """See :class:`committee.models.base.Source`."""
-        return model_of(spec, module_of(spec), spec.text, threads)
+        free = not _config(spec.text).fixed_input_size
+        return model_of(spec, module_of(spec), spec.text, threads, any_size=free)
 
 
 def _timm(what: str) -> ModuleType:

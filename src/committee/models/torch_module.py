@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,14 @@ OWN = "torch"
 TORCH_ENGINES = ("", OWN, "torch.compile")
 
 
-def model_of(spec: ModelSpec, module: torch.nn.Module, origin: str, threads: int = 0) -> Model:
+def model_of(
+    spec: ModelSpec,
+    module: torch.nn.Module,
+    origin: str,
+    threads: int = 0,
+    *,
+    any_size: bool = True,
+) -> Model:
     """A module as a model, on the engine that the spec asks for.
 
     Args:
@@ -30,12 +38,13 @@ def model_of(spec: ModelSpec, module: torch.nn.Module, origin: str, threads: int
         origin: What besides the weights tells this model from another.
         threads: How many the engine may use; 0 leaves the choice to it. torch's threads are those
             of the whole process.
+        any_size: Whether the module takes inputs of other sizes too, its weights unchanged.
 
     Raises:
         ModelError: If it does not run on one sample of the spec's size, or cannot be exported.
         MissingExtraError: If the engine is not installed.
     """
-    model = TorchModel(spec, module, origin, threads)
+    model = TorchModel(spec, module, origin, threads, any_size)
     if spec.engine in TORCH_ENGINES:
         return model
     from committee.models.export import ExportedModel
@@ -47,11 +56,16 @@ class TorchModel:
     """A torch module on the processor, channels last, eager or compiled; see :func:`model_of`."""
 
     def __init__(
-        self, spec: ModelSpec, module: torch.nn.Module, origin: str, threads: int = 0
+        self,
+        spec: ModelSpec,
+        module: torch.nn.Module,
+        origin: str,
+        threads: int = 0,
+        any_size: bool = True,
     ) -> None:
         import torch
 
-        self._torch = torch
+        self._torch, self._any_size = torch, any_size
         if threads:
             torch.set_num_threads(threads)
         # Kept as it is, for what is exported or compared with it.
@@ -74,6 +88,16 @@ class TorchModel:
         if spec.engine == "torch.compile":
             self._compile(spec)
 
+    def at(self, spec: ModelSpec) -> TorchModel | None:
+        """See :class:`committee.models.base.Resizable`: the same module."""
+        if not self._any_size:
+            return None
+        other = copy.copy(self)
+        other.macs = other._counted(spec)
+        if spec.engine == "torch.compile":
+            other._compile(spec)
+        return other
+
     def __call__(self, batch: Array) -> Array:
         """See :class:`committee.models.base.Model`."""
         torch = self._torch
@@ -90,7 +114,7 @@ class TorchModel:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # its parts warn of each other
-                self._run = self._torch.compile(self._run)
+                self._run = self._torch.compile(self.module)
                 self(np.zeros(shape, np.float32))
         except Exception as error:
             reason = str(error).strip().split("\n")[0]
@@ -103,7 +127,7 @@ class TorchModel:
         """Multiply-adds of one input; None if the module runs, but cannot be counted."""
         shape = (1, *spec.preprocessing.shape)
         try:
-            return torch_macs(self.module, shape)
+            return torch_macs(self.module, shape, self._dtype)
         except Exception:
             try:
                 self(np.zeros(shape, np.float32))

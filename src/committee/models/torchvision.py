@@ -55,7 +55,8 @@ class TorchvisionSource:
 
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
         """See :class:`committee.models.base.Source`."""
-        return model_of(spec, module_of(spec), spec.text, threads)
+        free = not _takes_image_size(_chosen(spec.text)[0])
+        return model_of(spec, module_of(spec), spec.text, threads, any_size=free)
 
 
 def import_torchvision(what: str) -> ModuleType:

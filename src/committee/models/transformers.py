@@ -201,12 +201,12 @@ def _config(name: str, **how: bool) -> Any:
 
 
 def _logits_of(classifier: Any, spec: ModelSpec) -> torch.nn.Module:
-    """A module from inputs to logits, at the spec's size if the classifier can be asked for it."""
+    """A module from inputs of any size to logits, if the classifier can be asked for that."""
     import torch
 
     side = getattr(classifier.config, "image_size", None)
+    own = side if isinstance(side, list | tuple) else (side, side)
     interpolates = "interpolate_pos_encoding" in inspect.signature(classifier.forward).parameters
-    other = interpolates and spec.preprocessing.size not in (side, (side, side))
 
     class Logits(torch.nn.Module):
         """What transformers returns beside the logits is left out."""
@@ -216,6 +216,7 @@ def _logits_of(classifier: Any, spec: ModelSpec) -> torch.nn.Module:
             self.classifier = classifier
 
         def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            other = interpolates and tuple(batch.shape[2:]) != tuple(own)
             options = {"interpolate_pos_encoding": True} if other else {}
             logits: torch.Tensor = self.classifier(batch, **options).logits
             return logits

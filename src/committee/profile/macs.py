@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     import torch
 
 
-def torch_macs(module: torch.nn.Module, shape: tuple[int, ...]) -> int:
+def torch_macs(
+    module: torch.nn.Module, shape: tuple[int, ...], dtype: torch.dtype | None = None
+) -> int:
     """Count the multiply-adds of matrix products, convolutions and attention.
 
     Counted on torch's meta device, where fused attention is seen too. Additions of biases,
@@ -17,6 +19,7 @@ def torch_macs(module: torch.nn.Module, shape: tuple[int, ...]) -> int:
     Args:
         module: Any module that maps one tensor.
         shape: Shape of the input, the batch of 1 included.
+        dtype: Its type; float32 if left out.
     """
     import torch
     from torch.func import functional_call
@@ -30,7 +33,7 @@ def torch_macs(module: torch.nn.Module, shape: tuple[int, ...]) -> int:
     module.eval()
     try:
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            functional_call(module, on_meta, torch.zeros(shape, device="meta"))
+            functional_call(module, on_meta, torch.zeros(shape, dtype=dtype, device="meta"))
     finally:
         for part in training:
             part.training = True

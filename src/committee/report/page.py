@@ -110,6 +110,7 @@ def _settings(front: Front) -> dict[str, str]:
     return {
         "Search": whole if front.exact else "not exact: some cascades were left out",
         "Models of a committee, at most": str(settings.max_models),
+        **({"Only": "single models and self-cascades"} if settings.self_cascades else {}),
         "Sequences of models covered": f"{settings.sequences:,}",
         "Cascades covered": f"{settings.cascades:,}",
         "Thresholds tried at each exit": f"{settings.grid} percentiles, always and never",

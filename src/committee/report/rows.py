@@ -31,6 +31,7 @@ class Row:
         speedup: Average cost of the reference model over the average cost of this committee, on the
             split that judges if there is one; None if this committee costs nothing.
         reference: The model that the speedup is over.
+        self_cascade: Whether the models are one set of weights at rising resolutions.
     """
 
     role: str
@@ -39,11 +40,17 @@ class Row:
     test: Evaluation | None
     speedup: float | None
     reference: str
+    self_cascade: bool = False
 
     @property
     def judged(self) -> Evaluation:
         """The evaluation to report: on the judging split; without one, on the one that chose."""
         return self.val if self.test is None else self.test
+
+    @property
+    def kind(self) -> str:
+        """``model``, ``ensemble``, ``cascade`` or ``self-cascade``."""
+        return "self-cascade" if self.self_cascade else self.cascade.kind
 
     @property
     def chosen(self) -> bool:
@@ -160,5 +167,6 @@ def _rows(
     for (role, cascade), val, judged in zip(cascades, vals, tests, strict=True):
         average = (judged or val).average_cost
         speedup = cost / average if average else None
-        rows.append(Row(role, cascade, val, judged, speedup, reference))
+        own = front.pool.is_self_cascade(cascade)
+        rows.append(Row(role, cascade, val, judged, speedup, reference, own))
     return rows

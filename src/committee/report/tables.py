@@ -128,7 +128,7 @@ def _record(row: Row) -> dict[str, Any]:
         "role": row.role,
         "committee": str(row.cascade),
         "stages": _json([stage["models"] for stage in stages]),
-        "kind": row.cascade.kind,
+        "kind": row.kind,
         "thresholds": _json([stage["threshold"] for stage in stages[:-1]]),
         "confidence": row.cascade.confidence,
         "combine": row.cascade.combine,
@@ -203,6 +203,8 @@ def _cells(row: Row) -> list[Any]:
     judged, unit = row.judged, row.judged.unit
     worst = human_cost(judged.worst_case_cost, unit)
     leaving = f"\n{exits(judged)}" if row.cascade.kind == "cascade" else ""
+    if row.self_cascade:
+        leaving = f"\n{row.kind}, {exits(judged)}"
     return [
         Text.assemble((row.role, "bold"), "\n", (named(row.cascade), "dim"), leaving),
         *(

@@ -22,7 +22,7 @@ from committee.models import (
     Picture,
     Pictures,
     Preprocessing,
-    load_model,
+    load_models,
     outputs_of,
     specs_of,
     task_of,
@@ -88,7 +88,8 @@ class Runner:
         self.task = task_of(specs.values())
         # A graph holds its models; nothing is left to load.
         apart = {} if self._graph else specs
-        self._loaded = {n: load_model(spec, allow_code, threads) for n, spec in apart.items()}
+        loaded = load_models(apart.values(), allow_code, threads)
+        self._loaded = dict(zip(apart, loaded, strict=True))
         self._repeated = _repeated(specs.values())
         self.unit, self._costs = _cumulative_costs(self.cascade, specs)
 

@@ -37,7 +37,12 @@ from committee.predictions import Array
 from committee.search.front import Committee, Front, Settings, preference, undominated
 from committee.search.judging import evaluate_all, judged_on
 from committee.search.prefixes import Key, PrefixTable, Rule, Sequence_
-from committee.search.sequences import checked_stages, every_sequence, within
+from committee.search.sequences import (
+    checked_stages,
+    every_self_cascade,
+    every_sequence,
+    within,
+)
 from committee.search.statistics import prefix_table, processors
 from committee.search.sweep import CLEARLY, Batch, Points, beaten, stairs, sweep
 from committee.search.warnings import warnings_of
@@ -69,6 +74,7 @@ def search(
     utility: Utility = TOP_1,
     families: bool = True,
     stages: Sequence[str | Sequence[str]] | None = None,
+    self_cascades: bool = False,
     test: Pool | None = None,
     threads: int | None = None,
     max_memory: float = 4e9,
@@ -99,13 +105,16 @@ def search(
             first, second, … use of a family takes its first, second, … model.
         stages: What to build from: names of models, or lists of names for stages of several models.
             ``max_models`` then counts stages.
+        self_cascades: Whether to search single models and self-cascades only: sequences in which
+            all models are one set of weights (see :class:`Pool`), at rising resolution.
         test: The pool on a split that judges; every committee found is evaluated there too.
         threads: How many to use; all processors if left out.
         max_memory: Bytes that statistics may take.
         progress: Called with (what is done, how much is done, how much there is).
 
     Raises:
-        CascadeError: If ``max_models`` is less than 1 or more than there is to build from.
+        CascadeError: If ``max_models`` is less than 1 or more than there is to build from, or
+            self-cascades are asked for and cannot be.
         Infeasible: If no committee keeps to the bounds.
         MisalignedError: If there are no labels or samples, or ``test`` cannot judge.
         CostError: If a model has no cost in a unit asked for.
@@ -131,6 +140,12 @@ def search(
     )
     blocks = None if stages is None else checked_stages(pool, stages)
     most = _most(max_models, len(blocks or pool.names), "stages given" if blocks else "pool")
+    if self_cascades:
+        if blocks is not None:
+            raise CascadeError("search: self_cascades are built from models; leave stages out")
+        return searched(asked, every_self_cascade(pool, most)).front(
+            most, False, self_cascades=True
+        )
     known = pool.families if families and blocks is None else {}
     everything = every_sequence(pool, most, known, blocks)
     listed = list(itertools.islice(everything, _MOST_SEQUENCES + 1))
@@ -185,7 +200,9 @@ class Found:
     cascades: int
     seconds: dict[str, float]
 
-    def front(self, most: int, families: bool, inexact: str = "") -> Front:
+    def front(
+        self, most: int, families: bool, inexact: str = "", *, self_cascades: bool = False
+    ) -> Front:
         """Compare on exact figures, describe, and judge."""
         asked, rule = self.asked, self.asked.rule
         with _timed(self.seconds, "front"):
@@ -204,6 +221,7 @@ class Found:
             worst_case=asked.worst_case,
             average_case=asked.average_case,
             families=families,
+            self_cascades=self_cascades,
             utility=rule.utility,
             sequences=len(self.sequences),
             cascades=self.cascades,

@@ -47,6 +47,7 @@ class Settings:
         utility: What samples scored.
         sequences: How many ordered sequences were covered.
         cascades: How many cascades, threshold vectors counted, were covered.
+        self_cascades: Whether only single models and self-cascades were.
         seconds: What each part of the search took.
     """
 
@@ -61,6 +62,7 @@ class Settings:
     utility: Utility
     sequences: int
     cascades: int
+    self_cascades: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -51,6 +52,35 @@ def every_sequence(
                     yield from grow(longer)
 
     return grow(())
+
+
+def every_self_cascade(pool: Pool, most: int) -> list[Sequence_]:
+    """Every model alone, and every sequence of one set of weights at rising resolutions.
+
+    Args:
+        pool: Where the models are, and which are one set of weights.
+        most: Most models of a sequence.
+
+    Raises:
+        CascadeError: If no two models are one set of weights.
+
+    References:
+        Wang et al. (2022), section 6.
+    """
+    if not pool.same_weights:
+        raise CascadeError(
+            "search: no two models of the pool are one set of weights, as those of a self-cascade. "
+            "Write resolutions = [224, 288] in a [[model]] of the pool file and predict again; of "
+            "arrays, say which are: same_weights=[[...]]"
+        )
+    alone: list[Sequence_] = [((name,),) for name in pool.names]
+    rising = (
+        names
+        for every in pool.same_weights
+        for size in range(2, most + 1)
+        for names in itertools.combinations(every, size)
+    )
+    return [*alone, *(tuple((name,) for name in names) for names in rising)]
 
 
 def checked_stages(pool: Pool, stages: Sequence[str | Sequence[str]]) -> list[Stage]:

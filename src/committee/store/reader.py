@@ -19,6 +19,7 @@ from committee.errors import (
     StoreError,
     UnknownNameError,
 )
+from committee.models import same_weights
 from committee.pool import Pool
 from committee.predictions import Array, Outputs
 from committee.samples import Samples
@@ -61,7 +62,8 @@ def load_pool(folder: Path, models: Iterable[str] | None = None, calibrated: boo
     runnable = {name: _runnable(spec) for name, spec in specs.items() if spec["source"]}
     families = {name: spec["family"] for name, spec in specs.items() if spec.get("family")}
     calibrations = read_calibrations(root, names) if calibrated else {}
-    return Pool(samples, outputs, CostTable.of(costs), runnable, families, calibrations)
+    sets = same_weights(specs)
+    return Pool(samples, outputs, CostTable.of(costs), runnable, families, calibrations, sets)
 
 
 def _runnable(spec: Mapping[str, Any]) -> dict[str, Any]:
