@@ -179,7 +179,7 @@ def say_broken(*pools: Pool | None) -> None:
 
 
 def left_out(*pools: Pool | None) -> dict[str, int]:
-    """For JSON: how many broken pictures were left out of each split."""
+    """For JSON: how many broken samples were left out of each split."""
     known = [pool.samples for pool in pools if pool is not None]
     return {samples.split: len(samples.broken) for samples in known}
 

@@ -125,7 +125,7 @@ def _export(spec: ModelSpec, model: TorchModel, path: Path, free: bool) -> None:
     varying: dict[int, Any] = {0: torch.export.Dim("rows", min=1)}
     if free:
         # Height and width are the last axes; the batch is not in the shape.
-        varying |= {axis: torch.export.Dim.DYNAMIC for axis in (len(shape) - 1, len(shape))}
+        varying |= dict.fromkeys((len(shape) - 1, len(shape)), torch.export.Dim.DYNAMIC)
     example = torch.zeros((_EXPORT_ROWS, *shape))
     try:
         with _quiet(), torch.no_grad():
