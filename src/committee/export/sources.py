@@ -23,8 +23,8 @@ def onnx_specs(cascade: Cascade, onnx: Mapping[str, str | Path] | None = None) -
 
     Raises:
         CascadeError: If the cascade does not say how a model is loaded.
-        ExportError: If a model takes clips, is no ONNX file, is run by another engine than onnxruntime or gives
-            decisions only, or the confidence is not one of those built in.
+        ExportError: If a model takes clips, is no ONNX file, is run by another engine than
+            onnxruntime or gives decisions only, or the confidence is not one of those built in.
         ModelError: If a file is missing, or not the one that was chosen.
         UnknownNameError: If ``onnx`` names a model that the cascade does not have.
     """
