@@ -131,9 +131,7 @@ def test_spatial_crops_lie_along_the_longer_side() -> None:
     assert not isinstance(inputs, np.ndarray)
     (part,) = inputs.parts()
     assert (part[:, 0, 0, 0, 0] * 25.5).round().astype(int).tolist() == [0, 6, 12]
-    tall = inputs_of(
-        [ArrayClip(wide.transpose(0, 2, 1))], recipe(frames=1, temporal=1, spatial=3)
-    )
+    tall = inputs_of([ArrayClip(wide.transpose(0, 2, 1))], recipe(frames=1, temporal=1, spatial=3))
     assert not isinstance(tall, np.ndarray)
     np.testing.assert_array_equal(next(tall.parts()), part.swapaxes(3, 4))
     assert spread_out(5, 1) == [2]
@@ -196,9 +194,7 @@ WRITTEN = {
     ],
     ids=str,
 )
-def test_views_show_the_very_frames(
-    tmp_path: Path, ending: str, fields: dict[str, object]
-) -> None:
+def test_views_show_the_very_frames(tmp_path: Path, ending: str, fields: dict[str, object]) -> None:
     codec, options = WRITTEN[ending]
     path = write_clip(tmp_path / f"a.{ending}", numbered(COUNT), codec, **options)
     asked = recipe(**fields)
@@ -259,9 +255,7 @@ def test_turned_clips_are_shown_upright(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_odd_and_grey_clips(
-    tmp_path: Path, shape: tuple[int, int], form: str, codec: str
-) -> None:
+def test_odd_and_grey_clips(tmp_path: Path, shape: tuple[int, int], form: str, codec: str) -> None:
     path = write_clip(tmp_path / "a.mkv", numbered(6, *shape), codec, form=form)
     asked = recipe(frames=3, temporal=2, spatial=2)
     expected = np.repeat([[0, 1, 2], [3, 4, 5]], 2, axis=0)
