@@ -178,12 +178,12 @@ def test_nan_of_one_view_is_told_of_its_clip(tmp_path: Path) -> None:
     (tmp_path / "m.py").write_text(
         "import numpy as np\n"
         "def make():\n"
-        "    return lambda views: np.where(views.mean((1, 2, 3, 4))[:, None] > 0.9, np.nan, [[0., 1]])\n"
+        "    return lambda v: np.where(v.mean((1, 2, 3, 4))[:, None] > 0.9, np.nan, [[0., 1]])\n"
     )
     spec = ModelSpec("m", f"python:{tmp_path / 'm.py'}:make", recipe())
     ((model, known),) = load_models([spec], [str(tmp_path / "m.py")])
     dark, light = (ArrayClip(np.full((9, 8, 8), level, np.uint8)) for level in (10, 250))
-    with pytest.raises(NotFiniteError, match="model 'm': NaN or infinite outputs.*sample 7"):
+    with pytest.raises(NotFiniteError, match=r"model 'm': NaN or infinite outputs.*sample 7"):
         outputs_of(model, known, inputs_of([dark, dark, light], spec.preprocessing), first=5)
 
 

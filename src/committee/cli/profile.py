@@ -10,7 +10,7 @@ from committee.cli.common import AllowCode, AsJson, Only, print_json, progress_b
 
 if TYPE_CHECKING:
     from committee.measure import Profile
-    from committee.models import Preprocessing
+    from committee.models import Preprocessing, Views
 
 
 def profile(
@@ -110,11 +110,21 @@ def fed(recipe: Preprocessing) -> str:
     height, width = recipe.size
     resized = " x ".join(str(round(side / recipe.crop)) for side in recipe.size)
     how = "squashed to" if recipe.resize == "squash" else "resized to cover"
+    if recipe.views is not None and recipe.views.resized:
+        how, resized = "squashed to", " x ".join(map(str, recipe.views.resized))
     mean, std = (
         " ".join(f"{value:.4g}" for value in values) for values in (recipe.mean, recipe.std)
     )
     colours = "grey" if recipe.channels == 1 else recipe.order
     return (
         f"{height} x {width} from the centre, {how} {resized} ({recipe.interpolation}); {colours}, "
-        f"mean {mean}, deviation {std}"
+        f"mean {mean}, deviation {std}{'' if recipe.views is None else f'; {viewed(recipe.views)}'}"
     )
+
+
+def viewed(views: Views) -> str:
+    """The views of a clip in one line."""
+    rate = f" at {views.rate:g} a second" if views.rate else ""
+    step = f", every {views.stride}." if views.stride > 1 else ""
+    part = f", block {views.block + 1} of {views.blocks}" if views.blocks > 1 else ""
+    return f"{views.temporal} x {views.spatial} views of {views.frames} frames{rate}{step}{part}"
