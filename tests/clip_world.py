@@ -24,7 +24,7 @@ def _model(name, gain):
         seen.append((name, len(views)))
         light = views.mean(axis=(1, 3, 4))
         change = light[:, -1] - light[:, 0]
-        noise = np.sin(1e4 * light[:, 0]) * 0.1
+        noise = np.sin(50 * light[:, 0]) * 0.1
         return np.stack([-(gain * change + noise), gain * change + noise], 1)
     return run
 
