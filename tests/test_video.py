@@ -116,8 +116,8 @@ def test_search_takes_blocks_in_their_order(world: Path) -> None:
     for each in front:
         used = [name for name in each.cascade.names if name in BLOCKS]
         assert used == list(BLOCKS)[: len(used)]
-    best = max(front, key=lambda each: each.val.accuracy)
-    assert best.val.accuracy > evaluate(Cascade.of([BLOCKS[0]]), front.pool).accuracy
+    best = max(each.evaluation.accuracy for each in front)
+    assert best > evaluate(Cascade.of([BLOCKS[0]]), front.pool).accuracy
 
 
 @pytest.mark.parametrize("combine", ["mean_logits", "last"])
