@@ -23,6 +23,7 @@ from committee.export import write_bundle, write_graph
 from committee.models import load_models, read_pool_file, same_weights
 from committee.models.export_pool import export_pool
 from committee.models.python import _import
+from committee.models.transformers import recipe_of
 from committee.predict import predict
 from committee.report import front_csv, front_rows, summary
 from committee.run import Runner, agreement
@@ -102,6 +103,15 @@ def test_sides_and_crops_may_differ(tmp_path: Path) -> None:
     assert [m.preprocessing.crop for m in models] == [0.5, 0.8, 1]
     one_crop = read_pool_file(written(tmp_path, LINE + "preprocessing.crop = 0.5")).models
     assert [m.preprocessing.crop for m in one_crop] == [0.5] * 3
+
+
+def test_only_takes_a_line_or_one_of_its_models(tmp_path: Path) -> None:
+    other = '[[model]]\nname = "net-2"\nsource = "python:models.py:module"\nresolution = 4\n'
+    pool = read_pool_file(written(tmp_path, LINE + other))
+    assert [m.name for m in pool.only(["net"]).models] == ["net@2", "net@4", "net@6"]
+    assert [m.name for m in pool.only(["net@4", "net-2"]).models] == ["net@4", "net-2"]
+    with pytest.raises(UnknownNameError, match="no model 'ne'"):
+        pool.only(["ne"])
 
 
 BAD = {
@@ -249,6 +259,17 @@ def test_timm_states_a_crop_of_its_own_for_its_test_size(tmp_path: Path) -> None
     crops = [spec.preprocessing.crop for spec in read_pool_file(tmp_path / "pool.toml").models]
     # timm rounds the resized side down.
     assert crops == [224 / math.floor(224 / 0.95), 256 / math.floor(256 / 0.95), 1.0]
+
+
+def test_convnext_crops_or_squashes_by_the_size_that_is_asked_for() -> None:
+    known = {
+        "image_processor_type": "ConvNextImageProcessor",
+        "size": {"shortest_edge": 224}, "crop_pct": 0.875, "resample": 3,
+    }  # fmt: skip
+    recipes = {side: recipe_of("here", known, (side, side)) for side in (224, 320, 384)}
+    assert [recipes[side]["resize"] for side in recipes] == ["crop", "crop", "squash"]
+    assert [recipes[side]["crop"] for side in recipes] == [224 / 256, 320 / 365, 1.0]
+    assert recipe_of("here", known, None) == recipes[224]
 
 
 # Search.

@@ -1,6 +1,6 @@
-"""Train networks for several input sizes at once, from seeds, and export them to ONNX.
+"""Train one network for several input sizes, from a seed, and export it to ONNX.
 
-    python examples/self_cascade/train.py --data DIR --out DIR [--only NAME ...]
+    python train.py --data DIR --out DIR
 
 DIR holds the ``*-ubyte.gz`` files of Fashion-MNIST. Needs torch, onnx and onnxscript. Every step of
 training takes one of :data:`SIDES` by chance, so that one set of weights serves all of them. Of the
@@ -24,10 +24,7 @@ HELD_OUT = 5_000
 MEAN, STD = 0.2860, 0.3530
 BATCH, EPOCHS, SEED = 128, 12, 2022
 # Channels of each group and residual blocks in it; every group after the first halves the picture.
-NETWORKS = {
-    "small": ((8, 24, 48), (0, 1, 1)),
-    "medium": ((16, 32, 64), (1, 1, 1)),
-}
+WIDTHS, BLOCKS = (8, 24, 48), (0, 1, 1)
 
 
 def convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
@@ -50,11 +47,11 @@ class Residual(nn.Module):
 class Network(nn.Module):
     """Grey pictures (N, 1, side, side) of any side, normalised, to logits (N, 10)."""
 
-    def __init__(self, widths: tuple[int, ...], blocks: tuple[int, ...]) -> None:
+    def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels, stride = 1, 1
-        for width, count in zip(widths, blocks, strict=True):
+        for width, count in zip(WIDTHS, BLOCKS, strict=True):
             layers += [convolution(channels, width, stride), nn.ReLU()]
             layers += [Residual(width) for _ in range(count)]
             channels, stride = width, 2
@@ -100,15 +97,15 @@ def distort(x: Tensor, generator: torch.Generator) -> Tensor:
 @torch.no_grad()
 def accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
     network.eval()
-    hits = sum(int((network(a).argmax(1) == b).sum()) for a, b in zip(x.split(500), y.split(500)))
-    return hits / len(x)
+    parts = zip(x.split(500), y.split(500), strict=True)
+    return sum(int((network(a).argmax(1) == b).sum()) for a, b in parts) / len(x)
 
 
-def train(name: str, x: dict[int, Tensor], y: Tensor) -> tuple[Network, dict]:
-    """Train one network; the same seed, data and build of torch give the same weights."""
+def train(x: dict[int, Tensor], y: Tensor) -> tuple[Network, dict]:
+    """Train the network; the same seed, data and build of torch give the same weights."""
     torch.manual_seed(SEED)
     generator = torch.Generator().manual_seed(SEED)
-    network = Network(*NETWORKS[name]).to(memory_format=torch.channels_last)
+    network = Network().to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True
     )
@@ -133,7 +130,7 @@ def train(name: str, x: dict[int, Tensor], y: Tensor) -> tuple[Network, dict]:
             schedule.step()
         held = {side: accuracy(network, x[side][count:], y[count:]) for side in SIDES}
         told = ", ".join(f"{side}: {value:.4f}" for side, value in held.items())
-        print(f"{name} epoch {epoch + 1} {told} {time.perf_counter() - start:.0f} s", flush=True)
+        print(f"epoch {epoch + 1} {told} {time.perf_counter() - start:.0f} s", flush=True)
     return network, {"held_out_accuracy": held, "epochs": EPOCHS}
 
 
@@ -157,7 +154,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -166,10 +162,9 @@ def main() -> None:
     pictures = read_idx(arguments.data / "train-images-idx3-ubyte.gz")
     y = torch.tensor(read_idx(arguments.data / "train-labels-idx1-ubyte.gz")).long()
     x = {side: at_side(pictures, side) for side in SIDES}
-    for name in arguments.only:
-        network, log = train(name, x, y)
-        export(network, arguments.out / f"{name}.onnx")
-        (arguments.out / f"{name}.json").write_text(json.dumps(log, indent=2) + "\n")
+    network, log = train(x, y)
+    export(network, arguments.out / "small.onnx")
+    (arguments.out / "small.json").write_text(json.dumps(log, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -57,14 +57,19 @@ class PoolFile:
     def only(self, names: list[str]) -> PoolFile:
         """The pool file of some of the models.
 
+        Args:
+            names: Of models; the name of a line with ``resolutions`` means all of its models.
+
         Raises:
             UnknownNameError: If one is not there.
         """
         known = [model.name for model in self.models]
+        lines = {name: [each for each in known if each.startswith(f"{name}@")] for name in names}
         for name in names:
-            if name not in known:
+            if name not in known and not lines[name]:
                 raise UnknownNameError.of("pool file", "model", name, known)
-        return replace(self, models=tuple(m for m in self.models if m.name in names))
+        wanted = {each for name in names for each in ([name] if name in known else lines[name])}
+        return replace(self, models=tuple(m for m in self.models if m.name in wanted))
 
 
 def read_pool_file(path: str | Path) -> PoolFile:

@@ -91,7 +91,7 @@ def recipe_of(
             "preprocessor_config.json that says the same in plain terms, and name the folder"
         )
     recipe: dict[str, Any] = {
-        **_geometry(known, kind),
+        **_geometry(known, kind, size),
         **_scale(known),
         "interpolation": _INTERPOLATION[resample],
         "order": "bgr" if known.get("do_flip_channel_order") else "rgb",
@@ -101,16 +101,20 @@ def recipe_of(
     return recipe
 
 
-def _geometry(known: Mapping[str, Any], kind: str) -> dict[str, Any]:
+def _geometry(
+    known: Mapping[str, Any], kind: str, wanted: tuple[int, int] | None
+) -> dict[str, Any]:
     """Size, crop and resize; no size if inputs have none in common."""
     size, cut = known.get("size"), _sides(known.get("crop_size"))
     both = _sides(size)
     # The shorter side, where a mapping or a single number means that.
     edge = size.get("shortest_edge") if isinstance(size, Mapping) else size
     if kind.startswith("ConvNext") and edge is not None:
+        edge = edge if wanted is None else min(wanted)
         if edge >= 384:  # where its own code begins to squash
-            return {"size": (edge, edge), "resize": "squash"}
-        return {"size": (edge, edge), "crop": edge / int(edge / known.get("crop_pct", 224 / 256))}
+            return {"size": (edge, edge), "crop": 1.0, "resize": "squash"}
+        crop = edge / int(edge / known.get("crop_pct", 224 / 256))
+        return {"size": (edge, edge), "crop": crop, "resize": "crop"}
     if known.get("do_center_crop") and cut is not None:
         if edge is not None:
             return {"size": cut, "crop": cut[0] / edge}
