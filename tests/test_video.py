@@ -65,6 +65,7 @@ def test_a_pool_of_clips_says_what_it_is(world: Path) -> None:
     assert task_of([]) is IMAGE_CLASSIFICATION
     assert [spec.name for spec in pool.models] == [*BLOCKS, "sighted"]
     assert [spec.family for spec in pool.models] == ["views of blind"] * 2 + [""]
+    assert pool.only(["blind"]).models == pool.models[:2]
     # Given costs are those of all views; a block has its share.
     assert [spec.costs[0].value for spec in pool.models] == [2, 2, 40]
     assert pool.models[0].costs[0].conditions == "one clip of 4 x 8 x 8, 2 views"

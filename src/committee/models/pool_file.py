@@ -58,13 +58,21 @@ class PoolFile:
         """The pool file of some of the models.
 
         Args:
-            names: Of models; the name of a line with ``resolutions`` means all of its models.
+            names: Of models; the name of a line with ``resolutions`` or ``view_blocks`` means all
+                of its models.
 
         Raises:
             UnknownNameError: If one is not there.
         """
         known = [model.name for model in self.models]
-        lines = {name: [each for each in known if each.startswith(f"{name}@")] for name in names}
+        lines = {
+            name: [
+                model.name
+                for model in self.models
+                if model.name.startswith(f"{name}@") or model.family == _views_of(name)
+            ]
+            for name in names
+        }
         for name in names:
             if name not in known and not lines[name]:
                 raise UnknownNameError.of("pool file", "model", name, known)
@@ -169,6 +177,10 @@ def _of_each(where: str, key: str, value: Any, count: int) -> list[Any]:
     return value
 
 
+def _views_of(name: str) -> str:
+    return f"views of {name}"
+
+
 def _in_blocks(path: Path, entry: dict[str, Any]) -> list[dict[str, Any]]:
     """The entry, or one for each block of its views: one set of weights, left between blocks.
 
@@ -193,7 +205,7 @@ def _in_blocks(path: Path, entry: dict[str, Any]) -> list[dict[str, Any]]:
         {
             **entry,
             "name": f"{name}.{number + 1:0{len(str(blocks))}}of{blocks}",
-            "family": f"views of {name}",
+            "family": _views_of(name),
             "views": {**views, "blocks": blocks, "block": number},
             "costs": {unit: cost / blocks for unit, cost in costs.items()},
         }
