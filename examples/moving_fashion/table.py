@@ -42,7 +42,7 @@ def main() -> None:
         found[f"{name}, exits between views"] = front.at_least(alone).cascade
     both = cm.search(val, max_models=2, stages=list(blocks.values()))
     found["small, then large, all views each"] = both.at_least(whole).cascade
-    free = cm.search(val, max_models=6, grid=GRID)
+    free = cm.search(val, max_models=BLOCKS, grid=GRID)
     found["exits between views of both"] = free.at_least(whole).cascade
     print_table(found, val, test)
     print_times(found, val, args)
