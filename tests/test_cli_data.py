@@ -144,7 +144,7 @@ def test_every_report_counts_the_broken_pictures(work: Workplace) -> None:
 
 def told(counts: dict[str, int], split: str) -> str:
     plural = "" if counts[split] == 1 else "s"
-    return f"{counts[split]} broken picture{plural} left out of {split}"
+    return f"{counts[split]} broken sample{plural} left out of {split}"
 
 
 def test_nothing_is_said_where_nothing_is_broken(work: Workplace) -> None:

@@ -57,7 +57,7 @@ def test_the_commands_on_samples_do_what_is_said(capsys: pytest.CaptureFixture[s
     assert three == [24, 6, 30]
     torn = Pool.load("torn-predictions/val").samples
     assert (len(torn), [each.id for each in torn.broken]) == (59, ["cat/00.png"])
-    assert "1 broken picture left out of val" in capsys.readouterr().out
+    assert "1 broken sample left out of val" in capsys.readouterr().out
 
 
 def test_the_example_of_a_source_keeps_the_contract() -> None:

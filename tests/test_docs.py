@@ -50,7 +50,9 @@ def test_a_pool_file_can_be_read(text: str, tmp_path: Path) -> None:
     (tmp_path / "pool.toml").write_text(text, encoding="utf-8")
     pool = read_pool_file(tmp_path / "pool.toml")
     lines = tomllib.loads(text)["model"]
-    assert len(pool.models) == sum(len(line.get("resolutions", [None])) for line in lines)
+    assert len(pool.models) == sum(
+        len(line.get("resolutions", [None])) * line.get("view_blocks", 1) for line in lines
+    )
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)

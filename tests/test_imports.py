@@ -30,6 +30,7 @@ HEAVY = (
     "scipy",
     "jinja2",
     "pyarrow",
+    "av",
 )
 
 # From the ground up: a part may import itself and what stands before it. ``__init__`` is the face

@@ -380,7 +380,7 @@ def test_broken_pictures_are_left_out_and_recorded(world: World, tmp_path: Path)
     notes: list[str] = []
     options = {"allow_code": code, "skip_broken": True, "note": notes.append}
     stored = Pool.load(predict(pool, open_data(data), store, **options))
-    assert notes == ["3 broken pictures left out of val"]
+    assert notes == ["3 broken samples left out of val"]
     assert [each.id for each in stored.samples.broken] == ["003.png", "280.png", "300.png"]
     assert all(each.reason for each in stored.samples.broken)
     good = [

@@ -1,4 +1,4 @@
-"""models x data -> store: the outputs of every model on every sample, each picture decoded once."""
+"""models x data -> store: the outputs of every model on every sample, each decoded once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from committee.data.base import find_broken, in_order
 from committee.errors import MisalignedError, UnknownNameError
 from committee.models import (
     Model,
+    ModelInputs,
     ModelSpec,
     PoolFile,
     Preprocessing,
+    inputs_of,
     load_models,
     outputs_of,
     prepared,
@@ -30,7 +32,7 @@ Progress = Callable[[int, int], None]
 # Called with a line for people.
 Note = Callable[[str], None]
 Loaded: TypeAlias = tuple[Model, ModelSpec]
-Inputs: TypeAlias = Mapping[Preprocessing, Array]
+Inputs: TypeAlias = Mapping[Preprocessing, ModelInputs]
 
 DTYPES = ("float32", "float16")
 # Threads that read and prepare pictures while the models run. Two fill what the models leave of two
@@ -45,7 +47,7 @@ def predict(
     dataset: Dataset,
     store: str | Path,
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     dtype: str = "float32",
     skip_broken: bool = False,
     allow_code: Collection[str] = (),
@@ -63,7 +65,8 @@ def predict(
         pool: The models.
         dataset: The samples, with the name of their split.
         store: Folder of the store; made if it is not there.
-        batch_size: Samples a forward pass; part of what is recorded, for rounding depends on it.
+        batch_size: Samples a forward pass, as the task says if left out; part of what is recorded,
+            for rounding depends on it.
         dtype: Type of the stored logits or probabilities: ``float32`` or ``float16``. Decisions
             are float64 always.
         skip_broken: Whether samples that cannot be read are left out and recorded, not an error.
@@ -83,6 +86,7 @@ def predict(
         StoreError: If another split of the store has some of the samples.
         UnknownNameError: If the type is another.
     """
+    batch_size = pool.task.batch_size if batch_size is None else batch_size
     if batch_size < 1 or CHUNK_ROWS % batch_size:
         raise MisalignedError(f"predict: batch size must divide {CHUNK_ROWS}, not {batch_size}")
     if dtype not in DTYPES:
@@ -181,11 +185,13 @@ class _Reading:
         self._recipes = recipes
 
     def __call__(self, batch: _Batch) -> Inputs:
+        due = [self._recipes[i] for i in batch.due]
+        if any(recipe.views is not None for recipe in due):
+            # Frames come resized; views are made of them when a model runs.
+            clips = self._dataset.read(batch.rows)
+            return {recipe: inputs_of(clips, recipe) for recipe in due}
         rows, first, step = batch.rows, 0, _AT_ONCE
-        inputs = {
-            recipe: np.empty((len(rows), recipe.channels, *recipe.size), np.float32)
-            for recipe in (self._recipes[i] for i in batch.due)
-        }
+        inputs = {recipe: np.empty((len(rows), *recipe.shape), np.float32) for recipe in due}
         while first < len(rows):
             pictures = self._dataset.read(rows[first : first + step])
             for recipe, made in inputs.items():

@@ -122,10 +122,10 @@ class Samples:
 
     @property
     def left_out(self) -> str:
-        """How many broken pictures were left out, for people; empty if none were."""
+        """How many broken samples were left out, for people; empty if none were."""
         count = len(self.broken)
         plural = "" if count == 1 else "s"
-        return f"{count:,} broken picture{plural} left out of {self.split}" if count else ""
+        return f"{count:,} broken sample{plural} left out of {self.split}" if count else ""
 
     @property
     def numbered(self) -> bool:

@@ -20,14 +20,25 @@ class Task:
         sample: One item of a data set, in a word.
         unit: What exits as one, in a word: the sample itself, or a part of it.
         utility: What a unit scores unless the user asks for something else.
+        batch_size: Samples that go through a model together, unless the user says how many.
+        window: Batches that a runner decides together. Of pictures a stage passes on too few to
+            fill a batch; a clip's views fill one by themselves, and many clips would fill memory.
     """
 
     name: str
     sample: str
     unit: str
     utility: Utility = TOP_1
+    batch_size: int = 32
+    window: int = 16
 
 
 IMAGE_CLASSIFICATION = Task("image-classification", sample="picture", unit="picture")
 
-TASKS = {task.name: task for task in (IMAGE_CLASSIFICATION,)}
+# A clip's outputs are means over its views. Where a model's views are divided into blocks, these
+# are models of the pool and a clip leaves between them: still the whole, decided on fewer views.
+VIDEO_CLASSIFICATION = Task(
+    "video-classification", sample="clip", unit="clip", batch_size=4, window=1
+)
+
+TASKS = {task.name: task for task in (IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION)}

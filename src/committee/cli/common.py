@@ -36,7 +36,7 @@ Data = Annotated[
     str,
     typer.Option(
         metavar="PATH",
-        help="A folder with one folder of pictures a class; a csv of paths and labels; an npz or "
+        help="A folder with one folder of files a class; a csv of paths and labels; an npz or "
         "npy of pictures; a folder saved by Hugging Face datasets; NAME:REST of a plug-in.",
     ),
 ]
@@ -57,7 +57,7 @@ Fraction = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Chooses the samples of --fraction.")]
 SkipBroken = Annotated[
-    bool, typer.Option("--skip-broken", help="Leave out pictures that cannot be read, and say so.")
+    bool, typer.Option("--skip-broken", help="Leave out samples that cannot be read, and say so.")
 ]
 Only = Annotated[
     list[str] | None, typer.Option(metavar="MODEL", help="Only this model. Repeatable.")
@@ -210,7 +210,7 @@ def say_broken(*pools: Pool | None) -> None:
 
 
 def left_out(*pools: Pool | None) -> dict[str, int]:
-    """For JSON: how many broken pictures were left out of each split."""
+    """For JSON: how many broken samples were left out of each split."""
     known = [pool.samples for pool in pools if pool is not None]
     return {samples.split: len(samples.broken) for samples in known}
 

@@ -32,7 +32,10 @@ def predict(
     seed: Seed = 0,
     skip_broken: SkipBroken = False,
     only: Only = None,
-    batch_size: Annotated[int, typer.Option(help="Samples a forward pass; it divides 256.")] = 32,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Samples a forward pass; it divides 256. 32 pictures or 4 clips."),
+    ] = None,
     dtype: Annotated[str, typer.Option(help="Stored numbers: float32 or float16.")] = "float32",
     allow_code: AllowCode = None,
     as_json: AsJson = False,
@@ -50,7 +53,7 @@ def predict(
     models = read_pool_file(pool)
     if only:
         models = models.only(only)
-    dataset = open_data(data, split, models.classes, rows, fraction, seed)
+    dataset = open_data(data, split, models.classes, rows, fraction, seed, models.models)
     if fraction is None and rows is None:
         dataset = rest(dataset, out)
     notes: list[str] = []

@@ -10,13 +10,16 @@ from committee.cli.common import AllowCode, AsJson, Only, print_json, progress_b
 
 if TYPE_CHECKING:
     from committee.measure import Profile
-    from committee.models import Preprocessing
+    from committee.models import Preprocessing, Views
 
 
 def profile(
     pool: Annotated[str, typer.Argument(metavar="POOL.toml", help="The models.")],
     only: Only = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples a call for throughput.")] = 32,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Samples a call for throughput; 32 pictures or 4 clips."),
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads a model may use; 0: its own.")] = 0,
     calls: Annotated[int, typer.Option(min=5, help="Calls of each model.")] = 100,
     seconds: Annotated[
@@ -42,7 +45,7 @@ def profile(
     models = read_pool_file(pool)
     if only:
         models = models.only(only)
-    dataset = open_data(data, "profile", models.classes) if data else None
+    dataset = open_data(data, "profile", models.classes, models=models.models) if data else None
     with progress_bar("profile", "turns", not as_json) as progress:
         profiles = measure(
             models,
@@ -107,11 +110,21 @@ def fed(recipe: Preprocessing) -> str:
     height, width = recipe.size
     resized = " x ".join(str(round(side / recipe.crop)) for side in recipe.size)
     how = "squashed to" if recipe.resize == "squash" else "resized to cover"
+    if recipe.views is not None and recipe.views.resized:
+        how, resized = "squashed to", " x ".join(map(str, recipe.views.resized))
     mean, std = (
         " ".join(f"{value:.4g}" for value in values) for values in (recipe.mean, recipe.std)
     )
     colours = "grey" if recipe.channels == 1 else recipe.order
     return (
         f"{height} x {width} from the centre, {how} {resized} ({recipe.interpolation}); {colours}, "
-        f"mean {mean}, deviation {std}"
+        f"mean {mean}, deviation {std}{'' if recipe.views is None else f'; {viewed(recipe.views)}'}"
     )
+
+
+def viewed(views: Views) -> str:
+    """The views of a clip in one line."""
+    rate = f" at {views.rate:g} a second" if views.rate else ""
+    step = f", every {views.stride}." if views.stride > 1 else ""
+    part = f", block {views.block + 1} of {views.blocks}" if views.blocks > 1 else ""
+    return f"{views.temporal} x {views.spatial} views of {views.frames} frames{rate}{step}{part}"

@@ -37,21 +37,24 @@ def run(
     rows: Rows = None,
     fraction: Fraction = None,
     seed: Seed = 0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples a forward pass.")] = 32,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Samples a forward pass; 32 pictures or 4 clips.")
+    ] = None,
     allow_code: AllowCode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a cascade over pictures and write one row a picture.
+    """Run a cascade over pictures or clips and write one row a sample.
 
     It can be stopped at any moment: what is done lies in OUT.part, and the same command goes on.
-    Pictures that cannot be read, or of which a model makes NaN, get a row with the reason.
+    Samples that cannot be read, or of which a model makes NaN, get a row with the reason.
     """
     from committee.data import open_data
     from committee.run import Runner, check_ending, run_into
 
     check_ending(out)
     runner = Runner(cascade, allow_code=allow_code or ())
-    dataset = open_data(data, "run", runner.cascade.classes, rows, fraction, seed)
+    models = list(runner.specs.values())
+    dataset = open_data(data, "run", runner.cascade.classes, rows, fraction, seed, models)
     tally = _Tally(np.zeros(len(runner.cascade.stages), np.int64))
     with progress_bar("run", "samples", not as_json) as update:
 
@@ -132,7 +135,7 @@ def _print(
         named = "; ".join(f"{name} ({reason})" for name, reason in broken[:SHOWN])
         more = f"; and {len(broken) - SHOWN:,} more" if len(broken) > SHOWN else ""
         plural = "" if len(broken) == 1 else "s"
-        say(f"{len(broken):,} broken picture{plural}, a row each: {named}{more}")
+        say(f"{len(broken):,} broken {runner.task.sample}{plural}, a row each: {named}{more}")
     say(f"Written: {out}")
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from committee.run.verify import Compared, Way
 
 SHOWN = 10
-USUAL_BATCH = 32
 TOO_MANY = 1
 
 
@@ -46,7 +45,7 @@ def verify(
     rows: Rows = None,
     batch_size: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Samples a forward pass, 32 if nothing is said. Repeatable."),
+        typer.Option(min=1, help="Samples a forward pass; 32 pictures or 4 clips. Repeatable."),
     ] = None,
     engine: Annotated[
         list[str] | None,
@@ -69,8 +68,9 @@ def verify(
 
     code = allow_code or ()
     runner = Runner(cascade, allow_code=code)
-    dataset = open_data(data, "verify", runner.cascade.classes, rows)
-    sizes = batch_size or [USUAL_BATCH]
+    models = list(runner.specs.values())
+    dataset = open_data(data, "verify", runner.cascade.classes, rows, models=models)
+    sizes = batch_size or [runner.task.batch_size]
     ways: dict[str, Way] = {}
     if predictions is not None:
         pool = open_split(predictions, split, "test")

@@ -1,4 +1,4 @@
-"""Where samples come from: folders and tables of pictures, arrays, saved data sets, plug-ins.
+"""Where samples come from: folders and tables of files, arrays, saved data sets, plug-ins.
 
 A plug-in is a function ``open(rest, split, classes)`` that returns a :class:`Dataset`, installed
 under an entry point of the group ``committee.data``. ``NAME:REST`` calls the one called NAME;
@@ -8,21 +8,26 @@ under an entry point of the group ``committee.data``. ``NAME:REST`` calls the on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from committee.data.arrays import ArrayDataset, open_npy, open_npz
 from committee.data.base import BrokenSamplesError, Dataset, content_of, digest, read_ahead
-from committee.data.files import FilesDataset
+from committee.data.clips import CLIP_ENDINGS, ClipsDataset, read_clip
+from committee.data.files import PICTURES, FileKind, FilesDataset
 from committee.data.folder import open_folder
 from committee.data.huggingface import is_saved, open_saved
 from committee.data.part import PartDataset, part, share, without
 from committee.data.table import open_csv
 from committee.errors import CommitteeError, DataError, UnknownNameError
+from committee.models import ModelSpec, task_of
+from committee.task import IMAGE_CLASSIFICATION, Task
 
 __all__ = [
     "ArrayDataset",
     "BrokenSamplesError",
+    "ClipsDataset",
     "Dataset",
     "FilesDataset",
     "PartDataset",
@@ -30,14 +35,15 @@ __all__ = [
     "digest",
     "open_data",
     "read_ahead",
+    "read_clip",
     "without",
 ]
 
 GROUP = "committee.data"
-_FILES: dict[str, Callable[[Path, str, Sequence[str]], Dataset]] = {
+# Of pictures alone; folders and tables list files of any task.
+_ARRAYS: dict[str, Callable[[Path, str, Sequence[str]], Dataset]] = {
     ".npz": open_npz,
     ".npy": open_npy,
-    ".csv": open_csv,
 }
 
 
@@ -48,44 +54,65 @@ def open_data(
     rows: str | None = None,
     fraction: str | None = None,
     seed: int = 0,
+    models: Sequence[ModelSpec] = (),
 ) -> Dataset:
     """Open samples.
 
     Args:
-        spec: A folder of pictures, one folder a class; a csv of paths and labels; an npz or npy
-            file; a folder that Hugging Face datasets saved; or ``NAME:REST`` of a plug-in.
+        spec: A folder of files, one folder a class; a csv of paths and labels; a plug-in's
+            ``NAME:REST``; of pictures also an npz or npy file, or a folder that Hugging Face
+            datasets saved.
         split: Name for the split.
         classes: Names of the classes in the order of the models' outputs.
         rows: ``START:STOP:STEP`` to take only some samples.
         fraction: Share of every class to take, of what ``rows`` leaves; see
             :func:`committee.data.part.share`.
         seed: Chooses the samples of a fraction.
+        models: Who will look at the samples. It is needed for clips: that the files are clips, and
+            which of their frames are decoded, follows from what the models take.
 
     Raises:
+        CascadeError: If some of the models take pictures and others clips.
         DataError: If there is nothing of a known form.
         MisalignedError: If labels do not fit the classes.
         UnknownNameError: If there is no such plug-in.
     """
-    dataset = _open(spec, split, classes)
+    task = task_of(models)
+    dataset = _open(spec, split, classes, _kind(task, models), task)
     if rows is not None:
         dataset = part(dataset, rows)
     return dataset if fraction is None else share(dataset, fraction, seed)
 
 
-def _open(spec: str | Path, split: str, classes: Sequence[str]) -> Dataset:
+def _kind(task: Task, models: Sequence[ModelSpec]) -> FileKind:
+    """What files of a task are read as."""
+    if task is IMAGE_CLASSIFICATION:
+        return PICTURES
+    recipes = [spec.preprocessing for spec in models]
+    return FileKind(task.sample, CLIP_ENDINGS, partial(ClipsDataset, recipes=recipes))
+
+
+def _open(
+    spec: str | Path, split: str, classes: Sequence[str], kind: FileKind, task: Task
+) -> Dataset:
     path = Path(spec)
+    arrays = _ARRAYS if task is IMAGE_CLASSIFICATION else {}
     if path.is_dir():
-        opener = open_saved if is_saved(path) else open_folder
-        return opener(path, split, classes)
-    if path.suffix in _FILES and path.is_file():
-        return _FILES[path.suffix](path, split, classes)
+        if arrays and is_saved(path):
+            return open_saved(path, split, classes)
+        return open_folder(path, split, classes, kind)
+    if path.suffix == ".csv" and path.is_file():
+        return open_csv(path, split, classes, kind)
+    if path.suffix in arrays and path.is_file():
+        return arrays[path.suffix](path, split, classes)
     name, colon, rest = str(spec).partition(":")
     if colon and not path.exists():
         return _plugged(name, rest, split, classes)
     what = "is of no known form" if path.exists() else "does not exist"
+    saved = "a folder saved by datasets, " if arrays else ""
     raise DataError(
-        f"data {spec}: {what}. Give a folder with one folder a class, a folder saved by datasets, "
-        f"or a file ({', '.join(_FILES)})"
+        f"data {spec}: {what}. Give a folder with one folder a class, {saved}"
+        f"or a file ({', '.join((*arrays, '.csv'))})"
     )
 
 

@@ -1,13 +1,15 @@
-"""Picture files, decoded when they are read; a folder and a table both list such files."""
+"""Files of samples, which a folder or a table lists; picture files, decoded when they are read."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from committee.data.base import BrokenSamplesError, digest
+from committee.data.base import BrokenSamplesError, Dataset, digest
 from committee.errors import MissingExtraError
 from committee.models.preprocessing import as_image
 from committee.predictions import Array
@@ -19,6 +21,21 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """One kind of sample that lies in files.
+
+    Args:
+        word: What a sample is called.
+        endings: Of its files, in small letters, with the dot.
+        open: Makes a data set of the folder that ids are relative to, and samples.
+    """
+
+    word: str
+    endings: frozenset[str]
+    open: Callable[[Path, Samples], Dataset]
 
 
 class FilesDataset:
@@ -55,7 +72,18 @@ class FilesDataset:
 
     def digests(self, rows: Array) -> Array:
         """See :class:`committee.data.base.Dataset`."""
-        return np.array([_digest(self._root / self.samples.ids[row]) for row in rows], np.uint64)
+        return digests_of(self._root, self.samples, rows)
+
+
+def digests_of(root: Path, samples: Samples, rows: Array) -> Array:
+    """The digests of some files, shape (n,); 0 of one that cannot be opened.
+
+    Args:
+        root: The folder that ids are relative to.
+        samples: Ids are paths of the files.
+        rows: Which, shape (n,).
+    """
+    return np.array([_digest(root / samples.ids[row]) for row in rows], np.uint64)
 
 
 def decoded(file: Path | IO[bytes]) -> Image:
@@ -92,3 +120,6 @@ def _digest(path: Path) -> int:
     except OSError:
         # Reading it will say why.
         return 0
+
+
+PICTURES = FileKind("picture", ENDINGS, FilesDataset)

@@ -1,43 +1,49 @@
-"""A folder of pictures: one folder a class, or all in one place and without labels."""
+"""A folder of sample files: one folder a class, or all in one place and without labels."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from committee.data.files import ENDINGS, FilesDataset
+from committee.data.base import Dataset
+from committee.data.files import PICTURES, FileKind
 from committee.errors import DataError, MisalignedError
 from committee.samples import Samples
 
 
-def open_folder(root: Path, split: str, classes: Sequence[str]) -> FilesDataset:
-    """Open a folder: ``root/CLASS/picture`` with labels, or ``root/picture`` without.
+def open_folder(
+    root: Path, split: str, classes: Sequence[str], kind: FileKind = PICTURES
+) -> Dataset:
+    """Open a folder: ``root/CLASS/file`` with labels, or ``root/file`` without.
 
     Args:
         root: The folder.
         split: Name for the split.
         classes: Names of the classes in the order of the models' outputs; needed
             where folders are labels. A slash in a name is an underscore in its folder's.
+        kind: What the files are; others are passed over.
 
     Raises:
-        DataError: If there is no picture.
+        DataError: If there is no such file.
         MisalignedError: If a folder is none of the classes, none are known, or only
             some pictures lie in folders.
-        MissingExtraError: If Pillow is not installed.
+        MissingExtraError: If what reads the files is not installed.
     """
-    ids = sorted(_pictures(root))
+    ids = sorted(_files(root, kind.endings))
     if not ids:
-        raise DataError(f"{root}: no picture in it or its folders ({', '.join(sorted(ENDINGS))})")
+        listed = ", ".join(sorted(kind.endings))
+        raise DataError(f"{root}: no {kind.word} in it or its folders ({listed})")
     folders = [Path(name).parts[0] if "/" in name else "" for name in ids]
     if not any(folders):
-        return FilesDataset(root, Samples(tuple(ids), None, tuple(classes), split))
+        return kind.open(root, Samples(tuple(ids), None, tuple(classes), split))
     if not all(folders):
         raise MisalignedError(
             f"{root}: {ids[folders.index('')]!r} lies in no folder of a class, others do. "
-            "Put every picture into the folder of its class, or all into one and go without labels"
+            f"Put every {kind.word} into the folder of its class, or all into one and go without "
+            "labels"
         )
     if not classes:
         listed = ", ".join(f'"{name}"' for name in sorted(set(folders))[:12])
@@ -55,20 +61,20 @@ def open_folder(root: Path, split: str, classes: Sequence[str]) -> FilesDataset:
             f"which are {', '.join(names[:3])}, …. Name each folder as its class"
         )
     labels = np.array([index[folder] for folder in folders], np.int64)
-    return FilesDataset(root, Samples(tuple(ids), labels, names, split))
+    return kind.open(root, Samples(tuple(ids), labels, names, split))
 
 
-def _pictures(root: Path) -> Iterator[str]:
-    """Paths of the pictures below a folder, relative to it; links are followed, but in no circle.
+def _files(root: Path, endings: Collection[str]) -> Iterator[str]:
+    """Paths of the files below a folder, relative to it; links are followed, but in no circle.
 
-    A link that leads nowhere is a picture too: reading it names it.
+    A link that leads nowhere is a file too: reading it names it.
     """
     for folder, inner, names in os.walk(root, followlinks=True):
         here = Path(folder)
         inner[:] = [name for name in inner if not _is_circle(here / name)]
         prefix = "" if here == root else f"{here.relative_to(root).as_posix()}/"
         for name in names:
-            if f".{name.rpartition('.')[2].lower()}" in ENDINGS:
+            if f".{name.rpartition('.')[2].lower()}" in endings:
                 yield prefix + name
 
 

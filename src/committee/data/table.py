@@ -1,4 +1,4 @@
-"""``FILE.csv``: paths of pictures and, if known, their labels."""
+"""``FILE.csv``: paths of sample files and, if known, their labels."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from committee.data.files import FilesDataset
+from committee.data.base import Dataset
+from committee.data.files import PICTURES, FileKind
 from committee.errors import DataError, MisalignedError
 from committee.predictions import Array
 from committee.samples import Samples
 
 
-def open_csv(path: Path, split: str, classes: Sequence[str]) -> FilesDataset:
+def open_csv(path: Path, split: str, classes: Sequence[str], kind: FileKind = PICTURES) -> Dataset:
     """Open a csv file with a header that names ``path`` and, if known, ``label``.
 
     Args:
@@ -22,11 +23,12 @@ def open_csv(path: Path, split: str, classes: Sequence[str]) -> FilesDataset:
         split: Name for the split.
         classes: Names of the classes in the order of the models' outputs. A label is one of these
             names or, where none of the labels is, an index 0, 1, ….
+        kind: What the files are.
 
     Raises:
         DataError: If it cannot be read, or has no ``path`` or no row.
         MisalignedError: If a label is no class, or a path stands twice.
-        MissingExtraError: If Pillow is not installed.
+        MissingExtraError: If what reads the files is not installed.
     """
     try:
         # Spreadsheets put a byte order mark before the header.
@@ -40,12 +42,12 @@ def open_csv(path: Path, split: str, classes: Sequence[str]) -> FilesDataset:
     if uneven:
         raise DataError(f"{path}: line {uneven[0]} has not the {len(header)} columns of the header")
     if not rows:
-        raise DataError(f"{path}: names no picture; write one path a line after the header")
+        raise DataError(f"{path}: names no {kind.word}; write one path a line after the header")
     ids = tuple(row[header.index("path")] for row in rows)
     labels = None
     if "label" in header:
         labels = _labels(path, [row[header.index("label")] for row in rows], classes)
-    return FilesDataset(path.parent, Samples(ids, labels, tuple(classes), split))
+    return kind.open(path.parent, Samples(ids, labels, tuple(classes), split))
 
 
 def _labels(path: Path, told: Sequence[str], classes: Sequence[str]) -> Array:

@@ -18,6 +18,7 @@ from committee.cascade import ALWAYS, NEVER, Cascade
 from committee.combine import COMBINES
 from committee.confidence import BUILT_IN, SUREST
 from committee.errors import ExportError, ModelError, NotFiniteError, UnknownNameError
+from committee.export.sources import refuse_clips
 from committee.models import ModelSpec, Preprocessing, load_models, specs_of
 from committee.models.torch_module import OWN, TORCH_ENGINES, TorchModel
 from committee.predictions import Kind
@@ -194,7 +195,7 @@ def as_module(
         allow_code: Python files and modules that may be run, named by the user.
 
     Raises:
-        ExportError: If a model is no torch module.
+        ExportError: If a model is no torch module, or takes clips.
         ModelError: If a model cannot be loaded.
         UntrustedCodeError: If a model needs code that is not allowed.
     """
@@ -203,6 +204,7 @@ def as_module(
         if name not in cascade.names:
             raise UnknownNameError.of("as_module", "model", name, cascade.names)
     known = specs_of(cascade) if set(cascade.names) <= set(cascade.models) else {}
+    refuse_clips(known.values())
     if not known and set(given) < set(cascade.names):
         missing = ", ".join(name for name in cascade.names if name not in given)
         raise ExportError(

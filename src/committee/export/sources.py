@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +23,8 @@ def onnx_specs(cascade: Cascade, onnx: Mapping[str, str | Path] | None = None) -
 
     Raises:
         CascadeError: If the cascade does not say how a model is loaded.
-        ExportError: If a model is no ONNX file, is run by another engine than onnxruntime or gives
-            decisions only, or the confidence is not one of those built in.
+        ExportError: If a model takes clips, is no ONNX file, is run by another engine than
+            onnxruntime or gives decisions only, or the confidence is not one of those built in.
         ModelError: If a file is missing, or not the one that was chosen.
         UnknownNameError: If ``onnx`` names a model that the cascade does not have.
     """
@@ -37,7 +37,23 @@ def onnx_specs(cascade: Cascade, onnx: Mapping[str, str | Path] | None = None) -
     for name in given:
         if name not in cascade.names:
             raise UnknownNameError.of("export", "model", name, cascade.names)
-    return [_checked(spec, given.get(spec.name)) for spec in specs_of(cascade).values()]
+    specs = specs_of(cascade).values()
+    refuse_clips(specs)
+    return [_checked(spec, given.get(spec.name)) for spec in specs]
+
+
+def refuse_clips(specs: Iterable[ModelSpec]) -> None:
+    """Refuse models of clips: exports have no frames to choose and no views to average.
+
+    Raises:
+        ExportError: If one takes clips.
+    """
+    for spec in specs:
+        if spec.preprocessing.views is not None:
+            raise ExportError(
+                f"model {spec.name!r}: takes clips, and exports run on pictures. Run the cascade "
+                "file itself: committee run, or committee.Runner"
+            )
 
 
 def onnx_path(spec: ModelSpec) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 
 from committee.errors import ModelError
 from committee.measure.machine import available_bytes, peak_bytes
-from committee.models import Model, ModelSpec, Preprocessing, outputs_of
+from committee.models import VIEWS_AT_ONCE, Model, ModelSpec, Preprocessing, outputs_of
 from committee.predictions import Array
 
 # Fewer calls than these tell nothing, however long they take.
@@ -86,7 +86,7 @@ def timed(
     """
     inputs = _Inputs(batch_size, seed)
     for model, spec in models:
-        _warm(model, spec, batch_size, inputs)
+        _warm(model, spec, inputs)
     taken: list[list[float]] = [[] for _ in models]
     began = time.perf_counter()
     for turn in range(calls):
@@ -95,35 +95,45 @@ def timed(
         order = range(len(models))
         for index in order if turn % 2 == 0 else reversed(order):
             model, spec = models[index]
-            batch = inputs.of(spec.preprocessing)
+            parts = inputs.of(spec.preprocessing)
             if not taken[index] or taken[index][-1] < QUICK_MS:
-                model(batch)
+                _call(model, parts)
             start = time.perf_counter()
-            model(batch)
+            _call(model, parts)
             taken[index].append((time.perf_counter() - start) * 1e3)
         if progress is not None:
             progress(turn + 1, calls)
     return [Timing(batch_size, np.array(each)) for each in taken]
 
 
+def _call(model: Model, parts: Sequence[Array]) -> None:
+    for part in parts:
+        model(part)
+
+
 class _Inputs:
-    """One batch a shape, from a seed; models of one shape share it."""
+    """One batch a shape, from a seed; models of one shape share it.
+
+    Pictures are one part. Of clips all views are run, in parts as large as when they are decided.
+    """
 
     def __init__(self, batch_size: int, seed: int) -> None:
         self._batch_size, self._seed = batch_size, seed
         self._made: dict[tuple[int, ...], Array] = {}
 
-    def of(self, recipe: Preprocessing) -> Array:
-        shape = (self._batch_size, recipe.channels, *recipe.size)
+    def of(self, recipe: Preprocessing) -> list[Array]:
+        total = self._batch_size * recipe.inputs
+        most = total if recipe.views is None else min(total, VIEWS_AT_ONCE)
+        shape = (most, *recipe.shape)
         if shape not in self._made:
             numbers = np.random.default_rng(self._seed).standard_normal(shape, np.float32)
             self._made[shape] = numbers
-        return self._made[shape]
+        return [self._made[shape][: total - done] for done in range(0, total, most)]
 
 
-def _warm(model: Model, spec: ModelSpec, batch_size: int, inputs: _Inputs) -> None:
+def _warm(model: Model, spec: ModelSpec, inputs: _Inputs) -> None:
     """Call a model until it is warm, with batches that double while memory allows."""
-    whole = inputs.of(spec.preprocessing)
+    whole = inputs.of(spec.preprocessing)[0]
     size, grown = 1, 0
     while True:
         if available_bytes() < 2 * grown:
@@ -135,7 +145,7 @@ def _warm(model: Model, spec: ModelSpec, batch_size: int, inputs: _Inputs) -> No
         before = peak_bytes()
         outputs_of(model, spec, whole[:size])
         grown = peak_bytes() - before
-        if size == batch_size:
+        if size == len(whole):
             break
-        size = min(2 * size, batch_size)
+        size = min(2 * size, len(whole))
     outputs_of(model, spec, whole)

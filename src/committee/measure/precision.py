@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from committee.models import Model, ModelSpec, load_model, outputs_of
-from committee.predictions import Array
+from committee.models import Model, ModelInputs, ModelSpec, load_model, outputs_of
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Change:
 def changed_by_precision(
     model: Model,
     spec: ModelSpec,
-    batches: Iterable[Array],
+    batches: Iterable[ModelInputs],
     allow_code: Collection[str] = (),
     threads: int = 0,
 ) -> Change:
@@ -45,7 +44,7 @@ def changed_by_precision(
     Args:
         model: In its own precision.
         spec: What it is; its outputs are logits or probabilities.
-        batches: Inputs (N, channels, height, width).
+        batches: Inputs, of pictures or of clips.
         allow_code: Python files and modules that may be run.
         threads: How many the engine may use.
 

@@ -13,8 +13,7 @@ from committee.data import Dataset
 from committee.measure.latency import Loaded, Progress, Timing, timed
 from committee.measure.machine import conditions
 from committee.measure.precision import Change, changed_by_precision
-from committee.models import Model, ModelSpec, PoolFile, load_models, prepared
-from committee.predictions import Array
+from committee.models import Model, ModelInputs, ModelSpec, PoolFile, inputs_of, load_models
 
 # Samples on which a lower precision is compared with float32.
 COMPARED = 256
@@ -64,7 +63,7 @@ class Profile:
 def profile(
     pool: PoolFile,
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     threads: int = 0,
     calls: int = 100,
     seconds: float = 60.0,
@@ -76,7 +75,7 @@ def profile(
 
     Args:
         pool: The models. All are held in memory, for they are measured in turns.
-        batch_size: Samples a call when throughput is measured.
+        batch_size: Samples a call when throughput is measured; as the task says if left out.
         threads: How many a model may use; 0 leaves the choice to its engine.
         calls: Calls of each model with one sample, and at most as many with a batch.
         seconds: Time for the calls with one sample, and as much for those with a batch.
@@ -88,6 +87,7 @@ def profile(
     Raises:
         ModelError: If a model cannot be loaded or fails, or memory would not do.
     """
+    batch_size = batch_size or pool.task.batch_size
     loaded = load_models(pool.models, allow_code, threads)
     half = _Half(progress, calls)
     single = timed(loaded, 1, calls=calls, seconds=seconds, progress=half.first)
@@ -123,8 +123,8 @@ class _Half:
 def _with_measured(
     model: Model, spec: ModelSpec, single: Timing, batched: Timing, threads: int
 ) -> ModelSpec:
-    height, width = spec.preprocessing.size
-    detail = f"{height} x {width}, {model.engine}, {spec.precision}"
+    sides = spec.preprocessing.sample.partition(" of ")[2]
+    detail = f"{sides}, {model.engine}, {spec.precision}"
     for unit, value, timing in (
         ("latency_ms", single.percentile(50), single),
         ("ms_per_sample", batched.ms_per_sample, batched),
@@ -145,13 +145,13 @@ def _change(
     return changed_by_precision(model, spec, batches, allow_code, threads)
 
 
-def _noise(spec: ModelSpec) -> Sequence[Array]:
+def _noise(spec: ModelSpec) -> Sequence[ModelInputs]:
     numbers = np.random.default_rng(0)
-    shape = (_COMPARED_BATCH, spec.preprocessing.channels, *spec.preprocessing.size)
+    shape = (_COMPARED_BATCH, *spec.preprocessing.shape)
     return [numbers.standard_normal(shape, np.float32)]
 
 
-def _pictures(spec: ModelSpec, dataset: Dataset) -> Sequence[Array]:
+def _pictures(spec: ModelSpec, dataset: Dataset) -> Sequence[ModelInputs]:
     rows = np.arange(min(COMPARED, len(dataset.samples)))
     parts = np.array_split(rows, -(-len(rows) // _COMPARED_BATCH))
-    return [prepared(dataset.read(part), spec.preprocessing) for part in parts]
+    return [inputs_of(dataset.read(part), spec.preprocessing) for part in parts]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
 from committee.errors import ModelError, NotFiniteError
+from committee.models.preprocessing import ModelInputs
 from committee.models.spec import ModelSpec
 from committee.predictions import Array, Outputs, checked_outputs
+
+if TYPE_CHECKING:
+    from committee.models.clip import ViewedClips
 
 # What a pool file writes for weights that are drawn, not learned.
 RANDOM = "random"
@@ -84,7 +88,10 @@ class Model(Protocol):
 
     @property
     def macs(self) -> int | None:
-        """Multiply-adds for one sample of the spec's size, or None if they are not known."""
+        """Multiply-adds for one input of the spec's size, or None if they are not known.
+
+        One input is a picture, or one view of a clip.
+        """
 
     @property
     def parameters(self) -> int | None:
@@ -96,6 +103,8 @@ class Model(Protocol):
 
     def __call__(self, batch: Array) -> Any:
         """Map inputs (N, channels, height, width), float32, to outputs (N, C).
+
+        Views of clips have one axis more, in the order that ``views.layout`` names.
 
         A model of kind ``decisions`` returns a pair: classes (N,) and confidence (N,).
         """
@@ -119,38 +128,43 @@ class Resizable(Protocol):
         """
 
 
-def outputs_of(model: Model, spec: ModelSpec, batch: Array, first: int = 0) -> Outputs:
+def outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs, first: int = 0) -> Outputs:
     """Run a model on a batch and check what it answers.
 
     Args:
         model: What to run.
         spec: What it is.
-        batch: Inputs (N, channels, height, width), float32.
+        inputs: Of N pictures (N, channels, height, width), float32, or of N clips, whose outputs
+            are the mean of those on their views.
         first: Number of the batch's first sample, for the error.
 
     Raises:
         ModelError: If it fails, or does not answer with one row a sample.
         NotFiniteError, ShapeError: If its outputs cannot be used; the model is named.
     """
+    if not isinstance(inputs, np.ndarray):
+        return checked_outputs(
+            f"model {spec.name!r}", spec.kind, _mean(model, spec, inputs), None, first
+        )
     # Little is called here: online, after a model has run, the caches hold nothing of it.
     try:
-        answer = model(batch)
+        answer = model(inputs)
     except Exception as error:
-        raise _failure(spec, batch, error) from error
+        raise _failure(spec, inputs, error) from error
     values, confidence = _pair(spec, answer) if spec.kind == "decisions" else (answer, None)
     outputs = checked_outputs(f"model {spec.name!r}", spec.kind, values, confidence, first)
-    if len(outputs.values) != len(batch):
-        raise _incomplete(spec, outputs, batch)
+    if len(outputs.values) != len(inputs):
+        raise _incomplete(spec, outputs.values, inputs)
     return outputs
 
 
-def usable_outputs_of(model: Model, spec: ModelSpec, batch: Array) -> tuple[Outputs, Array]:
+def usable_outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> tuple[Outputs, Array]:
     """Run a model on a batch; samples whose outputs are NaN or infinite do not fail the others.
 
     Args:
         model: What to run.
         spec: What it is.
-        batch: Inputs (N, channels, height, width), float32.
+        inputs: As of :func:`outputs_of`.
 
     Returns:
         The outputs, in which such samples have nothing to say: all classes are alike. And which
@@ -161,24 +175,40 @@ def usable_outputs_of(model: Model, spec: ModelSpec, batch: Array) -> tuple[Outp
         ShapeError: If its outputs cannot be used; the model is named.
     """
     where = f"model {spec.name!r}"
+    if isinstance(inputs, np.ndarray):
+        values, confidence = _answer(model, spec, inputs)
+    else:
+        values, confidence = _mean(model, spec, inputs), None
     try:
-        answer = model(batch)
-    except Exception as error:
-        raise _failure(spec, batch, error) from error
-    values, confidence = _pair(spec, answer) if spec.kind == "decisions" else (answer, None)
-    wrong = _NO_ROWS
-    try:
-        outputs = checked_outputs(where, spec.kind, values, confidence)
+        return checked_outputs(where, spec.kind, values, confidence), _NO_ROWS
     except NotFiniteError:
         told = np.array(values if confidence is None else confidence)
         finite = np.isfinite(told.reshape(len(told), -1)).all(axis=1)
         wrong = np.flatnonzero(~finite)
         told[wrong] = 1 / told.shape[1] if spec.kind == "probabilities" else 0
         usable = (told, None) if confidence is None else (values, told)
-        outputs = checked_outputs(where, spec.kind, *usable)
-    if len(outputs) != len(batch):
-        raise _incomplete(spec, outputs, batch)
-    return outputs, wrong
+        return checked_outputs(where, spec.kind, *usable), wrong
+
+
+def _mean(model: Model, spec: ModelSpec, clips: ViewedClips) -> Array:
+    """The mean of a model's outputs over the views of each of N clips, shape (N, C)."""
+    values = np.concatenate([np.asarray(_answer(model, spec, each)[0]) for each in clips.parts()])
+    count, views = clips.shape[:2]
+    # Not in single precision: the mean of blocks of views is then that of all views.
+    means = values.reshape(count, views, *values.shape[1:]).mean(axis=1, dtype=np.float64)
+    return means.astype(values.dtype)
+
+
+def _answer(model: Model, spec: ModelSpec, batch: Array) -> tuple[Any, Any]:
+    """What a model answers to (n, …) inputs: n rows, and their confidence if it gives decisions."""
+    try:
+        answer = model(batch)
+    except Exception as error:
+        raise _failure(spec, batch, error) from error
+    values, confidence = _pair(spec, answer) if spec.kind == "decisions" else (answer, None)
+    if np.ndim(values) and len(values) != len(batch):
+        raise _incomplete(spec, values, batch)
+    return values, confidence
 
 
 def _failure(spec: ModelSpec, batch: Array, error: Exception) -> ModelError:
@@ -197,8 +227,8 @@ def _pair(spec: ModelSpec, answer: Any) -> tuple[Any, Any]:
     return answer[0], answer[1]
 
 
-def _incomplete(spec: ModelSpec, outputs: Outputs, batch: Array) -> ModelError:
-    return ModelError(f"model {spec.name!r}: answered {len(outputs)} rows to {len(batch)} samples")
+def _incomplete(spec: ModelSpec, values: Any, batch: Array) -> ModelError:
+    return ModelError(f"model {spec.name!r}: answered {len(values)} rows to {len(batch)} samples")
 
 
 def file_fingerprint(path: Path) -> str:

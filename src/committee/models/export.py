@@ -79,10 +79,9 @@ def cached_graph(spec: ModelSpec, model: TorchModel, *, free: bool = False) -> P
         ModelError: If it cannot be exported.
         MissingExtraError: If onnx or onnxscript is not installed.
     """
-    recipe = spec.preprocessing
-    height, width = recipe.size
-    size = "any" if free else f"{height}x{width}"
-    path = cache_folder() / f"{model.weights_print}-{recipe.channels}x{size}.onnx"
+    shape = spec.preprocessing.shape
+    sides = (*shape[:-2], "any") if free else shape
+    path = cache_folder() / f"{model.weights_print}-{'x'.join(map(str, sides))}.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         if _notes(path).get("fingerprint") != _print_of(path):
@@ -122,10 +121,12 @@ def _export(spec: ModelSpec, model: TorchModel, path: Path, free: bool) -> None:
         import torch
     except ImportError:
         raise MissingExtraError.of(f"{where}: export", "onnxscript", "export") from None
+    shape = spec.preprocessing.shape
     varying: dict[int, Any] = {0: torch.export.Dim("rows", min=1)}
     if free:
-        varying |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
-    example = torch.zeros((_EXPORT_ROWS, spec.preprocessing.channels, *spec.preprocessing.size))
+        # Height and width are the last axes; the batch is not in the shape.
+        varying |= dict.fromkeys((len(shape) - 1, len(shape)), torch.export.Dim.DYNAMIC)
+    example = torch.zeros((_EXPORT_ROWS, *shape))
     try:
         with _quiet(), torch.no_grad():
             torch.onnx.export(
@@ -185,7 +186,7 @@ def difference(spec: ModelSpec, model: Model, session: Session, seed: int = 0) -
     Raises:
         ModelError: If it is above :data:`TOLERANCE`.
     """
-    shape = (_CHECK_ROWS, spec.preprocessing.channels, *spec.preprocessing.size)
+    shape = (_CHECK_ROWS, *spec.preprocessing.shape)
     batch = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
     expected, answered = model(batch), session(batch)
     if answered.shape != expected.shape:

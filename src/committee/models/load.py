@@ -45,9 +45,14 @@ def resized(spec: ModelSpec, loaded: Iterable[Loaded]) -> Loaded | None:
         ModelError: If those weights do not take inputs of that size.
     """
     for model, own in loaded:
-        if own.weights_key == spec.weights_key and isinstance(model, Resizable):
-            shared = model.at(spec)
-            return None if shared is None else _known(shared, spec)
+        if own.weights_key != spec.weights_key:
+            continue
+        if own.preprocessing.shape == spec.preprocessing.shape:
+            # Blocks of views, or crops, of one size need no model of their own.
+            return _known(model, spec)
+        shared = model.at(spec) if isinstance(model, Resizable) else None
+        if shared is not None:
+            return _known(shared, spec)
     return None
 
 
@@ -80,9 +85,9 @@ def _known(model: Model, spec: ModelSpec) -> Loaded:
     known = replace(spec, fingerprint=model.fingerprint)
     given = any(cost.unit == "macs" for cost in spec.costs)
     if not given and model.macs is not None:
-        height, width = spec.preprocessing.size
+        recipe = spec.preprocessing
         known = known.with_cost(
-            Cost(model.macs, "macs", "counted", f"one sample of {height} x {width}")
+            Cost(model.macs * recipe.inputs, "macs", "counted", f"one {recipe.sample}")
         )
     return model, known
 

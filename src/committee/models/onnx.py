@@ -65,7 +65,7 @@ class OnnxModel:
         )
         _check_shape(spec, self._session.shape)
         self.engine = self._session.engine
-        self._shape = (1, recipe.channels, *recipe.size)
+        self._shape = (1, *recipe.shape)
         self.fingerprint = run_print(file_fingerprint(self.path), spec, OWN)
 
     @cached_property
@@ -88,7 +88,7 @@ class OnnxModel:
         """See :class:`committee.models.base.Resizable`: the same session."""
         _check_shape(spec, self._session.shape)
         other = copy.copy(self)
-        other._shape = (1, spec.preprocessing.channels, *spec.preprocessing.size)
+        other._shape = (1, *spec.preprocessing.shape)
         other.__dict__.pop("macs", None)  # counted at the other size
         return other
 
@@ -99,13 +99,12 @@ class OnnxModel:
 
 def _check_shape(spec: ModelSpec, shape: Sequence[Any]) -> None:
     """Refuse a graph with fixed sides that are not those of the spec."""
-    recipe = spec.preprocessing
-    wanted = (recipe.channels, *recipe.size)
+    wanted = spec.preprocessing.shape
     fixed = [
         isinstance(side, int) and side != want
         for side, want in zip(shape[1:], wanted, strict=False)
     ]
-    if len(shape) != 4 or any(fixed):
+    if len(shape) != len(wanted) + 1 or any(fixed):
         raise ModelError(
             f"model {spec.name!r}: the graph takes inputs {list(shape)}, not (N, "
             f"{', '.join(map(str, wanted))}). Give it that resolution and channels, or export it "

@@ -15,9 +15,9 @@ from committee.models.preprocessing import Preprocessing
 from committee.models.sources import located, source_of
 from committee.models.spec import ENGINES, ModelSpec, check_name
 from committee.predictions import check_kind
-from committee.task import IMAGE_CLASSIFICATION, TASKS, Task
+from committee.task import IMAGE_CLASSIFICATION, TASKS, VIDEO_CLASSIFICATION, Task
 
-_POOL_KEYS = ("task", "classes", "preprocessing", "model")
+_POOL_KEYS = ("task", "classes", "preprocessing", "views", "model")
 _MODEL_KEYS = (
     "name",
     "source",
@@ -30,6 +30,8 @@ _MODEL_KEYS = (
     "kind",
     "family",
     "preprocessing",
+    "views",
+    "view_blocks",
     "costs",
 )
 _RESOLUTION = (
@@ -56,13 +58,21 @@ class PoolFile:
         """The pool file of some of the models.
 
         Args:
-            names: Of models; the name of a line with ``resolutions`` means all of its models.
+            names: Of models; the name of a line with ``resolutions`` or ``view_blocks`` means all
+                of its models.
 
         Raises:
             UnknownNameError: If one is not there.
         """
         known = [model.name for model in self.models]
-        lines = {name: [each for each in known if each.startswith(f"{name}@")] for name in names}
+        lines = {
+            name: [
+                model.name
+                for model in self.models
+                if model.name.startswith(f"{name}@") or model.family == _views_of(name)
+            ]
+            for name in names
+        }
         for name in names:
             if name not in known and not lines[name]:
                 raise UnknownNameError.of("pool file", "model", name, known)
@@ -96,19 +106,24 @@ def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
     entries = data.get("model", [])
     if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
         raise PoolFileError(f"{path}: there is no model; add one with [[model]], name and source")
-    defaults = _table(path, data, "preprocessing")
-    models = tuple(
-        _model(path, one, defaults) for entry in entries for one in _at_resolutions(path, entry)
-    )
-    names = [model.name for model in models]
-    for name in names:
-        if names.count(name) > 1:
-            raise PoolFileError(f"{path}: model {name!r} stands twice; names are unique")
     task = TASKS.get(data.get("task", IMAGE_CLASSIFICATION.name))
     if task is None:
         raise PoolFileError(
             f"{path}: task {data['task']!r} is not known; this version does {', '.join(TASKS)}"
         )
+    defaults = _table(path, data, "preprocessing")
+    if "views" in data:
+        defaults = {**defaults, "views": _table(path, data, "views")}
+    models = tuple(
+        _model(path, one, defaults, task)
+        for entry in entries
+        for sized in _at_resolutions(path, entry)
+        for one in _in_blocks(path, sized)
+    )
+    names = [model.name for model in models]
+    for name in names:
+        if names.count(name) > 1:
+            raise PoolFileError(f"{path}: model {name!r} stands twice; names are unique")
     return PoolFile(models, _classes(path, data.get("classes", [])), task)
 
 
@@ -162,7 +177,43 @@ def _of_each(where: str, key: str, value: Any, count: int) -> list[Any]:
     return value
 
 
-def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any]) -> ModelSpec:
+def _views_of(name: str) -> str:
+    return f"views of {name}"
+
+
+def _in_blocks(path: Path, entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entry, or one for each block of its views: one set of weights, left between blocks.
+
+    The blocks are a family: which views come first makes no difference that search could learn, so
+    it takes them in their order.
+    """
+    name, blocks = entry.get("name"), entry.get("view_blocks", 1)
+    where = f"{path}: model {name!r}"
+    if type(blocks) is not int or blocks < 1:
+        raise PoolFileError(
+            f"{where}: view_blocks must be a whole number from 1, not {blocks!r}. Blocks are of "
+            "one size, for a cascade gives the outputs of each the same weight"
+        )
+    entry = {key: value for key, value in entry.items() if key != "view_blocks"}
+    if blocks == 1 or not isinstance(name, str):
+        return [entry]
+    if "family" in entry:
+        raise PoolFileError(f"{where}: view_blocks are a family of their own; leave family out")
+    views = _table(path, entry, "views")
+    costs = _costs(where, path, entry)
+    return [
+        {
+            **entry,
+            "name": f"{name}.{number + 1:0{len(str(blocks))}}of{blocks}",
+            "family": _views_of(name),
+            "views": {**views, "blocks": blocks, "block": number},
+            "costs": {unit: cost / blocks for unit, cost in costs.items()},
+        }
+        for number in range(blocks)
+    ]
+
+
+def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any], task: Task) -> ModelSpec:
     where = f"{path}: model {entry.get('name', '?')!r}"
     _check_keys(where, entry, _MODEL_KEYS)
     for key in ("name", "source"):
@@ -173,6 +224,7 @@ def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any]) -> Model
         raise PoolFileError(f"{where}: family must be a text, not {family!r}")
     name = check_name(str(path), entry["name"])
     given = {**defaults, **_table(path, entry, "preprocessing")}
+    given["views"] = {**given.get("views", {}), **_table(path, entry, "views")}
     try:
         text, at = located(entry["source"], path.parent)
         if at is not None and "resolutions" in entry:
@@ -180,8 +232,7 @@ def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any]) -> Model
         source = source_of(text)
         weights = _weights(where, entry, path.parent, source)
         size = _size(where, entry.get("resolution"), at)
-        preprocessing = _preprocessing(where, source, text, size, given)
-        height, width = preprocessing.size
+        preprocessing = _preprocessing(where, source, text, size, given, task)
         return ModelSpec(
             name=name,
             source=text,
@@ -193,7 +244,7 @@ def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any]) -> Model
             kind=check_kind("kind", entry.get("kind", "logits")),
             family=family,
             costs=tuple(
-                Cost(value, unit, "given", f"one sample of {height} x {width}")
+                Cost(value, unit, "given", f"one {preprocessing.sample}")
                 for unit, value in _costs(where, path, entry).items()
             ),
         )
@@ -220,10 +271,18 @@ def _preprocessing(
     text: str,
     size: tuple[int, int] | None,
     given: Mapping[str, Any],
+    task: Task,
 ) -> Preprocessing:
     """What the publisher states, and over it what the pool file says."""
     published = source.published(text.partition(":")[2], size)
     recipe = {**published, **given}
+    views = {**published.get("views", {}), **given["views"]}
+    if task is not VIDEO_CLASSIFICATION and views:
+        raise PoolFileError(
+            f"{where}: has views, which are of clips; write task = "
+            f'"{VIDEO_CLASSIFICATION.name}" at the beginning of the file'
+        )
+    recipe["views"] = views if task is VIDEO_CLASSIFICATION else None
     if size is not None:
         recipe["size"] = size
     if "size" not in recipe:

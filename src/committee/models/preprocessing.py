@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
 from committee.errors import DataError, MissingExtraError, PoolFileError, UnknownNameError
+from committee.models.views import Views
 from committee.predictions import Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from committee.models.clip import Clip, ViewedClips
+
 # A picture as data sets give it: PIL's, or bytes (H, W) or (H, W, channels).
 Picture: TypeAlias = "Image | Array"
-# Pictures of one size in one array, or of any size in a list.
-Pictures: TypeAlias = "Array | Sequence[Picture]"
+# Pictures of one size in one array, or of any size in a list; or clips in a list.
+Pictures: TypeAlias = "Array | Sequence[Picture] | Sequence[Clip]"
+# What a model runs on: pictures that lie ready, or clips whose views are made when they are needed.
+ModelInputs: TypeAlias = "Array | ViewedClips"
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 RESIZES = ("crop", "squash")
@@ -46,6 +51,8 @@ class Preprocessing:
         order: Order of the input's channels, ``rgb`` or ``bgr``.
         exif: Whether a photograph is turned as its EXIF says. timm and torchvision, whose recipes
             most models were trained with, do not.
+        views: Which frames of a clip the model sees, each prepared as told above; None for models
+            of pictures.
 
     Raises:
         PoolFileError: If a field is out of range.
@@ -60,6 +67,7 @@ class Preprocessing:
     resize: str = "crop"
     order: str = "rgb"
     exif: bool = False
+    views: Views | None = None
 
     def __post_init__(self) -> None:
         for what, value, known in (
@@ -86,10 +94,46 @@ class Preprocessing:
             raise PoolFileError(f"preprocessing: exif must be true or false, not {self.exif!r}")
         if min(self.std) <= 0:
             raise PoolFileError(f"preprocessing: std {self.std} must be positive")
+        if self.views is not None:
+            self._check_views(self.views)
+
+    def _check_views(self, views: Views) -> None:
+        if views.resized and (views.resized[0] < self.size[0] or views.resized[1] < self.size[1]):
+            raise PoolFileError(
+                f"preprocessing: views.resized {views.resized} must hold the size {self.size}"
+            )
+        if not views.antialias and self.interpolation == "lanczos":
+            raise PoolFileError("preprocessing: lanczos is antialiased; leave views.antialias out")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input, the batch left out: of a picture, or of one view of a clip."""
+        if self.views is None or self.views.layout == "CHW":
+            return self.channels, *self.size
+        if self.views.layout == "TCHW":
+            return self.views.frames, self.channels, *self.size
+        return self.channels, self.views.frames, *self.size
+
+    @property
+    def inputs(self) -> int:
+        """How many inputs a model sees of one sample: one picture, or the views of a clip."""
+        return 1 if self.views is None else self.views.count
+
+    @property
+    def sample(self) -> str:
+        """One sample as the model sees it, for people: ``sample of 224 x 224``."""
+        sides = " x ".join(map(str, self.size))
+        if self.views is None:
+            return f"sample of {sides}"
+        times = f", {self.inputs} views" if self.inputs > 1 else ", one view"
+        return f"clip of {self.views.frames} x {sides}{times}"
 
     def to_json(self) -> dict[str, Any]:
         """What a store and a cascade file hold."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        told = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        # Of pictures nothing is told of views, as in files of before there were any.
+        del told["views"]
+        return told if self.views is None else {**told, "views": self.views.to_json()}
 
     def scale_and_shift(self) -> tuple[Array, Array]:
         """What a byte is multiplied by and what is then added, (channels,) each, float32."""
@@ -117,9 +161,33 @@ class Preprocessing:
             values: dict[str, Any] = {
                 k: tuple(v) if isinstance(v, list | tuple) else v for k, v in data.items()
             }
+            if isinstance(values.get("views"), Mapping):
+                values["views"] = Views.from_json(values["views"])
             return cls(**values)
         except TypeError as error:
             raise PoolFileError(f"preprocessing: wrong type ({error})") from None
+
+
+def inputs_of(samples: Pictures, preprocessing: Preprocessing) -> ModelInputs:
+    """What a model runs on, of N pictures or of N clips.
+
+    Args:
+        samples: As data sets give them; see :func:`prepared` for pictures.
+        preprocessing: The model's recipe; it says whether it is one of clips.
+
+    Raises:
+        DataError: If a sample has a form that is not handled, or is none that the model takes.
+    """
+    clips = not isinstance(samples, np.ndarray) and any(hasattr(s, "framed") for s in samples)
+    if preprocessing.views is None:
+        if clips:
+            raise DataError("this model takes pictures, not clips; name the views that it sees")
+        return prepared(samples, preprocessing)
+    if len(samples) and not clips:
+        raise DataError("this model takes clips, not pictures; give clip files, or ArrayClip")
+    from committee.models.clip import ViewedClips
+
+    return ViewedClips(cast("Sequence[Clip]", samples), preprocessing)
 
 
 def prepared(pictures: Pictures, preprocessing: Preprocessing) -> Array:
@@ -132,7 +200,7 @@ def prepared(pictures: Pictures, preprocessing: Preprocessing) -> Array:
     Raises:
         DataError: If a picture has a form that is not handled.
     """
-    return _normalised(fitted(pictures, preprocessing), preprocessing)
+    return normalised(fitted(pictures, preprocessing), preprocessing)
 
 
 def fitted(pictures: Pictures, preprocessing: Preprocessing) -> Array:
@@ -149,10 +217,11 @@ def fitted(pictures: Pictures, preprocessing: Preprocessing) -> Array:
     """
     if _fits(pictures, preprocessing):
         return _with_channels(np.asarray(pictures), preprocessing.channels)
-    return np.stack([_fit(picture, preprocessing) for picture in pictures])
+    return np.stack([_fit(cast("Picture", picture), preprocessing) for picture in pictures])
 
 
-def _normalised(pictures: Array, preprocessing: Preprocessing) -> Array:
+def normalised(pictures: Array, preprocessing: Preprocessing) -> Array:
+    """Bytes (N, height, width, channels) as the model takes them, (N, channels, height, width)."""
     # (x / 255 - mean) / std, as one multiplication and one addition of float32.
     scale, shift = preprocessing.scale_and_shift()
     # Written channel by channel, straight into the layout that models take.
@@ -190,7 +259,7 @@ def _fit(picture: Picture, preprocessing: Preprocessing) -> Array:
     image = as_image(picture)
     if preprocessing.exif:
         image = _turned(image)
-    image = _converted(image, _MODES[preprocessing.channels])
+    image = converted(image, preprocessing.channels)
     height, width = preprocessing.size
     if image.size != (width, height):
         image = _resized(image, preprocessing)
@@ -204,18 +273,18 @@ def _turned(image: Image) -> Image:
     return ImageOps.exif_transpose(image)
 
 
-def _converted(image: Image, mode: str) -> Image:
+def converted(image: Image, channels: int) -> Image:
     """A picture in grey or RGB; transparency is left out, as in the published recipes."""
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    return image.convert(mode)
+    return image.convert(_MODES[channels])
 
 
 def _resized(image: Image, preprocessing: Preprocessing) -> Image:
     from PIL.Image import Resampling
 
     height, width = preprocessing.size
-    full_width, full_height = _covering(image, preprocessing)
+    full_width, full_height = covering(image.size, preprocessing)
     # One call resizes and cuts, in half the time of two: the box is the part of the picture that
     # the input shows. Whole pixels of the resized picture are cut off, as published recipes do.
     # Bytes differ from theirs by one level here and there, and by more at hard edges of some tall
@@ -229,15 +298,43 @@ def _resized(image: Image, preprocessing: Preprocessing) -> Image:
     )
 
 
-def _covering(image: Image, preprocessing: Preprocessing) -> tuple[int, int]:
-    """Width and height to which the whole picture is resized before the centre is cut out."""
+def covering(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+    """Width and height to which a whole picture is resized before the centre is cut out.
+
+    Args:
+        size: Width and height of the picture.
+        preprocessing: The model's recipe.
+    """
+    width, height = size
     target_height, target_width = (round(side / preprocessing.crop) for side in preprocessing.size)
     if preprocessing.resize == "squash":
         return target_width, target_height
     # The longer side is rounded down, as torchvision and timm do.
-    if target_width * image.height >= target_height * image.width:
-        return target_width, max(target_height, target_width * image.height // image.width)
-    return max(target_width, target_height * image.width // image.height), target_height
+    if target_width * height >= target_height * width:
+        return target_width, max(target_height, target_width * height // width)
+    return max(target_width, target_height * width // height), target_height
+
+
+def resized(
+    image: Image, size: tuple[int, int], preprocessing: Preprocessing, antialias: bool
+) -> Image:
+    """A whole picture at a width and height.
+
+    Args:
+        image: The picture.
+        size: Width and height.
+        preprocessing: It names the interpolation.
+        antialias: Whether the picture is smoothed where it shrinks.
+    """
+    from PIL.Image import Resampling, Transform
+
+    if image.size == size:
+        return image
+    how = Resampling[preprocessing.interpolation.upper()]
+    if antialias:
+        return image.resize(size, how)
+    across, down = image.width / size[0], image.height / size[1]
+    return image.transform(size, Transform.AFFINE, (across, 0, 0, 0, down, 0), how)
 
 
 def as_image(picture: Picture) -> Image:

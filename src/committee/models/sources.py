@@ -13,7 +13,7 @@ GROUP = "committee.sources"
 # The sources of this package, in the same form as those that other packages bring.
 _OWN = {
     scheme: EntryPoint(scheme, f"committee.models.{scheme}:{scheme.title()}Source", GROUP)
-    for scheme in ("onnx", "python", "timm", "torchvision", "transformers")
+    for scheme in ("onnx", "python", "pytorchvideo", "timm", "torchvision", "transformers")
 }
 _AT = re.compile(r"(.+)@(\d+)(?:x(\d+))?")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from committee.cost import Cost
 from committee.errors import CascadeError, CommitteeError, PoolFileError, UnknownNameError
 from committee.models.preprocessing import Preprocessing
 from committee.predictions import Kind, check_kind
+from committee.task import IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION, Task
 
 # What runs a model, and in which precision.
 ENGINES = ("torch", "torch.compile", "onnxruntime", "openvino")
@@ -53,6 +54,7 @@ class ModelSpec:
 
     Raises:
         UnknownNameError: If engine or precision is unknown.
+        PoolFileError: If a model of clips gives decisions.
     """
 
     name: str
@@ -68,6 +70,11 @@ class ModelSpec:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
+        if self.kind == "decisions" and self.preprocessing.views is not None:
+            raise PoolFileError(
+                f"model {self.name!r}: decisions have no mean over views; give logits or "
+                "probabilities, or bring decisions on whole clips with committee import"
+            )
         for what, value, known in (
             ("engine", self.engine or ENGINES[0], ENGINES),
             ("precision", self.precision, PRECISIONS),
@@ -172,3 +179,18 @@ def specs_of(cascade: Cascade, where: str = "cascade") -> dict[str, ModelSpec]:
             "predictions made elsewhere. Predict with committee predict and search again"
         )
     return {n: ModelSpec.from_json(n, cascade.models[n], where) for n in cascade.names}
+
+
+def task_of(specs: Iterable[ModelSpec]) -> Task:
+    """The task of some models, by what they take.
+
+    Raises:
+        CascadeError: If some take pictures and others clips.
+    """
+    clips = {spec.name: spec.preprocessing.views is not None for spec in specs}
+    if len(set(clips.values())) > 1:
+        told = ", ".join(f"{n} takes {'clips' if c else 'pictures'}" for n, c in clips.items())
+        raise CascadeError(
+            f"models of one pool take the same samples, but {told}. Give all of them views, or none"
+        )
+    return VIDEO_CLASSIFICATION if any(clips.values()) else IMAGE_CLASSIFICATION

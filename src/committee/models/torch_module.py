@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -69,8 +69,13 @@ class TorchModel:
         if threads:
             torch.set_num_threads(threads)
         # Kept as it is, for what is exported or compared with it.
-        self.module = module.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._run, self._dtype = self.module, torch.float32
+        self.module = module.eval()
+        # Views of clips have an axis more; for them the usual order is no slower.
+        self._last = len(spec.preprocessing.shape) == 3
+        if self._last:
+            self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._run: Any = self.module
+        self._dtype = torch.float32
         self.parameters = sum(each.numel() for each in module.parameters())
         self.macs = self._counted(spec)
         self.weights_print = module_fingerprint(module, origin)
@@ -98,13 +103,14 @@ class TorchModel:
         torch = self._torch
         with torch.inference_mode():
             inputs = torch.from_numpy(batch).to(self._dtype)
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            if self._last:
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
             outputs: Array = self._run(inputs).float().numpy()
         return outputs
 
     def _compile(self, spec: ModelSpec) -> None:
         """Compile now, so that what goes wrong has the model's name and no later call waits."""
-        shape = (1, spec.preprocessing.channels, *spec.preprocessing.size)
+        shape = (1, *spec.preprocessing.shape)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # its parts warn of each other
@@ -118,10 +124,8 @@ class TorchModel:
             ) from error
 
     def _counted(self, spec: ModelSpec) -> int | None:
-        """Multiply-adds of one sample; None if the module runs, but cannot be counted."""
-        recipe = spec.preprocessing
-        height, width = recipe.size
-        shape = (1, recipe.channels, height, width)
+        """Multiply-adds of one input; None if the module runs, but cannot be counted."""
+        shape = (1, *spec.preprocessing.shape)
         try:
             return torch_macs(self.module, shape, self._dtype)
         except Exception:
@@ -130,9 +134,9 @@ class TorchModel:
             except Exception as error:
                 reason = str(error).strip().split("\n")[0]
                 raise ModelError(
-                    f"model {spec.name!r}: does not take inputs of {recipe.channels} x {height} x "
-                    f"{width} ({type(error).__name__}: {reason}). Give it the resolution and "
-                    "channels that it was made for"
+                    f"model {spec.name!r}: does not take inputs of "
+                    f"{' x '.join(map(str, shape[1:]))} ({type(error).__name__}: {reason}). Give "
+                    "it the resolution and channels that it was made for"
                 ) from error
             return None
 

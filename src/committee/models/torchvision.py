@@ -1,9 +1,12 @@
-"""``torchvision:NAME`` and ``torchvision:NAME:WEIGHTS``: torchvision's image classifiers."""
+"""``torchvision:NAME`` and ``torchvision:NAME:WEIGHTS``: torchvision's classifiers.
+
+Of pictures, and of clips: those of its ``video`` module.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,12 +26,15 @@ if TYPE_CHECKING:
 # What torchvision calls the last layers of its classifiers.
 _HEAD = re.compile(r"(fc|classifier|head|heads)(\.head|\.\d+)?\.weight")
 
+# How its video models were tested, which is told in words beside the weights.
+_TESTED = re.compile(r"`(frame_rate|clips_per_video|clip_len)=([\d.]+)`")
+
 # DenseNets are published with names of before a dot had a meaning in them.
 _DENSE = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
 
 
 class TorchvisionSource:
-    """Image classifiers of torchvision, with the weights that it publishes or with others."""
+    """Classifiers of torchvision, with the weights that it publishes or with others."""
 
     form = "torchvision:NAME"
     weights = frozenset({"file", RANDOM})
@@ -45,17 +51,22 @@ class TorchvisionSource:
         _, weights = _chosen(text)
         recipe = weights.transforms()
         cropped, resized = recipe.crop_size[0], recipe.resize_size[0]
-        return {
-            "size": (cropped, cropped),
-            "crop": cropped / resized,
+        shared = {
             "interpolation": recipe.interpolation.value,
             "mean": tuple(recipe.mean),
             "std": tuple(recipe.std),
         }
+        views = _views(weights, recipe.resize_size)
+        if views is None:
+            return {"size": (cropped, cropped), "crop": cropped / resized, **shared}
+        crop = 1.0 if "resized" in views else cropped / resized
+        return {"size": tuple(recipe.crop_size), "crop": crop, **shared, "views": views}
 
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
         """See :class:`committee.models.base.Source`."""
-        free = not _takes_image_size(_chosen(spec.text)[0])
+        name, _ = _chosen(spec.text)
+        # Positions of vision transformers, of pictures and of clips, are weights.
+        free = not _takes_image_size(name) and not name.startswith("mvit_")
         return model_of(spec, module_of(spec), spec.text, threads, any_size=free)
 
 
@@ -100,10 +111,10 @@ def _chosen(text: str) -> tuple[str, Any]:
     from torchvision import models
 
     name, _, wanted = text.partition(":")
-    # Detection, segmentation and video have modules of their own.
-    known = models.list_models(module=models)
+    # Detection and segmentation have modules of their own too.
+    known = [*models.list_models(module=models), *models.list_models(module=models.video)]
     if name not in known:
-        raise UnknownNameError.of("torchvision", "image classifier", name, known)
+        raise UnknownNameError.of("torchvision", "image or video classifier", name, known)
     weights = models.get_model_weights(name)
     if not wanted:
         return name, weights.DEFAULT
@@ -111,6 +122,23 @@ def _chosen(text: str) -> tuple[str, Any]:
     if wanted not in names:
         raise UnknownNameError.of(f"torchvision:{name}", "weights", wanted, names)
     return name, weights[wanted]
+
+
+def _views(weights: Any, resize_size: Sequence[int]) -> dict[str, Any] | None:
+    """The views that a video model was tested with; None for a model of pictures."""
+    from torchvision import models
+
+    if not type(weights).__module__.startswith(models.video.__name__):
+        return None
+    told = dict(_TESTED.findall(str(weights.meta.get("_docs", ""))))
+    views: dict[str, Any] = {"spatial": 1, "antialias": False}
+    for field, name in (("frames", "clip_len"), ("temporal", "clips_per_video")):
+        if name in told:
+            views[field] = int(told[name])
+    if "frame_rate" in told:
+        views["rate"] = float(told["frame_rate"])
+    # Two sides are brought about whatever the proportions; one is the shorter.
+    return {**views, "resized": list(resize_size)} if len(resize_size) == 2 else views
 
 
 def module_of(spec: ModelSpec) -> torch.nn.Module:

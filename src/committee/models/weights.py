@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 # Under these keys checkpoints of training scripts keep the weights.
-_WITHIN = ("state_dict", "model")
+_WITHIN = ("state_dict", "model", "model_state")
 # Before each name, if the module was wrapped for several devices, or compiled.
 _WRAPPED = ("module.", "_orig_mod.")
 # Counters of batches, which only training reads; older files do not have them.

@@ -17,13 +17,13 @@ import numpy as np
 
 from committee.cascade import Cascade
 from committee.flow import Decisions, Flow, Request, decide, joined_decisions
-from committee.models import ModelSpec, Preprocessing
+from committee.models import ModelInputs, ModelSpec, Preprocessing, joined_inputs
 from committee.predict import joined
 from committee.predictions import Array, Outputs
 from committee.run.held import Held
 
 # From a model's name and a batch to its outputs, and the rows in which it gave NaN.
-Run = Callable[[str, Array], tuple[Outputs, Array]]
+Run = Callable[[str, ModelInputs], tuple[Outputs, Array]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,9 +154,7 @@ class Gathering:
         for name in self._cascade.stages[stage].models:
             recipe = self._recipes[name]
             pieces = [each.held.inputs(recipe)[rows] for each, rows in taken]
-            outputs, wrong = self._run(
-                name, pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-            )
+            outputs, wrong = self._run(name, joined_inputs(pieces))
             self._hand_out(name, outputs, wrong, taken)
         for each, rows in taken:
             each.taken = rows.stop

@@ -1,29 +1,30 @@
-"""Held: pictures on their way through the stages, in the forms that are still asked for."""
+"""Held: samples on their way through the stages, in the forms that are still asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import cast
 
 import numpy as np
 
-from committee.models import Pictures, Preprocessing, fitted, prepared
+from committee.models import ModelInputs, Pictures, Preprocessing, fitted, inputs_of
 from committee.predictions import Array
 
 
 class Held:
-    """N pictures, prepared once for each preprocessing that a stage asks for.
+    """N pictures or clips, prepared once for each preprocessing that a stage asks for.
 
     Args:
         count: N.
         pictures: By preprocessing, N pictures that it can be applied to.
-        inputs: By preprocessing, what is prepared already, (N, channels, height, width), float32.
+        inputs: By preprocessing, what is prepared already; see :func:`committee.models.inputs_of`.
     """
 
     def __init__(
         self,
         count: int,
         pictures: Mapping[Preprocessing, Pictures],
-        inputs: Mapping[Preprocessing, Array] | None = None,
+        inputs: Mapping[Preprocessing, ModelInputs] | None = None,
     ) -> None:
         self._count = count
         self._pictures = pictures
@@ -32,10 +33,10 @@ class Held:
     def __len__(self) -> int:
         return self._count
 
-    def inputs(self, recipe: Preprocessing) -> Array:
-        """The inputs of all N pictures, (N, channels, height, width), float32."""
+    def inputs(self, recipe: Preprocessing) -> ModelInputs:
+        """What a model runs on: of pictures (N, channels, height, width), float32."""
         if recipe not in self._inputs:
-            self._inputs[recipe] = prepared(self._pictures[recipe], recipe)
+            self._inputs[recipe] = inputs_of(self._pictures[recipe], recipe)
         return self._inputs[recipe]
 
     def fitted(self, recipe: Preprocessing) -> Array:
@@ -67,4 +68,4 @@ class Held:
 def _taken(pictures: Pictures, rows: Array) -> Pictures:
     if isinstance(pictures, np.ndarray):
         return pictures[rows]
-    return [pictures[row] for row in rows]
+    return cast("Pictures", [pictures[row] for row in rows])

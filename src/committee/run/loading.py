@@ -10,6 +10,7 @@ import numpy as np
 from committee.errors import ModelError, NotFiniteError
 from committee.models import (
     Model,
+    ModelInputs,
     ModelSpec,
     check_unloaded,
     load_model,
@@ -59,8 +60,8 @@ class Models:
         """Names of the models that are in memory."""
         return tuple(self._loaded)
 
-    def outputs(self, name: str, batch: Array) -> Outputs:
-        """Run one model on a batch (N, channels, height, width), float32.
+    def outputs(self, name: str, batch: ModelInputs) -> Outputs:
+        """Run one model on a batch.
 
         Raises:
             ModelError: If it fails, cannot be loaded, or gives other classes than the cascade
@@ -70,7 +71,7 @@ class Models:
         model, spec = self._loaded.get(name) or self._load(name)
         return self._of_the_classes(name, outputs_of(model, spec, batch))
 
-    def usable_outputs(self, name: str, batch: Array) -> tuple[Outputs, Array]:
+    def usable_outputs(self, name: str, batch: ModelInputs) -> tuple[Outputs, Array]:
         """As :meth:`outputs`, but NaN fails no other sample; and which rows had it, rising.
 
         Raises:
@@ -88,8 +89,7 @@ class Models:
                 names.
         """
         for name, spec in self._specs.items():
-            recipe = spec.preprocessing
-            blank = np.zeros((1, recipe.channels, *recipe.size), np.float32)
+            blank = np.zeros((1, *spec.preprocessing.shape), np.float32)
             for _ in range(times):
                 try:
                     self.outputs(name, blank)

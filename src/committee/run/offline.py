@@ -18,7 +18,7 @@ from committee.run.gathering import Gathered
 from committee.run.parts import Parts
 from committee.run.reading import read_prepared
 from committee.run.results import Result, check_ending
-from committee.run.runner import WINDOW, Decision, Runner
+from committee.run.runner import Decision, Runner
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,18 +54,18 @@ class _Window:
 
 
 def run_offline(
-    runner: Runner, dataset: Dataset, batch_size: int = 32
+    runner: Runner, dataset: Dataset, batch_size: int | None = None
 ) -> Iterator[tuple[Array, Decisions]]:
     """Decide on all samples of a data set.
 
-    Threads read pictures and prepare them for the first stage while the models run. Samples that
-    stay wait until they fill a batch of a later stage; after every
-    :data:`~committee.run.runner.WINDOW` batches none waits any more. Memory holds few batches.
+    Threads read samples and prepare them for the first stage while the models run. Samples that
+    stay wait until they fill a batch of a later stage; after as many batches as the task's window
+    has none waits any more. Memory holds few batches.
 
     Args:
         runner: The cascade.
         dataset: The samples.
-        batch_size: Samples a forward pass.
+        batch_size: Samples a forward pass; as the task says if left out.
 
     Yields:
         Rows of the data set, shape (n,), and their decisions, in order.
@@ -74,6 +74,7 @@ def run_offline(
         BrokenSamplesError: If samples of a window cannot be read.
         ModelError, NotFiniteError: If a model fails or answers with NaN.
     """
+    batch_size = batch_size or runner.task.batch_size
     for window in _windows(runner, dataset, batch_size):
         if window.broken:
             raise BrokenSamplesError(window.broken)
@@ -89,7 +90,7 @@ def run_into(
     runner: Runner,
     dataset: Dataset,
     out: Path,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[list[Result]]:
     """Decide on all samples and write one row a sample, in their order; see :mod:`.parts`.
@@ -101,7 +102,7 @@ def run_into(
         runner: The cascade.
         dataset: The samples.
         out: The file of the results: csv, jsonl or parquet.
-        batch_size: Samples a forward pass.
+        batch_size: Samples a forward pass; as the task says if left out.
         progress: Called after every batch, and once before the first.
 
     Yields:
@@ -114,6 +115,7 @@ def run_into(
         ModelError: If a model fails; what was decided is kept.
     """
     check_ending(out)
+    batch_size = batch_size or runner.task.batch_size
     parts = Parts(out, _identity(runner, dataset, batch_size))
     yield from parts.read()
     for window in _windows(runner, dataset, batch_size, parts.done, progress):
@@ -131,7 +133,7 @@ def _windows(
     progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[_Window]:
     """Decide on the samples from ``start`` on."""
-    count, step = len(dataset.samples), batch_size * WINDOW
+    count, step = len(dataset.samples), batch_size * runner.task.window
     gatherer = runner.gatherer(batch_size)
     left = np.zeros(len(runner.cascade.stages), np.int64)
     good: list[Array] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -65,9 +66,10 @@ class _Reading:
         self._dataset, self._first, self._later = dataset, first, later
 
     def __call__(self, rows: Array) -> Read:
+        if any(recipe.views is not None for recipe in self._first):
+            return self._clips(rows)
         inputs = {
-            recipe: np.empty((len(rows), recipe.channels, *recipe.size), np.float32)
-            for recipe in self._first
+            recipe: np.empty((len(rows), *recipe.shape), np.float32) for recipe in self._first
         }
         good: list[Array] = [rows[:0]]
         broken: list[tuple[str, str]] = []
@@ -96,13 +98,22 @@ class _Reading:
         )
         return Read(rows, np.concatenate(good), held, broken)
 
+    def _clips(self, rows: Array) -> Read:
+        """Frames come resized; views are made of them when a model runs."""
+        good, clips, broken = readable(self._dataset, rows)
+        held = Held(len(good), dict.fromkeys((*self._first, *self._later), clips))
+        return Read(rows, good, held, broken)
+
 
 def _to_keep(pictures: Pictures, recipe: Preprocessing) -> Pictures:
     """Pictures for a later stage: as they are, or, of large ones, no more than it will see."""
     if isinstance(pictures, np.ndarray):
         large = pictures[0].nbytes > LARGE
         return fitted(pictures, recipe) if large else pictures
-    return [fitted([each], recipe)[0] if _bytes_of(each) > LARGE else each for each in pictures]
+    return [
+        fitted([each], recipe)[0] if _bytes_of(each) > LARGE else each
+        for each in cast("Sequence[Picture]", pictures)
+    ]
 
 
 def _bytes_of(picture: Picture) -> int:
@@ -117,4 +128,4 @@ def _joined(parts: Sequence[Pictures]) -> Pictures:
     arrays = [part for part in parts if isinstance(part, np.ndarray)]
     if arrays and len(arrays) == len(parts):
         return np.concatenate(arrays)
-    return [picture for part in parts for picture in part]
+    return cast("Pictures", [picture for part in parts for picture in part])

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -16,16 +17,25 @@ from committee.cascade import Cascade
 from committee.errors import NotFiniteError
 from committee.evaluate import costs_of_stages
 from committee.flow import Answers, Decisions, Request, decide, drive, joined_decisions
-from committee.models import ModelSpec, Picture, Pictures, Preprocessing, prepared, specs_of
-from committee.predictions import Array
+from committee.models import (
+    ArrayClip,
+    Clip,
+    ModelInputs,
+    ModelSpec,
+    Picture,
+    Pictures,
+    Preprocessing,
+    inputs_of,
+    specs_of,
+    task_of,
+)
 from committee.run.gathering import Gatherer, Gathering, recipes_from
 from committee.run.graph import GraphGathering
 from committee.run.held import Held
 from committee.run.loading import Models, recipes_of
 from committee.run.opening import Opened, opened
+from committee.task import VIDEO_CLASSIFICATION
 
-# Batches that are decided together: enough for survivors of a stage to fill batches of their own.
-WINDOW = 16
 # Engines reserve memory in the first call and settle on how they compute in the next.
 _WARM = 3
 # Small pictures go through the flow several batches at a time, or its own work would show.
@@ -73,6 +83,12 @@ class Runner:
         CascadeError: If the file cannot be read, or the cascade does not say how a model is loaded.
         ModelError: If a model cannot be loaded, or has changed since it was chosen.
         UntrustedCodeError: If a model needs code that is not allowed.
+
+    Attributes:
+        cascade: The rule.
+        specs: How its models are loaded, by name.
+        task: What they do, and so what a sample is.
+        unit: Of the costs of its decisions; empty if costs are unknown.
     """
 
     def __init__(
@@ -86,18 +102,19 @@ class Runner:
         where = "cascade" if isinstance(cascade, Cascade) else str(cascade)
         found = Opened(cascade) if isinstance(cascade, Cascade) else opened(cascade, threads)
         self.cascade, self._graph = found.cascade, found.graph
-        self._specs = specs_of(self.cascade, where)
-        self._numbers = recipes_of(self._specs.values())
+        self.specs = specs_of(self.cascade, where)
+        self.task = task_of(self.specs.values())
+        self._numbers = recipes_of(self.specs.values())
         later = self.cascade.names[len(self.cascade.stages[0].models) :] if lazy else ()
         self._models = Models(
             # A graph holds its models; nothing is left to load.
-            {} if self._graph else self._specs,
+            {} if self._graph else self.specs,
             len(self.cascade.classes),
             allow_code,
             threads,
             later,
         )
-        self.unit, self._costs = _cumulative_costs(self.cascade, self._specs)
+        self.unit, self._costs = _cumulative_costs(self.cascade, self.specs)
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -105,7 +122,7 @@ class Runner:
         return self._models.loaded
 
     def warm(self) -> None:
-        """Load what is not loaded, and run all models on a blank picture.
+        """Load what is not loaded, and run all models on a blank sample.
 
         Then the first call takes no longer than others, and what is wrong with a model of a late
         stage is known before anybody waits for it.
@@ -114,26 +131,31 @@ class Runner:
             ModelError: If a model fails, or gives other classes than the cascade names.
         """
         self._models.warm(_WARM)
-        recipe = next(iter(self._specs.values())).preprocessing
+        blank = _blank(next(iter(self.specs.values())).preprocessing)
         for _ in range(_WARM):
             try:
-                self(np.zeros((*recipe.size, 3), np.uint8))
+                self(blank)
             except NotFiniteError:
-                # Of a blank picture a model need not make sense.
+                # Of a blank sample a model need not make sense.
                 continue
 
-    def __call__(self, picture: Picture) -> Decision:
-        """Decide on one picture: bytes (H, W) or (H, W, 3), or a PIL picture.
+    def __call__(self, sample: Picture | Clip) -> Decision:
+        """Decide on one sample.
 
         Models run one after the other and stop as soon as the cascade is sure.
 
+        Args:
+            sample: A picture, as bytes (H, W) or (H, W, 3) or as PIL's; or a clip, as bytes
+                (frames, H, W) or (frames, H, W, 3), as :class:`~committee.models.ArrayClip`, or as
+                :func:`committee.data.read_clip` reads it from a file.
+
         Raises:
-            DataError: If the picture has a form that is not handled.
+            DataError: If the sample has a form that is not handled.
             ModelError, NotFiniteError: If a model fails or answers with NaN.
         """
-        return self._decide_one(picture)
+        return self._decide_one(sample)
 
-    async def async_call(self, picture: Picture) -> Decision:
+    async def async_call(self, sample: Picture | Clip) -> Decision:
         """As a call, in a thread of the event loop's own, so that the loop goes on.
 
         If it is cancelled no further model is run.
@@ -144,20 +166,20 @@ class Runner:
         stopped = threading.Event()
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(None, self._decide_one, picture, stopped)
+            return await loop.run_in_executor(None, self._decide_one, sample, stopped)
         except asyncio.CancelledError:
             stopped.set()
             raise
 
-    def decide(self, pictures: Pictures, batch_size: int = 32) -> Decisions:
-        """Decide on many pictures, stage by stage, survivors gathered into full batches.
+    def decide(self, pictures: Pictures, batch_size: int | None = None) -> Decisions:
+        """Decide on many samples, stage by stage, survivors gathered into full batches.
 
-        Pictures are taken in windows of :data:`WINDOW` batches, at the end of which no survivor
-        waits any more.
+        They are taken in windows of as many batches as the task says, at the end of which no
+        survivor waits any more.
 
         Args:
-            pictures: Bytes (N, H, W) or (N, H, W, 3), or a sequence of pictures.
-            batch_size: Samples a forward pass.
+            pictures: Bytes (N, H, W) or (N, H, W, 3), or a sequence of pictures or of clips.
+            batch_size: Samples a forward pass; as the task says if left out.
 
         Raises:
             DataError: If a picture has a form that is not handled.
@@ -165,9 +187,10 @@ class Runner:
         """
         if len(pictures) == 1:
             return self._decide(pictures)
+        batch_size = batch_size or self.task.batch_size
         gatherer = self.gatherer(batch_size)
         first, later = self.recipes
-        step, together = batch_size * WINDOW, self.together(batch_size)
+        step, together = batch_size * self.task.window, self.together(batch_size)
         parts = []
         for start in range(0, len(pictures), step) or range(1):
             end = min(start + step, len(pictures))
@@ -186,14 +209,14 @@ class Runner:
         """What takes batches of pictures and decides on them together; see :mod:`.gathering`."""
         if self._graph is not None:
             return GraphGathering(self._graph, batch_size)
-        return Gathering(self.cascade, self._specs, self._models.usable_outputs, batch_size)
+        return Gathering(self.cascade, self.specs, self._models.usable_outputs, batch_size)
 
     def together(self, batch_size: int) -> int:
         """How many samples are best added to a gatherer at once: whole batches, of few bytes."""
         first, later = self.recipes
-        sides = [(recipe.channels, *recipe.size) for recipe in first or later]
-        most = batch_size * max(math.prod(side) for side in sides) * np.float32().nbytes
-        return batch_size * min(max(_TOGETHER // most, 1), WINDOW)
+        numbers = [recipe.inputs * math.prod(recipe.shape) for recipe in first or later]
+        most = batch_size * max(numbers) * np.float32().nbytes
+        return batch_size * min(max(_TOGETHER // most, 1), self.task.window)
 
     @property
     def recipes(self) -> tuple[frozenset[Preprocessing], frozenset[Preprocessing]]:
@@ -201,8 +224,8 @@ class Runner:
         if self._graph is not None:
             # Preparing ends inside the graph.
             return frozenset(), frozenset(self._graph.inputs.values())
-        known = recipes_from(self.cascade, self._specs)
-        first = frozenset(self._specs[n].preprocessing for n in self.cascade.stages[0].models)
+        known = recipes_from(self.cascade, self.specs)
+        first = frozenset(self.specs[n].preprocessing for n in self.cascade.stages[0].models)
         return first, known[0]
 
     def explained(self, decisions: Decisions, row: int) -> Decision:
@@ -217,15 +240,23 @@ class Runner:
             cost=self._costs[stage] if self._costs else None,
         )
 
-    def _decide_one(self, picture: Picture, stopped: threading.Event | None = None) -> Decision:
-        pictures = picture[None] if isinstance(picture, np.ndarray) else [picture]
-        return self.explained(self._decide(pictures, stopped), 0)
+    def _decide_one(
+        self, sample: Picture | Clip, stopped: threading.Event | None = None
+    ) -> Decision:
+        samples: Pictures
+        if not isinstance(sample, np.ndarray):
+            samples = cast("Pictures", [sample])
+        elif self.task is VIDEO_CLASSIFICATION:
+            samples = [ArrayClip(sample)]
+        else:
+            samples = sample[None]
+        return self.explained(self._decide(samples, stopped), 0)
 
     def _decide(self, pictures: Pictures, stopped: threading.Event | None = None) -> Decisions:
-        """Decide on one picture, prepared once for each preprocessing that is asked for."""
+        """Decide on one sample, prepared once for each preprocessing that is asked for."""
         if self._graph is not None:
             return self._graph.decide(pictures)
-        known: dict[int, Array] = {}
+        known: dict[int, ModelInputs] = {}
 
         def answer(request: Request) -> Answers:
             answers = {}
@@ -234,11 +265,19 @@ class Runner:
                     raise _Stopped
                 number = self._numbers[name]
                 if number not in known:
-                    known[number] = prepared(pictures, self._specs[name].preprocessing)
+                    known[number] = inputs_of(pictures, self.specs[name].preprocessing)
                 answers[name] = self._models.outputs(name, known[number])
             return answers
 
         return drive(decide(self.cascade, 1), answer)
+
+
+def _blank(recipe: Preprocessing) -> Picture | Clip:
+    """A black picture, or a clip as long as a view."""
+    if recipe.views is None:
+        return np.zeros((*recipe.size, 3), np.uint8)
+    frames = np.zeros((recipe.views.frames, *recipe.size, 3), np.uint8)
+    return ArrayClip(frames, recipe.views.rate)
 
 
 def _cumulative_costs(

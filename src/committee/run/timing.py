@@ -11,7 +11,7 @@ import numpy as np
 from committee.flow import Decisions, joined_decisions
 from committee.models import Pictures
 from committee.predictions import Array
-from committee.run.runner import WINDOW, Runner
+from committee.run.runner import Runner
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ def timed_offline(
     return _timed(
         runners,
         pictures,
-        batch_size * WINDOW,
+        batch_size * runners[0].task.window,
         lambda runner, some: runner.decide(some, batch_size),
         progress,
     )

@@ -18,11 +18,11 @@ from committee.errors import ExportError, MisalignedError, UnknownNameError
 from committee.evaluate import decided
 from committee.export.graph import INSIDE
 from committee.flow import Decisions, joined_decisions
-from committee.models import Pictures, prepared, specs_of
+from committee.models import Pictures, prepared, specs_of, task_of
 from committee.models.sources import source_of
 from committee.pool import Pool
 from committee.predictions import Array
-from committee.run.runner import WINDOW, Runner
+from committee.run.runner import Runner
 
 if TYPE_CHECKING:
     from committee.export.module import CascadeModule
@@ -85,14 +85,15 @@ def verify(
         cascade: The rule.
         ways: Two or more, by name; the first is the reference.
         dataset: The samples.
-        batch_size: Samples a forward pass; pictures of :data:`~committee.run.runner.WINDOW` batches
-            are in memory at a time.
+        batch_size: Samples a forward pass; of as many batches as a runner decides together, the
+            samples are in memory at a time.
         progress: Called with (samples done, samples in all).
 
     Raises:
         BrokenSamplesError: If samples cannot be read.
     """
-    count, step = len(dataset.samples), batch_size * WINDOW
+    window = task_of(specs_of(cascade).values()).window
+    count, step = len(dataset.samples), batch_size * window
     windows = (np.arange(start, min(start + step, count)) for start in range(0, count, step))
     parts: dict[str, list[Decisions]] = {name: [] for name in ways}
     for rows, pictures in read_ahead(dataset, windows, threads=1):

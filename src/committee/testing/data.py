@@ -8,19 +8,22 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from committee.data import BrokenSamplesError, Dataset
-from committee.models import Pictures, Preprocessing, prepared
+from committee.models import Pictures, Preprocessing, inputs_of
 from committee.predictions import Array
 
 _RECIPE = Preprocessing((8, 8))
 _THREADS = 4
 
 
-def check_data(dataset: Dataset, broken: Sequence[int] = ()) -> None:
+def check_data(
+    dataset: Dataset, broken: Sequence[int] = (), recipe: Preprocessing = _RECIPE
+) -> None:
     """Check that a data set keeps :class:`committee.data.Dataset`.
 
     Args:
         dataset: A small one: every sample is read several times.
         broken: Rows that cannot be read, to check that they are told as they should be.
+        recipe: What a model makes of a sample; of clips one with views that the data set knows.
 
     Raises:
         AssertionError: If a part of the contract is broken; the line says which.
@@ -28,25 +31,25 @@ def check_data(dataset: Dataset, broken: Sequence[int] = ()) -> None:
     count = len(dataset.samples)
     _require(count > 0, "there is a sample")
     good = np.array([row for row in range(count) if row not in set(broken)], np.int64)
-    _check_reading(dataset, good)
-    _check_threads(dataset, good)
+    _check_reading(dataset, good, recipe)
+    _check_threads(dataset, good, recipe)
     _check_digests(dataset)
     _check_broken(dataset, good, broken)
 
 
-def _check_reading(dataset: Dataset, good: Array) -> None:
-    whole = _inputs(dataset.read(good))
+def _check_reading(dataset: Dataset, good: Array, recipe: Preprocessing) -> None:
+    whole = _inputs(dataset.read(good), recipe)
     _require(len(whole) == len(good), "read() gives one picture a row")
-    _require((whole == _inputs(dataset.read(good))).all(), "reading again gives the same")
-    turned = _inputs(dataset.read(good[::-1]))
+    _require((whole == _inputs(dataset.read(good), recipe)).all(), "reading again gives the same")
+    turned = _inputs(dataset.read(good[::-1]), recipe)
     _require((whole[::-1] == turned).all(), "pictures come in the order of the rows asked for")
-    single = np.concatenate([_inputs(dataset.read(good[i : i + 1])) for i in range(len(good))])
-    _require((whole == single).all(), "a picture does not depend on those read with it")
+    alone = [_inputs(dataset.read(good[i : i + 1]), recipe) for i in range(len(good))]
+    _require((whole == np.concatenate(alone)).all(), "a picture does not depend on those with it")
 
 
-def _check_threads(dataset: Dataset, good: Array) -> None:
+def _check_threads(dataset: Dataset, good: Array, recipe: Preprocessing) -> None:
     with ThreadPoolExecutor(_THREADS) as threads:
-        read = list(threads.map(lambda _: _inputs(dataset.read(good)), range(2 * _THREADS)))
+        read = list(threads.map(lambda _: _inputs(dataset.read(good), recipe), range(2 * _THREADS)))
     _require(all((each == read[0]).all() for each in read), "several threads may read at once")
 
 
@@ -75,8 +78,12 @@ def _check_broken(dataset: Dataset, good: Array, broken: Sequence[int]) -> None:
             _require(False, "what cannot be read is a BrokenSamplesError")
 
 
-def _inputs(pictures: Pictures) -> Array:
-    return prepared(pictures, _RECIPE)
+def _inputs(samples: Pictures, recipe: Preprocessing) -> Array:
+    """Inputs, shape (N, …); of clips (N, views, …)."""
+    inputs = inputs_of(samples, recipe)
+    if isinstance(inputs, np.ndarray):
+        return inputs
+    return np.concatenate(list(inputs.parts())).reshape(inputs.shape)
 
 
 def _require(holds: bool, promise: str) -> None:

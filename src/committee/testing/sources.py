@@ -66,7 +66,7 @@ def _check_model(spec: ModelSpec, allow_code: Collection[str], seed: int) -> Non
     stored = ModelSpec.from_json(spec.name, json.loads(json.dumps(known.to_json())), "here")
     again, _ = load_model(stored, allow_code)  # refused if the fingerprint differs
     recipe = spec.preprocessing
-    shape = (3, recipe.channels, *recipe.size)
+    shape = (3, *recipe.shape)
     batch = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
     kept = batch.copy()
     first = outputs_of(model, known, batch).values

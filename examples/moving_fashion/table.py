@@ -1,0 +1,84 @@
+"""What exits between views save, on the clips of make_clips.py: single models, cascades, time.
+
+    python table.py CLIPS [--store predictions] [--timed 500]
+
+Val chooses, test judges. Time is that of the models on clips that lie decoded in memory, all
+committees in turns on the same clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+import committee as cm
+from committee.data import open_data
+from committee.run import timed_offline
+
+HERE = Path(__file__).parent
+BLOCKS = 5
+# Percentiles tried for each threshold: with five exits a hundred would be more than are needed.
+GRID = 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("clips", type=Path)
+    parser.add_argument("--store", type=Path, default=Path("predictions"))
+    parser.add_argument("--timed", type=int, default=500)
+    args = parser.parse_args()
+    val, test = (cm.Pool.load(args.store / split) for split in ("val", "test"))
+    blocks = {
+        name: [f"{name}.{i + 1}of{BLOCKS}" for i in range(BLOCKS)] for name in ("small", "large")
+    }
+    found = {name: cm.Cascade.ensemble(names) for name, names in blocks.items()}
+    whole = cm.evaluate(found["large"], val).accuracy
+    for name, names in blocks.items():
+        alone = cm.evaluate(found[name], val).accuracy
+        front = cm.search(val.only(names), max_models=BLOCKS, grid=GRID)
+        found[f"{name}, exits between views"] = front.at_least(alone).cascade
+    both = cm.search(val, max_models=2, stages=list(blocks.values()))
+    found["small, then large, all views each"] = both.at_least(whole).cascade
+    free = cm.search(val, max_models=BLOCKS, grid=GRID)
+    found["exits between views of both"] = free.at_least(whole).cascade
+    print_table(found, val, test)
+    print_times(found, val, args)
+
+
+def print_table(found: dict[str, cm.Cascade], val: cm.Pool, test: cm.Pool) -> None:
+    print(f"| | val, n = {len(val)} (chose) | test, n = {len(test)} | average | worst | exits |")
+    print("|---|---|---|---|---|---|")
+    for name, cascade in found.items():
+        chose, judged = (cm.evaluate(cascade, pool) for pool in (val, test))
+        low, high = judged.interval
+        exits = " / ".join(f"{ratio:.0%}" for ratio in judged.exit_ratios)
+        cells = (
+            f"{name}: {cascade}",
+            f"{chose.accuracy:.1%}",
+            f"{judged.accuracy:.1%} ({low:.1%}-{high:.1%})",
+            f"{judged.average_cost / 1e6:.1f} M",
+            f"{judged.worst_case_cost / 1e6:.1f} M",
+            exits,
+        )
+        print(f"| {' | '.join(cells)} |")
+
+
+def print_times(found: dict[str, cm.Cascade], val: cm.Pool, args: argparse.Namespace) -> None:
+    allowed = [str(HERE / "network.py")]
+    runners = [
+        cm.Runner(replace(each, models=val.specs, classes=val.samples.classes), allow_code=allowed)
+        for each in found.values()
+    ]
+    models = [spec for runner in runners for spec in runner.specs.values()]
+    data = open_data(args.clips / "test", "run", val.samples.classes, models=models)
+    chosen = np.random.default_rng(0).permutation(len(data.samples))[: args.timed]
+    times = timed_offline(runners, data.read(np.sort(chosen)), batch_size=32)
+    for name, each in zip(found, times, strict=True):
+        print(f"{name}: {each.mean_ms:.2f} ms a clip")
+
+
+if __name__ == "__main__":
+    main()

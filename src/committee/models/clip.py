@@ -1,0 +1,246 @@
+"""Clips: their frames resized once, and the views that models see made when a model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+
+from committee.errors import DataError
+from committee.models.preprocessing import (
+    ModelInputs,
+    Preprocessing,
+    converted,
+    covering,
+    normalised,
+    resized,
+)
+from committee.models.views import Views, spread_out
+from committee.predictions import Array
+
+# Views of one forward pass: enough to fill it, few enough that memory holds large ones.
+VIEWS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How whole frames are resized for a model, before views are cut out of them.
+
+    Models whose preprocessing differs in nothing of this share resized frames.
+    """
+
+    recipe: Preprocessing
+
+    @classmethod
+    def of(cls, recipe: Preprocessing) -> Framing:
+        """The framing of a preprocessing that has views."""
+        views = views_of(recipe)
+        plain = Views(1, resized=views.resized, antialias=views.antialias)
+        return cls(
+            Preprocessing(
+                size=recipe.size,
+                channels=recipe.channels,
+                crop=recipe.crop,
+                interpolation=recipe.interpolation,
+                mean=(0.0,) * recipe.channels,
+                std=(1.0,) * recipe.channels,
+                resize=recipe.resize,
+                views=plain,
+            )
+        )
+
+    @property
+    def grey(self) -> bool:
+        """Whether frames have one channel."""
+        return self.recipe.channels == 1
+
+    def fit(self, frame: Array) -> Array:
+        """A whole frame, bytes (H, W) or (H, W, 3), as bytes (height, width, channels)."""
+        from PIL import Image
+
+        image = converted(Image.fromarray(frame), self.recipe.channels)
+        views = views_of(self.recipe)
+        height, width = views.resized or covering(image.size, self.recipe)[::-1]
+        values = np.asarray(resized(image, (width, height), self.recipe, views.antialias))
+        return values[..., None] if values.ndim == 2 else values
+
+
+class Clip(Protocol):
+    """One clip, as sources of samples give it."""
+
+    @property
+    def times(self) -> Array:
+        """When each frame is shown, in seconds, rising from 0, shape (n,)."""
+
+    def framed(self, framing: Framing, rows: Array) -> Array:
+        """Some of its frames, resized: bytes (n, height, width, channels).
+
+        Raises:
+            DataError: If these were not kept.
+        """
+
+
+class ArrayClip:
+    """A clip whose frames are in memory.
+
+    Args:
+        frames: Bytes (n, H, W) or (n, H, W, 3).
+        rate: Frames a second; needed by models that take clips at a rate of their own.
+
+    Raises:
+        DataError: If the frames are of another form, or there is none.
+    """
+
+    def __init__(self, frames: Array, rate: float = 0.0) -> None:
+        frames = np.asarray(frames)
+        if (
+            frames.dtype != np.uint8
+            or frames.ndim not in (3, 4)
+            or frames.shape[3:] not in ((), (3,))
+            or not frames.size
+        ):
+            raise DataError(
+                "a clip must be bytes of shape (frames, H, W) or (frames, H, W, 3), not "
+                f"{frames.dtype} {frames.shape}"
+            )
+        self._frames, self.rate = frames, rate
+        self.times = np.arange(len(frames)) / (rate or 1.0)
+
+    def framed(self, framing: Framing, rows: Array) -> Array:
+        """See :class:`Clip`."""
+        return np.stack([framing.fit(self._frames[row]) for row in rows.tolist()])
+
+
+class KeptClip:
+    """A clip of which the frames that some models need were kept, resized for them.
+
+    Args:
+        times: See :class:`Clip`.
+        kept: For each framing the numbers of the frames, rising, and the frames.
+    """
+
+    def __init__(self, times: Array, kept: Mapping[Framing, tuple[Array, Array]]) -> None:
+        self.times = times
+        self._kept = kept
+
+    def framed(self, framing: Framing, rows: Array) -> Array:
+        """See :class:`Clip`."""
+        there, frames = self._kept.get(framing, (np.empty(0, np.int64), np.empty(0, np.uint8)))
+        if not np.isin(rows, there).all():
+            raise DataError("this clip was read for other models; open the data with these models")
+        found: Array = frames[np.searchsorted(there, rows)]
+        return found
+
+
+def needed(times: Array, recipes: Iterable[Preprocessing]) -> dict[Framing, Array]:
+    """For each framing of some models the frames of a clip that they see, rising, each once."""
+    found: dict[Framing, Array] = {}
+    for recipe in recipes:
+        framing = Framing.of(recipe)
+        rows = views_of(recipe).rows(times).ravel()
+        found[framing] = np.union1d(found.get(framing, rows[:0]), rows)
+    return found
+
+
+def views_of(recipe: Preprocessing) -> Views:
+    """The views of a preprocessing.
+
+    Raises:
+        DataError: If it has none, and so is one of pictures.
+    """
+    if recipe.views is None:
+        raise DataError(
+            "this model takes pictures, not clips; say which frames it sees: views.frames"
+        )
+    return recipe.views
+
+
+class ViewedClips:
+    """The inputs of N clips for one model: views, made when they are asked for.
+
+    Args:
+        clips: N of them.
+        recipe: The model's preprocessing; it has views.
+
+    Raises:
+        DataError: If a clip lacks a rate that the views need.
+    """
+
+    def __init__(self, clips: Sequence[Clip], recipe: Preprocessing) -> None:
+        self._clips, self._recipe = clips, recipe
+        self._views, self._framing = views_of(recipe), Framing.of(recipe)
+        if self._views.rate and any(getattr(clip, "rate", 1.0) == 0.0 for clip in clips):
+            raise DataError(
+                f"models take {self._views.rate:g} frames a second of a clip whose rate nobody "
+                "knows; say it: ArrayClip(frames, rate=25)"
+            )
+        self.shape = (len(clips), self._views.count, *recipe.shape)
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, rows: slice | Array) -> ViewedClips:
+        """Some of the clips: a slice, or which, shape (n,)."""
+        some = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
+        return ViewedClips([self._clips[row] for row in some], self._recipe)
+
+    def joined(self, others: Sequence[ViewedClips]) -> ViewedClips:
+        """These clips and others for the same model."""
+        more = [clip for other in others for clip in other._clips]
+        return ViewedClips([*self._clips, *more], self._recipe)
+
+    def parts(self) -> Iterator[Array]:
+        """All views of all clips in order, in parts (n, …) of :data:`VIEWS_AT_ONCE` at most."""
+        views = self._all()
+        while part := list(islice(views, VIEWS_AT_ONCE)):
+            yield self._normalised(part)
+
+    def _all(self) -> Iterator[Array]:
+        for clip in self._clips:
+            rows = self._views.rows(clip.times)
+            numbers = np.unique(rows)
+            frames = clip.framed(self._framing, numbers)
+            for (_, place), shown in zip(self._views.chosen(), rows, strict=True):
+                seen = frames[np.searchsorted(numbers, shown)]
+                yield cut(seen, self._recipe.size, place, self._views.spatial)
+
+    def _normalised(self, views: Sequence[Array]) -> Array:
+        layout, recipe = self._views.layout, self._recipe
+        time = self._views.frames
+        height, width = recipe.size
+        frames = np.concatenate(views)
+        values = normalised(frames, recipe).reshape(
+            len(views), time, recipe.channels, height, width
+        )
+        if layout == "CTHW":
+            return np.ascontiguousarray(values.swapaxes(1, 2))
+        return values if layout == "TCHW" else values[:, 0]
+
+
+def joined_inputs(pieces: Sequence[ModelInputs]) -> ModelInputs:
+    """Inputs of one model, one after the other."""
+    if len(pieces) == 1:
+        return pieces[0]
+    clips = [piece for piece in pieces if isinstance(piece, ViewedClips)]
+    if clips:
+        return clips[0].joined(clips[1:])
+    return np.concatenate([piece for piece in pieces if isinstance(piece, np.ndarray)])
+
+
+def cut(frames: Array, size: tuple[int, int], place: int, places: int) -> Array:
+    """A spatial crop: the middle across the shorter side, one of several along the longer.
+
+    Args:
+        frames: Bytes (n, H, W, channels), H and W no less than the size.
+        size: Height and width to cut out.
+        place: Which crop, from 0: left, or top, first.
+        places: How many there are.
+    """
+    height, width = size
+    down, across = frames.shape[1] - height, frames.shape[2] - width
+    top = spread_out(down, places)[place] if down > across else round(down / 2)
+    left = spread_out(across, places)[place] if across >= down else round(across / 2)
+    return frames[:, top : top + height, left : left + width]
