@@ -7,6 +7,7 @@ import io
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from committee import Pool, errors, evaluate, search
+from committee import Cascade, Pool, errors, evaluate, search
 from committee.cli import main
 from committee.study import (
     ANALYSES,
@@ -169,6 +170,21 @@ def test_the_interval_of_two_that_never_differ_has_a_width():
 def test_a_cascade_gains_nothing_over_itself_for_certain(study):
     cascade = study.single("b1-0").cascade
     assert study.gain(cascade, cascade) == Estimate(0, 0, 0, len(study.test))
+    # A search tells the classes, and where the choice came from; the model is the same.
+    told = replace(cascade, classes=tuple("abcde"), origin={"unit": "macs"})
+    assert study.gain(told, cascade) == Estimate(0, 0, 0, len(study.test))
+
+
+def test_the_gain_of_a_calibrated_cascade_over_its_own_self_is_an_estimate():
+    val, test = family_pools()
+    study = study_of(val, test)
+    plain = Cascade.ensemble(["b0-0", "b2-0"])
+    calibrations = val.fit_calibrations("platt")
+    calibrated = Cascade.ensemble(["b0-0", "b2-0"], calibrations=calibrations)
+    found = study.gain(calibrated, plain)
+    difference = evaluate(calibrated, test).accuracy - evaluate(plain, test).accuracy
+    assert found.value == pytest.approx(difference)
+    assert found.low < found.high
 
 
 # What analyses share

@@ -192,10 +192,11 @@ def usable_outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> tup
 
 def _mean(model: Model, spec: ModelSpec, clips: ViewedClips) -> Array:
     """The mean of a model's outputs over the views of each of N clips, shape (N, C)."""
-    values = np.concatenate([np.asarray(_answer(model, spec, each)[0]) for each in clips.parts()])
+    parts = [np.asarray(_answer(model, spec, each)[0]) for each in clips.parts()]
+    values: Array = np.concatenate(parts)
     count, views = clips.shape[:2]
     # Not in single precision: the mean of blocks of views is then that of all views.
-    means = values.reshape(count, views, *values.shape[1:]).mean(axis=1, dtype=np.float64)
+    means: Array = values.reshape(count, views, *values.shape[1:]).mean(axis=1, dtype=np.float64)
     return means.astype(values.dtype)
 
 

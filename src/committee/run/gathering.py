@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Protocol
@@ -97,12 +98,20 @@ class Gathering:
         specs: Its models, by name.
         run: What runs them.
         batch_size: Samples a forward pass.
+        executor: What prepares the samples that stay while the models run; if left out, who adds
+            them does.
     """
 
     def __init__(
-        self, cascade: Cascade, specs: Mapping[str, ModelSpec], run: Run, batch_size: int
+        self,
+        cascade: Cascade,
+        specs: Mapping[str, ModelSpec],
+        run: Run,
+        batch_size: int,
+        executor: Executor | None = None,
     ) -> None:
         self._cascade, self._run, self._batch_size = cascade, run, batch_size
+        self._executor = executor
         self._recipes = {name: spec.preprocessing for name, spec in specs.items()}
         self._later = recipes_from(cascade, specs)
         self._waiting: list[deque[_Waiting]] = [deque() for _ in cascade.stages]
@@ -185,6 +194,9 @@ class Gathering:
         # Rows of both rise, and those of the next request are some of these.
         stay = np.searchsorted(each.request.rows, request.rows)
         held = each.held.only(stay, self._later[request.stage])
+        if self._executor is not None:
+            for name in request.models:
+                held.begin(self._recipes[name], self._executor)
         self._waiting[request.stage].append(_Waiting(each.first, each.flow, request, held))
         self._reached[request.stage] += len(held)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from concurrent.futures import Executor, Future
 from typing import cast
 
 import numpy as np
@@ -29,14 +30,23 @@ class Held:
         self._count = count
         self._pictures = pictures
         self._inputs = dict(inputs or {})
+        self._begun: dict[Preprocessing, Future[ModelInputs]] = {}
 
     def __len__(self) -> int:
         return self._count
 
+    def begin(self, recipe: Preprocessing, executor: Executor) -> None:
+        """Prepare in another thread what will soon be asked for."""
+        if recipe not in self._inputs and recipe not in self._begun:
+            self._begun[recipe] = executor.submit(inputs_of, self._pictures[recipe], recipe)
+
     def inputs(self, recipe: Preprocessing) -> ModelInputs:
         """What a model runs on: of pictures (N, channels, height, width), float32."""
         if recipe not in self._inputs:
-            self._inputs[recipe] = inputs_of(self._pictures[recipe], recipe)
+            begun = self._begun.pop(recipe, None)
+            self._inputs[recipe] = (
+                inputs_of(self._pictures[recipe], recipe) if begun is None else begun.result()
+            )
         return self._inputs[recipe]
 
     def fitted(self, recipe: Preprocessing) -> Array:

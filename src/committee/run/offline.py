@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,32 +135,33 @@ def _windows(
 ) -> Iterator[_Window]:
     """Decide on the samples from ``start`` on."""
     count, step = len(dataset.samples), batch_size * runner.task.window
-    gatherer = runner.gatherer(batch_size)
-    left = np.zeros(len(runner.cascade.stages), np.int64)
-    good: list[Array] = []
-    broken: list[tuple[str, str]] = []
+    with ThreadPoolExecutor(1, thread_name_prefix="late-stages") as executor:
+        gatherer = runner.gatherer(batch_size, executor)
+        left = np.zeros(len(runner.cascade.stages), np.int64)
+        good: list[Array] = []
+        broken: list[tuple[str, str]] = []
 
-    def tell() -> None:
-        if progress is not None:
-            leaving = gatherer.leaving
-            done = start + int(leaving.sum()) + len(broken)
-            progress(Progress(done, count, left + leaving))
+        def tell() -> None:
+            if progress is not None:
+                leaving = gatherer.leaving
+                done = start + int(leaving.sum()) + len(broken)
+                progress(Progress(done, count, left + leaving))
 
-    tell()
-    units = _units(start, count, step, runner.together(batch_size))
-    for read in read_prepared(dataset, units, *runner.recipes):
-        good.append(read.good)
-        broken.extend(read.broken)
-        gatherer.add(read.held)
-        end = int(read.rows[-1]) + 1
-        if end - start == step or end == count:
-            gathered = gatherer.finish()
-            yield _Window(np.arange(start, end), np.concatenate(good), gathered, tuple(broken))
-            left += np.bincount(gathered.decisions.stage, minlength=len(left))
-            start = end
-            good.clear()
-            broken.clear()
         tell()
+        units = _units(start, count, step, runner.together(batch_size))
+        for read in read_prepared(dataset, units, *runner.recipes):
+            good.append(read.good)
+            broken.extend(read.broken)
+            gatherer.add(read.held)
+            end = int(read.rows[-1]) + 1
+            if end - start == step or end == count:
+                gathered = gatherer.finish()
+                yield _Window(np.arange(start, end), np.concatenate(good), gathered, tuple(broken))
+                left += np.bincount(gathered.decisions.stage, minlength=len(left))
+                start = end
+                good.clear()
+                broken.clear()
+            tell()
 
 
 def _units(start: int, count: int, step: int, together: int) -> Iterator[Array]:

@@ -6,6 +6,7 @@ import asyncio
 import math
 import threading
 from collections.abc import Collection
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -205,11 +206,18 @@ class Runner:
             parts.append(gathered.decisions)
         return joined_decisions(parts)
 
-    def gatherer(self, batch_size: int) -> Gatherer:
-        """What takes batches of pictures and decides on them together; see :mod:`.gathering`."""
+    def gatherer(self, batch_size: int, executor: Executor | None = None) -> Gatherer:
+        """What takes batches of pictures and decides on them together; see :mod:`.gathering`.
+
+        Args:
+            batch_size: Samples a forward pass.
+            executor: What prepares pictures for late stages meanwhile.
+        """
         if self._graph is not None:
             return GraphGathering(self._graph, batch_size)
-        return Gathering(self.cascade, self.specs, self._models.usable_outputs, batch_size)
+        return Gathering(
+            self.cascade, self.specs, self._models.usable_outputs, batch_size, executor
+        )
 
     def together(self, batch_size: int) -> int:
         """How many samples are best added to a gatherer at once: whole batches, of few bytes."""

@@ -277,14 +277,14 @@ class Study:
 
     def right(self, cascade: Cascade) -> Array:
         """Whether a cascade is right on each sample of the judging split, shape (N,)."""
-        return self.once(("right", cascade), lambda: right_on(cascade, self.test))
+        return self.once(("right", *_rule(cascade)), lambda: right_on(cascade, self.test))
 
     def gain(self, cascade: Cascade, over: Cascade) -> Estimate:
         """How much more accurate one cascade is than another on the judging split, paired.
 
         Of a cascade over itself that is nothing, for certain.
         """
-        if cascade == over:
+        if _rule(cascade) == _rule(over):
             return Estimate(0.0, 0.0, 0.0, len(self.test))
         return paired_difference(self.right(cascade), self.right(over))
 
@@ -301,6 +301,12 @@ class Study:
     def judge(self) -> str:
         """Which split judged, in few words."""
         return f"{self.test.samples.split} ({len(self.test):,} samples)"
+
+
+def _rule(cascade: Cascade) -> tuple[object, ...]:
+    """What a cascade decides by; what else it holds is told, such as the names of classes."""
+    calibrations = tuple(sorted(cascade.calibrations.items()))
+    return cascade.stages, cascade.confidence, cascade.combine, calibrations
 
 
 def feasible(choose: Callable[[Target], Committee], target: Target) -> Judged | None:

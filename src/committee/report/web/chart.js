@@ -81,7 +81,7 @@ function drawChart(svg, data, onSelect, onHover) {
   const height = Math.round(Math.min(520, Math.max(300, 0.66 * width)));
   const judged = data.test ?? data.val;
   const figuresOf = (point) => point.test ?? point.val;
-  const left = 46, right = width - 12, top = 12, bottom = height - 46;
+  const left = 46, right = width - 12, top = 12, bottom = height - 24;
   const { scales } = data;
   const x = costAxis(scales, left, right);
   const yOf = (share) =>
@@ -181,7 +181,6 @@ function drawChart(svg, data, onSelect, onHover) {
       group.append(shape("text", { x: at, y: bottom + 17, "text-anchor": "middle" }, `${mark}`));
     }
     group.append(shape("path", { d: `M${left},${top}V${bottom}H${right}`, class: "frame" }));
-    group.append(shape("text", { x: right, y: height - 8, "text-anchor": "end", class: "label" }, scales.cost));
     return group;
   }
 
