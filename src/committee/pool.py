@@ -196,6 +196,10 @@ class Pool:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def __repr__(self) -> str:
+        names = ", ".join(self.names[:4]) + (", …" if len(self.names) > 4 else "")
+        return f"<Pool: {len(self.names)} models ({names}), {self.kind} on {self.samples!r}>"
+
     def is_self_cascade(self, cascade: Cascade) -> bool:
         """Whether a cascade's models are one set of weights at rising resolutions.
 

@@ -94,6 +94,10 @@ class Samples:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        labelled = "without labels" if self.labels is None else "labelled"
+        return f"<Samples: {len(self)} of {self.split!r}, {labelled}>"
+
     @classmethod
     def of(
         cls,

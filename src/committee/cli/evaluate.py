@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 def evaluate(
     cascade: Annotated[str, typer.Argument(metavar="CASCADE.json", help="The cascade.")],
     store: Annotated[str, typer.Argument(help="Predictions: STORE, or STORE/SPLIT.")],
-    split: Annotated[str, typer.Option(help="The split that judges.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="The split that judges; test if left out.")
+    ] = None,
     unit: Unit = None,
     top: Top = 1,
     agree_with: AgreeWith = None,
@@ -37,7 +39,7 @@ def evaluate(
     from committee.evaluate import evaluate as judge
 
     chosen = Cascade.load(cascade)
-    pool, utility = judged_by(open_split(store, split), top, agree_with)
+    pool, utility = judged_by(open_split(store, split, "test"), top, agree_with)
     # By default in the unit that it was chosen in.
     usual = chosen.origin.get("unit")
     if unit is None and usual in pool.only(chosen.names).costs.units:

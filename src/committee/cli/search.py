@@ -106,7 +106,9 @@ def search(
     ] = 20,
     unit: Unit = None,
     threads: Annotated[int | None, typer.Option(help="All processors if left out.")] = None,
-    split: Annotated[str, typer.Option(help="The split that chooses.")] = "val",
+    split: Annotated[
+        str | None, typer.Option(help="The split that chooses; val if left out.")
+    ] = None,
     test: Annotated[
         str | None,
         typer.Option(metavar="STORE/SPLIT", help="Judge on this split; STORE/test if it is there."),
@@ -140,7 +142,7 @@ def search(
         )
     if self_cascades and (method is not Method.EXACT or cascade_of is not None):
         raise CascadeError("search: --self-cascades is exact; leave --method and --cascade-of out")
-    pool = open_split(store, split, calibrated)
+    pool = open_split(store, split, "val", calibrated)
     judge = _judge(store, split, test, calibrated)
     pool, utility = judged_by(pool, top, agree_with)
     if judge is not None:
@@ -175,9 +177,9 @@ def search(
     _tell(front, chosen, judge, out, as_json, list_front)
 
 
-def _judge(store: str, split: str, test: str | None, calibrated: bool) -> Pool | None:
+def _judge(store: str, split: str | None, test: str | None, calibrated: bool) -> Pool | None:
     if test:
-        return open_split(test, "test", calibrated)
+        return open_split(test, None, "test", calibrated)
     return usual_judge(store, split, calibrated)
 
 
