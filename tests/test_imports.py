@@ -64,6 +64,7 @@ ORDER = (
     "measure",
     "export",
     "run",
+    "dense",
     "report",
     "cli",
     "__main__",

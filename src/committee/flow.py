@@ -39,7 +39,7 @@ class Decisions:
     """What a cascade decided for N samples.
 
     Args:
-        predicted: Class index, shape (N,).
+        predicted: Class index, shape (N,); of cells of pixels (N, height, width).
         score: Confidence of the combination at the exit, shape (N,), float64.
         stage: Stage of exit, from 0, shape (N,).
     """
@@ -84,7 +84,7 @@ def decide(cascade: Cascade, samples: int) -> Flow:
     Returns:
         The decisions, in the order of the samples.
     """
-    predicted = np.zeros(samples, np.int64)
+    predicted: Array = np.zeros(samples, np.int64)
     scores = np.zeros(samples, np.float64)
     stages = np.zeros(samples, np.int64)
     rows = np.arange(samples)
@@ -99,6 +99,8 @@ def decide(cascade: Cascade, samples: int) -> Flow:
         leaving = exits(certainty, stage.threshold)
         if not leaving.any():
             continue
+        if predicted.shape[1:] != classes.shape[1:]:  # a sample's answer may be many classes
+            predicted = np.zeros((samples, *classes.shape[1:]), classes.dtype)
         out = rows[leaving]
         predicted[out], scores[out], stages[out] = classes[leaving], certainty[leaving], index
         staying = ~leaving

@@ -14,7 +14,7 @@ from committee.calibration import Calibration, calibrated, fit
 from committee.combine import DEFAULT_COMBINE, ORDER_FREE, combined
 from committee.cost import Cost, CostTable
 from committee.errors import CascadeError, MisalignedError, UnknownNameError
-from committee.predictions import Kind, Outputs, checked_outputs
+from committee.predictions import Kept, Kind, Outputs, checked_outputs
 from committee.samples import Samples
 
 # Rows that are combined at once.
@@ -33,6 +33,8 @@ class Pool:
         families: Of models that are trainings of one architecture, the architecture's name.
         calibrations: What committees of this pool apply to a model's outputs before they are
             combined, by name. ``outputs`` are as the models gave them.
+        views: Of models that see only the part of a whole that is asked for, the name of the model
+            with the same weights that sees the whole. A committee begins with the latter.
 
     Raises:
         UnknownNameError: If there is a calibration of a model that is not there.
@@ -45,6 +47,7 @@ class Pool:
     specs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     families: Mapping[str, str] = field(default_factory=dict)
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    views: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.outputs:
@@ -60,7 +63,7 @@ class Pool:
             if name not in self.outputs:
                 raise UnknownNameError.of("Pool: calibrations", "model", name, self.outputs)
         self._require_one({n: o.kind for n, o in self.outputs.items()}, "kind of outputs")
-        if self.kind == "decisions":
+        if self.kind in ("decisions", "counts"):
             return
         widths = {n: o.values.shape[1] for n, o in self.outputs.items()}
         self._require_one(widths, "number of classes")
@@ -168,6 +171,12 @@ class Pool:
         """Kind of outputs that all models give."""
         return next(iter(self.outputs.values())).kind
 
+    def confidence_or(self, asked: str) -> str:
+        """The confidence that the outputs were scored with when they were kept, else that asked."""
+        first = next(iter(self.outputs.values()))
+        kept = first.together if isinstance(first, Kept) else None
+        return asked if kept is None else kept.confidence
+
     def __len__(self) -> int:
         return len(self.samples)
 
@@ -188,7 +197,8 @@ class Pool:
         specs = {name: self.specs[name] for name in chosen if name in self.specs}
         families = {name: self.families[name] for name in chosen if name in self.families}
         calibrations = {n: self.calibrations[n] for n in chosen if n in self.calibrations}
-        return Pool(self.samples, chosen, costs, specs, families, calibrations)
+        views = {n: self.views[n] for n in chosen if n in self.views}
+        return Pool(self.samples, chosen, costs, specs, families, calibrations, views)
 
     def fit_calibrations(self, method: str = "temperature") -> dict[str, Calibration]:
         """Fit a calibration of each model to the labels of these samples.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from committee.utility import TOP_1, Utility
+from committee.utility import MEAN_IOU, TOP_1, Utility
 
 
 @dataclass(frozen=True)
@@ -30,4 +30,8 @@ class Task:
 
 IMAGE_CLASSIFICATION = Task("image-classification", sample="picture", unit="picture")
 
-TASKS = {task.name: task for task in (IMAGE_CLASSIFICATION,)}
+SEMANTIC_SEGMENTATION = Task(
+    "semantic-segmentation", sample="picture", unit="cell", utility=MEAN_IOU
+)
+
+TASKS = {task.name: task for task in (IMAGE_CLASSIFICATION, SEMANTIC_SEGMENTATION)}

@@ -100,14 +100,7 @@ def outputs_of(model: Model, spec: ModelSpec, batch: Array, first: int = 0) -> O
         NotFiniteError, ShapeError: If its outputs cannot be used; the model is named.
     """
     where = f"model {spec.name!r}"
-    try:
-        answer = model(batch)
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(
-            f"{where}: failed on input {batch.shape} ({type(error).__name__}: {reason}). "
-            "Do resolution and channels in the pool file fit the model?"
-        ) from error
+    answer = answer_of(model, spec, batch)
     pair = answer if spec.kind == "decisions" else (answer, None)
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise ModelError(f"{where}: decisions are a pair of classes (N,) and confidence (N,)")
@@ -116,6 +109,23 @@ def outputs_of(model: Model, spec: ModelSpec, batch: Array, first: int = 0) -> O
     if len(outputs) != len(batch):
         raise ModelError(f"{where}: answered {len(outputs)} rows to {len(batch)} samples")
     return outputs
+
+
+def answer_of(model: Model, spec: ModelSpec, batch: Array) -> Any:
+    """What a model answers to a batch, not yet checked; arguments as of :func:`outputs_of`.
+
+    Raises:
+        ModelError: If it fails.
+    """
+    where = f"model {spec.name!r}"
+    try:
+        return model(batch)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"{where}: failed on input {batch.shape} ({type(error).__name__}: {reason}). "
+            "Do resolution and channels in the pool file fit the model?"
+        ) from error
 
 
 def file_fingerprint(path: Path) -> str:

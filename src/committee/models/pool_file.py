@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from committee.models.preprocessing import Preprocessing
 from committee.models.sources import located, source_of
 from committee.models.spec import ENGINES, ModelSpec, check_name
 from committee.predictions import check_kind
-from committee.task import IMAGE_CLASSIFICATION, TASKS, Task
+from committee.task import IMAGE_CLASSIFICATION, SEMANTIC_SEGMENTATION, TASKS, Task
 
-_POOL_KEYS = ("task", "classes", "preprocessing", "model")
+_POOL_KEYS = ("task", "classes", "preprocessing", "cells", "model")
 _MODEL_KEYS = (
     "name",
     "source",
@@ -44,11 +44,13 @@ class PoolFile:
         models: The models, in the order of the file.
         classes: Names of the classes, in the order of the outputs; empty if the file names none.
         task: What the models do.
+        cells: The table ``[cells]``, which segmentation reads; see :mod:`committee.dense`.
     """
 
     models: tuple[ModelSpec, ...]
     classes: tuple[str, ...] = ()
     task: Task = IMAGE_CLASSIFICATION
+    cells: Mapping[str, Any] = field(default_factory=dict)
 
     def only(self, names: list[str]) -> PoolFile:
         """The pool file of some of the models.
@@ -90,20 +92,27 @@ def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
     if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
         raise PoolFileError(f"{path}: there is no model; add one with [[model]], name and source")
     defaults = _table(path, data, "preprocessing")
-    models = tuple(_model(path, entry, defaults) for entry in entries)
-    names = [model.name for model in models]
-    for name in names:
-        if names.count(name) > 1:
-            raise PoolFileError(f"{path}: model {name!r} stands twice; names are unique")
     task = TASKS.get(data.get("task", IMAGE_CLASSIFICATION.name))
     if task is None:
         raise PoolFileError(
             f"{path}: task {data['task']!r} is not known; this version does {', '.join(TASKS)}"
         )
-    return PoolFile(models, _classes(path, data.get("classes", [])), task)
+    models = tuple(_model(path, entry, defaults, task) for entry in entries)
+    names = [model.name for model in models]
+    for name in names:
+        if names.count(name) > 1:
+            raise PoolFileError(f"{path}: model {name!r} stands twice; names are unique")
+    if "cells" in data and task is not SEMANTIC_SEGMENTATION:
+        raise PoolFileError(
+            f"{path}: [cells] is for {SEMANTIC_SEGMENTATION.name}; the task here is {task.name}"
+        )
+    classes = _classes(path, data.get("classes", []))
+    return PoolFile(models, classes, task, _table(path, data, "cells"))
 
 
-def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any]) -> ModelSpec:
+def _model(
+    path: Path, entry: dict[str, Any], defaults: dict[str, Any], task: Task
+) -> ModelSpec:
     where = f"{path}: model {entry.get('name', '?')!r}"
     _check_keys(where, entry, _MODEL_KEYS)
     for key in ("name", "source"):
@@ -131,6 +140,7 @@ def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any]) -> Model
             preprocessing=preprocessing,
             kind=check_kind("kind", entry.get("kind", "logits")),
             family=family,
+            task=task.name,
             costs=tuple(
                 Cost(value, unit, "given", f"one sample of {height} x {width}")
                 for unit, value in _costs(where, path, entry).items()

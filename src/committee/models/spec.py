@@ -12,6 +12,7 @@ from committee.cost import Cost
 from committee.errors import CascadeError, CommitteeError, PoolFileError, UnknownNameError
 from committee.models.preprocessing import Preprocessing
 from committee.predictions import Kind, check_kind
+from committee.task import IMAGE_CLASSIFICATION
 
 # What runs a model, and in which precision.
 ENGINES = ("torch", "torch.compile", "onnxruntime", "openvino")
@@ -50,6 +51,9 @@ class ModelSpec:
         seed: Of random weights.
         engine: One of :data:`ENGINES`, or empty for the source's own.
         precision: One of :data:`PRECISIONS`.
+        task: Name of what it does, one of :data:`committee.task.TASKS`.
+        cell: Of a model that sees the cells of a picture one by one, their side in pixels; else 0.
+        context: How many pixels around a cell it sees.
 
     Raises:
         UnknownNameError: If engine or precision is unknown.
@@ -66,6 +70,9 @@ class ModelSpec:
     seed: int = 0
     engine: str = ""
     precision: str = "float32"
+    task: str = IMAGE_CLASSIFICATION.name
+    cell: int = 0
+    context: int = 0
 
     def __post_init__(self) -> None:
         for what, value, known in (
@@ -93,6 +100,8 @@ class ModelSpec:
             "preprocessing": self.preprocessing.to_json(),
             "costs": [cost.to_json() for cost in self.costs],
             "fingerprint": self.fingerprint,
+            **({"task": self.task} if self.task != IMAGE_CLASSIFICATION.name else {}),
+            **({"cell": self.cell, "context": self.context} if self.cell else {}),
         }
 
     @classmethod
@@ -116,6 +125,9 @@ class ModelSpec:
                 seed=int(data.get("seed", 0)),
                 engine=str(data.get("engine", "")),
                 precision=str(data.get("precision", "float32")),
+                task=str(data.get("task", IMAGE_CLASSIFICATION.name)),
+                cell=int(data.get("cell", 0)),
+                context=int(data.get("context", 0)),
             )
         except (KeyError, TypeError) as error:
             raise PoolFileError(f"{where}: model {name!r}: missing or wrong {error}") from None
