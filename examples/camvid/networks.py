@@ -16,7 +16,7 @@ CLASSES = 11
 # Width of the first layer, and the dilations of the residual blocks.
 LAYOUTS = {
     "small": (8, (1, 2, 4)),
-    "medium": (14, (1, 2, 4, 8)),
+    "medium": (12, (1, 2, 4, 8)),
     "large": (20, (1, 2, 4, 8, 1)),
 }
 

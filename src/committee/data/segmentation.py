@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from committee.data.base import BrokenSamplesError
-from committee.data.files import ENDINGS, FilesDataset, decoded, reason_of
+from committee.data.base import digest
+from committee.data.files import ENDINGS, FilesDataset, reason_of
+from committee.data.part import named_rows
 from committee.errors import DataError
 from committee.predictions import Array
 from committee.samples import Samples
@@ -40,19 +41,31 @@ class LabelledPictures(FilesDataset):
         """Whether there are label pictures."""
         return self._labels is not None
 
-    def label(self, row: int) -> Array:
+    def label_digest(self, row: int) -> int:
+        """A number for the bytes of a label picture; 0 if it cannot be opened."""
+        try:
+            return digest(self._label_path(row).read_bytes())
+        except OSError:
+            return 0
+
+    def _label_path(self, row: int) -> Path:
+        folder = self._labels if self._labels is not None else self._root
+        return folder / f"{Path(self.samples.ids[row]).stem}.png"
+
+    def label(self, row: int, size: tuple[int, int]) -> Array:
         """Class of each pixel of a picture, shape (height, width), int64.
 
         A label picture is a png, grey or with a palette, whose values are indices of classes.
 
         Raises:
-            DataError: If it cannot be read, has colours, or holds a class that is not there.
+            DataError: If it cannot be read, has colours or another size, or holds a class that is
+                not there.
         """
         from PIL import Image
 
         if self._labels is None:
             raise DataError(f"{self._root}: there are no labels; put them into {LABELS}/ beside it")
-        path = self._labels / f"{Path(self.samples.ids[row]).stem}.png"
+        path = self._label_path(row)
         try:
             with Image.open(path) as picture:
                 mode, values = picture.mode, np.asarray(picture).astype(np.int64)
@@ -61,6 +74,11 @@ class LabelledPictures(FilesDataset):
         if mode not in _MODES or values.ndim != 2:
             raise DataError(
                 f"{path}: labels are indices of classes, grey or by a palette, not of mode {mode}"
+            )
+        if values.shape != size:
+            raise DataError(
+                f"{path}: is {values.shape[0]} x {values.shape[1]} pixels, its picture {size[0]} x "
+                f"{size[1]}; labels stand for pixels, one each"
             )
         self._check(path, values)
         return values
@@ -71,7 +89,7 @@ class LabelledPictures(FilesDataset):
         if classes and wrong.any():
             told = "" if self._ignore is None else f" and {self._ignore}, which is ignored"
             raise DataError(
-                f"{path}: holds class {values[wrong][0]}, but classes are 0 to {classes - 1}{told}. "
+                f"{path}: holds class {values[wrong][0]}, classes are 0 to {classes - 1}{told}. "
                 "Name all classes in the pool file, or say ignore = NUMBER in its [cells]"
             )
 
@@ -126,7 +144,7 @@ def open_segmentation(
     if count > 1:
         raise DataError(f"{folder}: {count} pictures are called {twice!r}; labels go by that name")
     if rows is not None:
-        names = _taken(names, rows)
+        names = [names[row] for row in named_rows(rows, len(names)).tolist()]
     beside = root / LABELS if labels else None
     if beside is not None:
         known = {path.stem for path in beside.glob("*.png")}
@@ -136,18 +154,7 @@ def open_segmentation(
                 f"{beside}: {len(lacking)} of {len(names)} pictures have no labels, "
                 f"{Path(lacking[0]).stem}.png first. Add them, or take those pictures away"
             )
-    samples = Samples(tuple(names), None, tuple(classes), split, rule=f"rows {rows}" if rows else "")
+    samples = Samples(
+        tuple(names), None, tuple(classes), split, rule=f"rows {rows}" if rows else ""
+    )
     return LabelledPictures(folder, samples, beside, ignore)
-
-
-def _taken(names: list[str], rows: str) -> list[str]:
-    try:
-        chosen = names[slice(*(int(part) if part else None for part in rows.split(":")))]
-    except (TypeError, ValueError):
-        raise DataError(f"--rows {rows!r}: write START:STOP or START:STOP:STEP") from None
-    if not chosen:
-        raise DataError(f"--rows {rows}: none of {len(names)} pictures")
-    return chosen
-
-
-__all__ = ["BrokenSamplesError", "LabelledPictures", "decoded", "open_segmentation"]

@@ -84,7 +84,10 @@ class Grid:
         """Top left corner of each cell, row by row."""
         (height, width), (rows, columns) = self.picture, self.shape
         return [
-            (min(row * self.cell, height - self.side[0]), min(col * self.cell, width - self.side[1]))
+            (
+                min(row * self.cell, height - self.side[0]),
+                min(col * self.cell, width - self.side[1]),
+            )
             for row in range(rows)
             for col in range(columns)
         ]
@@ -148,7 +151,8 @@ class Grid:
         for cell, (top, left) in enumerate(self._corners):
             own = number[top : top + self.side[0], left : left + self.side[1]]
             own[own < 0] = cell
-        return self.cut(number) == np.arange(len(self))[:, None, None]
+        own: Array = self.cut(number) == np.arange(len(self))[:, None, None]
+        return own
 
     def pasted(self, values: Array) -> Array:
         """The map of a picture from those of its cells.

@@ -110,9 +110,7 @@ def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
     return PoolFile(models, classes, task, _table(path, data, "cells"))
 
 
-def _model(
-    path: Path, entry: dict[str, Any], defaults: dict[str, Any], task: Task
-) -> ModelSpec:
+def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any], task: Task) -> ModelSpec:
     where = f"{path}: model {entry.get('name', '?')!r}"
     _check_keys(where, entry, _MODEL_KEYS)
     for key in ("name", "source"):
