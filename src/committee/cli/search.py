@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from committee.cli import cells
 from committee.cli.common import (
     AgreeWith,
     AsJson,
@@ -105,6 +106,14 @@ def search(
         str | None,
         typer.Option(metavar="STORE/SPLIT", help="Judge on this split; STORE/test if it is there."),
     ] = None,
+    sizes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cells",
+            metavar="full|SIDE+CONTEXT",
+            help="Segmentation: only cells of this size. Repeatable.",
+        ),
+    ] = None,
     out: Annotated[
         str | None, typer.Option(metavar="CASCADE.json", help="Write the chosen cascade.")
     ] = None,
@@ -118,6 +127,7 @@ def search(
     At most one of --match, --min-accuracy, --max-cost and --cascade-of. All members of the front
     are in --front, in --json and in what committee report writes.
     """
+    from committee.dense.store import is_cells_store
     from committee.search import as_cascade, greedy, guided
     from committee.search import search as exact
 
@@ -132,6 +142,34 @@ def search(
         raise CascadeError(
             "search: --out needs --match, --min-accuracy, --max-cost or --cascade-of"
         )
+    if sizes or is_cells_store(store):
+        cells.refuse(
+            cascade_of=cascade_of is not None,
+            calibrated=calibrated,
+            top=top != 1,
+            agree_with=agree_with is not None,
+            method=method is not Method.EXACT,
+            combine=combine is not None,
+            confidence=confidence != "max_prob",
+        )
+        wanted = {"match": match, "min_accuracy": min_accuracy, "max_cost": max_cost}
+        cells.search(
+            store,
+            split,
+            test,
+            sizes,
+            wanted,
+            worst_case,
+            average_case,
+            max_models,
+            grid,
+            unit,
+            threads,
+            out,
+            list_front,
+            as_json,
+        )
+        return
     pool = open_split(store, split, calibrated)
     judge = _judge(store, split, test, calibrated)
     pool, utility = judged_by(pool, top, agree_with)

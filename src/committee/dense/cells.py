@@ -151,8 +151,8 @@ class Grid:
         for cell, (top, left) in enumerate(self._corners):
             own = number[top : top + self.side[0], left : left + self.side[1]]
             own[own < 0] = cell
-        own: Array = self.cut(number) == np.arange(len(self))[:, None, None]
-        return own
+        owned: Array = self.cut(number) == np.arange(len(self))[:, None, None]
+        return owned
 
     def pasted(self, values: Array) -> Array:
         """The map of a picture from those of its cells.

@@ -218,7 +218,7 @@ def write_cells(path: Path, made_of: str, tables: Mapping[str, Table]) -> None:
 def made_of(path: Path) -> str:
     """What the numbers of a picture depend on; empty if the file is missing or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             for name in arrays.files:  # each is read, for its checksum
                 arrays[name]
             return str(arrays["made_of"])
@@ -234,7 +234,7 @@ def read_cells(path: Path, index: Index, grid: Grid) -> Table:
     """
     keys = index.keys(grid)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             own = str(arrays["made_of"]).split(":")[0] == index.fingerprint
             parts = [
                 arrays[f"{grid.name} {what}"]
@@ -250,6 +250,19 @@ def read_cells(path: Path, index: Index, grid: Grid) -> Table:
     known = {key: row for row, key in enumerate(keys)}
     scores, both, predicted, labelled = parts
     return Table(known, scores, both, predicted, labelled, COMBINE, index.confidence)
+
+
+def name_of(specs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Name of the grid that the models of a pool or a cascade see.
+
+    Args:
+        specs: How each model is loaded.
+    """
+    seen = {(spec["cell"], spec["context"]) for spec in specs.values() if spec.get("cell")}
+    if not seen:
+        return "full"
+    cell, context = max(seen)
+    return f"{cell}+{context}"
 
 
 def grids_of(path: str | Path) -> list[str]:

@@ -140,7 +140,7 @@ def _of_sequence(table: PrefixTable, rows: Array, number: int, batch: Batch, sto
 
 def reach_of(steps: Sequence[Step], choices: Array) -> Array:
     """How many samples run each stage under each vector of choices, shape (P, K)."""
-    samples = len(steps[0].values)
+    samples = len(steps[0].passed)
     reach = np.full((len(choices), len(steps)), samples, np.int64)
     for point, choice in enumerate(choices):
         alive = np.ones(samples, bool)
