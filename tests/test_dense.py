@@ -26,7 +26,9 @@ from committee.dense import (
     search_grids,
     segment_into,
 )
+from committee.dense.counting import Table, count_cells, keys_of
 from committee.dense.outputs import bilinear, pixel_logits
+from committee.dense.store import write_cells
 from committee.errors import (
     CascadeError,
     ChangedError,
@@ -174,8 +176,6 @@ def test_miou_equals_torchmetrics(absent, ignore):
         task="multiclass", num_classes=classes, ignore_index=ignore, average="macro"
     )
     expected = metric(torch.tensor(guess), torch.tensor(truth)).item()
-    from committee.dense.counting import count_cells
-
     one_hot = 5.0 * np.eye(classes)[guess].transpose(0, 3, 1, 2)
     table = count_cells({"a": one_hot}, truth, [("a",)], "cell_max_prob", ignore)
     summed = table.of(("a",), np.arange(3)).values.sum(axis=0)
@@ -527,7 +527,7 @@ def test_labels_with_a_palette_are_indices(tmp_path):
         (("[cells]", "[cels]"), PoolFileError, "cels"),
         (("context = 4", "contxt = 4"), UnknownNameError, "Did you mean 'context'"),
         (("context = 4", "context = -4"), PoolFileError, "context must be a whole number"),
-        (('"full", 12', '"half"'), PoolFileError, "a side in pixels or 'full', not 'half'"),
+        (('"full", 12', '"half"'), PoolFileError, "'full' or 'SIDE\\+CONTEXT', not 'half'"),
         (('"full", 12', "25"), ShapeError, "do not fit a picture of 24 x 36"),
         (('"full", 12', ""), PoolFileError, "sizes must be a list"),
         (("counted_above = 0.6", "counted_above = 1.0"), PoolFileError, "below 1, not 1.0"),
@@ -713,3 +713,57 @@ def test_wrong_arguments_get_one_line(world, store, cascade, tmp_path, capsys, w
 def test_cells_are_of_segmentation_only(tmp_path, capsys):
     assert main(["search", str(tmp_path), "--cells", "64+8"]) == 2
     assert "no store of cells" in capsys.readouterr().err
+
+
+# --- what is kept ---------------------------------------------------------------------------------
+
+
+def kept(keys, pictures, grid, classes, rng):
+    """Scores and counts of as many cells as pictures of that size have, drawn at random."""
+    cells, pixels = pictures * len(grid), grid.side[0] * grid.side[1]
+    shape = (len(keys), cells, classes)
+    labelled = rng.multinomial(pixels, np.full(classes, 1 / classes), cells).astype(np.uint32)
+    predicted = np.broadcast_to(rng.permutation(labelled, axis=1), shape).astype(np.uint32)
+    both = np.minimum(predicted, labelled) // 2
+    scores = rng.random((len(keys), cells))
+    return Table(
+        {key: row for row, key in enumerate(keys)},
+        scores,
+        both,
+        predicted,
+        labelled,
+        "mean_logits",
+        "cell_max_prob>0.5",
+    )
+
+
+def test_500_pictures_of_cityscapes_stay_under_2_gb(tmp_path):
+    """Three models, four sizes of cells, random counts, which hardly compress."""
+    rng = np.random.default_rng(0)
+    names = ("small", "medium", "large")
+    grids = [Grid((1024, 2048), cell, 32 if cell else 0) for cell in (0, 512, 128, 64)]
+    tables = {}
+    for grid in grids:
+        views = {f"{n}@{grid.name}": n for n in names} if grid.cell else {}
+        keys = keys_of(names, views, 3)
+        assert len(keys) == (19 if grid.cell else 7)
+        tables[grid.name] = kept(keys, 1, grid, 19, rng)
+    path = tmp_path / "one.npz"
+    write_cells(path, "made of", tables)
+    on_disk = 500 * path.stat().st_size
+    in_memory = 500 * sum(
+        each.nbytes
+        for table in tables.values()
+        for each in (table.scores, table.both, table.predicted, table.labelled)
+    )
+    logits = 500 * 3 * 19 * 1024 * 2048 * 4
+    assert on_disk < in_memory < 2e9
+    assert logits > 200e9
+
+
+def test_sizes_may_name_their_own_context(tmp_path):
+    path = write_world(tmp_path, sizes=("full", 12, "12+0", "8+2"), count=1)
+    grids = read_settings(read_pool_file(path)).grids
+    assert [grid.name for grid in grids] == ["full", "12+4", "12+0", "8+2"]
+    path.write_text(path.read_text().replace("context = 4\n", ""))
+    assert read_settings(read_pool_file(path)).grids[1].name == "12+32"

@@ -1,6 +1,6 @@
 """Export trained networks to ONNX graphs that take pictures of any size.
 
-    python export.py --weights /tmp/camvid --out models
+python export.py --weights /tmp/camvid --out models
 """
 
 from __future__ import annotations

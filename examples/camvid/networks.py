@@ -21,7 +21,9 @@ LAYOUTS = {
 }
 
 
-def _layer(inside: int, outside: int, size: int = 3, stride: int = 1, dilation: int = 1) -> nn.Module:
+def _layer(
+    inside: int, outside: int, size: int = 3, stride: int = 1, dilation: int = 1
+) -> nn.Module:
     padding = dilation * (size // 2)
     return nn.Sequential(
         nn.Conv2d(inside, outside, size, stride, padding, dilation, bias=False),

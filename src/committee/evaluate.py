@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -229,11 +230,17 @@ def bootstrap_interval(counts: Array, figure: Callable[[Array], Array]) -> tuple
         Efron and Tibshirani (1993), An Introduction to the Bootstrap, section 13.3.
     """
     tail = 100 * (1 - CONFIDENCE_LEVEL) / 2
-    draws = np.random.default_rng(0).multinomial(
-        len(counts), np.full(len(counts), 1 / len(counts)), size=_DRAWS
-    )
-    low, high = np.nanpercentile(figure(draws @ counts), [tail, 100 - tail])
+    low, high = np.nanpercentile(figure(_draws(len(counts)) @ counts), [tail, 100 - tail])
     return float(low), float(high)
+
+
+@lru_cache(maxsize=2)
+def _draws(samples: int) -> Array:
+    """How often each draw of the bootstrap takes each sample, shape (draws, N)."""
+    # Many committees are judged on the same samples.
+    shares = np.full(samples, 1 / samples)
+    # In double precision, in which counts of pixels are exact and products fast.
+    return np.random.default_rng(0).multinomial(samples, shares, size=_DRAWS).astype(np.float64)
 
 
 def decided(cascade: Cascade, pool: Pool) -> Decisions:
