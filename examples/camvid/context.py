@@ -24,7 +24,8 @@ from committee.models import ModelSpec, Preprocessing, load_model, prepared
 from committee.utility import mean_iou
 
 SIZE, IGNORED = (360, 480), 11
-CLASSES = tuple("sky building pole road pavement tree sign fence car pedestrian bicyclist".split())
+CLASSES = ("sky", "building", "pole", "road", "pavement", "tree")
+CLASSES += ("sign", "fence", "car", "pedestrian", "bicyclist")
 CELLS = (120, 72, 40)
 CONTEXTS = (0, 8, 16, 24, 32, 48, 64)
 

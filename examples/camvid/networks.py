@@ -7,9 +7,8 @@ who uses them upsamples. Any input size goes.
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as functional
 from torch import Tensor, nn
+from torch.nn import functional
 
 CLASSES = 11
 

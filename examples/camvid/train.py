@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as functional
 from networks import CLASSES, network
 from PIL import Image
+from torch.nn import functional
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IGNORED = 11
