@@ -7,11 +7,9 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from torchmetrics import JaccardIndex
 
 from committee import Cascade, evaluate
 from committee.cli import main
@@ -50,6 +48,9 @@ from committee.search.thresholds import percentile_thresholds
 from committee.task import SEMANTIC_SEGMENTATION
 from committee.utility import MEAN_IOU, Exits, mean_iou
 from dense_world import CLASSES, IGNORED, SIZE, write_world
+
+torch = pytest.importorskip("torch", reason="an oracle of interpolation and of probabilities")
+JaccardIndex = pytest.importorskip("torchmetrics", reason="the oracle of mIoU").JaccardIndex
 
 
 def predicted(pool_file, store, **options):
