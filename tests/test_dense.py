@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from committee import Cascade, evaluate
+from committee import Cascade, Pool, evaluate
 from committee.cli import main
 from committee.confidence import cell_max_prob, confidence_of
 from committee.data.segmentation import open_segmentation
@@ -463,6 +463,7 @@ def test_what_chooses_must_not_judge(world, store):
     [
         (lambda s: load_cells(s / "val", "64+0"), UnknownNameError, "no cells of size '64\\+0'"),
         (lambda s: load_cells(s / "cal"), StoreError, "There are: test, val"),
+        (lambda s: Pool.load(s / "val"), StoreError, "open it with committee.dense.load_cells"),
         (lambda s: load_cells(s.parent), StoreError, "no store of cells"),
         (
             lambda s: search(load_cells(s / "val"), 2, combine="last", utility=MEAN_IOU),

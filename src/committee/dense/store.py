@@ -28,8 +28,9 @@ from committee.files import write_bytes, write_text
 from committee.pool import Pool
 from committee.predictions import Kept
 from committee.samples import Samples, fingerprint
+from committee.store.reader import CELLS
 
-INDEX, PICTURES = "cells.json", "pictures.json"
+INDEX, PICTURES = CELLS, "pictures.json"
 SCHEMA = 1
 COMBINE = "mean_logits"
 
