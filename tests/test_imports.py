@@ -65,6 +65,7 @@ ORDER = (
     "measure",
     "export",
     "run",
+    "dense",
     "report",
     "study",
     "cli",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from committee.calibration import Calibration
 from committee.combine import COMBINES
-from committee.confidence import CONFIDENCES
+from committee.confidence import CONFIDENCES, confidence_of
 from committee.errors import CalibrationError, CascadeError, MissingExtraError
 from committee.files import write_text
 
@@ -291,7 +291,7 @@ class Cascade:
         except ValueError as error:
             raise CascadeError(f"{path}: no valid JSON ({error})") from None
         cascade = cls.from_json(data, str(path))
-        if cascade.confidence not in CONFIDENCES:
+        if confidence_of(cascade.confidence) is None:
             known = ", ".join(CONFIDENCES)
             raise CascadeError(
                 f"{path}: no confidence function {cascade.confidence!r}. There are: {known}. "

@@ -12,7 +12,7 @@ import numpy as np
 
 from committee.confidence import softmax
 from committee.errors import CascadeError, UnknownNameError
-from committee.predictions import Array, Outputs
+from committee.predictions import Array, Kept, Outputs
 
 
 def mean_logits(outputs: Mapping[str, Outputs]) -> Outputs:
@@ -84,6 +84,7 @@ DEFAULT_COMBINE = {
     "logits": "mean_logits",
     "probabilities": "mean_probabilities",
     "decisions": "last",
+    "counts": "mean_logits",
 }
 
 
@@ -96,4 +97,18 @@ def combined(outputs: Mapping[str, Outputs], combine: str) -> Outputs:
     """
     if combine not in COMBINES:
         raise UnknownNameError.of("combine", "combination", combine, COMBINES)
+    newest = outputs[list(outputs)[-1]]
+    if isinstance(newest, Kept):
+        return _looked_up(newest, tuple(sorted(outputs)), combine)
     return COMBINES[combine](outputs)
+
+
+def _looked_up(newest: Kept, models: tuple[str, ...], combine: str) -> Outputs:
+    """What was kept of the combination of several models."""
+    if newest.together is None or newest.together.combine != combine:
+        known = newest.together and newest.together.combine
+        raise CascadeError(
+            f"{combine}: what is kept of these outputs was combined by {known}. Use combine="
+            f"{known!r}, or predict again"
+        )
+    return newest.together.of(models, newest.values)

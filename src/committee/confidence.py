@@ -7,6 +7,7 @@ around it. Scores are finite: a gap to an impossible runner-up counts as :data:`
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -170,6 +171,46 @@ def _two_largest(outputs: Array) -> tuple[Array, Array]:
     return two[:, 1], two[:, 0]
 
 
+def cell_max_prob(outputs: Array, kind: Kind = "logits", above: float = 0.5) -> Array:
+    """Score each cell of pixels by the mean of its pixels' largest probabilities.
+
+    Only pixels whose largest probability is above a bound count: what nobody labelled, models are
+    unsure of. A cell without such a pixel has score 0, so that it goes on at every threshold above.
+
+    Args:
+        outputs: Logits or probabilities of cells, shape (N, C, height, width).
+        kind: Which of the two.
+        above: The bound, which the paper calls t_unlab. In cascades ``cell_max_prob>0.7`` names
+            another than 0.5.
+
+    Returns:
+        Scores, 0 or in (above, 1], shape (N,); larger is surer.
+
+    Raises:
+        ShapeError: If outputs are not cells of pixels.
+
+    References:
+        Wang et al. (2022), section 7.2 and appendix F.2.
+
+    >>> cell_max_prob(np.array([[[[0.9, 0.4]], [[0.1, 0.6]]]]), "probabilities", above=0.7)
+    array([0.9])
+    """
+    if outputs.ndim != 4 or outputs.shape[1] == 0:
+        raise ShapeError(
+            "cell_max_prob: outputs must have shape (cells, classes, height, width), not "
+            f"{outputs.shape}"
+        )
+    surest = np.empty((len(outputs), outputs.shape[2] * outputs.shape[3]))
+    for own, cell in zip(surest, outputs, strict=True):  # one at a time, for pixels are many
+        values = np.asarray(cell, np.float64).reshape(cell.shape[0], -1)
+        most = values.max(axis=0)
+        own[:] = most if kind == "probabilities" else 1 / np.exp(values - most).sum(axis=0)
+    counted = surest > above
+    total, number = np.where(counted, surest, 0).sum(axis=1), counted.sum(axis=1)
+    scores: Array = np.divide(total, number, out=np.zeros(len(total)), where=number > 0)
+    return scores
+
+
 CONFIDENCES: dict[str, Confidence] = {
     "max_prob": max_prob,
     "logit_gap": logit_gap,
@@ -195,8 +236,25 @@ def register_confidence(name: str, function: Confidence) -> None:
     CONFIDENCES[name] = function
 
 
+def confidence_of(name: str) -> Confidence | None:
+    """The confidence function of a name; None if there is none.
+
+    Cells of pixels have one of their own, ``cell_max_prob``, or ``cell_max_prob>BOUND``.
+
+    >>> confidence_of("cell_max_prob>0.7").keywords
+    {'above': 0.7}
+    """
+    plain, bounded, bound = name.partition(">")
+    if plain != "cell_max_prob":
+        return CONFIDENCES.get(name)
+    try:
+        return partial(cell_max_prob, above=float(bound)) if bounded else cell_max_prob
+    except ValueError:
+        return None
+
+
 def score(outputs: Outputs, confidence: str) -> Array:
-    """Score combined outputs, shape (N,); decisions bring their own confidence.
+    """Score combined outputs, shape (N,); decisions and counts bring their own confidence.
 
     Raises:
         UnknownNameError: If there is no confidence function of that name.
@@ -204,9 +262,10 @@ def score(outputs: Outputs, confidence: str) -> Array:
     """
     if outputs.confidence is not None:
         return np.asarray(outputs.confidence, dtype=np.float64)
-    if confidence not in CONFIDENCES:
+    function = confidence_of(confidence)
+    if function is None:
         raise UnknownNameError.of("confidence", "confidence function", confidence, CONFIDENCES)
-    scores = CONFIDENCES[confidence](outputs.values, outputs.kind)
+    scores = function(outputs.values, outputs.kind)
     if not all_finite(np.asarray(scores)):
         finite = np.isfinite(scores)
         raise NotFiniteError(

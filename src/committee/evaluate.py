@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from committee.predictions import Array
 from committee.utility import TOP_1, Exits, Utility
 
 CONFIDENCE_LEVEL = 0.95
+_DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Evaluation:
         measure: Name of the utility; ``top-1`` counts the samples predicted right.
         deviation: Standard deviation of the utility over samples; None where a sample scores
             1 or 0, which needs none.
+        bounds: Of a utility that is no mean over samples, its 95 % interval; else None. ``correct``
+            is then its figure times the samples.
     """
 
     split: str
@@ -47,6 +51,7 @@ class Evaluation:
     exit_ratios: tuple[float, ...]
     measure: str = TOP_1.name
     deviation: float | None = None
+    bounds: tuple[float, float] | None = None
 
     @property
     def accuracy(self) -> float:
@@ -55,7 +60,12 @@ class Evaluation:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the accuracy: Wilson's for a proportion, Student's for another mean."""
+        """95 % interval of the accuracy: Wilson's for a proportion, Student's for another mean.
+
+        Of what is no mean, by the bootstrap over samples, see :func:`bootstrap_interval`.
+        """
+        if self.bounds is not None:
+            return self.bounds
         if self.deviation is not None:
             from scipy.special import stdtrit
 
@@ -118,16 +128,21 @@ def scored(cascade: Cascade, pool: Pool, decisions: Decisions, utility: Utility 
     if utility is TOP_1:
         right: Array = (decisions.predicted == labels).astype(np.int64)
         return right
-    scores = np.empty(len(pool))
+    scores: Array = np.empty(len(pool))
     ran: tuple[str, ...] = ()
     for index, stage in enumerate(cascade.stages):
         ran += stage.models
         rows = np.flatnonzero(decisions.stage == index)
+        if not len(rows):
+            continue
         own = {name: pool.outputs[name].rows(rows) for name in ran}
         outputs = combined(calibrated(own, cascade.calibrations), cascade.combine)
         known = None if labels is None else labels[rows]
         heard = ran if cascade.combine in ORDER_FREE else ran[-1:]
-        scores[rows] = utility.of(Exits(tuple(sorted(heard)), outputs, known, rows, len(pool)))
+        values = utility.of(Exits(tuple(sorted(heard)), outputs, known, rows, len(pool)))
+        if scores.shape[1:] != values.shape[1:]:
+            scores = np.zeros((len(pool), *values.shape[1:]), values.dtype)
+        scores[rows] = values
     return scores
 
 
@@ -147,8 +162,14 @@ def evaluation_of(
         costs: Cost of each stage, K of them.
         leaving: How many samples leave at each stage, shape (K,), integers.
         utility: What samples score.
-        scores: Score of each sample, shape (N,); of a counted utility the sum is enough.
+        scores: Score of each sample, shape (N,), or its counts, shape (N, K); of a counted utility
+            the sum is enough.
+
+    Raises:
+        MisalignedError: If there is nothing that a utility of counts could judge.
     """
+    if utility.figure is not None:
+        return _of_counts(pool, unit, costs, leaving, utility, np.asarray(scores))
     counted = utility.counted
     return Evaluation(
         split=pool.samples.split,
@@ -161,6 +182,64 @@ def evaluation_of(
         measure=measure_of(pool, utility),
         deviation=None if counted else float(np.std(scores, ddof=1)) if len(pool) > 1 else 0.0,
     )
+
+
+def _of_counts(
+    pool: Pool,
+    unit: str,
+    costs: Sequence[float],
+    leaving: Array,
+    utility: Utility,
+    counts: Array,
+) -> Evaluation:
+    """An evaluation by a utility that is no mean; see :func:`evaluation_of`."""
+    assert utility.figure is not None
+    samples = pool.samples
+    figure = float(utility.figure(counts.sum(axis=0)))
+    if math.isnan(figure):
+        raise MisalignedError(
+            f"split {samples.split!r}: {utility.name} has nothing to judge by; no pixel has a label"
+        )
+    wholes = counts.reshape(samples.wholes, samples.parts, -1).sum(axis=1)
+    return Evaluation(
+        split=samples.split,
+        samples=samples.wholes,
+        correct=figure * samples.wholes,
+        average_cost=average_cost(costs, leaving),
+        worst_case_cost=math.fsum(costs),
+        unit=unit,
+        exit_ratios=tuple((leaving / len(pool)).tolist()),
+        measure=measure_of(pool, utility),
+        bounds=bootstrap_interval(wholes, utility.figure),
+    )
+
+
+def bootstrap_interval(counts: Array, figure: Callable[[Array], Array]) -> tuple[float, float]:
+    """95 % interval of a figure of sums, by the percentiles of the bootstrap over samples.
+
+    Args:
+        counts: Counts of each sample, shape (N, K). Parts of one whole are summed before, for they
+            are not independent of each other.
+        figure: From sums (…, K) to figures (…).
+
+    Returns:
+        Lower and upper bound. 2,000 draws from a fixed seed: the same counts, the same bounds.
+
+    References:
+        Efron and Tibshirani (1993), An Introduction to the Bootstrap, section 13.3.
+    """
+    tail = 100 * (1 - CONFIDENCE_LEVEL) / 2
+    low, high = np.nanpercentile(figure(_draws(len(counts)) @ counts), [tail, 100 - tail])
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=2)
+def _draws(samples: int) -> Array:
+    """How often each draw of the bootstrap takes each sample, shape (draws, N)."""
+    # Many committees are judged on the same samples.
+    shares = np.full(samples, 1 / samples)
+    # In double precision, in which counts of pixels are exact and products fast.
+    return np.random.default_rng(0).multinomial(samples, shares, size=_DRAWS).astype(np.float64)
 
 
 def decided(cascade: Cascade, pool: Pool) -> Decisions:

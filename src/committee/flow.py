@@ -39,7 +39,7 @@ class Decisions:
     """What a cascade decided for N samples.
 
     Args:
-        predicted: Class index, shape (N,).
+        predicted: Class index, shape (N,); of cells of pixels (N, height, width).
         score: Confidence of the combination at the exit, shape (N,), float64.
         stage: Stage of exit, from 0, shape (N,).
     """
@@ -103,7 +103,7 @@ def decide(cascade: Cascade, samples: int) -> Flow:
             return Decisions(
                 classes, np.asarray(certainty, np.float64), np.full(samples, index, np.int64)
             )
-        made = made or no_decisions(samples)
+        made = made or no_decisions(samples, classes)
         out = rows[leaving]
         made.predicted[out], made.score[out] = classes[leaving], certainty[leaving]
         made.stage[out] = index
@@ -114,11 +114,17 @@ def decide(cascade: Cascade, samples: int) -> Flow:
     return made or no_decisions(samples)
 
 
-def no_decisions(samples: int) -> Decisions:
-    """Room for the decisions on N samples, all zero."""
-    return Decisions(
-        np.zeros(samples, np.int64), np.zeros(samples, np.float64), np.zeros(samples, np.int64)
-    )
+def no_decisions(samples: int, like: Array | None = None) -> Decisions:
+    """Room for the decisions on N samples, all zero.
+
+    Args:
+        samples: N.
+        like: Predicted classes of some samples; of cells of pixels a sample has many.
+    """
+    predicted = np.zeros(samples, np.int64)
+    if like is not None and like.ndim > 1:
+        predicted = np.zeros((samples, *like.shape[1:]), like.dtype)
+    return Decisions(predicted, np.zeros(samples, np.float64), np.zeros(samples, np.int64))
 
 
 def joined_decisions(parts: Sequence[Decisions]) -> Decisions:

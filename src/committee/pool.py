@@ -15,7 +15,7 @@ from committee.cascade import Cascade
 from committee.combine import DEFAULT_COMBINE, ORDER_FREE, combined
 from committee.cost import Cost, CostTable
 from committee.errors import CascadeError, MisalignedError, UnknownNameError
-from committee.predictions import Kind, Outputs, checked_outputs
+from committee.predictions import Kept, Kind, Outputs, checked_outputs
 from committee.samples import Samples
 
 # Rows that are combined at once.
@@ -36,6 +36,8 @@ class Pool:
             combined, by name. ``outputs`` are as the models gave them.
         same_weights: Names of models that are one set of weights at several resolutions, each set
             by rising resolution; a model is in one set at most.
+        views: Of models that see only the part of a whole that is asked for, the name of the model
+            with the same weights that sees the whole. A committee begins with the latter.
 
     Raises:
         UnknownNameError: If there is a calibration or a set of a model that is not there.
@@ -49,6 +51,7 @@ class Pool:
     families: Mapping[str, str] = field(default_factory=dict)
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     same_weights: tuple[tuple[str, ...], ...] = ()
+    views: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.outputs:
@@ -65,7 +68,7 @@ class Pool:
                 raise UnknownNameError.of("Pool: calibrations", "model", name, self.outputs)
         self._check_same_weights()
         self._require_one({n: o.kind for n, o in self.outputs.items()}, "kind of outputs")
-        if self.kind == "decisions":
+        if self.kind in ("decisions", "counts"):
             return
         widths = {n: o.values.shape[1] for n, o in self.outputs.items()}
         self._require_one(widths, "number of classes")
@@ -193,6 +196,12 @@ class Pool:
         """Kind of outputs that all models give."""
         return next(iter(self.outputs.values())).kind
 
+    def confidence_or(self, asked: str) -> str:
+        """The confidence that the outputs were scored with when they were kept, else that asked."""
+        first = next(iter(self.outputs.values()))
+        kept = first.together if isinstance(first, Kept) else None
+        return asked if kept is None else kept.confidence
+
     def __len__(self) -> int:
         return len(self.samples)
 
@@ -229,7 +238,8 @@ class Pool:
         calibrations = {n: self.calibrations[n] for n in chosen if n in self.calibrations}
         sets = (tuple(n for n in names if n in chosen) for names in self.same_weights)
         several = tuple(names for names in sets if len(names) > 1)
-        return Pool(self.samples, chosen, costs, specs, families, calibrations, several)
+        views = {n: self.views[n] for n in chosen if n in self.views}
+        return Pool(self.samples, chosen, costs, specs, families, calibrations, several, views)
 
     def fit_calibrations(self, method: str = "temperature") -> dict[str, Calibration]:
         """Fit a calibration of each model to the labels of these samples.

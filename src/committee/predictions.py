@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from committee.errors import NotFiniteError, ShapeError, UnknownNameError
 
 Array = NDArray[Any]
-Kind = Literal["logits", "probabilities", "decisions"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+Kind = Literal["logits", "probabilities", "decisions", "counts"]
+# What users declare; counts are made by this library, of outputs that are too large to keep.
+KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "counts")
 
 # How far a row of probabilities may be from summing to 1: float16 rounding of 1000 classes.
 _SUM_TOLERANCE = 2e-2
@@ -23,7 +24,7 @@ _FEW = 2**20
 
 
 def check_kind(where: str, kind: str) -> Kind:
-    """Return ``kind`` if it is one of the three kinds of outputs.
+    """Return ``kind`` if it is one of the kinds that users declare.
 
     Raises:
         UnknownNameError: If it is not.
@@ -39,10 +40,12 @@ class Outputs:
     """Outputs of one model, or of several combined, for N samples.
 
     Args:
-        kind: ``logits``, ``probabilities`` or ``decisions``; declared, never guessed.
-        values: Shape (N, C) for logits and probabilities; predicted classes, shape (N,), integers,
-            for decisions.
-        confidence: Only for decisions: shape (N,), larger is surer.
+        kind: ``logits``, ``probabilities`` or ``decisions``; declared, never guessed. ``counts``
+            are what is kept of outputs that are too large to keep.
+        values: Shape (N, C) for logits and probabilities, or (N, C, height, width) where a sample
+            is a cell of pixels; predicted classes, shape (N,), integers, for decisions; the counts
+            that a utility sums, shape (N, K), for counts.
+        confidence: Only for decisions and counts: shape (N,), larger is surer.
     """
 
     kind: Kind
@@ -58,11 +61,48 @@ class Outputs:
         return Outputs(self.kind, self.values[index], confidence)
 
     def predicted(self) -> Array:
-        """Predicted class of each sample, shape (N,): the lowest index among the largest values."""
-        if self.kind == "decisions":
+        """Predicted class of each sample, shape (N,): the lowest index among the largest values.
+
+        Of cells the class of each pixel, shape (N, height, width); of counts the counts.
+        """
+        if self.kind in ("decisions", "counts"):
             return self.values
         classes: Array = self.values.argmax(axis=1)
         return classes
+
+
+class Together(Protocol):
+    """What is kept of several models' outputs, for every set of models that may have run."""
+
+    @property
+    def combine(self) -> str:
+        """How outputs were combined."""
+
+    @property
+    def confidence(self) -> str:
+        """How combinations were scored."""
+
+    def of(self, models: tuple[str, ...], rows: Array) -> Outputs:
+        """Counts of some samples after these models, sorted by name, ran.
+
+        Raises:
+            UnknownNameError: If nothing is kept for that set of models.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Kept(Outputs):
+    """Outputs of a model of which only combinations are kept; ``values`` are rows, shape (N,).
+
+    Args:
+        together: Where they are kept.
+    """
+
+    together: Together | None = None
+
+    def rows(self, index: Array | slice) -> Kept:
+        """See :class:`Outputs`."""
+        return Kept(self.kind, self.values[index], together=self.together)
 
 
 def checked_outputs(

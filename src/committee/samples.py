@@ -53,6 +53,8 @@ class Samples:
         labelled_by: What predicted the labels, if they are no ground truth; else empty.
         rule: How the split was taken from a larger set; empty if it was not.
         broken: What was left out because it could not be read.
+        parts: How many consecutive rows are parts of one whole, as cells are of a picture. What
+            exits is a part; how sure a figure is, is a question of how many wholes there are.
 
     Raises:
         MisalignedError: If there is not one label for each id, or an id stands twice.
@@ -66,8 +68,13 @@ class Samples:
     labelled_by: str = ""
     rule: str = ""
     broken: tuple[Broken, ...] = ()
+    parts: int = 1
 
     def __post_init__(self) -> None:
+        if len(self.ids) % self.parts:
+            raise MisalignedError(
+                f"samples of {self.split!r}: {len(self.ids)} rows are no wholes of {self.parts}"
+            )
         if len(set(self.ids)) != len(self.ids):
             twice = Counter(self.ids).most_common(1)[0][0]
             raise MisalignedError(f"samples of {self.split!r}: id {twice!r} stands twice")
@@ -97,6 +104,11 @@ class Samples:
     def __repr__(self) -> str:
         labelled = "without labels" if self.labels is None else "labelled"
         return f"<Samples: {len(self)} of {self.split!r}, {labelled}>"
+
+    @property
+    def wholes(self) -> int:
+        """How many there are of what rows are parts of; of rows, where these are no parts."""
+        return len(self) // self.parts
 
     @classmethod
     def of(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from committee.utility import TOP_1, Utility
+from committee.utility import MEAN_IOU, TOP_1, Utility
 
 
 @dataclass(frozen=True)
@@ -41,4 +41,10 @@ VIDEO_CLASSIFICATION = Task(
     "video-classification", sample="clip", unit="clip", batch_size=4, window=1
 )
 
-TASKS = {task.name: task for task in (IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION)}
+SEMANTIC_SEGMENTATION = Task(
+    "semantic-segmentation", sample="picture", unit="cell", utility=MEAN_IOU
+)
+
+TASKS = {
+    task.name: task for task in (IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION, SEMANTIC_SEGMENTATION)
+}

@@ -42,15 +42,18 @@ class Utility:
             treat every sample by itself.
         counted: True if a sample scores 1 or 0 and nothing else.
         needs_labels: Whether it can only be computed where labels are known.
+        figure: Where the figure is no mean over samples: each sample scores K counts, and this
+            makes the figure of their sums, from (…, K) to (…). None where it is a mean.
     """
 
     name: str
     function: Callable[[Exits], Array]
     counted: bool = True
     needs_labels: bool = True
+    figure: Callable[[Array], Array] | None = None
 
     def of(self, exits: Exits) -> Array:
-        """Score each sample, shape (n,), float64, or int64 if counted.
+        """Score each sample, shape (n,), float64, or int64 if counted; counts are (n, K), int64.
 
         Raises:
             ShapeError: If the function does not give one number a sample, or a counted utility
@@ -58,6 +61,8 @@ class Utility:
             NotFiniteError: If a score is NaN or infinite.
         """
         values = np.asarray(self.function(exits))
+        if self.figure is not None:
+            return self._counts(values, len(exits.rows))
         if values.shape != (len(exits.rows),) or values.dtype.kind not in "biuf":
             raise ShapeError(
                 f"utility {self.name!r}: {values.dtype} {values.shape} for {len(exits.rows)} "
@@ -72,6 +77,14 @@ class Utility:
             raise ShapeError(f"utility {self.name!r} is counted, so it must be 1 or 0")
         return values.astype(np.int64)
 
+    def _counts(self, values: Array, samples: int) -> Array:
+        if values.ndim != 2 or len(values) != samples or values.dtype.kind not in "iu":
+            raise ShapeError(
+                f"utility {self.name!r}: {values.dtype} {values.shape} for {samples} samples; it "
+                "must give whole numbers, the same number of them for each sample"
+            )
+        return values.astype(np.int64)
+
 
 def _is_right(exits: Exits) -> Array:
     right: Array = exits.outputs.predicted() == exits.labels
@@ -79,6 +92,48 @@ def _is_right(exits: Exits) -> Array:
 
 
 TOP_1 = Utility("top-1", _is_right)
+
+
+def mean_iou(counts: Array) -> Array:
+    """Mean over classes of intersection over union, of summed counts of pixels.
+
+    A class that occurs neither in the labels nor in what was predicted has no part in the mean.
+    Where no class occurs, the mean is NaN.
+
+    Args:
+        counts: Shape (…, 3 C): of each class the pixels that are both labelled and predicted so,
+            then those predicted so, then those labelled so. Pixels without a label are left out.
+
+    Returns:
+        Shape (…).
+
+    References:
+        Everingham et al. (2010), section 4.1, the measure of VOC and of Cityscapes.
+
+    >>> mean_iou(np.array([3, 0, 4, 0, 4, 0]))
+    array(0.6)
+    """
+    classes = counts.shape[-1] // 3
+    both, predicted, labelled = (counts[..., i * classes : (i + 1) * classes] for i in range(3))
+    union = predicted + labelled - both
+    occurs = union > 0
+    shares = np.divide(both, union, out=np.zeros(union.shape), where=occurs)
+    number = occurs.sum(axis=-1)
+    mean: Array = np.divide(
+        shares.sum(axis=-1), number, out=np.full(number.shape, np.nan), where=number > 0
+    )
+    return mean
+
+
+def _own_counts(exits: Exits) -> Array:
+    if exits.outputs.kind != "counts":
+        raise ShapeError(
+            f"mIoU: {exits.outputs.kind} are no counts of pixels; it is for semantic segmentation"
+        )
+    return exits.outputs.values
+
+
+MEAN_IOU = Utility("mIoU", _own_counts, counted=False, needs_labels=False, figure=mean_iou)
 
 
 def top_k(k: int) -> Utility:

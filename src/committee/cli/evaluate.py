@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from committee.cli import cells
 from committee.cli.common import (
     AgreeWith,
     AsJson,
@@ -36,9 +37,14 @@ def evaluate(
 ) -> None:
     """Judge a cascade on stored predictions, beside each of its models alone."""
     from committee.cascade import Cascade
+    from committee.dense.store import is_cells_store
     from committee.evaluate import evaluate as judge
 
     chosen = Cascade.load(cascade)
+    if is_cells_store(store):
+        cells.refuse(top=top != 1, agree_with=agree_with is not None)
+        cells.evaluate(chosen, store, split or "test", unit, as_json)
+        return
     pool, utility = judged_by(open_split(store, split, "test"), top, agree_with)
     # By default in the unit that it was chosen in.
     usual = chosen.origin.get("unit")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from committee.cli import cells
 from committee.cli.common import (
     AllowCode,
     AsJson,
@@ -49,10 +50,17 @@ def predict(
     from committee.models import read_pool_file
     from committee.predict import predict as compute
     from committee.store import read_split, rest
+    from committee.task import SEMANTIC_SEGMENTATION
 
     models = read_pool_file(pool)
     if only:
         models = models.only(only)
+    if models.task is SEMANTIC_SEGMENTATION:
+        cells.refuse(
+            fraction=fraction is not None, skip_broken=skip_broken, dtype=dtype != "float32"
+        )
+        cells.predict(models, data, split, out, rows, batch_size, allow_code or (), as_json)
+        return
     dataset = open_data(data, split, models.classes, rows, fraction, seed, models.models)
     if fraction is None and rows is None:
         dataset = rest(dataset, out)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from committee.cli import cells
 from committee.cli.common import (
     AllowCode,
     AsJson,
@@ -22,6 +23,7 @@ from committee.cli.common import (
     progress_bar,
     say,
 )
+from committee.errors import CascadeError
 
 if TYPE_CHECKING:
     from committee.run import Progress, Result, Runner
@@ -40,6 +42,10 @@ def run(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Samples a forward pass; 32 pictures or 4 clips.")
     ] = None,
+    show_cells: Annotated[
+        bool,
+        typer.Option("--show-cells", help="Segmentation: show which cells went on, in pictures."),
+    ] = False,
     allow_code: AllowCode = None,
     as_json: AsJson = False,
 ) -> None:
@@ -51,6 +57,12 @@ def run(
     from committee.data import open_data
     from committee.run import Runner, check_ending, run_into
 
+    if cells.is_segmentation(cascade):
+        cells.refuse(fraction=fraction is not None)
+        cells.run(cascade, data, out, rows, batch_size, show_cells, allow_code or (), as_json)
+        return
+    if show_cells:
+        raise CascadeError("--show-cells: only for semantic segmentation; leave it out")
     check_ending(out)
     runner = Runner(cascade, allow_code=allow_code or ())
     models = list(runner.specs.values())

@@ -46,16 +46,23 @@ def part(dataset: Dataset, rows: str) -> Dataset:
     Raises:
         DataError: If it is not of that form or names no sample.
     """
+    return PartDataset(dataset, named_rows(rows, len(dataset.samples)))
+
+
+def named_rows(rows: str, count: int) -> Array:
+    """Indices that ``START:STOP:STEP`` names of ``count`` samples.
+
+    Raises:
+        DataError: If it is not of that form or names no sample.
+    """
     try:
         numbers = [int(number) if number else None for number in rows.split(":")]
-        chosen = np.arange(len(dataset.samples))[slice(*numbers)]
+        chosen = np.arange(count)[slice(*numbers)]
     except (ValueError, TypeError):
         raise DataError(f"rows {rows!r} must be START:STOP or START:STOP:STEP") from None
     if ":" not in rows or not len(chosen):
-        raise DataError(
-            f"rows {rows!r} name no sample of {len(dataset.samples)}; write START:STOP:STEP"
-        )
-    return PartDataset(dataset, chosen)
+        raise DataError(f"rows {rows!r} name no sample of {count}; write START:STOP:STEP")
+    return chosen
 
 
 def share(dataset: Dataset, fraction: str, seed: int) -> Dataset:

@@ -202,10 +202,7 @@ def _mean(model: Model, spec: ModelSpec, clips: ViewedClips) -> Array:
 
 def _answer(model: Model, spec: ModelSpec, batch: Array) -> tuple[Any, Any]:
     """What a model answers to (n, …) inputs: n rows, and their confidence if it gives decisions."""
-    try:
-        answer = model(batch)
-    except Exception as error:
-        raise _failure(spec, batch, error) from error
+    answer = answer_of(model, spec, batch)
     values, confidence = _pair(spec, answer) if spec.kind == "decisions" else (answer, None)
     if np.ndim(values) and len(values) != len(batch):
         raise _incomplete(spec, values, batch)
@@ -230,6 +227,18 @@ def _pair(spec: ModelSpec, answer: Any) -> tuple[Any, Any]:
 
 def _incomplete(spec: ModelSpec, values: Any, batch: Array) -> ModelError:
     return ModelError(f"model {spec.name!r}: answered {len(values)} rows to {len(batch)} samples")
+
+
+def answer_of(model: Model, spec: ModelSpec, batch: Array) -> Any:
+    """What a model answers to a batch, not yet checked; arguments as of :func:`outputs_of`.
+
+    Raises:
+        ModelError: If it fails.
+    """
+    try:
+        return model(batch)
+    except Exception as error:
+        raise _failure(spec, batch, error) from error
 
 
 def file_fingerprint(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,15 @@ from committee.models.preprocessing import Preprocessing
 from committee.models.sources import located, source_of
 from committee.models.spec import ENGINES, ModelSpec, check_name
 from committee.predictions import check_kind
-from committee.task import IMAGE_CLASSIFICATION, TASKS, VIDEO_CLASSIFICATION, Task
+from committee.task import (
+    IMAGE_CLASSIFICATION,
+    SEMANTIC_SEGMENTATION,
+    TASKS,
+    VIDEO_CLASSIFICATION,
+    Task,
+)
 
-_POOL_KEYS = ("task", "classes", "preprocessing", "views", "model")
+_POOL_KEYS = ("task", "classes", "preprocessing", "views", "cells", "model")
 _MODEL_KEYS = (
     "name",
     "source",
@@ -48,11 +54,13 @@ class PoolFile:
         models: The models, in the order of the file.
         classes: Names of the classes, in the order of the outputs; empty if the file names none.
         task: What the models do.
+        cells: The table ``[cells]``, which segmentation reads; see :mod:`committee.dense`.
     """
 
     models: tuple[ModelSpec, ...]
     classes: tuple[str, ...] = ()
     task: Task = IMAGE_CLASSIFICATION
+    cells: Mapping[str, Any] = field(default_factory=dict)
 
     def only(self, names: list[str]) -> PoolFile:
         """The pool file of some of the models.
@@ -124,7 +132,12 @@ def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
     for name in names:
         if names.count(name) > 1:
             raise PoolFileError(f"{path}: model {name!r} stands twice; names are unique")
-    return PoolFile(models, _classes(path, data.get("classes", [])), task)
+    if "cells" in data and task is not SEMANTIC_SEGMENTATION:
+        raise PoolFileError(
+            f"{path}: [cells] is for {SEMANTIC_SEGMENTATION.name}; the task here is {task.name}"
+        )
+    classes = _classes(path, data.get("classes", []))
+    return PoolFile(models, classes, task, _table(path, data, "cells"))
 
 
 def _at_resolutions(path: Path, entry: dict[str, Any]) -> list[dict[str, Any]]:
@@ -243,6 +256,7 @@ def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any], task: Ta
             preprocessing=preprocessing,
             kind=check_kind("kind", entry.get("kind", "logits")),
             family=family,
+            task=task.name,
             costs=tuple(
                 Cost(value, unit, "given", f"one {preprocessing.sample}")
                 for unit, value in _costs(where, path, entry).items()

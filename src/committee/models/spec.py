@@ -12,7 +12,12 @@ from committee.cost import Cost
 from committee.errors import CascadeError, CommitteeError, PoolFileError, UnknownNameError
 from committee.models.preprocessing import Preprocessing
 from committee.predictions import Kind, check_kind
-from committee.task import IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION, Task
+from committee.task import (
+    IMAGE_CLASSIFICATION,
+    TASKS,
+    VIDEO_CLASSIFICATION,
+    Task,
+)
 
 # What runs a model, and in which precision.
 ENGINES = ("torch", "torch.compile", "onnxruntime", "openvino")
@@ -51,6 +56,9 @@ class ModelSpec:
         seed: Of random weights.
         engine: One of :data:`ENGINES`, or empty for the source's own.
         precision: One of :data:`PRECISIONS`.
+        task: Name of what it does, one of :data:`committee.task.TASKS`.
+        cell: Of a model that sees the cells of a picture one by one, their side in pixels; else 0.
+        context: How many pixels around a cell it sees.
 
     Raises:
         UnknownNameError: If engine or precision is unknown.
@@ -68,6 +76,9 @@ class ModelSpec:
     seed: int = 0
     engine: str = ""
     precision: str = "float32"
+    task: str = IMAGE_CLASSIFICATION.name
+    cell: int = 0
+    context: int = 0
 
     def __post_init__(self) -> None:
         if self.kind == "decisions" and self.preprocessing.views is not None:
@@ -105,6 +116,8 @@ class ModelSpec:
             "preprocessing": self.preprocessing.to_json(),
             "costs": [cost.to_json() for cost in self.costs],
             "fingerprint": self.fingerprint,
+            **({"task": self.task} if self.task != IMAGE_CLASSIFICATION.name else {}),
+            **({"cell": self.cell, "context": self.context} if self.cell else {}),
         }
 
     @classmethod
@@ -128,6 +141,9 @@ class ModelSpec:
                 seed=int(data.get("seed", 0)),
                 engine=str(data.get("engine", "")),
                 precision=str(data.get("precision", "float32")),
+                task=str(data.get("task", IMAGE_CLASSIFICATION.name)),
+                cell=int(data.get("cell", 0)),
+                context=int(data.get("context", 0)),
             )
         except (KeyError, TypeError) as error:
             raise PoolFileError(f"{where}: model {name!r}: missing or wrong {error}") from None
@@ -187,10 +203,11 @@ def task_of(specs: Iterable[ModelSpec]) -> Task:
     Raises:
         CascadeError: If some take pictures and others clips.
     """
-    clips = {spec.name: spec.preprocessing.views is not None for spec in specs}
+    known = list(specs)
+    clips = {spec.name: spec.preprocessing.views is not None for spec in known}
     if len(set(clips.values())) > 1:
         told = ", ".join(f"{n} takes {'clips' if c else 'pictures'}" for n, c in clips.items())
         raise CascadeError(
             f"models of one pool take the same samples, but {told}. Give all of them views, or none"
         )
-    return VIDEO_CLASSIFICATION if any(clips.values()) else IMAGE_CLASSIFICATION
+    return VIDEO_CLASSIFICATION if any(clips.values()) else TASKS[known[0].task]

@@ -1,6 +1,6 @@
 """``torchvision:NAME`` and ``torchvision:NAME:WEIGHTS``: torchvision's classifiers.
 
-Of pictures, and of clips: those of its ``video`` module.
+Of pictures, of clips: those of its ``video`` module, and of pixels: its segmentation models.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _DENSE = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
 
 
 class TorchvisionSource:
-    """Classifiers of torchvision, with the weights that it publishes or with others."""
+    """Classifiers and segmentation models, with torchvision's weights or with others."""
 
     form = "torchvision:NAME"
     weights = frozenset({"file", RANDOM})
@@ -47,9 +47,14 @@ class TorchvisionSource:
         return text
 
     def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
-        """What torchvision states beside the weights; the crop's share is kept at other sizes."""
-        _, weights = _chosen(text)
+        """What torchvision states beside the weights; the crop's share is kept at other sizes.
+
+        Segmentation models take pictures as they are: no size is stated.
+        """
+        name, weights = _chosen(text)
         recipe = weights.transforms()
+        if name in _segmentation():
+            return {"mean": tuple(recipe.mean), "std": tuple(recipe.std)}
         cropped, resized = recipe.crop_size[0], recipe.resize_size[0]
         shared = {
             "interpolation": recipe.interpolation.value,
@@ -111,10 +116,16 @@ def _chosen(text: str) -> tuple[str, Any]:
     from torchvision import models
 
     name, _, wanted = text.partition(":")
-    # Detection and segmentation have modules of their own too.
-    known = [*models.list_models(module=models), *models.list_models(module=models.video)]
+    # Detection has a module of its own too.
+    known = [
+        *models.list_models(module=models),
+        *models.list_models(module=models.video),
+        *_segmentation(),
+    ]
     if name not in known:
-        raise UnknownNameError.of("torchvision", "image or video classifier", name, known)
+        raise UnknownNameError.of(
+            "torchvision", "classifier of pictures, clips or pixels", name, known
+        )
     weights = models.get_model_weights(name)
     if not wanted:
         return name, weights.DEFAULT
@@ -141,6 +152,13 @@ def _views(weights: Any, resize_size: Sequence[int]) -> dict[str, Any] | None:
     return {**views, "resized": list(resize_size)} if len(resize_size) == 2 else views
 
 
+def _segmentation() -> list[str]:
+    """Names of the segmentation models."""
+    from torchvision import models
+
+    return list(models.list_models(module=models.segmentation))
+
+
 def module_of(spec: ModelSpec) -> torch.nn.Module:
     """Build the module of a spec, with its weights.
 
@@ -157,6 +175,8 @@ def module_of(spec: ModelSpec) -> torch.nn.Module:
     file = spec.weights
     state = read_weights(where, Path(file)) if file else _from_hub(where, weights)
     module = _built(name, weights, spec, state)
+    if name in _segmentation():
+        state = {f"model.{key}": value for key, value in state.items()}
     return fill(where, file or weights.url, module, _resized(name, spec, module, state))
 
 
@@ -174,6 +194,10 @@ def _built(
     if name in ("googlenet", "inception_v3"):
         # As torchvision makes them for the weights that it publishes.
         options |= {"aux_logits": True, "init_weights": False, "transform_input": True}
+    segments = name in _segmentation()
+    if segments:
+        # Else the backbone's weights would be fetched; a second head is only for training.
+        options |= {"weights_backbone": None, "aux_loss": _has_aux(state)}
     try:
         module: torch.nn.Module = models.get_model(name, weights=None, **options)
     except Exception as error:
@@ -182,7 +206,29 @@ def _built(
             f"model {spec.name!r}: torchvision:{name} does not take {spec.preprocessing.size} "
             f"({type(error).__name__}: {reason}). Leave resolution and @R out, or take another"
         ) from error
-    return module
+    return _logits_of(module) if segments else module
+
+
+def _has_aux(state: Mapping[str, torch.Tensor]) -> bool:
+    return any("aux_classifier." in name for name in state)
+
+
+def _logits_of(module: torch.nn.Module) -> torch.nn.Module:
+    """A segmentation model that answers with its logits at the resolution of the input alone."""
+    import torch
+
+    class Logits(torch.nn.Module):
+        """What torchvision returns beside the logits is left out."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = module
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.model(batch)["out"]
+            return logits
+
+    return Logits()
 
 
 def _classes_of(state: Mapping[str, torch.Tensor]) -> int | None:

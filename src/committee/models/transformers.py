@@ -1,4 +1,4 @@
-"""``transformers:NAME-OR-FOLDER``: image classifiers of transformers, from its hub or a folder."""
+"""``transformers:NAME-OR-FOLDER``: classifiers and segmentation models, from a hub or a folder."""
 
 from __future__ import annotations
 
@@ -17,18 +17,28 @@ from committee.models.spec import ENGINES, ModelSpec
 from committee.models.torch_module import model_of
 from committee.models.torchvision import import_torchvision
 from committee.models.weights import drawn, fill, read_weights
+from committee.task import IMAGE_CLASSIFICATION, SEMANTIC_SEGMENTATION
 
 if TYPE_CHECKING:
     import torch
 
 # PIL's numbers of the ways to interpolate, as image processors write them.
 _INTERPOLATION = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+# What transformers calls what does each task, and what people call it.
+_AUTO = {
+    IMAGE_CLASSIFICATION.name: "AutoModelForImageClassification",
+    SEMANTIC_SEGMENTATION.name: "AutoModelForSemanticSegmentation",
+}
+_WHAT = {
+    IMAGE_CLASSIFICATION.name: "image classifier",
+    SEMANTIC_SEGMENTATION.name: "image segmentation model",
+}
 # Image processors whose numbers mean something else.
 _OTHERS = ("Levit", "PoolFormer", "Perceiver")
 
 
 class TransformersSource:
-    """Image classifiers of transformers; code that a hub carries is never run."""
+    """Image classifiers and segmentation models; code that a hub carries is never run."""
 
     form = "transformers:NAME-OR-FOLDER"
     weights = frozenset({"file", RANDOM})
@@ -158,7 +168,7 @@ def _transformers(what: str) -> ModuleType:
     return module
 
 
-def _asked(where: str, ask: Callable[..., Any], name: str) -> Any:
+def _asked(where: str, ask: Callable[..., Any], name: str, what: str = "image classifier") -> Any:
     """Ask transformers for something of a model: of a folder, the cache, or the hub."""
     from huggingface_hub import constants, try_to_load_from_cache
 
@@ -171,26 +181,27 @@ def _asked(where: str, ask: Callable[..., Any], name: str) -> Any:
         reason = str(error).strip().split("\n")[0]
         raise ModelError(
             f"{where}: cannot be loaded ({type(error).__name__}: {reason}). Is it the name of an "
-            "image classifier on the hub, or a folder with config.json, preprocessor_config.json "
-            "and model.safetensors?"
+            f"{what} on the hub, or a folder with config.json, preprocessor_config.json and "
+            "model.safetensors?"
         ) from error
 
 
 def _module(spec: ModelSpec) -> torch.nn.Module:
     where, name = f"model {spec.name!r}", spec.text
-    auto = _transformers(where).AutoModelForImageClassification
+    what = _WHAT[spec.task]
+    auto = getattr(_transformers(where), _AUTO[spec.task])
     if not spec.weights:
         # Weights in the form of pickles are not read.
         ask = partial(auto.from_pretrained, name, use_safetensors=True)
-        return _logits_of(_asked(where, ask, name), spec)
-    config = _asked(where, partial(_config, name), name)
+        return _logits_of(_asked(where, ask, name, what), spec)
+    config = _asked(where, partial(_config, name), name, what)
     try:
         with drawn(spec.seed):
             made = auto.from_config(config)
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise ModelError(
-            f"{where}: the configuration of transformers:{name} makes no image classifier "
+            f"{where}: the configuration of transformers:{name} makes no {what} "
             f"({type(error).__name__}: {reason}). Name another, or mend its config.json"
         ) from error
     if spec.weights != RANDOM:

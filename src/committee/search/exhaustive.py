@@ -15,7 +15,7 @@ import numpy as np
 
 from committee.cascade import NEVER, Cascade
 from committee.combine import DEFAULT_COMBINE, ORDER_FREE
-from committee.confidence import CONFIDENCES
+from committee.confidence import CONFIDENCES, confidence_of
 from committee.errors import (
     CascadeError,
     CostError,
@@ -35,6 +35,7 @@ from committee.evaluate import (
 )
 from committee.pool import Pool
 from committee.predictions import Array
+from committee.search.counts import counted_sweep
 from committee.search.front import Committee, Front, Settings, preference, undominated
 from committee.search.judging import evaluate_all, judged_on
 from committee.search.prefixes import Key, PrefixTable, Rule, Sequence_
@@ -203,7 +204,7 @@ class Found:
     asked: Asked
     table: PrefixTable
     sequences: list[Sequence_]
-    points: list[tuple[Sequence_, Array, Array, int]]
+    points: Sequence[tuple[Sequence_, Array, Array, float]]
     cascades: int
     seconds: dict[str, float]
 
@@ -265,8 +266,9 @@ def asked_for(
     unit = pool.costs.unit(unit)
     if test is not None:
         check_judge(pool, test, utility, unit)
+    confidence = pool.confidence_or(confidence)
     rule = Rule(pool, confidence, combine or DEFAULT_COMBINE[pool.kind], utility)
-    if rule.pool.kind != "decisions" and rule.confidence not in CONFIDENCES:
+    if rule.pool.kind != "decisions" and confidence_of(rule.confidence) is None:
         raise UnknownNameError.of("search", "confidence function", rule.confidence, CONFIDENCES)
     if threads is not None and threads < 1:
         raise CascadeError(f"search: threads must be 1 or more, not {threads}")
@@ -311,7 +313,8 @@ def searched(asked: Asked, sequences: list[Sequence_]) -> Found:
             progress=_part(asked.progress, "prefixes"),
         )
     with _timed(seconds, "thresholds"):
-        points, cascades = _swept(asked, table, sequences, keys)
+        go_through = _swept if rule.utility.figure is None else _counted
+        points, cascades = go_through(asked, table, sequences, keys)
     return Found(asked, table, sequences, points, cascades, seconds)
 
 
@@ -345,7 +348,7 @@ def check_memory(prefixes: int, samples: int, most: float) -> None:
 
 def _swept(
     asked: Asked, table: PrefixTable, sequences: list[Sequence_], keys: list[list[Key]]
-) -> tuple[list[tuple[Sequence_, Array, Array, int]], int]:
+) -> tuple[Sequence[tuple[Sequence_, Array, Array, float]], int]:
     """(Sequence, choices, reach, value) of what may be on the front, and the cascades covered."""
     pool = asked.rule.pool
     units = [asked.unit, *asked.average_case]
@@ -394,6 +397,18 @@ def _swept(
     return found, cascades
 
 
+def _counted(
+    asked: Asked, table: PrefixTable, sequences: list[Sequence_], keys: list[list[Key]]
+) -> tuple[Sequence[tuple[Sequence_, Array, Array, float]], int]:
+    """The same where a figure is made of counts."""
+    pool = asked.rule.pool
+    units = [asked.unit, *asked.average_case]
+    costs = [pool.costs.values(pool.costs.unit(unit)) for unit in units]
+    limits = np.array([b * len(pool) for b in asked.average_case.values()], np.float64)
+    progress = _part(asked.progress, "sequences")
+    return counted_sweep(asked.rule, table, sequences, keys, costs, limits, progress)
+
+
 def _sweep(
     table: PrefixTable, known: tuple[Array, Array], stop: Array, numbered: tuple[int, Batch]
 ) -> Points:
@@ -437,14 +452,14 @@ class _Candidate:
         ends: For each stage but the last, which prefix of the sequence it ends at.
         sequence: The sequence it was found in.
         leaving: How many samples leave at each stage, shape (K,).
-        value: Total over samples, in the table's units.
+        value: Total over samples, in the table's units; of counts the figure.
     """
 
     cascade: Cascade
     ends: tuple[int, ...]
     sequence: Sequence_
     leaving: Array
-    value: int
+    value: float
 
 
 def _candidates(found: Found) -> Iterator[_Candidate]:
@@ -534,7 +549,7 @@ def _committee(
     thresholds = [known[cut] for cut in _cuts(found, candidate)]
     cascade = rule.cascade(candidate.cascade.models_of_stages, thresholds)
     costs = costs_of_stages(cascade.models_of_stages, pool.costs.values(asked.unit))
-    scores: Array | int = candidate.value
+    scores: Array | int = int(candidate.value)
     if not rule.utility.counted:
         scores = scored(cascade, pool, decided(cascade, pool), rule.utility)
     evaluation = evaluation_of(pool, asked.unit, costs, candidate.leaving, rule.utility, scores)

@@ -130,7 +130,7 @@ class Front:
             if accuracy > 1 and self.settings.utility.counted
             else ""
         )
-        return self._cheapest(accuracy * len(self.pool), f"accuracy {accuracy:.4f}{hint}")
+        return self._cheapest(accuracy * self.pool.samples.wholes, f"accuracy {accuracy:.4f}{hint}")
 
     def at_most(self, cost: float) -> Committee:
         """The most accurate committee for at most this average-case cost, in the search's unit.
@@ -152,7 +152,7 @@ class Front:
 
     def _cheapest(self, correct: float, goal: str) -> Committee:
         # A hair of slack, so that an accuracy printed and typed again is met by its owner.
-        enough = correct - 1e-9 * len(self.pool)
+        enough = correct - 1e-9 * self.pool.samples.wholes
         for committee in self.committees:
             if committee.evaluation.correct >= enough:
                 return committee

@@ -23,9 +23,12 @@ def every_sequence(
         families: Family of models that are trainings of one architecture. These are
             interchangeable: the first, second, … use of a family takes its first, second, … model
             in the order of the pool (Wang et al. 2022, appendix E.1). Models not named stand alone.
-        stages: The stages to build from; each model alone if left out.
+        stages: The stages to build from; each model alone if left out. Of a pool with views the
+            first stage may run several models, for what sees the whole can only run there.
     """
     blocks = [(name,) for name in pool.names] if stages is None else list(stages)
+    if pool.views and stages is None:
+        blocks += _together([name for name in pool.names if name not in pool.views], most)
     trainings: dict[str, list[str]] = {}
     for name in pool.names:
         trainings.setdefault(families.get(name, ""), []).append(name)
@@ -42,13 +45,17 @@ def every_sequence(
         return True
 
     def grow(sequence: Sequence_) -> Iterator[Sequence_]:
-        taken = {name for stage in sequence for name in stage}
+        taken = {pool.views.get(name, name) for stage in sequence for name in stage}
         for block in blocks:
             longer = (*sequence, block)
+            if pool.views and not _follows(pool, sequence, block):
+                continue
             # What is out of turn stays so however it is continued.
-            if taken.isdisjoint(block) and (not families or in_turn(longer)):
+            if taken.isdisjoint(pool.views.get(name, name) for name in block) and (
+                not families or in_turn(longer)
+            ):
                 yield longer
-                if len(longer) < most:
+                if sum(map(len, longer)) < most if pool.views else len(longer) < most:
                     yield from grow(longer)
 
     return grow(())
@@ -92,6 +99,20 @@ def earlier_training(pool: Pool, families: Mapping[str, str]) -> dict[str, str]:
                 earlier[name] = newest[families[name]]
             newest[families[name]] = name
     return earlier
+
+
+def _together(names: Sequence[str], most: int) -> list[Stage]:
+    """Stages of two or more models."""
+    return [
+        stage
+        for size in range(2, most + 1)
+        for stage in itertools.combinations(sorted(names), size)
+    ]
+
+
+def _follows(pool: Pool, sequence: Sequence_, block: Stage) -> bool:
+    """Whether a stage may come next: the first sees the whole, later ones what is asked for."""
+    return all((name in pool.views) == bool(sequence) for name in block)
 
 
 def checked_stages(pool: Pool, stages: Sequence[str | Sequence[str]]) -> list[Stage]:

@@ -78,7 +78,11 @@ def prefix_table(
     samples = len(rule.pool)
     ranks = None if grid is None else percentile_ranks(samples, grid)
     top_1 = rule.utility is TOP_1
-    values: Array = np.empty((len(keys), samples), np.int8 if top_1 else np.float64)
+    # Counts are too many to be held for all prefixes; who needs them asks the rule.
+    scored = rule.utility.figure is None
+    values: Array = np.empty(
+        (len(keys), samples if scored else 0), np.int8 if top_1 else np.float64
+    )
     passed = np.empty((len(keys), samples), np.uint16)
     widths = np.empty(len(keys), np.int32)
     uppers: dict[Key, _Uppers] = {}
@@ -89,7 +93,8 @@ def prefix_table(
         wanted = cuts.get(key, np.empty(0)) if cuts is not None else None
         settled = _settled(rule, key, approximate, ranks, wanted)
         passed[row], widths[row] = settled.passed, len(settled.uppers.values) + 1
-        values[row] = settled.hit if top_1 else rule.values(key, np.arange(samples))
+        if scored:
+            values[row] = settled.hit if top_1 else rule.values(key, np.arange(samples))
         uppers[key] = settled.uppers
 
     with ThreadPoolExecutor(threads) as executor:
@@ -102,7 +107,7 @@ def prefix_table(
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             raise
-    values = values if top_1 else _whole(values)
+    values = values if top_1 or not scored else _whole(values)
     rows = {key: row for row, key in enumerate(keys)}
 
     def thresholds(key: Key, choices: Array) -> Array:
@@ -291,7 +296,7 @@ def _kernel(rule: Rule) -> str | None:
     if known.get(rule.confidence) is not confidences.CONFIDENCES.get(rule.confidence):
         return None
     first = next(iter(rule.pool.outputs.values())).values
-    if kind == "decisions" or first.shape[1] < 2 or not len(first):
+    if kind in ("decisions", "counts") or first.shape[1] < 2 or not len(first):
         return None
     if any(each.values.dtype.kind != "f" for each in rule.pool.outputs.values()):
         return None

@@ -130,7 +130,7 @@ def _of_sequence(table: PrefixTable, rows: Array, number: int, batch: Batch, sto
             Points(
                 np.full(len(keep), number),
                 choices.astype(np.int32),
-                _reach(steps, choices),
+                reach_of(steps, choices),
                 flat_cost,
                 flat_value,
             )
@@ -138,9 +138,9 @@ def _of_sequence(table: PrefixTable, rows: Array, number: int, batch: Batch, sto
     return _thinned(joined(parts, len(rows)), [step.width for step in steps])
 
 
-def _reach(steps: Sequence[Step], choices: Array) -> Array:
+def reach_of(steps: Sequence[Step], choices: Array) -> Array:
     """How many samples run each stage under each vector of choices, shape (P, K)."""
-    samples = len(steps[0].values)
+    samples = len(steps[0].passed)
     reach = np.full((len(choices), len(steps)), samples, np.int64)
     for point, choice in enumerate(choices):
         alive = np.ones(samples, bool)

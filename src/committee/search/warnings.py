@@ -42,7 +42,7 @@ def _constant_scores(rule: Rule, table: PrefixTable) -> list[str]:
     ]
     if not names or len(rule.pool) < 2:
         return []
-    what = "confidence" if rule.pool.kind == "decisions" else rule.confidence
+    what = "confidence" if rule.pool.kind in ("decisions", "counts") else rule.confidence
     told = ", ".join(names)
     return [
         f"{what} of {told} is the same for every sample: no cascade can stop there on some samples "

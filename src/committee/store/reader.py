@@ -28,6 +28,8 @@ from committee.store.entry import CHUNK_ROWS, Entry, Part, header, read_index, r
 from committee.store.split import SAMPLES, read_split
 
 _CHUNKS_A_TASK = 16
+# The index of a store of segmentation, which committee.dense reads.
+CELLS = "cells.json"
 
 
 def load_pool(folder: Path, models: Iterable[str] | None = None, calibrated: bool = False) -> Pool:
@@ -72,6 +74,11 @@ def _runnable(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _explain_missing(folder: Path) -> None:
+    if any((each / CELLS).exists() for each in (folder, folder.parent)):
+        raise StoreError(
+            f"{folder}: holds cells of segmentation, which predict, search, evaluate and run take; "
+            "in Python open it with committee.dense.load_cells"
+        )
     if (folder / "store.json").exists():
         splits = sorted(p.parent.name for p in folder.glob(f"*/{SAMPLES}"))
         raise StoreError(

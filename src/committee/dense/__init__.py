@@ -1,0 +1,31 @@
+"""Semantic segmentation: a decision for each pixel, an exit for each cell of the picture.
+
+The first stage of a cascade sees the whole picture. Each cell of a grid is then scored by itself,
+and the cells that go on are seen by the next models, with some context around them. A model that
+sees cells is a model of its own in the pool: the same weights at another size, at another cost. So
+rows of such a pool are cells, and everything else is as for other tasks.
+"""
+
+from committee.dense.cells import Grid
+from committee.dense.counting import Table, count_cells
+from committee.dense.fronts import search_grids
+from committee.dense.predict import predict_cells
+from committee.dense.run import Segmented, Segmenter, segment_into
+from committee.dense.settings import Settings, read_settings
+from committee.dense.store import grids_of, is_cells_store, load_cells
+
+__all__ = [
+    "Grid",
+    "Segmented",
+    "Segmenter",
+    "Settings",
+    "Table",
+    "count_cells",
+    "grids_of",
+    "is_cells_store",
+    "load_cells",
+    "predict_cells",
+    "read_settings",
+    "search_grids",
+    "segment_into",
+]

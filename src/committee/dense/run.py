@@ -1,0 +1,279 @@
+"""Running a cascade over pictures: a class for each pixel, an exit for each cell."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from committee.cascade import Cascade
+from committee.data.base import in_order
+from committee.data.segmentation import LabelledPictures
+from committee.dense.cells import Grid
+from committee.dense.outputs import pixel_logits
+from committee.dense.pictures import classes_picture, stages_picture
+from committee.errors import CascadeError, ChangedError, DataError
+from committee.files import write_bytes, write_text
+from committee.flow import Answers, Request, decide, drive
+from committee.models import ModelSpec, load_model, prepared, specs_of
+from committee.predictions import Array, Outputs
+from committee.task import SEMANTIC_SEGMENTATION
+
+# Bytes of logits, in double precision, that pictures decided together may take.
+_MOST = 5e8
+_CLASSES = 32
+ENDINGS = (".csv", ".jsonl")
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """What a cascade decided for one picture.
+
+    Args:
+        classes: Class of each pixel, shape (height, width).
+        stages: Stage of exit of each cell, from 0, shape (cells,).
+        scores: Confidence of each cell at its exit, shape (cells,).
+        cost: Cost of what ran on the picture; None if costs are unknown.
+    """
+
+    classes: Array
+    stages: Array
+    scores: Array
+    cost: float | None
+
+
+class Segmenter:
+    """Runs a cascade of segmentation models, cell by cell.
+
+    Args:
+        cascade: A cascade file, or a cascade that knows its models.
+        allow_code: Python files and modules that may be run, named by the user.
+        threads: How many threads a model may use; 0 leaves the choice to its engine.
+
+    Raises:
+        CascadeError: If the cascade does not segment, or mixes cells of several sizes.
+        ModelError: If a model cannot be loaded, or has changed since it was chosen.
+    """
+
+    def __init__(
+        self,
+        cascade: str | Path | Cascade,
+        *,
+        allow_code: Collection[str] = (),
+        threads: int = 0,
+    ) -> None:
+        where = "cascade" if isinstance(cascade, Cascade) else str(cascade)
+        self.cascade = cascade if isinstance(cascade, Cascade) else Cascade.load(cascade)
+        specs = specs_of(self.cascade, where)
+        self.grid = _grid(specs, where)
+        self._loaded = {n: load_model(spec, allow_code, threads) for n, spec in specs.items()}
+        self.unit, self._costs = self._priced(specs)
+
+    def _priced(self, specs: dict[str, ModelSpec]) -> tuple[str, tuple[float, ...]]:
+        """The unit, and what each stage costs for all cells of a picture; empty if unknown."""
+        wanted = str(self.cascade.origin.get("unit", "macs"))
+        known = {n: {c.unit: c.value for c in spec.costs} for n, spec in specs.items()}
+        if not all(wanted in units for units in known.values()):
+            return "", ()
+        stages = self.cascade.models_of_stages
+        return wanted, tuple(sum(known[n][wanted] for n in stage) for stage in stages)
+
+    @cached_property
+    def together(self) -> int:
+        """How many pictures are decided together, so that cells that go on make full batches."""
+        height, width = self.grid.picture
+        classes = len(self.cascade.classes) or _CLASSES
+        return max(1, min(8, int(_MOST / (8 * classes * height * width))))
+
+    def decide(self, pictures: Array, batch_size: int = 16) -> list[Segmented]:
+        """Decide on pictures, stage by stage, the cells that go on gathered into batches.
+
+        Args:
+            pictures: Bytes (n, height, width, 3).
+            batch_size: Windows a forward pass.
+
+        Raises:
+            DataError: If the pictures have another size than the models take.
+            ModelError, NotFiniteError: If a model fails or answers with NaN.
+        """
+        if pictures.shape[1:3] != self.grid.picture:
+            raise DataError(
+                f"pictures are {pictures.shape[1]} x {pictures.shape[2]} pixels, the cascade takes "
+                f"{self.grid.picture[0]} x {self.grid.picture[1]}. Resize them"
+            )
+        count, cells = len(pictures), len(self.grid)
+        answer = partial(self._answer, pictures, batch_size)
+        decisions = drive(decide(self.cascade, count * cells), answer)
+        stages = decisions.stage.reshape(count, cells)
+        return [
+            Segmented(
+                self.grid.pasted(decisions.predicted[i * cells : (i + 1) * cells]),
+                stages[i],
+                decisions.score[i * cells : (i + 1) * cells],
+                self._cost(stages[i]),
+            )
+            for i in range(count)
+        ]
+
+    def _cost(self, stages: Array) -> float | None:
+        if not self._costs:
+            return None
+        reaching = [(stages >= k).mean() for k in range(len(self._costs))]
+        return float(np.dot(self._costs, reaching))
+
+    def _answer(self, pictures: Array, batch_size: int, request: Request) -> Answers:
+        owner, cell = np.divmod(request.rows, len(self.grid))
+        return {
+            name: Outputs("logits", self._logits(name, pictures, owner, cell, batch_size))
+            for name in request.models
+        }
+
+    def _logits(
+        self, name: str, pictures: Array, owner: Array, cell: Array, batch_size: int
+    ) -> Array:
+        """Logits of some cells of some pictures, shape (n, C, cell height, cell width)."""
+        model, spec = self._loaded[name]
+        recipe = replace(spec.preprocessing, size=self.grid.picture)
+        needed, place = np.unique(owner, return_inverse=True)
+        inputs = prepared(pictures[needed], recipe)
+        if not spec.cell:
+            parts = []
+            for own, given in zip(needed, inputs, strict=True):
+                seen = pixel_logits(model, spec, given[None])[0]
+                parts.append(self.grid.cut(seen)[cell[owner == own]])
+            return np.concatenate(parts)
+        parts = []
+        for start in range(0, len(cell), batch_size):
+            some = slice(start, start + batch_size)
+            windows = [
+                self.grid.windows(inputs[i], c[None])
+                for i, c in zip(place[some], cell[some], strict=True)
+            ]
+            values = pixel_logits(model, spec, np.concatenate(windows))
+            parts.append(self.grid.inner(values, cell[some]))
+        return np.concatenate(parts)
+
+
+def _grid(specs: dict[str, ModelSpec], where: str) -> Grid:
+    """The grid that the models of a cascade see."""
+    if any(spec.task != SEMANTIC_SEGMENTATION.name for spec in specs.values()):
+        raise CascadeError(f"{where}: its models do not segment; use committee.Runner")
+    whole = {spec.preprocessing.size for spec in specs.values() if not spec.cell}
+    divided = {(spec.cell, spec.context) for spec in specs.values() if spec.cell}
+    if len(whole) != 1 or len(divided) > 1:
+        raise CascadeError(
+            f"{where}: needs a model that sees whole pictures, and cells of one size; it has "
+            f"pictures of {sorted(whole)} and cells of {sorted(divided)}"
+        )
+    return Grid(whole.pop(), *next(iter(divided), (0, 0)))
+
+
+def segment_into(
+    segmenter: Segmenter,
+    dataset: LabelledPictures,
+    out: Path,
+    batch_size: int = 16,
+    show_cells: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Decide on all pictures: a picture of classes each, and a row each in a table.
+
+    ``OUT_classes/`` gets the pictures of classes, ``OUT_cells/`` those that show which cells went
+    on. A run that was stopped goes on where it was: rows that are done lie in ``OUT.part``.
+
+    Args:
+        segmenter: The cascade.
+        dataset: The pictures; labels are not read.
+        out: The table: csv or jsonl.
+        batch_size: Windows a forward pass.
+        show_cells: Whether to show which cells went on.
+        progress: Called with (pictures done, pictures in all).
+
+    Yields:
+        Each row, those of an earlier run first. The table is there when all were taken.
+
+    Raises:
+        DataError: If the ending of the table is unknown, or a picture cannot be used.
+        ChangedError: If another run was begun and not finished there.
+        ModelError, NotFiniteError: If a model fails; what was decided is kept.
+    """
+    if out.suffix not in ENDINGS:
+        raise DataError(f"{out}: tables of segmentation are written as {', '.join(ENDINGS)}")
+    part = out.with_name(f"{out.name}.part")
+    rows = _begun(part, _identity(segmenter, dataset))
+    yield from rows
+    ids = dataset.samples.ids
+    step = segmenter.together
+    starts = range(len(rows), len(ids), step)
+
+    def read(start: int) -> Array:
+        some = range(start, min(start + step, len(ids)))
+        return np.stack([dataset.picture(row, segmenter.grid.picture) for row in some])
+
+    for start, pictures in in_order(read, starts, 1):
+        decided = segmenter.decide(pictures, batch_size)
+        for name, picture, each in zip(ids[start:], pictures, decided, strict=False):
+            target = Path(f"{name}").with_suffix(".png").name
+            folder = out.with_name(f"{out.stem}_classes")
+            write_bytes(folder / target, classes_picture(each.classes))
+            if show_cells:
+                folder = out.with_name(f"{out.stem}_cells")
+                write_bytes(folder / target, stages_picture(picture, segmenter.grid, each.stages))
+            rows.append(_row(segmenter, name, each))
+            with part.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(rows[-1], ensure_ascii=False) + "\n")
+            yield rows[-1]
+        if progress is not None:
+            progress(len(rows), len(ids))
+    write_text(out, _table(out, rows))
+    part.unlink(missing_ok=True)
+
+
+def _row(segmenter: Segmenter, name: str, each: Segmented) -> dict[str, Any]:
+    count = len(segmenter.cascade.stages)
+    leaving = np.bincount(each.stages, minlength=count) / len(each.stages)
+    exits = {f"exit_{k + 1}": float(share) for k, share in enumerate(leaving)}
+    least = float(each.scores.min())
+    return {"id": name, **exits, "least_confidence": least, "cost": each.cost}
+
+
+def _identity(segmenter: Segmenter, dataset: LabelledPictures) -> str:
+    text = json.dumps(segmenter.cascade.to_json(), sort_keys=True)
+    return hashlib.sha256(f"{text} {dataset.samples.fingerprint}".encode()).hexdigest()[:16]
+
+
+def _begun(part: Path, identity: str) -> list[dict[str, Any]]:
+    """Rows of a run that was stopped; begins one if there was none."""
+    if not part.exists():
+        write_text(part, json.dumps({"run": identity}) + "\n")
+        return []
+    lines = part.read_text(encoding="utf-8").split("\n")[:-1]  # the last line may be cut off
+    try:
+        known, *rows = map(json.loads, lines)
+    except ValueError:
+        known, rows = {}, []
+    if known.get("run") != identity:
+        raise ChangedError(
+            f"{part}: was begun with another cascade or other pictures. Finish it with the same, "
+            "or delete that file"
+        )
+    write_text(part, "".join(line + "\n" for line in lines))
+    return list(rows)
+
+
+def _table(out: Path, rows: list[dict[str, Any]]) -> str:
+    if out.suffix == ".jsonl":
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

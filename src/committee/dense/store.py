@@ -1,0 +1,328 @@
+"""Scores and counts of cells on disk: one small file a picture, so that work can be resumed.
+
+    STORE/cells.json            models, cells, classes and settings, all that numbers depend on
+    STORE/SPLIT/pictures.json   ids of the pictures
+    STORE/SPLIT/ID.npz          scores and counts of a picture's cells, for every size of cells
+
+Files are npz without pickles; zip keeps a checksum of each array in them.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from committee.cost import Cost, CostTable
+from committee.dense.cells import Grid
+from committee.dense.counting import Key, Table, joined, keys_of
+from committee.errors import ChangedError, DamagedError, StoreError, UnknownNameError
+from committee.files import write_bytes, write_text
+from committee.pool import Pool
+from committee.predictions import Kept
+from committee.samples import Samples, fingerprint
+from committee.store.reader import CELLS
+
+INDEX, PICTURES = CELLS, "pictures.json"
+SCHEMA = 1
+COMBINE = "mean_logits"
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """What all numbers of a store depend on.
+
+    Args:
+        grids: The ways to divide a picture.
+        classes: Names of the classes.
+        confidence: How cells were scored.
+        ignore: The label that was left out, or None.
+        most: Most models of a committee.
+        models: How each model that sees pictures is loaded.
+        views: For each grid with cells, how each model that sees them is loaded.
+        bases: Of each model that sees cells, the model with the same weights that sees pictures.
+    """
+
+    grids: tuple[Grid, ...]
+    classes: tuple[str, ...]
+    confidence: str
+    ignore: int | None
+    most: int
+    models: Mapping[str, Mapping[str, Any]]
+    views: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    bases: Mapping[str, str]
+
+    def grid(self, name: str) -> Grid:
+        """One of the grids.
+
+        Raises:
+            UnknownNameError: If there is none of that name.
+        """
+        known = {grid.name: grid for grid in self.grids}
+        if name not in known:
+            raise UnknownNameError.of("cells", "cells of size", name, known)
+        return known[name]
+
+    def bases_of(self, grid: Grid) -> dict[str, str]:
+        """The models that see the cells of a grid, and whose weights each has."""
+        return {name: self.bases[name] for name in self.views.get(grid.name, {})}
+
+    def keys(self, grid: Grid) -> list[Key]:
+        """Every set of models whose combination is kept for a grid."""
+        return keys_of(self.models, self.bases_of(grid), self.most)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when numbers would."""
+        return fingerprint([json.dumps(self.to_json(), sort_keys=True)])
+
+    def to_json(self) -> dict[str, Any]:
+        """What the file holds."""
+        return {
+            "schema": SCHEMA,
+            "picture": list(self.grids[0].picture),
+            "cells": [[grid.cell, grid.context] for grid in self.grids],
+            "classes": list(self.classes),
+            "confidence": self.confidence,
+            "combine": COMBINE,
+            "ignore": self.ignore,
+            "most": self.most,
+            "models": dict(self.models),
+            "views": {grid: dict(views) for grid, views in self.views.items()},
+            "bases": dict(self.bases),
+        }
+
+
+def is_cells_store(path: str | Path) -> bool:
+    """Whether a store, or the folder of one of its splits, holds cells."""
+    return _root(Path(path)) is not None
+
+
+def _root(path: Path) -> Path | None:
+    return next((each for each in (path, path.parent) if (each / INDEX).is_file()), None)
+
+
+def write_index(store: Path, index: Index) -> None:
+    """Write the index of a store, or see that it is the one that is there.
+
+    Raises:
+        ChangedError: If the store was made otherwise.
+    """
+    path = store / INDEX
+    if not path.is_file():
+        write_text(path, json.dumps(index.to_json(), indent=1, ensure_ascii=False) + "\n")
+        return
+    known = _read_json(path)
+    now = json.loads(json.dumps(index.to_json()))
+    changed = [key for key in now if known.get(key) != now[key]]
+    if changed:
+        raise ChangedError(
+            f"{path}: was made with other {', '.join(changed)}. Every number depends on them: use "
+            f"another store with --out, or remove {store} to start anew"
+        )
+
+
+def read_index(path: str | Path) -> Index:
+    """The index of a store, or of the store that a split is in.
+
+    Raises:
+        StoreError: If there is none, or it is of a newer schema.
+        DamagedError: If it cannot be read.
+    """
+    root = _root(Path(path))
+    if root is None:
+        raise StoreError(f"{path}: no store of cells; run committee predict with a pool of them")
+    data = _read_json(root / INDEX)
+    try:
+        if data["schema"] > SCHEMA:
+            raise StoreError(
+                f"{root / INDEX}: schema {data['schema']} is newer than {SCHEMA}, which this "
+                "version reads. Upgrade with: pip install --upgrade committee"
+            )
+        picture = (int(data["picture"][0]), int(data["picture"][1]))
+        return Index(
+            grids=tuple(Grid(picture, cell, context) for cell, context in data["cells"]),
+            classes=tuple(data["classes"]),
+            confidence=data["confidence"],
+            ignore=data["ignore"],
+            most=data["most"],
+            models=data["models"],
+            views=data["views"],
+            bases=data["bases"],
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DamagedError(f"{root / INDEX}: altered ({error}). Predict again") from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(data, dict):
+        raise DamagedError(f"{path}: altered; it holds no object")
+    return data
+
+
+def write_pictures(folder: Path, ids: Sequence[str], content: Sequence[int], rule: str) -> None:
+    """Record the pictures of a split.
+
+    Raises:
+        StoreError: If another split of the store has one of them.
+    """
+    for other in sorted(folder.parent.glob(f"*/{PICTURES}")):
+        if other.parent == folder:
+            continue
+        both = set(_read_json(other)["content"]) & set(content)
+        if both:
+            name = ids[list(content).index(min(both))]
+            raise StoreError(
+                f"{folder.parent}: splits {other.parent.name!r} and {folder.name!r} would share "
+                f"{len(both)} pictures, {name!r} for one; what chooses must not judge. Take others "
+                "with --rows, or use another store with --out"
+            )
+    data = {"schema": SCHEMA, "rule": rule, "ids": list(ids), "content": list(content)}
+    write_text(folder / PICTURES, json.dumps(data, ensure_ascii=False) + "\n")
+
+
+def cells_path(folder: Path, name: str) -> Path:
+    """The file of one picture."""
+    return folder / f"{name}.npz"
+
+
+def write_cells(path: Path, made_of: str, tables: Mapping[str, Table]) -> None:
+    """Write what is kept of one picture, whole or not at all.
+
+    Args:
+        path: The file.
+        made_of: Fingerprint of all that the numbers depend on.
+        tables: For each grid what is kept.
+    """
+    arrays: dict[str, Any] = {"made_of": np.array(made_of)}
+    for name, table in tables.items():
+        arrays[f"{name} scores"] = table.scores
+        arrays[f"{name} both"] = table.both
+        arrays[f"{name} predicted"] = table.predicted
+        arrays[f"{name} labelled"] = table.labelled
+    data = BytesIO()
+    np.savez_compressed(data, **arrays)
+    write_bytes(path, data.getvalue())
+
+
+def made_of(path: Path) -> str:
+    """What the numbers of a picture depend on; empty if the file is missing or damaged."""
+    try:
+        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            for name in arrays.files:  # each is read, for its checksum
+                arrays[name]
+            return str(arrays["made_of"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return ""
+
+
+def read_cells(path: Path, index: Index, grid: Grid) -> Table:
+    """What is kept of one picture, for one grid.
+
+    Raises:
+        DamagedError: If the file is missing, altered, or belongs to another store.
+    """
+    keys = index.keys(grid)
+    try:
+        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            own = str(arrays["made_of"]).split(":")[0] == index.fingerprint
+            parts = [
+                arrays[f"{grid.name} {what}"]
+                for what in ("scores", "both", "predicted", "labelled")
+            ]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DamagedError(
+            f"{path}: cannot be read ({type(error).__name__}). Run the same committee predict "
+            "again; it goes on where it stopped"
+        ) from None
+    if not own or parts[1].shape[:2] != (len(keys), len(grid)):
+        raise DamagedError(f"{path}: was made for another store. Run committee predict again")
+    known = {key: row for row, key in enumerate(keys)}
+    scores, both, predicted, labelled = parts
+    return Table(known, scores, both, predicted, labelled, COMBINE, index.confidence)
+
+
+def name_of(specs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Name of the grid that the models of a pool or a cascade see.
+
+    Args:
+        specs: How each model is loaded.
+    """
+    seen = {(spec["cell"], spec["context"]) for spec in specs.values() if spec.get("cell")}
+    if not seen:
+        return "full"
+    cell, context = max(seen)
+    return f"{cell}+{context}"
+
+
+def grids_of(path: str | Path) -> list[str]:
+    """Names of the grids that a store holds: ``full``, ``120+24``."""
+    return [grid.name for grid in read_index(path).grids]
+
+
+def load_cells(folder: str | Path, grid: str = "full") -> Pool:
+    """One split of a store as a pool, its rows the cells of a grid.
+
+    Args:
+        folder: ``STORE/SPLIT``.
+        grid: Name of the grid.
+
+    Raises:
+        StoreError: If there is no such split.
+        DamagedError: If a file is missing or altered.
+        UnknownNameError: If there is no such grid.
+    """
+    folder = Path(folder)
+    index = read_index(folder)
+    if not (folder / PICTURES).is_file():
+        known = sorted(path.parent.name for path in folder.parent.glob(f"*/{PICTURES}"))
+        raise StoreError(f"{folder}: no such split. There are: {', '.join(known) or 'none'}")
+    data = _read_json(folder / PICTURES)
+    divided = index.grid(grid)
+    table = joined([read_cells(cells_path(folder, n), index, divided) for n in data["ids"]])
+    return pool_of(table, index, divided, data["ids"], folder.name, data["rule"])
+
+
+def pool_of(
+    table: Table, index: Index, grid: Grid, ids: Sequence[str], split: str, rule: str = ""
+) -> Pool:
+    """A pool whose rows are cells.
+
+    Args:
+        table: What is kept of the cells.
+        index: Models, classes and settings.
+        grid: How pictures are divided.
+        ids: Names of the pictures.
+        split: Name of the split.
+        rule: How it was taken from a larger set.
+    """
+    views = index.views.get(grid.name, {})
+    specs = {**index.models, **views}
+    rows = np.arange(len(ids) * len(grid))
+    costs = {name: [Cost(**cost) for cost in spec["costs"]] for name, spec in specs.items()}
+    samples = Samples(
+        tuple(f"{name}#{cell}" for name in ids for cell in range(len(grid))),
+        None,
+        index.classes,
+        split,
+        rule=rule,
+        parts=len(grid),
+    )
+    return Pool(
+        samples,
+        {name: Kept("counts", rows, together=table) for name in specs},
+        CostTable.of(costs),
+        specs,
+        views=index.bases_of(grid),
+    )

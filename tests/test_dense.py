@@ -1,0 +1,771 @@
+"""Segmentation: cells, counts, the front and the run, held to slow definitions of their own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from committee import Cascade, Pool, evaluate
+from committee.cli import main
+from committee.confidence import cell_max_prob, confidence_of
+from committee.data.segmentation import open_segmentation
+from committee.dense import (
+    Grid,
+    Segmenter,
+    load_cells,
+    predict_cells,
+    read_settings,
+    search_grids,
+    segment_into,
+)
+from committee.dense.counting import Table, count_cells, keys_of
+from committee.dense.outputs import bilinear, pixel_logits
+from committee.dense.store import write_cells
+from committee.errors import (
+    CascadeError,
+    ChangedError,
+    DamagedError,
+    DataError,
+    ModelError,
+    NotFiniteError,
+    PoolFileError,
+    ShapeError,
+    StoreError,
+    UnknownNameError,
+)
+from committee.evaluate import bootstrap_interval
+from committee.models import load_model, prepared, read_pool_file
+from committee.predictions import Outputs
+from committee.search import search
+from committee.search.front import undominated
+from committee.search.thresholds import percentile_thresholds
+from committee.task import SEMANTIC_SEGMENTATION
+from committee.utility import MEAN_IOU, Exits, mean_iou
+from dense_world import CLASSES, IGNORED, SIZE, write_world
+
+torch = pytest.importorskip("torch", reason="an oracle of interpolation and of probabilities")
+JaccardIndex = pytest.importorskip("torchmetrics", reason="the oracle of mIoU").JaccardIndex
+
+
+def predicted(pool_file, store, **options):
+    """Both splits of a small world in a store."""
+    pool = read_pool_file(pool_file)
+    settings = read_settings(pool)
+    code = [str(pool_file.parent / "models.py")]
+    for split in ("val", "test"):
+        data = open_segmentation(pool_file.parent / split, split, pool.classes, settings.ignore)
+        predict_cells(pool, data, store, allow_code=code, **options)
+    return store
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("dense")
+    return write_world(root, ("small", "medium", "large"), ("full", 12, 10))
+
+
+@pytest.fixture(scope="module")
+def store(world):
+    return predicted(world, world.parent / "store")
+
+
+# --- cells ---------------------------------------------------------------------------------------
+
+
+@given(st.integers(4, 40), st.integers(4, 40), st.integers(1, 12), st.integers(0, 9), st.data())
+def test_cells_cover_every_pixel_once_and_windows_hold_their_cells(
+    height, width, cell, margin, data
+):
+    cell = min(cell, height, width)
+    grid = Grid((height, width), cell, margin)
+    picture = np.arange(height * width).reshape(height, width)
+    cells = grid.cut(picture)
+    owned = np.concatenate([own[mask] for own, mask in zip(cells, grid.owned, strict=True)])
+    assert sorted(owned.tolist()) == list(range(height * width))
+    assert np.array_equal(grid.pasted(cells), picture)
+    some = np.array(data.draw(st.lists(st.integers(0, len(grid) - 1), min_size=1, max_size=5)))
+    windows = grid.windows(picture, some)
+    assert windows.shape[1:] == grid.window
+    assert np.array_equal(grid.inner(windows, some), cells[some])
+    # Away from the edges a window has its context on every side.
+    rows, columns = np.divmod(cells[some][:, 0, 0], width)
+    for window, row, column in zip(windows, rows, columns, strict=True):
+        top, left = divmod(int(window[0, 0]), width)
+        if row >= margin and row + cell + margin <= height:
+            assert row - top == margin
+        if column >= margin and column + cell + margin <= width:
+            assert column - left == margin
+
+
+def test_the_paper_s_grids():
+    assert len(Grid((1024, 2048), 512)) == 8
+    assert len(Grid((1024, 2048), 128)) == 128
+    assert Grid((1024, 2048), 128, 64).overhead == 4.0
+    assert Grid((1024, 2048)).overhead == 1.0
+
+
+@pytest.mark.parametrize("cell", [25, 100, -1])
+def test_cells_that_do_not_fit_are_refused(cell):
+    with pytest.raises(ShapeError, match="do not fit a picture of 24 x 36"):
+        Grid(SIZE, cell)
+
+
+# --- score, counts, mIoU -------------------------------------------------------------------------
+
+
+def slow_score(logits, above):
+    """g_dense by its definition, pixel by pixel."""
+    _, height, width = logits.shape
+    kept = []
+    for y, x in itertools.product(range(height), range(width)):
+        best = torch.softmax(torch.tensor(logits[:, y, x], dtype=torch.float64), 0).max().item()
+        if best > above:
+            kept.append(best)
+    return sum(kept) / len(kept) if kept else 0.0
+
+
+@pytest.mark.parametrize("above", [0.0, 0.5, 0.7])
+def test_score_of_cells_is_the_mean_over_pixels_that_count(above):
+    logits = np.random.default_rng(1).normal(0, 2, (5, 4, 3, 6)).astype(np.float32)
+    expected = [slow_score(each, above) for each in logits]
+    assert cell_max_prob(logits, above=above) == pytest.approx(expected, abs=1e-14)
+    # Row by row: what stands beside a cell does not change its score.
+    assert cell_max_prob(logits[2:3], above=above)[0] == cell_max_prob(logits, above=above)[2]
+
+
+def test_a_cell_without_a_pixel_that_counts_goes_on():
+    assert cell_max_prob(np.zeros((1, 4, 2, 2)), above=0.5).tolist() == [0.0]
+
+
+def test_names_of_cell_confidences():
+    values = np.array([[[[0.9, 0.4]], [[0.1, 0.6]]]])
+    assert confidence_of("cell_max_prob>0.7")(values, "probabilities").tolist() == [0.9]
+    assert confidence_of("cell_max_prob")(values, "probabilities").tolist() == [0.75]
+    assert confidence_of("cell_max_prob>x") is None
+    assert confidence_of("max_prob>0.5") is None
+    with pytest.raises(ShapeError, match="cells, classes, height, width"):
+        cell_max_prob(np.zeros((2, 3)))
+
+
+def counts_of(truth, guess, classes, ignore):
+    known = truth != ignore
+    hit = known & (truth == guess)
+    parts = [
+        np.bincount(values[where], minlength=classes + 1)[:classes]
+        for values, where in ((truth, hit), (guess, known), (truth, known))
+    ]
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("absent", [(), (2,), (0, 3)])
+@pytest.mark.parametrize("ignore", [9, 4])
+def test_miou_equals_torchmetrics(absent, ignore):
+    # Absent classes occur neither in labels nor in predictions; with ignore = 4 a class is ignored
+    # that models may predict.
+    rng = np.random.default_rng(len(absent))
+    classes = 5
+    present = [c for c in range(classes) if c not in absent]
+    truth, guess = rng.choice(present, (2, 3, 20, 20))
+    truth[rng.random(truth.shape) < 0.2] = ignore
+    metric = JaccardIndex(
+        task="multiclass", num_classes=classes, ignore_index=ignore, average="macro"
+    )
+    expected = metric(torch.tensor(guess), torch.tensor(truth)).item()
+    one_hot = 5.0 * np.eye(classes)[guess].transpose(0, 3, 1, 2)
+    table = count_cells({"a": one_hot}, truth, [("a",)], "cell_max_prob", ignore)
+    summed = table.of(("a",), np.arange(3)).values.sum(axis=0)
+    assert float(mean_iou(summed)) == pytest.approx(expected, abs=1e-6)
+    if ignore == 9:
+        assert np.array_equal(summed, counts_of(truth, guess, classes, ignore))
+
+
+def test_miou_of_nothing_is_nan_and_refused_by_name(store):
+    assert np.isnan(mean_iou(np.zeros(6, int)))
+    pool = load_cells(store / "val", "full")
+    table = pool.outputs["small"].together
+    for counts in (table.both, table.predicted, table.labelled):
+        counts[...] = 0
+    with pytest.raises(
+        Exception, match="'val': mIoU has nothing to judge by; no pixel has a label"
+    ):
+        evaluate(Cascade.of(["small"]), pool, utility=MEAN_IOU)
+
+
+def test_miou_refuses_what_are_no_counts():
+    exits = Exits(("a",), Outputs("logits", np.zeros((1, 2))), None, np.arange(1), 1)
+    with pytest.raises(ShapeError, match="logits are no counts of pixels"):
+        MEAN_IOU.of(exits)
+
+
+def test_interval_draws_pictures_and_covers_what_it_should():
+    # Of classes with known IoU, pictures drawn at random: 95 % of intervals hold the truth.
+    rng = np.random.default_rng(3)
+    inside = 0
+    for _ in range(200):
+        share = rng.beta(8, 3, (60, 1))
+        both = rng.binomial(400, share)
+        wrong = 400 - both
+        # Two classes of 400 pixels each; what one misses, the other claims.
+        counts = np.concatenate(
+            [both, both, both + wrong, both + wrong, both + wrong, both + wrong], 1
+        )
+        low, high = bootstrap_interval(counts, mean_iou)
+        p = 8 / 11
+        inside += low <= p / (2 - p) <= high
+    assert 180 <= inside <= 198
+
+
+def test_bilinear_is_torch_s():
+    values = np.random.default_rng(2).normal(size=(2, 3, 7, 9)).astype(np.float32)
+    for size in ((28, 36), (20, 31), (7, 9), (5, 4)):
+        expected = torch.nn.functional.interpolate(
+            torch.tensor(values), size=size, mode="bilinear", align_corners=False
+        ).numpy()
+        assert bilinear(values, size) == pytest.approx(expected, abs=2e-6)
+
+
+# --- search and run against definitions ----------------------------------------------------------
+
+
+class Slow:
+    """The cascade by its definition: all logits, one cell at a time."""
+
+    def __init__(self, pool_file, split):
+        pool = read_pool_file(pool_file)
+        self.settings = read_settings(pool)
+        code = [str(pool_file.parent / "models.py")]
+        self.models = {spec.name: load_model(spec, code) for spec in pool.models}
+        root = pool_file.parent / split
+        files = sorted((root / "images").iterdir())
+        self.pictures = np.stack([np.asarray(Image.open(f)) for f in files])
+        self.truth = np.stack([np.asarray(Image.open(root / "labels" / f.name)) for f in files])
+
+    def logits(self, name, picture):
+        model, spec = self.models[name]
+        batch = prepared(picture[None], spec.preprocessing)
+        return pixel_logits(model, spec, batch)[0].astype(np.float64)
+
+    def window(self, name, picture, top, left, grid):
+        """Logits of a cell that is cut out by hand."""
+        model, spec = self.models[name]
+        batch = prepared(picture[None], spec.preprocessing)
+        high, wide = grid.window
+        y = min(max(top - grid.context, 0), SIZE[0] - high)
+        x = min(max(left - grid.context, 0), SIZE[1] - wide)
+        seen = pixel_logits(model, spec, batch[:, :, y : y + high, x : x + wide])[0]
+        inside = seen[:, top - y : top - y + grid.cell, left - x : left - x + grid.cell]
+        return inside.astype(np.float64)
+
+    def decide(self, stages, thresholds, grid):
+        """Classes of all pixels, and the stage of exit of each cell."""
+        maps, exits = [], []
+        for picture in self.pictures:
+            whole = {n: self.logits(n, picture) for n in stages[0]}
+            if not grid.cell:
+                whole |= {n: self.logits(n, picture) for stage in stages for n in stage}
+            out = np.full(SIZE, -1)
+            step = grid.cell or 10**6
+            for y, x in itertools.product(range(0, SIZE[0], step), range(0, SIZE[1], step)):
+                top = min(y, SIZE[0] - grid.side[0])
+                left = min(x, SIZE[1] - grid.side[1])
+                box = np.s_[top : top + grid.side[0], left : left + grid.side[1]]
+                ran = []
+                for k, stage in enumerate(stages):
+                    for name in stage:
+                        if name in whole:
+                            ran.append(whole[name][:, box[0], box[1]])
+                        else:
+                            ran.append(self.window(name, picture, top, left, grid))
+                    mean = np.mean(ran, axis=0)
+                    last = k == len(stages) - 1
+                    if last or slow_score(mean, self.settings.counted_above) >= thresholds[k]:
+                        break
+                own = out[box]
+                own[own < 0] = mean.argmax(axis=0)[own < 0]
+                exits.append(k)
+            maps.append(out)
+        return np.stack(maps), np.array(exits)
+
+    def miou(self, maps):
+        metric = JaccardIndex(
+            task="multiclass", num_classes=len(CLASSES), ignore_index=IGNORED, average="macro"
+        )
+        truth = self.truth.astype(np.int64)
+        return metric(torch.tensor(maps.astype(np.int64)), torch.tensor(truth)).item()
+
+
+@pytest.mark.parametrize("grid", ["full", "12+4", "10+4"])
+def test_front_equals_the_brute_force_of_all_logits(world, store, grid):
+    """All cascades of two models over a grid of 4 thresholds, run on all logits."""
+    slow = Slow(world, "val")
+    divided = next(g for g in slow.settings.grids if g.name == grid)
+    pool = load_cells(store / "val", grid).only(
+        [n for n in load_cells(store / "val", grid).names if "medium" not in n]
+    )
+    front = search(pool, 2, grid=4, utility=MEAN_IOU)
+    costs, figures = [], []
+    price = {"small": 1e6, "large": 9e6}
+    for size in (1, 2):
+        for order in itertools.permutations(price, size):
+            if size == 1:
+                maps, _ = slow.decide([order], [], divided)
+                costs.append(price[order[0]])
+                figures.append(slow.miou(maps))
+                continue
+            first, second = order
+            second_name = second if grid == "full" else f"{second}@{grid}"
+            scores = [
+                slow_score(cell, 0.6)
+                for picture in slow.pictures
+                for cell in divided.cut(slow.logits(first, picture)).astype(np.float64)
+            ]
+            assert second_name in pool.names
+            for threshold in [*percentile_thresholds(np.array(scores), 4), np.inf]:
+                maps, exits = slow.decide([(first,), (second,)], [threshold], divided)
+                costs.append(price[first] + price[second] * divided.overhead * (exits > 0).mean())
+                figures.append(slow.miou(maps))
+    maps, _ = slow.decide([("small", "large")], [], divided)
+    costs.append(sum(price.values()))
+    figures.append(slow.miou(maps))
+    # torchmetrics is single precision: equal figures must be equal before the best are taken.
+    kept = undominated(np.array(costs).round(3), np.array(figures).round(5))
+    found = [(c.evaluation.average_cost, c.evaluation.accuracy) for c in front]
+    assert len(found) == len(kept) > 2
+    for (cost, figure), k in zip(found, kept, strict=True):
+        assert cost == pytest.approx(costs[k])
+        assert figure == pytest.approx(figures[k], abs=1e-5)
+
+
+@pytest.mark.parametrize("grid", ["full", "12+4", "10+4"])
+def test_evaluation_is_the_run_is_the_definition(world, store, grid):
+    slow = Slow(world, "test")
+    divided = next(g for g in slow.settings.grids if g.name == grid)
+    later = "" if grid == "full" else f"@{grid}"
+    pool = load_cells(store / "test", grid)
+    names = [("small",), (f"medium{later}",), (f"large{later}",)]
+    first = np.median(
+        pool.outputs["small"].together.of(("small",), np.arange(len(pool))).confidence
+    )
+    cascade = Cascade.of(names, [float(first) + 1e-4, 0.82], confidence=slow.settings.confidence)
+    cascade = Cascade.from_json(
+        {**cascade.to_json(), "models": {n: pool.specs[n] for n in cascade.names}}
+    )
+    evaluation = evaluate(cascade, pool, utility=MEAN_IOU)
+    maps, exits = slow.decide([("small",), ("medium",), ("large",)], cascade.thresholds, divided)
+    assert evaluation.accuracy == pytest.approx(slow.miou(maps), abs=1e-5)
+    assert evaluation.exit_ratios == pytest.approx(np.bincount(exits, minlength=3) / len(exits))
+    assert min(evaluation.exit_ratios) > 0
+    low, high = evaluation.interval
+    assert low < evaluation.accuracy < high
+    assert evaluation.samples == 6
+    runner = Segmenter(cascade, allow_code=[str(world.parent / "models.py")])
+    decided = runner.decide(slow.pictures)
+    assert np.array_equal(np.stack([each.classes for each in decided]), maps)
+    assert np.array_equal(np.concatenate([each.stages for each in decided]), exits)
+    costs = [each.cost for each in decided]
+    assert np.mean(costs) == pytest.approx(evaluation.average_cost)
+    # Pictures together or one by one: the same.
+    alone = runner.decide(slow.pictures[2:3])[0]
+    assert np.array_equal(alone.classes, maps[2])
+
+
+def test_committees_begin_with_the_whole_picture(store):
+    front = search_grids(store / "val", store / "test", grid=10)
+    assert front.settings.sequences > 20
+    for committee in front:
+        first, *later = committee.cascade.models_of_stages
+        assert any("@" not in name for name in first)
+        assert all("@" in name for stage in later for name in stage) or not any(
+            "@" in name for name in committee.cascade.names
+        )
+        weights = [name.partition("@")[0] for name in committee.cascade.names]
+        assert len(set(weights)) == len(weights)
+        assert committee.test.samples == 6
+
+
+def test_targets_of_a_front_of_segmentation(store):
+    front = search_grids(store / "val")
+    choice = front.matching("large")
+    alone = evaluate(Cascade.of(["large"]), load_cells(store / "val"), utility=MEAN_IOU)
+    assert choice.evaluation.accuracy >= alone.accuracy - 1e-9
+    assert choice.evaluation.average_cost <= alone.average_cost
+    assert front.at_least(alone.accuracy).evaluation == choice.evaluation
+    assert choice.cascade.confidence == "cell_max_prob>0.6"
+    assert choice.evaluation.measure == "mIoU"
+
+
+def test_bounds_hold_for_cells_too(store):
+    bound = 8e6
+    front = search_grids(store / "val", worst_case=bound)
+    assert all(each.evaluation.worst_case_cost <= bound for each in front)
+
+
+# --- the store -----------------------------------------------------------------------------------
+
+
+def test_predict_goes_on_where_it_was_and_mends_what_is_damaged(world, tmp_path):
+    pool = read_pool_file(world)
+    code = [str(world.parent / "models.py")]
+    data = open_segmentation(world.parent / "val", "val", pool.classes, IGNORED)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(done, _):
+        if done == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        predict_cells(pool, data, tmp_path / "s", allow_code=code, progress=stop)
+    with pytest.raises(DamagedError, match="Run the same committee predict"):
+        load_cells(tmp_path / "s" / "val")
+    seen, notes = [], []
+    folder = predict_cells(
+        pool, data, tmp_path / "s", allow_code=code, progress=lambda *a: seen.append(a)
+    )
+    assert seen[0] == (3, 6)
+    assert seen[-1] == (6, 6)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    whole = predicted(world, tmp_path / "whole") / "val"
+    assert before == {path.name: path.read_bytes() for path in whole.iterdir()}
+    victim = folder / "val2.png.npz"
+    victim.write_bytes(victim.read_bytes()[:-200] + bytes(200))
+    with pytest.raises(DamagedError, match=r"val2\.png\.npz"):
+        load_cells(folder)
+    predict_cells(pool, data, tmp_path / "s", allow_code=code, note=notes.append)
+    assert notes == ["val2.png: its counts were damaged; computed again"]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_store_of_other_settings_is_refused(world, store, tmp_path):
+    text = world.read_text().replace("counted_above = 0.6", "counted_above = 0.5")
+    other = world.parent / "other.toml"
+    other.write_text(text)
+    with pytest.raises(ChangedError, match="made with other confidence"):
+        predicted(other, store)
+
+
+def test_what_chooses_must_not_judge(world, store):
+    pool = read_pool_file(world)
+    data = open_segmentation(world.parent / "val", "again", pool.classes, IGNORED)
+    with pytest.raises(StoreError, match="'val' and 'again' would share 6 pictures"):
+        predict_cells(pool, data, store, allow_code=[str(world.parent / "models.py")])
+
+
+@pytest.mark.parametrize(
+    ("ask", "error", "told"),
+    [
+        (lambda s: load_cells(s / "val", "64+0"), UnknownNameError, "no cells of size '64\\+0'"),
+        (lambda s: load_cells(s / "cal"), StoreError, "There are: test, val"),
+        (lambda s: Pool.load(s / "val"), StoreError, "open it with committee.dense.load_cells"),
+        (lambda s: load_cells(s.parent), StoreError, "no store of cells"),
+        (
+            lambda s: search(load_cells(s / "val"), 2, combine="last", utility=MEAN_IOU),
+            CascadeError,
+            "combined by mean_logits",
+        ),
+    ],
+)
+def test_what_a_store_cannot_answer(store, ask, error, told):
+    with pytest.raises(error, match=told):
+        ask(store)
+
+
+# --- what users get wrong ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("ignore = 9", ""), "holds class 9, classes are 0 to 2"),
+        (("[24, 36]", "[24, 30]"), "is 24 x 36 pixels, the pool file says 24 x 30"),
+    ],
+)
+def test_data_that_does_not_fit_is_named(tmp_path, change, told):
+    path = write_world(tmp_path, count=1)
+    path.write_text(path.read_text().replace(*change))
+    with pytest.raises(DataError, match=told):
+        predicted(path, tmp_path / "s")
+
+
+def test_labels_that_do_not_fit_are_named(tmp_path):
+    path = write_world(tmp_path, count=2)
+    label = tmp_path / "val" / "labels" / "val1.png"
+    good = label.read_bytes()
+    Image.fromarray(np.zeros((24, 30), np.uint8)).save(label)
+    with pytest.raises(DataError, match=r"val1.png: is 24 x 30 pixels, its picture 24 x 36"):
+        predicted(path, tmp_path / "s")
+    Image.fromarray(np.zeros((24, 36, 3), np.uint8)).save(label)
+    with pytest.raises(DataError, match=r"not of mode RGB"):
+        predicted(path, tmp_path / "s")
+    label.write_bytes(good[:40])
+    with pytest.raises(DataError, match=r"val1.png: no label picture"):
+        predicted(path, tmp_path / "s")
+    label.unlink()
+    with pytest.raises(DataError, match=r"1 of 2 pictures have no labels, val1.png first"):
+        predicted(path, tmp_path / "s")
+
+
+def test_labels_with_a_palette_are_indices(tmp_path):
+    write_world(tmp_path, count=1)
+    label = tmp_path / "val" / "labels" / "val0.png"
+    values = np.asarray(Image.open(label))
+    picture = Image.fromarray(values)
+    picture.putpalette(list(range(255, -1, -1)) * 3)
+    picture.save(label)
+    data = open_segmentation(tmp_path / "val", "val", CLASSES, IGNORED)
+    assert np.array_equal(data.label(0, SIZE), values)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "told"),
+    [
+        (("[cells]", "[cels]"), PoolFileError, "cels"),
+        (("context = 4", "contxt = 4"), UnknownNameError, "Did you mean 'context'"),
+        (("context = 4", "context = -4"), PoolFileError, "context must be a whole number"),
+        (('"full", 12', '"half"'), PoolFileError, "'full' or 'SIDE\\+CONTEXT', not 'half'"),
+        (('"full", 12', "25"), ShapeError, "do not fit a picture of 24 x 36"),
+        (('"full", 12', ""), PoolFileError, "sizes must be a list"),
+        (("counted_above = 0.6", "counted_above = 1.0"), PoolFileError, "below 1, not 1.0"),
+        (("semantic-segmentation", "image-classification"), PoolFileError, r"\[cells\] is for"),
+        (('name = "large"\n', 'name = "large"\nkind = "probabilities"\n'), PoolFileError, "logits"),
+    ],
+)
+def test_pool_files_that_are_wrong(tmp_path, change, error, told):
+    path = write_world(tmp_path, count=1)
+    text = path.read_text()
+    assert change[0] in text
+    path.write_text(text.replace(*change))
+    with pytest.raises((error, PoolFileError), match=told):
+        predicted(path, tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "told"),
+    [
+        ("broken", NotFiniteError, "model 'broken': NaN or infinite logits"),
+        ("of_two", ModelError, "tells 2 classes apart, not 3"),
+        ("flat", ModelError, r"segmentation needs logits \(1, classes, height, width\)"),
+    ],
+)
+def test_models_that_are_wrong(tmp_path, name, error, told):
+    path = write_world(tmp_path, ("small", name), count=1)
+    with pytest.raises(error, match=told):
+        predicted(path, tmp_path / "s")
+
+
+# --- the run -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cascade(store):
+    pool = load_cells(store / "val", "12+4")
+    found = Cascade.of(["small", "large@12+4"], [0.85], confidence="cell_max_prob>0.6")
+    return Cascade.from_json(
+        {
+            **found.to_json(),
+            "classes": list(CLASSES),
+            "models": {n: pool.specs[n] for n in found.names},
+        }
+    )
+
+
+def test_run_writes_classes_cells_and_a_row_a_picture(world, cascade, tmp_path):
+    runner = Segmenter(cascade, allow_code=[str(world.parent / "models.py")])
+    data = open_segmentation(world.parent / "test", labels=False)
+    out = tmp_path / "out.csv"
+    rows = list(segment_into(runner, data, out, show_cells=True))
+    pictures = np.stack([data.picture(row, SIZE) for row in range(6)])
+    decided = runner.decide(pictures)
+    assert len(rows) == 6
+    for row, each in zip(rows, decided, strict=True):
+        shown = np.asarray(Image.open(tmp_path / "out_classes" / row["id"]))
+        assert np.array_equal(shown, each.classes)
+        assert row["exit_2"] == pytest.approx((each.stages > 0).mean())
+        assert row["cost"] == each.cost
+        with Image.open(tmp_path / "out_cells" / row["id"]) as marked:
+            assert marked.size == (36, 24)
+    assert out.read_text().splitlines()[0] == "id,exit_1,exit_2,least_confidence,cost"
+    assert not (tmp_path / "out.csv.part").exists()
+
+
+def test_cells_that_went_on_are_in_colour_the_others_grey(world, cascade, tmp_path):
+    from io import BytesIO
+
+    from committee.dense.pictures import stages_picture
+
+    grid = Grid(SIZE, 12)
+    picture = np.random.default_rng(0).integers(0, 255, (*SIZE, 3)).astype(np.uint8)
+    data = stages_picture(picture, grid, np.array([0, 1, 0, 0, 0, 0]))
+    shown = np.asarray(Image.open(BytesIO(data)))
+    assert np.array_equal(shown[1:11, 13:23], picture[1:11, 13:23])
+    assert (shown[:, :12].std(axis=2) == 0).all()
+    assert (shown[0, 12:24] == (255, 196, 0)).all()
+
+
+def test_a_run_goes_on_where_it_was(world, cascade, tmp_path):
+    runner = Segmenter(cascade, allow_code=[str(world.parent / "models.py")])
+    data = open_segmentation(world.parent / "test", labels=False)
+    whole = list(segment_into(runner, data, tmp_path / "whole.jsonl"))
+    out = tmp_path / "out.jsonl"
+    begun = segment_into(runner, data, out)
+    first = [next(begun), next(begun)]
+    begun.close()
+    part = tmp_path / "out.jsonl.part"
+    part.write_text(part.read_text() + '{"id": "cut')
+    assert list(segment_into(runner, data, out)) == whole
+    assert first == whole[:2]
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    part.write_text('{"run": "another"}\n')
+    with pytest.raises(ChangedError, match="begun with another cascade or other pictures"):
+        list(segment_into(runner, data, out))
+
+
+def test_what_cannot_be_run(world, cascade, tmp_path):
+    code = [str(world.parent / "models.py")]
+    runner = Segmenter(cascade, allow_code=code)
+    with pytest.raises(DataError, match="pictures are 10 x 36 pixels, the cascade takes 24 x 36"):
+        runner.decide(np.zeros((1, 10, 36, 3), np.uint8))
+    data = open_segmentation(world.parent / "test", labels=False)
+    with pytest.raises(DataError, match=r"written as .csv, .jsonl"):
+        list(segment_into(runner, data, tmp_path / "out.parquet"))
+    plain = {n: {**spec, "task": "image-classification"} for n, spec in cascade.models.items()}
+    with pytest.raises(CascadeError, match="do not segment"):
+        Segmenter(Cascade.from_json({**cascade.to_json(), "models": plain}), allow_code=code)
+
+
+def test_the_task_stands_in_one_place():
+    assert SEMANTIC_SEGMENTATION.unit == "cell"
+    assert SEMANTIC_SEGMENTATION.utility is MEAN_IOU
+
+
+# --- the command line ----------------------------------------------------------------------------
+
+
+def told(capsys, *words):
+    assert main([str(word) for word in words]) == 0, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+def test_commands_from_pictures_to_pictures(tmp_path, capsys):
+    path = write_world(tmp_path)
+    code = ("--allow-code", tmp_path / "models.py")
+    store = tmp_path / "store"
+    for split in ("val", "test"):
+        data = tmp_path / split
+        said = told(
+            capsys, "predict", path, "--data", data, "--split", split, "--out", store, *code
+        )
+        assert "2 models x 6 pictures x cells of full, 12+4" in said
+    file = tmp_path / "cascade.json"
+    said = told(capsys, "search", store, "--match", "large", "--out", file, "--front")
+    assert "mIoU on val" in said
+    assert "mIoU on test" in said
+    assert f"written to {file}" in " ".join(said.split())
+    found = json.loads(told(capsys, "search", store, "--cells", "12+4", "--json"))
+    assert all(
+        "@12+4" in str(c["cascade"]["stages"][1:]) or len(c["cascade"]["stages"]) == 1
+        for c in found["committees"]
+    )
+    judged = json.loads(told(capsys, "evaluate", file, store, "--json"))
+    assert judged["measure"] == "mIoU"
+    assert judged["samples"] == 6
+    assert judged["chosen_on_these_samples"] is False
+    assert "These pictures chose" in told(capsys, "evaluate", file, store, "--split", "val")
+    out = tmp_path / "out.csv"
+    data = tmp_path / "test"
+    words = ("run", file, "--data", data, "--out", out, "--show-cells", *code)
+    ran = json.loads(told(capsys, *words, "--json"))
+    assert ran["exit_ratios"] == pytest.approx(judged["exit_ratios"])
+    assert ran["average_cost"] == pytest.approx(judged["average_cost"])
+    assert len(list((tmp_path / "out_classes").iterdir())) == 6
+    assert len(list((tmp_path / "out_cells").iterdir())) == 6
+    # The pictures that were written have the mIoU that was promised.
+    maps = [np.asarray(Image.open(p)) for p in sorted((tmp_path / "out_classes").iterdir())]
+    assert Slow(path, "test").miou(np.stack(maps)) == pytest.approx(judged["accuracy"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("search", "STORE", "--top", "5"), "--top: not for semantic segmentation"),
+        (("search", "STORE", "--cells", "7+7"), "no cells of size '7+7'"),
+        (("search", "STORE", "--min-accuracy", "0.99"), "no committee reaches accuracy 0.9900"),
+        (("evaluate", "CASCADE", "STORE", "--agree-with", "large"), "--agree-with: not for"),
+        (("run", "CASCADE", "--data", "DATA", "--out", "x.parquet"), "as .csv, .jsonl"),
+        (("run", "CASCADE", "--data", "/nowhere", "--out", "x.csv"), "no picture in /nowhere"),
+    ],
+)
+def test_wrong_arguments_get_one_line(world, store, cascade, tmp_path, capsys, words, line):
+    file = cascade.save(tmp_path / "cascade.json")
+    places = {"STORE": store, "CASCADE": file, "DATA": world.parent / "test"}
+    code = ("--allow-code", world.parent / "models.py") if words[0] == "run" else ()
+    assert main([str(places.get(word, word)) for word in (*words, *code)]) == 2
+    said = capsys.readouterr().err
+    assert line in said
+    assert said.count("\n") == 1
+
+
+def test_cells_are_of_segmentation_only(tmp_path, capsys):
+    assert main(["search", str(tmp_path), "--cells", "64+8"]) == 2
+    assert "no store of cells" in capsys.readouterr().err
+
+
+# --- what is kept ---------------------------------------------------------------------------------
+
+
+def kept(keys, pictures, grid, classes, rng):
+    """Scores and counts of as many cells as pictures of that size have, drawn at random."""
+    cells, pixels = pictures * len(grid), grid.side[0] * grid.side[1]
+    shape = (len(keys), cells, classes)
+    labelled = rng.multinomial(pixels, np.full(classes, 1 / classes), cells).astype(np.uint32)
+    predicted = np.broadcast_to(rng.permutation(labelled, axis=1), shape).astype(np.uint32)
+    both = np.minimum(predicted, labelled) // 2
+    scores = rng.random((len(keys), cells))
+    return Table(
+        {key: row for row, key in enumerate(keys)},
+        scores,
+        both,
+        predicted,
+        labelled,
+        "mean_logits",
+        "cell_max_prob>0.5",
+    )
+
+
+def test_500_pictures_of_cityscapes_stay_under_2_gb(tmp_path):
+    """Three models, four sizes of cells, random counts, which hardly compress."""
+    rng = np.random.default_rng(0)
+    names = ("small", "medium", "large")
+    grids = [Grid((1024, 2048), cell, 32 if cell else 0) for cell in (0, 512, 128, 64)]
+    tables = {}
+    for grid in grids:
+        views = {f"{n}@{grid.name}": n for n in names} if grid.cell else {}
+        keys = keys_of(names, views, 3)
+        assert len(keys) == (19 if grid.cell else 7)
+        tables[grid.name] = kept(keys, 1, grid, 19, rng)
+    path = tmp_path / "one.npz"
+    write_cells(path, "made of", tables)
+    on_disk = 500 * path.stat().st_size
+    in_memory = 500 * sum(
+        each.nbytes
+        for table in tables.values()
+        for each in (table.scores, table.both, table.predicted, table.labelled)
+    )
+    logits = 500 * 3 * 19 * 1024 * 2048 * 4
+    assert on_disk < in_memory < 2e9
+    assert logits > 200e9
+
+
+def test_sizes_may_name_their_own_context(tmp_path):
+    path = write_world(tmp_path, sizes=("full", 12, "12+0", "8+2"), count=1)
+    grids = read_settings(read_pool_file(path)).grids
+    assert [grid.name for grid in grids] == ["full", "12+4", "12+0", "8+2"]
+    path.write_text(path.read_text().replace("context = 4\n", ""))
+    assert read_settings(read_pool_file(path)).grids[1].name == "12+32"
