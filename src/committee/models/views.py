@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -156,10 +157,11 @@ def spread_out(room: int, count: int) -> list[int]:
     return [round(place) for place in np.linspace(0, room, count).tolist()]
 
 
-def _spread(count: int) -> list[int]:
+@cache
+def _spread(count: int) -> tuple[int, ...]:
     """The numbers 0, 1, … below ``count``: the middle one, then always the farthest from all."""
     order = [(count - 1) // 2]
     while len(order) < count:
         left = [number for number in range(count) if number not in order]
         order.append(max(left, key=lambda one: min(abs(one - other) for other in order)))
-    return order
+    return tuple(order)
