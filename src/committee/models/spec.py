@@ -210,4 +210,6 @@ def task_of(specs: Iterable[ModelSpec]) -> Task:
         raise CascadeError(
             f"models of one pool take the same samples, but {told}. Give all of them views, or none"
         )
-    return VIDEO_CLASSIFICATION if any(clips.values()) else TASKS[known[0].task]
+    if any(clips.values()):
+        return VIDEO_CLASSIFICATION
+    return TASKS[known[0].task] if known else IMAGE_CLASSIFICATION
