@@ -5,6 +5,7 @@ about 1.92^phi (Tan & Le, 2019; Wang et al., 2022, appendix E.2). The blocks are
 and not inverted ones, because two CPU cores train them several times faster.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -35,9 +36,9 @@ class Size:
 def scaled(phi: float) -> Size:
     """The base network scaled by phi; phi may be negative or broken.
 
-    Blocks, channels and pixels are rounded to whole numbers. A group keeps at least one block;
-    blocks that cannot be shared out evenly go to later groups, where they cost parameters but
-    fewer activations.
+    Blocks are rounded up, as in EfficientNet; channels and pixels to the nearest whole number. A
+    group keeps at least one block; blocks that cannot be shared out evenly go to later groups,
+    where they cost parameters but fewer activations.
 
     >>> scaled(0)
     Size(resolution=12, widths=(8, 16, 32), blocks=(1, 1, 1))
@@ -45,7 +46,7 @@ def scaled(phi: float) -> Size:
     Size(resolution=32, widths=(16, 31, 62), blocks=(3, 4, 4))
     """
     groups = len(BASE_WIDTHS)
-    total = max(groups, round(BASE_BLOCKS * DEPTH**phi))
+    total = max(groups, math.ceil(BASE_BLOCKS * DEPTH**phi))
     return Size(
         resolution=round(BASE_RESOLUTION * RESOLUTION**phi),
         widths=tuple(round(width * WIDTH**phi) for width in BASE_WIDTHS),

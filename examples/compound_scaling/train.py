@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from network import Network, Size, scaled
+from network import Network, scaled
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from committee.files import write_bytes, write_text
+from committee.profile.macs import torch_macs
 
 HELD_OUT = 10_000
 MEAN, STD = 0.2860, 0.3530
@@ -173,14 +173,6 @@ def outputs(network: nn.Module, x: Tensor) -> np.ndarray:
     return torch.cat(parts).to(torch.float16).numpy()
 
 
-def multiply_adds(size: Size) -> int:
-    """Multiply-adds of one picture, counted on the meta device."""
-    picture = torch.zeros(1, 1, size.resolution, size.resolution, device="meta")
-    with FlopCounterMode(display=False) as counter:
-        Network(size).to("meta")(picture)
-    return counter.get_total_flops() // 2
-
-
 def write_outputs(path: Path, values: np.ndarray) -> None:
     """Write an npz that ``committee import`` reads."""
     buffer = io.BytesIO()
@@ -216,7 +208,7 @@ def train(phi: float, seed: int, data: Path, out: Path) -> None:
         "resolution": size.resolution,
         "widths": size.widths,
         "blocks": size.blocks,
-        "macs": multiply_adds(size),
+        "macs": torch_macs(training.network, (1, *x.shape[1:])),
         "parameters": sum(p.numel() for p in training.network.parameters()),
         "training_core_seconds": round(sum(e["core_seconds"] for e in training.epochs), 1),
         "training_wall_seconds": round(sum(e["wall_seconds"] for e in training.epochs), 1),
