@@ -9,6 +9,7 @@ import argparse
 import csv
 import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,23 @@ CLASSES = (
 STUDY = [(phi, seed) for phi in PHIS for seed in SEEDS]
 C0 = [(phi, 0) for phi in C0_PHIS]
 EPOCH_COLUMNS = ("epoch", "loss", "training_accuracy", "core_seconds", "wall_seconds")
+
+
+def repacked(file: Path) -> bytes:
+    """The outputs of an npz as an npz that is 4 % smaller, number for number the same.
+
+    One class after the other, and LZMA, which np.load reads though np.savez does not write it:
+    this keeps all models within 15 MB.
+    """
+    with np.load(file) as opened:
+        outputs = np.asfortranarray(opened["outputs"])
+    array, archive = io.BytesIO(), io.BytesIO()
+    np.save(array, outputs, allow_pickle=False)
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as npz:
+        # A ZipInfo of its own carries no time of day, so that equal outputs make equal files.
+        entry = zipfile.ZipInfo("outputs.npy")
+        npz.writestr(entry, array.getvalue(), zipfile.ZIP_LZMA)
+    return archive.getvalue()
 
 
 def write_labels(data: Path, to: Path) -> None:
@@ -120,7 +138,7 @@ def main() -> None:
         logs.append(json.loads(log.read_text("utf-8")))
         for split in SPLITS:
             file = Path(split) / f"{name}.npz"
-            write_bytes(arguments.to / file, (arguments.out / file).read_bytes())
+            write_bytes(arguments.to / file, repacked(arguments.out / file))
     write_labels(arguments.data, arguments.to)
     write_facts(logs, arguments.to)
     for experiment in (STUDY, C0):
