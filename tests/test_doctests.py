@@ -26,6 +26,11 @@ MODULES = {
     "search.prefixes": 0,
     "search.surface": 0,
     "search.thresholds": 1,
+    "study.base": 1,
+    "study.confidence_functions": 1,
+    "study.drawing": 1,
+    "study.estimates": 1,
+    "study.words": 4,
 }
 
 

@@ -1,8 +1,8 @@
 """The best committee at each single model's cost, and at its accuracy.
 
 Wang et al. (2022), section 5.1, figures 1 and 5, tables 13 and 14: models and thresholds are both
-chosen. The paper finds that cascades are more accurate at equal cost, and cheaper at equal accuracy,
-over the whole range.
+chosen. The paper finds that cascades are more accurate at equal cost, and cheaper at equal
+accuracy, over the whole range.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from committee.report.style import GREEN, VERMILION, Look
-from committee.report.tables import times
-from committee.study.base import About, Analysis, Cell, Column, Estimate, Finding, Table
+from committee.study.base import About, Analysis, Cell, Column, Finding, Table
 from committee.study.context import Judged, Pair, Study
 from committee.study.drawing import finish, mark, mark_singles, plane, positions
 from committee.study.estimates import accuracy_of
+from committee.study.words import told_gains, told_ratios
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ def analyse(study: Study) -> Finding[BestCascades]:
     """Find both committees for every single model."""
     pairs, unit = study.pairs, study.settings.unit
     tables = (same_cost_table(study, pairs, unit), same_accuracy_table(study, pairs, unit))
-    told = (*told_gains(study, pairs), *told_speedups(study, pairs))
+    told = (*told_same_cost(study, pairs), *told_same_accuracy(study, pairs))
     return Finding(ABOUT, tables, told, BestCascades(pairs, unit, study.judge))
 
 
@@ -129,38 +129,32 @@ def speedup(single: Judged, committee: Judged) -> float | None:
     return single.test.average_cost / average if average else None
 
 
-def told_gains(study: Study, pairs: Sequence[Pair]) -> list[str]:
+def told_same_cost(study: Study, pairs: Sequence[Pair]) -> list[str]:
     """What equal cost brings, in one sentence; none if nothing was found."""
     gains = [study.gain(p.same_cost.cascade, p.single.cascade) for p in pairs if p.same_cost]
     if not gains:
         return []
     return [
-        f"At equal cost committees gain {_span(gains)} points on {study.judge}; "
-        f"{sum(gain.low > 0 for gain in gains)} of {len(gains)} gains are clear of their paired "
-        "interval."
+        f"At no more cost than each model, committees gain {told_gains(gains)} points on "
+        f"{study.judge}; {sum(gain.low > 0 for gain in gains)} of {len(gains)} gains are clear of "
+        "their paired interval."
     ]
 
 
-def told_speedups(study: Study, pairs: Sequence[Pair]) -> list[str]:
-    """What equal accuracy brings, in one or two sentences; none if nothing was found."""
+def told_same_accuracy(study: Study, pairs: Sequence[Pair]) -> list[str]:
+    """What equal accuracy brings, in two sentences; none if nothing was found."""
     some = [(p.single, p.same_accuracy) for p in pairs if p.same_accuracy]
     ratios = [(ratio, single.told) for single, c in some if (ratio := speedup(single, c))]
     if not ratios:
         return []
     changes = [study.gain(found.cascade, single.cascade) for single, found in some]
     worse = sum(change.high < 0 for change in changes)
-    most, name = max(ratios)
     return [
-        f"At the accuracy they had on {study.val.samples.split}, committees cost "
-        f"{times(min(ratios)[0])} to {times(most)} less, the most for {name}.",
-        f"On {study.judge} they are then {_span(changes)} points off; {worse} of {len(changes)} "
-        "lose more than their paired interval explains.",
+        f"As accurate as each model on {study.val.samples.split}, committees cost "
+        f"{told_ratios([ratio for ratio, _ in ratios])} less, the most for {max(ratios)[1]}.",
+        f"On {study.judge} their accuracy then differs by {told_gains(changes)} points; {worse} of "
+        f"{len(changes)} lose more than their paired interval explains.",
     ]
-
-
-def _span(estimates: Sequence[Estimate]) -> str:
-    low, high = (f"{100 * end(e.value for e in estimates):+.2f}" for end in (min, max))
-    return low if low == high else f"{low} to {high}"
 
 
 def draw(data: BestCascades) -> Figure:

@@ -17,12 +17,14 @@ from committee.confidence import CONFIDENCES
 from committee.errors import Unsupported
 from committee.predictions import Array
 from committee.report.style import BLACK, SERIES, empty_figure, legend, plain
+from committee.report.tables import percent
 from committee.search import threshold_sweep
 from committee.search.prefixes import Rule
 from committee.study.base import About, Analysis, Cell, Column, Finding, Table
 from committee.study.context import Judged, Study
 from committee.study.estimates import accuracy_of
 from committee.study.threshold_sweep import pairs_on_front
+from committee.study.words import told_gain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -210,10 +212,12 @@ def _told_surest(data: Surest) -> str:
     shares = {name: float(each[half]) for name, each in data.accuracy.items()}
     del shares[UPPER_BOUND]
     best, worst = max(shares, key=lambda n: shares[n]), min(shares, key=lambda n: shares[n])
-    return (
-        f"Of the surer half of {data.model}'s samples {100 * shares[worst]:.2f} % ({worst}) to "
-        f"{100 * shares[best]:.2f} % ({best}) are right."
+    told = (
+        f"{percent(shares[best])} under every function"
+        if shares[best] == shares[worst]
+        else f"{percent(shares[worst])} ({worst}) to {percent(shares[best])} ({best})"
     )
+    return f"Of the surer half of {data.model}'s samples {told} are right."
 
 
 def _told_equal_cost(study: Study, found: Mapping[str, Judged]) -> str:
@@ -223,10 +227,7 @@ def _told_equal_cost(study: Study, found: Mapping[str, Judged]) -> str:
         for name, each in found.items()
         if name != own
     }
-    told = ", ".join(
-        f"{name} {100 * g.value:+.2f} ({100 * g.low:+.2f} to {100 * g.high:+.2f})"
-        for name, g in gains.items()
-    )
+    told = ", ".join(f"{name} {told_gain(gain)}" for name, gain in gains.items())
     return f"{found[own].told} at equal cost, in points over {own}: {told}."
 
 

@@ -282,7 +282,12 @@ class Study:
         )
 
     def gain(self, cascade: Cascade, over: Cascade) -> Estimate:
-        """How much more accurate one cascade is than another on the judging split, paired."""
+        """How much more accurate one cascade is than another on the judging split, paired.
+
+        Of a cascade over itself that is nothing, for certain.
+        """
+        if cascade == over:
+            return Estimate(0.0, 0.0, 0.0, len(self.test))
         return paired_difference(self.right(cascade), self.right(over))
 
     @property

@@ -75,6 +75,8 @@ def finish(
     label: str,
     judge: str,
     singles: Sequence[Judged] = (),
+    *,
+    whole: bool = False,
 ) -> None:
     """Limits, scales, labels and legend of a plane, and the names of single models.
 
@@ -84,9 +86,12 @@ def finish(
         label: Of the axis of cost.
         judge: Which split judged, for the axis of accuracy.
         singles: Single models to name.
+        whole: Whether every point is shown, however weak.
     """
     points = np.concatenate(list(drawn))
-    axes.set_ylim(*range_of_interest(drawn[0][:, 1], points[len(drawn[0]) :, 1]))
+    accuracy = points[:, 1]
+    known = accuracy if whole else drawn[0][:, 1]
+    axes.set_ylim(*range_of_interest(known, accuracy, whole=whole))
     log_cost(axes, points[:, 0])
     axes.set_xlabel(label, parse_math=False)
     axes.set_ylabel(accuracy_on(judge), parse_math=False)
@@ -104,7 +109,7 @@ def accuracy_on(judge: str) -> str:
     return f"Top-1 accuracy on {judge} (%)"
 
 
-def range_of_interest(singles: Array, others: Array) -> tuple[float, float]:
+def range_of_interest(singles: Array, others: Array, *, whole: bool = False) -> tuple[float, float]:
     """Limits of accuracy, in percent, that a very weak model does not stretch.
 
     A single model counts unless it is more than one and a half times as far below the median one
@@ -113,6 +118,7 @@ def range_of_interest(singles: Array, others: Array) -> tuple[float, float]:
     Args:
         singles: Accuracies of single models, shape (P,), P of 1 or more.
         others: Of everything else, shape (Q,).
+        whole: Whether every single model counts.
 
     >>> import numpy as np
     >>> range_of_interest(np.array([50.0, 90.0, 91.0, 92.0]), np.array([60.0, 93.0]))
@@ -120,6 +126,7 @@ def range_of_interest(singles: Array, others: Array) -> tuple[float, float]:
     """
     top = max(float(singles.max()), float(others.max(initial=0)))
     median = float(np.median(singles))
-    bottom = float(singles[singles >= median - 1.5 * (top - median)].min())
+    lowest = -np.inf if whole else median - 1.5 * (top - median)
+    bottom = float(singles[singles >= lowest].min())
     margin = 0.05 * (top - bottom) or 0.5
     return bottom - margin, top + margin

@@ -8,7 +8,6 @@ ensemble, and that cascades beat single models in all regimes of computation.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING
 
 from committee.cascade import Cascade
@@ -19,6 +18,7 @@ from committee.study.context import Judged, Study
 from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.ensembles_vs_singles import best_ensembles
 from committee.study.estimates import accuracy_of
+from committee.study.words import told_gains, told_ratios
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,11 +101,9 @@ def analyse(study: Study) -> Finding[Conversions]:
         (table,),
         (
             f"{sum(each > 1 for each in speedups)} of {len(best)} ensembles cost less as a "
-            f"cascade: {min(speedups):.2f} to {max(speedups):.2f} times, {median(speedups):.2f} "
-            "in the median.",
-            f"Accuracy changes by {100 * min(g.value for g in gains):+.2f} to "
-            f"{100 * max(g.value for g in gains):+.2f} points on {study.judge}; {worse} lose more "
-            "than their paired interval explains.",
+            f"cascade: {told_ratios(speedups)}.",
+            f"Their accuracy changes by {told_gains(gains)} points on {study.judge}; {worse} "
+            "lose more than their paired interval explains.",
             f"{len(beaten)} of {len(study.singles)} single models are matched there by one of "
             "these cascades that costs less.",
         ),

@@ -16,6 +16,7 @@ from committee.study.base import About, Analysis, Cell, Column, Finding, Table
 from committee.study.context import Judged, Study
 from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.estimates import accuracy_of
+from committee.study.words import told_gains, told_ratios
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,7 +67,11 @@ def analyse(study: Study) -> Finding[EnsemblesAndSingles]:
     if cheaper:
         names = ", ".join(single.told for single, _ in cheaper)
         ratios = [single.test.average_cost / found.test.average_cost for single, found in cheaper]
-        told.append(f"They are {names}; their ensembles cost {_span(ratios)} times less.")
+        gains = [study.gain(found.cascade, single.cascade) for single, found in cheaper]
+        told.append(
+            f"For {names} the ensemble costs {told_ratios(ratios)} less; on {study.judge} its "
+            f"accuracy differs by {told_gains(gains)} points."
+        )
     rows: list[tuple[Cell, ...]] = []
     for single, found in matches:
         alone = (single.told, accuracy_of(single.test), single.test.average_cost)
@@ -126,11 +131,6 @@ def best_ensembles(study: Study) -> tuple[Judged, ...]:
 def _match(single: Judged, ensembles: tuple[Judged, ...]) -> Judged | None:
     # Ensembles rise in both, so that the first that is good enough is the cheapest.
     return next((each for each in ensembles if each.val.correct >= single.val.correct), None)
-
-
-def _span(ratios: list[float]) -> str:
-    low, high = f"{min(ratios):.2f}", f"{max(ratios):.2f}"
-    return low if low == high else f"{low} to {high}"
 
 
 def _pareto(study: Study, ensembles: tuple[Judged, ...]) -> Table:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from committee.errors import Unsupported
-from committee.report.style import empty_figure, legend, plain
+from committee.report.style import empty_figure, plain
 from committee.study.base import About, Analysis, Cell, Column, Finding, Table
 from committee.study.best_cascades import speedup
 from committee.study.context import Pair, Study
@@ -123,7 +123,9 @@ def draw(data: ExitRatios) -> Figure:
     axes.set_xlim(0, 100)
     axes.set_xlabel(f"Samples of {data.judge} that leave (%)", parse_math=False)
     plain(axes)
-    legend(axes, "lower left")
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=most, frameon=False, fontsize=8
+    )  # fmt: skip
     return figure
 
 

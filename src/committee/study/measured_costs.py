@@ -10,21 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from committee.errors import CostError, Unsupported
 from committee.report.style import cost_axis, empty_figure
-from committee.report.tables import times
 from committee.study.base import About, Analysis, Cell, Column, Finding, Table
 from committee.study.best_cascades import (
     draw_pairs,
     same_accuracy_table,
     same_cost_table,
     speedup,
-    told_speedups,
+    told_same_accuracy,
 )
 from committee.study.context import Judged, Pair, Study
 from committee.study.estimates import accuracy_of
+from committee.study.words import told_ratios
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,10 +75,12 @@ def analyse(study: Study) -> Finding[MeasuredCosts]:
             same_accuracy_table(study, pairs[unit], unit, f"-{unit}"),
         ]
         told.append(sentence)
-        told += [f"Chosen by {unit}: {each}" for each in told_speedups(study, pairs[unit])]
+        told += [f"Chosen by {unit}: {each}" for each in told_same_accuracy(study, pairs[unit])]
     if not pairs:
         why = refused or [f"every model has a cost in {own}, and in no other unit"]
-        raise Unsupported(f"{'; '.join(why)}. Measure with: committee profile POOL.toml --store")
+        raise Unsupported(
+            f"{'; '.join(why)}. Measure them with: committee profile POOL.toml --store STORE"
+        )
     return Finding(ABOUT, tuple(tables), (*told, *refused), MeasuredCosts(pairs, study.judge))
 
 
@@ -125,15 +125,14 @@ def _priced(study: Study, unit: str) -> tuple[Table, str]:
             ),
         ),
         tuple(rows),
-        f"Costs of a committee are sums of its models' own, as measured alone. {study.judge}.",
+        f"The average cost of a committee is computed from its models' own, as measured alone, and "
+        f"its exits on {study.judge}; no committee was run.",
         name=f"priced-{unit}",
     )
     known = [(a, b) for a, b in ratios if a is not None and b is not None]
-    kept = [b / a for a, b in known]
     sentence = (
-        f"Matching committees that save {_span([a for a, _ in known])} in {own} save "
-        f"{_span([b for _, b in known])} in {unit}: {100 * float(np.median(kept)):.0f} % of it in "
-        "the median."
+        f"Committees that match each model by {own} cost {told_ratios([a for a, _ in known])} less "
+        f"in {own}, and {told_ratios([b for _, b in known])} less in {unit}."
         if known
         else f"No committee matches a model by {own}."
     )
@@ -144,10 +143,6 @@ def _throughputs(unit: str, *committees: Judged) -> tuple[float | None, ...]:
     if unit not in _MILLISECONDS:
         return ()
     return tuple(1000 / cost if (cost := c.test.average_cost) else None for c in committees)
-
-
-def _span(ratios: list[float]) -> str:
-    return f"{times(min(ratios))} to {times(max(ratios))}"
 
 
 def draw(data: MeasuredCosts) -> Figure:

@@ -14,10 +14,12 @@ import numpy as np
 
 from committee.errors import Unsupported
 from committee.report.style import SERIES
+from committee.report.tables import points
 from committee.study.base import About, Analysis, Cell, Column, Finding, Table
 from committee.study.context import Judged, Study
 from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.estimates import accuracy_of
+from committee.study.words import told_gains
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -141,9 +143,9 @@ def _told(study: Study, chosen: Mapping[int, tuple[Judged, ...]], number: int) -
     mean = float(np.mean([gain.value for gain in gains]))
     clear = sum(gain.low > 0 for gain in gains)
     return (
-        f"Up to {number} models instead of {number - 1} bring {100 * mean:+.2f} points on average "
-        f"over {len(gains)} target costs, at most {100 * max(g.value for g in gains):+.2f}; "
-        f"{clear} of the gains are clear of their paired interval."
+        f"Up to {number} models instead of {number - 1} bring {points(mean)} points on average "
+        f"over {len(gains)} target costs, {told_gains(gains)}; {clear} of the gains are clear of "
+        "their paired interval."
     )
 
 

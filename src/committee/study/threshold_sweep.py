@@ -21,6 +21,7 @@ from committee.study.base import About, Analysis, Column, Finding, Table
 from committee.study.context import Judged, Study
 from committee.study.drawing import finish, mark, plane, positions
 from committee.study.estimates import accuracy_of
+from committee.study.words import told_gain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -220,9 +221,9 @@ def _sentence(study: Study, sweep: Sweep) -> str:
     saved = 1 - best.test.average_cost / ensemble.test.average_cost
     gain = study.gain(best.cascade, ensemble.cascade)
     return (
-        f"{sweep.told}: from threshold {_told_threshold(best)} on as accurate as the "
-        f"ensemble, for {100 * saved:.0f} % less; on the judging split the difference is "
-        f"{100 * gain.value:+.2f} points ({100 * gain.low:+.2f} to {100 * gain.high:+.2f})."
+        f"{sweep.told}: at threshold {_told_threshold(best)} as accurate as the ensemble on "
+        f"{study.val.samples.split}, for {100 * saved:.0f} % less; on {study.judge} the difference "
+        f"is {told_gain(gain)} points."
     )
 
 
@@ -247,7 +248,7 @@ def draw(data: ThresholdSweeps) -> Figure:
         drawn.append(points)
     ends = [sweep.ensemble for sweep in data.sweeps]
     drawn.append(mark(axes, ends, size, ENSEMBLE, "Ensembles: no sample leaves early"))
-    finish(axes, drawn, label, data.judge)
+    finish(axes, drawn, label, data.judge, whole=True)
     return figure
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from committee.files import write_text
 from committee.report.figure import save_figure
-from committee.report.tables import human_cost, percent, points, times
 from committee.study.analyses import figure_of
-from committee.study.base import AnyFinding, Cell, Column, Estimate, Table, Written
+from committee.study.base import AnyFinding, Estimate, Table
 from committee.study.context import Study
+from committee.study.words import cell_text
 
 SCHEMA = 1
 
@@ -108,33 +108,6 @@ def table_markdown(table: Table) -> str:
 def _line(cells: Sequence[str]) -> str:
     escaped = (" ".join(cell.replace("|", "\\|").split()) for cell in cells)
     return f"| {' | '.join(escaped)} |"
-
-
-def cell_text(cell: Cell, column: Column) -> str:
-    """A cell as people read it.
-
-    >>> cell_text(Estimate(0.934, 0.927, 0.94, 5000), Column("accuracy", "share"))
-    '93.40 % (92.7–94.0)'
-    >>> cell_text(Estimate(0.005, -0.001, 0.011, 5000), Column("gain", "points"))
-    '+0.50 (−0.10 to +1.10)'
-    >>> cell_text(None, Column("speedup", "ratio"))
-    '–'
-    """
-    if isinstance(cell, Estimate):
-        value = cell_text(cell.value, column)
-        if column.written == "share":
-            return f"{value} ({100 * cell.low:.1f}–{100 * cell.high:.1f})"
-        return f"{value} ({cell_text(cell.low, column)} to {cell_text(cell.high, column)})"
-    if cell is None or isinstance(cell, str):
-        return cell or "–"
-    write: dict[Written, Callable[[float], str]] = {
-        "share": percent,
-        "points": points,
-        "cost": lambda value: human_cost(value, column.unit),
-        "ratio": times,
-        "count": "{:,}".format,
-    }
-    return write.get(column.written, "{:.4g}".format)(cell)
 
 
 def index_markdown(study: Study, findings: Sequence[AnyFinding], figures: dict[str, str]) -> str:
