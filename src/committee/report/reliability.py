@@ -75,8 +75,8 @@ def reliability_figure(pool: Pool, bins: int = 15) -> Figure:
             for style, each in ((_BEFORE, raw), (_AFTER, calibration.apply(raw)))
             if says_probabilities(each)
         ]
-        _draw_curves(grid[2 * row, column], name, found, column == 0)
-        _draw_counts(grid[2 * row + 1, column], found, bins, column == 0)
+        _draw_curves(grid[2 * row, column], name, found)
+        _draw_counts(grid[2 * row + 1, column], found, bins)
     fitted = sorted({each.split for each in pool.calibrations.values() if each.split})
     on = f", fitted on {', '.join(fitted)}" if fitted else ""
     figure.suptitle(
@@ -115,7 +115,7 @@ def write_figure(figure: Figure, path: Path) -> Path:
     return write_bytes(path, image.getvalue())
 
 
-def _draw_curves(axes: Axes, name: str, found: list[_Drawn], first: bool) -> None:
+def _draw_curves(axes: Axes, name: str, found: list[_Drawn]) -> None:
     axes.set_visible(True)
     axes.plot([0, 1], [0, 1], color="#888888", linewidth=0.8, linestyle="--", zorder=1)
     for (color, marker, what), each in found:
@@ -132,11 +132,10 @@ def _draw_curves(axes: Axes, name: str, found: list[_Drawn], first: bool) -> Non
     axes.grid(True, color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.legend(loc="lower right", fontsize=7, framealpha=0.9)
-    if first:
-        axes.set_ylabel("Accuracy")
+    axes.set_ylabel("Accuracy")
 
 
-def _draw_counts(axes: Axes, found: list[_Drawn], bins: int, first: bool) -> None:
+def _draw_counts(axes: Axes, found: list[_Drawn], bins: int) -> None:
     axes.set_visible(True)
     width = 1 / bins
     left = np.arange(bins) * width
@@ -149,8 +148,7 @@ def _draw_counts(axes: Axes, found: list[_Drawn], bins: int, first: bool) -> Non
     axes.set_ylim(bottom=0.8)
     axes.set_xlabel("Confidence")
     axes.tick_params(labelbottom=True)
-    if first:
-        axes.set_ylabel("Samples")
+    axes.set_ylabel("Samples")
 
 
 def _drawn(each: Reliability) -> tuple[Array, Array, Array]:

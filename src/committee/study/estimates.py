@@ -25,8 +25,9 @@ def paired_difference(right: Array, other: Array) -> Estimate:
     seldom do.
 
     Args:
-        right: Whether the one is right on each sample, shape (N,), N of 1 or more.
-        other: Whether the other is, shape (N,).
+        right: Whether the one is right on each sample, or any number from 0 to 1, such as the
+            share of several committees that are, shape (N,), N of 1 or more.
+        other: The same of the other, shape (N,).
 
     References:
         Agresti and Min (2005), Simple improved confidence intervals for comparing matched
@@ -38,11 +39,12 @@ def paired_difference(right: Array, other: Array) -> Estimate:
     """
     from scipy.special import ndtri
 
-    right, other = np.asarray(right, bool), np.asarray(other, bool)
-    samples, wins = len(right), int((right & ~other).sum())
-    losses = int((other & ~right).sum())
-    middle = (wins - losses) / (samples + 2)
-    spread = (wins + losses + 1) / (samples + 2) - middle**2
+    # As floats: a difference of truth values or of unsigned integers is none.
+    differences = np.asarray(right, np.float64) - np.asarray(other, np.float64)
+    samples, total = len(differences), float(differences.sum())
+    middle = total / (samples + 2)
+    # Of truth values the squares count the samples on which the two differ.
+    spread = (float((differences**2).sum()) + 1) / (samples + 2) - middle**2
     half = -float(ndtri((1 - CONFIDENCE_LEVEL) / 2)) * math.sqrt(spread / (samples + 2))
     low, high = max(middle - half, -1.0), min(middle + half, 1.0)
-    return Estimate((wins - losses) / samples, low, high, samples)
+    return Estimate(total / samples, low, high, samples)
