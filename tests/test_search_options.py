@@ -28,7 +28,7 @@ from brute_force import Oracle
 from committee import Cascade, Front, Infeasible, Pool, errors
 from committee.cascade import ALWAYS, NEVER
 from committee.cost import Cost, CostTable
-from committee.search import percentile_thresholds
+from committee.search import in_order, percentile_thresholds
 from committee.search import statistics as statistics_module
 from committee.search.prefixes import Rule
 from committee.search.sequences import every_sequence
@@ -821,6 +821,34 @@ def test_as_cascade_keeps_stages_together(rule, data):
 def test_as_cascade_of_a_model_that_stands_twice_is_refused(models):
     with pytest.raises(errors.CascadeError) as error:
         cm.as_cascade(models, decisions_pool())
+    one_line(error)
+
+
+@settings(max_examples=30)
+@given(MEANS, st.data())
+def test_in_order_is_the_front_of_brute_force_over_thresholds(rule, data):
+    kind, combine, confidence = rule
+    pool = data.draw(pools(kind, max_models=3))
+    names = data.draw(st.permutations(pool.names))
+    oracle = Oracle(pool, combine, confidence, grid=3)
+    found = in_order(names, pool, confidence=confidence, combine=combine, grid=3, threads=1)
+    tried = [
+        each
+        for each in oracle.every(len(names))
+        if tuple(name for models, _ in each.stages for name in models) == tuple(names)
+    ]
+    figures = {
+        (round(each.evaluation.average_cost * len(pool)), each.evaluation.correct) for each in found
+    }
+    assert figures == brute_force.front(tried)
+    for each in found:
+        assert each.cascade.names == tuple(names[: len(each.cascade.names)])
+
+
+@pytest.mark.parametrize("stages", [["a", "a"], ["a", ["a", "b"]]])
+def test_in_order_refuses_a_model_that_stands_twice(stages):
+    with pytest.raises(errors.CascadeError, match="must name every model once") as error:
+        in_order(stages, random_pool(seed=1, models=3, samples=4))
     one_line(error)
 
 

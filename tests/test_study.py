@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -285,6 +286,12 @@ def test_every_analysis_is_named_for_its_file_and_says_where_it_comes_from(analy
     assert module == f"committee.study.{analysis.about.name}"
     assert analysis.about.source
     assert "Wang et al. (2022)" in __import__(module, fromlist=["__doc__"]).__doc__
+
+
+def test_the_page_says_how_to_read_every_analysis_and_where_it_comes_from():
+    page = (Path(__file__).parent.parent / "docs" / "study.md").read_text()
+    for analysis in ANALYSES:
+        assert f"**{analysis.about.name}** (" in page
 
 
 # Writing

@@ -42,6 +42,10 @@ def study(
         str | None, typer.Option(help="mean_logits, mean_probabilities or last.")
     ] = None,
     grid: Annotated[int, typer.Option(help="Percentiles tried for each threshold.")] = 100,
+    calibrated: Annotated[
+        bool,
+        typer.Option("--calibrated", help="Apply what committee calibrate kept before averaging."),
+    ] = False,
     unit: Unit = None,
     reference: Annotated[
         Path | None,
@@ -76,8 +80,8 @@ def study(
 
     chosen_analyses(only or ())
     empty_figure()  # says now, not after the work, if there is nothing to draw with
-    pool = open_split(store, split)
-    judge = open_split(store, test) if test else usual_judge(store, split)
+    pool = open_split(store, split, calibrated)
+    judge = open_split(store, test, calibrated) if test else usual_judge(store, split, calibrated)
     if judge is None:
         raise StoreError(
             f"study: {store} has no split 'test' beside {split!r} to judge on; what chose must not "

@@ -135,7 +135,9 @@ def in_order(
     names = [name for stage in sequence for name in stage]
     if len(sequence) < len(stages) or len(set(names)) < len(names):
         raise CascadeError(f"in_order: {list(stages)} must name every model once")
-    return searched(asked, [sequence]).front(len(sequence), families=False)
+    # A stage that always exits ends the cascade: that is what shorter ones stand for.
+    begun = [sequence[:end] for end in range(1, len(sequence) + 1)]
+    return searched(asked, begun).front(len(sequence), families=False)
 
 
 def threshold_sweep(

@@ -24,11 +24,13 @@ from committee.evaluate import Evaluation
 from committee.pool import Pool
 from committee.predictions import Array, Outputs
 from committee.report.reliability import reliability_figure
+from committee.report.tables import points
 from committee.search import ensembles, evaluate_all
 from committee.search.front import front_of
 from committee.study.base import About, Analysis, Column, Estimate, Finding, Table
 from committee.study.context import Study
 from committee.study.estimates import accuracy_of, paired_difference
+from committee.study.words import told_gains
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -247,12 +249,13 @@ def _told_confidence(reliable: Sequence[Reliable]) -> list[str]:
 
 
 def _told_ensembles(changes: Sequence[Change]) -> str:
-    gains = [100 * each.gain.value for each in changes]
-    clear = sum(each.gain.low > 0 or each.gain.high < 0 for each in changes)
+    gains = [each.gain for each in changes]
+    clear = sum(gain.low > 0 or gain.high < 0 for gain in gains)
+    mean = float(np.mean([gain.value for gain in gains]))
     return (
         f"Calibrating their models changes the accuracy of {len(changes)} best ensembles by "
-        f"{min(gains):+.2f} to {max(gains):+.2f} points, {np.mean(gains):+.3f} on average; "
-        f"{clear} of the changes are clear of 0."
+        f"{told_gains(gains)} points, {points(mean)} on average; {clear} of the changes are clear "
+        "of their paired interval."
     )
 
 

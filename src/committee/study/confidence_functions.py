@@ -106,7 +106,6 @@ def share_right(right: Array, scores: Array, percent: Sequence[int]) -> Array:
     Returns:
         Shares of 1, shape (P,).
 
-    >>> import numpy as np
     >>> share_right(np.array([1, 0, 1, 1]), np.array([0.9, 0.1, 0.8, 0.2]), [50, 75, 100])
     array([1.  , 1.  , 0.75])
     """

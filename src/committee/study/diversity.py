@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from committee.errors import Unsupported
 from committee.report.style import CASCADE, SERIES, cost_axis
 from committee.study.base import About, Analysis, Column, Finding, Table
@@ -19,6 +17,7 @@ from committee.study.best_cascades import speedup
 from committee.study.compared import Beside, beside, draw_beside, gain_over
 from committee.study.context import Judged, Study, feasible
 from committee.study.estimates import accuracy_of
+from committee.study.words import told_ratios
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,16 +115,12 @@ def _matched(study: Study, single: Judged, mixed: Judged) -> Matched:
 def _sentences(rows: Sequence[Matched]) -> tuple[str, ...]:
     ratios = [(speedup(row.single, row.same), speedup(row.single, row.mixed)) for row in rows]
     known = [(same, mixed) for same, mixed in ratios if same and mixed]
-    if not known:
-        return ()
-    same, mixed = np.array(known).T
-    cheaper = int((mixed > same).sum())
+    cheaper = sum(mixed > same for same, mixed in known)
     return (
-        f"Over {len(known)} single models, committees of one architecture are "
-        f"{same.min():.2f} to {same.max():.2f} times cheaper (geometric mean "
-        f"{np.exp(np.log(same).mean()):.2f}), those of any architectures {mixed.min():.2f} to "
-        f"{mixed.max():.2f} times ({np.exp(np.log(mixed).mean()):.2f}).",
-        f"Mixing architectures was cheaper for {cheaper} of {len(known)}.",
+        f"Against {len(rows)} single models, committees of one architecture cost "
+        f"{told_ratios([same for same, _ in known])} less, those of any architectures "
+        f"{told_ratios([mixed for _, mixed in known])}.",
+        f"Mixing architectures was cheaper for {cheaper} of {len(rows)}.",
     )
 
 

@@ -120,7 +120,6 @@ def range_of_interest(singles: Array, others: Array, *, whole: bool = False) -> 
         others: Of everything else, shape (Q,).
         whole: Whether every single model counts.
 
-    >>> import numpy as np
     >>> range_of_interest(np.array([50.0, 90.0, 91.0, 92.0]), np.array([60.0, 93.0]))
     (89.85, 93.15)
     """

@@ -14,6 +14,7 @@ from committee.cascade import Cascade
 from committee.report.style import CASCADE, ENSEMBLE
 from committee.search import as_cascade
 from committee.study.base import About, Analysis, Column, Finding, Table
+from committee.study.best_cascades import speedup
 from committee.study.context import Judged, Study
 from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.ensembles_vs_singles import best_ensembles
@@ -59,9 +60,8 @@ def analyse(study: Study) -> Finding[Conversions]:
     best = best_ensembles(study)
     cascades = study.judged([_converted(study, each) for each in best])
     gains = [study.gain(c.cascade, e.cascade) for c, e in zip(cascades, best, strict=True)]
-    speedups = [
-        e.test.average_cost / c.test.average_cost for c, e in zip(cascades, best, strict=True)
-    ]
+    speedups = [speedup(e, c) for c, e in zip(cascades, best, strict=True)]
+    known = [each for each in speedups if each is not None]
     table = Table(
         "Each Pareto-optimal ensemble and the cascade that it becomes",
         (
@@ -100,8 +100,8 @@ def analyse(study: Study) -> Finding[Conversions]:
         ABOUT,
         (table,),
         (
-            f"{sum(each > 1 for each in speedups)} of {len(best)} ensembles cost less as a "
-            f"cascade: {told_ratios(speedups)}.",
+            f"{sum(each > 1 for each in known)} of {len(best)} ensembles cost less as a "
+            f"cascade: {told_ratios(known)}.",
             f"Their accuracy changes by {told_gains(gains)} points on {study.judge}; {worse} "
             "lose more than their paired interval explains.",
             f"{len(beaten)} of {len(study.singles)} single models are matched there by one of "

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from committee.errors import Unsupported
 from committee.report.style import ENSEMBLE
 from committee.study.base import About, Analysis, Cell, Column, Finding, Table
+from committee.study.best_cascades import speedup
 from committee.study.context import Judged, Study
 from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.estimates import accuracy_of
@@ -66,7 +67,7 @@ def analyse(study: Study) -> Finding[EnsemblesAndSingles]:
     ]
     if cheaper:
         names = ", ".join(single.told for single, _ in cheaper)
-        ratios = [single.test.average_cost / found.test.average_cost for single, found in cheaper]
+        ratios = [r for single, found in cheaper if (r := speedup(single, found)) is not None]
         gains = [study.gain(found.cascade, single.cascade) for single, found in cheaper]
         told.append(
             f"For {names} the ensemble costs {told_ratios(ratios)} less; on {study.judge} its "
@@ -84,7 +85,7 @@ def analyse(study: Study) -> Finding[EnsemblesAndSingles]:
                 accuracy_of(found.test),
                 found.test.average_cost,
                 study.gain(found.cascade, single.cascade),
-                single.test.average_cost / found.test.average_cost,
+                speedup(single, found),
             )
         )
     table = Table(

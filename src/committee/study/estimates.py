@@ -35,7 +35,7 @@ def paired_difference(right: Array, other: Array) -> Estimate:
 
     >>> found = paired_difference(np.array([1, 1, 1, 0] * 25), np.array([1, 1, 0, 0] * 25))
     >>> found.value, round(found.low, 3), round(found.high, 3), found.samples
-    (0.25, 0.16, 0.33, 100)
+    (0.25, 0.159, 0.331, 100)
     """
     from scipy.special import ndtri
 

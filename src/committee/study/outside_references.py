@@ -72,7 +72,7 @@ def analyse(study: Study) -> Finding[OutsideReferences]:
                 *_cells(dearest),
                 gain,
                 *_cells(cheapest),
-                each.cost / cheapest.test.average_cost if cheapest else None,
+                _speedup(each, cheapest),
             )
         )
     table = Table(
@@ -100,6 +100,11 @@ def analyse(study: Study) -> Finding[OutsideReferences]:
     )
     data = OutsideReferences(study.singles, study.front, study.references, unit, study.judge)
     return Finding(ABOUT, (table,), told, data)
+
+
+def _speedup(reference: Reference, found: Judged | None) -> float | None:
+    average = found.test.average_cost if found else 0.0
+    return reference.cost / average if average else None
 
 
 def _over(accuracy: Estimate, other: float) -> Estimate:

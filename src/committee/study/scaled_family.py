@@ -17,6 +17,7 @@ from committee.study.base import About, Analysis, Column, Estimate, Finding, Tab
 from committee.study.context import Judged, Study, feasible
 from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.estimates import accuracy_of
+from committee.study.words import told_gains
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -171,18 +172,16 @@ def _cells(study: Study, number: int, member: Member) -> tuple[str | float | Est
 def _sentences(study: Study, members: Sequence[Member]) -> tuple[str, ...]:
     gains = [study.gain(each.scaled.cascade, each.single.cascade) for each in members]
     lost = [e for e in (_over_searched(study, member) for member in members) if e is not None]
-    clear = sum(gain.low > 0 for gain in gains)
     told = [
         f"The base {members[0].scaled.told} makes a family of {len(members)} cascades.",
-        f"At the cost of single models they gain {100 * min(g.value for g in gains):+.2f} to "
-        f"{100 * max(g.value for g in gains):+.2f} points; {clear} of {len(members)} gains are "
-        "clear of 0.",
+        f"At the cost of single models they gain {told_gains(gains)} points on {study.judge}; "
+        f"{sum(gain.low > 0 for gain in gains)} of {len(gains)} gains are clear of their paired "
+        "interval.",
     ]
     if lost:
         told.append(
-            f"Against committees searched at the same cost: {100 * min(e.value for e in lost):+.2f}"
-            f" to {100 * max(e.value for e in lost):+.2f} points; {sum(e.high < 0 for e in lost)} "
-            "are clearly less accurate."
+            f"Against committees searched at the same cost they gain {told_gains(lost)} points; "
+            f"{sum(each.high < 0 for each in lost)} are clearly less accurate."
         )
     return tuple(told)
 

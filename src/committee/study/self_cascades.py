@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from committee.errors import Unsupported
 from committee.pool import Pool
 from committee.report.style import CASCADE, SERIES
-from committee.report.tables import times
 from committee.study.base import About, Analysis, Column, Estimate, Finding, Table
 from committee.study.best_cascades import speedup
 from committee.study.context import Judged, Study, feasible
 from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.estimates import accuracy_of
+from committee.study.words import told_gains, told_ratios
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -247,24 +247,21 @@ def _sentences(pairs: Sequence[SelfCascade], replaced: Sequence[Replaced]) -> tu
     more, less = sum(p.gain.low > 0 for p in pairs), sum(p.gain.high < 0 for p in pairs)
     told = [
         f"Of {len(pairs)} pairs of resolutions the higher is clearly more accurate in {more} and "
-        f"clearly less accurate in {less}, from {100 * min(p.gain.value for p in pairs):+.2f} to "
-        f"{100 * max(p.gain.value for p in pairs):+.2f} points."
+        f"clearly less accurate in {less}; it gains {told_gains([p.gain for p in pairs])} points."
     ]
     if not more:
         told.append(
             "A higher resolution than that of training does not gain here, and without that a "
             "self-cascade has nothing to gain but what averaging two resolutions gives."
         )
-    speedups = [ratio for e in replaced if (ratio := speedup(e.single, e.found)) is not None]
-    if speedups:
-        cheaper = sum(ratio > 1 for ratio in speedups)
-        told.append(
-            f"{len(replaced)} single models are matched by a self-cascade of other weights, "
-            f"{cheaper} of them for less; speedups are {times(min(speedups))} to "
-            f"{times(max(speedups))}."
-        )
-    else:
+    if not replaced:
         told.append("No single model of other weights is matched by a self-cascade.")
+        return tuple(told)
+    speedups = [ratio for e in replaced if (ratio := speedup(e.single, e.found)) is not None]
+    told.append(
+        f"{len(replaced)} single models are matched by a self-cascade of other weights, "
+        f"{sum(ratio > 1 for ratio in speedups)} of them for less: {told_ratios(speedups)}."
+    )
     return tuple(told)
 
 

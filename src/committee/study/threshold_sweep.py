@@ -18,6 +18,7 @@ from committee.errors import Unsupported
 from committee.report.style import ENSEMBLE, SERIES, SINGLE
 from committee.search import threshold_sweep
 from committee.study.base import About, Analysis, Column, Finding, Table
+from committee.study.best_cascades import speedup
 from committee.study.context import Judged, Study
 from committee.study.drawing import finish, mark, plane, positions
 from committee.study.estimates import accuracy_of
@@ -192,7 +193,7 @@ def _plateaus(study: Study, sweeps: Sequence[Sweep]) -> Table:
                 best.test.average_cost,
                 accuracy_of(best.test),
                 study.gain(best.cascade, ensemble.cascade),
-                ensemble.test.average_cost / best.test.average_cost,
+                speedup(ensemble, best),
             )
         )
     return Table(
@@ -218,7 +219,8 @@ def _plateaus(study: Study, sweeps: Sequence[Sweep]) -> Table:
 
 def _sentence(study: Study, sweep: Sweep) -> str:
     best, ensemble = sweep.cheapest, sweep.ensemble
-    saved = 1 - best.test.average_cost / ensemble.test.average_cost
+    whole = ensemble.test.average_cost
+    saved = 1 - best.test.average_cost / whole if whole else 0.0
     gain = study.gain(best.cascade, ensemble.cascade)
     return (
         f"{sweep.told}: at threshold {_told_threshold(best)} as accurate as the ensemble on "

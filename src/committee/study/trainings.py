@@ -18,10 +18,11 @@ import numpy as np
 from committee.combine import ORDER_FREE
 from committee.errors import Unsupported
 from committee.predictions import Array
-from committee.report.style import CASCADE, ENSEMBLE, SINGLE, Look, empty_figure, legend, plain
+from committee.report.style import CASCADE, ENSEMBLE, SINGLE, empty_figure, legend, plain
 from committee.study.base import About, Analysis, Column, Estimate, Finding, Table
 from committee.study.context import Judged, Study
 from committee.study.estimates import paired_difference
+from committee.study.words import told_gains
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 ABOUT = About("trainings", "Spread over trainings", "appendix E.5, table 17")
 # Fewer make a single pair, which has no spread.
 _LEAST = 3
+_KINDS = {
+    "single": "single models",
+    "ensemble": "ensembles of two",
+    "cascade": "cascades of two",
+}
 # The columns of the paper's table.
 _FIGURES = (np.max, np.min, np.mean, partial(np.std, ddof=1))
 
@@ -159,21 +165,15 @@ def _table(study: Study, spreads: Sequence[Spread]) -> Table:
 
 def _sentences(spreads: Sequence[Spread]) -> tuple[str, ...]:
     told = []
-    for kind, word in (("single", "single models"), ("ensemble", "ensembles of two"),
-                       ("cascade", "cascades of two")):  # fmt: skip
+    for kind, word in _KINDS.items():
         own = [each for each in spreads if each.kind == kind]
-        deviations = [100 * each.accuracies.std(ddof=1) for each in own]
-        text = (
+        deviations = [100 * float(each.accuracies.std(ddof=1)) for each in own]
+        gains = [each.gain for each in own if each.gain is not None]
+        told.append(
             f"Accuracy of {word} has a standard deviation of {min(deviations):.2f} to "
             f"{max(deviations):.2f} points over trainings"
+            + (f"; in the mean they gain {told_gains(gains)} points." if gains else ".")
         )
-        gains = [each.gain for each in own if each.gain is not None]
-        if gains:
-            text += (
-                f"; on average they gain {100 * min(g.value for g in gains):+.2f} to "
-                f"{100 * max(g.value for g in gains):+.2f} points over the single models"
-            )
-        told.append(text + ".")
     return tuple(told)
 
 
@@ -183,17 +183,13 @@ def draw(data: Spreads) -> Figure:
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    looks: dict[str, tuple[Look, str]] = {
-        "single": (SINGLE, "Single models"),
-        "ensemble": (ENSEMBLE, "Ensembles of two"),
-        "cascade": (CASCADE, "Cascades of two"),
-    }
+    looks = dict(zip(_KINDS, (SINGLE, ENSEMBLE, CASCADE), strict=True))
     names = list(dict.fromkeys(each.architecture for each in data.spreads))
     figure = empty_figure(max(4.0, 1.5 + 0.9 * len(names)))
     axes = figure.add_subplot()
     seen: set[str] = set()
     for each in data.spreads:
-        look, told = looks[each.kind]
+        look, told = looks[each.kind], _KINDS[each.kind].capitalize()
         middle = names.index(each.architecture) + 0.25 * (list(looks).index(each.kind) - 1)
         places = middle + 0.08 * np.linspace(-1, 1, len(each.committees))
         axes.plot(

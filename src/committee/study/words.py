@@ -59,9 +59,13 @@ def told_gains(gains: Sequence[Estimate]) -> str:
 def told_ratios(ratios: Sequence[float]) -> str:
     """From the smallest to the largest of several ratios, and the median of more than two.
 
+    Where something costs nothing there is no ratio; of none at all the dash of empty cells.
+
     >>> told_ratios([2.0, 1.5, 4.0])
     '1.50× to 4.00×, 2.00× in the median'
     """
+    if not ratios:
+        return "–"
     span = _span(ratios, times)
     return f"{span}, {times(median(ratios))} in the median" if len(ratios) > 2 else span
 

@@ -1,0 +1,42 @@
+"""The study of any pool: ties, free models, one sample, every kind of outputs."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from committee import Pool
+from committee.study import Estimate, Reference, figure_of, run_study, study_json, study_of
+from committee.study.write import index_markdown, table_csv
+from strategies import pools
+
+REFERENCES = (Reference("free", 0.5, 0.0), Reference("dear", 1.0, 9.0))
+
+
+def halves(pool: Pool) -> tuple[Pool, Pool]:
+    """Two splits of one pool, the first of one sample or more."""
+    middle = (len(pool) + 1) // 2
+    return pool.rows(slice(0, middle), "val"), pool.rows(slice(middle, None), "test")
+
+
+@given(pools(max_models=4, max_samples=12).filter(lambda pool: len(pool) > 1), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_every_analysis_has_figures_or_a_reason(pool, draw):
+    val, test = halves(pool)
+    study = study_of(val, test, references=REFERENCES)
+    findings = run_study(study)
+    for finding in findings:
+        assert bool(finding.tables) != bool(finding.left_out)
+        assert bool(finding.sentences) != bool(finding.left_out)
+        for table in finding.tables:
+            table_csv(table)
+            for cell in (cell for row in table.rows for cell in row):
+                if isinstance(cell, Estimate):
+                    assert cell.low <= cell.value <= cell.high
+                    assert cell.samples == len(test)
+        if draw:
+            figure_of(finding)
+    assert "nan" not in index_markdown(study, findings, {})
+    json.dumps(study_json(study, findings), allow_nan=False)
