@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from committee.study import analyses as analyses_module
 from committee.study.base import About, Analysis
 from committee.study.estimates import accuracy_of, paired_difference
 from committee.study.words import cell_text
-from committee.study.write import table_csv, table_markdown
+from committee.study.write import index_markdown, table_csv, table_markdown
 from study_pools import family_pools, family_study
 
 
@@ -321,6 +322,17 @@ def test_everything_is_written_and_named_in_the_index(study, findings, tmp_path)
     assert data["judged_on"]["samples"] == len(study.test)
 
 
+def test_a_long_table_is_linked_from_the_index_and_not_shown_on_it(study):
+    def index_of(rows):
+        table = Table("Long", (Column("number", "count"),), tuple((n,) for n in range(rows)))
+        return index_markdown(study, [Finding(ANALYSES[0].about, (table,))], {})
+
+    name = ANALYSES[0].about.name
+    assert "| 49 |" in index_of(50)
+    assert "| 49 |" not in index_of(51)
+    assert f"[{name}.csv]({name}.csv), [{name}.md]({name}.md)" in index_of(51)
+
+
 def test_the_same_study_writes_the_same_bytes(study, findings, tmp_path):
     # Two figures are enough: each kind of file is among them.
     for folder in ("one", "two"):
@@ -429,6 +441,33 @@ def test_the_command_writes_what_it_says(store, tmp_path, capsys):
     data = json.loads(capsys.readouterr().out)
     assert [each["name"] for each in data["analyses"]] == ["threshold_sweep"]
     assert sorted(data["files"]) == sorted(map(str, (tmp_path / "out").iterdir()))
+
+
+def told_by(store, folder, capsys, *words):
+    """What the command says as JSON, by name of the analysis."""
+    words = ["study", store, "--out", folder / "out", "--json", *words]
+    capsys.readouterr()
+    assert main([str(word) for word in words]) == 0
+    return {each["name"]: each for each in json.loads(capsys.readouterr().out)["analyses"]}
+
+
+def test_outside_models_come_from_the_file_named(store, tmp_path, capsys):
+    (tmp_path / "nas.csv").write_text("name,accuracy,cost\nNet,0.5,3e6\n")
+    words = ("--only", "outside_references", "--reference", tmp_path / "nas.csv")
+    (found,) = told_by(store, tmp_path, capsys, *words).values()
+    assert found["left_out"] == ""
+    assert found["tables"][0]["rows"][0][:3] == ["Net", 0.5, 3e6]
+
+
+def test_calibrations_of_the_store_are_applied_if_asked_for(store, tmp_path, capsys):
+    copy = shutil.copytree(store, tmp_path / "store")
+    assert main(["calibrate", str(copy), "--split", "val", "--method", "platt"]) == 0
+    only = ("--only", "confidence_functions")
+    plain = told_by(copy, tmp_path, capsys, *only)["confidence_functions"]
+    # The split that fitted chooses: enough to see whether calibrations reach the study.
+    calibrated = told_by(copy, tmp_path, capsys, *only, "--calibrated")["confidence_functions"]
+    assert plain == told_by(store, tmp_path, capsys, *only)["confidence_functions"]
+    assert plain["tables"] != calibrated["tables"]
 
 
 @pytest.mark.parametrize(

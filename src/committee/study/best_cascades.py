@@ -150,8 +150,8 @@ def told_same_accuracy(study: Study, pairs: Sequence[Pair]) -> list[str]:
     changes = [study.gain(found.cascade, single.cascade) for single, found in some]
     worse = sum(change.high < 0 for change in changes)
     return [
-        f"As accurate as each model on {study.val.samples.split}, committees cost "
-        f"{told_ratios([ratio for ratio, _ in ratios])} less, the most for {max(ratios)[1]}.",
+        f"As accurate as each model on {study.val.samples.split}, committees have speedups of "
+        f"{told_ratios([ratio for ratio, _ in ratios])}; the largest is over {max(ratios)[1]}.",
         f"On {study.judge} their accuracy then differs by {told_gains(changes)} points; {worse} of "
         f"{len(changes)} lose more than their paired interval explains.",
     ]

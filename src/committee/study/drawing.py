@@ -112,8 +112,8 @@ def accuracy_on(judge: str) -> str:
 def range_of_interest(singles: Array, others: Array, *, whole: bool = False) -> tuple[float, float]:
     """Limits of accuracy, in percent, that a very weak model does not stretch.
 
-    A single model counts unless it is more than one and a half times as far below the median one
-    as the best point is above that; of the others, all that are above the weakest that counts.
+    A single model counts unless it is more than twice as far below the median one as the best point
+    is above that; of the others, all that are above the weakest that counts.
 
     Args:
         singles: Accuracies of single models, shape (P,), P of 1 or more.
@@ -125,7 +125,7 @@ def range_of_interest(singles: Array, others: Array, *, whole: bool = False) -> 
     """
     top = max(float(singles.max()), float(others.max(initial=0)))
     median = float(np.median(singles))
-    lowest = -np.inf if whole else median - 1.5 * (top - median)
+    lowest = -np.inf if whole else median - 2 * (top - median)
     bottom = float(singles[singles >= lowest].min())
     margin = 0.05 * (top - bottom) or 0.5
     return bottom - margin, top + margin

@@ -70,8 +70,8 @@ def analyse(study: Study) -> Finding[EnsemblesAndSingles]:
         ratios = [r for single, found in cheaper if (r := speedup(single, found)) is not None]
         gains = [study.gain(found.cascade, single.cascade) for single, found in cheaper]
         told.append(
-            f"For {names} the ensemble costs {told_ratios(ratios)} less; on {study.judge} its "
-            f"accuracy differs by {told_gains(gains)} points."
+            f"For {names} the speedup is {told_ratios(ratios)}; accuracy on {study.judge} differs "
+            f"by {told_gains(gains)} points."
         )
     rows: list[tuple[Cell, ...]] = []
     for single, found in matches:

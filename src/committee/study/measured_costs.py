@@ -131,8 +131,9 @@ def _priced(study: Study, unit: str) -> tuple[Table, str]:
     )
     known = [(a, b) for a, b in ratios if a is not None and b is not None]
     sentence = (
-        f"Committees that match each model by {own} cost {told_ratios([a for a, _ in known])} less "
-        f"in {own}, and {told_ratios([b for _, b in known])} less in {unit}."
+        f"Committees that match each model by {own} have speedups of "
+        f"{told_ratios([a for a, _ in known])} in {own}, and of "
+        f"{told_ratios([b for _, b in known])} in {unit}."
         if known
         else f"No committee matches a model by {own}."
     )

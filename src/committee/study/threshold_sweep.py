@@ -242,8 +242,8 @@ def draw(data: ThresholdSweeps) -> Figure:
     for look, sweep in zip(SERIES, data.sweeps, strict=False):
         points = positions(sweep.committees, size)
         axes.plot(
-            points[:, 0], points[:, 1], color=look.color, linestyle=look.line, linewidth=1.3,
-            marker=".", markersize=3, zorder=look.order,
+            points[:, 0], points[:, 1], color=look.color, linestyle=look.line, linewidth=1.5,
+            zorder=look.order,
         )  # fmt: skip
         start = {**look.points(f"{sweep.told}, plateau"), "markersize": look.size + 3, "zorder": 6}
         axes.plot(*points[sweep.plateau], **start)

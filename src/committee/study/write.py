@@ -17,6 +17,8 @@ from committee.study.context import Study
 from committee.study.words import cell_text
 
 SCHEMA = 1
+# Longer tables are linked from the index, not shown on it.
+_ROWS_ON_INDEX = 50
 
 
 def write_study(study: Study, findings: Sequence[AnyFinding], folder: Path) -> list[Path]:
@@ -142,7 +144,10 @@ def index_markdown(study: Study, findings: Sequence[AnyFinding], figures: dict[s
             lines += ["", f"[![{finding.about.title}]({image}.png)]({image}.svg)"]
         for table in finding.tables:
             stem = file_of(finding, table)
-            lines += ["", table_markdown(table).rstrip(), "", f"[{stem}.csv]({stem}.csv)"]
+            whole = len(table.rows) <= _ROWS_ON_INDEX
+            shown = table_markdown(table).rstrip() if whole else f"**{table.title}**"
+            files = [f"[{stem}.csv]({stem}.csv)", *([] if whole else [f"[{stem}.md]({stem}.md)"])]
+            lines += ["", shown, "", ", ".join(files)]
     return "\n".join(lines) + "\n"
 
 
