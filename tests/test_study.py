@@ -461,12 +461,11 @@ def test_outside_models_come_from_the_file_named(store, tmp_path, capsys):
 
 def test_calibrations_of_the_store_are_applied_if_asked_for(store, tmp_path, capsys):
     copy = shutil.copytree(store, tmp_path / "store")
-    assert main(["calibrate", str(copy), "--split", "val", "--method", "platt"]) == 0
+    assert main(["calibrate", str(copy), "--split", "val"]) == 0
     only = ("--only", "confidence_functions")
     plain = told_by(copy, tmp_path, capsys, *only)["confidence_functions"]
     # The split that fitted chooses: enough to see whether calibrations reach the study.
     calibrated = told_by(copy, tmp_path, capsys, *only, "--calibrated")["confidence_functions"]
-    assert plain == told_by(store, tmp_path, capsys, *only)["confidence_functions"]
     assert plain["tables"] != calibrated["tables"]
 
 

@@ -17,6 +17,7 @@ from committee.evaluate import (
     stage_costs,
 )
 from committee.pool import Pool
+from committee.predictions import Array
 from committee.search.front import Committee
 from committee.search.prefixes import Key, Rule
 from committee.search.statistics import prefix_table, processors
@@ -99,6 +100,42 @@ def _of_one_rule(
     if not rule.utility.counted:
         # The spread over samples needs every score, in full precision.
         return [evaluate(cascade, pool, unit, rule.utility) for cascade in cascades]
+    found = []
+    for cascade, (exits, hits) in zip(cascades, _walked(cascades, rule, threads), strict=True):
+        costs = stage_costs(cascade, pool, unit)
+        right = int(hits.sum(dtype=np.int64))
+        found.append(evaluation_of(pool, unit, costs, exits, rule.utility, right))
+    return found
+
+
+def right_on(cascade: Cascade, pool: Pool, threads: int | None = None) -> Array:
+    """Whether a cascade is right on each sample of a pool, shape (N,).
+
+    The same as comparing what :func:`committee.evaluate.decided` predicts with the labels, and many
+    times faster where there are many classes.
+
+    Args:
+        cascade: The committee.
+        pool: Labelled predictions of its models.
+        threads: How many to use; all processors if left out.
+
+    Raises:
+        UnknownNameError: If the pool lacks a model of the cascade.
+        MisalignedError: If the pool has no samples or no labels.
+    """
+    check_judgeable(pool)
+    ((rule, _),) = _by_rule([cascade], pool, TOP_1)
+    for name in cascade.names:
+        pool.model(name)
+    ((_, hits),) = _walked([cascade], rule, threads)
+    right: Array = hits.astype(bool)
+    return right
+
+
+def _walked(
+    cascades: Sequence[Cascade], rule: Rule, threads: int | None
+) -> Iterator[tuple[Array, Array]]:
+    """How many samples leave each cascade at each stage, and what each sample scores there."""
     keys = [rule.keys(cascade.models_of_stages) for cascade in cascades]
     cuts: dict[Key, set[float]] = {}
     for cascade, own in zip(cascades, keys, strict=True):
@@ -113,10 +150,9 @@ def _of_one_rule(
         cuts=sorted_cuts,
         threads=threads or processors(),
     )
-    found = []
     for cascade, own in zip(cascades, keys, strict=True):
-        alive = np.ones(len(pool), bool)
-        leaving, right = np.zeros(len(own), np.int64), 0
+        alive = np.ones(len(rule.pool), bool)
+        leaving, hits = np.zeros(len(own), np.int64), np.zeros(len(rule.pool), table.values.dtype)
         for k, (key, threshold) in enumerate(
             zip(own, (stage.threshold for stage in cascade.stages), strict=True)
         ):
@@ -125,8 +161,6 @@ def _of_one_rule(
             row = table.rows[key]
             exits = alive.copy() if threshold == -np.inf else alive & (table.passed[row] >= cut)
             leaving[k] = exits.sum()
-            right += int(table.values[row][exits].sum(dtype=np.int64))
+            hits[exits] = table.values[row][exits]
             alive &= ~exits
-        costs = stage_costs(cascade, pool, unit)
-        found.append(evaluation_of(pool, unit, costs, leaving, rule.utility, right))
-    return found
+        yield leaving, hits

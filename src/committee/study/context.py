@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 from committee.cascade import Cascade
 from committee.combine import DEFAULT_COMBINE
 from committee.errors import Infeasible
-from committee.evaluate import Evaluation, check_judge, decided
+from committee.evaluate import Evaluation, check_judge
 from committee.pool import Pool
 from committee.predictions import Array
 from committee.report.tables import named
 from committee.search import Committee, Front, ensembles, evaluate_all, in_order, search
 from committee.search.exhaustive import most_models
 from committee.search.front import front_of
+from committee.search.judging import right_on
 from committee.search.sequences import every_sequence
 from committee.study.base import Estimate
 from committee.study.estimates import paired_difference
@@ -276,10 +277,7 @@ class Study:
 
     def right(self, cascade: Cascade) -> Array:
         """Whether a cascade is right on each sample of the judging split, shape (N,)."""
-        return self.once(
-            ("right", cascade),
-            lambda: decided(cascade, self.test).predicted == self.test.samples.labels,
-        )
+        return self.once(("right", cascade), lambda: right_on(cascade, self.test))
 
     def gain(self, cascade: Cascade, over: Cascade) -> Estimate:
         """How much more accurate one cascade is than another on the judging split, paired.

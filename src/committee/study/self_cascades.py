@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from committee.errors import Unsupported
 from committee.pool import Pool
@@ -17,7 +17,7 @@ from committee.report.style import CASCADE, SERIES
 from committee.study.base import About, Analysis, Column, Estimate, Finding, Table
 from committee.study.best_cascades import speedup
 from committee.study.context import Judged, Study, feasible
-from committee.study.drawing import finish, mark, mark_singles, plane
+from committee.study.drawing import finish, mark, mark_singles, plane, positions
 from committee.study.estimates import accuracy_of
 from committee.study.words import told_gains, told_ratios
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ABOUT = About("self_cascades", "One model at two resolutions", "section 6, table 5")
 # What makes two models of a pool the same weights, run in the same way.
-_SAME = ("source", "weights", "seed", "engine", "precision")
+_SAME = ("source", "kind", "weights", "seed", "engine", "precision")
 
 
 @dataclass(frozen=True)
@@ -119,20 +119,16 @@ def shared_weights(pool: Pool) -> dict[str, tuple[str, ...]]:
     What a pool knows of how its models are loaded says so; names alone do not, for trainings at
     two resolutions are two sets of weights.
     """
-    found: dict[tuple[Any, ...], list[tuple[tuple[int, ...], str]]] = {}
+    found: dict[tuple[str, ...], dict[int, str]] = {}
     for name in pool.names:
         spec = pool.specs.get(name, {})
-        size = spec.get("preprocessing", {}).get("size")
-        if size:
+        if spec.get("preprocessing"):
+            height, width = spec["preprocessing"]["size"]
             key = tuple(str(spec.get(field, "")) for field in _SAME)
-            found.setdefault(key, []).append((tuple(size), name))
-    groups = {}
-    for models in found.values():
-        ranked = sorted(models, key=lambda each: (each[0][0] * each[0][-1], each[1]))
-        if len({size for size, _ in ranked}) == len(ranked) > 1:
-            names = tuple(name for _, name in ranked)
-            groups[names[0].partition("@")[0]] = names
-    return groups
+            # Of models of one size, which differ in the crop, say, the first is taken.
+            found.setdefault(key, {}).setdefault(height * width, name)
+    rising = (tuple(names[size] for size in sorted(names)) for names in found.values())
+    return {names[0].partition("@")[0]: names for names in rising if len(names) > 1}
 
 
 def _pair(study: Study, low: Judged, high: Judged) -> SelfCascade:
@@ -273,14 +269,14 @@ def draw(data: SelfCascades) -> Figure:
     """
     everything = [*data.others, *(each for models in data.groups.values() for each in models)]
     figure, axes, size, label = plane(data.unit, everything)
-    drawn = [mark_singles(axes, data.others, size)] if data.others else []
-    # A figure of more groups than looks would tell none apart.
+    if data.others:
+        mark_singles(axes, data.others, size)
+    # Of more groups than looks some look alike.
     looks = itertools.cycle(SERIES[1:])
     for look, (weights, models) in zip(looks, data.groups.items(), strict=False):
-        told = f"{weights} at {len(models)} resolutions"
-        drawn.append(mark(axes, models, size, look, told, line=True))
+        mark(axes, models, size, look, f"{weights} at {len(models)} resolutions", line=True)
     found = [pair.cascade for pair in data.pairs if pair.cascade is not None]
-    drawn.append(mark(axes, found, size, CASCADE, "Self-cascades"))
+    drawn = [positions(everything, size), mark(axes, found, size, CASCADE, "Self-cascades")]
     finish(axes, drawn, label, data.judge, data.others)
     return figure
 
