@@ -65,6 +65,7 @@ def pool_of(
         unit="macs",
         classes=read_facts(data)["classes"],
         split=split,
+        families={model["name"]: model["family"] for model in models},
     )
 
 
@@ -85,6 +86,7 @@ def main() -> None:
             classes=read_facts()["classes"],
             costs={model["name"]: model["macs"] for model in models},
             unit="macs",
+            families={model["name"]: model["family"] for model in models},
         )
         print(f"{arguments.out / split}: {len(pool.names)} models, {len(pool)} samples")
 
