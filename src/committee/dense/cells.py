@@ -112,6 +112,8 @@ class Grid:
         Returns:
             Shape (cells, …, cell height, cell width).
         """
+        if not self.cell:
+            return values[None]  # no copy: pictures are large
         return _cut(values, self._corners, self.side)
 
     def windows(self, values: Array, cells: Array) -> Array:
