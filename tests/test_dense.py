@@ -746,8 +746,8 @@ def test_500_pictures_of_cityscapes_stay_under_2_gb(tmp_path):
     grids = [Grid((1024, 2048), cell, 32 if cell else 0) for cell in (0, 512, 128, 64)]
     tables = {}
     for grid in grids:
-        views = {f"{n}@{grid.name}": n for n in names} if grid.cell else {}
-        keys = keys_of(names, views, 3)
+        whole_of = {f"{n}@{grid.name}": n for n in names} if grid.cell else {}
+        keys = keys_of(names, whole_of, 3)
         assert len(keys) == (19 if grid.cell else 7)
         tables[grid.name] = kept(keys, 1, grid, 19, rng)
     path = tmp_path / "one.npz"

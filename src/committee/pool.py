@@ -36,8 +36,8 @@ class Pool:
             combined, by name. ``outputs`` are as the models gave them.
         same_weights: Names of models that are one set of weights at several resolutions, each set
             by rising resolution; a model is in one set at most.
-        views: Of models that see only the part of a whole that is asked for, the name of the model
-            with the same weights that sees the whole. A committee begins with the latter.
+        whole_of: Of models that see only the part of a whole that is asked for, the name of the
+            model with the same weights that sees the whole. A committee begins with the latter.
 
     Raises:
         UnknownNameError: If there is a calibration or a set of a model that is not there.
@@ -51,7 +51,7 @@ class Pool:
     families: Mapping[str, str] = field(default_factory=dict)
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     same_weights: tuple[tuple[str, ...], ...] = ()
-    views: Mapping[str, str] = field(default_factory=dict)
+    whole_of: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.outputs:
@@ -238,8 +238,8 @@ class Pool:
         calibrations = {n: self.calibrations[n] for n in chosen if n in self.calibrations}
         sets = (tuple(n for n in names if n in chosen) for names in self.same_weights)
         several = tuple(names for names in sets if len(names) > 1)
-        views = {n: self.views[n] for n in chosen if n in self.views}
-        return Pool(self.samples, chosen, costs, specs, families, calibrations, several, views)
+        whole_of = {n: self.whole_of[n] for n in chosen if n in self.whole_of}
+        return Pool(self.samples, chosen, costs, specs, families, calibrations, several, whole_of)
 
     def fit_calibrations(self, method: str = "temperature") -> dict[str, Calibration]:
         """Fit a calibration of each model to the labels of these samples.

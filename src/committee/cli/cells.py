@@ -150,7 +150,7 @@ def search(
     shown = [
         (name, [_alone(name, pool, settings.unit) for pool in pools])
         for name in pools[0].names
-        if name not in pools[0].views
+        if name not in pools[0].whole_of
     ]
     members = list(front) if list_front else [front[-1]]
     for each in [*members, *([chosen] if chosen else [])]:
@@ -230,7 +230,7 @@ def evaluate(cascade: Cascade, store: str, split: str, unit: str | None, as_json
     utility = SEMANTIC_SEGMENTATION.utility
     unit = unit or pool.costs.unit(cascade.origin.get("unit"))
     evaluation = judge(cascade, pool, unit, utility)
-    bases = [pool.views.get(name, name) for name in cascade.names]
+    bases = [pool.whole_of.get(name, name) for name in cascade.names]
     alone = {name: _alone(name, pool, unit) for name in bases}
     same = cascade.origin.get("samples_fingerprint") == pool.samples.fingerprint
     if as_json:

@@ -70,21 +70,21 @@ def joined(tables: Sequence[Table]) -> Table:
     )
 
 
-def keys_of(whole: Iterable[str], views: Mapping[str, str], most: int) -> list[Key]:
+def keys_of(whole: Iterable[str], whole_of: Mapping[str, str], most: int) -> list[Key]:
     """Every set of up to ``most`` models that may have run when a cell exits.
 
     Args:
         whole: Models that see the picture.
-        views: Of models that see cells, the model with the same weights that sees the picture.
+        whole_of: Of models that see cells, the model with the same weights that sees the picture.
         most: Most models of a committee.
     """
-    names = [*whole, *views]
+    names = [*whole, *whole_of]
     return [
         tuple(sorted(some))
         for size in range(1, most + 1)
         for some in itertools.combinations(names, size)
-        if len({views.get(name, name) for name in some}) == size
-        and not all(name in views for name in some)
+        if len({whole_of.get(name, name) for name in some}) == size
+        and not all(name in whole_of for name in some)
     ]
 
 

@@ -68,7 +68,7 @@ def predict_cells(
     """
     settings = read_settings(pool)
     whole = [load_model(spec, allow_code) for spec in pool.models]
-    views = {
+    on_cells = {
         grid.name: [_view(spec, grid, allow_code) for _, spec in whole]
         for grid in settings.grids
         if grid.cell
@@ -81,10 +81,10 @@ def predict_cells(
         ignore=settings.ignore,
         most=min(max_models, len(whole)),
         models={spec.name: spec.to_json() for _, spec in whole},
-        views={name: {s.name: s.to_json() for _, s in each} for name, each in views.items()},
+        on_cells={name: {s.name: s.to_json() for _, s in each} for name, each in on_cells.items()},
         bases={
             view.name: base.name
-            for each in views.values()
+            for each in on_cells.values()
             for (_, view), (_, base) in zip(each, whole, strict=True)
         },
     )
@@ -106,7 +106,7 @@ def predict_cells(
         return dataset.picture(row, size), dataset.label(row, size)
 
     for done, (row, (picture, labels)) in enumerate(in_order(read, due, 1)):
-        tables = _tables(picture, labels, settings, index, whole, views, batch_size)
+        tables = _tables(picture, labels, settings, index, whole, on_cells, batch_size)
         write_cells(cells_path(folder, samples.ids[row]), wanted[row], tables)
         if progress is not None:
             progress(len(samples) - len(due) + done + 1, len(samples))
@@ -136,7 +136,7 @@ def _tables(
     settings: Settings,
     index: Index,
     whole: list[Loaded],
-    views: Mapping[str, list[Loaded]],
+    on_cells: Mapping[str, list[Loaded]],
     batch_size: int,
 ) -> dict[str, Table]:
     """What is kept of one picture, for each grid."""
@@ -149,7 +149,7 @@ def _tables(
     tables = {}
     for grid in settings.grids:
         logits = {name: grid.cut(values) for name, values in seen.items()}
-        for model, spec in views.get(grid.name, []):
+        for model, spec in on_cells.get(grid.name, []):
             given = inputs[index.bases[spec.name]]
             logits[spec.name] = window_logits(
                 model, spec, grid, given, np.arange(len(grid)), batch_size, classes

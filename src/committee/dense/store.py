@@ -46,7 +46,7 @@ class Index:
         ignore: The label that was left out, or None.
         most: Most models of a committee.
         models: How each model that sees pictures is loaded.
-        views: For each grid with cells, how each model that sees them is loaded.
+        on_cells: For each grid with cells, how each model that sees them is loaded.
         bases: Of each model that sees cells, the model with the same weights that sees pictures.
     """
 
@@ -56,7 +56,7 @@ class Index:
     ignore: int | None
     most: int
     models: Mapping[str, Mapping[str, Any]]
-    views: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    on_cells: Mapping[str, Mapping[str, Mapping[str, Any]]]
     bases: Mapping[str, str]
 
     def grid(self, name: str) -> Grid:
@@ -72,7 +72,7 @@ class Index:
 
     def bases_of(self, grid: Grid) -> dict[str, str]:
         """The models that see the cells of a grid, and whose weights each has."""
-        return {name: self.bases[name] for name in self.views.get(grid.name, {})}
+        return {name: self.bases[name] for name in self.on_cells.get(grid.name, {})}
 
     def keys(self, grid: Grid) -> list[Key]:
         """Every set of models whose combination is kept for a grid."""
@@ -95,7 +95,7 @@ class Index:
             "ignore": self.ignore,
             "most": self.most,
             "models": dict(self.models),
-            "views": {grid: dict(views) for grid, views in self.views.items()},
+            "on_cells": {grid: dict(on_cells) for grid, on_cells in self.on_cells.items()},
             "bases": dict(self.bases),
         }
 
@@ -154,7 +154,7 @@ def read_index(path: str | Path) -> Index:
             ignore=data["ignore"],
             most=data["most"],
             models=data["models"],
-            views=data["views"],
+            on_cells=data["on_cells"],
             bases=data["bases"],
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -307,8 +307,8 @@ def pool_of(
         split: Name of the split.
         rule: How it was taken from a larger set.
     """
-    views = index.views.get(grid.name, {})
-    specs = {**index.models, **views}
+    on_cells = index.on_cells.get(grid.name, {})
+    specs = {**index.models, **on_cells}
     rows = np.arange(len(ids) * len(grid))
     costs = {name: [Cost(**cost) for cost in spec["costs"]] for name, spec in specs.items()}
     samples = Samples(
@@ -324,5 +324,5 @@ def pool_of(
         {name: Kept("counts", rows, together=table) for name in specs},
         CostTable.of(costs),
         specs,
-        views=index.bases_of(grid),
+        whole_of=index.bases_of(grid),
     )

@@ -23,12 +23,12 @@ def every_sequence(
         families: Family of models that are trainings of one architecture. These are
             interchangeable: the first, second, … use of a family takes its first, second, … model
             in the order of the pool (Wang et al. 2022, appendix E.1). Models not named stand alone.
-        stages: The stages to build from; each model alone if left out. Of a pool with views the
+        stages: The stages to build from; each model alone if left out. Of a pool with models on parts the
             first stage may run several models, for what sees the whole can only run there.
     """
     blocks = [(name,) for name in pool.names] if stages is None else list(stages)
-    if pool.views and stages is None:
-        blocks += _together([name for name in pool.names if name not in pool.views], most)
+    if pool.whole_of and stages is None:
+        blocks += _together([name for name in pool.names if name not in pool.whole_of], most)
     trainings: dict[str, list[str]] = {}
     for name in pool.names:
         trainings.setdefault(families.get(name, ""), []).append(name)
@@ -45,17 +45,17 @@ def every_sequence(
         return True
 
     def grow(sequence: Sequence_) -> Iterator[Sequence_]:
-        taken = {pool.views.get(name, name) for stage in sequence for name in stage}
+        taken = {pool.whole_of.get(name, name) for stage in sequence for name in stage}
         for block in blocks:
             longer = (*sequence, block)
-            if pool.views and not _follows(pool, sequence, block):
+            if pool.whole_of and not _follows(pool, sequence, block):
                 continue
             # What is out of turn stays so however it is continued.
-            if taken.isdisjoint(pool.views.get(name, name) for name in block) and (
+            if taken.isdisjoint(pool.whole_of.get(name, name) for name in block) and (
                 not families or in_turn(longer)
             ):
                 yield longer
-                if sum(map(len, longer)) < most if pool.views else len(longer) < most:
+                if sum(map(len, longer)) < most if pool.whole_of else len(longer) < most:
                     yield from grow(longer)
 
     return grow(())
@@ -112,7 +112,7 @@ def _together(names: Sequence[str], most: int) -> list[Stage]:
 
 def _follows(pool: Pool, sequence: Sequence_, block: Stage) -> bool:
     """Whether a stage may come next: the first sees the whole, later ones what is asked for."""
-    return all((name in pool.views) == bool(sequence) for name in block)
+    return all((name in pool.whole_of) == bool(sequence) for name in block)
 
 
 def checked_stages(pool: Pool, stages: Sequence[str | Sequence[str]]) -> list[Stage]:
