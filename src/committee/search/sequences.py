@@ -23,8 +23,8 @@ def every_sequence(
         families: Family of models that are trainings of one architecture. These are
             interchangeable: the first, second, … use of a family takes its first, second, … model
             in the order of the pool (Wang et al. 2022, appendix E.1). Models not named stand alone.
-        stages: The stages to build from; each model alone if left out. Of a pool with models on parts the
-            first stage may run several models, for what sees the whole can only run there.
+        stages: The stages to build from; each model alone if left out. Of a pool with models that
+            see parts the first stage may run several, for what sees the whole can only run there.
     """
     blocks = [(name,) for name in pool.names] if stages is None else list(stages)
     if pool.whole_of and stages is None:
