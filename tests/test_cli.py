@@ -85,6 +85,8 @@ BAD = {
     "search store --combine mean": "no combination 'mean'",
     "search store --unit dollars": "no 'dollars' for one, two",
     "search store --split vla": "no split 'vla'. Did you mean 'val'",
+    "search store/val --split test": "--split test: store/val names a split already",
+    "evaluate good.json store/val --split test": "names a split already",
     "search store --test store/tset": "no split 'tset'. Did you mean 'test'",
     "predict pool.toml --data val.npz --split val --only tow": "no model 'tow'",
     # an unreachable target

@@ -232,3 +232,9 @@ def test_costs_of_different_units_never_add():
     assert (Cost(1, "macs") + Cost(2, "macs")).value == 3
     with pytest.raises(errors.CostError, match="macs and dollars never add"):
         Cost(1, "macs") + Cost(1, "dollars")
+
+
+def test_a_pool_of_any_size_prints_in_one_line() -> None:
+    pool = Pool.from_arrays(np.zeros(9999, int), {"a": np.zeros((9999, 2))}, kind="logits")
+    told = "<Pool: 1 models (a), logits on <Samples: 9999 of 'val', labelled>>"
+    assert repr(pool) == told

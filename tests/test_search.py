@@ -443,3 +443,11 @@ def test_whole_numbers_as_costs_do_not_overflow():
     whole = Pool(pool.samples, pool.outputs, costs)
     found = [(c.evaluation.average_cost, c.evaluation.correct) for c in search(whole, 2)]
     assert found == [(1e9, 2), (2e9, 4)]
+
+
+def test_a_front_prints_its_ends_in_one_line() -> None:
+    pool = Pool.from_arrays([0, 1], {"a": np.eye(2)}, kind="logits", costs={"a": 3})
+    told = (
+        "<Front: 1 committees on <Samples: 2 of 'val', labelled>; a with accuracy 1.0000 at 3 macs>"
+    )
+    assert repr(search(pool)) == told

@@ -24,7 +24,7 @@ from committee.search import (
     search,
     threshold_sweep,
 )
-from committee.utility import TOP_1, Utility, given, top_k, weighted
+from committee.utility import TOP_1, Exits, Utility, given, top_k, weighted
 
 if TYPE_CHECKING:
     from committee.run import Runner
@@ -37,6 +37,7 @@ __all__ = [
     "CommitteeError",
     "Cost",
     "Evaluation",
+    "Exits",
     "Front",
     "Infeasible",
     "Pool",

@@ -66,18 +66,17 @@ class Evaluation:
         """
         if self.bounds is not None:
             return self.bounds
-        from scipy.special import ndtri, stdtrit
-
-        tail = (1 - CONFIDENCE_LEVEL) / 2
         if self.deviation is not None:
-            reach = -float(stdtrit(max(self.samples - 1, 1), tail))
+            from scipy.special import stdtrit
+
+            reach = -float(stdtrit(max(self.samples - 1, 1), (1 - CONFIDENCE_LEVEL) / 2))
             half = reach * self.deviation / math.sqrt(self.samples)
             return self.accuracy - half, self.accuracy + half
-        z, n, p = -float(ndtri(tail)), self.samples, self.accuracy
-        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        # Nothing right, or nothing wrong, is a bound itself; rounding must not step over it.
-        return (0.0 if p == 0 else middle - half), (1.0 if p == 1 else middle + half)
+        from scipy.stats import binomtest
+
+        found = binomtest(int(self.correct), self.samples)
+        low, high = found.proportion_ci(CONFIDENCE_LEVEL, method="wilson")
+        return float(low), float(high)
 
     def to_json(self) -> dict[str, Any]:
         """Every figure, the interval with its level."""

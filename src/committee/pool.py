@@ -180,6 +180,10 @@ class Pool:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def __repr__(self) -> str:
+        names = ", ".join(self.names[:4]) + (", …" if len(self.names) > 4 else "")
+        return f"<Pool: {len(self.names)} models ({names}), {self.kind} on {self.samples!r}>"
+
     def model(self, name: str) -> Outputs:
         """Outputs of one model.
 

@@ -101,6 +101,10 @@ class Samples:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        labelled = "without labels" if self.labels is None else "labelled"
+        return f"<Samples: {len(self)} of {self.split!r}, {labelled}>"
+
     @property
     def wholes(self) -> int:
         """How many there are of what rows are parts of; of rows, where these are no parts."""

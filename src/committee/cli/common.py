@@ -62,10 +62,6 @@ Only = Annotated[
 Unit = Annotated[str | None, typer.Option(help="Unit of the costs, if there are several.")]
 
 
-# Splits that commands take if none is named.
-USUAL = ("val", "test", "cal")
-
-
 @contextmanager
 def progress_bar(what: str, unit: str, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar on standard error with rate and time left, once there is progress.
@@ -191,24 +187,24 @@ def next_step(store: str, split: str) -> str:
     return f"Next: committee search {store}"
 
 
-def open_split(store: str, split: str, calibrated: bool = False) -> Pool:
-    """Open ``STORE`` at a split, or ``STORE/SPLIT`` as it is named."""
-    return Pool.load(_folder(store, split), calibrated=calibrated)
+def open_split(store: str, split: str | None, usual: str, calibrated: bool = False) -> Pool:
+    """Open one split: that of ``STORE/SPLIT``, else the named one of ``STORE``, else the usual."""
+    return Pool.load(_folder(store, split, usual), calibrated=calibrated)
 
 
-def usual_judge(store: str, split: str, calibrated: bool = False) -> Pool | None:
+def usual_judge(store: str, split: str | None, calibrated: bool = False) -> Pool | None:
     """The store's test split, unless it is not there or is the one that chooses."""
-    chosen = _folder(store, split)
+    chosen = _folder(store, split, "val")
     usual = chosen.parent / "test"
     if not usual.is_dir() or usual.name == chosen.name:
         return None
     return Pool.load(usual, calibrated=calibrated)
 
 
-def _folder(store: str, split: str) -> Path:
+def _folder(store: str, split: str | None, usual: str) -> Path:
     path = Path(store)
     if (path / "store.json").exists():
-        return path / split
-    if split not in (path.name, *USUAL):
+        return path / (split or usual)
+    if split not in (None, path.name):
         raise StoreError(f"--split {split}: {store} names a split already; give one of the two")
     return path

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 def evaluate(
     cascade: Annotated[str, typer.Argument(metavar="CASCADE.json", help="The cascade.")],
     store: Annotated[str, typer.Argument(help="Predictions: STORE, or STORE/SPLIT.")],
-    split: Annotated[str, typer.Option(help="The split that judges.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="The split that judges; test if left out.")
+    ] = None,
     unit: Unit = None,
     top: Top = 1,
     agree_with: AgreeWith = None,
@@ -41,9 +43,9 @@ def evaluate(
     chosen = Cascade.load(cascade)
     if is_cells_store(store):
         cells.refuse(top=top != 1, agree_with=agree_with is not None)
-        cells.evaluate(chosen, store, split, unit, as_json)
+        cells.evaluate(chosen, store, split or "test", unit, as_json)
         return
-    pool, utility = judged_by(open_split(store, split), top, agree_with)
+    pool, utility = judged_by(open_split(store, split, "test"), top, agree_with)
     # By default in the unit that it was chosen in.
     usual = chosen.origin.get("unit")
     if unit is None and usual in pool.only(chosen.names).costs.units:

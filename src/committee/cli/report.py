@@ -23,7 +23,9 @@ from committee.cli.common import (
 def report(
     store: Annotated[str, typer.Argument(help="Predictions: the folder of the store.")],
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
-    split: Annotated[str, typer.Option(help="The split that chooses.")] = "val",
+    split: Annotated[
+        str | None, typer.Option(help="The split that chooses; val if left out.")
+    ] = None,
     test: Annotated[
         str | None, typer.Option(help="The split that judges; test if it is there.")
     ] = None,
@@ -38,8 +40,8 @@ def report(
     from committee.report import page_of
     from committee.search import search
 
-    pool = open_split(store, split)
-    judge = open_split(store, test) if test else usual_judge(store, split)
+    pool = open_split(store, split, "val")
+    judge = open_split(store, test, "test") if test else usual_judge(store, split)
     with search_progress(not as_json) as progress:
         front = search(pool, max_models, unit=unit, progress=progress)
     write_text(out, page_of(front, judge))

@@ -101,7 +101,9 @@ def search(
     ] = 20,
     unit: Unit = None,
     threads: Annotated[int | None, typer.Option(help="All processors if left out.")] = None,
-    split: Annotated[str, typer.Option(help="The split that chooses.")] = "val",
+    split: Annotated[
+        str | None, typer.Option(help="The split that chooses; val if left out.")
+    ] = None,
     test: Annotated[
         str | None,
         typer.Option(metavar="STORE/SPLIT", help="Judge on this split; STORE/test if it is there."),
@@ -155,7 +157,7 @@ def search(
         wanted = {"match": match, "min_accuracy": min_accuracy, "max_cost": max_cost}
         cells.search(
             store,
-            split,
+            split or "val",
             test,
             sizes,
             wanted,
@@ -170,7 +172,7 @@ def search(
             as_json,
         )
         return
-    pool = open_split(store, split, calibrated)
+    pool = open_split(store, split, "val", calibrated)
     judge = _judge(store, split, test, calibrated)
     pool, utility = judged_by(pool, top, agree_with)
     if judge is not None:
@@ -204,9 +206,9 @@ def search(
     _tell(front, chosen, judge, out, as_json, list_front)
 
 
-def _judge(store: str, split: str, test: str | None, calibrated: bool) -> Pool | None:
+def _judge(store: str, split: str | None, test: str | None, calibrated: bool) -> Pool | None:
     if test:
-        return open_split(test, "test", calibrated)
+        return open_split(test, None, "test", calibrated)
     return usual_judge(store, split, calibrated)
 
 

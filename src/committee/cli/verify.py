@@ -35,7 +35,9 @@ def verify(
         str | None,
         typer.Option(metavar="STORE", help="Stored predictions of the same samples."),
     ] = None,
-    split: Annotated[str, typer.Option(help="The split of the store.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="The split of the store; test if left out.")
+    ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(metavar="PATH", help="A bundle or a graph. Repeatable."),
@@ -76,14 +78,14 @@ def _ways(
     exports: dict[str, Runner],
     batch_size: int,
     predictions: str | None,
-    split: str,
+    split: str | None,
 ) -> dict[str, Way]:
     from committee.run.verify import offline_way, online_way, stored_way
 
     ways: dict[str, Way] = {}
     if predictions is not None:
         ways["stored predictions"] = stored_way(
-            runner.cascade, open_split(predictions, split), dataset
+            runner.cascade, open_split(predictions, split, "test"), dataset
         )
     ways[f"offline, batches of {batch_size}"] = offline_way(runner, batch_size)
     ways["online"] = online_way(runner)

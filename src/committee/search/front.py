@@ -94,6 +94,10 @@ class Front:
     def __len__(self) -> int:
         return len(self.committees)
 
+    def __repr__(self) -> str:
+        ends = dict.fromkeys((self._told(self[0]), self._told(self[-1]))) if len(self) else ()
+        return f"<Front: {len(self)} committees on {self.pool.samples!r}; {' to '.join(ends)}>"
+
     def __iter__(self) -> Iterator[Committee]:
         return iter(self.committees)
 
