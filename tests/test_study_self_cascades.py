@@ -10,13 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from committee import Pool, errors
+from committee.models import same_weights
 from committee.study import study_of
-from committee.study.self_cascades import analyse, draw, shared_weights
+from committee.study.self_cascades import analyse, draw
 
 
 def spec(weights, size):
     return {
         "source": f"onnx:/{weights}.onnx",
+        "kind": "logits",
         "weights": "",
         "seed": 0,
         "engine": "",
@@ -37,8 +39,9 @@ def pool_of(rows, signals, seed=0):
         for name, at in names.items()
     }
     costs = {name: size * size * (1 + ord(w) - ord("a")) for name, (w, size) in names.items()}
+    specs = {name: spec(*at) for name, at in names.items()}
     pool = Pool.from_arrays(labels, outputs, kind="logits", costs=costs)
-    return replace(pool, specs={name: spec(*at) for name, at in names.items()})
+    return replace(pool, specs=specs, same_weights=same_weights(specs))
 
 
 # Higher resolutions gain for "a"; "b" has one resolution only.
@@ -62,31 +65,16 @@ def finding(study):
     return analyse(study)
 
 
-def test_the_same_weights_at_two_sizes_are_found_lowest_first(study):
-    assert shared_weights(study.val) == {"a": ("a@20", "a@30", "a@40")}
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"weights": "/elsewhere.npz"},
-        {"seed": 1},
-        {"engine": "openvino"},
-        {"precision": "bf16"},
-        {"source": "onnx:/c.onnx"},
-        {"preprocessing": {"size": [20, 20]}},
-    ],
-)
-def test_what_differs_in_more_than_size_or_not_in_size_is_not(other):
-    pool = pool_of(10, {("a", 20): 2.0, ("a", 30): 2.0})
-    changed = {"a@20": spec("a", 20), "a@30": spec("a", 30) | other}
-    assert shared_weights(replace(pool, specs=changed)) == {}
+def test_the_same_weights_at_two_sizes_are_found_lowest_first(finding):
+    groups = finding.data.groups
+    assert {w: [m.cascade.names[0] for m in models] for w, models in groups.items()} == {
+        "a": ["a@20", "a@30", "a@40"]
+    }
 
 
 def test_names_alone_say_nothing():
     # The paper's MobileNetV2 1.0@160 and 1.0@192 are two trainings.
-    pool = replace(pool_of(10, SIGNALS), specs={})
-    assert shared_weights(pool) == {}
+    pool = replace(pool_of(10, SIGNALS), specs={}, same_weights=())
     val, test = pool.rows(slice(0, 5), "val"), pool.rows(slice(5, None), "test")
     with pytest.raises(errors.Unsupported, match="no weights are there at two resolutions"):
         analyse(study_of(val, test))

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from committee.errors import Unsupported
-from committee.pool import Pool
 from committee.report.style import CASCADE, SERIES
 from committee.study.base import About, Analysis, Column, Estimate, Finding, Table
 from committee.study.best_cascades import speedup
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ABOUT = About("self_cascades", "One model at two resolutions", "section 6, table 5")
-# What makes two models of a pool the same weights, run in the same way.
-_SAME = ("source", "kind", "weights", "seed", "engine", "precision")
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ def analyse(study: Study) -> Finding[SelfCascades]:
     Raises:
         Unsupported: If no two models of the pool are known to share their weights.
     """
-    shared = shared_weights(study.val)
+    shared = {names[0].partition("@")[0]: names for names in study.val.same_weights}
     if not shared:
         raise Unsupported(
             "no weights are there at two resolutions; give a model resolutions = [...] in the pool "
@@ -111,24 +108,6 @@ def analyse(study: Study) -> Finding[SelfCascades]:
         tables.append(_replaced_table(study, replaced))
     data = SelfCascades(groups, others, pairs, study.settings.unit, study.judge)
     return Finding(ABOUT, tuple(tables), _sentences(pairs, replaced), data)
-
-
-def shared_weights(pool: Pool) -> dict[str, tuple[str, ...]]:
-    """Models that are one set of weights at several resolutions, lowest resolution first.
-
-    What a pool knows of how its models are loaded says so; names alone do not, for trainings at
-    two resolutions are two sets of weights.
-    """
-    found: dict[tuple[str, ...], dict[int, str]] = {}
-    for name in pool.names:
-        spec = pool.specs.get(name, {})
-        if spec.get("preprocessing"):
-            height, width = spec["preprocessing"]["size"]
-            key = tuple(str(spec.get(field, "")) for field in _SAME)
-            # Of models of one size, which differ in the crop, say, the first is taken.
-            found.setdefault(key, {}).setdefault(height * width, name)
-    rising = (tuple(names[size] for size in sorted(names)) for names in found.values())
-    return {names[0].partition("@")[0]: names for names in rising if len(names) > 1}
 
 
 def _pair(study: Study, low: Judged, high: Judged) -> SelfCascade:
