@@ -1,9 +1,13 @@
 """Settings of all tests."""
 
 import signal
+from collections.abc import Iterator
 from importlib.util import find_spec
 
+import pytest
 from hypothesis import settings
+
+from committee.confidence import CONFIDENCES
 
 # Programs in the background have interrupts ignored, and hand that on to those that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -39,3 +43,12 @@ def _let_torchvision_import() -> object | None:
 
 # Registries there are offer no torchvision for processors only; the tests need none of its kernels.
 _LIBRARY = _let_torchvision_import()
+
+
+@pytest.fixture(autouse=True)
+def _only_own_confidences() -> Iterator[None]:
+    """What a test registers is gone after it; studies compare all that is registered."""
+    before = dict(CONFIDENCES)
+    yield
+    CONFIDENCES.clear()
+    CONFIDENCES.update(before)

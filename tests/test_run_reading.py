@@ -32,8 +32,8 @@ class Counting:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rows: dict[Preprocessing, int] = {}
-        for module in (held, reading):
-            monkeypatch.setattr(module, "prepared", self)
+        monkeypatch.setattr(held, "inputs_of", self)
+        monkeypatch.setattr(reading, "prepared", self)
 
     def __call__(self, pictures: Pictures, recipe: Preprocessing) -> Array:
         self.rows[recipe] = self.rows.get(recipe, 0) + len(pictures)

@@ -460,8 +460,8 @@ def refused(folder: Path, lines: str) -> str:
 WRONG = {
     "timm:resnet5000": "no model 'resnet5000'. Did you mean",
     "timm:resnet50.a1_in2k": "timm:resnet50: no weights 'a1_in2k'. Did you mean 'a1_in1k'",
-    "torchvision:resnet500": "no image classifier 'resnet500'. Did you mean",
-    "torchvision:fasterrcnn_resnet50_fpn": "no image classifier",
+    "torchvision:resnet500": "no classifier of pictures, clips or pixels 'resnet500'. Did you mean",
+    "torchvision:fasterrcnn_resnet50_fpn": "no classifier of pictures",
     "torchvision:resnet50:V9": "torchvision:resnet50: no weights 'V9'. ",
     "transformers:./nowhere": "must be transformers:NAME-OR-FOLDER (there is no folder",
     "timm:": "must be timm:NAME",

@@ -82,5 +82,5 @@ def test_tables_sort_by_whole_figures_and_show_rounded_ones(
 def test_the_command_repeats_the_search_of_the_study(
     study: Study, findings: tuple[AnyFinding, ...]
 ) -> None:
-    text = study_page(study, findings, store="my store", split="val")
+    text = study_page(study, findings, store="my store")
     assert '"before":"committee search \'my store\' --max-models 2 --grid 12 "' in text

@@ -175,7 +175,7 @@ def same_weights(models: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, ..
     """
     sets: dict[tuple[Any, ...], dict[int, str]] = {}
     for name, model in models.items():
-        if model["source"]:
+        if model["source"] and model["preprocessing"]:
             height, width = model["preprocessing"]["size"]
             sets.setdefault(_weights_key(model), {}).setdefault(height * width, name)
     rising = (tuple(names[size] for size in sorted(names)) for names in sets.values())
