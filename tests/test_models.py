@@ -434,3 +434,11 @@ def test_an_array_is_prepared_as_its_pictures_are(
 def test_arrays_that_are_no_pictures_are_refused(array: np.ndarray) -> None:
     with pytest.raises(DataError, match="a picture must be bytes of shape"):
         prepared(array, RECIPE)
+
+
+def test_a_picture_without_pixels_is_refused_in_one_line() -> None:
+    with pytest.raises(DataError, match=r"^a picture must be bytes .*, not uint8 \(0, 5\)$"):
+        prepared(
+            [np.zeros((0, 5), np.uint8)],
+            Preprocessing(size=(4, 4), channels=1, mean=(0.0,), std=(1.0,)),
+        )

@@ -33,7 +33,7 @@ class BrokenSamplesError(DataError):
         listed = "; ".join(f"{name} ({reason})" for name, reason in self.broken)
         super().__init__(
             f"{len(self.broken)} of the samples cannot be read: {listed}. "
-            "Mend or remove them and run again, or leave them out with --skip-broken"
+            "Mend or remove them and run again; committee predict can leave them out: --skip-broken"
         )
 
 

@@ -359,7 +359,8 @@ def as_image(picture: Picture) -> Image:
     array = np.asarray(picture)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)):
+    shaped = array.ndim in (2, 3) and array.shape[2:] in ((), (3,)) and array.size
+    if array.dtype != np.uint8 or not shaped:
         raise DataError(
             f"a picture must be bytes of shape (H, W) or (H, W, 3), not {array.dtype} {array.shape}"
         )
