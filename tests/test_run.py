@@ -26,6 +26,7 @@ from committee.run import (
     Progress,
     Result,
     agreement,
+    check_ending,
     read_results,
     run_into,
     run_offline,
@@ -430,3 +431,9 @@ def test_timing_decides_as_ever_and_times_every_picture(stored: Pool, some: Arra
             assert timed.ms.shape == (50,)
             assert timed.mean_ms == pytest.approx(timed.ms.mean())
             assert (timed.ms > 0).all()
+
+
+def test_a_folder_is_no_file_of_results(tmp_path: Path) -> None:
+    (tmp_path / "out.csv").mkdir()
+    with pytest.raises(DataError, match=r"out\.csv: is a folder; name a file"):
+        check_ending(tmp_path / "out.csv")

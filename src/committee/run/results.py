@@ -51,14 +51,16 @@ _TEXTS = ("id", "class_name", "error")
 
 
 def check_ending(path: Path) -> None:
-    """Refuse an ending that no writer knows, before any work is done.
+    """Refuse an ending that no writer knows, or a folder, before any work is done.
 
     Raises:
-        DataError: If the ending is unknown.
+        DataError: If the ending is unknown, or a folder is there.
         MissingExtraError: If pyarrow is needed and not installed.
     """
     if path.suffix not in ENDINGS:
         raise DataError(f"{path}: results can be written as {', '.join(ENDINGS)}")
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name a file that may be written")
     if path.suffix == ".parquet":
         try:
             import pyarrow.parquet  # noqa: F401  # only to name the remedy before any work is done
