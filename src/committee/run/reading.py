@@ -87,7 +87,7 @@ class _Reading:
             if not len(some):
                 continue
             for recipe, made in inputs.items():
-                made[count : count + len(some)] = prepared(pictures, recipe)
+                prepared(pictures, recipe, made[count : count + len(some)])
             for recipe, parts in kept.items():
                 parts.append(_to_keep(pictures, recipe))
             count += len(some)

@@ -17,15 +17,11 @@ from typing import Any
 import numpy as np
 
 from committee import confidence as confidences
+from committee.compiled import native as _native
 from committee.predictions import Array
 from committee.search.prefixes import Key, PrefixTable, Rule
 from committee.search.thresholds import between, percentile_ranks
 from committee.utility import TOP_1
-
-try:
-    from committee import _native
-except ImportError:  # no compiler was at hand when committee was installed
-    _native = None  # type: ignore[assignment]
 
 Progress = Callable[[int, int], None]
 
