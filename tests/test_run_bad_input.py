@@ -138,6 +138,17 @@ def test_broken_pictures_are_told_to_people(folder: Path, tmp_path: Path, capsys
     assert "4 broken pictures, a row each: empty.jpg (no picture that Pillow knows); " in told
 
 
+def test_a_large_picture_is_read_without_a_warning(
+    tmp_path: Path, caught_json: Callable[[str], Any]
+) -> None:
+    # 100 megapixels of one bit each: Pillow warns above 89.
+    (tmp_path / "pictures").mkdir()
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "pictures" / "large.png")
+    cascade = embedded(Cascade.of(["nano"])).save(tmp_path / "cascade.json")
+    told = caught_json(f"run {cascade} --data {tmp_path / 'pictures'} --out {tmp_path / 'o.csv'}")
+    assert (told["samples"], told["broken"]) == (1, [])
+
+
 @pytest.mark.parametrize("channels", [2, 4])
 def test_a_wrong_number_of_channels_is_refused(
     tmp_path: Path, capsys: Caught, channels: int

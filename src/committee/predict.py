@@ -200,6 +200,8 @@ class _Reading:
             if isinstance(pictures, np.ndarray):
                 # Small already: the rest in one go.
                 step = len(rows)
+            # Not held while the next are decoded.
+            del pictures
         return inputs
 
 

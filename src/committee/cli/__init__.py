@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 
 import typer
@@ -70,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input gives one line and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
+    # Pillow's for pictures above 89 megapixels, which are read like others; from 179 on it refuses.
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")
     words = [word for word in words if word != "--debug"]
     try:
         code = typer.main.get_command(app).main(

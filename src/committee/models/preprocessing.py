@@ -285,7 +285,9 @@ def converted(image: Image, channels: int) -> Image:
     """A picture in grey or RGB; transparency is left out, as in the published recipes."""
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    return image.convert(_MODES[channels])
+    mode = _MODES[channels]
+    # Pillow would copy a picture that has the mode.
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _resized(image: Image, preprocessing: Preprocessing) -> Image:

@@ -91,6 +91,8 @@ class _Reading:
             for recipe, parts in kept.items():
                 parts.append(_to_keep(pictures, recipe))
             count += len(some)
+            # Not held while the next is decoded.
+            del pictures
         held = Held(
             count,
             {recipe: _joined(parts) for recipe, parts in kept.items()},
