@@ -21,7 +21,7 @@ demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
 
 test: $(VENV)/ready node-if-there .browser/chromium
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The tests on the oldest versions that pyproject.toml admits.
 test-lowest:
