@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
@@ -29,19 +29,24 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-app.command("demo")(demo.demo)
-app.command("predict")(predict.predict)
-app.command("import")(import_.import_)
-app.command("profile")(profile.profile)
-app.command("calibrate")(calibrate.calibrate)
-app.command("search")(search.search)
-app.command("evaluate")(evaluate.evaluate)
-app.command("study")(study.study)
-app.command("report")(report.report)
-app.command("run")(run.run)
-app.command("verify")(verify.verify)
-app.command("export")(export.export)
-app.command("export-onnx")(export_onnx.export_onnx)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo.demo,
+    "predict": predict.predict,
+    "import": import_.import_,
+    "profile": profile.profile,
+    "calibrate": calibrate.calibrate,
+    "search": search.search,
+    "evaluate": evaluate.evaluate,
+    "study": study.study,
+    "report": report.report,
+    "run": run.run,
+    "verify": verify.verify,
+    "export": export.export,
+    "export-onnx": export_onnx.export_onnx,
+}
+for _name, _command_of in _COMMANDS.items():
+    # The first line whole: of what it takes from the text itself, typer cuts off the end.
+    app.command(_name, short_help=str(_command_of.__doc__).partition("\n")[0])(_command_of)
 
 BAD_INPUT = 2
 INTERRUPTED = 130

@@ -77,6 +77,8 @@ def report(
         print_json({**told, "chosen": chosen and chosen.cascade.to_json()})
         return
     say_broken(pool, judge)
+    most = front.settings.max_models
+    say(f"{len(front)} are on the front of committees of up to {most} model{'s' * (most > 1)}.")
     say(f"Written: {out}")
     if chosen is not None:
         say(f"Marked: {chosen.cascade}")

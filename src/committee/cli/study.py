@@ -119,7 +119,8 @@ def study(
         if finding.left_out:
             say(f"Left out, {finding.name}: {finding.left_out}")
     say_broken(pool, judge)
-    say(f"Everything was {asked.provenance}.")
+    most = asked.settings.max_models
+    say(f"Committees have up to {most} model{'s' * (most > 1)}. Everything was {asked.provenance}.")
     say(f"Written: {len(written)} files; begin with {page}")
 
 

@@ -78,7 +78,7 @@ def front_figure(
     drawn = [
         _draw_singles(axes, singles, scales.size),
         _draw_ensembles(axes, best, scales.size),
-        _draw_front(axes, members, scales.size),
+        _draw_front(axes, members, scales.size, front.settings.max_models),
         _draw_chosen(axes, rows, scales.size),
     ]
     _finish(axes, scales)
@@ -140,14 +140,14 @@ def _draw_ensembles(axes: Axes, found: Sequence[Row], size: float) -> Points:
     return points
 
 
-def _draw_front(axes: Axes, members: Sequence[Row], size: float) -> Points:
+def _draw_front(axes: Axes, members: Sequence[Row], size: float, most: int) -> Points:
     points = Points.of([row.judged for row in members], size)
     many = len(members) > _STARS
     plural = "committee" if len(members) == 1 else "committees"
     axes.plot(
         points.cost, points.accuracy, color=BLUE, linewidth=0.7, zorder=2,
         marker="." if many else "*", markersize=3 if many else 8, markeredgewidth=0,
-        label=f"Front: {len(members)} {plural}",
+        label=f"Front: {len(members)} {plural} of up to {most} model{'s' * (most > 1)}",
     )  # fmt: skip
     return points
 
