@@ -72,6 +72,14 @@ MaxCost = Annotated[
     str | None,
     typer.Option(metavar="COST", help="Most accurate for at most this average cost; 5M, 1.2G."),
 ]
+ConfidenceName = Annotated[str, typer.Option(help="max_prob, logit_gap, prob_gap or neg_entropy.")]
+Combine = Annotated[str | None, typer.Option(help="mean_logits, mean_probabilities or last.")]
+ThresholdGrid = Annotated[int, typer.Option(help="Percentiles tried for each threshold.")]
+Calibrated = Annotated[
+    bool,
+    typer.Option("--calibrated", help="Apply what committee calibrate kept before averaging."),
+]
+ChoosingSplit = Annotated[str | None, typer.Option(help="The split that chooses; val if left out.")]
 Unit = Annotated[str | None, typer.Option(help="Unit of the costs, if there are several.")]
 Chosen = Annotated[
     str,
