@@ -37,7 +37,7 @@ from committee.search.sweep import Batch, plain_sweep, sweep
 from strategies import CONFIDENCES, RULES, pools, random_pool
 
 # The attribute ``committee.search`` is the function.
-exhaustive = importlib.import_module("committee.search.exhaustive")
+engine = importlib.import_module("committee.search.engine")
 guided_module = importlib.import_module("committee.search.guided")
 warnings_module = importlib.import_module("committee.search.warnings")
 
@@ -953,7 +953,7 @@ def guided_on(pool: Pool, most: int, keep: int, **options: Any) -> tuple[Front, 
 
     def spy(asked: Any, sequences: list[Blocks]) -> Any:
         seen.extend(sequences)
-        return exhaustive.searched(asked, sequences)
+        return engine.searched(asked, sequences)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(guided_module, "searched", spy)

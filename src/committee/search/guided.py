@@ -10,16 +10,11 @@ import numpy as np
 from committee.evaluate import costs_of_stages
 from committee.pool import Pool
 from committee.predictions import Array
-from committee.search.exhaustive import (
-    Asked,
-    Bounds,
-    Progress,
-    asked_for,
-    check_memory,
-    search,
-    searched,
-)
+from committee.search.asked import Asked, Bounds, Options, Progress, asked_for
+from committee.search.engine import check_memory, searched
+from committee.search.exhaustive import everything
 from committee.search.front import Front
+from committee.search.members import front_of_found
 from committee.search.sequences import every_sequence, within
 from committee.search.statistics import prefix_table
 from committee.search.sweep import Batch, sweep
@@ -77,25 +72,7 @@ def guided(
         Infeasible, MisalignedError, CostError, ShapeError, TooLargeError: As of
             :func:`committee.search`.
     """
-    if max_models <= 2 or len(pool.names) <= max(keep, max_models):
-        return search(
-            pool,
-            max_models,
-            confidence=confidence,
-            combine=combine,
-            grid=grid,
-            worst_case=worst_case,
-            average_case=average_case,
-            unit=unit,
-            utility=utility,
-            families=families,
-            test=test,
-            threads=threads,
-            max_memory=max_memory,
-            progress=progress,
-        )
-    asked = asked_for(
-        pool,
+    options = Options(
         confidence=confidence,
         combine=combine,
         grid=grid,
@@ -108,6 +85,9 @@ def guided(
         max_memory=max_memory,
         progress=progress,
     )
+    if max_models <= 2 or len(pool.names) <= max(keep, max_models):
+        return everything(pool, max_models, options, families)
+    asked = asked_for(pool, options)
     known = pool.families if families else {}
     kept = _kept(asked, known, max(keep, max_models))
     chosen = pool.only(name for name in pool.names if name in kept)
@@ -120,7 +100,7 @@ def guided(
         f"of the {len(kept)} models kept were covered, "
         f"{len(found.sequences):,} of {every:,} sequences"
     )
-    return found.front(max_models, bool(known), why)
+    return front_of_found(found, max_models, bool(known), why)
 
 
 def _sequences(models: int, most: int) -> int:
