@@ -56,8 +56,14 @@ class Found:
     seconds: dict[str, float]
 
 
-def searched(asked: Asked, sequences: list[Sequence_]) -> Found:
+def searched(asked: Asked, sequences: list[Sequence_], known: PrefixTable | None = None) -> Found:
     """Search the sequences given; those out of the worst-case bounds are left out.
+
+    Args:
+        asked: What is asked.
+        sequences: The sequences.
+        known: Statistics of some prefixes by the same rule; they are not computed again if there
+            is memory for both.
 
     Raises:
         Infeasible: If no sequence keeps to the bounds.
@@ -70,6 +76,8 @@ def searched(asked: Asked, sequences: list[Sequence_]) -> Found:
     keys = [rule.keys(sequence) for sequence in sequences]
     distinct = list(dict.fromkeys(key for each in keys for key in each))
     check_memory(len(distinct), len(pool), asked.max_memory)
+    if known and needed(len(distinct) + len(known.rows), len(pool)) > asked.max_memory:
+        known = None
     with timed(seconds, "prefixes"):
         table = prefix_table(
             rule,
@@ -77,6 +85,7 @@ def searched(asked: Asked, sequences: list[Sequence_]) -> Found:
             asked.grid,
             threads=asked.threads,
             progress=_part(asked.progress, "prefixes"),
+            known=known,
         )
     with timed(seconds, "thresholds"):
         go_through = _swept if rule.utility.figure is None else _counted
@@ -98,17 +107,22 @@ def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = time.perf_counter() - start
 
 
+def needed(prefixes: int, samples: int) -> int:
+    """Bytes that statistics take."""
+    return prefixes * samples * _BYTES
+
+
 def check_memory(prefixes: int, samples: int, most: float) -> None:
     """Refuse statistics of more prefixes than fit into memory.
 
     Raises:
         TooLargeError: If so.
     """
-    needed = prefixes * samples * _BYTES
-    if needed > most:
+    size = needed(prefixes, samples)
+    if size > most:
         raise TooLargeError(
             f"search: statistics of {prefixes:,} sets of models on {samples:,} samples take "
-            f"{needed / 1e9:.1f} GB, more than max_memory of {most / 1e9:.1f} GB. Lower "
+            f"{size / 1e9:.1f} GB, more than max_memory of {most / 1e9:.1f} GB. Lower "
             "max_models, search part of the pool, use committee.guided, or allow more"
         )
 
