@@ -39,7 +39,8 @@ Data = Annotated[
     typer.Option(
         metavar="PATH",
         help="A folder with one folder of files a class; a csv of paths and labels; an npz or "
-        "npy of pictures; a folder saved by Hugging Face datasets; NAME:REST of a plug-in.",
+        "npy of pictures; a folder saved by Hugging Face datasets; one picture or clip; "
+        "embedded:val or embedded:test, the demo's; NAME:REST of a plug-in.",
     ),
 ]
 Top = Annotated[int, typer.Option(help="A sample is right if its label is among the top K.")]
