@@ -98,8 +98,8 @@ class Samples:
             known = f"classes 0 to {count - 1} are named" if count else "they begin at 0"
             raise ShapeError(
                 f"labels of {self.split!r}: sample {self.ids[row]!r} has label "
-                f"{self.labels[row]}, but {known}. Mend the labels, or name every class, in the "
-                "order of the models' outputs"
+                f"{self.labels[row]}, but {known}. Mend the labels, or the list of classes in the "
+                "pool file or cascade file, which is in the order of the models' outputs"
             )
 
     def __len__(self) -> int:

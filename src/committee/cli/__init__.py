@@ -48,6 +48,8 @@ for _name, _command_of in _COMMANDS.items():
     # The first line whole: of what it takes from the text itself, typer cuts off the end.
     app.command(_name, short_help=str(_command_of.__doc__).partition("\n")[0])(_command_of)
 
+# Commands that were stopped and take up their work again.
+_GOING_ON = {"predict", "run"}
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -95,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _told(f"{error.filename or 'file'}: {error.strerror or error}", BAD_INPUT)
     if code == INTERRUPTED:  # as typer answers Ctrl-C
-        kept = "; predict goes on where it was" if words[:1] == ["predict"] else ""
+        kept = f"; {words[0]} goes on where it was" if {*words[:1]} & _GOING_ON else ""
         _told(f"stopped. Run the same command again{kept}", code)
     return code if isinstance(code, int) else 0
 

@@ -148,7 +148,8 @@ def _print(
 
     samples, rate = summary["samples"], summary["samples_per_second"]
     known = f"; {summary['resumed']:,} were done before" if summary["resumed"] else ""
-    say(f"{samples:,} samples, {summary['seconds']:.1f} s at {rate:,.0f} a second{known}")
+    plural = "" if samples == 1 else "s"
+    say(f"{samples:,} sample{plural}, {summary['seconds']:.1f} s at {rate:,.0f} a second{known}")
     say(f"Exits by stage: {shares(summary['exit_ratios'])} of {runner.cascade}")
     if summary["average_cost"] is not None:
         say(f"Average cost: {human_cost(summary['average_cost'], runner.unit)}")

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from committee.data import Dataset, open_data
+from committee.data import Dataset
+from committee.data.arrays import open_npz
+from committee.data.part import part
 from committee.errors import UnknownNameError
 from committee.models import PoolFile, read_pool_file
 
@@ -38,7 +40,7 @@ def open_pictures(rest: str, split: str, classes: Sequence[str]) -> Dataset:
     parts = ROWS | {"all": ":"}
     if rest not in parts:
         raise UnknownNameError.of("data embedded", "part", rest, parts)
-    return open_data(FOLDER / "fashion_mnist_test.npz", split, classes, parts[rest])
+    return part(open_npz(FOLDER / "fashion_mnist_test.npz", split, classes), parts[rest])
 
 
 def pictures(split: str) -> Dataset:

@@ -49,7 +49,10 @@ class Parts:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise DataError(f"{self.folder}: cannot be made ({error.strerror})") from None
+                raise DataError(
+                    f"{out}: cannot be written, for {self.folder.name} beside it, which holds what "
+                    f"is done so far, cannot be made ({error.strerror}). Name another place"
+                ) from None
             data = {**identity, "told": told}
             write_text(manifest, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
         self._ends = self._found()
