@@ -10,6 +10,7 @@ from committee.cli import cells
 from committee.cli.common import (
     AgreeWith,
     AsJson,
+    Chosen,
     Top,
     Unit,
     judged_by,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    cascade: Annotated[str, typer.Argument(metavar="CASCADE.json", help="The cascade.")],
+    cascade: Chosen,
     store: Annotated[str, typer.Argument(help="Predictions: STORE, or STORE/SPLIT.")],
     split: Annotated[
         str | None, typer.Option(help="The split that judges; test if left out.")
@@ -39,8 +40,9 @@ def evaluate(
     from committee.cascade import Cascade
     from committee.dense.store import is_cells_store
     from committee.evaluate import evaluate as judge
+    from committee.run.opening import opened
 
-    chosen = Cascade.load(cascade)
+    chosen = opened(cascade).cascade
     if is_cells_store(store):
         cells.refuse(top=top != 1, agree_with=agree_with is not None)
         cells.evaluate(chosen, store, split or "test", unit, as_json)

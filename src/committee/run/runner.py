@@ -30,6 +30,7 @@ from committee.models import (
     specs_of,
     task_of,
 )
+from committee.models.sources import source_of
 from committee.run.gathering import Gatherer, Gathering, recipes_from
 from committee.run.graph import GraphGathering
 from committee.run.held import Held
@@ -118,6 +119,16 @@ class Runner:
         )
         self._one = One(self.cascade, all(spec.kind == "logits" for spec in self.specs.values()))
         self.unit, self._costs = _cumulative_costs(self.cascade, self.specs)
+
+    def __repr__(self) -> str:
+        """The cascade, and what runs each of its models."""
+        if self._graph is not None:
+            return f"<Runner: {self.cascade}, one ONNX file on onnxruntime>"
+        told = ", ".join(
+            f"{name} on {spec.engine or source_of(spec.source).engines[0]}"
+            for name, spec in self.specs.items()
+        )
+        return f"<Runner: {self.cascade}; {told}>"
 
     @property
     def loaded(self) -> tuple[str, ...]:

@@ -12,9 +12,11 @@ from committee.combine import DEFAULT_COMBINE, ORDER_FREE
 from committee.errors import CascadeError
 from committee.evaluate import check_judgeable, evaluate
 from committee.pool import Pool
-from committee.search.exhaustive import Bounds, asked_for, described, searched
+from committee.search.asked import Bounds, Options, asked_for
+from committee.search.engine import searched
 from committee.search.front import Committee, Front
 from committee.search.judging import evaluate_all
+from committee.search.members import described, front_of_found
 from committee.search.prefixes import Rule
 from committee.search.sequences import checked_stages
 from committee.search.statistics import prefix_table
@@ -93,8 +95,7 @@ def as_cascade(
     References:
         Wang et al. (2022), section 4.2.
     """
-    asked = asked_for(
-        pool,
+    options = Options(
         confidence=confidence,
         combine=combine,
         grid=grid,
@@ -103,6 +104,7 @@ def as_cascade(
         utility=utility,
         threads=threads,
     )
+    asked = asked_for(pool, options)
     stages = checked_stages(pool, models)
     names = [name for stage in stages for name in stage]
     if len(stages) < len(models):
@@ -113,7 +115,7 @@ def as_cascade(
         for size in range(1, len(stages) + 1)
         for order in itertools.permutations(stages, size)
     ]
-    front = searched(asked, orders).front(len(stages), families=False)
+    front = front_of_found(searched(asked, orders), len(stages), families=False)
     goal = evaluate(ensemble, pool, asked.unit, utility).accuracy - tolerance
     return front.at_least(goal)
 
@@ -154,24 +156,23 @@ def in_order(
     References:
         Wang et al. (2022), appendices D.3 and E.2.
     """
-    asked = asked_for(
-        pool,
+    options = Options(
         confidence=confidence,
         combine=combine,
         grid=grid,
-        worst_case=None,
         unit=unit,
         utility=utility,
         test=test,
         threads=threads,
     )
+    asked = asked_for(pool, options)
     sequence = tuple(checked_stages(pool, stages))
     names = [name for stage in sequence for name in stage]
     if len(sequence) < len(stages) or len(set(names)) < len(names):
         raise CascadeError(f"in_order: {list(stages)} must name every model once")
     # A stage that always exits ends the cascade: that is what shorter ones stand for.
     begun = [sequence[:end] for end in range(1, len(sequence) + 1)]
-    return searched(asked, begun).front(len(sequence), families=False)
+    return front_of_found(searched(asked, begun), len(sequence), families=False)
 
 
 def threshold_sweep(
