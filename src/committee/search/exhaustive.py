@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,14 @@ from committee.evaluate import (
 from committee.pool import Pool
 from committee.predictions import Array
 from committee.search.counts import counted_sweep
-from committee.search.front import Committee, Front, Settings, preference, undominated
+from committee.search.front import (
+    Committee,
+    Front,
+    Settings,
+    joined_fronts,
+    preference,
+    undominated,
+)
 from committee.search.judging import evaluate_all, judged_on
 from committee.search.prefixes import Key, PrefixTable, Rule, Sequence_
 from committee.search.sequences import (
@@ -49,7 +57,7 @@ from committee.search.sequences import (
 from committee.search.statistics import prefix_table, processors
 from committee.search.sweep import CLEARLY, Batch, Points, beaten, stairs, sweep
 from committee.search.warnings import warnings_of
-from committee.utility import TOP_1, Utility
+from committee.utility import Utility
 
 # Called with what is being done, how much is done and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -74,7 +82,7 @@ def search(
     worst_case: Bounds = None,
     average_case: Mapping[str, float] | None = None,
     unit: str | None = None,
-    utility: Utility = TOP_1,
+    utility: Utility | None = None,
     families: bool = True,
     stages: Sequence[str | Sequence[str]] | None = None,
     self_cascades: bool = False,
@@ -89,7 +97,8 @@ def search(
     thresholds out of ``grid`` percentiles, "always" and "never"; single models and ensembles are
     among them, and so are stages of several models, for a stage that never exits is one with the
     next. The result is exact and depends on neither threads nor the order of the pool, but for the
-    order of the models of a family.
+    order of the models of a family. Where samples are divided in parts in several ways, every way
+    is searched, and a committee keeps to one.
 
     Args:
         pool: Predictions on the split that chooses, and costs; labels unless the utility needs
@@ -103,7 +112,8 @@ def search(
         average_case: Bounds on the average-case cost in units besides ``unit``. Bounds have a hair
             of slack, one part in 10^12, so that rounding breaks none.
         unit: Unit of the cost; see :meth:`committee.cost.CostTable.unit` for the default.
-        utility: What a sample scores when it exits; top-1 if left out.
+        utility: What a sample scores when it exits; that of the pool's task if left out: top-1,
+            and mIoU for segmentation.
         families: Whether models of one family (see :class:`Pool`) are interchangeable: then the
             first, second, … use of a family takes its first, second, … model.
         stages: What to build from: names of models, or lists of names for stages of several models.
@@ -127,6 +137,25 @@ def search(
     References:
         Wang et al. (2022), section 5, appendix D.3 and E.1.
     """
+    if pool.divided:
+        options: dict[str, Any] = {
+            "confidence": confidence,
+            "combine": combine,
+            "grid": grid,
+            "worst_case": worst_case,
+            "average_case": average_case,
+            "unit": unit,
+            "utility": utility,
+            "families": families,
+            "stages": stages,
+            "self_cascades": self_cascades,
+            "threads": threads,
+            "max_memory": max_memory,
+            "progress": progress,
+        }
+        return over_divisions(
+            pool, test, lambda own, judge: search(own, max_models, test=judge, **options)
+        )
     asked = asked_for(
         pool,
         confidence=confidence,
@@ -142,7 +171,8 @@ def search(
         progress=progress,
     )
     blocks = None if stages is None else checked_stages(pool, stages)
-    most = most_models(max_models, len(blocks or pool.names), "stages given" if blocks else "pool")
+    available = len(blocks) if blocks else pool.most_models
+    most = most_models(max_models, available, "stages given" if blocks else "pool")
     if self_cascades:
         if blocks is not None:
             raise CascadeError("search: self_cascades are built from models; leave stages out")
@@ -158,6 +188,22 @@ def search(
             f"to {most}. Lower max_models, search part of the pool, or use committee.guided"
         )
     return searched(asked, listed).front(most, bool(known))
+
+
+def over_divisions(
+    pool: Pool, test: Pool | None, search_one: Callable[[Pool, Pool | None], Front]
+) -> Front:
+    """The best of what a search finds in each division of a pool's samples.
+
+    Args:
+        pool: The pool, divided or not.
+        test: The pool on the split that judges.
+        search_one: From one division on both splits to its front.
+    """
+    fronts = [
+        search_one(own, None if test is None else test.divided_as(own)) for own in pool.divisions
+    ]
+    return joined_fronts(pool, fronts)
 
 
 def most_models(asked: int | None, available: int, what: str) -> int:
@@ -247,7 +293,7 @@ def asked_for(
     grid: int,
     worst_case: Bounds,
     unit: str | None,
-    utility: Utility,
+    utility: Utility | None,
     average_case: Mapping[str, float] | None = None,
     test: Pool | None = None,
     threads: int | None = None,
@@ -262,6 +308,7 @@ def asked_for(
         CostError: If a bound is NaN, or a model has no cost in the unit.
         CascadeError: If ``threads`` is less than 1.
     """
+    utility = utility or pool.task.utility
     check_judgeable(pool, utility)
     unit = pool.costs.unit(unit)
     if test is not None:
@@ -559,9 +606,8 @@ def _committee(
 def described(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> Committee:
     """A committee whose file says how its models are loaded, and what the choice rests on."""
     told = replace(
-        cascade,
+        pool.described(cascade),
         classes=pool.samples.classes,
-        models={name: pool.specs[name] for name in cascade.names if name in pool.specs},
         origin={
             "unit": evaluation.unit,
             "chosen_on": pool.samples.split,
@@ -577,10 +623,12 @@ def ensembles(
     max_models: int,
     combine: str | None = None,
     unit: str | None = None,
-    utility: Utility = TOP_1,
+    utility: Utility | None = None,
     families: bool = True,
 ) -> tuple[Committee, ...]:
     """Every ensemble of 2 to ``max_models`` models of a pool, evaluated on it, by rising cost.
+
+    Of models that see parts, those that see the whole are meant.
 
     Models of one family are interchangeable, unless ``families`` is false, as in :func:`search`.
 
@@ -592,9 +640,9 @@ def ensembles(
         return ()
     earlier = earlier_training(pool, pool.families if families else {})
     cascades = [
-        Cascade.ensemble(names, combine=combine, calibrations=pool.calibrations)
+        pool.described(Cascade.ensemble(names, combine=combine, calibrations=pool.calibrations))
         for size in range(2, max_models + 1)
-        for names in itertools.combinations(sorted(pool.names), size)
+        for names in itertools.combinations(sorted(set(pool.names) - set(pool.whole_of)), size)
         if all(earlier.get(name, name) in names for name in names)
     ]
     evaluations = evaluate_all(cascades, pool, unit, utility)
