@@ -231,12 +231,26 @@ def bootstrap_interval(counts: Array, figure: Callable[[Array], Array]) -> tuple
         Efron and Tibshirani (1993), An Introduction to the Bootstrap, section 13.3.
     """
     tail = 100 * (1 - CONFIDENCE_LEVEL) / 2
-    low, high = np.nanpercentile(figure(_draws(len(counts)) @ counts), [tail, 100 - tail])
+    low, high = np.nanpercentile(figure(draws(len(counts)) @ counts), [tail, 100 - tail])
     return float(low), float(high)
 
 
+def counts_of(cascade: Cascade, pool: Pool, utility: Utility) -> Array:
+    """What each whole sample counts towards a figure that is no mean, shape (wholes, K).
+
+    Args:
+        cascade: The committee.
+        pool: Stored predictions of its models.
+        utility: One with a figure.
+    """
+    own = pool.holding(cascade.models_of_stages)
+    counts = scored(cascade, own, decided(cascade, own), utility)
+    whole: Array = counts.reshape(own.samples.wholes, own.samples.parts, -1).sum(axis=1)
+    return whole
+
+
 @lru_cache(maxsize=2)
-def _draws(samples: int) -> Array:
+def draws(samples: int) -> Array:
     """How often each draw of the bootstrap takes each sample, shape (draws, N)."""
     # Many committees are judged on the same samples.
     shares = np.full(samples, 1 / samples)

@@ -45,6 +45,7 @@ class Pool:
         task: What the models do: what a sample is, what exits as one, what it scores.
         divided: The same samples divided in other parts, a pool each, with models that see those. A
             committee is of one division; what searches and judges finds which.
+        division: How samples are divided in what exits as one, in a word; empty if they are not.
 
     Raises:
         UnknownNameError: If there is a calibration or a set of a model that is not there.
@@ -62,6 +63,7 @@ class Pool:
     blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     task: Task = CLASSIFICATION
     divided: tuple[Pool, ...] = ()
+    division: str = ""
 
     def __post_init__(self) -> None:
         if not self.outputs:
@@ -251,6 +253,16 @@ class Pool:
             raise UnknownNameError.of("pool", "model", name, [*known, *self.outputs])
         return known.get(name, (name,))
 
+    def weights_of(self, name: str) -> str:
+        """The name that stands for all models that are one set of weights, as they were trained."""
+        for each in self.divisions:
+            if name in each.whole_of:
+                return each.whole_of[name]
+        for whole, names in self.blocks.items():
+            if name in names:
+                return whole
+        return next((names[0] for names in self.same_weights if name in names), name)
+
     def described(self, cascade: Cascade) -> Cascade:
         """The cascade with what this pool knows of how its models are loaded."""
         specs = self.holding(cascade.models_of_stages).specs
@@ -312,7 +324,13 @@ class Pool:
             other: One division of other samples.
         """
         parts = other.whole_of.keys()
-        return next((each for each in self.divisions if each.whole_of.keys() == parts), self)
+        found = (each for each in self.divisions if each.whole_of.keys() == parts)
+        return next(found, self.divisions[0])
+
+    def divided_like(self, other: Pool) -> Pool:
+        """These samples in the divisions of another pool, and in no others."""
+        first, *rest = (self.divided_as(each) for each in other.divisions)
+        return replace(first, divided=tuple(rest)) if rest or self.divided else self
 
     def prices(self, unit: str) -> dict[str, float]:
         """What one sample costs in each model, whatever part of it the model sees.

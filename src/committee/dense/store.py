@@ -352,4 +352,5 @@ def pool_of(
         families={name: spec["family"] for name, spec in index.models.items() if spec["family"]},
         whole_of=index.bases_of(grid),
         task=SEMANTIC_SEGMENTATION,
+        division=grid.name,
     )

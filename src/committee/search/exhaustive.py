@@ -628,7 +628,7 @@ def ensembles(
 ) -> tuple[Committee, ...]:
     """Every ensemble of 2 to ``max_models`` models of a pool, evaluated on it, by rising cost.
 
-    Of models that see parts, those that see the whole are meant.
+    Models are those of :meth:`committee.Pool.singles`: blocks of views go together.
 
     Models of one family are interchangeable, unless ``families`` is false, as in :func:`search`.
 
@@ -639,10 +639,15 @@ def ensembles(
     if combine not in ORDER_FREE:
         return ()
     earlier = earlier_training(pool, pool.families if families else {})
+    singles = sorted(pool.singles(combine).values())
+    together = [
+        [name for models in some for name in models]
+        for size in range(2, max_models + 1)
+        for some in itertools.combinations(singles, size)
+    ]
     cascades = [
         pool.described(Cascade.ensemble(names, combine=combine, calibrations=pool.calibrations))
-        for size in range(2, max_models + 1)
-        for names in itertools.combinations(sorted(set(pool.names) - set(pool.whole_of)), size)
+        for names in together
         if all(earlier.get(name, name) in names for name in names)
     ]
     evaluations = evaluate_all(cascades, pool, unit, utility)
