@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -73,7 +73,7 @@ class Segmenter:
         where = "cascade" if isinstance(cascade, Cascade) else str(cascade)
         self.cascade = cascade if isinstance(cascade, Cascade) else Cascade.load(cascade)
         specs = specs_of(self.cascade, where)
-        self.grid = _grid(specs, where)
+        self.grid = grid_of(specs, where)
         self._loaded = {n: load_model(spec, allow_code, threads) for n, spec in specs.items()}
         self.unit, self._costs = self._priced(specs)
 
@@ -162,8 +162,16 @@ class Segmenter:
         return np.concatenate(parts)
 
 
-def _grid(specs: dict[str, ModelSpec], where: str) -> Grid:
-    """The grid that the models of a cascade see."""
+def grid_of(specs: Mapping[str, ModelSpec], where: str = "cascade") -> Grid:
+    """The grid that the models of a cascade see.
+
+    Args:
+        specs: How each model is loaded.
+        where: What the cascade is called, for the error.
+
+    Raises:
+        CascadeError: If models do not segment, or see cells of several sizes.
+    """
     if any(spec.task != SEMANTIC_SEGMENTATION.name for spec in specs.values()):
         raise CascadeError(f"{where}: its models do not segment; use committee.Runner")
     whole = {spec.preprocessing.size for spec in specs.values() if not spec.cell}

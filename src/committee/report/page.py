@@ -19,6 +19,7 @@ from committee.cost import Cost
 from committee.errors import DataError, MissingExtraError
 from committee.pool import Pool
 from committee.report import tables
+from committee.report.cells import cells_section
 from committee.report.command import Saving, saving_of
 from committee.report.figure import figure_svg, front_figure
 from committee.report.points import page_data
@@ -157,6 +158,8 @@ def page_of(
     members = front_rows(front, test, reference)
     best = ensemble_rows(front, test, reference)
     figure = front_figure(front, test, reference, chosen=chosen, members=members, best=best)
+    cells = cells_section(rows, members, front.pool if test is None else test)
+    sections = [*([] if cells is None else [cells]), *sections]
     samples = [front.pool.samples, *([] if test is None else [test.samples])]
     left_out = "; ".join(each.left_out for each in samples if each.broken)
     told = dict(extra or {}) | ({"Samples": left_out} if left_out else {})

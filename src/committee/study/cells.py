@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 
 from committee.errors import Unsupported
 from committee.report.style import SERIES
-from committee.report.tables import exits, percent, times
+from committee.report.tables import exits, times
+from committee.search import Front
 from committee.study.base import About, Analysis, Cell, Column, Finding, Table
 from committee.study.best_cascades import speedup
 from committee.study.compared import gain_over
 from committee.study.context import Judge, Judged, Study, feasible
 from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.estimates import accuracy_of
+from committee.study.words import told_gain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,21 +29,23 @@ if TYPE_CHECKING:
 ABOUT = About("cells", "Cells of several sizes", "section 7.2, table 7")
 
 
+# A share of the reference model's cost: enough below 1 that something must leave early.
+_SHARE = 0.7
+
+
 @dataclass(frozen=True)
 class Chosen:
-    """The committees that one way to divide has for one single model.
+    """A committee that one way to divide has for one aim.
 
     Args:
         division: How pictures are divided.
-        single: The model alone.
-        same_accuracy: The cheapest committee that is as accurate on the choosing split.
-        same_cost: The most accurate committee that costs no more there.
+        aim: What it is the best for, for people.
+        found: The committee; None if nothing meets the aim.
     """
 
     division: str
-    single: Judged
-    same_accuracy: Judged | None
-    same_cost: Judged | None
+    aim: str
+    found: Judged | None
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Cells:
 
 
 def analyse(study: Study) -> Finding[Cells]:
-    """For each way to divide and each single model, the best committees of that way.
+    """For each way to divide, the best committees of that way beside the most accurate model.
 
     Raises:
         Unsupported: If samples are not divided in parts.
@@ -71,98 +75,103 @@ def analyse(study: Study) -> Finding[Cells]:
     if not any(divisions):
         raise Unsupported(f"{study.judge.samples} leave as a whole; cells are of segmentation")
     fronts = {name: study.search(division=name) for name in divisions}
-    # Nothing is cheaper than the cheapest model.
-    chosen = [
-        Chosen(
-            name,
-            single,
-            feasible(front.at_least, single.val.accuracy),
-            feasible(front.at_most, single.val.average_cost),
-        )
-        for single in study.singles[1:] or study.singles
-        for name, front in fronts.items()
-    ]
+    # Of equally accurate ones the first, which is the cheapest.
+    best = max(study.singles, key=lambda single: single.val.correct)
+    chosen = [each for name, front in fronts.items() for each in _chosen(name, front, best)]
     unit = study.settings.unit
     rows: list[tuple[Cell, ...]] = [
-        (each.told, None, None, *_figures(study, each, None)) for each in study.singles
+        (None, "a single model", each.told, *_figures(study, each, best)) for each in study.singles
     ]
-    for each in chosen:
-        for what, found in (("accuracy", each.same_accuracy), ("cost", each.same_cost)):
-            rows.append(
-                (
-                    f"{what} of {each.single.told}",
-                    each.division,
-                    found.told if found else None,
-                    *_figures(study, found, each.single),
-                )
-            )
+    rows += [
+        (
+            each.division,
+            each.aim,
+            each.found.told if each.found else None,
+            *_figures(study, each.found, best),
+        )
+        for each in chosen
+    ]
     table = Table(
         "Single models, and for each size of cells the best committees",
         (
-            Column("at the"),
             Column("cells"),
+            Column("what"),
             Column("committee"),
             Column("accuracy", "share"),
+            Column(f"accuracy over {best.name}'s", "points"),
             Column("average cost", "cost", unit),
             Column("worst-case cost", "cost", unit),
+            Column(f"speedup over {best.name}", "ratio"),
             Column(f"{study.judge.units} that leave at each stage"),
-            Column("accuracy over the model's", "points"),
-            Column("speedup", "ratio"),
         ),
         tuple(rows),
         f"Chosen on {study.val.samples.split} among committees that keep to these cells, single "
-        f"models among them; all figures are of {study.judge}. full: whole {study.judge.samples} "
-        "leave. Of A+B, A is the side of a cell in pixels and B what is seen around it.",
+        f"models among them; all figures are of {study.judge}. full: {study.judge.samples} leave "
+        "as a whole. Of A+B, A is the side of a cell in pixels, B what is seen around it.",
     )
     drawn = {name: tuple(map(Judged.of, front)) for name, front in fronts.items()}
     return Finding(
         ABOUT,
         (table,),
-        tuple(_sentences(study, chosen)),
+        tuple(_sentences(study, chosen, best)),
         Cells(study.singles, drawn, unit, study.judge),
     )
 
 
-def _figures(study: Study, found: Judged | None, single: Judged | None) -> tuple[Cell, ...]:
-    if found is None:
-        return (None,) * 6
-    several = len(found.cascade.stages) > 1
+def _chosen(division: str, front: Front, best: Judged) -> tuple[Chosen, ...]:
+    cost = best.val.average_cost
     return (
-        accuracy_of(found.test),
-        found.test.average_cost,
-        found.test.worst_case_cost,
-        exits(found.test) if several else None,
-        gain_over(study, found, single) if single else None,
-        speedup(single, found) if single else None,
+        Chosen(
+            division,
+            f"cheapest as accurate as {best.name}",
+            feasible(front.at_least, best.val.accuracy),
+        ),
+        Chosen(
+            division,
+            f"most accurate for {_SHARE:g} of its cost",
+            feasible(front.at_most, _SHARE * cost),
+        ),
+        Chosen(division, "most accurate", Judged.of(front[-1])),
     )
 
 
-def _sentences(study: Study, chosen: list[Chosen]) -> Iterator[str]:
+def _figures(study: Study, found: Judged | None, best: Judged) -> tuple[Cell, ...]:
+    if found is None:
+        return (None,) * 6
+    return (
+        accuracy_of(found.test),
+        gain_over(study, found, best),
+        found.test.average_cost,
+        found.test.worst_case_cost,
+        speedup(best, found),
+        exits(found.test) if len(found.cascade.stages) > 1 else None,
+    )
+
+
+def _sentences(study: Study, chosen: list[Chosen], best: Judged) -> Iterator[str]:
+    equal, cheaper, most = (chosen[start::3] for start in range(3))
+    saving = {
+        each.division: ratio
+        for each in equal
+        if each.found is not None
+        and len(each.found.cascade.names) > 1
+        and (ratio := speedup(best, each.found)) is not None
+    }
     val = study.val.samples.split
-    for single in dict.fromkeys(each.single for each in chosen):
-        own = [each for each in chosen if each.single is single]
-        ratios = {
-            each.division: ratio
-            for each in own
-            if each.same_accuracy is not None
-            and len(each.same_accuracy.cascade.names) > 1
-            and (ratio := speedup(single, each.same_accuracy)) is not None
+    if saving:
+        told = ", ".join(f"{times(ratio)} with {name}" for name, ratio in saving.items())
+        yield f"As accurate as {best.name} on {val} for less: {told}."
+    else:
+        yield f"With no size of cells is a committee as accurate as {best.name} on {val} for less."
+    for what, some in ((f"For {_SHARE:g} of its cost", cheaper), ("At their most accurate", most)):
+        gains = {
+            each.division: study.gain(each.found.cascade, best.cascade)
+            for each in some
+            if each.found is not None
         }
-        if ratios:
-            best = max(ratios, key=lambda name: ratios[name])
-            yield (
-                f"As accurate as {single.told} on {val}: cells of {best} save most, "
-                f"{times(ratios[best])}; of all sizes "
-                f"{', '.join(f'{name} {times(ratio)}' for name, ratio in ratios.items())}."
-            )
-        else:
-            yield f"{single.told}: no committee of several models is as accurate for less."
-        costs = {each.division: each.same_cost for each in own if each.same_cost is not None}
-        if costs:
-            # Told by the split that judges, of committees that the other chose.
-            told = ", ".join(f"{n} {percent(found.test.accuracy)}" for n, found in costs.items())
-            alone = percent(single.test.accuracy)
-            yield f"For the cost of {single.told}, which has {alone}: {told}."
+        if gains:
+            told = ", ".join(f"{told_gain(gain)} with {name}" for name, gain in gains.items())
+            yield f"{what}, in points over {best.name} on {study.judge}: {told}."
 
 
 def draw(data: Cells) -> Figure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -95,11 +95,13 @@ class Judged:
         cascade: The committee.
         val: What it scores and costs on the split that chose it.
         test: The same on the split that judges: what is reported.
+        name: Of a single model, its name; else empty.
     """
 
     cascade: Cascade
     val: Evaluation
     test: Evaluation
+    name: str = ""
 
     @classmethod
     def of(cls, committee: Committee) -> Judged:
@@ -203,7 +205,12 @@ class Study:
     @cached_property
     def singles(self) -> tuple[Judged, ...]:
         """The models of :attr:`names`, each alone, by rising cost."""
-        return self.judged([self.alone(name) for name in self.names])
+        return self.singles_in(self.settings.unit)
+
+    def singles_in(self, unit: str) -> tuple[Judged, ...]:
+        """As :attr:`singles`, their costs in some other unit."""
+        judged = self.judged([self.alone(name) for name in self.names], unit)
+        return tuple(replace(e, name=n) for e, n in zip(judged, self.names, strict=True))
 
     def single(self, name: str) -> Judged:
         """One model of :attr:`names` alone."""
@@ -299,7 +306,7 @@ class Study:
             )
 
         def compute() -> tuple[Pair, ...]:
-            return tuple(map(pair, self.judged([self.alone(n) for n in self.names], unit)))
+            return tuple(map(pair, self.singles_in(unit)))
 
         return self.once(("pairs", unit), compute)
 

@@ -98,7 +98,7 @@ def finish(
     axes.set_ylabel(accuracy_on(judge), parse_math=False)
     plain(axes)
     legend(axes)
-    names = [each.told for each in singles]
+    names = [each.name or each.told for each in singles]
     named = [(n, float(x), float(y)) for n, (x, y) in zip(names, drawn[0], strict=False)]
     figure = axes.get_figure()
     if named and figure is not None:

@@ -127,9 +127,8 @@ def draw(data: ExitRatios) -> Figure:
         f"{data.judge.units.capitalize()} of {data.judge} that leave (%)", parse_math=False
     )
     plain(axes)
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=most, frameon=False, fontsize=8
-    )  # fmt: skip
+    # Above the names too, which may leave the bars little room.
+    figure.legend(loc="outside upper left", ncols=most, frameon=False, fontsize=8)
     return figure
 
 
