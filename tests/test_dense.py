@@ -55,21 +55,10 @@ from committee.search.front import undominated
 from committee.search.thresholds import percentile_thresholds
 from committee.task import SEMANTIC_SEGMENTATION
 from committee.utility import MEAN_IOU, Exits, mean_iou
-from dense_world import CLASSES, IGNORED, SIZE, write_world
+from dense_world import CLASSES, IGNORED, SIZE, predicted, write_world
 
 torch = pytest.importorskip("torch", reason="an oracle of interpolation and of probabilities")
 JaccardIndex = pytest.importorskip("torchmetrics", reason="the oracle of mIoU").JaccardIndex
-
-
-def predicted(pool_file, store, **options):
-    """Both splits of a small world in a store."""
-    pool = read_pool_file(pool_file)
-    settings = read_settings(pool)
-    code = [str(pool_file.parent / "models.py")]
-    for split in ("val", "test"):
-        data = open_segmentation(pool_file.parent / split, split, pool.classes, settings.ignore)
-        predict_cells(pool, data, store, allow_code=code, **options)
-    return store
 
 
 @pytest.fixture(scope="module")

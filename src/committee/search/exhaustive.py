@@ -97,7 +97,8 @@ def search(
     thresholds out of ``grid`` percentiles, "always" and "never"; single models and ensembles are
     among them, and so are stages of several models, for a stage that never exits is one with the
     next. The result is exact and depends on neither threads nor the order of the pool, but for the
-    order of the models of a family. Where samples are divided in parts in several ways, every way
+    order of the models of a family. A model on all blocks of its views is tried whatever
+    ``max_models`` is. Where samples are divided in parts in several ways, every way
     is searched, and a committee keeps to one.
 
     Args:
@@ -187,6 +188,10 @@ def search(
             f"search: {len(pool.names)} models make more than {_MOST_SEQUENCES:,} sequences of up "
             f"to {most}. Lower max_models, search part of the pool, or use committee.guided"
         )
+    if blocks is None:
+        # A model on all its views is one model, in however many blocks these are.
+        wholes = pool.singles(asked.rule.combine).values()
+        listed += [(names,) for names in wholes if len(names) > most]
     return searched(asked, listed).front(most, bool(known))
 
 
