@@ -118,7 +118,7 @@ def test_every_analysis_takes_blocks_or_says_why_not(pools, tmp_path):
     assert training.of(pools[0].names) == 9
     study = study_of(*pools, grid=10, max_models=3, training=training)
     assert study.architectures == {"small": ("small",), "large": ("large",)}
-    assert study.told == "2 models, 2 architectures; their views in 8 blocks"
+    assert study.told.startswith("2 models, 2 architectures; their views in 8 blocks, of which")
     left_out = {}
     for finding in run_study(study):
         assert bool(finding.tables) != bool(finding.left_out)

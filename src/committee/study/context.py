@@ -374,7 +374,8 @@ class Study:
         kinds = len(self.architectures)
         told = [f"{models} model{'s' * (models > 1)}, {kinds} architecture{'s' * (kinds > 1)}"]
         if self.val.blocks:
-            told.append(f"their views in {sum(map(len, self.val.blocks.values()))} blocks")
+            blocks = sum(map(len, self.val.blocks.values()))
+            told.append(f"their views in {blocks} blocks, of which each counts as a model below")
         if self.val.division:
             sizes = ", ".join(each.division for each in self.val.divisions)
             told.append(f"{self.judge.samples} divided in {self.judge.units} of {sizes}")
