@@ -120,10 +120,9 @@ def run(
 
 
 def is_segmentation(path: str) -> bool:
-    """Whether a path is a cascade file whose models segment."""
-    from committee.cascade import Cascade
+    """Whether a path is a cascade file or a bundle whose models segment."""
+    from committee.export.sources import segmenting
+    from committee.run.opening import opened
 
-    if Path(path).suffix != ".json":
-        return False
-    tasks = {spec.get("task") for spec in Cascade.load(path).models.values()}
-    return SEMANTIC_SEGMENTATION.name in tasks
+    # One ONNX file holds no such cascade, and takes long to open.
+    return Path(path).suffix != ".onnx" and segmenting(opened(path).cascade)
