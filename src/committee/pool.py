@@ -250,7 +250,7 @@ class Pool:
         """
         known = self.singles(combine)
         if name not in known and name not in self.outputs:
-            raise UnknownNameError.of("pool", "model", name, [*known, *self.outputs])
+            raise UnknownNameError.of("pool", "model", name, known.keys() | self.outputs.keys())
         return known.get(name, (name,))
 
     def weights_of(self, name: str) -> str:
