@@ -7,6 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from committee.data.segmentation import open_segmentation
+from committee.dense import predict_cells, read_settings
+from committee.models import read_pool_file
+
 SIZE = (24, 36)
 CLASSES = ("sky", "road", "tree")
 IGNORED = 9
@@ -102,3 +106,14 @@ costs.macs = {MACS.get(name, 1e6)}
     path = root / "pool.toml"
     path.write_text(text)
     return path
+
+
+def predicted(pool_file, store, **options):
+    """Both splits of a small world in a store."""
+    pool = read_pool_file(pool_file)
+    settings = read_settings(pool)
+    code = [str(pool_file.parent / "models.py")]
+    for split in ("val", "test"):
+        data = open_segmentation(pool_file.parent / split, split, pool.classes, settings.ignore)
+        predict_cells(pool, data, store, allow_code=code, **options)
+    return store

@@ -397,7 +397,7 @@ def test_search_says_when_one_split_chose_and_judged(
     assert main(f"search {tmp_path} --max-models 1 --match one --out {out}".split()) == 0
     assert f"Next: committee run {out}" in capsys.readouterr().out
     assert main(f"evaluate {out} {tmp_path}/val".split()) == 0
-    assert "These samples chose the cascade" in capsys.readouterr().out
+    assert "These pictures chose the cascade" in capsys.readouterr().out
 
 
 def test_run_writes_a_row_a_picture(world: World, capsys: Caught, tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from committee.dense import (
     load_cells,
     predict_cells,
     read_settings,
-    search_grids,
     segment_into,
 )
 from committee.dense.counting import Table, count_cells, keys_of
@@ -32,6 +31,7 @@ from committee.errors import (
     ChangedError,
     DamagedError,
     DataError,
+    MisalignedError,
     ModelError,
     NotFiniteError,
     PoolFileError,
@@ -42,26 +42,23 @@ from committee.errors import (
 from committee.evaluate import bootstrap_interval
 from committee.models import load_model, prepared, read_pool_file
 from committee.predictions import Outputs
-from committee.search import search
+from committee.search import (
+    as_cascade,
+    as_ensemble,
+    evaluate_all,
+    greedy,
+    in_order,
+    search,
+    threshold_sweep,
+)
 from committee.search.front import undominated
 from committee.search.thresholds import percentile_thresholds
 from committee.task import SEMANTIC_SEGMENTATION
 from committee.utility import MEAN_IOU, Exits, mean_iou
-from dense_world import CLASSES, IGNORED, SIZE, write_world
+from dense_world import CLASSES, IGNORED, SIZE, predicted, write_world
 
 torch = pytest.importorskip("torch", reason="an oracle of interpolation and of probabilities")
 JaccardIndex = pytest.importorskip("torchmetrics", reason="the oracle of mIoU").JaccardIndex
-
-
-def predicted(pool_file, store, **options):
-    """Both splits of a small world in a store."""
-    pool = read_pool_file(pool_file)
-    settings = read_settings(pool)
-    code = [str(pool_file.parent / "models.py")]
-    for split in ("val", "test"):
-        data = open_segmentation(pool_file.parent / split, split, pool.classes, settings.ignore)
-        predict_cells(pool, data, store, allow_code=code, **options)
-    return store
 
 
 @pytest.fixture(scope="module")
@@ -376,7 +373,7 @@ def test_evaluation_is_the_run_is_the_definition(world, store, grid):
 
 
 def test_committees_begin_with_the_whole_picture(store):
-    front = search_grids(store / "val", store / "test", grid=10)
+    front = search(Pool.load(store / "val"), grid=10, test=Pool.load(store / "test"))
     assert front.settings.sequences > 20
     for committee in front:
         first, *later = committee.cascade.models_of_stages
@@ -389,8 +386,52 @@ def test_committees_begin_with_the_whole_picture(store):
         assert committee.test.samples == 6
 
 
+def test_a_pool_of_pictures_finds_the_division_of_each_committee(store):
+    pool = Pool.load(store / "val")
+    assert [len(each) for each in pool.divisions] == [6, 36, 72]
+    assert pool.task is SEMANTIC_SEGMENTATION
+    assert sorted(pool.singles()) == ["large", "medium", "small"]
+    for grid in ("full", "12+4", "10+4"):
+        later = "" if grid == "full" else f"@{grid}"
+        cascade = Cascade.of(["small", f"large{later}"], [0.8])
+        own = load_cells(store / "val", grid)
+        assert evaluate(cascade, pool) == evaluate(cascade, own, utility=MEAN_IOU)
+        assert evaluate_all([cascade, cascade], pool) == 2 * [evaluate(cascade, own)]
+    some = Pool.load(store / "val", ["small", "large"])
+    assert sorted(some.divided[1].names) == ["large", "large@10+4", "small", "small@10+4"]
+
+
+def test_search_over_all_cells_is_the_best_of_each_size(store):
+    pool, judge = Pool.load(store / "val"), Pool.load(store / "test")
+    front = search(pool, grid=10, test=judge)
+    apart = [search(load_cells(store / "val", grid), grid=10) for grid in ("full", "12+4", "10+4")]
+    found = [(c.evaluation.average_cost, c.evaluation.accuracy) for f in apart for c in f]
+    best = undominated(*(np.array(each) for each in zip(*found, strict=True)))
+    ours = [(c.evaluation.average_cost, c.evaluation.accuracy) for c in front]
+    assert ours == [found[i] for i in best]
+    assert front.settings.cascades == sum(each.settings.cascades for each in apart)
+    for each in front:
+        assert each.test == evaluate(each.cascade, judge)
+
+
+def test_an_ensemble_becomes_the_cheapest_cascade_over_cells_of_any_size(store):
+    pool = Pool.load(store / "val")
+    together = as_ensemble(["small", "large"], pool)
+    found = as_cascade(["small", "large"], pool, 0.05, grid=20)
+    assert found.evaluation.accuracy >= together.evaluation.accuracy - 0.05
+    assert found.evaluation.average_cost < together.evaluation.average_cost
+    for grid in ("12+4", "10+4"):
+        for order in (["small", f"large@{grid}"], ["large", f"small@{grid}"]):
+            for each in in_order(order, pool, grid=20):
+                if each.evaluation.accuracy >= together.evaluation.accuracy - 0.05:
+                    assert found.evaluation.average_cost <= each.evaluation.average_cost
+    swept = threshold_sweep(["small", "large@12+4"], pool, grid=10)
+    assert swept[0].cascade.names == ("small",)
+    assert swept[-1].cascade.models_of_stages == (("small", "large@12+4"),)
+
+
 def test_targets_of_a_front_of_segmentation(store):
-    front = search_grids(store / "val")
+    front = search(Pool.load(store / "val"))
     choice = front.matching("large")
     alone = evaluate(Cascade.of(["large"]), load_cells(store / "val"), utility=MEAN_IOU)
     assert choice.evaluation.accuracy >= alone.accuracy - 1e-9
@@ -402,7 +443,7 @@ def test_targets_of_a_front_of_segmentation(store):
 
 def test_bounds_hold_for_cells_too(store):
     bound = 8e6
-    front = search_grids(store / "val", worst_case=bound)
+    front = search(Pool.load(store / "val"), worst_case=bound)
     assert all(each.evaluation.worst_case_cost <= bound for each in front)
 
 
@@ -463,7 +504,20 @@ def test_what_chooses_must_not_judge(world, store):
     [
         (lambda s: load_cells(s / "val", "64+0"), UnknownNameError, "no cells of size '64\\+0'"),
         (lambda s: load_cells(s / "cal"), StoreError, "There are: test, val"),
-        (lambda s: Pool.load(s / "val"), StoreError, "open it with committee.dense.load_cells"),
+        (lambda s: Pool.load(s / "val", calibrated=True), StoreError, "nothing to calibrate"),
+        (lambda s: Pool.load(s / "val", ["huge"]), UnknownNameError, "no model 'huge'"),
+        (lambda s: Pool.load(s / "val").rows([0], "a"), MisalignedError, "divided in parts"),
+        (lambda s: Pool.load(s / "val").labelled_by("large"), CascadeError, "no class to agree"),
+        (lambda s: Pool.load(s / "val").fit_calibrations(), CascadeError, "no outputs to calib"),
+        (lambda s: greedy(Pool.load(s / "val")), CascadeError, "greedy: .* Use committee.search"),
+        (lambda s: search(Pool.load(s / "val"), 4), CascadeError, "must be 1 to 3"),
+        (
+            lambda s: evaluate(
+                Cascade.of(["small", "large"], [0.8]), load_cells(s / "val", "12+4")
+            ),
+            CascadeError,
+            "small -> large: a committee begins with models that see whole pictures",
+        ),
         (lambda s: load_cells(s.parent), StoreError, "no store of cells"),
         (
             lambda s: search(load_cells(s / "val"), 2, combine="last", utility=MEAN_IOU),
@@ -665,8 +719,9 @@ def test_commands_from_pictures_to_pictures(tmp_path, capsys):
         assert "2 models x 6 pictures x cells of full, 12+4" in said
     file = tmp_path / "cascade.json"
     said = told(capsys, "search", store, "--match", "large", "--out", file, "--front")
-    assert "mIoU on val" in said
-    assert "mIoU on test" in said
+    words = " ".join(said.split())
+    assert "val mIoU test mIoU" in words
+    assert "on val (6 pictures)" in words
     assert f"written to {file}" in " ".join(said.split())
     found = json.loads(told(capsys, "search", store, "--cells", "12+4", "--json"))
     assert all(

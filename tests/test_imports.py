@@ -48,9 +48,9 @@ ORDER = (
     "cascade",
     "flow",
     "samples",
-    "pool",
     "utility",
     "task",
+    "pool",
     "evaluate",
     "search",
     "__init__",
@@ -76,6 +76,7 @@ ORDER = (
 # Against the order, inside a function or for type checkers only: (part, what it imports).
 LAZY = {
     ("pool", "store"),  # Pool.load opens a store
+    ("pool", "dense"),  # ... and one of segmentation
     ("cascade", "export"),  # Cascade.as_module builds a torch module
     ("__init__", "run"),  # committee.Runner needs models
 }

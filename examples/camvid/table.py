@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from committee import Cascade, evaluate
+from committee import Cascade, Pool, as_ensemble, evaluate, search
 from committee.data.segmentation import open_segmentation
-from committee.dense import Segmenter, grids_of, load_cells, search_grids
-from committee.evaluate import bootstrap_interval, decided, scored
+from committee.dense import Segmenter
+from committee.evaluate import bootstrap_interval, counts_of
 from committee.utility import MEAN_IOU, mean_iou
 
 
@@ -31,32 +31,30 @@ def main() -> None:
     parser.add_argument("--reference", default="medium")
     parser.add_argument("--turns", type=int, default=20)
     given = parser.parse_args()
-    val, test = given.store / "val", given.store / "test"
-    whole = load_cells(test)
-    rows = [(name, _known(Cascade.of([name]), whole), "full") for name in whole.names]
-    rows.append(
-        (" + ".join(whole.names), _known(Cascade.ensemble(list(whole.names)), whole), "full")
-    )
-    price = whole.costs.values("macs")[given.reference]
-    for grid in grids_of(given.store):
-        front = search_grids(val, test, [grid])
-        rows.append((f"{grid}, matches on val", front.matching(given.reference).cascade, grid))
-        rows.append((f"{grid}, best on val", front[-1].cascade, grid))
-        rows.append((f"{grid}, at most 0.7x the cost", front.at_most(0.7 * price).cascade, grid))
-    reference = _counts(rows[whole.names.index(given.reference)][1], whole)
-    base = evaluate(Cascade.of([given.reference]), whole, utility=MEAN_IOU)
-    seconds = _timed([cascade for _, cascade, _ in rows], given.data, given.turns)
+    chose_on, judged_on = Pool.load(given.store / "val"), Pool.load(given.store / "test")
+    names = chose_on.names
+    rows = [
+        (" + ".join(some), as_ensemble(some, chose_on).cascade)
+        for some in [*([name] for name in names), names]
+    ]
+    price = chose_on.costs.values("macs")[given.reference]
+    for division in chose_on.divisions:
+        grid, front = division.division, search(division)
+        rows.append((f"{grid}, matches on val", front.matching(given.reference).cascade))
+        rows.append((f"{grid}, best on val", front[-1].cascade))
+        rows.append((f"{grid}, at most 0.7x the cost", front.at_most(0.7 * price).cascade))
+    alone = dict(rows)[given.reference]
+    reference, base = counts_of(alone, judged_on, MEAN_IOU), evaluate(alone, judged_on)
+    seconds = _timed([cascade for _, cascade in rows], given.data, given.turns)
     print(
         "| | cascade | val | test | 95 % | against the reference, 95 % | average | worst case "
         "| speedup | exits | ms | speedup in time |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
-    at = seconds[whole.names.index(given.reference)]
-    for (name, cascade, grid), took in zip(rows, seconds, strict=True):
-        pool = load_cells(test, grid)
-        chose = evaluate(cascade, load_cells(val, grid), utility=MEAN_IOU)
-        judged = evaluate(cascade, pool, utility=MEAN_IOU)
-        pair = np.concatenate([_counts(cascade, pool), reference], axis=1)
+    at = seconds[names.index(given.reference)]
+    for (name, cascade), took in zip(rows, seconds, strict=True):
+        chose, judged = evaluate(cascade, chose_on), evaluate(cascade, judged_on)
+        pair = np.concatenate([counts_of(cascade, judged_on, MEAN_IOU), reference], axis=1)
         low, high = bootstrap_interval(pair, _difference)
         exits = "/".join(f"{100 * ratio:.0f}" for ratio in judged.exit_ratios)
         print(
@@ -69,20 +67,6 @@ def main() -> None:
             flush=True,
         )
     print(f"{judged.samples} pictures judge, {chose.samples} chose.")
-
-
-def _known(cascade: Cascade, pool: object) -> Cascade:
-    """A cascade that knows its models and how cells are scored."""
-    data = cascade.to_json()
-    confidence = next(iter(pool.outputs.values())).together.confidence
-    specs = {name: pool.specs[name] for name in cascade.names}
-    return Cascade.from_json({**data, "confidence": confidence, "models": specs})
-
-
-def _counts(cascade: Cascade, pool: object) -> np.ndarray:
-    """Counts of each picture, shape (pictures, 3 C)."""
-    counts = scored(cascade, pool, decided(cascade, pool), MEAN_IOU)
-    return counts.reshape(pool.samples.wholes, pool.samples.parts, -1).sum(axis=1)
 
 
 def _difference(pair: np.ndarray) -> np.ndarray:

@@ -97,7 +97,7 @@ class Evaluation:
 
 
 def evaluate(
-    cascade: Cascade, pool: Pool, unit: str | None = None, utility: Utility = TOP_1
+    cascade: Cascade, pool: Pool, unit: str | None = None, utility: Utility | None = None
 ) -> Evaluation:
     """Apply a cascade to the stored predictions of a pool.
 
@@ -105,15 +105,17 @@ def evaluate(
         cascade: The committee; its own calibrations are applied, not those of the pool.
         pool: Labelled predictions of its models.
         unit: Unit of the costs; see :meth:`committee.cost.CostTable.unit` for the default.
-        utility: What a sample scores when it exits.
+        utility: What a sample scores when it exits; that of the pool's task if left out.
 
     Raises:
         UnknownNameError: If the pool lacks a model of the cascade.
         MisalignedError: If the pool has no samples, or no labels where they are needed.
         CostError: If a model has no cost in that unit.
     """
+    utility = utility or pool.task.utility
     check_judgeable(pool, utility)
     unit = unit or pool.costs.unit()
+    pool = pool.holding(cascade.models_of_stages)
     costs = stage_costs(cascade, pool, unit)
     decisions = decided(cascade, pool)
     leaving = np.bincount(decisions.stage, minlength=len(cascade.stages))
@@ -229,12 +231,26 @@ def bootstrap_interval(counts: Array, figure: Callable[[Array], Array]) -> tuple
         Efron and Tibshirani (1993), An Introduction to the Bootstrap, section 13.3.
     """
     tail = 100 * (1 - CONFIDENCE_LEVEL) / 2
-    low, high = np.nanpercentile(figure(_draws(len(counts)) @ counts), [tail, 100 - tail])
+    low, high = np.nanpercentile(figure(draws(len(counts)) @ counts), [tail, 100 - tail])
     return float(low), float(high)
 
 
+def counts_of(cascade: Cascade, pool: Pool, utility: Utility) -> Array:
+    """What each whole sample counts towards a figure that is no mean, shape (wholes, K).
+
+    Args:
+        cascade: The committee.
+        pool: Stored predictions of its models.
+        utility: One with a figure.
+    """
+    own = pool.holding(cascade.models_of_stages)
+    counts = scored(cascade, own, decided(cascade, own), utility)
+    whole: Array = counts.reshape(own.samples.wholes, own.samples.parts, -1).sum(axis=1)
+    return whole
+
+
 @lru_cache(maxsize=2)
-def _draws(samples: int) -> Array:
+def draws(samples: int) -> Array:
     """How often each draw of the bootstrap takes each sample, shape (draws, N)."""
     # Many committees are judged on the same samples.
     shares = np.full(samples, 1 / samples)
@@ -248,6 +264,7 @@ def decided(cascade: Cascade, pool: Pool) -> Decisions:
     Raises:
         UnknownNameError: If the pool lacks a model of the cascade.
     """
+    pool = pool.holding(cascade.models_of_stages)
     for name in cascade.names:
         if name not in pool.outputs:
             raise UnknownNameError.of("evaluate", "model", name, pool.outputs)
@@ -265,7 +282,7 @@ def stage_costs(cascade: Cascade, pool: Pool, unit: str | None = None) -> list[f
         UnknownNameError: If the pool lacks a model of the cascade.
         CostError: If a model has no cost in that unit.
     """
-    used = pool.only(cascade.names)
+    used = pool.holding(cascade.models_of_stages).only(cascade.names)
     return costs_of_stages(cascade.models_of_stages, used.costs.values(unit or pool.costs.unit()))
 
 
@@ -285,7 +302,9 @@ def average_cost(costs: Iterable[float], leaving: Array) -> float:
     return math.fsum(c * int(n) for c, n in zip(costs, reaching, strict=True)) / int(reaching[0])
 
 
-def check_judge(pool: Pool, judge: Pool, utility: Utility = TOP_1, unit: str | None = None) -> None:
+def check_judge(
+    pool: Pool, judge: Pool, utility: Utility | None = None, unit: str | None = None
+) -> None:
     """Refuse a judging split that chose or calibrated, or on which nothing can be judged.
 
     Raises:
@@ -294,13 +313,15 @@ def check_judge(pool: Pool, judge: Pool, utility: Utility = TOP_1, unit: str | N
         CostError: If a model has no cost in the unit.
     """
     check_judgeable(judge, utility)
-    lacking = [name for name in pool.names if name not in judge.outputs]
+    there = {name for each in judge.divisions for name in each.names}
+    lacking = [n for each in pool.divisions for n in each.names if n not in there]
     if lacking:
         raise UnknownNameError(
             f"split {judge.samples.split!r}, which judges, lacks {', '.join(lacking)}. Predict or "
             "import them there too, or leave them out of the pool"
         )
-    judge.only(pool.names).costs.unit(unit)
+    for each in pool.divisions:
+        judge.divided_as(each).only(each.names).costs.unit(unit)
     val, test = pool.samples, judge.samples
     if val.labelled_by != test.labelled_by:
         raise MisalignedError(
@@ -334,12 +355,13 @@ def measure_of(pool: Pool, utility: Utility) -> str:
     return utility.name
 
 
-def check_judgeable(pool: Pool, utility: Utility = TOP_1) -> None:
-    """Refuse a pool on which nothing can be judged.
+def check_judgeable(pool: Pool, utility: Utility | None = None) -> None:
+    """Refuse a pool on which nothing can be judged, by the task's utility if none is given.
 
     Raises:
         MisalignedError: If it has no samples, or no labels and the utility needs them.
     """
+    utility = utility or pool.task.utility
     if pool.samples.labels is None and utility.needs_labels:
         raise MisalignedError(
             f"split {pool.samples.split!r} has no labels; accuracy needs them. "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from committee.cascade import Cascade
 from committee.combine import DEFAULT_COMBINE, ORDER_FREE, combined
 from committee.cost import Cost, CostTable
 from committee.errors import CascadeError, MisalignedError, UnknownNameError
-from committee.predictions import Kept, Kind, Outputs, checked_outputs
+from committee.predictions import Kept, Kind, Outputs, Together, checked_outputs
 from committee.samples import Samples
+from committee.task import CLASSIFICATION, Task
 
 # Rows that are combined at once.
 _ROWS = 4096
@@ -38,6 +40,12 @@ class Pool:
             by rising resolution; a model is in one set at most.
         whole_of: Of models that see only the part of a whole that is asked for, the name of the
             model with the same weights that sees the whole. A committee begins with the latter.
+        blocks: Of models that see a sample in several blocks of views, each block a model of this
+            pool, the names of all blocks in their order, by the name of the whole.
+        task: What the models do: what a sample is, what exits as one, what it scores.
+        divided: The same samples divided in other parts, a pool each, with models that see those. A
+            committee is of one division; what searches and judges finds which.
+        division: How samples are divided in what exits as one, in a word; empty if they are not.
 
     Raises:
         UnknownNameError: If there is a calibration or a set of a model that is not there.
@@ -52,6 +60,10 @@ class Pool:
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     same_weights: tuple[tuple[str, ...], ...] = ()
     whole_of: Mapping[str, str] = field(default_factory=dict)
+    blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    task: Task = CLASSIFICATION
+    divided: tuple[Pool, ...] = ()
+    division: str = ""
 
     def __post_init__(self) -> None:
         if not self.outputs:
@@ -172,6 +184,8 @@ class Pool:
     ) -> Pool:
         """Open one split of a store, ``STORE/SPLIT``; arrays stay on disk until they are used.
 
+        Of a store of segmentation whole pictures come first, cells of every size are ``divided``.
+
         Args:
             path: Folder of the split.
             models: Names of the models; all if left out.
@@ -182,8 +196,11 @@ class Pool:
                 calibration where they are asked for.
             MisalignedError: If the models do not cover the same samples and classes.
         """
+        from committee.dense import is_cells_store, load_pictures
         from committee.store import load_pool
 
+        if is_cells_store(path):
+            return load_pictures(path, models, calibrated=calibrated)
         return load_pool(Path(path), models, calibrated)
 
     @property
@@ -196,11 +213,132 @@ class Pool:
         """Kind of outputs that all models give."""
         return next(iter(self.outputs.values())).kind
 
+    @property
+    def _together(self) -> Together | None:
+        first = next(iter(self.outputs.values()))
+        return first.together if isinstance(first, Kept) else None
+
     def confidence_or(self, asked: str) -> str:
         """The confidence that the outputs were scored with when they were kept, else that asked."""
-        first = next(iter(self.outputs.values()))
-        kept = first.together if isinstance(first, Kept) else None
-        return asked if kept is None else kept.confidence
+        return asked if self._together is None else self._together.confidence
+
+    @property
+    def most_models(self) -> int:
+        """Of how many models a committee can be made at most."""
+        apart = len(self.names) - len(self.whole_of)
+        return apart if self._together is None else min(apart, self._together.most)
+
+    def singles(self, combine: str | None = None) -> dict[str, tuple[str, ...]]:
+        """What each trained model is alone, by its name.
+
+        That is the model itself; of models that see parts, that which sees the whole; of blocks of
+        views all blocks together, where the combination is a mean.
+
+        Args:
+            combine: Name of the combination; by default the mean of what the models give.
+        """
+        averaged = (combine or DEFAULT_COMBINE[self.kind]) in ORDER_FREE
+        of = {block: name for name, each in self.blocks.items() if averaged for block in each}
+        names = [name for name in self.names if name not in self.whole_of]
+        return {of.get(n, n): self.blocks[of[n]] if n in of else (n,) for n in names}
+
+    def single(self, name: str, combine: str | None = None) -> tuple[str, ...]:
+        """The models that one name of :meth:`singles` stands for, or the model of that name.
+
+        Raises:
+            UnknownNameError: If there is neither.
+        """
+        known = self.singles(combine)
+        if name not in known and name not in self.outputs:
+            raise UnknownNameError.of("pool", "model", name, known.keys() | self.outputs.keys())
+        return known.get(name, (name,))
+
+    def weights_of(self, name: str) -> str:
+        """The name that stands for all models that are one set of weights, as they were trained."""
+        for each in self.divisions:
+            if name in each.whole_of:
+                return each.whole_of[name]
+        for whole, names in self.blocks.items():
+            if name in names:
+                return whole
+        return next((names[0] for names in self.same_weights if name in names), name)
+
+    def described(self, cascade: Cascade) -> Cascade:
+        """The cascade with what this pool knows of how its models are loaded."""
+        specs = self.holding(cascade.models_of_stages).specs
+        return replace(cascade, models={n: specs[n] for n in cascade.names if n in specs})
+
+    @cached_property
+    def divisions(self) -> tuple[Pool, ...]:
+        """Every way in which the samples are divided, a pool each, that of this pool first."""
+        return (replace(self, divided=()), *self.divided) if self.divided else (self,)
+
+    def holding(self, stages: Sequence[Sequence[str]]) -> Pool:
+        """The division in which a committee decides; this pool where a model is in none.
+
+        Args:
+            stages: Names of the models of each stage.
+
+        Raises:
+            CascadeError: If models that see the whole stand where parts are asked for, or the other
+                way round.
+        """
+        for each in self.divisions:
+            if each._runs(stages):
+                return each
+        if any(all(n in each.outputs for s in stages for n in s) for each in self.divisions):
+            told = " -> ".join("+".join(stage) for stage in stages)
+            raise CascadeError(
+                f"{told}: a committee begins with models that see whole {self.task.samples}, and "
+                "goes on with models that see the parts that are left"
+            )
+        return self
+
+    def _runs(self, stages: Sequence[Sequence[str]]) -> bool:
+        if not all(name in self.outputs for stage in stages for name in stage):
+            return False
+        first, *later = stages
+        return not self.whole_of or (
+            any(name not in self.whole_of for name in first)
+            and all(name in self.whole_of for stage in later for name in stage)
+        )
+
+    def seeing_parts(self, stages: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+        """The same weights in the same order, where parts are seen by all stages but the first.
+
+        Args:
+            stages: Models that see the whole, and of later stages those that see parts too.
+        """
+        of = {whole: name for name, whole in self.whole_of.items()}
+        first, *later = stages
+        return (tuple(first), *(tuple(of.get(name, name) for name in each) for each in later))
+
+    def seeing_wholes(self, stages: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+        """The same weights in the same order, all of which see the whole."""
+        return tuple(tuple(self.whole_of.get(name, name) for name in each) for each in stages)
+
+    def divided_as(self, other: Pool) -> Pool:
+        """The division of these samples that is that of another pool; this pool if there is none.
+
+        Args:
+            other: One division of other samples.
+        """
+        parts = other.whole_of.keys()
+        found = (each for each in self.divisions if each.whole_of.keys() == parts)
+        return next(found, self.divisions[0])
+
+    def divided_like(self, other: Pool) -> Pool:
+        """These samples in the divisions of another pool, and in no others."""
+        first, *rest = (self.divided_as(each) for each in other.divisions)
+        return replace(first, divided=tuple(rest)) if rest or self.divided else self
+
+    def prices(self, unit: str) -> dict[str, float]:
+        """What one sample costs in each model, whatever part of it the model sees.
+
+        Raises:
+            CostError: If a model has no cost in that unit.
+        """
+        return {n: c for each in self.divisions for n, c in each.costs.values(unit).items()}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -238,8 +376,22 @@ class Pool:
         calibrations = {n: self.calibrations[n] for n in chosen if n in self.calibrations}
         sets = (tuple(n for n in names if n in chosen) for names in self.same_weights)
         several = tuple(names for names in sets if len(names) > 1)
-        whole_of = {n: self.whole_of[n] for n in chosen if n in self.whole_of}
-        return Pool(self.samples, chosen, costs, specs, families, calibrations, several, whole_of)
+        return replace(
+            self,
+            outputs=chosen,
+            costs=costs,
+            specs=specs,
+            families=families,
+            calibrations=calibrations,
+            same_weights=several,
+            whole_of={n: self.whole_of[n] for n in chosen if n in self.whole_of},
+            blocks={n: each for n, each in self.blocks.items() if chosen.keys() >= {*each}},
+            divided=tuple(each._of_weights(chosen) for each in self.divided),
+        )
+
+    def _of_weights(self, names: Collection[str]) -> Pool:
+        """The pool of some models that see the whole, and of their weights that see parts."""
+        return self.only([n for n in self.names if self.whole_of.get(n, n) in names])
 
     def fit_calibrations(self, method: str = "temperature") -> dict[str, Calibration]:
         """Fit a calibration of each model to the labels of these samples.
@@ -255,6 +407,7 @@ class Pool:
             UnknownNameError: If there is no such method.
         """
         samples = self.samples
+        self._refuse_counts("fit_calibrations", "there are no outputs to calibrate")
         if samples.labelled_by:
             raise MisalignedError(
                 f"Pool: labels of {samples.split!r} are predictions of {samples.labelled_by}; "
@@ -299,6 +452,7 @@ class Pool:
         >>> pool.labelled_by("a").samples.labels
         array([0, 1])
         """
+        self._refuse_counts("labelled_by", "they tell no class to agree with")
         names = [models] if isinstance(models, str) else list(models)
         outputs = {name: self.model(name) for name in names}
         combine = combine or DEFAULT_COMBINE[self.kind]
@@ -323,13 +477,27 @@ class Pool:
         samples = replace(self.samples, labels=labels, labelled_by="+".join(sorted(names)))
         return replace(self, samples=samples)
 
+    def _refuse_counts(self, what: str, why: str) -> None:
+        if self.kind == "counts":
+            raise CascadeError(
+                f"{what}: of {self.task.units} only scores and counts are kept, so {why}"
+            )
+
     def rows(self, index: Any, split: str) -> Pool:
         """The pool on some of the samples, as a split of its own.
 
         Args:
             index: As in NumPy: a slice, indices, or a mask of shape (N,).
             split: Name of the new split.
+
+        Raises:
+            MisalignedError: If the samples are divided in parts; predict with ``--rows`` instead.
         """
+        if self.divided or self.samples.parts > 1:
+            raise MisalignedError(
+                f"Pool: the {self.task.samples} of {self.samples.split!r} are divided in parts, of "
+                "which some cannot be taken. Predict a split of its own, with --rows"
+            )
         chosen = np.arange(len(self))[index]
         labels = None if self.samples.labels is None else self.samples.labels[chosen]
         ids = tuple(self.samples.ids[i] for i in chosen)

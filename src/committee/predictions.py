@@ -82,6 +82,10 @@ class Together(Protocol):
     def confidence(self) -> str:
         """How combinations were scored."""
 
+    @property
+    def most(self) -> int:
+        """Of how many models combinations are kept at most."""
+
     def of(self, models: tuple[str, ...], rows: Array) -> Outputs:
         """Counts of some samples after these models, sorted by name, ran.
 

@@ -32,6 +32,20 @@ class Task:
     batch_size: int = 32
     window: int = 16
 
+    @property
+    def samples(self) -> str:
+        """Several samples, in a word."""
+        return f"{self.sample}s"
+
+    @property
+    def units(self) -> str:
+        """Several of what exits as one, in a word."""
+        return f"{self.unit}s"
+
+
+# Of predictions made elsewhere nobody says what a sample is.
+CLASSIFICATION = Task("classification", sample="sample", unit="sample")
+
 
 IMAGE_CLASSIFICATION = Task("image-classification", sample="picture", unit="picture")
 

@@ -169,7 +169,7 @@ def judged_by(pool: Pool, top: int, agree_with: str | None) -> tuple[Pool, Utili
     """The pool with the labels that are asked for, and what a sample scores."""
     if agree_with is not None:
         pool = pool.labelled_by([name.strip() for name in agree_with.split(",")])
-    return pool, top_k(top)
+    return pool, pool.task.utility if top == 1 else top_k(top)
 
 
 _MULTIPLES = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
@@ -294,9 +294,31 @@ def next_step(store: str, split: str) -> str:
     return f"Next: committee search {store}"
 
 
-def open_split(store: str, split: str | None, usual: str, calibrated: bool = False) -> Pool:
-    """Open one split: that of ``STORE/SPLIT``, else the named one of ``STORE``, else the usual."""
-    return Pool.load(_folder(store, split, usual), calibrated=calibrated)
+def open_split(
+    store: str,
+    split: str | None,
+    usual: str,
+    calibrated: bool = False,
+    grids: Sequence[str] | None = None,
+) -> Pool:
+    """Open one split: that of ``STORE/SPLIT``, else the named one of ``STORE``, else the usual.
+
+    Args:
+        store: What the user named.
+        split: The split that is asked for, or None.
+        usual: The split if none is.
+        calibrated: Whether to apply calibrations.
+        grids: Names of sizes of cells, where only these are meant.
+
+    Raises:
+        StoreError: If there is no such split, or cells are asked for where there are none.
+    """
+    folder = _folder(store, split, usual)
+    if grids:
+        from committee.dense import load_pictures
+
+        return load_pictures(folder, grids=grids, calibrated=calibrated)
+    return Pool.load(folder, calibrated=calibrated)
 
 
 def usual_judge(store: str, split: str | None, calibrated: bool = False) -> Pool | None:
@@ -310,7 +332,7 @@ def usual_judge(store: str, split: str | None, calibrated: bool = False) -> Pool
 
 def _folder(store: str, split: str | None, usual: str) -> Path:
     path = Path(store)
-    if (path / "store.json").exists():
+    if any((path / name).exists() for name in ("store.json", "cells.json")):
         return path / (split or usual)
     if split not in (None, path.name):
         raise StoreError(f"--split {split}: {store} names a split already; give one of the two")

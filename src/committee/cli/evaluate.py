@@ -23,6 +23,7 @@ from committee.cli.common import (
 
 if TYPE_CHECKING:
     from committee.evaluate import Evaluation
+    from committee.task import Task
 
 
 def evaluate(
@@ -38,25 +39,25 @@ def evaluate(
 ) -> None:
     """Judge a cascade on stored predictions, beside each of its models alone."""
     from committee.cascade import Cascade
-    from committee.dense.store import is_cells_store
     from committee.evaluate import evaluate as judge
     from committee.run.opening import opened
 
     chosen = opened(cascade).cascade
-    if is_cells_store(store):
+    pool = open_split(store, split, "test")
+    if pool.kind == "counts":
         cells.refuse(top=top != 1, agree_with=agree_with is not None)
-        cells.evaluate(chosen, store, split or "test", unit, as_json)
-        return
-    pool, utility = judged_by(open_split(store, split, "test"), top, agree_with)
+    pool, utility = judged_by(pool, top, agree_with)
+    own = pool.holding(chosen.models_of_stages)
     # By default in the unit that it was chosen in.
     usual = chosen.origin.get("unit")
-    if unit is None and usual in pool.only(chosen.names).costs.units:
+    if unit is None and usual in own.only(chosen.names).costs.units:
         unit = str(usual)
     evaluation = judge(chosen, pool, unit, utility)
     same = chosen.origin.get("samples_fingerprint") == pool.samples.fingerprint
     alone = {
         name: judge(Cascade.of([name], calibrations=chosen.calibrations), pool, unit, utility)
-        for name in chosen.names
+        for stage in own.seeing_wholes(chosen.models_of_stages)
+        for name in stage
     }
     fitted = {each.samples for each in chosen.calibrations.values()}
     if as_json:
@@ -70,26 +71,29 @@ def evaluate(
             }
         )
         return
-    _print({**alone, str(chosen): evaluation})
+    _print({**alone, str(chosen): evaluation}, pool.task)
     say_broken(pool)
     if pool.samples.fingerprint in fitted:
         say("These samples fitted calibrations of the cascade. Judge on another split.")
     if same:
-        say("These samples chose the cascade: expect less on new data. Judge on another split.")
+        chose = f"These {pool.task.samples} chose the cascade"
+        say(f"{chose}: expect less on new data. Judge on another split.")
 
 
-def _print(evaluations: dict[str, Evaluation]) -> None:
+def _print(evaluations: dict[str, Evaluation], task: Task) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from committee.report.tables import exits, human_cost, interval, percent
 
     first = next(iter(evaluations.values()))
-    table = Table(title=f"On {first.split}, {first.samples} samples", title_justify="left")
+    title = f"On {first.split}, {first.samples} {task.samples}"
+    table = Table(title=title, title_justify="left")
     table.add_column("committee", overflow="fold")
     table.add_column(f"{first.measure}\n95 % interval", justify="right")
     table.add_column("average cost\nworst case", justify="right")
-    table.add_column("exits by stage", justify="right", overflow="fold")
+    what = "exits" if task.unit == task.sample else f"exits of {task.units}"
+    table.add_column(f"{what} by stage", justify="right", overflow="fold")
     for name, each in evaluations.items():
         average, worst = (
             human_cost(value, each.unit) for value in (each.average_cost, each.worst_case_cost)

@@ -131,46 +131,23 @@ def search(
     At most one of --match, --min-accuracy, --max-cost, --cascade-of and --ensemble. All members of
     the front are in --front, in --json and in what committee report writes.
     """
-    from committee.dense.store import is_cells_store
     from committee.search import as_cascade, as_ensemble, greedy, guided
     from committee.search import search as exact
 
     if not 0 <= tolerance < 1:
         raise CascadeError(f"--tolerance {tolerance}: a share of 1, 0 or more and less than 1")
     _check_targets([match, min_accuracy, max_cost, cascade_of, ensemble], out)
-    if sizes or is_cells_store(store):
+    if self_cascades and (method is not Method.EXACT or cascade_of is not None):
+        raise CascadeError("search: --self-cascades is exact; leave --method and --cascade-of out")
+    pool = open_split(store, split, "val", calibrated, sizes)
+    if pool.kind == "counts":
         cells.refuse(
-            cascade_of=cascade_of is not None,
-            ensemble=ensemble is not None,
             self_cascades=self_cascades,
-            calibrated=calibrated,
             top=top != 1,
             agree_with=agree_with is not None,
             method=method is not Method.EXACT,
-            combine=combine is not None,
             confidence=confidence != "max_prob",
         )
-        wanted = {"match": match, "min_accuracy": min_accuracy, "max_cost": max_cost}
-        cells.search(
-            store,
-            split or "val",
-            test,
-            sizes,
-            wanted,
-            worst_case,
-            average_case,
-            max_models,
-            grid,
-            unit,
-            threads,
-            out,
-            list_front,
-            as_json,
-        )
-        return
-    if self_cascades and (method is not Method.EXACT or cascade_of is not None):
-        raise CascadeError("search: --self-cascades is exact; leave --method and --cascade-of out")
-    pool = open_split(store, split, "val", calibrated)
     judge = _judge(store, split, test, calibrated)
     pool, utility = judged_by(pool, top, agree_with)
     if judge is not None:
@@ -294,4 +271,5 @@ def _print(
         runnable = (
             "run {} --data PATH --out results.csv" if chosen.cascade.models else "evaluate {} STORE"
         )
-        say(f"Next: committee {runnable.format(out)}")
+        parts = front.pool.holding(chosen.cascade.models_of_stages).whole_of
+        say(f"Next: committee {runnable.format(out)}{' --show-cells' if parts else ''}")

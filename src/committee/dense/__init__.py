@@ -8,11 +8,10 @@ rows of such a pool are cells, and everything else is as for other tasks.
 
 from committee.dense.cells import Grid
 from committee.dense.counting import Table, count_cells
-from committee.dense.fronts import search_grids
 from committee.dense.predict import predict_cells
-from committee.dense.run import Segmented, Segmenter, segment_into
+from committee.dense.run import Segmented, Segmenter, grid_of, segment_into
 from committee.dense.settings import Settings, read_settings
-from committee.dense.store import grids_of, is_cells_store, load_cells
+from committee.dense.store import grids_of, is_cells_store, load_cells, load_pictures
 
 __all__ = [
     "Grid",
@@ -21,11 +20,12 @@ __all__ = [
     "Settings",
     "Table",
     "count_cells",
+    "grid_of",
     "grids_of",
     "is_cells_store",
     "load_cells",
+    "load_pictures",
     "predict_cells",
     "read_settings",
-    "search_grids",
     "segment_into",
 ]

@@ -42,6 +42,11 @@ class Table:
     combine: str
     confidence: str
 
+    @property
+    def most(self) -> int:
+        """See :class:`committee.predictions.Together`."""
+        return max(map(len, self.keys))
+
     def of(self, models: Key, rows: Array) -> Outputs:
         """See :class:`committee.predictions.Together`."""
         if models not in self.keys:

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from committee.files import write_bytes, write_text
 from committee.flow import Answers, Request, decide, drive
 from committee.models import ModelSpec, load_model, prepared, specs_of
 from committee.predictions import Array, Outputs
+from committee.run.opening import opened
 from committee.task import SEMANTIC_SEGMENTATION
 
 # Bytes of logits, in double precision, that pictures decided together may take.
@@ -54,7 +55,7 @@ class Segmenter:
     """Runs a cascade of segmentation models, cell by cell.
 
     Args:
-        cascade: A cascade file, or a cascade that knows its models.
+        cascade: A cascade file, a bundle, or a cascade that knows its models.
         allow_code: Python files and modules that may be run, named by the user.
         threads: How many threads a model may use; 0 leaves the choice to its engine.
 
@@ -71,9 +72,9 @@ class Segmenter:
         threads: int = 0,
     ) -> None:
         where = "cascade" if isinstance(cascade, Cascade) else str(cascade)
-        self.cascade = cascade if isinstance(cascade, Cascade) else Cascade.load(cascade)
+        self.cascade = cascade if isinstance(cascade, Cascade) else opened(cascade).cascade
         specs = specs_of(self.cascade, where)
-        self.grid = _grid(specs, where)
+        self.grid = grid_of(specs, where)
         self._loaded = {n: load_model(spec, allow_code, threads) for n, spec in specs.items()}
         self.unit, self._costs = self._priced(specs)
 
@@ -162,8 +163,16 @@ class Segmenter:
         return np.concatenate(parts)
 
 
-def _grid(specs: dict[str, ModelSpec], where: str) -> Grid:
-    """The grid that the models of a cascade see."""
+def grid_of(specs: Mapping[str, ModelSpec], where: str = "cascade") -> Grid:
+    """The grid that the models of a cascade see.
+
+    Args:
+        specs: How each model is loaded.
+        where: What the cascade is called, for the error.
+
+    Raises:
+        CascadeError: If models do not segment, or see cells of several sizes.
+    """
     if any(spec.task != SEMANTIC_SEGMENTATION.name for spec in specs.values()):
         raise CascadeError(f"{where}: its models do not segment; use committee.Runner")
     whole = {spec.preprocessing.size for spec in specs.values() if not spec.cell}

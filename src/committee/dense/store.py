@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,11 @@ from committee.pool import Pool
 from committee.predictions import Kept
 from committee.samples import Samples, fingerprint
 from committee.store.reader import CELLS
+from committee.task import SEMANTIC_SEGMENTATION
 
 INDEX, PICTURES = CELLS, "pictures.json"
+# The grid whose only cell is the picture.
+FULL = "full"
 SCHEMA = 1
 COMBINE = "mean_logits"
 
@@ -253,19 +256,6 @@ def read_cells(path: Path, index: Index, grid: Grid) -> Table:
     return Table(known, scores, both, predicted, labelled, COMBINE, index.confidence)
 
 
-def name_of(specs: Mapping[str, Mapping[str, Any]]) -> str:
-    """Name of the grid that the models of a pool or a cascade see.
-
-    Args:
-        specs: How each model is loaded.
-    """
-    seen = {(spec["cell"], spec["context"]) for spec in specs.values() if spec.get("cell")}
-    if not seen:
-        return "full"
-    cell, context = max(seen)
-    return f"{cell}+{context}"
-
-
 def grids_of(path: str | Path) -> list[str]:
     """Names of the grids that a store holds: ``full``, ``120+24``."""
     return [grid.name for grid in read_index(path).grids]
@@ -292,6 +282,41 @@ def load_cells(folder: str | Path, grid: str = "full") -> Pool:
     divided = index.grid(grid)
     table = joined([read_cells(cells_path(folder, n), index, divided) for n in data["ids"]])
     return pool_of(table, index, divided, data["ids"], folder.name, data["rule"])
+
+
+def load_pictures(
+    folder: str | Path,
+    models: Iterable[str] | None = None,
+    grids: Sequence[str] | None = None,
+    *,
+    calibrated: bool = False,
+) -> Pool:
+    """One split of a store as a pool: whole pictures, divided in the cells of every other grid.
+
+    Args:
+        folder: ``STORE/SPLIT``.
+        models: Names of the models that see pictures; all if left out.
+        grids: Names of the grids; all that the store holds if left out.
+        calibrated: Whether calibrations are asked for; there are none.
+
+    Raises:
+        StoreError: If there is no such split, or calibrations are asked for.
+        DamagedError: If a file is missing or altered.
+        UnknownNameError: If there is no such grid or model.
+    """
+    if calibrated:
+        raise StoreError(
+            f"{folder}: of cells only scores and counts are kept, so there is nothing to calibrate"
+        )
+    names = list(dict.fromkeys(grids or grids_of(folder)))
+    # Committees that see nothing but whole pictures are those of the first.
+    names.sort(key=lambda name: name != FULL)
+    first, *others = (load_cells(folder, name) for name in names)
+    pool = replace(first, divided=tuple(others))
+    if models is None:
+        return pool
+    wanted = {name for name in models if pool.model(name)}
+    return pool.only([n for n in first.names if first.whole_of.get(n, n) in wanted])
 
 
 def pool_of(
@@ -324,5 +349,8 @@ def pool_of(
         {name: Kept("counts", rows, together=table) for name in specs},
         CostTable.of(costs),
         specs,
+        families={name: spec["family"] for name, spec in index.models.items() if spec["family"]},
         whole_of=index.bases_of(grid),
+        task=SEMANTIC_SEGMENTATION,
+        division=grid.name,
     )

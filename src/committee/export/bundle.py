@@ -2,7 +2,7 @@
 
 It holds ``cascade.json`` (stages, thresholds, classes, preprocessing of each model), the models
 below ``models/``, programs that run it in Python and JavaScript, a README, and ``SHA256SUMS`` with
-the checksum of every file, in the format of ``sha256sum``.
+the checksum of every file, in the format of ``sha256sum``. One of segmentation runs in Python.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from pathlib import Path
 from committee.cascade import Cascade
 from committee.errors import ExportError, MissingExtraError, ModelError
 from committee.export.seal import checksum
-from committee.export.sources import onnx_path, onnx_specs
+from committee.export.sources import onnx_path, onnx_specs, segmenting
 from committee.files import naming, write_text
 from committee.models import ModelSpec
 
 CASCADE, SUMS, MODELS = "cascade.json", "SHA256SUMS", "models"
 _AGAIN = "Copy the bundle again, or export it"
-_PROGRAMS = ("run.py", "run.mjs")
+# Files of a bundle, and from which file of the recipe each is made.
+_PROGRAMS = {"run.py": "run.py", "run.mjs": "run.mjs"}
+_SEGMENTING = {"run.py": "segment.py", "classify.py": "run.py"}
 
 
 def write_bundle(
@@ -47,7 +49,7 @@ def write_bundle(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ExportError(f"{folder}: is there already; name another folder, or remove it")
-    specs = onnx_specs(cascade, onnx)
+    specs = onnx_specs(cascade, onnx, cells=True)
     making = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(making, ignore_errors=True)
     try:
@@ -74,8 +76,8 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
     exported = replace(cascade, models=models)
     exported.save(folder / CASCADE)
     recipe = files("committee.export") / "recipe"
-    for program in _PROGRAMS:
-        write_text(folder / program, (recipe / program).read_text(encoding="utf-8"))
+    for program, made_of in (_SEGMENTING if segmenting(cascade) else _PROGRAMS).items():
+        write_text(folder / program, (recipe / made_of).read_text(encoding="utf-8"))
     write_text(folder / "README.md", _readme(exported, specs))
     inside = sorted(path for path in folder.rglob("*") if path.is_file())
     lines = [f"{checksum(path)}  {path.relative_to(folder).as_posix()}\n" for path in inside]
@@ -117,15 +119,21 @@ def _external_files(spec: ModelSpec, path: Path) -> list[str]:
 
 
 def _readme(cascade: Cascade, specs: list[ModelSpec]) -> str:
-    template = (files("committee.export") / "recipe" / "README.md").read_text(encoding="utf-8")
+    page = "SEGMENT.md" if segmenting(cascade) else "README.md"
+    template = (files("committee.export") / "recipe" / page).read_text(encoding="utf-8")
     sizes = {(*spec.preprocessing.size, spec.preprocessing.channels) for spec in specs}
     raw = " ".join(f"{h}x{w}x{c}=pictures.raw" for h, w, c in sorted(sizes))
     stages = "\n".join(
         f"| {index} | {' + '.join(stage['models'])} | {stage['threshold']} |"
         for index, stage in enumerate(cascade.to_json()["stages"])
     )
+    cells = {(spec.cell, spec.context) for spec in specs if spec.cell}
+    side, context = next(iter(cells), (0, 0))
+    height, width = next(spec.preprocessing.size for spec in specs if not spec.cell)
     return (
-        template.replace("CASCADE_NAME", str(cascade))
+        template.replace("CELL_NAME", f"{side}+{context}" if side else "full")
+        .replace("PICTURE_SIZE", f"{height} x {width}")
+        .replace("CASCADE_NAME", str(cascade))
         .replace("STAGE_ROWS", stages)
         .replace("RAW_FILES", raw)
         .replace("CONFIDENCE_NAME", cascade.confidence)

@@ -18,7 +18,7 @@ from committee.cascade import ALWAYS, NEVER, Cascade
 from committee.combine import COMBINES
 from committee.confidence import BUILT_IN, SUREST
 from committee.errors import ExportError, ModelError, NotFiniteError, UnknownNameError
-from committee.export.sources import refuse_clips
+from committee.export.sources import refuse_clips, segmenting
 from committee.models import ModelSpec, Preprocessing, load_models, specs_of
 from committee.models.torch_module import OWN, TORCH_ENGINES, TorchModel
 from committee.predictions import Kind
@@ -205,6 +205,11 @@ def as_module(
             raise UnknownNameError.of("as_module", "model", name, cascade.names)
     known = specs_of(cascade) if set(cascade.names) <= set(cascade.models) else {}
     refuse_clips(known.values())
+    if segmenting(cascade):
+        raise ExportError(
+            "as_module: the cascade segments, which no module does. Run the cascade file itself: "
+            "committee run, or export it as a folder"
+        )
     if not known and set(given) < set(cascade.names):
         missing = ", ".join(name for name in cascade.names if name not in given)
         raise ExportError(

@@ -12,23 +12,34 @@ from committee.errors import ExportError, ModelError, UnknownNameError
 from committee.models import ModelSpec, specs_of
 from committee.models.graph_files import graph_fingerprint
 from committee.models.sessions import OWN
+from committee.task import SEMANTIC_SEGMENTATION
 
 
-def onnx_specs(cascade: Cascade, onnx: Mapping[str, str | Path] | None = None) -> list[ModelSpec]:
+def onnx_specs(
+    cascade: Cascade, onnx: Mapping[str, str | Path] | None = None, *, cells: bool = False
+) -> list[ModelSpec]:
     """Specs of a cascade's models, each an ONNX file that is there.
 
     Args:
         cascade: It says how its models are loaded.
         onnx: ONNX files that take the place of a model's source, by the model's name.
+        cells: Whether models may segment.
 
     Raises:
         CascadeError: If the cascade does not say how a model is loaded.
-        ExportError: If a model takes clips, is no ONNX file, is run by another engine than
-            onnxruntime or gives decisions only, or the confidence is not one of those built in.
+        ExportError: If a model takes clips, segments where that cannot be, is no ONNX file, is run
+            by another engine than onnxruntime or gives decisions only, or the confidence is not one
+            of those built in.
         ModelError: If a file is missing, or not the one that was chosen.
         UnknownNameError: If ``onnx`` names a model that the cascade does not have.
     """
-    if cascade.confidence not in BUILT_IN:
+    segments = segmenting(cascade)
+    if segments and not cells:
+        raise ExportError(
+            "export: the cascade segments, which only a folder can hold. Write --out FOLDER, or "
+            "run the cascade file itself: committee run"
+        )
+    if cascade.confidence not in BUILT_IN and not segments:
         raise ExportError(
             f"export: confidence {cascade.confidence!r} is your own function, which no export "
             f"carries. There are: {', '.join(BUILT_IN)}"
@@ -40,6 +51,12 @@ def onnx_specs(cascade: Cascade, onnx: Mapping[str, str | Path] | None = None) -
     specs = specs_of(cascade).values()
     refuse_clips(specs)
     return [_checked(spec, given.get(spec.name)) for spec in specs]
+
+
+def segmenting(cascade: Cascade) -> bool:
+    """Whether the models of a cascade segment, so that cells leave it."""
+    tasks = {model.get("task") for model in cascade.models.values()}
+    return SEMANTIC_SEGMENTATION.name in tasks
 
 
 def refuse_clips(specs: Iterable[ModelSpec]) -> None:
@@ -66,7 +83,9 @@ def _checked(spec: ModelSpec, given: str | Path | None) -> ModelSpec:
     if given is not None:
         source = f"onnx:{Path(given).resolve()}"
         # What is said of weights, engine and precision is said of the source that is replaced.
-        spec = ModelSpec(spec.name, source, spec.preprocessing, spec.kind, spec.family, spec.costs)
+        spec = replace(
+            spec, source=source, fingerprint="", weights="", seed=0, engine="", precision="float32"
+        )
     if not spec.source.startswith("onnx:"):
         raise ExportError(
             f"{where}: {spec.source} is no ONNX file. Export it first, with committee "

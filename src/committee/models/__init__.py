@@ -32,7 +32,14 @@ from committee.models.preprocessing import (
     prepared,
 )
 from committee.models.sources import source_of
-from committee.models.spec import ModelSpec, check_name, same_weights, specs_of, task_of
+from committee.models.spec import (
+    ModelSpec,
+    check_name,
+    same_weights,
+    specs_of,
+    task_of,
+    view_blocks,
+)
 from committee.models.views import Views
 
 __all__ = [
@@ -70,4 +77,5 @@ __all__ = [
     "specs_of",
     "task_of",
     "usable_outputs_of",
+    "view_blocks",
 ]

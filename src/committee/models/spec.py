@@ -188,6 +188,31 @@ def same_weights(models: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, ..
     return tuple(names for names in rising if len(names) > 1)
 
 
+def view_blocks(models: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Which models are the blocks of one model's views.
+
+    Args:
+        models: By name what :meth:`ModelSpec.to_json` gives.
+
+    Returns:
+        Names of all blocks, in their order, by the name of the whole model. Where one is missing
+        there is no whole.
+    """
+    sets: dict[str, dict[int, str]] = {}
+    counts: dict[str, int] = {}
+    for name, model in models.items():
+        views = (model["preprocessing"] or {}).get("views") or {}
+        if views.get("blocks", 1) > 1:
+            whole = name.rpartition(".")[0]
+            sets.setdefault(whole, {})[views["block"]] = name
+            counts[whole] = views["blocks"]
+    return {
+        whole: tuple(found[block] for block in sorted(found))
+        for whole, found in sets.items()
+        if len(found) == counts[whole]
+    }
+
+
 def specs_of(cascade: Cascade, where: str = "cascade") -> dict[str, ModelSpec]:
     """How each model of a cascade is loaded, by name, in the order in which they run.
 

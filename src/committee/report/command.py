@@ -10,7 +10,6 @@ from committee.combine import DEFAULT_COMBINE
 from committee.errors import CostError
 from committee.report.rows import BEST_ENSEMBLE, ENSEMBLE, SINGLE, Row
 from committee.search import Front
-from committee.utility import TOP_1
 
 _FILE = "cascade.json"
 _NOT_ON_FRONT = (SINGLE, ENSEMBLE, BEST_ENSEMBLE)
@@ -76,7 +75,8 @@ def _search(front: Front, store: str, split: str | None) -> list[str] | None:
         return None
     words = ["committee", "search", store, "--max-models", str(own.max_models)]
     words += ["--split", split] if split else []
-    words += _unless(own.confidence == "max_prob", "--confidence", own.confidence)
+    usual = pool.confidence_or("max_prob")
+    words += _unless(own.confidence == usual, "--confidence", own.confidence)
     words += _unless(own.combine == DEFAULT_COMBINE[pool.kind], "--combine", own.combine)
     words += _unless(own.grid == 100, "--grid", str(own.grid))
     words += _unless(own.unit == _usual_unit(front), "--unit", own.unit)
@@ -98,7 +98,7 @@ def _measure(front: Front) -> list[str] | None:
         if not set(models) <= set(pool.names):
             return None
         options += ["--agree-with", ",".join(models)]
-    if name == TOP_1.name:
+    if name == pool.task.utility.name:
         return options
     among = re.fullmatch(r"top-(\d+)", name)
     return [*options, "--top", among[1]] if among else None

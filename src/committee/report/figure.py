@@ -208,8 +208,8 @@ def _arrow(axes: Axes, rows: Sequence[Row], size: float) -> None:
     """An arrow from the reference to the committee that matches it, with the speedup."""
     name = rows[0].reference
     committee = next((row for row in rows if row.role == matches(name)), None)
-    single = next(row for row in rows if row.cascade.names == (name,) and row.role == SINGLE)
-    if committee is None or committee.speedup is None or committee.speedup <= 1:
+    single = next((row for row in rows if row.name == name and row.role == SINGLE), None)
+    if single is None or committee is None or committee.speedup is None or committee.speedup <= 1:
         return
     start, end = (
         (row.judged.average_cost / size, 100 * row.judged.accuracy) for row in (single, committee)
@@ -224,8 +224,7 @@ def _arrow(axes: Axes, rows: Sequence[Row], size: float) -> None:
 
 def _named_points(singles: Sequence[Row], size: float) -> list[tuple[str, float, float]]:
     return [
-        (row.cascade.names[0], row.judged.average_cost / size, 100 * row.judged.accuracy)
-        for row in singles
+        (row.name, row.judged.average_cost / size, 100 * row.judged.accuracy) for row in singles
     ]
 
 

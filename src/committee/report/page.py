@@ -19,11 +19,12 @@ from committee.cost import Cost
 from committee.errors import DataError, MissingExtraError
 from committee.pool import Pool
 from committee.report import tables
+from committee.report.cells import cells_section
 from committee.report.command import Saving, saving_of
 from committee.report.figure import figure_svg, front_figure
 from committee.report.points import page_data
 from committee.report.rows import Row, ensemble_rows, front_rows, matches, summary
-from committee.report.scales import scales_of
+from committee.report.scales import heading_of, measure_told, scales_of
 from committee.report.section import Section
 from committee.search import Front
 
@@ -111,6 +112,9 @@ def page(
         splits=_splits(front, test, rows[0]),
         settings=_settings(front) | dict(extra or {}),
         provenance=tables.provenance(rows),
+        measure=heading_of(rows[0].judged.measure),
+        samples=rows[0].task.samples,
+        leaving=tables.leaving(rows[0].task),
         costs=_costs(front),
         sections=sections,
         style=Markup(_web(_STYLE)),
@@ -155,6 +159,8 @@ def page_of(
     members = front_rows(front, test, reference)
     best = ensemble_rows(front, test, reference)
     figure = front_figure(front, test, reference, chosen=chosen, members=members, best=best)
+    cells = cells_section(rows, members, front.pool if test is None else test)
+    sections = [*([] if cells is None else [cells]), *sections]
     samples = [front.pool.samples, *([] if test is None else [test.samples])]
     left_out = "; ".join(each.left_out for each in samples if each.broken)
     told = dict(extra or {}) | ({"Samples": left_out} if left_out else {})
@@ -247,7 +253,9 @@ def _bounds(bounds: Mapping[str, float]) -> str:
 def _costs(front: Front) -> list[tuple[str, Cost]]:
     """The cost of each model in the unit of the search, cheapest first."""
     unit = front.settings.unit
-    costs = [(name, each[unit]) for name, each in front.pool.costs.costs.items()]
+    tables_ = [division.costs.costs for division in front.pool.divisions]
+    known = {name: each[unit] for costs in tables_ for name, each in costs.items()}
+    costs = list(known.items())
     return sorted(costs, key=lambda pair: (pair[1].value, pair[0]))
 
 
@@ -258,5 +266,5 @@ def _alternative(rows: Sequence[Row]) -> str:
         f"at {tables.human_cost(row.judged.average_cost, row.judged.unit)}"
         for row in rows
     ]
-    split = rows[0].judged.split
-    return f"Accuracy on {split} against average cost on a log scale. " + "; ".join(told) + "."
+    split, measure = rows[0].judged.split, measure_told(rows[0].judged.measure)
+    return f"{measure} on {split} against average cost on a log scale. " + "; ".join(told) + "."

@@ -15,7 +15,8 @@ from committee.pool import Pool
 from committee.predictions import Array
 from committee.report.command import Saving
 from committee.report.rows import CHOSEN, SINGLE, Row, matches
-from committee.report.scales import scales_of
+from committee.report.scales import heading_of, scales_of
+from committee.report.tables import leaving, stages_named
 from committee.search import Front
 from committee.search.moves import Moves, moves
 
@@ -42,16 +43,18 @@ def page_data(
         test: The pool that judges, or None.
     """
     row = rows[0]
-    stages = list(dict.fromkeys(each.cascade.models_of_stages for each in [*rows, *members, *best]))
-    numbers = {each: number for number, each in enumerate(stages)}
+    every = {each.cascade.models_of_stages: each.cascade for each in [*rows, *members, *best]}
+    numbers = {each: number for number, each in enumerate(every)}
     counted = moves(front, front.pool if test is None else test)
-    costs = front.pool.costs.values(front.settings.unit)
+    costs = front.pool.prices(front.settings.unit)
+    reference = front.pool.single(row.reference, front.settings.combine)
 
     def series(kind: str, some: Iterable[Row]) -> list[dict[str, Any]]:
         return [
             {
                 "series": kind,
                 "role": each.role,
+                "name": each.name,
                 "stages": numbers[each.cascade.models_of_stages],
                 "thresholds": [_threshold(value) for value in each.cascade.thresholds],
                 "val": _figures(each.val),
@@ -65,11 +68,13 @@ def page_data(
     return {
         "scales": {name: _finite(value) for name, value in scales.items()},
         "unit": front.settings.unit,
-        "measure": row.judged.measure,
+        "heading": heading_of(row.judged.measure),
+        "samples": row.task.samples,
+        "leaving": leaving(row.task),
         "counted": front.settings.utility.counted,
         "reference": {
             "name": row.reference,
-            "cost": costs[row.reference],
+            "cost": sum(costs[name] for name in reference),
             "match": matches(row.reference),
         },
         "val": {"name": row.val.split, "samples": row.val.samples},
@@ -77,11 +82,11 @@ def page_data(
         "saving": {"before": saving.before, "after": saving.after},
         "stages": [
             {
-                "models": each,
+                "models": stages_named(cascade),
                 "costs": costs_of_stages(each, costs),
                 **_counts(counted.get(each)),
             }
-            for each in stages
+            for each, cascade in every.items()
         ],
         "points": [
             *series(_FRONT, members),
@@ -95,13 +100,12 @@ def page_data(
 
 def _figures(evaluation: Evaluation) -> dict[str, Any]:
     low, high = evaluation.interval
-    leaving = [round(ratio * evaluation.samples) for ratio in evaluation.exit_ratios]
     return {
         "right": evaluation.correct,
         "low": low,
         "high": high,
         "cost": evaluation.average_cost,
-        "leaving": leaving,
+        "leaving": evaluation.exit_ratios,
     }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from committee.cascade import Cascade
@@ -13,6 +14,7 @@ from committee.evaluate import check_judge as check_judge_of
 from committee.pool import Pool
 from committee.search import Committee, Front, ensembles, evaluate_all
 from committee.search.front import front_of
+from committee.task import CLASSIFICATION, Task
 
 SINGLE = "single model"
 ENSEMBLE = "ensemble of all"
@@ -35,6 +37,8 @@ class Row:
             split that judges if there is one; None if this committee costs nothing.
         reference: The model that the speedup is over.
         self_cascade: Whether the models are one set of weights at rising resolutions.
+        name: Of a single model, its name; else empty.
+        task: What a sample is, and what of it leaves.
     """
 
     role: str
@@ -44,6 +48,8 @@ class Row:
     speedup: float | None
     reference: str
     self_cascade: bool = False
+    name: str = ""
+    task: Task = CLASSIFICATION
 
     @property
     def judged(self) -> Evaluation:
@@ -93,11 +99,12 @@ def summary(
     name = reference_of(front, reference)
     combine, known = front.settings.combine, front.pool.calibrations
     cascades = [
-        (SINGLE, Cascade.of([model], combine=combine, calibrations=known))
-        for model in _rising(front)
+        (SINGLE, Cascade.of([models], combine=combine, calibrations=known))
+        for models in _rising(front).values()
     ]
-    if len(front.pool.names) > 1 and front.settings.combine in ORDER_FREE:
-        every = Cascade.ensemble(front.pool.names, combine=combine, calibrations=known)
+    if len(cascades) > 1 and front.settings.combine in ORDER_FREE:
+        names = [name for name in front.pool.names if name not in front.pool.whole_of]
+        every = Cascade.ensemble(names, combine=combine, calibrations=known)
         cascades.append((ENSEMBLE, every))
     cascades += _targets(front, name)
     cascades += [] if chosen is None else [(CHOSEN, chosen)]
@@ -147,8 +154,8 @@ def reference_of(front: Front, reference: str | None) -> str:
         UnknownNameError: If it is not in the pool.
     """
     if reference is None:
-        return _rising(front)[-1]
-    front.pool.model(reference)
+        return list(_rising(front))[-1]
+    front.pool.single(reference, front.settings.combine)
     return reference
 
 
@@ -162,13 +169,25 @@ def check_judge(front: Front, test: Pool | None) -> None:
         check_judge_of(front.pool, test, front.settings.utility, front.settings.unit)
 
 
-def _rising(front: Front) -> list[str]:
-    costs = front.pool.costs.values(front.settings.unit)
-    return sorted(front.pool.names, key=lambda name: (costs[name], name))
+def _rising(front: Front) -> dict[str, tuple[str, ...]]:
+    """What each single model is made of, cheapest first."""
+    singles = front.pool.singles(front.settings.combine)
+    prices = front.pool.costs.values(front.settings.unit)
+    return dict(sorted(singles.items(), key=lambda each: (_total(prices, each[1]), each[0])))
+
+
+def _total(prices: Mapping[str, float], models: Iterable[str]) -> float:
+    return math.fsum(prices[name] for name in models)
+
+
+def _price(front: Front, pool: Pool, single: str) -> float:
+    """What a single model costs."""
+    models = front.pool.single(single, front.settings.combine)
+    return _total(pool.costs.values(front.settings.unit), models)
 
 
 def _targets(front: Front, reference: str) -> list[tuple[str, Cascade]]:
-    cost = front.pool.costs.values(front.settings.unit)[reference]
+    cost = _price(front, front.pool, reference)
     wanted: list[tuple[str, Callable[[], Committee]]] = [
         (matches(reference), lambda: front.matching(reference)),
         (f"most accurate for {reference}'s cost", lambda: front.at_most(cost)),
@@ -187,15 +206,17 @@ def _rows(
 ) -> list[Row]:
     unit = front.settings.unit
     judge = front.pool if test is None else test
-    cost = judge.costs.values(unit)[reference]
-    utility = front.settings.utility
-    every = [cascade for _, cascade in cascades]
+    cost = _price(front, judge, reference)
+    utility, task = front.settings.utility, front.pool.task
+    names = {models: name for name, models in _rising(front).items()}
+    every = [front.pool.described(cascade) for _, cascade in cascades]
     vals = evaluate_all(every, front.pool, unit, utility)
     tests = [None] * len(every) if test is None else evaluate_all(every, test, unit, utility)
     rows = []
-    for (role, cascade), val, judged in zip(cascades, vals, tests, strict=True):
+    for (role, _), cascade, val, judged in zip(cascades, every, vals, tests, strict=True):
         average = (judged or val).average_cost
         speedup = cost / average if average else None
         own = front.pool.is_self_cascade(cascade)
-        rows.append(Row(role, cascade, val, judged, speedup, reference, own))
+        name = names.get(cascade.names, "") if len(cascade.stages) == 1 else ""
+        rows.append(Row(role, cascade, val, judged, speedup, reference, own, name, task))
     return rows

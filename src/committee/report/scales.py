@@ -76,11 +76,11 @@ def scales_of(rows: Sequence[Row], others: Sequence[Row]) -> Scales:
     left, right, linear_to = _range_of_cost(models.cost, np.append(models.cost, rest.cost))
     val, test = rows[0].val, rows[0].test
     where = f"{val.split}, the split that chose" if test is None else test.split
-    judged = "the same" if test is None else f"{test.split} ({test.samples:,} samples)"
-    measure = "Top-1 accuracy" if val.measure == TOP_1.name else val.measure
+    what = rows[0].task.samples
+    judged = "the same" if test is None else f"{test.split} ({test.samples:,} {what})"
     return Scales(
-        title=f"Chosen on {val.split} ({val.samples:,} samples), judged on {judged}",
-        accuracy=f"{measure} on {where} (%)",
+        title=f"Chosen on {val.split} ({val.samples:,} {what}), judged on {judged}",
+        accuracy=f"{measure_told(val.measure)} on {where} (%)",
         low=low,
         high=high,
         cost=label + _told_scale(linear_to),
@@ -89,6 +89,22 @@ def scales_of(rows: Sequence[Row], others: Sequence[Row]) -> Scales:
         right=right,
         linear_to=linear_to,
     )
+
+
+def measure_told(measure: str) -> str:
+    """What an axis calls a measure of evaluations."""
+    return "Top-1 accuracy" if measure == TOP_1.name else measure
+
+
+def heading_of(measure: str) -> str:
+    """What a column of figures is headed by.
+
+    >>> heading_of("top-1"), heading_of("agreement with big"), heading_of("mIoU")
+    ('Accuracy', 'Agreement with big', 'mIoU')
+    """
+    if measure == TOP_1.name:
+        return "Accuracy"
+    return measure if measure[1:2].isupper() else measure[:1].upper() + measure[1:]
 
 
 def _range_of_cost(models: Array, costs: Array) -> tuple[float, float, float]:

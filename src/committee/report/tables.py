@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from committee.cascade import Cascade
 from committee.evaluate import Evaluation
 from committee.report.rows import Row
+from committee.task import Task
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -102,13 +103,47 @@ def shares(ratios: Iterable[float]) -> str:
     return "/".join(f"{100 * ratio:.3g}" for ratio in ratios) + " %"
 
 
+def leaving(task: Task) -> str:
+    """What a column of exit ratios is headed by."""
+    return "Leave" if task.unit == task.sample else f"{task.units.capitalize()} that leave"
+
+
 def named(cascade: Cascade) -> str:
     """The models of a committee with room to break lines.
 
     >>> named(Cascade.of([["a", "b"], "c"], [0.5]))
     'a + b -> c'
     """
-    return " -> ".join(" + ".join(stage.models) for stage in cascade.stages)
+    return " -> ".join(stages_named(cascade))
+
+
+def stages_named(cascade: Cascade) -> list[str]:
+    """The models of each stage, as people read them.
+
+    Several blocks of one model's views are told together; which models are blocks the cascade
+    knows where it says how its models are loaded.
+    """
+    return [" + ".join(_together(cascade.models, list(stage.models))) for stage in cascade.stages]
+
+
+def _together(specs: Mapping[str, Mapping[str, Any]], models: list[str]) -> Iterator[str]:
+    blocks = {name: _blocks(specs.get(name, {})) for name in models}
+    groups: dict[str, list[str]] = {}
+    for name in models:
+        groups.setdefault(name.rpartition(".")[0] if blocks[name] > 1 else name, []).append(name)
+    for whole, names in groups.items():
+        total = blocks[names[0]]
+        if len(names) == 1:
+            yield names[0]
+        elif len(names) == total:
+            yield f"{whole} (all {total} blocks of views)"
+        else:
+            yield f"{whole} ({len(names)} of {total} blocks of views)"
+
+
+def _blocks(spec: Mapping[str, Any]) -> int:
+    views = (spec.get("preprocessing") or {}).get("views") or {}
+    return int(views.get("blocks", 1))
 
 
 def front_csv(rows: Sequence[Row]) -> str:
@@ -165,11 +200,12 @@ def _json(value: Any) -> str:
 def provenance(rows: Sequence[Row]) -> str:
     """Which split chose, which judged, what speedups are over; ``rows`` holds one or more."""
     row = rows[0]
-    chose = f"Committees were chosen on {row.val.split} ({row.val.samples:,} samples)"
+    what = row.task.samples
+    chose = f"Committees were chosen on {row.val.split} ({row.val.samples:,} {what})"
     speedup = f"Speedup is in average cost, over {row.reference}."
     if row.test is None:
         return f"{chose}, and these figures are from it too: expect less on new data. {speedup}"
-    judge = f"{row.test.split} ({row.test.samples:,} samples), which chose nothing"
+    judge = f"{row.test.split} ({row.test.samples:,} {what}), which chose nothing"
     return f"{chose}; costs and exits are of {judge}. {speedup}"
 
 
@@ -211,11 +247,12 @@ def _cells(row: Row) -> list[Any]:
 
     judged, unit = row.judged, row.judged.unit
     worst = human_cost(judged.worst_case_cost, unit)
-    leaving = f"\n{exits(judged)}" if row.cascade.kind == "cascade" else ""
+    parts = "" if row.task.unit == row.task.sample else f" of {row.task.units}"
+    exited = f"\n{exits(judged)}{parts}" if row.cascade.kind == "cascade" else ""
     if row.self_cascade:
-        leaving = f"\n{row.kind}, {exits(judged)}"
+        exited = f"\n{row.kind}, {exits(judged)}"
     return [
-        Text.assemble((row.role, "bold"), "\n", (named(row.cascade), "dim"), leaving),
+        Text.assemble((row.role, "bold"), "\n", (named(row.cascade), "dim"), exited),
         *(
             Text.assemble(percent(each.accuracy), "\n", (interval(each), "dim"))
             for each in _shown(row)

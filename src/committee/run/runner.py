@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from committee.cascade import Cascade
-from committee.errors import NotFiniteError
+from committee.errors import CascadeError, NotFiniteError
 from committee.evaluate import costs_of_stages
 from committee.flow import Decisions, joined_decisions
 from committee.models import (
@@ -37,7 +37,7 @@ from committee.run.held import Held
 from committee.run.loading import Models, recipes_of
 from committee.run.one import One
 from committee.run.opening import Opened, opened
-from committee.task import VIDEO_CLASSIFICATION
+from committee.task import SEMANTIC_SEGMENTATION, VIDEO_CLASSIFICATION
 
 # Engines reserve memory in the first call and settle on how they compute in the next.
 _WARM = 3
@@ -83,7 +83,8 @@ class Runner:
             whose fingerprint is that of their loaded weights, only that a file is missing.
 
     Raises:
-        CascadeError: If the file cannot be read, or the cascade does not say how a model is loaded.
+        CascadeError: If the file cannot be read, the cascade does not say how a model is loaded, or
+            its models segment.
         ModelError: If a model cannot be loaded, or has changed since it was chosen.
         UntrustedCodeError: If a model needs code that is not allowed.
 
@@ -107,6 +108,11 @@ class Runner:
         self.cascade, self._graph = found.cascade, found.graph
         self.specs = specs_of(self.cascade, where)
         self.task = task_of(self.specs.values())
+        if self.task is SEMANTIC_SEGMENTATION:
+            raise CascadeError(
+                f"{where}: its models segment. Run it with committee run, or in Python with "
+                "committee.dense.Segmenter"
+            )
         self._numbers = recipes_of(self.specs.values())
         later = self.cascade.names[len(self.cascade.stages[0].models) :] if lazy else ()
         self._models = Models(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from committee.cascade import Cascade
 from committee.combine import DEFAULT_COMBINE, ORDER_FREE
@@ -11,7 +12,7 @@ from committee.errors import CascadeError, TooLargeError
 from committee.pool import Pool
 from committee.search.asked import Bounds, Options, Progress, asked_for, most_models
 from committee.search.engine import searched
-from committee.search.front import Committee, Front
+from committee.search.front import Committee, Front, joined_fronts
 from committee.search.judging import evaluate_all
 from committee.search.members import front_of_found
 from committee.search.sequences import (
@@ -20,7 +21,7 @@ from committee.search.sequences import (
     every_self_cascade,
     every_sequence,
 )
-from committee.utility import TOP_1, Utility
+from committee.utility import Utility
 
 # More than this are not listed, let alone searched.
 _MOST_SEQUENCES = 3_000_000
@@ -36,7 +37,7 @@ def search(
     worst_case: Bounds = None,
     average_case: Mapping[str, float] | None = None,
     unit: str | None = None,
-    utility: Utility = TOP_1,
+    utility: Utility | None = None,
     families: bool = True,
     stages: Sequence[str | Sequence[str]] | None = None,
     self_cascades: bool = False,
@@ -51,7 +52,9 @@ def search(
     thresholds out of ``grid`` percentiles, "always" and "never"; single models and ensembles are
     among them, and so are stages of several models, for a stage that never exits is one with the
     next. The result is exact and depends on neither threads nor the order of the pool, but for the
-    order of the models of a family.
+    order of the models of a family. A model on all blocks of its views is tried whatever
+    ``max_models`` is. Where samples are divided in parts in several ways, every way
+    is searched, and a committee keeps to one.
 
     Args:
         pool: Predictions on the split that chooses, and costs; labels unless the utility needs
@@ -65,7 +68,8 @@ def search(
         average_case: Bounds on the average-case cost in units besides ``unit``. Bounds have a hair
             of slack, one part in 10^12, so that rounding breaks none.
         unit: Unit of the cost; see :meth:`committee.cost.CostTable.unit` for the default.
-        utility: What a sample scores when it exits; top-1 if left out.
+        utility: What a sample scores when it exits; that of the pool's task if left out: top-1,
+            and mIoU for segmentation.
         families: Whether models of one family (see :class:`Pool`) are interchangeable: then the
             first, second, … use of a family takes its first, second, … model.
         stages: What to build from: names of models, or lists of names for stages of several models.
@@ -114,9 +118,17 @@ def everything(
     self_cascades: bool = False,
 ) -> Front:
     """As :func:`search`, with what all searches take in one."""
+    if pool.divided:
+
+        def one(own: Pool, judge: Pool | None) -> Front:
+            alone = replace(options, test=judge)
+            return everything(own, max_models, alone, families, stages, self_cascades)
+
+        return over_divisions(pool, options.test, one)
     asked = asked_for(pool, options)
     blocks = None if stages is None else checked_stages(pool, stages)
-    most = most_models(max_models, len(blocks or pool.names), "stages given" if blocks else "pool")
+    available = len(blocks) if blocks else pool.most_models
+    most = most_models(max_models, available, "stages given" if blocks else "pool")
     if self_cascades:
         if blocks is not None:
             raise CascadeError("search: self_cascades are built from models; leave stages out")
@@ -130,7 +142,27 @@ def everything(
             f"search: {len(pool.names)} models make more than {_MOST_SEQUENCES:,} sequences of up "
             f"to {most}. Lower max_models, search part of the pool, or use committee.guided"
         )
+    if blocks is None:
+        # A model on all its views is one model, in however many blocks these are.
+        wholes = pool.singles(asked.rule.combine).values()
+        listed += [(names,) for names in wholes if len(names) > most]
     return front_of_found(searched(asked, listed), most, bool(known))
+
+
+def over_divisions(
+    pool: Pool, test: Pool | None, search_one: Callable[[Pool, Pool | None], Front]
+) -> Front:
+    """The best of what a search finds in each division of a pool's samples.
+
+    Args:
+        pool: The pool, divided or not.
+        test: The pool on the split that judges.
+        search_one: From one division on both splits to its front.
+    """
+    fronts = [
+        search_one(own, None if test is None else test.divided_as(own)) for own in pool.divisions
+    ]
+    return joined_fronts(pool, fronts)
 
 
 def ensembles(
@@ -138,10 +170,12 @@ def ensembles(
     max_models: int,
     combine: str | None = None,
     unit: str | None = None,
-    utility: Utility = TOP_1,
+    utility: Utility | None = None,
     families: bool = True,
 ) -> tuple[Committee, ...]:
     """Every ensemble of 2 to ``max_models`` models of a pool, evaluated on it, by rising cost.
+
+    Models are those of :meth:`committee.Pool.singles`: blocks of views go together.
 
     Models of one family are interchangeable, unless ``families`` is false, as in :func:`search`.
 
@@ -152,10 +186,15 @@ def ensembles(
     if combine not in ORDER_FREE:
         return ()
     earlier = earlier_training(pool, pool.families if families else {})
-    cascades = [
-        Cascade.ensemble(names, combine=combine, calibrations=pool.calibrations)
+    singles = sorted(pool.singles(combine).values())
+    together = [
+        [name for models in some for name in models]
         for size in range(2, max_models + 1)
-        for names in itertools.combinations(sorted(pool.names), size)
+        for some in itertools.combinations(singles, size)
+    ]
+    cascades = [
+        pool.described(Cascade.ensemble(names, combine=combine, calibrations=pool.calibrations))
+        for names in together
         if all(earlier.get(name, name) in names for name in names)
     ]
     evaluations = evaluate_all(cascades, pool, unit, utility)

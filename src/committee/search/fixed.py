@@ -14,13 +14,14 @@ from committee.evaluate import check_judgeable, evaluate
 from committee.pool import Pool
 from committee.search.asked import Bounds, Options, asked_for
 from committee.search.engine import searched
+from committee.search.exhaustive import over_divisions
 from committee.search.front import Committee, Front
 from committee.search.judging import evaluate_all
 from committee.search.members import described, front_of_found
 from committee.search.prefixes import Rule
-from committee.search.sequences import checked_stages
+from committee.search.sequences import as_stages, checked_stages
 from committee.search.statistics import prefix_table
-from committee.utility import TOP_1, Utility
+from committee.utility import Utility
 
 
 def as_ensemble(
@@ -29,7 +30,7 @@ def as_ensemble(
     confidence: str = "max_prob",
     combine: str | None = None,
     unit: str | None = None,
-    utility: Utility = TOP_1,
+    utility: Utility | None = None,
 ) -> Committee:
     """An ensemble, or a model alone, whether or not another committee beats it.
 
@@ -39,12 +40,13 @@ def as_ensemble(
         confidence: Name of the confidence function.
         combine: Name of the combination; by default the mean of what the models give.
         unit: Unit of the cost; see :meth:`committee.cost.CostTable.unit` for the default.
-        utility: What a sample scores.
+        utility: What a sample scores; that of the pool's task if left out.
 
     Raises:
         UnknownNameError: If a model is not in the pool.
         CascadeError: If a model stands twice, or nothing combines the outputs of several.
     """
+    pool = pool.holding([models])
     for name in models:
         pool.model(name)
     combine = combine or DEFAULT_COMBINE[pool.kind]
@@ -53,7 +55,7 @@ def as_ensemble(
             f"as_ensemble: {combine} of {', '.join(models)} hears the last only; name one model, "
             "or combine by a mean"
         )
-    cascade = Cascade.ensemble(models, confidence, combine, pool.calibrations)
+    cascade = Cascade.ensemble(models, pool.confidence_or(confidence), combine, pool.calibrations)
     return described(cascade, evaluate(cascade, pool, pool.costs.unit(unit), utility), pool)
 
 
@@ -67,13 +69,13 @@ def as_cascade(
     grid: int = 100,
     worst_case: Bounds = None,
     unit: str | None = None,
-    utility: Utility = TOP_1,
+    utility: Utility | None = None,
     threads: int | None = None,
 ) -> Committee:
     """Turn an ensemble into the cheapest cascade of the same models that does as well.
 
     Every order of the models and every vector of thresholds is tried, so that at worst the ensemble
-    itself is the answer.
+    itself is the answer; where samples are divided in parts, with every way to divide them.
 
     Args:
         models: Models of the ensemble; a list of names among them runs as one stage.
@@ -84,7 +86,7 @@ def as_cascade(
         grid: Percentiles tried for each threshold.
         worst_case: As of :func:`committee.search`.
         unit: Unit of the cost; see :meth:`committee.cost.CostTable.unit` for the default.
-        utility: What a sample scores when it exits.
+        utility: What a sample scores when it exits; that of the pool's task if left out.
         threads: How many to use; all processors if left out.
 
     Raises:
@@ -104,19 +106,25 @@ def as_cascade(
         utility=utility,
         threads=threads,
     )
-    asked = asked_for(pool, options)
+    ensemble = asked_for(pool, options)
     stages = checked_stages(pool, models)
     names = [name for stage in stages for name in stage]
     if len(stages) < len(models):
         raise CascadeError(f"as_cascade: {list(models)} must name every model once")
-    ensemble = asked.rule.cascade([names], [])
     orders = [
         order
         for size in range(1, len(stages) + 1)
         for order in itertools.permutations(stages, size)
     ]
-    front = front_of_found(searched(asked, orders), len(stages), families=False)
-    goal = evaluate(ensemble, pool, asked.unit, utility).accuracy - tolerance
+
+    def found(own: Pool, _: Pool | None) -> Front:
+        # Of one division to the next only what later stages see differs.
+        seen = list(dict.fromkeys(own.seeing_parts(order) for order in orders))
+        return front_of_found(searched(asked_for(own, options), seen), len(stages), families=False)
+
+    front = over_divisions(pool, None, found)
+    together = ensemble.rule.cascade([names], [])
+    goal = evaluate(together, pool, ensemble.unit, utility).accuracy - tolerance
     return front.at_least(goal)
 
 
@@ -128,7 +136,7 @@ def in_order(
     combine: str | None = None,
     grid: int = 100,
     unit: str | None = None,
-    utility: Utility = TOP_1,
+    utility: Utility | None = None,
     test: Pool | None = None,
     threads: int | None = None,
 ) -> Front:
@@ -141,7 +149,7 @@ def in_order(
         combine: Name of the combination; by default the mean of what the models give.
         grid: Percentiles tried for each threshold.
         unit: Unit of the cost; see :meth:`committee.cost.CostTable.unit` for the default.
-        utility: What a sample scores when it exits.
+        utility: What a sample scores when it exits; that of the pool's task if left out.
         test: The pool on a split that judges.
         threads: How many to use; all processors if left out.
 
@@ -156,13 +164,14 @@ def in_order(
     References:
         Wang et al. (2022), appendices D.3 and E.2.
     """
+    pool = pool.holding(as_stages(stages))
     options = Options(
         confidence=confidence,
         combine=combine,
         grid=grid,
         unit=unit,
         utility=utility,
-        test=test,
+        test=None if test is None else test.divided_as(pool),
         threads=threads,
     )
     asked = asked_for(pool, options)
@@ -183,7 +192,7 @@ def threshold_sweep(
     combine: str | None = None,
     grid: int = 100,
     unit: str | None = None,
-    utility: Utility = TOP_1,
+    utility: Utility | None = None,
 ) -> tuple[Committee, ...]:
     """Every threshold of a cascade of two stages, from the first stage alone to the ensemble.
 
@@ -194,7 +203,7 @@ def threshold_sweep(
         combine: Name of the combination; by default the mean of what the models give.
         grid: Percentiles tried.
         unit: Unit of the cost; see :meth:`committee.cost.CostTable.unit` for the default.
-        utility: What a sample scores when it exits.
+        utility: What a sample scores when it exits; that of the pool's task if left out.
 
     Returns:
         Committees by rising threshold, which is rising cost; the dominated ones too.
@@ -205,11 +214,14 @@ def threshold_sweep(
     References:
         Wang et al. (2022), figure 4.
     """
+    pool = pool.holding(as_stages(stages))
     pair = checked_stages(pool, stages)
     if len(pair) != 2:
         raise CascadeError(f"threshold_sweep: takes two stages, not {len(pair)}")
+    utility = utility or pool.task.utility
     check_judgeable(pool, utility)
-    rule = Rule(pool, confidence, combine or DEFAULT_COMBINE[pool.kind], utility)
+    combine = combine or DEFAULT_COMBINE[pool.kind]
+    rule = Rule(pool, pool.confidence_or(confidence), combine, utility)
     key = rule.key(pair[0])
     table = prefix_table(rule, [key], grid)
     thresholds = table.thresholds(key, np.arange(table.widths[0] - 1))

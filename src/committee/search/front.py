@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -109,13 +109,17 @@ class Front:
     def matching(self, model: str) -> Committee:
         """The committee of least average-case cost that is as accurate as a model of the pool.
 
+        Args:
+            model: One name of :meth:`Pool.singles`, or of a model.
+
         Raises:
             UnknownNameError: If the model is not in the pool.
             Infeasible: If no committee reaches it.
         """
-        self.pool.model(model)
-        rule = (self.settings.confidence, self.settings.combine)
-        alone = Cascade.of([model], (), *rule, self.pool.calibrations)
+        combine = self.settings.combine
+        models = self.pool.single(model, combine)
+        rule = (self.settings.confidence, combine)
+        alone = Cascade.of([models], (), *rule, self.pool.calibrations)
         goal = evaluate(alone, self.pool, self.settings.unit, self.settings.utility)
         return self._cheapest(goal.correct, f"{model}'s accuracy {goal.accuracy:.4f}")
 
@@ -190,6 +194,25 @@ class Front:
                 for c in self.committees
             ],
         }
+
+
+def joined_fronts(pool: Pool, fronts: Sequence[Front]) -> Front:
+    """The best of what was found in each division of a pool's samples, one front or more."""
+    seconds: dict[str, float] = {}
+    for front in fronts:
+        for part, spent in front.settings.seconds.items():
+            seconds[part] = seconds.get(part, 0.0) + spent
+    return Front(
+        front_of([each for front in fronts for each in front]),
+        replace(
+            fronts[0].settings,
+            sequences=sum(front.settings.sequences for front in fronts),
+            cascades=sum(front.settings.cascades for front in fronts),
+            seconds=seconds,
+        ),
+        pool,
+        warnings=tuple(dict.fromkeys(told for front in fronts for told in front.warnings)),
+    )
 
 
 def undominated(cost: Array, correct: Array) -> Array:

@@ -17,6 +17,7 @@ from committee.predictions import Array
 from committee.search.front import Committee, Front, Settings, front_of
 from committee.search.judging import evaluate_all, judged_on
 from committee.search.prefixes import Key, PrefixTable, Rule
+from committee.search.sequences import refuse_parts
 from committee.search.statistics import prefix_table, processors
 from committee.utility import TOP_1
 
@@ -56,12 +57,14 @@ def greedy(
         Those of these cascades and the models alone that no other beats; ``exact`` is False.
 
     Raises:
-        CascadeError: If ``max_models`` is less than 1, or a share is not above 0.
+        CascadeError: If ``max_models`` is less than 1, a share is not above 0, or models see parts
+            of samples.
         MisalignedError: If there are no labels or samples.
 
     References:
         Streeter (2018), Approximation Algorithms for Cascading Prediction Models.
     """
+    refuse_parts("greedy", pool)
     check_judgeable(pool)
     unit = pool.costs.unit(unit)
     if test is not None:

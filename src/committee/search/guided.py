@@ -16,10 +16,10 @@ from committee.search.exhaustive import everything
 from committee.search.front import Front
 from committee.search.members import front_of_found
 from committee.search.prefixes import PrefixTable
-from committee.search.sequences import every_sequence, within
+from committee.search.sequences import every_sequence, refuse_parts, within
 from committee.search.statistics import prefix_table
 from committee.search.sweep import Batch, sweep
-from committee.utility import TOP_1, Utility
+from committee.utility import Utility
 
 # Costs at which committees are compared, from the cheapest to the dearest, in equal ratios.
 _COSTS = 64
@@ -36,7 +36,7 @@ def guided(
     worst_case: Bounds = None,
     average_case: Mapping[str, float] | None = None,
     unit: str | None = None,
-    utility: Utility = TOP_1,
+    utility: Utility | None = None,
     families: bool = True,
     test: Pool | None = None,
     threads: int | None = None,
@@ -69,7 +69,8 @@ def guided(
         progress: See there.
 
     Raises:
-        CascadeError: If ``max_models`` is less than 1 or more than the pool has.
+        CascadeError: If ``max_models`` is less than 1 or more than the pool has, or models see
+            parts of samples.
         Infeasible, MisalignedError, CostError, ShapeError, TooLargeError: As of
             :func:`committee.search`.
     """
@@ -88,6 +89,7 @@ def guided(
     )
     if max_models <= 2 or len(pool.names) <= max(keep, max_models):
         return everything(pool, max_models, options, families)
+    refuse_parts("guided", pool)
     asked = asked_for(pool, options)
     known = pool.families if families else {}
     kept, table = _kept(asked, known, max(keep, max_models))

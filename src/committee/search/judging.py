@@ -28,7 +28,7 @@ def evaluate_all(
     cascades: Sequence[Cascade],
     pool: Pool,
     unit: str | None = None,
-    utility: Utility = TOP_1,
+    utility: Utility | None = None,
     threads: int | None = None,
 ) -> list[Evaluation]:
     """What :func:`committee.evaluate` gives for each cascade, many times faster for many.
@@ -37,7 +37,7 @@ def evaluate_all(
         cascades: The committees.
         pool: Predictions of their models.
         unit: Unit of the costs; see :meth:`committee.cost.CostTable.unit` for the default.
-        utility: What a sample scores when it exits.
+        utility: What a sample scores when it exits; that of the pool's task if left out.
         threads: How many to use; all processors if left out.
 
     Raises:
@@ -45,13 +45,17 @@ def evaluate_all(
         MisalignedError: If the pool has no samples, or no labels where they are needed.
         CostError: If a model has no cost in that unit.
     """
+    utility = utility or pool.task.utility
     check_judgeable(pool, utility)
     unit = unit or pool.costs.unit()
     found: list[Evaluation | None] = [None] * len(cascades)
-    for rule, own in _by_rule(cascades, pool, utility):
-        answers = _of_one_rule([cascades[i] for i in own], rule, unit, threads)
-        for i, answer in zip(own, answers, strict=True):
-            found[i] = answer
+    held = [pool.holding(cascade.models_of_stages) for cascade in cascades]
+    for division in dict.fromkeys(held):
+        numbers = [i for i, each in enumerate(held) if each is division]
+        for rule, own in _by_rule([cascades[i] for i in numbers], division, utility):
+            answers = _of_one_rule([cascades[numbers[i]] for i in own], rule, unit, threads)
+            for i, answer in zip(own, answers, strict=True):
+                found[numbers[i]] = answer
     return [each for each in found if each is not None]
 
 
@@ -59,7 +63,7 @@ def judged_on(
     committees: Sequence[Committee],
     test: Pool,
     unit: str,
-    utility: Utility = TOP_1,
+    utility: Utility | None = None,
     threads: int | None = None,
 ) -> tuple[Committee, ...]:
     """Committees with their evaluations on the split that judges; arguments as above."""

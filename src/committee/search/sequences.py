@@ -115,6 +115,17 @@ def _follows(pool: Pool, sequence: Sequence_, block: Stage) -> bool:
     return all((name in pool.whole_of) == bool(sequence) for name in block)
 
 
+def as_stages(stages: Sequence[str | Sequence[str]]) -> list[Stage]:
+    """Stages given by the user, a name or several names each, as lists of names.
+
+    Raises:
+        CascadeError: If they are one text.
+    """
+    if isinstance(stages, str):
+        raise CascadeError(f"search: stages must be a list of names, not the text {stages!r}")
+    return [(each,) if isinstance(each, str) else tuple(each) for each in stages]
+
+
 def checked_stages(pool: Pool, stages: Sequence[str | Sequence[str]]) -> list[Stage]:
     """Stages given by the user, a name or several names each.
 
@@ -122,9 +133,7 @@ def checked_stages(pool: Pool, stages: Sequence[str | Sequence[str]]) -> list[St
         UnknownNameError: If a model is not in the pool.
         CascadeError: If a stage is empty or names a model twice, or there is no stage.
     """
-    if isinstance(stages, str):
-        raise CascadeError(f"search: stages must be a list of names, not the text {stages!r}")
-    found = [(each,) if isinstance(each, str) else tuple(each) for each in stages]
+    found = as_stages(stages)
     for stage in found:
         for name in stage:
             pool.model(name)
@@ -135,6 +144,19 @@ def checked_stages(pool: Pool, stages: Sequence[str | Sequence[str]]) -> list[St
     if not found:
         raise CascadeError("search: no stage to search over; give at least one")
     return list(dict.fromkeys(found))
+
+
+def refuse_parts(what: str, pool: Pool) -> None:
+    """Refuse a pool whose models see parts of samples, which only exact search knows.
+
+    Raises:
+        CascadeError: If it is one.
+    """
+    if pool.divided or pool.whole_of:
+        raise CascadeError(
+            f"{what}: models of this pool see {pool.task.units} of {pool.task.samples}, which only "
+            "the exact search knows. Use committee.search"
+        )
 
 
 def within(

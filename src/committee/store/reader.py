@@ -19,13 +19,14 @@ from committee.errors import (
     StoreError,
     UnknownNameError,
 )
-from committee.models import same_weights
+from committee.models import same_weights, view_blocks
 from committee.pool import Pool
 from committee.predictions import Array, Outputs
 from committee.samples import Samples
 from committee.store.calibrations import KEY, read_calibrations
 from committee.store.entry import CHUNK_ROWS, Entry, Part, header, read_index, read_manifest
 from committee.store.split import SAMPLES, read_split
+from committee.task import CLASSIFICATION, IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION, Task
 
 _CHUNKS_A_TASK = 16
 # The index of a store of segmentation, which committee.dense reads.
@@ -64,8 +65,25 @@ def load_pool(folder: Path, models: Iterable[str] | None = None, calibrated: boo
     runnable = {name: _runnable(spec) for name, spec in specs.items() if spec["source"]}
     families = {name: spec["family"] for name, spec in specs.items() if spec.get("family")}
     calibrations = read_calibrations(root, names) if calibrated else {}
-    sets = same_weights(specs)
-    return Pool(samples, outputs, CostTable.of(costs), runnable, families, calibrations, sets)
+    return Pool(
+        samples,
+        outputs,
+        CostTable.of(costs),
+        runnable,
+        families,
+        calibrations,
+        same_weights(specs),
+        blocks=view_blocks(specs),
+        task=_task(specs, runnable),
+    )
+
+
+def _task(specs: Mapping[str, Mapping[str, Any]], runnable: Mapping[str, Any]) -> Task:
+    """What the models do; of outputs made elsewhere nobody says what a sample is."""
+    if len(runnable) < len(specs):
+        return CLASSIFICATION
+    clips = any(spec["preprocessing"].get("views") for spec in specs.values())
+    return VIDEO_CLASSIFICATION if clips else IMAGE_CLASSIFICATION
 
 
 def _runnable(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,8 +94,8 @@ def _runnable(spec: Mapping[str, Any]) -> dict[str, Any]:
 def _explain_missing(folder: Path) -> None:
     if any((each / CELLS).exists() for each in (folder, folder.parent)):
         raise StoreError(
-            f"{folder}: holds cells of segmentation, which predict, search, evaluate and run take; "
-            "in Python open it with committee.dense.load_cells"
+            f"{folder}: holds cells of segmentation, of which only scores and counts are kept; "
+            "predict, search, evaluate, study, report and run take them"
         )
     if (folder / "store.json").exists():
         splits = sorted(p.parent.name for p in folder.glob(f"*/{SAMPLES}"))

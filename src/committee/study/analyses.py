@@ -10,6 +10,7 @@ from committee.errors import CommitteeError, MissingExtraError, UnknownNameError
 from committee.study import (
     best_cascades,
     calibration,
+    cells,
     confidence_functions,
     diversity,
     ensembles_as_cascades,
@@ -23,6 +24,7 @@ from committee.study import (
     threshold_sweep,
     training_cost,
     trainings,
+    views,
     worst_case,
 )
 from committee.study.base import AnyAnalysis, AnyFinding, Finding
@@ -44,6 +46,8 @@ ANALYSES: tuple[AnyAnalysis, ...] = (
     outside_references.ANALYSIS,
     worst_case.ANALYSIS,
     self_cascades.ANALYSIS,
+    views.ANALYSIS,
+    cells.ANALYSIS,
     training_cost.ANALYSIS,
     calibration.ANALYSIS,
     scaled_family.ANALYSIS,

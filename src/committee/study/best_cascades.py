@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from committee.report.style import GREEN, VERMILION, Look
 from committee.study.base import About, Analysis, Cell, Column, Finding, Table
-from committee.study.context import Judged, Pair, Study
+from committee.study.context import Judge, Judged, Pair, Study
 from committee.study.drawing import finish, mark, mark_singles, plane, positions
 from committee.study.estimates import accuracy_of
 from committee.study.words import told_gains, told_ratios
@@ -43,7 +43,7 @@ class BestCascades:
 
     pairs: tuple[Pair, ...]
     unit: str
-    judge: str
+    judge: Judge
 
 
 def analyse(study: Study) -> Finding[BestCascades]:
@@ -168,7 +168,7 @@ def draw(data: BestCascades) -> Figure:
     return figure
 
 
-def draw_pairs(axes: Axes, pairs: Sequence[Pair], size: float, label: str, judge: str) -> None:
+def draw_pairs(axes: Axes, pairs: Sequence[Pair], size: float, label: str, judge: Judge) -> None:
     """Draw single models and their committees into axes, and finish these."""
     singles = [pair.single for pair in pairs]
     drawn = [

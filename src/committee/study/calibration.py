@@ -99,15 +99,22 @@ def analyse(study: Study) -> Finding[Pool]:
         Unsupported: If the calibrations of the pool were fitted on samples that choose.
         CalibrationError: If no calibration is best; the model is named.
     """
+    if study.val.kind == "counts":
+        raise Unsupported(
+            f"of {study.judge.units} only scores and counts are kept; there are no outputs to "
+            "calibrate"
+        )
     own, apart = study.settings, set_apart(study)
     every = ensembles(apart.chooses, own.max_models, own.combine, own.unit)
     best = [each.cascade.names for each in front_of(every)] if every else []
-    needed = sorted({*study.names, *(name for names in best for name in names)})
+    # Of blocks of views the first stands for all: they are of one size and one set of weights.
+    first = [study.val.single(name)[0] for name in study.names]
+    needed = sorted({*first, *(name for names in best for name in names)})
     known: Mapping[str, Calibration] = study.val.calibrations
     if apart.fits is not None:
         known = apart.fits.only(needed).fit_calibrations(_METHOD)
-    shown = study.test.only(study.names)
-    shown = shown.with_calibrations({n: known[n] for n in study.names if n in known})
+    shown = study.test.only(first)
+    shown = shown.with_calibrations({n: known[n] for n in first if n in known})
     reliable = reliabilities(shown)
     tables = [_reliability(study, reliable, apart)]
     sentences = [f"{apart.told}.", *_told_confidence(reliable)]

@@ -21,7 +21,7 @@ from committee.report.tables import percent
 from committee.search import threshold_sweep
 from committee.search.prefixes import Rule
 from committee.study.base import About, Analysis, Cell, Column, Finding, Table
-from committee.study.context import Judged, Study
+from committee.study.context import Judge, Judged, Study
 from committee.study.estimates import accuracy_of
 from committee.study.threshold_sweep import pairs_on_front
 from committee.study.words import told_gain
@@ -52,7 +52,7 @@ class Surest:
     """
 
     model: str
-    judge: str
+    judge: Judge
     percent: tuple[int, ...]
     accuracy: Mapping[str, Array]
 
@@ -61,10 +61,16 @@ def analyse(study: Study) -> Finding[Surest]:
     """Rank samples by each confidence function, and set one cascade by each at equal cost.
 
     Raises:
-        Unsupported: If the outputs are decisions, which bring one confidence of their own.
+        Unsupported: If the outputs are decisions, which bring one confidence of their own, or
+            counts, which were scored by one when they were kept.
     """
     if study.val.kind == "decisions":
         raise Unsupported("decisions bring their own confidence; there is nothing to compare")
+    if study.val.kind == "counts":
+        raise Unsupported(
+            f"of {study.judge.units} one score is kept, {study.settings.confidence}; there is "
+            "nothing to compare it with"
+        )
     first = surest_of(study, study.names[0])
     tables = [_surest_table(first), _mean_table(study)]
     told = [_told_surest(first)]
@@ -85,10 +91,11 @@ def surest_of(study: Study, model: str, percent: Sequence[int] = _DRAWN) -> Sure
     Samples of one score are taken in the order of the split.
     """
     own, rows = study.settings, np.arange(len(study.test))
-    right = study.right(study.cascade([model]))
+    models = tuple(sorted(study.val.single(model, own.combine)))
+    right = study.right(study.alone(model))
     judge = study.test.with_calibrations(study.val.calibrations)
     found = {
-        name: share_right(right, Rule(judge, name, own.combine).scores((model,), rows)[1], percent)
+        name: share_right(right, Rule(judge, name, own.combine).scores(models, rows)[1], percent)
         for name in CONFIDENCES
     }
     found[UPPER_BOUND] = share_right(right, right.astype(float), percent)

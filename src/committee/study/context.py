@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
+
+import numpy as np
 
 from committee.cascade import Cascade
 from committee.combine import DEFAULT_COMBINE
 from committee.errors import Infeasible
-from committee.evaluate import Evaluation, check_judge
+from committee.evaluate import Evaluation, check_judge, counts_of, measure_of
 from committee.pool import Pool
 from committee.predictions import Array
 from committee.report.tables import named
 from committee.search import Committee, Front, ensembles, evaluate_all, in_order, search
 from committee.search.asked import most_models
+from committee.search.exhaustive import over_divisions
 from committee.search.front import front_of
 from committee.search.judging import right_on
 from committee.search.sequences import every_sequence
 from committee.study.base import Estimate
-from committee.study.estimates import paired_difference
+from committee.study.estimates import paired_difference, paired_figures
+from committee.utility import TOP_1
 
 # Committees grow to four models, as in the paper, unless that makes more sequences than this.
 _MOST_MODELS = 4
@@ -72,10 +76,16 @@ class Training:
     Args:
         unit: Unit of the times, such as ``core seconds``.
         times: By name of the model.
+        weights: Of models that are one set of weights, what stands for all of them.
     """
 
     unit: str
     times: Mapping[str, float]
+    weights: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, models: Iterable[str]) -> float:
+        """What the weights of some models took, each set once."""
+        return sum({self.weights.get(name, name): self.times[name] for name in models}.values())
 
 
 @dataclass(frozen=True)
@@ -86,11 +96,13 @@ class Judged:
         cascade: The committee.
         val: What it scores and costs on the split that chose it.
         test: The same on the split that judges: what is reported.
+        name: Of a single model, its name; else empty.
     """
 
     cascade: Cascade
     val: Evaluation
     test: Evaluation
+    name: str = ""
 
     @classmethod
     def of(cls, committee: Committee) -> Judged:
@@ -103,6 +115,28 @@ class Judged:
     def told(self) -> str:
         """Its models, for people: ``a + b`` is an ensemble, ``a -> b`` a cascade."""
         return named(self.cascade)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The split that judges; as text, its name and how many samples it has.
+
+    Args:
+        split: Its name.
+        count: How many samples.
+        samples: Several of them, in a word.
+        units: Several of what leaves a cascade, in a word.
+        measure: What committees are judged by.
+    """
+
+    split: str
+    count: int
+    samples: str
+    units: str
+    measure: str
+
+    def __str__(self) -> str:
+        return f"{self.split} ({self.count:,} {self.samples})"
 
 
 @dataclass(frozen=True)
@@ -151,11 +185,16 @@ class Study:
 
     @cached_property
     def architectures(self) -> dict[str, tuple[str, ...]]:
-        """Trainings of each architecture, by rising cost; a model without family stands alone."""
+        """Trainings of each architecture, by rising cost; a model without family stands alone.
+
+        A training is named as in :meth:`committee.Pool.singles`.
+        """
         found: dict[str, tuple[str, ...]] = {}
-        costs = self.val.costs.values(self.settings.unit)
-        for name in self.val.names:
-            family = self.val.families.get(name, name)
+        prices = self.val.costs.values(self.settings.unit)
+        singles = self.val.singles(self.settings.combine)
+        costs = {name: sum(prices[n] for n in models) for name, models in singles.items()}
+        for name, models in singles.items():
+            family = name if name in self.val.blocks else self.val.families.get(models[0], name)
             found[family] = (*found.get(family, ()), name)
         return dict(sorted(found.items(), key=lambda each: (costs[each[1][0]], each[0])))
 
@@ -167,7 +206,12 @@ class Study:
     @cached_property
     def singles(self) -> tuple[Judged, ...]:
         """The models of :attr:`names`, each alone, by rising cost."""
-        return self.judged([self.cascade([name]) for name in self.names])
+        return self.singles_in(self.settings.unit)
+
+    def singles_in(self, unit: str) -> tuple[Judged, ...]:
+        """As :attr:`singles`, their costs in some other unit."""
+        judged = self.judged([self.alone(name) for name in self.names], unit)
+        return tuple(replace(e, name=n) for e, n in zip(judged, self.names, strict=True))
 
     def single(self, name: str) -> Judged:
         """One model of :attr:`names` alone."""
@@ -197,6 +241,7 @@ class Study:
         unit: str | None = None,
         confidence: str | None = None,
         worst_case: float | None = None,
+        division: str | None = None,
     ) -> Front:
         """A front, its members judged; each is searched once, however often it is asked for.
 
@@ -206,6 +251,7 @@ class Study:
             unit: Unit of the cost; that of the settings if left out.
             confidence: Name of the confidence function; that of the settings if left out.
             worst_case: Bound on the sum over all stages, in ``unit``.
+            division: The only way to divide the samples; every way if left out.
 
         Raises:
             Infeasible: If no committee keeps to the bound.
@@ -213,19 +259,23 @@ class Study:
         """
         own = self.settings
         val = self.val if models is None else self.val.only(models)
-        most = min(own.max_models, len(val.names)) if max_models is None else max_models
+        most = min(own.max_models, val.most_models) if max_models is None else max_models
         options: dict[str, Any] = {
             "unit": unit or own.unit,
             "confidence": confidence or own.confidence,
             "worst_case": worst_case,
         }
-        key = ("search", tuple(val.names), most, *options.values())
-        return self.once(
-            key,
-            lambda: search(
-                val, most, combine=own.combine, grid=own.grid, test=self.test, **options
-            ),
-        )
+        if division is not None:
+            val = next(each for each in val.divisions if each.division == division)
+
+        def one(of: Pool, judge: Pool | None) -> Front:
+            return self.once(
+                ("search", tuple(of.names), most, *options.values()),
+                lambda: search(of, most, combine=own.combine, grid=own.grid, test=judge, **options),
+            )
+
+        asked = ("divisions", tuple(val.names), division, most, *options.values())
+        return self.once(asked, lambda: over_divisions(val, self.test, one))
 
     def in_order(self, stages: Sequence[str | Sequence[str]]) -> Front:
         """The front over all thresholds of one cascade, its members judged."""
@@ -249,15 +299,15 @@ class Study:
         """As :attr:`pairs`, chosen by costs in some other unit."""
 
         def pair(single: Judged) -> Pair:
-            front, (name,) = self.search(unit=unit), single.cascade.names
+            front = self.search(unit=unit)
             return Pair(
                 single,
                 feasible(front.at_most, single.val.average_cost),
-                feasible(front.matching, name),
+                feasible(front.at_least, single.val.accuracy),
             )
 
         def compute() -> tuple[Pair, ...]:
-            return tuple(map(pair, self.judged([self.cascade([n]) for n in self.names], unit)))
+            return tuple(map(pair, self.singles_in(unit)))
 
         return self.once(("pairs", unit), compute)
 
@@ -266,7 +316,21 @@ class Study:
     ) -> Cascade:
         """A cascade that decides as the settings say."""
         own = self.settings
-        return Cascade.of(stages, thresholds, own.confidence, own.combine, self.val.calibrations)
+        return self.val.described(
+            Cascade.of(stages, thresholds, own.confidence, own.combine, self.val.calibrations)
+        )
+
+    def apart(self, ensemble: Cascade) -> list[tuple[str, ...]]:
+        """The trained models of an ensemble, each with all of it that is there."""
+        found: dict[str, list[str]] = {}
+        for name in ensemble.names:
+            whole = self.val.weights_of(name) if self.val.blocks else name
+            found.setdefault(whole, []).append(name)
+        return [tuple(names) for names in found.values()]
+
+    def alone(self, name: str) -> Cascade:
+        """One name of :meth:`committee.Pool.singles`, or one model, by itself."""
+        return self.cascade([self.val.single(name, self.settings.combine)])
 
     def judged(self, cascades: Sequence[Cascade], unit: str | None = None) -> tuple[Judged, ...]:
         """Cascades with their evaluations on both splits, in the order given."""
@@ -285,22 +349,54 @@ class Study:
         Of a cascade over itself that is nothing, for certain.
         """
         if _rule(cascade) == _rule(over):
-            return Estimate(0.0, 0.0, 0.0, len(self.test))
-        return paired_difference(self.right(cascade), self.right(over))
+            return Estimate(0.0, 0.0, 0.0, self.test.samples.wholes)
+        return self.mean_gain([cascade], [over])
+
+    def mean_gain(self, some: Sequence[Cascade], over: Sequence[Cascade]) -> Estimate:
+        """How much more accurate cascades are in the mean than others, paired."""
+        figure = self.test.task.utility.figure
+        if figure is not None:
+            counts, others = ([self._counts(c) for c in each] for each in (some, over))
+            return paired_figures(counts, others, figure)
+        right, other = (np.mean([self.right(c) for c in each], axis=0) for each in (some, over))
+        return paired_difference(right, other)
+
+    def _counts(self, cascade: Cascade) -> Array:
+        """What each sample of the judging split counts towards the task's figure, shape (N, K)."""
+        utility = self.test.task.utility
+        return self.once(
+            ("counts", *_rule(cascade)), lambda: counts_of(cascade, self.test, utility)
+        )
+
+    @property
+    def told(self) -> str:
+        """What is studied: how many models, in which parts, and what accuracy is."""
+        models = len(self.val.singles(self.settings.combine))
+        kinds = len(self.architectures)
+        told = [f"{models} model{'s' * (models > 1)}, {kinds} architecture{'s' * (kinds > 1)}"]
+        if self.val.blocks:
+            blocks = sum(map(len, self.val.blocks.values()))
+            told.append(f"their views in {blocks} blocks, of which each counts as a model below")
+        if self.val.division:
+            sizes = ", ".join(each.division for each in self.val.divisions)
+            told.append(f"{self.judge.samples} divided in {self.judge.units} of {sizes}")
+        if self.judge.measure != TOP_1.name:
+            told.append(f"accuracy is {self.judge.measure}")
+        return "; ".join(told)
 
     @property
     def provenance(self) -> str:
         """Which split chose, and which judged."""
-        val, test = self.val.samples, self.test.samples
-        return (
-            f"chosen on {val.split} ({len(val):,} samples), "
-            f"judged on {test.split} ({len(test):,} samples)"
-        )
+        val = self.val.samples
+        chose = f"{val.split} ({val.wholes:,} {self.val.task.samples})"
+        return f"chosen on {chose}, judged on {self.judge}"
 
     @property
-    def judge(self) -> str:
+    def judge(self) -> Judge:
         """Which split judged, in few words."""
-        return f"{self.test.samples.split} ({len(self.test):,} samples)"
+        task, samples = self.val.task, self.test.samples
+        measure = measure_of(self.test, task.utility)
+        return Judge(samples.split, samples.wholes, task.samples, task.units, measure)
 
 
 def _rule(cascade: Cascade) -> tuple[object, ...]:
@@ -358,18 +454,21 @@ def study_of(
     unit = val.costs.unit(unit)
     check_judge(val, test, unit=unit)
     most = most_models(
-        _usual_most(val) if max_models is None else max_models, len(val.names), "pool"
+        _usual_most(val) if max_models is None else max_models, val.most_models, "pool"
     )
+    confidence = val.confidence_or(confidence)
     # A search of single models takes no time, and refuses now what every analysis would refuse.
     search(val, 1, confidence=confidence, combine=combine, grid=grid, unit=unit)
     own = Settings(unit, most, confidence, combine or DEFAULT_COMBINE[val.kind], grid)
-    return Study(val, test.only(val.names), own, tuple(references), training)
+    return Study(val, test.divided_like(val).only(val.names), own, tuple(references), training)
 
 
 def _usual_most(pool: Pool) -> int:
     """Most models of a committee for which a search takes seconds."""
-    for most in range(min(_MOST_MODELS, len(pool.names)), 1, -1):
-        sequences = every_sequence(pool, most, pool.families, None)
+    for most in range(min(_MOST_MODELS, pool.most_models), 1, -1):
+        sequences = itertools.chain.from_iterable(
+            every_sequence(each, most, each.families, None) for each in pool.divisions
+        )
         if len(list(itertools.islice(sequences, _MOST_SEQUENCES + 1))) <= _MOST_SEQUENCES:
             return most
-    return min(2, len(pool.names))
+    return min(2, pool.most_models)

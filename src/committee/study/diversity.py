@@ -106,7 +106,7 @@ def _matched(study: Study, single: Judged, mixed: Judged) -> Matched:
     """The best over all architectures, each searched by itself; a model alone is one of them."""
     found = [single]
     for models in study.architectures.values():
-        front = study.search(models=models)
+        front = study.search(models=[n for each in models for n in study.val.single(each)])
         best = feasible(front.at_least, single.val.accuracy)
         found += [] if best is None else [best]
     return Matched(single, min(found, key=lambda each: each.val.average_cost), mixed)

@@ -9,8 +9,9 @@ import numpy as np
 
 from committee.predictions import Array
 from committee.report.labels import place_labels
+from committee.report.scales import measure_told
 from committee.report.style import SINGLE, Look, cost_axis, empty_figure, legend, log_cost, plain
-from committee.study.context import Judged
+from committee.study.context import Judge, Judged
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,7 +74,7 @@ def finish(
     axes: Axes,
     drawn: Sequence[Array],
     label: str,
-    judge: str,
+    judge: Judge,
     singles: Sequence[Judged] = (),
     *,
     whole: bool = False,
@@ -97,16 +98,16 @@ def finish(
     axes.set_ylabel(accuracy_on(judge), parse_math=False)
     plain(axes)
     legend(axes)
-    names = [each.cascade.names[0] for each in singles]
+    names = [each.name or each.told for each in singles]
     named = [(n, float(x), float(y)) for n, (x, y) in zip(names, drawn[0], strict=False)]
     figure = axes.get_figure()
     if named and figure is not None:
         place_labels(figure.figure, axes, named, points)
 
 
-def accuracy_on(judge: str) -> str:
+def accuracy_on(judge: Judge) -> str:
     """Label of an axis of accuracy."""
-    return f"Top-1 accuracy on {judge} (%)"
+    return f"{measure_told(judge.measure)} on {judge} (%)"
 
 
 def range_of_interest(singles: Array, others: Array, *, whole: bool = False) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from committee.report.style import CASCADE, ENSEMBLE
 from committee.search import as_cascade
 from committee.study.base import About, Analysis, Column, Finding, Table
 from committee.study.best_cascades import speedup
-from committee.study.context import Judged, Study
+from committee.study.context import Judge, Judged, Study
 from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.ensembles_vs_singles import best_ensembles
 from committee.study.estimates import accuracy_of
@@ -47,7 +47,7 @@ class Conversions:
     ensembles: tuple[Judged, ...]
     cascades: tuple[Judged, ...]
     unit: str
-    judge: str
+    judge: Judge
 
 
 def analyse(study: Study) -> Finding[Conversions]:
@@ -114,7 +114,7 @@ def analyse(study: Study) -> Finding[Conversions]:
 def _converted(study: Study, ensemble: Judged) -> Cascade:
     own = study.settings
     return as_cascade(
-        ensemble.cascade.names,
+        study.apart(ensemble.cascade),
         study.val,
         confidence=own.confidence,
         combine=own.combine,

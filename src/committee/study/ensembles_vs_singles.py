@@ -14,7 +14,7 @@ from committee.errors import Unsupported
 from committee.report.style import ENSEMBLE
 from committee.study.base import About, Analysis, Cell, Column, Finding, Table
 from committee.study.best_cascades import speedup
-from committee.study.context import Judged, Study
+from committee.study.context import Judge, Judged, Study
 from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.estimates import accuracy_of
 from committee.study.words import told_gains, told_ratios
@@ -43,7 +43,7 @@ class EnsemblesAndSingles:
     singles: tuple[Judged, ...]
     ensembles: tuple[Judged, ...]
     unit: str
-    judge: str
+    judge: Judge
 
 
 def analyse(study: Study) -> Finding[EnsemblesAndSingles]:
@@ -123,7 +123,7 @@ def best_ensembles(study: Study) -> tuple[Judged, ...]:
     if not study.ensembles:
         raise Unsupported(
             "no ensemble: there is one model only"
-            if len(study.val.names) == 1
+            if len(study.val.singles(study.settings.combine)) == 1
             else f"no ensemble: of {study.val.kind}, {study.settings.combine} averages nothing"
         )
     return study.ensembles
@@ -147,7 +147,7 @@ def _pareto(study: Study, ensembles: tuple[Judged, ...]) -> Table:
         tuple(
             (
                 each.told,
-                len(each.cascade.names),
+                len(study.apart(each.cascade)),
                 each.test.average_cost,
                 accuracy_of(each.test),
                 each.val.accuracy,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from committee.evaluate import CONFIDENCE_LEVEL, Evaluation
+from committee.evaluate import CONFIDENCE_LEVEL, Evaluation, draws
 from committee.predictions import Array
 from committee.study.base import Estimate
 
@@ -48,3 +49,34 @@ def paired_difference(right: Array, other: Array) -> Estimate:
     half = -float(ndtri((1 - CONFIDENCE_LEVEL) / 2)) * math.sqrt(spread / (samples + 2))
     low, high = max(middle - half, -1.0), min(middle + half, 1.0)
     return Estimate(total / samples, low, high, samples)
+
+
+def paired_figures(
+    counts: Sequence[Array], others: Sequence[Array], figure: Callable[[Array], Array]
+) -> Estimate:
+    """How much higher a figure of sums is for some committees than for others, in the mean of each.
+
+    The interval is the bootstrap's over samples, each draw the same samples for all: by its
+    percentiles, as of the figures themselves.
+
+    Args:
+        counts: Of each committee the counts of each sample, shape (N, K).
+        others: The same of the others.
+        figure: From sums (…, K) to figures (…).
+
+    >>> of = [np.array([[3.0, 4.0], [2.0, 4.0]])]
+    >>> paired_figures(of, of, lambda sums: sums[..., 0] / sums[..., 1])
+    Estimate(value=0.0, low=0.0, high=0.0, samples=2)
+    """
+    samples = len(counts[0])
+
+    def mean(some: Sequence[Array], drawn: Array) -> Array:
+        figures: Array = np.mean([figure(drawn @ each) for each in some], axis=0)
+        return figures
+
+    once = np.ones((1, samples))
+    value = float((mean(counts, once) - mean(others, once))[0])
+    differences = mean(counts, draws(samples)) - mean(others, draws(samples))
+    tail = 100 * (1 - CONFIDENCE_LEVEL) / 2
+    low, high = np.nanpercentile(differences, [tail, 100 - tail])
+    return Estimate(value, float(low), float(high), samples)

@@ -15,7 +15,7 @@ from committee.errors import Unsupported
 from committee.report.style import empty_figure, plain
 from committee.study.base import About, Analysis, Cell, Column, Finding, Table
 from committee.study.best_cascades import speedup
-from committee.study.context import Pair, Study
+from committee.study.context import Judge, Pair, Study
 from committee.study.estimates import accuracy_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class ExitRatios:
     """
 
     pairs: tuple[Pair, ...]
-    judge: str
+    judge: Judge
 
 
 def analyse(study: Study) -> Finding[ExitRatios]:
@@ -66,8 +66,9 @@ def analyse(study: Study) -> Finding[ExitRatios]:
                     *([None] * (most - len(ratios))),
                 )
             )
+    what = study.judge.units.capitalize()
     table = Table(
-        "Samples that leave at each stage",
+        f"{what} that leave at each stage",
         (
             Column("matches"),
             Column("cascade"),
@@ -83,8 +84,9 @@ def analyse(study: Study) -> Finding[ExitRatios]:
     first = [_ratios(pair)[0] for pair in pairs]
     last = [_ratios(pair)[-1] for pair in pairs]
     told = (
-        f"{100 * min(first):.1f} % to {100 * max(first):.1f} % of the samples leave after the "
-        f"first stage, {100 * min(last):.1f} % to {100 * max(last):.1f} % after the last.",
+        f"{100 * min(first):.1f} % to {100 * max(first):.1f} % of the {study.judge.units} leave "
+        f"after the first stage, {100 * min(last):.1f} % to {100 * max(last):.1f} % after the "
+        "last.",
     )
     return Finding(ABOUT, (table,), told, ExitRatios(pairs, study.judge))
 
@@ -121,11 +123,12 @@ def draw(data: ExitRatios) -> Figure:
     axes.set_yticks(places, names, fontsize=8, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
-    axes.set_xlabel(f"Samples of {data.judge} that leave (%)", parse_math=False)
+    axes.set_xlabel(
+        f"{data.judge.units.capitalize()} of {data.judge} that leave (%)", parse_math=False
+    )
     plain(axes)
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=most, frameon=False, fontsize=8
-    )  # fmt: skip
+    # Above the names too, which may leave the bars little room.
+    figure.legend(loc="outside upper left", ncols=most, frameon=False, fontsize=8)
     return figure
 
 

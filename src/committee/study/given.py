@@ -58,7 +58,9 @@ def read_training(path: Path, pool: Pool) -> Training:
             "headed by their unit"
         )
     given = {}
-    known = {*pool.names, *pool.families.values()}
+    names = {n for each in pool.divisions for n in each.names} | pool.singles().keys()
+    weights = {name: pool.weights_of(name) for name in sorted(names)}
+    known = {*weights, *pool.families.values()}
     for line, record in records:
         if record["name"] not in known:
             raise DataError(
@@ -66,12 +68,13 @@ def read_training(path: Path, pool: Pool) -> Training:
             )
         given[record["name"]] = _number(record[columns[1]], f"{where}, line {line}: time")
     times = {}
-    for name in pool.names:
-        key = name if name in given else pool.families.get(name, name)
-        if key not in given:
+    for name, trained in weights.items():
+        keys = (name, trained, pool.families.get(trained, ""), pool.families.get(name, ""))
+        key = next((key for key in keys if key in given), None)
+        if key is None:
             raise DataError(f"{where}: no time for {name}; add a line for it or for its family")
         times[name] = given[key]
-    return Training(columns[1], times)
+    return Training(columns[1], times, weights)
 
 
 def _read(path: Path, where: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

@@ -20,7 +20,7 @@ from committee.study.best_cascades import (
     speedup,
     told_same_accuracy,
 )
-from committee.study.context import Judged, Pair, Study
+from committee.study.context import Judge, Judged, Pair, Study
 from committee.study.estimates import accuracy_of
 from committee.study.words import told_ratios
 
@@ -46,7 +46,7 @@ class MeasuredCosts:
     """
 
     pairs: dict[str, tuple[Pair, ...]]
-    judge: str
+    judge: Judge
 
 
 def analyse(study: Study) -> Finding[MeasuredCosts]:

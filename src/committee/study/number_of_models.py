@@ -16,7 +16,7 @@ from committee.errors import Unsupported
 from committee.report.style import SERIES
 from committee.report.tables import points
 from committee.study.base import About, Analysis, Cell, Column, Finding, Table
-from committee.study.context import Judged, Study
+from committee.study.context import Judge, Judged, Study
 from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.estimates import accuracy_of
 from committee.study.words import told_gains
@@ -46,7 +46,7 @@ class ByNumber:
     singles: tuple[Judged, ...]
     chosen: Mapping[int, tuple[Judged, ...]]
     unit: str
-    judge: str
+    judge: Judge
 
 
 def analyse(study: Study) -> Finding[ByNumber]:

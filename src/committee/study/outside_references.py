@@ -15,7 +15,7 @@ import numpy as np
 from committee.errors import Unsupported
 from committee.report.style import CASCADE, OUTSIDE
 from committee.study.base import About, Analysis, Cell, Column, Estimate, Finding, Table
-from committee.study.context import Judged, Reference, Study, feasible
+from committee.study.context import Judge, Judged, Reference, Study, feasible
 from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.estimates import accuracy_of
 
@@ -45,7 +45,7 @@ class OutsideReferences:
     front: tuple[Judged, ...]
     references: tuple[Reference, ...]
     unit: str
-    judge: str
+    judge: Judge
 
 
 def analyse(study: Study) -> Finding[OutsideReferences]:

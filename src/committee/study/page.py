@@ -30,12 +30,13 @@ def study_page(
     Raises:
         MissingExtraError: If jinja2 or matplotlib is not installed.
     """
-    models = len(study.val.names)
+    models = len(study.val.singles(study.settings.combine))
     return page_of(
         study.search(),
         study.test,
         store=store,
         split=split,
+        extra={"Studied": study.told},
         title=f"Study of {models} {'model' if models == 1 else 'models'}",
         sections=[_section(finding) for finding in findings],
     )

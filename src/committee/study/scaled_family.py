@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from committee.errors import Unsupported
 from committee.report.style import CASCADE, SERIES
 from committee.study.base import About, Analysis, Column, Estimate, Finding, Table
-from committee.study.context import Judged, Study, feasible
+from committee.study.context import Judge, Judged, Study, feasible
 from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.estimates import accuracy_of
 from committee.study.words import told_gains
@@ -51,7 +51,7 @@ class ScaledFamily:
     singles: tuple[Judged, ...]
     members: tuple[Member, ...]
     unit: str
-    judge: str
+    judge: Judge
 
 
 def analyse(study: Study) -> Finding[ScaledFamily]:
@@ -124,12 +124,17 @@ def scaled(stages: Stages, architectures: Sequence[Sequence[str]], steps: int) -
 
 def _members(study: Study) -> tuple[Member, ...]:
     ladder = list(study.architectures.values())
-    front = study.search(min(_MOST, len(study.val.names)))
+    front = study.search(min(_MOST, study.val.most_models))
+    if study.val.blocks:
+        raise Unsupported(
+            "models are divided in blocks of views, of which none is the next larger one's"
+        )
     for start, pair in enumerate(study.pairs):
         base = feasible(front.at_most, pair.single.val.average_cost)
         if base is None or len(base.cascade.stages) == 1:
             continue
-        stages = base.cascade.models_of_stages
+        division = study.val.holding(base.cascade.models_of_stages)
+        stages = division.seeing_wholes(base.cascade.models_of_stages)
         if scaled(stages, ladder, 1) is None:
             continue
         members = []
@@ -137,7 +142,9 @@ def _members(study: Study) -> tuple[Member, ...]:
             models = scaled(stages, ladder, steps)
             if models is None:
                 break
-            found = feasible(study.in_order(models).at_most, of.single.val.average_cost)
+            found = feasible(
+                study.in_order(division.seeing_parts(models)).at_most, of.single.val.average_cost
+            )
             if found is None:
                 break
             members.append(Member(of.single, found, of.same_cost))

@@ -15,7 +15,7 @@ from committee.errors import Unsupported
 from committee.report.style import CASCADE, SERIES
 from committee.study.base import About, Analysis, Column, Estimate, Finding, Table
 from committee.study.best_cascades import speedup
-from committee.study.context import Judged, Study, feasible
+from committee.study.context import Judge, Judged, Study, feasible
 from committee.study.drawing import finish, mark, mark_singles, plane, positions
 from committee.study.estimates import accuracy_of
 from committee.study.words import told_gains, told_ratios
@@ -75,7 +75,7 @@ class SelfCascades:
     others: tuple[Judged, ...]
     pairs: tuple[SelfCascade, ...]
     unit: str
-    judge: str
+    judge: Judge
 
 
 def analyse(study: Study) -> Finding[SelfCascades]:
@@ -84,6 +84,8 @@ def analyse(study: Study) -> Finding[SelfCascades]:
     Raises:
         Unsupported: If no two models of the pool are known to share their weights.
     """
+    if study.val.kind == "counts":
+        raise Unsupported(f"all models see {study.judge.samples} of one size")
     shared = {names[0].partition("@")[0]: names for names in study.val.same_weights}
     if not shared:
         raise Unsupported(

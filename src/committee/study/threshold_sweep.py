@@ -19,7 +19,7 @@ from committee.report.style import ENSEMBLE, SERIES, SINGLE
 from committee.search import threshold_sweep
 from committee.study.base import About, Analysis, Column, Finding, Table
 from committee.study.best_cascades import speedup
-from committee.study.context import Judged, Study
+from committee.study.context import Judge, Judged, Study
 from committee.study.drawing import finish, mark, plane, positions
 from committee.study.estimates import accuracy_of
 from committee.study.words import told_gain
@@ -79,7 +79,7 @@ class ThresholdSweeps:
     singles: tuple[Judged, ...]
     sweeps: tuple[Sweep, ...]
     unit: str
-    judge: str
+    judge: Judge
 
 
 def analyse(study: Study) -> Finding[ThresholdSweeps]:

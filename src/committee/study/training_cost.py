@@ -81,8 +81,8 @@ def analyse(study: Study) -> Finding[TrainingCosts]:
 
 
 def time_of(committee: Judged, training: Training) -> float:
-    """What all models of a committee took to train."""
-    return sum(training.times[name] for name in committee.cascade.names)
+    """What all weights of a committee took to train."""
+    return training.of(committee.cascade.names)
 
 
 def _trained(study: Study, training: Training, pair: Pair) -> Trained:
@@ -146,7 +146,7 @@ def _committees(study: Study, training: Training, rows: Sequence[Trained]) -> Ta
         tuple(cells),
         "All are as accurate as the model on the split that chose: of the best ensembles the one "
         "that took the least training, and the cheapest cascade to run. All models of a committee "
-        "are counted, one after the other.",
+        "are counted, one after the other; what is one set of weights counts once.",
         name="committees",
     )
 

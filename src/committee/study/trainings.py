@@ -18,10 +18,10 @@ import numpy as np
 from committee.combine import ORDER_FREE
 from committee.errors import Unsupported
 from committee.predictions import Array
+from committee.report.scales import measure_told
 from committee.report.style import CASCADE, ENSEMBLE, SINGLE, empty_figure, legend, plain
 from committee.study.base import About, Analysis, Column, Estimate, Finding, Table
 from committee.study.context import Judged, Study
-from committee.study.estimates import paired_difference
 from committee.study.words import told_gains
 
 if TYPE_CHECKING:
@@ -68,10 +68,11 @@ class Spread:
 
 @dataclass(frozen=True)
 class Spreads:
-    """What the figure shows: spreads, architecture by architecture, and the splits."""
+    """What the figure shows: spreads by architecture, the splits, and by what is judged."""
 
     spreads: tuple[Spread, ...]
     provenance: str
+    measure: str
 
 
 def analyse(study: Study) -> Finding[Spreads]:
@@ -96,7 +97,7 @@ def analyse(study: Study) -> Finding[Spreads]:
         ABOUT,
         (_table(study, spreads),),
         _sentences(spreads),
-        Spreads(spreads, study.provenance),
+        Spreads(spreads, study.provenance, study.judge.measure),
     )
 
 
@@ -111,20 +112,14 @@ def _spreads(study: Study, name: str, models: Sequence[str]) -> tuple[Spread, ..
         for pair in goals
         for order in (pair, pair[::-1])
     )
-    alone = _mean_right(study, singles)
+    alone = [each.cascade for each in singles]
     return (
         Spread(name, "single", singles, None),
         *(
-            Spread(name, kind, some, paired_difference(_mean_right(study, some), alone))
+            Spread(name, kind, some, study.mean_gain([each.cascade for each in some], alone))
             for kind, some in (("ensemble", ensembles), ("cascade", cascades))
         ),
     )
-
-
-def _mean_right(study: Study, committees: Sequence[Judged]) -> Array:
-    """How many of the committees are right on each sample, as a share, shape (N,)."""
-    right: Array = np.mean([study.right(each.cascade) for each in committees], axis=0)
-    return right
 
 
 def _table(study: Study, spreads: Sequence[Spread]) -> Table:
@@ -159,7 +154,7 @@ def _table(study: Study, spreads: Sequence[Spread]) -> Table:
         rows,
         "Ensembles are all pairs, cascades all ordered pairs. The standard deviation is over "
         "committees, with one less than their number below; pairs share models. All stand on the "
-        f"same {len(study.test):,} samples.",
+        f"same {study.judge.count:,} {study.judge.samples}.",
     )
 
 
@@ -198,7 +193,7 @@ def draw(data: Spreads) -> Figure:
         )  # fmt: skip
         seen.add(each.kind)
     axes.set_xticks(range(len(names)), names, parse_math=False)
-    axes.set_ylabel("Top-1 accuracy (%)")
+    axes.set_ylabel(f"{measure_told(data.measure)} (%)", parse_math=False)
     plain(axes, data.provenance.capitalize())
     legend(axes)
     return figure

@@ -108,11 +108,11 @@ def guarantee(study: Study, pair: Pair) -> Guarantee | None:
     single, without = pair.single, pair.same_accuracy
     if without is None:
         return None
-    (name,), bound = single.cascade.names, single.val.worst_case_cost
+    bound = single.val.worst_case_cost
     if without.val.worst_case_cost <= bound:
         # The cheapest of all is also the cheapest of those that keep to the bound.
         return Guarantee(single, without, without)
-    guaranteed = feasible(study.search(worst_case=bound).matching, name)
+    guaranteed = feasible(study.search(worst_case=bound).at_least, single.val.accuracy)
     return None if guaranteed is None else Guarantee(single, without, guaranteed)
 
 

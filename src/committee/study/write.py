@@ -119,10 +119,10 @@ def index_markdown(study: Study, findings: Sequence[AnyFinding], figures: dict[s
     lines = [
         "# Study",
         "",
-        f"{len(study.val.names)} models, {len(study.architectures)} architectures; committees of "
-        f"up to {own.max_models} models, {own.combine}, confidence {own.confidence}, {own.grid} "
-        f"percentiles a threshold, cost in {own.unit}. Everything was {study.provenance}. "
-        "Brackets hold 95 % intervals; those of differences are paired, on the same samples.",
+        f"{study.told}; committees of up to {own.max_models} models, {own.combine}, confidence "
+        f"{own.confidence}, {own.grid} percentiles a threshold, cost in {own.unit}. Everything was "
+        f"{study.provenance}. Brackets hold 95 % intervals; those of differences are paired, on "
+        f"the same {study.judge.samples}.",
         "",
     ]
     for finding in made:
@@ -157,9 +157,11 @@ def study_json(study: Study, findings: Sequence[AnyFinding]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "settings": vars(study.settings),
-        "chosen_on": {"split": val.split, "samples": len(val), "fingerprint": val.fingerprint},
-        "judged_on": {"split": test.split, "samples": len(test), "fingerprint": test.fingerprint},
-        "models": study.val.names,
+        "task": study.val.task.name,
+        "measure": study.judge.measure,
+        "chosen_on": {"split": val.split, "samples": val.wholes, "fingerprint": val.fingerprint},
+        "judged_on": {"split": test.split, "samples": test.wholes, "fingerprint": test.fingerprint},
+        "models": sorted(study.val.prices(study.settings.unit)),
         "architectures": {name: list(each) for name, each in study.architectures.items()},
         "analyses": [_finding_json(finding) for finding in findings],
     }

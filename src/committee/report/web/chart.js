@@ -203,10 +203,10 @@ function drawChart(svg, data, onSelect, onHover) {
   function arrow() {
     const to = points.find((each) => each.point.role === data.reference.match);
     const from = points.find((each) => each.point.series === "single"
-      && data.stages[each.point.stages].models[0][0] === data.reference.name);
+      && each.point.name === data.reference.name);
     const group = shape("g", { class: "arrow", "aria-hidden": "true" });
-    const ratio = to ? figuresOf(from.point).cost / figuresOf(to.point).cost : 0;
-    const length = to ? Math.hypot(to.x - from.x, to.y - from.y) : 0;
+    const ratio = to && from ? figuresOf(from.point).cost / figuresOf(to.point).cost : 0;
+    const length = to && from ? Math.hypot(to.x - from.x, to.y - from.y) : 0;
     if (!(ratio > 1) || length < 40) return group;
     const [dx, dy] = [(to.x - from.x) / length, (to.y - from.y) / length];
     const tip = [to.x - 12 * dx, to.y - 12 * dy];
@@ -224,7 +224,7 @@ function drawChart(svg, data, onSelect, onHover) {
     const taken = points.map(({ x: px, y: py }) => [px - 4, py - 4, px + 4, py + 4]);
     const placed = [];
     for (const each of points.filter(({ point }) => point.series === "single")) {
-      const name = data.stages[each.point.stages].models[0][0];
+      const { name } = each.point;
       // Of what lies on the edge because it is weaker than all that is shown, the accuracy too.
       const text = each.below ? `${name} ${percent(figuresOf(each.point).right / judged.samples)}` : name;
       const wide = 6.3 * text.length, tall = 12;

@@ -32,7 +32,7 @@ function thresholdOf(stages, stage, choice) {
   return stages.grid[stage][choice - 1] ?? "never";
 }
 
-// What leaves at each stage, what of it is right, and the average cost.
+// The share that leaves at each stage, how many are right, and the average cost.
 function moved(stages, choices) {
   stages.numbers ??= unpacked(stages.cells);
   const exitsBefore = choices.length, width = 2 * exitsBefore + 2;
@@ -51,7 +51,7 @@ function moved(stages, choices) {
     reaching -= each;
   });
   const [low, high] = wilson(right / samples, samples);
-  return { right, leaving, low, high, cost: total / samples };
+  return { right, leaving: leaving.map((each) => each / samples), low, high, cost: total / samples };
 }
 
 // 95 % interval of a share of n samples, Wilson's.

@@ -56,7 +56,7 @@ function showDetails(panel, data, point, onMove) {
       const threshold = element("td", { class: "threshold" }, last ? (stages.models.length > 1 ? "takes the rest" : "–") : thresholdText(point.thresholds[stage]));
       if (!last && canMove) threshold.replaceChildren(slider(stage, models), element("span", { class: "value" }));
       body.append(element("tr", {},
-        element("th", { scope: "row" }, `${stage + 1} `, ...broken(models.join(" + "))),
+        element("th", { scope: "row" }, `${stage + 1} `, ...broken(models)),
         threshold,
         element("td", { class: "num" }, humanCost(stages.costs[stage], data.unit)),
       ));
@@ -75,7 +75,7 @@ function showDetails(panel, data, point, onMove) {
       max: String(stages.grid[stage].length + 1),
       step: "1",
       value: String(own[stage]),
-      "aria-label": `Threshold after stage ${stage + 1}, ${models.join(" + ")}`,
+      "aria-label": `Threshold after stage ${stage + 1}, ${models}`,
     });
     made.oninput = () => {
       choices[stage] = Number(made.value);
@@ -105,16 +105,16 @@ function showDetails(panel, data, point, onMove) {
   function figureRows(each) {
     const worst = stages.costs.reduce((sum, cost) => sum + cost, 0);
     const rows = [
-      [data.measure === "top-1" ? "Accuracy" : capital(data.measure), ({ figures, samples }) => percent(figures.right / samples)],
+      [data.heading, ({ figures, samples }) => percent(figures.right / samples)],
       ["95 % interval", ({ figures }) => interval(figures.low, figures.high)],
-      ["Samples", ({ samples }) => count(samples)],
+      [capital(data.samples), ({ samples }) => count(samples)],
       ["Average cost", ({ figures }) => humanCost(figures.cost, data.unit)],
       ["Worst case", () => humanCost(worst, data.unit)],
       [`Speedup over ${data.reference.name}`, ({ figures }) => times(data.reference.cost / figures.cost)],
     ];
     if (stages.models.length > 1) {
       rows.push(...stages.models.map((_, stage) => [
-        `Leave at stage ${stage + 1}`, ({ figures, samples }) => `${shortPercent(figures.leaving[stage] / samples)} %`,
+        `${data.leaving} at stage ${stage + 1}`, ({ figures }) => `${shortPercent(figures.leaving[stage])} %`,
       ]));
     }
     return rows.map(([name, text]) => [name, each.map(text)]);
@@ -126,7 +126,7 @@ function showDetails(panel, data, point, onMove) {
     sliders.forEach((each, stage) => {
       const text = thresholdText(thresholdOf(stages, stage, choices[stage]));
       each.nextSibling.textContent = text;
-      const leave = shortPercent(figures.leaving[stage] / judge.samples);
+      const leave = shortPercent(figures.leaving[stage]);
       each.setAttribute("aria-valuetext", `${text}: ${leave} % leave`);
     });
     const texts = isMoved ? figureRows([{ figures, samples: judge.samples }]).map(([, [text]]) => text) : [];

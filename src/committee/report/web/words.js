@@ -43,5 +43,5 @@ function times(ratio) {
 }
 
 const thresholdText = (value) => (typeof value === "string" ? value : String(+precise(value, 4)));
-const stagesText = (stages) => stages.models.map((models) => models.join(" + ")).join(" → ");
+const stagesText = (stages) => stages.models.join(" → ");
 const capital = (text) => text[0].toUpperCase() + text.slice(1);

@@ -1,0 +1,223 @@
+"""Run this folder's cascade on pictures, cell by cell, with numpy, onnxruntime and Pillow alone.
+
+    python run.py OUT picture.jpg other.png
+
+writes OUT/picture.png, whose values are indices of classes, and prints one line of JSON a picture.
+From Python:
+
+    from run import Cascade
+    cascade = Cascade("this folder")
+    cascade(PIL.Image.open("picture.jpg"))
+
+The decision is the one that the library ``committee`` takes, number for number.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from classify import (  # type: ignore[import-not-found]  # lies beside this file in a bundle
+    as_number,
+    check_sums,
+    of_bytes,
+    open_session,
+    prepared,
+)
+from PIL import Image
+
+# Windows that go through a model together.
+BATCH = 16
+
+
+class Cascade:
+    """The cascade of a folder, ready to decide on pictures one by one.
+
+    Args:
+        folder: Where ``cascade.json`` and ``SHA256SUMS`` are.
+
+    Raises:
+        ValueError: If a file is missing or altered; it is named.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        vouched = check_sums(folder)
+        self.rule = json.loads((folder / "cascade.json").read_text(encoding="utf-8"))
+        self.models = self.rule["models"]
+        self.sessions = {}
+        for name, model in self.models.items():
+            path = model["source"].removeprefix("onnx:")
+            if path not in vouched:
+                raise ValueError(f"{path} has no line in SHA256SUMS")
+            self.sessions[name] = open_session(folder / path)
+        whole = next(model for model in self.models.values() if not model.get("cell"))
+        on_cells = (model for model in self.models.values() if model.get("cell"))
+        seen = next(((model["cell"], model["context"]) for model in on_cells), (0, 0))
+        self.cells = Cells(whole["preprocessing"]["size"], *seen)
+        self.above = float(self.rule["confidence"].partition(">")[2] or 0.5)
+
+    def __call__(self, picture: Image.Image) -> dict[str, Any]:
+        """Run stage after stage on the cells of which the cascade is not yet sure.
+
+        Returns:
+            ``classes`` of each pixel, shape (height, width); ``stages`` of exit of each cell, from
+            0, and ``scores`` there, shape (cells,).
+        """
+        height, width = self.cells.picture
+        if picture.size != (width, height):
+            own = f"{picture.size[1]} x {picture.size[0]}"
+            raise ValueError(f"is {own} pixels, not {height} x {width}")
+        picture = of_bytes(picture)
+        left = np.arange(len(self.cells.corners))
+        outputs: dict[str, Any] = {}
+        classes = np.zeros((len(left), *self.cells.side), np.int64)
+        stages, scores = np.zeros(len(left), np.int64), np.zeros(len(left))
+        for index, stage in enumerate(self.rule["stages"]):
+            for name in stage["models"]:
+                outputs[name] = self._outputs(name, picture, left)
+            # Summed in the order of the names, so that every program computes the same bits.
+            mean = sum(outputs[name].astype(np.float64) for name in sorted(outputs)) / len(outputs)
+            score = np.array([surest(cell, self.above) for cell in mean])
+            # The exit rule: leave when the score reaches the threshold.
+            leaving = score >= as_number(stage["threshold"])
+            out = left[leaving]
+            classes[out], scores[out] = mean[leaving].argmax(axis=1), score[leaving]
+            stages[out] = index
+            left = left[~leaving]
+            if not len(left):
+                break
+            outputs = {name: values[~leaving] for name, values in outputs.items()}
+        return {"classes": self.cells.pasted(classes), "stages": stages, "scores": scores}
+
+    def _outputs(self, name: str, picture: Image.Image, left: Any) -> Any:
+        """Logits of the cells that are left, shape (n, C, height, width) of a cell."""
+        model = self.models[name]
+        given = prepared(picture, {**model["preprocessing"], "size": self.cells.picture})[0]
+        if not model.get("cell"):
+            whole = self._logits(name, given[None])[0]
+            return np.stack([self.cells.cut(whole, cell) for cell in left])
+        parts = []
+        for start in range(0, len(left), BATCH):
+            some = left[start : start + BATCH]
+            windows = np.stack([self.cells.window(given, cell) for cell in some])
+            values = self._logits(name, windows)
+            parts += [self.cells.inner(v, cell) for v, cell in zip(values, some, strict=True)]
+        return np.stack(parts)
+
+    def _logits(self, name: str, batch: Any) -> Any:
+        session = self.sessions[name]
+        values = session.run(None, {session.get_inputs()[0].name: batch})[0]
+        if not np.isfinite(values).all():
+            raise ValueError(f"model {name!r}: NaN or infinite outputs")
+        return bilinear(values.astype(np.float32), batch.shape[2:])
+
+
+class Cells:
+    """How a picture is divided: a side of 0 is one cell, the picture.
+
+    What does not fit at the edge is shifted inwards; where cells overlap, the first has the pixels.
+    """
+
+    def __init__(self, picture: list[int], cell: int, context: int) -> None:
+        height, width = self.picture = tuple(picture)
+        self.side = (cell, cell) if cell else self.picture
+        around = cell + 2 * context
+        self.seen = (min(around, height), min(around, width)) if cell else self.picture
+        high, wide = self.side
+        self.corners = [
+            (min(row * high, height - high), min(column * wide, width - wide))
+            for row in range(math.ceil(height / high))
+            for column in range(math.ceil(width / wide))
+        ]
+        self.windows = [
+            (
+                min(max(top - context, 0), height - self.seen[0]),
+                min(max(left - context, 0), width - self.seen[1]),
+            )
+            for top, left in self.corners
+        ]
+
+    def cut(self, values: Any, cell: int) -> Any:
+        """The pixels of a cell."""
+        (top, left), (high, wide) = self.corners[cell], self.side
+        return values[..., top : top + high, left : left + wide]
+
+    def window(self, values: Any, cell: int) -> Any:
+        """What a model sees of a cell."""
+        (top, left), (high, wide) = self.windows[cell], self.seen
+        return values[..., top : top + high, left : left + wide]
+
+    def inner(self, values: Any, cell: int) -> Any:
+        """Of a window, what lies in the cell."""
+        top, left = (a - b for a, b in zip(self.corners[cell], self.windows[cell], strict=True))
+        high, wide = self.side
+        return values[..., top : top + high, left : left + wide]
+
+    def pasted(self, classes: Any) -> Any:
+        """The map of a picture from those of its cells."""
+        out = np.empty(self.picture, classes.dtype)
+        for cell in reversed(range(len(self.corners))):
+            self.cut(out, cell)[...] = classes[cell]
+        return out
+
+
+def surest(logits: Any, above: float) -> float:
+    """Mean of a cell's largest probabilities, of the pixels where they are above a bound."""
+    values = logits.reshape(len(logits), -1)
+    most = 1 / np.exp(values - values.max(axis=0)).sum(axis=0)
+    counted = most > above
+    return float(np.where(counted, most, 0).sum() / counted.sum()) if counted.any() else 0.0
+
+
+def bilinear(values: Any, size: tuple[int, int]) -> Any:
+    """Maps (…, h, w) at another size, pixels' centres half a pixel from the edge."""
+    if values.shape[-2:] == tuple(size):
+        return values
+    above, below, down = places(values.shape[-2], size[0])
+    left, right, across = places(values.shape[-1], size[1])
+    tall = values[..., above, :]
+    tall += (values[..., below, :] - tall) * down[:, None]
+    wide = tall[..., left]
+    wide += (tall[..., right] - wide) * across
+    return wide
+
+
+def places(length: int, wanted: int) -> tuple[Any, Any, Any]:
+    """For each place the neighbours it lies between, and its share of the second."""
+    at = np.clip((np.arange(wanted) + 0.5) * (length / wanted) - 0.5, 0, length - 1)
+    low = at.astype(np.int64)
+    return low, np.minimum(low + 1, length - 1), (at - low).astype(np.float32)
+
+
+def main(words: list[str]) -> int:
+    """Decide on pictures; one that cannot be read is told of, and the others go on."""
+    if len(words) < 2:
+        sys.stderr.write("run.py: say where to write, then which pictures\n")
+        return 2
+    try:
+        cascade = Cascade(Path(__file__).parent)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"run.py: {error}\n")
+        return 2
+    out, failed = Path(words[0]), 0
+    out.mkdir(parents=True, exist_ok=True)
+    for path in words[1:]:
+        try:
+            with Image.open(path) as picture:
+                found = cascade(picture)
+            told = {"stages": found["stages"].tolist(), "scores": found["scores"].tolist()}
+            classes = Image.fromarray(found["classes"].astype(np.uint8))
+            classes.save(out / Path(path).with_suffix(".png").name)
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            told, failed = {"error": str(error)}, 1
+        sys.stdout.write(json.dumps({"id": path, **told}, ensure_ascii=False) + "\n")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,243 @@
+"""Study and report of segmentation: the same code as for other tasks, figures that are no means."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import json
+import re
+import shlex
+
+import numpy as np
+import pytest
+
+from committee import Cascade, Pool, evaluate, search
+from committee.cli import main
+from committee.dense import load_cells
+from committee.evaluate import decided, scored
+from committee.report import front_rows, page_of
+from committee.report.cells import cells_figure, cells_section, went_on
+from committee.report.command import saving_of
+from committee.report.rows import summary
+from committee.study import Estimate, figure_of, run_study, study_json, study_of
+from committee.study.estimates import paired_figures
+from committee.study.given import read_training
+from committee.utility import MEAN_IOU, mean_iou
+from dense_world import predicted, write_world
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    world = write_world(
+        tmp_path_factory.mktemp("dense"), ("small", "medium", "large"), ("full", 12, 10)
+    )
+    return predicted(world, world.parent / "store")
+
+
+@pytest.fixture(scope="module")
+def study(store):
+    return study_of(Pool.load(store / "val"), Pool.load(store / "test"), grid=20)
+
+
+@pytest.fixture(scope="module")
+def findings(study):
+    return run_study(study)
+
+
+def found(findings, name):
+    return next(each for each in findings if each.name == name)
+
+
+def records(table):
+    return [dict(zip((c.name for c in table.columns), row, strict=True)) for row in table.rows]
+
+
+def test_every_analysis_has_figures_or_a_reason(study, findings, tmp_path):
+    for finding in findings:
+        assert bool(finding.tables) != bool(finding.left_out), finding.name
+        for cell in (cell for t in finding.tables for row in t.rows for cell in row):
+            if isinstance(cell, Estimate):
+                assert cell.samples == 6, finding.name
+        figure_of(finding)
+    left_out = {each.name: each.left_out for each in findings if each.left_out}
+    assert "one score is kept, cell_max_prob>0.6" in left_out["confidence_functions"]
+    assert "no outputs to calibrate" in left_out["calibration"]
+    assert "pictures of one size" in left_out["self_cascades"]
+    assert "blocks of views" in left_out["views"]
+    assert not {"cells", "best_cascades", "threshold_sweep"} & left_out.keys()
+    data = study_json(study, findings)
+    assert (data["task"], data["measure"]) == ("semantic-segmentation", "mIoU")
+    assert data["judged_on"]["samples"] == 6
+    assert "large@12+4" in data["models"]
+    assert "pictures divided in cells of full, 12+4, 10+4; accuracy is mIoU" in study.told
+
+
+def test_each_size_of_cells_has_its_own_best_committees(store, study, findings):
+    rows = records(found(findings, "cells").tables[0])
+    assert [row["committee"] for row in rows[:3]] == ["small", "medium", "large"]
+    best = max(study.singles, key=lambda single: single.val.correct).name
+    goal = evaluate(Cascade.of([best]), load_cells(store / "val"))
+    for name, own in itertools.groupby(rows[3:], key=lambda row: row["cells"]):
+        front = search(load_cells(store / "val", name), grid=20)
+        test = load_cells(store / "test", name)
+        wanted = [
+            front.at_least(goal.accuracy),
+            front.at_most(0.7 * goal.average_cost),
+            front[-1],
+        ]
+        for row, each in zip(own, wanted, strict=True):
+            judged = evaluate(each.cascade, test)
+            assert row["accuracy"].value == judged.accuracy
+            assert row["average cost"] == judged.average_cost
+            assert row["worst-case cost"] == judged.worst_case_cost
+            alone = evaluate(Cascade.of([best]), test)
+            assert row[f"speedup over {best}"] == alone.average_cost / judged.average_cost
+            gain = row[f"accuracy over {best}'s"]
+            if gain is not None:
+                assert gain.value == pytest.approx(judged.accuracy - alone.accuracy)
+
+
+def test_gains_are_paired_over_pictures(store, study):
+    """The interval is that of pictures drawn again, the same for both committees."""
+    pool = Pool.load(store / "test")
+    cascades = [Cascade.of(["small", "large@12+4"], [0.8]), Cascade.of(["medium"])]
+    gain = study.gain(*cascades)
+    counts = []
+    for cascade in cascades:
+        own = pool.holding(cascade.models_of_stages)
+        counts.append(scored(cascade, own, decided(cascade, own), MEAN_IOU).reshape(6, -1, 9))
+    value = evaluate(cascades[0], pool).accuracy - evaluate(cascades[1], pool).accuracy
+    assert gain.value == pytest.approx(value)
+    assert gain.samples == 6
+    rng = np.random.default_rng(5)
+    drawn = []
+    for _ in range(4000):
+        rows = rng.integers(0, 6, 6)
+        one, other = (float(mean_iou(each[rows].sum(axis=(0, 1)))) for each in counts)
+        drawn.append(one - other)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    assert gain.low == pytest.approx(low, abs=0.15 * (high - low))
+    assert gain.high == pytest.approx(high, abs=0.15 * (high - low))
+    assert study.gain(cascades[0], cascades[0]) == Estimate(0.0, 0.0, 0.0, 6)
+
+
+def test_paired_figures_are_narrower_than_figures_apart():
+    rng = np.random.default_rng(0)
+    hard = rng.uniform(0.3, 0.9, 200)[:, None]
+    total = np.full((200, 1), 100.0)
+
+    def counts(gain):
+        return np.hstack([100 * np.clip(hard + gain, 0, 1), total])
+
+    def share(sums):
+        return sums[..., 0] / sums[..., 1]
+
+    gain = paired_figures([counts(0.02)], [counts(0.0)], share)
+    assert gain.value == pytest.approx(0.02)
+    assert gain.low == pytest.approx(0.02)
+    assert gain.high == pytest.approx(0.02)
+    # In the mean of several: one that gains 0.04 and one that gains nothing.
+    mean = paired_figures([counts(0.04), counts(0.0)], [counts(0.0)], share)
+    assert mean.value == pytest.approx(0.02)
+
+
+def test_training_is_told_of_weights_once(store, tmp_path):
+    times = tmp_path / "times.csv"
+    times.write_text("name,minutes\nsmall,1\nmedium,2\nlarge,5\n")
+    training = read_training(times, Pool.load(store / "val"))
+    assert training.of(["small", "large@12+4", "medium@12+4"]) == 8
+    assert training.of(["small", "small@12+4"]) == 1
+
+
+# --- the report ----------------------------------------------------------------------------------
+
+
+def test_the_page_tells_of_pictures_and_of_cells(store):
+    front = search(Pool.load(store / "val"), grid=10)
+    test = Pool.load(store / "test")
+    text = html.unescape(page_of(front, test, store=str(store)))
+    assert "on val (6 pictures); costs and exits are of test (6 pictures)" in text
+    assert "mIoU on test" in text
+    assert "Cells that leave at each stage" in text
+    assert "Where cells go on" in text
+    assert "all 6 cells, each seen in 20 x 20" in text
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])
+    assert data["heading"] == "mIoU"
+    singles = {p["name"]: p for p in data["points"] if p["series"] == "single"}
+    assert sorted(singles) == ["large", "medium", "small"]
+    members = [p for p in data["points"] if p["series"] == "front"]
+    for point, member in zip(members, front, strict=True):
+        judged = evaluate(member.cascade, test)
+        assert point["test"]["right"] / 6 == pytest.approx(judged.accuracy)
+        assert point["test"]["leaving"] == list(judged.exit_ratios)
+        assert (point["test"]["low"], point["test"]["high"]) == judged.interval
+
+
+def test_where_cells_go_on_is_what_was_decided(store):
+    pool = Pool.load(store / "test")
+    front = search(Pool.load(store / "val"), grid=20)
+    cascade = next(
+        each.cascade
+        for each in front
+        if len(each.cascade.stages) > 1 and "@12+4" in each.cascade.names[-1]
+    )
+    each = went_on(cascade, pool)
+    assert each.names == tuple(f"test{i}.png" for i in range(6))
+    assert each.grid.shape == each.share.shape == (2, 3)
+    ratios = evaluate(cascade, pool).exit_ratios
+    assert each.share.mean() == pytest.approx(1 - ratios[0])
+    drawn = cells_figure([each])
+    texts = [text.get_text() for axes in drawn.axes for text in axes.texts]
+    assert texts == [f"{100 * share:.0f}" for share in each.share.ravel()]
+    rows, members = summary(front, pool, chosen=cascade), front_rows(front, pool)
+    section = cells_section(rows, members, pool)
+    assert section is not None
+    assert section.tables[0].rows[-1][2].value == 6
+    whole = search(Pool.load(store / "val", ["small"]))
+    assert cells_section(summary(whole), front_rows(whole), pool) is None
+
+
+def test_a_command_of_the_page_finds_its_committee_again(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    front = search(Pool.load(store / "val"))
+    saving = saving_of(front, str(store))
+    members = front_rows(front)
+    some = [members[1], next(row for row in members if "@10+4" in str(row.cascade))]
+    for row in [*some, summary(front)[0]]:
+        words = shlex.split(saving.line(row))
+        assert main([*words[1:], "--json"]) == 0
+        assert Cascade.load("cascade.json").stages == row.cascade.stages
+    assert Cascade.load("cascade.json").confidence == "cell_max_prob>0.6"
+
+
+def test_commands_of_study_and_report(store, tmp_path, capsys):
+    out = tmp_path / "study"
+    assert main(["study", str(store), "--out", str(out), "--only", "cells", "--grid", "10"]) == 0
+    said = capsys.readouterr().out
+    assert "chosen on val (6 pictures), judged on test (6 pictures)" in said
+    assert "accuracy is mIoU" in (out / "index.md").read_text()
+    for name in ("cells.csv", "cells.png", "report.html"):
+        assert (out / name).stat().st_size
+    page = tmp_path / "report.html"
+    assert main(["report", str(store), "--match", "medium", "--out", str(page)]) == 0
+    assert "mIoU on test" in page.read_text()
+    assert main(["study", str(store), "--out", str(out), "--calibrated"]) == 2
+    line = capsys.readouterr().err
+    assert "nothing to calibrate" in line
+    assert line.count("\n") == 1
+
+
+def test_exits_are_those_of_cells(tmp_path):
+    world = write_world(tmp_path, ("small", "large"), ("full", 12, 6))
+    folder = predicted(world, tmp_path / "store")
+    study = study_of(Pool.load(folder / "val"), Pool.load(folder / "test"), grid=40)
+    finding, sweep = run_study(study, ["exit_ratios", "threshold_sweep"])[::-1]
+    assert finding.tables[0].title == "Cells that leave at each stage"
+    (row,) = records(finding.tables[0])
+    assert (row["matches"], row["cascade"]) == ("large", "small -> large")
+    pair = study.pairs[1].same_accuracy
+    assert (row["stage 1"], row["stage 2"]) == evaluate(pair.cascade, study.test).exit_ratios
+    assert "of the cells leave after the first stage" in finding.sentences[0]
+    axes = figure_of(finding).axes[0]
+    assert axes.get_xlabel() == "Cells of test (6 pictures) that leave (%)"
+    assert figure_of(sweep).axes[0].get_ylabel() == "mIoU on test (6 pictures) (%)"
