@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from committee.errors import Unsupported
 from committee.report.style import CASCADE, SERIES
+from committee.report.tables import times
 from committee.study.base import About, Analysis, Column, Estimate, Finding, Table
 from committee.study.best_cascades import speedup
 from committee.study.context import Judged, Study, feasible
 from committee.study.drawing import finish, mark, mark_singles, plane, positions
 from committee.study.estimates import accuracy_of
-from committee.study.words import told_gains, told_ratios
+from committee.study.words import told_gain, told_gains, told_ratios
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,7 +108,7 @@ def analyse(study: Study) -> Finding[SelfCascades]:
     if replaced:
         tables.append(_replaced_table(study, replaced))
     data = SelfCascades(groups, others, pairs, study.settings.unit, study.judge)
-    return Finding(ABOUT, tuple(tables), _sentences(pairs, replaced), data)
+    return Finding(ABOUT, tuple(tables), _sentences(study, data, replaced), data)
 
 
 def _pair(study: Study, low: Judged, high: Judged) -> SelfCascade:
@@ -218,16 +219,18 @@ def _replaced_table(study: Study, replaced: Sequence[Replaced]) -> Table:
     )
 
 
-def _sentences(pairs: Sequence[SelfCascade], replaced: Sequence[Replaced]) -> tuple[str, ...]:
+def _sentences(study: Study, data: SelfCascades, replaced: Sequence[Replaced]) -> tuple[str, ...]:
+    pairs = data.pairs
     more, less = sum(p.gain.low > 0 for p in pairs), sum(p.gain.high < 0 for p in pairs)
     told = [
         f"Of {len(pairs)} pairs of resolutions the higher is clearly more accurate in {more} and "
-        f"clearly less accurate in {less}; it gains {told_gains([p.gain for p in pairs])} points."
+        f"clearly less accurate in {less}; it gains {told_gains([p.gain for p in pairs])} points.",
+        *(_of_weights(study, *each, pairs) for each in data.groups.items()),
     ]
     if not more:
         told.append(
-            "A higher resolution than that of training does not gain here, and without that a "
-            "self-cascade has nothing to gain but what averaging two resolutions gives."
+            "A higher resolution does not gain here, and without that a self-cascade has nothing "
+            "to gain but what averaging two resolutions gives."
         )
     if not replaced:
         told.append("No single model of other weights is matched by a self-cascade.")
@@ -238,6 +241,39 @@ def _sentences(pairs: Sequence[SelfCascade], replaced: Sequence[Replaced]) -> tu
         f"{sum(ratio > 1 for ratio in speedups)} of them for less: {told_ratios(speedups)}."
     )
     return tuple(told)
+
+
+def _of_weights(
+    study: Study, weights: str, models: Sequence[Judged], pairs: Sequence[SelfCascade]
+) -> str:
+    """Up to which resolution one set of weights gains, and whether a self-cascade of it pays."""
+    # Of equals the first, which is that of the lowest resolution.
+    best = max(models, key=lambda model: model.val.correct)
+    above = [pair.gain for pair in pairs if pair.low is best]
+    told = f"{weights} is the most accurate on {study.val.samples.split} at {best.told}"
+    if not above:
+        told += ", its highest resolution"
+    elif any(gain.low > 0 for gain in above):
+        told += f"; above that it gains {told_gains(above)} points on {study.judge}"
+    else:
+        clearly = sum(gain.high < 0 for gain in above)
+        told += (
+            f" and does not gain above that: {told_gains(above)} points on {study.judge}, "
+            f"{clearly} of {len(above)} clearly a loss"
+        )
+    found = [
+        pair.cascade
+        for pair in pairs
+        if pair.better is best and pair.cascade and len(pair.cascade.cascade.stages) > 1
+    ]
+    cheapest = min(found, key=lambda each: each.val.average_cost, default=None)
+    if cheapest is None or cheapest.val.average_cost >= best.val.average_cost:
+        return f"{told}. No self-cascade of it is as accurate for less."
+    gain = told_gain(study.gain(cheapest.cascade, best.cascade))
+    return (
+        f"{told}. As accurate for less is {cheapest.told}: on {study.judge} it costs "
+        f"{times(speedup(best, cheapest))} less, at {gain} points."
+    )
 
 
 def draw(data: SelfCascades) -> Figure:
