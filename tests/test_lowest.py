@@ -21,7 +21,9 @@ def pinned(text: str, sign: str) -> tuple[str, tuple[int, ...]]:
 
 def test_the_lowest_versions_are_the_bounds() -> None:
     extras = [each for extra in PROJECT["optional-dependencies"].values() for each in extra]
-    bounds = [each for each in PROJECT["dependencies"] + extras if not each.startswith("committee[")]
+    bounds = [
+        each for each in PROJECT["dependencies"] + extras if not each.startswith("committee[")
+    ]
     lines = (ROOT / "requirements-lowest.txt").read_text(encoding="utf-8").splitlines()
     lowest = [pinned(line, "==") for line in lines if not line.startswith("#")]
     assert len(dict(lowest)) == len(lowest)

@@ -142,8 +142,9 @@ def test_that_a_higher_resolution_does_not_gain_is_said():
     found = analyse(study_at(worse))
     told = found.sentences
     assert "in 0 and clearly less accurate in 3" in told[0]
-    assert told[1].startswith("a is the most accurate on val at a@20 and does not gain above that")
-    assert told[1].endswith("2 of 2 clearly a loss. No self-cascade of it is as accurate for less.")
+    assert told[1].startswith("a is the most accurate on val at a@20. It does not gain above that:")
+    assert "Over lower ones" not in told[1]
+    assert "clearly a loss in 2 of 2. No self-cascade of it is as accurate there" in told[1]
     assert told[2].startswith("A higher resolution does not gain here")
     assert len(found.tables) == 1
     assert told[-1] == "No single model of other weights is matched by a self-cascade."
@@ -155,9 +156,11 @@ def test_a_gain_up_to_the_middle_resolution_is_said_for_each_set_of_weights():
     more = {("b", 20): 1.4, ("b", 30): 1.9, ("b", 40): 2.4}
     told = analyse(study_at(there | more)).sentences
     assert not any(each.startswith("A higher resolution does not gain here") for each in told)
-    assert told[1].startswith("a is the most accurate on val at a@30 and does not gain above that")
-    assert "1 of 1 clearly a loss" in told[1]
-    assert told[2].startswith("b is the most accurate on val at b@40, its highest resolution")
+    assert told[1].startswith("a is the most accurate on val at a@30. Over lower ones it gains")
+    assert "there, clearly in 1 of 1. It does not gain above that:" in told[1]
+    assert "clearly a loss in 1 of 1" in told[1]
+    assert told[2].startswith("b is the most accurate on val at b@40, its highest resolution. Over")
+    assert "there, clearly in 2 of 2" in told[2]
 
 
 def test_the_figure_shows_weights_cascades_and_other_models(finding):

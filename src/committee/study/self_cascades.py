@@ -249,17 +249,22 @@ def _of_weights(
     """Up to which resolution one set of weights gains, and whether a self-cascade of it pays."""
     # Of equals the first, which is that of the lowest resolution.
     best = max(models, key=lambda model: model.val.correct)
+    below = [pair.gain for pair in pairs if pair.high is best]
     above = [pair.gain for pair in pairs if pair.low is best]
     told = f"{weights} is the most accurate on {study.val.samples.split} at {best.told}"
-    if not above:
-        told += ", its highest resolution"
-    elif any(gain.low > 0 for gain in above):
-        told += f"; above that it gains {told_gains(above)} points on {study.judge}"
-    else:
-        clearly = sum(gain.high < 0 for gain in above)
+    told += "." if above else ", its highest resolution."
+    if below:
+        gained = sum(gain.low > 0 for gain in below)
         told += (
-            f" and does not gain above that: {told_gains(above)} points on {study.judge}, "
-            f"{clearly} of {len(above)} clearly a loss"
+            f" Over lower ones it gains {told_gains(below)} points on {study.judge} there, clearly "
+            f"in {gained} of {len(below)}."
+        )
+    if above:
+        gained, lost = (sum(g.low > 0 for g in above), sum(g.high < 0 for g in above))
+        told += " Above it there are gains:" if gained else " It does not gain above that:"
+        told += (
+            f" {told_gains(above)} points on {study.judge}, clearly a loss in {lost} of "
+            f"{len(above)}."
         )
     found = [
         pair.cascade
@@ -268,10 +273,10 @@ def _of_weights(
     ]
     cheapest = min(found, key=lambda each: each.val.average_cost, default=None)
     if cheapest is None or cheapest.val.average_cost >= best.val.average_cost:
-        return f"{told}. No self-cascade of it is as accurate for less."
+        return f"{told} No self-cascade of it is as accurate there for less."
     gain = told_gain(study.gain(cheapest.cascade, best.cascade))
     return (
-        f"{told}. As accurate for less is {cheapest.told}: on {study.judge} it costs "
+        f"{told} As accurate there for less is {cheapest.told}: on {study.judge} it costs "
         f"{times(speedup(best, cheapest))} less, at {gain} points."
     )
 
