@@ -85,7 +85,7 @@ def main() -> None:
         print("|---" * HEAD.count(" | ") + "|---|")
         print("\n".join(map(line, rows)))
         if arguments.time:
-            data = open_data(arguments.time, "timed", rows=arguments.rows)
+            data = open_data(arguments.time, "timed", val.samples.classes, arguments.rows)
             pictures = data.read(np.arange(len(data.samples))[-arguments.pictures :])
             single = [row for row in rows if str(row.cascade) == high]
             chosen = single + [row for row in rows if row.chosen]

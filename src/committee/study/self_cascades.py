@@ -251,21 +251,19 @@ def _of_weights(
     best = max(models, key=lambda model: model.val.correct)
     below = [pair.gain for pair in pairs if pair.high is best]
     above = [pair.gain for pair in pairs if pair.low is best]
-    told = f"{weights} is the most accurate on {study.val.samples.split} at {best.told}"
+    chose, judge = study.val.samples.split, study.test.samples.split
+    told = f"{weights} is the most accurate on {chose} at {best.told}"
     told += "." if above else ", its highest resolution."
     if below:
         gained = sum(gain.low > 0 for gain in below)
         told += (
-            f" Over lower ones it gains {told_gains(below)} points on {study.judge} there, clearly "
+            f" Over lower ones it gains {told_gains(below)} points on {judge}, clearly "
             f"in {gained} of {len(below)}."
         )
     if above:
         gained, lost = (sum(g.low > 0 for g in above), sum(g.high < 0 for g in above))
         told += " Above it there are gains:" if gained else " It does not gain above that:"
-        told += (
-            f" {told_gains(above)} points on {study.judge}, clearly a loss in {lost} of "
-            f"{len(above)}."
-        )
+        told += f" {told_gains(above)} points on {judge}, clearly a loss in {lost} of {len(above)}."
     found = [
         pair.cascade
         for pair in pairs
@@ -276,7 +274,7 @@ def _of_weights(
         return f"{told} No self-cascade of it is as accurate there for less."
     gain = told_gain(study.gain(cheapest.cascade, best.cascade))
     return (
-        f"{told} As accurate there for less is {cheapest.told}: on {study.judge} it costs "
+        f"{told} As accurate there for less is {cheapest.told}: on {judge} it costs "
         f"{times(speedup(best, cheapest))} less, at {gain} points."
     )
 
@@ -295,7 +293,8 @@ def draw(data: SelfCascades) -> Figure:
     looks = itertools.cycle(SERIES[1:])
     for look, (weights, models) in zip(looks, data.groups.items(), strict=False):
         mark(axes, models, size, look, f"{weights} at {len(models)} resolutions", line=True)
-    found = [pair.cascade for pair in data.pairs if pair.cascade is not None]
+    # One model alone may be what is as accurate; it is drawn already.
+    found = [p.cascade for p in data.pairs if p.cascade and len(p.cascade.cascade.stages) > 1]
     drawn = [positions(everything, size), mark(axes, found, size, CASCADE, "Self-cascades")]
     finish(axes, drawn, label, data.judge, data.others)
     return figure
