@@ -4,9 +4,9 @@
 
 ``val`` chooses, ``test`` judges. For each set of weights two self-cascades stand beside the model
 at its highest resolution, or at the one that ``--high`` names: the cheapest that is as accurate on
-val, and the most accurate for its cost. ``--time`` runs both and the single model over the last N
-pictures of DATA, in turns; DATA is what ``committee run --data`` takes, and ``--allow-code FILE``
-lets models of a python: source run.
+val, and the most accurate for its cost. ``--time`` runs what of these is a cascade, and the single
+model, over the last N pictures of DATA, in turns; DATA is what ``committee run --data`` takes, and
+``--allow-code FILE`` lets models of a python: source run.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import committee as cm
 from committee.data import open_data
 from committee.models import Pictures
 from committee.report import Row, summary
+from committee.report.rows import SINGLE
 from committee.report.tables import exits, human_cost, interval, percent, times
 
 HEAD = "| models | val | test (95 % interval) | average cost | worst case | speedup | exits |"
@@ -87,9 +88,10 @@ def main() -> None:
         if arguments.time:
             data = open_data(arguments.time, "timed", val.samples.classes, arguments.rows)
             pictures = data.read(np.arange(len(data.samples))[-arguments.pictures :])
-            single = [row for row in rows if str(row.cascade) == high]
-            chosen = single + [row for row in rows if row.chosen]
-            timing(chosen, val, pictures, arguments.batch_size, arguments.allow_code)
+            single = [row for row in rows if row.role == SINGLE and str(row.cascade) == high]
+            cascades = [row for row in rows if row.chosen and row.kind == "self-cascade"]
+            if cascades:
+                timing(single + cascades, val, pictures, arguments.batch_size, arguments.allow_code)
 
 
 if __name__ == "__main__":
