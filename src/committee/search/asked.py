@@ -15,7 +15,7 @@ from committee.evaluate import check_judge, check_judgeable
 from committee.pool import Pool
 from committee.search.prefixes import Rule
 from committee.search.statistics import processors
-from committee.utility import TOP_1, Utility
+from committee.utility import Utility
 
 # Called with what is being done, how much is done and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -32,7 +32,7 @@ class Options:
     worst_case: Bounds = None
     average_case: Mapping[str, float] | None = None
     unit: str | None = None
-    utility: Utility = TOP_1
+    utility: Utility | None = None
     test: Pool | None = None
     threads: int | None = None
     max_memory: float = 4e9
@@ -63,7 +63,8 @@ def asked_for(pool: Pool, options: Options) -> Asked:
         CostError: If a bound is NaN, or a model has no cost in the unit.
         CascadeError: If ``threads`` is less than 1.
     """
-    utility, threads, test = options.utility, options.threads, options.test
+    utility = options.utility or pool.task.utility
+    threads, test = options.threads, options.test
     check_judgeable(pool, utility)
     unit = pool.costs.unit(options.unit)
     if test is not None:
