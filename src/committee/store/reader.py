@@ -80,9 +80,10 @@ def load_pool(folder: Path, models: Iterable[str] | None = None, calibrated: boo
 
 def _task(specs: Mapping[str, Mapping[str, Any]], runnable: Mapping[str, Any]) -> Task:
     """What the models do; of outputs made elsewhere nobody says what a sample is."""
-    if len(runnable) < len(specs):
+    recipes = [spec["preprocessing"] for spec in specs.values()]
+    if len(runnable) < len(specs) or None in recipes:
         return CLASSIFICATION
-    clips = any(spec["preprocessing"].get("views") for spec in specs.values())
+    clips = any(recipe.get("views") for recipe in recipes)
     return VIDEO_CLASSIFICATION if clips else IMAGE_CLASSIFICATION
 
 
