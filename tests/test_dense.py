@@ -776,13 +776,14 @@ def test_commands_from_pictures_to_pictures(tmp_path, capsys):
         (("search", "STORE", "--cells", "7+7"), "no cells of size '7+7'"),
         (("search", "STORE", "--min-accuracy", "0.99"), "no committee reaches accuracy 0.9900"),
         (("evaluate", "CASCADE", "STORE", "--agree-with", "large"), "--agree-with: not for"),
+        (("profile", "POOL"), "models that segment are not measured yet"),
         (("run", "CASCADE", "--data", "DATA", "--out", "x.parquet"), "as .csv, .jsonl"),
         (("run", "CASCADE", "--data", "/nowhere", "--out", "x.csv"), "no picture in /nowhere"),
     ],
 )
 def test_wrong_arguments_get_one_line(world, store, cascade, tmp_path, capsys, words, line):
     file = cascade.save(tmp_path / "cascade.json")
-    places = {"STORE": store, "CASCADE": file, "DATA": world.parent / "test"}
+    places = {"STORE": store, "CASCADE": file, "DATA": world.parent / "test", "POOL": world}
     code = ("--allow-code", world.parent / "models.py") if words[0] == "run" else ()
     assert main([str(places.get(word, word)) for word in (*words, *code)]) == 2
     said = capsys.readouterr().err
