@@ -112,6 +112,16 @@ def test_runs_where_there_is_nothing_else(bundle: Path, photographs: Path, tmp_p
         assert row["confidence"] == pytest.approx(expected.confidence, rel=1e-4)
 
 
+def test_the_program_without_pictures_says_how_it_is_called(bundle: Path) -> None:
+    for words, code in (([], 2), (["--help"], 0)):
+        done = subprocess.run(
+            [sys.executable, bundle / "run.py", *words],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == code
+        assert (done.stderr if code else done.stdout).startswith("usage: python run.py PICTURE")
+
+
 RECIPES = {
     "crop": Preprocessing((28, 20), crop=0.875),
     "squash": Preprocessing((20, 28), crop=0.9, resize="squash", interpolation="bilinear"),
@@ -301,7 +311,7 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
     register_confidence("own", max_prob)
     cases = (
         (functions, {}, "is no ONNX file. Export it first"),
-        (Cascade.of(["nano"]), {}, "does not say how nano is loaded"),
+        (Cascade.of(["nano"]), {}, "does not say how to load nano"),
         (replace(chain, models=missing), {}, "no file /no/such.onnx"),
         (replace(chain, models=other), {}, "has changed since"),
         (replace(chain, models=decisions), {}, "gives decisions"),

@@ -217,6 +217,50 @@ def test_missing_file_is_told(tmp_path):
         Cascade.load(tmp_path / "none.json")
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"treshold": 0.5}, r"cascade: no key 'treshold'.*\. Mend or remove it"),
+        ({"stages": [{"models": ["a"], "thresold": 1, "threshold": "always"}]},
+         r"stage 1: no key 'thresold'\. Did you mean 'threshold'\?"),
+    ],
+)  # fmt: skip
+def test_keys_that_mean_nothing_are_refused_by_name(tmp_path, change, told):
+    data = Cascade.of(["a", "b"], [0.5]).to_json() | change
+    (tmp_path / "c.json").write_text(json.dumps(data))
+    with pytest.raises(CascadeError, match=rf"c\.json: {told}"):
+        Cascade.load(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize(
+    ("confidence", "threshold", "largest"),
+    [("max_prob", 1.7, "1"), ("prob_gap", 1.1, "1"), ("neg_entropy", 0.2, "0")],
+)
+def test_thresholds_that_no_score_reaches_are_refused(tmp_path, confidence, threshold, largest):
+    path = Cascade.of(["a", "b"], [threshold], confidence).save(tmp_path / "c.json")
+    law = (
+        rf"threshold {threshold} is above every score, for {confidence} is at most {largest}\. Mend"
+    )
+    with pytest.raises(CascadeError, match=rf"c\.json: stage 1: {law} it, or write \"never\""):
+        Cascade.load(path)
+
+
+@pytest.mark.parametrize(
+    "cascade",
+    [
+        Cascade.of(["a", "b"], [NEVER]),
+        Cascade.of(["a", "b"], [17.0], "logit_gap"),
+        # Stored probabilities may sum to a little more than 1.
+        Cascade.of(["a", "b"], [1.015], combine="mean_probabilities"),
+        # Decisions bring scores of their own.
+        Cascade.of(["a", "b"], [75.0], combine="last"),
+    ],
+    ids=str,
+)
+def test_thresholds_that_a_score_may_reach_are_read(tmp_path, cascade):
+    assert Cascade.load(cascade.save(tmp_path / "c.json")) == cascade
+
+
 def test_unregistered_confidence_is_told(tmp_path):
     path = Cascade.of(["a"], confidence="my_own").save(tmp_path / "c.json")
     with pytest.raises(errors.CascadeError, match=r"'my_own'.*register_confidence"):

@@ -425,7 +425,12 @@ def test_report_writes_one_page(world: World, capsys: Caught, tmp_path: Path) ->
     assert told["report"] == str(out)
     assert told["committees"] > 0
     assert told["chosen"] is None
-    assert out.read_text().lstrip().lower().startswith("<!doctype html>")
+    text = out.read_text(encoding="utf-8")
+    assert text.lstrip().lower().startswith("<!doctype html>")
+    assert f"front: {told['committees']} committees of up to 2 models" in text
+    assert main(f"report store --max-models 2 --out {out}".split()) == 0
+    line = f"{told['committees']} are on the front of committees of up to 2 models."
+    assert line in capsys.readouterr().out
 
 
 def test_report_marks_what_search_would_choose(

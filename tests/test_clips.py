@@ -404,5 +404,5 @@ def test_folders_and_tables_of_clips(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no clip in it or its folders \(\.3gp"):
         open_data(tmp_path / "empty", models=SPECS)
     (tmp_path / "a.npz").write_text("")
-    with pytest.raises(DataError, match=r"is of no known form.*or a file \(\.csv\)"):
+    with pytest.raises(DataError, match=r"is of no known form.*a file \(\.csv\) or one clip"):
         open_data(tmp_path / "a.npz", models=SPECS)

@@ -203,6 +203,20 @@ def test_readme_states_what_the_outputs_of_the_candidates_for_c0_give(phi):
     assert test == f"{accuracies(phi, [0], 'test')[0]:.2f}"
 
 
+def test_readme_states_what_scaling_c0_up_makes_of_it():
+    done = subprocess.run(
+        [sys.executable, EXAMPLE / "c0.py"], check=True, capture_output=True, text=True
+    )
+    thirteen, whole = done.stdout.strip().split("\n\n")
+    assert thirteen in README
+    assert whole in README
+    # Member by member, phi rises by one.
+    members = re.findall(r"^\| C(\d) \| (.+?) \|", whole, re.MULTILINE)
+    phis = [[int(phi) - int(k) for phi in told.split(" -> ")] for k, told in members]
+    assert len(phis) == 6
+    assert all(each == phis[0] for each in phis)
+
+
 @pytest.mark.parametrize("split", pool.SPLITS)
 def test_accuracy_rises_with_cost(split):
     means = [np.mean(accuracies(phi, range(4), split)) for phi in range(8)]

@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,17 @@ from committee.data import (
     open_data,
     read_ahead,
 )
+from committee.data.base import in_order, readable
 from committee.data.part import share
-from committee.errors import CommitteeError, DataError, MisalignedError, PoolFileError
+from committee.embedded import pictures
+from committee.errors import (
+    CommitteeError,
+    DataError,
+    MisalignedError,
+    PoolFileError,
+    ShapeError,
+    UnknownNameError,
+)
 from committee.models import Preprocessing, prepared
 from committee.predictions import Array
 from committee.samples import Samples
@@ -231,8 +241,11 @@ BAD_NPZ: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no picture": (lambda p: npz(p, images=images(0)), "'images' is empty"),
     "long labels": (lambda p: npz(p, labels=[0] * 5), "5 labels|4 images but 5"),
     "float labels": (lambda p: npz(p, labels=[0.0] * 4), "must be class indices"),
-    "negative labels": (lambda p: npz(p, labels=[0, 0, 0, -1]), "run from -1 to 0"),
-    "high labels": (lambda p: npz(p, labels=[0, 0, 0, 9], classes=["c"]), "run from 0 to 9"),
+    "negative labels": (lambda p: npz(p, labels=[0, 0, 0, -1]), "label -1, but they begin at 0"),
+    "high labels": (
+        lambda p: npz(p, labels=[0, 0, 0, 9], classes=["c"]),
+        "label 9, but classes 0 to 0",
+    ),
     "ids twice": (lambda p: npz(p, ids=["a", "b", "a", "c"]), "id 'a' stands twice"),
     "few ids": (lambda p: npz(p, ids=["a", "b"]), "4 images but 2 samples"),
 }
@@ -333,6 +346,29 @@ def test_reading_ahead_ends_with_its_reader() -> None:
 
 def test_reading_nothing_ahead_gives_nothing() -> None:
     assert list(read_ahead(dataset(4), [])) == []
+
+
+def test_one_picture_is_a_data_set_of_one(tmp_path: Path) -> None:
+    folder_of(tmp_path, "a.PNG", "b.png")
+    found = open_data(tmp_path / "a.PNG")
+    assert (found.samples.ids, found.samples.labels) == (("a.PNG",), None)
+    np.testing.assert_array_equal(as_bytes(found.read(np.array([0]))[0]), RGB)
+
+
+def test_the_embedded_pictures_have_a_name() -> None:
+    for part, count in (("val", 5000), ("test", 5000), ("all", 10_000)):
+        assert len(open_data(f"embedded:{part}", "run").samples) == count
+    some = open_data("embedded:test", "run", rows="0:10")
+    assert some.samples.fingerprint == pictures("test").samples.taken(np.arange(10)).fingerprint
+    with pytest.raises(UnknownNameError, match=r"no part 'tset'\. Did you mean 'test'\?"):
+        open_data("embedded:tset")
+
+
+def test_labels_beyond_the_classes_are_told_with_the_file(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", images=np.stack([GREY] * 3), labels=[0, 9, 1])
+    line = r"d\.npz: labels of 'run': sample '1' has label 9, but classes 0 to 8 are named\. Mend"
+    with pytest.raises(ShapeError, match=line):
+        open_data(tmp_path / "d.npz", "run", [str(i) for i in range(9)])
 
 
 # Shares of every class
@@ -442,8 +478,8 @@ def test_links_are_followed_but_in_no_circle(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_skipped_if_asked() -> None:
-    broken: list[tuple[str, str]] = []
-    found = list(read_ahead(Slow(fails_at=21), batches(), 2, broken.extend))
-    assert np.concatenate([rows for rows, _ in found]).tolist() == [*range(21), *range(22, 40)]
+    work = partial(readable, Slow(fails_at=21))
+    found = [read for _, read in in_order(work, batches(), 2)]
+    assert np.concatenate([rows for rows, _, _ in found]).tolist() == [*range(21), *range(22, 40)]
     np.testing.assert_array_equal(found[5][1], images(40)[[20, 22, 23]])
-    assert broken == [("21", "for the test")]
+    assert [each for _, _, broken in found for each in broken] == [("21", "for the test")]

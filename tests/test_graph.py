@@ -60,7 +60,7 @@ def test_a_plain_session_answers_with_all_four_outputs(tmp_path: Path) -> None:
     images = some_pictures(200)
     for kind, name in (("mean_logits", "logits"), ("mean_probabilities", "probabilities")):
         cascade = embedded(CASCADES[kind])
-        session = onnxruntime.InferenceSession(write_graph(cascade, tmp_path / "c.onnx"))
+        session = onnxruntime.InferenceSession(write_graph(cascade, tmp_path / f"{kind}.onnx"))
         outputs = [each.name for each in session.get_outputs()]
         assert outputs == [name, "class", "confidence", "stage"]
         values, predicted, score, stage = session.run(None, {"picture": images[..., None]})
@@ -397,8 +397,9 @@ def test_nan_is_seen_and_the_message_says_where(tmp_path: Path) -> None:
     onnx.save(broken, tmp_path / "broken.onnx")
     for combine in ("mean_logits", "last"):
         cascade = embedded(Cascade.of(["nano", "tiny"], [0.9], combine=combine))
-        path = write_graph(cascade, tmp_path / "c.onnx", onnx={"nano": tmp_path / "broken.onnx"})
-        with pytest.raises(NotFiniteError, match=r"c\.onnx: NaN or infinite outputs"):
+        out, files = tmp_path / f"{combine}.onnx", {"nano": tmp_path / "broken.onnx"}
+        path = write_graph(cascade, out, onnx=files)
+        with pytest.raises(NotFiniteError, match=rf"{combine}\.onnx: NaN or infinite outputs"):
             Runner(path).decide(some_pictures(20))
 
 
@@ -436,9 +437,9 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
     cases: tuple[tuple[Cascade, dict[str, Any], str], ...] = (
         (chain, {"onnx": {"nano": tmp_path / "text.onnx"}}, "is no ONNX model"),
         (chain, {"onnx": {"nano": fixed}}, "takes 1 picture"),
-        (chain, {"form": "two"}, "must be 'one' or 'any'"),
+        (chain, {"form": "two"}, "form 'two' is unknown; write 'any'"),
         (replace(chain, classes=("a", "b")), {}, "answers with 10 classes where 2 are expected"),
-        (chain, {"precision": "float16"}, "one of float64, float32"),
+        (chain, {"precision": "float16"}, "combines and scores in float64 or float32"),
         (replace(chain, models=mixed), {}, "mean_logits needs logits"),
         (replace(chain, models=mixed, combine="last"), {}, "'last' would answer with either"),
         (replace(sizes, models=cropped), {}, "--no-resize-inside"),

@@ -37,6 +37,7 @@ HEAVY = (
 # of the core, what scripts get by ``import committee``.
 ORDER = (
     "_native",
+    "compiled",
     "errors",
     "predictions",
     "confidence",

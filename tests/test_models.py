@@ -27,6 +27,7 @@ from committee.models import (
     prepared,
     read_pool_file,
 )
+from committee.models.graph_files import tensor_files
 from committee.task import IMAGE_CLASSIFICATION
 from small_world import RECIPE, SIZE, images, read_pool
 
@@ -196,6 +197,24 @@ def test_onnx_files_that_are_none_are_told(tmp_path: Path, nano: ModelSpec) -> N
     assert "\n" not in str(told.value)
     with pytest.raises(ModelError, match="'nano': source 'tim:resnet' must be one of"):
         load_model(with_source(nano, "tim:resnet"))
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "w" * 150 + "é.bin"])
+def test_tensors_beside_a_graph_are_part_of_its_fingerprint(tmp_path: Path, name: str) -> None:
+    onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    path = tmp_path / "tiny.onnx"
+    onnx.save_model(
+        onnx.load(FOLDER / "tiny.onnx"), path, save_as_external_data=True, location=name,
+        size_threshold=1024,
+    )  # fmt: skip
+    assert tensor_files(path) == [name]
+    assert tensor_files(FOLDER / "tiny.onnx") == []
+    spec = replace(pool_file().only(["tiny"]).models[0], source=f"onnx:{path}", fingerprint="")
+    _, known = load_model(spec)
+    weights = path.with_name(name)
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(ModelError, match="has changed since"):
+        load_model(known)
 
 
 def test_a_changed_file_is_refused_by_its_fingerprint(tmp_path: Path, nano: ModelSpec) -> None:

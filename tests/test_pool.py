@@ -22,12 +22,12 @@ BAD_POOLS = {
     "longer labels": ({"labels": [0, 1, 1]}, errors.MisalignedError, "3, 'a' has 2"),
     "labels of two dimensions": ({"labels": [[0, 1]]}, errors.ShapeError, r"labels .*\(1, 2\)"),
     "labels that are no indices": ({"labels": [0.5, 1]}, errors.ShapeError, "labels .*float64"),
-    "negative labels": ({"labels": [0, -1]}, errors.ShapeError, "labels .* from -1"),
+    "negative labels": ({"labels": [0, -1]}, errors.ShapeError, "labels .* '1' has label -1"),
     "labels beyond classes": ({"labels": [0, 2]}, errors.MisalignedError, "labels go up to 2"),
     "labels beyond names": (
         {"labels": [0, 2], "classes": ["x", "y"]},
         errors.ShapeError,
-        "labels .* from 0 to 2, but there are 2 classes",
+        "sample '1' has label 2, but classes 0 to 1 are named",
     ),
     "more names than classes": (
         {"classes": ["x", "y", "z"]},

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from committee import Cascade, Pool, Runner, evaluate, search
-from committee.data import ArrayDataset, BrokenSamplesError, open_data
+from committee.data import ArrayDataset, BrokenSamplesError, PartDataset, open_data
 from committee.embedded import FOLDER, pictures, pool_file
 from committee.errors import CascadeError, ChangedError, CommitteeError, DataError, ModelError
 from committee.evaluate import decided
@@ -248,8 +248,13 @@ def test_a_cascade_file_with_a_wrong_model_is_told(
     assert "\n" not in str(told.value)
 
 
+def test_a_runner_says_what_it_runs(stored: Pool) -> None:
+    runner = Runner(with_models(Cascade.of(["nano", "tiny"], [0.9]), stored))
+    assert repr(runner) == "<Runner: nano -> tiny; nano on onnxruntime, tiny on onnxruntime>"
+
+
 def test_a_cascade_that_knows_no_models_says_why(tmp_path: Path) -> None:
-    with pytest.raises(CascadeError, match="does not say how a, b is loaded"):
+    with pytest.raises(CascadeError, match="does not say how to load a, b"):
         Runner(Cascade.ensemble(["a", "b"]))
 
 
@@ -408,6 +413,21 @@ def test_a_run_goes_on_only_with_the_same(stored: Pool, some: ArrayDataset, tmp_
     for change, what in (((other, 8), "cascade"), ((runner, 16), "batch size")):
         with pytest.raises(ChangedError, match=f"was begun with another {what}: .*delete that"):
             list(run_into(change[0], some, out, change[1]))
+    stages = (replace(runner.cascade.stages[0], threshold=0.5), *runner.cascade.stages[1:])
+    moved = Runner(replace(runner.cascade, stages=stages))
+    line = (
+        r"another cascade: nano -> .* at 0\.98.* by max_prob and mean_logits; now nano .* at 0\.5,"
+    )
+    with pytest.raises(ChangedError, match=line):
+        list(run_into(moved, some, out, 8))
+    noted = Runner(replace(runner.cascade, origin={"note": "other"}))
+    with pytest.raises(
+        ChangedError, match=r"another cascade of the same stages, nano -> .* origin"
+    ):
+        list(run_into(noted, some, out, 8))
+    fewer = PartDataset(some, np.arange(100))
+    with pytest.raises(ChangedError, match=r"other samples: 300 samples, .*; now 100 samples, "):
+        list(run_into(runner, fewer, out, 8))
     (tmp_path / "results.csv.part" / "run.json").write_text("[]")
     with pytest.raises(ChangedError, match="altered; delete"):
         list(run_into(runner, some, out, 8))

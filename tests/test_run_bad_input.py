@@ -135,7 +135,31 @@ def test_broken_pictures_are_told_to_people(folder: Path, tmp_path: Path, capsys
     cascade = embedded(Cascade.of(["nano"])).save(tmp_path / "cascade.json")
     assert main(f"run {cascade} --data {folder} --out {tmp_path / 'out.csv'}".split()) == 0
     told = capsys.readouterr().out
-    assert "4 broken pictures, a row each: empty.jpg (no picture that Pillow knows); " in told
+    assert "4 broken pictures: empty.jpg (no picture that Pillow knows); " in told
+
+
+def test_a_run_in_which_nothing_can_be_decided_fails_and_keeps_the_reasons(
+    tmp_path: Path, capsys: Caught
+) -> None:
+    cascade = embedded(Cascade.of(["nano"])).save(tmp_path / "cascade.json")
+    (tmp_path / "data").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "data" / name).write_bytes(b"")
+    out = tmp_path / "out.csv"
+    told = refused(f"run {cascade} --data {tmp_path / 'data'} --out {out}", capsys)
+    assert "none of the 2 pictures could be decided, first a.png (no picture that" in told
+    assert [result.id for result in read_results(out)] == ["a.png", "b.png"]
+
+
+def test_a_large_picture_is_read_without_a_warning(
+    tmp_path: Path, caught_json: Callable[[str], Any]
+) -> None:
+    # 100 megapixels of one bit each: Pillow warns above 89.
+    (tmp_path / "pictures").mkdir()
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "pictures" / "large.png")
+    cascade = embedded(Cascade.of(["nano"])).save(tmp_path / "cascade.json")
+    told = caught_json(f"run {cascade} --data {tmp_path / 'pictures'} --out {tmp_path / 'o.csv'}")
+    assert (told["samples"], told["broken"]) == (1, [])
 
 
 @pytest.mark.parametrize("channels", [2, 4])
@@ -247,8 +271,8 @@ def test_people_see_rate_and_exits_so_far(
     words = f"run {path} --data {tmp_path / 'data.npz'} --out {tmp_path / 'o.csv'} --batch-size 8"
     assert main(words.split()) == 0
     told = capsys.readouterr()
-    ratios = next(line for line in told.out.splitlines() if "Exits by stage" in line).split(" ")
-    shares = " / ".join((ratios[3], ratios[5]))
+    line = next(line for line in told.out.splitlines() if "Exits by stage" in line)
+    shares = line.removeprefix("Exits by stage: ").partition(" of ")[0]
     assert f"exits {shares}" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", told.err)
     assert "samples/s" in told.err
 

@@ -35,9 +35,11 @@ class Counting:
         monkeypatch.setattr(held, "inputs_of", self)
         monkeypatch.setattr(reading, "prepared", self)
 
-    def __call__(self, pictures: Pictures, recipe: Preprocessing) -> Array:
+    def __call__(
+        self, pictures: Pictures, recipe: Preprocessing, out: Array | None = None
+    ) -> Array:
         self.rows[recipe] = self.rows.get(recipe, 0) + len(pictures)
-        return prepared(pictures, recipe)
+        return prepared(pictures, recipe, out)
 
 
 def at_other_sizes(cascade: Cascade, folder: Path) -> Runner:

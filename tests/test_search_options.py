@@ -37,6 +37,7 @@ from committee.search.sweep import Batch, plain_sweep, sweep
 from strategies import CONFIDENCES, RULES, pools, random_pool
 
 # The attribute ``committee.search`` is the function.
+engine = importlib.import_module("committee.search.engine")
 exhaustive = importlib.import_module("committee.search.exhaustive")
 guided_module = importlib.import_module("committee.search.guided")
 warnings_module = importlib.import_module("committee.search.warnings")
@@ -951,9 +952,9 @@ def guided_on(pool: Pool, most: int, keep: int, **options: Any) -> tuple[Front, 
     """The front of a guided search, and the sequences that it went through."""
     seen: list[Blocks] = []
 
-    def spy(asked: Any, sequences: list[Blocks]) -> Any:
+    def spy(asked: Any, sequences: list[Blocks], known: Any) -> Any:
         seen.extend(sequences)
-        return exhaustive.searched(asked, sequences)
+        return engine.searched(asked, sequences, known)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(guided_module, "searched", spy)
@@ -1425,7 +1426,7 @@ def test_order_threads_and_batches_make_no_difference(find, utility, monkeypatch
     assert len(front) > 1
     for order, threads, batch in [("cbdea", 3, 64), ("bdeca", 2, 1), ("cabde", 1, 7)]:
         with monkeypatch.context() as patch:
-            patch.setattr(exhaustive, "_SEQUENCES", batch)
+            patch.setattr(engine, "_SEQUENCES", batch)
             again = partial(find, val.only(order), 3, threads=threads, **options)
             assert written(again()) == expected
             assert written(plainly(again)) == expected

@@ -16,6 +16,7 @@ from committee.search import evaluate_all
 from committee.search import statistics as statistics_module
 from committee.search.prefixes import Rule
 from committee.search.statistics import compiled, prefix_table
+from committee.utility import TOP_1
 from strategies import CONFIDENCES, RULES, calibrated_pools, pools, random_pool
 
 native = statistics_module._native
@@ -194,3 +195,25 @@ def test_thresholds_of_others_are_reached_as_written():
     thresholds = [-np.inf, *exact[:20], *np.nextafter(exact[:20], 1), 0.5, NEVER]
     cascades = [cm.Cascade.of(["a", "b"], [t]) for t in thresholds]
     assert evaluate_all(cascades, pool) == [cm.evaluate(c, pool) for c in cascades]
+
+
+@pytest.mark.parametrize(
+    "utility",
+    [TOP_1, cm.weighted(np.linspace(0.1, 3, 60))],
+    ids=["top-1", "weighted"],
+)
+def test_statistics_that_are_known_are_taken_over_to_the_bit(utility):
+    pool = random_pool(seed=3, models=4, samples=60)
+    rule = Rule(pool, "max_prob", "mean_logits", utility)
+    keys = every_prefix(rule)
+    some = prefix_table(rule, keys[1::2], 7)
+    whole, again = prefix_table(rule, keys, 7), prefix_table(rule, keys, 7, known=some)
+    assert again.rows == whole.rows
+    for field in ("values", "passed", "widths"):
+        assert getattr(again, field).dtype == getattr(whole, field).dtype
+        np.testing.assert_array_equal(getattr(again, field), getattr(whole, field))
+    for key, row in whole.rows.items():
+        numbers = np.arange(whole.widths[row] - 1)
+        np.testing.assert_array_equal(
+            again.thresholds(key, numbers), whole.thresholds(key, numbers)
+        )

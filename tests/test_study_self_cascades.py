@@ -121,18 +121,46 @@ def test_a_single_model_is_matched_by_the_cheapest_self_cascade_of_other_weights
     assert cells["speedup"] == single.test.average_cost / found.test.average_cost
 
 
-def test_a_gain_of_the_higher_resolution_is_said(finding):
-    assert finding.sentences[0].startswith("Of 3 pairs of resolutions the higher is clearly more")
-    assert not any("does not gain here" in each for each in finding.sentences)
+def test_a_gain_of_the_higher_resolution_is_said(study, finding):
+    told = finding.sentences
+    assert told[0].startswith("Of 3 pairs of resolutions the higher is clearly more")
+    assert told[1].startswith("a is the most accurate on val at a@40, its highest resolution.")
+    assert not any("does not gain" in each for each in told)
+    # Of the cheapest self-cascade that is as accurate, the figures are those of the judging split.
+    pairs = [pair for pair in finding.data.pairs if pair.better.told == "a@40"]
+    found = [pair.cascade for pair in pairs if pair.cascade is not None]
+    cheapest = min(found, key=lambda each: each.val.average_cost)
+    (best,) = study.judged([study.cascade(["a@40"])])
+    times = best.test.average_cost / cheapest.test.average_cost
+    lost = 100 * (cheapest.test.correct - best.test.correct) / len(study.test)
+    assert f"{cheapest.told}: on test it costs {times:.2f}× less" in told[1]
+    assert f"at {lost:+.2f} (".replace("-", "−") in told[1]
 
 
 def test_that_a_higher_resolution_does_not_gain_is_said():
     worse = {("a", 20): 2.4, ("a", 30): 2.0, ("a", 40): 1.6}
     found = analyse(study_at(worse))
-    assert "in 0 and clearly less accurate in 3" in found.sentences[0]
-    assert "does not gain here" in found.sentences[1]
+    told = found.sentences
+    assert "in 0 and clearly less accurate in 3" in told[0]
+    assert told[1].startswith("a is the most accurate on val at a@20. It does not gain above that:")
+    assert "Over lower ones" not in told[1]
+    assert "clearly a loss in 2 of 2. No self-cascade of it is as accurate there" in told[1]
+    assert told[2].startswith("A higher resolution does not gain here")
     assert len(found.tables) == 1
-    assert found.sentences[-1] == "No single model of other weights is matched by a self-cascade."
+    assert told[-1] == "No single model of other weights is matched by a self-cascade."
+
+
+def test_a_gain_up_to_the_middle_resolution_is_said_for_each_set_of_weights():
+    # As of networks that were trained at the middle one: below it they lose, and above it too.
+    there = {("a", 20): 1.6, ("a", 30): 2.4, ("a", 40): 1.6}
+    more = {("b", 20): 1.4, ("b", 30): 1.9, ("b", 40): 2.4}
+    told = analyse(study_at(there | more)).sentences
+    assert not any(each.startswith("A higher resolution does not gain here") for each in told)
+    assert told[1].startswith("a is the most accurate on val at a@30. Over lower ones it gains")
+    assert "on test, clearly in 1 of 1. It does not gain above that:" in told[1]
+    assert "clearly a loss in 1 of 1" in told[1]
+    assert told[2].startswith("b is the most accurate on val at b@40, its highest resolution. Over")
+    assert "on test, clearly in 2 of 2" in told[2]
 
 
 def test_the_figure_shows_weights_cascades_and_other_models(finding):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from committee import Cascade, Pool, Runner, Stage
 from committee.cli import main
@@ -57,8 +59,8 @@ def test_all_ways_decide_alike_on_real_pictures(
     told = json.loads(capsys.readouterr().out)
     assert [each["way"] for each in told["ways"]] == [
         "offline, batches of 32", "offline, batches of 7", "offline, batches of 1", "online",
-        "offline, onnxruntime", f"exported, {world / 'bundle'}", f"exported, {world / 'one.onnx'}",
-        f"exported, {world / 'any.onnx'}",
+        "offline, onnxruntime", f"bundle, {world / 'bundle'}", f"ONNX file, {world / 'one.onnx'}",
+        f"ONNX file, {world / 'any.onnx'}",
     ]  # fmt: skip
     for each in told["ways"]:
         assert each["reference"] == "stored predictions"
@@ -66,7 +68,9 @@ def test_all_ways_decide_alike_on_real_pictures(
         assert each["flips"] == []
         assert each["largest_difference"] < 1e-5
     assert run(*words) == 0
-    assert "1000 samples, each compared with: stored predictions" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "1,000 samples, each compared with: stored predictions" in told
+    assert "online: all are decided alike; scores differ by up to" in told
 
 
 def test_openvino_in_float32_decides_alike(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,8 +161,11 @@ def test_flips_are_shown_and_may_fail(
     capsys.readouterr()
     assert run(*words) == 0
     told = capsys.readouterr().out
-    assert "stage 0 -> 1" in told
-    assert "above the threshold" in told
+    assert re.search(
+        r"t10k-05\d\d\d: stage 1 as [-\w /]+ by the reference, stage [23] as [-\w /]+ here; "
+        r"at stage 1 its score was 0\.\d+ above the threshold", told
+    )  # fmt: skip
+    assert re.search(r"onnx: \d+ samples flip; \d+ have the same class, \d+ leave at the", told)
     assert "more; --json lists all" in told
     assert run(*words, "--json", "--max-flips", 1) == 1
     flips = json.loads(capsys.readouterr().out)["ways"][1]["flips"]
@@ -167,6 +174,46 @@ def test_flips_are_shown_and_may_fail(
     assert run(*words, "--max-flips", len(flips)) == 0
     assert run(*words, "--max-flips", 1) == 1
     assert f"{len(flips)} flips are more than the 1 allowed" in capsys.readouterr().out
+
+
+def test_another_cascade_file_is_called_so_and_a_lower_threshold_is_told(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cascade = Cascade.load(world / "cascade.json")
+    stages = (replace(cascade.stages[0], threshold=0.8), *cascade.stages[1:])
+    other = replace(cascade, stages=stages).save(tmp_path / "other.json")
+    words = ["verify", world / "cascade.json", "--data", "embedded:test", "--rows", "0:300"]
+    capsys.readouterr()
+    assert run(*words, "--against", other) == 0
+    told = capsys.readouterr().out
+    assert f"cascade file, {other}: " in told
+    assert "below the threshold" in told
+    assert "above the threshold" not in told
+
+
+def test_pictures_that_cannot_be_read_are_left_out_if_asked(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i, picture in enumerate(some_pictures(5)):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    (tmp_path / "2.png").write_bytes(b"")
+    words = ["verify", world / "cascade.json", "--data", tmp_path]
+    capsys.readouterr()
+    assert run(*words) == 2
+    assert "committee predict and verify can leave them out: --skip-broken" in (
+        capsys.readouterr().err
+    )
+    assert run(*words, "--skip-broken") == 0
+    told = capsys.readouterr().out
+    assert told.startswith("4 samples, each compared with")
+    assert "Left out: 1 broken picture: 2.png (no picture that Pillow knows)" in told
+    assert run(*words, "--skip-broken", "--json") == 0
+    left_out = json.loads(capsys.readouterr().out)["broken_left_out"]
+    assert left_out == [{"id": "2.png", "reason": "no picture that Pillow knows"}]
+    for i in range(5):
+        (tmp_path / f"{i}.png").write_bytes(b"")
+    assert run(*words, "--skip-broken") == 2
+    assert "5 of the samples cannot be read: 0.png" in capsys.readouterr().err
 
 
 def test_what_a_flip_says() -> None:
@@ -225,7 +272,10 @@ CASES = {
     "export c.json --out out --form one": "are for a graph",
     "export c.json --out out --onnx one": "'one' names no model; write NAME=FILE",
     "export c.json --out out.onnx --onnx three=x.onnx": "no model 'three'",
-    "export c.json --out out.onnx --form two": "must be 'one' or 'any'",
+    "export c.json --out out.onnx --form two": "form 'two' is unknown; write 'any', for any",
+    "export c.json --out out.onnx --precision float16": "combines and scores in float64 or float32",
+    "export c.json --out out.tflite": "an export is one ONNX file, FILE.onnx, or a folder; .tflite",
+    "export c.json --out out.h5": "or a folder; .h5 is not written",
 }
 
 

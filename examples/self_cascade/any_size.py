@@ -21,6 +21,7 @@ def main() -> None:
     for axis, name in ((2, "height"), (3, "width")):
         model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
     del model.graph.value_info[:]  # shapes at the old size
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, arguments.out)
 
 

@@ -1,11 +1,12 @@
 """Table 5 of the paper for a store: each set of weights alone at each size, and its self-cascades.
 
-    python table.py STORE [--high NAME ...] [--time PICTURES.npz [--pictures N]]
+    python table.py STORE [--high NAME ...] [--time DATA [--pictures N] [--batch-size B]]
 
 ``val`` chooses, ``test`` judges. For each set of weights two self-cascades stand beside the model
 at its highest resolution, or at the one that ``--high`` names: the cheapest that is as accurate on
-val, and the most accurate for its cost. ``--time`` runs both and the single model over the last N
-pictures of a file, in turns.
+val, and the most accurate for its cost. ``--time`` runs what of these is a cascade, and the single
+model, over the last N pictures of DATA, in turns; DATA is what ``committee run --data`` takes, and
+``--allow-code FILE`` lets models of a python: source run.
 """
 
 import argparse
@@ -16,7 +17,10 @@ from pathlib import Path
 import numpy as np
 
 import committee as cm
+from committee.data import open_data
+from committee.models import Pictures
 from committee.report import Row, summary
+from committee.report.rows import SINGLE
 from committee.report.tables import exits, human_cost, interval, percent, times
 
 HEAD = "| models | val | test (95 % interval) | average cost | worst case | speedup | exits |"
@@ -35,21 +39,27 @@ def line(row: Row) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def timing(rows: list[Row], pool: cm.Pool, pictures: np.ndarray) -> None:
+def timing(
+    rows: list[Row], pool: cm.Pool, pictures: Pictures, batch: int, allow_code: list[str]
+) -> None:
     """Processor time a picture on one thread, runners in turns.
 
-    Unlike the clock it counts nothing of what other programs do meanwhile.
+    Unlike the clock it counts nothing of what other programs do meanwhile. Pictures lie decoded in
+    memory; resizing them is counted.
     """
-    runners = [cm.Runner(replace(row.cascade, models=pool.specs), threads=1) for row in rows]
-    for what, step in (("batches of 64", 512), ("one by one", 1)):
+    runners = [
+        cm.Runner(replace(row.cascade, models=pool.specs), allow_code=allow_code, threads=1)
+        for row in rows
+    ]
+    for what, step in ((f"batches of {batch}", 8 * batch), ("one by one", 1)):
         spent = np.zeros(len(runners))
         for runner in runners:
-            runner.decide(pictures[:step], 64)  # warm
+            runner.decide(pictures[:step], batch)  # warm
         for start in range(0, len(pictures), step):
             order = range(len(runners)) if (start // step) % 2 else reversed(range(len(runners)))
             for index in order:
                 began = time.process_time()
-                runners[index].decide(pictures[start : start + step], 64)
+                runners[index].decide(pictures[start : start + step], batch)
                 spent[index] += time.process_time() - began
         for row, each in zip(rows, spent * 1e3 / len(pictures), strict=True):
             told = f"{each:.4f} ms a picture, {spent[0] * 1e3 / len(pictures) / each:.2f} times"
@@ -60,8 +70,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("store", type=Path)
     parser.add_argument("--high", nargs="*", default=[])
-    parser.add_argument("--time", type=Path)
+    parser.add_argument("--time", metavar="DATA")
     parser.add_argument("--pictures", type=int, default=1000, help="how many are timed")
+    parser.add_argument("--rows", help="of DATA, as committee run takes them")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--allow-code", nargs="*", default=[])
     arguments = parser.parse_args()
     val, test = (cm.Pool.load(arguments.store / split) for split in ("val", "test"))
     for names in val.same_weights:
@@ -73,10 +86,12 @@ def main() -> None:
         print("|---" * HEAD.count(" | ") + "|---|")
         print("\n".join(map(line, rows)))
         if arguments.time:
-            with np.load(arguments.time) as file:
-                pictures = file["images"][-arguments.pictures :]
-            single = [row for row in rows if str(row.cascade) == high]
-            timing(single + [row for row in rows if row.chosen], val, pictures)
+            data = open_data(arguments.time, "timed", val.samples.classes, arguments.rows)
+            pictures = data.read(np.arange(len(data.samples))[-arguments.pictures :])
+            single = [row for row in rows if row.role == SINGLE and str(row.cascade) == high]
+            cascades = [row for row in rows if row.chosen and row.kind == "self-cascade"]
+            if cascades:
+                timing(single + cascades, val, pictures, arguments.batch_size, arguments.allow_code)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-# The compiled part of search; see src/native/module.cpp.
+# The compiled part; see src/native/module.cpp.
 
 from committee.predictions import Array
 
@@ -27,6 +27,8 @@ def mean_probabilities(
     second: list[Array],
     hit: list[Array],
 ) -> None: ...
+def lead(models: list[Array], out: Array) -> int | None: ...
+def normalise(pictures: Array, scale_and_shift: Array, backwards: bool, out: Array) -> None: ...
 def reached(scores: Array, rising: Array, out: Array) -> None: ...
 def sweep(
     passed: Array,

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 from committee.calibration import Calibration
 from committee.combine import COMBINES
 from committee.confidence import CONFIDENCES, confidence_of
-from committee.errors import CalibrationError, CascadeError, MissingExtraError
+from committee.errors import (
+    CalibrationError,
+    CascadeError,
+    MissingExtraError,
+    UnknownNameError,
+)
 from committee.files import write_text
 
 if TYPE_CHECKING:
@@ -24,6 +29,11 @@ SCHEMA = 1
 ALWAYS = -math.inf
 NEVER = math.inf
 _WORDS = {ALWAYS: "always", NEVER: "never"}
+_KEYS = ("schema", "stages", "confidence", "combine", "classes", "models", "origin", "calibrations")
+_STAGE_KEYS = ("models", "threshold")
+# The largest score there can be. Stored probabilities may sum to a little more than 1.
+_LARGEST = {"max_prob": 1.0, "prob_gap": 1.0, "neg_entropy": 0.0, "cell_max_prob": 1.0}
+_SLACK = 0.05
 
 
 @dataclass(frozen=True)
@@ -239,8 +249,8 @@ class Cascade:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            CascadeError: If the schema is newer than this version knows, or a field is missing or
-                of the wrong type.
+            CascadeError: If the schema is newer than this version knows, or a field is missing,
+                unknown or of the wrong type. What people note belongs into ``origin``.
         """
         if not isinstance(data, dict) or type(data.get("schema")) is not int:
             raise CascadeError(f"{where}: this is no cascade file; it has no schema number")
@@ -250,8 +260,9 @@ class Cascade:
                 "reads. Upgrade with: pip install --upgrade committee"
             )
         try:
+            _check_keys("cascade", data, _KEYS)
             return cls(
-                stages=tuple(_stage_from_json(stage) for stage in data["stages"]),
+                stages=tuple(_stage_from_json(i, each) for i, each in enumerate(data["stages"], 1)),
                 confidence=_text(data["confidence"]),
                 combine=_text(data["combine"]),
                 classes=_texts(data.get("classes", [])),
@@ -282,7 +293,8 @@ class Cascade:
         """Read a cascade file. Nothing in it is run.
 
         Raises:
-            CascadeError: If the file is missing, no JSON, or no cascade of a known schema.
+            CascadeError: If the file is missing, no JSON, no cascade of a known schema, or no
+                score can reach one of its thresholds.
         """
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -297,6 +309,7 @@ class Cascade:
                 f"{path}: no confidence function {cascade.confidence!r}. There are: {known}. "
                 "One of your own must be registered first, with register_confidence"
             )
+        _check_reachable(cascade, str(path))
         return cascade
 
 
@@ -304,7 +317,32 @@ def _threshold_to_json(threshold: float) -> float | str:
     return _WORDS.get(threshold, threshold)
 
 
-def _stage_from_json(stage: Any) -> Stage:
+def _check_keys(where: str, data: Any, known: Collection[str]) -> None:
+    """Refuse keys that mean nothing: who wrote one meant something by it."""
+    for key in _object(data):
+        if key not in known:
+            unknown = UnknownNameError.of(where, "key", key, known)
+            raise CascadeError(f"{unknown}. Mend or remove it; notes belong into origin")
+
+
+def _check_reachable(cascade: Cascade, where: str) -> None:
+    """Refuse thresholds above every score there can be, where that is known."""
+    largest = _LARGEST.get(cascade.confidence.partition(">")[0], math.inf)
+    kinds = {cascade.models.get(name, {}).get("kind") for name in cascade.names}
+    # Decisions bring scores of their own, of any size.
+    if "decisions" in kinds or (cascade.combine == "last" and None in kinds):
+        return
+    for number, threshold in enumerate(cascade.thresholds, 1):
+        if largest + _SLACK < threshold < NEVER:
+            raise CascadeError(
+                f"{where}: stage {number}: threshold {threshold:g} is above every score, for "
+                f'{cascade.confidence} is at most {largest:g}. Mend it, or write "never" if no '
+                "sample is to leave there"
+            )
+
+
+def _stage_from_json(number: int, stage: Any) -> Stage:
+    _check_keys(f"stage {number}", stage, _STAGE_KEYS)
     threshold = stage["threshold"]
     for value, word in _WORDS.items():
         if threshold == word:

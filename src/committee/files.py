@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -10,19 +12,39 @@ def write_bytes(path: Path, data: bytes) -> Path:
     """Write through a temporary neighbour, so that no reader ever sees half a file.
 
     When this returns, the file and its name are on the disk, not only in its cache.
+
+    Raises:
+        OSError: If it cannot be written; it names the path itself.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
     return path
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What fails of a temporary file or folder ``*.tmp`` is told of the path it is written for.
+
+    Raises:
+        OSError: Of the same class as the one inside.
+    """
+    try:
+        yield
+    except OSError as error:
+        parts = Path(error.filename or ".tmp").parts
+        if not any(part.endswith(".tmp") for part in parts):
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def write_text(path: Path, text: str) -> Path:

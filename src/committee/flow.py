@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -53,7 +54,11 @@ Answers = Mapping[str, Outputs]
 Flow = Generator[Request, Answers, Decisions]
 
 
-def exits(scores: Array, threshold: float) -> Array:
+@overload
+def exits(scores: float, threshold: float) -> bool: ...
+@overload
+def exits(scores: Array, threshold: float) -> Array: ...
+def exits(scores: float | Array, threshold: float) -> bool | Array:
     """The exit rule: a sample leaves at a stage when its score reaches the stage's threshold."""
     return scores >= threshold
 

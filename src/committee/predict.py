@@ -195,11 +195,13 @@ class _Reading:
         while first < len(rows):
             pictures = self._dataset.read(rows[first : first + step])
             for recipe, made in inputs.items():
-                made[first : first + len(pictures)] = prepared(pictures, recipe)
+                prepared(pictures, recipe, made[first : first + len(pictures)])
             first += len(pictures)
             if isinstance(pictures, np.ndarray):
                 # Small already: the rest in one go.
                 step = len(rows)
+            # Not held while the next are decoded.
+            del pictures
         return inputs
 
 

@@ -192,6 +192,8 @@ def all_finite(values: Array) -> bool:
 
     A NaN is both the largest and the smallest to NumPy.
     """
+    if values.size == 1:
+        return math.isfinite(values.item())
     return not values.size or (
         math.isfinite(values.item(values.argmax())) and math.isfinite(values.item(values.argmin()))
     )

@@ -89,13 +89,17 @@ class Samples:
             raise MisalignedError(
                 f"samples of {self.split!r}: {len(self.ids)} ids but {len(self.labels)} labels"
             )
-        top = len(self.classes) or None
-        if len(self.labels) and (
-            self.labels.min() < 0 or (top is not None and self.labels.max() >= top)
-        ):
+        count = len(self.classes)
+        outside = self.labels < 0
+        if count:
+            outside = outside | (self.labels >= count)
+        if outside.any():
+            row = int(outside.argmax())
+            known = f"classes 0 to {count - 1} are named" if count else "they begin at 0"
             raise ShapeError(
-                f"labels of {self.split!r} run from {self.labels.min()} to {self.labels.max()}, "
-                f"but there are {top or 'no negative'} classes"
+                f"labels of {self.split!r}: sample {self.ids[row]!r} has label "
+                f"{self.labels[row]}, but {known}. Mend the labels, or the list of classes in the "
+                "pool file or cascade file, which is in the order of the models' outputs"
             )
 
     def __len__(self) -> int:

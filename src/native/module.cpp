@@ -7,6 +7,8 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <cmath>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -15,6 +17,7 @@
 #endif
 
 #include "kernels.hpp"
+#include "normalise.hpp"
 
 namespace nb = nanobind;
 using namespace committee;
@@ -40,6 +43,7 @@ class FlushDenormals {
 };
 
 static const Kernels *chosen = &generic::kernels;
+static void (*chosen_normalise)(const Bytes &, float *) = &generic::normalise;
 static std::string chosen_name = "generic";
 
 static std::vector<std::string> instruction_sets() {
@@ -61,10 +65,10 @@ static std::string use(const std::string &name) {
     for (const std::string &known : instruction_sets())
         if (known == name) {
 #ifdef COMMITTEE_X86
-            if (name == "avx512") chosen = &avx512::kernels;
-            if (name == "avx2") chosen = &avx2::kernels;
+            if (name == "avx512") chosen = &avx512::kernels, chosen_normalise = &avx512::normalise;
+            if (name == "avx2") chosen = &avx2::kernels, chosen_normalise = &avx2::normalise;
 #endif
-            if (name == "generic") chosen = &generic::kernels;
+            if (name == "generic") chosen = &generic::kernels, chosen_normalise = &generic::normalise;
             chosen_name = name;
             return before;
         }
@@ -237,6 +241,59 @@ static nb::tuple sweep(const In<uint16_t, 2> &passed, const Outputs &values,
                           array(std::move(points.value), {found}));
 }
 
+// Below so many bytes another thread would hardly begin before this one is done.
+static const size_t FEW_BYTES = 1 << 16;
+
+static void normalise(const In<uint8_t, 4> &pictures, const In<float, 2> &scale_and_shift,
+                      bool backwards, const Out<float, 4> &out) {
+    const size_t given = pictures.shape(3), channels = out.shape(1);
+    require(channels == 1 || channels == 3, "out: 1 or 3 channels");
+    require(given == 1 || given == channels, "pictures: 1 channel or as many as the input");
+    require(scale_and_shift.shape(0) == 2 && scale_and_shift.shape(1) == channels,
+            "scale_and_shift: (2, channels)");
+    require(out.shape(0) == pictures.shape(0) && out.shape(2) == pictures.shape(1) &&
+                out.shape(3) == pictures.shape(2),
+            "out: (pictures, channels, height, width)");
+    const Bytes in{pictures.data(), int64_t(pictures.shape(0)),
+                   int64_t(pictures.shape(1) * pictures.shape(2)), int64_t(given),
+                   int64_t(channels), backwards, scale_and_shift.data(),
+                   scale_and_shift.data() + channels};
+    if (pictures.size() < FEW_BYTES) return chosen_normalise(in, out.data());
+    nb::gil_scoped_release release;
+    chosen_normalise(in, out.data());
+}
+
+// Mean of one row of logits of each model, in the order given, less its largest: what a softmax
+// begins with. Returns the class of the largest; none if a number is not finite, or of a type or
+// number of classes that is not taken here.
+static std::optional<int64_t> lead(const std::vector<Outputs> &models, const Out<double, 2> &out) {
+    const size_t classes = out.shape(1);
+    require(out.shape(0) == 1 && classes > 0 && !models.empty(), "lead: one row of classes");
+    double *mean = out.data();
+    for (size_t k = 0; k < models.size(); ++k) {
+        const Outputs &row = models[k];
+        const bool single = row.dtype() == nb::dtype<float>();
+        if (row.shape(0) != 1 || row.shape(1) != classes ||
+            !(single || row.dtype() == nb::dtype<double>()))
+            return std::nullopt;
+        for (size_t c = 0; c < classes; ++c) {
+            const double value = single ? double(static_cast<const float *>(row.data())[c])
+                                        : static_cast<const double *>(row.data())[c];
+            if (!std::isfinite(value)) return std::nullopt;
+            mean[c] = k ? mean[c] + value : value;
+        }
+    }
+    size_t best = 0;
+    for (size_t c = 0; c < classes; ++c) {
+        mean[c] /= double(models.size());
+        if (mean[c] > mean[best]) best = c;
+    }
+    const double most = mean[best];
+    for (size_t c = 0; c < classes; ++c)
+        if (!std::isfinite(mean[c] -= most)) return std::nullopt;
+    return int64_t(best);
+}
+
 NB_MODULE(_native, m) {
     use(instruction_sets().front());
     m.def("instruction_sets", &instruction_sets, "Copies that this processor runs, best first.");
@@ -255,5 +312,10 @@ NB_MODULE(_native, m) {
           nb::arg("widths"), nb::arg("sequences"), nb::arg("costs"), nb::arg("limits"),
           nb::arg("known_costs"), nb::arg("known_values"), nb::arg("stop").noconvert(),
           "Undominated threshold vectors of sequences: sequence, choices, reach, cost, value.");
+    m.def("lead", &lead, nb::arg("models"), nb::arg("out").noconvert(),
+          "Mean of one row of each model less its largest, and the class of that; see module.cpp.");
+    m.def("normalise", &normalise, nb::arg("pictures"), nb::arg("scale_and_shift"),
+          nb::arg("backwards"), nb::arg("out").noconvert(),
+          "Bytes (N, H, W, c) times scale plus shift, into (N, channels, H, W).");
     m.def("lanes", [] { return chosen->lanes; }, "Numbers of single precision in a vector.");
 }

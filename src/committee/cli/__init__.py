@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 
 import typer
 
@@ -29,20 +30,27 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-app.command("demo")(demo.demo)
-app.command("predict")(predict.predict)
-app.command("import")(import_.import_)
-app.command("profile")(profile.profile)
-app.command("calibrate")(calibrate.calibrate)
-app.command("search")(search.search)
-app.command("evaluate")(evaluate.evaluate)
-app.command("study")(study.study)
-app.command("report")(report.report)
-app.command("run")(run.run)
-app.command("verify")(verify.verify)
-app.command("export")(export.export)
-app.command("export-onnx")(export_onnx.export_onnx)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo.demo,
+    "predict": predict.predict,
+    "import": import_.import_,
+    "profile": profile.profile,
+    "calibrate": calibrate.calibrate,
+    "search": search.search,
+    "evaluate": evaluate.evaluate,
+    "study": study.study,
+    "report": report.report,
+    "run": run.run,
+    "verify": verify.verify,
+    "export": export.export,
+    "export-onnx": export_onnx.export_onnx,
+}
+for _name, _command_of in _COMMANDS.items():
+    # The first line whole: of what it takes from the text itself, typer cuts off the end.
+    app.command(_name, short_help=str(_command_of.__doc__).partition("\n")[0])(_command_of)
 
+# Commands that were stopped and take up their work again.
+_GOING_ON = {"predict", "run"}
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -70,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input gives one line and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
+    # Pillow's for pictures above 89 megapixels, which are read like others; from 179 on it refuses.
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")
     words = [word for word in words if word != "--debug"]
     try:
         code = typer.main.get_command(app).main(
@@ -90,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _told(f"{error.filename or 'file'}: {error.strerror or error}", BAD_INPUT)
     if code == INTERRUPTED:  # as typer answers Ctrl-C
-        kept = "; predict goes on where it was" if words[:1] == ["predict"] else ""
+        kept = f"; {words[0]} goes on where it was" if {*words[:1]} & _GOING_ON else ""
         _told(f"stopped. Run the same command again{kept}", code)
     return code if isinstance(code, int) else 0
 

@@ -89,6 +89,7 @@ def run(
     """Segment pictures: a picture of classes each, and a row each."""
     from committee.data.segmentation import open_segmentation
     from committee.dense import Segmenter, segment_into
+    from committee.report.tables import human_cost, shares
 
     segmenter = Segmenter(cascade, allow_code=allow_code)
     dataset = open_segmentation(data, "run", segmenter.cascade.classes, rows=rows, labels=False)
@@ -112,10 +113,9 @@ def run(
         print_json(summary)
         return
     say(f"{len(done)} pictures in {seconds:.1f} s")
-    shares = " / ".join(f"{ratio:.1%}" for ratio in ratios)
-    say(f"Exits of cells by stage: {shares} of {segmenter.cascade}")
+    say(f"Exits of cells by stage: {shares(ratios)} of {segmenter.cascade}")
     if costs:
-        say(f"Average cost: {summary['average_cost']:,.6g} {segmenter.unit}")
+        say(f"Average cost: {human_cost(float(np.mean(costs)), segmenter.unit)}")
     say(f"Written: {out}, {out.stem}_classes/" + (f", {out.stem}_cells/" if show_cells else ""))
 
 

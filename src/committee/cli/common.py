@@ -7,16 +7,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from committee.errors import CostError, StoreError
+from committee.errors import CascadeError, CostError, MisalignedError, StoreError
 from committee.pool import Pool
 from committee.utility import Utility, top_k
 
 if TYPE_CHECKING:
+    from committee.cascade import Cascade
     from committee.search import Committee, Front
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -37,7 +39,8 @@ Data = Annotated[
     typer.Option(
         metavar="PATH",
         help="A folder with one folder of files a class; a csv of paths and labels; an npz or "
-        "npy of pictures; a folder saved by Hugging Face datasets; NAME:REST of a plug-in.",
+        "npy of pictures; a folder saved by Hugging Face datasets; one picture or clip; "
+        "embedded:val or embedded:test, the demo's; NAME:REST of a plug-in.",
     ),
 ]
 Top = Annotated[int, typer.Option(help="A sample is right if its label is among the top K.")]
@@ -70,7 +73,31 @@ MaxCost = Annotated[
     str | None,
     typer.Option(metavar="COST", help="Most accurate for at most this average cost; 5M, 1.2G."),
 ]
+ConfidenceName = Annotated[str, typer.Option(help="max_prob, logit_gap, prob_gap or neg_entropy.")]
+Combine = Annotated[str | None, typer.Option(help="mean_logits, mean_probabilities or last.")]
+ThresholdGrid = Annotated[int, typer.Option(help="Percentiles tried for each threshold.")]
+Calibrated = Annotated[
+    bool,
+    typer.Option("--calibrated", help="Apply what committee calibrate kept before averaging."),
+]
+ChoosingSplit = Annotated[str | None, typer.Option(help="The split that chooses; val if left out.")]
 Unit = Annotated[str | None, typer.Option(help="Unit of the costs, if there are several.")]
+Chosen = Annotated[
+    str,
+    typer.Argument(metavar="CASCADE", help="A cascade file, a bundle, or a cascade as ONNX file."),
+]
+Loading = Annotated[
+    str | None,
+    typer.Option(
+        "--pool",
+        metavar="POOL.toml",
+        help="Lists the models of a cascade that was chosen on imported outputs.",
+    ),
+]
+
+
+# Broken samples that are named; a results file has all.
+SHOWN = 10
 
 
 class Update(Protocol):
@@ -176,6 +203,33 @@ def amounts(option: str, texts: Sequence[str] | None, unit: str | None) -> dict[
     return found
 
 
+def with_models(path: str, pool: str | None) -> str | Cascade:
+    """A cascade's path, or the cascade with models of a pool file where it does not know its own.
+
+    Raises:
+        CascadeError: If the cascade is one ONNX file, which has its models inside.
+        MisalignedError: If the pool file names other classes.
+        UnknownNameError: If it lacks a model.
+    """
+    if pool is None:
+        return path
+    from committee.models import read_pool_file
+    from committee.run.opening import opened
+
+    found = opened(path)
+    if found.graph is not None:
+        raise CascadeError(f"--pool {pool}: {path} has its models inside; leave --pool out")
+    listed, cascade = read_pool_file(pool), found.cascade
+    if cascade.classes and listed.classes and cascade.classes != listed.classes:
+        raise MisalignedError(
+            f"--pool {pool}: its classes ({', '.join(listed.classes[:3])} …) are not those of "
+            f"{path} ({', '.join(cascade.classes[:3])} …). Name the pool of the same task"
+        )
+    models = {spec.name: spec.to_json() for spec in listed.only(list(cascade.names)).models}
+    known = {**models, **cascade.models}
+    return replace(cascade, models=known, classes=cascade.classes or listed.classes)
+
+
 def target_of(
     front: Front, match: str | None, min_accuracy: float | None, max_cost: str | None
 ) -> Committee | None:
@@ -207,6 +261,24 @@ def say_broken(*pools: Pool | None) -> None:
     for pool in pools:
         if pool is not None and pool.samples.broken:
             say(f"{pool.samples.left_out}.")
+
+
+def say_left_out(broken: Sequence[tuple[str, str]], sample: str) -> None:
+    """Name samples that could not be read and were left out, with the reason of each."""
+    if broken:
+        say(f"Left out: {listed_broken(broken, sample)}")
+
+
+def listed_broken(broken: Sequence[tuple[str, str]], sample: str) -> str:
+    """How many samples are broken, and the first of them with their reasons.
+
+    >>> listed_broken([("a.png", "no picture"), ("b.png", "empty")], "picture")
+    '2 broken pictures: a.png (no picture); b.png (empty)'
+    """
+    named = "; ".join(f"{name} ({reason})" for name, reason in broken[:SHOWN])
+    more = f"; and {len(broken) - SHOWN:,} more" if len(broken) > SHOWN else ""
+    plural = "" if len(broken) == 1 else "s"
+    return f"{len(broken):,} broken {sample}{plural}: {named}{more}"
 
 
 def left_out(*pools: Pool | None) -> dict[str, int]:

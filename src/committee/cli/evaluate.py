@@ -10,6 +10,7 @@ from committee.cli import cells
 from committee.cli.common import (
     AgreeWith,
     AsJson,
+    Chosen,
     Top,
     Unit,
     judged_by,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    cascade: Annotated[str, typer.Argument(metavar="CASCADE.json", help="The cascade.")],
+    cascade: Chosen,
     store: Annotated[str, typer.Argument(help="Predictions: STORE, or STORE/SPLIT.")],
     split: Annotated[
         str | None, typer.Option(help="The split that judges; test if left out.")
@@ -39,8 +40,9 @@ def evaluate(
     """Judge a cascade on stored predictions, beside each of its models alone."""
     from committee.cascade import Cascade
     from committee.evaluate import evaluate as judge
+    from committee.run.opening import opened
 
-    chosen = Cascade.load(cascade)
+    chosen = opened(cascade).cascade
     pool = open_split(store, split, "test")
     if pool.kind == "counts":
         cells.refuse(top=top != 1, agree_with=agree_with is not None)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from committee.cli.common import AsJson, print_json, say
+from committee.cli.common import AsJson, Chosen, Loading, print_json, say, with_models
 from committee.errors import ExportError
 
 if TYPE_CHECKING:
     from committee.cascade import Cascade
 
+# Endings as of files; a folder may well be called cascade.v2 or cascade-1.0.
+_FILE = re.compile(r"\.(?!v\d)[A-Za-z]\w*")
+
 
 def export(
-    cascade: Annotated[str, typer.Argument(metavar="CASCADE.json", help="The cascade.")],
+    cascade: Chosen,
     out: Annotated[
         Path, typer.Option(help="A new folder for a bundle, or FILE.onnx for a single graph.")
     ],
@@ -42,13 +46,17 @@ def export(
             show_default=False,
         ),
     ] = None,
+    pool: Loading = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a cascade as a folder or as one ONNX file that runs without this library."""
-    from committee.run.opening import opened
+    from committee.cascade import Cascade
+    from committee.run.opening import Opened, opened
 
+    _check_out(out)
     files = dict(_named(text) for text in onnx or ())
-    found = opened(cascade)
+    given = with_models(cascade, pool)
+    found = Opened(given) if isinstance(given, Cascade) else opened(given)
     if found.graph is not None:
         raise ExportError(f"{cascade}: is exported already; name the cascade file or its bundle")
     made = _write(found.cascade, out, files, form, precision, resize_inside)
@@ -58,6 +66,15 @@ def export(
         return
     say(f"Written: {out}, {size / 1e6:.1f} MB: {found.cascade}")
     say(f"Next: committee verify {cascade} --data DATA --against {out}")
+
+
+def _check_out(out: Path) -> None:
+    """Refuse what looks like a file of a form that is not written, before any work is done."""
+    if out.suffix != ".onnx" and _FILE.fullmatch(out.suffix):
+        raise ExportError(
+            f"--out {out}: an export is one ONNX file, FILE.onnx, or a folder; {out.suffix} is "
+            "not written"
+        )
 
 
 def _write(

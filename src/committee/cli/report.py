@@ -9,6 +9,7 @@ import typer
 
 from committee.cli.common import (
     AsJson,
+    ChoosingSplit,
     Match,
     MaxCost,
     MinAccuracy,
@@ -31,9 +32,7 @@ def report(
     min_accuracy: MinAccuracy = None,
     max_cost: MaxCost = None,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
-    split: Annotated[
-        str | None, typer.Option(help="The split that chooses; val if left out.")
-    ] = None,
+    split: ChoosingSplit = None,
     test: Annotated[
         str | None, typer.Option(help="The split that judges; test if it is there.")
     ] = None,
@@ -77,6 +76,8 @@ def report(
         print_json({**told, "chosen": chosen and chosen.cascade.to_json()})
         return
     say_broken(pool, judge)
+    most = front.settings.max_models
+    say(f"{len(front)} are on the front of committees of up to {most} model{'s' * (most > 1)}.")
     say(f"Written: {out}")
     if chosen is not None:
         say(f"Marked: {chosen.cascade}")

@@ -15,25 +15,26 @@ from committee.cli import cells
 from committee.cli.common import (
     AllowCode,
     AsJson,
+    Chosen,
     Data,
     Fraction,
+    Loading,
     Rows,
     Seed,
+    listed_broken,
     print_json,
     progress_bar,
     say,
+    with_models,
 )
-from committee.errors import CascadeError
+from committee.errors import CascadeError, DataError
 
 if TYPE_CHECKING:
     from committee.run import Progress, Result, Runner
 
-# Broken pictures that are named; the file has all.
-SHOWN = 10
-
 
 def run(
-    cascade: Annotated[str, typer.Argument(metavar="CASCADE.json", help="The cascade.")],
+    cascade: Chosen,
     data: Data,
     out: Annotated[Path, typer.Option(help="Results: .csv, .jsonl or .parquet.")],
     rows: Rows = None,
@@ -46,6 +47,7 @@ def run(
         bool,
         typer.Option("--show-cells", help="Segmentation: show which cells went on, in pictures."),
     ] = False,
+    pool: Loading = None,
     allow_code: AllowCode = None,
     as_json: AsJson = False,
 ) -> None:
@@ -58,13 +60,13 @@ def run(
     from committee.run import Runner, check_ending, run_into
 
     if cells.is_segmentation(cascade):
-        cells.refuse(fraction=fraction is not None)
+        cells.refuse(fraction=fraction is not None, pool=pool is not None)
         cells.run(cascade, data, out, rows, batch_size, show_cells, allow_code or (), as_json)
         return
     if show_cells:
         raise CascadeError("--show-cells: only for semantic segmentation; leave it out")
     check_ending(out)
-    runner = Runner(cascade, allow_code=allow_code or ())
+    runner = Runner(with_models(cascade, pool), allow_code=allow_code or ())
     models = list(runner.specs.values())
     dataset = open_data(data, "run", runner.cascade.classes, rows, fraction, seed, models)
     tally = _Tally(np.zeros(len(runner.cascade.stages), np.int64))
@@ -73,15 +75,22 @@ def run(
         def progress(now: Progress) -> None:
             tally.begin(now.done)
             if update is not None:
-                update(now.done, now.total, f"exits {_percent(tally.before + now.leaving)}")
+                update(now.done, now.total, f"exits {_shares(tally.before + now.leaving)}")
 
         tally.take(run_into(runner, dataset, out, batch_size, progress))
     summary = tally.summary(runner)
     if as_json:
         told = [{"id": name, "reason": reason} for name, reason in tally.broken]
         print_json({**summary, "broken": told, "out": str(out)})
-        return
-    _print(runner, summary, tally.broken, out)
+    else:
+        _print(runner, summary, tally.broken, out)
+    if tally.broken and not summary["samples"]:
+        name, reason = tally.broken[0]
+        raise DataError(
+            f"data {data}: none of the {len(tally.broken):,} {runner.task.sample}s could be "
+            f"decided, first {name} ({reason}). {out} has the reason of each; mend them, or name "
+            "other data"
+        )
 
 
 @dataclass
@@ -135,22 +144,25 @@ class _Tally:
 def _print(
     runner: Runner, summary: dict[str, Any], broken: list[tuple[str, str]], out: Path
 ) -> None:
+    from committee.report.tables import human_cost, percent, shares
+
     samples, rate = summary["samples"], summary["samples_per_second"]
-    known = f"; {summary['resumed']} were done before" if summary["resumed"] else ""
-    say(f"{samples} samples, {summary['seconds']:.1f} s at {rate:,.0f} a second{known}")
-    say(f"Exits by stage: {_percent(np.array(summary['exit_ratios']))} of {runner.cascade}")
+    known = f"; {summary['resumed']:,} were done before" if summary["resumed"] else ""
+    plural = "" if samples == 1 else "s"
+    say(f"{samples:,} sample{plural}, {summary['seconds']:.1f} s at {rate:,.0f} a second{known}")
+    say(f"Exits by stage: {shares(summary['exit_ratios'])} of {runner.cascade}")
     if summary["average_cost"] is not None:
-        say(f"Average cost: {summary['average_cost']:,.6g} {runner.unit}")
+        say(f"Average cost: {human_cost(summary['average_cost'], runner.unit)}")
     if summary["correct"] is not None:
-        say(f"Right: {summary['correct']} of {samples}")
+        right = summary["correct"]
+        say(f"Right: {right:,} of {samples:,}, {percent(right / samples)}")
     if broken:
-        named = "; ".join(f"{name} ({reason})" for name, reason in broken[:SHOWN])
-        more = f"; and {len(broken) - SHOWN:,} more" if len(broken) > SHOWN else ""
-        plural = "" if len(broken) == 1 else "s"
-        say(f"{len(broken):,} broken {runner.task.sample}{plural}, a row each: {named}{more}")
+        say(f"{listed_broken(broken, runner.task.sample)}. Each has a row with the reason.")
     say(f"Written: {out}")
 
 
-def _percent(leaving: Any) -> str:
-    """Shares of the stages, for people."""
-    return " / ".join(f"{share:.1%}" for share in leaving / (leaving.sum() or 1))
+def _shares(leaving: Any) -> str:
+    """Shares of the samples that left at each stage so far."""
+    from committee.report.tables import shares
+
+    return shares(leaving / (leaving.sum() or 1))

@@ -12,9 +12,14 @@ from committee.cli import cells
 from committee.cli.common import (
     AgreeWith,
     AsJson,
+    Calibrated,
+    ChoosingSplit,
+    Combine,
+    ConfidenceName,
     Match,
     MaxCost,
     MinAccuracy,
+    ThresholdGrid,
     Top,
     Unit,
     amounts,
@@ -77,13 +82,9 @@ def search(
         int | None,
         typer.Option(help="Most models of a committee; 3 if left out, guided 4, greedy all."),
     ] = None,
-    confidence: Annotated[
-        str, typer.Option(help="max_prob, logit_gap, prob_gap or neg_entropy.")
-    ] = "max_prob",
-    combine: Annotated[
-        str | None, typer.Option(help="mean_logits, mean_probabilities or last.")
-    ] = None,
-    grid: Annotated[int, typer.Option(help="Percentiles tried for each threshold.")] = 100,
+    confidence: ConfidenceName = "max_prob",
+    combine: Combine = None,
+    grid: ThresholdGrid = 100,
     families: Annotated[
         bool, typer.Option(help="Take trainings of one architecture as interchangeable.")
     ] = True,
@@ -93,10 +94,7 @@ def search(
             "--self-cascades", help="Only cascades of one set of weights at rising resolutions."
         ),
     ] = False,
-    calibrated: Annotated[
-        bool,
-        typer.Option("--calibrated", help="Apply what committee calibrate kept before averaging."),
-    ] = False,
+    calibrated: Calibrated = False,
     top: Top = 1,
     agree_with: AgreeWith = None,
     method: Annotated[
@@ -107,9 +105,7 @@ def search(
     ] = 20,
     unit: Unit = None,
     threads: Annotated[int | None, typer.Option(help="All processors if left out.")] = None,
-    split: Annotated[
-        str | None, typer.Option(help="The split that chooses; val if left out.")
-    ] = None,
+    split: ChoosingSplit = None,
     test: Annotated[
         str | None,
         typer.Option(metavar="STORE/SPLIT", help="Judge on this split; STORE/test if it is there."),

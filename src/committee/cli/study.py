@@ -11,6 +11,11 @@ import typer
 
 from committee.cli.common import (
     AsJson,
+    Calibrated,
+    ChoosingSplit,
+    Combine,
+    ConfidenceName,
+    ThresholdGrid,
     Unit,
     left_out,
     open_split,
@@ -25,9 +30,7 @@ from committee.errors import StoreError
 def study(
     store: Annotated[str, typer.Argument(help="Predictions: the folder of the store.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
-    split: Annotated[
-        str | None, typer.Option(help="The split that chooses; val if left out.")
-    ] = None,
+    split: ChoosingSplit = None,
     test: Annotated[
         str | None, typer.Option(help="The split that judges; test if left out.")
     ] = None,
@@ -37,17 +40,10 @@ def study(
     max_models: Annotated[
         int | None, typer.Option(help="Most models of a committee; 4, or what takes seconds.")
     ] = None,
-    confidence: Annotated[
-        str, typer.Option(help="max_prob, logit_gap, prob_gap or neg_entropy.")
-    ] = "max_prob",
-    combine: Annotated[
-        str | None, typer.Option(help="mean_logits, mean_probabilities or last.")
-    ] = None,
-    grid: Annotated[int, typer.Option(help="Percentiles tried for each threshold.")] = 100,
-    calibrated: Annotated[
-        bool,
-        typer.Option("--calibrated", help="Apply what committee calibrate kept before averaging."),
-    ] = False,
+    confidence: ConfidenceName = "max_prob",
+    combine: Combine = None,
+    grid: ThresholdGrid = 100,
+    calibrated: Calibrated = False,
     unit: Unit = None,
     reference: Annotated[
         Path | None,
@@ -119,7 +115,8 @@ def study(
         if finding.left_out:
             say(f"Left out, {finding.name}: {finding.left_out}")
     say_broken(pool, judge)
-    say(f"Everything was {asked.provenance}.")
+    most = asked.settings.max_models
+    say(f"Committees have up to {most} model{'s' * (most > 1)}. Everything was {asked.provenance}.")
     say(f"Written: {len(written)} files; begin with {page}")
 
 

@@ -10,26 +10,31 @@ import typer
 from committee.cli.common import (
     AllowCode,
     AsJson,
+    Chosen,
     Data,
+    Loading,
     Rows,
+    SkipBroken,
     open_split,
     print_json,
     progress_bar,
     say,
+    say_left_out,
+    with_models,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from committee.cascade import Cascade
-    from committee.run.verify import Compared, Way
+    from committee.run.verify import Compared, Flip, Way
 
 SHOWN = 10
 TOO_MANY = 1
 
 
 def verify(
-    cascade: Annotated[str, typer.Argument(metavar="CASCADE.json", help="The cascade.")],
+    cascade: Chosen,
     data: Data,
     predictions: Annotated[
         str | None,
@@ -40,9 +45,12 @@ def verify(
     ] = None,
     against: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATH", help="A bundle or a graph. Repeatable."),
+        typer.Option(
+            metavar="PATH", help="A bundle, an ONNX file or another cascade file. Repeatable."
+        ),
     ] = None,
     rows: Rows = None,
+    skip_broken: SkipBroken = False,
     batch_size: Annotated[
         list[int] | None,
         typer.Option(min=1, help="Samples a forward pass; 32 pictures or 4 clips. Repeatable."),
@@ -57,24 +65,28 @@ def verify(
     max_flips: Annotated[
         int | None, typer.Option(min=0, help="Fail, with code 1, if one way has more flips.")
     ] = None,
+    pool: Loading = None,
     allow_code: AllowCode = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare the decisions of stored predictions, of running, and of exports, one by one."""
-    from committee.data import open_data
+    from committee.data import open_data, readable_part
     from committee.run import Runner
     from committee.run import verify as compare
     from committee.run.verify import offline_way, online_way, stored_way
 
     code = allow_code or ()
-    runner = Runner(cascade, allow_code=code)
+    runner = Runner(with_models(cascade, pool), allow_code=code)
     models = list(runner.specs.values())
     dataset = open_data(data, "verify", runner.cascade.classes, rows, models=models)
+    broken: list[tuple[str, str]] = []
+    if skip_broken:
+        dataset, broken = readable_part(dataset)
     sizes = batch_size or [runner.task.batch_size]
     ways: dict[str, Way] = {}
     if predictions is not None:
-        pool = open_split(predictions, split, "test")
-        ways["stored predictions"] = stored_way(runner.cascade, pool, dataset)
+        stored = open_split(predictions, split, "test")
+        ways["stored predictions"] = stored_way(runner.cascade, stored, dataset)
     for size in sizes:
         ways[f"offline, batches of {size}"] = offline_way(runner, size)
     ways["online"] = online_way(runner)
@@ -84,9 +96,12 @@ def verify(
     most = max(len(each.flips) for each in found)
     failed = max_flips is not None and most > max_flips
     if as_json:
-        print_json({"ways": [asdict(each) for each in found], "failed": failed})
+        left_out = [{"id": name, "reason": reason} for name, reason in broken]
+        ways_told = [asdict(each) for each in found]
+        print_json({"ways": ways_told, "failed": failed, "broken_left_out": left_out})
     else:
-        _tell(found)
+        _tell(found, runner.cascade)
+        say_left_out(broken, runner.task.sample)
     if failed:
         say(f"{most} flips are more than the {max_flips} allowed.", as_json)
         raise typer.Exit(TOO_MANY)
@@ -102,6 +117,7 @@ def _others(
 ) -> dict[str, Way]:
     """The cascade on other engines, as a module, and exported."""
     from committee.run import Runner
+    from committee.run.opening import what_is
     from committee.run.verify import module_way, offline_way, on_engine
 
     ways: dict[str, Way] = {}
@@ -112,23 +128,39 @@ def _others(
         built = cascade.as_module(allow_code=allow_code)
         ways["torch module"] = module_way(built, batch_size)
     for path in exports:
-        ways[f"exported, {path}"] = offline_way(Runner(path, allow_code=allow_code), batch_size)
+        runner = Runner(path, allow_code=allow_code)
+        ways[f"{what_is(path)}, {path}"] = offline_way(runner, batch_size)
     return ways
 
 
-def _tell(found: list[Compared]) -> None:
-    say(f"{found[0].samples} samples, each compared with: {found[0].reference}")
+def _tell(found: list[Compared], cascade: Cascade) -> None:
+    count = found[0].samples
+    say(f"{count:,} samples, each compared with: {found[0].reference}")
     for each in found:
-        say(
-            f"  {each.way}: {len(each.flips)} flips; {each.same_class} classes and "
-            f"{each.same_stage} exits are the same; scores differ by up to "
-            f"{each.largest_difference:.1e}"
-        )
-        for flip in each.flips[:SHOWN]:
-            near = "" if flip.distance is None else f", {flip.distance:.1e} above the threshold"
-            say(
-                f"    {flip.id}: stage {flip.stages[0]} -> {flip.stages[1]}, "
-                f"class {flip.classes[0]} -> {flip.classes[1]}{near}"
+        flips = len(each.flips)
+        alike = "all are decided alike"
+        if flips:
+            samples = "sample flips" if flips == 1 else "samples flip"
+            alike = (
+                f"{flips:,} {samples}; {each.same_class:,} have the same class, "
+                f"{each.same_stage:,} leave at the same stage"
             )
-        if len(each.flips) > SHOWN:
-            say(f"    and {len(each.flips) - SHOWN} more; --json lists all")
+        say(f"  {each.way}: {alike}; scores differ by up to {each.largest_difference:.2g}")
+        for flip in each.flips[:SHOWN]:
+            say(f"    {flip.id}: {_told(flip, cascade)}")
+        if flips > SHOWN:
+            say(f"    and {flips - SHOWN:,} more; --json lists all")
+
+
+def _told(flip: Flip, cascade: Cascade) -> str:
+    """What a flip is, in words; people count stages from 1."""
+    there, here = (
+        f"stage {stage + 1} as {cascade.classes[index] if cascade.classes else f'class {index}'}"
+        for stage, index in zip(flip.stages, flip.classes, strict=True)
+    )
+    told = f"{there} by the reference, {here} here"
+    if flip.distance is None:
+        return told
+    side = "below" if flip.distance < 0 else "above"
+    stage = min(flip.stages) + 1
+    return f"{told}; at stage {stage} its score was {abs(flip.distance):.2g} {side} the threshold"

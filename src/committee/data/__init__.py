@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from committee.data.arrays import ArrayDataset, open_npy, open_npz
@@ -18,10 +18,11 @@ from committee.data.clips import CLIP_ENDINGS, ClipsDataset, read_clip
 from committee.data.files import PICTURES, FileKind, FilesDataset
 from committee.data.folder import open_folder
 from committee.data.huggingface import is_saved, open_saved
-from committee.data.part import PartDataset, part, share, without
+from committee.data.part import PartDataset, part, readable_part, share, without
 from committee.data.table import open_csv
-from committee.errors import CommitteeError, DataError, UnknownNameError
+from committee.errors import CommitteeError, DataError, ShapeError, UnknownNameError
 from committee.models import ModelSpec, task_of
+from committee.samples import Samples
 from committee.task import IMAGE_CLASSIFICATION, Task
 
 __all__ = [
@@ -36,10 +37,13 @@ __all__ = [
     "open_data",
     "read_ahead",
     "read_clip",
+    "readable_part",
     "without",
 ]
 
 GROUP = "committee.data"
+# Sources of this package that are named as plug-ins are.
+_OWN = {"embedded": EntryPoint("embedded", "committee.embedded:open_pictures", GROUP)}
 # Of pictures alone; folders and tables list files of any task.
 _ARRAYS: dict[str, Callable[[Path, str, Sequence[str]], Dataset]] = {
     ".npz": open_npz,
@@ -59,9 +63,9 @@ def open_data(
     """Open samples.
 
     Args:
-        spec: A folder of files, one folder a class; a csv of paths and labels; a plug-in's
-            ``NAME:REST``; of pictures also an npz or npy file, or a folder that Hugging Face
-            datasets saved.
+        spec: A folder of files, one folder a class; a csv of paths and labels; one picture or clip;
+            a plug-in's ``NAME:REST``; of pictures also an npz or npy file, a folder that Hugging
+            Face datasets saved, or ``embedded:val`` and ``embedded:test``, the demo's.
         split: Name for the split.
         classes: Names of the classes in the order of the models' outputs.
         rows: ``START:STOP:STEP`` to take only some samples.
@@ -74,11 +78,14 @@ def open_data(
     Raises:
         CascadeError: If some of the models take pictures and others clips.
         DataError: If there is nothing of a known form.
-        MisalignedError: If labels do not fit the classes.
+        MisalignedError, ShapeError: If labels do not fit the classes.
         UnknownNameError: If there is no such plug-in.
     """
     task = task_of(models)
-    dataset = _open(spec, split, classes, _kind(task, models), task)
+    try:
+        dataset = _open(spec, split, classes, _kind(task, models), task)
+    except ShapeError as error:
+        raise ShapeError(f"data {spec}: {error}") from None
     if rows is not None:
         dataset = part(dataset, rows)
     return dataset if fraction is None else share(dataset, fraction, seed)
@@ -105,6 +112,8 @@ def _open(
         return open_csv(path, split, classes, kind)
     if path.suffix in arrays and path.is_file():
         return arrays[path.suffix](path, split, classes)
+    if path.suffix.lower() in kind.endings and path.is_file():
+        return kind.open(path.parent, Samples((path.name,), None, tuple(classes), split))
     name, colon, rest = str(spec).partition(":")
     if colon and not path.exists():
         return _plugged(name, rest, split, classes)
@@ -112,12 +121,12 @@ def _open(
     saved = "a folder saved by datasets, " if arrays else ""
     raise DataError(
         f"data {spec}: {what}. Give a folder with one folder a class, {saved}"
-        f"or a file ({', '.join((*arrays, '.csv'))})"
+        f"a file ({', '.join((*arrays, '.csv'))}) or one {kind.word}"
     )
 
 
 def _plugged(name: str, rest: str, split: str, classes: Sequence[str]) -> Dataset:
-    found = {each.name: each for each in entry_points(group=GROUP)}
+    found = {each.name: each for each in entry_points(group=GROUP)} | _OWN
     if name not in found:
         raise UnknownNameError.of(f"data {name}:{rest}", f"plug-in of {GROUP}", name, found)
     try:

@@ -33,7 +33,8 @@ class BrokenSamplesError(DataError):
         listed = "; ".join(f"{name} ({reason})" for name, reason in self.broken)
         super().__init__(
             f"{len(self.broken)} of the samples cannot be read: {listed}. "
-            "Mend or remove them and run again; committee predict can leave them out: --skip-broken"
+            "Mend or remove them and run again; committee predict and verify can leave them out: "
+            "--skip-broken"
         )
 
 
@@ -102,10 +103,7 @@ def in_order(
 
 
 def read_ahead(
-    dataset: Dataset,
-    batches: Iterable[Array],
-    threads: int = 2,
-    skipped: Callable[[Sequence[tuple[str, str]]], None] | None = None,
+    dataset: Dataset, batches: Iterable[Array], threads: int = 2
 ) -> Iterator[tuple[Array, Pictures]]:
     """Yield the rows and pictures of each batch, in order, while later ones are being read.
 
@@ -115,22 +113,11 @@ def read_ahead(
         dataset: The samples.
         batches: Rows of each batch.
         threads: How many batches are read together.
-        skipped: If given, samples that cannot be read are left out, and this is called with id and
-            reason of each; else they are an error.
 
     Raises:
-        BrokenSamplesError: If samples of a batch cannot be read and are not to be left out.
+        BrokenSamplesError: If samples of a batch cannot be read.
     """
-    if skipped is None:
-        yield from in_order(dataset.read, batches, threads)
-        return
-    for _, (rows, pictures, broken) in in_order(
-        lambda rows: readable(dataset, rows), batches, threads
-    ):
-        if broken:
-            skipped(broken)
-        if len(rows):
-            yield rows, pictures
+    return in_order(dataset.read, batches, threads)
 
 
 def readable(dataset: Dataset, rows: Array) -> tuple[Array, Pictures, Sequence[tuple[str, str]]]:

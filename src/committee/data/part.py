@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from committee.data.base import Dataset
+from committee.data.base import BrokenSamplesError, Dataset, find_broken
 from committee.errors import DataError
 from committee.models.preprocessing import Pictures
 from committee.predictions import Array
@@ -84,6 +84,22 @@ def share(dataset: Dataset, fraction: str, seed: int) -> Dataset:
         raise DataError(f"fraction {fraction} takes no sample of {len(places)}; give a larger one")
     rule = f"fraction {start:g}:{stop:g}, seed {seed}, of {len(places)} samples"
     return PartDataset(dataset, rows, replace(dataset.samples.taken(rows), rule=rule))
+
+
+def readable_part(dataset: Dataset) -> tuple[Dataset, list[tuple[str, str]]]:
+    """The samples that can be read, each tried once; and id and reason of the others.
+
+    Raises:
+        BrokenSamplesError: If none can be read.
+    """
+    broken = find_broken(dataset, np.arange(len(dataset.samples)))
+    if not broken:
+        return dataset, []
+    bad = {name for name, _ in broken}
+    rows = np.flatnonzero([name not in bad for name in dataset.samples.ids])
+    if not len(rows):
+        raise BrokenSamplesError(broken)
+    return PartDataset(dataset, rows), broken
 
 
 def without(dataset: Dataset, ids: frozenset[str], rule: str) -> Dataset:

@@ -6,9 +6,13 @@ those of Fashion-MNIST (Zalando SE, MIT licence, see LICENSE-fashion-mnist).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from committee.data import Dataset, open_data
+from committee.data import Dataset
+from committee.data.arrays import open_npz
+from committee.data.part import part
+from committee.errors import UnknownNameError
 from committee.models import PoolFile, read_pool_file
 
 FOLDER = Path(__file__).parent
@@ -21,7 +25,24 @@ def pool_file() -> PoolFile:
     return read_pool_file(FOLDER / "pool.toml")
 
 
+def open_pictures(rest: str, split: str, classes: Sequence[str]) -> Dataset:
+    """What ``embedded:REST`` names where samples are asked for: a plug-in as others are.
+
+    Args:
+        rest: ``val`` or ``test``, the two halves, or ``all``.
+        split: Name for the split.
+        classes: Names of the classes in the order of the models' outputs; those of the pool.
+
+    Raises:
+        UnknownNameError: If ``rest`` is none of these.
+        MisalignedError: If the classes are others.
+    """
+    parts = ROWS | {"all": ":"}
+    if rest not in parts:
+        raise UnknownNameError.of("data embedded", "part", rest, parts)
+    return part(open_npz(FOLDER / "fashion_mnist_test.npz", split, classes), parts[rest])
+
+
 def pictures(split: str) -> Dataset:
     """The 5,000 pictures of ``val`` or of ``test``."""
-    classes = pool_file().classes
-    return open_data(FOLDER / "fashion_mnist_test.npz", split, classes, ROWS[split])
+    return open_pictures(split, split, pool_file().classes)

@@ -17,7 +17,7 @@ from committee.cascade import Cascade
 from committee.errors import ExportError, MissingExtraError, ModelError
 from committee.export.seal import checksum
 from committee.export.sources import onnx_path, onnx_specs, segmenting
-from committee.files import write_text
+from committee.files import naming, write_text
 from committee.models import ModelSpec
 
 CASCADE, SUMS, MODELS = "cascade.json", "SHA256SUMS", "models"
@@ -44,6 +44,7 @@ def write_bundle(
         ExportError: If a model is no ONNX file, or the folder holds something.
         ModelError: If a model's file is missing, altered or unreadable.
         MissingExtraError: If the onnx package is not installed.
+        OSError: If it cannot be written; it names the folder itself.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -52,10 +53,11 @@ def write_bundle(
     making = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(making, ignore_errors=True)
     try:
-        _fill(making, cascade, specs)
-        if folder.exists():
-            folder.rmdir()
-        making.rename(folder)
+        with naming(folder):
+            _fill(making, cascade, specs)
+            if folder.exists():
+                folder.rmdir()
+            making.rename(folder)
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return folder

@@ -29,6 +29,7 @@ from committee.export.plan import PRECISIONS, Form, Plan, planned
 from committee.export.seal import seal
 from committee.export.sources import onnx_specs
 from committee.export.stages import infos, written
+from committee.files import naming
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -57,7 +58,7 @@ def write_graph(
 
     Args:
         cascade: Its models are ONNX files that give logits or probabilities.
-        path: Where to; a file there is replaced.
+        path: Where to; neither it nor ``PATH.data`` may be there.
         form: ``one`` for one picture a run, ``any`` for any number.
         precision: What is combined and scored in; ``float64`` decides as the runner does,
             ``float32`` is for runtimes that know nothing wider.
@@ -71,35 +72,46 @@ def write_graph(
         The path.
 
     Raises:
-        ExportError: If a model is no ONNX file, or models cannot stand in one graph.
+        ExportError: If a model is no ONNX file, models cannot stand in one graph, or the file is
+            there already.
         ModelError: If a model's file is missing, altered or unreadable.
         MissingExtraError: If the onnx package is not installed.
+        OSError: If it cannot be written; it names the path itself.
     """
     try:
         import onnx as package
     except ImportError:
         raise MissingExtraError.of("Exporting", "onnx", "onnx") from None
-    if form not in ("one", "any") or precision not in PRECISIONS:
+    if form not in ("one", "any"):
         raise ExportError(
-            f"export: form {form!r} must be 'one' or 'any', precision {precision!r} one of "
-            f"{', '.join(PRECISIONS)}"
+            f"export: form {form!r} is unknown; write 'any', for any number of pictures a run, or "
+            "'one', for one"
+        )
+    if precision not in PRECISIONS:
+        raise ExportError(
+            f"export: precision {precision!r} is unknown; a graph combines and scores in "
+            f"{' or '.join(PRECISIONS)}. Its models stay in float32"
         )
     path = Path(path)
+    for there in (path, path.with_name(f"{path.name}.data")):
+        if there.exists():
+            raise ExportError(f"{there}: is there already; name another file, or remove it")
     specs = {spec.name: spec for spec in onnx_specs(cascade, onnx)}
     plan = planned(cascade, specs, form, precision, resize_inside)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = (each for model in plan.models.values() for each in model.graph.initializer)
     weights = sum(len(tensor.raw_data) for tensor in tensors)
-    # Whole or not at all: written beside, then moved, what it refers to first.
-    with tempfile.TemporaryDirectory(dir=path.parent, suffix=".tmp") as folder:
-        whole, data = Path(folder) / path.name, Path(folder) / f"{path.name}.data"
-        if weights > largest_file:
-            _move_out(plan, data)
-        package.save_model(_model(plan), whole)
-        seal(whole, data if data.exists() else None)
-        for made in (data, whole):
-            if made.exists():
-                shutil.move(made, path.with_name(made.name))
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all: written beside, then moved, what it refers to first.
+        with tempfile.TemporaryDirectory(dir=path.parent, suffix=".tmp") as folder:
+            whole, data = Path(folder) / path.name, Path(folder) / f"{path.name}.data"
+            if weights > largest_file:
+                _move_out(plan, data)
+            package.save_model(_model(plan), whole)
+            seal(whole, data if data.exists() else None)
+            for made in (data, whole):
+                if made.exists():
+                    shutil.move(made, path.with_name(made.name))
     return path
 
 

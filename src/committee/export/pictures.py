@@ -36,7 +36,7 @@ class InGraph:
                 values = shrunk(nodes, values, fit, recipe)
             if recipe.order == "bgr" and recipe.channels > 1:
                 values = nodes.add("Gather", values, nodes.ints(2, 1, 0), axis=1)
-            scale, shift = recipe.scale_and_shift()
+            scale, shift = recipe.scale_and_shift
             values = nodes.add("Mul", values, nodes.constant(scale[:, None, None], np.float32))
             values = nodes.add("Add", values, nodes.constant(shift[:, None, None], np.float32))
             self.ready[recipe] = values

@@ -10,7 +10,7 @@ from committee.cascade import Cascade
 from committee.confidence import BUILT_IN
 from committee.errors import ExportError, ModelError, UnknownNameError
 from committee.models import ModelSpec, specs_of
-from committee.models.base import file_fingerprint
+from committee.models.graph_files import graph_fingerprint
 from committee.models.sessions import OWN
 from committee.task import SEMANTIC_SEGMENTATION
 
@@ -101,7 +101,7 @@ def _checked(spec: ModelSpec, given: str | Path | None) -> ModelSpec:
     path = onnx_path(spec)
     if not path.is_file():
         raise ModelError(f"{where}: no file {path}")
-    fingerprint = file_fingerprint(path)
+    fingerprint = graph_fingerprint(path)
     if spec.fingerprint not in ("", fingerprint):
         raise ModelError(
             f"{where}: {path} has changed since: fingerprint was {spec.fingerprint}, is "

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from committee.models.base import Model, Source, outputs_of, usable_outputs_of
+from committee.models.base import (
+    Model,
+    Source,
+    answer_of,
+    checked_answer,
+    outputs_of,
+    usable_outputs_of,
+)
 from committee.models.clip import (
     VIEWS_AT_ONCE,
     ArrayClip,
@@ -36,7 +43,6 @@ from committee.models.spec import (
 from committee.models.views import Views
 
 __all__ = [
-    "VIEWS_AT_ONCE",
     "ArrayClip",
     "Clip",
     "Framing",
@@ -49,10 +55,13 @@ __all__ = [
     "PoolFile",
     "Preprocessing",
     "Source",
+    "VIEWS_AT_ONCE",
     "Views",
+    "answer_of",
     "as_image",
     "check_name",
     "check_unloaded",
+    "checked_answer",
     "fitted",
     "inputs_of",
     "joined_inputs",

@@ -142,20 +142,44 @@ def outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs, first: int = 
         ModelError: If it fails, or does not answer with one row a sample.
         NotFiniteError, ShapeError: If its outputs cannot be used; the model is named.
     """
+    return checked_answer(spec, answer_of(model, spec, inputs), len(inputs), first)
+
+
+def answer_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> Any:
+    """What a model answers to a batch, of clips the mean over views; not yet checked.
+
+    Args:
+        model: What to run.
+        spec: What it is.
+        inputs: As of :func:`outputs_of`.
+
+    Raises:
+        ModelError: If it fails.
+    """
     if not isinstance(inputs, np.ndarray):
-        return checked_outputs(
-            f"model {spec.name!r}", spec.kind, _mean(model, spec, inputs), None, first
-        )
+        return _mean(model, spec, inputs)
     # Little is called here: online, after a model has run, the caches hold nothing of it.
     try:
-        answer = model(inputs)
+        return model(inputs)
     except Exception as error:
         raise _failure(spec, inputs, error) from error
-    values, confidence = _pair(spec, answer) if spec.kind == "decisions" else (answer, None)
-    outputs = checked_outputs(f"model {spec.name!r}", spec.kind, values, confidence, first)
-    if len(outputs.values) != len(inputs):
-        raise _incomplete(spec, outputs.values, inputs)
-    return outputs
+
+
+def checked_answer(spec: ModelSpec, answer: Any, samples: int, first: int = 0) -> Outputs:
+    """The outputs that a model answered.
+
+    Args:
+        spec: What the model is.
+        answer: See :func:`answer_of`.
+        samples: To how many samples it is the answer.
+        first: Number of the first of them, for the error.
+
+    Raises:
+        ModelError: If these are not so many rows.
+        NotFiniteError, ShapeError: If they cannot be used; the model is named.
+    """
+    values, confidence = _values(spec, answer, samples)
+    return checked_outputs(f"model {spec.name!r}", spec.kind, values, confidence, first)
 
 
 def usable_outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> tuple[Outputs, Array]:
@@ -175,10 +199,7 @@ def usable_outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> tup
         ShapeError: If its outputs cannot be used; the model is named.
     """
     where = f"model {spec.name!r}"
-    if isinstance(inputs, np.ndarray):
-        values, confidence = _answer(model, spec, inputs)
-    else:
-        values, confidence = _mean(model, spec, inputs), None
+    values, confidence = _values(spec, answer_of(model, spec, inputs), len(inputs))
     try:
         return checked_outputs(where, spec.kind, values, confidence), _NO_ROWS
     except NotFiniteError:
@@ -192,7 +213,10 @@ def usable_outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> tup
 
 def _mean(model: Model, spec: ModelSpec, clips: ViewedClips) -> Array:
     """The mean of a model's outputs over the views of each of N clips, shape (N, C)."""
-    parts = [np.asarray(_answer(model, spec, each)[0]) for each in clips.parts()]
+    parts = [
+        np.asarray(_values(spec, answer_of(model, spec, each), len(each))[0])
+        for each in clips.parts()
+    ]
     values: Array = np.concatenate(parts)
     count, views = clips.shape[:2]
     # Not in single precision: the mean of blocks of views is then that of all views.
@@ -200,12 +224,17 @@ def _mean(model: Model, spec: ModelSpec, clips: ViewedClips) -> Array:
     return means.astype(values.dtype)
 
 
-def _answer(model: Model, spec: ModelSpec, batch: Array) -> tuple[Any, Any]:
-    """What a model answers to (n, …) inputs: n rows, and their confidence if it gives decisions."""
-    answer = answer_of(model, spec, batch)
-    values, confidence = _pair(spec, answer) if spec.kind == "decisions" else (answer, None)
-    if np.ndim(values) and len(values) != len(batch):
-        raise _incomplete(spec, values, batch)
+def _values(spec: ModelSpec, answer: Any, samples: int) -> tuple[Any, Any]:
+    """The rows of an answer, and their confidence if the model gives decisions."""
+    values, confidence = answer, None
+    if spec.kind == "decisions":
+        if not isinstance(answer, tuple | list) or len(answer) != 2:
+            raise ModelError(
+                f"model {spec.name!r}: decisions are a pair of classes (N,) and confidence (N,)"
+            )
+        values, confidence = answer
+    if np.ndim(values) and len(values) != samples:
+        raise ModelError(f"model {spec.name!r}: answered {len(values)} rows to {samples} samples")
     return values, confidence
 
 
@@ -215,30 +244,6 @@ def _failure(spec: ModelSpec, batch: Array, error: Exception) -> ModelError:
         f"model {spec.name!r}: failed on input {batch.shape} ({type(error).__name__}: {reason}). "
         "Do resolution and channels in the pool file fit the model?"
     )
-
-
-def _pair(spec: ModelSpec, answer: Any) -> tuple[Any, Any]:
-    if not isinstance(answer, tuple | list) or len(answer) != 2:
-        raise ModelError(
-            f"model {spec.name!r}: decisions are a pair of classes (N,) and confidence (N,)"
-        )
-    return answer[0], answer[1]
-
-
-def _incomplete(spec: ModelSpec, values: Any, batch: Array) -> ModelError:
-    return ModelError(f"model {spec.name!r}: answered {len(values)} rows to {len(batch)} samples")
-
-
-def answer_of(model: Model, spec: ModelSpec, batch: Array) -> Any:
-    """What a model answers to a batch, not yet checked; arguments as of :func:`outputs_of`.
-
-    Raises:
-        ModelError: If it fails.
-    """
-    try:
-        return model(batch)
-    except Exception as error:
-        raise _failure(spec, batch, error) from error
 
 
 def file_fingerprint(path: Path) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from committee.errors import MissingExtraError, ModelError
-from committee.models.base import Model, file_fingerprint, run_print
+from committee.models.base import Model, run_print
+from committee.models.graph_files import graph_fingerprint
 from committee.models.sessions import OWN, open_session
 from committee.models.spec import ModelSpec
 from committee.predictions import Array
@@ -38,7 +39,7 @@ class OnnxSource:
         path = Path(spec.text)
         if not path.is_file():
             raise ModelError(f"model {spec.name!r}: no file {path}")
-        return run_print(file_fingerprint(path), spec, OWN)
+        return run_print(graph_fingerprint(path), spec, OWN)
 
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
         """See :class:`committee.models.base.Source`."""
@@ -66,7 +67,7 @@ class OnnxModel:
         _check_shape(spec, self._session.shape)
         self.engine = self._session.engine
         self._shape = (1, *recipe.shape)
-        self.fingerprint = run_print(file_fingerprint(self.path), spec, OWN)
+        self.fingerprint = run_print(graph_fingerprint(self.path), spec, OWN)
 
     @cached_property
     def macs(self) -> int | None:

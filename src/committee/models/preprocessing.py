@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
+from committee.compiled import native
 from committee.errors import DataError, MissingExtraError, PoolFileError, UnknownNameError
 from committee.models.views import Views
 from committee.predictions import Array
@@ -135,16 +136,13 @@ class Preprocessing:
         del told["views"]
         return told if self.views is None else {**told, "views": self.views.to_json()}
 
-    def scale_and_shift(self) -> tuple[Array, Array]:
-        """What a byte is multiplied by and what is then added, (channels,) each, float32."""
-        return self._scale_and_shift
-
     @cached_property
-    def _scale_and_shift(self) -> tuple[Array, Array]:
+    def scale_and_shift(self) -> Array:
+        """What a byte is multiplied by and what is then added, shape (2, channels), float32."""
         # Kept, for where one small picture is prepared it would take as long as the picture.
         std = np.array(self.std, np.float32)
         scale = np.float32(1) / (np.float32(255) * std)
-        return scale, -np.array(self.mean, np.float32) / std
+        return np.stack([scale, -np.array(self.mean, np.float32) / std])
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Preprocessing:
@@ -190,17 +188,18 @@ def inputs_of(samples: Pictures, preprocessing: Preprocessing) -> ModelInputs:
     return ViewedClips(cast("Sequence[Clip]", samples), preprocessing)
 
 
-def prepared(pictures: Pictures, preprocessing: Preprocessing) -> Array:
+def prepared(pictures: Pictures, preprocessing: Preprocessing, out: Array | None = None) -> Array:
     """The input batch (N, channels, height, width), float32, C order, of N pictures.
 
     Args:
         pictures: One byte array (N, H, W) or (N, H, W, channels), or a sequence of pictures.
         preprocessing: The model's recipe.
+        out: Where to write it; a new array if left out.
 
     Raises:
         DataError: If a picture has a form that is not handled.
     """
-    return normalised(fitted(pictures, preprocessing), preprocessing)
+    return normalised(_sized(pictures, preprocessing), preprocessing, out)
 
 
 def fitted(pictures: Pictures, preprocessing: Preprocessing) -> Array:
@@ -215,24 +214,42 @@ def fitted(pictures: Pictures, preprocessing: Preprocessing) -> Array:
     Raises:
         DataError: If a picture has a form that is not handled.
     """
-    if _fits(pictures, preprocessing):
-        return _with_channels(np.asarray(pictures), preprocessing.channels)
-    return np.stack([_fit(cast("Picture", picture), preprocessing) for picture in pictures])
+    sized = _sized(pictures, preprocessing)
+    return np.broadcast_to(sized, (*sized.shape[:3], preprocessing.channels))
 
 
-def normalised(pictures: Array, preprocessing: Preprocessing) -> Array:
-    """Bytes (N, height, width, channels) as the model takes them, (N, channels, height, width)."""
+def normalised(pictures: Array, preprocessing: Preprocessing, out: Array | None = None) -> Array:
+    """Bytes as the model takes them, (N, channels, height, width), float32.
+
+    Args:
+        pictures: Shape (N, height, width, channels); one channel serves for all.
+        preprocessing: The model's recipe.
+        out: Where to write them; a new array if left out.
+    """
     # (x / 255 - mean) / std, as one multiplication and one addition of float32.
-    scale, shift = preprocessing.scale_and_shift()
+    constants, reverse = preprocessing.scale_and_shift, preprocessing.order == "bgr"
+    if out is None:
+        out = np.empty((len(pictures), preprocessing.channels, *preprocessing.size), np.float32)
+    if native is not None:
+        native.normalise(pictures, constants, reverse, out)
+        return out
+    given = pictures.shape[3]
     # Written channel by channel, straight into the layout that models take.
-    out = np.empty((len(pictures), preprocessing.channels, *preprocessing.size), np.float32)
-    for channel in range(preprocessing.channels):
+    for channel, (scale, shift) in enumerate(constants.T):
         # The other order reads the picture's channels from behind.
-        source = -1 - channel if preprocessing.order == "bgr" else channel
+        source = 0 if given == 1 else -1 - channel if reverse else channel
         plane = out[:, channel]
-        np.multiply(pictures[..., source], scale[channel], out=plane)
-        np.add(plane, shift[channel], out=plane)
+        np.multiply(pictures[..., source], scale, out=plane)
+        np.add(plane, shift, out=plane)
     return out
+
+
+def _sized(pictures: Pictures, preprocessing: Preprocessing) -> Array:
+    """Bytes (N, height, width, c) of N pictures, resized and cut; c is 1 if all channels agree."""
+    if _fits(pictures, preprocessing):
+        array = np.asarray(pictures)
+        return array[..., None] if array.ndim == 3 else array
+    return np.stack([_fit(cast("Picture", picture), preprocessing) for picture in pictures])
 
 
 def _fits(pictures: Pictures, preprocessing: Preprocessing) -> bool:
@@ -243,15 +260,6 @@ def _fits(pictures: Pictures, preprocessing: Preprocessing) -> bool:
         and pictures.shape[1:3] == preprocessing.size
         and pictures.shape[3:] in ((), (1,), (preprocessing.channels,))
     )
-
-
-def _with_channels(pictures: Array, channels: int) -> Array:
-    """Byte pictures (N, H, W) or (N, H, W, c) as (N, H, W, channels)."""
-    if pictures.ndim == 3:
-        pictures = pictures[..., None]
-    if pictures.shape[3] == channels:
-        return pictures
-    return np.broadcast_to(pictures, (*pictures.shape[:3], channels))
 
 
 def _fit(picture: Picture, preprocessing: Preprocessing) -> Array:
@@ -277,7 +285,9 @@ def converted(image: Image, channels: int) -> Image:
     """A picture in grey or RGB; transparency is left out, as in the published recipes."""
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    return image.convert(_MODES[channels])
+    mode = _MODES[channels]
+    # Pillow would copy a picture that has the mode.
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _resized(image: Image, preprocessing: Preprocessing) -> Image:

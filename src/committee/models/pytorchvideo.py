@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from committee.errors import MissingExtraError, ModelError, UnknownNameError
 from committee.models.base import RANDOM, Model
+from committee.models.by_name import ByName
 from committee.models.hub import check_reachable
-from committee.models.spec import ENGINES, ModelSpec
+from committee.models.spec import ModelSpec
 from committee.models.torch_module import model_of
 from committee.models.torchvision import import_torchvision
 from committee.models.weights import drawn, fill, read_weights
@@ -57,18 +58,10 @@ _LAYOUTS = {
 }
 
 
-class PytorchvideoSource:
+class PytorchvideoSource(ByName):
     """X3D of every size, with the weights that PyTorchVideo publishes or with others."""
 
     form = "pytorchvideo:NAME"
-    weights = frozenset({"file", RANDOM})
-    engines = ENGINES
-
-    def located(self, text: str, folder: Path) -> str:
-        """See :class:`committee.models.base.Source`."""
-        if not text:
-            raise ValueError
-        return text
 
     def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
         """What its authors tested with: 10 x 3 views, the shorter side resized to the view's."""

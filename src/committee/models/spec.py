@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from committee.cascade import Cascade
@@ -125,9 +125,12 @@ class ModelSpec:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            PoolFileError: If a field is missing or wrong.
+            PoolFileError: If a field is missing, unknown or wrong.
         """
         try:
+            for key in data:
+                if key not in _FIELDS:
+                    raise UnknownNameError.of("spec", "key", key, _FIELDS)
             return cls(
                 name=check_name("name", name),
                 source=str(data["source"]),
@@ -155,6 +158,9 @@ class ModelSpec:
         if any(known.unit == cost.unit for known in self.costs):
             return self
         return replace(self, costs=(*self.costs, cost))
+
+
+_FIELDS = frozenset(field.name for field in fields(ModelSpec)) - {"name"}
 
 
 def _weights_key(model: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -216,8 +222,9 @@ def specs_of(cascade: Cascade, where: str = "cascade") -> dict[str, ModelSpec]:
     missing = [name for name in cascade.names if name not in cascade.models]
     if missing:
         raise CascadeError(
-            f"{where}: does not say how {', '.join(missing)} is loaded; it was searched on "
-            "predictions made elsewhere. Predict with committee predict and search again"
+            f"{where}: does not say how to load {', '.join(missing)}; it was chosen on outputs "
+            "that were imported. Name the pool file that lists its models: --pool POOL.toml; or "
+            "predict with committee predict and search again"
         )
     return {n: ModelSpec.from_json(n, cascade.models[n], where) for n in cascade.names}
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from committee.errors import MissingExtraError, ModelError, PoolFileError, UnknownNameError
 from committee.models.base import RANDOM, Model
+from committee.models.by_name import ByName
 from committee.models.hub import check_reachable
-from committee.models.spec import ENGINES, ModelSpec
+from committee.models.spec import ModelSpec
 from committee.models.torch_module import model_of
 from committee.models.torchvision import import_torchvision
 from committee.models.weights import drawn, fill, read_weights
@@ -20,18 +21,10 @@ if TYPE_CHECKING:
     import torch
 
 
-class TimmSource:
+class TimmSource(ByName):
     """Image classifiers of timm, with the weights that it publishes or with others."""
 
     form = "timm:NAME"
-    weights = frozenset({"file", RANDOM})
-    engines = ENGINES
-
-    def located(self, text: str, folder: Path) -> str:
-        """See :class:`committee.models.base.Source`."""
-        if not text:
-            raise ValueError
-        return text
 
     def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
         """What timm states for evaluation at the input size of training, or at its test size."""

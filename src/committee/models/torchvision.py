@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from committee.errors import MissingExtraError, ModelError, UnknownNameError
 from committee.models.base import RANDOM, Model
+from committee.models.by_name import ByName
 from committee.models.hub import check_reachable
-from committee.models.spec import ENGINES, ModelSpec
+from committee.models.spec import ModelSpec
 from committee.models.torch_module import model_of
 from committee.models.weights import drawn, fill, read_weights
 
@@ -33,18 +34,10 @@ _TESTED = re.compile(r"`(frame_rate|clips_per_video|clip_len)=([\d.]+)`")
 _DENSE = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
 
 
-class TorchvisionSource:
+class TorchvisionSource(ByName):
     """Classifiers and segmentation models, with torchvision's weights or with others."""
 
     form = "torchvision:NAME"
-    weights = frozenset({"file", RANDOM})
-    engines = ENGINES
-
-    def located(self, text: str, folder: Path) -> str:
-        """See :class:`committee.models.base.Source`."""
-        if not text:
-            raise ValueError
-        return text
 
     def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
         """What torchvision states beside the weights; the crop's share is kept at other sizes.

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from committee.errors import MissingExtraError, ModelError, PoolFileError
 from committee.models.base import RANDOM, Model
+from committee.models.by_name import ByName
 from committee.models.hub import check_reachable
-from committee.models.spec import ENGINES, ModelSpec
+from committee.models.spec import ModelSpec
 from committee.models.torch_module import model_of
 from committee.models.torchvision import import_torchvision
 from committee.models.weights import drawn, fill, read_weights
@@ -37,17 +38,14 @@ _WHAT = {
 _OTHERS = ("Levit", "PoolFormer", "Perceiver")
 
 
-class TransformersSource:
+class TransformersSource(ByName):
     """Image classifiers and segmentation models; code that a hub carries is never run."""
 
     form = "transformers:NAME-OR-FOLDER"
-    weights = frozenset({"file", RANDOM})
-    engines = ENGINES
 
     def located(self, text: str, folder: Path) -> str:
         """A folder is one that holds ``config.json``; all else is a name on the hub."""
-        if not text:
-            raise ValueError
+        super().located(text, folder)
         local = (folder / text).resolve()
         if local.is_dir() and not (local / "config.json").is_file():
             raise ValueError(f"there is no {local / 'config.json'}")

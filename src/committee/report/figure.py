@@ -24,7 +24,16 @@ from committee.report.rows import (
     summary,
 )
 from committee.report.scales import Points, Scales, scales_of
-from committee.report.style import BLACK, BLUE, ORANGE, VERMILION, empty_figure
+from committee.report.style import (
+    BLACK,
+    BLUE,
+    ORANGE,
+    VERMILION,
+    empty_figure,
+    legend,
+    plain,
+    scale_cost,
+)
 from committee.report.tables import times
 from committee.search import Front
 
@@ -36,8 +45,6 @@ _SALT = "committee"
 _DPI = 200
 # With more members than this, each is a dot on the line and no longer a star.
 _STARS = 40
-# Where costs differ by more than this, the axis marks powers of ten alone.
-_WIDE = 1000
 
 
 def front_figure(
@@ -78,7 +85,7 @@ def front_figure(
     drawn = [
         _draw_singles(axes, singles, scales.size),
         _draw_ensembles(axes, best, scales.size),
-        _draw_front(axes, members, scales.size),
+        _draw_front(axes, members, scales.size, front.settings.max_models),
         _draw_chosen(axes, rows, scales.size),
     ]
     _finish(axes, scales)
@@ -140,14 +147,14 @@ def _draw_ensembles(axes: Axes, found: Sequence[Row], size: float) -> Points:
     return points
 
 
-def _draw_front(axes: Axes, members: Sequence[Row], size: float) -> Points:
+def _draw_front(axes: Axes, members: Sequence[Row], size: float, most: int) -> Points:
     points = Points.of([row.judged for row in members], size)
     many = len(members) > _STARS
     plural = "committee" if len(members) == 1 else "committees"
     axes.plot(
         points.cost, points.accuracy, color=BLUE, linewidth=0.7, zorder=2,
         marker="." if many else "*", markersize=3 if many else 8, markeredgewidth=0,
-        label=f"Front: {len(members)} {plural}",
+        label=f"Front: {len(members)} {plural} of up to {most} model{'s' * (most > 1)}",
     )  # fmt: skip
     return points
 
@@ -178,47 +185,13 @@ def _style(row: Row) -> dict[str, Any]:
 
 
 def _finish(axes: Axes, scales: Scales) -> None:
-    axes.set_title(scales.title, fontsize=10, loc="left", parse_math=False)
+    plain(axes, scales.title)
     axes.set_ylabel(scales.accuracy, parse_math=False)
     axes.set_ylim(scales.low, scales.high)
-    _scale_cost(axes, scales)
+    scale_cost(axes, scales.left, scales.right, scales.linear_to)
     axes.set_xlabel(scales.cost, parse_math=False)
-    axes.grid(True, which="major", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    _legend(axes)
-
-
-def _legend(axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
     # Matplotlib lists points with error bars last; single models come first.
-    legend = axes.legend(
-        handles[-1:] + handles[:-1], labels[-1:] + labels[:-1],
-        loc="lower right", fontsize=8, framealpha=0.9,
-    )  # fmt: skip
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-
-
-def _scale_cost(axes: Axes, scales: Scales) -> None:
-    """Logarithmic, but for what is to be linear."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
-
-    if scales.linear_to == np.inf:
-        return
-    least = scales.linear_to or scales.left
-    steps = (1.0,) if scales.right > _WIDE * least else (1.0, 2.0, 5.0)
-    ticks = LogLocator(subs=steps, numticks=20)
-    if scales.linear_to:
-        axes.set_xscale("symlog", linthresh=least)
-        values = np.asarray(ticks.tick_values(least, scales.right))
-        axes.xaxis.set_major_locator(FixedLocator([0.0, *values[values >= least]]))
-    else:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(ticks)
-    axes.set_xlim(scales.left, scales.right)
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    legend(axes, last_first=True)
 
 
 def _mark_below(axes: Axes, ensembles_: Points) -> None:

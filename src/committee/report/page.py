@@ -106,6 +106,7 @@ def page(
         match=matches(rows[0].reference),
         scales=scales_of(rows, [*members, *best]),
         most=_FOLDED,
+        max_models=front.settings.max_models,
         figure=_drawing(Section("still", title, svg=svg)),
         alternative=_alternative(rows),
         splits=_splits(front, test, rows[0]),

@@ -25,6 +25,8 @@ GREEN, SKY, PURPLE, GREY = "#009E73", "#56B4E9", "#CC79A7", "#888888"
 Place = Literal["lower right", "lower left", "upper right", "upper left", "best"]
 
 COUNTS = ((1e9, "billions"), (1e6, "millions"), (1e3, "thousands"))
+# Where costs differ by more than this, the axis marks powers of ten alone.
+_WIDE = 1000
 QUANTITIES = {
     "macs": "multiply-adds per sample",
     "latency_ms": "latency per sample (ms)",
@@ -113,20 +115,41 @@ def cost_axis(unit: str, typical: Sequence[float]) -> tuple[float, str]:
 
 
 def log_cost(axes: Axes, costs: Array) -> None:
-    """A logarithmic axis with plain numbers; a linear one if something costs nothing.
+    """A logarithmic axis that shows every cost; a linear one if something costs nothing.
 
     Args:
         axes: Where.
         costs: Every cost drawn, in the axis' unit, shape (P,).
     """
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    if costs.min() > 0:
+        scale_cost(axes, costs.min() / 1.3, 1.3 * costs.max())
 
-    if costs.min() <= 0:
+
+def scale_cost(axes: Axes, left: float, right: float, linear_to: float = 0.0) -> None:
+    """The axis of cost: logarithmic, but for what is to be linear, with plain numbers.
+
+    Args:
+        axes: Where.
+        left: Least cost shown, in the axis' unit.
+        right: Most.
+        linear_to: Below this the axis is linear; 0 if it is all logarithmic, infinity if it is all
+            linear.
+    """
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+    if linear_to == np.inf:
         return
-    steps = (1.0,) if costs.max() > 1000 * costs.min() else (1.0, 2.0, 5.0)
-    axes.set_xscale("log")
-    axes.set_xlim(costs.min() / 1.3, 1.3 * costs.max())
-    axes.xaxis.set_major_locator(LogLocator(subs=steps, numticks=20))
+    least = linear_to or left
+    steps = (1.0,) if right > _WIDE * least else (1.0, 2.0, 5.0)
+    ticks = LogLocator(subs=steps, numticks=20)
+    if linear_to:
+        axes.set_xscale("symlog", linthresh=least)
+        values = np.asarray(ticks.tick_values(least, right))
+        axes.xaxis.set_major_locator(FixedLocator([0.0, *values[values >= least]]))
+    else:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(ticks)
+    axes.set_xlim(left, right)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
@@ -140,8 +163,19 @@ def plain(axes: Axes, title: str = "") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def legend(axes: Axes, place: Place = "lower right") -> None:
-    """A small legend in which names are not read as mathematics."""
-    found = axes.legend(loc=place, fontsize=8, framealpha=0.9)
+def legend(axes: Axes, place: Place = "lower right", last_first: bool = False) -> None:
+    """A small legend in which names are not read as mathematics.
+
+    Args:
+        axes: Where.
+        place: As matplotlib names it.
+        last_first: Whether what matplotlib lists last comes first.
+    """
+    handles, labels = axes.get_legend_handles_labels()
+    first = -1 if last_first else 0
+    found = axes.legend(
+        handles[first:] + handles[:first], labels[first:] + labels[:first],
+        loc=place, fontsize=8, framealpha=0.9,
+    )  # fmt: skip
     for text in found.get_texts():
         text.set_parse_math(False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from committee.cascade import Cascade
@@ -91,7 +91,16 @@ def exits(evaluation: Evaluation) -> str:
     >>> exits(Evaluation("val", 100, 90, 1.0, 1.0, "macs", (0.75, 0.25)))
     '75/25 %'
     """
-    return "/".join(f"{100 * ratio:.3g}" for ratio in evaluation.exit_ratios) + " %"
+    return shares(evaluation.exit_ratios)
+
+
+def shares(ratios: Iterable[float]) -> str:
+    """Shares of 1 in percent, as those of the samples that leave at each stage.
+
+    >>> shares([0.7512, 0.2488])
+    '75.1/24.9 %'
+    """
+    return "/".join(f"{100 * ratio:.3g}" for ratio in ratios) + " %"
 
 
 def leaving(task: Task) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +13,10 @@ from committee.models import (
     Model,
     ModelInputs,
     ModelSpec,
+    answer_of,
     check_unloaded,
+    checked_answer,
     load_model,
-    outputs_of,
     resized,
     usable_outputs_of,
 )
@@ -60,26 +62,36 @@ class Models:
         """Names of the models that are in memory."""
         return tuple(self._loaded)
 
-    def outputs(self, name: str, batch: ModelInputs) -> Outputs:
-        """Run one model on a batch.
+    def answer(self, name: str, batch: ModelInputs) -> Any:
+        """Run one model on a batch; what it answers is not yet checked.
 
         Raises:
-            ModelError: If it fails, cannot be loaded, or gives other classes than the cascade
-                names.
-            NotFiniteError, ShapeError: If its outputs cannot be used.
+            ModelError: If it fails or cannot be loaded.
         """
         model, spec = self._loaded.get(name) or self._load(name)
-        return self._of_the_classes(name, outputs_of(model, spec, batch))
+        return answer_of(model, spec, batch)
 
-    def usable_outputs(self, name: str, batch: ModelInputs) -> tuple[Outputs, Array]:
-        """As :meth:`outputs`, but NaN fails no other sample; and which rows had it, rising.
+    def checked(self, name: str, answer: Any, samples: int = 1) -> Outputs:
+        """The outputs that a model answered to a number of samples.
 
         Raises:
-            ModelError, ShapeError: As :meth:`outputs`.
+            ModelError: If these are not so many rows, or of other classes than the cascade names.
+            NotFiniteError, ShapeError: If they cannot be used.
+        """
+        outputs = checked_answer(self._specs[name], answer, samples)
+        self._check_classes(name, outputs)
+        return outputs
+
+    def usable_outputs(self, name: str, batch: ModelInputs) -> tuple[Outputs, Array]:
+        """Run one model on a batch; NaN fails no other sample. And which rows had it, rising.
+
+        Raises:
+            ModelError, ShapeError: As :meth:`answer` and :meth:`checked`.
         """
         model, spec = self._loaded.get(name) or self._load(name)
         outputs, wrong = usable_outputs_of(model, spec, batch)
-        return self._of_the_classes(name, outputs), wrong
+        self._check_classes(name, outputs)
+        return outputs, wrong
 
     def warm(self, times: int) -> None:
         """Load all models and run each on a blank input.
@@ -92,7 +104,7 @@ class Models:
             blank = np.zeros((1, *spec.preprocessing.shape), np.float32)
             for _ in range(times):
                 try:
-                    self.outputs(name, blank)
+                    self.checked(name, self.answer(name, blank))
                 except NotFiniteError:
                     # Of a blank picture a model need not make sense.
                     continue
@@ -106,22 +118,19 @@ class Models:
                 )
             return self._loaded[name]
 
-    def _of_the_classes(self, name: str, outputs: Outputs) -> Outputs:
-        if not self._classes:
-            return outputs
-        if outputs.kind == "decisions":
-            given = int(outputs.values.max(initial=-1)) + 1
-            fits = given <= self._classes
-        else:
-            given = outputs.values.shape[1]
-            fits = given == self._classes
-        if not fits:
-            least = "at least " if outputs.kind == "decisions" else ""
-            raise ModelError(
-                f"model {name!r}: gives {least}{given} classes, but the cascade names "
-                f"{self._classes}. The cascade file was altered or is of other models; search again"
-            )
-        return outputs
+    def _check_classes(self, name: str, outputs: Outputs) -> None:
+        """Refuse outputs of other classes than the cascade names, if it names any."""
+        decisions = outputs.kind == "decisions"
+        if not self._classes or (not decisions and outputs.values.shape[1] == self._classes):
+            return
+        given = int(outputs.values.max(initial=-1)) + 1 if decisions else outputs.values.shape[1]
+        if decisions and given <= self._classes:
+            return
+        least = "at least " if decisions else ""
+        raise ModelError(
+            f"model {name!r}: gives {least}{given} classes, but the cascade names "
+            f"{self._classes}. The cascade file was altered or is of other models; search again"
+        )
 
 
 def recipes_of(specs: Iterable[ModelSpec]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from committee.cascade import Cascade
 from committee.data import BrokenSamplesError, Dataset
 from committee.errors import NotFiniteError
 from committee.flow import Decisions
@@ -117,7 +118,7 @@ def run_into(
     """
     check_ending(out)
     batch_size = batch_size or runner.task.batch_size
-    parts = Parts(out, _identity(runner, dataset, batch_size))
+    parts = Parts(out, _identity(runner, dataset, batch_size), _told(runner.cascade, dataset))
     yield from parts.read()
     for window in _windows(runner, dataset, batch_size, parts.done, progress):
         results = _results(runner, dataset, window)
@@ -196,6 +197,17 @@ def _result(
     if row in found:
         return Result(id=name, label=label, **vars(found[row]))
     return Result.broken(name, reasons[name], label)
+
+
+def _told(cascade: Cascade, dataset: Dataset) -> dict[str, str]:
+    """What an identity is of, for people."""
+    thresholds = ", ".join(f"{threshold:.4g}" for threshold in cascade.thresholds)
+    at = f" at {thresholds}" if thresholds else ""
+    ids = dataset.samples.ids
+    return {
+        "cascade": f"{cascade}{at} by {cascade.confidence} and {cascade.combine}",
+        "samples": f"{len(ids):,} samples" + (f", {ids[0]} to {ids[-1]}" if ids else ""),
+    }
 
 
 def _identity(runner: Runner, dataset: Dataset, batch_size: int) -> dict[str, str]:

@@ -23,6 +23,14 @@ class Opened:
     graph: Graph | None = None
 
 
+def what_is(path: str | Path) -> str:
+    """What :func:`opened` takes a path for, in words."""
+    path = Path(path)
+    if path.suffix == ".onnx":
+        return "ONNX file"
+    return "bundle" if is_bundle(path) else "cascade file"
+
+
 def opened(path: str | Path, threads: int = 0) -> Opened:
     """Open a cascade file, a bundle (its folder, or the cascade file in it) or an ONNX file.
 

@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from committee.errors import ChangedError, DataError
 from committee.files import write_text
@@ -23,33 +24,41 @@ class Parts:
     Args:
         out: The file that the results end up in.
         identity: What runs on what, by name: a run goes on only with the same.
+        told: What parts of the identity are, in words.
 
     Raises:
         ChangedError: If another run was begun and not finished there.
         DataError: If the folder cannot be made.
     """
 
-    def __init__(self, out: Path, identity: Mapping[str, str]) -> None:
+    def __init__(
+        self, out: Path, identity: Mapping[str, str], told: Mapping[str, str] | None = None
+    ) -> None:
         self._out = out
         self.folder = out.with_name(out.name + ".part")
         manifest = self.folder / "run.json"
         known = self._known(manifest)
+        told = dict(told or {})
         for key, now in identity.items():
             if known is not None and known.get(key) != now:
                 raise ChangedError(
-                    f"{self.folder}: was begun with another {key}: {known.get(key)}, now {now}. "
-                    "Finish it with the same, or delete that folder"
+                    f"{self.folder}: was begun with {_difference(key, known, {**identity, **told})}"
+                    ". Finish it with the same, or delete that folder to begin again"
                 )
         if known is None:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise DataError(f"{self.folder}: cannot be made ({error.strerror})") from None
-            write_text(manifest, json.dumps(dict(identity), indent=1) + "\n")
+                raise DataError(
+                    f"{out}: cannot be written, for {self.folder.name} beside it, which holds what "
+                    f"is done so far, cannot be made ({error.strerror}). Name another place"
+                ) from None
+            data = {**identity, "told": told}
+            write_text(manifest, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
         self._ends = self._found()
 
     @staticmethod
-    def _known(manifest: Path) -> dict[str, str] | None:
+    def _known(manifest: Path) -> dict[str, Any] | None:
         try:
             data = json.loads(manifest.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
@@ -99,3 +108,18 @@ class Parts:
 
     def _path(self, start: int, end: int) -> Path:
         return self.folder / f"{start:012}-{end:012}{self._out.suffix}"
+
+
+def _difference(key: str, known: Mapping[str, Any], now: Mapping[str, str]) -> str:
+    """What was another when a run was begun, in words."""
+    words = known.get("told")
+    before = words.get(key) if isinstance(words, dict) else None
+    other = "other" if key.endswith("s") else "another"
+    if before == now[key] and key == "cascade":
+        return (
+            f"another cascade of the same stages, {before}: its thresholds, models, classes, "
+            "calibrations or origin differ"
+        )
+    if before == now[key]:
+        return f"other {key}: as many, but their ids, labels or order differ"
+    return f"{other} {key}: {before or known.get(key)}; now {now[key]}"

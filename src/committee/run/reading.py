@@ -87,10 +87,12 @@ class _Reading:
             if not len(some):
                 continue
             for recipe, made in inputs.items():
-                made[count : count + len(some)] = prepared(pictures, recipe)
+                prepared(pictures, recipe, made[count : count + len(some)])
             for recipe, parts in kept.items():
                 parts.append(_to_keep(pictures, recipe))
             count += len(some)
+            # Not held while the next is decoded.
+            del pictures
         held = Held(
             count,
             {recipe: _joined(parts) for recipe, parts in kept.items()},

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from committee.errors import DataError, MissingExtraError
-from committee.files import write_bytes
+from committee.files import naming, write_bytes
 
 ENDINGS = (".csv", ".jsonl", ".parquet")
 
@@ -95,18 +95,19 @@ def join_results(path: Path, parts: Sequence[Path]) -> Path:
     if not parts:
         return write_results(path, [])
     unfinished = path.with_name(f"{path.name}.tmp")
-    if path.suffix == ".parquet":
-        _join_parquet(unfinished, parts)
-    else:
-        with unfinished.open("wb") as file:
-            for number, part in enumerate(parts):
-                data = part.read_bytes()
-                # Only the first header is kept; it has no line feed in it.
-                skip = data.index(b"\n") + 1 if path.suffix == ".csv" and number else 0
-                file.write(data[skip:])
-            file.flush()
-            os.fsync(file.fileno())
-    unfinished.replace(path)
+    with naming(path):
+        if path.suffix == ".parquet":
+            _join_parquet(unfinished, parts)
+        else:
+            with unfinished.open("wb") as file:
+                for number, part in enumerate(parts):
+                    data = part.read_bytes()
+                    # Only the first header is kept; it has no line feed in it.
+                    skip = data.index(b"\n") + 1 if path.suffix == ".csv" and number else 0
+                    file.write(data[skip:])
+                file.flush()
+                os.fsync(file.fileno())
+        unfinished.replace(path)
     return path
 
 

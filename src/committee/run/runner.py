@@ -10,14 +10,14 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from committee.cascade import Cascade
 from committee.errors import CascadeError, NotFiniteError
 from committee.evaluate import costs_of_stages
-from committee.flow import Answers, Decisions, Request, decide, drive, joined_decisions
+from committee.flow import Decisions, joined_decisions
 from committee.models import (
     ArrayClip,
     Clip,
@@ -30,10 +30,12 @@ from committee.models import (
     specs_of,
     task_of,
 )
+from committee.models.sources import source_of
 from committee.run.gathering import Gatherer, Gathering, recipes_from
 from committee.run.graph import GraphGathering
 from committee.run.held import Held
 from committee.run.loading import Models, recipes_of
+from committee.run.one import One
 from committee.run.opening import Opened, opened
 from committee.task import SEMANTIC_SEGMENTATION, VIDEO_CLASSIFICATION
 
@@ -121,7 +123,18 @@ class Runner:
             threads,
             later,
         )
+        self._one = One(self.cascade, all(spec.kind == "logits" for spec in self.specs.values()))
         self.unit, self._costs = _cumulative_costs(self.cascade, self.specs)
+
+    def __repr__(self) -> str:
+        """The cascade, and what runs each of its models."""
+        if self._graph is not None:
+            return f"<Runner: {self.cascade}, one ONNX file on onnxruntime>"
+        told = ", ".join(
+            f"{name} on {spec.engine or source_of(spec.source).engines[0]}"
+            for name, spec in self.specs.items()
+        )
+        return f"<Runner: {self.cascade}; {told}>"
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -192,8 +205,6 @@ class Runner:
             DataError: If a picture has a form that is not handled.
             ModelError, NotFiniteError: If a model fails or answers with NaN.
         """
-        if len(pictures) == 1:
-            return self._decide(pictures)
         batch_size = batch_size or self.task.batch_size
         gatherer = self.gatherer(batch_size)
         first, later = self.recipes
@@ -245,11 +256,14 @@ class Runner:
     def explained(self, decisions: Decisions, row: int) -> Decision:
         """One row of many decisions, with class name and cost."""
         predicted, stage = decisions.predicted.item(row), decisions.stage.item(row)
+        return self._explained(predicted, decisions.score.item(row), stage)
+
+    def _explained(self, predicted: int, score: float, stage: int) -> Decision:
         names = self.cascade.classes
         return Decision(
             class_index=predicted,
             class_name=names[predicted] if names else "",
-            confidence=decisions.score.item(row),
+            confidence=score,
             stage=stage,
             cost=self._costs[stage] if self._costs else None,
         )
@@ -257,6 +271,7 @@ class Runner:
     def _decide_one(
         self, sample: Picture | Clip, stopped: threading.Event | None = None
     ) -> Decision:
+        """Decide on one sample, prepared once for each preprocessing that is asked for."""
         samples: Pictures
         if not isinstance(sample, np.ndarray):
             samples = cast("Pictures", [sample])
@@ -264,26 +279,19 @@ class Runner:
             samples = [ArrayClip(sample)]
         else:
             samples = sample[None]
-        return self.explained(self._decide(samples, stopped), 0)
-
-    def _decide(self, pictures: Pictures, stopped: threading.Event | None = None) -> Decisions:
-        """Decide on one sample, prepared once for each preprocessing that is asked for."""
         if self._graph is not None:
-            return self._graph.decide(pictures)
+            return self.explained(self._graph.decide(samples), 0)
         known: dict[int, ModelInputs] = {}
 
-        def answer(request: Request) -> Answers:
-            answers = {}
-            for name in request.models:
-                if stopped is not None and stopped.is_set():
-                    raise _Stopped
-                number = self._numbers[name]
-                if number not in known:
-                    known[number] = inputs_of(pictures, self.specs[name].preprocessing)
-                answers[name] = self._models.outputs(name, known[number])
-            return answers
+        def run(name: str) -> Any:
+            if stopped is not None and stopped.is_set():
+                raise _Stopped
+            number = self._numbers[name]
+            if number not in known:
+                known[number] = inputs_of(samples, self.specs[name].preprocessing)
+            return self._models.answer(name, known[number])
 
-        return drive(decide(self.cascade, 1), answer)
+        return self._explained(*self._one(run, self._models.checked))
 
 
 def _blank(recipe: Preprocessing) -> Picture | Clip:

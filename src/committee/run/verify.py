@@ -39,8 +39,9 @@ class Flip:
         id: Name of the sample.
         stages: Stage of exit of the reference and of the other way.
         classes: Class index of the two.
-        distance: How far the score was above the threshold, where one way left and the other went
-            on; None if both left together, with different classes.
+        distance: Where one way left and the other went on, the score of who left less the
+            threshold of the rule: below 0 if a cascade with another threshold left; None if both
+            left together, with different classes.
     """
 
     id: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -13,9 +12,12 @@ from committee.combine import DEFAULT_COMBINE, ORDER_FREE
 from committee.errors import CascadeError
 from committee.evaluate import check_judgeable, evaluate
 from committee.pool import Pool
-from committee.search.exhaustive import Bounds, asked_for, described, over_divisions, searched
+from committee.search.asked import Bounds, Options, asked_for
+from committee.search.engine import searched
+from committee.search.exhaustive import over_divisions
 from committee.search.front import Committee, Front
 from committee.search.judging import evaluate_all
+from committee.search.members import described, front_of_found
 from committee.search.prefixes import Rule
 from committee.search.sequences import as_stages, checked_stages
 from committee.search.statistics import prefix_table
@@ -95,16 +97,16 @@ def as_cascade(
     References:
         Wang et al. (2022), section 4.2.
     """
-    options: dict[str, Any] = {
-        "confidence": confidence,
-        "combine": combine,
-        "grid": grid,
-        "worst_case": worst_case,
-        "unit": unit,
-        "utility": utility,
-        "threads": threads,
-    }
-    ensemble = asked_for(pool, **options)
+    options = Options(
+        confidence=confidence,
+        combine=combine,
+        grid=grid,
+        worst_case=worst_case,
+        unit=unit,
+        utility=utility,
+        threads=threads,
+    )
+    ensemble = asked_for(pool, options)
     stages = checked_stages(pool, models)
     names = [name for stage in stages for name in stage]
     if len(stages) < len(models):
@@ -118,7 +120,7 @@ def as_cascade(
     def found(own: Pool, _: Pool | None) -> Front:
         # Of one division to the next only what later stages see differs.
         seen = list(dict.fromkeys(own.seeing_parts(order) for order in orders))
-        return searched(asked_for(own, **options), seen).front(len(stages), families=False)
+        return front_of_found(searched(asked_for(own, options), seen), len(stages), families=False)
 
     front = over_divisions(pool, None, found)
     together = ensemble.rule.cascade([names], [])
@@ -163,24 +165,23 @@ def in_order(
         Wang et al. (2022), appendices D.3 and E.2.
     """
     pool = pool.holding(as_stages(stages))
-    asked = asked_for(
-        pool,
+    options = Options(
         confidence=confidence,
         combine=combine,
         grid=grid,
-        worst_case=None,
         unit=unit,
         utility=utility,
         test=None if test is None else test.divided_as(pool),
         threads=threads,
     )
+    asked = asked_for(pool, options)
     sequence = tuple(checked_stages(pool, stages))
     names = [name for stage in sequence for name in stage]
     if len(sequence) < len(stages) or len(set(names)) < len(names):
         raise CascadeError(f"in_order: {list(stages)} must name every model once")
     # A stage that always exits ends the cascade: that is what shorter ones stand for.
     begun = [sequence[:end] for end in range(1, len(sequence) + 1)]
-    return searched(asked, begun).front(len(sequence), families=False)
+    return front_of_found(searched(asked, begun), len(sequence), families=False)
 
 
 def threshold_sweep(

@@ -10,16 +10,12 @@ import numpy as np
 from committee.evaluate import costs_of_stages
 from committee.pool import Pool
 from committee.predictions import Array
-from committee.search.exhaustive import (
-    Asked,
-    Bounds,
-    Progress,
-    asked_for,
-    check_memory,
-    search,
-    searched,
-)
+from committee.search.asked import Asked, Bounds, Options, Progress, asked_for
+from committee.search.engine import check_memory, searched
+from committee.search.exhaustive import everything
 from committee.search.front import Front
+from committee.search.members import front_of_found
+from committee.search.prefixes import PrefixTable
 from committee.search.sequences import every_sequence, refuse_parts, within
 from committee.search.statistics import prefix_table
 from committee.search.sweep import Batch, sweep
@@ -78,26 +74,7 @@ def guided(
         Infeasible, MisalignedError, CostError, ShapeError, TooLargeError: As of
             :func:`committee.search`.
     """
-    if max_models <= 2 or len(pool.names) <= max(keep, max_models):
-        return search(
-            pool,
-            max_models,
-            confidence=confidence,
-            combine=combine,
-            grid=grid,
-            worst_case=worst_case,
-            average_case=average_case,
-            unit=unit,
-            utility=utility,
-            families=families,
-            test=test,
-            threads=threads,
-            max_memory=max_memory,
-            progress=progress,
-        )
-    refuse_parts("guided", pool)
-    asked = asked_for(
-        pool,
+    options = Options(
         confidence=confidence,
         combine=combine,
         grid=grid,
@@ -110,27 +87,31 @@ def guided(
         max_memory=max_memory,
         progress=progress,
     )
+    if max_models <= 2 or len(pool.names) <= max(keep, max_models):
+        return everything(pool, max_models, options, families)
+    refuse_parts("guided", pool)
+    asked = asked_for(pool, options)
     known = pool.families if families else {}
-    kept = _kept(asked, known, max(keep, max_models))
+    kept, table = _kept(asked, known, max(keep, max_models))
     chosen = pool.only(name for name in pool.names if name in kept)
     pairs = list(every_sequence(pool, 2, known, None))
     longer = [s for s in every_sequence(chosen, max_models, known, None) if len(s) > 2]
-    found = searched(asked, pairs + longer)
+    found = searched(asked, pairs + longer, table)
     every = _sequences(len(pool.names), max_models)
     why = (
         f"guided: all committees of up to 2 of {len(pool.names)} models and of up to {max_models} "
         f"of the {len(kept)} models kept were covered, "
         f"{len(found.sequences):,} of {every:,} sequences"
     )
-    return found.front(max_models, bool(known), why)
+    return front_of_found(found, max_models, bool(known), why)
 
 
 def _sequences(models: int, most: int) -> int:
     return sum(math.perm(models, size) for size in range(1, most + 1))
 
 
-def _kept(asked: Asked, families: Mapping[str, str], keep: int) -> set[str]:
-    """Names of the models by which cascades of two gain the most."""
+def _kept(asked: Asked, families: Mapping[str, str], keep: int) -> tuple[set[str], PrefixTable]:
+    """Names of the models by which cascades of two gain the most; and the pairs' statistics."""
     pool = asked.rule.pool
     pairs = within(pool, every_sequence(pool, 2, families, None), asked.worst_case)
     keys = [asked.rule.keys(pair) for pair in pairs]
@@ -150,7 +131,8 @@ def _kept(asked: Asked, families: Mapping[str, str], keep: int) -> set[str]:
         rising = np.maximum.accumulate(points.value[order])
         at = np.searchsorted(points.cost[order], levels, side="right") - 1
         best[row, at >= 0] = rising[at[at >= 0]]
-    return _by_gain([tuple(s[0] for s in pair) for pair in pairs], best, families, pool, keep)
+    names = [tuple(stage[0] for stage in pair) for pair in pairs]
+    return _by_gain(names, best, families, pool, keep), table
 
 
 def _levels(lowest: float, highest: float) -> Array:

@@ -77,8 +77,8 @@ def every_self_cascade(pool: Pool, most: int) -> list[Sequence_]:
     if not pool.same_weights:
         raise CascadeError(
             "search: no two models of the pool are one set of weights, as those of a self-cascade. "
-            "Write resolutions = [224, 288] in a [[model]] of the pool file and predict again; of "
-            "arrays, say which are: same_weights=[[...]]"
+            "Write resolutions = [224, 288] in a [[model]] of the pool file and predict again; in "
+            "Python, name the sets: Pool.from_arrays(..., same_weights=[[...]])"
         )
     alone: list[Sequence_] = [((name,),) for name in pool.names]
     rising = (

@@ -12,20 +12,17 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from committee import confidence as confidences
+from committee.compiled import native as _native
 from committee.predictions import Array
 from committee.search.prefixes import Key, PrefixTable, Rule
 from committee.search.thresholds import between, percentile_ranks
 from committee.utility import TOP_1
-
-try:
-    from committee import _native
-except ImportError:  # no compiler was at hand when committee was installed
-    _native = None  # type: ignore[assignment]
 
 Progress = Callable[[int, int], None]
 
@@ -61,6 +58,7 @@ def prefix_table(
     cuts: dict[Key, Array] | None = None,
     threads: int = 1,
     progress: Progress | None = None,
+    known: PrefixTable | None = None,
 ) -> PrefixTable:
     """Compute the statistics of prefixes.
 
@@ -71,6 +69,7 @@ def prefix_table(
         cuts: candidate thresholds of each prefix, rising; a prefix not named has none.
         threads: How many to use.
         progress: Called with (prefixes done, prefixes in all).
+        known: Statistics by the same rule and candidates, from which prefixes are taken over.
 
     Raises:
         ShapeError: If ``grid`` is out of range.
@@ -86,9 +85,21 @@ def prefix_table(
     passed = np.empty((len(keys), samples), np.uint16)
     widths = np.empty(len(keys), np.int32)
     uppers: dict[Key, _Uppers] = {}
+    ready = {} if known is None else {key: known.rows[key] for key in keys if key in known.rows}
+    new = [row for row, key in enumerate(keys) if key not in ready]
     done = 0
 
-    def fill(row: int, approximate: Approximate | None) -> None:
+    def take_over(table: PrefixTable, row: int) -> None:
+        own = ready[keys[row]]
+        passed[row], widths[row] = table.passed[own], table.widths[own]
+        if top_1:
+            values[row] = table.values[own]
+        elif scored:
+            # In what unit values are whole depends on all of a table's.
+            values[row] = rule.values(keys[row], np.arange(samples))
+
+    def fill(number: int, approximate: Approximate | None) -> None:
+        row = new[number]
         key = keys[row]
         wanted = cuts.get(key, np.empty(0)) if cuts is not None else None
         settled = _settled(rule, key, approximate, ranks, wanted)
@@ -99,7 +110,10 @@ def prefix_table(
 
     with ThreadPoolExecutor(threads) as executor:
         try:
-            for batch in _approximated(rule, keys, threads, executor):
+            if known is not None:
+                over = [row for row, key in enumerate(keys) if key in ready]
+                done += len(list(executor.map(partial(take_over, known), over)))
+            for batch in _approximated(rule, [keys[row] for row in new], threads, executor):
                 for _ in executor.map(lambda pair: fill(*pair), batch):
                     done += 1
                     if progress is not None:
@@ -111,6 +125,8 @@ def prefix_table(
     rows = {key: row for row, key in enumerate(keys)}
 
     def thresholds(key: Key, choices: Array) -> Array:
+        if known is not None and key in ready:
+            return known.thresholds(key, choices)
         return cuts[key][choices] if cuts is not None else uppers[key].thresholds(choices)
 
     return PrefixTable(rows, values, passed, widths, thresholds)

@@ -1,7 +1,7 @@
 """Threshold vectors of sequences: those that no known committee clearly beats.
 
 Points are thrown out only if another is at least as good and costs less by more than rounding can
-explain. What is left is compared on exact figures by :mod:`committee.search.exhaustive`, so that
+explain. What is left is compared on exact figures by :mod:`committee.search.members`, so that
 batches, threads and the compiled part make no difference to the front.
 """
 

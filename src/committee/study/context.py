@@ -18,7 +18,8 @@ from committee.pool import Pool
 from committee.predictions import Array
 from committee.report.tables import named
 from committee.search import Committee, Front, ensembles, evaluate_all, in_order, search
-from committee.search.exhaustive import most_models, over_divisions
+from committee.search.asked import most_models
+from committee.search.exhaustive import over_divisions
 from committee.search.front import front_of
 from committee.search.judging import right_on
 from committee.search.sequences import every_sequence

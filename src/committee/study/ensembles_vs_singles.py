@@ -62,8 +62,8 @@ def analyse(study: Study) -> Finding[EnsemblesAndSingles]:
     ]
     told = [
         f"{len(best)} ensembles of 2 to {study.settings.max_models} models are Pareto-optimal.",
-        f"{len(cheaper)} of {len(matches)} single models have an ensemble that is as accurate on "
-        f"{study.val.samples.split} for less.",
+        f"{len(cheaper)} of {len(matches)} single models {'has' if len(cheaper) == 1 else 'have'} "
+        f"an ensemble that is as accurate on {study.val.samples.split} for less.",
     ]
     if cheaper:
         names = ", ".join(single.told for single, _ in cheaper)

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from committee.errors import Unsupported
 from committee.report.style import CASCADE, SERIES
+from committee.report.tables import times
 from committee.study.base import About, Analysis, Column, Estimate, Finding, Table
 from committee.study.best_cascades import speedup
 from committee.study.context import Judge, Judged, Study, feasible
 from committee.study.drawing import finish, mark, mark_singles, plane, positions
 from committee.study.estimates import accuracy_of
-from committee.study.words import told_gains, told_ratios
+from committee.study.words import told_gain, told_gains, told_ratios
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -109,7 +110,7 @@ def analyse(study: Study) -> Finding[SelfCascades]:
     if replaced:
         tables.append(_replaced_table(study, replaced))
     data = SelfCascades(groups, others, pairs, study.settings.unit, study.judge)
-    return Finding(ABOUT, tuple(tables), _sentences(pairs, replaced), data)
+    return Finding(ABOUT, tuple(tables), _sentences(study, data, replaced), data)
 
 
 def _pair(study: Study, low: Judged, high: Judged) -> SelfCascade:
@@ -220,16 +221,18 @@ def _replaced_table(study: Study, replaced: Sequence[Replaced]) -> Table:
     )
 
 
-def _sentences(pairs: Sequence[SelfCascade], replaced: Sequence[Replaced]) -> tuple[str, ...]:
+def _sentences(study: Study, data: SelfCascades, replaced: Sequence[Replaced]) -> tuple[str, ...]:
+    pairs = data.pairs
     more, less = sum(p.gain.low > 0 for p in pairs), sum(p.gain.high < 0 for p in pairs)
     told = [
         f"Of {len(pairs)} pairs of resolutions the higher is clearly more accurate in {more} and "
-        f"clearly less accurate in {less}; it gains {told_gains([p.gain for p in pairs])} points."
+        f"clearly less accurate in {less}; it gains {told_gains([p.gain for p in pairs])} points.",
+        *(_of_weights(study, *each, pairs) for each in data.groups.items()),
     ]
     if not more:
         told.append(
-            "A higher resolution than that of training does not gain here, and without that a "
-            "self-cascade has nothing to gain but what averaging two resolutions gives."
+            "A higher resolution does not gain here, and without that a self-cascade has nothing "
+            "to gain but what averaging two resolutions gives."
         )
     if not replaced:
         told.append("No single model of other weights is matched by a self-cascade.")
@@ -240,6 +243,42 @@ def _sentences(pairs: Sequence[SelfCascade], replaced: Sequence[Replaced]) -> tu
         f"{sum(ratio > 1 for ratio in speedups)} of them for less: {told_ratios(speedups)}."
     )
     return tuple(told)
+
+
+def _of_weights(
+    study: Study, weights: str, models: Sequence[Judged], pairs: Sequence[SelfCascade]
+) -> str:
+    """Up to which resolution one set of weights gains, and whether a self-cascade of it pays."""
+    # Of equals the first, which is that of the lowest resolution.
+    best = max(models, key=lambda model: model.val.correct)
+    below = [pair.gain for pair in pairs if pair.high is best]
+    above = [pair.gain for pair in pairs if pair.low is best]
+    chose, judge = study.val.samples.split, study.test.samples.split
+    told = f"{weights} is the most accurate on {chose} at {best.told}"
+    told += "." if above else ", its highest resolution."
+    if below:
+        gained = sum(gain.low > 0 for gain in below)
+        told += (
+            f" Over lower ones it gains {told_gains(below)} points on {judge}, clearly "
+            f"in {gained} of {len(below)}."
+        )
+    if above:
+        gained, lost = (sum(g.low > 0 for g in above), sum(g.high < 0 for g in above))
+        told += " Above it there are gains:" if gained else " It does not gain above that:"
+        told += f" {told_gains(above)} points on {judge}, clearly a loss in {lost} of {len(above)}."
+    found = [
+        pair.cascade
+        for pair in pairs
+        if pair.better is best and pair.cascade and len(pair.cascade.cascade.stages) > 1
+    ]
+    cheapest = min(found, key=lambda each: each.val.average_cost, default=None)
+    if cheapest is None or cheapest.val.average_cost >= best.val.average_cost:
+        return f"{told} No self-cascade of it is as accurate there for less."
+    gain = told_gain(study.gain(cheapest.cascade, best.cascade))
+    return (
+        f"{told} As accurate there for less is {cheapest.told}: on {judge} it costs "
+        f"{times(speedup(best, cheapest))} less, at {gain} points."
+    )
 
 
 def draw(data: SelfCascades) -> Figure:
@@ -256,7 +295,8 @@ def draw(data: SelfCascades) -> Figure:
     looks = itertools.cycle(SERIES[1:])
     for look, (weights, models) in zip(looks, data.groups.items(), strict=False):
         mark(axes, models, size, look, f"{weights} at {len(models)} resolutions", line=True)
-    found = [pair.cascade for pair in data.pairs if pair.cascade is not None]
+    # One model alone may be what is as accurate; it is drawn already.
+    found = [p.cascade for p in data.pairs if p.cascade and len(p.cascade.cascade.stages) > 1]
     drawn = [positions(everything, size), mark(axes, found, size, CASCADE, "Self-cascades")]
     finish(axes, drawn, label, data.judge, data.others)
     return figure

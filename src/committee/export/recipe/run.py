@@ -265,10 +265,17 @@ SCORES = {
 
 def main(paths: list[str]) -> int:
     """Decide on pictures; one that cannot be read is told of, and the others go on."""
+    usage = "usage: python run.py PICTURE...   prints one line of JSON a picture\n"
+    if set(paths) & {"-h", "--help"}:
+        sys.stdout.write(usage)
+        return 0
     try:
         cascade = Cascade(Path(__file__).parent)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"run.py: {error}\n")
+        return 2
+    if not paths:
+        sys.stderr.write(usage)
         return 2
     failed = 0
     for path in paths:
