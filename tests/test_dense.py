@@ -259,7 +259,7 @@ class Slow:
         inside = seen[:, top - y : top - y + grid.cell, left - x : left - x + grid.cell]
         return inside.astype(np.float64)
 
-    def decide(self, stages, thresholds, grid):
+    def decide(self, stages, thresholds, grid, combine="mean_logits"):
         """Classes of all pixels, and the stage of exit of each cell."""
         maps, exits = [], []
         for picture in self.pictures:
@@ -279,7 +279,7 @@ class Slow:
                             ran.append(whole[name][:, box[0], box[1]])
                         else:
                             ran.append(self.window(name, picture, top, left, grid))
-                    mean = np.mean(ran, axis=0)
+                    mean = ran[-1] if combine == "last" else np.mean(ran, axis=0)
                     last = k == len(stages) - 1
                     if last or slow_score(mean, self.settings.counted_above) >= thresholds[k]:
                         break
@@ -339,22 +339,29 @@ def test_front_equals_the_brute_force_of_all_logits(world, store, grid):
         assert figure == pytest.approx(figures[k], abs=1e-5)
 
 
+@pytest.mark.parametrize("combine", ["mean_logits", "last"])
 @pytest.mark.parametrize("grid", ["full", "12+4", "10+4"])
-def test_evaluation_is_the_run_is_the_definition(world, store, grid):
+def test_evaluation_is_the_run_is_the_definition(world, store, grid, combine):
     slow = Slow(world, "test")
     divided = next(g for g in slow.settings.grids if g.name == grid)
     later = "" if grid == "full" else f"@{grid}"
     pool = load_cells(store / "test", grid)
     names = [("small",), (f"medium{later}",), (f"large{later}",)]
-    first = np.median(
-        pool.outputs["small"].together.of(("small",), np.arange(len(pool))).confidence
+    kept = pool.outputs["small"].together
+
+    def middle(name):
+        return float(np.median(kept.of((name,), np.arange(len(pool))).confidence))
+
+    second = middle(names[1][0]) if combine == "last" else 0.82
+    cascade = Cascade.of(
+        names, [middle("small") + 1e-4, second], slow.settings.confidence, combine=combine
     )
-    cascade = Cascade.of(names, [float(first) + 1e-4, 0.82], confidence=slow.settings.confidence)
     cascade = Cascade.from_json(
         {**cascade.to_json(), "models": {n: pool.specs[n] for n in cascade.names}}
     )
     evaluation = evaluate(cascade, pool, utility=MEAN_IOU)
-    maps, exits = slow.decide([("small",), ("medium",), ("large",)], cascade.thresholds, divided)
+    stages = [("small",), ("medium",), ("large",)]
+    maps, exits = slow.decide(stages, cascade.thresholds, divided, combine)
     assert evaluation.accuracy == pytest.approx(slow.miou(maps), abs=1e-5)
     assert evaluation.exit_ratios == pytest.approx(np.bincount(exits, minlength=3) / len(exits))
     assert min(evaluation.exit_ratios) > 0
@@ -412,6 +419,22 @@ def test_search_over_all_cells_is_the_best_of_each_size(store):
     assert front.settings.cascades == sum(each.settings.cascades for each in apart)
     for each in front:
         assert each.test == evaluate(each.cascade, judge)
+
+
+def test_the_newest_model_may_replace_what_was_said_before(store):
+    pool, judge = Pool.load(store / "val"), Pool.load(store / "test")
+    front = search(pool, grid=20, combine="last", test=judge)
+    assert {each.cascade.combine for each in front} == {"last"}
+    assert any("@" in str(each.cascade) for each in front)
+    for each in front:
+        assert each.evaluation.accuracy == evaluate(each.cascade, pool).accuracy
+        assert each.test == evaluate(each.cascade, judge)
+    # Two orders of the same models are two committees: one hears the other's newest.
+    swept = [
+        threshold_sweep(order, pool, grid=5, combine="last")[-1].evaluation.accuracy
+        for order in (["small", "large@12+4"], ["large", "small@12+4"])
+    ]
+    assert swept[0] != swept[1]
 
 
 def test_an_ensemble_becomes_the_cheapest_cascade_over_cells_of_any_size(store):
@@ -520,7 +543,7 @@ def test_what_chooses_must_not_judge(world, store):
         ),
         (lambda s: load_cells(s.parent), StoreError, "no store of cells"),
         (
-            lambda s: search(load_cells(s / "val"), 2, combine="last", utility=MEAN_IOU),
+            lambda s: search(load_cells(s / "val"), 2, combine="mean_probabilities"),
             CascadeError,
             "combined by mean_logits",
         ),
@@ -753,13 +776,14 @@ def test_commands_from_pictures_to_pictures(tmp_path, capsys):
         (("search", "STORE", "--cells", "7+7"), "no cells of size '7+7'"),
         (("search", "STORE", "--min-accuracy", "0.99"), "no committee reaches accuracy 0.9900"),
         (("evaluate", "CASCADE", "STORE", "--agree-with", "large"), "--agree-with: not for"),
+        (("profile", "POOL"), "models that segment are not measured yet"),
         (("run", "CASCADE", "--data", "DATA", "--out", "x.parquet"), "as .csv, .jsonl"),
         (("run", "CASCADE", "--data", "/nowhere", "--out", "x.csv"), "no picture in /nowhere"),
     ],
 )
 def test_wrong_arguments_get_one_line(world, store, cascade, tmp_path, capsys, words, line):
     file = cascade.save(tmp_path / "cascade.json")
-    places = {"STORE": store, "CASCADE": file, "DATA": world.parent / "test"}
+    places = {"STORE": store, "CASCADE": file, "DATA": world.parent / "test", "POOL": world}
     code = ("--allow-code", world.parent / "models.py") if words[0] == "run" else ()
     assert main([str(places.get(word, word)) for word in (*words, *code)]) == 2
     said = capsys.readouterr().err
@@ -803,7 +827,7 @@ def test_500_pictures_of_cityscapes_stay_under_2_gb(tmp_path):
     for grid in grids:
         whole_of = {f"{n}@{grid.name}": n for n in names} if grid.cell else {}
         keys = keys_of(names, whole_of, 3)
-        assert len(keys) == (19 if grid.cell else 7)
+        assert len(keys) == (22 if grid.cell else 7)
         tables[grid.name] = kept(keys, 1, grid, 19, rng)
     path = tmp_path / "one.npz"
     write_cells(path, "made of", tables)

@@ -54,7 +54,7 @@ def world(tmp_path_factory):
     return root
 
 
-def cascade_of(world, grid):
+def cascade_of(world, grid, combine="mean_logits"):
     """Of two models; about half of the cells go on."""
     later = "" if grid == "full" else f"@{grid}"
     pool = load_cells(world / "store" / "val", grid)
@@ -62,14 +62,16 @@ def cascade_of(world, grid):
         pool.outputs["small"].together.of(("small",), np.arange(len(pool))).confidence
     )
     confidence = pool.confidence_or("")
-    cascade = Cascade.of(["small", f"large{later}"], [float(middle)], confidence=confidence)
+    cascade = Cascade.of(["small", f"large{later}"], [float(middle)], confidence, combine)
     told = pool.described(cascade)
     return Cascade.from_json({**told.to_json(), "classes": list(CLASSES)})
 
 
-@pytest.mark.parametrize("grid", ["full", "10+4"])
-def test_a_bundle_alone_decides_as_the_library(world, tmp_path, grid):
-    cascade = cascade_of(world, grid)
+@pytest.mark.parametrize(
+    ("grid", "combine"), [("full", "mean_logits"), ("10+4", "mean_logits"), ("10+4", "last")]
+)
+def test_a_bundle_alone_decides_as_the_library(world, tmp_path, grid, combine):
+    cascade = cascade_of(world, grid, combine)
     folder = write_bundle(cascade, tmp_path / "bundle")
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md",

@@ -99,16 +99,19 @@ def combined(outputs: Mapping[str, Outputs], combine: str) -> Outputs:
         raise UnknownNameError.of("combine", "combination", combine, COMBINES)
     newest = outputs[list(outputs)[-1]]
     if isinstance(newest, Kept):
-        return _looked_up(newest, tuple(sorted(outputs)), combine)
+        return _looked_up(newest, tuple(outputs), combine)
     return COMBINES[combine](outputs)
 
 
 def _looked_up(newest: Kept, models: tuple[str, ...], combine: str) -> Outputs:
-    """What was kept of the combination of several models."""
+    """What was kept of the combination of several models, oldest first."""
+    if newest.together is not None and combine == "last":
+        # Of one model every combination is its own output.
+        return newest.together.of(models[-1:], newest.values)
     if newest.together is None or newest.together.combine != combine:
         known = newest.together and newest.together.combine
         raise CascadeError(
             f"{combine}: what is kept of these outputs was combined by {known}. Use combine="
-            f"{known!r}, or predict again"
+            f"{known!r} or 'last', or predict again"
         )
-    return newest.together.of(models, newest.values)
+    return newest.together.of(tuple(sorted(models)), newest.values)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from committee.cli.common import AllowCode, AsJson, Only, print_json, progress_bar, say
+from committee.errors import PoolFileError
+from committee.task import SEMANTIC_SEGMENTATION
 
 if TYPE_CHECKING:
     from committee.measure import Profile
@@ -43,6 +45,11 @@ def profile(
     from committee.models import read_pool_file
 
     models = read_pool_file(pool)
+    if models.task is SEMANTIC_SEGMENTATION:
+        raise PoolFileError(
+            f"{pool}: models that segment are not measured yet. committee predict counts their "
+            "multiply-adds; other costs of a picture stand in the pool file: costs.ms = 12.5"
+        )
     if only:
         models = models.only(only)
     dataset = open_data(data, "profile", models.classes, models=models.models) if data else None

@@ -76,7 +76,9 @@ def joined(tables: Sequence[Table]) -> Table:
 
 
 def keys_of(whole: Iterable[str], whole_of: Mapping[str, str], most: int) -> list[Key]:
-    """Every set of up to ``most`` models that may have run when a cell exits.
+    """Every set of up to ``most`` models that may be heard when a cell exits.
+
+    A mean hears all that ran, and what sees the whole is among them; ``last`` hears one alone.
 
     Args:
         whole: Models that see the picture.
@@ -89,7 +91,7 @@ def keys_of(whole: Iterable[str], whole_of: Mapping[str, str], most: int) -> lis
         for size in range(1, most + 1)
         for some in itertools.combinations(names, size)
         if len({whole_of.get(name, name) for name in some}) == size
-        and not all(name in whole_of for name in some)
+        and (size == 1 or not all(name in whole_of for name in some))
     ]
 
 

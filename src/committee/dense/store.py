@@ -34,7 +34,7 @@ from committee.task import SEMANTIC_SEGMENTATION
 INDEX, PICTURES = CELLS, "pictures.json"
 # The grid whose only cell is the picture.
 FULL = "full"
-SCHEMA = 1
+SCHEMA = 2
 COMBINE = "mean_logits"
 
 
@@ -148,6 +148,11 @@ def read_index(path: str | Path) -> Index:
             raise StoreError(
                 f"{root / INDEX}: schema {data['schema']} is newer than {SCHEMA}, which this "
                 "version reads. Upgrade with: pip install --upgrade committee"
+            )
+        if data["schema"] < SCHEMA:
+            raise StoreError(
+                f"{root / INDEX}: schema {data['schema']} is older than {SCHEMA}, which keeps more "
+                "of each cell. Predict into another store, with --out"
             )
         picture = (int(data["picture"][0]), int(data["picture"][1]))
         return Index(

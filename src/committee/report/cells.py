@@ -163,6 +163,7 @@ def cells_figure(found: Sequence[WentOn]) -> Figure:
             f"{named(each.cascade)}, {each.split}", fontsize=9, x=0.01, ha="left", parse_math=False
         )
         _draw_share(left.add_subplot(), each)
+        right.suptitle("some pictures: grey leaves after stage 1, the darker the later", fontsize=8)
         shown = np.linspace(0, len(each.names) - 1, min(_SHOWN, len(each.names))).astype(int)
         axes = right.subplots(2, -(-len(shown) // 2), squeeze=False)
         for place in axes.flat:

@@ -80,19 +80,24 @@ class Cascade:
         for index, stage in enumerate(self.rule["stages"]):
             for name in stage["models"]:
                 outputs[name] = self._outputs(name, picture, left)
-            # Summed in the order of the names, so that every program computes the same bits.
-            mean = sum(outputs[name].astype(np.float64) for name in sorted(outputs)) / len(outputs)
-            score = np.array([surest(cell, self.above) for cell in mean])
+            combined = self._combined(outputs)
+            score = np.array([surest(cell, self.above) for cell in combined])
             # The exit rule: leave when the score reaches the threshold.
             leaving = score >= as_number(stage["threshold"])
             out = left[leaving]
-            classes[out], scores[out] = mean[leaving].argmax(axis=1), score[leaving]
+            classes[out], scores[out] = combined[leaving].argmax(axis=1), score[leaving]
             stages[out] = index
             left = left[~leaving]
             if not len(left):
                 break
             outputs = {name: values[~leaving] for name, values in outputs.items()}
         return {"classes": self.cells.pasted(classes), "stages": stages, "scores": scores}
+
+    def _combined(self, outputs: dict[str, Any]) -> Any:
+        if self.rule["combine"] == "last":
+            return outputs[list(outputs)[-1]].astype(np.float64)
+        # Summed in the order of the names, so that every program computes the same bits.
+        return sum(outputs[name].astype(np.float64) for name in sorted(outputs)) / len(outputs)
 
     def _outputs(self, name: str, picture: Image.Image, left: Any) -> Any:
         """Logits of the cells that are left, shape (n, C, height, width) of a cell."""
