@@ -291,7 +291,7 @@ def test_pictures_in_a_flat_folder_are_decided_alike(
     assert agreement(runner, few, decisions).complete
 
 
-def test_offline_works_window_by_window(stored: Pool, some: ArrayDataset) -> None:
+def test_offline_works_stretch_by_stretch(stored: Pool, some: ArrayDataset) -> None:
     runner = Runner(with_models(Cascade.of(["nano"]), stored))
     sizes = [len(rows) for rows, _ in run_offline(runner, some, 8)]
     assert sizes == [128, 128, 44]
@@ -393,8 +393,8 @@ def test_progress_tells_exits_so_far_and_counts_what_an_earlier_run_did(
     assert (seen[0].done, seen[0].leaving.tolist()) == (0, [0, 0, 0])
     assert [each.done for each in seen] == sorted(each.done for each in seen)
     again: list[Progress] = []
-    windows = run_into(runner, Torn(some, broken), out, 8, again.append)
-    results = [result for part in windows for result in part]
+    stretches = run_into(runner, Torn(some, broken), out, 8, again.append)
+    results = [result for part in stretches for result in part]
     assert len(results) == ROWS
     first, last = again[0], again[-1]
     assert first.done in (128, 256)

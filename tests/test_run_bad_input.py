@@ -344,9 +344,9 @@ def test_a_model_that_fails_late_leaves_what_was_decided(tmp_path: Path) -> None
     )
     out = tmp_path / "out.csv"
     seen: list[Result] = []
-    windows = run_into(runner, dataset(200), out, 4)
+    stretches = run_into(runner, dataset(200), out, 4)
     with pytest.raises(ModelError, match=r"model 'two': failed .*no memory left") as told:
-        seen.extend(result for part in windows for result in part)
+        seen.extend(result for part in stretches for result in part)
     assert "\n" not in str(told.value)
     assert not out.exists()
     kept = sorted((tmp_path / "out.csv.part").glob("*.csv"))

@@ -169,15 +169,15 @@ def test_late_stages_run_on_full_batches(tmp_path: Path, batch_size: int) -> Non
     )
     assert sum(module.batches["one"]) == count
     assert sum(module.batches["two"]) == stays
-    windows = -(-count // (16 * batch_size))
-    # One that is not full a window, at most.
+    stretches = -(-count // (16 * batch_size))
+    # One that is not full a stretch, at most.
     for name in ("one", "two"):
-        assert sum(size < batch_size for size in module.batches[name]) <= windows
+        assert sum(size < batch_size for size in module.batches[name]) <= stretches
         assert max(module.batches[name]) <= batch_size
 
 
 def test_samples_that_stay_are_gathered_from_batches_that_were_torn(tmp_path: Path) -> None:
-    """Of single pictures a window holds 16 batches; what is decided is the same by any batches."""
+    """Of single pictures a stretch holds 16 batches; what is decided is the same by any batches."""
     runner = Runner(embedded(Cascade.of([["tiny", "micro"], "small"], [0.95])), threads=1)
     some = data_of(some_pictures(200))
     found = []

@@ -21,7 +21,7 @@ class Task:
         unit: What exits as one, in a word: the sample itself, or a part of it.
         utility: What a unit scores unless the user asks for something else.
         batch_size: Samples that go through a model together, unless the user says how many.
-        window: Batches that a runner decides together. Of pictures a stage passes on too few to
+        stretch: Batches that a runner decides together. Of pictures a stage passes on too few to
             fill a batch; a clip's views fill one by themselves, and many clips would fill memory.
     """
 
@@ -30,7 +30,7 @@ class Task:
     unit: str
     utility: Utility = TOP_1
     batch_size: int = 32
-    window: int = 16
+    stretch: int = 16
 
     @property
     def samples(self) -> str:
@@ -52,7 +52,7 @@ IMAGE_CLASSIFICATION = Task("image-classification", sample="picture", unit="pict
 # A clip's outputs are means over its views. Where a model's views are divided into blocks, these
 # are models of the pool and a clip leaves between them: still the whole, decided on fewer views.
 VIDEO_CLASSIFICATION = Task(
-    "video-classification", sample="clip", unit="clip", batch_size=4, window=1
+    "video-classification", sample="clip", unit="clip", batch_size=4, stretch=1
 )
 
 SEMANTIC_SEGMENTATION = Task(

@@ -112,8 +112,8 @@ class _Tally:
         if self.started is None:
             self.before, self.resumed, self.started = self.leaving.copy(), done, time.perf_counter()
 
-    def take(self, windows: Iterable[list[Result]]) -> None:
-        for results in windows:
+    def take(self, stretches: Iterable[list[Result]]) -> None:
+        for results in stretches:
             for result in results:
                 if result.stage is None:
                     self.broken.append((result.id, result.error))

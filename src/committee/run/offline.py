@@ -1,4 +1,4 @@
-"""Offline: a cascade over a whole data set, window by window, in the order of the samples."""
+"""Offline: a cascade over a whole data set, stretch by stretch, in the order of the samples."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Progress:
 
 
 @dataclass(frozen=True, eq=False)
-class _Window:
+class _Stretch:
     """Some samples and what became of them.
 
     Args:
@@ -61,7 +61,7 @@ def run_offline(
     """Decide on all samples of a data set.
 
     Threads read samples and prepare them for the first stage while the models run. Samples that
-    stay wait until they fill a batch of a later stage; after as many batches as the task's window
+    stay wait until they fill a batch of a later stage; after as many batches as the task's stretch
     has none waits any more. Memory holds few batches.
 
     Args:
@@ -73,19 +73,19 @@ def run_offline(
         Rows of the data set, shape (n,), and their decisions, in order.
 
     Raises:
-        BrokenSamplesError: If samples of a window cannot be read.
+        BrokenSamplesError: If samples of a stretch cannot be read.
         ModelError, NotFiniteError: If a model fails or answers with NaN.
     """
     batch_size = batch_size or runner.task.batch_size
-    for window in _windows(runner, dataset, batch_size):
-        if window.broken:
-            raise BrokenSamplesError(window.broken)
-        for row, reason in sorted(window.gathered.failed.items())[:1]:
+    for stretch in _stretches(runner, dataset, batch_size):
+        if stretch.broken:
+            raise BrokenSamplesError(stretch.broken)
+        for row, reason in sorted(stretch.gathered.failed.items())[:1]:
             raise NotFiniteError(
-                f"sample {dataset.samples.ids[int(window.good[row])]!r}: {reason}. "
+                f"sample {dataset.samples.ids[int(stretch.good[row])]!r}: {reason}. "
                 "Mend the model, or run into a file, where such samples have a row of their own"
             )
-        yield window.rows, window.gathered.decisions
+        yield stretch.rows, stretch.gathered.decisions
 
 
 def run_into(
@@ -108,7 +108,7 @@ def run_into(
         progress: Called after every batch, and once before the first.
 
     Yields:
-        The results of each window, those of an earlier run first. The file is there when all were
+        The results of each stretch, those of an earlier run first. The file is there when all were
         taken.
 
     Raises:
@@ -120,22 +120,22 @@ def run_into(
     batch_size = batch_size or runner.task.batch_size
     parts = Parts(out, _identity(runner, dataset, batch_size), _told(runner.cascade, dataset))
     yield from parts.read()
-    for window in _windows(runner, dataset, batch_size, parts.done, progress):
-        results = _results(runner, dataset, window)
-        parts.write(int(window.rows[0]), int(window.rows[-1]) + 1, results)
+    for stretch in _stretches(runner, dataset, batch_size, parts.done, progress):
+        results = _results(runner, dataset, stretch)
+        parts.write(int(stretch.rows[0]), int(stretch.rows[-1]) + 1, results)
         yield results
     parts.finish()
 
 
-def _windows(
+def _stretches(
     runner: Runner,
     dataset: Dataset,
     batch_size: int,
     start: int = 0,
     progress: Callable[[Progress], None] | None = None,
-) -> Iterator[_Window]:
+) -> Iterator[_Stretch]:
     """Decide on the samples from ``start`` on."""
-    count, step = len(dataset.samples), batch_size * runner.task.window
+    count, step = len(dataset.samples), batch_size * runner.task.stretch
     with ThreadPoolExecutor(1, thread_name_prefix="late-stages") as executor:
         gatherer = runner.gatherer(batch_size, executor)
         left = np.zeros(len(runner.cascade.stages), np.int64)
@@ -157,7 +157,7 @@ def _windows(
             end = int(read.rows[-1]) + 1
             if end - start == step or end == count:
                 gathered = gatherer.finish()
-                yield _Window(np.arange(start, end), np.concatenate(good), gathered, tuple(broken))
+                yield _Stretch(np.arange(start, end), np.concatenate(good), gathered, tuple(broken))
                 left += np.bincount(gathered.decisions.stage, minlength=len(left))
                 start = end
                 good.clear()
@@ -166,25 +166,25 @@ def _windows(
 
 
 def _units(start: int, count: int, step: int, together: int) -> Iterator[Array]:
-    """Rows that are read as one; none crosses the end of a window."""
+    """Rows that are read as one; none crosses the end of a stretch."""
     for begin in range(start, count, step):
         end = min(begin + step, count)
         for at in range(begin, end, together):
             yield np.arange(at, min(at + together, end))
 
 
-def _results(runner: Runner, dataset: Dataset, window: _Window) -> list[Result]:
-    """A row for every sample of a window."""
+def _results(runner: Runner, dataset: Dataset, stretch: _Stretch) -> list[Result]:
+    """A row for every sample of a stretch."""
     ids = dataset.samples.ids
-    failed = window.gathered.failed
+    failed = stretch.gathered.failed
     found = {
-        int(row): runner.explained(window.gathered.decisions, i)
-        for i, row in enumerate(window.good)
+        int(row): runner.explained(stretch.gathered.decisions, i)
+        for i, row in enumerate(stretch.good)
         if i not in failed
     }
-    reasons = dict(window.broken)
-    reasons.update((ids[int(window.good[i])], reason) for i, reason in failed.items())
-    return [_result(dataset, int(row), found, reasons) for row in window.rows]
+    reasons = dict(stretch.broken)
+    reasons.update((ids[int(stretch.good[i])], reason) for i, reason in failed.items())
+    return [_result(dataset, int(row), found, reasons) for row in stretch.rows]
 
 
 def _result(

@@ -1,6 +1,6 @@
 """Results on their way into one file: parts that are whole at any moment, joined in the end.
 
-While a run goes on, ``OUT.part/`` holds one file a window of samples, of the kind of ``OUT``, and
+While a run goes on, ``OUT.part/`` holds one file a stretch of samples, of the kind of ``OUT``, and
 ``run.json``, which says what runs. A run that was stopped leaves them, readable; the same run goes
 on after the last. When all samples are decided the parts become ``OUT`` and the folder goes.
 """

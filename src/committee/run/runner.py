@@ -194,7 +194,7 @@ class Runner:
     def decide(self, pictures: Pictures, batch_size: int | None = None) -> Decisions:
         """Decide on many samples, stage by stage, survivors gathered into full batches.
 
-        They are taken in windows of as many batches as the task says, at the end of which no
+        They are taken in stretches of as many batches as the task says, at the end of which no
         survivor waits any more.
 
         Args:
@@ -208,7 +208,7 @@ class Runner:
         batch_size = batch_size or self.task.batch_size
         gatherer = self.gatherer(batch_size)
         first, later = self.recipes
-        step, together = batch_size * self.task.window, self.together(batch_size)
+        step, together = batch_size * self.task.stretch, self.together(batch_size)
         parts = []
         for start in range(0, len(pictures), step) or range(1):
             end = min(start + step, len(pictures))
@@ -241,7 +241,7 @@ class Runner:
         first, later = self.recipes
         numbers = [recipe.inputs * math.prod(recipe.shape) for recipe in first or later]
         most = batch_size * max(numbers) * np.float32().nbytes
-        return batch_size * min(max(_TOGETHER // most, 1), self.task.window)
+        return batch_size * min(max(_TOGETHER // most, 1), self.task.stretch)
 
     @property
     def recipes(self) -> tuple[frozenset[Preprocessing], frozenset[Preprocessing]]:

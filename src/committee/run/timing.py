@@ -38,11 +38,11 @@ def timed_offline(
     batch_size: int = 64,
     progress: Callable[[int], None] | None = None,
 ) -> list[Timed]:
-    """Run over all pictures in windows, survivors gathered into batches, runners taking turns."""
+    """Run over all pictures in stretches, survivors gathered into batches, runners taking turns."""
     return _timed(
         runners,
         pictures,
-        batch_size * runners[0].task.window,
+        batch_size * runners[0].task.stretch,
         lambda runner, some: runner.decide(some, batch_size),
         progress,
     )

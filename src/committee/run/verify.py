@@ -93,11 +93,11 @@ def verify(
     Raises:
         BrokenSamplesError: If samples cannot be read.
     """
-    window = task_of(specs_of(cascade).values()).window
-    count, step = len(dataset.samples), batch_size * window
-    windows = (np.arange(start, min(start + step, count)) for start in range(0, count, step))
+    stretch = task_of(specs_of(cascade).values()).stretch
+    count, step = len(dataset.samples), batch_size * stretch
+    stretches = (np.arange(start, min(start + step, count)) for start in range(0, count, step))
     parts: dict[str, list[Decisions]] = {name: [] for name in ways}
-    for rows, pictures in read_ahead(dataset, windows, threads=1):
+    for rows, pictures in read_ahead(dataset, stretches, threads=1):
         for name, way in ways.items():
             parts[name].append(way(rows, pictures))
         if progress is not None:
