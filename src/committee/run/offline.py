@@ -15,6 +15,7 @@ from committee.cascade import Cascade
 from committee.data import BrokenSamplesError, Dataset
 from committee.errors import NotFiniteError
 from committee.flow import Decisions
+from committee.predict import THREADS
 from committee.predictions import Array
 from committee.run.gathering import Gathered
 from committee.run.parts import Parts
@@ -149,7 +150,7 @@ def _stretches(
                 progress(Progress(done, count, left + leaving))
 
         tell()
-        units = _units(start, count, step, runner.together(batch_size))
+        units = _units(start, count, step, runner.together(batch_size), batch_size)
         for read in read_prepared(dataset, units, *runner.recipes):
             good.append(read.good)
             broken.extend(read.broken)
@@ -165,12 +166,18 @@ def _stretches(
             tell()
 
 
-def _units(start: int, count: int, step: int, together: int) -> Iterator[Array]:
-    """Rows that are read as one; none crosses the end of a stretch."""
-    for begin in range(start, count, step):
-        end = min(begin + step, count)
-        for at in range(begin, end, together):
-            yield np.arange(at, min(at + together, end))
+def _units(start: int, count: int, step: int, together: int, batch_size: int) -> Iterator[Array]:
+    """Rows that are read as one; none crosses the end of a stretch.
+
+    Of the first batch every thread reads a part, for nothing runs before it is there.
+    """
+    first, part = min(start + batch_size, count), -(-batch_size // THREADS)
+    at = start
+    while at < count:
+        of_stretch = start + ((at - start) // step + 1) * step
+        end = min(at + part, first) if at < first else min(at + together, of_stretch, count)
+        yield np.arange(at, end)
+        at = end
 
 
 def _results(runner: Runner, dataset: Dataset, stretch: _Stretch) -> list[Result]:
