@@ -260,7 +260,8 @@ PROCESSORS = {
 @pytest.mark.parametrize("kind", PROCESSORS)
 def test_transformers_feeds_as_transformers_does(kind: str) -> None:
     known = {**PROCESSORS[kind], **MEAN}
-    processor = getattr(transformers, kind + "Pil")(**known)
+    # Before transformers 5 the one that works on Pillow's pictures had no ending.
+    processor = getattr(transformers, kind + "Pil", getattr(transformers, kind))(**known)
     expected = processor(photograph(), return_tensors="np")["pixel_values"][0]
     recipe = Preprocessing.from_json(recipe_of("here", {"image_processor_type": kind, **known}))
     assert recipe.size == (32, 32)
