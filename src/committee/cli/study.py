@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from committee.cli import cells
 from committee.cli.common import (
     AsJson,
     Calibrated,
@@ -82,6 +83,8 @@ def study(
     page = out / "report.html"
     check_page_ending(page)  # says now, not after the work, if there is nothing to draw with
     pool = open_split(store, split, "val", calibrated)
+    if pool.kind == "counts":
+        cells.refuse(confidence=confidence != "max_prob")
     judge = (
         open_split(store, test, "test", calibrated)
         if test
