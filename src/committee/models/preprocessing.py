@@ -30,6 +30,7 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 RESIZES = ("crop", "squash")
 ORDERS = ("rgb", "bgr")
 _MODES = {1: "L", 3: "RGB"}
+_BYTE = np.dtype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -246,20 +247,15 @@ def normalised(pictures: Array, preprocessing: Preprocessing, out: Array | None 
 
 def _sized(pictures: Pictures, preprocessing: Preprocessing) -> Array:
     """Bytes (N, height, width, c) of N pictures, resized and cut; c is 1 if all channels agree."""
-    if _fits(pictures, preprocessing):
-        array = np.asarray(pictures)
-        return array[..., None] if array.ndim == 3 else array
+    # Bytes of the input's size already, with no colours to be converted?
+    if isinstance(pictures, np.ndarray) and pictures.dtype == _BYTE:
+        shape = pictures.shape
+        if shape[1:3] == preprocessing.size:
+            if len(shape) == 3:
+                return pictures[..., None]
+            if len(shape) == 4 and shape[3] in (1, preprocessing.channels):
+                return pictures
     return np.stack([_fit(cast("Picture", picture), preprocessing) for picture in pictures])
-
-
-def _fits(pictures: Pictures, preprocessing: Preprocessing) -> bool:
-    """Whether pictures are bytes of the input's size already, with no colours to be converted."""
-    return (
-        isinstance(pictures, np.ndarray)
-        and pictures.dtype == np.uint8
-        and pictures.shape[1:3] == preprocessing.size
-        and pictures.shape[3:] in ((), (1,), (preprocessing.channels,))
-    )
 
 
 def _fit(picture: Picture, preprocessing: Preprocessing) -> Array:
