@@ -177,6 +177,8 @@ def inputs_of(samples: Pictures, preprocessing: Preprocessing) -> ModelInputs:
     Raises:
         DataError: If a sample has a form that is not handled, or is none that the model takes.
     """
+    if preprocessing.views is None and isinstance(samples, np.ndarray):
+        return normalised(_sized(samples, preprocessing), preprocessing)
     clips = not isinstance(samples, np.ndarray) and any(hasattr(s, "framed") for s in samples)
     if preprocessing.views is None:
         if clips:

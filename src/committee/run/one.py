@@ -68,12 +68,12 @@ class One:
         """The decision; None if an answer is not as it mostly is. Fills in the answers."""
         for index, (models, threshold) in enumerate(self._stages):
             for name in models:
-                answers[name] = run(name)
-                if type(answers[name]) is not np.ndarray or answers[name].ndim != 2:
+                answers[name] = answer = run(name)
+                if type(answer) is not np.ndarray or answer.ndim != 2:
                     return None
             # In the order of the names, as everywhere: the sum has the same bits.
-            rows = [answers[name] for name in sorted(answers)]
-            below = np.empty(self._shape if self._shape[1] else rows[0].shape)
+            rows = [answer] if len(answers) == 1 else [answers[name] for name in sorted(answers)]
+            below = np.empty(self._shape if self._shape[1] else answer.shape)
             predicted = native.lead(rows, below)
             if predicted is None:
                 return None
