@@ -178,7 +178,7 @@ class Gathering:
         for each, rows in taken:
             end = start + rows.stop - rows.start
             each.parts.setdefault(name, []).append(outputs.rows(slice(start, end)))
-            for row in wrong[(wrong >= start) & (wrong < end)].tolist():
+            for row in wrong[(wrong >= start) & (wrong < end)].tolist() if len(wrong) else ():
                 sample = each.first + int(each.request.rows[rows.start + row - start])
                 # The first model that fails is the one to look at.
                 self._failed.setdefault(sample, f"model {name!r}: NaN or infinite outputs")
