@@ -435,3 +435,15 @@ def test_intervals_are_drawn_of_models_in_view_alone():
     for segment, test in zip(bars.get_segments(), shown, strict=True):
         assert segment[:, 1] == pytest.approx(100 * np.array(test.interval))
         assert segment[1, 1] < high
+
+
+@pytest.mark.parametrize("analysis", [ensembles, converted, numbers, best])
+def test_no_legend_covers_a_point(study, analysis):
+    figure = figure_of(analysis.analyse(study))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    legend, drawn = axes.get_legend().get_window_extent(), figure.bbox
+    assert legend.y0 >= axes.get_window_extent().y1
+    assert drawn.x0 <= legend.x0 < legend.x1 <= drawn.x1
+    assert legend.y1 <= drawn.y1
+    assert axes.get_xlabel().endswith(", log scale")
