@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Bbox
 
 _FONT_SIZE = 8
+# From the middle of a marker to its edge, in points.
+_REACH = 3
 # Offsets in points and alignments to try, the most welcome first.
 _PLACES = (
     (6, -4, "left", "top"),
@@ -103,7 +105,9 @@ def _beside(
 
 def _covered(axes: Axes, box: Bbox, points: Array, taken: Sequence[Bbox]) -> int:
     """How much a box covers: 1 for each point, 10 for each other box and for leaving the axes."""
-    inside = int(np.all((points >= box.min) & (points <= box.max), axis=1).sum())
+    reach = _REACH * axes.figure.dpi / 72
+    wide = box.padded(reach)
+    inside = int(np.all((points >= wide.min) & (points <= wide.max), axis=1).sum())
     within = axes.get_window_extent()
     outside = box.x0 < within.x0 or box.x1 > within.x1 or box.y0 < within.y0 or box.y1 > within.y1
     return inside + 10 * sum(bool(box.overlaps(other)) for other in taken) + 10 * bool(outside)

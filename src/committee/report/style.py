@@ -205,10 +205,11 @@ def legend(axes: Axes, place: Place = "lower right", last_first: bool = False) -
 def legend_above(axes: Axes) -> None:
     """The same legend above the axes, where it covers no point, in as many columns as fit."""
     labels = axes.get_legend_handles_labels()[1]
-    columns = _LEGEND_WIDTH // (6 + max(map(len, labels)))
+    widths = [len(label) + 6 for label in labels]
+    one_row = sum(widths) <= _LEGEND_WIDTH
+    columns = len(labels) if one_row else max(1, _LEGEND_WIDTH // max(widths))
     found = axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=max(1, min(columns, len(labels))),
-        fontsize=8, frameon=False,
-    )  # fmt: skip
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=8, frameon=False
+    )
     for text in found.get_texts():
         text.set_parse_math(False)
