@@ -31,7 +31,7 @@ _WIDE = 1000
 _STEPS = ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 _TICKS = 4
 # Of a legend across a whole figure, in letters.
-_LEGEND_WIDTH = 105
+_LEGEND_WIDTH = 100
 QUANTITIES = {
     "macs": "multiply-adds per sample",
     "latency_ms": "latency per sample (ms)",
