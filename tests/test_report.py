@@ -27,11 +27,13 @@ from committee.report import (
     save_figure,
     summary,
 )
-from committee.report.rows import ENSEMBLE, SINGLE
+from committee.report.rows import ENSEMBLE, SINGLE, ensemble_rows
+from committee.report.style import empty_figure, scale_cost
 from committee.report.tables import exits, interval, points, times
 
 NAMES = ("tiny", "small", "base", "large", "huge")
 STEPS = (1.2, 1.7, 2.1, 2.5, 2.9)
+BELOW = "Below the range, in the colour of its kind"
 NASTY = '<b>"x"</b>'
 
 
@@ -297,9 +299,51 @@ def test_a_very_weak_model_does_not_crush_the_range():
     outputs = {"weak": weak} | {name: val.outputs[name].values for name in NAMES}
     costs = {"weak": 1e6} | val.costs.values("macs")
     pool = cm.Pool.from_arrays(val.samples.labels, outputs, kind="logits", costs=costs)
-    figure = front_figure(cm.search(pool, 2, grid=6, threads=1))
+    front = cm.search(pool, 2, grid=6, threads=1)
+    figure = front_figure(front)
     assert figure.axes[0].get_ylim()[0] > 35
     assert any(text.startswith("▼ weak") for text in texts(figure))
+    # It is on the front too, as the cheapest.
+    assert BELOW in figure.axes[0].get_legend_handles_labels()[1]
+    assert BELOW.lower() in visible(report(front, None)).lower()
+
+
+def test_a_chosen_committee_is_in_the_range():
+    val, judge = pools(NAMES[:3])
+    front = cm.search(val, 2, grid=6, threads=1)
+    weakest = cm.Cascade.of(["tiny"])
+    figure = front_figure(front, judge, chosen=weakest)
+    assert figure.axes[0].get_ylim()[0] < 100 * cm.evaluate(weakest, judge).accuracy
+
+
+def test_the_legend_tells_of_what_the_figure_has(front, test, members):
+    (axes,) = front_figure(front, test).axes
+    lowest = min(100 * row.judged.accuracy for row in [*members, *ensemble_rows(front, test)])
+    assert lowest > axes.get_ylim()[0]
+    assert BELOW not in axes.get_legend_handles_labels()[1]
+    assert BELOW.lower() not in visible(report(front, test)).lower()
+    assert "moved by the sliders" in report(front, test)
+    alone = cm.search(front.pool, 1, threads=1)
+    assert "moved by the sliders" not in report(alone, test)
+
+
+def test_a_match_names_the_split_on_which_it_matches(front, test):
+    labels = front_figure(front, test).axes[0].get_legend_handles_labels()[1]
+    assert "Matches huge on val" in labels
+    assert "matches huge on val" in visible(report(front, test))
+    # Without a judging split all figures are of the one that chose.
+    assert "matches huge on" not in visible(report(front, None))
+
+
+@pytest.mark.parametrize("right", [1.1, 1.5, 2.2, 6, 11, 90, 900, 5e3, 2e6])
+@pytest.mark.parametrize("left", [0.0123, 1.0, 165.0])
+def test_an_axis_of_cost_has_ticks_enough_to_read_its_scale(left, right):
+    axes = empty_figure().add_subplot()
+    scale_cost(axes, left, left * right)
+    ticks = [tick for tick in axes.get_xticks() if left <= tick <= left * right]
+    assert 4 <= len(ticks) <= 12
+    told = [axes.xaxis.get_major_formatter()(tick) for tick in ticks]
+    assert len({*told}) == len(told)
 
 
 def test_names_are_no_mathematics():

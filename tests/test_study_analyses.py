@@ -380,3 +380,70 @@ def test_figures_name_what_they_draw(study):
     assert labels_of(figure_of(exits.analyse(study))) == [
         [f"Stage {number}" for number in range(1, stages + 1)]
     ]
+
+
+# What figures show
+
+
+def weak_study():
+    """The cheapest model guesses and the next is poor, so that a range fitted to most is narrow."""
+    pools = []
+    for pool in family_pools(sizes=5, trainings=1):
+        outputs = {name: pool.model(name).values.copy() for name in pool.names}
+        for name, (signal, noise) in {"b0-0": (0, 1), "b1-0": (1, 2)}.items():
+            random = np.random.default_rng(1).normal(0, noise, outputs[name].shape)
+            outputs[name] = (signal * outputs[name] + random).astype(np.float32)
+        costs, labels = pool.costs.values("macs"), pool.samples.labels
+        made = Pool.from_arrays(labels, outputs, kind="logits", costs=costs)
+        pools.append(made.rows(slice(None), pool.samples.split))
+    return study_of(*pools)
+
+
+def outside_of(axes):
+    """Value of each marker below the limits, by the label of its series."""
+    low, high = axes.get_ylim()
+    for line in axes.get_lines():
+        for _, value in line.get_xydata():
+            assert value <= high
+            if value < low and not line.get_label().startswith("_"):
+                yield line.get_label(), value
+
+
+@pytest.mark.parametrize("analysis", [ensembles, converted, numbers, best])
+def test_no_committee_is_lost_below_the_axes(analysis):
+    weak = weak_study()
+    axes = figure_of(analysis.analyse(weak)).axes[0]
+    models = [100 * each.test.accuracy for each in weak.singles]
+    told = [text.get_text() for text in axes.texts]
+    lost = set(outside_of(axes))
+    assert min(models) < axes.get_ylim()[0]
+    for label, value in lost:
+        assert any(text.startswith("▼") and f"{value:.1f} %" in text for text in told), label
+    # What lies there is a single model, drawn as such or as the committee of it alone.
+    assert {value for _, value in lost} <= {*models}
+    # A mark each, also where a committee and the model are one.
+    assert sum(text.startswith("▼") for text in told) == len(lost)
+
+
+def test_intervals_are_drawn_of_models_in_view_alone():
+    weak = weak_study()
+    axes = figure_of(best.analyse(weak)).axes[0]
+    low, high = axes.get_ylim()
+    (bars,) = [each for each in axes.collections if each.get_segments()]
+    shown = [each.test for each in weak.singles if 100 * each.test.accuracy >= low]
+    assert len(bars.get_segments()) == len(shown) < len(weak.singles)
+    for segment, test in zip(bars.get_segments(), shown, strict=True):
+        assert segment[:, 1] == pytest.approx(100 * np.array(test.interval))
+        assert segment[1, 1] < high
+
+
+@pytest.mark.parametrize("analysis", [ensembles, converted, numbers, best])
+def test_no_legend_covers_a_point(study, analysis):
+    figure = figure_of(analysis.analyse(study))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    legend, drawn = axes.get_legend().get_window_extent(), figure.bbox
+    assert legend.y0 >= axes.get_window_extent().y1
+    assert drawn.x0 <= legend.x0 < legend.x1 <= drawn.x1
+    assert legend.y1 <= drawn.y1
+    assert axes.get_xlabel().endswith(", log scale")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,3 +92,11 @@ def test_the_figure_names_every_member(finding):
     assert [text for text in told if text.startswith("C")] == [
         f"C{number}" for number in range(len(finding.data.members))
     ]
+
+
+def test_names_in_the_figure_do_not_overlap(finding):
+    figure = draw(finding.data)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) > len(finding.data.members)
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))

@@ -77,4 +77,12 @@ def test_the_figure_has_a_row_for_each_model_and_lines_to_the_worst_case():
     ends = {float(line.get_xdata()[-1]) for line in left.lines}
     for row in data.rows:
         assert any(end == pytest.approx(row.without.test.worst_case_cost / 1e6) for end in ends)
-    assert right.get_xlabel() == "Accuracy over the model's (points, paired 95 %)"
+    assert left.get_xlabel() == "Average multiply-adds per sample (millions), log scale"
+    assert right.get_xlabel() == "Accuracy over the model's\n(points, with paired 95 % interval)"
+
+
+def test_no_label_is_cut_or_covers_another():
+    figure = draw(analyse(family_study()).data)
+    figure.draw_without_rendering()
+    left, right = (axes.xaxis.label.get_window_extent() for axes in figure.axes)
+    assert figure.bbox.x0 <= left.x0 < left.x1 < right.x0 < right.x1 <= figure.bbox.x1

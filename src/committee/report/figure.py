@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +60,8 @@ def front_figure(
 
     Committees stand where the judging split puts them, whatever split chose them; without a judging
     split the axis says that the choosing one is shown. Members of the front are joined in the order
-    of their cost on the choosing split. A single model or an ensemble too weak for the range is
-    marked at the lower edge.
+    of their cost on the choosing split. Whatever is too weak for the range is marked at the lower
+    edge.
 
     Args:
         front: Committees found on the choosing split.
@@ -89,7 +89,9 @@ def front_figure(
         _draw_chosen(axes, rows, scales.size),
     ]
     _finish(axes, scales)
-    _mark_below(axes, drawn[1])
+    _mark_below(axes, dict(zip((ORANGE, BLUE, VERMILION), drawn[1:], strict=True)))
+    # Matplotlib lists points with error bars last; single models come first.
+    legend(axes, last_first=True)
     _arrow(axes, rows, scales.size)
     place_labels(figure, axes, _named_points(singles, scales.size), _corners(drawn))
     return figure
@@ -164,7 +166,7 @@ def _draw_chosen(axes: Axes, rows: Sequence[Row], size: float) -> Points:
     points = Points.of([row.judged for row in chosen], size)
     for row, cost, accuracy in zip(chosen, points.cost, points.accuracy, strict=True):
         axes.plot(
-            cost, accuracy, linestyle="none", zorder=6, label=row.role[0].upper() + row.role[1:],
+            cost, accuracy, linestyle="none", zorder=6, label=row.told[0].upper() + row.told[1:],
             **_style(row),
         )  # fmt: skip
     return points
@@ -190,18 +192,21 @@ def _finish(axes: Axes, scales: Scales) -> None:
     axes.set_ylim(scales.low, scales.high)
     scale_cost(axes, scales.left, scales.right, scales.linear_to)
     axes.set_xlabel(scales.cost, parse_math=False)
-    # Matplotlib lists points with error bars last; single models come first.
-    legend(axes, last_first=True)
 
 
-def _mark_below(axes: Axes, ensembles_: Points) -> None:
-    """Say at the lower edge that an ensemble lies below the range."""
-    below = ensembles_.accuracy < axes.get_ylim()[0]
-    axes.plot(
-        ensembles_.cost[below], np.full(below.sum(), 0.015), transform=axes.get_xaxis_transform(),
-        linestyle="none", marker="v", color=ORANGE, markeredgecolor=BLACK, markeredgewidth=0.5,
-        zorder=3,
-    )  # fmt: skip
+def _mark_below(axes: Axes, drawn: Mapping[str, Points]) -> None:
+    """Say at the lower edge, in the colour of its series, that a committee lies below the range."""
+    told = "Below the range, in the colour of its kind"
+    for color, points in drawn.items():
+        below = points.accuracy < axes.get_ylim()[0]
+        if not below.any():
+            continue
+        axes.plot(
+            points.cost[below], np.full(below.sum(), 0.015), transform=axes.get_xaxis_transform(),
+            linestyle="none", marker="v", color=color, markeredgecolor=BLACK, markeredgewidth=0.5,
+            zorder=3, label=told,
+        )  # fmt: skip
+        told = ""
 
 
 def _arrow(axes: Axes, rows: Sequence[Row], size: float) -> None:

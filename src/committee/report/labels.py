@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from committee.predictions import Array
+from committee.report.style import BLACK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Bbox
 
 _FONT_SIZE = 8
+# From the middle of a marker to its edge, in points.
+_REACH = 3
 # Offsets in points and alignments to try, the most welcome first.
 _PLACES = (
     (6, -4, "left", "top"),
@@ -28,7 +31,7 @@ _PLACES = (
 
 def place_labels(
     figure: Figure, axes: Axes, named: Sequence[tuple[str, float, float]], others: Array
-) -> None:
+) -> list[Bbox]:
     """Write names beside points, off one another, off other points and off the legend.
 
     A point below the lower limit is named at the lower edge, with its accuracy.
@@ -38,6 +41,9 @@ def place_labels(
         axes: With its final limits.
         named: Name, x and y, in percent, of each point, in data coordinates.
         others: Points to keep off, shape (P, 2), in data coordinates.
+
+    Returns:
+        Where the legend and the names are, in pixels.
     """
     figure.draw_without_rendering()
     points = axes.transData.transform(others)
@@ -45,16 +51,36 @@ def place_labels(
     taken = [] if legend is None else [legend.get_window_extent()]
     for name, x, y in named:
         if y < axes.get_ylim()[0]:
-            taken.append(_at_edge(axes, f"▼ {name} {y:.1f} %", x))
+            taken.append(mark_at_edge(axes, f"{name} {y:.1f} %", x, taken))
         else:
             taken.append(_beside(axes, name, (x, y), points, taken))
+    return taken
 
 
-def _at_edge(axes: Axes, text: str, x: float) -> Bbox:
+def mark_at_edge(
+    axes: Axes, text: str, x: float, taken: Sequence[Bbox], color: str = BLACK
+) -> Bbox:
+    """Say at the lower edge what lies below it, above what is said there already.
+
+    Args:
+        axes: With its final limits.
+        text: What lies there.
+        x: Its place, in data coordinates.
+        taken: Where other texts are, in pixels.
+        color: Of the mark and the text.
+
+    Returns:
+        Where the text is, in pixels.
+    """
     label = axes.annotate(
-        text, (x, 0), xycoords=("data", "axes fraction"), xytext=(-3, 3),
-        textcoords="offset points", fontsize=_FONT_SIZE, zorder=7, parse_math=False,
+        f"▼ {text}", (x, 0), xycoords=("data", "axes fraction"), xytext=(-3, 3),
+        textcoords="offset points", fontsize=_FONT_SIZE, zorder=7, parse_math=False, color=color,
     )  # fmt: skip
+    # One more text than others are there has a free place.
+    for line in range(len(taken) + 1):
+        label.set_position((-3, 3 + 1.4 * _FONT_SIZE * line))
+        if not any(label.get_window_extent().overlaps(other) for other in taken):
+            break
     return label.get_window_extent()
 
 
@@ -79,7 +105,9 @@ def _beside(
 
 def _covered(axes: Axes, box: Bbox, points: Array, taken: Sequence[Bbox]) -> int:
     """How much a box covers: 1 for each point, 10 for each other box and for leaving the axes."""
-    inside = int(np.all((points >= box.min) & (points <= box.max), axis=1).sum())
+    reach = _REACH * axes.figure.dpi / 72
+    wide = box.padded(reach)
+    inside = int(np.all((points >= wide.min) & (points <= wide.max), axis=1).sum())
     within = axes.get_window_extent()
     outside = box.x0 < within.x0 or box.x1 > within.x1 or box.y0 < within.y0 or box.y1 > within.y1
     return inside + 10 * sum(bool(box.overlaps(other)) for other in taken) + 10 * bool(outside)

@@ -98,13 +98,17 @@ def page(
 
     saving = saving or saving_of(front)
     script = "\n".join(_web(name) for name in _SCRIPTS)
+    scales = scales_of(rows, [*members, *best])
+    data = page_data(front, rows, members, best, saving, test)
     return template.render(
         title=title,
         rows=rows,
         members=members,
         best=best,
         match=matches(rows[0].reference),
-        scales=scales_of(rows, [*members, *best]),
+        scales=scales,
+        below=any(100 * row.judged.accuracy < scales.low for row in [*rows, *members, *best]),
+        sliders=any("grid" in each for each in data["stages"]),
         most=_FOLDED,
         max_models=front.settings.max_models,
         figure=_drawing(Section("still", title, svg=svg)),
@@ -118,7 +122,7 @@ def page(
         costs=_costs(front),
         sections=sections,
         style=Markup(_web(_STYLE)),
-        data=_in_script(page_data(front, rows, members, best, saving, test)),
+        data=_in_script(data),
         script=Markup(script),
         # Nothing else may run, whatever found its way into the page.
         digest="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -262,7 +266,7 @@ def _costs(front: Front) -> list[tuple[str, Cost]]:
 def _alternative(rows: Sequence[Row]) -> str:
     """The figure in words, for those who cannot see it."""
     told = [
-        f"{row.role} ({row.cascade}): {tables.percent(row.judged.accuracy)} "
+        f"{row.told} ({row.cascade}): {tables.percent(row.judged.accuracy)} "
         f"at {tables.human_cost(row.judged.average_cost, row.judged.unit)}"
         for row in rows
     ]

@@ -54,6 +54,7 @@ def page_data(
             {
                 "series": kind,
                 "role": each.role,
+                "told": each.told,
                 "name": each.name,
                 "stages": numbers[each.cascade.models_of_stages],
                 "thresholds": [_threshold(value) for value in each.cascade.thresholds],

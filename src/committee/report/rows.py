@@ -67,6 +67,15 @@ class Row:
         return self.role not in (SINGLE, ENSEMBLE)
 
     @property
+    def told(self) -> str:
+        """Its role for people; what matches on the split that chose may not on the one that judges.
+
+        So ``matches X`` names the split.
+        """
+        match = self.test is not None and self.role == matches(self.reference)
+        return f"{self.role} on {self.val.split}" if match else self.role
+
+    @property
     def gap(self) -> float | None:
         """Accuracy on the choosing split less that on the judging one, shares of 1; else None."""
         return None if self.test is None else self.val.accuracy - self.test.accuracy

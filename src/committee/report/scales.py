@@ -72,7 +72,7 @@ def scales_of(rows: Sequence[Row], others: Sequence[Row]) -> Scales:
     models = Points.of([row.judged for row in singles], size)
     chosen = [row for row in rows if row.chosen]
     rest = Points.of([row.judged for row in [*chosen, *others]], size)
-    low, high = _range_of_interest(models, rest)
+    low, high = _range_of_interest(models, rest, rest.accuracy[: len(chosen)])
     left, right, linear_to = _range_of_cost(models.cost, np.append(models.cost, rest.cost))
     val, test = rows[0].val, rows[0].test
     where = f"{val.split}, the split that chose" if test is None else test.split
@@ -125,15 +125,16 @@ def _told_scale(linear_to: float) -> str:
     return f", log scale from {linear_to:.3g}" if linear_to else ", log scale"
 
 
-def _range_of_interest(models: Points, rest: Points) -> tuple[float, float]:
+def _range_of_interest(models: Points, rest: Points, chosen: Array) -> tuple[float, float]:
     """Limits of accuracy, in percent, that a very weak model does not stretch.
 
-    What counts is at most one and a half times as far below the median single model as the most
-    accurate point is above it.
+    A single model counts that is at most one and a half times as far below the median one as the
+    most accurate point is above it; so does every chosen committee.
     """
     median = float(np.median(models.accuracy))
     top = float(np.append(models.accuracy, rest.accuracy).max())
     shown = models.accuracy >= median - 1.5 * (top - median)
     bottom, top = float(models.low[shown].min()), max(top, float(models.high[shown].max()))
+    bottom = min(bottom, float(chosen.min(initial=np.inf)))
     margin = 0.05 * (top - bottom)
     return bottom - margin, top + margin

@@ -27,6 +27,11 @@ Place = Literal["lower right", "lower left", "upper right", "upper left", "best"
 COUNTS = ((1e9, "billions"), (1e6, "millions"), (1e3, "thousands"))
 # Where costs differ by more than this, the axis marks powers of ten alone.
 _WIDE = 1000
+# Marks in each power of ten, if one of the first gives too few.
+_STEPS = ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
+_TICKS = 4
+# Of a legend across a whole figure, in letters.
+_LEGEND_WIDTH = 100
 QUANTITIES = {
     "macs": "multiply-adds per sample",
     "latency_ms": "latency per sample (ms)",
@@ -114,15 +119,20 @@ def cost_axis(unit: str, typical: Sequence[float]) -> tuple[float, str]:
     return 1.0, f"Average {quantity}"
 
 
-def log_cost(axes: Axes, costs: Array) -> None:
+def log_cost(axes: Axes, costs: Array) -> str:
     """A logarithmic axis that shows every cost; a linear one if something costs nothing.
 
     Args:
         axes: Where.
         costs: Every cost drawn, in the axis' unit, shape (P,).
+
+    Returns:
+        What the axis' label has to say of its scale.
     """
     if costs.min() > 0:
         scale_cost(axes, costs.min() / 1.3, 1.3 * costs.max())
+        return ", log scale"
+    return ""
 
 
 def scale_cost(axes: Axes, left: float, right: float, linear_to: float = 0.0) -> None:
@@ -135,23 +145,34 @@ def scale_cost(axes: Axes, left: float, right: float, linear_to: float = 0.0) ->
         linear_to: Below this the axis is linear; 0 if it is all logarithmic, infinity if it is all
             linear.
     """
-    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     if linear_to == np.inf:
         return
     least = linear_to or left
-    steps = (1.0,) if right > _WIDE * least else (1.0, 2.0, 5.0)
-    ticks = LogLocator(subs=steps, numticks=20)
+    ticks = _cost_ticks(least, right)
     if linear_to:
         axes.set_xscale("symlog", linthresh=least)
-        values = np.asarray(ticks.tick_values(least, right))
-        axes.xaxis.set_major_locator(FixedLocator([0.0, *values[values >= least]]))
+        ticks = [0.0, *ticks]
     else:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(ticks)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.set_xlim(left, right)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _cost_ticks(least: float, right: float) -> list[float]:
+    """Round costs to mark on a logarithmic axis: the fewest that tell its scale."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    for steps in _STEPS if right > _WIDE * least else _STEPS[1:]:
+        values = np.asarray(LogLocator(subs=steps, numticks=20).tick_values(least, right))
+        shown: list[float] = values[(values >= least) & (values <= right)].tolist()
+        if len(shown) >= _TICKS:
+            return shown
+    values = np.asarray(MaxNLocator(6).tick_values(least, right))
+    return [float(each) for each in values if least <= each <= right]
 
 
 def plain(axes: Axes, title: str = "") -> None:
@@ -177,5 +198,18 @@ def legend(axes: Axes, place: Place = "lower right", last_first: bool = False) -
         handles[first:] + handles[:first], labels[first:] + labels[:first],
         loc=place, fontsize=8, framealpha=0.9,
     )  # fmt: skip
+    for text in found.get_texts():
+        text.set_parse_math(False)
+
+
+def legend_above(axes: Axes) -> None:
+    """The same legend above the axes, where it covers no point, in as many columns as fit."""
+    labels = axes.get_legend_handles_labels()[1]
+    widths = [len(label) + 6 for label in labels]
+    one_row = sum(widths) <= _LEGEND_WIDTH
+    columns = len(labels) if one_row else max(1, _LEGEND_WIDTH // max(widths))
+    found = axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=8, frameon=False
+    )
     for text in found.get_texts():
         text.set_parse_math(False)

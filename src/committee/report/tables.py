@@ -252,7 +252,7 @@ def _cells(row: Row) -> list[Any]:
     if row.self_cascade:
         exited = f"\n{row.kind}, {exits(judged)}"
     return [
-        Text.assemble((row.role, "bold"), "\n", (named(row.cascade), "dim"), exited),
+        Text.assemble((row.told, "bold"), "\n", (named(row.cascade), "dim"), exited),
         *(
             Text.assemble(percent(each.accuracy), "\n", (interval(each), "dim"))
             for each in _shown(row)

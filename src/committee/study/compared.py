@@ -115,9 +115,10 @@ def draw_beside(
     left.set_yticks(range(len(rows)), [row.model for row in rows], parse_math=False)
     left.invert_yaxis()
     every = [each for row in rows for m in row.marks for each in (m.cost, m.most) if each]
-    log_cost(left, np.array(every) / size)
-    left.set_xlabel(label, parse_math=False)
-    right.set_xlabel("Accuracy over the model's (points, paired 95 %)")
+    told_scale = log_cost(left, np.array(every) / size)
+    left.set_xlabel(label + told_scale, parse_math=False)
+    # In two lines, for the panel is narrow.
+    right.set_xlabel("Accuracy over the model's\n(points, with paired 95 % interval)")
     for axes in (left, right):
         plain(axes)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left", parse_math=False)

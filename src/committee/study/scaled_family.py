@@ -207,12 +207,8 @@ def draw(data: ScaledFamily) -> Figure:
         mark(axes, family, size, CASCADE, "Scaled from C0", line=True),
         mark(axes, searched, size, SERIES[2], "Searched at each cost", line=True),
     ]
-    for number, (cost, accuracy) in enumerate(drawn[1]):
-        axes.annotate(
-            f"C{number}", (float(cost), float(accuracy)), xytext=(-4, 7),
-            textcoords="offset points", fontsize=8, ha="right",
-        )  # fmt: skip
-    finish(axes, drawn, label, data.judge, data.singles)
+    named = [(f"C{number}", float(x), float(y)) for number, (x, y) in enumerate(drawn[1])]
+    finish(axes, drawn, label, data.judge, data.singles, named=named)
     return figure
 
 

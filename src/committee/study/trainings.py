@@ -195,7 +195,7 @@ def draw(data: Spreads) -> Figure:
     axes.set_xticks(range(len(names)), names, parse_math=False)
     axes.set_ylabel(f"{measure_told(data.measure)} (%)", parse_math=False)
     plain(axes, data.provenance.capitalize())
-    legend(axes)
+    legend(axes, "best")
     return figure
 
 

@@ -273,5 +273,5 @@ function drawChart(svg, data, onSelect, onHover) {
 function spoken(point, data) {
   const judged = data.test ?? data.val, figures = point.test ?? point.val;
   const told = `${percent(figures.right / judged.samples)} at ${humanCost(figures.cost, data.unit)}`;
-  return `${capital(point.role)}: ${stagesText(data.stages[point.stages])}, ${told}`;
+  return `${capital(point.told)}: ${stagesText(data.stages[point.stages])}, ${told}`;
 }

@@ -163,7 +163,7 @@ function showDetails(panel, data, point, onMove) {
 function rolesOf(point, data) {
   const roles = data.points
     .filter((each) => each.stages === point.stages && String(each.thresholds) === String(point.thresholds))
-    .map((each) => (each.series === "front" ? "on the front" : each.role));
+    .map((each) => (each.series === "front" ? "on the front" : each.told));
   const kind = data.stages[point.stages].models.length > 1 ? "cascade" : "";
   return capital([kind, ...new Set(roles)].filter(Boolean).join(", "));
 }
