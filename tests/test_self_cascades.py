@@ -494,6 +494,25 @@ def test_a_graph_has_the_weights_once_and_decides_as_the_runner(
     np.testing.assert_allclose(found.score, expected.score, rtol=1e-4, atol=1e-5)
 
 
+def test_export_says_when_a_graph_resizes_inside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cascade = at_sizes(tmp_path, [14, 20])
+    file = str(cascade.save(tmp_path / "cascade.json"))
+    inside, apart = str(tmp_path / "inside.onnx"), str(tmp_path / "apart.onnx")
+    assert main(["export", file, "--out", inside]) == 0
+    assert "--no-resize-inside gives the same decisions" in capsys.readouterr().out
+    assert main(["export", file, "--out", apart, "--no-resize-inside"]) == 0
+    assert "resize" not in capsys.readouterr().out
+    assert main(["export", file, "--out", str(tmp_path / "b"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["resizes_inside"] is False
+    # 28 pixels to 20 and then to 14 are another picture than 28 to 14.
+    pictures = some_pictures(500)
+    expected = Runner(file).decide(pictures)
+    assert flips(Runner(apart).decide(pictures), expected) == 0
+    assert flips(Runner(inside).decide(pictures), expected) > 0
+
+
 def test_stages_of_several_sizes_and_no_pictures(tmp_path: Path) -> None:
     plain = at_sizes(tmp_path, [20, 24, 28])
     cascade = replace(plain, stages=cm.Cascade.of([["t@20", "t@24"], "t@28"], [0.9]).stages)
