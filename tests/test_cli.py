@@ -413,7 +413,9 @@ def test_run_writes_a_row_a_picture(world: World, capsys: Caught, tmp_path: Path
     # Two ways to add the same 150 numbers.
     assert told["average_cost"] == pytest.approx(judged["average_cost"], rel=1e-12)
     assert [row["id"] for row in rows] == [str(i) for i in range(150)]
-    assert main(f"{RUN} --out {out}".split()) == 0
+    assert main(f"{RUN} --out {out}".split()) == 2
+    assert f"{out}: is there already; name another file, or" in capsys.readouterr().err
+    assert main(f"{RUN} --out {out} --overwrite".split()) == 0
     output = capsys.readouterr().out
     assert f"Right: {judged['correct']} of 150" in output
     assert f"Written: {out}" in output

@@ -138,7 +138,7 @@ def test_every_report_counts_the_broken_pictures(work: Workplace) -> None:
     ran = work.run(f"run cascade.json --data data --out r.csv {work.code}")
     assert "3 broken pictures: cat/00.png (" in ran
     assert len(Path("r.csv").read_text().splitlines()) == 1 + 60
-    words = f"run cascade.json --data data --out r.csv {work.code} --json"
+    words = f"run cascade.json --data data --out r.csv {work.code} --json --overwrite"
     assert len(json.loads(work.run(words))["broken"]) == 3
 
 

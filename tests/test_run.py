@@ -27,6 +27,7 @@ from committee.run import (
     Result,
     agreement,
     check_ending,
+    check_free,
     read_results,
     run_into,
     run_offline,
@@ -431,6 +432,16 @@ def test_a_run_goes_on_only_with_the_same(stored: Pool, some: ArrayDataset, tmp_
     (tmp_path / "results.csv.part" / "run.json").write_text("[]")
     with pytest.raises(ChangedError, match="altered; delete"):
         list(run_into(runner, some, out, 8))
+
+
+def test_results_that_are_there_stay_but_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "results.csv"
+    check_free(out)
+    write_results(out, RESULTS)
+    with pytest.raises(DataError, match=r"results\.csv: is there already; .*--overwrite"):
+        check_free(out)
+    (tmp_path / "results.csv.part").mkdir()
+    check_free(out)
 
 
 def test_results_of_unknown_form_are_refused(tmp_path: Path) -> None:

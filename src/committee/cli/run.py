@@ -49,6 +49,9 @@ def run(
     ] = False,
     pool: Loading = None,
     allow_code: AllowCode = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results that are there already.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a cascade over pictures or clips and write one row a sample.
@@ -57,8 +60,10 @@ def run(
     Samples that cannot be read, or of which a model makes NaN, get a row with the reason.
     """
     from committee.data import open_data
-    from committee.run import Runner, check_ending, run_into
+    from committee.run import Runner, check_ending, check_free, run_into
 
+    if not overwrite:
+        check_free(out)
     if cells.is_segmentation(cascade):
         cells.refuse(fraction=fraction is not None, pool=pool is not None)
         cells.run(cascade, data, out, rows, batch_size, show_cells, allow_code or (), as_json)
