@@ -7,13 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from committee.errors import CascadeError, CostError, MisalignedError, StoreError
+from committee.errors import CascadeError, CostError, StoreError
 from committee.pool import Pool
 from committee.utility import Utility, top_k
 
@@ -91,7 +90,7 @@ Loading = Annotated[
     typer.Option(
         "--pool",
         metavar="POOL.toml",
-        help="Lists the models of a cascade that was chosen on imported outputs.",
+        help="Lists the models of a cascade that does not know how they are loaded.",
     ),
 ]
 
@@ -219,15 +218,7 @@ def with_models(path: str, pool: str | None) -> str | Cascade:
     found = opened(path)
     if found.graph is not None:
         raise CascadeError(f"--pool {pool}: {path} has its models inside; leave --pool out")
-    listed, cascade = read_pool_file(pool), found.cascade
-    if cascade.classes and listed.classes and cascade.classes != listed.classes:
-        raise MisalignedError(
-            f"--pool {pool}: its classes ({', '.join(listed.classes[:3])} …) are not those of "
-            f"{path} ({', '.join(cascade.classes[:3])} …). Name the pool of the same task"
-        )
-    models = {spec.name: spec.to_json() for spec in listed.only(list(cascade.names)).models}
-    known = {**models, **cascade.models}
-    return replace(cascade, models=known, classes=cascade.classes or listed.classes)
+    return read_pool_file(pool).described(found.cascade, f"--pool {pool}")
 
 
 def target_of(
