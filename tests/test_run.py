@@ -484,5 +484,5 @@ def test_a_cascade_that_was_set_by_hand_learns_its_models_of_the_pool_file() -> 
     known = pool_file().described(by_hand)
     assert known.classes == pool_file().classes
     assert Runner(known).specs.keys() == {"nano", "large"}
-    with pytest.raises(MisalignedError, match="its classes .* are not those of the cascade"):
+    with pytest.raises(MisalignedError, match=r"its classes .* are not those of the cascade"):
         pool_file().described(replace(by_hand, classes=("cat", "dog")))
