@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from committee import Pool
+from committee import Cascade, Pool
 from committee.cli import main
 from small_world import CLASSES, code_of, images, write_pool
 
@@ -140,6 +141,28 @@ def test_every_report_counts_the_broken_pictures(work: Workplace) -> None:
     assert len(Path("r.csv").read_text().splitlines()) == 1 + 60
     words = f"run cascade.json --data data --out r.csv {work.code} --json --overwrite"
     assert len(json.loads(work.run(words))["broken"]) == 3
+
+
+def test_predict_and_run_name_what_they_pass_over(work: Workplace) -> None:
+    Path("data/cat/new.heic").write_bytes(b"")
+    line = "1 file of other endings left out: .heic"
+    assert work.predict("--split val")["notes"] == [line]
+    work.run("search predictions --max-cost 100 --out cascade.json")
+    words = f"run cascade.json --data data --out r.csv {work.code}"
+    assert line in work.run(words)
+    assert json.loads(work.run(f"{words} --overwrite --json"))["notes"] == [line]
+
+
+def test_run_says_why_costs_are_unknown(work: Workplace) -> None:
+    text = Path("pool.toml").read_text()
+    Path("priceless.toml").write_text(re.sub(r"(?m)^costs\..*$", "", text))
+    words = (
+        f"run {Cascade.of(['one']).save('hand.json')} --data data --out r.csv {work.code} "
+        "--overwrite --pool"
+    )
+    told = work.run(f"{words} priceless.toml")
+    assert "Average cost: unknown, for nothing is known of one. Write costs.macs" in told
+    assert "unknown" not in work.run(f"{words} pool.toml")
 
 
 def told(counts: dict[str, int], split: str) -> str:

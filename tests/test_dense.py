@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -651,6 +652,12 @@ def cascade(store):
             "models": {n: pool.specs[n] for n in found.names},
         }
     )
+
+
+def test_search_warns_by_pictures_though_there_are_many_cells(store, capsys):
+    assert main(["search", str(store), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["warnings"]
+    assert any(re.match(r"6 pictures are (too few to tell|few to choose on)", one) for one in told)
 
 
 def test_run_writes_classes_cells_and_a_row_a_picture(world, cascade, tmp_path):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from committee.cli.common import next_step, print_json, progress_bar, say
+from committee.cli.common import cost_line, next_step, print_json, progress_bar, say
 from committee.errors import CascadeError
 from committee.task import SEMANTIC_SEGMENTATION
 
@@ -45,12 +45,14 @@ def predict(
     as_json: bool,
 ) -> None:
     """Score and count the cells of every picture."""
+    from committee.data import passed_over
     from committee.data.segmentation import open_segmentation
     from committee.dense import predict_cells, read_settings
 
     settings = read_settings(models)
     dataset = open_segmentation(data, split, models.classes, settings.ignore, rows)
-    notes: list[str] = []
+    other = passed_over(data, models.models)
+    notes = [other] if other else []
     with progress_bar("predict", "pictures", not as_json) as progress:
         folder = predict_cells(
             models,
@@ -87,9 +89,10 @@ def run(
     as_json: bool,
 ) -> None:
     """Segment pictures: a picture of classes each, and a row each."""
+    from committee.data import passed_over
     from committee.data.segmentation import open_segmentation
     from committee.dense import Segmenter, segment_into
-    from committee.report.tables import human_cost, shares
+    from committee.report.tables import shares
 
     segmenter = Segmenter(cascade, allow_code=allow_code)
     dataset = open_segmentation(data, "run", segmenter.cascade.classes, rows=rows, labels=False)
@@ -109,13 +112,15 @@ def run(
         "unit": segmenter.unit,
         "out": str(out),
     }
+    note = passed_over(data, list(segmenter.specs.values()))
     if as_json:
-        print_json(summary)
+        print_json({**summary, "notes": [note] if note else []})
         return
+    if note:
+        say(note)
     say(f"{len(done)} pictures in {seconds:.1f} s")
     say(f"Exits of cells by stage: {shares(ratios)} of {segmenter.cascade}")
-    if costs:
-        say(f"Average cost: {human_cost(float(np.mean(costs)), segmenter.unit)}")
+    say(cost_line(summary["average_cost"], segmenter.unit, segmenter.specs))
     say(f"Written: {out}, {out.stem}_classes/" + (f", {out.stem}_cells/" if show_cells else ""))
 
 

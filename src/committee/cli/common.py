@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -18,6 +18,7 @@ from committee.utility import Utility, top_k
 
 if TYPE_CHECKING:
     from committee.cascade import Cascade
+    from committee.models import ModelSpec
     from committee.search import Committee, Front
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -270,6 +271,28 @@ def listed_broken(broken: Sequence[tuple[str, str]], sample: str) -> str:
     more = f"; and {len(broken) - SHOWN:,} more" if len(broken) > SHOWN else ""
     plural = "" if len(broken) == 1 else "s"
     return f"{len(broken):,} broken {sample}{plural}: {named}{more}"
+
+
+def cost_line(average: float | None, unit: str, specs: Mapping[str, ModelSpec]) -> str:
+    """What a sample cost on average, or why nobody knows and the remedy; empty if none was run.
+
+    Args:
+        average: The cost, or None.
+        unit: Its unit; empty if costs are unknown.
+        specs: The models, by name.
+    """
+    from committee.report.tables import human_cost
+
+    if average is not None:
+        return f"Average cost: {human_cost(average, unit)}"
+    if unit:
+        return ""
+    lacking = [name for name, spec in specs.items() if not spec.costs]
+    why = f"nothing is known of {', '.join(lacking)}" if lacking else "the models share no unit"
+    return (
+        f"Average cost: unknown, for {why}. Write costs.macs = NUMBER for each model in the pool "
+        "file; then name it with --pool, or predict and search again"
+    )
 
 
 def left_out(*pools: Pool | None) -> dict[str, int]:

@@ -21,6 +21,7 @@ from committee.cli.common import (
     Loading,
     Rows,
     Seed,
+    cost_line,
     listed_broken,
     print_json,
     progress_bar,
@@ -59,7 +60,7 @@ def run(
     It can be stopped at any moment: what is done lies in OUT.part, and the same command goes on.
     Samples that cannot be read, or of which a model makes NaN, get a row with the reason.
     """
-    from committee.data import open_data
+    from committee.data import open_data, passed_over
     from committee.run import Runner, check_ending, check_free, run_into
 
     if not overwrite:
@@ -74,6 +75,7 @@ def run(
     runner = Runner(with_models(cascade, pool), allow_code=allow_code or ())
     models = list(runner.specs.values())
     dataset = open_data(data, "run", runner.cascade.classes, rows, fraction, seed, models)
+    note = passed_over(data, models)
     tally = _Tally(np.zeros(len(runner.cascade.stages), np.int64))
     with progress_bar("run", "samples", not as_json) as update:
 
@@ -86,8 +88,11 @@ def run(
     summary = tally.summary(runner)
     if as_json:
         told = [{"id": name, "reason": reason} for name, reason in tally.broken]
-        print_json({**summary, "broken": told, "out": str(out)})
+        notes = [note] if note else []
+        print_json({**summary, "broken": told, "notes": notes, "out": str(out)})
     else:
+        if note:
+            say(note)
         _print(runner, summary, tally.broken, out)
     if tally.broken and not summary["samples"]:
         name, reason = tally.broken[0]
@@ -149,15 +154,15 @@ class _Tally:
 def _print(
     runner: Runner, summary: dict[str, Any], broken: list[tuple[str, str]], out: Path
 ) -> None:
-    from committee.report.tables import human_cost, percent, shares
+    from committee.report.tables import percent, shares
 
     samples, rate = summary["samples"], summary["samples_per_second"]
     known = f"; {summary['resumed']:,} were done before" if summary["resumed"] else ""
     plural = "" if samples == 1 else "s"
     say(f"{samples:,} sample{plural}, {summary['seconds']:.1f} s at {rate:,.0f} a second{known}")
     say(f"Exits by stage: {shares(summary['exit_ratios'])} of {runner.cascade}")
-    if summary["average_cost"] is not None:
-        say(f"Average cost: {human_cost(summary['average_cost'], runner.unit)}")
+    if line := cost_line(summary["average_cost"], runner.unit, runner.specs):
+        say(line)
     if summary["correct"] is not None:
         right = summary["correct"]
         say(f"Right: {right:,} of {samples:,}, {percent(right / samples)}")

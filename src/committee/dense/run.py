@@ -73,7 +73,7 @@ class Segmenter:
     ) -> None:
         where = "cascade" if isinstance(cascade, Cascade) else str(cascade)
         self.cascade = cascade if isinstance(cascade, Cascade) else opened(cascade).cascade
-        specs = specs_of(self.cascade, where)
+        specs = self.specs = specs_of(self.cascade, where)
         self.grid = grid_of(specs, where)
         self._loaded = {n: load_model(spec, allow_code, threads) for n, spec in specs.items()}
         self.unit, self._costs = self._priced(specs)
