@@ -191,3 +191,24 @@ def test_the_type_of_the_stored_numbers_is_asked_for(work: Workplace) -> None:
     assert "Did you mean" in work.fails(
         f"predict pool.toml --data data {work.code} --split test --dtype float"
     )
+
+
+def test_calibrate_says_that_a_third_split_is_needed(work: Workplace) -> None:
+    work.predict("--split val --fraction 0:0.4")
+    error = work.fails("calibrate predictions")
+    assert "no split 'cal'. Calibration needs a third split, which neither chooses nor" in error
+    assert "Did you mean" not in error
+    work.predict("--split cal --fraction 0.4:0.7")
+    assert "Fit on a split" not in work.run("calibrate predictions")
+
+
+def test_run_counts_what_is_broken_and_speaks_of_one_as_of_one(work: Workplace) -> None:
+    work.predict("--split val --fraction 0.5")
+    work.run("search predictions --max-cost 100 --out cascade.json")
+    Path("data/cat/00.png").write_bytes(b"")
+    told = work.run(f"run cascade.json --data data --out r.csv {work.code}")
+    assert told.startswith("60 samples, 59 decided and 1 broken, ")
+    assert "1 broken picture: cat/00.png (" in told
+    assert "It has a row with the reason." in told
+    error = work.fails(f"run cascade.json --data data/cat/00.png --out one.csv {work.code}")
+    assert "the only picture could not be decided, 00.png (" in error

@@ -671,11 +671,11 @@ def test_run_writes_classes_cells_and_a_row_a_picture(world, cascade, tmp_path):
     for row, each in zip(rows, decided, strict=True):
         shown = np.asarray(Image.open(tmp_path / "out_classes" / row["id"]))
         assert np.array_equal(shown, each.classes)
-        assert row["exit_2"] == pytest.approx((each.stages > 0).mean())
+        assert row["exit_1"] == pytest.approx((each.stages > 0).mean())
         assert row["cost"] == each.cost
         with Image.open(tmp_path / "out_cells" / row["id"]) as marked:
             assert marked.size == (36, 24)
-    assert out.read_text().splitlines()[0] == "id,exit_1,exit_2,least_confidence,cost"
+    assert out.read_text().splitlines()[0] == "id,exit_0,exit_1,least_confidence,cost"
     assert not (tmp_path / "out.csv.part").exists()
 
 

@@ -11,7 +11,7 @@ from committee.calibration import (
     expected_calibration_error,
     says_probabilities,
 )
-from committee.errors import MisalignedError
+from committee.errors import MisalignedError, UnknownNameError
 from committee.pool import Pool
 from committee.samples import Samples
 from committee.store import keep_calibrations
@@ -61,6 +61,12 @@ def calibrate(
         StoreError, UnknownNameError: If the store, the split, a model or the method is not there.
     """
     root = Path(store)
+    if split not in _IN_USE and (root / "store.json").is_file() and not (root / split).is_dir():
+        raise UnknownNameError(
+            f"{root}: no split {split!r}. Calibration needs a third split, which neither chooses "
+            f"nor judges: committee predict POOL.toml --data DATA --split {split} --out {root}; "
+            "with --fraction START:STOP all three come from one folder"
+        )
     pool = Pool.load(root / split, models)
     for other in _IN_USE:
         if other != split and (root / other).is_dir():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from committee.cli.common import cost_line, next_step, print_json, progress_bar, say
+from committee.cli.common import cost_line, counted, next_step, print_json, progress_bar, say
 from committee.errors import CascadeError
 from committee.task import SEMANTIC_SEGMENTATION
 
@@ -72,8 +72,8 @@ def predict(
     for note in notes:
         say(note)
     say(
-        f"{len(names)} models x {len(dataset.samples)} pictures x cells of {', '.join(grids)} are "
-        f"in {folder}"
+        f"{counted(len(names), 'model')} x {counted(len(dataset.samples), 'picture')} x cells of "
+        f"{', '.join(grids)} are in {folder}"
     )
     say(next_step(out, split))
 
@@ -101,7 +101,7 @@ def run(
         size = batch_size or SEMANTIC_SEGMENTATION.batch_size
         done = list(segment_into(segmenter, dataset, out, size, show_cells, progress))
     seconds = time.perf_counter() - started
-    stages = range(1, len(segmenter.cascade.stages) + 1)
+    stages = range(len(segmenter.cascade.stages))
     ratios = [float(np.mean([row[f"exit_{k}"] for row in done])) for k in stages]
     costs = [row["cost"] for row in done if row["cost"] is not None]
     summary = {
@@ -118,7 +118,7 @@ def run(
         return
     if note:
         say(note)
-    say(f"{len(done)} pictures in {seconds:.1f} s")
+    say(f"{counted(len(done), 'picture')} in {seconds:.1f} s")
     say(f"Exits of cells by stage: {shares(ratios)} of {segmenter.cascade}")
     say(cost_line(summary["average_cost"], segmenter.unit, segmenter.specs))
     say(f"Written: {out}, {out.stem}_classes/" + (f", {out.stem}_cells/" if show_cells else ""))

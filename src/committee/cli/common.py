@@ -80,6 +80,12 @@ Calibrated = Annotated[
     bool,
     typer.Option("--calibrated", help="Apply what committee calibrate kept before averaging."),
 ]
+SelfCascades = Annotated[
+    bool,
+    typer.Option(
+        "--self-cascades", help="Only cascades of one set of weights at rising resolutions."
+    ),
+]
 ChoosingSplit = Annotated[str | None, typer.Option(help="The split that chooses; val if left out.")]
 Unit = Annotated[str | None, typer.Option(help="Unit of the costs, if there are several.")]
 Chosen = Annotated[
@@ -271,6 +277,15 @@ def listed_broken(broken: Sequence[tuple[str, str]], sample: str) -> str:
     more = f"; and {len(broken) - SHOWN:,} more" if len(broken) > SHOWN else ""
     plural = "" if len(broken) == 1 else "s"
     return f"{len(broken):,} broken {sample}{plural}: {named}{more}"
+
+
+def counted(count: int, what: str) -> str:
+    """So many of something.
+
+    >>> counted(1, "model"), counted(2000, "model")
+    ('1 model', '2,000 models')
+    """
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def cost_line(average: float | None, unit: str, specs: Mapping[str, ModelSpec]) -> str:

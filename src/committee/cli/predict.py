@@ -16,6 +16,7 @@ from committee.cli.common import (
     Rows,
     Seed,
     SkipBroken,
+    counted,
     next_step,
     print_json,
     progress_bar,
@@ -95,5 +96,6 @@ def predict(
     for note in notes:
         say(note)
     taken = f" ({samples.rule})" if samples.rule else ""
-    say(f"{len(names)} models x {len(samples)} samples are in {folder}{taken}")
+    many = f"{counted(len(names), 'model')} x {counted(len(samples), 'sample')}"
+    say(f"{many} are in {folder}{taken}")
     say(next_step(out, split))

@@ -13,6 +13,7 @@ from committee.cli.common import (
     Match,
     MaxCost,
     MinAccuracy,
+    SelfCascades,
     Unit,
     left_out,
     open_split,
@@ -39,6 +40,7 @@ def report(
     max_models: Annotated[
         int | None, typer.Option(help="Most models of a committee; 3 if left out.")
     ] = None,
+    self_cascades: SelfCascades = False,
     unit: Unit = None,
     as_json: AsJson = False,
 ) -> None:
@@ -59,7 +61,7 @@ def report(
     pool = open_split(store, split, "val")
     judge = open_split(store, test, "test") if test else usual_judge(store, split)
     with search_progress(not as_json) as progress:
-        front = search(pool, max_models, unit=unit, progress=progress)
+        front = search(pool, max_models, unit=unit, self_cascades=self_cascades, progress=progress)
     chosen = target_of(front, match, min_accuracy, max_cost)
     text = page_of(
         front,

@@ -22,6 +22,7 @@ from committee.cli.common import (
     Rows,
     Seed,
     cost_line,
+    counted,
     listed_broken,
     print_json,
     progress_bar,
@@ -96,10 +97,12 @@ def run(
         _print(runner, summary, tally.broken, out)
     if tally.broken and not summary["samples"]:
         name, reason = tally.broken[0]
+        count, what = len(tally.broken), runner.task.sample
+        none = f"none of the {count:,} {what}s" if count > 1 else f"the only {what}"
+        could = "could be decided, first" if count > 1 else "could not be decided,"
         raise DataError(
-            f"data {data}: none of the {len(tally.broken):,} {runner.task.sample}s could be "
-            f"decided, first {name} ({reason}). {out} has the reason of each; mend them, or name "
-            "other data"
+            f"data {data}: {none} {could} {name} ({reason}). {out} has the reason of each; mend "
+            "them, or name other data"
         )
 
 
@@ -158,16 +161,19 @@ def _print(
 
     samples, rate = summary["samples"], summary["samples_per_second"]
     known = f"; {summary['resumed']:,} were done before" if summary["resumed"] else ""
-    plural = "" if samples == 1 else "s"
-    say(f"{samples:,} sample{plural}, {summary['seconds']:.1f} s at {rate:,.0f} a second{known}")
-    say(f"Exits by stage: {shares(summary['exit_ratios'])} of {runner.cascade}")
+    every = counted(samples + len(broken), "sample")
+    of = f", {samples:,} decided and {len(broken):,} broken" if broken else ""
+    say(f"{every}{of}, {summary['seconds']:.1f} s at {rate:,.0f} a second{known}")
+    if samples:
+        say(f"Exits by stage: {shares(summary['exit_ratios'])} of {runner.cascade}")
     if line := cost_line(summary["average_cost"], runner.unit, runner.specs):
         say(line)
-    if summary["correct"] is not None:
+    if summary["correct"] is not None and samples:
         right = summary["correct"]
         say(f"Right: {right:,} of {samples:,}, {percent(right / samples)}")
     if broken:
-        say(f"{listed_broken(broken, runner.task.sample)}. Each has a row with the reason.")
+        row = "It has a row" if len(broken) == 1 else "Each has a row"
+        say(f"{listed_broken(broken, runner.task.sample)}. {row} with the reason.")
     say(f"Written: {out}")
 
 

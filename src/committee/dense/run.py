@@ -249,7 +249,7 @@ def segment_into(
 def _row(segmenter: Segmenter, name: str, each: Segmented) -> dict[str, Any]:
     count = len(segmenter.cascade.stages)
     leaving = np.bincount(each.stages, minlength=count) / len(each.stages)
-    exits = {f"exit_{k + 1}": float(share) for k, share in enumerate(leaving)}
+    exits = {f"exit_{k}": float(share) for k, share in enumerate(leaving)}
     least = float(each.scores.min())
     return {"id": name, **exits, "least_confidence": least, "cost": each.cost}
 
