@@ -436,7 +436,7 @@ def test_report_writes_one_page(world: World, capsys: Caught, tmp_path: Path) ->
 
 
 def test_speedups_are_over_the_model_that_is_to_be_matched(world: World, capsys: Caught) -> None:
-    assert main("search store --match one --max-models 1".split()) == 0
+    assert main(["search", "store", "--match", "one", "--max-models", "1"]) == 0
     told = capsys.readouterr().out
     assert "matches one" in told
     assert "matches two" not in told
