@@ -90,11 +90,13 @@ def test_a_slash_in_a_class_is_an_underscore_in_its_folder(tmp_path: Path) -> No
 
 
 def test_files_of_other_endings_are_counted_and_named(tmp_path: Path) -> None:
-    names = ("cat/a.PNG", "cat/a.heic", "dog/b.HEIC", "dog/notes.txt", "dog/README", "dog/.hidden")
-    folder_of(tmp_path, *names)
+    names = ("cat/a.heic", "dog/b.HEIC", "dog/notes.txt", "dog/README", "dog/.hidden")
+    folder_of(tmp_path, "cat/a.PNG", "dog/b.png")
+    for name in names:
+        (tmp_path / name).touch()
     told = "4 files of other endings left out: .heic, .txt, none"
     assert passed_over(tmp_path) == told
-    assert open_data(tmp_path, classes=["cat", "dog"]).samples.ids == ("cat/a.PNG",)
+    assert open_data(tmp_path, classes=["cat", "dog"]).samples.ids == ("cat/a.PNG", "dog/b.png")
     assert passed_over(tmp_path / "cat") == "1 file of other endings left out: .heic"
     (tmp_path / "cat" / "a.heic").unlink()
     assert passed_over(tmp_path / "cat") == passed_over(tmp_path / "none.npz") == ""

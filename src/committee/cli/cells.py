@@ -104,11 +104,12 @@ def run(
     stages = range(len(segmenter.cascade.stages))
     ratios = [float(np.mean([row[f"exit_{k}"] for row in done])) for k in stages]
     costs = [row["cost"] for row in done if row["cost"] is not None]
+    average = float(np.mean(costs)) if costs else None
     summary = {
         "samples": len(done),
         "seconds": seconds,
         "exit_ratios": ratios,
-        "average_cost": float(np.mean(costs)) if costs else None,
+        "average_cost": average,
         "unit": segmenter.unit,
         "out": str(out),
     }
@@ -120,7 +121,7 @@ def run(
         say(note)
     say(f"{counted(len(done), 'picture')} in {seconds:.1f} s")
     say(f"Exits of cells by stage: {shares(ratios)} of {segmenter.cascade}")
-    say(cost_line(summary["average_cost"], segmenter.unit, segmenter.specs))
+    say(cost_line(average, segmenter.unit, segmenter.specs))
     say(f"Written: {out}, {out.stem}_classes/" + (f", {out.stem}_cells/" if show_cells else ""))
 
 
