@@ -381,6 +381,9 @@ def test_the_commands_search_for_self_cascades(
     told = json.loads(capsys.readouterr().out)
     assert told["settings"]["self_cascades"] is True
     assert told["settings"]["sequences"] == 7
+    page = str(tmp_path / "report.html")
+    assert main(["report", store, "--self-cascades", "--out", page]) == 0
+    assert "--self-cascades" in Path(page).read_text(encoding="utf-8")
     assert main(["search", store, "--self-cascades", "--match", "net@6"]) == 0
     assert "self-cascades of 7 sequences" in capsys.readouterr().out
     for option in (["--method", "greedy"], ["--method", "guided"], ["--cascade-of", "net@2,net@4"]):

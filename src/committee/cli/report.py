@@ -15,6 +15,7 @@ from committee.cli.common import (
     MinAccuracy,
     SelfCascades,
     Unit,
+    counted,
     left_out,
     open_split,
     print_json,
@@ -79,7 +80,8 @@ def report(
         return
     say_broken(pool, judge)
     most = front.settings.max_models
-    say(f"{len(front)} are on the front of committees of up to {most} model{'s' * (most > 1)}.")
+    are = "is" if len(front) == 1 else "are"
+    say(f"{len(front)} {are} on the front of committees of up to {counted(most, 'model')}.")
     say(f"Written: {out}")
     if chosen is not None:
         say(f"Marked: {chosen.cascade}")

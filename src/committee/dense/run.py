@@ -62,6 +62,10 @@ class Segmenter:
     Raises:
         CascadeError: If the cascade does not segment, or mixes cells of several sizes.
         ModelError: If a model cannot be loaded, or has changed since it was chosen.
+
+    Attributes:
+        cascade: The rule.
+        specs: How its models are loaded, by name.
     """
 
     def __init__(
