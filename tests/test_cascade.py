@@ -205,6 +205,13 @@ def test_every_truncation_is_told(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+def test_a_pool_file_is_no_cascade(tmp_path):
+    path = tmp_path / "pool.toml"
+    path.write_text('[[model]]\nname = "small"\n')
+    with pytest.raises(errors.CascadeError, match="this is a pool file, not a cascade; committee"):
+        Cascade.load(path)
+
+
 def test_bytes_that_are_no_text_are_told(tmp_path):
     path = tmp_path / "c.json"
     path.write_bytes(b"\xff\xfe{}")

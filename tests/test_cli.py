@@ -413,7 +413,9 @@ def test_run_writes_a_row_a_picture(world: World, capsys: Caught, tmp_path: Path
     # Two ways to add the same 150 numbers.
     assert told["average_cost"] == pytest.approx(judged["average_cost"], rel=1e-12)
     assert [row["id"] for row in rows] == [str(i) for i in range(150)]
-    assert main(f"{RUN} --out {out}".split()) == 0
+    assert main(f"{RUN} --out {out}".split()) == 2
+    assert f"{out}: is there already; name another file, or" in capsys.readouterr().err
+    assert main(f"{RUN} --out {out} --overwrite".split()) == 0
     output = capsys.readouterr().out
     assert f"Right: {judged['correct']} of 150" in output
     assert f"Written: {out}" in output
@@ -431,6 +433,13 @@ def test_report_writes_one_page(world: World, capsys: Caught, tmp_path: Path) ->
     assert main(f"report store --max-models 2 --out {out}".split()) == 0
     line = f"{told['committees']} are on the front of committees of up to 2 models."
     assert line in capsys.readouterr().out
+
+
+def test_speedups_are_over_the_model_that_is_to_be_matched(world: World, capsys: Caught) -> None:
+    assert main(["search", "store", "--match", "one", "--max-models", "1"]) == 0
+    assert "Speedup is in average cost, over one." in " ".join(capsys.readouterr().out.split())
+    assert main(["search", "store", "--max-models", "1"]) == 0
+    assert "Speedup is in average cost, over two." in " ".join(capsys.readouterr().out.split())
 
 
 def test_report_marks_what_search_would_choose(

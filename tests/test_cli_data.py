@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from committee import Pool
+from committee import Cascade, Pool
 from committee.cli import main
 from small_world import CLASSES, code_of, images, write_pool
 
@@ -138,8 +139,30 @@ def test_every_report_counts_the_broken_pictures(work: Workplace) -> None:
     ran = work.run(f"run cascade.json --data data --out r.csv {work.code}")
     assert "3 broken pictures: cat/00.png (" in ran
     assert len(Path("r.csv").read_text().splitlines()) == 1 + 60
-    words = f"run cascade.json --data data --out r.csv {work.code} --json"
+    words = f"run cascade.json --data data --out r.csv {work.code} --json --overwrite"
     assert len(json.loads(work.run(words))["broken"]) == 3
+
+
+def test_predict_and_run_name_what_they_pass_over(work: Workplace) -> None:
+    Path("data/cat/new.heic").write_bytes(b"")
+    line = "1 file of other endings left out: .heic"
+    assert work.predict("--split val")["notes"] == [line]
+    work.run("search predictions --max-cost 100 --out cascade.json")
+    words = f"run cascade.json --data data --out r.csv {work.code}"
+    assert line in work.run(words)
+    assert json.loads(work.run(f"{words} --overwrite --json"))["notes"] == [line]
+
+
+def test_run_says_why_costs_are_unknown(work: Workplace) -> None:
+    text = Path("pool.toml").read_text()
+    Path("priceless.toml").write_text(re.sub(r"(?m)^costs\..*$", "", text))
+    words = (
+        f"run {Cascade.of(['one']).save('hand.json')} --data data --out r.csv {work.code} "
+        "--overwrite --pool"
+    )
+    told = work.run(f"{words} priceless.toml")
+    assert "Average cost: unknown, for nothing is known of one. Write costs.macs" in told
+    assert "unknown" not in work.run(f"{words} pool.toml")
 
 
 def told(counts: dict[str, int], split: str) -> str:
@@ -168,3 +191,24 @@ def test_the_type_of_the_stored_numbers_is_asked_for(work: Workplace) -> None:
     assert "Did you mean" in work.fails(
         f"predict pool.toml --data data {work.code} --split test --dtype float"
     )
+
+
+def test_calibrate_says_that_a_third_split_is_needed(work: Workplace) -> None:
+    work.predict("--split val --fraction 0:0.4")
+    error = work.fails("calibrate predictions")
+    assert "no split 'cal'. Calibration needs a third split, which neither chooses nor" in error
+    assert "Did you mean" not in error
+    work.predict("--split cal --fraction 0.4:0.7")
+    assert "Fit on a split" not in work.run("calibrate predictions")
+
+
+def test_run_counts_what_is_broken_and_speaks_of_one_as_of_one(work: Workplace) -> None:
+    work.predict("--split val --fraction 0.5")
+    work.run("search predictions --max-cost 100 --out cascade.json")
+    Path("data/cat/00.png").write_bytes(b"")
+    told = work.run(f"run cascade.json --data data --out r.csv {work.code}")
+    assert told.startswith("60 samples, 59 decided and 1 broken, ")
+    assert "1 broken picture: cat/00.png (" in told
+    assert "It has a row with the reason." in told
+    error = work.fails(f"run cascade.json --data data/cat/00.png --out one.csv {work.code}")
+    assert "the only picture could not be decided, 00.png (" in error

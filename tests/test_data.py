@@ -24,6 +24,7 @@ from committee.data import (
     Dataset,
     PartDataset,
     open_data,
+    passed_over,
     read_ahead,
 )
 from committee.data.base import in_order, readable
@@ -86,6 +87,19 @@ def test_a_slash_in_a_class_is_an_underscore_in_its_folder(tmp_path: Path) -> No
     found = open_data(tmp_path, classes=["Bag", "T-shirt/top"]).samples
     assert found.labels is not None
     assert found.labels.tolist() == [1]
+
+
+def test_files_of_other_endings_are_counted_and_named(tmp_path: Path) -> None:
+    names = ("cat/a.heic", "dog/b.HEIC", "dog/notes.txt", "dog/README", "dog/.hidden")
+    folder_of(tmp_path, "cat/a.PNG", "dog/b.png")
+    for name in names:
+        (tmp_path / name).touch()
+    told = "4 files of other endings left out: .heic, .txt, none"
+    assert passed_over(tmp_path) == told
+    assert open_data(tmp_path, classes=["cat", "dog"]).samples.ids == ("cat/a.PNG", "dog/b.png")
+    assert passed_over(tmp_path / "cat") == "1 file of other endings left out: .heic"
+    (tmp_path / "cat" / "a.heic").unlink()
+    assert passed_over(tmp_path / "cat") == passed_over(tmp_path / "none.npz") == ""
 
 
 def test_classes_of_the_models_give_the_order(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -653,6 +654,12 @@ def cascade(store):
     )
 
 
+def test_search_warns_by_pictures_though_there_are_many_cells(store, capsys):
+    assert main(["search", str(store), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["warnings"]
+    assert any(re.match(r"6 pictures are (too few to tell|few to choose on)", one) for one in told)
+
+
 def test_run_writes_classes_cells_and_a_row_a_picture(world, cascade, tmp_path):
     runner = Segmenter(cascade, allow_code=[str(world.parent / "models.py")])
     data = open_segmentation(world.parent / "test", labels=False)
@@ -664,11 +671,11 @@ def test_run_writes_classes_cells_and_a_row_a_picture(world, cascade, tmp_path):
     for row, each in zip(rows, decided, strict=True):
         shown = np.asarray(Image.open(tmp_path / "out_classes" / row["id"]))
         assert np.array_equal(shown, each.classes)
-        assert row["exit_2"] == pytest.approx((each.stages > 0).mean())
+        assert row["exit_1"] == pytest.approx((each.stages > 0).mean())
         assert row["cost"] == each.cost
         with Image.open(tmp_path / "out_cells" / row["id"]) as marked:
             assert marked.size == (36, 24)
-    assert out.read_text().splitlines()[0] == "id,exit_1,exit_2,least_confidence,cost"
+    assert out.read_text().splitlines()[0] == "id,exit_0,exit_1,least_confidence,cost"
     assert not (tmp_path / "out.csv.part").exists()
 
 

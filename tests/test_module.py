@@ -322,7 +322,7 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
     probable = {**files.models, "one": {**files.models["one"], "kind": "probabilities"}}
     cases: tuple[tuple[Cascade, Any, Any, type[CommitteeError], str], ...] = (
         (files, None, (), UntrustedCodeError, "--allow-code"),
-        (Cascade.of(NAMES[:2], [0.5]), None, (), ExportError, "does not say how b.1, a is loaded"),
+        (Cascade.of(NAMES[:2], [0.5]), None, (), ExportError, "does not say how to load b.1, a;"),
         (replace(files, models=graph), None, code, ExportError, "is no torch module"),
         (replace(files, models=engine), None, code, ExportError, "was chosen on openvino"),
         (replace(files, models=probable), None, code, ExportError, "mean_logits cannot use"),

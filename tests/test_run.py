@@ -17,7 +17,14 @@ from PIL import Image
 from committee import Cascade, Pool, Runner, evaluate, search
 from committee.data import ArrayDataset, BrokenSamplesError, PartDataset, open_data
 from committee.embedded import FOLDER, pictures, pool_file
-from committee.errors import CascadeError, ChangedError, CommitteeError, DataError, ModelError
+from committee.errors import (
+    CascadeError,
+    ChangedError,
+    CommitteeError,
+    DataError,
+    MisalignedError,
+    ModelError,
+)
 from committee.evaluate import decided
 from committee.flow import Decisions
 from committee.predict import predict
@@ -27,6 +34,7 @@ from committee.run import (
     Result,
     agreement,
     check_ending,
+    check_free,
     read_results,
     run_into,
     run_offline,
@@ -205,7 +213,7 @@ def test_a_picture_may_be_bytes_or_pil_or_in_colour(some: ArrayDataset, stored: 
     assert runner(colour) == runner(Image.fromarray(colour)) == decision
 
 
-@pytest.mark.parametrize("picture", [np.zeros((28, 28)), np.zeros((28, 28, 4), np.uint8), "a.png"])
+@pytest.mark.parametrize("picture", [np.zeros((28, 28)), np.zeros((28, 28, 4), np.uint8)])
 def test_what_is_no_picture_is_refused(stored: Pool, picture: Any) -> None:
     with pytest.raises(DataError, match="a picture must be bytes of shape"):
         Runner(with_models(Cascade.of(["nano"]), stored))(picture)
@@ -433,6 +441,16 @@ def test_a_run_goes_on_only_with_the_same(stored: Pool, some: ArrayDataset, tmp_
         list(run_into(runner, some, out, 8))
 
 
+def test_results_that_are_there_stay_but_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "results.csv"
+    check_free(out)
+    write_results(out, RESULTS)
+    with pytest.raises(DataError, match=r"results\.csv: is there already; .*--overwrite"):
+        check_free(out)
+    (tmp_path / "results.csv.part").mkdir()
+    check_free(out)
+
+
 def test_results_of_unknown_form_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"results can be written as .csv, .jsonl, .parquet"):
         write_results(tmp_path / "results.xlsx", RESULTS)
@@ -457,3 +475,14 @@ def test_a_folder_is_no_file_of_results(tmp_path: Path) -> None:
     (tmp_path / "out.csv").mkdir()
     with pytest.raises(DataError, match=r"out\.csv: is a folder; name a file"):
         check_ending(tmp_path / "out.csv")
+
+
+def test_a_cascade_that_was_set_by_hand_learns_its_models_of_the_pool_file() -> None:
+    by_hand = Cascade.of(["nano", "large"], [0.9])
+    with pytest.raises(CascadeError, match=r"does not say how to load nano, large.*described"):
+        Runner(by_hand)
+    known = pool_file().described(by_hand)
+    assert known.classes == pool_file().classes
+    assert Runner(known).specs.keys() == {"nano", "large"}
+    with pytest.raises(MisalignedError, match=r"its classes .* are not those of the cascade"):
+        pool_file().described(replace(by_hand, classes=("cat", "dog")))

@@ -19,7 +19,7 @@ from committee import Cascade, Pool, Runner
 from committee.cli import main
 from committee.data import ArrayDataset
 from committee.embedded import FOLDER
-from committee.errors import CommitteeError, ModelError, NotFiniteError
+from committee.errors import CommitteeError, DataError, ModelError, NotFiniteError
 from committee.export import write_graph
 from committee.models import PoolFile, load_model
 from committee.predict import predict
@@ -176,6 +176,19 @@ def test_a_wrong_number_of_channels_is_refused(
     told = refused(f"run {path} --data {tmp_path / 'wrong.npz'} --out {out}", capsys)
     assert f"not uint8 (3, 28, 28, {channels})" in told
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("new/01200.png", r"^new/01200.png: a path is not taken; open it: PIL.Image.open\(path\)$"),
+        (Path("a.png"), r"^a.png: a path is not taken"),
+        (None, r"^a picture must be bytes .*, not of type NoneType$"),
+    ],
+)
+def test_what_is_no_picture_is_told(given: Any, line: str) -> None:
+    with pytest.raises(DataError, match=line):
+        Runner(embedded(Cascade.of(["nano"])))(given)
 
 
 # A picture whose first pixel is white makes NaN.

@@ -381,6 +381,9 @@ def test_the_commands_search_for_self_cascades(
     told = json.loads(capsys.readouterr().out)
     assert told["settings"]["self_cascades"] is True
     assert told["settings"]["sequences"] == 7
+    page = str(tmp_path / "report.html")
+    assert main(["report", store, "--self-cascades", "--out", page]) == 0
+    assert "--self-cascades" in Path(page).read_text(encoding="utf-8")
     assert main(["search", store, "--self-cascades", "--match", "net@6"]) == 0
     assert "self-cascades of 7 sequences" in capsys.readouterr().out
     for option in (["--method", "greedy"], ["--method", "guided"], ["--cascade-of", "net@2,net@4"]):
@@ -492,6 +495,25 @@ def test_a_graph_has_the_weights_once_and_decides_as_the_runner(
     found, expected = Runner(path).decide(pictures), Runner(cascade).decide(pictures)
     assert flips(found, expected) == 0
     np.testing.assert_allclose(found.score, expected.score, rtol=1e-4, atol=1e-5)
+
+
+def test_export_says_when_a_graph_resizes_inside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cascade = at_sizes(tmp_path, [14, 20])
+    file = str(cascade.save(tmp_path / "cascade.json"))
+    inside, apart = str(tmp_path / "inside.onnx"), str(tmp_path / "apart.onnx")
+    assert main(["export", file, "--out", inside]) == 0
+    assert "--no-resize-inside gives the same decisions" in capsys.readouterr().out
+    assert main(["export", file, "--out", apart, "--no-resize-inside"]) == 0
+    assert "resize" not in capsys.readouterr().out
+    assert main(["export", file, "--out", str(tmp_path / "b"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["resizes_inside"] is False
+    # 28 pixels to 20 and then to 14 are another picture than 28 to 14.
+    pictures = some_pictures(500)
+    expected = Runner(file).decide(pictures)
+    assert flips(Runner(apart).decide(pictures), expected) == 0
+    assert flips(Runner(inside).decide(pictures), expected) > 0
 
 
 def test_stages_of_several_sizes_and_no_pictures(tmp_path: Path) -> None:

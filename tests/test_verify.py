@@ -70,7 +70,8 @@ def test_all_ways_decide_alike_on_real_pictures(
     assert run(*words) == 0
     told = capsys.readouterr().out
     assert "1,000 samples, each compared with: stored predictions" in told
-    assert "online: all are decided alike; scores differ by up to" in told
+    scores = r"(all scores are the same|scores differ by up to [1-9])"
+    assert re.search(rf"online: all are decided alike; {scores}", told)
 
 
 def test_openvino_in_float32_decides_alike(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 """What it costs and saves to see a cell with context around it: quality at seams, macs, time.
 
-    python context.py --data ../../../shared/data/camvid --models /tmp/camvid/models --only medium
+    python context.py --data CAMVID --models /tmp/camvid/models --only medium
 
 Every cell of every picture is seen through its window, as if all cells went on, so that nothing but
 the windows differs from seeing whole pictures. Only pictures of the half that chooses are opened.

@@ -1,6 +1,6 @@
 """Table 7 of the paper for the networks of this folder: mIoU, cost, exits and time, by cell size.
 
-    python table.py predictions --data ../../../shared/data/camvid --reference medium
+    python table.py predictions --data CAMVID --reference medium
 
 For every size of cells: the cheapest cascade that reaches the reference on the half that chose, the
 most accurate one, and the most accurate for 0.7 of the reference's cost. All figures are of the

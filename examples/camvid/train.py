@@ -1,6 +1,6 @@
 """Train one of the three networks on CamVid's `train` set, on one CPU core; can be interrupted.
 
-    python train.py small --data ../../../shared/data/camvid --out /tmp/camvid
+    python train.py small --data CAMVID --out /tmp/camvid
 
 Every step draws its pictures, crops and flips from its own seed, so a run that was interrupted and
 started again ends with the weights of one that was not.

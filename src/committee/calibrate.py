@@ -11,7 +11,7 @@ from committee.calibration import (
     expected_calibration_error,
     says_probabilities,
 )
-from committee.errors import MisalignedError
+from committee.errors import MisalignedError, UnknownNameError
 from committee.pool import Pool
 from committee.samples import Samples
 from committee.store import keep_calibrations
@@ -61,6 +61,8 @@ def calibrate(
         StoreError, UnknownNameError: If the store, the split, a model or the method is not there.
     """
     root = Path(store)
+    if split not in _IN_USE and (root / "store.json").is_file():
+        _check_third(root, split)
     pool = Pool.load(root / split, models)
     for other in _IN_USE:
         if other != split and (root / other).is_dir():
@@ -87,6 +89,17 @@ def judge(pool: Pool, calibrations: Mapping[str, Calibration], bins: int = 15) -
         after = expected_calibration_error(calibration.apply(raw), labels, bins)
         found.append(Judged(name, pool.samples.split, len(pool), before, after))
     return found
+
+
+def _check_third(root: Path, split: str) -> None:
+    """Refuse a store that has only what chooses and what judges; of others a name may be wrong."""
+    if not {path.name for path in root.iterdir() if path.is_dir()} <= {*_IN_USE}:
+        return
+    raise UnknownNameError(
+        f"{root}: no split {split!r}. Calibration needs a third split, which neither chooses nor "
+        f"judges: committee predict POOL.toml --data DATA --split {split} --out {root}; with "
+        "--fraction START:STOP all three come from one folder"
+    )
 
 
 def _check_apart(root: Path, fitted: Samples, other: Samples) -> None:

@@ -301,6 +301,11 @@ class Cascade:
         except OSError as error:
             raise CascadeError(f"{path}: cannot be read ({error.strerror})") from None
         except ValueError as error:
+            if Path(path).suffix == ".toml":
+                raise CascadeError(
+                    f"{path}: this is a pool file, not a cascade; committee search writes one: "
+                    "committee search STORE --match MODEL --out cascade.json"
+                ) from None
             raise CascadeError(f"{path}: no valid JSON ({error})") from None
         cascade = cls.from_json(data, str(path))
         if confidence_of(cascade.confidence) is None:

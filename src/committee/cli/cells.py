@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from committee.cli.common import next_step, print_json, progress_bar, say
+from committee.cli.common import cost_line, counted, next_step, print_json, progress_bar, say
 from committee.errors import CascadeError
 from committee.task import SEMANTIC_SEGMENTATION
 
@@ -45,12 +45,14 @@ def predict(
     as_json: bool,
 ) -> None:
     """Score and count the cells of every picture."""
+    from committee.data import passed_over
     from committee.data.segmentation import open_segmentation
     from committee.dense import predict_cells, read_settings
 
     settings = read_settings(models)
     dataset = open_segmentation(data, split, models.classes, settings.ignore, rows)
-    notes: list[str] = []
+    other = passed_over(data, models.models)
+    notes = [other] if other else []
     with progress_bar("predict", "pictures", not as_json) as progress:
         folder = predict_cells(
             models,
@@ -70,8 +72,8 @@ def predict(
     for note in notes:
         say(note)
     say(
-        f"{len(names)} models x {len(dataset.samples)} pictures x cells of {', '.join(grids)} are "
-        f"in {folder}"
+        f"{counted(len(names), 'model')} x {counted(len(dataset.samples), 'picture')} x cells of "
+        f"{', '.join(grids)} are in {folder}"
     )
     say(next_step(out, split))
 
@@ -87,9 +89,10 @@ def run(
     as_json: bool,
 ) -> None:
     """Segment pictures: a picture of classes each, and a row each."""
+    from committee.data import passed_over
     from committee.data.segmentation import open_segmentation
     from committee.dense import Segmenter, segment_into
-    from committee.report.tables import human_cost, shares
+    from committee.report.tables import shares
 
     segmenter = Segmenter(cascade, allow_code=allow_code)
     dataset = open_segmentation(data, "run", segmenter.cascade.classes, rows=rows, labels=False)
@@ -98,24 +101,27 @@ def run(
         size = batch_size or SEMANTIC_SEGMENTATION.batch_size
         done = list(segment_into(segmenter, dataset, out, size, show_cells, progress))
     seconds = time.perf_counter() - started
-    stages = range(1, len(segmenter.cascade.stages) + 1)
+    stages = range(len(segmenter.cascade.stages))
     ratios = [float(np.mean([row[f"exit_{k}"] for row in done])) for k in stages]
     costs = [row["cost"] for row in done if row["cost"] is not None]
+    average = float(np.mean(costs)) if costs else None
     summary = {
         "samples": len(done),
         "seconds": seconds,
         "exit_ratios": ratios,
-        "average_cost": float(np.mean(costs)) if costs else None,
+        "average_cost": average,
         "unit": segmenter.unit,
         "out": str(out),
     }
+    note = passed_over(data, list(segmenter.specs.values()))
     if as_json:
-        print_json(summary)
+        print_json({**summary, "notes": [note] if note else []})
         return
-    say(f"{len(done)} pictures in {seconds:.1f} s")
+    if note:
+        say(note)
+    say(f"{counted(len(done), 'picture')} in {seconds:.1f} s")
     say(f"Exits of cells by stage: {shares(ratios)} of {segmenter.cascade}")
-    if costs:
-        say(f"Average cost: {human_cost(float(np.mean(costs)), segmenter.unit)}")
+    say(cost_line(average, segmenter.unit, segmenter.specs))
     say(f"Written: {out}, {out.stem}_classes/" + (f", {out.stem}_cells/" if show_cells else ""))
 
 

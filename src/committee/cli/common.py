@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from committee.errors import CascadeError, CostError, MisalignedError, StoreError
+from committee.errors import CascadeError, CostError, StoreError
 from committee.pool import Pool
 from committee.utility import Utility, top_k
 
 if TYPE_CHECKING:
     from committee.cascade import Cascade
+    from committee.models import ModelSpec
     from committee.search import Committee, Front
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -80,6 +80,12 @@ Calibrated = Annotated[
     bool,
     typer.Option("--calibrated", help="Apply what committee calibrate kept before averaging."),
 ]
+SelfCascades = Annotated[
+    bool,
+    typer.Option(
+        "--self-cascades", help="Only cascades of one set of weights at rising resolutions."
+    ),
+]
 ChoosingSplit = Annotated[str | None, typer.Option(help="The split that chooses; val if left out.")]
 Unit = Annotated[str | None, typer.Option(help="Unit of the costs, if there are several.")]
 Chosen = Annotated[
@@ -91,7 +97,7 @@ Loading = Annotated[
     typer.Option(
         "--pool",
         metavar="POOL.toml",
-        help="Lists the models of a cascade that was chosen on imported outputs.",
+        help="Lists the models of a cascade that does not know how they are loaded.",
     ),
 ]
 
@@ -219,15 +225,7 @@ def with_models(path: str, pool: str | None) -> str | Cascade:
     found = opened(path)
     if found.graph is not None:
         raise CascadeError(f"--pool {pool}: {path} has its models inside; leave --pool out")
-    listed, cascade = read_pool_file(pool), found.cascade
-    if cascade.classes and listed.classes and cascade.classes != listed.classes:
-        raise MisalignedError(
-            f"--pool {pool}: its classes ({', '.join(listed.classes[:3])} …) are not those of "
-            f"{path} ({', '.join(cascade.classes[:3])} …). Name the pool of the same task"
-        )
-    models = {spec.name: spec.to_json() for spec in listed.only(list(cascade.names)).models}
-    known = {**models, **cascade.models}
-    return replace(cascade, models=known, classes=cascade.classes or listed.classes)
+    return read_pool_file(pool).described(found.cascade, f"--pool {pool}")
 
 
 def target_of(
@@ -279,6 +277,37 @@ def listed_broken(broken: Sequence[tuple[str, str]], sample: str) -> str:
     more = f"; and {len(broken) - SHOWN:,} more" if len(broken) > SHOWN else ""
     plural = "" if len(broken) == 1 else "s"
     return f"{len(broken):,} broken {sample}{plural}: {named}{more}"
+
+
+def counted(count: int, what: str) -> str:
+    """So many of something.
+
+    >>> counted(1, "model"), counted(2000, "model")
+    ('1 model', '2,000 models')
+    """
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def cost_line(average: float | None, unit: str, specs: Mapping[str, ModelSpec]) -> str:
+    """What a sample cost on average, or why nobody knows and the remedy; empty if none was run.
+
+    Args:
+        average: The cost, or None.
+        unit: Its unit; empty if costs are unknown.
+        specs: The models, by name.
+    """
+    from committee.report.tables import human_cost
+
+    if average is not None:
+        return f"Average cost: {human_cost(average, unit)}"
+    if unit:
+        return ""
+    lacking = [name for name, spec in specs.items() if not spec.costs]
+    why = f"nothing is known of {', '.join(lacking)}" if lacking else "the models share no unit"
+    return (
+        f"Average cost: unknown, for {why}. Write costs.macs = NUMBER for each model in the pool "
+        "file; then name it with --pool, or predict and search again"
+    )
 
 
 def left_out(*pools: Pool | None) -> dict[str, int]:

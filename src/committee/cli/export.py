@@ -41,8 +41,8 @@ def export(
     resize_inside: Annotated[
         bool | None,
         typer.Option(
-            help="Of a graph: one input of the largest size, or one for each size. "
-            "Only a self-cascade resizes if nothing is said.",
+            help="Of a graph: one input of the largest size, or one for each size, which decides "
+            "as the cascade does. Only a self-cascade resizes if nothing is said.",
             show_default=False,
         ),
     ] = None,
@@ -61,10 +61,18 @@ def export(
         raise ExportError(f"{cascade}: is exported already; name the cascade file or its bundle")
     made = _write(found.cascade, out, files, form, precision, resize_inside)
     size = sum(path.stat().st_size for path in made)
+    resized = out.suffix == ".onnx" and _resizes(found.cascade, files, resize_inside)
     if as_json:
-        print_json({"out": str(out), "files": [str(path) for path in made], "bytes": size})
+        told = {"out": str(out), "files": [str(path) for path in made], "bytes": size}
+        print_json({**told, "resizes_inside": resized})
         return
     say(f"Written: {out}, {size / 1e6:.1f} MB: {found.cascade}")
+    if resized:
+        say(
+            "Mind: it resizes inside, so pictures larger than its input, or smaller, are resized "
+            "twice and decisions may differ; --no-resize-inside gives the same decisions, and "
+            "verify --against counts."
+        )
     say(f"Next: committee verify {cascade} --data DATA --against {out}")
 
 
@@ -105,6 +113,14 @@ def _write(
         )
     folder = write_bundle(cascade, out, onnx=files)
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _resizes(cascade: Cascade, files: dict[str, str], resize_inside: bool | None) -> bool:
+    from committee.export.plan import resizes_inside
+    from committee.export.sources import onnx_specs
+
+    specs = {spec.name: spec for spec in onnx_specs(cascade, files)}
+    return resizes_inside(specs, resize_inside)
 
 
 def _named(text: str) -> tuple[str, str]:

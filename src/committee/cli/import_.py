@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from committee.cli.common import AsJson, amount, next_step, print_json, say
+from committee.cli.common import AsJson, amount, counted, next_step, print_json, say
 from committee.errors import CostError, DataError
 
 
@@ -71,7 +71,8 @@ def import_(
     if as_json:
         print_json({"split": str(folder), "models": pool.names, "samples": len(pool)})
         return
-    say(f"{len(pool.names)} models x {len(pool)} samples are in {folder}")
+    names = counted(len(pool.names), "model")
+    say(f"{names} x {counted(len(pool), 'sample')} are in {folder}")
     say(next_step(out, split))
 
 

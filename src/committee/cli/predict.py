@@ -16,6 +16,7 @@ from committee.cli.common import (
     Rows,
     Seed,
     SkipBroken,
+    counted,
     next_step,
     print_json,
     progress_bar,
@@ -46,7 +47,7 @@ def predict(
     --fraction 0.5 takes half of every class, and with --split test the other half. If the store
     has splits that were taken so, --split test without --fraction takes what they left.
     """
-    from committee.data import open_data
+    from committee.data import open_data, passed_over
     from committee.models import read_pool_file
     from committee.predict import predict as compute
     from committee.store import read_split, rest
@@ -64,7 +65,8 @@ def predict(
     dataset = open_data(data, split, models.classes, rows, fraction, seed, models.models)
     if fraction is None and rows is None:
         dataset = rest(dataset, out)
-    notes: list[str] = []
+    other = passed_over(data, models.models)
+    notes = [other] if other else []
     with progress_bar("predict", "outputs", not as_json) as progress:
         folder = compute(
             models,
@@ -94,5 +96,6 @@ def predict(
     for note in notes:
         say(note)
     taken = f" ({samples.rule})" if samples.rule else ""
-    say(f"{len(names)} models x {len(samples)} samples are in {folder}{taken}")
+    many = f"{counted(len(names), 'model')} x {counted(len(samples), 'sample')}"
+    say(f"{many} are in {folder}{taken}")
     say(next_step(out, split))

@@ -13,7 +13,9 @@ from committee.cli.common import (
     Match,
     MaxCost,
     MinAccuracy,
+    SelfCascades,
     Unit,
+    counted,
     left_out,
     open_split,
     print_json,
@@ -39,6 +41,7 @@ def report(
     max_models: Annotated[
         int | None, typer.Option(help="Most models of a committee; 3 if left out.")
     ] = None,
+    self_cascades: SelfCascades = False,
     unit: Unit = None,
     as_json: AsJson = False,
 ) -> None:
@@ -59,7 +62,7 @@ def report(
     pool = open_split(store, split, "val")
     judge = open_split(store, test, "test") if test else usual_judge(store, split)
     with search_progress(not as_json) as progress:
-        front = search(pool, max_models, unit=unit, progress=progress)
+        front = search(pool, max_models, unit=unit, self_cascades=self_cascades, progress=progress)
     chosen = target_of(front, match, min_accuracy, max_cost)
     text = page_of(
         front,
@@ -77,7 +80,8 @@ def report(
         return
     say_broken(pool, judge)
     most = front.settings.max_models
-    say(f"{len(front)} are on the front of committees of up to {most} model{'s' * (most > 1)}.")
+    are = "is" if len(front) == 1 else "are"
+    say(f"{len(front)} {are} on the front of committees of up to {counted(most, 'model')}.")
     say(f"Written: {out}")
     if chosen is not None:
         say(f"Marked: {chosen.cascade}")

@@ -21,6 +21,8 @@ from committee.cli.common import (
     Loading,
     Rows,
     Seed,
+    cost_line,
+    counted,
     listed_broken,
     print_json,
     progress_bar,
@@ -49,6 +51,9 @@ def run(
     ] = False,
     pool: Loading = None,
     allow_code: AllowCode = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results that are there already.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a cascade over pictures or clips and write one row a sample.
@@ -56,9 +61,11 @@ def run(
     It can be stopped at any moment: what is done lies in OUT.part, and the same command goes on.
     Samples that cannot be read, or of which a model makes NaN, get a row with the reason.
     """
-    from committee.data import open_data
-    from committee.run import Runner, check_ending, run_into
+    from committee.data import open_data, passed_over
+    from committee.run import Runner, check_ending, check_free, run_into
 
+    if not overwrite:
+        check_free(out)
     if cells.is_segmentation(cascade):
         cells.refuse(fraction=fraction is not None, pool=pool is not None)
         cells.run(cascade, data, out, rows, batch_size, show_cells, allow_code or (), as_json)
@@ -69,6 +76,7 @@ def run(
     runner = Runner(with_models(cascade, pool), allow_code=allow_code or ())
     models = list(runner.specs.values())
     dataset = open_data(data, "run", runner.cascade.classes, rows, fraction, seed, models)
+    note = passed_over(data, models)
     tally = _Tally(np.zeros(len(runner.cascade.stages), np.int64))
     with progress_bar("run", "samples", not as_json) as update:
 
@@ -81,15 +89,20 @@ def run(
     summary = tally.summary(runner)
     if as_json:
         told = [{"id": name, "reason": reason} for name, reason in tally.broken]
-        print_json({**summary, "broken": told, "out": str(out)})
+        notes = [note] if note else []
+        print_json({**summary, "broken": told, "notes": notes, "out": str(out)})
     else:
+        if note:
+            say(note)
         _print(runner, summary, tally.broken, out)
     if tally.broken and not summary["samples"]:
         name, reason = tally.broken[0]
+        count, what = len(tally.broken), runner.task.sample
+        none = f"none of the {count:,} {what}s" if count > 1 else f"the only {what}"
+        could = "could be decided, first" if count > 1 else "could not be decided,"
         raise DataError(
-            f"data {data}: none of the {len(tally.broken):,} {runner.task.sample}s could be "
-            f"decided, first {name} ({reason}). {out} has the reason of each; mend them, or name "
-            "other data"
+            f"data {data}: {none} {could} {name} ({reason}). {out} has the reason of each; mend "
+            "them, or name other data"
         )
 
 
@@ -144,20 +157,23 @@ class _Tally:
 def _print(
     runner: Runner, summary: dict[str, Any], broken: list[tuple[str, str]], out: Path
 ) -> None:
-    from committee.report.tables import human_cost, percent, shares
+    from committee.report.tables import percent, shares
 
     samples, rate = summary["samples"], summary["samples_per_second"]
     known = f"; {summary['resumed']:,} were done before" if summary["resumed"] else ""
-    plural = "" if samples == 1 else "s"
-    say(f"{samples:,} sample{plural}, {summary['seconds']:.1f} s at {rate:,.0f} a second{known}")
-    say(f"Exits by stage: {shares(summary['exit_ratios'])} of {runner.cascade}")
-    if summary["average_cost"] is not None:
-        say(f"Average cost: {human_cost(summary['average_cost'], runner.unit)}")
-    if summary["correct"] is not None:
+    every = counted(samples + len(broken), "sample")
+    of = f", {samples:,} decided and {len(broken):,} broken" if broken else ""
+    say(f"{every}{of}, {summary['seconds']:.1f} s at {rate:,.0f} a second{known}")
+    if samples:
+        say(f"Exits by stage: {shares(summary['exit_ratios'])} of {runner.cascade}")
+    if line := cost_line(summary["average_cost"], runner.unit, runner.specs):
+        say(line)
+    if summary["correct"] is not None and samples:
         right = summary["correct"]
         say(f"Right: {right:,} of {samples:,}, {percent(right / samples)}")
     if broken:
-        say(f"{listed_broken(broken, runner.task.sample)}. Each has a row with the reason.")
+        row = "It has a row" if len(broken) == 1 else "Each has a row"
+        say(f"{listed_broken(broken, runner.task.sample)}. {row} with the reason.")
     say(f"Written: {out}")
 
 

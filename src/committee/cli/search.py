@@ -19,6 +19,7 @@ from committee.cli.common import (
     Match,
     MaxCost,
     MinAccuracy,
+    SelfCascades,
     ThresholdGrid,
     Top,
     Unit,
@@ -88,12 +89,7 @@ def search(
     families: Annotated[
         bool, typer.Option(help="Take trainings of one architecture as interchangeable.")
     ] = True,
-    self_cascades: Annotated[
-        bool,
-        typer.Option(
-            "--self-cascades", help="Only cascades of one set of weights at rising resolutions."
-        ),
-    ] = False,
+    self_cascades: SelfCascades = False,
     calibrated: Calibrated = False,
     top: Top = 1,
     agree_with: AgreeWith = None,
@@ -182,7 +178,7 @@ def search(
         chosen = as_ensemble(names, pool, confidence, combine, unit, utility)
     else:
         chosen = target_of(front, match, min_accuracy, max_cost)
-    _tell(front, chosen, judge, out, as_json, list_front)
+    _tell(front, chosen, judge, out, as_json, list_front, match)
 
 
 def _check_targets(targets: Sequence[Any], out: str | None) -> None:
@@ -220,13 +216,14 @@ def _tell(
     out: str | None,
     as_json: bool,
     list_front: bool,
+    match: str | None,
 ) -> None:
     from committee.evaluate import evaluate
 
     if out and chosen:
         chosen.cascade.save(out)
     if not as_json:
-        _print(front, chosen, judge, out, list_front)
+        _print(front, chosen, judge, out, list_front, match)
         return
     settings = front.settings
     choice = chosen and {
@@ -240,7 +237,12 @@ def _tell(
 
 
 def _print(
-    front: Front, chosen: Committee | None, judge: Pool | None, out: str | None, list_front: bool
+    front: Front,
+    chosen: Committee | None,
+    judge: Pool | None,
+    out: str | None,
+    list_front: bool,
+    match: str | None,
 ) -> None:
     from rich.console import Console
 
@@ -252,14 +254,15 @@ def _print(
         f"{settings.cascades:,} {'self-' if settings.self_cascades else ''}cascades of "
         f"{settings.sequences:,} sequences of models, "
         f"{'all' if front.exact else 'not all'} covered{f' in {seconds:.2f} s' if seconds else ''}."
-        f"\n{len(front)} are on the front."
+        f"\n{len(front)} {'is' if len(front) == 1 else 'are'} on the front."
     )
     if front.inexact:
         say(f"Not exact: {front.inexact}.")
-    rows = front_rows(front, judge) if list_front else summary(front, judge)
+    # Whoever asks to match a model compares with that model, not with the most costly.
+    rows = (front_rows if list_front else summary)(front, judge, match)
     if chosen:
         rows = [row for row in rows if row.cascade != chosen.cascade]
-        rows.append(row_of(front, "chosen", chosen.cascade, judge))
+        rows.append(row_of(front, "chosen", chosen.cascade, judge, match))
     Console().print(rich_table(rows))
     for warning in front.warnings:
         say(f"Mind: {warning}.")

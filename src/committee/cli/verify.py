@@ -15,6 +15,7 @@ from committee.cli.common import (
     Loading,
     Rows,
     SkipBroken,
+    counted,
     open_split,
     print_json,
     progress_bar,
@@ -135,7 +136,7 @@ def _others(
 
 def _tell(found: list[Compared], cascade: Cascade) -> None:
     count = found[0].samples
-    say(f"{count:,} samples, each compared with: {found[0].reference}")
+    say(f"{counted(count, 'sample')}, each compared with: {found[0].reference}")
     for each in found:
         flips = len(each.flips)
         alike = "all are decided alike"
@@ -145,7 +146,9 @@ def _tell(found: list[Compared], cascade: Cascade) -> None:
                 f"{flips:,} {samples}; {each.same_class:,} have the same class, "
                 f"{each.same_stage:,} leave at the same stage"
             )
-        say(f"  {each.way}: {alike}; scores differ by up to {each.largest_difference:.2g}")
+        most = each.largest_difference
+        scores = f"scores differ by up to {most:.2g}" if most else "all scores are the same"
+        say(f"  {each.way}: {alike}; {scores}")
         for flip in each.flips[:SHOWN]:
             say(f"    {flip.id}: {_told(flip, cascade)}")
         if flips > SHOWN:

@@ -17,13 +17,14 @@ from committee.data.base import BrokenSamplesError, Dataset, content_of, digest,
 from committee.data.clips import CLIP_ENDINGS, ClipsDataset, read_clip
 from committee.data.files import PICTURES, FileKind, FilesDataset
 from committee.data.folder import open_folder
+from committee.data.folder import passed_over as files_passed_over
 from committee.data.huggingface import is_saved, open_saved
 from committee.data.part import PartDataset, part, readable_part, share, without
 from committee.data.table import open_csv
 from committee.errors import CommitteeError, DataError, ShapeError, UnknownNameError
 from committee.models import ModelSpec, task_of
 from committee.samples import Samples
-from committee.task import IMAGE_CLASSIFICATION, Task
+from committee.task import IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION, Task
 
 __all__ = [
     "ArrayDataset",
@@ -35,6 +36,7 @@ __all__ = [
     "content_of",
     "digest",
     "open_data",
+    "passed_over",
     "read_ahead",
     "read_clip",
     "readable_part",
@@ -89,6 +91,20 @@ def open_data(
     if rows is not None:
         dataset = part(dataset, rows)
     return dataset if fraction is None else share(dataset, fraction, seed)
+
+
+def passed_over(spec: str | Path, models: Sequence[ModelSpec] = ()) -> str:
+    """How many files of a folder are no samples by their endings, for people; empty if none are.
+
+    Args:
+        spec: As of :func:`open_data`.
+        models: Who will look at the samples.
+    """
+    path, task = Path(spec), task_of(models)
+    if not path.is_dir() or is_saved(path):
+        return ""
+    endings = CLIP_ENDINGS if task is VIDEO_CLASSIFICATION else PICTURES.endings
+    return files_passed_over(path, endings)
 
 
 def _kind(task: Task, models: Sequence[ModelSpec]) -> FileKind:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -64,9 +65,31 @@ def open_folder(
     return kind.open(root, Samples(tuple(ids), labels, names, split))
 
 
-def _files(root: Path, endings: Collection[str]) -> Iterator[str]:
+def passed_over(root: Path, endings: Collection[str]) -> str:
+    """How many files below a folder are of other endings, and which, for people; empty if none.
+
+    Hidden files are not counted, for systems leave them everywhere.
+
+    Args:
+        root: The folder.
+        endings: Of the files that are taken, in small letters, with the dot.
+    """
+    names = (name.rpartition("/")[2] for name in _files(root, None))
+    others = Counter(
+        _ending(name) if "." in name else "none"
+        for name in names
+        if not name.startswith(".") and _ending(name) not in endings
+    )
+    count = others.total()
+    plural = "" if count == 1 else "s"
+    listed = ", ".join(sorted(others))
+    return f"{count:,} file{plural} of other endings left out: {listed}" if count else ""
+
+
+def _files(root: Path, endings: Collection[str] | None) -> Iterator[str]:
     """Paths of the files below a folder, relative to it; links are followed, but in no circle.
 
+    Of all endings if none are given.
     A link that leads nowhere is a file too: reading it names it.
     """
     for folder, inner, names in os.walk(root, followlinks=True):
@@ -74,8 +97,12 @@ def _files(root: Path, endings: Collection[str]) -> Iterator[str]:
         inner[:] = [name for name in inner if not _is_circle(here / name)]
         prefix = "" if here == root else f"{here.relative_to(root).as_posix()}/"
         for name in names:
-            if f".{name.rpartition('.')[2].lower()}" in endings:
+            if endings is None or _ending(name) in endings:
                 yield prefix + name
+
+
+def _ending(name: str) -> str:
+    return f".{name.rpartition('.')[2].lower()}"
 
 
 def _is_circle(folder: Path) -> bool:

@@ -62,6 +62,10 @@ class Segmenter:
     Raises:
         CascadeError: If the cascade does not segment, or mixes cells of several sizes.
         ModelError: If a model cannot be loaded, or has changed since it was chosen.
+
+    Attributes:
+        cascade: The rule.
+        specs: How its models are loaded, by name.
     """
 
     def __init__(
@@ -73,7 +77,7 @@ class Segmenter:
     ) -> None:
         where = "cascade" if isinstance(cascade, Cascade) else str(cascade)
         self.cascade = cascade if isinstance(cascade, Cascade) else opened(cascade).cascade
-        specs = specs_of(self.cascade, where)
+        specs = self.specs = specs_of(self.cascade, where)
         self.grid = grid_of(specs, where)
         self._loaded = {n: load_model(spec, allow_code, threads) for n, spec in specs.items()}
         self.unit, self._costs = self._priced(specs)
@@ -249,7 +253,7 @@ def segment_into(
 def _row(segmenter: Segmenter, name: str, each: Segmented) -> dict[str, Any]:
     count = len(segmenter.cascade.stages)
     leaving = np.bincount(each.stages, minlength=count) / len(each.stages)
-    exits = {f"exit_{k + 1}": float(share) for k, share in enumerate(leaving)}
+    exits = {f"exit_{k}": float(share) for k, share in enumerate(leaving)}
     least = float(each.scores.min())
     return {"id": name, **exits, "least_confidence": least, "cost": each.cost}
 

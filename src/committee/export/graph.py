@@ -63,7 +63,8 @@ def write_graph(
         precision: What is combined and scored in; ``float64`` decides as the runner does,
             ``float32`` is for runtimes that know nothing wider.
         resize_inside: Take pictures of the largest size only and resize them in the graph for the
-            smaller models. Otherwise there is one input for each size. By default only a
+            smaller models: a picture that was larger is resized twice, and decisions may differ
+            from the cascade's. Otherwise there is one input for each size. By default only a
             self-cascade, one file at several sizes, is resized inside.
         onnx: ONNX files that take the place of a model's source, by the model's name.
         largest_file: Bytes of weights above which they go to a file ``PATH.data`` beside it.

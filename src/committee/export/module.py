@@ -213,7 +213,7 @@ def as_module(
     if not known and set(given) < set(cascade.names):
         missing = ", ".join(name for name in cascade.names if name not in given)
         raise ExportError(
-            f"as_module: the cascade does not say how {missing} is loaded; give the modules: "
+            f"as_module: the cascade does not say how to load {missing}; give the modules: "
             "as_module({name: module})"
         )
     own = _loaded([known[name] for name in cascade.names if name not in given], allow_code)

@@ -119,7 +119,7 @@ def planned(
         cascade=cascade,
         specs=specs,
         models=models,
-        inputs=_inputs(specs, len(models) == 1 if resize_inside is None else resize_inside),
+        inputs=_inputs(specs, resize_inside),
         judging=Judging(
             cascade.combine, cascade.confidence, kinds, cascade.calibrations, classes, dtype
         ),
@@ -130,9 +130,23 @@ def planned(
     )
 
 
-def _inputs(specs: Mapping[str, ModelSpec], resize_inside: bool) -> dict[Preprocessing, str]:
+def resizes_inside(specs: Mapping[str, ModelSpec], resize_inside: bool | None) -> bool:
+    """Whether pictures of the smaller models are made in the graph, of those of the largest.
+
+    Args:
+        specs: The models, by name.
+        resize_inside: As of :func:`committee.export.write_graph`.
+    """
+    if len({_fit(spec.preprocessing) for spec in specs.values()}) == 1:
+        return False
+    if resize_inside is None:
+        return len({spec.source for spec in specs.values()}) == 1
+    return resize_inside
+
+
+def _inputs(specs: Mapping[str, ModelSpec], resize_inside: bool | None) -> dict[Preprocessing, str]:
     fits = list(dict.fromkeys(_fit(spec.preprocessing) for spec in specs.values()))
-    if resize_inside:
+    if resizes_inside(specs, resize_inside):
         fits = [_largest(fits)]
     names = ["picture"]
     if len(fits) > 1:

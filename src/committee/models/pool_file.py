@@ -6,10 +6,16 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from committee.cost import Cost
-from committee.errors import CommitteeError, MissingExtraError, PoolFileError, UnknownNameError
+from committee.errors import (
+    CommitteeError,
+    MisalignedError,
+    MissingExtraError,
+    PoolFileError,
+    UnknownNameError,
+)
 from committee.models.base import RANDOM, Source
 from committee.models.preprocessing import Preprocessing
 from committee.models.sources import located, source_of
@@ -22,6 +28,9 @@ from committee.task import (
     VIDEO_CLASSIFICATION,
     Task,
 )
+
+if TYPE_CHECKING:
+    from committee.cascade import Cascade
 
 _POOL_KEYS = ("task", "classes", "preprocessing", "views", "cells", "model")
 _MODEL_KEYS = (
@@ -86,6 +95,26 @@ class PoolFile:
                 raise UnknownNameError.of("pool file", "model", name, known)
         wanted = {each for name in names for each in ([name] if name in known else lines[name])}
         return replace(self, models=tuple(m for m in self.models if m.name in wanted))
+
+    def described(self, cascade: Cascade, where: str = "pool file") -> Cascade:
+        """The cascade with how its models are loaded and its classes, where it does not know them.
+
+        Args:
+            cascade: Of models that are listed here.
+            where: What this file is called, for the error.
+
+        Raises:
+            MisalignedError: If the two name other classes.
+            UnknownNameError: If a model of the cascade is not listed.
+        """
+        if cascade.classes and self.classes and cascade.classes != self.classes:
+            raise MisalignedError(
+                f"{where}: its classes ({', '.join(self.classes[:3])} …) are not those of the "
+                f"cascade ({', '.join(cascade.classes[:3])} …). Name the pool of the same task"
+            )
+        models = {spec.name: spec.to_json() for spec in self.only(list(cascade.names)).models}
+        classes = cascade.classes or self.classes
+        return replace(cascade, models={**models, **cascade.models}, classes=classes)
 
 
 def read_pool_file(path: str | Path) -> PoolFile:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
@@ -349,8 +350,8 @@ def as_image(picture: Picture) -> Image:
     """A PIL picture, 8 bit, of a byte array or a PIL picture.
 
     Raises:
-        DataError: If an array is neither (H, W) nor (H, W, 1 or 3) bytes, or a PIL picture has
-            values of 32 bit.
+        DataError: If an array is neither (H, W) nor (H, W, 1 or 3) bytes, a PIL picture has values
+            of 32 bit, or it is no picture but a path, say.
         MissingExtraError: If Pillow is not installed.
     """
     try:
@@ -364,7 +365,15 @@ def as_image(picture: Picture) -> Image:
             return picture
         # Pillow's own conversion cuts off at 255 what goes up to 65535.
         picture = (np.asarray(picture) >> 8).astype(np.uint8)
-    array = np.asarray(picture)
+    given: Any = picture
+    if isinstance(given, str | Path):
+        raise DataError(f"{given}: a path is not taken; open it: PIL.Image.open(path)")
+    if not isinstance(given, Sequence) and not hasattr(given, "__array__"):
+        raise DataError(
+            "a picture must be bytes of shape (H, W) or (H, W, 3), or PIL's, not of type "
+            f"{type(given).__name__}"
+        )
+    array = np.asarray(given)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     shaped = array.ndim in (2, 3) and array.shape[2:] in ((), (3,)) and array.size

@@ -222,9 +222,9 @@ def specs_of(cascade: Cascade, where: str = "cascade") -> dict[str, ModelSpec]:
     missing = [name for name in cascade.names if name not in cascade.models]
     if missing:
         raise CascadeError(
-            f"{where}: does not say how to load {', '.join(missing)}; it was chosen on outputs "
-            "that were imported. Name the pool file that lists its models: --pool POOL.toml; or "
-            "predict with committee predict and search again"
+            f"{where}: does not say how to load {', '.join(missing)}. Name the pool file that "
+            "lists its models: --pool POOL.toml; in Python "
+            'committee.models.read_pool_file("POOL.toml").described(cascade)'
         )
     return {n: ModelSpec.from_json(n, cascade.models[n], where) for n in cascade.names}
 

@@ -145,10 +145,16 @@ def front_rows(front: Front, test: Pool | None = None, reference: str | None = N
     return _rows(front, test, name, [(MEMBER, member.cascade) for member in front])
 
 
-def row_of(front: Front, role: str, cascade: Cascade, test: Pool | None = None) -> Row:
-    """One committee; errors as of :func:`summary`."""
+def row_of(
+    front: Front,
+    role: str,
+    cascade: Cascade,
+    test: Pool | None = None,
+    reference: str | None = None,
+) -> Row:
+    """One committee; arguments and errors as of :func:`summary`."""
     check_judge(front, test)
-    return _rows(front, test, reference_of(front, None), [(role, cascade)])[0]
+    return _rows(front, test, reference_of(front, reference), [(role, cascade)])[0]
 
 
 def matches(reference: str) -> str:

@@ -5,7 +5,7 @@ A runner opens cascade files, bundles and single ONNX files.
 
 from committee.run.agreement import Agreement, agreement
 from committee.run.offline import Progress, run_into, run_offline
-from committee.run.results import Result, check_ending, read_results, write_results
+from committee.run.results import Result, check_ending, check_free, read_results, write_results
 from committee.run.runner import Decision, Runner
 from committee.run.timing import Timed, timed_offline, timed_online
 from committee.run.verify import Compared, Flip, verify
@@ -21,6 +21,7 @@ __all__ = [
     "Timed",
     "agreement",
     "check_ending",
+    "check_free",
     "read_results",
     "run_into",
     "run_offline",

@@ -68,6 +68,18 @@ def check_ending(path: Path) -> None:
             raise MissingExtraError.of("Writing parquet", "pyarrow", "parquet") from None
 
 
+def check_free(path: Path) -> None:
+    """Refuse a file of results that is there already, before any work is done.
+
+    Beside the parts of a run that was stopped it may be: whoever began that run was asked.
+
+    Raises:
+        DataError: If it is there.
+    """
+    if path.is_file() and not path.with_name(f"{path.name}.part").exists():
+        raise DataError(f"{path}: is there already; name another file, or replace it: --overwrite")
+
+
 def write_results(path: Path, results: Sequence[Result]) -> Path:
     """Write all results, whole or not at all.
 

@@ -7,11 +7,15 @@ import math
 
 import numpy as np
 
+from committee.evaluate import draws
 from committee.predictions import Array
 from committee.search.prefixes import PrefixTable, Rule
 
 # Two models are told apart if chance alone would differ so much in fewer cases than this.
 _LEVEL = 0.05
+# Fewer wholes than this are said to be few even where they tell single models apart: thousands of
+# cascades are compared on them, and the bootstrap of so few is too narrow.
+_FEW = 30
 
 
 def warnings_of(rule: Rule, table: PrefixTable, unit: str) -> tuple[str, ...]:
@@ -19,6 +23,7 @@ def warnings_of(rule: Rule, table: PrefixTable, unit: str) -> tuple[str, ...]:
     return (
         *_constant_scores(rule, table),
         *_too_few_samples(rule, table, unit),
+        *_too_few_wholes(rule, table, unit),
         *_calibrated_here(rule),
     )
 
@@ -57,11 +62,7 @@ def _too_few_samples(rule: Rule, table: PrefixTable, unit: str) -> list[str]:
     """
     if not rule.utility.counted:
         return []
-    costs = rule.pool.costs.values(unit)
-    rising = sorted(
-        (name for name in rule.pool.names if (name,) in table.rows),
-        key=lambda name: (costs[name], name),
-    )
+    rising = _rising(rule, table, unit)
     values: dict[str, Array] = {name: table.values[table.rows[(name,)]] for name in rising}
     best, front = -1, []
     for name in rising:
@@ -91,6 +92,61 @@ def _too_few_samples(rule: Rule, table: PrefixTable, unit: str) -> list[str]:
         f"{_others(len(close) - 1)}: differences between committees as small as that are chance. "
         "Judge the choice on another split"
     ]
+
+
+def _too_few_wholes(rule: Rule, table: PrefixTable, unit: str) -> list[str]:
+    """The same where a figure is made of counts, by wholes: cells of one picture are much alike.
+
+    The spread of a difference is the bootstrap's over wholes, widened for few as a t-interval is.
+
+    References:
+        Hesterberg (2015), What teachers should know about the bootstrap, The American
+        Statistician 69, section 5.3, for the widening.
+    """
+    from scipy.special import stdtrit
+
+    figure, samples = rule.utility.figure, rule.pool.samples
+    if figure is None:
+        return []
+    count, task = samples.wholes, rule.pool.task
+    judge = "Judge the choice on another split"
+    few = [
+        f"{count:,} {task.sample if count == 1 else task.samples} are few to choose on: what wins "
+        f"there wins partly by chance. Choose on more. {judge}"
+    ]
+    if count < 2:
+        return few
+    every, drawn = np.arange(len(rule.pool)), draws(count)
+    best, front = -math.inf, []
+    for name in _rising(rule, table, unit):
+        counts = rule.values((name,), every).reshape(count, samples.parts, -1).sum(axis=1)
+        own = float(figure(counts.sum(axis=0)))
+        if own > best:
+            best = own
+            front.append((name, own, figure(drawn @ counts)))
+    widened = float(stdtrit(count - 1, 1 - _LEVEL / 2)) * math.sqrt(count / (count - 1))
+    close = []
+    for (cheap, less, lower), (dear, more, higher) in itertools.pairwise(front):
+        spread = float(np.nanstd(higher - lower))
+        if more - less < widened * spread:
+            close.append((more - less, spread, cheap, dear))
+    if not close:
+        return few if count < _FEW else []
+    difference, spread, cheap, dear = min(close)
+    needed = max(math.ceil(count * (1.96 * spread / difference) ** 2), count + 1)
+    return [
+        f"{count:,} {task.samples} are too few to tell {dear} from {cheap} "
+        f"(+{100 * difference:.2f} points, +-{100 * widened * spread:.2f}; about {needed:,} would "
+        f"do){_others(len(close) - 1)}: differences between committees as small as that are "
+        f"chance. {judge}"
+    ]
+
+
+def _rising(rule: Rule, table: PrefixTable, unit: str) -> list[str]:
+    """Models by rising cost."""
+    costs = rule.pool.costs.values(unit)
+    there = (name for name in rule.pool.names if (name,) in table.rows)
+    return sorted(there, key=lambda name: (costs[name], name))
 
 
 def _others(count: int) -> str:

@@ -153,7 +153,8 @@ def told_same_accuracy(study: Study, pairs: Sequence[Pair]) -> list[str]:
         f"As accurate as each model on {study.val.samples.split}, committees have speedups of "
         f"{told_ratios([ratio for ratio, _ in ratios])}; the largest is over {max(ratios)[1]}.",
         f"On {study.judge} their accuracy then differs by {told_gains(changes)} points; {worse} of "
-        f"{len(changes)} lose more than their paired interval explains.",
+        f"{len(changes)} {'loses' if worse == 1 else 'lose'} more than the paired interval "
+        "explains.",
     ]
 
 

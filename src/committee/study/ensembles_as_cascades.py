@@ -103,7 +103,7 @@ def analyse(study: Study) -> Finding[Conversions]:
             f"{sum(each > 1 for each in known)} of {len(best)} ensembles cost less as a "
             f"cascade: {told_ratios(known)}.",
             f"Their accuracy changes by {told_gains(gains)} points on {study.judge}; {worse} "
-            "lose more than their paired interval explains.",
+            f"{'loses' if worse == 1 else 'lose'} more than the paired interval explains.",
             f"{len(beaten)} of {len(study.singles)} single models are matched there by one of "
             "these cascades that costs less.",
         ),
