@@ -67,6 +67,8 @@ def report(
     text = page_of(
         front,
         judge,
+        # Whoever asks to match a model compares with that model, not with the most costly.
+        reference=match,
         chosen=None if chosen is None else chosen.cascade,
         store=store,
         split=split,
