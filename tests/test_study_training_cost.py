@@ -79,6 +79,6 @@ def test_without_times_there_is_nothing_to_say():
 
 def test_the_figure_s_axis_is_of_training(finding):
     left, _ = draw(finding.data).axes
-    assert left.get_xlabel() == "Training time (days)"
+    assert left.get_xlabel() == "Training time (days), log scale"
     drawn = {float(x) for line in left.lines for x in line.get_xdata()}
     assert {TIMES.times[name] for name in ("b0-0", "b1-0", "b2-0")} <= drawn
