@@ -24,7 +24,7 @@ demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
 
 test: $(VENV)/ready node-if-there .browser/chromium
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The tests on the oldest versions that pyproject.toml admits, of all extras. torch comes with its CUDA
 # packages, 5 GB, unless PIP_INDEX_URL names a place that has the CPU build of that version.

@@ -18,15 +18,6 @@ settings.register_profile("committee", derandomize=True, deadline=None, database
 settings.load_profile("committee")
 
 
-# They take minutes; begun last they would leave the other processor idle.
-LONGEST = ("test_real_pools.py", "test_real_exports.py")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take longest come first."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
-
-
 def _let_torchvision_import() -> object | None:
     """Beside a CPU build of torch, define what the CUDA build of torchvision needs to import.
 
