@@ -87,7 +87,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     val, test = (cm.Pool.load(folder / "store" / split) for split in ("val", "test"))
     front = cm.search(val)
     chosen = front.matching(MATCHED).cascade
-    top = summary(front, test, chosen=chosen)
+    top = summary(front, test, MATCHED, chosen)
     rows = [*front_rows(front, test), *ensemble_rows(front, test)]
     rows += [row for row in top if row.role == "single model"]
     rows += [row for row in top if row.chosen]
