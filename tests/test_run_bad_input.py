@@ -249,7 +249,8 @@ def test_nan_of_one_sample_leaves_the_others_as_they_are(
     for i, row in enumerate(rows):
         expected = as_result(str(row), world.runner.explained(decisions, i))
         assert replace(found[row], id=str(row), confidence=expected.confidence) == expected
-        assert found[row].confidence == pytest.approx(expected.confidence, rel=1e-6)
+        # Batches of another size round differently; float32 moves in its last places.
+        assert found[row].confidence == pytest.approx(expected.confidence, rel=1e-5, abs=1e-6)
     failed = [row for row, result in enumerate(found) if result.error]
     # Those that leave before the model that makes NaN are decided.
     assert failed == world.white if spoilt == "one" else set(failed) < set(world.white)

@@ -1,0 +1,75 @@
+"""Text from outside, as it is shown to people: names without traps, lists that end."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Collection
+
+# Names that a line lists before it only counts.
+LISTED = 5
+# What a terminal obeys or hides: controls, formats such as right-to-left marks, line separators.
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def printable(text: str) -> str:
+    r"""Return text with every character that a terminal would obey or hide written as an escape.
+
+    Undecodable bytes of a file name, which Python keeps as lone surrogates, come out as ``\xe9``.
+
+    >>> print(printable("a\x1b]0;b\x07c"))
+    a\x1b]0;b\x07c
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if unicodedata.category(character) not in _UNPRINTABLE:
+        return character
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def listed(names: Collection[object], most: int = LISTED) -> str:
+    """Return the first names, quoted, and how many more there are.
+
+    >>> listed(["a", "b", "c"], most=2)
+    "'a', 'b' and 1 more"
+    """
+    shown = [f"'{printable(str(name))}'" for name, _ in zip(names, range(most), strict=False)]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")
+
+
+def tidy(name: str) -> str:
+    r"""Return a name as it is compared: Unicode NFC, no byte order mark, no outer spaces.
+
+    >>> tidy("\ufeffrose\u0301 ")
+    'rosé'
+    """
+    return unicodedata.normalize("NFC", name).replace("\ufeff", "").strip()
+
+
+def difference(one: str, two: str) -> str:
+    """Return by which characters two names that look alike differ; empty if they do not look alike.
+
+    >>> difference("red", "Red")
+    "'red' and 'Red' differ in U+0072 U+0065 U+0064 against U+0052 U+0065 U+0064"
+    """
+    if one == two or _look(one) != _look(two):
+        return ""
+    start = next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), -1)
+    if start < 0:
+        start = min(len(one), len(two))
+    codes = (" ".join(f"U+{ord(c):04X}" for c in text[start : start + 3]) for text in (one, two))
+    first, second = (each or "nothing" for each in codes)
+    return f"'{printable(one)}' and '{printable(two)}' differ in {first} against {second}"
+
+
+def _look(name: str) -> str:
+    """Return what a name looks like: case, spacing, marks that show nothing and forms left out."""
+    shown = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(c for c in shown if c.isalnum() or not (c in "_- " or _escaped(c) != c))
