@@ -112,10 +112,7 @@ def import_predictions(
                 dtype=dtype,
                 rows=len(samples),
             )
-            writer = target.writer(samples, name, entry)
-            for chunk in writer.missing:
-                rows = slice(chunk * CHUNK_ROWS, (chunk + 1) * CHUNK_ROWS)
-                writer.write(chunk, each.outputs.rows(rows))
+            target.writer(samples, name, entry).write_all(each.outputs)
     return Pool.load(Path(store) / split, list(files))
 
 

@@ -33,6 +33,9 @@ from committee.store.entry import (
     told,
 )
 
+# What is synced at once of outputs that are there already: a disk takes longer to sync than to write.
+_SYNCED_BYTES = 64 << 20
+
 # How many first rows the samples of an earlier entry share with today's; None if it is another set.
 Shared = Callable[[Entry], int | None]
 
@@ -100,25 +103,50 @@ class Writer:
             StoreError: If the disk is full or the chunk has another width than those before.
             NotFiniteError: If outputs do not fit the type of the numbers.
         """
-        block = self._block(outputs, chunk)
-        if not self._width:
-            self._begin(block.shape[1])
-        if block.shape[1] != self._width:
-            raise StoreError(
-                f"{self._part}: outputs had {self._width} columns, now {block.shape[1]}"
-            )
-        data = block.tobytes()
-        part = Part(len(block), zlib.crc32(data))
+        self._write({chunk: self._block(outputs, chunk)})
+
+    def write_all(self, outputs: Outputs) -> None:
+        """Write what is missing of outputs that are there already, synced by bytes, not by chunks.
+
+        Args:
+            outputs: All rows of the model.
+
+        Raises:
+            StoreError, NotFiniteError: As :meth:`write`.
+        """
+        blocks: dict[int, Array] = {}
+        for chunk in self.missing:
+            rows = slice(chunk * CHUNK_ROWS, (chunk + 1) * CHUNK_ROWS)
+            blocks[chunk] = self._block(outputs.rows(rows), chunk)
+            if len(blocks) * blocks[chunk].nbytes >= _SYNCED_BYTES:
+                self._write(blocks)
+                blocks = {}
+        if blocks:
+            self._write(blocks)
+
+    def _write(self, blocks: Mapping[int, Array]) -> None:
+        """Write chunks by number: all are synced before the journal vouches for any."""
+        parts = {}
+        for block in blocks.values():
+            if not self._width:
+                self._begin(block.shape[1])
+            if block.shape[1] != self._width:
+                raise StoreError(
+                    f"{self._part}: outputs had {self._width} columns, now {block.shape[1]}"
+                )
         with told(self._part):
             with self._part.open("r+b") as file:
-                file.seek(self._offset(chunk))
-                file.write(data)
+                for chunk, block in blocks.items():
+                    data = block.tobytes()
+                    parts[chunk] = Part(len(block), zlib.crc32(data))
+                    file.seek(self._offset(chunk))
+                    file.write(data)
                 _sync(file)
             with self._journal.open("a", encoding="utf-8") as journal:
-                journal.write(part_line(chunk, part))
+                journal.writelines(part_line(chunk, part) for chunk, part in parts.items())
                 _sync(journal)
-            self._parts[chunk] = part
-            self._left.discard(chunk)
+            self._parts |= parts
+            self._left -= parts.keys()
             if not self._left:
                 self._finish()
 
