@@ -127,7 +127,8 @@ def checked_outputs(
 
     Raises:
         ShapeError: If shapes or types do not fit the kind, or probabilities do not sum to 1.
-        NotFiniteError: If there is NaN or infinity.
+        NotFiniteError: If there is NaN or infinity. A logit of minus infinity is a class that is
+            masked, which is taken if the sample has another class.
         UnknownNameError: If the kind is unknown.
     """
     if (
@@ -148,17 +149,43 @@ def checked_outputs(
     if confidence is not None:
         raise ShapeError(f"{where}: {kind} carry no separate confidence; declare decisions instead")
     if array.ndim != 2 or array.shape[1] < 1:
-        raise ShapeError(f"{where}: {kind} must have shape (samples, classes), not {array.shape}")
+        # What a binary classifier gives.
+        remedy = _of_one_number(kind) if array.ndim == 1 else ""
+        raise ShapeError(
+            f"{where}: {kind} must have shape (samples, classes), not {array.shape}{remedy}"
+        )
     if array.dtype.kind not in "fiu":
         raise ShapeError(f"{where}: {kind} must be real numbers, not {array.dtype}")
     if array.dtype.kind in "iu":
         array = array.astype(np.float64)
     for start in range(0, len(array), _ROWS_AT_ONCE):
         block = array[start : start + _ROWS_AT_ONCE]
-        _check_finite(where, block, first + start)
+        _check_finite(where, block, first + start, kind)
         if kind == "probabilities":
             _check_probabilities(where, block, first + start)
     return Outputs(kind, array)
+
+
+def refuse_one_output(where: str, outputs: Outputs) -> None:
+    """Refuse outputs of one number a sample, of which every rule would make certainty.
+
+    Raises:
+        ShapeError: If there is one.
+    """
+    if outputs.kind in ("logits", "probabilities") and outputs.values.shape[1:] == (1,):
+        raise ShapeError(
+            f"{where}: one output is no choice of classes: it has shape {outputs.values.shape}"
+            f"{_of_one_number(outputs.kind)}"
+        )
+
+
+def _of_one_number(kind: str) -> str:
+    """Return how one number a sample becomes the outputs of two classes."""
+    if kind == "probabilities":
+        return ". If it is the probability p of the second class, give np.stack([1 - p, p], 1)"
+    return (
+        ". If it is the score z of the second class, before a sigmoid, give np.stack([0*z, z], 1)"
+    )
 
 
 def _array(where: str, values: ArrayLike) -> Array:
@@ -199,15 +226,34 @@ def all_finite(values: Array) -> bool:
     )
 
 
-def _check_finite(where: str, block: Array, start: int) -> None:
-    if not all_finite(block):
-        finite = np.isfinite(block)
-        rows = np.flatnonzero(~finite.all(axis=1))
-        named = ", ".join(str(start + row) for row in rows[:5])
-        raise NotFiniteError(
-            f"{where}: NaN or infinite outputs, first at sample {named} "
-            f"(counted from 0; at least {len(rows)} samples). Recompute this model's outputs"
-        )
+def usable_rows(values: Array, kind: str = "logits") -> Array:
+    """Return which samples have outputs that every rule can work on, shape (N,).
+
+    Args:
+        values: Outputs, shape (N, C) or with further axes; confidences, shape (N,) or (N, 1).
+        kind: Of logits, minus infinity is a class that is masked, and usable beside another class.
+    """
+    rows = values.reshape(len(values), -1)
+    if kind == "logits" and rows.size:
+        # The largest of a row is NaN if any is.
+        usable: Array = np.isfinite(rows.max(axis=1))
+        return usable
+    finite: Array = np.isfinite(rows).all(axis=1)
+    return finite
+
+
+def _check_finite(where: str, block: Array, start: int, kind: str = "") -> None:
+    if all_finite(block):
+        return
+    rows = np.flatnonzero(~usable_rows(block, kind))
+    if not len(rows):
+        return
+    named = ", ".join(str(start + row) for row in rows[:5])
+    masked = " (-inf may mask some classes, not all)" if kind == "logits" else ""
+    raise NotFiniteError(
+        f"{where}: NaN or infinite outputs{masked}, first at sample {named} "
+        f"(counted from 0; at least {len(rows)} samples). Recompute this model's outputs"
+    )
 
 
 def _check_probabilities(where: str, block: Array, start: int) -> None:
@@ -217,5 +263,15 @@ def _check_probabilities(where: str, block: Array, start: int) -> None:
         row = int(np.argmax(wrong))
         raise ShapeError(
             f"{where}: sample {start + row} is no probability distribution "
-            f"(sum {sums[row]:.4g}, least {block[row].min():.4g}). Are these logits? Declare so"
+            f"(sum {sums[row]:.4g}, least {block[row].min():.4g}). {_remedy_of(block, sums)}"
         )
+
+
+def _remedy_of(block: Array, sums: Array) -> str:
+    """Return what rows that are no distributions may be, and what to do."""
+    divide = "divide each row by its sum (committee import: --normalise)"
+    if block.min() >= 0 and sums.min() > 0 and sums.max() < 2 * sums.min():
+        for total, what in ((1, "rounded or dequantised"), (100, "percent"), (255, "bytes")):
+            if total / 2 < sums.mean() < total * 2:
+                return f"Rows sum to {sums.min():.4g} to {sums.max():.4g}: {what}? Then {divide}"
+    return "Are these logits? Declare so"

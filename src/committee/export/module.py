@@ -117,7 +117,8 @@ class CascadeModule(nn.Module):
                 ran[name] = self._calibrated(name, next(waiting)(taken).double())
             values, kind = self._combined(ran)
             scores = _SCORES[self.cascade.confidence](values, kind)
-            sound = sound & values.isfinite().all(1) & scores.isfinite()
+            # Minus infinity is a class that is masked; the largest is NaN if any is.
+            sound = sound & values.amax(1).isfinite() & scores.isfinite()
             own = Answer(values.argmax(1), scores, torch.full_like(rows, index), values)
             answer = _placed(answer, own, rows)
             if stage.threshold == ALWAYS:

@@ -12,7 +12,13 @@ import numpy as np
 from committee.errors import ModelError, NotFiniteError
 from committee.models.preprocessing import ModelInputs
 from committee.models.spec import ModelSpec
-from committee.predictions import Array, Outputs, checked_outputs
+from committee.predictions import (
+    Array,
+    Outputs,
+    checked_outputs,
+    refuse_one_output,
+    usable_rows,
+)
 
 if TYPE_CHECKING:
     from committee.models.clip import ViewedClips
@@ -179,7 +185,9 @@ def checked_answer(spec: ModelSpec, answer: Any, samples: int, first: int = 0) -
         NotFiniteError, ShapeError: If they cannot be used; the model is named.
     """
     values, confidence = _values(spec, answer, samples)
-    return checked_outputs(f"model {spec.name!r}", spec.kind, values, confidence, first)
+    outputs = checked_outputs(f"model {spec.name!r}", spec.kind, values, confidence, first)
+    refuse_one_output(f"model {spec.name!r}", outputs)
+    return outputs
 
 
 def usable_outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> tuple[Outputs, Array]:
@@ -201,14 +209,15 @@ def usable_outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> tup
     where = f"model {spec.name!r}"
     values, confidence = _values(spec, answer_of(model, spec, inputs), len(inputs))
     try:
-        return checked_outputs(where, spec.kind, values, confidence), _NO_ROWS
+        outputs, wrong = checked_outputs(where, spec.kind, values, confidence), _NO_ROWS
     except NotFiniteError:
         told = np.array(values if confidence is None else confidence)
-        finite = np.isfinite(told.reshape(len(told), -1)).all(axis=1)
-        wrong = np.flatnonzero(~finite)
+        wrong = np.flatnonzero(~usable_rows(told, spec.kind))
         told[wrong] = 1 / told.shape[1] if spec.kind == "probabilities" else 0
         usable = (told, None) if confidence is None else (values, told)
-        return checked_outputs(where, spec.kind, *usable), wrong
+        outputs = checked_outputs(where, spec.kind, *usable)
+    refuse_one_output(where, outputs)
+    return outputs, wrong
 
 
 def _mean(model: Model, spec: ModelSpec, clips: ViewedClips) -> Array:

@@ -14,7 +14,7 @@ from committee.export.seal import check_seal
 from committee.flow import Decisions, joined_decisions
 from committee.models import Pictures, Preprocessing, fitted
 from committee.models.sessions import onnxruntime_session
-from committee.predictions import Array, checked_outputs
+from committee.predictions import Array, checked_outputs, usable_rows
 from committee.run.gathering import Gathered, joined_gathered
 from committee.run.held import Held
 
@@ -91,7 +91,7 @@ class Graph:
         parts, failed = [], {}
         for start in range(0, len(held), step):
             values, decisions = self._run({n: v[start : start + step] for n, v in feed.items()})
-            wrong = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+            wrong = ~usable_rows(values, self._kind)
             for row in np.flatnonzero(wrong).tolist():
                 failed[start + row] = f"{self._path.name}: NaN or infinite outputs"
             parts.append(decisions)

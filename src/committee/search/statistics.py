@@ -370,13 +370,20 @@ def _run(
 def _plain(values: Array) -> Array:
     """Rows as the compiled part reads them: native float32 or float64, one after another."""
     wide = values.dtype.itemsize == 8
-    return np.ascontiguousarray(values, dtype=np.float64 if wide else np.float32)
+    rows = np.ascontiguousarray(values, dtype=np.float64 if wide else np.float32)
+    # Minus infinity, a class that is masked: of a mean with a logit as low, too, nothing is left.
+    masked = np.isneginf(rows)
+    if masked.any() and np.abs(rows, where=~masked, out=np.zeros_like(rows)).max() < _USUAL:
+        rows = np.where(masked, rows.dtype.type(-_LARGEST), rows)
+    return rows
 
 
 # Half a unit in the last place of single and double precision, with room to spare.
 _SINGLE, _DOUBLE = 6e-8, 1.2e-16
 # Logits beyond this make exponents that the compiled part cannot hold.
 _LARGEST = 1e6
+# Logits of people's models; far beyond it what is masked would not be nothing.
+_USUAL = 1e3
 # What is left beside the largest, below which probabilities round to 1.
 _NOTHING = 2.0**-56
 

@@ -33,7 +33,7 @@ from committee.store.entry import (
     told,
 )
 
-# What is synced at once of outputs that are there already: a disk takes longer to sync than to write.
+# What is synced at once of outputs that are there already.
 _SYNCED_BYTES = 64 << 20
 
 # How many first rows the samples of an earlier entry share with today's; None if it is another set.
@@ -303,8 +303,12 @@ class Writer:
             values = np.stack([values, outputs.confidence], axis=1)
         with np.errstate(over="ignore"):
             block = np.ascontiguousarray(values, dtype=self._entry.dtype)
-        if block.dtype.itemsize < values.dtype.itemsize and not np.isfinite(block).all():
-            row = int(np.argmin(np.isfinite(block).all(axis=1))) + chunk * CHUNK_ROWS
+        fits = np.isfinite(block).all(axis=1)
+        if block.dtype.itemsize < values.dtype.itemsize and not fits.all():
+            # What was infinite before is a class that is masked.
+            fits = (np.isfinite(block) | ~np.isfinite(values)).all(axis=1)
+        if block.dtype.itemsize < values.dtype.itemsize and not fits.all():
+            row = int(np.argmin(fits)) + chunk * CHUNK_ROWS
             raise NotFiniteError(
                 f"{self._final}: outputs of sample {row} do not fit into {self._entry.dtype}. "
                 "Use --dtype float32 and another store with --out"

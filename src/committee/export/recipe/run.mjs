@@ -61,7 +61,8 @@ export class Cascade {
     const input = new ort.Tensor("float32", normalised(bytes[sizeOf(recipe)], recipe), shape);
     const answer = await session.run({ [session.inputNames[0]]: input });
     const values = Array.from(answer[session.outputNames[0]].data);
-    if (!values.every(Number.isFinite)) throw new Error(`model ${name}: NaN or infinite outputs`);
+    // Minus infinity is a class that is masked; the largest is NaN if any is.
+    if (!Number.isFinite(Math.max(...values))) throw new Error(`model ${name}: NaN or infinite outputs`);
     const calibration = this.rule.calibrations[name];
     return calibration ? calibrated(values, this.rule.models[name].kind, calibration) : values;
   }

@@ -84,7 +84,8 @@ class Cascade:
         session = self.sessions[name]
         batch = prepared(picture, self.rule["models"][name]["preprocessing"])
         values = session.run(None, {session.get_inputs()[0].name: batch})[0][0]
-        if not np.isfinite(values).all():
+        # Minus infinity is a class that is masked; the largest is NaN if any is.
+        if not np.isfinite(values.max()):
             raise ValueError(f"model {name!r}: NaN or infinite outputs")
         values = values.astype(np.float64)
         calibration = self.rule["calibrations"].get(name)

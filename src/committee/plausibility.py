@@ -1,0 +1,177 @@
+"""What numbers show, held against what was declared: before hours of work, not after.
+
+Pure functions of outputs, kind, classes and labels. What cannot be right is an error, what is
+seldom right a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from committee.errors import MisalignedError, ShapeError
+from committee.predictions import Array, Outputs
+
+# How far a row may be from summing to 1 and still be probabilities: float16 of 1000 classes.
+_SUM_TOLERANCE = 2e-2
+# Samples without which constant or wrong predictions say nothing.
+_ENOUGH = 20
+_ROWS = 4096
+
+
+def check_declared(where: str, outputs: Outputs, remedy: str) -> None:
+    """Refuse probabilities that are declared as logits.
+
+    Args:
+        where: What the outputs belong to, for the error.
+        outputs: Of some samples, or of all.
+        remedy: How they are declared: ``--kind probabilities``.
+
+    Raises:
+        ShapeError: If all rows are within 0 and 1 and sum to 1.
+    """
+    if outputs.kind != "logits" or not len(outputs) or outputs.values.shape[1] < 2:
+        return
+    if all(_sum_to_one(block) for block in _blocks(outputs.values)):
+        raise ShapeError(
+            f"{where}: declared as logits, but all rows are within 0 and 1 and sum to 1: these are "
+            f"probabilities. Declare so: {remedy}"
+        )
+
+
+def check_classes(where: str, outputs: Outputs, classes: int) -> None:
+    """Refuse outputs that do not fit the number of named classes.
+
+    Args:
+        where: What the outputs belong to, for the error.
+        outputs: Of some samples, or of all.
+        classes: How many classes are named; 0 if none are.
+
+    Raises:
+        MisalignedError: If outputs are more or fewer, or a decision is beyond them.
+    """
+    if not classes or not len(outputs):
+        return
+    if outputs.kind == "decisions":
+        beyond = outputs.values >= classes
+        if beyond.any():
+            row = int(beyond.argmax())
+            raise MisalignedError(
+                f"{where}: sample {row} is decided as class {outputs.values[row]}, but classes "
+                f"0 to {classes - 1} are named. Name all classes, in the order of the model's"
+            )
+        return
+    width = outputs.values.shape[1]
+    if width != classes:
+        extra = "; if the first output is a background class, leave it out" * (width == classes + 1)
+        raise MisalignedError(
+            f"{where}: {classes:,} classes are named, but outputs have {width:,}. Name a class for "
+            f"each output, in their order{extra}"
+        )
+
+
+def check_alike(where: str, widths: Mapping[str, int]) -> None:
+    """Refuse models of one pool that have different numbers of outputs.
+
+    Args:
+        where: What the models are of, for the error.
+        widths: How many outputs each model has, by name.
+
+    Raises:
+        MisalignedError: If they differ.
+    """
+    first = next(iter(widths.items()), ("", 0))
+    for name, width in widths.items():
+        if width != first[1]:
+            raise MisalignedError(
+                f"{where}: all models must have the same number of classes: {first[0]!r} has "
+                f"{first[1]:,}, {name!r} has {width:,}. Give all models the same classes; one that "
+                "has a background class more leaves it out"
+            )
+
+
+def normalised(where: str, values: Array) -> Array:
+    """Return rows divided by their sums: of percent, of bytes, of rounded probabilities.
+
+    Args:
+        where: What the values belong to, for the error.
+        values: Shape (N, C), not negative.
+
+    Raises:
+        ShapeError: If a row is negative or sums to 0, or sums differ by a factor of 2 or more:
+            these are no probabilities on whatever scale.
+    """
+    numbers = np.asarray(values, np.float64)
+    if numbers.ndim != 2 or not numbers.size:
+        return numbers
+    sums = numbers.sum(axis=1, keepdims=True)
+    wrong = (numbers < 0).any(axis=1) | ~(sums[:, 0] > 0)
+    if wrong.any() or sums.max() >= 2 * sums.min():
+        row = int(wrong.argmax()) if wrong.any() else int(sums.argmax())
+        raise ShapeError(
+            f"{where}: --normalise divides rows of probabilities by their sums, but sample {row} "
+            f"sums to {sums[row, 0]:.4g}, others to {np.median(sums):.4g}, the least number is "
+            f"{numbers.min():.4g}. Are these logits? Declare so"
+        )
+    quotients: Array = numbers / sums
+    return quotients
+
+
+def notes_on(name: str, outputs: Outputs, labels: Array | None, classes: int = 0) -> list[str]:
+    """Return what is seldom right: constant outputs, constant or wrong predictions.
+
+    Args:
+        name: Name of the model.
+        outputs: All of its outputs, N rows.
+        labels: Class index of each sample, shape (N,), or None.
+        classes: How many classes there are, of decisions; 0 if that is not known.
+    """
+    count = len(outputs)
+    if count < _ENOUGH or outputs.kind == "counts":
+        return []
+    predicted = np.concatenate([rows.predicted() for rows in _parts(outputs)])
+    if _is_constant(outputs):
+        return [
+            f"{name}: outputs are the same for all {count:,} samples. Do inputs reach the model, "
+            "and is its preprocessing right?"
+        ]
+    if (predicted == predicted[0]).all() and (labels is None or (labels != labels[0]).any()):
+        return [
+            f"{name}: class {predicted[0]} is predicted for all {count:,} samples. Is its "
+            "preprocessing right (mean, std, order of channels), and are all classes trained?"
+        ]
+    if labels is None:
+        return []
+    classes = outputs.values.shape[1] if outputs.kind != "decisions" else classes
+    classes = classes or int(max(predicted.max(), labels.max())) + 1
+    right = int((predicted == labels).sum())
+    if right * classes > count:
+        return []
+    return [
+        f"{name}: {right / count:.2%} of {count:,} samples are predicted right, no more than "
+        f"chance ({1 / classes:.2%}). Is classes.txt in the order of the outputs, are labels those of "
+        "these samples?"
+    ]
+
+
+def _sum_to_one(block: Array) -> bool:
+    sums = block.sum(axis=1, dtype=np.float64)
+    return bool(block.min() >= 0 and block.max() <= 1 and np.abs(sums - 1).max() <= _SUM_TOLERANCE)
+
+
+def _is_constant(outputs: Outputs) -> bool:
+    first = outputs.rows(slice(0, 1))
+    return all(
+        bool((rows.values == first.values).all())
+        and (rows.confidence is None or bool((rows.confidence == first.confidence).all()))
+        for rows in _parts(outputs)
+    )
+
+
+def _parts(outputs: Outputs) -> Iterator[Outputs]:
+    return (outputs.rows(slice(at, at + _ROWS)) for at in range(0, len(outputs), _ROWS))
+
+
+def _blocks(values: Array) -> Iterator[Array]:
+    return (values[at : at + _ROWS] for at in range(0, len(values), _ROWS))
