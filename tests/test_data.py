@@ -254,8 +254,23 @@ BAD_NPZ: dict[str, tuple[Callable[[Path], Path], str]] = {
     "planes": (lambda p: npz(p, images=np.zeros((4, 3, 8, 8), np.uint8)), r"\(4, 3, 8, 8\)"),
     "no picture": (lambda p: npz(p, images=images(0)), "'images' is empty"),
     "long labels": (lambda p: npz(p, labels=[0] * 5), "5 labels|4 images but 5"),
-    "float labels": (lambda p: npz(p, labels=[0.0] * 4), "must be class indices"),
-    "negative labels": (lambda p: npz(p, labels=[0, 0, 0, -1]), "label -1, but they begin at 0"),
+    "float labels": (lambda p: npz(p, labels=[0.5] * 4), "sample 0: label '0.5' is no index"),
+    "long numbers unnamed": (
+        lambda p: npz(p, labels=[10**15] * 4),
+        "label '1000000000000000' is no",
+    ),
+    "negative labels": (
+        lambda p: npz(p, labels=[0, 0, 0, -1]),
+        "1 of 4 samples have no label, '3'",
+    ),
+    "long numbers": (
+        lambda p: npz(p, labels=["9" * 30] * 4, classes=["c"]),
+        "sample 0: label '9{30}' is no class",
+    ),
+    "pairs": (lambda p: npz(p, labels=[[0, 1]] * 4), r"labels must be .* not int64 \(4, 2\)"),
+    "one label": (lambda p: npz(p, labels=1), r"labels must be .* not int64 \(\)"),
+    "one id": (lambda p: npz(p, ids="a"), r"ids must be names, shape \(N,\), not \(\)"),
+    "one class": (lambda p: npz(p, classes="a"), r"classes must be names, shape \(N,\), not \(\)"),
     "high labels": (
         lambda p: npz(p, labels=[0, 0, 0, 9], classes=["c"]),
         "label 9, but classes 0 to 0",
@@ -279,10 +294,13 @@ def test_an_npz_file_without_pictures_says_what_it_has(tmp_path: Path) -> None:
         open_data(tmp_path / "a.npz")
 
 
-def test_an_npz_file_of_other_classes_is_refused(tmp_path: Path) -> None:
-    path = npz(tmp_path / "a.npz", classes=["c", "d"])
-    with pytest.raises(MisalignedError, match=r"its classes \(c, d …\) are not .* \(d, c …\)"):
-        open_data(path, classes=["d", "c"])
+def test_classes_of_an_npz_file_are_matched_by_name(tmp_path: Path) -> None:
+    path = npz(tmp_path / "a.npz", labels=[0, 1, 1, 0], classes=["c", "d"])
+    found = open_data(path, classes=["d", "b", "c"]).samples
+    assert found.labels is not None
+    assert found.labels.tolist() == [2, 0, 0, 2]
+    with pytest.raises(MisalignedError, match="classes 'c' are no classes of the models, which"):
+        open_data(path, classes=["d", "e"])
 
 
 @pytest.mark.parametrize("rows", [":3", "1:9:2", "::-1", "-4:", "5:6"])

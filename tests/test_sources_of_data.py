@@ -234,7 +234,7 @@ def test_digits_may_be_names_of_classes(tmp_path: Path) -> None:
 
 BAD_TABLES = {
     "": "must name the columns path",
-    "file,label\na,b\n": "must name the columns path",
+    "phat,label\na,b\n": "must name the columns path",
     "path,label\n": "names no picture",
     "path,label\na.png\n": "line 2 has not the 2 columns",
     "path,label\na.png,cat\nb.png,cow\n": "line 3: label 'cow' is no class of the models",

@@ -48,8 +48,11 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write UTF-8 text whole or not at all."""
-    return write_bytes(path, text.encode())
+    """Write UTF-8 text whole or not at all.
+
+    What is no UTF-8, as bytes of a file's name may be, is written as an escape that JSON reads.
+    """
+    return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def sync_folder(folder: Path) -> None:

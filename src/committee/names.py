@@ -5,12 +5,16 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from committee.errors import DataError, MisalignedError
 from committee.predictions import Array
 from committee.text import difference, listed, tidy
+
+# No list of classes is larger.
+_MOST_BYTES = 2**24
 
 
 def class_names(where: str, lines: Sequence[str]) -> tuple[str, ...]:
@@ -30,6 +34,27 @@ def class_names(where: str, lines: Sequence[str]) -> tuple[str, ...]:
             "order of the outputs"
         )
     return tuple(names)
+
+
+def read_class_names(where: str, path: Path) -> tuple[str, ...]:
+    """Return the names of classes of a text file, one a line; see :func:`class_names`.
+
+    Raises:
+        DataError: If it is no file, too large, no UTF-8 text, or a line names nothing.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise DataError(f"{where}: {path} is no file; name a text file of one class a line")
+        if path.stat().st_size > _MOST_BYTES:
+            raise DataError(f"{where}: {path} is too large for a list of class names")
+        # Windows puts a byte order mark before the text.
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
+        raise DataError(f"{where}: {path} cannot be read ({reason})") from None
+    if "\0" in text:
+        raise DataError(f"{where}: {path} holds a NUL, so it is no text")
+    return class_names(str(path), text.split("\n"))
 
 
 def doubled(names: Sequence[str]) -> tuple[str, ...]:
@@ -114,13 +139,21 @@ def permutation(where: str, found: Sequence[str], classes: Sequence[str], what: 
 
 
 def unknown(what: str, strange: Sequence[str], classes: Sequence[str]) -> str:
-    """Return what is wrong with names that are no classes, which are near, and the remedy."""
+    """Return what is wrong with names that are no classes, which are near, and the remedy.
+
+    Args:
+        what: What the names are, ``folders``; of one name ``label``.
+        strange: The names.
+        classes: Names of the classes.
+    """
     names = list(dict.fromkeys(strange))
     alike = next((told for n in names[:20] for c in classes if (told := difference(n, c))), "")
     near = difflib.get_close_matches(tidy(names[0]), [tidy(c) for c in classes], 1)
     hint = f"; {alike}" if alike else f"; did you mean {near[0]!r}?" if near else ""
     known = listed(classes) if classes else "unnamed"
+    are = "are no classes" if what.endswith("s") else "is no class"
     return (
-        f"{what} {listed(names)} are no classes of the models, which are {known}{hint}. "
-        f"Name {what} and classes alike, in the pool file's classes or in --classes"
+        f"{what} {listed(names)} {are} of the models, which are {known}{hint}. "
+        f"Name {what.removesuffix('s')}s and classes alike, in the pool file's classes or in "
+        "--classes"
     )

@@ -227,12 +227,13 @@ def _named_if_broken(
     """The batches; if one cannot be read, all samples that cannot are looked for and named."""
     try:
         yield from batches
-    except BrokenSamplesError:
+    except BrokenSamplesError as error:
         chunks = sorted({chunk for writer in writers for chunk in writer.missing})
         rows = [np.arange(c * CHUNK_ROWS, (c + 1) * CHUNK_ROWS) for c in chunks]
         missing = np.concatenate(rows)
         missing = missing[missing < len(dataset.samples)]
-        raise BrokenSamplesError(find_broken(dataset, missing, THREADS)) from None
+        broken = find_broken(dataset, missing, THREADS)
+        raise BrokenSamplesError(broken, len(dataset.samples), error.where) from None
 
 
 def joined(parts: Sequence[Outputs]) -> Outputs:

@@ -20,8 +20,8 @@ def fingerprint(parts: Iterable[str]) -> str:
     """Sixteen hexadecimal digits that change when any part or their order does."""
     digest = hashlib.sha256()
     remaining = iter(parts)
-    # Many at once: a split may have a million ids.
-    while block := [part.encode() for part in islice(remaining, 4096)]:
+    # Many at once: a split may have a million ids. A name may hold bytes that are no UTF-8.
+    while block := [part.encode("utf-8", "surrogatepass") for part in islice(remaining, 4096)]:
         digest.update(b"".join(len(data).to_bytes(8, "little") + data for data in block))
     return digest.hexdigest()[:16]
 
@@ -55,6 +55,8 @@ class Samples:
         broken: What was left out because it could not be read.
         parts: How many consecutive rows are parts of one whole, as cells are of a picture. What
             exits is a part; how sure a figure is, is a question of how many wholes there are.
+        notes: What people should know of where these come from: what was left out, and why there
+            are no labels. It is not part of their identity, and no store keeps it.
 
     Raises:
         MisalignedError: If there is not one label for each id, or an id stands twice.
@@ -69,6 +71,7 @@ class Samples:
     rule: str = ""
     broken: tuple[Broken, ...] = ()
     parts: int = 1
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.ids) % self.parts:
@@ -153,6 +156,14 @@ class Samples:
         """Changes when an id, a label or their order changes."""
         labels = [] if self.labels is None else self.labels.tolist()
         return fingerprint([*self.ids, "labels", *map(str, labels)])
+
+    @cached_property
+    def ids_fingerprint(self) -> str:
+        """Changes when an id or their order changes; it is :attr:`fingerprint` without labels.
+
+        Outputs depend on samples, not on labels: this is what a store notes beside outputs.
+        """
+        return fingerprint([*self.ids, "labels"])
 
     @cached_property
     def classes_fingerprint(self) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from committee.cli.common import AsJson, amount, counted, next_step, print_json, say
 from committee.errors import CostError, DataError
+from committee.names import read_class_names
 
 
 def import_(
@@ -62,7 +63,7 @@ def import_(
         kind=kind,
         split=split,
         labels=labels,
-        classes=_lines(classes),
+        classes=() if classes is None else read_class_names("--classes", classes),
         costs=dict(_cost(each) for each in cost or []),
         unit=unit,
         families=dict(_family(each) for each in family or []),
@@ -94,12 +95,3 @@ def _family(argument: str) -> tuple[str, str]:
     if not equals:
         raise DataError(f"--family {argument}: write NAME=FAMILY, for example b0-1=b0")
     return name, family
-
-
-def _lines(path: Path | None) -> tuple[str, ...]:
-    if path is None:
-        return ()
-    try:
-        return tuple(path.read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"--classes {path}: cannot be read ({error})") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,9 @@ from committee.cli.common import (
     say,
 )
 
+if TYPE_CHECKING:
+    from committee.data import LabelMode
+
 
 def predict(
     pool: Annotated[str, typer.Argument(metavar="POOL.toml", help="The models.")],
@@ -33,6 +36,9 @@ def predict(
     fraction: Fraction = None,
     seed: Seed = 0,
     skip_broken: SkipBroken = False,
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="Read no labels; committee relabel adds them.")
+    ] = False,
     only: Only = None,
     batch_size: Annotated[
         int | None,
@@ -47,7 +53,7 @@ def predict(
     --fraction 0.5 takes half of every class, and with --split test the other half. If the store
     has splits that were taken so, --split test without --fraction takes what they left.
     """
-    from committee.data import open_data, passed_over
+    from committee.data import open_data, unseen
     from committee.models import read_pool_file
     from committee.predict import predict as compute
     from committee.store import read_split, rest
@@ -58,15 +64,21 @@ def predict(
         models = models.only(only)
     if models.task is SEMANTIC_SEGMENTATION:
         cells.refuse(
-            fraction=fraction is not None, skip_broken=skip_broken, dtype=dtype != "float32"
+            fraction=fraction is not None,
+            skip_broken=skip_broken,
+            unlabelled=unlabelled,
+            dtype=dtype != "float32",
         )
         cells.predict(models, data, split, out, rows, batch_size, allow_code or (), as_json)
         return
-    dataset = open_data(data, split, models.classes, rows, fraction, seed, models.models)
+    labels: LabelMode = "none" if unlabelled else "must fit"
+    dataset = open_data(data, split, models.classes, rows, fraction, seed, models.models, labels)
     if fraction is None and rows is None:
         dataset = rest(dataset, out)
-    other = passed_over(data, models.models)
-    notes = [other] if other else []
+    notes = [note for note in (*dataset.samples.notes, unseen(dataset.samples)) if note]
+    for note in notes:
+        say(f"Note: {note}", as_json)
+    at_once = len(notes)
     with progress_bar("predict", "outputs", not as_json) as progress:
         folder = compute(
             models,
@@ -93,7 +105,7 @@ def predict(
             }
         )
         return
-    for note in notes:
+    for note in notes[at_once:]:
         say(note)
     taken = f" ({samples.rule})" if samples.rule else ""
     many = f"{counted(len(names), 'model')} x {counted(len(samples), 'sample')}"

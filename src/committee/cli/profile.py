@@ -52,7 +52,11 @@ def profile(
         )
     if only:
         models = models.only(only)
-    dataset = open_data(data, "profile", models.classes, models=models.models) if data else None
+    dataset = (
+        open_data(data, "profile", models.classes, models=models.models, labels="if they fit")
+        if data
+        else None
+    )
     with progress_bar("profile", "turns", not as_json) as progress:
         profiles = measure(
             models,

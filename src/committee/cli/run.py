@@ -61,7 +61,7 @@ def run(
     It can be stopped at any moment: what is done lies in OUT.part, and the same command goes on.
     Samples that cannot be read, or of which a model makes NaN, get a row with the reason.
     """
-    from committee.data import open_data, passed_over
+    from committee.data import open_data
     from committee.run import Runner, check_ending, check_free, run_into
 
     if not overwrite:
@@ -75,8 +75,9 @@ def run(
     check_ending(out)
     runner = Runner(with_models(cascade, pool), allow_code=allow_code or ())
     models = list(runner.specs.values())
-    dataset = open_data(data, "run", runner.cascade.classes, rows, fraction, seed, models)
-    note = passed_over(data, models)
+    classes = runner.cascade.classes
+    dataset = open_data(data, "run", classes, rows, fraction, seed, models, "if they fit")
+    notes = list(dataset.samples.notes)
     tally = _Tally(np.zeros(len(runner.cascade.stages), np.int64))
     with progress_bar("run", "samples", not as_json) as update:
 
@@ -89,11 +90,10 @@ def run(
     summary = tally.summary(runner)
     if as_json:
         told = [{"id": name, "reason": reason} for name, reason in tally.broken]
-        notes = [note] if note else []
         print_json({**summary, "broken": told, "notes": notes, "out": str(out)})
     else:
-        if note:
-            say(note)
+        for note in notes:
+            say(f"Note: {note}")
         _print(runner, summary, tally.broken, out)
     if tally.broken and not summary["samples"]:
         name, reason = tally.broken[0]

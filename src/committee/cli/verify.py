@@ -79,7 +79,9 @@ def verify(
     code = allow_code or ()
     runner = Runner(with_models(cascade, pool), allow_code=code)
     models = list(runner.specs.values())
-    dataset = open_data(data, "verify", runner.cascade.classes, rows, models=models)
+    dataset = open_data(
+        data, "verify", runner.cascade.classes, rows, models=models, labels="if they fit"
+    )
     broken: list[tuple[str, str]] = []
     if skip_broken:
         dataset, broken = readable_part(dataset)

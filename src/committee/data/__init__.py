@@ -19,6 +19,7 @@ from committee.data.files import PICTURES, FileKind, FilesDataset
 from committee.data.folder import open_folder
 from committee.data.folder import passed_over as files_passed_over
 from committee.data.huggingface import is_saved, open_saved
+from committee.data.labels import LabelMode, unseen
 from committee.data.part import PartDataset, part, readable_part, share, without
 from committee.data.table import open_csv
 from committee.errors import CommitteeError, DataError, ShapeError, UnknownNameError
@@ -32,6 +33,7 @@ __all__ = [
     "ClipsDataset",
     "Dataset",
     "FilesDataset",
+    "LabelMode",
     "PartDataset",
     "content_of",
     "digest",
@@ -40,6 +42,7 @@ __all__ = [
     "read_ahead",
     "read_clip",
     "readable_part",
+    "unseen",
     "without",
 ]
 
@@ -47,7 +50,7 @@ GROUP = "committee.data"
 # Sources of this package that are named as plug-ins are.
 _OWN = {"embedded": EntryPoint("embedded", "committee.embedded:open_pictures", GROUP)}
 # Of pictures alone; folders and tables list files of any task.
-_ARRAYS: dict[str, Callable[[Path, str, Sequence[str]], Dataset]] = {
+_ARRAYS: dict[str, Callable[[Path, str, Sequence[str], LabelMode], Dataset]] = {
     ".npz": open_npz,
     ".npy": open_npy,
 }
@@ -61,8 +64,9 @@ def open_data(
     fraction: str | None = None,
     seed: int = 0,
     models: Sequence[ModelSpec] = (),
+    labels: LabelMode = "must fit",
 ) -> Dataset:
-    """Open samples.
+    """Open samples; what people should know of them stands in the notes of its samples.
 
     Args:
         spec: A folder of files, one folder a class; a csv of paths and labels; one picture or clip;
@@ -76,6 +80,9 @@ def open_data(
         seed: Chooses the samples of a fraction.
         models: Who will look at the samples. It is needed for clips: that the files are clips, and
             which of their frames are decoded, follows from what the models take.
+        labels: ``must fit``: labels that are no classes of the models, or that only some samples
+            have, are an error; ``if they fit``: all are left out then, with a note; ``none``: no
+            labels are read. A label that is -1, None, NaN or empty is none.
 
     Raises:
         CascadeError: If some of the models take pictures and others clips.
@@ -85,7 +92,7 @@ def open_data(
     """
     task = task_of(models)
     try:
-        dataset = _open(spec, split, classes, _kind(task, models), task)
+        dataset = _open(spec, split, classes, _kind(task, models), task, labels)
     except ShapeError as error:
         raise ShapeError(f"data {spec}: {error}") from None
     if rows is not None:
@@ -116,18 +123,23 @@ def _kind(task: Task, models: Sequence[ModelSpec]) -> FileKind:
 
 
 def _open(
-    spec: str | Path, split: str, classes: Sequence[str], kind: FileKind, task: Task
+    spec: str | Path,
+    split: str,
+    classes: Sequence[str],
+    kind: FileKind,
+    task: Task,
+    labels: LabelMode,
 ) -> Dataset:
     path = Path(spec)
     arrays = _ARRAYS if task is IMAGE_CLASSIFICATION else {}
     if path.is_dir():
         if arrays and is_saved(path):
-            return open_saved(path, split, classes)
-        return open_folder(path, split, classes, kind)
+            return open_saved(path, split, classes, labels)
+        return open_folder(path, split, classes, kind, labels)
     if path.suffix == ".csv" and path.is_file():
-        return open_csv(path, split, classes, kind)
+        return open_csv(path, split, classes, kind, labels)
     if path.suffix in arrays and path.is_file():
-        return arrays[path.suffix](path, split, classes)
+        return arrays[path.suffix](path, split, classes, labels)
     if path.suffix.lower() in kind.endings and path.is_file():
         return kind.open(path.parent, Samples((path.name,), None, tuple(classes), split))
     name, colon, rest = str(spec).partition(":")

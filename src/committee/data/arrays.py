@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from committee.data.base import digest
+from committee.data.labels import LabelMode, indices, labelled
 from committee.errors import DataError, MisalignedError
 from committee.predictions import Array
 from committee.samples import Samples
 
 # What may follow (N, H, W): nothing, or one or three channels.
 _COLOURS = ((), (1,), (3,))
+_MEMBERS = ("images", "labels", "ids", "classes")
 
 
 class ArrayDataset:
@@ -43,42 +45,46 @@ class ArrayDataset:
         return np.array([digest(self._images[row].tobytes()) for row in rows], np.uint64)
 
 
-def open_npz(path: Path, split: str, classes: Sequence[str]) -> ArrayDataset:
+def open_npz(
+    path: Path, split: str, classes: Sequence[str], labels: LabelMode = "must fit"
+) -> ArrayDataset:
     """Open an npz file with ``images`` and, if known, ``labels``, ``ids`` and ``classes``.
+
+    Its classes may stand in another order than those of the models.
 
     Raises:
         DataError: If it cannot be read, or ``images`` is missing or of the wrong form.
-        MisalignedError: If its classes are not those of the models.
+        MisalignedError: If labels must fit, and its classes are not among those of the models.
     """
     try:
         # Opened here, for numpy leaves a file open that is no zip archive.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+            there = list(file.files)
+            # What nobody asks for is not read: it may be large.
+            arrays = {name: file[name] for name in _MEMBERS if name in there}
     except Exception as error:  # zip, zlib and numpy raise of every kind
         reason = str(error).split("\n")[0]
         raise DataError(f"{path}: no readable npz file ({reason})") from None
     if "images" not in arrays:
-        raise DataError(f"{path}: has {', '.join(arrays) or 'nothing'}, but no 'images'")
-    named = [str(name) for name in arrays.get("classes", [])]
-    if classes and named and list(classes) != named:
-        raise MisalignedError(
-            f"{path}: its classes ({', '.join(named[:3])} …) are not those of the models "
-            f"({', '.join(classes[:3])} …)"
-        )
-    images, labels, ids = (arrays.get(name) for name in ("images", "labels", "ids"))
-    return _dataset(path, images, labels, ids, classes or named, split)
+        raise DataError(f"{path}: has {', '.join(there[:5]) or 'nothing'}, but no 'images'")
+    named = _texts(path, "classes", arrays.get("classes")) or ()
+    images, told, ids = (arrays.get(name) for name in ("images", "labels", "ids"))
+    return _dataset(path, images, told, ids, classes, named, split, labels)
 
 
-def open_npy(path: Path, split: str, classes: Sequence[str]) -> ArrayDataset:
+def open_npy(
+    path: Path, split: str, classes: Sequence[str], labels: LabelMode = "must fit"
+) -> ArrayDataset:
     """Open an npy file of pictures, with the labels and ids that lie beside it.
 
     Raises:
         DataError: If a file cannot be read or is of the wrong form.
+        MisalignedError: If labels must fit and do not.
     """
     images = _npy(path)
     beside = {name: path.with_suffix(f".{name}.npy") for name in ("labels", "ids")}
-    labels, ids = (_npy(each) if each.exists() else None for each in beside.values())
-    return _dataset(path, images, labels, ids, classes, split)
+    told, ids = (_npy(each) if each.exists() else None for each in beside.values())
+    return _dataset(path, images, told, ids, classes, (), split, labels)
 
 
 def _npy(path: Path) -> Array:
@@ -90,13 +96,27 @@ def _npy(path: Path) -> Array:
     return array
 
 
+def _texts(path: Path, what: str, array: Array | None) -> tuple[str, ...] | None:
+    """Return names that an array holds, one an entry."""
+    if array is None:
+        return None
+    if np.ndim(array) != 1:
+        raise DataError(f"{path}: {what} must be names, shape (N,), not {np.shape(array)}")
+    return tuple(
+        each.decode("utf-8", "surrogateescape") if isinstance(each, bytes) else str(each)
+        for each in array.tolist()
+    )
+
+
 def _dataset(
     path: Path,
     images: Array | None,
-    labels: Array | None,
+    told: Array | None,
     ids: Array | None,
     classes: Sequence[str],
+    named: Sequence[str],
     split: str,
+    labels: LabelMode,
 ) -> ArrayDataset:
     if (
         not isinstance(images, np.ndarray)
@@ -110,5 +130,9 @@ def _dataset(
         )
     if not len(images):
         raise DataError(f"{path}: 'images' is empty; there is no sample")
-    named = None if ids is None else [str(each) for each in ids]
-    return ArrayDataset(images, Samples.of(labels, named, classes, split, len(images)))
+    samples = Samples.of(None, _texts(path, "ids", ids), classes or named, split, count=len(images))
+    if told is not None:
+        samples = labelled(
+            samples, labels, lambda: indices(str(path), told, samples.classes, named)
+        )
+    return ArrayDataset(images, samples)

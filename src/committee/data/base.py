@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -15,6 +17,7 @@ from committee.errors import DataError
 from committee.models.preprocessing import Pictures
 from committee.predictions import Array
 from committee.samples import Samples
+from committee.text import LISTED, printable
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -22,18 +25,33 @@ _AT_ONCE = 256
 
 
 class BrokenSamplesError(DataError):
-    """Samples that cannot be read, each with its reason.
+    """Samples that cannot be read, each with its reason; the message ends after the first five.
 
     Args:
         broken: For each such sample its id and the reason.
+        total: How many samples were tried, if that is known.
+        where: The folder that ids are paths in, if they are.
     """
 
-    def __init__(self, broken: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self, broken: Sequence[tuple[str, str]], total: int = 0, where: str | Path = ""
+    ) -> None:
         self.broken = tuple(broken)
-        listed = "; ".join(f"{name} ({reason})" for name, reason in self.broken)
+        self.where = str(where)
+        count = len(self.broken)
+        first = self.broken[:LISTED]
+        told = "; ".join(f"{printable(name)} ({printable(why)})" for name, why in first)
+        more = f"; and {count - len(first):,} more" if count > len(first) else ""
+        if count == total > 1:
+            looked = f" in {printable(self.where)}" if self.where else ""
+            super().__init__(
+                f"none of the {total:,} samples can be read{looked}: {told}{more}. "
+                "Are these the right data, and do their paths begin in that folder?"
+            )
+            return
         super().__init__(
-            f"{len(self.broken)} of the samples cannot be read: {listed}. "
-            "Mend or remove them and run again; committee predict and verify can leave them out: "
+            f"{count:,} of the samples cannot be read: {told}{more}. "
+            "Fix or remove them and run again; committee predict and verify can leave them out: "
             "--skip-broken"
         )
 
@@ -63,6 +81,29 @@ class Dataset(Protocol):
 def digest(data: bytes | memoryview) -> int:
     """The first 64 bits of the SHA-256 of some bytes."""
     return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no file: a pipe would be waited for, a device be read for ever.
+
+    Raises:
+        DataError: If it is none.
+        OSError, ValueError: If it is not there.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError("no file but a pipe, a device or a socket")
+
+
+def digest_of(path: Path) -> int:
+    """Return the digest of a file, read in blocks; 0 if it cannot be opened."""
+    try:
+        check_regular(path)
+        with path.open("rb") as file:
+            return int.from_bytes(hashlib.file_digest(file, "sha256").digest()[:8], "big")
+    except (OSError, ValueError, DataError):
+        # Reading it will say why.
+        return 0
 
 
 def content_of(dataset: Dataset, threads: int = 2) -> Array:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from committee.data.base import BrokenSamplesError
+from committee.data.base import BrokenSamplesError, check_regular
 from committee.data.files import digests_of
 from committee.errors import DataError, MissingExtraError
 from committee.models import Framing, KeptClip, Preprocessing, needed
@@ -59,11 +59,12 @@ class ClipsDataset:
         for row in rows.tolist():
             name = self.samples.ids[row]
             try:
+                check_regular(self._root / name)
                 clips.append(read_clip(self._root / name, self._recipes))
             except Exception as error:  # ffmpeg's decoders raise of every kind
                 broken.append((name, _reason(error)))
         if broken:
-            raise BrokenSamplesError(broken)
+            raise BrokenSamplesError(broken, where=self._root)
         return clips
 
     def digests(self, rows: Array) -> Array:

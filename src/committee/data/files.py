@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from committee.data.base import BrokenSamplesError, Dataset, digest
+from committee.data.base import BrokenSamplesError, Dataset, check_regular, digest_of
 from committee.errors import MissingExtraError
 from committee.models.preprocessing import as_image
 from committee.predictions import Array
@@ -20,7 +20,18 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
+# Of every image that Pillow decodes by itself. Left out are what needs another program (EPS, WMF),
+# what Pillow only names (HDF5, GRIB, BUFR, MPEG), and measurements without a range (FITS, PFM).
+ENDINGS = frozenset(
+    f".{ending}"
+    for ending in (
+        *("jpg", "jpeg", "jpe", "jfif", "mpo", "jp2", "j2k", "j2c", "jpc", "jpf", "jpx"),
+        *("png", "apng", "gif", "webp", "avif", "avifs", "bmp", "dib", "tif", "tiff"),
+        *("ppm", "pgm", "pbm", "pnm", "tga", "icb", "vda", "vst", "ico", "cur", "icns"),
+        *("pcx", "dcx", "dds", "psd", "sgi", "rgb", "rgba", "bw", "qoi", "xbm", "xpm", "msp"),
+        *("im", "fli", "flc", "blp", "ftc", "ftu", "gbr", "pcd", "pxr", "ras"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -63,11 +74,12 @@ class FilesDataset:
         for row in rows.tolist():
             name = self.samples.ids[row]
             try:
+                check_regular(self._root / name)
                 pictures.append(decoded(self._root / name))
             except Exception as error:  # Pillow's decoders raise of every kind
                 broken.append((name, reason_of(error)))
         if broken:
-            raise BrokenSamplesError(broken)
+            raise BrokenSamplesError(broken, where=self._root)
         return pictures
 
     def digests(self, rows: Array) -> Array:
@@ -83,7 +95,7 @@ def digests_of(root: Path, samples: Samples, rows: Array) -> Array:
         samples: Ids are paths of the files.
         rows: Which, shape (n,).
     """
-    return np.array([_digest(root / samples.ids[row]) for row in rows], np.uint64)
+    return np.array([digest_of(root / samples.ids[row]) for row in rows], np.uint64)
 
 
 def decoded(file: Path | IO[bytes]) -> Image:
@@ -112,14 +124,6 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).split("\n")[0] or type(error).__name__
-
-
-def _digest(path: Path) -> int:
-    try:
-        return digest(path.read_bytes())
-    except OSError:
-        # Reading it will say why.
-        return 0
 
 
 PICTURES = FileKind("picture", ENDINGS, FilesDataset)

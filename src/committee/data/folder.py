@@ -4,65 +4,158 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from committee.data.base import Dataset
 from committee.data.files import PICTURES, FileKind
+from committee.data.labels import LabelMode, labelled
 from committee.errors import DataError, MisalignedError
+from committee.models.imagenet import IMAGENET, is_imagenet, spelling_of
+from committee.names import matched
+from committee.predictions import Array
 from committee.samples import Samples
+from committee.text import listed, printable
+
+# What systems leave in folders, beside names that begin with a dot.
+_OF_SYSTEMS = frozenset(
+    {
+        "__macosx",
+        "@eadir",
+        "@tmp",
+        "@recycle",
+        "#recycle",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "icon\r",
+    }
+)
+# Classes that an error writes out, to be copied.
+_WRITTEN = 12
+
+
+@dataclass
+class Walk:
+    """What lies below a folder.
+
+    Args:
+        names: Sample files, as paths relative to the folder.
+        others: Endings of the files that are no samples, and how many have each.
+        hidden: Hidden and system files and folders.
+        special: Pipes, devices and sockets.
+        closed: Folders that cannot be read, with the reason.
+    """
+
+    names: list[str] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    hidden: list[str] = field(default_factory=list)
+    special: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+
+    @property
+    def other_endings(self) -> str:
+        """How many files are of other endings, and which; empty if none are."""
+        endings = sorted(map(printable, self.others))
+        more = f" and {len(endings) - 5:,} more" if len(endings) > 5 else ""
+        count = _counted(self.others.total(), "file")
+        named = ", ".join(endings[:5])
+        return f"{count} of other endings left out: {named}{more}" if endings else ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, for people; empty if nothing was."""
+        told = (
+            (self.hidden, "hidden or system name", "left out"),
+            (self.special, "special file", "left out (pipe, device or socket)"),
+            (self.closed, "folder", "left out that cannot be read"),
+        )
+        found = [
+            f"{_counted(len(names), what)} {why}: {listed(sorted(names))}"
+            for names, what, why in told
+            if names
+        ]
+        return tuple(each for each in (self.other_endings, *found) if each)
 
 
 def open_folder(
-    root: Path, split: str, classes: Sequence[str], kind: FileKind = PICTURES
+    root: Path,
+    split: str,
+    classes: Sequence[str],
+    kind: FileKind = PICTURES,
+    labels: LabelMode = "must fit",
 ) -> Dataset:
     """Open a folder: ``root/CLASS/file`` with labels, or ``root/file`` without.
+
+    Hidden and system files and folders are left out, and counted in a note of the samples.
 
     Args:
         root: The folder.
         split: Name for the split.
         classes: Names of the classes in the order of the models' outputs; needed
-            where folders are labels. A slash in a name is an underscore in its folder's.
+            where folders are labels. A slash in a name is an underscore in its folder's, and
+            ImageNet's classes may be folders of WordNet ids.
         kind: What the files are; others are passed over.
+        labels: What folders that are no classes mean; see :func:`committee.data.open_data`.
 
     Raises:
         DataError: If there is no such file.
-        MisalignedError: If a folder is none of the classes, none are known, or only
-            some pictures lie in folders.
+        MisalignedError: If labels must fit, and a folder is none of the classes, none are known, or
+            only some files lie in folders.
         MissingExtraError: If what reads the files is not installed.
     """
-    ids = sorted(_files(root, kind.endings))
+    found = walk(root, kind.endings)
+    ids = tuple(sorted(found.names))
     if not ids:
-        listed = ", ".join(sorted(kind.endings))
-        raise DataError(f"{root}: no {kind.word} in it or its folders ({listed})")
-    folders = [Path(name).parts[0] if "/" in name else "" for name in ids]
-    if not any(folders):
-        return kind.open(root, Samples(tuple(ids), None, tuple(classes), split))
+        endings = ", ".join(sorted(kind.endings))
+        others = "".join(f"; {note}" for note in found.notes)
+        raise DataError(f"{root}: no {kind.word} in it or its folders ({endings}){others}")
+    samples = Samples(ids, None, tuple(classes), split, notes=found.notes)
+    folders = [name.partition("/")[0] if "/" in name else "" for name in ids]
+    if any(folders):
+        samples = labelled(samples, labels, lambda: _labels(root, samples, folders, kind.word))
+    return kind.open(root, samples)
+
+
+def _labels(root: Path, samples: Samples, folders: Sequence[str], word: str) -> Array:
     if not all(folders):
         raise MisalignedError(
-            f"{root}: {ids[folders.index('')]!r} lies in no folder of a class, others do. "
-            f"Put every {kind.word} into the folder of its class, or all into one and go without "
-            "labels"
+            f"{root}: '{printable(samples.ids[folders.index('')])}' lies in no folder of a class, "
+            f"others do. Put every {word} into the folder of its class, or all into one and go "
+            "without labels"
         )
-    if not classes:
-        listed = ", ".join(f'"{name}"' for name in sorted(set(folders))[:12])
+    names = sorted(set(folders))
+    if not samples.classes:
         raise MisalignedError(
             f"{root}: the folders are labels, but nothing says which output is which. "
-            f"Name the classes in the order of the outputs, in the pool file: classes = [{listed}]"
+            f"{_how_to_name(names)}"
         )
-    names = tuple(classes)
-    # A folder's name can hold no slash.
-    index = {name.replace("/", "_"): position for position, name in enumerate(names)}
-    strange = sorted({folder for folder in folders if folder not in index})
-    if strange:
-        raise MisalignedError(
-            f"{root}: folders {', '.join(map(repr, strange[:3]))} are no classes of the models, "
-            f"which are {', '.join(names[:3])}, …. Name each folder as its class"
+    rows = matched(str(root), names, samples.classes, "folders", spelling_of(samples.classes))
+    index = dict(zip(names, rows.tolist(), strict=True))
+    return np.array([index[folder] for folder in folders], np.int64)
+
+
+def _how_to_name(names: Sequence[str]) -> str:
+    """Return how a pool file names the classes of some folders."""
+    if is_imagenet(names):
+        return f'They are ImageNet\'s: write classes = "{IMAGENET}" in the pool file'
+    written = ", ".join(f'"{printable(name)}"' for name in names[:_WRITTEN])
+    if len(names) > _WRITTEN:
+        return (
+            f"Write the names of all classes, one a line, in the order of the outputs, into a file "
+            f'and classes = "THAT FILE" into the pool file; these are {len(names):,} folders, '
+            f"{listed(names)}"
         )
-    labels = np.array([index[folder] for folder in folders], np.int64)
-    return kind.open(root, Samples(tuple(ids), labels, names, split))
+    return (
+        "Name all classes in the order of the outputs in the pool file; in the order of the "
+        f"alphabet these are classes = [{written}]"
+    )
 
 
 def passed_over(root: Path, endings: Collection[str]) -> str:
@@ -74,31 +167,67 @@ def passed_over(root: Path, endings: Collection[str]) -> str:
         root: The folder.
         endings: Of the files that are taken, in small letters, with the dot.
     """
-    names = (name.rpartition("/")[2] for name in _files(root, None))
-    others = Counter(
-        _ending(name) if "." in name else "none"
-        for name in names
-        if not name.startswith(".") and _ending(name) not in endings
-    )
-    count = others.total()
-    plural = "" if count == 1 else "s"
-    listed = ", ".join(sorted(others))
-    return f"{count:,} file{plural} of other endings left out: {listed}" if count else ""
+    return walk(root, endings).other_endings
 
 
-def _files(root: Path, endings: Collection[str] | None) -> Iterator[str]:
-    """Paths of the files below a folder, relative to it; links are followed, but in no circle.
+def is_hidden(name: str) -> bool:
+    """Whether a system or a program left a file or folder of that name, and no person."""
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS
 
-    Of all endings if none are given.
+
+def walk(root: Path, endings: Collection[str]) -> Walk:
+    """Return what lies below a folder; links are followed, but in no circle.
+
     A link that leads nowhere is a file too: reading it names it.
+
+    Args:
+        root: The folder.
+        endings: Of the files that are samples, in small letters, with the dot.
     """
-    for folder, inner, names in os.walk(root, followlinks=True):
-        here = Path(folder)
-        inner[:] = [name for name in inner if not _is_circle(here / name)]
-        prefix = "" if here == root else f"{here.relative_to(root).as_posix()}/"
-        for name in names:
-            if endings is None or _ending(name) in endings:
-                yield prefix + name
+    found, waiting = Walk(), [""]
+    while waiting:
+        prefix = waiting.pop()
+        try:
+            with os.scandir(root / prefix) as entries:
+                waiting += [f"{each}/" for each in _sorted(entries, prefix, endings, found)]
+        except OSError as error:
+            found.closed.append(f"{prefix or root} ({error.strerror})")
+    return found
+
+
+def _sorted(
+    entries: Iterable[os.DirEntry[str]], prefix: str, endings: Collection[str], found: Walk
+) -> list[str]:
+    """Sort what lies in one folder into what was found; return the folders in it."""
+    inner = []
+    for entry in entries:
+        name = prefix + entry.name
+        if is_hidden(entry.name):
+            found.hidden.append(name)
+        elif _is_folder(entry):
+            inner += [] if _is_circle(Path(entry.path)) else [name]
+        elif _is_special(entry):
+            found.special.append(name)
+        elif _ending(entry.name) in endings:
+            found.names.append(name)
+        else:
+            found.others[_ending(entry.name) if "." in entry.name else "none"] += 1
+    return inner
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links that lead to each other
+        return False
+
+
+def _is_special(entry: os.DirEntry[str]) -> bool:
+    """Whether something is there that is no file; a link that leads nowhere is not."""
+    try:
+        return not entry.is_file() and Path(entry.path).exists()
+    except OSError:
+        return False
 
 
 def _ending(name: str) -> str:
@@ -107,3 +236,7 @@ def _ending(name: str) -> str:
 
 def _is_circle(folder: Path) -> bool:
     return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

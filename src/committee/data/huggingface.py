@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from committee.data.base import BrokenSamplesError, digest
+from committee.data.base import BrokenSamplesError, check_regular, digest, digest_of
 from committee.data.files import decoded, reason_of
-from committee.errors import DataError, MisalignedError, MissingExtraError, UnknownNameError
+from committee.data.labels import LabelMode, indices, labelled, noted
+from committee.errors import DataError, MissingExtraError, UnknownNameError
 from committee.predictions import Array
 from committee.samples import Samples
+from committee.text import listed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,21 +55,25 @@ def is_saved(root: Path) -> bool:
     return (root / "dataset_dict.json").exists() or (root / "dataset_info.json").exists()
 
 
-def open_saved(root: Path, split: str, classes: Sequence[str]) -> HuggingFaceDataset:
+def open_saved(
+    root: Path, split: str, classes: Sequence[str], labels: LabelMode = "must fit"
+) -> HuggingFaceDataset:
     """Open a data set saved to disk.
 
     Pictures stand in its only column of images, labels in ``label`` or its only column of class
-    labels, ids in ``id`` if there is one.
+    labels, ids in ``id`` if there is one. Images that lie outside, in files, are read there.
 
     Args:
         root: The folder; of several splits, the one named ``split`` is taken.
         split: Name for the split.
-        classes: Names of the classes in the order of the models' outputs.
+        classes: Names of the classes in the order of the models' outputs; its own may stand in
+            another order.
+        labels: What labels that do not fit mean; see :func:`committee.data.open_data`.
 
     Raises:
         DataError: If it cannot be read, or does not have one column of images.
         UnknownNameError: If it has several splits, and none of that name.
-        MisalignedError: If its classes are not those of the models.
+        MisalignedError: If labels must fit, and its classes are not among those of the models.
         MissingExtraError: If ``datasets`` is not installed.
     """
     try:
@@ -85,14 +91,17 @@ def open_saved(root: Path, split: str, classes: Sequence[str]) -> HuggingFaceDat
         found = found[split]
     features = found.features
     column = _only(root, "images", [n for n, f in features.items() if type(f) is datasets.Image])
-    labels = [n for n, f in features.items() if type(f) is datasets.ClassLabel]
-    label = "label" if "label" in features else (labels or [None])[0]
-    named = features[label].names if label in labels else []
-    told = None if label is None else np.array(found[label][:])
-    if label in labels and classes:
-        told = _reordered(root, told, named, classes)
+    of_classes = [n for n, f in features.items() if type(f) is datasets.ClassLabel]
+    label = "label" if "label" in features else (of_classes or [None])[0]
+    named = tuple(features[label].names) if label in of_classes else ()
+    others = [name for name in features if name not in (column, label, "id")]
+    unused = f"{len(others)} columns are not used: {listed(others)}" if others else ""
     ids = found["id"][:] if "id" in features else None
-    samples = Samples.of(told, ids, classes or named, split, len(found))
+    samples = noted(Samples.of(None, ids, classes or named, split, len(found)), unused)
+    if label is not None:
+        samples = labelled(
+            samples, labels, lambda: indices(str(root), found[label][:], samples.classes, named)
+        )
     pictures = found.select_columns([column]).cast_column(column, datasets.Image(decode=False))
     return HuggingFaceDataset(lambda rows: pictures[rows.tolist()][column], samples)
 
@@ -106,27 +115,17 @@ def _only(root: Path, what: str, columns: Sequence[str]) -> str:
     return columns[0]
 
 
-def _reordered(root: Path, labels: Any, named: Sequence[str], classes: Sequence[str]) -> Array:
-    """Labels in the order of the models' outputs, matched by the names of the classes."""
-    strange = [name for name in named if name not in classes]
-    if strange:
-        raise MisalignedError(
-            f"{root}: classes {', '.join(map(repr, strange[:3]))} are no classes of the models, "
-            f"which are {', '.join(classes[:3])}, …. Name them alike"
-        )
-    index = np.array([list(classes).index(name) for name in named], np.int64)
-    ordered: Array = index[np.asarray(labels)]
-    return ordered
-
-
-def _bytes(encoded: dict[str, Any]) -> bytes:
+def _bytes(encoded: dict[str, Any] | None) -> bytes:
+    if encoded is None:
+        raise DataError("no image")
     data: bytes | None = encoded["bytes"]
-    return Path(encoded["path"]).read_bytes() if data is None else data
+    if data is not None:
+        return data
+    check_regular(Path(encoded["path"]))
+    return Path(encoded["path"]).read_bytes()
 
 
-def _digest(encoded: dict[str, Any]) -> int:
-    try:
-        return digest(_bytes(encoded))
-    except (OSError, TypeError):
-        # Reading it will say why.
-        return 0
+def _digest(encoded: dict[str, Any] | None) -> int:
+    if encoded is None or encoded["bytes"] is None:
+        return digest_of(Path((encoded or {}).get("path") or ""))
+    return digest(encoded["bytes"])

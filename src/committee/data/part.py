@@ -98,7 +98,7 @@ def readable_part(dataset: Dataset) -> tuple[Dataset, list[tuple[str, str]]]:
     bad = {name for name, _ in broken}
     rows = np.flatnonzero([name not in bad for name in dataset.samples.ids])
     if not len(rows):
-        raise BrokenSamplesError(broken)
+        raise BrokenSamplesError(broken, len(bad))
     return PartDataset(dataset, rows), broken
 
 
@@ -159,4 +159,4 @@ def _starts(labels: Array) -> Array:
 
 def _hash(text: str) -> bytes:
     # Not a generator of random numbers: their streams change between versions of libraries.
-    return hashlib.sha256(text.encode()).digest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

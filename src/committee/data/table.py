@@ -3,66 +3,137 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import difflib
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from committee.data.base import Dataset
 from committee.data.files import PICTURES, FileKind
-from committee.errors import DataError, MisalignedError
-from committee.predictions import Array
+from committee.data.labels import LabelMode, indices, labelled
+from committee.errors import DataError
 from committee.samples import Samples
+from committee.text import listed, printable, tidy
+
+# What columns are called, in small letters; of several that are there the first is meant.
+PATH_WORDS = (
+    *("path", "paths", "file", "files", "filename", "file_name", "filepath", "file_path"),
+    *("image", "image_path", "img", "img_path", "image_file", "clip", "video", "video_path"),
+)
+LABEL_WORDS = (
+    *("label", "labels", "class", "class_name", "classname", "target", "category", "y"),
+    *("label_name", "class_index", "class_id", "label_id", "ground_truth"),
+)
+ID_WORDS = ("id", "ids", "sample", "sample_id")
 
 
-def open_csv(path: Path, split: str, classes: Sequence[str], kind: FileKind = PICTURES) -> Dataset:
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A csv file with a header.
+
+    Args:
+        path: The file.
+        header: Names of the columns, in small letters.
+        rows: The cells of each row.
+        lines: The line of the file in which each row ends.
+    """
+
+    path: Path
+    header: tuple[str, ...]
+    rows: list[list[str]]
+    lines: list[int]
+
+    def column(self, name: str) -> list[str]:
+        """Return the cells of a column."""
+        at = self.header.index(name)
+        return [row[at] for row in self.rows]
+
+    def place(self, row: int) -> str:
+        """Return where a row stands, for errors."""
+        return f"line {self.lines[row]}"
+
+    def named(self, words: Sequence[str]) -> str:
+        """Return the column that is called by one of some words; empty if none is."""
+        return next((word for word in words if word in self.header), "")
+
+    def unused(self, used: Collection[str]) -> str:
+        """Return which columns are not used, for people, and near words; empty if all are."""
+        others = [name for name in self.header if name not in used]
+        near = [each for each in others if difflib.get_close_matches(each, LABEL_WORDS, 1, 0.75)]
+        hint = "; a column of labels is called 'label'" if near and len(used) < 2 else ""
+        are = "column is" if len(others) == 1 else "columns are"
+        return f"{len(others)} {are} not used: {listed(others)}{hint}" if others else ""
+
+
+def read_table(path: Path) -> Table:
+    """Read a csv file with a header; names in it may hold bytes that are no UTF-8.
+
+    Raises:
+        DataError: If it cannot be read, two columns have one name, or a row has other columns.
+    """
+    rows, lines = [], []
+    try:
+        # Spreadsheets put a byte order mark before the header.
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            reader = csv.reader(file)
+            for row in reader:
+                rows.append(row)
+                lines.append(reader.line_num)
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path}: no readable csv file ({error})") from None
+    header = tuple(tidy(name).lower() for name in rows[0]) if rows else ()
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise DataError(f"{path}: columns {listed(twice)} stand twice; give each a name of its own")
+    kept = [number for number, row in enumerate(rows) if row and number]
+    uneven = [lines[number] for number in kept if len(rows[number]) != len(header)]
+    if uneven:
+        raise DataError(f"{path}: line {uneven[0]} has not the {len(header)} columns of the header")
+    return Table(path, header, [rows[n] for n in kept], [lines[n] for n in kept])
+
+
+def open_csv(
+    path: Path,
+    split: str,
+    classes: Sequence[str],
+    kind: FileKind = PICTURES,
+    labels: LabelMode = "must fit",
+) -> Dataset:
     """Open a csv file with a header that names ``path`` and, if known, ``label``.
 
     Args:
-        path: The file. Paths in it are relative to its folder.
+        path: The file. Paths in it are relative to its folder; they may lead out of it.
         split: Name for the split.
         classes: Names of the classes in the order of the models' outputs. A label is one of these
             names or, where none of the labels is, an index 0, 1, ….
         kind: What the files are.
+        labels: What labels that do not fit mean; see :func:`committee.data.open_data`.
 
     Raises:
         DataError: If it cannot be read, or has no ``path`` or no row.
         MisalignedError: If a label is no class, or a path stands twice.
         MissingExtraError: If what reads the files is not installed.
     """
-    try:
-        # Spreadsheets put a byte order mark before the header.
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path}: no readable csv file ({error})") from None
-    if "path" not in header:
-        raise DataError(f"{path}: its first line must name the columns path and, if known, label")
-    uneven = [number for number, row in enumerate(rows, 2) if len(row) != len(header)]
-    if uneven:
-        raise DataError(f"{path}: line {uneven[0]} has not the {len(header)} columns of the header")
-    if not rows:
+    table = read_table(path)
+    paths, label = table.named(PATH_WORDS), table.named(LABEL_WORDS)
+    if not paths:
+        raise DataError(
+            f"{path}: its first line must name the columns path and, if known, label, with commas "
+            f"between; it is '{printable(','.join(table.header)[:60])}'"
+        )
+    if not table.rows:
         raise DataError(f"{path}: names no {kind.word}; write one path a line after the header")
-    ids = tuple(row[header.index("path")] for row in rows)
-    labels = None
-    if "label" in header:
-        labels = _labels(path, [row[header.index("label")] for row in rows], classes)
-    return kind.open(path.parent, Samples(ids, labels, tuple(classes), split))
-
-
-def _labels(path: Path, told: Sequence[str], classes: Sequence[str]) -> Array:
-    """Labels as indices, from names of classes or from numbers, never from a mix of both."""
-    index = {name: position for position, name in enumerate(classes)}
-    if not any(each in index for each in told):
-        try:
-            return np.array([int(each) for each in told], np.int64)
-        except ValueError:
-            pass
-    for line, each in enumerate(told, 2):
-        if each not in index:
-            raise MisalignedError(
-                f"{path}: line {line}: label {each!r} is no class of the models, which are "
-                f"{', '.join(classes[:3]) or 'unnamed'}, …. Write the name of a class, or name the "
-                "classes in the pool file"
-            )
-    return np.array([index[each] for each in told], np.int64)
+    notes = [table.unused({paths, label} - {""})]
+    if not label and labels != "none":
+        notes.append("no labels, for no column is called label, class or target")
+    ids = tuple(table.column(paths))
+    samples = Samples(ids, None, tuple(classes), split, notes=tuple(filter(None, notes)))
+    if label:
+        told = table.column(label)
+        samples = labelled(
+            samples,
+            labels,
+            lambda: indices(str(path), told, samples.classes, place=table.place),
+        )
+    return kind.open(path.parent, samples)

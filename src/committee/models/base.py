@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -82,6 +82,18 @@ class Peekable(Protocol):
 
         Raises:
             CommitteeError: If it could not be loaded; the model's name stands in the line.
+        """
+
+
+@runtime_checkable
+class Naming(Protocol):
+    """A source that knows the classes of published weights; a source need not be one."""
+
+    def classes(self, text: str) -> Sequence[str]:
+        """The names of the classes in the order of the outputs; empty if they are not known.
+
+        Args:
+            text: What :meth:`Source.located` returned.
         """
 
 

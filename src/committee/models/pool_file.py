@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,12 @@ from committee.errors import (
     PoolFileError,
     UnknownNameError,
 )
-from committee.models.base import RANDOM, Source
+from committee.models.base import RANDOM, Naming, Source
+from committee.models.imagenet import IMAGENET, imagenet_classes
 from committee.models.preprocessing import Preprocessing
 from committee.models.sources import located, source_of
 from committee.models.spec import ENGINES, ModelSpec, check_name
+from committee.names import class_names, read_class_names
 from committee.predictions import check_kind
 from committee.task import (
     IMAGE_CLASSIFICATION,
@@ -165,7 +167,7 @@ def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
         raise PoolFileError(
             f"{path}: [cells] is for {SEMANTIC_SEGMENTATION.name}; the task here is {task.name}"
         )
-    classes = _classes(path, data.get("classes", []))
+    classes = _classes(path, data["classes"]) if "classes" in data else _published(models)
     return PoolFile(models, classes, task, _table(path, data, "cells"))
 
 
@@ -373,14 +375,32 @@ def _weights(where: str, entry: dict[str, Any], folder: Path, source: Source) ->
     return str((folder / weights).resolve()) if wanted == "file" else weights
 
 
+def _published(models: Sequence[ModelSpec]) -> tuple[str, ...]:
+    """Return the classes that published weights of all models have alike; else none."""
+    found = {_classes_of(model) for model in models}
+    return found.pop() if len(found) == 1 else ()
+
+
+def _classes_of(model: ModelSpec) -> tuple[str, ...]:
+    source = source_of(model.source)
+    if model.weights or not isinstance(source, Naming):
+        return ()
+    return tuple(source.classes(model.text))
+
+
 def _classes(path: Path, classes: Any) -> tuple[str, ...]:
-    if isinstance(classes, list):
-        return tuple(map(str, classes))
-    file = path.parent / str(classes)
-    try:
-        return tuple(file.read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise PoolFileError(f"{path}: classes: {file} cannot be read ({error})") from None
+    """Return the classes that a pool file lists, or names by a file or as ImageNet's."""
+    if classes == IMAGENET:
+        return imagenet_classes()
+    where = f"{path}: classes"
+    if isinstance(classes, str):
+        return read_class_names(where, path.parent / classes)
+    if not isinstance(classes, list) or not all(isinstance(each, str | int) for each in classes):
+        raise PoolFileError(
+            f"{where} must be a list of names, the name of a file with one class a line, or "
+            f'"{IMAGENET}"'
+        )
+    return class_names(where, [str(each) for each in classes])
 
 
 def _table(path: Path, data: dict[str, Any], key: str) -> dict[str, Any]:

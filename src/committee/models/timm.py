@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from committee.errors import MissingExtraError, ModelError, PoolFileError, Unkno
 from committee.models.base import RANDOM, Model
 from committee.models.by_name import ByName
 from committee.models.hub import check_reachable
+from committee.models.imagenet import imagenet_classes
 from committee.models.spec import ModelSpec
 from committee.models.torch_module import model_of
 from committee.models.torchvision import import_torchvision
@@ -51,6 +53,14 @@ class TimmSource(ByName):
             "std": tuple(config.std),
             "resize": modes[config.crop_mode],
         }
+
+    def classes(self, text: str) -> Sequence[str]:
+        """ImageNet's, if the weights were last trained on its 1,000 classes."""
+        config = _config(text)
+        tag = config.tag or ""
+        last = re.split(r"_ft_", tag)[-1]
+        own = config.num_classes == len(imagenet_classes()) and ("in1k" in last or not tag)
+        return imagenet_classes() if own else ()
 
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
         """See :class:`committee.models.base.Source`."""

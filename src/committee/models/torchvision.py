@@ -60,6 +60,12 @@ class TorchvisionSource(ByName):
         crop = 1.0 if "resized" in views else cropped / resized
         return {"size": tuple(recipe.crop_size), "crop": crop, **shared, "views": views}
 
+    def classes(self, text: str) -> Sequence[str]:
+        """What torchvision states beside the weights of classifiers, if no two are called alike."""
+        name, weights = _chosen(text)
+        names = list(weights.meta.get("categories", ()))
+        return names if name not in _segmentation() and len(set(names)) == len(names) else ()
+
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
         """See :class:`committee.models.base.Source`."""
         name, _ = _chosen(spec.text)

@@ -69,7 +69,8 @@ def write_split(folder: Path, split: Split) -> None:
         # 16 hexadecimal digits a sample.
         "content": encoded,
     }
-    text = (json.dumps(data, ensure_ascii=False) + "\n").encode()
+    # Bytes of a name that are no UTF-8 become escapes of JSON.
+    text = (json.dumps(data, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
     path = folder / SAMPLES
     with told(path):
         folder.mkdir(exist_ok=True)

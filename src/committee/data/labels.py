@@ -1,0 +1,206 @@
+"""Labels of any source brought to one form: the index of a class, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from committee.errors import MisalignedError, ShapeError
+from committee.models.imagenet import spelling_of
+from committee.names import matched, refuse_doubled, unknown
+from committee.predictions import Array
+from committee.samples import Samples
+from committee.text import listed, printable, tidy
+
+# Whether labels must fit the classes, are left out where they do not, or are not read at all.
+LabelMode: TypeAlias = Literal["must fit", "if they fit", "none"]
+# What tables write where there is no label; a class may be called so.
+NO_LABEL = frozenset({"", "nan", "none", "null", "<na>"})
+# No pool has more classes; and numbers stay whole in every type.
+_MOST = 2**31
+# An index that stands for no label.
+_NONE = -1
+
+
+def labelled(samples: Samples, mode: LabelMode, find: Callable[[], Array]) -> Samples:
+    """Return samples with their labels; without, and with a note, if they have none.
+
+    Args:
+        samples: Without labels.
+        mode: What labels that do not fit mean.
+        find: Returns the index of the class of each sample, shape (N,), negative where it has none.
+
+    Raises:
+        MisalignedError, ShapeError: If labels must fit and do not, or only some samples have one.
+    """
+    if mode == "none":
+        return samples
+    try:
+        return _with_labels(samples, find())
+    except (MisalignedError, ShapeError) as error:
+        if mode == "must fit":
+            raise
+        return noted(samples, f"labels are left out, for they do not fit ({error})")
+
+
+def _with_labels(samples: Samples, labels: Array) -> Samples:
+    if len(labels) != len(samples):
+        # Words this as every other mismatch.
+        return replace(samples, labels=labels)
+    lacking = np.flatnonzero(labels < 0)
+    if len(lacking) == len(labels):
+        return noted(samples, f"none of the {len(labels):,} samples has a label")
+    if len(lacking):
+        names = listed([samples.ids[row] for row in lacking[:6]], 5)
+        more = f" ({len(lacking):,} in all)" if len(lacking) > 5 else ""
+        raise MisalignedError(
+            f"{len(lacking):,} of {len(labels):,} samples have no label, {names}{more}. Label "
+            "them or take them out, or go without labels by --unlabelled and add them later with "
+            "committee relabel"
+        )
+    return replace(samples, labels=labels.astype(np.int64))
+
+
+def noted(samples: Samples, *notes: str) -> Samples:
+    """Return samples with further notes."""
+    return replace(samples, notes=(*samples.notes, *(note for note in notes if note)))
+
+
+def unseen(samples: Samples) -> str:
+    """Return how many classes have samples, for people; empty if all have, or nobody knows."""
+    if samples.labels is None or not samples.classes:
+        return ""
+    count, total = len(np.unique(samples.labels)), len(samples.classes)
+    have = "has" if count == 1 else "have"
+    return f"{count:,} of {total:,} classes {have} samples" if count < total else ""
+
+
+def indices(
+    where: str,
+    told: Sequence[Any] | Array,
+    classes: Sequence[str],
+    named: Sequence[str] = (),
+    place: Callable[[int], str] = "sample {}".format,
+) -> Array:
+    """Return the index of each label among the classes, shape (N,), -1 where there is none.
+
+    A label is the name of a class or, where no label is, an index; None, NaN, an empty text and a
+    negative index are none.
+
+    Args:
+        where: What brings the labels, for errors.
+        told: Labels as they stand there.
+        classes: Names of the classes, in the order of the models' outputs.
+        named: Names of the classes in the order of indices there; as ``classes`` if empty.
+        place: Says for a row where its label stands, for errors.
+
+    Raises:
+        MisalignedError: If a label is no class.
+        ShapeError: If labels are not one a sample.
+    """
+    array = np.asarray(told) if isinstance(told, np.ndarray) else None
+    if array is not None and array.ndim != 1:
+        raise ShapeError(
+            f"labels must be class indices or names, shape (N,), not {array.dtype} {array.shape}"
+        )
+    if array is not None and array.dtype.kind in "iub":
+        found = np.where(array > _MOST, _MOST, array).astype(np.int64)
+        if (found == _MOST).any():
+            row = int(np.argmax(found == _MOST))
+            raise _strange(where, place(row), array[row], classes)
+    else:
+        entries = [_entry(each) for each in (told if array is None else array.tolist())]
+        found = _found(where, entries, named or classes, place)
+    found = np.maximum(found, _NONE)
+    same = not named or not classes or tuple(named) == tuple(classes)
+    return found if same else _permuted(where, found, named, classes, place)
+
+
+def _entry(value: Any) -> Any:
+    """Return a label as a text or a number; None if it is none."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
+    if isinstance(value, str):
+        return tidy(value)
+    missing = value is None or (isinstance(value, float) and np.isnan(value))
+    return None if missing else value
+
+
+def _found(
+    where: str, entries: Sequence[Any], classes: Sequence[str], place: Callable[[int], str]
+) -> Array:
+    texts = {each for each in entries if isinstance(each, str)}
+    spelled = spelling_of(classes)
+    known = {tidy(name) for name in classes} | {spelled(name) for name in classes}
+    if texts & known:
+        return _by_name(where, entries, texts, classes, place)
+    found = np.full(len(entries), _NONE, np.int64)
+    for row, each in enumerate(entries):
+        if each is None or (isinstance(each, str) and each.casefold() in NO_LABEL):
+            continue
+        number = _whole(each)
+        if number is None or number >= _MOST:
+            raise _strange(where, place(row), each, classes)
+        found[row] = max(number, _NONE)
+    return found
+
+
+def _by_name(
+    where: str,
+    entries: Sequence[Any],
+    texts: set[str],
+    classes: Sequence[str],
+    place: Callable[[int], str],
+) -> Array:
+    spelled = spelling_of(classes)
+    refuse_doubled(where, classes, "labels are names")
+    known = {tidy(name) for name in classes} | {spelled(name) for name in classes}
+    names = sorted(texts & known)
+    index = dict(zip(names, matched(where, names, classes, "labels", spelled), strict=True))
+    found = np.full(len(entries), _NONE, np.int64)
+    for row, each in enumerate(entries):
+        if each in index:
+            found[row] = index[each]
+        elif each is not None and str(each).casefold() not in {*NO_LABEL, "-1"}:
+            raise _strange(where, place(row), each, classes)
+    return found
+
+
+def _whole(value: Any) -> int | None:
+    """Return a whole number, of any type or as text; None if it is none."""
+    try:
+        number = int(value) if isinstance(value, str) and "." not in value else float(value)
+        return int(number) if number == int(number) else None
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _strange(where: str, place: str, label: Any, classes: Sequence[str]) -> MisalignedError:
+    if not classes:
+        return MisalignedError(
+            f"{where}: {place}: label '{printable(str(label))}' is no index 0, 1, … of a class, "
+            "and the classes are unnamed. Name them in the order of the outputs, in the pool "
+            "file's classes or in --classes"
+        )
+    return MisalignedError(f"{where}: {place}: {unknown('label', [str(label)], classes)}")
+
+
+def _permuted(
+    where: str,
+    found: Array,
+    named: Sequence[str],
+    classes: Sequence[str],
+    place: Callable[[int], str],
+) -> Array:
+    """Return indices among ``classes`` of those among ``named``, matched by name."""
+    beyond = np.flatnonzero(found >= len(named))
+    if len(beyond):
+        row = int(beyond[0])
+        raise MisalignedError(
+            f"{where}: {place(row)}: has label {found[row]}, but it names {len(named)} classes"
+        )
+    order = matched(where, named, classes, "classes", spelling_of(classes))
+    return np.where(found < 0, _NONE, order[found])
