@@ -69,7 +69,7 @@ class One:
         for index, (models, threshold) in enumerate(self._stages):
             for name in models:
                 answers[name] = answer = run(name)
-                if type(answer) is not np.ndarray or answer.ndim != 2:
+                if type(answer) is not np.ndarray or answer.ndim != 2 or answer.shape[1] < 2:
                     return None
             # In the order of the names, as everywhere: the sum has the same bits.
             rows = [answer] if len(answers) == 1 else [answers[name] for name in sorted(answers)]
