@@ -127,9 +127,11 @@ def test_openvino_stays_in_float32_unless_told(world: World) -> None:
     path = FOLDER / "nano.onnx"
     import openvino
 
-    has = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    bf16 = "bf16" if "BF16" in has else "f32"
-    for precision, wanted in (("float32", "f32"), ("bf16", bf16)):
+    has = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if not has:
+        with pytest.raises(ModelError, match=r"here: OpenVINO would compute in f32 .*no bf16"):
+            OpenVinoSession("here", path, "bf16", 1)
+    for precision, wanted in (("float32", "f32"), *([("bf16", "bf16")] if has else [])):
         session = OpenVinoSession("here", path, precision, 1)
         hint = session._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         assert hint == wanted

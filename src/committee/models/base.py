@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from committee.errors import ModelError, NotFiniteError
+from committee.errors import CommitteeError, ModelError, NotFiniteError
+from committee.models.answers import as_array, one_output, rows_of
 from committee.models.preprocessing import ModelInputs
 from committee.models.spec import ModelSpec
 from committee.predictions import (
@@ -19,6 +20,7 @@ from committee.predictions import (
     refuse_one_output,
     usable_rows,
 )
+from committee.task import SEMANTIC_SEGMENTATION
 
 if TYPE_CHECKING:
     from committee.models.clip import ViewedClips
@@ -98,7 +100,12 @@ class Naming(Protocol):
 
 
 class Model(Protocol):
-    """A loaded model. It must be pure: the same input, the same outputs, whatever ran before."""
+    """A loaded model. It must be pure: the same input, the same outputs, whatever ran before.
+
+    What it may have beside: ``keeps_input`` is true of a model that never changes its input in
+    place, others are given a copy; ``takes`` tells what it declares of its input, for errors;
+    ``macs_unknown`` why :attr:`macs` is None.
+    """
 
     @property
     def fingerprint(self) -> str:
@@ -124,7 +131,8 @@ class Model(Protocol):
 
         Views of clips have one axis more, in the order that ``views.layout`` names.
 
-        A model of kind ``decisions`` returns a pair: classes (N,) and confidence (N,).
+        A model of kind ``decisions`` returns a pair: classes (N,) and confidence (N,). Tensors,
+        lists, and mappings or objects that hold ``logits`` are read as arrays.
         """
 
 
@@ -178,9 +186,30 @@ def answer_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> Any:
         return _mean(model, spec, inputs)
     # Little is called here: online, after a model has run, the caches hold nothing of it.
     try:
-        return model(inputs)
+        # What changes its input would change that of the next model.
+        answer = model(inputs if getattr(model, "keeps_input", False) else inputs.copy())
+        if type(answer) is np.ndarray and answer.dtype.kind == "f":
+            return answer
+        return _read(spec, answer)
+    except CommitteeError as error:
+        raise _named(spec, error) from error.__cause__
     except Exception as error:
-        raise _failure(spec, inputs, error) from error
+        raise _failure(model, spec, inputs, error) from error
+
+
+def _read(spec: ModelSpec, answer: Any) -> Any:
+    """The arrays of what a model answered: decisions are a pair of them."""
+    if spec.kind == "decisions" and isinstance(answer, tuple | list) and len(answer) == 2:
+        return tuple(map(as_array, answer))
+    if answer is None:
+        raise ModelError("answers with nothing (None). Does it return its outputs?")
+    return as_array(one_output(answer))
+
+
+def _named(spec: ModelSpec, error: CommitteeError) -> CommitteeError:
+    """The error with the model's name, which what reads answers does not know."""
+    where = f"model {spec.name!r}"
+    return error if str(error).startswith(where) else ModelError(f"{where}: {error}")
 
 
 def checked_answer(spec: ModelSpec, answer: Any, samples: int, first: int = 0) -> Outputs:
@@ -256,15 +285,40 @@ def _values(spec: ModelSpec, answer: Any, samples: int) -> tuple[Any, Any]:
         values, confidence = answer
     if np.ndim(values) and len(values) != samples:
         raise ModelError(f"model {spec.name!r}: answered {len(values)} rows to {samples} samples")
+    if confidence is None and spec.task != SEMANTIC_SEGMENTATION.name:
+        values = rows_of(np.asarray(values))
+        if values.shape[1:] == (1,):
+            raise ModelError(
+                f"model {spec.name!r}: gives one output a sample, which is no choice between "
+                "classes. Let it give one for each class: of a score p in [0, 1] these are 1 - p "
+                "and p, of a logit z they are 0 and z"
+            )
     return values, confidence
 
 
-def _failure(spec: ModelSpec, batch: Array, error: Exception) -> ModelError:
-    reason = str(error).strip().split("\n")[0]
+def _failure(model: Model, spec: ModelSpec, batch: Array, error: Exception) -> ModelError:
+    """What a failed model was given, what it declares itself, and whether one sample would do."""
+    reason = str(error).strip().split("\n")[0] or "no reason given"
+    takes = getattr(model, "takes", "")
+    declares = f"; {takes}" if takes else ""
+    remedy = ""
+    if len(batch) > 1 and _answers(model, batch[:1]):
+        remedy = (
+            ". It answers to one sample alone: run it with --batch-size 1, or export it with a "
+            "dynamic batch"
+        )
     return ModelError(
-        f"model {spec.name!r}: failed on input {batch.shape} ({type(error).__name__}: {reason}). "
-        "Do resolution and channels in the pool file fit the model?"
+        f"model {spec.name!r}: failed on input {batch.shape} {batch.dtype} "
+        f"({type(error).__name__}: {reason}){declares}{remedy}"
     )
+
+
+def _answers(model: Model, batch: Array) -> bool:
+    try:
+        model(batch.copy())
+    except Exception:
+        return False
+    return True
 
 
 def file_fingerprint(path: Path) -> str:

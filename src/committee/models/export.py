@@ -45,12 +45,15 @@ class ExportedModel:
         MissingExtraError: If what exports or runs it is not installed.
     """
 
+    keeps_input = True
+
     def __init__(self, spec: ModelSpec, model: TorchModel, threads: int = 0) -> None:
         self.fingerprint, self.macs = model.fingerprint, model.macs
+        self.macs_unknown = model.macs_unknown
         self.parameters = model.parameters
         self.path = cached_graph(spec, model)
-        where = f"model {spec.name!r}"
-        self._session = open_session(where, self.path, spec.engine, spec.precision, threads)
+        own = spec.of_module()
+        self._session = open_session(own, self.path, spec.engine, spec.precision, threads)
         self.engine = self._session.engine
         if spec.precision == "float32":
             _check_once(spec, model, self._session, self.path)

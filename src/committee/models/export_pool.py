@@ -94,7 +94,7 @@ def _of_any_size(loaded: Sequence[Loaded]) -> Path:
     """One graph for all sizes of a module, compared with it at each."""
     spec = loaded[0][1]
     path = cached_graph(spec, cast(TorchModel, loaded[0][0]), free=True)
-    session = open_session(f"model {spec.name!r}", path, OWN, "float32", 0)
+    session = open_session(spec.of_module(), path, OWN, "float32", 0)
     for model, each in loaded:
         difference(each, model, session)
     return path

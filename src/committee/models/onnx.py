@@ -1,15 +1,17 @@
-"""``onnx:PATH``: a graph with one input; of its outputs the first is taken."""
+"""``onnx:PATH``: a graph with one input; of several outputs one is taken, by its name."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from committee.errors import MissingExtraError, ModelError
 from committee.models.base import Model, run_print
+from committee.models.declared import ports_of
+from committee.models.forms import recipe_of
 from committee.models.graph_files import graph_fingerprint
 from committee.models.sessions import OWN, open_session
 from committee.models.spec import ModelSpec
@@ -23,6 +25,7 @@ class OnnxSource:
     form = "onnx:PATH"
     weights: ClassVar[frozenset[str]] = frozenset()
     engines = (OWN, "openvino")
+    choices = ("layout", "output")
 
     def located(self, text: str, folder: Path) -> str:
         """See :class:`committee.models.base.Source`."""
@@ -31,8 +34,11 @@ class OnnxSource:
         return str((folder / text).resolve())
 
     def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
-        """Nothing: a graph states no preprocessing."""
-        return {}
+        """The size and the channels that the graph fixes; more it does not state."""
+        try:
+            return recipe_of(ports_of(Path(text))[0])
+        except (OSError, ValueError):
+            return {}  # told by who loads it
 
     def peek(self, spec: ModelSpec, allow_code: Collection[str]) -> str:
         """See :class:`committee.models.base.Peekable`."""
@@ -54,28 +60,43 @@ class OnnxModel:
         threads: How many the engine may use; 0 leaves the choice to it.
 
     Raises:
-        ModelError: If the file is missing, no ONNX model, or has several inputs, or if it takes no
-            inputs of the spec's size.
+        ModelError: If the file is missing, no ONNX model, or has several inputs or outputs of which
+            none is named, or if it takes no inputs of the spec's size.
         MissingExtraError: If the engine is not installed.
     """
 
+    keeps_input = True
+
     def __init__(self, spec: ModelSpec, threads: int = 0) -> None:
-        self.path, recipe = Path(spec.text), spec.preprocessing
-        self._session = open_session(
-            f"model {spec.name!r}", self.path, spec.engine or OWN, spec.precision, threads
-        )
-        _check_shape(spec, self._session.shape)
+        self.path, engine = Path(spec.text), spec.engine or OWN
+        self._session = open_session(spec, self.path, engine, spec.precision, threads)
         self.engine = self._session.engine
-        self._shape = (1, *recipe.shape)
+        self._spec = spec
         self.fingerprint = run_print(graph_fingerprint(self.path), spec, OWN)
 
-    @cached_property
+    @property
     def macs(self) -> int | None:
         """Counted when asked for; None if onnx is not installed or the graph cannot be counted."""
+        return self._counted[0]
+
+    @property
+    def macs_unknown(self) -> str:
+        """Why multiply-adds are not known; empty if they are."""
+        return self._counted[1]
+
+    @property
+    def takes(self) -> str:
+        """What the graph declares of its input and its output, for errors."""
+        return f"the graph takes {self._session.form.input}, gives {self._session.form.output}"
+
+    @cached_property
+    def _counted(self) -> tuple[int | None, str]:
+        form = self._session.form
         try:
-            return graph_macs(self.path, self._shape)
-        except (MissingExtraError, ModelError):
-            return None
+            macs = graph_macs(self.path, form.shape(self._spec.preprocessing.shape))
+            return macs // (form.rows or 1), ""
+        except (MissingExtraError, ModelError) as error:
+            return None, str(error)
 
     @cached_property
     def parameters(self) -> int | None:
@@ -87,27 +108,12 @@ class OnnxModel:
 
     def at(self, spec: ModelSpec) -> OnnxModel:
         """See :class:`committee.models.base.Resizable`: the same session."""
-        _check_shape(spec, self._session.shape)
         other = copy.copy(self)
-        other._shape = (1, *spec.preprocessing.shape)
-        other.__dict__.pop("macs", None)  # counted at the other size
+        other._session = self._session.at(f"model {spec.name!r}", spec)
+        other._spec = spec
+        other.__dict__.pop("_counted", None)  # counted at the other size
         return other
 
     def __call__(self, batch: Array) -> Array:
         """See :class:`committee.models.base.Model`."""
         return self._session(batch)
-
-
-def _check_shape(spec: ModelSpec, shape: Sequence[Any]) -> None:
-    """Refuse a graph with fixed sides that are not those of the spec."""
-    wanted = spec.preprocessing.shape
-    fixed = [
-        isinstance(side, int) and side != want
-        for side, want in zip(shape[1:], wanted, strict=False)
-    ]
-    if len(shape) != len(wanted) + 1 or any(fixed):
-        raise ModelError(
-            f"model {spec.name!r}: the graph takes inputs {list(shape)}, not (N, "
-            f"{', '.join(map(str, wanted))}). Give it that resolution and channels, or export it "
-            "with dynamic height and width"
-        )

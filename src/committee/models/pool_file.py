@@ -44,6 +44,9 @@ _MODEL_KEYS = (
     "seed",
     "engine",
     "precision",
+    "layout",
+    "output",
+    "id2label",
     "kind",
     "family",
     "preprocessing",
@@ -284,6 +287,8 @@ def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any], task: Ta
             seed=entry.get("seed", 0),
             engine=_engine(where, entry, source),
             precision=str(entry.get("precision", "float32")),
+            layout=_choice(where, entry, "layout", source),
+            output=_choice(where, entry, "output", source),
             preprocessing=preprocessing,
             kind=check_kind("kind", entry.get("kind", "logits")),
             family=family,
@@ -308,6 +313,17 @@ def _engine(where: str, entry: dict[str, Any], source: Source) -> str:
             f"{where}: {source.form} runs on {', '.join(source.engines)}, not on {engine}"
         )
     return engine
+
+
+def _choice(where: str, entry: dict[str, Any], key: str, source: Source) -> str:
+    """A text that only some sources heed; empty if it is not there."""
+    if key not in entry:
+        return ""
+    if key not in getattr(source, "choices", ()):
+        raise PoolFileError(f"{where}: {source.form} has no choice of {key}; leave {key} out")
+    if not isinstance(entry[key], str):
+        raise PoolFileError(f"{where}: {key} must be a text, not {entry[key]!r}")
+    return str(entry[key])
 
 
 def _preprocessing(

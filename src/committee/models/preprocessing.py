@@ -32,6 +32,8 @@ RESIZES = ("crop", "squash")
 ORDERS = ("rgb", "bgr")
 _MODES = {1: "L", 3: "RGB"}
 _BYTE = np.dtype(np.uint8)
+# Of most models that were trained on colours; grey has their average.
+_COLOURS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ class Preprocessing:
     channels: int = 3
     crop: float = 1.0
     interpolation: str = "bicubic"
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = _COLOURS["mean"]
+    std: tuple[float, ...] = _COLOURS["std"]
     resize: str = "crop"
     order: str = "rgb"
     exif: bool = False
@@ -161,6 +163,12 @@ class Preprocessing:
             values: dict[str, Any] = {
                 k: tuple(v) if isinstance(v, list | tuple) else v for k, v in data.items()
             }
+            count = values.get("channels", 3)
+            for key, colours in _COLOURS.items():
+                if count == 1:
+                    values.setdefault(key, (sum(colours) / len(colours),))
+                if type(values.get(key)) in (int, float) and count in _MODES:
+                    values[key] = (values[key],) * count  # one number for all channels
             if isinstance(values.get("views"), Mapping):
                 values["views"] = Views.from_json(values["views"])
             return cls(**values)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import platform
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -16,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from committee.errors import ModelError, UntrustedCodeError
+from committee.models.answers import one_output
 from committee.models.base import Model, file_fingerprint
 from committee.models.spec import ENGINES, ModelSpec
 from committee.models.torch_module import model_of
@@ -48,6 +50,7 @@ class PythonSource:
     form = "python:FILE-OR-MODULE:FACTORY"
     weights = frozenset({"file"})
     engines = ENGINES
+    choices = ("output",)
 
     def located(self, text: str, folder: Path) -> str:
         """See :class:`committee.models.base.Source`."""
@@ -103,7 +106,7 @@ def load_python(spec: ModelSpec, threads: int = 0) -> Model:
         raise ModelError(
             f"{where}: {factory}() returned no torch module; leave weights, engine, precision out"
         )
-    return FunctionModel(made, code_print)
+    return FunctionModel(made, code_print, spec.output)
 
 
 class FunctionModel:
@@ -111,10 +114,13 @@ class FunctionModel:
 
     macs: int | None = None
     parameters: int | None = None
+    macs_unknown = "code of yours does not tell; give costs.macs in the pool file"
     engine = f"Python {platform.python_version()}"
 
-    def __init__(self, function: Callable[[Array], Any], fingerprint: str) -> None:
-        self._function = function
+    def __init__(
+        self, function: Callable[[Array], Any], fingerprint: str, output: str = ""
+    ) -> None:
+        self._function, self._output, self._pid = function, output, os.getpid()
         self.fingerprint = fingerprint
 
     def at(self, spec: ModelSpec) -> FunctionModel:
@@ -123,7 +129,16 @@ class FunctionModel:
 
     def __call__(self, batch: Array) -> Any:
         """See :class:`committee.models.base.Model`."""
-        return self._function(batch)
+        if os.getpid() != self._pid:
+            self._forked()
+        answer = self._function(batch)
+        return one_output(answer, self._output) if self._output else answer
+
+    def _forked(self) -> None:
+        """Go on in a process that was forked off: torch's threads stayed in the other."""
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)
+        self._pid = os.getpid()
 
 
 def _parts(spec: ModelSpec) -> tuple[str, str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from committee.errors import MissingExtraError, ModelError
+from committee.models.declared import Ports, ports_of
+from committee.models.forms import Run, adapted, form_of
+from committee.models.spec import ModelSpec
 from committee.predictions import Array
 
 OWN = "onnxruntime"
@@ -17,38 +19,75 @@ OWN = "onnxruntime"
 _OPENVINO_PRECISIONS = {"float32": "f32", "bf16": "bf16"}
 
 
-class Session(Protocol):
-    """A graph that is ready to run."""
+class Engine(Run, Protocol):
+    """A graph that is ready to run as it is."""
 
     engine: str
     """What runs it, with its version."""
 
-    shape: Sequence[Any]
-    """Shape of its input; sides that may differ are no integers."""
 
-    def __call__(self, batch: Array) -> Array:
-        """Run it on a batch."""
-
-
-def open_session(where: str, path: Path, engine: str, precision: str, threads: int) -> Session:
-    """Open a graph.
+class Session:
+    """A graph that is ready to run on what a model makes of samples.
 
     Args:
         where: Whose it is, for errors.
+        path: The ONNX file.
+        run: What runs it.
+        spec: What the model is.
+
+    Raises:
+        ModelError: If the graph does not take what the model makes of a sample, or has outputs of
+            which none is named.
+    """
+
+    def __init__(self, where: str, path: Path, run: Engine, spec: ModelSpec) -> None:
+        self._where, self._path, self._run = where, path, run
+        self.engine = run.engine
+        self.form = form_of(where, spec, *declared(where, path))
+        self._plain, self._output = self.form.plain, self.form.output.name
+
+    def at(self, where: str, spec: ModelSpec) -> Session:
+        """The same graph, not loaded again, for another spec."""
+        return Session(where, self._path, self._run, spec)
+
+    def __call__(self, batch: Array) -> Array:
+        """Run it on a prepared batch."""
+        if self._plain:
+            return self.form.read(self._run(batch, self._output))
+        return adapted(self._run, self.form, batch)
+
+
+def declared(where: str, path: Path) -> tuple[Ports, Ports]:
+    """What a graph declares of its inputs and outputs.
+
+    Raises:
+        ModelError: If the file is no graph.
+    """
+    try:
+        return ports_of(path)
+    except (OSError, ValueError) as error:
+        raise _no_graph(where, path, error) from None
+
+
+def open_session(spec: ModelSpec, path: Path, engine: str, precision: str, threads: int) -> Session:
+    """Open a graph.
+
+    Args:
+        spec: What the model is.
         path: The ONNX file.
         engine: ``onnxruntime`` or ``openvino``.
         precision: ``float32``, or ``bf16`` if the engine has it.
         threads: How many it may use; 0 leaves the choice to the engine.
 
     Raises:
-        ModelError: If the file is missing, no graph, or has several inputs.
+        ModelError: If the file is missing, no graph, or one that the model cannot be run with.
         MissingExtraError: If the engine is not installed.
     """
+    where = f"model {spec.name!r}"
     if not path.is_file():
         raise ModelError(f"{where}: no file {path}")
-    if engine == "openvino":
-        return OpenVinoSession(where, path, precision, threads)
-    return OnnxRuntimeSession(where, path, precision, threads)
+    opened = OpenVinoSession if engine == "openvino" else OnnxRuntimeSession
+    return Session(where, path, opened(where, path, precision, threads), spec)
 
 
 class OnnxRuntimeSession:
@@ -63,15 +102,12 @@ class OnnxRuntimeSession:
         self._session = onnxruntime_session(where, path, threads)
         import onnxruntime  # after the line that says what is missing
 
-        inputs = self._session.get_inputs()
-        self._input = _only(where, [each.name for each in inputs])
-        self._output = [self._session.get_outputs()[0].name]
-        self.shape: Sequence[Any] = inputs[0].shape
+        self._inputs = [each.name for each in self._session.get_inputs()]
         self.engine = f"onnxruntime {onnxruntime.__version__}"
 
-    def __call__(self, batch: Array) -> Array:
-        """Run it on a batch."""
-        answer: Array = self._session.run(self._output, {self._input: batch})[0]
+    def __call__(self, batch: Array, output: str) -> Array:
+        """Feed its one input and return the output of that name."""
+        answer: Array = self._session.run([output], {self._inputs[0]: batch})[0]
         return answer
 
 
@@ -123,27 +159,26 @@ class OpenVinoSession:
             self._compiled = core.compile_model(graph, "CPU", options)
         except Exception as error:
             raise _no_graph(where, path, error) from None
-        _only(where, [each.any_name for each in graph.inputs])
-        sides = graph.input(0).partial_shape
-        self.shape: Sequence[Any] = [
-            side.get_length() if side.is_static else "any" for side in sides
-        ]
+        self._check_precision(where, precision)
         self.engine = f"openvino {openvino.__version__.split('-')[0]}"
         # A request is busy while it runs, so every thread has its own.
         self._own = threading.local()
 
-    def __call__(self, batch: Array) -> Array:
-        """Run it on a batch."""
+    def _check_precision(self, where: str, precision: str) -> None:
+        """Refuse to compute in another precision than the one that was asked for."""
+        own = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        if own != _OPENVINO_PRECISIONS[precision]:
+            raise ModelError(
+                f"{where}: OpenVINO would compute in {own} on this processor, which has no "
+                f"{precision}. Leave precision out, or run it on a processor that has {precision}"
+            )
+
+    def __call__(self, batch: Array, output: str) -> Array:
+        """Feed its one input and return the output of that name."""
         if not hasattr(self._own, "request"):
             self._own.request = self._compiled.create_infer_request()
         # A copy, for the next call writes over what this one answered.
-        return np.array(self._own.request.infer(batch)[0])
-
-
-def _only(where: str, names: Sequence[str]) -> str:
-    if len(names) != 1:
-        raise ModelError(f"{where}: has inputs {', '.join(names)}, needs just one")
-    return names[0]
+        return np.array(self._own.request.infer(batch)[self._compiled.output(output)])
 
 
 def _no_graph(where: str, path: Path, error: Exception) -> ModelError:

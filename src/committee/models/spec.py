@@ -22,6 +22,8 @@ from committee.task import (
 # What runs a model, and in which precision.
 ENGINES = ("torch", "torch.compile", "onnxruntime", "openvino")
 PRECISIONS = ("float32", "bf16")
+# Orders of the axes of a graph's input.
+LAYOUTS = ("NCHW", "NHWC")
 # Model names are file names in the store.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*")
 
@@ -59,9 +61,14 @@ class ModelSpec:
         task: Name of what it does, one of :data:`committee.task.TASKS`.
         cell: Of a model that sees the cells of a picture one by one, their side in pixels; else 0.
         context: How many pixels around a cell it sees.
+        layout: Order of the axes of a graph's input, one of :data:`LAYOUTS`; empty if the graph
+            shows it.
+        output: Which of several outputs is taken, by its name; empty if there is no choice.
+        columns: For each class which output is its own, if the model publishes its classes in
+            another order than the pool names them; else empty.
 
     Raises:
-        UnknownNameError: If engine or precision is unknown.
+        UnknownNameError: If engine, precision or layout is unknown.
         PoolFileError: If a model of clips gives decisions.
     """
 
@@ -79,6 +86,9 @@ class ModelSpec:
     task: str = IMAGE_CLASSIFICATION.name
     cell: int = 0
     context: int = 0
+    layout: str = ""
+    output: str = ""
+    columns: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind == "decisions" and self.preprocessing.views is not None:
@@ -89,6 +99,7 @@ class ModelSpec:
         for what, value, known in (
             ("engine", self.engine or ENGINES[0], ENGINES),
             ("precision", self.precision, PRECISIONS),
+            ("layout", self.layout or LAYOUTS[0], LAYOUTS),
         ):
             if value not in known:
                 raise UnknownNameError.of("ModelSpec", what, value, known)
@@ -118,6 +129,9 @@ class ModelSpec:
             "fingerprint": self.fingerprint,
             **({"task": self.task} if self.task != IMAGE_CLASSIFICATION.name else {}),
             **({"cell": self.cell, "context": self.context} if self.cell else {}),
+            **({"layout": self.layout} if self.layout else {}),
+            **({"output": self.output} if self.output else {}),
+            **({"columns": list(self.columns)} if self.columns else {}),
         }
 
     @classmethod
@@ -147,11 +161,18 @@ class ModelSpec:
                 task=str(data.get("task", IMAGE_CLASSIFICATION.name)),
                 cell=int(data.get("cell", 0)),
                 context=int(data.get("context", 0)),
+                layout=str(data.get("layout", "")),
+                output=str(data.get("output", "")),
+                columns=tuple(map(int, data.get("columns", ()))),
             )
         except (KeyError, TypeError) as error:
             raise PoolFileError(f"{where}: model {name!r}: missing or wrong {error}") from None
         except CommitteeError as error:
             raise PoolFileError(f"{where}: model {name!r}: {error}") from None
+
+    def of_module(self) -> ModelSpec:
+        """The same for a graph that was exported of its module: that has one output, in order."""
+        return replace(self, layout="", output="", columns=())
 
     def with_cost(self, cost: Cost) -> ModelSpec:
         """The same with one more cost, unless there is one in that unit."""
@@ -166,7 +187,9 @@ _FIELDS = frozenset(field.name for field in fields(ModelSpec)) - {"name"}
 def _weights_key(model: Mapping[str, Any]) -> tuple[Any, ...]:
     # Files of before there were weights and engines do not have these.
     others = {"weights": "", "seed": 0, "engine": "", "precision": "float32"}
-    return (model["source"], model["kind"], *(model.get(k, v) for k, v in others.items()))
+    others |= {"layout": "", "output": ""}
+    columns = tuple(model.get("columns", ()))
+    return (model["source"], model["kind"], columns, *(model.get(k, v) for k, v in others.items()))
 
 
 def same_weights(models: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, ...], ...]:

@@ -1,4 +1,7 @@
-"""Multiply-adds and parameters of an ONNX graph, counted from shapes without computing anything."""
+"""Multiply-adds and parameters of an ONNX graph, counted from shapes.
+
+Shapes are inferred; where nodes compute them, of constants or of other shapes, one run shows them.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,12 @@ _SECOND = {
     "MatMulInteger": 1,
     "QLinearMatMul": 3,
 }
+# Types of inputs beside float32, as onnxruntime calls them.
+_RUN_TYPES = {
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+}
 # Operators that hold multiply-adds of which this counter knows nothing.
 _UNKNOWN = frozenset({"Einsum", "If", "Loop", "Scan", "LSTM", "GRU", "RNN", "DeformConv"})
 
@@ -45,16 +54,21 @@ def graph_macs(path: Path, shape: tuple[int, ...]) -> int:
     """
     onnx = _onnx(path)
     model = onnx.load(str(path), load_external_data=False)
-    shapes = _inferred(onnx, model, shape)
-    total = 0
+    if len(model.functions):
+        model = onnx.inliner.inline_local_functions(model)
     for node in model.graph.node:
         if node.op_type in _UNKNOWN or node.domain not in ("", "ai.onnx"):
             raise ModelError(
                 f"{path}: multiply-adds of operator {node.op_type} cannot be counted; give "
                 "costs.macs in the pool file"
             )
-        total += _of_node(path, node, shapes)
-    return total
+    try:
+        shapes = _inferred(onnx, model, shape)
+        return sum(_of_node(path, node, shapes) for node in model.graph.node)
+    except ModelError:
+        # Shapes that nodes compute of other shapes are seen by who runs them.
+        shapes = _traced(onnx, path, model, shape)
+        return sum(_of_node(path, node, shapes) for node in model.graph.node)
 
 
 def graph_parameters(path: Path) -> int:
@@ -85,7 +99,7 @@ def _is_float(onnx: Any, kind: int) -> bool:
 
 def _inferred(onnx: Any, model: onnx.ModelProto, shape: tuple[int, ...]) -> Shapes:
     """The shape of every value whose shape can be inferred, for one shape of the input."""
-    given = model.graph.input[0].type.tensor_type.shape
+    given = _input(model).type.tensor_type.shape
     given.ClearField("dim")
     for side in shape:
         given.dim.add().dim_value = side
@@ -93,15 +107,32 @@ def _inferred(onnx: Any, model: onnx.ModelProto, shape: tuple[int, ...]) -> Shap
     del model.graph.value_info[:]
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
-    if len(model.functions):
-        model = onnx.inliner.inline_local_functions(model)
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except onnx.shape_inference.InferenceError:
+        inferred = model.graph
+    return {**_shapes_of(inferred), **_constants(inferred)}
+
+
+def _input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
+    """The input that is fed: old files list their weights as inputs too."""
+    weights = {each.name for each in model.graph.initializer}
+    return next(each for each in model.graph.input if each.name not in weights)
+
+
+def _shapes_of(inferred: onnx.GraphProto) -> Shapes:
+    """The shapes that a graph tells of its values, where all sides are known."""
     values = (*inferred.value_info, *inferred.input, *inferred.output)
-    shapes = {
-        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-        for value in values
-        if all(dim.HasField("dim_value") for dim in value.type.tensor_type.shape.dim)
+    # A value of unknown rank has no shape at all, and not that of a single number.
+    tensors = {value.name: value.type.tensor_type for value in values}
+    return {
+        name: tuple(dim.dim_value for dim in tensor.shape.dim)
+        for name, tensor in tensors.items()
+        if tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
     }
+
+
+def _constants(inferred: onnx.GraphProto) -> Shapes:
     constants = {each.name: tuple(each.dims) for each in inferred.initializer}
     held = {
         node.output[0]: tuple(attribute.t.dims)
@@ -109,7 +140,46 @@ def _inferred(onnx: Any, model: onnx.ModelProto, shape: tuple[int, ...]) -> Shap
         for attribute in node.attribute
         if node.op_type == "Constant" and attribute.name == "value"
     }
-    return {**shapes, **constants, **held}
+    return {**constants, **held}
+
+
+def _traced(onnx: Any, path: Path, model: onnx.ModelProto, shape: tuple[int, ...]) -> Shapes:
+    """The shape of every value that is needed, as one run on zeros shows it.
+
+    Raises:
+        ModelError: If the graph does not run.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError.of(f"Counting {path}", "onnxruntime", "onnx") from None
+    known = _constants(model.graph)
+    counted = [n for n in model.graph.node if n.op_type == "Attention" or n.op_type in _SECOND]
+    names = dict.fromkeys(name for n in counted for name in (*n.input, *n.output[:1]) if name)
+    wanted = [name for name in names if name not in known and name != _input(model).name]
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    # Tensors beside the file are looked for where the file is.
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(path.parent)
+    )
+    try:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        (given,) = session.get_inputs()
+        zeros = np.zeros(shape, _RUN_TYPES.get(given.type, np.float32))
+        values = session.run(wanted, {given.name: zeros})
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"{path}: its shapes cannot be inferred, and it does not run on zeros of {shape} "
+            f"({reason}); give costs.macs in the pool file"
+        ) from None
+    ran = {name: value.shape for name, value in zip(wanted, values, strict=True)}
+    return {**known, given.name: shape, **ran}
 
 
 def _of_node(path: Path, node: onnx.NodeProto, shapes: Shapes) -> int:

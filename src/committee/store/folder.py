@@ -62,11 +62,13 @@ class Store:
             )
         for name, new in models.items():
             old = known["models"].get(name, new)
-            for key in ("fingerprint", "preprocessing", "kind"):
-                if old[key] != new[key]:
+            for key in ("fingerprint", "preprocessing", "kind", "layout", "output", "columns"):
+                # Most models have no choice of the last three.
+                before, now = (model.get(key, "") for model in (old, new))
+                if before != now:
                     raise ChangedError(
-                        f"{path}: model {name!r} has changed: {key} was {old[key]}, "
-                        f"is {new[key]}. Give it another name, or write to another store with --out"
+                        f"{path}: model {name!r} has changed: {key} was {before}, "
+                        f"is {now}. Give it another name, or write to another store with --out"
                     )
             # A cost in a unit that is not told now stays as it was.
             costs = {cost["unit"]: cost for cost in [*old["costs"], *new["costs"]]}
