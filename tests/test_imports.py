@@ -47,6 +47,7 @@ ORDER = (
     "combine",
     "cost",
     "files",
+    "chunks",
     "cascade",
     "flow",
     "samples",
