@@ -48,6 +48,7 @@ ORDER = (
     "combine",
     "cost",
     "files",
+    "chunks",
     "cascade",
     "flow",
     "samples",

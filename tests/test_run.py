@@ -306,7 +306,7 @@ def test_offline_works_stretch_by_stretch(stored: Pool, some: ArrayDataset) -> N
 
 
 RESULTS = [
-    Result("a/1.png", 2, "Trouser, blue", 0.1 + 0.2, 0, 5.0, 2),
+    Result("a/1.png", 2, "Trouser, blue", 0.1 + 0.2, 0, 5.0, 2, "Trouser, blue"),
     Result('b "quoted".png', 0, "", 1e-30, 1, None, None),
     Result("ü\n.png", 1, "T-shirt/top", -1.5, 2, 1e9, 0),
     Result.broken("torn\u2028.png", "cut off, after 3 bytes", None),
@@ -314,7 +314,7 @@ RESULTS = [
 
 
 def read_csv(path: Path) -> list[dict[str, Any]]:
-    text = ("id", "class_name", "error")
+    text = ("id", "class_name", "label_name", "error")
     with path.open(newline="", encoding="utf-8") as file:
         return [
             {k: v if k in text else json.loads(v) if v else None for k, v in row.items()}
@@ -448,6 +448,9 @@ def test_results_that_are_there_stay_but_a_run_that_was_stopped_goes_on(tmp_path
     with pytest.raises(DataError, match=r"results\.csv: is there already; .*--overwrite"):
         check_free(out)
     (tmp_path / "results.csv.part").mkdir()
+    with pytest.raises(DataError, match="is there already"):
+        check_free(out)
+    (tmp_path / "results.csv.part" / "run.json").touch()
     check_free(out)
 
 

@@ -35,7 +35,7 @@ class Request:
     rows: Array
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Decisions:
     """What a cascade decided for N samples.
 
@@ -48,6 +48,11 @@ class Decisions:
     predicted: Array
     score: Array
     stage: Array
+
+    def __repr__(self) -> str:
+        """How many samples exit at each stage."""
+        exits = ", ".join(f"{count:,}" for count in np.bincount(self.stage).tolist())
+        return f"<Decisions: {len(self.stage):,} samples; exits by stage {exits or 'none'}>"
 
 
 Answers = Mapping[str, Outputs]

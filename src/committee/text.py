@@ -33,6 +33,19 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
+def writable(text: str) -> str:
+    r"""Return text that UTF-8 can hold: undecodable bytes of a file name come out as ``\xe9``.
+
+    >>> print(writable("caf\udce9.png"))
+    caf\xe9.png
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "".join(_escaped(c) if unicodedata.category(c) == "Cs" else c for c in text)
+    return text
+
+
 def listed(names: Collection[object], most: int = LISTED) -> str:
     """Return the first names, quoted, and how many more there are.
 

@@ -32,7 +32,7 @@ from committee.cli.common import (
 from committee.errors import CascadeError, DataError
 
 if TYPE_CHECKING:
-    from committee.run import Progress, Result, Runner
+    from committee.run import Progress, Promise, Result, Runner
 
 
 def run(
@@ -62,7 +62,7 @@ def run(
     Samples that cannot be read, or of which a model makes NaN, get a row with the reason.
     """
     from committee.data import open_data
-    from committee.run import Runner, check_ending, check_free, run_into
+    from committee.run import Promise, Runner, check_ending, check_free, run_into
 
     if not overwrite:
         check_free(out)
@@ -86,8 +86,14 @@ def run(
             if update is not None:
                 update(now.done, now.total, f"exits {_shares(tally.before + now.leaving)}")
 
-        tally.take(run_into(runner, dataset, out, batch_size, progress))
-    summary = tally.summary(runner)
+        stretches = run_into(
+            runner, dataset, out, batch_size, progress, overwrite=overwrite, note=notes.append
+        )
+        tally.take(stretches)
+    promise = Promise.of(runner.cascade)
+    summary = tally.summary(runner, promise)
+    if promise is not None and not promise.explained(tally.leaving.tolist()):
+        notes.append(_other_exits(summary, promise))
     if as_json:
         told = [{"id": name, "reason": reason} for name, reason in tally.broken]
         print_json({**summary, "broken": told, "notes": notes, "out": str(out)})
@@ -101,7 +107,7 @@ def run(
         none = f"none of the {count:,} {what}s" if count > 1 else f"the only {what}"
         could = "could be decided, first" if count > 1 else "could not be decided,"
         raise DataError(
-            f"data {data}: {none} {could} {name} ({reason}). {out} has the reason of each; mend "
+            f"data {data}: {none} {could} {name} ({reason}). {out} has the reason of each; fix "
             "them, or name other data"
         )
 
@@ -138,7 +144,7 @@ class _Tally:
                     self.labelled += 1
                     self.right += result.class_index == result.label
 
-    def summary(self, runner: Runner) -> dict[str, Any]:
+    def summary(self, runner: Runner, promise: Promise | None) -> dict[str, Any]:
         samples = int(self.leaving.sum())
         seconds = time.perf_counter() - (self.started or 0.0)
         new = samples + len(self.broken) - self.resumed
@@ -148,6 +154,7 @@ class _Tally:
             "seconds": seconds,
             "samples_per_second": new / seconds,
             "exit_ratios": (self.leaving / max(samples, 1)).tolist(),
+            "promised_exit_ratios": promise and list(promise.ratios),
             "average_cost": self.cost / self.priced if self.priced else None,
             "unit": runner.unit,
             "correct": self.right if self.labelled else None,
@@ -165,7 +172,9 @@ def _print(
     of = f", {samples:,} decided and {len(broken):,} broken" if broken else ""
     say(f"{every}{of}, {summary['seconds']:.1f} s at {rate:,.0f} a second{known}")
     if samples:
-        say(f"Exits by stage: {shares(summary['exit_ratios'])} of {runner.cascade}")
+        promised = summary["promised_exit_ratios"]
+        told = f" (promised {shares(promised)})" if promised else ""
+        say(f"Exits by stage: {shares(summary['exit_ratios'])}{told} of {runner.cascade}")
     if line := cost_line(summary["average_cost"], runner.unit, runner.specs):
         say(line)
     if summary["correct"] is not None and samples:
@@ -175,6 +184,18 @@ def _print(
         row = "It has a row" if len(broken) == 1 else "Each has a row"
         say(f"{listed_broken(broken, runner.task.sample)}. {row} with the reason.")
     say(f"Written: {out}")
+
+
+def _other_exits(summary: dict[str, Any], promise: Promise) -> str:
+    """Say that exits are not those that were promised, and what that may mean."""
+    from committee.report.tables import shares
+
+    return (
+        f"exits by stage are {shares(summary['exit_ratios'])} of "
+        f"{counted(summary['samples'], 'sample')}, promised were {shares(promise.ratios)} of "
+        f"{promise.samples:,}: more than chance explains. These data differ from those that chose "
+        "the cascade, or the models do; committee verify --predictions tells which"
+    )
 
 
 def _shares(leaving: Any) -> str:

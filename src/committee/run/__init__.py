@@ -3,7 +3,7 @@
 A runner opens cascade files, bundles and single ONNX files.
 """
 
-from committee.run.agreement import Agreement, agreement
+from committee.run.agreement import Agreement, Promise, agreement
 from committee.run.offline import Progress, run_into, run_offline
 from committee.run.results import Result, check_ending, check_free, read_results, write_results
 from committee.run.runner import Decision, Runner
@@ -16,6 +16,7 @@ __all__ = [
     "Decision",
     "Flip",
     "Progress",
+    "Promise",
     "Result",
     "Runner",
     "Timed",

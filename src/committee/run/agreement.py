@@ -1,15 +1,81 @@
-"""Agreement: does a running cascade decide what its evaluation on stored predictions promised?"""
+"""Agreement: does a running cascade decide, and exit, as its evaluation promised?"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from committee.cascade import Cascade
 from committee.evaluate import decided
 from committee.flow import Decisions
 from committee.pool import Pool
+from committee.predictions import Array
 from committee.run.runner import Runner
+
+# Exits that chance alone would move so far in fewer cases than this are said to differ.
+_LEVEL = 1e-3
+
+
+@dataclass(frozen=True)
+class Promise:
+    """Which share of the samples was promised to exit at each stage.
+
+    Args:
+        ratios: One a stage, which sum to 1.
+        samples: On how many samples they were counted.
+    """
+
+    ratios: tuple[float, ...]
+    samples: int
+
+    @classmethod
+    def of(cls, cascade: Cascade) -> Promise | None:
+        """Return what the file of a cascade promises; None if it promises nothing that can be read.
+
+        What stands there is for people, who may have written anything.
+        """
+        promised = cascade.origin.get("promised")
+        if not isinstance(promised, dict):
+            return None
+        ratios, samples = promised.get("exit_ratios"), promised.get("samples")
+        if not isinstance(ratios, list | tuple) or len(ratios) != len(cascade.stages):
+            return None
+        numbers = all(isinstance(each, int | float) and 0 <= each <= 1 for each in ratios)
+        if not numbers or type(samples) is not int or samples < 1:
+            return None
+        return cls(tuple(map(float, ratios)), samples) if abs(sum(ratios) - 1) < 1e-6 else None
+
+    def explained(self, exits: Sequence[int]) -> bool:
+        """Return whether chance explains how far exits are from the promised ones.
+
+        Fisher's exact test of each stage, at a level shared by all stages.
+
+        Args:
+            exits: How many samples exited at each stage.
+        """
+        before = [round(ratio * self.samples) for ratio in self.ratios]
+        found = sum(exits)
+        pairs = zip(before, exits, strict=True)
+        least = min(_by_chance(then, self.samples, now, found) for then, now in pairs)
+        return least * len(before) >= _LEVEL
+
+
+def _by_chance(one: int, of_one: int, two: int, of_two: int) -> float:
+    """Return the two-sided p-value of Fisher's exact test: are two shares the same?"""
+    from scipy.special import gammaln
+
+    def ways(total: int, taken: Array) -> Array:
+        logs: Array = gammaln(total + 1) - gammaln(taken + 1) - gammaln(total - taken + 1)
+        return logs
+
+    both = one + two
+    ones = np.arange(max(0, both - of_two), min(both, of_one) + 1)
+    logs = ways(of_one, ones) + ways(of_two, both - ones) - ways(of_one + of_two, np.array(both))
+    # As likely as what was seen, up to rounding, or less.
+    return math.fsum(np.exp(logs[logs <= logs[one - ones[0]] + 1e-7]))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from committee.cascade import Cascade
+from committee.chunks import key_of, owned
 from committee.data import BrokenSamplesError, Dataset
 from committee.errors import NotFiniteError
 from committee.flow import Decisions
@@ -19,9 +18,9 @@ from committee.predict import THREADS
 from committee.predictions import Array
 from committee.run.gathering import Gathered
 from committee.run.parts import Parts
-from committee.run.reading import read_prepared
-from committee.run.results import Result, check_ending
-from committee.run.runner import Decision, Runner
+from committee.run.reading import Read, read_prepared
+from committee.run.results import Result, check_ending, check_free
+from committee.run.runner import Decision, Runner, class_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +47,14 @@ class _Stretch:
         good: Those that could be read, shape (m,).
         gathered: What became of these.
         broken: Id and reason of the others.
+        content: Digest of each sample, shape (n,); empty where nobody asked.
     """
 
     rows: Array
     good: Array
     gathered: Gathered
     broken: Sequence[tuple[str, str]]
+    content: Array
 
 
 def run_offline(
@@ -78,7 +79,8 @@ def run_offline(
         ModelError, NotFiniteError: If a model fails or answers with NaN.
     """
     batch_size = batch_size or runner.task.batch_size
-    for stretch in _stretches(runner, dataset, batch_size):
+    starts = range(0, len(dataset.samples), batch_size * runner.task.stretch)
+    for stretch in _stretches(runner, dataset, batch_size, starts):
         if stretch.broken:
             raise BrokenSamplesError(stretch.broken)
         for row, reason in sorted(stretch.gathered.failed.items())[:1]:
@@ -95,11 +97,15 @@ def run_into(
     out: Path,
     batch_size: int | None = None,
     progress: Callable[[Progress], None] | None = None,
+    *,
+    overwrite: bool = True,
+    note: Callable[[str], None] | None = None,
 ) -> Iterator[list[Result]]:
     """Decide on all samples and write one row a sample, in their order; see :mod:`.parts`.
 
-    A run that was stopped goes on where it was. Samples that cannot be read, or of which a model
-    makes NaN, get a row with the reason.
+    A run that was stopped goes on where it was; what was damaged since, or is of samples that have
+    changed, is computed again. Samples that cannot be read, or of which a model makes NaN, get a
+    row with the reason.
 
     Args:
         runner: The cascade.
@@ -107,77 +113,110 @@ def run_into(
         out: The file of the results: csv, jsonl or parquet.
         batch_size: Samples a forward pass; as the task says if left out.
         progress: Called after every batch, and once before the first.
+        overwrite: Whether finished results that are there may be replaced.
+        note: Called with a line for each thing that people should know.
 
     Yields:
         The results of each stretch, those of an earlier run first. The file is there when all were
         taken.
 
     Raises:
-        DataError: If the ending of the file is unknown.
+        DataError: If the ending of the file is unknown, another process writes it, or it is there
+            and may not be replaced.
         ChangedError: If another run was begun and not finished there.
         ModelError: If a model fails; what was decided is kept.
     """
     check_ending(out)
     batch_size = batch_size or runner.task.batch_size
-    parts = Parts(out, _identity(runner, dataset, batch_size), _told(runner.cascade, dataset))
-    yield from parts.read()
-    for stretch in _stretches(runner, dataset, batch_size, parts.done, progress):
-        results = _results(runner, dataset, stretch)
-        parts.write(int(stretch.rows[0]), int(stretch.rows[-1]) + 1, results)
-        yield results
-    parts.finish()
+    identity, told = _identity(runner, dataset, batch_size), _told(runner.cascade, dataset)
+    with owned(out) as folder:
+        if not overwrite:
+            check_free(out)
+        parts = Parts(out, folder, identity, told)
+        parts.check(dataset, note or (lambda _: None))
+        yield from parts.read()
+        missing = parts.missing(len(dataset.samples), batch_size * runner.task.stretch)
+        for stretch in _stretches(
+            runner, dataset, batch_size, missing, progress, parts.done, digests=True
+        ):
+            results = _results(runner, dataset, stretch)
+            parts.write(stretch.rows, results, stretch.content)
+            yield results
+        parts.finish()
 
 
 def _stretches(
     runner: Runner,
     dataset: Dataset,
     batch_size: int,
-    start: int = 0,
+    starts: Sequence[int],
     progress: Callable[[Progress], None] | None = None,
+    done: int = 0,
+    digests: bool = False,
 ) -> Iterator[_Stretch]:
-    """Decide on the samples from ``start`` on."""
+    """Decide on the samples of some stretches.
+
+    Args:
+        runner: The cascade.
+        dataset: The samples.
+        batch_size: Samples a forward pass.
+        starts: First sample of each stretch, rising.
+        progress: Called after every batch, and once before the first.
+        done: How many samples of other stretches are done.
+        digests: Whether to compute the samples' digests.
+    """
     count, step = len(dataset.samples), batch_size * runner.task.stretch
     with ThreadPoolExecutor(1, thread_name_prefix="late-stages") as executor:
         gatherer = runner.gatherer(batch_size, executor)
         left = np.zeros(len(runner.cascade.stages), np.int64)
-        good: list[Array] = []
-        broken: list[tuple[str, str]] = []
+        reads: list[Read] = []
 
         def tell() -> None:
             if progress is not None:
                 leaving = gatherer.leaving
-                done = start + int(leaving.sum()) + len(broken)
-                progress(Progress(done, count, left + leaving))
+                broken = sum(len(read.broken) for read in reads)
+                progress(Progress(done + int(leaving.sum()) + broken, count, left + leaving))
 
         tell()
-        units = _units(start, count, step, runner.together(batch_size), batch_size)
-        for read in read_prepared(dataset, units, *runner.recipes):
-            good.append(read.good)
-            broken.extend(read.broken)
+        units = _units(starts, count, step, runner.together(batch_size), batch_size)
+        for read in read_prepared(dataset, units, *runner.recipes, digests=digests):
             gatherer.add(read.held)
+            reads.append(read.done())
             end = int(read.rows[-1]) + 1
-            if end - start == step or end == count:
-                gathered = gatherer.finish()
-                yield _Stretch(np.arange(start, end), np.concatenate(good), gathered, tuple(broken))
-                left += np.bincount(gathered.decisions.stage, minlength=len(left))
-                start = end
-                good.clear()
-                broken.clear()
+            if end % step == 0 or end == count:
+                stretch = _stretch(reads, gatherer.finish())
+                yield stretch
+                left += np.bincount(stretch.gathered.decisions.stage, minlength=len(left))
+                done += len(stretch.rows)
+                reads.clear()
             tell()
 
 
-def _units(start: int, count: int, step: int, together: int, batch_size: int) -> Iterator[Array]:
+def _stretch(reads: Sequence[Read], gathered: Gathered) -> _Stretch:
+    """Join what was read of a stretch with what became of it."""
+    return _Stretch(
+        np.concatenate([read.rows for read in reads]),
+        np.concatenate([read.good for read in reads]),
+        gathered,
+        [each for read in reads for each in read.broken],
+        np.concatenate([read.content for read in reads]),
+    )
+
+
+def _units(
+    starts: Sequence[int], count: int, step: int, together: int, batch_size: int
+) -> Iterator[Array]:
     """Rows that are read as one; none crosses the end of a stretch.
 
     Of the first batch every thread reads a part, for nothing runs before it is there.
     """
-    first, part = min(start + batch_size, count), -(-batch_size // THREADS)
-    at = start
-    while at < count:
-        of_stretch = start + ((at - start) // step + 1) * step
-        end = min(at + part, first) if at < first else min(at + together, of_stretch, count)
-        yield np.arange(at, end)
-        at = end
+    first, part = min([*starts[:1], count]) + batch_size, -(-batch_size // THREADS)
+    for start in starts:
+        at, end = start, min(start + step, count)
+        while at < end:
+            to = min(at + part, first, end) if at < first else min(at + together, end)
+            yield np.arange(at, to)
+            at = to
 
 
 def _results(runner: Runner, dataset: Dataset, stretch: _Stretch) -> list[Result]:
@@ -201,9 +240,10 @@ def _result(
     samples = dataset.samples
     name = samples.ids[row]
     label = None if samples.labels is None else int(samples.labels[row])
+    label_name = "" if label is None else class_name(samples.classes, label)
     if row in found:
-        return Result(id=name, label=label, **vars(found[row]))
-    return Result.broken(name, reasons[name], label)
+        return Result(id=name, label=label, label_name=label_name, **vars(found[row]))
+    return Result.broken(name, reasons[name], label, label_name)
 
 
 def _told(cascade: Cascade, dataset: Dataset) -> dict[str, str]:
@@ -218,9 +258,8 @@ def _told(cascade: Cascade, dataset: Dataset) -> dict[str, str]:
 
 
 def _identity(runner: Runner, dataset: Dataset, batch_size: int) -> dict[str, str]:
-    cascade = json.dumps(runner.cascade.to_json(), sort_keys=True)
     return {
-        "cascade": hashlib.sha256(cascade.encode()).hexdigest()[:16],
+        "cascade": key_of(runner.cascade.to_json()),
         "samples": dataset.samples.fingerprint,
         "batch size": str(batch_size),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -28,12 +28,18 @@ class Read:
         good: Those that could be read, shape (m,).
         held: Their pictures.
         broken: Id and reason of the others.
+        content: Digest of each sample, shape (n,); empty where nobody asked.
     """
 
     rows: Array
     good: Array
     held: Held
     broken: Sequence[tuple[str, str]]
+    content: Array
+
+    def done(self) -> Read:
+        """Return the same without pictures."""
+        return replace(self, held=Held(0, {}))
 
 
 def read_prepared(
@@ -41,6 +47,8 @@ def read_prepared(
     batches: Iterable[Array],
     first: Collection[Preprocessing],
     later: Collection[Preprocessing],
+    *,
+    digests: bool = False,
 ) -> Iterator[Read]:
     """Read samples, in order, while threads are at work on the following ones.
 
@@ -51,9 +59,10 @@ def read_prepared(
         batches: Rows of each batch.
         first: What all pictures are prepared for at once.
         later: What some of them may be prepared for afterwards.
+        digests: Whether to compute the digest of each sample.
     """
     kept = [recipe for recipe in later if recipe not in first]
-    work = _Reading(dataset, list(first), kept)
+    work = _Reading(dataset, list(first), kept, digests)
     return (read for _, read in in_order(work, batches, THREADS, THREADS + 1))
 
 
@@ -61,13 +70,20 @@ class _Reading:
     """Reads and prepares one batch; called by threads."""
 
     def __init__(
-        self, dataset: Dataset, first: Sequence[Preprocessing], later: Sequence[Preprocessing]
+        self,
+        dataset: Dataset,
+        first: Sequence[Preprocessing],
+        later: Sequence[Preprocessing],
+        digests: bool,
     ) -> None:
         self._dataset, self._first, self._later = dataset, first, later
+        self._digests = digests
 
     def __call__(self, rows: Array) -> Read:
+        # Before the pictures: one that changes in between is then noticed, not believed.
+        content = self._dataset.digests(rows) if self._digests else np.empty(0, np.uint64)
         if any(recipe.views is not None for recipe in self._first):
-            return self._clips(rows)
+            return self._clips(rows, content)
         inputs = {
             recipe: np.empty((len(rows), *recipe.shape), np.float32) for recipe in self._first
         }
@@ -98,13 +114,13 @@ class _Reading:
             {recipe: _joined(parts) for recipe, parts in kept.items()},
             {recipe: made[:count] for recipe, made in inputs.items()},
         )
-        return Read(rows, np.concatenate(good), held, broken)
+        return Read(rows, np.concatenate(good), held, broken, content)
 
-    def _clips(self, rows: Array) -> Read:
+    def _clips(self, rows: Array, content: Array) -> Read:
         """Frames come resized; views are made of them when a model runs."""
         good, clips, broken = readable(self._dataset, rows)
         held = Held(len(good), dict.fromkeys((*self._first, *self._later), clips))
-        return Read(rows, good, held, broken)
+        return Read(rows, good, held, broken, content)
 
 
 def _to_keep(pictures: Pictures, recipe: Preprocessing) -> Pictures:

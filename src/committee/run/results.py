@@ -7,12 +7,14 @@ import io
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from committee.chunks import is_begun
 from committee.errors import DataError, MissingExtraError
-from committee.files import naming, write_bytes
+from committee.files import write_bytes
+from committee.text import writable
 
 ENDINGS = (".csv", ".jsonl", ".parquet")
 
@@ -24,11 +26,12 @@ class Result:
     Args:
         id: Name of the sample.
         class_index: Predicted class; None if the sample is broken.
-        class_name: Its name; empty if classes are unnamed.
+        class_name: Its name, or its index where classes are unnamed; empty if the sample is broken.
         confidence: Score at the exit; None if the sample is broken.
         stage: Stage of exit, from 0; None if the sample is broken.
         cost: Cost of the stages that ran; None if unknown.
         label: Class index, if the data has labels.
+        label_name: Name of the label, or its index where classes are unnamed; empty without label.
         error: Why the sample could not be read; empty if it could.
     """
 
@@ -39,28 +42,31 @@ class Result:
     stage: int | None
     cost: float | None
     label: int | None
+    label_name: str = ""
     error: str = ""
 
     @classmethod
-    def broken(cls, name: str, reason: str, label: int | None) -> Result:
+    def broken(cls, name: str, reason: str, label: int | None, label_name: str = "") -> Result:
         """The row of a sample that cannot be read."""
-        return cls(name, None, "", None, None, None, label, reason)
+        return cls(name, None, "", None, None, None, label, label_name, reason)
 
 
-_TEXTS = ("id", "class_name", "error")
+_TEXTS = ("id", "class_name", "label_name", "error")
 
 
 def check_ending(path: Path) -> None:
-    """Refuse an ending that no writer knows, or a folder, before any work is done.
+    """Refuse a file that cannot become the results, before any work is done.
 
     Raises:
-        DataError: If the ending is unknown, or a folder is there.
+        DataError: If its ending is unknown, its folder is not there, or it is itself a folder.
         MissingExtraError: If pyarrow is needed and not installed.
     """
     if path.suffix not in ENDINGS:
         raise DataError(f"{path}: results can be written as {', '.join(ENDINGS)}")
     if path.is_dir():
         raise DataError(f"{path}: is a folder; name a file that may be written")
+    if not path.parent.is_dir():
+        raise DataError(f"{path}: there is no folder {path.parent}; make it, or name another place")
     if path.suffix == ".parquet":
         try:
             import pyarrow.parquet  # noqa: F401  # only to name the remedy before any work is done
@@ -76,7 +82,7 @@ def check_free(path: Path) -> None:
     Raises:
         DataError: If it is there.
     """
-    if path.is_file() and not path.with_name(f"{path.name}.part").exists():
+    if path.is_file() and not is_begun(path):
         raise DataError(f"{path}: is there already; name another file, or replace it: --overwrite")
 
 
@@ -87,8 +93,12 @@ def write_results(path: Path, results: Sequence[Result]) -> Path:
         DataError: If the ending is unknown.
     """
     check_ending(path)
-    encode = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[path.suffix]
-    return write_bytes(path, encode(results))
+    return write_bytes(path, encoded_results(path, results))
+
+
+def encoded_results(path: Path, results: Sequence[Result]) -> bytes:
+    """Return the bytes of a file of results, in the form that the path's ending names."""
+    return {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[path.suffix](results)
 
 
 def read_results(path: Path) -> list[Result]:
@@ -98,28 +108,20 @@ def read_results(path: Path) -> list[Result]:
 
 
 def join_results(path: Path, parts: Sequence[Path]) -> Path:
-    """Write one file of the results in several, in their order; memory holds one of them.
-
-    Raises:
-        DataError: If the ending is unknown.
-    """
-    check_ending(path)
+    """Write one file of the results in several, in their order; memory holds one of them."""
     if not parts:
         return write_results(path, [])
-    unfinished = path.with_name(f"{path.name}.tmp")
-    with naming(path):
-        if path.suffix == ".parquet":
-            _join_parquet(unfinished, parts)
-        else:
-            with unfinished.open("wb") as file:
-                for number, part in enumerate(parts):
-                    data = part.read_bytes()
-                    # Only the first header is kept; it has no line feed in it.
-                    skip = data.index(b"\n") + 1 if path.suffix == ".csv" and number else 0
-                    file.write(data[skip:])
-                file.flush()
-                os.fsync(file.fileno())
-        unfinished.replace(path)
+    if path.suffix == ".parquet":
+        _join_parquet(path, parts)
+    else:
+        with path.open("wb") as file:
+            for number, part in enumerate(parts):
+                data = part.read_bytes()
+                # Only the first header is kept; it has no line feed in it.
+                skip = data.index(b"\n") + 1 if path.suffix == ".csv" and number else 0
+                file.write(data[skip:])
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
     return path
 
 
@@ -151,16 +153,24 @@ def _parquet_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _row(result: Result) -> dict[str, Any]:
+    """Return the fields of a result, its texts as every file of Unicode can hold them."""
+    fields = dict(vars(result))
+    for name in _TEXTS:
+        fields[name] = writable(fields[name])
+    return fields
+
+
 def _csv(results: Sequence[Result]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(Result.__dataclass_fields__), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(result) for result in results)
+    writer.writerows(map(_row, results))
     return text.getvalue().encode()
 
 
 def _jsonl(results: Sequence[Result]) -> bytes:
-    return "".join(json.dumps(asdict(r), ensure_ascii=False) + "\n" for r in results).encode()
+    return "".join(json.dumps(_row(r), ensure_ascii=False) + "\n" for r in results).encode()
 
 
 def _schema() -> Any:
@@ -175,6 +185,7 @@ def _schema() -> Any:
             ("stage", pyarrow.int64()),
             ("cost", pyarrow.float64()),
             ("label", pyarrow.int64()),
+            ("label_name", pyarrow.string()),
             ("error", pyarrow.string()),
         ]
     )
@@ -184,7 +195,7 @@ def _parquet(results: Sequence[Result]) -> bytes:
     import pyarrow
     import pyarrow.parquet
 
-    table = pyarrow.Table.from_pylist([asdict(result) for result in results], _schema())
+    table = pyarrow.Table.from_pylist([_row(result) for result in results], _schema())
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink)
     encoded: bytes = sink.getvalue().to_pybytes()

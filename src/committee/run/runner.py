@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import accumulate
@@ -51,7 +51,7 @@ class Decision:
 
     Args:
         class_index: Predicted class.
-        class_name: Its name; empty if classes are unnamed.
+        class_name: Its name, or its index where classes are unnamed.
         confidence: Score of the combination at the exit.
         stage: Stage of exit, from 0.
         cost: Cost of the stages that ran, in the runner's unit; None if costs are unknown.
@@ -259,10 +259,9 @@ class Runner:
         return self._explained(predicted, decisions.score.item(row), stage)
 
     def _explained(self, predicted: int, score: float, stage: int) -> Decision:
-        names = self.cascade.classes
         return Decision(
             class_index=predicted,
-            class_name=names[predicted] if names else "",
+            class_name=class_name(self.cascade.classes, predicted),
             confidence=score,
             stage=stage,
             cost=self._costs[stage] if self._costs else None,
@@ -292,6 +291,11 @@ class Runner:
             return self._models.answer(name, known[number])
 
         return self._explained(*self._one(run, self._models.checked))
+
+
+def class_name(classes: Sequence[str], index: int) -> str:
+    """Return the name of a class, or its index where classes are unnamed."""
+    return classes[index] if classes else str(index)
 
 
 def _blank(recipe: Preprocessing) -> Picture | Clip:
