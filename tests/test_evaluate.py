@@ -83,7 +83,7 @@ def test_combination_that_cannot_be_names_the_remedy(kind, outputs):
     pool = Pool.from_arrays([0], {"a": outputs}, kind=kind, costs={"a": 1})
     remedy = {"probabilities": "mean_probabilities", "decisions": "last"}[kind]
     with pytest.raises(errors.CascadeError, match=f"'a' gives {kind}.* Use combine='{remedy}'"):
-        evaluate(Cascade.of(["a"]), pool)
+        evaluate(Cascade.of(["a"], combine="mean_logits"), pool)
 
 
 @settings(max_examples=50)

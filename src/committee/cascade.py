@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from committee.calibration import Calibration
-from committee.combine import COMBINES
+from committee.combine import COMBINES, DEFAULT_COMBINE, usual_combine
 from committee.confidence import CONFIDENCES, confidence_of
 from committee.errors import (
     CalibrationError,
@@ -63,7 +63,8 @@ class Cascade:
     Args:
         stages: One or more. An ensemble is a cascade of one stage. The last always exits.
         confidence: Name of the confidence function.
-        combine: ``mean_logits``, ``mean_probabilities`` or ``last``.
+        combine: ``mean_logits``, ``mean_probabilities`` or ``last``; None for what the kind of
+            outputs implies, which a pool or the described models tell.
         classes: Names of the classes, in the order of the outputs; may be empty if unknown.
         models: How each model is loaded (see :class:`committee.models.ModelSpec`), by name; may be
             empty for a cascade that is only evaluated on stored predictions.
@@ -80,7 +81,7 @@ class Cascade:
 
     stages: tuple[Stage, ...]
     confidence: str = "max_prob"
-    combine: str = "mean_logits"
+    combine: str | None = None
     classes: tuple[str, ...] = ()
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False, hash=False)
     origin: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
@@ -99,7 +100,10 @@ class Cascade:
             raise CascadeError("Cascade: a threshold is NaN; use -inf for always, inf for never")
         if self.stages[-1].threshold != ALWAYS:
             raise CascadeError("Cascade: the last stage always exits; leave its threshold out")
-        if self.combine not in COMBINES:
+        kinds = {str(self.models.get(name, {}).get("kind")) for name in self.names}
+        if self.combine is None and kinds <= DEFAULT_COMBINE.keys():
+            object.__setattr__(self, "combine", usual_combine(kinds))
+        if self.combine is not None and self.combine not in COMBINES:
             known = ", ".join(COMBINES)
             raise CascadeError(f"Cascade: no combination {self.combine!r}. There are: {known}")
         own = {n: self.calibrations[n] for n in self.names if n in self.calibrations}
@@ -110,8 +114,8 @@ class Cascade:
         cls,
         models: Sequence[str | Sequence[str]],
         thresholds: Sequence[float] = (),
-        confidence: str = "max_prob",
-        combine: str = "mean_logits",
+        confidence: str | None = None,
+        combine: str | None = None,
         calibrations: Mapping[str, Calibration] | None = None,
     ) -> Cascade:
         """Build a cascade from model names, a list of names for a stage of several models.
@@ -119,8 +123,10 @@ class Cascade:
         Args:
             models: One entry a stage.
             thresholds: One for each stage but the last.
-            confidence: Name of the confidence function.
-            combine: ``mean_logits``, ``mean_probabilities`` or ``last``.
+            confidence: Name of the confidence function; ``max_prob`` if left out. Decisions bring
+                their own.
+            combine: ``mean_logits``, ``mean_probabilities`` or ``last``; what the kind of outputs
+                implies if left out.
             calibrations: By model; those of other models are left out.
 
         Raises:
@@ -136,7 +142,7 @@ class Cascade:
         return cls(
             # No models at all have one bound too many; the constructor says what is wrong.
             tuple(Stage(step, bound) for step, bound in zip(steps, bounds, strict=False)),
-            confidence,
+            confidence or "max_prob",
             combine,
             calibrations=calibrations or {},
         )
@@ -145,8 +151,8 @@ class Cascade:
     def ensemble(
         cls,
         models: Sequence[str],
-        confidence: str = "max_prob",
-        combine: str = "mean_logits",
+        confidence: str | None = None,
+        combine: str | None = None,
         calibrations: Mapping[str, Calibration] | None = None,
     ) -> Cascade:
         """Build an ensemble: one stage that runs all models."""
@@ -166,6 +172,24 @@ class Cascade:
     def thresholds(self) -> tuple[float, ...]:
         """Thresholds of all stages but the last."""
         return tuple(stage.threshold for stage in self.stages[:-1])
+
+    @property
+    def combination(self) -> str:
+        """Name of the combination.
+
+        Raises:
+            CascadeError: If none was named, and nothing says what kind of outputs the models give.
+        """
+        if self.combine is None:
+            raise CascadeError(
+                f"{self}: neither combine= nor the models' kind of outputs is known. Name combine, "
+                "or describe the cascade with its pool: pool.described(cascade)"
+            )
+        return self.combine
+
+    def of_kinds(self, kinds: Collection[str]) -> Cascade:
+        """Return the same cascade with the combination that these kinds imply, if it names none."""
+        return self if self.combine else replace(self, combine=usual_combine(kinds))
 
     @property
     def kind(self) -> str:
@@ -229,7 +253,10 @@ class Cascade:
         return replace(short, stages=tuple(stages))
 
     def to_json(self) -> dict[str, Any]:
-        """What a cascade file holds; thresholds that are infinite are words."""
+        """What a cascade file holds; thresholds that are infinite are words.
+
+        A combination that is not known yet is left out.
+        """
         return {
             "schema": SCHEMA,
             "stages": [
@@ -237,7 +264,7 @@ class Cascade:
                 for stage in self.stages
             ],
             "confidence": self.confidence,
-            "combine": self.combine,
+            **({"combine": self.combine} if self.combine else {}),
             "classes": list(self.classes),
             "models": {name: dict(self.models[name]) for name in self.names if name in self.models},
             "origin": dict(self.origin),
@@ -264,7 +291,7 @@ class Cascade:
             return cls(
                 stages=tuple(_stage_from_json(i, each) for i, each in enumerate(data["stages"], 1)),
                 confidence=_text(data["confidence"]),
-                combine=_text(data["combine"]),
+                combine=_text(data["combine"]) if "combine" in data else None,
                 classes=_texts(data.get("classes", [])),
                 models={
                     name: _object(each) for name, each in _object(data.get("models", {})).items()

@@ -6,7 +6,7 @@ same set of models gives the same bits everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
@@ -86,6 +86,17 @@ DEFAULT_COMBINE = {
     "decisions": "last",
     "counts": "mean_logits",
 }
+
+
+def usual_combine(kinds: Collection[str]) -> str:
+    """Return the combination that models' kinds of outputs imply, where none is named.
+
+    >>> usual_combine({"logits"}), usual_combine({"logits", "probabilities"})
+    ('mean_logits', 'mean_probabilities')
+    """
+    if len(set(kinds)) == 1:
+        return DEFAULT_COMBINE[next(iter(kinds))]
+    return "last" if "decisions" in kinds else "mean_probabilities"
 
 
 def combined(outputs: Mapping[str, Outputs], combine: str) -> Outputs:

@@ -126,7 +126,7 @@ def evaluate(
 
 def scored(cascade: Cascade, pool: Pool, decisions: Decisions, utility: Utility = TOP_1) -> Array:
     """What each sample scores by how a cascade decided, shape (N,)."""
-    labels = pool.samples.labels
+    labels, cascade = pool.samples.labels, pool.bound(cascade)
     if utility is TOP_1:
         right: Array = (decisions.predicted == labels).astype(np.int64)
         return right
@@ -138,9 +138,9 @@ def scored(cascade: Cascade, pool: Pool, decisions: Decisions, utility: Utility 
         if not len(rows):
             continue
         own = {name: pool.outputs[name].rows(rows) for name in ran}
-        outputs = combined(calibrated(own, cascade.calibrations), cascade.combine)
+        outputs = combined(calibrated(own, cascade.calibrations), cascade.combination)
         known = None if labels is None else labels[rows]
-        heard = ran if cascade.combine in ORDER_FREE else ran[-1:]
+        heard = ran if cascade.combination in ORDER_FREE else ran[-1:]
         values = utility.of(Exits(tuple(sorted(heard)), outputs, known, rows, len(pool)))
         if scores.shape[1:] != values.shape[1:]:
             scores = np.zeros((len(pool), *values.shape[1:]), values.dtype)
@@ -268,6 +268,8 @@ def decided(cascade: Cascade, pool: Pool) -> Decisions:
     for name in cascade.names:
         if name not in pool.outputs:
             raise UnknownNameError.of("evaluate", "model", name, pool.outputs)
+
+    cascade = pool.bound(cascade)
 
     def stored(request: Request) -> Answers:
         return {name: pool.outputs[name].rows(request.rows) for name in request.models}

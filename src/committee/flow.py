@@ -103,7 +103,9 @@ def decide(cascade: Cascade, samples: int) -> Flow:
         answers = yield Request(index, stage.models, rows)
         own = {name: answers[name] for name in stage.models}
         ran.update(calibrated(own, cascade.calibrations) if cascade.calibrations else own)
-        classes, certainty = judged(ran, cascade.combine, cascade.confidence)
+        # A cascade that no pool or runner has bound: what the first outputs imply.
+        cascade = cascade.of_kinds({outputs.kind for outputs in own.values()})
+        classes, certainty = judged(ran, cascade.combination, cascade.confidence)
         leaving = exits(certainty, stage.threshold)
         count = np.count_nonzero(leaving)
         if not count:

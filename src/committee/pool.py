@@ -266,7 +266,14 @@ class Pool:
     def described(self, cascade: Cascade) -> Cascade:
         """The cascade with what this pool knows of how its models are loaded."""
         specs = self.holding(cascade.models_of_stages).specs
-        return replace(cascade, models={n: specs[n] for n in cascade.names if n in specs})
+        known = {n: specs[n] for n in cascade.names if n in specs}
+        return replace(self.bound(cascade), models=known)
+
+    def bound(self, cascade: Cascade) -> Cascade:
+        """The cascade with the combination that this pool's outputs imply, if it names none."""
+        if cascade.combine is None and self._together is not None:
+            return replace(cascade, combine=self._together.combine)
+        return cascade.of_kinds({self.kind})
 
     @cached_property
     def divisions(self) -> tuple[Pool, ...]:

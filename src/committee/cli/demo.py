@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,7 +114,7 @@ def _run(cascade: Path, test: Pool, quiet: bool) -> list[Way]:
     from committee.embedded import pictures
     from committee.run import Runner, agreement, timed_offline, timed_online
 
-    largest = replace(Cascade.of([LARGEST]), models={LARGEST: test.specs[LARGEST]})
+    largest = test.described(Cascade.of([LARGEST]))
     dataset = pictures("test")
     images = dataset.read(np.arange(len(dataset.samples)))
     ways = []

@@ -54,8 +54,9 @@ def evaluate(
         unit = str(usual)
     evaluation = judge(chosen, pool, unit, utility)
     same = chosen.origin.get("samples_fingerprint") == pool.samples.fingerprint
+    rule = (chosen.confidence, chosen.combine)
     alone = {
-        name: judge(Cascade.of([name], calibrations=chosen.calibrations), pool, unit, utility)
+        name: judge(Cascade.of([name], (), *rule, chosen.calibrations), pool, unit, utility)
         for stage in own.seeing_wholes(chosen.models_of_stages)
         for name in stage
     }

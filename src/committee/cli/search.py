@@ -167,7 +167,7 @@ def search(
                 more["self_cascades"] = self_cascades
                 front = exact(pool, max_models, test=judge, **options, **more)
             else:
-                front = guided(pool, max_models or 4, keep=keep, test=judge, **options, **more)
+                front = guided(pool, max_models, keep=keep, test=judge, **options, **more)
     if cascade_of is not None:
         if method is Method.GREEDY:
             raise CascadeError("search: --cascade-of is exact; leave --method out")

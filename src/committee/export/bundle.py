@@ -137,7 +137,7 @@ def _readme(cascade: Cascade, specs: list[ModelSpec]) -> str:
         .replace("STAGE_ROWS", stages)
         .replace("RAW_FILES", raw)
         .replace("CONFIDENCE_NAME", cascade.confidence)
-        .replace("COMBINE_NAME", cascade.combine)
+        .replace("COMBINE_NAME", cascade.combination)
     )
 
 

@@ -72,6 +72,7 @@ class CascadeModule(nn.Module):
         preprocessings: Sequence[Preprocessing] = (),
     ) -> None:
         super().__init__()
+        cascade = cascade.of_kinds(kinds.values())
         for name in cascade.names:
             if name not in modules:
                 raise UnknownNameError.of("as_module", "module for the model", name, modules)

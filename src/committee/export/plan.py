@@ -121,7 +121,7 @@ def planned(
         models=models,
         inputs=_inputs(specs, resize_inside),
         judging=Judging(
-            cascade.combine, cascade.confidence, kinds, cascade.calibrations, classes, dtype
+            cascade.combination, cascade.confidence, kinds, cascade.calibrations, classes, dtype
         ),
         kind=_kind(cascade, kinds),
         form=form,

@@ -14,8 +14,9 @@ from committee.errors import CascadeError
 from committee.evaluate import check_judge, check_judgeable
 from committee.pool import Pool
 from committee.predictions import Array
-from committee.search.front import Committee, Front, Settings, front_of
+from committee.search.front import Front, Settings, front_of
 from committee.search.judging import evaluate_all, judged_on
+from committee.search.members import described
 from committee.search.prefixes import Key, PrefixTable, Rule
 from committee.search.sequences import refuse_parts
 from committee.search.statistics import prefix_table, processors
@@ -83,7 +84,8 @@ def greedy(
     # Each model alone meets its own goal, too.
     cascades = list(dict.fromkeys([*made, *(rule.cascade([name], []) for name in references)]))
     evaluations = evaluate_all(cascades, pool, unit)
-    members = front_of(list(map(Committee, cascades, evaluations)))
+    told = [described(*each, pool) for each in zip(cascades, evaluations, strict=True)]
+    members = front_of(told)
     if test is not None:
         members = judged_on(members, test, unit)
     settings = Settings(

@@ -23,11 +23,13 @@ from committee.utility import Utility
 
 # Costs at which committees are compared, from the cheapest to the dearest, in equal ratios.
 _COSTS = 64
+# Models of a committee, if nothing else is asked for.
+_MOST = 4
 
 
 def guided(
     pool: Pool,
-    max_models: int = 4,
+    max_models: int | None = None,
     *,
     keep: int = 20,
     confidence: str = "max_prob",
@@ -52,7 +54,7 @@ def guided(
 
     Args:
         pool: As of :func:`committee.search`, and so are all arguments but these.
-        max_models: Most models of a committee.
+        max_models: Most models of a committee; 4, or all of a smaller pool, if left out.
         keep: How many models are kept for committees of three or more. Time rises with its power of
             ``max_models``.
         confidence: See there.
@@ -74,6 +76,7 @@ def guided(
         Infeasible, MisalignedError, CostError, ShapeError, TooLargeError: As of
             :func:`committee.search`.
     """
+    most = min(_MOST, pool.most_models) if max_models is None else max_models
     options = Options(
         confidence=confidence,
         combine=combine,
@@ -87,23 +90,23 @@ def guided(
         max_memory=max_memory,
         progress=progress,
     )
-    if max_models <= 2 or len(pool.names) <= max(keep, max_models):
-        return everything(pool, max_models, options, families)
+    if most <= 2 or len(pool.names) <= max(keep, most):
+        return everything(pool, most, options, families)
     refuse_parts("guided", pool)
     asked = asked_for(pool, options)
     known = pool.families if families else {}
-    kept, table = _kept(asked, known, max(keep, max_models))
+    kept, table = _kept(asked, known, max(keep, most))
     chosen = pool.only(name for name in pool.names if name in kept)
     pairs = list(every_sequence(pool, 2, known, None))
-    longer = [s for s in every_sequence(chosen, max_models, known, None) if len(s) > 2]
+    longer = [s for s in every_sequence(chosen, most, known, None) if len(s) > 2]
     found = searched(asked, pairs + longer, table)
-    every = _sequences(len(pool.names), max_models)
+    every = _sequences(len(pool.names), most)
     why = (
-        f"guided: all committees of up to 2 of {len(pool.names)} models and of up to {max_models} "
+        f"guided: all committees of up to 2 of {len(pool.names)} models and of up to {most} "
         f"of the {len(kept)} models kept were covered, "
         f"{len(found.sequences):,} of {every:,} sequences"
     )
-    return front_of_found(found, max_models, bool(known), why)
+    return front_of_found(found, most, bool(known), why)
 
 
 def _sequences(models: int, most: int) -> int:

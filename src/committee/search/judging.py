@@ -79,7 +79,7 @@ def _by_rule(
     """Rules, and the numbers of the cascades that decide by each; what a pool holds is shared."""
     groups: list[tuple[tuple[str, str], dict[str, Calibration | None], list[int]]] = []
     for number, cascade in enumerate(cascades):
-        names = (cascade.confidence, cascade.combine)
+        names = (cascade.confidence, pool.bound(cascade).combination)
         own = {name: cascade.calibrations.get(name) for name in cascade.names}
         for group, known, numbers in groups:
             # A model may be calibrated in one cascade and not in another: these have two rules.
