@@ -116,7 +116,7 @@ def _locked(folder: Path) -> int:
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT)
             try:
                 _lock(lock)
-                if os.path.samestat(os.fstat(lock), os.stat(folder / _LOCK)):
+                if os.path.samestat(os.fstat(lock), (folder / _LOCK).stat()):
                     return lock
             except BaseException:
                 os.close(lock)

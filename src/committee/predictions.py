@@ -236,10 +236,8 @@ def usable_rows(values: Array, kind: str = "logits") -> Array:
     rows = values.reshape(len(values), -1)
     if kind == "logits" and rows.size:
         # The largest of a row is NaN if any is.
-        usable: Array = np.isfinite(rows.max(axis=1))
-        return usable
-    finite: Array = np.isfinite(rows).all(axis=1)
-    return finite
+        return np.asarray(np.isfinite(rows.max(axis=1)))
+    return np.asarray(np.isfinite(rows).all(axis=1))
 
 
 def _check_finite(where: str, block: Array, start: int, kind: str = "") -> None:

@@ -76,10 +76,21 @@ def predict(
     if fraction is None and rows is None:
         dataset = rest(dataset, out)
     notes = [note for note in (*dataset.samples.notes, unseen(dataset.samples)) if note]
-    for note in notes:
-        say(f"Note: {note}", as_json)
-    at_once = len(notes)
-    with progress_bar("predict", "outputs", not as_json) as progress:
+    shown: list[str] = []
+
+    def say_notes() -> None:
+        for note in notes[len(shown) :]:
+            say(f"Note: {note}", as_json)
+            shown.append(note)
+
+    with progress_bar("predict", "outputs", not as_json) as update:
+
+        def progress(done: int, total: int) -> None:
+            # What is noted before the work is said before it, but not beside an error of the call.
+            say_notes()
+            if update is not None:
+                update(done, total)
+
         folder = compute(
             models,
             dataset,
@@ -105,8 +116,7 @@ def predict(
             }
         )
         return
-    for note in notes[at_once:]:
-        say(note)
+    say_notes()
     taken = f" ({samples.rule})" if samples.rule else ""
     many = f"{counted(len(names), 'model')} x {counted(len(samples), 'sample')}"
     say(f"{many} are in {folder}{taken}")

@@ -94,7 +94,9 @@ def _content_now(dataset: Dataset, chunk: Chunk) -> str:
 
 def _first_changed(chunk: Chunk, now: str) -> int:
     pairs = range(0, len(now), 16)
-    return chunk.start + next(i for i in pairs if chunk.content[i : i + 16] != now[i : i + 16]) // 16
+    return (
+        chunk.start + next(i for i in pairs if chunk.content[i : i + 16] != now[i : i + 16]) // 16
+    )
 
 
 def _rows(chunk: Chunk) -> str:

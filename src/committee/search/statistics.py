@@ -370,7 +370,7 @@ def _run(
 def _plain(values: Array) -> Array:
     """Rows as the compiled part reads them: native float32 or float64, one after another."""
     wide = values.dtype.itemsize == 8
-    rows = np.ascontiguousarray(values, dtype=np.float64 if wide else np.float32)
+    rows: Array = np.ascontiguousarray(values, dtype=np.float64 if wide else np.float32)
     # Minus infinity, a class that is masked: of a mean with a logit as low, too, nothing is left.
     masked = np.isneginf(rows)
     if masked.any() and np.abs(rows, where=~masked, out=np.zeros_like(rows)).max() < _USUAL:
