@@ -44,16 +44,16 @@ def read_class_names(where: str, path: Path) -> tuple[str, ...]:
     """
     try:
         if path.exists() and not path.is_file():
-            raise DataError(f"{where}: {path} is no file; name a text file of one class a line")
+            raise DataError(f"{where} {path}: is no file; name a text file of one class a line")
         if path.stat().st_size > _MOST_BYTES:
-            raise DataError(f"{where}: {path} is too large for a list of class names")
+            raise DataError(f"{where} {path}: is too large for a list of class names")
         # Windows puts a byte order mark before the text.
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
-        raise DataError(f"{where}: {path} cannot be read ({reason})") from None
+        raise DataError(f"{where} {path}: cannot be read ({reason})") from None
     if "\0" in text:
-        raise DataError(f"{where}: {path} holds a NUL, so it is no text")
+        raise DataError(f"{where} {path}: holds a NUL, so it is no text")
     return class_names(str(path), text.split("\n"))
 
 
