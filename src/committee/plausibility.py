@@ -150,8 +150,8 @@ def notes_on(name: str, outputs: Outputs, labels: Array | None, classes: int = 0
         return []
     return [
         f"{name}: {right / count:.2%} of {count:,} samples are predicted right, no more than "
-        f"chance ({1 / classes:.2%}). Is classes.txt in the order of the outputs, are labels those "
-        "of these samples?"
+        f"chance ({1 / classes:.2%}). Is classes.txt in the order of the outputs, "
+        "are labels those of these samples?"
     ]
 
 
