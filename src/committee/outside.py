@@ -403,7 +403,9 @@ def _numbers(table: Table, name: str) -> Array:
 def _no_number(table: Table, name: str, row: int, value: Any) -> str:
     missing = value is None or not str(value).strip()
     told = "is missing" if missing else f"is {printable(str(value))[:40]!r}, no number"
-    remedy = "fill it in, or leave the row out of all files" if missing else "all must be numbers"
+    remedy = "fill it in, or leave the row out of all files"
+    if not missing:
+        remedy = f"outputs must be numbers. If it is none: --columns ignore={name}"
     return f"{table.path}: {table.place(row)}{_with_id(table, row)}: {name!r} {told}; {remedy}"
 
 
@@ -465,8 +467,10 @@ def _labels(
     else:
         index = {text: float(text) for text in unique}
     numbers = np.array([index.get(text, -1.0) for text in texts])
-    if not np.isfinite(numbers).all() or (numbers % 1).any():
-        row = int(np.argmax(~np.isfinite(numbers) | (numbers % 1 != 0)))
+    with np.errstate(invalid="ignore"):
+        strange = ~(numbers % 1 == 0)
+    if strange.any():
+        row = int(strange.argmax())
         raise ShapeError(
             f"{table.path}: {table.place(row)}{_with_id(table, row)}: {what} "
             f"{printable(texts[row])!r} is no index; labels and classes must be indices 0, 1, …, "
