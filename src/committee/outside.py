@@ -14,14 +14,15 @@ class are found by name, samples that have ids are joined by id.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from committee.cost import Cost, CostTable
+from committee.data.labels import indices
 from committee.errors import (
     CostError,
     DataError,
@@ -30,7 +31,6 @@ from committee.errors import (
     UnknownNameError,
 )
 from committee.models.spec import check_name
-from committee.names import matched
 from committee.plausibility import (
     check_alike,
     check_classes,
@@ -61,15 +61,9 @@ from committee.store import (
 from committee.tables import Table, read_table
 from committee.text import listed, printable, tidy
 
-# A label that says that there is none.
-_NO_LABEL = frozenset({"", "none", "nan", "null", "na", "-1"})
 
-
-class Note(Protocol):
-    """Tells people something that they should know."""
-
-    def __call__(self, line: str) -> None:
-        """Tell one line."""
+# Called with a line that people should know.
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +75,7 @@ class Foreign:
         table: What it was read from, for errors.
         roles: What its columns are.
         outputs: Outputs; None of a file of labels.
-        labels: Labels as they stand there, shape (N,), or None.
+        labels: Index of each label, -1 where there is none, shape (N,), or None.
         ids: Ids, or None.
         costs: Mean cost of a sample, by unit; the unit is empty where the column names none.
     """
@@ -311,13 +305,11 @@ class _Reader:
         self, table: Table, roles: Roles, outputs: Outputs | None, count: int
     ) -> Foreign:
         ids = None if roles.id is None else _ids(table, roles.id)
-        labels = None if roles.label is None else table.read(roles.label)
+        labels = None if roles.label is None else _labels(table, roles.label, self.classes)
         costs = {name: _mean(table, name) for name in roles.costs}
         for what, each in (("ids", ids), ("labels", labels)):
             if each is not None and len(each) != count:
                 raise MisalignedError(f"{table.path}: {len(each)} {what}, but {count} samples")
-        if labels is not None:
-            labels = _labels(table, str(roles.label), labels, self.classes)
         return Foreign(table.path, table, roles, count, outputs, labels, ids, costs)
 
     def _decisions(self, table: Table, roles: Roles) -> Outputs:
@@ -328,10 +320,13 @@ class _Reader:
                 f"{table.path}: decisions need {' and '.join(missing)}; see --help. It has columns "
                 f"{listed(table.columns)}: say which is which with --columns {missing[0]}=NAME"
             )
-        decided = table.read(roles.decided)
-        classes = _labels(table, roles.decided, decided, self.classes, "decided class")
-        if classes is None or (classes < 0).any():
-            raise ShapeError(f"{table.path}: {roles.decided!r} must be indices 0, 1, … or names")
+        classes = _labels(table, roles.decided, self.classes)
+        if (classes < 0).any():
+            row = int((classes < 0).argmax())
+            raise ShapeError(
+                f"{table.path}: {table.place(row)}{_with_id(table, row)}: no class is decided in "
+                f"{roles.decided!r}; classes must be indices 0, 1, … or names"
+            )
         confidence = _numbers(table, roles.confidence)
         missing_rows = np.flatnonzero(np.isnan(confidence))
         if len(missing_rows):
@@ -435,48 +430,14 @@ def _mean(table: Table, name: str) -> float:
     return float(values.mean()) if len(values) else 0.0
 
 
-def _labels(
-    table: Table, name: str, column: Array, classes: Sequence[str], what: str = "label"
-) -> Array | None:
-    """Return labels as indices, by number or by name; None if nothing is labelled.
-
-    A label that is missing is -1.
-    """
-    if column.ndim != 1:
-        raise ShapeError(f"{table.path}: {what}s must be one a sample, not {column.shape}")
-    if column.dtype.kind in "iub":
-        return column.astype(np.int64)
-    if column.dtype.kind == "f" and not np.isinf(column).any():
-        column = np.where(np.isnan(column), -1, column)
-        if not (column % 1).any():
-            return column.astype(np.int64)
-    texts = [tidy(str(each)) for each in column.tolist()]
-    there = [text for text in texts if text.casefold() not in _NO_LABEL]
-    known = frozenset(map(tidy, classes))
-    unique = list(dict.fromkeys(there))
-    if any(text in known for text in unique) or not all(map(_is_number, unique)):
-        if not classes:
-            row = next(i for i, text in enumerate(texts) if text in there and not _is_number(text))
-            raise MisalignedError(
-                f"{table.path}: {table.place(row)}{_with_id(table, row)}: {what} "
-                f"{printable(texts[row])!r} is a name, but no classes are named. Name them, in the "
-                "order of the outputs, with --classes FILE"
-            )
-        places = matched(f"{table.path}: {name!r}", unique, classes, f"{what}s")
-        index: dict[str, float] = dict(zip(unique, places.tolist(), strict=True))
-    else:
-        index = {text: float(text) for text in unique}
-    numbers = np.array([index.get(text, -1.0) for text in texts])
-    with np.errstate(invalid="ignore"):
-        strange = ~(numbers % 1 == 0)
-    if strange.any():
-        row = int(strange.argmax())
-        raise ShapeError(
-            f"{table.path}: {table.place(row)}{_with_id(table, row)}: {what} "
-            f"{printable(texts[row])!r} is no index; labels and classes must be indices 0, 1, …, "
-            "shape (N,), or names of classes"
-        )
-    return numbers.astype(np.int64)
+def _labels(table: Table, name: str, classes: Sequence[str]) -> Array:
+    """Return a column of labels or decided classes as indices, -1 where there is none."""
+    return indices(
+        f"{table.path}: {printable(name)!r}",
+        table.read(name),
+        classes,
+        place=lambda row: table.place(row) + _with_id(table, row),
+    )
 
 
 def _joined(foreign: Sequence[Foreign], known: Split | None, tell: Note) -> list[Foreign]:
@@ -566,16 +527,16 @@ def _complete(foreign: Foreign, tell: Note) -> Array | None:
     """Return labels; None, and a word, where no sample has one."""
     labels = foreign.labels
     assert labels is not None
-    missing = labels == -1
+    missing = labels < 0
     if missing.all() and len(labels):
-        tell(f"{foreign.path}: no sample is labelled (labels are -1 or empty)")
+        tell(f"{foreign.path}: none of the {len(labels):,} samples has a label")
         return None
     if missing.any():
-        row = int(missing.argmax())
-        name = foreign.ids[row] if foreign.ids is not None else str(row)
+        rows = np.flatnonzero(missing)
+        place = foreign.ids or [str(row) for row in range(len(labels))]
         raise ShapeError(
-            f"{foreign.path}: {missing.sum():,} of {len(labels):,} samples have no label (-1 or "
-            f"empty), {printable(name)!r} first; labels must be indices 0, 1, …. Label them, or "
-            "leave these samples out of all files"
+            f"{foreign.path}: {len(rows):,} of {len(labels):,} samples have no label, "
+            f"{listed([place[row] for row in rows.tolist()])}; labels must be indices 0, 1, … or "
+            "names. Label them, or leave these samples out of all files"
         )
     return labels

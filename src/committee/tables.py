@@ -80,7 +80,7 @@ class Table:
             DataError: If it cannot be read.
         """
         with_name = f"{self.path}: {printable(name)!r}" if name else str(self.path)
-        array = _worded(with_name, self.path, self.columns[name].read)
+        array: Array = _worded(with_name, self.path, self.columns[name].read)
         if array.ndim == 0:
             raise DataError(f"{with_name} is a single number; there must be one a sample")
         return array
