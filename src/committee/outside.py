@@ -61,7 +61,6 @@ from committee.store import (
 from committee.tables import Table, read_table
 from committee.text import listed, printable, tidy
 
-
 # Called with a line that people should know.
 Note = Callable[[str], None]
 
