@@ -184,7 +184,13 @@ NAN[[7, 9], 2] = np.nan
 # What the file of model 'b' holds in place of what it should, and the line that tells it.
 BAD: dict[str, tuple[str, str, Columns, str]] = {
     "other labels": ("npz", "logits", {**GOOD, "label": LABELS[::-1]}, "differ in labels"),
-    "other order": ("npz", "logits", {**GOOD, "id": IDS[::-1]}, "differ in ids, or their order"),
+    "other ids": ("npz", "logits", {**GOOD, "id": OTHER_IDS}, "differ in ids: 'other picture 0'"),
+    "ids of other labels": (
+        "npz",
+        "logits",
+        {**GOOD, "id": IDS[::-1]},
+        "differ in labels: of sample 'picture 0' 2 and 3",
+    ),
     "fewer": ("npz", "logits", {k: v[:-3] for k, v in GOOD.items()}, "differ in"),
     "few labels": (
         "npz",
@@ -196,20 +202,26 @@ BAD: dict[str, tuple[str, str, Columns, str]] = {
     "nan": ("npz", "logits", {**GOOD, "outputs": NAN}, "first at sample 7, 9 "),
     "nan in csv": ("csv", "logits", {**GOOD, "outputs": NAN}, "first at sample 7, 9 "),
     "nan in parquet": ("parquet", "logits", {**GOOD, "outputs": NAN}, "first at sample 7, 9 "),
-    "unnamed": ("npz", "logits", {"scores": LOGITS["a"]}, "no 'outputs' in it; it has scores"),
+    "unnamed": ("npz", "logits", {"features": LOGITS["a"]}, "'features' are none of .* outputs="),
+    "two outputs": (
+        "npz",
+        "logits",
+        {"logits": LOGITS["a"], "outputs": LOGITS["b"]},
+        "can all be the outputs",
+    ),
     "only ids": ("csv", "logits", WITH_IDS, "no 'outputs' in it; it has id, label"),
     "no class": ("csv", "decisions", without(SURE, "class"), "decisions need class; see"),
     "no confidence": ("npz", "decisions", without(SURE, "confidence"), "need confidence; see"),
-    "halves": ("npz", "decisions", {**SURE, "class": LABELS + 0.5}, "must be indices"),
+    "halves": ("npz", "decisions", {**SURE, "class": LABELS + 0.5}, "'2.5' is no index"),
     "negative": ("npz", "decisions", {**SURE, "class": LABELS - 1}, "must be indices 0, 1"),
     "vector": ("npz", "logits", {**GOOD, "outputs": LABELS}, r"\(samples, classes\), not \(300,\)"),
     "no sums": ("npz", "probabilities", GOOD, "Are these logits"),
-    "texts": ("csv", "logits", {**GOOD, "note": IDS}, "must be numbers .*'picture 0'"),
+    "texts": ("csv", "logits", {**GOOD, "note": IDS}, "line 2 .*'note' is 'picture 0', no number"),
     "texts in npz": ("npz", "logits", {**GOOD, "outputs": np.array([IDS])}, "real numbers"),
-    "text labels": ("csv", "logits", {**GOOD, "label": IDS}, "must be numbers"),
+    "text labels": ("csv", "logits", {**GOOD, "label": IDS}, "line 2 .*'picture 0' is no index"),
     "no label": ("parquet", "logits", {**GOOD, "label": [None, *LABELS[1:]]}, "must be indices"),
     "objects": ("npz", "logits", {**GOOD, "id": np.array([{}] * N)}, "allow_pickle=False"),
-    "huge label": ("npz", "logits", {**GOOD, "label": np.full(N, np.inf)}, "must be indices"),
+    "huge label": ("npz", "logits", {**GOOD, "label": np.full(N, np.inf)}, "'inf' is no index"),
 }
 
 

@@ -63,6 +63,7 @@ ORDER = (
     "data",
     "store",
     "tables",
+    "roles",
     "outside",
     "calibrate",
     "predict",

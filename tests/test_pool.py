@@ -53,9 +53,14 @@ BAD_POOLS = {
         "'b': NaN or infinite outputs, first at sample 1 ",
     ),
     "infinity": (
-        {"outputs": {"a": [[-np.inf, 0.0], [0.0, 0.0]]}},
+        {"outputs": {"a": [[np.inf, 0.0], [0.0, 0.0]]}},
         errors.NotFiniteError,
         "'a': NaN or infinite outputs, first at sample 0 ",
+    ),
+    "all classes masked": (
+        {"outputs": {"a": [[0.0, -np.inf], [-np.inf, -np.inf]]}},
+        errors.NotFiniteError,
+        "first at sample 1 .*-inf may mask some classes",
     ),
     "one dimension": ({"outputs": {"a": [1.0, 2.0]}}, errors.ShapeError, r"'a': .* not \(2,\)"),
     "no classes": ({"outputs": {"a": np.ones((2, 0))}}, errors.ShapeError, r"'a': .*\(2, 0\)"),

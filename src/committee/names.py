@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from committee.errors import DataError, MisalignedError
 from committee.predictions import Array
@@ -112,6 +113,27 @@ def matched(
     if twice:
         raise MisalignedError(f"{where}: {what} {listed(twice)} stand twice")
     return np.array([index[tidy(name)] for name in found], np.int64)
+
+
+def label_indices(labels: ArrayLike | None, classes: Sequence[str]) -> ArrayLike | None:
+    """Return labels by name as indices of classes; indices, and None, as they are.
+
+    Raises:
+        MisalignedError: If a name is no class, or classes are not named.
+    """
+    array = None if labels is None else np.asarray(labels)
+    if array is None or array.ndim != 1 or not len(array):
+        return labels
+    if array.dtype.kind not in "US" and not isinstance(array[0], str):
+        return labels
+    names, rows = np.unique([tidy(str(each)) for each in array.tolist()], return_inverse=True)
+    if not classes:
+        raise MisalignedError(
+            f"labels: {listed(names.tolist())} are names, but no classes are named. Give classes, "
+            "in the order of the outputs, or indices 0, 1, …"
+        )
+    indices: Array = matched("labels", names.tolist(), classes, "labels")[rows]
+    return indices
 
 
 def permutation(where: str, found: Sequence[str], classes: Sequence[str], what: str) -> Array:

@@ -3,50 +3,99 @@
 What a file may hold, by its ending:
 
     npy                 the outputs (N, C) alone
-    npz, safetensors    ``outputs``, or ``class`` and ``confidence`` of decisions; maybe ``label``
-                        and ``id`` beside them
-    csv, parquet        maybe columns ``id`` and ``label``; of decisions ``class`` and
-                        ``confidence``; all other columns are outputs, one a class, in order
+    npz, safetensors    ``outputs``, or ``class`` and ``confidence`` of decisions; maybe ``label``,
+                        ``id`` and ``cost`` beside them
+    csv, parquet        the same as columns; outputs are one column a class, or one column of lists
+
+Every column has a role or is refused by name; see :mod:`committee.roles`. Columns that are named by
+class are found by name, samples that have ids are joined by id.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from committee.cost import Cost, CostTable
+from committee.data.labels import indices
 from committee.errors import (
+    CostError,
     DataError,
     MisalignedError,
-    MissingExtraError,
     ShapeError,
     UnknownNameError,
 )
 from committee.models.spec import check_name
+from committee.plausibility import (
+    check_alike,
+    check_classes,
+    check_declared,
+    normalised,
+    notes_on,
+)
 from committee.pool import Pool
-from committee.predictions import Array, Outputs, check_kind, checked_outputs
+from committee.predictions import (
+    Array,
+    Kind,
+    Outputs,
+    check_kind,
+    checked_outputs,
+    refuse_one_output,
+)
+from committee.roles import Roles, check_mapping, class_order, refuse_counting, roles_of
 from committee.samples import Samples
-from committee.store import CHUNK_ROWS, Entry, Split, writing
+from committee.store import (
+    CHUNK_ROWS,
+    Entry,
+    Split,
+    known_classes,
+    known_split,
+    stored_widths,
+    writing,
+)
+from committee.tables import Table, read_table
+from committee.text import listed, printable, tidy
 
-_BESIDE = ("id", "label")
-_DECISION = ("class", "confidence")
+# Called with a line that people should know.
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
 class Foreign:
-    """One file's content: outputs, and labels and ids if it has them."""
+    """One file's content.
+
+    Args:
+        path: The file.
+        table: What it was read from, for errors.
+        roles: What its columns are.
+        outputs: Outputs; None of a file of labels.
+        labels: Index of each label, -1 where there is none, shape (N,), or None.
+        ids: Ids, or None.
+        costs: Mean cost of a sample, by unit; the unit is empty where the column names none.
+    """
 
     path: Path
-    outputs: Outputs
-    labels: Array | None
-    ids: tuple[str, ...] | None
+    table: Table
+    roles: Roles
+    count: int
+    outputs: Outputs | None = None
+    labels: Array | None = None
+    ids: tuple[str, ...] | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
+
+    def rows(self, order: Array) -> Foreign:
+        """Return the same samples in another order, indices of shape (N,)."""
+        return replace(
+            self,
+            outputs=None if self.outputs is None else self.outputs.rows(order),
+            labels=None if self.labels is None else self.labels[order],
+            ids=None if self.ids is None else tuple(self.ids[row] for row in order.tolist()),
+        )
 
 
 def import_predictions(
@@ -60,6 +109,9 @@ def import_predictions(
     costs: Mapping[str, float] | None = None,
     unit: str = "macs",
     families: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | Sequence[str]] | None = None,
+    normalise: bool = False,
+    note: Note | None = None,
 ) -> Pool:
     """Put outputs made elsewhere into a store.
 
@@ -69,63 +121,117 @@ def import_predictions(
         kind: ``logits``, ``probabilities`` or ``decisions``.
         split: Name of the split.
         labels: A file of labels, and maybe ids; else they stand in the files themselves.
-        classes: Names of the classes, in the order of the outputs.
+        classes: Names of the classes, in the order that outputs are to have; those that the store
+            knows already, or that the files name, if left out.
         costs: What one sample costs in each model, in ``unit``.
         unit: Unit of the costs.
         families: Of models that are trainings of one architecture, the architecture's name.
+        columns: What columns are, where their names do not say it: names by role, which is ``id``,
+            ``label``, ``class``, ``confidence``, ``cost``, ``outputs`` or ``ignore``.
+        normalise: Whether rows of probabilities are divided by their sums.
+        note: Called with a line for each thing that people should know.
 
     Returns:
         The pool of these models.
 
     Raises:
-        DataError: If a file cannot be read.
-        MisalignedError: If files differ in samples, their order, or labels.
+        CostError: If a file and ``costs`` give a model other costs in one unit.
+        DataError: If a file cannot be read, or a column is none of what is taken.
+        MisalignedError: If files differ in samples, classes or labels.
         ShapeError, NotFiniteError: If outputs cannot be used; the file is named.
     """
-    kind = check_kind("import", kind)
+    kind, tell = check_kind("import", kind), note or (lambda line: None)
+    if normalise and kind != "probabilities":
+        raise ShapeError(f"import: --normalise is for probabilities; these are {kind}")
     for name in files:
         check_name("import", name)
-    foreign = {name: _read(path, kind) for name, path in files.items()}
-    samples = _agreed(list(foreign.values()), labels, classes, split)
     for what, table in (("cost", costs), ("family", families)):
         for name in table or {}:
             if name not in files:
                 raise UnknownNameError.of(f"import: {what}", "model", name, files)
+    mapping = {r: [n] if isinstance(n, str) else list(n) for r, n in (columns or {}).items()}
+    check_mapping(mapping)
+    folder = Path(store) / split
+    unnamed = not classes and (Path(store) / "store.json").is_file()
+    classes = tuple(classes) or known_classes(Path(store))
+    # What a store has without names stays so.
+    unnamed = unnamed and not classes
+    tables = {path: read_table(path) for path in [*files.values(), *([labels] if labels else [])]}
+    _check_columns(mapping, tables)
+    reader = _Reader(kind, mapping, classes, normalise)
+    for path in files.values():
+        reader.learn(tables[path])
+    foreign = {name: reader.model(tables[path], tell) for name, path in files.items()}
+    beside = [] if labels is None else [reader.labels(tables[labels])]
+    classes = () if unnamed else reader.classes
+    for each in foreign.values():
+        assert each.outputs is not None
+        check_classes(str(each.path), each.outputs, len(reader.classes))
+        check_declared(str(each.path), each.outputs, "--kind probabilities")
+    known = known_split(folder, classes)
+    joined = _joined([*foreign.values(), *beside], known, tell)
+    foreign = dict(zip(foreign, joined, strict=False))
+    samples = _agreed(joined, classes, split, tell)
     specs = {
-        name: _spec(kind, (costs or {}).get(name), unit, (families or {}).get(name, ""))
-        for name in files
+        name: _spec(
+            kind,
+            _costs_of(name, each, (costs or {}).get(name), unit, tell),
+            (families or {}).get(name, ""),
+        )
+        for name, each in foreign.items()
     }
     # Building the pool checks that everything fits before anything is written.
-    outputs = {name: each.outputs for name, each in foreign.items()}
+    outputs = {name: each.outputs for name, each in foreign.items() if each.outputs is not None}
+    widths = {n: o.values.shape[1] for n, o in outputs.items() if o.values.ndim == 2}
+    check_alike("import", {**stored_widths(folder), **widths} if widths else {})
     Pool(samples, outputs, CostTable.of({name: [] for name in files}))
+    for name, own in outputs.items():
+        for line in notes_on(name, own, samples.labels, len(samples.classes)):
+            tell(line)
     with writing(Path(store)) as target:
         target.add_models(specs, samples.classes)
         target.add_samples(Split(samples))
-        for name, each in foreign.items():
-            dtype = "float64" if kind == "decisions" else str(each.outputs.values.dtype)
+        for name, own in outputs.items():
             entry = Entry(
                 kind=kind,
                 samples=samples.fingerprint,
                 classes=samples.classes_fingerprint,
-                fingerprint=_fingerprint(each.outputs),
+                fingerprint=_fingerprint(own),
                 batch_size=0,
-                dtype=dtype,
+                dtype="float64" if kind == "decisions" else str(own.values.dtype),
                 rows=len(samples),
             )
-            target.writer(samples, name, entry).write_all(each.outputs)
+            target.writer(samples, name, entry).write_all(own)
     return Pool.load(Path(store) / split, list(files))
 
 
-def _spec(kind: str, cost: float | None, unit: str, family: str) -> dict[str, Any]:
-    costs = [] if cost is None else [Cost(cost, unit).to_json()]
+def _spec(kind: str, costs: Sequence[Cost], family: str) -> dict[str, Any]:
     return {
         "source": "",
         "kind": kind,
         "family": family,
         "preprocessing": None,
-        "costs": costs,
+        "costs": [cost.to_json() for cost in costs],
         "fingerprint": "",
     }
+
+
+def _costs_of(
+    name: str, foreign: Foreign, given: float | None, unit: str, tell: Note
+) -> list[Cost]:
+    """Return a model's costs: the one given, and the means of its columns."""
+    costs = {} if given is None else {unit: Cost(given, unit)}
+    for column, own in foreign.roles.costs.items():
+        mean = Cost(foreign.costs[column], own or unit, "given", "mean of a column")
+        if costs.get(mean.unit, mean).value != mean.value:
+            raise CostError(
+                f"{foreign.path}: column {column!r} has the mean {mean.value:.6g} {mean.unit}, "
+                f"--cost says {costs[mean.unit].value:.6g}. Leave out --cost {name}=…, or the "
+                f"column with --columns ignore={column}"
+            )
+        costs[mean.unit] = mean
+        tell(f"{name} costs {mean.value:.6g} {mean.unit} a sample, the mean of column {column!r}")
+    return list(costs.values())
 
 
 def _fingerprint(outputs: Outputs) -> str:
@@ -138,142 +244,298 @@ def _fingerprint(outputs: Outputs) -> str:
     return digest.hexdigest()[:16]
 
 
-def _agreed(
-    foreign: Sequence[Foreign], labels: Path | None, classes: Sequence[str], split: str
-) -> Samples:
-    """The samples that all files share."""
-    told_ids = {each.path: each.ids for each in foreign if each.ids is not None}
-    told_labels = {each.path: each.labels for each in foreign if each.labels is not None}
-    if labels is not None:
-        named = _columns(labels)
-        alone = named.get("label", named.get("outputs"))
-        if alone is None:
-            raise DataError(f"{labels}: no 'label' in it; it has {', '.join(named)}")
-        told_labels[labels] = _as_labels(labels, alone)
-        if "id" in named:
-            told_ids[labels] = tuple(map(str, named["id"]))
-    ids = _one(told_ids, "ids, or their order")
-    agreed = _one(told_labels, "labels")
-    counts = {str(each.path): len(each.outputs) for each in foreign}
-    for path, count in counts.items():
-        known = len(agreed) if agreed is not None else next(iter(counts.values()))
-        what = "the labels" if agreed is not None else "another file"
-        if count != known:
+def _check_columns(mapping: Mapping[str, Sequence[str]], tables: Mapping[Path, Table]) -> None:
+    """Refuse a name that no file has."""
+    there = {name for table in tables.values() for name in table.columns}
+    for role, names in mapping.items():
+        for name in names:
+            if tidy(name) not in there:
+                raise UnknownNameError.of(f"--columns {role}", "column", name, there)
+
+
+class _Reader:
+    """Reads files of one import: what one says of classes holds for the next.
+
+    Args:
+        kind: Kind of the outputs.
+        columns: Names of columns by role.
+        classes: Names of the classes; empty until a file names them.
+        normalise: Whether rows of probabilities are divided by their sums.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        columns: Mapping[str, Sequence[str]],
+        classes: tuple[str, ...],
+        normalise: bool,
+    ) -> None:
+        self._kind = kind
+        self._columns = columns
+        self._normalise = normalise
+        self._named_by: Path | None = None
+        self.classes = classes
+
+    def learn(self, table: Table) -> None:
+        """Take the names of classes from a file, if none are known and its columns have names."""
+        roles = roles_of(table, self._kind, self._columns, self.classes)
+        if not self.classes and roles.named and roles.outputs and self._kind != "decisions":
+            _, self.classes = class_order(str(table.path), roles.outputs, ())
+            self._named_by = table.path if self.classes else None
+
+    def model(self, table: Table, tell: Note) -> Foreign:
+        """Return what a file says of one model."""
+        roles = roles_of(table, self._kind, self._columns, self.classes)
+        if table.headless:
+            tell(f"{table.path}: names no columns; all {len(roles.outputs)} are taken as outputs")
+        decisions = self._kind == "decisions"
+        outputs = self._decisions(table, roles) if decisions else self._outputs(table, roles, tell)
+        refuse_one_output(str(table.path), outputs)
+        return self._with_samples(table, roles, outputs, len(outputs))
+
+    def labels(self, table: Table) -> Foreign:
+        """Return what a file of labels says."""
+        roles = roles_of(table, "labels", self._columns, self.classes)
+        if roles.label is None:
+            raise DataError(f"{table.path}: no 'label' in it; it has {listed(table.columns)}")
+        return self._with_samples(table, roles, None, len(table.read(roles.label)))
+
+    def _with_samples(
+        self, table: Table, roles: Roles, outputs: Outputs | None, count: int
+    ) -> Foreign:
+        ids = None if roles.id is None else _ids(table, roles.id)
+        labels = None if roles.label is None else _labels(table, roles.label, self.classes)
+        costs = {name: _mean(table, name) for name in roles.costs}
+        for what, each in (("ids", ids), ("labels", labels)):
+            if each is not None and len(each) != count:
+                raise MisalignedError(f"{table.path}: {len(each)} {what}, but {count} samples")
+        return Foreign(table.path, table, roles, count, outputs, labels, ids, costs)
+
+    def _decisions(self, table: Table, roles: Roles) -> Outputs:
+        there = (("class", roles.decided), ("confidence", roles.confidence))
+        missing = [role for role, name in there if name is None]
+        if roles.decided is None or roles.confidence is None:
+            raise DataError(
+                f"{table.path}: decisions need {' and '.join(missing)}; see --help. It has columns "
+                f"{listed(table.columns)}: say which is which with --columns {missing[0]}=NAME"
+            )
+        classes = _labels(table, roles.decided, self.classes)
+        if (classes < 0).any():
+            row = int((classes < 0).argmax())
+            raise ShapeError(
+                f"{table.path}: {table.place(row)}{_with_id(table, row)}: no class is decided in "
+                f"{roles.decided!r}; classes must be indices 0, 1, … or names"
+            )
+        confidence = _numbers(table, roles.confidence)
+        missing_rows = np.flatnonzero(np.isnan(confidence))
+        if len(missing_rows):
+            raise DataError(_no_number(table, roles.confidence, int(missing_rows[0]), None))
+        return checked_outputs(str(table.path), "decisions", classes, confidence)
+
+    def _outputs(self, table: Table, roles: Roles, tell: Note) -> Outputs:
+        where, names = str(table.path), roles.outputs
+        if not names:
+            raise DataError(
+                f"{where}: no 'outputs' in it; it has {', '.join(table.columns)}. Say which they "
+                "are with --columns outputs=NAME"
+            )
+        by_name = False
+        if roles.named:
+            values = np.stack([_numbers(table, name) for name in names], axis=1)
+            order, by_name = self._order(table, names, values)
+            values = values if order is None else values[:, order]
+        else:
+            values = table.read(names[0])
+        if self._named_by is not None and not by_name:
+            tell(f"{where}: names no classes; they are taken in the order of {self._named_by}")
+        if self._normalise:
+            values = normalised(where, values).astype(_single(values.dtype))
+        return checked_outputs(where, self._kind, values)
+
+    def _order(
+        self, table: Table, names: tuple[str, ...], values: Array
+    ) -> tuple[Array | None, bool]:
+        """Return the order of columns, and whether their names say it."""
+        order, named = class_order(str(table.path), names, self.classes)
+        if not named or self._named_by is not None:
+            refuse_counting(table, names, values)
+        return order, bool(named)
+
+
+def _single(dtype: np.dtype[Any]) -> Any:
+    return np.float64 if dtype == np.float64 else np.float32
+
+
+def _ids(table: Table, name: str) -> tuple[str, ...]:
+    column = table.read(name)
+    if column.ndim != 1:
+        raise ShapeError(f"{table.path}: {name!r} must be one id a sample, not {column.shape}")
+    ids = tuple(map(str, column.tolist()))
+    rows: dict[str, int] = {}
+    for row, each in enumerate(ids):
+        if each in ("", "None", "nan"):
+            raise DataError(f"{table.path}: {table.place(row)} has no id in {name!r}")
+        if rows.setdefault(each, row) != row:
             raise MisalignedError(
-                f"{path}: has {count} samples, {what} {known}. "
+                f"{table.path}: id {printable(each)!r} stands twice, in {table.place(rows[each])} "
+                f"and {table.place(row)}. Each sample has one row"
+            )
+    return ids
+
+
+def _numbers(table: Table, name: str) -> Array:
+    """Return a column as numbers; what is missing or no number is named with its place."""
+    column = table.read(name)
+    try:
+        numbers = np.asarray(column, dtype=np.float64)
+    except (ValueError, TypeError):
+        row = next(i for i, each in enumerate(column.tolist()) if not _is_number(each))
+        raise DataError(_no_number(table, name, row, column[row])) from None
+    return numbers
+
+
+def _no_number(table: Table, name: str, row: int, value: Any) -> str:
+    missing = value is None or not str(value).strip()
+    told = "is missing" if missing else f"is {printable(str(value))[:40]!r}, no number"
+    remedy = "fill it in, or leave the row out of all files"
+    if not missing:
+        remedy = f"outputs must be numbers. If it is none: --columns ignore={name}"
+    return f"{table.path}: {table.place(row)}{_with_id(table, row)}: {name!r} {told}; {remedy}"
+
+
+def _with_id(table: Table, row: int) -> str:
+    """Return the id of a row, for people, where a column says it."""
+    found = [name for name in table.columns if name.casefold() in ("id", "ids", "path", "file")]
+    return f" (id {printable(str(table.read(found[0])[row]))!r})" if found else ""
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _mean(table: Table, name: str) -> float:
+    values = _numbers(table, name)
+    wrong = ~(np.isfinite(values) & (values >= 0))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise CostError(
+            f"{table.path}: {table.place(row)}{_with_id(table, row)}: {name!r} is {values[row]}; a "
+            f"cost is a number from 0. Mend it, or leave the column out: --columns ignore={name}"
+        )
+    return float(values.mean()) if len(values) else 0.0
+
+
+def _labels(table: Table, name: str, classes: Sequence[str]) -> Array:
+    """Return a column of labels or decided classes as indices, -1 where there is none."""
+    return indices(
+        f"{table.path}: {printable(name)!r}",
+        table.read(name),
+        classes,
+        place=lambda row: table.place(row) + _with_id(table, row),
+    )
+
+
+def _joined(foreign: Sequence[Foreign], known: Split | None, tell: Note) -> list[Foreign]:
+    """Return files in one order of samples: by id where there are ids, else as they stand.
+
+    The first file with ids, or the store, if it has the split, gives the order.
+    """
+    named = [each for each in foreign if each.ids is not None]
+    alone = [each for each in foreign if each.ids is None]
+    if not named:
+        return list(foreign)
+    first = named[0]
+    assert first.ids is not None
+    for each in named[1:]:
+        _check_same_ids(first, each)
+    apart = [each for each in named if each.ids != first.ids]
+    if alone and apart:
+        raise MisalignedError(
+            f"{alone[0].path}: has no ids, and {first.path} and {apart[0].path} have samples in "
+            "another order. Write ids into all files, or one order"
+        )
+    for each in alone:
+        if each.count == first.count:
+            tell(f"{each.path}: has no ids; its rows are taken in the order of {first.path}")
+    wanted: Sequence[str] = first.ids
+    if known is not None and not known.samples.numbered:
+        there = frozenset(first.ids)
+        if there.issuperset(known.samples.ids):
+            old = frozenset(known.samples.ids)
+            wanted = [*known.samples.ids, *(name for name in first.ids if name not in old)]
+    return [
+        each.rows(_order(each.ids or first.ids, wanted)) if each.count == first.count else each
+        for each in foreign
+    ]
+
+
+def _order(ids: Sequence[str], wanted: Sequence[str]) -> Array:
+    place = {name: row for row, name in enumerate(ids)}
+    return np.array([place[name] for name in wanted], np.int64)
+
+
+def _check_same_ids(one: Foreign, two: Foreign) -> None:
+    first, second = frozenset(one.ids or ()), frozenset(two.ids or ())
+    if first == second:
+        return
+    only = [name for name in two.ids or () if name not in first]
+    lacking = [name for name in one.ids or () if name not in second]
+    told = [f"{listed(only)} only in the latter"] if only else []
+    told += [f"{listed(lacking)} only in the former"] if lacking else []
+    raise MisalignedError(
+        f"import: {one.path} and {two.path} differ in ids: {', '.join(told)}. Export all models on "
+        "the same samples"
+    )
+
+
+def _agreed(foreign: Sequence[Foreign], classes: Sequence[str], split: str, tell: Note) -> Samples:
+    """Return the samples that all files share."""
+    first = foreign[0]
+    labelled = [each for each in foreign if each.labels is not None]
+    # What labels there are says how many samples there should be.
+    judge = labelled[-1] if labelled else first
+    for each in foreign:
+        if each.count != judge.count:
+            what = "the labels" if labelled else "another file"
+            raise MisalignedError(
+                f"{each.path}: has {each.count} samples, {what} {judge.count}. "
                 "Export all models on the same samples"
             )
-    count = next(iter(counts.values()))
-    if not count:
+    if not judge.count:
         raise DataError("import: the files hold no sample")
-    return Samples.of(agreed, ids, classes, split, count)
-
-
-def _one(told: Mapping[Path, Any], what: str) -> Any:
-    """The value that all files tell, or None if none does."""
-    first: tuple[Path, Any] | None = None
-    for path, value in told.items():
-        if first is None:
-            first = (path, value)
-        elif not np.array_equal(np.asarray(first[1]), np.asarray(value)):
+    ids = next((each.ids for each in foreign if each.ids is not None), None)
+    labels = None
+    for each in labelled:
+        own = _complete(each, tell)
+        if labels is not None and own is not None and not np.array_equal(labels, own):
+            row = int(np.argmax(labels != own))
+            name = ids[row] if ids is not None else str(row)
             raise MisalignedError(
-                f"import: {first[0]} and {path} differ in {what}. "
-                "Sort all files by id and export the same samples"
+                f"import: {labelled[0].path} and {each.path} differ in labels: of sample "
+                f"{printable(name)!r} {labels[row]} and {own[row]}. Export the same samples"
             )
-    return None if first is None else first[1]
+        labels = own if labels is None else labels
+    return Samples.of(labels, ids, classes, split, judge.count)
 
 
-def _read(path: Path, kind: str) -> Foreign:
-    columns = _columns(path)
-    ids = tuple(map(str, columns["id"])) if "id" in columns else None
-    labels = _as_labels(path, columns["label"]) if "label" in columns else None
-    if kind == "decisions":
-        missing = [name for name in _DECISION if name not in columns]
-        if missing:
-            raise DataError(f"{path}: decisions need {' and '.join(missing)}; see --help")
-        classes = _as_labels(path, columns["class"])
-        outputs = checked_outputs(str(path), kind, classes, _numbers(path, columns["confidence"]))
-        return Foreign(path, outputs, labels, ids)
-    values = columns.get("outputs")
-    if values is None:
-        rest = [column for name, column in columns.items() if name not in _BESIDE]
-        if not rest or path.suffix not in (".csv", ".parquet"):
-            raise DataError(f"{path}: no 'outputs' in it; it has {', '.join(columns)}")
-        values = np.stack([_numbers(path, column) for column in rest], axis=1)
-    return Foreign(path, checked_outputs(str(path), kind, values), labels, ids)
-
-
-def _columns(path: Path) -> dict[str, Array]:
-    """Named arrays of a file; a bare array is called ``outputs``."""
-    readers = {
-        ".npy": _npy,
-        ".npz": _npz,
-        ".safetensors": _safetensors,
-        ".csv": _csv,
-        ".parquet": _parquet,
-    }
-    if path.suffix not in readers:
-        raise DataError(f"{path}: can be {', '.join(readers)}, not {path.suffix or 'no ending'}")
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    try:
-        return readers[path.suffix](path)
-    except (MissingExtraError, DataError):
-        raise
-    except Exception as error:
-        reason = str(error).split("\n")[0]
-        raise DataError(f"{path}: cannot be read as {path.suffix[1:]} ({reason})") from None
-
-
-def _npy(path: Path) -> dict[str, Array]:
-    return {"outputs": np.load(path, mmap_mode="r", allow_pickle=False)}
-
-
-def _npz(path: Path) -> dict[str, Array]:
-    # Opened here, for numpy leaves a file open that is no zip archive.
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-
-
-def _safetensors(path: Path) -> dict[str, Array]:
-    try:
-        from safetensors.numpy import load_file
-    except ImportError:
-        raise MissingExtraError.of(str(path), "safetensors", "safetensors") from None
-    loaded: dict[str, Array] = load_file(path)
-    return loaded
-
-
-def _csv(path: Path) -> dict[str, Array]:
-    # Spreadsheets put a byte order mark before the header.
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
-    if len(set(header)) < len(header) or not header:
-        raise DataError(f"{path}: the header must name every column, each once")
-    uneven = [number for number, row in enumerate(rows, 2) if len(row) != len(header)]
-    if uneven:
-        raise DataError(f"{path}: line {uneven[0]} has not the {len(header)} columns of the header")
-    return {name: np.array([row[i] for row in rows]) for i, name in enumerate(header)}
-
-
-def _parquet(path: Path) -> dict[str, Array]:
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingExtraError.of(str(path), "pyarrow", "parquet") from None
-    table = pyarrow.parquet.read_table(path)
-    return {name: np.asarray(table[name].to_numpy()) for name in table.column_names}
-
-
-def _numbers(path: Path, column: Array) -> NDArray[np.float64]:
-    try:
-        return np.asarray(column, dtype=np.float64)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{path}: all but ids must be numbers ({error})") from None
-
-
-def _as_labels(path: Path, column: Array) -> Array:
-    numbers = _numbers(path, column)
-    if numbers.ndim != 1 or not np.isfinite(numbers).all() or (numbers % 1).any():
-        raise ShapeError(f"{path}: labels and classes must be indices 0, 1, …, shape (N,)")
-    return numbers.astype(np.int64)
+def _complete(foreign: Foreign, tell: Note) -> Array | None:
+    """Return labels; None, and a word, where no sample has one."""
+    labels = foreign.labels
+    assert labels is not None
+    missing = labels < 0
+    if missing.all() and len(labels):
+        tell(f"{foreign.path}: none of the {len(labels):,} samples has a label")
+        return None
+    if missing.any():
+        rows = np.flatnonzero(missing)
+        place = foreign.ids or [str(row) for row in range(len(labels))]
+        raise ShapeError(
+            f"{foreign.path}: {len(rows):,} of {len(labels):,} samples have no label, "
+            f"{listed([place[row] for row in rows.tolist()])}; labels must be indices 0, 1, … or "
+            "names. Label them, or leave these samples out of all files"
+        )
+    return labels

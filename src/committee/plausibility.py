@@ -71,6 +71,27 @@ def check_classes(where: str, outputs: Outputs, classes: int) -> None:
         )
 
 
+def check_labels(where: str, outputs: Outputs, labels: Array | None) -> None:
+    """Refuse labels of classes beyond those that a model has.
+
+    Args:
+        where: What the outputs belong to, for the error.
+        outputs: Of some samples, or of all.
+        labels: Class index of each sample of the split, shape (N,), or None.
+
+    Raises:
+        MisalignedError: If there is such a label.
+    """
+    if labels is None or not len(labels) or outputs.values.ndim != 2:
+        return
+    width = outputs.values.shape[1]
+    if labels.max() >= width:
+        raise MisalignedError(
+            f"{where}: labels go up to {labels.max()}, but outputs have only {width:,} classes, 0 "
+            f"to {width - 1}. Are these the labels, and this the model, of one task?"
+        )
+
+
 def check_alike(where: str, widths: Mapping[str, int]) -> None:
     """Refuse models of one pool that have different numbers of outputs.
 
@@ -150,8 +171,8 @@ def notes_on(name: str, outputs: Outputs, labels: Array | None, classes: int = 0
         return []
     return [
         f"{name}: {right / count:.2%} of {count:,} samples are predicted right, no more than "
-        f"chance ({1 / classes:.2%}). Is classes.txt in the order of the outputs, are labels those "
-        "of these samples?"
+        f"chance ({1 / classes:.2%}). Is classes.txt in the order of the outputs, "
+        "are labels those of these samples?"
     ]
 
 

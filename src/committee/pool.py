@@ -16,6 +16,8 @@ from committee.cascade import Cascade
 from committee.combine import DEFAULT_COMBINE, ORDER_FREE, combined
 from committee.cost import Cost, CostTable
 from committee.errors import CascadeError, MisalignedError, UnknownNameError
+from committee.names import label_indices
+from committee.plausibility import check_classes, check_declared
 from committee.predictions import Kept, Kind, Outputs, Together, checked_outputs
 from committee.samples import Samples
 from committee.task import CLASSIFICATION, Task
@@ -130,7 +132,7 @@ class Pool:
         """Build a pool from arrays.
 
         Args:
-            labels: Class index of each sample, shape (N,), or None.
+            labels: Class index or name of a class of each sample, shape (N,), or None.
             outputs: For each model an array (N, C); for ``decisions`` a pair of predicted classes
                 (N,) and confidence (N,).
             kind: ``logits``, ``probabilities`` or ``decisions``.
@@ -159,7 +161,10 @@ class Pool:
                 raise MisalignedError(
                     f"Pool: {name!r}: decisions are a pair of classes (N,) and confidence (N,)"
                 )
-            checked[name] = checked_outputs(f"model {name!r}", kind, pair[0], pair[1])
+            where = f"model {name!r}"
+            checked[name] = checked_outputs(where, kind, pair[0], pair[1])
+            check_declared(where, checked[name], 'kind="probabilities"')
+            check_classes(where, checked[name], len(classes))
         for what, table in (("costs", costs), ("families", families)):
             for name in table or {}:
                 if name not in checked:
@@ -169,7 +174,7 @@ class Pool:
             name: [Cost(float(costs[name]), unit)] if costs and name in costs else []
             for name in checked
         }
-        samples = Samples.of(labels, ids, classes, split, count)
+        samples = Samples.of(label_indices(labels, classes), ids, classes, split, count)
         return cls(
             samples,
             checked,

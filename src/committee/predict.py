@@ -24,8 +24,24 @@ from committee.models import (
     outputs_of,
     prepared,
 )
+from committee.plausibility import (
+    check_alike,
+    check_classes,
+    check_declared,
+    check_labels,
+    notes_on,
+)
 from committee.predictions import Array, Outputs
-from committee.store import CHUNK_ROWS, Entry, Writer, settled, writing
+from committee.samples import Samples
+from committee.store import (
+    CHUNK_ROWS,
+    Entry,
+    Writer,
+    load_pool,
+    settled,
+    stored_widths,
+    writing,
+)
 
 # Called with (samples done, samples in all), counted over all models.
 Progress = Callable[[int, int], None]
@@ -93,6 +109,7 @@ def predict(
         raise UnknownNameError.of("predict", "dtype", dtype, DTYPES)
     loaded = load_models(pool.models, allow_code)
     tell = note or (lambda _: None)
+    names = [spec.name for _, spec in loaded]
     with writing(Path(store)) as target:
         target.add_models({s.name: s.to_json() for _, s in loaded}, dataset.samples.classes)
         dataset, split = settled(target, dataset, skip_broken)
@@ -106,12 +123,46 @@ def predict(
             for chunk in writers[-1].damaged:
                 tell(f"{spec.name}: chunk {chunk} was damaged and is computed again")
         target.settle(samples)
+        folder = target.root / samples.split
+        widths = stored_widths(folder)
+        first = _FirstOutputs(samples, {n: widths[n] for n in widths.keys() - {*names}})
         try:
-            _fill(loaded, writers, dataset, batch_size, progress)
+            _fill(loaded, writers, dataset, batch_size, progress, first)
         except BrokenSamplesError as error:
             target.allow_mending(split, {name for name, _ in error.broken})
             raise
-    return Path(store) / samples.split
+    for name in names:
+        own = load_pool(folder, [name])
+        for line in notes_on(name, own.model(name), own.samples.labels, len(samples.classes)):
+            tell(line)
+    return folder
+
+
+class _FirstOutputs:
+    """Holds the first outputs of each model against what was declared, before hours of work.
+
+    Args:
+        samples: The samples of the split.
+        widths: How many outputs models have that are not computed now, by name.
+    """
+
+    def __init__(self, samples: Samples, widths: dict[str, int]) -> None:
+        self._samples = samples
+        self._widths = widths
+        self._seen: set[str] = set()
+
+    def check(self, spec: ModelSpec, outputs: Outputs) -> None:
+        """Check the outputs of a model's first batch, and no others."""
+        if spec.name in self._seen:
+            return
+        self._seen.add(spec.name)
+        where = f"model {spec.name!r}"
+        check_declared(where, outputs, 'kind = "probabilities" in its [[model]]')
+        check_classes(where, outputs, len(self._samples.classes))
+        check_labels(where, outputs, self._samples.labels)
+        if outputs.values.ndim == 2:
+            self._widths[spec.name] = outputs.values.shape[1]
+            check_alike("predict", self._widths)
 
 
 def _entry(spec: ModelSpec, dataset: Dataset, batch_size: int, dtype: str) -> Entry:
@@ -150,6 +201,7 @@ def _fill(
     dataset: Dataset,
     batch_size: int,
     progress: Progress | None,
+    checks: _FirstOutputs,
 ) -> None:
     """Compute what the writers lack, chunk by chunk, each picture read once for all of them."""
     total = len(dataset.samples) * len(writers)
@@ -168,6 +220,7 @@ def _fill(
                 parts[i] = [each for each in [writers[i].kept(batch.chunk)] if each is not None]
             first = int(batch.rows[0])
             parts[i].append(outputs_of(model, spec, inputs[spec.preprocessing], first))
+            checks.check(spec, parts[i][-1])
         done += len(batch.rows) * len(batch.due)
         if progress is not None:
             progress(done, total)

@@ -247,10 +247,10 @@ def _check_finite(where: str, block: Array, start: int, kind: str = "") -> None:
     if not len(rows):
         return
     named = ", ".join(str(start + row) for row in rows[:5])
-    masked = " (-inf may mask some classes, not all)" if kind == "logits" else ""
+    masked = "; -inf may mask some classes, not all" if kind == "logits" else ""
     raise NotFiniteError(
-        f"{where}: NaN or infinite outputs{masked}, first at sample {named} "
-        f"(counted from 0; at least {len(rows)} samples). Recompute this model's outputs"
+        f"{where}: NaN or infinite outputs, first at sample {named} "
+        f"(counted from 0; at least {len(rows)} samples{masked}). Recompute this model's outputs"
     )
 
 

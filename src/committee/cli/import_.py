@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +42,20 @@ def import_(
             metavar="NAME=FAMILY", help="Of trainings of one architecture, its name. Repeatable."
         ),
     ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROLE=COLUMN,...",
+            help="What a column is: class=prediction,confidence=score. Roles: id, label, class, "
+            "confidence, cost, outputs, ignore. Repeatable.",
+        ),
+    ] = None,
+    normalise: Annotated[
+        bool,
+        typer.Option(
+            "--normalise", help="Divide rows of probabilities by their sums: percent, rounded."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Take outputs made elsewhere into a store; no model is needed for what follows.
@@ -48,12 +63,14 @@ def import_(
     The same again with another --unit adds costs. Without labels, search can maximise agreement
     with a model: --agree-with.
 
-    In npz and safetensors the outputs are called 'outputs' (of decisions: 'class' and
-    'confidence'), with 'label' and 'id' beside them if they are there. In csv and parquet, all
-    columns but 'id' and 'label' are outputs, one a class, in order.
+    Every column of a csv or parquet file, and every array of an npz or safetensors file, is one of:
+    id; label; class and confidence of decisions; cost (dollars, latency_ms, …), whose mean becomes
+    the model's; outputs, as one column a class or as lists. Others are refused by name. Columns
+    that are named by class are found by name, samples that have ids are joined by id.
     """
     from committee.outside import import_predictions
 
+    notes: list[str] = []
     named = dict(_named(file) for file in files)
     if len(named) < len(files):
         raise DataError("import: two files have the same model name; write NAME=FILE")
@@ -67,11 +84,17 @@ def import_(
         costs=dict(_cost(each) for each in cost or []),
         unit=unit,
         families=dict(_family(each) for each in family or []),
+        columns=_columns(columns or []),
+        normalise=normalise,
+        note=notes.append,
     )
     folder = Path(out) / split
     if as_json:
-        print_json({"split": str(folder), "models": pool.names, "samples": len(pool)})
+        told = {"split": str(folder), "models": pool.names, "samples": len(pool)}
+        print_json({**told, "notes": notes})
         return
+    for line in notes:
+        say(f"Note: {line}")
     names = counted(len(pool.names), "model")
     say(f"{names} x {counted(len(pool), 'sample')} are in {folder}")
     say(next_step(out, split))
@@ -95,3 +118,21 @@ def _family(argument: str) -> tuple[str, str]:
     if not equals:
         raise DataError(f"--family {argument}: write NAME=FAMILY, for example b0-1=b0")
     return name, family
+
+
+def _columns(arguments: Sequence[str]) -> dict[str, list[str]]:
+    """Names of columns by role; a part without ``=`` belongs to the name before it."""
+    parts: list[str] = []
+    for argument in arguments:
+        for number, part in enumerate(argument.split(",")):
+            if "=" in part:
+                parts.append(part)
+            elif number:
+                parts[-1] += f",{part}"
+            else:
+                raise DataError(f"--columns {argument}: write ROLE=COLUMN, as in label=truth")
+    found: dict[str, list[str]] = {}
+    for part in parts:
+        role, _, name = part.partition("=")
+        found.setdefault(role.strip(), []).append(name)
+    return found

@@ -32,6 +32,8 @@ RESIZES = ("crop", "squash")
 ORDERS = ("rgb", "bgr")
 _MODES = {1: "L", 3: "RGB"}
 _BYTE = np.dtype(np.uint8)
+# Means and deviations of values from 0 to 1 that anyone published are below; those of bytes above.
+_MOST_SCALE = 2.0
 # Of most models that were trained on colours; grey has their average.
 _COLOURS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
@@ -95,6 +97,12 @@ class Preprocessing:
                 )
             if not all(isinstance(each, int | float) for each in values):
                 raise PoolFileError(f"preprocessing: {name} must be numbers, not {values}")
+            if max(map(abs, values)) > _MOST_SCALE:
+                told = ", ".join(f"{each / 255:.3f}" for each in values)
+                raise PoolFileError(
+                    f"preprocessing: {name} {list(values)} is not of values from 0 to 1, but of "
+                    f"bytes, 0 to 255? Then write {name} = [{told}]"
+                )
         if not isinstance(self.exif, bool):
             raise PoolFileError(f"preprocessing: exif must be true or false, not {self.exif!r}")
         if min(self.std) <= 0:

@@ -18,10 +18,10 @@ from committee.store.calibrations import (
     remove_calibrations,
 )
 from committee.store.entry import CHUNK_ROWS, SCHEMA, Entry
-from committee.store.folder import Store, writing
-from committee.store.reader import load_pool
+from committee.store.folder import Store, known_classes, writing
+from committee.store.reader import load_pool, stored_widths
 from committee.store.settle import rest, settled
-from committee.store.split import Split, read_split
+from committee.store.split import Split, known_split, read_split
 from committee.store.writer import Writer
 
 __all__ = [
@@ -32,6 +32,8 @@ __all__ = [
     "Store",
     "Writer",
     "keep_calibrations",
+    "known_classes",
+    "known_split",
     "load_pool",
     "models_of",
     "read_calibrations",
@@ -39,5 +41,6 @@ __all__ = [
     "remove_calibrations",
     "rest",
     "settled",
+    "stored_widths",
     "writing",
 ]

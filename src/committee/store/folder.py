@@ -142,6 +142,12 @@ class Store:
         forget_fewer(self.root / samples.split, samples)
 
 
+def known_classes(root: Path) -> tuple[str, ...]:
+    """Return the names of the classes that a store has; empty if there is no store, or no names."""
+    path = root / "store.json"
+    return tuple(read_index(path)["classes"]) if path.is_file() else ()
+
+
 @contextmanager
 def writing(root: Path) -> Iterator[Store]:
     """Open a store for writing; a second process is refused until the first has finished.

@@ -110,6 +110,23 @@ def _explain_missing(folder: Path) -> None:
     raise StoreError(f"{folder}: no store is there; make one with committee predict or import")
 
 
+def stored_widths(folder: Path) -> dict[str, int]:
+    """Return how many outputs each finished model of a split has; damaged ones are left out.
+
+    Args:
+        folder: Folder of the split; it need not be there.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            entry, width, _ = read_manifest(path)
+        except StoreError:
+            continue
+        if path.name != SAMPLES and entry.kind != "decisions":
+            found[path.stem] = width
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class _Opened:
     """One model's file, its numbers still on disk."""
