@@ -12,13 +12,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from committee.cascade import Cascade
 from committee.errors import ExportError, MissingExtraError, ModelError
+from committee.export.canonical import canonical, export_form
+from committee.export.check import check_models
 from committee.export.seal import checksum
 from committee.export.sources import onnx_path, onnx_specs, segmenting
 from committee.files import naming, write_text
 from committee.models import ModelSpec
+from committee.models.forms import Form
+from committee.models.graph_files import graph_fingerprint
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 CASCADE, SUMS, MODELS = "cascade.json", "SHA256SUMS", "models"
 _AGAIN = "Copy the bundle again, or export it"
@@ -64,15 +72,19 @@ def write_bundle(
 
 
 def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
-    placed: dict[Path, str] = {}
+    placed: dict[tuple[Path, Form], str] = {}
     models = {}
     for spec in specs:
-        path = onnx_path(spec)
+        path, form = onnx_path(spec), export_form(spec, several=bool(spec.cell))
         # A self-cascade names one file several times; it is copied once.
-        if path not in placed:
-            placed[path] = f"{MODELS}/{spec.name}/model.onnx"
-            _copy_model(spec, path, folder / placed[path])
-        models[spec.name] = replace(spec, source=f"onnx:{placed[path]}").to_json()
+        if (path, form) not in placed:
+            placed[path, form] = f"{MODELS}/{spec.name}/model.onnx"
+            _copy_model(spec, path, form, folder / placed[path, form])
+        file = placed[path, form]
+        print_ = graph_fingerprint(folder / file)
+        own = replace(spec.of_module(), source=f"onnx:{file}", fingerprint=print_)
+        models[spec.name] = own.to_json()
+    check_models({spec.name: _inside(folder, spec, models[spec.name]) for spec in specs})
     exported = replace(cascade, models=models)
     exported.save(folder / CASCADE)
     recipe = files("committee.export") / "recipe"
@@ -84,27 +96,46 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
     write_text(folder / SUMS, "".join(lines))
 
 
-def _copy_model(spec: ModelSpec, source: Path, target: Path) -> None:
+def _inside(folder: Path, spec: ModelSpec, model: Mapping[str, Any]) -> ModelSpec:
+    """The spec of a model in a folder that is being written."""
+    path = (folder / model["source"].removeprefix("onnx:")).resolve()
+    return replace(spec.of_module(), source=f"onnx:{path}", fingerprint="")
+
+
+def _copy_model(spec: ModelSpec, source: Path, form: Form, target: Path) -> None:
+    """Copy a graph, as all programs of a bundle run it, and the files that hold its tensors."""
     target.parent.mkdir(parents=True)
-    shutil.copyfile(source, target)
-    for name in _external_files(spec, source):
+    model = _loaded(spec, source)
+    made = canonical(model, form)
+    if made is model:
+        shutil.copyfile(source, target)
+    else:
+        target.write_bytes(made.SerializeToString())
+    for name in _external_files(spec, source, model):
         beside = target.parent / name
         beside.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source.parent / name, beside)
 
 
-def _external_files(spec: ModelSpec, path: Path) -> list[str]:
-    """Files beside a model that hold its larger tensors, relative to it."""
+def _loaded(spec: ModelSpec, path: Path) -> ModelProto:
+    """What the file of a graph holds, without the tensors beside it."""
     try:
         import onnx
-        from onnx.external_data_helper import ExternalDataInfo, uses_external_data
     except ImportError:
         raise MissingExtraError.of("Exporting", "onnx", "onnx") from None
-    where = f"model {spec.name!r}"
     try:
-        model = onnx.load(path, load_external_data=False)
+        return onnx.load(path, load_external_data=False)
     except Exception as error:
-        raise ModelError(f"{where}: {path} is no ONNX model ({type(error).__name__})") from None
+        raise ModelError(
+            f"model {spec.name!r}: {path} is no ONNX model ({type(error).__name__})"
+        ) from None
+
+
+def _external_files(spec: ModelSpec, path: Path, model: ModelProto) -> list[str]:
+    """Files beside a model that hold its larger tensors, relative to it."""
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    where = f"model {spec.name!r}"
     names = {
         ExternalDataInfo(tensor).location
         for tensor in model.graph.initializer

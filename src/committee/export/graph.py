@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Literal
 
 from committee.cascade import Cascade
 from committee.errors import ExportError, MissingExtraError
+from committee.export.check import check_graph
 from committee.export.nodes import FUNCTIONS, Nodes, function_of
-from committee.export.plan import PRECISIONS, Form, Plan, planned
+from committee.export.plan import PRECISIONS, Form, Plan, planned, resizes_inside
 from committee.export.seal import seal
 from committee.export.sources import onnx_specs
 from committee.export.stages import infos, written
@@ -42,6 +43,8 @@ INSIDE = "inside:"
 _LARGEST_FILE = 2_000_000_000
 # Tensors in that file begin where a page of memory may begin.
 _PAGE = 4096
+# Images that the cascade and its graph decide on before the file is put in its place.
+_CHECKED = 3
 
 
 def write_graph(
@@ -73,8 +76,8 @@ def write_graph(
         The path.
 
     Raises:
-        ExportError: If a model is no ONNX file, models cannot stand in one graph, or the file is
-            there already.
+        ExportError: If a model is no ONNX file, models cannot stand in one graph, the graph would
+            not load or decide otherwise than the models, or the file is there already.
         ModelError: If a model's file is missing, altered or unreadable.
         MissingExtraError: If the onnx package is not installed.
         OSError: If it cannot be written; it names the path itself.
@@ -110,6 +113,9 @@ def write_graph(
                 _move_out(plan, data)
             package.save_model(_model(plan), whole)
             seal(whole, data if data.exists() else None)
+            exact = not resizes_inside(specs, resize_inside)
+            rows = 1 if form == "one" else _CHECKED
+            check_graph(whole, cascade, specs, plan.inputs, rows, exact=exact)
             for made in (data, whole):
                 if made.exists():
                     shutil.move(made, path.with_name(made.name))

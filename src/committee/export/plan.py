@@ -12,6 +12,7 @@ import numpy as np
 
 from committee.cascade import Cascade
 from committee.errors import ExportError, ModelError
+from committee.export.canonical import canonical, export_form
 from committee.export.judging import Judging
 from committee.export.sources import onnx_path
 from committee.models import ModelSpec, Preprocessing
@@ -33,7 +34,8 @@ class Plan:
     Args:
         cascade: The rule.
         specs: Its models, by name.
-        models: What their files hold, by source, all at one version of the operators.
+        models: What their files hold, by file and form, all at one version of the operators.
+        files: Which of these each model is, by its name.
         inputs: Name of each input of the graph, by what its pictures are resized to.
         judging: How outputs are calibrated, combined and scored.
         kind: Of the combination.
@@ -45,6 +47,7 @@ class Plan:
     cascade: Cascade
     specs: Mapping[str, ModelSpec]
     models: Mapping[str, ModelProto]
+    files: Mapping[str, str]
     inputs: Mapping[Preprocessing, str]
     judging: Judging
     kind: Kind
@@ -54,7 +57,7 @@ class Plan:
 
     def graph(self, name: str) -> GraphProto:
         """The graph of a model."""
-        return self.models[self.specs[name].source].graph
+        return self.models[self.files[name]].graph
 
     def input_of(self, name: str) -> Preprocessing:
         """What the input that feeds a model is resized to."""
@@ -63,18 +66,17 @@ class Plan:
 
     def shared(self, name: str) -> str:
         """Name of the function that several models of one file call; empty if a file has one."""
-        return self._functions.get(self.specs[name].source, "")
+        return self._functions.get(self.files[name], "")
 
     @cached_property
     def functions(self) -> dict[str, GraphProto]:
         """What several models share, by the name of the function."""
-        return {name: self.models[source].graph for source, name in self._functions.items()}
+        return {name: self.models[file].graph for file, name in self._functions.items()}
 
     @cached_property
     def _functions(self) -> dict[str, str]:
-        uses = Counter(spec.source for spec in self.specs.values())
-        several = [source for source, count in uses.items() if count > 1]
-        return {source: f"network_{number}" for number, source in enumerate(several)}
+        several = [file for file, count in Counter(self.files.values()).items() if count > 1]
+        return {file: f"network_{number}" for number, file in enumerate(several)}
 
     @cached_property
     def opsets(self) -> dict[str, int]:
@@ -109,16 +111,20 @@ def planned(
         ExportError: If they cannot.
         ModelError: If a file cannot be read.
     """
-    models = _unified({spec.source: _read(spec) for spec in specs.values()})
+    forms = {name: export_form(spec, several=form == "any") for name, spec in specs.items()}
+    unified = _unified({spec.source: _read(spec) for spec in specs.values()})
+    files = {name: f"{specs[name].source} {forms[name]}" for name in specs}
+    models = {
+        files[name]: canonical(unified[spec.source], forms[name]) for name, spec in specs.items()
+    }
     kinds = {name: spec.kind for name, spec in specs.items()}
-    for name, spec in specs.items():
-        _check_input(name, models[spec.source].graph, form)
-    classes = _classes(cascade, {name: models[spec.source].graph for name, spec in specs.items()})
+    classes = _classes(cascade, {name: models[files[name]].graph for name in specs})
     dtype = PRECISIONS[precision]
     return Plan(
         cascade=cascade,
         specs=specs,
         models=models,
+        files=files,
         inputs=_inputs(specs, resize_inside),
         judging=Judging(
             cascade.combination, cascade.confidence, kinds, cascade.calibrations, classes, dtype
@@ -236,24 +242,6 @@ def _opsets(model: ModelProto) -> dict[str, int]:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
-
-
-def _check_input(name: str, graph: GraphProto, form: Form) -> None:
-    from onnx import TensorProto
-
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [each for each in graph.input if each.name not in weights]
-    if len(inputs) != 1:
-        told = ", ".join(each.name for each in inputs)
-        raise ModelError(f"model {name!r}: has inputs {told}, needs just one")
-    kind = inputs[0].type.tensor_type
-    if kind.elem_type != TensorProto.FLOAT:
-        raise ExportError(f"export: model {name!r} takes no float32 pictures")
-    if form == "any" and kind.shape.dim and kind.shape.dim[0].HasField("dim_value"):
-        raise ExportError(
-            f"export: model {name!r} takes {kind.shape.dim[0].dim_value} picture(s) at a time. "
-            "Export it with a dynamic batch, or choose form='one' (--form one)"
-        )
 
 
 def _classes(cascade: Cascade, graphs: Mapping[str, GraphProto]) -> int:

@@ -207,12 +207,11 @@ def one_output_of(module: torch.nn.Module, spec: ModelSpec) -> torch.nn.Module:
         def __init__(self) -> None:
             super().__init__()
             self.module = module
-            columns = torch.tensor(spec.columns) if spec.columns else None
-            self.register_buffer("columns", columns, persistent=False)
+            self.columns = list(spec.columns)
 
         def forward(self, batch: torch.Tensor) -> torch.Tensor:
             answer: torch.Tensor = one_output(self.module(batch), spec.output)
-            return answer if self.columns is None else answer[:, self.columns]
+            return answer[:, self.columns] if self.columns else answer
 
     return OneOutput().eval()
 

@@ -1,0 +1,113 @@
+"""Whether what was written loads and decides as the cascade does, before it is put in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from committee.cascade import Cascade
+from committee.errors import CommitteeError, ExportError, ModelError, NotFiniteError
+from committee.flow import Answers, Decisions, Request, decide, drive
+from committee.models import (
+    ModelSpec,
+    Preprocessing,
+    answer_of,
+    fitted,
+    inputs_of,
+    load_models,
+    outputs_of,
+)
+from committee.models.sessions import onnxruntime_session
+from committee.predictions import Array
+
+# How far scores may be apart, as a share of the score.
+_APART = 1e-2
+
+
+def check_graph(
+    path: Path,
+    cascade: Cascade,
+    specs: Mapping[str, ModelSpec],
+    inputs: Mapping[Preprocessing, str],
+    rows: int,
+    *,
+    exact: bool = True,
+) -> None:
+    """Load a cascade that was written as one ONNX file, and run it on one batch.
+
+    Args:
+        path: The file.
+        cascade: The rule.
+        specs: Its models, by name.
+        inputs: Name of each input, by what its images are resized to.
+        rows: Images a run.
+        exact: Whether images reach the models as in the cascade, so that scores must agree.
+
+    Raises:
+        ExportError: If it does not load, fails where the models do not, or decides otherwise.
+        ModelError: If a model fails.
+    """
+    try:
+        session = onnxruntime_session("export", path, 0)
+    except ModelError as error:
+        raise ExportError(f"{error}: onnxruntime does not load what would be written") from None
+    found = _reference(cascade, specs, next(iter(inputs)), rows)
+    if found is None:
+        return
+    images, expected = found
+    try:
+        feed = {name: fitted(images, fit) for fit, name in inputs.items()}
+        _, _, score, stage = session.run(None, feed)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ExportError(f"export: the graph that would be written fails ({reason})") from None
+    same = stage == expected.stage
+    apart = np.abs(score - expected.score)[same] > _APART * (1 + np.abs(expected.score[same]))
+    if exact and apart.any():
+        raise ExportError(
+            "export: the graph that would be written decides otherwise than the models: its score "
+            f"is {score[same][apart][0]:.4g} where theirs is {expected.score[same][apart][0]:.4g}. "
+            "Write a bundle instead: --out FOLDER"
+        )
+
+
+def check_models(specs: Mapping[str, ModelSpec]) -> None:
+    """Load the models of a folder that was written, and run each on one sample.
+
+    Raises:
+        ModelError: If one does not load or fails.
+    """
+    for model, spec in load_models(specs.values()):
+        blank: Any = np.zeros((1, *spec.preprocessing.shape), np.float32)
+        answer_of(model, spec, blank)
+
+
+def _reference(
+    cascade: Cascade, specs: Mapping[str, ModelSpec], fit: Preprocessing, rows: int
+) -> tuple[Array, Decisions] | None:
+    """Images and how the models decide on them; None if the models give NaN there."""
+    models = dict(zip(specs, load_models(specs.values()), strict=True))
+    noise = np.random.default_rng(0).integers(0, 256, (rows, *fit.size, fit.channels), np.uint8)
+    failed: CommitteeError | None = None
+    # A model may make no sense of noise, but of something it must.
+    for images in (noise, np.zeros_like(noise)):
+
+        def answer(request: Request, images: Array = images) -> Answers:
+            return {
+                name: outputs_of(
+                    *models[name],
+                    inputs_of(images[request.rows], specs[name].preprocessing),
+                )
+                for name in request.models
+            }
+
+        try:
+            return images, drive(decide(cascade, rows), answer)
+        except NotFiniteError:
+            return None
+        except CommitteeError as error:
+            failed = error
+    raise failed or ModelError("export: no model answers")
