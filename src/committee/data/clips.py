@@ -1,18 +1,23 @@
 """Clip files: of each the frames that models need, decoded once and resized as they come.
 
-A first pass reads packets, without decoding, and says which frames there are and when they are
-shown; a second decodes from the key frames before those that are needed. So memory holds these
-frames only, however long the clip.
+A first pass says which frames there are and when they are shown, a second decodes those that are
+needed. So memory holds these frames only, however long the clip. Where a container keeps the time
+of every frame, the first pass reads packets alone, and the second begins at key frames; the times
+of what it decodes must then be those of the packets, one after the other. Everywhere else, and
+where they are not, both passes decode from the beginning: slower, and the frames are those of a
+full decode.
 """
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +36,15 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 CLIP_ENDINGS = frozenset(
-    {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp"}
+    {".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".flv", ".avi", ".wmv", ".asf"}
+    | {".mpg", ".mpeg", ".vob", ".ts", ".mts", ".m2ts", ".ogv", ".gif"}
 )
+# Containers that keep for every frame when it is shown; ffmpeg computes it for others.
+_TIMED_CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv"})
+# Codecs of which every packet is one frame that is shown: no half pictures, no hidden ones.
+_WHOLE_PACKETS = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg", "prores"})
+# How far from a right angle a display matrix may be: about a degree.
+_SKEW = 0.02
 
 
 class ClipsDataset:
@@ -75,7 +87,7 @@ class ClipsDataset:
 def read_clip(path: Path, recipes: Sequence[Preprocessing]) -> KeptClip:
     """Decode what some models need of a clip.
 
-    Frames are turned as the file says, as players do; pixels are taken as square.
+    Frames are turned and mirrored as the file says, as players do; pixels are taken as square.
 
     Args:
         path: A file with a video stream; of several the first that is no cover picture.
@@ -86,7 +98,15 @@ def read_clip(path: Path, recipes: Sequence[Preprocessing]) -> KeptClip:
         DataError: If there is no video, or a frame that is needed cannot be decoded.
         MissingExtraError: If PyAV or Pillow is not installed.
     """
+    # Packets are quicker; what they say is held against the frames that come.
     line = _timeline(path)
+    if line is not None:
+        with suppress(_UntrueError, DataError, _import_av().FFmpegError):
+            return _kept(path, line, recipes)
+    return _kept(path, _counted_timeline(path), recipes)
+
+
+def _kept(path: Path, line: _Timeline, recipes: Sequence[Preprocessing]) -> KeptClip:
     wanted = needed(line.times, recipes)
     rows = np.unique(np.concatenate([np.empty(0, np.int64), *wanted.values()])).tolist()
     kept: dict[Framing, list[Array]] = {framing: [] for framing in wanted}
@@ -114,36 +134,55 @@ class _Timeline:
 
     Args:
         times: When each is shown, in seconds, rising from 0, shape (n,).
-        stamps: The same in the file's own units; empty if the file does not say.
-        keys: Of these the ones at which decoding may begin.
+        stamps: The same in the file's own units; empty where frames must be counted.
+        keys: Stamps at which decoding may begin, rising.
     """
 
     times: Array
-    stamps: Sequence[int]
-    keys: Sequence[int]
+    stamps: Sequence[int] = ()
+    keys: Sequence[int] = ()
 
 
-def _timeline(path: Path) -> _Timeline:
-    """Read it from packets, or, where these carry no times, by decoding everything once."""
+class _UntrueError(Exception):
+    """Decoded frames are not those that the packets named."""
+
+
+def _timeline(path: Path) -> _Timeline | None:
+    """Return which frames the packets name; None where packets say too little to be believed."""
     with _import_av().open(str(path)) as file:
         stream = _stream(file)
-        packets = [
-            (packet.pts, packet.is_keyframe)
-            for packet in file.demux(stream)
-            if packet.size and not packet.is_discard
-        ]
-        unit = stream.time_base or Fraction(1)
-        stamps = sorted(stamp for stamp, _ in packets if stamp is not None)
-        keys = sorted(stamp for stamp, key in packets if key and stamp is not None)
-        whole = len(set(stamps)) == len(packets) and keys and keys[0] == stamps[0]
-        rate = stream.average_rate or Fraction(25)
-    if whole:
-        times = (np.array(stamps, np.float64) - stamps[0]) * float(unit)
-        return _Timeline(times, stamps, keys)
-    count = sum(1 for _ in _decoded(path))
-    if not count:
+        codec = stream.codec_context.codec.canonical_name
+        if file.format.name not in _TIMED_CONTAINERS or codec not in _WHOLE_PACKETS:
+            return None
+        unit = stream.time_base
+        packets = [packet for packet in file.demux(stream) if packet.size]
+        stamps = sorted({p.pts for p in packets if p.pts is not None and not p.is_discard})
+        keys = sorted({p.pts for p in packets if p.pts is not None and p.is_keyframe})
+        shown = sum(not packet.is_discard for packet in packets)
+        damaged = any(packet.is_corrupt for packet in packets)
+    whole = len(stamps) == shown and keys and keys[0] <= stamps[0]
+    if unit is None or damaged or not whole:
+        return None
+    return _Timeline(_seconds(stamps, unit), stamps, keys)
+
+
+def _counted_timeline(path: Path) -> _Timeline:
+    """Return which frames a clip has by decoding all of it."""
+    told = [frame.pts for frame in _decoded(path)]
+    if not told:
         raise DataError("no frame can be decoded")
-    return _Timeline(np.arange(count) / float(rate), (), ())
+    with _import_av().open(str(path)) as file:
+        stream = _stream(file)
+        unit, rate = stream.time_base, stream.average_rate or Fraction(25)
+    stamps = [stamp for stamp in told if stamp is not None]
+    # Frames whose times fall back carry those of other frames: then only their number is known.
+    if unit and len(stamps) == len(told) and all(a < b for a, b in pairwise(stamps)):
+        return _Timeline(_seconds(stamps, unit))
+    return _Timeline(np.arange(len(told)) / float(rate))
+
+
+def _seconds(stamps: Sequence[int], unit: Fraction) -> Array:
+    return (np.array(stamps, np.float64) - stamps[0]) * float(unit)
 
 
 class _Frame:
@@ -153,14 +192,42 @@ class _Frame:
         self._frame, self._reformat = frame, reformat
 
     def pixels(self, greys: Iterable[bool]) -> dict[bool, Array]:
-        """Grey and RGB bytes, those asked for, turned as the file says."""
-        turns = round(self._frame.rotation / 90) % 4
+        """Grey and RGB bytes, those asked for, turned and mirrored as the file says."""
+        matrix: Any = self._frame.side_data.get("DISPLAYMATRIX")
         made = {}
         for grey in greys:
             form = "gray" if grey else "rgb24"
             values = self._reformat[grey].reformat(self._frame, format=form).to_ndarray()
-            made[grey] = np.ascontiguousarray(np.rot90(values, turns))
+            if matrix is not None:
+                values = displayed(values, struct.unpack("=9i", bytes(matrix)))
+            made[grey] = np.ascontiguousarray(values)
         return made
+
+
+def displayed(values: Array, matrix: Sequence[int]) -> Array:
+    """Return a frame (H, W, …) as players show it by a display matrix.
+
+    Args:
+        values: The frame as it was decoded.
+        matrix: ``a b u c d v x y w``: the pixel (x, y) is shown at (a x + c y, b x + d y). Where
+            that leads, and how large the frame is shown, does not matter here.
+
+    Raises:
+        DataError: If it neither turns by right angles nor mirrors.
+    """
+    a, b, c, d = (matrix[place] for place in (0, 1, 3, 4))
+    straight, crossed = min(abs(a), abs(d)), min(abs(b), abs(c))
+    if max(abs(b), abs(c)) <= _SKEW * straight and straight:
+        across, down = a, d
+    elif max(abs(a), abs(d)) <= _SKEW * crossed and crossed:
+        values, across, down = values.swapaxes(0, 1), c, b
+    else:
+        numbers = " ".join(f"{each / 65536:.3g}" for each in (a, b, c, d))
+        raise DataError(
+            f"its display matrix ({numbers}) neither turns by right angles nor mirrors. Convert "
+            "it: ffmpeg -i CLIP NEW.mp4"
+        )
+    return values[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
 
 
 def _frames(path: Path, line: _Timeline, rows: Sequence[int]) -> Iterator[tuple[int, _Frame]]:
@@ -182,24 +249,34 @@ def _frames(path: Path, line: _Timeline, rows: Sequence[int]) -> Iterator[tuple[
 
 
 def _sought(path: Path, line: _Timeline, rows: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
-    """Frames by their times, decoded from the key frames before them."""
-    row_of = {line.stamps[row]: row for row in rows}
+    """Frames by their times, decoded from the key frames before them.
+
+    Raises:
+        _UntrueError: If frames do not follow each other as the packets' times do.
+    """
+    row_of = {stamp: row for row, stamp in enumerate(line.stamps)}
+    wanted = set(rows)
     groups: dict[int, list[int]] = {}
-    for stamp in row_of:
-        groups.setdefault(bisect_right(line.keys, stamp) - 1, []).append(stamp)
+    for row in rows:
+        groups.setdefault(bisect_right(line.keys, line.stamps[row]) - 1, []).append(row)
     with _import_av().open(str(path)) as file:
         stream = _stream(file)
-        frames, before = file.decode(stream), -1
-        for key, stamps in groups.items():
+        frames, before, key_before = _decoded_from(file, stream), -1, -1
+        for key, group in groups.items():
             # To decode on is quicker than to seek the next key frame.
-            if key > before + 1:
-                frames = _from_key(file, stream, line.keys[: key + 1], stamps[0])
-            before = key
-            last = stamps[-1]
+            if key > key_before + 1:
+                first = line.stamps[group[0]]
+                frames = _from_key(file, stream, line.keys[: key + 1], first)
+                before = -1
+            key_before = key
             for frame in frames:
-                if frame.pts in row_of:
-                    yield row_of[frame.pts], frame
-                if frame.pts is not None and frame.pts >= last:
+                row = -1 if frame.pts is None else row_of.get(frame.pts, -1)
+                if row < 0 or (before >= 0 and row != before + 1):
+                    raise _UntrueError
+                before = row
+                if row in wanted:
+                    yield row, frame
+                if row >= group[-1]:
                     break
 
 
@@ -212,7 +289,7 @@ def _from_key(
     """
     for key in reversed(keys):
         file.seek(key, stream=stream)
-        frames = file.decode(stream)
+        frames = _decoded_from(file, stream)
         head = next(frames, None)
         if head is not None and head.pts is not None and head.pts <= first:
             return chain([head], frames)
@@ -231,7 +308,16 @@ def _counted(path: Path, rows: Sequence[int]) -> Iterator[tuple[int, VideoFrame]
 
 def _decoded(path: Path) -> Iterator[VideoFrame]:
     with _import_av().open(str(path)) as file:
-        yield from file.decode(_stream(file))
+        yield from _decoded_from(file, _stream(file))
+
+
+def _decoded_from(file: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Every frame from where the file stands."""
+    for packet in file.demux(stream):
+        # An empty one means that a frame is to be shown longer; to the decoder it would be the end.
+        if packet.size:
+            yield from stream.decode(packet)
+    yield from stream.decode(None)
 
 
 def _stream(file: InputContainer) -> VideoStream:
