@@ -91,6 +91,12 @@ def test_rate_takes_the_frame_that_stands_at_each_moment() -> None:
     [
         ({"frames": 0}, "frames must be a whole number"),
         ({"rate": -1}, "rate must be frames a second"),
+        ({"frames": 10**9}, "frames must be a whole number from 1 to 10,000"),
+        ({"temporal": 3_000_000}, "temporal must be a whole number from 1 to 1,000"),
+        ({"temporal": 100, "spatial": 100}, "100 x 100 views are too many"),
+        ({"stride": 10**30}, "stride must be a whole number from 1 to 100,000"),
+        ({"rate": 1e12}, "rate must be frames a second, up to 1,000"),
+        ({"resized": [10**6, 10**6]}, "resized must be .* from 1 to 16,384 pixels"),
         ({"blocks": 4}, "3 x 1 views do not divide into 4 blocks of one size"),
         ({"layout": "CHW"}, "frames must be 1, not 4"),
         ({"block": 1}, "there is no block 1 of 1"),

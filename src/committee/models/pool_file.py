@@ -21,6 +21,7 @@ from committee.models.imagenet import IMAGENET, imagenet_classes
 from committee.models.preprocessing import Preprocessing
 from committee.models.sources import located, source_of
 from committee.models.spec import ENGINES, ModelSpec, check_name
+from committee.models.views import MOST_BLOCKS
 from committee.names import class_names, read_class_names
 from committee.predictions import check_kind
 from committee.task import (
@@ -233,10 +234,11 @@ def _in_blocks(path: Path, entry: dict[str, Any]) -> list[dict[str, Any]]:
     """
     name, blocks = entry.get("name"), entry.get("view_blocks", 1)
     where = f"{path}: model {name!r}"
-    if type(blocks) is not int or blocks < 1:
+    if type(blocks) is not int or not 1 <= blocks <= MOST_BLOCKS:
         raise PoolFileError(
-            f"{where}: view_blocks must be a whole number from 1, not {blocks!r}. Blocks are of "
-            "one size, for a cascade gives the outputs of each the same weight"
+            f"{where}: view_blocks must be a whole number from 1 to {MOST_BLOCKS:,}, not "
+            f"{blocks!r}. Blocks are of one size, for a cascade gives the outputs of each the same "
+            "weight"
         )
     entry = {key: value for key, value in entry.items() if key != "view_blocks"}
     if blocks == 1 or not isinstance(name, str):

@@ -19,6 +19,16 @@ from committee.predictions import Array
 
 # Order of a view's axes: channels, time, height, width. A picture's model sees single frames: CHW.
 LAYOUTS = ("CTHW", "TCHW", "CHW")
+# Bounds far above what models take: a number mistyped must not fill the memory.
+MOST_VIEWS = MOST_BLOCKS = 1_000
+MOST_RATE, MOST_SIDE = 1_000.0, 16_384
+_MOST = {
+    "frames": 10_000,
+    "stride": 100_000,
+    "temporal": MOST_VIEWS,
+    "spatial": MOST_VIEWS,
+    "blocks": MOST_BLOCKS,
+}
 # Of frames that come a hair later than they should, when a clip is taken at another rate.
 _HAIR = 1e-6
 
@@ -69,14 +79,28 @@ class Views:
             raise UnknownNameError.of("views", "layout", str(self.layout), LAYOUTS)
         for name in ("frames", "stride", "temporal", "spatial", "blocks"):
             value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise PoolFileError(f"views: {name} must be a whole number from 1, not {value!r}")
-        if isinstance(self.rate, bool) or not 0 <= self.rate < float("inf"):
-            raise PoolFileError(f"views: rate must be frames a second, or 0, not {self.rate!r}")
+            if type(value) is not int or not 1 <= value <= _MOST[name]:
+                raise PoolFileError(
+                    f"views: {name} must be a whole number from 1 to {_MOST[name]:,}, not {value!r}"
+                )
+        if self.temporal * self.spatial > MOST_VIEWS:
+            raise PoolFileError(
+                f"views: {self.temporal} x {self.spatial} views are too many; a clip may have "
+                f"{MOST_VIEWS:,}"
+            )
+        if isinstance(self.rate, bool) or not 0 <= self.rate <= MOST_RATE:
+            raise PoolFileError(
+                f"views: rate must be frames a second, up to {MOST_RATE:,.0f}, or 0, not "
+                f"{self.rate!r}"
+            )
         if not isinstance(self.antialias, bool):
             raise PoolFileError(f"views: antialias must be true or false, not {self.antialias!r}")
-        if len(self.resized) not in (0, 2) or not all(type(n) is int for n in self.resized):
-            raise PoolFileError(f"views: resized must be [height, width], not {self.resized!r}")
+        sides_fit = all(type(n) is int and 1 <= n <= MOST_SIDE for n in self.resized)
+        if len(self.resized) not in (0, 2) or not sides_fit:
+            raise PoolFileError(
+                f"views: resized must be [height, width], from 1 to {MOST_SIDE:,} pixels, not "
+                f"{self.resized!r}"
+            )
         if self.layout == "CHW" and self.frames != 1:
             raise PoolFileError(
                 f"views: layout CHW is of models of pictures; frames must be 1, not {self.frames}"
@@ -160,8 +184,9 @@ def spread_out(room: int, count: int) -> list[int]:
 @cache
 def _spread(count: int) -> tuple[int, ...]:
     """The numbers 0, 1, … below ``count``: the middle one, then always the farthest from all."""
-    order = [(count - 1) // 2]
+    numbers, order = np.arange(count), [(count - 1) // 2]
+    away = abs(numbers - order[0])
     while len(order) < count:
-        left = [number for number in range(count) if number not in order]
-        order.append(max(left, key=lambda one: min(abs(one - other) for other in order)))
+        order.append(int(away.argmax()))
+        away = np.minimum(away, abs(numbers - order[-1]))
     return tuple(order)
