@@ -586,7 +586,7 @@ def test_labels_that_do_not_fit_are_named(tmp_path):
     with pytest.raises(DataError, match=r"val1.png: no label picture"):
         predicted(path, tmp_path / "s")
     label.unlink()
-    with pytest.raises(DataError, match=r"1 of 2 pictures have no labels, val1.png first"):
+    with pytest.raises(DataError, match=r"1 of 2 pictures have no labels: 'val1.png'"):
         predicted(path, tmp_path / "s")
 
 

@@ -45,14 +45,16 @@ def predict(
     as_json: bool,
 ) -> None:
     """Score and count the cells of every picture."""
-    from committee.data import passed_over
     from committee.data.segmentation import open_segmentation
-    from committee.dense import predict_cells, read_settings
+    from committee.dense import left_out, predict_cells, read_settings
 
     settings = read_settings(models)
-    dataset = open_segmentation(data, split, models.classes, settings.ignore, rows)
-    other = passed_over(data, models.models)
-    notes = [other] if other else []
+    exif = settings.exif
+    dataset = open_segmentation(data, split, models.classes, settings.ignore, rows, exif=exif)
+    notes = list(dataset.samples.notes)
+    for note in notes:
+        say(f"Note: {note}", as_json)
+    at_once = len(notes)
     with progress_bar("predict", "pictures", not as_json) as progress:
         folder = predict_cells(
             models,
@@ -63,14 +65,24 @@ def predict(
             progress=progress,
             note=notes.append,
         )
+    missing = left_out(folder)
+    notes += missing.notes
     names = [model.name for model in models.models]
     grids = [grid.name for grid in settings.grids]
     if as_json:
         told = {"split": str(folder), "models": names, "cells": grids}
-        print_json({**told, "samples": len(dataset.samples), "notes": notes})
+        print_json(
+            {
+                **told,
+                "samples": len(dataset.samples),
+                "ignored": missing.pixels,
+                "classes_without_labels": list(missing.classes),
+                "notes": notes,
+            }
+        )
         return
-    for note in notes:
-        say(note)
+    for note in notes[at_once:]:
+        say(f"Note: {note}")
     say(
         f"{counted(len(names), 'model')} x {counted(len(dataset.samples), 'picture')} x cells of "
         f"{', '.join(grids)} are in {folder}"
@@ -89,13 +101,14 @@ def run(
     as_json: bool,
 ) -> None:
     """Segment pictures: a picture of classes each, and a row each."""
-    from committee.data import passed_over
     from committee.data.segmentation import open_segmentation
     from committee.dense import Segmenter, segment_into
     from committee.report.tables import shares
 
     segmenter = Segmenter(cascade, allow_code=allow_code)
-    dataset = open_segmentation(data, "run", segmenter.cascade.classes, rows=rows, labels=False)
+    classes, exif = segmenter.cascade.classes, segmenter.exif
+    dataset = open_segmentation(data, "run", classes, rows=rows, labels=False, exif=exif)
+    notes = list(dataset.samples.notes)
     started = time.perf_counter()
     with progress_bar("run", "pictures", not as_json) as progress:
         size = batch_size or SEMANTIC_SEGMENTATION.batch_size
@@ -113,12 +126,11 @@ def run(
         "unit": segmenter.unit,
         "out": str(out),
     }
-    note = passed_over(data, list(segmenter.specs.values()))
     if as_json:
-        print_json({**summary, "notes": [note] if note else []})
+        print_json({**summary, "notes": notes})
         return
-    if note:
-        say(note)
+    for note in notes:
+        say(f"Note: {note}")
     say(f"{counted(len(done), 'picture')} in {seconds:.1f} s")
     say(f"Exits of cells by stage: {shares(ratios)} of {segmenter.cascade}")
     say(cost_line(average, segmenter.unit, segmenter.specs))

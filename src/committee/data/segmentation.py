@@ -1,84 +1,93 @@
-"""Pictures with a label picture each: ``images/`` and ``labels/``, matched by the file's stem."""
+"""Images with a mask each: ``images/`` and ``labels/``, matched by the file's stem."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from committee.data.base import digest
+from committee.data.base import check_regular, digest_of
 from committee.data.files import ENDINGS, FilesDataset, reason_of
+from committee.data.folder import Walk, walk
 from committee.data.part import named_rows
 from committee.errors import DataError
+from committee.models.preprocessing import converted, upright
 from committee.predictions import Array
 from committee.samples import Samples
+from committee.text import listed
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 IMAGES, LABELS = "images", "labels"
-_MODES = ("L", "P", "I;16", "I")
+# Of masks: formats that keep every number as it was written.
+MASK_ENDINGS = frozenset(
+    {".png", ".apng", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".pgm", ".pbm", ".pnm", ".ppm"}
+    | {".tga", ".pcx"}
+)
+_LOSSLESS = frozenset({"PNG", "BMP", "DIB", "GIF", "TIFF", "PPM", "TGA", "PCX"})
+_MODES = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I")
+# By what Pillow multiplies samples of 2 and 4 bit, to fill a byte.
+_SPREAD = {"L;2": 85, "L;4": 17}
+_ORIENTATION, _LYING = 0x0112, (5, 6, 7, 8)
 
 
 class LabelledPictures(FilesDataset):
-    """Pictures and, if there are any, pictures of their labels.
+    """Images and, if there are any, their masks.
 
     Args:
-        root: The folder of the pictures.
-        samples: Ids are names of the picture files.
-        labels: The folder of the label pictures; None if there is none.
+        root: The folder of the images.
+        samples: Ids are names of the image files.
+        labels: The mask of each image, by the image's stem; None if there are none.
         ignore: The label of pixels that nobody labelled; None if all are.
+        exif: Whether images are turned as their EXIF says; masks are of the image as it is shown.
     """
 
     def __init__(
-        self, root: Path, samples: Samples, labels: Path | None, ignore: int | None
+        self,
+        root: Path,
+        samples: Samples,
+        labels: Mapping[str, Path] | None,
+        ignore: int | None,
+        exif: bool = False,
     ) -> None:
         super().__init__(root, samples)
         self._labels = labels
         self._ignore = ignore
+        self._exif = exif
 
     @property
     def labelled(self) -> bool:
-        """Whether there are label pictures."""
+        """Whether there are masks."""
         return self._labels is not None
 
     def label_digest(self, row: int) -> int:
-        """A number for the bytes of a label picture; 0 if it cannot be opened."""
-        try:
-            return digest(self._label_path(row).read_bytes())
-        except OSError:
-            return 0
+        """A number for the bytes of a mask; 0 if it cannot be opened."""
+        return digest_of(self._label_path(row)) if self.labelled else 0
 
     def _label_path(self, row: int) -> Path:
-        folder = self._labels if self._labels is not None else self._root
-        return folder / f"{Path(self.samples.ids[row]).stem}.png"
+        if self._labels is None:
+            raise DataError(f"{self._root}: there are no labels; put them into {LABELS}/ beside it")
+        return self._labels[Path(self.samples.ids[row]).stem]
 
     def label(self, row: int, size: tuple[int, int]) -> Array:
-        """Class of each pixel of a picture, shape (height, width), int64.
+        """Class of each pixel of an image, shape (height, width), int64.
 
-        A label picture is a png, grey or with a palette, whose values are indices of classes.
+        A mask is stored without loss, grey or with a palette; its values are indices of classes.
 
         Raises:
             DataError: If it cannot be read, has colours or another size, or holds a class that is
                 not there.
         """
-        from PIL import Image
-
-        if self._labels is None:
-            raise DataError(f"{self._root}: there are no labels; put them into {LABELS}/ beside it")
         path = self._label_path(row)
-        try:
-            with Image.open(path) as picture:
-                mode, values = picture.mode, np.asarray(picture).astype(np.int64)
-        except Exception as error:  # Pillow's decoders raise of every kind
-            raise DataError(f"{path}: no label picture ({reason_of(error)})") from None
-        if mode not in _MODES or values.ndim != 2:
-            raise DataError(
-                f"{path}: labels are indices of classes, grey or by a palette, not of mode {mode}"
-            )
+        values = _read_mask(path)
         if values.shape != size:
             raise DataError(
                 f"{path}: is {values.shape[0]} x {values.shape[1]} pixels, its picture {size[0]} x "
-                f"{size[1]}; labels stand for pixels, one each"
+                f"{size[1]}; labels stand for pixels, one each{self._turn(row)}"
             )
         self._check(path, values)
         return values
@@ -89,26 +98,89 @@ class LabelledPictures(FilesDataset):
         if classes and wrong.any():
             told = "" if self._ignore is None else f" and {self._ignore}, which is ignored"
             raise DataError(
-                f"{path}: holds class {values[wrong][0]}, classes are 0 to {classes - 1}{told}. "
+                f"{path}: holds class {values[wrong][0]}, classes are 0 to {classes - 1}{told}; "
+                f"{wrong.sum():,} of {values.size:,} pixels have such labels: "
+                f"{listed(np.unique(values[wrong]).tolist())}. "
                 "Name all classes in the pool file, or say ignore = NUMBER in its [cells]"
             )
 
     def picture(self, row: int, size: tuple[int, int]) -> Array:
-        """A picture as bytes (height, width, 3).
+        """An image as bytes (height, width, 3), turned as EXIF says if that is wanted.
 
         Raises:
             BrokenSamplesError: If it cannot be read.
             DataError: If it has another size, in pixels.
         """
-        values = np.asarray(self.read(np.array([row]))[0].convert("RGB"))
+        image: Image = self.read(np.array([row]))[0]
+        values = np.asarray(converted(upright(image) if self._exif else image, 3))
         if values.shape[:2] != size:
             name = self._root / self.samples.ids[row]
             raise DataError(
                 f"{name}: is {values.shape[0]} x {values.shape[1]} pixels, the pool file says "
                 f"{size[0]} x {size[1]}. Resize pictures and labels to one size, or change "
-                "resolution"
+                f"resolution{self._turn(row)}"
             )
         return values
+
+    def orientation(self, row: int) -> int:
+        """How EXIF turns an image: 1 if not, 5 to 8 if it swaps height and width."""
+        from PIL import Image
+
+        try:
+            with Image.open(self._root / self.samples.ids[row]) as image:
+                return int(image.getexif().get(_ORIENTATION, 1))
+        except Exception:  # Pillow's decoders raise of every kind; reading will say why
+            return 1
+
+    def _turn(self, row: int) -> str:
+        """What a turn by EXIF has to do with a size that does not fit; empty if there is none."""
+        if self.orientation(row) not in _LYING:
+            return ""
+        if self._exif:
+            return (
+                ". EXIF turns the image: draw labels on it as it is shown, or say exif = false in "
+                "[preprocessing]"
+            )
+        return ". EXIF turns the image, which exif = true in [preprocessing] heeds"
+
+
+def _read_mask(path: Path) -> Array:
+    """Return the numbers that a mask holds, shape (height, width), int64."""
+    from PIL import Image
+
+    try:
+        check_regular(path)
+        with Image.open(path) as image:
+            lossy = _lossy(image)
+            # The decoder and what it is told, known before the pixels are read.
+            decoder, coded = next(((tile[0], tile[3]) for tile in image.tile), ("", ""))
+            mode, values = image.mode, np.asarray(image).astype(np.int64)
+    except Exception as error:  # Pillow's decoders raise of every kind
+        raise DataError(f"{path}: no label picture ({reason_of(error)})") from None
+    if lossy:
+        raise DataError(
+            f"{path}: {lossy} changes numbers, and so classes. Make a png of what it was made from"
+        )
+    if mode not in _MODES or values.ndim != 2:
+        raise DataError(
+            f"{path}: labels are indices of classes, grey or by a palette, not of mode {mode}; "
+            "colours are no indices. Save one number a pixel"
+        )
+    if decoder.startswith("ppm"):
+        raise DataError(
+            f"{path}: its header says a largest value that is not 255 or 65535, by which readers "
+            "scale. Save it as png"
+        )
+    raw = coded if isinstance(coded, str) else next(iter(coded), "") if coded else ""
+    return values // _SPREAD.get(raw, 1)
+
+
+def _lossy(image: Image) -> str:
+    """Return how an image is stored if that loses numbers; empty if it does not."""
+    if image.format not in _LOSSLESS:
+        return str(image.format)
+    compression = str(image.info.get("compression", ""))
+    return f"compression by {compression}" if compression in ("jpeg", "webp") else ""
 
 
 def open_segmentation(
@@ -118,6 +190,7 @@ def open_segmentation(
     ignore: int | None = None,
     rows: str | None = None,
     labels: bool = True,
+    exif: bool = False,
 ) -> LabelledPictures:
     """Open ``root/images`` and ``root/labels``; without labels ``root`` may hold the pictures.
 
@@ -128,13 +201,15 @@ def open_segmentation(
         ignore: The label of pixels that nobody labelled.
         rows: ``START:STOP:STEP`` to take only some, in the order of their names.
         labels: Whether every picture needs labels.
+        exif: Whether pictures are turned as their EXIF says.
 
     Raises:
         DataError: If there is no picture, two have one stem, or one has no labels.
     """
     root = Path(root)
     folder = root / IMAGES if (root / IMAGES).is_dir() else root
-    names = sorted(p.name for p in folder.glob("*") if p.suffix.lower() in ENDINGS)
+    found = walk(folder, ENDINGS)
+    names = sorted(name for name in found.names if "/" not in name)
     if not names:
         raise DataError(
             f"data {root}: no picture in {folder}. Segmentation takes a folder with {IMAGES}/ and "
@@ -143,18 +218,58 @@ def open_segmentation(
     twice, count = Counter(Path(name).stem for name in names).most_common(1)[0]
     if count > 1:
         raise DataError(f"{folder}: {count} pictures are called {twice!r}; labels go by that name")
+    notes = _notes(IMAGES if folder != root else "", found)
+    every = {Path(name).stem for name in names}
     if rows is not None:
         names = [names[row] for row in named_rows(rows, len(names)).tolist()]
-    beside = root / LABELS if labels else None
-    if beside is not None:
-        known = {path.stem for path in beside.glob("*.png")}
-        lacking = [name for name in names if Path(name).stem not in known]
-        if lacking:
-            raise DataError(
-                f"{beside}: {len(lacking)} of {len(names)} pictures have no labels, "
-                f"{Path(lacking[0]).stem}.png first. Add them, or take those pictures away"
-            )
-    samples = Samples(
-        tuple(names), None, tuple(classes), split, rule=f"rows {rows}" if rows else ""
-    )
-    return LabelledPictures(folder, samples, beside, ignore)
+    masks = None
+    if labels:
+        masks, more = _masks(root / LABELS, [Path(name).stem for name in names], every)
+        notes += more
+    rule = f"rows {rows}" if rows else ""
+    samples = Samples(tuple(names), None, tuple(classes), split, rule=rule, notes=notes)
+    return LabelledPictures(folder, samples, masks, ignore, exif)
+
+
+def _masks(
+    folder: Path, stems: Sequence[str], every: set[str]
+) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Return the mask of each image by its stem, and what was left out.
+
+    Args:
+        folder: Where they are.
+        stems: Of the images that need one.
+        every: Stems of all images.
+
+    Raises:
+        DataError: If one is missing, there are two, or it is stored with loss.
+    """
+    found = walk(folder, MASK_ENDINGS)
+    names = sorted(name for name in found.names if "/" not in name)
+    counted = Counter(Path(name).stem for name in names)
+    twice = [stem for stem, count in counted.items() if count > 1]
+    if twice:
+        raise DataError(f"{folder}: more than one mask is called {listed(twice)}; keep one each")
+    masks = {Path(name).stem: folder / name for name in names}
+    lacking = [stem for stem in stems if stem not in masks]
+    if lacking:
+        lossy = {Path(name).stem: name for name in walk(folder, ENDINGS - MASK_ENDINGS).names}
+        named = [lossy[stem] for stem in lacking if stem in lossy]
+        told = f"; {listed(named)} are stored with loss, which changes classes" if named else ""
+        raise DataError(
+            f"{folder}: {len(lacking):,} of {len(stems):,} pictures have no labels: "
+            f"{listed([f'{stem}.png' for stem in lacking])}{told}. Add them "
+            f"({', '.join(sorted(MASK_ENDINGS))}), or take those pictures away"
+        )
+    alone = sorted(masks.keys() - every)
+    spare = [f"{len(alone):,} masks in {LABELS}/ have no image: {listed(alone)}"] if alone else []
+    return masks, (*_notes(LABELS, found), *spare)
+
+
+def _notes(where: str, found: Walk) -> tuple[str, ...]:
+    """Return what was left out of a folder, for people."""
+    below = sorted(name for name in found.names if "/" in name)
+    notes = list(found.notes)
+    if below:
+        notes.append(f"{len(below):,} files in folders below left out: {listed(below)}")
+    return tuple(f"{where}/: {note}" if where else note for note in notes)

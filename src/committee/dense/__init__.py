@@ -11,10 +11,18 @@ from committee.dense.counting import Table, count_cells
 from committee.dense.predict import predict_cells
 from committee.dense.run import Segmented, Segmenter, grid_of, segment_into
 from committee.dense.settings import Settings, read_settings
-from committee.dense.store import grids_of, is_cells_store, load_cells, load_pictures
+from committee.dense.store import (
+    LeftOut,
+    grids_of,
+    is_cells_store,
+    left_out,
+    load_cells,
+    load_pictures,
+)
 
 __all__ = [
     "Grid",
+    "LeftOut",
     "Segmented",
     "Segmenter",
     "Settings",
@@ -23,6 +31,7 @@ __all__ = [
     "grid_of",
     "grids_of",
     "is_cells_store",
+    "left_out",
     "load_cells",
     "load_pictures",
     "predict_cells",

@@ -14,8 +14,9 @@ import numpy as np
 
 from committee.combine import combined
 from committee.confidence import score
-from committee.errors import UnknownNameError
+from committee.errors import DataError, UnknownNameError
 from committee.predictions import Array, Outputs
+from committee.text import listed
 
 Key = tuple[str, ...]
 
@@ -113,9 +114,18 @@ def count_cells(
         ignore: A label that is left out, besides negative ones; a class of this number has no part
             in any figure.
         combine: Name of the combination.
+
+    Raises:
+        DataError: If a label is no class that the models tell apart.
     """
     cells, classes = next(iter(logits.values())).shape[:2]
     labelled = (labels >= 0) & (labels != (-1 if ignore is None else ignore))
+    strange = np.unique(labels[labelled & (labels >= classes)])
+    if len(strange):
+        raise DataError(
+            f"labels hold {listed(strange.tolist())}, models tell classes 0 to {classes - 1} apart. "
+            "Say ignore = NUMBER in [cells], or take models of all classes"
+        )
     place = np.broadcast_to(np.arange(cells)[:, None, None] * classes, labels.shape)
 
     def tally(of: Array, where: Array) -> Array:

@@ -23,8 +23,10 @@ from committee.dense.store import (
     write_index,
     write_pictures,
 )
+from committee.errors import DataError
 from committee.models import Model, ModelSpec, PoolFile, load_model, prepared
 from committee.predictions import Array
+from committee.text import listed
 
 Progress = Callable[[int, int], None]
 Note = Callable[[str], None]
@@ -101,15 +103,28 @@ def predict_cells(
     if progress is not None:
         progress(len(samples) - len(due), len(samples))
 
+    turned: list[str] = []
+
     def read(row: int) -> tuple[Array, Array]:
         size = settings.picture
+        if not settings.exif and dataset.orientation(row) != 1:
+            turned.append(samples.ids[row])
         return dataset.picture(row, size), dataset.label(row, size)
 
     for done, (row, (picture, labels)) in enumerate(in_order(read, due, 1)):
-        tables = _tables(picture, labels, settings, index, whole, on_cells, batch_size)
+        try:
+            tables = _tables(picture, labels, settings, index, whole, on_cells, batch_size)
+        except DataError as error:
+            raise DataError(f"{samples.ids[row]}: {error}") from None
         write_cells(cells_path(folder, samples.ids[row]), wanted[row], tables)
         if progress is not None:
             progress(len(samples) - len(due) + done + 1, len(samples))
+    if turned and note is not None:
+        note(
+            f"{len(turned):,} images say by EXIF how to turn them, and are taken as they are "
+            f"stored: {listed(turned)}. If labels are of images as they are shown, write exif = "
+            "true in [preprocessing]"
+        )
     return folder
 
 

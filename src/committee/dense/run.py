@@ -20,6 +20,7 @@ from committee.data.segmentation import LabelledPictures
 from committee.dense.cells import Grid
 from committee.dense.outputs import pixel_logits
 from committee.dense.pictures import classes_picture, stages_picture
+from committee.dense.settings import same_exif
 from committee.errors import CascadeError, ChangedError, DataError
 from committee.files import write_bytes, write_text
 from committee.flow import Answers, Request, decide, drive
@@ -66,6 +67,8 @@ class Segmenter:
     Attributes:
         cascade: The rule.
         specs: How its models are loaded, by name.
+        exif: Whether its models see pictures turned as their EXIF says; :func:`segment_into` takes
+            a data set opened so.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Segmenter:
         self.cascade = cascade if isinstance(cascade, Cascade) else opened(cascade).cascade
         specs = self.specs = specs_of(self.cascade, where)
         self.grid = grid_of(specs, where)
+        self.exif = same_exif(where, specs)
         self._loaded = {n: load_model(spec, allow_code, threads) for n, spec in specs.items()}
         self.unit, self._costs = self._priced(specs)
 

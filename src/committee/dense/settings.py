@@ -12,6 +12,7 @@ from committee.dense.cells import Grid
 from committee.errors import PoolFileError, UnknownNameError
 from committee.models import ModelSpec, PoolFile
 from committee.task import SEMANTIC_SEGMENTATION
+from committee.text import listed
 
 # The least of the contexts that examples/camvid measures with which cells of a third of a picture's
 # height cost less than a point of mIoU.
@@ -30,12 +31,14 @@ class Settings:
         counted_above: Pixels whose largest probability is not above this do not count in the score
             of a cell; the paper's t_unlab.
         ignore: The label of pixels that nobody labelled; None if all are.
+        exif: Whether pictures are turned as their EXIF says.
     """
 
     picture: tuple[int, int]
     grids: tuple[Grid, ...]
     counted_above: float = 0.5
     ignore: int | None = None
+    exif: bool = False
 
     @property
     def confidence(self) -> str:
@@ -71,6 +74,7 @@ def read_settings(pool: PoolFile) -> Settings:
     for model in pool.models:
         if model.kind != "logits":
             raise PoolFileError(f"cells: model {model.name!r} gives {model.kind}; give logits")
+    exif = same_exif("cells", {model.name: model for model in pool.models})
     picture = next(iter(sizes))
     context = _whole(pool.cells, "context", CONTEXT)
     sides = pool.cells.get("sizes", ["full"])
@@ -81,7 +85,23 @@ def read_settings(pool: PoolFile) -> Settings:
     if isinstance(above, bool) or not isinstance(above, int | float) or not 0 <= above < 1:
         raise PoolFileError(f"[cells]: counted_above must be 0 or more and below 1, not {above!r}")
     ignore = _whole(pool.cells, "ignore", -1) if "ignore" in pool.cells else None
-    return Settings(picture, tuple(dict.fromkeys(grids)), float(above), ignore)
+    return Settings(picture, tuple(dict.fromkeys(grids)), float(above), ignore, exif)
+
+
+def same_exif(where: str, models: Mapping[str, ModelSpec]) -> bool:
+    """Return whether models see pictures turned as their EXIF says.
+
+    Raises:
+        PoolFileError: If some do and some do not: pixels of both have one label.
+    """
+    turned = [name for name, model in models.items() if model.preprocessing.exif]
+    if turned and len(turned) < len(models):
+        others = [name for name in models if name not in turned]
+        raise PoolFileError(
+            f"{where}: {listed(turned)} see images turned by EXIF, {listed(others)} do not, and "
+            "labels can be of one only. Write exif once, in [preprocessing]"
+        )
+    return bool(turned)
 
 
 def _grid(picture: tuple[int, int], side: Any, context: int) -> Grid:

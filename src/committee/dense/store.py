@@ -10,6 +10,7 @@ Files are npz without pickles; zip keeps a checksum of each array in them.
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,12 +31,15 @@ from committee.predictions import Kept
 from committee.samples import Samples, fingerprint
 from committee.store.reader import CELLS
 from committee.task import SEMANTIC_SEGMENTATION
+from committee.text import listed
 
 INDEX, PICTURES = CELLS, "pictures.json"
 # The grid whose only cell is the picture.
 FULL = "full"
 SCHEMA = 2
 COMBINE = "mean_logits"
+# Share of ignored pixels from which something is likely wrong.
+_MOST_IGNORED = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,6 +291,58 @@ def load_cells(folder: str | Path, grid: str = "full") -> Pool:
     divided = index.grid(grid)
     table = joined([read_cells(cells_path(folder, n), index, divided) for n in data["ids"]])
     return pool_of(table, index, divided, data["ids"], folder.name, data["rule"])
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What of a split's pictures no figure counts.
+
+    Args:
+        pixels: Share of the pixels whose label is ignored, or negative.
+        classes: Classes that no label has.
+        notes: The same for people; empty if nothing is left out.
+    """
+
+    pixels: float
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def left_out(folder: str | Path) -> LeftOut:
+    """Return what of the pictures of a split is left out of all figures.
+
+    Args:
+        folder: ``STORE/SPLIT``.
+
+    Raises:
+        StoreError, DamagedError: If the split is missing or altered.
+    """
+    folder = Path(folder)
+    index = read_index(folder)
+    ids, grid = _read_json(folder / PICTURES)["ids"], index.grids[0]
+    counts = [read_cells(cells_path(folder, name), index, grid).labelled for name in ids]
+    labelled = np.sum([count.sum(axis=0, dtype=np.int64) for count in counts], axis=0)
+    share = 1 - float(labelled.sum()) / (len(ids) * math.prod(grid.picture))
+    names = index.classes or tuple(map(str, range(len(labelled))))
+    absent = tuple(
+        name
+        for number, (name, count) in enumerate(zip(names, labelled, strict=True))
+        if not count and number != index.ignore
+    )
+    notes = []
+    if share:
+        told = "negative" if index.ignore is None else f"{index.ignore}, which is ignored"
+        most = ", more than half: is that label a class? Then say so in [cells]"
+        notes.append(
+            f"{share:.1%} of the pixels of {folder.name!r} are not counted, for their label is "
+            f"{told}{most if share > _MOST_IGNORED else ''}"
+        )
+    if absent:
+        notes.append(
+            f"no label of {folder.name!r} has {len(absent):,} of {len(names):,} classes: "
+            f"{listed(absent)}. No figure says how well these are found"
+        )
+    return LeftOut(share, absent, tuple(notes))
 
 
 def load_pictures(

@@ -55,6 +55,8 @@ _MODEL_KEYS = (
     "view_blocks",
     "costs",
 )
+# Fields of the preprocessing that say how pictures are brought to the resolution.
+_RESIZING = ("crop", "resize", "interpolation")
 _RESOLUTION = (
     "write resolution = 224, or [height, width], in its [[model]], or @224 after the source"
 )
@@ -344,6 +346,12 @@ def _preprocessing(
         raise PoolFileError(
             f"{where}: has views, which are of clips; write task = "
             f'"{VIDEO_CLASSIFICATION.name}" at the beginning of the file'
+        )
+    unused = [key for key in _RESIZING if key in given]
+    if task is SEMANTIC_SEGMENTATION and unused:
+        raise PoolFileError(
+            f"{where}: segmentation takes pictures of its resolution as they are, so "
+            f"{' and '.join(unused)} would change nothing; leave that out of [preprocessing]"
         )
     recipe["views"] = views if task is VIDEO_CLASSIFICATION else None
     if size is not None:

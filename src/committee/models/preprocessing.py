@@ -31,6 +31,8 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 RESIZES = ("crop", "squash")
 ORDERS = ("rgb", "bgr")
 _MODES = {1: "L", 3: "RGB"}
+# What Pillow converts to RGB or grey by no rule, or not at all.
+_UNKNOWN_COLOURS = ("LAB", "La")
 _BYTE = np.dtype(np.uint8)
 # Means and deviations of values from 0 to 1 that anyone published are below; those of bytes above.
 _MOST_SCALE = 2.0
@@ -111,6 +113,16 @@ class Preprocessing:
             self._check_views(self.views)
 
     def _check_views(self, views: Views) -> None:
+        if self.exif:
+            raise PoolFileError(
+                "preprocessing: exif is of pictures; clips are turned as their files say, so leave "
+                "exif out"
+            )
+        if views.resized and (self.crop, self.resize) != (1.0, "crop"):
+            raise PoolFileError(
+                "preprocessing: views.resized says how frames are resized; crop and resize would "
+                "change nothing, so leave them out"
+            )
         if views.resized and (views.resized[0] < self.size[0] or views.resized[1] < self.size[1]):
             raise PoolFileError(
                 f"preprocessing: views.resized {views.resized} must hold the size {self.size}"
@@ -281,7 +293,7 @@ def _fit(picture: Picture, preprocessing: Preprocessing) -> Array:
     """One picture, resized and cut, as bytes (height, width, channels)."""
     image = as_image(picture)
     if preprocessing.exif:
-        image = _turned(image)
+        image = upright(image)
     image = converted(image, preprocessing.channels)
     height, width = preprocessing.size
     if image.size != (width, height):
@@ -290,7 +302,8 @@ def _fit(picture: Picture, preprocessing: Preprocessing) -> Array:
     return values[..., None] if values.ndim == 2 else values
 
 
-def _turned(image: Image) -> Image:
+def upright(image: Image) -> Image:
+    """Return an image turned as its EXIF says."""
     from PIL import ImageOps
 
     return ImageOps.exif_transpose(image)
@@ -377,10 +390,15 @@ def as_image(picture: Picture) -> Image:
     if isinstance(picture, Image.Image):
         if picture.mode in ("I", "F"):
             raise DataError(f"mode {picture.mode} has 32 bit of no known range; save it as 8 bit")
+        if picture.mode in _UNKNOWN_COLOURS:
+            raise DataError(f"mode {picture.mode} is not converted to grey or RGB; save it as RGB")
         if not picture.mode.startswith("I;16"):
             return picture
         # Pillow's own conversion cuts off at 255 what goes up to 65535.
-        picture = (np.asarray(picture) >> 8).astype(np.uint8)
+        image = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        if "exif" in picture.info:
+            image.info["exif"] = picture.info["exif"]
+        return image
     given: Any = picture
     if isinstance(given, str | Path):
         raise DataError(f"{given}: a path is not taken; open it: PIL.Image.open(path)")

@@ -135,18 +135,28 @@ def of_bytes(picture: Image.Image) -> Image.Image:
     """A picture of 8 bit."""
     if picture.mode in ("I", "F"):
         raise ValueError(f"mode {picture.mode} has 32 bit of no known range; save it as 8 bit")
-    if picture.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    return picture
+    if picture.mode in ("LAB", "La"):
+        raise ValueError(f"mode {picture.mode} is not converted to grey or RGB; save it as RGB")
+    if not picture.mode.startswith("I;16"):
+        return picture
+    made = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if "exif" in picture.info:
+        made.info["exif"] = picture.info["exif"]
+    return made
+
+
+def coloured(picture: Image.Image, channels: int) -> Image.Image:
+    """A picture in grey or RGB; transparency is left out."""
+    if picture.mode == "P" and "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+    return picture.convert(MODES[channels])
 
 
 def prepared(picture: Image.Image, recipe: dict[str, Any]) -> Any:
     """The input (1, channels, height, width), float32, of a picture of 8 bit."""
     height, width = recipe["size"]
     image = ImageOps.exif_transpose(picture) if recipe["exif"] else picture
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    image = image.convert(MODES[recipe["channels"]])
+    image = coloured(image, recipe["channels"])
     if image.size != (width, height):
         full_width, full_height = covering(image, recipe)
         # Whole pixels of the resized picture are cut off; the box is what is left of the picture.

@@ -24,11 +24,12 @@ import numpy as np
 from classify import (  # type: ignore[import-not-found]  # lies beside this file in a bundle
     as_number,
     check_sums,
+    coloured,
     of_bytes,
     open_session,
     prepared,
 )
-from PIL import Image
+from PIL import Image, ImageOps
 
 # Windows that go through a model together.
 BATCH = 16
@@ -59,6 +60,7 @@ class Cascade:
         on_cells = (model for model in self.models.values() if model.get("cell"))
         seen = next(((model["cell"], model["context"]) for model in on_cells), (0, 0))
         self.cells = Cells(whole["preprocessing"]["size"], *seen)
+        self.exif = whole["preprocessing"]["exif"]
         self.above = float(self.rule["confidence"].partition(">")[2] or 0.5)
 
     def __call__(self, picture: Image.Image) -> dict[str, Any]:
@@ -69,10 +71,12 @@ class Cascade:
             0, and ``scores`` there, shape (cells,).
         """
         height, width = self.cells.picture
+        if self.exif:
+            picture = ImageOps.exif_transpose(picture)
         if picture.size != (width, height):
             own = f"{picture.size[1]} x {picture.size[0]}"
             raise ValueError(f"is {own} pixels, not {height} x {width}")
-        picture = of_bytes(picture)
+        picture = coloured(of_bytes(picture), 3)
         left = np.arange(len(self.cells.corners))
         outputs: dict[str, Any] = {}
         classes = np.zeros((len(left), *self.cells.side), np.int64)
