@@ -184,7 +184,7 @@ def test_what_is_no_calibration_is_refused_wherever_it_stands(wrong, tmp_path):
     cascade = Cascade.of(["a"], calibrations={"a": Calibration("platt", (1.0,))})
     path = cascade.save(tmp_path / "cascade.json")
     path.write_text(json.dumps({**cascade.to_json(), "calibrations": {"a": data}}))
-    with pytest.raises(CascadeError, match=r"cascade\.json: calibration") as told:
+    with pytest.raises(CascadeError, match=r"cascade\.json: (calibration|no valid JSON)") as told:
         Cascade.load(path)
     assert "\n" not in str(told.value)
 

@@ -40,6 +40,7 @@ ORDER = (
     "compiled",
     "errors",
     "text",
+    "reading",
     "predictions",
     "names",
     "plausibility",

@@ -34,8 +34,15 @@ from typing import Any
 import numpy as np
 
 from committee.confidence import max_prob
-from committee.errors import CalibrationError, MisalignedError, ShapeError, UnknownNameError
+from committee.errors import (
+    CalibrationError,
+    MisalignedError,
+    ShapeError,
+    UnknownNameError,
+    UnreadableError,
+)
 from committee.predictions import Array, Outputs
+from committee.reading import typed
 
 # From parameters to a sum over samples and its gradient.
 _Loss = Callable[[Array], tuple[float, Array]]
@@ -189,18 +196,9 @@ class Calibration:
             CalibrationError: If a field is missing or wrong.
         """
         try:
-            return cls(
-                method=data["method"],
-                slopes=tuple(map(_number, data["slopes"])),
-                knots=tuple(map(_number, data["knots"])),
-                offset=_number(data["offset"]),
-                split=str(data["split"]),
-                samples=str(data["samples"]),
-            )
-        except (KeyError, TypeError, UnknownNameError) as error:
-            raise CalibrationError(
-                f"calibration: missing or wrong field ({type(error).__name__}: {error})"
-            ) from None
+            return typed("calibration", data, cls, whole=True)
+        except (UnreadableError, UnknownNameError) as error:
+            raise CalibrationError(str(error)) from None
 
 
 def check_method(method: str) -> None:
@@ -574,9 +572,3 @@ def _fitted_to_decisions(
     # Without knots the offset is the value at 0, which is not the middle.
     offset = found[0] if len(knots) else found[0] - slopes[0] * middle
     return slopes, knots, float(offset)
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} must be a number")
-    return float(value)

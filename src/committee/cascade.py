@@ -17,8 +17,10 @@ from committee.errors import (
     CascadeError,
     MissingExtraError,
     UnknownNameError,
+    UnreadableError,
 )
 from committee.files import write_text
+from committee.reading import read_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -324,16 +326,16 @@ class Cascade:
                 score can reach one of its thresholds.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = read_json(Path(path))
         except OSError as error:
             raise CascadeError(f"{path}: cannot be read ({error.strerror})") from None
-        except ValueError as error:
+        except UnreadableError as error:
             if Path(path).suffix == ".toml":
                 raise CascadeError(
                     f"{path}: this is a pool file, not a cascade; committee search writes one: "
                     "committee search STORE --match MODEL --out cascade.json"
                 ) from None
-            raise CascadeError(f"{path}: no valid JSON ({error})") from None
+            raise CascadeError(f"{path}: {error}") from None
         cascade = cls.from_json(data, str(path))
         if confidence_of(cascade.confidence) is None:
             known = ", ".join(CONFIDENCES)
@@ -360,9 +362,9 @@ def _check_keys(where: str, data: Any, known: Collection[str]) -> None:
 def _check_reachable(cascade: Cascade, where: str) -> None:
     """Refuse thresholds above every score there can be, where that is known."""
     largest = _LARGEST.get(cascade.confidence.partition(">")[0], math.inf)
-    kinds = {cascade.models.get(name, {}).get("kind") for name in cascade.names}
+    kinds = {str(cascade.models.get(name, {}).get("kind")) for name in cascade.names}
     # Decisions bring scores of their own, of any size.
-    if "decisions" in kinds or (cascade.combine == "last" and None in kinds):
+    if "decisions" in kinds or (cascade.combine == "last" and "None" in kinds):
         return
     for number, threshold in enumerate(cascade.thresholds, 1):
         if largest + _SLACK < threshold < NEVER:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from committee.errors import CostError
+from committee.errors import CostError, UnknownNameError, UnreadableError
+from committee.reading import typed
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,27 @@ class Cost:
     def __post_init__(self) -> None:
         if not self.unit:
             raise CostError(f"Cost: {self.value} has no unit; name one, for example 'macs'")
-        if not (math.isfinite(self.value) and self.value >= 0):
-            raise CostError(f"Cost: {self.value} {self.unit} must be finite and not negative")
+        # Of a file a whole number may have more digits than any float.
+        if not 0 <= self.value <= sys.float_info.max:
+            value = str(self.value)[:30]
+            raise CostError(f"Cost: {value} {self.unit} must be finite and not negative")
 
     def __add__(self, other: Cost) -> Cost:
         if self.unit != other.unit:
             raise CostError(f"Cost: {self.unit} and {other.unit} never add; use one unit")
         return Cost(self.value + other.value, self.unit, "added", self.conditions)
+
+    @classmethod
+    def from_json(cls, data: Any) -> Cost:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            CostError: If a field is missing, unknown or wrong.
+        """
+        try:
+            return typed("cost", data, cls)
+        except (UnreadableError, UnknownNameError) as error:
+            raise CostError(str(error)) from None
 
     def to_json(self) -> dict[str, Any]:
         """What a store and a cascade file hold."""

@@ -12,6 +12,7 @@ CommitteeError
 ├── StoreError              a store that cannot be used
 │   ├── DamagedError        a file of the store is truncated or altered
 │   └── ChangedError        the store was made from other models, samples or settings
+├── UnreadableError         a file from outside that holds what it must not
 ├── DataError               samples that cannot be read
 ├── ModelError              a model that cannot be loaded or answers wrongly
 ├── ExportError             a cascade that cannot be exported, or an export that was altered
@@ -87,6 +88,13 @@ class DamagedError(StoreError):
 
 class ChangedError(StoreError):
     """The store was made from other models, samples or settings than those given now."""
+
+
+class UnreadableError(CommitteeError, ValueError):
+    """A file from outside that is no regular file, or holds what it must not.
+
+    The message says why; whoever reads the file adds where and the remedy.
+    """
 
 
 class DataError(CommitteeError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from committee.errors import (
     MissingExtraError,
     PoolFileError,
     UnknownNameError,
+    UnreadableError,
 )
 from committee.models.base import RANDOM, Naming, Source
 from committee.models.imagenet import IMAGENET, imagenet_classes
@@ -24,6 +24,7 @@ from committee.models.spec import ENGINES, ModelSpec, check_name
 from committee.models.views import MOST_BLOCKS
 from committee.names import class_names, read_class_names
 from committee.predictions import check_kind
+from committee.reading import read_toml
 from committee.task import (
     IMAGE_CLASSIFICATION,
     SEMANTIC_SEGMENTATION,
@@ -133,11 +134,11 @@ def read_pool_file(path: str | Path) -> PoolFile:
     """
     path = Path(path)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = read_toml(path)
     except OSError as error:
         raise PoolFileError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise PoolFileError(f"{path}: no valid TOML ({error})") from None
+    except UnreadableError as error:
+        raise PoolFileError(f"{path}: {error}") from None
     try:
         return _pool_file(path, data)
     except PoolFileError:
@@ -149,12 +150,14 @@ def read_pool_file(path: str | Path) -> PoolFile:
 def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
     _check_keys(str(path), data, _POOL_KEYS)
     entries = data.get("model", [])
-    if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
+    tables = isinstance(entries, list) and all(isinstance(each, dict) for each in entries)
+    if not (tables and entries):
         raise PoolFileError(f"{path}: there is no model; add one with [[model]], name and source")
-    task = TASKS.get(data.get("task", IMAGE_CLASSIFICATION.name))
+    named = _text(str(path), data, "task", IMAGE_CLASSIFICATION.name)
+    task = TASKS.get(named)
     if task is None:
         raise PoolFileError(
-            f"{path}: task {data['task']!r} is not known; this version does {', '.join(TASKS)}"
+            f"{path}: task {named!r} is not known; this version does {', '.join(TASKS)}"
         )
     defaults = _table(path, data, "preprocessing")
     if "views" in data:
@@ -270,12 +273,10 @@ def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any], task: Ta
     for key in ("name", "source"):
         if not isinstance(entry.get(key), str):
             raise PoolFileError(f"{where}: {key} is missing or no text")
-    family = entry.get("family", "")
-    if not isinstance(family, str):
-        raise PoolFileError(f"{where}: family must be a text, not {family!r}")
+    family = _text(where, entry, "family")
     name = check_name(str(path), entry["name"])
     given = {**defaults, **_table(path, entry, "preprocessing")}
-    given["views"] = {**given.get("views", {}), **_table(path, entry, "views")}
+    given["views"] = {**_table(path, given, "views"), **_table(path, entry, "views")}
     try:
         text, at = located(entry["source"], path.parent)
         if at is not None and "resolutions" in entry:
@@ -290,11 +291,11 @@ def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any], task: Ta
             weights=weights,
             seed=entry.get("seed", 0),
             engine=_engine(where, entry, source),
-            precision=str(entry.get("precision", "float32")),
+            precision=_text(where, entry, "precision", "float32"),
             layout=_choice(where, entry, "layout", source),
             output=_choice(where, entry, "output", source),
             preprocessing=preprocessing,
-            kind=check_kind("kind", entry.get("kind", "logits")),
+            kind=check_kind("kind", _text(where, entry, "kind", "logits")),
             family=family,
             task=task.name,
             costs=tuple(
@@ -311,7 +312,7 @@ def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any], task: Ta
 
 
 def _engine(where: str, entry: dict[str, Any], source: Source) -> str:
-    engine = str(entry.get("engine", ""))
+    engine = _text(where, entry, "engine")
     if engine in ENGINES and engine not in source.engines:
         raise PoolFileError(
             f"{where}: {source.form} runs on {', '.join(source.engines)}, not on {engine}"
@@ -434,6 +435,13 @@ def _table(path: Path, data: dict[str, Any], key: str) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise PoolFileError(f"{path}: {key} must be a table, [{key}]")
     return table
+
+
+def _text(where: str, data: dict[str, Any], key: str, usual: str = "") -> str:
+    value = data.get(key, usual)
+    if not isinstance(value, str):
+        raise PoolFileError(f"{where}: {key} must be a text, not {value!r}")
+    return value
 
 
 def _check_keys(where: str, data: dict[str, Any], known: tuple[str, ...]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from committee.compiled import native
-from committee.errors import DataError, MissingExtraError, PoolFileError, UnknownNameError
+from committee.errors import (
+    DataError,
+    MissingExtraError,
+    PoolFileError,
+    UnknownNameError,
+    UnreadableError,
+)
 from committee.models.views import Views
 from committee.predictions import Array
+from committee.reading import typed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,6 +37,8 @@ ModelInputs: TypeAlias = "Array | ViewedClips"
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 RESIZES = ("crop", "squash")
 ORDERS = ("rgb", "bgr")
+# Pixels of a side: beyond, one float32 input of three channels takes more than 3 GiB.
+MOST_SIDE = 16_384
 _MODES = {1: "L", 3: "RGB"}
 # What Pillow converts to RGB or grey by no rule, or not at all.
 _UNKNOWN_COLOURS = ("LAB", "La")
@@ -88,9 +97,10 @@ class Preprocessing:
                 raise UnknownNameError.of("preprocessing", what, str(value), known)
         if self.channels not in _MODES:
             raise PoolFileError(f"preprocessing: channels must be 1 or 3, not {self.channels}")
-        if not (0 < self.crop <= 1) or min(self.size) < 1:
+        if not (0 < self.crop <= 1) or not all(1 <= side <= MOST_SIDE for side in self.size):
             raise PoolFileError(
-                f"preprocessing: crop {self.crop} must be in (0, 1] and size {self.size} positive"
+                f"preprocessing: crop {self.crop} must be in (0, 1] and size {self.size} positive, "
+                f"at most {MOST_SIDE:,}"
             )
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.channels:
@@ -175,25 +185,19 @@ class Preprocessing:
         Raises:
             PoolFileError, UnknownNameError: If a field is unknown or out of range.
         """
-        known = {field.name for field in fields(cls)}
-        for key in data:
-            if key not in known:
-                raise UnknownNameError.of("preprocessing", "field", key, known)
+        values = dict(data)
+        if isinstance(values.get("views"), Mapping):
+            values["views"] = Views.from_json(values["views"])
         try:
-            values: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list | tuple) else v for k, v in data.items()
-            }
             count = values.get("channels", 3)
             for key, colours in _COLOURS.items():
                 if count == 1:
                     values.setdefault(key, (sum(colours) / len(colours),))
-                if type(values.get(key)) in (int, float) and count in _MODES:
+                if type(values.get(key)) in (int, float) and count in (1, 3):
                     values[key] = (values[key],) * count  # one number for all channels
-            if isinstance(values.get("views"), Mapping):
-                values["views"] = Views.from_json(values["views"])
-            return cls(**values)
-        except TypeError as error:
-            raise PoolFileError(f"preprocessing: wrong type ({error})") from None
+            return typed("preprocessing", values, cls)
+        except UnreadableError as error:
+            raise PoolFileError(str(error)) from None
 
 
 def inputs_of(samples: Pictures, preprocessing: Preprocessing) -> ModelInputs:

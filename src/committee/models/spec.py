@@ -9,9 +9,16 @@ from typing import Any
 
 from committee.cascade import Cascade
 from committee.cost import Cost
-from committee.errors import CascadeError, CommitteeError, PoolFileError, UnknownNameError
+from committee.errors import (
+    CascadeError,
+    CommitteeError,
+    PoolFileError,
+    UnknownNameError,
+    UnreadableError,
+)
 from committee.models.preprocessing import Preprocessing
 from committee.predictions import Kind, check_kind
+from committee.reading import typed
 from committee.task import (
     IMAGE_CLASSIFICATION,
     TASKS,
@@ -142,31 +149,16 @@ class ModelSpec:
             PoolFileError: If a field is missing, unknown or wrong.
         """
         try:
-            for key in data:
-                if key not in _FIELDS:
-                    raise UnknownNameError.of("spec", "key", key, _FIELDS)
-            return cls(
-                name=check_name("name", name),
-                source=str(data["source"]),
-                preprocessing=Preprocessing.from_json(data["preprocessing"]),
-                kind=check_kind("kind", data["kind"]),
-                family=str(data["family"]),
-                costs=tuple(Cost(**cost) for cost in data["costs"]),
-                fingerprint=str(data["fingerprint"]),
-                # Files of before there were weights and engines do not have these.
-                weights=str(data.get("weights", "")),
-                seed=int(data.get("seed", 0)),
-                engine=str(data.get("engine", "")),
-                precision=str(data.get("precision", "float32")),
-                task=str(data.get("task", IMAGE_CLASSIFICATION.name)),
-                cell=int(data.get("cell", 0)),
-                context=int(data.get("context", 0)),
-                layout=str(data.get("layout", "")),
-                output=str(data.get("output", "")),
-                columns=tuple(map(int, data.get("columns", ()))),
-            )
-        except (KeyError, TypeError) as error:
-            raise PoolFileError(f"{where}: model {name!r}: missing or wrong {error}") from None
+            told = dict(_object("model", data))
+            if "name" in told:
+                raise UnknownNameError.of("spec", "key", "name", _FIELDS)
+            for key in ("source", "preprocessing", "kind", "family", "costs", "fingerprint"):
+                if key not in told:
+                    raise UnreadableError(f"{key} is missing")
+            recipe = _object("preprocessing", told["preprocessing"])
+            told["preprocessing"] = Preprocessing.from_json(recipe)
+            check_kind("kind", str(told["kind"]))
+            return typed("spec", {**told, "name": check_name("name", name)}, cls)
         except CommitteeError as error:
             raise PoolFileError(f"{where}: model {name!r}: {error}") from None
 
@@ -179,6 +171,12 @@ class ModelSpec:
         if any(known.unit == cost.unit for known in self.costs):
             return self
         return replace(self, costs=(*self.costs, cost))
+
+
+def _object(what: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UnreadableError(f"{what} must be an object, not {str(value)[:50]!r}")
+    return value
 
 
 _FIELDS = frozenset(field.name for field in fields(ModelSpec)) - {"name"}

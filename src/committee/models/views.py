@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from committee.errors import PoolFileError, UnknownNameError
+from committee.errors import PoolFileError, UnknownNameError, UnreadableError
 from committee.predictions import Array
+from committee.reading import typed
 
 # Order of a view's axes: channels, time, height, width. A picture's model sees single frames: CHW.
 LAYOUTS = ("CTHW", "TCHW", "CHW")
@@ -158,16 +159,11 @@ class Views:
         Raises:
             PoolFileError, UnknownNameError: If a field is missing, unknown or out of range.
         """
-        known = {field.name for field in fields(cls)}
-        for key in data:
-            if key not in known:
-                raise UnknownNameError.of("views", "field", key, known)
-        if "frames" not in data:
-            raise PoolFileError("views: frames is missing; write how many a view has: frames = 16")
         try:
-            return cls(**{**data, "resized": tuple(data.get("resized", ()))})
-        except TypeError as error:
-            raise PoolFileError(f"views: wrong type ({error})") from None
+            return typed("views", data, cls)
+        except UnreadableError as error:
+            missing = "views: frames is missing; write how many a view has: frames = 16"
+            raise PoolFileError(missing if "frames" not in data else str(error)) from None
 
 
 def spread_out(room: int, count: int) -> list[int]:

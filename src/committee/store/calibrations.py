@@ -72,9 +72,10 @@ def read_calibrations(root: Path, names: Collection[str]) -> dict[str, Calibrati
 def _read(root: Path, name: str, data: Any) -> Calibration:
     again = f"Fit it again with: committee calibrate {root} --split NAME"
     try:
-        calibration = Calibration.from_json(data)
-        then = data["model"]
-    except (CalibrationError, KeyError) as error:
+        told = dict(data)
+        then = told.pop("model")
+        calibration = Calibration.from_json(told)
+    except (CalibrationError, KeyError, TypeError, ValueError) as error:
         raise DamagedError(
             f"{root / 'store.json'}: model {name!r}: altered ({error}). {again}"
         ) from None

@@ -1,0 +1,325 @@
+"""Files from outside, read with care: JSON, TOML, npy and npz, of bounded size and declared types.
+
+Nothing in a file is run. What is wrong with one comes out as :class:`UnreadableError`, whose text
+says why and not where: whoever reads the file names it, in an error of their own. That a file is
+missing, or may not be read, stays an OSError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import stat
+import tomllib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+import numpy as np
+
+from committee.errors import CommitteeError, UnknownNameError, UnreadableError
+from committee.text import listed, printable
+
+T = TypeVar("T")
+# Bytes of a file that people write, and of one that this library writes for millions of samples.
+MOST, MOST_OF_STORES = 2**26, 2**33
+# How deep lists and objects may nest: what reads them recurses.
+DEPTH = 100
+# What no path can hold: NUL, and halves of a pair of UTF-16, but for those by which Python keeps
+# bytes of a file's name that are no UTF-8.
+_ESCAPE = re.compile(r"\\u0000|\\u[dD][89a-fA-F]")
+_LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+_EXPECTED = re.compile(r"Expected `([^`]*)`(.*), got .*")
+_WORDS = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "array": "a list",
+    "object": "an object",
+}
+
+
+def read_bytes(path: Path, most: int = MOST) -> bytes:
+    """Return all bytes of a regular file.
+
+    Args:
+        path: The file. A pipe or a device, or a link to one, is refused before it is opened.
+        most: How many bytes it may have.
+
+    Raises:
+        UnreadableError: If it is no regular file, or larger.
+        OSError: If it is missing or may not be read.
+    """
+    check_regular(path)
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise UnreadableError(f"larger than {most:,} bytes")
+    return data
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no regular file: reading a pipe or a device may never end.
+
+    Raises:
+        UnreadableError: If it is a folder, a pipe, a device or a socket, or its name is no path.
+        OSError: If it is missing or may not be looked at.
+    """
+    try:
+        mode = path.stat().st_mode
+    except ValueError:  # a NUL in the name
+        raise UnreadableError("its name is no path") from None
+    if not stat.S_ISREG(mode):
+        raise UnreadableError("a folder" if stat.S_ISDIR(mode) else "no regular file")
+
+
+def read_text(path: Path, most: int = MOST) -> str:
+    """Return the text of a file in UTF-8, without a byte order mark.
+
+    Raises:
+        UnreadableError: If it is no regular file, too large or no UTF-8.
+        OSError: If it is missing or may not be read.
+    """
+    return _decoded(read_bytes(path, most))
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UnreadableError(f"no UTF-8 at byte {error.start}") from None
+
+
+def read_json(path: Path, most: int = MOST, *, strict: bool = True) -> Any:
+    """Return what a JSON file holds; see :func:`parsed_json`.
+
+    Raises:
+        UnreadableError: If it is no regular file, too large or no valid JSON.
+        OSError: If it is missing or may not be read.
+    """
+    return parsed_json(read_bytes(path, most), strict=strict)
+
+
+def parsed_json(data: str | bytes, *, strict: bool = True) -> Any:
+    r"""Return what a JSON text says.
+
+    Args:
+        data: The text, or its bytes in UTF-8.
+        strict: Whether texts may hold no NUL.
+
+    Raises:
+        UnreadableError: If it is no JSON, nests too deeply, or has NaN, an infinity, a number
+            beyond float64, or a text that it must not.
+
+    >>> parsed_json('{"a": [1, 2.5]}')
+    {'a': [1, 2.5]}
+    """
+    try:
+        text = data if isinstance(data, str) else _decoded(data)
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
+    except RecursionError:
+        raise UnreadableError("no valid JSON (nested too deeply)") from None
+    except ValueError as error:
+        raise UnreadableError(f"no valid JSON ({error})") from None
+    if text.count("[") + text.count("{") > DEPTH:
+        _check_depth(value, "JSON")
+    if _ESCAPE.search(text):
+        _check_texts(value, "JSON", strict=strict)
+    return value
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is beyond all numbers")
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > 300:
+        raise ValueError(f"{text[:20]}… has {len(text)} digits")
+    return int(text)
+
+
+def _check_depth(value: Any, form: str) -> None:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEPTH):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [each for some in inner for each in some if isinstance(each, dict | list)]
+        if not level:
+            return
+    raise UnreadableError(f"no valid {form} (nested too deeply)")
+
+
+def _check_texts(value: Any, form: str, *, strict: bool = True) -> None:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    lone = _LONE.search(text)
+    if lone:
+        raise UnreadableError(f"no valid {form} (lone surrogate {printable(lone[0])})")
+    # A backslash before makes it the text of an escape.
+    if strict and re.search(r"(?<!\\)(?:\\\\)*\\u0000", text):
+        raise UnreadableError(f"no valid {form} (a text with a NUL)")
+
+
+def read_toml(path: Path, most: int = MOST) -> dict[str, Any]:
+    """Return what a TOML file holds, every number finite.
+
+    Raises:
+        UnreadableError: If it is no regular file, too large or no valid TOML.
+        OSError: If it is missing or may not be read.
+    """
+    content = read_bytes(path, most)
+    try:
+        data = tomllib.loads(_decoded(content), parse_float=_finite)
+    except RecursionError:
+        raise UnreadableError("no valid TOML (nested too deeply)") from None
+    except (ValueError, ArithmeticError) as error:
+        raise UnreadableError(f"no valid TOML ({error})") from None
+    _check_depth(data, "TOML")
+    _check_texts(data, "TOML")
+    return data
+
+
+def typed(where: str, data: Any, kind: type[T], *, whole: bool = False) -> T:
+    """Return data as a value of a declared type, every field checked.
+
+    Args:
+        where: What it is, for the error of an unknown key: ``cost``.
+        data: As JSON or TOML gives it.
+        kind: A frozen dataclass, whose keys are all that there may be, or any type that
+            :func:`msgspec.convert` knows.
+        whole: Whether fields that have a default must be there too.
+
+    Raises:
+        UnreadableError: If a field is missing or of another type.
+        UnknownNameError: If a key is unknown.
+        CommitteeError: What the type itself refuses a value with.
+    """
+    if isinstance(data, Mapping) and hasattr(kind, "__dataclass_fields__"):
+        known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+        for key in data:
+            if key not in known:
+                raise UnknownNameError.of(where, "field", str(key), known)
+        if whole and len(data) < len(known):
+            lacking = [key for key in known if key not in data]
+            raise UnreadableError(f"{where}: {listed(lacking)} missing")
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, CommitteeError):
+            raise error.__cause__ from None
+        raise UnreadableError(f"{where}: {_worded(str(error), data)}") from None
+
+
+def _worded(message: str, data: Any) -> str:
+    """Put what msgspec found in our words: where, what must stand there, what does."""
+    what, _, place = message.partition(" - at `$")
+    place = place.rstrip("`").lstrip(".")
+    expected = _EXPECTED.fullmatch(what)
+    if expected is None:
+        what = what.replace("`", "").replace("Object missing required field", "lacks")
+        what = what[:1].lower() + what[1:]
+        return f"{place}: {what}" if place else what
+    kinds = " or ".join(_WORDS.get(kind, kind) for kind in expected[1].split(" | "))
+    found = printable(repr(_at(data, place)))
+    shown = found if len(found) < 60 else f"{found[:60]}…"
+    return f"{place or 'it'} must be {kinds}{expected[2]}, not {shown}"
+
+
+def _at(data: Any, place: str) -> Any:
+    """Return what stands at a place such as ``views.resized[0]``."""
+    for key, number in re.findall(r"([^.\[\]]+)|\[(\d+)\]", place):
+        try:
+            data = data[int(number)] if number else data[key]
+        except (KeyError, IndexError, TypeError):
+            return ...
+    return data
+
+
+def sealed_json(data: Mapping[str, Any], indent: int | None = None) -> bytes:
+    """Return an object, not empty, as JSON whose last entry is a checksum of all bytes before it.
+
+    >>> is_sealed(sealed_json({"a": 1})), is_sealed(sealed_json({"a": 1}).replace(b"1", b"2", 1))
+    (True, False)
+    """
+    text = json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False)
+    # Bytes of a file's name that are no UTF-8 become escapes of JSON.
+    body = text.removesuffix("}").rstrip().encode("utf-8", "backslashreplace")
+    return body + _seal(body)
+
+
+def is_sealed(data: bytes) -> bool:
+    """Return whether bytes are as :func:`sealed_json` gave them."""
+    body = data[: -len(_seal(b""))]
+    return data[len(body) :] == _seal(body)
+
+
+def _seal(body: bytes) -> bytes:
+    return b',\n"checksum": "' + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
+
+
+@contextmanager
+def _guarded() -> Iterator[None]:
+    """Name whatever NumPy raises of a file that is no array: it has many words for it.
+
+    Raises:
+        UnreadableError: Instead.
+    """
+    try:
+        yield
+    except (OSError, CommitteeError):
+        raise
+    except MemoryError:
+        raise UnreadableError("larger than memory") from None
+    except Exception as error:
+        # Of a crafted header: SyntaxError, tokenize.TokenError, struct.error, zlib.error, …
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise UnreadableError(f"no array that can be read ({printable(reason[:200])})") from None
+
+
+def load_npy(path: Path) -> np.ndarray[Any, Any]:
+    """Return the array of an npy file, left on the disk; nothing in it is unpickled.
+
+    Raises:
+        UnreadableError: If it is no regular file, or no npy.
+        OSError: If it is missing or may not be read.
+    """
+    check_regular(path)
+    with _guarded():
+        array: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise UnreadableError("an npz, not an npy")
+        return array
+
+
+def load_npz(
+    path: Path, wanted: Collection[str] | Callable[[str], bool] | None = None
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Return arrays of an npz file by name; members that are not wanted are not read.
+
+    Args:
+        path: The file.
+        wanted: Names of arrays, or what tells them; all if left out. One that is not there is left
+            out.
+
+    Raises:
+        UnreadableError: If it is no regular file, or no npz.
+        OSError: If it is missing or may not be read.
+    """
+    check_regular(path)
+    if wanted is None:
+        wanted = lambda _: True  # noqa: E731
+    takes = wanted if callable(wanted) else wanted.__contains__
+    # Opened here, for NumPy leaves a file open that is no zip archive.
+    with path.open("rb") as opened, _guarded(), np.load(opened, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files if takes(name)}
