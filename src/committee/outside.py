@@ -105,7 +105,7 @@ def import_predictions(
             dtype = "float64" if kind == "decisions" else str(each.outputs.values.dtype)
             entry = Entry(
                 kind=kind,
-                samples=samples.fingerprint,
+                samples=samples.ids_fingerprint,
                 classes=samples.classes_fingerprint,
                 fingerprint=_fingerprint(each.outputs),
                 batch_size=0,

@@ -20,6 +20,7 @@ from committee.store.calibrations import (
 from committee.store.entry import CHUNK_ROWS, SCHEMA, Entry
 from committee.store.folder import Store, writing
 from committee.store.reader import load_pool
+from committee.store.relabel import Relabelled, relabel
 from committee.store.settle import rest, settled
 from committee.store.split import Split, read_split
 from committee.store.writer import Writer
@@ -28,6 +29,7 @@ __all__ = [
     "CHUNK_ROWS",
     "SCHEMA",
     "Entry",
+    "Relabelled",
     "Split",
     "Store",
     "Writer",
@@ -36,6 +38,7 @@ __all__ = [
     "models_of",
     "read_calibrations",
     "read_split",
+    "relabel",
     "remove_calibrations",
     "rest",
     "settled",
