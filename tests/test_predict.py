@@ -29,7 +29,6 @@ from committee.errors import (
 from committee.models import PoolFile, prepared, read_pool_file
 from committee.predict import predict
 from committee.predictions import Array
-from committee.samples import Samples
 from committee.store import CHUNK_ROWS
 from small_world import (
     ANSWER,
@@ -590,14 +589,3 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     )
     # The outputs of the 18,000 more are 69 MiB; what is kept of each is its name and its digest.
     assert float(done.stdout) < 20
-
-
-@pytest.mark.parametrize("labelled_before", [True, False])
-def test_labels_that_come_or_go_are_refused(world: World, labelled_before: bool) -> None:
-    pool, code, store = world
-    bare = ArrayDataset(images(9), Samples.of(None, count=9, classes=CLASSES))
-    first, second = (dataset(9), bare) if labelled_before else (bare, dataset(9))
-    predict(pool, first, store, allow_code=code)
-    told = "labels were known" if labelled_before else "labels were not known"
-    with pytest.raises(ChangedError, match=told):
-        predict(pool, second, store, allow_code=code)

@@ -194,7 +194,7 @@ def import_predictions(
         for name, own in outputs.items():
             entry = Entry(
                 kind=kind,
-                samples=samples.fingerprint,
+                samples=samples.ids_fingerprint,
                 classes=samples.classes_fingerprint,
                 fingerprint=_fingerprint(own),
                 batch_size=0,

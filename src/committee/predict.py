@@ -169,7 +169,7 @@ def _entry(spec: ModelSpec, dataset: Dataset, batch_size: int, dtype: str) -> En
     samples = dataset.samples
     return Entry(
         kind=spec.kind,
-        samples=samples.fingerprint,
+        samples=samples.ids_fingerprint,
         classes=samples.classes_fingerprint,
         fingerprint=spec.fingerprint,
         batch_size=batch_size,

@@ -202,8 +202,6 @@ def one_output_of(module: torch.nn.Module, spec: ModelSpec) -> torch.nn.Module:
     class OneOutput(torch.nn.Module):
         """What the module answers beside that output is left out."""
 
-        columns: torch.Tensor | None
-
         def __init__(self) -> None:
             super().__init__()
             self.module = module

@@ -20,6 +20,7 @@ from committee.store.calibrations import (
 from committee.store.entry import CHUNK_ROWS, SCHEMA, Entry
 from committee.store.folder import Store, known_classes, writing
 from committee.store.reader import load_pool, stored_widths
+from committee.store.relabel import Relabelled, relabel
 from committee.store.settle import rest, settled
 from committee.store.split import Split, known_split, read_split
 from committee.store.writer import Writer
@@ -28,6 +29,7 @@ __all__ = [
     "CHUNK_ROWS",
     "SCHEMA",
     "Entry",
+    "Relabelled",
     "Split",
     "Store",
     "Writer",
@@ -38,6 +40,7 @@ __all__ = [
     "models_of",
     "read_calibrations",
     "read_split",
+    "relabel",
     "remove_calibrations",
     "rest",
     "settled",

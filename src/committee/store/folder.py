@@ -20,10 +20,12 @@ from committee.store.split import (
     check_apart,
     check_split_name,
     forget_fewer,
+    is_of,
     known_split,
     record_fewer,
     shared_rows,
     store_order,
+    with_labels,
     write_split,
 )
 from committee.store.writer import Writer
@@ -112,6 +114,7 @@ class Store:
                     f"fingerprint is {known.samples.fingerprint}, of those given now "
                     f"{samples.fingerprint}. Sort them by id as they were"
                 )
+            split = with_labels(known, split)
             if split.content is None:
                 split = replace(split, content=known.content, checked=known.checked)
         write_split(folder, split)
@@ -123,6 +126,8 @@ class Store:
             split: All samples, as they were recorded.
             names: Ids of those that cannot be read.
         """
+        known = self.split(split.samples.split, split.samples.classes)
+        split = split if known is None else with_labels(known, split)
         broken = np.array([name in names for name in split.samples.ids], bool)
         if split.content is not None:
             content = np.where(broken, np.uint64(0), split.content)
@@ -133,6 +138,8 @@ class Store:
         folder = self.root / samples.split
 
         def shared(known: Entry) -> int:
+            if not is_of(entry.samples, samples):
+                return 0
             return shared_rows(folder, samples, known.samples, known.rows)
 
         return Writer(folder, model, entry, shared)

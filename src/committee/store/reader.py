@@ -25,7 +25,7 @@ from committee.predictions import Array, Outputs
 from committee.samples import Samples
 from committee.store.calibrations import KEY, read_calibrations
 from committee.store.entry import CHUNK_ROWS, Entry, Part, header, read_index, read_manifest
-from committee.store.split import SAMPLES, read_split
+from committee.store.split import SAMPLES, is_of, read_split
 from committee.task import CLASSIFICATION, IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION, Task
 
 _CHUNKS_A_TASK = 16
@@ -150,11 +150,11 @@ def _open(folder: Path, name: str, samples: Samples) -> _Opened:
             f"{path}: has {entry.rows} of {len(samples)} samples, for some were added. Run "
             "committee predict or import with this model too; predict computes only what is missing"
         )
-    for key, then, now in (
-        ("samples", entry.samples, samples.fingerprint),
-        ("classes", entry.classes, samples.classes_fingerprint),
+    for key, then, now, same in (
+        ("samples", entry.samples, samples.ids_fingerprint, is_of(entry.samples, samples)),
+        ("classes", entry.classes, samples.classes_fingerprint, False),
     ):
-        if then != now:
+        if then != now and not same:
             raise ChangedError(
                 f"{path}: was computed on other {key}: fingerprint {then}, "
                 f"the store has {now}. Compute it again in a new store"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from committee.files import sync_folder, write_bytes, write_text
 from committee.predictions import Array
 from committee.samples import Broken, Samples, fingerprint
 from committee.store.entry import SCHEMA, read_journal, read_json, read_manifest, told
+from committee.text import listed
 
 SAMPLES = "samples.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -165,16 +166,17 @@ def store_order(where: Path, known: Split | None, given: Split) -> Array:
 def _difference(known: Split, now: Split) -> str:
     """What differs in the same samples: the first label, or the first content; empty if nothing."""
     ids, then_labels, now_labels = known.samples.ids, known.samples.labels, now.samples.labels
-    if then_labels is None and now_labels is None:
+    if then_labels is None or now_labels is None:
+        # Labels may come later, and what is known of them stays known: outputs do not depend on it.
         return _different_content(known, now)
-    if then_labels is None:
-        return "labels were not known, now they are"
-    if now_labels is None:
-        return "labels were known, now they are not"
     changed = np.flatnonzero(then_labels != now_labels)
     if len(changed):
         row = int(changed[0])
-        return f"label of {ids[row]!r} was {then_labels[row]}, is {now_labels[row]}"
+        return (
+            f"{len(changed):,} of {len(ids):,} labels differ, that of {listed([ids[row]])} was "
+            f"{then_labels[row]}, is {now_labels[row]}; to correct labels of a store: committee "
+            "relabel"
+        )
     return _different_content(known, now)
 
 
@@ -247,7 +249,7 @@ def record_fewer(folder: Path, before: Samples, rows: int) -> None:
         before: Its samples until now.
         rows: How many of the first stay.
     """
-    noted = {**_noted(folder), before.fingerprint: rows}
+    noted = {**_noted(folder), before.ids_fingerprint: rows, before.fingerprint: rows}
     text = json.dumps({key: min(n, rows) for key, n in noted.items()}) + "\n"
     with told(folder / _FEWER):
         write_text(folder / _FEWER, text)
@@ -259,7 +261,7 @@ def forget_fewer(folder: Path, samples: Samples) -> None:
         return
     finished = [read_manifest(p)[0] for p in folder.glob("*.json") if p.name != SAMPLES]
     begun = [read_journal(p)[0] for p in folder.glob("*.json.part") if p.name != _FEWER]
-    if all(entry.samples == samples.fingerprint for entry in [*finished, *begun]):
+    if all(is_of(entry.samples, samples) for entry in [*finished, *begun]):
         (folder / _FEWER).unlink()
 
 
@@ -283,6 +285,34 @@ def shared_rows(folder: Path, samples: Samples, before: str, count: int) -> int:
     noted = _noted(folder)
     if before in noted:
         return min(noted[before], len(samples))
-    if count < len(samples) and samples.taken(np.arange(count)).fingerprint == before:
+    if count <= len(samples) and is_of(before, samples.taken(np.arange(count))):
         return count
     return 0
+
+
+def is_of(noted: str, samples: Samples) -> bool:
+    """Whether outputs that note this fingerprint are of these samples.
+
+    Before labels could be changed, outputs noted the fingerprint with labels.
+    """
+    return noted in (samples.ids_fingerprint, samples.fingerprint)
+
+
+def with_labels(known: Split, given: Split) -> Split:
+    """Return what is given with the labels that the store knows, where none are given.
+
+    Raises:
+        ChangedError: If only some of the samples would have a label.
+    """
+    old, new = known.samples, given.samples
+    if new.labels is not None or old.labels is None:
+        return given
+    label_of = dict(zip(old.ids, old.labels.tolist(), strict=True))
+    lacking = [name for name in new.ids if name not in label_of]
+    if lacking:
+        raise ChangedError(
+            f"split {new.split!r} has labels, but {len(lacking):,} new samples have none: "
+            f"{listed(lacking)}. Give these a label too"
+        )
+    labels = np.array([label_of[name] for name in new.ids], np.int64)
+    return replace(given, samples=replace(new, labels=labels))

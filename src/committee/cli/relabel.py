@@ -1,0 +1,42 @@
+"""``committee relabel``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from committee.cli.common import AsJson, print_json, say
+
+
+def relabel(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="Folder of the store.")],
+    split: Annotated[str, typer.Option(help="The split whose labels are given.")],
+    labels: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|DATA",
+            help="A csv of id (or path) and label; an npz of labels and ids; an npy in the order "
+            "of the samples; or data with labels, as of --data.",
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Add labels to a split, or correct them; no output is computed again.
+
+    Labels are joined by id, files that were sorted into other folders by content. A label is the
+    name of a class or its index.
+    """
+    from committee.store import relabel as change
+
+    done = change(store, split, labels)
+    if as_json:
+        print_json({**asdict(done), "folder": str(done.folder)})
+        return
+    for note in done.notes:
+        say(f"Note: {note}")
+    what = f"{done.added:,} labels added" if done.added else f"{done.changed:,} labels changed"
+    say(f"{what} of {done.samples:,} samples in {done.folder}")
+    if done.changed:
+        say(f"Search again what was chosen by the labels before: committee search {store}")
