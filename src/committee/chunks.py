@@ -78,7 +78,7 @@ def owned(out: Path) -> Iterator[Path]:
         lock = _locked(folder)
     except BlockingIOError:
         raise DataError(
-            f"{out}: another process is writing {out.name}; wait for it, or name another file"
+            f"{out}: another process is writing it; wait for it, or name another file"
         ) from None
     except OSError as error:
         raise DataError(
