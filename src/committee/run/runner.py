@@ -112,6 +112,7 @@ class Runner:
     Raises:
         CascadeError: If the file cannot be read, the cascade does not say how a model is loaded, or
             its models segment.
+        MisalignedError: If its models give outputs of another kind than it was chosen on.
         ModelError: If a model cannot be loaded, or has changed since it was chosen.
         UntrustedCodeError: If a model needs code that is not allowed.
 
@@ -134,6 +135,7 @@ class Runner:
         found = Opened(cascade) if isinstance(cascade, Cascade) else opened(cascade, threads)
         self.cascade, self._graph = found.cascade, found.graph
         self.specs = specs_of(self.cascade, where)
+        self.cascade.check_kinds({name: spec.kind for name, spec in self.specs.items()}, where)
         self.task = task_of(self.specs.values())
         if self.task is SEMANTIC_SEGMENTATION:
             raise CascadeError(
