@@ -71,8 +71,8 @@ class Cascade:
             empty for a cascade that is only evaluated on stored predictions.
         calibrations: What is applied to a model's outputs before they are combined, by name; those
             of other models are left out.
-        origin: What the choice rests on: split, kind of outputs, promised figures. For people to read,
-            and for what runs it to hold itself against.
+        origin: What the choice rests on: split, kind of outputs, promised figures. For people, and
+            for what runs it to compare itself with.
 
     Raises:
         CascadeError: If a stage is empty, a model stands twice, or a threshold is NaN.
