@@ -701,14 +701,24 @@ def test_a_run_goes_on_where_it_was(world, cascade, tmp_path):
     begun = segment_into(runner, data, out)
     first = [next(begun), next(begun)]
     begun.close()
-    part = tmp_path / "out.jsonl.part"
-    part.write_text(part.read_text() + '{"id": "cut')
+    journal = tmp_path / "out.jsonl.part" / "journal"
+    journal.write_text(journal.read_text() + "1 2 3")
     assert list(segment_into(runner, data, out)) == whole
     assert first == whole[:2]
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-    part.write_text('{"run": "another"}\n')
-    with pytest.raises(ChangedError, match="begun with another cascade or other pictures"):
-        list(segment_into(runner, data, out))
+    begun = segment_into(runner, data, out)
+    next(begun)
+    begun.close()
+    with pytest.raises(ChangedError, match="begun with other settings: .* cells False; now "):
+        list(segment_into(runner, data, out, show_cells=True))
+    # A byte of what was decided differs: it is computed again, and said.
+    [chunk] = (tmp_path / "out.jsonl.part").glob("0*.jsonl")
+    chunk.write_bytes(chunk.read_bytes().replace(b"0.", b"1.", 1))
+    notes: list[str] = []
+    assert list(segment_into(runner, data, out, note=notes.append)) == whole
+    assert len(notes) == 1
+    assert "were damaged and are computed again" in notes[0]
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
 def test_what_cannot_be_run(world, cascade, tmp_path):

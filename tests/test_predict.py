@@ -531,7 +531,7 @@ def test_few_decoded_pictures_are_held_at_once(world: World) -> None:
     lists = Lists(ROWS)
     predict(pool, lists, store / "lists", allow_code=code)
     predict(pool, dataset(ROWS), store / "arrays", allow_code=code)
-    assert (max(lists.at_once), sum(lists.at_once)) == (4, ROWS)
+    assert (max(lists.at_once), sum(lists.at_once)) == (1, ROWS)
     assert files_of(store / "lists") == files_of(store / "arrays")
 
 

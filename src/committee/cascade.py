@@ -15,6 +15,7 @@ from committee.confidence import CONFIDENCES, confidence_of
 from committee.errors import (
     CalibrationError,
     CascadeError,
+    MisalignedError,
     MissingExtraError,
     UnknownNameError,
     UnreadableError,
@@ -72,7 +73,8 @@ class Cascade:
             empty for a cascade that is only evaluated on stored predictions.
         calibrations: What is applied to a model's outputs before they are combined, by name; those
             of other models are left out.
-        origin: What the choice rests on: split, target, promised figures. Only for people to read.
+        origin: What the choice rests on: split, kind of outputs, promised figures. For people, and
+            for what runs it to compare itself with.
 
     Raises:
         CascadeError: If a stage is empty, a model stands twice, or a threshold is NaN.
@@ -192,6 +194,46 @@ class Cascade:
     def of_kinds(self, kinds: Collection[str]) -> Cascade:
         """Return the same cascade with the combination that these kinds imply, if it names none."""
         return self if self.combine else replace(self, combine=usual_combine(kinds))
+
+    def check_kinds(self, kinds: Mapping[str, str], where: str) -> None:
+        """Refuse outputs of another kind than those that the cascade was chosen on.
+
+        Args:
+            kinds: Kind of outputs of each model, by name.
+            where: Whose they are, for the error.
+
+        Raises:
+            MisalignedError: If the cascade knows another kind.
+        """
+        for name, kind in kinds.items():
+            known = [self.origin.get("kind"), self.models.get(name, {}).get("kind")]
+            # Counts are what is kept of the logits of pixels.
+            others = [each for each in known if each not in (None, "counts", kind)]
+            if others and kind != "counts":
+                raise MisalignedError(
+                    f"{where}: model {name!r} gives {kind}, but the cascade was chosen on "
+                    f"{others[0]}, whose scores its thresholds and calibrations are for. Name the "
+                    f'pool that it was chosen on, declare kind = "{others[0]}", or search again'
+                )
+
+    def check_calibrated(self, models: Mapping[str, Mapping[str, Any]], where: str) -> None:
+        """Refuse models other than those that the calibrations were fitted to.
+
+        Args:
+            models: What is known of each model, by name.
+            where: Whose they are, for the error.
+
+        Raises:
+            MisalignedError: If a calibrated model has another fingerprint.
+        """
+        for name in self.calibrations:
+            known, now = (each.get(name, {}).get("fingerprint") for each in (self.models, models))
+            if known and now and known != now:
+                raise MisalignedError(
+                    f"{where}: model {name!r} has fingerprint {now}, but the cascade's calibration "
+                    f"was fitted to {known}. Name the store that it was chosen on, or calibrate "
+                    "and search again"
+                )
 
     @property
     def kind(self) -> str:

@@ -22,16 +22,26 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from committee.errors import ChangedError, DataError
 from committee.files import sync_folder, write_bytes, write_text
+from committee.predictions import Array
+from committee.text import printable
+
+# From numbers of samples, (n,), to a number for the bytes of each, (n,), uint64.
+Digests = Callable[[Array], Array]
 
 MANIFEST, _JOURNAL, _LOCK = "run.json", "journal", ".lock"
+# Threads that compare what samples are with what they were.
+_THREADS = 2
 # Names of files that are made here; whatever else lies in the folder is somebody's own.
 _OWN = re.compile(r"(\d{12}-\d{12}\..+|joined\..+|(run\.json|journal)(\.tmp)?)")
 
@@ -78,7 +88,7 @@ def owned(out: Path) -> Iterator[Path]:
         lock = _locked(folder)
     except BlockingIOError:
         raise DataError(
-            f"{out}: another process is writing {out.name}; wait for it, or name another file"
+            f"{out}: another process is writing it; wait for it, or name another file"
         ) from None
     except OSError as error:
         raise DataError(
@@ -201,18 +211,54 @@ class Chunks:
         """Return the files of all chunks that are done, in order."""
         return [self.path(chunk) for chunk in self.done]
 
-    def forget(self, chunk: Chunk) -> None:
-        """Take a chunk that is done for one that is not."""
-        self.done.remove(chunk)
-        with writing(self._folder):
-            self._write_journal()
+    @property
+    def rows_done(self) -> int:
+        """How many samples are done."""
+        return sum(chunk.end - chunk.start for chunk in self.done)
 
-    def write(self, start: int, end: int, data: bytes, content: str = "") -> None:
+    def missing(self, count: int, step: int) -> list[int]:
+        """Return the first samples of the chunks, ``step`` samples each, that are not done."""
+        done = {chunk.start for chunk in self.done}
+        return [start for start in range(0, count, step) if start not in done]
+
+    def check(self, ids: Sequence[str], digests: Digests, note: Callable[[str], None]) -> None:
+        """Forget the chunks whose samples have changed, and say which are computed again.
+
+        Args:
+            ids: Names of all samples.
+            digests: What the samples are now; called by several threads.
+            note: Called with a line for each such chunk.
+        """
+        for chunk in self.damaged:
+            note(f"{_rows(chunk)} in {self._folder} were damaged and are computed again")
+
+        def now(chunk: Chunk) -> str:
+            return content_of(digests(np.arange(chunk.start, chunk.end)))
+
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="digests") as executor:
+            found = list(zip(self.done, executor.map(now, self.done), strict=True))
+        changed = {chunk: content for chunk, content in found if chunk.content != content}
+        for chunk, content in changed.items():
+            pairs = zip(_digests_in(chunk.content), _digests_in(content), strict=False)
+            name = printable(ids[chunk.start + next(i for i, (a, b) in enumerate(pairs) if a != b)])
+            note(f"{name} has changed since it was run: {_rows(chunk)} are computed again")
+        if changed:
+            self.done = [chunk for chunk in self.done if chunk not in changed]
+            with writing(self._folder):
+                self._write_journal()
+
+    def write(self, rows: Array, data: bytes, digests: Array) -> None:
         """Write one chunk; when this returns it is on the disk.
+
+        Args:
+            rows: Numbers of its samples, which follow one another.
+            data: The bytes of its file.
+            digests: What the samples were, shape (n,), uint64.
 
         Raises:
             DataError: If the disk is full.
         """
+        start, end, content = int(rows[0]), int(rows[-1]) + 1, content_of(digests)
         chunk = Chunk(start, end, content, self._checksum(start, end, content, data))
         with writing(self._folder):
             write_bytes(self.path(chunk), data)
@@ -258,6 +304,19 @@ class Chunks:
 
     def _write_journal(self) -> None:
         write_text(self._folder / _JOURNAL, "".join(map(_line, self.done)))
+
+
+def content_of(digests: Array) -> str:
+    """Return digests of samples, shape (n,), uint64, as text, 16 hexadecimal digits each."""
+    return digests.astype(">u8").tobytes().hex()
+
+
+def _digests_in(content: str) -> list[str]:
+    return [content[i : i + 16] for i in range(0, len(content), 16)]
+
+
+def _rows(chunk: Chunk) -> str:
+    return f"results of samples {chunk.start:,} to {chunk.end - 1:,}"
 
 
 def _line(chunk: Chunk) -> str:

@@ -272,10 +272,18 @@ class Pool:
         """The cascade with what this pool knows of how its models are loaded."""
         specs = self.holding(cascade.models_of_stages).specs
         known = {n: specs[n] for n in cascade.names if n in specs}
-        return replace(self.bound(cascade), models=known)
+        origin = {"kind": self.kind, **cascade.origin}
+        return replace(self.bound(cascade), models=known, origin=origin)
 
     def bound(self, cascade: Cascade) -> Cascade:
-        """The cascade with the combination that this pool's outputs imply, if it names none."""
+        """The cascade with the combination that this pool's outputs imply, if it names none.
+
+        Raises:
+            MisalignedError: If it was chosen on outputs of another kind, or calibrated for others.
+        """
+        where = f"split {self.samples.split!r}"
+        cascade.check_kinds(dict.fromkeys(cascade.names, self.kind), where)
+        cascade.check_calibrated(self.specs, where)
         if cascade.combine is None and self._together is not None:
             return replace(cascade, combine=self._together.combine)
         return cascade.of_kinds({self.kind})

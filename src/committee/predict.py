@@ -54,8 +54,6 @@ DTYPES = ("float32", "float16")
 # Threads that read and prepare pictures while the models run. Two fill what the models leave of two
 # cores; on more cores more are needed to keep up, and each costs the memory of a batch.
 THREADS = max(2, min(4, (os.cpu_count() or 2) // 2))
-# Decoded pictures that each holds at once: photographs are large before they are resized.
-_AT_ONCE = 4
 
 
 def predict(
@@ -243,8 +241,9 @@ class _Reading:
             # Frames come resized; views are made of them when a model runs.
             clips = self._dataset.read(batch.rows)
             return {recipe: inputs_of(clips, recipe) for recipe in due}
-        rows, first, step = batch.rows, 0, _AT_ONCE
+        rows, first, step = batch.rows, 0, 1
         inputs = {recipe: np.empty((len(rows), *recipe.shape), np.float32) for recipe in due}
+        # Photographs one by one: decoded they may be a hundred times as large as what is kept.
         while first < len(rows):
             pictures = self._dataset.read(rows[first : first + step])
             for recipe, made in inputs.items():

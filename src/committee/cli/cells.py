@@ -98,13 +98,16 @@ def run(
     batch_size: int | None,
     show_cells: bool,
     allow_code: Sequence[str],
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Segment pictures: a picture of classes each, and a row each."""
     from committee.data.segmentation import open_segmentation
-    from committee.dense import Segmenter, segment_into
+    from committee.dense import Segmenter, check_table, segment_into
     from committee.report.tables import shares
+    from committee.run import Promise
 
+    check_table(out)
     segmenter = Segmenter(cascade, allow_code=allow_code)
     classes, exif = segmenter.cascade.classes, segmenter.exif
     dataset = open_segmentation(data, "run", classes, rows=rows, labels=False, exif=exif)
@@ -112,16 +115,28 @@ def run(
     started = time.perf_counter()
     with progress_bar("run", "pictures", not as_json) as progress:
         size = batch_size or SEMANTIC_SEGMENTATION.batch_size
-        done = list(segment_into(segmenter, dataset, out, size, show_cells, progress))
+        found = segment_into(
+            segmenter,
+            dataset,
+            out,
+            size,
+            show_cells,
+            progress,
+            overwrite=overwrite,
+            note=notes.append,
+        )
+        done = list(found)
     seconds = time.perf_counter() - started
     stages = range(len(segmenter.cascade.stages))
     ratios = [float(np.mean([row[f"exit_{k}"] for row in done])) for k in stages]
     costs = [row["cost"] for row in done if row["cost"] is not None]
     average = float(np.mean(costs)) if costs else None
+    promise = Promise.of(segmenter.cascade)
     summary = {
         "samples": len(done),
         "seconds": seconds,
         "exit_ratios": ratios,
+        "promised_exit_ratios": promise and list(promise.ratios),
         "average_cost": average,
         "unit": segmenter.unit,
         "out": str(out),
@@ -132,7 +147,8 @@ def run(
     for note in notes:
         say(f"Note: {note}")
     say(f"{counted(len(done), 'picture')} in {seconds:.1f} s")
-    say(f"Exits of cells by stage: {shares(ratios)} of {segmenter.cascade}")
+    promised = f" (promised {shares(promise.ratios)})" if promise else ""
+    say(f"Exits of cells by stage: {shares(ratios)}{promised} of {segmenter.cascade}")
     say(cost_line(average, segmenter.unit, segmenter.specs))
     say(f"Written: {out}, {out.stem}_classes/" + (f", {out.stem}_cells/" if show_cells else ""))
 

@@ -68,7 +68,8 @@ def run(
         check_free(out)
     if cells.is_segmentation(cascade):
         cells.refuse(fraction=fraction is not None, pool=pool is not None)
-        cells.run(cascade, data, out, rows, batch_size, show_cells, allow_code or (), as_json)
+        code = allow_code or ()
+        cells.run(cascade, data, out, rows, batch_size, show_cells, code, overwrite, as_json)
         return
     if show_cells:
         raise CascadeError("--show-cells: only for semantic segmentation; leave it out")

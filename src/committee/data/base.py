@@ -173,15 +173,17 @@ def readable(dataset: Dataset, rows: Array) -> tuple[Array, Pictures, Sequence[t
 
 def find_broken(dataset: Dataset, rows: Array, threads: int = 2) -> list[tuple[str, str]]:
     """Try to read some samples; id and reason of each that fails, in order."""
-    # Few at once, for all that are read together lie in memory.
-    blocks = (rows[i : i + 4] for i in range(0, len(rows), 4))
+    blocks = (rows[i : i + _AT_ONCE] for i in range(0, len(rows), _AT_ONCE))
     found = in_order(lambda some: _failures(dataset, some), blocks, threads)
     return [each for _, broken in found for each in broken]
 
 
 def _failures(dataset: Dataset, rows: Array) -> Sequence[tuple[str, str]]:
-    try:
-        dataset.read(rows)
-    except BrokenSamplesError as error:
-        return error.broken
-    return ()
+    broken: list[tuple[str, str]] = []
+    # One by one, for photographs are large when they are decoded.
+    for i in range(len(rows)):
+        try:
+            dataset.read(rows[i : i + 1])
+        except BrokenSamplesError as error:
+            broken.extend(error.broken)
+    return broken

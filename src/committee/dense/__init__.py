@@ -9,7 +9,7 @@ rows of such a pool are cells, and everything else is as for other tasks.
 from committee.dense.cells import Grid
 from committee.dense.counting import Table, count_cells
 from committee.dense.predict import predict_cells
-from committee.dense.run import Segmented, Segmenter, grid_of, segment_into
+from committee.dense.run import Segmented, Segmenter, check_table, grid_of, segment_into
 from committee.dense.settings import Settings, read_settings
 from committee.dense.store import (
     LeftOut,
@@ -27,6 +27,7 @@ __all__ = [
     "Segmenter",
     "Settings",
     "Table",
+    "check_table",
     "count_cells",
     "grid_of",
     "grids_of",

@@ -123,7 +123,7 @@ def count_cells(
     strange = np.unique(labels[labelled & (labels >= classes)])
     if len(strange):
         raise DataError(
-            f"labels hold {listed(strange.tolist())}, models tell classes 0 to {classes - 1} apart. "
+            f"labels hold {listed(strange.tolist())}, but models have classes 0 to {classes - 1}. "
             "Say ignore = NUMBER in [cells], or take models of all classes"
         )
     place = np.broadcast_to(np.arange(cells)[:, None, None] * classes, labels.shape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -15,19 +14,22 @@ from typing import Any
 import numpy as np
 
 from committee.cascade import Cascade
+from committee.chunks import Chunks, key_of, owned, writing
 from committee.data.base import in_order
 from committee.data.segmentation import LabelledPictures
 from committee.dense.cells import Grid
 from committee.dense.outputs import pixel_logits
 from committee.dense.pictures import classes_picture, stages_picture
 from committee.dense.settings import same_exif
-from committee.errors import CascadeError, ChangedError, DataError
-from committee.files import write_bytes, write_text
+from committee.errors import CascadeError, DataError
+from committee.files import write_bytes
 from committee.flow import Answers, Request, decide, drive
 from committee.models import ModelSpec, load_model, prepared, specs_of
 from committee.predictions import Array, Outputs
+from committee.run import check_ending, check_free
 from committee.run.opening import opened
 from committee.task import SEMANTIC_SEGMENTATION
+from committee.text import writable
 
 # Bytes of logits, in double precision, that pictures decided together may take.
 _MOST = 5e8
@@ -80,11 +82,16 @@ class Segmenter:
     ) -> None:
         where = "cascade" if isinstance(cascade, Cascade) else str(cascade)
         self.cascade = cascade if isinstance(cascade, Cascade) else opened(cascade).cascade
+        self._again = self.cascade, tuple(allow_code), threads
         specs = self.specs = specs_of(self.cascade, where)
         self.grid = grid_of(specs, where)
         self.exif = same_exif(where, specs)
         self._loaded = {n: load_model(spec, allow_code, threads) for n, spec in specs.items()}
         self.unit, self._costs = self._priced(specs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What opens it again: loaded models can be neither copied nor sent to another process."""
+        return _opened_again, self._again
 
     def _priced(self, specs: dict[str, ModelSpec]) -> tuple[str, tuple[float, ...]]:
         """The unit, and what each stage costs for all cells of a picture; empty if unknown."""
@@ -171,6 +178,10 @@ class Segmenter:
         return np.concatenate(parts)
 
 
+def _opened_again(cascade: Cascade, allow_code: Collection[str], threads: int) -> Segmenter:
+    return Segmenter(cascade, allow_code=allow_code, threads=threads)
+
+
 def grid_of(specs: Mapping[str, ModelSpec], where: str = "cascade") -> Grid:
     """The grid that the models of a cascade see.
 
@@ -200,11 +211,15 @@ def segment_into(
     batch_size: int = 16,
     show_cells: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    overwrite: bool = True,
+    note: Callable[[str], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Decide on all pictures: a picture of classes each, and a row each in a table.
 
     ``OUT_classes/`` gets the pictures of classes, ``OUT_cells/`` those that show which cells went
-    on. A run that was stopped goes on where it was: rows that are done lie in ``OUT.part``.
+    on. A run that was stopped goes on where it was: rows that are done lie in ``OUT.part/``; see
+    :mod:`committee.chunks`.
 
     Args:
         segmenter: The cascade.
@@ -213,45 +228,71 @@ def segment_into(
         batch_size: Windows a forward pass.
         show_cells: Whether to show which cells went on.
         progress: Called with (pictures done, pictures in all).
+        overwrite: Whether a finished table that is there may be replaced.
+        note: Called with a line for each thing that people should know.
 
     Yields:
         Each row, those of an earlier run first. The table is there when all were taken.
 
     Raises:
-        DataError: If the ending of the table is unknown, or a picture cannot be used.
+        DataError: If the ending of the table is unknown, another process writes it, it is there
+            and may not be replaced, or a picture cannot be used.
         ChangedError: If another run was begun and not finished there.
         ModelError, NotFiniteError: If a model fails; what was decided is kept.
     """
+    check_table(out)
+    ids, step = dataset.samples.ids, segmenter.together
+    identity = {
+        "cascade": key_of(segmenter.cascade.to_json()),
+        "samples": dataset.samples.fingerprint,
+        "settings": f"{step} pictures together, batches of {batch_size}, cells {show_cells}",
+    }
+    with owned(out) as folder:
+        if not overwrite:
+            check_free(out)
+        told = {"cascade": str(segmenter.cascade), "samples": f"{len(ids):,} pictures"}
+        chunks = Chunks(folder, ".jsonl", identity, told)
+        chunks.check(ids, dataset.digests, note or (lambda _: None))
+        for path in chunks.paths():
+            yield from _rows_in(path)
+        starts = chunks.missing(len(ids), step)
+
+        def read(start: int) -> tuple[Array, Array]:
+            some = np.arange(start, min(start + step, len(ids)))
+            pictures = [dataset.picture(row, segmenter.grid.picture) for row in some.tolist()]
+            return dataset.digests(some), np.stack(pictures)
+
+        for start, (digests, pictures) in in_order(read, starts, 1):
+            rows = []
+            decided = segmenter.decide(pictures, batch_size)
+            for name, picture, each in zip(ids[start:], pictures, decided, strict=False):
+                target = Path(f"{name}").with_suffix(".png").name
+                place = out.with_name(f"{out.stem}_classes")
+                write_bytes(place / target, classes_picture(each.classes))
+                if show_cells:
+                    place = out.with_name(f"{out.stem}_cells")
+                    shown = stages_picture(picture, segmenter.grid, each.stages)
+                    write_bytes(place / target, shown)
+                rows.append(_row(segmenter, name, each))
+            chunks.write(np.arange(start, start + len(rows)), _lines(rows), digests)
+            yield from rows
+            if progress is not None:
+                progress(chunks.rows_done, len(ids))
+        with writing(folder):
+            table = [row for path in chunks.paths() for row in _rows_in(path)]
+            write_bytes(chunks.joined, _table(out, table))
+        chunks.finish(out)
+
+
+def check_table(out: Path) -> None:
+    """Refuse a file that cannot become the table, before any work is done.
+
+    Raises:
+        DataError: If its ending is unknown, its folder is not there, or it is itself a folder.
+    """
     if out.suffix not in ENDINGS:
         raise DataError(f"{out}: tables of segmentation are written as {', '.join(ENDINGS)}")
-    part = out.with_name(f"{out.name}.part")
-    rows = _begun(part, _identity(segmenter, dataset))
-    yield from rows
-    ids = dataset.samples.ids
-    step = segmenter.together
-    starts = range(len(rows), len(ids), step)
-
-    def read(start: int) -> Array:
-        some = range(start, min(start + step, len(ids)))
-        return np.stack([dataset.picture(row, segmenter.grid.picture) for row in some])
-
-    for start, pictures in in_order(read, starts, 1):
-        decided = segmenter.decide(pictures, batch_size)
-        for name, picture, each in zip(ids[start:], pictures, decided, strict=False):
-            target = Path(f"{name}").with_suffix(".png").name
-            folder = out.with_name(f"{out.stem}_classes")
-            write_bytes(folder / target, classes_picture(each.classes))
-            if show_cells:
-                folder = out.with_name(f"{out.stem}_cells")
-                write_bytes(folder / target, stages_picture(picture, segmenter.grid, each.stages))
-            rows.append(_row(segmenter, name, each))
-            with part.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(rows[-1], ensure_ascii=False) + "\n")
-            yield rows[-1]
-        if progress is not None:
-            progress(len(rows), len(ids))
-    write_text(out, _table(out, rows))
-    part.unlink(missing_ok=True)
+    check_ending(out)
 
 
 def _row(segmenter: Segmenter, name: str, each: Segmented) -> dict[str, Any]:
@@ -262,35 +303,20 @@ def _row(segmenter: Segmenter, name: str, each: Segmented) -> dict[str, Any]:
     return {"id": name, **exits, "least_confidence": least, "cost": each.cost}
 
 
-def _identity(segmenter: Segmenter, dataset: LabelledPictures) -> str:
-    text = json.dumps(segmenter.cascade.to_json(), sort_keys=True)
-    return hashlib.sha256(f"{text} {dataset.samples.fingerprint}".encode()).hexdigest()[:16]
+def _lines(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def _begun(part: Path, identity: str) -> list[dict[str, Any]]:
-    """Rows of a run that was stopped; begins one if there was none."""
-    if not part.exists():
-        write_text(part, json.dumps({"run": identity}) + "\n")
-        return []
-    lines = part.read_text(encoding="utf-8").split("\n")[:-1]  # the last line may be cut off
-    try:
-        known, *rows = map(json.loads, lines)
-    except ValueError:
-        known, rows = {}, []
-    if known.get("run") != identity:
-        raise ChangedError(
-            f"{part}: was begun with another cascade or other pictures. Finish it with the same, "
-            "or delete that file"
-        )
-    write_text(part, "".join(line + "\n" for line in lines))
-    return list(rows)
+def _rows_in(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
-def _table(out: Path, rows: list[dict[str, Any]]) -> str:
+def _table(out: Path, rows: list[dict[str, Any]]) -> bytes:
+    rows = [{**row, "id": writable(row["id"])} for row in rows]
     if out.suffix == ".jsonl":
-        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue()
+    return text.getvalue().encode()

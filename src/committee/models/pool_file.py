@@ -113,7 +113,7 @@ class PoolFile:
             where: What this file is called, for the error.
 
         Raises:
-            MisalignedError: If the two name other classes.
+            MisalignedError: If the two name other classes, or kinds of outputs.
             UnknownNameError: If a model of the cascade is not listed.
         """
         if cascade.classes and self.classes and cascade.classes != self.classes:
@@ -121,7 +121,9 @@ class PoolFile:
                 f"{where}: its classes ({', '.join(self.classes[:3])} …) are not those of the "
                 f"cascade ({', '.join(cascade.classes[:3])} …). Name the pool of the same task"
             )
-        models = {spec.name: spec.to_json() for spec in self.only(list(cascade.names)).models}
+        listed = self.only(list(cascade.names)).models
+        cascade.check_kinds({spec.name: spec.kind for spec in listed}, where)
+        models = {spec.name: spec.to_json() for spec in listed}
         classes = cascade.classes or self.classes
         return replace(cascade, models={**models, **cascade.models}, classes=classes)
 

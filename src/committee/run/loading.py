@@ -62,6 +62,10 @@ class Models:
         """Names of the models that are in memory."""
         return tuple(self._loaded)
 
+    def renew(self) -> None:
+        """Forget who was loading a model in the process that this one was forked from."""
+        self._loading = threading.Lock()
+
     def answer(self, name: str, batch: ModelInputs) -> Any:
         """Run one model on a batch; what it answers is not yet checked.
 

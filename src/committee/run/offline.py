@@ -178,8 +178,8 @@ def _stretches(
                 progress(Progress(done + int(leaving.sum()) + broken, count, left + leaving))
 
         tell()
-        units = _units(starts, count, step, runner.together(batch_size), batch_size)
-        for read in read_prepared(dataset, units, *runner.recipes, digests=digests):
+        batches = units(starts, count, step, batch_size, runner.together(batch_size))
+        for read in read_prepared(dataset, batches, *runner.recipes, digests=digests):
             gatherer.add(read.held)
             reads.append(read.done())
             end = int(read.rows[-1]) + 1
@@ -203,14 +203,22 @@ def _stretch(reads: Sequence[Read], gathered: Gathered) -> _Stretch:
     )
 
 
-def _units(
-    starts: Sequence[int], count: int, step: int, together: int, batch_size: int
+def units(
+    starts: Sequence[int], count: int, step: int, batch_size: int, together: int = 0
 ) -> Iterator[Array]:
-    """Rows that are read as one; none crosses the end of a stretch.
+    """Yield rows that are read as one; none crosses the end of a stretch.
 
     Of the first batch every thread reads a part, for nothing runs before it is there.
+
+    Args:
+        starts: First sample of each stretch, rising.
+        count: Samples in all.
+        step: Samples of a stretch.
+        batch_size: Samples a forward pass.
+        together: Samples that are read together; a batch if left out.
     """
     first, part = min([*starts[:1], count]) + batch_size, -(-batch_size // THREADS)
+    together = together or batch_size
     for start in starts:
         at, end = start, min(start + step, count)
         while at < end:

@@ -74,7 +74,10 @@ class One:
             # In the order of the names, as everywhere: the sum has the same bits.
             rows = [answer] if len(answers) == 1 else [answers[name] for name in sorted(answers)]
             below = np.empty(self._shape if self._shape[1] else answer.shape)
-            predicted = native.lead(rows, below)
+            try:
+                predicted = native.lead(rows, below)
+            except TypeError:
+                return None  # no numbers; the check of outputs says what they are
             if predicted is None:
                 return None
             # The largest exponential is exp(0) = 1: this is its probability, to the last bit.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class Read:
         held: Their pictures.
         broken: Id and reason of the others.
         content: Digest of each sample, shape (n,); empty where nobody asked.
+        seen: What was made of the decoded pictures, a few at a time, in order.
     """
 
     rows: Array
@@ -36,6 +37,7 @@ class Read:
     held: Held
     broken: Sequence[tuple[str, str]]
     content: Array
+    seen: Sequence[Any] = ()
 
     def done(self) -> Read:
         """Return the same without pictures."""
@@ -49,6 +51,7 @@ def read_prepared(
     later: Collection[Preprocessing],
     *,
     digests: bool = False,
+    seen: Callable[[Pictures], Any] | None = None,
 ) -> Iterator[Read]:
     """Read samples, in order, while threads are at work on the following ones.
 
@@ -60,9 +63,10 @@ def read_prepared(
         first: What all pictures are prepared for at once.
         later: What some of them may be prepared for afterwards.
         digests: Whether to compute the digest of each sample.
+        seen: Called with decoded pictures, which it must not keep; in a thread.
     """
     kept = [recipe for recipe in later if recipe not in first]
-    work = _Reading(dataset, list(first), kept, digests)
+    work = _Reading(dataset, list(first), kept, digests, seen)
     return (read for _, read in in_order(work, batches, THREADS, THREADS + 1))
 
 
@@ -75,9 +79,10 @@ class _Reading:
         first: Sequence[Preprocessing],
         later: Sequence[Preprocessing],
         digests: bool,
+        seen: Callable[[Pictures], Any] | None,
     ) -> None:
         self._dataset, self._first, self._later = dataset, first, later
-        self._digests = digests
+        self._digests, self._seen = digests, seen
 
     def __call__(self, rows: Array) -> Read:
         # Before the pictures: one that changes in between is then noticed, not believed.
@@ -90,6 +95,7 @@ class _Reading:
         good: list[Array] = [rows[:0]]
         broken: list[tuple[str, str]] = []
         kept: dict[Preprocessing, list[Pictures]] = {recipe: [] for recipe in self._later}
+        seen = []
         # Photographs one by one: decoded they may be a hundred times as large as what is kept.
         start, count, step = 0, 0, 1
         while start < len(rows):
@@ -102,6 +108,8 @@ class _Reading:
             broken.extend(torn)
             if not len(some):
                 continue
+            if self._seen is not None:
+                seen.append(self._seen(pictures))
             for recipe, made in inputs.items():
                 prepared(pictures, recipe, made[count : count + len(some)])
             for recipe, parts in kept.items():
@@ -114,13 +122,14 @@ class _Reading:
             {recipe: _joined(parts) for recipe, parts in kept.items()},
             {recipe: made[:count] for recipe, made in inputs.items()},
         )
-        return Read(rows, np.concatenate(good), held, broken, content)
+        return Read(rows, np.concatenate(good), held, broken, content, seen)
 
     def _clips(self, rows: Array, content: Array) -> Read:
         """Frames come resized; views are made of them when a model runs."""
         good, clips, broken = readable(self._dataset, rows)
         held = Held(len(good), dict.fromkeys((*self._first, *self._later), clips))
-        return Read(rows, good, held, broken, content)
+        seen = [] if self._seen is None else [self._seen(clips)]
+        return Read(rows, good, held, broken, content, seen)
 
 
 def _to_keep(pictures: Pictures, recipe: Preprocessing) -> Pictures:

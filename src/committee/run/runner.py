@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import threading
+import weakref
 from collections.abc import Collection, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -68,10 +70,35 @@ class _Stopped(Exception):
     """Nobody waits for the decision any more."""
 
 
+# All runners of this process, so that a process that is forked from it can renew them.
+_RUNNERS: weakref.WeakSet[Runner] = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    for runner in tuple(_RUNNERS):
+        runner.renew()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_renew_all)
+
+
+def _executor() -> ThreadPoolExecutor:
+    """Return threads for calls from an event loop; they begin when there are calls."""
+    return ThreadPoolExecutor(thread_name_prefix="committee-runner")
+
+
+def _opened_again(
+    cascade: str | Path | Cascade, allow_code: Collection[str], threads: int, lazy: bool
+) -> Runner:
+    return Runner(cascade, allow_code=allow_code, threads=threads, lazy=lazy)
+
+
 class Runner:
     """Runs a cascade: the same decisions as its evaluation on stored predictions.
 
-    Several threads may call one runner at once.
+    Several threads may call one runner at once, and processes that are forked from the one that
+    loaded it. A copy, or a runner that was pickled, loads its models again.
 
     Args:
         cascade: A cascade file, a bundle, a cascade that is one ONNX file, or a cascade that
@@ -85,6 +112,7 @@ class Runner:
     Raises:
         CascadeError: If the file cannot be read, the cascade does not say how a model is loaded, or
             its models segment.
+        MisalignedError: If its models give outputs of another kind than it was chosen on.
         ModelError: If a model cannot be loaded, or has changed since it was chosen.
         UntrustedCodeError: If a model needs code that is not allowed.
 
@@ -107,12 +135,15 @@ class Runner:
         found = Opened(cascade) if isinstance(cascade, Cascade) else opened(cascade, threads)
         self.cascade, self._graph = found.cascade, found.graph
         self.specs = specs_of(self.cascade, where)
+        self.cascade.check_kinds({name: spec.kind for name, spec in self.specs.items()}, where)
         self.task = task_of(self.specs.values())
         if self.task is SEMANTIC_SEGMENTATION:
             raise CascadeError(
                 f"{where}: its models segment. Run it with committee run, or in Python with "
                 "committee.dense.Segmenter"
             )
+        again = cascade if self._graph is not None else self.cascade
+        self._again = again, tuple(allow_code), threads, lazy
         self._numbers = recipes_of(self.specs.values())
         later = self.cascade.names[len(self.cascade.stages[0].models) :] if lazy else ()
         self._models = Models(
@@ -125,6 +156,17 @@ class Runner:
         )
         self._one = One(self.cascade, all(spec.kind == "logits" for spec in self.specs.values()))
         self.unit, self._costs = _cumulative_costs(self.cascade, self.specs)
+        self._executor = _executor()
+        _RUNNERS.add(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What opens it again: loaded models can be neither copied nor sent to another process."""
+        return _opened_again, self._again
+
+    def renew(self) -> None:
+        """Forget the threads of the process that this one was forked from."""
+        self._executor = _executor()
+        self._models.renew()
 
     def __repr__(self) -> str:
         """The cascade, and what runs each of its models."""
@@ -176,9 +218,9 @@ class Runner:
         return self._decide_one(sample)
 
     async def async_call(self, sample: Picture | Clip) -> Decision:
-        """As a call, in a thread of the event loop's own, so that the loop goes on.
+        """As a call, in a thread of the runner's own, so that the loop goes on.
 
-        If it is cancelled no further model is run.
+        If it is cancelled no further model is run. A model that hangs holds up its own runner only.
 
         Raises:
             DataError, ModelError, NotFiniteError: As a call does.
@@ -186,7 +228,7 @@ class Runner:
         stopped = threading.Event()
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(None, self._decide_one, sample, stopped)
+            return await loop.run_in_executor(self._executor, self._decide_one, sample, stopped)
         except asyncio.CancelledError:
             stopped.set()
             raise

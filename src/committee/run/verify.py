@@ -1,34 +1,72 @@
 """Verify: one cascade in several ways over the same samples, decision by decision.
 
+Samples are read as a run reads them, once for all ways: few decoded ones are in memory at a time.
+
 Engines and batch sizes round differently. Where that moves a score across a threshold the sample
 flips: it leaves at another stage, or with another class. Flips are counted and told, not hidden.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from committee.cascade import Cascade
-from committee.data import Dataset, read_ahead
-from committee.errors import ExportError, MisalignedError, UnknownNameError
+from committee.data import BrokenSamplesError, Dataset
+from committee.data.base import find_broken
+from committee.errors import ExportError, MisalignedError, NotFiniteError, UnknownNameError
 from committee.evaluate import decided
 from committee.export.graph import INSIDE
 from committee.flow import Decisions, joined_decisions
-from committee.models import Pictures, prepared, specs_of, task_of
+from committee.models import Pictures, Preprocessing, specs_of, task_of
 from committee.models.sources import source_of
 from committee.pool import Pool
+from committee.predict import THREADS
 from committee.predictions import Array
-from committee.run.runner import Runner
+from committee.run.offline import units
+from committee.run.reading import Read, read_prepared
+from committee.run.runner import Decision, Runner
 
 if TYPE_CHECKING:
     from committee.export.module import CascadeModule
 
-# From rows of a data set, (n,), and their pictures to decisions.
-Way = Callable[[Array, Pictures], Decisions]
+
+class Way(Protocol):
+    """One way to decide on samples, which come in batches, in order."""
+
+    first: frozenset[Preprocessing]
+    """What samples are prepared for at once."""
+
+    later: frozenset[Preprocessing]
+    """What some of them may be prepared for afterwards."""
+
+    def seen(self, pictures: Pictures) -> Iterable[Decision]:
+        """Decide on decoded samples, which are not kept; nothing, if they are not needed."""
+
+    def add(self, read: Read, seen: Iterable[Decision]) -> None:
+        """Take a batch, and what :meth:`seen` returned of its samples."""
+
+    def finish(self) -> Decisions:
+        """Return the decisions on all that was added; nothing is added afterwards."""
+
+
+@dataclass(eq=False)
+class _Way:
+    """What ways have in common: they need nothing and keep decisions."""
+
+    def __post_init__(self) -> None:
+        self.first: frozenset[Preprocessing] = frozenset()
+        self.later: frozenset[Preprocessing] = frozenset()
+        self._parts: list[Decisions] = []
+
+    def seen(self, pictures: Pictures) -> Iterable[Decision]:
+        return ()
+
+    def finish(self) -> Decisions:
+        return joined_decisions(self._parts)
 
 
 @dataclass(frozen=True)
@@ -86,28 +124,41 @@ def verify(
         cascade: The rule.
         ways: Two or more, by name; the first is the reference.
         dataset: The samples.
-        batch_size: Samples a forward pass; of as many batches as a runner decides together, the
-            samples are in memory at a time.
+        batch_size: Samples that are read together.
         progress: Called with (samples done, samples in all).
 
     Raises:
         BrokenSamplesError: If samples cannot be read.
     """
-    stretch = task_of(specs_of(cascade).values()).stretch
-    count, step = len(dataset.samples), batch_size * stretch
-    stretches = (np.arange(start, min(start + step, count)) for start in range(0, count, step))
-    parts: dict[str, list[Decisions]] = {name: [] for name in ways}
-    for rows, pictures in read_ahead(dataset, stretches, threads=1):
-        for name, way in ways.items():
-            parts[name].append(way(rows, pictures))
-        if progress is not None:
-            progress(int(rows[-1]) + 1, count)
-    made = {name: joined_decisions(each) for name, each in parts.items()}
+    runs = list(ways.values())
+    count, step = len(dataset.samples), batch_size * task_of(specs_of(cascade).values()).stretch
+    for read in _read(dataset, runs, units(range(0, count, step), count, step, batch_size)):
+        if read.broken:
+            raise BrokenSamplesError(find_broken(dataset, np.arange(count), THREADS))
+        for way, seen in zip(runs, zip(*read.seen, strict=True), strict=True):
+            way.add(read, [each for some in seen for each in some])
+        end = int(read.rows[-1]) + 1
+        if progress is not None and (end % step == 0 or end == count):
+            progress(end, count)
+    made = {name: way.finish() for name, way in ways.items()}
     reference, *others = made
     ids = dataset.samples.ids
     return [
         compared(cascade, ids, (reference, made[reference]), (name, made[name])) for name in others
     ]
+
+
+def _read(dataset: Dataset, ways: list[Way], batches: Iterator[Array]) -> Iterator[Read]:
+    """Read batches as a run does, prepared for all ways."""
+    wanted = [recipe for way in ways for recipe in (*way.first, *way.later)]
+    # What some way asks for later is kept for all: it can be prepared for whoever asks.
+    later = frozenset[Preprocessing]().union(*(way.later for way in ways))
+    first = frozenset[Preprocessing]().union(*(way.first for way in ways)) - later
+
+    def seen(pictures: Pictures) -> list[Iterable[Decision]]:
+        return [way.seen(pictures) for way in ways]
+
+    return read_prepared(dataset, batches, first, dict.fromkeys(wanted), seen=seen)
 
 
 def compared(
@@ -169,21 +220,64 @@ def stored_way(cascade: Cascade, pool: Pool, dataset: Dataset) -> Way:
             f"split {pool.samples.split!r} has no predictions of {len(missing)} samples, first "
             f"{missing[0]!r}. Predict the same data, or name its split"
         )
-    decisions = decided(cascade, pool)
-    rows_of = np.array([places[name] for name in dataset.samples.ids], np.int64)
+    places_of = np.array([places[name] for name in dataset.samples.ids], np.int64)
+    return _Stored(decided(cascade, pool), places_of)
 
-    def way(rows: Array, _: Pictures) -> Decisions:
-        stored = rows_of[rows]
-        return Decisions(
-            decisions.predicted[stored], decisions.score[stored], decisions.stage[stored]
-        )
 
-    return way
+@dataclass(eq=False)
+class _Stored(_Way):
+    """What was decided on stored predictions, (N,), at the places of the samples."""
+
+    decisions: Decisions
+    places: Array
+
+    def add(self, read: Read, seen: Iterable[Decision]) -> None:
+        rows, made = self.places[read.rows], self.decisions
+        self._parts.append(Decisions(made.predicted[rows], made.score[rows], made.stage[rows]))
 
 
 def offline_way(runner: Runner, batch_size: int) -> Way:
     """Stage by stage, survivors gathered into full batches."""
-    return lambda _, pictures: runner.decide(pictures, batch_size)
+    return _Offline(runner, batch_size)
+
+
+@dataclass(eq=False)
+class _Offline(_Way):
+    """As a run does it, with the stretches of a run."""
+
+    runner: Runner
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.first, known = self.runner.recipes
+        self.later = known - self.first
+        self._gatherer = self.runner.gatherer(self.batch_size)
+        self._step, self._left = self.batch_size * self.runner.task.stretch, 0
+        self._ended = 0
+
+    def add(self, read: Read, seen: Iterable[Decision]) -> None:
+        at, count = 0, len(read.held)
+        while at < count:
+            self._left = self._left or self._step
+            some = np.arange(at, min(at + self._left, count))
+            self._gatherer.add(read.held.only(some, self.first | self.later))
+            at, self._left = at + len(some), self._left - len(some)
+            if not self._left:
+                self._end()
+
+    def finish(self) -> Decisions:
+        self._end()
+        return super().finish()
+
+    def _end(self) -> None:
+        gathered = self._gatherer.finish()
+        for row, reason in sorted(gathered.failed.items())[:1]:
+            raise NotFiniteError(
+                f"{reason}, first at sample {self._ended + row} (counted from 0). Fix or remove it"
+            )
+        self._ended += len(gathered.decisions.stage)
+        self._parts.append(gathered.decisions)
 
 
 def on_engine(cascade: Cascade, engine: str) -> Cascade:
@@ -217,31 +311,48 @@ def on_engine(cascade: Cascade, engine: str) -> Cascade:
 
 def module_way(module: CascadeModule, batch_size: int) -> Way:
     """A torch module on the processor, batch by batch."""
-    import torch
+    return _Module(module, batch_size)
 
-    def way(_: Array, pictures: Pictures) -> Decisions:
-        parts = []
-        for start in range(0, len(pictures), batch_size):
-            some = pictures[start : start + batch_size]
-            inputs = [torch.from_numpy(prepared(some, each)) for each in module.preprocessings]
-            found = module(*inputs)
-            parts.append(
+
+@dataclass(eq=False)
+class _Module(_Way):
+    module: CascadeModule
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.first = frozenset(self.module.preprocessings)
+
+    def add(self, read: Read, seen: Iterable[Decision]) -> None:
+        import torch
+
+        for start in range(0, len(read.rows), self.batch_size):
+            some = slice(start, start + self.batch_size)
+            inputs = [read.held.inputs(each)[some] for each in self.module.preprocessings]
+            found = self.module(*(torch.from_numpy(np.array(each)) for each in inputs))
+            self._parts.append(
                 Decisions(found.predicted.numpy(), found.confidence.numpy(), found.stage.numpy())
             )
-        return joined_decisions(parts)
-
-    return way
 
 
 def online_way(runner: Runner) -> Way:
-    """Picture by picture."""
+    """Sample by sample, as it is decoded."""
+    return _Online(runner)
 
-    def way(_: Array, pictures: Pictures) -> Decisions:
-        each = [runner(picture) for picture in pictures]
-        return Decisions(
-            np.array([one.class_index for one in each], np.int64),
-            np.array([one.confidence for one in each]),
-            np.array([one.stage for one in each], np.int64),
+
+@dataclass(eq=False)
+class _Online(_Way):
+    runner: Runner
+
+    def seen(self, pictures: Pictures) -> Iterable[Decision]:
+        return [self.runner(picture) for picture in pictures]
+
+    def add(self, read: Read, seen: Iterable[Decision]) -> None:
+        each = list(seen)
+        self._parts.append(
+            Decisions(
+                np.array([one.class_index for one in each], np.int64),
+                np.array([one.confidence for one in each]),
+                np.array([one.stage for one in each], np.int64),
+            )
         )
-
-    return way

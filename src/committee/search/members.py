@@ -190,6 +190,7 @@ def described(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> Committee
         models={name: pool.specs[name] for name in cascade.names if name in pool.specs},
         origin={
             "unit": evaluation.unit,
+            "kind": pool.kind,
             "chosen_on": pool.samples.split,
             "samples_fingerprint": pool.samples.fingerprint,
             "promised": asdict(evaluation),
