@@ -236,7 +236,7 @@ def test_an_altered_model_file_is_refused(stored: Pool, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "line"),
     [
-        (lambda spec: spec.pop("source"), r"cascade.json: model 'nano': missing or wrong 'source'"),
+        (lambda spec: spec.pop("source"), r"cascade.json: model 'nano': source is missing"),
         (
             lambda spec: spec["preprocessing"].update(size=[0, 0]),
             r"cascade.json: model 'nano'.*size",

@@ -421,9 +421,9 @@ def _classes(path: Path, classes: Any) -> tuple[str, ...]:
     """Return the classes that a pool file lists, or names by a file or as ImageNet's."""
     if classes == IMAGENET:
         return imagenet_classes()
-    where = f"{path}: classes"
     if isinstance(classes, str):
-        return read_class_names(where, path.parent / classes)
+        return read_class_names("classes", path.parent / classes)
+    where = f"{path}: classes"
     if not isinstance(classes, list) or not all(isinstance(each, str | int) for each in classes):
         raise PoolFileError(
             f"{where} must be a list of names, the name of a file with one class a line, or "
