@@ -511,7 +511,9 @@ def _fitted_to_classes(
 
     def block(rows: slice) -> Array:
         raw = np.ascontiguousarray(outputs.values[rows], dtype=np.float64)
-        return np.maximum(_log_probabilities(raw, outputs.kind == "logits"), _NOTHING)
+        logarithms = _log_probabilities(raw, outputs.kind == "logits")
+        # A class that is masked, or of probability 0; other logits may be as low on their scale.
+        return np.where(np.isneginf(logarithms), _NOTHING, logarithms)
 
     blocks = list(_blocks(len(outputs)))
     second, gaps, differ = [], [], False
