@@ -110,7 +110,7 @@ def test_one_model_is_calibrated_again_and_the_others_stay(store: Path) -> None:
 
 
 def test_numbered_samples_are_told_apart_by_their_labels(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).normal(size=(60, 3))
+    values = np.random.default_rng(0).normal(size=(60, 3)) + np.eye(3)[np.arange(60) % 3]
     for split, labels in (("cal", np.arange(60) % 3), ("val", np.arange(60) // 20)):
         np.savez(tmp_path / "a.npz", outputs=values, label=labels)
         import_predictions({"a": tmp_path / "a.npz"}, tmp_path / "s", kind="logits", split=split)
@@ -257,11 +257,11 @@ def test_the_table_names_splits_counts_and_errors(store: Path, capsys: Any) -> N
 
 def test_val_and_test_must_be_named_and_are_minded(store: Path, capsys: Any) -> None:
     assert main(words("calibrate STORE --split val", store)) == 0
-    assert "Mind: val usually chooses" in capsys.readouterr().out
+    assert "Note: val usually chooses" in capsys.readouterr().out
     found = json_of("search STORE --calibrated", store, capsys)
     assert any("fitted on val, which chose too" in each for each in found["warnings"])
     assert main(words("calibrate STORE --split test", store)) == 0
-    assert "Mind: test usually judges" in capsys.readouterr().out
+    assert "Note: test usually judges" in capsys.readouterr().out
     assert main(words("search STORE --calibrated", store)) == 2
     assert "'test' holds the samples that the calibrations of" in capsys.readouterr().err
     out = store.parent / "c.json"

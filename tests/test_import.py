@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import itertools
 import json
+import os
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +18,13 @@ import pyarrow.parquet
 import pytest
 from safetensors.numpy import save_file
 
-from committee import Cascade, Pool, Runner, evaluate, search
+from committee import Cascade, Pool, Runner, evaluate, search, tables
+from committee.cli import main
 from committee.errors import CascadeError, ChangedError, CommitteeError, StoreError
 from committee.outside import import_predictions
+from committee.store import writer
 from small_world import files_of
+from test_resume import Crash, Disk
 
 N, C = 300, 4
 RNG = np.random.default_rng(5)
@@ -369,3 +376,339 @@ def test_everything_downstream_works_without_a_model_but_running(tmp_path: Path)
         Runner(path)
     assert "\n" not in str(told.value)
     assert str(path) in str(told.value)
+
+
+CLASS_NAMES = ("ant", "bee", "cat", "dog")
+
+
+def written(path: Path, header: str, *lines: str) -> Path:
+    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def shuffled_table(path: Path, name: str, seed: int, **beside: Any) -> Path:
+    """Logits of a model as csv or parquet, columns named by class, and rows, in any order."""
+    random = np.random.default_rng(seed)
+    order, rows = random.permutation(C), random.permutation(N)
+    content = {CLASS_NAMES[k]: LOGITS[name][rows, k] for k in order}
+    content |= {key: np.asarray(value)[rows] for key, value in beside.items()}
+    (write_csv if path.suffix == ".csv" else write_parquet)(path, content)
+    return path
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_columns_are_found_by_class_and_rows_by_id(tmp_path: Path, ending: str, seed: int) -> None:
+    beside = {"Image_ID": IDS, "True Label": np.array(CLASS_NAMES)[LABELS]}
+    files = {
+        name: shuffled_table(tmp_path / f"{name}.{ending}", name, seed + i, **beside)
+        for i, name in enumerate(COSTS)
+    }
+    pool = take(tmp_path, files, classes=CLASS_NAMES)
+    order = [IDS.index(each) for each in pool.samples.ids]
+    assert sorted(order) == list(range(N))
+    np.testing.assert_array_equal(pool.samples.labels, LABELS[order])
+    for name in COSTS:
+        np.testing.assert_array_equal(pool.model(name).values, LOGITS[name][order])
+    # A model that is imported later joins in the order that the store has.
+    later = shuffled_table(tmp_path / f"later.{ending}", "a", seed + 9, **beside)
+    take(tmp_path, {"later": later}, costs={})
+    again = Pool.load(tmp_path / "store" / "val")
+    np.testing.assert_array_equal(again.model("later").values, again.model("a").values)
+
+
+def test_names_of_columns_become_the_classes(tmp_path: Path) -> None:
+    files = {
+        name: shuffled_table(tmp_path / f"{name}.csv", name, i, id=IDS, y=LABELS)
+        for i, name in enumerate("ab")
+    }
+    header = files["a"].read_text().splitlines()[0].split(",")[:C]
+    pool = take(tmp_path, files, costs={})
+    assert pool.samples.classes == tuple(header)
+    order = [IDS.index(each) for each in pool.samples.ids]
+    columns_ = [CLASS_NAMES.index(each) for each in header]
+    np.testing.assert_array_equal(pool.model("b").values, LOGITS["b"][order][:, columns_])
+    test = shuffled_table(tmp_path / "a.csv", "a", 7, id=OTHER_IDS, y=LABELS)
+    assert take(tmp_path, {"a": test}, split="test", costs={}).samples.classes == tuple(header)
+
+
+@pytest.mark.parametrize("form", ["{}", "c{}", "logit_{}", "class {}"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_columns_that_count_are_outputs_by_number(tmp_path: Path, form: str, first: int) -> None:
+    order = [2, 0, 3, 1]
+    content = {form.format(k + first): LOGITS["a"][:, k] for k in order}
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(content)
+        writer.writerows(zip(*(each.tolist() for each in content.values()), strict=True))
+    pool = take(tmp_path, {"a": tmp_path / "a.csv"}, costs={})
+    assert pool.samples.classes == ()
+    np.testing.assert_array_equal(pool.model("a").values, LOGITS["a"])
+
+
+def test_no_row_is_lost_where_a_csv_has_no_header(tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "a.csv", LOGITS["a"], delimiter=",")
+    notes: list[str] = []
+    pool = take(tmp_path, {"a": tmp_path / "a.csv"}, costs={}, note=notes.append)
+    np.testing.assert_array_equal(pool.model("a").values, LOGITS["a"])
+    assert "names no columns; all 4 are taken as outputs" in notes[0]
+
+
+THREE = ("0.5,0.1,2.5", "0.2,1.5,0.5", "1.2,0.7,0.5", "0.1,0.2,0.3")
+# A csv file of logits, line by line, and what stands in the line that refuses it.
+STRANGE: dict[str, tuple[tuple[str, ...], str]] = {
+    "index of pandas": ((",a,b", *(f"{i},{row[4:]}" for i, row in enumerate(THREE))), "no name"),
+    "index again": (("Unnamed: 0,a,b", *THREE), "'Unnamed: 0' has no name.*index=False"),
+    "numbers that count": (
+        ("n,a,b", *(f"{i},{row[4:]}" for i, row in enumerate(THREE))),
+        "'n' holds whole numbers.* ignore=n",
+    ),
+    "a label by another name": (
+        ("kind,a,b", *(f"{i % 2},{row[4:]}" for i, row in enumerate(THREE))),
+        "'kind' holds whole numbers.*label=kind",
+    ),
+    "a label without a header": (
+        ("2,0.5,0.25", "1,0.5,0.75", "2,0.75,0.5", "1,0.5,0.1"),
+        "'c0' holds whole numbers",
+    ),
+    "texts": (("a,b,note", "1.5,2.5,x"), "'note' is 'x', no number.* ignore=note"),
+    "decisions beside": (("a,b,score", "1.5,2.5,.5"), "'score' are of decisions.* ignore=score"),
+    "header or sample": (("0,1", "1,0", "0,1"), r"line 1 \(0,1\) can be a header or a sample"),
+    "digits or a sample": (("3,5,8", *THREE), r"line 1 \(3,5,8\) can be a header or a sample"),
+    "ids without a header": (("x.png,0.5,0.25", "y.png,0.5,0.1"), "line 1 looks like a sample"),
+    "semicolons": (("id;a;b", "x;1,5;2,5"), "parted by commas"),
+    "twice": (("a,b, a", *THREE), "'a' stand twice"),
+    "two labels": (("label,y,a,b", "0,0,.5,.1"), "'label', 'y' can all be the label"),
+    "two ids": (("id,path,a,b", "x,x,.5,.1"), "'id', 'path' can all be the id"),
+    "an id twice": (("id,a,b", "x,.5,.1", "x,.5,.1"), "'x' stands twice, in line 2 and line 3"),
+    "no id": (("id,a,b", "x,.5,.1", ",.5,.1"), "line 3 has no id"),
+    "a negative cost": (("cost,a,b", "-1,.5,.1"), r"line 2: 'cost' is -1\.0; a cost is"),
+    "one score": (("id,score", "x,.5", "y,.1"), "one for each class. Of two classes"),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_a_column_that_is_nothing_is_named_with_the_remedy(tmp_path: Path, case: str) -> None:
+    lines, told = STRANGE[case]
+    path = written(tmp_path / "a.csv", *lines)
+    with pytest.raises(CommitteeError, match=told) as error:
+        take(tmp_path, {"a": path}, costs={})
+    assert "\n" not in str(error.value)
+    assert "a.csv" in str(error.value)
+    assert not (tmp_path / "store").exists()
+
+
+def test_columns_that_only_some_files_have_are_refused(tmp_path: Path) -> None:
+    a = written(tmp_path / "a.csv", "u,v", *(row[:-4] for row in THREE))
+    b = written(tmp_path / "b.csv", "u,v,size", *THREE)
+    for files in ({"a": a, "b": b}, {"b": b, "a": a}):
+        with pytest.raises(CommitteeError, match="'size' "):
+            take(tmp_path, files, costs={})
+
+
+def services(tmp_path: Path) -> dict[str, Path]:
+    """Two services that answer in words, in their own order, with what a call cost."""
+    a = ["x,dog,0.9,0.25,dog", "y,ant,0.5,0.5,ant", "z,cat,0.7,0.75,bee"]
+    b = ["z,bee,0.8,2,bee", "x,dog,0.9,4,dog", "y,ant,1.0,3,ant"]
+    header = "File Name,Answer,Score,Dollars,truth"
+    return {
+        "a": written(tmp_path / "a.csv", header, *a),
+        "b": written(tmp_path / "b.csv", header, *b),
+    }
+
+
+def test_answers_of_services_are_taken_as_they_come(tmp_path: Path) -> None:
+    notes: list[str] = []
+    pool = take(
+        tmp_path,
+        services(tmp_path),
+        "decisions",
+        classes=CLASS_NAMES,
+        costs={},
+        note=notes.append,
+    )
+    assert pool.samples.ids == ("x", "y", "z")
+    assert pool.model("a").values.tolist() == [3, 0, 2]
+    assert pool.model("b").values.tolist() == [3, 0, 1]
+    assert pool.samples.labels is not None
+    assert pool.samples.labels.tolist() == [3, 0, 1]
+    assert pool.costs.values("dollars") == {"a": 0.5, "b": 3.0}
+    assert "a costs 0.5 dollars a sample, the mean of column 'Dollars'" in notes
+    with pytest.raises(CommitteeError, match=r"mean 0\.5 dollars, --cost says 7.*ignore=Dollars"):
+        take(
+            tmp_path,
+            services(tmp_path),
+            "decisions",
+            classes=CLASS_NAMES,
+            costs={"a": 7},
+            unit="dollars",
+        )
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("y,ant,,0.5,ant", "line 3 .id 'y'.*'Score' is missing"),
+        ("y,ant,high,0.5,ant", "line 3 .id 'y'.*'Score' is 'high', no number"),
+        ("y,,0.5,0.5,ant", "line 3 .id 'y'.*no class is decided in 'Answer'"),
+        ("y,cow,0.5,0.5,ant", "line 3 .id 'y'.*'cow'.*'ant', 'bee', 'cat', 'dog'"),
+        ("y,ant,0.5,0.5,", "1 of 3 samples have no label, 'y'"),
+    ],
+)
+def test_what_an_answer_lacks_is_told_by_line_and_id(tmp_path: Path, line: str, told: str) -> None:
+    files = services(tmp_path)
+    lines = files["a"].read_text().splitlines()
+    written(files["a"], *lines[:2], line, lines[3])
+    with pytest.raises(CommitteeError, match=told):
+        take(tmp_path, files, "decisions", classes=CLASS_NAMES, costs={})
+
+
+def test_columns_are_named_by_hand_where_words_do_not_say(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "who,what,sure,note,cost", "x,1,.5,hm,3", "y,0,.5,so,5")
+    named = {"id": "who", "class": "what", "confidence": "sure", "ignore": ["note"]}
+    pool = take(tmp_path, {"a": path}, "decisions", costs={}, unit="euros", columns=named)
+    assert (pool.samples.ids, pool.costs.values("euros")) == (("x", "y"), {"a": 4.0})
+    with pytest.raises(CommitteeError, match="no column 'that'"):
+        take(tmp_path, {"a": path}, "decisions", columns={"id": "that"}, costs={})
+    with pytest.raises(CommitteeError, match="Did you mean 'confidence'"):
+        take(tmp_path, {"a": path}, "decisions", columns={"confidance": "sure"}, costs={})
+
+
+def test_files_without_ids_are_taken_in_the_order_of_the_others_and_noted(tmp_path: Path) -> None:
+    a = written(tmp_path / "a.csv", "id,c0,c1", "x,.5,.1", "y,.2,.3", "z,.9,.4")
+    np.save(tmp_path / "b.npy", [[1.0, 3.0], [4.0, 2.0], [0.0, 5.0]])
+    notes: list[str] = []
+    files = {"a": a, "b": tmp_path / "b.npy"}
+    take(tmp_path, files, costs={}, note=notes.append)
+    assert "b.npy: has no ids; its rows are taken in the order of" in notes[0]
+    other = written(tmp_path / "c.csv", "id,c0,c1", "z,.5,.1", "y,.2,.3", "x,.9,.4")
+    with pytest.raises(CommitteeError, match=r"b\.npy: has no ids, and .* another order"):
+        take(tmp_path / "new", {**files, "c": other}, costs={})
+
+
+def test_labels_that_are_none_are_none(tmp_path: Path) -> None:
+    for number, labels in enumerate((np.full(N, -1), np.full(N, np.nan), [""] * N)):
+        np.savez(tmp_path / "a.npz", outputs=LOGITS["a"], label=labels)
+        notes: list[str] = []
+        pool = take(tmp_path / str(number), {"a": tmp_path / "a.npz"}, costs={}, note=notes.append)
+        assert pool.samples.labels is None
+        assert notes[0].endswith("none of the 300 samples has a label")
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_lists_in_a_column_are_rows_of_outputs(tmp_path: Path, fixed: bool) -> None:
+    kind = pyarrow.list_(pyarrow.float32(), C if fixed else -1)
+    rows = pyarrow.array(LOGITS["a"].tolist(), kind)
+    table_ = pyarrow.table({"id": IDS, "logits": rows, "label": LABELS})
+    pyarrow.parquet.write_table(table_, tmp_path / "a.parquet", row_group_size=70)
+    pool = take(tmp_path, {"a": tmp_path / "a.parquet"}, costs={})
+    np.testing.assert_array_equal(pool.model("a").values, LOGITS["a"])
+    write_csv(tmp_path / "b.csv", {"id": IDS, "logits": LOGITS["a"].tolist()})
+    pool = take(tmp_path / "csv", {"b": tmp_path / "b.csv"}, costs={})
+    np.testing.assert_array_equal(pool.model("b").values, LOGITS["a"])
+
+
+def test_bfloat16_is_read_as_the_numbers_that_it_stands_for(tmp_path: Path) -> None:
+    # What is left of a float32 if its lower half is nothing.
+    rounded = (LOGITS["a"].view(np.uint32) & 0xFFFF0000).view(np.float32)
+    upper = (rounded.view(np.uint32) >> 16).astype("<u2").tobytes()
+    head = {"outputs": {"dtype": "BF16", "shape": [N, C], "data_offsets": [0, len(upper)]}}
+    text = json.dumps(head).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + upper)
+    pool = take(tmp_path, {"a": tmp_path / "a.safetensors"}, costs={})
+    np.testing.assert_array_equal(pool.model("a").values, rounded)
+
+
+def test_members_that_nobody_asked_for_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, outputs=LOGITS["a"], label=LABELS, features=np.zeros((N, 9)))
+    # Not even if they are broken.
+    data = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo("features.npy")
+    end = info.header_offset + 30 + len("features.npy") + info.compress_size
+    path.write_bytes(data[: end - 4] + bytes(4) + data[end:])
+    with pytest.raises(CommitteeError, match=r"'features' are none of.* ignore=features"):
+        take(tmp_path, {"a": path}, costs={})
+    pool = take(tmp_path, {"a": path}, costs={}, columns={"ignore": "features"})
+    np.testing.assert_array_equal(pool.model("a").values, LOGITS["a"])
+
+
+def test_an_array_that_grows_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_LARGE", 1000)
+    np.savez_compressed(tmp_path / "a.npz", outputs=np.zeros((30_000, 4)))
+    with pytest.raises(CommitteeError, match=r"'outputs\.npy' grows from .* to 960,128 bytes"):
+        take(tmp_path, {"a": tmp_path / "a.npz"}, costs={})
+
+
+def test_percent_is_divided_by_its_sum_where_that_is_asked_for(tmp_path: Path) -> None:
+    percent = 100 * softmax(LOGITS["a"])
+    np.save(tmp_path / "a.npy", percent)
+    files = {"a": tmp_path / "a.npy"}
+    with pytest.raises(CommitteeError, match=r"percent.*--normalise"):
+        take(tmp_path, files, "probabilities", costs={})
+    pool = take(tmp_path, files, "probabilities", costs={}, normalise=True)
+    np.testing.assert_allclose(pool.model("a").values, percent / 100)
+    with pytest.raises(CommitteeError, match="--normalise is for probabilities"):
+        take(tmp_path, files, "logits", costs={}, normalise=True)
+
+
+def test_another_number_of_classes_than_the_store_has_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", LOGITS["a"])
+    take(tmp_path, {"a": tmp_path / "a.npy"}, costs={})
+    np.save(tmp_path / "b.npy", LOGITS["a"][:, :3])
+    with pytest.raises(CommitteeError, match="'a' has 4, 'b' has 3"):
+        take(tmp_path, {"b": tmp_path / "b.npy"}, costs={})
+
+
+def test_notes_and_columns_reach_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path / "a.csv", "who,what,sure,a,note", "x,1,.5,7,hm", "y,0,.5,9,so")
+    words = ["import", f"m={path}", "--kind", "decisions", "--split", "val"]
+    roles = ["--columns", "id=who,class=what,confidence=sure", "--columns", "cost=a,ignore=note"]
+    out = ["--out", str(tmp_path / "s"), "--unit", "euros", "--json"]
+    assert main([*words, *roles, *out]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == [
+        "m costs 8 euros a sample, the mean of column 'a'"
+    ]
+    assert main([*words, *roles, *out[:-1]]) == 0
+    assert "Note: m costs 8 euros" in capsys.readouterr().out
+
+
+def test_rows_are_synced_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    counts = []
+    for rows in (10, 40 * 256):
+        np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(rows, 2)))
+        take(tmp_path / str(rows), {"a": tmp_path / "a.npy"}, costs={})
+        counts.append(len(synced))
+        synced.clear()
+    assert counts[0] == counts[1]
+
+
+def test_an_import_that_dies_at_any_event_is_made_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_SYNCED_BYTES", 2 * 256 * 2 * 8)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(5 * 256 + 9, 2)))
+
+    def run(store: Path) -> None:
+        with contextlib.suppress(Crash):
+            import_predictions({"a": tmp_path / "a.npy"}, store, kind="logits", split="val")
+
+    run(tmp_path / "undisturbed")
+    for event in itertools.count(1):
+        store = tmp_path / str(event)
+        with pytest.MonkeyPatch.context() as patch:
+            disk = Disk(patch, event, torn=event % 2 == 0)
+            run(store)
+        run(store)
+        assert files_of(store) == files_of(tmp_path / "undisturbed"), f"died at event {event}"
+        if not disk.dead:
+            break
+    assert event > 10

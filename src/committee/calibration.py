@@ -52,8 +52,13 @@ METHODS = ("temperature", "platt")
 
 # Rows that are computed at once.
 _ROWS = 4096
-# Temperatures from 1/64 to 64: beyond, the fit follows single samples.
+# An expected calibration error that is larger by less is chance: of many samples, of few by 1/√N.
+_WORSE, _WORSE_OF_FEW = 0.005, 0.5
+# Temperatures from 1/64 to 64, and as much around the usual gap between a model's two largest
+# logits, which may be cosines or sums of thousands: beyond, the fit follows single samples.
 _LEAST, _MOST = 1 / 64, 64.0
+# A slope as near to an end of its range as this is at the end.
+_AT_END = 1e-4
 # Slopes per standard deviation of the confidence, for decisions.
 _LEAST_OF_DECISIONS, _MOST_OF_DECISIONS = 1e-3, 1e3
 # Pieces of the rising function, and samples without which there is no further piece.
@@ -126,7 +131,8 @@ class Calibration:
     def told(self) -> str:
         """The calibration in a word or two, for tables."""
         if self.method == "temperature":
-            return f"T = {1 / self.slopes[0]:.3f}"
+            temperature = 1 / self.slopes[0]
+            return f"T = {temperature:.3f}" if temperature >= 0.1 else f"T = {temperature:.3g}"
         return f"{self.method}, {len(self.slopes)} piece{'s' if len(self.slopes) > 1 else ''}"
 
     def apply(self, outputs: Outputs) -> Outputs:
@@ -342,6 +348,25 @@ def expected_calibration_error(outputs: Outputs, labels: Array, bins: int = 15) 
     return reliability(outputs, labels, bins).error
 
 
+def worse_note(name: str, before: float | None, after: float, split: str, samples: int) -> str:
+    """Return a line where a calibration leaves confidence further from accuracy; else nothing.
+
+    Args:
+        name: Name of the model.
+        before: Expected calibration error without the calibration; None if that is not known.
+        after: The same with it.
+        split: Name of the split.
+        samples: How many samples it has.
+    """
+    if before is None or after <= before + max(_WORSE, _WORSE_OF_FEW / math.sqrt(samples)):
+        return ""
+    return (
+        f"{name}: calibration makes its confidence worse on {split}, an expected error of "
+        f"{before:.2%} becomes {after:.2%}. Leave it out with committee calibrate --remove, or try "
+        "another --method"
+    )
+
+
 def _confidence(outputs: Outputs) -> Array:
     if outputs.kind != "decisions":
         parts = [max_prob(outputs.values[rows], outputs.kind) for rows in _blocks(len(outputs))]
@@ -486,13 +511,16 @@ def _fitted_to_classes(
 
     def block(rows: slice) -> Array:
         raw = np.ascontiguousarray(outputs.values[rows], dtype=np.float64)
-        return np.maximum(_log_probabilities(raw, outputs.kind == "logits"), _NOTHING)
+        logarithms = _log_probabilities(raw, outputs.kind == "logits")
+        # A class that is masked, or of probability 0; other logits may be as low on their scale.
+        return np.where(np.isneginf(logarithms), _NOTHING, logarithms)
 
     blocks = list(_blocks(len(outputs)))
-    second, differ = [], False
+    second, gaps, differ = [], [], False
     for rows in blocks:
         ranked = np.partition(block(rows), -2, axis=1)
         second.append(ranked[:, -2])
+        gaps.append(ranked[:, -1] - ranked[:, -2])
         differ = differ or bool((ranked[:, 0] < ranked[:, -1]).any())
     if not differ:
         raise CalibrationError(
@@ -507,11 +535,47 @@ def _fitted_to_classes(
             total, gradient = total + own, gradient + added
         return total, gradient
 
-    one = _minimum(loss, np.ones(1), [(_LEAST, _MOST)], len(labels), where)
+    gap = _usual(np.concatenate(gaps))
+    # In units of the gap, so that the search takes steps of the right size.
+    limit = (min(_LEAST, _LEAST * gap), max(_MOST, _MOST * gap))
+    least, most = limit[0] / gap, limit[1] / gap
+
+    def scaled(slopes: Array) -> tuple[float, Array]:
+        total, gradient = loss(slopes / gap)
+        return total, gradient / gap
+
+    begin = np.clip([gap], _LEAST, _MOST)
+    one = _minimum(scaled, begin, [limit], len(labels), where)
+    _refuse_end(where, one[0] / gap, least, most)
     if not len(knots):
-        return one, knots
-    start, limits = np.repeat(one, len(knots) + 1), [(_LEAST, _MOST)] * (len(knots) + 1)
-    return _minimum(_smooth(loss, one[0]), start, limits, len(labels), where), knots
+        return one / gap, knots
+    start, limits = np.repeat(one, len(knots) + 1), [limit] * (len(knots) + 1)
+    found = _minimum(_smooth(scaled, one[0]), start, limits, len(labels), where)
+    return found / gap, knots
+
+
+def _usual(gaps: Array) -> float:
+    """Return the usual gap between a sample's two largest logits."""
+    some = gaps[gaps > 0]
+    return float(np.clip(np.median(some), 1e-9, 1e9)) if len(some) else 1.0
+
+
+def _refuse_end(where: str, slope: float, least: float, most: float) -> None:
+    """Refuse a slope at an end of its range: likelihood has no maximum there.
+
+    Raises:
+        CalibrationError: If it is.
+    """
+    if slope <= least * (1 + _AT_END):
+        raise CalibrationError(
+            f"{where}: no temperature up to {1 / least:.4g} is high enough, for outputs tell next "
+            "to nothing of these labels. Are labels and classes in the order of the outputs?"
+        )
+    if slope >= most * (1 - _AT_END):
+        raise CalibrationError(
+            f"{where}: no temperature down to {1 / most:.4g} is low enough, for hardly a sample is "
+            "predicted wrong. Fit on more samples"
+        )
 
 
 def _loss_of_block(

@@ -47,7 +47,14 @@ from committee.predictions import (
     checked_outputs,
     refuse_one_output,
 )
-from committee.roles import Roles, check_mapping, class_order, refuse_counting, roles_of
+from committee.roles import (
+    Roles,
+    check_mapping,
+    class_order,
+    id_column,
+    refuse_counting,
+    roles_of,
+)
 from committee.samples import Samples
 from committee.store import (
     CHUNK_ROWS,
@@ -405,8 +412,8 @@ def _no_number(table: Table, name: str, row: int, value: Any) -> str:
 
 def _with_id(table: Table, row: int) -> str:
     """Return the id of a row, for people, where a column says it."""
-    found = [name for name in table.columns if name.casefold() in ("id", "ids", "path", "file")]
-    return f" (id {printable(str(table.read(found[0])[row]))!r})" if found else ""
+    name = id_column(table)
+    return "" if name is None else f" (id {printable(str(table.read(name)[row]))!r})"
 
 
 def _is_number(value: Any) -> bool:

@@ -165,6 +165,11 @@ def _word(name: str) -> str:
     return re.sub(r"[\W_]+", "_", tidy(name).casefold()).strip("_")
 
 
+def id_column(table: Table) -> str | None:
+    """Return the column that is called as ids are, for people; None if there is none."""
+    return next((name for name in table.columns if _word(name) in _WORDS["id"]), None)
+
+
 def unit_of(name: str) -> str:
     """Return the unit that a column's name says; empty if it says none.
 

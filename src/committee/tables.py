@@ -214,12 +214,13 @@ def _csv(path: Path) -> Table:
 
 
 def _is_headless(path: Path, first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Return whether the first row is a sample: all of its cells are numbers that do not count."""
+    """Return whether the first row is a sample: all of its cells are numbers, not all whole."""
     numbers = [bool(_NUMBER.fullmatch(cell)) for cell in first]
     whole = [cell.isdecimal() for cell in first]
-    if all(whole) and [int(cell) - int(first[0]) for cell in first] == [*range(len(first))]:
-        # As pandas writes columns without names; or a row of 0 and 1.
-        if rows and all(cell.strip().isdecimal() for row in rows for cell in row):
+    if all(whole):
+        # Columns without names are 0, 1, … in pandas. Other whole numbers may be a sample.
+        counted = sorted(map(int, first)) in ([*range(len(first))], [*range(1, len(first) + 1)])
+        if not counted or all(cell.strip().isdecimal() for row in rows for cell in row):
             raise DataError(
                 f"{path}: line 1 ({','.join(first[:5])}) can be a header or a sample. Write a "
                 "header of names: id, label, c0, c1, …"

@@ -52,6 +52,7 @@ def calibrate(
     """
     from committee.calibrate import calibrate as fitted
     from committee.calibrate import judge
+    from committee.calibration import worse_note
     from committee.store import models_of, remove_calibrations
 
     if remove:
@@ -71,15 +72,19 @@ def calibrate(
     rows = [row for pool in pools for row in judge(pool, calibrations)]
     if figure is not None:
         _draw(figure, pools, calibrations)
+    told_worse = (worse_note(r.model, r.before, r.after, r.split, r.samples) for r in rows)
+    notes = [line for line in told_worse if line]
     if as_json:
         told = {name: each.to_json() for name, each in calibrations.items()}
         errors = [vars(row) for row in rows]
-        print_json({"calibrations": told, "expected_calibration_error": errors})
+        print_json({"calibrations": told, "expected_calibration_error": errors, "notes": notes})
         return
     _print(rows, calibrations)
+    for line in notes:
+        say(f"Note: {line}")
     if split in ("val", "test"):
         use = "chooses" if split == "val" else "judges, and search will refuse it as a judge"
-        say(f"Mind: {split} usually {use}. Fit on a split of its own.")
+        say(f"Note: {split} usually {use}. Fit on a split of its own.")
     if figure is not None:
         say(f"Written: {figure}")
     say(f"Next: committee search {store} --calibrated, beside the same without")

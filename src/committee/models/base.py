@@ -17,7 +17,6 @@ from committee.predictions import (
     Array,
     Outputs,
     checked_outputs,
-    refuse_one_output,
     usable_rows,
 )
 from committee.task import SEMANTIC_SEGMENTATION
@@ -226,9 +225,7 @@ def checked_answer(spec: ModelSpec, answer: Any, samples: int, first: int = 0) -
         NotFiniteError, ShapeError: If they cannot be used; the model is named.
     """
     values, confidence = _values(spec, answer, samples)
-    outputs = checked_outputs(f"model {spec.name!r}", spec.kind, values, confidence, first)
-    refuse_one_output(f"model {spec.name!r}", outputs)
-    return outputs
+    return checked_outputs(f"model {spec.name!r}", spec.kind, values, confidence, first)
 
 
 def usable_outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> tuple[Outputs, Array]:
@@ -250,15 +247,13 @@ def usable_outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> tup
     where = f"model {spec.name!r}"
     values, confidence = _values(spec, answer_of(model, spec, inputs), len(inputs))
     try:
-        outputs, wrong = checked_outputs(where, spec.kind, values, confidence), _NO_ROWS
+        return checked_outputs(where, spec.kind, values, confidence), _NO_ROWS
     except NotFiniteError:
         told = np.array(values if confidence is None else confidence)
         wrong = np.flatnonzero(~usable_rows(told, spec.kind))
         told[wrong] = 1 / told.shape[1] if spec.kind == "probabilities" else 0
         usable = (told, None) if confidence is None else (values, told)
-        outputs = checked_outputs(where, spec.kind, *usable)
-    refuse_one_output(where, outputs)
-    return outputs, wrong
+        return checked_outputs(where, spec.kind, *usable), wrong
 
 
 def _mean(model: Model, spec: ModelSpec, clips: ViewedClips) -> Array:

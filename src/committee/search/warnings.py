@@ -7,6 +7,11 @@ import math
 
 import numpy as np
 
+from committee.calibration import (
+    expected_calibration_error,
+    says_probabilities,
+    worse_note,
+)
 from committee.evaluate import draws
 from committee.predictions import Array
 from committee.search.prefixes import PrefixTable, Rule
@@ -25,7 +30,22 @@ def warnings_of(rule: Rule, table: PrefixTable, unit: str) -> tuple[str, ...]:
         *_too_few_samples(rule, table, unit),
         *_too_few_wholes(rule, table, unit),
         *_calibrated_here(rule),
+        *_calibrated_worse(rule),
     )
+
+
+def _calibrated_worse(rule: Rule) -> list[str]:
+    samples, labels = rule.pool.samples, rule.pool.samples.labels
+    if labels is None or not len(labels) or samples.labelled_by:
+        return []
+    found = []
+    for name, calibration in sorted(rule.pool.calibrations.items()):
+        raw = rule.pool.model(name)
+        if says_probabilities(raw) and raw.kind != "counts":
+            before = expected_calibration_error(raw, labels)
+            after = expected_calibration_error(calibration.apply(raw), labels)
+            found.append(worse_note(name, before, after, samples.split, len(labels)))
+    return [line for line in found if line]
 
 
 def _calibrated_here(rule: Rule) -> list[str]:

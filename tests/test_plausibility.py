@@ -1,0 +1,273 @@
+"""What numbers show is held against what was declared: by laws, on whatever numbers come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import small_world
+from committee import Pool, evaluate, search
+from committee.calibration import expected_calibration_error, fit
+from committee.errors import CommitteeError, MisalignedError, NotFiniteError, ShapeError
+from committee.models import Preprocessing, read_pool_file
+from committee.plausibility import (
+    check_alike,
+    check_classes,
+    check_declared,
+    check_labels,
+    normalised,
+    notes_on,
+)
+from committee.predict import predict
+from committee.predictions import Outputs, checked_outputs, refuse_one_output, usable_rows
+from committee.search import statistics
+
+quick = settings(max_examples=25, deadline=None)
+SEEDS = st.integers(0, 2**32 - 1)
+SIZES = st.tuples(st.integers(3, 60), st.integers(2, 9))
+
+
+def probabilities(seed: int, size: tuple[int, int]) -> np.ndarray:
+    return np.random.default_rng(seed).dirichlet(np.ones(size[1]), size[0])
+
+
+@quick
+@given(seed=SEEDS, size=SIZES, dtype=st.sampled_from([np.float16, np.float32, np.float64]))
+def test_probabilities_are_no_logits_and_their_logarithms_are(seed, size, dtype):
+    rows = probabilities(seed, size).astype(dtype)
+    with pytest.raises(ShapeError, match=r"these are probabilities\. Declare so: HOW"):
+        check_declared("here", Outputs("logits", rows), "HOW")
+    check_declared("here", Outputs("probabilities", rows), "HOW")
+    with np.errstate(divide="ignore"):
+        check_declared("here", Outputs("logits", np.log(rows)), "HOW")
+    rows[0, 0] += dtype(0.5)  # one row that is none is enough
+    check_declared("here", Outputs("logits", rows), "HOW")
+
+
+@quick
+@given(seed=SEEDS, size=SIZES, scale=st.sampled_from([0.9, 1.07, 100.0, 255.0]))
+def test_a_scale_is_told_and_taken_away(seed, size, scale):
+    rows = probabilities(seed, size)
+    with pytest.raises(ShapeError, match=r"Rows sum to .* --normalise"):
+        checked_outputs("here", "probabilities", rows * scale)
+    np.testing.assert_allclose(normalised("here", rows * scale), rows, rtol=1e-12)
+
+
+@quick
+@given(seed=SEEDS, size=SIZES)
+def test_logits_are_not_normalised(seed, size):
+    logits = np.random.default_rng(seed).normal(size=size)
+    logits[0, 0] = -1
+    with pytest.raises(ShapeError, match="Are these logits"):
+        normalised("here", logits)
+    with pytest.raises(ShapeError, match="Are these logits"):
+        checked_outputs("here", "probabilities", logits)
+
+
+@quick
+@given(seed=SEEDS, size=SIZES, named=st.integers(1, 12))
+def test_classes_are_as_many_as_outputs(seed, size, named):
+    outputs = Outputs("logits", np.zeros(size))
+    decided = np.random.default_rng(seed).integers(0, size[1], size[0])
+    decisions = Outputs("decisions", decided, np.zeros(size[0]))
+    for each, fits in ((outputs, named == size[1]), (decisions, decided.max() < named)):
+        if fits:
+            check_classes("here", each, named)
+        else:
+            with pytest.raises(MisalignedError, match="are named"):
+                check_classes("here", each, named)
+    check_classes("here", outputs, 0)
+
+
+def test_a_class_too_many_is_told_with_its_usual_cause() -> None:
+    with pytest.raises(MisalignedError, match=r"1,000 classes are named, .* 1,001.* background"):
+        check_classes("here", Outputs("logits", np.zeros((2, 1001))), 1000)
+    with pytest.raises(MisalignedError, match="'a' has 1,000, 'b' has 1,001"):
+        check_alike("here", {"a": 1000, "b": 1001})
+    with pytest.raises(MisalignedError, match="labels go up to 3, but outputs have only 3 classes"):
+        check_labels("here", Outputs("logits", np.zeros((2, 3))), np.array([0, 3]))
+
+
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+def test_one_output_is_refused_with_what_two_would_be(kind: str) -> None:
+    column = np.full((5, 1), 1.0)
+    with pytest.raises(ShapeError, match=r"np\.stack\(\["):
+        refuse_one_output("here", Outputs(kind, column))  # type: ignore[arg-type]
+    with pytest.raises(ShapeError, match=r"not \(5,\).*np\.stack\(\["):
+        checked_outputs("here", kind, column[:, 0])
+
+
+ROWS = 300
+LABELS = np.arange(ROWS) % 10
+GOOD = np.eye(10)[LABELS] + np.random.default_rng(0).normal(size=(ROWS, 10)) / 5
+
+
+def decided(values: np.ndarray) -> Outputs:
+    return Outputs("decisions", values.argmax(axis=1), values.max(axis=1))
+
+
+@pytest.mark.parametrize("of", [lambda v: Outputs("logits", v), decided])
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        (GOOD, None),
+        (GOOD[:, ::-1], r"chance \(10.00%\). Is classes.txt in the order of the outputs"),
+        (GOOD + 9 * np.eye(10)[3], "class 3 is predicted for all 300 samples"),
+        (np.tile(GOOD[0], (ROWS, 1)), "outputs are the same for all 300 samples"),
+    ],
+)
+def test_what_is_seldom_right_is_noted(of, values, note) -> None:
+    notes = notes_on("m", of(values), LABELS, 10)
+    assert len(notes) == (note is not None)
+    if note:
+        with pytest.raises(AssertionError, match=note):
+            raise AssertionError(notes[0])
+
+
+def test_few_samples_and_counts_are_not_noted() -> None:
+    assert not notes_on("m", Outputs("logits", GOOD[:5, ::-1]), LABELS[:5])
+    assert not notes_on("m", Outputs("logits", GOOD), None)
+
+
+def masked(seed: int, rows: int = 40, classes: int = 6) -> np.ndarray:
+    """Logits with some classes masked in each row, never all; class 0 in no model."""
+    random = np.random.default_rng(seed)
+    values = random.normal(size=(rows, classes)) * 3
+    values[:, 1:][random.random((rows, classes - 1)) < 0.4] = -np.inf
+    return values
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    seed=SEEDS,
+    confidence=st.sampled_from(["max_prob", "logit_gap", "prob_gap", "neg_entropy"]),
+    combine=st.sampled_from(["mean_logits", "mean_probabilities", "last"]),
+)
+def test_masked_classes_are_searched_as_they_are_evaluated(seed, confidence, combine):
+    labels = np.random.default_rng(seed).integers(0, 6, 40)
+    outputs = {"a": masked(seed), "b": masked(seed + 1)}
+    pool = Pool.from_arrays(labels, outputs, kind="logits", costs={"a": 1, "b": 3})
+    front = search(pool, 2, grid=5, confidence=confidence, combine=combine)
+    for each in front:
+        assert evaluate(each.cascade, pool) == each.evaluation
+
+
+def test_the_compiled_part_takes_masked_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.arange(40) % 6
+    pool = Pool.from_arrays(
+        labels, {"a": masked(1), "b": masked(2)}, kind="logits", costs={"a": 1, "b": 3}
+    )
+    fast = [(c.cascade, c.evaluation) for c in search(pool, 2)]
+    if statistics.compiled_part() is not None:
+        plain = statistics._plain(np.array([[0.0, -np.inf]]))
+        assert np.isfinite(plain).all()
+    monkeypatch.setattr(statistics, "_native", None)
+    assert [(c.cascade, c.evaluation) for c in search(pool, 2)] == fast
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_what_is_no_mask_is_refused(wrong: float) -> None:
+    values = masked(0)
+    values[7] = wrong
+    assert np.flatnonzero(~usable_rows(values)).tolist() == [7]
+    with pytest.raises(NotFiniteError, match="first at sample 7 "):
+        checked_outputs("here", "logits", values)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e-2, 1e3])
+def test_a_calibration_does_not_depend_on_the_scale_of_logits(scale: float) -> None:
+    random = np.random.default_rng(3)
+    labels = random.integers(0, 5, 400)
+    usual = Outputs("logits", 2 * np.eye(5)[labels] + random.normal(size=(400, 5)))
+    other = Outputs("logits", usual.values * scale)
+    before, after = fit(usual, labels), fit(other, labels)
+    np.testing.assert_allclose(after.slopes[0] * scale, before.slopes[0], rtol=1e-3)
+    learned = fit(other, labels, "platt").apply(other)
+    assert expected_calibration_error(learned, labels) < 0.06
+
+
+def test_a_fit_that_ends_at_an_end_is_refused() -> None:
+    labels = np.arange(400) % 4
+    useless = np.random.default_rng(0).normal(size=(400, 4)) - np.eye(4)[labels]
+    with pytest.raises(CommitteeError, match="in the order of the outputs"):
+        fit(Outputs("logits", useless), labels)
+
+
+def test_means_of_bytes_are_refused_and_of_odd_scales_taken() -> None:
+    with pytest.raises(CommitteeError, match=r"mean = \[0\.485, 0\.458, 0\.408\]"):
+        Preprocessing((4, 4), mean=(123.675, 116.7, 104.0))
+    with pytest.raises(CommitteeError, match=r"std = \[0\.229"):
+        Preprocessing((4, 4), std=(58.4, 57.1, 57.4))
+    Preprocessing((4, 4), mean=(-0.5, 1.0, 0.498), std=(1 / 255, 1.0, 0.502))
+
+
+# Of models of the small world: what they answer, and what stands in the line that refuses them.
+ANSWERS = {
+    "softmax": (
+        "z = batch.reshape(len(batch), -1) @ matrix; e = np.exp(z - z.max(1, keepdims=True)); "
+        "return e / e.sum(1, keepdims=True)",
+        r'these are probabilities. Declare so: kind = "probabilities"',
+    ),
+    "a class more": (
+        "return np.hstack([batch.reshape(len(batch), -1) @ matrix, np.zeros((len(batch), 1))])",
+        "3 classes are named, but outputs have 4",
+    ),
+    "one output": ("return batch.reshape(len(batch), -1) @ matrix[:, :1]", "one output"),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+def test_predict_refuses_before_the_second_batch(tmp_path: Path, case: str) -> None:
+    answer, line = ANSWERS[case]
+    counted = "__import__('os').mkdir(__file__ + str(len(batches[name]))); "
+    code = small_world.CODE.replace(small_world.ANSWER, counted + answer)
+    path = small_world.write_pool(tmp_path, code)
+    with pytest.raises(CommitteeError, match=line):
+        predict(
+            read_pool_file(path),
+            small_world.dataset(600),
+            tmp_path / "store",
+            allow_code=small_world.code_of(path),
+        )
+    assert [each.name for each in tmp_path.glob("models.py?")] == ["models.py1"]
+
+
+def test_predict_notes_constant_outputs(tmp_path: Path) -> None:
+    code = small_world.CODE.replace(
+        small_world.ANSWER, "return np.zeros((len(batch), 1)) + [0, 2, 0]"
+    )
+    path = small_world.write_pool(tmp_path, code)
+    notes: list[str] = []
+    predict(
+        read_pool_file(path),
+        small_world.dataset(60),
+        tmp_path / "store",
+        allow_code=small_world.code_of(path),
+        note=notes.append,
+    )
+    assert [each.split(".")[0] for each in notes] == [
+        f"{name}: outputs are the same for all 60 samples" for name in ("one", "two")
+    ]
+
+
+def test_pools_from_arrays_are_checked_alike() -> None:
+    rows = probabilities(0, (30, 3))
+    with pytest.raises(ShapeError, match='kind="probabilities"'):
+        Pool.from_arrays(None, {"a": rows}, kind="logits")
+    with pytest.raises(MisalignedError, match="sample 2 is decided as class 7"):
+        Pool.from_arrays(
+            None, {"a": ([0, 1, 7], [0.5] * 3)}, kind="decisions", classes=["x", "y", "z"]
+        )
+    pool = Pool.from_arrays(
+        ["z", "x"] * 15, {"a": rows}, kind="probabilities", classes=["x", "y", "z"]
+    )
+    assert pool.samples.labels is not None
+    assert pool.samples.labels.tolist() == [2, 0] * 15
+    with pytest.raises(MisalignedError, match="no classes are named"):
+        Pool.from_arrays(["z", "x"] * 15, {"a": rows}, kind="probabilities")
+    with pytest.raises(MisalignedError, match=r"'Z' and 'z' differ"):
+        Pool.from_arrays(["Z"] * 30, {"a": rows}, kind="probabilities", classes=["x", "y", "z"])
