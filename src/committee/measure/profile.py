@@ -32,6 +32,7 @@ class Profile:
         single: Calls with one sample.
         batched: Calls with several.
         change: What its precision changes; None in float32.
+        unknown: Why its multiply-adds are not known; empty if they are.
     """
 
     spec: ModelSpec
@@ -41,6 +42,7 @@ class Profile:
     single: Timing
     batched: Timing
     change: Change | None
+    unknown: str = ""
 
     @property
     def macs(self) -> float | None:
