@@ -260,6 +260,11 @@ def _asked(where: str, ask: Callable[..., Any], name: str, what: str = "image cl
         return ask(local_files_only=local)
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"{where}: {name} is made by code of its own, which is never run. Read that code, "
+                "and if you trust it write a python: source that makes the model"
+            ) from None
         raise ModelError(
             f"{where}: cannot be loaded ({type(error).__name__}: {reason}). Is it the name of an "
             f"{what} on the hub, or a folder with config.json, preprocessor_config.json and "
