@@ -107,6 +107,8 @@ def predict(
         raise UnknownNameError.of("predict", "dtype", dtype, DTYPES)
     loaded = load_models(pool.models, allow_code)
     tell = note or (lambda _: None)
+    for line in unknown_costs(loaded):
+        tell(line)
     names = [spec.name for _, spec in loaded]
     with writing(Path(store)) as target:
         target.add_models({s.name: s.to_json() for _, s in loaded}, dataset.samples.classes)
@@ -161,6 +163,22 @@ class _FirstOutputs:
         if outputs.values.ndim == 2:
             self._widths[spec.name] = outputs.values.shape[1]
             check_alike("predict", self._widths)
+
+
+def unknown_costs(loaded: Sequence[Loaded]) -> list[str]:
+    """Say of each model whose multiply-adds are not known why they are not."""
+    reasons = {
+        spec.name: getattr(model, "macs_unknown", "")
+        for model, spec in loaded
+        if not any(cost.unit == "macs" for cost in spec.costs)
+    }
+    # What code does not tell is no news to who gives a price of another unit.
+    priced = {spec.name for _, spec in loaded if spec.costs}
+    return [
+        f"{name}: multiply-adds unknown: {reason}"
+        for name, reason in reasons.items()
+        if reason and name not in priced
+    ]
 
 
 def _entry(spec: ModelSpec, dataset: Dataset, batch_size: int, dtype: str) -> Entry:

@@ -96,8 +96,8 @@ def _print(profiles: list[Profile]) -> None:
         table.add_row(
             f"{each.spec.name}\n{each.engine}, {each.spec.precision}",
             f"{macs}\n{count}",
-            " / ".join(f"{ms:.3g}" for ms in one),
-            f"{each.batched.ms_per_sample:.3g}",
+            " / ".join(map(milliseconds, one)),
+            milliseconds(each.batched.ms_per_sample),
         )
     Console().print(table)
     say(
@@ -106,6 +106,8 @@ def _print(profiles: list[Profile]) -> None:
         f"{len(profiles[0].batched.ms)} calls a model"
     )
     for each in profiles:
+        if each.unknown:
+            say(f"{each.spec.name}: multiply-adds unknown: {each.unknown}")
         say(f"{each.spec.name}: {fed(each.spec.preprocessing)}")
     for each in profiles:
         if each.change is not None:
@@ -114,6 +116,15 @@ def _print(profiles: list[Profile]) -> None:
                 f"to {each.change.largest:.3g}, {each.change.mean:.3g} on average; "
                 f"{each.change.decisions} of {each.change.samples} decisions change"
             )
+
+
+def milliseconds(ms: float) -> str:
+    """Three digits at least, and never a power of ten: ``0.123``, ``12.3``, ``1,904``.
+
+    >>> milliseconds(1903.6)
+    '1,904'
+    """
+    return f"{ms:,.0f}" if ms >= 100 else f"{ms:.3g}"
 
 
 def fed(recipe: Preprocessing) -> str:

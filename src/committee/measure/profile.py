@@ -32,6 +32,7 @@ class Profile:
         single: Calls with one sample.
         batched: Calls with several.
         change: What its precision changes; None in float32.
+        unknown: Why its multiply-adds are not known; empty if they are.
     """
 
     spec: ModelSpec
@@ -41,6 +42,7 @@ class Profile:
     single: Timing
     batched: Timing
     change: Change | None
+    unknown: str = ""
 
     @property
     def macs(self) -> float | None:
@@ -54,6 +56,7 @@ class Profile:
             "engine": self.engine,
             "parameters": self.parameters,
             "macs": self.macs,
+            **({"macs_unknown": self.unknown} if self.unknown else {}),
             "latency_ms": {**self.single.to_json(), "conditions": self.conditions[0]},
             "throughput": {**self.batched.to_json(), "conditions": self.conditions[1]},
             "precision_change": None if self.change is None else self.change.to_json(),
@@ -101,9 +104,14 @@ def profile(
             each,
             many,
             _change((model, spec), dataset, allow_code, threads),
+            "" if _counted(spec) else getattr(model, "macs_unknown", ""),
         )
         for (model, spec), each, many in zip(loaded, single, batched, strict=True)
     ]
+
+
+def _counted(spec: ModelSpec) -> bool:
+    return any(cost.unit == "macs" for cost in spec.costs)
 
 
 class _Half:

@@ -18,6 +18,7 @@ from committee.errors import (
 )
 from committee.models.base import RANDOM, Naming, Source
 from committee.models.imagenet import IMAGENET, imagenet_classes
+from committee.models.labels import columns_of, published_labels
 from committee.models.preprocessing import Preprocessing
 from committee.models.sources import located, source_of
 from committee.models.spec import ENGINES, ModelSpec, check_name
@@ -164,12 +165,13 @@ def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
     defaults = _table(path, data, "preprocessing")
     if "views" in data:
         defaults = {**defaults, "views": _table(path, data, "views")}
-    models = tuple(
-        _model(path, one, defaults, task)
+    ones = [
+        one
         for entry in entries
         for sized in _at_resolutions(path, entry)
         for one in _in_blocks(path, sized)
-    )
+    ]
+    models = tuple(_model(path, one, defaults, task) for one in ones)
     names = [model.name for model in models]
     for name in names:
         if names.count(name) > 1:
@@ -179,7 +181,26 @@ def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
             f"{path}: [cells] is for {SEMANTIC_SEGMENTATION.name}; the task here is {task.name}"
         )
     classes = _classes(path, data["classes"]) if "classes" in data else _published(models)
+    classes, models = _in_one_order(ones, models, classes)
     return PoolFile(models, classes, task, _table(path, data, "cells"))
+
+
+def _in_one_order(
+    entries: Sequence[Mapping[str, Any]], models: Sequence[ModelSpec], classes: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[ModelSpec, ...]]:
+    """The classes, and the models with their outputs in that order.
+
+    Where the file names no classes, those that the first model publishes are taken.
+    """
+    published = [
+        published_labels(model) if entry.get("id2label", True) else ()
+        for entry, model in zip(entries, models, strict=True)
+    ]
+    classes = classes or next(filter(None, published), ())
+    return classes, tuple(
+        replace(model, columns=columns_of(model, labels, classes))
+        for model, labels in zip(models, published, strict=True)
+    )
 
 
 def _at_resolutions(path: Path, entry: dict[str, Any]) -> list[dict[str, Any]]:
@@ -275,6 +296,8 @@ def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any], task: Ta
     for key in ("name", "source"):
         if not isinstance(entry.get(key), str):
             raise PoolFileError(f"{where}: {key} is missing or no text")
+    if not isinstance(entry.get("id2label", True), bool):
+        raise PoolFileError(f"{where}: id2label must be true or false, not {entry['id2label']!r}")
     family = _text(where, entry, "family")
     name = check_name(str(path), entry["name"])
     given = {**defaults, **_table(path, entry, "preprocessing")}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,7 @@ from committee.models.torch_module import model_of
 from committee.models.torchvision import import_torchvision
 from committee.models.weights import drawn, fill, read_weights
 from committee.task import IMAGE_CLASSIFICATION, SEMANTIC_SEGMENTATION
+from committee.text import listed
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +38,25 @@ _WHAT = {
 }
 # Image processors whose numbers mean something else.
 _OTHERS = ("Levit", "PoolFormer", "Perceiver")
+# Keys of an image processor that are followed.
+_FOLLOWED = frozenset((
+    "size", "crop_size", "crop_pct", "resample", "do_resize", "do_center_crop", "do_rescale",
+    "rescale_factor", "rescale_offset", "do_normalize", "image_mean", "image_std", "include_top",
+    "do_flip_channel_order", "image_processor_type", "feature_extractor_type",
+))  # fmt: skip
+# Keys that change nothing of an image in RGB, or that say how labels or results are made.
+_HARMLESS = frozenset((
+    "do_convert_rgb", "default_to_square", "processor_class", "_processor_class", "device",
+    "transformers_version", "return_tensors", "disable_grouping", "do_reduce_labels", "auto_map",
+    "reduce_labels", "num_labels", "pad_size", "patch_size", "image_seq_length",
+    "_valid_processor_keys", "input_data_format",
+))  # fmt: skip
+# Sides that an image is resized to.
+_SIDES = frozenset({"shortest_edge", "height", "width"})
+# The names that transformers gives to classes that have none.
+_UNNAMED = re.compile(r"LABEL_\d+")
+# Nothing that a hub or a folder carries is run, and nobody is asked whether it may.
+_NO_CODE = {"trust_remote_code": False}
 
 
 class TransformersSource(ByName):
@@ -63,9 +84,41 @@ class TransformersSource(ByName):
         known, _ = _asked(where, ask, text)
         return recipe_of(where, known, size)
 
+    def labels(self, text: str) -> tuple[str, ...]:
+        """Names of the classes in the order of the outputs, by ``id2label``; none if it has none.
+
+        Raises:
+            PoolFileError: If it does not name each output once.
+        """
+        where = f"transformers:{text}"
+        _transformers(where)
+        from transformers import PretrainedConfig
+
+        known, _ = _asked(where, partial(PretrainedConfig.get_config_dict, text), text)
+        return labels_of(where, known.get("id2label") or {})
+
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
         """See :class:`committee.models.base.Source`."""
         return model_of(spec, _module(spec), Path(spec.text).name, threads)
+
+
+def labels_of(where: str, id2label: Any) -> tuple[str, ...]:
+    """Names of classes in the order of their ids; none if they are only numbered.
+
+    Raises:
+        PoolFileError: If the ids are not 0, 1, 2, ….
+    """
+    try:
+        names = {int(number): str(name) for number, name in dict(id2label).items()}
+    except (TypeError, ValueError):
+        names = {-1: ""}
+    if sorted(names) != list(range(len(names))):
+        raise PoolFileError(
+            f"{where}: id2label of its config.json must name the outputs 0, 1, 2, …, each once. "
+            "Copy its folder, correct it, and name the folder"
+        )
+    ordered = tuple(names[number] for number in range(len(names)))
+    return () if all(map(_UNNAMED.fullmatch, ordered)) else ordered
 
 
 def recipe_of(
@@ -83,17 +136,11 @@ def recipe_of(
     """
     wanted = ["resample"] if known.get("do_resize", True) else []
     wanted += ["image_mean", "image_std"] if known.get("do_normalize") else []
-    missing = [key for key in wanted if key not in known]
+    missing = [key for key in wanted if known.get(key) is None]
     kind = str(known.get("image_processor_type", known.get("feature_extractor_type", "")))
-    resample = known.get("resample", 0)
-    if missing or resample not in _INTERPOLATION or kind.startswith(_OTHERS):
-        reason = (
-            f"states no {', '.join(missing)}"
-            if missing
-            else f"resamples by method {resample}"
-            if resample not in _INTERPOLATION
-            else f"is a {kind}, which resizes in a way of its own"
-        )
+    resample = known.get("resample") or 0
+    reason = _strange(known, kind, missing)
+    if reason:
         raise PoolFileError(
             f"{where}: its image processor {reason}. Copy its folder, write a "
             "preprocessor_config.json that says the same in plain terms, and name the folder"
@@ -109,11 +156,39 @@ def recipe_of(
     return recipe
 
 
+def _strange(known: Mapping[str, Any], kind: str, missing: Sequence[str]) -> str:
+    """Why a configuration cannot be followed; empty if it can."""
+    size, resample, cuts = known.get("size"), known.get("resample") or 0, known.get("crop_size")
+    sides = size if isinstance(size, Mapping) else {}
+    bounds = sorted(key for key in set(sides) - _SIDES if sides[key] is not None)
+    # What is null or false does nothing.
+    keys = sorted(key for key in set(known) - _FOLLOWED - _HARMLESS if known[key])
+    others = listed([f"{key}: {known[key]}" for key in keys])
+    centre, resizes = known.get("do_center_crop"), known.get("do_resize", True)
+    reasons = (
+        (missing, f"states no {', '.join(missing)}"),
+        (resample not in _INTERPOLATION, f"resamples by method {resample}"),
+        (kind.startswith(_OTHERS), f"is a {kind}, which resizes in a way of its own"),
+        ("AutoImageProcessor" in (known.get("auto_map") or {}), "is code, which is not run"),
+        (keys, f"says {others}, which is not done here"),
+        (bounds, f"resizes by {', '.join(bounds)}, which is not done here"),
+        (
+            known.get("crop_pct") and not kind.startswith("ConvNext"),
+            f"says crop_pct: {known.get('crop_pct')}, which only ConvNext's is known to mean",
+        ),
+        (centre and not resizes, "cuts the centre out of images that it does not resize"),
+        (centre and _sides(cuts) is None, f"says do_center_crop, with crop_size: {cuts}"),
+    )
+    return next((reason for wrong, reason in reasons if wrong), "")
+
+
 def _geometry(
     known: Mapping[str, Any], kind: str, wanted: tuple[int, int] | None
 ) -> dict[str, Any]:
     """Size, crop and resize; no size if inputs have none in common."""
     size, cut = known.get("size"), _sides(known.get("crop_size"))
+    if not known.get("do_resize", True):
+        return {}  # of whatever size images have
     both = _sides(size)
     # The shorter side, where a mapping or a single number means that.
     edge = size.get("shortest_edge") if isinstance(size, Mapping) else size
@@ -134,7 +209,9 @@ def _sides(size: Any) -> tuple[int, int] | None:
     """Height and width, of the forms that configurations have had over the years."""
     if isinstance(size, int):
         return size, size
-    if isinstance(size, Mapping) and "height" in size:
+    if isinstance(size, list | tuple) and len(size) == 2:
+        return int(size[0]), int(size[1])
+    if isinstance(size, Mapping) and size.get("height") and size.get("width"):
         return int(size["height"]), int(size["width"])
     return None
 
@@ -142,9 +219,10 @@ def _sides(size: Any) -> tuple[int, int] | None:
 def _scale(known: Mapping[str, Any]) -> dict[str, Any]:
     """Mean and deviation of values in [0, 1]: rescaling and normalising as one step."""
     normalises = known.get("do_normalize", "image_mean" in known)
-    mean = known["image_mean"] if normalises else [0.0, 0.0, 0.0]
-    std = known["image_std"] if normalises else [1.0, 1.0, 1.0]
-    factor = 255 * known.get("rescale_factor", 1 / 255) if known.get("do_rescale", True) else 255.0
+    mean = _each(known["image_mean"]) if normalises else [0.0, 0.0, 0.0]
+    std = _each(known["image_std"]) if normalises else [1.0, 1.0, 1.0]
+    factor = 255 * (known.get("rescale_factor") or 1 / 255)
+    factor = factor if known.get("do_rescale", True) else 255.0
     offset = 1.0 if known.get("rescale_offset") else 0.0
     # ((x factor - offset) - mean) / std, once more divided by std where a processor does so.
     again = std if known.get("include_top") else [1.0] * len(std)
@@ -152,6 +230,11 @@ def _scale(known: Mapping[str, Any]) -> dict[str, Any]:
         "mean": tuple((offset + m) / factor for m in mean),
         "std": tuple(s * t / factor for s, t in zip(std, again, strict=True)),
     }
+
+
+def _each(values: Any) -> list[float]:
+    """One number a channel; one for all may stand alone."""
+    return [float(values)] * 3 if isinstance(values, int | float) else [float(v) for v in values]
 
 
 def _transformers(what: str) -> ModuleType:
@@ -177,6 +260,11 @@ def _asked(where: str, ask: Callable[..., Any], name: str, what: str = "image cl
         return ask(local_files_only=local)
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"{where}: {name} is made by code of its own, which is never run. Read that code, "
+                "and if you trust it write a python: source that makes the model"
+            ) from None
         raise ModelError(
             f"{where}: cannot be loaded ({type(error).__name__}: {reason}). Is it the name of an "
             f"{what} on the hub, or a folder with config.json, preprocessor_config.json and "
@@ -190,17 +278,17 @@ def _module(spec: ModelSpec) -> torch.nn.Module:
     auto = getattr(_transformers(where), _AUTO[spec.task])
     if not spec.weights:
         # Weights in the form of pickles are not read.
-        ask = partial(auto.from_pretrained, name, use_safetensors=True)
+        ask = partial(auto.from_pretrained, name, use_safetensors=True, **_NO_CODE)
         return _logits_of(_asked(where, ask, name, what), spec)
     config = _asked(where, partial(_config, name), name, what)
     try:
         with drawn(spec.seed):
-            made = auto.from_config(config)
+            made = auto.from_config(config, **_NO_CODE)
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise ModelError(
             f"{where}: the configuration of transformers:{name} makes no {what} "
-            f"({type(error).__name__}: {reason}). Name another, or mend its config.json"
+            f"({type(error).__name__}: {reason}). Name another, or correct its config.json"
         ) from error
     if spec.weights != RANDOM:
         fill(where, spec.weights, made, read_weights(where, Path(spec.weights)))
@@ -210,7 +298,7 @@ def _module(spec: ModelSpec) -> torch.nn.Module:
 def _config(name: str, **how: bool) -> Any:
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(name, **how)
+    return AutoConfig.from_pretrained(name, **how, **_NO_CODE)
 
 
 def _logits_of(classifier: Any, spec: ModelSpec) -> torch.nn.Module:
