@@ -114,6 +114,8 @@ def predicted(pool_file, store, **options):
     settings = read_settings(pool)
     code = [str(pool_file.parent / "models.py")]
     for split in ("val", "test"):
-        data = open_segmentation(pool_file.parent / split, split, pool.classes, settings.ignore)
+        data = open_segmentation(
+            pool_file.parent / split, split, pool.classes, settings.ignore, exif=settings.exif
+        )
         predict_cells(pool, data, store, allow_code=code, **options)
     return store

@@ -57,7 +57,19 @@ class LabelledPictures(FilesDataset):
         super().__init__(root, samples)
         self._labels = labels
         self._ignore = ignore
-        self._exif = exif
+        self.exif = exif
+
+    def check_exif(self, wanted: bool) -> None:
+        """Refuse models that see images turned otherwise.
+
+        Raises:
+            DataError: If they do.
+        """
+        if self.exif != wanted:
+            raise DataError(
+                f"{self._root}: models see images {'' if wanted else 'not '}turned by EXIF; open "
+                f"them so: open_segmentation(…, exif={wanted})"
+            )
 
     @property
     def labelled(self) -> bool:
@@ -112,7 +124,7 @@ class LabelledPictures(FilesDataset):
             DataError: If it has another size, in pixels.
         """
         image: Image = self.read(np.array([row]))[0]
-        values = np.asarray(converted(upright(image) if self._exif else image, 3))
+        values = np.asarray(converted(upright(image) if self.exif else image, 3))
         if values.shape[:2] != size:
             name = self._root / self.samples.ids[row]
             raise DataError(
@@ -136,7 +148,7 @@ class LabelledPictures(FilesDataset):
         """What a turn by EXIF has to do with a size that does not fit; empty if there is none."""
         if self.orientation(row) not in _LYING:
             return ""
-        if self._exif:
+        if self.exif:
             return (
                 ". EXIF turns the image: draw labels on it as it is shown, or say exif = false in "
                 "[preprocessing]"

@@ -69,6 +69,7 @@ def predict_cells(
         StoreError: If another split has some of the pictures.
     """
     settings = read_settings(pool)
+    dataset.check_exif(settings.exif)
     whole = [load_model(spec, allow_code) for spec in pool.models]
     on_cells = {
         grid.name: [_view(spec, grid, allow_code) for _, spec in whole]

@@ -241,6 +241,7 @@ def segment_into(
         ModelError, NotFiniteError: If a model fails; what was decided is kept.
     """
     check_table(out)
+    dataset.check_exif(segmenter.exif)
     ids, step = dataset.samples.ids, segmenter.together
     identity = {
         "cascade": key_of(segmenter.cascade.to_json()),
