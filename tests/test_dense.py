@@ -717,7 +717,7 @@ def test_a_run_goes_on_where_it_was(world, cascade, tmp_path):
     notes: list[str] = []
     assert list(segment_into(runner, data, out, note=notes.append)) == whole
     assert len(notes) == 1
-    assert "were damaged and are computed again" in notes[0]
+    assert "was damaged; its results are computed again" in notes[0]
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 

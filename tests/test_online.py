@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import os
+import pickle
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -167,6 +172,110 @@ def test_who_cancels_is_answered_at_once_and_no_further_model_runs(gated: Gated)
     assert [name for name, _ in gated.module.ran] == ["one"]
     # The runner is as good as before.
     assert gated.runner(gated.picture).stage == 1
+
+
+def test_calls_that_hang_and_were_cancelled_hold_up_no_other_runner(gated: Gated) -> None:
+    other = Runner(embedded(CHAIN), threads=1)
+
+    async def main() -> Decision:
+        hanging = [await gated.begun() for _ in range(64)]
+        for task in hanging:
+            task.cancel()
+        decision = await asyncio.wait_for(other.async_call(PICTURES[0]), 20)
+        assert not gated.module.gate.is_set()
+        gated.module.gate.set()
+        await asyncio.gather(*hanging, return_exceptions=True)
+        return decision
+
+    assert asyncio.run(main()) == other(PICTURES[0])
+
+
+@pytest.mark.parametrize(
+    "made", [copy.copy, copy.deepcopy, lambda r: pickle.loads(pickle.dumps(r))]
+)
+@pytest.mark.parametrize("form", ["models", "graph"])
+def test_a_copy_of_a_runner_decides_alike(tmp_path: Path, made: Any, form: str) -> None:
+    cascade = embedded(Cascade.of(["nano", "tiny"], [0.9]))
+    if form == "graph":
+        pytest.importorskip("onnx", reason="a graph is written with onnx")
+        from committee.export import write_graph
+
+        runner = Runner(write_graph(cascade, tmp_path / "cascade.onnx"), threads=1)
+    else:
+        runner = Runner(cascade, threads=1, lazy=True)
+    again = made(runner)
+    assert again is not runner
+    assert repr(again) == repr(runner)
+    assert [again(picture) for picture in PICTURES[:9]] == [runner(p) for p in PICTURES[:9]]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # that is what is tested
+def test_a_process_that_was_forked_decides_alike() -> None:
+    runner = Runner(embedded(CHAIN), threads=1, lazy=True)
+    some = PICTURES[:9]
+    alone = [Runner(embedded(CHAIN), threads=1)(picture) for picture in some]
+
+    async def in_loop() -> list[Decision]:
+        return list(await asyncio.gather(*map(runner.async_call, some)))
+
+    # Threads of the parent wait for calls, and one is loading a model.
+    asyncio.run(runner.async_call(some[0]))
+    with runner._models._loading:
+        child = os.fork()
+    if child == 0:  # pragma: no cover
+        right = asyncio.run(in_loop()) == alone == [runner(picture) for picture in some]
+        os._exit(0 if right else 1)
+    for _ in range(600):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.05)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("the child never answered")
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_answers_that_are_no_numbers_are_told_wherever_they_come(tmp_path: Path) -> None:
+    pool = write_pool(tmp_path)
+    code = (tmp_path / "models.py").read_text()
+    (tmp_path / "models.py").write_text(code.replace("@ matrix", "@ matrix * np.array(['x'])"))
+    texts = write_pool(tmp_path / "texts") if (tmp_path / "texts").mkdir() is None else pool
+    answer = "return np.full((len(batch), 3), None)"
+    text = (tmp_path / "texts" / "models.py").read_text()
+    made = text.replace("return batch.reshape(len(batch), -1) @ matrix", answer)
+    (tmp_path / "texts" / "models.py").write_text(made)
+    for path in (pool, texts):
+        runner = opened(Cascade.of(["one"]), path)
+        for call in (
+            lambda r: r(images(1)[0]),
+            lambda r: r.decide(images(3)),
+            lambda r: r.warm(),
+            lambda r: asyncio.run(r.async_call(images(1)[0])),
+        ):
+            with pytest.raises(ModelError, match=r"^model 'one': ") as told:
+                call(runner)
+            assert "\n" not in str(told.value)
+
+
+def test_what_a_model_does_to_its_input_is_not_seen_by_the_next(tmp_path: Path) -> None:
+    pool = write_pool(tmp_path)
+    chain, some = Cascade.of(["one", "two"], [np.inf]), images(40)
+    alone = opened(chain, pool)
+    expected = [alone(picture) for picture in some]
+    spoils = tmp_path / "spoils"
+    spoils.mkdir()
+    path = write_pool(spoils)
+    code = (spoils / "models.py").read_text()
+    answer = "return batch.reshape(len(batch), -1) @ matrix"
+    changed = "made = batch.reshape(len(batch), -1) @ matrix; batch[...] = 9; return made"
+    (spoils / "models.py").write_text(code.replace(answer, changed))
+    runner = opened(chain, path)
+    assert [runner(picture) for picture in some] == expected
+    decided = runner.decide(some, 8)
+    assert decided.predicted.tolist() == [each.class_index for each in expected]
 
 
 def test_many_wait_for_one_loop(tmp_path: Path) -> None:

@@ -98,13 +98,19 @@ def owned(out: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        if not is_begun(out):
-            # Still under the lock, so that nobody has begun there meanwhile.
-            _clear(folder)
-            with suppress(OSError):  # Windows removes no open file, and some may be somebody's own
-                (folder / _LOCK).unlink()
-                folder.rmdir()
-        os.close(lock)
+        try:
+            if not is_begun(out):
+                _remove(folder)
+        finally:
+            os.close(lock)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, still under its lock, so that nobody has begun there meanwhile."""
+    _clear(folder)
+    with suppress(OSError):  # Windows removes no open file, and some may be somebody's own
+        (folder / _LOCK).unlink()
+        folder.rmdir()
 
 
 def _clear(folder: Path, but: Collection[Path] = ()) -> None:
@@ -230,7 +236,7 @@ class Chunks:
             note: Called with a line for each such chunk.
         """
         for chunk in self.damaged:
-            note(f"{_rows(chunk)} in {self._folder} were damaged and are computed again")
+            note(f"{self.path(chunk)} was damaged; its results are computed again")
 
         def now(chunk: Chunk) -> str:
             return content_of(digests(np.arange(chunk.start, chunk.end)))

@@ -1,0 +1,333 @@
+"""Whatever stops a run, and whatever is found of it, the next gives its own results or says why."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from committee import Cascade, Runner
+from committee.chunks import is_begun, owned
+from committee.cli import main
+from committee.data import open_data
+from committee.errors import ChangedError, DataError
+from committee.models import load_model, read_pool_file
+from committee.run import read_results, run_into
+from small_world import CLASSES, code_of, dataset, images, write_npz, write_pool
+from test_resume import SLOW, Crash, Disk
+
+Caught = pytest.CaptureFixture[str]
+ENDINGS = (".csv", ".jsonl", ".parquet")
+# Stretches of 16 samples, the last of 8.
+ROWS = 40
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process wrote outlives it without being synced."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@dataclass
+class World:
+    """Two cascades of other stages, and what each gives, by the ending of its file."""
+
+    folder: Path
+    long: Runner
+    short: Runner
+
+    def whole(self, runner: Runner, ending: str) -> bytes:
+        """What an undisturbed run writes."""
+        out = self.folder / f"{'long' if runner is self.long else 'short'}{ending}"
+        if not out.exists():
+            run(runner, out)
+        return out.read_bytes()
+
+
+def run(runner: Runner, out: Path, stop: int = 10**9) -> list[str]:
+    """Run into a file, up to a number of stretches; the notes."""
+    notes: list[str] = []
+    for number, _ in enumerate(run_into(runner, dataset(ROWS), out, 1, note=notes.append), 1):
+        if number == stop:
+            break
+    return notes
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("world")
+    path = write_pool(folder)
+    code = code_of(path)
+    known = {s.name: load_model(s, code)[1].to_json() for s in read_pool_file(path).models}
+    chain = replace(Cascade.of(["one", "two"], [0.9]), models=known, classes=CLASSES)
+    alone = replace(Cascade.of(["two"]), models=known, classes=CLASSES)
+    return World(folder, Runner(chain, allow_code=code), Runner(alone, allow_code=code))
+
+
+def begun(world: World, out: Path, stretches: int = 2) -> Path:
+    """A run of the long cascade that was stopped; its folder."""
+    run(world.long, out, stretches)
+    assert is_begun(out)
+    return out.with_name(f"{out.name}.part")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_crash_at_any_event_is_made_good_and_mixes_nothing(
+    world: World, tmp_path: Path, ending: str
+) -> None:
+    for event in count(1):
+        out = tmp_path / f"{event}{ending}"
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Crash):
+            disk = Disk(patch, event, torn=event % 2 == 0)
+            run(world.long, out)
+        copy = tmp_path / f"{event} other{ending}"
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copytree(f"{out}.part", f"{copy}.part")
+        run(world.long, out)
+        assert out.read_bytes() == world.whole(world.long, ending), f"crashed at event {event}"
+        assert not out.with_name(f"{out.name}.part").exists()
+        if is_begun(copy):
+            with pytest.raises(ChangedError, match="was begun with another cascade"):
+                run(world.short, copy)
+        else:
+            run(world.short, copy)
+            assert copy.read_bytes() == world.whole(world.short, ending)
+        if not disk.dead:
+            break
+    assert event > 10
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_is_left_of_a_folder_is_never_taken_for_another_run(
+    world: World, tmp_path: Path, ending: str
+) -> None:
+    # A folder is removed in whatever order its names lie on the disk.
+    draw = random.Random(0)
+    for number in range(8):
+        out = tmp_path / f"{number}{ending}"
+        folder = begun(world, out, 3)
+        names = sorted(path for path in folder.iterdir())
+        for path in draw.sample(names, draw.randint(1, len(names))):
+            path.unlink()
+        runner = draw.choice([world.long, world.short])
+        if runner is world.short and is_begun(out):
+            with pytest.raises(ChangedError):
+                run(runner, out)
+            continue
+        run(runner, out)
+        assert out.read_bytes() == world.whole(runner, ending)
+
+
+def test_no_altered_byte_is_believed(world: World, tmp_path: Path) -> None:
+    draw = random.Random(1)
+    refused = 0
+    for ending in ENDINGS:
+        whole = tmp_path / f"whole{ending}"
+        folder = begun(world, whole)
+        for number in range(15):
+            out = tmp_path / f"{number}{ending}"
+            shutil.copytree(folder, f"{out}.part")
+            path = draw.choice([p for p in Path(f"{out}.part").iterdir() if p.stat().st_size])
+            data = bytearray(path.read_bytes())
+            data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+            path.write_bytes(data)
+            try:
+                notes = run(world.long, out)
+            except ChangedError:
+                assert path.name == "run.json"
+                refused += 1
+                continue
+            assert out.read_bytes() == world.whole(world.long, ending), path.name
+            # A line of the journal that is none any more vouches for nothing.
+            assert len(notes) == 1 or path.name in ("run.json", "journal")
+            assert all("was damaged; its results are computed again" in note for note in notes)
+    assert refused
+
+
+def test_other_files_in_the_folder_are_not_read_and_stay(world: World, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    folder = begun(world, out)
+    for name in ("0-0.csv", "000000000032-000000000048.csv", "own.txt"):
+        (folder / name).write_text("id\n")
+    run(world.long, out)
+    assert out.read_bytes() == world.whole(world.long, ".csv")
+    assert sorted(path.name for path in folder.iterdir()) == ["0-0.csv", "own.txt"]
+
+
+def test_only_the_damaged_part_is_computed_again(world: World, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    folder = begun(world, out, 3)
+    (folder / "000000000016-000000000032.jsonl").unlink()
+    module = sys.modules[f"committee source {world.folder / 'models.py'}"]
+    module.batches.clear()
+    [note] = run(world.long, out)
+    assert note.startswith(f"{folder}/000000000016-000000000032.jsonl was damaged; ")
+    assert len(module.batches["one"]) == 16
+    assert out.read_bytes() == world.whole(world.long, ".jsonl")
+
+
+def test_images_that_changed_since_are_noticed_and_run_again(
+    world: World, tmp_path: Path, capsys: Caught
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    some = images(ROWS)
+    for row, image in enumerate(some):
+        Image.fromarray(image).save(data / f"{row:02}.png")
+    cascade = world.long.cascade.save(tmp_path / "cascade.json")
+    words = f"run {cascade} --data {data} --batch-size 1 --allow-code {world.folder / 'models.py'}"
+    stopped = run_into(world.long, open_data(data, "run", CLASSES), tmp_path / "out.csv", 1)
+    next(stopped)
+    next(stopped)
+    stopped.close()
+    Image.fromarray(255 - some[5]).save(data / "05.png")
+    Image.fromarray(255 - some[35]).save(data / "35.png")  # not run yet
+    assert main(f"{words} --out {tmp_path / 'out.csv'}".split()) == 0
+    told = capsys.readouterr().out
+    assert "Note: 05.png has changed since it was run: results of samples 0 to 15 are" in told
+    assert "16 were done before" in told
+    assert main(f"{words} --out {tmp_path / 'new.csv'}".split()) == 0
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "new.csv").read_bytes()
+
+
+def test_a_file_has_one_writer(world: World, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    first = run_into(world.long, dataset(ROWS), out, 1)
+    next(first)
+    with pytest.raises(DataError, match=r"out\.csv: another process is writing it; wait"):
+        run(world.long, out)
+    rest = [result for part in first for result in part]
+    assert len(rest) == ROWS - 16
+    # Who comes too late for the folder finds a finished file, which is not replaced unasked.
+    with pytest.raises(DataError, match="is there already"):
+        next(run_into(world.short, dataset(ROWS), out, 1, overwrite=False))
+    assert out.read_bytes() == world.whole(world.long, ".csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_who_waits_for_a_lock_that_goes_gets_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from committee import chunks
+
+    out, locked = tmp_path / "out.csv", chunks._lock
+    tries: list[int] = []
+
+    def late(descriptor: int) -> None:
+        tries.append(descriptor)
+        if len(tries) == 1:
+            # The owner finishes between the opening of its lock and the locking.
+            shutil.rmtree(tmp_path / "out.csv.part")
+        locked(descriptor)
+
+    monkeypatch.setattr(chunks, "_lock", late)
+    with owned(out), pytest.raises(DataError, match="another process"), owned(out):
+        pass
+    assert len(tries) == 3
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_runs(
+    world: World, tmp_path: Path, capsys: Caught
+) -> None:
+    cascade = world.long.cascade.save(tmp_path / "cascade.json")
+    data = write_npz(tmp_path / "data.npz", 3)
+    words = f"run {cascade} --data {data} --allow-code {world.folder / 'models.py'} --out"
+    assert main(f"{words} {tmp_path / 'no' / 'such' / 'r.csv'}".split()) == 2
+    assert f"there is no folder {tmp_path / 'no' / 'such'}; make it" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+    (tmp_path / "r.csv.part").touch()
+    assert main(f"{words} {tmp_path / 'r.csv'}".split()) == 2
+    assert "r.csv.part beside it, which holds what is done so far" in capsys.readouterr().err
+
+
+class Process:
+    """``committee run`` as a process of its own, slow enough to be stopped."""
+
+    def __init__(self, folder: Path) -> None:
+        path = write_pool(folder, SLOW)
+        self.code, self.log = code_of(path)[0], folder / "log"
+        known = {
+            s.name: load_model(s, [self.code])[1].to_json() for s in read_pool_file(path).models
+        }
+        chain = replace(Cascade.of(["one", "two"], [0.9]), models=known, classes=CLASSES)
+        self.cascade = chain.save(folder / "cascade.json")
+        self.data = write_npz(folder / "data.npz", 130)
+
+    def start(self, out: Path) -> subprocess.Popen[str]:
+        program = "import sys; from committee.cli import main; sys.exit(main())"
+        words = ["run", self.cascade, "--data", self.data, "--out", out, "--batch-size", "2"]
+        command = [sys.executable, "-c", program, *map(str, words), "--allow-code", self.code]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+
+    def stop(self, out: Path, how: signal.Signals, after: float) -> tuple[int, str]:
+        """Start, stop some time after it has got on by a part, and say how it ended."""
+        with self.start(out) as process:
+            before = parts(out)
+            while process.poll() is None and parts(out) <= before:
+                time.sleep(0.005)
+            time.sleep(after)
+            process.send_signal(how)
+            _, errors = process.communicate(timeout=60)
+        return process.returncode, errors
+
+    def finish(self, out: Path) -> str:
+        with self.start(out) as process:
+            told, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (0, "")
+        return told
+
+
+def parts(out: Path) -> int:
+    """How many parts of a run are done; of one that is finished, many."""
+    with contextlib.suppress(FileNotFoundError):
+        return (out.with_name(f"{out.name}.part") / "journal").read_text().count("\n")
+    return 100 * out.exists()
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Process:
+    return Process(tmp_path_factory.mktemp("process"))
+
+
+def test_stopped_and_killed_processes_leave_the_bytes_of_an_undisturbed_one(
+    process: Process, tmp_path: Path
+) -> None:
+    out, moments = tmp_path / "out.csv", random.Random(2)
+    code, errors = process.stop(out, signal.SIGINT, 0.02)
+    assert code == 130
+    assert errors.count("\n") == 1
+    assert "run goes on where it was" in errors
+    code, _ = process.stop(out, signal.SIGKILL, moments.uniform(0, 0.05))
+    assert code == -signal.SIGKILL
+    assert " were done before" in process.finish(out)
+    words = f"run {process.cascade} --data {process.data} --allow-code {process.code}"
+    assert main(f"{words} --out {tmp_path / 'whole.csv'} --batch-size 2 --json".split()) == 0
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "whole.csv"]
+
+
+def test_of_two_processes_one_writes_and_the_other_says_so(
+    process: Process, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.parquet"
+    with process.start(out) as one, process.start(out) as two:
+        found = [(each.communicate(timeout=60), each.returncode) for each in (one, two)]
+    (told, _), (_, errors) = (each for each, _ in sorted(found, key=lambda each: each[1]))
+    assert sorted(code for _, code in found) == [0, 2]
+    assert f"Written: {out}" in told
+    assert errors.count("\n") == 1
+    assert "another process is writing it" in errors or "is there already" in errors
+    assert len(read_results(out)) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
