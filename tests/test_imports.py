@@ -53,6 +53,7 @@ ORDER = (
     "cascade",
     "flow",
     "samples",
+    "identity",
     "utility",
     "task",
     "pool",

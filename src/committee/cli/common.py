@@ -359,6 +359,11 @@ def usual_judge(store: str, split: str | None, calibrated: bool = False) -> Pool
     return Pool.load(usual, calibrated=calibrated)
 
 
+def store_of(store: str) -> Path:
+    """The folder of a store that is named as ``STORE`` or as ``STORE/SPLIT``."""
+    return _folder(store, None, "any").parent
+
+
 def _folder(store: str, split: str | None, usual: str) -> Path:
     path = Path(store)
     if any((path / name).exists() for name in ("store.json", "cells.json")):
