@@ -265,6 +265,8 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         Pool.load(folder, ["smal"])
     with pytest.raises(UnknownNameError, match=r"no split 'vla'\. Did you mean 'val'"):
         Pool.load(tmp_path / "vla")
+    assert Pool.load(tmp_path).samples.split == "val"
+    folder.rename(tmp_path / "test")
     with pytest.raises(StoreError, match="this is a store; name one of its splits"):
         Pool.load(tmp_path)
     with pytest.raises(StoreError, match="no store is there"):

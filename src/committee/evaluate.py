@@ -333,9 +333,10 @@ def check_judge(
         )
     both = pool.shared_with(judge)
     if both.most:
+        holds = "the same samples as" if len(both.second) == test.wholes else "samples of"
         raise MisalignedError(
-            f"{both.told(pool.task.samples)}. {val.split!r} chose the committees; evaluate them on "
-            "others, or leave the split out"
+            f"{test.split!r} holds {holds} {val.split!r}, which chose the committees: "
+            f"{both.told(pool.task.samples)}. Evaluate on others, or leave the split out"
         )
     fitted = sorted(n for n, c in pool.calibrations.items() if c.samples == judge.identity([n]))
     if fitted:

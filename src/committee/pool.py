@@ -188,7 +188,9 @@ class Pool:
     def load(
         cls, path: str | Path, models: Iterable[str] | None = None, *, calibrated: bool = False
     ) -> Pool:
-        """Open one split of a store, ``STORE/SPLIT``; arrays stay on disk until they are used.
+        """Open one split of a store, ``STORE/SPLIT``; of ``STORE`` alone the split ``val``.
+
+        Arrays stay on disk until they are used.
 
         Of a store of segmentation whole pictures come first, cells of every size are ``divided``.
 
@@ -204,10 +206,12 @@ class Pool:
         """
         from committee.dense import is_cells_store, load_pictures
         from committee.store import load_pool
+        from committee.store.reader import usual_split
 
+        path = usual_split(Path(path))
         if is_cells_store(path):
             return load_pictures(path, models, calibrated=calibrated)
-        return load_pool(Path(path), models, calibrated)
+        return load_pool(path, models, calibrated)
 
     @property
     def names(self) -> list[str]:

@@ -26,10 +26,12 @@ from committee.dense.cells import Grid
 from committee.dense.counting import Key, Table, joined, keys_of
 from committee.errors import ChangedError, DamagedError, StoreError, UnknownNameError
 from committee.files import write_bytes, write_text
+from committee.identity import doubles_note
 from committee.pool import Pool
 from committee.predictions import Kept
 from committee.samples import Samples, fingerprint
 from committee.store.reader import CELLS
+from committee.store.split import check_split_name, refuse_shared
 from committee.task import SEMANTIC_SEGMENTATION
 from committee.text import listed
 
@@ -183,25 +185,37 @@ def _read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def write_pictures(folder: Path, ids: Sequence[str], content: Sequence[int], rule: str) -> None:
+def write_pictures(
+    folder: Path, ids: Sequence[str], content: Sequence[int], rule: str
+) -> list[str]:
     """Record the pictures of a split.
 
+    Returns:
+        What to know of pictures that other splits have under other names, or that are copies, a
+        line each.
+
     Raises:
-        StoreError: If another split of the store has one of them.
+        StoreError: If the name of the split can be no folder's, or another split of the store has
+            one of them; see :func:`committee.store.split.check_apart`.
     """
-    for other in sorted(folder.parent.glob(f"*/{PICTURES}")):
-        if other.parent == folder:
-            continue
-        both = set(_read_json(other)["content"]) & set(content)
-        if both:
-            name = ids[list(content).index(min(both))]
-            raise StoreError(
-                f"{folder.parent}: splits {other.parent.name!r} and {folder.name!r} would share "
-                f"{len(both)} pictures, {name!r} for one; what chooses must not judge. Take others "
-                "with --rows, or use another store with --out"
-            )
+    check_split_name(folder.name)
+    given = _samples(folder.name, ids, content)
+    found = sorted(folder.parent.glob(f"*/{PICTURES}"))
+    others = [(each.parent.name, _read_json(each)) for each in found if each.parent != folder]
+    notes = refuse_shared(
+        folder.parent,
+        [_samples(name, data["ids"], data["content"]) for name, data in others],
+        given,
+    )
     data = {"schema": SCHEMA, "rule": rule, "ids": list(ids), "content": list(content)}
     write_text(folder / PICTURES, json.dumps(data, ensure_ascii=False) + "\n")
+    copies = doubles_note(given)
+    return [*notes, copies] if copies else notes
+
+
+def _samples(split: str, ids: Sequence[str], content: Sequence[int]) -> Samples:
+    """The pictures of a split, not divided."""
+    return Samples(tuple(ids), None, split=split, content=np.array(content, np.uint64))
 
 
 def cells_path(folder: Path, name: str) -> Path:
@@ -290,7 +304,9 @@ def load_cells(folder: str | Path, grid: str = "full") -> Pool:
     data = _read_json(folder / PICTURES)
     divided = index.grid(grid)
     table = joined([read_cells(cells_path(folder, n), index, divided) for n in data["ids"]])
-    return pool_of(table, index, divided, data["ids"], folder.name, data["rule"])
+    pool = pool_of(table, index, divided, data["ids"], folder.name, data["rule"])
+    content = np.repeat(np.array(data["content"], np.uint64), pool.samples.parts)
+    return replace(pool, samples=replace(pool.samples, content=content))
 
 
 @dataclass(frozen=True)

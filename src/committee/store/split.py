@@ -283,8 +283,10 @@ def check_apart(root: Path, given: Split) -> list[str]:
     return refuse_shared(root, [each.samples for each in others], given.samples)
 
 
-def refuse_shared(root: Path, others: Iterable[Samples], given: Samples) -> list[str]:
-    """As :func:`check_apart`, with the samples of the other splits."""
+def refuse_shared(
+    root: Path, others: Iterable[Samples], given: Samples, what: str = "samples"
+) -> list[str]:
+    """As :func:`check_apart`, with the samples of the other splits and what samples are called."""
     notes = []
     for other in others:
         both = shared(other, given)
@@ -292,10 +294,10 @@ def refuse_shared(root: Path, others: Iterable[Samples], given: Samples) -> list
         if both.most or any(given.ids[row] in names for row in both.second.tolist()):
             raise StoreError(
                 f"{root}: splits {other.split!r} and {given.split!r} would share {len(both):,} "
-                f"samples: {both.told()}; what chooses must not evaluate. Take what the other "
+                f"{what}: {both.told(what)}; what chooses must not evaluate. Take what the other "
                 "split leaves, with --fraction or --rows, or use another store with --out"
             )
-        if told := shared_note(both):
+        if told := shared_note(both, what):
             notes.append(told)
     return notes
 
