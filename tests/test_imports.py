@@ -38,6 +38,7 @@ HEAVY = (
 ORDER = (
     "_native",
     "compiled",
+    "extras",
     "errors",
     "text",
     "reading",

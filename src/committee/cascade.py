@@ -328,7 +328,7 @@ class Cascade:
         if data["schema"] > SCHEMA:
             raise CascadeError(
                 f"{where}: schema {data['schema']} is newer than {SCHEMA}, which this version "
-                "reads. Upgrade with: pip install --upgrade committee"
+                "reads. Use the version of committee that wrote it, or a newer one"
             )
         try:
             _check_keys("cascade", data, _KEYS)

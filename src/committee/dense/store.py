@@ -153,7 +153,7 @@ def read_index(path: str | Path) -> Index:
         if data["schema"] > SCHEMA:
             raise StoreError(
                 f"{root / INDEX}: schema {data['schema']} is newer than {SCHEMA}, which this "
-                "version reads. Upgrade with: pip install --upgrade committee"
+                "version reads. Use the version of committee that wrote it, or a newer one"
             )
         if data["schema"] < SCHEMA:
             raise StoreError(
@@ -206,6 +206,7 @@ def write_pictures(
         folder.parent,
         [_samples(name, data["ids"], data["content"]) for name, data in others],
         given,
+        SEMANTIC_SEGMENTATION.samples,
     )
     data = {"schema": SCHEMA, "rule": rule, "ids": list(ids), "content": list(content)}
     write_text(folder / PICTURES, json.dumps(data, ensure_ascii=False) + "\n")

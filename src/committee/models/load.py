@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from committee.cost import Cost
-from committee.errors import ModelError, PoolFileError, UnknownNameError
+from committee.errors import ModelError, PoolFileError, UnknownNameError, require
 from committee.models.base import RANDOM, Model, Peekable, Resizable
 from committee.models.sources import source_of
 from committee.models.spec import ModelSpec
@@ -33,9 +33,28 @@ def load_models(
         For each spec what :func:`load_model` returns.
     """
     loaded: list[Loaded] = []
+    specs = list(specs)
+    check_installed(specs)
     for spec in specs:
         loaded.append(resized(spec, loaded) or load_model(spec, allow_code, threads))
     return loaded
+
+
+def check_installed(specs: Iterable[ModelSpec]) -> None:
+    """Refuse models that need packages which are not installed; all are named at once.
+
+    Raises:
+        MissingExtraError: If so.
+    """
+    extras: dict[str, None] = {}
+    for spec in specs:
+        # An extra is called as the scheme that needs it.
+        scheme = spec.source.partition(":")[0]
+        exported = scheme != "onnx" and spec.engine in ("onnxruntime", "openvino")
+        needs = [scheme, spec.engine, "export" if exported else ""]
+        needs.append("safetensors" if spec.weights.endswith(".safetensors") else "")
+        extras |= dict.fromkeys(needs)
+    require("The pool", *extras)
 
 
 def resized(spec: ModelSpec, loaded: Iterable[Loaded]) -> Loaded | None:

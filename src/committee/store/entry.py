@@ -116,7 +116,7 @@ def read_json(path: Path) -> Any:
     if data["schema"] > SCHEMA:
         raise StoreError(
             f"{path}: schema {data['schema']} is newer than {SCHEMA}, which this version reads. "
-            "Upgrade with: pip install --upgrade committee"
+            "Use the version of committee that wrote it, or a newer one"
         )
     return data
 
