@@ -50,6 +50,7 @@ ORDER = (
     "combine",
     "cost",
     "files",
+    "paths",
     "chunks",
     "cascade",
     "flow",

@@ -9,9 +9,11 @@ from typing import Any
 
 # What a relative path begins with in a file: a source may also be a name, ``transformers:a/b``.
 _HERE = ("./", "../")
+# The remedy where a file of a model is not there.
 MOVED = (
-    "If files have moved, name the pool file that lists the models where they are now: "
-    "--pool POOL.toml; committee export CASCADE --out FOLDER writes a folder that may move as one"
+    "Correct its path; of a cascade whose files have moved, name the pool file that lists them "
+    "where they are now, --pool POOL.toml, or run what committee export writes: a folder that "
+    "moves as one"
 )
 
 
@@ -37,6 +39,15 @@ def resolved(models: Mapping[str, Mapping[str, Any]], file: Path) -> dict[str, d
     """
     folder = file.resolve().parent
     return _with_paths(models, lambda path: _absolute(path, folder))
+
+
+def unplaced(models: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return models with the names of their files alone, which stay when files move together.
+
+    Args:
+        models: By name how each is loaded; paths are absolute.
+    """
+    return _with_paths(models, lambda path: PurePath(path).name if _is_absolute(path) else path)
 
 
 def expanded(path: str, folder: Path) -> Path:
@@ -66,7 +77,7 @@ def _with_path(model: dict[str, Any], changed: Callable[[str], str]) -> dict[str
 
 
 def _relative(path: str, folder: Path) -> str:
-    if not PurePath(path).is_absolute():
+    if not _is_absolute(path):
         return path
     try:
         told = Path(os.path.relpath(path, folder)).as_posix()
@@ -75,6 +86,10 @@ def _relative(path: str, folder: Path) -> str:
     if told.startswith("../../") or (told.startswith("../") and _is_root(folder.parent)):
         return path
     return told if told.startswith("../") else f"./{told}"
+
+
+def _is_absolute(path: str) -> bool:
+    return PurePath(path).is_absolute()
 
 
 def _is_root(folder: Path) -> bool:

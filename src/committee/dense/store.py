@@ -13,7 +13,7 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -27,6 +27,7 @@ from committee.dense.counting import Key, Table, joined, keys_of
 from committee.errors import ChangedError, DamagedError, StoreError, UnknownNameError
 from committee.files import write_bytes, write_text
 from committee.identity import doubles_note
+from committee.paths import portable, resolved, unplaced
 from committee.pool import Pool
 from committee.predictions import Kept
 from committee.samples import Samples, fingerprint
@@ -89,11 +90,15 @@ class Index:
 
     @property
     def fingerprint(self) -> str:
-        """Changes when numbers would."""
-        return fingerprint([json.dumps(self.to_json(), sort_keys=True)])
+        """Changes when numbers would, wherever the models lie."""
+        return fingerprint([json.dumps(self._told(unplaced), sort_keys=True)])
 
-    def to_json(self) -> dict[str, Any]:
-        """What the file holds."""
+    def to_json(self, file: Path) -> dict[str, Any]:
+        """What a file holds; paths in it are relative to it where they can be."""
+        return self._told(lambda models: portable(models, file))
+
+    def _told(self, placed: Callable[[Mapping[str, Mapping[str, Any]]], Any]) -> dict[str, Any]:
+        """All settings, models with their paths as ``placed`` returns them."""
         return {
             "schema": SCHEMA,
             "picture": list(self.grids[0].picture),
@@ -103,8 +108,8 @@ class Index:
             "combine": COMBINE,
             "ignore": self.ignore,
             "most": self.most,
-            "models": dict(self.models),
-            "on_cells": {grid: dict(on_cells) for grid, on_cells in self.on_cells.items()},
+            "models": placed(self.models),
+            "on_cells": {grid: placed(on_cells) for grid, on_cells in self.on_cells.items()},
             "bases": dict(self.bases),
         }
 
@@ -126,10 +131,10 @@ def write_index(store: Path, index: Index) -> None:
     """
     path = store / INDEX
     if not path.is_file():
-        write_text(path, json.dumps(index.to_json(), indent=1, ensure_ascii=False) + "\n")
+        write_text(path, json.dumps(index.to_json(path), indent=1, ensure_ascii=False) + "\n")
         return
     known = _read_json(path)
-    now = json.loads(json.dumps(index.to_json()))
+    now = json.loads(json.dumps(index.to_json(path)))
     changed = [key for key in now if known.get(key) != now[key]]
     if changed:
         raise ChangedError(
@@ -167,8 +172,10 @@ def read_index(path: str | Path) -> Index:
             confidence=data["confidence"],
             ignore=data["ignore"],
             most=data["most"],
-            models=data["models"],
-            on_cells=data["on_cells"],
+            models=resolved(data["models"], root / INDEX),
+            on_cells={
+                grid: resolved(models, root / INDEX) for grid, models in data["on_cells"].items()
+            },
             bases=data["bases"],
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:

@@ -11,6 +11,7 @@ from committee.errors import ModelError, PoolFileError, UnknownNameError, requir
 from committee.models.base import RANDOM, Model, Peekable, Resizable
 from committee.models.sources import source_of
 from committee.models.spec import ModelSpec
+from committee.paths import MOVED
 
 Loaded = tuple[Model, ModelSpec]
 
@@ -130,7 +131,7 @@ def check_unloaded(spec: ModelSpec, allow_code: Collection[str] = ()) -> None:
     except PoolFileError as error:
         raise ModelError(f"model {spec.name!r}: {error}") from None
     if spec.weights not in ("", RANDOM) and not Path(spec.weights).is_file():
-        raise ModelError(f"model {spec.name!r}: no file {spec.weights}")
+        raise ModelError(f"model {spec.name!r}: no file {spec.weights}. {MOVED}")
     known = source.peek(spec, allow_code) if isinstance(source, Peekable) else None
     if known is not None:
         _check_unchanged(spec, known)

@@ -12,9 +12,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from committee.errors import ChangedError, StoreError
-from committee.files import sync_folder, write_text
+from committee.files import sync_folder
 from committee.samples import Samples
-from committee.store.entry import SCHEMA, Entry, dump, read_index, told
+from committee.store.entry import SCHEMA, Entry, read_index, told, write_index
 from committee.store.split import (
     Split,
     check_apart,
@@ -82,7 +82,7 @@ class Store:
             kept["family"] = new.get("family") or old.get("family", "")
             known["models"][name] = {**new, "costs": list(costs.values()), **kept}
         with told(path):
-            write_text(path, dump(known))
+            write_index(path, known)
 
     def split(self, name: str, classes: tuple[str, ...]) -> Split | None:
         """What the store knows of a split; None if it is new or its record is damaged."""
