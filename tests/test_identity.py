@@ -265,3 +265,17 @@ def test_an_import_beside_predictions_keeps_what_is_known(folder, capsys) -> Non
     again = Pool.load("predictions").samples
     assert again.content.tolist() == known.content.tolist()
     assert again.rule == known.rule
+
+
+def test_verify_finds_predictions_by_content(folder, capsys) -> None:
+    predicted(capsys, "one", "val")
+    assert run(capsys, "search predictions --match two --out c.json")[0] == 0
+    for path in sorted((folder / "one").rglob("*.png")):
+        path.rename(path.with_name(f"renamed-{path.name}"))
+    words = "verify c.json --data one --predictions predictions --split val --allow-code models.py"
+    code, told = run(capsys, words)
+    assert code == 0, told
+    assert "all are decided alike" in told
+    code, told = run(capsys, words.replace("one", "two"))
+    assert code == 2
+    assert "24 samples: 'cat/0.png'" in told or "have changed" in told

@@ -79,6 +79,25 @@ def shared(one: Samples, two: Samples) -> Shared:
     return Shared(one, two, np.flatnonzero(first), np.flatnonzero(second))
 
 
+def places(known: Samples, given: Samples) -> Array:
+    """Return for each given sample its row among the known ones, -1 where it is not there.
+
+    Where contents are known these decide, whatever the samples are called; a content that could
+    not be read says nothing, and the id decides.
+    """
+    rows = {name: row for row, name in enumerate(known.ids)}
+    if known.content is None or given.content is None:
+        return np.array([rows.get(name, -1) for name in given.ids], np.int64)
+    unread = {name: row for name, row in rows.items() if not known.content[row]}
+    by_content = {each: row for row, each in enumerate(known.content.tolist()) if each}
+    found = []
+    for name, each in zip(given.ids, given.content.tolist(), strict=True):
+        row = rows.get(name, -1)
+        same = row >= 0 and each and known.content[row] == each
+        found.append(row if same else by_content.get(each, unread.get(name, -1)))
+    return np.array(found, np.int64)
+
+
 def alike(one: Array, two: Array) -> tuple[Array, Array]:
     """Return which rows of two splits are one sample, as the outputs of the same models say.
 

@@ -177,7 +177,9 @@ def read_pool_file(path: str | Path) -> PoolFile:
     except PoolFileError:
         raise
     except CommitteeError as error:
-        raise PoolFileError(f"{path}: {error}") from None
+        told = str(error)
+        where = "" if told.startswith(f"{path}: ") else f"{path}: "
+        raise PoolFileError(f"{where}{told}") from None
 
 
 def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
