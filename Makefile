@@ -70,9 +70,11 @@ format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# What the demo needs and no more.
 $(DEMO_VENV)/ready: pyproject.toml
+	@echo "Making $(DEMO_VENV) and installing there; this takes a minute or two."
 	$(PYTHON) -m venv $(DEMO_VENV)
-	$(DEMO_VENV)/bin/pip install --quiet --disable-pip-version-check -e ".[all]"
+	$(DEMO_VENV)/bin/pip install --quiet --disable-pip-version-check -e ".[images,onnx,report]"
 	touch $@
 
 $(VENV)/ready: pyproject.toml requirements-dev.txt

@@ -399,7 +399,7 @@ def test_search_says_when_one_split_chose_and_judged(
     assert main(f"{PREDICT} --rows :50 --out {tmp_path} --json".split()) == 0
     capsys.readouterr()
     assert main(f"search {tmp_path} --max-models 1".split()) == 0
-    assert "Judged on the split that chose" in capsys.readouterr().out
+    assert "No other split evaluates them" in capsys.readouterr().out
     out = f"{tmp_path}/cascade.json"
     assert main(f"search {tmp_path} --max-models 1 --match one --out {out}".split()) == 0
     assert f"Next: committee run {out}" in capsys.readouterr().out

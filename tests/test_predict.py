@@ -170,7 +170,7 @@ def test_another_batch_size_is_refused(world: World) -> None:
 def test_changed_code_samples_and_preprocessing_are_refused(world: World, tmp_path: Path) -> None:
     pool, code, store = world
     predict(pool, dataset(9), store, allow_code=code)
-    with pytest.raises(ChangedError, match=samples(9, seed=1).fingerprint):
+    with pytest.raises(ChangedError, match="label of '0' was 2, is 1"):
         predict(pool, dataset(9, seed=1), store, allow_code=code)
     (tmp_path / "b").mkdir()
     changed = write_pool(tmp_path / "b", CODE + "# changed\n")
@@ -325,14 +325,17 @@ def test_fewer_and_changed_samples_are_refused_by_name(world: World, tmp_path: P
     before = files_of(store)
     good = (data / "b.png").read_bytes()
     (data / "b.png").unlink()
-    with pytest.raises(ChangedError, match=r"1 of its 3 samples are not given any more, 'b.png'"):
+    with pytest.raises(ChangedError, match=r"1 of its 3 samples are not given any more: 'b.png'"):
         predict(pool, open_data(data), store, allow_code=code)
     (data / "b.png").write_bytes((data / "a.png").read_bytes())
     now, then = (
         int.from_bytes(sha256(each).digest()[:8], "big")
         for each in ((data / "b.png").read_bytes(), good)
     )
-    told = f"content of 'b.png' was {then:016x}, is {now:016x}, and 1 of 3 have changed"
+    told = (
+        f"1 of its 3 samples has changed: 'b.png'; content of 'b.png' was {then:016x}, "
+        f"is {now:016x}"
+    )
     with pytest.raises(ChangedError, match=told) as caught:
         predict(pool, open_data(data), store, allow_code=code)
     assert "\n" not in str(caught.value)
@@ -345,7 +348,7 @@ def test_fewer_and_changed_samples_are_refused_by_name(world: World, tmp_path: P
 def test_samples_of_another_split_are_refused(world: World) -> None:
     pool, code, store = world
     predict(pool, dataset(20), store, allow_code=code)
-    with pytest.raises(StoreError, match=r"'val' and 'test' would share 20 samples, '0' for one"):
+    with pytest.raises(StoreError, match=r"'val' and 'test' would share 20 samples: 20 of 20"):
         predict(pool, dataset(20, "test"), store, allow_code=code)
     assert not (store / "test").exists()
 

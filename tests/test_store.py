@@ -265,6 +265,8 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         Pool.load(folder, ["smal"])
     with pytest.raises(UnknownNameError, match=r"no split 'vla'\. Did you mean 'val'"):
         Pool.load(tmp_path / "vla")
+    assert Pool.load(tmp_path).samples.split == "val"
+    folder.rename(tmp_path / "test")
     with pytest.raises(StoreError, match="this is a store; name one of its splits"):
         Pool.load(tmp_path)
     with pytest.raises(StoreError, match="no store is there"):
@@ -341,9 +343,8 @@ def test_other_classes_and_other_samples_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ChangedError, match=r"3 classes \(cat, dog, eel .* now have 2 \(cat"):
             store.add_models({"a": spec()}, CLASSES[:2])
         other = samples(ROWS, seed=1)
-        with pytest.raises(ChangedError, match=other.fingerprint) as told:
+        with pytest.raises(ChangedError, match="label of '0' was 2, is 1"):
             store.add_samples(Split(other))
-    assert samples(ROWS).fingerprint in str(told.value)
 
 
 def test_costs_are_added_by_unit(tmp_path: Path) -> None:

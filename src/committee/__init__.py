@@ -70,3 +70,7 @@ def __getattr__(name: str) -> Any:
 
         return Runner
     raise AttributeError(f"module 'committee' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

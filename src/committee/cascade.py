@@ -21,6 +21,7 @@ from committee.errors import (
     UnreadableError,
 )
 from committee.files import write_text
+from committee.paths import portable, resolved
 from committee.reading import read_json
 
 if TYPE_CHECKING:
@@ -328,7 +329,7 @@ class Cascade:
         if data["schema"] > SCHEMA:
             raise CascadeError(
                 f"{where}: schema {data['schema']} is newer than {SCHEMA}, which this version "
-                "reads. Upgrade with: pip install --upgrade committee"
+                "reads. Use the version of committee that wrote it, or a newer one"
             )
         try:
             _check_keys("cascade", data, _KEYS)
@@ -355,13 +356,18 @@ class Cascade:
             ) from None
 
     def save(self, path: str | Path) -> Path:
-        """Write the cascade as JSON, whole or not at all."""
-        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
-        return write_text(Path(path), text + "\n")
+        """Write the cascade as JSON, whole or not at all.
+
+        Paths of models are relative to the file where they can be; see :mod:`committee.paths`.
+        """
+        path, data = Path(path), self.to_json()
+        data["models"] = portable(data["models"], path)
+        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+        return write_text(path, text + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Cascade:
-        """Read a cascade file. Nothing in it is run.
+        """Read a cascade file. Nothing in it is run; relative paths in it begin where it lies.
 
         Raises:
             CascadeError: If the file is missing, no JSON, no cascade of a known schema, or no
@@ -386,7 +392,7 @@ class Cascade:
                 "One of your own must be registered first, with register_confidence"
             )
         _check_reachable(cascade, str(path))
-        return cascade
+        return replace(cascade, models=resolved(cascade.models, Path(path)))
 
 
 def _threshold_to_json(threshold: float) -> float | str:

@@ -13,3 +13,10 @@ except ImportError:
     _native = None  # type: ignore[assignment]
 
 native: Any = _native
+# What people should know where there is none; empty where it is there.
+PLAIN = (
+    ""
+    if _native is not None
+    else "without its compiled part, for no compiler was there when it was installed: search gives "
+    "the same and takes longer"
+)

@@ -28,6 +28,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from committee.extras import install_line, missing, requirements
+
 # Above this many, an error names the nearest names only.
 MANY = 50
 
@@ -123,7 +125,25 @@ class MissingExtraError(CommitteeError, ImportError):
     @classmethod
     def of(cls, feature: str, package: str, extra: str) -> MissingExtraError:
         """Name the feature, the package it needs, and the line that installs it."""
-        return cls(f'{feature} needs {package}. Install it with: pip install "committee[{extra}]"')
+        needs = missing(extra) or requirements(extra) or package.lower().split(" and ")
+        return cls(f"{feature} needs {package}. Install it with: {install_line(*needs)}")
+
+
+def require(feature: str, *extras: str) -> None:
+    """Refuse work for which packages are missing, all at once, before any of it is done.
+
+    Args:
+        feature: What needs them, for the error.
+        extras: Extras of this package; a name that is none needs nothing.
+
+    Raises:
+        MissingExtraError: If a package of these extras is not installed.
+    """
+    needs = missing(*extras)
+    if needs:
+        raise MissingExtraError(
+            f"{feature} needs {', '.join(needs)}. Install with: {install_line(*needs)}"
+        )
 
 
 class Unsupported(CommitteeError):

@@ -15,6 +15,7 @@ from committee.cascade import Cascade
 from committee.combine import ORDER_FREE, combined
 from committee.errors import MisalignedError, UnknownNameError
 from committee.flow import Answers, Decisions, Request, decide, drive
+from committee.identity import shared_note
 from committee.pool import Pool
 from committee.predictions import Array
 from committee.utility import TOP_1, Exits, Utility
@@ -330,12 +331,14 @@ def check_judge(
             f"{val.split!r} is labelled by {val.labelled_by or 'the truth'}, {test.split!r} by "
             f"{test.labelled_by or 'the truth'}. Use labelled_by on both or on neither"
         )
-    if test.fingerprint == val.fingerprint:
+    both = pool.shared_with(judge)
+    if both.most:
+        holds = "the same samples as" if len(both.second) == test.wholes else "samples of"
         raise MisalignedError(
-            f"{test.split!r} holds the same samples as {val.split!r}, which chose the committees "
-            f"(fingerprint {val.fingerprint}). Judge on others, or leave the split out"
+            f"{test.split!r} holds {holds} {val.split!r}, which chose the committees: "
+            f"{both.told(pool.task.samples)}. Evaluate on others, or leave the split out"
         )
-    fitted = sorted(n for n, c in pool.calibrations.items() if c.samples == test.fingerprint)
+    fitted = sorted(n for n, c in pool.calibrations.items() if c.samples == judge.identity([n]))
     if fitted:
         raise MisalignedError(
             f"{test.split!r} holds the samples that the calibrations of {', '.join(fitted)} were "
@@ -346,6 +349,14 @@ def check_judge(
             f"{val.split!r} and {test.split!r} differ in their classes or in the order of them. "
             "Predict or import both splits with the same classes"
         )
+
+
+def shared_warnings(pool: Pool, test: Pool | None) -> tuple[str, ...]:
+    """What to know of samples that the test pool shares with the one that chose; often nothing."""
+    if test is None:
+        return ()
+    told = shared_note(pool.shared_with(test), pool.task.samples)
+    return (told,) if told else ()
 
 
 def measure_of(pool: Pool, utility: Utility) -> str:

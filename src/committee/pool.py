@@ -16,10 +16,11 @@ from committee.cascade import Cascade
 from committee.combine import DEFAULT_COMBINE, ORDER_FREE, combined
 from committee.cost import Cost, CostTable
 from committee.errors import CascadeError, MisalignedError, UnknownNameError
+from committee.identity import Shared, alike, output_digests, shared
 from committee.names import label_indices
 from committee.plausibility import check_classes, check_declared
-from committee.predictions import Kept, Kind, Outputs, Together, checked_outputs
-from committee.samples import Samples
+from committee.predictions import Array, Kept, Kind, Outputs, Together, checked_outputs
+from committee.samples import Samples, fingerprint
 from committee.task import CLASSIFICATION, Task
 
 # Rows that are combined at once.
@@ -187,7 +188,9 @@ class Pool:
     def load(
         cls, path: str | Path, models: Iterable[str] | None = None, *, calibrated: bool = False
     ) -> Pool:
-        """Open one split of a store, ``STORE/SPLIT``; arrays stay on disk until they are used.
+        """Open one split of a store, ``STORE/SPLIT``; of ``STORE`` alone the split ``val``.
+
+        Arrays stay on disk until they are used.
 
         Of a store of segmentation whole pictures come first, cells of every size are ``divided``.
 
@@ -203,10 +206,12 @@ class Pool:
         """
         from committee.dense import is_cells_store, load_pictures
         from committee.store import load_pool
+        from committee.store.reader import usual_split
 
+        path = usual_split(Path(path))
         if is_cells_store(path):
             return load_pictures(path, models, calibrated=calibrated)
-        return load_pool(Path(path), models, calibrated)
+        return load_pool(path, models, calibrated)
 
     @property
     def names(self) -> list[str]:
@@ -363,6 +368,52 @@ class Pool:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def identity(self, names: Iterable[str]) -> str:
+        """Changes when the samples are others; see :attr:`committee.samples.Samples.identity`.
+
+        Where ids only count, it is made of the outputs of some models.
+
+        Args:
+            names: Names of these models.
+
+        Raises:
+            UnknownNameError: If one is not in the pool.
+        """
+        if self.samples.identity or self.kind == "counts":
+            return self.samples.identity
+        return fingerprint(self._prints(name) for name in sorted(names))
+
+    def shared_with(self, other: Pool) -> Shared:
+        """Which samples another pool has too: by content, by id, else by equal outputs."""
+        found = shared(self.samples, other.samples)
+        known = self.samples.content is not None and other.samples.content is not None
+        if known or len(found) or "counts" in (self.kind, other.kind):
+            return found
+        names = [n for n in self.names if n in other.outputs and self.kind == other.kind]
+        rows = alike(self._digests(names), other._digests(names)) if names else ()
+        return Shared(self.samples, other.samples, *rows) if rows else found
+
+    def _digests(self, names: Iterable[str]) -> Array:
+        """A number for what some models answer to each sample, shape (N,), uint64."""
+        total: Array = np.zeros(len(self), np.uint64)
+        for name in names:
+            if name not in self._known[0]:
+                self._known[0][name] = output_digests(name, self.model(name))
+            total = total + self._known[0][name]
+        return total
+
+    def _prints(self, name: str) -> str:
+        """Changes when what a model answers to these samples does, whatever their order."""
+        if name not in self._known[1]:
+            digests = np.sort(self._digests([name])).astype("<u8")
+            self._known[1][name] = fingerprint([digests.tobytes().hex()])
+        return self._known[1][name]
+
+    @cached_property
+    def _known(self) -> tuple[dict[str, Array], dict[str, str]]:
+        # What was computed of models that were asked for: many compare the same two pools.
+        return {}, {}
+
     def __repr__(self) -> str:
         names = ", ".join(self.names[:4]) + (", …" if len(self.names) > 4 else "")
         return f"<Pool: {len(self.names)} models ({names}), {self.kind} on {self.samples!r}>"
@@ -440,7 +491,7 @@ class Pool:
                 method,
                 where=f"model {name!r} on {samples.split!r}",
                 split=samples.split,
-                samples=samples.fingerprint,
+                samples=self.identity([name]),
             )
             for name, outputs in self.outputs.items()
         }
@@ -518,9 +569,6 @@ class Pool:
                 f"Pool: the {self.task.samples} of {self.samples.split!r} are divided in parts, of "
                 "which some cannot be taken. Predict a split of its own, with --rows"
             )
-        chosen = np.arange(len(self))[index]
-        labels = None if self.samples.labels is None else self.samples.labels[chosen]
-        ids = tuple(self.samples.ids[i] for i in chosen)
-        samples = replace(self.samples, ids=ids, labels=labels, split=split)
+        samples = replace(self.samples.taken(np.arange(len(self))[index]), split=split)
         outputs = {name: each.rows(index) for name, each in self.outputs.items()}
         return replace(self, samples=samples, outputs=outputs)

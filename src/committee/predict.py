@@ -112,10 +112,12 @@ def predict(
     names = [spec.name for _, spec in loaded]
     with writing(Path(store)) as target:
         target.add_models({s.name: s.to_json() for _, s in loaded}, dataset.samples.classes)
-        dataset, split = settled(target, dataset, skip_broken)
+        dataset, split, notes = settled(target, dataset, skip_broken)
         samples = dataset.samples
         if samples.broken:
             tell(samples.left_out)
+        for each in notes:
+            tell(each)
         writers = []
         for _, spec in loaded:
             entry = _entry(spec, dataset, batch_size, dtype)

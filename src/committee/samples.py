@@ -57,9 +57,12 @@ class Samples:
             exits is a part; how sure a figure is, is a question of how many wholes there are.
         notes: What people should know of where these come from: what was left out, and why there
             are no labels. It is not part of their identity, and no store keeps it.
+        content: Digest of each sample's bytes, shape (N,), uint64, 0 where it could not be read;
+            parts have that of the whole. None where nobody knows.
 
     Raises:
-        MisalignedError: If there is not one label for each id, or an id stands twice.
+        MisalignedError: If there is not one label and one digest for each id, or an id stands
+            twice.
         ShapeError: If labels are not indices 0, 1, …
     """
 
@@ -72,6 +75,7 @@ class Samples:
     broken: tuple[Broken, ...] = ()
     parts: int = 1
     notes: tuple[str, ...] = ()
+    content: Array | None = None
 
     def __post_init__(self) -> None:
         if len(self.ids) % self.parts:
@@ -81,6 +85,10 @@ class Samples:
         if len(set(self.ids)) != len(self.ids):
             twice = Counter(self.ids).most_common(1)[0][0]
             raise MisalignedError(f"samples of {self.split!r}: id {twice!r} stands twice")
+        if self.content is not None and len(self.content) != len(self.ids):
+            raise MisalignedError(
+                f"samples of {self.split!r}: {len(self.ids)} ids but {len(self.content)} digests"
+            )
         if self.labels is None:
             return
         if self.labels.ndim != 1 or self.labels.dtype.kind not in "iu":
@@ -137,7 +145,9 @@ class Samples:
     def taken(self, rows: Array) -> Samples:
         """Some of the samples, in the order of ``rows``, indices of shape (n,)."""
         ids = tuple(self.ids[row] for row in rows.tolist())
-        return replace(self, ids=ids, labels=None if self.labels is None else self.labels[rows])
+        labels = None if self.labels is None else self.labels[rows]
+        content = None if self.content is None else self.content[rows]
+        return replace(self, ids=ids, labels=labels, content=content)
 
     @property
     def left_out(self) -> str:
@@ -164,6 +174,18 @@ class Samples:
         Outputs depend on samples, not on labels: this is what a store notes beside outputs.
         """
         return fingerprint([*self.ids, "labels"])
+
+    @cached_property
+    def identity(self) -> str:
+        """Changes when other samples are meant, whatever their order, labels and places.
+
+        It is made of their contents where these are known, else of their ids; empty where ids only
+        count, for then nobody knows.
+        """
+        if self.content is not None:
+            pairs = zip(self.content[:: self.parts].tolist(), self.ids[:: self.parts], strict=True)
+            return fingerprint(sorted(f"{each:016x}" if each else name for each, name in pairs))
+        return "" if self.numbered else fingerprint(sorted(self.ids[:: self.parts]))
 
     @cached_property
     def classes_fingerprint(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 # Names that a line lists before it only counts.
 LISTED = 5
@@ -80,6 +80,20 @@ def difference(one: str, two: str) -> str:
     codes = (" ".join(f"U+{ord(c):04X}" for c in text[start : start + 3]) for text in (one, two))
     first, second = (each or "nothing" for each in codes)
     return f"'{printable(one)}' and '{printable(two)}' differ in {first} against {second}"
+
+
+def changes(then: object, now: object) -> tuple[object, object]:
+    """Return two values as they are; of two tables only the keys that differ, at any depth.
+
+    >>> changes({"crop": 1.0, "exif": False}, {"crop": 0.9, "exif": False})
+    ({'crop': 1.0}, {'crop': 0.9})
+    """
+    if not isinstance(then, Mapping) or not isinstance(now, Mapping):
+        return then, now
+    keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    pairs = {key: changes(then.get(key), now.get(key)) for key in keys}
+    before = {key: pair[0] for key, pair in pairs.items()}
+    return before, {key: pair[1] for key, pair in pairs.items()}
 
 
 def _look(name: str) -> str:

@@ -60,8 +60,9 @@ INTERRUPTED = 130
 def _show_version(wanted: bool) -> None:
     if wanted:
         from committee import __version__
+        from committee.compiled import PLAIN
 
-        typer.echo(__version__)
+        typer.echo(f"{__version__} ({PLAIN})" if PLAIN else __version__)
         raise typer.Exit
 
 

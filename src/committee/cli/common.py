@@ -97,7 +97,7 @@ Loading = Annotated[
     typer.Option(
         "--pool",
         metavar="POOL.toml",
-        help="Lists the models of a cascade that does not know how they are loaded.",
+        help="Lists the models of the cascade as they are loaded now, in place of what it says.",
     ),
 ]
 
@@ -210,11 +210,11 @@ def amounts(option: str, texts: Sequence[str] | None, unit: str | None) -> dict[
 
 
 def with_models(path: str, pool: str | None) -> str | Cascade:
-    """A cascade's path, or the cascade with models of a pool file where it does not know its own.
+    """A cascade's path, or the cascade with its models loaded as a pool file says.
 
     Raises:
         CascadeError: If the cascade is one ONNX file, which has its models inside.
-        MisalignedError: If the pool file names other classes.
+        MisalignedError: If the pool file names other classes, kinds or preprocessing.
         UnknownNameError: If it lacks a model.
     """
     if pool is None:
@@ -357,6 +357,11 @@ def usual_judge(store: str, split: str | None, calibrated: bool = False) -> Pool
     if not usual.is_dir() or usual.name == chosen.name:
         return None
     return Pool.load(usual, calibrated=calibrated)
+
+
+def store_of(store: str) -> Path:
+    """The folder of a store that is named as ``STORE`` or as ``STORE/SPLIT``."""
+    return _folder(store, None, "any").parent
 
 
 def _folder(store: str, split: str | None, usual: str) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from committee.cli.common import AsJson, print_json, progress_bar, say, search_progress
+from committee.errors import require
 
 if TYPE_CHECKING:
     from committee.cascade import Cascade
@@ -36,6 +37,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Choose, judge and run a cascade of six networks on Fashion-MNIST; all is in the package."""
+    require("The demo", "onnx", "report")
     say(
         "Six small networks that we trained on Fashion-MNIST; 5,000 test pictures choose (val),",
         as_json,

@@ -19,6 +19,7 @@ from committee.cli.common import (
     print_json,
     say,
     say_broken,
+    store_of,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def evaluate(
     from committee.cascade import Cascade
     from committee.evaluate import evaluate as judge
     from committee.run.opening import opened
+    from committee.store import note_on_chooser
 
     chosen = opened(cascade).cascade
     pool = open_split(store, split, "test")
@@ -53,14 +55,15 @@ def evaluate(
     if unit is None and usual in own.only(chosen.names).costs.units:
         unit = str(usual)
     evaluation = judge(chosen, pool, unit, utility)
-    same = chosen.origin.get("samples_fingerprint") == pool.samples.fingerprint
+    same = chosen.origin.get("samples_fingerprint") == (own.identity(chosen.names) or None)
+    chooser = "" if same else note_on_chooser(store_of(store), chosen.origin, pool.samples)
     rule = (chosen.confidence, chosen.combine)
     alone = {
         name: judge(Cascade.of([name], (), *rule, chosen.calibrations), pool, unit, utility)
         for stage in own.seeing_wholes(chosen.models_of_stages)
         for name in stage
     }
-    fitted = {each.samples for each in chosen.calibrations.values()}
+    fitted = [n for n, c in chosen.calibrations.items() if c.samples == own.identity([n]) != ""]
     if as_json:
         models = {name: each.to_json() for name, each in alone.items()}
         print_json(
@@ -68,13 +71,16 @@ def evaluate(
                 **evaluation.to_json(),
                 "models": models,
                 "chosen_on_these_samples": same,
+                "notes": [chooser] if chooser else [],
                 "broken_left_out": left_out(pool),
             }
         )
         return
     _print({**alone, str(chosen): evaluation}, pool.task)
     say_broken(pool)
-    if pool.samples.fingerprint in fitted:
+    if chooser:
+        say(f"Note: {chooser}.")
+    if fitted:
         say("These samples fitted calibrations of the cascade. Judge on another split.")
     if same:
         chose = f"These {pool.task.samples} chose the cascade"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from committee.cli.common import AsJson, Chosen, Loading, print_json, say, with_models
-from committee.errors import ExportError
+from committee.errors import ExportError, require
 
 if TYPE_CHECKING:
     from committee.cascade import Cascade
@@ -54,6 +54,7 @@ def export(
     from committee.run.opening import Opened, opened
 
     _check_out(out)
+    require("An export", "onnx")
     files = dict(_named(text) for text in onnx or ())
     given = with_models(cascade, pool)
     found = Opened(given) if isinstance(given, Cascade) else opened(given)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from committee.cli.common import AllowCode, AsJson, Only, print_json, progress_bar, say
+from committee.errors import require
 
 
 def export_onnx(
@@ -21,6 +22,7 @@ def export_onnx(
     from committee.models import read_pool_file
     from committee.models.export_pool import export_pool
 
+    require("An export to ONNX", "export")
     models = read_pool_file(pool)
     if only:
         models = models.only(only)

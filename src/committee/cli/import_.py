@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from committee.cli.common import AsJson, amount, counted, next_step, print_json, say
-from committee.errors import CostError, DataError
+from committee.errors import CostError, DataError, require
 from committee.names import read_class_names
 
 
@@ -74,6 +74,8 @@ def import_(
     named = dict(_named(file) for file in files)
     if len(named) < len(files):
         raise DataError("import: two files have the same model name; write NAME=FILE")
+    # Extras are called as the endings that need them.
+    require("import", *(each.suffix[1:] for each in (*named.values(), labels) if each))
     pool = import_predictions(
         named,
         out,

@@ -56,7 +56,7 @@ def predict(
     from committee.data import open_data, unseen
     from committee.models import read_pool_file
     from committee.predict import predict as compute
-    from committee.store import read_split, rest
+    from committee.store import read_split, rest, taken
     from committee.task import SEMANTIC_SEGMENTATION
 
     models = read_pool_file(pool)
@@ -72,8 +72,10 @@ def predict(
         cells.predict(models, data, split, out, rows, batch_size, allow_code or (), as_json)
         return
     labels: LabelMode = "none" if unlabelled else "must fit"
-    dataset = open_data(data, split, models.classes, rows, fraction, seed, models.models, labels)
-    if fraction is None and rows is None:
+    dataset = open_data(data, split, models.classes, rows, models=models.models, labels=labels)
+    if fraction is not None:
+        dataset = taken(dataset, out, fraction, seed)
+    elif rows is None:
         dataset = rest(dataset, out)
     notes = [note for note in (*dataset.samples.notes, unseen(dataset.samples)) if note]
     shown: list[str] = []
@@ -117,7 +119,7 @@ def predict(
         )
         return
     say_notes()
-    taken = f" ({samples.rule})" if samples.rule else ""
+    rule = f" ({samples.rule})" if samples.rule else ""
     many = f"{counted(len(names), 'model')} x {counted(len(samples), 'sample')}"
-    say(f"{many} are in {folder}{taken}")
+    say(f"{many} are in {folder}{rule}")
     say(next_step(out, split))

@@ -246,6 +246,7 @@ def _print(
 ) -> None:
     from rich.console import Console
 
+    from committee.compiled import PLAIN
     from committee.report import front_rows, rich_table, row_of, summary
 
     settings = front.settings
@@ -258,6 +259,8 @@ def _print(
     )
     if front.inexact:
         say(f"Not exact: {front.inexact}.")
+    if PLAIN:
+        say(f"Note: this is committee {PLAIN}.")
     # Whoever asks to match a model compares with that model, not with the most costly.
     rows = (front_rows if list_front else summary)(front, judge, match)
     if chosen:
@@ -268,7 +271,7 @@ def _print(
         say(f"Mind: {warning}.")
     say_broken(front.pool, judge)
     if judge is None:
-        say("Judged on the split that chose: expect less on new data. Name another with --test.")
+        say("No other split evaluates them; name one with --test.")
     if chosen and out:
         say(f"Chosen: {chosen.cascade}, written to {out}")
         runnable = (

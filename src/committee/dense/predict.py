@@ -95,7 +95,9 @@ def predict_cells(
     write_index(Path(store), index)
     every = np.arange(len(samples))
     content = dataset.digests(every).tolist()
-    write_pictures(folder, samples.ids, content, samples.rule)
+    for told in write_pictures(folder, samples.ids, content, samples.rule):
+        if note is not None:
+            note(told)
     wanted = {
         row: f"{index.fingerprint}:{content[row]:016x}:{dataset.label_digest(row):016x}"
         for row in range(len(samples))

@@ -13,7 +13,7 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -26,10 +26,13 @@ from committee.dense.cells import Grid
 from committee.dense.counting import Key, Table, joined, keys_of
 from committee.errors import ChangedError, DamagedError, StoreError, UnknownNameError
 from committee.files import write_bytes, write_text
+from committee.identity import doubles_note
+from committee.paths import portable, resolved, unplaced
 from committee.pool import Pool
 from committee.predictions import Kept
 from committee.samples import Samples, fingerprint
 from committee.store.reader import CELLS
+from committee.store.split import check_split_name, refuse_shared
 from committee.task import SEMANTIC_SEGMENTATION
 from committee.text import listed
 
@@ -87,11 +90,15 @@ class Index:
 
     @property
     def fingerprint(self) -> str:
-        """Changes when numbers would."""
-        return fingerprint([json.dumps(self.to_json(), sort_keys=True)])
+        """Changes when numbers would, wherever the models lie."""
+        return fingerprint([json.dumps(self._told(unplaced), sort_keys=True)])
 
-    def to_json(self) -> dict[str, Any]:
-        """What the file holds."""
+    def to_json(self, file: Path) -> dict[str, Any]:
+        """What a file holds; paths in it are relative to it where they can be."""
+        return self._told(lambda models: portable(models, file))
+
+    def _told(self, placed: Callable[[Mapping[str, Mapping[str, Any]]], Any]) -> dict[str, Any]:
+        """All settings, models with their paths as ``placed`` returns them."""
         return {
             "schema": SCHEMA,
             "picture": list(self.grids[0].picture),
@@ -101,8 +108,8 @@ class Index:
             "combine": COMBINE,
             "ignore": self.ignore,
             "most": self.most,
-            "models": dict(self.models),
-            "on_cells": {grid: dict(on_cells) for grid, on_cells in self.on_cells.items()},
+            "models": placed(self.models),
+            "on_cells": {grid: placed(on_cells) for grid, on_cells in self.on_cells.items()},
             "bases": dict(self.bases),
         }
 
@@ -124,10 +131,10 @@ def write_index(store: Path, index: Index) -> None:
     """
     path = store / INDEX
     if not path.is_file():
-        write_text(path, json.dumps(index.to_json(), indent=1, ensure_ascii=False) + "\n")
+        write_text(path, json.dumps(index.to_json(path), indent=1, ensure_ascii=False) + "\n")
         return
     known = _read_json(path)
-    now = json.loads(json.dumps(index.to_json()))
+    now = json.loads(json.dumps(index.to_json(path)))
     changed = [key for key in now if known.get(key) != now[key]]
     if changed:
         raise ChangedError(
@@ -151,7 +158,7 @@ def read_index(path: str | Path) -> Index:
         if data["schema"] > SCHEMA:
             raise StoreError(
                 f"{root / INDEX}: schema {data['schema']} is newer than {SCHEMA}, which this "
-                "version reads. Upgrade with: pip install --upgrade committee"
+                "version reads. Use the version of committee that wrote it, or a newer one"
             )
         if data["schema"] < SCHEMA:
             raise StoreError(
@@ -165,8 +172,10 @@ def read_index(path: str | Path) -> Index:
             confidence=data["confidence"],
             ignore=data["ignore"],
             most=data["most"],
-            models=data["models"],
-            on_cells=data["on_cells"],
+            models=resolved(data["models"], root / INDEX),
+            on_cells={
+                grid: resolved(models, root / INDEX) for grid, models in data["on_cells"].items()
+            },
             bases=data["bases"],
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -183,25 +192,38 @@ def _read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def write_pictures(folder: Path, ids: Sequence[str], content: Sequence[int], rule: str) -> None:
+def write_pictures(
+    folder: Path, ids: Sequence[str], content: Sequence[int], rule: str
+) -> list[str]:
     """Record the pictures of a split.
 
+    Returns:
+        What to know of pictures that other splits have under other names, or that are copies, a
+        line each.
+
     Raises:
-        StoreError: If another split of the store has one of them.
+        StoreError: If the name of the split can be no folder's, or another split of the store has
+            one of them; see :func:`committee.store.split.check_apart`.
     """
-    for other in sorted(folder.parent.glob(f"*/{PICTURES}")):
-        if other.parent == folder:
-            continue
-        both = set(_read_json(other)["content"]) & set(content)
-        if both:
-            name = ids[list(content).index(min(both))]
-            raise StoreError(
-                f"{folder.parent}: splits {other.parent.name!r} and {folder.name!r} would share "
-                f"{len(both)} pictures, {name!r} for one; what chooses must not judge. Take others "
-                "with --rows, or use another store with --out"
-            )
+    check_split_name(folder.name)
+    given = _samples(folder.name, ids, content)
+    found = sorted(folder.parent.glob(f"*/{PICTURES}"))
+    others = [(each.parent.name, _read_json(each)) for each in found if each.parent != folder]
+    notes = refuse_shared(
+        folder.parent,
+        [_samples(name, data["ids"], data["content"]) for name, data in others],
+        given,
+        SEMANTIC_SEGMENTATION.samples,
+    )
     data = {"schema": SCHEMA, "rule": rule, "ids": list(ids), "content": list(content)}
     write_text(folder / PICTURES, json.dumps(data, ensure_ascii=False) + "\n")
+    copies = doubles_note(given)
+    return [*notes, copies] if copies else notes
+
+
+def _samples(split: str, ids: Sequence[str], content: Sequence[int]) -> Samples:
+    """The pictures of a split, not divided."""
+    return Samples(tuple(ids), None, split=split, content=np.array(content, np.uint64))
 
 
 def cells_path(folder: Path, name: str) -> Path:
@@ -290,7 +312,9 @@ def load_cells(folder: str | Path, grid: str = "full") -> Pool:
     data = _read_json(folder / PICTURES)
     divided = index.grid(grid)
     table = joined([read_cells(cells_path(folder, n), index, divided) for n in data["ids"]])
-    return pool_of(table, index, divided, data["ids"], folder.name, data["rule"])
+    pool = pool_of(table, index, divided, data["ids"], folder.name, data["rule"])
+    content = np.repeat(np.array(data["content"], np.uint64), pool.samples.parts)
+    return replace(pool, samples=replace(pool.samples, content=content))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from committee.errors import ExportError, ModelError, UnknownNameError
 from committee.models import ModelSpec, specs_of
 from committee.models.graph_files import graph_fingerprint
 from committee.models.sessions import OWN
+from committee.paths import MOVED
 from committee.task import SEMANTIC_SEGMENTATION
 
 
@@ -100,7 +101,7 @@ def _checked(spec: ModelSpec, given: str | Path | None) -> ModelSpec:
         raise ExportError(f"{where}: gives decisions; an export needs logits or probabilities")
     path = onnx_path(spec)
     if not path.is_file():
-        raise ModelError(f"{where}: no file {path}")
+        raise ModelError(f"{where}: no file {path}. {MOVED}")
     fingerprint = graph_fingerprint(path)
     if spec.fingerprint not in ("", fingerprint):
         raise ModelError(

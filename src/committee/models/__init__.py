@@ -19,7 +19,7 @@ from committee.models.clip import (
     joined_inputs,
     needed,
 )
-from committee.models.load import check_unloaded, load_model, load_models, resized
+from committee.models.load import check_installed, check_unloaded, load_model, load_models, resized
 from committee.models.pool_file import PoolFile, read_pool_file
 from committee.models.preprocessing import (
     ModelInputs,
@@ -60,6 +60,7 @@ __all__ = [
     "answer_of",
     "as_image",
     "check_name",
+    "check_installed",
     "check_unloaded",
     "checked_answer",
     "fitted",

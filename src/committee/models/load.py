@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from committee.cost import Cost
-from committee.errors import ModelError, PoolFileError, UnknownNameError
+from committee.errors import ModelError, PoolFileError, UnknownNameError, require
 from committee.models.base import RANDOM, Model, Peekable, Resizable
 from committee.models.sources import source_of
 from committee.models.spec import ModelSpec
+from committee.paths import MOVED
 
 Loaded = tuple[Model, ModelSpec]
 
@@ -33,9 +34,28 @@ def load_models(
         For each spec what :func:`load_model` returns.
     """
     loaded: list[Loaded] = []
+    specs = list(specs)
+    check_installed(specs)
     for spec in specs:
         loaded.append(resized(spec, loaded) or load_model(spec, allow_code, threads))
     return loaded
+
+
+def check_installed(specs: Iterable[ModelSpec]) -> None:
+    """Refuse models that need packages which are not installed; all are named at once.
+
+    Raises:
+        MissingExtraError: If so.
+    """
+    extras: dict[str, None] = {}
+    for spec in specs:
+        # An extra is called as the scheme that needs it.
+        scheme = spec.source.partition(":")[0]
+        exported = scheme != "onnx" and spec.engine in ("onnxruntime", "openvino")
+        needs = [scheme, spec.engine, "export" if exported else ""]
+        needs.append("safetensors" if spec.weights.endswith(".safetensors") else "")
+        extras |= dict.fromkeys(needs)
+    require("The pool", *extras)
 
 
 def resized(spec: ModelSpec, loaded: Iterable[Loaded]) -> Loaded | None:
@@ -111,7 +131,7 @@ def check_unloaded(spec: ModelSpec, allow_code: Collection[str] = ()) -> None:
     except PoolFileError as error:
         raise ModelError(f"model {spec.name!r}: {error}") from None
     if spec.weights not in ("", RANDOM) and not Path(spec.weights).is_file():
-        raise ModelError(f"model {spec.name!r}: no file {spec.weights}")
+        raise ModelError(f"model {spec.name!r}: no file {spec.weights}. {MOVED}")
     known = source.peek(spec, allow_code) if isinstance(source, Peekable) else None
     if known is not None:
         _check_unchanged(spec, known)

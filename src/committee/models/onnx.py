@@ -15,6 +15,7 @@ from committee.models.forms import recipe_of
 from committee.models.graph_files import graph_fingerprint
 from committee.models.sessions import OWN, open_session
 from committee.models.spec import ModelSpec
+from committee.paths import MOVED, expanded
 from committee.predictions import Array
 from committee.profile.graph import graph_macs, graph_parameters
 
@@ -31,7 +32,7 @@ class OnnxSource:
         """See :class:`committee.models.base.Source`."""
         if not text:
             raise ValueError
-        return str((folder / text).resolve())
+        return str(expanded(text, folder))
 
     def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
         """The size and the channels that the graph fixes; more it does not state."""
@@ -44,7 +45,7 @@ class OnnxSource:
         """See :class:`committee.models.base.Peekable`."""
         path = Path(spec.text)
         if not path.is_file():
-            raise ModelError(f"model {spec.name!r}: no file {path}")
+            raise ModelError(f"model {spec.name!r}: no file {path}. {MOVED}")
         return run_print(graph_fingerprint(path), spec, OWN)
 
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:

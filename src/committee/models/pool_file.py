@@ -24,6 +24,7 @@ from committee.models.sources import located, source_of
 from committee.models.spec import ENGINES, ModelSpec, check_name
 from committee.models.views import MOST_BLOCKS
 from committee.names import class_names, read_class_names
+from committee.paths import expanded
 from committee.predictions import check_kind
 from committee.reading import read_toml
 from committee.task import (
@@ -33,6 +34,7 @@ from committee.task import (
     VIDEO_CLASSIFICATION,
     Task,
 )
+from committee.text import changes
 
 if TYPE_CHECKING:
     from committee.cascade import Cascade
@@ -107,14 +109,14 @@ class PoolFile:
         return replace(self, models=tuple(m for m in self.models if m.name in wanted))
 
     def described(self, cascade: Cascade, where: str = "pool file") -> Cascade:
-        """The cascade with how its models are loaded and its classes, where it does not know them.
+        """The cascade with how its models are loaded by this file, and its classes.
 
         Args:
             cascade: Of models that are listed here.
             where: What this file is called, for the error.
 
         Raises:
-            MisalignedError: If the two name other classes, or kinds of outputs.
+            MisalignedError: If the two name other classes, kinds of outputs or preprocessing.
             UnknownNameError: If a model of the cascade is not listed.
         """
         if cascade.classes and self.classes and cascade.classes != self.classes:
@@ -124,9 +126,38 @@ class PoolFile:
             )
         listed = self.only(list(cascade.names)).models
         cascade.check_kinds({spec.name: spec.kind for spec in listed}, where)
-        models = {spec.name: spec.to_json() for spec in listed}
+        models = {spec.name: _loaded_as(spec, cascade.models, where) for spec in listed}
         classes = cascade.classes or self.classes
-        return replace(cascade, models={**models, **cascade.models}, classes=classes)
+        return replace(cascade, models={**cascade.models, **models}, classes=classes)
+
+
+def _loaded_as(
+    spec: ModelSpec, chosen: Mapping[str, Mapping[str, Any]], where: str
+) -> dict[str, Any]:
+    """How a pool file loads a model of a cascade; that it is the same model is checked then.
+
+    Raises:
+        MisalignedError: If the cascade was chosen with another preprocessing.
+    """
+    own, name = spec.to_json(), spec.name
+    if name not in chosen:
+        return own
+    known = ModelSpec.from_json(name, chosen[name], where)
+    if known.preprocessing != spec.preprocessing:
+        then, now = changes(known.preprocessing.to_json(), own["preprocessing"])
+        raise MisalignedError(
+            f"{where}: model {name!r}: preprocessing is {now}, but the cascade was chosen with "
+            f"{then}. Write the same in the pool file, or predict and search again"
+        )
+    alike = _run_as(known) == _run_as(spec)
+    costs = {cost.unit: cost.to_json() for cost in (*known.costs, *spec.costs)}
+    fingerprint = spec.fingerprint or (known.fingerprint if alike else "")
+    return {**own, "fingerprint": fingerprint, "costs": list(costs.values())}
+
+
+def _run_as(spec: ModelSpec) -> tuple[str, ...]:
+    """What a fingerprint depends on beside weights and code."""
+    return spec.source.partition(":")[0], spec.engine, spec.precision
 
 
 def read_pool_file(path: str | Path) -> PoolFile:
@@ -147,7 +178,9 @@ def read_pool_file(path: str | Path) -> PoolFile:
     except PoolFileError:
         raise
     except CommitteeError as error:
-        raise PoolFileError(f"{path}: {error}") from None
+        told = str(error)
+        where = "" if told.startswith(f"{path}: ") else f"{path}: "
+        raise PoolFileError(f"{where}{told}") from None
 
 
 def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
@@ -424,7 +457,7 @@ def _weights(where: str, entry: dict[str, Any], folder: Path, source: Source) ->
     seed = entry.get("seed", 0)
     if type(seed) is not int or ("seed" in entry and wanted != RANDOM):
         raise PoolFileError(f"{where}: seed must be a whole number beside weights = {RANDOM!r}")
-    return str((folder / weights).resolve()) if wanted == "file" else weights
+    return str(expanded(weights, folder)) if wanted == "file" else weights
 
 
 def _published(models: Sequence[ModelSpec]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from committee.models.base import Model, file_fingerprint
 from committee.models.spec import ENGINES, ModelSpec
 from committee.models.torch_module import model_of
 from committee.models.weights import fill, read_weights
+from committee.paths import MOVED, expanded
 from committee.predictions import Array
 
 
@@ -57,7 +58,7 @@ class PythonSource:
         file, colon, factory = text.rpartition(":")
         if not colon:
             raise ValueError
-        return f"{(folder / file).resolve()}:{factory}" if file.endswith(".py") else text
+        return f"{expanded(file, folder)}:{factory}" if file.endswith(".py") else text
 
     def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
         """Nothing: code states no preprocessing."""
@@ -155,7 +156,7 @@ def _import(code: str) -> ModuleType:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, code)
     if spec is None or spec.loader is None or not Path(code).is_file():
-        raise FileNotFoundError(f"no file {code}")
+        raise FileNotFoundError(f"no file {code}. {MOVED}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -12,6 +12,7 @@ from committee.errors import MissingExtraError, ModelError
 from committee.models.declared import Ports, ports_of
 from committee.models.forms import Run, adapted, form_of
 from committee.models.spec import ModelSpec
+from committee.paths import MOVED
 from committee.predictions import Array
 
 OWN = "onnxruntime"
@@ -85,7 +86,7 @@ def open_session(spec: ModelSpec, path: Path, engine: str, precision: str, threa
     """
     where = f"model {spec.name!r}"
     if not path.is_file():
-        raise ModelError(f"{where}: no file {path}")
+        raise ModelError(f"{where}: no file {path}. {MOVED}")
     opened = OpenVinoSession if engine == "openvino" else OnnxRuntimeSession
     return Session(where, path, opened(where, path, precision, threads), spec)
 

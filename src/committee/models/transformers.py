@@ -19,6 +19,7 @@ from committee.models.spec import ModelSpec
 from committee.models.torch_module import model_of
 from committee.models.torchvision import import_torchvision
 from committee.models.weights import drawn, fill, read_weights
+from committee.paths import expanded
 from committee.task import IMAGE_CLASSIFICATION, SEMANTIC_SEGMENTATION
 from committee.text import listed
 
@@ -67,7 +68,7 @@ class TransformersSource(ByName):
     def located(self, text: str, folder: Path) -> str:
         """A folder is one that holds ``config.json``; all else is a name on the hub."""
         super().located(text, folder)
-        local = (folder / text).resolve()
+        local = expanded(text, folder)
         if local.is_dir() and not (local / "config.json").is_file():
             raise ValueError(f"there is no {local / 'config.json'}")
         if text[0] in "./~" and not local.is_dir():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from committee.errors import MissingExtraError, ModelError
+from committee.paths import MOVED
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +33,7 @@ def read_weights(where: str, path: Path) -> Mapping[str, torch.Tensor]:
         MissingExtraError: If safetensors is not installed and needed.
     """
     if not path.is_file():
-        raise ModelError(f"{where}: no file of weights {path}")
+        raise ModelError(f"{where}: no file of weights {path}. {MOVED}")
     read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
     try:
         state = read(path)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from committee.cascade import Cascade
 from committee.cost import Cost
-from committee.errors import DataError, MissingExtraError
+from committee.errors import DataError, MissingExtraError, require
 from committee.pool import Pool
 from committee.report import tables
 from committee.report.cells import cells_section
@@ -55,12 +55,7 @@ def check_page_ending(path: Path) -> None:
             f"{path}: the report can be written as {' or '.join(_ENDINGS)}, "
             f"not {path.suffix or 'without an ending'}"
         )
-    try:
-        import jinja2
-        import matplotlib  # noqa: F401  # only to name the remedy before any work is done
-    except ImportError:
-        raise MissingExtraError.of("The report", "jinja2 and matplotlib", "report") from None
-    del jinja2
+    require("The report", "report")
 
 
 def page(

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from committee.calibration import Reliability, reliability, says_probabilities
-from committee.errors import CalibrationError, DataError, MisalignedError, MissingExtraError
+from committee.errors import (
+    CalibrationError,
+    DataError,
+    MisalignedError,
+    MissingExtraError,
+    require,
+)
 from committee.files import write_bytes
 from committee.pool import Pool
 from committee.predictions import Array
@@ -95,10 +101,7 @@ def check_figure_ending(path: Path) -> None:
     """
     if path.suffix not in _ENDINGS:
         raise DataError(f"{path}: a figure can be written as {' or '.join(_ENDINGS)}")
-    try:
-        import matplotlib  # noqa: F401  # only to name the remedy before any work is done
-    except ImportError:
-        raise MissingExtraError.of("The figure", "matplotlib", "report") from None
+    require("The figure", "report")
 
 
 def write_figure(figure: Figure, path: Path) -> Path:

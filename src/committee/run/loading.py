@@ -14,6 +14,7 @@ from committee.models import (
     ModelInputs,
     ModelSpec,
     answer_of,
+    check_installed,
     check_unloaded,
     checked_answer,
     load_model,
@@ -51,6 +52,7 @@ class Models:
         self._allow_code, self._threads = tuple(allow_code), threads
         self._loading = threading.Lock()
         self._loaded: dict[str, tuple[Model, ModelSpec]] = {}
+        check_installed(specs.values())
         for name, spec in specs.items():
             if name in later:
                 check_unloaded(spec, self._allow_code)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from committee.chunks import is_begun
-from committee.errors import DataError, MissingExtraError
+from committee.errors import DataError, require
 from committee.files import write_bytes
 from committee.text import writable
 
@@ -68,10 +68,7 @@ def check_ending(path: Path) -> None:
     if not path.parent.is_dir():
         raise DataError(f"{path}: there is no folder {path.parent}; make it, or name another place")
     if path.suffix == ".parquet":
-        try:
-            import pyarrow.parquet  # noqa: F401  # only to name the remedy before any work is done
-        except ImportError:
-            raise MissingExtraError.of("Writing parquet", "pyarrow", "parquet") from None
+        require("Writing parquet", "parquet")
 
 
 def check_free(path: Path) -> None:

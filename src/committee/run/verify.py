@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from committee.cascade import Cascade
-from committee.data import BrokenSamplesError, Dataset
+from committee.data import BrokenSamplesError, Dataset, content_of
 from committee.data.base import find_broken
 from committee.errors import ExportError, MisalignedError, NotFiniteError, UnknownNameError
 from committee.evaluate import decided
 from committee.export.graph import INSIDE
 from committee.flow import Decisions, joined_decisions
+from committee.identity import places
 from committee.models import Pictures, Preprocessing, specs_of, task_of
 from committee.models.sources import source_of
 from committee.pool import Pool
@@ -29,6 +30,9 @@ from committee.predictions import Array
 from committee.run.offline import units
 from committee.run.reading import Read, read_prepared
 from committee.run.runner import Decision, Runner
+from committee.samples import Samples
+from committee.store.split import told_changed
+from committee.text import listed
 
 if TYPE_CHECKING:
     from committee.export.module import CascadeModule
@@ -209,19 +213,35 @@ def _flip(cascade: Cascade, name: str, promised: Decisions, found: Decisions, ro
 def stored_way(cascade: Cascade, pool: Pool, dataset: Dataset) -> Way:
     """What the cascade decides on stored predictions of the same samples.
 
+    Samples are found by content where the store knows it, else by id.
+
     Raises:
-        MisalignedError: If the store lacks a sample of the data set.
+        MisalignedError: If the store lacks a sample of the data set, or it has another content.
         UnknownNameError: If it lacks a model of the cascade.
     """
-    places = {name: row for row, name in enumerate(pool.samples.ids)}
-    missing = [name for name in dataset.samples.ids if name not in places]
-    if missing:
-        raise MisalignedError(
-            f"split {pool.samples.split!r} has no predictions of {len(missing)} samples, first "
-            f"{missing[0]!r}. Predict the same data, or name its split"
-        )
-    places_of = np.array([places[name] for name in dataset.samples.ids], np.int64)
-    return _Stored(decided(cascade, pool), places_of)
+    known, given = pool.samples, dataset.samples
+    if known.content is not None:
+        given = replace(given, content=content_of(dataset))
+    rows = places(known, given)
+    if (rows < 0).any():
+        raise MisalignedError(_lacking(known, given, np.flatnonzero(rows < 0)))
+    return _Stored(decided(cascade, pool), rows)
+
+
+def _lacking(known: Samples, given: Samples, lost: Array) -> str:
+    """Why some of the given samples, of shape (n,), have no predictions."""
+    then = {name: row for row, name in enumerate(known.ids)}
+    changed = [row for row in lost.tolist() if given.ids[row] in then]
+    where = f"split {known.split!r}"
+    if changed and known.content is not None and given.content is not None:
+        rows = np.array([then[given.ids[row]] for row in changed], np.int64)
+        told = told_changed(known, given, rows, np.array(changed, np.int64))
+        return f"{where}: {told}. Predict again, or verify on the data that was predicted"
+    names = [given.ids[row] for row in lost.tolist()]
+    return (
+        f"{where} has no predictions of {len(names):,} samples: {listed(names)}. Predict the same "
+        "data, or name its split"
+    )
 
 
 @dataclass(eq=False)

@@ -11,7 +11,7 @@ import numpy as np
 from committee.cascade import Cascade
 from committee.combine import DEFAULT_COMBINE
 from committee.errors import CascadeError
-from committee.evaluate import check_judge, check_judgeable
+from committee.evaluate import check_judge, check_judgeable, shared_warnings
 from committee.pool import Pool
 from committee.predictions import Array
 from committee.search.front import Front, Settings, front_of
@@ -105,7 +105,7 @@ def greedy(
         f"greedy: one cascade for each of {len(pool.names)} reference models and "
         f"{len(shares)} goals was built; beside them and the models alone nothing was tried"
     )
-    return Front(members, settings, pool, why)
+    return Front(members, settings, pool, why, shared_warnings(pool, test))
 
 
 @dataclass(frozen=True, eq=False)

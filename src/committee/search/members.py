@@ -18,6 +18,7 @@ from committee.evaluate import (
     decided,
     evaluation_of,
     scored,
+    shared_warnings,
 )
 from committee.pool import Pool
 from committee.predictions import Array
@@ -65,7 +66,10 @@ def front_of_found(
         cascades=found.cascades,
         seconds=found.seconds,
     )
-    warnings = warnings_of(rule, found.table, asked.unit)
+    warnings = (
+        *warnings_of(rule, found.table, asked.unit),
+        *shared_warnings(rule.pool, asked.test),
+    )
     return Front(committees, settings, rule.pool, inexact, warnings)
 
 
@@ -192,7 +196,7 @@ def described(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> Committee
             "unit": evaluation.unit,
             "kind": pool.kind,
             "chosen_on": pool.samples.split,
-            "samples_fingerprint": pool.samples.fingerprint,
+            "samples_fingerprint": pool.identity(cascade.names),
             "promised": asdict(evaluation),
         },
     )

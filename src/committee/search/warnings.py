@@ -49,8 +49,8 @@ def _calibrated_worse(rule: Rule) -> list[str]:
 
 
 def _calibrated_here(rule: Rule) -> list[str]:
-    samples, calibrations = rule.pool.samples, rule.pool.calibrations
-    names = sorted(n for n, each in calibrations.items() if each.samples == samples.fingerprint)
+    pool, samples = rule.pool, rule.pool.samples
+    names = sorted(n for n, c in pool.calibrations.items() if c.samples == pool.identity([n]))
     if not names:
         return []
     return [

@@ -21,8 +21,8 @@ from committee.store.entry import CHUNK_ROWS, SCHEMA, Entry
 from committee.store.folder import Store, known_classes, writing
 from committee.store.reader import load_pool, stored_widths
 from committee.store.relabel import Relabelled, relabel
-from committee.store.settle import rest, settled
-from committee.store.split import Split, known_split, read_split
+from committee.store.settle import rest, settled, taken
+from committee.store.split import Split, known_split, note_on_chooser, read_split
 from committee.store.writer import Writer
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "known_split",
     "load_pool",
     "models_of",
+    "note_on_chooser",
     "read_calibrations",
     "read_split",
     "relabel",
@@ -45,5 +46,6 @@ __all__ = [
     "rest",
     "settled",
     "stored_widths",
+    "taken",
     "writing",
 ]

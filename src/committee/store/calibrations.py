@@ -14,8 +14,7 @@ from committee.errors import (
     StoreError,
     UnknownNameError,
 )
-from committee.files import write_text
-from committee.store.entry import dump, read_index, read_manifest
+from committee.store.entry import read_index, read_manifest, write_index
 from committee.store.folder import writing
 
 KEY = "calibration"
@@ -111,4 +110,4 @@ def _rewrite(root: Path, told: Mapping[str, Any]) -> None:
             index["models"][name].pop(KEY, None)
             if each is not None:
                 index["models"][name][KEY] = each
-        write_text(path, dump(index))
+        write_index(path, index)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from io import BytesIO
@@ -14,6 +14,8 @@ import numpy as np
 
 from committee.cost import Cost
 from committee.errors import CommitteeError, DamagedError, StoreError
+from committee.files import write_text
+from committee.paths import portable, resolved
 from committee.predictions import Kind, check_kind
 
 SCHEMA = 1
@@ -116,7 +118,7 @@ def read_json(path: Path) -> Any:
     if data["schema"] > SCHEMA:
         raise StoreError(
             f"{path}: schema {data['schema']} is newer than {SCHEMA}, which this version reads. "
-            "Upgrade with: pip install --upgrade committee"
+            "Use the version of committee that wrote it, or a newer one"
         )
     return data
 
@@ -125,8 +127,13 @@ def _altered(path: Path) -> DamagedError:
     return DamagedError(f"{path}: altered. Delete it and run committee predict or import again")
 
 
+def write_index(path: Path, data: Mapping[str, Any]) -> None:
+    """Write ``store.json``; paths in it are relative to it where they can be."""
+    write_text(path, dump({**data, "models": portable(data["models"], path)}))
+
+
 def read_index(path: Path) -> dict[str, Any]:
-    """What ``store.json`` holds."""
+    """What ``store.json`` holds, with absolute paths."""
     data: dict[str, Any] = read_json(path)
     try:
         for spec in data["models"].values():
@@ -138,7 +145,7 @@ def read_index(path: Path) -> dict[str, Any]:
             raise TypeError
     except (KeyError, TypeError, AttributeError, CommitteeError):
         raise _altered(path) from None
-    return data
+    return {**data, "models": resolved(data["models"], path)}
 
 
 def read_manifest(path: Path) -> tuple[Entry, int, dict[int, Part]]:

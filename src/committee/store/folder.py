@@ -12,9 +12,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from committee.errors import ChangedError, StoreError
-from committee.files import sync_folder, write_text
+from committee.files import sync_folder
 from committee.samples import Samples
-from committee.store.entry import SCHEMA, Entry, dump, read_index, told
+from committee.store.entry import SCHEMA, Entry, read_index, told, write_index
 from committee.store.split import (
     Split,
     check_apart,
@@ -26,9 +26,11 @@ from committee.store.split import (
     shared_rows,
     store_order,
     with_labels,
+    with_what_is_known,
     write_split,
 )
 from committee.store.writer import Writer
+from committee.text import changes
 
 
 class Store:
@@ -66,7 +68,7 @@ class Store:
             old = known["models"].get(name, new)
             for key in ("fingerprint", "preprocessing", "kind", "layout", "output", "columns"):
                 # Most models have no choice of the last three.
-                before, now = (model.get(key, "") for model in (old, new))
+                before, now = changes(*(model.get(key, "") for model in (old, new)))
                 if before != now:
                     raise ChangedError(
                         f"{path}: model {name!r} has changed: {key} was {before}, "
@@ -80,20 +82,23 @@ class Store:
             kept["family"] = new.get("family") or old.get("family", "")
             known["models"][name] = {**new, "costs": list(costs.values()), **kept}
         with told(path):
-            write_text(path, dump(known))
+            write_index(path, known)
 
     def split(self, name: str, classes: tuple[str, ...]) -> Split | None:
         """What the store knows of a split; None if it is new or its record is damaged."""
         check_split_name(name)
         return known_split(self.root / name, classes)
 
-    def add_samples(self, split: Split, first_changed: int | None = None) -> None:
+    def add_samples(self, split: Split, first_changed: int | None = None) -> list[str]:
         """Record the samples of a split: those that it has, in their order, and maybe more.
 
         Args:
             split: All of its samples.
             first_changed: The first row, in the order until now, of a sample that is left out
                 because it turned out that it cannot be read; None if there is none.
+
+        Returns:
+            What to know of samples that other splits share, a line each.
 
         Raises:
             ChangedError: If the store has other samples under that name.
@@ -103,7 +108,7 @@ class Store:
         samples = split.samples
         folder = self.root / samples.split
         known = self.split(samples.split, samples.classes)
-        check_apart(self.root, split)
+        notes = check_apart(self.root, split)
         if known is not None and first_changed is not None:
             record_fewer(folder, known.samples, first_changed)
         elif known is not None:
@@ -114,10 +119,9 @@ class Store:
                     f"fingerprint is {known.samples.fingerprint}, of those given now "
                     f"{samples.fingerprint}. Sort them by id as they were"
                 )
-            split = with_labels(known, split)
-            if split.content is None:
-                split = replace(split, content=known.content, checked=known.checked)
+            split = with_what_is_known(folder, known, with_labels(known, split))
         write_split(folder, split)
+        return notes
 
     def allow_mending(self, split: Split, names: Collection[str]) -> None:
         """Forget what the bytes of some samples were, which are not to stay as they are.
@@ -131,7 +135,8 @@ class Store:
         broken = np.array([name in names for name in split.samples.ids], bool)
         if split.content is not None:
             content = np.where(broken, np.uint64(0), split.content)
-            write_split(self.root / split.samples.split, replace(split, content=content))
+            mended = replace(split.samples, content=content)
+            write_split(self.root / split.samples.split, replace(split, samples=mended))
 
     def writer(self, samples: Samples, model: str, entry: Entry) -> Writer:
         """Start or go on writing one model's outputs; see :class:`Writer`."""

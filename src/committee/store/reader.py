@@ -78,6 +78,12 @@ def load_pool(folder: Path, models: Iterable[str] | None = None, calibrated: boo
     )
 
 
+def usual_split(path: Path) -> Path:
+    """The folder of a split: of a store itself that of ``val``, if it is there."""
+    is_store = any((path / name).is_file() for name in ("store.json", CELLS))
+    return path / "val" if is_store and (path / "val").is_dir() else path
+
+
 def _task(specs: Mapping[str, Mapping[str, Any]], runnable: Mapping[str, Any]) -> Task:
     """What the models do; of outputs made elsewhere nobody says what a sample is."""
     recipes = [spec["preprocessing"] for spec in specs.values()]

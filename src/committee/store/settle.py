@@ -10,13 +10,15 @@ import numpy as np
 
 from committee.data import BrokenSamplesError, Dataset, PartDataset, content_of, without
 from committee.data.base import find_broken
-from committee.data.part import REST
-from committee.samples import Broken
+from committee.data.part import REST, share
+from committee.errors import ChangedError
+from committee.identity import doubles_note, shared
+from committee.samples import Broken, Samples
 from committee.store.folder import Store
-from committee.store.split import Split, other_splits, shared_ids, store_order
+from committee.store.split import Split, known_split, other_splits, store_order, told_changed
 
 
-def settled(store: Store, dataset: Dataset, skip_broken: bool) -> tuple[Dataset, Split]:
+def settled(store: Store, dataset: Dataset, skip_broken: bool) -> tuple[Dataset, Split, list[str]]:
     """Bring a data set into the order of the store, and record it there.
 
     Args:
@@ -26,7 +28,8 @@ def settled(store: Store, dataset: Dataset, skip_broken: bool) -> tuple[Dataset,
             know are then read once.
 
     Returns:
-        The data set as the store has it, and what was recorded.
+        The data set as the store has it, what was recorded, and what to know of samples that other
+        splits have too, or that are copies, a line each.
 
     Raises:
         BrokenSamplesError: If none can be read, or the store left out some that are broken still
@@ -36,7 +39,7 @@ def settled(store: Store, dataset: Dataset, skip_broken: bool) -> tuple[Dataset,
     """
     samples = dataset.samples
     known = store.split(samples.split, samples.classes)
-    given = Split(samples, content_of(dataset))
+    given = Split(replace(samples, content=content_of(dataset)))
     broken = _broken(dataset, given, known, skip_broken)
     good = np.array([name not in broken for name in samples.ids], bool)
     if not good.any():
@@ -44,11 +47,12 @@ def settled(store: Store, dataset: Dataset, skip_broken: bool) -> tuple[Dataset,
     rows = np.flatnonzero(good)
     fewer, first_changed = _without(known, broken)
     rows = rows[store_order(store.root / samples.split, fewer, given.taken(rows))]
-    left = replace(samples.taken(rows), broken=tuple(broken.values()))
+    left = replace(given.samples.taken(rows), broken=tuple(broken.values()))
     was_checked = fewer is not None and fewer.checked and len(fewer.samples) == len(left)
-    split = replace(given.taken(rows), samples=left, checked=skip_broken or was_checked)
-    store.add_samples(split, first_changed)
-    return PartDataset(dataset, rows, left), split
+    split = Split(left, checked=skip_broken or was_checked)
+    notes = store.add_samples(split, first_changed)
+    copies = doubles_note(left)
+    return PartDataset(dataset, rows, left), split, [*notes, *([copies] if copies else [])]
 
 
 def _broken(
@@ -90,6 +94,49 @@ def _without(known: Split | None, broken: Collection[str]) -> tuple[Split | None
     return known.taken(np.flatnonzero(~bad)), int(np.argmax(bad))
 
 
+def taken(whole: Dataset, store: str | Path, fraction: str, seed: int) -> Dataset:
+    """A share of every class, as a split of a store took it: what it has, it keeps.
+
+    Args:
+        whole: All samples, with the name of the split.
+        store: Folder of the store.
+        fraction: As of :func:`committee.data.share`.
+        seed: Chooses the samples.
+
+    Returns:
+        If the split is new, the share. Else the samples that it has, and of those that no split of
+        the store has, those that the share takes: a folder may have grown since.
+
+    Raises:
+        DataError: If the fraction is not of that form, or takes no sample.
+    """
+    part = share(whole, fraction, seed)
+    known = _recorded(Path(store), part.samples)
+    ids = whole.samples.ids
+    if known is None or not known <= set(ids):
+        return part
+    others = {n for each in other_splits(Path(store), part.samples.split) for n in each.samples.ids}
+    new = set(part.samples.ids) - others
+    rows = [row for row, name in enumerate(ids) if name in known or name in new]
+    chosen = np.array(rows, np.int64)
+    return PartDataset(whole, chosen, replace(whole.samples.taken(chosen), rule=part.samples.rule))
+
+
+def _recorded(store: Path, samples: Samples) -> set[str] | None:
+    """Ids of the split of a store that was taken by the same rule; None if there is none."""
+    if not (store / samples.split).is_dir():
+        return None
+    known = known_split(store / samples.split, ())
+    if known is None or _share_of(known.samples.rule) != _share_of(samples.rule):
+        return None
+    return {*known.samples.ids, *(broken.id for broken in known.samples.broken)}
+
+
+def _share_of(rule: str) -> str:
+    """A rule without how many samples it was applied to."""
+    return rule.rpartition(",")[0]
+
+
 def rest(dataset: Dataset, store: str | Path) -> Dataset:
     """What the splits of a store that were taken by fraction leave of a data set.
 
@@ -99,6 +146,7 @@ def rest(dataset: Dataset, store: str | Path) -> Dataset:
         store: Folder of the store.
 
     Raises:
+        ChangedError: If some samples of such a split have another content now.
         DataError: If nothing is left.
     """
     if dataset.samples.split != REST:
@@ -106,13 +154,42 @@ def rest(dataset: Dataset, store: str | Path) -> Dataset:
     others = [each for each in other_splits(Path(store), REST) if each.samples.rule]
     if not others:
         return dataset
-    given = Split(dataset.samples, content_of(dataset))
-    taken = {each.samples.split: shared_ids(each, given) for each in others}
-    whole = [each for each in others if len(taken[each.samples.split]) == len(each.samples)]
-    if not whole:
+    given = replace(dataset.samples, content=content_of(dataset))
+    sources = [each.samples for each in others if _is_from(given, each.samples)]
+    if not sources:
         return dataset
-    ids = {name for each in whole for name in taken[each.samples.split]}
-    # What is broken in another split is that split's.
-    ids |= {broken.id for each in whole for broken in each.samples.broken}
-    names = ", ".join(each.samples.split for each in whole)
-    return without(dataset, frozenset(ids), f"what {names} left ({whole[0].samples.rule})")
+    ids = set()
+    for each in sources:
+        _refuse_changed(Path(store), each, given)
+        # What has another name now is that split's too, and what is broken there.
+        ids |= {given.ids[row] for row in shared(each, given).second.tolist()}
+        ids |= {*each.ids, *(broken.id for broken in each.broken)}
+    names = ", ".join(each.split for each in sources)
+    return without(dataset, frozenset(ids), f"what {names} left ({sources[0].rule})")
+
+
+def _is_from(given: Samples, split: Samples) -> bool:
+    """Whether a split was taken from these samples: most of it is there, as it was."""
+    return 2 * len(shared(split, given).first) > len(split)
+
+
+def _refuse_changed(store: Path, split: Samples, given: Samples) -> None:
+    """Refuse samples of a split that have another content now.
+
+    Raises:
+        ChangedError: If there are some.
+    """
+    assert split.content is not None
+    assert given.content is not None
+    place = {name: row for row, name in enumerate(given.ids)}
+    then = np.array([row for row, name in enumerate(split.ids) if name in place], np.int64)
+    now = np.array([place[split.ids[row]] for row in then.tolist()], np.int64)
+    # What could not be read may have been mended.
+    differ = (split.content[then] != given.content[now]) & (split.content[then] != 0)
+    if differ.any():
+        told = told_changed(split, given, then[differ], now[differ])
+        raise ChangedError(
+            f"{store}: split {split.split!r}, of which {given.split!r} is to take the rest: "
+            f"{told}. Give the samples as they were, or predict both splits into another store "
+            "with --out"
+        )

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from committee.errors import ChangedError, CommitteeError, DamagedError, StoreError
 from committee.files import sync_folder, write_bytes, write_text
+from committee.identity import shared, shared_note
 from committee.predictions import Array
 from committee.samples import Broken, Samples, fingerprint
 from committee.store.entry import SCHEMA, read_journal, read_json, read_manifest, told
-from committee.text import listed
+from committee.text import listed, printable
 
 SAMPLES = "samples.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -24,23 +27,24 @@ _FEWER = "samples.json.part"
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The samples of a split and what their bytes were.
+    """The samples of a split, with what their bytes were, and whether they were read.
 
     Args:
-        samples: The samples.
-        content: Digest of each, shape (N,), uint64, 0 where it could not be read; None where
-            outputs were made elsewhere.
+        samples: The samples, with their contents; without where outputs were made elsewhere.
         checked: Whether each was read once, and those that cannot be read were left out.
     """
 
     samples: Samples
-    content: Array | None = None
     checked: bool = False
+
+    @property
+    def content(self) -> Array | None:
+        """Digest of each sample; see :class:`~committee.samples.Samples`."""
+        return self.samples.content
 
     def taken(self, rows: Array) -> Split:
         """Some of the samples, in the order of ``rows``, indices of shape (n,)."""
-        content = None if self.content is None else self.content[rows]
-        return Split(self.samples.taken(rows), content, self.checked)
+        return replace(self, samples=self.samples.taken(rows))
 
 
 def check_split_name(name: str) -> None:
@@ -92,6 +96,9 @@ def read_split(folder: Path, classes: tuple[str, ...]) -> Split:
     data = read_json(path)
     try:
         labels = None if data["labels"] is None else np.array(data["labels"], np.int64)
+        content, encoded = None, data["content"]
+        if encoded is not None:
+            content = np.frombuffer(bytes.fromhex(encoded), ">u8").astype(np.uint64)
         samples = Samples(
             ids=tuple(data["ids"]),
             labels=labels,
@@ -99,14 +106,12 @@ def read_split(folder: Path, classes: tuple[str, ...]) -> Split:
             split=data["split"],
             rule=data["rule"],
             broken=tuple(Broken(**each) for each in data["broken"]),
+            content=content,
         )
-        content, encoded = None, data["content"]
         intact = samples.fingerprint == data["fingerprint"]
         if encoded is not None:
-            content = np.frombuffer(bytes.fromhex(encoded), ">u8").astype(np.uint64)
             intact &= fingerprint([encoded]) == data["content_fingerprint"]
-            intact &= len(content) == len(samples)
-        split = Split(samples, content, bool(data["checked"]))
+        split = Split(samples, bool(data["checked"]))
     except (CommitteeError, KeyError, TypeError, ValueError):
         intact = False
     if not intact:
@@ -150,17 +155,36 @@ def store_order(where: Path, known: Split | None, given: Split) -> Array:
         return np.arange(len(new))
     old = known.samples
     place = {name: row for row, name in enumerate(new.ids)}
-    lost = [name for name in old.ids if name not in place]
+    lost = [row for row, name in enumerate(old.ids) if name not in place]
     if lost:
-        told = f"{len(lost)} of its {len(old)} samples are not given any more, {lost[0]!r} first"
-        raise _changed(where, known, given, told)
+        raise _changed(where, _told_lost(old, new, lost))
     rows = np.array([place[name] for name in old.ids], np.int64)
     told = _difference(known, given.taken(rows))
     if told:
-        raise _changed(where, known, given, told)
+        raise _changed(where, told)
     rest = np.ones(len(new), bool)
     rest[rows] = False
     return np.concatenate([rows, np.flatnonzero(rest)])
+
+
+def _told_lost(old: Samples, new: Samples, lost: list[int]) -> str:
+    """Which samples are not given any more, under which names they are, and by which rule."""
+    names = [old.ids[row] for row in lost]
+    told = f"{len(lost):,} of its {len(old):,} samples are not given any more: {listed(names)}"
+    if old.content is not None and new.content is not None:
+        called = dict(zip(new.content.tolist(), new.ids, strict=True))
+        renamed = [each for each in lost if old.content[each] and int(old.content[each]) in called]
+        if renamed:
+            pairs = (old.ids[renamed[0]], called[int(old.content[renamed[0]])])
+            one, two = map(printable, pairs)
+            told += f" ({len(renamed):,} have another name: '{one}' is '{two}' now)"
+    if old.rule != new.rule:
+        told += f". The split is {old.rule or 'all of its data'}, given now {_given(new)}"
+    return told
+
+
+def _given(new: Samples) -> str:
+    return f"is {new.rule}" if new.rule else f"are {len(new):,} samples without such a rule"
 
 
 def _difference(known: Split, now: Split) -> str:
@@ -185,38 +209,115 @@ def _different_content(known: Split, now: Split) -> str:
         return ""
     # What could not be read may have been mended.
     changed = np.flatnonzero((known.content != now.content) & (known.content != 0))
-    if not len(changed):
-        return ""
-    row = int(changed[0])
+    return told_changed(known.samples, now.samples, changed, changed) if len(changed) else ""
+
+
+def told_changed(old: Samples, new: Samples, then: Array, now: Array) -> str:
+    """Which samples have another content now, the first with both digests, for people.
+
+    Args:
+        old: Samples as they were predicted, with their contents.
+        new: Samples now, with their contents.
+        then: Rows of ``old`` that have changed, shape (n,).
+        now: Rows of ``new`` of the same names, shape (n,).
+    """
+    assert old.content is not None
+    assert new.content is not None
+    names = [old.ids[row] for row in then.tolist()]
+    before, after = int(old.content[then[0]]), int(new.content[now[0]])
+    after_told = f"is {after:016x}" if after else "cannot be read now"
+    have = "has" if len(names) == 1 else "have"
     return (
-        f"content of {known.samples.ids[row]!r} was {known.content[row]:016x}, is "
-        f"{now.content[row]:016x}, and {len(changed)} of {len(known.content)} have changed"
+        f"{len(names):,} of its {len(old):,} samples {have} changed: {listed(names)}; content of "
+        f"{listed(names[:1])} was {before:016x}, {after_told}"
     )
 
 
-def _changed(where: Path, known: Split, given: Split, told: str) -> ChangedError:
+def _changed(where: Path, told: str) -> ChangedError:
     return ChangedError(
-        f"{where}: split {given.samples.split!r} holds other samples: fingerprint is "
-        f"{known.samples.fingerprint}, the data given now have {given.samples.fingerprint}; "
-        f"{told}. Use another --split, another store with --out, or remove {where} to start anew"
+        f"{where}: split {where.name!r} holds other samples: {told}. Give the "
+        "samples as they were, use another --split or another store with --out, or remove "
+        f"{where} to start anew"
     )
 
 
-def check_apart(root: Path, given: Split) -> None:
-    """Refuse samples that another split of the store has.
+def with_what_is_known(where: Path, known: Split, given: Split) -> Split:
+    """The samples given now, with what only the store knows: contents, rule, what is broken.
+
+    Args:
+        where: Folder of the split, for errors.
+        known: What the store has: the first of the samples.
+        given: What is given now, in the order of the store.
 
     Raises:
-        StoreError: If there is such a sample.
+        ChangedError: If the split was taken by a rule, and samples come to it by none.
     """
-    name = given.samples.split
-    for other in other_splits(root, name):
-        both = shared_ids(other, given)
-        if both:
+    old, new = known.samples, given.samples
+    if old.rule and not new.rule and len(new) > len(old):
+        raise _changed(
+            where,
+            f"it is {old.rule}, and {len(new) - len(old):,} more samples are given now without "
+            "such a rule; name it again, with --fraction",
+        )
+    samples = replace(new, rule=new.rule or old.rule)
+    if new.content is not None:
+        return replace(given, samples=samples)
+    content = old.content
+    if content is not None:
+        unknown = np.zeros(len(new) - len(old), np.uint64)
+        content = np.concatenate([content, unknown])
+    return Split(replace(samples, content=content, broken=old.broken), known.checked)
+
+
+def check_apart(root: Path, given: Split) -> list[str]:
+    """Refuse samples that another split of the store has.
+
+    Returns:
+        What to know of fewer samples that other splits have under other names, a line each.
+
+    Raises:
+        StoreError: If another split has a sample of the same name and content, or more than half of
+            the smaller split under other names.
+    """
+    others = other_splits(root, given.samples.split)
+    return refuse_shared(root, [each.samples for each in others], given.samples)
+
+
+def refuse_shared(
+    root: Path, others: Iterable[Samples], given: Samples, what: str = "samples"
+) -> list[str]:
+    """As :func:`check_apart`, with the samples of the other splits and what samples are called."""
+    notes = []
+    for other in others:
+        both = shared(other, given)
+        names = {other.ids[row] for row in both.first.tolist()}
+        if both.most or any(given.ids[row] in names for row in both.second.tolist()):
             raise StoreError(
-                f"{root}: splits {other.samples.split!r} and {name!r} would share {len(both)} "
-                f"samples, {min(both)!r} for one; what chooses must not judge. Take what the other "
-                "leaves, with --fraction or --rows, or use another store with --out"
+                f"{root}: splits {other.split!r} and {given.split!r} would share {len(both):,} "
+                f"{what}: {both.told(what)}; what chooses must not evaluate. Take what the other "
+                "split leaves, with --fraction or --rows, or use another store with --out"
             )
+        if told := shared_note(both, what):
+            notes.append(told)
+    return notes
+
+
+def note_on_chooser(root: Path, origin: Mapping[str, Any], samples: Samples) -> str:
+    """What to know of samples that the split of a store shares with the one that chose a cascade.
+
+    Args:
+        root: Folder of the store.
+        origin: What the choice rests on, from the cascade file.
+        samples: The samples that evaluate it.
+
+    Returns:
+        A note; empty if nothing is shared, or the split that chose is not in this store.
+    """
+    folder = root / str(origin.get("chosen_on", ""))
+    known = known_split(folder, ()) if folder.is_dir() and folder != root else None
+    if known is None or known.samples.identity != origin.get("samples_fingerprint"):
+        return ""
+    return shared_note(shared(known.samples, samples))
 
 
 def other_splits(root: Path, name: str) -> list[Split]:
@@ -224,21 +325,6 @@ def other_splits(root: Path, name: str) -> list[Split]:
     folders = [path.parent for path in sorted(root.glob(f"*/{SAMPLES}"))]
     found = [known_split(folder, ()) for folder in folders if folder.name != name]
     return [split for split in found if split is not None]
-
-
-def shared_ids(one: Split, two: Split) -> frozenset[str]:
-    """Ids of the samples that two splits have in common.
-
-    Two samples are the same if their ids and contents are. Where contents are not known, ids that
-    only count say nothing.
-    """
-    if one.content is None or two.content is None:
-        if one.samples.numbered or two.samples.numbered:
-            return frozenset()
-        return frozenset(one.samples.ids) & frozenset(two.samples.ids)
-    contents = dict(zip(one.samples.ids, one.content.tolist(), strict=True))
-    pairs = zip(two.samples.ids, two.content.tolist(), strict=True)
-    return frozenset(name for name, content in pairs if contents.get(name) == content)
 
 
 def record_fewer(folder: Path, before: Samples, rows: int) -> None:

@@ -132,8 +132,9 @@ def set_apart(study: Study) -> Apart:
         Unsupported: If its calibrations were fitted on the samples that choose.
     """
     raw, split = study.val.with_calibrations({}), study.val.samples.split
-    given = study.val.calibrations.values()
-    if any(each.samples == raw.samples.fingerprint for each in given):
+    known = study.val.calibrations
+    given = known.values()
+    if any(each.samples == raw.identity([name]) for name, each in known.items()):
         raise Unsupported(
             f"the pool's calibrations were fitted on {split!r}, which chooses; fit them on a split "
             "of its own, or leave them away"

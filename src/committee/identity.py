@@ -1,0 +1,198 @@
+"""Which samples two splits share: by content where it is known, else by names that mean something.
+
+Content is a digest of each sample's bytes. Ids that only count, 0, 1, …, say nothing of which
+sample is meant; there the outputs of the same models say whether two splits are the same samples.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from committee.predictions import Array, Outputs
+from committee.samples import Samples
+from committee.text import listed, printable
+
+# Rows whose outputs are looked at together.
+_ROWS = 4096
+_NONE = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """Which samples two splits have in common.
+
+    Args:
+        one: A split.
+        two: Another.
+        first: Numbers of the samples of ``one`` that are also in ``two``, rising.
+        second: Numbers of the samples of ``two`` that are also in ``one``, rising.
+    """
+
+    one: Samples
+    two: Samples
+    first: Array
+    second: Array
+
+    def __len__(self) -> int:
+        return max(len(self.first), len(self.second))
+
+    @property
+    def most(self) -> bool:
+        """Whether more than half of the smaller split is shared."""
+        smaller = min((self.one.wholes, len(self.first)), (self.two.wholes, len(self.second)))
+        return 2 * smaller[1] > smaller[0]
+
+    def told(self, what: str = "samples") -> str:
+        """How many are shared, with the first names, for people.
+
+        Args:
+            what: What samples are called.
+        """
+        names = [_whole_names(self.two)[row] for row in self.second.tolist()]
+        is_one = len(names) == 1
+        return (
+            f"{len(names):,} of {self.two.wholes:,} {what} of '{printable(self.two.split)}' "
+            f"{'is' if is_one else 'are'} also in '{printable(self.one.split)}': {listed(names)}"
+        )
+
+
+def shared(one: Samples, two: Samples) -> Shared:
+    """Return which samples two splits have in common.
+
+    Where the contents of both are known, equal contents are one sample, whatever it is called.
+    Else equal ids are, unless they only count. A sample whose content could not be read is in
+    nothing else.
+    """
+    if one.content is not None and two.content is not None:
+        mine, others = one.content[:: one.parts], two.content[:: two.parts]
+        first = np.isin(mine, others) & (mine != 0)
+        second = np.isin(others, mine) & (others != 0)
+    elif one.numbered or two.numbered:
+        return Shared(one, two, _NONE, _NONE)
+    else:
+        names = _whole_names(one), _whole_names(two)
+        first, second = _among(*names), _among(*names[::-1])
+    return Shared(one, two, np.flatnonzero(first), np.flatnonzero(second))
+
+
+def places(known: Samples, given: Samples) -> Array:
+    """Return for each given sample its row among the known ones, -1 where it is not there.
+
+    Where contents are known these decide, whatever the samples are called; a content that could
+    not be read says nothing, and the id decides.
+    """
+    rows = {name: row for row, name in enumerate(known.ids)}
+    if known.content is None or given.content is None:
+        return np.array([rows.get(name, -1) for name in given.ids], np.int64)
+    unread = {name: row for name, row in rows.items() if not known.content[row]}
+    by_content = {each: row for row, each in enumerate(known.content.tolist()) if each}
+    found = []
+    for name, each in zip(given.ids, given.content.tolist(), strict=True):
+        row = rows.get(name, -1)
+        same = row >= 0 and each and known.content[row] == each
+        found.append(row if same else by_content.get(each, unread.get(name, -1)))
+    return np.array(found, np.int64)
+
+
+def alike(one: Array, two: Array) -> tuple[Array, Array]:
+    """Return which rows of two splits are one sample, as the outputs of the same models say.
+
+    Rows are taken for the same if all are alike in their order, or if more than half of the
+    smaller split have outputs that stand once in each: fewer may be chance, where outputs are
+    rounded.
+
+    Args:
+        one: From :func:`output_digests`, added up over the same models, shape (N,).
+        two: The same of another split.
+
+    Returns:
+        Rows of ``one`` and rows of ``two``, rising.
+    """
+    if len(one) and np.array_equal(one, two):
+        return np.arange(len(one)), np.arange(len(two))
+    both = np.intersect1d(_once(one), _once(two), assume_unique=True)
+    if 2 * len(both) <= min(len(one), len(two)):
+        return _NONE, _NONE
+    return np.flatnonzero(np.isin(one, both)), np.flatnonzero(np.isin(two, both))
+
+
+def output_digests(name: str, outputs: Outputs) -> Array:
+    """Return a number for what a model answers to each sample, shape (N,), uint64.
+
+    Equal outputs have equal numbers, in single or double precision; the numbers of several models
+    may be added up. Of outputs that are kept as counts all numbers are 0.
+
+    Args:
+        name: Name of the model.
+        outputs: What it answers.
+    """
+    found = np.zeros(len(outputs), np.uint64)
+    if outputs.kind == "counts":
+        return found
+    for start in range(0, len(outputs), _ROWS):
+        rows = outputs.rows(slice(start, start + _ROWS))
+        columns = [rows.values.reshape(len(rows), -1)]
+        if rows.confidence is not None:
+            columns.append(np.asarray(rows.confidence).reshape(len(rows), -1))
+        with np.errstate(over="ignore"):
+            block = np.ascontiguousarray(np.hstack(columns), np.float32).view(np.uint32)
+        weights = np.random.default_rng(zlib.crc32(name.encode(errors="surrogateescape"))).integers(
+            1, 2**63, block.shape[1], np.uint64
+        )
+        found[start : start + _ROWS] = block.astype(np.uint64) @ weights
+    return found
+
+
+def doubles(samples: Samples) -> list[str]:
+    """Return the ids of samples whose content stood before in the same split, in their order."""
+    if samples.content is None:
+        return []
+    content = samples.content[:: samples.parts]
+    first = np.zeros(len(content), bool)
+    first[np.unique(content, return_index=True)[1]] = True
+    names = _whole_names(samples)
+    return [names[row] for row in np.flatnonzero(~first & (content != 0)).tolist()]
+
+
+def doubles_note(samples: Samples) -> str:
+    """Return how many samples of a split are copies of another, for people; empty if none is."""
+    names = doubles(samples)
+    if not names:
+        return ""
+    are = "sample is a copy" if len(names) == 1 else "samples are copies"
+    return (
+        f"{len(names):,} of {samples.wholes:,} {are} of another in "
+        f"'{printable(samples.split)}', by content: {listed(names)}; each counts as a sample"
+    )
+
+
+def shared_note(found: Shared, what: str = "samples") -> str:
+    """Return what to know of samples that two splits share, for people; empty if none is shared.
+
+    Args:
+        found: From :func:`shared`.
+        what: What samples are called.
+    """
+    if not len(found):
+        return ""
+    return f"{found.told(what)}; figures of '{printable(found.two.split)}' look better for it"
+
+
+def _whole_names(samples: Samples) -> Sequence[str]:
+    return samples.ids[:: samples.parts]
+
+
+def _among(names: Sequence[str], others: Sequence[str]) -> Array:
+    known = set(others)
+    return np.array([name in known for name in names], bool)
+
+
+def _once(digests: Array) -> Array:
+    """The numbers that stand once, rising."""
+    values, counts = np.unique(digests, return_counts=True)
+    once: Array = values[counts == 1]
+    return once

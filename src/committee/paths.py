@@ -1,0 +1,105 @@
+"""Paths of models in files that may move: relative to the file where they can be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePath, PureWindowsPath
+from typing import Any
+
+# What a relative path begins with in a file: a source may also be a name, ``transformers:a/b``.
+_HERE = ("./", "../")
+# The remedy where a file of a model is not there.
+MOVED = (
+    "Correct its path; of a cascade whose files have moved, name the pool file that lists them "
+    "where they are now, --pool POOL.toml, or run what committee export writes: a folder that "
+    "moves as one"
+)
+
+
+def portable(models: Mapping[str, Mapping[str, Any]], file: Path) -> dict[str, dict[str, Any]]:
+    """Return models with paths relative to a file that will hold them, where they can be.
+
+    They can be where a path lies below the file's folder, or below the folder that this one is in.
+
+    Args:
+        models: By name how each is loaded; paths are absolute.
+        file: The file; its folder need not be there yet.
+    """
+    folder = file.parent.resolve()
+    return _with_paths(models, lambda path: _relative(path, folder))
+
+
+def resolved(models: Mapping[str, Mapping[str, Any]], file: Path) -> dict[str, dict[str, Any]]:
+    """Return models with absolute paths, as :func:`portable` had them before they were written.
+
+    Args:
+        models: By name how each is loaded, as the file holds them.
+        file: The file. If it is a link, paths are relative to what it leads to.
+    """
+    folder = file.resolve().parent
+    return _with_paths(models, lambda path: _absolute(path, folder))
+
+
+def unplaced(models: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return models with the names of their files alone, which stay when files move together.
+
+    Args:
+        models: By name how each is loaded; paths are absolute.
+    """
+    return _with_paths(models, lambda path: PurePath(path).name if _is_absolute(path) else path)
+
+
+def expanded(path: str, folder: Path) -> Path:
+    """Return an absolute path from what a person wrote, ``~`` being the home.
+
+    Args:
+        path: Absolute, or relative to ``folder``.
+        folder: Where relative paths begin.
+    """
+    return (folder / Path(path).expanduser()).resolve()
+
+
+def _with_paths(
+    models: Mapping[str, Mapping[str, Any]], changed: Callable[[str], str]
+) -> dict[str, dict[str, Any]]:
+    return {name: _with_path(dict(model), changed) for name, model in models.items()}
+
+
+def _with_path(model: dict[str, Any], changed: Callable[[str], str]) -> dict[str, Any]:
+    source, weights = model.get("source"), model.get("weights")
+    if isinstance(source, str) and ":" in source:
+        scheme, _, text = source.partition(":")
+        model["source"] = f"{scheme}:{changed(text)}"
+    if isinstance(weights, str):
+        model["weights"] = changed(weights)
+    return model
+
+
+def _relative(path: str, folder: Path) -> str:
+    if not _is_absolute(path):
+        return path
+    try:
+        told = Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # on another drive
+        return path
+    if told.startswith("../../") or (told.startswith("../") and _is_root(folder.parent)):
+        return path
+    return told if told.startswith("../") else f"./{told}"
+
+
+def _is_absolute(path: str) -> bool:
+    return PurePath(path).is_absolute()
+
+
+def _is_root(folder: Path) -> bool:
+    return folder.parent == folder
+
+
+def _absolute(path: str, folder: Path) -> str:
+    if path.startswith((".\\", "..\\")):
+        path = PureWindowsPath(path).as_posix()
+        path = path if path.startswith(_HERE) else f"./{path}"
+    if path.startswith("~/"):
+        return str(Path(path).expanduser())
+    return os.path.normpath(folder / path) if path.startswith(_HERE) else path
