@@ -215,7 +215,9 @@ def test_labels_beyond_unnamed_classes_are_refused(tmp_path: Path) -> None:
     path = write_world(tmp_path, ("small",), count=1)
     text = path.read_text().replace(f"classes = {list(CLASSES)}", "")
     path.write_text(text.replace(f"ignore = {IGNORED}", ""))
-    with pytest.raises(DataError, match=r"val0.png: labels hold '9', but models have classes 0 to 2"):
+    with pytest.raises(
+        DataError, match=r"val0.png: labels hold '9', but models have classes 0 to 2"
+    ):
         predicted(path, tmp_path / "s")
 
 
