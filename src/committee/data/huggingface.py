@@ -11,11 +11,10 @@ import numpy as np
 
 from committee.data.base import BrokenSamplesError, check_regular, digest, digest_of
 from committee.data.files import decoded, reason_of
-from committee.data.labels import LabelMode, indices, labelled, noted
+from committee.data.labels import LabelMode, indices, labelled, noted, unused
 from committee.errors import DataError, MissingExtraError, UnknownNameError
 from committee.predictions import Array
 from committee.samples import Samples
-from committee.text import listed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -95,9 +94,8 @@ def open_saved(
     label = "label" if "label" in features else (of_classes or [None])[0]
     named = tuple(features[label].names) if label in of_classes else ()
     others = [name for name in features if name not in (column, label, "id")]
-    unused = f"{len(others)} columns are not used: {listed(others)}" if others else ""
     ids = found["id"][:] if "id" in features else None
-    samples = noted(Samples.of(None, ids, classes or named, split, len(found)), unused)
+    samples = noted(Samples.of(None, ids, classes or named, split, len(found)), unused(others))
     if label is not None:
         samples = labelled(
             samples, labels, lambda: indices(str(root), found[label][:], samples.classes, named)
