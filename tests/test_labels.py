@@ -55,6 +55,12 @@ def test_a_class_may_be_called_none() -> None:
     assert indices("here", ["nan", "none", ""], ["none", "nan"]).tolist() == [1, 0, -1]
 
 
+def test_yes_and_no_are_labels_of_two_classes_only() -> None:
+    assert indices("here", np.array([True, False]), ["no", "yes"]).tolist() == [1, 0]
+    with pytest.raises(MisalignedError, match="label 'True' is no class"):
+        indices("here", [True, False], CLASSES)
+
+
 def npz(root: Path, labels: Any) -> Path:
     np.savez(root / "data.npz", images=images(COUNT), labels=GUISES["float"](labels))
     return root / "data.npz"

@@ -88,6 +88,7 @@ def open_saved(
         if split not in found:
             raise UnknownNameError.of(f"{root} (name one as {root}/SPLIT)", "split", split, found)
         found = found[split]
+    _check(root, found)
     features = found.features
     column = _only(root, "images", [n for n, f in features.items() if type(f) is datasets.Image])
     of_classes = [n for n, f in features.items() if type(f) is datasets.ClassLabel]
@@ -102,6 +103,19 @@ def open_saved(
         )
     pictures = found.select_columns([column]).cast_column(column, datasets.Image(decode=False))
     return HuggingFaceDataset(lambda rows: pictures[rows.tolist()][column], samples)
+
+
+def _check(root: Path, found: Any) -> None:
+    """Refuse a table whose offsets lead out of it: Arrow follows them without a look.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    try:
+        found.data.table.validate(full=True)
+    except Exception as error:  # Arrow raises of every kind
+        reason = str(error).split("\n")[0]
+        raise DataError(f"{root}: damaged data set ({reason})") from None
 
 
 def _only(root: Path, what: str, columns: Sequence[str]) -> str:

@@ -122,7 +122,7 @@ def indices(
         raise ShapeError(
             f"labels must be class indices or names, shape (N,), not {array.dtype} {array.shape}"
         )
-    if array is not None and array.dtype.kind in "iub":
+    if array is not None and array.dtype.kind in "iu":
         found = np.where(array > _MOST, _MOST, array).astype(np.int64)
         if (found == _MOST).any():
             row = int(np.argmax(found == _MOST))
@@ -158,7 +158,9 @@ def _found(
         if each is None or (isinstance(each, str) and each.casefold() in NO_LABEL):
             continue
         number = _whole(each)
-        if number is None or number >= _MOST:
+        # True and False are labels of two classes only.
+        yes_or_no = isinstance(each, bool) and len(classes) > 2
+        if number is None or number >= _MOST or yes_or_no:
             raise _strange(where, place(row), each, classes)
         found[row] = max(number, _NONE)
     return found
