@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import sys
 import threading
 import time
 import zlib
@@ -27,7 +29,8 @@ from committee.data import (
     passed_over,
     read_ahead,
 )
-from committee.data.base import in_order, readable
+from committee.data.base import digest, digest_of, in_order, readable
+from committee.data.files import PICTURES
 from committee.data.part import share
 from committee.embedded import pictures
 from committee.errors import (
@@ -41,6 +44,7 @@ from committee.errors import (
 from committee.models import Preprocessing, prepared
 from committee.predictions import Array
 from committee.samples import Samples
+from committee.store.split import Split, read_split, write_split
 from small_world import dataset, images, samples
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 3
@@ -261,7 +265,7 @@ BAD_NPZ: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "negative labels": (
         lambda p: npz(p, labels=[0, 0, 0, -1]),
-        "1 of 4 samples have no label, '3'",
+        "1 of 4 samples have none: '3'",
     ),
     "long numbers": (
         lambda p: npz(p, labels=["9" * 30] * 4, classes=["c"]),
@@ -507,6 +511,144 @@ def test_links_are_followed_but_in_no_circle(tmp_path: Path) -> None:
     assert dataset.samples.ids == ("cat/a.png", "cat/deep/b.png", "cat/lost.png")
     with pytest.raises(BrokenSamplesError, match=r"lost.png \(No such file"):
         dataset.read(np.arange(3))
+
+
+# Folders as systems leave them
+
+
+LEFT = (
+    "cat/._a.png",
+    "cat/.ipynb_checkpoints/a-checkpoint.png",
+    "__MACOSX/cat/._a.png",
+    "cat/@eaDir/a.png/thumb.jpg",
+    ".git/a.png",
+    "cat/Thumbs.db",
+    "dog/desktop.ini",
+    "$RECYCLE.BIN/a.png",
+)
+
+
+def test_what_systems_leave_is_no_sample_and_counted(tmp_path: Path) -> None:
+    folder_of(tmp_path, "cat/a.png", "dog/b.png")
+    for name in LEFT:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((tmp_path / "cat/a.png").read_bytes())
+    found = open_data(tmp_path, classes=["cat", "dog"]).samples
+    assert found.ids == ("cat/a.png", "dog/b.png")
+    (note,) = found.notes
+    assert note.startswith("8 hidden or system names left out: '$RECYCLE.BIN', '.git', '__MACOSX'")
+    assert note.endswith("'cat/._a.png', 'cat/.ipynb_checkpoints' and 3 more")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_pipes_and_devices_are_never_opened(tmp_path: Path) -> None:
+    folder_of(tmp_path, "a.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    found = open_data(tmp_path).samples
+    assert found.ids == ("a.png",)
+    assert found.notes == (
+        "2 special files left out (pipe, device or socket): 'pipe.png', 'zero.png'",
+    )
+    (tmp_path / "a.csv").write_text("path\npipe.png\nzero.png\n")
+    named = open_data(tmp_path / "a.csv")
+    assert named.digests(np.arange(2)).tolist() == [0, 0]
+    with pytest.raises(BrokenSamplesError, match=r"pipe.png \(no file but a pipe.*zero.png \(no"):
+        named.read(np.arange(2))
+
+
+def test_a_path_with_a_nul_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"path\na\0b.png\n")
+    named = open_data(tmp_path / "a.csv")
+    assert named.digests(np.arange(1)).tolist() == [0]
+    with pytest.raises(BrokenSamplesError, match=r"a\\x00b.png \(embedded null byte"):
+        named.read(np.arange(1))
+
+
+def test_a_digest_read_in_blocks_is_that_of_the_bytes(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).bytes(3_000_001)
+    assert digest_of(garbage(tmp_path / "a", data)) == digest(data)
+    assert digest_of(tmp_path) == digest_of(tmp_path / "nowhere") == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file systems there know no such names")
+def test_names_of_any_bytes_are_samples(tmp_path: Path) -> None:
+    folder_of(tmp_path, "cat/a.png", "cat/b\nc.png")
+    (tmp_path / "cat/a.png").rename(tmp_path / "cat" / os.fsdecode(b"caf\xe9.png"))
+    by_folder = open_data(tmp_path, classes=["cat"])
+    (tmp_path / "a.csv").write_bytes(b'path,label\n"cat/b\nc.png",cat\ncat/caf\xe9.png,cat\n')
+    by_table = open_data(tmp_path / "a.csv", classes=["cat"])
+    assert by_table.samples.ids == by_folder.samples.ids == ("cat/b\nc.png", "cat/caf\udce9.png")
+    assert by_table.samples.fingerprint == by_folder.samples.fingerprint
+    assert (by_table.digests(np.arange(2)) == by_folder.digests(np.arange(2))).all()
+    assert len(share(by_folder, "0.5", 0).samples) == 1
+    split = Split(by_folder.samples, by_folder.digests(np.arange(2)))
+    write_split(tmp_path / "val", split)
+    assert read_split(tmp_path / "val", ("cat",)).samples.ids == by_folder.samples.ids
+
+
+# Endings
+
+
+# Endings that Pillow has a plug-in for and that are no samples, with the reason.
+NO_SAMPLES = {
+    "another program decodes them": (".eps", ".ps", ".wmf", ".emf"),
+    "Pillow only names them": (".bufr", ".grib", ".h5", ".hdf", ".mpg", ".mpeg"),
+    "measurements without a range": (".fit", ".fits", ".pfm"),
+    "of news agencies, around other files": (".iim",),
+}
+
+
+def test_every_image_that_pillow_reads_has_its_ending_in_the_list() -> None:
+    Image.init()
+    readable = {e for e, form in Image.registered_extensions().items() if form in Image.OPEN}
+    assert readable - PICTURES.endings <= {e for some in NO_SAMPLES.values() for e in some}
+    assert not PICTURES.endings & {e for some in NO_SAMPLES.values() for e in some}
+
+
+@pytest.mark.parametrize("ending", ["jfif", "JPE", "tga", "pgm", "pnm", "jp2", "ico", "dib", "pcx"])
+def test_images_of_rarer_endings_are_read(tmp_path: Path, ending: str) -> None:
+    Image.fromarray(RGB).save(tmp_path / f"a.{ending}")
+    dataset = open_data(tmp_path)
+    assert len(dataset.samples) == 1
+    assert dataset.read(np.array([0]))[0].size == (8, 8)
+
+
+def test_messages_on_broken_samples_end(tmp_path: Path) -> None:
+    names = [f"{i}.png" for i in range(3000)]
+    (tmp_path / "a.csv").write_text("\n".join(["path", *names]))
+    broken = [(name, "No such file") for name in names]
+    for error in (BrokenSamplesError(broken), BrokenSamplesError(broken, 3000, tmp_path)):
+        assert len(str(error)) < 500
+        assert "; and 2,995 more" in str(error)
+        assert len(error.broken) == 3000
+    assert f"none of the 3,000 samples can be read in {tmp_path}: 0.png (" in str(error)
+
+
+# Tables
+
+
+@pytest.mark.parametrize("header", ["path,label", "Image_Path, Target", "FILE,Class", "img,y"])
+def test_columns_are_known_by_several_words(tmp_path: Path, header: str) -> None:
+    (tmp_path / "a.csv").write_text(f"{header}\n\na.png,dog\n\n")
+    found = open_data(tmp_path / "a.csv", classes=["cat", "dog"]).samples
+    assert (found.ids, found.labels.tolist(), found.notes) == (("a.png",), [1], ())  # type: ignore[union-attr]
+
+
+def test_columns_that_are_not_used_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("path,lable,Width\na.png,dog,8\n")
+    assert open_data(tmp_path / "a.csv", classes=["cat", "dog"]).samples.notes == (
+        "2 columns are not used: 'lable', 'width'; a column of labels is called 'label'",
+        "no labels, for no column is called label, class or target",
+    )
+    (tmp_path / "a.csv").write_text("path,Label,label\na.png,dog,dog\n")
+    with pytest.raises(DataError, match="columns 'label' stand twice"):
+        open_data(tmp_path / "a.csv", classes=["cat", "dog"])
+
+
+def test_only_the_members_asked_for_are_read_of_an_archive(tmp_path: Path) -> None:
+    path = npz(tmp_path / "a.npz", labels=[0] * 4, other=OBJECTS)
+    assert len(open_data(path).samples) == 4
 
 
 def test_what_cannot_be_read_is_skipped_if_asked() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from committee.errors import DataError, MisalignedError
-from committee.names import class_names, matched, permutation
+from committee.models import read_pool_file
+from committee.names import class_names, matched, permutation, read_class_names
 from committee.text import difference, listed, printable, tidy
 
 CLASSES = ("red", "green", "blue")
@@ -71,3 +73,62 @@ def test_tidy_twice_is_tidy_once(text: str) -> None:
 def test_lists_end() -> None:
     assert listed(list("abcdefgh")) == "'a', 'b', 'c', 'd', 'e' and 3 more"
     assert len(listed([str(i) for i in range(100_000)])) < 60
+
+
+# Text files of class names, as systems write them.
+FILES = {
+    "plain": b"red\ngreen\nblue",
+    "windows": b"\xef\xbb\xbfred\r\ngreen\r\nblue\r\n",
+    "spaces and empty lines at the end": b"red \n green\nblue\t\n\n \n",
+}
+POOL = """
+classes = "classes.txt"
+[[model]]
+name = "one"
+source = "onnx:one.onnx"
+resolution = 4
+"""
+
+
+@pytest.mark.parametrize("form", FILES)
+def test_class_files_are_read_alike_by_pool_files_and_import(tmp_path: Path, form: str) -> None:
+    (tmp_path / "classes.txt").write_bytes(FILES[form])
+    assert read_class_names("--classes", tmp_path / "classes.txt") == CLASSES
+    (tmp_path / "pool.toml").write_text(POOL)
+    assert read_pool_file(tmp_path / "pool.toml").classes == CLASSES
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"red\0\ngreen", "holds a NUL"),
+        (b"red\n\xff\xfe", "no UTF-8 text"),
+        (b"red\n\nblue", "line 2 is empty"),
+        (None, "No such file"),
+    ],
+)
+def test_files_that_are_no_lists_of_classes_are_refused(
+    tmp_path: Path, data: bytes | None, told: str
+) -> None:
+    path = tmp_path / "classes.txt"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(DataError, match=told) as caught:
+        read_class_names("--classes", path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no /dev/zero")
+def test_devices_and_huge_files_are_no_lists_of_classes(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is no file"):
+        read_class_names("--classes", Path("/dev/zero"))
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(2**30)
+    with pytest.raises(DataError, match="too large for a list of class names"):
+        read_class_names("--classes", tmp_path / "huge")
+
+
+def test_a_pool_file_may_name_the_classes_of_imagenet(tmp_path: Path) -> None:
+    (tmp_path / "pool.toml").write_text(POOL.replace("classes.txt", "imagenet"))
+    classes = read_pool_file(tmp_path / "pool.toml").classes
+    assert (len(set(classes)), classes[0], classes[999]) == (1000, "tench", "toilet tissue")

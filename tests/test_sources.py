@@ -702,3 +702,29 @@ def test_a_missing_library_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatc
         with pytest.raises(MissingExtraError, match=rf"committee\[{name}\]"):
             source_of(f"{name}:x").published("x", None)
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("sources", "count"),
+    [
+        (["timm:resnet18.a1_in1k", "torchvision:resnet18"], 1000),
+        (["torchvision:r3d_18"], 400),
+        (["timm:convnext_tiny.in12k"], 0),
+        (["torchvision:fcn_resnet50"], 0),
+    ],
+)
+def test_published_weights_know_their_classes(
+    tmp_path: Path, sources: list[str], count: int
+) -> None:
+    task = "video" if count == 400 else "image"
+    task = "semantic-segmentation" if "fcn" in sources[0] else f"{task}-classification"
+    size = "resolution = 224\n" if task == "semantic-segmentation" else ""
+    lines = [f'[[model]]\nname = "{i}"\nsource = "{s}"\n{size}' for i, s in enumerate(sources)]
+    path = tmp_path / "pool.toml"
+    path.write_text(f'task = "{task}"\n' + "".join(lines))
+    assert len(read_pool_file(path).classes) == count
+    # Other weights may be of other classes; and what the file names counts.
+    path.write_text(f'task = "{task}"\n' + "".join(f'{each}weights = "random"\n' for each in lines))
+    assert read_pool_file(path).classes == ()
+    path.write_text(f'classes = ["a", "b"]\ntask = "{task}"\n' + "".join(lines))
+    assert read_pool_file(path).classes == ("a", "b")

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from committee.data import ArrayDataset, BrokenSamplesError, Dataset, open_data
+from committee.data.huggingface import HuggingFaceDataset
 from committee.errors import CommitteeError, DataError, MisalignedError, UnknownNameError
 from committee.predictions import Array
 from committee.samples import Samples
@@ -330,6 +331,31 @@ def test_a_saved_data_set_that_is_damaged_is_told(tmp_path: Path) -> None:
         file.unlink()
     with pytest.raises(DataError, match="no readable data set"):
         open_data(path)
+
+
+def test_damaged_offsets_of_a_saved_data_set_are_not_followed(tmp_path: Path) -> None:
+    # Arrow would read wherever they lead, and end the process.
+    import pyarrow as pa
+
+    (file,) = saved(tmp_path).glob("*.arrow")
+    with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
+        whole = reader.read_all()
+    images = whole.column("image").chunk(0)
+    offsets = np.frombuffer(images.field("bytes").buffers()[1], np.int32)
+    place = file.read_bytes().index(offsets[: COUNT + 1].tobytes())
+    with file.open("r+b") as opened:
+        opened.seek(place + 4 * COUNT)
+        opened.write(np.int32(2**31 - 1).tobytes())
+    with pytest.raises(DataError, match="damaged data set"):
+        open_data(tmp_path / "saved", classes=CLASSES)
+
+
+def test_images_of_a_saved_data_set_that_are_no_files_are_broken(tmp_path: Path) -> None:
+    told = [None, {"bytes": None, "path": "/dev/null"}, {"bytes": None, "path": "nowhere"}]
+    made = HuggingFaceDataset(lambda rows: [told[row] for row in rows], Samples.of([0, 1, 0]))
+    assert made.digests(np.arange(3)).tolist() == [0, 0, 0]
+    with pytest.raises(BrokenSamplesError, match=r"0 \(no image\); 1 \(no file.*; 2 \(No such"):
+        made.read(np.arange(3))
 
 
 # Plug-ins

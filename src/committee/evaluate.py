@@ -378,7 +378,7 @@ def check_judgeable(pool: Pool, utility: Utility | None = None) -> None:
     if pool.samples.labels is None and utility.needs_labels:
         raise MisalignedError(
             f"split {pool.samples.split!r} has no labels; accuracy needs them. "
-            "Predict again on labelled data, or import labels with: committee import --labels"
+            f"Add labels with: committee relabel STORE --split {pool.samples.split} --labels FILE"
         )
     if not len(pool):
         raise MisalignedError(f"split {pool.samples.split!r} has no samples")

@@ -14,6 +14,7 @@ import typer
 
 from committee.errors import CascadeError, CostError, StoreError
 from committee.pool import Pool
+from committee.text import printable
 from committee.utility import Utility, top_k
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ Loading = Annotated[
 
 
 # Broken samples that are named; a results file has all.
-SHOWN = 10
+SHOWN = 5
 
 
 class Update(Protocol):
@@ -273,7 +274,7 @@ def listed_broken(broken: Sequence[tuple[str, str]], sample: str) -> str:
     >>> listed_broken([("a.png", "no picture"), ("b.png", "empty")], "picture")
     '2 broken pictures: a.png (no picture); b.png (empty)'
     """
-    named = "; ".join(f"{name} ({reason})" for name, reason in broken[:SHOWN])
+    named = "; ".join(f"{printable(n)} ({printable(why)})" for n, why in broken[:SHOWN])
     more = f"; and {len(broken) - SHOWN:,} more" if len(broken) > SHOWN else ""
     plural = "" if len(broken) == 1 else "s"
     return f"{len(broken):,} broken {sample}{plural}: {named}{more}"

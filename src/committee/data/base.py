@@ -43,7 +43,7 @@ class BrokenSamplesError(DataError):
         told = "; ".join(f"{printable(name)} ({printable(why)})" for name, why in first)
         more = f"; and {count - len(first):,} more" if count > len(first) else ""
         if count == total > 1:
-            looked = f" in {printable(self.where)}" if self.where else ""
+            looked = f" in {printable(str(Path(self.where).absolute()))}" if self.where else ""
             super().__init__(
                 f"none of the {total:,} samples can be read{looked}: {told}{more}. "
                 "Are these the right data, and do their paths begin in that folder?"

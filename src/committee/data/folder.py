@@ -12,10 +12,9 @@ import numpy as np
 
 from committee.data.base import Dataset
 from committee.data.files import PICTURES, FileKind
-from committee.data.labels import LabelMode, labelled
+from committee.data.labels import LabelMode, class_rows, labelled
 from committee.errors import DataError, MisalignedError
-from committee.models.imagenet import IMAGENET, is_imagenet, spelling_of
-from committee.names import matched
+from committee.models.imagenet import IMAGENET, is_imagenet
 from committee.predictions import Array
 from committee.samples import Samples
 from committee.text import listed, printable
@@ -37,6 +36,8 @@ _OF_SYSTEMS = frozenset(
         "icon\r",
     }
 )
+# Endings that an error names.
+_USUAL = (".jpg", ".jpeg", ".png", ".tif", ".mp4", ".mov", ".avi", ".mkv")
 # Classes that an error writes out, to be copied.
 _WRITTEN = 12
 
@@ -113,9 +114,12 @@ def open_folder(
     found = walk(root, kind.endings)
     ids = tuple(sorted(found.names))
     if not ids:
-        endings = ", ".join(sorted(kind.endings))
+        usual = [ending for ending in _USUAL if ending in kind.endings]
+        more = f" and {len(kind.endings) - len(usual)} other endings"
         others = "".join(f"; {note}" for note in found.notes)
-        raise DataError(f"{root}: no {kind.word} in it or its folders ({endings}){others}")
+        raise DataError(
+            f"{root}: no {kind.word} in it or its folders ({', '.join(usual)}{more}){others}"
+        )
     samples = Samples(ids, None, tuple(classes), split, notes=found.notes)
     folders = [name.partition("/")[0] if "/" in name else "" for name in ids]
     if any(folders):
@@ -136,7 +140,7 @@ def _labels(root: Path, samples: Samples, folders: Sequence[str], word: str) -> 
             f"{root}: the folders are labels, but nothing says which output is which. "
             f"{_how_to_name(names)}"
         )
-    rows = matched(str(root), names, samples.classes, "folders", spelling_of(samples.classes))
+    rows = class_rows(str(root), names, samples.classes, "folders")
     index = dict(zip(names, rows.tolist(), strict=True))
     return np.array([index[folder] for folder in folders], np.int64)
 

@@ -11,11 +11,10 @@ import numpy as np
 
 from committee.data.base import BrokenSamplesError, check_regular, digest, digest_of
 from committee.data.files import decoded, reason_of
-from committee.data.labels import LabelMode, indices, labelled, noted
+from committee.data.labels import LabelMode, indices, labelled, noted, unused
 from committee.errors import DataError, MissingExtraError, UnknownNameError
 from committee.predictions import Array
 from committee.samples import Samples
-from committee.text import listed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -89,21 +88,34 @@ def open_saved(
         if split not in found:
             raise UnknownNameError.of(f"{root} (name one as {root}/SPLIT)", "split", split, found)
         found = found[split]
+    _check(root, found)
     features = found.features
     column = _only(root, "images", [n for n, f in features.items() if type(f) is datasets.Image])
     of_classes = [n for n, f in features.items() if type(f) is datasets.ClassLabel]
     label = "label" if "label" in features else (of_classes or [None])[0]
     named = tuple(features[label].names) if label in of_classes else ()
     others = [name for name in features if name not in (column, label, "id")]
-    unused = f"{len(others)} columns are not used: {listed(others)}" if others else ""
     ids = found["id"][:] if "id" in features else None
-    samples = noted(Samples.of(None, ids, classes or named, split, len(found)), unused)
+    samples = noted(Samples.of(None, ids, classes or named, split, len(found)), unused(others))
     if label is not None:
         samples = labelled(
             samples, labels, lambda: indices(str(root), found[label][:], samples.classes, named)
         )
     pictures = found.select_columns([column]).cast_column(column, datasets.Image(decode=False))
     return HuggingFaceDataset(lambda rows: pictures[rows.tolist()][column], samples)
+
+
+def _check(root: Path, found: Any) -> None:
+    """Refuse a table whose offsets lead out of it: Arrow follows them without a look.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    try:
+        found.data.table.validate(full=True)
+    except Exception as error:  # Arrow raises of every kind
+        reason = str(error).split("\n")[0]
+        raise DataError(f"{root}: damaged data set ({reason})") from None
 
 
 def _only(root: Path, what: str, columns: Sequence[str]) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from committee.errors import MisalignedError, ShapeError
-from committee.models.imagenet import spelling_of
+from committee.models.imagenet import ambiguous, spelling_of
 from committee.names import matched, refuse_doubled, unknown
 from committee.predictions import Array
 from committee.samples import Samples
@@ -54,12 +54,11 @@ def _with_labels(samples: Samples, labels: Array) -> Samples:
     if len(lacking) == len(labels):
         return noted(samples, f"none of the {len(labels):,} samples has a label")
     if len(lacking):
-        names = listed([samples.ids[row] for row in lacking[:6]], 5)
-        more = f" ({len(lacking):,} in all)" if len(lacking) > 5 else ""
+        names = listed([samples.ids[row] for row in lacking.tolist()])
         raise MisalignedError(
-            f"{len(lacking):,} of {len(labels):,} samples have no label, {names}{more}. Label "
-            "them or take them out, or go without labels by --unlabelled and add them later with "
-            "committee relabel"
+            f"labels of {samples.split!r}: {len(lacking):,} of {len(labels):,} samples have none: "
+            f"{names}. Label them or take them out, or go without labels by --unlabelled and add "
+            "them later with committee relabel"
         )
     return replace(samples, labels=labels.astype(np.int64))
 
@@ -69,6 +68,12 @@ def noted(samples: Samples, *notes: str) -> Samples:
     return replace(samples, notes=(*samples.notes, *(note for note in notes if note)))
 
 
+def unused(columns: Collection[str]) -> str:
+    """Return which columns nobody asked for, for people; empty if there is none."""
+    are = "column is" if len(columns) == 1 else "columns are"
+    return f"{len(columns)} {are} not used: {listed(columns)}" if columns else ""
+
+
 def unseen(samples: Samples) -> str:
     """Return how many classes have samples, for people; empty if all have, or nobody knows."""
     if samples.labels is None or not samples.classes:
@@ -76,6 +81,17 @@ def unseen(samples: Samples) -> str:
     count, total = len(np.unique(samples.labels)), len(samples.classes)
     have = "has" if count == 1 else "have"
     return f"{count:,} of {total:,} classes {have} samples" if count < total else ""
+
+
+def class_rows(where: str, names: Sequence[str], classes: Sequence[str], what: str) -> Array:
+    """Return the index of each name among the classes, however a folder spells them, shape (n,).
+
+    Raises:
+        MisalignedError: If a name is no class, or may mean two.
+    """
+    if told := ambiguous(names, classes):
+        raise MisalignedError(f"{where}: {what}: {told}")
+    return matched(where, names, classes, what, spelling_of(classes))
 
 
 def indices(
@@ -106,7 +122,7 @@ def indices(
         raise ShapeError(
             f"labels must be class indices or names, shape (N,), not {array.dtype} {array.shape}"
         )
-    if array is not None and array.dtype.kind in "iub":
+    if array is not None and array.dtype.kind in "iu":
         found = np.where(array > _MOST, _MOST, array).astype(np.int64)
         if (found == _MOST).any():
             row = int(np.argmax(found == _MOST))
@@ -142,7 +158,9 @@ def _found(
         if each is None or (isinstance(each, str) and each.casefold() in NO_LABEL):
             continue
         number = _whole(each)
-        if number is None or number >= _MOST:
+        # True and False are labels of two classes only.
+        yes_or_no = isinstance(each, bool) and len(classes) > 2
+        if number is None or number >= _MOST or yes_or_no:
             raise _strange(where, place(row), each, classes)
         found[row] = max(number, _NONE)
     return found
@@ -159,7 +177,7 @@ def _by_name(
     refuse_doubled(where, classes, "labels are names")
     known = {tidy(name) for name in classes} | {spelled(name) for name in classes}
     names = sorted(texts & known)
-    index = dict(zip(names, matched(where, names, classes, "labels", spelled), strict=True))
+    index = dict(zip(names, class_rows(where, names, classes, "labels"), strict=True))
     found = np.full(len(entries), _NONE, np.int64)
     for row, each in enumerate(entries):
         if each in index:
@@ -202,5 +220,5 @@ def _permuted(
         raise MisalignedError(
             f"{where}: {place(row)}: has label {found[row]}, but it names {len(named)} classes"
         )
-    order = matched(where, named, classes, "classes", spelling_of(classes))
+    order = class_rows(where, named, classes, "classes")
     return np.where(found < 0, _NONE, order[found])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from committee.data.base import Dataset
 from committee.data.files import PICTURES, FileKind
-from committee.data.labels import LabelMode, indices, labelled
+from committee.data.labels import LabelMode, indices, labelled, unused
 from committee.errors import DataError
 from committee.samples import Samples
 from committee.text import listed, printable, tidy
@@ -62,8 +62,7 @@ class Table:
         others = [name for name in self.header if name not in used]
         near = [each for each in others if difflib.get_close_matches(each, LABEL_WORDS, 1, 0.75)]
         hint = "; a column of labels is called 'label'" if near and len(used) < 2 else ""
-        are = "column is" if len(others) == 1 else "columns are"
-        return f"{len(others)} {are} not used: {listed(others)}{hint}" if others else ""
+        return f"{unused(others)}{hint}"
 
 
 def read_table(path: Path) -> Table:

@@ -14,6 +14,9 @@ from importlib.resources import files
 # What a pool file writes for these classes.
 IMAGENET = "imagenet"
 
+# Other lists call two classes alike; these names alone do not say which is meant.
+_AMBIGUOUS = {"crane": "crane bird", "maillot": "maillot tank suit"}
+
 
 @cache
 def _table() -> dict[str, str]:
@@ -41,3 +44,14 @@ def spelling_of(classes: Sequence[str]) -> Callable[[str], str]:
     if tuple(classes) == imagenet_classes():
         return _table().__getitem__
     return lambda name: name.replace("/", "_")
+
+
+def ambiguous(names: Collection[str], classes: Sequence[str]) -> str:
+    """Return why a name may mean two of ImageNet's classes, and the remedy; empty if none may."""
+    if tuple(classes) != imagenet_classes():
+        return ""
+    for name, other in _AMBIGUOUS.items():
+        if name in names and other not in names:
+            ids = f"{_table()[other]} ('{other}') and {_table()[name]}"
+            return f"'{name}' is the name of two classes of ImageNet, {ids}; write the WordNet id"
+    return ""

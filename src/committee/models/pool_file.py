@@ -479,13 +479,12 @@ def _classes(path: Path, classes: Any) -> tuple[str, ...]:
         return imagenet_classes()
     if isinstance(classes, str):
         return read_class_names("classes", path.parent / classes)
-    where = f"{path}: classes"
     if not isinstance(classes, list) or not all(isinstance(each, str | int) for each in classes):
         raise PoolFileError(
-            f"{where} must be a list of names, the name of a file with one class a line, or "
-            f'"{IMAGENET}"'
+            f"{path}: classes must be a list of names, the name of a file with one class a line, "
+            f'or "{IMAGENET}"'
         )
-    return class_names(where, [str(each) for each in classes])
+    return class_names("classes", [str(each) for each in classes])
 
 
 def _table(path: Path, data: dict[str, Any], key: str) -> dict[str, Any]:

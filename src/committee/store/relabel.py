@@ -7,6 +7,7 @@ to note ids alone, one by one: whatever moment a process dies at, the store is w
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -214,7 +215,8 @@ def _rows(split: Split, given: _Given) -> Array:
         by_content = {int(each): row for row, each in enumerate(split.content) if each}
         moved = zip(rows, given.content.tolist(), strict=True)
         rows = [by_content.get(each, -1) if row < 0 else row for row, each in moved]
-    twice = [samples.ids[row] for row in sorted({*rows} - {-1}) if rows.count(row) > 1]
+    counts = Counter(row for row in rows if row >= 0)
+    twice = [samples.ids[row] for row, count in counts.items() if count > 1]
     if twice:
         raise MisalignedError(
             f"labels of {samples.split!r}: {listed(twice)} stand twice; give each one label"
