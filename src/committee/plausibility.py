@@ -17,6 +17,8 @@ from committee.predictions import Array, Outputs
 _SUM_TOLERANCE = 2e-2
 # Samples without which constant or wrong predictions say nothing.
 _ENOUGH = 20
+# Classes of which no model is as bad as chance.
+_MANY = 10
 # Rows of fractions that sum to 1 by chance in no one's logits.
 _FEW = 3
 _ROWS = 4096
@@ -35,9 +37,8 @@ def check_declared(where: str, outputs: Outputs, remedy: str) -> None:
     """
     if outputs.kind != "logits" or outputs.values.ndim != 2 or outputs.values.shape[1] < 2:
         return
-    first = outputs.values[:_ROWS]
-    # A few rows of 0 and 1 can be anything.
-    told = len(first) >= _ENOUGH or int((first.max(axis=1, initial=0) < 1).sum()) >= _FEW
+    # Rows of 0 and 1, and a few others, can be anything.
+    told = int((outputs.values[:_ROWS].max(axis=1, initial=0) < 1).sum()) >= _FEW
     if told and all(_sum_to_one(block) for block in _blocks(outputs.values)):
         raise ShapeError(
             f"{where}: declared as logits, but all rows are within 0 and 1 and sum to 1: these are "
@@ -172,13 +173,25 @@ def notes_on(name: str, outputs: Outputs, labels: Array | None, classes: int = 0
     classes = outputs.values.shape[1] if outputs.kind != "decisions" else classes
     classes = classes or int(max(predicted.max(), labels.max())) + 1
     right = int((predicted == labels).sum())
-    if right * classes > count:
+    if not _by_chance(right, count, classes):
         return []
     return [
         f"{name}: {right / count:.2%} of {count:,} samples are predicted right, no more than "
         f"chance ({1 / classes:.2%}). Is classes.txt in the order of the outputs, "
         "are labels those of these samples?"
     ]
+
+
+def _by_chance(right: int, count: int, classes: int) -> bool:
+    """Return whether so few are right that a model of these classes is hardly what predicted them.
+
+    With many classes nobody's model is as bad as chance, and outputs in another order are about so;
+    with few, some are, and outputs in another order are clearly worse.
+    """
+    expected = count / classes
+    if classes < _MANY:
+        expected -= 1.645 * np.sqrt(expected * (1 - 1 / classes))
+    return right <= expected
 
 
 def _sum_to_one(block: Array) -> bool:
