@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 import small_world
 from committee import Pool, evaluate, search
 from committee.calibration import expected_calibration_error, fit
+from committee.cli import main
 from committee.errors import CommitteeError, MisalignedError, NotFiniteError, ShapeError
 from committee.models import Preprocessing, read_pool_file
+from committee.outside import import_predictions
 from committee.plausibility import (
     check_alike,
     check_classes,
@@ -195,6 +198,32 @@ def test_a_fit_that_ends_at_an_end_is_refused() -> None:
     useless = np.random.default_rng(0).normal(size=(400, 4)) - np.eye(4)[labels]
     with pytest.raises(CommitteeError, match="in the order of the outputs"):
         fit(Outputs("logits", useless), labels)
+
+
+def test_a_calibration_that_makes_confidence_worse_is_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Sure by 0.9 and right by 0.9, but for a few that are wrong without a doubt.
+    labels = np.zeros(400, np.int64)
+    rows = np.tile([0.9, 0.1], (400, 1))
+    rows[:40] = rows[:40, ::-1]
+    rows[:4] = [0.0, 1.0]
+    np.savez(tmp_path / "a.npz", outputs=rows, label=labels)
+    files = {"a": tmp_path / "a.npz"}
+    import_predictions(files, tmp_path / "s", kind="probabilities", split="val", costs={"a": 1})
+    assert main(["calibrate", str(tmp_path / "s"), "--split", "val", "--json"]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert "a: calibration makes its confidence worse on val" in notes[0]
+    warnings = search(Pool.load(tmp_path / "s" / "val", calibrated=True)).warnings
+    assert notes[0] in warnings
+
+
+def test_models_of_two_kinds_are_refused_before_they_run(tmp_path: Path) -> None:
+    path = small_world.write_pool(tmp_path)
+    text = path.read_text().replace('name = "two"', 'name = "two"\nkind = "probabilities"')
+    path.write_text(text)
+    with pytest.raises(MisalignedError, match="'one' has logits, 'two' has probabilities"):
+        predict(read_pool_file(path), small_world.dataset(60), tmp_path / "store")
 
 
 def test_means_of_bytes_are_refused_and_of_odd_scales_taken() -> None:

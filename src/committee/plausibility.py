@@ -118,6 +118,25 @@ def check_alike(where: str, widths: Mapping[str, int]) -> None:
             )
 
 
+def check_kinds(kinds: Mapping[str, str]) -> None:
+    """Refuse models of one pool that are declared to give different kinds of outputs.
+
+    Args:
+        kinds: Kind of each model's outputs, by name.
+
+    Raises:
+        MisalignedError: If they differ.
+    """
+    first = next(iter(kinds.items()), ("", ""))
+    for name, kind in kinds.items():
+        if kind != first[1]:
+            raise MisalignedError(
+                f"predict: all models must have the same kind of outputs: {first[0]!r} has "
+                f"{first[1]}, {name!r} has {kind}. Predict those of another kind into a store of "
+                f"their own: --only {name} --out OTHER"
+            )
+
+
 def normalised(where: str, values: Array) -> Array:
     """Return rows divided by their sums: of percent, of bytes, of rounded probabilities.
 

@@ -28,6 +28,7 @@ from committee.plausibility import (
     check_alike,
     check_classes,
     check_declared,
+    check_kinds,
     check_labels,
     notes_on,
 )
@@ -105,6 +106,7 @@ def predict(
         raise MisalignedError(f"predict: batch size must divide {CHUNK_ROWS}, not {batch_size}")
     if dtype not in DTYPES:
         raise UnknownNameError.of("predict", "dtype", dtype, DTYPES)
+    check_kinds({model.name: model.kind for model in pool.models})
     loaded = load_models(pool.models, allow_code)
     tell = note or (lambda _: None)
     for line in unknown_costs(loaded):
