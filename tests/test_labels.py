@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from committee.data import open_data, unseen
+from committee.data import open_data, told_of_labels
 from committee.data.labels import indices
 from committee.errors import CommitteeError, MisalignedError
 from committee.models.imagenet import imagenet_classes
@@ -152,10 +152,11 @@ def test_a_run_needs_no_labels(tmp_path: Path, case: str) -> None:
 
 
 def test_classes_without_samples_are_counted() -> None:
-    assert unseen(Samples.of([0, 2, 2], classes=CLASSES)) == "2 of 3 classes have samples"
-    assert unseen(Samples.of([0], classes=CLASSES)) == "1 of 3 classes has samples"
-    assert unseen(Samples.of([0, 1, 2], classes=CLASSES)) == ""
-    assert unseen(Samples.of(None, count=3, classes=CLASSES)) == ""
+    assert told_of_labels(Samples.of([0, 2, 2], classes=CLASSES)) == "2 of 3 classes have samples"
+    assert told_of_labels(Samples.of([0], classes=CLASSES)) == "1 of 3 classes has samples"
+    assert told_of_labels(Samples.of([0, 1, 2], classes=CLASSES)) == ""
+    assert told_of_labels(Samples.of([0, 1])) == ""
+    assert "committee relabel" in told_of_labels(Samples.of(None, count=3, classes=CLASSES))
 
 
 # ImageNet

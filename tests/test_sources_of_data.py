@@ -382,6 +382,13 @@ def test_a_plug_in_opens_what_its_name_says() -> None:
     check_data(dataset)
 
 
+def test_labels_of_the_demo_can_be_left_out() -> None:
+    bare = open_data("embedded:val", "val", labels="none", rows=":3")
+    whole = open_data("embedded:val", "val", rows=":3")
+    assert (bare.samples.labels, bare.samples.ids) == (None, whole.samples.ids)
+    assert (bare.digests(np.arange(3)) == whole.digests(np.arange(3))).all()
+
+
 @pytest.mark.usefixtures("_plugged")
 @pytest.mark.parametrize(
     ("spec", "told"),

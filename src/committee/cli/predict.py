@@ -53,7 +53,7 @@ def predict(
     --fraction 0.5 takes half of every class, and with --split test the other half. If the store
     has splits that were taken so, --split test without --fraction takes what they left.
     """
-    from committee.data import open_data, unseen
+    from committee.data import open_data, told_of_labels
     from committee.models import read_pool_file
     from committee.predict import predict as compute
     from committee.store import read_split, rest, taken
@@ -77,7 +77,7 @@ def predict(
         dataset = taken(dataset, out, fraction, seed)
     elif rows is None:
         dataset = rest(dataset, out)
-    notes = [note for note in (*dataset.samples.notes, unseen(dataset.samples)) if note]
+    notes = [note for note in (*dataset.samples.notes, told_of_labels(dataset.samples)) if note]
     shown: list[str] = []
 
     def say_notes() -> None:

@@ -8,9 +8,12 @@ under an entry point of the group ``committee.data``. ``NAME:REST`` calls the on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+
+import numpy as np
 
 from committee.data.arrays import ArrayDataset, open_npy, open_npz
 from committee.data.base import BrokenSamplesError, Dataset, content_of, digest, read_ahead
@@ -19,7 +22,7 @@ from committee.data.files import PICTURES, FileKind, FilesDataset
 from committee.data.folder import open_folder
 from committee.data.folder import passed_over as files_passed_over
 from committee.data.huggingface import is_saved, open_saved
-from committee.data.labels import LabelMode, unseen
+from committee.data.labels import LabelMode, told_of_labels
 from committee.data.part import PartDataset, part, readable_part, share, without
 from committee.data.table import open_csv
 from committee.errors import CommitteeError, DataError, ShapeError, UnknownNameError
@@ -42,7 +45,7 @@ __all__ = [
     "read_ahead",
     "read_clip",
     "readable_part",
-    "unseen",
+    "told_of_labels",
     "without",
 ]
 
@@ -144,7 +147,7 @@ def _open(
         return kind.open(path.parent, Samples((path.name,), None, tuple(classes), split))
     name, colon, rest = str(spec).partition(":")
     if colon and not path.exists():
-        return _plugged(name, rest, split, classes)
+        return _plugged(name, rest, split, classes, labels)
     what = "is of no known form" if path.exists() else "does not exist"
     saved = "a folder saved by datasets, " if arrays else ""
     raise DataError(
@@ -153,7 +156,9 @@ def _open(
     )
 
 
-def _plugged(name: str, rest: str, split: str, classes: Sequence[str]) -> Dataset:
+def _plugged(
+    name: str, rest: str, split: str, classes: Sequence[str], labels: LabelMode
+) -> Dataset:
     found = {each.name: each for each in entry_points(group=GROUP)} | _OWN
     if name not in found:
         raise UnknownNameError.of(f"data {name}:{rest}", f"plug-in of {GROUP}", name, found)
@@ -167,4 +172,7 @@ def _plugged(name: str, rest: str, split: str, classes: Sequence[str]) -> Datase
             f"data {name}:{rest}: the plug-in {found[name].value} failed "
             f"({type(error).__name__}: {reason})"
         ) from error
-    return dataset
+    if labels != "none" or dataset.samples.labels is None:
+        return dataset
+    every = np.arange(len(dataset.samples))
+    return PartDataset(dataset, every, replace(dataset.samples, labels=None))

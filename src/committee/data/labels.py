@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -74,9 +75,14 @@ def unused(columns: Collection[str]) -> str:
     return f"{len(columns)} {are} not used: {listed(columns)}" if columns else ""
 
 
-def unseen(samples: Samples) -> str:
-    """Return how many classes have samples, for people; empty if all have, or nobody knows."""
-    if samples.labels is None or not samples.classes:
+def told_of_labels(samples: Samples) -> str:
+    """Return what to know of labels before predicting, for people; empty if all is usual.
+
+    That is: that there are none, or how many of the classes have samples.
+    """
+    if samples.labels is None:
+        return "without labels: committee relabel adds them, search --agree-with needs none"
+    if not samples.classes:
         return ""
     count, total = len(np.unique(samples.labels)), len(samples.classes)
     have = "has" if count == 1 else "have"
@@ -135,12 +141,16 @@ def indices(
     return found if same else _permuted(where, found, named, classes, place)
 
 
+# Labels are many and classes few.
+_tidied = lru_cache(2**16)(tidy)
+
+
 def _entry(value: Any) -> Any:
     """Return a label as a text or a number; None if it is none."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
     if isinstance(value, str):
-        return tidy(value)
+        return _tidied(value)
     missing = value is None or (isinstance(value, float) and np.isnan(value))
     return None if missing else value
 
@@ -157,7 +167,7 @@ def _found(
     for row, each in enumerate(entries):
         if each is None or (isinstance(each, str) and each.casefold() in NO_LABEL):
             continue
-        number = _whole(each)
+        number = _whole(each) if isinstance(each, str | int | float) else None
         # True and False are labels of two classes only.
         yes_or_no = isinstance(each, bool) and len(classes) > 2
         if number is None or number >= _MOST or yes_or_no:
@@ -187,7 +197,8 @@ def _by_name(
     return found
 
 
-def _whole(value: Any) -> int | None:
+@lru_cache(2**16, typed=True)
+def _whole(value: str | float) -> int | None:
     """Return a whole number, of any type or as text; None if it is none."""
     try:
         number = int(value) if isinstance(value, str) and "." not in value else float(value)

@@ -124,7 +124,7 @@ def open_csv(
     if not table.rows:
         raise DataError(f"{path}: names no {kind.word}; write one path a line after the header")
     notes = [table.unused({paths, label} - {""})]
-    if not label and labels != "none":
+    if not label and labels == "must fit":
         notes.append("no labels, for no column is called label, class or target")
     ids = tuple(table.column(paths))
     samples = Samples(ids, None, tuple(classes), split, notes=tuple(filter(None, notes)))
