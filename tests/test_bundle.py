@@ -19,11 +19,12 @@ from committee import Cascade, Runner, register_confidence
 from committee.cascade import Stage
 from committee.confidence import CONFIDENCES, max_prob
 from committee.embedded import FOLDER
-from committee.errors import CascadeError, CommitteeError, ExportError
+from committee.errors import CascadeError, CommitteeError, DataError, ExportError
 from committee.export import read_bundle, write_bundle
 from committee.export.seal import checksum
 from committee.flow import Decisions
 from committee.models import Preprocessing, prepared
+from committee.models.preprocessing import as_image
 from export_world import (
     CASCADES,
     coloured,
@@ -147,6 +148,31 @@ def test_pictures_are_prepared_as_by_the_library(bundle: Path, tmp_path: Path, k
         data = json.loads(json.dumps(recipe.to_json()))
         own = program.prepared(program.of_bytes(picture), data)
         np.testing.assert_allclose(own, prepared([picture], recipe), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_pictures_of_every_mode_are_prepared_as_by_the_library(
+    bundle: Path, tmp_path: Path, grey: bool
+) -> None:
+    program, one = program_of(bundle), (0.5,)
+    recipe = Preprocessing((9, 7), 1, mean=one, std=one) if grey else Preprocessing((9, 7))
+    colours = Image.fromarray(np.random.default_rng(1).integers(0, 256, (16, 13, 4), np.uint8))
+    palette = colours.convert("RGB").quantize(8)
+    palette.info["transparency"] = 3
+    deep = Image.fromarray(np.random.default_rng(2).integers(0, 65536, (16, 13), np.uint16))
+    plain = ("1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "YCbCr", "HSV", "PA")
+    made = [*(colours.convert("RGB").convert(mode) for mode in plain), colours, palette, deep]
+    made += [colours.convert("RGB").convert("CMYK"), colours.convert("RGBa")]
+    for picture in made:
+        data = json.loads(json.dumps(recipe.to_json()))
+        own = program.prepared(program.of_bytes(picture), data)
+        expected = prepared([as_image(picture)], recipe)
+        np.testing.assert_allclose(own, expected, rtol=0, atol=1e-6, err_msg=picture.mode)
+        assert expected.std() > 0.1
+    for mode in ("LAB", "F", "I", "La"):
+        for refuse in (program.of_bytes, as_image):
+            with pytest.raises((ValueError, DataError), match=f"mode {mode}"):
+                refuse(Image.new(mode, (4, 4)))
 
 
 @needs_node

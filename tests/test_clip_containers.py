@@ -288,3 +288,28 @@ def test_a_clip_that_is_shown_askew_is_refused(tmp_path: Path) -> None:
     path = with_matrix(write_clip(tmp_path / "a.mp4", frames_of(3)), 0.8, 0.6, -0.6, 0.8)
     with pytest.raises(DataError, match="neither turns by right angles nor mirrors"):
         read_clip(path, VIEWS)
+
+
+# --- What may stand in a file besides -------------------------------------------------------------
+
+
+def test_titles_may_be_of_any_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as file:
+        file.metadata["title"] = "A film about cafés"
+        stream = file.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for values in frames_of(3):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(values, "rgb24")))
+        file.mux(stream.encode())
+    title = "cafés".encode()
+    assert title in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(title, "cafés ".encode("latin-1")))
+    assert len(read_clip(path, VIEWS).times) == 3
+
+
+def test_a_clip_that_no_decoder_knows_is_named_so(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", frames_of(3))
+    path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/XYZ"))
+    with pytest.raises(DataError, match="its codec is none that this ffmpeg decodes"):
+        read_clip(path, VIEWS)

@@ -120,6 +120,11 @@ def test_a_bundle_names_what_it_cannot_use(world, tmp_path):
         return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
     assert run().returncode == 2
+    twice = run(tmp_path / "out", small, tmp_path / "other" / "small.jpg")
+    assert (twice.returncode, twice.stderr.splitlines()) == (
+        2,
+        ["run.py: small.png would be written twice; give names apart"],
+    )
     told = run(tmp_path / "out", small)
     assert told.returncode == 1
     assert json.loads(told.stdout)["error"] == "is 20 x 20 pixels, not 24 x 36"

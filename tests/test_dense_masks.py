@@ -19,6 +19,7 @@ from committee.cli import main
 from committee.data.files import ENDINGS, decoded
 from committee.data.segmentation import LABELS, MASK_ENDINGS, open_segmentation
 from committee.dense import Segmenter, left_out, load_cells, predict_cells
+from committee.dense.pictures import classes_picture
 from committee.errors import DataError, PoolFileError
 from committee.export import write_bundle
 from committee.models import Preprocessing, prepared, read_pool_file
@@ -219,6 +220,15 @@ def test_labels_beyond_unnamed_classes_are_refused(tmp_path: Path) -> None:
         DataError, match=r"val0.png: labels hold '9', but models have classes 0 to 2"
     ):
         predicted(path, tmp_path / "s")
+
+
+def test_more_classes_than_a_byte_holds_are_written_whole(tmp_path: Path) -> None:
+    values = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE)
+    names = tuple(map(str, range(values.size)))
+    for most in (255, 700):
+        kept = np.minimum(values, most)
+        folder_of(tmp_path).write_bytes(classes_picture(kept))
+        np.testing.assert_array_equal(read(tmp_path, names), kept)
 
 
 # --- EXIF -----------------------------------------------------------------------------------------

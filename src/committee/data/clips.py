@@ -149,18 +149,21 @@ class _UntrueError(Exception):
 
 def _timeline(path: Path) -> _Timeline | None:
     """Return which frames the packets name; None where packets say too little to be believed."""
-    with _import_av().open(str(path)) as file:
+    with _opened(path) as file:
         stream = _stream(file)
         codec = stream.codec_context.codec.canonical_name
         if file.format.name not in _TIMED_CONTAINERS or codec not in _WHOLE_PACKETS:
             return None
         unit = stream.time_base
-        packets = [packet for packet in file.demux(stream) if packet.size]
-        stamps = sorted({p.pts for p in packets if p.pts is not None and not p.is_discard})
-        keys = sorted({p.pts for p in packets if p.pts is not None and p.is_keyframe})
-        shown = sum(not packet.is_discard for packet in packets)
-        damaged = any(packet.is_corrupt for packet in packets)
-    whole = len(stamps) == shown and keys and keys[0] <= stamps[0]
+        # Packets themselves are not held: together they are the file.
+        packets = [
+            (p.pts, p.is_keyframe, p.is_discard, p.is_corrupt) for p in file.demux(stream) if p.size
+        ]
+    stamps = sorted({pts for pts, _, hidden, _ in packets if pts is not None and not hidden})
+    keys = sorted({pts for pts, key, _, _ in packets if pts is not None and key})
+    shown = sum(not hidden for _, _, hidden, _ in packets)
+    damaged = any(corrupt for *_, corrupt in packets)
+    whole = stamps and keys and len(stamps) == shown and keys[0] <= stamps[0]
     if unit is None or damaged or not whole:
         return None
     return _Timeline(_seconds(stamps, unit), stamps, keys)
@@ -171,7 +174,7 @@ def _counted_timeline(path: Path) -> _Timeline:
     told = [frame.pts for frame in _decoded(path)]
     if not told:
         raise DataError("no frame can be decoded")
-    with _import_av().open(str(path)) as file:
+    with _opened(path) as file:
         stream = _stream(file)
         unit, rate = stream.time_base, stream.average_rate or Fraction(25)
     stamps = [stamp for stamp in told if stamp is not None]
@@ -259,7 +262,7 @@ def _sought(path: Path, line: _Timeline, rows: Sequence[int]) -> Iterator[tuple[
     groups: dict[int, list[int]] = {}
     for row in rows:
         groups.setdefault(bisect_right(line.keys, line.stamps[row]) - 1, []).append(row)
-    with _import_av().open(str(path)) as file:
+    with _opened(path) as file:
         stream = _stream(file)
         frames, before, key_before = _decoded_from(file, stream), -1, -1
         for key, group in groups.items():
@@ -307,7 +310,7 @@ def _counted(path: Path, rows: Sequence[int]) -> Iterator[tuple[int, VideoFrame]
 
 
 def _decoded(path: Path) -> Iterator[VideoFrame]:
-    with _import_av().open(str(path)) as file:
+    with _opened(path) as file:
         yield from _decoded_from(file, _stream(file))
 
 
@@ -320,6 +323,12 @@ def _decoded_from(file: InputContainer, stream: VideoStream) -> Iterator[VideoFr
     yield from stream.decode(None)
 
 
+def _opened(path: Path) -> InputContainer:
+    """Open a clip; titles and names in it may be of any encoding."""
+    container: InputContainer = _import_av().open(str(path), metadata_errors="replace")
+    return container
+
+
 def _stream(file: InputContainer) -> VideoStream:
     """The stream to decode, by one thread: several clips are read at once.
 
@@ -330,6 +339,8 @@ def _stream(file: InputContainer) -> VideoStream:
 
     for stream in file.streams.video:
         if not stream.disposition & Disposition.attached_pic:
+            if getattr(stream, "codec_context", None) is None:
+                raise DataError("its codec is none that this ffmpeg decodes")
             stream.thread_count = 1
             return stream
     raise DataError("has no video stream")

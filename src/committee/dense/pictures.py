@@ -15,13 +15,15 @@ _STEP = 0.61803398875
 
 
 def classes_picture(classes: Array) -> bytes:
-    """A png whose values are indices of classes, shown by a palette.
+    """A png whose values are indices of classes, shown by a palette; of 16 bit if one is above 255.
 
     Args:
-        classes: Shape (height, width), 0 to 255.
+        classes: Shape (height, width), 0 to 65535.
     """
     from PIL import Image
 
+    if classes.max() > 255:
+        return _png(Image.fromarray(classes.astype(np.uint16)))
     picture = Image.fromarray(classes.astype(np.uint8))
     colours = [colorsys.hsv_to_rgb(i * _STEP % 1, 0.65, 0.9) for i in range(256)]
     picture.putpalette([round(255 * part) for colour in colours for part in colour])

@@ -214,13 +214,19 @@ def main(words: list[str]) -> int:
         sys.stderr.write(f"run.py: {error}\n")
         return 2
     out, failed = Path(words[0]), 0
+    stems = [Path(path).stem for path in words[1:]]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        sys.stderr.write(f"run.py: {twice[0]}.png would be written twice; give names apart\n")
+        return 2
     out.mkdir(parents=True, exist_ok=True)
     for path in words[1:]:
         try:
             with Image.open(path) as picture:
                 found = cascade(picture)
             told = {"stages": found["stages"].tolist(), "scores": found["scores"].tolist()}
-            classes = Image.fromarray(found["classes"].astype(np.uint8))
+            wide = np.uint16 if found["classes"].max() > 255 else np.uint8
+            classes = Image.fromarray(found["classes"].astype(wide))
             classes.save(out / Path(path).with_suffix(".png").name)
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             told, failed = {"error": str(error)}, 1
