@@ -245,7 +245,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path, file: str) -> None:
     data = json.loads((tmp_path / file).read_text())
     (tmp_path / file).write_text(json.dumps({**data, "schema": 99}))
     with pytest.raises(
-        StoreError, match=r"schema 99 is newer than 2.*pip install --upgrade"
+        StoreError, match=r"schema 99 is newer than 2.*the version of committee that wrote it"
     ) as told:
         Pool.load(folder)
     assert file in str(told.value)
