@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -190,7 +190,7 @@ def read_toml(path: Path, most: int = MOST) -> dict[str, Any]:
     return data
 
 
-def typed(where: str, data: Any, kind: type[T], *, whole: bool = False) -> T:
+def typed(where: str, data: Any, kind: Callable[..., T], *, whole: bool = False) -> T:
     """Return data as a value of a declared type, every field checked.
 
     Args:
@@ -214,7 +214,7 @@ def typed(where: str, data: Any, kind: type[T], *, whole: bool = False) -> T:
             lacking = [key for key in known if key not in data]
             raise UnreadableError(f"{where}: {listed(lacking)} missing")
     try:
-        return msgspec.convert(data, kind)
+        return msgspec.convert(data, cast("type[T]", kind))
     except msgspec.ValidationError as error:
         if isinstance(error.__cause__, CommitteeError):
             raise error.__cause__ from None

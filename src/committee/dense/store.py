@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -24,13 +22,31 @@ import numpy as np
 from committee.cost import Cost, CostTable
 from committee.dense.cells import Grid
 from committee.dense.counting import Key, Table, joined, keys_of
-from committee.errors import ChangedError, DamagedError, StoreError, UnknownNameError
-from committee.files import write_bytes, write_text
+from committee.errors import (
+    ChangedError,
+    CommitteeError,
+    DamagedError,
+    StoreError,
+    UnknownNameError,
+    UnreadableError,
+)
+from committee.files import write_bytes
 from committee.identity import doubles_note
+from committee.models import ModelSpec
 from committee.paths import portable, resolved, unplaced
 from committee.pool import Pool
-from committee.predictions import Kept
+from committee.predictions import Array, Kept, all_finite
+from committee.reading import (
+    MOST_OF_STORES,
+    is_sealed,
+    load_npz,
+    parsed_json,
+    read_bytes,
+    sealed_json,
+    typed,
+)
 from committee.samples import Samples, fingerprint
+from committee.store.entry import check_schema
 from committee.store.reader import CELLS
 from committee.store.split import check_split_name, refuse_shared
 from committee.task import SEMANTIC_SEGMENTATION
@@ -39,10 +55,12 @@ from committee.text import listed
 INDEX, PICTURES = CELLS, "pictures.json"
 # The grid whose only cell is the picture.
 FULL = "full"
-SCHEMA = 2
+SCHEMA = 3
 COMBINE = "mean_logits"
 # Share of ignored pixels from which something is likely wrong.
 _MOST_IGNORED = 0.5
+# What is kept of the cells of a grid, in this order.
+_KEPT = ("scores", "both", "predicted", "labelled")
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +149,7 @@ def write_index(store: Path, index: Index) -> None:
     """
     path = store / INDEX
     if not path.is_file():
-        write_text(path, json.dumps(index.to_json(path), indent=1, ensure_ascii=False) + "\n")
+        write_bytes(path, sealed_json(index.to_json(path), 1))
         return
     known = _read_json(path)
     now = json.loads(json.dumps(index.to_json(path)))
@@ -155,41 +173,58 @@ def read_index(path: str | Path) -> Index:
         raise StoreError(f"{path}: no store of cells; run committee predict with a pool of them")
     data = _read_json(root / INDEX)
     try:
-        if data["schema"] > SCHEMA:
-            raise StoreError(
-                f"{root / INDEX}: schema {data['schema']} is newer than {SCHEMA}, which this "
-                "version reads. Use the version of committee that wrote it, or a newer one"
-            )
-        if data["schema"] < SCHEMA:
-            raise StoreError(
-                f"{root / INDEX}: schema {data['schema']} is older than {SCHEMA}, which keeps more "
-                "of each cell. Predict into another store, with --out"
-            )
-        picture = (int(data["picture"][0]), int(data["picture"][1]))
-        return Index(
-            grids=tuple(Grid(picture, cell, context) for cell, context in data["cells"]),
-            classes=tuple(data["classes"]),
-            confidence=data["confidence"],
-            ignore=data["ignore"],
-            most=data["most"],
+        picture = typed("picture", data["picture"], tuple[int, int])
+        cells = typed("cells", data["cells"], list[tuple[int, int]])
+        index = Index(
+            grids=tuple(Grid(picture, cell, context) for cell, context in cells),
+            classes=typed("classes", data["classes"], tuple[str, ...]),
+            confidence=typed("confidence", data["confidence"], str),
+            ignore=typed("ignore", data["ignore"], int | None),  # type: ignore[arg-type]
+            most=typed("most", data["most"], int),
             models=resolved(data["models"], root / INDEX),
             on_cells={
                 grid: resolved(models, root / INDEX) for grid, models in data["on_cells"].items()
             },
-            bases=data["bases"],
+            bases=typed("bases", data["bases"], dict[str, str]),
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        for models in (index.models, *index.on_cells.values()):
+            for name, spec in models.items():
+                ModelSpec.from_json(name, spec, str(root / INDEX))
+    except (KeyError, TypeError, ValueError, AttributeError, CommitteeError) as error:
         raise DamagedError(f"{root / INDEX}: altered ({error}). Predict again") from None
+    return index
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = read_bytes(path, MOST_OF_STORES)
+        data = parsed_json(content, strict=False)
+    except (OSError, UnreadableError) as error:
         raise DamagedError(f"{path}: cannot be read ({error})") from None
-    if not isinstance(data, dict):
-        raise DamagedError(f"{path}: altered; it holds no object")
+    if not isinstance(data, dict) or type(data.get("schema")) is not int:
+        raise DamagedError(f"{path}: altered; it is no file of a store. Predict again")
+    check_schema(path, data["schema"], SCHEMA)
+    if not is_sealed(content):
+        raise DamagedError(f"{path}: altered, for its checksum is another. Predict again")
     return data
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """The pictures of a split: ids, digests, and the rule by which the split was taken."""
+
+    ids: tuple[str, ...]
+    content: tuple[int, ...]
+    rule: str
+
+
+def _read_pictures(folder: Path) -> _Pictures:
+    data = _read_json(folder / PICTURES)
+    try:
+        told = {key: data[key] for key in ("ids", "content", "rule")}
+        return typed("pictures", told, _Pictures)
+    except (KeyError, UnreadableError) as error:
+        raise DamagedError(f"{folder / PICTURES}: altered ({error}). Predict again") from None
 
 
 def write_pictures(
@@ -208,15 +243,15 @@ def write_pictures(
     check_split_name(folder.name)
     given = _samples(folder.name, ids, content)
     found = sorted(folder.parent.glob(f"*/{PICTURES}"))
-    others = [(each.parent.name, _read_json(each)) for each in found if each.parent != folder]
+    known = [(each.parent.name, _read_pictures(each.parent)) for each in found]
     notes = refuse_shared(
         folder.parent,
-        [_samples(name, data["ids"], data["content"]) for name, data in others],
+        [_samples(name, each.ids, each.content) for name, each in known if name != folder.name],
         given,
         SEMANTIC_SEGMENTATION.samples,
     )
     data = {"schema": SCHEMA, "rule": rule, "ids": list(ids), "content": list(content)}
-    write_text(folder / PICTURES, json.dumps(data, ensure_ascii=False) + "\n")
+    write_bytes(folder / PICTURES, sealed_json(data))
     copies = doubles_note(given)
     return [*notes, copies] if copies else notes
 
@@ -253,11 +288,9 @@ def write_cells(path: Path, made_of: str, tables: Mapping[str, Table]) -> None:
 def made_of(path: Path) -> str:
     """What the numbers of a picture depend on; empty if the file is missing or damaged."""
     try:
-        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            for name in arrays.files:  # each is read, for its checksum
-                arrays[name]
-            return str(arrays["made_of"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        # Each array is read, for its checksum.
+        return str(load_npz(path)["made_of"])
+    except (OSError, KeyError, UnreadableError):
         return ""
 
 
@@ -269,22 +302,33 @@ def read_cells(path: Path, index: Index, grid: Grid) -> Table:
     """
     keys = index.keys(grid)
     try:
-        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            own = str(arrays["made_of"]).split(":")[0] == index.fingerprint
-            parts = [
-                arrays[f"{grid.name} {what}"]
-                for what in ("scores", "both", "predicted", "labelled")
-            ]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = load_npz(path, {"made_of", *(f"{grid.name} {what}" for what in _KEPT)})
+        own = str(arrays["made_of"]).split(":")[0] == index.fingerprint
+        parts = [arrays[f"{grid.name} {what}"] for what in _KEPT]
+    except (OSError, KeyError, UnreadableError) as error:
         raise DamagedError(
             f"{path}: cannot be read ({type(error).__name__}). Run the same committee predict "
             "again; it goes on where it stopped"
         ) from None
-    if not own or parts[1].shape[:2] != (len(keys), len(grid)):
+    if not own or not _is_table(parts, len(keys), len(grid), len(index.classes)):
         raise DamagedError(f"{path}: was made for another store. Run committee predict again")
     known = {key: row for row, key in enumerate(keys)}
     scores, both, predicted, labelled = parts
     return Table(known, scores, both, predicted, labelled, COMBINE, index.confidence)
+
+
+def _is_table(parts: Sequence[Array], keys: int, cells: int, classes: int) -> bool:
+    """Return whether arrays are the scores and counts of so many sets of models and cells."""
+    scores, both, predicted, labelled = parts
+    named = (classes,) if classes else both.shape[2:]
+    return (
+        scores.shape == (keys, cells)
+        and scores.dtype == np.float64
+        and all_finite(scores)
+        and both.shape == predicted.shape == (keys, cells, *named)
+        and labelled.shape == both.shape[1:]
+        and {part.dtype for part in parts[1:]} == {np.dtype(np.uint32)}
+    )
 
 
 def grids_of(path: str | Path) -> list[str]:
@@ -309,11 +353,11 @@ def load_cells(folder: str | Path, grid: str = "full") -> Pool:
     if not (folder / PICTURES).is_file():
         known = sorted(path.parent.name for path in folder.parent.glob(f"*/{PICTURES}"))
         raise StoreError(f"{folder}: no such split. There are: {', '.join(known) or 'none'}")
-    data = _read_json(folder / PICTURES)
+    pictures = _read_pictures(folder)
     divided = index.grid(grid)
-    table = joined([read_cells(cells_path(folder, n), index, divided) for n in data["ids"]])
-    pool = pool_of(table, index, divided, data["ids"], folder.name, data["rule"])
-    content = np.repeat(np.array(data["content"], np.uint64), pool.samples.parts)
+    table = joined([read_cells(cells_path(folder, n), index, divided) for n in pictures.ids])
+    pool = pool_of(table, index, divided, pictures.ids, folder.name, pictures.rule)
+    content = np.repeat(np.array(pictures.content, np.uint64), pool.samples.parts)
     return replace(pool, samples=replace(pool.samples, content=content))
 
 
@@ -343,7 +387,7 @@ def left_out(folder: str | Path) -> LeftOut:
     """
     folder = Path(folder)
     index = read_index(folder)
-    ids, grid = _read_json(folder / PICTURES)["ids"], index.grids[0]
+    ids, grid = _read_pictures(folder).ids, index.grids[0]
     counts = [read_cells(cells_path(folder, name), index, grid).labelled for name in ids]
     labelled = np.sum([count.sum(axis=0, dtype=np.int64) for count in counts], axis=0)
     share = 1 - float(labelled.sum()) / (len(ids) * math.prod(grid.picture))
@@ -420,7 +464,7 @@ def pool_of(
     on_cells = index.on_cells.get(grid.name, {})
     specs = {**index.models, **on_cells}
     rows = np.arange(len(ids) * len(grid))
-    costs = {name: [Cost(**cost) for cost in spec["costs"]] for name, spec in specs.items()}
+    costs = {name: [Cost.from_json(cost) for cost in spec["costs"]] for name, spec in specs.items()}
     samples = Samples(
         tuple(f"{name}#{cell}" for name in ids for cell in range(len(grid))),
         None,

@@ -15,18 +15,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from committee.cascade import Cascade
+<<<<<<< HEAD
 from committee.errors import ExportError, MissingExtraError, ModelError
 from committee.export.canonical import canonical, export_form
 from committee.export.check import check_models
+=======
+from committee.errors import ExportError, MissingExtraError, ModelError, UnreadableError
+>>>>>>> 26b2516 (Exports: nothing between content and seal, metadata of the declared types, links followed before they are checked)
 from committee.export.seal import checksum
 from committee.export.sources import onnx_path, onnx_specs, segmenting
 from committee.files import naming, write_text
 from committee.models import ModelSpec
+<<<<<<< HEAD
 from committee.models.forms import Form
 from committee.models.graph_files import graph_fingerprint
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+=======
+from committee.models.graph_files import is_inside
+from committee.reading import read_text
+>>>>>>> 26b2516 (Exports: nothing between content and seal, metadata of the declared types, links followed before they are checked)
 
 CASCADE, SUMS, MODELS = "cascade.json", "SHA256SUMS", "models"
 _AGAIN = "Copy the bundle again, or export it"
@@ -142,8 +151,8 @@ def _external_files(spec: ModelSpec, path: Path, model: ModelProto) -> list[str]
         if uses_external_data(tensor)
     }
     for name in sorted(names):
-        if not (path.parent / name).resolve().is_relative_to(path.parent.resolve()):
-            raise ModelError(f"{where}: {path} keeps tensors outside its folder, in {name}")
+        if not is_inside(path.parent / name, path.parent):
+            raise ModelError(f"{where}: {path} keeps tensors outside its folder, in {name!r}")
         if not (path.parent / name).is_file():
             raise ModelError(f"{where}: no file {path.parent / name}, which holds its tensors")
     return sorted(names)
@@ -187,7 +196,7 @@ def read_bundle(folder: str | Path) -> Cascade:
         for name, data in cascade.models.items()
     }
     # Beside a model may lie a file that holds its larger tensors.
-    there = (path for path in (folder / MODELS).rglob("*") if not path.is_dir())
+    there = [path for path in (folder / MODELS).rglob("*") if path.is_symlink() or path.is_file()]
     inside = [path.relative_to(folder).as_posix() for path in there]
     for needed in (CASCADE, *sources.values(), *sorted(inside)):
         if needed not in vouched:
@@ -202,16 +211,17 @@ def read_bundle(folder: str | Path) -> Cascade:
 def _check_sums(folder: Path) -> set[str]:
     """Names of the files that have their checksum."""
     try:
-        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+        lines = read_text(folder / SUMS).splitlines()
     except OSError as error:
         raise ExportError(f"{folder}: no bundle: {SUMS}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ExportError(f"{folder}: {SUMS} was altered: it is no text. {_AGAIN}") from None
+    except UnreadableError as error:
+        raise ExportError(f"{folder}: {SUMS} was altered: {error}. {_AGAIN}") from None
     names = set()
     for line in lines:
         expected, _, name = line.partition("  ")
         path = folder / name
-        if ".." in Path(name).parts or Path(name).is_absolute():
+        # Links are followed first: what is run must lie in the folder.
+        if ".." in Path(name).parts or not is_inside(path, folder):
             raise ExportError(f"{folder}: {SUMS} was altered: {name} leaves the folder. {_AGAIN}")
         if not path.is_file():
             raise ExportError(f"{folder}: {name} is missing. {_AGAIN}")

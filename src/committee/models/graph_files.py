@@ -23,9 +23,22 @@ def graph_fingerprint(path: Path) -> str:
     beside = [path.parent / name for name in tensor_files(path)]
     if not beside:
         return own
-    # One that is missing is named by the engine, which needs it.
-    told = [file_fingerprint(each) if each.is_file() else "not there" for each in beside]
+    # One that is missing or lies elsewhere is named by the engine, which needs it; here it is not
+    # opened.
+    there = [is_inside(each, path.parent) and each.is_file() for each in beside]
+    told = [
+        file_fingerprint(each) if readable else "not there"
+        for each, readable in zip(beside, there, strict=True)
+    ]
     return hashlib.sha256(" ".join((own, *told)).encode()).hexdigest()[:16]
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Return whether a path, every link followed, lies in a folder."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # a NUL in its name, or links in a circle
+        return False
 
 
 def tensor_files(path: Path) -> list[str]:

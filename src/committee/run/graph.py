@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from committee.cascade import Cascade
-from committee.errors import ExportError, ModelError
+from committee.errors import CommitteeError, ExportError, ModelError
 from committee.export.graph import CASCADE_KEY, FORM_KEY, INPUTS_KEY
 from committee.export.seal import check_seal
 from committee.flow import Decisions, joined_decisions
-from committee.models import Pictures, Preprocessing, fitted
+from committee.models import Pictures, Preprocessing, fitted, specs_of
 from committee.models.sessions import onnxruntime_session
 from committee.predictions import Array, checked_outputs, usable_rows
+from committee.reading import parsed_json, typed
 from committee.run.gathering import Gathered, joined_gathered
 from committee.run.held import Held
+
+
+@dataclass(frozen=True)
+class _Input:
+    """What is said of one input of the graph."""
+
+    name: str
+    preprocessing: dict[str, Any]
 
 
 class Graph:
@@ -53,11 +63,17 @@ class Graph:
                 f"{path}: was altered, for its seal is gone. Export it again, or run it with an "
                 "ONNX runtime of your own"
             )
-        self.cascade = Cascade.from_json(json.loads(told[CASCADE_KEY]), str(path))
-        self.inputs = {
-            each["name"]: Preprocessing.from_json(each["preprocessing"])
-            for each in json.loads(told[INPUTS_KEY])
-        }
+        try:
+            self.cascade = Cascade.from_json(parsed_json(told[CASCADE_KEY]), str(path))
+            inputs = typed("inputs", parsed_json(told[INPUTS_KEY]), list[_Input])
+            self.inputs = {
+                each.name: Preprocessing.from_json(each.preprocessing) for each in inputs
+            }
+            specs_of(self.cascade, str(path))
+        except CommitteeError as error:
+            raise ExportError(f"{path}: what it says of itself was altered ({error})") from None
+        if {each.name for each in self._session.get_inputs()} != self.inputs.keys():
+            raise ExportError(f"{path}: what it says of its inputs is not true. Export it again")
         self._one = told[FORM_KEY] == "one"
         self._kind = self._session.get_outputs()[0].name
 
@@ -103,6 +119,11 @@ class Graph:
         except Exception as error:
             reason = str(error).strip().split("\n")[0]
             raise ModelError(f"{self._path}: failed ({reason})") from error
+        classes = len(self.cascade.classes) or values.shape[1]
+        if (stage >= len(self.cascade.stages)).any() or (predicted >= classes).any():
+            raise ExportError(
+                f"{self._path}: decides on other stages or classes than it says. Export it again"
+            )
         return values, Decisions(predicted, score.astype(np.float64), stage)
 
 

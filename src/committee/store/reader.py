@@ -6,7 +6,7 @@ import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ import numpy as np
 from committee.cost import Cost, CostTable
 from committee.errors import (
     ChangedError,
+    CommitteeError,
     DamagedError,
     StoreError,
     UnknownNameError,
 )
 from committee.models import same_weights, view_blocks
 from committee.pool import Pool
-from committee.predictions import Array, Outputs
+from committee.predictions import Array, Outputs, checked_outputs
 from committee.samples import Samples
 from committee.store.calibrations import KEY, read_calibrations
 from committee.store.entry import CHUNK_ROWS, Entry, Part, header, read_index, read_manifest
@@ -61,7 +62,7 @@ def load_pool(folder: Path, models: Iterable[str] | None = None, calibrated: boo
     _check(opened.values())
     outputs = {name: _outputs(each) for name, each in opened.items()}
     specs = {name: index["models"][name] for name in names}
-    costs = {name: [Cost(**cost) for cost in spec["costs"]] for name, spec in specs.items()}
+    costs = {name: [Cost.from_json(cost) for cost in spec["costs"]] for name, spec in specs.items()}
     runnable = {name: _runnable(spec) for name, spec in specs.items() if spec["source"]}
     families = {name: spec["family"] for name, spec in specs.items() if spec.get("family")}
     calibrations = read_calibrations(root, names) if calibrated else {}
@@ -167,18 +168,16 @@ def _open(folder: Path, name: str, samples: Samples) -> _Opened:
             )
     if not path.exists():
         raise DamagedError(f"{path}: missing. {remedy}")
-    shape, dtype = (entry.rows, width), np.dtype(entry.dtype)
+    head, dtype = header(entry, width), np.dtype(entry.dtype)
     size = path.stat().st_size
-    wanted = len(header(entry, width)) + dtype.itemsize * entry.rows * width
+    wanted = len(head) + dtype.itemsize * entry.rows * width
     if size != wanted:
         how = "truncated" if size < wanted else "altered"
         raise DamagedError(f"{path}: {how}, {size} bytes where {wanted} should be. {remedy}")
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError):
-        raise DamagedError(f"{path}: altered, its header cannot be read. {remedy}") from None
-    if array.shape != shape or array.dtype != dtype:
-        raise DamagedError(f"{path}: holds {array.dtype} {array.shape}, not {shape}. {remedy}")
+    with path.open("rb") as file:
+        if file.read(len(head)) != head:
+            raise DamagedError(f"{path}: altered, its header is not the one written. {remedy}")
+    array = np.memmap(path, dtype, "r", len(head), (entry.rows, width))
     return _Opened(path, entry, array, promised, remedy)
 
 
@@ -206,12 +205,31 @@ def _check(opened: Iterable[_Opened]) -> None:
 
 def _damaged(block: tuple[_Opened, range]) -> list[int]:
     each, chunks = block
-    return [
+    found = [
         chunk
         for chunk in chunks
         if zlib.crc32(each.array[chunk * CHUNK_ROWS : (chunk + 1) * CHUNK_ROWS].data)
         != each.promised[chunk].crc32
     ]
+    if not found:
+        _check_numbers(each, slice(chunks.start * CHUNK_ROWS, chunks.stop * CHUNK_ROWS))
+    return found
+
+
+def _check_numbers(opened: _Opened, rows: slice) -> None:
+    """Hold stored numbers against their kind, as when they came in: a checksum can be made too.
+
+    Raises:
+        DamagedError: If some cannot be of that kind.
+    """
+    some = replace(opened, array=opened.array[rows])
+    outputs, where = _outputs(some), str(opened.path)
+    if outputs.kind == "decisions" and (outputs.values != some.array[:, 0]).any():
+        raise DamagedError(f"{where}: holds classes that are no indices. {opened.remedy}")
+    try:
+        checked_outputs(where, outputs.kind, outputs.values, outputs.confidence, rows.start)
+    except CommitteeError as error:
+        raise DamagedError(f"{error}. {opened.remedy}") from None
 
 
 def _named(chunks: Sequence[int], each: _Opened) -> str:
@@ -225,5 +243,6 @@ def _named(chunks: Sequence[int], each: _Opened) -> str:
 def _outputs(opened: _Opened) -> Outputs:
     entry, array = opened.entry, opened.array
     if entry.kind == "decisions":
-        return Outputs("decisions", array[:, 0].astype(np.int64), np.asarray(array[:, 1]))
+        with np.errstate(invalid="ignore"):  # no index comes of NaN; it is refused
+            return Outputs("decisions", array[:, 0].astype(np.int64), np.asarray(array[:, 1]))
     return Outputs(entry.kind, array)

@@ -24,13 +24,13 @@ from committee.predictions import Array
 from committee.samples import Samples
 from committee.store.calibrations import KEY, remove_calibrations
 from committee.store.entry import (
-    dump,
     head_line,
     part_line,
     read_index,
     read_journal,
     read_json,
     read_manifest,
+    write_json,
 )
 from committee.store.folder import writing
 from committee.store.split import SAMPLES, Split, is_of, read_split, write_split
@@ -261,7 +261,7 @@ def _note_ids_alone(folder: Path, samples: Samples) -> None:
     for path in _manifests(folder):
         entry, _, _ = read_manifest(path)
         if now := _ids_alone(entry.samples, entry.rows, samples):
-            write_text(path, dump({**read_json(path), "samples": now}))
+            write_json(path, {**read_json(path), "samples": now})
     for path in sorted(folder.glob("*.json.part")):
         if path.name.startswith(f"{SAMPLES}."):
             continue

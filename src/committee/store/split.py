@@ -15,6 +15,8 @@ from committee.errors import ChangedError, CommitteeError, DamagedError, StoreEr
 from committee.files import sync_folder, write_bytes, write_text
 from committee.identity import shared, shared_note
 from committee.predictions import Array
+from committee.reading import read_json as read_json_of
+from committee.reading import sealed_json, typed
 from committee.samples import Broken, Samples, fingerprint
 from committee.store.entry import SCHEMA, read_journal, read_json, read_manifest, told
 from committee.text import listed, printable
@@ -74,8 +76,7 @@ def write_split(folder: Path, split: Split) -> None:
         # 16 hexadecimal digits a sample.
         "content": encoded,
     }
-    # Bytes of a name that are no UTF-8 become escapes of JSON.
-    text = (json.dumps(data, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+    text = sealed_json(data)
     path = folder / SAMPLES
     with told(path):
         folder.mkdir(exist_ok=True)
@@ -95,24 +96,24 @@ def read_split(folder: Path, classes: tuple[str, ...]) -> Split:
     path = folder / SAMPLES
     data = read_json(path)
     try:
-        labels = None if data["labels"] is None else np.array(data["labels"], np.int64)
-        content, encoded = None, data["content"]
+        told, content, encoded = data["labels"], None, data["content"]
+        labels = None if told is None else np.array(typed("labels", told, list[int]), np.int64)
         if encoded is not None:
             content = np.frombuffer(bytes.fromhex(encoded), ">u8").astype(np.uint64)
         samples = Samples(
-            ids=tuple(data["ids"]),
+            ids=typed("ids", data["ids"], tuple[str, ...]),
             labels=labels,
             classes=classes,
-            split=data["split"],
-            rule=data["rule"],
-            broken=tuple(Broken(**each) for each in data["broken"]),
+            split=typed("split", data["split"], str),
+            rule=typed("rule", data["rule"], str),
+            broken=typed("broken", data["broken"], tuple[Broken, ...]),
             content=content,
         )
         intact = samples.fingerprint == data["fingerprint"]
         if encoded is not None:
             intact &= fingerprint([encoded]) == data["content_fingerprint"]
         split = Split(samples, bool(data["checked"]))
-    except (CommitteeError, KeyError, TypeError, ValueError):
+    except (CommitteeError, KeyError, TypeError, ValueError, OverflowError):
         intact = False
     if not intact:
         raise DamagedError(
@@ -353,10 +354,9 @@ def forget_fewer(folder: Path, samples: Samples) -> None:
 
 def _noted(folder: Path) -> dict[str, int]:
     try:
-        noted = json.loads((folder / _FEWER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return typed("rows", read_json_of(folder / _FEWER), dict[str, int])
+    except (OSError, CommitteeError):
         return {}
-    return noted if isinstance(noted, dict) else {}
 
 
 def shared_rows(folder: Path, samples: Samples, before: str, count: int) -> int:

@@ -23,7 +23,6 @@ from committee.store.entry import (
     SCHEMA,
     Entry,
     Part,
-    dump,
     head_line,
     header,
     part_line,
@@ -31,6 +30,7 @@ from committee.store.entry import (
     read_manifest,
     rows_of,
     told,
+    write_json,
 )
 
 # What is synced at once of outputs that are there already.
@@ -170,7 +170,7 @@ class Writer:
             "chunk_rows": CHUNK_ROWS,
             "crc32": [self._parts[chunk].crc32 for chunk in sorted(self._parts)],
         }
-        write_text(self._manifest, dump(data))
+        write_json(self._manifest, data)
         self._journal.unlink()
 
     def _is_whole(self, chunk: int) -> bool:

@@ -8,8 +8,8 @@
 // file of their own each, of the same pictures. One line of JSON is printed a picture.
 
 import { createHash } from "node:crypto";
-import { closeSync, existsSync, openSync, readFileSync, readSync } from "node:fs";
-import { dirname, isAbsolute, join } from "node:path";
+import { closeSync, existsSync, openSync, readFileSync, readSync, realpathSync } from "node:fs";
+import { dirname, isAbsolute, join, sep } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import ort from "onnxruntime-node";
 
@@ -108,6 +108,9 @@ function checkSums(folder) {
     if (isAbsolute(name) || name.split("/").includes(".."))
       throw new Error(`${name} in SHA256SUMS leaves the folder`);
     if (!existsSync(join(folder, name))) throw new Error(`${name} is missing`);
+    // Links are followed first.
+    if (!realpathSync(join(folder, name)).startsWith(realpathSync(folder) + sep))
+      throw new Error(`${name} in SHA256SUMS leaves the folder`);
     if (digestOf(join(folder, name)) !== expected) throw new Error(`${name} was altered`);
     names.add(name);
   }

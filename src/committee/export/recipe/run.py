@@ -112,7 +112,8 @@ def check_sums(folder: Path) -> set[str]:
     for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
         expected, _, name = line.partition("  ")
         path = folder / name
-        if ".." in Path(name).parts or Path(name).is_absolute():
+        # Links are followed first.
+        if ".." in Path(name).parts or not path.resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"{name} in SHA256SUMS leaves the folder")
         if not path.is_file():
             raise ValueError(f"{name} is missing")
