@@ -535,6 +535,8 @@ def test_few_decoded_pictures_are_held_at_once(world: World) -> None:
     predict(pool, lists, store / "lists", allow_code=code)
     predict(pool, dataset(ROWS), store / "arrays", allow_code=code)
     assert (max(lists.at_once), sum(lists.at_once)) == (1, ROWS)
+    predict(pool, lists, store / "skipped", allow_code=code, skip_broken=True)
+    assert max(lists.at_once) == 1
     assert files_of(store / "lists") == files_of(store / "arrays")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -249,6 +250,25 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_runs(
     (tmp_path / "r.csv.part").touch()
     assert main(f"{words} {tmp_path / 'r.csv'}".split()) == 2
     assert "r.csv.part beside it, which holds what is done so far" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("room", [0, 60, 700, 1300])
+def test_a_full_disk_is_told_and_made_good(world: World, tmp_path: Path, room: int) -> None:
+    out = tmp_path / "out.csv"
+    whole = world.whole(world.long, ".csv")
+    # No file may grow beyond so many bytes: what goes beyond is written in part.
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(DataError, match=r"cannot be written .*run the same command") as told:
+            run(world.long, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(told.value)
+    assert not out.exists()
+    run(world.long, out)
+    assert out.read_bytes() == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
 
 
 class Process:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +19,12 @@ from committee.data import ArrayDataset
 from committee.embedded import FOLDER
 from committee.flow import Decisions
 from committee.models import read_pool_file
-from committee.predict import predict
-from committee.run import verify
+from committee.predict import THREADS, predict
+from committee.run import run_offline, verify
 from committee.run.verify import compared, offline_way, online_way, stored_way
 from export_world import CASCADES, embedded, some_pictures
 from small_world import dataset, images, read_pool, samples, write_npz, write_pool
+from test_run_reading import Photographs, at_other_sizes
 
 PICTURES = str(FOLDER / "fashion_mnist_test.npz")
 
@@ -250,6 +253,45 @@ def test_stored_predictions_are_found_by_name(tmp_path: Path) -> None:
     found = verify(chain, ways, dataset(600), 32, lambda done, count: seen.append((done, count)))
     assert [each.flips for each in found] == [(), ()]
     assert seen == [(512, 600), (600, 600)]
+
+
+def test_few_decoded_photographs_are_in_memory(tmp_path: Path) -> None:
+    runner = at_other_sizes(Cascade.of(["one", "two"], [0.9]), tmp_path)
+    some = Photographs(96)
+    one = some.picture(0).nbytes
+    ways = {
+        "online": online_way(runner),
+        "offline": offline_way(runner, 16),
+        "offline, others": offline_way(runner, 7),
+    }
+    tracemalloc.start()
+    try:
+        found = verify(runner.cascade, ways, some, 16)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert sorted(some.read_rows) == list(range(96))
+    assert [each.same_class for each in found] == [96, 96]
+    assert peak < 4 * THREADS * one
+
+
+def test_offline_is_what_a_run_of_that_batch_size_decides(tmp_path: Path) -> None:
+    runner = at_other_sizes(Cascade.of(["one", "two"], [0.9]), tmp_path)
+    some = dataset(300)
+    ways = {"one": offline_way(runner, 3), "other": offline_way(runner, 8)}
+    made = {}
+    for name, way in ways.items():
+        finish = way.finish
+
+        def kept(name: str = name, finish: Callable[[], Decisions] = finish) -> Decisions:
+            made[name] = finish()
+            return made[name]
+
+        way.finish = kept  # type: ignore[method-assign]
+    verify(runner.cascade, ways, some, 8)
+    for name, size in (("one", 3), ("other", 8)):
+        scores = np.concatenate([each.score for _, each in run_offline(runner, some, size)])
+        assert made[name].score.tolist() == scores.tolist()
 
 
 def test_a_graph_is_no_cascade_of_models_for_other_engines(

@@ -50,7 +50,7 @@ export class Cascade {
       if (score >= asNumber(threshold)) break;
     }
     const predicted = leader(values);
-    const name = this.rule.classes[predicted] ?? "";
+    const name = this.rule.classes[predicted] ?? String(predicted);
     return { class_index: predicted, class_name: name, confidence: score, stage };
   }
 

@@ -75,7 +75,7 @@ class Cascade:
         names = self.rule["classes"]
         return {
             "class_index": predicted,
-            "class_name": names[predicted] if names else "",
+            "class_name": names[predicted] if names else str(predicted),
             "confidence": float(score),
             "stage": stage,
         }
