@@ -255,7 +255,7 @@ def test_the_table_names_splits_counts_and_errors(store: Path, capsys: Any) -> N
     assert output.count("600 samples") == 3
     for model in MODELS:
         assert re.search(rf"{model} .*T = \d\.\d+.*% → .*% → .*% → ", output)
-    assert "Mind" not in output
+    assert "Note" not in output
 
 
 def test_val_and_test_must_be_named_and_are_minded(store: Path, capsys: Any) -> None:

@@ -26,12 +26,17 @@ def outputs(kind: str, labels: np.ndarray, classes: int, strength: float, rng: A
 
 
 def write_store(
-    folder: Path, kind: str, classes: int = 2, models: int = 3, splits: tuple[str, ...] = ()
+    folder: Path,
+    kind: str,
+    classes: int = 2,
+    models: int = 3,
+    splits: tuple[str, ...] = (),
+    samples: int | None = None,
 ) -> Path:
     """A store that ``committee import`` makes, of models of rising strength and cost."""
-    rng = np.random.default_rng(0)
     for split in splits or tuple(SAMPLES):
-        labels = rng.integers(0, classes, SAMPLES[split])
+        rng = np.random.default_rng([*SAMPLES].index(split))
+        labels = rng.integers(0, classes, samples or SAMPLES[split])
         np.save(folder / "labels.npy", labels)
         words = ["import", "--kind", kind, "--split", split, "--out", str(folder / "store")]
         words += ["--labels", str(folder / "labels.npy")]
@@ -121,8 +126,8 @@ def test_calibrate(kind, store, capsys):
 
 
 def test_report(kind, store, tmp_path, capsys):
-    if kind == "logits":
-        pytest.skip("test_page.py reports on logits")
+    if kind != "probabilities":
+        pytest.skip("test_report.py reports on every kind")
     page = tmp_path / "report.html"
     found = told(["report", str(store), "--match", "c", "--out", str(page)], capsys)
     assert found["chosen"]["combine"] == DEFAULT_COMBINE[kind]
@@ -130,8 +135,8 @@ def test_report(kind, store, tmp_path, capsys):
 
 
 def test_study(kind, store, tmp_path, capsys):
-    if kind == "logits":
-        pytest.skip("test_study.py studies logits")
+    if kind != "decisions":
+        pytest.skip("test_study_any_pool.py studies every kind")
     words = ["study", str(store), "--out", str(tmp_path), "--only", "best_cascades"]
     found = told(words, capsys)
     assert found["settings"]["combine"] == DEFAULT_COMBINE[kind]
@@ -147,8 +152,6 @@ def test_small_pools_of_one_split(kind, models, tmp_path, capsys):
         assert told(words, capsys)["chosen"]["test"] is None
     evaluation = told(["evaluate", path, store, "--split", "val"], capsys)
     assert evaluation["chosen_on_these_samples"]
-    if (kind, models) == ("decisions", 1):
-        told(["report", store, "--out", str(tmp_path / "report.html")], capsys)
     assert cm.guided(cm.Pool.load(tmp_path / "store" / "val")).settings.max_models == models
 
 

@@ -259,7 +259,8 @@ def test_figure_says_which_split_chose_and_which_judged(front, test, rows):
     assert x == "Average multiply-adds per sample (millions), log scale"
     assert y == "Top-1 accuracy on test (%)"
     assert set(NAMES) <= set(labels)
-    assert f"{times(rows[-2].speedup)} speedup" in labels
+    lost = points(rows[-2].versus.difference.value)
+    assert f"{times(rows[-2].speedup)} cheaper, {lost} points" in labels
 
 
 def test_figure_without_a_judging_split_says_so(front):

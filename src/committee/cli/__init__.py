@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
 
 import typer
 
@@ -30,6 +32,7 @@ app = typer.Typer(
     name="committee",
     add_completion=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
@@ -47,9 +50,27 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "export": export.export,
     "export-onnx": export_onnx.export_onnx,
 }
+_EXAMPLES = {
+    "demo": "Example: committee demo --out demo-out",
+    "predict": "Example: committee predict pool.toml --data images/val --split val",
+    "import": "Example: committee import small=s.npy large=l.npy --kind logits --split val "
+    "--labels labels.npy --cost small=41e6 --cost large=126e6",
+    "relabel": "Example: committee relabel predictions --split val --labels labels.csv",
+    "profile": "Example: committee profile pool.toml",
+    "calibrate": "Example: committee calibrate predictions --split cal",
+    "search": "Example: committee search predictions --match large --within 0.005 --out c.json",
+    "evaluate": "Example: committee evaluate c.json predictions",
+    "study": "Example: committee study predictions --out study",
+    "report": "Example: committee report predictions --match large --out report.html",
+    "run": "Example: committee run c.json --data images/new --out results.csv",
+    "verify": "Example: committee verify c.json --data images/test --predictions predictions/test",
+    "export": "Example: committee export c.json --out c.onnx",
+    "export-onnx": "Example: committee export-onnx pool.toml --out exported",
+}
 for _name, _command_of in _COMMANDS.items():
     # The first line whole: of what it takes from the text itself, typer cuts off the end.
-    app.command(_name, short_help=str(_command_of.__doc__).partition("\n")[0])(_command_of)
+    _short = str(_command_of.__doc__).partition("\n")[0]
+    app.command(_name, short_help=_short, epilog=_EXAMPLES[_name])(_command_of)
 
 # Commands that were stopped and take up their work again.
 _GOING_ON = {"predict", "run"}
@@ -73,8 +94,18 @@ def _options(
         False, "--version", help="Show the version and stop.", is_eager=True, callback=_show_version
     ),
 ) -> None:
-    """Ensembles and cascades of already-trained models: choose, judge and run them."""
+    """Ensembles and cascades of already-trained models: choose, evaluate and run them.
+
+    In this order: predict or import (val, then test), search, evaluate, report or study; then run,
+    verify and export. Begin with: committee demo
+    """
     # --debug is read by main(), which also takes it after the command.
+
+
+@cache
+def _built() -> Any:
+    """The commands, read once a process."""
+    return typer.main.get_command(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,9 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")
     words = [word for word in words if word != "--debug"]
     try:
-        code = typer.main.get_command(app).main(
-            words or ["--help"], "committee", standalone_mode=False
-        )
+        code = _built().main(words or ["--help"], "committee", standalone_mode=False)
     except CommitteeError as error:
         if debug:
             raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from committee.cli.common import AsJson, print_json, say
+from committee.cli.common import AsJson, print_json, refuse, say
 
 if TYPE_CHECKING:
     from committee.calibrate import Judged
@@ -26,11 +26,13 @@ class CalibrationMethod(StrEnum):
 def calibrate(
     store: Annotated[str, typer.Argument(help="Predictions: the folder of the store.")],
     split: Annotated[
-        str, typer.Option(help="The split to fit on; neither the one that chooses nor judges.")
-    ] = "cal",
+        str | None,
+        typer.Option(help="The split to fit on, neither val nor test; cal if left out."),
+    ] = None,
     method: Annotated[
-        CalibrationMethod, typer.Option(help="One number a model, or a learned rising map.")
-    ] = CalibrationMethod.TEMPERATURE,
+        CalibrationMethod | None,
+        typer.Option(help="One number a model (if left out), or a learned rising map."),
+    ] = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="MODEL", help="Only this model. Repeatable.")
     ] = None,
@@ -56,6 +58,8 @@ def calibrate(
     from committee.store import models_of, remove_calibrations
 
     if remove:
+        given = {"split": split, "method": method, "figure": figure}
+        refuse("fitting, not with --remove", **{n: v is not None for n, v in given.items()})
         names = only or models_of(Path(store))
         remove_calibrations(Path(store), names)
         if as_json:
@@ -67,6 +71,7 @@ def calibrate(
         from committee.report import check_figure_ending
 
         check_figure_ending(figure)
+    split, method = split or "cal", method or CalibrationMethod.TEMPERATURE
     calibrations = fitted(store, split, method, only)
     pools = _pools(store, split, list(calibrations))
     rows = [row for pool in pools for row in judge(pool, calibrations)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
+from committee.combine import COMBINES
+from committee.confidence import BUILT_IN
 from committee.errors import CascadeError, CostError, StoreError
 from committee.pool import Pool
 from committee.text import printable
@@ -20,7 +24,9 @@ from committee.utility import Utility, top_k
 if TYPE_CHECKING:
     from committee.cascade import Cascade
     from committee.models import ModelSpec
-    from committee.search import Committee, Front
+    from committee.report import Row
+    from committee.search import Front
+    from committee.search.targets import Target
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 AllowCode = Annotated[
@@ -67,15 +73,33 @@ Only = Annotated[
     list[str] | None, typer.Option(metavar="MODEL", help="Only this model. Repeatable.")
 ]
 Match = Annotated[str | None, typer.Option(metavar="MODEL", help="Cheapest, as accurate as MODEL.")]
+Within = Annotated[
+    float | None,
+    typer.Option(help="With --match: how much less accurate it may be, 0 to 1; 0 if left out."),
+]
 MinAccuracy = Annotated[
     float | None, typer.Option(help="Cheapest with at least this accuracy, 0 to 1.")
 ]
 MaxCost = Annotated[
     str | None,
-    typer.Option(metavar="COST", help="Most accurate for at most this average cost; 5M, 1.2G."),
+    typer.Option(
+        metavar="COST|PERCENT",
+        help="Most accurate for at most this average cost: 5M, 1.2G, or 50% of the cost of the "
+        "model of --match, else of the most accurate model.",
+    ),
 ]
-ConfidenceName = Annotated[str, typer.Option(help="max_prob, logit_gap, prob_gap or neg_entropy.")]
-Combine = Annotated[str | None, typer.Option(help="mean_logits, mean_probabilities or last.")]
+ConfidenceName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="|".join(BUILT_IN), help="What a threshold is compared with; max_prob if left out."
+    ),
+]
+Combine = Annotated[
+    str | None,
+    typer.Option(
+        metavar="|".join(COMBINES), help="How outputs are combined; what their kind implies."
+    ),
+]
 ThresholdGrid = Annotated[int, typer.Option(help="Percentiles tried for each threshold.")]
 Calibrated = Annotated[
     bool,
@@ -230,18 +254,90 @@ def with_models(path: str, pool: str | None) -> str | Cascade:
 
 
 def target_of(
-    front: Front, match: str | None, min_accuracy: float | None, max_cost: str | None
-) -> Committee | None:
-    """What a target picks from the front, or None if there is no target.
+    match: str | None, within: float | None, min_accuracy: float | None, max_cost: str | None
+) -> Target:
+    """What is asked of a committee of the front.
 
     Raises:
-        Infeasible: If nothing meets it.
+        CascadeError: If ``within`` stands without a match, or is no share of 1.
+        CostError: If the cost is none.
     """
-    if match is not None:
-        return front.matching(match)
-    if min_accuracy is not None:
-        return front.at_least(min_accuracy)
-    return front.at_most(amount("--max-cost", max_cost)) if max_cost is not None else None
+    from committee.search.front import check_within
+    from committee.search.targets import Target
+
+    if within is not None:
+        refuse("--match", within=match is None)
+        check_within(within, "--within")
+    share = max_cost is not None and max_cost.endswith("%")
+    most = None if max_cost is None else amount("--max-cost", max_cost.removesuffix("%"))
+    if share and most is not None:
+        most /= 100
+    return Target(match, within or 0.0, min_accuracy, most, share)
+
+
+def refuse(why: str, /, **given: bool) -> None:
+    """Refuse options that a call would not use.
+
+    Args:
+        why: What they belong to, such as ``--match``.
+        given: By the option's name, whether it stands where it is not used.
+
+    Raises:
+        CascadeError: If one does.
+    """
+    named = [f"--{name.replace('_', '-')}" for name, is_given in given.items() if is_given]
+    if named:
+        plural = "go" if len(named) > 1 else "goes"
+        raise CascadeError(f"{', '.join(named)} {plural} with {why}; leave it out or change that")
+
+
+def confidence_for(pool: Pool, confidence: str | None) -> str:
+    """The confidence that is asked for, or that the outputs imply.
+
+    Raises:
+        CascadeError: If one is asked for where the outputs bring their own.
+    """
+    if confidence is not None and pool.kind == "decisions":
+        raise CascadeError(
+            f"--confidence {confidence}: decisions bring their own confidence; leave it out"
+        )
+    return confidence or "max_prob"
+
+
+def notes_for(front: Front, rows: Sequence[Row]) -> tuple[str, ...]:
+    """What to note on a front and on the choice among its rows: the chosen one, else the match."""
+    from committee.report.rows import choice_of
+    from committee.search.notes import notes_of
+
+    row = choice_of(rows)
+    return notes_of(front, None if row is None else row.versus)
+
+
+def say_rows(rows: Sequence[Row], notes: Sequence[str]) -> None:
+    """Write rows as a table, what each choice gains and loses, and what to note."""
+    from rich.console import Console
+
+    from committee.report.tables import rich_table, versus_lines
+
+    Console().print(rich_table(rows))
+    for line in versus_lines(rows):
+        say_wrapped(line)
+    say_notes(notes)
+
+
+def say_notes(notes: Sequence[str]) -> None:
+    """Write what to note, a line each."""
+    for note in notes:
+        say_wrapped(f"Note: {note}.")
+
+
+def say_wrapped(text: str) -> None:
+    """Write a text in lines of a terminal's width; in one line where the output is a file."""
+    width = shutil.get_terminal_size(fallback=(10_000, 24)).columns
+    wrap = textwrap.TextWrapper(
+        width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    say(wrap.fill(text))
 
 
 def print_json(data: Any) -> None:
@@ -363,6 +459,15 @@ def usual_judge(store: str, split: str | None, calibrated: bool = False) -> Pool
 def store_of(store: str) -> Path:
     """The folder of a store that is named as ``STORE`` or as ``STORE/SPLIT``."""
     return _folder(store, None, "any").parent
+
+
+def is_store(path: str) -> bool:
+    """True if a path is a store of predictions, or one split of it."""
+    folder = Path(path)
+    marks = ("store.json", "cells.json")
+    return any((each / mark).is_file() for each in (folder, folder.parent) for mark in marks) and (
+        folder.is_dir() and not (folder / "cascade.json").exists()
+    )
 
 
 def _folder(store: str, split: str | None, usual: str) -> Path:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from committee.cli.common import AsJson, print_json, progress_bar, say, search_progress
+from committee.cli.common import (
+    AsJson,
+    notes_for,
+    print_json,
+    progress_bar,
+    say,
+    say_rows,
+    search_progress,
+)
 from committee.errors import require
 
 if TYPE_CHECKING:
@@ -36,7 +44,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("demo-out"),
     as_json: AsJson = False,
 ) -> None:
-    """Choose, judge and run a cascade of six networks on Fashion-MNIST; all is in the package."""
+    """Choose, evaluate and run a cascade of six Fashion-MNIST networks; all is in the package."""
     require("The demo", "onnx", "report")
     say(
         "Six small networks that we trained on Fashion-MNIST; 5,000 test pictures choose (val),",
@@ -82,8 +90,6 @@ def _searched(pool: Pool, quiet: bool) -> Front:
 
 
 def _report(front: Front, test: Pool, out: Path, quiet: bool) -> None:
-    from rich.console import Console
-
     from committee.files import write_text
     from committee.report import (
         ensemble_rows,
@@ -92,7 +98,6 @@ def _report(front: Front, test: Pool, out: Path, quiet: bool) -> None:
         front_figure,
         front_rows,
         page,
-        rich_table,
         save_figure,
         summary,
     )
@@ -104,10 +109,12 @@ def _report(front: Front, test: Pool, out: Path, quiet: bool) -> None:
     write_text(out / "front.csv", front_csv(members))
     save_figure(figure, out / "front")
     saving = saving_of(front, str(out / "predictions"))
-    text = page(front, rows, members, best, figure_svg(figure), test=test, saving=saving)
+    notes = notes_for(front, rows)
+    svg = figure_svg(figure)
+    text = page(front, rows, members, best, svg, test=test, saving=saving, notes=notes)
     write_text(out / "report.html", text)
     if not quiet:
-        Console().print(rich_table(rows))
+        say_rows(rows, notes)
 
 
 def _run(cascade: Path, test: Pool, quiet: bool) -> list[Way]:
@@ -169,6 +176,7 @@ def _print_ways(cascade: Cascade, ways: list[Way]) -> None:
 def _as_json(front: Front, test: Pool, ways: list[Way], out: Path) -> dict[str, Any]:
     from committee.report import summary
 
+    found = summary(front, test, LARGEST)
     rows = [
         {
             "role": row.role,
@@ -176,8 +184,9 @@ def _as_json(front: Front, test: Pool, ways: list[Way], out: Path) -> dict[str, 
             "val": row.val.to_json(),
             "test": row.test and row.test.to_json(),
             "speedup": row.speedup,
+            "versus": row.versus and row.versus.to_json(),
         }
-        for row in summary(front, test, LARGEST)
+        for row in found
     ]
     running = [
         {
@@ -188,4 +197,5 @@ def _as_json(front: Front, test: Pool, ways: list[Way], out: Path) -> dict[str, 
         }
         for way in ways
     ]
-    return {"out": str(out), "rows": rows, "running": running}
+    notes = list(notes_for(front, found))
+    return {"out": str(out), "rows": rows, "warnings": notes, "running": running}

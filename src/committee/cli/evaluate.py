@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from committee.cascade import Cascade
 from committee.cli import cells
 from committee.cli.common import (
     AgreeWith,
@@ -13,14 +14,23 @@ from committee.cli.common import (
     Chosen,
     Top,
     Unit,
+    is_store,
     judged_by,
     left_out,
     open_split,
     print_json,
     say,
     say_broken,
+    say_notes,
+    say_wrapped,
     store_of,
 )
+from committee.errors import CascadeError
+from committee.pool import Pool
+from committee.report.tables import exits, human_cost, interval, percent
+from committee.report.tables import versus as told_versus
+from committee.search.notes import few_samples, of_comparison, target_of
+from committee.search.paired import compare
 
 if TYPE_CHECKING:
     from committee.evaluate import Evaluation
@@ -38,12 +48,16 @@ def evaluate(
     agree_with: AgreeWith = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a cascade on stored predictions, beside each of its models alone."""
-    from committee.cascade import Cascade
+    """Evaluate a cascade on stored predictions, beside its models and what it is to match."""
     from committee.evaluate import evaluate as judge
     from committee.run.opening import opened
     from committee.store import note_on_chooser
 
+    if is_store(cascade):
+        raise CascadeError(
+            f"evaluate: {cascade} is a store; the cascade comes first: "
+            "committee evaluate CASCADE STORE"
+        )
     chosen = opened(cascade).cascade
     pool = open_split(store, split, "test")
     if pool.kind == "counts":
@@ -64,12 +78,24 @@ def evaluate(
         for name in stage
     }
     fitted = [n for n, c in chosen.calibrations.items() if c.samples == own.identity([n]) != ""]
+    target = reference_in(chosen, own)
+    versus = None
+    if target is not None:
+        name, reference, within = target
+        alone = {name: judge(reference, pool, unit, utility), **alone}
+        versus = compare(
+            chosen, reference, pool, unit, utility, name=name, within=within, chose=same
+        )
+    notes = [] if versus is None else of_comparison(versus, pool.task)
+    notes += few_samples(evaluation, pool.task)
     if as_json:
         models = {name: each.to_json() for name, each in alone.items()}
         print_json(
             {
                 **evaluation.to_json(),
                 "models": models,
+                "versus": versus and versus.to_json(),
+                "warnings": notes,
                 "chosen_on_these_samples": same,
                 "notes": [chooser] if chooser else [],
                 "broken_left_out": left_out(pool),
@@ -77,6 +103,12 @@ def evaluate(
         )
         return
     _print({**alone, str(chosen): evaluation}, pool.task)
+    if versus is not None:
+        say_wrapped(f"{chosen} {told_versus(versus)}")
+    promised = _promised(chosen)
+    if promised:
+        say(promised)
+    say_notes(notes)
     say_broken(pool)
     if chooser:
         say(f"Note: {chooser}.")
@@ -87,11 +119,26 @@ def evaluate(
         say(f"{chose}: expect less on new data. Judge on another split.")
 
 
+def reference_in(chosen: Cascade, pool: Pool) -> tuple[str, Cascade, float] | None:
+    """What a cascade was chosen to match, if its models are in the pool; see :func:`target_of`."""
+    target = target_of(chosen)
+    known = target is not None and all(name in pool.outputs for name in target[1].names)
+    return target if known else None
+
+
+def _promised(chosen: Cascade) -> str:
+    """What the split that chose promised, if the cascade says so."""
+    promised = chosen.origin.get("promised")
+    known = promised if isinstance(promised, dict) else {}
+    correct, samples = known.get("correct"), known.get("samples")
+    if not isinstance(correct, int | float) or not isinstance(samples, int) or samples < 1:
+        return ""
+    return f"It had {percent(correct / samples)} on {known.get('split')}, which chose it."
+
+
 def _print(evaluations: dict[str, Evaluation], task: Task) -> None:
     from rich.console import Console
     from rich.table import Table
-
-    from committee.report.tables import exits, human_cost, interval, percent
 
     first = next(iter(evaluations.values()))
     title = f"On {first.split}, {first.samples} {task.samples}"

@@ -22,7 +22,9 @@ def import_(
             "The model is called NAME, or as the file.",
         ),
     ],
-    kind: Annotated[str, typer.Option(help="logits, probabilities or decisions.")],
+    kind: Annotated[
+        str, typer.Option(metavar="logits|probabilities|decisions", help="What the outputs are.")
+    ],
     split: Annotated[str, typer.Option(help="Name of the split.")],
     out: Annotated[str, typer.Option(help="Folder of the store.")] = "predictions",
     labels: Annotated[

@@ -15,22 +15,28 @@ from committee.cli.common import (
     MinAccuracy,
     SelfCascades,
     Unit,
+    Within,
     counted,
     left_out,
     open_split,
     print_json,
     say,
     say_broken,
+    say_notes,
+    say_wrapped,
     search_progress,
     target_of,
     usual_judge,
 )
-from committee.errors import CascadeError
+from committee.report.rows import choice_of, summary
+from committee.report.tables import versus_lines
+from committee.search.notes import notes_of
 
 
 def report(
     store: Annotated[str, typer.Argument(help="Predictions: the folder of the store.")],
     match: Match = None,
+    within: Within = None,
     min_accuracy: MinAccuracy = None,
     max_cost: MaxCost = None,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
@@ -47,23 +53,27 @@ def report(
 ) -> None:
     """Search and write one page that works offline: the front to look into, every committee on it.
 
-    One of --match, --min-accuracy and --max-cost marks the committee that it chooses, as committee
-    search would; the page names the command that saves each.
+    --match, --min-accuracy and --max-cost mark the committee that they choose, as committee search
+    would; the page names the command that saves each.
     """
     from committee.files import write_text
     from committee.report import check_page_ending, page_of
     from committee.search import search
 
     check_page_ending(out)
-    targets = {"--match": match, "--min-accuracy": min_accuracy, "--max-cost": max_cost}
+    target = target_of(match, within, min_accuracy, max_cost)
+    targets = {
+        "--match": match,
+        "--within": within,
+        "--min-accuracy": min_accuracy,
+        "--max-cost": max_cost,
+    }
     asked = [f"{option} {value}" for option, value in targets.items() if value is not None]
-    if len(asked) > 1:
-        raise CascadeError("report: give one of --match, --min-accuracy and --max-cost")
     pool = open_split(store, split, "val")
     judge = open_split(store, test, "test") if test else usual_judge(store, split)
     with search_progress(not as_json) as progress:
         front = search(pool, max_models, unit=unit, self_cascades=self_cascades, progress=progress)
-    chosen = target_of(front, match, min_accuracy, max_cost)
+    chosen = target.of(front)
     text = page_of(
         front,
         judge,
@@ -72,12 +82,22 @@ def report(
         chosen=None if chosen is None else chosen.cascade,
         store=store,
         split=split,
-        extra={"Chosen by": asked[0]} if asked else None,
+        extra={"Chosen by": " ".join(asked)} if asked else None,
+        title=f"{Path(store).resolve().name}: committees and single models",
     )
     write_text(out, text)
+    row = choice_of(summary(front, judge, match, None if chosen is None else chosen.cascade))
+    versus = None if row is None else row.versus
+    notes = notes_of(front, versus)
     if as_json:
         broken = left_out(pool, judge)
-        told = {"report": str(out), "committees": len(front), "broken_left_out": broken}
+        told = {
+            "report": str(out),
+            "committees": len(front),
+            "versus": versus and versus.to_json(),
+            "warnings": list(notes),
+            "broken_left_out": broken,
+        }
         print_json({**told, "chosen": chosen and chosen.cascade.to_json()})
         return
     say_broken(pool, judge)
@@ -87,3 +107,7 @@ def report(
     say(f"Written: {out}")
     if chosen is not None:
         say(f"Marked: {chosen.cascade}")
+    if row is not None:
+        for line in versus_lines([row]):
+            say_wrapped(line)
+    say_notes(notes)

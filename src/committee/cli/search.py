@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,19 +24,29 @@ from committee.cli.common import (
     ThresholdGrid,
     Top,
     Unit,
+    Within,
     amounts,
+    confidence_for,
     judged_by,
     left_out,
     open_split,
     print_json,
+    refuse,
     say,
     say_broken,
+    say_rows,
     search_progress,
     target_of,
     usual_judge,
 )
 from committee.errors import CascadeError
 from committee.pool import Pool
+from committee.report.rows import choice_of
+from committee.report.tables import human_cost, points, saving
+from committee.search import as_ensemble
+from committee.search.notes import notes_of
+from committee.search.targets import Target
+from committee.utility import TOP_1
 
 if TYPE_CHECKING:
     from committee.search import Committee, Front
@@ -52,6 +63,7 @@ class Method(StrEnum):
 def search(
     store: Annotated[str, typer.Argument(help="Predictions: STORE, or STORE/SPLIT.")],
     match: Match = None,
+    within: Within = None,
     min_accuracy: MinAccuracy = None,
     max_cost: MaxCost = None,
     cascade_of: Annotated[
@@ -64,9 +76,7 @@ def search(
         str | None,
         typer.Option(metavar="A[,B,...]", help="This ensemble, or this model alone."),
     ] = None,
-    tolerance: Annotated[
-        float, typer.Option(help="With --cascade-of: how much less accurate it may be, 0 to 1.")
-    ] = 0.0,
+    tolerance: Annotated[float | None, typer.Option(hidden=True)] = None,
     worst_case: Annotated[
         list[str] | None,
         typer.Option(
@@ -83,7 +93,7 @@ def search(
         int | None,
         typer.Option(help="Most models of a committee; 3 if left out, guided 4, greedy all."),
     ] = None,
-    confidence: ConfidenceName = "max_prob",
+    confidence: ConfidenceName = None,
     combine: Combine = None,
     grid: ThresholdGrid = 100,
     families: Annotated[
@@ -97,8 +107,9 @@ def search(
         Method, typer.Option(help="guided and greedy are for pools too large for exact.")
     ] = Method.EXACT,
     keep: Annotated[
-        int, typer.Option(help="With --method guided: models kept for committees of 3 or more.")
-    ] = 20,
+        int | None,
+        typer.Option(help="With --method guided: models kept for committees of 3 or more; 20."),
+    ] = None,
     unit: Unit = None,
     threads: Annotated[int | None, typer.Option(help="All processors if left out.")] = None,
     split: ChoosingSplit = None,
@@ -124,17 +135,23 @@ def search(
 ) -> None:
     """Find the committees that no other beats in accuracy and cost; choose one by a target.
 
-    At most one of --match, --min-accuracy, --max-cost, --cascade-of and --ensemble. All members of
-    the front are in --front, in --json and in what committee report writes.
+    --match, --min-accuracy and --max-cost must all be met; --cascade-of and --ensemble stand alone.
+    All members of the front are in --front, in --json and in what committee report writes.
     """
-    from committee.search import as_cascade, as_ensemble, greedy, guided
-    from committee.search import search as exact
-
-    if not 0 <= tolerance < 1:
-        raise CascadeError(f"--tolerance {tolerance}: a share of 1, 0 or more and less than 1")
-    _check_targets([match, min_accuracy, max_cost, cascade_of, ensemble], out)
+    target = target_of(match, within if cascade_of is None else None, min_accuracy, max_cost)
+    asked = [match, min_accuracy, max_cost]
+    _check_targets([*asked, cascade_of, ensemble], out)
+    if tolerance is not None and cascade_of is None:
+        raise CascadeError("--tolerance goes with --cascade-of; beside --match it is --within")
+    refuse("--method guided", keep=keep is not None and method is not Method.GUIDED)
+    refuse("text, for --json has every member", front=list_front and as_json)
     if self_cascades and (method is not Method.EXACT or cascade_of is not None):
         raise CascadeError("search: --self-cascades is exact; leave --method and --cascade-of out")
+    if cascade_of is not None:
+        if method is Method.GREEDY:
+            raise CascadeError("search: --cascade-of is exact; leave --method out")
+        refuse("searches of all models, not with --cascade-of", average_case=bool(average_case))
+    refuse("searches of all cascades", no_families=self_cascades and not families)
     pool = open_split(store, split, "val", calibrated, sizes)
     if pool.kind == "counts":
         cells.refuse(
@@ -142,53 +159,91 @@ def search(
             top=top != 1,
             agree_with=agree_with is not None,
             method=method is not Method.EXACT,
-            confidence=confidence != "max_prob",
+            confidence=confidence is not None,
         )
+    confidence = confidence_for(pool, confidence)
     judge = _judge(store, split, test, calibrated)
     pool, utility = judged_by(pool, top, agree_with)
     if judge is not None:
         judge, _ = judged_by(judge, top, agree_with)
     unit = pool.costs.unit(unit)
     bounds = amounts("--worst-case", worst_case, unit)
-    options: dict[str, Any] = {"confidence": confidence, "combine": combine, "unit": unit}
+    options: dict[str, Any] = {
+        "confidence": confidence,
+        "combine": combine,
+        "unit": unit,
+        "grid": grid,
+        "threads": threads,
+    }
     with search_progress(not as_json) as progress:
-        if method is Method.GREEDY:
-            _refuse_with_greedy(bounds, average_case, top)
-            front = greedy(pool, max_models, test=judge, **options)
-        else:
-            options |= {"grid": grid, "worst_case": bounds, "utility": utility, "threads": threads}
-            limits = amounts("--average-case", average_case, None)
-            more: dict[str, Any] = {
-                "average_case": limits,
+        front = _search(
+            pool,
+            method,
+            max_models,
+            options | {"test": judge},
+            {
+                "worst_case": bounds,
+                "average_case": amounts("--average-case", average_case, None),
+                "utility": utility,
                 "families": families,
-                "progress": progress,
-            }
-            if method is Method.EXACT:
-                more["self_cascades"] = self_cascades
-                front = exact(pool, max_models, test=judge, **options, **more)
-            else:
-                front = guided(pool, max_models, keep=keep, test=judge, **options, **more)
+            },
+            {"self_cascades": self_cascades} if method is Method.EXACT else {"keep": keep or 20},
+            progress,
+        )
+    options |= {"worst_case": bounds, "utility": utility}
     if cascade_of is not None:
-        if method is Method.GREEDY:
-            raise CascadeError("search: --cascade-of is exact; leave --method out")
-        names = [name.strip() for name in cascade_of.split(",")]
-        chosen: Committee | None = as_cascade(names, pool, tolerance, **options)
+        margin = within if tolerance is None else tolerance
+        chosen: Committee | None = _cascade_of(cascade_of, pool, margin or 0.0, options)
     elif ensemble is not None:
         names = [name.strip() for name in ensemble.split(",")]
         chosen = as_ensemble(names, pool, confidence, combine, unit, utility)
     else:
-        chosen = target_of(front, match, min_accuracy, max_cost)
-    _tell(front, chosen, judge, out, as_json, list_front, match)
+        chosen = target.of(front)
+    _tell(front, chosen, judge, out, as_json, list_front, target)
+
+
+def _search(
+    pool: Pool,
+    method: Method,
+    max_models: int | None,
+    options: dict[str, Any],
+    more: dict[str, Any],
+    own: dict[str, Any],
+    progress: Callable[[str, int, int], None] | None,
+) -> Front:
+    """Search by a method; ``more`` is what greedy does not know, ``own`` what one alone knows."""
+    from committee.search import greedy, guided
+    from committee.search import search as exact
+
+    if method is Method.GREEDY:
+        given = more["worst_case"] or more["average_case"] or more["utility"] is not TOP_1
+        if given or not more["families"]:
+            raise CascadeError(
+                "search: --method greedy knows neither bounds nor --top nor --no-families; use "
+                "exact or guided"
+            )
+        return greedy(pool, max_models, **options)
+    find = exact if method is Method.EXACT else guided
+    return find(pool, max_models, progress=progress, **options, **more, **own)
+
+
+def _cascade_of(names: str, pool: Pool, within: float, options: dict[str, Any]) -> Committee:
+    from committee.search import as_cascade
+    from committee.search.front import check_within
+
+    check_within(within, "--within")
+    return as_cascade([name.strip() for name in names.split(",")], pool, within, **options)
 
 
 def _check_targets(targets: Sequence[Any], out: str | None) -> None:
-    """One at most, and one if a cascade is to be written."""
-    given = sum(target is not None for target in targets)
-    if given > 1:
+    """One cascade or ensemble at most, without other targets, and one if a cascade is written."""
+    given = [target is not None for target in targets]
+    if sum(given[3:]) > 1 or (any(given[3:]) and any(given[:3])):
         raise CascadeError(
-            "search: give one of --match, --min-accuracy, --max-cost, --cascade-of and --ensemble"
+            "search: --cascade-of and --ensemble stand alone; give one of them, or some of "
+            "--match, --min-accuracy and --max-cost"
         )
-    if out and not given:
+    if out and not any(given):
         raise CascadeError(
             "search: --out needs --match, --min-accuracy, --max-cost, --cascade-of or --ensemble"
         )
@@ -200,15 +255,6 @@ def _judge(store: str, split: str | None, test: str | None, calibrated: bool) ->
     return usual_judge(store, split, calibrated)
 
 
-def _refuse_with_greedy(
-    bounds: dict[str, float], average_case: Sequence[str] | None, top: int
-) -> None:
-    if bounds or average_case or top != 1:
-        raise CascadeError(
-            "search: --method greedy knows neither bounds nor --top; use exact or guided"
-        )
-
-
 def _tell(
     front: Front,
     chosen: Committee | None,
@@ -216,14 +262,24 @@ def _tell(
     out: str | None,
     as_json: bool,
     list_front: bool,
-    match: str | None,
+    target: Target,
 ) -> None:
     from committee.evaluate import evaluate
+    from committee.report import row_of, summary
+    from committee.report.rows import CHOSEN
 
     if out and chosen:
         chosen.cascade.save(out)
+    # Whoever asks to match a model compares with that model, not with the most costly.
+    match = target.match
+    if chosen is None:
+        row = choice_of(summary(front, judge, match))
+    else:
+        row = row_of(front, CHOSEN, chosen.cascade, judge, match)
+    versus = None if row is None else row.versus
+    notes = notes_of(front, versus)
     if not as_json:
-        _print(front, chosen, judge, out, list_front, match)
+        _print(front, chosen, judge, out, list_front, target, notes)
         return
     settings = front.settings
     choice = chosen and {
@@ -231,9 +287,11 @@ def _tell(
         "evaluation": chosen.evaluation.to_json(),
         "test": judge
         and evaluate(chosen.cascade, judge, settings.unit, settings.utility).to_json(),
+        "versus": versus and versus.to_json(),
     }
     broken = left_out(front.pool, judge)
-    print_json({**front.to_json(), "chosen": choice, "broken_left_out": broken})
+    told = {**front.to_json(), "warnings": list(notes)}
+    print_json({**told, "chosen": choice, "broken_left_out": broken})
 
 
 def _print(
@@ -242,12 +300,12 @@ def _print(
     judge: Pool | None,
     out: str | None,
     list_front: bool,
-    match: str | None,
+    target: Target,
+    notes: Sequence[str],
 ) -> None:
-    from rich.console import Console
-
     from committee.compiled import PLAIN
-    from committee.report import front_rows, rich_table, row_of, summary
+    from committee.report import front_rows, row_of, summary
+    from committee.report.rows import CHOSEN
 
     settings = front.settings
     seconds = sum(settings.seconds.values())
@@ -261,21 +319,44 @@ def _print(
         say(f"Not exact: {front.inexact}.")
     if PLAIN:
         say(f"Note: this is committee {PLAIN}.")
-    # Whoever asks to match a model compares with that model, not with the most costly.
-    rows = (front_rows if list_front else summary)(front, judge, match)
+    rows = (front_rows if list_front else summary)(front, judge, target.match)
     if chosen:
-        rows = [row for row in rows if row.cascade != chosen.cascade]
-        rows.append(row_of(front, "chosen", chosen.cascade, judge, match))
-    Console().print(rich_table(rows))
-    for warning in front.warnings:
-        say(f"Mind: {warning}.")
+        rows.append(row_of(front, CHOSEN, chosen.cascade, judge, target.match))
+    say_rows(rows, notes)
     say_broken(front.pool, judge)
     if judge is None:
         say("No other split evaluates them; name one with --test.")
-    if chosen and out:
-        say(f"Chosen: {chosen.cascade}, written to {out}")
-        runnable = (
-            "run {} --data PATH --out results.csv" if chosen.cascade.models else "evaluate {} STORE"
-        )
-        parts = front.pool.holding(chosen.cascade.models_of_stages).whole_of
-        say(f"Next: committee {runnable.format(out)}{' --show-cells' if parts else ''}")
+    if chosen:
+        _say_chosen(front, chosen, out, target)
+
+
+def _say_chosen(front: Front, chosen: Committee, out: str | None, target: Target) -> None:
+    """What a share of a cost was of, what is cheaper than a model that is its own match, where."""
+    if target.share:
+        most = human_cost(target.cost(front) or 0.0, front.settings.unit)
+        say(f"--max-cost is of {target.reference(front)}'s cost: {most}.")
+    if target.match is not None and chosen.cascade.names == front.alone(target.match).names:
+        cheaper = next_cheaper_told(front, chosen)
+        say(f"{target.match} is its own cheapest match{cheaper}.")
+    if not out:
+        return
+    say(f"Chosen: {chosen.cascade}, written to {out}")
+    runnable = (
+        "run {} --data PATH --out results.csv" if chosen.cascade.models else "evaluate {} STORE"
+    )
+    parts = front.pool.holding(chosen.cascade.models_of_stages).whole_of
+    say(f"Next: committee {runnable.format(out)}{' --show-cells' if parts else ''}")
+
+
+def next_cheaper_told(front: Front, chosen: Committee) -> str:
+    """The next cheaper member of the front, with what it loses and saves; empty if none is."""
+    near = front.next_cheaper(chosen)
+    if near is None:
+        return ""
+    own, other = chosen.evaluation, near.evaluation
+    ratio = own.average_cost / other.average_cost if other.average_cost else None
+    loss = own.accuracy - other.accuracy
+    return (
+        f"; the next cheaper is {near.cascade}, {points(-loss)} points on {own.split}, "
+        f"{saving(ratio)} (--within {math.ceil(loss * 1e4) / 1e4:g})"
+    )

@@ -18,11 +18,14 @@ from committee.cli.common import (
     ConfidenceName,
     ThresholdGrid,
     Unit,
+    confidence_for,
     left_out,
     open_split,
     print_json,
+    refuse,
     say,
     say_broken,
+    say_notes,
     usual_judge,
 )
 from committee.errors import StoreError
@@ -41,7 +44,7 @@ def study(
     max_models: Annotated[
         int | None, typer.Option(help="Most models of a committee; 4, or what takes seconds.")
     ] = None,
-    confidence: ConfidenceName = "max_prob",
+    confidence: ConfidenceName = None,
     combine: Combine = None,
     grid: ThresholdGrid = 100,
     calibrated: Calibrated = False,
@@ -79,12 +82,18 @@ def study(
         write_study,
     )
 
-    chosen_analyses(only or ())
+    names = {each.about.name for each in chosen_analyses(only or ())}
+    refuse(
+        "an analysis that --only leaves out",
+        reference=reference is not None and "outside_references" not in names,
+        training=training is not None and "training_cost" not in names,
+    )
     page = out / "report.html"
     check_page_ending(page)  # says now, not after the work, if there is nothing to draw with
     pool = open_split(store, split, "val", calibrated)
     if pool.kind == "counts":
-        cells.refuse(confidence=confidence != "max_prob")
+        cells.refuse(confidence=confidence is not None)
+    confidence = confidence_for(pool, confidence)
     judge = (
         open_split(store, test, "test", calibrated)
         if test
@@ -119,6 +128,7 @@ def study(
             say(f"Left out, {finding.name}: {finding.left_out}")
     say_broken(pool, judge)
     most = asked.settings.max_models
+    say_notes(asked.notes)
     say(f"Committees have up to {most} model{'s' * (most > 1)}. Everything was {asked.provenance}.")
     say(f"Written: {len(written)} files; begin with {page}")
 

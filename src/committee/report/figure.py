@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from committee.report.rows import (
     CHOSEN,
     SINGLE,
     Row,
+    choice_of,
     ensemble_rows,
     front_rows,
     matches,
@@ -34,8 +36,9 @@ from committee.report.style import (
     plain,
     scale_cost,
 )
-from committee.report.tables import times
+from committee.report.tables import points, times
 from committee.search import Front
+from committee.search.notes import notes_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 
 _SALT = "committee"
 _DPI = 200
+# Characters of a line under the axis.
+_NOTE_WIDTH = 110
 # With more members than this, each is a dot on the line and no longer a star.
 _STARS = 40
 
@@ -93,6 +98,8 @@ def front_figure(
     # Matplotlib lists points with error bars last; single models come first.
     legend(axes, last_first=True)
     _arrow(axes, rows, scales.size)
+    choice = choice_of(rows)
+    _note(axes, notes_of(front, None if choice is None else choice.versus))
     place_labels(figure, axes, _named_points(singles, scales.size), _corners(drawn))
     return figure
 
@@ -197,12 +204,12 @@ def _finish(axes: Axes, scales: Scales) -> None:
 def _mark_below(axes: Axes, drawn: Mapping[str, Points]) -> None:
     """Say at the lower edge, in the colour of its series, that a committee lies below the range."""
     told = "Below the range, in the colour of its kind"
-    for color, points in drawn.items():
-        below = points.accuracy < axes.get_ylim()[0]
+    for color, some in drawn.items():
+        below = some.accuracy < axes.get_ylim()[0]
         if not below.any():
             continue
         axes.plot(
-            points.cost[below], np.full(below.sum(), 0.015), transform=axes.get_xaxis_transform(),
+            some.cost[below], np.full(below.sum(), 0.015), transform=axes.get_xaxis_transform(),
             linestyle="none", marker="v", color=color, markeredgecolor=BLACK, markeredgewidth=0.5,
             zorder=3, label=told,
         )  # fmt: skip
@@ -221,10 +228,24 @@ def _arrow(axes: Axes, rows: Sequence[Row], size: float) -> None:
     )
     arrow = {"arrowstyle": "->", "color": VERMILION, "linewidth": 1.2, "shrinkA": 4, "shrinkB": 7}
     axes.annotate("", xy=end, xytext=start, arrowprops=arrow, zorder=5)
+    told = f"{times(committee.speedup)} cheaper"
+    if committee.versus is not None:
+        told += f", {points(committee.versus.difference.value)} points"
     axes.annotate(
-        f"{times(committee.speedup)} speedup", xy=end, xytext=(-6, 10), textcoords="offset points",
+        told, xy=end, xytext=(-6, 10), textcoords="offset points",
         ha="right", color=VERMILION, fontsize=9, fontweight="bold",
     )  # fmt: skip
+
+
+def _note(axes: Axes, notes: Sequence[str]) -> None:
+    """What to note, in small lines under the axis; the layout makes room for them."""
+    lines = [line for note in notes for line in textwrap.wrap(f"Note: {note}.", _NOTE_WIDTH)]
+    if lines:
+        axes.annotate(
+            "\n".join(lines), (0, 0), xycoords="axes fraction", xytext=(0, -38),
+            textcoords="offset points", va="top", fontsize=7, color="#444444", parse_math=False,
+            annotation_clip=False,
+        )  # fmt: skip
 
 
 def _named_points(singles: Sequence[Row], size: float) -> list[tuple[str, float, float]]:

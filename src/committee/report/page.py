@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,20 @@ from committee.report.cells import cells_section
 from committee.report.command import Saving, saving_of
 from committee.report.figure import figure_svg, front_figure
 from committee.report.points import page_data
-from committee.report.rows import Row, ensemble_rows, front_rows, matches, summary
+from committee.report.rows import (
+    CHOSEN,
+    Row,
+    choice_of,
+    ensemble_rows,
+    front_rows,
+    matches,
+    merged,
+    summary,
+)
 from committee.report.scales import heading_of, measure_told, scales_of
 from committee.report.section import Section
 from committee.search import Front
+from committee.search.notes import notes_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +81,7 @@ def page(
     title: str = _TITLE,
     saving: Saving | None = None,
     sections: Sequence[Section] = (),
+    notes: Sequence[str] = (),
 ) -> str:
     """Write the report as one self-contained HTML page.
 
@@ -84,6 +96,7 @@ def page(
         title: Of the page.
         saving: How a committee is found again and saved; in Python, if left out.
         sections: What stands after the front.
+        notes: What to note before the choice is trusted, one line each.
 
     Raises:
         MissingExtraError: If jinja2 is not installed.
@@ -98,6 +111,9 @@ def page(
     return template.render(
         title=title,
         rows=rows,
+        shown=merged(rows),
+        headline=_headline(rows),
+        notes=notes,
         members=members,
         best=best,
         match=matches(rows[0].reference),
@@ -109,7 +125,7 @@ def page(
         figure=_drawing(Section("still", title, svg=svg)),
         alternative=_alternative(rows),
         splits=_splits(front, test, rows[0]),
-        settings=_settings(front) | dict(extra or {}),
+        settings=_settings(front) | dict(extra or {}) | _written(front),
         provenance=tables.provenance(rows),
         measure=heading_of(rows[0].judged.measure),
         samples=rows[0].task.samples,
@@ -157,6 +173,7 @@ def page_of(
     rows = summary(front, test, reference, chosen)
     members = front_rows(front, test, reference)
     best = ensemble_rows(front, test, reference)
+    choice = choice_of(rows)
     figure = front_figure(front, test, reference, chosen=chosen, members=members, best=best)
     cells = cells_section(rows, members, front.pool if test is None else test)
     sections = [*([] if cells is None else [cells]), *sections]
@@ -174,7 +191,38 @@ def page_of(
         title=title,
         saving=saving_of(front, store, split),
         sections=sections,
+        notes=notes_of(front, None if choice is None else choice.versus),
     )
+
+
+def _headline(rows: Sequence[Row]) -> str:
+    """What was chosen, how much cheaper and how much less accurate it is, and how sure that is."""
+    row = choice_of(rows)
+    if row is None or row.versus is None:
+        return ""
+    own = row.versus
+    what = "Chosen" if CHOSEN in (row.role, *row.also) else f"Cheapest that {row.told}"
+    if own.same:
+        return f"{what}: {own.reference} itself; nothing cheaper is as accurate on {row.val.split}."
+    sure = {
+        "kept": "The promise to match it is kept.",
+        "missed": "The promise to match it is missed.",
+        "within chance": "These samples are too few to tell whether it matches.",
+    }
+    where = f"on {own.split} ({own.difference.samples:,} {own.samples})"
+    flattered = f" Measured on {own.split}, which chose it: expect less." if own.chose else ""
+    return (
+        f"{what}: {tables.named(row.cascade)}, {tables.saving(own.saving)} than {own.reference} "
+        f"and {tables.difference(own.difference)} in accuracy {where}."
+        f"{flattered or ' ' + sure.get(own.promise or '', '')}".rstrip()
+    )
+
+
+def _written(front: Front) -> dict[str, str]:
+    """When the page was written, and by which version."""
+    from committee import __version__
+
+    return {"Written": f"{date.today():%Y-%m-%d} by committee {__version__}"}
 
 
 def _template() -> Template:
@@ -187,6 +235,7 @@ def _template() -> Template:
     )
     written = (tables.percent, tables.interval, tables.points, tables.times, tables.human_cost)
     environment.filters.update({each.__name__: each for each in (*written, tables.exits)})
+    environment.filters["difference"] = tables.difference
     environment.filters["named"] = tables.named
     environment.filters["drawing"] = _drawing
     return environment.from_string(_web(_TEMPLATE))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from committee.cascade import Cascade
 from committee.combine import ORDER_FREE
@@ -14,6 +14,8 @@ from committee.evaluate import check_judge as check_judge_of
 from committee.pool import Pool
 from committee.search import Committee, Front, ensembles, evaluate_all
 from committee.search.front import front_of
+from committee.search.notes import front_comparison
+from committee.search.paired import Comparison
 from committee.task import CLASSIFICATION, Task
 
 SINGLE = "single model"
@@ -39,6 +41,9 @@ class Row:
         self_cascade: Whether the models are one set of weights at rising resolutions.
         name: Of a single model, its name; else empty.
         task: What a sample is, and what of it leaves.
+        versus: Of what a target picked, how it compares with its reference on the split that
+            evaluates; else None.
+        also: More roles of the same committee, where rows are merged; see :func:`merged`.
     """
 
     role: str
@@ -50,6 +55,8 @@ class Row:
     self_cascade: bool = False
     name: str = ""
     task: Task = CLASSIFICATION
+    versus: Comparison | None = None
+    also: tuple[str, ...] = ()
 
     @property
     def judged(self) -> Evaluation:
@@ -72,8 +79,9 @@ class Row:
 
         So ``matches X`` names the split.
         """
-        match = self.test is not None and self.role == matches(self.reference)
-        return f"{self.role} on {self.val.split}" if match else self.role
+        match = matches(self.reference)
+        split = "" if self.test is None else f" on {self.val.split}"
+        return ", ".join(f"{role}{split * (role == match)}" for role in (self.role, *self.also))
 
     @property
     def gap(self) -> float | None:
@@ -157,6 +165,29 @@ def row_of(
     return _rows(front, test, reference_of(front, reference), [(role, cascade)])[0]
 
 
+def choice_of(rows: Sequence[Row]) -> Row | None:
+    """The row that the user chose, else the one that matches the reference; None without both."""
+    for role in (CHOSEN, matches(rows[0].reference)):
+        for row in rows:
+            if role in (row.role, *row.also):
+                return row
+    return None
+
+
+def merged(rows: Sequence[Row]) -> list[Row]:
+    """Rows of which no two are the same committee: what a later one is, the first tells too."""
+    found: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        key = (row.cascade.stages, row.cascade.combine)
+        first = found.setdefault(key, row)
+        if first is not row:
+            versus = first.versus or row.versus
+            if row.role == CHOSEN:
+                versus = row.versus
+            found[key] = replace(first, also=(*first.also, row.role), versus=versus)
+    return list(found.values())
+
+
 def matches(reference: str) -> str:
     """Role of the cheapest committee at least as accurate as the reference."""
     return f"matches {reference}"
@@ -233,5 +264,9 @@ def _rows(
         speedup = cost / average if average else None
         own = front.pool.is_self_cascade(cascade)
         name = names.get(cascade.names, "") if len(cascade.stages) == 1 else ""
-        rows.append(Row(role, cascade, val, judged, speedup, reference, own, name, task))
+        versus = None
+        if role not in (SINGLE, ENSEMBLE, MEMBER, BEST_ENSEMBLE):
+            within = 0.0 if role == matches(reference) else None
+            versus = front_comparison(front, cascade, reference, test, within)
+        rows.append(Row(role, cascade, val, judged, speedup, reference, own, name, task, versus))
     return rows

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from committee.cascade import Cascade
 from committee.evaluate import Evaluation
-from committee.report.rows import Row
+from committee.report.rows import Row, merged
+from committee.search.paired import Comparison, Estimate
 from committee.task import Task
 
 if TYPE_CHECKING:
@@ -61,6 +62,57 @@ def times(ratio: float | None) -> str:
     ('2.44×', '19.4×', '–')
     """
     return "–" if ratio is None else f"{_digits(ratio)}×" if ratio >= 1 else f"{ratio:.2f}×"
+
+
+def difference(estimate: Estimate) -> str:
+    """A difference of accuracies with its 95 % interval, in percentage points.
+
+    >>> difference(Estimate(-0.0115, -0.022, -0.001, 1999))
+    '−1.15 points (−2.20 to −0.10)'
+    """
+    ends = f"{points(estimate.low)} to {points(estimate.high)}"
+    return f"{points(estimate.value)} points ({ends})"
+
+
+def saving(ratio: float | None) -> str:
+    """How much cheaper, or dearer, than a reference.
+
+    >>> saving(2.87), saving(0.5), saving(None)
+    ('2.87× cheaper', '2.00× dearer', 'free')
+    """
+    if ratio is None:
+        return "free"
+    return f"{times(ratio)} cheaper" if ratio >= 1 or not ratio else f"{times(1 / ratio)} dearer"
+
+
+def versus(comparison: Comparison) -> str:
+    """A committee beside its reference, with what became of its promise.
+
+    >>> less = Estimate(-0.0115, -0.022, -0.001, 1999)
+    >>> versus(Comparison("a", "b", less, 2.87, "test", "samples", within=0.0))
+    'vs b: −1.15 points (−2.20 to −0.10), 2.87× cheaper; promise missed'
+    """
+    if comparison.same:
+        return f"is {comparison.reference} itself"
+    told = (
+        f"vs {comparison.reference}: {difference(comparison.difference)}, "
+        f"{saving(comparison.saving)}"
+    )
+    if comparison.chose:
+        return told
+    outcome = {"kept": "promise kept", "missed": "promise missed"}
+    return "; ".join(filter(None, [told, outcome.get(comparison.promise or "", "")]))
+
+
+def versus_lines(rows: Sequence[Row]) -> list[str]:
+    """Each choice beside its reference, on the split that evaluates."""
+    lines = []
+    for row in merged(rows):
+        if row.versus is not None and not row.versus.same:
+            lines += [f"{row.told}: {named(row.cascade)}", f"  {versus(row.versus)}"]
+            if row.versus.chose:
+                lines.append(f"  (measured on {row.versus.split}, which chose it: expect less)")
+    return lines
 
 
 def human_cost(value: float, unit: str) -> str:
@@ -233,7 +285,7 @@ def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:
         table.add_column(heading, justify="right", overflow="fold", max_width=13)
     table.add_column("average cost\nworst case", justify="right", overflow="fold")
     table.add_column("speedup", justify="right", no_wrap=True)
-    for row in rows:
+    for row in merged(rows):
         table.add_row(*_cells(row))
     return table
 
@@ -252,7 +304,7 @@ def _cells(row: Row) -> list[Any]:
     if row.self_cascade:
         exited = f"\n{row.kind}, {exits(judged)}"
     return [
-        Text.assemble((row.told, "bold"), "\n", (named(row.cascade), "dim"), exited),
+        Text.assemble((named(row.cascade), "bold"), "\n", (row.told, "dim"), exited),
         *(
             Text.assemble(percent(each.accuracy), "\n", (interval(each), "dim"))
             for each in _shown(row)

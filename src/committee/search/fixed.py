@@ -15,7 +15,7 @@ from committee.pool import Pool
 from committee.search.asked import Bounds, Options, asked_for
 from committee.search.engine import searched
 from committee.search.exhaustive import over_divisions
-from committee.search.front import Committee, Front
+from committee.search.front import Committee, Front, with_target
 from committee.search.judging import evaluate_all
 from committee.search.members import described, front_of_found
 from committee.search.prefixes import Rule
@@ -125,7 +125,8 @@ def as_cascade(
     front = over_divisions(pool, None, found)
     together = ensemble.rule.cascade([names], [])
     goal = evaluate(together, pool, ensemble.unit, utility).accuracy - tolerance
-    return front.at_least(goal)
+    told = {"match": str(together), "models": together.names, "within": tolerance}
+    return with_target(front.at_least(goal), **told)
 
 
 def in_order(

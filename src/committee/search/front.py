@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from committee.cascade import Cascade
-from committee.errors import CostError, Infeasible
+from committee.errors import CascadeError, CostError, Infeasible
 from committee.evaluate import Evaluation, evaluate
 from committee.pool import Pool
 from committee.predictions import Array
@@ -106,22 +106,44 @@ class Front:
     def __getitem__(self, index: int) -> Committee:
         return self.committees[index]
 
-    def matching(self, model: str) -> Committee:
-        """The committee of least average-case cost that is as accurate as a model of the pool.
+    def alone(self, model: str) -> Cascade:
+        """One model of the pool by itself, deciding as the front's committees do.
 
         Args:
             model: One name of :meth:`Pool.singles`, or of a model.
 
         Raises:
             UnknownNameError: If the model is not in the pool.
+        """
+        own = self.settings
+        models = self.pool.single(model, own.combine)
+        return Cascade.of([models], (), own.confidence, own.combine, self.pool.calibrations)
+
+    def matching(self, model: str, within: float = 0.0) -> Committee:
+        """The committee of least average-case cost that is as accurate as a model of the pool.
+
+        Args:
+            model: One name of :meth:`Pool.singles`, or of a model.
+            within: How much less accurate than the model it may be, a share of 1.
+
+        Raises:
+            UnknownNameError: If the model is not in the pool.
+            CascadeError: If ``within`` is no share of 1.
             Infeasible: If no committee reaches it.
         """
-        combine = self.settings.combine
-        models = self.pool.single(model, combine)
-        rule = (self.settings.confidence, combine)
-        alone = Cascade.of([models], (), *rule, self.pool.calibrations)
+        check_within(within)
+        alone = self.alone(model)
         goal = evaluate(alone, self.pool, self.settings.unit, self.settings.utility)
-        return self._cheapest(goal.correct, f"{model}'s accuracy {goal.accuracy:.4f}")
+        less = f" less {within:g}" if within else ""
+        correct = goal.correct - within * self.pool.samples.wholes
+        found = self._cheapest(correct, f"{model}'s accuracy {goal.accuracy:.4f}{less}")
+        return with_target(found, match=model, models=alone.names, within=within)
+
+    def next_cheaper(self, committee: Committee) -> Committee | None:
+        """The most accurate member that costs less on average; None if there is none."""
+        cost = committee.evaluation.average_cost
+        cheaper = [each for each in self if each.evaluation.average_cost < cost]
+        return cheaper[-1] if cheaper else None
 
     def at_least(self, accuracy: float) -> Committee:
         """The committee of least average-case cost with at least this accuracy, a share of 1.
@@ -172,11 +194,7 @@ class Front:
         return f" within {' and '.join(told)}" if told else ""
 
     def _told(self, committee: Committee) -> str:
-        evaluation = committee.evaluation
-        return (
-            f"{committee.cascade} with accuracy {evaluation.accuracy:.4f} "
-            f"at {evaluation.average_cost:g} {evaluation.unit}"
-        )
+        return told_of(committee)
 
     def to_json(self) -> dict[str, Any]:
         """Settings and every member, with its figures on the choosing and the judging split."""
@@ -194,6 +212,32 @@ class Front:
                 for c in self.committees
             ],
         }
+
+
+def told_of(committee: Committee) -> str:
+    """A committee with its figures on the split that chose it."""
+    evaluation = committee.evaluation
+    return (
+        f"{committee.cascade} with accuracy {evaluation.accuracy:.4f} "
+        f"at {evaluation.average_cost:g} {evaluation.unit}"
+    )
+
+
+def check_within(within: float, where: str = "within") -> None:
+    """Refuse what is no margin of accuracy.
+
+    Raises:
+        CascadeError: If it is not 0 or more and less than 1.
+    """
+    if not 0 <= within < 1:
+        raise CascadeError(f"{where} {within:g}: a share of 1, 0 or more and less than 1")
+
+
+def with_target(committee: Committee, **target: Any) -> Committee:
+    """The same committee; its file says what it was chosen for."""
+    told = {name: list(each) if isinstance(each, tuple) else each for name, each in target.items()}
+    origin = {**committee.cascade.origin, "target": told}
+    return replace(committee, cascade=replace(committee.cascade, origin=origin))
 
 
 def joined_fronts(pool: Pool, fronts: Sequence[Front]) -> Front:

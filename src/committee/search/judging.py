@@ -112,6 +112,22 @@ def _of_one_rule(
     return found
 
 
+def hits_on(
+    cascade: Cascade, pool: Pool, utility: Utility = TOP_1, threads: int | None = None
+) -> Array:
+    """What a cascade scores on each sample of a pool by a counted utility, shape (N,).
+
+    Arguments and errors as of :func:`right_on`.
+    """
+    pool = pool.holding(cascade.models_of_stages)
+    check_judgeable(pool, utility)
+    ((rule, _),) = _by_rule([cascade], pool, utility)
+    for name in cascade.names:
+        pool.model(name)
+    ((_, hits),) = _walked([cascade], rule, threads)
+    return hits
+
+
 def right_on(cascade: Cascade, pool: Pool, threads: int | None = None) -> Array:
     """Whether a cascade is right on each sample of a pool, shape (N,).
 
@@ -127,12 +143,7 @@ def right_on(cascade: Cascade, pool: Pool, threads: int | None = None) -> Array:
         UnknownNameError: If the pool lacks a model of the cascade.
         MisalignedError: If the pool has no samples or no labels.
     """
-    check_judgeable(pool)
-    ((rule, _),) = _by_rule([cascade], pool, TOP_1)
-    for name in cascade.names:
-        pool.model(name)
-    ((_, hits),) = _walked([cascade], rule, threads)
-    right: Array = hits.astype(bool)
+    right: Array = hits_on(cascade, pool, TOP_1, threads).astype(bool)
     return right
 
 

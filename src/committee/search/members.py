@@ -67,7 +67,7 @@ def front_of_found(
         seconds=found.seconds,
     )
     warnings = (
-        *warnings_of(rule, found.table, asked.unit),
+        *warnings_of(rule, found.table, asked.unit, committees[-1].evaluation),
         *shared_warnings(rule.pool, asked.test),
     )
     return Front(committees, settings, rule.pool, inexact, warnings)

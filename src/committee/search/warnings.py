@@ -12,26 +12,65 @@ from committee.calibration import (
     says_probabilities,
     worse_note,
 )
-from committee.evaluate import draws
+from committee.evaluate import Evaluation, draws
 from committee.predictions import Array
 from committee.search.prefixes import PrefixTable, Rule
+from committee.task import Task
 
 # Two models are told apart if chance alone would differ so much in fewer cases than this.
 _LEVEL = 0.05
 # Fewer wholes than this are said to be few even where they tell single models apart: thousands of
 # cascades are compared on them, and the bootstrap of so few is too narrow.
 _FEW = 30
+# A 95 % interval of accuracy wider than this is said to be wide, whatever is compared.
+_WIDE = 0.05
 
 
-def warnings_of(rule: Rule, table: PrefixTable, unit: str) -> tuple[str, ...]:
-    """Warnings on a search, one line each."""
+def warnings_of(rule: Rule, table: PrefixTable, unit: str, best: Evaluation) -> tuple[str, ...]:
+    """Warnings on a search, one line each.
+
+    Args:
+        rule: By what committees decide.
+        table: Statistics of some prefixes.
+        unit: Unit of the costs.
+        best: What the most accurate committee scores on the split that chose it.
+    """
     return (
+        *_one_model(rule),
         *_constant_scores(rule, table),
+        *few_samples(best, rule.pool.task),
         *_too_few_samples(rule, table, unit),
         *_too_few_wholes(rule, table, unit),
         *_calibrated_here(rule),
         *_calibrated_worse(rule),
     )
+
+
+def few_samples(evaluation: Evaluation, task: Task) -> list[str]:
+    """Say that an accuracy is known too roughly, whatever it is compared with.
+
+    Args:
+        evaluation: Of a committee on the split that chose it, or on another.
+        task: What a sample is called.
+    """
+    if evaluation.deviation is not None:
+        return []
+    low, high = evaluation.interval
+    count = evaluation.samples
+    if high - low <= _WIDE and (count >= _FEW or evaluation.bounds is None):
+        return []
+    what = task.sample if count == 1 else task.samples
+    are = "is" if count == 1 else "are"
+    return [
+        f"{count:,} {what} {are} few to choose on: an accuracy measured on {evaluation.split} is "
+        f"uncertain by ±{50 * (high - low):.1f} points"
+    ]
+
+
+def _one_model(rule: Rule) -> list[str]:
+    if len(rule.pool.singles(rule.combine)) > 1 or len(rule.pool.names) > 1:
+        return []
+    return ["there is one model, so there is nothing to choose. Add models or resolutions"]
 
 
 def _calibrated_worse(rule: Rule) -> list[str]:
@@ -82,36 +121,47 @@ def _too_few_samples(rule: Rule, table: PrefixTable, unit: str) -> list[str]:
     """
     if not rule.utility.counted:
         return []
-    rising = _rising(rule, table, unit)
-    values: dict[str, Array] = {name: table.values[table.rows[(name,)]] for name in rising}
+    every = np.arange(len(rule.pool))
+
+    def values(name: str) -> Array:
+        # Bounds on the worst case leave dear models out of the table.
+        row = table.rows.get((name,))
+        return rule.values((name,), every) if row is None else table.values[row]
+
     best, front = -1, []
-    for name in rising:
-        right = int(values[name].sum(dtype=np.int64))
+    for name in _rising(rule, unit):
+        scores = values(name)
+        right = int(scores.sum(dtype=np.int64))
         if right > best:
             best = right
-            front.append(name)
+            front.append((name, scores))
     close = []
-    for cheap, dear in itertools.pairwise(front):
-        gained = int((values[dear] > values[cheap]).sum())
-        lost = int((values[cheap] > values[dear]).sum())
+    for (cheap, low), (dear, high) in itertools.pairwise(front):
+        gained, lost = int((high > low).sum()), int((low > high).sum())
         if _by_chance(gained, lost) > _LEVEL:
             close.append((gained - lost, gained + lost, cheap, dear))
     if not close:
         return []
-    samples = len(rule.pool)
+    count = len(rule.pool)
     difference, discordant, cheap, dear = min(close)
-    # Samples at which this difference, were it real, would pass McNemar's test: that with the
-    # correction for continuity, (times * difference - 1)^2 = 3.84 times * discordant.
-    root = 1.96 * math.sqrt(discordant)
-    times = ((root + math.sqrt(root**2 + 4 * difference)) / (2 * difference)) ** 2
-    needed = max(math.ceil(samples * times), samples + 1)
-    return [
-        f"{samples:,} samples are too few to tell {dear} from {cheap} "
-        f"(+{100 * difference / samples:.2f} points, +-"
-        f"{100 * 2 * math.sqrt(discordant) / samples:.2f}; about {needed:,} would do)"
-        f"{_others(len(close) - 1)}: differences between committees as small as that are chance. "
-        "Judge the choice on another split"
-    ]
+    spread = 2 * math.sqrt(discordant) / count
+    told = within_chance(dear, cheap, difference / count, spread, count, rule.pool.task)
+    return [told + _others(len(close) - 1)]
+
+
+def within_chance(
+    one: str, other: str, difference: float, spread: float, count: int, task: Task
+) -> str:
+    """Say that samples do not tell two committees apart; differences are shares of 1.
+
+    >>> within_chance("b", "a", 0.0008, 0.0053, 5000, CLASSIFICATION)
+    '`b` and `a` differ by 0.08 ± 0.53 points on these 5,000 samples, which is within chance'
+    """
+    what = task.sample if count == 1 else task.samples
+    return (
+        f"`{one}` and `{other}` differ by {100 * abs(difference):.2f} ± {100 * spread:.2f} points "
+        f"on {'this' if count == 1 else 'these'} {count:,} {what}, which is within chance"
+    )
 
 
 def _too_few_wholes(rule: Rule, table: PrefixTable, unit: str) -> list[str]:
@@ -126,19 +176,12 @@ def _too_few_wholes(rule: Rule, table: PrefixTable, unit: str) -> list[str]:
     from scipy.special import stdtrit
 
     figure, samples = rule.utility.figure, rule.pool.samples
-    if figure is None:
-        return []
     count, task = samples.wholes, rule.pool.task
-    judge = "Judge the choice on another split"
-    few = [
-        f"{count:,} {task.sample if count == 1 else task.samples} are few to choose on: what wins "
-        f"there wins partly by chance. Choose on more. {judge}"
-    ]
-    if count < 2:
-        return few
+    if figure is None or count < 2:
+        return []
     every, drawn = np.arange(len(rule.pool)), draws(count)
     best, front = -math.inf, []
-    for name in _rising(rule, table, unit):
+    for name in (each for each in _rising(rule, unit) if (each,) in table.rows):
         counts = rule.values((name,), every).reshape(count, samples.parts, -1).sum(axis=1)
         own = float(figure(counts.sum(axis=0)))
         if own > best:
@@ -147,30 +190,26 @@ def _too_few_wholes(rule: Rule, table: PrefixTable, unit: str) -> list[str]:
     widened = float(stdtrit(count - 1, 1 - _LEVEL / 2)) * math.sqrt(count / (count - 1))
     close = []
     for (cheap, less, lower), (dear, more, higher) in itertools.pairwise(front):
-        spread = float(np.nanstd(higher - lower))
-        if more - less < widened * spread:
+        spread = widened * float(np.nanstd(higher - lower))
+        if more - less < spread:
             close.append((more - less, spread, cheap, dear))
     if not close:
-        return few if count < _FEW else []
+        return []
     difference, spread, cheap, dear = min(close)
-    needed = max(math.ceil(count * (1.96 * spread / difference) ** 2), count + 1)
-    return [
-        f"{count:,} {task.samples} are too few to tell {dear} from {cheap} "
-        f"(+{100 * difference:.2f} points, +-{100 * widened * spread:.2f}; about {needed:,} would "
-        f"do){_others(len(close) - 1)}: differences between committees as small as that are "
-        f"chance. {judge}"
-    ]
+    told = within_chance(dear, cheap, difference, spread, count, task)
+    return [told + _others(len(close) - 1)]
 
 
-def _rising(rule: Rule, table: PrefixTable, unit: str) -> list[str]:
+def _rising(rule: Rule, unit: str) -> list[str]:
     """Models by rising cost."""
     costs = rule.pool.costs.values(unit)
-    there = (name for name in rule.pool.names if (name,) in table.rows)
-    return sorted(there, key=lambda name: (costs[name], name))
+    return sorted(rule.pool.names, key=lambda name: (costs[name], name))
 
 
 def _others(count: int) -> str:
-    return f" and {count} more such pair{'s' if count > 1 else ''}" if count else ""
+    if not count:
+        return ""
+    return f"; so {'is' if count == 1 else 'are'} {count} more pair{'s' * (count > 1)} of models"
 
 
 def _by_chance(gained: int, lost: int) -> float:

@@ -3,8 +3,9 @@
 One file an analysis, named for what it shows: one function that returns data, one that draws.
 """
 
+from committee.search.paired import Estimate
 from committee.study.analyses import ANALYSES, chosen_analyses, figure_of, run_study
-from committee.study.base import About, Analysis, Column, Estimate, Finding, Table
+from committee.study.base import About, Analysis, Column, Finding, Table
 from committee.study.context import Reference, Study, Training, study_of
 from committee.study.given import read_references, read_training
 from committee.study.page import study_page

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from committee.errors import ShapeError
+from committee.search.paired import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,27 +19,6 @@ if TYPE_CHECKING:
 Written = Literal["text", "count", "share", "points", "cost", "ratio", "number"]
 
 Data = TypeVar("Data")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure that would differ on other samples.
-
-    Args:
-        value: Its best guess.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
-        samples: How many samples it rests on.
-    """
-
-    value: float
-    low: float
-    high: float
-    samples: int
-
-    def to_json(self) -> dict[str, float | int]:
-        """Its four figures by name."""
-        return vars(self)
 
 
 Cell = str | int | float | Estimate | None

@@ -27,7 +27,8 @@ from committee.report.reliability import reliability_figure
 from committee.report.tables import points
 from committee.search import ensembles, evaluate_all
 from committee.search.front import front_of
-from committee.study.base import About, Analysis, Column, Estimate, Finding, Table
+from committee.search.paired import Estimate
+from committee.study.base import About, Analysis, Column, Finding, Table
 from committee.study.context import Study
 from committee.study.estimates import accuracy_of, paired_difference
 from committee.study.words import told_gains

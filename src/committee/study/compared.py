@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from committee.report.style import GREY, SINGLE, Look, empty_figure, log_cost, plain
-from committee.study.base import Estimate
+from committee.search.paired import Estimate
 from committee.study.context import Judged, Study
 
 if TYPE_CHECKING:

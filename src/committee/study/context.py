@@ -16,14 +16,16 @@ from committee.errors import Infeasible
 from committee.evaluate import Evaluation, check_judge, counts_of, measure_of
 from committee.pool import Pool
 from committee.predictions import Array
+from committee.report.rows import choice_of, summary
 from committee.report.tables import named
 from committee.search import Committee, Front, ensembles, evaluate_all, in_order, search
 from committee.search.asked import most_models
 from committee.search.exhaustive import over_divisions
 from committee.search.front import front_of
 from committee.search.judging import right_on
+from committee.search.notes import notes_of
+from committee.search.paired import Estimate
 from committee.search.sequences import every_sequence
-from committee.study.base import Estimate
 from committee.study.estimates import paired_difference, paired_figures
 from committee.utility import TOP_1
 
@@ -367,6 +369,13 @@ class Study:
         return self.once(
             ("counts", *_rule(cascade)), lambda: counts_of(cascade, self.test, utility)
         )
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What to note on the front, and on the committee that matches its most costly model."""
+        front = self.search()
+        row = choice_of(summary(front, self.test))
+        return notes_of(front, None if row is None else row.versus)
 
     @property
     def told(self) -> str:

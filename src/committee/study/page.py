@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from committee.report import Cell, PageTable, Section, figure_svg, page_of
+from committee.search.paired import Estimate
 from committee.study import base
 from committee.study.analyses import figure_of
-from committee.study.base import AnyFinding, Column, Estimate, Table
+from committee.study.base import AnyFinding, Column, Table
 from committee.study.context import Study
 from committee.study.words import cell_text
 

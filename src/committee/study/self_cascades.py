@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from committee.errors import Unsupported
 from committee.report.style import CASCADE, SERIES
 from committee.report.tables import times
-from committee.study.base import About, Analysis, Column, Estimate, Finding, Table
+from committee.search.paired import Estimate
+from committee.study.base import About, Analysis, Column, Finding, Table
 from committee.study.best_cascades import speedup
 from committee.study.context import Judge, Judged, Study, feasible
 from committee.study.drawing import finish, mark, mark_singles, plane, positions

@@ -20,7 +20,8 @@ from committee.errors import Unsupported
 from committee.predictions import Array
 from committee.report.scales import measure_told
 from committee.report.style import CASCADE, ENSEMBLE, SINGLE, empty_figure, legend, plain
-from committee.study.base import About, Analysis, Column, Estimate, Finding, Table
+from committee.search.paired import Estimate
+from committee.study.base import About, Analysis, Column, Finding, Table
 from committee.study.context import Judged, Study
 from committee.study.words import told_gains
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 from committee.report.tables import human_cost, percent, points, times
-from committee.study.base import Cell, Column, Estimate, Written
+from committee.search.paired import Estimate
+from committee.study.base import Cell, Column, Written
 
 _POINTS = Column("", "points")
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from committee.files import write_text
 from committee.report.figure import save_figure
+from committee.search.paired import Estimate
 from committee.study.analyses import figure_of
-from committee.study.base import AnyFinding, Estimate, Table
+from committee.study.base import AnyFinding, Table
 from committee.study.context import Study
 from committee.study.words import cell_text
 
@@ -124,6 +125,7 @@ def index_markdown(study: Study, findings: Sequence[AnyFinding], figures: dict[s
         f"{study.provenance}. Brackets hold 95 % intervals; those of differences are paired, on "
         f"the same {study.judge.samples}.",
         "",
+        *(line for note in study.notes for line in (f"Note: {note}.", "")),
     ]
     for finding in made:
         lines += [f"- [{finding.about.title}](#{finding.name})"]
@@ -162,6 +164,7 @@ def study_json(study: Study, findings: Sequence[AnyFinding]) -> dict[str, Any]:
         "chosen_on": {"split": val.split, "samples": val.wholes, "fingerprint": val.fingerprint},
         "judged_on": {"split": test.split, "samples": test.wholes, "fingerprint": test.fingerprint},
         "models": sorted(study.val.prices(study.settings.unit)),
+        "warnings": list(study.notes),
         "architectures": {name: list(each) for name, each in study.architectures.items()},
         "analyses": [_finding_json(finding) for finding in findings],
     }

@@ -1,0 +1,82 @@
+"""Notes: what must be known before a choice is trusted; every printer takes them from here."""
+
+from __future__ import annotations
+
+from committee.cascade import Cascade
+from committee.pool import Pool
+from committee.search.front import Committee, Front
+from committee.search.paired import Comparison, compare
+from committee.search.warnings import few_samples, within_chance
+from committee.task import Task
+
+
+def target_of(cascade: Cascade) -> tuple[str, Cascade, float] | None:
+    """What a cascade was chosen to match, from its origin: name, reference and margin; or None."""
+    target = cascade.origin.get("target")
+    target = target if isinstance(target, dict) else {}
+    models = target.get("models")
+    if not isinstance(models, list) or not models or not all(isinstance(m, str) for m in models):
+        return None
+    reference = Cascade.of([models], (), cascade.confidence, cascade.combine, cascade.calibrations)
+    within = target.get("within", 0.0)
+    known = isinstance(within, int | float) and not isinstance(within, bool)
+    name = target.get("match")
+    told = name if isinstance(name, str) else str(reference)
+    return told, reference, float(within) if known else 0.0
+
+
+def notes_of(front: Front, comparison: Comparison | None = None) -> tuple[str, ...]:
+    """Everything to note on a front and on the committee chosen from it, one line each.
+
+    Args:
+        front: What was searched.
+        comparison: The chosen committee beside its reference, where it is evaluated.
+    """
+    own = [] if comparison is None else of_comparison(comparison, front.pool.task)
+    return tuple(dict.fromkeys([*own, *front.warnings]))
+
+
+def of_comparison(comparison: Comparison, task: Task) -> list[str]:
+    """What to note on a committee beside the reference that it is to match."""
+    own = comparison.difference
+    if comparison.same:
+        return []
+    if comparison.promise == "missed":
+        return [
+            f"`{comparison.committee}` is less accurate than `{comparison.reference}` on "
+            f"{comparison.split}: its promise to match is missed there"
+        ]
+    if not own.low <= 0 <= own.high:
+        return []
+    spread = (own.high - own.low) / 2
+    names = comparison.committee, comparison.reference
+    return [within_chance(*names, own.value, spread, own.samples, task)]
+
+
+def front_comparison(
+    front: Front,
+    committee: Committee | Cascade,
+    reference: str,
+    test: Pool | None = None,
+    within: float | None = None,
+) -> Comparison:
+    """A committee beside a model of the pool, on the split that evaluates, or else that chose."""
+    cascade = committee.cascade if isinstance(committee, Committee) else committee
+    own = front.settings
+    target = target_of(cascade)
+    name, other = reference, front.alone(reference)
+    if target is not None:
+        name, other, within = target
+    return compare(
+        cascade,
+        other,
+        front.pool if test is None else test,
+        own.unit,
+        own.utility,
+        name=name,
+        within=within,
+        chose=test is None,
+    )
+
+
+__all__ = ["few_samples", "front_comparison", "notes_of", "of_comparison", "target_of"]

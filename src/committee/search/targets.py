@@ -1,0 +1,103 @@
+"""Targets: what a committee of the front must meet; several at once must all be met."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from committee.errors import CostError, Infeasible
+from committee.evaluate import evaluate
+from committee.search.front import Committee, Front, check_within, told_of, with_target
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked of a committee on the split that chooses.
+
+    Args:
+        match: The model that it must be as accurate as, or None.
+        within: How much less accurate than that model it may be, a share of 1.
+        min_accuracy: The least accuracy, a share of 1, or None.
+        max_cost: The most average cost, in the search's unit, or None.
+        share: Whether ``max_cost`` is a share of 1 of the cost of the matched model, or else of the
+            most accurate single model.
+    """
+
+    match: str | None = None
+    within: float = 0.0
+    min_accuracy: float | None = None
+    max_cost: float | None = None
+    share: bool = False
+
+    def of(self, front: Front) -> Committee | None:
+        """Pick a committee from a front; None if nothing is asked for.
+
+        With an accuracy to reach, the cheapest that reaches it; else the most accurate for a cost.
+
+        Raises:
+            Infeasible: If no committee meets the target; the nearest in accuracy and in cost are
+                named.
+            UnknownNameError: If the model is not in the pool.
+        """
+        check_within(self.within)
+        most = self.cost(front)
+        found = self._accurate(front)
+        if found is None and most is not None:
+            found = front.at_most(most)
+        if found is None:
+            return None
+        if most is not None and found.evaluation.average_cost > most:
+            raise Infeasible(self._neither(front, most, found))
+        asked: dict[str, Any] = {"min_accuracy": self.min_accuracy, "max_cost": most}
+        if self.match is not None:
+            models = front.alone(self.match).names
+            asked |= {"match": self.match, "models": models, "within": self.within}
+        return with_target(
+            found, **{name: each for name, each in asked.items() if each is not None}
+        )
+
+    def cost(self, front: Front) -> float | None:
+        """The most that a committee may cost on average, in the search's unit.
+
+        Raises:
+            CostError: If it is NaN.
+        """
+        if self.max_cost is not None and math.isnan(self.max_cost):
+            raise CostError("max_cost is NaN; give a number in the unit of the search")
+        if self.max_cost is None or not self.share:
+            return self.max_cost
+        alone = front.alone(self.reference(front))
+        costs = evaluate(alone, front.pool, front.settings.unit, front.settings.utility)
+        return self.max_cost * costs.average_cost * (1 + 1e-12)
+
+    def reference(self, front: Front) -> str:
+        """The model that shares are of: the one to match, else the most accurate."""
+        if self.match is not None:
+            return self.match
+        own = front.settings
+
+        def rank(name: str) -> tuple[float, float]:
+            found = evaluate(front.alone(name), front.pool, own.unit, own.utility)
+            return -found.correct, found.average_cost
+
+        return min(front.pool.singles(own.combine), key=rank)
+
+    def _accurate(self, front: Front) -> Committee | None:
+        """The cheapest committee that meets every accuracy asked for."""
+        found = [] if self.match is None else [front.matching(self.match, self.within)]
+        if self.min_accuracy is not None:
+            found.append(front.at_least(self.min_accuracy))
+        return max(found, key=lambda each: each.evaluation.correct, default=None)
+
+    def _neither(self, front: Front, most: float, found: Committee) -> str:
+        unit = front.settings.unit
+        try:
+            near = f"the most accurate for that cost is {told_of(front.at_most(most))}"
+        except Infeasible:
+            near = f"the cheapest of all is {told_of(front[0])}"
+        return (
+            f"no committee is that accurate for at most {most:g} {unit} on "
+            f"{front.pool.samples.split!r}. Nearest: {near}; the cheapest that is so accurate is "
+            f"{told_of(found)}"
+        )

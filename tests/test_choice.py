@@ -1,0 +1,247 @@
+"""What is said of a choice: targets, the paired difference to what it matches, notes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import committee as cm
+from committee.cli import main
+from committee.errors import CascadeError, Infeasible
+from committee.report import front_figure, page_of, summary
+from committee.report.rows import choice_of, merged
+from committee.search.notes import notes_of, target_of
+from committee.search.paired import compare
+from committee.search.targets import Target
+from strategies import pools, random_pool
+from test_every_kind import write_store
+
+
+@pytest.fixture(scope="module")
+def halves() -> tuple[cm.Pool, cm.Pool]:
+    pool = random_pool(seed=3, models=4, samples=1200)
+    return pool.rows(slice(0, 600), "val"), pool.rows(slice(600, None), "test")
+
+
+@pytest.fixture(scope="module")
+def front(halves) -> cm.Front:
+    return cm.search(halves[0], 3, grid=20)
+
+
+def right(cascade: cm.Cascade, pool: cm.Pool) -> np.ndarray:
+    return cm.evaluate_all([cascade], pool)[0].correct
+
+
+# Targets
+
+
+@settings(max_examples=40)
+@given(
+    pools(max_models=3),
+    st.sampled_from([0.0, 0.2, 0.5]),
+    st.one_of(st.none(), st.floats(0, 1)),
+    st.one_of(st.none(), st.floats(0, 8)),
+)
+def test_a_choice_meets_every_target_and_none_that_does_is_cheaper(pool, within, least, most):
+    front = cm.search(pool, grid=5)
+    name = pool.names[-1]
+    goal = cm.evaluate(front.alone(name), pool).accuracy - within
+    able = [
+        each
+        for each in front
+        if each.evaluation.accuracy >= max(goal, least or 0) - 1e-9
+        and (most is None or each.evaluation.average_cost <= most)
+    ]
+    target = Target(name, within, least, most)
+    if not able:
+        with pytest.raises(Infeasible):
+            target.of(front)
+        return
+    assert target.of(front) == able[0]
+
+
+def test_a_share_is_of_the_matched_model_else_of_the_most_accurate(front, halves):
+    costs = halves[0].costs.values("macs")
+    best = max(halves[0].names, key=lambda name: right(front.alone(name), halves[0]))
+    assert Target(max_cost=0.5, share=True).cost(front) == pytest.approx(costs[best] / 2)
+    assert Target("b", max_cost=0.5, share=True).cost(front) == pytest.approx(costs["b"] / 2)
+
+
+def test_what_cannot_be_had_names_the_nearest_in_accuracy_and_in_cost(front):
+    cheapest, dearest = front[0], front[-1]
+    most = cheapest.evaluation.average_cost
+    with pytest.raises(Infeasible) as caught:
+        Target(min_accuracy=dearest.evaluation.accuracy, max_cost=most).of(front)
+    for near in (cheapest, dearest):
+        assert f"{near.cascade} with accuracy {near.evaluation.accuracy:.4f}" in str(caught.value)
+
+
+@pytest.mark.parametrize("within", [-0.1, 1.0, float("nan")])
+def test_a_margin_is_a_share(front, within):
+    with pytest.raises(CascadeError, match="a share of 1, 0 or more and less than 1"):
+        front.matching("d", within)
+
+
+# Paired differences
+
+
+def test_a_comparison_is_the_difference_of_the_evaluations(front, halves):
+    for pool, committee in itertools.product(halves, front):
+        reference = front.alone("d")
+        found = compare(committee.cascade, reference, pool, name="d")
+        own, other = cm.evaluate_all([committee.cascade, reference], pool)
+        assert found.difference.value == pytest.approx(own.accuracy - other.accuracy)
+        assert found.saving == pytest.approx(other.average_cost / own.average_cost)
+        assert found.difference.low <= found.difference.value <= found.difference.high
+        turned = compare(reference, committee.cascade, pool).difference
+        assert (turned.low, turned.high) == pytest.approx(
+            (-found.difference.high, -found.difference.low)
+        )
+
+
+def test_any_utility_is_compared(halves):
+    confusion = cm.weighted(np.random.default_rng(0).normal(size=(len(halves[1]), 3)))
+    one, other = cm.Cascade.of(["a"]), cm.Cascade.of(["d"])
+    found = compare(one, other, halves[1], utility=confusion)
+    own, its = (cm.evaluate(each, halves[1], utility=confusion) for each in (one, other))
+    assert found.difference.value == pytest.approx(own.accuracy - its.accuracy)
+    assert found.difference.low < found.difference.value < found.difference.high
+
+
+def test_a_committee_beside_itself_differs_for_certain_by_nothing(halves):
+    alone = cm.Cascade.of(["a"])
+    found = compare(cm.Cascade.of(["a"], confidence="prob_gap"), alone, halves[1])
+    assert found.same
+    assert (found.difference.low, found.difference.high) == (0, 0)
+
+
+def test_the_cascade_file_says_what_it_is_to_match(front, tmp_path):
+    path = front.matching("d", within=0.01).cascade.save(tmp_path / "c.json")
+    name, reference, within = target_of(cm.Cascade.load(path))
+    assert (name, reference.names, within) == ("d", ("d",), 0.01)
+
+
+@pytest.mark.parametrize("target", [None, 3, {}, {"models": "d"}, {"models": []}, {"models": [1]}])
+def test_an_origin_of_other_hands_promises_nothing(target):
+    cascade = cm.Cascade.of(["a"])
+    assert target_of(cm.Cascade(cascade.stages, origin={"target": target})) is None
+
+
+# Rows, notes, and where they are told
+
+
+def test_rows_of_one_committee_are_one(front, halves):
+    rows = summary(front, halves[1], "a", front.alone("a"))
+    shown = merged(rows)
+    assert len({(row.cascade.stages, row.cascade.combine) for row in shown}) == len(shown)
+    assert {row.cascade for row in shown} == {row.cascade for row in rows}
+    (own,) = [row for row in shown if row.name == "a"]
+    assert {"matches a", "chosen"} <= {own.role, *own.also}
+
+
+def test_notes_are_about_the_choice(front, halves):
+    row = choice_of(summary(front, halves[1], "d"))
+    notes = notes_of(front, row.versus)
+    assert set(front.warnings) <= set(notes)
+    own = row.versus.difference
+    told = [note for note in notes if f"`{row.cascade}`" in note]
+    sure = own.low > 0 or (own.high < 0 and row.versus.promise != "missed")
+    assert len(told) == (not sure)
+
+
+FEW = "20 samples are few to choose on"
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """A store of 20 samples in each split."""
+    folder = tmp_path_factory.mktemp("few")
+    for split in ("val", "test"):
+        write_store(folder, "logits", splits=(split,), samples=20)
+    return folder / "store"
+
+
+def test_few_samples_are_told_wherever_a_choice_is_shown(few, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    store, path, page = str(few), str(tmp_path / "c.json"), tmp_path / "page.html"
+    report = ["report", store, "--match", "c", "--out", str(page)]
+    study = ["study", store, "--only", "exit_ratios", "--out", str(tmp_path)]
+    chooses = ["search", store, "--match", "c", "--out", path]
+    capsys.readouterr()
+    for words in (chooses, ["evaluate", path, store], report):
+        assert main(words) == 0
+        assert f"Note: {FEW}" in capsys.readouterr().out
+    for words in (chooses, ["evaluate", path, store], study):
+        assert main([*words, "--json"]) == 0
+        assert any(FEW in each for each in json.loads(capsys.readouterr().out)["warnings"])
+    for text in (page.read_text(), (tmp_path / "index.md").read_text()):
+        assert f"Note: {FEW}" in text
+    val, test = (cm.Pool.load(few / split) for split in ("val", "test"))
+    texts = [text.get_text() for text in front_figure(cm.search(val), test).axes[0].texts]
+    assert any(FEW in " ".join(text.split()) for text in texts)
+
+
+VERSUS = r"vs c: [+−]\d+\.\d\d points \([+−]\d+\.\d\d to [+−]\d+\.\d\d\), [\d.]+× (cheaper|dearer)"
+
+
+@pytest.mark.parametrize("splits", [("val", "test"), ("val",)], ids=str)
+def test_the_difference_stands_beside_every_choice(splits, tmp_path, capsys):
+    for split in splits:
+        write_store(tmp_path, "probabilities", splits=(split,))
+    store, path = str(tmp_path / "store"), str(tmp_path / "c.json")
+    words = ["search", store, "--match", "c", "--within", "0.1", "--out", path]
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+    versus = json.loads(capsys.readouterr().out)["chosen"]["versus"]
+    assert (versus["reference"], versus["within"], versus["split"]) == ("c", 0.1, splits[-1])
+    assert versus["chosen_on_these_samples"] == (splits == ("val",))
+    for words_ in (words, ["evaluate", path, store, "--split", splits[-1]]):
+        assert main(words_) == 0
+        assert re.search(VERSUS, capsys.readouterr().out)
+    assert main(["evaluate", path, store, "--split", splits[-1], "--json"]) == 0
+    evaluation = json.loads(capsys.readouterr().out)
+    assert evaluation["versus"] == versus
+    assert "c" in evaluation["models"]
+
+
+def test_the_page_begins_with_what_was_chosen_and_how_sure_that_is(front, halves):
+    chosen = front.matching("d", 0.02).cascade
+    text = page_of(front, halves[1], "d", chosen=chosen)
+    (line,) = re.findall(r'<p class="headline">(.*?)</p>', text)
+    assert line.startswith("Chosen: ")
+    assert "600 samples" in line
+    assert re.search(r"points \(.* to .*\) in accuracy on test", line)
+    assert f"committee {cm.__version__}" in text
+
+
+def test_a_model_that_is_its_own_match_is_told_what_is_cheaper(tmp_path, capsys):
+    write_store(tmp_path, "decisions", splits=("val",))
+    store = str(tmp_path / "store")
+    front = cm.search(cm.Pool.load(tmp_path / "store" / "val"))
+    own = next(
+        (n for n in "abc" if front.matching(n).cascade.names == (n,) and len(front) > 1), None
+    )
+    assert own is not None
+    assert main(["search", store, "--match", own]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    near = front.next_cheaper(front.matching(own))
+    told = f"; the next cheaper is {near.cascade}" if near else "."
+    assert f"{own} is its own cheapest match{told}" in output
+
+
+def test_one_model_is_nothing_to_choose_from():
+    pool = random_pool(seed=1, models=1, samples=200)
+    assert any("nothing to choose" in note for note in cm.search(pool).warnings)
+
+
+def test_a_store_in_place_of_a_cascade_is_told(few, tmp_path, capsys):
+    path = str(cm.Cascade.of(["a"]).save(tmp_path / "c.json"))
+    for store in (str(few), str(few / "val")):
+        assert main(["evaluate", store, path]) == 2
+        assert "committee evaluate CASCADE STORE" in capsys.readouterr().err

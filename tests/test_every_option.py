@@ -1,0 +1,195 @@
+"""Every option of the commands that choose is used by a call, or refused in one line."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from committee.cli import _EXAMPLES, app, main
+from test_every_kind import write_store
+
+# The store of a test, and a second name for what an option adds.
+MODES = {
+    "exact": ["search", "STORE"],
+    "match": ["search", "STORE", "--match", "c"],
+    "guided": ["search", "STORE", "--method", "guided"],
+    "greedy": ["search", "STORE", "--method", "greedy"],
+    "cascade of": ["search", "STORE", "--cascade-of", "b,c"],
+    "ensemble": ["search", "STORE", "--ensemble", "a,b"],
+    "evaluate": ["evaluate", "CASCADE", "STORE"],
+    "calibrate": ["calibrate", "STORE"],
+    "remove": ["calibrate", "STORE", "--remove"],
+    "report": ["report", "STORE", "--out", "OUT/report.html"],
+    "report match": ["report", "STORE", "--match", "c", "--out", "OUT/report.html"],
+    "study": ["study", "STORE", "--out", "OUT", "--only", "exit_ratios"],
+    "demo": ["demo"],
+}
+FIXED = {"cascade of", "ensemble"}
+SEARCHES = {"exact", "match", "guided", "greedy", *FIXED}
+# Of each option a value, the modes that refuse it, and whether JSON shows that it is used.
+OPTIONS: dict[str, dict[str, tuple[str, set[str], bool]]] = {
+    "search": {
+        "--match": ("a", FIXED, True),
+        "--within": ("0.2", SEARCHES - {"match", "cascade of"}, True),
+        "--min-accuracy": ("0.8", FIXED, True),
+        "--max-cost": ("101", FIXED, True),
+        "--cascade-of": ("b,c", {"match", "greedy", "ensemble"}, True),
+        "--ensemble": ("a,b", {"match", "cascade of"}, True),
+        "--tolerance": ("0.2", SEARCHES - {"cascade of"}, True),
+        "--worst-case": ("105", {"greedy"}, True),
+        "--average-case": ("macs=50", {"greedy", "cascade of", "match"}, True),
+        "--max-models": ("1", set(), True),
+        "--confidence": ("logit_gap", set(), True),
+        "--combine": ("last", {"ensemble"}, True),
+        "--grid": ("3", set(), True),
+        # The store has neither families nor several resolutions of one set of weights.
+        "--families": ("", set(), False),
+        "--no-families": ("", {"greedy"}, False),
+        "--self-cascades": ("", SEARCHES, True),
+        "--calibrated": ("", set(), True),
+        "--top": ("2", {"greedy"}, True),
+        "--agree-with": ("b", set(), True),
+        "--method": ("exact", set(), False),
+        "--keep": ("2", SEARCHES - {"guided"}, False),
+        "--unit": ("macs", set(), False),
+        "--threads": ("1", set(), False),
+        "--split": ("test", set(), True),
+        "--test": ("STORE/cal", set(), True),
+        "--cells": ("full", SEARCHES, True),
+        "--out": ("OUT/c.json", {"exact", "guided", "greedy"}, False),
+        "--front": ("", SEARCHES, True),
+    },
+    "evaluate": {
+        "--split": ("val", set(), True),
+        "--unit": ("macs", set(), False),
+        "--top": ("2", set(), True),
+        "--agree-with": ("b", set(), True),
+    },
+    "calibrate": {
+        "--split": ("val", {"remove"}, True),
+        "--method": ("platt", {"remove"}, True),
+        "--only": ("a", set(), True),
+        "--figure": ("OUT/f.svg", {"remove"}, False),
+        "--remove": ("", set(), True),
+    },
+    "report": {
+        "--match": ("a", set(), True),
+        "--within": ("0.2", {"report"}, True),
+        "--min-accuracy": ("0.8", set(), True),
+        "--max-cost": ("101", set(), True),
+        "--out": ("OUT/other.html", set(), True),
+        "--split": ("cal", set(), True),
+        "--test": ("cal", set(), True),
+        "--max-models": ("1", set(), True),
+        "--self-cascades": ("", {"report", "report match"}, True),
+        "--unit": ("macs", set(), False),
+    },
+    "study": {
+        "--out": ("OUT/other", set(), True),
+        "--split": ("cal", set(), True),
+        "--test": ("cal", set(), True),
+        "--only": ("diversity", set(), True),
+        "--max-models": ("1", set(), True),
+        "--confidence": ("logit_gap", set(), True),
+        "--combine": ("last", set(), True),
+        "--grid": ("3", set(), True),
+        "--calibrated": ("", set(), True),
+        "--unit": ("macs", set(), False),
+        "--reference": ("OUT/none.csv", {"study"}, True),
+        "--training": ("OUT/none.csv", {"study"}, True),
+    },
+    "demo": {"--out": ("OUT", set(), False)},
+}
+# Draw, which takes seconds; what they do is tested where they are.
+SLOW = {"demo", "study", "report", "report match"}
+
+
+def options_of(command: str) -> set[str]:
+    """Names of all options of a command, but for those that every command has."""
+    known = typer.main.get_command(app).commands[command]  # type: ignore[attr-defined]
+    named = [p for p in known.params if p.param_type_name == "option"]
+    return {name for p in named for name in (*p.opts, *p.secondary_opts)} - {"--json", "--help"}
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_no_option_is_left_out_below(command):
+    assert options_of(command) == OPTIONS[command].keys()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_store(tmp_path_factory.mktemp("options"), "logits", classes=3)
+
+
+CALLS = [
+    (mode, option)
+    for mode, words in MODES.items()
+    if mode not in SLOW
+    for option in OPTIONS[words[0]]
+    if option not in words and (mode, option) != ("calibrate", "--figure")
+] + [
+    # Of the slow ones what they refuse, and no more than a few that they use.
+    (mode, option)
+    for mode in SLOW
+    for option, (_, refused, _) in OPTIONS[MODES[mode][0]].items()
+    if mode in refused
+]
+
+
+def answer(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, Any]:
+    """The exit code, and the JSON without seconds, or the error."""
+    capsys.readouterr()
+    code = main([*words, "--json"])
+    out, errors = capsys.readouterr()
+    if code:
+        return code, errors
+    found = json.loads(out)
+    found.get("settings", {}).pop("seconds", None)
+    return code, found
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, Any]:
+    """What each mode answers without the option."""
+    return {}
+
+
+@pytest.mark.parametrize(("mode", "option"), CALLS, ids=map(" ".join, CALLS))
+def test_option_is_used_or_refused(mode, option, store, known, tmp_path, capsys):
+    cascade = store.parent / "cascade.json"
+    if not cascade.exists():
+        assert main(["calibrate", str(store), "--json"]) == 0
+        assert main(["search", str(store), "--match", "c", "--out", str(cascade), "--json"]) == 0
+    places = {"STORE": str(store), "CASCADE": str(cascade), "OUT": str(tmp_path)}
+
+    def full(words: list[str]) -> list[str]:
+        return [re.sub("STORE|CASCADE|OUT", lambda m: places[m[0]], word) for word in words]
+
+    value, refused, shows = OPTIONS[MODES[mode][0]][option]
+    words = [*MODES[mode], option, *([value] if value else [])]
+    code, found = answer(full(words), capsys)
+    if mode in refused:
+        assert code == 2
+        assert found.count("\n") == 1
+        return
+    assert code == 0, found
+    if not shows:
+        return
+    if mode not in known:
+        known[mode] = answer(full(MODES[mode]), capsys)[1]
+    assert found != known[mode]
+
+
+@pytest.mark.parametrize("command", _EXAMPLES)
+def test_examples_in_help_name_options_that_are_there(command, capsys):
+    words = shlex.split(_EXAMPLES[command].removeprefix("Example: "))
+    assert words[:2] == ["committee", command]
+    assert {word for word in words if word.startswith("--")} <= options_of(command)
+    assert main([command, "-h"]) == 0
+    assert " ".join(words[:2]) in capsys.readouterr().out
