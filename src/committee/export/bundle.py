@@ -15,27 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from committee.cascade import Cascade
-<<<<<<< HEAD
-from committee.errors import ExportError, MissingExtraError, ModelError
+from committee.errors import ExportError, MissingExtraError, ModelError, UnreadableError
 from committee.export.canonical import canonical, export_form
 from committee.export.check import check_models
-=======
-from committee.errors import ExportError, MissingExtraError, ModelError, UnreadableError
->>>>>>> 26b2516 (Exports: nothing between content and seal, metadata of the declared types, links followed before they are checked)
 from committee.export.seal import checksum
 from committee.export.sources import onnx_path, onnx_specs, segmenting
 from committee.files import naming, write_text
 from committee.models import ModelSpec
-<<<<<<< HEAD
 from committee.models.forms import Form
-from committee.models.graph_files import graph_fingerprint
+from committee.models.graph_files import graph_fingerprint, is_inside
+from committee.reading import read_text
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-=======
-from committee.models.graph_files import is_inside
-from committee.reading import read_text
->>>>>>> 26b2516 (Exports: nothing between content and seal, metadata of the declared types, links followed before they are checked)
 
 CASCADE, SUMS, MODELS = "cascade.json", "SHA256SUMS", "models"
 _AGAIN = "Copy the bundle again, or export it"
