@@ -130,7 +130,7 @@ BAD = {
     + "preprocessing.interpolation = 'cubic'": "no interpolation 'cubic'. Did you mean 'bicub",
     MODEL + "preprocessing.resize = 'squish'": "no resize 'squish'. Did you mean 'squash'",
     MODEL + "preprocessing.order = 'gbr'": "no order 'gbr'. Did you mean 'rgb'",
-    f"classes = 'nowhere.txt'\n{MODEL}": "nowhere.txt cannot be read",
+    f"classes = 'nowhere.txt'\n{MODEL}": "nowhere.txt:? cannot be read",
 }
 
 

@@ -147,7 +147,8 @@ def read_pool_file(path: str | Path) -> PoolFile:
     except PoolFileError:
         raise
     except CommitteeError as error:
-        raise PoolFileError(f"{path}: {error}") from None
+        told = str(error)
+        raise PoolFileError(told if told.startswith(str(path)) else f"{path}: {told}") from None
 
 
 def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
