@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -356,6 +358,98 @@ def test_a_torch_module_is_counted_and_runs_as_in_evaluation(tmp_path: Path) -> 
         expected = namespace["make"]().eval()(torch.from_numpy(batch)).numpy()
     # Channels last adds in another order.
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-6)
+
+
+ANSWERS = """
+import torch
+class Base(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Linear(1, 3)
+    def forward(self, batch):
+        batch.mul_(0.5)  # in place: what it was given is not its own
+        return self.layer(batch.mean((2, 3)))
+class Pair(Base):
+    def forward(self, batch):
+        scores = Base.forward(self, batch)
+        return -scores, scores
+class Named(Base):
+    def forward(self, batch):
+        return {"logits": Base.forward(self, batch), "hidden": batch}
+def base(): return Base()
+def pair(): return Pair()
+def named(): return Named()
+def gradient():
+    layer = Base()
+    return lambda batch: layer(torch.from_numpy(batch))
+def half():
+    layer = Base()
+    return lambda batch: layer(torch.from_numpy(batch)).bfloat16()
+"""
+
+
+@pytest.mark.parametrize(
+    ("factory", "output"),
+    [("base", ""), ("pair", "1"), ("named", ""), ("gradient", ""), ("half", "")],
+)
+def test_what_torch_answers_is_read_and_inputs_stay_as_they_are(
+    tmp_path: Path, factory: str, output: str
+) -> None:
+    torch = pytest.importorskip("torch", reason="the models of this test are torch modules")
+    code = tmp_path / "m.py"
+    code.write_text(ANSWERS)
+    model, spec = load_model(
+        ModelSpec("net", f"python:{code}:{factory}", RECIPE, output=output), [str(code)]
+    )
+    batch = prepared(images(6), RECIPE)
+    before = batch.copy()
+    values = outputs_of(model, spec, batch).values
+    assert batch.tobytes() == before.tobytes()
+    namespace: dict[str, Any] = {}
+    exec(ANSWERS, namespace)
+    with torch.no_grad():
+        expected = namespace["base"]()(torch.from_numpy(before)).numpy()
+    rough = 1e-2 if factory == "half" else 1e-6
+    np.testing.assert_allclose(values, expected, rtol=rough, atol=rough)
+
+
+def test_a_pair_of_a_module_is_not_taken_without_a_name(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the model of this test is a torch module")
+    code = tmp_path / "m.py"
+    code.write_text(ANSWERS)
+    model, spec = load_model(ModelSpec("net", f"python:{code}:pair", RECIPE), [str(code)])
+    with pytest.raises(ModelError, match=r"^model 'net': answers with 2 outputs: .*output = \"0\""):
+        outputs_of(model, spec, prepared(images(6), RECIPE))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("factory", ["base", "gradient"])
+def test_a_torch_model_answers_in_a_process_that_was_forked_off(
+    tmp_path: Path, factory: str
+) -> None:
+    torch = pytest.importorskip("torch", reason="the models of this test are torch modules")
+    code = tmp_path / "m.py"
+    code.write_text(ANSWERS)
+    spec = ModelSpec("net", f"python:{code}:{factory}", RECIPE)
+    threads = torch.get_num_threads()
+    try:
+        model, spec = load_model(spec, [str(code)], threads=2)
+        torch.set_num_threads(2)
+        batch = prepared(images(6), RECIPE)
+        # Large enough for torch to share it among threads, which stay in this process.
+        (torch.ones(2**22) * 2).sum()
+        expected = outputs_of(model, spec, batch).values
+        child = os.fork()
+        if not child:
+            signal.alarm(20)
+            same = np.allclose(outputs_of(model, spec, batch).values, expected)
+            large = (torch.ones(2**22) * 2).sum().item() == 2**23
+            os._exit(0 if same and large else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        torch.set_num_threads(threads)
 
 
 RECIPES = [

@@ -78,6 +78,38 @@ def test_every_product_of_a_graph_is_counted(tmp_path: Path, opset: int) -> None
     assert graph_macs(path, (3, 3, 17, 21)) == 3 * graph_macs(path, (1, 3, 17, 21))
 
 
+class Padding(torch.nn.Module):
+    """Shortcuts that are cut and padded: the older exporter of torch computes how."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 4, 3, padding=1)
+        self.down = torch.nn.Conv2d(4, 8, 3, stride=2, padding=1)
+        self.up = torch.nn.Conv2d(8, 8, 3, padding=1)
+        self.out = torch.nn.Linear(8, 5)
+
+    def forward(self, batch: Any) -> Any:
+        grid = self.stem(batch)
+        short = torch.nn.functional.pad(grid[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2))
+        mixed = self.up(self.down(grid) + short)
+        pooled = torch.nn.functional.avg_pool2d(mixed, mixed.size()[3])
+        return self.out(pooled.view(pooled.size(0), -1))
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.filterwarnings("ignore")  # of the exporter's own making
+def test_shapes_that_are_computed_are_seen_by_one_run(tmp_path: Path, dynamic: bool) -> None:
+    torch.manual_seed(0)
+    module, path = Padding().eval(), tmp_path / "m.onnx"
+    torch.onnx.export(
+        *(module, (torch.zeros(1, 3, 8, 8),), str(path)), dynamo=False, opset_version=17,
+        do_constant_folding=False, input_names=["x"], output_names=["y"],
+        dynamic_axes={"x": {0: "N"}, "y": {0: "N"}} if dynamic else None,
+    )  # fmt: skip
+    assert {"ConstantOfShape", "Pad"} <= {node.op_type for node in onnx.load(path).graph.node}
+    assert graph_macs(path, (1, 3, 8, 8)) == torch_macs(module, (1, 3, 8, 8))
+
+
 def test_what_cannot_be_counted_is_told(tmp_path: Path) -> None:
     value = onnx.helper.make_tensor_value_info
     node = onnx.helper.make_node("Einsum", ["x", "x"], ["y"], equation="nchw,nchw->nc")

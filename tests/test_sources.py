@@ -31,7 +31,7 @@ from committee.models import (
     source_of,
 )
 from committee.models.hub import check_reachable
-from committee.models.transformers import recipe_of
+from committee.models.transformers import labels_of, recipe_of
 from committee.predict import predict
 from committee.samples import Samples
 from committee.testing import check_source
@@ -283,6 +283,114 @@ def test_a_processor_that_cannot_be_followed_is_told() -> None:
         given = {key: value for key, value in known.items() if value is not None}
         with pytest.raises(PoolFileError, match=f"here: its image processor {line}"):
             recipe_of("here", given)
+
+
+WRONG_KEYS = {
+    "do_pad": True,
+    "size_divisor": 32,
+    "do_thumbnail": True,
+    "apply_ocr": True,
+    "crop_pct": 0.9,
+    "size": {"shortest_edge": 32, "longest_edge": 64},
+    "auto_map": {"AutoImageProcessor": "own.Processor"},
+    "data_format": "channels_last",
+}
+
+
+@pytest.mark.parametrize("key", WRONG_KEYS)
+def test_a_key_that_is_not_followed_is_refused_by_name(key: str) -> None:
+    word = {"size": "longest_edge", "auto_map": "is code, which is not run"}.get(key, key)
+    with pytest.raises(PoolFileError, match=f"here: its image processor .*{word}") as told:
+        recipe_of("here", {**VIT_PROCESSOR, key: WRONG_KEYS[key]})
+    assert "\n" not in str(told.value)
+    # What is null or false asks for nothing.
+    nothing = None if key in ("crop_pct", "auto_map", "size_divisor") else False
+    if key != "size":
+        assert recipe_of("here", {**VIT_PROCESSOR, key: nothing}) == recipe_of(
+            "here", VIT_PROCESSOR
+        )
+
+
+def test_one_number_serves_all_channels_and_sizes_may_be_lists() -> None:
+    plain = {**VIT_PROCESSOR, "image_mean": 0.5, "image_std": 0.25, "size": [32, 48]}
+    recipe = Preprocessing.from_json(recipe_of("here", plain))
+    assert (recipe.mean, recipe.std, recipe.size) == ((0.5,) * 3, (0.25,) * 3, (32, 48))
+    grey = Preprocessing.from_json({"size": [4, 4], "channels": 1})
+    assert (len(grey.mean), len(grey.std)) == (1, 1)
+    one = Preprocessing.from_json({"size": [4, 4], "mean": 0.5, "std": 0.5})
+    assert (one.mean, one.std) == ((0.5,) * 3, (0.5,) * 3)
+
+
+def labelled(folder: Path, name: str, labels: list[str]) -> np.ndarray:
+    """What a classifier answers that is now in a folder, its classes in an order of its own."""
+    torch.manual_seed(len(labels[0]))
+    config = vit_config(num_labels=len(labels), id2label=dict(enumerate(labels)))
+    model = transformers.ViTForImageClassification(config)
+    model.save_pretrained(folder / name)
+    (folder / name / "preprocessor_config.json").write_text(json.dumps(VIT_PROCESSOR))
+    with torch.no_grad():
+        logits = model.eval()(torch.from_numpy(inputs(32))).logits.numpy()
+    return np.asarray(logits)
+
+
+def test_outputs_come_in_the_order_of_the_classes(tmp_path: Path) -> None:
+    own = labelled(tmp_path, "m", ["blue", "red", "green"])
+    path, batch = tmp_path / "pool.toml", inputs(32)
+    entry = '[[model]]\nname = "m"\nsource = "transformers:m"\n'
+    for classes, order in ((["red", "green", "blue"], [1, 2, 0]), (["blue", "red", "green"], None)):
+        path.write_text(f"classes = {json.dumps(classes)}\n{entry}")
+        [spec] = read_pool_file(path).models
+        close(answers(spec, batch), own[:, order] if order else own)
+        assert ModelSpec.from_json("m", spec.to_json(), "here") == spec
+    # The file names none: they are the model's.
+    path.write_text(entry)
+    assert read_pool_file(path).classes == ("blue", "red", "green")
+    path.write_text(f'classes = ["red", "green", "Blue"]\n{entry}')
+    with pytest.raises(PoolFileError, match=r"(?s)'m'.*'blue'.*id2label = false"):
+        read_pool_file(path)
+    path.write_text(f'classes = ["red", "green", "Blue"]\n{entry}id2label = false\n')
+    assert read_pool_file(path).models[0].columns == ()
+
+
+def test_an_export_keeps_the_order_of_the_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxscript", reason="torch exports with onnxscript")
+    monkeypatch.setenv("COMMITTEE_CACHE", str(tmp_path / "cache"))
+    own = labelled(tmp_path, "m", ["blue", "red", "green"])
+    path, batch = tmp_path / "pool.toml", inputs(32)
+    path.write_text(
+        'classes = ["red", "green", "blue"]\n[[model]]\nname = "m"\n'
+        'source = "transformers:m"\nengine = "onnxruntime"\n'
+    )
+    values = answers(read_pool_file(path).models[0], batch)
+    np.testing.assert_allclose(values, own[:, [1, 2, 0]], rtol=0, atol=1e-4)
+
+
+def test_ids_that_are_only_numbered_name_no_classes() -> None:
+    assert labels_of("here", {"0": "LABEL_0", "1": "LABEL_1"}) == ()
+    assert labels_of("here", {1: "b", 0: "a"}) == ("a", "b")
+    for wrong in ({"0": "a", "2": "b"}, {"x": "a"}, ["a"], 3):
+        with pytest.raises(PoolFileError, match="here: id2label"):
+            labels_of("here", wrong)
+
+
+def test_code_that_a_folder_carries_never_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    auto = {"AutoConfig": "own.Own", "AutoModelForImageClassification": "own.Own"}
+    (folder / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": auto}))
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    (folder / "preprocessor_config.json").write_text(json.dumps(VIT_PROCESSOR))
+    # Whoever is asked says yes.
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    for weights in ("", 'weights = "random"'):
+        spec = one_model(tmp_path, f'source = "transformers:hub"\n{weights}')
+        with pytest.raises(ModelError, match=r"'a': .* made by code of its own, which is never"):
+            load_model(spec)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_numbers_of_old_configurations_mean_what_they_meant() -> None:
