@@ -37,6 +37,7 @@ from committee.store import (
     CHUNK_ROWS,
     Entry,
     Writer,
+    check_split_name,
     load_pool,
     settled,
     stored_widths,
@@ -105,6 +106,7 @@ def predict(
         raise MisalignedError(f"predict: batch size must divide {CHUNK_ROWS}, not {batch_size}")
     if dtype not in DTYPES:
         raise UnknownNameError.of("predict", "dtype", dtype, DTYPES)
+    check_split_name(dataset.samples.split)
     loaded = load_models(pool.models, allow_code)
     tell = note or (lambda _: None)
     for line in unknown_costs(loaded):
