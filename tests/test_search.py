@@ -451,3 +451,29 @@ def test_a_front_prints_its_ends_in_one_line() -> None:
         "<Front: 1 committees on <Samples: 2 of 'val', labelled>; a with accuracy 1.0000 at 3 macs>"
     )
     assert repr(search(pool)) == told
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_later_training_of_a_family_is_matched_by_its_own_name(most):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, 300)
+    strength = {"r20a": 1.5, "r20b": 1.7, "r20c": 1.4}
+    outputs = {n: k * np.eye(5)[labels] + rng.normal(size=(300, 5)) for n, k in strength.items()}
+    pool = Pool.from_arrays(
+        labels,
+        outputs,
+        kind="logits",
+        costs=dict.fromkeys(outputs, 1.0),
+        families=dict.fromkeys(outputs, "r20"),
+    )
+    front = search(pool, most)
+    for name in outputs:
+        chosen = front.matching(name)
+        own = evaluate(Cascade.of([name], combine="mean_logits"), pool)
+        assert chosen.evaluation.correct >= own.correct
+        assert chosen.evaluation.average_cost == 1.0
+    assert front.matching("r20b").cascade.names == ("r20b",)
+    # A target of accuracy takes trainings in turn all the same: none is picked for its luck.
+    assert all(each.cascade.names[0] == "r20a" for each in front)
+    with pytest.raises(Infeasible):
+        search(pool, 1, worst_case={"macs": 0.5}).matching("r20b")

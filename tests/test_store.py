@@ -368,7 +368,7 @@ def test_costs_are_added_by_unit(tmp_path: Path) -> None:
     assert (costs.values("macs"), costs.values("dollars")) == ({"a": 3}, {"a": 2})
 
 
-@pytest.mark.parametrize("split", ["", "..", "a/b", ".hidden", "ü"])
+@pytest.mark.parametrize("split", ["", "..", "a/b", ".hidden", "ü", "store.json", "v" * 300])
 def test_a_split_names_a_folder_in_the_store(tmp_path: Path, split: str) -> None:
     with writing(tmp_path) as store, pytest.raises(StoreError, match="it names a folder"):
         store.add_samples(Split(samples(3, split)))

@@ -60,6 +60,7 @@ from committee.store import (
     CHUNK_ROWS,
     Entry,
     Split,
+    check_split_name,
     known_classes,
     known_split,
     stored_widths,
@@ -152,6 +153,7 @@ def import_predictions(
     kind, tell = check_kind("import", kind), note or (lambda line: None)
     if normalise and kind != "probabilities":
         raise ShapeError(f"import: --normalise is for probabilities; these are {kind}")
+    check_split_name(split)
     for name in files:
         check_name("import", name)
     for what, table in (("cost", costs), ("family", families)):

@@ -38,6 +38,7 @@ from committee.store import (
     CHUNK_ROWS,
     Entry,
     Writer,
+    check_split_name,
     load_pool,
     settled,
     stored_widths,
@@ -106,6 +107,7 @@ def predict(
         raise MisalignedError(f"predict: batch size must divide {CHUNK_ROWS}, not {batch_size}")
     if dtype not in DTYPES:
         raise UnknownNameError.of("predict", "dtype", dtype, DTYPES)
+    check_split_name(dataset.samples.split)
     check_kinds({model.name: model.kind for model in pool.models})
     loaded = load_models(pool.models, allow_code)
     tell = note or (lambda _: None)

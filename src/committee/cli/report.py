@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -56,6 +57,7 @@ def report(
     --match, --min-accuracy and --max-cost mark the committee that they choose, as committee search
     would; the page names the command that saves each.
     """
+    from committee.evaluate import shared_warnings
     from committee.files import write_text
     from committee.report import check_page_ending, page_of
     from committee.search import search
@@ -73,6 +75,8 @@ def report(
     judge = open_split(store, test, "test") if test else usual_judge(store, split)
     with search_progress(not as_json) as progress:
         front = search(pool, max_models, unit=unit, self_cascades=self_cascades, progress=progress)
+    # The page is searched for val alone; what the two splits share is known all the same.
+    front = replace(front, warnings=(*front.warnings, *shared_warnings(pool, judge)))
     chosen = target.of(front)
     text = page_of(
         front,

@@ -25,6 +25,7 @@ from committee.task import (
     VIDEO_CLASSIFICATION,
     Task,
 )
+from committee.text import printable
 
 # What runs a model, and in which precision.
 ENGINES = ("torch", "torch.compile", "onnxruntime", "openvino")
@@ -32,7 +33,8 @@ PRECISIONS = ("float32", "bf16")
 # Orders of the axes of a graph's input.
 LAYOUTS = ("NCHW", "NHWC")
 # Model names are file names in the store.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*")
+# With an ending they must fit into the 255 bytes that file systems allow.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,199}")
 
 
 def check_name(where: str, name: str) -> str:
@@ -43,8 +45,8 @@ def check_name(where: str, name: str) -> str:
     """
     if not _NAME.fullmatch(name) or name == "samples":
         raise PoolFileError(
-            f"{where}: model name {name!r} must be letters, digits and . _ @ + -, and not "
-            "'samples', for it names files in the store"
+            f"{where}: model name '{printable(name[:80])}' must be letters, digits and . _ @ + -, "
+            "200 at most, and not 'samples', for it names files in the store"
         )
     return name
 

@@ -15,9 +15,9 @@ from committee.pool import Pool
 from committee.search.asked import Bounds, Options, asked_for
 from committee.search.engine import searched
 from committee.search.exhaustive import over_divisions
-from committee.search.front import Committee, Front, with_target
+from committee.search.front import Committee, Front, described, with_target
 from committee.search.judging import evaluate_all
-from committee.search.members import described, front_of_found
+from committee.search.members import front_of_found
 from committee.search.prefixes import Rule
 from committee.search.sequences import as_stages, checked_stages
 from committee.search.statistics import prefix_table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,9 @@ class Front:
     def alone(self, model: str) -> Cascade:
         """One model of the pool by itself, deciding as the front's committees do.
 
+        Where trainings of one architecture are interchangeable, a later one is searched only after
+        the earlier ones; by its own name it is matched by itself too.
+
         Args:
             model: One name of :meth:`Pool.singles`, or of a model.
 
@@ -136,7 +139,8 @@ class Front:
         goal = evaluate(alone, self.pool, self.settings.unit, self.settings.utility)
         less = f" less {within:g}" if within else ""
         correct = goal.correct - within * self.pool.samples.wholes
-        found = self._cheapest(correct, f"{model}'s accuracy {goal.accuracy:.4f}{less}")
+        told = f"{model}'s accuracy {goal.accuracy:.4f}{less}"
+        found = self._cheapest(correct, told, self._later_training(alone, goal))
         return with_target(found, match=model, models=alone.names, within=within)
 
     def next_cheaper(self, committee: Committee) -> Committee | None:
@@ -176,16 +180,33 @@ class Front:
             )
         return within[-1]
 
-    def _cheapest(self, correct: float, goal: str) -> Committee:
+    def _cheapest(self, correct: float, goal: str, another: Committee | None = None) -> Committee:
         # A hair of slack, so that an accuracy printed and typed again is met by its owner.
         enough = correct - 1e-9 * self.pool.samples.wholes
-        for committee in self.committees:
-            if committee.evaluation.correct >= enough:
-                return committee
+        reaching = [c for c in self.committees if c.evaluation.correct >= enough][:1]
+        reaching += [another] if another else []
+        if reaching:
+            return min(reaching, key=lambda each: each.evaluation.average_cost)
         raise Infeasible(
             f"no committee reaches {goal} on {self.pool.samples.split!r}"
             f"{self._bounded()}. Nearest: {self._told(self.committees[-1])}"
         )
+
+    def _later_training(self, alone: Cascade, evaluation: Evaluation) -> Committee | None:
+        """A model by itself, if only an earlier training of its family was searched so.
+
+        Args:
+            alone: The model.
+            evaluation: What it scores and costs on the split that chose.
+        """
+        names, pool, settings = alone.names, self.pool, self.settings
+        family = pool.families.get(names[0]) if len(names) == 1 and settings.families else None
+        if family is None or next(n for n in pool.names if pool.families.get(n) == family) in names:
+            return None
+        bounds = [*settings.worst_case.items(), *settings.average_case.items()]
+        if any(pool.prices(unit)[names[0]] > bound for unit, bound in bounds):
+            return None
+        return described(alone, evaluation, pool)
 
     def _bounded(self) -> str:
         worst, average = self.settings.worst_case, self.settings.average_case
@@ -302,3 +323,20 @@ def front_of(committees: Sequence[Committee]) -> tuple[Committee, ...]:
     cost = np.array([c.evaluation.average_cost for c in ranked])
     correct = np.array([c.evaluation.correct for c in ranked])
     return tuple(ranked[i] for i in undominated(cost, correct))
+
+
+def described(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> Committee:
+    """A committee whose file says how its models are loaded, and what the choice rests on."""
+    told = replace(
+        cascade,
+        classes=pool.samples.classes,
+        models={name: pool.specs[name] for name in cascade.names if name in pool.specs},
+        origin={
+            "unit": evaluation.unit,
+            "kind": pool.kind,
+            "chosen_on": pool.samples.split,
+            "samples_fingerprint": pool.identity(cascade.names),
+            "promised": asdict(evaluation),
+        },
+    )
+    return Committee(told, evaluation)

@@ -14,9 +14,8 @@ from committee.errors import CascadeError
 from committee.evaluate import check_judge, check_judgeable, shared_warnings
 from committee.pool import Pool
 from committee.predictions import Array
-from committee.search.front import Front, Settings, front_of
+from committee.search.front import Front, Settings, described, front_of
 from committee.search.judging import evaluate_all, judged_on
-from committee.search.members import described
 from committee.search.prefixes import Key, PrefixTable, Rule
 from committee.search.sequences import refuse_parts
 from committee.search.statistics import prefix_table, processors

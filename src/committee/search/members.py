@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from committee.cascade import NEVER, Cascade
 from committee.errors import Infeasible
 from committee.evaluate import (
-    Evaluation,
     average_cost,
     costs_of_stages,
     decided,
@@ -20,10 +19,16 @@ from committee.evaluate import (
     scored,
     shared_warnings,
 )
-from committee.pool import Pool
 from committee.predictions import Array
 from committee.search.engine import Found, timed
-from committee.search.front import Committee, Front, Settings, preference, undominated
+from committee.search.front import (
+    Committee,
+    Front,
+    Settings,
+    described,
+    preference,
+    undominated,
+)
 from committee.search.judging import judged_on
 from committee.search.prefixes import Key, Sequence_
 from committee.search.sweep import CLEARLY
@@ -184,20 +189,3 @@ def _committee(
         scores = scored(cascade, pool, decided(cascade, pool), rule.utility)
     evaluation = evaluation_of(pool, asked.unit, costs, candidate.leaving, rule.utility, scores)
     return described(cascade, evaluation, pool)
-
-
-def described(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> Committee:
-    """A committee whose file says how its models are loaded, and what the choice rests on."""
-    told = replace(
-        cascade,
-        classes=pool.samples.classes,
-        models={name: pool.specs[name] for name in cascade.names if name in pool.specs},
-        origin={
-            "unit": evaluation.unit,
-            "kind": pool.kind,
-            "chosen_on": pool.samples.split,
-            "samples_fingerprint": pool.identity(cascade.names),
-            "promised": asdict(evaluation),
-        },
-    )
-    return Committee(told, evaluation)

@@ -22,7 +22,7 @@ from committee.store.folder import Store, known_classes, writing
 from committee.store.reader import load_pool, stored_widths
 from committee.store.relabel import Relabelled, relabel
 from committee.store.settle import rest, settled, taken
-from committee.store.split import Split, known_split, note_on_chooser, read_split
+from committee.store.split import Split, check_split_name, known_split, note_on_chooser, read_split
 from committee.store.writer import Writer
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Split",
     "Store",
     "Writer",
+    "check_split_name",
     "keep_calibrations",
     "known_classes",
     "known_split",

@@ -22,7 +22,7 @@ from committee.store.entry import SCHEMA, read_journal, read_json, read_manifest
 from committee.text import listed, printable
 
 SAMPLES = "samples.json"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 # Until all models follow: how many first rows of an earlier state of the split are still its own.
 _FEWER = "samples.json.part"
 
@@ -55,8 +55,11 @@ def check_split_name(name: str) -> None:
     Raises:
         StoreError: If it cannot.
     """
-    if not _NAME.fullmatch(name):
-        raise StoreError(f"split {name!r} must be letters, digits and . _ -, for it names a folder")
+    if not _NAME.fullmatch(name) or name in ("store.json", "cells.json"):
+        raise StoreError(
+            f"split '{printable(name[:80])}' must be letters, digits and . _ -, 200 at most, and "
+            "not the name of a file of the store, for it names a folder"
+        )
 
 
 def write_split(folder: Path, split: Split) -> None:
