@@ -207,7 +207,7 @@ def test_a_calibration_that_makes_confidence_worse_is_noted(
     labels = np.zeros(400, np.int64)
     rows = np.tile([0.9, 0.1], (400, 1))
     rows[:40] = rows[:40, ::-1]
-    rows[:4] = [0.0, 1.0]
+    rows[:4] = [1e-30, 1.0]
     np.savez(tmp_path / "a.npz", outputs=rows, label=labels)
     files = {"a": tmp_path / "a.npz"}
     import_predictions(files, tmp_path / "s", kind="probabilities", split="val", costs={"a": 1})
