@@ -98,7 +98,17 @@ def test_the_common_rule_does_not_go_through_the_flow(monkeypatch: pytest.Monkey
             One(other, logits=logits_alone)(rows.__getitem__, check)
 
 
-@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_class_that_is_masked_is_decided_as_by_the_flow(late: bool) -> None:
+    rows = {"c": np.array([[0.0, 0.5, 0.1]]), "a": np.array([[0.2, 0.0, 0.4]])}
+    rows["a" if late else "c"][0, 1] = -np.inf
+    cascade = Cascade.of(["c", "a"], [0.9])
+    found = One(cascade, logits=True)(rows.__getitem__, check)
+    assert found == by_flow(cascade, rows)
+    assert found[0] != 1
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize("late", [False, True])
 def test_what_is_not_finite_is_refused_by_name(wrong: float, kind: type, late: bool) -> None:

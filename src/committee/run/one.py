@@ -35,7 +35,9 @@ class One:
     def __init__(self, cascade: Cascade, logits: bool) -> None:
         self._cascade = cascade
         self._stages = [(stage.models, stage.threshold) for stage in cascade.stages]
-        common = cascade.combine == "mean_logits" and cascade.confidence == "max_prob"
+        # Of logits, that is what a combination that is not named means.
+        means = cascade.combine in (None, "mean_logits")
+        common = means and cascade.confidence == "max_prob"
         self._quick = common and logits and not cascade.calibrations and native is not None
         self._shape = 1, len(cascade.classes)
 
