@@ -111,6 +111,7 @@ class Store:
         notes = check_apart(self.root, split)
         if known is not None and first_changed is not None:
             record_fewer(folder, known.samples, first_changed)
+            split = with_labels(known, split)
         elif known is not None:
             order = store_order(folder, known, split)
             if (order != np.arange(len(order))).any():
