@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from committee.errors import MissingExtraError, ModelError, PoolFileError, UnknownNameError
 from committee.models.base import RANDOM, Model
-from committee.models.by_name import ByName
+from committee.models.by_name import ByName, check_registered
 from committee.models.hub import check_reachable
 from committee.models.imagenet import imagenet_classes
 from committee.models.spec import ModelSpec
@@ -80,8 +80,12 @@ def _timm(what: str) -> ModuleType:
 
 def _config(text: str) -> Any:
     """What timm states of a model, and of its weights if a tag names them: ``NAME.TAG``."""
-    timm = _timm(f"timm:{text}")
     name, _, tag = text.partition(".")
+    try:
+        timm = _timm(f"timm:{text}")
+    except ModelError:
+        check_registered("timm", name)  # a wrong name is said first
+        raise
     if not timm.is_model(name):
         raise UnknownNameError.of("timm", "model", name, timm.list_models())
     known = {each.partition(".")[2] for each in timm.list_pretrained(f"{name}.*")}

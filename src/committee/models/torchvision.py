@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from committee.errors import MissingExtraError, ModelError, UnknownNameError
 from committee.models.base import RANDOM, Model
-from committee.models.by_name import ByName
+from committee.models.by_name import ByName, check_registered
 from committee.models.hub import check_reachable
 from committee.models.spec import ModelSpec
 from committee.models.torch_module import model_of
@@ -111,10 +111,14 @@ def _build() -> str:
 
 def _chosen(text: str) -> tuple[str, Any]:
     """Name and weights; those that torchvision takes by default if none are named."""
-    import_torchvision(f"torchvision:{text}")
+    name, _, wanted = text.partition(":")
+    try:
+        import_torchvision(f"torchvision:{text}")
+    except ModelError:
+        check_registered("torchvision", name)  # a wrong name is said first
+        raise
     from torchvision import models
 
-    name, _, wanted = text.partition(":")
     # Detection has a module of its own too.
     known = [
         *models.list_models(module=models),
