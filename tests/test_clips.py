@@ -110,6 +110,11 @@ def test_impossible_views_are_refused(fields: dict[str, object], told: str) -> N
         recipe(frame=2)
 
 
+def test_a_crop_that_makes_frames_without_end_is_refused() -> None:
+    with pytest.raises(PoolFileError, match="more than 16,384 pixels a side"):
+        Preprocessing((8, 8), crop=1e-9, views=Views(1))
+
+
 def test_stored_views_are_read_as_they_were() -> None:
     asked = recipe(rate=12.5, resized=[9, 20], antialias=False, blocks=3, block=2)
     assert Preprocessing.from_json(asked.to_json()) == asked
