@@ -412,7 +412,7 @@ def test_folders_and_tables_of_clips(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no picture in it"):
         open_data(tmp_path / "data" / "fall", "val", ["fall", "rise"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"no clip in it or its folders \(\.3g2, \.3gp"):
+    with pytest.raises(DataError, match=r"no clip in it or its folders \(\.mp4, \.mov"):
         open_data(tmp_path / "empty", models=SPECS)
     (tmp_path / "a.npz").write_text("")
     with pytest.raises(DataError, match=r"is of no known form.*a file \(\.csv\) or one clip"):
