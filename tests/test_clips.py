@@ -110,6 +110,11 @@ def test_impossible_views_are_refused(fields: dict[str, object], told: str) -> N
         recipe(frame=2)
 
 
+def test_a_crop_that_makes_frames_without_end_is_refused() -> None:
+    with pytest.raises(PoolFileError, match="more than 16,384 pixels a side"):
+        Preprocessing((8, 8), crop=1e-9, views=Views(1))
+
+
 def test_stored_views_are_read_as_they_were() -> None:
     asked = recipe(rate=12.5, resized=[9, 20], antialias=False, blocks=3, block=2)
     assert Preprocessing.from_json(asked.to_json()) == asked
@@ -407,7 +412,7 @@ def test_folders_and_tables_of_clips(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no picture in it"):
         open_data(tmp_path / "data" / "fall", "val", ["fall", "rise"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"no clip in it or its folders \(\.3g2, \.3gp"):
+    with pytest.raises(DataError, match=r"no clip in it or its folders \(\.mp4, \.mov"):
         open_data(tmp_path / "empty", models=SPECS)
     (tmp_path / "a.npz").write_text("")
     with pytest.raises(DataError, match=r"is of no known form.*a file \(\.csv\) or one clip"):

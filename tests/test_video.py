@@ -391,5 +391,5 @@ def test_onnx_graphs_of_clips(tmp_path: Path) -> None:
         # 27 weights of one channel for three, at 4 x 8 x 8 places, and six of the last layer.
         assert graph.macs == module.macs == 27 * 3 * 4 * 8 * 8 + 6
     other = replace(graphs.models[0], preprocessing=Preprocessing((8, 8), 1, mean=(0,), std=(1,)))
-    with pytest.raises(ModelError, match=r"takes inputs .* not \(N, 1, 8, 8\)"):
+    with pytest.raises(ModelError, match=r"the graph takes .* not \(N, 1, 8, 8\)"):
         load_models([other])

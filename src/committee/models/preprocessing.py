@@ -128,6 +128,11 @@ class Preprocessing:
                 "preprocessing: exif is of pictures; clips are turned as their files say, so leave "
                 "exif out"
             )
+        if max(self.size) / self.crop > MOST_SIDE:
+            raise PoolFileError(
+                f"preprocessing: crop {self.crop} of size {self.size} makes frames of more than "
+                f"{MOST_SIDE:,} pixels a side"
+            )
         if views.resized and (self.crop, self.resize) != (1.0, "crop"):
             raise PoolFileError(
                 "preprocessing: views.resized says how frames are resized; crop and resize would "
