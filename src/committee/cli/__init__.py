@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -27,6 +28,7 @@ from committee.cli import (
     verify,
 )
 from committee.errors import CommitteeError
+from committee.text import printable
 
 app = typer.Typer(
     name="committee",
@@ -76,6 +78,8 @@ for _name, _command_of in _COMMANDS.items():
 _GOING_ON = {"predict", "run"}
 BAD_INPUT = 2
 INTERRUPTED = 130
+# As a shell says of a program whose reader has gone.
+UNREAD = 141
 
 
 def _show_version(wanted: bool) -> None:
@@ -112,29 +116,74 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input gives one line and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
+    if arguments is None and not (debug or sys.warnoptions):
+        # Of libraries; what the user should know is said in lines of our own.
+        warnings.simplefilter("ignore")
     # Pillow's for pictures above 89 megapixels, which are read like others; from 179 on it refuses.
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")
     words = [word for word in words if word != "--debug"]
     try:
         code = _built().main(words or ["--help"], "committee", standalone_mode=False)
-    except CommitteeError as error:
-        if debug:
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        if _is_interrupted(error):
+            return _stopped(words)
+        if _is_closed_pipe(error):
+            return _unread()
+        if debug and not isinstance(error, typer.TyperException):
             raise
-        return _told(str(error), BAD_INPUT)
-    except typer.TyperException as error:
+        return _told(_worded(error, words), BAD_INPUT)
+    # As typer answers Ctrl-C.
+    return _stopped(words) if code == INTERRUPTED else code if isinstance(code, int) else 0
+
+
+def _worded(error: BaseException, words: Sequence[str]) -> str:
+    """Return what a user reads of an error; no other place words what nobody expected."""
+    if isinstance(error, CommitteeError):
+        return str(error)
+    if isinstance(error, typer.TyperException):
         message = getattr(error, "format_message", error.__str__)().rstrip(".")
         stop = "" if message.endswith("?") else "."
-        return _told(f"{message}{stop} See: committee {_command(words)}--help", BAD_INPUT)
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
-    except OSError as error:
-        if debug:
-            raise
-        return _told(f"{error.filename or 'file'}: {error.strerror or error}", BAD_INPUT)
-    if code == INTERRUPTED:  # as typer answers Ctrl-C
-        kept = f"; {words[0]} goes on where it was" if {*words[:1]} & _GOING_ON else ""
-        _told(f"stopped. Run the same command again{kept}", code)
-    return code if isinstance(code, int) else 0
+        return f"{message}{stop} See: committee {_command(words)}--help"
+    if isinstance(error, OSError):
+        return f"{error.filename or 'file'}: {error.strerror or error}"
+    if isinstance(error, MemoryError):
+        return "not enough memory. Give fewer models, samples or a smaller --batch-size"
+    text = str(error).strip().split("\n")[0][:300]
+    return (
+        f"internal error ({type(error).__name__}{': ' if text else ''}{text}); "
+        "run again with --debug and report it"
+    )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and those that it was raised from or while handling."""
+    for _ in range(100):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_interrupted(error: BaseException) -> bool:
+    """Return whether Ctrl-C is at the bottom: an import that it stops fails with other words."""
+    return any(isinstance(each, KeyboardInterrupt | typer.Abort) for each in _chain(error))
+
+
+def _is_closed_pipe(error: BaseException) -> bool:
+    """Return whether nobody reads what is printed any more: ``| head``."""
+    return any(isinstance(each, BrokenPipeError) for each in _chain(error))
+
+
+def _unread() -> int:
+    # What Python still holds to be printed goes nowhere, without a word of its own.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return UNREAD
+
+
+def _stopped(words: Sequence[str]) -> int:
+    kept = f"; {words[0]} goes on where it was" if {*words[:1]} & _GOING_ON else ""
+    return _told(f"stopped. Run the same command again{kept}", INTERRUPTED)
 
 
 def _command(words: Sequence[str]) -> str:
@@ -143,6 +192,7 @@ def _command(words: Sequence[str]) -> str:
 
 
 def _told(message: str, code: int) -> int:
-    line = " ".join(message.split())
+    # One line, of which the terminal obeys nothing.
+    line = printable(" ".join(message.split()))
     sys.stderr.write(f"committee: {line}\n")
     return code

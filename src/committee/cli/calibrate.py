@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from committee.cli.common import AsJson, print_json, refuse, say
+from committee.cli.common import AsJson, print_json, refuse, say, show
 
 if TYPE_CHECKING:
     from committee.calibrate import Judged
@@ -113,7 +113,6 @@ def _draw(figure: Path, pools: list[Pool], calibrations: dict[str, Calibration])
 
 
 def _print(rows: list[Judged], calibrations: dict[str, Calibration]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     splits = {row.split: row.samples for row in rows}
@@ -127,7 +126,7 @@ def _print(rows: list[Judged], calibrations: dict[str, Calibration]) -> None:
     for name, calibration in calibrations.items():
         own = [row for row in rows if row.model == name]
         table.add_row(name, calibration.told, *map(_errors, own))
-    Console().print(table)
+    show(table)
 
 
 def _errors(row: Judged) -> str:

@@ -22,6 +22,8 @@ from committee.text import printable
 from committee.utility import Utility, top_k
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from committee.cascade import Cascade
     from committee.models import ModelSpec
     from committee.report import Row
@@ -155,22 +157,24 @@ def progress_bar(what: str, unit: str, shown: bool) -> Iterator[Update | None]:
     first: list[tuple[int, float]] = []
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(None),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[rate]}", markup=False),
         Remaining(),
-        TextColumn("{task.fields[told]}"),
+        TextColumn("{task.fields[told]}", markup=False),
     )
     bar = Progress(*columns, console=console, expand=True, disable=not console.is_terminal)
-    task = bar.add_task(what, total=None, rate="", told="")
+    task = bar.add_task(printable(what), total=None, rate="", told="")
 
     def update(done: int, total: int, told: str = "") -> None:
         bar.start()
         now = time.perf_counter()
         first[:] = first or [(done, now)]
         rate = (done - first[0][0]) / max(now - first[0][1], 1e-9)
-        bar.update(task, completed=done, total=total, rate=f"{rate:,.0f} {unit}/s", told=told)
+        bar.update(
+            task, completed=done, total=total, rate=f"{rate:,.0f} {unit}/s", told=printable(told)
+        )
 
     try:
         yield update
@@ -315,11 +319,9 @@ def notes_for(front: Front, rows: Sequence[Row]) -> tuple[str, ...]:
 
 def say_rows(rows: Sequence[Row], notes: Sequence[str]) -> None:
     """Write rows as a table, what each choice gains and loses, and what to note."""
-    from rich.console import Console
-
     from committee.report.tables import rich_table, versus_lines
 
-    Console().print(rich_table(rows))
+    show(rich_table(rows))
     for line in versus_lines(rows):
         say_wrapped(line)
     say_notes(notes)
@@ -337,18 +339,43 @@ def say_wrapped(text: str) -> None:
     wrap = textwrap.TextWrapper(
         width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
-    say(wrap.fill(text))
+    for line in wrap.wrap(printable(text)):
+        say(line)
 
 
 def print_json(data: Any) -> None:
     """Write JSON to standard output."""
-    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    # Escapes keep programs' input what it was, and terminals from obeying it.
+    sys.stdout.write(json.dumps(data, indent=2) + "\n")
 
 
 def say(text: str, quiet: bool = False) -> None:
     """Write a line for people to standard output."""
     if not quiet:
-        typer.echo(text)
+        # One line, of which a terminal obeys nothing, whatever names it holds.
+        typer.echo(printable(text))
+
+
+def show(table: Table) -> None:
+    """Print a table; what stands in it is text, neither markup nor anything a terminal obeys."""
+    from rich.console import Console
+
+    table.title = _plain(table.title)
+    for column in table.columns:
+        column.header = _plain(column.header)
+        column._cells = [_plain(cell) for cell in column._cells]
+    Console(markup=False, emoji=False, highlight=False).print(table)
+
+
+def _plain(cell: Any) -> Any:
+    """Return a cell as it may be shown; lines of our own stay lines."""
+    from rich.text import Text
+
+    text = cell.plain if isinstance(cell, Text) else cell
+    if not isinstance(text, str):
+        return cell
+    shown = "\n".join(map(printable, text.split("\n")))
+    return cell if isinstance(cell, Text) and shown == text else Text(shown)
 
 
 def say_broken(*pools: Pool | None) -> None:

@@ -17,6 +17,7 @@ from committee.cli.common import (
     say,
     say_rows,
     search_progress,
+    show,
 )
 from committee.errors import require
 
@@ -50,7 +51,8 @@ def demo(
         "Six small networks that we trained on Fashion-MNIST; 5,000 test pictures choose (val),",
         as_json,
     )
-    say("the other 5,000 judge (test).\n", as_json)
+    say("the other 5,000 judge (test).", as_json)
+    say("", as_json)
     pools = {split: _predicted(split, out / "predictions", as_json) for split in ("val", "test")}
     front = _searched(pools["val"], as_json)
     chosen = front.matching(LARGEST)
@@ -61,7 +63,8 @@ def demo(
         print_json(_as_json(front, pools["test"], ways, out))
         return
     _print_ways(chosen.cascade, ways)
-    say(f"\nIn {out}: predictions/, cascade.json, front.csv, front.png, front.svg, report.html")
+    say("")
+    say(f"In {out}: predictions/, cascade.json, front.csv, front.png, front.svg, report.html")
     say("Next, with your own models: the README's second section.")
 
 
@@ -81,11 +84,13 @@ def _searched(pool: Pool, quiet: bool) -> Front:
     with search_progress(not quiet) as progress:
         front = search(pool, max_models=3, progress=progress)
     settings = front.settings
+    say("", quiet)
     say(
-        f"\n{settings.cascades:,} cascades of up to {settings.max_models} of "
-        f"{len(pool.names)} models were covered; {len(front)} are on the front.\n",
+        f"{settings.cascades:,} cascades of up to {settings.max_models} of "
+        f"{len(pool.names)} models were covered; {len(front)} are on the front.",
         quiet,
     )
+    say("", quiet)
     return front
 
 
@@ -145,7 +150,6 @@ def _run(cascade: Path, test: Pool, quiet: bool) -> list[Way]:
 
 
 def _print_ways(cascade: Cascade, ways: list[Way]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"Running {cascade} on the test pictures", title_justify="left")
@@ -164,7 +168,7 @@ def _print_ways(cascade: Cascade, ways: list[Way]) -> None:
             f"{single.mean_ms / ours.mean_ms:.2f}×",
         )
     say("")
-    Console().print(table)
+    show(table)
     for way in ways:
         told = way.agreement
         say(

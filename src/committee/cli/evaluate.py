@@ -23,6 +23,7 @@ from committee.cli.common import (
     say_broken,
     say_notes,
     say_wrapped,
+    show,
     store_of,
 )
 from committee.errors import CascadeError
@@ -137,7 +138,6 @@ def _promised(chosen: Cascade) -> str:
 
 
 def _print(evaluations: dict[str, Evaluation], task: Task) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     first = next(iter(evaluations.values()))
@@ -158,4 +158,4 @@ def _print(evaluations: dict[str, Evaluation], task: Task) -> None:
             f"{average}\n{worst}",
             exits(each),
         )
-    Console().print(table)
+    show(table)

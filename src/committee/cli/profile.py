@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from committee.cli.common import AllowCode, AsJson, Only, print_json, progress_bar, say
+from committee.cli.common import AllowCode, AsJson, Only, print_json, progress_bar, say, show
 from committee.errors import PoolFileError
 from committee.task import SEMANTIC_SEGMENTATION
 
@@ -79,7 +79,6 @@ def profile(
 
 
 def _print(profiles: list[Profile]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from committee.report.tables import human_cost
@@ -99,7 +98,7 @@ def _print(profiles: list[Profile]) -> None:
             " / ".join(map(milliseconds, one)),
             milliseconds(each.batched.ms_per_sample),
         )
-    Console().print(table)
+    show(table)
     say(
         f"Measured in turns, warm, on prepared inputs: {profiles[0].conditions[0]} and "
         f"{profiles[0].batched.batch_size}; {len(profiles[0].single.ms)} and "

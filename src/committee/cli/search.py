@@ -313,8 +313,8 @@ def _print(
         f"{settings.cascades:,} {'self-' if settings.self_cascades else ''}cascades of "
         f"{settings.sequences:,} sequences of models, "
         f"{'all' if front.exact else 'not all'} covered{f' in {seconds:.2f} s' if seconds else ''}."
-        f"\n{len(front)} {'is' if len(front) == 1 else 'are'} on the front."
     )
+    say(f"{len(front)} {'is' if len(front) == 1 else 'are'} on the front.")
     if front.inexact:
         say(f"Not exact: {front.inexact}.")
     if PLAIN:
