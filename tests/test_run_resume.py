@@ -152,7 +152,7 @@ def test_no_altered_byte_is_believed(world: World, tmp_path: Path) -> None:
             assert out.read_bytes() == world.whole(world.long, ending), path.name
             # A line of the journal that is none any more vouches for nothing.
             assert len(notes) == 1 or path.name in ("run.json", "journal")
-            assert all("was damaged; its results are computed again" in note for note in notes)
+            assert all(note.startswith("damaged in ") for note in notes)
     assert refused
 
 
@@ -173,7 +173,7 @@ def test_only_the_damaged_part_is_computed_again(world: World, tmp_path: Path) -
     module = sys.modules[f"committee source {world.folder / 'models.py'}"]
     module.batches.clear()
     [note] = run(world.long, out)
-    assert note.startswith(f"{folder}/000000000016-000000000032.jsonl was damaged; ")
+    assert note == f"damaged in {folder} and computed again: '000000000016-000000000032.jsonl'"
     assert len(module.batches["one"]) == 16
     assert out.read_bytes() == world.whole(world.long, ".jsonl")
 
@@ -196,7 +196,8 @@ def test_images_that_changed_since_are_noticed_and_run_again(
     Image.fromarray(255 - some[35]).save(data / "35.png")  # not run yet
     assert main(f"{words} --out {tmp_path / 'out.csv'}".split()) == 0
     told = capsys.readouterr().out
-    assert "Note: 05.png has changed since it was run: results of samples 0 to 15 are" in told
+    assert "Note: samples that have changed since they were run: '05.png'. They and what" in told
+    assert "ran together with them, 16 samples, are computed again" in told
     assert "16 were done before" in told
     assert main(f"{words} --out {tmp_path / 'new.csv'}".split()) == 0
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "new.csv").read_bytes()

@@ -217,7 +217,7 @@ def test_pictures_that_cannot_be_read_are_left_out_if_asked(
     for i in range(5):
         (tmp_path / f"{i}.png").write_bytes(b"")
     assert run(*words, "--skip-broken") == 2
-    assert "5 of the samples cannot be read: 0.png" in capsys.readouterr().err
+    assert "none of the 5 samples can be read: 0.png" in capsys.readouterr().err
 
 
 def test_what_a_flip_says() -> None:
@@ -304,7 +304,7 @@ def test_a_graph_is_no_cascade_of_models_for_other_engines(
 
 
 CASES = {
-    "verify c.json --data d.npz --predictions store": "has no predictions of 30 samples",
+    "verify c.json --data d.npz --predictions store": "has no predictions of 10 samples",
     "verify c.json --data d.npz --against no.onnx": "no.onnx: no such file",
     "verify c.json --data d.npz --against .": "no bundle: SHA256SUMS",
     "verify no.json --data d.npz": "no.json: cannot be read",

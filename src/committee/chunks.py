@@ -34,7 +34,7 @@ import numpy as np
 from committee.errors import ChangedError, DataError
 from committee.files import sync_folder, write_bytes, write_text
 from committee.predictions import Array
-from committee.text import printable
+from committee.text import listed
 
 # From numbers of samples, (n,), to a number for the bytes of each, (n,), uint64.
 Digests = Callable[[Array], Array]
@@ -233,10 +233,11 @@ class Chunks:
         Args:
             ids: Names of all samples.
             digests: What the samples are now; called by several threads.
-            note: Called with a line for each such chunk.
+            note: Called with a line of what is computed again.
         """
-        for chunk in self.damaged:
-            note(f"{self.path(chunk)} was damaged; its results are computed again")
+        if self.damaged:
+            names = [self.path(chunk).name for chunk in self.damaged]
+            note(f"damaged in {self._folder} and computed again: {listed(names)}")
 
         def now(chunk: Chunk) -> str:
             return content_of(digests(np.arange(chunk.start, chunk.end)))
@@ -244,14 +245,17 @@ class Chunks:
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="digests") as executor:
             found = list(zip(self.done, executor.map(now, self.done), strict=True))
         changed = {chunk: content for chunk, content in found if chunk.content != content}
-        for chunk, content in changed.items():
-            pairs = zip(_digests_in(chunk.content), _digests_in(content), strict=False)
-            name = printable(ids[chunk.start + next(i for i, (a, b) in enumerate(pairs) if a != b)])
-            note(f"{name} has changed since it was run: {_rows(chunk)} are computed again")
-        if changed:
-            self.done = [chunk for chunk in self.done if chunk not in changed]
-            with writing(self._folder):
-                self._write_journal()
+        if not changed:
+            return
+        names = [ids[row] for each in changed.items() for row in _changed_rows(*each)]
+        self.done = [chunk for chunk in self.done if chunk not in changed]
+        with writing(self._folder):
+            self._write_journal()
+        count = sum(chunk.end - chunk.start for chunk in changed)
+        note(
+            f"samples that have changed since they were run: {listed(names)}. They and what ran "
+            f"together with them, {count:,} samples, are computed again"
+        )
 
     def write(self, rows: Array, data: bytes, digests: Array) -> None:
         """Write one chunk; when this returns it is on the disk.
@@ -317,12 +321,14 @@ def content_of(digests: Array) -> str:
     return digests.astype(">u8").tobytes().hex()
 
 
-def _digests_in(content: str) -> list[str]:
-    return [content[i : i + 16] for i in range(0, len(content), 16)]
-
-
-def _rows(chunk: Chunk) -> str:
-    return f"results of samples {chunk.start:,} to {chunk.end - 1:,}"
+def _changed_rows(chunk: Chunk, now: str) -> list[int]:
+    """Return the numbers of the samples of a chunk whose digests are others now."""
+    places = range(0, len(now), 16)
+    return [
+        chunk.start + place // 16
+        for place in places
+        if chunk.content[place : place + 16] != now[place : place + 16]
+    ]
 
 
 def _line(chunk: Chunk) -> str:
