@@ -155,7 +155,7 @@ def test_notes_are_about_the_choice(front, halves):
     assert len(told) == (not sure)
 
 
-FEW = "20 samples are few to choose on"
+FEW = "20 samples are few to "
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,7 @@ def evaluate(
             chosen, reference, pool, unit, utility, name=name, within=within, chose=same
         )
     notes = [] if versus is None else of_comparison(versus, pool.task)
-    notes += few_samples(evaluation, pool.task)
+    notes += few_samples(evaluation, pool.task, "evaluate")
     if as_json:
         models = {name: each.to_json() for name, each in alone.items()}
         print_json(

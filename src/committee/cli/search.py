@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -199,7 +200,7 @@ def search(
         chosen = as_ensemble(names, pool, confidence, combine, unit, utility)
     else:
         chosen = target.of(front)
-    _tell(front, chosen, judge, out, as_json, list_front, target)
+    _tell(front, chosen, judge, out, as_json, list_front, target, store)
 
 
 def _search(
@@ -263,6 +264,7 @@ def _tell(
     as_json: bool,
     list_front: bool,
     target: Target,
+    store: str,
 ) -> None:
     from committee.evaluate import evaluate
     from committee.report import row_of, summary
@@ -279,7 +281,9 @@ def _tell(
     versus = None if row is None else row.versus
     notes = notes_of(front, versus)
     if not as_json:
-        _print(front, chosen, judge, out, list_front, target, notes)
+        _print(front, chosen, judge, list_front, target, notes)
+        if chosen:
+            _say_chosen(front, chosen, out, target, store)
         return
     settings = front.settings
     choice = chosen and {
@@ -298,7 +302,6 @@ def _print(
     front: Front,
     chosen: Committee | None,
     judge: Pool | None,
-    out: str | None,
     list_front: bool,
     target: Target,
     notes: Sequence[str],
@@ -326,11 +329,11 @@ def _print(
     say_broken(front.pool, judge)
     if judge is None:
         say("No other split evaluates them; name one with --test.")
-    if chosen:
-        _say_chosen(front, chosen, out, target)
 
 
-def _say_chosen(front: Front, chosen: Committee, out: str | None, target: Target) -> None:
+def _say_chosen(
+    front: Front, chosen: Committee, out: str | None, target: Target, store: str
+) -> None:
     """What a share of a cost was of, what is cheaper than a model that is its own match, where."""
     if target.share:
         most = human_cost(target.cost(front) or 0.0, front.settings.unit)
@@ -341,11 +344,12 @@ def _say_chosen(front: Front, chosen: Committee, out: str | None, target: Target
     if not out:
         return
     say(f"Chosen: {chosen.cascade}, written to {out}")
-    runnable = (
-        "run {} --data PATH --out results.csv" if chosen.cascade.models else "evaluate {} STORE"
-    )
-    parts = front.pool.holding(chosen.cascade.models_of_stages).whole_of
-    say(f"Next: committee {runnable.format(out)}{' --show-cells' if parts else ''}")
+    words = ["evaluate", out, store]
+    if chosen.cascade.models:
+        words = ["run", out, "--data", "PATH", "--out", "results.csv"]
+    if front.pool.holding(chosen.cascade.models_of_stages).whole_of:
+        words.append("--show-cells")
+    say(f"Next: committee {shlex.join(words)}")
 
 
 def next_cheaper_told(front: Front, chosen: Committee) -> str:

@@ -46,12 +46,13 @@ def warnings_of(rule: Rule, table: PrefixTable, unit: str, best: Evaluation) -> 
     )
 
 
-def few_samples(evaluation: Evaluation, task: Task) -> list[str]:
+def few_samples(evaluation: Evaluation, task: Task, use: str = "choose") -> list[str]:
     """Say that an accuracy is known too roughly, whatever it is compared with.
 
     Args:
         evaluation: Of a committee on the split that chose it, or on another.
         task: What a sample is called.
+        use: What they are few for: ``choose`` or ``evaluate``.
     """
     if evaluation.deviation is not None:
         return []
@@ -62,7 +63,7 @@ def few_samples(evaluation: Evaluation, task: Task) -> list[str]:
     what = task.sample if count == 1 else task.samples
     are = "is" if count == 1 else "are"
     return [
-        f"{count:,} {what} {are} few to choose on: an accuracy measured on {evaluation.split} is "
+        f"{count:,} {what} {are} few to {use} on: an accuracy measured on {evaluation.split} is "
         f"uncertain by ±{50 * (high - low):.1f} points"
     ]
 
