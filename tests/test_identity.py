@@ -60,7 +60,9 @@ def test_copies_are_all_but_the_first_of_a_content(content) -> None:
         ("ab", "bc", 1),
         ("ab", "cd", 0),
         ("01", "01", 0),  # ids that only count
-        ("01", "12", 0),
+        ("12", "12", 0),
+        ("10", "01", 0),
+        ("19", "29", 1),
     ],
 )
 def test_without_content_names_say_it_unless_they_count(one, two, count) -> None:

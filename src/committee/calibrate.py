@@ -13,7 +13,6 @@ from committee.calibration import (
 )
 from committee.errors import MisalignedError, UnknownNameError
 from committee.pool import Pool
-from committee.samples import Samples
 from committee.store import keep_calibrations
 
 # Splits that choose and that judge.
@@ -66,7 +65,7 @@ def calibrate(
     pool = Pool.load(root / split, models)
     for other in _IN_USE:
         if other != split and (root / other).is_dir():
-            _check_apart(root, pool.samples, Pool.load(root / other).samples)
+            _check_apart(root, pool, Pool.load(root / other))
     fitted = pool.fit_calibrations(method)
     keep_calibrations(root, fitted)
     return fitted
@@ -102,11 +101,11 @@ def _check_third(root: Path, split: str) -> None:
     )
 
 
-def _check_apart(root: Path, fitted: Samples, other: Samples) -> None:
-    """Refuse samples that choose or judge; the store sees to it that no others are shared."""
-    if fitted.fingerprint == other.fingerprint:
-        use = "chooses" if other.split == "val" else "judges"
+def _check_apart(root: Path, fitted: Pool, other: Pool) -> None:
+    """Refuse samples that choose or evaluate."""
+    both = other.shared_with(fitted)
+    if both.most:
+        use = "chooses" if other.samples.split == "val" else "evaluates"
         raise MisalignedError(
-            f"{root}: {len(fitted)} samples of {fitted.split!r} are also in {other.split!r}, which "
-            f"{use}. Calibrate on samples of their own"
+            f"{root}: {both.told()}, which {use}. Calibrate on samples of their own"
         )

@@ -71,7 +71,7 @@ def shared(one: Samples, two: Samples) -> Shared:
         mine, others = one.content[:: one.parts], two.content[:: two.parts]
         first = np.isin(mine, others) & (mine != 0)
         second = np.isin(others, mine) & (others != 0)
-    elif one.numbered or two.numbered:
+    elif one.only_count or two.only_count:
         return Shared(one, two, _NONE, _NONE)
     else:
         names = _whole_names(one), _whole_names(two)

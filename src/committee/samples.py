@@ -158,8 +158,17 @@ class Samples:
 
     @property
     def numbered(self) -> bool:
-        """Whether ids only count, 0, 1, …: then they say nothing of which sample is meant."""
+        """Whether ids are 0, 1, … in this order, as those that nobody gave."""
         return all(each == str(number) for number, each in enumerate(self.ids))
+
+    @property
+    def only_count(self) -> bool:
+        """Whether ids only count, from 0 or 1: then they say nothing of which sample is meant."""
+        if not all(each.isascii() and each.isdigit() and len(each) < 16 for each in self.ids):
+            return False
+        numbers = sorted(map(int, self.ids))
+        start = numbers[0] if numbers else 0
+        return start < 2 and numbers == list(range(start, start + len(numbers)))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -185,7 +194,7 @@ class Samples:
         if self.content is not None:
             pairs = zip(self.content[:: self.parts].tolist(), self.ids[:: self.parts], strict=True)
             return fingerprint(sorted(f"{each:016x}" if each else name for each, name in pairs))
-        return "" if self.numbered else fingerprint(sorted(self.ids[:: self.parts]))
+        return "" if self.only_count else fingerprint(sorted(self.ids[:: self.parts]))
 
     @cached_property
     def classes_fingerprint(self) -> str:
