@@ -23,7 +23,7 @@ from committee.errors import ChangedError, CommitteeError, StoreError
 from committee.predict import predict
 from committee.samples import Samples
 from committee.store import keep_calibrations, relabel
-from committee.store.entry import write_json
+from committee.store.entry import read_json, write_json
 from small_world import CLASSES, files_of, images, read_pool
 
 COUNT = 9
@@ -66,9 +66,7 @@ def note_labels_too(store: Path, labels: Any = BEFORE) -> None:
     noted = Samples.of(labels, IDS, CLASSES).fingerprint
     for name in ("one", "two"):
         path = store / "val" / f"{name}.json"
-        data = json.loads(path.read_text())
-        del data["checksum"]
-        write_json(path, {**data, "samples": noted})
+        write_json(path, {**read_json(path), "samples": noted})
 
 
 @pytest.mark.parametrize("before", [BEFORE, None], ids=["corrected", "added"])
@@ -111,7 +109,8 @@ def test_whenever_it_stops_the_store_is_whole(
 
     whole = committee.files.write_bytes
     monkeypatch.setattr("committee.files.write_bytes", stopping)
-    monkeypatch.setattr("committee.store.split.write_bytes", stopping)
+    for part in ("entry", "split"):
+        monkeypatch.setattr(f"committee.store.{part}.write_bytes", stopping)
     seen = []
     for moment in range(4):
         writes = 10**6
