@@ -173,7 +173,7 @@ def without_head(packets: list[Any]) -> list[Any]:
 
 
 @pytest.mark.skipif(int(av.__version__.split(".")[0]) < 15, reason="PyAV copies no headers yet")
-@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".flv", ".ts"])
+@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".ts"])
 @pytest.mark.parametrize(
     "change",
     [
@@ -213,8 +213,8 @@ def test_frames_that_are_shown_longer_are_one_frame(
     check(path, VIEWS + EVERY, count=20)
 
 
-@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".avi", ".mpg", ".ts", ".flv", ".wmv"])
-@pytest.mark.parametrize("share", [0.4, 0.75, 0.98])
+@pytest.mark.parametrize("ending", [".mkv", ".avi", ".mpg", ".flv", ".wmv"])
+@pytest.mark.parametrize("share", [0.5, 0.98])
 def test_a_broken_tail_is_named_or_leaves_the_frames_of_a_full_decode(
     tmp_path: Path, ending: str, share: float
 ) -> None:
