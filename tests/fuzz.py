@@ -10,6 +10,7 @@ import argparse
 import copy
 import json
 import random
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -159,6 +160,8 @@ def ways(path: Path) -> list[Callable[[bytes, random.Random], bytes]]:
 
 def answer(command: tuple[str, ...]) -> tuple[int, str, str]:
     """Return code, output and errors of a command."""
+    if "--out" in command:  # what an earlier input left is another store
+        shutil.rmtree(command[command.index("--out") + 1], ignore_errors=True)
     out, err = StringIO(), StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = main(command)
