@@ -17,7 +17,7 @@ SOURCES := timm==1.0.31 torchvision==0.28.0 \
 # Every extra of pyproject.toml.
 EXTRAS := .[all,torch,timm,torchvision,transformers,export,openvino,datasets,video,pytorchvideo]
 
-.PHONY: node node-if-there demo test test-lowest lint bench bench-search bench-search-large \
+.PHONY: fuzz node node-if-there demo test test-lowest lint bench bench-search bench-search-large \
 	bench-predict bench-run bench-export multiply-adds format clean
 
 demo: $(DEMO_VENV)/ready
@@ -25,6 +25,10 @@ demo: $(DEMO_VENV)/ready
 
 test: $(VENV)/ready node-if-there .browser/chromium
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# 100,000 damaged and crafted files; every seed is printed, and SEED=n begins at one.
+fuzz: $(VENV)/ready
+	$(BIN)/python tests/fuzz.py --inputs 100000 --seed $(or $(SEED),0)
 
 # The tests on the oldest versions that pyproject.toml admits, of all extras. torch comes with its CUDA
 # packages, 5 GB, unless PIP_INDEX_URL names a place that has the CPU build of that version.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Collection, Mapping
 
@@ -9,6 +10,10 @@ from collections.abc import Collection, Mapping
 LISTED = 5
 # What a terminal obeys or hides: controls, formats such as right-to-left marks, line separators.
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+# What a spreadsheet takes for a formula, behind any apostrophes; numbers are none.
+_FORMULA = re.compile(r"('*)[=+\-@\t\r].*", re.DOTALL)
+_NUMBER = re.compile(r"'*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def printable(text: str) -> str:
@@ -100,3 +105,27 @@ def _look(name: str) -> str:
     """Return what a name looks like: case, spacing, marks that show nothing and forms left out."""
     shown = unicodedata.normalize("NFKC", name).casefold()
     return "".join(c for c in shown if c.isalnum() or not (c in "_- " or _escaped(c) != c))
+
+
+def cell(value: object) -> object:
+    """Return a value as a csv file holds it: no text in it is a formula for a spreadsheet.
+
+    :func:`from_cell` gives it back.
+
+    >>> cell("=1+1"), cell("-5"), cell("red"), cell(-0.5)
+    ("'=1+1", '-5', 'red', -0.5)
+    """
+    return f"'{value}" if isinstance(value, str) and _is_formula(value) else value
+
+
+def from_cell(text: str) -> str:
+    """Return a text from what :func:`cell` made of it.
+
+    >>> from_cell("'=1+1"), from_cell("'tis")
+    ('=1+1', "'tis")
+    """
+    return text[1:] if text.startswith("'") and _is_formula(text) else text
+
+
+def _is_formula(text: str) -> bool:
+    return bool(_FORMULA.fullmatch(text)) and not _NUMBER.fullmatch(text)

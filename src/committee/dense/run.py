@@ -29,7 +29,7 @@ from committee.predictions import Array, Outputs
 from committee.run import check_ending, check_free
 from committee.run.opening import opened
 from committee.task import SEMANTIC_SEGMENTATION
-from committee.text import writable
+from committee.text import cell, writable
 
 # Bytes of logits, in double precision, that pictures decided together may take.
 _MOST = 5e8
@@ -319,5 +319,5 @@ def _table(out: Path, rows: list[dict[str, Any]]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: cell(value) for key, value in row.items()} for row in rows)
     return text.getvalue().encode()

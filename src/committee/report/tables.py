@@ -13,6 +13,7 @@ from committee.evaluate import Evaluation
 from committee.report.rows import Row, merged
 from committee.search.paired import Comparison, Estimate
 from committee.task import Task
+from committee.text import cell
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -208,7 +209,7 @@ def front_csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, _columns(), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_record(row) for row in rows)
+    writer.writerows({k: cell(v) for k, v in _record(row).items()} for row in rows)
     return text.getvalue()
 
 

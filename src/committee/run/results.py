@@ -14,7 +14,7 @@ from typing import Any
 from committee.chunks import is_begun
 from committee.errors import DataError, require
 from committee.files import write_bytes
-from committee.text import writable
+from committee.text import cell, from_cell, writable
 
 ENDINGS = (".csv", ".jsonl", ".parquet")
 
@@ -133,7 +133,10 @@ def _join_parquet(path: Path, parts: Sequence[Path]) -> None:
 def _csv_rows(path: Path) -> list[dict[str, Any]]:
     with path.open(newline="", encoding="utf-8") as file:
         return [
-            {k: v if k in _TEXTS else json.loads(v) if v else None for k, v in row.items()}
+            {
+                k: from_cell(v) if k in _TEXTS else json.loads(v) if v else None
+                for k, v in row.items()
+            }
             for row in csv.DictReader(file)
         ]
 
@@ -162,7 +165,7 @@ def _csv(results: Sequence[Result]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(Result.__dataclass_fields__), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(map(_row, results))
+    writer.writerows({k: cell(v) for k, v in _row(each).items()} for each in results)
     return text.getvalue().encode()
 
 

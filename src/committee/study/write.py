@@ -16,6 +16,7 @@ from committee.study.analyses import figure_of
 from committee.study.base import AnyFinding, Table
 from committee.study.context import Study
 from committee.study.words import cell_text
+from committee.text import cell as spreadsheet
 
 SCHEMA = 1
 # Longer tables are linked from the index, not shown on it.
@@ -81,7 +82,7 @@ def table_csv(table: Table) -> str:
                 cells += [cell.value, cell.low, cell.high, cell.samples]
             else:
                 cells += [cell, *([None] * 3 if wide else [])]
-        writer.writerow(cells)
+        writer.writerow(map(spreadsheet, cells))
     return text.getvalue()
 
 
