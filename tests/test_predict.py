@@ -170,7 +170,7 @@ def test_another_batch_size_is_refused(world: World) -> None:
 def test_changed_code_samples_and_preprocessing_are_refused(world: World, tmp_path: Path) -> None:
     pool, code, store = world
     predict(pool, dataset(9), store, allow_code=code)
-    with pytest.raises(ChangedError, match="label of '0' was 2, is 1"):
+    with pytest.raises(ChangedError, match="that of '0' was 2, is 1"):
         predict(pool, dataset(9, seed=1), store, allow_code=code)
     (tmp_path / "b").mkdir()
     changed = write_pool(tmp_path / "b", CODE + "# changed\n")

@@ -352,7 +352,7 @@ def test_other_classes_and_other_samples_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ChangedError, match=r"3 classes \(cat, dog, eel .* now have 2 \(cat"):
             store.add_models({"a": spec()}, CLASSES[:2])
         other = samples(ROWS, seed=1)
-        with pytest.raises(ChangedError, match="label of '0' was 2, is 1"):
+        with pytest.raises(ChangedError, match="that of '0' was 2, is 1"):
             store.add_samples(Split(other))
 
 
