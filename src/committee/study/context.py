@@ -13,7 +13,13 @@ import numpy as np
 from committee.cascade import Cascade
 from committee.combine import DEFAULT_COMBINE
 from committee.errors import Infeasible
-from committee.evaluate import Evaluation, check_judge, counts_of, measure_of
+from committee.evaluate import (
+    Evaluation,
+    check_judge,
+    counts_of,
+    measure_of,
+    shared_warnings,
+)
 from committee.pool import Pool
 from committee.predictions import Array
 from committee.report.rows import choice_of, summary
@@ -375,7 +381,8 @@ class Study:
         """What to note on the front, and on the committee that matches its most costly model."""
         front = self.search()
         row = choice_of(summary(front, self.test))
-        return notes_of(front, None if row is None else row.versus)
+        own = notes_of(front, None if row is None else row.versus)
+        return tuple(dict.fromkeys((*own, *shared_warnings(self.val, self.test))))
 
     @property
     def told(self) -> str:
