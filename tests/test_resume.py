@@ -223,7 +223,8 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("world")
     pool, code = read_pool(folder)
-    made = World(pool, code, folder / "undisturbed")
+    # Its models lie elsewhere, so that their paths are absolute, wherever a copy of it lies.
+    made = World(pool, code, folder / "apart" / "undisturbed")
     assert made.run(made.undisturbed) == (0, len(NAMES) * ROWS)
     return made
 
