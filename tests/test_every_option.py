@@ -136,7 +136,7 @@ CALLS = [
 ] + [
     # Of the slow ones what they refuse, and no more than a few that they use.
     (mode, option)
-    for mode in SLOW
+    for mode in sorted(SLOW)
     for option, (_, refused, _) in OPTIONS[MODES[mode][0]].items()
     if mode in refused
 ]
