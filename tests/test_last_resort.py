@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 import pytest
 
+import committee_command
 from committee.cli import common, main
 from committee.text import cell, from_cell
 
@@ -58,3 +62,15 @@ def test_cells_of_csv_are_no_formulas_and_come_back(text: str) -> None:
     made = str(cell(text))
     assert from_cell(made) == text
     assert made[:1] not in ("=", "+", "-", "@", "\t") or made == "-5"
+
+
+def test_ctrl_c_while_the_package_loads_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Loading(ModuleType):
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "committee.cli", Loading("committee.cli"))
+    assert committee_command.main() == 130
+    assert capsys.readouterr().err == "committee: stopped. Run the same command again\n"
