@@ -471,7 +471,7 @@ def test_pools_carry_them():
     assert some.labelled_by("a").calibrations == known
     assert (known["a"].split, known["a"].samples) == (
         "cal",
-        pool.rows(slice(0, 40), "cal").samples.fingerprint,
+        pool.rows(slice(0, 40), "cal").identity(["a"]),
     )
     with pytest.raises(UnknownNameError, match="no model 'd'"):
         pool.with_calibrations({"d": known["a"]})

@@ -282,10 +282,7 @@ def test_predict_goes_on_and_tells_what_there_is(
         "samples": 50,
         "rule": "",
         "broken": [],
-        "notes": [
-            "two: 32.00% of 50 samples are predicted right, no more than chance (33.33%). Is "
-            "classes.txt in the order of the outputs, are labels those of these samples?"
-        ],
+        "notes": [],
     }
     assert json_of(words, capsys)["models"] == ["one", "two"]
     assert main(words.split()) == 0

@@ -53,7 +53,7 @@ def test_cifar_networks_decide_as_torch(tmp_path: Path, monkeypatch: pytest.Monk
             other = Runner(on_engine(cascade, engine), allow_code=code)
             ways[engine] = offline_way(other, BATCH)
     some = open_data(pictures, rows="0:1000")
-    stages = torch_way(np.arange(1000), some.read(np.arange(1000))).stage
+    stages = Runner(cascade, allow_code=code).decide(some.read(np.arange(1000)), BATCH).stage
     assert min(np.bincount(stages, minlength=2)) > 50
     found += verify(cascade, ways, some, BATCH)
     for told in found:

@@ -19,6 +19,10 @@ from committee.text import listed, printable
 # Rows whose outputs are looked at together.
 _ROWS = 4096
 _NONE = np.zeros(0, np.int64)
+# So few rows may be alike by chance, where they are not all of a split.
+_FEW = 10
+# Outputs that chance makes alike more often than this say nothing of samples.
+_BY_CHANCE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,9 +105,9 @@ def places(known: Samples, given: Samples) -> Array:
 def alike(one: Array, two: Array) -> tuple[Array, Array]:
     """Return which rows of two splits are one sample, as the outputs of the same models say.
 
-    Rows are taken for the same if all are alike in their order, or if more than half of the
-    smaller split have outputs that stand once in each: fewer may be chance, where outputs are
-    rounded.
+    Rows are taken for the same if all are alike in their order, and chance would not make them so:
+    a few constant outputs say nothing. Or if more than half of the smaller split, and no fewer than
+    ten, have outputs that stand once in each: fewer may be chance, where outputs are rounded.
 
     Args:
         one: From :func:`output_digests`, added up over the same models, shape (N,).
@@ -112,10 +116,10 @@ def alike(one: Array, two: Array) -> tuple[Array, Array]:
     Returns:
         Rows of ``one`` and rows of ``two``, rising.
     """
-    if len(one) and np.array_equal(one, two):
+    if np.array_equal(one, two) and _chance_of_order(one) < _BY_CHANCE:
         return np.arange(len(one)), np.arange(len(two))
     both = np.intersect1d(_once(one), _once(two), assume_unique=True)
-    if 2 * len(both) <= min(len(one), len(two)):
+    if len(both) < _FEW or 2 * len(both) <= min(len(one), len(two)):
         return _NONE, _NONE
     return np.flatnonzero(np.isin(one, both)), np.flatnonzero(np.isin(two, both))
 
@@ -189,6 +193,12 @@ def _whole_names(samples: Samples) -> Sequence[str]:
 def _among(names: Sequence[str], others: Sequence[str]) -> Array:
     known = set(others)
     return np.array([name in known for name in names], bool)
+
+
+def _chance_of_order(digests: Array) -> float:
+    """How likely as many draws from the same digests are to come out in the same order."""
+    _, counts = np.unique(digests, return_counts=True)
+    return float(np.exp(np.sum(counts * np.log(counts / max(len(digests), 1)))))
 
 
 def _once(digests: Array) -> Array:
