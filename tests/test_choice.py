@@ -16,9 +16,11 @@ from committee.cli import main
 from committee.errors import CascadeError, Infeasible
 from committee.report import front_figure, page_of, summary
 from committee.report.rows import choice_of, merged
-from committee.search.notes import notes_of, target_of
-from committee.search.paired import compare
+from committee.report.tables import versus
+from committee.search.notes import notes_of, of_comparison, target_of
+from committee.search.paired import Comparison, Estimate, compare
 from committee.search.targets import Target
+from committee.task import CLASSIFICATION
 from strategies import pools, random_pool
 from test_every_kind import write_store
 
@@ -153,6 +155,19 @@ def test_notes_are_about_the_choice(front, halves):
     told = [note for note in notes if f"`{row.cascade}`" in note]
     sure = own.low > 0 or (own.high < 0 and row.versus.promise != "missed")
     assert len(told) == (not sure)
+
+
+@given(st.floats(-0.1, 0.1), st.floats(0, 0.05), st.floats(0, 0.05))
+def test_only_what_the_interval_leaves_open_is_told_as_open(value, half, within):
+    found = Estimate(value, value - half, value + half, 100)
+    own = Comparison("a -> b", "b", found, 2.0, "test", "samples", within)
+    notes = of_comparison(own, CLASSIFICATION)
+    told = {"kept": "promise kept", "missed": "promise missed", "within chance": "promise open"}
+    assert versus(own).endswith(told[own.promise])
+    assert any("within chance" in note for note in notes) == (abs(value) <= half)
+    few = [note for note in notes if "too few" in note]
+    assert len(few) == (own.promise == "within chance" and not abs(value) <= half)
+    assert not few or f"within {100 * within:.4g} points" in few[0]
 
 
 FEW = "20 samples are few to "

@@ -137,6 +137,9 @@ def search(
     """Find the committees that no other beats in accuracy and cost; choose one by a target.
 
     --match, --min-accuracy and --max-cost must all be met; --cascade-of and --ensemble stand alone.
+    A promise to match is kept or missed where the 95 % interval of the difference on the split that
+    evaluates lies within or beyond --within; open where these samples are too few to tell.
+
     All members of the front are in --front, in --json and in what committee report writes.
     """
     target = target_of(match, within if cascade_of is None else None, min_accuracy, max_cost)

@@ -204,10 +204,11 @@ def _headline(rows: Sequence[Row]) -> str:
     what = "Chosen" if CHOSEN in (row.role, *row.also) else f"Cheapest that {row.told}"
     if own.same:
         return f"{what}: {own.reference} itself; nothing cheaper is as accurate on {row.val.split}."
+    does = f"is {own.asked.removeprefix('be ')} it" if own.within else "matches it"
     sure = {
-        "kept": "The promise to match it is kept.",
-        "missed": "The promise to match it is missed.",
-        "within chance": "These samples are too few to tell whether it matches.",
+        "kept": f"The promise to {own.asked} it is kept.",
+        "missed": f"The promise to {own.asked} it is missed.",
+        "within chance": f"These {own.samples} are too few to tell whether it {does}.",
     }
     where = f"on {own.split} ({own.difference.samples:,} {own.samples})"
     flattered = f" Measured on {own.split}, which chose it: expect less." if own.chose else ""

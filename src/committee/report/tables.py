@@ -101,7 +101,11 @@ def versus(comparison: Comparison) -> str:
     )
     if comparison.chose:
         return told
-    outcome = {"kept": "promise kept", "missed": "promise missed"}
+    outcome = {
+        "kept": "promise kept",
+        "missed": "promise missed",
+        "within chance": "promise open",
+    }
     return "; ".join(filter(None, [told, outcome.get(comparison.promise or "", "")]))
 
 

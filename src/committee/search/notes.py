@@ -44,13 +44,23 @@ def of_comparison(comparison: Comparison, task: Task) -> list[str]:
     if comparison.promise == "missed":
         return [
             f"`{comparison.committee}` is less accurate than `{comparison.reference}` on "
-            f"{comparison.split}: its promise to match is missed there"
+            f"{comparison.split}: its promise to {comparison.asked} it is missed there"
         ]
     if not own.low <= 0 <= own.high:
-        return []
+        return [_open(comparison)] if comparison.promise == "within chance" else []
     spread = (own.high - own.low) / 2
     names = comparison.committee, comparison.reference
     return [within_chance(*names, own.value, spread, own.samples, task)]
+
+
+def _open(comparison: Comparison) -> str:
+    """Say that a committee is less accurate than its reference, but perhaps within its margin."""
+    count = comparison.difference.samples
+    return (
+        f"`{comparison.committee}` is less accurate than `{comparison.reference}`; "
+        f"{count:,} {comparison.samples} are too few to tell whether its promise to "
+        f"{comparison.asked} it is kept"
+    )
 
 
 def front_comparison(

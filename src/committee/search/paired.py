@@ -77,6 +77,12 @@ class Comparison:
             return "kept"
         return "missed" if self.difference.high < -self.within else "within chance"
 
+    @property
+    def asked(self) -> str:
+        """What was promised of the reference: to ``match``, or to ``be within 0.5 points of``."""
+        within = f"{100 * (self.within or 0.0):.4g}"
+        return f"be within {within} points of" if self.within else "match"
+
     def to_json(self) -> dict[str, Any]:
         """Every figure, the interval with its level."""
         own = self.difference
