@@ -16,7 +16,7 @@ from committee.cli import main
 from committee.errors import CascadeError, Infeasible
 from committee.report import front_figure, page_of, summary
 from committee.report.rows import choice_of, merged
-from committee.report.tables import versus
+from committee.report.tables import percent, versus
 from committee.search.notes import notes_of, of_comparison, target_of
 from committee.search.paired import Comparison, Estimate, compare
 from committee.search.targets import Target
@@ -81,7 +81,9 @@ def test_what_cannot_be_had_names_the_nearest_in_accuracy_and_in_cost(front):
     with pytest.raises(Infeasible) as caught:
         Target(min_accuracy=dearest.evaluation.accuracy, max_cost=most).of(front)
     for near in (cheapest, dearest):
-        assert f"{near.cascade} with accuracy {near.evaluation.accuracy:.4f}" in str(caught.value)
+        assert f"{near.cascade} with accuracy {percent(near.evaluation.accuracy)}" in str(
+            caught.value
+        )
 
 
 @pytest.mark.parametrize("within", [-0.1, 1.0, float("nan")])
@@ -145,6 +147,24 @@ def test_rows_of_one_committee_are_one(front, halves):
     assert {row.cascade for row in shown} == {row.cascade for row in rows}
     (own,) = [row for row in shown if row.name == "a"]
     assert {"matches a", "chosen"} <= {own.role, *own.also}
+
+
+def test_what_nobody_names_is_compared_with_the_most_accurate_model():
+    pool = random_pool(seed=1, models=4, samples=300)  # its dearest is not the most accurate
+    front = cm.search(pool, 2, grid=5)
+    rows = summary(front)
+    alone = {row.name: row.val for row in rows if row.role == "single model"}
+    best = max(alone, key=lambda name: alone[name].correct)
+    assert best != max(alone, key=lambda name: alone[name].average_cost)
+    assert {row.reference for row in rows} == {best}
+    target = Target(max_cost=0.5, share=True)
+    assert target.reference(front) == best
+    text = page_of(front, chosen=target.of(front).cascade)
+    assert f"over<small>{best}</small>" in text
+    with pytest.raises(Infeasible, match=f"of {best}'s cost"):
+        Target(max_cost=0.001, share=True).of(front)
+    with pytest.raises(Infeasible, match="of a's cost"):
+        Target(match="a", max_cost=0.001, share=True).of(front)
 
 
 def test_notes_are_about_the_choice(front, halves):

@@ -794,7 +794,7 @@ def test_commands_from_pictures_to_pictures(tmp_path, capsys):
     [
         (("search", "STORE", "--top", "5"), "--top: not for semantic segmentation"),
         (("search", "STORE", "--cells", "7+7"), "no cells of size '7+7'"),
-        (("search", "STORE", "--min-accuracy", "0.99"), "no committee reaches accuracy 0.9900"),
+        (("search", "STORE", "--min-accuracy", "0.99"), "no committee reaches accuracy 99.00 %"),
         (("evaluate", "CASCADE", "STORE", "--agree-with", "large"), "--agree-with: not for"),
         (("study", "STORE", "--out", "x", "--confidence", "prob_gap"), "--confidence: not for"),
         (("profile", "POOL"), "models that segment are not measured yet"),

@@ -285,15 +285,15 @@ def pool() -> Pool:
 
 def test_unreachable_accuracy_names_the_nearest(pool):
     with pytest.raises(
-        Infeasible, match=r"^no committee reaches accuracy 1\.5.*'val'\. Nearest: "
+        Infeasible, match=r"^no committee reaches accuracy 150\.00 %.*'val'\. Nearest: "
     ) as e:
         search(pool).at_least(accuracy=1.5)
     best = search(pool)[-1]
-    assert f"{best.cascade} with accuracy {best.evaluation.accuracy:.4f}" in str(e.value)
+    assert f"{best.cascade} with accuracy {100 * best.evaluation.accuracy:.2f} %" in str(e.value)
 
 
 def test_unreachable_cost_names_the_nearest(pool):
-    with pytest.raises(Infeasible, match=r"at most 0\.5 macs .*Nearest: small .* at 1 macs$"):
+    with pytest.raises(Infeasible, match=r"at most 0\.500 macs .*Nearest: small .* at 1\.00 macs$"):
         search(pool).at_most(cost=0.5)
 
 
@@ -309,7 +309,9 @@ def test_bound_that_rules_out_the_goal_is_told():
         kind="logits",
         costs={"small": 1, "large": 4},
     )
-    with pytest.raises(Infeasible, match=r"large's accuracy 1\.0000 .* worst case of 3 macs\."):
+    with pytest.raises(
+        Infeasible, match=r"large's accuracy 100\.00 % .* worst case of 3\.00 macs\."
+    ):
         search(pool, worst_case=3).matching("large")
 
 
@@ -448,9 +450,9 @@ def test_whole_numbers_as_costs_do_not_overflow():
 def test_a_front_prints_its_ends_in_one_line() -> None:
     pool = Pool.from_arrays([0, 1], {"a": np.eye(2)}, kind="logits", costs={"a": 3})
     told = (
-        "<Front: 1 committees on <Samples: 2 of 'val', labelled>; a with accuracy 1.0000 at 3 macs>"
+        "<Front: 1 committees on <Samples: 2 of 'val', labelled>; a with accuracy 100.00 % at 3.00"
     )
-    assert repr(search(pool)) == told
+    assert repr(search(pool)) == f"{told} macs>"
 
 
 @pytest.mark.parametrize("most", [1, 2])

@@ -14,6 +14,10 @@ _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # What a spreadsheet takes for a formula, behind any apostrophes; numbers are none.
 _FORMULA = re.compile(r"('*)[=+\-@\t\r].*", re.DOTALL)
 _NUMBER = re.compile(r"'*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# Multiples in which large counts are written, largest first.
+_MULTIPLES = ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"))
+_COUNTED = frozenset({"macs", "params"})
+_SHORT_UNITS = {"latency_ms": "ms", "ms_per_sample": "ms/sample"}
 
 
 def printable(text: str) -> str:
@@ -129,3 +133,34 @@ def from_cell(text: str) -> str:
 
 def _is_formula(text: str) -> bool:
     return bool(_FORMULA.fullmatch(text)) and not _NUMBER.fullmatch(text)
+
+
+def percent(share: float) -> str:
+    """A share of 1 as a percentage.
+
+    >>> percent(0.93456)
+    '93.46 %'
+    """
+    return f"{100 * share:.2f} %"
+
+
+def human_cost(value: float, unit: str) -> str:
+    """A cost to three digits with its unit, counts in k, M, G or T.
+
+    >>> human_cost(41_234_567, "macs"), human_cost(3.14159, "latency_ms"), human_cost(0, "macs")
+    ('41.2 M macs', '3.14 ms', '0 macs')
+    """
+    name = _SHORT_UNITS.get(unit, unit)
+    if unit in _COUNTED:
+        rounded = float(f"{value:.3g}")
+        for size, letter in _MULTIPLES:
+            if rounded >= size:
+                return f"{digits(rounded / size)}{letter} {name}"
+    return f"{digits(value)} {name}"
+
+
+def digits(value: float) -> str:
+    """Three digits, or all digits before the point."""
+    if value >= 999.5 or value == 0:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}".rstrip(".")

@@ -81,7 +81,7 @@ def report(
     text = page_of(
         front,
         judge,
-        # Whoever asks to match a model compares with that model, not with the most costly.
+        # Whoever asks to match a model compares with that model, not with the most accurate.
         reference=match,
         chosen=None if chosen is None else chosen.cascade,
         store=store,

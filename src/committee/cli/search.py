@@ -275,7 +275,7 @@ def _tell(
 
     if out and chosen:
         chosen.cascade.save(out)
-    # Whoever asks to match a model compares with that model, not with the most costly.
+    # Whoever asks to match a model compares with that model, not with the most accurate.
     match = target.match
     if chosen is None:
         row = choice_of(summary(front, judge, match))

@@ -71,7 +71,7 @@ def front_figure(
     Args:
         front: Committees found on the choosing split.
         test: The pool on a split that chose nothing, or None.
-        reference: A model of the pool; the most costly one if left out.
+        reference: A model of the pool; the most accurate single one if left out.
         chosen: A committee to draw a ring around.
         members: What :func:`front_rows` gave for the same front and split, to save time.
         best: What :func:`ensemble_rows` gave, likewise.

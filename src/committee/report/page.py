@@ -157,7 +157,7 @@ def page_of(
     Args:
         front: Committees found on the choosing split.
         test: The pool on a split that chose nothing, or None.
-        reference: A model of the pool; the most costly one if left out.
+        reference: A model of the pool; the most accurate single one if left out.
         chosen: A committee of the front to mark, or None.
         store: The store in which ``committee search`` finds the same front; see
             :func:`committee.report.command.saving_of`.

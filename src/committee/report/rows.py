@@ -104,7 +104,7 @@ def summary(
     Args:
         front: Committees found on the choosing split.
         test: The pool on a split that chose nothing, or None.
-        reference: A model of the pool; the most costly one if left out.
+        reference: A model of the pool; the most accurate single one if left out.
         chosen: The committee that the user's own target picked, or None.
 
     Raises:
@@ -194,13 +194,13 @@ def matches(reference: str) -> str:
 
 
 def reference_of(front: Front, reference: str | None) -> str:
-    """The model that others are compared with: the one named, else the most costly.
+    """The model that others are compared with: the one named, else the most accurate single.
 
     Raises:
         UnknownNameError: If it is not in the pool.
     """
     if reference is None:
-        return list(_rising(front))[-1]
+        return front.most_accurate_single
     front.pool.single(reference, front.settings.combine)
     return reference
 

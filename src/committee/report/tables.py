@@ -13,28 +13,15 @@ from committee.evaluate import Evaluation
 from committee.report.rows import Row, merged
 from committee.search.paired import Comparison, Estimate
 from committee.task import Task
-from committee.text import cell
+from committee.text import cell, digits, human_cost, percent
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-# Multiples in which large counts are written, largest first.
-_MULTIPLES = ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"))
-_COUNTED = frozenset({"macs", "params"})
-_SHORT_UNITS = {"latency_ms": "ms", "ms_per_sample": "ms/sample"}
 _ON_SPLIT = (
     "split", "samples", "measure", "correct", "accuracy", "low", "high", "average_cost",
     "exit_ratios",
 )  # fmt: skip
-
-
-def percent(share: float) -> str:
-    """A share of 1 as a percentage.
-
-    >>> percent(0.93456)
-    '93.46 %'
-    """
-    return f"{100 * share:.2f} %"
 
 
 def interval(evaluation: Evaluation) -> str:
@@ -62,7 +49,7 @@ def times(ratio: float | None) -> str:
     >>> times(2.437), times(19.42), times(None)
     ('2.44×', '19.4×', '–')
     """
-    return "–" if ratio is None else f"{_digits(ratio)}×" if ratio >= 1 else f"{ratio:.2f}×"
+    return "–" if ratio is None else f"{digits(ratio)}×" if ratio >= 1 else f"{ratio:.2f}×"
 
 
 def difference(estimate: Estimate) -> str:
@@ -118,28 +105,6 @@ def versus_lines(rows: Sequence[Row]) -> list[str]:
             if row.versus.chose:
                 lines.append(f"  (measured on {row.versus.split}, which chose it: expect less)")
     return lines
-
-
-def human_cost(value: float, unit: str) -> str:
-    """A cost to three digits with its unit, counts in k, M, G or T.
-
-    >>> human_cost(41_234_567, "macs"), human_cost(3.14159, "latency_ms"), human_cost(0, "macs")
-    ('41.2 M macs', '3.14 ms', '0 macs')
-    """
-    name = _SHORT_UNITS.get(unit, unit)
-    if unit in _COUNTED:
-        rounded = float(f"{value:.3g}")
-        for size, letter in _MULTIPLES:
-            if rounded >= size:
-                return f"{_digits(rounded / size)}{letter} {name}"
-    return f"{_digits(value)} {name}"
-
-
-def _digits(value: float) -> str:
-    """Three digits, or all digits before the point."""
-    if value >= 999.5 or value == 0:
-        return f"{value:,.0f}"
-    return f"{value:#.3g}".rstrip(".")
 
 
 def exits(evaluation: Evaluation) -> str:
@@ -317,3 +282,24 @@ def _cells(row: Row) -> list[Any]:
         Text.assemble(human_cost(judged.average_cost, unit), "\n", (worst, "dim")),
         times(row.speedup),
     ]
+
+
+__all__ = [
+    "difference",
+    "exits",
+    "front_csv",
+    "human_cost",
+    "interval",
+    "leaving",
+    "named",
+    "percent",
+    "points",
+    "provenance",
+    "rich_table",
+    "saving",
+    "shares",
+    "stages_named",
+    "times",
+    "versus",
+    "versus_lines",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from committee.errors import CascadeError, CostError, Infeasible
 from committee.evaluate import Evaluation, evaluate
 from committee.pool import Pool
 from committee.predictions import Array
+from committee.text import human_cost, percent
 from committee.utility import Utility
 
 
@@ -122,6 +124,17 @@ class Front:
         models = self.pool.single(model, own.combine)
         return Cascade.of([models], (), own.confidence, own.combine, self.pool.calibrations)
 
+    @cached_property
+    def most_accurate_single(self) -> str:
+        """Name of the most accurate single model on the choosing split, the cheapest of equals."""
+        own = self.settings
+
+        def rank(name: str) -> tuple[float, float, str]:
+            found = evaluate(self.alone(name), self.pool, own.unit, own.utility)
+            return -found.correct, found.average_cost, name
+
+        return min(self.pool.singles(own.combine), key=rank)
+
     def matching(self, model: str, within: float = 0.0) -> Committee:
         """The committee of least average-case cost that is as accurate as a model of the pool.
 
@@ -137,9 +150,9 @@ class Front:
         check_within(within)
         alone = self.alone(model)
         goal = evaluate(alone, self.pool, self.settings.unit, self.settings.utility)
-        less = f" less {within:g}" if within else ""
+        less = f" less {100 * within:.4g} points" if within else ""
         correct = goal.correct - within * self.pool.samples.wholes
-        told = f"{model}'s accuracy {goal.accuracy:.4f}{less}"
+        told = f"{model}'s accuracy {percent(goal.accuracy)}{less}"
         found = self._cheapest(correct, told, self._later_training(alone, goal))
         return with_target(found, match=model, models=alone.names, within=within)
 
@@ -160,10 +173,16 @@ class Front:
             if accuracy > 1 and self.settings.utility.counted
             else ""
         )
-        return self._cheapest(accuracy * self.pool.samples.wholes, f"accuracy {accuracy:.4f}{hint}")
+        return self._cheapest(
+            accuracy * self.pool.samples.wholes, f"accuracy {percent(accuracy)}{hint}"
+        )
 
-    def at_most(self, cost: float) -> Committee:
+    def at_most(self, cost: float, told: str = "") -> Committee:
         """The most accurate committee for at most this average-case cost, in the search's unit.
+
+        Args:
+            cost: The most that it may cost.
+            told: What an error calls that cost; the number with its unit if left out.
 
         Raises:
             Infeasible: If every committee costs more; the cheapest is named.
@@ -175,7 +194,7 @@ class Front:
         if not within:
             near = self.committees[0]
             raise Infeasible(
-                f"no committee costs at most {cost:g} {self.settings.unit} on "
+                f"no committee costs at most {told or human_cost(cost, self.settings.unit)} on "
                 f"{self.pool.samples.split!r}. Nearest: {self._told(near)}"
             )
         return within[-1]
@@ -210,8 +229,8 @@ class Front:
 
     def _bounded(self) -> str:
         worst, average = self.settings.worst_case, self.settings.average_case
-        told = [f"a worst case of {bound:g} {unit}" for unit, bound in worst.items()]
-        told += [f"an average of {bound:g} {unit}" for unit, bound in average.items()]
+        told = [f"a worst case of {human_cost(bound, unit)}" for unit, bound in worst.items()]
+        told += [f"an average of {human_cost(bound, unit)}" for unit, bound in average.items()]
         return f" within {' and '.join(told)}" if told else ""
 
     def _told(self, committee: Committee) -> str:
@@ -239,8 +258,8 @@ def told_of(committee: Committee) -> str:
     """A committee with its figures on the split that chose it."""
     evaluation = committee.evaluation
     return (
-        f"{committee.cascade} with accuracy {evaluation.accuracy:.4f} "
-        f"at {evaluation.average_cost:g} {evaluation.unit}"
+        f"{committee.cascade} with accuracy {percent(evaluation.accuracy)} "
+        f"at {human_cost(evaluation.average_cost, evaluation.unit)}"
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from committee.errors import CostError, Infeasible
 from committee.evaluate import evaluate
 from committee.search.front import Committee, Front, check_within, told_of, with_target
+from committee.text import human_cost
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Target:
         most = self.cost(front)
         found = self._accurate(front)
         if found is None and most is not None:
-            found = front.at_most(most)
+            found = front.at_most(most, self.cost_told(front))
         if found is None:
             return None
         if most is not None and found.evaluation.average_cost > most:
@@ -71,17 +72,18 @@ class Target:
         costs = evaluate(alone, front.pool, front.settings.unit, front.settings.utility)
         return self.max_cost * costs.average_cost * (1 + 1e-12)
 
+    def cost_told(self, front: Front) -> str:
+        """The most that a committee may cost, with the model that a share is of; empty if none."""
+        most = self.cost(front)
+        if most is None or self.max_cost is None:
+            return ""
+        told = human_cost(most, front.settings.unit)
+        share = f"{100 * self.max_cost:.4g} % of {self.reference(front)}'s cost"
+        return f"{told} ({share})" if self.share else told
+
     def reference(self, front: Front) -> str:
         """The model that shares are of: the one to match, else the most accurate."""
-        if self.match is not None:
-            return self.match
-        own = front.settings
-
-        def rank(name: str) -> tuple[float, float]:
-            found = evaluate(front.alone(name), front.pool, own.unit, own.utility)
-            return -found.correct, found.average_cost
-
-        return min(front.pool.singles(own.combine), key=rank)
+        return front.most_accurate_single if self.match is None else self.match
 
     def _accurate(self, front: Front) -> Committee | None:
         """The cheapest committee that meets every accuracy asked for."""
@@ -91,13 +93,12 @@ class Target:
         return max(found, key=lambda each: each.evaluation.correct, default=None)
 
     def _neither(self, front: Front, most: float, found: Committee) -> str:
-        unit = front.settings.unit
         try:
             near = f"the most accurate for that cost is {told_of(front.at_most(most))}"
         except Infeasible:
             near = f"the cheapest of all is {told_of(front[0])}"
         return (
-            f"no committee is that accurate for at most {most:g} {unit} on "
+            f"no committee is that accurate for at most {self.cost_told(front)} on "
             f"{front.pool.samples.split!r}. Nearest: {near}; the cheapest that is so accurate is "
             f"{told_of(found)}"
         )

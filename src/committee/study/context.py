@@ -378,7 +378,7 @@ class Study:
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """What to note on the front, and on the committee that matches its most costly model."""
+        """What to note on the front, and on the committee that matches its most accurate model."""
         front = self.search()
         row = choice_of(summary(front, self.test))
         own = notes_of(front, None if row is None else row.versus)
