@@ -270,7 +270,8 @@ def target_of(
     from committee.search.targets import Target
 
     if within is not None:
-        refuse("--match", within=match is None)
+        if match is None:
+            raise CascadeError("--within needs --match MODEL")
         check_within(within, "--within")
     share = max_cost is not None and max_cost.endswith("%")
     most = None if max_cost is None else amount("--max-cost", max_cost.removesuffix("%"))
@@ -330,7 +331,14 @@ def say_rows(rows: Sequence[Row], notes: Sequence[str]) -> None:
 def say_notes(notes: Sequence[str]) -> None:
     """Write what to note, a line each."""
     for note in notes:
-        say_wrapped(f"Note: {note}.")
+        # Backticks are for Markdown.
+        say_wrapped(f"Note: {note.replace('`', '')}.")
+
+
+def say_share(front: Front, target: Target) -> None:
+    """Write what a share of a cost was of."""
+    if target.share:
+        say_wrapped(f"--max-cost is {target.cost_told(front)}.")
 
 
 def say_wrapped(text: str) -> None:

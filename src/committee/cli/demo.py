@@ -16,6 +16,7 @@ from committee.cli.common import (
     progress_bar,
     say,
     say_rows,
+    say_wrapped,
     search_progress,
     show,
 )
@@ -171,7 +172,7 @@ def _print_ways(cascade: Cascade, ways: list[Way]) -> None:
     show(table)
     for way in ways:
         told = way.agreement
-        say(
+        say_wrapped(
             f"{way.name}: {told.same_class} of {told.samples} classes and {told.same_stage} exits "
             "are those that the evaluation promised"
         )

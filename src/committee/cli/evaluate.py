@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,7 +27,7 @@ from committee.cli.common import (
     show,
     store_of,
 )
-from committee.errors import CascadeError
+from committee.errors import CascadeError, MisalignedError
 from committee.pool import Pool
 from committee.report.tables import exits, human_cost, interval, percent
 from committee.report.tables import versus as told_versus
@@ -51,7 +52,7 @@ def evaluate(
 ) -> None:
     """Evaluate a cascade on stored predictions, beside its models and what it is to match."""
     from committee.evaluate import evaluate as judge
-    from committee.run.opening import opened
+    from committee.run.opening import opened, what_is
     from committee.store import note_on_chooser
 
     if is_store(cascade):
@@ -65,6 +66,8 @@ def evaluate(
         cells.refuse(top=top != 1, agree_with=agree_with is not None)
     pool, utility = judged_by(pool, top, agree_with)
     own = pool.holding(chosen.models_of_stages)
+    if what_is(cascade) == "cascade file":  # export writes other graphs of the same models
+        _check_models(cascade, chosen, store, own)
     # By default in the unit that it was chosen in.
     usual = chosen.origin.get("unit")
     if unit is None and usual in own.only(chosen.names).costs.units:
@@ -104,7 +107,7 @@ def evaluate(
         )
         return
     _print({**alone, str(chosen): evaluation}, pool.task)
-    if versus is not None:
+    if versus is not None and not versus.same:
         say_wrapped(f"{chosen} {told_versus(versus)}")
     promised = _promised(chosen)
     if promised:
@@ -118,6 +121,28 @@ def evaluate(
     if same:
         chose = f"These {pool.task.samples} chose the cascade"
         say(f"{chose}: expect less on new data. Judge on another split.")
+
+
+def _check_models(path: str, chosen: Cascade, store: str, pool: Pool) -> None:
+    """Refuse a store whose models are others of the same names, where both are known.
+
+    Raises:
+        MisalignedError: If one is.
+    """
+    for name in chosen.names:
+        known, there = chosen.models.get(name, {}), pool.specs.get(name, {})
+        then, now = known.get("fingerprint"), there.get("fingerprint")
+        if then and now and then != now and _run_as(known) == _run_as(there):
+            raise MisalignedError(
+                f"evaluate: model {name!r} is another in {store} than in {path}: fingerprint "
+                f"{now}, not {then}. Evaluate on a store of the cascade's models, or search again"
+            )
+
+
+def _run_as(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a fingerprint depends on beside weights and code."""
+    source = str(spec.get("source", ""))
+    return source.partition(":")[0], str(spec.get("engine")), str(spec.get("precision"))
 
 
 def reference_in(chosen: Cascade, pool: Pool) -> tuple[str, Cascade, float] | None:
@@ -141,7 +166,7 @@ def _print(evaluations: dict[str, Evaluation], task: Task) -> None:
     from rich.table import Table
 
     first = next(iter(evaluations.values()))
-    title = f"On {first.split}, {first.samples} {task.samples}"
+    title = f"On {first.split}, {first.samples:,} {task.samples}"
     table = Table(title=title, title_justify="left")
     table.add_column("committee", overflow="fold")
     table.add_column(f"{first.measure}\n95 % interval", justify="right")

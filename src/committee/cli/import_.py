@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from committee.cli.common import AsJson, amount, counted, next_step, print_json, say
+from committee.cli.common import AsJson, amount, counted, next_step, print_json, say, say_wrapped
 from committee.errors import CostError, DataError, require
 from committee.names import read_class_names
 
@@ -98,7 +98,7 @@ def import_(
         print_json({**told, "notes": notes})
         return
     for line in notes:
-        say(f"Note: {line}")
+        say_wrapped(f"Note: {line}")
     names = counted(len(pool.names), "model")
     say(f"{names} x {counted(len(pool), 'sample')} are in {folder}")
     say(next_step(out, split))

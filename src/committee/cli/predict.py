@@ -21,6 +21,7 @@ from committee.cli.common import (
     print_json,
     progress_bar,
     say,
+    say_wrapped,
 )
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def predict(
 
     def say_notes() -> None:
         for note in notes[len(shown) :]:
-            say(f"Note: {note}", as_json)
+            if not as_json:
+                say_wrapped(f"Note: {note}")
             shown.append(note)
 
     with progress_bar("predict", "outputs", not as_json) as update:

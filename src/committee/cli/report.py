@@ -24,6 +24,7 @@ from committee.cli.common import (
     say,
     say_broken,
     say_notes,
+    say_share,
     say_wrapped,
     search_progress,
     target_of,
@@ -109,9 +110,10 @@ def report(
     are = "is" if len(front) == 1 else "are"
     say(f"{len(front)} {are} on the front of committees of up to {counted(most, 'model')}.")
     say(f"Written: {out}")
-    if chosen is not None:
-        say(f"Marked: {chosen.cascade}")
-    if row is not None:
-        for line in versus_lines([row]):
-            say_wrapped(line)
+    lines = [] if row is None else versus_lines([row])
+    if chosen is not None and not lines:
+        say_wrapped(f"chosen: {chosen.cascade}")
+    for line in lines:
+        say_wrapped(line)
+    say_share(front, target)
     say_notes(notes)

@@ -28,6 +28,7 @@ from committee.cli.common import (
     Within,
     amounts,
     confidence_for,
+    counted,
     judged_by,
     left_out,
     open_split,
@@ -36,6 +37,8 @@ from committee.cli.common import (
     say,
     say_broken,
     say_rows,
+    say_share,
+    say_wrapped,
     search_progress,
     target_of,
     usual_judge,
@@ -43,7 +46,7 @@ from committee.cli.common import (
 from committee.errors import CascadeError
 from committee.pool import Pool
 from committee.report.rows import choice_of
-from committee.report.tables import human_cost, points, saving
+from committee.report.tables import points, saving
 from committee.search import as_ensemble
 from committee.search.notes import notes_of
 from committee.search.targets import Target
@@ -315,9 +318,10 @@ def _print(
 
     settings = front.settings
     seconds = sum(settings.seconds.values())
+    what = "self-cascade" if settings.self_cascades else "cascade"
     say(
-        f"{settings.cascades:,} {'self-' if settings.self_cascades else ''}cascades of "
-        f"{settings.sequences:,} sequences of models, "
+        f"{counted(settings.cascades, what)} of "
+        f"{counted(settings.sequences, 'sequence')} of models, "
         f"{'all' if front.exact else 'not all'} covered{f' in {seconds:.2f} s' if seconds else ''}."
     )
     say(f"{len(front)} {'is' if len(front) == 1 else 'are'} on the front.")
@@ -338,15 +342,13 @@ def _say_chosen(
     front: Front, chosen: Committee, out: str | None, target: Target, store: str
 ) -> None:
     """What a share of a cost was of, what is cheaper than a model that is its own match, where."""
-    if target.share:
-        most = human_cost(target.cost(front) or 0.0, front.settings.unit)
-        say(f"--max-cost is of {target.reference(front)}'s cost: {most}.")
+    say_share(front, target)
     if target.match is not None and chosen.cascade.names == front.alone(target.match).names:
         cheaper = next_cheaper_told(front, chosen)
-        say(f"{target.match} is its own cheapest match{cheaper}.")
+        say_wrapped(f"{target.match} is its own cheapest match{cheaper}.")
     if not out:
         return
-    say(f"Chosen: {chosen.cascade}, written to {out}")
+    say_wrapped(f"Chosen: {chosen.cascade}, written to {out}")
     words = ["evaluate", out, store]
     if chosen.cascade.models:
         words = ["run", out, "--data", "PATH", "--out", "results.csv"]

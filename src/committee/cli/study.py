@@ -26,6 +26,7 @@ from committee.cli.common import (
     say,
     say_broken,
     say_notes,
+    say_wrapped,
     usual_judge,
 )
 from committee.errors import StoreError
@@ -125,7 +126,7 @@ def study(
         return
     for finding in findings:
         if finding.left_out:
-            say(f"Left out, {finding.name}: {finding.left_out}")
+            say_wrapped(f"Left out, {finding.name}: {finding.left_out}")
     say_broken(pool, judge)
     most = asked.settings.max_models
     say_notes(asked.notes)

@@ -33,6 +33,9 @@ class Saving:
         """What names one committee."""
         if self.language == "python":
             return _python_target(row)
+        asked = _asked(row)
+        if asked:
+            return shlex.join(asked)
         if row.role in _NOT_ON_FRONT:
             return f"--ensemble {shlex.quote(','.join(row.cascade.names))}"
         # In full, so that neither a cheaper nor a dearer member of the front is meant.
@@ -57,6 +60,18 @@ def saving_of(front: Front, store: str | None = None, split: str | None = None) 
     if words is None:
         return Saving("python", "", f'.cascade.save("{_FILE}")')
     return Saving("shell", shlex.join(words) + " ", f" --out {_FILE}")
+
+
+def _asked(row: Row) -> list[str]:
+    """The options that chose a committee, where it was chosen for its accuracy; else none."""
+    target = row.cascade.origin.get("target")
+    if not isinstance(target, dict) or not {"match", "min_accuracy"} & set(target):
+        return []
+    words = ["--match", str(target["match"])] if "match" in target else []
+    words += ["--within", f"{target['within']!r}"] if target.get("within") else []
+    for option, name in (("--min-accuracy", "min_accuracy"), ("--max-cost", "max_cost")):
+        words += [option, f"{target[name]!r}"] if name in target else []
+    return words
 
 
 def _python_target(row: Row) -> str:

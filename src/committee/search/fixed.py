@@ -51,10 +51,11 @@ def as_ensemble(
         pool.model(name)
     combine = combine or DEFAULT_COMBINE[pool.kind]
     if len(models) > 1 and combine not in ORDER_FREE:
-        raise CascadeError(
-            f"as_ensemble: {combine} of {', '.join(models)} hears the last only; name one model, "
-            "or combine by a mean"
-        )
+        if pool.kind == "decisions":
+            why = "decisions cannot be averaged; name one model, or import probabilities"
+        else:
+            why = f"{combine} takes the outputs of the last model; name one, or combine by a mean"
+        raise CascadeError(f"as_ensemble: {', '.join(models)}: {why}")
     cascade = Cascade.ensemble(models, pool.confidence_or(confidence), combine, pool.calibrations)
     return described(cascade, evaluate(cascade, pool, pool.costs.unit(unit), utility), pool)
 
