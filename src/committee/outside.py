@@ -200,7 +200,8 @@ def import_predictions(
         for line in notes_on(name, own, samples.labels, len(samples.classes)):
             tell(line)
     with writing(Path(store)) as target:
-        target.add_models(specs, samples.classes)
+        for line in target.add_models(specs, samples.classes):
+            tell(line)
         target.add_samples(Split(samples))
         for name, own in outputs.items():
             entry = Entry(

@@ -77,7 +77,9 @@ def calibrate(
     rows = [row for pool in pools for row in judge(pool, calibrations)]
     if figure is not None:
         _draw(figure, pools, calibrations)
-    told_worse = (worse_note(r.model, r.before, r.after, r.split, r.samples) for r in rows)
+    told_worse = (
+        worse_note(r.model, r.before, r.after, r.split, r.samples, r.split == split) for r in rows
+    )
     notes = [line for line in told_worse if line]
     if as_json:
         told = {name: each.to_json() for name, each in calibrations.items()}
