@@ -141,7 +141,9 @@ def predict(
             raise
     for name in names:
         own = load_pool(folder, [name])
-        for line in notes_on(name, own.model(name), own.samples.labels, len(samples.classes)):
+        for line in notes_on(
+            name, own.model(name), own.samples.labels, len(samples.classes), samples.classes
+        ):
             tell(line)
     return folder
 
