@@ -262,6 +262,10 @@ def test_the_table_names_splits_counts_and_errors(store: Path, capsys: Any) -> N
 def test_val_and_test_must_be_named_and_are_minded(store: Path, capsys: Any) -> None:
     assert main(words("calibrate STORE --split val", store)) == 0
     assert "Note: val usually chooses" in capsys.readouterr().out
+    calibrate(store)
+    assert main(words("calibrate STORE --split val --json", store)) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert any("fitted on 'cal', a split of its own; fit them again" in each for each in notes)
     found = json_of("search STORE --calibrated", store, capsys)
     assert any("fitted on val, which chose too" in each for each in found["warnings"])
     assert main(words("calibrate STORE --split test", store)) == 0

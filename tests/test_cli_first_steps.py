@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from committee import Cascade, Pool
+from committee import Cascade, Pool, search
 from committee.cli import app, main
 from committee.data import PartDataset
 from committee.embedded import FOLDER, pictures, pool_file
 from committee.export import write_bundle, write_graph
+from committee.models import read_pool_file
 from committee.predict import predict
+from committee.search import as_ensemble
 from export_world import CASCADES, embedded
 
 Told = Callable[..., str]
@@ -73,6 +75,27 @@ def test_a_pool_file_says_how_models_of_imported_outputs_are_loaded(
     assert "has its models inside; leave --pool out" in told(
         "run", onnx, "--data", "embedded:test", "--out", tmp_path / "other.csv", *pool, code=2
     )
+
+
+def test_costs_of_imported_models_travel_in_the_cascade_file(told: Told, tmp_path: Path) -> None:
+    given = {"nano": 3e5, "tiny": 7e6}
+    labels, rng = np.arange(200) % 10, np.random.default_rng(0)
+    outputs = {n: rng.normal(size=(200, 10)) + 3 * np.eye(10)[labels] for n in given}
+    front = search(Pool.from_arrays(labels, outputs, kind="logits", costs=given))
+    chosen = tmp_path / "chosen.json"
+    as_ensemble(["tiny"], front.pool).cascade.save(chosen)
+    assert Cascade.load(chosen).models == {}
+    # A pool file that names no costs.
+    lines = (FOLDER / "pool.toml").read_text().splitlines()
+    own = FOLDER.as_posix()
+    text = "\n".join(line for line in lines if not line.startswith("costs"))
+    bare = tmp_path / "bare.toml"
+    bare.write_text(text.replace('source = "onnx:', f'source = "onnx:{own}/'))
+    assert not any(spec.costs for spec in read_pool_file(bare).models)
+    cascade = read_pool_file(bare).described(Cascade.load(chosen))
+    assert cascade.models["tiny"]["costs"][0]["value"] == given["tiny"]
+    words = ("run", chosen, "--data", "embedded:test", "--rows", "0:50", "--pool", bare)
+    assert "Average cost: 7.00 M macs" in told(*words, "--out", tmp_path / "o.csv")
 
 
 def test_a_pool_file_of_other_classes_or_models_is_refused(

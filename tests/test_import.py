@@ -10,6 +10,7 @@ import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -712,3 +713,42 @@ def test_an_import_that_dies_at_any_event_is_made_good(
         if not disk.dead:
             break
     assert event > 10
+
+
+def test_what_comes_next_is_what_the_store_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = np.arange(30) % 3
+    for seed, split in enumerate(("new", "val", "test", "cal")):
+        values = np.random.default_rng(seed).normal(size=(30, 3))
+        np.savez(tmp_path / f"{split}.npz", outputs=values, label=labels)
+
+    def told(*words: str, code: int = 0) -> str:
+        capsys.readouterr()
+        assert main([word.replace("HERE", str(tmp_path)) for word in words]) == code
+        caught = capsys.readouterr()
+        return (caught.out + caught.err).splitlines()[-1]
+
+    def after(split: str, *words: str) -> str:
+        own = (f"a=HERE/{split}.npz", "--kind", "logits", "--split", split, "--out", "HERE/s")
+        return told("import", *own, *words)
+
+    line = after("new")
+    assert "--cost NAME=NUMBER" in line
+    assert "the same with --split val" in line
+    assert "--cost" not in (line := after("new", "--cost", "a=1"))
+    assert "the same with --split val, for what chooses; then: committee search" in line
+    how = "committee import [NAME=]FILE... --kind logits --split cal"
+    assert "the same with --split test" in after("val")
+    assert after("test") == f"Next: committee search {tmp_path / 's'}"
+    rmtree(tmp_path / "s" / "new")
+    assert how in told("calibrate", "HERE/s", code=2)
+    assert after("cal") == f"Next: committee calibrate {tmp_path / 's'}"
+    copy = ("a=HERE/val.npz", "--kind", "logits", "--split", "copy", "--out", "HERE/s")
+    ids = [f"sample {row}" for row in range(30)]
+    np.savez(tmp_path / "val.npz", outputs=values, label=labels, id=ids)
+    told("import", *copy, code=0)
+    again = [*copy[:4], "other", *copy[5:]]
+    line = told("import", *again, code=2)
+    assert "committee import: files of other samples" in line
+    assert "--rows" not in line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,37 @@ def test_what_is_seldom_right_is_noted(of, values, note) -> None:
     if note:
         with pytest.raises(AssertionError, match=note):
             raise AssertionError(notes[0])
+
+
+@quick
+@given(seed=SEEDS, classes=st.integers(3, 12), moved=st.integers(2, 12))
+def test_another_order_of_the_classes_is_noted(seed, classes, moved):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(400) % classes
+    rows = 4 * np.eye(classes)[labels] + rng.normal(size=(400, classes))
+    names = [f"n{i}" for i in range(classes)]
+    assert not notes_on("m", Outputs("logits", rows), labels, 0, names)
+    some = rng.permutation(classes)[: min(moved, classes)]
+    order = np.arange(classes)
+    order[some] = np.roll(some, 1)
+    lost = float((rows[:, order].argmax(axis=1) != labels).mean())
+    notes = notes_on("m", Outputs("logits", rows[:, order]), labels, 0, names)
+    best = float((rows.argmax(axis=1) == labels).mean())
+    assert bool(notes) == (best > 1 - lost + 0.2)
+    for note in notes:
+        assert f"accuracy would be {best:.2%}" in note
+        told = set(re.findall(r"n(\d+) as n(\d+)", note))
+        assert told <= {(str(i), str(each)) for i, each in enumerate(order)}
+        assert len(told) == min(5, len(some))
+
+
+@quick
+@given(seed=SEEDS, size=st.tuples(st.integers(20, 300), st.integers(2, 9)), skill=st.floats(0, 3))
+def test_no_other_order_is_noted_by_chance(seed, size, skill):
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(size[1], size[0], p=rng.dirichlet(np.ones(size[1])))
+    rows = skill * np.eye(size[1])[labels] + rng.normal(size=size)
+    assert not any("another order" in n for n in notes_on("m", Outputs("logits", rows), labels))
 
 
 def test_few_samples_and_counts_are_not_noted() -> None:

@@ -254,3 +254,33 @@ def test_the_command_says_what_changed(world: World, capsys: pytest.CaptureFixtu
     assert "9 labels added of 9 samples" in told
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["changed"] == 0
+
+
+def test_a_csv_of_paths_is_joined_by_the_files_that_it_names(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = []
+    for row, image in enumerate(images(COUNT)):
+        # The last two are copies of one another: their paths tell which is which.
+        path = tmp_path / "pics" / CLASSES[row % 3] / f"{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images(COUNT)[COUNT - 2] if row == COUNT - 1 else image).save(path)
+        names.append(f"{path.parent.name}/{path.name}")
+    data = open_data(str(tmp_path / "pics"), "val", CLASSES)
+    predict(world.pool, data, world.folder / "s", allow_code=world.code)
+    place = {name: row for row, name in enumerate(names)}
+    for table in (tmp_path / "here.csv", tmp_path / "tables" / "there.csv"):
+        table.parent.mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path)
+        lines = [f"pics/{name},{CLASSES[label]}" for name, label in zip(names, AFTER, strict=True)]
+        table.write_text("\n".join(["path,label", *lines]))
+        relabel(world.folder / "s", "val", table)
+        ids = Pool.load(world.folder / "s" / "val").samples.ids
+        assert labels_of(world.folder / "s") == [int(AFTER[place[name]]) for name in ids]
+        relabel(world.folder / "s", "val", dict.fromkeys(ids, 0))
+
+
+def test_names_and_indices_are_not_mixed(world: World) -> None:
+    store = world.predict("s", BEFORE)
+    with pytest.raises(CommitteeError, match=r"label '1' is an index.*the two are mixed"):
+        relabel(store, "val", [CLASSES[0], "1", *[CLASSES[2]] * 7])

@@ -362,8 +362,10 @@ def test_costs_are_added_by_unit(tmp_path: Path) -> None:
 
     folder = write(tmp_path, logits())
     with writing(tmp_path) as store:
-        store.add_models({"a": spec(costs=[cost(1, "macs"), cost(2, "dollars")])}, CLASSES)
-        store.add_models({"a": spec(costs=[cost(3, "macs")])}, CLASSES)
+        first = {"a": spec(costs=[cost(1, "macs"), cost(2, "dollars")])}
+        assert [store.add_models(first, CLASSES) for _ in range(2)] == [[], []]
+        (note,) = store.add_models({"a": spec(costs=[cost(3, "macs")])}, CLASSES)
+    assert "a costs 3 macs now, it was 1; the new cost holds for all splits" in note
     costs = Pool.load(folder).costs
     assert (costs.values("macs"), costs.values("dollars")) == ({"a": 3}, {"a": 2})
 

@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 from committee import Cascade, Pool, Runner, Stage
+from committee.cascade import ALWAYS, NEVER
 from committee.cli import main
+from committee.cli.verify import _told
 from committee.data import ArrayDataset
 from committee.embedded import FOLDER
 from committee.flow import Decisions
@@ -237,6 +239,14 @@ def test_what_a_flip_says() -> None:
     assert told.flips[1].distance == pytest.approx(0.03)
     assert told.flips[2].distance is None
     assert told.largest_difference == 0
+    # Another cascade leaves where the rule has no threshold.
+    for threshold in (ALWAYS, NEVER):
+        open_ended = Cascade((Stage(("a",), threshold), Stage(("b",))))
+        (flip,) = compared(
+            open_ended, ("p", "q", "r", "s"), ("one", promised), ("two", found)
+        ).flips[:1]
+        assert flip.distance is None
+        assert _told(flip, open_ended).endswith("; at stage 1 it has no threshold")
 
 
 def test_stored_predictions_are_found_by_name(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from committee.calibration import (
 from committee.errors import MisalignedError, UnknownNameError
 from committee.pool import Pool
 from committee.store import keep_calibrations
+from committee.store.entry import read_index
 
 # Splits that choose and that judge.
 _IN_USE = ("val", "test")
@@ -96,8 +97,20 @@ def _check_third(root: Path, split: str) -> None:
         return
     raise UnknownNameError(
         f"{root}: no split {split!r}. Calibration needs a third split, which neither chooses nor "
-        f"judges: committee predict POOL.toml --data DATA --split {split} --out {root}; with "
-        "--fraction START:STOP all three come from one folder"
+        f"judges: {_how(root, split)}"
+    )
+
+
+def _how(root: Path, split: str) -> str:
+    """Return the command that makes a third split, as the others of the store were made."""
+    models = read_index(root / "store.json")["models"].values()
+    kinds = {each["kind"] for each in models if not each["source"]}
+    if kinds:
+        kind = kinds.pop()
+        return f"committee import [NAME=]FILE... --kind {kind} --split {split} --out {root}"
+    return (
+        f"committee predict POOL.toml --data DATA --split {split} --out {root}; with --fraction "
+        "START:STOP all three come from one folder"
     )
 
 

@@ -348,7 +348,9 @@ def expected_calibration_error(outputs: Outputs, labels: Array, bins: int = 15) 
     return reliability(outputs, labels, bins).error
 
 
-def worse_note(name: str, before: float | None, after: float, split: str, samples: int) -> str:
+def worse_note(
+    name: str, before: float | None, after: float, split: str, samples: int, fitted: bool = False
+) -> str:
     """Return a line where a calibration leaves confidence further from accuracy; else nothing.
 
     Args:
@@ -357,8 +359,10 @@ def worse_note(name: str, before: float | None, after: float, split: str, sample
         after: The same with it.
         split: Name of the split.
         samples: How many samples it has.
+        fitted: Whether the calibration was fitted on it: there chance is no excuse.
     """
-    if before is None or after <= before + max(_WORSE, _WORSE_OF_FEW / math.sqrt(samples)):
+    chance = _WORSE if fitted else max(_WORSE, _WORSE_OF_FEW / math.sqrt(samples))
+    if before is None or after <= before + chance:
         return ""
     return (
         f"{name}: calibration makes its confidence worse on {split}, an expected error of "

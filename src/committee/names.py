@@ -176,6 +176,6 @@ def unknown(what: str, strange: Sequence[str], classes: Sequence[str]) -> str:
     are = "are no classes" if what.endswith("s") else "is no class"
     return (
         f"{what} {listed(names)} {are} of the models, which are {known}{hint}. "
-        f"Name {what.removesuffix('s')}s and classes alike, in the pool file's classes or in "
-        "--classes"
+        f"Name {what.removesuffix('s')}s and classes alike: the models' are in the pool "
+        "file's classes, or in --classes of committee import"
     )

@@ -197,10 +197,11 @@ def import_predictions(
     check_alike("import", {**stored_widths(folder), **widths} if widths else {})
     Pool(samples, outputs, CostTable.of({name: [] for name in files}))
     for name, own in outputs.items():
-        for line in notes_on(name, own, samples.labels, len(samples.classes)):
+        for line in notes_on(name, own, samples.labels, len(samples.classes), samples.classes):
             tell(line)
     with writing(Path(store)) as target:
-        target.add_models(specs, samples.classes)
+        for line in target.add_models(specs, samples.classes):
+            tell(line)
         target.add_samples(Split(samples))
         for name, own in outputs.items():
             entry = Entry(

@@ -6,12 +6,14 @@ seldom right a note.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from committee.errors import MisalignedError, ShapeError
 from committee.predictions import Array, Outputs
+from committee.text import LISTED, printable
 
 # How far a row may be from summing to 1 and still be probabilities: float16 of 1000 classes.
 _SUM_TOLERANCE = 2e-2
@@ -19,6 +21,10 @@ _SUM_TOLERANCE = 2e-2
 _ENOUGH = 20
 # Classes of which no model is as bad as chance.
 _MANY = 10
+# An accuracy, and how much more it is than now, that another order of classes must give for a note.
+_GOOD, _FAR = 0.6, 0.2
+# Classes beyond which orders take long to compare; there another one is as bad as chance.
+_MOST_ORDERED = 2000
 # Rows of fractions that sum to 1 by chance in no one's logits.
 _FEW = 3
 _ROWS = 4096
@@ -164,7 +170,13 @@ def normalised(where: str, values: Array) -> Array:
     return quotients
 
 
-def notes_on(name: str, outputs: Outputs, labels: Array | None, classes: int = 0) -> list[str]:
+def notes_on(
+    name: str,
+    outputs: Outputs,
+    labels: Array | None,
+    classes: int = 0,
+    names: Sequence[str] = (),
+) -> list[str]:
     """Return what is seldom right: constant outputs, constant or wrong predictions.
 
     Args:
@@ -172,6 +184,7 @@ def notes_on(name: str, outputs: Outputs, labels: Array | None, classes: int = 0
         outputs: All of its outputs, N rows.
         labels: Class index of each sample, shape (N,), or None.
         classes: How many classes there are, of decisions; 0 if that is not known.
+        names: Names of the classes; empty if they have none.
     """
     count = len(outputs)
     if count < _ENOUGH or outputs.kind == "counts":
@@ -192,13 +205,43 @@ def notes_on(name: str, outputs: Outputs, labels: Array | None, classes: int = 0
     classes = outputs.values.shape[1] if outputs.kind != "decisions" else classes
     classes = classes or int(max(predicted.max(), labels.max())) + 1
     right = int((predicted == labels).sum())
-    if not _by_chance(right, count, classes):
+    chance = f", no more than chance ({1 / classes:.2%})" * _by_chance(right, count, classes)
+    order = _other_order(predicted, labels, classes, names)
+    if not chance and not order:
         return []
     return [
-        f"{name}: {right / count:.2%} of {count:,} samples are predicted right, no more than "
-        f"chance ({1 / classes:.2%}). Is classes.txt in the order of the outputs, "
-        "are labels those of these samples?"
+        f"{name}: {right / count:.2%} of {count:,} samples are predicted right{chance}. Is "
+        f"classes.txt in the order of the outputs, are labels those of these samples?{order}"
     ]
+
+
+def _other_order(predicted: Array, labels: Array, classes: int, names: Sequence[str]) -> str:
+    """Return in which order of the classes far more would be right; empty if in none."""
+    from scipy.optimize import linear_sum_assignment
+
+    known = (labels >= 0) & (labels < classes) & (predicted < classes)
+    count = int(known.sum())
+    right = float((predicted == labels)[known].mean()) if count else 1.0
+    if right + _FAR >= 1 or classes > _MOST_ORDERED:
+        return ""
+    pairs = np.zeros((classes, classes), np.int64)
+    np.add.at(pairs, (predicted[known], labels[known]), 1)
+    # Of orders that suit alike the one that moves least: classes without samples stay.
+    to = linear_sum_assignment(2 * classes * pairs + np.eye(classes), maximize=True)[1]
+    best = float(pairs[np.arange(classes), to].sum()) / count
+    # Some order suits chance, of few samples well: Hoeffding's bound for all orders, one in 1,000.
+    mean = float(pairs.sum(axis=1) @ pairs.sum(axis=0)[to]) / count**2
+    by_chance = mean + math.sqrt((math.lgamma(classes + 1) + math.log(1000)) / (2 * count))
+    if best <= max(_GOOD, right + _FAR, by_chance):
+        return ""
+    moved = [(i, int(j)) for i, j in enumerate(to) if i != j and pairs[i, j]]
+    told = ", ".join(f"{_called(i, names)} as {_called(j, names)}" for i, j in moved[:LISTED])
+    more = f" and {len(moved) - LISTED:,} more" if len(moved) > LISTED else ""
+    return f" With classes in another order ({told}{more}) accuracy would be {best:.2%}"
+
+
+def _called(index: int, names: Sequence[str]) -> str:
+    return printable(names[index]) if index < len(names) else f"class {index}"
 
 
 def _by_chance(right: int, count: int, classes: int) -> bool:
@@ -210,7 +253,7 @@ def _by_chance(right: int, count: int, classes: int) -> bool:
     expected = count / classes
     if classes < _MANY:
         expected -= 1.645 * np.sqrt(expected * (1 - 1 / classes))
-    return right <= expected
+    return bool(right <= expected)
 
 
 def _sum_to_one(block: Array) -> bool:

@@ -275,10 +275,16 @@ class Pool:
 
     def described(self, cascade: Cascade) -> Cascade:
         """The cascade with what this pool knows of how its models are loaded."""
-        specs = self.holding(cascade.models_of_stages).specs
-        known = {n: specs[n] for n in cascade.names if n in specs}
-        origin = {"kind": self.kind, **cascade.origin}
+        own = self.holding(cascade.models_of_stages)
+        known = {n: own.specs[n] for n in cascade.names if n in own.specs}
+        origin = {"kind": self.kind, **own.told_costs(cascade.names), **cascade.origin}
         return replace(self.bound(cascade), models=known, origin=origin)
+
+    def told_costs(self, names: Iterable[str]) -> dict[str, Any]:
+        """For a cascade's origin: costs of models of elsewhere, which nothing else would bring."""
+        known = {n: self.costs.costs.get(n, {}) for n in names if n not in self.specs}
+        costs = {n: [cost.to_json() for cost in own.values()] for n, own in known.items() if own}
+        return {"costs": costs} if costs else {}
 
     def bound(self, cascade: Cascade) -> Cascade:
         """The cascade with the combination that this pool's outputs imply, if it names none.

@@ -115,7 +115,9 @@ def predict(
         tell(line)
     names = [spec.name for _, spec in loaded]
     with writing(Path(store)) as target:
-        target.add_models({s.name: s.to_json() for _, s in loaded}, dataset.samples.classes)
+        told = {s.name: s.to_json() for _, s in loaded}
+        for line in target.add_models(told, dataset.samples.classes):
+            tell(line)
         dataset, split, notes = settled(target, dataset, skip_broken)
         samples = dataset.samples
         if samples.broken:
@@ -139,7 +141,9 @@ def predict(
             raise
     for name in names:
         own = load_pool(folder, [name])
-        for line in notes_on(name, own.model(name), own.samples.labels, len(samples.classes)):
+        for line in notes_on(
+            name, own.model(name), own.samples.labels, len(samples.classes), samples.classes
+        ):
             tell(line)
     return folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,11 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from committee.cli.common import AsJson, print_json, refuse, say, show
+from committee.text import listed
 
 if TYPE_CHECKING:
     from committee.calibrate import Judged
     from committee.calibration import Calibration
     from committee.pool import Pool
+
+
+# Splits that choose and that evaluate.
+_IN_USE = ("val", "test")
 
 
 class CalibrationMethod(StrEnum):
@@ -72,13 +78,17 @@ def calibrate(
 
         check_figure_ending(figure)
     split, method = split or "cal", method or CalibrationMethod.TEMPERATURE
+    replaced = _fitted_apart(Path(store)) if split in _IN_USE else {}
     calibrations = fitted(store, split, method, only)
     pools = _pools(store, split, list(calibrations))
     rows = [row for pool in pools for row in judge(pool, calibrations)]
     if figure is not None:
         _draw(figure, pools, calibrations)
-    told_worse = (worse_note(r.model, r.before, r.after, r.split, r.samples) for r in rows)
-    notes = [line for line in told_worse if line]
+    told_worse = (
+        worse_note(r.model, r.before, r.after, r.split, r.samples, r.split == split) for r in rows
+    )
+    replaced = {name: on for name, on in replaced.items() if name in calibrations}
+    notes = [*filter(None, told_worse), *_used_notes(store, split, replaced)]
     if as_json:
         told = {name: each.to_json() for name, each in calibrations.items()}
         errors = [vars(row) for row in rows]
@@ -87,12 +97,37 @@ def calibrate(
     _print(rows, calibrations)
     for line in notes:
         say(f"Note: {line}")
-    if split in ("val", "test"):
-        use = "chooses" if split == "val" else "judges, and search will refuse it as a judge"
-        say(f"Note: {split} usually {use}. Fit on a split of its own.")
     if figure is not None:
         say(f"Written: {figure}")
     say(f"Next: committee search {store} --calibrated, beside the same without")
+
+
+def _fitted_apart(root: Path) -> dict[str, str]:
+    """By model on which split its calibration is fitted, if that neither chooses nor evaluates."""
+    from committee.store.calibrations import KEY
+    from committee.store.entry import read_index
+
+    if not (root / "store.json").is_file():
+        return {}
+    known = {n: each.get(KEY) for n, each in read_index(root / "store.json")["models"].items()}
+    on = {n: str(each.get("split", "")) for n, each in known.items() if isinstance(each, dict)}
+    return {name: split for name, split in on.items() if split and split not in _IN_USE}
+
+
+def _used_notes(store: str, split: str, replaced: Mapping[str, str]) -> list[str]:
+    """What to know of a fit on a split that chooses or evaluates, and of fits that it replaces."""
+    if split not in _IN_USE:
+        return []
+    use = "chooses" if split == "val" else "judges, and search will refuse it as a judge"
+    notes = [f"{split} usually {use}. Fit on a split of its own."]
+    if replaced:
+        on = sorted(set(replaced.values()))
+        again = " or ".join(f"committee calibrate {store} --split {each}" for each in on)
+        notes.append(
+            f"this replaces calibrations of {listed(replaced)} that were fitted on {listed(on)}, a "
+            f"split of its own; fit them again: {again}"
+        )
+    return notes
 
 
 def _pools(store: str, split: str, names: list[str]) -> list[Pool]:

@@ -449,10 +449,58 @@ def left_out(*pools: Pool | None) -> dict[str, int]:
 
 
 def next_step(store: str, split: str) -> str:
-    """What to do after a split is in the store: the split that chose must not judge."""
-    if split == "val":
-        return f"Next: the same with --split test, for what judges; then: committee search {store}"
-    return f"Next: committee search {store}"
+    """What to do after a split is in the store: the split that chose must not evaluate.
+
+    Args:
+        store: What the user named.
+        split: Name of the split.
+    """
+    root = Path(store)
+    if split == "cal":
+        return f"Next: committee calibrate {store}"
+    steps = [_missing_costs(root, split), _missing_split(root), _missing_labels(root)]
+    return "Next: " + "; then: ".join([*filter(None, steps), f"committee search {store}"])
+
+
+def _missing_split(root: Path) -> str:
+    if not (root / "val").is_dir():
+        return "the same with --split val, for what chooses"
+    if not (root / "test").is_dir():
+        return "the same with --split test, for what evaluates"
+    return ""
+
+
+def _missing_costs(root: Path, split: str) -> str:
+    """How models get the costs that search needs; empty if they share a unit."""
+    from committee.store.entry import read_index
+
+    folder = root / ("val" if (root / "val").is_dir() else split)
+    if not (root / "store.json").is_file():
+        return ""
+    models = read_index(root / "store.json")["models"]
+    own = {n: each for n, each in models.items() if (folder / f"{n}.json").is_file()}
+    units = [{cost["unit"] for cost in each["costs"]} for each in own.values()]
+    if not units or set.intersection(*units):
+        return ""
+    if any(not each["source"] for each in own.values()):
+        return "the same with --cost NAME=NUMBER for each model, for search needs costs"
+    return (
+        f"committee profile POOL.toml --store {root}, or the same with costs.macs = NUMBER for "
+        "each model in the pool file, for search needs costs"
+    )
+
+
+def _missing_labels(root: Path) -> str:
+    """How the split that chooses gets labels; empty if it has some, or is not there."""
+    from committee.store import known_split
+
+    known = known_split(root / "val", ()) if (root / "store.json").is_file() else None
+    if known is None or known.samples.labels is not None:
+        return ""
+    return (
+        f"committee relabel {root} --split val --labels FILE (or none, and search with "
+        "--agree-with MODEL)"
+    )
 
 
 def open_split(

@@ -164,8 +164,9 @@ def _told(flip: Flip, cascade: Cascade) -> str:
         for stage, index in zip(flip.stages, flip.classes, strict=True)
     )
     told = f"{there} by the reference, {here} here"
-    if flip.distance is None:
-        return told
-    side = "below" if flip.distance < 0 else "above"
     stage = min(flip.stages) + 1
+    if flip.distance is None:
+        alike = flip.stages[0] == flip.stages[1]
+        return told if alike else f"{told}; at stage {stage} it has no threshold"
+    side = "below" if flip.distance < 0 else "above"
     return f"{told}; at stage {stage} its score was {abs(flip.distance):.2g} {side} the threshold"

@@ -193,6 +193,12 @@ def _by_name(
         if each in index:
             found[row] = index[each]
         elif each is not None and str(each).casefold() not in {*NO_LABEL, "-1"}:
+            if isinstance(each, str | int | float) and _whole(each) is not None:
+                raise MisalignedError(
+                    f"{where}: {place(row)}: label '{printable(str(each))}' is an index, but "
+                    f"others are names of classes, such as {names[0]!r}: the two are mixed. Write "
+                    "all labels as names, or all as indices 0, 1, …"
+                )
             raise _strange(where, place(row), each, classes)
     return found
 
@@ -212,7 +218,7 @@ def _strange(where: str, place: str, label: Any, classes: Sequence[str]) -> Misa
         return MisalignedError(
             f"{where}: {place}: label '{printable(str(label))}' is no index 0, 1, … of a class, "
             "and the classes are unnamed. Name them in the order of the outputs, in the pool "
-            "file's classes or in --classes"
+            "file's classes, or in --classes of committee import"
         )
     return MisalignedError(f"{where}: {place}: {unknown('label', [str(label)], classes)}")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from committee.cost import Cost
 from committee.errors import (
     CommitteeError,
+    CostError,
     MisalignedError,
     MissingExtraError,
     PoolFileError,
@@ -116,6 +117,7 @@ class PoolFile:
             where: What this file is called, for the error.
 
         Raises:
+            CostError: If the cascade file has costs that are none.
             MisalignedError: If the two name other classes, kinds of outputs or preprocessing.
             UnknownNameError: If a model of the cascade is not listed.
         """
@@ -126,9 +128,22 @@ class PoolFile:
             )
         listed = self.only(list(cascade.names)).models
         cascade.check_kinds({spec.name: spec.kind for spec in listed}, where)
-        models = {spec.name: _loaded_as(spec, cascade.models, where) for spec in listed}
+        priced = [_priced(spec, cascade, where) for spec in listed]
+        models = {spec.name: _loaded_as(spec, cascade.models, where) for spec in priced}
         classes = cascade.classes or self.classes
         return replace(cascade, models={**cascade.models, **models}, classes=classes)
+
+
+def _priced(spec: ModelSpec, cascade: Cascade, where: str) -> ModelSpec:
+    """Return a model with the costs that the cascade was chosen by, in units that it lacks."""
+    told = cascade.origin.get("costs")
+    own = told.get(spec.name) if isinstance(told, Mapping) else None
+    try:
+        for cost in own if isinstance(own, list) else ():
+            spec = spec.with_cost(Cost.from_json(cost))
+    except CostError as error:
+        raise CostError(f"{where}: the cascade's origin: model {spec.name!r}: {error}") from None
+    return spec
 
 
 def _loaded_as(

@@ -268,12 +268,18 @@ def _drawing(section: Section) -> Markup:
 def _splits(front: Front, test: Pool | None, row: Row) -> list[dict[str, Any]]:
     """Which splits there are, what for, how large, and the fingerprint where it is known."""
     val = {"name": row.val.split, "samples": row.val.samples, "chose": True}
-    found = [val | {"fingerprint": front.pool.samples.fingerprint, "judged": row.test is None}]
+    found = [val | {"fingerprint": _mark(front.pool), "judged": row.test is None}]
     if row.test is not None:
-        mark = "" if test is None else test.samples.fingerprint
+        mark = "" if test is None else _mark(test)
         judge = {"name": row.test.split, "samples": row.test.samples, "chose": False}
         found.append(judge | {"fingerprint": mark, "judged": True})
     return found
+
+
+def _mark(pool: Pool) -> str:
+    """Return what tells the samples of a split from others, also where ids only count."""
+    known = pool.samples.identity or not pool.names
+    return pool.samples.fingerprint if known else pool.identity(pool.names)
 
 
 def _settings(front: Front) -> dict[str, str]:

@@ -8,6 +8,7 @@ flips: it leaves at another stage, or with another class. Flips are counted and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
@@ -83,7 +84,7 @@ class Flip:
         classes: Class index of the two.
         distance: Where one way left and the other went on, the score of who left less the
             threshold of the rule: below 0 if a cascade with another threshold left; None if both
-            left together, with different classes.
+            left together, with different classes, or the rule has no threshold there.
     """
 
     id: str
@@ -206,7 +207,7 @@ def _flip(cascade: Cascade, name: str, promised: Decisions, found: Decisions, ro
         id=name,
         stages=stages,
         classes=(int(promised.predicted[row]), int(found.predicted[row])),
-        distance=None if stages[0] == stages[1] else reached,
+        distance=reached if stages[0] != stages[1] and math.isfinite(reached) else None,
     )
 
 

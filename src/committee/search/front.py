@@ -356,6 +356,7 @@ def described(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> Committee
             "chosen_on": pool.samples.split,
             "samples_fingerprint": pool.identity(cascade.names),
             "promised": asdict(evaluation),
+            **pool.told_costs(cascade.names),
         },
     )
     return Committee(told, evaluation)

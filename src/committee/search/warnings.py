@@ -84,7 +84,8 @@ def _calibrated_worse(rule: Rule) -> list[str]:
         if says_probabilities(raw) and raw.kind != "counts":
             before = expected_calibration_error(raw, labels)
             after = expected_calibration_error(calibration.apply(raw), labels)
-            found.append(worse_note(name, before, after, samples.split, len(labels)))
+            fitted = calibration.split == samples.split
+            found.append(worse_note(name, before, after, samples.split, len(labels), fitted))
     return [line for line in found if line]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -43,13 +43,18 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def add_models(self, models: Mapping[str, Mapping[str, Any]], classes: tuple[str, ...]) -> None:
+    def add_models(
+        self, models: Mapping[str, Mapping[str, Any]], classes: tuple[str, ...]
+    ) -> list[str]:
         """Record models and classes.
 
         Args:
             models: For each model what :meth:`committee.models.ModelSpec.to_json` gives; outputs
                 made elsewhere have no source, fingerprint or preprocessing.
             classes: Names of the classes; empty if unnamed.
+
+        Returns:
+            What to know of costs that are others than the store had, a line each.
 
         Raises:
             ChangedError: If the store knows other classes, or another model under the same name.
@@ -64,8 +69,10 @@ class Store:
                 f"({', '.join(known['classes'][:3])} …), the models given now have {len(classes)} "
                 f"({', '.join(classes[:3])} …). Write to another store with --out"
             )
+        notes = []
         for name, new in models.items():
             old = known["models"].get(name, new)
+            notes += _other_costs(name, old["costs"], new["costs"])
             for key in ("fingerprint", "preprocessing", "kind", "layout", "output", "columns"):
                 # Most models have no choice of the last three.
                 before, now = changes(*(model.get(key, "") for model in (old, new)))
@@ -83,6 +90,7 @@ class Store:
             known["models"][name] = {**new, "costs": list(costs.values()), **kept}
         with told(path):
             write_index(path, known)
+        return notes
 
     def split(self, name: str, classes: tuple[str, ...]) -> Split | None:
         """What the store knows of a split; None if it is new or its record is damaged."""
@@ -153,6 +161,19 @@ class Store:
     def settle(self, samples: Samples) -> None:
         """To be called when all writers of a split were made."""
         forget_fewer(self.root / samples.split, samples)
+
+
+def _other_costs(
+    name: str, old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Return what to know of costs of a model that replace others, which hold for all splits."""
+    before = {cost["unit"]: cost["value"] for cost in old}
+    return [
+        f"{name} costs {cost['value']:.6g} {cost['unit']} now, it was "
+        f"{before[cost['unit']]:.6g}; the new cost holds for all splits of the store"
+        for cost in new
+        if before.get(cost["unit"], cost["value"]) != cost["value"]
+    ]
 
 
 def known_classes(root: Path) -> tuple[str, ...]:

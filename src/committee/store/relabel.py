@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from committee.data import content_of, open_data
+from committee.data.base import digest_of
 from committee.data.labels import indices
 from committee.data.table import ID_WORDS, LABEL_WORDS, PATH_WORDS, read_table
 from committee.errors import DataError, MisalignedError, StoreError
@@ -124,7 +125,8 @@ def _given(labels: Any, split: Split, classes: tuple[str, ...]) -> _Given:
     path = Path(labels)
     readers = {".csv": _of_csv, ".npy": _of_npy, ".npz": _of_npz}
     if path.suffix in readers and path.is_file():
-        return readers[path.suffix](path, classes)
+        given = readers[path.suffix](path, classes)
+        return _with_files(given, path.parent, split) if path.suffix == ".csv" else given
     dataset = open_data(labels, split.samples.split, classes)
     samples = dataset.samples
     if samples.labels is None:
@@ -145,6 +147,20 @@ def _of_csv(path: Path, classes: tuple[str, ...]) -> _Given:
         )
     told = indices(str(path), table.column(label), classes, place=table.place)
     return _Given(told, table.column(name))
+
+
+def _with_files(given: _Given, folder: Path, split: Split) -> _Given:
+    """Return labels of a csv with the contents of files that it names otherwise than the split."""
+    known = set(split.samples.ids)
+    if split.content is None or given.ids is None or known.issuperset(given.ids):
+        return given
+    contents = [0 if name in known else _digest_near(name, folder) for name in given.ids]
+    return replace(given, content=np.array(contents, np.uint64))
+
+
+def _digest_near(name: str, folder: Path) -> int:
+    """Return the digest of a file by its path from a folder, or from here; 0 if there is none."""
+    return digest_of(folder / name) or digest_of(Path(name))
 
 
 def _of_npy(path: Path, classes: tuple[str, ...]) -> _Given:
@@ -212,9 +228,15 @@ def _rows(split: Split, given: _Given) -> Array:
     place = {name: row for row, name in enumerate(samples.ids)}
     rows = [place.get(name, -1) for name in given.ids]
     if given.content is not None and split.content is not None:
-        by_content = {int(each): row for row, each in enumerate(split.content) if each}
-        moved = zip(rows, given.content.tolist(), strict=True)
-        rows = [by_content.get(each, -1) if row < 0 else row for row, each in moved]
+        by_content: dict[int, list[int]] = {}
+        for row, each in enumerate(split.content.tolist()):
+            by_content.setdefault(each, []).append(row)
+        by_content.pop(0, None)
+        moved = zip(rows, given.ids, given.content.tolist(), strict=True)
+        rows = [
+            _best(name, by_content.get(each, ()), samples.ids) if row < 0 else row
+            for row, name, each in moved
+        ]
     counts = Counter(row for row in rows if row >= 0)
     twice = [samples.ids[row] for row, count in counts.items() if count > 1]
     if twice:
@@ -222,6 +244,12 @@ def _rows(split: Split, given: _Given) -> Array:
             f"labels of {samples.split!r}: {listed(twice)} stand twice; give each one label"
         )
     return np.array(rows, np.int64)
+
+
+def _best(name: str, rows: Sequence[int], ids: Sequence[str]) -> int:
+    """Return which of some copies is meant by a path: the one that it ends with; -1 if none is."""
+    named = [row for row in rows if f"/{name}".endswith(f"/{ids[row]}")]
+    return next(iter([*named, *rows]), -1)
 
 
 def _check_width(folder: Path, labels: Array) -> None:

@@ -298,12 +298,19 @@ def refuse_shared(
         if both.most or any(given.ids[row] in names for row in both.second.tolist()):
             raise StoreError(
                 f"{root}: splits {other.split!r} and {given.split!r} would share {len(both):,} "
-                f"{what}: {both.told(what)}; what chooses must not evaluate. Take what the other "
-                "split leaves, with --fraction or --rows, or use another store with --out"
+                f"{what}: {both.told(what)}; what chooses must not evaluate. Name samples of its "
+                f"own ({_remedy(given)}), or use another store with --out"
             )
         if told := shared_note(both, what):
             notes.append(told)
     return notes
+
+
+def _remedy(given: Samples) -> str:
+    """Return how samples are taken that no other split has."""
+    if given.content is None:
+        return "committee import: files of other samples"
+    return "committee predict: what the other split leaves, with --fraction or --rows"
 
 
 def note_on_chooser(root: Path, origin: Mapping[str, Any], samples: Samples) -> str:
