@@ -171,7 +171,7 @@ def import_predictions(
     _check_columns(mapping, tables)
     reader = _Reader(kind, mapping, classes, normalise)
     for path in files.values():
-        reader.learn(tables[path])
+        reader.learn(tables[path], tell)
     foreign = {name: reader.model(tables[path], tell) for name, path in files.items()}
     beside = [] if labels is None else [reader.labels(tables[labels])]
     classes = () if unnamed else reader.classes
@@ -287,12 +287,17 @@ class _Reader:
         self._named_by: Path | None = None
         self.classes = classes
 
-    def learn(self, table: Table) -> None:
+    def learn(self, table: Table, tell: Note) -> None:
         """Take the names of classes from a file, if none are known and its columns have names."""
         roles = roles_of(table, self._kind, self._columns, self.classes)
         if not self.classes and roles.named and roles.outputs and self._kind != "decisions":
             _, self.classes = class_order(str(table.path), roles.outputs, ())
             self._named_by = table.path if self.classes else None
+            if self.classes:
+                tell(
+                    f"{table.path}: its columns are taken for {len(self.classes):,} classes: "
+                    f"{listed(self.classes)}; --classes holds them against a list"
+                )
 
     def model(self, table: Table, tell: Note) -> Foreign:
         """Return what a file says of one model."""
@@ -369,7 +374,8 @@ class _Reader:
         """Return the order of columns, and whether their names say it."""
         order, named = class_order(str(table.path), names, self.classes)
         if not named or self._named_by is not None:
-            refuse_counting(table, names, values)
+            zeros = order is not None or self._kind == "probabilities"
+            refuse_counting(table, names, values, zeros)
         return order, bool(named)
 
 

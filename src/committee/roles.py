@@ -124,6 +124,7 @@ def roles_of(
     if kind in ("logits", "probabilities"):
         if not outputs and table.named:
             outputs, left = _of_classes(table, left)
+            _refuse_mixture(table, outputs)
         _refuse_beside(table, kind, found, outputs)
     if kind == "labels" and not found["label"]:
         alone = found["class"] or found["outputs"] or ([] if table.named else left)
@@ -226,6 +227,31 @@ def _of_classes(table: Table, left: Sequence[str]) -> tuple[list[str], list[str]
     return outputs, [name for name in left if name not in outputs]
 
 
+def _refuse_mixture(table: Table, names: Sequence[str]) -> None:
+    """Refuse columns of which only some count, or only some have the prefix of outputs.
+
+    Raises:
+        DataError: If so: the others are hardly classes.
+    """
+    bare = [tidy(name) for name in names]
+    counted = [match["before"] if (match := _COUNTED.fullmatch(name)) else None for name in bare]
+    prefixed = [match[0] if (match := _PREFIX.match(name)) else None for name in bare]
+    for forms, is_form in ((counted, _counts), (prefixed, lambda group: len(group) > 1)):
+        for form in dict.fromkeys(form for form in forms if form is not None):
+            inside = [name for name, own in zip(names, forms, strict=True) if own == form]
+            others = [name for name, own in zip(names, forms, strict=True) if own != form]
+            if others and is_form(inside):
+                raise DataError(
+                    f"{table.path}: columns {listed(inside)} are named as outputs, "
+                    f"not {listed(others)}. Leave them out with --columns "
+                    f"{_ignoring(others)}; if they are classes, name all in --classes"
+                )
+
+
+def _counts(names: Sequence[str]) -> bool:
+    return numbering([tidy(name) for name in names]) is not None
+
+
 def _refuse_left(table: Table, kind: str, left: Sequence[str]) -> None:
     if not left:
         return
@@ -301,35 +327,38 @@ def class_order(
     return None, bare
 
 
-def refuse_counting(table: Table, names: Sequence[str], values: Array) -> None:
-    """Refuse a column of outputs that holds whole numbers where others do not, or that counts.
+def refuse_counting(
+    table: Table, names: Sequence[str], values: Array, takes_zeros: bool = True
+) -> None:
+    """Refuse a column of outputs that is constant or counts, or is whole where others are not.
 
     Args:
         table: The file, for the error.
         names: Of the columns.
         values: Shape (N, C).
+        takes_zeros: Whether a column may be 0 throughout, as that of a class never probable.
 
     Raises:
-        MisalignedError: If there is one: it is an index or a label.
+        MisalignedError: If there is one: it is an index, a label or a number of something else.
     """
     if len(values) < _ENOUGH:
         return
-    whole = np.array([_is_whole(column) for column in values.T])
-    counts = [bool((np.diff(column) == 1).all()) for column in values.T]
-    strange = [
-        name
-        for name, is_whole, counting in zip(names, whole, counts, strict=True)
-        if counting or (is_whole and not whole.all())
-    ]
-    if strange:
-        raise MisalignedError(
-            f"{table.path}: column {listed(strange)} holds whole numbers, unlike outputs: is it an "
-            f"index or a label? Say what it is with --columns id={strange[0]} or "
-            f"label={strange[0]}, or leave it out with ignore={strange[0]}"
-        )
-
-
-def _is_whole(column: Array) -> bool:
-    # A class that is never probable is 0 throughout.
+    constant = (values == values[0]).all(axis=0)
     with np.errstate(invalid="ignore"):
-        return bool((column == np.floor(column)).all() and (column != column[0]).any())
+        whole = (values == np.floor(values)).all(axis=0) & ~constant
+        counting = (np.diff(values, axis=0) == 1).all(axis=0)
+    strange = counting | (whole & (~whole & ~constant).any())
+    same = constant & ~constant.all() & ~(takes_zeros & (values[0] == 0))
+    _refuse_strange(table, names, strange, "holds whole numbers, unlike outputs")
+    _refuse_strange(table, names, same, f"is {values[0, int(same.argmax())]:g} throughout")
+
+
+def _refuse_strange(table: Table, names: Sequence[str], strange: Array, why: str) -> None:
+    if not strange.any():
+        return
+    found = [name for name, is_strange in zip(names, strange, strict=True) if is_strange]
+    raise MisalignedError(
+        f"{table.path}: column {listed(found)} {why}: is it an index or a label? Say what it is "
+        f"with --columns id={found[0]} or label={found[0]}, or leave it out with "
+        f"ignore={found[0]}; if it is a class, name all classes in --classes"
+    )
