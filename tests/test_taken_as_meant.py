@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from committee.errors import CommitteeError
+from committee import Pool
+from committee.errors import CommitteeError, MisalignedError
 from committee.outside import import_predictions
 
 N = 40
@@ -63,3 +65,82 @@ def test_columns_that_nothing_is_held_against_are_told(tmp_path: Path) -> None:
     (tmp_path / "hard").mkdir()
     hard = np.eye(3)[LABELS % 2]
     assert taken(tmp_path / "hard", dict(zip("abc", hard.T, strict=True)), kind="probabilities")
+
+
+class RangeIndex:
+    """An index that nobody gave, as pandas has it."""
+
+    start, step = 0, 1
+
+
+class Frame:
+    """A table as pandas and polars have it: an array with names."""
+
+    def __init__(self, values: Any, columns: Any = None, index: Any = None) -> None:
+        self._values = np.asarray(values)
+        self.index = RangeIndex() if index is None else np.asarray(index)
+        if columns is not None:
+            self.columns = list(columns)
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        return self._values
+
+
+CLASSES = ("cat", "dog", "emu")
+NAMES = [f"im{i}" for i in range(N)]
+
+
+def test_columns_of_tables_are_found_by_name() -> None:
+    turned = Frame(LOGITS[:, [2, 0, 1]], ("emu", "cat", "dog"))
+    for classes in (CLASSES, ()):
+        models = {"a": Frame(LOGITS, CLASSES), "b": turned, "c": LOGITS, "d": Frame(LOGITS, "012")}
+        pool = Pool.from_arrays(LABELS, models, kind="logits", classes=classes)
+        assert pool.samples.classes == CLASSES
+        assert all((np.asarray(pool.model(name).values) == LOGITS).all() for name in models)
+    with pytest.raises(MisalignedError, match="'fox'"):
+        Pool.from_arrays(
+            LABELS, {"a": Frame(LOGITS, ("cat", "dog", "fox"))}, kind="logits", classes=CLASSES
+        )
+
+
+def test_rows_of_tables_are_found_by_index() -> None:
+    order = RNG.permutation(N)
+    labels = Frame(LABELS, index=NAMES)
+    turned = Frame(LOGITS[order], CLASSES, np.array(NAMES)[order])
+    pool = Pool.from_arrays(labels, {"a": turned}, kind="logits")
+    assert (np.asarray(pool.model("a").values) == LOGITS).all()
+    assert (pool.samples.labels == LABELS).all()
+    assert pool.samples.ids == tuple(NAMES)
+    models = {"a": Frame(LOGITS, CLASSES), "b": Frame(LOGITS[order], CLASSES, order)}
+    pool = Pool.from_arrays(Frame(LABELS), models, kind="logits")
+    assert (pool.model("a").values[order] == pool.model("b").values[order]).all()
+    with pytest.raises(MisalignedError, match="no index"):
+        Pool.from_arrays(LABELS, models, kind="logits")
+    other = Frame(LOGITS, CLASSES, [f"im{i + 1}" for i in range(N)])
+    with pytest.raises(MisalignedError, match="'im40'"):
+        Pool.from_arrays(labels, {"a": other}, kind="logits")
+
+
+class Tensor:
+    """What gives no array, as tensors that require a gradient."""
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad")
+
+
+class NAType:
+    """pandas' missing value."""
+
+
+def test_arrays_that_cannot_be_used_are_refused_in_a_line() -> None:
+    with pytest.raises(CommitteeError, match=r"model 'a'.*requires grad.*detach"):
+        Pool.from_arrays(LABELS, {"a": Tensor()}, kind="logits")
+    with pytest.raises(CommitteeError, match="'a' costs '5M', no number"):
+        Pool.from_arrays(LABELS, {"a": LOGITS}, kind="logits", costs={"a": "5M"})  # type: ignore[dict-item]
+    for missing in (None, float("nan"), -1, NAType()):
+        with pytest.raises(CommitteeError, match="1 of 40 samples have no label, rows '39'"):
+            Pool.from_arrays([*LABELS[:-1].tolist(), missing], {"a": LOGITS}, kind="logits")
+        pool = Pool.from_arrays([missing] * N, {"a": LOGITS}, kind="logits")
+        assert pool.samples.labels is None
+    pool = Pool.from_arrays(LABELS.astype(float), {"a": LOGITS}, kind="logits")
+    assert (pool.samples.labels == LABELS).all()

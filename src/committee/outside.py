@@ -31,6 +31,7 @@ from committee.errors import (
     UnknownNameError,
 )
 from committee.models.spec import check_name
+from committee.names import class_order
 from committee.plausibility import (
     check_alike,
     check_classes,
@@ -50,7 +51,6 @@ from committee.predictions import (
 from committee.roles import (
     Roles,
     check_mapping,
-    class_order,
     id_column,
     refuse_counting,
     roles_of,

@@ -15,13 +15,20 @@ from committee.calibration import Calibration, calibrated, fit
 from committee.cascade import Cascade
 from committee.combine import DEFAULT_COMBINE, ORDER_FREE, combined
 from committee.cost import Cost, CostTable
-from committee.errors import CascadeError, MisalignedError, UnknownNameError
+from committee.errors import (
+    CascadeError,
+    CostError,
+    MisalignedError,
+    ShapeError,
+    UnknownNameError,
+)
+from committee.frames import in_class_order, in_row_order, in_rows
 from committee.identity import Shared, alike, output_digests, shared
-from committee.names import label_indices
 from committee.plausibility import check_classes, check_declared
-from committee.predictions import Array, Kept, Kind, Outputs, Together, checked_outputs
+from committee.predictions import Array, Kept, Kind, Outputs, Together, as_array, checked_outputs
 from committee.samples import Samples, fingerprint
 from committee.task import CLASSIFICATION, Task
+from committee.text import listed, printable
 
 # Rows that are combined at once.
 _ROWS = 4096
@@ -155,7 +162,7 @@ class Pool:
         >>> pool.names
         ['a']
         """
-        checked = {}
+        tables = {} if labels is None else {"labels": labels}
         for name, values in outputs.items():
             pair = values if kind == "decisions" else (values, None)
             if not isinstance(pair, tuple | list) or len(pair) != 2:
@@ -163,7 +170,21 @@ class Pool:
                     f"Pool: {name!r}: decisions are a pair of classes (N,) and confidence (N,)"
                 )
             where = f"model {name!r}"
-            checked[name] = checked_outputs(where, kind, pair[0], pair[1])
+            tables[where] = pair[0]
+            if pair[1] is not None:
+                tables[f"{where}, confidence"] = pair[1]
+        orders, ids = in_row_order(tables, ids)
+        arrays = {}
+        for where, value in tables.items():
+            named = () if where == "labels" else classes
+            array, named = in_class_order(where, value, named)
+            classes = classes if where == "labels" else named
+            arrays[where] = in_rows(where, array, orders[where])
+        checked = {}
+        for name in outputs:
+            where = f"model {name!r}"
+            confidence = arrays.get(f"{where}, confidence")
+            checked[name] = checked_outputs(where, kind, arrays[where], confidence)
             check_declared(where, checked[name], 'kind="probabilities"')
             check_classes(where, checked[name], len(classes))
         for what, table in (("costs", costs), ("families", families)):
@@ -172,10 +193,11 @@ class Pool:
                     raise UnknownNameError.of(f"Pool: {what}", "model", name, checked)
         count = len(next(iter(checked.values()), []))
         priced = {
-            name: [Cost(float(costs[name]), unit)] if costs and name in costs else []
+            name: [_cost(name, costs[name], unit)] if costs and name in costs else []
             for name in checked
         }
-        samples = Samples.of(label_indices(labels, classes), ids, classes, split, count)
+        told = _labels(arrays.get("labels"), classes)
+        samples = Samples.of(told, ids, classes, split, count)
         return cls(
             samples,
             checked,
@@ -572,3 +594,38 @@ class Pool:
         samples = replace(self.samples.taken(np.arange(len(self))[index]), split=split)
         outputs = {name: each.rows(index) for name, each in self.outputs.items()}
         return replace(self, samples=samples, outputs=outputs)
+
+
+def _cost(name: str, value: Any, unit: str) -> Cost:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        told = printable(str(value)[:30])
+        raise CostError(f"Pool: costs: {name!r} costs '{told}', no number; write 5e6") from None
+    return Cost(number, unit)
+
+
+def _labels(labels: ArrayLike | None, classes: Sequence[str]) -> Array | None:
+    """Return labels as indices; None if no sample has one.
+
+    Raises:
+        MisalignedError: If a label is no class.
+        ShapeError: If only some samples have one.
+    """
+    if labels is None:
+        return None
+    array = as_array("labels", labels)
+    if array.ndim == 1 and array.dtype.kind in "iu" and (array >= 0).all():
+        return array
+    from committee.data.labels import indices
+
+    found = indices("labels", array, classes)
+    lacking = np.flatnonzero(found < 0)
+    if len(lacking) == len(found):
+        return None
+    if len(lacking):
+        raise ShapeError(
+            f"Pool: {len(lacking):,} of {len(found):,} samples have no label, rows "
+            f"{listed(lacking.tolist())}. Label them, or leave these samples out"
+        )
+    return found

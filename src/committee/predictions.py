@@ -143,7 +143,7 @@ def checked_outputs(
         # What models mostly answer online, where every step shows.
         return Outputs("logits", values)
     kind = check_kind(where, kind)
-    array = _array(where, values)
+    array = as_array(where, values)
     if kind == "decisions":
         return _checked_decisions(where, array, confidence, first)
     if confidence is not None:
@@ -188,11 +188,22 @@ def _of_one_number(kind: str) -> str:
     )
 
 
-def _array(where: str, values: ArrayLike) -> Array:
+def as_array(where: str, values: ArrayLike) -> Array:
+    """Return numbers of any library as an array.
+
+    Raises:
+        ShapeError: If they are none.
+    """
     try:
         return np.asanyarray(values)
     except ValueError:
         raise ShapeError(f"{where}: rows must all have the same length") from None
+    except (TypeError, RuntimeError, BufferError) as error:
+        reason = str(error).split("\n")[0][:100]
+        raise ShapeError(
+            f"{where}: cannot be read as an array ({reason}). Give NumPy arrays; of a tensor "
+            "x.detach().float().cpu().numpy()"
+        ) from None
 
 
 def _checked_decisions(
@@ -200,7 +211,7 @@ def _checked_decisions(
 ) -> Outputs:
     if confidence is None:
         raise ShapeError(f"{where}: decisions need a confidence for each predicted class")
-    scores = _array(where, confidence)
+    scores = as_array(where, confidence)
     if classes.ndim != 1 or scores.shape != classes.shape:
         raise ShapeError(
             f"{where}: decisions need classes (N,) and confidence (N,), "

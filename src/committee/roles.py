@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from committee.errors import DataError, MisalignedError, UnknownNameError
-from committee.names import permutation
+from committee.names import COUNTED, PREFIX, numbering
 from committee.predictions import Array
 from committee.tables import Column, Table
 from committee.text import listed, tidy
@@ -53,10 +53,6 @@ _UNITS = {
     "tokens": "tokens",
 }
 _UNNAMED = re.compile(r"|unnamed: \d+|__index_level_\d+__", re.IGNORECASE)
-_COUNTED = re.compile(r"(?P<before>.*?)(?P<number>\d+)")
-_PREFIX = re.compile(
-    r"(logits?|probs?|probabilit(?:y|ies)|p|scores?|class|outputs?|out)[ _.:/-]+", re.IGNORECASE
-)
 # Rows without which whole numbers say nothing of what they are.
 _ENOUGH = 3
 
@@ -234,8 +230,8 @@ def _refuse_mixture(table: Table, names: Sequence[str]) -> None:
         DataError: If so: the others are hardly classes.
     """
     bare = [tidy(name) for name in names]
-    counted = [match["before"] if (match := _COUNTED.fullmatch(name)) else None for name in bare]
-    prefixed = [match[0] if (match := _PREFIX.match(name)) else None for name in bare]
+    counted = [match["before"] if (match := COUNTED.fullmatch(name)) else None for name in bare]
+    prefixed = [match[0] if (match := PREFIX.match(name)) else None for name in bare]
     for forms, is_form in ((counted, _counts), (prefixed, lambda group: len(group) > 1)):
         for form in dict.fromkeys(form for form in forms if form is not None):
             inside = [name for name, own in zip(names, forms, strict=True) if own == form]
@@ -275,56 +271,6 @@ def _refuse_left(table: Table, kind: str, left: Sequence[str]) -> None:
 def _ignoring(names: Sequence[str]) -> str:
     """Return the option that leaves columns out; of many only the first."""
     return ",".join(f"ignore={name}" for name in names[:3]) + (",…" if len(names) > 3 else "")
-
-
-def numbering(names: Sequence[str]) -> Array | None:
-    """Return the order of columns that only count, shape (C,); None if they are names.
-
-    >>> numbering(["c0", "c2", "c1"])
-    array([0, 2, 1])
-    """
-    parsed = [_COUNTED.fullmatch(name) for name in names]
-    befores = {match["before"] for match in parsed if match}
-    if not all(parsed) or len(befores) != 1 or len(names) < 2:
-        return None
-    numbers = [int(match["number"]) for match in parsed if match]
-    order = np.argsort(numbers, kind="stable")
-    ranked = [numbers[i] for i in order]
-    return order if ranked[0] in (0, 1) and ranked == [*range(ranked[0], ranked[-1] + 1)] else None
-
-
-def class_order(
-    where: str, names: Sequence[str], classes: Sequence[str]
-) -> tuple[Array | None, tuple[str, ...]]:
-    """Return in which order columns are the classes', and the names of classes that they bring.
-
-    Args:
-        where: The file, for errors.
-        names: Of the columns of outputs, in their order.
-        classes: Names of the classes; empty if they are not known.
-
-    Returns:
-        Indices of columns, shape (C,), or None where their order is right; and names, empty where
-        columns only count.
-
-    Raises:
-        MisalignedError: If columns and classes differ in names.
-    """
-    bare = tuple(map(tidy, names))
-    short = tuple(_PREFIX.sub("", name, count=1) for name in bare)
-    if classes:
-        known = [tidy(each) for each in classes]
-        for told in (bare, short):
-            if sorted(told) == sorted(known):
-                return permutation(where, told, classes, "columns"), tuple(classes)
-    order = numbering(bare)
-    if order is not None:
-        return order, ()
-    if classes:
-        return permutation(where, bare, classes, "columns"), tuple(classes)
-    if len(set(short)) == len(short) and all(s != b for s, b in zip(short, bare, strict=True)):
-        bare = short
-    return None, bare
 
 
 def refuse_counting(
