@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from committee import Pool
-from committee.errors import CommitteeError, MisalignedError
+from committee.errors import CommitteeError, MisalignedError, ShapeError
 from committee.outside import import_predictions
 
 N = 40
@@ -144,3 +144,39 @@ def test_arrays_that_cannot_be_used_are_refused_in_a_line() -> None:
         assert pool.samples.labels is None
     pool = Pool.from_arrays(LABELS.astype(float), {"a": LOGITS}, kind="logits")
     assert (pool.samples.labels == LABELS).all()
+
+
+def softmax(values: np.ndarray) -> np.ndarray:
+    shares = np.exp(values)
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+WIDE = np.random.default_rng(4).normal(size=(200, 10))
+SCALED = {
+    "percent": 100 * softmax(WIDE),
+    "whole percent": np.round(100 * softmax(WIDE)),
+    "bytes": (255 * softmax(WIDE)).astype(np.uint8),
+    "rounded": np.round(softmax(WIDE[:, :3]), 1),
+    "votes": np.random.default_rng(0).multinomial(30, [0.5, 0.3, 0.2], 50),
+}
+REAL = {
+    "logits": WIDE,
+    "positive": np.maximum(WIDE, 0),
+    "wide": np.maximum(np.random.default_rng(1).normal(size=(50, 1000)), 0) / 4,
+    "shifted": WIDE + 10,
+    "quantised": np.maximum(np.round(20 * WIDE), 0).astype(np.uint8),
+    "sigmoid": 1 / (1 + np.exp(-WIDE[:, :2])),
+    "few": np.array([[0.5, 0.5], [3.0, 1.0]]),
+}
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_scaled_probabilities_are_no_logits(name: str) -> None:
+    with pytest.raises(ShapeError, match=r"logits.*these are probabilities.*kind="):
+        Pool.from_arrays(None, {"a": SCALED[name]}, kind="logits")
+
+
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("rows", [8, 200])
+def test_logits_are_no_probabilities(name: str, rows: int) -> None:
+    assert len(Pool.from_arrays(None, {"a": REAL[name][:rows]}, kind="logits").names) == 1

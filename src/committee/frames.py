@@ -71,7 +71,8 @@ def in_row_order(
     if not named:
         return right, ids
     first = next(iter(named.values()))
-    named |= _counted(values, first)
+    counted = _counted(values, first)
+    first, named = next(iter(counted.values()), first), named | counted
     same = all(rows == first for rows in named.values())
     if ids is None and not same:
         _refuse_nameless([where for where in values if where not in named], named)
