@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from committee import Pool
+from committee.data.arrays import open_npz
 from committee.errors import CommitteeError, MisalignedError, ShapeError
 from committee.outside import import_predictions
 
@@ -180,3 +181,15 @@ def test_scaled_probabilities_are_no_logits(name: str) -> None:
 @pytest.mark.parametrize("rows", [8, 200])
 def test_logits_are_no_probabilities(name: str, rows: int) -> None:
     assert len(Pool.from_arrays(None, {"a": REAL[name][:rows]}, kind="logits").names) == 1
+
+
+@pytest.mark.parametrize("word", ["classes", "class_names", "names"])
+def test_class_names_beside_images_say_what_labels_mean(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "p.npz"
+    names = np.array(["emu", "cat", "dog"])
+    images = np.zeros((3, 4, 4), np.uint8)
+    np.savez(path, images=images, labels=[0, 1, 2], mask=[1], **{word: names})  # type: ignore[arg-type]
+    samples = open_npz(path, "val", CLASSES).samples
+    assert samples.labels is not None
+    assert samples.labels.tolist() == [2, 0, 1]
+    assert "1 array is not used: 'mask'" in samples.notes
