@@ -11,6 +11,7 @@ import pytest
 from committee import Pool
 from committee.data.arrays import open_npz
 from committee.errors import CommitteeError, MisalignedError, ShapeError
+from committee.evaluate import shared_warnings
 from committee.outside import import_predictions
 
 N = 40
@@ -193,3 +194,21 @@ def test_class_names_beside_images_say_what_labels_mean(tmp_path: Path, word: st
     assert samples.labels is not None
     assert samples.labels.tolist() == [2, 0, 1]
     assert "1 array is not used: 'mask'" in samples.notes
+
+
+def test_rows_with_equal_outputs_are_told() -> None:
+    rng = np.random.default_rng(6)
+    val, test = rng.normal(size=(2, 400, 3))
+    test[5:195] = val[200:390]
+
+    def pool(values: np.ndarray, split: str) -> Pool:
+        models = {"a": values, "b": values**3}
+        return Pool.from_arrays(np.arange(len(values)) % 3, models, kind="logits", split=split)
+
+    assert len(pool(val, "val").shared_with(pool(test, "test"))) == 190
+    assert "190 of 400" in "".join(shared_warnings(pool(val, "val"), pool(test, "test")))
+    rounded = [pool(np.round(each), name) for each, name in ((val, "val"), (test[195:], "test"))]
+    assert not len(rounded[0].shared_with(rounded[1]))
+    assert rounded[0].copies == pool(val, "val").copies == ""
+    val[7:10] = val[17]
+    assert "3 of 400 rows" in pool(val, "val").copies

@@ -195,7 +195,9 @@ def import_predictions(
     outputs = {name: each.outputs for name, each in foreign.items() if each.outputs is not None}
     widths = {n: o.values.shape[1] for n, o in outputs.items() if o.values.ndim == 2}
     check_alike("import", {**stored_widths(folder), **widths} if widths else {})
-    Pool(samples, outputs, CostTable.of({name: [] for name in files}))
+    pool = Pool(samples, outputs, CostTable.of({name: [] for name in files}))
+    if pool.copies:
+        tell(pool.copies)
     for name, own in outputs.items():
         for line in notes_on(name, own, samples.labels, len(samples.classes)):
             tell(line)

@@ -23,7 +23,14 @@ from committee.errors import (
     UnknownNameError,
 )
 from committee.frames import in_class_order, in_row_order, in_rows
-from committee.identity import Shared, alike, output_digests, shared
+from committee.identity import (
+    Shared,
+    alike,
+    copies_note,
+    output_digests,
+    precise_rows,
+    shared,
+)
 from committee.plausibility import check_classes, check_declared
 from committee.predictions import Array, Kept, Kind, Outputs, Together, as_array, checked_outputs
 from committee.samples import Samples, fingerprint
@@ -32,6 +39,8 @@ from committee.text import listed, printable
 
 # Rows that are combined at once.
 _ROWS = 4096
+# Samples beyond which copies are not looked for.
+_MOST_COMPARED = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -414,6 +423,22 @@ class Pool:
         names = [n for n in self.names if n in other.outputs and self.kind == other.kind]
         rows = alike(self._digests(names), other._digests(names)) if names else ()
         return Shared(self.samples, other.samples, *rows) if rows else found
+
+    @cached_property
+    def copies(self) -> str:
+        """How many samples are copies of others by their outputs, for people; often nothing.
+
+        Nothing is said where contents are known, or there are very many samples.
+        """
+        known = self.samples.content is not None or self.samples.parts > 1
+        if known or self._together is not None or len(self) > _MOST_COMPARED:
+            return ""
+        precise = np.zeros(len(self), bool)
+        for name in self.names:
+            precise |= precise_rows(self.model(name))
+        if not precise.any():
+            return ""
+        return copies_note(self.samples, self._digests(self.names), precise)
 
     def _digests(self, names: Iterable[str]) -> Array:
         """A number for what some models answer to each sample, shape (N,), uint64."""
