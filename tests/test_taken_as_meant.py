@@ -10,8 +10,8 @@ import pytest
 
 from committee import Pool
 from committee.data.arrays import open_npz
-from committee.errors import CommitteeError, MisalignedError, ShapeError
-from committee.evaluate import shared_warnings
+from committee.errors import CommitteeError, MisalignedError, ShapeError, StoreError
+from committee.evaluate import check_judge, shared_warnings
 from committee.outside import import_predictions
 
 N = 40
@@ -212,3 +212,28 @@ def test_rows_with_equal_outputs_are_told() -> None:
     assert rounded[0].copies == pool(val, "val").copies == ""
     val[7:10] = val[17]
     assert "3 of 400 rows" in pool(val, "val").copies
+
+
+def test_equal_ids_of_other_outputs_are_other_samples(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    first, second = rng.normal(size=(2, N, 3))
+    notes: list[str] = []
+
+    def take(split: str, values: np.ndarray) -> Pool:
+        np.savez(tmp_path / "a.npz", outputs=values, id=NAMES, label=LABELS)
+        return import_predictions(
+            {"a": tmp_path / "a.npz"},
+            tmp_path / "s",
+            kind="logits",
+            split=split,
+            costs={"a": 1.0},
+            note=notes.append,
+        )
+
+    val = take("val", first)
+    with pytest.raises(StoreError, match="40 of 40"):
+        take("test", first * (1 + 1e-6))
+    test = take("test", second)
+    assert "other samples" in "".join(notes)
+    assert shared_warnings(val, test) == ()
+    check_judge(val, test)

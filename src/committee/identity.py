@@ -20,6 +20,8 @@ from committee.text import listed, printable
 _ROWS = 4096
 # Bytes of a number that is hardly the same by chance, and decimals beyond which none is rounded.
 _SINGLE, _DECIMALS = 4, 4
+# By which share of its largest number a row may differ and be the same, of another machine.
+_ROUNDED = 1e-2
 _NONE = np.zeros(0, np.int64)
 # So few rows may be alike by chance, where they are not all of a split.
 _FEW = 10
@@ -126,6 +128,27 @@ def alike(one: Array, two: Array) -> tuple[Array, Array]:
     if len(both) < max(_FEW, min(by_chance, min(len(one), len(two)) / 2) + 0.5):
         return _NONE, _NONE
     return np.flatnonzero(np.isin(one, both)), np.flatnonzero(np.isin(two, both))
+
+
+def mostly_differ(one: Outputs, two: Outputs) -> bool:
+    """Return whether a model's answers to two sets of samples differ beyond rounding in most rows.
+
+    Args:
+        one: Outputs of some samples.
+        two: Of as many others, in the order in which they are compared.
+    """
+    first, second = (
+        np.asarray(each.values if each.confidence is None else each.confidence, np.float64)
+        for each in (one, two)
+    )
+    if first.shape != second.shape:
+        return False
+    first, second = (np.nan_to_num(each.reshape(len(each), -1)) for each in (first, second))
+    off = np.abs(first - second).max(axis=1, initial=0)
+    differ = off > _ROUNDED * np.abs(first).max(axis=1, initial=0)
+    if one.confidence is not None:
+        differ |= np.asarray(one.values != two.values)
+    return bool(2 * differ.sum() > len(differ))
 
 
 def output_digests(name: str, outputs: Outputs) -> Array:

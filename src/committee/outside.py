@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,14 @@ import numpy as np
 from committee.cost import Cost, CostTable
 from committee.data.labels import indices
 from committee.errors import (
+    CommitteeError,
     CostError,
     DataError,
     MisalignedError,
     ShapeError,
     UnknownNameError,
 )
+from committee.identity import shared
 from committee.models.spec import check_name
 from committee.names import class_order
 from committee.plausibility import (
@@ -66,6 +69,7 @@ from committee.store import (
     stored_widths,
     writing,
 )
+from committee.store.split import other_splits
 from committee.tables import Table, read_table
 from committee.text import listed, printable, tidy
 
@@ -201,9 +205,15 @@ def import_predictions(
     for name, own in outputs.items():
         for line in notes_on(name, own, samples.labels, len(samples.classes)):
             tell(line)
+    apart = _apart_by_outputs(Path(store), pool)
+    for other in apart:
+        tell(
+            f"splits {other!r} and {split!r} have ids in common, but the same models answer "
+            "otherwise there: they are taken for other samples"
+        )
     with writing(Path(store)) as target:
         target.add_models(specs, samples.classes)
-        target.add_samples(Split(samples))
+        target.add_samples(Split(samples), known_apart=apart)
         for name, own in outputs.items():
             entry = Entry(
                 kind=kind,
@@ -216,6 +226,20 @@ def import_predictions(
             )
             target.writer(samples, name, entry).write_all(own)
     return Pool.load(Path(store) / split, list(files))
+
+
+def _apart_by_outputs(root: Path, pool: Pool) -> list[str]:
+    """Return the other splits with ids of these samples to which the same models answer otherwise.
+
+    A split that cannot be opened says nothing.
+    """
+    found = []
+    for other in other_splits(root, pool.samples.split):
+        if other.content is None and len(shared(other.samples, pool.samples)):
+            with suppress(CommitteeError):
+                if not len(Pool.load(root / other.samples.split).shared_with(pool)):
+                    found.append(other.samples.split)
+    return found
 
 
 def _spec(kind: str, costs: Sequence[Cost], family: str) -> dict[str, Any]:

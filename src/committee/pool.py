@@ -27,7 +27,9 @@ from committee.identity import (
     Shared,
     alike,
     copies_note,
+    mostly_differ,
     output_digests,
+    places,
     precise_rows,
     shared,
 )
@@ -415,14 +417,29 @@ class Pool:
         return fingerprint(self._prints(name) for name in sorted(names))
 
     def shared_with(self, other: Pool) -> Shared:
-        """Which samples another pool has too: by content, by id, else by equal outputs."""
+        """Which samples another pool has too: by content, by id, else by equal outputs.
+
+        Samples of equal ids to which the same models answer otherwise are other samples.
+        """
         found = shared(self.samples, other.samples)
         known = self.samples.content is not None and other.samples.content is not None
-        if known or len(found) or "counts" in (self.kind, other.kind):
+        if known or "counts" in (self.kind, other.kind):
             return found
         names = [n for n in self.names if n in other.outputs and self.kind == other.kind]
+        if len(found) and not self._answers_otherwise(other, names):
+            return found
+        found = replace(found, first=found.first[:0], second=found.second[:0])
         rows = alike(self._digests(names), other._digests(names)) if names else ()
         return Shared(self.samples, other.samples, *rows) if rows else found
+
+    def _answers_otherwise(self, other: Pool, names: Sequence[str]) -> bool:
+        """Return whether models answer otherwise to samples of the same ids in another pool."""
+        rows = places(self.samples, other.samples)
+        theirs = np.flatnonzero(rows >= 0)[:_ROWS]
+        return bool(names) and all(
+            mostly_differ(self.model(name).rows(rows[theirs]), other.model(name).rows(theirs))
+            for name in names
+        )
 
     @cached_property
     def copies(self) -> str:
