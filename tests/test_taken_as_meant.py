@@ -237,3 +237,31 @@ def test_equal_ids_of_other_outputs_are_other_samples(tmp_path: Path) -> None:
     assert "other samples" in "".join(notes)
     assert shared_warnings(val, test) == ()
     check_judge(val, test)
+
+
+@pytest.mark.parametrize("word", ["classes", "class_names"])
+def test_an_array_of_class_names_orders_outputs_and_labels(tmp_path: Path, word: str) -> None:
+    names = np.array(["emu", "cat", "dog"])
+    turned = LOGITS[:, [2, 0, 1]]
+    held = {"outputs": turned, "label": (LABELS + 1) % 3, word: names}
+    np.savez(tmp_path / "a.npz", **held)  # type: ignore[arg-type]
+    pool = import_predictions(
+        {"a": tmp_path / "a.npz"}, tmp_path / "s", kind="logits", split="val", classes=CLASSES
+    )
+    assert (np.asarray(pool.model("a").values) == LOGITS).all()
+    assert (pool.samples.labels == LABELS).all()
+    pool = import_predictions({"a": tmp_path / "a.npz"}, tmp_path / "t", kind="logits", split="val")
+    assert pool.samples.classes == tuple(names.tolist())
+
+
+def test_labels_may_be_a_column_but_no_rows(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", LOGITS)
+    np.save(tmp_path / "y.npy", LABELS[:, None])
+    files, options = {"a": tmp_path / "a.npy"}, {"kind": "logits", "split": "val"}
+    pool = import_predictions(files, tmp_path / "s", labels=tmp_path / "y.npy", **options)
+    assert (pool.samples.labels == LABELS).all()
+    np.save(tmp_path / "y.npy", np.eye(3)[LABELS])
+    with pytest.raises(ShapeError, match="one-hot"):
+        import_predictions(files, tmp_path / "t", labels=tmp_path / "y.npy", **options)
+    with pytest.raises(ShapeError, match=r"1 - p, p"):
+        Pool.from_arrays(None, {"a": np.full((4, 1), 0.3)}, kind="probabilities")

@@ -14,7 +14,7 @@ class are found by name, samples that have ids are joined by id.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,7 +34,7 @@ from committee.errors import (
 )
 from committee.identity import shared
 from committee.models.spec import check_name
-from committee.names import class_order
+from committee.names import class_names, class_order, permutation
 from committee.plausibility import (
     check_alike,
     check_classes,
@@ -73,6 +73,8 @@ from committee.store.split import other_splits
 from committee.tables import Table, read_table
 from committee.text import listed, printable, tidy
 
+# What an array of the names of classes is called.
+_CLASS_WORDS = ("class_names", "classes", "names")
 # Called with a line that people should know.
 Note = Callable[[str], None]
 
@@ -171,9 +173,13 @@ def import_predictions(
     classes = tuple(classes) or known_classes(Path(store))
     # What a store has without names stays so.
     unnamed = unnamed and not classes
-    tables = {path: read_table(path) for path in [*files.values(), *([labels] if labels else [])]}
-    _check_columns(mapping, tables)
-    reader = _Reader(kind, mapping, classes, normalise)
+    read = {path: read_table(path) for path in [*files.values(), *([labels] if labels else [])]}
+    _check_columns(mapping, read)
+    asked = {tidy(name) for names in mapping.values() for name in names}
+    naming = {path: _class_column(table, kind, asked) for path, table in read.items()}
+    tables = {path: _without(table, naming[path]) for path, table in read.items()}
+    told = {path: _told_classes(read[path], name) for path, name in naming.items() if name}
+    reader = _Reader(kind, mapping, classes, normalise, told)
     for path in files.values():
         reader.learn(tables[path], tell)
     foreign = {name: reader.model(tables[path], tell) for name, path in files.items()}
@@ -242,6 +248,29 @@ def _apart_by_outputs(root: Path, pool: Pool) -> list[str]:
     return found
 
 
+def _class_column(table: Table, kind: str, asked: Collection[str]) -> str:
+    """Return the array of an archive that names the classes in their order; empty if none does."""
+    words = _CLASS_WORDS if kind != "decisions" else _CLASS_WORDS[:1]
+    there = [] if table.named else [w for w in words if w in table.columns and w not in asked]
+    named = (w for w in there if table.columns[w].rank == 1 and table.read(w).dtype.kind in "US")
+    return next(named, "")
+
+
+def _told_classes(table: Table, name: str) -> tuple[str, ...]:
+    texts = [
+        each.decode("utf-8", "surrogateescape") if isinstance(each, bytes) else str(each)
+        for each in table.read(name).tolist()
+    ]
+    return class_names(f"{table.path}: {name!r}", texts)
+
+
+def _without(table: Table, name: str) -> Table:
+    """Return a table without one of its columns."""
+    if not name:
+        return table
+    return replace(table, columns={n: c for n, c in table.columns.items() if n != name})
+
+
 def _spec(kind: str, costs: Sequence[Cost], family: str) -> dict[str, Any]:
     return {
         "source": "",
@@ -298,6 +327,7 @@ class _Reader:
         columns: Names of columns by role.
         classes: Names of the classes; empty until a file names them.
         normalise: Whether rows of probabilities are divided by their sums.
+        told: Names of classes in the order of the outputs, of files that hold such an array.
     """
 
     def __init__(
@@ -306,7 +336,9 @@ class _Reader:
         columns: Mapping[str, Sequence[str]],
         classes: tuple[str, ...],
         normalise: bool,
+        told: Mapping[Path, tuple[str, ...]],
     ) -> None:
+        self._told = told
         self._kind = kind
         self._columns = columns
         self._normalise = normalise
@@ -315,6 +347,9 @@ class _Reader:
 
     def learn(self, table: Table, tell: Note) -> None:
         """Take the names of classes from a file, if none are known and its columns have names."""
+        if not self.classes and table.path in self._told:
+            self.classes, self._named_by = self._told[table.path], table.path
+            return
         roles = roles_of(table, self._kind, self._columns, self.classes)
         if not self.classes and roles.named and roles.outputs and self._kind != "decisions":
             _, self.classes = class_order(str(table.path), roles.outputs, ())
@@ -346,7 +381,8 @@ class _Reader:
         self, table: Table, roles: Roles, outputs: Outputs | None, count: int
     ) -> Foreign:
         ids = None if roles.id is None else _ids(table, roles.id)
-        labels = None if roles.label is None else _labels(table, roles.label, self.classes)
+        own = self._told.get(table.path, ())
+        labels = None if roles.label is None else _labels(table, roles.label, self.classes, own)
         costs = {name: _mean(table, name) for name in roles.costs}
         for what, each in (("ids", ids), ("labels", labels)):
             if each is not None and len(each) != count:
@@ -361,7 +397,8 @@ class _Reader:
                 f"{table.path}: decisions need {' and '.join(missing)}; see --help. It has columns "
                 f"{listed(table.columns)}: say which is which with --columns {missing[0]}=NAME"
             )
-        classes = _labels(table, roles.decided, self.classes)
+        own = self._told.get(table.path, ())
+        classes = _labels(table, roles.decided, self.classes, own)
         if (classes < 0).any():
             row = int((classes < 0).argmax())
             raise ShapeError(
@@ -388,6 +425,11 @@ class _Reader:
             values = values if order is None else values[:, order]
         else:
             values = table.read(names[0])
+            own = self._told.get(table.path)
+            if own is not None:
+                check_classes(where, Outputs("logits", values), len(own))
+                values = values[:, permutation(where, own, self.classes, "classes")]
+                by_name = True
         if self._named_by is not None and not by_name:
             tell(f"{where}: names no classes; they are taken in the order of {self._named_by}")
         if self._normalise:
@@ -472,12 +514,20 @@ def _mean(table: Table, name: str) -> float:
     return float(values.mean()) if len(values) else 0.0
 
 
-def _labels(table: Table, name: str, classes: Sequence[str]) -> Array:
+def _labels(table: Table, name: str, classes: Sequence[str], named: Sequence[str]) -> Array:
     """Return a column of labels or decided classes as indices, -1 where there is none."""
+    told = table.read(name)
+    told = told[:, 0] if told.shape[1:] == (1,) else told
+    if told.ndim > 1:
+        raise ShapeError(
+            f"{table.path}: {printable(name)!r}: labels must be class indices or names, one a "
+            f"sample, not {told.dtype} {told.shape}; of one-hot rows give argmax(axis=1)"
+        )
     return indices(
         f"{table.path}: {printable(name)!r}",
-        table.read(name),
+        told,
         classes,
+        named,
         place=lambda row: table.place(row) + _with_id(table, row),
     )
 

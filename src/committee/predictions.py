@@ -148,9 +148,10 @@ def checked_outputs(
         return _checked_decisions(where, array, confidence, first)
     if confidence is not None:
         raise ShapeError(f"{where}: {kind} carry no separate confidence; declare decisions instead")
-    if array.ndim != 2 or array.shape[1] < 1:
+    of_one = array.ndim == 1 or (kind == "probabilities" and array.shape[1:] == (1,))
+    if array.ndim != 2 or array.shape[1] < 1 or (of_one and (array != 1).any()):
         # What a binary classifier gives.
-        remedy = _of_one_number(kind) if array.ndim == 1 else ""
+        remedy = _of_one_number(kind) if of_one else ""
         raise ShapeError(
             f"{where}: {kind} must have shape (samples, classes), not {array.shape}{remedy}"
         )

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from committee.data.table import TRUTH_WORDS
 from committee.errors import DataError, MisalignedError, UnknownNameError
 from committee.names import COUNTED, PREFIX, numbering
 from committee.predictions import Array
 from committee.tables import Column, Table
-from committee.text import listed, tidy
+from committee.text import listed, tidy, word
 
 ROLES = ("id", "label", "class", "confidence", "cost", "outputs", "ignore")
 
@@ -23,8 +24,7 @@ _WORDS: dict[str, frozenset[str]] = {
         "id": "id ids sample samples sampleid sample_id index idx path paths filepath file_path "
         "file files filename filenames file_name image images imageid image_id image_path img "
         "img_path key keys uid uuid guid row_id item item_id doc_id document_id url uri",
-        "label": "label labels target targets y y_true ytrue truth true true_label true_class gt "
-        "groundtruth ground_truth actual gold gold_label expected label_id",
+        "label": " ".join(TRUTH_WORDS),
         "class": "class classes class_id class_name prediction predictions predicted pred preds "
         "predicted_class predicted_label pred_class pred_label y_pred y_hat yhat answer answers "
         "decision decisions",
@@ -124,7 +124,7 @@ def roles_of(
         _refuse_beside(table, kind, found, outputs)
     if kind == "labels" and not found["label"]:
         alone = found["class"] or found["outputs"] or ([] if table.named else left)
-        if len(alone) == 1 and table.columns[alone[0]].rank == 1:
+        if len(alone) == 1:
             found["label"], found["class"], outputs = alone, [], []
             left = [name for name in left if name not in alone]
     _refuse_left(table, kind, left)
@@ -143,28 +143,19 @@ def _role(name: str, column: Column, kind: str, classes: frozenset[str]) -> str:
     """Return what a column's name says; nothing if it says nothing."""
     if name in classes:
         return "outputs"
-    word = _word(name)
+    own = word(name)
     if column.rank == 2:
-        return "outputs" if word in _WORDS["outputs"] and kind != "decisions" else ""
-    if word in _WORDS["outputs"] - _WORDS["class"] - _WORDS["confidence"]:
+        return "outputs" if own in _WORDS["outputs"] and kind != "decisions" else ""
+    if own in _WORDS["outputs"] - _WORDS["class"] - _WORDS["confidence"]:
         return "outputs" if kind != "decisions" else ""
-    if word in _UNITS or word.startswith("cost_") or word.endswith("_cost"):
+    if own in _UNITS or own.startswith("cost_") or own.endswith("_cost"):
         return "cost"
-    return next((role for role in ROLES if word in _WORDS.get(role, ())), "")
-
-
-def _word(name: str) -> str:
-    """Return a name in small letters with ``_`` for all that is no letter or digit.
-
-    >>> _word("Sample ID"), _word("cost (USD)")
-    ('sample_id', 'cost_usd')
-    """
-    return re.sub(r"[\W_]+", "_", tidy(name).casefold()).strip("_")
+    return next((role for role in ROLES if own in _WORDS.get(role, ())), "")
 
 
 def id_column(table: Table) -> str | None:
     """Return the column that is called as ids are, for people; None if there is none."""
-    return next((name for name in table.columns if _word(name) in _WORDS["id"]), None)
+    return next((name for name in table.columns if word(name) in _WORDS["id"]), None)
 
 
 def unit_of(name: str) -> str:
@@ -173,9 +164,9 @@ def unit_of(name: str) -> str:
     >>> unit_of("cost_usd"), unit_of("cost")
     ('dollars', '')
     """
-    word = _word(name)
-    bare = word.removeprefix("cost_").removesuffix("_cost")
-    return _UNITS.get(word) or _UNITS.get(bare) or ""
+    own = word(name)
+    bare = own.removeprefix("cost_").removesuffix("_cost")
+    return _UNITS.get(own) or _UNITS.get(bare) or ""
 
 
 def _refuse_doubled_roles(table: Table, found: Mapping[str, Sequence[str]]) -> None:
