@@ -252,7 +252,7 @@ def _allowed(numbers: Array, scale: float) -> float:
     for step in _STEPS[scale]:
         if np.abs(numbers / step - np.round(numbers / step)).max() < _ON_STEP:
             rounded = min(numbers.shape[1] * step, _MOST_OFF * scale)
-            return max(_SUM_TOLERANCE * scale, rounded)
+            return float(max(_SUM_TOLERANCE * scale, rounded))
     return _SUM_TOLERANCE * scale
 
 

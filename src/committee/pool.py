@@ -152,8 +152,8 @@ class Pool:
 
         Args:
             labels: Class index or name of a class of each sample, shape (N,), or None.
-            outputs: For each model an array (N, C), or a table of pandas or polars, whose columns and
-                rows are then found by name; for ``decisions`` a pair of predicted classes
+            outputs: For each model an array (N, C), or a table of pandas or polars, whose columns
+                and rows are found by name; for ``decisions`` a pair of predicted classes
                 (N,) and confidence (N,).
             kind: ``logits``, ``probabilities`` or ``decisions``.
             costs: What one sample costs in each model, in ``unit``.
