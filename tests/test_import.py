@@ -224,7 +224,7 @@ BAD: dict[str, tuple[str, str, Columns, str]] = {
     "negative": ("npz", "decisions", {**SURE, "class": LABELS - 1}, "must be indices 0, 1"),
     "vector": ("npz", "logits", {**GOOD, "outputs": LABELS}, r"\(samples, classes\), not \(300,\)"),
     "no sums": ("npz", "probabilities", GOOD, "Are these logits"),
-    "texts": ("csv", "logits", {**GOOD, "note": IDS}, "line 2 .*'note' is 'picture 0', no number"),
+    "texts": ("csv", "logits", {**GOOD, "note": IDS}, "named as outputs, not 'note'.*ignore=note"),
     "texts in npz": ("npz", "logits", {**GOOD, "outputs": np.array([IDS])}, "real numbers"),
     "text labels": ("csv", "logits", {**GOOD, "label": IDS}, "line 2 .*'picture 0' is no index"),
     "no label": ("parquet", "logits", {**GOOD, "label": [None, *LABELS[1:]]}, "must be indices"),

@@ -44,6 +44,7 @@ ORDER = (
     "reading",
     "predictions",
     "names",
+    "frames",
     "plausibility",
     "confidence",
     "calibration",
@@ -85,6 +86,7 @@ ORDER = (
 
 # Against the order, inside a function or for type checkers only: (part, what it imports).
 LAZY = {
+    ("pool", "data"),  # Pool.from_arrays reads labels that are no indices
     ("pool", "store"),  # Pool.load opens a store
     ("pool", "dense"),  # ... and one of segmentation
     ("cascade", "export"),  # Cascade.as_module builds a torch module

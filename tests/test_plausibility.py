@@ -328,7 +328,7 @@ def test_pools_from_arrays_are_checked_alike() -> None:
     )
     assert pool.samples.labels is not None
     assert pool.samples.labels.tolist() == [2, 0] * 15
-    with pytest.raises(MisalignedError, match="no classes are named"):
+    with pytest.raises(MisalignedError, match="classes are unnamed"):
         Pool.from_arrays(["z", "x"] * 15, {"a": rows}, kind="probabilities")
     with pytest.raises(MisalignedError, match=r"'Z' and 'z' differ"):
         Pool.from_arrays(["Z"] * 30, {"a": rows}, kind="probabilities", classes=["x", "y", "z"])

@@ -21,8 +21,16 @@ def build(labels=(0, 1), outputs=None, kind="logits", **options) -> Pool:
 BAD_POOLS = {
     "longer labels": ({"labels": [0, 1, 1]}, errors.MisalignedError, "3, 'a' has 2"),
     "labels of two dimensions": ({"labels": [[0, 1]]}, errors.ShapeError, r"labels .*\(1, 2\)"),
-    "labels that are no indices": ({"labels": [0.5, 1]}, errors.ShapeError, "labels .*float64"),
-    "negative labels": ({"labels": [0, -1]}, errors.ShapeError, "labels .* '1' has label -1"),
+    "labels that are no indices": (
+        {"labels": [0.5, 1]},
+        errors.MisalignedError,
+        "labels: .*'0.5' is no index",
+    ),
+    "negative labels": (
+        {"labels": [0, -1]},
+        errors.ShapeError,
+        "1 of 2 samples have no label, rows '1'",
+    ),
     "labels beyond classes": ({"labels": [0, 2]}, errors.MisalignedError, "labels go up to 2"),
     "labels beyond names": (
         {"labels": [0, 2], "classes": ["x", "y"]},

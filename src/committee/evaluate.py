@@ -362,11 +362,14 @@ def check_judge(
 
 
 def shared_warnings(pool: Pool, test: Pool | None) -> tuple[str, ...]:
-    """What to know of samples that the test pool shares with the one that chose; often nothing."""
+    """What to know of samples that the test pool shares with the one that chose; often nothing.
+
+    That its own samples are copies of each other is told too.
+    """
     if test is None:
         return ()
     told = shared_note(pool.shared_with(test), pool.task.samples)
-    return (told,) if told else ()
+    return tuple(filter(None, (told, test.copies)))
 
 
 def measure_of(pool: Pool, utility: Utility) -> str:

@@ -18,6 +18,10 @@ from committee.text import listed, printable
 
 # Rows whose outputs are looked at together.
 _ROWS = 4096
+# Bytes of a number that is hardly the same by chance, and decimals beyond which none is rounded.
+_SINGLE, _DECIMALS = 4, 4
+# By which share of its largest number a row may differ and be the same, of another machine.
+_ROUNDED = 1e-2
 _NONE = np.zeros(0, np.int64)
 # So few rows may be alike by chance, where they are not all of a split.
 _FEW = 10
@@ -106,8 +110,9 @@ def alike(one: Array, two: Array) -> tuple[Array, Array]:
     """Return which rows of two splits are one sample, as the outputs of the same models say.
 
     Rows are taken for the same if all are alike in their order, and chance would not make them so:
-    a few constant outputs say nothing. Or if more than half of the smaller split, and no fewer than
-    ten, have outputs that stand once in each: fewer may be chance, where outputs are rounded.
+    a few constant outputs say nothing. Or if no fewer than ten have outputs that stand once in
+    each split, and these are more than half of the smaller, or many beside what stands twice in
+    one: where outputs are rounded, rows are alike by chance, in a split as between two.
 
     Args:
         one: From :func:`output_digests`, added up over the same models, shape (N,).
@@ -119,9 +124,31 @@ def alike(one: Array, two: Array) -> tuple[Array, Array]:
     if np.array_equal(one, two) and _chance_of_order(one) < _BY_CHANCE:
         return np.arange(len(one)), np.arange(len(two))
     both = np.intersect1d(_once(one), _once(two), assume_unique=True)
-    if len(both) < _FEW or 2 * len(both) <= min(len(one), len(two)):
+    by_chance = 2 * (_repeated(one) + _repeated(two)) + 1
+    if len(both) < max(_FEW, min(by_chance, min(len(one), len(two)) / 2) + 0.5):
         return _NONE, _NONE
     return np.flatnonzero(np.isin(one, both)), np.flatnonzero(np.isin(two, both))
+
+
+def mostly_differ(one: Outputs, two: Outputs) -> bool:
+    """Return whether a model's answers to two sets of samples differ beyond rounding in most rows.
+
+    Args:
+        one: Outputs of some samples.
+        two: Of as many others, in the order in which they are compared.
+    """
+    first, second = (
+        np.asarray(each.values if each.confidence is None else each.confidence, np.float64)
+        for each in (one, two)
+    )
+    if first.shape != second.shape:
+        return False
+    first, second = (np.nan_to_num(each.reshape(len(each), -1)) for each in (first, second))
+    off = np.abs(first - second).max(axis=1, initial=0)
+    differ = off > _ROUNDED * np.abs(first).max(axis=1, initial=0)
+    if one.confidence is not None:
+        differ |= np.asarray(one.values != two.values)
+    return bool(2 * differ.sum() > len(differ))
 
 
 def output_digests(name: str, outputs: Outputs) -> Array:
@@ -174,6 +201,34 @@ def doubles_note(samples: Samples) -> str:
     )
 
 
+def copies_note(samples: Samples, digests: Array, precise: Array) -> str:
+    """Return how many rows are copies as the outputs of all models say, for people; or nothing.
+
+    Args:
+        samples: The samples, whose contents nobody knows.
+        digests: From :func:`output_digests`, added up over all models, shape (N,).
+        precise: Whether outputs are so precise that no two samples have the same, shape (N,).
+    """
+    _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
+    rows = np.flatnonzero((first[inverse] != np.arange(len(digests))) & precise)
+    if not len(rows) or len(first) == 1:
+        return ""
+    has = "row has" if len(rows) == 1 else "rows have"
+    return (
+        f"{len(rows):,} of {len(samples):,} {has} the outputs of another in all models of "
+        f"'{printable(samples.split)}': {listed([samples.ids[row] for row in rows.tolist()])}. "
+        "Are these copies? Each counts as a sample"
+    )
+
+
+def precise_rows(outputs: Outputs) -> Array:
+    """Return whether two samples hardly have the same outputs, shape (N,): none are rounded."""
+    if outputs.kind not in ("logits", "probabilities") or outputs.values.dtype.itemsize < _SINGLE:
+        return np.zeros(len(outputs), bool)
+    values = np.asarray(outputs.values)
+    return np.asarray((values != np.round(values, _DECIMALS)).sum(axis=1) > 1)
+
+
 def shared_note(found: Shared, what: str = "samples") -> str:
     """Return what to know of samples that two splits share, for people; empty if none is shared.
 
@@ -199,6 +254,11 @@ def _chance_of_order(digests: Array) -> float:
     """How likely as many draws from the same digests are to come out in the same order."""
     _, counts = np.unique(digests, return_counts=True)
     return float(np.exp(np.sum(counts * np.log(counts / max(len(digests), 1)))))
+
+
+def _repeated(digests: Array) -> int:
+    """How many numbers stand more than once."""
+    return int((np.unique(digests, return_counts=True)[1] > 1).sum())
 
 
 def _once(digests: Array) -> Array:

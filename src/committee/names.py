@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from committee.errors import DataError, MisalignedError
 from committee.predictions import Array
@@ -16,6 +16,11 @@ from committee.text import difference, listed, tidy
 
 # No list of classes is larger.
 _MOST_BYTES = 2**24
+# Names of columns that count, and what stands before the names of classes.
+COUNTED = re.compile(r"(?P<before>.*?)(?P<number>\d+)")
+PREFIX = re.compile(
+    r"(logits?|probs?|probabilit(?:y|ies)|p|scores?|class|outputs?|out)[ _.:/-]+", re.IGNORECASE
+)
 
 
 def class_names(where: str, lines: Sequence[str]) -> tuple[str, ...]:
@@ -115,27 +120,6 @@ def matched(
     return np.array([index[tidy(name)] for name in found], np.int64)
 
 
-def label_indices(labels: ArrayLike | None, classes: Sequence[str]) -> ArrayLike | None:
-    """Return labels by name as indices of classes; indices, and None, as they are.
-
-    Raises:
-        MisalignedError: If a name is no class, or classes are not named.
-    """
-    array = None if labels is None else np.asarray(labels)
-    if array is None or array.ndim != 1 or not len(array):
-        return labels
-    if array.dtype.kind not in "US" and not isinstance(array[0], str):
-        return labels
-    names, rows = np.unique([tidy(str(each)) for each in array.tolist()], return_inverse=True)
-    if not classes:
-        raise MisalignedError(
-            f"labels: {listed(names.tolist())} are names, but no classes are named. Give classes, "
-            "in the order of the outputs, or indices 0, 1, …"
-        )
-    indices: Array = matched("labels", names.tolist(), classes, "labels")[rows]
-    return indices
-
-
 def permutation(where: str, found: Sequence[str], classes: Sequence[str], what: str) -> Array:
     """Return for each class the place of its name among those found, shape (C,).
 
@@ -158,6 +142,56 @@ def permutation(where: str, found: Sequence[str], classes: Sequence[str], what: 
             f"{listed([classes[i] for i in lacking])} are missing"
         )
     return np.argsort(places)
+
+
+def numbering(names: Sequence[str]) -> Array | None:
+    """Return the order of columns that only count, shape (C,); None if they are names.
+
+    >>> numbering(["c0", "c2", "c1"])
+    array([0, 2, 1])
+    """
+    parsed = [COUNTED.fullmatch(name) for name in names]
+    befores = {match["before"] for match in parsed if match}
+    if not all(parsed) or len(befores) != 1 or len(names) < 2:
+        return None
+    numbers = [int(match["number"]) for match in parsed if match]
+    order = np.argsort(numbers, kind="stable")
+    ranked = [numbers[i] for i in order]
+    return order if ranked[0] in (0, 1) and ranked == [*range(ranked[0], ranked[-1] + 1)] else None
+
+
+def class_order(
+    where: str, names: Sequence[str], classes: Sequence[str]
+) -> tuple[Array | None, tuple[str, ...]]:
+    """Return in which order columns are the classes', and the names of classes that they bring.
+
+    Args:
+        where: The file, for errors.
+        names: Of the columns of outputs, in their order.
+        classes: Names of the classes; empty if they are not known.
+
+    Returns:
+        Indices of columns, shape (C,), or None where their order is right; and names, empty where
+        columns only count.
+
+    Raises:
+        MisalignedError: If columns and classes differ in names.
+    """
+    bare = tuple(map(tidy, names))
+    short = tuple(PREFIX.sub("", name, count=1) for name in bare)
+    if classes:
+        known = [tidy(each) for each in classes]
+        for told in (bare, short):
+            if sorted(told) == sorted(known):
+                return permutation(where, told, classes, "columns"), tuple(classes)
+    order = numbering(bare)
+    if order is not None:
+        return order, ()
+    if classes:
+        return permutation(where, bare, classes, "columns"), tuple(classes)
+    if len(set(short)) == len(short) and all(s != b for s, b in zip(short, bare, strict=True)):
+        bare = short
+    return None, bare
 
 
 def unknown(what: str, strange: Sequence[str], classes: Sequence[str]) -> str:

@@ -14,7 +14,8 @@ class are found by name, samples that have ids are joined by id.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,16 @@ import numpy as np
 from committee.cost import Cost, CostTable
 from committee.data.labels import indices
 from committee.errors import (
+    CommitteeError,
     CostError,
     DataError,
     MisalignedError,
     ShapeError,
     UnknownNameError,
 )
+from committee.identity import shared
 from committee.models.spec import check_name
+from committee.names import class_names, class_order, permutation
 from committee.plausibility import (
     check_alike,
     check_classes,
@@ -50,7 +54,6 @@ from committee.predictions import (
 from committee.roles import (
     Roles,
     check_mapping,
-    class_order,
     id_column,
     refuse_counting,
     roles_of,
@@ -66,9 +69,12 @@ from committee.store import (
     stored_widths,
     writing,
 )
+from committee.store.split import other_splits
 from committee.tables import Table, read_table
 from committee.text import listed, printable, tidy
 
+# What an array of the names of classes is called.
+_CLASS_WORDS = ("class_names", "classes", "names")
 # Called with a line that people should know.
 Note = Callable[[str], None]
 
@@ -167,11 +173,15 @@ def import_predictions(
     classes = tuple(classes) or known_classes(Path(store))
     # What a store has without names stays so.
     unnamed = unnamed and not classes
-    tables = {path: read_table(path) for path in [*files.values(), *([labels] if labels else [])]}
-    _check_columns(mapping, tables)
-    reader = _Reader(kind, mapping, classes, normalise)
+    read = {path: read_table(path) for path in [*files.values(), *([labels] if labels else [])]}
+    _check_columns(mapping, read)
+    asked = {tidy(name) for names in mapping.values() for name in names}
+    naming = {path: _class_column(table, kind, asked) for path, table in read.items()}
+    tables = {path: _without(table, naming[path]) for path, table in read.items()}
+    told = {path: _told_classes(read[path], name) for path, name in naming.items() if name}
+    reader = _Reader(kind, mapping, classes, normalise, told)
     for path in files.values():
-        reader.learn(tables[path])
+        reader.learn(tables[path], tell)
     foreign = {name: reader.model(tables[path], tell) for name, path in files.items()}
     beside = [] if labels is None else [reader.labels(tables[labels])]
     classes = () if unnamed else reader.classes
@@ -195,14 +205,22 @@ def import_predictions(
     outputs = {name: each.outputs for name, each in foreign.items() if each.outputs is not None}
     widths = {n: o.values.shape[1] for n, o in outputs.items() if o.values.ndim == 2}
     check_alike("import", {**stored_widths(folder), **widths} if widths else {})
-    Pool(samples, outputs, CostTable.of({name: [] for name in files}))
+    pool = Pool(samples, outputs, CostTable.of({name: [] for name in files}))
+    if pool.copies:
+        tell(pool.copies)
     for name, own in outputs.items():
         for line in notes_on(name, own, samples.labels, len(samples.classes), samples.classes):
             tell(line)
+    apart = _apart_by_outputs(Path(store), pool)
+    for other in apart:
+        tell(
+            f"splits {other!r} and {split!r} have ids in common, but the same models answer "
+            "otherwise there: they are taken for other samples"
+        )
     with writing(Path(store)) as target:
         for line in target.add_models(specs, samples.classes):
             tell(line)
-        target.add_samples(Split(samples))
+        target.add_samples(Split(samples), known_apart=apart)
         for name, own in outputs.items():
             entry = Entry(
                 kind=kind,
@@ -215,6 +233,43 @@ def import_predictions(
             )
             target.writer(samples, name, entry).write_all(own)
     return Pool.load(Path(store) / split, list(files))
+
+
+def _apart_by_outputs(root: Path, pool: Pool) -> list[str]:
+    """Return the other splits with ids of these samples to which the same models answer otherwise.
+
+    A split that cannot be opened says nothing.
+    """
+    found = []
+    for other in other_splits(root, pool.samples.split):
+        if other.content is None and len(shared(other.samples, pool.samples)):
+            with suppress(CommitteeError):
+                if not len(Pool.load(root / other.samples.split).shared_with(pool)):
+                    found.append(other.samples.split)
+    return found
+
+
+def _class_column(table: Table, kind: str, asked: Collection[str]) -> str:
+    """Return the array of an archive that names the classes in their order; empty if none does."""
+    words = _CLASS_WORDS if kind != "decisions" else _CLASS_WORDS[:1]
+    there = [] if table.named else [w for w in words if w in table.columns and w not in asked]
+    named = (w for w in there if table.columns[w].rank == 1 and table.read(w).dtype.kind in "US")
+    return next(named, "")
+
+
+def _told_classes(table: Table, name: str) -> tuple[str, ...]:
+    texts = [
+        each.decode("utf-8", "surrogateescape") if isinstance(each, bytes) else str(each)
+        for each in table.read(name).tolist()
+    ]
+    return class_names(f"{table.path}: {name!r}", texts)
+
+
+def _without(table: Table, name: str) -> Table:
+    """Return a table without one of its columns."""
+    if not name:
+        return table
+    return replace(table, columns={n: c for n, c in table.columns.items() if n != name})
 
 
 def _spec(kind: str, costs: Sequence[Cost], family: str) -> dict[str, Any]:
@@ -273,6 +328,7 @@ class _Reader:
         columns: Names of columns by role.
         classes: Names of the classes; empty until a file names them.
         normalise: Whether rows of probabilities are divided by their sums.
+        told: Names of classes in the order of the outputs, of files that hold such an array.
     """
 
     def __init__(
@@ -281,19 +337,29 @@ class _Reader:
         columns: Mapping[str, Sequence[str]],
         classes: tuple[str, ...],
         normalise: bool,
+        told: Mapping[Path, tuple[str, ...]],
     ) -> None:
+        self._told = told
         self._kind = kind
         self._columns = columns
         self._normalise = normalise
         self._named_by: Path | None = None
         self.classes = classes
 
-    def learn(self, table: Table) -> None:
+    def learn(self, table: Table, tell: Note) -> None:
         """Take the names of classes from a file, if none are known and its columns have names."""
+        if not self.classes and table.path in self._told:
+            self.classes, self._named_by = self._told[table.path], table.path
+            return
         roles = roles_of(table, self._kind, self._columns, self.classes)
         if not self.classes and roles.named and roles.outputs and self._kind != "decisions":
             _, self.classes = class_order(str(table.path), roles.outputs, ())
             self._named_by = table.path if self.classes else None
+            if self.classes:
+                tell(
+                    f"{table.path}: its columns are taken for {len(self.classes):,} classes: "
+                    f"{listed(self.classes)}; --classes holds them against a list"
+                )
 
     def model(self, table: Table, tell: Note) -> Foreign:
         """Return what a file says of one model."""
@@ -316,7 +382,8 @@ class _Reader:
         self, table: Table, roles: Roles, outputs: Outputs | None, count: int
     ) -> Foreign:
         ids = None if roles.id is None else _ids(table, roles.id)
-        labels = None if roles.label is None else _labels(table, roles.label, self.classes)
+        own = self._told.get(table.path, ())
+        labels = None if roles.label is None else _labels(table, roles.label, self.classes, own)
         costs = {name: _mean(table, name) for name in roles.costs}
         for what, each in (("ids", ids), ("labels", labels)):
             if each is not None and len(each) != count:
@@ -331,7 +398,8 @@ class _Reader:
                 f"{table.path}: decisions need {' and '.join(missing)}; see --help. It has columns "
                 f"{listed(table.columns)}: say which is which with --columns {missing[0]}=NAME"
             )
-        classes = _labels(table, roles.decided, self.classes)
+        own = self._told.get(table.path, ())
+        classes = _labels(table, roles.decided, self.classes, own)
         if (classes < 0).any():
             row = int((classes < 0).argmax())
             raise ShapeError(
@@ -358,6 +426,11 @@ class _Reader:
             values = values if order is None else values[:, order]
         else:
             values = table.read(names[0])
+            own = self._told.get(table.path)
+            if own is not None:
+                check_classes(where, Outputs("logits", values), len(own))
+                values = values[:, permutation(where, own, self.classes, "classes")]
+                by_name = True
         if self._named_by is not None and not by_name:
             tell(f"{where}: names no classes; they are taken in the order of {self._named_by}")
         if self._normalise:
@@ -370,7 +443,8 @@ class _Reader:
         """Return the order of columns, and whether their names say it."""
         order, named = class_order(str(table.path), names, self.classes)
         if not named or self._named_by is not None:
-            refuse_counting(table, names, values)
+            zeros = order is not None or self._kind == "probabilities"
+            refuse_counting(table, names, values, zeros)
         return order, bool(named)
 
 
@@ -441,12 +515,20 @@ def _mean(table: Table, name: str) -> float:
     return float(values.mean()) if len(values) else 0.0
 
 
-def _labels(table: Table, name: str, classes: Sequence[str]) -> Array:
+def _labels(table: Table, name: str, classes: Sequence[str], named: Sequence[str]) -> Array:
     """Return a column of labels or decided classes as indices, -1 where there is none."""
+    told = table.read(name)
+    told = told[:, 0] if told.shape[1:] == (1,) else told
+    if told.ndim > 1:
+        raise ShapeError(
+            f"{table.path}: {printable(name)!r}: labels must be class indices or names, one a "
+            f"sample, not {told.dtype} {told.shape}; of one-hot rows give argmax(axis=1)"
+        )
     return indices(
         f"{table.path}: {printable(name)!r}",
-        table.read(name),
+        told,
         classes,
+        named,
         place=lambda row: table.place(row) + _with_id(table, row),
     )
 

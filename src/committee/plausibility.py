@@ -28,10 +28,16 @@ _MOST_ORDERED = 2000
 # Rows of fractions that sum to 1 by chance in no one's logits.
 _FEW = 3
 _ROWS = 4096
+# What probabilities are multiplied by, and the steps to which they are rounded then.
+_STEPS: dict[float, tuple[float, ...]] = {1.0: (0.1, 0.01), 100.0: (1.0, 0.1), 255.0: (1.0,)}
+# How far a number may be from a step, in steps, and rows of rounded numbers from their sum.
+_ON_STEP, _MOST_OFF = 1e-3, 0.3
+# Rows of votes, of any number of voters, differ by no more in their sums.
+_SAME_SUM = 1e-3
 
 
 def check_declared(where: str, outputs: Outputs, remedy: str) -> None:
-    """Refuse probabilities that are declared as logits.
+    """Refuse probabilities that are declared as logits, be they percent, bytes or rounded.
 
     Args:
         where: What the outputs belong to, for the error.
@@ -39,17 +45,23 @@ def check_declared(where: str, outputs: Outputs, remedy: str) -> None:
         remedy: How they are declared: ``--kind probabilities``.
 
     Raises:
-        ShapeError: If all rows are within 0 and 1 and sum to 1.
+        ShapeError: If no number is negative and all rows have the sum that probabilities have.
     """
     if outputs.kind != "logits" or outputs.values.ndim != 2 or outputs.values.shape[1] < 2:
         return
-    # Rows of 0 and 1, and a few others, can be anything.
-    told = int((outputs.values[:_ROWS].max(axis=1, initial=0) < 1).sum()) >= _FEW
-    if told and all(_sum_to_one(block) for block in _blocks(outputs.values)):
+    scale = _scale(outputs.values[:_ROWS])
+    if not scale or any(_scale(block, scale) != scale for block in _blocks(outputs.values)):
+        return
+    if scale == 1 and all(_sum_to_one(block) for block in _blocks(outputs.values)):
         raise ShapeError(
             f"{where}: declared as logits, but all rows are within 0 and 1 and sum to 1: these are "
             f"probabilities. Declare so: {remedy}"
         )
+    divided = " --normalise" if remedy.startswith("--") else ", with rows divided by their sums"
+    raise ShapeError(
+        f"{where}: declared as logits, but no number is negative and all rows sum to about "
+        f"{scale:.6g}: these are probabilities, scaled or rounded. Declare so: {remedy}{divided}"
+    )
 
 
 def check_classes(where: str, outputs: Outputs, classes: int) -> None:
@@ -254,6 +266,37 @@ def _by_chance(right: int, count: int, classes: int) -> bool:
     if classes < _MANY:
         expected -= 1.645 * np.sqrt(expected * (1 - 1 / classes))
     return bool(right <= expected)
+
+
+def _scale(block: Array, known: float = 0) -> float:
+    """Return what rows sum to if they are probabilities times that; 0 if they are none.
+
+    Args:
+        block: Some rows.
+        known: What other rows sum to; 0 if that is not known yet.
+    """
+    if not block.size or not block.min() >= 0:
+        return 0
+    numbers = block.astype(np.float64)
+    sums, most = numbers.sum(axis=1), numbers.max(axis=1)
+    for scale in (known,) if known else (*_STEPS, float(np.median(sums))):
+        # Rows of one large number, and a few others, can be anything.
+        told = known or int((most < 0.999 * scale).sum()) >= _FEW
+        off = np.abs(sums - scale).max()
+        if told and off <= _allowed(numbers, scale) and most.max() <= 1.001 * scale:
+            return scale
+    return 0
+
+
+def _allowed(numbers: Array, scale: float) -> float:
+    """Return how far rows of probabilities times a scale may be from summing to it."""
+    if scale not in _STEPS:
+        return _SAME_SUM * scale
+    for step in _STEPS[scale]:
+        if np.abs(numbers / step - np.round(numbers / step)).max() < _ON_STEP:
+            rounded = min(numbers.shape[1] * step, _MOST_OFF * scale)
+            return float(max(_SUM_TOLERANCE * scale, rounded))
+    return _SUM_TOLERANCE * scale
 
 
 def _sum_to_one(block: Array) -> bool:

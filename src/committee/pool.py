@@ -15,16 +15,34 @@ from committee.calibration import Calibration, calibrated, fit
 from committee.cascade import Cascade
 from committee.combine import DEFAULT_COMBINE, ORDER_FREE, combined
 from committee.cost import Cost, CostTable
-from committee.errors import CascadeError, MisalignedError, UnknownNameError
-from committee.identity import Shared, alike, output_digests, shared
-from committee.names import label_indices
+from committee.errors import (
+    CascadeError,
+    CostError,
+    MisalignedError,
+    ShapeError,
+    UnknownNameError,
+)
+from committee.frames import in_class_order, in_row_order, in_rows
+from committee.identity import (
+    Shared,
+    alike,
+    copies_note,
+    mostly_differ,
+    output_digests,
+    places,
+    precise_rows,
+    shared,
+)
 from committee.plausibility import check_classes, check_declared
-from committee.predictions import Array, Kept, Kind, Outputs, Together, checked_outputs
+from committee.predictions import Array, Kept, Kind, Outputs, Together, as_array, checked_outputs
 from committee.samples import Samples, fingerprint
 from committee.task import CLASSIFICATION, Task
+from committee.text import listed, printable
 
 # Rows that are combined at once.
 _ROWS = 4096
+# Samples beyond which copies are not looked for.
+_MOST_COMPARED = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +152,8 @@ class Pool:
 
         Args:
             labels: Class index or name of a class of each sample, shape (N,), or None.
-            outputs: For each model an array (N, C); for ``decisions`` a pair of predicted classes
+            outputs: For each model an array (N, C), or a table of pandas or polars, whose columns
+                and rows are found by name; for ``decisions`` a pair of predicted classes
                 (N,) and confidence (N,).
             kind: ``logits``, ``probabilities`` or ``decisions``.
             costs: What one sample costs in each model, in ``unit``.
@@ -155,7 +174,7 @@ class Pool:
         >>> pool.names
         ['a']
         """
-        checked = {}
+        tables = {} if labels is None else {"labels": labels}
         for name, values in outputs.items():
             pair = values if kind == "decisions" else (values, None)
             if not isinstance(pair, tuple | list) or len(pair) != 2:
@@ -163,7 +182,21 @@ class Pool:
                     f"Pool: {name!r}: decisions are a pair of classes (N,) and confidence (N,)"
                 )
             where = f"model {name!r}"
-            checked[name] = checked_outputs(where, kind, pair[0], pair[1])
+            tables[where] = pair[0]
+            if pair[1] is not None:
+                tables[f"{where}, confidence"] = pair[1]
+        orders, ids = in_row_order(tables, ids)
+        arrays = {}
+        for where, value in tables.items():
+            named = () if where == "labels" else classes
+            array, named = in_class_order(where, value, named)
+            classes = classes if where == "labels" else named
+            arrays[where] = in_rows(where, array, orders[where])
+        checked = {}
+        for name in outputs:
+            where = f"model {name!r}"
+            confidence = arrays.get(f"{where}, confidence")
+            checked[name] = checked_outputs(where, kind, arrays[where], confidence)
             check_declared(where, checked[name], 'kind="probabilities"')
             check_classes(where, checked[name], len(classes))
         for what, table in (("costs", costs), ("families", families)):
@@ -172,10 +205,11 @@ class Pool:
                     raise UnknownNameError.of(f"Pool: {what}", "model", name, checked)
         count = len(next(iter(checked.values()), []))
         priced = {
-            name: [Cost(float(costs[name]), unit)] if costs and name in costs else []
+            name: [_cost(name, costs[name], unit)] if costs and name in costs else []
             for name in checked
         }
-        samples = Samples.of(label_indices(labels, classes), ids, classes, split, count)
+        told = _labels(arrays.get("labels"), classes)
+        samples = Samples.of(told, ids, classes, split, count)
         return cls(
             samples,
             checked,
@@ -390,14 +424,45 @@ class Pool:
         return fingerprint(self._prints(name) for name in sorted(names))
 
     def shared_with(self, other: Pool) -> Shared:
-        """Which samples another pool has too: by content, by id, else by equal outputs."""
+        """Which samples another pool has too: by content, by id, else by equal outputs.
+
+        Samples of equal ids to which the same models answer otherwise are other samples.
+        """
         found = shared(self.samples, other.samples)
         known = self.samples.content is not None and other.samples.content is not None
-        if known or len(found) or "counts" in (self.kind, other.kind):
+        if known or "counts" in (self.kind, other.kind):
             return found
         names = [n for n in self.names if n in other.outputs and self.kind == other.kind]
+        if len(found) and not self._answers_otherwise(other, names):
+            return found
+        found = replace(found, first=found.first[:0], second=found.second[:0])
         rows = alike(self._digests(names), other._digests(names)) if names else ()
         return Shared(self.samples, other.samples, *rows) if rows else found
+
+    def _answers_otherwise(self, other: Pool, names: Sequence[str]) -> bool:
+        """Return whether models answer otherwise to samples of the same ids in another pool."""
+        rows = places(self.samples, other.samples)
+        theirs = np.flatnonzero(rows >= 0)[:_ROWS]
+        return bool(names) and all(
+            mostly_differ(self.model(name).rows(rows[theirs]), other.model(name).rows(theirs))
+            for name in names
+        )
+
+    @cached_property
+    def copies(self) -> str:
+        """How many samples are copies of others by their outputs, for people; often nothing.
+
+        Nothing is said where contents are known, or there are very many samples.
+        """
+        known = self.samples.content is not None or self.samples.parts > 1
+        if known or self._together is not None or len(self) > _MOST_COMPARED:
+            return ""
+        precise = np.zeros(len(self), bool)
+        for name in self.names:
+            precise |= precise_rows(self.model(name))
+        if not precise.any():
+            return ""
+        return copies_note(self.samples, self._digests(self.names), precise)
 
     def _digests(self, names: Iterable[str]) -> Array:
         """A number for what some models answer to each sample, shape (N,), uint64."""
@@ -578,3 +643,38 @@ class Pool:
         samples = replace(self.samples.taken(np.arange(len(self))[index]), split=split)
         outputs = {name: each.rows(index) for name, each in self.outputs.items()}
         return replace(self, samples=samples, outputs=outputs)
+
+
+def _cost(name: str, value: Any, unit: str) -> Cost:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        told = printable(str(value)[:30])
+        raise CostError(f"Pool: costs: {name!r} costs '{told}', no number; write 5e6") from None
+    return Cost(number, unit)
+
+
+def _labels(labels: ArrayLike | None, classes: Sequence[str]) -> Array | None:
+    """Return labels as indices; None if no sample has one.
+
+    Raises:
+        MisalignedError: If a label is no class.
+        ShapeError: If only some samples have one.
+    """
+    if labels is None:
+        return None
+    array = as_array("labels", labels)
+    if array.ndim == 1 and array.dtype.kind in "iu" and (array >= 0).all():
+        return array
+    from committee.data.labels import indices
+
+    found = indices("labels", array, classes)
+    lacking = np.flatnonzero(found < 0)
+    if len(lacking) == len(found):
+        return None
+    if len(lacking):
+        raise ShapeError(
+            f"Pool: {len(lacking):,} of {len(found):,} samples have no label, rows "
+            f"{listed(lacking.tolist())}. Label them, or leave these samples out"
+        )
+    return found

@@ -143,14 +143,15 @@ def checked_outputs(
         # What models mostly answer online, where every step shows.
         return Outputs("logits", values)
     kind = check_kind(where, kind)
-    array = _array(where, values)
+    array = as_array(where, values)
     if kind == "decisions":
         return _checked_decisions(where, array, confidence, first)
     if confidence is not None:
         raise ShapeError(f"{where}: {kind} carry no separate confidence; declare decisions instead")
-    if array.ndim != 2 or array.shape[1] < 1:
+    of_one = array.ndim == 1 or (kind == "probabilities" and array.shape[1:] == (1,))
+    if array.ndim != 2 or array.shape[1] < 1 or (of_one and (array != 1).any()):
         # What a binary classifier gives.
-        remedy = _of_one_number(kind) if array.ndim == 1 else ""
+        remedy = _of_one_number(kind) if of_one else ""
         raise ShapeError(
             f"{where}: {kind} must have shape (samples, classes), not {array.shape}{remedy}"
         )
@@ -188,11 +189,22 @@ def _of_one_number(kind: str) -> str:
     )
 
 
-def _array(where: str, values: ArrayLike) -> Array:
+def as_array(where: str, values: ArrayLike) -> Array:
+    """Return numbers of any library as an array.
+
+    Raises:
+        ShapeError: If they are none.
+    """
     try:
         return np.asanyarray(values)
     except ValueError:
         raise ShapeError(f"{where}: rows must all have the same length") from None
+    except (TypeError, RuntimeError, BufferError) as error:
+        reason = str(error).split("\n")[0][:100]
+        raise ShapeError(
+            f"{where}: cannot be read as an array ({reason}). Give NumPy arrays; of a tensor "
+            "x.detach().float().cpu().numpy()"
+        ) from None
 
 
 def _checked_decisions(
@@ -200,7 +212,7 @@ def _checked_decisions(
 ) -> Outputs:
     if confidence is None:
         raise ShapeError(f"{where}: decisions need a confidence for each predicted class")
-    scores = _array(where, confidence)
+    scores = as_array(where, confidence)
     if classes.ndim != 1 or scores.shape != classes.shape:
         raise ShapeError(
             f"{where}: decisions need classes (N,) and confidence (N,), "

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from committee.data.table import TRUTH_WORDS
 from committee.errors import DataError, MisalignedError, UnknownNameError
-from committee.names import permutation
+from committee.names import COUNTED, PREFIX, numbering
 from committee.predictions import Array
 from committee.tables import Column, Table
-from committee.text import listed, tidy
+from committee.text import listed, tidy, word
 
 ROLES = ("id", "label", "class", "confidence", "cost", "outputs", "ignore")
 
@@ -23,8 +24,7 @@ _WORDS: dict[str, frozenset[str]] = {
         "id": "id ids sample samples sampleid sample_id index idx path paths filepath file_path "
         "file files filename filenames file_name image images imageid image_id image_path img "
         "img_path key keys uid uuid guid row_id item item_id doc_id document_id url uri",
-        "label": "label labels target targets y y_true ytrue truth true true_label true_class gt "
-        "groundtruth ground_truth actual gold gold_label expected label_id",
+        "label": " ".join(TRUTH_WORDS),
         "class": "class classes class_id class_name prediction predictions predicted pred preds "
         "predicted_class predicted_label pred_class pred_label y_pred y_hat yhat answer answers "
         "decision decisions",
@@ -53,10 +53,6 @@ _UNITS = {
     "tokens": "tokens",
 }
 _UNNAMED = re.compile(r"|unnamed: \d+|__index_level_\d+__", re.IGNORECASE)
-_COUNTED = re.compile(r"(?P<before>.*?)(?P<number>\d+)")
-_PREFIX = re.compile(
-    r"(logits?|probs?|probabilit(?:y|ies)|p|scores?|class|outputs?|out)[ _.:/-]+", re.IGNORECASE
-)
 # Rows without which whole numbers say nothing of what they are.
 _ENOUGH = 3
 
@@ -124,10 +120,11 @@ def roles_of(
     if kind in ("logits", "probabilities"):
         if not outputs and table.named:
             outputs, left = _of_classes(table, left)
+            _refuse_mixture(table, outputs)
         _refuse_beside(table, kind, found, outputs)
     if kind == "labels" and not found["label"]:
         alone = found["class"] or found["outputs"] or ([] if table.named else left)
-        if len(alone) == 1 and table.columns[alone[0]].rank == 1:
+        if len(alone) == 1:
             found["label"], found["class"], outputs = alone, [], []
             left = [name for name in left if name not in alone]
     _refuse_left(table, kind, left)
@@ -146,28 +143,19 @@ def _role(name: str, column: Column, kind: str, classes: frozenset[str]) -> str:
     """Return what a column's name says; nothing if it says nothing."""
     if name in classes:
         return "outputs"
-    word = _word(name)
+    own = word(name)
     if column.rank == 2:
-        return "outputs" if word in _WORDS["outputs"] and kind != "decisions" else ""
-    if word in _WORDS["outputs"] - _WORDS["class"] - _WORDS["confidence"]:
+        return "outputs" if own in _WORDS["outputs"] and kind != "decisions" else ""
+    if own in _WORDS["outputs"] - _WORDS["class"] - _WORDS["confidence"]:
         return "outputs" if kind != "decisions" else ""
-    if word in _UNITS or word.startswith("cost_") or word.endswith("_cost"):
+    if own in _UNITS or own.startswith("cost_") or own.endswith("_cost"):
         return "cost"
-    return next((role for role in ROLES if word in _WORDS.get(role, ())), "")
-
-
-def _word(name: str) -> str:
-    """Return a name in small letters with ``_`` for all that is no letter or digit.
-
-    >>> _word("Sample ID"), _word("cost (USD)")
-    ('sample_id', 'cost_usd')
-    """
-    return re.sub(r"[\W_]+", "_", tidy(name).casefold()).strip("_")
+    return next((role for role in ROLES if own in _WORDS.get(role, ())), "")
 
 
 def id_column(table: Table) -> str | None:
     """Return the column that is called as ids are, for people; None if there is none."""
-    return next((name for name in table.columns if _word(name) in _WORDS["id"]), None)
+    return next((name for name in table.columns if word(name) in _WORDS["id"]), None)
 
 
 def unit_of(name: str) -> str:
@@ -176,9 +164,9 @@ def unit_of(name: str) -> str:
     >>> unit_of("cost_usd"), unit_of("cost")
     ('dollars', '')
     """
-    word = _word(name)
-    bare = word.removeprefix("cost_").removesuffix("_cost")
-    return _UNITS.get(word) or _UNITS.get(bare) or ""
+    own = word(name)
+    bare = own.removeprefix("cost_").removesuffix("_cost")
+    return _UNITS.get(own) or _UNITS.get(bare) or ""
 
 
 def _refuse_doubled_roles(table: Table, found: Mapping[str, Sequence[str]]) -> None:
@@ -226,6 +214,31 @@ def _of_classes(table: Table, left: Sequence[str]) -> tuple[list[str], list[str]
     return outputs, [name for name in left if name not in outputs]
 
 
+def _refuse_mixture(table: Table, names: Sequence[str]) -> None:
+    """Refuse columns of which only some count, or only some have the prefix of outputs.
+
+    Raises:
+        DataError: If so: the others are hardly classes.
+    """
+    bare = [tidy(name) for name in names]
+    counted = [match["before"] if (match := COUNTED.fullmatch(name)) else None for name in bare]
+    prefixed = [match[0] if (match := PREFIX.match(name)) else None for name in bare]
+    for forms, is_form in ((counted, _counts), (prefixed, lambda group: len(group) > 1)):
+        for form in dict.fromkeys(form for form in forms if form is not None):
+            inside = [name for name, own in zip(names, forms, strict=True) if own == form]
+            others = [name for name, own in zip(names, forms, strict=True) if own != form]
+            if others and is_form(inside):
+                raise DataError(
+                    f"{table.path}: columns {listed(inside)} are named as outputs, "
+                    f"not {listed(others)}. Leave them out with --columns "
+                    f"{_ignoring(others)}; if they are classes, name all in --classes"
+                )
+
+
+def _counts(names: Sequence[str]) -> bool:
+    return numbering([tidy(name) for name in names]) is not None
+
+
 def _refuse_left(table: Table, kind: str, left: Sequence[str]) -> None:
     if not left:
         return
@@ -251,85 +264,38 @@ def _ignoring(names: Sequence[str]) -> str:
     return ",".join(f"ignore={name}" for name in names[:3]) + (",…" if len(names) > 3 else "")
 
 
-def numbering(names: Sequence[str]) -> Array | None:
-    """Return the order of columns that only count, shape (C,); None if they are names.
-
-    >>> numbering(["c0", "c2", "c1"])
-    array([0, 2, 1])
-    """
-    parsed = [_COUNTED.fullmatch(name) for name in names]
-    befores = {match["before"] for match in parsed if match}
-    if not all(parsed) or len(befores) != 1 or len(names) < 2:
-        return None
-    numbers = [int(match["number"]) for match in parsed if match]
-    order = np.argsort(numbers, kind="stable")
-    ranked = [numbers[i] for i in order]
-    return order if ranked[0] in (0, 1) and ranked == [*range(ranked[0], ranked[-1] + 1)] else None
-
-
-def class_order(
-    where: str, names: Sequence[str], classes: Sequence[str]
-) -> tuple[Array | None, tuple[str, ...]]:
-    """Return in which order columns are the classes', and the names of classes that they bring.
-
-    Args:
-        where: The file, for errors.
-        names: Of the columns of outputs, in their order.
-        classes: Names of the classes; empty if they are not known.
-
-    Returns:
-        Indices of columns, shape (C,), or None where their order is right; and names, empty where
-        columns only count.
-
-    Raises:
-        MisalignedError: If columns and classes differ in names.
-    """
-    bare = tuple(map(tidy, names))
-    short = tuple(_PREFIX.sub("", name, count=1) for name in bare)
-    if classes:
-        known = [tidy(each) for each in classes]
-        for told in (bare, short):
-            if sorted(told) == sorted(known):
-                return permutation(where, told, classes, "columns"), tuple(classes)
-    order = numbering(bare)
-    if order is not None:
-        return order, ()
-    if classes:
-        return permutation(where, bare, classes, "columns"), tuple(classes)
-    if len(set(short)) == len(short) and all(s != b for s, b in zip(short, bare, strict=True)):
-        bare = short
-    return None, bare
-
-
-def refuse_counting(table: Table, names: Sequence[str], values: Array) -> None:
-    """Refuse a column of outputs that holds whole numbers where others do not, or that counts.
+def refuse_counting(
+    table: Table, names: Sequence[str], values: Array, takes_zeros: bool = True
+) -> None:
+    """Refuse a column of outputs that is constant or counts, or is whole where others are not.
 
     Args:
         table: The file, for the error.
         names: Of the columns.
         values: Shape (N, C).
+        takes_zeros: Whether a column may be 0 throughout, as that of a class never probable.
 
     Raises:
-        MisalignedError: If there is one: it is an index or a label.
+        MisalignedError: If there is one: it is an index, a label or a number of something else.
     """
     if len(values) < _ENOUGH:
         return
-    whole = np.array([_is_whole(column) for column in values.T])
-    counts = [bool((np.diff(column) == 1).all()) for column in values.T]
-    strange = [
-        name
-        for name, is_whole, counting in zip(names, whole, counts, strict=True)
-        if counting or (is_whole and not whole.all())
-    ]
-    if strange:
-        raise MisalignedError(
-            f"{table.path}: column {listed(strange)} holds whole numbers, unlike outputs: is it an "
-            f"index or a label? Say what it is with --columns id={strange[0]} or "
-            f"label={strange[0]}, or leave it out with ignore={strange[0]}"
-        )
-
-
-def _is_whole(column: Array) -> bool:
-    # A class that is never probable is 0 throughout.
+    constant = (values == values[0]).all(axis=0)
     with np.errstate(invalid="ignore"):
-        return bool((column == np.floor(column)).all() and (column != column[0]).any())
+        whole = (values == np.floor(values)).all(axis=0) & ~constant
+        counting = (np.diff(values, axis=0) == 1).all(axis=0)
+    strange = counting | (whole & (~whole & ~constant).any())
+    same = constant & ~constant.all() & ~(takes_zeros & (values[0] == 0))
+    _refuse_strange(table, names, strange, "holds whole numbers, unlike outputs")
+    _refuse_strange(table, names, same, f"is {values[0, int(same.argmax())]:g} throughout")
+
+
+def _refuse_strange(table: Table, names: Sequence[str], strange: Array, why: str) -> None:
+    if not strange.any():
+        return
+    found = [name for name, is_strange in zip(names, strange, strict=True) if is_strange]
+    raise MisalignedError(
+        f"{table.path}: column {listed(found)} {why}: is it an index or a label? Say what it is "
+        f"with --columns id={found[0]} or label={found[0]}, or leave it out with "
+        f"ignore={found[0]}; if it is a class, name all classes in --classes"
+    )

@@ -75,6 +75,15 @@ def tidy(name: str) -> str:
     return unicodedata.normalize("NFC", name).replace("\ufeff", "").strip()
 
 
+def word(name: str) -> str:
+    """Return a name in small letters with ``_`` for all that is no letter or digit.
+
+    >>> word("Sample ID"), word("cost (USD)")
+    ('sample_id', 'cost_usd')
+    """
+    return re.sub(r"[\W_]+", "_", tidy(name).casefold()).strip("_")
+
+
 def difference(one: str, two: str) -> str:
     """Return by which characters two names that look alike differ; empty if they do not look alike.
 

@@ -1,6 +1,7 @@
 """``FILE.npz`` or ``FILE.npy``: pictures of one size as an array, with labels and ids beside them.
 
-In an npz they are ``images``, ``labels``, ``ids`` and ``classes``. Beside ``FILE.npy`` may lie
+In an npz they are ``images``, ``labels``, ``ids`` and ``classes`` (or ``class_names``, ``names``).
+What else is there is named in a note. Beside ``FILE.npy`` may lie
 ``FILE.labels.npy`` and ``FILE.ids.npy``; its pictures stay on disk until they are read.
 """
 
@@ -12,14 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from committee.data.base import digest
-from committee.data.labels import LabelMode, indices, labelled
+from committee.data.labels import LabelMode, indices, labelled, noted
 from committee.errors import DataError, MisalignedError
 from committee.predictions import Array
 from committee.samples import Samples
+from committee.text import listed
 
 # What may follow (N, H, W): nothing, or one or three channels.
 _COLOURS = ((), (1,), (3,))
-_MEMBERS = ("images", "labels", "ids", "classes")
+# What arrays are called; of several words for one thing that are there, the first is meant.
+_CLASS_WORDS = ("classes", "class_names", "names")
+_MEMBERS = ("images", "labels", "ids", *_CLASS_WORDS)
 
 
 class ArrayDataset:
@@ -48,7 +52,7 @@ class ArrayDataset:
 def open_npz(
     path: Path, split: str, classes: Sequence[str], labels: LabelMode = "must fit"
 ) -> ArrayDataset:
-    """Open an npz file with ``images`` and, if known, ``labels``, ``ids`` and ``classes``.
+    """Open an npz file with ``images`` and, if known, ``labels``, ``ids`` and names of classes.
 
     Its classes may stand in another order than those of the models.
 
@@ -67,9 +71,16 @@ def open_npz(
         raise DataError(f"{path}: no readable npz file ({reason})") from None
     if "images" not in arrays:
         raise DataError(f"{path}: has {', '.join(there[:5]) or 'nothing'}, but no 'images'")
-    named = _texts(path, "classes", arrays.get("classes")) or ()
+    naming = next((word for word in _CLASS_WORDS if word in arrays), "")
+    named = _texts(path, naming, arrays.get(naming)) or ()
     images, told, ids = (arrays.get(name) for name in ("images", "labels", "ids"))
-    return _dataset(path, images, told, ids, classes, named, split, labels)
+    found = _dataset(path, images, told, ids, classes, named, split, labels)
+    others = [name for name in there if name not in ("images", "labels", "ids", naming)]
+    if others:
+        are = "array is" if len(others) == 1 else "arrays are"
+        note = f"{len(others):,} {are} not used: {listed(others)}"
+        found.samples = noted(found.samples, note)
+    return found
 
 
 def open_npy(

@@ -151,7 +151,9 @@ def _entry(value: Any) -> Any:
         value = value.decode("utf-8", "surrogateescape")
     if isinstance(value, str):
         return _tidied(value)
-    missing = value is None or (isinstance(value, float) and np.isnan(value))
+    # pandas' NA and NaT.
+    missing = value is None or type(value).__name__ in ("NAType", "NaTType")
+    missing = missing or (isinstance(value, float) and np.isnan(value))
     return None if missing else value
 
 

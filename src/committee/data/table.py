@@ -14,17 +14,21 @@ from committee.data.files import PICTURES, FileKind
 from committee.data.labels import LabelMode, indices, labelled, unused
 from committee.errors import DataError
 from committee.samples import Samples
-from committee.text import listed, printable, tidy
+from committee.text import listed, printable, tidy, word
 
 # What columns are called, in small letters; of several that are there the first is meant.
 PATH_WORDS = (
     *("path", "paths", "file", "files", "filename", "file_name", "filepath", "file_path"),
     *("image", "image_path", "img", "img_path", "image_file", "clip", "video", "video_path"),
 )
-LABEL_WORDS = (
-    *("label", "labels", "class", "class_name", "classname", "target", "category", "y"),
-    *("label_name", "class_index", "class_id", "label_id", "ground_truth"),
+# Of labels, wherever they stand; beside predictions a column "class" is what a model decided.
+TRUTH_WORDS = (
+    *("label", "labels", "target", "targets", "category", "categories", "y", "y_true", "ytrue"),
+    *("truth", "true", "true_label", "true_class", "gt", "gt_label", "groundtruth", "ground_truth"),
+    *("actual", "actual_label", "gold", "gold_label", "expected", "expected_label", "label_id"),
+    *("label_name", "label_index", "label_idx"),
 )
+LABEL_WORDS = (*TRUTH_WORDS, "class", "class_name", "classname", "class_index", "class_id")
 ID_WORDS = ("id", "ids", "sample", "sample_id")
 
 
@@ -55,7 +59,8 @@ class Table:
 
     def named(self, words: Sequence[str]) -> str:
         """Return the column that is called by one of some words; empty if none is."""
-        return next((word for word in words if word in self.header), "")
+        spelled = {word(name): name for name in reversed(self.header)}
+        return next((spelled[each] for each in words if each in spelled), "")
 
     def unused(self, used: Collection[str]) -> str:
         """Return which columns are not used, for people, and near words; empty if all are."""

@@ -38,6 +38,7 @@ def warnings_of(rule: Rule, table: PrefixTable, unit: str, best: Evaluation) -> 
     return (
         *_one_model(rule),
         *_constant_scores(rule, table),
+        *filter(None, [rule.pool.copies]),
         *few_samples(best, rule.pool.task),
         *_too_few_samples(rule, table, unit),
         *_too_few_wholes(rule, table, unit),

@@ -97,13 +97,19 @@ class Store:
         check_split_name(name)
         return known_split(self.root / name, classes)
 
-    def add_samples(self, split: Split, first_changed: int | None = None) -> list[str]:
+    def add_samples(
+        self,
+        split: Split,
+        first_changed: int | None = None,
+        known_apart: Collection[str] = (),
+    ) -> list[str]:
         """Record the samples of a split: those that it has, in their order, and maybe more.
 
         Args:
             split: All of its samples.
             first_changed: The first row, in the order until now, of a sample that is left out
                 because it turned out that it cannot be read; None if there is none.
+            known_apart: Names of splits of which it is known that they have other samples.
 
         Returns:
             What to know of samples that other splits share, a line each.
@@ -116,7 +122,7 @@ class Store:
         samples = split.samples
         folder = self.root / samples.split
         known = self.split(samples.split, samples.classes)
-        notes = check_apart(self.root, split)
+        notes = check_apart(self.root, split, known_apart)
         if known is not None and first_changed is not None:
             record_fewer(folder, known.samples, first_changed)
             split = with_labels(known, split)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -273,8 +273,13 @@ def with_what_is_known(where: Path, known: Split, given: Split) -> Split:
     return Split(replace(samples, content=content, broken=old.broken), known.checked)
 
 
-def check_apart(root: Path, given: Split) -> list[str]:
+def check_apart(root: Path, given: Split, known_apart: Collection[str] = ()) -> list[str]:
     """Refuse samples that another split of the store has.
+
+    Args:
+        root: Folder of the store.
+        given: A split.
+        known_apart: Names of splits of which it is known that they have other samples.
 
     Returns:
         What to know of fewer samples that other splits have under other names, a line each.
@@ -283,8 +288,9 @@ def check_apart(root: Path, given: Split) -> list[str]:
         StoreError: If another split has a sample of the same name and content, or more than half of
             the smaller split under other names.
     """
-    others = other_splits(root, given.samples.split)
-    return refuse_shared(root, [each.samples for each in others], given.samples)
+    others = [each.samples for each in other_splits(root, given.samples.split)]
+    others = [each for each in others if each.split not in known_apart]
+    return refuse_shared(root, others, given.samples)
 
 
 def refuse_shared(
