@@ -661,7 +661,7 @@ def test_search_warns_by_pictures_though_there_are_many_cells(store, capsys):
     assert any(re.match(r"6 pictures are (too few to tell|few to choose on)", one) for one in told)
 
 
-def pngs(out: Path) -> dict[str, bytes]:
+def pngs(out):
     folder = out.with_name(f"{out.stem}_classes")
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 

@@ -107,6 +107,33 @@ def owned(out: Path) -> Iterator[Path]:
             os.close(lock)
 
 
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Let one process at a time write a file or a folder; its parents are made.
+
+    Raises:
+        DataError: If another process writes it.
+        OSError: If it cannot be written; it names the path itself.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock = _locked(folder_of(out))
+    except BlockingIOError:
+        raise DataError(
+            f"{out}: another process is writing it; wait for it, or name another place"
+        ) from None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(out)) from error
+    try:
+        yield
+    finally:
+        try:
+            if not is_begun(out):
+                _remove(folder_of(out))
+        finally:
+            os.close(lock)
+
+
 def _remove(folder: Path) -> None:
     """Remove a folder, still under its lock, so that nobody has begun there meanwhile."""
     _clear(folder)

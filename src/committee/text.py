@@ -147,5 +147,10 @@ def from_cell(text: str) -> str:
     return text[1:] if text.startswith("'") and _is_formula(text) else text
 
 
+def is_ours(header: Collection[str]) -> bool:
+    """Return whether a csv file has the columns of results, whose texts :func:`cell` wrote."""
+    return {"id", "class_index", "class_name"} <= set(header)
+
+
 def _is_formula(text: str) -> bool:
     return bool(_FORMULA.fullmatch(text)) and not _NUMBER.fullmatch(text)
