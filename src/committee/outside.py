@@ -356,7 +356,7 @@ class _Reader:
             order, by_name = self._order(table, names, values)
             values = values if order is None else values[:, order]
         else:
-            values = _kept(where, table.read(names[0]))
+            values = _kept(table.read(names[0]))
         if self._named_by is not None and not by_name:
             tell(f"{where}: names no classes; they are taken in the order of {self._named_by}")
         if self._normalise:
@@ -373,13 +373,10 @@ class _Reader:
         return order, bool(named)
 
 
-def _kept(where: str, values: Array) -> Array:
-    """Return numbers of a type that stores keep: wider ones and other byte orders as float64."""
-    if values.dtype.kind == "c":
-        raise DataError(f"{where}: holds complex numbers; outputs must be real")
-    if values.dtype.kind != "f" or values.dtype in (np.float16, np.float32, np.float64):
-        return values
-    return values.astype(np.float32 if values.dtype.itemsize <= 4 else np.float64)
+def _kept(values: Array) -> Array:
+    """Return numbers of a type that stores keep: wider ones as float64."""
+    wide = values.dtype.kind == "f" and values.dtype.itemsize > np.dtype(np.float64).itemsize
+    return values.astype(np.float64) if wide else values
 
 
 def _single(dtype: np.dtype[Any]) -> Any:
