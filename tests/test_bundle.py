@@ -17,10 +17,11 @@ from PIL import ExifTags, Image
 
 from committee import Cascade, Runner, register_confidence
 from committee.cascade import Stage
+from committee.chunks import alone
 from committee.confidence import CONFIDENCES, max_prob
 from committee.embedded import FOLDER
 from committee.errors import CascadeError, CommitteeError, DataError, ExportError
-from committee.export import read_bundle, write_bundle
+from committee.export import read_bundle, write_bundle, write_graph
 from committee.export.seal import checksum
 from committee.flow import Decisions
 from committee.models import Preprocessing, prepared
@@ -357,3 +358,13 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
         write_bundle(chain, tmp_path)
     with pytest.raises(ExportError, match="no bundle"):
         Runner(tmp_path)
+
+
+def test_of_two_exports_to_one_place_one_writes(tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    cascade = embedded(CASCADES["mean_logits"])
+    with alone(out), pytest.raises(DataError, match="another process is writing it"):
+        write_bundle(cascade, out)
+    with alone(tmp_path / "one.onnx"), pytest.raises(DataError, match="another process"):
+        write_graph(cascade, tmp_path / "one.onnx")
+    assert not list(tmp_path.iterdir())

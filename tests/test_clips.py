@@ -417,3 +417,15 @@ def test_folders_and_tables_of_clips(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_text("")
     with pytest.raises(DataError, match=r"is of no known form.*a file \(\.csv\) or one clip"):
         open_data(tmp_path / "a.npz", models=SPECS)
+
+
+@pytest.mark.parametrize(
+    "line", [r"ffconcat version 1.0\nfile a.ts\n", r"#EXTM3U\n#EXTINF:1,\na.ts\n"]
+)
+def test_lists_of_other_files_are_no_clips(tmp_path: Path, line: str) -> None:
+    write_clip(tmp_path / "a.ts", numbered(12), codec="libx264")
+    assert read_clip(tmp_path / "a.ts", [recipe()])
+    for name in ("list.mp4", "list.ts"):
+        (tmp_path / name).write_text(line)
+        with pytest.raises((DataError, OSError, ValueError)):
+            read_clip(tmp_path / name, [recipe()])

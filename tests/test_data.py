@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from committee import reading
 from committee.data import (
     ArrayDataset,
     BrokenSamplesError,
@@ -657,3 +658,15 @@ def test_what_cannot_be_read_is_skipped_if_asked() -> None:
     assert np.concatenate([rows for rows, _, _ in found]).tolist() == [*range(21), *range(22, 40)]
     np.testing.assert_array_equal(found[5][1], images(40)[[20, 22, 23]])
     assert [each for _, _, broken in found for each in broken] == [("21", "for the test")]
+
+
+@pytest.mark.parametrize("member", ["labels", "ids", "classes"])
+def test_members_far_larger_than_the_pictures_are_not_read(
+    tmp_path: Path, member: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MOST", 2**20)
+    images = np.zeros((3, 4, 4), np.uint8)
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, images=images, **{member: np.zeros(2**21, np.int8)})
+    with pytest.raises(DataError, match=r"has 2,097,280 bytes, packed into .* of 3 samples"):
+        open_data(str(path))

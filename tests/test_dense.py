@@ -661,6 +661,51 @@ def test_search_warns_by_pictures_though_there_are_many_cells(store, capsys):
     assert any(re.match(r"6 pictures are (too few to tell|few to choose on)", one) for one in told)
 
 
+def pngs(out):
+    folder = out.with_name(f"{out.stem}_classes")
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_pictures_are_whole_though_a_run_was_stopped(world, cascade, tmp_path, monkeypatch):
+    runner = Segmenter(cascade, allow_code=[str(world.parent / "models.py")])
+    monkeypatch.setattr(Segmenter, "together", 2)
+    data = open_segmentation(world.parent / "test", labels=False)
+    list(segment_into(runner, data, tmp_path / "whole.csv"))
+    for altered in (False, True):
+        out = tmp_path / f"{altered}.csv"
+        begun = segment_into(runner, data, out)
+        next(begun)
+        begun.close()
+        (part,) = (tmp_path / f"{out.name}.part").glob("0*")
+        if altered:  # a letter of a picture
+            part.write_bytes(part.read_bytes().replace(b"A", b"B", 1))
+        (tmp_path / f"{out.stem}_classes").mkdir()
+        notes = []
+        list(segment_into(runner, data, out, note=notes.append))
+        assert pngs(out) == pngs(tmp_path / "whole.csv")
+        assert ["damaged" in note for note in notes] == [True] * altered
+
+
+def test_pictures_of_others_are_never_replaced(world, cascade, tmp_path):
+    runner = Segmenter(cascade, allow_code=[str(world.parent / "models.py")])
+    data = open_segmentation(world.parent / "test", labels=False)
+    out, folder = tmp_path / "q.csv", tmp_path / "q_classes"
+    list(segment_into(runner, data, out, overwrite=False))
+    before = pngs(out)
+    out.rename(tmp_path / "moved.csv")
+    for other, overwrite in ((out, False), (tmp_path / "q.jsonl", True)):
+        with pytest.raises(DataError, match="which this run may not replace"):
+            list(segment_into(runner, data, other, overwrite=overwrite))
+    (tmp_path / "moved.csv").rename(out)
+    fewer = open_segmentation(world.parent / "test", labels=False, rows="0:2")
+    list(segment_into(runner, fewer, out, overwrite=True))
+    assert pngs(out) == {name: before[name] for name in sorted(before)[:2]}
+    (folder / "mine.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"holds 'mine\.png'"):
+        list(segment_into(runner, fewer, out, overwrite=True))
+    assert not (tmp_path / "q.csv.part").exists()
+
+
 def test_run_writes_classes_cells_and_a_row_a_picture(world, cascade, tmp_path):
     runner = Segmenter(cascade, allow_code=[str(world.parent / "models.py")])
     data = open_segmentation(world.parent / "test", labels=False)

@@ -23,6 +23,7 @@ from committee import Cascade, Pool, Runner, evaluate, search, tables
 from committee.cli import main
 from committee.errors import CascadeError, ChangedError, CommitteeError, StoreError
 from committee.outside import import_predictions
+from committee.run import Result, write_results
 from committee.store import writer
 from small_world import files_of
 from test_resume import Crash, Disk
@@ -752,3 +753,27 @@ def test_what_comes_next_is_what_the_store_lacks(
     line = told("import", *again, code=2)
     assert "committee import: files of other samples" in line
     assert "--rows" not in line
+
+
+@pytest.mark.parametrize("dtype", [np.longdouble, ">f4", ">f8", "<f2", np.int32, np.uint8])
+def test_what_is_imported_can_be_read(tmp_path: Path, dtype: Any) -> None:
+    values = (LOGITS["a"] > 0).astype(dtype)
+    np.save(tmp_path / "a.npy", values)
+    np.save(tmp_path / "l.npy", LABELS)
+    pool = take(tmp_path, {"a": tmp_path / "a.npy"}, labels=tmp_path / "l.npy", costs={})
+    assert (pool.model("a").values == values).all()
+
+
+def test_complex_outputs_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", LOGITS["a"].astype(complex))
+    np.save(tmp_path / "l.npy", LABELS)
+    with pytest.raises(CommitteeError, match="must be real numbers"):
+        take(tmp_path, {"a": tmp_path / "a.npy"}, labels=tmp_path / "l.npy", costs={})
+    assert not (tmp_path / "store").exists()
+
+
+def test_results_of_ours_name_their_samples_as_they_were(tmp_path: Path) -> None:
+    ids = [f"={i}\r.png" for i in range(9)]
+    rows = [Result(name, i % 3, "cat", 0.5, 0, None, i % 3) for i, name in enumerate(ids)]
+    path = write_results(tmp_path / "a.csv", rows)
+    assert tables.read_table(path).read("id").tolist() == ids

@@ -29,7 +29,11 @@ from committee.models import (
     prepared,
     read_pool_file,
 )
+from committee.models.base import answer_of, file_fingerprint
+from committee.models.declared import ports_of
 from committee.models.graph_files import tensor_files
+from committee.models.python import FunctionModel
+from committee.models.weights import read_weights
 from committee.task import IMAGE_CLASSIFICATION
 from small_world import RECIPE, SIZE, images, read_pool
 
@@ -557,3 +561,30 @@ def test_a_picture_without_pixels_is_refused_in_one_line() -> None:
             [np.zeros((0, 5), np.uint8)],
             Preprocessing(size=(4, 4), channels=1, mean=(0.0,), std=(1.0,)),
         )
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "weights.pt", "weights.safetensors"])
+def test_no_pipe_is_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ModelError, match="is a pipe"):
+        load_model(ModelSpec("one", f"onnx:{tmp_path / name}", RECIPE))
+    with pytest.raises(ModelError, match="is a pipe"):
+        read_weights("model", tmp_path / name)
+    with pytest.raises(ModelError, match="is a pipe"):
+        file_fingerprint(tmp_path / name)
+    with pytest.raises(OSError, match="no file"):
+        ports_of(tmp_path / name)
+
+
+def test_code_that_would_end_the_process_is_a_failed_model(tmp_path: Path) -> None:
+    pool, code = read_pool(tmp_path)
+    text = (tmp_path / "models.py").read_text()
+    (tmp_path / "models.py").write_text(text + "\n\ndef two():\n    raise SystemExit(0)\n")
+    with pytest.raises(ModelError, match="SystemExit"):
+        load_model(pool.models[1], code)
+
+    def end(_: Any) -> Any:
+        raise SystemExit
+
+    with pytest.raises(ModelError, match=r"'one': failed .*SystemExit"):
+        answer_of(FunctionModel(end, ""), pool.models[0], np.zeros((2, 1, 4, 4), np.float32))

@@ -21,9 +21,11 @@ from committee.cli import main
 from committee.data import ArrayDataset, open_data
 from committee.errors import ChangedError, CommitteeError, StoreError
 from committee.predict import predict
+from committee.run import Result, write_results
 from committee.samples import Samples
 from committee.store import keep_calibrations, relabel
 from committee.store.entry import read_json, write_json
+from committee.text import csv_text
 from small_world import CLASSES, files_of, images, read_pool
 
 COUNT = 9
@@ -284,3 +286,20 @@ def test_names_and_indices_are_not_mixed(world: World) -> None:
     store = world.predict("s", BEFORE)
     with pytest.raises(CommitteeError, match=r"label '1' is an index.*the two are mixed"):
         relabel(store, "val", [CLASSES[0], "1", *[CLASSES[2]] * 7])
+
+
+@pytest.mark.parametrize("form", ["results", "table"])
+def test_names_are_found_behind_the_apostrophe_of_a_csv(world: World, form: str) -> None:
+    ids = [f"={i}\r.png" for i in range(COUNT)]
+    store = world.predict("store", BEFORE, ids=ids)
+    path = world.folder / "labels.csv"
+    if form == "results":
+        rows = zip(ids, AFTER.tolist(), strict=True)
+        write_results(
+            path, [Result(name, 0, "cat", 1.0, 0, None, k, CLASSES[k]) for name, k in rows]
+        )
+    else:
+        named = [[name, CLASSES[k]] for name, k in zip(ids, AFTER, strict=True)]
+        path.write_text(csv_text([["id", "label"], *named]), newline="")
+    assert relabel(store, "val", path).changed == 6
+    assert labels_of(store) == AFTER.tolist()

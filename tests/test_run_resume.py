@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import os
 import random
 import resource
@@ -24,7 +25,8 @@ from committee.cli import main
 from committee.data import open_data
 from committee.errors import ChangedError, DataError
 from committee.models import load_model, read_pool_file
-from committee.run import read_results, run_into
+from committee.run import Result, read_results, run_into, write_results
+from committee.text import from_cell
 from small_world import CLASSES, code_of, dataset, images, write_npz, write_pool
 from test_resume import SLOW, Crash, Disk
 
@@ -352,3 +354,37 @@ def test_of_two_processes_one_writes_and_the_other_says_so(
     assert "another process is writing it" in errors or "is there already" in errors
     assert len(read_results(out)) == 130
     assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
+
+
+@pytest.mark.parametrize("content", [b"{}", b"a", None])
+def test_a_manifest_that_was_altered_is_called_so(
+    world: World, tmp_path: Path, content: bytes | None
+) -> None:
+    manifest = begun(world, tmp_path / "out.csv") / "run.json"
+    if content is None:
+        manifest.unlink()
+        os.mkfifo(manifest)
+    elif content == b"a":
+        manifest.write_bytes(manifest.read_bytes().replace(b"a", b"b", 1))
+    else:
+        manifest.write_bytes(content)
+    with pytest.raises(ChangedError, match=r"run\.json: altered"):
+        run(world.long, tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_results_hold_every_character_of_a_name(tmp_path: Path, ending: str) -> None:
+    names = ["a\rb.png", "a\r\nb", 'a"\nb,', "\r", "=1\r", "", "plain"]
+    rows = [Result(name, 0, name, 0.5, 0, None, None) for name in names]
+    path = write_results(tmp_path / f"out{ending}", rows)
+    assert read_results(path) == rows
+    if ending == ".csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            assert [from_cell(row["id"]) for row in csv.DictReader(file)] == names
+
+
+def test_results_that_are_none_are_named(tmp_path: Path) -> None:
+    for text in ("id,cost\na\n", "", "id\na\n", "id,class_index\na,x\n"):
+        (tmp_path / "out.csv").write_text(text)
+        with pytest.raises(DataError, match="holds no results"):
+            read_results(tmp_path / "out.csv")

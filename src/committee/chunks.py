@@ -21,6 +21,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,9 +32,10 @@ from typing import Any
 
 import numpy as np
 
-from committee.errors import ChangedError, DataError
+from committee.errors import ChangedError, DataError, UnreadableError
 from committee.files import sync_folder, write_bytes, write_text
 from committee.predictions import Array
+from committee.reading import MOST_OF_STORES, is_sealed, parsed_json, read_bytes, sealed_json
 from committee.text import listed
 
 # From numbers of samples, (n,), to a number for the bytes of each, (n,), uint64.
@@ -43,7 +45,7 @@ MANIFEST, _JOURNAL, _LOCK = "run.json", "journal", ".lock"
 # Threads that compare what samples are with what they were.
 _THREADS = 2
 # Names of files that are made here; whatever else lies in the folder is somebody's own.
-_OWN = re.compile(r"(\d{12}-\d{12}\..+|joined\..+|(run\.json|journal)(\.tmp)?)")
+_OWN = re.compile(r"(\d{12}-\d{12}\..+|joined\..+|pictures|(run\.json|journal)(\.tmp)?)")
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,33 @@ def owned(out: Path) -> Iterator[Path]:
             os.close(lock)
 
 
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Let one process at a time write a file or a folder; its parents are made.
+
+    Raises:
+        DataError: If another process writes it.
+        OSError: If it cannot be written; it names the path itself.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock = _locked(folder_of(out))
+    except BlockingIOError:
+        raise DataError(
+            f"{out}: another process is writing it; wait for it, or name another place"
+        ) from None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(out)) from error
+    try:
+        yield
+    finally:
+        try:
+            if not is_begun(out):
+                _remove(folder_of(out))
+        finally:
+            os.close(lock)
+
+
 def _remove(folder: Path) -> None:
     """Remove a folder, still under its lock, so that nobody has begun there meanwhile."""
     _clear(folder)
@@ -116,7 +145,11 @@ def _remove(folder: Path) -> None:
 def _clear(folder: Path, but: Collection[Path] = ()) -> None:
     """Remove what was made in a folder, but some files."""
     for path in folder.iterdir():
-        if _OWN.fullmatch(path.name) and path not in but:
+        if not _OWN.fullmatch(path.name) or path in but:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
             path.unlink(missing_ok=True)
 
 
@@ -202,7 +235,7 @@ class Chunks:
             self._write_journal()
             if known is None:
                 data = {**identity, "told": told}
-                write_text(manifest, json.dumps(data, indent=1, ensure_ascii=True) + "\n")
+                write_bytes(manifest, sealed_json(data, indent=1))
 
     @property
     def joined(self) -> Path:
@@ -294,17 +327,18 @@ class Chunks:
     def _promised(self) -> list[Chunk]:
         """Return what the journal vouches for; a line that was torn vouches for nothing."""
         try:
-            text = (self._folder / _JOURNAL).read_text(encoding="ascii", errors="replace")
-        except OSError:
+            data = read_bytes(self._folder / _JOURNAL, MOST_OF_STORES)
+        except (OSError, UnreadableError):
             return []
         # Only lines that end in a line feed were written whole; of two of a chunk the last counts.
-        chunks = [_chunk(line) for line in text.split("\n")[:-1]]
+        lines = data.decode("ascii", "replace").split("\n")[:-1]
+        chunks = [_chunk(line) for line in lines]
         return list({chunk.start: chunk for chunk in chunks if chunk is not None}.values())
 
     def _is_right(self, chunk: Chunk) -> bool:
         try:
-            data = self.path(chunk).read_bytes()
-        except OSError:
+            data = read_bytes(self.path(chunk), MOST_OF_STORES)
+        except (OSError, UnreadableError):
             return False
         return chunk.crc32 == self._checksum(chunk.start, chunk.end, chunk.content, data)
 
@@ -373,10 +407,11 @@ def writing(folder: Path) -> Iterator[None]:
 def _known(manifest: Path) -> dict[str, Any] | None:
     """Return what was begun, or None if nothing was."""
     try:
-        data = json.loads(manifest.read_text(encoding="utf-8"))
+        content = read_bytes(manifest)
+        data = parsed_json(content) if is_sealed(content) else None
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, RecursionError):
+    except (OSError, UnreadableError):
         data = None
     if not isinstance(data, dict):
         raise ChangedError(f"{manifest}: altered; delete {manifest.parent} and run again")

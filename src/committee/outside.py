@@ -14,7 +14,7 @@ class are found by name, samples that have ids are joined by id.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -206,33 +206,47 @@ def import_predictions(
     widths = {n: o.values.shape[1] for n, o in outputs.items() if o.values.ndim == 2}
     check_alike("import", {**stored_widths(folder), **widths} if widths else {})
     pool = Pool(samples, outputs, CostTable.of({name: [] for name in files}))
-    if pool.copies:
-        tell(pool.copies)
-    for name, own in outputs.items():
-        for line in notes_on(name, own, samples.labels, len(samples.classes), samples.classes):
-            tell(line)
     apart = _apart_by_outputs(Path(store), pool)
+    for line in _notes(pool, apart):
+        tell(line)
+    _write(Path(store), specs, pool, apart, tell)
+    return Pool.load(Path(store) / split, list(files))
+
+
+def _notes(pool: Pool, apart: Sequence[str]) -> Iterator[str]:
+    """Yield what to note on outputs before they are written, one line each."""
+    samples = pool.samples
+    if pool.copies:
+        yield pool.copies
+    for name, own in pool.outputs.items():
+        yield from notes_on(name, own, samples.labels, len(samples.classes), samples.classes)
     for other in apart:
-        tell(
-            f"splits {other!r} and {split!r} have ids in common, but the same models answer "
-            "otherwise there: they are taken for other samples"
+        yield (
+            f"splits {other!r} and {samples.split!r} have ids in common, but the same models "
+            "answer otherwise there: they are taken for other samples"
         )
-    with writing(Path(store)) as target:
+
+
+def _write(
+    store: Path, specs: Mapping[str, Any], pool: Pool, apart: Sequence[str], tell: Note
+) -> None:
+    """Put the outputs of a pool into a store."""
+    samples = pool.samples
+    with writing(store) as target:
         for line in target.add_models(specs, samples.classes):
             tell(line)
         target.add_samples(Split(samples), known_apart=apart)
-        for name, own in outputs.items():
+        for name, own in pool.outputs.items():
             entry = Entry(
-                kind=kind,
+                kind=own.kind,
                 samples=samples.ids_fingerprint,
                 classes=samples.classes_fingerprint,
                 fingerprint=_fingerprint(own),
                 batch_size=0,
-                dtype="float64" if kind == "decisions" else str(own.values.dtype),
+                dtype="float64" if own.kind == "decisions" else str(own.values.dtype),
                 rows=len(samples),
             )
             target.writer(samples, name, entry).write_all(own)
-    return Pool.load(Path(store) / split, list(files))
 
 
 def _apart_by_outputs(root: Path, pool: Pool) -> list[str]:
@@ -425,7 +439,7 @@ class _Reader:
             order, by_name = self._order(table, names, values)
             values = values if order is None else values[:, order]
         else:
-            values = table.read(names[0])
+            values = _kept(table.read(names[0]))
             own = self._told.get(table.path)
             if own is not None:
                 check_classes(where, Outputs("logits", values), len(own))
@@ -446,6 +460,12 @@ class _Reader:
             zeros = order is not None or self._kind == "probabilities"
             refuse_counting(table, names, values, zeros)
         return order, bool(named)
+
+
+def _kept(values: Array) -> Array:
+    """Return numbers of a type that stores keep: wider ones as float64."""
+    wide = values.dtype.kind == "f" and values.dtype.itemsize > np.dtype(np.float64).itemsize
+    return values.astype(np.float64) if wide else values
 
 
 def _single(dtype: np.dtype[Any]) -> Any:

@@ -13,6 +13,7 @@ import math
 import re
 import stat
 import tomllib
+import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
@@ -28,6 +29,8 @@ from committee.text import listed, printable
 T = TypeVar("T")
 # Bytes of a file that people write, and of one that this library writes for millions of samples.
 MOST, MOST_OF_STORES = 2**26, 2**33
+# A member of an archive that grows beyond this, and so much, is a trap; and what one name may have.
+_LARGE, _GROWTH, _ENTRY = 2**28, 200, 2**14
 # How deep lists and objects may nest: what reads them recurses.
 DEPTH = 100
 # What no path can hold: NUL, and halves of a pair of UTF-16, but for those by which Python keeps
@@ -300,6 +303,45 @@ def load_npy(path: Path) -> np.ndarray[Any, Any]:
         if not isinstance(array, np.ndarray):
             raise UnreadableError("an npz, not an npy")
         return array
+
+
+def check_members(path: Path, names: Collection[str]) -> None:
+    """Refuse an npz whose members are no data but a trap, before one is read.
+
+    Args:
+        path: The file.
+        names: Members of which the first has an entry a sample; the others may have one each.
+
+    Raises:
+        UnreadableError: If it is no regular file or no npz, a member grows beyond all measure, or
+            one is far larger than its samples ask for.
+        OSError: If it is missing or may not be read.
+    """
+    check_regular(path)
+    with _guarded(), zipfile.ZipFile(path) as archive:
+        there = {each.filename.removesuffix(".npy"): each for each in archive.infolist()}
+        first, *others = (there.get(name) for name in names)
+        samples = 0 if first is None else _length_of(archive, first)
+        for each in filter(None, (first, *others)):
+            most = max(_LARGE, _GROWTH * each.compress_size)
+            if each is not first:
+                most = min(most, max(MOST, _ENTRY * samples))
+            if each.file_size > most:
+                raise UnreadableError(
+                    f"{printable(each.filename)!r} has {each.file_size:,} bytes, packed into "
+                    f"{each.compress_size:,}, of {samples:,} samples"
+                )
+
+
+def _length_of(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        old = version == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    if math.prod(shape) * dtype.itemsize > member.file_size:
+        raise UnreadableError("an array is larger than the file says")
+    return shape[0] if shape else 0
 
 
 def load_npz(

@@ -19,7 +19,7 @@ import numpy as np
 
 from committee.errors import DataError, MissingExtraError
 from committee.predictions import Array
-from committee.text import listed, printable, tidy
+from committee.text import from_cell, is_ours, listed, printable, tidy
 
 # Members of an archive that grow beyond this, and so much, are no predictions but a trap.
 _LARGE, _GROWTH = 1 << 28, 200
@@ -205,6 +205,8 @@ def _csv(path: Path) -> Table:
     if uneven:
         line = lines[uneven[0]]
         raise DataError(f"{path}: line {line} has not the {len(first)} columns of the header")
+    if is_ours(first):
+        rows = [[*map(from_cell, row)] for row in rows]
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(first)
     named = {
         name: Column(2 if _is_list(texts) else 1, partial(_texts, texts))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 # Names that a line lists before it only counts.
 LISTED = 5
@@ -131,6 +132,25 @@ def cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and _is_formula(value) else value
 
 
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    r"""Return rows as csv that every reader gives back, lines ended by a line feed.
+
+    >>> csv_text([["id", "cost"], ["a\rb", 0.5]])
+    'id,cost\n"a\rb",0.5\n'
+    """
+    lines = _Lines()
+    # The writer quotes what its own line ends hold, so both characters must be in them.
+    csv.writer(lines, lineterminator="\r\n").writerows([*map(cell, row)] for row in rows)
+    return "".join(lines)
+
+
+class _Lines(list[str]):
+    """What a csv writer writes, line by line."""
+
+    def write(self, line: str) -> None:
+        self.append(line.removesuffix("\r\n") + "\n")
+
+
 def from_cell(text: str) -> str:
     """Return a text from what :func:`cell` made of it.
 
@@ -138,6 +158,11 @@ def from_cell(text: str) -> str:
     ('=1+1', "'tis")
     """
     return text[1:] if text.startswith("'") and _is_formula(text) else text
+
+
+def is_ours(header: Collection[str]) -> bool:
+    """Return whether a csv file has the columns of results, whose texts :func:`cell` wrote."""
+    return {"id", "class_index", "class_name"} <= set(header)
 
 
 def _is_formula(text: str) -> bool:

@@ -70,6 +70,7 @@ def study(
     What the pool cannot support, for want of families, resolutions or measured costs, is left out
     and named.
     """
+    from committee.chunks import alone
     from committee.files import write_text
     from committee.report import check_page_ending
     from committee.study import (
@@ -116,9 +117,10 @@ def study(
         references=read_references(reference) if reference else (),
         training=read_training(training, pool) if training else None,
     )
-    findings = run_study(asked, only or (), None if as_json else _progress())
-    written = write_study(asked, findings, out)
-    written.append(write_text(page, study_page(asked, findings, store, split)))
+    with alone(page):
+        findings = run_study(asked, only or (), None if as_json else _progress())
+        written = write_study(asked, findings, out)
+        written.append(write_text(page, study_page(asked, findings, store, split)))
     if as_json:
         broken = left_out(pool, judge)
         files = [str(path) for path in written]

@@ -16,6 +16,7 @@ from committee.data.base import digest
 from committee.data.labels import LabelMode, indices, labelled, noted
 from committee.errors import DataError, MisalignedError
 from committee.predictions import Array
+from committee.reading import check_members
 from committee.samples import Samples
 from committee.text import listed
 
@@ -61,6 +62,7 @@ def open_npz(
         MisalignedError: If labels must fit, and its classes are not among those of the models.
     """
     try:
+        check_members(path, _MEMBERS)
         # Opened here, for numpy leaves a file open that is no zip archive.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             there = list(file.files)

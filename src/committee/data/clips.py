@@ -43,6 +43,8 @@ CLIP_ENDINGS = frozenset(
 _TIMED_CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv"})
 # Codecs of which every packet is one frame that is shown: no half pictures, no hidden ones.
 _WHOLE_PACKETS = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg", "prores"})
+# Formats that name other files, which nobody gave.
+_LISTS = frozenset({"concat", "hls", "dash", "image2", "image2pipe", "imf", "sdp", "rtsp"})
 # How far from a right angle a display matrix may be: about a degree.
 _SKEW = 0.02
 
@@ -325,7 +327,13 @@ def _decoded_from(file: InputContainer, stream: VideoStream) -> Iterator[VideoFr
 
 def _opened(path: Path) -> InputContainer:
     """Open a clip; titles and names in it may be of any encoding."""
-    container: InputContainer = _import_av().open(str(path), metadata_errors="replace")
+    # Some formats are lists that name other files; those of a clip's own bytes need none.
+    container: InputContainer = _import_av().open(
+        str(path), metadata_errors="replace", options={"protocol_whitelist": "file"}
+    )
+    if _LISTS & set(container.format.name.split(",")):
+        container.close()
+        raise DataError("a list of other files, no clip")
     return container
 
 

@@ -14,7 +14,7 @@ from committee.data.files import PICTURES, FileKind
 from committee.data.labels import LabelMode, indices, labelled, unused
 from committee.errors import DataError
 from committee.samples import Samples
-from committee.text import listed, printable, tidy, word
+from committee.text import from_cell, is_ours, listed, printable, tidy, word
 
 # What columns are called, in small letters; of several that are there the first is meant.
 PATH_WORDS = (
@@ -94,6 +94,8 @@ def read_table(path: Path) -> Table:
     uneven = [lines[number] for number in kept if len(rows[number]) != len(header)]
     if uneven:
         raise DataError(f"{path}: line {uneven[0]} has not the {len(header)} columns of the header")
+    if is_ours(header):
+        rows = [[*map(from_cell, row)] for row in rows]
     return Table(path, header, [rows[n] for n in kept], [lines[n] for n in kept])
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,22 +16,23 @@ from typing import Any
 import numpy as np
 
 from committee.cascade import Cascade
-from committee.chunks import Chunks, key_of, owned, writing
+from committee.chunks import Chunks, is_begun, key_of, owned, writing
 from committee.data.base import in_order
 from committee.data.segmentation import LabelledPictures
 from committee.dense.cells import Grid
 from committee.dense.outputs import pixel_logits
 from committee.dense.pictures import classes_picture, stages_picture
 from committee.dense.settings import same_exif
-from committee.errors import CascadeError, DataError
-from committee.files import write_bytes
+from committee.errors import CascadeError, DataError, UnreadableError
+from committee.files import sync_folder, write_bytes
 from committee.flow import Answers, Request, decide, drive
 from committee.models import ModelSpec, load_model, prepared, specs_of
 from committee.predictions import Array, Outputs
+from committee.reading import MOST_OF_STORES, read_text
 from committee.run import check_ending, check_free
 from committee.run.opening import opened
 from committee.task import SEMANTIC_SEGMENTATION
-from committee.text import cell, writable
+from committee.text import csv_text, from_cell, listed, writable
 
 # Bytes of logits, in double precision, that pictures decided together may take.
 _MOST = 5e8
@@ -218,8 +221,8 @@ def segment_into(
     """Decide on all pictures: a picture of classes each, and a row each in a table.
 
     ``OUT_classes/`` gets the pictures of classes, ``OUT_cells/`` those that show which cells went
-    on. A run that was stopped goes on where it was: rows that are done lie in ``OUT.part/``; see
-    :mod:`committee.chunks`.
+    on. A run that was stopped goes on where it was: rows that are done lie in ``OUT.part/``, with
+    their pictures, which get their folders in the end; see :mod:`committee.chunks`.
 
     Args:
         segmenter: The cascade.
@@ -228,7 +231,7 @@ def segment_into(
         batch_size: Windows a forward pass.
         show_cells: Whether to show which cells went on.
         progress: Called with (pictures done, pictures in all).
-        overwrite: Whether a finished table that is there may be replaced.
+        overwrite: Whether a finished table that is there may be replaced, and its pictures.
         note: Called with a line for each thing that people should know.
 
     Yields:
@@ -236,13 +239,15 @@ def segment_into(
 
     Raises:
         DataError: If the ending of the table is unknown, another process writes it, it is there
-            and may not be replaced, or a picture cannot be used.
+            and may not be replaced, a folder of pictures holds what is not this table's, or a
+            picture cannot be used.
         ChangedError: If another run was begun and not finished there.
         ModelError, NotFiniteError: If a model fails; what was decided is kept.
     """
     check_table(out)
     dataset.check_exif(segmenter.exif)
     ids, step = dataset.samples.ids, segmenter.together
+    places = [out.with_name(f"{out.stem}_{k}") for k in ("classes", "cells")[: 1 + show_cells]]
     identity = {
         "cascade": key_of(segmenter.cascade.to_json()),
         "samples": dataset.samples.fingerprint,
@@ -251,6 +256,10 @@ def segment_into(
     with owned(out) as folder:
         if not overwrite:
             check_free(out)
+        # A run that was stopped while its folders got their names has its own pictures there.
+        ours = {_png_name(name) for name in ids} if is_begun(out) else set()
+        ours |= _png_names(out) if overwrite else set()
+        _check_places(out, places, ours)
         told = {"cascade": str(segmenter.cascade), "samples": f"{len(ids):,} pictures"}
         chunks = Chunks(folder, ".jsonl", identity, told)
         chunks.check(ids, dataset.digests, note or (lambda _: None))
@@ -267,22 +276,72 @@ def segment_into(
             rows = []
             decided = segmenter.decide(pictures, batch_size)
             for name, picture, each in zip(ids[start:], pictures, decided, strict=False):
-                target = Path(f"{name}").with_suffix(".png").name
-                place = out.with_name(f"{out.stem}_classes")
-                write_bytes(place / target, classes_picture(each.classes))
+                shown = [classes_picture(each.classes)]
                 if show_cells:
-                    place = out.with_name(f"{out.stem}_cells")
-                    shown = stages_picture(picture, segmenter.grid, each.stages)
-                    write_bytes(place / target, shown)
-                rows.append(_row(segmenter, name, each))
+                    shown.append(stages_picture(picture, segmenter.grid, each.stages))
+                rows.append((_row(segmenter, name, each), shown))
             chunks.write(np.arange(start, start + len(rows)), _lines(rows), digests)
-            yield from rows
+            yield from (row for row, _ in rows)
             if progress is not None:
                 progress(chunks.rows_done, len(ids))
         with writing(folder):
             table = [row for path in chunks.paths() for row in _rows_in(path)]
             write_bytes(chunks.joined, _table(out, table))
+            _check_places(out, places, ours | {_png_name(name) for name in ids})
+            _place_pictures(chunks.paths(), folder / "pictures", places)
         chunks.finish(out)
+
+
+def _png_name(name: str) -> str:
+    return Path(name).with_suffix(".png").name
+
+
+def _png_names(out: Path) -> set[str]:
+    """Return the names of the pictures that an earlier run wrote, as its table tells."""
+    try:
+        text = read_text(out, MOST_OF_STORES)
+        if out.suffix == ".jsonl":
+            ids = [json.loads(line)["id"] for line in text.split("\n")[:-1]]
+        else:
+            rows = csv.DictReader(io.StringIO(text, newline=""))
+            ids = [from_cell(row["id"]) for row in rows]
+        return {_png_name(name) for name in ids}
+    except (OSError, UnreadableError, ValueError, LookupError, TypeError, csv.Error):
+        return set()
+
+
+def _check_places(out: Path, places: Sequence[Path], ours: Collection[str]) -> None:
+    """Refuse folders of pictures that hold what may be somebody's own.
+
+    Raises:
+        DataError: If one does, or is no folder.
+    """
+    for place in places:
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            raise DataError(f"{place}: is there and is no folder; name another file than {out}")
+        others = {each.name for each in place.iterdir()} - set(ours) if place.exists() else set()
+        if others:
+            raise DataError(
+                f"{place}: holds {listed(sorted(others))}, which this run may not replace; move "
+                f"that folder, name another file than {out}, or replace what an earlier run to "
+                "this file wrote: --overwrite"
+            )
+
+
+def _place_pictures(parts: Sequence[Path], making: Path, places: Sequence[Path]) -> None:
+    """Write the pictures of all parts into their folders, which take their names whole."""
+    shutil.rmtree(making, ignore_errors=True)
+    for path in parts:
+        for line in _read_lines(path):
+            target = _png_name(line["row"]["id"])
+            for place, picture in zip(places, line["pictures"], strict=True):
+                write_bytes(making / place.name / target, base64.b64decode(picture))
+    for place in places:
+        if place.exists():
+            place.rename(making / f"{place.name}.old")
+        (making / place.name).rename(place)
+    sync_folder(places[0].parent)
+    shutil.rmtree(making, ignore_errors=True)
 
 
 def check_table(out: Path) -> None:
@@ -304,20 +363,26 @@ def _row(segmenter: Segmenter, name: str, each: Segmented) -> dict[str, Any]:
     return {"id": name, **exits, "least_confidence": least, "cost": each.cost}
 
 
-def _lines(rows: list[dict[str, Any]]) -> bytes:
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+def _lines(rows: list[tuple[dict[str, Any], list[bytes]]]) -> bytes:
+    """Return rows with their pictures, so that one checksum covers both."""
+    lines = (
+        {"row": row, "pictures": [base64.b64encode(each).decode() for each in pictures]}
+        for row, pictures in rows
+    )
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8", newline="\n") as file:
+        yield from map(json.loads, file)
 
 
 def _rows_in(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    return [line["row"] for line in _read_lines(path)]
 
 
 def _table(out: Path, rows: list[dict[str, Any]]) -> bytes:
     rows = [{**row, "id": writable(row["id"])} for row in rows]
     if out.suffix == ".jsonl":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: cell(value) for key, value in row.items()} for row in rows)
-    return text.getvalue().encode()
+    return csv_text([rows[0], *(row.values() for row in rows)]).encode()

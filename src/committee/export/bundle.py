@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from committee.cascade import Cascade
+from committee.chunks import alone
 from committee.errors import ExportError, MissingExtraError, ModelError, UnreadableError
 from committee.export.canonical import canonical, export_form
 from committee.export.check import check_models
@@ -51,14 +52,26 @@ def write_bundle(
 
     Raises:
         ExportError: If a model is no ONNX file, or the folder holds something.
+        DataError: If another process writes it.
         ModelError: If a model's file is missing, altered or unreadable.
         MissingExtraError: If the onnx package is not installed.
         OSError: If it cannot be written; it names the folder itself.
     """
     folder = Path(folder)
+    _check_absent(folder)
+    specs = onnx_specs(cascade, onnx, cells=True)
+    with alone(folder):
+        _check_absent(folder)  # another process may have written it meanwhile
+        _make(folder, cascade, specs)
+    return folder
+
+
+def _check_absent(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ExportError(f"{folder}: is there already; name another folder, or remove it")
-    specs = onnx_specs(cascade, onnx, cells=True)
+
+
+def _make(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
     making = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(making, ignore_errors=True)
     try:
@@ -69,7 +82,6 @@ def write_bundle(
             making.rename(folder)
     finally:
         shutil.rmtree(making, ignore_errors=True)
-    return folder
 
 
 def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:

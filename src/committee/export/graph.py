@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from committee.cascade import Cascade
+from committee.chunks import alone
 from committee.errors import ExportError, MissingExtraError
 from committee.export.check import check_graph
 from committee.export.nodes import FUNCTIONS, Nodes, function_of
@@ -80,6 +81,7 @@ def write_graph(
             not load or decide otherwise than the models, or the file is there already.
         ModelError: If a model's file is missing, altered or unreadable.
         MissingExtraError: If the onnx package is not installed.
+        DataError: If another process writes it.
         OSError: If it cannot be written; it names the path itself.
     """
     try:
@@ -97,15 +99,13 @@ def write_graph(
             f"{' or '.join(PRECISIONS)}. Its models stay in float32"
         )
     path = Path(path)
-    for there in (path, path.with_name(f"{path.name}.data")):
-        if there.exists():
-            raise ExportError(f"{there}: is there already; name another file, or remove it")
+    _check_absent(path)
     specs = {spec.name: spec for spec in onnx_specs(cascade, onnx)}
     plan = planned(cascade, specs, form, precision, resize_inside)
     tensors = (each for model in plan.models.values() for each in model.graph.initializer)
     weights = sum(len(tensor.raw_data) for tensor in tensors)
-    with naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with naming(path), alone(path):
+        _check_absent(path)  # another process may have written it meanwhile
         # Whole or not at all: written beside, then moved, what it refers to first.
         with tempfile.TemporaryDirectory(dir=path.parent, suffix=".tmp") as folder:
             whole, data = Path(folder) / path.name, Path(folder) / f"{path.name}.data"
@@ -120,6 +120,12 @@ def write_graph(
                 if made.exists():
                     shutil.move(made, path.with_name(made.name))
     return path
+
+
+def _check_absent(path: Path) -> None:
+    for there in (path, path.with_name(f"{path.name}.data")):
+        if there.exists():
+            raise ExportError(f"{there}: is there already; name another file, or remove it")
 
 
 def _move_out(plan: Plan, data: Path) -> None:

@@ -13,6 +13,7 @@ from committee.errors import CommitteeError, ModelError, NotFiniteError
 from committee.models.answers import as_array, one_output, rows_of
 from committee.models.preprocessing import ModelInputs
 from committee.models.spec import ModelSpec
+from committee.paths import MOVED
 from committee.predictions import (
     Array,
     Outputs,
@@ -192,7 +193,7 @@ def answer_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> Any:
         return _read(spec, answer)
     except CommitteeError as error:
         raise _named(spec, error) from error.__cause__
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failure(model, spec, inputs, error) from error
 
 
@@ -291,7 +292,7 @@ def _values(spec: ModelSpec, answer: Any, samples: int) -> tuple[Any, Any]:
     return values, confidence
 
 
-def _failure(model: Model, spec: ModelSpec, batch: Array, error: Exception) -> ModelError:
+def _failure(model: Model, spec: ModelSpec, batch: Array, error: BaseException) -> ModelError:
     """What a failed model was given, what it declares itself, and whether one sample would do."""
     reason = str(error).strip().split("\n")[0] or "no reason given"
     takes = getattr(model, "takes", "")
@@ -311,13 +312,35 @@ def _failure(model: Model, spec: ModelSpec, batch: Array, error: Exception) -> M
 def _answers(model: Model, batch: Array) -> bool:
     try:
         model(batch.copy())
-    except Exception:
+    except (Exception, SystemExit):
         return False
     return True
 
 
+def check_file(where: str, path: Path, what: str = "file") -> None:
+    """Refuse what is no regular file: a pipe would be waited for, a device be read for ever.
+
+    Raises:
+        ModelError: If it is none, or missing.
+    """
+    if path.is_file():
+        return
+    there = path.exists() and not path.is_dir()
+    raise ModelError(
+        f"{where}: {path} is a pipe, a device or a socket. Name a regular file"
+        if there
+        else f"{where}: no {what} {path}. {MOVED}"
+    )
+
+
 def file_fingerprint(path: Path) -> str:
-    """Sixteen hexadecimal digits of the SHA-256 of a file."""
+    """Sixteen hexadecimal digits of the SHA-256 of a file.
+
+    Raises:
+        ModelError: If it is no regular file.
+        OSError: If it may not be read.
+    """
+    check_file("model", path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 

@@ -69,6 +69,8 @@ def ports_of(path: Path) -> tuple[Ports, Ports]:
         ValueError: If the file is no ONNX model.
         OSError: If it cannot be read.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise FileNotFoundError(f"no file {path}")
     with path.open("rb") as file:
         # Closed with its last view: an error's traceback may still hold one.
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

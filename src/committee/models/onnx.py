@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from committee.errors import MissingExtraError, ModelError
-from committee.models.base import Model, run_print
+from committee.models.base import Model, check_file, run_print
 from committee.models.declared import ports_of
 from committee.models.forms import recipe_of
 from committee.models.graph_files import graph_fingerprint
 from committee.models.sessions import OWN, open_session
 from committee.models.spec import ModelSpec
-from committee.paths import MOVED, expanded
+from committee.paths import expanded
 from committee.predictions import Array
 from committee.profile.graph import graph_macs, graph_parameters
 
@@ -44,8 +44,7 @@ class OnnxSource:
     def peek(self, spec: ModelSpec, allow_code: Collection[str]) -> str:
         """See :class:`committee.models.base.Peekable`."""
         path = Path(spec.text)
-        if not path.is_file():
-            raise ModelError(f"model {spec.name!r}: no file {path}. {MOVED}")
+        check_file(f"model {spec.name!r}", path)
         return run_print(graph_fingerprint(path), spec, OWN)
 
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from committee.errors import MissingExtraError, ModelError
+from committee.models.base import check_file
 from committee.models.declared import Ports, ports_of
 from committee.models.forms import Run, adapted, form_of
 from committee.models.spec import ModelSpec
-from committee.paths import MOVED
 from committee.predictions import Array
 
 OWN = "onnxruntime"
@@ -85,8 +85,7 @@ def open_session(spec: ModelSpec, path: Path, engine: str, precision: str, threa
         MissingExtraError: If the engine is not installed.
     """
     where = f"model {spec.name!r}"
-    if not path.is_file():
-        raise ModelError(f"{where}: no file {path}. {MOVED}")
+    check_file(where, path)
     opened = OpenVinoSession if engine == "openvino" else OnnxRuntimeSession
     return Session(where, path, opened(where, path, precision, threads), spec)
 

@@ -145,7 +145,7 @@ class TorchModel:
                 warnings.simplefilter("ignore")  # its parts warn of each other
                 self._run = self._torch.compile(self.module)
                 self(np.zeros(shape, np.float32))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = _first_line(error)
             raise ModelError(
                 f"model {spec.name!r}: torch.compile failed ({type(error).__name__}: {reason}). It "
@@ -158,13 +158,13 @@ class TorchModel:
         try:
             with self._watched():
                 return torch_macs(self.module, shape, self._dtype), ""
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             why = f"{type(error).__name__}: {_first_line(error)}; give costs.macs in the pool file"
         try:
             # What it answers is read when it is known.
             with self._watched(), self._torch.inference_mode():
                 self.module(self._torch.zeros(shape, dtype=self._dtype))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = _first_line(error)
             raise ModelError(
                 f"model {spec.name!r}: does not take inputs of "
@@ -220,7 +220,7 @@ def _origin(origin: str, spec: ModelSpec) -> str:
     return f"{origin}{chosen}"
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from committee.errors import MissingExtraError, ModelError
-from committee.paths import MOVED
+from committee.models.base import check_file
 
 if TYPE_CHECKING:
     import torch
@@ -32,8 +32,7 @@ def read_weights(where: str, path: Path) -> Mapping[str, torch.Tensor]:
         ModelError: If it is missing, damaged, or holds more than tensors.
         MissingExtraError: If safetensors is not installed and needed.
     """
-    if not path.is_file():
-        raise ModelError(f"{where}: no file of weights {path}. {MOVED}")
+    check_file(where, path, "file of weights")
     read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
     try:
         state = read(path)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,7 @@ from committee.evaluate import Evaluation
 from committee.report.rows import Row, merged
 from committee.search.paired import Comparison, Estimate
 from committee.task import Task
-from committee.text import cell, digits, human_cost, percent
+from committee.text import csv_text, digits, human_cost, percent
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -175,11 +173,8 @@ def front_csv(rows: Sequence[Row]) -> str:
     stand for the split that chose, those with ``test_`` for the one that judges, empty without one;
     ``val_split`` and ``test_split`` name them.
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _columns(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: cell(v) for k, v in _record(row).items()} for row in rows)
-    return text.getvalue()
+    records = map(_record, rows)
+    return csv_text([_columns(), *([each.get(c, "") for c in _columns()] for each in records)])
 
 
 def _columns() -> list[str]:

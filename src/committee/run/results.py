@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from typing import Any
 from committee.chunks import is_begun
 from committee.errors import DataError, require
 from committee.files import write_bytes
-from committee.text import cell, from_cell, writable
+from committee.text import csv_text, from_cell, printable, writable
 
 ENDINGS = (".csv", ".jsonl", ".parquet")
 
@@ -99,9 +98,20 @@ def encoded_results(path: Path, results: Sequence[Result]) -> bytes:
 
 
 def read_results(path: Path) -> list[Result]:
-    """Read what :func:`write_results` wrote."""
-    rows = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}[path.suffix](path)
-    return [Result(**row) for row in rows]
+    """Read what :func:`write_results` wrote.
+
+    Raises:
+        DataError: If it is no such file.
+        OSError: If it is missing or may not be read.
+    """
+    read = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}[path.suffix]
+    try:
+        return [Result(**row) for row in read(path)]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise DataError(
+            f"{path}: holds no results that can be read ({printable(str(error))}). Delete it and "
+            "run again"
+        ) from None
 
 
 def join_results(path: Path, parts: Sequence[Path]) -> Path:
@@ -132,13 +142,14 @@ def _join_parquet(path: Path, parts: Sequence[Path]) -> None:
 
 def _csv_rows(path: Path) -> list[dict[str, Any]]:
     with path.open(newline="", encoding="utf-8") as file:
-        return [
-            {
-                k: from_cell(v) if k in _TEXTS else json.loads(v) if v else None
-                for k, v in row.items()
-            }
-            for row in csv.DictReader(file)
-        ]
+        header, *rows = csv.reader(file)
+    return [
+        {
+            k: from_cell(v) if k in _TEXTS else json.loads(v) if v else None
+            for k, v in zip(header, row, strict=True)
+        }
+        for row in rows
+    ]
 
 
 def _jsonl_rows(path: Path) -> list[dict[str, Any]]:
@@ -162,11 +173,8 @@ def _row(result: Result) -> dict[str, Any]:
 
 
 def _csv(results: Sequence[Result]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(Result.__dataclass_fields__), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: cell(v) for k, v in _row(each).items()} for each in results)
-    return text.getvalue().encode()
+    rows = (_row(each).values() for each in results)
+    return csv_text([Result.__dataclass_fields__, *rows]).encode()
 
 
 def _jsonl(results: Sequence[Result]) -> bytes:

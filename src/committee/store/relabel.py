@@ -35,7 +35,7 @@ from committee.store.entry import (
 )
 from committee.store.folder import writing
 from committee.store.split import SAMPLES, Split, is_of, read_split, write_split
-from committee.text import listed
+from committee.text import from_cell, listed
 
 # What arrays of labels are called in an npz file.
 _LABELS, _IDS = ("labels", "label"), ("ids", "id")
@@ -145,7 +145,8 @@ def _of_csv(path: Path, classes: tuple[str, ...]) -> _Given:
             f"{path}: its first line must name the columns id (or path) and label, with commas "
             f"between; it names {listed(table.header)}"
         )
-    told = indices(str(path), table.column(label), classes, place=table.place)
+    texts = [text if text in classes else from_cell(text) for text in table.column(label)]
+    told = indices(str(path), texts, classes, place=table.place)
     return _Given(told, table.column(name))
 
 
@@ -226,7 +227,8 @@ def _rows(split: Split, given: _Given) -> Array:
             )
         return np.arange(len(samples))
     place = {name: row for row, name in enumerate(samples.ids)}
-    rows = [place.get(name, -1) for name in given.ids]
+    # A spreadsheet's apostrophe, which our csv files have, is no part of a name.
+    rows = [place.get(name, place.get(from_cell(name), -1)) for name in given.ids]
     if given.content is not None and split.content is not None:
         by_content: dict[int, list[int]] = {}
         for row, each in enumerate(split.content.tolist()):

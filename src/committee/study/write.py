@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +14,7 @@ from committee.study.analyses import figure_of
 from committee.study.base import AnyFinding, Table
 from committee.study.context import Study
 from committee.study.words import cell_text
-from committee.text import cell as spreadsheet
+from committee.text import csv_text
 
 SCHEMA = 1
 # Longer tables are linked from the index, not shown on it.
@@ -68,13 +66,11 @@ def table_csv(table: Table) -> str:
     names its unit.
     """
     estimates = [_holds_estimates(table, number) for number in range(len(table.columns))]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     heading: list[str] = []
     for column, wide in zip(table.columns, estimates, strict=True):
         name = f"{column.name} ({column.unit})" if column.unit else column.name
         heading += [name, *(f"{name}: {end}" for end in ("low", "high", "samples") if wide)]
-    writer.writerow(heading)
+    lines: list[list[Any]] = [heading]
     for row in table.rows:
         cells: list[Any] = []
         for cell, wide in zip(row, estimates, strict=True):
@@ -82,8 +78,8 @@ def table_csv(table: Table) -> str:
                 cells += [cell.value, cell.low, cell.high, cell.samples]
             else:
                 cells += [cell, *([None] * 3 if wide else [])]
-        writer.writerow(map(spreadsheet, cells))
-    return text.getvalue()
+        lines.append(cells)
+    return csv_text(lines)
 
 
 def _holds_estimates(table: Table, number: int) -> bool:
