@@ -189,7 +189,7 @@ def test_few_copies_are_a_note_in_predict_search_and_evaluate(folder, capsys) ->
     predicted(capsys, "one", "val")
     told = predicted(capsys, "two", "test")
     assert "Note: 1 of 26 samples of 'test' is also in 'val': 'cat/copy.png'" in told
-    assert "Note: 1 of 26 sample is a copy of another in 'test', by content" in told
+    assert "Note: 1 of 26 samples is a copy of another in 'test', by content" in told
     told = run(capsys, "search predictions --match two --out c.json")[1]
     assert "1 of 26 samples of 'test' is also in 'val'" in " ".join(told.split()).replace(
         "pictures", "samples"
