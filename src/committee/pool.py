@@ -464,13 +464,14 @@ class Pool:
         """The pool of some models that see the whole, and of their weights that see parts."""
         return self.only([n for n in self.names if self.whole_of.get(n, n) in names])
 
-    def fit_calibrations(self, method: str = "temperature") -> dict[str, Calibration]:
+    def fit_calibrations(self, method: str | None = None) -> dict[str, Calibration]:
         """Fit a calibration of each model to the labels of these samples.
 
         Use samples that neither choose nor judge, and :meth:`with_calibrations` on those that do.
 
         Args:
-            method: ``temperature`` or ``platt``; see :mod:`committee.calibration`.
+            method: ``temperature`` or ``platt``; see :mod:`committee.calibration`. If left out,
+                ``platt`` of decisions and else ``temperature``.
 
         Raises:
             CalibrationError: If there are no labels, or no calibration is best; the model is named.
