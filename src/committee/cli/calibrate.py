@@ -31,9 +31,7 @@ def calibrate(
     ] = None,
     method: Annotated[
         CalibrationMethod | None,
-        typer.Option(
-            help="One number a model, or a learned rising map, which is the default of decisions."
-        ),
+        typer.Option(help="One number a model, or a learned rising map: that of decisions."),
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="MODEL", help="Only this model. Repeatable.")
