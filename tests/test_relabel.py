@@ -254,3 +254,9 @@ def test_the_command_says_what_changed(world: World, capsys: pytest.CaptureFixtu
     assert "9 labels added of 9 samples" in told
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["changed"] == 0
+
+
+def test_a_file_without_a_label_says_so(world: World) -> None:
+    store = world.predict("a", None)
+    with pytest.raises(CommitteeError, match="there are no labels in it"):
+        relabel(store, "val", [-1] * 9)

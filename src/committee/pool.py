@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from committee.calibration import Calibration, calibrated, fit
-from committee.cascade import Cascade
+from committee.cascade import Cascade, refuse_confidence
 from committee.combine import DEFAULT_COMBINE, ORDER_FREE, combined
 from committee.cost import Cost, CostTable
 from committee.errors import CascadeError, MisalignedError, UnknownNameError
@@ -229,7 +229,13 @@ class Pool:
         return first.together if isinstance(first, Kept) else None
 
     def confidence_or(self, asked: str) -> str:
-        """The confidence that the outputs were scored with when they were kept, else that asked."""
+        """The confidence that the outputs were scored with when they were kept, else that asked.
+
+        Raises:
+            CascadeError: If one is asked for where decisions bring their own.
+        """
+        if self.kind == "decisions":
+            refuse_confidence(asked)
         return asked if self._together is None else self._together.confidence
 
     @property

@@ -192,7 +192,7 @@ def answer_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> Any:
         return _read(spec, answer)
     except CommitteeError as error:
         raise _named(spec, error) from error.__cause__
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failure(model, spec, inputs, error) from error
 
 
@@ -291,13 +291,13 @@ def _values(spec: ModelSpec, answer: Any, samples: int) -> tuple[Any, Any]:
     return values, confidence
 
 
-def _failure(model: Model, spec: ModelSpec, batch: Array, error: Exception) -> ModelError:
+def _failure(model: Model, spec: ModelSpec, batch: Array, error: BaseException) -> ModelError:
     """What a failed model was given, what it declares itself, and whether one sample would do."""
     reason = str(error).strip().split("\n")[0] or "no reason given"
     takes = getattr(model, "takes", "")
     declares = f"; {takes}" if takes else ""
     remedy = ""
-    if len(batch) > 1 and _answers(model, batch[:1]):
+    if len(batch) > 1 and _answers(model, spec, batch[:1]):
         remedy = (
             ". It answers to one sample alone: run it with --batch-size 1, or export it with a "
             "dynamic batch"
@@ -308,9 +308,10 @@ def _failure(model: Model, spec: ModelSpec, batch: Array, error: Exception) -> M
     )
 
 
-def _answers(model: Model, batch: Array) -> bool:
+def _answers(model: Model, spec: ModelSpec, batch: Array) -> bool:
+    """Whether the answer to a batch can be used."""
     try:
-        model(batch.copy())
+        checked_answer(spec, answer_of(model, spec, batch), len(batch))
     except Exception:
         return False
     return True

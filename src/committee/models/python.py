@@ -90,7 +90,7 @@ def load_python(spec: ModelSpec, threads: int = 0) -> Model:
         if factory not in str(error):
             raise ModelError(f"{where}: {error}") from error
         raise ModelError(f"{where}: has no {factory!r}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = str(error).strip().split("\n")[0]
         raise ModelError(
             f"{where}: {factory}() failed ({type(error).__name__}: {reason})"

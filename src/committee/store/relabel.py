@@ -179,6 +179,10 @@ def _joined(split: Split, given: _Given) -> tuple[Array, list[str]]:
     samples = split.samples
     rows = _rows(split, given)
     new = np.full(len(samples), -1) if samples.labels is None else samples.labels.copy()
+    if (given.labels < 0).all():
+        raise MisalignedError(
+            f"labels of {samples.split!r}: there are no labels in it, all are -1 or empty"
+        )
     used = (rows >= 0) & (given.labels >= 0)
     if not used.any():
         theirs = listed((given.ids or ())[:6])
