@@ -384,7 +384,7 @@ class Cascade:
         except OSError as error:
             raise CascadeError(f"{path}: cannot be read ({error.strerror})") from None
         except UnreadableError as error:
-            if Path(path).suffix == ".toml":
+            if Path(path).suffix.lower() == ".toml":
                 raise CascadeError(
                     f"{path}: this is a pool file, not a cascade; committee search writes one: "
                     "committee search STORE --match MODEL --out cascade.json"

@@ -315,7 +315,7 @@ def refuse_counting(table: Table, names: Sequence[str], values: Array) -> None:
     if len(values) < _ENOUGH:
         return
     whole = np.array([_is_whole(column) for column in values.T])
-    counts = [bool((np.diff(column) == 1).all()) for column in values.T]
+    counts = [bool(np.isfinite(c).all() and (np.diff(c) == 1).all()) for c in values.T]
     strange = [
         name
         for name, is_whole, counting in zip(names, whole, counts, strict=True)

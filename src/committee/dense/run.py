@@ -291,7 +291,7 @@ def check_table(out: Path) -> None:
     Raises:
         DataError: If its ending is unknown, its folder is not there, or it is itself a folder.
     """
-    if out.suffix not in ENDINGS:
+    if out.suffix.lower() not in ENDINGS:
         raise DataError(f"{out}: tables of segmentation are written as {', '.join(ENDINGS)}")
     check_ending(out)
 
@@ -314,7 +314,7 @@ def _rows_in(path: Path) -> list[dict[str, Any]]:
 
 def _table(out: Path, rows: list[dict[str, Any]]) -> bytes:
     rows = [{**row, "id": writable(row["id"])} for row in rows]
-    if out.suffix == ".jsonl":
+    if out.suffix.lower() == ".jsonl":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

@@ -34,7 +34,7 @@ def read_weights(where: str, path: Path) -> Mapping[str, torch.Tensor]:
     """
     if not path.is_file():
         raise ModelError(f"{where}: no file of weights {path}. {MOVED}")
-    read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
+    read = _read_safetensors if path.suffix.lower() == ".safetensors" else _read_torch
     try:
         state = read(path)
     except MissingExtraError:

@@ -123,8 +123,8 @@ def _given(labels: Any, split: Split, classes: tuple[str, ...]) -> _Given:
         return _Given(indices("labels", array, classes))
     path = Path(labels)
     readers = {".csv": _of_csv, ".npy": _of_npy, ".npz": _of_npz}
-    if path.suffix in readers and path.is_file():
-        return readers[path.suffix](path, classes)
+    if path.suffix.lower() in readers and path.is_file():
+        return readers[path.suffix.lower()](path, classes)
     dataset = open_data(labels, split.samples.split, classes)
     samples = dataset.samples
     if samples.labels is None:
