@@ -324,9 +324,9 @@ def test_decisions_of_a_service_are_calibrated(tmp_path: Path, capsys: Any) -> N
         columns = {"class": np.ones(900, np.int64), "confidence": score, "label": labels, "id": ids}
         np.savez(tmp_path / "a.npz", **columns)
         import_predictions({"a": tmp_path / "a.npz"}, tmp_path / "s", kind="decisions", split=split)
-    assert main(words("calibrate STORE", tmp_path / "s")) == 2
+    assert main(words("calibrate STORE --method temperature", tmp_path / "s")) == 2
     assert "use the method platt" in capsys.readouterr().err
-    told = json_of("calibrate STORE --method platt", tmp_path / "s", capsys)
+    told = json_of("calibrate STORE", tmp_path / "s", capsys)
     rows = told["expected_calibration_error"]
     # A score of 50 is no probability: there is nothing to compare with before.
     assert [row["before"] for row in rows] == [None, None]

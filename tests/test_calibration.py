@@ -20,6 +20,7 @@ from committee.calibration import (
     expected_calibration_error,
     fit,
     reliability,
+    ruled_out_note,
     says_probabilities,
 )
 from committee.confidence import max_prob
@@ -504,3 +505,27 @@ def test_a_cascade_applies_them_to_the_rows_that_reach_a_stage(data):
     expected = decided(replace(cascade, calibrations={}), applied(pool))
     for name in ("predicted", "score", "stage"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+@pytest.mark.parametrize("method", ["temperature", "platt"])
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+def test_a_sample_whose_class_is_ruled_out_does_not_move_the_fit(method: str, kind: str) -> None:
+    random = np.random.default_rng(3)
+    values = random.normal(0, 2, (400, 4))
+    labels = (values + random.normal(0, 2, values.shape)).argmax(axis=1)
+    if kind == "probabilities":
+        values = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
+    alone = fit(Outputs(kind, values[1:]), labels[1:], method)
+    values[0] = [-np.inf, 0, 1, 2] if kind == "logits" else [0, 0.2, 0.3, 0.5]
+    labels[0] = 0
+    assert fit(Outputs(kind, values), labels, method) == alone
+    assert "without 1 of 400 samples" in ruled_out_note("a", Outputs(kind, values), labels)
+
+
+def test_the_default_method_fits_the_kind() -> None:
+    random = np.random.default_rng(4)
+    values = random.normal(0, 2, (200, 3))
+    labels = (values + random.normal(0, 2, values.shape)).argmax(axis=1)
+    decided = Outputs("decisions", values.argmax(axis=1), values.max(axis=1))
+    assert fit(decided, labels).method == "platt"
+    assert fit(Outputs("logits", values), labels).method == "temperature"

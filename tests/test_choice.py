@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import committee as cm
 from committee.cli import main
-from committee.errors import CascadeError, Infeasible
+from committee.errors import CascadeError, Infeasible, ShapeError
 from committee.report import front_figure, page_of, summary
 from committee.report.rows import choice_of, merged
 from committee.report.tables import percent, versus
@@ -21,6 +21,7 @@ from committee.search.notes import notes_of, of_comparison, target_of
 from committee.search.paired import Comparison, Estimate, compare
 from committee.search.targets import Target
 from committee.task import CLASSIFICATION
+from committee.utility import top_k
 from strategies import pools, random_pool
 from test_every_kind import write_store
 
@@ -280,3 +281,23 @@ def test_a_store_in_place_of_a_cascade_is_told(few, tmp_path, capsys):
     for store in (str(few), str(few / "val")):
         assert main(["evaluate", store, path]) == 2
         assert "committee evaluate CASCADE STORE" in capsys.readouterr().err
+
+
+def test_decisions_take_no_other_confidence() -> None:
+    pool = cm.Pool.from_arrays(
+        [0, 1, 1], {"a": ([0, 1, 0], [0.9, 0.8, 0.3])}, kind="decisions", costs={"a": 1}
+    )
+    for use in (
+        lambda: cm.search(pool, confidence="prob_gap"),
+        lambda: cm.evaluate(cm.Cascade.of(["a"], confidence="prob_gap"), pool),
+    ):
+        with pytest.raises(CascadeError, match="decisions bring their own confidence"):
+            use()
+
+
+def test_top_of_more_than_all_classes_is_refused() -> None:
+    pool = cm.Pool.from_arrays(
+        [0, 1], {"a": [[1.0, 0.0], [1.0, 0.0]]}, kind="logits", costs={"a": 1}
+    )
+    with pytest.raises(ShapeError, match="top-3: outputs have 2 classes only"):
+        cm.search(pool, utility=top_k(3))

@@ -13,7 +13,8 @@ from PIL import Image
 
 from committee import Cascade, Pool
 from committee.cli import main
-from small_world import CLASSES, code_of, images, write_pool
+from committee.data import open_data
+from small_world import CLASSES, code_of, images, write_npz, write_pool
 
 Caught = pytest.CaptureFixture[str]
 EACH = 20
@@ -213,3 +214,15 @@ def test_run_counts_what_is_broken_and_speaks_of_one_as_of_one(work: Workplace) 
     assert "It has a row with the reason." in told
     error = work.fails(f"run cascade.json --data data/cat/00.png --out one.csv {work.code}")
     assert "the only picture could not be decided, 00.png (" in error
+
+
+@pytest.mark.parametrize("ending", ["NPZ", "CSV"])
+def test_endings_in_capitals_are_endings(tmp_path: Path, ending: str) -> None:
+    small = write_npz(tmp_path / "a.npz", 5)
+    if ending == "CSV":
+        Image.fromarray(images(1)[0]).save(tmp_path / "a.png")
+        (tmp_path / "x.CSV").write_text("path,label\na.png,cat\n")
+    else:
+        small.rename(tmp_path / "x.NPZ")
+    found = open_data(tmp_path / f"x.{ending}", classes=CLASSES)
+    assert found.samples.labels is not None

@@ -74,7 +74,20 @@ def test_masks_are_read_as_they_were_written(tmp_path: Path, ending: str, capita
     np.testing.assert_array_equal(read(tmp_path), values)
 
 
-@pytest.mark.parametrize("ending", [".png", ".tif", ".gif", ".bmp"])
+@pytest.mark.parametrize("values", [[0, 2], [0, 1, 2], [2], [1, 2]])
+def test_a_grey_gif_reads_as_its_png(tmp_path: Path, values: list[int]) -> None:
+    truth = np.resize(np.array(values, np.uint8), TRUTH.shape)
+    Image.fromarray(truth).save(folder_of(tmp_path, "a.gif"))
+    np.testing.assert_array_equal(read(tmp_path), truth)
+
+
+def test_a_gif_with_colours_is_refused(tmp_path: Path) -> None:
+    with_palette(np.where(TRUTH == 1, 0, TRUTH)).save(folder_of(tmp_path, "a.gif"))
+    with pytest.raises(DataError, match="writers number colours anew"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".bmp"])
 def test_masks_with_a_palette_are_indices(tmp_path: Path, ending: str) -> None:
     with_palette(TRUTH).save(folder_of(tmp_path, f"a{ending}"))
     np.testing.assert_array_equal(read(tmp_path), TRUTH)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import small_world
 from committee import Pool, evaluate, search
 from committee.calibration import expected_calibration_error, fit
 from committee.cli import main
+from committee.data import ArrayDataset
 from committee.errors import CommitteeError, MisalignedError, NotFiniteError, ShapeError
 from committee.models import Preprocessing, read_pool_file
 from committee.outside import import_predictions
@@ -295,6 +297,25 @@ def test_predict_refuses_before_the_second_batch(tmp_path: Path, case: str) -> N
             allow_code=small_world.code_of(path),
         )
     assert [each.name for each in tmp_path.glob("models.py?")] == ["models.py1"]
+
+
+@pytest.mark.parametrize("case", ["softmax", "a class more"])
+def test_what_was_refused_is_declared_into_the_same_store(tmp_path: Path, case: str) -> None:
+    code = small_world.CODE.replace(small_world.ANSWER, ANSWERS[case][0])
+    path, data = small_world.write_pool(tmp_path, code), small_world.dataset(40)
+    trusted = small_world.code_of(path)
+    with pytest.raises(CommitteeError):
+        predict(read_pool_file(path), data, tmp_path / "store", allow_code=trusted)
+    told = path.read_text()
+    if case == "softmax":
+        path.write_text(told.replace("resolution", 'kind = "probabilities"\nresolution'))
+    else:
+        path.write_text(told.replace('"eel"', '"eel", "fly"'))
+        named = replace(data.samples, classes=(*data.samples.classes, "fly"))
+        data = ArrayDataset(small_world.images(40), named)
+    predict(read_pool_file(path), data, tmp_path / "store", allow_code=trusted)
+    predict(read_pool_file(path), data, tmp_path / "anew", allow_code=trusted)
+    assert small_world.files_of(tmp_path / "store") == small_world.files_of(tmp_path / "anew")
 
 
 def test_predict_notes_constant_outputs(tmp_path: Path) -> None:

@@ -210,3 +210,13 @@ def test_tables_of_other_tasks_are_refused(data: Path, task: str, table: str, to
     path.write_text(path.read_text().replace("[[model]]", f"{table}\n[[model]]"))
     with pytest.raises(PoolFileError, match=told):
         read_pool_file(path)
+
+
+def test_size_is_refused_beside_resolution(tmp_path: Path) -> None:
+    path = tmp_path / "pool.toml"
+    path.write_text(
+        "[preprocessing]\nsize = [8, 8]\nchannels = 1\n[[model]]\nname = 'a'\n"
+        "source = 'python:m.py:a'\nresolution = 32\n"
+    )
+    with pytest.raises(PoolFileError, match="leave size out"):
+        read_pool_file(path)

@@ -303,3 +303,9 @@ def test_names_are_found_behind_the_apostrophe_of_a_csv(world: World, form: str)
         path.write_text(csv_text([["id", "label"], *named]), newline="")
     assert relabel(store, "val", path).changed == 6
     assert labels_of(store) == AFTER.tolist()
+
+
+def test_a_file_without_a_label_says_so(world: World) -> None:
+    store = world.predict("a", None)
+    with pytest.raises(CommitteeError, match="there are no labels in it"):
+        relabel(store, "val", [-1] * 9)

@@ -43,7 +43,7 @@ class Judged:
 def calibrate(
     store: str | Path,
     split: str = "cal",
-    method: str = "temperature",
+    method: str | None = None,
     models: Iterable[str] | None = None,
 ) -> dict[str, Calibration]:
     """Fit a calibration of each model on a split of a store and keep it there.
@@ -52,7 +52,8 @@ def calibrate(
         store: Folder of the store.
         split: Name of the split to fit on: one of its own. ``val`` and ``test`` may be named, but
             what is chosen or judged on them then looks better calibrated than it is.
-        method: ``temperature`` or ``platt``; see :mod:`committee.calibration`.
+        method: ``temperature`` or ``platt``; see :mod:`committee.calibration`. If left out,
+            ``platt`` of decisions and else ``temperature``.
         models: Names of the models; all if left out.
 
     Raises:

@@ -230,7 +230,7 @@ def calibrated(
 def fit(
     outputs: Outputs,
     labels: Array | None,
-    method: str = "temperature",
+    method: str | None = None,
     *,
     where: str = "calibration",
     split: str = "",
@@ -242,10 +242,14 @@ def fit(
     by the logarithm of their second largest probability; of decisions, by their confidence. That
     slopes of neighbours differ little is a normal prior, so that few samples make no steps.
 
+    Samples whose own class is ruled out are left out, for no calibration makes them likelier; see
+    :func:`ruled_out_note`.
+
     Args:
         outputs: Of the model, N rows.
         labels: Class index of each sample, shape (N,).
-        method: ``temperature`` or ``platt``.
+        method: ``temperature`` or ``platt``; if left out, ``platt`` of decisions and else
+            ``temperature``.
         where: What the outputs belong to, for errors.
         split: Name of the split, to be recorded.
         samples: Fingerprint of the samples, to be recorded.
@@ -257,9 +261,15 @@ def fit(
         MisalignedError: If there is not one label for each row.
         UnknownNameError: If there is no such method.
     """
+    if method is None:
+        method = "platt" if outputs.kind == "decisions" else "temperature"
     check_method(method)
     _check_kind(method, outputs, where)
     right = _check_fittable(outputs, labels, where)
+    possible = ~_ruled_out(outputs, np.asarray(labels))
+    if not possible.all():
+        outputs, labels = outputs.rows(possible), np.asarray(labels)[possible]
+        right = _check_fittable(outputs, labels, where)
     pieces = int(np.clip(len(outputs) // _SAMPLES_A_PIECE, 1, _PIECES)) if method == "platt" else 1
     if outputs.kind == "decisions":
         slopes, knots, offset = _fitted_to_decisions(outputs, right, pieces, where)
@@ -269,6 +279,32 @@ def fit(
     return Calibration(
         method, tuple(slopes.tolist()), tuple(knots.tolist()), offset, split, samples
     )
+
+
+def ruled_out_note(name: str, outputs: Outputs, labels: Array | None) -> str:
+    """Return a line on samples that a fit leaves out; nothing if there are none.
+
+    Args:
+        name: Name of the model.
+        outputs: Of the model, N rows.
+        labels: Class index of each sample, shape (N,).
+    """
+    count = 0 if labels is None else int(_ruled_out(outputs, labels).sum())
+    if labels is None or not count:
+        return ""
+    return (
+        f"{name}: the calibration is fitted without {count:,} of {len(labels):,} samples, whose "
+        "own class has probability 0: no calibration changes that"
+    )
+
+
+def _ruled_out(outputs: Outputs, labels: Array) -> Array:
+    """Whether the class of each sample has probability 0, shape (N,)."""
+    if outputs.kind == "decisions":
+        return np.zeros(len(labels), bool)
+    own = outputs.values[np.arange(len(labels)), labels]
+    none: Array = np.isneginf(own) if outputs.kind == "logits" else own == 0
+    return none
 
 
 @dataclass(frozen=True, eq=False)

@@ -193,7 +193,13 @@ class Cascade:
         return self.combine
 
     def of_kinds(self, kinds: Collection[str]) -> Cascade:
-        """Return the same cascade with the combination that these kinds imply, if it names none."""
+        """Return the same cascade with the combination that these kinds imply, if it names none.
+
+        Raises:
+            CascadeError: If it names a confidence where decisions bring their own.
+        """
+        if "decisions" in kinds:
+            refuse_confidence(self.confidence)
         return self if self.combine else replace(self, combine=usual_combine(kinds))
 
     def check_kinds(self, kinds: Mapping[str, str], where: str) -> None:
@@ -378,7 +384,7 @@ class Cascade:
         except OSError as error:
             raise CascadeError(f"{path}: cannot be read ({error.strerror})") from None
         except UnreadableError as error:
-            if Path(path).suffix == ".toml":
+            if Path(path).suffix.lower() == ".toml":
                 raise CascadeError(
                     f"{path}: this is a pool file, not a cascade; committee search writes one: "
                     "committee search STORE --match MODEL --out cascade.json"
@@ -393,6 +399,18 @@ class Cascade:
             )
         _check_reachable(cascade, str(path))
         return replace(cascade, models=resolved(cascade.models, Path(path)))
+
+
+def refuse_confidence(confidence: str) -> None:
+    """Refuse a confidence that is not the default, of decisions.
+
+    Raises:
+        CascadeError: If it is not.
+    """
+    if confidence != "max_prob":
+        raise CascadeError(
+            f"confidence {confidence!r}: decisions bring their own confidence; leave it out"
+        )
 
 
 def _threshold_to_json(threshold: float) -> float | str:

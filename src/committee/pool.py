@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from committee.calibration import Calibration, calibrated, fit
-from committee.cascade import Cascade
+from committee.cascade import Cascade, refuse_confidence
 from committee.combine import DEFAULT_COMBINE, ORDER_FREE, combined
 from committee.cost import Cost, CostTable
 from committee.errors import (
@@ -263,7 +263,13 @@ class Pool:
         return first.together if isinstance(first, Kept) else None
 
     def confidence_or(self, asked: str) -> str:
-        """The confidence that the outputs were scored with when they were kept, else that asked."""
+        """The confidence that the outputs were scored with when they were kept, else that asked.
+
+        Raises:
+            CascadeError: If one is asked for where decisions bring their own.
+        """
+        if self.kind == "decisions":
+            refuse_confidence(asked)
         return asked if self._together is None else self._together.confidence
 
     @property
@@ -535,13 +541,14 @@ class Pool:
         """The pool of some models that see the whole, and of their weights that see parts."""
         return self.only([n for n in self.names if self.whole_of.get(n, n) in names])
 
-    def fit_calibrations(self, method: str = "temperature") -> dict[str, Calibration]:
+    def fit_calibrations(self, method: str | None = None) -> dict[str, Calibration]:
         """Fit a calibration of each model to the labels of these samples.
 
         Use samples that neither choose nor judge, and :meth:`with_calibrations` on those that do.
 
         Args:
-            method: ``temperature`` or ``platt``; see :mod:`committee.calibration`.
+            method: ``temperature`` or ``platt``; see :mod:`committee.calibration`. If left out,
+                ``platt`` of decisions and else ``temperature``.
 
         Raises:
             CalibrationError: If there are no labels, or no calibration is best; the model is named.

@@ -143,7 +143,8 @@ def top_k(k: int) -> Utility:
         k: 1 or more.
 
     Raises:
-        ShapeError: If k is less than 1, or the outputs are decisions, which know one class.
+        ShapeError: If k is less than 1 or more than there are classes, or the outputs are
+            decisions, which know one class.
 
     References:
         Wang et al. (2022), appendix D.2 states top-1 throughout; top-5 is ImageNet's other figure.
@@ -157,6 +158,8 @@ def top_k(k: int) -> Utility:
         if exits.outputs.kind == "decisions":
             raise ShapeError(f"top-{k}: decisions name one class only; use top-1")
         values, labels = exits.outputs.values, exits.labels
+        if k > values.shape[1]:
+            raise ShapeError(f"top-{k}: outputs have {values.shape[1]} classes only; name fewer")
         own = np.take_along_axis(values, np.asarray(labels)[:, None], axis=1)
         before = np.arange(values.shape[1]) < np.asarray(labels)[:, None]
         ahead: Array = ((values > own) | ((values == own) & before)).sum(axis=1)

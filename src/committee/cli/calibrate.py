@@ -37,7 +37,7 @@ def calibrate(
     ] = None,
     method: Annotated[
         CalibrationMethod | None,
-        typer.Option(help="One number a model (if left out), or a learned rising map."),
+        typer.Option(help="One number a model, or a learned rising map: that of decisions."),
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="MODEL", help="Only this model. Repeatable.")
@@ -60,7 +60,7 @@ def calibrate(
     """
     from committee.calibrate import calibrate as fitted
     from committee.calibrate import judge
-    from committee.calibration import worse_note
+    from committee.calibration import ruled_out_note, worse_note
     from committee.store import models_of, remove_calibrations
 
     if remove:
@@ -77,18 +77,21 @@ def calibrate(
         from committee.report import check_figure_ending
 
         check_figure_ending(figure)
-    split, method = split or "cal", method or CalibrationMethod.TEMPERATURE
+    split = split or "cal"
     replaced = _fitted_apart(Path(store)) if split in _IN_USE else {}
     calibrations = fitted(store, split, method, only)
     pools = _pools(store, split, list(calibrations))
     rows = [row for pool in pools for row in judge(pool, calibrations)]
     if figure is not None:
         _draw(figure, pools, calibrations)
+    left_out = (
+        ruled_out_note(name, pools[0].model(name), pools[0].samples.labels) for name in calibrations
+    )
     told_worse = (
         worse_note(r.model, r.before, r.after, r.split, r.samples, r.split == split) for r in rows
     )
     replaced = {name: on for name, on in replaced.items() if name in calibrations}
-    notes = [*filter(None, told_worse), *_used_notes(store, split, replaced)]
+    notes = [*filter(None, (*left_out, *told_worse)), *_used_notes(store, split, replaced)]
     if as_json:
         told = {name: each.to_json() for name, each in calibrations.items()}
         errors = [vars(row) for row in rows]

@@ -159,4 +159,4 @@ def is_segmentation(path: str) -> bool:
     from committee.run.opening import opened
 
     # One ONNX file holds no such cascade, and takes long to open.
-    return Path(path).suffix != ".onnx" and segmenting(opened(path).cascade)
+    return Path(path).suffix.lower() != ".onnx" and segmenting(opened(path).cascade)

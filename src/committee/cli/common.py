@@ -67,7 +67,7 @@ Fraction = Annotated[
         help="Take a share of every class, 0 to 1; the split 'test' takes what F leaves.",
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Chooses the samples of --fraction.")]
+Seed = Annotated[int | None, typer.Option(help="Chooses the samples of --fraction; 0 if left out.")]
 SkipBroken = Annotated[
     bool, typer.Option("--skip-broken", help="Leave out samples that cannot be read, and say so.")
 ]

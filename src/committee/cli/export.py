@@ -62,7 +62,7 @@ def export(
         raise ExportError(f"{cascade}: is exported already; name the cascade file or its bundle")
     made = _write(found.cascade, out, files, form, precision, resize_inside)
     size = sum(path.stat().st_size for path in made)
-    resized = out.suffix == ".onnx" and _resizes(found.cascade, files, resize_inside)
+    resized = out.suffix.lower() == ".onnx" and _resizes(found.cascade, files, resize_inside)
     if as_json:
         told = {"out": str(out), "files": [str(path) for path in made], "bytes": size}
         print_json({**told, "resizes_inside": resized})
@@ -79,7 +79,7 @@ def export(
 
 def _check_out(out: Path) -> None:
     """Refuse what looks like a file of a form that is not written, before any work is done."""
-    if out.suffix != ".onnx" and _FILE.fullmatch(out.suffix):
+    if out.suffix.lower() != ".onnx" and _FILE.fullmatch(out.suffix.lower()):
         raise ExportError(
             f"--out {out}: an export is one ONNX file, FILE.onnx, or a folder; {out.suffix} is "
             "not written"
@@ -96,7 +96,7 @@ def _write(
 ) -> list[Path]:
     from committee.export import write_bundle, write_graph
 
-    if out.suffix == ".onnx":
+    if out.suffix.lower() == ".onnx":
         path = write_graph(
             cascade,
             out,

@@ -77,7 +77,7 @@ def import_(
     if len(named) < len(files):
         raise DataError("import: two files have the same model name; write NAME=FILE")
     # Extras are called as the endings that need them.
-    require("import", *(each.suffix[1:] for each in (*named.values(), labels) if each))
+    require("import", *(each.suffix.lower()[1:] for each in (*named.values(), labels) if each))
     pool = import_predictions(
         named,
         out,

@@ -20,6 +20,7 @@ from committee.cli.common import (
     next_step,
     print_json,
     progress_bar,
+    refuse,
     say,
     say_wrapped,
 )
@@ -35,7 +36,7 @@ def predict(
     out: Annotated[str, typer.Option(help="Folder of the store.")] = "predictions",
     rows: Rows = None,
     fraction: Fraction = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     skip_broken: SkipBroken = False,
     unlabelled: Annotated[
         bool, typer.Option("--unlabelled", help="Read no labels; committee relabel adds them.")
@@ -60,6 +61,7 @@ def predict(
     from committee.store import read_split, rest, taken
     from committee.task import SEMANTIC_SEGMENTATION
 
+    refuse("--fraction", seed=seed is not None and fraction is None)
     models = read_pool_file(pool)
     if only:
         models = models.only(only)
@@ -75,7 +77,7 @@ def predict(
     labels: LabelMode = "none" if unlabelled else "must fit"
     dataset = open_data(data, split, models.classes, rows, models=models.models, labels=labels)
     if fraction is not None:
-        dataset = taken(dataset, out, fraction, seed)
+        dataset = taken(dataset, out, fraction, seed or 0)
     elif rows is None:
         dataset = rest(dataset, out)
     notes = [note for note in (*dataset.samples.notes, told_of_labels(dataset.samples)) if note]

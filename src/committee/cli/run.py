@@ -26,6 +26,7 @@ from committee.cli.common import (
     listed_broken,
     print_json,
     progress_bar,
+    refuse,
     say,
     with_models,
 )
@@ -41,7 +42,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Results: .csv, .jsonl or .parquet.")],
     rows: Rows = None,
     fraction: Fraction = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Samples a forward pass; 32 pictures or 4 clips.")
     ] = None,
@@ -64,6 +65,7 @@ def run(
     from committee.data import open_data
     from committee.run import Promise, Runner, check_ending, check_free, run_into
 
+    refuse("--fraction", seed=seed is not None and fraction is None)
     if not overwrite:
         check_free(out)
     if cells.is_segmentation(cascade):
@@ -77,7 +79,7 @@ def run(
     runner = Runner(with_models(cascade, pool), allow_code=allow_code or ())
     models = list(runner.specs.values())
     classes = runner.cascade.classes
-    dataset = open_data(data, "run", classes, rows, fraction, seed, models, "if they fit")
+    dataset = open_data(data, "run", classes, rows, fraction, seed or 0, models, "if they fit")
     notes = list(dataset.samples.notes)
     tally = _Tally(np.zeros(len(runner.cascade.stages), np.int64))
     with progress_bar("run", "samples", not as_json) as update:

@@ -19,6 +19,7 @@ from committee.cli.common import (
     open_split,
     print_json,
     progress_bar,
+    refuse,
     say,
     say_left_out,
     with_models,
@@ -76,6 +77,7 @@ def verify(
     from committee.run import verify as compare
     from committee.run.verify import offline_way, online_way, stored_way
 
+    refuse("--predictions", split=split is not None and predictions is None)
     code = allow_code or ()
     runner = Runner(with_models(cascade, pool), allow_code=code)
     models = list(runner.specs.values())

@@ -139,10 +139,10 @@ def _open(
         if arrays and is_saved(path):
             return open_saved(path, split, classes, labels)
         return open_folder(path, split, classes, kind, labels)
-    if path.suffix == ".csv" and path.is_file():
+    if path.suffix.lower() == ".csv" and path.is_file():
         return open_csv(path, split, classes, kind, labels)
-    if path.suffix in arrays and path.is_file():
-        return arrays[path.suffix](path, split, classes, labels)
+    if path.suffix.lower() in arrays and path.is_file():
+        return arrays[path.suffix.lower()](path, split, classes, labels)
     if path.suffix.lower() in kind.endings and path.is_file():
         return kind.open(path.parent, Samples((path.name,), None, tuple(classes), split))
     name, colon, rest = str(spec).partition(":")

@@ -26,6 +26,13 @@ _MOST = 2**31
 _NONE = -1
 
 
+# What predict can do about samples of which only some have labels.
+_UNLABELLED = (
+    ". Label them or take them out, or go without labels by --unlabelled and add them later with "
+    "committee relabel"
+)
+
+
 def labelled(samples: Samples, mode: LabelMode, find: Callable[[], Array]) -> Samples:
     """Return samples with their labels; without, and with a note, if they have none.
 
@@ -40,14 +47,14 @@ def labelled(samples: Samples, mode: LabelMode, find: Callable[[], Array]) -> Sa
     if mode == "none":
         return samples
     try:
-        return _with_labels(samples, find())
+        return _with_labels(samples, find(), _UNLABELLED if mode == "must fit" else "")
     except (MisalignedError, ShapeError) as error:
         if mode == "must fit":
             raise
         return noted(samples, f"labels are left out, for they do not fit ({error})")
 
 
-def _with_labels(samples: Samples, labels: Array) -> Samples:
+def _with_labels(samples: Samples, labels: Array, remedy: str) -> Samples:
     if len(labels) != len(samples):
         # Words this as every other mismatch.
         return replace(samples, labels=labels)
@@ -58,8 +65,7 @@ def _with_labels(samples: Samples, labels: Array) -> Samples:
         names = listed([samples.ids[row] for row in lacking.tolist()])
         raise MisalignedError(
             f"labels of {samples.split!r}: {len(lacking):,} of {len(labels):,} samples have none: "
-            f"{names}. Label them or take them out, or go without labels by --unlabelled and add "
-            "them later with committee relabel"
+            f"{names}{remedy}"
         )
     return replace(samples, labels=labels.astype(np.int64))
 

@@ -167,6 +167,7 @@ def _read_mask(path: Path) -> Array:
             # The decoder and what it is told, known before the pixels are read.
             decoder, coded = next(((tile[0], tile[3]) for tile in image.tile), ("", ""))
             mode, values = image.mode, np.asarray(image).astype(np.int64)
+            palette = image.getpalette("RGB") if (image.format, mode) == ("GIF", "P") else None
     except Exception as error:  # Pillow's decoders raise of every kind
         raise DataError(f"{path}: no label picture ({reason_of(error)})") from None
     if lossy:
@@ -183,8 +184,28 @@ def _read_mask(path: Path) -> Array:
             f"{path}: its header says a largest value that is not 255 or 65535, by which readers "
             "scale. Save it as png"
         )
+    if palette is not None:
+        return _greys(path, values, np.array(palette, np.int64).reshape(-1, 3))
     raw = coded if isinstance(coded, str) else next(iter(coded), "") if coded else ""
     return values // _SPREAD.get(raw, 1)
+
+
+def _greys(path: Path, values: Array, palette: Array) -> Array:
+    """Return the greys of a gif, whose palette holds only those that its writer found in use.
+
+    Raises:
+        DataError: If it has colours that may have been numbered anew, without a gap.
+    """
+    used = np.unique(values)
+    if used.max() < len(palette) and (palette[used] == palette[used, :1]).all():
+        greys: Array = palette[values, 0]
+        return greys
+    if len(used) > used.max():
+        raise DataError(
+            f"{path}: is a gif with colours, whose writers number colours anew, and so classes. "
+            "Make a png of what it was made from"
+        )
+    return values
 
 
 def _lossy(image: Image) -> str:

@@ -350,7 +350,7 @@ def check_table(out: Path) -> None:
     Raises:
         DataError: If its ending is unknown, its folder is not there, or it is itself a folder.
     """
-    if out.suffix not in ENDINGS:
+    if out.suffix.lower() not in ENDINGS:
         raise DataError(f"{out}: tables of segmentation are written as {', '.join(ENDINGS)}")
     check_ending(out)
 
@@ -383,6 +383,6 @@ def _rows_in(path: Path) -> list[dict[str, Any]]:
 
 def _table(out: Path, rows: list[dict[str, Any]]) -> bytes:
     rows = [{**row, "id": writable(row["id"])} for row in rows]
-    if out.suffix == ".jsonl":
+    if out.suffix.lower() == ".jsonl":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
     return csv_text([rows[0], *(row.values() for row in rows)]).encode()

@@ -148,7 +148,8 @@ def write_index(store: Path, index: Index) -> None:
         ChangedError: If the store was made otherwise.
     """
     path = store / INDEX
-    if not path.is_file():
+    # Of a store without counts nothing was computed by what its index says.
+    if not path.is_file() or not any(store.glob("*/*.npz")):
         write_bytes(path, sealed_json(index.to_json(path), 1))
         return
     known = _read_json(path)

@@ -298,7 +298,7 @@ def _failure(model: Model, spec: ModelSpec, batch: Array, error: BaseException) 
     takes = getattr(model, "takes", "")
     declares = f"; {takes}" if takes else ""
     remedy = ""
-    if len(batch) > 1 and _answers(model, batch[:1]):
+    if len(batch) > 1 and _answers(model, spec, batch[:1]):
         remedy = (
             ". It answers to one sample alone: run it with --batch-size 1, or export it with a "
             "dynamic batch"
@@ -309,9 +309,10 @@ def _failure(model: Model, spec: ModelSpec, batch: Array, error: BaseException) 
     )
 
 
-def _answers(model: Model, batch: Array) -> bool:
+def _answers(model: Model, spec: ModelSpec, batch: Array) -> bool:
+    """Whether the answer to a batch can be used."""
     try:
-        model(batch.copy())
+        checked_answer(spec, answer_of(model, spec, batch), len(batch))
     except (Exception, SystemExit):
         return False
     return True

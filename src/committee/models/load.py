@@ -53,7 +53,7 @@ def check_installed(specs: Iterable[ModelSpec]) -> None:
         scheme = spec.source.partition(":")[0]
         exported = scheme != "onnx" and spec.engine in ("onnxruntime", "openvino")
         needs = [scheme, spec.engine, "export" if exported else ""]
-        needs.append("safetensors" if spec.weights.endswith(".safetensors") else "")
+        needs.append("safetensors" if spec.weights.lower().endswith(".safetensors") else "")
         extras |= dict.fromkeys(needs)
     require("The pool", *extras)
 

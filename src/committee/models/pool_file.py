@@ -413,6 +413,11 @@ def _preprocessing(
     task: Task,
 ) -> Preprocessing:
     """What the publisher states, and over it what the pool file says."""
+    if "size" in given and size is not None:
+        raise PoolFileError(
+            f"{where}: [preprocessing] says size, and a resolution {list(size)} stands there too; "
+            "leave size out"
+        )
     published = source.published(text.partition(":")[2], size)
     recipe = {**published, **given}
     views = {**published.get("views", {}), **given["views"]}

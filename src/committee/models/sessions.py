@@ -12,8 +12,10 @@ from committee.errors import MissingExtraError, ModelError
 from committee.models.base import check_file
 from committee.models.declared import Ports, ports_of
 from committee.models.forms import Run, adapted, form_of
+from committee.models.graph_files import tensor_files
 from committee.models.spec import ModelSpec
 from committee.predictions import Array
+from committee.text import printable
 
 OWN = "onnxruntime"
 # What OpenVINO calls the precisions. It takes bf16 by itself where the processor has it.
@@ -134,9 +136,31 @@ def onnxruntime_session(where: str, path: Path, threads: int) -> Any:
     # two cores that halves the throughput and lengthens the slowest calls tenfold.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            loadable(where, path), options, providers=["CPUExecutionProvider"]
+        )
+    except ModelError:
+        raise
     except Exception as error:
         raise _no_graph(where, path, error) from None
+
+
+def loadable(where: str, path: Path) -> str | bytes:
+    """Return the path of a graph as engines take it, or its bytes where its path is no UTF-8.
+
+    Raises:
+        ModelError: If its path is no UTF-8 and tensors lie beside it, by a path too.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        if tensor_files(path):
+            raise ModelError(
+                f"{where}: {printable(str(path))} keeps tensors in files beside it, and engines "
+                "open no path that is not UTF-8. Rename its folders"
+            ) from None
+        return path.read_bytes()
+    return str(path)
 
 
 class OpenVinoSession:
@@ -155,8 +179,10 @@ class OpenVinoSession:
             options["INFERENCE_NUM_THREADS"] = threads
         try:
             core = openvino.Core()
-            graph = core.read_model(str(path))
+            graph = core.read_model(loadable(where, path))
             self._compiled = core.compile_model(graph, "CPU", options)
+        except ModelError:
+            raise
         except Exception as error:
             raise _no_graph(where, path, error) from None
         self._check_precision(where, precision)

@@ -33,7 +33,7 @@ def read_weights(where: str, path: Path) -> Mapping[str, torch.Tensor]:
         MissingExtraError: If safetensors is not installed and needed.
     """
     check_file(where, path, "file of weights")
-    read = _read_safetensors if path.suffix == ".safetensors" else _read_torch
+    read = _read_safetensors if path.suffix.lower() == ".safetensors" else _read_torch
     try:
         state = read(path)
     except MissingExtraError:

@@ -61,7 +61,7 @@ def check_page_ending(path: Path) -> None:
         DataError: If so.
         MissingExtraError: If jinja2 or matplotlib is not installed.
     """
-    if path.suffix not in _ENDINGS:
+    if path.suffix.lower() not in _ENDINGS:
         raise DataError(
             f"{path}: the report can be written as {' or '.join(_ENDINGS)}, "
             f"not {path.suffix or 'without an ending'}"

@@ -99,7 +99,7 @@ def check_figure_ending(path: Path) -> None:
         DataError: If so.
         MissingExtraError: If matplotlib is not installed.
     """
-    if path.suffix not in _ENDINGS:
+    if path.suffix.lower() not in _ENDINGS:
         raise DataError(f"{path}: a figure can be written as {' or '.join(_ENDINGS)}")
     require("The figure", "report")
 
@@ -111,7 +111,7 @@ def write_figure(figure: Figure, path: Path) -> Path:
         DataError: If the ending is neither.
     """
     check_figure_ending(path)
-    if path.suffix == ".svg":
+    if path.suffix.lower() == ".svg":
         return write_bytes(path, figure_svg(figure).encode())
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=_DPI)

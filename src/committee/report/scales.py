@@ -136,5 +136,6 @@ def _range_of_interest(models: Points, rest: Points, chosen: Array) -> tuple[flo
     shown = models.accuracy >= median - 1.5 * (top - median)
     bottom, top = float(models.low[shown].min()), max(top, float(models.high[shown].max()))
     bottom = min(bottom, float(chosen.min(initial=np.inf)))
-    margin = 0.05 * (top - bottom)
+    # Where all are alike a range of nothing is none.
+    margin = 0.05 * (top - bottom) or 0.5
     return bottom - margin, top + margin

@@ -26,7 +26,7 @@ class Opened:
 def what_is(path: str | Path) -> str:
     """What :func:`opened` takes a path for, in words."""
     path = Path(path)
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         return "ONNX file"
     return "bundle" if is_bundle(path) else "cascade file"
 
@@ -44,7 +44,7 @@ def opened(path: str | Path, threads: int = 0) -> Opened:
         ModelError: If an ONNX file cannot be loaded.
     """
     path = Path(path)
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         graph = Graph(path, threads)
         return Opened(graph.cascade, graph)
     if is_bundle(path):

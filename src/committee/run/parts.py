@@ -38,7 +38,7 @@ class Parts:
         told: Mapping[str, str] | None = None,
     ) -> None:
         self._out, self._folder = out, folder
-        self._chunks = Chunks(folder, out.suffix, identity, told)
+        self._chunks = Chunks(folder, out.suffix.lower(), identity, told)
 
     @property
     def done(self) -> int:

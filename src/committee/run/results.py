@@ -60,13 +60,13 @@ def check_ending(path: Path) -> None:
         DataError: If its ending is unknown, its folder is not there, or it is itself a folder.
         MissingExtraError: If pyarrow is needed and not installed.
     """
-    if path.suffix not in ENDINGS:
+    if path.suffix.lower() not in ENDINGS:
         raise DataError(f"{path}: results can be written as {', '.join(ENDINGS)}")
     if path.is_dir():
         raise DataError(f"{path}: is a folder; name a file that may be written")
     if not path.parent.is_dir():
         raise DataError(f"{path}: there is no folder {path.parent}; make it, or name another place")
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         require("Writing parquet", "parquet")
 
 
@@ -94,7 +94,7 @@ def write_results(path: Path, results: Sequence[Result]) -> Path:
 
 def encoded_results(path: Path, results: Sequence[Result]) -> bytes:
     """Return the bytes of a file of results, in the form that the path's ending names."""
-    return {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[path.suffix](results)
+    return {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[path.suffix.lower()](results)
 
 
 def read_results(path: Path) -> list[Result]:
@@ -104,7 +104,8 @@ def read_results(path: Path) -> list[Result]:
         DataError: If it is no such file.
         OSError: If it is missing or may not be read.
     """
-    read = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}[path.suffix]
+    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
+    read = readers[path.suffix.lower()]
     try:
         return [Result(**row) for row in read(path)]
     except (ValueError, TypeError, csv.Error) as error:
@@ -118,14 +119,14 @@ def join_results(path: Path, parts: Sequence[Path]) -> Path:
     """Write one file of the results in several, in their order; memory holds one of them."""
     if not parts:
         return write_results(path, [])
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         _join_parquet(path, parts)
     else:
         with path.open("wb") as file:
             for number, part in enumerate(parts):
                 data = part.read_bytes()
                 # Only the first header is kept; it has no line feed in it.
-                skip = data.index(b"\n") + 1 if path.suffix == ".csv" and number else 0
+                skip = data.index(b"\n") + 1 if path.suffix.lower() == ".csv" and number else 0
                 file.write(data[skip:])
     with path.open("r+b") as file:
         os.fsync(file.fileno())

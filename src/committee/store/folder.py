@@ -16,6 +16,7 @@ from committee.files import sync_folder
 from committee.samples import Samples
 from committee.store.entry import SCHEMA, Entry, read_index, told, write_index
 from committee.store.split import (
+    SAMPLES,
     Split,
     check_apart,
     check_split_name,
@@ -63,6 +64,12 @@ class Store:
         known: dict[str, Any] = {"schema": SCHEMA, "classes": list(classes), "models": {}}
         if path.exists():
             known = read_index(path)
+        begun = self._models_with_outputs()
+        if known["classes"] != list(classes) and not begun:
+            # Refused before the first output: nothing was computed by these classes.
+            known = {"schema": SCHEMA, "classes": list(classes), "models": {}}
+            for record in self.root.glob(f"*/{SAMPLES}"):
+                record.unlink()
         if known["classes"] != list(classes):
             raise ChangedError(
                 f"{path}: the store has {len(known['classes'])} classes "
@@ -71,7 +78,7 @@ class Store:
             )
         notes = []
         for name, new in models.items():
-            old = known["models"].get(name, new)
+            old = known["models"].get(name, new) if name in begun else new
             notes += _other_costs(name, old["costs"], new["costs"])
             for key in ("fingerprint", "preprocessing", "kind", "layout", "output", "columns"):
                 # Most models have no choice of the last three.
@@ -91,6 +98,12 @@ class Store:
         with told(path):
             write_index(path, known)
         return notes
+
+    def _models_with_outputs(self) -> set[str]:
+        """Names of the models of which outputs are stored or begun in some split."""
+        endings = (".json", ".json.part")
+        files = {path.name for ending in endings for path in self.root.glob(f"*/*{ending}")}
+        return {name.removesuffix(".part").removesuffix(".json") for name in files} - {"samples"}
 
     def split(self, name: str, classes: tuple[str, ...]) -> Split | None:
         """What the store knows of a split; None if it is new or its record is damaged."""

@@ -124,9 +124,10 @@ def _given(labels: Any, split: Split, classes: tuple[str, ...]) -> _Given:
         return _Given(indices("labels", array, classes))
     path = Path(labels)
     readers = {".csv": _of_csv, ".npy": _of_npy, ".npz": _of_npz}
-    if path.suffix in readers and path.is_file():
-        given = readers[path.suffix](path, classes)
-        return _with_files(given, path.parent, split) if path.suffix == ".csv" else given
+    ending = path.suffix.lower()
+    if ending in readers and path.is_file():
+        given = readers[ending](path, classes)
+        return _with_files(given, path.parent, split) if ending == ".csv" else given
     dataset = open_data(labels, split.samples.split, classes)
     samples = dataset.samples
     if samples.labels is None:
@@ -196,6 +197,10 @@ def _joined(split: Split, given: _Given) -> tuple[Array, list[str]]:
     samples = split.samples
     rows = _rows(split, given)
     new = np.full(len(samples), -1) if samples.labels is None else samples.labels.copy()
+    if (given.labels < 0).all():
+        raise MisalignedError(
+            f"labels of {samples.split!r}: there are no labels in it, all are -1 or empty"
+        )
     used = (rows >= 0) & (given.labels >= 0)
     if not used.any():
         theirs = listed((given.ids or ())[:6])
