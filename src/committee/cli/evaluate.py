@@ -52,6 +52,7 @@ def evaluate(
 ) -> None:
     """Evaluate a cascade on stored predictions, beside its models and what it is to match."""
     from committee.evaluate import evaluate as judge
+    from committee.evaluate import split_notes
     from committee.run.opening import opened, what_is
     from committee.store import note_on_chooser
 
@@ -91,7 +92,7 @@ def evaluate(
             chosen, reference, pool, unit, utility, name=name, within=within, chose=same
         )
     notes = [] if versus is None else of_comparison(versus, pool.task)
-    notes += few_samples(evaluation, pool.task, "evaluate")
+    notes += [*few_samples(evaluation, pool.task, "evaluate"), *split_notes(pool)]
     if as_json:
         models = {name: each.to_json() for name, each in alone.items()}
         print_json(
