@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 import committee as cm
 from committee.cli import main
 from committee.errors import CascadeError, Infeasible
-from committee.evaluate import decided, stage_costs
+from committee.evaluate import Evaluation, decided, stage_costs
 from committee.report import front_figure, page_of, summary
 from committee.report.rows import choice_of, merged
 from committee.report.tables import percent, versus
 from committee.search.notes import notes_of, of_comparison, target_of
 from committee.search.paired import Comparison, Estimate, compare
 from committee.search.targets import Target, promises_of
+from committee.search.warnings import few_samples, within_chance
 from committee.task import CLASSIFICATION
 from strategies import pools, random_pool
 from test_every_kind import write_store
@@ -395,3 +396,11 @@ def test_a_store_without_a_test_split_says_what_to_do(tmp_path, capsys):
     assert "has no split 'test'" in told
     assert "--split val" in told
     assert main(["evaluate", path, store, "--split", "val"]) == 0
+
+
+def test_few_samples_that_score_the_same_have_no_spread_of_nothing() -> None:
+    alike = Evaluation("val", 4, 4.0, 1.0, 1.0, "macs", (1.0,), "mIoU", bounds=(1.0, 1.0))
+    (told,) = few_samples(alike, CLASSIFICATION)
+    assert "±" not in told
+    told = within_chance("b", "a", 0.0, 0.0, 32, CLASSIFICATION)
+    assert told == "`b` and `a` score the same on these 32 samples, which do not tell them apart"
