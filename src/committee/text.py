@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Mapping
-from os.path import commonprefix
 
 # Names that a line lists before it only counts.
 LISTED = 5
@@ -89,14 +88,20 @@ def difference(one: str, two: str) -> str:
     names = f"'{printable(one)}' and '{printable(two)}'"
     if one.casefold() == two.casefold():
         return f"{names} differ in upper and lower case only"
-    start = len(commonprefix([one, two]))
-    end = len(commonprefix([one[start:][::-1], two[start:][::-1]]))
+    start = _common(one, two)
+    end = _common(one[start:][::-1], two[start:][::-1])
     codes = (
         " ".join(f"U+{ord(c):04X}" for c in text[start : len(text) - end][:LISTED])
         for text in (one, two)
     )
     first, second = (each or "nothing" for each in codes)
     return f"{names} differ in {first} against {second}"
+
+
+def _common(one: str, two: str) -> int:
+    """How many first characters two texts have in common."""
+    pairs = enumerate(zip(one, two, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(two)))
 
 
 def changes(then: object, now: object) -> tuple[object, object]:

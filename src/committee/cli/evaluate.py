@@ -117,10 +117,7 @@ def evaluate(
         )
         return
     _print({**alone, str(chosen): evaluation}, pool.task)
-    _say_kept(chosen, versus, promises)
-    promised = _promised(chosen, evaluation.measure)
-    if promised:
-        say(promised)
+    _say_kept(chosen, versus, promises, evaluation.measure)
     say_notes(notes)
     say_broken(pool)
     for line in chooser:
@@ -168,12 +165,17 @@ def _check_there(store: str, split: str | None) -> None:
         )
 
 
-def _say_kept(chosen: Cascade, versus: Comparison | None, promises: Sequence[Promise]) -> None:
+def _say_kept(
+    chosen: Cascade, versus: Comparison | None, promises: Sequence[Promise], measure: str
+) -> None:
     """A cascade beside what it is to match, and what became of what it was asked for."""
     if versus is not None and not versus.same:
         say_wrapped(f"{chosen} {told_versus(versus)}")
     for each in promises:
         say_wrapped(told_promise(each))
+    promised = _promised(chosen, measure)
+    if promised:
+        say(promised)
 
 
 def reference_in(chosen: Cascade, pool: Pool) -> tuple[str, Cascade, float] | None:

@@ -65,9 +65,8 @@ def few_samples(evaluation: Evaluation, task: Task, use: str = "choose") -> list
     known = f"is uncertain by ±{50 * (high - low):.1f} points"
     if round(50 * (high - low), 1) == 0:
         known = f"is uncertain by more than so few {task.samples} show"
-    return [
-        f"{count:,} {what} {are} few to {use} on: an accuracy measured on {evaluation.split} {known}"
-    ]
+    told = f"an accuracy measured on {evaluation.split} {known}"
+    return [f"{count:,} {what} {are} few to {use} on: {told}"]
 
 
 def _one_model(rule: Rule) -> list[str]:
