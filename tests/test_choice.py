@@ -403,4 +403,4 @@ def test_few_samples_that_score_the_same_have_no_spread_of_nothing() -> None:
     (told,) = few_samples(alike, CLASSIFICATION)
     assert "±" not in told
     told = within_chance("b", "a", 0.0, 0.0, 32, CLASSIFICATION)
-    assert told == "`b` and `a` score the same on these 32 samples, which do not tell them apart"
+    assert told == "`b` and `a` score the same on these 32 samples; any difference is within chance"

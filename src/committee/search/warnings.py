@@ -158,14 +158,14 @@ def within_chance(
     """Say that samples do not tell two committees apart; differences are shares of 1.
 
     >>> within_chance("b", "a", 0.0, 0.0, 1, CLASSIFICATION)
-    '`b` and `a` score the same on this 1 sample, which does not tell them apart'
+    '`b` and `a` score the same on this 1 sample; any difference is within chance'
     >>> within_chance("b", "a", 0.0008, 0.0053, 5000, CLASSIFICATION)
     '`b` and `a` differ by 0.08 ± 0.53 points on these 5,000 samples, which is within chance'
     """
     what = task.sample if count == 1 else task.samples
     if f"{100 * abs(difference):.2f} {100 * spread:.2f}" == "0.00 0.00":
-        on = f"this 1 {what}, which does" if count == 1 else f"these {count:,} {what}, which do"
-        return f"`{one}` and `{other}` score the same on {on} not tell them apart"
+        on = f"{'this' if count == 1 else 'these'} {count:,} {what}"
+        return f"`{one}` and `{other}` score the same on {on}; any difference is within chance"
     return (
         f"`{one}` and `{other}` differ by {100 * abs(difference):.2f} ± {100 * spread:.2f} points "
         f"on {'this' if count == 1 else 'these'} {count:,} {what}, which is within chance"
