@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +16,14 @@ from hypothesis import strategies as st
 import committee as cm
 from committee.cli import main
 from committee.errors import CascadeError, Infeasible, ShapeError
+from committee.evaluate import Evaluation, decided, stage_costs
 from committee.report import front_figure, page_of, summary
 from committee.report.rows import choice_of, merged
 from committee.report.tables import percent, versus
 from committee.search.notes import notes_of, of_comparison, target_of
 from committee.search.paired import Comparison, Estimate, compare
-from committee.search.targets import Target
+from committee.search.targets import Target, promises_of
+from committee.search.warnings import few_samples, within_chance
 from committee.task import CLASSIFICATION
 from committee.utility import top_k
 from strategies import pools, random_pool
@@ -301,3 +305,123 @@ def test_top_of_more_than_all_classes_is_refused() -> None:
     )
     with pytest.raises(ShapeError, match="top-3: outputs have 2 classes only"):
         cm.search(pool, utility=top_k(3))
+
+
+# What was asked for, on the split that evaluates
+
+
+def test_a_target_that_is_missed_or_open_is_said(front, halves):
+    for each in front:
+        own = cm.evaluate(each.cascade, halves[1])
+        low, high = own.interval
+        for least, outcome in (
+            (low, "kept"),
+            (high + 1e-6, "missed"),
+            (low + 1e-6, "within chance"),
+        ):
+            told = {"min_accuracy": least}
+            cascade = replace(each.cascade, origin={**each.cascade.origin, "target": told})
+            (found,) = promises_of(cascade, own, halves[1])
+            assert (found.outcome, found.value) == (outcome, own.accuracy)
+
+
+def test_the_interval_of_an_average_cost_is_that_of_the_mean_over_samples(front, halves):
+    for each in front:
+        own = cm.evaluate(each.cascade, halves[1])
+        costs = np.cumsum(stage_costs(each.cascade, halves[1]))
+        paid = costs[decided(each.cascade, halves[1]).stage]
+        half = 1.959964 * paid.std(ddof=1) / len(paid) ** 0.5
+        reach = 1.01 * half + 1e-6
+        for most, outcome in ((paid.mean() - reach, "missed"), (paid.mean() + reach, "kept")):
+            told = {"max_cost": most}
+            cascade = replace(each.cascade, origin={**each.cascade.origin, "target": told})
+            (found,) = promises_of(cascade, own, halves[1])
+            assert found.value == pytest.approx(paid.mean())
+            assert found.high - found.value == pytest.approx(half, rel=1e-6, abs=1e-9)
+            assert found.outcome == outcome
+
+
+@pytest.fixture
+def missing(tmp_path):
+    """A store whose cheap model is surer and better on val than on test."""
+    labels = np.arange(400) % 2
+    for split, share in (("val", 0.95), ("test", 0.6)):
+        right = np.arange(400) < 400 * share
+        for name, rate in (("a", right), ("b", np.ones(400, bool))):
+            answers = np.where(rate, labels, 1 - labels)
+            sure = np.where(np.arange(400) < 400 * share, 4.0, 1.0)
+            np.save(tmp_path / f"{name}.npy", np.eye(2)[answers] * sure[:, None])
+        np.save(tmp_path / "labels.npy", labels)
+        words = ["import", "--kind", "logits", "--split", split, "--out", str(tmp_path / "s")]
+        words += ["--labels", str(tmp_path / "labels.npy"), "--cost", "a=1", "--cost", "b=10"]
+        assert main([*words, *(f"{n}={tmp_path / n}.npy" for n in "ab")]) == 0
+    return tmp_path / "s"
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (("--min-accuracy", "0.9", "--worst-case", "1"), "less accurate on test than was asked"),
+        (("--max-cost", "25%"), "costs more on average on test than was asked"),
+    ],
+    ids=str,
+)
+def test_missed_targets_are_said_wherever_the_choice_is(missing, target, told, tmp_path, capsys):
+    store, path, page = str(missing), str(tmp_path / "c.json"), str(tmp_path / "p.html")
+    chooses = ["search", store, *target, "--out", path]
+    calls = [chooses, ["evaluate", path, store]]
+    if "--worst-case" not in target:
+        calls.append(["report", store, *target, "--out", page])
+    for words in calls:
+        capsys.readouterr()
+        assert main(words) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert told in out
+        assert "on test: promise missed" in out
+        assert main([*words, "--json"]) == 0
+        data = json.loads(capsys.readouterr().out)
+        assert any(told in note for note in data["warnings"])
+        (found,) = (data.get("chosen") if words[0] == "search" else data)["promises"]
+        assert found["outcome"] == "missed"
+    if len(calls) > 2:
+        assert "on test: promise missed." in Path(page).read_text()
+
+
+def test_a_figure_by_another_measure_or_other_labels_is_told_as_that(missing, tmp_path, capsys):
+    store, path = str(missing), str(tmp_path / "c.json")
+    assert main(["search", store, "--agree-with", "a", "--match", "a", "--out", path]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", path, store]) == 0
+    told = capsys.readouterr().out
+    assert "by another measure: agreement with a" in told
+    assert "labels of 'val'" not in told
+    assert main(["search", store, "--match", "b", "--out", path]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", path, store]) == 0
+    assert "labels of 'val'" not in capsys.readouterr().out
+    np.save(tmp_path / "new.npy", 1 - np.arange(400) % 2)
+    words = ["relabel", store, "--split", "val", "--labels", str(tmp_path / "new.npy")]
+    assert main(words) == 0
+    for split in ("val", "test"):
+        capsys.readouterr()
+        assert main(["evaluate", path, store, "--split", split]) == 0
+        assert "labels of 'val' in this store are not those that chose" in capsys.readouterr().out
+
+
+def test_a_store_without_a_test_split_says_what_to_do(tmp_path, capsys):
+    store = str(write_store(tmp_path, "logits", splits=("val",)))
+    path = str(tmp_path / "c.json")
+    assert main(["search", store, "--match", "c", "--out", path]) == 0
+    assert main(["evaluate", path, store]) == 2
+    told = capsys.readouterr().err
+    assert "has no split 'test'" in told
+    assert "--split val" in told
+    assert main(["evaluate", path, store, "--split", "val"]) == 0
+
+
+def test_few_samples_that_score_the_same_have_no_spread_of_nothing() -> None:
+    alike = Evaluation("val", 4, 4.0, 1.0, 1.0, "macs", (1.0,), "mIoU", bounds=(1.0, 1.0))
+    (told,) = few_samples(alike, CLASSIFICATION)
+    assert "±" not in told
+    told = within_chance("b", "a", 0.0, 0.0, 32, CLASSIFICATION)
+    assert told == "`b` and `a` score the same on these 32 samples; any difference is within chance"

@@ -225,6 +225,23 @@ def test_ignored_pixels_and_classes_without_labels_are_told(tmp_path: Path, caps
     assert left_out(tmp_path / "s" / "val").classes == ("road", "tree")
 
 
+def test_what_no_figure_counts_stands_beside_every_figure(tmp_path: Path, capsys) -> None:
+    store = str(predicted(write_world(tmp_path, count=3), tmp_path / "s"))
+    chosen, page = str(tmp_path / "c.json"), str(tmp_path / "p.html")
+    chooses = ["search", store, "--max-cost", "100%", "--out", chosen]
+    for words in (chooses, ["evaluate", chosen, store], ["report", store, "--out", page]):
+        notes = [] if words[0] == "evaluate" else list(left_out(f"{store}/val").notes)
+        notes += left_out(f"{store}/test").notes
+        capsys.readouterr()
+        assert main(words) == 0
+        told = " ".join(capsys.readouterr().out.split())
+        assert main([*words, "--json"]) == 0
+        warnings = json.loads(capsys.readouterr().out)["warnings"]
+        assert "are not counted" in notes[0]
+        assert all(f"Note: {note}" in told and note in warnings for note in notes)
+    assert "of the pixels of &#39;test&#39; are not counted" in Path(page).read_text()
+
+
 def test_labels_beyond_unnamed_classes_are_refused(tmp_path: Path) -> None:
     path = write_world(tmp_path, ("small",), count=1)
     text = path.read_text().replace(f"classes = {list(CLASSES)}", "")

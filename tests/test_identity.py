@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -198,6 +199,11 @@ def test_few_copies_are_a_note_in_predict_search_and_evaluate(folder, capsys) ->
         "1 of 26 samples of 'test' is also in 'val'"
         in run(capsys, "evaluate c.json predictions")[1]
     )
+    copy = "1 of 26 samples is a copy of another in 'test', by content"
+    for words in ("search predictions", "evaluate c.json predictions", "report predictions"):
+        assert copy in " ".join(run(capsys, words)[1].split())
+        assert copy in " ".join(json.loads(run(capsys, f"{words} --json")[1])["warnings"])
+    assert "1 of 26 samples is a copy of another" in Path("report.html").read_text()
 
 
 def change(path: Path, grey: int = 7) -> None:

@@ -16,7 +16,7 @@ from committee.cascade import Cascade
 from committee.combine import ORDER_FREE, combined
 from committee.errors import MisalignedError, UnknownNameError
 from committee.flow import Answers, Decisions, Request, decide, drive
-from committee.identity import shared_note
+from committee.identity import doubles_note, shared_note
 from committee.pool import Pool
 from committee.predictions import Array
 from committee.utility import TOP_1, Exits, Utility
@@ -361,15 +361,19 @@ def check_judge(
         )
 
 
-def shared_warnings(pool: Pool, test: Pool | None) -> tuple[str, ...]:
-    """What to know of samples that the test pool shares with the one that chose; often nothing.
+def split_notes(pool: Pool) -> tuple[str, ...]:
+    """What to know of the samples of a pool: what no figure counts, and copies; often nothing."""
+    # A store of cells notes copies itself, for its rows are cells.
+    copies = [] if pool.kind == "counts" else [doubles_note(pool.samples), pool.copies]
+    return (*pool.samples.notes, *filter(None, copies))
 
-    That its own samples are copies of each other is told too.
-    """
+
+def shared_warnings(pool: Pool, test: Pool | None) -> tuple[str, ...]:
+    """What to know of the samples of the pool that chose and of the test pool; often nothing."""
     if test is None:
-        return ()
+        return split_notes(pool)
     told = shared_note(pool.shared_with(test), pool.task.samples)
-    return tuple(filter(None, (told, test.copies)))
+    return (*filter(None, [told]), *split_notes(pool), *split_notes(test))
 
 
 def measure_of(pool: Pool, utility: Utility) -> str:

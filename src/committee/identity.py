@@ -194,9 +194,9 @@ def doubles_note(samples: Samples) -> str:
     names = doubles(samples)
     if not names:
         return ""
-    are = "samples is a copy" if len(names) == 1 else "samples are copies"
+    are = "is a copy" if len(names) == 1 else "are copies"
     return (
-        f"{len(names):,} of {samples.wholes:,} {are} of another in "
+        f"{len(names):,} of {samples.wholes:,} samples {are} of another in "
         f"'{printable(samples.split)}', by content: {listed(names)}; each counts as a sample"
     )
 

@@ -197,6 +197,18 @@ class Samples:
         return "" if self.only_count else fingerprint(sorted(self.ids[:: self.parts]))
 
     @cached_property
+    def labels_fingerprint(self) -> str:
+        """Changes when a sample's label does, whatever the order; empty where labels are no truth.
+
+        Samples go by their contents where these are known, else by their ids.
+        """
+        if self.labels is None or self.labelled_by:
+            return ""
+        known = [0] * len(self) if self.content is None else self.content.tolist()
+        rows = zip(known, self.ids, self.labels.tolist(), strict=True)
+        return fingerprint(sorted(f"{each or name} {label}" for each, name, label in rows))
+
+    @cached_property
     def classes_fingerprint(self) -> str:
         """Changes when the name or the order of a class changes."""
         return fingerprint(self.classes)

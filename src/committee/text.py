@@ -89,16 +89,29 @@ def difference(one: str, two: str) -> str:
     """Return by which characters two names that look alike differ; empty if they do not look alike.
 
     >>> difference("red", "Red")
-    "'red' and 'Red' differ in U+0072 U+0065 U+0064 against U+0052 U+0065 U+0064"
+    "'red' and 'Red' differ in upper and lower case only"
+    >>> difference("a-b", "a_b")
+    "'a-b' and 'a_b' differ in U+002D against U+005F"
     """
     if one == two or _look(one) != _look(two):
         return ""
-    start = next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), -1)
-    if start < 0:
-        start = min(len(one), len(two))
-    codes = (" ".join(f"U+{ord(c):04X}" for c in text[start : start + 3]) for text in (one, two))
+    names = f"'{printable(one)}' and '{printable(two)}'"
+    if one.casefold() == two.casefold():
+        return f"{names} differ in upper and lower case only"
+    start = _common(one, two)
+    end = _common(one[start:][::-1], two[start:][::-1])
+    codes = (
+        " ".join(f"U+{ord(c):04X}" for c in text[start : len(text) - end][:LISTED])
+        for text in (one, two)
+    )
     first, second = (each or "nothing" for each in codes)
-    return f"'{printable(one)}' and '{printable(two)}' differ in {first} against {second}"
+    return f"{names} differ in {first} against {second}"
+
+
+def _common(one: str, two: str) -> int:
+    """How many first characters two texts have in common."""
+    pairs = enumerate(zip(one, two, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(two)))
 
 
 def changes(then: object, now: object) -> tuple[object, object]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,12 +28,15 @@ from committee.cli.common import (
     show,
     store_of,
 )
-from committee.errors import CascadeError, MisalignedError
+from committee.errors import CascadeError, MisalignedError, StoreError
 from committee.pool import Pool
 from committee.report.tables import exits, human_cost, interval, percent
+from committee.report.tables import promised as told_promise
 from committee.report.tables import versus as told_versus
-from committee.search.notes import few_samples, of_comparison, target_of
-from committee.search.paired import compare
+from committee.search.notes import few_samples, of_comparison, of_promises, target_of
+from committee.search.paired import Comparison, compare
+from committee.search.targets import Promise, promises_of
+from committee.text import listed
 
 if TYPE_CHECKING:
     from committee.evaluate import Evaluation
@@ -52,8 +56,9 @@ def evaluate(
 ) -> None:
     """Evaluate a cascade on stored predictions, beside its models and what it is to match."""
     from committee.evaluate import evaluate as judge
+    from committee.evaluate import split_notes
     from committee.run.opening import opened, what_is
-    from committee.store import note_on_chooser
+    from committee.store import note_on_chooser, note_on_labels
 
     if is_store(cascade):
         raise CascadeError(
@@ -61,6 +66,7 @@ def evaluate(
             "committee evaluate CASCADE STORE"
         )
     chosen = opened(cascade).cascade
+    _check_there(store, split)
     pool = open_split(store, split, "test")
     if pool.kind == "counts":
         cells.refuse(top=top != 1, agree_with=agree_with is not None)
@@ -74,7 +80,8 @@ def evaluate(
         unit = str(usual)
     evaluation = judge(chosen, pool, unit, utility)
     same = chosen.origin.get("samples_fingerprint") == (own.identity(chosen.names) or None)
-    chooser = "" if same else note_on_chooser(store_of(store), chosen.origin, pool.samples)
+    about = "" if same else note_on_chooser(store_of(store), chosen.origin, pool.samples)
+    chooser = [each for each in (about, note_on_labels(store_of(store), chosen.origin)) if each]
     rule = (chosen.confidence, chosen.combine)
     alone = {
         name: judge(Cascade.of([name], (), *rule, chosen.calibrations), pool, unit, utility)
@@ -90,8 +97,10 @@ def evaluate(
         versus = compare(
             chosen, reference, pool, unit, utility, name=name, within=within, chose=same
         )
+    promises = () if same else promises_of(chosen, evaluation, pool)
     notes = [] if versus is None else of_comparison(versus, pool.task)
-    notes += few_samples(evaluation, pool.task, "evaluate")
+    notes += of_promises(promises)
+    notes += [*few_samples(evaluation, pool.task, "evaluate"), *split_notes(pool)]
     if as_json:
         models = {name: each.to_json() for name, each in alone.items()}
         print_json(
@@ -99,23 +108,20 @@ def evaluate(
                 **evaluation.to_json(),
                 "models": models,
                 "versus": versus and versus.to_json(),
+                "promises": [each.to_json() for each in promises],
                 "warnings": notes,
                 "chosen_on_these_samples": same,
-                "notes": [chooser] if chooser else [],
+                "notes": chooser,
                 "broken_left_out": left_out(pool),
             }
         )
         return
     _print({**alone, str(chosen): evaluation}, pool.task)
-    if versus is not None and not versus.same:
-        say_wrapped(f"{chosen} {told_versus(versus)}")
-    promised = _promised(chosen)
-    if promised:
-        say(promised)
+    _say_kept(chosen, versus, promises, evaluation.measure)
     say_notes(notes)
     say_broken(pool)
-    if chooser:
-        say(f"Note: {chooser}.")
+    for line in chooser:
+        say(f"Note: {line}.")
     if fitted:
         say("These samples fitted calibrations of the cascade. Judge on another split.")
     if same:
@@ -145,6 +151,33 @@ def _run_as(spec: Mapping[str, Any]) -> tuple[str, ...]:
     return source.partition(":")[0], str(spec.get("engine")), str(spec.get("precision"))
 
 
+def _check_there(store: str, split: str | None) -> None:
+    """Refuse a store without a test split, where no other is named."""
+    root = Path(store)
+    is_root = any((root / mark).is_file() for mark in ("store.json", "cells.json"))
+    if split or not is_root or (root / "test").is_dir():
+        return
+    known = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if known:
+        raise StoreError(
+            f"evaluate: {store} has no split 'test'. There are: {listed(known)}. Predict or import "
+            f"a test split, or name one with --split {known[0]}; what chose the cascade flatters it"
+        )
+
+
+def _say_kept(
+    chosen: Cascade, versus: Comparison | None, promises: Sequence[Promise], measure: str
+) -> None:
+    """A cascade beside what it is to match, and what became of what it was asked for."""
+    if versus is not None and not versus.same:
+        say_wrapped(f"{chosen} {told_versus(versus)}")
+    for each in promises:
+        say_wrapped(told_promise(each))
+    promised = _promised(chosen, measure)
+    if promised:
+        say(promised)
+
+
 def reference_in(chosen: Cascade, pool: Pool) -> tuple[str, Cascade, float] | None:
     """What a cascade was chosen to match, if its models are in the pool; see :func:`target_of`."""
     target = target_of(chosen)
@@ -152,14 +185,16 @@ def reference_in(chosen: Cascade, pool: Pool) -> tuple[str, Cascade, float] | No
     return target if known else None
 
 
-def _promised(chosen: Cascade) -> str:
-    """What the split that chose promised, if the cascade says so."""
+def _promised(chosen: Cascade, measure: str) -> str:
+    """What the split that chose promised, if the cascade says so, and by which other measure."""
     promised = chosen.origin.get("promised")
     known = promised if isinstance(promised, dict) else {}
     correct, samples = known.get("correct"), known.get("samples")
     if not isinstance(correct, int | float) or not isinstance(samples, int) or samples < 1:
         return ""
-    return f"It had {percent(correct / samples)} on {known.get('split')}, which chose it."
+    then = known.get("measure", measure)
+    other = "" if then == measure else f", by another measure: {then}"
+    return f"It had {percent(correct / samples)} on {known.get('split')}, which chose it{other}."
 
 
 def _print(evaluations: dict[str, Evaluation], task: Task) -> None:

@@ -93,13 +93,15 @@ def report(
     write_text(out, text)
     row = choice_of(summary(front, judge, match, None if chosen is None else chosen.cascade))
     versus = None if row is None else row.versus
-    notes = notes_of(front, versus)
+    promises = () if row is None else row.promises
+    notes = notes_of(front, versus, promises)
     if as_json:
         broken = left_out(pool, judge)
         told = {
             "report": str(out),
             "committees": len(front),
             "versus": versus and versus.to_json(),
+            "promises": [each.to_json() for each in promises],
             "warnings": list(notes),
             "broken_left_out": broken,
         }

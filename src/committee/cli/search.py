@@ -285,7 +285,8 @@ def _tell(
     else:
         row = row_of(front, CHOSEN, chosen.cascade, judge, match)
     versus = None if row is None else row.versus
-    notes = notes_of(front, versus)
+    promises = () if row is None else row.promises
+    notes = notes_of(front, versus, promises)
     if not as_json:
         _print(front, chosen, judge, list_front, target, notes)
         if chosen:
@@ -298,6 +299,7 @@ def _tell(
         "test": judge
         and evaluate(chosen.cascade, judge, settings.unit, settings.utility).to_json(),
         "versus": versus and versus.to_json(),
+        "promises": [each.to_json() for each in promises],
     }
     broken = left_out(front.pool, judge)
     told = {**front.to_json(), "warnings": list(notes)}

@@ -390,8 +390,20 @@ def left_out(folder: str | Path) -> LeftOut:
     index = read_index(folder)
     ids, grid = _read_pictures(folder).ids, index.grids[0]
     counts = [read_cells(cells_path(folder, name), index, grid).labelled for name in ids]
-    labelled = np.sum([count.sum(axis=0, dtype=np.int64) for count in counts], axis=0)
-    share = 1 - float(labelled.sum()) / (len(ids) * math.prod(grid.picture))
+    return _left_out(index, folder.name, len(ids), np.concatenate(counts))
+
+
+def _left_out(index: Index, split: str, count: int, cells: Array) -> LeftOut:
+    """The same from the labelled pixels of each class in all cells of a grid, any grid.
+
+    Args:
+        index: The index of the store.
+        split: Name of the split.
+        count: How many pictures it has.
+        cells: Shape (cells, classes).
+    """
+    labelled = cells.sum(axis=0, dtype=np.int64)
+    share = 1 - float(labelled.sum()) / (count * math.prod(index.grids[0].picture))
     names = index.classes or tuple(map(str, range(len(labelled))))
     absent = tuple(
         name
@@ -403,12 +415,12 @@ def left_out(folder: str | Path) -> LeftOut:
         told = "negative" if index.ignore is None else f"{index.ignore}, which is ignored"
         most = ", more than half: is that label a class? Then say so in [cells]"
         notes.append(
-            f"{share:.1%} of the pixels of {folder.name!r} are not counted, for their label is "
+            f"{share:.1%} of the pixels of {split!r} are not counted, for their label is "
             f"{told}{most if share > _MOST_IGNORED else ''}"
         )
     if absent:
         notes.append(
-            f"no label of {folder.name!r} has {len(absent):,} of {len(names):,} classes: "
+            f"no label of {split!r} has {len(absent):,} of {len(names):,} classes: "
             f"{listed(absent)}. No figure says how well these are found"
         )
     return LeftOut(share, absent, tuple(notes))
@@ -442,11 +454,23 @@ def load_pictures(
     # Committees that see nothing but whole pictures are those of the first.
     names.sort(key=lambda name: name != FULL)
     first, *others = (load_cells(folder, name) for name in names)
-    pool = replace(first, divided=tuple(others))
+    samples = replace(first.samples, notes=_notes(Path(folder), first))
+    pool = replace(first, samples=samples, divided=tuple(others))
     if models is None:
         return pool
     wanted = {name for name in models if pool.model(name)}
     return pool.only([n for n in first.names if first.whole_of.get(n, n) in wanted])
+
+
+def _notes(folder: Path, pool: Pool) -> tuple[str, ...]:
+    """What to know of a split of which one grid is loaded: what is not counted, and copies."""
+    pictures, kept = _read_pictures(folder), next(iter(pool.outputs.values()))
+    assert isinstance(kept, Kept)
+    assert isinstance(kept.together, Table)
+    labelled = kept.together.labelled
+    left = _left_out(read_index(folder), folder.name, len(pictures.ids), labelled)
+    copies = doubles_note(_samples(folder.name, pictures.ids, pictures.content))
+    return (*left.notes, *filter(None, [copies]))
 
 
 def pool_of(

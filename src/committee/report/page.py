@@ -112,7 +112,7 @@ def page(
         title=title,
         rows=rows,
         shown=merged(rows),
-        headline=_headline(rows),
+        headline=_headline(rows) + _promises(rows),
         notes=notes,
         members=members,
         best=best,
@@ -191,7 +191,7 @@ def page_of(
         title=title,
         saving=saving_of(front, store, split),
         sections=sections,
-        notes=notes_of(front, None if choice is None else choice.versus),
+        notes=notes_of(front, *(() if choice is None else (choice.versus, choice.promises))),
     )
 
 
@@ -217,6 +217,13 @@ def _headline(rows: Sequence[Row]) -> str:
         f"and {tables.difference(own.difference)} in accuracy {where}."
         f"{flattered or ' ' + sure.get(own.promise or '', '')}".rstrip()
     )
+
+
+def _promises(rows: Sequence[Row]) -> str:
+    """What became of the accuracy and the cost that the choice was asked for."""
+    row = choice_of(rows)
+    told = () if row is None else map(tables.promised, row.promises)
+    return "".join(f" {each[:1].upper()}{each[1:]}." for each in told)
 
 
 def _written(front: Front) -> dict[str, str]:

@@ -16,6 +16,7 @@ from committee.search import Committee, Front, ensembles, evaluate_all
 from committee.search.front import front_of
 from committee.search.notes import front_comparison
 from committee.search.paired import Comparison
+from committee.search.targets import Promise, promises_of
 from committee.task import CLASSIFICATION, Task
 
 SINGLE = "single model"
@@ -44,6 +45,8 @@ class Row:
         versus: Of what a target picked, how it compares with its reference on the split that
             evaluates; else None.
         also: More roles of the same committee, where rows are merged; see :func:`merged`.
+        promises: Of what the user chose, what became of the accuracy and the cost asked for, on the
+            split that evaluates; empty without one.
     """
 
     role: str
@@ -57,6 +60,7 @@ class Row:
     task: Task = CLASSIFICATION
     versus: Comparison | None = None
     also: tuple[str, ...] = ()
+    promises: tuple[Promise, ...] = ()
 
     @property
     def judged(self) -> Evaluation:
@@ -184,7 +188,9 @@ def merged(rows: Sequence[Row]) -> list[Row]:
             versus = first.versus or row.versus
             if row.role == CHOSEN:
                 versus = row.versus
-            found[key] = replace(first, also=(*first.also, row.role), versus=versus)
+            promises = first.promises or row.promises
+            also = (*first.also, row.role)
+            found[key] = replace(first, also=also, versus=versus, promises=promises)
     return list(found.values())
 
 
@@ -268,5 +274,9 @@ def _rows(
         if role not in (SINGLE, ENSEMBLE, MEMBER, BEST_ENSEMBLE):
             within = 0.0 if role == matches(reference) else None
             versus = front_comparison(front, cascade, reference, test, within)
-        rows.append(Row(role, cascade, val, judged, speedup, reference, own, name, task, versus))
+        told: tuple[Promise, ...] = ()
+        if role == CHOSEN and test is not None and judged is not None:
+            told = promises_of(cascade, judged, test)
+        row = Row(role, cascade, val, judged, speedup, reference, own, name, task, versus)
+        rows.append(replace(row, promises=told))
     return rows

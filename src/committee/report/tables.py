@@ -10,6 +10,7 @@ from committee.cascade import Cascade
 from committee.evaluate import Evaluation
 from committee.report.rows import Row, merged
 from committee.search.paired import Comparison, Estimate
+from committee.search.targets import Promise
 from committee.task import Task
 from committee.text import csv_text, digits, human_cost, percent
 
@@ -94,14 +95,38 @@ def versus(comparison: Comparison) -> str:
     return "; ".join(filter(None, [told, outcome.get(comparison.promise or "", "")]))
 
 
+def promised(promise: Promise) -> str:
+    """An accuracy or a cost that was asked for, with what became of it.
+
+    >>> promised(Promise("accuracy", 0.9, 0.785, 0.751, 0.816, "test"))
+    'asked: accuracy of 90.00 % or more; 78.50 % (75.1–81.6 %) on test: promise missed'
+    """
+    if promise.what == "accuracy":
+        goal = f"accuracy of {percent(promise.asked)} or more"
+        told = f"{percent(promise.value)} ({100 * promise.low:.1f}–{100 * promise.high:.1f} %)"
+    else:
+        asked, value, low, high = (
+            human_cost(each, promise.unit)
+            for each in (promise.asked, promise.value, promise.low, promise.high)
+        )
+        goal, told = f"average cost of {asked} or less", f"{value} ({low} to {high})"
+    open_ = "promise open, for these samples are too few to tell"
+    outcome = {"kept": "promise kept", "missed": "promise missed"}.get(promise.outcome, open_)
+    return f"asked: {goal}; {told} on {promise.split}: {outcome}"
+
+
 def versus_lines(rows: Sequence[Row]) -> list[str]:
     """Each choice beside its reference, on the split that evaluates."""
     lines = []
     for row in merged(rows):
-        if row.versus is not None and not row.versus.same:
-            lines += [f"{row.told}: {named(row.cascade)}", f"  {versus(row.versus)}"]
+        beside = row.versus is not None and not row.versus.same
+        if beside or row.promises:
+            lines.append(f"{row.told}: {named(row.cascade)}")
+        if row.versus is not None and beside:
+            lines.append(f"  {versus(row.versus)}")
             if row.versus.chose:
                 lines.append(f"  (measured on {row.versus.split}, which chose it: expect less)")
+        lines += [f"  {promised(each)}" for each in row.promises]
     return lines
 
 

@@ -355,6 +355,7 @@ def described(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> Committee
             "kind": pool.kind,
             "chosen_on": pool.samples.split,
             "samples_fingerprint": pool.identity(cascade.names),
+            "labels_fingerprint": pool.samples.labels_fingerprint,
             "promised": asdict(evaluation),
             **pool.told_costs(cascade.names),
         },

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from committee.cascade import Cascade
 from committee.pool import Pool
 from committee.search.front import Committee, Front
 from committee.search.paired import Comparison, compare
+from committee.search.targets import Promise
 from committee.search.warnings import few_samples, within_chance
 from committee.task import Task
 
@@ -25,15 +28,18 @@ def target_of(cascade: Cascade) -> tuple[str, Cascade, float] | None:
     return told, reference, float(within) if known else 0.0
 
 
-def notes_of(front: Front, comparison: Comparison | None = None) -> tuple[str, ...]:
+def notes_of(
+    front: Front, comparison: Comparison | None = None, promises: Sequence[Promise] = ()
+) -> tuple[str, ...]:
     """Everything to note on a front and on the committee chosen from it, one line each.
 
     Args:
         front: What was searched.
         comparison: The chosen committee beside its reference, where it is evaluated.
+        promises: What became of the accuracy and the cost that it was chosen for.
     """
     own = [] if comparison is None else of_comparison(comparison, front.pool.task)
-    return tuple(dict.fromkeys([*own, *front.warnings]))
+    return tuple(dict.fromkeys([*own, *of_promises(promises), *front.warnings]))
 
 
 def of_comparison(comparison: Comparison, task: Task) -> list[str]:
@@ -63,6 +69,16 @@ def _open(comparison: Comparison) -> str:
     )
 
 
+def of_promises(promises: Sequence[Promise]) -> list[str]:
+    """What to note on a committee that is less accurate or costs more than it was chosen for."""
+    than = {"accuracy": "is less accurate", "cost": "costs more on average"}
+    return [
+        f"the choice {than[each.what]} on {each.split} than was asked for: that promise is missed"
+        for each in promises
+        if each.outcome == "missed"
+    ]
+
+
 def front_comparison(
     front: Front,
     committee: Committee | Cascade,
@@ -89,4 +105,11 @@ def front_comparison(
     )
 
 
-__all__ = ["few_samples", "front_comparison", "notes_of", "of_comparison", "target_of"]
+__all__ = [
+    "few_samples",
+    "front_comparison",
+    "notes_of",
+    "of_comparison",
+    "of_promises",
+    "target_of",
+]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
+from committee.cascade import Cascade
 from committee.errors import CostError, Infeasible
-from committee.evaluate import evaluate
+from committee.evaluate import CONFIDENCE_LEVEL, Evaluation, evaluate, stage_costs
+from committee.pool import Pool
 from committee.search.front import Committee, Front, check_within, told_of, with_target
 from committee.text import human_cost
 
@@ -102,3 +105,85 @@ class Target:
             f"{front.pool.samples.split!r}. Nearest: {near}; the cheapest that is so accurate is "
             f"{told_of(found)}"
         )
+
+
+@dataclass(frozen=True)
+class Promise:
+    """An accuracy or a cost that a committee was chosen for, on the split that evaluates it.
+
+    Args:
+        what: ``accuracy`` or ``cost``.
+        asked: The least accuracy, a share of 1, or the most average cost.
+        value: What it is on that split.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        split: Name of the split.
+        unit: Unit of the cost; empty for an accuracy.
+    """
+
+    what: str
+    asked: float
+    value: float
+    low: float
+    high: float
+    split: str
+    unit: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """``kept``, ``missed``, or ``within chance`` if these samples do not tell."""
+        sign = 1 if self.what == "accuracy" else -1
+        ends = sorted((sign * self.low, sign * self.high))
+        # A hair of slack, as where it was chosen.
+        goal = sign * self.asked - 1e-9 * abs(self.asked)
+        return "kept" if ends[0] >= goal else "missed" if ends[1] < goal else "within chance"
+
+    def to_json(self) -> dict[str, Any]:
+        """Every figure, the interval with its level."""
+        return {
+            **{name: each for name, each in vars(self).items() if name not in ("low", "high")},
+            "interval": [self.low, self.high],
+            "interval_level": CONFIDENCE_LEVEL,
+            "outcome": self.outcome,
+        }
+
+
+def promises_of(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> tuple[Promise, ...]:
+    """What became of the accuracy and the cost that a committee was chosen for, by its origin.
+
+    Args:
+        cascade: The committee.
+        evaluation: What it scores and costs on a split that did not choose it; of another measure
+            or in another unit nothing is said.
+        pool: The models on that split.
+    """
+    target, then = cascade.origin.get("target"), cascade.origin.get("promised")
+    target = target if isinstance(target, dict) else {}
+    then = then if isinstance(then, dict) else {}
+    least, most = (_number(target.get(name)) for name in ("min_accuracy", "max_cost"))
+    split, unit = evaluation.split, evaluation.unit
+    found = []
+    if least is not None and then.get("measure", evaluation.measure) == evaluation.measure:
+        accuracy = evaluation.accuracy
+        found.append(Promise("accuracy", least, accuracy, *evaluation.interval, split))
+    if most is not None and then.get("unit", unit) == unit:
+        value, half = evaluation.average_cost, _reach(cascade, evaluation, pool)
+        found.append(Promise("cost", most, value, value - half, value + half, split, unit))
+    return tuple(found)
+
+
+def _number(value: object) -> float | None:
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if known else None  # type: ignore[arg-type]
+
+
+def _reach(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> float:
+    """Half the 95 % interval of an average cost, from the share of samples that exit by stage."""
+    costs, total = [], 0.0
+    for cost in stage_costs(cascade, pool, evaluation.unit):
+        total += cost
+        costs.append(total)
+    pairs = zip(evaluation.exit_ratios, costs, strict=True)
+    spread = math.fsum(share * (cost - evaluation.average_cost) ** 2 for share, cost in pairs)
+    z = NormalDist().inv_cdf((1 + CONFIDENCE_LEVEL) / 2)
+    return z * math.sqrt(spread / max(evaluation.samples - 1, 1))

@@ -38,7 +38,6 @@ def warnings_of(rule: Rule, table: PrefixTable, unit: str, best: Evaluation) -> 
     return (
         *_one_model(rule),
         *_constant_scores(rule, table),
-        *filter(None, [rule.pool.copies]),
         *few_samples(best, rule.pool.task),
         *_too_few_samples(rule, table, unit),
         *_too_few_wholes(rule, table, unit),
@@ -63,10 +62,11 @@ def few_samples(evaluation: Evaluation, task: Task, use: str = "choose") -> list
         return []
     what = task.sample if count == 1 else task.samples
     are = "is" if count == 1 else "are"
-    return [
-        f"{count:,} {what} {are} few to {use} on: an accuracy measured on {evaluation.split} is "
-        f"uncertain by ±{50 * (high - low):.1f} points"
-    ]
+    known = f"is uncertain by ±{50 * (high - low):.1f} points"
+    if round(50 * (high - low), 1) == 0:
+        known = f"is uncertain by more than so few {task.samples} show"
+    told = f"an accuracy measured on {evaluation.split} {known}"
+    return [f"{count:,} {what} {are} few to {use} on: {told}"]
 
 
 def _one_model(rule: Rule) -> list[str]:
@@ -157,10 +157,15 @@ def within_chance(
 ) -> str:
     """Say that samples do not tell two committees apart; differences are shares of 1.
 
+    >>> within_chance("b", "a", 0.0, 0.0, 1, CLASSIFICATION)
+    '`b` and `a` score the same on this 1 sample; any difference is within chance'
     >>> within_chance("b", "a", 0.0008, 0.0053, 5000, CLASSIFICATION)
     '`b` and `a` differ by 0.08 ± 0.53 points on these 5,000 samples, which is within chance'
     """
     what = task.sample if count == 1 else task.samples
+    if f"{100 * abs(difference):.2f} {100 * spread:.2f}" == "0.00 0.00":
+        on = f"{'this' if count == 1 else 'these'} {count:,} {what}"
+        return f"`{one}` and `{other}` score the same on {on}; any difference is within chance"
     return (
         f"`{one}` and `{other}` differ by {100 * abs(difference):.2f} ± {100 * spread:.2f} points "
         f"on {'this' if count == 1 else 'these'} {count:,} {what}, which is within chance"

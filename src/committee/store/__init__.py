@@ -22,7 +22,14 @@ from committee.store.folder import Store, known_classes, writing
 from committee.store.reader import load_pool, stored_widths
 from committee.store.relabel import Relabelled, relabel
 from committee.store.settle import rest, settled, taken
-from committee.store.split import Split, check_split_name, known_split, note_on_chooser, read_split
+from committee.store.split import (
+    Split,
+    check_split_name,
+    known_split,
+    note_on_chooser,
+    note_on_labels,
+    read_split,
+)
 from committee.store.writer import Writer
 
 __all__ = [
@@ -40,6 +47,7 @@ __all__ = [
     "load_pool",
     "models_of",
     "note_on_chooser",
+    "note_on_labels",
     "read_calibrations",
     "read_split",
     "relabel",

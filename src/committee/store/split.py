@@ -337,6 +337,27 @@ def note_on_chooser(root: Path, origin: Mapping[str, Any], samples: Samples) -> 
     return shared_note(shared(known.samples, samples))
 
 
+def note_on_labels(root: Path, origin: Mapping[str, Any]) -> str:
+    """What to know where the split that chose a cascade has other labels now; empty if it has not.
+
+    Args:
+        root: Folder of the store.
+        origin: What the choice rests on, from the cascade file.
+    """
+    folder, then = root / str(origin.get("chosen_on", "")), origin.get("labels_fingerprint")
+    known = known_split(folder, ()) if then and folder.is_dir() and folder != root else None
+    if known is None or known.samples.labels_fingerprint in ("", then):
+        return ""
+    promised, own = origin.get("promised"), known.samples
+    count = promised.get("samples") if isinstance(promised, dict) else None
+    if count != len(own) or own.identity not in ("", origin.get("samples_fingerprint")):
+        return ""
+    return (
+        f"the labels of '{own.split}' in this store are not those that chose the cascade: what it "
+        "had there it had by the labels of then. Search again"
+    )
+
+
 def other_splits(root: Path, name: str) -> list[Split]:
     """The splits of a store but one; damaged ones are left out."""
     folders = [path.parent for path in sorted(root.glob(f"*/{SAMPLES}"))]
