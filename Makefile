@@ -18,7 +18,7 @@ SOURCES := timm==1.0.31 torchvision==0.28.0 \
 EXTRAS := .[all,torch,timm,torchvision,transformers,export,openvino,datasets,video,pytorchvideo]
 
 .PHONY: fuzz node node-if-there demo test test-lowest lint bench bench-search bench-search-large \
-	bench-predict bench-run bench-export multiply-adds format clean
+	bench-predict bench-import bench-run bench-export multiply-adds format clean
 
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
@@ -60,6 +60,10 @@ bench-search-large: $(VENV)/ready
 # Predict against the bare parts of its work, in turns; its memory; and opening a store.
 bench-predict: $(VENV)/ready
 	$(BIN)/python benchmarks/predict.py
+
+# Importing a million rows of three models.
+bench-import: $(VENV)/ready
+	$(BIN)/python benchmarks/imports.py
 
 # What one ONNX file takes a picture, by where it leaves, beside the runner and the largest model.
 bench-export: $(VENV)/ready
