@@ -159,7 +159,6 @@ SCALED = {
     "whole percent": np.round(100 * softmax(WIDE)),
     "bytes": (255 * softmax(WIDE)).astype(np.uint8),
     "rounded": np.round(softmax(WIDE[:, :3]), 1),
-    "votes": np.random.default_rng(0).multinomial(30, [0.5, 0.3, 0.2], 50),
 }
 REAL = {
     "logits": WIDE,

@@ -32,8 +32,6 @@ _ROWS = 4096
 _STEPS: dict[float, tuple[float, ...]] = {1.0: (0.1, 0.01), 100.0: (1.0, 0.1), 255.0: (1.0,)}
 # How far a number may be from a step, in steps, and rows of rounded numbers from their sum.
 _ON_STEP, _MOST_OFF = 1e-3, 0.3
-# Rows of votes, of any number of voters, differ by no more in their sums.
-_SAME_SUM = 1e-3
 
 
 def check_declared(where: str, outputs: Outputs, remedy: str) -> None:
@@ -45,7 +43,7 @@ def check_declared(where: str, outputs: Outputs, remedy: str) -> None:
         remedy: How they are declared: ``--kind probabilities``.
 
     Raises:
-        ShapeError: If no number is negative and all rows have the sum that probabilities have.
+        ShapeError: If no number is negative and all rows sum to about 1, 100 or 255.
     """
     if outputs.kind != "logits" or outputs.values.ndim != 2 or outputs.values.shape[1] < 2:
         return
@@ -279,10 +277,11 @@ def _scale(block: Array, known: float = 0) -> float:
         return 0
     numbers = block.astype(np.float64)
     sums, most = numbers.sum(axis=1), numbers.max(axis=1)
-    for scale in (known,) if known else (*_STEPS, float(np.median(sums))):
-        # Rows of one large number, and a few others, can be anything.
-        told = known or int((most < 0.999 * scale).sum()) >= _FEW
+    for scale in (known,) if known else _STEPS:
         off = np.abs(sums - scale).max()
+        # Rows of one large number, and a few others, can be anything; more so if little is exact.
+        exact = off <= _SUM_TOLERANCE * scale
+        told = known or int((most < 0.999 * scale).sum()) >= (_FEW if exact else _ENOUGH)
         if told and off <= _allowed(numbers, scale) and most.max() <= 1.001 * scale:
             return scale
     return 0
@@ -290,8 +289,6 @@ def _scale(block: Array, known: float = 0) -> float:
 
 def _allowed(numbers: Array, scale: float) -> float:
     """Return how far rows of probabilities times a scale may be from summing to it."""
-    if scale not in _STEPS:
-        return _SAME_SUM * scale
     for step in _STEPS[scale]:
         if np.abs(numbers / step - np.round(numbers / step)).max() < _ON_STEP:
             rounded = min(numbers.shape[1] * step, _MOST_OFF * scale)
