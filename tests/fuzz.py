@@ -75,7 +75,7 @@ def world(folder: Path) -> list[Target]:
     Cascade.of(["a", "b"], [0.5]).save(cascade)
     (folder / "pool.toml").write_text(POOL)
     np.save(folder / "x.npy", chance.normal(size=(40, 3)))
-    rows = "\n".join(f"{i},{row % 3},0.1,0.2,0.{row}" for i, row in enumerate(range(40)))
+    rows = "\n".join(f"{i},{row % 3},0.{row}1,-0.2{row},0.{row}" for i, row in enumerate(range(40)))
     (folder / "t.csv").write_text(f"id,label,red,green,blue\n{rows}\n")
     evaluate = ("evaluate", str(cascade), store, "--split", "val", "--json")
     into = ("--out", str(folder / "other"), "--kind", "logits", "--split", "val")

@@ -291,20 +291,8 @@ def test_decisions_take_no_other_confidence() -> None:
     pool = cm.Pool.from_arrays(
         [0, 1, 1], {"a": ([0, 1, 0], [0.9, 0.8, 0.3])}, kind="decisions", costs={"a": 1}
     )
-    for use in (
-        lambda: cm.search(pool, confidence="prob_gap"),
-        lambda: cm.evaluate(cm.Cascade.of(["a"], confidence="prob_gap"), pool),
-    ):
-        with pytest.raises(CascadeError, match="decisions bring their own confidence"):
-            use()
-
-
-def test_top_of_more_than_all_classes_is_refused() -> None:
-    pool = cm.Pool.from_arrays(
-        [0, 1], {"a": [[1.0, 0.0], [1.0, 0.0]]}, kind="logits", costs={"a": 1}
-    )
-    with pytest.raises(ShapeError, match="top-3: outputs have 2 classes only"):
-        cm.search(pool, utility=top_k(3))
+    with pytest.raises(CascadeError, match="decisions bring their own confidence"):
+        cm.search(pool, confidence="prob_gap")
 
 
 # What was asked for, on the split that evaluates

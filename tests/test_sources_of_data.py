@@ -240,7 +240,7 @@ BAD_TABLES = {
     "path,label\na.png\n": "line 2 has not the 2 columns",
     "path,label\na.png,cat\nb.png,cow\n": "line 3: label 'cow' is no class of the models",
     "path,label\na.png,1\nb.png,cow\n": "line 2: label '1' is no class|line 3: label 'cow'",
-    "path,label\na.png,cat\nb.png,1\n": "line 3: label '1' is no class",
+    "path,label\na.png,cat\nb.png,1\n": "line 3: label '1' is an index, but others",
     "path,label\na.png,9\n": "has label 9, but classes 0 to ",
     "path\na.png\na.png\n": "id 'a.png' stands twice",
     "path,label\n\xff": "no readable csv|columns path|has not the 2",

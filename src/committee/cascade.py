@@ -193,13 +193,7 @@ class Cascade:
         return self.combine
 
     def of_kinds(self, kinds: Collection[str]) -> Cascade:
-        """Return the same cascade with the combination that these kinds imply, if it names none.
-
-        Raises:
-            CascadeError: If it names a confidence where decisions bring their own.
-        """
-        if "decisions" in kinds:
-            refuse_confidence(self.confidence)
+        """Return the same cascade with the combination that these kinds imply, if it names none."""
         return self if self.combine else replace(self, combine=usual_combine(kinds))
 
     def check_kinds(self, kinds: Mapping[str, str], where: str) -> None:

@@ -158,8 +158,6 @@ def top_k(k: int) -> Utility:
         if exits.outputs.kind == "decisions":
             raise ShapeError(f"top-{k}: decisions name one class only; use top-1")
         values, labels = exits.outputs.values, exits.labels
-        if k > values.shape[1]:
-            raise ShapeError(f"top-{k}: outputs have {values.shape[1]} classes only; name fewer")
         own = np.take_along_axis(values, np.asarray(labels)[:, None], axis=1)
         before = np.arange(values.shape[1]) < np.asarray(labels)[:, None]
         ahead: Array = ((values > own) | ((values == own) & before)).sum(axis=1)

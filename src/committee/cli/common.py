@@ -16,7 +16,7 @@ import typer
 
 from committee.combine import COMBINES
 from committee.confidence import BUILT_IN
-from committee.errors import CascadeError, CostError, StoreError
+from committee.errors import CascadeError, CostError, ShapeError, StoreError
 from committee.pool import Pool
 from committee.text import printable
 from committee.utility import Utility, top_k
@@ -204,6 +204,9 @@ def judged_by(pool: Pool, top: int, agree_with: str | None) -> tuple[Pool, Utili
     """The pool with the labels that are asked for, and what a sample scores."""
     if agree_with is not None:
         pool = pool.labelled_by([name.strip() for name in agree_with.split(",")])
+    values = next(iter(pool.outputs.values())).values if pool.outputs else None
+    if values is not None and values.ndim == 2 and top > max(values.shape[1], 1):
+        raise ShapeError(f"--top {top}: outputs have {values.shape[1]} classes only; name fewer")
     return pool, pool.task.utility if top == 1 else top_k(top)
 
 
