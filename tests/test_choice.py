@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import committee as cm
 from committee.cli import main
-from committee.errors import CascadeError, Infeasible, ShapeError
+from committee.errors import CascadeError, Infeasible
 from committee.evaluate import Evaluation, decided, stage_costs
 from committee.report import front_figure, page_of, summary
 from committee.report.rows import choice_of, merged
@@ -25,7 +25,6 @@ from committee.search.paired import Comparison, Estimate, compare
 from committee.search.targets import Target, promises_of
 from committee.search.warnings import few_samples, within_chance
 from committee.task import CLASSIFICATION
-from committee.utility import top_k
 from strategies import pools, random_pool
 from test_every_kind import write_store
 

@@ -379,7 +379,7 @@ def test_page_holds_every_number_of_the_summary(front, test, rows):
 def test_page_says_what_chose_what_judged_and_how(front, test):
     seen = visible(report(front, test, extra={"Data set": "made up & small"}))
     for part in (
-        front.pool.identity(front.pool.names), test.identity(test.names), "1,000", "exact",
+        front.pool.identity(front.pool.names), test.samples.fingerprint, "1,000", "exact",
         f"{front.settings.cascades:,}", "max_prob", "mean_logits", "12 percentiles",
         "Winner's curse: val against test", "Data set", "made up & small", "not stated", "given",
     ):  # fmt: skip

@@ -226,7 +226,9 @@ def precise_rows(outputs: Outputs) -> Array:
     if outputs.kind not in ("logits", "probabilities") or outputs.values.dtype.itemsize < _SINGLE:
         return np.zeros(len(outputs), bool)
     values = np.asarray(outputs.values)
-    return np.asarray((values != np.round(values, _DECIMALS)).sum(axis=1) > 1)
+    # What overflows when it is rounded is no rounded number.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray((values != np.round(values, _DECIMALS)).sum(axis=1) > 1)
 
 
 def shared_note(found: Shared, what: str = "samples") -> str:
