@@ -47,7 +47,8 @@ def test_cifar_networks_decide_as_torch(tmp_path: Path, monkeypatch: pytest.Monk
     # Every test picture as one graph; some on each engine and as a module.
     pictures = tmp_path / "cifar10_all.npz"
     found = verify(cascade, {"torch": torch_way, "graph": graph_way}, open_data(pictures), BATCH)
-    ways = {"torch": torch_way, "module": module_way(module, BATCH)}
+    again = offline_way(Runner(cascade, allow_code=code), BATCH)
+    ways = {"torch": again, "module": module_way(module, BATCH)}
     for engine in ("onnxruntime", "openvino"):
         if find_spec(engine):
             other = Runner(on_engine(cascade, engine), allow_code=code)
