@@ -18,7 +18,7 @@ import onnxruntime
 
 from committee import Cascade, Runner
 from committee.embedded import pictures, pool_file
-from committee.export import write_graph
+from committee.export.graph import write_graph
 
 NAMES = ("nano", "large")
 BATCH = 64

@@ -32,8 +32,8 @@ import torch
 from torch import Tensor, nn
 
 from committee import Cascade
-from committee.export.module import CascadeModule
-from committee.flow import Decisions
+from committee.export.torch_module import CascadeModule
+from committee.rule.flow import Decisions
 
 RATIOS = (0.673, 0.216, 0.056, 0.055)
 

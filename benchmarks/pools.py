@@ -55,9 +55,11 @@ def gain_for(model: Model, classes: int) -> float:
 
 def make_store(root: Path, models: list[Model], samples: int, classes: int) -> None:
     """Write a store of logits, float32; what is there already is kept."""
-    from committee.predictions import Outputs
-    from committee.samples import Samples
-    from committee.store import CHUNK_ROWS, Entry, Split, writing
+    from committee.pool.samples import Samples
+    from committee.rule.outputs import Outputs
+    from committee.store.entry import CHUNK_ROWS, Entry
+    from committee.store.folder import writing
+    from committee.store.split import Split
 
     labels = np.random.default_rng(SEED).integers(0, classes, samples)
     split = Samples.of(labels, split="val")

@@ -26,12 +26,15 @@ from pathlib import Path
 import numpy as np
 
 from committee import Pool
-from committee.data import ArrayDataset, open_data
+from committee.data.arrays import ArrayDataset
 from committee.data.base import in_order
+from committee.data.open import open_data
 from committee.embedded import FOLDER, pool_file
-from committee.models import PoolFile, load_model, prepared, read_pool_file
+from committee.models.inputs import prepared
+from committee.models.load import load_model
+from committee.models.pool_file import PoolFile, read_pool_file
+from committee.pool.samples import Samples
 from committee.predict import THREADS, predict
-from committee.samples import Samples
 
 ROOT = Path(__file__).parent.parent
 PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "imagenet_sample"

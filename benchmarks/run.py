@@ -32,10 +32,11 @@ import numpy as np
 
 import committee as cm
 from committee.data.base import in_order
-from committee.measure.machine import processor
-from committee.models import prepared
+from committee.models.inputs import prepared
 from committee.predict import THREADS
-from committee.run import Runner, run_offline
+from committee.profile.machine import processor
+from committee.run.offline import run_offline
+from committee.run.runner import Runner
 from run_report import markdown
 from run_worlds import WORLDS, World
 

@@ -10,15 +10,19 @@ from pathlib import Path
 import numpy as np
 
 import committee as cm
-from committee.data import ArrayDataset, Dataset, open_data
+from committee.data.arrays import ArrayDataset
+from committee.data.base import Dataset
+from committee.data.open import open_data
 from committee.embedded import pictures, pool_file
 from committee.errors import CommitteeError
-from committee.models import ModelSpec, PoolFile, load_model, read_pool_file
-from committee.models.export_pool import export_pool
+from committee.export.pool import export_pool
+from committee.models.load import load_model
+from committee.models.pool_file import PoolFile, read_pool_file
+from committee.pool.samples import Samples
 from committee.predict import predict
 from committee.run import loading
-from committee.samples import Samples
-from committee.search import Front
+from committee.selection.front import Front
+from committee.spec.model import ModelSpec
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"

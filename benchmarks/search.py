@@ -100,7 +100,7 @@ def measure(folder: Path, threads: int | None) -> None:
 def enumeration(folder: Path, vectors: int) -> tuple[float, float]:
     """Seconds that plain NumPy takes for one prefix of four models, and for one cascade of four."""
     import committee as cm
-    from committee.confidence import max_prob
+    from committee.rule.scores import max_prob
 
     pool = cm.Pool.load(folder / "val")
     labels = pool.samples.labels

@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 import committee as cm
-from committee.confidence import max_prob
+from committee.rule.scores import max_prob
 
 SEED = 2022
 

@@ -14,12 +14,12 @@ import time
 import numpy as np
 
 from committee import Pool, search
-from committee.cost import Cost, CostTable
-from committee.dense import Grid, Table
-from committee.dense.counting import keys_of
-from committee.predictions import Kept
-from committee.samples import Samples
-from committee.utility import MEAN_IOU
+from committee.pool.metrics import MEAN_IOU
+from committee.pool.samples import Samples
+from committee.rule.outputs import Kept
+from committee.segment.counting import Table, keys_of
+from committee.segment.tiling import Grid
+from committee.spec.cost import Cost, CostTable
 
 CLASSES = 19
 

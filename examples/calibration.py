@@ -12,9 +12,9 @@ import itertools
 import numpy as np
 
 import committee as cm
-from committee.calibration import METHODS, calibrated, expected_calibration_error, reliability
-from committee.combine import mean_logits
-from committee.confidence import softmax
+from committee.rule.calibration import METHODS, calibrated, expected_calibration_error, reliability
+from committee.rule.combinations import mean_logits
+from committee.rule.scores import softmax
 
 
 def halves(val: cm.Pool) -> tuple[cm.Pool, cm.Pool]:

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 import committee as cm
-from committee.evaluate import decided
-from committee.predictions import Outputs
-from committee.samples import Samples
+from committee.pool.evaluate import decided
+from committee.pool.samples import Samples
+from committee.rule.outputs import Outputs
 
 SIZES = (250, 500, 1_000, 2_000, 5_000)
 SEED = 2022

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from committee.models import Preprocessing, Views
-from committee.predictions import Array
+from committee.models.inputs import Preprocessing
+from committee.rule.outputs import Array
+from committee.spec.views import Views
 
 CLASSES = ("fall", "rise")
 SIZE = 8

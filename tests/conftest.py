@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import pytest
 from hypothesis import settings
 
-from committee.confidence import CONFIDENCES
+from committee.rule.scores import CONFIDENCES
 
 # Programs in the background have interrupts ignored, and hand that on to those that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -27,7 +27,7 @@ def _let_torchvision_import() -> object | None:
     if not (find_spec("torch") and find_spec("torchvision")):
         return None
     from committee.errors import ModelError
-    from committee.models.torchvision import import_torchvision
+    from committee.models.sources.torchvision import import_torchvision
 
     try:
         import_torchvision("tests")

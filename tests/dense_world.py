@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from committee.data.segmentation import open_segmentation
-from committee.dense import predict_cells, read_settings
-from committee.models import read_pool_file
+from committee.models.pool_file import read_pool_file
+from committee.segment.predict import predict_cells
+from committee.segment.settings import read_settings
 
 SIZE = (24, 36)
 CLASSES = ("sky", "road", "tree")

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from committee import Cascade
-from committee.calibration import Calibration
 from committee.embedded import pictures, pool_file
-from committee.flow import Decisions
-from committee.models import ModelSpec, Preprocessing
-from committee.predictions import Array, Kind
+from committee.models.inputs import Preprocessing
+from committee.rule.calibration import Calibration
+from committee.rule.flow import Decisions
+from committee.rule.outputs import Array, Kind
+from committee.spec.model import ModelSpec
 
 ROOT = Path(__file__).parent.parent
 

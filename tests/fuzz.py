@@ -24,8 +24,8 @@ import numpy as np
 
 from committee import Cascade
 from committee.cli import main
-from committee.outside import import_predictions
 from committee.reading import is_sealed, sealed_json
+from committee.store.import_predictions import import_predictions
 
 BATCH = 100
 STRANGE = (

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from committee.data import ArrayDataset
-from committee.models import PoolFile, Preprocessing, read_pool_file
-from committee.predictions import Array
-from committee.samples import Samples
+from committee.data.arrays import ArrayDataset
+from committee.models.inputs import Preprocessing
+from committee.models.pool_file import PoolFile, read_pool_file
+from committee.pool.samples import Samples
+from committee.rule.outputs import Array
 
 CLASSES = ("cat", "dog", "eel")
 SIZE = 4

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from committee import Calibration, Pool
-from committee.predictions import KINDS, Array
+from committee.rule.outputs import KINDS, Array
 
 CONFIDENCES = ("max_prob", "logit_gap", "prob_gap", "neg_entropy")
 COMBINES = {

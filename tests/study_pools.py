@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from committee import Pool
-from committee.study import Study, study_of
+from committee.study.context import Study, study_of
 
 
 def family_pools(

@@ -16,16 +16,16 @@ import pytest
 from PIL import ExifTags, Image
 
 from committee import Cascade, Runner, register_confidence
-from committee.cascade import Stage
-from committee.chunks import alone
-from committee.confidence import CONFIDENCES, max_prob
 from committee.embedded import FOLDER
 from committee.errors import CascadeError, CommitteeError, DataError, ExportError
-from committee.export import read_bundle, write_bundle, write_graph
+from committee.export.bundle import read_bundle, write_bundle
+from committee.export.graph import write_graph
 from committee.export.seal import checksum
-from committee.flow import Decisions
-from committee.models import Preprocessing, prepared
-from committee.models.preprocessing import as_image
+from committee.models.inputs import Preprocessing, as_image, prepared
+from committee.rule.cascade import Stage
+from committee.rule.flow import Decisions
+from committee.rule.scores import CONFIDENCES, max_prob
+from committee.store.chunks import alone
 from export_world import (
     CASCADES,
     coloured,

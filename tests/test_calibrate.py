@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from committee import Calibration, Cascade, Pool, Runner, evaluate, search
-from committee.calibrate import calibrate, judge
-from committee.calibration import expected_calibration_error
+from committee.calibration.split import calibrate, judge
 from committee.cli import main
-from committee.data import open_data
+from committee.data.open import open_data
 from committee.embedded import FOLDER, pool_file
 from committee.errors import (
     CalibrationError,
@@ -25,13 +24,15 @@ from committee.errors import (
     MisalignedError,
     StoreError,
 )
-from committee.flow import joined_decisions
-from committee.outside import import_predictions
 from committee.predict import predict
-from committee.report import reliability_figure, write_figure
-from committee.run import agreement, run_offline
-from committee.store import keep_calibrations, read_calibrations
+from committee.report.reliability import reliability_figure, write_figure
+from committee.rule.calibration import expected_calibration_error
+from committee.rule.flow import joined_decisions
+from committee.run.agreement import agreement
+from committee.run.offline import run_offline
+from committee.store.calibrations import keep_calibrations, read_calibrations
 from committee.store.entry import write_json
+from committee.store.import_predictions import import_predictions
 from small_world import files_of
 
 ROOT = Path(__file__).parent.parent
@@ -412,7 +413,7 @@ def test_a_pool_without_calibrations_or_labels_has_no_figure(shared: Path) -> No
 
 
 def test_a_store_that_is_written_to_is_left_alone(store: Path) -> None:
-    from committee.store import writing
+    from committee.store.folder import writing
 
     with writing(store), refused(StoreError, "another process is writing"):
         keep_calibrations(store, {"nano": Calibration.of_temperature(2.0)})

@@ -15,15 +15,6 @@ from scipy.special import expit, logsumexp, softmax
 
 import committee as cm
 from committee import Calibration, Cascade, Pool
-from committee.calibration import (
-    METHODS,
-    expected_calibration_error,
-    fit,
-    reliability,
-    ruled_out_note,
-    says_probabilities,
-)
-from committee.confidence import max_prob
 from committee.errors import (
     CalibrationError,
     CascadeError,
@@ -31,8 +22,17 @@ from committee.errors import (
     ShapeError,
     UnknownNameError,
 )
-from committee.evaluate import decided
-from committee.predictions import Outputs
+from committee.pool.evaluate import decided
+from committee.rule.calibration import (
+    METHODS,
+    expected_calibration_error,
+    fit,
+    reliability,
+    ruled_out_note,
+    says_probabilities,
+)
+from committee.rule.outputs import Outputs
+from committee.rule.scores import max_prob
 from strategies import RULES, calibrated_pools, calibrations, random_pool
 
 MATRICES = arrays.arrays(

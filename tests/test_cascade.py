@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from committee import Cascade, Stage, errors
-from committee.cascade import ALWAYS, NEVER, SCHEMA
 from committee.errors import CascadeError
 from committee.files import write_text
+from committee.rule.cascade import ALWAYS, NEVER, SCHEMA
 from strategies import COMBINES, CONFIDENCES
 
 names = st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=5, unique=True)

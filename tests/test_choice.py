@@ -16,15 +16,16 @@ from hypothesis import strategies as st
 import committee as cm
 from committee.cli import main
 from committee.errors import CascadeError, Infeasible
-from committee.evaluate import Evaluation, decided, stage_costs
-from committee.report import front_figure, page_of, summary
-from committee.report.rows import choice_of, merged
+from committee.pool.evaluate import Evaluation, decided, stage_costs
+from committee.report.figure import front_figure
+from committee.report.page import page_of
+from committee.report.rows import choice_of, merged, summary
 from committee.report.tables import percent, versus
-from committee.search.notes import notes_of, of_comparison, target_of
-from committee.search.paired import Comparison, Estimate, compare
-from committee.search.targets import Target, promises_of
-from committee.search.warnings import few_samples, within_chance
-from committee.task import CLASSIFICATION
+from committee.selection.chance import few_samples, within_chance
+from committee.selection.notes import notes_of, of_comparison, target_of
+from committee.selection.paired import Comparison, Estimate, compare
+from committee.selection.targets import Target, promises_of
+from committee.spec.task import CLASSIFICATION
 from strategies import pools, random_pool
 from test_every_kind import write_store
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from committee import Cascade, CommitteeError, Pool, __version__
 from committee.cli import app, main
-from committee.models import read_pool_file
+from committee.models.pool_file import read_pool_file
 from committee.predict import predict
 from small_world import code_of, dataset, files_of, write_npz, write_pool
 
@@ -240,7 +240,7 @@ def test_ctrl_c_says_how_to_go_on(
         raise KeyboardInterrupt
 
     # By this name the package has the function.
-    monkeypatch.setattr(sys.modules["committee.search"], "search", interrupted)
+    monkeypatch.setattr(sys.modules["committee.selection.exhaustive"], "search", interrupted)
     assert main(["search", "store", "--json"]) == 130
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1

@@ -13,7 +13,7 @@ from PIL import Image
 
 from committee import Cascade, Pool
 from committee.cli import main
-from committee.data import open_data
+from committee.data.open import open_data
 from small_world import CLASSES, code_of, images, write_npz, write_pool
 
 Caught = pytest.CaptureFixture[str]

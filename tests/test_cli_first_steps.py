@@ -13,12 +13,13 @@ import pytest
 
 from committee import Cascade, Pool, search
 from committee.cli import app, main
-from committee.data import PartDataset
+from committee.data.subset import PartDataset
 from committee.embedded import FOLDER, pictures, pool_file
-from committee.export import write_bundle, write_graph
-from committee.models import read_pool_file
+from committee.export.bundle import write_bundle
+from committee.export.graph import write_graph
+from committee.models.pool_file import read_pool_file
 from committee.predict import predict
-from committee.search import as_ensemble
+from committee.selection.fixed_models import as_ensemble
 from export_world import CASCADES, embedded
 
 Told = Callable[..., str]

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from clip_world import recipe, write_clip
-from committee.data import read_clip
-from committee.data.clips import CLIP_ENDINGS, displayed
+from committee.data.clips import CLIP_ENDINGS, displayed, read_clip
 from committee.errors import DataError
-from committee.models import Framing, Preprocessing
-from committee.predictions import Array
+from committee.models.clip import Framing
+from committee.models.inputs import Preprocessing
+from committee.rule.outputs import Array
 
 av = pytest.importorskip("av", reason="clips are decoded by PyAV")
 

@@ -13,13 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_world import number_of, numbered, recipe, write_clip
-from committee.data import BrokenSamplesError, ClipsDataset, open_data, read_clip
-from committee.data.base import readable
+from committee.data.base import BrokenSamplesError, readable
+from committee.data.clips import ClipsDataset, read_clip
+from committee.data.open import open_data
 from committee.errors import DataError, PoolFileError, UnknownNameError
-from committee.models import ArrayClip, Framing, ModelSpec, Preprocessing, Views, inputs_of, needed
-from committee.models.views import spread_out
-from committee.predictions import Array
-from committee.samples import Samples
+from committee.models.clip import ArrayClip, Framing, needed
+from committee.models.inputs import Preprocessing, inputs_of
+from committee.pool.samples import Samples
+from committee.rule.outputs import Array
+from committee.spec.model import ModelSpec
+from committee.spec.views import Views, spread_out
 from committee.testing.data import check_data
 
 pytest.importorskip("av", reason="clips are decoded by PyAV")

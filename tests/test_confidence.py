@@ -10,18 +10,10 @@ import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
 
-from committee import confidence as registry
 from committee import errors, register_confidence
-from committee.confidence import (
-    SUREST,
-    logit_gap,
-    max_prob,
-    neg_entropy,
-    prob_gap,
-    score,
-    softmax,
-)
-from committee.predictions import Outputs, all_finite
+from committee.rule import scores as registry
+from committee.rule.outputs import Outputs, all_finite
+from committee.rule.scores import SUREST, logit_gap, max_prob, neg_entropy, prob_gap, score, softmax
 from strategies import CONFIDENCES
 
 every = pytest.mark.parametrize("confidence", CONFIDENCES)

@@ -21,18 +21,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from committee import reading
-from committee.data import (
-    ArrayDataset,
+from committee.data.arrays import ArrayDataset
+from committee.data.base import (
     BrokenSamplesError,
     Dataset,
-    PartDataset,
-    open_data,
-    passed_over,
+    digest,
+    digest_of,
+    in_order,
     read_ahead,
+    readable,
 )
-from committee.data.base import digest, digest_of, in_order, readable
 from committee.data.files import PICTURES
-from committee.data.part import share
+from committee.data.open import open_data, passed_over
+from committee.data.subset import PartDataset, share
 from committee.embedded import pictures
 from committee.errors import (
     CommitteeError,
@@ -42,9 +43,9 @@ from committee.errors import (
     ShapeError,
     UnknownNameError,
 )
-from committee.models import Preprocessing, prepared
-from committee.predictions import Array
-from committee.samples import Samples
+from committee.models.inputs import Preprocessing, prepared
+from committee.pool.samples import Samples
+from committee.rule.outputs import Array
 from committee.store.split import Split, read_split, write_split
 from small_world import dataset, images, samples
 

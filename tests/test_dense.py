@@ -15,19 +15,7 @@ from PIL import Image
 
 from committee import Cascade, Pool, evaluate
 from committee.cli import main
-from committee.confidence import cell_max_prob, confidence_of
 from committee.data.segmentation import open_segmentation
-from committee.dense import (
-    Grid,
-    Segmenter,
-    load_cells,
-    predict_cells,
-    read_settings,
-    segment_into,
-)
-from committee.dense.counting import Table, count_cells, keys_of
-from committee.dense.outputs import bilinear, pixel_logits
-from committee.dense.store import write_cells
 from committee.errors import (
     CascadeError,
     ChangedError,
@@ -41,22 +29,27 @@ from committee.errors import (
     StoreError,
     UnknownNameError,
 )
-from committee.evaluate import bootstrap_interval
-from committee.models import load_model, prepared, read_pool_file
-from committee.predictions import Outputs
-from committee.search import (
-    as_cascade,
-    as_ensemble,
-    evaluate_all,
-    greedy,
-    in_order,
-    search,
-    threshold_sweep,
-)
-from committee.search.front import undominated
-from committee.search.thresholds import percentile_thresholds
-from committee.task import SEMANTIC_SEGMENTATION
-from committee.utility import MEAN_IOU, Exits, mean_iou
+from committee.models.inputs import prepared
+from committee.models.load import load_model
+from committee.models.pool_file import read_pool_file
+from committee.pool.evaluate import bootstrap_interval
+from committee.pool.metrics import MEAN_IOU, Exits, mean_iou
+from committee.rule.outputs import Outputs
+from committee.rule.scores import cell_max_prob, confidence_of
+from committee.segment.counting import Table, count_cells, keys_of
+from committee.segment.outputs import bilinear, pixel_logits
+from committee.segment.predict import predict_cells
+from committee.segment.run import Segmenter, segment_into
+from committee.segment.settings import read_settings
+from committee.segment.store import load_cells, write_cells
+from committee.segment.tiling import Grid
+from committee.selection.evaluate_many import evaluate_all
+from committee.selection.exhaustive import search
+from committee.selection.fixed_models import as_cascade, as_ensemble, in_order, threshold_sweep
+from committee.selection.front import undominated
+from committee.selection.greedy import greedy
+from committee.selection.thresholds import percentile_thresholds
+from committee.spec.task import SEMANTIC_SEGMENTATION
 from dense_world import CLASSES, IGNORED, SIZE, predicted, write_world
 
 torch = pytest.importorskip("torch", reason="an oracle of interpolation and of probabilities")
@@ -728,7 +721,7 @@ def test_run_writes_classes_cells_and_a_row_a_picture(world, cascade, tmp_path):
 def test_cells_that_went_on_are_in_colour_the_others_grey(world, cascade, tmp_path):
     from io import BytesIO
 
-    from committee.dense.pictures import stages_picture
+    from committee.segment.images import stages_picture
 
     grid = Grid(SIZE, 12)
     picture = np.random.default_rng(0).integers(0, 255, (*SIZE, 3)).astype(np.uint8)

@@ -14,9 +14,11 @@ from PIL import Image
 from committee import Cascade, Runner
 from committee.cli import main
 from committee.data.segmentation import open_segmentation
-from committee.dense import Segmenter, load_cells
 from committee.errors import CascadeError, ExportError
-from committee.export import write_bundle, write_graph
+from committee.export.bundle import write_bundle
+from committee.export.graph import write_graph
+from committee.segment.run import Segmenter
+from committee.segment.store import load_cells
 from dense_world import CLASSES, SIZE, predicted, write_world
 
 onnx = pytest.importorskip("onnx", reason="makes the models")

@@ -18,12 +18,15 @@ from committee import Cascade
 from committee.cli import main
 from committee.data.files import ENDINGS, decoded
 from committee.data.segmentation import LABELS, MASK_ENDINGS, open_segmentation
-from committee.dense import Segmenter, left_out, load_cells, predict_cells
-from committee.dense.pictures import classes_picture
 from committee.errors import DataError, PoolFileError
-from committee.export import write_bundle
-from committee.models import Preprocessing, prepared, read_pool_file
-from committee.predictions import Array
+from committee.export.bundle import write_bundle
+from committee.models.inputs import Preprocessing, prepared
+from committee.models.pool_file import read_pool_file
+from committee.rule.outputs import Array
+from committee.segment.images import classes_picture
+from committee.segment.predict import predict_cells
+from committee.segment.run import Segmenter
+from committee.segment.store import left_out, load_cells
 from dense_world import CLASSES, IGNORED, SIZE, predicted, write_world
 from test_dense_bundle import write_onnx
 

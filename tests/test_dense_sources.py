@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from committee.dense.outputs import pixel_logits
 from committee.errors import PoolFileError
-from committee.models import load_model, read_pool_file
+from committee.models.load import load_model
+from committee.models.pool_file import read_pool_file
+from committee.segment.outputs import pixel_logits
 
 torch = pytest.importorskip("torch", reason="these models are torch's")
 
@@ -67,7 +68,7 @@ def test_deeplab_is_counted_at_the_paper_s_size():
     pytest.importorskip("torchvision", reason="the model is torchvision's")
     from torchvision.models import segmentation
 
-    from committee.profile import torch_macs
+    from committee.profile.torch_macs import torch_macs
 
     for make, billions in (
         (segmentation.deeplabv3_resnet50, 1308.6),

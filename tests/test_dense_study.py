@@ -13,16 +13,19 @@ import pytest
 
 from committee import Cascade, Pool, evaluate, search
 from committee.cli import main
-from committee.dense import load_cells
-from committee.evaluate import decided, scored
-from committee.report import front_rows, page_of
-from committee.report.cells import cells_figure, cells_section, went_on
+from committee.pool.evaluate import decided, scored
+from committee.pool.metrics import MEAN_IOU, mean_iou
 from committee.report.command import saving_of
-from committee.report.rows import summary
-from committee.study import Estimate, figure_of, run_study, study_json, study_of
+from committee.report.page import page_of
+from committee.report.rows import front_rows, summary
+from committee.report.tile_maps import cells_figure, cells_section, went_on
+from committee.segment.store import load_cells
+from committee.selection.paired import Estimate
+from committee.study.analyses import figure_of, run_study
+from committee.study.context import study_of
 from committee.study.estimates import paired_figures
-from committee.study.given import read_training
-from committee.utility import MEAN_IOU, mean_iou
+from committee.study.inputs import read_training
+from committee.study.write import study_json
 from dense_world import predicted, write_world
 
 

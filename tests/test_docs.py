@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from committee.cli import app
-from committee.models import read_pool_file
+from committee.models.pool_file import read_pool_file
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.glob("*.md"))

@@ -12,11 +12,14 @@ import pytest
 from committee.cli import main
 from committee.embedded import FOLDER, pool_file
 from committee.errors import CommitteeError, MissingExtraError, ModelError, PoolFileError
-from committee.models import ModelSpec, load_model, outputs_of, read_pool_file
-from committee.models.export import TOLERANCE, cache_folder, difference
-from committee.models.sessions import OpenVinoSession
-from committee.models.torch_module import TorchModel
-from committee.predictions import Array
+from committee.models.base import outputs_of
+from committee.models.engines.sessions import OpenVinoSession
+from committee.models.engines.torch_module import TorchModel
+from committee.models.load import load_model
+from committee.models.pool_file import read_pool_file
+from committee.models.torch_to_onnx import TOLERANCE, cache_folder, difference
+from committee.rule.outputs import Array
+from committee.spec.model import ModelSpec
 
 torch = pytest.importorskip("torch", reason="engines run torch modules")
 pytest.importorskip("onnxscript", reason="torch exports with onnxscript")
@@ -213,7 +216,7 @@ def test_a_pool_is_exported_with_its_preprocessing_and_costs(
 
 
 def test_what_is_no_module_cannot_be_exported(world: World) -> None:
-    from committee.models.export_pool import export_pool
+    from committee.export.pool import export_pool
 
     world.spec(factory="function")
     pool = read_pool_file(world.folder / "pool.toml")

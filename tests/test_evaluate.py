@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from committee import Cascade, Evaluation, Pool, errors, evaluate
 from committee.errors import CostError
-from committee.evaluate import decided
+from committee.pool.evaluate import decided
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 import committee as cm
 from committee.cli import main
-from committee.combine import DEFAULT_COMBINE
+from committee.rule.combinations import DEFAULT_COMBINE
 
 KINDS = ("logits", "probabilities", "decisions")
 SAMPLES = {"val": 120, "test": 90, "cal": 80}

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from committee.calibration import METHODS, Calibration
-from committee.predictions import Array, Kind, Outputs
+from committee.rule.calibration import METHODS, Calibration
+from committee.rule.outputs import Array, Kind, Outputs
 
 CALIBRATIONS = {
     "temperature": Calibration.of_temperature(1.7),
@@ -31,8 +31,8 @@ def by_graph(calibration: Calibration, values: Array, kind: Kind) -> Array:
     onnx = pytest.importorskip("onnx", reason="exporting needs onnx")
     import onnxruntime
 
-    from committee.export.judging import Judging
     from committee.export.nodes import Nodes
+    from committee.export.rule_nodes import Judging
 
     nodes = Nodes("")
     judging = Judging(
@@ -57,7 +57,7 @@ def by_graph(calibration: Calibration, values: Array, kind: Kind) -> Array:
 def by_module(calibration: Calibration, values: Array, kind: Kind) -> Array:
     torch = pytest.importorskip("torch", reason="the module is for torch")
     from committee import Cascade
-    from committee.export.module import CascadeModule
+    from committee.export.torch_module import CascadeModule
 
     cascade = Cascade.of(["model"], (), "max_prob", "last", {"model": calibration})
     module = CascadeModule(cascade, {"model": torch.nn.Identity()}, {"model": kind}, {"model": 0})

@@ -13,12 +13,14 @@ import pytest
 from PIL import Image
 
 from committee import Cascade, Runner
-from committee.calibration import Calibration
-from committee.confidence import BUILT_IN
-from committee.export import write_bundle, write_graph
-from committee.flow import Decisions
-from committee.models import prepared, specs_of
-from committee.predictions import Array, Kind
+from committee.export.bundle import write_bundle
+from committee.export.graph import write_graph
+from committee.models.inputs import prepared
+from committee.rule.calibration import Calibration
+from committee.rule.flow import Decisions
+from committee.rule.outputs import Array, Kind
+from committee.rule.scores import BUILT_IN
+from committee.spec.model import specs_of
 from export_world import (
     decisions_of,
     flips,

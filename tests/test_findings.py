@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from committee.study import Estimate
+from committee.selection.paired import Estimate
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "compound_scaling"
@@ -101,7 +101,7 @@ def test_the_paper_s_figures_are_those_of_its_table(page):
 
 
 def test_every_analysis_named_is_one(findings):
-    from committee.study import ANALYSES
+    from committee.study.analyses import ANALYSES
 
     known = {analysis.about.name for analysis in ANALYSES}
     assert {question.analysis for question in findings.QUESTIONS} <= known

@@ -15,11 +15,11 @@ from PIL import Image
 from committee import Cascade, Runner
 from committee.embedded import FOLDER
 from committee.errors import CommitteeError, ExportError, ModelError, NotFiniteError
-from committee.export import write_graph
+from committee.export.graph import write_graph
+from committee.export.image_nodes import shrunk
 from committee.export.nodes import Nodes
-from committee.export.pictures import shrunk
-from committee.models import Preprocessing
-from committee.predictions import Array
+from committee.models.inputs import Preprocessing
+from committee.rule.outputs import Array
 from export_world import CASCADES, coloured, embedded, flips, some_pictures
 
 onnx = pytest.importorskip("onnx", reason="exporting needs onnx")

@@ -14,15 +14,19 @@ import pytest
 from PIL import Image
 
 import committee as cm
-from committee.cascade import Cascade
 from committee.data.arrays import ArrayDataset
 from committee.errors import CommitteeError, ExportError, ModelError
-from committee.export import write_bundle, write_graph
-from committee.models import load_model, outputs_of, prepared, read_pool_file
-from committee.models.declared import ports_of
+from committee.export.bundle import write_bundle
+from committee.export.graph import write_graph
+from committee.models.base import outputs_of
+from committee.models.graph_declaration import ports_of
+from committee.models.inputs import prepared
+from committee.models.load import load_model
+from committee.models.pool_file import read_pool_file
+from committee.pool.samples import Samples
 from committee.predict import predict
-from committee.predictions import Array
-from committee.samples import Samples
+from committee.rule.cascade import Cascade
+from committee.rule.outputs import Array
 from export_world import program_of
 
 onnx = pytest.importorskip("onnx", reason="the graphs of these tests are built with onnx")

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from committee import Pool, search
 from committee.cli import main
 from committee.errors import MisalignedError
-from committee.evaluate import check_judge
-from committee.identity import doubles, shared
-from committee.samples import Samples
+from committee.pool.evaluate import check_judge
+from committee.pool.identity import doubles, shared
+from committee.pool.samples import Samples
 from small_world import CLASSES, read_pool
 
 

@@ -19,12 +19,12 @@ import pyarrow.parquet
 import pytest
 from safetensors.numpy import save_file
 
-from committee import Cascade, Pool, Runner, evaluate, search, tables
+from committee import Cascade, Pool, Runner, evaluate, search
 from committee.cli import main
 from committee.errors import CascadeError, ChangedError, CommitteeError, StoreError
-from committee.outside import import_predictions
-from committee.run import Result, write_results
-from committee.store import writer
+from committee.run.results import Result, write_results
+from committee.store import tables, writer
+from committee.store.import_predictions import import_predictions
 from small_world import files_of
 from test_resume import Crash, Disk
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from committee import Cascade, errors
-from committee.evaluate import decided
-from committee.search.judging import right_on
+from committee.pool.evaluate import decided
+from committee.selection.evaluate_many import right_on
 from strategies import RULES, calibrated_pools, pools, random_pool
 
 THRESHOLDS = st.sampled_from([-np.inf, -1.0, 0.0, 0.25, 1 / 3, 0.5, 0.7, 1.0, np.inf])

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from committee import Cascade, Pool, evaluate
-from committee.cascade import ALWAYS, NEVER
-from committee.combine import ORDER_FREE, combined
-from committee.confidence import score
-from committee.evaluate import decided
-from committee.flow import Decisions
-from committee.predictions import Outputs
+from committee.pool.evaluate import decided
+from committee.rule.cascade import ALWAYS, NEVER
+from committee.rule.combinations import ORDER_FREE, combined
+from committee.rule.flow import Decisions
+from committee.rule.outputs import Outputs
+from committee.rule.scores import score
 from strategies import COMBINES, CONFIDENCES, NAMES, pools
 
 # Thresholds around the scores that small pools have, and both words.

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from committee import Cascade, Runner, Stage
-from committee.calibration import Calibration
 from committee.errors import (
     CommitteeError,
     ExportError,
@@ -20,9 +19,10 @@ from committee.errors import (
     NotFiniteError,
     UntrustedCodeError,
 )
-from committee.flow import Answers, Decisions, Request, decide, drive
-from committee.models import prepared
-from committee.predictions import Array, Outputs
+from committee.models.inputs import prepared
+from committee.rule.calibration import Calibration
+from committee.rule.flow import Answers, Decisions, Request, decide, drive
+from committee.rule.outputs import Array, Outputs
 
 torch = pytest.importorskip("torch", reason="the module is for torch")
 from torch import nn  # noqa: E402  # after the line that skips
@@ -257,7 +257,7 @@ def test_models_from_files_decide_as_the_runner(tmp_path: Path, sides: Any) -> N
 
 def pool_of(folder: Path, sources: list[str]) -> Cascade:
     """Random networks, small enough for a test, as stages of a cascade."""
-    from committee.models import read_pool_file
+    from committee.models.pool_file import read_pool_file
 
     entries = [
         f'[[model]]\nname = "m{seed}"\nsource = "{source}"\nweights = "random"\nseed = {seed}\n'

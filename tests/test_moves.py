@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import committee as cm
-from committee.search.moves import Moves, moves
+from committee.selection.threshold_histograms import Moves, moves
 
 
 def pools(kind: str, seed: int, samples: int = 60, ties: bool = False) -> tuple[cm.Pool, cm.Pool]:

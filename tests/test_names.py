@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from committee.errors import DataError, MisalignedError
-from committee.models import read_pool_file
+from committee.models.pool_file import read_pool_file
 from committee.names import class_names, matched, permutation, read_class_names
 from committee.text import difference, listed, printable, tidy
 

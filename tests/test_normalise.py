@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from committee.compiled import native
-from committee.models import Preprocessing, prepared
-from committee.models import preprocessing as module
+from committee.models import inputs as module
+from committee.models.inputs import Preprocessing, prepared
 
 pytestmark = pytest.mark.skipif(native is None, reason="the compiled part could not be built")
 COPIES = native.instruction_sets() if native else []

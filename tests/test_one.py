@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from committee import Cascade
-from committee.calibration import Calibration
 from committee.compiled import native
 from committee.errors import NotFiniteError
-from committee.flow import decide, drive
-from committee.predictions import Array, checked_outputs
-from committee.run import one as one_module
-from committee.run.one import One
+from committee.rule.calibration import Calibration
+from committee.rule.flow import decide, drive
+from committee.rule.outputs import Array, checked_outputs
+from committee.run import online as one_module
+from committee.run.online import One
 
 NAMES = ("c", "a", "b")
 CLASSES = 5

@@ -22,9 +22,10 @@ import pytest
 from committee import Cascade, Runner
 from committee.embedded import FOLDER, pictures, pool_file
 from committee.errors import CommitteeError, ModelError
-from committee.models import load_model, read_pool_file
-from committee.predictions import Array
-from committee.run import Decision
+from committee.models.load import load_model
+from committee.models.pool_file import read_pool_file
+from committee.rule.outputs import Array
+from committee.run.runner import Decision
 from export_world import embedded
 from small_world import CLASSES, images, write_pool
 
@@ -198,7 +199,7 @@ def test_a_copy_of_a_runner_decides_alike(tmp_path: Path, made: Any, form: str) 
     cascade = embedded(Cascade.of(["nano", "tiny"], [0.9]))
     if form == "graph":
         pytest.importorskip("onnx", reason="a graph is written with onnx")
-        from committee.export import write_graph
+        from committee.export.graph import write_graph
 
         runner = Runner(write_graph(cascade, tmp_path / "cascade.onnx"), threads=1)
     else:

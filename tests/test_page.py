@@ -17,19 +17,10 @@ import pytest
 import committee as cm
 from browser import found
 from committee.cli import main
-from committee.report import (
-    Cell,
-    PageTable,
-    Row,
-    Section,
-    ensemble_rows,
-    front_rows,
-    human_cost,
-    page_of,
-    percent,
-    summary,
-)
-from committee.report.tables import interval, named, times
+from committee.report.page import page_of
+from committee.report.rows import Row, ensemble_rows, front_rows, summary
+from committee.report.section import Cell, PageTable, Section
+from committee.report.tables import human_cost, interval, named, percent, times
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 

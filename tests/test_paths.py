@@ -11,7 +11,7 @@ import pytest
 from committee import Cascade
 from committee.cli import main
 from committee.errors import MisalignedError
-from committee.models import read_pool_file
+from committee.models.pool_file import read_pool_file
 from committee.paths import portable, resolved, unplaced
 from small_world import write_pool
 

@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 
 import small_world
 from committee import Pool, evaluate, search
-from committee.calibration import expected_calibration_error, fit
 from committee.cli import main
-from committee.data import ArrayDataset
+from committee.data.arrays import ArrayDataset
 from committee.errors import CommitteeError, MisalignedError, NotFiniteError, ShapeError
-from committee.models import Preprocessing, read_pool_file
-from committee.outside import import_predictions
-from committee.plausibility import (
+from committee.models.inputs import Preprocessing
+from committee.models.pool_file import read_pool_file
+from committee.pool.plausibility import (
     check_alike,
     check_classes,
     check_declared,
@@ -29,8 +28,10 @@ from committee.plausibility import (
     notes_on,
 )
 from committee.predict import predict
-from committee.predictions import Outputs, checked_outputs, refuse_one_output, usable_rows
-from committee.search import statistics
+from committee.rule.calibration import expected_calibration_error, fit
+from committee.rule.outputs import Outputs, checked_outputs, refuse_one_output, usable_rows
+from committee.selection import statistics
+from committee.store.import_predictions import import_predictions
 
 quick = settings(max_examples=25, deadline=None)
 SEEDS = st.integers(0, 2**32 - 1)

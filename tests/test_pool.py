@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from committee import Cost, Pool, errors
-from committee.cost import CostTable
-from committee.samples import Samples
+from committee.pool.samples import Samples
+from committee.spec.cost import CostTable
 
 Z = [[2.0, 0.0], [0.0, 1.0]]
 P = [[0.5, 0.5], [0.25, 0.75]]

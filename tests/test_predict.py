@@ -17,7 +17,10 @@ import pytest
 from PIL import Image
 
 from committee import Pool
-from committee.data import ArrayDataset, BrokenSamplesError, PartDataset, open_data
+from committee.data.arrays import ArrayDataset
+from committee.data.base import BrokenSamplesError
+from committee.data.open import open_data
+from committee.data.subset import PartDataset
 from committee.errors import (
     ChangedError,
     MisalignedError,
@@ -26,10 +29,11 @@ from committee.errors import (
     StoreError,
     UnknownNameError,
 )
-from committee.models import PoolFile, prepared, read_pool_file
+from committee.models.inputs import prepared
+from committee.models.pool_file import PoolFile, read_pool_file
 from committee.predict import predict
-from committee.predictions import Array
-from committee.store import CHUNK_ROWS
+from committee.rule.outputs import Array
+from committee.store.entry import CHUNK_ROWS
 from small_world import (
     ANSWER,
     CLASSES,

@@ -11,15 +11,20 @@ import pytest
 from PIL import Image
 
 from clip_world import write_clip
-from committee.cascade import Cascade
-from committee.data import open_data
+from committee.data.open import open_data
 from committee.data.segmentation import open_segmentation
-from committee.dense import Segmenter, load_cells, predict_cells, read_settings
-from committee.dense.settings import _KEYS as CELLS
 from committee.errors import DataError, PoolFileError
-from committee.evaluate import evaluate
-from committee.models import PoolFile, Preprocessing, Views, inputs_of, read_pool_file
-from committee.predictions import Array
+from committee.models.inputs import Preprocessing, inputs_of
+from committee.models.pool_file import PoolFile, read_pool_file
+from committee.pool.evaluate import evaluate
+from committee.rule.cascade import Cascade
+from committee.rule.outputs import Array
+from committee.segment.predict import predict_cells
+from committee.segment.run import Segmenter
+from committee.segment.settings import _KEYS as CELLS
+from committee.segment.settings import read_settings
+from committee.segment.store import load_cells
+from committee.spec.views import Views
 
 NUMBERS = np.random.default_rng(0)
 TURNED = Image.Exif()

@@ -11,12 +11,17 @@ import pytest
 
 import committee as cm
 from committee.cli import main
-from committee.cost import Cost, CostTable
 from committee.errors import ChangedError, CostError, ModelError, StoreError, UnknownNameError
-from committee.measure import Timing, changed_by_precision, profile, record_costs, timed
-from committee.measure.latency import FEWEST
-from committee.models import ModelSpec, Preprocessing, load_model, read_pool_file
+from committee.models.inputs import Preprocessing
+from committee.models.load import load_model
+from committee.models.pool_file import read_pool_file
 from committee.predict import predict
+from committee.profile.latency import FEWEST, Timing, timed
+from committee.profile.measure import profile
+from committee.profile.precision import changed_by_precision
+from committee.profile.record import record_costs
+from committee.spec.cost import Cost, CostTable
+from committee.spec.model import ModelSpec
 from small_world import code_of, dataset, read_pool, write_npz, write_pool
 
 RECIPE = Preprocessing((4, 4))
@@ -64,8 +69,8 @@ def test_percentiles_and_throughput() -> None:
 
 def test_a_batch_that_memory_would_not_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = iter(range(0, 10**12, 10**9))
-    monkeypatch.setattr("committee.measure.latency.peak_bytes", lambda: next(taken))
-    monkeypatch.setattr("committee.measure.latency.available_bytes", lambda: 1.5e9)
+    monkeypatch.setattr("committee.profile.latency.peak_bytes", lambda: next(taken))
+    monkeypatch.setattr("committee.profile.latency.available_bytes", lambda: 1.5e9)
     with pytest.raises(ModelError, match=r"batches of 2 would take about 2.0 GB.*--batch-size"):
         timed(pair([]), 8)
 

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from committee import Cascade, Runner
-from committee.data import open_data
-from committee.export import write_graph
-from committee.models import load_model, read_pool_file, specs_of
-from committee.run import verify
-from committee.run.verify import module_way, offline_way, on_engine
+from committee.data.open import open_data
+from committee.export.graph import write_graph
+from committee.models.load import load_model
+from committee.models.pool_file import read_pool_file
+from committee.run.verify import module_way, offline_way, on_engine, verify
+from committee.spec.model import specs_of
 
 ROOT = Path(__file__).parent.parent
 CIFAR, DATA = ROOT / "examples" / "cifar10_resnet", ROOT.parent / "shared" / "data" / "cifar10"

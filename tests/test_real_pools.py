@@ -10,8 +10,8 @@ import pytest
 
 import committee as cm
 from committee.cli import main
-from committee.data import open_data
-from committee.run import agreement
+from committee.data.open import open_data
+from committee.run.agreement import agreement
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"

@@ -16,15 +16,17 @@ from PIL import Image
 
 import committee.files
 from committee import Pool
-from committee.calibration import Calibration
 from committee.cli import main
-from committee.data import ArrayDataset, open_data
+from committee.data.arrays import ArrayDataset
+from committee.data.open import open_data
 from committee.errors import ChangedError, CommitteeError, StoreError
+from committee.pool.samples import Samples
 from committee.predict import predict
-from committee.run import Result, write_results
-from committee.samples import Samples
-from committee.store import keep_calibrations, relabel
+from committee.rule.calibration import Calibration
+from committee.run.results import Result, write_results
+from committee.store.calibrations import keep_calibrations
 from committee.store.entry import read_json, write_json
+from committee.store.relabel import relabel
 from committee.text import csv_text
 from small_world import CLASSES, files_of, images, read_pool
 

@@ -13,23 +13,21 @@ import pytest
 from rich.console import Console
 
 import committee as cm
-from committee.report import (
-    Row,
-    figure_svg,
-    front_csv,
-    front_figure,
-    front_rows,
-    human_cost,
-    page,
-    page_of,
-    percent,
-    rich_table,
-    save_figure,
-    summary,
-)
-from committee.report.rows import ENSEMBLE, SINGLE, ensemble_rows
+from committee.report import page
+from committee.report.figure import figure_svg, front_figure, save_figure
+from committee.report.page import page_of
+from committee.report.rows import ENSEMBLE, SINGLE, Row, ensemble_rows, front_rows, summary
 from committee.report.style import empty_figure, scale_cost
-from committee.report.tables import exits, interval, points, times
+from committee.report.tables import (
+    exits,
+    front_csv,
+    human_cost,
+    interval,
+    percent,
+    points,
+    rich_table,
+    times,
+)
 
 NAMES = ("tiny", "small", "base", "large", "huge")
 STEPS = (1.2, 1.7, 2.1, 2.5, 2.9)

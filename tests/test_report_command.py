@@ -11,8 +11,8 @@ import pytest
 
 import committee as cm
 from committee.cli import main
-from committee.report import ensemble_rows, front_rows
 from committee.report.command import saving_of
+from committee.report.rows import ensemble_rows, front_rows
 
 NAMES = ("a-1", "a-2", "b", "c+d")
 

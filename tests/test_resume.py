@@ -22,12 +22,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from committee.data import ArrayDataset, BrokenSamplesError, PartDataset
+from committee.data.arrays import ArrayDataset
+from committee.data.base import BrokenSamplesError
+from committee.data.subset import PartDataset
 from committee.errors import StoreError
-from committee.models import PoolFile
+from committee.models.pool_file import PoolFile
 from committee.predict import predict
-from committee.predictions import Array
-from committee.store import CHUNK_ROWS
+from committee.rule.outputs import Array
+from committee.store.entry import CHUNK_ROWS
 from small_world import (
     NAMES,
     code_of,

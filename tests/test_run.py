@@ -15,7 +15,10 @@ import pytest
 from PIL import Image
 
 from committee import Cascade, Pool, Runner, evaluate, search
-from committee.data import ArrayDataset, BrokenSamplesError, PartDataset, open_data
+from committee.data.arrays import ArrayDataset
+from committee.data.base import BrokenSamplesError
+from committee.data.open import open_data
+from committee.data.subset import PartDataset
 from committee.embedded import FOLDER, pictures, pool_file
 from committee.errors import (
     CascadeError,
@@ -25,23 +28,14 @@ from committee.errors import (
     MisalignedError,
     ModelError,
 )
-from committee.evaluate import decided
-from committee.flow import Decisions
+from committee.pool.evaluate import decided
 from committee.predict import predict
-from committee.predictions import Array
-from committee.run import (
-    Progress,
-    Result,
-    agreement,
-    check_ending,
-    check_free,
-    read_results,
-    run_into,
-    run_offline,
-    timed_offline,
-    timed_online,
-    write_results,
-)
+from committee.rule.flow import Decisions
+from committee.rule.outputs import Array
+from committee.run.agreement import agreement
+from committee.run.offline import Progress, run_into, run_offline
+from committee.run.results import Result, check_ending, check_free, read_results, write_results
+from committee.run.timing import timed_offline, timed_online
 from small_world import dataset, decisions_pool, read_pool
 
 ROWS = 300

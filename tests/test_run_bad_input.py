@@ -17,14 +17,17 @@ from PIL import Image
 
 from committee import Cascade, Pool, Runner
 from committee.cli import main
-from committee.data import ArrayDataset
+from committee.data.arrays import ArrayDataset
 from committee.embedded import FOLDER
 from committee.errors import CommitteeError, DataError, ModelError, NotFiniteError
-from committee.export import write_graph
-from committee.models import PoolFile, load_model
+from committee.export.graph import write_graph
+from committee.models.load import load_model
+from committee.models.pool_file import PoolFile
+from committee.pool.samples import Samples
 from committee.predict import predict
-from committee.run import Decision, Result, read_results, run_into, run_offline
-from committee.samples import Samples
+from committee.run.offline import run_into, run_offline
+from committee.run.results import Result, read_results
+from committee.run.runner import Decision
 from export_world import embedded, some_pictures
 from small_world import (
     ANSWER,
@@ -419,7 +422,7 @@ def predict_into(folder: Path) -> Pool:
 
 
 def data_of_file(path: Path) -> Any:
-    from committee.data import open_data
+    from committee.data.open import open_data
     from committee.embedded import pool_file
 
     return open_data(path, "run", pool_file().classes)

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from committee import Calibration, Cascade, Pool, Runner, evaluate
 from committee.cli import main
 from committee.errors import MisalignedError
-from committee.models import read_pool_file
-from committee.run import Promise, read_results, run_into, write_results
-from committee.run.agreement import _by_chance
-from committee.run.results import Result
+from committee.models.pool_file import read_pool_file
+from committee.run.agreement import Promise, _by_chance
+from committee.run.offline import run_into
+from committee.run.results import Result, read_results, write_results
 from small_world import CLASSES, CODE, code_of, dataset, images, samples, write_npz, write_pool
 
 Caught = pytest.CaptureFixture[str]
@@ -64,7 +64,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     pool = Pool.load(made.folder / "store" / "val")
     chain = Cascade.of(["one", "two"], [0.95])
     promised = evaluate(chain, pool)
-    from committee.search.members import described
+    from committee.selection.refine import described
 
     described(pool.bound(chain), promised, pool).cascade.save(made.cascade)
     return made

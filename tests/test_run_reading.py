@@ -13,12 +13,17 @@ import numpy as np
 import pytest
 
 from committee import Cascade, Runner
-from committee.data import ArrayDataset
-from committee.models import Pictures, Preprocessing, load_model, prepared, read_pool_file
+from committee.data.arrays import ArrayDataset
+from committee.models.inputs import Pictures, Preprocessing, prepared
+from committee.models.load import load_model
+from committee.models.pool_file import read_pool_file
+from committee.pool.samples import Samples
 from committee.predict import THREADS
-from committee.predictions import Array
-from committee.run import held, read_results, reading, run_into, run_offline
-from committee.samples import Samples
+from committee.rule.outputs import Array
+from committee.run import batch as held
+from committee.run import read_ahead as reading
+from committee.run.offline import run_into, run_offline
+from committee.run.results import read_results
 from export_world import embedded, some_pictures
 from small_world import CLASSES, dataset, write_pool
 

@@ -20,12 +20,14 @@ import pytest
 from PIL import Image
 
 from committee import Cascade, Runner
-from committee.chunks import is_begun, owned
 from committee.cli import main
-from committee.data import open_data
+from committee.data.open import open_data
 from committee.errors import ChangedError, DataError
-from committee.models import load_model, read_pool_file
-from committee.run import Result, read_results, run_into, write_results
+from committee.models.load import load_model
+from committee.models.pool_file import read_pool_file
+from committee.run.offline import run_into
+from committee.run.results import Result, read_results, write_results
+from committee.store.chunks import is_begun, owned
 from committee.text import from_cell
 from small_world import CLASSES, code_of, dataset, images, write_npz, write_pool
 from test_resume import SLOW, Crash, Disk
@@ -223,7 +225,7 @@ def test_a_file_has_one_writer(world: World, tmp_path: Path) -> None:
 def test_who_waits_for_a_lock_that_goes_gets_a_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from committee import chunks
+    from committee.store import chunks
 
     out, locked = tmp_path / "out.csv", chunks._lock
     tries: list[int] = []

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 import brute_force
 from brute_force import Oracle
 from committee import Cascade, Front, Infeasible, Pool, ensembles, errors, evaluate, search
-from committee.cascade import ALWAYS, NEVER
-from committee.cost import Cost, CostTable
-from committee.search import percentile_thresholds
-from committee.search import surface as surface_module
-from committee.search.front import undominated
-from committee.search.prefixes import Rule
-from committee.search.statistics import prefix_table
-from committee.search.surface import Step, surfaces
-from committee.search.sweep import CLEARLY, beaten, stairs
+from committee.rule.cascade import ALWAYS, NEVER
+from committee.selection import numpy_sweep as surface_module
+from committee.selection.front import undominated
+from committee.selection.numpy_sweep import Step, surfaces
+from committee.selection.prefixes import Rule
+from committee.selection.statistics import prefix_table
+from committee.selection.sweep import CLEARLY, beaten, stairs
+from committee.selection.thresholds import percentile_thresholds
+from committee.spec.cost import Cost, CostTable
 from strategies import RULES, pools, random_pool
 
 rules = pytest.mark.parametrize(("kind", "combine", "confidence"), RULES)

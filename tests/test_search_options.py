@@ -26,21 +26,22 @@ import brute_force
 import committee as cm
 from brute_force import Oracle
 from committee import Cascade, Front, Infeasible, Pool, errors
-from committee.cascade import ALWAYS, NEVER
-from committee.cost import Cost, CostTable
-from committee.search import in_order, percentile_thresholds
-from committee.search import statistics as statistics_module
-from committee.search.prefixes import Rule
-from committee.search.sequences import every_sequence
-from committee.search.statistics import prefix_table
-from committee.search.sweep import Batch, plain_sweep, sweep
+from committee.rule.cascade import ALWAYS, NEVER
+from committee.selection import statistics as statistics_module
+from committee.selection.fixed_models import in_order
+from committee.selection.prefixes import Rule
+from committee.selection.sequences import every_sequence
+from committee.selection.statistics import prefix_table
+from committee.selection.sweep import Batch, plain_sweep, sweep
+from committee.selection.thresholds import percentile_thresholds
+from committee.spec.cost import Cost, CostTable
 from strategies import CONFIDENCES, RULES, pools, random_pool
 
 # The attribute ``committee.search`` is the function.
-engine = importlib.import_module("committee.search.engine")
-exhaustive = importlib.import_module("committee.search.exhaustive")
-guided_module = importlib.import_module("committee.search.guided")
-warnings_module = importlib.import_module("committee.search.warnings")
+engine = importlib.import_module("committee.selection.engine")
+exhaustive = importlib.import_module("committee.selection.exhaustive")
+guided_module = importlib.import_module("committee.selection.guided")
+warnings_module = importlib.import_module("committee.selection.chance")
 
 UNITS = ("macs", "latency_ms", "dollars")
 ANY_RULE = st.sampled_from(RULES)
@@ -1338,7 +1339,7 @@ pool = cm.Pool.from_arrays(
     costs={{name: 2**i for i, name in enumerate("abcdef")}},
 )
 if {plain}:
-    from committee.search import statistics
+    from committee.selection import statistics
     statistics._native = None
 def progress(what, done, total):
     print(what, done, total, flush=True)

@@ -15,18 +15,23 @@ import pytest
 
 import committee as cm
 from brute_force import Oracle, Tried, front
-from committee.calibration import Calibration
 from committee.cli import main
 from committee.embedded import FOLDER, pool_file
 from committee.errors import CascadeError, CommitteeError, MisalignedError, UnknownNameError
-from committee.export import write_bundle, write_graph
-from committee.models import load_models, read_pool_file, same_weights
-from committee.models.export_pool import export_pool
-from committee.models.python import _import
-from committee.models.transformers import recipe_of
+from committee.export.bundle import write_bundle
+from committee.export.graph import write_graph
+from committee.export.pool import export_pool
+from committee.models.load import load_models
+from committee.models.pool_file import read_pool_file
+from committee.models.sources.python import _import
+from committee.models.sources.transformers import recipe_of
 from committee.predict import predict
-from committee.report import front_csv, front_rows, summary
-from committee.run import Runner, agreement
+from committee.report.rows import front_rows, summary
+from committee.report.tables import front_csv
+from committee.rule.calibration import Calibration
+from committee.run.agreement import agreement
+from committee.run.runner import Runner
+from committee.spec.model import same_weights
 from export_world import embedded, flips, some_pictures
 from small_world import CLASSES, dataset, images
 
@@ -178,8 +183,8 @@ def test_sizes_share_a_module_its_weights_file_and_its_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch = pytest.importorskip("torch", reason="a torch module is loaded")
-    from committee.models import python
-    from committee.models.torch_module import TorchModel
+    from committee.models.engines.torch_module import TorchModel
+    from committee.models.sources import python
 
     lines = LINE.replace("any_size", "module").replace("costs.macs = [4, 16, 36]", "")
     path = written(tmp_path, lines + 'weights = "w.pth"')
@@ -203,7 +208,7 @@ def test_sizes_share_a_module_its_weights_file_and_its_memory(
 
 
 def test_sizes_share_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import committee.models.onnx as source
+    import committee.models.sources.onnx as source
 
     opened, open_session = [], source.open_session
     monkeypatch.setattr(source, "open_session", lambda *a: opened.append(a) or open_session(*a))

@@ -17,24 +17,21 @@ import pytest
 from PIL import Image
 
 import committee as cm
-from committee.confidence import max_prob
-from committee.data import ArrayDataset
+from committee.data.arrays import ArrayDataset
 from committee.embedded import pool_file
 from committee.errors import CommitteeError, MissingExtraError, ModelError, PoolFileError
-from committee.models import (
-    ModelSpec,
-    Preprocessing,
-    load_model,
-    outputs_of,
-    prepared,
-    read_pool_file,
-    source_of,
-)
-from committee.models.hub import check_reachable
-from committee.models.transformers import labels_of, recipe_of
+from committee.models.base import outputs_of
+from committee.models.inputs import Preprocessing, prepared
+from committee.models.load import load_model
+from committee.models.pool_file import read_pool_file
+from committee.models.sources.hub import check_reachable
+from committee.models.sources.registry import source_of
+from committee.models.sources.transformers import labels_of, recipe_of
+from committee.pool.samples import Samples
 from committee.predict import predict
-from committee.samples import Samples
-from committee.testing import check_source
+from committee.rule.scores import max_prob
+from committee.spec.model import ModelSpec
+from committee.testing.sources import check_source
 from small_world import read_pool
 
 torch = pytest.importorskip("torch", reason="these sources are torch modules")
@@ -787,7 +784,7 @@ def save_cached(folder: Path, files: Mapping[str, Any]) -> None:
 def test_a_torchvision_of_another_build_gets_a_line() -> None:
     code = (
         "import sys, types; import torch\n"
-        "from committee.models.torchvision import import_torchvision\n"
+        "from committee.models.sources.torchvision import import_torchvision\n"
         "import builtins; own = builtins.__import__\n"
         "def broken(name, *rest):\n"
         "    if name == 'torchvision': raise RuntimeError('operator nms does not exist')\n"

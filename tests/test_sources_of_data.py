@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from committee.data import ArrayDataset, BrokenSamplesError, Dataset, open_data
+from committee.data.arrays import ArrayDataset
+from committee.data.base import BrokenSamplesError, Dataset
 from committee.data.huggingface import HuggingFaceDataset
+from committee.data.open import open_data
 from committee.errors import CommitteeError, DataError, MisalignedError, UnknownNameError
-from committee.predictions import Array
-from committee.samples import Samples
-from committee.testing import check_data
+from committee.pool.samples import Samples
+from committee.rule.outputs import Array
+from committee.testing.data import check_data
 
 CLASSES = ("cat", "dog", "eel")
 COUNT = 7
@@ -372,7 +374,7 @@ def generated(rest: str, split: str, classes: tuple[str, ...]) -> Dataset:
 @pytest.fixture
 def _plugged(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = EntryPoint("zeros", f"{__name__}:generated", "committee.data")
-    monkeypatch.setattr("committee.data.entry_points", lambda group: [entry])
+    monkeypatch.setattr("committee.data.open.entry_points", lambda group: [entry])
 
 
 @pytest.mark.usefixtures("_plugged")

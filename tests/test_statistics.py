@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 import committee as cm
 from committee import Calibration, Pool
-from committee.cascade import NEVER
-from committee.search import evaluate_all
-from committee.search import statistics as statistics_module
-from committee.search.prefixes import Rule
-from committee.search.statistics import compiled, prefix_table
-from committee.utility import TOP_1
+from committee.pool.metrics import TOP_1
+from committee.rule.cascade import NEVER
+from committee.selection import statistics as statistics_module
+from committee.selection.evaluate_many import evaluate_all
+from committee.selection.prefixes import Rule
+from committee.selection.statistics import compiled, prefix_table
 from strategies import CONFIDENCES, RULES, calibrated_pools, pools, random_pool
 
 native = statistics_module._native

@@ -14,8 +14,10 @@ import pytest
 
 from committee import Pool
 from committee.errors import ChangedError, DamagedError, StoreError, UnknownNameError
-from committee.predictions import Outputs
-from committee.store import CHUNK_ROWS, Entry, Split, writing
+from committee.rule.outputs import Outputs
+from committee.store.entry import CHUNK_ROWS, Entry
+from committee.store.folder import writing
+from committee.store.split import Split
 from small_world import CLASSES, files_of, samples
 
 ROWS = 2 * CHUNK_ROWS + 88

@@ -18,25 +18,15 @@ from hypothesis.extra import numpy as arrays
 
 from committee import Cascade, Pool, errors, evaluate, search
 from committee.cli import main
-from committee.study import (
-    ANALYSES,
-    Column,
-    Estimate,
-    Finding,
-    Table,
-    figure_of,
-    read_references,
-    read_training,
-    run_study,
-    study_json,
-    study_of,
-    write_study,
-)
+from committee.selection.paired import Estimate
 from committee.study import analyses as analyses_module
-from committee.study.base import About, Analysis
+from committee.study.analyses import ANALYSES, figure_of, run_study
+from committee.study.base import About, Analysis, Column, Finding, Table
+from committee.study.context import study_of
 from committee.study.estimates import accuracy_of, paired_difference
-from committee.study.words import cell_text
-from committee.study.write import index_markdown, table_csv, table_markdown
+from committee.study.inputs import read_references, read_training
+from committee.study.text import cell_text
+from committee.study.write import index_markdown, study_json, table_csv, table_markdown, write_study
 from study_pools import family_pools, family_study
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from committee import Cascade, Cost, Pool, errors, evaluate, search
-from committee.confidence import CONFIDENCES
-from committee.cost import CostTable
-from committee.study import Estimate, Reference, figure_of, study_of
+from committee.rule.scores import CONFIDENCES
+from committee.selection.paired import Estimate
+from committee.spec.cost import CostTable
 from committee.study import best_cascades as best
 from committee.study import confidence_functions as confidence
 from committee.study import ensembles_as_cascades as converted
@@ -22,6 +22,8 @@ from committee.study import exit_ratios as exits
 from committee.study import measured_costs as measured
 from committee.study import number_of_models as numbers
 from committee.study import outside_references as outside
+from committee.study.analyses import figure_of
+from committee.study.context import Reference, study_of
 from committee.study.drawing import range_of_interest
 from study_pools import family_pools, family_study
 

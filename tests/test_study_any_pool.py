@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from committee import Pool
-from committee.study import Estimate, Reference, figure_of, run_study, study_json, study_of
-from committee.study.write import index_markdown, table_csv
+from committee.selection.paired import Estimate
+from committee.study.analyses import figure_of, run_study
+from committee.study.context import Reference, study_of
+from committee.study.write import index_markdown, study_json, table_csv
 from strategies import pools, random_pool
 
 REFERENCES = (Reference("free", 0.5, 0.0), Reference("dear", 1.0, 9.0))

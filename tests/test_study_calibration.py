@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from committee import Calibration, Cascade, Pool, errors, evaluate
-from committee.calibration import expected_calibration_error
-from committee.predictions import Outputs
-from committee.study import study_of
-from committee.study.calibration import analyse, draw, overconfidence, set_apart
+from committee.rule.calibration import expected_calibration_error
+from committee.rule.outputs import Outputs
+from committee.study.calibrated import analyse, draw, overconfidence, set_apart
+from committee.study.context import study_of
 from study_pools import family_pools, family_study
 
 

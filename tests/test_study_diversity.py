@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from committee import errors, search
-from committee.study import study_of
+from committee.study.context import study_of
 from committee.study.diversity import analyse, draw
 from study_pools import family_pools, family_study
 

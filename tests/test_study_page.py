@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 import committee as cm
-from committee.report import human_cost
-from committee.study import Estimate, Study, run_study, study_of, study_page
+from committee.report.tables import human_cost
+from committee.selection.paired import Estimate
+from committee.study.analyses import run_study
 from committee.study.base import AnyFinding
+from committee.study.context import Study, study_of
+from committee.study.page import study_page
 
 ASKED = ["ensembles_vs_singles", "threshold_sweep", "measured_costs"]
 

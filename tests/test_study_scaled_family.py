@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from committee import errors
-from committee.study import study_of
+from committee.study.context import study_of
 from committee.study.scaled_family import analyse, draw, scaled
 from study_pools import family_pools
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from committee import Pool, errors
-from committee.models import same_weights
-from committee.study import study_of
+from committee.spec.model import same_weights
+from committee.study.context import study_of
 from committee.study.self_cascades import analyse, draw
 
 

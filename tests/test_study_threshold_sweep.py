@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from committee import Cascade, errors, evaluate
-from committee.study import study_of
+from committee.study.context import study_of
 from committee.study.threshold_sweep import analyse, draw, pairs_on_front
 from strategies import random_pool
 from study_pools import family_pools, family_study

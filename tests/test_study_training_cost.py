@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from committee import errors
-from committee.study import Training, read_training, study_of
+from committee.study.context import Training, study_of
+from committee.study.inputs import read_training
 from committee.study.training_cost import analyse, draw, time_of
 from study_pools import family_pools, family_study
 

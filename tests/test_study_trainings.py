@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from committee import Cascade, errors, evaluate
-from committee.study import study_of
+from committee.study.context import study_of
 from committee.study.trainings import analyse, draw
 from study_pools import family_pools, family_study
 

@@ -9,14 +9,14 @@ import pytest
 
 from committee import Cascade, Pool, evaluate, search
 from committee.errors import Unsupported
-from committee.models.spec import view_blocks
-from committee.report import front_rows, rich_table
-from committee.report.rows import SINGLE, summary
-from committee.report.tables import named
-from committee.study import run_study, study_of
-from committee.study.given import read_training
+from committee.report.rows import SINGLE, front_rows, summary
+from committee.report.tables import named, rich_table
+from committee.spec.model import view_blocks
+from committee.spec.task import VIDEO_CLASSIFICATION
+from committee.study.analyses import run_study
+from committee.study.context import study_of
+from committee.study.inputs import read_training
 from committee.study.views import analyse
-from committee.task import VIDEO_CLASSIFICATION
 
 BLOCKS = 4
 

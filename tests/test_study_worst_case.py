@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import brute_force
 from committee import errors
-from committee.study import study_of
+from committee.study.context import study_of
 from committee.study.worst_case import analyse, draw, guarantee
 from strategies import random_pool
 from study_pools import family_pools, family_study

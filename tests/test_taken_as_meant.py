@@ -11,8 +11,8 @@ import pytest
 from committee import Pool
 from committee.data.arrays import open_npz
 from committee.errors import CommitteeError, MisalignedError, ShapeError, StoreError
-from committee.evaluate import check_judge, shared_warnings
-from committee.outside import import_predictions
+from committee.pool.evaluate import check_judge, shared_warnings
+from committee.store.import_predictions import import_predictions
 
 N = 40
 RNG = np.random.default_rng(3)

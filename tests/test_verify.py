@@ -14,16 +14,16 @@ import pytest
 from PIL import Image
 
 from committee import Cascade, Pool, Runner, Stage
-from committee.cascade import ALWAYS, NEVER
 from committee.cli import main
 from committee.cli.verify import _told
-from committee.data import ArrayDataset
+from committee.data.arrays import ArrayDataset
 from committee.embedded import FOLDER
-from committee.flow import Decisions
-from committee.models import read_pool_file
+from committee.models.pool_file import read_pool_file
 from committee.predict import THREADS, predict
-from committee.run import run_offline, verify
-from committee.run.verify import compared, offline_way, online_way, stored_way
+from committee.rule.cascade import ALWAYS, NEVER
+from committee.rule.flow import Decisions
+from committee.run.offline import run_offline
+from committee.run.verify import compared, offline_way, online_way, stored_way, verify
 from export_world import CASCADES, embedded, some_pictures
 from small_world import dataset, images, read_pool, samples, write_npz, write_pool
 from test_run_reading import Photographs, at_other_sizes

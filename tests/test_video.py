@@ -13,32 +13,23 @@ import pytest
 from clip_world import CLASSES, CODE, POOL, numbered, recipe, write_world
 from committee import Cascade, Pool, Runner, evaluate, search
 from committee.cli import main
-from committee.data import open_data, read_clip
-from committee.errors import (
-    CascadeError,
-    ExportError,
-    ModelError,
-    NotFiniteError,
-    PoolFileError,
-)
-from committee.evaluate import decided
-from committee.export.sources import onnx_specs
-from committee.models import (
-    ArrayClip,
-    ModelSpec,
-    Preprocessing,
-    Views,
-    inputs_of,
-    load_models,
-    outputs_of,
-    read_pool_file,
-    task_of,
-)
+from committee.data.clips import read_clip
+from committee.data.open import open_data
+from committee.errors import CascadeError, ExportError, ModelError, NotFiniteError, PoolFileError
+from committee.export.model_files import onnx_specs
+from committee.models.base import outputs_of
+from committee.models.clip import ArrayClip
+from committee.models.inputs import Preprocessing, inputs_of
+from committee.models.load import load_models
+from committee.models.pool_file import read_pool_file
+from committee.pool.evaluate import decided
 from committee.predict import predict
-from committee.run import run_offline, verify
-from committee.run.verify import offline_way, online_way, stored_way
-from committee.task import IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION
-from committee.testing import check_source
+from committee.run.offline import run_offline
+from committee.run.verify import offline_way, online_way, stored_way, verify
+from committee.spec.model import ModelSpec, task_of
+from committee.spec.task import IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION
+from committee.spec.views import Views
+from committee.testing.sources import check_source
 
 pytest.importorskip("av", reason="clips are decoded by PyAV")
 
@@ -338,8 +329,8 @@ def test_x3d_weighs_what_the_paper_says() -> None:
     pytest.importorskip("pytorchvideo.models.x3d", reason="PyTorchVideo brings X3D")
     import torch
 
-    from committee.models.pytorchvideo import PytorchvideoSource, _module
-    from committee.profile.macs import torch_macs
+    from committee.models.sources.pytorchvideo import PytorchvideoSource, _module
+    from committee.profile.torch_macs import torch_macs
 
     for name, paper in (("x3d_m", 6.2), ("x3d_l", 24.8), ("x3d_xl", 48.4)):
         asked = Preprocessing.from_json(PytorchvideoSource().published(name, None))
@@ -361,7 +352,7 @@ def test_onnx_graphs_of_clips(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch writes the graph")
     pytest.importorskip("onnxruntime", reason="onnxruntime runs the graph")
     pytest.importorskip("onnxscript", reason="onnxscript writes the graph")
-    from committee.models.export_pool import export_pool
+    from committee.export.pool import export_pool
 
     (tmp_path / "net.py").write_text(
         "import torch\n"

@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from committee.data.segmentation import open_segmentation
-from committee.dense import Grid
-from committee.dense.counting import count_cells
-from committee.dense.outputs import pixel_logits
-from committee.dense.predict import window_logits
-from committee.models import ModelSpec, Preprocessing, load_model, prepared
-from committee.utility import mean_iou
+from committee.models.inputs import Preprocessing, prepared
+from committee.models.load import load_model
+from committee.pool.metrics import mean_iou
+from committee.segment.counting import count_cells
+from committee.segment.outputs import pixel_logits
+from committee.segment.predict import window_logits
+from committee.segment.tiling import Grid
+from committee.spec.model import ModelSpec
 
 SIZE, IGNORED = (360, 480), 11
 CLASSES = ("sky", "building", "pole", "road", "pavement", "tree")

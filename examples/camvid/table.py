@@ -18,9 +18,9 @@ import numpy as np
 
 from committee import Cascade, Pool, as_ensemble, evaluate, search
 from committee.data.segmentation import open_segmentation
-from committee.dense import Segmenter
-from committee.evaluate import bootstrap_interval, counts_of
-from committee.utility import MEAN_IOU, mean_iou
+from committee.pool.evaluate import bootstrap_interval, counts_of
+from committee.pool.metrics import MEAN_IOU, mean_iou
+from committee.segment.run import Segmenter
 
 
 def main() -> None:

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from pool import C0_PHIS, PHIS, pool_of
 
 from committee.report.tables import human_cost, interval, percent
-from committee.study import Study, study_of
-from committee.study.context import Judged
-from committee.study.words import told_gain
+from committee.study.context import Judged, Study, study_of
+from committee.study.text import told_gain
 
 SEED = 0
 MOST = 3

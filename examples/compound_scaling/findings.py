@@ -19,25 +19,23 @@ from pool import DATA, PHIS, SEEDS, chosen_models, pool_of
 from committee.errors import CommitteeError
 from committee.files import write_text
 from committee.report.tables import points, times
+from committee.selection.paired import Estimate
+from committee.study import calibrated as calibration
 from committee.study import (
-    Estimate,
-    Study,
-    Training,
-    calibration,
     confidence_functions,
     diversity,
     ensembles_as_cascades,
     number_of_models,
     scaled_family,
     self_cascades,
-    study_of,
     threshold_sweep,
     training_cost,
     trainings,
     worst_case,
 )
 from committee.study.best_cascades import speedup
-from committee.study.words import told_gain, told_gains, told_ratios
+from committee.study.context import Study, Training, study_of
+from committee.study.text import told_gain, told_gains, told_ratios
 
 PAPER = Path(__file__).parents[2] / "benchmarks" / "paper"
 HOLDS, WEAKER, FAILS, OPEN = "**holds**", "holds weaker", "**does not hold**", "not tested"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from committee import Pool
-from committee.outside import import_predictions
+from committee.store.import_predictions import import_predictions
 
 DATA = Path(__file__).parents[2] / "benchmarks" / "data" / "compound_scaling"
 SPLITS = ("val", "test")

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 import committee as cm
-from committee.data import open_data
-from committee.run import timed_offline
+from committee.data.open import open_data
+from committee.run.timing import timed_offline
 
 HERE = Path(__file__).parent
 VIEWS = 10

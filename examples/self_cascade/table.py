@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 
 import committee as cm
-from committee.data import open_data
-from committee.models import Pictures
-from committee.report import Row, summary
-from committee.report.rows import SINGLE
+from committee.data.open import open_data
+from committee.models.inputs import Pictures
+from committee.report.rows import SINGLE, Row, summary
 from committee.report.tables import exits, human_cost, interval, percent, times
 
 HEAD = "| models | val | test (95 % interval) | average cost | worst case | speedup | exits |"

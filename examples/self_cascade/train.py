@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from committee.models import Preprocessing, fitted
+from committee.models.inputs import Preprocessing, fitted
 
 SIDES = (14, 20, 28)
 HELD_OUT = 5_000

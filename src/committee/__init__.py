@@ -6,29 +6,23 @@ The method is that of Wang et al., "Wisdom of Committees" (ICLR 2022).
 from typing import TYPE_CHECKING, Any
 
 from committee import errors
-from committee.calibration import Calibration
-from committee.cascade import Cascade, Stage
-from committee.confidence import register_confidence
-from committee.cost import Cost
 from committee.errors import CommitteeError, Infeasible
-from committee.evaluate import Evaluation, evaluate
-from committee.pool import Pool
-from committee.search import (
-    Committee,
-    Front,
-    as_cascade,
-    as_ensemble,
-    ensembles,
-    evaluate_all,
-    greedy,
-    guided,
-    search,
-    threshold_sweep,
-)
-from committee.utility import TOP_1, Exits, Utility, given, top_k, weighted
+from committee.pool.evaluate import Evaluation, evaluate
+from committee.pool.metrics import TOP_1, Exits, Utility, given, top_k, weighted
+from committee.pool.pool import Pool
+from committee.rule.calibration import Calibration
+from committee.rule.cascade import Cascade, Stage
+from committee.rule.scores import register_confidence
+from committee.selection.evaluate_many import evaluate_all
+from committee.selection.exhaustive import ensembles, search
+from committee.selection.fixed_models import as_cascade, as_ensemble, threshold_sweep
+from committee.selection.front import Committee, Front
+from committee.selection.greedy import greedy
+from committee.selection.guided import guided
+from committee.spec.cost import Cost
 
 if TYPE_CHECKING:
-    from committee.run import Runner
+    from committee.run.runner import Runner
 
 __version__ = "0.1.0"
 __all__ = [
@@ -66,7 +60,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # The runner stands on the models side, which needs more than the core; it is loaded when used.
     if name == "Runner":
-        from committee.run import Runner
+        from committee.run.runner import Runner
 
         return Runner
     raise AttributeError(f"module 'committee' has no attribute {name!r}")

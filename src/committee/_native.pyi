@@ -1,6 +1,6 @@
 # The compiled part; see src/native/module.cpp.
 
-from committee.predictions import Array
+from committee.rule.outputs import Array
 
 def instruction_sets() -> list[str]: ...
 def use(name: str) -> str: ...

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from committee.errors import DataError, MisalignedError
-from committee.predictions import Array
+from committee.rule.outputs import Array
 from committee.text import difference, listed, tidy
 
 # No list of classes is larger.

@@ -10,21 +10,13 @@ from typing import TypeAlias
 
 import numpy as np
 
-from committee.data import BrokenSamplesError, Dataset
-from committee.data.base import find_broken, in_order
+from committee.data.base import BrokenSamplesError, Dataset, find_broken, in_order
 from committee.errors import MisalignedError, UnknownNameError
-from committee.models import (
-    Model,
-    ModelInputs,
-    ModelSpec,
-    PoolFile,
-    Preprocessing,
-    inputs_of,
-    load_models,
-    outputs_of,
-    prepared,
-)
-from committee.plausibility import (
+from committee.models.base import Model, outputs_of
+from committee.models.inputs import ModelInputs, Preprocessing, inputs_of, prepared
+from committee.models.load import load_models
+from committee.models.pool_file import PoolFile
+from committee.pool.plausibility import (
     check_alike,
     check_classes,
     check_declared,
@@ -32,18 +24,15 @@ from committee.plausibility import (
     check_labels,
     notes_on,
 )
-from committee.predictions import Array, Outputs
-from committee.samples import Samples
-from committee.store import (
-    CHUNK_ROWS,
-    Entry,
-    Writer,
-    check_split_name,
-    load_pool,
-    settled,
-    stored_widths,
-    writing,
-)
+from committee.pool.samples import Samples
+from committee.rule.outputs import Array, Outputs
+from committee.spec.model import ModelSpec
+from committee.store.entry import CHUNK_ROWS, Entry
+from committee.store.folder import writing
+from committee.store.reader import load_pool, stored_widths
+from committee.store.reconcile import settled
+from committee.store.split import check_split_name
+from committee.store.writer import Writer
 
 # Called with (samples done, samples in all), counted over all models.
 Progress = Callable[[int, int], None]

@@ -9,7 +9,7 @@
 // Means of probabilities have the same shape with sums for products, in double precision.
 //
 // Nothing here decides: results carry known rounding errors, and what they leave open is computed
-// again by the reference (see search/statistics.py).
+// again by the reference (see selection/statistics.py).
 #pragma once
 
 #include <algorithm>

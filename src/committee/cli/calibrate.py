@@ -13,9 +13,9 @@ from committee.cli.common import AsJson, print_json, refuse, say, show
 from committee.text import listed
 
 if TYPE_CHECKING:
-    from committee.calibrate import Judged
-    from committee.calibration import Calibration
-    from committee.pool import Pool
+    from committee.calibration.split import Judged
+    from committee.pool.pool import Pool
+    from committee.rule.calibration import Calibration
 
 
 # Splits that choose and that evaluate.
@@ -58,10 +58,10 @@ def calibrate(
     What confidence says and how often it is right then differ by the expected calibration error,
     which is printed before and after, on this split and on val and test if they are there.
     """
-    from committee.calibrate import calibrate as fitted
-    from committee.calibrate import judge
-    from committee.calibration import ruled_out_note, worse_note
-    from committee.store import models_of, remove_calibrations
+    from committee.calibration.split import calibrate as fitted
+    from committee.calibration.split import judge
+    from committee.rule.calibration import ruled_out_note, worse_note
+    from committee.store.calibrations import models_of, remove_calibrations
 
     if remove:
         given = {"split": split, "method": method, "figure": figure}
@@ -74,7 +74,7 @@ def calibrate(
             say(f"No calibration any more of {', '.join(names)}")
         return
     if figure is not None:
-        from committee.report import check_figure_ending
+        from committee.report.reliability import check_figure_ending
 
         check_figure_ending(figure)
     split = split or "cal"
@@ -135,7 +135,7 @@ def _used_notes(store: str, split: str, replaced: Mapping[str, str]) -> list[str
 
 def _pools(store: str, split: str, names: list[str]) -> list[Pool]:
     """The fitting split, then those that choose and judge, if they have labels."""
-    from committee.pool import Pool
+    from committee.pool.pool import Pool
 
     others = [each for each in ("val", "test") if each != split]
     there = [each for each in others if (Path(store) / each).is_dir()]
@@ -144,7 +144,7 @@ def _pools(store: str, split: str, names: list[str]) -> list[Pool]:
 
 
 def _draw(figure: Path, pools: list[Pool], calibrations: dict[str, Calibration]) -> None:
-    from committee.report import reliability_figure, write_figure
+    from committee.report.reliability import reliability_figure, write_figure
 
     # The last is the one that judges, or else the fitting one; the title says which.
     write_figure(reliability_figure(pools[-1].with_calibrations(calibrations)), figure)

@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from committee.combine import COMBINES
-from committee.confidence import BUILT_IN
 from committee.errors import CascadeError, CostError, ShapeError, StoreError
-from committee.pool import Pool
+from committee.pool.metrics import Utility, top_k
+from committee.pool.pool import Pool
+from committee.rule.combinations import COMBINES
+from committee.rule.scores import BUILT_IN
 from committee.text import printable
-from committee.utility import Utility, top_k
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from committee.cascade import Cascade
-    from committee.models import ModelSpec
-    from committee.report import Row
-    from committee.search import Front
-    from committee.search.targets import Target
+    from committee.report.rows import Row
+    from committee.rule.cascade import Cascade
+    from committee.selection.front import Front
+    from committee.selection.targets import Target
+    from committee.spec.model import ModelSpec
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 AllowCode = Annotated[
@@ -251,8 +251,8 @@ def with_models(path: str, pool: str | None) -> str | Cascade:
     """
     if pool is None:
         return path
-    from committee.models import read_pool_file
-    from committee.run.opening import opened
+    from committee.models.pool_file import read_pool_file
+    from committee.run.open import opened
 
     found = opened(path)
     if found.graph is not None:
@@ -269,8 +269,8 @@ def target_of(
         CascadeError: If ``within`` stands without a match, or is no share of 1.
         CostError: If the cost is none.
     """
-    from committee.search.front import check_within
-    from committee.search.targets import Target
+    from committee.selection.front import check_within
+    from committee.selection.targets import Target
 
     if within is not None:
         if match is None:
@@ -315,7 +315,7 @@ def confidence_for(pool: Pool, confidence: str | None) -> str:
 def notes_for(front: Front, rows: Sequence[Row]) -> tuple[str, ...]:
     """What to note on a front and on the choice among its rows: the chosen one, else the match."""
     from committee.report.rows import choice_of
-    from committee.search.notes import notes_of
+    from committee.selection.notes import notes_of
 
     row = choice_of(rows)
     return notes_of(front, None if row is None else row.versus)
@@ -495,7 +495,7 @@ def _missing_costs(root: Path, split: str) -> str:
 
 def _missing_labels(root: Path) -> str:
     """How the split that chooses gets labels; empty if it has some, or is not there."""
-    from committee.store import known_split
+    from committee.store.split import known_split
 
     known = known_split(root / "val", ()) if (root / "store.json").is_file() else None
     if known is None or known.samples.labels is not None:
@@ -527,7 +527,7 @@ def open_split(
     """
     folder = _folder(store, split, usual)
     if grids:
-        from committee.dense import load_pictures
+        from committee.segment.store import load_pictures
 
         return load_pictures(folder, grids=grids, calibrated=calibrated)
     return Pool.load(folder, calibrated=calibrated)

@@ -23,10 +23,11 @@ from committee.cli.common import (
 from committee.errors import require
 
 if TYPE_CHECKING:
-    from committee.cascade import Cascade
-    from committee.pool import Pool
-    from committee.run import Agreement, Timed
-    from committee.search import Front
+    from committee.pool.pool import Pool
+    from committee.rule.cascade import Cascade
+    from committee.run.agreement import Agreement
+    from committee.run.timing import Timed
+    from committee.selection.front import Front
 
 LARGEST = "large"
 BATCH = 64
@@ -71,7 +72,7 @@ def demo(
 
 def _predicted(split: str, store: Path, quiet: bool) -> Pool:
     from committee.embedded import pictures, pool_file
-    from committee.pool import Pool
+    from committee.pool.pool import Pool
     from committee.predict import predict
 
     with progress_bar(f"predict {split}", "outputs", not quiet) as progress:
@@ -80,7 +81,7 @@ def _predicted(split: str, store: Path, quiet: bool) -> Pool:
 
 
 def _searched(pool: Pool, quiet: bool) -> Front:
-    from committee.search import search
+    from committee.selection.exhaustive import search
 
     with search_progress(not quiet) as progress:
         front = search(pool, max_models=3, progress=progress)
@@ -97,17 +98,11 @@ def _searched(pool: Pool, quiet: bool) -> Front:
 
 def _report(front: Front, test: Pool, out: Path, quiet: bool) -> None:
     from committee.files import write_text
-    from committee.report import (
-        ensemble_rows,
-        figure_svg,
-        front_csv,
-        front_figure,
-        front_rows,
-        page,
-        save_figure,
-        summary,
-    )
+    from committee.report import page
     from committee.report.command import saving_of
+    from committee.report.figure import figure_svg, front_figure, save_figure
+    from committee.report.rows import ensemble_rows, front_rows, summary
+    from committee.report.tables import front_csv
 
     rows, members = summary(front, test, LARGEST), front_rows(front, test, LARGEST)
     best = ensemble_rows(front, test, LARGEST)
@@ -125,9 +120,11 @@ def _report(front: Front, test: Pool, out: Path, quiet: bool) -> None:
 
 def _run(cascade: Path, test: Pool, quiet: bool) -> list[Way]:
     """Run the chosen cascade and the largest model over the test pictures in both ways."""
-    from committee.cascade import Cascade
     from committee.embedded import pictures
-    from committee.run import Runner, agreement, timed_offline, timed_online
+    from committee.rule.cascade import Cascade
+    from committee.run.agreement import agreement
+    from committee.run.runner import Runner
+    from committee.run.timing import timed_offline, timed_online
 
     largest = test.described(Cascade.of([LARGEST]))
     dataset = pictures("test")
@@ -179,7 +176,7 @@ def _print_ways(cascade: Cascade, ways: list[Way]) -> None:
 
 
 def _as_json(front: Front, test: Pool, ways: list[Way], out: Path) -> dict[str, Any]:
-    from committee.report import summary
+    from committee.report.rows import summary
 
     found = summary(front, test, LARGEST)
     rows = [

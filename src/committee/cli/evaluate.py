@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from committee.cascade import Cascade
-from committee.cli import cells
+from committee.cli import segmentation as cells
 from committee.cli.common import (
     AgreeWith,
     AsJson,
@@ -29,18 +28,19 @@ from committee.cli.common import (
     store_of,
 )
 from committee.errors import CascadeError, MisalignedError, StoreError
-from committee.pool import Pool
+from committee.pool.pool import Pool
 from committee.report.tables import exits, human_cost, interval, percent
 from committee.report.tables import promised as told_promise
 from committee.report.tables import versus as told_versus
-from committee.search.notes import few_samples, of_comparison, of_promises, target_of
-from committee.search.paired import Comparison, compare
-from committee.search.targets import Promise, promises_of
+from committee.rule.cascade import Cascade
+from committee.selection.notes import few_samples, of_comparison, of_promises, target_of
+from committee.selection.paired import Comparison, compare
+from committee.selection.targets import Promise, promises_of
 from committee.text import listed
 
 if TYPE_CHECKING:
-    from committee.evaluate import Evaluation
-    from committee.task import Task
+    from committee.pool.evaluate import Evaluation
+    from committee.spec.task import Task
 
 
 def evaluate(
@@ -55,10 +55,10 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a cascade on stored predictions, beside its models and what it is to match."""
-    from committee.evaluate import evaluate as judge
-    from committee.evaluate import split_notes
-    from committee.run.opening import opened, what_is
-    from committee.store import note_on_chooser, note_on_labels
+    from committee.pool.evaluate import evaluate as judge
+    from committee.pool.evaluate import split_notes
+    from committee.run.open import opened, what_is
+    from committee.store.split import note_on_chooser, note_on_labels
 
     if is_store(cascade):
         raise CascadeError(

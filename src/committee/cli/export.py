@@ -12,7 +12,7 @@ from committee.cli.common import AsJson, Chosen, Loading, print_json, say, with_
 from committee.errors import ExportError, require
 
 if TYPE_CHECKING:
-    from committee.cascade import Cascade
+    from committee.rule.cascade import Cascade
 
 # Endings as of files; a folder may well be called cascade.v2 or cascade-1.0.
 _FILE = re.compile(r"\.(?!v\d)[A-Za-z]\w*")
@@ -50,8 +50,8 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a cascade as a folder or as one ONNX file that runs without this library."""
-    from committee.cascade import Cascade
-    from committee.run.opening import Opened, opened
+    from committee.rule.cascade import Cascade
+    from committee.run.open import Opened, opened
 
     _check_out(out)
     require("An export", "onnx")
@@ -94,7 +94,8 @@ def _write(
     precision: str | None,
     resize_inside: bool | None,
 ) -> list[Path]:
-    from committee.export import write_bundle, write_graph
+    from committee.export.bundle import write_bundle
+    from committee.export.graph import write_graph
 
     if out.suffix.lower() == ".onnx":
         path = write_graph(
@@ -117,8 +118,8 @@ def _write(
 
 
 def _resizes(cascade: Cascade, files: dict[str, str], resize_inside: bool | None) -> bool:
+    from committee.export.model_files import onnx_specs
     from committee.export.plan import resizes_inside
-    from committee.export.sources import onnx_specs
 
     specs = {spec.name: spec for spec in onnx_specs(cascade, files)}
     return resizes_inside(specs, resize_inside)

@@ -19,8 +19,8 @@ def export_onnx(
     as_json: AsJson = False,
 ) -> None:
     """Turn torch models into ONNX files, checked against the originals, with a pool file."""
-    from committee.models import read_pool_file
-    from committee.models.export_pool import export_pool
+    from committee.export.pool import export_pool
+    from committee.models.pool_file import read_pool_file
 
     require("An export to ONNX", "export")
     models = read_pool_file(pool)

@@ -70,7 +70,7 @@ def import_(
     the model's; outputs, as one column a class or as lists. Others are refused by name. Columns
     that are named by class are found by name, samples that have ids are joined by id.
     """
-    from committee.outside import import_predictions
+    from committee.store.import_predictions import import_predictions
 
     notes: list[str] = []
     named = dict(_named(file) for file in files)

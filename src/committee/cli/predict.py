@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from committee.cli import cells
+from committee.cli import segmentation as cells
 from committee.cli.common import (
     AllowCode,
     AsJson,
@@ -26,7 +26,7 @@ from committee.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from committee.data import LabelMode
+    from committee.data.labels import LabelMode
 
 
 def predict(
@@ -55,11 +55,13 @@ def predict(
     --fraction 0.5 takes half of every class, and with --split test the other half. If the store
     has splits that were taken so, --split test without --fraction takes what they left.
     """
-    from committee.data import open_data, told_of_labels
-    from committee.models import read_pool_file
+    from committee.data.labels import told_of_labels
+    from committee.data.open import open_data
+    from committee.models.pool_file import read_pool_file
     from committee.predict import predict as compute
-    from committee.store import read_split, rest, taken
-    from committee.task import SEMANTIC_SEGMENTATION
+    from committee.spec.task import SEMANTIC_SEGMENTATION
+    from committee.store.reconcile import rest, taken
+    from committee.store.split import read_split
 
     refuse("--fraction", seed=seed is not None and fraction is None)
     models = read_pool_file(pool)

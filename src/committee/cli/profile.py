@@ -8,11 +8,12 @@ import typer
 
 from committee.cli.common import AllowCode, AsJson, Only, print_json, progress_bar, say, show
 from committee.errors import PoolFileError
-from committee.task import SEMANTIC_SEGMENTATION
+from committee.spec.task import SEMANTIC_SEGMENTATION
 
 if TYPE_CHECKING:
-    from committee.measure import Profile
-    from committee.models import Preprocessing, Views
+    from committee.models.inputs import Preprocessing
+    from committee.profile.measure import Profile
+    from committee.spec.views import Views
 
 
 def profile(
@@ -39,10 +40,10 @@ def profile(
     as_json: AsJson = False,
 ) -> None:
     """Multiply-adds, parameters, preprocessing, latency and throughput of every model."""
-    from committee.data import open_data
-    from committee.measure import profile as measure
-    from committee.measure import record_costs
-    from committee.models import read_pool_file
+    from committee.data.open import open_data
+    from committee.models.pool_file import read_pool_file
+    from committee.profile.measure import profile as measure
+    from committee.profile.record import record_costs
 
     models = read_pool_file(pool)
     if models.task is SEMANTIC_SEGMENTATION:

@@ -28,7 +28,7 @@ def relabel(
     Labels are joined by id, files that were sorted into other folders by content. A label is the
     name of a class or its index.
     """
-    from committee.store import relabel as change
+    from committee.store.relabel import relabel as change
 
     done = change(store, split, labels)
     if as_json:

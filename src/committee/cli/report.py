@@ -32,7 +32,7 @@ from committee.cli.common import (
 )
 from committee.report.rows import choice_of, summary
 from committee.report.tables import versus_lines
-from committee.search.notes import notes_of
+from committee.selection.notes import notes_of
 
 
 def report(
@@ -58,10 +58,10 @@ def report(
     --match, --min-accuracy and --max-cost mark the committee that they choose, as committee search
     would; the page names the command that saves each.
     """
-    from committee.evaluate import shared_warnings
     from committee.files import write_text
-    from committee.report import check_page_ending, page_of
-    from committee.search import search
+    from committee.pool.evaluate import shared_warnings
+    from committee.report.page import check_page_ending, page_of
+    from committee.selection.exhaustive import search
 
     check_page_ending(out)
     target = target_of(match, within, min_accuracy, max_cost)

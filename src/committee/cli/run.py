@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from committee.cli import cells
+from committee.cli import segmentation as cells
 from committee.cli.common import (
     AllowCode,
     AsJson,
@@ -33,7 +33,10 @@ from committee.cli.common import (
 from committee.errors import CascadeError, DataError
 
 if TYPE_CHECKING:
-    from committee.run import Progress, Promise, Result, Runner
+    from committee.run.agreement import Promise
+    from committee.run.offline import Progress
+    from committee.run.results import Result
+    from committee.run.runner import Runner
 
 
 def run(
@@ -62,8 +65,11 @@ def run(
     It can be stopped at any moment: what is done lies in OUT.part, and the same command goes on.
     Samples that cannot be read, or of which a model makes NaN, get a row with the reason.
     """
-    from committee.data import open_data
-    from committee.run import Promise, Runner, check_ending, check_free, run_into
+    from committee.data.open import open_data
+    from committee.run.agreement import Promise
+    from committee.run.offline import run_into
+    from committee.run.results import check_ending, check_free
+    from committee.run.runner import Runner
 
     refuse("--fraction", seed=seed is not None and fraction is None)
     if not overwrite:

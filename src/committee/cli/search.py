@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from committee.cli import cells
+from committee.cli import segmentation as cells
 from committee.cli.common import (
     AgreeWith,
     AsJson,
@@ -44,16 +44,16 @@ from committee.cli.common import (
     usual_judge,
 )
 from committee.errors import CascadeError
-from committee.pool import Pool
+from committee.pool.metrics import TOP_1
+from committee.pool.pool import Pool
 from committee.report.rows import choice_of
 from committee.report.tables import points, saving
-from committee.search import as_ensemble
-from committee.search.notes import notes_of
-from committee.search.targets import Target
-from committee.utility import TOP_1
+from committee.selection.fixed_models import as_ensemble
+from committee.selection.notes import notes_of
+from committee.selection.targets import Target
 
 if TYPE_CHECKING:
-    from committee.search import Committee, Front
+    from committee.selection.front import Committee, Front
 
 
 class Method(StrEnum):
@@ -219,8 +219,9 @@ def _search(
     progress: Callable[[str, int, int], None] | None,
 ) -> Front:
     """Search by a method; ``more`` is what greedy does not know, ``own`` what one alone knows."""
-    from committee.search import greedy, guided
-    from committee.search import search as exact
+    from committee.selection.exhaustive import search as exact
+    from committee.selection.greedy import greedy
+    from committee.selection.guided import guided
 
     if method is Method.GREEDY:
         given = more["worst_case"] or more["average_case"] or more["utility"] is not TOP_1
@@ -235,8 +236,8 @@ def _search(
 
 
 def _cascade_of(names: str, pool: Pool, within: float, options: dict[str, Any]) -> Committee:
-    from committee.search import as_cascade
-    from committee.search.front import check_within
+    from committee.selection.fixed_models import as_cascade
+    from committee.selection.front import check_within
 
     check_within(within, "--within")
     return as_cascade([name.strip() for name in names.split(",")], pool, within, **options)
@@ -272,9 +273,8 @@ def _tell(
     target: Target,
     store: str,
 ) -> None:
-    from committee.evaluate import evaluate
-    from committee.report import row_of, summary
-    from committee.report.rows import CHOSEN
+    from committee.pool.evaluate import evaluate
+    from committee.report.rows import CHOSEN, row_of, summary
 
     if out and chosen:
         chosen.cascade.save(out)
@@ -315,8 +315,7 @@ def _print(
     notes: Sequence[str],
 ) -> None:
     from committee.compiled import PLAIN
-    from committee.report import front_rows, row_of, summary
-    from committee.report.rows import CHOSEN
+    from committee.report.rows import CHOSEN, front_rows, row_of, summary
 
     settings = front.settings
     seconds = sum(settings.seconds.values())

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from committee.cli import cells
+from committee.cli import segmentation as cells
 from committee.cli.common import (
     AsJson,
     Calibrated,
@@ -70,19 +70,14 @@ def study(
     What the pool cannot support, for want of families, resolutions or measured costs, is left out
     and named.
     """
-    from committee.chunks import alone
     from committee.files import write_text
-    from committee.report import check_page_ending
-    from committee.study import (
-        chosen_analyses,
-        read_references,
-        read_training,
-        run_study,
-        study_json,
-        study_of,
-        study_page,
-        write_study,
-    )
+    from committee.report.page import check_page_ending
+    from committee.store.chunks import alone
+    from committee.study.analyses import chosen_analyses, run_study
+    from committee.study.context import study_of
+    from committee.study.inputs import read_references, read_training
+    from committee.study.page import study_page
+    from committee.study.write import study_json, write_study
 
     names = {each.about.name for each in chosen_analyses(only or ())}
     refuse(

@@ -28,7 +28,7 @@ from committee.cli.common import (
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from committee.cascade import Cascade
+    from committee.rule.cascade import Cascade
     from committee.run.verify import Compared, Flip, Way
 
 SHOWN = 10
@@ -72,10 +72,11 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Compare the decisions of stored predictions, of running, and of exports, one by one."""
-    from committee.data import open_data, readable_part
-    from committee.run import Runner
-    from committee.run import verify as compare
+    from committee.data.open import open_data
+    from committee.data.subset import readable_part
+    from committee.run.runner import Runner
     from committee.run.verify import offline_way, online_way, stored_way
+    from committee.run.verify import verify as compare
 
     refuse("--predictions", split=split is not None and predictions is None)
     code = allow_code or ()
@@ -121,8 +122,8 @@ def _others(
     allow_code: Collection[str],
 ) -> dict[str, Way]:
     """The cascade on other engines, as a module, and exported."""
-    from committee.run import Runner
-    from committee.run.opening import what_is
+    from committee.run.open import what_is
+    from committee.run.runner import Runner
     from committee.run.verify import module_way, offline_way, on_engine
 
     ways: dict[str, Way] = {}

@@ -15,9 +15,9 @@ import numpy as np
 from committee.data.base import digest
 from committee.data.labels import LabelMode, indices, labelled, noted
 from committee.errors import DataError, MisalignedError
-from committee.predictions import Array
+from committee.pool.samples import Samples
 from committee.reading import check_members
-from committee.samples import Samples
+from committee.rule.outputs import Array
 from committee.text import listed
 
 # What may follow (N, H, W): nothing, or one or three channels.

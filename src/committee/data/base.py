@@ -14,9 +14,9 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from committee.errors import DataError
-from committee.models.preprocessing import Pictures
-from committee.predictions import Array
-from committee.samples import Samples
+from committee.models.inputs import Pictures
+from committee.pool.samples import Samples
+from committee.rule.outputs import Array
 from committee.text import LISTED, printable
 
 S = TypeVar("S")

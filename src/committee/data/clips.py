@@ -26,9 +26,10 @@ import numpy as np
 from committee.data.base import BrokenSamplesError, check_regular
 from committee.data.files import digests_of
 from committee.errors import DataError, MissingExtraError
-from committee.models import Framing, KeptClip, Preprocessing, needed
-from committee.predictions import Array
-from committee.samples import Samples
+from committee.models.clip import Framing, KeptClip, needed
+from committee.models.inputs import Preprocessing
+from committee.pool.samples import Samples
+from committee.rule.outputs import Array
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -11,9 +11,9 @@ import numpy as np
 
 from committee.data.base import BrokenSamplesError, Dataset, check_regular, digest_of
 from committee.errors import MissingExtraError
-from committee.models.preprocessing import as_image
-from committee.predictions import Array
-from committee.samples import Samples
+from committee.models.inputs import as_image
+from committee.pool.samples import Samples
+from committee.rule.outputs import Array
 
 if TYPE_CHECKING:
     from typing import IO

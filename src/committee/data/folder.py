@@ -15,8 +15,8 @@ from committee.data.files import PICTURES, FileKind
 from committee.data.labels import LabelMode, class_rows, labelled
 from committee.errors import DataError, MisalignedError
 from committee.models.imagenet import IMAGENET, is_imagenet
-from committee.predictions import Array
-from committee.samples import Samples
+from committee.pool.samples import Samples
+from committee.rule.outputs import Array
 from committee.text import listed, printable
 
 # What systems leave in folders, beside names that begin with a dot.

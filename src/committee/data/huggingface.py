@@ -13,8 +13,8 @@ from committee.data.base import BrokenSamplesError, check_regular, digest, diges
 from committee.data.files import decoded, reason_of
 from committee.data.labels import LabelMode, indices, labelled, noted, unused
 from committee.errors import DataError, MissingExtraError, UnknownNameError
-from committee.predictions import Array
-from committee.samples import Samples
+from committee.pool.samples import Samples
+from committee.rule.outputs import Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image

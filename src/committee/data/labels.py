@@ -12,8 +12,8 @@ import numpy as np
 from committee.errors import MisalignedError, ShapeError
 from committee.models.imagenet import ambiguous, spelling_of
 from committee.names import matched, refuse_doubled, unknown
-from committee.predictions import Array
-from committee.samples import Samples
+from committee.pool.samples import Samples
+from committee.rule.outputs import Array
 from committee.text import listed, printable, tidy
 
 # Whether labels must fit the classes, are left out where they do not, or are not read at all.

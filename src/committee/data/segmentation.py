@@ -12,11 +12,11 @@ import numpy as np
 from committee.data.base import check_regular, digest_of
 from committee.data.files import ENDINGS, FilesDataset, reason_of
 from committee.data.folder import Walk, walk
-from committee.data.part import named_rows
+from committee.data.subset import named_rows
 from committee.errors import DataError
-from committee.models.preprocessing import converted, upright
-from committee.predictions import Array
-from committee.samples import Samples
+from committee.models.inputs import converted, upright
+from committee.pool.samples import Samples
+from committee.rule.outputs import Array
 from committee.text import listed
 
 if TYPE_CHECKING:

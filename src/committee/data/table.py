@@ -13,7 +13,7 @@ from committee.data.base import Dataset
 from committee.data.files import PICTURES, FileKind
 from committee.data.labels import LabelMode, indices, labelled, unused
 from committee.errors import DataError
-from committee.samples import Samples
+from committee.pool.samples import Samples
 from committee.text import from_cell, is_ours, listed, printable, tidy, word
 
 # What columns are called, in small letters; of several that are there the first is meant.

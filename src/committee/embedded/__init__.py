@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from committee.data import Dataset
 from committee.data.arrays import open_npz
-from committee.data.part import part
+from committee.data.base import Dataset
+from committee.data.subset import part
 from committee.errors import UnknownNameError
-from committee.models import PoolFile, read_pool_file
+from committee.models.pool_file import PoolFile, read_pool_file
 
 FOLDER = Path(__file__).parent
 # The test pictures are in random order: the first half chooses, the second judges.

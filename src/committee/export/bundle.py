@@ -14,18 +14,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from committee.cascade import Cascade
-from committee.chunks import alone
 from committee.errors import ExportError, MissingExtraError, ModelError, UnreadableError
 from committee.export.canonical import canonical, export_form
 from committee.export.check import check_models
+from committee.export.model_files import onnx_path, onnx_specs, segmenting
 from committee.export.seal import checksum
-from committee.export.sources import onnx_path, onnx_specs, segmenting
 from committee.files import naming, write_text
-from committee.models import ModelSpec
-from committee.models.forms import Form
 from committee.models.graph_files import graph_fingerprint, is_inside
+from committee.models.graph_io import Form
 from committee.reading import read_text
+from committee.rule.cascade import Cascade
+from committee.spec.model import ModelSpec
+from committee.store.chunks import alone
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from committee.errors import ExportError
-from committee.models import ModelSpec
-from committee.models.declared import Port
-from committee.models.forms import Form, form_of
-from committee.models.sessions import declared
+from committee.models.engines.sessions import declared
+from committee.models.graph_declaration import Port
+from committee.models.graph_io import Form, form_of
+from committee.spec.model import ModelSpec
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -29,7 +29,7 @@ def export_form(spec: ModelSpec, *, several: bool = False) -> Form:
         ExportError: If the graph takes a number of samples that no export feeds it.
         ModelError: If the model cannot be run with the graph.
     """
-    from committee.export.sources import onnx_path
+    from committee.export.model_files import onnx_path
 
     where, path = f"model {spec.name!r}", onnx_path(spec)
     form = form_of(where, spec, *declared(where, path))

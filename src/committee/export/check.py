@@ -8,20 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from committee.cascade import Cascade
 from committee.errors import CommitteeError, ExportError, ModelError, NotFiniteError
-from committee.flow import Answers, Decisions, Request, decide, drive
-from committee.models import (
-    ModelSpec,
-    Preprocessing,
-    answer_of,
-    fitted,
-    inputs_of,
-    load_models,
-    outputs_of,
-)
-from committee.models.sessions import onnxruntime_session
-from committee.predictions import Array
+from committee.models.base import answer_of, outputs_of
+from committee.models.engines.sessions import onnxruntime_session
+from committee.models.inputs import Preprocessing, fitted, inputs_of
+from committee.models.load import load_models
+from committee.rule.cascade import Cascade
+from committee.rule.flow import Answers, Decisions, Request, decide, drive
+from committee.rule.outputs import Array
+from committee.spec.model import ModelSpec
 
 # How far scores may be apart, as a share of the score.
 _APART = 1e-2

@@ -22,22 +22,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from committee.cascade import Cascade
-from committee.chunks import alone
 from committee.errors import ExportError, MissingExtraError
 from committee.export.check import check_graph
+from committee.export.model_files import onnx_specs
 from committee.export.nodes import FUNCTIONS, Nodes, function_of
 from committee.export.plan import PRECISIONS, Form, Plan, planned, resizes_inside
 from committee.export.seal import seal
-from committee.export.sources import onnx_specs
 from committee.export.stages import infos, written
 from committee.files import naming
+from committee.rule.cascade import Cascade
+from committee.store.chunks import alone
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-# What a file says about itself; see committee.run.graph for who reads it.
-CASCADE_KEY, INPUTS_KEY, FORM_KEY = "committee.cascade", "committee.inputs", "committee.form"
+# What a file says about itself; see committee.run.onnx_cascade for who reads it.
+CASCADE_KEY, INPUTS_KEY, FORM_KEY = "committee.rule.cascade", "committee.inputs", "committee.form"
 # The source of a model that is inside such a file.
 INSIDE = "inside:"
 # protobuf ends at 2 GiB; larger tensors go into a file beside the model.

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from committee.cascade import Cascade
 from committee.errors import ExportError, ModelError
 from committee.export.canonical import canonical, export_form
-from committee.export.judging import Judging
-from committee.export.sources import onnx_path
-from committee.models import ModelSpec, Preprocessing
-from committee.predictions import Kind
+from committee.export.model_files import onnx_path
+from committee.export.rule_nodes import Judging
+from committee.models.inputs import Preprocessing
+from committee.rule.cascade import Cascade
+from committee.rule.outputs import Kind
+from committee.spec.model import ModelSpec
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto

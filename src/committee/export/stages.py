@@ -1,6 +1,6 @@
 """Stages as ONNX nodes: each stands in an ``If`` node of the one before it.
 
-The exit rule here is a translation of :func:`committee.flow.exits`; the tests hold it to that.
+The exit rule here is a translation of :func:`committee.rule.flow.exits`; the tests hold it to that.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from committee.cascade import ALWAYS, NEVER
+from committee.export.image_nodes import InGraph
 from committee.export.nodes import Nodes
-from committee.export.pictures import InGraph
 from committee.export.plan import Plan
+from committee.rule.cascade import ALWAYS, NEVER
 
 
 def written(plan: Plan, nodes: Nodes) -> list[str]:

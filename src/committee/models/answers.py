@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from committee.errors import ModelError
-from committee.predictions import Array
+from committee.rule.outputs import Array
 from committee.text import listed
 
 # What libraries call the scores of classes, in a mapping or as an attribute.

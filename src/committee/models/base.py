@@ -11,16 +11,11 @@ import numpy as np
 
 from committee.errors import CommitteeError, ModelError, NotFiniteError
 from committee.models.answers import as_array, one_output, rows_of
-from committee.models.preprocessing import ModelInputs
-from committee.models.spec import ModelSpec
+from committee.models.inputs import ModelInputs
 from committee.paths import MOVED
-from committee.predictions import (
-    Array,
-    Outputs,
-    checked_outputs,
-    usable_rows,
-)
-from committee.task import SEMANTIC_SEGMENTATION
+from committee.rule.outputs import Array, Outputs, checked_outputs, usable_rows
+from committee.spec.model import ModelSpec
+from committee.spec.task import SEMANTIC_SEGMENTATION
 
 if TYPE_CHECKING:
     from committee.models.clip import ViewedClips
@@ -43,7 +38,7 @@ class Source(Protocol):
     """Which weights a pool file may ask for beside its own: ``file``, ``random``."""
 
     engines: ClassVar[tuple[str, ...]]
-    """Engines that run its models, its own first; of :data:`~committee.models.spec.ENGINES`."""
+    """Engines that run its models, its own first; of :data:`~committee.spec.model.ENGINES`."""
 
     def located(self, text: str, folder: Path) -> str:
         """What stands after the scheme, with paths made absolute from ``folder``.

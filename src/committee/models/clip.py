@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from committee.errors import DataError
-from committee.models.preprocessing import (
+from committee.models.inputs import (
     ModelInputs,
     Preprocessing,
     converted,
@@ -18,8 +18,8 @@ from committee.models.preprocessing import (
     normalised,
     resized,
 )
-from committee.models.views import Views, spread_out
-from committee.predictions import Array
+from committee.rule.outputs import Array
+from committee.spec.views import Views, spread_out
 
 # Views of one forward pass: enough to fill it, few enough that memory holds large ones.
 VIEWS_AT_ONCE = 16

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from committee.cost import Cost
 from committee.errors import ModelError, PoolFileError, UnknownNameError, require
 from committee.models.base import RANDOM, Model, Peekable, Resizable
-from committee.models.sources import source_of
-from committee.models.spec import ModelSpec
+from committee.models.sources.registry import source_of
 from committee.paths import MOVED
+from committee.spec.cost import Cost
+from committee.spec.model import ModelSpec
 
 Loaded = tuple[Model, ModelSpec]
 

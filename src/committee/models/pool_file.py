@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from committee.cost import Cost
 from committee.errors import (
     CommitteeError,
     CostError,
@@ -19,26 +18,27 @@ from committee.errors import (
 )
 from committee.models.base import RANDOM, Naming, Source
 from committee.models.imagenet import IMAGENET, imagenet_classes
-from committee.models.labels import columns_of, published_labels
-from committee.models.preprocessing import Preprocessing
-from committee.models.sources import located, source_of
-from committee.models.spec import ENGINES, ModelSpec, check_name
-from committee.models.views import MOST_BLOCKS
+from committee.models.inputs import Preprocessing
+from committee.models.output_names import columns_of, published_labels
+from committee.models.sources.registry import located, source_of
 from committee.names import class_names, read_class_names
 from committee.paths import expanded
-from committee.predictions import check_kind
 from committee.reading import read_toml
-from committee.task import (
+from committee.rule.outputs import check_kind
+from committee.spec.cost import Cost
+from committee.spec.model import ENGINES, ModelSpec, check_name
+from committee.spec.task import (
     IMAGE_CLASSIFICATION,
     SEMANTIC_SEGMENTATION,
     TASKS,
     VIDEO_CLASSIFICATION,
     Task,
 )
+from committee.spec.views import MOST_BLOCKS
 from committee.text import changes
 
 if TYPE_CHECKING:
-    from committee.cascade import Cascade
+    from committee.rule.cascade import Cascade
 
 _POOL_KEYS = ("task", "classes", "preprocessing", "views", "cells", "model")
 _MODEL_KEYS = (
@@ -76,7 +76,7 @@ class PoolFile:
         models: The models, in the order of the file.
         classes: Names of the classes, in the order of the outputs; empty if the file names none.
         task: What the models do.
-        cells: The table ``[cells]``, which segmentation reads; see :mod:`committee.dense`.
+        cells: The table ``[cells]``, which segmentation reads; see :mod:`committee.segment`.
     """
 
     models: tuple[ModelSpec, ...]

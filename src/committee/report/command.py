@@ -6,10 +6,10 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from committee.combine import DEFAULT_COMBINE
 from committee.errors import CostError
 from committee.report.rows import BEST_ENSEMBLE, ENSEMBLE, SINGLE, Row
-from committee.search import Front
+from committee.rule.combinations import DEFAULT_COMBINE
+from committee.selection.front import Front
 
 _FILE = "cascade.json"
 _NOT_ON_FRONT = (SINGLE, ENSEMBLE, BEST_ENSEMBLE)

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from committee.cascade import Cascade
 from committee.files import write_bytes
-from committee.pool import Pool
-from committee.predictions import Array
-from committee.report.labels import place_labels
+from committee.pool.pool import Pool
+from committee.report.point_labels import place_labels
 from committee.report.rows import (
     CHOSEN,
     SINGLE,
@@ -37,8 +35,10 @@ from committee.report.style import (
     scale_cost,
 )
 from committee.report.tables import points, times
-from committee.search import Front
-from committee.search.notes import notes_of
+from committee.rule.cascade import Cascade
+from committee.rule.outputs import Array
+from committee.selection.front import Front
+from committee.selection.notes import notes_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,12 +15,9 @@ from datetime import date
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from committee.cascade import Cascade
-from committee.cost import Cost
 from committee.errors import DataError, MissingExtraError, require
-from committee.pool import Pool
+from committee.pool.pool import Pool
 from committee.report import tables
-from committee.report.cells import cells_section
 from committee.report.command import Saving, saving_of
 from committee.report.figure import figure_svg, front_figure
 from committee.report.points import page_data
@@ -36,8 +33,11 @@ from committee.report.rows import (
 )
 from committee.report.scales import heading_of, measure_told, scales_of
 from committee.report.section import Section
-from committee.search import Front
-from committee.search.notes import notes_of
+from committee.report.tile_maps import cells_section
+from committee.rule.cascade import Cascade
+from committee.selection.front import Front
+from committee.selection.notes import notes_of
+from committee.spec.cost import Cost
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from committee.evaluate import Evaluation, costs_of_stages
-from committee.pool import Pool
-from committee.predictions import Array
+from committee.pool.evaluate import Evaluation, costs_of_stages
+from committee.pool.pool import Pool
 from committee.report.command import Saving
 from committee.report.rows import CHOSEN, SINGLE, Row, matches
 from committee.report.scales import heading_of, scales_of
 from committee.report.tables import leaving, stages_named
-from committee.search import Front
-from committee.search.moves import Moves, moves
+from committee.rule.outputs import Array
+from committee.selection.front import Front
+from committee.selection.threshold_histograms import Moves, moves
 
 # What a series of points is drawn as. Later ones lie above earlier ones.
 _FRONT, _BEST, _SINGLE, _TARGET = "front", "ensemble", "single", "target"

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from committee.calibration import Reliability, reliability, says_probabilities
 from committee.errors import (
     CalibrationError,
     DataError,
@@ -18,9 +17,10 @@ from committee.errors import (
     require,
 )
 from committee.files import write_bytes
-from committee.pool import Pool
-from committee.predictions import Array
+from committee.pool.pool import Pool
 from committee.report.figure import figure_svg
+from committee.rule.calibration import Reliability, reliability, says_probabilities
+from committee.rule.outputs import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

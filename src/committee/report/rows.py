@@ -6,18 +6,19 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from committee.cascade import Cascade
-from committee.combine import ORDER_FREE
 from committee.errors import Infeasible
-from committee.evaluate import Evaluation
-from committee.evaluate import check_judge as check_judge_of
-from committee.pool import Pool
-from committee.search import Committee, Front, ensembles, evaluate_all
-from committee.search.front import front_of
-from committee.search.notes import front_comparison
-from committee.search.paired import Comparison
-from committee.search.targets import Promise, promises_of
-from committee.task import CLASSIFICATION, Task
+from committee.pool.evaluate import Evaluation
+from committee.pool.evaluate import check_judge as check_judge_of
+from committee.pool.pool import Pool
+from committee.rule.cascade import Cascade
+from committee.rule.combinations import ORDER_FREE
+from committee.selection.evaluate_many import evaluate_all
+from committee.selection.exhaustive import ensembles
+from committee.selection.front import Committee, Front, front_of
+from committee.selection.notes import front_comparison
+from committee.selection.paired import Comparison
+from committee.selection.targets import Promise, promises_of
+from committee.spec.task import CLASSIFICATION, Task
 
 SINGLE = "single model"
 ENSEMBLE = "ensemble of all"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from committee.errors import MissingExtraError
-from committee.predictions import Array
+from committee.rule.outputs import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

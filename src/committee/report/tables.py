@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from committee.cascade import Cascade
-from committee.evaluate import Evaluation
+from committee.pool.evaluate import Evaluation
 from committee.report.rows import Row, merged
-from committee.search.paired import Comparison, Estimate
-from committee.search.targets import Promise
-from committee.task import Task
+from committee.rule.cascade import Cascade
+from committee.selection.paired import Comparison, Estimate
+from committee.selection.targets import Promise
+from committee.spec.task import Task
 from committee.text import csv_text, digits, human_cost, percent
 
 if TYPE_CHECKING:

@@ -9,19 +9,11 @@ from typing import Any
 import numpy as np
 
 from committee.errors import ModelError, NotFiniteError
-from committee.models import (
-    Model,
-    ModelInputs,
-    ModelSpec,
-    answer_of,
-    check_installed,
-    check_unloaded,
-    checked_answer,
-    load_model,
-    resized,
-    usable_outputs_of,
-)
-from committee.predictions import Array, Outputs
+from committee.models.base import Model, answer_of, checked_answer, usable_outputs_of
+from committee.models.inputs import ModelInputs
+from committee.models.load import check_installed, check_unloaded, load_model, resized
+from committee.rule.outputs import Array, Outputs
+from committee.spec.model import ModelSpec
 
 
 class Models:

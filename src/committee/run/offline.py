@@ -9,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from committee.cascade import Cascade
-from committee.chunks import key_of, owned
-from committee.data import BrokenSamplesError, Dataset
+from committee.data.base import BrokenSamplesError, Dataset
 from committee.errors import NotFiniteError
-from committee.flow import Decisions
 from committee.predict import THREADS
-from committee.predictions import Array
-from committee.run.gathering import Gathered
-from committee.run.parts import Parts
-from committee.run.reading import Read, read_prepared
+from committee.rule.cascade import Cascade
+from committee.rule.flow import Decisions
+from committee.rule.outputs import Array
+from committee.run.batching import Gathered
+from committee.run.chunk_results import Parts
+from committee.run.read_ahead import Read, read_prepared
 from committee.run.results import Result, check_ending, check_free
 from committee.run.runner import Decision, Runner, class_name
+from committee.store.chunks import key_of, owned
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from committee.chunks import is_begun
 from committee.errors import DataError, require
 from committee.files import write_bytes
+from committee.store.chunks import is_begun
 from committee.text import csv_text, from_cell, printable, writable
 
 ENDINGS = (".csv", ".jsonl", ".parquet")

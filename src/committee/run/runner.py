@@ -16,30 +16,21 @@ from typing import Any, cast
 
 import numpy as np
 
-from committee.cascade import Cascade
 from committee.errors import CascadeError, NotFiniteError
-from committee.evaluate import costs_of_stages
-from committee.flow import Decisions, joined_decisions
-from committee.models import (
-    ArrayClip,
-    Clip,
-    ModelInputs,
-    ModelSpec,
-    Picture,
-    Pictures,
-    Preprocessing,
-    inputs_of,
-    specs_of,
-    task_of,
-)
-from committee.models.sources import source_of
-from committee.run.gathering import Gatherer, Gathering, recipes_from
-from committee.run.graph import GraphGathering
-from committee.run.held import Held
+from committee.models.clip import ArrayClip, Clip
+from committee.models.inputs import ModelInputs, Picture, Pictures, Preprocessing, inputs_of
+from committee.models.sources.registry import source_of
+from committee.pool.evaluate import costs_of_stages
+from committee.rule.cascade import Cascade
+from committee.rule.flow import Decisions, joined_decisions
+from committee.run.batch import Held
+from committee.run.batching import Gatherer, Gathering, recipes_from
 from committee.run.loading import Models, recipes_of
-from committee.run.one import One
-from committee.run.opening import Opened, opened
-from committee.task import SEMANTIC_SEGMENTATION, VIDEO_CLASSIFICATION
+from committee.run.online import One
+from committee.run.onnx_cascade import GraphGathering
+from committee.run.open import Opened, opened
+from committee.spec.model import ModelSpec, specs_of, task_of
+from committee.spec.task import SEMANTIC_SEGMENTATION, VIDEO_CLASSIFICATION
 
 # Engines reserve memory in the first call and settle on how they compute in the next.
 _WARM = 3
@@ -140,7 +131,7 @@ class Runner:
         if self.task is SEMANTIC_SEGMENTATION:
             raise CascadeError(
                 f"{where}: its models segment. Run it with committee run, or in Python with "
-                "committee.dense.Segmenter"
+                "committee.segment.run.Segmenter"
             )
         again = cascade if self._graph is not None else self.cascade
         self._again = again, tuple(allow_code), threads, lazy

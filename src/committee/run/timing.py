@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from committee.flow import Decisions, joined_decisions
-from committee.models import Pictures
-from committee.predictions import Array
+from committee.models.inputs import Pictures
+from committee.rule.flow import Decisions, joined_decisions
+from committee.rule.outputs import Array
 from committee.run.runner import Runner
 
 

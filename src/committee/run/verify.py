@@ -15,28 +15,28 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from committee.cascade import Cascade
-from committee.data import BrokenSamplesError, Dataset, content_of
-from committee.data.base import find_broken
+from committee.data.base import BrokenSamplesError, Dataset, content_of, find_broken
 from committee.errors import ExportError, MisalignedError, NotFiniteError, UnknownNameError
-from committee.evaluate import decided
 from committee.export.graph import INSIDE
-from committee.flow import Decisions, joined_decisions
-from committee.identity import places
-from committee.models import Pictures, Preprocessing, specs_of, task_of
-from committee.models.sources import source_of
-from committee.pool import Pool
+from committee.models.inputs import Pictures, Preprocessing
+from committee.models.sources.registry import source_of
+from committee.pool.evaluate import decided
+from committee.pool.identity import places
+from committee.pool.pool import Pool
+from committee.pool.samples import Samples
 from committee.predict import THREADS
-from committee.predictions import Array
+from committee.rule.cascade import Cascade
+from committee.rule.flow import Decisions, joined_decisions
+from committee.rule.outputs import Array
 from committee.run.offline import units
-from committee.run.reading import Read, read_prepared
+from committee.run.read_ahead import Read, read_prepared
 from committee.run.runner import Decision, Runner
-from committee.samples import Samples
+from committee.spec.model import specs_of, task_of
 from committee.store.split import told_changed
 from committee.text import listed
 
 if TYPE_CHECKING:
-    from committee.export.module import CascadeModule
+    from committee.export.torch_module import CascadeModule
 
 
 class Way(Protocol):

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from committee.calibration import Calibration
 from committee.errors import (
     CalibrationError,
     ChangedError,
@@ -14,6 +13,7 @@ from committee.errors import (
     StoreError,
     UnknownNameError,
 )
+from committee.rule.calibration import Calibration
 from committee.store.entry import read_index, read_manifest, write_index
 from committee.store.folder import writing
 

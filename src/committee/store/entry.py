@@ -13,21 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from committee.cost import Cost
 from committee.errors import CommitteeError, DamagedError, StoreError, UnreadableError
 from committee.files import write_bytes
-from committee.models.preprocessing import Preprocessing
-from committee.models.spec import check_name
+from committee.models.inputs import Preprocessing
 from committee.paths import portable, resolved
-from committee.predictions import Kind, check_kind
-from committee.reading import (
-    MOST_OF_STORES,
-    is_sealed,
-    parsed_json,
-    read_bytes,
-    sealed_json,
-    typed,
-)
+from committee.reading import MOST_OF_STORES, is_sealed, parsed_json, read_bytes, sealed_json, typed
+from committee.rule.outputs import Kind, check_kind
+from committee.spec.cost import Cost
+from committee.spec.model import check_name
 
 SCHEMA = 2
 CHUNK_ROWS = 256

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from committee.errors import ChangedError, StoreError
 from committee.files import sync_folder
-from committee.samples import Samples
+from committee.pool.samples import Samples
 from committee.store.entry import SCHEMA, Entry, read_index, told, write_index
 from committee.store.split import (
     SAMPLES,

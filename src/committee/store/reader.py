@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from committee.cost import Cost, CostTable
 from committee.errors import (
     ChangedError,
     CommitteeError,
@@ -20,22 +19,23 @@ from committee.errors import (
     StoreError,
     UnknownNameError,
 )
-from committee.models import same_weights, view_blocks
-from committee.pool import Pool
-from committee.predictions import Array, Outputs, checked_outputs
-from committee.samples import Samples
+from committee.pool.pool import Pool
+from committee.pool.samples import Samples
+from committee.rule.outputs import Array, Outputs, checked_outputs
+from committee.spec.cost import Cost, CostTable
+from committee.spec.model import same_weights, view_blocks
+from committee.spec.task import CLASSIFICATION, IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION, Task
 from committee.store.calibrations import KEY, read_calibrations
 from committee.store.entry import CHUNK_ROWS, Entry, Part, header, read_index, read_manifest
 from committee.store.split import SAMPLES, is_of, read_split
-from committee.task import CLASSIFICATION, IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION, Task
 
 _CHUNKS_A_TASK = 16
-# The index of a store of segmentation, which committee.dense reads.
+# The index of a store of segmentation, which committee.segment reads.
 CELLS = "cells.json"
 
 
 def load_pool(folder: Path, models: Iterable[str] | None = None, calibrated: bool = False) -> Pool:
-    """Open one split of a store; see :meth:`committee.pool.Pool.load`."""
+    """Open one split of a store; see :meth:`committee.pool.pool.Pool.load`."""
     root = folder.parent
     if not (folder / SAMPLES).exists():
         _explain_missing(folder)

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from committee.data import content_of, open_data
-from committee.data.base import digest_of
+from committee.data.base import content_of, digest_of
 from committee.data.labels import indices
+from committee.data.open import open_data
 from committee.data.table import ID_WORDS, LABEL_WORDS, PATH_WORDS, read_table
 from committee.errors import DataError, MisalignedError, StoreError
 from committee.files import write_text
-from committee.predictions import Array
-from committee.samples import Samples
+from committee.pool.samples import Samples
+from committee.rule.outputs import Array
 from committee.store.calibrations import KEY, remove_calibrations
 from committee.store.entry import (
     head_line,

@@ -13,11 +13,11 @@ import numpy as np
 
 from committee.errors import ChangedError, CommitteeError, DamagedError, StoreError
 from committee.files import sync_folder, write_bytes, write_text
-from committee.identity import shared, shared_note
-from committee.predictions import Array
+from committee.pool.identity import shared, shared_note
+from committee.pool.samples import Broken, Samples, fingerprint
 from committee.reading import read_json as read_json_of
 from committee.reading import sealed_json, typed
-from committee.samples import Broken, Samples, fingerprint
+from committee.rule.outputs import Array
 from committee.store.entry import SCHEMA, read_journal, read_json, read_manifest, told
 from committee.text import listed, printable
 
@@ -41,7 +41,7 @@ class Split:
 
     @property
     def content(self) -> Array | None:
-        """Digest of each sample; see :class:`~committee.samples.Samples`."""
+        """Digest of each sample; see :class:`~committee.pool.samples.Samples`."""
         return self.samples.content
 
     def taken(self, rows: Array) -> Split:

@@ -17,7 +17,7 @@ import numpy as np
 
 from committee.errors import ChangedError, NotFiniteError, StoreError
 from committee.files import sync_folder, write_text
-from committee.predictions import Array, Outputs
+from committee.rule.outputs import Array, Outputs
 from committee.store.entry import (
     CHUNK_ROWS,
     SCHEMA,

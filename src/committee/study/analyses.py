@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from committee.errors import CommitteeError, MissingExtraError, UnknownNameError
 from committee.study import (
     best_cascades,
-    calibration,
-    cells,
     confidence_functions,
     diversity,
     ensembles_as_cascades,
@@ -27,6 +25,8 @@ from committee.study import (
     views,
     worst_case,
 )
+from committee.study import calibrated as calibration
+from committee.study import tiles as cells
 from committee.study.base import AnyAnalysis, AnyFinding, Finding
 from committee.study.context import Study
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from committee.errors import ShapeError
-from committee.search.paired import Estimate
+from committee.selection.paired import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,7 +16,7 @@ from committee.study.base import About, Analysis, Cell, Column, Finding, Table
 from committee.study.context import Judge, Judged, Pair, Study
 from committee.study.drawing import finish, mark, mark_singles, plane, positions
 from committee.study.estimates import accuracy_of
-from committee.study.words import told_gains, told_ratios
+from committee.study.text import told_gains, told_ratios
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from committee.confidence import CONFIDENCES
 from committee.errors import Unsupported
-from committee.predictions import Array
 from committee.report.style import BLACK, SERIES, empty_figure, legend, plain
 from committee.report.tables import percent
-from committee.search import threshold_sweep
-from committee.search.prefixes import Rule
+from committee.rule.outputs import Array
+from committee.rule.scores import CONFIDENCES
+from committee.selection.fixed_models import threshold_sweep
+from committee.selection.prefixes import Rule
 from committee.study.base import About, Analysis, Cell, Column, Finding, Table
 from committee.study.context import Judge, Judged, Study
 from committee.study.estimates import accuracy_of
+from committee.study.text import told_gain
 from committee.study.threshold_sweep import pairs_on_front
-from committee.study.words import told_gain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

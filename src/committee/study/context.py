@@ -10,30 +10,24 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from committee.cascade import Cascade
-from committee.combine import DEFAULT_COMBINE
 from committee.errors import Infeasible
-from committee.evaluate import (
-    Evaluation,
-    check_judge,
-    counts_of,
-    measure_of,
-    shared_warnings,
-)
-from committee.pool import Pool
-from committee.predictions import Array
+from committee.pool.evaluate import Evaluation, check_judge, counts_of, measure_of, shared_warnings
+from committee.pool.metrics import TOP_1
+from committee.pool.pool import Pool
 from committee.report.rows import choice_of, summary
 from committee.report.tables import named
-from committee.search import Committee, Front, ensembles, evaluate_all, in_order, search
-from committee.search.asked import most_models
-from committee.search.exhaustive import over_divisions
-from committee.search.front import front_of
-from committee.search.judging import right_on
-from committee.search.notes import notes_of
-from committee.search.paired import Estimate
-from committee.search.sequences import every_sequence
+from committee.rule.cascade import Cascade
+from committee.rule.combinations import DEFAULT_COMBINE
+from committee.rule.outputs import Array
+from committee.selection.evaluate_many import evaluate_all, right_on
+from committee.selection.exhaustive import ensembles, over_divisions, search
+from committee.selection.fixed_models import in_order
+from committee.selection.front import Committee, Front, front_of
+from committee.selection.notes import notes_of
+from committee.selection.options import most_models
+from committee.selection.paired import Estimate
+from committee.selection.sequences import every_sequence
 from committee.study.estimates import paired_difference, paired_figures
-from committee.utility import TOP_1
 
 # Committees grow to four models, as in the paper, unless that makes more sequences than this.
 _MOST_MODELS = 4
@@ -451,7 +445,7 @@ def study_of(
     Args:
         val: The pool on the split that chooses models and thresholds.
         test: The pool on the split that judges.
-        unit: Unit of the cost; see :meth:`committee.cost.CostTable.unit` for the default.
+        unit: Unit of the cost; see :meth:`committee.spec.cost.CostTable.unit` for the default.
         max_models: Most models of a committee; 4 if left out, fewer in a small pool, or in one of
             so many models that the search would take minutes.
         confidence: Name of the confidence function.

@@ -14,10 +14,10 @@ from committee.errors import Unsupported
 from committee.report.style import CASCADE, SERIES, cost_axis
 from committee.study.base import About, Analysis, Column, Finding, Table
 from committee.study.best_cascades import speedup
-from committee.study.compared import Beside, beside, draw_beside, gain_over
 from committee.study.context import Judged, Study, feasible
+from committee.study.cost_gain_figure import Beside, beside, draw_beside, gain_over
 from committee.study.estimates import accuracy_of
-from committee.study.words import told_ratios
+from committee.study.text import told_ratios
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from committee.predictions import Array
-from committee.report.labels import mark_at_edge, place_labels
+from committee.report.point_labels import mark_at_edge, place_labels
 from committee.report.scales import measure_told
 from committee.report.style import (
     SINGLE,
@@ -19,6 +18,7 @@ from committee.report.style import (
     log_cost,
     plain,
 )
+from committee.rule.outputs import Array
 from committee.study.context import Judge, Judged
 
 if TYPE_CHECKING:

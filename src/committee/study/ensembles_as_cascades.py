@@ -10,16 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from committee.cascade import Cascade
 from committee.report.style import CASCADE, ENSEMBLE
-from committee.search import as_cascade
+from committee.rule.cascade import Cascade
+from committee.selection.fixed_models import as_cascade
 from committee.study.base import About, Analysis, Column, Finding, Table
 from committee.study.best_cascades import speedup
 from committee.study.context import Judge, Judged, Study
 from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.ensembles_vs_singles import best_ensembles
 from committee.study.estimates import accuracy_of
-from committee.study.words import told_gains, told_ratios
+from committee.study.text import told_gains, told_ratios
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

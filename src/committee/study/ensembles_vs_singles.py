@@ -17,7 +17,7 @@ from committee.study.best_cascades import speedup
 from committee.study.context import Judge, Judged, Study
 from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.estimates import accuracy_of
-from committee.study.words import told_gains, told_ratios
+from committee.study.text import told_gains, told_ratios
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from committee.evaluate import Evaluation
-from committee.search.paired import Estimate, paired_difference, paired_figures
+from committee.pool.evaluate import Evaluation
+from committee.selection.paired import Estimate, paired_difference, paired_figures
 
 __all__ = ["accuracy_of", "paired_difference", "paired_figures"]
 

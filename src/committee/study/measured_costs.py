@@ -22,7 +22,7 @@ from committee.study.best_cascades import (
 )
 from committee.study.context import Judge, Judged, Pair, Study
 from committee.study.estimates import accuracy_of
-from committee.study.words import told_ratios
+from committee.study.text import told_ratios
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

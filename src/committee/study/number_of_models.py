@@ -19,7 +19,7 @@ from committee.study.base import About, Analysis, Cell, Column, Finding, Table
 from committee.study.context import Judge, Judged, Study
 from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.estimates import accuracy_of
-from committee.study.words import told_gains
+from committee.study.text import told_gains
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ import numpy as np
 
 from committee.errors import Unsupported
 from committee.report.style import CASCADE, OUTSIDE
-from committee.search.paired import Estimate
+from committee.selection.paired import Estimate
 from committee.study.base import About, Analysis, Cell, Column, Finding, Table
 from committee.study.context import Judge, Judged, Reference, Study, feasible
 from committee.study.drawing import finish, mark, mark_singles, plane

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from committee.report import Cell, PageTable, Section, figure_svg, page_of
-from committee.search.paired import Estimate
+from committee.report.figure import figure_svg
+from committee.report.page import page_of
+from committee.report.section import Cell, PageTable, Section
+from committee.selection.paired import Estimate
 from committee.study import base
 from committee.study.analyses import figure_of
 from committee.study.base import AnyFinding, Column, Table
 from committee.study.context import Study
-from committee.study.words import cell_text
+from committee.study.text import cell_text
 
 
 def study_page(

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from committee.errors import Unsupported
 from committee.report.style import CASCADE, SERIES
-from committee.search.paired import Estimate
+from committee.selection.paired import Estimate
 from committee.study.base import About, Analysis, Column, Finding, Table
 from committee.study.context import Judge, Judged, Study, feasible
 from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.estimates import accuracy_of
-from committee.study.words import told_gains
+from committee.study.text import told_gains
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

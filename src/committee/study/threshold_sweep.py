@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from committee.combine import ORDER_FREE
 from committee.errors import Unsupported
 from committee.report.style import ENSEMBLE, SERIES, SINGLE
-from committee.search import threshold_sweep
+from committee.rule.combinations import ORDER_FREE
+from committee.selection.fixed_models import threshold_sweep
 from committee.study.base import About, Analysis, Column, Finding, Table
 from committee.study.best_cascades import speedup
 from committee.study.context import Judge, Judged, Study
 from committee.study.drawing import finish, mark, plane, positions
 from committee.study.estimates import accuracy_of
-from committee.study.words import told_gain
+from committee.study.text import told_gain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

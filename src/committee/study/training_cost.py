@@ -16,8 +16,8 @@ import numpy as np
 from committee.errors import Unsupported
 from committee.report.style import CASCADE, ENSEMBLE
 from committee.study.base import About, Analysis, Column, Finding, Table
-from committee.study.compared import Beside, beside, draw_beside, gain_over
 from committee.study.context import Judged, Pair, Study, Training
+from committee.study.cost_gain_figure import Beside, beside, draw_beside, gain_over
 from committee.study.estimates import accuracy_of
 
 if TYPE_CHECKING:

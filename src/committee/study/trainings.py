@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from committee.combine import ORDER_FREE
 from committee.errors import Unsupported
-from committee.predictions import Array
 from committee.report.scales import measure_told
 from committee.report.style import CASCADE, ENSEMBLE, SINGLE, empty_figure, legend, plain
-from committee.search.paired import Estimate
+from committee.rule.combinations import ORDER_FREE
+from committee.rule.outputs import Array
+from committee.selection.paired import Estimate
 from committee.study.base import About, Analysis, Column, Finding, Table
 from committee.study.context import Judged, Study
-from committee.study.words import told_gains
+from committee.study.text import told_gains
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

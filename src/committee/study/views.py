@@ -12,17 +12,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from committee.combine import ORDER_FREE
 from committee.errors import Unsupported
 from committee.report.style import SERIES
 from committee.report.tables import exits, times
+from committee.rule.combinations import ORDER_FREE
 from committee.study.base import About, Analysis, Cell, Column, Finding, Table
 from committee.study.best_cascades import speedup
-from committee.study.compared import gain_over
 from committee.study.context import Judge, Judged, Study, feasible
+from committee.study.cost_gain_figure import gain_over
 from committee.study.drawing import finish, mark, mark_singles, plane
 from committee.study.estimates import accuracy_of
-from committee.study.words import told_gain
+from committee.study.text import told_gain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,8 +16,8 @@ from committee.report.style import CASCADE, SERIES, cost_axis
 from committee.report.tables import times
 from committee.study.base import About, Analysis, Column, Finding, Table
 from committee.study.best_cascades import speedup
-from committee.study.compared import Beside, beside, draw_beside, gain_over
 from committee.study.context import Judged, Pair, Study, feasible
+from committee.study.cost_gain_figure import Beside, beside, draw_beside, gain_over
 from committee.study.estimates import accuracy_of
 
 if TYPE_CHECKING:

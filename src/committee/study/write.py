@@ -9,11 +9,11 @@ from typing import Any
 
 from committee.files import write_text
 from committee.report.figure import save_figure
-from committee.search.paired import Estimate
+from committee.selection.paired import Estimate
 from committee.study.analyses import figure_of
 from committee.study.base import AnyFinding, Table
 from committee.study.context import Study
-from committee.study.words import cell_text
+from committee.study.text import cell_text
 from committee.text import csv_text
 
 SCHEMA = 1

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from committee.data import BrokenSamplesError, Dataset
-from committee.models import Pictures, Preprocessing, inputs_of
-from committee.predictions import Array
+from committee.data.base import BrokenSamplesError, Dataset
+from committee.models.inputs import Pictures, Preprocessing, inputs_of
+from committee.rule.outputs import Array
 
 _RECIPE = Preprocessing((8, 8))
 _THREADS = 4

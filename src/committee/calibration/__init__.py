@@ -1,0 +1,1 @@
+"""Fitting calibrations on a split, and how reliable confidences are."""

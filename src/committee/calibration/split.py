@@ -1,0 +1,121 @@
+"""A split of a store -> calibrations in the store, fitted on samples that nothing else uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from committee.errors import MisalignedError, UnknownNameError
+from committee.pool.pool import Pool
+from committee.rule.calibration import Calibration, expected_calibration_error, says_probabilities
+from committee.store.calibrations import keep_calibrations
+from committee.store.entry import read_index
+
+# Splits that choose and that judge.
+_IN_USE = ("val", "test")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a calibration does to one model on one split.
+
+    Args:
+        model: Name of the model.
+        split: Name of the split.
+        samples: How many samples.
+        before: Expected calibration error of the outputs as they are; None where confidences of
+            decisions are no probabilities.
+        after: The same of the calibrated outputs.
+    """
+
+    model: str
+    split: str
+    samples: int
+    before: float | None
+    after: float
+
+
+def calibrate(
+    store: str | Path,
+    split: str = "cal",
+    method: str | None = None,
+    models: Iterable[str] | None = None,
+) -> dict[str, Calibration]:
+    """Fit a calibration of each model on a split of a store and keep it there.
+
+    Args:
+        store: Folder of the store.
+        split: Name of the split to fit on: one of its own. ``val`` and ``test`` may be named, but
+            what is chosen or judged on them then looks better calibrated than it is.
+        method: ``temperature`` or ``platt``; see :mod:`committee.rule.calibration`. If left out,
+            ``platt`` of decisions and else ``temperature``.
+        models: Names of the models; all if left out.
+
+    Raises:
+        CalibrationError: If there are no labels, or no calibration is best; the model is named.
+        MisalignedError: If the split shares samples with ``val`` or ``test``.
+        StoreError, UnknownNameError: If the store, the split, a model or the method is not there.
+    """
+    root = Path(store)
+    if split not in _IN_USE and (root / "store.json").is_file():
+        _check_third(root, split)
+    pool = Pool.load(root / split, models)
+    for other in _IN_USE:
+        if other != split and (root / other).is_dir():
+            _check_apart(root, pool, Pool.load(root / other))
+    fitted = pool.fit_calibrations(method)
+    keep_calibrations(root, fitted)
+    return fitted
+
+
+def judge(pool: Pool, calibrations: Mapping[str, Calibration], bins: int = 15) -> list[Judged]:
+    """Expected calibration error of each calibrated model of a pool, before and after.
+
+    Raises:
+        MisalignedError: If there are no samples or no labels.
+    """
+    labels = pool.samples.labels
+    if labels is None:
+        raise MisalignedError(f"split {pool.samples.split!r} has no labels; accuracy needs them")
+    found = []
+    for name, calibration in calibrations.items():
+        raw = pool.model(name)
+        known = says_probabilities(raw)
+        before = expected_calibration_error(raw, labels, bins) if known else None
+        after = expected_calibration_error(calibration.apply(raw), labels, bins)
+        found.append(Judged(name, pool.samples.split, len(pool), before, after))
+    return found
+
+
+def _check_third(root: Path, split: str) -> None:
+    """Refuse a store that has only what chooses and what judges; of others a name may be wrong."""
+    if not {path.name for path in root.iterdir() if path.is_dir()} <= {*_IN_USE}:
+        return
+    raise UnknownNameError(
+        f"{root}: no split {split!r}. Calibration needs a third split, which neither chooses nor "
+        f"judges: {_how(root, split)}"
+    )
+
+
+def _how(root: Path, split: str) -> str:
+    """Return the command that makes a third split, as the others of the store were made."""
+    models = read_index(root / "store.json")["models"].values()
+    kinds = {each["kind"] for each in models if not each["source"]}
+    if kinds:
+        kind = kinds.pop()
+        return f"committee import [NAME=]FILE... --kind {kind} --split {split} --out {root}"
+    return (
+        f"committee predict POOL.toml --data DATA --split {split} --out {root}; with --fraction "
+        "START:STOP all three come from one folder"
+    )
+
+
+def _check_apart(root: Path, fitted: Pool, other: Pool) -> None:
+    """Refuse samples that choose or evaluate."""
+    both = other.shared_with(fitted)
+    if both.most:
+        use = "chooses" if other.samples.split == "val" else "evaluates"
+        raise MisalignedError(
+            f"{root}: {both.told()}, which {use}. Calibrate on samples of their own"
+        )

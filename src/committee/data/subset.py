@@ -1,0 +1,162 @@
+"""Some of the samples of a data set: by rows, or by a share of every class."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+
+from committee.data.base import BrokenSamplesError, Dataset, find_broken
+from committee.errors import DataError
+from committee.models.inputs import Pictures
+from committee.pool.samples import Samples
+from committee.rule.outputs import Array
+
+# The split that takes what a single fraction leaves.
+REST = "test"
+
+
+class PartDataset:
+    """A data set seen through a choice of its rows.
+
+    Args:
+        whole: The data set.
+        rows: Which of its samples, shape (n,).
+        samples: What to call them; as in the whole if left out.
+    """
+
+    def __init__(self, whole: Dataset, rows: Array, samples: Samples | None = None) -> None:
+        self._whole = whole
+        self._rows = rows
+        self.samples = whole.samples.taken(rows) if samples is None else samples
+
+    def read(self, rows: Array) -> Pictures:
+        """See :class:`committee.data.base.Dataset`."""
+        return self._whole.read(self._rows[rows])
+
+    def digests(self, rows: Array) -> Array:
+        """See :class:`committee.data.base.Dataset`."""
+        return self._whole.digests(self._rows[rows])
+
+
+def part(dataset: Dataset, rows: str) -> Dataset:
+    """The samples that ``START:STOP:STEP`` names, each number optional, as in Python.
+
+    Raises:
+        DataError: If it is not of that form or names no sample.
+    """
+    return PartDataset(dataset, named_rows(rows, len(dataset.samples)))
+
+
+def named_rows(rows: str, count: int) -> Array:
+    """Indices that ``START:STOP:STEP`` names of ``count`` samples.
+
+    Raises:
+        DataError: If it is not of that form or names no sample.
+    """
+    try:
+        numbers = [int(number) if number else None for number in rows.split(":")]
+        chosen = np.arange(count)[slice(*numbers)]
+    except (ValueError, TypeError):
+        raise DataError(f"rows {rows!r} must be START:STOP or START:STOP:STEP") from None
+    if ":" not in rows or not len(chosen):
+        raise DataError(f"rows {rows!r} name no sample of {count}; write START:STOP:STEP")
+    return chosen
+
+
+def share(dataset: Dataset, fraction: str, seed: int) -> Dataset:
+    """A share of every class, chosen by seed.
+
+    Args:
+        dataset: The samples.
+        fraction: ``START:STOP``, both in [0, 1]: shares that do not overlap have no sample in
+            common. ``F`` alone is ``0:F``, and ``F:1`` for the split named ``test``.
+        seed: Chooses which samples; the rest follows from ids and labels alone.
+
+    Raises:
+        DataError: If the fraction is not of that form, or takes no sample.
+    """
+    start, stop = _bounds(fraction, dataset.samples.split)
+    places = _places(dataset.samples, seed)
+    rows = np.flatnonzero((start <= places) & (places < stop))
+    if not len(rows):
+        raise DataError(f"fraction {fraction} takes no sample of {len(places)}; give a larger one")
+    rule = f"fraction {start:g}:{stop:g}, seed {seed}, of {len(places)} samples"
+    return PartDataset(dataset, rows, replace(dataset.samples.taken(rows), rule=rule))
+
+
+def readable_part(dataset: Dataset) -> tuple[Dataset, list[tuple[str, str]]]:
+    """The samples that can be read, each tried once; and id and reason of the others.
+
+    Raises:
+        BrokenSamplesError: If none can be read.
+    """
+    broken = find_broken(dataset, np.arange(len(dataset.samples)))
+    if not broken:
+        return dataset, []
+    bad = {name for name, _ in broken}
+    rows = np.flatnonzero([name not in bad for name in dataset.samples.ids])
+    if not len(rows):
+        raise BrokenSamplesError(broken, len(bad))
+    return PartDataset(dataset, rows), broken
+
+
+def without(dataset: Dataset, ids: frozenset[str], rule: str) -> Dataset:
+    """The samples whose ids are not among those given, with the rule that this is.
+
+    Raises:
+        DataError: If none is left.
+    """
+    keep = [row for row, name in enumerate(dataset.samples.ids) if name not in ids]
+    if not keep:
+        raise DataError(f"split {dataset.samples.split!r}: no sample is left by the other splits")
+    rows = np.array(keep)
+    return PartDataset(dataset, rows, replace(dataset.samples.taken(rows), rule=rule))
+
+
+def _bounds(fraction: str, split: str) -> tuple[float, float]:
+    start, colon, stop = fraction.partition(":")
+    try:
+        if colon:
+            bounds = float(start or 0), float(stop or 1)
+        else:
+            bounds = (float(fraction), 1.0) if split == REST else (0.0, float(fraction))
+    except ValueError:
+        bounds = (1.0, 0.0)
+    if not 0 <= bounds[0] < bounds[1] <= 1:
+        raise DataError(
+            f"fraction {fraction!r} must be F or START:STOP between 0 and 1, for example 0.5; "
+            f"the split {REST!r} takes what F leaves"
+        )
+    return bounds
+
+
+def _places(samples: Samples, seed: int) -> Array:
+    """For each sample a place in [0, 1), shape (N,), evenly spread within each class.
+
+    The k-th of a class of n, in the order of a hash, stands at ``(k + v) / n``; v differs from
+    class to class and is evenly spread itself. So a share F takes ``F * n`` of a class, rounded up
+    or down, and of classes with one sample about a share F gives theirs.
+    """
+    labels = np.zeros(len(samples), np.int64) if samples.labels is None else samples.labels
+    classes = np.unique(labels).tolist()
+    by_hash = sorted(classes, key=lambda label: _hash(f"{seed} class {label}"))
+    shift = {label: (i + 0.5) / len(classes) for i, label in enumerate(by_hash)}
+    hashes = [_hash(f"{seed} sample {name}") for name in samples.ids]
+    # By class, and by hash within it; ids are all different, so that no two hashes are the same.
+    order = np.array(sorted(range(len(labels)), key=lambda i: (labels[i], hashes[i])), np.int64)
+    places = np.empty(len(labels))
+    for label, rows in zip(classes, np.split(order, _starts(labels[order])), strict=True):
+        places[rows] = (np.arange(len(rows)) + shift[label]) / len(rows)
+    return places
+
+
+def _starts(labels: Array) -> Array:
+    """Where a run of equal labels ends and the next begins."""
+    return np.flatnonzero(np.diff(labels)) + 1
+
+
+def _hash(text: str) -> bytes:
+    # Not a generator of random numbers: their streams change between versions of libraries.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,111 @@
+"""The ONNX files of a cascade's models: which they are, and whether they are still the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from committee.errors import ExportError, ModelError, UnknownNameError
+from committee.models.engines.sessions import OWN
+from committee.models.graph_files import graph_fingerprint
+from committee.paths import MOVED
+from committee.rule.cascade import Cascade
+from committee.rule.scores import BUILT_IN
+from committee.spec.model import ModelSpec, specs_of
+from committee.spec.task import SEMANTIC_SEGMENTATION
+
+
+def onnx_specs(
+    cascade: Cascade, onnx: Mapping[str, str | Path] | None = None, *, cells: bool = False
+) -> list[ModelSpec]:
+    """Specs of a cascade's models, each an ONNX file that is there.
+
+    Args:
+        cascade: It says how its models are loaded.
+        onnx: ONNX files that take the place of a model's source, by the model's name.
+        cells: Whether models may segment.
+
+    Raises:
+        CascadeError: If the cascade does not say how a model is loaded.
+        ExportError: If a model takes clips, segments where that cannot be, is no ONNX file, is run
+            by another engine than onnxruntime or gives decisions only, or the confidence is not one
+            of those built in.
+        ModelError: If a file is missing, or not the one that was chosen.
+        UnknownNameError: If ``onnx`` names a model that the cascade does not have.
+    """
+    segments = segmenting(cascade)
+    if segments and not cells:
+        raise ExportError(
+            "export: the cascade segments, which only a folder can hold. Write --out FOLDER, or "
+            "run the cascade file itself: committee run"
+        )
+    if cascade.confidence not in BUILT_IN and not segments:
+        raise ExportError(
+            f"export: confidence {cascade.confidence!r} is your own function, which no export "
+            f"carries. There are: {', '.join(BUILT_IN)}"
+        )
+    given = dict(onnx or {})
+    for name in given:
+        if name not in cascade.names:
+            raise UnknownNameError.of("export", "model", name, cascade.names)
+    specs = specs_of(cascade).values()
+    refuse_clips(specs)
+    return [_checked(spec, given.get(spec.name)) for spec in specs]
+
+
+def segmenting(cascade: Cascade) -> bool:
+    """Whether the models of a cascade segment, so that cells leave it."""
+    tasks = {model.get("task") for model in cascade.models.values()}
+    return SEMANTIC_SEGMENTATION.name in tasks
+
+
+def refuse_clips(specs: Iterable[ModelSpec]) -> None:
+    """Refuse models of clips: exports have no frames to choose and no views to average.
+
+    Raises:
+        ExportError: If one takes clips.
+    """
+    for spec in specs:
+        if spec.preprocessing.views is not None:
+            raise ExportError(
+                f"model {spec.name!r}: takes clips, and exports run on pictures. Run the cascade "
+                "file itself: committee run, or committee.Runner"
+            )
+
+
+def onnx_path(spec: ModelSpec) -> Path:
+    """The file of an ``onnx:PATH`` source."""
+    return Path(spec.source.removeprefix("onnx:"))
+
+
+def _checked(spec: ModelSpec, given: str | Path | None) -> ModelSpec:
+    where = f"model {spec.name!r}"
+    if given is not None:
+        source = f"onnx:{Path(given).resolve()}"
+        # What is said of weights, engine and precision is said of the source that is replaced.
+        spec = replace(
+            spec, source=source, fingerprint="", weights="", seed=0, engine="", precision="float32"
+        )
+    if not spec.source.startswith("onnx:"):
+        raise ExportError(
+            f"{where}: {spec.source} is no ONNX file. Export it first, with committee "
+            f"export-onnx or torch.onnx.export, and name the file: --onnx {spec.name}=FILE.onnx"
+        )
+    if (spec.engine or OWN, spec.precision) != (OWN, "float32"):
+        raise ExportError(
+            f"{where}: was chosen on {spec.engine} in {spec.precision}; an export runs on {OWN} in "
+            f"float32. Take the same file nevertheless: --onnx {spec.name}={onnx_path(spec)}"
+        )
+    if spec.kind == "decisions":
+        raise ExportError(f"{where}: gives decisions; an export needs logits or probabilities")
+    path = onnx_path(spec)
+    if not path.is_file():
+        raise ModelError(f"{where}: no file {path}. {MOVED}")
+    fingerprint = graph_fingerprint(path)
+    if spec.fingerprint not in ("", fingerprint):
+        raise ModelError(
+            f"{where}: {path} has changed since: fingerprint was {spec.fingerprint}, is "
+            f"{fingerprint}. Restore it, or predict and search again"
+        )
+    return replace(spec, fingerprint=fingerprint)

@@ -1,0 +1,1 @@
+"""What runs a model: onnxruntime sessions and torch modules."""

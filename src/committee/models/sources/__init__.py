@@ -1,0 +1,1 @@
+"""Sources of models, a file each: ONNX, Python, timm, torchvision, transformers, PyTorchVideo."""

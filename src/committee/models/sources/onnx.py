@@ -1,0 +1,119 @@
+"""``onnx:PATH``: a graph with one input; of several outputs one is taken, by its name."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from committee.errors import MissingExtraError, ModelError
+from committee.models.base import Model, check_file, run_print
+from committee.models.engines.sessions import OWN, open_session
+from committee.models.graph_declaration import ports_of
+from committee.models.graph_files import graph_fingerprint
+from committee.models.graph_io import recipe_of
+from committee.paths import expanded
+from committee.profile.graph_macs import graph_macs, graph_parameters
+from committee.rule.outputs import Array
+from committee.spec.model import ModelSpec
+
+
+class OnnxSource:
+    """A file with a graph."""
+
+    form = "onnx:PATH"
+    weights: ClassVar[frozenset[str]] = frozenset()
+    engines = (OWN, "openvino")
+    choices = ("layout", "output")
+
+    def located(self, text: str, folder: Path) -> str:
+        """See :class:`committee.models.base.Source`."""
+        if not text:
+            raise ValueError
+        return str(expanded(text, folder))
+
+    def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
+        """The size and the channels that the graph fixes; more it does not state."""
+        try:
+            return recipe_of(ports_of(Path(text))[0])
+        except (OSError, ValueError):
+            return {}  # told by who loads it
+
+    def peek(self, spec: ModelSpec, allow_code: Collection[str]) -> str:
+        """See :class:`committee.models.base.Peekable`."""
+        path = Path(spec.text)
+        check_file(f"model {spec.name!r}", path)
+        return run_print(graph_fingerprint(path), spec, OWN)
+
+    def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
+        """See :class:`committee.models.base.Source`."""
+        return OnnxModel(spec, threads)
+
+
+class OnnxModel:
+    """A graph on the processor, in float32 if nothing else is asked for.
+
+    Args:
+        spec: Its source is ``onnx:PATH``.
+        threads: How many the engine may use; 0 leaves the choice to it.
+
+    Raises:
+        ModelError: If the file is missing, no ONNX model, or has several inputs or outputs of which
+            none is named, or if it takes no inputs of the spec's size.
+        MissingExtraError: If the engine is not installed.
+    """
+
+    keeps_input = True
+
+    def __init__(self, spec: ModelSpec, threads: int = 0) -> None:
+        self.path, engine = Path(spec.text), spec.engine or OWN
+        self._session = open_session(spec, self.path, engine, spec.precision, threads)
+        self.engine = self._session.engine
+        self._spec = spec
+        self.fingerprint = run_print(graph_fingerprint(self.path), spec, OWN)
+
+    @property
+    def macs(self) -> int | None:
+        """Counted when asked for; None if onnx is not installed or the graph cannot be counted."""
+        return self._counted[0]
+
+    @property
+    def macs_unknown(self) -> str:
+        """Why multiply-adds are not known; empty if they are."""
+        return self._counted[1]
+
+    @property
+    def takes(self) -> str:
+        """What the graph declares of its input and its output, for errors."""
+        return f"the graph takes {self._session.form.input}, gives {self._session.form.output}"
+
+    @cached_property
+    def _counted(self) -> tuple[int | None, str]:
+        form = self._session.form
+        try:
+            macs = graph_macs(self.path, form.shape(self._spec.preprocessing.shape))
+            return macs // (form.rows or 1), ""
+        except (MissingExtraError, ModelError) as error:
+            return None, str(error)
+
+    @cached_property
+    def parameters(self) -> int | None:
+        """Counted when asked for; None if onnx is not installed."""
+        try:
+            return graph_parameters(self.path)
+        except MissingExtraError:
+            return None
+
+    def at(self, spec: ModelSpec) -> OnnxModel:
+        """See :class:`committee.models.base.Resizable`: the same session."""
+        other = copy.copy(self)
+        other._session = self._session.at(f"model {spec.name!r}", spec)
+        other._spec = spec
+        other.__dict__.pop("_counted", None)  # counted at the other size
+        return other
+
+    def __call__(self, batch: Array) -> Array:
+        """See :class:`committee.models.base.Model`."""
+        return self._session(batch)

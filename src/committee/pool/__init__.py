@@ -1,0 +1,1 @@
+"""Models aligned on the same samples, and what a committee of them scores and costs."""

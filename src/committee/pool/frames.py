@@ -1,0 +1,125 @@
+"""Tables of pandas, polars and their like: columns and rows that have names, in one order.
+
+None of these libraries is imported; what an object has tells what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from committee.errors import MisalignedError
+from committee.names import class_order
+from committee.rule.outputs import Array, as_array
+from committee.text import listed
+
+
+def columns_of(value: Any) -> tuple[str, ...]:
+    """Return the names of a table's columns; empty if it has none."""
+    names = getattr(value, "column_names", getattr(value, "columns", None))
+    return () if names is None or callable(names) else tuple(map(str, names))
+
+
+def rows_of(value: Any) -> tuple[str, ...]:
+    """Return the names of a table's rows; empty if it has none, or they count from 0 by default."""
+    index = getattr(value, "index", None)
+    if index is None or callable(index) or _is_default(index):
+        return ()
+    return tuple(map(str, np.asarray(index).tolist()))
+
+
+def _is_default(index: Any) -> bool:
+    is_range = type(index).__name__ == "RangeIndex"
+    return is_range and (index.start, index.step) == (0, 1)
+
+
+def in_class_order(where: str, value: Any, classes: Sequence[str]) -> tuple[Any, tuple[str, ...]]:
+    """Return outputs in the order of the classes, and the classes, which a table may name.
+
+    Args:
+        where: What the outputs belong to, for errors.
+        value: An array, or a table of one column a class.
+        classes: Names of the classes; empty if they are not known.
+
+    Raises:
+        MisalignedError: If columns and classes differ in names.
+    """
+    names = columns_of(value)
+    if len(names) < 2:
+        return value, tuple(classes)
+    order, named = class_order(where, names, classes)
+    values = as_array(where, value)
+    return values if order is None else values[:, order], named or tuple(classes)
+
+
+def in_row_order(
+    values: Mapping[str, Any], ids: Sequence[str] | None
+) -> tuple[dict[str, Array | None], Sequence[str] | None]:
+    """Return the order of rows of each value, None where it is right, and the samples' ids.
+
+    Args:
+        values: Arrays and tables, by what they are called in errors.
+        ids: Names of the samples; None if they are not given.
+
+    Raises:
+        MisalignedError: If rows have other names, or it is not clear which are the same.
+    """
+    named = {where: rows for where, value in values.items() if (rows := rows_of(value))}
+    right: dict[str, Array | None] = dict.fromkeys(values)
+    if not named:
+        return right, ids
+    first = next(iter(named.values()))
+    counted = _counted(values, first)
+    first, named = next(iter(counted.values()), first), named | counted
+    same = all(rows == first for rows in named.values())
+    if ids is None and not same:
+        _refuse_nameless([where for where in values if where not in named], named)
+    wanted = first if ids is None else tuple(map(str, ids))
+    if same and set(first) != set(wanted):
+        # The index means something else than the ids that are given.
+        return right, ids
+    if same and ids is None:
+        return right, first if len(set(first)) == len(first) else None
+    return right | {where: _order(where, rows, wanted) for where, rows in named.items()}, wanted
+
+
+def in_rows(where: str, value: Any, order: Array | None) -> Any:
+    """Return what is given in another order of rows, from :func:`in_row_order`."""
+    return value if order is None else as_array(where, value)[order]
+
+
+def _counted(values: Mapping[str, Any], first: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return default indices as names, where other rows have these names in another order."""
+    numbers = tuple(map(str, range(len(first))))
+    if set(numbers) != set(first):
+        return {}
+    indices = {where: getattr(value, "index", None) for where, value in values.items()}
+    return {where: numbers for where, i in indices.items() if not callable(i) and _is_default(i)}
+
+
+def _refuse_nameless(nameless: Sequence[str], named: Mapping[str, Sequence[str]]) -> None:
+    if nameless:
+        raise MisalignedError(
+            f"Pool: {nameless[0]} has no index, and the indices of {listed(list(named))} are in "
+            "different orders. Give all with an index, or all in one order without"
+        )
+
+
+def _order(where: str, rows: Sequence[str], wanted: Sequence[str]) -> Array:
+    place = {name: row for row, name in enumerate(rows)}
+    if len(rows) != len(place):
+        raise MisalignedError(
+            f"Pool: {where}: names of rows stand twice in its index, and others are in another "
+            "order. Give each sample an index of its own"
+        )
+    known = set(wanted)
+    strange = [name for name in rows if name not in known]
+    if len(rows) != len(wanted) or strange:
+        raise MisalignedError(
+            f"Pool: {where}: its index has {len(rows):,} samples, others have {len(wanted):,}"
+            f"{f'; {listed(strange)} are only here' if strange else ''}. Give all models the same "
+            "samples"
+        )
+    return np.array([place[name] for name in wanted], np.int64)

@@ -1,0 +1,211 @@
+"""Cells: where in the pictures of a split a cascade goes on, drawn from stored scores alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from committee.pool.evaluate import decided
+from committee.pool.pool import Pool
+from committee.report.figure import figure_svg
+from committee.report.rows import Row
+from committee.report.section import Cell, PageTable, Section
+from committee.report.style import empty_figure
+from committee.report.tables import exits, named
+from committee.rule.cascade import Cascade
+from committee.rule.outputs import Array
+from committee.segment.run import grid_of
+from committee.segment.tiling import Grid
+from committee.spec.model import specs_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Pictures of which each cell is shown.
+_SHOWN = 8
+# Stages of exit, from light to dark.
+_STAGES = ("#eeeeee", "#7fb5d8", "#0072B2", "#003f63")
+
+
+@dataclass(frozen=True, eq=False)
+class WentOn:
+    """Which cells of the pictures of one split went on.
+
+    Args:
+        cascade: Whose decisions these are.
+        grid: How pictures are divided.
+        stages: Stage of exit of each cell, from 0, shape (pictures, cells).
+        names: Of the pictures.
+        split: Name of the split.
+    """
+
+    cascade: Cascade
+    grid: Grid
+    stages: Array
+    names: tuple[str, ...]
+    split: str
+
+    @property
+    def share(self) -> Array:
+        """Share of the pictures in which each cell went on, shape (rows, columns)."""
+        shares: Array = (self.stages > 0).mean(axis=0).reshape(self.grid.shape)
+        return shares
+
+
+def went_on(cascade: Cascade, pool: Pool) -> WentOn:
+    """Decide on the stored cells of a split.
+
+    Args:
+        cascade: One that knows its models, on cells.
+        pool: Predictions of its models.
+    """
+    own = pool.holding(cascade.models_of_stages)
+    samples = own.samples
+    stages = decided(cascade, own).stage.reshape(samples.wholes, samples.parts)
+    names = tuple(name.rpartition("#")[0] for name in samples.ids[:: samples.parts])
+    return WentOn(cascade, grid_of(specs_of(cascade)), stages, names, samples.split)
+
+
+def cells_section(rows: Sequence[Row], members: Sequence[Row], pool: Pool) -> Section | None:
+    """Where cells go on, of the committees that the report names, or else of the front's best.
+
+    Args:
+        rows: From :func:`committee.report.summary`.
+        members: From :func:`committee.report.front_rows`.
+        pool: The pool on the split that judges.
+
+    Returns:
+        None where no committee on the front is one of cells.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
+
+    def on_cells(row: Row) -> bool:
+        stages = row.cascade.models_of_stages
+        return len(stages) > 1 and bool(pool.holding(stages).whole_of)
+
+    some = [row for row in rows if row.chosen and on_cells(row)]
+    some = some or [row for row in members if on_cells(row)][-1:]
+    if not some:
+        return None
+    found = {named(row.cascade): (row, went_on(row.cascade, pool)) for row in some}
+    return Section(
+        name="cells-went-on",
+        title="Where cells go on",
+        sentences=tuple(_sentences([each for _, each in found.values()])),
+        tables=(_table(list(found.values())),),
+        svg=figure_svg(cells_figure([each for _, each in found.values()])),
+    )
+
+
+def _sentences(found: Sequence[WentOn]) -> Iterator[str]:
+    for each in found:
+        row, column = np.unravel_index(int(each.share.argmax()), each.share.shape)
+        most, least = each.share.max(), each.share.min()
+        rows, columns = each.grid.shape
+        yield (
+            f"{named(each.cascade)}: of {rows} x {columns} cells that in row {row + 1}, column "
+            f"{column + 1} goes on most often, in {100 * most:.0f} % of the {len(each.names):,} "
+            f"pictures of {each.split}; the least often in {100 * least:.0f} %."
+        )
+    yield "committee run --show-cells draws which cells went on over the pictures themselves."
+
+
+def _table(found: Sequence[tuple[Row, WentOn]]) -> PageTable:
+    rows = []
+    for row, each in found:
+        on = (each.stages > 0).mean(axis=1)
+        rows.append(
+            (
+                Cell(named(row.cascade)),
+                Cell(each.grid.name),
+                Cell(str(len(each.grid)), len(each.grid)),
+                Cell(exits(row.judged), row.judged.exit_ratios[0]),
+                *(
+                    Cell(f"{100 * share:.1f} %", float(share))
+                    for share in ((on == 0).mean(), (on == 1).mean())
+                ),
+            )
+        )
+    return PageTable(
+        "Cells that go on",
+        (
+            "Committee",
+            "Cells",
+            "Cells of a picture",
+            "Leave at each stage",
+            "Pictures of which none goes on",
+            "Pictures of which all go on",
+        ),
+        tuple(rows),
+    )
+
+
+def cells_figure(found: Sequence[WentOn]) -> Figure:
+    """How often each cell goes on, and beside it the stage of exit of each cell of some pictures.
+
+    Args:
+        found: One a row of the figure.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
+    figure = empty_figure(9.0, 0.4 + 2.6 * len(found))
+    for panel, each in zip(
+        figure.subfigures(len(found), 1, squeeze=False).flat, found, strict=True
+    ):
+        left, right = panel.subfigures(1, 2, width_ratios=(1, 1.5))
+        panel.suptitle(
+            f"{named(each.cascade)}, {each.split}", fontsize=9, x=0.01, ha="left", parse_math=False
+        )
+        _draw_share(left.add_subplot(), each)
+        right.suptitle("some pictures: grey leaves after stage 1, the darker the later", fontsize=8)
+        shown = np.linspace(0, len(each.names) - 1, min(_SHOWN, len(each.names))).astype(int)
+        axes = right.subplots(2, -(-len(shown) // 2), squeeze=False)
+        for place in axes.flat:
+            place.set_axis_off()
+        for place, number in zip(axes.flat, shown, strict=False):
+            _draw_stages(place, each, int(number))
+    return figure
+
+
+def _mesh(axes: Axes, grid: Grid, values: Array, **look: object) -> None:
+    """Cells as rectangles: of those that overlap the first has the pixels."""
+    height, width = grid.picture
+    rows, columns = grid.shape
+    across = np.minimum(np.arange(columns + 1) * grid.side[1], width)
+    down = np.minimum(np.arange(rows + 1) * grid.side[0], height)
+    axes.pcolormesh(across, down, values, edgecolor="white", linewidth=0.8, **look)  # type: ignore[arg-type]
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+
+
+def _draw_share(axes: Axes, each: WentOn) -> None:
+    grid, share = each.grid, each.share
+    _mesh(axes, grid, share, cmap="Blues", vmin=0, vmax=1)
+    height, width = grid.picture
+    if len(grid) <= 64:
+        for (row, column), value in np.ndenumerate(share):
+            ends = (min((row + 1) * grid.side[0], height), min((column + 1) * grid.side[1], width))
+            axes.text(
+                (column * grid.side[1] + ends[1]) / 2, (row * grid.side[0] + ends[0]) / 2,
+                f"{100 * value:.0f}", ha="center", va="center", fontsize=8,
+                color="white" if value > 0.55 else "black",
+            )  # fmt: skip
+    axes.set_title("pictures in which a cell goes on, %", fontsize=8)
+
+
+def _draw_stages(axes: Axes, each: WentOn, number: int) -> None:
+    from matplotlib.colors import ListedColormap
+
+    last = len(_STAGES) - 1
+    values = np.minimum(each.stages[number], last).reshape(each.grid.shape)
+    _mesh(axes, each.grid, values, cmap=ListedColormap(_STAGES), vmin=0, vmax=last)
+    axes.set_title(each.names[number], fontsize=6, parse_math=False)

@@ -1,0 +1,128 @@
+"""Combination: the outputs of all models run so far, to one output.
+
+Sums are taken in float64 in the order of the models' names, whatever order they ran in, so that the
+same set of models gives the same bits everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+import numpy as np
+
+from committee.errors import CascadeError, UnknownNameError
+from committee.rule.outputs import Array, Kept, Outputs
+from committee.rule.scores import softmax
+
+
+def mean_logits(outputs: Mapping[str, Outputs]) -> Outputs:
+    """Mean of the logits (N, C) of all models (Wang et al. 2022, algorithm 1).
+
+    Args:
+        outputs: Outputs of each model that ran, by name, oldest first.
+
+    Raises:
+        CascadeError: If a model gives no logits.
+    """
+    _require(outputs, "mean_logits", ("logits",))
+    return Outputs("logits", _mean([outputs[name].values for name in sorted(outputs)]))
+
+
+def mean_probabilities(outputs: Mapping[str, Outputs]) -> Outputs:
+    """Mean of the probabilities (N, C) of all models; the softmax is taken of logits first.
+
+    Args:
+        outputs: Outputs of each model that ran, by name, oldest first.
+
+    Raises:
+        CascadeError: If a model gives only decisions.
+    """
+    _require(outputs, "mean_probabilities", ("logits", "probabilities"))
+    models = [outputs[name] for name in sorted(outputs)]
+    return Outputs("probabilities", _mean([softmax(m.values, m.kind) for m in models]))
+
+
+def last(outputs: Mapping[str, Outputs]) -> Outputs:
+    """The newest model's own outputs; the only combination possible for decisions.
+
+    Args:
+        outputs: Outputs of each model that ran, by name, oldest first.
+    """
+    newest = outputs[list(outputs)[-1]]
+    if newest.kind == "decisions":
+        return newest
+    return Outputs(newest.kind, np.asarray(newest.values, dtype=np.float64))
+
+
+def _mean(values: list[Array]) -> Array:
+    total = values[0].astype(np.float64)
+    for other in values[1:]:
+        total += other
+    if len(values) > 1:
+        total /= len(values)
+    return total
+
+
+def _require(outputs: Mapping[str, Outputs], combine: str, kinds: tuple[str, ...]) -> None:
+    for name, output in outputs.items():
+        if output.kind not in kinds:
+            raise CascadeError(
+                f"{combine}: model {name!r} gives {output.kind}, not {' or '.join(kinds)}. "
+                f"Use combine={DEFAULT_COMBINE[output.kind]!r}"
+            )
+
+
+Combine = Callable[[Mapping[str, Outputs]], Outputs]
+COMBINES: dict[str, Combine] = {
+    "mean_logits": mean_logits,
+    "mean_probabilities": mean_probabilities,
+    "last": last,
+}
+# Combinations that see a set of models, not the order in which they ran.
+ORDER_FREE = frozenset({"mean_logits", "mean_probabilities"})
+DEFAULT_COMBINE = {
+    "logits": "mean_logits",
+    "probabilities": "mean_probabilities",
+    "decisions": "last",
+    "counts": "mean_logits",
+}
+
+
+def usual_combine(kinds: Collection[str]) -> str:
+    """Return the combination that models' kinds of outputs imply, where none is named.
+
+    >>> usual_combine({"logits"}), usual_combine({"logits", "probabilities"})
+    ('mean_logits', 'mean_probabilities')
+    """
+    if len(set(kinds)) == 1:
+        return DEFAULT_COMBINE[next(iter(kinds))]
+    return "last" if "decisions" in kinds else "mean_probabilities"
+
+
+def combined(outputs: Mapping[str, Outputs], combine: str) -> Outputs:
+    """Combine the outputs of the models that ran, oldest first.
+
+    Raises:
+        UnknownNameError: If there is no combination of that name.
+        CascadeError: If the outputs are of a kind that cannot be combined so.
+    """
+    if combine not in COMBINES:
+        raise UnknownNameError.of("combine", "combination", combine, COMBINES)
+    newest = outputs[list(outputs)[-1]]
+    if isinstance(newest, Kept):
+        return _looked_up(newest, tuple(outputs), combine)
+    return COMBINES[combine](outputs)
+
+
+def _looked_up(newest: Kept, models: tuple[str, ...], combine: str) -> Outputs:
+    """What was kept of the combination of several models, oldest first."""
+    if newest.together is not None and combine == "last":
+        # Of one model every combination is its own output.
+        return newest.together.of(models[-1:], newest.values)
+    if newest.together is None or newest.together.combine != combine:
+        known = newest.together and newest.together.combine
+        raise CascadeError(
+            f"{combine}: what is kept of these outputs was combined by {known}. Use combine="
+            f"{known!r} or 'last', or predict again"
+        )
+    return newest.together.of(tuple(sorted(models)), newest.values)

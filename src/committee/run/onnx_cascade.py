@@ -1,0 +1,156 @@
+"""A cascade that is one ONNX file: onnxruntime runs it and exits early by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from committee.errors import CommitteeError, ExportError, ModelError
+from committee.export.graph import CASCADE_KEY, FORM_KEY, INPUTS_KEY
+from committee.export.seal import check_seal
+from committee.models.engines.sessions import onnxruntime_session
+from committee.models.inputs import Pictures, Preprocessing, fitted
+from committee.reading import parsed_json, typed
+from committee.rule.cascade import Cascade
+from committee.rule.flow import Decisions, joined_decisions
+from committee.rule.outputs import Array, checked_outputs, usable_rows
+from committee.run.batch import Held
+from committee.run.batching import Gathered, joined_gathered
+from committee.spec.model import specs_of
+
+
+@dataclass(frozen=True)
+class _Input:
+    """What is said of one input of the graph."""
+
+    name: str
+    preprocessing: dict[str, Any]
+
+
+class Graph:
+    """A file that :func:`committee.export.write_graph` wrote.
+
+    Args:
+        path: The file.
+        threads: How many onnxruntime may use; 0 leaves the choice to it.
+
+    Attributes:
+        cascade: The rule that is inside, for class names and costs.
+        inputs: What each input of the graph is resized to, by name.
+
+    Raises:
+        ModelError: If the file is missing or no ONNX model.
+        ExportError: If it is no cascade, or was altered.
+        MissingExtraError: If onnxruntime is not installed.
+    """
+
+    def __init__(self, path: str | Path, threads: int = 0) -> None:
+        self._path = Path(path)
+        if not self._path.is_file():
+            raise ModelError(f"{path}: no such file")
+        sealed = check_seal(self._path)
+        self._session = onnxruntime_session("cascade", self._path, threads)
+        told = self._session.get_modelmeta().custom_metadata_map
+        if not {CASCADE_KEY, INPUTS_KEY, FORM_KEY} <= told.keys():
+            raise ExportError(
+                f"{path}: is an ONNX model, but no cascade. Write one with: "
+                "committee export cascade.json --out cascade.onnx"
+            )
+        if not sealed:
+            raise ExportError(
+                f"{path}: was altered, for its seal is gone. Export it again, or run it with an "
+                "ONNX runtime of your own"
+            )
+        try:
+            self.cascade = Cascade.from_json(parsed_json(told[CASCADE_KEY]), str(path))
+            inputs = typed("inputs", parsed_json(told[INPUTS_KEY]), list[_Input])
+            self.inputs = {
+                each.name: Preprocessing.from_json(each.preprocessing) for each in inputs
+            }
+            specs_of(self.cascade, str(path))
+        except CommitteeError as error:
+            raise ExportError(f"{path}: what it says of itself was altered ({error})") from None
+        if {each.name for each in self._session.get_inputs()} != self.inputs.keys():
+            raise ExportError(f"{path}: what it says of its inputs is not true. Export it again")
+        self._one = told[FORM_KEY] == "one"
+        self._kind = self._session.get_outputs()[0].name
+
+    def decide(self, pictures: Pictures, batch_size: int = 32) -> Decisions:
+        """Decide on N pictures.
+
+        Args:
+            pictures: Bytes (N, H, W) or (N, H, W, 3), or a sequence of pictures.
+            batch_size: Pictures a run; a graph of form ``one`` takes one.
+
+        Raises:
+            DataError: If a picture has a form that is not handled.
+            ModelError: If onnxruntime fails.
+            NotFiniteError: If a model answered with NaN.
+        """
+        step = 1 if self._one else batch_size
+        starts = range(0, len(pictures), step)
+        parts = [self._checked(pictures[start : start + step], start) for start in starts]
+        return joined_decisions(parts)
+
+    def _checked(self, pictures: Pictures, first: int) -> Decisions:
+        feed = {name: fitted(pictures, recipe) for name, recipe in self.inputs.items()}
+        values, decisions = self._run(feed)
+        checked_outputs(str(self._path), self._kind, values, first=first)
+        return decisions
+
+    def gathered(self, held: Held, batch_size: int) -> Gathered:
+        """Decide on pictures that were read; NaN fails no other sample."""
+        feed = {name: held.fitted(recipe) for name, recipe in self.inputs.items()}
+        step = 1 if self._one else batch_size
+        parts, failed = [], {}
+        for start in range(0, len(held), step):
+            values, decisions = self._run({n: v[start : start + step] for n, v in feed.items()})
+            wrong = ~usable_rows(values, self._kind)
+            for row in np.flatnonzero(wrong).tolist():
+                failed[start + row] = f"{self._path.name}: NaN or infinite outputs"
+            parts.append(decisions)
+        return Gathered(joined_decisions(parts), failed)
+
+    def _run(self, feed: dict[str, Array]) -> tuple[Array, Decisions]:
+        try:
+            values, predicted, score, stage = self._session.run(None, feed)
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ModelError(f"{self._path}: failed ({reason})") from error
+        classes = len(self.cascade.classes) or values.shape[1]
+        if (stage >= len(self.cascade.stages)).any() or (predicted >= classes).any():
+            raise ExportError(
+                f"{self._path}: decides on other stages or classes than it says. Export it again"
+            )
+        return values, Decisions(predicted, score.astype(np.float64), stage)
+
+
+class GraphGathering:
+    """Decides on batches of pictures as they come; see :class:`.gathering.Gatherer`.
+
+    Args:
+        graph: What decides.
+        batch_size: Pictures a run.
+    """
+
+    def __init__(self, graph: Graph, batch_size: int) -> None:
+        self._graph, self._batch_size = graph, batch_size
+        self._parts: list[Gathered] = []
+
+    @property
+    def leaving(self) -> Array:
+        """See :class:`.gathering.Gatherer`."""
+        stages = joined_gathered(self._parts).decisions.stage
+        return np.bincount(stages, minlength=len(self._graph.cascade.stages))
+
+    def add(self, held: Held) -> None:
+        """See :class:`.gathering.Gatherer`."""
+        self._parts.append(self._graph.gathered(held, self._batch_size))
+
+    def finish(self) -> Gathered:
+        """See :class:`.gathering.Gatherer`."""
+        parts, self._parts = self._parts, []
+        return joined_gathered(parts)

@@ -1,0 +1,61 @@
+"""Pictures of what was decided: the class of each pixel, and which cells went on."""
+
+from __future__ import annotations
+
+import colorsys
+from io import BytesIO
+
+import numpy as np
+
+from committee.rule.outputs import Array
+from committee.segment.tiling import Grid
+
+# Steps of the golden ratio around the circle of hues: neighbours differ, however many there are.
+_STEP = 0.61803398875
+
+
+def classes_picture(classes: Array) -> bytes:
+    """A png whose values are indices of classes, shown by a palette; of 16 bit if one is above 255.
+
+    Args:
+        classes: Shape (height, width), 0 to 65535.
+    """
+    from PIL import Image
+
+    if classes.max() > 255:
+        return _png(Image.fromarray(classes.astype(np.uint16)))
+    picture = Image.fromarray(classes.astype(np.uint8))
+    colours = [colorsys.hsv_to_rgb(i * _STEP % 1, 0.65, 0.9) for i in range(256)]
+    picture.putpalette([round(255 * part) for colour in colours for part in colour])
+    return _png(picture)
+
+
+def stages_picture(picture: Array, grid: Grid, stages: Array) -> bytes:
+    """A png of a picture in which the cells that left at once are grey and framed.
+
+    Cells that went on are in colour; each stage that they went on to adds a frame.
+
+    Args:
+        picture: Bytes (height, width, 3).
+        grid: The cells.
+        stages: Stage of exit of each cell, from 0, shape (cells,).
+    """
+    from PIL import Image
+
+    grey = np.repeat(picture.mean(axis=2, keepdims=True) * 0.6 + 70, 3, axis=2)
+    went_on = grid.pasted(stages > 0)
+    shown = np.where(went_on[..., None], picture, grey).astype(np.uint8)
+    frames = np.zeros((len(grid), *grid.side), bool)
+    for frame, stage in zip(frames, stages.tolist(), strict=True):
+        for ring in range(stage):
+            high, wide = (side - 3 * ring for side in grid.side)
+            frame[3 * ring : high, 3 * ring : wide] = True
+            frame[3 * ring + 1 : high - 1, 3 * ring + 1 : wide - 1] = False
+    shown[grid.pasted(frames)] = (255, 196, 0)
+    return _png(Image.fromarray(shown))
+
+
+def _png(picture: object) -> bytes:
+    data = BytesIO()
+    picture.save(data, "png")  # type: ignore[attr-defined]
+    return data.getvalue()

@@ -1,0 +1,214 @@
+"""Models x pictures -> scores and counts of cells; logits are gone when a picture is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from committee.data.base import in_order
+from committee.data.segmentation import LabelledPictures
+from committee.errors import DataError
+from committee.models.base import Model
+from committee.models.inputs import prepared
+from committee.models.load import load_model
+from committee.models.pool_file import PoolFile
+from committee.rule.outputs import Array
+from committee.segment.counting import Table, count_cells
+from committee.segment.outputs import pixel_logits
+from committee.segment.settings import Settings, read_settings, view_costs, view_of
+from committee.segment.store import (
+    Index,
+    cells_path,
+    made_of,
+    write_cells,
+    write_index,
+    write_pictures,
+)
+from committee.segment.tiling import Grid
+from committee.spec.model import ModelSpec
+from committee.text import listed
+
+Progress = Callable[[int, int], None]
+Note = Callable[[str], None]
+Loaded: TypeAlias = tuple[Model, ModelSpec]
+
+
+def predict_cells(
+    pool: PoolFile,
+    dataset: LabelledPictures,
+    store: str | Path,
+    *,
+    max_models: int = 3,
+    batch_size: int = 16,
+    allow_code: Collection[str] = (),
+    progress: Progress | None = None,
+    note: Note | None = None,
+) -> Path:
+    """Score and count the cells of all pictures, after every set of models that may have run.
+
+    What is there already is not computed again; the call can be stopped at any moment.
+
+    Args:
+        pool: The models, and how pictures are divided.
+        dataset: Pictures and their labels, with the name of the split.
+        store: Folder of the store; made if it is not there.
+        max_models: Most models of a committee that can be searched for.
+        batch_size: Windows a forward pass; pictures go one by one.
+        allow_code: Python files and modules that may be run.
+        progress: Called with (pictures done, pictures in all).
+        note: Called with a line for each thing that people should know.
+
+    Returns:
+        The folder of the split, for :func:`committee.segment.store.load_cells`.
+
+    Raises:
+        PoolFileError: If the pool file says nothing that segmentation can work with.
+        ChangedError: If the store was made with other models or settings.
+        DataError: If a picture or its labels cannot be used.
+        ModelError, NotFiniteError: If a model cannot be loaded or used.
+        StoreError: If another split has some of the pictures.
+    """
+    settings = read_settings(pool)
+    dataset.check_exif(settings.exif)
+    whole = [load_model(spec, allow_code) for spec in pool.models]
+    on_cells = {
+        grid.name: [_view(spec, grid, allow_code) for _, spec in whole]
+        for grid in settings.grids
+        if grid.cell
+    }
+    samples = dataset.samples
+    index = Index(
+        grids=settings.grids,
+        classes=samples.classes,
+        confidence=settings.confidence,
+        ignore=settings.ignore,
+        most=min(max_models, len(whole)),
+        models={spec.name: spec.to_json() for _, spec in whole},
+        on_cells={name: {s.name: s.to_json() for _, s in each} for name, each in on_cells.items()},
+        bases={
+            view.name: base.name
+            for each in on_cells.values()
+            for (_, view), (_, base) in zip(each, whole, strict=True)
+        },
+    )
+    folder = Path(store) / samples.split
+    write_index(Path(store), index)
+    every = np.arange(len(samples))
+    content = dataset.digests(every).tolist()
+    for told in write_pictures(folder, samples.ids, content, samples.rule):
+        if note is not None:
+            note(told)
+    wanted = {
+        row: f"{index.fingerprint}:{content[row]:016x}:{dataset.label_digest(row):016x}"
+        for row in range(len(samples))
+    }
+    due = [row for row in wanted if _lacks(folder, samples.ids[row], wanted[row], note)]
+    if progress is not None:
+        progress(len(samples) - len(due), len(samples))
+
+    turned: list[str] = []
+
+    def read(row: int) -> tuple[Array, Array]:
+        size = settings.picture
+        if not settings.exif and dataset.orientation(row) != 1:
+            turned.append(samples.ids[row])
+        return dataset.picture(row, size), dataset.label(row, size)
+
+    for done, (row, (picture, labels)) in enumerate(in_order(read, due, 1)):
+        try:
+            tables = _tables(picture, labels, settings, index, whole, on_cells, batch_size)
+        except DataError as error:
+            raise DataError(f"{samples.ids[row]}: {error}") from None
+        write_cells(cells_path(folder, samples.ids[row]), wanted[row], tables)
+        if progress is not None:
+            progress(len(samples) - len(due) + done + 1, len(samples))
+    if turned and note is not None:
+        note(
+            f"{len(turned):,} images say by EXIF how to turn them, and are taken as they are "
+            f"stored: {listed(turned)}. If labels are of images as they are shown, write exif = "
+            "true in [preprocessing]"
+        )
+    return folder
+
+
+def _lacks(folder: Path, name: str, wanted: str, note: Note | None) -> bool:
+    path = cells_path(folder, name)
+    if not path.is_file():
+        return True
+    known = made_of(path)
+    if known != wanted and note is not None:
+        note(f"{name}: {'changed' if known else 'its counts were damaged'}; computed again")
+    return known != wanted
+
+
+def _view(whole: ModelSpec, grid: Grid, allow_code: Collection[str]) -> Loaded:
+    """The model that sees the cells of a grid, priced for all cells of a picture."""
+    # Its fingerprint is that of the same weights, so that a change since is noticed here.
+    model, window = load_model(view_of(whole, grid), allow_code)
+    return model, replace(window, costs=view_costs(whole, window, grid))
+
+
+def _tables(
+    picture: Array,
+    labels: Array,
+    settings: Settings,
+    index: Index,
+    whole: list[Loaded],
+    on_cells: Mapping[str, list[Loaded]],
+    batch_size: int,
+) -> dict[str, Table]:
+    """What is kept of one picture, for each grid."""
+    inputs = {spec.name: prepared(picture[None], spec.preprocessing)[0] for _, spec in whole}
+    classes = len(index.classes)
+    seen = {
+        spec.name: pixel_logits(model, spec, inputs[spec.name][None], classes)[0]
+        for model, spec in whole
+    }
+    tables = {}
+    for grid in settings.grids:
+        logits = {name: grid.cut(values) for name, values in seen.items()}
+        for model, spec in on_cells.get(grid.name, []):
+            given = inputs[index.bases[spec.name]]
+            logits[spec.name] = window_logits(
+                model, spec, grid, given, np.arange(len(grid)), batch_size, classes
+            )
+        own = np.where(grid.owned, grid.cut(labels), -1)
+        tables[grid.name] = count_cells(
+            logits, own, index.keys(grid), settings.confidence, settings.ignore
+        )
+    return tables
+
+
+def window_logits(
+    model: Model,
+    spec: ModelSpec,
+    grid: Grid,
+    given: Array,
+    cells: Array,
+    batch_size: int,
+    classes: int = 0,
+) -> Array:
+    """Logits of some cells of a picture, each seen through its window.
+
+    Args:
+        model: What to run.
+        spec: What it is.
+        grid: The cells.
+        given: The picture as the model takes it, shape (channels, height, width).
+        cells: Numbers of the cells, shape (n,).
+        batch_size: Windows a forward pass.
+        classes: How many the model must tell apart; any number if 0.
+
+    Returns:
+        Shape (n, C, cell height, cell width).
+    """
+    parts = []
+    for start in range(0, len(cells), batch_size):
+        some = cells[start : start + batch_size]
+        values = pixel_logits(model, spec, grid.windows(given, some), classes)
+        parts.append(grid.inner(values, some))
+    return np.concatenate(parts)

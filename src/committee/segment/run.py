@@ -1,0 +1,390 @@
+"""Running a cascade over pictures: a class for each pixel, an exit for each cell."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from committee.data.base import in_order
+from committee.data.segmentation import LabelledPictures
+from committee.errors import CascadeError, DataError, UnreadableError
+from committee.files import sync_folder, write_bytes
+from committee.models.inputs import prepared
+from committee.models.load import load_model
+from committee.reading import MOST_OF_STORES, read_text
+from committee.rule.cascade import Cascade
+from committee.rule.flow import Answers, Request, decide, drive
+from committee.rule.outputs import Array, Outputs
+from committee.run.open import opened
+from committee.run.results import check_ending, check_free
+from committee.segment.images import classes_picture, stages_picture
+from committee.segment.outputs import pixel_logits
+from committee.segment.settings import same_exif
+from committee.segment.tiling import Grid
+from committee.spec.model import ModelSpec, specs_of
+from committee.spec.task import SEMANTIC_SEGMENTATION
+from committee.store.chunks import Chunks, is_begun, key_of, owned, writing
+from committee.text import csv_text, from_cell, listed, writable
+
+# Bytes of logits, in double precision, that pictures decided together may take.
+_MOST = 5e8
+_CLASSES = 32
+ENDINGS = (".csv", ".jsonl")
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """What a cascade decided for one picture.
+
+    Args:
+        classes: Class of each pixel, shape (height, width).
+        stages: Stage of exit of each cell, from 0, shape (cells,).
+        scores: Confidence of each cell at its exit, shape (cells,).
+        cost: Cost of what ran on the picture; None if costs are unknown.
+    """
+
+    classes: Array
+    stages: Array
+    scores: Array
+    cost: float | None
+
+
+class Segmenter:
+    """Runs a cascade of segmentation models, cell by cell.
+
+    Args:
+        cascade: A cascade file, a bundle, or a cascade that knows its models.
+        allow_code: Python files and modules that may be run, named by the user.
+        threads: How many threads a model may use; 0 leaves the choice to its engine.
+
+    Raises:
+        CascadeError: If the cascade does not segment, or mixes cells of several sizes.
+        ModelError: If a model cannot be loaded, or has changed since it was chosen.
+
+    Attributes:
+        cascade: The rule.
+        specs: How its models are loaded, by name.
+        exif: Whether its models see pictures turned as their EXIF says; :func:`segment_into` takes
+            a data set opened so.
+    """
+
+    def __init__(
+        self,
+        cascade: str | Path | Cascade,
+        *,
+        allow_code: Collection[str] = (),
+        threads: int = 0,
+    ) -> None:
+        where = "cascade" if isinstance(cascade, Cascade) else str(cascade)
+        self.cascade = cascade if isinstance(cascade, Cascade) else opened(cascade).cascade
+        self._again = self.cascade, tuple(allow_code), threads
+        specs = self.specs = specs_of(self.cascade, where)
+        self.grid = grid_of(specs, where)
+        self.exif = same_exif(where, specs)
+        self._loaded = {n: load_model(spec, allow_code, threads) for n, spec in specs.items()}
+        self.unit, self._costs = self._priced(specs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What opens it again: loaded models can be neither copied nor sent to another process."""
+        return _opened_again, self._again
+
+    def _priced(self, specs: dict[str, ModelSpec]) -> tuple[str, tuple[float, ...]]:
+        """The unit, and what each stage costs for all cells of a picture; empty if unknown."""
+        wanted = str(self.cascade.origin.get("unit", "macs"))
+        known = {n: {c.unit: c.value for c in spec.costs} for n, spec in specs.items()}
+        if not all(wanted in units for units in known.values()):
+            return "", ()
+        stages = self.cascade.models_of_stages
+        return wanted, tuple(sum(known[n][wanted] for n in stage) for stage in stages)
+
+    @cached_property
+    def together(self) -> int:
+        """How many pictures are decided together, so that cells that go on make full batches."""
+        height, width = self.grid.picture
+        classes = len(self.cascade.classes) or _CLASSES
+        return max(1, min(8, int(_MOST / (8 * classes * height * width))))
+
+    def decide(self, pictures: Array, batch_size: int = 16) -> list[Segmented]:
+        """Decide on pictures, stage by stage, the cells that go on gathered into batches.
+
+        Args:
+            pictures: Bytes (n, height, width, 3).
+            batch_size: Windows a forward pass.
+
+        Raises:
+            DataError: If the pictures have another size than the models take.
+            ModelError, NotFiniteError: If a model fails or answers with NaN.
+        """
+        if pictures.shape[1:3] != self.grid.picture:
+            raise DataError(
+                f"pictures are {pictures.shape[1]} x {pictures.shape[2]} pixels, the cascade takes "
+                f"{self.grid.picture[0]} x {self.grid.picture[1]}. Resize them"
+            )
+        count, cells = len(pictures), len(self.grid)
+        answer = partial(self._answer, pictures, batch_size)
+        decisions = drive(decide(self.cascade, count * cells), answer)
+        stages = decisions.stage.reshape(count, cells)
+        return [
+            Segmented(
+                self.grid.pasted(decisions.predicted[i * cells : (i + 1) * cells]),
+                stages[i],
+                decisions.score[i * cells : (i + 1) * cells],
+                self._cost(stages[i]),
+            )
+            for i in range(count)
+        ]
+
+    def _cost(self, stages: Array) -> float | None:
+        if not self._costs:
+            return None
+        reaching = [(stages >= k).mean() for k in range(len(self._costs))]
+        return float(np.dot(self._costs, reaching))
+
+    def _answer(self, pictures: Array, batch_size: int, request: Request) -> Answers:
+        owner, cell = np.divmod(request.rows, len(self.grid))
+        return {
+            name: Outputs("logits", self._logits(name, pictures, owner, cell, batch_size))
+            for name in request.models
+        }
+
+    def _logits(
+        self, name: str, pictures: Array, owner: Array, cell: Array, batch_size: int
+    ) -> Array:
+        """Logits of some cells of some pictures, shape (n, C, cell height, cell width)."""
+        model, spec = self._loaded[name]
+        recipe = replace(spec.preprocessing, size=self.grid.picture)
+        needed, place = np.unique(owner, return_inverse=True)
+        inputs = prepared(pictures[needed], recipe)
+        if not spec.cell:
+            parts = []
+            for own, given in zip(needed, inputs, strict=True):
+                seen = pixel_logits(model, spec, given[None])[0]
+                parts.append(self.grid.cut(seen)[cell[owner == own]])
+            return np.concatenate(parts)
+        parts = []
+        for start in range(0, len(cell), batch_size):
+            some = slice(start, start + batch_size)
+            windows = [
+                self.grid.windows(inputs[i], c[None])
+                for i, c in zip(place[some], cell[some], strict=True)
+            ]
+            values = pixel_logits(model, spec, np.concatenate(windows))
+            parts.append(self.grid.inner(values, cell[some]))
+        return np.concatenate(parts)
+
+
+def _opened_again(cascade: Cascade, allow_code: Collection[str], threads: int) -> Segmenter:
+    return Segmenter(cascade, allow_code=allow_code, threads=threads)
+
+
+def grid_of(specs: Mapping[str, ModelSpec], where: str = "cascade") -> Grid:
+    """The grid that the models of a cascade see.
+
+    Args:
+        specs: How each model is loaded.
+        where: What the cascade is called, for the error.
+
+    Raises:
+        CascadeError: If models do not segment, or see cells of several sizes.
+    """
+    if any(spec.task != SEMANTIC_SEGMENTATION.name for spec in specs.values()):
+        raise CascadeError(f"{where}: its models do not segment; use committee.Runner")
+    whole = {spec.preprocessing.size for spec in specs.values() if not spec.cell}
+    divided = {(spec.cell, spec.context) for spec in specs.values() if spec.cell}
+    if len(whole) != 1 or len(divided) > 1:
+        raise CascadeError(
+            f"{where}: needs a model that sees whole pictures, and cells of one size; it has "
+            f"pictures of {sorted(whole)} and cells of {sorted(divided)}"
+        )
+    return Grid(whole.pop(), *next(iter(divided), (0, 0)))
+
+
+def segment_into(
+    segmenter: Segmenter,
+    dataset: LabelledPictures,
+    out: Path,
+    batch_size: int = 16,
+    show_cells: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    overwrite: bool = True,
+    note: Callable[[str], None] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Decide on all pictures: a picture of classes each, and a row each in a table.
+
+    ``OUT_classes/`` gets the pictures of classes, ``OUT_cells/`` those that show which cells went
+    on. A run that was stopped goes on where it was: rows that are done lie in ``OUT.part/``, with
+    their pictures, which get their folders in the end; see :mod:`committee.store.chunks`.
+
+    Args:
+        segmenter: The cascade.
+        dataset: The pictures; labels are not read.
+        out: The table: csv or jsonl.
+        batch_size: Windows a forward pass.
+        show_cells: Whether to show which cells went on.
+        progress: Called with (pictures done, pictures in all).
+        overwrite: Whether a finished table that is there may be replaced, and its pictures.
+        note: Called with a line for each thing that people should know.
+
+    Yields:
+        Each row, those of an earlier run first. The table is there when all were taken.
+
+    Raises:
+        DataError: If the ending of the table is unknown, another process writes it, it is there
+            and may not be replaced, a folder of pictures holds what is not this table's, or a
+            picture cannot be used.
+        ChangedError: If another run was begun and not finished there.
+        ModelError, NotFiniteError: If a model fails; what was decided is kept.
+    """
+    check_table(out)
+    dataset.check_exif(segmenter.exif)
+    ids, step = dataset.samples.ids, segmenter.together
+    places = [out.with_name(f"{out.stem}_{k}") for k in ("classes", "cells")[: 1 + show_cells]]
+    identity = {
+        "cascade": key_of(segmenter.cascade.to_json()),
+        "samples": dataset.samples.fingerprint,
+        "settings": f"{step} pictures together, batches of {batch_size}, cells {show_cells}",
+    }
+    with owned(out) as folder:
+        if not overwrite:
+            check_free(out)
+        # A run that was stopped while its folders got their names has its own pictures there.
+        ours = {_png_name(name) for name in ids} if is_begun(out) else set()
+        ours |= _png_names(out) if overwrite else set()
+        _check_places(out, places, ours)
+        told = {"cascade": str(segmenter.cascade), "samples": f"{len(ids):,} pictures"}
+        chunks = Chunks(folder, ".jsonl", identity, told)
+        chunks.check(ids, dataset.digests, note or (lambda _: None))
+        for path in chunks.paths():
+            yield from _rows_in(path)
+        starts = chunks.missing(len(ids), step)
+
+        def read(start: int) -> tuple[Array, Array]:
+            some = np.arange(start, min(start + step, len(ids)))
+            pictures = [dataset.picture(row, segmenter.grid.picture) for row in some.tolist()]
+            return dataset.digests(some), np.stack(pictures)
+
+        for start, (digests, pictures) in in_order(read, starts, 1):
+            rows = []
+            decided = segmenter.decide(pictures, batch_size)
+            for name, picture, each in zip(ids[start:], pictures, decided, strict=False):
+                shown = [classes_picture(each.classes)]
+                if show_cells:
+                    shown.append(stages_picture(picture, segmenter.grid, each.stages))
+                rows.append((_row(segmenter, name, each), shown))
+            chunks.write(np.arange(start, start + len(rows)), _lines(rows), digests)
+            yield from (row for row, _ in rows)
+            if progress is not None:
+                progress(chunks.rows_done, len(ids))
+        with writing(folder):
+            table = [row for path in chunks.paths() for row in _rows_in(path)]
+            write_bytes(chunks.joined, _table(out, table))
+            _check_places(out, places, ours | {_png_name(name) for name in ids})
+            _place_pictures(chunks.paths(), folder / "pictures", places)
+        chunks.finish(out)
+
+
+def _png_name(name: str) -> str:
+    return Path(name).with_suffix(".png").name
+
+
+def _png_names(out: Path) -> set[str]:
+    """Return the names of the pictures that an earlier run wrote, as its table tells."""
+    try:
+        text = read_text(out, MOST_OF_STORES)
+        if out.suffix == ".jsonl":
+            ids = [json.loads(line)["id"] for line in text.split("\n")[:-1]]
+        else:
+            rows = csv.DictReader(io.StringIO(text, newline=""))
+            ids = [from_cell(row["id"]) for row in rows]
+        return {_png_name(name) for name in ids}
+    except (OSError, UnreadableError, ValueError, LookupError, TypeError, csv.Error):
+        return set()
+
+
+def _check_places(out: Path, places: Sequence[Path], ours: Collection[str]) -> None:
+    """Refuse folders of pictures that hold what may be somebody's own.
+
+    Raises:
+        DataError: If one does, or is no folder.
+    """
+    for place in places:
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            raise DataError(f"{place}: is there and is no folder; name another file than {out}")
+        others = {each.name for each in place.iterdir()} - set(ours) if place.exists() else set()
+        if others:
+            raise DataError(
+                f"{place}: holds {listed(sorted(others))}, which this run may not replace; move "
+                f"that folder, name another file than {out}, or replace what an earlier run to "
+                "this file wrote: --overwrite"
+            )
+
+
+def _place_pictures(parts: Sequence[Path], making: Path, places: Sequence[Path]) -> None:
+    """Write the pictures of all parts into their folders, which take their names whole."""
+    shutil.rmtree(making, ignore_errors=True)
+    for path in parts:
+        for line in _read_lines(path):
+            target = _png_name(line["row"]["id"])
+            for place, picture in zip(places, line["pictures"], strict=True):
+                write_bytes(making / place.name / target, base64.b64decode(picture))
+    for place in places:
+        if place.exists():
+            place.rename(making / f"{place.name}.old")
+        (making / place.name).rename(place)
+    sync_folder(places[0].parent)
+    shutil.rmtree(making, ignore_errors=True)
+
+
+def check_table(out: Path) -> None:
+    """Refuse a file that cannot become the table, before any work is done.
+
+    Raises:
+        DataError: If its ending is unknown, its folder is not there, or it is itself a folder.
+    """
+    if out.suffix.lower() not in ENDINGS:
+        raise DataError(f"{out}: tables of segmentation are written as {', '.join(ENDINGS)}")
+    check_ending(out)
+
+
+def _row(segmenter: Segmenter, name: str, each: Segmented) -> dict[str, Any]:
+    count = len(segmenter.cascade.stages)
+    leaving = np.bincount(each.stages, minlength=count) / len(each.stages)
+    exits = {f"exit_{k}": float(share) for k, share in enumerate(leaving)}
+    least = float(each.scores.min())
+    return {"id": name, **exits, "least_confidence": least, "cost": each.cost}
+
+
+def _lines(rows: list[tuple[dict[str, Any], list[bytes]]]) -> bytes:
+    """Return rows with their pictures, so that one checksum covers both."""
+    lines = (
+        {"row": row, "pictures": [base64.b64encode(each).decode() for each in pictures]}
+        for row, pictures in rows
+    )
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8", newline="\n") as file:
+        yield from map(json.loads, file)
+
+
+def _rows_in(path: Path) -> list[dict[str, Any]]:
+    return [line["row"] for line in _read_lines(path)]
+
+
+def _table(out: Path, rows: list[dict[str, Any]]) -> bytes:
+    rows = [{**row, "id": writable(row["id"])} for row in rows]
+    if out.suffix.lower() == ".jsonl":
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    return csv_text([rows[0], *(row.values() for row in rows)]).encode()

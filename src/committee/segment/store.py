@@ -1,0 +1,510 @@
+"""Scores and counts of cells on disk: one small file a picture, so that work can be resumed.
+
+    STORE/cells.json            models, cells, classes and settings, all that numbers depend on
+    STORE/SPLIT/pictures.json   ids of the pictures
+    STORE/SPLIT/ID.npz          scores and counts of a picture's cells, for every size of cells
+
+Files are npz without pickles; zip keeps a checksum of each array in them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from committee.errors import (
+    ChangedError,
+    CommitteeError,
+    DamagedError,
+    StoreError,
+    UnknownNameError,
+    UnreadableError,
+)
+from committee.files import write_bytes
+from committee.paths import portable, resolved, unplaced
+from committee.pool.identity import doubles_note
+from committee.pool.pool import Pool
+from committee.pool.samples import Samples, fingerprint
+from committee.reading import (
+    MOST_OF_STORES,
+    is_sealed,
+    load_npz,
+    parsed_json,
+    read_bytes,
+    sealed_json,
+    typed,
+)
+from committee.rule.outputs import Array, Kept, all_finite
+from committee.segment.counting import Key, Table, joined, keys_of
+from committee.segment.tiling import Grid
+from committee.spec.cost import Cost, CostTable
+from committee.spec.model import ModelSpec
+from committee.spec.task import SEMANTIC_SEGMENTATION
+from committee.store.entry import check_schema
+from committee.store.reader import CELLS
+from committee.store.split import check_split_name, refuse_shared
+from committee.text import listed
+
+INDEX, PICTURES = CELLS, "pictures.json"
+# The grid whose only cell is the picture.
+FULL = "full"
+SCHEMA = 3
+COMBINE = "mean_logits"
+# Share of ignored pixels from which something is likely wrong.
+_MOST_IGNORED = 0.5
+# What is kept of the cells of a grid, in this order.
+_KEPT = ("scores", "both", "predicted", "labelled")
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """What all numbers of a store depend on.
+
+    Args:
+        grids: The ways to divide a picture.
+        classes: Names of the classes.
+        confidence: How cells were scored.
+        ignore: The label that was left out, or None.
+        most: Most models of a committee.
+        models: How each model that sees pictures is loaded.
+        on_cells: For each grid with cells, how each model that sees them is loaded.
+        bases: Of each model that sees cells, the model with the same weights that sees pictures.
+    """
+
+    grids: tuple[Grid, ...]
+    classes: tuple[str, ...]
+    confidence: str
+    ignore: int | None
+    most: int
+    models: Mapping[str, Mapping[str, Any]]
+    on_cells: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    bases: Mapping[str, str]
+
+    def grid(self, name: str) -> Grid:
+        """One of the grids.
+
+        Raises:
+            UnknownNameError: If there is none of that name.
+        """
+        known = {grid.name: grid for grid in self.grids}
+        if name not in known:
+            raise UnknownNameError.of("cells", "cells of size", name, known)
+        return known[name]
+
+    def bases_of(self, grid: Grid) -> dict[str, str]:
+        """The models that see the cells of a grid, and whose weights each has."""
+        return {name: self.bases[name] for name in self.on_cells.get(grid.name, {})}
+
+    def keys(self, grid: Grid) -> list[Key]:
+        """Every set of models whose combination is kept for a grid."""
+        return keys_of(self.models, self.bases_of(grid), self.most)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when numbers would, wherever the models lie."""
+        return fingerprint([json.dumps(self._told(unplaced), sort_keys=True)])
+
+    def to_json(self, file: Path) -> dict[str, Any]:
+        """What a file holds; paths in it are relative to it where they can be."""
+        return self._told(lambda models: portable(models, file))
+
+    def _told(self, placed: Callable[[Mapping[str, Mapping[str, Any]]], Any]) -> dict[str, Any]:
+        """All settings, models with their paths as ``placed`` returns them."""
+        return {
+            "schema": SCHEMA,
+            "picture": list(self.grids[0].picture),
+            "cells": [[grid.cell, grid.context] for grid in self.grids],
+            "classes": list(self.classes),
+            "confidence": self.confidence,
+            "combine": COMBINE,
+            "ignore": self.ignore,
+            "most": self.most,
+            "models": placed(self.models),
+            "on_cells": {grid: placed(on_cells) for grid, on_cells in self.on_cells.items()},
+            "bases": dict(self.bases),
+        }
+
+
+def is_cells_store(path: str | Path) -> bool:
+    """Whether a store, or the folder of one of its splits, holds cells."""
+    return _root(Path(path)) is not None
+
+
+def _root(path: Path) -> Path | None:
+    return next((each for each in (path, path.parent) if (each / INDEX).is_file()), None)
+
+
+def write_index(store: Path, index: Index) -> None:
+    """Write the index of a store, or see that it is the one that is there.
+
+    Raises:
+        ChangedError: If the store was made otherwise.
+    """
+    path = store / INDEX
+    # Of a store without counts nothing was computed by what its index says.
+    if not path.is_file() or not any(store.glob("*/*.npz")):
+        write_bytes(path, sealed_json(index.to_json(path), 1))
+        return
+    known = _read_json(path)
+    now = json.loads(json.dumps(index.to_json(path)))
+    changed = [key for key in now if known.get(key) != now[key]]
+    if changed:
+        raise ChangedError(
+            f"{path}: was made with other {', '.join(changed)}. Every number depends on them: use "
+            f"another store with --out, or remove {store} to start anew"
+        )
+
+
+def read_index(path: str | Path) -> Index:
+    """The index of a store, or of the store that a split is in.
+
+    Raises:
+        StoreError: If there is none, or it is of a newer schema.
+        DamagedError: If it cannot be read.
+    """
+    root = _root(Path(path))
+    if root is None:
+        raise StoreError(f"{path}: no store of cells; run committee predict with a pool of them")
+    data = _read_json(root / INDEX)
+    try:
+        picture = typed("picture", data["picture"], tuple[int, int])
+        cells = typed("cells", data["cells"], list[tuple[int, int]])
+        index = Index(
+            grids=tuple(Grid(picture, cell, context) for cell, context in cells),
+            classes=typed("classes", data["classes"], tuple[str, ...]),
+            confidence=typed("confidence", data["confidence"], str),
+            ignore=typed("ignore", data["ignore"], int | None),  # type: ignore[arg-type]
+            most=typed("most", data["most"], int),
+            models=resolved(data["models"], root / INDEX),
+            on_cells={
+                grid: resolved(models, root / INDEX) for grid, models in data["on_cells"].items()
+            },
+            bases=typed("bases", data["bases"], dict[str, str]),
+        )
+        for models in (index.models, *index.on_cells.values()):
+            for name, spec in models.items():
+                ModelSpec.from_json(name, spec, str(root / INDEX))
+    except (KeyError, TypeError, ValueError, AttributeError, CommitteeError) as error:
+        raise DamagedError(f"{root / INDEX}: altered ({error}). Predict again") from None
+    return index
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = read_bytes(path, MOST_OF_STORES)
+        data = parsed_json(content, strict=False)
+    except (OSError, UnreadableError) as error:
+        raise DamagedError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(data, dict) or type(data.get("schema")) is not int:
+        raise DamagedError(f"{path}: altered; it is no file of a store. Predict again")
+    check_schema(path, data["schema"], SCHEMA)
+    if not is_sealed(content):
+        raise DamagedError(f"{path}: altered, for its checksum is another. Predict again")
+    return data
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """The pictures of a split: ids, digests, and the rule by which the split was taken."""
+
+    ids: tuple[str, ...]
+    content: tuple[int, ...]
+    rule: str
+
+
+def _read_pictures(folder: Path) -> _Pictures:
+    data = _read_json(folder / PICTURES)
+    try:
+        told = {key: data[key] for key in ("ids", "content", "rule")}
+        return typed("pictures", told, _Pictures)
+    except (KeyError, UnreadableError) as error:
+        raise DamagedError(f"{folder / PICTURES}: altered ({error}). Predict again") from None
+
+
+def write_pictures(
+    folder: Path, ids: Sequence[str], content: Sequence[int], rule: str
+) -> list[str]:
+    """Record the pictures of a split.
+
+    Returns:
+        What to know of pictures that other splits have under other names, or that are copies, a
+        line each.
+
+    Raises:
+        StoreError: If the name of the split can be no folder's, or another split of the store has
+            one of them; see :func:`committee.store.split.check_apart`.
+    """
+    check_split_name(folder.name)
+    given = _samples(folder.name, ids, content)
+    found = sorted(folder.parent.glob(f"*/{PICTURES}"))
+    known = [(each.parent.name, _read_pictures(each.parent)) for each in found]
+    notes = refuse_shared(
+        folder.parent,
+        [_samples(name, each.ids, each.content) for name, each in known if name != folder.name],
+        given,
+        SEMANTIC_SEGMENTATION.samples,
+    )
+    data = {"schema": SCHEMA, "rule": rule, "ids": list(ids), "content": list(content)}
+    write_bytes(folder / PICTURES, sealed_json(data))
+    copies = doubles_note(given)
+    return [*notes, copies] if copies else notes
+
+
+def _samples(split: str, ids: Sequence[str], content: Sequence[int]) -> Samples:
+    """The pictures of a split, not divided."""
+    return Samples(tuple(ids), None, split=split, content=np.array(content, np.uint64))
+
+
+def cells_path(folder: Path, name: str) -> Path:
+    """The file of one picture."""
+    return folder / f"{name}.npz"
+
+
+def write_cells(path: Path, made_of: str, tables: Mapping[str, Table]) -> None:
+    """Write what is kept of one picture, whole or not at all.
+
+    Args:
+        path: The file.
+        made_of: Fingerprint of all that the numbers depend on.
+        tables: For each grid what is kept.
+    """
+    arrays: dict[str, Any] = {"made_of": np.array(made_of)}
+    for name, table in tables.items():
+        arrays[f"{name} scores"] = table.scores
+        arrays[f"{name} both"] = table.both
+        arrays[f"{name} predicted"] = table.predicted
+        arrays[f"{name} labelled"] = table.labelled
+    data = BytesIO()
+    np.savez_compressed(data, **arrays)
+    write_bytes(path, data.getvalue())
+
+
+def made_of(path: Path) -> str:
+    """What the numbers of a picture depend on; empty if the file is missing or damaged."""
+    try:
+        # Each array is read, for its checksum.
+        return str(load_npz(path)["made_of"])
+    except (OSError, KeyError, UnreadableError):
+        return ""
+
+
+def read_cells(path: Path, index: Index, grid: Grid) -> Table:
+    """What is kept of one picture, for one grid.
+
+    Raises:
+        DamagedError: If the file is missing, altered, or belongs to another store.
+    """
+    keys = index.keys(grid)
+    try:
+        arrays = load_npz(path, {"made_of", *(f"{grid.name} {what}" for what in _KEPT)})
+        own = str(arrays["made_of"]).split(":")[0] == index.fingerprint
+        parts = [arrays[f"{grid.name} {what}"] for what in _KEPT]
+    except (OSError, KeyError, UnreadableError) as error:
+        raise DamagedError(
+            f"{path}: cannot be read ({type(error).__name__}). Run the same committee predict "
+            "again; it goes on where it stopped"
+        ) from None
+    if not own or not _is_table(parts, len(keys), len(grid), len(index.classes)):
+        raise DamagedError(f"{path}: was made for another store. Run committee predict again")
+    known = {key: row for row, key in enumerate(keys)}
+    scores, both, predicted, labelled = parts
+    return Table(known, scores, both, predicted, labelled, COMBINE, index.confidence)
+
+
+def _is_table(parts: Sequence[Array], keys: int, cells: int, classes: int) -> bool:
+    """Return whether arrays are the scores and counts of so many sets of models and cells."""
+    scores, both, predicted, labelled = parts
+    named = (classes,) if classes else both.shape[2:]
+    return (
+        scores.shape == (keys, cells)
+        and scores.dtype == np.float64
+        and all_finite(scores)
+        and both.shape == predicted.shape == (keys, cells, *named)
+        and labelled.shape == both.shape[1:]
+        and {part.dtype for part in parts[1:]} == {np.dtype(np.uint32)}
+    )
+
+
+def grids_of(path: str | Path) -> list[str]:
+    """Names of the grids that a store holds: ``full``, ``120+24``."""
+    return [grid.name for grid in read_index(path).grids]
+
+
+def load_cells(folder: str | Path, grid: str = "full") -> Pool:
+    """One split of a store as a pool, its rows the cells of a grid.
+
+    Args:
+        folder: ``STORE/SPLIT``.
+        grid: Name of the grid.
+
+    Raises:
+        StoreError: If there is no such split.
+        DamagedError: If a file is missing or altered.
+        UnknownNameError: If there is no such grid.
+    """
+    folder = Path(folder)
+    index = read_index(folder)
+    if not (folder / PICTURES).is_file():
+        known = sorted(path.parent.name for path in folder.parent.glob(f"*/{PICTURES}"))
+        raise StoreError(f"{folder}: no such split. There are: {', '.join(known) or 'none'}")
+    pictures = _read_pictures(folder)
+    divided = index.grid(grid)
+    table = joined([read_cells(cells_path(folder, n), index, divided) for n in pictures.ids])
+    pool = pool_of(table, index, divided, pictures.ids, folder.name, pictures.rule)
+    content = np.repeat(np.array(pictures.content, np.uint64), pool.samples.parts)
+    return replace(pool, samples=replace(pool.samples, content=content))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What of a split's pictures no figure counts.
+
+    Args:
+        pixels: Share of the pixels whose label is ignored, or negative.
+        classes: Classes that no label has.
+        notes: The same for people; empty if nothing is left out.
+    """
+
+    pixels: float
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def left_out(folder: str | Path) -> LeftOut:
+    """Return what of the pictures of a split is left out of all figures.
+
+    Args:
+        folder: ``STORE/SPLIT``.
+
+    Raises:
+        StoreError, DamagedError: If the split is missing or altered.
+    """
+    folder = Path(folder)
+    index = read_index(folder)
+    ids, grid = _read_pictures(folder).ids, index.grids[0]
+    counts = [read_cells(cells_path(folder, name), index, grid).labelled for name in ids]
+    return _left_out(index, folder.name, len(ids), np.concatenate(counts))
+
+
+def _left_out(index: Index, split: str, count: int, cells: Array) -> LeftOut:
+    """The same from the labelled pixels of each class in all cells of a grid, any grid.
+
+    Args:
+        index: The index of the store.
+        split: Name of the split.
+        count: How many pictures it has.
+        cells: Shape (cells, classes).
+    """
+    labelled = cells.sum(axis=0, dtype=np.int64)
+    share = 1 - float(labelled.sum()) / (count * math.prod(index.grids[0].picture))
+    names = index.classes or tuple(map(str, range(len(labelled))))
+    absent = tuple(
+        name
+        for number, (name, count) in enumerate(zip(names, labelled, strict=True))
+        if not count and number != index.ignore
+    )
+    notes = []
+    if share:
+        told = "negative" if index.ignore is None else f"{index.ignore}, which is ignored"
+        most = ", more than half: is that label a class? Then say so in [cells]"
+        notes.append(
+            f"{share:.1%} of the pixels of {split!r} are not counted, for their label is "
+            f"{told}{most if share > _MOST_IGNORED else ''}"
+        )
+    if absent:
+        notes.append(
+            f"no label of {split!r} has {len(absent):,} of {len(names):,} classes: "
+            f"{listed(absent)}. No figure says how well these are found"
+        )
+    return LeftOut(share, absent, tuple(notes))
+
+
+def load_pictures(
+    folder: str | Path,
+    models: Iterable[str] | None = None,
+    grids: Sequence[str] | None = None,
+    *,
+    calibrated: bool = False,
+) -> Pool:
+    """One split of a store as a pool: whole pictures, divided in the cells of every other grid.
+
+    Args:
+        folder: ``STORE/SPLIT``.
+        models: Names of the models that see pictures; all if left out.
+        grids: Names of the grids; all that the store holds if left out.
+        calibrated: Whether calibrations are asked for; there are none.
+
+    Raises:
+        StoreError: If there is no such split, or calibrations are asked for.
+        DamagedError: If a file is missing or altered.
+        UnknownNameError: If there is no such grid or model.
+    """
+    if calibrated:
+        raise StoreError(
+            f"{folder}: of cells only scores and counts are kept, so there is nothing to calibrate"
+        )
+    names = list(dict.fromkeys(grids or grids_of(folder)))
+    # Committees that see nothing but whole pictures are those of the first.
+    names.sort(key=lambda name: name != FULL)
+    first, *others = (load_cells(folder, name) for name in names)
+    samples = replace(first.samples, notes=_notes(Path(folder), first))
+    pool = replace(first, samples=samples, divided=tuple(others))
+    if models is None:
+        return pool
+    wanted = {name for name in models if pool.model(name)}
+    return pool.only([n for n in first.names if first.whole_of.get(n, n) in wanted])
+
+
+def _notes(folder: Path, pool: Pool) -> tuple[str, ...]:
+    """What to know of a split of which one grid is loaded: what is not counted, and copies."""
+    pictures, kept = _read_pictures(folder), next(iter(pool.outputs.values()))
+    assert isinstance(kept, Kept)
+    assert isinstance(kept.together, Table)
+    labelled = kept.together.labelled
+    left = _left_out(read_index(folder), folder.name, len(pictures.ids), labelled)
+    copies = doubles_note(_samples(folder.name, pictures.ids, pictures.content))
+    return (*left.notes, *filter(None, [copies]))
+
+
+def pool_of(
+    table: Table, index: Index, grid: Grid, ids: Sequence[str], split: str, rule: str = ""
+) -> Pool:
+    """A pool whose rows are cells.
+
+    Args:
+        table: What is kept of the cells.
+        index: Models, classes and settings.
+        grid: How pictures are divided.
+        ids: Names of the pictures.
+        split: Name of the split.
+        rule: How it was taken from a larger set.
+    """
+    on_cells = index.on_cells.get(grid.name, {})
+    specs = {**index.models, **on_cells}
+    rows = np.arange(len(ids) * len(grid))
+    costs = {name: [Cost.from_json(cost) for cost in spec["costs"]] for name, spec in specs.items()}
+    samples = Samples(
+        tuple(f"{name}#{cell}" for name in ids for cell in range(len(grid))),
+        None,
+        index.classes,
+        split,
+        rule=rule,
+        parts=len(grid),
+    )
+    return Pool(
+        samples,
+        {name: Kept("counts", rows, together=table) for name in specs},
+        CostTable.of(costs),
+        specs,
+        families={name: spec["family"] for name, spec in index.models.items() if spec["family"]},
+        whole_of=index.bases_of(grid),
+        task=SEMANTIC_SEGMENTATION,
+        division=grid.name,
+    )

@@ -1,0 +1,182 @@
+"""Cells: how a picture is divided, what a model sees of a cell, and how cells become a picture.
+
+All cells have one shape, and so have all windows, the cells with the context around them: what does
+not fit at the edge of the picture is shifted inwards. So windows make batches of one shape, and
+every cell costs the same. Where two cells overlap, the pixels belong to the first.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from committee.errors import ShapeError
+from committee.rule.outputs import Array
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cells of a picture.
+
+    Args:
+        picture: Height and width in pixels.
+        cell: Side of a cell in pixels; 0 if the whole picture is one cell.
+        context: How many pixels around its cell a window has, on each side.
+
+    Raises:
+        ShapeError: If a cell is larger than the picture, or a number is negative.
+
+    >>> Grid((360, 480), 120, 24).shape, Grid((360, 480), 120, 24).window
+    ((3, 4), (168, 168))
+    """
+
+    picture: tuple[int, int]
+    cell: int = 0
+    context: int = 0
+
+    def __post_init__(self) -> None:
+        height, width = self.picture
+        if min(self.cell, self.context) < 0 or self.cell > min(height, width):
+            raise ShapeError(
+                f"cells of {self.cell} pixels with {self.context} around them do not fit a picture "
+                f"of {height} x {width}. Give a side of 1 to {min(height, width)}, or 'full'"
+            )
+
+    @property
+    def name(self) -> str:
+        """``full``, or side and context: ``120+24``."""
+        return f"{self.cell}+{self.context}" if self.cell else "full"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many rows and columns of cells there are."""
+        if not self.cell:
+            return 1, 1
+        return math.ceil(self.picture[0] / self.cell), math.ceil(self.picture[1] / self.cell)
+
+    def __len__(self) -> int:
+        rows, columns = self.shape
+        return rows * columns
+
+    @property
+    def side(self) -> tuple[int, int]:
+        """Height and width of a cell."""
+        return (self.cell, self.cell) if self.cell else self.picture
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Height and width of what a model sees of a cell."""
+        if not self.cell:
+            return self.picture
+        wide = self.cell + 2 * self.context
+        return min(wide, self.picture[0]), min(wide, self.picture[1])
+
+    @property
+    def overhead(self) -> float:
+        """Pixels of all windows over pixels of the picture: what seeing every cell costs."""
+        return len(self) * math.prod(self.window) / math.prod(self.picture)
+
+    @cached_property
+    def _corners(self) -> list[tuple[int, int]]:
+        """Top left corner of each cell, row by row."""
+        (height, width), (rows, columns) = self.picture, self.shape
+        return [
+            (
+                min(row * self.cell, height - self.side[0]),
+                min(col * self.cell, width - self.side[1]),
+            )
+            for row in range(rows)
+            for col in range(columns)
+        ]
+
+    @cached_property
+    def _window_corners(self) -> list[tuple[int, int]]:
+        high, wide = self.window
+        return [
+            (
+                min(max(top - self.context, 0), self.picture[0] - high),
+                min(max(left - self.context, 0), self.picture[1] - wide),
+            )
+            for top, left in self._corners
+        ]
+
+    def cut(self, values: Array) -> Array:
+        """The cells of a map.
+
+        Args:
+            values: Shape (…, height, width), as large as the picture.
+
+        Returns:
+            Shape (cells, …, cell height, cell width).
+        """
+        if not self.cell:
+            return values[None]  # no copy: pictures are large
+        return _cut(values, self._corners, self.side)
+
+    def windows(self, values: Array, cells: Array) -> Array:
+        """What a model sees of some cells.
+
+        Args:
+            values: Shape (…, height, width), as large as the picture.
+            cells: Numbers of the cells, shape (n,).
+
+        Returns:
+            Shape (n, …, window height, window width).
+        """
+        return _cut(values, [self._window_corners[cell] for cell in cells.tolist()], self.window)
+
+    def inner(self, values: Array, cells: Array) -> Array:
+        """Of maps of windows, what lies in the cell.
+
+        Args:
+            values: Shape (n, …, window height, window width).
+            cells: Numbers of the cells, shape (n,).
+
+        Returns:
+            Shape (n, …, cell height, cell width).
+        """
+        high, wide = self.side
+        out = np.empty((*values.shape[:-2], high, wide), values.dtype)
+        for own, window, cell in zip(out, values, cells.tolist(), strict=True):
+            top = self._corners[cell][0] - self._window_corners[cell][0]
+            left = self._corners[cell][1] - self._window_corners[cell][1]
+            own[...] = window[..., top : top + high, left : left + wide]
+        return out
+
+    @cached_property
+    def owned(self) -> Array:
+        """Which pixels of each cell are its own, shape (cells, cell height, cell width)."""
+        number = np.full(self.picture, -1)
+        for cell, (top, left) in enumerate(self._corners):
+            own = number[top : top + self.side[0], left : left + self.side[1]]
+            own[own < 0] = cell
+        owned: Array = self.cut(number) == np.arange(len(self))[:, None, None]
+        return owned
+
+    def pasted(self, values: Array) -> Array:
+        """The map of a picture from those of its cells.
+
+        Args:
+            values: Shape (cells, cell height, cell width), or one number a cell, shape (cells,).
+
+        Returns:
+            Shape (height, width).
+        """
+        if values.ndim == 1:
+            values = np.broadcast_to(values[:, None, None], (len(self), *self.side))
+        out = np.empty(self.picture, values.dtype)
+        # The last first: what two cells cover stays as the first has it.
+        for cell in reversed(range(len(self))):
+            top, left = self._corners[cell]
+            out[top : top + self.side[0], left : left + self.side[1]] = values[cell]
+        return out
+
+
+def _cut(values: Array, corners: list[tuple[int, int]], side: tuple[int, int]) -> Array:
+    out = np.empty((len(corners), *values.shape[:-2], *side), values.dtype)
+    for own, (top, left) in zip(out, corners, strict=True):
+        own[...] = values[..., top : top + side[0], left : left + side[1]]
+    return out

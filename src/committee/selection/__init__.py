@@ -1,0 +1,1 @@
+"""Choosing a committee: prefix statistics, sweeps of thresholds, the front and its targets."""

@@ -1,0 +1,363 @@
+"""The front: the committees that no other beats in both accuracy and cost; targets pick from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from committee.errors import CascadeError, CostError, Infeasible
+from committee.pool.evaluate import Evaluation, evaluate
+from committee.pool.metrics import Utility
+from committee.pool.pool import Pool
+from committee.rule.cascade import Cascade
+from committee.rule.outputs import Array
+from committee.text import human_cost, percent
+
+
+@dataclass(frozen=True)
+class Committee:
+    """A committee and what it scores and costs.
+
+    Args:
+        cascade: The committee.
+        evaluation: On the split that chose it.
+        test: On the split that judges, or None if there was none.
+    """
+
+    cascade: Cascade
+    evaluation: Evaluation
+    test: Evaluation | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was searched.
+
+    Args:
+        max_models: Most stages of a committee, each one model unless other stages were given.
+        confidence: Name of the confidence function.
+        combine: Name of the combination.
+        grid: Percentiles tried for each threshold, beside "always" and "never".
+        unit: Unit of the cost.
+        worst_case: Bounds on the worst-case cost, by unit.
+        average_case: Bounds on the average-case cost, by unit.
+        families: Whether trainings of one architecture were taken as interchangeable.
+        utility: What samples scored.
+        sequences: How many ordered sequences were covered.
+        cascades: How many cascades, threshold vectors counted, were covered.
+        self_cascades: Whether only single models and self-cascades were.
+        seconds: What each part of the search took.
+    """
+
+    max_models: int
+    confidence: str
+    combine: str
+    grid: int
+    unit: str
+    worst_case: Mapping[str, float]
+    average_case: Mapping[str, float]
+    families: bool
+    utility: Utility
+    sequences: int
+    cascades: int
+    self_cascades: bool = False
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every setting, the utility by its name."""
+        return {**vars(self), "utility": self.utility.name}
+
+
+@dataclass(frozen=True, eq=False)
+class Front:
+    """The best committees of a pool, cheapest first; accuracy rises with cost.
+
+    Args:
+        committees: Members of the front.
+        settings: What was searched.
+        pool: The pool on the split that chose.
+        inexact: Why not every cascade that the settings allow was covered; empty if all were.
+        warnings: What the user should know before trusting the choice, one line each.
+    """
+
+    committees: tuple[Committee, ...]
+    settings: Settings
+    pool: Pool
+    inexact: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        """True if every cascade that the settings allow was covered."""
+        return not self.inexact
+
+    def __len__(self) -> int:
+        return len(self.committees)
+
+    def __repr__(self) -> str:
+        ends = dict.fromkeys((self._told(self[0]), self._told(self[-1]))) if len(self) else ()
+        return f"<Front: {len(self)} committees on {self.pool.samples!r}; {' to '.join(ends)}>"
+
+    def __iter__(self) -> Iterator[Committee]:
+        return iter(self.committees)
+
+    def __getitem__(self, index: int) -> Committee:
+        return self.committees[index]
+
+    def alone(self, model: str) -> Cascade:
+        """One model of the pool by itself, deciding as the front's committees do.
+
+        Where trainings of one architecture are interchangeable, a later one is searched only after
+        the earlier ones; by its own name it is matched by itself too.
+
+        Args:
+            model: One name of :meth:`Pool.singles`, or of a model.
+
+        Raises:
+            UnknownNameError: If the model is not in the pool.
+        """
+        own = self.settings
+        models = self.pool.single(model, own.combine)
+        return Cascade.of([models], (), own.confidence, own.combine, self.pool.calibrations)
+
+    @cached_property
+    def most_accurate_single(self) -> str:
+        """Name of the most accurate single model on the choosing split, the cheapest of equals."""
+        own = self.settings
+
+        def rank(name: str) -> tuple[float, float, str]:
+            found = evaluate(self.alone(name), self.pool, own.unit, own.utility)
+            return -found.correct, found.average_cost, name
+
+        return min(self.pool.singles(own.combine), key=rank)
+
+    def matching(self, model: str, within: float = 0.0) -> Committee:
+        """The committee of least average-case cost that is as accurate as a model of the pool.
+
+        Args:
+            model: One name of :meth:`Pool.singles`, or of a model.
+            within: How much less accurate than the model it may be, a share of 1.
+
+        Raises:
+            UnknownNameError: If the model is not in the pool.
+            CascadeError: If ``within`` is no share of 1.
+            Infeasible: If no committee reaches it.
+        """
+        check_within(within)
+        alone = self.alone(model)
+        goal = evaluate(alone, self.pool, self.settings.unit, self.settings.utility)
+        less = f" less {100 * within:.4g} points" if within else ""
+        correct = goal.correct - within * self.pool.samples.wholes
+        told = f"{model}'s accuracy {percent(goal.accuracy)}{less}"
+        found = self._cheapest(correct, told, self._later_training(alone, goal))
+        return with_target(found, match=model, models=alone.names, within=within)
+
+    def next_cheaper(self, committee: Committee) -> Committee | None:
+        """The most accurate member that costs less on average; None if there is none."""
+        cost = committee.evaluation.average_cost
+        cheaper = [each for each in self if each.evaluation.average_cost < cost]
+        return cheaper[-1] if cheaper else None
+
+    def at_least(self, accuracy: float) -> Committee:
+        """The committee of least average-case cost with at least this accuracy, a share of 1.
+
+        Raises:
+            Infeasible: If no committee reaches it; the most accurate is named.
+        """
+        hint = (
+            " (a share of 1: 0.95, not 95)"
+            if accuracy > 1 and self.settings.utility.counted
+            else ""
+        )
+        return self._cheapest(
+            accuracy * self.pool.samples.wholes, f"accuracy {percent(accuracy)}{hint}"
+        )
+
+    def at_most(self, cost: float, told: str = "") -> Committee:
+        """The most accurate committee for at most this average-case cost, in the search's unit.
+
+        Args:
+            cost: The most that it may cost.
+            told: What an error calls that cost; the number with its unit if left out.
+
+        Raises:
+            Infeasible: If every committee costs more; the cheapest is named.
+            CostError: If the cost is NaN.
+        """
+        if np.isnan(cost):
+            raise CostError("at_most: cost is NaN; give a number in the unit of the search")
+        within = [c for c in self.committees if c.evaluation.average_cost <= cost]
+        if not within:
+            near = self.committees[0]
+            raise Infeasible(
+                f"no committee costs at most {told or human_cost(cost, self.settings.unit)} on "
+                f"{self.pool.samples.split!r}. Nearest: {self._told(near)}"
+            )
+        return within[-1]
+
+    def _cheapest(self, correct: float, goal: str, another: Committee | None = None) -> Committee:
+        # A hair of slack, so that an accuracy printed and typed again is met by its owner.
+        enough = correct - 1e-9 * self.pool.samples.wholes
+        reaching = [c for c in self.committees if c.evaluation.correct >= enough][:1]
+        reaching += [another] if another else []
+        if reaching:
+            return min(reaching, key=lambda each: each.evaluation.average_cost)
+        raise Infeasible(
+            f"no committee reaches {goal} on {self.pool.samples.split!r}"
+            f"{self._bounded()}. Nearest: {self._told(self.committees[-1])}"
+        )
+
+    def _later_training(self, alone: Cascade, evaluation: Evaluation) -> Committee | None:
+        """A model by itself, if only an earlier training of its family was searched so.
+
+        Args:
+            alone: The model.
+            evaluation: What it scores and costs on the split that chose.
+        """
+        names, pool, settings = alone.names, self.pool, self.settings
+        family = pool.families.get(names[0]) if len(names) == 1 and settings.families else None
+        if family is None or next(n for n in pool.names if pool.families.get(n) == family) in names:
+            return None
+        bounds = [*settings.worst_case.items(), *settings.average_case.items()]
+        if any(pool.prices(unit)[names[0]] > bound for unit, bound in bounds):
+            return None
+        return described(alone, evaluation, pool)
+
+    def _bounded(self) -> str:
+        worst, average = self.settings.worst_case, self.settings.average_case
+        told = [f"a worst case of {human_cost(bound, unit)}" for unit, bound in worst.items()]
+        told += [f"an average of {human_cost(bound, unit)}" for unit, bound in average.items()]
+        return f" within {' and '.join(told)}" if told else ""
+
+    def _told(self, committee: Committee) -> str:
+        return told_of(committee)
+
+    def to_json(self) -> dict[str, Any]:
+        """Settings and every member, with its figures on the choosing and the judging split."""
+        return {
+            "exact": self.exact,
+            "inexact": self.inexact,
+            "warnings": list(self.warnings),
+            "settings": self.settings.to_json(),
+            "committees": [
+                {
+                    "cascade": c.cascade.to_json(),
+                    "evaluation": c.evaluation.to_json(),
+                    "test": c.test and c.test.to_json(),
+                }
+                for c in self.committees
+            ],
+        }
+
+
+def told_of(committee: Committee) -> str:
+    """A committee with its figures on the split that chose it."""
+    evaluation = committee.evaluation
+    return (
+        f"{committee.cascade} with accuracy {percent(evaluation.accuracy)} "
+        f"at {human_cost(evaluation.average_cost, evaluation.unit)}"
+    )
+
+
+def check_within(within: float, where: str = "within") -> None:
+    """Refuse what is no margin of accuracy.
+
+    Raises:
+        CascadeError: If it is not 0 or more and less than 1.
+    """
+    if not 0 <= within < 1:
+        raise CascadeError(f"{where} {within:g}: a share of 1, 0 or more and less than 1")
+
+
+def with_target(committee: Committee, **target: Any) -> Committee:
+    """The same committee; its file says what it was chosen for."""
+    told = {name: list(each) if isinstance(each, tuple) else each for name, each in target.items()}
+    origin = {**committee.cascade.origin, "target": told}
+    return replace(committee, cascade=replace(committee.cascade, origin=origin))
+
+
+def joined_fronts(pool: Pool, fronts: Sequence[Front]) -> Front:
+    """The best of what was found in each division of a pool's samples, one front or more."""
+    seconds: dict[str, float] = {}
+    for front in fronts:
+        for part, spent in front.settings.seconds.items():
+            seconds[part] = seconds.get(part, 0.0) + spent
+    return Front(
+        front_of([each for front in fronts for each in front]),
+        replace(
+            fronts[0].settings,
+            sequences=sum(front.settings.sequences for front in fronts),
+            cascades=sum(front.settings.cascades for front in fronts),
+            seconds=seconds,
+        ),
+        pool,
+        warnings=tuple(dict.fromkeys(told for front in fronts for told in front.warnings)),
+    )
+
+
+def undominated(cost: Array, correct: Array) -> Array:
+    """Indices of the points that no other beats, by rising cost.
+
+    Of points equal in both, the first is kept.
+
+    Args:
+        cost: Shape (P,).
+        correct: Shape (P,); more is better.
+
+    >>> undominated(np.array([2.0, 1.0, 3.0]), np.array([5, 5, 6]))
+    array([1, 2])
+    """
+    order = np.lexsort((np.arange(len(cost)), -correct, cost))
+    best = np.maximum.accumulate(correct[order])
+    improves = np.ones(len(order), bool)
+    improves[1:] = best[1:] > best[:-1]
+    kept: Array = order[improves]
+    return kept
+
+
+def preference(cascade: Cascade, worst_case_cost: float) -> tuple[Any, ...]:
+    """Which of several equal committees is kept, the least: rising worst-case cost decides.
+
+    Then the fewest models, the fewest stages, names and thresholds.
+    """
+    return (
+        worst_case_cost,
+        len(cascade.names),
+        len(cascade.stages),
+        cascade.names,
+        cascade.thresholds,
+    )
+
+
+def front_of(committees: Sequence[Committee]) -> tuple[Committee, ...]:
+    """The committees that no other beats in both accuracy and average-case cost, cheapest first.
+
+    Of committees equal in both, :func:`preference` decides.
+    """
+    ranked = sorted(committees, key=lambda c: preference(c.cascade, c.evaluation.worst_case_cost))
+    cost = np.array([c.evaluation.average_cost for c in ranked])
+    correct = np.array([c.evaluation.correct for c in ranked])
+    return tuple(ranked[i] for i in undominated(cost, correct))
+
+
+def described(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> Committee:
+    """A committee whose file says how its models are loaded, and what the choice rests on."""
+    told = replace(
+        cascade,
+        classes=pool.samples.classes,
+        models={name: pool.specs[name] for name in cascade.names if name in pool.specs},
+        origin={
+            "unit": evaluation.unit,
+            "kind": pool.kind,
+            "chosen_on": pool.samples.split,
+            "samples_fingerprint": pool.identity(cascade.names),
+            "labels_fingerprint": pool.samples.labels_fingerprint,
+            "promised": asdict(evaluation),
+            **pool.told_costs(cascade.names),
+        },
+    )
+    return Committee(told, evaluation)

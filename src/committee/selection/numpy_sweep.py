@@ -1,0 +1,116 @@
+"""All threshold vectors of one sequence at once, in NumPy: total cost and value of each.
+
+A sample's path through a sequence depends only on how many candidate thresholds its score reaches
+at each prefix. Samples are therefore counted in a histogram over these numbers, one axis a prefix,
+and running sums along its axes give, for every vector of thresholds, how many samples go on and how
+much value changes by going on. The compiled part does the same in less memory (sweep.hpp).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from committee.rule.outputs import Array
+
+# Counts of one histogram, of some 40 bytes each. Thresholds of earlier stages are looped over until
+# the rest fits; an interrupt waits for one histogram.
+_COUNTS = 1 << 18
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What is known of one prefix of a sequence, a row of a prefix table.
+
+    Args:
+        values: What each sample scores by exiting here, integers, shape (N,).
+        passed: How many candidate thresholds its score reaches, shape (N,).
+        width: How many candidates there are, and one for "never".
+    """
+
+    values: Array
+    passed: Array
+    width: int
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Cost and value over a grid of threshold vectors.
+
+    Args:
+        outer: Choices of the thresholds that were looped over, one index each.
+        cost: Total over samples, float64; one axis for each remaining threshold. Index i of an axis
+            stands for candidate threshold i, the last index for "never".
+        value: Total over samples, same shape, int64.
+    """
+
+    outer: tuple[int, ...]
+    cost: Array
+    value: Array
+
+
+def surfaces(steps: Sequence[Step], costs: Sequence[float]) -> Iterator[Surface]:
+    """Yield every threshold vector of one sequence, "always" left out.
+
+    Args:
+        steps: Statistics of each prefix, shortest first, K of them.
+        costs: Cost of each stage for one sample, in the same order.
+    """
+    widths = [step.width for step in steps[:-1]]
+    # The fewest outer loops that let the rest fit; one axis at least is never looped over.
+    looped = next(
+        k for k in range(len(steps)) if math.prod(widths[k:]) <= _COUNTS or k >= len(widths) - 1
+    )
+    choices = [range(width) for width in widths[:looped]]
+    for outer in itertools.product(*choices):
+        yield _surface(steps, costs, outer)
+
+
+def _surface(steps: Sequence[Step], costs: Sequence[float], outer: tuple[int, ...]) -> Surface:
+    samples = len(steps[0].values)
+    alive = np.ones(samples, bool)
+    cost, value = costs[0] * samples, 0
+    for step, choice, next_cost in zip(steps, outer, costs[1:], strict=False):
+        goes_on = alive & (step.passed <= choice)
+        value += int(step.values[alive & ~goes_on].sum(dtype=np.int64))
+        alive = goes_on
+        cost += next_cost * int(alive.sum())
+    inner = [Step(s.values[alive], s.passed[alive], s.width) for s in steps[len(outer) :]]
+    return _histogram_surface(
+        outer,
+        inner,
+        costs[len(outer) + 1 :],
+        cost,
+        value + int(inner[0].values.sum(dtype=np.int64)),
+    )
+
+
+def _histogram_surface(
+    outer: tuple[int, ...], steps: Sequence[Step], costs: Sequence[float], cost: float, value: int
+) -> Surface:
+    """Add, axis by axis, what going on to the next stage costs and changes."""
+    total_cost: Array = np.array(float(cost))
+    total_value: Array = np.array(value, np.int64)
+    index: Array = np.zeros(len(steps[0].values), np.int64)
+    shape: tuple[int, ...] = ()
+    for (here, following), next_cost in zip(itertools.pairwise(steps), costs, strict=True):
+        index = index * here.width + here.passed
+        shape = (*shape, here.width)
+        change = np.zeros(shape, np.int64)
+        np.add.at(change.reshape(-1), index, following.values.astype(np.int64) - here.values)
+        going_on = np.bincount(index, minlength=change.size).reshape(shape)
+        total_cost = total_cost[..., None] + float(next_cost) * _running_sums(going_on)
+        total_value = total_value[..., None] + _running_sums(change)
+    return Surface(outer, total_cost, total_value)
+
+
+def _running_sums(counts: Array) -> Array:
+    """Inclusive running sums along every axis."""
+    sums = counts.astype(np.int64)
+    for axis in range(sums.ndim):
+        np.cumsum(sums, axis=axis, out=sums)
+    return sums

@@ -1,0 +1,199 @@
+"""Threshold vectors of sequences: those that no known committee clearly beats.
+
+Points are thrown out only if another is at least as good and costs less by more than rounding can
+explain. What is left is compared on exact figures by :mod:`committee.selection.refine`, so that
+batches, threads and the compiled part make no difference to the front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from committee.rule.outputs import Array
+from committee.selection import statistics
+from committee.selection.numpy_sweep import Step, surfaces
+from committee.selection.prefixes import PrefixTable
+
+# A committee cheaper than this share of another's cost clearly costs less, rounding or not.
+CLEARLY = 1 - 1e-12
+_GO = np.zeros(1, np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Sequences of one number of stages, K.
+
+    Args:
+        prefixes: Row in the prefix table of the prefix after each stage, shape (B, K), int32.
+        costs: Cost of each stage for one sample, shape (1 + E, B, K): in the unit that matters,
+            then in E units whose average is bounded.
+        limits: Most that the total over samples may be in each bounded unit, shape (E,).
+    """
+
+    prefixes: Array
+    costs: Array
+    limits: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Committees found, P of them.
+
+    Args:
+        sequence: Number of the sequence in its batch, shape (P,).
+        choices: Number of the candidate threshold of each stage but the last; the last number
+            stands for "never", shape (P, K - 1).
+        reach: How many samples run each stage, shape (P, K), int64.
+        cost: Total over samples, shape (P,), float64.
+        value: Total over samples, shape (P,), int64.
+    """
+
+    sequence: Array
+    choices: Array
+    reach: Array
+    cost: Array
+    value: Array
+
+
+def sweep(
+    table: PrefixTable, batch: Batch, known_cost: Array, known_value: Array, stop: Array = _GO
+) -> Points:
+    """Go through all threshold vectors of a batch.
+
+    Args:
+        table: Statistics of the prefixes.
+        batch: The sequences.
+        known_cost: Totals of committees known already, shape (Q,).
+        known_value: Likewise.
+        stop: Shape (1,), uint8; as soon as it is not 0 the sweep ends and gives but a part.
+    """
+    native = statistics.compiled_part()
+    if native is not None:
+        found = native.sweep(
+            table.passed,
+            table.values,
+            table.widths,
+            np.ascontiguousarray(batch.prefixes, np.int32),
+            np.ascontiguousarray(batch.costs, np.float64),
+            np.ascontiguousarray(batch.limits, np.float64),
+            np.ascontiguousarray(known_cost, np.float64),
+            np.ascontiguousarray(known_value, np.int64),
+            stop,
+        )
+        return Points(*found)
+    return plain_sweep(table, batch, known_cost, known_value, stop)
+
+
+def plain_sweep(
+    table: PrefixTable, batch: Batch, known_cost: Array, known_value: Array, stop: Array = _GO
+) -> Points:
+    """The same as :func:`sweep`, in NumPy."""
+    found: list[Points] = []
+    for number, rows in enumerate(batch.prefixes):
+        points = _of_sequence(table, rows, number, batch, stop)
+        keep = ~beaten(points.cost, points.value, known_cost, known_value)
+        points = taken(points, np.flatnonzero(keep))
+        if len(points.cost):
+            found.append(points)
+            known_cost, known_value = stairs(
+                np.concatenate([known_cost, points.cost]),
+                np.concatenate([known_value, points.value]),
+            )
+    return joined(found, batch.prefixes.shape[1])
+
+
+def _of_sequence(table: PrefixTable, rows: Array, number: int, batch: Batch, stop: Array) -> Points:
+    steps = [Step(table.values[r], table.passed[r], int(table.widths[r])) for r in rows]
+    parts = []
+    for surface, *bounded in zip(
+        *(surfaces(steps, costs) for costs in batch.costs[:, number, :]), strict=True
+    ):
+        if stop[0]:
+            break
+        within = np.ones(surface.cost.size, bool)
+        for other, limit in zip(bounded, batch.limits, strict=True):
+            # A hair of slack; the limit itself is checked on the exact figure.
+            within &= other.cost.ravel() * CLEARLY <= limit
+        index = np.flatnonzero(within)
+        flat_cost, flat_value = surface.cost.ravel()[index], surface.value.ravel()[index]
+        # Most points are beaten by others of their surface: those go before they get a reach.
+        left = ~beaten(flat_cost, flat_value, *stairs(flat_cost, flat_value))
+        flat_cost, flat_value, keep = flat_cost[left], flat_value[left], index[left]
+        outer = np.broadcast_to(np.array(surface.outer, np.int32), (len(keep), len(surface.outer)))
+        # A single stage has no threshold, and NumPy refuses to unravel into no axes.
+        axes = np.unravel_index(keep, surface.cost.shape) if surface.cost.ndim else ()
+        choices = np.concatenate([outer, *(axis[:, None] for axis in axes)], axis=1)
+        parts.append(
+            Points(
+                np.full(len(keep), number),
+                choices.astype(np.int32),
+                reach_of(steps, choices),
+                flat_cost,
+                flat_value,
+            )
+        )
+    return _thinned(joined(parts, len(rows)), [step.width for step in steps])
+
+
+def reach_of(steps: Sequence[Step], choices: Array) -> Array:
+    """How many samples run each stage under each vector of choices, shape (P, K)."""
+    samples = len(steps[0].passed)
+    reach = np.full((len(choices), len(steps)), samples, np.int64)
+    for point, choice in enumerate(choices):
+        alive = np.ones(samples, bool)
+        for k, (step, number) in enumerate(zip(steps, choice, strict=False)):
+            alive &= step.passed <= number
+            reach[point, k + 1] = alive.sum()
+    return reach
+
+
+def _thinned(points: Points, widths: Sequence[int]) -> Points:
+    """Without what others clearly beat; of equals, that of the fewest stages, then thresholds."""
+    joins = (points.choices == np.array(widths[:-1], int) - 1).sum(axis=1)
+    order = np.lexsort((*points.choices.T[::-1], -joins, -points.value, points.cost))
+    points = taken(points, order)
+    first = np.ones(len(order), bool)
+    first[1:] = points.cost[1:] != points.cost[:-1]
+    keep = first & ~beaten(points.cost, points.value, *stairs(points.cost, points.value))
+    return taken(points, np.flatnonzero(keep))
+
+
+def joined(parts: Sequence[Points], stages: int) -> Points:
+    """Points of several lists as one; ``stages`` is K, for when there are none."""
+    if not parts:
+        none = np.empty(0, np.int64)
+        shape = (0, stages)
+        return Points(
+            none, np.empty((0, stages - 1), np.int32), np.empty(shape, np.int64), np.empty(0), none
+        )
+    return Points(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in Points.__dataclass_fields__
+        )
+    )
+
+
+def taken(points: Points, index: Array) -> Points:
+    """Some of the points."""
+    return Points(*(getattr(points, name)[index] for name in Points.__dataclass_fields__))
+
+
+def stairs(cost: Array, value: Array) -> tuple[Array, Array]:
+    """Cost and value of the points that no other beats, both rising."""
+    order = np.lexsort((-value, cost))
+    cost, value = cost[order], value[order]
+    improves = np.ones(len(order), bool)
+    improves[1:] = value[1:] > np.maximum.accumulate(value)[:-1]
+    return cost[improves], value[improves]
+
+
+def beaten(cost: Array, value: Array, known_cost: Array, known_value: Array) -> Array:
+    """Whether each point is clearly beaten by one of the known, as :func:`stairs` gives them."""
+    if not len(known_cost):
+        return np.zeros(len(cost), bool)
+    below = np.searchsorted(known_cost, cost * CLEARLY, side="left") - 1
+    return (below >= 0) & (known_value[below] >= value)

@@ -1,0 +1,189 @@
+"""Targets: what a committee of the front must meet; several at once must all be met."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+from committee.errors import CostError, Infeasible
+from committee.pool.evaluate import CONFIDENCE_LEVEL, Evaluation, evaluate, stage_costs
+from committee.pool.pool import Pool
+from committee.rule.cascade import Cascade
+from committee.selection.front import Committee, Front, check_within, told_of, with_target
+from committee.text import human_cost
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked of a committee on the split that chooses.
+
+    Args:
+        match: The model that it must be as accurate as, or None.
+        within: How much less accurate than that model it may be, a share of 1.
+        min_accuracy: The least accuracy, a share of 1, or None.
+        max_cost: The most average cost, in the search's unit, or None.
+        share: Whether ``max_cost`` is a share of 1 of the cost of the matched model, or else of the
+            most accurate single model.
+    """
+
+    match: str | None = None
+    within: float = 0.0
+    min_accuracy: float | None = None
+    max_cost: float | None = None
+    share: bool = False
+
+    def of(self, front: Front) -> Committee | None:
+        """Pick a committee from a front; None if nothing is asked for.
+
+        With an accuracy to reach, the cheapest that reaches it; else the most accurate for a cost.
+
+        Raises:
+            Infeasible: If no committee meets the target; the nearest in accuracy and in cost are
+                named.
+            UnknownNameError: If the model is not in the pool.
+        """
+        check_within(self.within)
+        most = self.cost(front)
+        found = self._accurate(front)
+        if found is None and most is not None:
+            found = front.at_most(most, self.cost_told(front))
+        if found is None:
+            return None
+        if most is not None and found.evaluation.average_cost > most:
+            raise Infeasible(self._neither(front, most, found))
+        asked: dict[str, Any] = {"min_accuracy": self.min_accuracy, "max_cost": most}
+        if self.match is not None:
+            models = front.alone(self.match).names
+            asked |= {"match": self.match, "models": models, "within": self.within}
+        return with_target(
+            found, **{name: each for name, each in asked.items() if each is not None}
+        )
+
+    def cost(self, front: Front) -> float | None:
+        """The most that a committee may cost on average, in the search's unit.
+
+        Raises:
+            CostError: If it is NaN.
+        """
+        if self.max_cost is not None and math.isnan(self.max_cost):
+            raise CostError("max_cost is NaN; give a number in the unit of the search")
+        if self.max_cost is None or not self.share:
+            return self.max_cost
+        alone = front.alone(self.reference(front))
+        costs = evaluate(alone, front.pool, front.settings.unit, front.settings.utility)
+        return self.max_cost * costs.average_cost * (1 + 1e-12)
+
+    def cost_told(self, front: Front) -> str:
+        """The most that a committee may cost, with the model that a share is of; empty if none."""
+        most = self.cost(front)
+        if most is None or self.max_cost is None:
+            return ""
+        told = human_cost(most, front.settings.unit)
+        share = f"{100 * self.max_cost:.4g} % of {self.reference(front)}'s cost"
+        return f"{told} ({share})" if self.share else told
+
+    def reference(self, front: Front) -> str:
+        """The model that shares are of: the one to match, else the most accurate."""
+        return front.most_accurate_single if self.match is None else self.match
+
+    def _accurate(self, front: Front) -> Committee | None:
+        """The cheapest committee that meets every accuracy asked for."""
+        found = [] if self.match is None else [front.matching(self.match, self.within)]
+        if self.min_accuracy is not None:
+            found.append(front.at_least(self.min_accuracy))
+        return max(found, key=lambda each: each.evaluation.correct, default=None)
+
+    def _neither(self, front: Front, most: float, found: Committee) -> str:
+        try:
+            near = f"the most accurate for that cost is {told_of(front.at_most(most))}"
+        except Infeasible:
+            near = f"the cheapest of all is {told_of(front[0])}"
+        return (
+            f"no committee is that accurate for at most {self.cost_told(front)} on "
+            f"{front.pool.samples.split!r}. Nearest: {near}; the cheapest that is so accurate is "
+            f"{told_of(found)}"
+        )
+
+
+@dataclass(frozen=True)
+class Promise:
+    """An accuracy or a cost that a committee was chosen for, on the split that evaluates it.
+
+    Args:
+        what: ``accuracy`` or ``cost``.
+        asked: The least accuracy, a share of 1, or the most average cost.
+        value: What it is on that split.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        split: Name of the split.
+        unit: Unit of the cost; empty for an accuracy.
+    """
+
+    what: str
+    asked: float
+    value: float
+    low: float
+    high: float
+    split: str
+    unit: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """``kept``, ``missed``, or ``within chance`` if these samples do not tell."""
+        sign = 1 if self.what == "accuracy" else -1
+        ends = sorted((sign * self.low, sign * self.high))
+        # A hair of slack, as where it was chosen.
+        goal = sign * self.asked - 1e-9 * abs(self.asked)
+        return "kept" if ends[0] >= goal else "missed" if ends[1] < goal else "within chance"
+
+    def to_json(self) -> dict[str, Any]:
+        """Every figure, the interval with its level."""
+        return {
+            **{name: each for name, each in vars(self).items() if name not in ("low", "high")},
+            "interval": [self.low, self.high],
+            "interval_level": CONFIDENCE_LEVEL,
+            "outcome": self.outcome,
+        }
+
+
+def promises_of(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> tuple[Promise, ...]:
+    """What became of the accuracy and the cost that a committee was chosen for, by its origin.
+
+    Args:
+        cascade: The committee.
+        evaluation: What it scores and costs on a split that did not choose it; of another measure
+            or in another unit nothing is said.
+        pool: The models on that split.
+    """
+    target, then = cascade.origin.get("target"), cascade.origin.get("promised")
+    target = target if isinstance(target, dict) else {}
+    then = then if isinstance(then, dict) else {}
+    least, most = (_number(target.get(name)) for name in ("min_accuracy", "max_cost"))
+    split, unit = evaluation.split, evaluation.unit
+    found = []
+    if least is not None and then.get("measure", evaluation.measure) == evaluation.measure:
+        accuracy = evaluation.accuracy
+        found.append(Promise("accuracy", least, accuracy, *evaluation.interval, split))
+    if most is not None and then.get("unit", unit) == unit:
+        value, half = evaluation.average_cost, _reach(cascade, evaluation, pool)
+        found.append(Promise("cost", most, value, value - half, value + half, split, unit))
+    return tuple(found)
+
+
+def _number(value: object) -> float | None:
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if known else None  # type: ignore[arg-type]
+
+
+def _reach(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> float:
+    """Half the 95 % interval of an average cost, from the share of samples that exit by stage."""
+    costs, total = [], 0.0
+    for cost in stage_costs(cascade, pool, evaluation.unit):
+        total += cost
+        costs.append(total)
+    pairs = zip(evaluation.exit_ratios, costs, strict=True)
+    spread = math.fsum(share * (cost - evaluation.average_cost) ** 2 for share, cost in pairs)
+    z = NormalDist().inv_cdf((1 + CONFIDENCE_LEVEL) / 2)
+    return z * math.sqrt(spread / max(evaluation.samples - 1, 1))

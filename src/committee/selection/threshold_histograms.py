@@ -1,0 +1,124 @@
+"""Moves: what the cascades of a front would score and cost at other thresholds.
+
+Samples of one split are counted by how many candidate thresholds their scores reach at each stage.
+From these counts follow the figures of every vector of candidates, to the last sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from committee.pool.pool import Pool
+from committee.rule.outputs import Array
+from committee.selection.front import Front
+from committee.selection.prefixes import Key, Rule, Sequence_
+from committee.selection.statistics import prefix_table, processors
+
+# Candidates of a threshold in a cascade of one, two, and more thresholds, at most, besides those
+# that members of the front have. Cells are their product, though never more than samples.
+_CANDIDATES = {1: 100, 2: 100}
+_MANY = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Moves:
+    """Samples of one split, counted by what their scores reach in one sequence of K stages.
+
+    Args:
+        stages: Models of each stage.
+        thresholds: Candidates of each stage but the last, rising, K - 1 arrays.
+        passed: How many candidates of each stage the samples of a cell reach, shape (C, K - 1).
+            A sample leaves at candidate number c, from 1, if it reaches c or more.
+        count: Samples of each cell, shape (C,).
+        right: How many of them are right if they leave at each stage, shape (C, K).
+    """
+
+    stages: Sequence_
+    thresholds: tuple[Array, ...]
+    passed: Array
+    count: Array
+    right: Array
+
+
+def moves(front: Front, judge: Pool, threads: int | None = None) -> dict[Sequence_, Moves]:
+    """Count the samples of a split for each sequence of stages on the front, thresholds apart.
+
+    Candidates are among the percentiles on the choosing split that search tried, and among them are
+    all thresholds of the front.
+
+    Args:
+        front: Committees found on the choosing split.
+        judge: The pool whose samples are counted.
+        threads: How many to use; all processors if left out.
+
+    Returns:
+        Counts by the models of the stages; nothing if a sample scores other than 1 or 0.
+    """
+    settings = front.settings
+    if not settings.utility.counted:
+        return {}
+    own: dict[Sequence_, list[tuple[float, ...]]] = {}
+    for member in front:
+        if len(member.cascade.stages) > 1:
+            known = own.setdefault(member.cascade.models_of_stages, [])
+            known.append(member.cascade.thresholds)
+    rules = [
+        Rule(each, settings.confidence, settings.combine, settings.utility)
+        for each in (front.pool, judge.with_calibrations(front.pool.calibrations))
+    ]
+    threads = threads or processors()
+    tried = _tried(rules[0], list(own), settings.grid, threads)
+    candidates = {
+        stages: tuple(
+            np.union1d(_some(tried[key], len(stages) - 1), _finite(column))
+            for key, column in zip(rules[0].keys(stages), zip(*known, strict=True), strict=False)
+        )
+        for stages, known in own.items()
+    }
+    return _counted(rules[1], candidates, threads)
+
+
+def _tried(rule: Rule, sequences: list[Sequence_], grid: int, threads: int) -> dict[Key, Array]:
+    """The thresholds that search tried at each prefix."""
+    keys = list(dict.fromkeys(key for stages in sequences for key in rule.keys(stages)[:-1]))
+    table = prefix_table(rule, keys, grid, threads=threads)
+    widths = {key: int(table.widths[table.rows[key]]) for key in keys}
+    return {key: table.thresholds(key, np.arange(width - 1)) for key, width in widths.items()}
+
+
+def _finite(thresholds: Iterable[float]) -> Array:
+    return np.array([each for each in thresholds if np.isfinite(each)])
+
+
+def _some(thresholds: Array, stages: int) -> Array:
+    """Some of the thresholds, at equal distances in rank, the first and the last among them."""
+    most = min(len(thresholds), _CANDIDATES.get(stages, _MANY))
+    kept: Array = thresholds[np.linspace(0, len(thresholds) - 1, most).round().astype(int)]
+    return kept
+
+
+def _counted(
+    rule: Rule, candidates: Mapping[Sequence_, tuple[Array, ...]], threads: int
+) -> dict[Sequence_, Moves]:
+    cuts: dict[Key, Array] = {}
+    for stages, columns in candidates.items():
+        for key, column in zip(rule.keys(stages), [*columns, np.empty(0)], strict=True):
+            cuts[key] = np.union1d(cuts.get(key, np.empty(0)), column)
+    table = prefix_table(rule, list(cuts), cuts=cuts, threads=threads)
+    found = {}
+    for stages, columns in candidates.items():
+        keys = rule.keys(stages)
+        rows = [table.rows[key] for key in keys]
+        # Reached candidates of this sequence, from reached candidates of all sequences together.
+        passed = [
+            np.searchsorted(np.searchsorted(cuts[key], column) + 1, table.passed[row], "right")
+            for key, row, column in zip(keys, rows, columns, strict=False)
+        ]
+        cells, cell = np.unique(np.stack(passed, axis=1), axis=0, return_inverse=True)
+        cell = cell.reshape(-1)  # NumPy 2.0 gives it a second axis
+        right = [np.bincount(cell, table.values[row]).astype(np.int64) for row in rows]
+        found[stages] = Moves(stages, columns, cells, np.bincount(cell), np.stack(right, axis=1))
+    return found

@@ -1,0 +1,312 @@
+"""Files of predictions as named columns: only their heads are read until a column is asked for.
+
+What a file may be, by its ending: npy, npz, safetensors, csv, parquet. None of them runs code.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from committee.errors import DataError, MissingExtraError
+from committee.rule.outputs import Array
+from committee.text import from_cell, is_ours, listed, printable, tidy
+
+# Members of an archive that grow beyond this, and so much, are no predictions but a trap.
+_LARGE, _GROWTH = 1 << 28, 200
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_MOST_HEADER = 100 << 20
+_TENSORS = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "<i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "<u1",
+    "BOOL": "?",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One column of a table, or one array of an archive.
+
+    Args:
+        rank: 1 for one value a sample, 2 for a row of values.
+        read: Reads it.
+    """
+
+    rank: int
+    read: Callable[[], Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A file's columns, by name, in their order.
+
+    Args:
+        path: The file.
+        columns: Its columns; names are as the file has them, outer spaces and marks left out.
+        named: Whether each class may be a column of its own, as in csv and parquet.
+        headless: Whether the file names no columns: these are called c0, c1, ….
+        lines: Line of each row, for errors; None where rows only count.
+    """
+
+    path: Path
+    columns: Mapping[str, Column]
+    named: bool = False
+    headless: bool = False
+    lines: Sequence[int] | None = None
+
+    def read(self, name: str) -> Array:
+        """Return the values of a column, shape (N,) or (N, C).
+
+        Raises:
+            DataError: If it cannot be read.
+        """
+        with_name = f"{self.path}: {printable(name)!r}" if name else str(self.path)
+        array: Array = _worded(with_name, self.path, self.columns[name].read)
+        if array.ndim == 0:
+            raise DataError(f"{with_name} is a single number; there must be one a sample")
+        return array
+
+    def place(self, row: int) -> str:
+        """Return where a row stands, for people."""
+        return f"row {row} (from 0)" if self.lines is None else f"line {self.lines[row]}"
+
+
+def read_table(path: Path) -> Table:
+    """Return a file as a table.
+
+    Raises:
+        DataError: If there is no such file, or it is not what its ending says.
+        MissingExtraError: If what reads it is not installed.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
+        raise DataError(f"{path}: can be {', '.join(_READERS)}, not {path.suffix or 'no ending'}")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    table: Table = _worded(str(path), path, partial(_READERS[suffix], path))
+    return table
+
+
+def _worded(where: str, path: Path, read: Callable[[], Any]) -> Any:
+    """Return what is read; whatever a library says of a broken file becomes one line."""
+    try:
+        return read()
+    except (MissingExtraError, DataError):
+        raise
+    except Exception as error:
+        reason = printable(str(error).split("\n")[0])
+        raise DataError(f"{where}: cannot be read as {path.suffix[1:]} ({reason})") from None
+
+
+def _npy(path: Path) -> Table:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return Table(path, {"outputs": Column(array.ndim, lambda: array)})
+
+
+def _npz(path: Path) -> Table:
+    with zipfile.ZipFile(path) as archive:
+        columns = {}
+        for info in archive.infolist():
+            if info.filename.endswith(".npy"):
+                name = info.filename.removesuffix(".npy")
+                with archive.open(info) as member:
+                    rank = _rank(member, info.file_size)
+                columns[name] = Column(rank, partial(_member, path, info))
+    return Table(path, columns)
+
+
+def _rank(member: Any, size: int) -> int:
+    version = np.lib.format.read_magic(member)
+    reads = {(1, 0): "read_array_header_1_0", (2, 0): "read_array_header_2_0"}
+    shape, _, dtype = getattr(np.lib.format, reads[version])(member)
+    if not dtype.hasobject and int(np.prod(shape, dtype=object)) * dtype.itemsize > size:
+        raise ValueError("an array is larger than the file says")
+    return len(shape)
+
+
+def _member(path: Path, info: zipfile.ZipInfo) -> Array:
+    if info.file_size > max(_LARGE, _GROWTH * info.compress_size):
+        raise DataError(
+            f"{path}: {info.filename!r} grows from {info.compress_size:,} to {info.file_size:,} "
+            "bytes, which no predictions do. Save it with np.savez, not compressed"
+        )
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        array: Array = file[info.filename.removesuffix(".npy")]
+        return array
+
+
+def _safetensors(path: Path) -> Table:
+    """Tensors by their own header; bfloat16, which NumPy lacks, as float32."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(size - 8, _MOST_HEADER):
+            raise ValueError("the length of its header is not right")
+        header = json.loads(file.read(length))
+    columns = {
+        name: Column(len(told["shape"]), partial(_tensor, path, 8 + length, size, told))
+        for name, told in header.items()
+        if name != "__metadata__"
+    }
+    return Table(path, columns)
+
+
+def _tensor(path: Path, start: int, size: int, told: Mapping[str, Any]) -> Array:
+    if told["dtype"] not in _TENSORS:
+        raise DataError(f"{path}: numbers of type {told['dtype']} are not read; save float32")
+    dtype, (first, last) = np.dtype(_TENSORS[told["dtype"]]), told["data_offsets"]
+    count = int(np.prod(told["shape"], dtype=object))
+    if not 0 <= first <= last <= size - start or last - first != count * dtype.itemsize:
+        raise ValueError("a tensor is not where the header says")
+    with path.open("rb") as file:
+        file.seek(start + first)
+        values = np.frombuffer(file.read(last - first), dtype).reshape(told["shape"])
+    if told["dtype"] == "BF16":
+        # The upper half of a float32.
+        return (values.astype("<u4") << 16).view("<f4")
+    return values
+
+
+def _csv(path: Path) -> Table:
+    # Spreadsheets put a byte order mark before the header.
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        read = [(row, reader.line_num) for row in reader if row]
+    if not read:
+        raise DataError(f"{path}: is empty; the header must name every column, each once")
+    lines, rows = [line for _, line in read], [row for row, _ in read]
+    first = [tidy(name) for name in rows[0]]
+    headless = _is_headless(path, first, rows[1:])
+    if headless:
+        first = [f"c{number}" for number in range(len(first))]
+    else:
+        del rows[0], lines[0]
+    _check_names(path, first)
+    uneven = [i for i, row in enumerate(rows) if len(row) != len(first)]
+    if uneven:
+        line = lines[uneven[0]]
+        raise DataError(f"{path}: line {line} has not the {len(first)} columns of the header")
+    if is_ours(first):
+        rows = [[*map(from_cell, row)] for row in rows]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(first)
+    named = {
+        name: Column(2 if _is_list(texts) else 1, partial(_texts, texts))
+        for name, texts in zip(first, columns, strict=True)
+    }
+    return Table(path, named, named=True, headless=headless, lines=lines)
+
+
+def _is_headless(path: Path, first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Return whether the first row is a sample: all of its cells are numbers, not all whole."""
+    numbers = [bool(_NUMBER.fullmatch(cell)) for cell in first]
+    whole = [cell.isdecimal() for cell in first]
+    if all(whole):
+        # Columns without names are 0, 1, … in pandas. Other whole numbers may be a sample.
+        counted = sorted(map(int, first)) in ([*range(len(first))], [*range(1, len(first) + 1)])
+        if not counted or all(cell.strip().isdecimal() for row in rows for cell in row):
+            raise DataError(
+                f"{path}: line 1 ({','.join(first[:5])}) can be a header or a sample. Write a "
+                "header of names: id, label, c0, c1, …"
+            )
+        return False
+    if all(numbers):
+        return True
+    strange = [cell for cell, is_number in zip(first, numbers, strict=True) if is_number]
+    if any(not cell.isdecimal() for cell in strange):
+        raise DataError(
+            f"{path}: line 1 looks like a sample, for it holds {listed(strange)}. Write a header "
+            "before it that names every column: id, label, c0, c1, …"
+        )
+    return False
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
+        raise DataError(f"{path}: columns must be parted by commas; line 1 is {names[0]!r}")
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice:
+        raise DataError(
+            f"{path}: the header must name every column, each once; {listed(twice)} stand twice"
+        )
+
+
+def _is_list(texts: Sequence[str]) -> bool:
+    return bool(texts) and texts[0].startswith("[")
+
+
+def _texts(texts: Sequence[str]) -> Array:
+    if not _is_list(texts):
+        return np.array(texts, dtype=str)
+    rows = [json.loads(text) for text in texts]
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError("lists are not all of one length")
+    return np.array(rows, dtype=np.float64)
+
+
+def _parquet(path: Path) -> Table:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingExtraError.of(str(path), "pyarrow", "parquet") from None
+    schema = pyarrow.parquet.read_schema(path)
+    _check_names(path, [tidy(name) for name in schema.names])
+    columns = {
+        tidy(field.name): Column(_arrow_rank(field.type), partial(_arrow, path, field.name))
+        for field in schema
+    }
+    return Table(path, columns, named=True)
+
+
+def _arrow_rank(kind: Any) -> int:
+    storage = getattr(kind, "storage_type", kind)
+    return 2 if hasattr(storage, "value_field") else 1
+
+
+def _arrow(path: Path, name: str) -> Array:
+    """A column as an array; lists of one length as rows."""
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(path, columns=[name])
+    column = table.column(0).combine_chunks()
+    column = column.chunk(0) if hasattr(column, "chunks") and column.num_chunks else column
+    column = getattr(column, "storage", column)
+    if _arrow_rank(column.type) == 1:
+        return np.asarray(table.column(0).to_numpy())
+    if column.null_count:
+        row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
+        raise DataError(f"{path}: row {row} (from 0): {name!r} is missing")
+    values, rows = column.flatten(), len(column)
+    lengths = {len(values) // max(rows, 1)}
+    if hasattr(column, "value_lengths"):
+        lengths = set(column.value_lengths().unique().to_pylist())
+    if len(lengths) > 1:
+        raise DataError(f"{path}: {name!r}: lists must all have the same length")
+    return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(rows, -1)
+
+
+_READERS: dict[str, Callable[[Path], Table]] = {
+    ".npy": _npy,
+    ".npz": _npz,
+    ".safetensors": _safetensors,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}

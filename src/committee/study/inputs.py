@@ -1,0 +1,101 @@
+"""What the user brings to a study from outside: reference points and training times, as csv."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+from committee.errors import DataError
+from committee.pool.pool import Pool
+from committee.study.context import Reference, Training
+
+_REFERENCE = ("name", "accuracy", "cost")
+
+
+def read_references(path: Path) -> tuple[Reference, ...]:
+    """Models outside the pool, from a csv with the columns ``name``, ``accuracy`` and ``cost``.
+
+    Args:
+        path: Accuracies are shares of 1, costs in the unit of the study.
+
+    Raises:
+        DataError: If it cannot be read, lacks a column, or holds what is no such number.
+    """
+    where = f"--reference {path}"
+    columns, records = _read(path, where)
+    if missing := [name for name in _REFERENCE if name not in columns]:
+        raise DataError(f"{where}: no column {missing[0]!r}; there must be {', '.join(_REFERENCE)}")
+    found = []
+    for line, record in records:
+        accuracy = _number(record["accuracy"], f"{where}, line {line}: accuracy")
+        cost = _number(record["cost"], f"{where}, line {line}: cost")
+        if not 0 <= accuracy <= 1:
+            raise DataError(
+                f"{where}, line {line}: accuracy {accuracy:g} is no share of 1: 0.795, not 79.5"
+            )
+        found.append(Reference(record["name"], accuracy, cost))
+    return tuple(found)
+
+
+def read_training(path: Path, pool: Pool) -> Training:
+    """What each model took to train, from a csv with ``name`` and a second column.
+
+    Args:
+        path: The heading of the second column is the unit of the times. A name is that of a model,
+            or of a family, of which each training then took that time.
+        pool: Whose models they are.
+
+    Raises:
+        DataError: If it cannot be read, has other columns, names what is not in the pool, or lacks
+            a model of the pool.
+    """
+    where = f"--training {path}"
+    columns, records = _read(path, where)
+    if len(columns) != 2 or columns[0] != "name":
+        raise DataError(
+            f"{where}: columns {', '.join(columns)}; there must be two, 'name' and the times, "
+            "headed by their unit"
+        )
+    given = {}
+    names = {n for each in pool.divisions for n in each.names} | pool.singles().keys()
+    weights = {name: pool.weights_of(name) for name in sorted(names)}
+    known = {*weights, *pool.families.values()}
+    for line, record in records:
+        if record["name"] not in known:
+            raise DataError(
+                f"{where}, line {line}: {record['name']!r} is neither a model nor a family"
+            )
+        given[record["name"]] = _number(record[columns[1]], f"{where}, line {line}: time")
+    times = {}
+    for name, trained in weights.items():
+        keys = (name, trained, pool.families.get(trained, ""), pool.families.get(name, ""))
+        key = next((key for key in keys if key in given), None)
+        if key is None:
+            raise DataError(f"{where}: no time for {name}; add a line for it or for its family")
+        times[name] = given[key]
+    return Training(columns[1], times, weights)
+
+
+def _read(path: Path, where: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = list(reader.fieldnames or [])
+            records = [(reader.line_num, record) for record in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{where}: cannot be read ({error})") from None
+    for line, record in records:
+        if None in record or None in record.values():
+            raise DataError(f"{where}, line {line}: not as many cells as the heading has columns")
+    return columns, records
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise DataError(f"{where} {text!r} is no number of 0 or more")
+    return number
