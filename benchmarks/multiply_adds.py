@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from committee.models.inputs import Preprocessing
 from committee.models.sources.registry import source_of
 from committee.models.sources.timm import module_of
 from committee.profile.torch_macs import torch_macs
 from committee.spec.model import ModelSpec
+from committee.spec.preprocessing import Preprocessing
 
 PAGE = Path(__file__).parent.parent / "docs" / "multiply_adds.md"
 

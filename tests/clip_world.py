@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from committee.models.inputs import Preprocessing
 from committee.rule.outputs import Array
+from committee.spec.preprocessing import Preprocessing
 from committee.spec.views import Views
 
 CLASSES = ("fall", "rise")

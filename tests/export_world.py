@@ -16,11 +16,11 @@ import pytest
 
 from committee import Cascade
 from committee.embedded import pictures, pool_file
-from committee.models.inputs import Preprocessing
 from committee.rule.calibration import Calibration
 from committee.rule.flow import Decisions
 from committee.rule.outputs import Array, Kind
 from committee.spec.model import ModelSpec
+from committee.spec.preprocessing import Preprocessing
 
 ROOT = Path(__file__).parent.parent
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from committee.data.arrays import ArrayDataset
-from committee.models.inputs import Preprocessing
 from committee.models.pool_file import PoolFile, read_pool_file
 from committee.pool.samples import Samples
 from committee.rule.outputs import Array
+from committee.spec.preprocessing import Preprocessing
 
 CLASSES = ("cat", "dog", "eel")
 SIZE = 4

@@ -21,10 +21,11 @@ from committee.errors import CascadeError, CommitteeError, DataError, ExportErro
 from committee.export.bundle import read_bundle, write_bundle
 from committee.export.graph import write_graph
 from committee.export.seal import checksum
-from committee.models.inputs import Preprocessing, as_image, prepared
+from committee.models.inputs import as_image, prepared
 from committee.rule.cascade import Stage
 from committee.rule.flow import Decisions
 from committee.rule.scores import CONFIDENCES, max_prob
+from committee.spec.preprocessing import Preprocessing
 from committee.store.chunks import alone
 from export_world import (
     CASCADES,

@@ -17,11 +17,11 @@ from committee.data.base import BrokenSamplesError, readable
 from committee.data.clips import ClipsDataset, read_clip
 from committee.data.open import open_data
 from committee.errors import DataError, PoolFileError, UnknownNameError
-from committee.models.clip import ArrayClip, Framing, needed
-from committee.models.inputs import Preprocessing, inputs_of
+from committee.models.clip import ArrayClip, Framing, inputs_of, needed
 from committee.pool.samples import Samples
 from committee.rule.outputs import Array
 from committee.spec.model import ModelSpec
+from committee.spec.preprocessing import Preprocessing
 from committee.spec.views import Views, spread_out
 from committee.testing.data import check_data
 

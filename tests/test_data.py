@@ -43,9 +43,10 @@ from committee.errors import (
     ShapeError,
     UnknownNameError,
 )
-from committee.models.inputs import Preprocessing, prepared
+from committee.models.inputs import prepared
 from committee.pool.samples import Samples
 from committee.rule.outputs import Array
+from committee.spec.preprocessing import Preprocessing
 from committee.store.split import Split, read_split, write_split
 from small_world import dataset, images, samples
 

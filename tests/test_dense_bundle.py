@@ -17,6 +17,7 @@ from committee.data.segmentation import open_segmentation
 from committee.errors import CascadeError, ExportError
 from committee.export.bundle import write_bundle
 from committee.export.graph import write_graph
+from committee.export.torch_module import as_module
 from committee.segment.run import Segmenter
 from committee.segment.store import load_cells
 from dense_world import CLASSES, SIZE, predicted, write_world
@@ -150,6 +151,6 @@ def test_what_cannot_segment_says_what_can(world, tmp_path):
     with pytest.raises(ExportError, match="only a folder can hold"):
         write_graph(cascade, tmp_path / "cascade.onnx")
     with pytest.raises(ExportError, match="which no module does"):
-        cascade.as_module()
+        as_module(cascade)
     with pytest.raises(CascadeError, match="Run it with committee run"):
         Runner(cascade)

@@ -20,13 +20,14 @@ from committee.data.files import ENDINGS, decoded
 from committee.data.segmentation import LABELS, MASK_ENDINGS, open_segmentation
 from committee.errors import DataError, PoolFileError
 from committee.export.bundle import write_bundle
-from committee.models.inputs import Preprocessing, prepared
+from committee.models.inputs import prepared
 from committee.models.pool_file import read_pool_file
 from committee.rule.outputs import Array
 from committee.segment.images import classes_picture
 from committee.segment.predict import predict_cells
 from committee.segment.run import Segmenter
 from committee.segment.store import left_out, load_cells
+from committee.spec.preprocessing import Preprocessing
 from dense_world import CLASSES, IGNORED, SIZE, predicted, write_world
 from test_dense_bundle import write_onnx
 

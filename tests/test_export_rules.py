@@ -15,12 +15,13 @@ from PIL import Image
 from committee import Cascade, Runner
 from committee.export.bundle import write_bundle
 from committee.export.graph import write_graph
+from committee.export.torch_module import as_module
 from committee.models.inputs import prepared
+from committee.models.load import specs_of
 from committee.rule.calibration import Calibration
 from committee.rule.flow import Decisions
 from committee.rule.outputs import Array, Kind
 from committee.rule.scores import BUILT_IN
-from committee.spec.model import specs_of
 from export_world import (
     decisions_of,
     flips,
@@ -107,7 +108,7 @@ def by_module(cascade: Cascade, pictures: Array, folder: Path) -> Decisions:
             return self.table[(inputs * places).sum((1, 2, 3)).round().long()]
 
     (recipe,) = {spec.preprocessing for spec in specs_of(cascade).values()}
-    module = cascade.as_module({name: Table(name) for name in cascade.names})
+    module = as_module(cascade, {name: Table(name) for name in cascade.names})
     answer = module(torch.from_numpy(prepared(pictures, recipe)))
     return Decisions(answer.predicted.numpy(), answer.confidence.numpy(), answer.stage.numpy())
 

@@ -18,8 +18,8 @@ from committee.errors import CommitteeError, ExportError, ModelError, NotFiniteE
 from committee.export.graph import write_graph
 from committee.export.image_nodes import shrunk
 from committee.export.nodes import Nodes
-from committee.models.inputs import Preprocessing
 from committee.rule.outputs import Array
+from committee.spec.preprocessing import Preprocessing
 from export_world import CASCADES, coloured, embedded, flips, some_pictures
 
 onnx = pytest.importorskip("onnx", reason="exporting needs onnx")

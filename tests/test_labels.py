@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from committee.data.labels import indices, told_of_labels
 from committee.data.open import open_data
 from committee.errors import CommitteeError, MisalignedError
-from committee.models.imagenet import imagenet_classes
+from committee.pool.imagenet import imagenet_classes
+from committee.pool.labels import indices, told_of_labels
 from committee.pool.samples import Samples
 from small_world import CLASSES, images
 

@@ -24,11 +24,12 @@ from committee.models.base import answer_of, file_fingerprint, outputs_of
 from committee.models.engines.weights import read_weights
 from committee.models.graph_declaration import ports_of
 from committee.models.graph_files import tensor_files
-from committee.models.inputs import Preprocessing, as_image, prepared
+from committee.models.inputs import as_image, prepared
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.models.sources.python import FunctionModel
 from committee.spec.model import ModelSpec
+from committee.spec.preprocessing import Preprocessing
 from committee.spec.task import IMAGE_CLASSIFICATION
 from small_world import RECIPE, SIZE, images, read_pool
 

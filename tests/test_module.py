@@ -27,6 +27,8 @@ from committee.rule.outputs import Array, Outputs
 torch = pytest.importorskip("torch", reason="the module is for torch")
 from torch import nn  # noqa: E402  # after the line that skips
 
+from committee.export.torch_module import as_module  # noqa: E402
+
 CLASSES, PIXELS = 10, 48
 
 
@@ -91,7 +93,7 @@ CASCADES = {
 @pytest.mark.parametrize("count", [0, 1, 500])
 def test_decides_as_the_one_rule(kind: str, count: int) -> None:
     cascade, inputs = CASCADES[kind], batch(count)
-    answer = cascade.as_module(MODULES)(inputs)
+    answer = as_module(cascade, MODULES)(inputs)
     promised = expected(cascade, inputs)
     np.testing.assert_array_equal(answer.predicted.numpy(), promised.predicted)
     np.testing.assert_array_equal(answer.stage.numpy(), promised.stage)
@@ -118,10 +120,10 @@ class Counting(nn.Module):
 def test_only_the_undecided_go_on() -> None:
     counting = {name: Counting(module) for name, module in MODULES.items()}
     cascade = CASCADES["max_prob of mean_logits"]
-    stages = cascade.as_module(counting)(batch(300)).stage
+    stages = as_module(cascade, counting)(batch(300)).stage
     seen = [counting[name].seen for name in NAMES]
     assert seen == [[300], [int((stages >= 1).sum())], [int((stages == 2).sum())]]
-    sure = Cascade.of(NAMES, [0.0, 0.0]).as_module(counting)
+    sure = as_module(Cascade.of(NAMES, [0.0, 0.0]), counting)
     sure(batch(5))
     assert [len(each.seen) for each in counting.values()] == [2, 1, 1]
 
@@ -142,20 +144,20 @@ def test_the_host_waits_once_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
                 waits.append(name)
             return function(*arguments, **(options or {}))
 
-    module = CASCADES["max_prob of mean_logits"].as_module(MODULES)
+    module = as_module(CASCADES["max_prob of mean_logits"], MODULES)
     with Watch():
         stages = module(batch(300)).stage
     assert int(stages.max()) == 2
     assert len(waits) == 3
     waits.clear()
-    early = Cascade.of(NAMES, [0.0, 0.0]).as_module(MODULES)
+    early = as_module(Cascade.of(NAMES, [0.0, 0.0]), MODULES)
     with Watch():
         early(batch(300))
     assert len(waits) == 1
 
 
 def test_stays_in_evaluation_and_has_no_gradients() -> None:
-    module = CASCADES["max_prob of last"].as_module(MODULES)
+    module = as_module(CASCADES["max_prob of last"], MODULES)
     before = module(batch(50))
     wrapper = nn.Sequential(module).train()
     assert not any(each.training for each in module.modules())
@@ -166,9 +168,9 @@ def test_stays_in_evaluation_and_has_no_gradients() -> None:
 
 def test_moves_and_saves_with_its_models(tmp_path: Path) -> None:
     cascade = CASCADES["max_prob of mean_logits"]
-    module = cascade.as_module({name: network(seed) for seed, name in enumerate(NAMES)})
+    module = as_module(cascade, {name: network(seed) for seed, name in enumerate(NAMES)})
     torch.save(module.state_dict(), tmp_path / "weights.pt")
-    other = cascade.as_module({name: network(seed + 7) for seed, name in enumerate(NAMES)})
+    other = as_module(cascade, {name: network(seed + 7) for seed, name in enumerate(NAMES)})
     other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
     assert torch.equal(module(batch(9)).outputs, other(batch(9)).outputs)
     assert {each.device.type for each in module.to("meta").parameters()} == {"meta"}
@@ -179,7 +181,7 @@ def test_nan_is_refused_and_the_sample_named() -> None:
     inputs[7] = torch.nan
     for kind in ("max_prob of mean_logits", "max_prob of last", "ensemble"):
         with pytest.raises(NotFiniteError, match="first at sample 7 of 20"):
-            CASCADES[kind].as_module(MODULES)(inputs)
+            as_module(CASCADES[kind], MODULES)(inputs)
 
 
 def infinite(name: str) -> nn.Module:
@@ -193,7 +195,7 @@ def infinite(name: str) -> nn.Module:
 def test_infinity_is_refused_even_where_a_gap_would_hide_it() -> None:
     cascade = Cascade.of(["a", "b"], [0.5], "logit_gap", "last")
     with pytest.raises(NotFiniteError):
-        cascade.as_module({"a": infinite("a"), "b": infinite("b")})(batch(3))
+        as_module(cascade, {"a": infinite("a"), "b": infinite("b")})(batch(3))
 
 
 CODE = """
@@ -245,14 +247,14 @@ def test_models_from_files_decide_as_the_runner(tmp_path: Path, sides: Any) -> N
     cascade = replace(cascade, stages=(bound, *cascade.stages[1:]))
     promised = Runner(cascade, allow_code=code).decide(images, 200)
     assert 0 < promised.stage.sum() < 200
-    module = cascade.as_module(allow_code=code)
+    module = as_module(cascade, allow_code=code)
     inputs = [torch.from_numpy(prepared(images, each)) for each in module.preprocessings]
     assert len(inputs) == len(set(sides))
     answer = module(*inputs)
     np.testing.assert_array_equal(answer.predicted.numpy(), promised.predicted)
     np.testing.assert_array_equal(answer.stage.numpy(), promised.stage)
     with pytest.raises(ModelError, match=f"needs {len(inputs)} tensors"):
-        cascade.as_module(allow_code=code)(*inputs, inputs[0])
+        as_module(cascade, allow_code=code)(*inputs, inputs[0])
 
 
 def pool_of(folder: Path, sources: list[str]) -> Cascade:
@@ -308,7 +310,7 @@ def test_modules_of_every_source_decide_as_the_runner(tmp_path: Path, sources: l
     cascade = replace(cascade, stages=(bound, *cascade.stages[1:]))
     promised = Runner(cascade).decide(images, 40)
     assert promised.stage.sum() == 20
-    module = cascade.as_module()
+    module = as_module(cascade)
     answer = module(*(torch.from_numpy(prepared(images, each)) for each in module.preprocessings))
     np.testing.assert_array_equal(answer.predicted.numpy(), promised.predicted)
     np.testing.assert_array_equal(answer.stage.numpy(), promised.stage)
@@ -332,5 +334,5 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
     )
     for cascade, modules, allowed, kind, told in cases:
         with pytest.raises(kind, match=told) as caught:
-            cascade.as_module(modules, allow_code=allowed)
+            as_module(cascade, modules, allow_code=allowed)
         assert "\n" not in str(caught.value)

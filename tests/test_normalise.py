@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from committee.compiled import native
 from committee.models import inputs as module
-from committee.models.inputs import Preprocessing, prepared
+from committee.models.inputs import prepared
+from committee.spec.preprocessing import Preprocessing
 
 pytestmark = pytest.mark.skipif(native is None, reason="the compiled part could not be built")
 COPIES = native.instruction_sets() if native else []

@@ -17,7 +17,6 @@ from committee import Pool, evaluate, search
 from committee.cli import main
 from committee.data.arrays import ArrayDataset
 from committee.errors import CommitteeError, MisalignedError, NotFiniteError, ShapeError
-from committee.models.inputs import Preprocessing
 from committee.models.pool_file import read_pool_file
 from committee.pool.plausibility import (
     check_alike,
@@ -31,6 +30,7 @@ from committee.predict import predict
 from committee.rule.calibration import expected_calibration_error, fit
 from committee.rule.outputs import Outputs, checked_outputs, refuse_one_output, usable_rows
 from committee.selection import statistics
+from committee.spec.preprocessing import Preprocessing
 from committee.store.import_predictions import import_predictions
 
 quick = settings(max_examples=25, deadline=None)

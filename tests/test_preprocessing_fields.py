@@ -14,7 +14,7 @@ from clip_world import write_clip
 from committee.data.open import open_data
 from committee.data.segmentation import open_segmentation
 from committee.errors import DataError, PoolFileError
-from committee.models.inputs import Preprocessing, inputs_of
+from committee.models.clip import inputs_of
 from committee.models.pool_file import PoolFile, read_pool_file
 from committee.pool.evaluate import evaluate
 from committee.rule.cascade import Cascade
@@ -24,6 +24,7 @@ from committee.segment.run import Segmenter
 from committee.segment.settings import _KEYS as CELLS
 from committee.segment.settings import read_settings
 from committee.segment.store import load_cells
+from committee.spec.preprocessing import Preprocessing
 from committee.spec.views import Views
 
 NUMBERS = np.random.default_rng(0)

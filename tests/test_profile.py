@@ -12,7 +12,6 @@ import pytest
 import committee as cm
 from committee.cli import main
 from committee.errors import ChangedError, CostError, ModelError, StoreError, UnknownNameError
-from committee.models.inputs import Preprocessing
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.predict import predict
@@ -22,6 +21,7 @@ from committee.profile.precision import changed_by_precision
 from committee.profile.record import record_costs
 from committee.spec.cost import Cost, CostTable
 from committee.spec.model import ModelSpec
+from committee.spec.preprocessing import Preprocessing
 from small_world import code_of, dataset, read_pool, write_npz, write_pool
 
 RECIPE = Preprocessing((4, 4))

@@ -14,10 +14,10 @@ import pytest
 from committee import Cascade, Runner
 from committee.data.open import open_data
 from committee.export.graph import write_graph
-from committee.models.load import load_model
+from committee.export.torch_module import as_module
+from committee.models.load import load_model, specs_of
 from committee.models.pool_file import read_pool_file
 from committee.run.verify import module_way, offline_way, on_engine, verify
-from committee.spec.model import specs_of
 
 ROOT = Path(__file__).parent.parent
 CIFAR, DATA = ROOT / "examples" / "cifar10_resnet", ROOT.parent / "shared" / "data" / "cifar10"
@@ -42,7 +42,7 @@ def test_cifar_networks_decide_as_torch(tmp_path: Path, monkeypatch: pytest.Monk
     exported = specs_of(on_engine(cascade, "onnxruntime"))
     files = {name: load_model(spec, code)[0].path for name, spec in exported.items()}  # type: ignore[attr-defined]
     graph = write_graph(cascade, tmp_path / "cascade.onnx", onnx=files)
-    module = cascade.as_module(allow_code=code)
+    module = as_module(cascade, allow_code=code)
     torch_way = offline_way(Runner(cascade, allow_code=code), BATCH)
     graph_way = offline_way(Runner(graph), BATCH)
     # Every test picture as one graph; some on each engine and as a module.

@@ -14,7 +14,7 @@ import pytest
 
 from committee import Cascade, Runner
 from committee.data.arrays import ArrayDataset
-from committee.models.inputs import Pictures, Preprocessing, prepared
+from committee.models.inputs import Pictures, prepared
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.pool.samples import Samples
@@ -24,6 +24,7 @@ from committee.run import batch as held
 from committee.run import read_ahead as reading
 from committee.run.offline import run_into, run_offline
 from committee.run.results import read_results
+from committee.spec.preprocessing import Preprocessing
 from export_world import embedded, some_pictures
 from small_world import CLASSES, dataset, write_pool
 

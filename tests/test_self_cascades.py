@@ -21,6 +21,7 @@ from committee.errors import CascadeError, CommitteeError, MisalignedError, Unkn
 from committee.export.bundle import write_bundle
 from committee.export.graph import write_graph
 from committee.export.pool import export_pool
+from committee.export.torch_module import as_module
 from committee.models.load import load_models
 from committee.models.pool_file import read_pool_file
 from committee.models.sources.python import _import
@@ -200,11 +201,14 @@ def test_sizes_share_a_module_its_weights_file_and_its_memory(
     # Counted at each size: 9 x 6 products a pixel, and the classifier.
     assert [model.macs for model in models] == [54 * side**2 + 18 for side in (2, 4, 6)]
     assert len({spec.fingerprint for _, spec in loaded}) == 1
-    as_module = replace(
-        cm.Cascade.of(["net@2", "net@6"], [0.7]),
-        models={spec.name: spec.to_json() for _, spec in loaded},
-    ).as_module(allow_code=code(tmp_path))
-    assert sum(each.numel() for each in as_module.parameters()) == models[0].parameters
+    module = as_module(
+        replace(
+            cm.Cascade.of(["net@2", "net@6"], [0.7]),
+            models={spec.name: spec.to_json() for _, spec in loaded},
+        ),
+        allow_code=code(tmp_path),
+    )
+    assert sum(each.numel() for each in module.parameters()) == models[0].parameters
 
 
 def test_sizes_share_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

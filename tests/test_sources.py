@@ -21,7 +21,7 @@ from committee.data.arrays import ArrayDataset
 from committee.embedded import pool_file
 from committee.errors import CommitteeError, MissingExtraError, ModelError, PoolFileError
 from committee.models.base import outputs_of
-from committee.models.inputs import Preprocessing, prepared
+from committee.models.inputs import prepared
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.models.sources.hub import check_reachable
@@ -31,6 +31,7 @@ from committee.pool.samples import Samples
 from committee.predict import predict
 from committee.rule.scores import max_prob
 from committee.spec.model import ModelSpec
+from committee.spec.preprocessing import Preprocessing
 from committee.testing.sources import check_source
 from small_world import read_pool
 

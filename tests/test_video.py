@@ -17,9 +17,9 @@ from committee.data.clips import read_clip
 from committee.data.open import open_data
 from committee.errors import CascadeError, ExportError, ModelError, NotFiniteError, PoolFileError
 from committee.export.model_files import onnx_specs
+from committee.export.torch_module import as_module
 from committee.models.base import outputs_of
-from committee.models.clip import ArrayClip
-from committee.models.inputs import Preprocessing, inputs_of
+from committee.models.clip import ArrayClip, inputs_of
 from committee.models.load import load_models
 from committee.models.pool_file import read_pool_file
 from committee.pool.evaluate import decided
@@ -27,6 +27,7 @@ from committee.predict import predict
 from committee.run.offline import run_offline
 from committee.run.verify import offline_way, online_way, stored_way, verify
 from committee.spec.model import ModelSpec, task_of
+from committee.spec.preprocessing import Preprocessing
 from committee.spec.task import IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION
 from committee.spec.views import Views
 from committee.testing.sources import check_source
@@ -183,7 +184,7 @@ def test_cascades_of_clips_are_not_exported(world: Path) -> None:
     pool = Pool.load(world / "store" / "val")
     cascade = replace(Cascade.of(["sighted"]), models=pool.specs, classes=CLASSES)
     with pytest.raises(ExportError, match="model 'sighted': takes clips"):
-        cascade.as_module()
+        as_module(cascade)
     with pytest.raises(ExportError, match="model 'sighted': takes clips"):
         onnx_specs(cascade)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from committee.data.segmentation import open_segmentation
-from committee.models.inputs import Preprocessing, prepared
+from committee.models.inputs import prepared
 from committee.models.load import load_model
 from committee.pool.metrics import mean_iou
 from committee.segment.counting import count_cells
@@ -24,6 +24,7 @@ from committee.segment.outputs import pixel_logits
 from committee.segment.predict import window_logits
 from committee.segment.tiling import Grid
 from committee.spec.model import ModelSpec
+from committee.spec.preprocessing import Preprocessing
 
 SIZE, IGNORED = (360, 480), 11
 CLASSES = ("sky", "building", "pole", "road", "pavement", "tree")

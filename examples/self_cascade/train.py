@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from committee.models.inputs import Preprocessing, fitted
+from committee.models.inputs import fitted
+from committee.spec.preprocessing import Preprocessing
 
 SIDES = (14, 20, 28)
 HELD_OUT = 5_000

@@ -13,7 +13,8 @@ import numpy as np
 from committee.data.base import BrokenSamplesError, Dataset, find_broken, in_order
 from committee.errors import MisalignedError, UnknownNameError
 from committee.models.base import Model, outputs_of
-from committee.models.inputs import ModelInputs, Preprocessing, inputs_of, prepared
+from committee.models.clip import ModelInputs, inputs_of
+from committee.models.inputs import prepared
 from committee.models.load import load_models
 from committee.models.pool_file import PoolFile
 from committee.pool.plausibility import (
@@ -27,6 +28,7 @@ from committee.pool.plausibility import (
 from committee.pool.samples import Samples
 from committee.rule.outputs import Array, Outputs
 from committee.spec.model import ModelSpec
+from committee.spec.preprocessing import Preprocessing
 from committee.store.entry import CHUNK_ROWS, Entry
 from committee.store.folder import writing
 from committee.store.reader import load_pool, stored_widths

@@ -98,7 +98,7 @@ def _searched(pool: Pool, quiet: bool) -> Front:
 
 def _report(front: Front, test: Pool, out: Path, quiet: bool) -> None:
     from committee.files import write_text
-    from committee.report import page
+    from committee.report.page import page
     from committee.report.command import saving_of
     from committee.report.figure import figure_svg, front_figure, save_figure
     from committee.report.rows import ensemble_rows, front_rows, summary

@@ -26,7 +26,7 @@ from committee.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from committee.data.labels import LabelMode
+    from committee.pool.labels import LabelMode
 
 
 def predict(
@@ -55,9 +55,9 @@ def predict(
     --fraction 0.5 takes half of every class, and with --split test the other half. If the store
     has splits that were taken so, --split test without --fraction takes what they left.
     """
-    from committee.data.labels import told_of_labels
     from committee.data.open import open_data
     from committee.models.pool_file import read_pool_file
+    from committee.pool.labels import told_of_labels
     from committee.predict import predict as compute
     from committee.spec.task import SEMANTIC_SEGMENTATION
     from committee.store.reconcile import rest, taken

@@ -11,8 +11,8 @@ from committee.errors import PoolFileError
 from committee.spec.task import SEMANTIC_SEGMENTATION
 
 if TYPE_CHECKING:
-    from committee.models.inputs import Preprocessing
     from committee.profile.measure import Profile
+    from committee.spec.preprocessing import Preprocessing
     from committee.spec.views import Views
 
 

@@ -131,7 +131,13 @@ def _others(
         runner = Runner(on_engine(cascade, engine), allow_code=allow_code)
         ways[f"offline, {engine}"] = offline_way(runner, batch_size)
     if module:
-        built = cascade.as_module(allow_code=allow_code)
+        from committee.errors import MissingExtraError
+
+        try:
+            from committee.export.torch_module import as_module
+        except ImportError:
+            raise MissingExtraError.of("--module", "torch", "torch") from None
+        built = as_module(cascade, allow_code=allow_code)
         ways["torch module"] = module_way(built, batch_size)
     for path in exports:
         runner = Runner(path, allow_code=allow_code)

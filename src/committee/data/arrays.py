@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from committee.data.base import digest
-from committee.data.labels import LabelMode, indices, labelled, noted
 from committee.errors import DataError, MisalignedError
+from committee.pool.labels import LabelMode, indices, labelled, noted
 from committee.pool.samples import Samples
 from committee.reading import check_members
 from committee.rule.outputs import Array

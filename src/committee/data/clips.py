@@ -27,9 +27,9 @@ from committee.data.base import BrokenSamplesError, check_regular
 from committee.data.files import digests_of
 from committee.errors import DataError, MissingExtraError
 from committee.models.clip import Framing, KeptClip, needed
-from committee.models.inputs import Preprocessing
 from committee.pool.samples import Samples
 from committee.rule.outputs import Array
+from committee.spec.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -12,9 +12,9 @@ import numpy as np
 
 from committee.data.base import Dataset
 from committee.data.files import PICTURES, FileKind
-from committee.data.labels import LabelMode, class_rows, labelled
 from committee.errors import DataError, MisalignedError
-from committee.models.imagenet import IMAGENET, is_imagenet
+from committee.pool.imagenet import IMAGENET, is_imagenet
+from committee.pool.labels import LabelMode, class_rows, labelled
 from committee.pool.samples import Samples
 from committee.rule.outputs import Array
 from committee.text import listed, printable

@@ -11,8 +11,8 @@ import numpy as np
 
 from committee.data.base import BrokenSamplesError, check_regular, digest, digest_of
 from committee.data.files import decoded, reason_of
-from committee.data.labels import LabelMode, indices, labelled, noted, unused
 from committee.errors import DataError, MissingExtraError, UnknownNameError
+from committee.pool.labels import LabelMode, indices, labelled, noted, unused
 from committee.pool.samples import Samples
 from committee.rule.outputs import Array
 

@@ -22,10 +22,10 @@ from committee.data.files import PICTURES, FileKind, FilesDataset
 from committee.data.folder import open_folder
 from committee.data.folder import passed_over as files_passed_over
 from committee.data.huggingface import is_saved, open_saved
-from committee.data.labels import LabelMode, told_of_labels
 from committee.data.subset import PartDataset, part, readable_part, share, without
 from committee.data.table import open_csv
 from committee.errors import CommitteeError, DataError, ShapeError, UnknownNameError
+from committee.pool.labels import LabelMode, told_of_labels
 from committee.pool.samples import Samples
 from committee.spec.model import ModelSpec, task_of
 from committee.spec.task import IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION, Task

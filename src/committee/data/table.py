@@ -11,8 +11,8 @@ from pathlib import Path
 
 from committee.data.base import Dataset
 from committee.data.files import PICTURES, FileKind
-from committee.data.labels import LabelMode, indices, labelled, unused
 from committee.errors import DataError
+from committee.pool.labels import LabelMode, indices, labelled, unused
 from committee.pool.samples import Samples
 from committee.text import from_cell, is_ours, listed, printable, tidy, word
 

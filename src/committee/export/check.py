@@ -10,13 +10,15 @@ import numpy as np
 
 from committee.errors import CommitteeError, ExportError, ModelError, NotFiniteError
 from committee.models.base import answer_of, outputs_of
+from committee.models.clip import inputs_of
 from committee.models.engines.sessions import onnxruntime_session
-from committee.models.inputs import Preprocessing, fitted, inputs_of
+from committee.models.inputs import fitted
 from committee.models.load import load_models
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Answers, Decisions, Request, decide, drive
 from committee.rule.outputs import Array
 from committee.spec.model import ModelSpec
+from committee.spec.preprocessing import Preprocessing
 
 # How far scores may be apart, as a share of the score.
 _APART = 1e-2

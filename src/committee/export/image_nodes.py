@@ -10,7 +10,7 @@ import numpy as np
 
 from committee.export.nodes import Nodes
 from committee.export.plan import Plan
-from committee.models.inputs import Preprocessing
+from committee.spec.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from pathlib import Path
 from committee.errors import ExportError, ModelError, UnknownNameError
 from committee.models.engines.sessions import OWN
 from committee.models.graph_files import graph_fingerprint
+from committee.models.load import specs_of
 from committee.paths import MOVED
 from committee.rule.cascade import Cascade
 from committee.rule.scores import BUILT_IN
-from committee.spec.model import ModelSpec, specs_of
+from committee.spec.model import ModelSpec
 from committee.spec.task import SEMANTIC_SEGMENTATION
 
 

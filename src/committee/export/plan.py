@@ -14,10 +14,10 @@ from committee.errors import ExportError, ModelError
 from committee.export.canonical import canonical, export_form
 from committee.export.model_files import onnx_path
 from committee.export.rule_nodes import Judging
-from committee.models.inputs import Preprocessing
 from committee.rule.cascade import Cascade
 from committee.rule.outputs import Kind
 from committee.spec.model import ModelSpec
+from committee.spec.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto

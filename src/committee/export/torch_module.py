@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from committee.errors import ExportError, ModelError, NotFiniteError, UnknownNameError
 from committee.export.model_files import refuse_clips, segmenting
 from committee.models.engines.torch_module import OWN, TORCH_ENGINES, TorchModel
-from committee.models.inputs import Preprocessing
-from committee.models.load import load_models
+from committee.models.load import load_models, specs_of
 from committee.rule.calibration import Calibration
 from committee.rule.cascade import ALWAYS, NEVER, Cascade
 from committee.rule.combinations import COMBINES
 from committee.rule.outputs import Kind
 from committee.rule.scores import BUILT_IN, SUREST
-from committee.spec.model import ModelSpec, specs_of
+from committee.spec.model import ModelSpec
+from committee.spec.preprocessing import Preprocessing
 
 
 class Answer(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 
 from committee.errors import CommitteeError, ModelError, NotFiniteError
 from committee.models.answers import as_array, one_output, rows_of
-from committee.models.inputs import ModelInputs
+from committee.models.clip import ModelInputs
 from committee.paths import MOVED
 from committee.rule.outputs import Array, Outputs, checked_outputs, usable_rows
 from committee.spec.model import ModelSpec

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, TypeAlias, cast
 
 import numpy as np
 
 from committee.errors import DataError
 from committee.models.inputs import (
-    ModelInputs,
-    Preprocessing,
+    Pictures,
     converted,
     covering,
     normalised,
+    prepared,
     resized,
 )
 from committee.rule.outputs import Array
+from committee.spec.preprocessing import Preprocessing
 from committee.spec.views import Views, spread_out
 
 # Views of one forward pass: enough to fill it, few enough that memory holds large ones.
@@ -220,6 +221,10 @@ class ViewedClips:
         return values if layout == "TCHW" else values[:, 0]
 
 
+# What a model runs on: images that lie ready, or clips whose views are made when they are needed.
+ModelInputs: TypeAlias = Array | ViewedClips
+
+
 def joined_inputs(pieces: Sequence[ModelInputs]) -> ModelInputs:
     """Inputs of one model, one after the other."""
     if len(pieces) == 1:
@@ -244,3 +249,25 @@ def cut(frames: Array, size: tuple[int, int], place: int, places: int) -> Array:
     top = spread_out(down, places)[place] if down > across else round(down / 2)
     left = spread_out(across, places)[place] if across >= down else round(across / 2)
     return frames[:, top : top + height, left : left + width]
+
+
+def inputs_of(samples: Pictures, preprocessing: Preprocessing) -> ModelInputs:
+    """What a model runs on, of N pictures or of N clips.
+
+    Args:
+        samples: As data sets give them; see :func:`prepared` for pictures.
+        preprocessing: The model's recipe; it says whether it is one of clips.
+
+    Raises:
+        DataError: If a sample has a form that is not handled, or is none that the model takes.
+    """
+    if preprocessing.views is None and isinstance(samples, np.ndarray):
+        return prepared(samples, preprocessing)
+    clips = not isinstance(samples, np.ndarray) and any(hasattr(s, "framed") for s in samples)
+    if preprocessing.views is None:
+        if clips:
+            raise DataError("this model takes pictures, not clips; name the views that it sees")
+        return prepared(samples, preprocessing)
+    if len(samples) and not clips:
+        raise DataError("this model takes clips, not pictures; give clip files, or ArrayClip")
+    return ViewedClips(cast("Sequence[Clip]", samples), preprocessing)

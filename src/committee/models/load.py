@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from committee.errors import ModelError, PoolFileError, UnknownNameError, require
+from committee.errors import CascadeError, ModelError, PoolFileError, UnknownNameError, require
 from committee.models.base import RANDOM, Model, Peekable, Resizable
 from committee.models.sources.registry import source_of
 from committee.paths import MOVED
+from committee.rule.cascade import Cascade
 from committee.spec.cost import Cost
 from committee.spec.model import ModelSpec
 
@@ -143,3 +144,19 @@ def _check_unchanged(spec: ModelSpec, fingerprint: str) -> None:
             f"model {spec.name!r}: {spec.source} has changed since: fingerprint was "
             f"{spec.fingerprint}, is {fingerprint}. Restore it, or predict and search again"
         )
+
+
+def specs_of(cascade: Cascade, where: str = "cascade") -> dict[str, ModelSpec]:
+    """How each model of a cascade is loaded, by name, in the order in which they run.
+
+    Raises:
+        CascadeError: If the cascade does not say how a model is loaded.
+    """
+    missing = [name for name in cascade.names if name not in cascade.models]
+    if missing:
+        raise CascadeError(
+            f"{where}: does not say how to load {', '.join(missing)}. Name the pool file that "
+            "lists its models: --pool POOL.toml; in Python "
+            'committee.models.read_pool_file("POOL.toml").described(cascade)'
+        )
+    return {n: ModelSpec.from_json(n, cascade.models[n], where) for n in cascade.names}

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from committee.errors import MisalignedError, PoolFileError
 from committee.models.base import RANDOM, Naming
-from committee.models.imagenet import imagenet_classes, is_imagenet
 from committee.models.sources.registry import source_of
 from committee.names import doubled, permutation
+from committee.pool.imagenet import imagenet_classes, is_imagenet
 from committee.spec.model import ModelSpec
 from committee.text import tidy
 

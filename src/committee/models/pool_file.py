@@ -17,16 +17,16 @@ from committee.errors import (
     UnreadableError,
 )
 from committee.models.base import RANDOM, Naming, Source
-from committee.models.imagenet import IMAGENET, imagenet_classes
-from committee.models.inputs import Preprocessing
 from committee.models.output_names import columns_of, published_labels
 from committee.models.sources.registry import located, source_of
 from committee.names import class_names, read_class_names
 from committee.paths import expanded
+from committee.pool.imagenet import IMAGENET, imagenet_classes
 from committee.reading import read_toml
 from committee.rule.outputs import check_kind
 from committee.spec.cost import Cost
 from committee.spec.model import ENGINES, ModelSpec, check_name
+from committee.spec.preprocessing import Preprocessing
 from committee.spec.task import (
     IMAGE_CLASSIFICATION,
     SEMANTIC_SEGMENTATION,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from committee.pool.identity import (
     precise_rows,
     shared,
 )
+from committee.pool.labels import indices
 from committee.pool.plausibility import check_classes, check_declared
 from committee.pool.samples import Samples, fingerprint
 from committee.rule.calibration import Calibration, calibrated, fit
@@ -33,6 +35,8 @@ from committee.spec.cost import Cost, CostTable
 from committee.spec.task import CLASSIFICATION, Task
 from committee.text import listed, printable
 
+# Entry points that open a split as a pool, each named as the index that its stores have.
+STORES = "committee.stores"
 # Rows that are combined at once.
 _ROWS = 4096
 # Samples beyond which copies are not looked for.
@@ -232,13 +236,13 @@ class Pool:
                 calibration where they are asked for.
             MisalignedError: If the models do not cover the same samples and classes.
         """
-        from committee.segment.store import is_cells_store, load_pictures
-        from committee.store.reader import load_pool, usual_split
-
-        path = usual_split(Path(path))
-        if is_cells_store(path):
-            return load_pictures(path, models, calibrated=calibrated)
-        return load_pool(path, models, calibrated)
+        readers = {each.name: each for each in entry_points(group=STORES)}
+        path = Path(path)
+        if any((path / index).is_file() for index in readers) and (path / "val").is_dir():
+            path = path / "val"
+        own = (index for index in readers if (path.parent / index).is_file())
+        pool: Pool = readers[next(own, "store.json")].load()(path, models, calibrated=calibrated)
+        return pool
 
     @property
     def names(self) -> list[str]:
@@ -666,8 +670,6 @@ def _labels(labels: ArrayLike | None, classes: Sequence[str]) -> Array | None:
     array = as_array("labels", labels)
     if array.ndim == 1 and array.dtype.kind in "iu" and (array >= 0).all():
         return array
-    from committee.data.labels import indices
-
     found = indices("labels", array, classes)
     lacking = np.flatnonzero(found < 0)
     if len(lacking) == len(found):

@@ -12,10 +12,10 @@ import numpy as np
 from committee.errors import ModelError
 from committee.models.base import Model, outputs_of
 from committee.models.clip import VIEWS_AT_ONCE
-from committee.models.inputs import Preprocessing
 from committee.profile.machine import available_bytes, peak_bytes
 from committee.rule.outputs import Array
 from committee.spec.model import ModelSpec
+from committee.spec.preprocessing import Preprocessing
 
 # Fewer calls than these tell nothing, however long they take.
 FEWEST = 5

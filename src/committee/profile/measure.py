@@ -10,7 +10,7 @@ import numpy as np
 
 from committee.data.base import Dataset
 from committee.models.base import Model
-from committee.models.inputs import ModelInputs, inputs_of
+from committee.models.clip import ModelInputs, inputs_of
 from committee.models.load import load_models
 from committee.models.pool_file import PoolFile
 from committee.profile.latency import Loaded, Progress, Timing, timed

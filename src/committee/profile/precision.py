@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from committee.models.base import Model, outputs_of
-from committee.models.inputs import ModelInputs
+from committee.models.clip import ModelInputs
 from committee.models.load import load_model
 from committee.spec.model import ModelSpec
 

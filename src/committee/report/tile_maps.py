@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from committee.models.load import specs_of
 from committee.pool.evaluate import decided
 from committee.pool.pool import Pool
 from committee.report.figure import figure_svg
@@ -19,7 +20,6 @@ from committee.rule.cascade import Cascade
 from committee.rule.outputs import Array
 from committee.segment.run import grid_of
 from committee.segment.tiling import Grid
-from committee.spec.model import specs_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

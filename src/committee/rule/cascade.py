@@ -13,7 +13,6 @@ from committee.errors import (
     CalibrationError,
     CascadeError,
     MisalignedError,
-    MissingExtraError,
     UnknownNameError,
     UnreadableError,
 )
@@ -25,9 +24,7 @@ from committee.rule.combinations import COMBINES, DEFAULT_COMBINE, usual_combine
 from committee.rule.scores import CONFIDENCES, confidence_of
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from committee.export.torch_module import CascadeModule
+    pass
 
 SCHEMA = 1
 ALWAYS = -math.inf
@@ -246,27 +243,6 @@ class Cascade:
     def __str__(self) -> str:
         """``small -> large``; the models of one stage are joined by ``+``."""
         return " -> ".join("+".join(stage.models) for stage in self.stages)
-
-    def as_module(
-        self, modules: Mapping[str, nn.Module] | None = None, *, allow_code: Collection[str] = ()
-    ) -> CascadeModule:
-        """This cascade as a torch module, for inference on any device.
-
-        Args:
-            modules: Models by name, for those that the cascade cannot load itself.
-            allow_code: Python files and modules that may be run, named by the user.
-
-        Raises:
-            ExportError: If a model is no torch module.
-            MissingExtraError: If torch is not installed.
-        """
-        try:
-            import torch  # noqa: F401  # only to name the remedy
-        except ImportError:
-            raise MissingExtraError.of("as_module", "torch", "torch") from None
-        from committee.export.torch_module import as_module
-
-        return as_module(self, modules, allow_code=allow_code)
 
     def joined(self) -> Cascade:
         """The same decisions by the same models: stages that never exit are joined with the next.

@@ -8,8 +8,10 @@ from typing import cast
 
 import numpy as np
 
-from committee.models.inputs import ModelInputs, Pictures, Preprocessing, fitted, inputs_of
+from committee.models.clip import ModelInputs, inputs_of
+from committee.models.inputs import Pictures, fitted
 from committee.rule.outputs import Array
+from committee.spec.preprocessing import Preprocessing
 
 
 class Held:

@@ -16,14 +16,14 @@ from typing import Protocol
 
 import numpy as np
 
-from committee.models.clip import joined_inputs
-from committee.models.inputs import ModelInputs, Preprocessing
+from committee.models.clip import ModelInputs, joined_inputs
 from committee.predict import joined
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, Flow, Request, decide, joined_decisions
 from committee.rule.outputs import Array, Outputs
 from committee.run.batch import Held
 from committee.spec.model import ModelSpec
+from committee.spec.preprocessing import Preprocessing
 
 # From a model's name and a batch to its outputs, and the rows in which it gave NaN.
 Run = Callable[[str, ModelInputs], tuple[Outputs, Array]]

@@ -12,14 +12,15 @@ from committee.errors import CommitteeError, ExportError, ModelError
 from committee.export.graph import CASCADE_KEY, FORM_KEY, INPUTS_KEY
 from committee.export.seal import check_seal
 from committee.models.engines.sessions import onnxruntime_session
-from committee.models.inputs import Pictures, Preprocessing, fitted
+from committee.models.inputs import Pictures, fitted
+from committee.models.load import specs_of
 from committee.reading import parsed_json, typed
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, joined_decisions
 from committee.rule.outputs import Array, checked_outputs, usable_rows
 from committee.run.batch import Held
 from committee.run.batching import Gathered, joined_gathered
-from committee.spec.model import specs_of
+from committee.spec.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)

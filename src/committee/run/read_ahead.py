@@ -9,10 +9,11 @@ from typing import Any, cast
 import numpy as np
 
 from committee.data.base import Dataset, in_order, readable
-from committee.models.inputs import Picture, Pictures, Preprocessing, fitted, prepared
+from committee.models.inputs import Picture, Pictures, fitted, prepared
 from committee.predict import THREADS
 from committee.rule.outputs import Array
 from committee.run.batch import Held
+from committee.spec.preprocessing import Preprocessing
 
 # Decoded pictures above so many bytes are not kept for later stages; their inputs are, as bytes.
 LARGE = 2**20

@@ -17,8 +17,9 @@ from typing import Any, cast
 import numpy as np
 
 from committee.errors import CascadeError, NotFiniteError
-from committee.models.clip import ArrayClip, Clip
-from committee.models.inputs import ModelInputs, Picture, Pictures, Preprocessing, inputs_of
+from committee.models.clip import ArrayClip, Clip, ModelInputs, inputs_of
+from committee.models.inputs import Picture, Pictures
+from committee.models.load import specs_of
 from committee.models.sources.registry import source_of
 from committee.pool.evaluate import costs_of_stages
 from committee.rule.cascade import Cascade
@@ -29,7 +30,8 @@ from committee.run.loading import Models, recipes_of
 from committee.run.online import One
 from committee.run.onnx_cascade import GraphGathering
 from committee.run.open import Opened, opened
-from committee.spec.model import ModelSpec, specs_of, task_of
+from committee.spec.model import ModelSpec, task_of
+from committee.spec.preprocessing import Preprocessing
 from committee.spec.task import SEMANTIC_SEGMENTATION, VIDEO_CLASSIFICATION
 
 # Engines reserve memory in the first call and settle on how they compute in the next.

@@ -18,7 +18,8 @@ import numpy as np
 from committee.data.base import BrokenSamplesError, Dataset, content_of, find_broken
 from committee.errors import ExportError, MisalignedError, NotFiniteError, UnknownNameError
 from committee.export.graph import INSIDE
-from committee.models.inputs import Pictures, Preprocessing
+from committee.models.inputs import Pictures
+from committee.models.load import specs_of
 from committee.models.sources.registry import source_of
 from committee.pool.evaluate import decided
 from committee.pool.identity import places
@@ -31,7 +32,8 @@ from committee.rule.outputs import Array
 from committee.run.offline import units
 from committee.run.read_ahead import Read, read_prepared
 from committee.run.runner import Decision, Runner
-from committee.spec.model import specs_of, task_of
+from committee.spec.model import task_of
+from committee.spec.preprocessing import Preprocessing
 from committee.store.split import told_changed
 from committee.text import listed
 

@@ -20,7 +20,7 @@ from committee.data.segmentation import LabelledPictures
 from committee.errors import CascadeError, DataError, UnreadableError
 from committee.files import sync_folder, write_bytes
 from committee.models.inputs import prepared
-from committee.models.load import load_model
+from committee.models.load import load_model, specs_of
 from committee.reading import MOST_OF_STORES, read_text
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Answers, Request, decide, drive
@@ -31,7 +31,7 @@ from committee.segment.images import classes_picture, stages_picture
 from committee.segment.outputs import pixel_logits
 from committee.segment.settings import same_exif
 from committee.segment.tiling import Grid
-from committee.spec.model import ModelSpec, specs_of
+from committee.spec.model import ModelSpec
 from committee.spec.task import SEMANTIC_SEGMENTATION
 from committee.store.chunks import Chunks, is_begun, key_of, owned, writing
 from committee.text import csv_text, from_cell, listed, writable

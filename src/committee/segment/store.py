@@ -132,11 +132,6 @@ class Index:
         }
 
 
-def is_cells_store(path: str | Path) -> bool:
-    """Whether a store, or the folder of one of its splits, holds cells."""
-    return _root(Path(path)) is not None
-
-
 def _root(path: Path) -> Path | None:
     return next((each for each in (path, path.parent) if (each / INDEX).is_file()), None)
 

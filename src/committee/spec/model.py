@@ -14,11 +14,10 @@ from committee.errors import (
     UnknownNameError,
     UnreadableError,
 )
-from committee.models.inputs import Preprocessing
 from committee.reading import typed
-from committee.rule.cascade import Cascade
 from committee.rule.outputs import Kind, check_kind
 from committee.spec.cost import Cost
+from committee.spec.preprocessing import Preprocessing
 from committee.spec.task import IMAGE_CLASSIFICATION, TASKS, VIDEO_CLASSIFICATION, Task
 from committee.text import printable
 
@@ -229,22 +228,6 @@ def view_blocks(models: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str,
         for whole, found in sets.items()
         if len(found) == counts[whole]
     }
-
-
-def specs_of(cascade: Cascade, where: str = "cascade") -> dict[str, ModelSpec]:
-    """How each model of a cascade is loaded, by name, in the order in which they run.
-
-    Raises:
-        CascadeError: If the cascade does not say how a model is loaded.
-    """
-    missing = [name for name in cascade.names if name not in cascade.models]
-    if missing:
-        raise CascadeError(
-            f"{where}: does not say how to load {', '.join(missing)}. Name the pool file that "
-            "lists its models: --pool POOL.toml; in Python "
-            'committee.models.read_pool_file("POOL.toml").described(cascade)'
-        )
-    return {n: ModelSpec.from_json(n, cascade.models[n], where) for n in cascade.names}
 
 
 def task_of(specs: Iterable[ModelSpec]) -> Task:

@@ -15,12 +15,12 @@ import numpy as np
 
 from committee.errors import CommitteeError, DamagedError, StoreError, UnreadableError
 from committee.files import write_bytes
-from committee.models.inputs import Preprocessing
 from committee.paths import portable, resolved
 from committee.reading import MOST_OF_STORES, is_sealed, parsed_json, read_bytes, sealed_json, typed
 from committee.rule.outputs import Kind, check_kind
 from committee.spec.cost import Cost
 from committee.spec.model import check_name
+from committee.spec.preprocessing import Preprocessing
 
 SCHEMA = 2
 CHUNK_ROWS = 256

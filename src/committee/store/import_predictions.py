@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from committee.data.labels import indices
 from committee.errors import (
     CommitteeError,
     CostError,
@@ -33,6 +32,7 @@ from committee.errors import (
 )
 from committee.names import class_names, class_order, permutation
 from committee.pool.identity import shared
+from committee.pool.labels import indices
 from committee.pool.plausibility import (
     check_alike,
     check_classes,

@@ -34,7 +34,9 @@ _CHUNKS_A_TASK = 16
 CELLS = "cells.json"
 
 
-def load_pool(folder: Path, models: Iterable[str] | None = None, calibrated: bool = False) -> Pool:
+def load_pool(
+    folder: Path, models: Iterable[str] | None = None, *, calibrated: bool = False
+) -> Pool:
     """Open one split of a store; see :meth:`committee.pool.pool.Pool.load`."""
     root = folder.parent
     if not (folder / SAMPLES).exists():
@@ -77,12 +79,6 @@ def load_pool(folder: Path, models: Iterable[str] | None = None, calibrated: boo
         blocks=view_blocks(specs),
         task=_task(specs, runnable),
     )
-
-
-def usual_split(path: Path) -> Path:
-    """The folder of a split: of a store itself that of ``val``, if it is there."""
-    is_store = any((path / name).is_file() for name in ("store.json", CELLS))
-    return path / "val" if is_store and (path / "val").is_dir() else path
 
 
 def _task(specs: Mapping[str, Mapping[str, Any]], runnable: Mapping[str, Any]) -> Task:

@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from committee.data.base import BrokenSamplesError, Dataset
-from committee.models.inputs import Pictures, Preprocessing, inputs_of
+from committee.models.clip import inputs_of
+from committee.models.inputs import Pictures
 from committee.rule.outputs import Array
+from committee.spec.preprocessing import Preprocessing
 
 _RECIPE = Preprocessing((8, 8))
 _THREADS = 4

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from committee.models.base import outputs_of
-from committee.models.inputs import Preprocessing
 from committee.models.load import load_model
 from committee.models.sources.registry import source_of
 from committee.spec.model import ModelSpec
+from committee.spec.preprocessing import Preprocessing
 
 # Outputs of a model may differ by this share of the largest when the batch has another size.
 BATCH_TOLERANCE = 1e-4

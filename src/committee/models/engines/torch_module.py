@@ -14,7 +14,7 @@ import numpy as np
 
 from committee.errors import ModelError
 from committee.models.answers import one_output
-from committee.models.base import Model, run_print
+from committee.models.base import run_print
 from committee.profile.torch_macs import torch_macs
 from committee.rule.outputs import Array
 from committee.spec.model import ModelSpec
@@ -24,36 +24,6 @@ if TYPE_CHECKING:
 
 OWN = "torch"
 TORCH_ENGINES = ("", OWN, "torch.compile")
-
-
-def model_of(
-    spec: ModelSpec,
-    module: torch.nn.Module,
-    origin: str,
-    threads: int = 0,
-    *,
-    any_size: bool = True,
-) -> Model:
-    """A module as a model, on the engine that the spec asks for.
-
-    Args:
-        spec: What it is.
-        module: Maps inputs (N, channels, height, width) to outputs (N, C).
-        origin: What besides the weights tells this model from another.
-        threads: How many the engine may use; 0 leaves the choice to it. torch's threads are those
-            of the whole process.
-        any_size: Whether the module takes inputs of other sizes too, its weights unchanged.
-
-    Raises:
-        ModelError: If it does not run on one sample of the spec's size, or cannot be exported.
-        MissingExtraError: If the engine is not installed.
-    """
-    model = TorchModel(spec, module, origin, threads, any_size)
-    if spec.engine in TORCH_ENGINES:
-        return model
-    from committee.models.torch_to_onnx import ExportedModel
-
-    return ExportedModel(spec, model, threads)
 
 
 class TorchModel:

@@ -21,7 +21,7 @@ _AMBIGUOUS = {"crane": "crane bird", "maillot": "maillot tank suit"}
 @cache
 def _table() -> dict[str, str]:
     """WordNet ids by the names of the classes, in the order of the outputs."""
-    text = files("committee.models").joinpath("imagenet.csv").read_text(encoding="utf-8")
+    text = files("committee.pool").joinpath("imagenet.csv").read_text(encoding="utf-8")
     return {row["name"]: row["wnid"] for row in csv.DictReader(text.splitlines())}
 
 

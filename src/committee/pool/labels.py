@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from committee.errors import MisalignedError, ShapeError
-from committee.models.imagenet import ambiguous, spelling_of
 from committee.names import matched, refuse_doubled, unknown
+from committee.pool.imagenet import ambiguous, spelling_of
 from committee.pool.samples import Samples
 from committee.rule.outputs import Array
 from committee.text import listed, printable, tidy
