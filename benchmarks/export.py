@@ -1,9 +1,9 @@
-"""Time a cascade that is one ONNX file: do pictures that leave early take less, as they should?
+"""Time a cascade that is one ONNX file: do images that leave early take less, as they should?
 
-    python benchmarks/export.py [--pictures 600] [--threads 1]
+    python benchmarks/export.py [--images 600] [--threads 1]
 
 The cascade is `nano -> large` of the embedded pool, whose multiply-adds are as 1 to 100. In turns,
-picture by picture: both forms of the file in a plain onnxruntime session, committee's runner, and
+image by image: both forms of the file in a plain onnxruntime session, committee's runner, and
 the two models alone. Then the whole in batches: the file, and the runner.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime
 
 from committee import Cascade, Runner
-from committee.embedded import pictures, pool_file
+from committee.embedded import embedded_images, pool_file
 from committee.export.graph import write_graph
 
 NAMES = ("nano", "large")
@@ -48,10 +48,10 @@ def in_turns(functions: dict, arguments) -> dict[str, np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--pictures", type=int, default=600)
+    parser.add_argument("--images", type=int, default=600)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    images = pictures("test").read(np.arange(options.pictures))
+    images = embedded_images("test").read(np.arange(options.images))
     cascade = known(Cascade.of(NAMES, [0.9]))
     runner = Runner(cascade, threads=options.threads)
     alone = {name: Runner(known(Cascade.of([name])), threads=options.threads) for name in NAMES}
@@ -62,10 +62,10 @@ def main() -> None:
             for form in ("one", "any")
         }  # fmt: skip
     stages = runner.decide(images).stage
-    print(f"{cascade}: {len(images)} pictures, {np.bincount(stages).tolist()} leave at each stage")
+    print(f"{cascade}: {len(images)} images, {np.bincount(stages).tolist()} leave at each stage")
 
     def run(form: str, some: np.ndarray) -> None:
-        files[form].run(None, {"picture": some[..., None]})
+        files[form].run(None, {"image": some[..., None]})
 
     ways = {
         "file, form one": lambda image: run("one", image[None]),
@@ -87,7 +87,7 @@ def main() -> None:
     }
     in_turns(ways, batches[:2])
     for name, ms in in_turns(ways, batches).items():
-        print(f"  batches of {BATCH}, {name:15} {ms.sum() / len(images):.3f} ms a picture")
+        print(f"  batches of {BATCH}, {name:15} {ms.sum() / len(images):.3f} ms an image")
 
 
 if __name__ == "__main__":

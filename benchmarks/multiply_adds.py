@@ -59,7 +59,7 @@ ROWS = (
 HEAD = """# Multiply-adds of the paper's image models
 
 Made by `make multiply-adds`; a test holds this page to what it counts. *Counted* is what
-`committee` counts of the source, for one picture; *paper* is table 13 of *Wisdom of Committees*
+`committee` counts of the source, for one image; *paper* is table 13 of *Wisdom of Committees*
 (ICLR 2022), which writes FLOPs and counts multiply-adds. Both are in billions. Where a field is
 empty, the paper prints no figure.
 

@@ -3,15 +3,15 @@
     python benchmarks/predict.py [--rounds 5] [--photographs 500] [--arrays 10000]
         [--folder FOLDER] [--only photographs|arrays|memory] [--samples 100000]
 
-The limits are bare decode-and-resize (every picture decoded once and resized for every model, by as
+The limits are bare decode-and-resize (every image decoded once and resized for every model, by as
 many threads as predict uses) and the bare forward passes of all models on inputs that lie ready.
 predict cannot take less than the larger of the two. Where both share the same cores it cannot
 either take less than the processor seconds of both together over the number of cores; that bound is
-printed beside. Loading the models and the fingerprint of the pictures are part of predict; loading
+printed beside. Loading the models and the fingerprint of the images are part of predict; loading
 is timed by itself and taken off, the fingerprint is not.
 
 The photographs are those of --folder (../shared/data/imagenet_sample if left out) with
-EfficientNet-Lite 0, 1 and 2; the arrays are the embedded pictures with the largest embedded
+EfficientNet-Lite 0, 1 and 2; the arrays are the embedded images with the largest embedded
 network. The memory part writes generated outputs of 1,000 classes, prints by how much the memory of
 the process grows with their number, and how long opening the store takes.
 """
@@ -62,8 +62,8 @@ class Case:
         self.ready = self.prepare(self.batches[0])
 
     def prepare(self, rows):
-        pictures = self.dataset.read(rows)
-        return {recipe: prepared(pictures, recipe) for recipe in self.recipes}
+        images = self.dataset.read(rows)
+        return {recipe: prepared(images, recipe) for recipe in self.recipes}
 
     def decode(self) -> None:
         for _ in in_order(self.prepare, self.batches, THREADS):
@@ -102,7 +102,7 @@ def compare(name: str, case: Case, rounds: int) -> None:
     took = wall["predict"] - wall["load"]
     larger = np.maximum(wall["decode"], wall["forward"])
     count, cores = len(case.dataset.samples), os.cpu_count() or 1
-    print(f"\n{name}: {count} pictures, {len(case.loaded)} models, batch {BATCH}, {cores} cores")
+    print(f"\n{name}: {count} images, {len(case.loaded)} models, batch {BATCH}, {cores} cores")
     for key, each in (*wall.items(), ("predict without loading", took)):
         print(f"  {key:24} {np.median(each):8.2f} s, {np.median(each) / count * 1e3:7.3f} ms each")
     ratio = larger / took
@@ -119,7 +119,7 @@ def spread(values) -> str:
 
 
 class Generated:
-    """As many small pictures as asked for, none of them in memory."""
+    """As many small images as asked for, none of them in memory."""
 
     def __init__(self, count: int) -> None:
         self.samples = Samples.of(None, count=count)

@@ -7,12 +7,12 @@ EfficientNet-Lite 0-2 of examples/, on the data that --data names (../shared/dat
 pool whose data or packages are missing is left out and named). Of each, val chooses cascades and
 test judges them. Everything that is compared is run in turns in one process; who begins changes.
 
-offline     arrays in memory, in batches. The ideal is the sum over stages of the share of pictures
-            that reach a stage times what its models alone take a picture, from picture to outputs;
+offline     arrays in memory, in batches. The ideal is the sum over stages of the share of images
+            that reach a stage times what its models alone take an image, from image to outputs;
             it has no decisions and no gathering. By hand: stage by stage with boolean masks.
 photographs JPEG files. No run can take less than decoding alone, or than the ideal of the models;
             nor, where both share the cores, than the processor time of both over the cores.
-online      picture by picture. Bare: the calls of the models that ran, on inputs that lie ready. By
+online      image by image. Bare: the calls of the models that ran, on inputs that lie ready. By
             hand: an if after each model.
 committees  the largest model beside cascades: accuracy on test, multiply-adds, latency, throughput.
 
@@ -55,11 +55,11 @@ class Hand:
         self.stages = [[world.models[name] for name in stage.models] for stage in cascade.stages]
         self.thresholds = list(cascade.thresholds)
 
-    def in_batches(self, pictures, batch: int) -> np.ndarray:
+    def in_batches(self, images, batch: int) -> np.ndarray:
         """Stage by stage with boolean masks."""
         total, ran = 0.0, 0
-        predicted = np.zeros(len(pictures), int)
-        undecided = np.ones(len(pictures), bool)
+        predicted = np.zeros(len(images), int)
+        undecided = np.ones(len(images), bool)
         ready: dict = {}
         for k, stage in enumerate(self.stages):
             rows = np.flatnonzero(undecided)
@@ -67,19 +67,19 @@ class Hand:
                 if len({recipe for each in self.stages for _, recipe in each}) == 1:
                     # All take the same: prepared once.
                     if recipe not in ready:
-                        ready[recipe] = prepared(pictures, recipe)
+                        ready[recipe] = prepared(images, recipe)
                     chunks = [
                         model(ready[recipe][rows[i : i + batch]])
                         for i in range(0, len(rows), batch)
                     ]
                 else:
                     chunks = [
-                        model(prepared([pictures[r] for r in rows[i : i + batch]], recipe))
+                        model(prepared([images[r] for r in rows[i : i + batch]], recipe))
                         for i in range(0, len(rows), batch)
                     ]
                 logits = np.concatenate(chunks)
                 if not ran:
-                    total = np.zeros((len(pictures), logits.shape[1]))
+                    total = np.zeros((len(images), logits.shape[1]))
                 total[rows] += logits
                 ran += 1
             mean = total[rows] / ran
@@ -88,13 +88,13 @@ class Hand:
                 undecided[rows[softmax_max(mean) >= self.thresholds[k]]] = False
         return predicted
 
-    def one(self, picture) -> int:
-        """One picture, with an if."""
+    def one(self, image) -> int:
+        """One image, with an if."""
         total, ran, known = 0.0, 0, {}
         for k, stage in enumerate(self.stages):
             for model, recipe in stage:
                 if recipe not in known:
-                    known[recipe] = prepared(_alone(picture), recipe)
+                    known[recipe] = prepared(_alone(image), recipe)
                 total = total + model(known[recipe])
                 ran += 1
             if k == len(self.thresholds) or softmax_max(total / ran)[0] >= self.thresholds[k]:
@@ -102,8 +102,8 @@ class Hand:
         return int(total.argmax())
 
 
-def _alone(picture):
-    return picture[None] if isinstance(picture, np.ndarray) else [picture]
+def _alone(image):
+    return image[None] if isinstance(image, np.ndarray) else [image]
 
 
 def in_turns(parts: dict, rounds: int) -> dict[str, np.ndarray]:
@@ -131,24 +131,24 @@ def _reach(stages: np.ndarray, cascade: cm.Cascade) -> list[float]:
 
 
 def offline(world: World, cascade: cm.Cascade, threads: int, rounds: int) -> dict:
-    """Arrays in memory, or pictures that are decoded."""
+    """Arrays in memory, or images that are decoded."""
     runner, hand = Runner(cascade, threads=threads), Hand(world, cascade)
-    pictures, batch = world.pictures, world.batch
+    images, batch = world.images, world.batch
 
     def bare(name):
         model, recipe = world.models[name]
 
         def run():
-            for i in range(0, len(pictures), batch):
-                model(prepared(pictures[i : i + batch], recipe))
+            for i in range(0, len(images), batch):
+                model(prepared(images[i : i + batch], recipe))
 
         return run
 
-    decisions = runner.decide(pictures, batch)
-    by_hand = hand.in_batches(pictures, batch)
+    decisions = runner.decide(images, batch)
+    by_hand = hand.in_batches(images, batch)
     parts = {
-        "committee": lambda: runner.decide(pictures, batch),
-        "by hand": lambda: hand.in_batches(pictures, batch),
+        "committee": lambda: runner.decide(images, batch),
+        "by hand": lambda: hand.in_batches(images, batch),
         **{name: bare(name) for name in cascade.names},
     }
     taken = in_turns(parts, rounds)
@@ -161,13 +161,13 @@ def offline(world: World, cascade: cm.Cascade, threads: int, rounds: int) -> dic
         )
         for suffix in ("", " cpu")
     }
-    ms = {name: float(np.median(each)) / len(pictures) * 1e3 for name, each in taken.items()}
+    ms = {name: float(np.median(each)) / len(images) * 1e3 for name, each in taken.items()}
     return {
         "cascade": str(cascade),
-        "pictures": len(pictures),
+        "images": len(images),
         "batch": batch,
         "reach": reach,
-        "ms": {**ms, "ideal": float(np.median(ideal[""])) / len(pictures) * 1e3},
+        "ms": {**ms, "ideal": float(np.median(ideal[""])) / len(images) * 1e3},
         "of the ideal rate": _spread(ideal[""] / taken["committee"]),
         "of the ideal rate, processor time": _spread(ideal[" cpu"] / taken["committee cpu"]),
         "time over by hand": _spread(taken["committee"] / taken["by hand"]),
@@ -196,7 +196,7 @@ def photographs(world: World, cascade: cm.Cascade, threads: int, rounds: int) ->
 
     def bare(name):
         model, recipe = world.models[name]
-        ready = prepared(world.pictures[:batch], recipe)
+        ready = prepared(world.images[:batch], recipe)
 
         def run():
             for rows in groups:
@@ -224,7 +224,7 @@ def photographs(world: World, cascade: cm.Cascade, threads: int, rounds: int) ->
     ms = {name: float(np.median(each)) / count * 1e3 for name, each in taken.items()}
     return {
         "cascade": str(cascade),
-        "pictures": count,
+        "images": count,
         "batch": batch,
         "threads that read": THREADS,
         "reach": reach,
@@ -235,11 +235,11 @@ def photographs(world: World, cascade: cm.Cascade, threads: int, rounds: int) ->
 
 
 def online(world: World, cascade: cm.Cascade, largest: str, threads: int, count: int) -> dict:
-    """Picture by picture, all in turns on the same picture."""
+    """Image by image, all in turns on the same image."""
     runner, hand = Runner(cascade, threads=threads), Hand(world, cascade)
     single = Runner(world.alone(largest), threads=threads)
-    pictures = [world.pictures[i] for i in range(min(count, len(world.pictures)))]
-    stages = [runner(picture).stage for picture in pictures]
+    images = [world.images[i] for i in range(min(count, len(world.images)))]
+    stages = [runner(image).stage for image in images]
     runner.warm()
     single.warm()
     names = [[n for s in cascade.stages[: k + 1] for n in s.models] for k in stages]
@@ -247,38 +247,38 @@ def online(world: World, cascade: cm.Cascade, largest: str, threads: int, count:
     # In every order alike often: who comes after a part that does the same work finds it in caches.
     orders = list(itertools.permutations(["bare", "committee", "by hand", "largest"]))
     parts = orders[0]
-    ms = {part: np.zeros(len(pictures)) for part in [*parts, "preparing"]}
-    for i, picture in enumerate(pictures):
+    ms = {part: np.zeros(len(images)) for part in [*parts, "preparing"]}
+    for i, image in enumerate(images):
         known = {}
         began = time.perf_counter()
         for recipe in dict.fromkeys(world.models[name][1] for name in names[i]):
-            known[recipe] = prepared(_alone(picture), recipe)
+            known[recipe] = prepared(_alone(image), recipe)
         ms["preparing"][i] = time.perf_counter() - began
         calls = [(world.models[name][0], known[world.models[name][1]]) for name in names[i]]
-        single(picture)  # so that who comes first does not pay for what was cold
+        single(image)  # so that who comes first does not pay for what was cold
         for part in orders[i % len(orders)]:
             began = time.perf_counter()
             if part == "bare":
                 for model, inputs in calls:
                     model(inputs)
             elif part == "committee":
-                runner(picture)
+                runner(image)
             elif part == "by hand":
-                hand.one(picture)
+                hand.one(image)
             else:
-                single(picture)
+                single(image)
             ms[part][i] = time.perf_counter() - began
     ms = {part: each * 1e3 for part, each in ms.items()}
     fresh = Runner(cascade, threads=threads)
     fresh.warm()
     began = time.perf_counter()
-    fresh(pictures[0])
+    fresh(images[0])
     first = (time.perf_counter() - began) * 1e3
     # A share of all is cut off at both ends, for others interrupt: see the trimmed mean.
     return {
         "cascade": str(cascade),
         "largest": largest,
-        "pictures": len(pictures),
+        "images": len(images),
         "preprocessings": len(recipes),
         "models that ran, mean": float(np.mean([len(each) for each in names])),
         "mean_ms": {part: float(each.mean()) for part, each in ms.items()},
@@ -318,19 +318,19 @@ def committees(world: World, threads: int, rounds: int) -> list[dict]:
             rows["first of the front that matches it on test (test chose)"] = choice.cascade
             break
     runners = {name: Runner(world.known(each), threads=threads) for name, each in rows.items()}
-    pictures, few = world.pictures, [world.pictures[i] for i in range(world.online)]
+    images, few = world.images, [world.images[i] for i in range(world.online)]
     parts = {
-        name: lambda runner=runner: runner.decide(pictures, world.batch)
+        name: lambda runner=runner: runner.decide(images, world.batch)
         for name, runner in runners.items()
     }
     batches = in_turns(parts, rounds)
     each_one: dict[str, list[float]] = {name: [] for name in rows}
     for runner in runners.values():
         runner.warm()
-    for i, picture in enumerate(few):
+    for i, image in enumerate(few):
         for name in list(rows) if i % 2 else list(rows)[::-1]:
             began = time.perf_counter()
-            runners[name](picture)
+            runners[name](image)
             each_one[name].append((time.perf_counter() - began) * 1e3)
     found = []
     for name, cascade in rows.items():
@@ -348,7 +348,7 @@ def committees(world: World, threads: int, rounds: int) -> list[dict]:
                 "macs": judged.average_cost,
                 "latency_ms": _trimmed(np.array(each_one[name])),
                 "latency_p99_ms": float(np.percentile(each_one[name], 99)),
-                "per_second": len(pictures) / float(np.median(batches[name])),
+                "per_second": len(images) / float(np.median(batches[name])),
             }
         )
     first = found[0]
@@ -362,16 +362,16 @@ def committees(world: World, threads: int, rounds: int) -> list[dict]:
 
 
 def own_times(world: World, rounds: int) -> dict[str, dict]:
-    """Of each model alone: milliseconds a picture, on inputs that lie ready."""
+    """Of each model alone: milliseconds an image, on inputs that lie ready."""
     found = {}
     parts = {}
     for name, (model, recipe) in world.models.items():
-        ready = prepared(world.pictures[: world.batch], recipe)
+        ready = prepared(world.images[: world.batch], recipe)
         parts[f"{name} batch"] = lambda m=model, x=ready: m(x)
         parts[f"{name} one"] = lambda m=model, x=ready: [m(x[i : i + 1]) for i in range(8)]
     taken = in_turns(parts, rounds)
     for name, (_, recipe) in world.models.items():
-        count = len(prepared(world.pictures[: world.batch], recipe))
+        count = len(prepared(world.images[: world.batch], recipe))
         found[name] = {
             "macs": world.macs[name],
             "ms in batches": float(np.median(taken[f"{name} batch"])) / count * 1e3,
@@ -403,7 +403,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=None)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="few pictures, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="few images, to see that it runs")
     parser.add_argument("--work", type=Path, default=None, help="keeps predictions between runs")
     parser.add_argument("--out", type=Path, default=RESULTS / "run.json")
     given = parser.parse_args()

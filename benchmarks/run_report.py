@@ -34,10 +34,10 @@ def _offline(told: dict) -> list[str]:
     ms = told["ms"]
     return [
         f"**Offline, in memory**: {told['cascade']}, reached by {_reach(told)} of "
-        f"{told['pictures']} pictures, batches of {told['batch']}. Median of the rounds, quartiles "
+        f"{told['images']} images, batches of {told['batch']}. Median of the rounds, quartiles "
         "in brackets.",
         "",
-        f"- Milliseconds a picture: {ms['committee']:.4f}; the ideal {ms['ideal']:.4f}; by hand "
+        f"- Milliseconds an image: {ms['committee']:.4f}; the ideal {ms['ideal']:.4f}; by hand "
         f"{ms['by hand']:.4f}.",
         f"- Share of the ideal rate: {_ratio(told['of the ideal rate'])}; in processor time, which "
         f"other jobs disturb less, {_ratio(told['of the ideal rate, processor time'])}.",
@@ -50,10 +50,10 @@ def _offline(told: dict) -> list[str]:
 def _photographs(told: dict) -> list[str]:
     ms = told["ms"]
     return [
-        f"**Offline, from JPEG files**: {told['pictures']} photographs, batches of "
+        f"**Offline, from JPEG files**: {told['images']} photographs, batches of "
         f"{told['batch']}, {told['threads that read']} threads that read.",
         "",
-        f"- Milliseconds a picture: {ms['committee']:.2f}; decoding alone {ms['decoding']:.2f}; "
+        f"- Milliseconds an image: {ms['committee']:.2f}; decoding alone {ms['decoding']:.2f}; "
         f"the ideal of the models {ms['ideal']:.2f}.",
         f"- The larger of the two over ours: {_ratio(told['of the larger limit'])}; what the cores "
         f"allow over ours: {_ratio(told['of what the cores allow'])}.",
@@ -63,7 +63,7 @@ def _photographs(told: dict) -> list[str]:
 
 def _online(told: dict) -> list[str]:
     lines = [
-        f"**Online, batch 1**: {told['pictures']} pictures, all in turns on each; "
+        f"**Online, batch 1**: {told['images']} images, all in turns on each; "
         f"{told['models that ran, mean']:.2f} models run on average. "
         "The mean is that of the middle 90 % of the calls.",
         "",
@@ -71,7 +71,7 @@ def _online(told: dict) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     names = {
-        "committee": "committee, from picture to decision",
+        "committee": "committee, from image to decision",
         "bare": "the calls of the models that ran, inputs ready",
         "preparing": "preparing these inputs",
         "by hand": "by hand, with an if",
@@ -99,7 +99,7 @@ def _online(told: dict) -> list[str]:
 def _committees(found: dict) -> list[str]:
     rows = found["committees"]
     lines = [
-        "| committee | accuracy on test, % | M multiply-adds | latency, ms (p99) | pictures/s | "
+        "| committee | accuracy on test, % | M multiply-adds | latency, ms (p99) | images/s | "
         "speedup: multiply-adds | latency | throughput |",
         "|---|---|---|---|---|---|---|---|",
     ]

@@ -1,4 +1,4 @@
-"""The pools that benchmarks/run.py runs: models on onnxruntime, pictures, and predictions."""
+"""The pools that benchmarks/run.py runs: models on onnxruntime, images, and predictions."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import committee as cm
 from committee.data.arrays import ArrayDataset
 from committee.data.base import Dataset
 from committee.data.open import open_data
-from committee.embedded import pictures, pool_file
+from committee.embedded import embedded_images, pool_file
 from committee.errors import CommitteeError
 from committee.export.pool import export_pool
 from committee.models.load import load_model
@@ -40,7 +40,7 @@ class World:
         front: What search found on val.
         chosen: The cascade whose running is timed.
         largest: The model that is beaten.
-        pictures: In memory, what offline and online run on; of test.
+        images: In memory, what offline and online run on; of test.
         files: The same from files, if they are photographs.
         batch: Samples a forward pass.
         online: How many are run one by one.
@@ -53,7 +53,7 @@ class World:
     front: Front
     chosen: cm.Cascade
     largest: str
-    pictures: object
+    images: object
     files: Dataset | None
     batch: int
     online: int
@@ -103,9 +103,9 @@ def _folder(work: Path | None, name: str) -> Path:
 
 
 def fashion(data: Path | None, work: Path | None, threads: int, quick: bool):
-    """The six networks and the pictures that the package carries."""
-    pool, test = pool_file(), pictures("test")
-    splits = {"val": pictures("val"), "test": test}
+    """The six networks and the images that the package carries."""
+    pool, test = pool_file(), embedded_images("test")
+    splits = {"val": embedded_images("val"), "test": test}
     val, judged = _predicted(pool, splits, _folder(work, "fashion"), 64)
     front = cm.search(val, max_models=3)
     count = 500 if quick else 5000
@@ -118,7 +118,7 @@ def fashion(data: Path | None, work: Path | None, threads: int, quick: bool):
             front=front,
             chosen=front.matching("large").cascade,
             largest="large",
-            pictures=test.read(np.arange(count)),
+            images=test.read(np.arange(count)),
             files=None,
             batch=64,
             online=200 if quick else 3000,
@@ -137,7 +137,7 @@ def _graphs(name: str, folder: Path) -> PoolFile:
 
 
 def cifar(data: Path | None, work: Path | None, threads: int, quick: bool):
-    """ResNet-20, 32, 44 and 56 and the test pictures of CIFAR-10."""
+    """ResNet-20, 32, 44 and 56 and the test images of CIFAR-10."""
     from PIL import Image
 
     data = (data or DATA) / "cifar10"
@@ -165,7 +165,7 @@ def cifar(data: Path | None, work: Path | None, threads: int, quick: bool):
             front=front,
             chosen=front.matching("resnet56").cascade,
             largest="resnet56",
-            pictures=images[half:][: 128 if quick else 1024],
+            images=images[half:][: 128 if quick else 1024],
             files=None,
             batch=64,
             online=50 if quick else 600,
@@ -183,7 +183,7 @@ def lite(data: Path | None, work: Path | None, threads: int, quick: bool):
         pool = _graphs("efficientnet_lite", _folder(work, "lite-graphs"))
     except CommitteeError as error:
         return None, str(error)
-    # Few pictures as they are, for here running is timed and accuracy is inflated anyway.
+    # Few images as they are, for here running is timed and accuracy is inflated anyway.
     splits = {
         split: open_data(folder, split, pool.classes, rows)
         for split, rows in (("val", "0::2"), ("test", "1::2"))
@@ -202,7 +202,7 @@ def lite(data: Path | None, work: Path | None, threads: int, quick: bool):
             # The cheapest that matches lite2 is lite0 alone, which is no cascade to be timed.
             chosen=front.at_most(600e6).cascade,
             largest="lite2",
-            pictures=splits["test"].read(np.arange(count)),
+            images=splits["test"].read(np.arange(count)),
             files=open_data(folder, "run", pool.classes, f"1:{2 * count}:2"),
             batch=16,
             online=24 if quick else 128,

@@ -3,7 +3,7 @@
     committee demo --out demo-out
     python examples/winners_curse.py demo-out/predictions
 
-Takes the 10,000 labelled pictures of both splits together, draws some of them to choose the
+Takes the 10,000 labelled images of both splits together, draws some of them to choose the
 cheapest committee that matches the largest model, judges it on the rest, and repeats. "With a
 margin" asks for two standard errors of a paired difference more than the model has.
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from committee.rule.outputs import Array
+from committee.arrays import Array
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.views import Views
 

@@ -1,4 +1,4 @@
-"""A small world of segmentation: pictures, labels, and models that are a few lines of NumPy."""
+"""A small world of segmentation: images, labels, and models that are a few lines of NumPy."""
 
 from __future__ import annotations
 
@@ -68,17 +68,17 @@ MACS = {"small": 1e6, "medium": 3e6, "large": 9e6}
 def write_world(
     root: Path, names: tuple[str, ...] = ("small", "large"), sizes: object = ("full", 12), count=6
 ) -> Path:
-    """Write pictures, labels, models and a pool file; returns the pool file."""
+    """Write images, labels, models and a pool file; returns the pool file."""
     rng = np.random.default_rng(7)
     for split in ("val", "test"):
         for folder in ("images", "labels"):
             (root / split / folder).mkdir(parents=True)
         for i in range(count):
             truth = np.repeat(np.repeat(rng.integers(0, 3, (4, 6)), 6, 0), 6, 1)
-            picture = 90 + 60 * np.eye(3)[truth] + rng.normal(0, 45, (*SIZE, 3))
+            image = 90 + 60 * np.eye(3)[truth] + rng.normal(0, 45, (*SIZE, 3))
             truth[rng.random(SIZE) < 0.1] = IGNORED
             name = f"{split}{i}.png"
-            values = picture.clip(0, 255).astype(np.uint8)
+            values = image.clip(0, 255).astype(np.uint8)
             Image.fromarray(values).save(root / split / "images" / name)
             Image.fromarray(truth.astype(np.uint8)).save(root / split / "labels" / name)
     (root / "models.py").write_text(MODELS)

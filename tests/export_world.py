@@ -1,4 +1,4 @@
-"""Cascades of the embedded pool, its test pictures, and decisions on them, for tests of exports."""
+"""Cascades of the embedded pool, its test images, and decisions on them, for tests of exports."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ import numpy as np
 import pytest
 
 from committee import Cascade
-from committee.embedded import pictures, pool_file
+from committee.arrays import Array
+from committee.embedded import embedded_images, pool_file
 from committee.rule.calibration import Calibration
 from committee.rule.flow import Decisions
-from committee.rule.outputs import Array, Kind
+from committee.rule.outputs import Kind
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 
 ROOT = Path(__file__).parent.parent
 
 
-def some_pictures(count: int = 5000) -> Array:
-    """Pictures (count, 28, 28) of the embedded test split."""
-    images: Array = pictures("test").read(np.arange(count))
+def some_images(count: int = 5000) -> Array:
+    """Images (count, 28, 28) of the embedded test split."""
+    images: Array = embedded_images("test").read(np.arange(count))
     return images
 
 
@@ -78,7 +79,7 @@ CASCADES = {
 
 
 def coloured(order: str, folder: Path) -> tuple[Cascade, Array]:
-    """A model of 4 x 4 pixels in colour, channels in an order, and pictures (200, 4, 4, 3)."""
+    """A model of 4 x 4 pixels in colour, channels in an order, and images (200, 4, 4, 3)."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -103,7 +104,7 @@ def coloured(order: str, folder: Path) -> tuple[Cascade, Array]:
 def from_tables(
     cascade: Cascade, tables: Mapping[str, tuple[Kind, Array]], folder: Path
 ) -> tuple[Cascade, Array]:
-    """Models that answer picture number i with row i of a table, and those pictures.
+    """Models that answer image number i with row i of a table, and those images.
 
     Args:
         cascade: Its models are named as the tables.
@@ -111,7 +112,7 @@ def from_tables(
         folder: Where the models are written.
 
     Returns:
-        The cascade, which knows how its models are loaded, and pictures (n, 1, 2).
+        The cascade, which knows how its models are loaded, and images (n, 1, 2).
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -137,8 +138,8 @@ def from_tables(
         onnx.save(model, folder / f"{name}.onnx")
         models[name] = ModelSpec(name, f"onnx:{folder / name}.onnx", recipe, kind).to_json()
     numbers = np.arange(rows)
-    pictures = np.stack([numbers // 256, numbers % 256], axis=1).astype(np.uint8)[:, None]
-    return replace(cascade, models=models), pictures
+    images = np.stack([numbers // 256, numbers % 256], axis=1).astype(np.uint8)[:, None]
+    return replace(cascade, models=models), images
 
 
 def node_modules() -> Path | None:

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.data.arrays import ArrayDataset
 from committee.models.pool_file import PoolFile, read_pool_file
 from committee.pool.samples import Samples
-from committee.rule.outputs import Array
 from committee.spec.preprocessing import Preprocessing
 
 CLASSES = ("cat", "dog", "eel")
 SIZE = 4
 NAMES = ("one", "two")
 
-# Two functions of a picture; `weights` makes the one differ from the other. Every batch is counted.
+# Two functions of an image; `weights` makes the one differ from the other. Every batch is counted.
 CODE = """
 import numpy as np
 

@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from committee import Calibration, Pool
-from committee.rule.outputs import KINDS, Array
+from committee.arrays import Array
+from committee.rule.outputs import KINDS
 
 CONFIDENCES = ("max_prob", "logit_gap", "prob_gap", "neg_entropy")
 COMBINES = {

@@ -37,7 +37,7 @@ from export_world import (
     needs_node,
     node_modules,
     program_of,
-    some_pictures,
+    some_images,
 )
 from small_world import read_pool
 
@@ -54,7 +54,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of other sizes and modes, and one that is broken."""
+    """Images of other sizes and modes, and one that is broken."""
     folder = tmp_path_factory.mktemp("photographs")
     random = np.random.default_rng(0)
     for index, (size, mode) in enumerate([((40, 60), "RGB"), ((91, 33), "L"), ((28, 28), "RGBA")]):
@@ -66,14 +66,14 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def promised(bundle: Path) -> Decisions:
-    """What the runner decides, one by one, on all test pictures."""
+    """What the runner decides, one by one, on all test images."""
     runner = Runner(bundle, threads=1)
-    return decisions_of(vars(runner(image)) for image in some_pictures())
+    return decisions_of(vars(runner(image)) for image in some_images())
 
 
-def test_all_test_pictures_are_decided_as_by_the_runner(bundle: Path, promised: Decisions) -> None:
+def test_all_test_images_are_decided_as_by_the_runner(bundle: Path, promised: Decisions) -> None:
     cascade = program_of(bundle).Cascade(bundle)
-    own = decisions_of(cascade(Image.fromarray(image)) for image in some_pictures())
+    own = decisions_of(cascade(Image.fromarray(image)) for image in some_images())
     assert flips(own, promised) == 0
     np.testing.assert_allclose(own.score, promised.score, rtol=1e-5)
 
@@ -115,14 +115,14 @@ def test_runs_where_there_is_nothing_else(bundle: Path, photographs: Path, tmp_p
         assert row["confidence"] == pytest.approx(expected.confidence, rel=1e-4)
 
 
-def test_the_program_without_pictures_says_how_it_is_called(bundle: Path) -> None:
+def test_the_program_without_images_says_how_it_is_called(bundle: Path) -> None:
     for words, code in (([], 2), (["--help"], 0)):
         done = subprocess.run(
             [sys.executable, bundle / "run.py", *words],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == code
-        assert (done.stderr if code else done.stdout).startswith("usage: python run.py PICTURE")
+        assert (done.stderr if code else done.stdout).startswith("usage: python run.py IMAGE")
 
 
 RECIPES = {
@@ -136,7 +136,7 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("kind", RECIPES)
-def test_pictures_are_prepared_as_by_the_library(bundle: Path, tmp_path: Path, kind: str) -> None:
+def test_images_are_prepared_as_by_the_library(bundle: Path, tmp_path: Path, kind: str) -> None:
     program, recipe = program_of(bundle), RECIPES[kind]
     random = np.random.default_rng(1)
     turned = Image.Exif()
@@ -146,14 +146,14 @@ def test_pictures_are_prepared_as_by_the_library(bundle: Path, tmp_path: Path, k
         Image.fromarray(random.integers(0, 256, (*size, 3), np.uint8)).save(
             tmp_path / "turned.png", exif=turned
         )
-        picture = Image.open(tmp_path / "turned.png")
+        image = Image.open(tmp_path / "turned.png")
         data = json.loads(json.dumps(recipe.to_json()))
-        own = program.prepared(program.of_bytes(picture), data)
-        np.testing.assert_allclose(own, prepared([picture], recipe), rtol=0, atol=1e-6)
+        own = program.prepared(program.of_bytes(image), data)
+        np.testing.assert_allclose(own, prepared([image], recipe), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("grey", [False, True])
-def test_pictures_of_every_mode_are_prepared_as_by_the_library(
+def test_images_of_every_mode_are_prepared_as_by_the_library(
     bundle: Path, tmp_path: Path, grey: bool
 ) -> None:
     program, one = program_of(bundle), (0.5,)
@@ -165,11 +165,11 @@ def test_pictures_of_every_mode_are_prepared_as_by_the_library(
     plain = ("1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "YCbCr", "HSV", "PA")
     made = [*(colours.convert("RGB").convert(mode) for mode in plain), colours, palette, deep]
     made += [colours.convert("RGB").convert("CMYK"), colours.convert("RGBa")]
-    for picture in made:
+    for image in made:
         data = json.loads(json.dumps(recipe.to_json()))
-        own = program.prepared(program.of_bytes(picture), data)
-        expected = prepared([as_image(picture)], recipe)
-        np.testing.assert_allclose(own, expected, rtol=0, atol=1e-6, err_msg=picture.mode)
+        own = program.prepared(program.of_bytes(image), data)
+        expected = prepared([as_image(image)], recipe)
+        np.testing.assert_allclose(own, expected, rtol=0, atol=1e-6, err_msg=image.mode)
         assert expected.std() > 0.1
     for mode in ("LAB", "F", "I", "La"):
         for refuse in (program.of_bytes, as_image):
@@ -178,11 +178,11 @@ def test_pictures_of_every_mode_are_prepared_as_by_the_library(
 
 
 @needs_node
-def test_javascript_decides_all_test_pictures_as_the_runner_does(
+def test_javascript_decides_all_test_images_as_the_runner_does(
     bundle: Path, promised: Decisions, tmp_path: Path
 ) -> None:
-    some_pictures().tofile(tmp_path / "pictures.raw")
-    done = javascript(bundle, f"28x28x1={tmp_path / 'pictures.raw'}")
+    some_images().tofile(tmp_path / "images.raw")
+    done = javascript(bundle, f"28x28x1={tmp_path / 'images.raw'}")
     assert done.returncode == 0, done.stderr
     told = decisions_of(map(json.loads, done.stdout.splitlines()))
     assert len(told.stage) == len(promised.stage)
@@ -194,9 +194,9 @@ def test_javascript_decides_all_test_pictures_as_the_runner_does(
 def test_javascript_takes_channels_in_the_order_of_the_input(tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="the model is made with onnx")
     cascade, images = coloured("bgr", tmp_path)
-    images.tofile(tmp_path / "pictures.raw")
+    images.tofile(tmp_path / "images.raw")
     here = write_bundle(cascade, tmp_path / "bundle")
-    done = javascript(here, f"4x4x3={tmp_path / 'pictures.raw'}")
+    done = javascript(here, f"4x4x3={tmp_path / 'images.raw'}")
     told = decisions_of(map(json.loads, done.stdout.splitlines()))
     runner = Runner(here, threads=1)
     expected = decisions_of(vars(runner(image)) for image in images)
@@ -212,11 +212,11 @@ def test_javascript_refuses_models_of_one_size_that_see_different_parts(tmp_path
     here = write_bundle(replace(chain, models={**chain.models, "nano": other}), tmp_path / "out")
     done = javascript(here, "28x28x1=none")
     assert done.returncode == 2
-    assert "models nano and tiny see other parts of a picture of 28x28x1" in done.stderr
+    assert "models nano and tiny see other parts of an image of 28x28x1" in done.stderr
 
 
 def test_the_runner_opens_the_folder_and_the_file_in_it(bundle: Path) -> None:
-    images = some_pictures(64)
+    images = some_images(64)
     expected = Runner(embedded(CASCADES["mean_logits"]), threads=1).decide(images)
     for path in (bundle, bundle / "cascade.json"):
         runner = Runner(path, threads=1)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from committee import Calibration, Cascade, Pool, Runner, evaluate, search
-from committee.calibration.split import calibrate, judge
 from committee.cli import main
 from committee.data.open import open_data
 from committee.embedded import FOLDER, pool_file
@@ -30,6 +29,7 @@ from committee.rule.calibration import expected_calibration_error
 from committee.rule.flow import joined_decisions
 from committee.run.agreement import agreement
 from committee.run.offline import run_offline
+from committee.store.calibrate import calibrate, judge
 from committee.store.calibrations import keep_calibrations, read_calibrations
 from committee.store.entry import write_json
 from committee.store.import_predictions import import_predictions
@@ -199,11 +199,9 @@ def test_what_runs_is_what_was_evaluated(shared: Path, tmp_path: Path, combine: 
     rows = np.concatenate([each.predicted for each in decisions])
     assert int((rows == raw.samples.labels).sum()) == chosen.test.correct
     assert agreement(runner, raw, joined_decisions(decisions)).complete
-    pictures = dataset("test").read(np.arange(40))
-    for picture, stage, score in zip(
-        pictures, decisions[0].stage, decisions[0].score, strict=False
-    ):
-        one = runner(picture)
+    images = dataset("test").read(np.arange(40))
+    for image, stage, score in zip(images, decisions[0].stage, decisions[0].score, strict=False):
+        one = runner(image)
         assert one.stage == stage
         assert one.confidence == pytest.approx(score, rel=1e-5)
 

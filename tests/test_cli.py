@@ -139,7 +139,7 @@ BAD = {
     f"{PREDICT} --out pool.toml": "pool.toml: cannot be written",
     f"{RUN} --out val.npz/results.csv": "val.npz",
     "run good.json --data test.npz --out r.csv": "--allow-code",
-    f"{PREDICT} --data pictures --out s": "1 of the samples cannot be read: cat/b.png (",
+    f"{PREDICT} --data images --out s": "1 of the samples cannot be read: cat/b.png (",
     # predictions made elsewhere
     "import a.npy --kind logits --split val": "a.npy: no such file",
     "import x/nan.npz --kind logits --split val --out s": "first at sample 1 ",
@@ -176,9 +176,9 @@ def fill(root: Path) -> None:
     outputs = columns["outputs"].copy()
     outputs[1, 2] = math.nan
     np.savez(root / "x" / "nan.npz", **{**columns, "outputs": outputs})
-    (root / "pictures" / "cat").mkdir(parents=True)
-    Image.fromarray(np.zeros((4, 4), np.uint8)).save(root / "pictures" / "cat" / "a.png")
-    (root / "pictures" / "cat" / "b.png").write_bytes(b"garbage")
+    (root / "images" / "cat").mkdir(parents=True)
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(root / "images" / "cat" / "a.png")
+    (root / "images" / "cat" / "b.png").write_bytes(b"garbage")
     stored = files_of(root / "store")
 
     def store(name: str, **changed: bytes | None) -> None:
@@ -402,10 +402,10 @@ def test_search_says_when_one_split_chose_and_judged(
     assert main(f"search {tmp_path} --max-models 1 --match one --out {out}".split()) == 0
     assert f"Next: committee run {out}" in capsys.readouterr().out
     assert main(f"evaluate {out} {tmp_path}/val".split()) == 0
-    assert "These pictures chose the cascade" in capsys.readouterr().out
+    assert "These images chose the cascade" in capsys.readouterr().out
 
 
-def test_run_writes_a_row_a_picture(world: World, capsys: Caught, tmp_path: Path) -> None:
+def test_run_writes_a_row_a_image(world: World, capsys: Caught, tmp_path: Path) -> None:
     out = tmp_path / "results.csv"
     told = json_of(f"{RUN} --out {out}", capsys)
     judged = json_of("evaluate good.json store", capsys)

@@ -1,4 +1,4 @@
-"""What the command line says of shares, of splits, and of broken pictures."""
+"""What the command line says of shares, of splits, and of broken images."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ EACH = 20
 
 
 class Workplace:
-    """A pool file and a folder of pictures in the current folder, and the commands run there."""
+    """A pool file and a folder of images in the current folder, and the commands run there."""
 
     def __init__(self, caught: Caught) -> None:
         self.caught = caught
         pool = write_pool(Path())
         self.code = f"--allow-code {code_of(pool)[0]}"
-        for i, picture in enumerate(images(EACH * len(CLASSES))):
+        for i, image in enumerate(images(EACH * len(CLASSES))):
             folder = Path("data") / CLASSES[i % len(CLASSES)]
             folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(folder / f"{i:02}.png")
+            Image.fromarray(image).save(folder / f"{i:02}.png")
 
     def run(self, words: str) -> str:
         assert main(words.split()) == 0, self.caught.readouterr().err
@@ -107,14 +107,14 @@ def test_what_is_broken_in_one_split_is_not_the_rest(work: Workplace) -> None:
     assert val["samples"] + test["samples"] == 57
 
 
-def test_broken_pictures_are_an_error_that_says_how_to_go_on(work: Workplace) -> None:
+def test_broken_images_are_an_error_that_says_how_to_go_on(work: Workplace) -> None:
     spoil()
     error = work.fails(f"predict pool.toml --data data {work.code} --split val")
     assert "3 of the samples cannot be read: cat/00.png (" in error
     assert "--skip-broken" in error
 
 
-def test_every_report_counts_the_broken_pictures(work: Workplace) -> None:
+def test_every_report_counts_the_broken_images(work: Workplace) -> None:
     spoil()
     # Which of the three the first half holds depends on their names alone.
     val = work.predict("--split val --rows ::2 --skip-broken")
@@ -138,7 +138,7 @@ def test_every_report_counts_the_broken_pictures(work: Workplace) -> None:
     assert told(counts, "test") in Path("report.html").read_text()
     assert json.loads(work.run("report predictions --json"))["broken_left_out"] == counts
     ran = work.run(f"run cascade.json --data data --out r.csv {work.code}")
-    assert "3 broken pictures: cat/00.png (" in ran
+    assert "3 broken images: cat/00.png (" in ran
     assert len(Path("r.csv").read_text().splitlines()) == 1 + 60
     words = f"run cascade.json --data data --out r.csv {work.code} --json --overwrite"
     assert len(json.loads(work.run(words))["broken"]) == 3
@@ -210,10 +210,10 @@ def test_run_counts_what_is_broken_and_speaks_of_one_as_of_one(work: Workplace) 
     Path("data/cat/00.png").write_bytes(b"")
     told = work.run(f"run cascade.json --data data --out r.csv {work.code}")
     assert told.startswith("60 samples, 59 decided and 1 broken, ")
-    assert "1 broken picture: cat/00.png (" in told
+    assert "1 broken image: cat/00.png (" in told
     assert "It has a row with the reason." in told
     error = work.fails(f"run cascade.json --data data/cat/00.png --out one.csv {work.code}")
-    assert "the only picture could not be decided, 00.png (" in error
+    assert "the only image could not be decided, 00.png (" in error
 
 
 @pytest.mark.parametrize("ending", ["NPZ", "CSV"])

@@ -14,7 +14,7 @@ import pytest
 from committee import Cascade, Pool, search
 from committee.cli import app, main
 from committee.data.subset import PartDataset
-from committee.embedded import FOLDER, pictures, pool_file
+from committee.embedded import FOLDER, embedded_images, pool_file
 from committee.export.bundle import write_bundle
 from committee.export.graph import write_graph
 from committee.models.pool_file import read_pool_file
@@ -48,7 +48,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return replace(cascade, models={}).save(folder / "chosen.json")
 
 
-def test_the_demos_cascade_runs_on_the_demos_pictures(told: Told, tmp_path: Path) -> None:
+def test_the_demos_cascade_runs_on_the_demos_images(told: Told, tmp_path: Path) -> None:
     cascade = embedded(CASCADES["mean_logits"]).save(tmp_path / "cascade.json")
     out = tmp_path / "results.csv"
     words = ("run", cascade, "--data", "embedded:test", "--rows", "0:200", "--out", out)
@@ -116,7 +116,7 @@ def test_bundles_and_single_files_are_judged_as_the_cascade_file_is(
     told: Told, tmp_path: Path
 ) -> None:
     models = pool_file().only(["nano", "tiny"])
-    some = PartDataset(pictures("test"), np.arange(200))
+    some = PartDataset(embedded_images("test"), np.arange(200))
     pool = Pool.load(predict(models, some, tmp_path / "store", batch_size=64))
     cascade = replace(embedded(Cascade.of(["nano", "tiny"], [0.9])), models=pool.specs)
     paths = [

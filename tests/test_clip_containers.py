@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from clip_world import recipe, write_clip
+from committee.arrays import Array
 from committee.data.clips import CLIP_ENDINGS, displayed, read_clip
 from committee.errors import DataError
 from committee.models.clip import Framing
-from committee.rule.outputs import Array
 from committee.spec.preprocessing import Preprocessing
 
 av = pytest.importorskip("av", reason="clips are decoded by PyAV")

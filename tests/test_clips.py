@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_world import number_of, numbered, recipe, write_clip
+from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, readable
 from committee.data.clips import ClipsDataset, read_clip
 from committee.data.open import open_data
 from committee.errors import DataError, PoolFileError, UnknownNameError
 from committee.models.clip import ArrayClip, Framing, inputs_of, needed
 from committee.pool.samples import Samples
-from committee.rule.outputs import Array
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.views import Views, spread_out
@@ -179,9 +179,9 @@ def test_what_is_no_clip_is_refused(frames: Array) -> None:
 
 def test_samples_of_the_other_task_are_refused() -> None:
     clip = ArrayClip(np.zeros((2, 4, 4), np.uint8))
-    with pytest.raises(DataError, match="takes pictures, not clips"):
+    with pytest.raises(DataError, match="takes images, not clips"):
         inputs_of([clip], Preprocessing((4, 4)))
-    with pytest.raises(DataError, match="takes clips, not pictures"):
+    with pytest.raises(DataError, match="takes clips, not images"):
         inputs_of(np.zeros((2, 8, 8), np.uint8), recipe())
     with pytest.raises(DataError, match="whose rate nobody knows"):
         inputs_of([clip], recipe(rate=5))
@@ -412,7 +412,7 @@ def test_folders_and_tables_of_clips(tmp_path: Path) -> None:
     (tmp_path / "data" / "t.csv").write_text("path,label\nrise/b.webm,rise\n")
     table = open_data(tmp_path / "data" / "t.csv", "val", ["fall", "rise"], models=SPECS)
     assert table.samples.ids == ("rise/b.webm",)
-    with pytest.raises(DataError, match="no picture in it"):
+    with pytest.raises(DataError, match="no image in it"):
         open_data(tmp_path / "data" / "fall", "val", ["fall", "rise"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"no clip in it or its folders \(\.mp4, \.mov"):

@@ -104,13 +104,13 @@ def write_idx(path, values):
 
 
 @pytest.fixture(scope="module")
-def few_pictures(tmp_path_factory):
+def few_images(tmp_path_factory):
     """A folder like that of Fashion-MNIST; what is not held out makes two batches."""
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(0)
     for part, count in (("train", 10_256), ("t10k", 300)):
-        pictures = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        write_idx(folder / f"{part}-images-idx3-ubyte.gz", pictures)
+        images = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        write_idx(folder / f"{part}-images-idx3-ubyte.gz", images)
         write_idx(folder / f"{part}-labels-idx1-ubyte.gz", (np.arange(count) % 10).astype(np.uint8))
     return folder
 
@@ -130,12 +130,12 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_killed_training_goes_on_to_the_same_outputs(few_pictures, tmp_path):
+def test_killed_training_goes_on_to_the_same_outputs(few_images, tmp_path):
     pytest.importorskip("torch", reason="the networks are torch modules")
     script = str(EXAMPLE / "train.py")
 
     def train(out, *start):
-        words = [*start, "--data", few_pictures, "--out", tmp_path / out, "--phi", "-4"]
+        words = [*start, "--data", few_images, "--out", tmp_path / out, "--phi", "-4"]
         done = subprocess.run(
             [sys.executable, *words, "--seed", "0"], capture_output=True, text=True, check=False
         )

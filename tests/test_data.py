@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from committee import reading
+from committee.arrays import Array
 from committee.data.arrays import ArrayDataset
 from committee.data.base import (
     BrokenSamplesError,
@@ -31,10 +32,10 @@ from committee.data.base import (
     read_ahead,
     readable,
 )
-from committee.data.files import PICTURES
+from committee.data.files import IMAGES
 from committee.data.open import open_data, passed_over
 from committee.data.subset import PartDataset, share
-from committee.embedded import pictures
+from committee.embedded import embedded_images
 from committee.errors import (
     CommitteeError,
     DataError,
@@ -45,7 +46,6 @@ from committee.errors import (
 )
 from committee.models.inputs import prepared
 from committee.pool.samples import Samples
-from committee.rule.outputs import Array
 from committee.spec.preprocessing import Preprocessing
 from committee.store.split import Split, read_split, write_split
 from small_world import dataset, images, samples
@@ -62,9 +62,9 @@ def folder_of(root: Path, *names: str) -> Path:
     return root
 
 
-def as_bytes(picture: Any) -> Array:
-    """What a model of RGB pictures gets of one picture, back in bytes, shape (H, W, 3)."""
-    return np.rint(prepared([picture], PLAIN)[0].transpose(1, 2, 0) * 255).astype(np.uint8)
+def as_bytes(image: Any) -> Array:
+    """What a model of RGB images gets of one image, back in bytes, shape (H, W, 3)."""
+    return np.rint(prepared([image], PLAIN)[0].transpose(1, 2, 0) * 255).astype(np.uint8)
 
 
 def read_one(root: Path) -> Array:
@@ -73,7 +73,7 @@ def read_one(root: Path) -> Array:
 
 def test_a_folder_is_a_class(tmp_path: Path) -> None:
     folder_of(tmp_path, "dog/b.png", "cat/z.JPG", "dog/a.png", "cat/deep/er/y.bmp")
-    (tmp_path / "cat" / "notes.txt").write_text("no picture")
+    (tmp_path / "cat" / "notes.txt").write_text("no image")
     found = open_data(tmp_path, "test", ["cat", "dog"]).samples
     assert found.ids == ("cat/deep/er/y.bmp", "cat/z.JPG", "dog/a.png", "dog/b.png")
     assert found.classes == ("cat", "dog")
@@ -138,7 +138,7 @@ def npz(path: Path, **arrays: Any) -> Path:
 BAD_FOLDERS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "strange": (lambda p: folder_of(p, "cat/a.png", "cow/b.png"), "folders 'cow' are no classes"),
     "mixed": (lambda p: folder_of(p, "cat/a.png", "b.png"), "'b.png' lies in no folder"),
-    "empty": (lambda p: p, "no picture in it"),
+    "empty": (lambda p: p, "no image in it"),
     "absent": (lambda p: p / "nowhere", "does not exist"),
     "other": (lambda p: garbage(p / "a.txt"), "is of no known form"),
 }
@@ -153,12 +153,12 @@ def test_folders_that_mean_nothing_are_refused(tmp_path: Path, case: str) -> Non
     assert str(tmp_path) in str(told.value)
 
 
-def test_a_picture_beside_the_folders_of_classes_is_no_class(tmp_path: Path) -> None:
+def test_a_image_beside_the_folders_of_classes_is_no_class(tmp_path: Path) -> None:
     with pytest.raises(MisalignedError, match="lies in no folder"):
         open_data(folder_of(tmp_path, "cat/a.png", "b.png"))
 
 
-# How a picture is stored, and the RGB bytes that a model must get of it.
+# How an image is stored, and the RGB bytes that a model must get of it.
 OPAQUE = np.full((8, 8, 1), 255, np.uint8)
 CYMK = Image.fromarray(np.concatenate([255 - RGB, 0 * OPAQUE], axis=-1), "CMYK")
 SIXTEEN = Image.fromarray(GREY.astype(np.uint16) * 257)
@@ -178,9 +178,9 @@ FORMS: dict[str, tuple[Image.Image, str, Array]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_of_picture_is_prepared(tmp_path: Path, form: str) -> None:
-    picture, ending, expected = FORMS[form]
-    picture.save(tmp_path / f"a.{ending}")
+def test_every_form_of_image_is_prepared(tmp_path: Path, form: str) -> None:
+    image, ending, expected = FORMS[form]
+    image.save(tmp_path / f"a.{ending}")
     np.testing.assert_array_equal(read_one(tmp_path), expected)
 
 
@@ -191,16 +191,16 @@ def test_a_palette_with_transparent_entries_is_prepared(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg"])  # Pillow itself turns a tiff
-def test_a_picture_is_turned_as_exif_says_if_the_recipe_asks(tmp_path: Path, ending: str) -> None:
+def test_a_image_is_turned_as_exif_says_if_the_recipe_asks(tmp_path: Path, ending: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # lies on its side: to be turned clockwise
     half = np.zeros((8, 8, 3), np.uint8)
     half[:4] = 255
     Image.fromarray(half).save(tmp_path / f"a.{ending}", exif=exif)
-    pictures = open_data(tmp_path).read(np.array([0]))
+    images = open_data(tmp_path).read(np.array([0]))
     # JPEG is not exact.
     lying, turned = (
-        prepared(pictures, recipe)[0].transpose(1, 2, 0) > 0.5
+        prepared(images, recipe)[0].transpose(1, 2, 0) > 0.5
         for recipe in (PLAIN, replace(PLAIN, exif=True))
     )
     np.testing.assert_array_equal(lying, half > 127)
@@ -212,14 +212,14 @@ def test_whether_exif_counts_is_yes_or_no() -> None:
         Preprocessing.from_json({"size": [8, 8], "exif": 1})
 
 
-def test_pictures_without_a_known_range_are_named(tmp_path: Path) -> None:
+def test_images_without_a_known_range_are_named(tmp_path: Path) -> None:
     Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "a.tiff")
     Image.fromarray(GREY.astype(np.int32)).save(tmp_path / "b.tiff")
     with pytest.raises(BrokenSamplesError, match=r"a.tiff \(mode F .*b.tiff \(mode I "):
         open_data(tmp_path).read(np.array([0, 1]))
 
 
-def test_all_unreadable_pictures_of_a_batch_are_named(tmp_path: Path) -> None:
+def test_all_unreadable_images_of_a_batch_are_named(tmp_path: Path) -> None:
     folder_of(tmp_path, "a.png", "b.png", "c.png", "d.png")
     garbage(tmp_path / "a.png", (tmp_path / "a.png").read_bytes()[:60])
     garbage(tmp_path / "b.png")
@@ -233,7 +233,7 @@ def test_all_unreadable_pictures_of_a_batch_are_named(tmp_path: Path) -> None:
     assert "\n" not in str(told.value)
 
 
-def test_an_npz_file_gives_pictures_labels_ids_and_classes(tmp_path: Path) -> None:
+def test_an_npz_file_gives_images_labels_ids_and_classes(tmp_path: Path) -> None:
     path = npz(
         tmp_path / "a.npz", labels=[1, 0, 1, 1], ids=["w", "x", "y", "z"], classes=["c", "d"]
     )
@@ -245,7 +245,7 @@ def test_an_npz_file_gives_pictures_labels_ids_and_classes(tmp_path: Path) -> No
     np.testing.assert_array_equal(opened.read(np.array([2, 0])), images(4)[[2, 0]])
 
 
-def test_an_npz_file_may_hold_pictures_only(tmp_path: Path) -> None:
+def test_an_npz_file_may_hold_images_only(tmp_path: Path) -> None:
     found = open_data(npz(tmp_path / "a.npz")).samples
     assert (found.ids, found.labels) == (("0", "1", "2", "3"), None)
 
@@ -259,7 +259,7 @@ BAD_NPZ: dict[str, tuple[Callable[[Path], Path], str]] = {
     "floats": (lambda p: npz(p, images=images(4) / 255), "images must be uint8.* not float64"),
     "vectors": (lambda p: npz(p, images=images(4).reshape(4, -1)), r"not uint8 \(4, 16\)"),
     "planes": (lambda p: npz(p, images=np.zeros((4, 3, 8, 8), np.uint8)), r"\(4, 3, 8, 8\)"),
-    "no picture": (lambda p: npz(p, images=images(0)), "'images' is empty"),
+    "no image": (lambda p: npz(p, images=images(0)), "'images' is empty"),
     "long labels": (lambda p: npz(p, labels=[0] * 5), "5 labels|4 images but 5"),
     "float labels": (lambda p: npz(p, labels=[0.5] * 4), "sample 0: label '0.5' is no index"),
     "long numbers unnamed": (
@@ -295,7 +295,7 @@ def test_npz_files_that_mean_nothing_are_refused(tmp_path: Path, case: str) -> N
     assert "\n" not in str(told.value)
 
 
-def test_an_npz_file_without_pictures_says_what_it_has(tmp_path: Path) -> None:
+def test_an_npz_file_without_images_says_what_it_has(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", labels=[1], pixels=[2])
     with pytest.raises(DataError, match="has labels, pixels, but no 'images'"):
         open_data(tmp_path / "a.npz")
@@ -328,7 +328,7 @@ def test_rows_that_name_no_sample_are_refused(tmp_path: Path, rows: str) -> None
         open_data(npz(tmp_path / "a.npz"), rows=rows)
 
 
-def test_as_many_pictures_as_samples() -> None:
+def test_as_many_images_as_samples() -> None:
     with pytest.raises(MisalignedError, match="3 images but 4 samples"):
         ArrayDataset(images(3), samples(4))
 
@@ -355,9 +355,9 @@ def batches() -> Iterator[Array]:
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
 def test_reading_ahead_keeps_the_order(threads: int) -> None:
-    rows, pictures = zip(*read_ahead(Slow(), batches(), threads), strict=True)
+    rows, read = zip(*read_ahead(Slow(), batches(), threads), strict=True)
     assert np.concatenate(rows).tolist() == list(range(40))
-    np.testing.assert_array_equal(np.concatenate(pictures), images(40))
+    np.testing.assert_array_equal(np.concatenate(read), images(40))
 
 
 def test_reading_ahead_holds_few_batches() -> None:
@@ -387,18 +387,20 @@ def test_reading_nothing_ahead_gives_nothing() -> None:
     assert list(read_ahead(dataset(4), [])) == []
 
 
-def test_one_picture_is_a_data_set_of_one(tmp_path: Path) -> None:
+def test_one_image_is_a_data_set_of_one(tmp_path: Path) -> None:
     folder_of(tmp_path, "a.PNG", "b.png")
     found = open_data(tmp_path / "a.PNG")
     assert (found.samples.ids, found.samples.labels) == (("a.PNG",), None)
     np.testing.assert_array_equal(as_bytes(found.read(np.array([0]))[0]), RGB)
 
 
-def test_the_embedded_pictures_have_a_name() -> None:
+def test_the_embedded_images_have_a_name() -> None:
     for part, count in (("val", 5000), ("test", 5000), ("all", 10_000)):
         assert len(open_data(f"embedded:{part}", "run").samples) == count
     some = open_data("embedded:test", "run", rows="0:10")
-    assert some.samples.fingerprint == pictures("test").samples.taken(np.arange(10)).fingerprint
+    assert (
+        some.samples.fingerprint == embedded_images("test").samples.taken(np.arange(10)).fingerprint
+    )
     with pytest.raises(UnknownNameError, match=r"no part 'tset'\. Did you mean 'test'\?"):
         open_data("embedded:tset")
 
@@ -416,7 +418,7 @@ def test_labels_beyond_the_classes_are_told_with_the_file(tmp_path: Path) -> Non
 def labelled(*counts: int) -> ArrayDataset:
     labels = np.repeat(np.arange(len(counts)), counts)
     order = np.random.default_rng(1).permutation(len(labels))
-    ids = [f"picture {i}" for i in range(len(labels))]
+    ids = [f"image {i}" for i in range(len(labels))]
     return ArrayDataset(images(len(labels)), Samples.of(labels[order], ids))
 
 
@@ -485,10 +487,10 @@ def test_a_fraction_of_nothing_is_refused() -> None:
         share(labelled(2), "0.1", 0)
 
 
-# Forms of pictures that only a folder can hold
+# Forms of images that only a folder can hold
 
 
-def test_a_huge_picture_is_named_and_not_decoded(tmp_path: Path) -> None:
+def test_a_huge_image_is_named_and_not_decoded(tmp_path: Path) -> None:
     # 30,000 x 30,000 pixels in a few bytes: a PNG whose head promises what its body does not hold.
     head = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
     chunk = b"IHDR" + head
@@ -605,8 +607,8 @@ NO_SAMPLES = {
 def test_every_image_that_pillow_reads_has_its_ending_in_the_list() -> None:
     Image.init()
     readable = {e for e, form in Image.registered_extensions().items() if form in Image.OPEN}
-    assert readable - PICTURES.endings <= {e for some in NO_SAMPLES.values() for e in some}
-    assert not PICTURES.endings & {e for some in NO_SAMPLES.values() for e in some}
+    assert readable - IMAGES.endings <= {e for some in NO_SAMPLES.values() for e in some}
+    assert not IMAGES.endings & {e for some in NO_SAMPLES.values() for e in some}
 
 
 @pytest.mark.parametrize("ending", ["jfif", "JPE", "tga", "pgm", "pnm", "jp2", "ico", "dib", "pcx"])
@@ -663,7 +665,7 @@ def test_what_cannot_be_read_is_skipped_if_asked() -> None:
 
 
 @pytest.mark.parametrize("member", ["labels", "ids", "classes"])
-def test_members_far_larger_than_the_pictures_are_not_read(
+def test_members_far_larger_than_the_images_are_not_read(
     tmp_path: Path, member: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "MOST", 2**20)

@@ -30,12 +30,12 @@ def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pool file and the folders that the examples name."""
     monkeypatch.chdir(tmp_path)
     write_pool(Path())
-    for i, picture in enumerate(images(EACH * len(CLASSES))):
-        folder = Path("pictures") / CLASSES[i % len(CLASSES)]
+    for i, image in enumerate(images(EACH * len(CLASSES))):
+        folder = Path("images") / CLASSES[i % len(CLASSES)]
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(folder / f"{i:02}.png")
+        Image.fromarray(image).save(folder / f"{i:02}.png")
     for name in ("more", "torn"):
-        shutil.copytree("pictures", name)
+        shutil.copytree("images", name)
     Path("torn/cat/00.png").write_bytes(b"")
 
 
@@ -52,7 +52,7 @@ def test_the_commands_on_samples_do_what_is_said(capsys: pytest.CaptureFixture[s
         run(command)
     val, test = (Pool.load(f"predictions/{split}").samples for split in ("val", "test"))
     assert sorted(val.ids + test.ids) == sorted(
-        path.relative_to("pictures").as_posix() for path in Path("pictures").rglob("*.png")
+        path.relative_to("images").as_posix() for path in Path("images").rglob("*.png")
     )
     three = [len(Pool.load(f"three/{split}")) for split in ("val", "calibration", "test")]
     assert three == [24, 6, 30]
@@ -71,7 +71,7 @@ def test_the_example_of_a_source_keeps_the_contract() -> None:
 @pytest.mark.filterwarnings("ignore:unclosed file")  # three lines are worth it
 def test_three_lines_of_numpy_read_a_store() -> None:
     Path("pool.toml").write_text(Path("pool.toml").read_text().replace('"one"', '"small"'))
-    run("committee predict pool.toml --data pictures --split val")
+    run("committee predict pool.toml --data images --split val")
     (example,) = PYTHON.findall(text("store.md"))
     assert len([line for line in example.splitlines() if line]) == 3
     found: dict[str, Any] = {}

@@ -12,7 +12,7 @@ import pytest
 
 import committee as cm
 from committee.cli import main
-from committee.embedded import FOLDER, pictures, pool_file
+from committee.embedded import FOLDER, embedded_images, pool_file
 
 ROOT = Path(__file__).parent.parent
 
@@ -69,7 +69,7 @@ def test_costs_are_those_of_the_networks():
 
 
 def test_val_and_test_are_halves_without_a_common_sample():
-    val, test = (set(pictures(split).samples.ids) for split in ("val", "test"))
+    val, test = (set(embedded_images(split).samples.ids) for split in ("val", "test"))
     assert len(val) == len(test) == 5000
     assert not val & test
 
@@ -134,7 +134,7 @@ def test_takes_less_than_a_minute(demo):
 def test_runner_opens_the_cascade_it_left(demo):
     _, out, _ = demo
     run = cm.Runner(out / "cascade.json")
-    dataset = pictures("test")
+    dataset = embedded_images("test")
     decision = run(dataset.read(np.arange(1))[0])
     assert decision.class_name == run.cascade.classes[decision.class_index]
     costs = [run.cascade.models[name]["costs"][0]["value"] for name in run.cascade.names]

@@ -76,13 +76,13 @@ def test_cells_cover_every_pixel_once_and_windows_hold_their_cells(
 ):
     cell = min(cell, height, width)
     grid = Grid((height, width), cell, margin)
-    picture = np.arange(height * width).reshape(height, width)
-    cells = grid.cut(picture)
+    image = np.arange(height * width).reshape(height, width)
+    cells = grid.cut(image)
     owned = np.concatenate([own[mask] for own, mask in zip(cells, grid.owned, strict=True)])
     assert sorted(owned.tolist()) == list(range(height * width))
-    assert np.array_equal(grid.pasted(cells), picture)
+    assert np.array_equal(grid.pasted(cells), image)
     some = np.array(data.draw(st.lists(st.integers(0, len(grid) - 1), min_size=1, max_size=5)))
-    windows = grid.windows(picture, some)
+    windows = grid.windows(image, some)
     assert windows.shape[1:] == grid.window
     assert np.array_equal(grid.inner(windows, some), cells[some])
     # Away from the edges a window has its context on every side.
@@ -104,7 +104,7 @@ def test_the_paper_s_grids():
 
 @pytest.mark.parametrize("cell", [25, 100, -1])
 def test_cells_that_do_not_fit_are_refused(cell):
-    with pytest.raises(ShapeError, match="do not fit a picture of 24 x 36"):
+    with pytest.raises(ShapeError, match="do not fit an image of 24 x 36"):
         Grid(SIZE, cell)
 
 
@@ -195,8 +195,8 @@ def test_miou_refuses_what_are_no_counts():
         MEAN_IOU.of(exits)
 
 
-def test_interval_draws_pictures_and_covers_what_it_should():
-    # Of classes with known IoU, pictures drawn at random: 95 % of intervals hold the truth.
+def test_interval_draws_images_and_covers_what_it_should():
+    # Of classes with known IoU, images drawn at random: 95 % of intervals hold the truth.
     rng = np.random.default_rng(3)
     inside = 0
     for _ in range(200):
@@ -235,18 +235,18 @@ class Slow:
         self.models = {spec.name: load_model(spec, code) for spec in pool.models}
         root = pool_file.parent / split
         files = sorted((root / "images").iterdir())
-        self.pictures = np.stack([np.asarray(Image.open(f)) for f in files])
+        self.images = np.stack([np.asarray(Image.open(f)) for f in files])
         self.truth = np.stack([np.asarray(Image.open(root / "labels" / f.name)) for f in files])
 
-    def logits(self, name, picture):
+    def logits(self, name, image):
         model, spec = self.models[name]
-        batch = prepared(picture[None], spec.preprocessing)
+        batch = prepared(image[None], spec.preprocessing)
         return pixel_logits(model, spec, batch)[0].astype(np.float64)
 
-    def window(self, name, picture, top, left, grid):
+    def window(self, name, image, top, left, grid):
         """Logits of a cell that is cut out by hand."""
         model, spec = self.models[name]
-        batch = prepared(picture[None], spec.preprocessing)
+        batch = prepared(image[None], spec.preprocessing)
         high, wide = grid.window
         y = min(max(top - grid.context, 0), SIZE[0] - high)
         x = min(max(left - grid.context, 0), SIZE[1] - wide)
@@ -257,10 +257,10 @@ class Slow:
     def decide(self, stages, thresholds, grid, combine="mean_logits"):
         """Classes of all pixels, and the stage of exit of each cell."""
         maps, exits = [], []
-        for picture in self.pictures:
-            whole = {n: self.logits(n, picture) for n in stages[0]}
+        for image in self.images:
+            whole = {n: self.logits(n, image) for n in stages[0]}
             if not grid.cell:
-                whole |= {n: self.logits(n, picture) for stage in stages for n in stage}
+                whole |= {n: self.logits(n, image) for stage in stages for n in stage}
             out = np.full(SIZE, -1)
             step = grid.cell or 10**6
             for y, x in itertools.product(range(0, SIZE[0], step), range(0, SIZE[1], step)):
@@ -273,7 +273,7 @@ class Slow:
                         if name in whole:
                             ran.append(whole[name][:, box[0], box[1]])
                         else:
-                            ran.append(self.window(name, picture, top, left, grid))
+                            ran.append(self.window(name, image, top, left, grid))
                     mean = ran[-1] if combine == "last" else np.mean(ran, axis=0)
                     last = k == len(stages) - 1
                     if last or slow_score(mean, self.settings.counted_above) >= thresholds[k]:
@@ -314,8 +314,8 @@ def test_front_equals_the_brute_force_of_all_logits(world, store, grid):
             second_name = second if grid == "full" else f"{second}@{grid}"
             scores = [
                 slow_score(cell, 0.6)
-                for picture in slow.pictures
-                for cell in divided.cut(slow.logits(first, picture)).astype(np.float64)
+                for image in slow.images
+                for cell in divided.cut(slow.logits(first, image)).astype(np.float64)
             ]
             assert second_name in pool.names
             for threshold in [*percentile_thresholds(np.array(scores), 4), np.inf]:
@@ -364,17 +364,17 @@ def test_evaluation_is_the_run_is_the_definition(world, store, grid, combine):
     assert low < evaluation.accuracy < high
     assert evaluation.samples == 6
     runner = Segmenter(cascade, allow_code=[str(world.parent / "models.py")])
-    decided = runner.decide(slow.pictures)
+    decided = runner.decide(slow.images)
     assert np.array_equal(np.stack([each.classes for each in decided]), maps)
     assert np.array_equal(np.concatenate([each.stages for each in decided]), exits)
     costs = [each.cost for each in decided]
     assert np.mean(costs) == pytest.approx(evaluation.average_cost)
-    # Pictures together or one by one: the same.
-    alone = runner.decide(slow.pictures[2:3])[0]
+    # Images together or one by one: the same.
+    alone = runner.decide(slow.images[2:3])[0]
     assert np.array_equal(alone.classes, maps[2])
 
 
-def test_committees_begin_with_the_whole_picture(store):
+def test_committees_begin_with_the_whole_image(store):
     front = search(Pool.load(store / "val"), grid=10, test=Pool.load(store / "test"))
     assert front.settings.sequences > 20
     for committee in front:
@@ -388,7 +388,7 @@ def test_committees_begin_with_the_whole_picture(store):
         assert committee.test.samples == 6
 
 
-def test_a_pool_of_pictures_finds_the_division_of_each_committee(store):
+def test_a_pool_of_images_finds_the_division_of_each_committee(store):
     pool = Pool.load(store / "val")
     assert [len(each) for each in pool.divisions] == [6, 36, 72]
     assert pool.task is SEMANTIC_SEGMENTATION
@@ -513,7 +513,7 @@ def test_a_store_of_other_settings_is_refused(world, store, tmp_path):
 def test_what_chooses_must_not_judge(world, store):
     pool = read_pool_file(world)
     data = open_segmentation(world.parent / "val", "again", pool.classes, IGNORED)
-    with pytest.raises(StoreError, match="'val' and 'again' would share 6 pictures"):
+    with pytest.raises(StoreError, match="'val' and 'again' would share 6 images"):
         predict_cells(pool, data, store, allow_code=[str(world.parent / "models.py")])
 
 
@@ -534,7 +534,7 @@ def test_what_chooses_must_not_judge(world, store):
                 Cascade.of(["small", "large"], [0.8]), load_cells(s / "val", "12+4")
             ),
             CascadeError,
-            "small -> large: a committee begins with models that see whole pictures",
+            "small -> large: a committee begins with models that see whole images",
         ),
         (lambda s: load_cells(s.parent), StoreError, "no store of cells"),
         (
@@ -571,16 +571,16 @@ def test_labels_that_do_not_fit_are_named(tmp_path):
     label = tmp_path / "val" / "labels" / "val1.png"
     good = label.read_bytes()
     Image.fromarray(np.zeros((24, 30), np.uint8)).save(label)
-    with pytest.raises(DataError, match=r"val1.png: is 24 x 30 pixels, its picture 24 x 36"):
+    with pytest.raises(DataError, match=r"val1.png: is 24 x 30 pixels, its image 24 x 36"):
         predicted(path, tmp_path / "s")
     Image.fromarray(np.zeros((24, 36, 3), np.uint8)).save(label)
     with pytest.raises(DataError, match=r"not of mode RGB"):
         predicted(path, tmp_path / "s")
     label.write_bytes(good[:40])
-    with pytest.raises(DataError, match=r"val1.png: no label picture"):
+    with pytest.raises(DataError, match=r"val1.png: no label image"):
         predicted(path, tmp_path / "s")
     label.unlink()
-    with pytest.raises(DataError, match=r"1 of 2 pictures have no labels: 'val1.png'"):
+    with pytest.raises(DataError, match=r"1 of 2 images have no labels: 'val1.png'"):
         predicted(path, tmp_path / "s")
 
 
@@ -588,9 +588,9 @@ def test_labels_with_a_palette_are_indices(tmp_path):
     write_world(tmp_path, count=1)
     label = tmp_path / "val" / "labels" / "val0.png"
     values = np.asarray(Image.open(label))
-    picture = Image.fromarray(values)
-    picture.putpalette(list(range(255, -1, -1)) * 3)
-    picture.save(label)
+    image = Image.fromarray(values)
+    image.putpalette(list(range(255, -1, -1)) * 3)
+    image.save(label)
     data = open_segmentation(tmp_path / "val", "val", CLASSES, IGNORED)
     assert np.array_equal(data.label(0, SIZE), values)
 
@@ -602,7 +602,7 @@ def test_labels_with_a_palette_are_indices(tmp_path):
         (("context = 4", "contxt = 4"), UnknownNameError, "Did you mean 'context'"),
         (("context = 4", "context = -4"), PoolFileError, "context must be a whole number"),
         (('"full", 12', '"half"'), PoolFileError, "'full' or 'SIDE\\+CONTEXT', not 'half'"),
-        (('"full", 12', "25"), ShapeError, "do not fit a picture of 24 x 36"),
+        (('"full", 12', "25"), ShapeError, "do not fit an image of 24 x 36"),
         (('"full", 12', ""), PoolFileError, "sizes must be a list"),
         (("counted_above = 0.6", "counted_above = 1.0"), PoolFileError, "below 1, not 1.0"),
         (("semantic-segmentation", "image-classification"), PoolFileError, r"\[cells\] is for"),
@@ -648,10 +648,10 @@ def cascade(store):
     )
 
 
-def test_search_warns_by_pictures_though_there_are_many_cells(store, capsys):
+def test_search_warns_by_images_though_there_are_many_cells(store, capsys):
     assert main(["search", str(store), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)["warnings"]
-    assert any(re.match(r"6 pictures are (too few to tell|few to choose on)", one) for one in told)
+    assert any(re.match(r"6 images are (too few to tell|few to choose on)", one) for one in told)
 
 
 def pngs(out):
@@ -659,7 +659,7 @@ def pngs(out):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_pictures_are_whole_though_a_run_was_stopped(world, cascade, tmp_path, monkeypatch):
+def test_images_are_whole_though_a_run_was_stopped(world, cascade, tmp_path, monkeypatch):
     runner = Segmenter(cascade, allow_code=[str(world.parent / "models.py")])
     monkeypatch.setattr(Segmenter, "together", 2)
     data = open_segmentation(world.parent / "test", labels=False)
@@ -670,7 +670,7 @@ def test_pictures_are_whole_though_a_run_was_stopped(world, cascade, tmp_path, m
         next(begun)
         begun.close()
         (part,) = (tmp_path / f"{out.name}.part").glob("0*")
-        if altered:  # a letter of a picture
+        if altered:  # a letter of an image
             part.write_bytes(part.read_bytes().replace(b"A", b"B", 1))
         (tmp_path / f"{out.stem}_classes").mkdir()
         notes = []
@@ -679,7 +679,7 @@ def test_pictures_are_whole_though_a_run_was_stopped(world, cascade, tmp_path, m
         assert ["damaged" in note for note in notes] == [True] * altered
 
 
-def test_pictures_of_others_are_never_replaced(world, cascade, tmp_path):
+def test_images_of_others_are_never_replaced(world, cascade, tmp_path):
     runner = Segmenter(cascade, allow_code=[str(world.parent / "models.py")])
     data = open_segmentation(world.parent / "test", labels=False)
     out, folder = tmp_path / "q.csv", tmp_path / "q_classes"
@@ -699,13 +699,13 @@ def test_pictures_of_others_are_never_replaced(world, cascade, tmp_path):
     assert not (tmp_path / "q.csv.part").exists()
 
 
-def test_run_writes_classes_cells_and_a_row_a_picture(world, cascade, tmp_path):
+def test_run_writes_classes_cells_and_a_row_a_image(world, cascade, tmp_path):
     runner = Segmenter(cascade, allow_code=[str(world.parent / "models.py")])
     data = open_segmentation(world.parent / "test", labels=False)
     out = tmp_path / "out.csv"
     rows = list(segment_into(runner, data, out, show_cells=True))
-    pictures = np.stack([data.picture(row, SIZE) for row in range(6)])
-    decided = runner.decide(pictures)
+    images = np.stack([data.image(row, SIZE) for row in range(6)])
+    decided = runner.decide(images)
     assert len(rows) == 6
     for row, each in zip(rows, decided, strict=True):
         shown = np.asarray(Image.open(tmp_path / "out_classes" / row["id"]))
@@ -721,13 +721,13 @@ def test_run_writes_classes_cells_and_a_row_a_picture(world, cascade, tmp_path):
 def test_cells_that_went_on_are_in_colour_the_others_grey(world, cascade, tmp_path):
     from io import BytesIO
 
-    from committee.segment.images import stages_picture
+    from committee.segment.images import stages_image
 
     grid = Grid(SIZE, 12)
-    picture = np.random.default_rng(0).integers(0, 255, (*SIZE, 3)).astype(np.uint8)
-    data = stages_picture(picture, grid, np.array([0, 1, 0, 0, 0, 0]))
+    image = np.random.default_rng(0).integers(0, 255, (*SIZE, 3)).astype(np.uint8)
+    data = stages_image(image, grid, np.array([0, 1, 0, 0, 0, 0]))
     shown = np.asarray(Image.open(BytesIO(data)))
-    assert np.array_equal(shown[1:11, 13:23], picture[1:11, 13:23])
+    assert np.array_equal(shown[1:11, 13:23], image[1:11, 13:23])
     assert (shown[:, :12].std(axis=2) == 0).all()
     assert (shown[0, 12:24] == (255, 196, 0)).all()
 
@@ -765,7 +765,7 @@ def test_a_run_goes_on_where_it_was(world, cascade, tmp_path):
 def test_what_cannot_be_run(world, cascade, tmp_path):
     code = [str(world.parent / "models.py")]
     runner = Segmenter(cascade, allow_code=code)
-    with pytest.raises(DataError, match="pictures are 10 x 36 pixels, the cascade takes 24 x 36"):
+    with pytest.raises(DataError, match="images are 10 x 36 pixels, the cascade takes 24 x 36"):
         runner.decide(np.zeros((1, 10, 36, 3), np.uint8))
     data = open_segmentation(world.parent / "test", labels=False)
     with pytest.raises(DataError, match=r"written as .csv, .jsonl"):
@@ -788,7 +788,7 @@ def told(capsys, *words):
     return capsys.readouterr().out
 
 
-def test_commands_from_pictures_to_pictures(tmp_path, capsys):
+def test_commands_from_images_to_images(tmp_path, capsys):
     path = write_world(tmp_path)
     code = ("--allow-code", tmp_path / "models.py")
     store = tmp_path / "store"
@@ -797,12 +797,12 @@ def test_commands_from_pictures_to_pictures(tmp_path, capsys):
         said = told(
             capsys, "predict", path, "--data", data, "--split", split, "--out", store, *code
         )
-        assert "2 models x 6 pictures x cells of full, 12+4" in said
+        assert "2 models x 6 images x cells of full, 12+4" in said
     file = tmp_path / "cascade.json"
     said = told(capsys, "search", store, "--match", "large", "--out", file, "--front")
     words = " ".join(said.split())
     assert "val mIoU test mIoU" in words
-    assert "on val (6 pictures)" in words
+    assert "on val (6 images)" in words
     assert f"written to {file}" in " ".join(said.split())
     found = json.loads(told(capsys, "search", store, "--cells", "12+4", "--json"))
     assert all(
@@ -813,7 +813,7 @@ def test_commands_from_pictures_to_pictures(tmp_path, capsys):
     assert judged["measure"] == "mIoU"
     assert judged["samples"] == 6
     assert judged["chosen_on_these_samples"] is False
-    assert "These pictures chose" in told(capsys, "evaluate", file, store, "--split", "val")
+    assert "These images chose" in told(capsys, "evaluate", file, store, "--split", "val")
     out = tmp_path / "out.csv"
     data = tmp_path / "test"
     words = ("run", file, "--data", data, "--out", out, "--show-cells", *code)
@@ -822,7 +822,7 @@ def test_commands_from_pictures_to_pictures(tmp_path, capsys):
     assert ran["average_cost"] == pytest.approx(judged["average_cost"])
     assert len(list((tmp_path / "out_classes").iterdir())) == 6
     assert len(list((tmp_path / "out_cells").iterdir())) == 6
-    # The pictures that were written have the mIoU that was promised.
+    # The images that were written have the mIoU that was promised.
     maps = [np.asarray(Image.open(p)) for p in sorted((tmp_path / "out_classes").iterdir())]
     assert Slow(path, "test").miou(np.stack(maps)) == pytest.approx(judged["accuracy"], abs=1e-5)
 
@@ -837,7 +837,7 @@ def test_commands_from_pictures_to_pictures(tmp_path, capsys):
         (("study", "STORE", "--out", "x", "--confidence", "prob_gap"), "--confidence: not for"),
         (("profile", "POOL"), "models that segment are not measured yet"),
         (("run", "CASCADE", "--data", "DATA", "--out", "x.parquet"), "as .csv, .jsonl"),
-        (("run", "CASCADE", "--data", "/nowhere", "--out", "x.csv"), "no picture in /nowhere"),
+        (("run", "CASCADE", "--data", "/nowhere", "--out", "x.csv"), "no image in /nowhere"),
     ],
 )
 def test_wrong_arguments_get_one_line(world, store, cascade, tmp_path, capsys, words, line):
@@ -858,9 +858,9 @@ def test_cells_are_of_segmentation_only(tmp_path, capsys):
 # --- what is kept ---------------------------------------------------------------------------------
 
 
-def kept(keys, pictures, grid, classes, rng):
-    """Scores and counts of as many cells as pictures of that size have, drawn at random."""
-    cells, pixels = pictures * len(grid), grid.side[0] * grid.side[1]
+def kept(keys, images, grid, classes, rng):
+    """Scores and counts of as many cells as images of that size have, drawn at random."""
+    cells, pixels = images * len(grid), grid.side[0] * grid.side[1]
     shape = (len(keys), cells, classes)
     labelled = rng.multinomial(pixels, np.full(classes, 1 / classes), cells).astype(np.uint32)
     predicted = np.broadcast_to(rng.permutation(labelled, axis=1), shape).astype(np.uint32)
@@ -877,7 +877,7 @@ def kept(keys, pictures, grid, classes, rng):
     )
 
 
-def test_500_pictures_of_cityscapes_stay_under_2_gb(tmp_path):
+def test_500_images_of_cityscapes_stay_under_2_gb(tmp_path):
     """Three models, four sizes of cells, random counts, which hardly compress."""
     rng = np.random.default_rng(0)
     names = ("small", "medium", "large")

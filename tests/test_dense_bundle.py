@@ -86,8 +86,8 @@ def test_a_bundle_alone_decides_as_the_library(world, tmp_path, grid, combine):
     ]
     assert f"Cells are {grid}" in (folder / "README.md").read_text()
     data = open_segmentation(world / "test", "test", CLASSES, labels=False)
-    pictures = np.stack([data.picture(row, SIZE) for row in range(len(data.samples))])
-    expected = Segmenter(cascade).decide(pictures)
+    images = np.stack([data.image(row, SIZE) for row in range(len(data.samples))])
+    expected = Segmenter(cascade).decide(images)
     assert 0 < np.mean([each.stages.mean() for each in expected]) < 1
     # Nothing of the library is to be had there.
     script = (
@@ -109,7 +109,7 @@ def test_a_bundle_alone_decides_as_the_library(world, tmp_path, grid, combine):
         assert own["stages"] == each.stages.tolist()
         assert own["scores"] == pytest.approx(each.scores.tolist(), abs=1e-9)
     # The library runs it, too.
-    again = Segmenter(folder).decide(pictures[:2])
+    again = Segmenter(folder).decide(images[:2])
     assert np.array_equal(again[1].classes, expected[1].classes)
 
 

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from committee import Cascade
+from committee.arrays import Array
 from committee.cli import main
 from committee.data.files import ENDINGS, decoded
 from committee.data.segmentation import LABELS, MASK_ENDINGS, open_segmentation
@@ -22,8 +23,7 @@ from committee.errors import DataError, PoolFileError
 from committee.export.bundle import write_bundle
 from committee.models.inputs import prepared
 from committee.models.pool_file import read_pool_file
-from committee.rule.outputs import Array
-from committee.segment.images import classes_picture
+from committee.segment.images import classes_image
 from committee.segment.predict import predict_cells
 from committee.segment.run import Segmenter
 from committee.segment.store import left_out, load_cells
@@ -162,7 +162,7 @@ def test_what_has_no_mask_is_counted_and_the_first_named(tmp_path: Path) -> None
     for number in range(9):
         folder_of(tmp_path, image=f"{number}.png")
     Image.fromarray(TRUTH).save(tmp_path / LABELS / "8.png")
-    with pytest.raises(DataError, match=r"8 of 9 pictures have no labels: .*'4.png' and 3 more"):
+    with pytest.raises(DataError, match=r"8 of 9 images have no labels: .*'4.png' and 3 more"):
         read(tmp_path)
     Image.fromarray(TRUTH).save(tmp_path / LABELS / "8.TIF")
     with pytest.raises(DataError, match="more than one mask is called '8'"):
@@ -261,7 +261,7 @@ def test_more_classes_than_a_byte_holds_are_written_whole(tmp_path: Path) -> Non
     names = tuple(map(str, range(values.size)))
     for most in (255, 700):
         kept = np.minimum(values, most)
-        folder_of(tmp_path).write_bytes(classes_picture(kept))
+        folder_of(tmp_path).write_bytes(classes_image(kept))
         np.testing.assert_array_equal(read(tmp_path, names), kept)
 
 
@@ -335,7 +335,7 @@ def decided(cascade: Cascade, folder: Path) -> Array:
     """Classes of all pixels of all images of a folder."""
     segmenter = Segmenter(cascade)
     data = open_segmentation(folder, labels=False, exif=segmenter.exif)
-    images = np.stack([data.picture(row, SIZE) for row in range(len(data.samples))])
+    images = np.stack([data.image(row, SIZE) for row in range(len(data.samples))])
     return np.stack([each.classes for each in segmenter.decide(images)])
 
 

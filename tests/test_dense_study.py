@@ -18,8 +18,8 @@ from committee.pool.metrics import MEAN_IOU, mean_iou
 from committee.report.command import saving_of
 from committee.report.page import page_of
 from committee.report.rows import front_rows, summary
-from committee.report.tile_maps import cells_figure, cells_section, went_on
 from committee.segment.store import load_cells
+from committee.segment.tile_maps import cells_figure, cells_section, went_on
 from committee.selection.paired import Estimate
 from committee.study.analyses import figure_of, run_study
 from committee.study.context import study_of
@@ -65,14 +65,14 @@ def test_every_analysis_has_figures_or_a_reason(study, findings, tmp_path):
     left_out = {each.name: each.left_out for each in findings if each.left_out}
     assert "one score is kept, cell_max_prob>0.6" in left_out["confidence_functions"]
     assert "no outputs to calibrate" in left_out["calibration"]
-    assert "pictures of one size" in left_out["self_cascades"]
+    assert "images of one size" in left_out["self_cascades"]
     assert "blocks of views" in left_out["views"]
     assert not {"cells", "best_cascades", "threshold_sweep"} & left_out.keys()
     data = study_json(study, findings)
     assert (data["task"], data["measure"]) == ("semantic-segmentation", "mIoU")
     assert data["judged_on"]["samples"] == 6
     assert "large@12+4" in data["models"]
-    assert "pictures divided in cells of full, 12+4, 10+4; accuracy is mIoU" in study.told
+    assert "images divided in cells of full, 12+4, 10+4; accuracy is mIoU" in study.told
 
 
 def test_each_size_of_cells_has_its_own_best_committees(store, study, findings):
@@ -100,8 +100,8 @@ def test_each_size_of_cells_has_its_own_best_committees(store, study, findings):
                 assert gain.value == pytest.approx(judged.accuracy - alone.accuracy)
 
 
-def test_gains_are_paired_over_pictures(store, study):
-    """The interval is that of pictures drawn again, the same for both committees."""
+def test_gains_are_paired_over_images(store, study):
+    """The interval is that of images drawn again, the same for both committees."""
     pool = Pool.load(store / "test")
     cascades = [Cascade.of(["small", "large@12+4"], [0.8]), Cascade.of(["medium"])]
     gain = study.gain(*cascades)
@@ -155,11 +155,11 @@ def test_training_is_told_of_weights_once(store, tmp_path):
 # --- the report ----------------------------------------------------------------------------------
 
 
-def test_the_page_tells_of_pictures_and_of_cells(store):
+def test_the_page_tells_of_images_and_of_cells(store):
     front = search(Pool.load(store / "val"), grid=10)
     test = Pool.load(store / "test")
     text = html.unescape(page_of(front, test, store=str(store)))
-    assert "on val (6 pictures); costs and exits are of test (6 pictures)" in text
+    assert "on val (6 images); costs and exits are of test (6 images)" in text
     assert "mIoU on test" in text
     assert "Cells that leave at each stage" in text
     assert "Where cells go on" in text
@@ -217,7 +217,7 @@ def test_commands_of_study_and_report(store, tmp_path, capsys):
     out = tmp_path / "study"
     assert main(["study", str(store), "--out", str(out), "--only", "cells", "--grid", "10"]) == 0
     said = capsys.readouterr().out
-    assert "chosen on val (6 pictures), judged on test (6 pictures)" in said
+    assert "chosen on val (6 images), judged on test (6 images)" in said
     assert "accuracy is mIoU" in (out / "index.md").read_text()
     for name in ("cells.csv", "cells.png", "report.html"):
         assert (out / name).stat().st_size
@@ -242,5 +242,5 @@ def test_exits_are_those_of_cells(tmp_path):
     assert (row["stage 1"], row["stage 2"]) == evaluate(pair.cascade, study.test).exit_ratios
     assert "of the cells leave after the first stage" in finding.sentences[0]
     axes = figure_of(finding).axes[0]
-    assert axes.get_xlabel() == "Cells of test (6 pictures) that leave (%)"
-    assert figure_of(sweep).axes[0].get_ylabel() == "mIoU on test (6 pictures) (%)"
+    assert axes.get_xlabel() == "Cells of test (6 images) that leave (%)"
+    assert figure_of(sweep).axes[0].get_ylabel() == "mIoU on test (6 images) (%)"

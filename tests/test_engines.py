@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from committee.arrays import Array
 from committee.cli import main
 from committee.embedded import FOLDER, pool_file
 from committee.errors import CommitteeError, MissingExtraError, ModelError, PoolFileError
@@ -18,7 +19,6 @@ from committee.models.engines.torch_module import TorchModel
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.models.torch_to_onnx import TOLERANCE, cache_folder, difference
-from committee.rule.outputs import Array
 from committee.spec.model import ModelSpec
 
 torch = pytest.importorskip("torch", reason="engines run torch modules")

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from committee.arrays import Array
 from committee.rule.calibration import METHODS, Calibration
-from committee.rule.outputs import Array, Kind, Outputs
+from committee.rule.outputs import Kind, Outputs
 
 CALIBRATIONS = {
     "temperature": Calibration.of_temperature(1.7),

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from committee import Cascade, Runner
+from committee.arrays import Array
 from committee.export.bundle import write_bundle
 from committee.export.graph import write_graph
 from committee.export.torch_module import as_module
@@ -20,7 +21,7 @@ from committee.models.inputs import prepared
 from committee.models.load import specs_of
 from committee.rule.calibration import Calibration
 from committee.rule.flow import Decisions
-from committee.rule.outputs import Array, Kind
+from committee.rule.outputs import Kind
 from committee.rule.scores import BUILT_IN
 from export_world import (
     decisions_of,
@@ -68,27 +69,27 @@ def tables_of(kinds: str) -> dict[str, tuple[Kind, Array]]:
     }
 
 
-def by_python(cascade: Cascade, pictures: Array, folder: Path) -> Decisions:
+def by_python(cascade: Cascade, images: Array, folder: Path) -> Decisions:
     own = program_of(folder / "bundle").Cascade(folder / "bundle")
-    return decisions_of(own(Image.fromarray(picture)) for picture in pictures)
+    return decisions_of(own(Image.fromarray(image)) for image in images)
 
 
-def by_javascript(cascade: Cascade, pictures: Array, folder: Path) -> Decisions:
-    pictures.tofile(folder / "pictures.raw")
-    done = javascript(folder / "bundle", f"1x2x1={folder / 'pictures.raw'}")
+def by_javascript(cascade: Cascade, images: Array, folder: Path) -> Decisions:
+    images.tofile(folder / "images.raw")
+    done = javascript(folder / "bundle", f"1x2x1={folder / 'images.raw'}")
     assert done.returncode == 0, done.stderr
     return decisions_of(map(json.loads, done.stdout.splitlines()))
 
 
 def by_graph(form: Any, precision: Any) -> Any:
-    def decided(cascade: Cascade, pictures: Array, folder: Path) -> Decisions:
+    def decided(cascade: Cascade, images: Array, folder: Path) -> Decisions:
         path = write_graph(cascade, folder / "graph.onnx", form=form, precision=precision)
-        return Runner(path, threads=1).decide(pictures, 64)
+        return Runner(path, threads=1).decide(images, 64)
 
     return decided
 
 
-def by_module(cascade: Cascade, pictures: Array, folder: Path) -> Decisions:
+def by_module(cascade: Cascade, images: Array, folder: Path) -> Decisions:
     torch = pytest.importorskip("torch", reason="the module is for torch")
 
     class Table(torch.nn.Module):  # type: ignore[misc, name-defined]
@@ -109,7 +110,7 @@ def by_module(cascade: Cascade, pictures: Array, folder: Path) -> Decisions:
 
     (recipe,) = {spec.preprocessing for spec in specs_of(cascade).values()}
     module = as_module(cascade, {name: Table(name) for name in cascade.names})
-    answer = module(torch.from_numpy(prepared(pictures, recipe)))
+    answer = module(torch.from_numpy(prepared(images, recipe)))
     return Decisions(answer.predicted.numpy(), answer.confidence.numpy(), answer.stage.numpy())
 
 
@@ -132,8 +133,8 @@ def halving(
     """A cascade in which half of those that reach a stage would leave there."""
     bounds = []
     for count in (1, 2):
-        alone, pictures = from_tables(Cascade.ensemble(NAMES[:count], *rule), tables, folder)
-        scores = np.sort(Runner(alone).decide(pictures).score)
+        alone, images = from_tables(Cascade.ensemble(NAMES[:count], *rule), tables, folder)
+        scores = np.sort(Runner(alone).decide(images).score)
         bounds.append(float(scores[ROWS // 2 : ROWS // 2 + 2].mean()))
     return from_tables(Cascade.of(NAMES, bounds, *rule), tables, folder)
 
@@ -143,11 +144,11 @@ def test_every_rule_is_that_of_the_library(way: str, tmp_path: Path) -> None:
     for number, (confidence, combine, kinds, calibrations) in enumerate(RULES):
         folder = tmp_path / str(number)
         folder.mkdir()
-        cascade, pictures = halving(tables_of(kinds), folder, (confidence, combine, calibrations))
-        promised = Runner(cascade).decide(pictures)
+        cascade, images = halving(tables_of(kinds), folder, (confidence, combine, calibrations))
+        promised = Runner(cascade).decide(images)
         assert min(np.bincount(promised.stage, minlength=3)) >= 10
         write_bundle(cascade, folder / "bundle")
-        found = WAYS[way](cascade, pictures, folder)
+        found = WAYS[way](cascade, images, folder)
         assert flips(found, promised) == 0, RULES[number]
         exact = way != "graph in float32"
         np.testing.assert_allclose(found.score, promised.score, rtol=1e-9 if exact else 1e-4,
@@ -159,9 +160,9 @@ def test_a_calibration_lets_no_class_overtake(way: str, tmp_path: Path) -> None:
     """Logits that differ by less than rounding after the logarithm of their softmax is taken."""
     tables: dict[str, tuple[Kind, Array]] = {"b.1": ("logits", LOGITS["b.1"] * 1e-30)}
     cascade = Cascade.ensemble(["b.1"], calibrations={"b.1": PLATT})
-    cascade, pictures = from_tables(cascade, tables, tmp_path)
-    promised = Runner(cascade).decide(pictures)
+    cascade, images = from_tables(cascade, tables, tmp_path)
+    promised = Runner(cascade).decide(images)
     np.testing.assert_array_equal(promised.predicted, LOGITS["b.1"].argmax(1))
     write_bundle(cascade, tmp_path / "bundle")
-    found = WAYS[way](cascade, pictures, tmp_path)
+    found = WAYS[way](cascade, images, tmp_path)
     np.testing.assert_array_equal(found.predicted, promised.predicted)

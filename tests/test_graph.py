@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 from committee import Cascade, Runner
+from committee.arrays import Array
 from committee.embedded import FOLDER
 from committee.errors import CommitteeError, ExportError, ModelError, NotFiniteError
 from committee.export.graph import write_graph
 from committee.export.image_nodes import shrunk
 from committee.export.nodes import Nodes
-from committee.rule.outputs import Array
 from committee.spec.preprocessing import Preprocessing
-from export_world import CASCADES, coloured, embedded, flips, some_pictures
+from export_world import CASCADES, coloured, embedded, flips, some_images
 
 onnx = pytest.importorskip("onnx", reason="exporting needs onnx")
 import onnxruntime  # noqa: E402  # after the line that skips
@@ -29,9 +29,9 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 @pytest.mark.parametrize("kind", CASCADES)
 @pytest.mark.parametrize("form", ["any", "one"])
-def test_test_pictures_are_decided_as_by_the_runner(tmp_path: Path, kind: str, form: Any) -> None:
-    # All pictures of the commonest rule, some of the others.
-    images = some_pictures(5000 if kind == "mean_logits" else 300)
+def test_test_images_are_decided_as_by_the_runner(tmp_path: Path, kind: str, form: Any) -> None:
+    # All images of the commonest rule, some of the others.
+    images = some_images(5000 if kind == "mean_logits" else 300)
     cascade = embedded(CASCADES[kind])
     path = write_graph(cascade, tmp_path / "cascade.onnx", form=form)
     onnx.checker.check_model(str(path), full_check=True)
@@ -45,7 +45,7 @@ def test_test_pictures_are_decided_as_by_the_runner(tmp_path: Path, kind: str, f
 
 
 def test_float32_decides_alike_where_no_score_is_near_a_threshold(tmp_path: Path) -> None:
-    images = some_pictures(300)
+    images = some_images(300)
     for number, cascade in enumerate(map(embedded, CASCADES.values())):
         path = write_graph(cascade, tmp_path / f"{number}.onnx", precision="float32")
         outputs = onnxruntime.InferenceSession(path).get_outputs()
@@ -57,13 +57,13 @@ def test_float32_decides_alike_where_no_score_is_near_a_threshold(tmp_path: Path
 
 
 def test_a_plain_session_answers_with_all_four_outputs(tmp_path: Path) -> None:
-    images = some_pictures(200)
+    images = some_images(200)
     for kind, name in (("mean_logits", "logits"), ("mean_probabilities", "probabilities")):
         cascade = embedded(CASCADES[kind])
         session = onnxruntime.InferenceSession(write_graph(cascade, tmp_path / f"{kind}.onnx"))
         outputs = [each.name for each in session.get_outputs()]
         assert outputs == [name, "class", "confidence", "stage"]
-        values, predicted, score, stage = session.run(None, {"picture": images[..., None]})
+        values, predicted, score, stage = session.run(None, {"image": images[..., None]})
         assert values.shape == (200, 10)
         np.testing.assert_array_equal(values.argmax(1), predicted)
         if name == "probabilities":
@@ -78,7 +78,7 @@ def profiled(path: Path, images: Array, tmp_path: Path) -> list[tuple[str, str]]
     options.enable_profiling = True
     options.profile_file_prefix = str(tmp_path / "profile")
     session = onnxruntime.InferenceSession(path, options)
-    session.run(None, {"picture": images})
+    session.run(None, {"image": images})
     events = json.loads(Path(session.end_profiling()).read_text())
     kernels = [each for each in events if each["cat"] == "Node" and "op_name" in each["args"]]
     return [(each["name"], each["args"]["op_name"]) for each in kernels]
@@ -88,7 +88,7 @@ def profiled(path: Path, images: Array, tmp_path: Path) -> list[tuple[str, str]]
 def test_later_stages_do_not_run_for_who_has_left(tmp_path: Path, form: Any) -> None:
     cascade = embedded(CASCADES["mean_logits"])
     path = write_graph(cascade, tmp_path / "cascade.onnx", form=form)
-    images = some_pictures(500)
+    images = some_images(500)
     stages = Runner(cascade).decide(images).stage
     for stage in range(3):
         one = images[np.flatnonzero(stages == stage)[:1]][..., None]
@@ -103,14 +103,14 @@ def test_leaving_early_takes_less_time(tmp_path: Path, form: Any) -> None:
     # `large` has 100 times the multiply-adds of `nano`.
     cascade = embedded(Cascade.of(["nano", "large"], [0.9]))
     session = onnxruntime.InferenceSession(write_graph(cascade, tmp_path / "c.onnx", form=form))
-    images = some_pictures(500)
+    images = some_images(500)
     stages = Runner(cascade).decide(images).stage
     seconds: dict[int, list[float]] = {0: [], 1: []}
-    pictures = {stage: images[np.flatnonzero(stages == stage)[:1]][..., None] for stage in (0, 1)}
+    images = {stage: images[np.flatnonzero(stages == stage)[:1]][..., None] for stage in (0, 1)}
     for _ in range(50):
-        for stage, picture in pictures.items():
+        for stage, image in images.items():
             started = time.perf_counter()
-            session.run(None, {"picture": picture})
+            session.run(None, {"image": image})
             seconds[stage].append(time.perf_counter() - started)
     # The quickest of each: a machine that does something else besides only makes calls longer.
     assert min(seconds[0]) < min(seconds[1]) / 3
@@ -144,13 +144,13 @@ def test_only_the_undecided_go_on(tmp_path: Path) -> None:
     cascade = embedded(Cascade.of(["nano", "small"], [0.9], combine="last"))
     path = write_graph(cascade, tmp_path / "c.onnx", onnx={"small": tmp_path / "counts.onnx"})
     session = onnxruntime.InferenceSession(path)
-    values, _, _, stage = session.run(None, {"picture": some_pictures(100)[..., None]})
+    values, _, _, stage = session.run(None, {"image": some_images(100)[..., None]})
     assert 0 < stage.sum() < 100
     assert set(values[stage == 1].ravel()) == {stage.sum()}
 
 
 def resizable(tmp_path: Path, name: str = "tiny") -> Path:
-    """A network of the pool that takes pictures of any size."""
+    """A network of the pool that takes images of any size."""
     model = onnx.load(FOLDER / f"{name}.onnx")
     for axis in (2, 3):
         model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"side{axis}"
@@ -182,9 +182,9 @@ def at_sizes(tmp_path: Path, sizes: dict[str, int], interpolation: str = "bicubi
 def test_self_cascades_resize_inside(tmp_path: Path, interpolation: str, form: Any) -> None:
     cascade = at_sizes(tmp_path, {"at20": 20, "at24": 24, "at28": 28}, interpolation)
     path = write_graph(cascade, tmp_path / "c.onnx", form=form)
-    images = some_pictures(1000)
+    images = some_images(1000)
     session = onnxruntime.InferenceSession(path)
-    assert [each.name for each in session.get_inputs()] == ["picture"]
+    assert [each.name for each in session.get_inputs()] == ["image"]
     found = Runner(path, threads=1).decide(images)
     expected = Runner(cascade, threads=1).decide(images)
     assert min(np.bincount(expected.stage, minlength=3)) > 50
@@ -197,8 +197,8 @@ def test_an_input_for_each_size_decides_as_the_runner(tmp_path: Path, form: Any)
     cascade = at_sizes(tmp_path, {"at20": 20, "at28": 28})
     path = write_graph(cascade, tmp_path / "c.onnx", form=form, resize_inside=False)
     inputs = [each.name for each in onnxruntime.InferenceSession(path).get_inputs()]
-    assert inputs == ["picture_20x20", "picture_28x28"]
-    images = some_pictures(1000)
+    assert inputs == ["image_20x20", "image_28x28"]
+    images = some_images(1000)
     assert flips(Runner(path).decide(images), Runner(cascade).decide(images)) == 0
 
 
@@ -216,7 +216,7 @@ def test_a_graph_does_not_resize_with_lanczos(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="ONNX has no lanczos"):
         write_graph(cascade, tmp_path / "c.onnx")
     path = write_graph(cascade, tmp_path / "c.onnx", resize_inside=False)
-    images = some_pictures(300)
+    images = some_images(300)
     assert flips(Runner(path).decide(images), Runner(cascade).decide(images)) == 0
 
 
@@ -224,7 +224,7 @@ def test_large_weights_go_to_a_file_beside(tmp_path: Path) -> None:
     cascade = embedded(CASCADES["mean_logits"])
     path = write_graph(cascade, tmp_path / "c.onnx", largest_file=100_000)
     assert path.stat().st_size < 200_000 < (tmp_path / "c.onnx.data").stat().st_size
-    images = some_pictures(300)
+    images = some_images(300)
     assert flips(Runner(path).decide(images), Runner(cascade).decide(images)) == 0
     assert {each.name for each in tmp_path.iterdir()} == {"c.onnx", "c.onnx.data"}
 
@@ -242,7 +242,7 @@ def test_a_self_cascade_has_its_weights_once(tmp_path: Path, largest_file: int) 
     assert alone > 200_000
     # Nodes and metadata beside one set of weights; a second set would not fit.
     assert alone < size < alone + 100_000
-    images = some_pictures(300)
+    images = some_images(300)
     assert flips(Runner(path).decide(images), Runner(cascade).decide(images)) <= 3
 
 
@@ -250,7 +250,7 @@ def test_a_self_cascade_has_its_weights_once(tmp_path: Path, largest_file: int) 
 def test_a_self_cascade_skips_its_larger_sizes(tmp_path: Path, form: Any) -> None:
     cascade = at_sizes(tmp_path, {"at20": 20, "at24": 24, "at28": 28})
     path = write_graph(cascade, tmp_path / "c.onnx", form=form)
-    images = some_pictures(500)
+    images = some_images(500)
     stages = Runner(path).decide(images).stage
     counts = []
     for stage in range(3):
@@ -271,7 +271,7 @@ def test_a_network_with_branches_may_be_a_self_cascade(tmp_path: Path) -> None:
     }
     cascade = replace(cascade, models=models)
     path = write_graph(cascade, tmp_path / "c.onnx", form="one")
-    images = some_pictures(300)
+    images = some_images(300)
     expected = Runner(cascade).decide(images, 1)
     assert len(set(expected.stage)) == 2
     assert flips(Runner(path).decide(images), expected) == 0
@@ -312,7 +312,7 @@ def test_a_file_whose_seal_is_gone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="its seal is gone"):
         Runner(path)
     session = onnxruntime.InferenceSession(path)
-    assert len(session.run(None, {"picture": some_pictures(3)[..., None]})) == 4
+    assert len(session.run(None, {"image": some_images(3)[..., None]})) == 4
 
 
 def test_models_of_older_operators_are_lifted(tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ def test_models_of_older_operators_are_lifted(tmp_path: Path) -> None:
     models["small"] = {**models["small"], "source": f"onnx:{tmp_path / 'old.onnx'}"}
     cascade = replace(cascade, models=models)
     path = write_graph(cascade, tmp_path / "c.onnx")
-    images = some_pictures(300)
+    images = some_images(300)
     assert flips(Runner(path).decide(images), Runner(cascade).decide(images)) == 0
 
 
@@ -384,7 +384,7 @@ def test_names_inside_branches_of_a_model_are_made_unique_too(tmp_path: Path) ->
         models[name] = {**models[name], "source": f"onnx:{tmp_path / file}.onnx"}
     cascade = replace(cascade, models=models)
     path = write_graph(cascade, tmp_path / "c.onnx", form="one")
-    images = some_pictures(300)
+    images = some_images(300)
     expected = Runner(cascade).decide(images, 1)
     assert flips(Runner(path).decide(images), expected) == 0
 
@@ -400,19 +400,19 @@ def test_nan_is_seen_and_the_message_says_where(tmp_path: Path) -> None:
         out, files = tmp_path / f"{combine}.onnx", {"nano": tmp_path / "broken.onnx"}
         path = write_graph(cascade, out, onnx=files)
         with pytest.raises(NotFiniteError, match=rf"{combine}\.onnx: NaN or infinite outputs"):
-            Runner(path).decide(some_pictures(20))
+            Runner(path).decide(some_images(20))
 
 
 def test_the_runner_opens_it(tmp_path: Path) -> None:
     cascade = embedded(CASCADES["mean_logits"])
     runner = Runner(write_graph(cascade, tmp_path / "cascade.onnx"), threads=1)
     own = Runner(cascade, threads=1)
-    picture = some_pictures(1)[0]
-    told, expected = runner(picture), own(picture)
+    image = some_images(1)[0]
+    told, expected = runner(image), own(image)
     assert told.confidence == pytest.approx(expected.confidence)
     assert replace(told, confidence=0) == replace(expected, confidence=0)
     assert runner.cascade == cascade
-    assert len(runner.decide(some_pictures(0)).stage) == 0
+    assert len(runner.decide(some_images(0)).stage) == 0
     assert str(FOLDER) not in (tmp_path / "cascade.onnx").read_bytes().decode("latin-1")
 
 
@@ -436,7 +436,7 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
     fixed = fixed_batch(tmp_path)
     cases: tuple[tuple[Cascade, dict[str, Any], str], ...] = (
         (chain, {"onnx": {"nano": tmp_path / "text.onnx"}}, "is no ONNX model"),
-        (chain, {"onnx": {"nano": fixed}}, "takes 1 picture"),
+        (chain, {"onnx": {"nano": fixed}}, "takes 1 image"),
         (chain, {"form": "two"}, "form 'two' is unknown; write 'any'"),
         (replace(chain, classes=("a", "b")), {}, "answers with 10 classes where 2 are expected"),
         (chain, {"precision": "float16"}, "combines and scores in float64 or float32"),
@@ -469,17 +469,17 @@ def test_resized_bytes_are_those_of_pillow(
     large = Preprocessing((64, 80), interpolation=interpolation)
     small = replace(large, size=size)
     nodes = Nodes("resize/")
-    values = nodes.add("Cast", nodes.add("Transpose", "picture", perm=[0, 3, 1, 2]), to=1)
+    values = nodes.add("Cast", nodes.add("Transpose", "image", perm=[0, 3, 1, 2]), to=1)
     result = shrunk(nodes, values, large, small)
     graph = nodes.graph(
         "resize",
-        [helper.make_tensor_value_info("picture", TensorProto.UINT8, ["n", 64, 80, 3])],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", 64, 80, 3])],
         [helper.make_tensor_value_info(result, TensorProto.FLOAT, None)],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    (found,) = session.run(None, {"picture": images})
-    # Proportions differ by a rounded pixel at (33, 40); the whole picture is shown all the same.
+    (found,) = session.run(None, {"image": images})
+    # Proportions differ by a rounded pixel at (33, 40); the whole image is shown all the same.
     expected = np.stack([np.asarray(pillow(image, size, interpolation)) for image in images])
     differ = np.abs(found.transpose(0, 2, 3, 1) - expected)
     assert differ.max() <= 1

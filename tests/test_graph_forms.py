@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import committee as cm
+from committee.arrays import Array
 from committee.data.arrays import ArrayDataset
 from committee.errors import CommitteeError, ExportError, ModelError
 from committee.export.bundle import write_bundle
@@ -26,7 +27,6 @@ from committee.models.pool_file import read_pool_file
 from committee.pool.samples import Samples
 from committee.predict import predict
 from committee.rule.cascade import Cascade
-from committee.rule.outputs import Array
 from export_world import program_of
 
 onnx = pytest.importorskip("onnx", reason="the graphs of these tests are built with onnx")
@@ -171,7 +171,7 @@ def test_a_form_is_exported_or_refused_but_never_written_wrong(tmp_path: Path, f
         out = tmp_path / name
         refused = batch == 4 or (batch == 1 and name == "any.onnx")
         if refused:
-            with pytest.raises(ExportError, match=r"'a' takes \d picture\(s\) at a time"):
+            with pytest.raises(ExportError, match=r"'a' takes \d image\(s\) at a time"):
                 write(out)
             assert not out.exists()
             continue

@@ -125,7 +125,7 @@ def test_what_few_share_is_a_warning_with_the_count() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A pool file, pictures of two classes in two folders, other pictures of the same names."""
+    """A pool file, images of two classes in two folders, other images of the same names."""
     from PIL import Image
 
     monkeypatch.chdir(tmp_path)
@@ -155,7 +155,7 @@ def predicted(capsys, data: str, name: str, more: str = "") -> str:
     return told
 
 
-def test_other_pictures_of_the_same_names_are_fine_everywhere(folder, capsys) -> None:
+def test_other_images_of_the_same_names_are_fine_everywhere(folder, capsys) -> None:
     predicted(capsys, "one", "val")
     predicted(capsys, "two", "test")
     for words in (
@@ -168,7 +168,7 @@ def test_other_pictures_of_the_same_names_are_fine_everywhere(folder, capsys) ->
     assert "chose the cascade" in run(capsys, "evaluate c.json predictions --split val")[1]
 
 
-def test_the_same_pictures_under_other_names_are_counted(folder, capsys) -> None:
+def test_the_same_images_under_other_names_are_counted(folder, capsys) -> None:
     predicted(capsys, "one", "val")
     for number, path in enumerate(sorted((folder / "one").rglob("*.png"))):
         (folder / "leak" / path.parent.name).mkdir(parents=True, exist_ok=True)
@@ -193,7 +193,7 @@ def test_few_copies_are_a_note_in_predict_search_and_evaluate(folder, capsys) ->
     assert "Note: 1 of 26 samples is a copy of another in 'test', by content" in told
     told = run(capsys, "search predictions --match two --out c.json")[1]
     assert "1 of 26 samples of 'test' is also in 'val'" in " ".join(told.split()).replace(
-        "pictures", "samples"
+        "images", "samples"
     ).replace("images", "samples")
     assert (
         "1 of 26 samples of 'test' is also in 'val'"
@@ -212,7 +212,7 @@ def change(path: Path, grey: int = 7) -> None:
     Image.fromarray(np.full((4, 4), grey, np.uint8)).save(path)
 
 
-def test_a_changed_picture_is_told_as_that_in_every_split(folder, capsys) -> None:
+def test_a_changed_image_is_told_as_that_in_every_split(folder, capsys) -> None:
     predicted(capsys, "one", "val", "--fraction 0.5")
     ids = Pool.load("predictions").samples.ids
     change(folder / "one" / ids[0])
@@ -245,7 +245,7 @@ def test_a_rule_is_not_dropped_in_silence(folder, capsys) -> None:
     assert "--fraction" in told
 
 
-def test_a_renamed_picture_is_told_and_never_left_to_the_rest(folder, capsys) -> None:
+def test_a_renamed_image_is_told_and_never_left_to_the_rest(folder, capsys) -> None:
     predicted(capsys, "one", "val", "--fraction 0.5")
     name = Pool.load("predictions").samples.ids[0]
     (folder / "one" / name).rename((folder / "one" / name).with_name("zz.png"))

@@ -31,7 +31,7 @@ from test_resume import Crash, Disk
 N, C = 300, 4
 RNG = np.random.default_rng(5)
 LABELS = RNG.integers(0, C, N)
-IDS = [f"picture {i}" for i in range(N)]
+IDS = [f"image {i}" for i in range(N)]
 COSTS = {"a": 1.0, "b": 4.0, "c": 9.0}
 
 
@@ -193,12 +193,12 @@ NAN[[7, 9], 2] = np.nan
 # What the file of model 'b' holds in place of what it should, and the line that tells it.
 BAD: dict[str, tuple[str, str, Columns, str]] = {
     "other labels": ("npz", "logits", {**GOOD, "label": LABELS[::-1]}, "differ in labels"),
-    "other ids": ("npz", "logits", {**GOOD, "id": OTHER_IDS}, "differ in ids: 'other picture 0'"),
+    "other ids": ("npz", "logits", {**GOOD, "id": OTHER_IDS}, "differ in ids: 'other image 0'"),
     "ids of other labels": (
         "npz",
         "logits",
         {**GOOD, "id": IDS[::-1]},
-        "differ in labels: of sample 'picture 0' 2 and 3",
+        "differ in labels: of sample 'image 0' 2 and 3",
     ),
     "fewer": ("npz", "logits", {k: v[:-3] for k, v in GOOD.items()}, "differ in"),
     "few labels": (
@@ -227,7 +227,7 @@ BAD: dict[str, tuple[str, str, Columns, str]] = {
     "no sums": ("npz", "probabilities", GOOD, "Are these logits"),
     "texts": ("csv", "logits", {**GOOD, "note": IDS}, "named as outputs, not 'note'.*ignore=note"),
     "texts in npz": ("npz", "logits", {**GOOD, "outputs": np.array([IDS])}, "real numbers"),
-    "text labels": ("csv", "logits", {**GOOD, "label": IDS}, "line 2 .*'picture 0' is no index"),
+    "text labels": ("csv", "logits", {**GOOD, "label": IDS}, "line 2 .*'image 0' is no index"),
     "no label": ("parquet", "logits", {**GOOD, "label": [None, *LABELS[1:]]}, "must be indices"),
     "objects": ("npz", "logits", {**GOOD, "id": np.array([{}] * N)}, "allow_pickle=False"),
     "huge label": ("npz", "logits", {**GOOD, "label": np.full(N, np.inf)}, "'inf' is no index"),

@@ -33,65 +33,23 @@ HEAVY = (
     "av",
 )
 
-# From the ground up: a part may import itself and what stands before it. ``__init__`` is the face
-# of the core, what scripts get by ``import committee``.
-ORDER = (
-    "_native",
-    "compiled",
-    "extras",
-    "errors",
-    "text",
-    "reading",
-    "predictions",
-    "names",
-    "frames",
-    "plausibility",
-    "confidence",
-    "calibration",
-    "combine",
-    "cost",
-    "files",
-    "paths",
-    "chunks",
-    "cascade",
-    "flow",
-    "samples",
-    "identity",
-    "utility",
-    "task",
-    "pool",
-    "evaluate",
-    "search",
-    "__init__",
-    "profile",
-    "models",
-    "data",
-    "store",
-    "tables",
-    "roles",
-    "outside",
-    "calibrate",
-    "predict",
-    "testing",
-    "embedded",
-    "measure",
-    "export",
-    "run",
-    "dense",
-    "report",
-    "study",
-    "cli",
-    "__main__",
+# The rooms from the ground up: a file may import its own room and those before it. ``__init__`` is
+# the face of the core, what scripts get by ``import committee``.
+ROOMS = (
+    {"arrays", "version", "errors", "text", "extras", "files", "paths", "names", "reading"},
+    {"_native", "compiled"},
+    {"rule", "spec", "pool"},
+    {"selection"},
+    {"models", "data", "profile"},
+    {"store"},
+    {"predict", "testing", "embedded"},
+    {"export", "run"},
+    {"report", "segment"},
+    {"study"},
+    {"__init__"},
+    {"cli"},
+    {"__main__"},
 )
-
-# Against the order, inside a function or for type checkers only: (part, what it imports).
-LAZY = {
-    ("pool", "data"),  # Pool.from_arrays reads labels that are no indices
-    ("pool", "store"),  # Pool.load opens a store
-    ("pool", "dense"),  # ... and one of segmentation
-    ("cascade", "export"),  # Cascade.as_module builds a torch module
-    ("__init__", "run"),  # committee.Runner needs models
-}
 
 
 def loaded(code: str) -> tuple[set[str], float]:
@@ -124,133 +82,130 @@ def test_heavy_and_slow_imports_are_noticed():
 
 @dataclass(frozen=True)
 class Import:
-    """One part of the library imports another."""
+    """One file imports another; inside functions and for type checkers too."""
 
-    part: str
+    file: str
     imported: str
-    lazy: bool
-    where: str
+
+    @property
+    def rooms(self) -> tuple[str, str]:
+        """The rooms of both files."""
+        return self.file.split(".")[0], self.imported.split(".")[0]
 
 
-class Imports(ast.NodeVisitor):
-    """Collects the imports of one file; those in functions or for type checkers are lazy."""
-
-    def __init__(self, part: str, where: str, parts: set[str]) -> None:
-        self.part, self.where, self.parts = part, where, parts
-        self.lazy = False
-        self.found: list[Import] = []
-
-    def _add(self, name: str) -> None:
-        root, _, rest = name.partition(".")
-        if root != "committee":
-            return
-        imported = rest.split(".")[0]
-        # ``from committee import Pool`` imports the face; ``from committee import errors`` a part.
-        imported = imported if imported in self.parts else "__init__"
-        self.found.append(Import(self.part, imported, self.lazy, self.where))
-
-    def visit_Import(self, node: ast.Import) -> None:
-        for alias in node.names:
-            self._add(alias.name)
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        assert node.level == 0, f"{self.where}: imports are written in full, from committee on"
-        for alias in node.names:
-            self._add(f"{node.module}.{alias.name}")
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        self._visit_lazily(node)
-
-    def visit_If(self, node: ast.If) -> None:
-        if ast.unparse(node.test).endswith("TYPE_CHECKING"):
-            self._visit_lazily(node)
-        else:
-            self.generic_visit(node)
-
-    def _visit_lazily(self, node: ast.AST) -> None:
-        before, self.lazy = self.lazy, True
-        self.generic_visit(node)
-        self.lazy = before
+def module_of(path: Path, root: Path) -> str:
+    parts = list(path.relative_to(root).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
-def part_of(path: Path, root: Path) -> str:
-    return path.relative_to(root).parts[0].removesuffix(".py")
+def imports(root: Path) -> set[Import]:
+    """Collect every import of one file of the library by another."""
+    paths = [*root.rglob("*.py"), *root.glob("*.pyi")]
+    modules = {module_of(path, root): path for path in paths}
+    found = set()
+    for module, path in modules.items():
+        for name in imported_names(path, root):
+            target = next((each for each in parents(name) if each in modules), "__init__")
+            if target != module:
+                found.add(Import(module, target))
+    return found
 
 
-def imports(root: Path) -> Iterator[Import]:
-    files = sorted(root.rglob("*.py"))
-    # The compiled part has only a stub here.
-    parts = {part_of(path, root) for path in files} | {p.stem for p in root.glob("*.pyi")}
-    for path in files:
-        visitor = Imports(part_of(path, root), str(path.relative_to(root)), parts)
-        visitor.visit(ast.parse(path.read_text()))
-        yield from visitor.found
+def parents(name: str) -> Iterator[str]:
+    """Yield a dotted name and all that it lies in: ``a.b.c``, ``a.b``, ``a``."""
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
+
+
+def imported_names(path: Path, root: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are written in full, from committee on"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            if name.split(".")[0] == "committee":
+                yield name.partition(".")[2]
+
+
+def circles(root: Path) -> list[list[str]]:
+    """Return the files of each circle of imports."""
+    graph: dict[str, set[str]] = {}
+    for each in imports(root):
+        graph.setdefault(each.file, set()).add(each.imported)
+    left = dict(graph)
+    while True:
+        # Files that import nothing that is left are in no circle.
+        done = {file for file, imported in left.items() if not imported & left.keys()}
+        if not done:
+            return [sorted(left)] if left else []
+        left = {file: imported for file, imported in left.items() if file not in done}
 
 
 def breaches(root: Path) -> list[str]:
-    """Imports against the order, and files that have no place in it."""
-    strangers = sorted({part_of(path, root) for path in root.rglob("*.py")} - set(ORDER))
+    """Return the imports of a room by one below it, and files that are in no room."""
+    place = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
+    rooms = {module_of(path, root).split(".")[0] for path in root.rglob("*.py")}
+    strangers = [f"{room} is in no room" for room in sorted(rooms - place.keys())]
     upward = [
-        f"{each.where} imports {each.imported}, which stands after it"
-        for each in imports(root)
-        if {each.part, each.imported} <= set(ORDER) and not allowed(each)
+        f"{each.file} imports {each.imported}"
+        for each in sorted(imports(root), key=lambda each: (each.file, each.imported))
+        if {*each.rooms} <= place.keys() and place[each.rooms[0]] < place[each.rooms[1]]
     ]
-    return [f"{part} stands nowhere in ORDER" for part in strangers] + upward
+    return strangers + upward
 
 
-def allowed(each: Import) -> bool:
-    if each.lazy and (each.part, each.imported) in LAZY:
-        return True
-    return ORDER.index(each.imported) <= ORDER.index(each.part)
-
-
-def test_imports_keep_to_the_order():
+def test_imports_go_down_and_never_in_a_circle():
+    assert circles(ROOT) == []
     assert breaches(ROOT) == []
 
 
-def test_every_exception_is_needed():
-    used = {(each.part, each.imported) for each in imports(ROOT) if each.lazy}
-    assert used >= LAZY
+FILES = ("__init__.py", "pool/pool.py", "spec/cost.py", "spec/task.py", "models/load.py")
+
+
+def library(root: Path, file: str, code: str) -> Path:
+    for name in {*FILES, file}:
+        path = root / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(code if name == file else "")
+    return root
 
 
 @pytest.mark.parametrize(
     ("file", "code", "told"),
     [
-        ("cost.py", "from committee.pool import Pool", "cost.py imports pool"),
-        ("cost.py", "import committee.pool.pool", "cost.py imports pool"),
-        ("cost.py", "from committee import pool", "cost.py imports pool"),
-        ("cost.py", "from committee import Pool", "cost.py imports __init__"),
         (
-            "selection/front.py",
-            "from committee.models import spec",
-            "selection/front.py imports models",
+            "spec/cost.py",
+            "from committee.models.load import load_model",
+            "spec.cost imports models.load",
         ),
-        ("cost.py", "def f():\n    import committee.pool.pool", "cost.py imports pool"),
-        ("cost.py", "if TYPE_CHECKING:\n    import committee.pool.pool", "cost.py imports pool"),
-        ("pool.py", "from committee.store import load_pool", "pool.py imports store"),
-        ("novel.py", "", "novel stands nowhere in ORDER"),
+        ("spec/cost.py", "import committee.models.load", "spec.cost imports models.load"),
+        ("spec/cost.py", "from committee import Pool", "spec.cost imports __init__"),
+        (
+            "pool/pool.py",
+            "def load():\n    from committee.models import load",
+            "pool.pool imports models.load",
+        ),
+        (
+            "pool/pool.py",
+            "if TYPE_CHECKING:\n    from committee.models.load import load_model",
+            "pool.pool imports models.load",
+        ),
+        ("novel.py", "", "novel is in no room"),
     ],
 )
 def test_breaches_are_noticed(tmp_path, file, code, told):
-    for name in ("__init__.py", "pool.py", "store.py", "spec/model.py", file):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(code if name == file else "")
-    assert [line.removesuffix(", which stands after it") for line in breaches(tmp_path)] == [told]
+    assert breaches(library(tmp_path, file, code)) == [told]
 
 
-@pytest.mark.parametrize(
-    ("file", "code"),
-    [
-        ("pool.py", "from committee.cost import Cost"),
-        ("pool.py", "def load():\n    from committee.store import load_pool"),
-        ("pool.py", "import numpy.pool"),
-        ("selection/front.py", "from committee.selection.numpy_sweep import surfaces"),
-    ],
-)
-def test_what_keeps_to_the_order_is_no_breach(tmp_path, file, code):
-    for name in ("__init__.py", "cost.py", "pool.py", "store.py", file):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(code if name == file else "")
+@pytest.mark.parametrize("code", ["{}", "def f():\n    {}", "if TYPE_CHECKING:\n    {}"])
+def test_circles_are_noticed(tmp_path, code):
+    library(tmp_path, "spec/cost.py", "from committee.spec.task import Task")
+    assert circles(tmp_path) == []
+    back = code.format("from committee.spec.cost import Cost")
+    (tmp_path / "spec" / "task.py").write_text(back)
+    assert circles(tmp_path) == [["spec.cost", "spec.task"]]
     assert breaches(tmp_path) == []

@@ -77,8 +77,8 @@ def table(root: Path, labels: Any) -> Path:
         told = GUISES["names"](labels)
         rows = [(f"{i}.png", label) for i, label in enumerate(told)]
         csv.writer(file).writerows([("Image", "Target"), *rows])
-    for i, picture in enumerate(images(COUNT)):
-        Image.fromarray(picture).save(root / f"{i}.png")
+    for i, image in enumerate(images(COUNT)):
+        Image.fromarray(image).save(root / f"{i}.png")
     return root / "data.csv"
 
 

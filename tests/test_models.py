@@ -1,4 +1,4 @@
-"""Models: what a pool file may say, what is loaded from it, and what a picture becomes."""
+"""Models: what a pool file may say, what is loaded from it, and what an image becomes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from committee.embedded import FOLDER, pictures, pool_file
+from committee.embedded import FOLDER, embedded_images, pool_file
 from committee.errors import (
     CommitteeError,
     DataError,
@@ -180,7 +180,7 @@ def nano() -> ModelSpec:
 
 def test_an_onnx_model_answers_and_has_a_fingerprint(nano: ModelSpec) -> None:
     model, known = load_model(nano, threads=1)
-    batch = prepared(pictures("val").read(np.arange(5)), nano.preprocessing)
+    batch = prepared(embedded_images("val").read(np.arange(5)), nano.preprocessing)
     assert outputs_of(model, known, batch).values.shape == (5, 10)
     assert len(known.fingerprint) == 16
     assert load_model(known)[1] == known
@@ -466,15 +466,15 @@ def test_a_recipe_survives_json(recipe: Preprocessing) -> None:
 
 
 def smooth(height: int, width: int) -> np.ndarray:
-    """A picture without sharp edges, bytes (height, width, 3)."""
+    """An image without sharp edges, bytes (height, width, 3)."""
     y, x = np.mgrid[:height, :width]
     waves = [np.sin(x / 9 + y / 13), np.cos(x / 11 - y / 17), np.sin((x + y) / 23)]
     return np.rint(127.5 + 120 * np.stack(waves, axis=-1)).astype(np.uint8)
 
 
-def by_the_book(picture: np.ndarray, recipe: Preprocessing) -> np.ndarray:
+def by_the_book(image: np.ndarray, recipe: Preprocessing) -> np.ndarray:
     """Resize the shorter side with PIL, cut out the centre, normalise: as papers write it."""
-    image = Image.fromarray(picture).convert("L" if recipe.channels == 1 else "RGB")
+    image = Image.fromarray(image).convert("L" if recipe.channels == 1 else "RGB")
     height, width = recipe.size
     assert height == width
     target, shorter = round(height / recipe.crop), min(image.size)
@@ -506,9 +506,9 @@ def test_preparing_is_resizing_and_cutting(
 
 def test_channels_come_in_the_order_of_the_recipe() -> None:
     recipe = Preprocessing((30, 20), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25), order="bgr")
-    picture = smooth(30, 20)
-    exact = (picture[..., ::-1] / 255 - np.array(recipe.mean)) / np.array(recipe.std)
-    ours = prepared(picture[None], recipe)[0]
+    image = smooth(30, 20)
+    exact = (image[..., ::-1] / 255 - np.array(recipe.mean)) / np.array(recipe.std)
+    ours = prepared(image[None], recipe)[0]
     np.testing.assert_allclose(ours, exact.transpose(2, 0, 1), rtol=0, atol=1e-6)
 
 
@@ -517,18 +517,18 @@ def test_channels_come_in_the_order_of_the_recipe() -> None:
 def test_no_resize_changes_nothing(channels: int, given: int) -> None:
     mean, std = (0.4, 0.5, 0.6)[:channels], (0.2, 0.3, 0.25)[:channels]
     recipe = Preprocessing((30, 20), channels, 0.8, "bicubic", mean, std)
-    picture = smooth(30, 20)[..., :given]
-    image = as_image(picture).convert("L" if channels == 1 else "RGB")
-    exact = np.asarray(image, np.float64).reshape(30, 20, channels) / 255
+    image = smooth(30, 20)[..., :given]
+    converted = as_image(image).convert("L" if channels == 1 else "RGB")
+    exact = np.asarray(converted, np.float64).reshape(30, 20, channels) / 255
     expected = ((exact - mean) / std).transpose(2, 0, 1)
     # float32 has 24 bits; values are below 4.
-    np.testing.assert_allclose(prepared([picture], recipe)[0], expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(prepared([image], recipe)[0], expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [SIZE, 3, 9])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("colours", [(), (1,), (3,)])
-def test_an_array_is_prepared_as_its_pictures_are(
+def test_an_array_is_prepared_as_its_images_are(
     size: int, channels: int, colours: tuple[int, ...]
 ) -> None:
     recipe = Preprocessing((size, size), channels, mean=(0.3,) * channels, std=(0.7,) * channels)
@@ -546,13 +546,13 @@ def test_an_array_is_prepared_as_its_pictures_are(
     "array",
     [np.zeros((2, 4, 4)), np.zeros((2, 4, 4, 4), np.uint8), np.zeros((2, 4, 4, 2), np.uint8)],
 )
-def test_arrays_that_are_no_pictures_are_refused(array: np.ndarray) -> None:
-    with pytest.raises(DataError, match="a picture must be bytes of shape"):
+def test_arrays_that_are_no_images_are_refused(array: np.ndarray) -> None:
+    with pytest.raises(DataError, match="an image must be bytes of shape"):
         prepared(array, RECIPE)
 
 
-def test_a_picture_without_pixels_is_refused_in_one_line() -> None:
-    with pytest.raises(DataError, match=r"^a picture must be bytes .*, not uint8 \(0, 5\)$"):
+def test_a_image_without_pixels_is_refused_in_one_line() -> None:
+    with pytest.raises(DataError, match=r"^an image must be bytes .*, not uint8 \(0, 5\)$"):
         prepared(
             [np.zeros((0, 5), np.uint8)],
             Preprocessing(size=(4, 4), channels=1, mean=(0.0,), std=(1.0,)),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from committee import Cascade, Runner, Stage
+from committee.arrays import Array
 from committee.errors import (
     CommitteeError,
     ExportError,
@@ -22,7 +23,7 @@ from committee.errors import (
 from committee.models.inputs import prepared
 from committee.rule.calibration import Calibration
 from committee.rule.flow import Answers, Decisions, Request, decide, drive
-from committee.rule.outputs import Array, Outputs
+from committee.rule.outputs import Outputs
 
 torch = pytest.importorskip("torch", reason="the module is for torch")
 from torch import nn  # noqa: E402  # after the line that skips

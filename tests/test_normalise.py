@@ -1,4 +1,4 @@
-"""Bytes of pictures to inputs: the compiled part, in each of its copies, as NumPy does it."""
+"""Bytes of images to inputs: the compiled part, in each of its copies, as NumPy does it."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_as_numpy_does(
     recipe = Preprocessing(
         shape[1:], channels, order=order, mean=tuple(mean.tolist()), std=tuple(std.tolist())
     )
-    pictures = rng.integers(0, 256, (*shape, 1 if grey else channels), np.uint8)
+    images = rng.integers(0, 256, (*shape, 1 if grey else channels), np.uint8)
     if strided:
-        pictures = np.asfortranarray(pictures)
+        images = np.asfortranarray(images)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "native", None)
-        plain = prepared(pictures, recipe)
-    fast = prepared(pictures, recipe)
+        plain = prepared(images, recipe)
+    fast = prepared(images, recipe)
     assert fast.shape == plain.shape == (shape[0], channels, *shape[1:])
     assert fast.dtype == np.float32
     assert fast.flags.c_contiguous
@@ -63,10 +63,10 @@ def test_as_numpy_does(
 
 def test_writes_where_it_is_told(copy: str) -> None:
     recipe = Preprocessing((2, 2), 3)
-    pictures = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
+    images = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
     out = np.zeros((4, 3, 2, 2), np.float32)
-    assert prepared(pictures, recipe, out[1:3]).base is out
-    np.testing.assert_array_equal(out[1:3], prepared(pictures, recipe))
+    assert prepared(images, recipe, out[1:3]).base is out
+    np.testing.assert_array_equal(out[1:3], prepared(images, recipe))
     assert not out[0].any()
     assert not out[3].any()
 

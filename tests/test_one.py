@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from committee import Cascade
+from committee.arrays import Array
 from committee.compiled import native
 from committee.errors import NotFiniteError
 from committee.rule.calibration import Calibration
 from committee.rule.flow import decide, drive
-from committee.rule.outputs import Array, checked_outputs
+from committee.rule.outputs import checked_outputs
 from committee.run import online as one_module
 from committee.run.online import One
 

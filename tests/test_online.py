@@ -20,17 +20,17 @@ import numpy as np
 import pytest
 
 from committee import Cascade, Runner
-from committee.embedded import FOLDER, pictures, pool_file
+from committee.arrays import Array
+from committee.embedded import FOLDER, embedded_images, pool_file
 from committee.errors import CommitteeError, ModelError
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
-from committee.rule.outputs import Array
 from committee.run.runner import Decision
 from export_world import embedded
 from small_world import CLASSES, images, write_pool
 
 CHAIN = Cascade.of(["nano", "tiny", "small"], [0.9, 0.9])
-PICTURES: Array = pictures("test").read(np.arange(60))
+IMAGES: Array = embedded_images("test").read(np.arange(60))
 
 
 def in_threads(runner: Runner, some: Array, threads: int = 8) -> list[Decision]:
@@ -48,10 +48,10 @@ def test_threads_decide_on_graphs_as_one_does(engine: str) -> None:
         for name in cascade.names
     }
     runner = Runner(replace(cascade, models=models), threads=1)
-    alone = [runner(picture) for picture in PICTURES]
+    alone = [runner(image) for image in IMAGES]
     assert {each.stage for each in alone} == {0, 1, 2}
     for _ in range(3):
-        assert in_threads(runner, PICTURES) == alone
+        assert in_threads(runner, IMAGES) == alone
 
 
 NETWORKS = """
@@ -82,7 +82,7 @@ def test_threads_decide_on_modules_as_one_does(tmp_path: Path, engine: str) -> N
     )
     runner = opened(Cascade.of(["one", "two"], [0.45]), path)
     some = images(60)
-    alone = [runner(picture) for picture in some]
+    alone = [runner(image) for image in some]
     assert {each.stage for each in alone} == {0, 1}
     for _ in range(3):
         assert in_threads(runner, some) == alone
@@ -126,14 +126,14 @@ class Gated:
         self.path = write_pool(folder)
         (folder / "models.py").write_text(GATED)
         self.runner = opened(Cascade.of(["one", "two"], [0.99]), self.path)
-        self.picture = images(1)[0]
+        self.image = images(1)[0]
 
     @property
     def module(self) -> ModuleType:
         return sys.modules[f"committee source {self.path.with_name('models.py')}"]
 
     async def begun(self) -> asyncio.Task[Decision]:
-        task = asyncio.create_task(self.runner.async_call(self.picture))
+        task = asyncio.create_task(self.runner.async_call(self.image))
         while not self.module.began.is_set():
             await asyncio.sleep(0.001)
         return task
@@ -154,7 +154,7 @@ def test_a_loop_goes_on_while_a_runner_decides(gated: Gated) -> None:
         return await task
 
     decision = asyncio.run(main())
-    assert decision == gated.runner(gated.picture)
+    assert decision == gated.runner(gated.image)
     assert (decision.class_name, decision.stage) == ("cat", 1)
     threads = [thread for _, thread in gated.module.ran[:2]]
     assert threads[0] == threads[1] != gated.module.ran[2][1]
@@ -172,7 +172,7 @@ def test_who_cancels_is_answered_at_once_and_no_further_model_runs(gated: Gated)
     asyncio.run(main())  # waits for the loop's threads
     assert [name for name, _ in gated.module.ran] == ["one"]
     # The runner is as good as before.
-    assert gated.runner(gated.picture).stage == 1
+    assert gated.runner(gated.image).stage == 1
 
 
 def test_calls_that_hang_and_were_cancelled_hold_up_no_other_runner(gated: Gated) -> None:
@@ -182,13 +182,13 @@ def test_calls_that_hang_and_were_cancelled_hold_up_no_other_runner(gated: Gated
         hanging = [await gated.begun() for _ in range(64)]
         for task in hanging:
             task.cancel()
-        decision = await asyncio.wait_for(other.async_call(PICTURES[0]), 20)
+        decision = await asyncio.wait_for(other.async_call(IMAGES[0]), 20)
         assert not gated.module.gate.is_set()
         gated.module.gate.set()
         await asyncio.gather(*hanging, return_exceptions=True)
         return decision
 
-    assert asyncio.run(main()) == other(PICTURES[0])
+    assert asyncio.run(main()) == other(IMAGES[0])
 
 
 @pytest.mark.parametrize(
@@ -207,15 +207,15 @@ def test_a_copy_of_a_runner_decides_alike(tmp_path: Path, made: Any, form: str) 
     again = made(runner)
     assert again is not runner
     assert repr(again) == repr(runner)
-    assert [again(picture) for picture in PICTURES[:9]] == [runner(p) for p in PICTURES[:9]]
+    assert [again(image) for image in IMAGES[:9]] == [runner(p) for p in IMAGES[:9]]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # that is what is tested
 def test_a_process_that_was_forked_decides_alike() -> None:
     runner = Runner(embedded(CHAIN), threads=1, lazy=True)
-    some = PICTURES[:9]
-    alone = [Runner(embedded(CHAIN), threads=1)(picture) for picture in some]
+    some = IMAGES[:9]
+    alone = [Runner(embedded(CHAIN), threads=1)(image) for image in some]
 
     async def in_loop() -> list[Decision]:
         return list(await asyncio.gather(*map(runner.async_call, some)))
@@ -225,7 +225,7 @@ def test_a_process_that_was_forked_decides_alike() -> None:
     with runner._models._loading:
         child = os.fork()
     if child == 0:  # pragma: no cover
-        right = asyncio.run(in_loop()) == alone == [runner(picture) for picture in some]
+        right = asyncio.run(in_loop()) == alone == [runner(image) for image in some]
         os._exit(0 if right else 1)
     for _ in range(600):
         done, status = os.waitpid(child, os.WNOHANG)
@@ -265,7 +265,7 @@ def test_what_a_model_does_to_its_input_is_not_seen_by_the_next(tmp_path: Path) 
     pool = write_pool(tmp_path)
     chain, some = Cascade.of(["one", "two"], [np.inf]), images(40)
     alone = opened(chain, pool)
-    expected = [alone(picture) for picture in some]
+    expected = [alone(image) for image in some]
     spoils = tmp_path / "spoils"
     spoils.mkdir()
     path = write_pool(spoils)
@@ -274,7 +274,7 @@ def test_what_a_model_does_to_its_input_is_not_seen_by_the_next(tmp_path: Path) 
     changed = "made = batch.reshape(len(batch), -1) @ matrix; batch[...] = 9; return made"
     (spoils / "models.py").write_text(code.replace(answer, changed))
     runner = opened(chain, path)
-    assert [runner(picture) for picture in some] == expected
+    assert [runner(image) for image in some] == expected
     decided = runner.decide(some, 8)
     assert decided.predicted.tolist() == [each.class_index for each in expected]
 
@@ -283,14 +283,14 @@ def test_many_wait_for_one_loop(tmp_path: Path) -> None:
     runner = Runner(embedded(CHAIN), threads=1)
 
     async def main() -> list[Decision]:
-        return list(await asyncio.gather(*map(runner.async_call, PICTURES)))
+        return list(await asyncio.gather(*map(runner.async_call, IMAGES)))
 
-    assert asyncio.run(main()) == [runner(picture) for picture in PICTURES]
+    assert asyncio.run(main()) == [runner(image) for image in IMAGES]
 
 
 def test_what_fails_in_a_thread_is_told(tmp_path: Path) -> None:
     runner = Runner(embedded(Cascade.of(["nano"])), threads=1)
-    with pytest.raises(CommitteeError, match="a picture must be bytes of shape"):
+    with pytest.raises(CommitteeError, match="an image must be bytes of shape"):
         asyncio.run(runner.async_call(np.zeros((28, 28))))
 
 
@@ -299,7 +299,7 @@ def test_late_models_are_loaded_when_they_are_needed() -> None:
     lazy = Runner(embedded(CHAIN), threads=1, lazy=True)
     assert eager.loaded == ("nano", "tiny", "small")
     assert lazy.loaded == ("nano",)
-    by_stage = {eager(picture).stage: picture for picture in PICTURES}
+    by_stage = {eager(image).stage: image for image in IMAGES}
     for stage, known in ((0, ("nano",)), (1, ("nano", "tiny")), (2, ("nano", "tiny", "small"))):
         assert lazy(by_stage[stage]) == eager(by_stage[stage])
         assert lazy.loaded == known
@@ -317,10 +317,10 @@ def test_threads_that_need_a_late_model_at_once_load_it_once(
         return load_model(spec, *rest)
 
     monkeypatch.setattr(loading, "load_model", counting)
-    alone = [Runner(embedded(CHAIN), threads=1)(picture) for picture in PICTURES]
+    alone = [Runner(embedded(CHAIN), threads=1)(image) for image in IMAGES]
     made.clear()
     lazy = Runner(embedded(CHAIN), threads=1, lazy=True)
-    assert in_threads(lazy, PICTURES) == alone
+    assert in_threads(lazy, IMAGES) == alone
     assert sorted(made) == ["nano", "small", "tiny"]
 
 
@@ -358,7 +358,7 @@ def test_a_late_file_that_goes_after_opening_is_told_when_it_is_needed(tmp_path:
     lazy = Runner(with_late_file(path), threads=1, lazy=True)
     eager = Runner(embedded(CHAIN), threads=1)
     path.unlink()
-    by_stage = {eager(picture).stage: picture for picture in PICTURES}
+    by_stage = {eager(image).stage: image for image in IMAGES}
     with pytest.raises(ModelError, match=r"model 'small': no file"):
         lazy(by_stage[2])
     assert lazy(by_stage[1]) == eager(by_stage[1])
@@ -373,11 +373,11 @@ def test_warm_loads_and_runs_all_models(tmp_path: Path) -> None:
     module = sys.modules[f"committee source {tmp_path / 'models.py'}"]
     module.batches.clear()
     runner.warm()
-    # The second never runs on a picture, for the first always exits; it is warm all the same.
+    # The second never runs on an image, for the first always exits; it is warm all the same.
     assert set(module.batches) == {"one", "two"}
 
 
-def test_warm_does_not_mind_nan_of_a_blank_picture(tmp_path: Path) -> None:
+def test_warm_does_not_mind_nan_of_a_blank_image(tmp_path: Path) -> None:
     pool = write_pool(tmp_path)
     code = (tmp_path / "models.py").read_text()
     (tmp_path / "models.py").write_text(

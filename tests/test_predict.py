@@ -1,4 +1,4 @@
-"""predict: each picture once, each model once, the outputs those of the models themselves."""
+"""predict: each image once, each model once, the outputs those of the models themselves."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from committee import Pool
+from committee.arrays import Array
 from committee.data.arrays import ArrayDataset
 from committee.data.base import BrokenSamplesError
 from committee.data.open import open_data
@@ -32,7 +33,6 @@ from committee.errors import (
 from committee.models.inputs import prepared
 from committee.models.pool_file import PoolFile, read_pool_file
 from committee.predict import predict
-from committee.rule.outputs import Array
 from committee.store.entry import CHUNK_ROWS
 from small_world import (
     ANSWER,
@@ -55,7 +55,7 @@ ROWS = 2 * CHUNK_ROWS + 88
 
 
 class Counting(ArrayDataset):
-    """Counts how often each picture is read."""
+    """Counts how often each image is read."""
 
     def __init__(self, count: int) -> None:
         super().__init__(images(count), samples(count))
@@ -82,7 +82,7 @@ def world(tmp_path: Path) -> tuple[PoolFile, list[str], Path]:
 World = tuple[PoolFile, list[str], Path]
 
 
-def test_each_picture_is_read_once_for_all_models(world: World) -> None:
+def test_each_image_is_read_once_for_all_models(world: World) -> None:
     pool, code, store = world
     counting = Counting(ROWS)
     predict(pool, counting, store, allow_code=code)
@@ -191,9 +191,9 @@ def test_nan_names_the_model_and_the_first_samples(tmp_path: Path) -> None:
     nan_if_white = "white = batch.min(axis=(1, 2, 3), keepdims=True) == 1"
     bad = f"{nan_if_white}; {right.replace('batch.', 'np.where(white, np.nan, batch).')}"
     path = write_pool(tmp_path, CODE.replace(right, bad))
-    pictures = images(ROWS)
-    pictures[[300, 303, 410]] = 255
-    data = ArrayDataset(pictures, samples(ROWS))
+    white = images(ROWS)
+    white[[300, 303, 410]] = 255
+    data = ArrayDataset(white, samples(ROWS))
     with pytest.raises(NotFiniteError, match=r"'one'.*first at sample 300, 303 ") as told:
         predict(read_pool_file(path), data, tmp_path / "store", allow_code=code_of(path))
     assert "\n" not in str(told.value)
@@ -236,12 +236,12 @@ def test_decisions_are_a_pair(tmp_path: Path) -> None:
         predict(pool, dataset(9), tmp_path / "s", allow_code=code)
 
 
-def test_broken_pictures_are_all_named_and_lose_nothing(world: World, tmp_path: Path) -> None:
+def test_broken_images_are_all_named_and_lose_nothing(world: World, tmp_path: Path) -> None:
     pool, code, store = world
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
-    for row, picture in enumerate(images(CHUNK_ROWS + 50)):
-        Image.fromarray(picture).save(folder / f"{row:03}.png")
+    for row, image in enumerate(images(CHUNK_ROWS + 50)):
+        Image.fromarray(image).save(folder / f"{row:03}.png")
     whole = predict(pool, open_data(folder, "val", CLASSES), tmp_path / "whole", allow_code=code)
     good = {name: (folder / name).read_bytes() for name in ("280.png", "281.png", "300.png")}
     for name, data in good.items():
@@ -263,8 +263,8 @@ def test_broken_pictures_are_all_named_and_lose_nothing(world: World, tmp_path: 
 # More samples
 
 
-def pictures_in(folder: Path, names: Sequence[str]) -> Path:
-    """A folder of pictures, what each shows told by its name alone."""
+def images_in(folder: Path, names: Sequence[str]) -> Path:
+    """A folder of images, what each shows told by its name alone."""
     folder.mkdir(exist_ok=True)
     for name in names:
         Image.fromarray(images(1, seed=zlib.crc32(name.encode()))[0]).save(folder / name)
@@ -290,17 +290,17 @@ def test_added_samples_alone_are_computed(world: World, before: int, batch_size:
     assert files_of(grown.parent) == files_of(whole.parent)
 
 
-def test_new_pictures_of_a_folder_follow_those_that_are_known(world: World, tmp_path: Path) -> None:
+def test_new_images_of_a_folder_follow_those_that_are_known(world: World, tmp_path: Path) -> None:
     pool, code, store = world
-    data = pictures_in(tmp_path / "data", ["b.png", "d.png"])
+    data = images_in(tmp_path / "data", ["b.png", "d.png"])
     predict(pool, open_data(data), store, allow_code=code)
-    pictures_in(data, ["a.png", "c.png"])
+    images_in(data, ["a.png", "c.png"])
     batches(code)
     stored = Pool.load(predict(pool, open_data(data), store, allow_code=code))
     assert stored.samples.ids == ("b.png", "d.png", "a.png", "c.png")
     for row, name in enumerate(stored.samples.ids):
         inputs = prepared(
-            open_data(pictures_in(tmp_path / name[0], [name])).read(np.array([0])), RECIPE
+            open_data(images_in(tmp_path / name[0], [name])).read(np.array([0])), RECIPE
         )
         matrix = np.random.default_rng(1).normal(size=(SIZE**2, len(CLASSES))).astype(np.float32)
         expected = inputs.reshape(1, -1) @ matrix
@@ -324,7 +324,7 @@ def test_a_model_that_lacks_the_added_samples_is_named(world: World) -> None:
 
 def test_fewer_and_changed_samples_are_refused_by_name(world: World, tmp_path: Path) -> None:
     pool, code, store = world
-    data = pictures_in(tmp_path / "data", ["a.png", "b.png", "c.png"])
+    data = images_in(tmp_path / "data", ["a.png", "b.png", "c.png"])
     predict(pool, open_data(data), store, allow_code=code)
     before = files_of(store)
     good = (data / "b.png").read_bytes()
@@ -357,7 +357,7 @@ def test_samples_of_another_split_are_refused(world: World) -> None:
     assert not (store / "test").exists()
 
 
-def test_equal_names_of_other_pictures_are_no_overlap(world: World) -> None:
+def test_equal_names_of_other_images_are_no_overlap(world: World) -> None:
     pool, code, store = world
     predict(pool, dataset(20), store, allow_code=code)
     predict(pool, renamed(dataset(20, seed=1), "test"), store, allow_code=code)
@@ -368,19 +368,19 @@ def renamed(data: ArrayDataset, split: str) -> PartDataset:
     return PartDataset(data, rows, replace(data.samples, split=split))
 
 
-# Broken pictures
+# Broken images
 
 
 def broken_folder(folder: Path) -> Path:
-    """306 pictures, of which three cannot be read."""
-    pictures_in(folder, [f"{row:03}.png" for row in range(CHUNK_ROWS + 50)])
+    """306 images, of which three cannot be read."""
+    images_in(folder, [f"{row:03}.png" for row in range(CHUNK_ROWS + 50)])
     for name in ("003.png", "280.png"):
         (folder / name).write_bytes((folder / name).read_bytes()[:40])
     (folder / "300.png").write_bytes(b"")
     return folder
 
 
-def test_broken_pictures_are_left_out_and_recorded(world: World, tmp_path: Path) -> None:
+def test_broken_images_are_left_out_and_recorded(world: World, tmp_path: Path) -> None:
     pool, code, store = world
     data = broken_folder(tmp_path / "data")
     notes: list[str] = []
@@ -395,7 +395,7 @@ def test_broken_pictures_are_left_out_and_recorded(world: World, tmp_path: Path)
         if name not in ("003.png", "280.png", "300.png")
     ]
     assert stored.samples.ids == tuple(good)
-    whole = pictures_in(tmp_path / "good", good)
+    whole = images_in(tmp_path / "good", good)
     expected = Pool.load(predict(pool, open_data(whole), tmp_path / "s", allow_code=code))
     for name in NAMES:
         np.testing.assert_array_equal(stored.model(name).values, expected.model(name).values)
@@ -409,12 +409,12 @@ def test_broken_pictures_are_left_out_and_recorded(world: World, tmp_path: Path)
     assert files_of(store) == before
 
 
-def test_skipping_goes_on_after_a_run_that_failed_on_broken_pictures(
+def test_skipping_goes_on_after_a_run_that_failed_on_broken_images(
     world: World, tmp_path: Path
 ) -> None:
     pool, code, store = world
     data = broken_folder(tmp_path / "data")
-    pictures_in(data, ["003.png"])  # so that the first chunk can be computed
+    images_in(data, ["003.png"])  # so that the first chunk can be computed
     undisturbed = predict(pool, open_data(data), tmp_path / "u", allow_code=code, skip_broken=True)
     with pytest.raises(BrokenSamplesError):
         predict(pool, open_data(data), store, allow_code=code)
@@ -425,11 +425,11 @@ def test_skipping_goes_on_after_a_run_that_failed_on_broken_pictures(
     assert files_of(store) == files_of(undisturbed.parent)
 
 
-def test_a_mended_picture_is_added(world: World, tmp_path: Path) -> None:
+def test_a_mended_image_is_added(world: World, tmp_path: Path) -> None:
     pool, code, store = world
     data = broken_folder(tmp_path / "data")
     predict(pool, open_data(data), store, allow_code=code, skip_broken=True)
-    pictures_in(data, ["280.png"])
+    images_in(data, ["280.png"])
     batches(code)
     stored = Pool.load(predict(pool, open_data(data), store, allow_code=code, skip_broken=True))
     assert stored.samples.ids[-1] == "280.png"
@@ -438,7 +438,7 @@ def test_a_mended_picture_is_added(world: World, tmp_path: Path) -> None:
     assert sum(batches(code)["one"]) == 304 - 288
 
 
-def test_nothing_but_broken_pictures_is_an_error(world: World, tmp_path: Path) -> None:
+def test_nothing_but_broken_images_is_an_error(world: World, tmp_path: Path) -> None:
     pool, code, store = world
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.png").write_bytes(b"")
@@ -522,7 +522,7 @@ def test_reading_overlaps_with_the_models(tmp_path: Path) -> None:
 
 
 class Lists(ArrayDataset):
-    """Pictures of any size come in a list; notes how many are asked for at once."""
+    """Images of any size come in a list; notes how many are asked for at once."""
 
     def __init__(self, count: int) -> None:
         super().__init__(images(count), samples(count))
@@ -533,7 +533,7 @@ class Lists(ArrayDataset):
         return list(super().read(rows))
 
 
-def test_few_decoded_pictures_are_held_at_once(world: World) -> None:
+def test_few_decoded_images_are_held_at_once(world: World) -> None:
     pool, code, store = world
     lists = Lists(ROWS)
     predict(pool, lists, store / "lists", allow_code=code)

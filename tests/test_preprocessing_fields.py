@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from clip_world import write_clip
+from committee.arrays import Array
 from committee.data.open import open_data
 from committee.data.segmentation import open_segmentation
 from committee.errors import DataError, PoolFileError
@@ -18,7 +19,6 @@ from committee.models.clip import inputs_of
 from committee.models.pool_file import PoolFile, read_pool_file
 from committee.pool.evaluate import evaluate
 from committee.rule.cascade import Cascade
-from committee.rule.outputs import Array
 from committee.segment.predict import predict_cells
 from committee.segment.run import Segmenter
 from committee.segment.settings import _KEYS as CELLS
@@ -128,8 +128,8 @@ def scene(root: Path, pool: PoolFile, store: Path) -> dict[str, Array]:
     cascade = Cascade.from_json({**cascade.to_json(), "models": {"m": own.specs["m"]}})
     segmenter = Segmenter(cascade, allow_code=code)
     shown = open_segmentation(root / "scenes", "run", labels=False, exif=segmenter.exif)
-    (decided,) = segmenter.decide(shown.picture(0, settings.picture)[None])
-    predicted = np.bincount(decided.classes[found.label(0, settings.picture) != settings.ignore])
+    (decided,) = segmenter.decide(shown.image(0, settings.image)[None])
+    predicted = np.bincount(decided.classes[found.label(0, settings.image) != settings.ignore])
     counted = kept[f"{grid} predicted"][0].sum(axis=0)
     if settings.ignore is None:
         # A run sees the very pixels that predict saw.

@@ -18,10 +18,10 @@ from committee.predict import predict
 from committee.profile.latency import FEWEST, Timing, timed
 from committee.profile.measure import profile
 from committee.profile.precision import changed_by_precision
-from committee.profile.record import record_costs
 from committee.spec.cost import Cost, CostTable
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
+from committee.store.record_costs import record_costs
 from small_world import code_of, dataset, read_pool, write_npz, write_pool
 
 RECIPE = Preprocessing((4, 4))
@@ -109,7 +109,7 @@ def test_costs_of_different_conditions_are_not_compared() -> None:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a pool, its store of two splits, and pictures."""
+    """A folder with a pool, its store of two splits, and images."""
     monkeypatch.chdir(tmp_path)
     pool = write_pool(tmp_path)
     for split, seed in (("val", 0), ("test", 1)):
@@ -149,7 +149,7 @@ def test_costs_go_only_to_the_models_that_they_are_of(world: Path) -> None:
         record_costs("store", [other])
 
 
-def test_the_table_says_what_was_measured_and_how_pictures_are_fed(
+def test_the_table_says_what_was_measured_and_how_images_are_fed(
     world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(PROFILE.split()) == 0

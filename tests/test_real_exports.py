@@ -25,7 +25,7 @@ NAMES = ("resnet20", "resnet32")
 BATCH = 128
 
 pytestmark = pytest.mark.skipif(
-    not DATA.is_dir(), reason="the CIFAR-10 pictures and weights are not at hand"
+    not DATA.is_dir(), reason="the CIFAR-10 images and weights are not at hand"
 )
 
 
@@ -45,16 +45,16 @@ def test_cifar_networks_decide_as_torch(tmp_path: Path, monkeypatch: pytest.Monk
     module = as_module(cascade, allow_code=code)
     torch_way = offline_way(Runner(cascade, allow_code=code), BATCH)
     graph_way = offline_way(Runner(graph), BATCH)
-    # Every test picture as one graph; some on each engine and as a module.
-    pictures = tmp_path / "cifar10_all.npz"
-    found = verify(cascade, {"torch": torch_way, "graph": graph_way}, open_data(pictures), BATCH)
+    # Every test image as one graph; some on each engine and as a module.
+    images = tmp_path / "cifar10_all.npz"
+    found = verify(cascade, {"torch": torch_way, "graph": graph_way}, open_data(images), BATCH)
     again = offline_way(Runner(cascade, allow_code=code), BATCH)
     ways = {"torch": again, "module": module_way(module, BATCH)}
     for engine in ("onnxruntime", "openvino"):
         if find_spec(engine):
             other = Runner(on_engine(cascade, engine), allow_code=code)
             ways[engine] = offline_way(other, BATCH)
-    some = open_data(pictures, rows="0:1000")
+    some = open_data(images, rows="0:1000")
     stages = Runner(cascade, allow_code=code).decide(some.read(np.arange(1000)), BATCH).stage
     assert min(np.bincount(stages, minlength=2)) > 50
     found += verify(cascade, ways, some, BATCH)

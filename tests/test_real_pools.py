@@ -1,4 +1,4 @@
-"""Real models on real pictures, through the commands: CIFAR-10 ResNets and EfficientNet-Lite."""
+"""Real models on real images, through the commands: CIFAR-10 ResNets and EfficientNet-Lite."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ DATA = ROOT.parent / "shared" / "data"
 CIFAR, LITE = ROOT / "examples" / "cifar10_resnet", ROOT / "examples" / "efficientnet_lite"
 
 cifar_is_there = pytest.mark.skipif(
-    not (DATA / "cifar10").is_dir(), reason="the CIFAR-10 pictures and weights are not at hand"
+    not (DATA / "cifar10").is_dir(), reason="the CIFAR-10 images and weights are not at hand"
 )
 photographs_are_there = pytest.mark.skipif(
     not (DATA / "imagenet_sample").is_dir(), reason="the ImageNet photographs are not at hand"
@@ -31,7 +31,7 @@ def command(*words):
 
 @pytest.fixture(scope="module")
 def cifar(tmp_path_factory):
-    """The folder with the pictures as npz and a store of all 10,000."""
+    """The folder with the images as npz and a store of all 10,000."""
     pytest.importorskip("torch", reason="the CIFAR-10 ResNets are torch modules")
     folder = tmp_path_factory.mktemp("cifar")
     subprocess.run([sys.executable, CIFAR / "prepare.py", DATA / "cifar10", folder], check=True)
@@ -101,7 +101,7 @@ def test_efficientnet_lite_on_photographs(tmp_path, capsys):
     )
     ran = json.loads(capsys.readouterr().out)
     promised = cm.evaluate(cm.Cascade.load(cascade), cm.Pool.load(store / "test"))
-    # Training pictures: accuracy is inflated, and this is no claim about it.
+    # Training images: accuracy is inflated, and this is no claim about it.
     assert promised.accuracy > 0.75
     assert ran["correct"] == promised.correct
     assert ran["average_cost"] == pytest.approx(promised.average_cost)

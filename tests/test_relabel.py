@@ -31,7 +31,7 @@ from committee.text import csv_text
 from small_world import CLASSES, files_of, images, read_pool
 
 COUNT = 9
-IDS = [f"picture {i}" for i in range(COUNT)]
+IDS = [f"image {i}" for i in range(COUNT)]
 BEFORE = np.arange(COUNT) % 3
 AFTER = np.array([2, 1, 0, 0, 0, 1, 1, 2, 2])
 
@@ -210,10 +210,10 @@ def test_some_labels_are_corrected_and_empty_ones_are_none(world: World) -> None
 
 
 def test_files_that_were_sorted_anew_are_known_by_content(world: World) -> None:
-    for i, picture in enumerate(images(COUNT)):
+    for i, image in enumerate(images(COUNT)):
         folder = world.folder / "data" / CLASSES[BEFORE[i]]
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(folder / f"{i}.png")
+        Image.fromarray(image).save(folder / f"{i}.png")
     store = world.folder / "store"
     first = open_data(world.folder / "data", classes=CLASSES)
     predict(world.pool, first, store, allow_code=world.code)
@@ -227,8 +227,8 @@ def test_files_that_were_sorted_anew_are_known_by_content(world: World) -> None:
 BAD: dict[str, tuple[Any, str]] = {
     "fewer": ([0, 1], "2 are given without ids, the split has 9"),
     "strange": (dict.fromkeys(IDS, "cow"), "label 'cow' is no class of the models"),
-    "of others": ({"x": 0}, "none of the 1 is of a sample .*'picture 0'.* given are 'x'"),
-    "some": ({IDS[0]: 0}, "8 of 9 samples would have none: 'picture 1'.*and 3 more"),
+    "of others": ({"x": 0}, "none of the 1 is of a sample .*'image 0'.* given are 'x'"),
+    "some": ({IDS[0]: 0}, "8 of 9 samples would have none: 'image 1'.*and 3 more"),
     "beyond": ([7] * COUNT, "has label 7, but classes 0 to 2|there is label 7"),
 }
 

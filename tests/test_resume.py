@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from committee.arrays import Array
 from committee.data.arrays import ArrayDataset
 from committee.data.base import BrokenSamplesError
 from committee.data.subset import PartDataset
 from committee.errors import StoreError
 from committee.models.pool_file import PoolFile
 from committee.predict import predict
-from committee.rule.outputs import Array
 from committee.store.entry import CHUNK_ROWS
 from small_world import (
     NAMES,
@@ -316,7 +316,7 @@ def test_the_power_cut_tests_can_fail(
 
 
 class Flawed(ArrayDataset):
-    """Some of its pictures cannot be read."""
+    """Some of its images cannot be read."""
 
     def read(self, rows: Array) -> Array:
         broken = [(str(row), "for the test") for row in rows.tolist() if row in BROKEN]

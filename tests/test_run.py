@@ -15,11 +15,12 @@ import pytest
 from PIL import Image
 
 from committee import Cascade, Pool, Runner, evaluate, search
+from committee.arrays import Array
 from committee.data.arrays import ArrayDataset
 from committee.data.base import BrokenSamplesError
 from committee.data.open import open_data
 from committee.data.subset import PartDataset
-from committee.embedded import FOLDER, pictures, pool_file
+from committee.embedded import FOLDER, embedded_images, pool_file
 from committee.errors import (
     CascadeError,
     ChangedError,
@@ -31,7 +32,6 @@ from committee.errors import (
 from committee.pool.evaluate import decided
 from committee.predict import predict
 from committee.rule.flow import Decisions
-from committee.rule.outputs import Array
 from committee.run.agreement import agreement
 from committee.run.offline import Progress, run_into, run_offline
 from committee.run.results import Result, check_ending, check_free, read_results, write_results
@@ -44,7 +44,7 @@ MODELS = ["nano", "micro", "tiny"]
 
 @pytest.fixture(scope="module")
 def some() -> ArrayDataset:
-    whole = pictures("val")
+    whole = embedded_images("val")
     few = replace_samples(whole, ROWS)
     return ArrayDataset(whole.read(np.arange(ROWS)), few)
 
@@ -198,7 +198,7 @@ def test_a_cascade_without_costs_runs(stored: Pool, some: ArrayDataset) -> None:
     assert (runner.unit, runner(some.read(np.array([0]))[0]).cost) == ("", None)
 
 
-def test_a_picture_may_be_bytes_or_pil_or_in_colour(some: ArrayDataset, stored: Pool) -> None:
+def test_a_image_may_be_bytes_or_pil_or_in_colour(some: ArrayDataset, stored: Pool) -> None:
     runner = Runner(with_models(Cascade.ensemble(MODELS), stored))
     grey: Array = some.read(np.array([3]))[0]
     colour = np.repeat(grey[..., None], 3, axis=-1)
@@ -207,13 +207,13 @@ def test_a_picture_may_be_bytes_or_pil_or_in_colour(some: ArrayDataset, stored: 
     assert runner(colour) == runner(Image.fromarray(colour)) == decision
 
 
-@pytest.mark.parametrize("picture", [np.zeros((28, 28)), np.zeros((28, 28, 4), np.uint8)])
-def test_what_is_no_picture_is_refused(stored: Pool, picture: Any) -> None:
-    with pytest.raises(DataError, match="a picture must be bytes of shape"):
-        Runner(with_models(Cascade.of(["nano"]), stored))(picture)
+@pytest.mark.parametrize("image", [np.zeros((28, 28)), np.zeros((28, 28, 4), np.uint8)])
+def test_what_is_no_image_is_refused(stored: Pool, image: Any) -> None:
+    with pytest.raises(DataError, match="an image must be bytes of shape"):
+        Runner(with_models(Cascade.of(["nano"]), stored))(image)
 
 
-def test_no_pictures_no_decisions(stored: Pool) -> None:
+def test_no_images_no_decisions(stored: Pool) -> None:
     decisions = Runner(with_models(Cascade.of(["nano"]), stored)).decide([])
     assert len(decisions.predicted) == 0
 
@@ -280,11 +280,11 @@ def test_decisions_run_as_they_were_stored(tmp_path: Path) -> None:
     assert agreement(runner, pool, offline(runner, dataset(100), 7)).complete
 
 
-def test_pictures_in_a_flat_folder_are_decided_alike(
+def test_images_in_a_flat_folder_are_decided_alike(
     stored: Pool, some: ArrayDataset, tmp_path: Path
 ) -> None:
-    for row, picture in enumerate(some.read(np.arange(40))):
-        Image.fromarray(picture).save(tmp_path / f"{row:03}.png")
+    for row, image in enumerate(some.read(np.arange(40))):
+        Image.fromarray(image).save(tmp_path / f"{row:03}.png")
     runner = Runner(with_models(cascades(stored)["mean_logits"], stored))
     folder = open_data(tmp_path, "run", runner.cascade.classes)
     few = stored.rows(slice(40), "few")
@@ -453,7 +453,7 @@ def test_results_of_unknown_form_are_refused(tmp_path: Path) -> None:
         write_results(tmp_path / "results.xlsx", RESULTS)
 
 
-def test_timing_decides_as_ever_and_times_every_picture(stored: Pool, some: ArrayDataset) -> None:
+def test_timing_decides_as_ever_and_times_every_image(stored: Pool, some: ArrayDataset) -> None:
     runners = [
         Runner(with_models(cascade, stored))
         for cascade in (cascades(stored)["mean_logits"], Cascade.of(["micro"]))

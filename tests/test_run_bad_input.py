@@ -28,7 +28,7 @@ from committee.predict import predict
 from committee.run.offline import run_into, run_offline
 from committee.run.results import Result, read_results
 from committee.run.runner import Decision
-from export_world import embedded, some_pictures
+from export_world import embedded, some_images
 from small_world import (
     ANSWER,
     CLASSES,
@@ -75,23 +75,23 @@ def png_header(width: int, height: int) -> bytes:
 
 
 BROKEN = {
-    "empty.jpg": "no picture that Pillow knows",
+    "empty.jpg": "no image that Pillow knows",
     "huge.png": "Image size (900000000 pixels) exceeds limit of 178956970 pixels; make it smaller",
-    "text.png": "no picture that Pillow knows",
+    "text.png": "no image that Pillow knows",
     "truncated.jpg": "image file is truncated",
 }
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Good pictures of several modes, and one of every kind that cannot be read."""
-    root = tmp_path_factory.mktemp("pictures")
-    for i, picture in enumerate(some_pictures(20)):
-        Image.fromarray(picture).convert(("L", "RGB", "RGBA", "LA")[i % 4]).save(
+    """Good images of several modes, and one of every kind that cannot be read."""
+    root = tmp_path_factory.mktemp("images")
+    for i, image in enumerate(some_images(20)):
+        Image.fromarray(image).convert(("L", "RGB", "RGBA", "LA")[i % 4]).save(
             root / f"good{i:02}.png"
         )
     (root / "empty.jpg").write_bytes(b"")
-    (root / "text.png").write_text("no picture")
+    (root / "text.png").write_text("no image")
     (root / "huge.png").write_bytes(png_header(30_000, 30_000))
     noise = np.random.default_rng(0).integers(0, 256, (200, 200), np.uint8)
     Image.fromarray(noise).save(root / "whole.jpg")
@@ -102,7 +102,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
-def test_pictures_that_cannot_be_read_are_rows(
+def test_images_that_cannot_be_read_are_rows(
     folder: Path, tmp_path: Path, caught_json: Callable[[str], Any], ending: str, batch_size: int
 ) -> None:
     cascade = embedded(Cascade.of(["nano", "tiny"], [0.9])).save(tmp_path / "cascade.json")
@@ -134,11 +134,11 @@ def caught_json(capsys: Caught) -> Callable[[str], Any]:
     return run
 
 
-def test_broken_pictures_are_told_to_people(folder: Path, tmp_path: Path, capsys: Caught) -> None:
+def test_broken_images_are_told_to_people(folder: Path, tmp_path: Path, capsys: Caught) -> None:
     cascade = embedded(Cascade.of(["nano"])).save(tmp_path / "cascade.json")
     assert main(f"run {cascade} --data {folder} --out {tmp_path / 'out.csv'}".split()) == 0
     told = capsys.readouterr().out
-    assert "4 broken pictures: empty.jpg (no picture that Pillow knows); " in told
+    assert "4 broken images: empty.jpg (no image that Pillow knows); " in told
 
 
 def test_a_run_in_which_nothing_can_be_decided_fails_and_keeps_the_reasons(
@@ -150,18 +150,18 @@ def test_a_run_in_which_nothing_can_be_decided_fails_and_keeps_the_reasons(
         (tmp_path / "data" / name).write_bytes(b"")
     out = tmp_path / "out.csv"
     told = refused(f"run {cascade} --data {tmp_path / 'data'} --out {out}", capsys)
-    assert "none of the 2 pictures could be decided, first a.png (no picture that" in told
+    assert "none of the 2 images could be decided, first a.png (no image that" in told
     assert [result.id for result in read_results(out)] == ["a.png", "b.png"]
 
 
-def test_a_large_picture_is_read_without_a_warning(
+def test_a_large_image_is_read_without_a_warning(
     tmp_path: Path, caught_json: Callable[[str], Any]
 ) -> None:
     # 100 megapixels of one bit each: Pillow warns above 89.
-    (tmp_path / "pictures").mkdir()
-    Image.new("1", (10_000, 10_000)).save(tmp_path / "pictures" / "large.png")
+    (tmp_path / "images").mkdir()
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "images" / "large.png")
     cascade = embedded(Cascade.of(["nano"])).save(tmp_path / "cascade.json")
-    told = caught_json(f"run {cascade} --data {tmp_path / 'pictures'} --out {tmp_path / 'o.csv'}")
+    told = caught_json(f"run {cascade} --data {tmp_path / 'images'} --out {tmp_path / 'o.csv'}")
     assert (told["samples"], told["broken"]) == (1, [])
 
 
@@ -171,7 +171,7 @@ def test_a_wrong_number_of_channels_is_refused(
 ) -> None:
     cascade = embedded(Cascade.of(["nano"]))
     wrong = np.zeros((3, 28, 28, channels), np.uint8)
-    with pytest.raises(CommitteeError, match=r"a picture must be bytes of shape \(H, W\) or"):
+    with pytest.raises(CommitteeError, match=r"an image must be bytes of shape \(H, W\) or"):
         Runner(cascade)(wrong[0])
     path = cascade.save(tmp_path / "cascade.json")
     np.savez(tmp_path / "wrong.npz", images=wrong)
@@ -186,15 +186,15 @@ def test_a_wrong_number_of_channels_is_refused(
     [
         ("new/01200.png", r"^new/01200.png: a path is not taken; open it: PIL.Image.open\(path\)$"),
         (Path("a.png"), r"^a.png: a path is not taken"),
-        (None, r"^a picture must be bytes .*, not of type NoneType$"),
+        (None, r"^an image must be bytes .*, not of type NoneType$"),
     ],
 )
-def test_what_is_no_picture_is_told(given: Any, line: str) -> None:
+def test_what_is_no_image_is_told(given: Any, line: str) -> None:
     with pytest.raises(DataError, match=line):
         Runner(embedded(Cascade.of(["nano"])))(given)
 
 
-# A picture whose first pixel is white makes NaN.
+# An image whose first pixel is white makes NaN.
 WHITE = "(np.where(batch[:, :1, 0, 0] > 0.99, np.nan, 1))"
 NAN = {
     "logits": f"return (batch.reshape(len(batch), -1) @ matrix) * {WHITE}",
@@ -205,7 +205,7 @@ NAN = {
 
 
 class NanWorld:
-    """A pool one of whose models makes NaN of some pictures, and the cascade."""
+    """A pool one of whose models makes NaN of some images, and the cascade."""
 
     def __init__(self, folder: Path, kind: str, spoilt: str) -> None:
         path = write_pool(folder)
@@ -222,18 +222,18 @@ class NanWorld:
         chain = Cascade.of(["one", "two"], [bound], combine=combine or "mean_logits")
         self.cascade = of_pool(chain, self.pool, self.code)
         self.runner = Runner(self.cascade, allow_code=self.code)
-        self.pictures = np.minimum(images(ROWS), 250)
+        self.images = np.minimum(images(ROWS), 250)
         self.white = [7, 8, 21, 59]
-        self.pictures[self.white, 0, 0] = 255
+        self.images[self.white, 0, 0] = 255
 
     def without(self) -> tuple[Any, list[int]]:
-        """The same data without the pictures that make NaN, and which ones are in it."""
+        """The same data without the images that make NaN, and which ones are in it."""
         rows = [row for row in range(ROWS) if row not in self.white]
-        return data_of(self.pictures[rows]), rows
+        return data_of(self.images[rows]), rows
 
 
-def data_of(pictures: Any) -> ArrayDataset:
-    return ArrayDataset(pictures, Samples.of(None, None, CLASSES, "run", len(pictures)))
+def data_of(images: Any) -> ArrayDataset:
+    return ArrayDataset(images, Samples.of(None, None, CLASSES, "run", len(images)))
 
 
 @pytest.mark.parametrize("kind", NAN)
@@ -244,7 +244,7 @@ def test_nan_of_one_sample_leaves_the_others_as_they_are(
 ) -> None:
     world = NanWorld(tmp_path, kind, spoilt)
     out = tmp_path / "out.csv"
-    parts = list(run_into(world.runner, data_of(world.pictures), out, batch_size))
+    parts = list(run_into(world.runner, data_of(world.images), out, batch_size))
     found = [result for part in parts for result in part]
     data, rows = world.without()
     [decisions] = [each for _, each in run_offline(world.runner, data, 64)]
@@ -262,19 +262,19 @@ def test_nan_of_one_sample_leaves_the_others_as_they_are(
         told = f"model {spoilt!r}: NaN or infinite outputs"
         assert found[row] == Result.broken(found[row].id, told, None)
     assert read_results(out) == found
-    # Online the one picture is an error, and the next is decided.
+    # Online the one image is an error, and the next is decided.
     with pytest.raises(NotFiniteError, match=f"model {spoilt!r}: NaN or infinite outputs") as info:
-        world.runner(world.pictures[failed[0]])
+        world.runner(world.images[failed[0]])
     assert "\n" not in str(info.value)
-    assert as_result("0", world.runner(world.pictures[0])).class_index == found[0].class_index
+    assert as_result("0", world.runner(world.images[0])).class_index == found[0].class_index
 
 
 def test_nan_ends_what_has_no_rows_for_it(tmp_path: Path) -> None:
     world = NanWorld(tmp_path, "logits", "one")
     with pytest.raises(NotFiniteError, match=r"^model 'one': NaN .* first at sample 7 "):
-        world.runner.decide(world.pictures, 5)
+        world.runner.decide(world.images, 5)
     with pytest.raises(NotFiniteError, match=r"^sample '7': model 'one': NaN or infinite outputs"):
-        list(run_offline(world.runner, data_of(world.pictures), 5))
+        list(run_offline(world.runner, data_of(world.images), 5))
 
 
 def test_people_see_rate_and_exits_so_far(
@@ -284,7 +284,7 @@ def test_people_see_rate_and_exits_so_far(
     monkeypatch.setenv("COLUMNS", "160")
     cascade = embedded(Cascade.of(["nano", "tiny"], [0.9]))
     path = cascade.save(tmp_path / "cascade.json")
-    np.savez(tmp_path / "data.npz", images=some_pictures(300))
+    np.savez(tmp_path / "data.npz", images=some_images(300))
     words = f"run {path} --data {tmp_path / 'data.npz'} --out {tmp_path / 'o.csv'} --batch-size 8"
     assert main(words.split()) == 0
     told = capsys.readouterr()
@@ -299,7 +299,7 @@ def test_nan_is_a_row_by_the_command_line(
 ) -> None:
     world = NanWorld(tmp_path, "logits", "one")
     path = world.cascade.save(tmp_path / "cascade.json")
-    np.savez(tmp_path / "data.npz", images=world.pictures)
+    np.savez(tmp_path / "data.npz", images=world.images)
     told = caught_json(
         f"run {path} --data {tmp_path / 'data.npz'} --out {tmp_path / 'out.jsonl'} "
         f"--allow-code {world.code[0]}"
@@ -326,10 +326,10 @@ def test_nan_in_a_cascade_that_is_one_file_is_a_row(tmp_path: Path) -> None:
             onnx.numpy_helper.from_array(np.array([value], np.int64), name)
         )
     onnx.save(broken, tmp_path / "broken.onnx")
-    some, cascade = some_pictures(100), embedded(Cascade.of(["nano", "tiny"], [0.9]))
+    some, cascade = some_images(100), embedded(Cascade.of(["nano", "tiny"], [0.9]))
     path = write_graph(cascade, tmp_path / "c.onnx", onnx={"nano": tmp_path / "broken.onnx"})
     own = Runner(cascade, threads=1)
-    alone = [own(picture) for picture in some]
+    alone = [own(image) for image in some]
     [found] = list(run_into(Runner(path), data_of(some), tmp_path / "out.csv", 32))
     failed = [result for result in found if result.error]
     assert 0 < len(failed) < 100
@@ -341,9 +341,9 @@ def test_nan_in_a_cascade_that_is_one_file_is_a_row(tmp_path: Path) -> None:
 
 def test_a_model_that_makes_nothing_but_nan_is_told(tmp_path: Path) -> None:
     world = NanWorld(tmp_path, "logits", "one")
-    world.pictures[:, 0, 0] = 255
+    world.images[:, 0, 0] = 255
     out = tmp_path / "out.csv"
-    [found] = list(run_into(world.runner, data_of(world.pictures), out, 16))
+    [found] = list(run_into(world.runner, data_of(world.images), out, 16))
     assert {result.error for result in found} == {"model 'one': NaN or infinite outputs"}
 
 
@@ -385,7 +385,7 @@ def test_a_missing_or_altered_model_leaves_an_unfinished_run(
     for name, spec in known.items():
         spec["fingerprint"] = store.specs[name]["fingerprint"]
     path = replace(cascade, models=known).save(tmp_path / "cascade.json")
-    np.savez(tmp_path / "data.npz", images=some_pictures(300))
+    np.savez(tmp_path / "data.npz", images=some_images(300))
     out = tmp_path / "out.csv"
     words = f"run {path} --data {tmp_path / 'data.npz'} --out {out} --batch-size 8"
     begin = run_into(Runner(path, lazy=lazy), data_of_file(tmp_path / "data.npz"), out, 8)
@@ -416,7 +416,7 @@ def predict_into(folder: Path) -> Pool:
     from committee.embedded import pool_file
 
     some = ArrayDataset(
-        some_pictures(32), Samples.of(np.zeros(32, np.int64), None, pool_file().classes, "val", 32)
+        some_images(32), Samples.of(np.zeros(32, np.int64), None, pool_file().classes, "val", 32)
     )
     return Pool.load(predict(pool_file().only(["nano", "tiny"]), some, folder / "store"))
 
@@ -444,7 +444,7 @@ def test_classes_that_the_models_do_not_have_are_refused(
     gives = "at least [23]" if kind == "decisions" else "3"
     line = f"model 'one': gives {gives} classes, but the cascade names {len(named)}"
     with pytest.raises(ModelError, match=line) as told:
-        [runner(picture) for picture in images(20)]
+        [runner(image) for image in images(20)]
     assert "\n" not in str(told.value)
     with pytest.raises(ModelError, match=line):
         runner.decide(images(20))

@@ -1,4 +1,4 @@
-"""Offline: pictures are read once, ahead and prepared once; memory holds few of them."""
+"""Offline: images are read once, ahead and prepared once; memory holds few of them."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ import numpy as np
 import pytest
 
 from committee import Cascade, Runner
+from committee.arrays import Array
 from committee.data.arrays import ArrayDataset
-from committee.models.inputs import Pictures, prepared
+from committee.models.inputs import RawSamples, prepared
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.pool.samples import Samples
 from committee.predict import THREADS
-from committee.rule.outputs import Array
 from committee.run import batch as held
 from committee.run import read_ahead as reading
 from committee.run.offline import run_into, run_offline
 from committee.run.results import read_results
 from committee.spec.preprocessing import Preprocessing
-from export_world import embedded, some_pictures
+from export_world import embedded, some_images
 from small_world import CLASSES, dataset, write_pool
 
 
-def data_of(pictures: Array) -> ArrayDataset:
-    return ArrayDataset(pictures, Samples.of(None, None, (), "run", len(pictures)))
+def data_of(images: Array) -> ArrayDataset:
+    return ArrayDataset(images, Samples.of(None, None, (), "run", len(images)))
 
 
 class Counting:
-    """Counts how many pictures are prepared by each recipe."""
+    """Counts how many images are prepared by each recipe."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rows: dict[Preprocessing, int] = {}
@@ -42,14 +42,14 @@ class Counting:
         monkeypatch.setattr(reading, "prepared", self)
 
     def __call__(
-        self, pictures: Pictures, recipe: Preprocessing, out: Array | None = None
+        self, images: RawSamples, recipe: Preprocessing, out: Array | None = None
     ) -> Array:
-        self.rows[recipe] = self.rows.get(recipe, 0) + len(pictures)
-        return prepared(pictures, recipe, out)
+        self.rows[recipe] = self.rows.get(recipe, 0) + len(images)
+        return prepared(images, recipe, out)
 
 
 def at_other_sizes(cascade: Cascade, folder: Path) -> Runner:
-    """A cascade of python models, the second of which takes pictures of twice the size."""
+    """A cascade of python models, the second of which takes images of twice the size."""
     path = write_pool(folder)
     text = path.read_text()
     first, second = text.split('name = "two"')
@@ -66,7 +66,7 @@ def at_other_sizes(cascade: Cascade, folder: Path) -> Runner:
 
 def test_stages_of_one_size_share_what_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Runner(embedded(Cascade.of(["nano", "tiny", "small"], [0.9, 0.9])), threads=1)
-    some = some_pictures(700)
+    some = some_images(700)
     counting = Counting(monkeypatch)
     stages = np.concatenate([each.stage for _, each in run_offline(runner, data_of(some), 16)])
     assert set(stages) == {0, 1, 2}
@@ -88,7 +88,7 @@ def test_only_those_that_stay_are_prepared_for_another_size(
 
 
 class Photographs:
-    """Large pictures, made when they are read; how many were read and are in memory is counted."""
+    """Large images, made when they are read; how many were read and are in memory is counted."""
 
     SIDE = 700  # 1.5 MB each
 
@@ -98,9 +98,9 @@ class Photographs:
 
     def read(self, rows: Array) -> list[Array]:
         self.read_rows.extend(rows.tolist())
-        return [self.picture(int(row)) for row in rows]
+        return [self.image(int(row)) for row in rows]
 
-    def picture(self, row: int) -> Array:
+    def image(self, row: int) -> Array:
         generator = np.random.default_rng(row)
         coarse = generator.integers(0, 256, (7, 7, 3), np.uint8)
         return np.kron(coarse, np.ones((self.SIDE // 7, self.SIDE // 7, 1), np.uint8))
@@ -112,7 +112,7 @@ class Photographs:
 def test_photographs_are_read_once_and_few_are_in_memory(tmp_path: Path) -> None:
     runner = at_other_sizes(Cascade.of(["one", "two"], [2.0]), tmp_path)
     some = Photographs(192)
-    one = some.picture(0).nbytes
+    one = some.image(0).nbytes
     assert one > reading.LARGE
     tracemalloc.start()
     try:
@@ -124,7 +124,7 @@ def test_photographs_are_read_once_and_few_are_in_memory(tmp_path: Path) -> None
     # All stay, so all are asked for twice; still no more than what threads are reading is there.
     assert set(stages) == {1}
     assert peak < 4 * THREADS * one
-    alone = [runner(some.picture(row)) for row in range(20)]
+    alone = [runner(some.image(row)) for row in range(20)]
     [(_, again)] = list(run_offline(runner, Photographs(20), 16))
     assert [each.class_index for each in alone] == again.predicted.tolist()
     np.testing.assert_allclose([each.confidence for each in alone], again.score, rtol=1e-5)
@@ -183,9 +183,9 @@ def test_late_stages_run_on_full_batches(tmp_path: Path, batch_size: int) -> Non
 
 
 def test_samples_that_stay_are_gathered_from_batches_that_were_torn(tmp_path: Path) -> None:
-    """Of single pictures a stretch holds 16 batches; what is decided is the same by any batches."""
+    """Of single images a stretch holds 16 batches; what is decided is the same by any batches."""
     runner = Runner(embedded(Cascade.of([["tiny", "micro"], "small"], [0.95])), threads=1)
-    some = data_of(some_pictures(200))
+    some = data_of(some_images(200))
     found = []
     for batch_size in (1, 7, 32):
         out = tmp_path / f"{batch_size}.jsonl"
@@ -195,7 +195,7 @@ def test_samples_that_stay_are_gathered_from_batches_that_were_torn(tmp_path: Pa
     assert {stage for _, _, stage in found[0]} == {0, 1}
 
 
-def test_small_pictures_are_read_many_at_a_time() -> None:
+def test_small_images_are_read_many_at_a_time() -> None:
     runner = Runner(embedded(Cascade.of(["nano"])), threads=1)
     assert runner.together(64) == 1024
     assert runner.together(5000) == 5000

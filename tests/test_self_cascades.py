@@ -33,10 +33,10 @@ from committee.rule.calibration import Calibration
 from committee.run.agreement import agreement
 from committee.run.runner import Runner
 from committee.spec.model import same_weights
-from export_world import embedded, flips, some_pictures
+from export_world import embedded, flips, some_images
 from small_world import CLASSES, dataset, images
 
-# A function of pictures of any size, and a module; each counts how often it is made.
+# A function of images of any size, and a module; each counts how often it is made.
 CODE = """
 import numpy as np
 
@@ -217,12 +217,12 @@ def test_sizes_share_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     opened, open_session = [], source.open_session
     monkeypatch.setattr(source, "open_session", lambda *a: opened.append(a) or open_session(*a))
     cascade = at_sizes(tmp_path, [20, 28])
-    found = Runner(cascade, threads=1).decide(some_pictures(100))
+    found = Runner(cascade, threads=1).decide(some_images(100))
     assert len(opened) == 1
     # And each size answers as it does alone.
     for stage, name in enumerate(cascade.names):
         alone = replace(cm.Cascade.of([name]), models=cascade.models)
-        expected = Runner(alone, threads=1).decide(some_pictures(100))
+        expected = Runner(alone, threads=1).decide(some_images(100))
         if stage == 0:
             here = found.stage == 0
             assert (found.predicted[here] == expected.predicted[here]).all()
@@ -416,13 +416,13 @@ def test_what_runs_decides_as_stored(tmp_path: Path) -> None:
     decisions = runner.decide(images(300))
     assert min(np.bincount(decisions.stage, minlength=3)) > 5
     assert agreement(runner, stored, decisions).complete
-    online = [runner(picture) for picture in images(300)]
+    online = [runner(image) for image in images(300)]
     assert [one.stage for one in online] == decisions.stage.tolist()
     assert {one.cost for one in online} == {4, 20, 56}
 
 
 def resizable(folder: Path, name: str = "tiny") -> Path:
-    """A network of the embedded pool that takes pictures of any size."""
+    """A network of the embedded pool that takes images of any size."""
     model = onnx.load(FOLDER / f"{name}.onnx")
     for axis in (2, 3):
         model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"side{axis}"
@@ -460,8 +460,8 @@ def test_a_bundle_has_the_weights_once(tmp_path: Path) -> None:
     cascade = at_sizes(tmp_path, [20, 24, 28])
     bundle = write_bundle(cascade, tmp_path / "bundle")
     assert len(list(bundle.rglob("*.onnx"))) == 1
-    pictures = some_pictures(200)
-    assert flips(Runner(bundle).decide(pictures), Runner(cascade).decide(pictures)) == 0
+    images = some_images(200)
+    assert flips(Runner(bundle).decide(images), Runner(cascade).decide(images)) == 0
 
 
 def weights_in(graph: onnx.GraphProto) -> int:
@@ -500,8 +500,8 @@ def test_a_graph_has_the_weights_once_and_decides_as_the_runner(
     files = {data["source"].removeprefix("onnx:") for data in cascade.models.values()}
     limit = sum(weights_in(onnx.load(file).graph) for file in files)
     assert weights_in(onnx.load(path).graph) < limit + 4_000
-    pictures = some_pictures(150)
-    found, expected = Runner(path).decide(pictures), Runner(cascade).decide(pictures)
+    images = some_images(150)
+    found, expected = Runner(path).decide(images), Runner(cascade).decide(images)
     assert flips(found, expected) == 0
     np.testing.assert_allclose(found.score, expected.score, rtol=1e-4, atol=1e-5)
 
@@ -518,20 +518,20 @@ def test_export_says_when_a_graph_resizes_inside(
     assert "resize" not in capsys.readouterr().out
     assert main(["export", file, "--out", str(tmp_path / "b"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["resizes_inside"] is False
-    # 28 pixels to 20 and then to 14 are another picture than 28 to 14.
-    pictures = some_pictures(500)
-    expected = Runner(file).decide(pictures)
-    assert flips(Runner(apart).decide(pictures), expected) == 0
-    assert flips(Runner(inside).decide(pictures), expected) > 0
+    # 28 pixels to 20 and then to 14 are another image than 28 to 14.
+    images = some_images(500)
+    expected = Runner(file).decide(images)
+    assert flips(Runner(apart).decide(images), expected) == 0
+    assert flips(Runner(inside).decide(images), expected) > 0
 
 
-def test_stages_of_several_sizes_and_no_pictures(tmp_path: Path) -> None:
+def test_stages_of_several_sizes_and_no_images(tmp_path: Path) -> None:
     plain = at_sizes(tmp_path, [20, 24, 28])
     cascade = replace(plain, stages=cm.Cascade.of([["t@20", "t@24"], "t@28"], [0.9]).stages)
     path = write_graph(cascade, tmp_path / "c.onnx", resize_inside=False)
-    pictures = some_pictures(150)
-    assert flips(Runner(path).decide(pictures), Runner(cascade).decide(pictures)) == 0
-    assert len(Runner(path).decide(pictures[:0]).stage) == 0
+    images = some_images(150)
+    assert flips(Runner(path).decide(images), Runner(cascade).decide(images)) == 0
+    assert len(Runner(path).decide(images[:0]).stage) == 0
 
 
 def test_export_onnx_writes_one_graph_for_all_sizes(tmp_path: Path) -> None:

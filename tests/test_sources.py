@@ -55,7 +55,7 @@ def randomly(folder: Path, source: str, seed: int = 0) -> ModelSpec:
 
 
 def photograph(height: int = 90, width: int = 120) -> Image.Image:
-    """A picture with smooth and sharp parts."""
+    """An image with smooth and sharp parts."""
     y, x = np.mgrid[:height, :width]
     waves = np.stack([np.sin(x / 9 + y / 13), np.cos(x / 11), np.sin((x + y) / 23)], axis=-1)
     values = 127.5 + 120 * waves
@@ -205,7 +205,7 @@ def test_a_plugin_is_found_and_a_broken_one_noticed(
         check_source(spec)
 
 
-# Each library's own preprocessing of a picture, to the rounding of a resize in one call.
+# Each library's own preprocessing of an image, to the rounding of a resize in one call.
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ PROCESSORS = {
 @pytest.mark.parametrize("kind", PROCESSORS)
 def test_transformers_feeds_as_transformers_does(kind: str) -> None:
     known = {**PROCESSORS[kind], **MEAN}
-    # Before transformers 5 the one that works on Pillow's pictures had no ending.
+    # Before transformers 5 the one that works on Pillow's images had no ending.
     processor = getattr(transformers, kind + "Pil", getattr(transformers, kind))(**known)
     expected = processor(photograph(), return_tensors="np")["pixel_values"][0]
     recipe = Preprocessing.from_json(recipe_of("here", {"image_processor_type": kind, **known}))
@@ -567,8 +567,8 @@ def refused(folder: Path, lines: str) -> str:
 WRONG = {
     "timm:resnet5000": "no model 'resnet5000'. Did you mean",
     "timm:resnet50.a1_in2k": "timm:resnet50: no weights 'a1_in2k'. Did you mean 'a1_in1k'",
-    "torchvision:resnet500": "no classifier of pictures, clips or pixels 'resnet500'. Did you mean",
-    "torchvision:fasterrcnn_resnet50_fpn": "no classifier of pictures",
+    "torchvision:resnet500": "no classifier of images, clips or pixels 'resnet500'. Did you mean",
+    "torchvision:fasterrcnn_resnet50_fpn": "no classifier of images",
     "torchvision:resnet50:V9": "torchvision:resnet50: no weights 'V9'. ",
     "transformers:./nowhere": "must be transformers:NAME-OR-FOLDER (there is no folder",
     "timm:": "must be timm:NAME",

@@ -12,34 +12,34 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from committee.arrays import Array
 from committee.data.arrays import ArrayDataset
 from committee.data.base import BrokenSamplesError, Dataset
 from committee.data.huggingface import HuggingFaceDataset
 from committee.data.open import open_data
 from committee.errors import CommitteeError, DataError, MisalignedError, UnknownNameError
 from committee.pool.samples import Samples
-from committee.rule.outputs import Array
 from committee.testing.data import check_data
 
 CLASSES = ("cat", "dog", "eel")
 COUNT = 7
 # Photographs of several sizes, and what is in them differs.
-PICTURES = [
+IMAGES = [
     np.random.default_rng(i).integers(0, 256, (9 + i, 20 - i, 3), np.uint8) for i in range(COUNT)
 ]
 LABELS = [0, 2, 1, 0, 2, 2, 1]
 
 
 def folder(root: Path) -> Path:
-    for i, (picture, label) in enumerate(zip(PICTURES, LABELS, strict=True)):
+    for i, (image, label) in enumerate(zip(IMAGES, LABELS, strict=True)):
         (root / "data" / CLASSES[label]).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(root / "data" / CLASSES[label] / f"{i}.png")
+        Image.fromarray(image).save(root / "data" / CLASSES[label] / f"{i}.png")
     return root / "data"
 
 
 def table(root: Path, labels: Sequence[Any] | None = None) -> Path:
-    pictures = sorted(folder(root).rglob("*.png"), key=lambda path: path.name)
-    names = [path.relative_to(root).as_posix() for path in pictures]
+    images = sorted(folder(root).rglob("*.png"), key=lambda path: path.name)
+    names = [path.relative_to(root).as_posix() for path in images]
     with (root / "data.csv").open("w", newline="", encoding="utf-8-sig") as file:
         writer = csv.writer(file)
         writer.writerow(["label", "path", "note"])
@@ -78,7 +78,7 @@ def _number(path: Path) -> int:
 
 
 def _same_size() -> Array:
-    return np.stack([picture[:9, :14] for picture in PICTURES])
+    return np.stack([image[:9, :14] for image in IMAGES])
 
 
 SOURCES: dict[str, Callable[[Path], Path]] = {
@@ -99,25 +99,25 @@ def test_every_source_keeps_the_contract(source: Path) -> None:
     check_data(open_data(source, "test", CLASSES))
 
 
-def test_every_source_gives_pictures_and_labels(source: Path) -> None:
+def test_every_source_gives_images_and_labels(source: Path) -> None:
     dataset = open_data(source, "test", CLASSES)
     samples = dataset.samples
     assert (samples.split, samples.classes) == ("test", CLASSES)
     assert samples.labels is not None
-    for row, picture in enumerate(dataset.read(np.arange(COUNT))):
-        # Which picture it is, told by its content.
-        values = np.asarray(picture)
-        (number,) = [i for i in range(COUNT) if (PICTURES[i][:9, :14] == values[:9, :14]).all()]
+    for row, image in enumerate(dataset.read(np.arange(COUNT))):
+        # Which image it is, told by its content.
+        values = np.asarray(image)
+        (number,) = [i for i in range(COUNT) if (IMAGES[i][:9, :14] == values[:9, :14]).all()]
         assert samples.labels[row] == LABELS[number]
 
 
-def test_digests_are_those_of_the_pictures(source: Path) -> None:
+def test_digests_are_those_of_the_images(source: Path) -> None:
     dataset = open_data(source, "test", CLASSES)
     assert len(set(dataset.digests(np.arange(COUNT)).tolist())) == COUNT
 
 
 @pytest.mark.parametrize("make", [folder, table, saved])
-def test_broken_pictures_keep_the_contract(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+def test_broken_images_keep_the_contract(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     dataset = open_data(broken(make, tmp_path), "val", CLASSES)
     rows = [row for row in range(COUNT) if _is_broken(dataset, row)]
     assert len(rows) == len(SPOILT)
@@ -133,7 +133,7 @@ SPOILT: dict[str, Callable[[bytes], bytes]] = {
 
 
 def broken(make: Callable[[Path], Path], root: Path) -> Path:
-    """A source some of whose picture files are no pictures: empty, garbage, truncated."""
+    """A source some of whose image files are no images: empty, garbage, truncated."""
     if make is saved:
         datasets = pytest.importorskip("datasets", reason="the extra datasets is not installed")
         files = sorted(folder(root).rglob("*.png"), key=_number)
@@ -184,10 +184,10 @@ class Faulty(ArrayDataset):
             rows = np.sort(rows)
         if self.fault == "forgets":
             rows = rows[:-1]
-        pictures = super().read(rows)
+        images = super().read(rows)
         if self.fault == "changes":
-            pictures = pictures + np.uint8(self.reads)
-        return pictures
+            images = images + np.uint8(self.reads)
+        return images
 
     def digests(self, rows: Array) -> Array:
         if self.fault == "signed":
@@ -199,7 +199,7 @@ class Faulty(ArrayDataset):
 
 FAULTS = {
     "sorts": "order of the rows",
-    "forgets": "one picture a row",
+    "forgets": "one image a row",
     "changes": "reading again gives the same",
     "signed": "digests are uint64",
     "counts": "digests come in the order",
@@ -238,7 +238,7 @@ def test_digits_may_be_names_of_classes(tmp_path: Path) -> None:
 BAD_TABLES = {
     "": "must name the columns path",
     "phat,label\na,b\n": "must name the columns path",
-    "path,label\n": "names no picture",
+    "path,label\n": "names no image",
     "path,label\na.png\n": "line 2 has not the 2 columns",
     "path,label\na.png,cat\nb.png,cow\n": "line 3: label 'cow' is no class of the models",
     "path,label\na.png,1\nb.png,cow\n": "line 2: label '1' is no class|line 3: label 'cow'",
@@ -263,7 +263,7 @@ def test_a_table_may_have_no_labels(tmp_path: Path) -> None:
     assert (found.ids, found.labels) == (("b.png", "a.png"), None)
 
 
-def test_pictures_missing_from_a_table_are_broken(tmp_path: Path) -> None:
+def test_images_missing_from_a_table_are_broken(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("path\nb.png\n")
     with pytest.raises(BrokenSamplesError, match=r"b.png \(No such file"):
         open_data(tmp_path / "a.csv").read(np.array([0]))
@@ -304,7 +304,7 @@ def test_other_classes_of_a_saved_data_set_are_refused(tmp_path: Path) -> None:
         open_data(saved(tmp_path), classes=["cat", "cow"])
 
 
-def test_two_columns_of_pictures_are_refused(tmp_path: Path) -> None:
+def test_two_columns_of_images_are_refused(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets", reason="the extra datasets is not installed")
     path = saved(tmp_path)
     both = datasets.load_from_disk(path)

@@ -24,11 +24,11 @@ from committee.rule.cascade import ALWAYS, NEVER
 from committee.rule.flow import Decisions
 from committee.run.offline import run_offline
 from committee.run.verify import compared, offline_way, online_way, stored_way, verify
-from export_world import CASCADES, embedded, some_pictures
+from export_world import CASCADES, embedded, some_images
 from small_world import dataset, images, read_pool, samples, write_npz, write_pool
 from test_run_reading import Photographs, at_other_sizes
 
-PICTURES = str(FOLDER / "fashion_mnist_test.npz")
+IMAGES = str(FOLDER / "fashion_mnist_test.npz")
 
 
 def run(*words: object) -> int:
@@ -40,7 +40,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cascade of the embedded pool, its stored predictions, a bundle and graphs of it."""
     folder = tmp_path_factory.mktemp("verify")
     cascade = embedded(CASCADES["mean_logits"]).save(folder / "cascade.json")
-    assert run("predict", FOLDER / "pool.toml", "--data", PICTURES, "--rows", "5000:6000",
+    assert run("predict", FOLDER / "pool.toml", "--data", IMAGES, "--rows", "5000:6000",
                "--split", "test", "--out", folder / "predictions", "--json") == 0  # fmt: skip
     assert run("export", cascade, "--out", folder / "bundle") == 0
     for form in ("one", "any"):
@@ -49,12 +49,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_all_ways_decide_alike_on_real_pictures(
+def test_all_ways_decide_alike_on_real_images(
     world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
     words = [
-        *("verify", world / "cascade.json", "--data", PICTURES, "--rows", "5000:6000"),
+        *("verify", world / "cascade.json", "--data", IMAGES, "--rows", "5000:6000"),
         *("--predictions", world / "predictions", "--max-flips", 0, "--engine", "onnxruntime"),
         *("--batch-size", 32, "--batch-size", 7, "--batch-size", 1),
         *("--against", world / "bundle", "--against", world / "one.onnx"),
@@ -83,7 +83,7 @@ def test_openvino_in_float32_decides_alike(world: Path, capsys: pytest.CaptureFi
     pytest.importorskip("openvino", reason="the extra openvino is not installed")
     capsys.readouterr()
     words = [
-        *("verify", world / "cascade.json", "--data", PICTURES, "--rows", "5000:6000"),
+        *("verify", world / "cascade.json", "--data", IMAGES, "--rows", "5000:6000"),
         *("--predictions", world / "predictions", "--engine", "openvino", "--json"),
     ]
     assert run(*words) == 0
@@ -136,7 +136,7 @@ def test_every_engine_of_torch_modules_decides_alike(
     cascade = replace(cascade, models={name: each.to_json() for name, each in specs.items()})
     path = cascade.save(tmp_path / "cascade.json")
     words = [
-        *("verify", path, "--data", PICTURES, "--rows", "0:300", "--json", "--module"),
+        *("verify", path, "--data", IMAGES, "--rows", "0:300", "--json", "--module"),
         *("--allow-code", tmp_path / "code.py", "--engine", "torch"),
         *("--engine", "onnxruntime", "--engine", "openvino"),
     ]
@@ -150,7 +150,7 @@ def test_every_engine_of_torch_modules_decides_alike(
         assert len(told["flips"]) <= 1
         assert told["largest_difference"] < 1e-4
     code = [str(tmp_path / "code.py")]
-    assert 0 < Runner(cascade, allow_code=code).decide(some_pictures(300)).stage.sum() < 300
+    assert 0 < Runner(cascade, allow_code=code).decide(some_images(300)).stage.sum() < 300
 
 
 def test_flips_are_shown_and_may_fail(
@@ -161,7 +161,7 @@ def test_flips_are_shown_and_may_fail(
     stages = (replace(cascade.stages[0], threshold=0.8), *cascade.stages[1:])
     other = replace(cascade, stages=stages).save(tmp_path / "other.json")
     words = [
-        *("verify", other, "--data", PICTURES, "--rows", "5000:5300"),
+        *("verify", other, "--data", IMAGES, "--rows", "5000:5300"),
         *("--against", world / "any.onnx"),
     ]
     capsys.readouterr()
@@ -197,11 +197,11 @@ def test_another_cascade_file_is_called_so_and_a_lower_threshold_is_told(
     assert "above the threshold" not in told
 
 
-def test_pictures_that_cannot_be_read_are_left_out_if_asked(
+def test_images_that_cannot_be_read_are_left_out_if_asked(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for i, picture in enumerate(some_pictures(5)):
-        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    for i, image in enumerate(some_images(5)):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
     (tmp_path / "2.png").write_bytes(b"")
     words = ["verify", world / "cascade.json", "--data", tmp_path]
     capsys.readouterr()
@@ -212,10 +212,10 @@ def test_pictures_that_cannot_be_read_are_left_out_if_asked(
     assert run(*words, "--skip-broken") == 0
     told = capsys.readouterr().out
     assert told.startswith("4 samples, each compared with")
-    assert "Left out: 1 broken picture: 2.png (no picture that Pillow knows)" in told
+    assert "Left out: 1 broken image: 2.png (no image that Pillow knows)" in told
     assert run(*words, "--skip-broken", "--json") == 0
     left_out = json.loads(capsys.readouterr().out)["broken_left_out"]
-    assert left_out == [{"id": "2.png", "reason": "no picture that Pillow knows"}]
+    assert left_out == [{"id": "2.png", "reason": "no image that Pillow knows"}]
     for i in range(5):
         (tmp_path / f"{i}.png").write_bytes(b"")
     assert run(*words, "--skip-broken") == 2
@@ -268,7 +268,7 @@ def test_stored_predictions_are_found_by_name(tmp_path: Path) -> None:
 def test_few_decoded_photographs_are_in_memory(tmp_path: Path) -> None:
     runner = at_other_sizes(Cascade.of(["one", "two"], [0.9]), tmp_path)
     some = Photographs(96)
-    one = some.picture(0).nbytes
+    one = some.image(0).nbytes
     ways = {
         "online": online_way(runner),
         "offline": offline_way(runner, 16),
@@ -307,7 +307,7 @@ def test_offline_is_what_a_run_of_that_batch_size_decides(tmp_path: Path) -> Non
 def test_a_graph_is_no_cascade_of_models_for_other_engines(
     world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["verify", world / "any.onnx", "--data", PICTURES, "--rows", "0:5"]
+    words = ["verify", world / "any.onnx", "--data", IMAGES, "--rows", "0:5"]
     capsys.readouterr()
     assert run(*words, "--engine", "openvino") == 2
     assert "is inside one ONNX file, which onnxruntime runs" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Video classification through the same pool, store, search, evaluation and runners as pictures."""
+"""Video classification through the same pool, store, search, evaluation and runners as images."""
 
 from __future__ import annotations
 
@@ -251,11 +251,11 @@ def test_wrong_pool_files_are_told_in_a_line(
     assert "\n" not in str(caught.value)
 
 
-def test_pictures_and_clips_do_not_mix(tmp_path: Path) -> None:
+def test_images_and_clips_do_not_mix(tmp_path: Path) -> None:
     clips = ModelSpec("a", "python:m:f", recipe())
-    pictures = ModelSpec("b", "python:m:f", Preprocessing((8, 8)))
-    with pytest.raises(CascadeError, match="a takes clips, b takes pictures"):
-        open_data(tmp_path, models=[clips, pictures])
+    images = ModelSpec("b", "python:m:f", Preprocessing((8, 8)))
+    with pytest.raises(CascadeError, match="a takes clips, b takes images"):
+        open_data(tmp_path, models=[clips, images])
 
 
 # --- Sources --------------------------------------------------------------------------------------

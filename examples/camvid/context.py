@@ -2,8 +2,8 @@
 
     python context.py --data CAMVID --models /tmp/camvid/models --only medium
 
-Every cell of every picture is seen through its window, as if all cells went on, so that nothing but
-the windows differs from seeing whole pictures. Only pictures of the half that chooses are opened.
+Every cell of every image is seen through its window, as if all cells went on, so that nothing but
+the windows differs from seeing whole images. Only images of the half that chooses are opened.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ def main() -> None:
     data = open_segmentation(given.data / "val", "val", CLASSES, IGNORED, given.rows)
     inputs, labels = [], []
     for row in range(len(data.samples)):
-        inputs.append(prepared(data.picture(row, SIZE)[None], recipe)[0])
+        inputs.append(prepared(data.image(row, SIZE)[None], recipe)[0])
         labels.append(data.label(row, SIZE))
     grids = [Grid(SIZE)] + [Grid(SIZE, cell, context) for cell in CELLS for context in CONTEXTS]
     counts = dict.fromkeys(grids, 0)
     same = dict.fromkeys(grids, 0.0)
-    for picture, label in zip(inputs, labels, strict=True):
-        whole = pixel_logits(model, spec, picture[None])[0].argmax(axis=0)
+    for image, label in zip(inputs, labels, strict=True):
+        whole = pixel_logits(model, spec, image[None])[0].argmax(axis=0)
         for grid in grids:
-            seen = _seen(model, spec, grid, picture)
+            seen = _seen(model, spec, grid, image)
             own = np.where(grid.owned, grid.cut(label), -1)
             table = count_cells({"m": seen}, own, [("m",)], "cell_max_prob", IGNORED)
             counts[grid] = counts[grid] + table.of(("m",), np.arange(len(grid))).values.sum(axis=0)
@@ -69,8 +69,8 @@ def main() -> None:
             _seen(model, spec, grid, inputs[0])
             best[grid] = min(best[grid], time.process_time() - began)
     full = float(spec.costs[0].value)
-    print(f"{given.only}, {len(inputs)} pictures of the choosing half, one thread")
-    print("| cells | context | mIoU | as the whole picture | multiply-adds | time |")
+    print(f"{given.only}, {len(inputs)} images of the choosing half, one thread")
+    print("| cells | context | mIoU | as the whole image | multiply-adds | time |")
     print("|---|---|---|---|---|---|")
     for grid in grids:
         macs = full
@@ -85,10 +85,10 @@ def main() -> None:
         )
 
 
-def _seen(model: object, spec: ModelSpec, grid: Grid, picture: np.ndarray) -> np.ndarray:
+def _seen(model: object, spec: ModelSpec, grid: Grid, image: np.ndarray) -> np.ndarray:
     if not grid.cell:
-        return pixel_logits(model, spec, picture[None])
-    return window_logits(model, spec, grid, picture, np.arange(len(grid)), 16)
+        return pixel_logits(model, spec, image[None])
+    return window_logits(model, spec, grid, image, np.arange(len(grid)), 16)
 
 
 if __name__ == "__main__":

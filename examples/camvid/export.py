@@ -1,4 +1,4 @@
-"""Export trained networks to ONNX graphs that take pictures of any size.
+"""Export trained networks to ONNX graphs that take images of any size.
 
 python export.py --weights /tmp/camvid --out models
 """

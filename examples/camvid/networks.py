@@ -48,7 +48,7 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Pictures (n, 3, H, W), normalised, to logits (n, 11, H / 4, W / 4)."""
+    """Images (n, 3, H, W), normalised, to logits (n, 11, H / 4, W / 4)."""
 
     def __init__(self, width: int, dilations: tuple[int, ...]) -> None:
         super().__init__()

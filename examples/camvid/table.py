@@ -4,8 +4,8 @@
 
 For every size of cells: the cheapest cascade that reaches the reference on the half that chose, the
 most accurate one, and the most accurate for 0.7 of the reference's cost. All figures are of the
-half that judges. Time is of whole cascades at work, one picture at a time, one thread, in turns,
-in seconds of the processor; the median over pictures.
+half that judges. Time is of whole cascades at work, one image at a time, one thread, in turns,
+in seconds of the processor; the median over images.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
             f"| {1000 * took:.0f} | {at / took:.2f}x |",
             flush=True,
         )
-    print(f"{judged.samples} pictures judge, {chose.samples} chose.")
+    print(f"{judged.samples} images judge, {chose.samples} chose.")
 
 
 def _difference(pair: np.ndarray) -> np.ndarray:
@@ -75,16 +75,16 @@ def _difference(pair: np.ndarray) -> np.ndarray:
 
 
 def _timed(cascades: list[Cascade], data: Path, turns: int) -> list[float]:
-    """Seconds of the processor for one picture, the median over pictures."""
+    """Seconds of the processor for one image, the median over images."""
     runners = [Segmenter(cascade, threads=1) for cascade in cascades]
-    pictures = open_segmentation(data / "val", labels=False, rows="50:101:2")
+    images = open_segmentation(data / "val", labels=False, rows="50:101:2")
     took = np.empty((turns, len(runners)))
     for turn in range(turns):
-        row = turn * len(pictures.samples) // turns
-        picture = pictures.picture(row, runners[0].grid.picture)[None]
+        row = turn * len(images.samples) // turns
+        image = images.image(row, runners[0].grid.image)[None]
         for number in np.roll(np.arange(len(runners)), turn):
             began = time.process_time()
-            runners[number].decide(picture)
+            runners[number].decide(image)
             took[turn, number] = time.process_time() - began
     return np.median(took, axis=0).tolist()
 

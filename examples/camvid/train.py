@@ -2,7 +2,7 @@
 
     python train.py small --data CAMVID --out /tmp/camvid
 
-Every step draws its pictures, crops and flips from its own seed, so a run that was interrupted and
+Every step draws its images, crops and flips from its own seed, so a run that was interrupted and
 started again ends with the weights of one that was not.
 """
 
@@ -21,44 +21,44 @@ from torch.nn import functional
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IGNORED = 11
 BATCH = 8
-# Sizes of crops (height, width): whole pictures and parts, for a cascade will show it parts.
+# Sizes of crops (height, width): whole images and parts, for a cascade will show it parts.
 CROPS = ((240, 240), (160, 160), (240, 240), (360, 480))
 SAVE_EVERY = 50
 
 
 def read(data: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures (n, 3, H, W) and labels (n, H, W), bytes."""
+    """Images (n, 3, H, W) and labels (n, H, W), bytes."""
     files = sorted((data / split / "images").iterdir())
-    pictures = [np.asarray(Image.open(file).convert("RGB")) for file in files]
+    images = [np.asarray(Image.open(file).convert("RGB")) for file in files]
     labels = [np.asarray(Image.open(data / split / "labels" / f"{f.stem}.png")) for f in files]
-    return torch.tensor(np.stack(pictures)).permute(0, 3, 1, 2), torch.tensor(np.stack(labels))
+    return torch.tensor(np.stack(images)).permute(0, 3, 1, 2), torch.tensor(np.stack(labels))
 
 
-def normalised(pictures: torch.Tensor) -> torch.Tensor:
+def normalised(images: torch.Tensor) -> torch.Tensor:
     """Bytes to what the networks take."""
     mean = torch.tensor(MEAN)[:, None, None]
-    return (pictures.float() / 255 - mean) / torch.tensor(DEVIATION)[:, None, None]
+    return (images.float() / 255 - mean) / torch.tensor(DEVIATION)[:, None, None]
 
 
 def batch(
-    pictures: torch.Tensor, labels: torch.Tensor, seed: int, step: int
+    images: torch.Tensor, labels: torch.Tensor, seed: int, step: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The batch of one step: random pictures, scales, crops, flips and brightness."""
+    """The batch of one step: random images, scales, crops, flips and brightness."""
     random = np.random.default_rng([seed, step])
     height, width = CROPS[random.integers(len(CROPS))]
     xs, ys = [], []
-    for index in random.choice(len(pictures), BATCH, replace=False):
+    for index in random.choice(len(images), BATCH, replace=False):
         scale = max(random.uniform(0.75, 1.6), height / 360, width / 480)
         high, wide = round(height / scale), round(width / scale)
         top, left = random.integers(361 - high), random.integers(481 - wide)
-        picture = pictures[index, :, top : top + high, left : left + wide].float()
+        image = images[index, :, top : top + high, left : left + wide].float()
         label = labels[index, top : top + high, left : left + wide].float()
         size = (height, width)
-        picture = functional.interpolate(picture[None], size=size, mode="bilinear")[0]
+        image = functional.interpolate(image[None], size=size, mode="bilinear")[0]
         label = functional.interpolate(label[None, None], size=size, mode="nearest")[0, 0]
         if random.random() < 0.5:
-            picture, label = picture.flip(2), label.flip(1)
-        xs.append((picture * random.uniform(0.7, 1.3)).clamp(0, 255))
+            image, label = image.flip(2), label.flip(1)
+        xs.append((image * random.uniform(0.7, 1.3)).clamp(0, 255))
         ys.append(label.long())
     return normalised(torch.stack(xs)), torch.stack(ys)
 
@@ -97,11 +97,11 @@ def main() -> None:
         optimiser.load_state_dict(state["optimiser"])
         plan.load_state_dict(state["plan"])
         step, seconds = state["step"], state["seconds"]
-    pictures, labels = read(given.data, "train")
+    images, labels = read(given.data, "train")
     weights = class_weights(labels)
     began, total = time.process_time(), 0.0
     while step < given.steps:
-        x, y = batch(pictures, labels, given.seed, step)
+        x, y = batch(images, labels, given.seed, step)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(x.contiguous(memory_format=torch.channels_last)).float()
         # At the networks' own resolution: the pixel in the middle of each of theirs.

@@ -43,7 +43,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Pictures (N, 3, 32, 32), normalised, to logits (N, 10); depth is 6 n + 2."""
+    """Images (N, 3, 32, 32), normalised, to logits (N, 10); depth is 6 n + 2."""
 
     def __init__(self, depth: int) -> None:
         super().__init__()

@@ -23,12 +23,12 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="holds test_batch.png and test_labels.json")
     parser.add_argument("out", type=Path, help="folder for the arrays")
     arguments = parser.parse_args()
-    picture, answers = arguments.data / "test_batch.png", arguments.data / "test_labels.json"
-    for file in (picture, answers):
+    image, answers = arguments.data / "test_batch.png", arguments.data / "test_labels.json"
+    for file in (image, answers):
         if not file.is_file():
             parser.error(f"no file {file}")
 
-    images = np.asarray(Image.open(picture).convert("RGB")).reshape(IMAGES, 32, 32, 3)
+    images = np.asarray(Image.open(image).convert("RGB")).reshape(IMAGES, 32, 32, 3)
     labels = np.array(json.loads(answers.read_text("utf-8")), np.int64)
     ids = np.array([f"test-{index:05d}" for index in range(IMAGES)])
     names = (Path(__file__).parent / "classes.txt").read_text("utf-8").split()

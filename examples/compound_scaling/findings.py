@@ -535,7 +535,7 @@ def page(data: Path = DATA) -> str:
         "",
         "Latency and throughput were not measured, so that all costs are multiply-adds; no "
         "networks found by architecture search are known for this data; video and segmentation "
-        "are other pools. A tenth of a point is ten pictures. Verdicts follow the rules above and "
+        "are other pools. A tenth of a point is ten images. Verdicts follow the rules above and "
         "not judgement; with other numbers in the rules some would change.",
     ]
     return "\n".join(lines) + "\n"

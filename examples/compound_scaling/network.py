@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 DEPTH, WIDTH, RESOLUTION = 1.2, 1.1, 1.15
-# phi = 0: one block in each of three groups, on pictures of 12 x 12.
+# phi = 0: one block in each of three groups, on images of 12 x 12.
 BASE_BLOCKS, BASE_WIDTHS, BASE_RESOLUTION = 3, (8, 16, 32), 12
 CLASSES = 10
 
@@ -23,8 +23,8 @@ class Size:
     """How large one network is.
 
     Args:
-        resolution: Side of the pictures it reads, in pixels.
-        widths: Channels of each group. Every group after the first halves the picture.
+        resolution: Side of the images it reads, in pixels.
+        widths: Channels of each group. Every group after the first halves the image.
         blocks: Residual blocks of each group.
     """
 
@@ -76,7 +76,7 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
-    """Grey pictures (N, 1, R, R), normalised, to logits (N, 10)."""
+    """Grey images (N, 1, R, R), normalised, to logits (N, 10)."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()

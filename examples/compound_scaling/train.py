@@ -5,8 +5,8 @@
 DIR of --data holds the ``*-ubyte.gz`` files of Fashion-MNIST; Debian's dataset-fashion-mnist puts
 them in /usr/share/datasets/fashion-mnist. Needs torch.
 
-Of the 60,000 training pictures the last 10,000 are held out: they are the split ``val``, on which
-committees are chosen. The 10,000 official test pictures are the split ``test``; a model sees them
+Of the 60,000 training images the last 10,000 are held out: they are the split ``val``, on which
+committees are chosen. The 10,000 official test images are the split ``test``; a model sees them
 once, when its training is over.
 
 Start the command as often as there are cores: each process takes the next model that is neither
@@ -45,32 +45,32 @@ def name_of(phi: float, seed: int) -> str:
 
 
 def torch_seed(phi: float, seed: int) -> int:
-    """A seed of its own for each model; models of one seed share no order of the pictures."""
+    """A seed of its own for each model; models of one seed share no order of the images."""
     return 10_000 * (seed + 1) + round(100 * phi)
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Read a gzipped idx file of bytes: pictures (N, 28, 28) or labels (N,)."""
+    """Read a gzipped idx file of bytes: images (N, 28, 28) or labels (N,)."""
     raw = gzip.decompress(path.read_bytes())
     rank = raw[3]
     shape = np.frombuffer(raw, ">i4", rank, offset=4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
-def read_pictures(path: Path, side: int) -> Tensor:
-    """Pictures of a file as the input (N, 1, side, side) of a network, resized and normalised."""
-    pictures = torch.tensor(read_idx(path)).unsqueeze(1)
+def read_images(path: Path, side: int) -> Tensor:
+    """Images of a file as the input (N, 1, side, side) of a network, resized and normalised."""
+    images = torch.tensor(read_idx(path)).unsqueeze(1)
     resized = [
         nn.functional.interpolate(
             part.float(), (side, side), mode="bilinear", antialias=True, align_corners=False
         )
-        for part in pictures.split(10_000)
+        for part in images.split(10_000)
     ]
     return torch.cat(resized).div_(255).sub_(MEAN).div_(STD)
 
 
 def blanked_share(phi: float) -> float:
-    """Share of the training pictures that have a square blanked.
+    """Share of the training images that have a square blanked.
 
     Larger networks are regularised more, as in the family of EfficientNets, where dropout grows
     with phi; small ones cannot overfit and only lose by it.
@@ -79,7 +79,7 @@ def blanked_share(phi: float) -> float:
 
 
 def distort(x: Tensor, blanked: float, generator: torch.Generator) -> Tensor:
-    """Mirror half of the pictures, and blank a square of a quarter's side in a share of them."""
+    """Mirror half of the images, and blank a square of a quarter's side in a share of them."""
     count, side = len(x), x.shape[-1]
     mirrored = torch.rand(count, generator=generator) < 0.5
     x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
@@ -87,8 +87,8 @@ def distort(x: Tensor, blanked: float, generator: torch.Generator) -> Tensor:
     top, left = torch.randint(1 - hole, side, (2, count, 1), generator=generator)
     in_rows = (steps >= top) & (steps < top + hole)
     in_columns = (steps >= left) & (steps < left + hole)
-    in_picture = torch.rand(count, 1, generator=generator) < blanked
-    square = (in_rows & in_picture)[:, :, None] & in_columns[:, None, :]
+    in_image = torch.rand(count, 1, generator=generator) < blanked
+    square = (in_rows & in_image)[:, :, None] & in_columns[:, None, :]
     return x.masked_fill(square[:, None], 0)
 
 
@@ -121,7 +121,7 @@ class Training:
         self.epochs: list[dict[str, float]] = []
 
     def epoch(self, x: Tensor, y: Tensor) -> None:
-        """Train on all pictures once, in full batches, and note how it went and how long."""
+        """Train on all images once, in full batches, and note how it went and how long."""
         core, wall = time.process_time(), time.perf_counter()
         self.network.train()
         order = torch.randperm(len(x), generator=self.generator)
@@ -184,7 +184,7 @@ def train(phi: float, seed: int, data: Path, out: Path) -> None:
     """Train one model to the end, and write its outputs, its weights and, last, its log."""
     name, size = name_of(phi, seed), scaled(phi)
     checkpoint = out / "state" / f"{name}.pt"
-    x = read_pictures(data / "train-images-idx3-ubyte.gz", size.resolution)
+    x = read_images(data / "train-images-idx3-ubyte.gz", size.resolution)
     y = torch.tensor(read_idx(data / "train-labels-idx1-ubyte.gz")).long()
     x, y, x_val, y_val = x[:-HELD_OUT], y[:-HELD_OUT], x[-HELD_OUT:], y[-HELD_OUT:]
     training = Training(phi, seed, steps=len(x) // BATCH)
@@ -195,7 +195,7 @@ def train(phi: float, seed: int, data: Path, out: Path) -> None:
         training.save(checkpoint)
         print(f"{name} {training.epochs[-1]}", flush=True)
     val = outputs(training.network, x_val)
-    x_test = read_pictures(data / "t10k-images-idx3-ubyte.gz", size.resolution)
+    x_test = read_images(data / "t10k-images-idx3-ubyte.gz", size.resolution)
     write_outputs(out / "val" / f"{name}.npz", val)
     write_outputs(out / "test" / f"{name}.npz", outputs(training.network, x_test))
     write_bytes(out / "weights" / f"{name}.pt", bytes_of(training.network.state_dict()))

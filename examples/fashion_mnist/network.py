@@ -12,9 +12,9 @@ class Size:
 
     Args:
         stem_stride: Stride of the first convolution; 2 quarters the cost of everything after it.
-        widths: Channels of each group. Every group after the first halves the picture.
+        widths: Channels of each group. Every group after the first halves the image.
         blocks: Residual blocks of each group.
-        distorted: Whether training shifts pictures and blanks parts of them; networks too small to
+        distorted: Whether training shifts images and blanks parts of them; networks too small to
             overfit only lose by it.
     """
 
@@ -53,7 +53,7 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
-    """Grey pictures (N, 1, 28, 28), normalised, to logits (N, 10)."""
+    """Grey images (N, 1, 28, 28), normalised, to logits (N, 10)."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()

@@ -4,8 +4,8 @@
 
 DIR holds the ``*-ubyte.gz`` files of Fashion-MNIST; Debian's dataset-fashion-mnist puts them
 in /usr/share/datasets/fashion-mnist. Needs torch, onnx and onnxscript.
-Of the 60,000 training pictures the last 5,000 are held out and never trained on; the log states the
-accuracy there. The 10,000 official test pictures are not opened by this script.
+Of the 60,000 training images the last 5,000 are held out and never trained on; the log states the
+accuracy there. The 10,000 official test images are not opened by this script.
 """
 
 import argparse
@@ -28,16 +28,16 @@ SEED = 2022
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Read a gzipped idx file of bytes: pictures (N, 28, 28) or labels (N,)."""
+    """Read a gzipped idx file of bytes: images (N, 28, 28) or labels (N,)."""
     raw = gzip.decompress(path.read_bytes())
     rank = raw[3]
     shape = np.frombuffer(raw, ">i4", rank, offset=4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
-def normalise(pictures: np.ndarray) -> Tensor:
+def normalise(images: np.ndarray) -> Tensor:
     """Bytes (N, 28, 28) to the float input (N, 1, 28, 28) of the networks."""
-    return (torch.tensor(pictures).float().div_(255) - MEAN).div_(STD).unsqueeze(1)
+    return (torch.tensor(images).float().div_(255) - MEAN).div_(STD).unsqueeze(1)
 
 
 def mirror(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -47,7 +47,7 @@ def mirror(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def distort(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each picture by up to 2 pixels and blank one square of it."""
+    """Shift each image by up to 2 pixels and blank one square of it."""
     n = len(x)
     dy, dx = torch.randint(0, 5, (2, n, 1), generator=generator)
     rows, columns = torch.arange(28) + dy, torch.arange(28) + dx
@@ -115,7 +115,7 @@ def train(name: str, data: tuple[Tensor, ...]) -> tuple[Network, dict]:
 
 
 def multiply_adds(network: Network) -> int:
-    """Multiply-adds of one picture, counted on the meta device."""
+    """Multiply-adds of one image, counted on the meta device."""
     with FlopCounterMode(display=False) as counter:
         network.to("meta")(torch.zeros(1, 1, 28, 28, device="meta"))
     return counter.get_total_flops() // 2

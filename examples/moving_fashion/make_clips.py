@@ -1,4 +1,4 @@
-"""Clips of Fashion-MNIST pictures that move: generated, with real motion of real pictures.
+"""Clips of Fashion-MNIST images that move: generated, with real motion of real images.
 
     python make_clips.py FASHION_MNIST OUT [--train N] [--val N] [--test N]
 
@@ -8,7 +8,7 @@ that direction during 10 to 20 of the 48 frames, and stands again; the camera sh
 stands and when it goes say nothing of where it goes, so a single frame cannot tell the class, nor
 can a part of the clip in which nothing happens.
 
-Train and val take their objects from the training pictures, no picture twice; test from the others.
+Train and val take their objects from the training images, no image twice; test from the others.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "classes.txt").write_text("\n".join(CLASSES) + "\n")
-    learned, others = (read_pictures(args.source, name) for name in ("train", "t10k"))
+    learned, others = (read_images(args.source, name) for name in ("train", "t10k"))
     # What trains ends where what chooses begins.
     last = len(learned[0]) - args.val
-    for seed, split, (pictures, labels), rows in (
+    for seed, split, (images, labels), rows in (
         (0, "train", learned, np.arange(min(args.train, last))),
         (1, "val", learned, np.arange(last, last + args.val)),
         (2, "test", others, np.arange(args.test)),
@@ -56,41 +56,41 @@ def main() -> None:
         numbers = np.random.default_rng(seed)
         for row in rows.tolist():
             way = list(WAYS)[numbers.integers(len(WAYS))]
-            frames = moving(pictures[row], way, numbers)
+            frames = moving(images[row], way, numbers)
             folder = args.out / split / f"{KINDS[labels[row]]}-{way}"
             folder.mkdir(parents=True, exist_ok=True)
             if not (file := folder / f"{row:05d}.mp4").exists():
                 write_clip(file, frames)
 
 
-def read_pictures(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (N, 28, 28) and labels (N,) of two idx files."""
+def read_images(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, 28, 28) and labels (N,) of two idx files."""
     with gzip.open(folder / f"{name}-images-idx3-ubyte.gz") as file:
-        pictures = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28)
+        images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28)
     with gzip.open(folder / f"{name}-labels-idx1-ubyte.gz") as file:
-        return pictures, np.frombuffer(file.read(), np.uint8, offset=8)
+        return images, np.frombuffer(file.read(), np.uint8, offset=8)
 
 
-def moving(picture: np.ndarray, way: str, numbers: np.random.Generator) -> np.ndarray:
-    """Frames (FRAMES, HEIGHT, WIDTH) of a picture that goes a way."""
+def moving(image: np.ndarray, way: str, numbers: np.random.Generator) -> np.ndarray:
+    """Frames (FRAMES, HEIGHT, WIDTH) of an image that goes a way."""
     reach, lasts = numbers.uniform(6, 12), int(numbers.integers(10, 21))
     begins = numbers.integers(2, FRAMES - lasts - 1)
     # From -1/2 to 1/2, so that before and after are alike for ways that are opposite.
     gone = np.clip((np.arange(FRAMES) - begins) / lasts, 0, 1) - 0.5
-    # The middle of the path keeps the whole of it in the picture, whatever the way.
+    # The middle of the path keeps the whole of it in the image, whatever the way.
     middle = [numbers.uniform(6, side - SIDE - 6) for side in (HEIGHT, WIDTH)]
     places = middle + reach * gone[:, None] * np.array(WAYS[way])
     places += numbers.normal(0, SHAKE, places.shape)
-    small = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    small = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     light, ground = numbers.uniform(0.7, 1.0), numbers.uniform(10, 60)
     frames = [shown(small, row, column) for row, column in places]
     lit = ground + light * np.stack(frames) * (255 - ground) / 255
     return np.clip(lit + numbers.normal(0, GRAIN, lit.shape), 0, 255).astype(np.uint8)
 
 
-def shown(picture: Image.Image, row: float, column: float) -> np.ndarray:
-    """A picture on a black ground, its corner at a place between pixels."""
-    moved = picture.transform(
+def shown(image: Image.Image, row: float, column: float) -> np.ndarray:
+    """An image on a black ground, its corner at a place between pixels."""
+    moved = image.transform(
         (WIDTH, HEIGHT),
         Image.Transform.AFFINE,
         (1, 0, -column, 0, 1, -row),

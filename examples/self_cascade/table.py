@@ -1,11 +1,11 @@
 """Table 5 of the paper for a store: each set of weights alone at each size, and its self-cascades.
 
-    python table.py STORE [--high NAME ...] [--time DATA [--pictures N] [--batch-size B]]
+    python table.py STORE [--high NAME ...] [--time DATA [--images N] [--batch-size B]]
 
 ``val`` chooses, ``test`` judges. For each set of weights two self-cascades stand beside the model
 at its highest resolution, or at the one that ``--high`` names: the cheapest that is as accurate on
 val, and the most accurate for its cost. ``--time`` runs what of these is a cascade, and the single
-model, over the last N pictures of DATA, in turns; DATA is what ``committee run --data`` takes, and
+model, over the last N images of DATA, in turns; DATA is what ``committee run --data`` takes, and
 ``--allow-code FILE`` lets models of a python: source run.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 
 import committee as cm
 from committee.data.open import open_data
-from committee.models.inputs import Pictures
+from committee.models.inputs import RawSamples
 from committee.report.rows import SINGLE, Row, summary
 from committee.report.tables import exits, human_cost, interval, percent, times
 
@@ -39,11 +39,11 @@ def line(row: Row) -> str:
 
 
 def timing(
-    rows: list[Row], pool: cm.Pool, pictures: Pictures, batch: int, allow_code: list[str]
+    rows: list[Row], pool: cm.Pool, images: RawSamples, batch: int, allow_code: list[str]
 ) -> None:
-    """Processor time a picture on one thread, runners in turns.
+    """Processor time an image on one thread, runners in turns.
 
-    Unlike the clock it counts nothing of what other programs do meanwhile. Pictures lie decoded in
+    Unlike the clock it counts nothing of what other programs do meanwhile. Images lie decoded in
     memory; resizing them is counted.
     """
     runners = [
@@ -53,15 +53,15 @@ def timing(
     for what, step in ((f"batches of {batch}", 8 * batch), ("one by one", 1)):
         spent = np.zeros(len(runners))
         for runner in runners:
-            runner.decide(pictures[:step], batch)  # warm
-        for start in range(0, len(pictures), step):
+            runner.decide(images[:step], batch)  # warm
+        for start in range(0, len(images), step):
             order = range(len(runners)) if (start // step) % 2 else reversed(range(len(runners)))
             for index in order:
                 began = time.process_time()
-                runners[index].decide(pictures[start : start + step], batch)
+                runners[index].decide(images[start : start + step], batch)
                 spent[index] += time.process_time() - began
-        for row, each in zip(rows, spent * 1e3 / len(pictures), strict=True):
-            told = f"{each:.4f} ms a picture, {spent[0] * 1e3 / len(pictures) / each:.2f} times"
+        for row, each in zip(rows, spent * 1e3 / len(images), strict=True):
+            told = f"{each:.4f} ms an image, {spent[0] * 1e3 / len(images) / each:.2f} times"
             print(f"{what}: {row.role}: {row.cascade}: {told}")
 
 
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("store", type=Path)
     parser.add_argument("--high", nargs="*", default=[])
     parser.add_argument("--time", metavar="DATA")
-    parser.add_argument("--pictures", type=int, default=1000, help="how many are timed")
+    parser.add_argument("--images", type=int, default=1000, help="how many are timed")
     parser.add_argument("--rows", help="of DATA, as committee run takes them")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--allow-code", nargs="*", default=[])
@@ -86,11 +86,11 @@ def main() -> None:
         print("\n".join(map(line, rows)))
         if arguments.time:
             data = open_data(arguments.time, "timed", val.samples.classes, arguments.rows)
-            pictures = data.read(np.arange(len(data.samples))[-arguments.pictures :])
+            images = data.read(np.arange(len(data.samples))[-arguments.images :])
             single = [row for row in rows if row.role == SINGLE and str(row.cascade) == high]
             cascades = [row for row in rows if row.chosen and row.kind == "self-cascade"]
             if cascades:
-                timing(single + cascades, val, pictures, arguments.batch_size, arguments.allow_code)
+                timing(single + cascades, val, images, arguments.batch_size, arguments.allow_code)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 DIR holds the ``*-ubyte.gz`` files of Fashion-MNIST. Needs torch, onnx and onnxscript. Every step of
 training takes one of :data:`SIDES` by chance, so that one set of weights serves all of them. Of the
-60,000 training pictures the last 5,000 are held out; the 10,000 test pictures are not opened here.
+60,000 training images the last 5,000 are held out; the 10,000 test images are not opened here.
 """
 
 import argparse
@@ -24,7 +24,7 @@ SIDES = (14, 20, 28)
 HELD_OUT = 5_000
 MEAN, STD = 0.2860, 0.3530
 BATCH, EPOCHS, SEED = 128, 12, 2022
-# Channels of each group and residual blocks in it; every group after the first halves the picture.
+# Channels of each group and residual blocks in it; every group after the first halves the image.
 WIDTHS, BLOCKS = (8, 24, 48), (0, 1, 1)
 
 
@@ -46,7 +46,7 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
-    """Grey pictures (N, 1, side, side) of any side, normalised, to logits (N, 10)."""
+    """Grey images (N, 1, side, side) of any side, normalised, to logits (N, 10)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,27 +60,27 @@ class Network(nn.Module):
         self.classify = nn.Linear(channels, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        # The mean over all places is what makes the size of the picture free.
+        # The mean over all places is what makes the size of the image free.
         return self.classify(self.features(x).mean((2, 3)))
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Read a gzipped idx file of bytes: pictures (N, 28, 28) or labels (N,)."""
+    """Read a gzipped idx file of bytes: images (N, 28, 28) or labels (N,)."""
     raw = gzip.decompress(path.read_bytes())
     rank = raw[3]
     shape = np.frombuffer(raw, ">i4", rank, offset=4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
-def at_side(pictures: np.ndarray, side: int) -> Tensor:
+def at_side(images: np.ndarray, side: int) -> Tensor:
     """Bytes (N, 28, 28) as inputs (N, 1, side, side), resized as committee does when it runs."""
     recipe = Preprocessing((side, side), channels=1, mean=(MEAN,), std=(STD,))
-    resized = torch.tensor(fitted(pictures, recipe)[..., 0])
+    resized = torch.tensor(fitted(images, recipe)[..., 0])
     return (resized.float().div_(255) - MEAN).div_(STD).unsqueeze(1)
 
 
 def distort(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror half of the pictures, shift each by up to a 14th and blank a square of each."""
+    """Mirror half of the images, shift each by up to a 14th and blank a square of each."""
     n, side = len(x), x.shape[-1]
     mirrored = torch.rand(n, generator=generator) < 0.5
     x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
@@ -160,9 +160,9 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.use_deterministic_algorithms(True)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    pictures = read_idx(arguments.data / "train-images-idx3-ubyte.gz")
+    images = read_idx(arguments.data / "train-images-idx3-ubyte.gz")
     y = torch.tensor(read_idx(arguments.data / "train-labels-idx1-ubyte.gz")).long()
-    x = {side: at_side(pictures, side) for side in SIDES}
+    x = {side: at_side(images, side) for side in SIDES}
     network, log = train(x, y)
     export(network, arguments.out / "small.onnx")
     (arguments.out / "small.json").write_text(json.dumps(log, indent=2) + "\n")

@@ -20,12 +20,13 @@ from committee.selection.front import Committee, Front
 from committee.selection.greedy import greedy
 from committee.selection.guided import guided
 from committee.spec.cost import Cost
+from committee.version import __version__
 
 if TYPE_CHECKING:
     from committee.run.runner import Runner
 
-__version__ = "0.1.0"
 __all__ = [
+    "__version__",
     "Calibration",
     "Cascade",
     "Committee",
@@ -67,4 +68,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted(__all__)

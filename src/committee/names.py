@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import DataError, MisalignedError
-from committee.rule.outputs import Array
 from committee.text import difference, listed, tidy
 
 # No list of classes is larger.

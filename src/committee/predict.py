@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, Dataset, find_broken, in_order
 from committee.errors import MisalignedError, UnknownNameError
 from committee.models.base import Model, outputs_of
@@ -26,7 +27,7 @@ from committee.pool.plausibility import (
     notes_on,
 )
 from committee.pool.samples import Samples
-from committee.rule.outputs import Array, Outputs
+from committee.rule.outputs import Outputs
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 from committee.store.entry import CHUNK_ROWS, Entry
@@ -44,7 +45,7 @@ Loaded: TypeAlias = tuple[Model, ModelSpec]
 Inputs: TypeAlias = Mapping[Preprocessing, ModelInputs]
 
 DTYPES = ("float32", "float16")
-# Threads that read and prepare pictures while the models run. Two fill what the models leave of two
+# Threads that read and prepare images while the models run. Two fill what the models leave of two
 # cores; on more cores more are needed to keep up, and each costs the memory of a batch.
 THREADS = max(2, min(4, (os.cpu_count() or 2) // 2))
 
@@ -220,7 +221,7 @@ def _fill(
     progress: Progress | None,
     checks: _FirstOutputs,
 ) -> None:
-    """Compute what the writers lack, chunk by chunk, each picture read once for all of them."""
+    """Compute what the writers lack, chunk by chunk, each image read once for all of them."""
     total = len(dataset.samples) * len(writers)
     done = sum(writer.rows_done for writer in writers)
     if progress is not None:
@@ -264,15 +265,15 @@ class _Reading:
         inputs = {recipe: np.empty((len(rows), *recipe.shape), np.float32) for recipe in due}
         # Photographs one by one: decoded they may be a hundred times as large as what is kept.
         while first < len(rows):
-            pictures = self._dataset.read(rows[first : first + step])
+            images = self._dataset.read(rows[first : first + step])
             for recipe, made in inputs.items():
-                prepared(pictures, recipe, made[first : first + len(pictures)])
-            first += len(pictures)
-            if isinstance(pictures, np.ndarray):
+                prepared(images, recipe, made[first : first + len(images)])
+            first += len(images)
+            if isinstance(images, np.ndarray):
                 # Small already: the rest in one go.
                 step = len(rows)
             # Not held while the next are decoded.
-            del pictures
+            del images
         return inputs
 
 

@@ -244,21 +244,21 @@ static nb::tuple sweep(const In<uint16_t, 2> &passed, const Outputs &values,
 // Below so many bytes another thread would hardly begin before this one is done.
 static const size_t FEW_BYTES = 1 << 16;
 
-static void normalise(const In<uint8_t, 4> &pictures, const In<float, 2> &scale_and_shift,
+static void normalise(const In<uint8_t, 4> &images, const In<float, 2> &scale_and_shift,
                       bool backwards, const Out<float, 4> &out) {
-    const size_t given = pictures.shape(3), channels = out.shape(1);
+    const size_t given = images.shape(3), channels = out.shape(1);
     require(channels == 1 || channels == 3, "out: 1 or 3 channels");
-    require(given == 1 || given == channels, "pictures: 1 channel or as many as the input");
+    require(given == 1 || given == channels, "images: 1 channel or as many as the input");
     require(scale_and_shift.shape(0) == 2 && scale_and_shift.shape(1) == channels,
             "scale_and_shift: (2, channels)");
-    require(out.shape(0) == pictures.shape(0) && out.shape(2) == pictures.shape(1) &&
-                out.shape(3) == pictures.shape(2),
-            "out: (pictures, channels, height, width)");
-    const Bytes in{pictures.data(), int64_t(pictures.shape(0)),
-                   int64_t(pictures.shape(1) * pictures.shape(2)), int64_t(given),
+    require(out.shape(0) == images.shape(0) && out.shape(2) == images.shape(1) &&
+                out.shape(3) == images.shape(2),
+            "out: (images, channels, height, width)");
+    const Bytes in{images.data(), int64_t(images.shape(0)),
+                   int64_t(images.shape(1) * images.shape(2)), int64_t(given),
                    int64_t(channels), backwards, scale_and_shift.data(),
                    scale_and_shift.data() + channels};
-    if (pictures.size() < FEW_BYTES) return chosen_normalise(in, out.data());
+    if (images.size() < FEW_BYTES) return chosen_normalise(in, out.data());
     nb::gil_scoped_release release;
     chosen_normalise(in, out.data());
 }
@@ -314,7 +314,7 @@ NB_MODULE(_native, m) {
           "Undominated threshold vectors of sequences: sequence, choices, reach, cost, value.");
     m.def("lead", &lead, nb::arg("models"), nb::arg("out").noconvert(),
           "Mean of one row of each model less its largest, and the class of that; see module.cpp.");
-    m.def("normalise", &normalise, nb::arg("pictures"), nb::arg("scale_and_shift"),
+    m.def("normalise", &normalise, nb::arg("images"), nb::arg("scale_and_shift"),
           nb::arg("backwards"), nb::arg("out").noconvert(),
           "Bytes (N, H, W, c) times scale plus shift, into (N, channels, H, W).");
     m.def("lanes", [] { return chosen->lanes; }, "Numbers of single precision in a vector.");

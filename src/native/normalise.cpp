@@ -17,12 +17,12 @@ static void pixels(const Bytes &in, const uint8_t *__restrict from, float *__res
 }
 
 void normalise(const Bytes &in, float *out) {
-    auto *picture = in.channels == 1 ? pixels<1, 1, false>
+    auto *image = in.channels == 1 ? pixels<1, 1, false>
                     : in.given == 1  ? pixels<1, 3, false>
                     : in.backwards    ? pixels<3, 3, true>
                                      : pixels<3, 3, false>;
-    for (int64_t n = 0; n < in.pictures; ++n)
-        picture(in, in.data + n * in.pixels * in.given, out + n * in.pixels * in.channels);
+    for (int64_t n = 0; n < in.images; ++n)
+        image(in, in.data + n * in.pixels * in.given, out + n * in.pixels * in.channels);
 }
 
 } // namespace committee::COMMITTEE_ISA

@@ -1,15 +1,15 @@
-// Bytes of pictures to the numbers that a model takes, channel by channel.
+// Bytes of images to the numbers that a model takes, channel by channel.
 #pragma once
 
 #include <cstdint>
 
 namespace committee {
 
-// `pictures` of `pixels` with `given` bytes each, one for all `channels` or one for each of them;
+// `images` of `pixels` with `given` bytes each, one for all `channels` or one for each of them;
 // `backwards` reads these from behind. Byte times scale plus shift, one number each a channel.
 struct Bytes {
     const uint8_t *data;
-    int64_t pictures;
+    int64_t images;
     int64_t pixels;
     int64_t given;
     int64_t channels;

@@ -84,8 +84,8 @@ UNREAD = 141
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from committee import __version__
         from committee.compiled import PLAIN
+        from committee.version import __version__
 
         typer.echo(f"{__version__} ({PLAIN})" if PLAIN else __version__)
         raise typer.Exit
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None and not (debug or sys.warnoptions):
         # Of libraries; what the user should know is said in lines of our own.
         warnings.simplefilter("ignore")
-    # Pillow's for pictures above 89 megapixels, which are read like others; from 179 on it refuses.
+    # Pillow's for images above 89 megapixels, which are read like others; from 179 on it refuses.
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")
     words = [word for word in words if word != "--debug"]
     try:

@@ -13,9 +13,9 @@ from committee.cli.common import AsJson, print_json, refuse, say, show
 from committee.text import listed
 
 if TYPE_CHECKING:
-    from committee.calibration.split import Judged
     from committee.pool.pool import Pool
     from committee.rule.calibration import Calibration
+    from committee.store.calibrate import Judged
 
 
 # Splits that choose and that evaluate.
@@ -58,9 +58,9 @@ def calibrate(
     What confidence says and how often it is right then differ by the expected calibration error,
     which is printed before and after, on this split and on val and test if they are there.
     """
-    from committee.calibration.split import calibrate as fitted
-    from committee.calibration.split import judge
     from committee.rule.calibration import ruled_out_note, worse_note
+    from committee.store.calibrate import calibrate as fitted
+    from committee.store.calibrate import judge
     from committee.store.calibrations import models_of, remove_calibrations
 
     if remove:

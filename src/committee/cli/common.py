@@ -48,7 +48,7 @@ Data = Annotated[
     typer.Option(
         metavar="PATH",
         help="A folder with one folder of files a class; a csv of paths and labels; an npz or "
-        "npy of pictures; a folder saved by Hugging Face datasets; one picture or clip; "
+        "npy of images; a folder saved by Hugging Face datasets; one image or clip; "
         "embedded:val or embedded:test, the demo's; NAME:REST of a plug-in.",
     ),
 ]
@@ -405,8 +405,8 @@ def say_left_out(broken: Sequence[tuple[str, str]], sample: str) -> None:
 def listed_broken(broken: Sequence[tuple[str, str]], sample: str) -> str:
     """How many samples are broken, and the first of them with their reasons.
 
-    >>> listed_broken([("a.png", "no picture"), ("b.png", "empty")], "picture")
-    '2 broken pictures: a.png (no picture); b.png (empty)'
+    >>> listed_broken([("a.png", "no image"), ("b.png", "empty")], "image")
+    '2 broken images: a.png (no image); b.png (empty)'
     """
     named = "; ".join(f"{printable(n)} ({printable(why)})" for n, why in broken[:SHOWN])
     more = f"; and {len(broken) - SHOWN:,} more" if len(broken) > SHOWN else ""
@@ -527,9 +527,9 @@ def open_split(
     """
     folder = _folder(store, split, usual)
     if grids:
-        from committee.segment.store import load_pictures
+        from committee.segment.store import load_images
 
-        return load_pictures(folder, grids=grids, calibrated=calibrated)
+        return load_images(folder, grids=grids, calibrated=calibrated)
     return Pool.load(folder, calibrated=calibrated)
 
 

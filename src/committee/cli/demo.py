@@ -50,7 +50,7 @@ def demo(
     """Choose, evaluate and run a cascade of six Fashion-MNIST networks; all is in the package."""
     require("The demo", "onnx", "report")
     say(
-        "Six small networks that we trained on Fashion-MNIST; 5,000 test pictures choose (val),",
+        "Six small networks that we trained on Fashion-MNIST; 5,000 test images choose (val),",
         as_json,
     )
     say("the other 5,000 judge (test).", as_json)
@@ -71,12 +71,14 @@ def demo(
 
 
 def _predicted(split: str, store: Path, quiet: bool) -> Pool:
-    from committee.embedded import pictures, pool_file
+    from committee.embedded import embedded_images, pool_file
     from committee.pool.pool import Pool
     from committee.predict import predict
 
     with progress_bar(f"predict {split}", "outputs", not quiet) as progress:
-        folder = predict(pool_file(), pictures(split), store, batch_size=BATCH, progress=progress)
+        folder = predict(
+            pool_file(), embedded_images(split), store, batch_size=BATCH, progress=progress
+        )
     return Pool.load(folder)
 
 
@@ -98,9 +100,9 @@ def _searched(pool: Pool, quiet: bool) -> Front:
 
 def _report(front: Front, test: Pool, out: Path, quiet: bool) -> None:
     from committee.files import write_text
-    from committee.report.page import page
     from committee.report.command import saving_of
     from committee.report.figure import figure_svg, front_figure, save_figure
+    from committee.report.page import page
     from committee.report.rows import ensemble_rows, front_rows, summary
     from committee.report.tables import front_csv
 
@@ -119,24 +121,24 @@ def _report(front: Front, test: Pool, out: Path, quiet: bool) -> None:
 
 
 def _run(cascade: Path, test: Pool, quiet: bool) -> list[Way]:
-    """Run the chosen cascade and the largest model over the test pictures in both ways."""
-    from committee.embedded import pictures
+    """Run the chosen cascade and the largest model over the test images in both ways."""
+    from committee.embedded import embedded_images
     from committee.rule.cascade import Cascade
     from committee.run.agreement import agreement
     from committee.run.runner import Runner
     from committee.run.timing import timed_offline, timed_online
 
     largest = test.described(Cascade.of([LARGEST]))
-    dataset = pictures("test")
+    dataset = embedded_images("test")
     images = dataset.read(np.arange(len(dataset.samples)))
     ways = []
-    # One small picture is too little work to share among threads.
+    # One small image is too little work to share among threads.
     for name, run, threads in (
         (f"in batches of {BATCH}", timed_offline, 0),
         ("one by one, 1 thread", timed_online, 1),
     ):
         runners = [Runner(each, threads=threads) for each in (cascade, largest)]
-        with progress_bar(f"run {name}", "pictures", not quiet) as progress:
+        with progress_bar(f"run {name}", "images", not quiet) as progress:
 
             def done(count: int, show: Any = progress) -> None:
                 if show is not None:
@@ -150,8 +152,8 @@ def _run(cascade: Path, test: Pool, quiet: bool) -> list[Way]:
 def _print_ways(cascade: Cascade, ways: list[Way]) -> None:
     from rich.table import Table
 
-    table = Table(title=f"Running {cascade} on the test pictures", title_justify="left")
-    table.add_column("measured, ms a picture")
+    table = Table(title=f"Running {cascade} on the test images", title_justify="left")
+    table.add_column("measured, ms an image")
     for heading in ("cascade", "p99", LARGEST, "p99", "speedup"):
         table.add_column(heading, justify="right")
     for way in ways:

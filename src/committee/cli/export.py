@@ -32,7 +32,7 @@ def export(
     ] = None,
     form: Annotated[
         str | None,
-        typer.Option(metavar="any|one", help="Of a graph: any number of pictures a run, or one."),
+        typer.Option(metavar="any|one", help="Of a graph: any number of images a run, or one."),
     ] = None,
     precision: Annotated[
         str | None,
@@ -70,7 +70,7 @@ def export(
     say(f"Written: {out}, {size / 1e6:.1f} MB: {found.cascade}")
     if resized:
         say(
-            "Mind: it resizes inside, so pictures larger than its input, or smaller, are resized "
+            "Mind: it resizes inside, so images larger than its input, or smaller, are resized "
             "twice and decisions may differ; --no-resize-inside gives the same decisions, and "
             "verify --against counts."
         )

@@ -44,7 +44,7 @@ def predict(
     only: Only = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Samples a forward pass; it divides 256. 32 pictures or 4 clips."),
+        typer.Option(help="Samples a forward pass; it divides 256. 32 images or 4 clips."),
     ] = None,
     dtype: Annotated[str, typer.Option(help="Stored numbers: float32 or float16.")] = "float32",
     allow_code: AllowCode = None,

@@ -21,7 +21,7 @@ def profile(
     only: Only = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Samples a call for throughput; 32 pictures or 4 clips."),
+        typer.Option(min=1, help="Samples a call for throughput; 32 images or 4 clips."),
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads a model may use; 0: its own.")] = 0,
     calls: Annotated[int, typer.Option(min=5, help="Calls of each model.")] = 100,
@@ -30,7 +30,7 @@ def profile(
     ] = 60.0,
     data: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="Pictures to compare a lower precision on."),
+        typer.Option(metavar="PATH", help="Images to compare a lower precision on."),
     ] = None,
     store: Annotated[
         str | None,
@@ -43,13 +43,13 @@ def profile(
     from committee.data.open import open_data
     from committee.models.pool_file import read_pool_file
     from committee.profile.measure import profile as measure
-    from committee.profile.record import record_costs
+    from committee.store.record_costs import record_costs
 
     models = read_pool_file(pool)
     if models.task is SEMANTIC_SEGMENTATION:
         raise PoolFileError(
             f"{pool}: models that segment are not measured yet. committee predict counts their "
-            "multiply-adds; other costs of a picture stand in the pool file: costs.ms = 12.5"
+            "multiply-adds; other costs of an image stand in the pool file: costs.ms = 12.5"
         )
     if only:
         models = models.only(only)

@@ -47,11 +47,11 @@ def run(
     fraction: Fraction = None,
     seed: Seed = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Samples a forward pass; 32 pictures or 4 clips.")
+        int | None, typer.Option(min=1, help="Samples a forward pass; 32 images or 4 clips.")
     ] = None,
     show_cells: Annotated[
         bool,
-        typer.Option("--show-cells", help="Segmentation: show which cells went on, in pictures."),
+        typer.Option("--show-cells", help="Segmentation: show which cells went on, in images."),
     ] = False,
     pool: Loading = None,
     allow_code: AllowCode = None,
@@ -60,7 +60,7 @@ def run(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a cascade over pictures or clips and write one row a sample.
+    """Run a cascade over images or clips and write one row a sample.
 
     It can be stopped at any moment: what is done lies in OUT.part, and the same command goes on.
     Samples that cannot be read, or of which a model makes NaN, get a row with the reason.

@@ -44,7 +44,7 @@ def predict(
     allow_code: Sequence[str],
     as_json: bool,
 ) -> None:
-    """Score and count the cells of every picture."""
+    """Score and count the cells of every image."""
     from committee.data.segmentation import open_segmentation
     from committee.segment.predict import predict_cells
     from committee.segment.settings import read_settings
@@ -57,7 +57,7 @@ def predict(
     for note in notes:
         say(f"Note: {note}", as_json)
     at_once = len(notes)
-    with progress_bar("predict", "pictures", not as_json) as progress:
+    with progress_bar("predict", "images", not as_json) as progress:
         folder = predict_cells(
             models,
             dataset,
@@ -86,7 +86,7 @@ def predict(
     for note in notes[at_once:]:
         say(f"Note: {note}")
     say(
-        f"{counted(len(names), 'model')} x {counted(len(dataset.samples), 'picture')} x cells of "
+        f"{counted(len(names), 'model')} x {counted(len(dataset.samples), 'image')} x cells of "
         f"{', '.join(grids)} are in {folder}"
     )
     say(next_step(out, split))
@@ -103,7 +103,7 @@ def run(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Segment pictures: a picture of classes each, and a row each."""
+    """Segment images: an image of classes each, and a row each."""
     from committee.data.segmentation import open_segmentation
     from committee.report.tables import shares
     from committee.run.agreement import Promise
@@ -115,7 +115,7 @@ def run(
     dataset = open_segmentation(data, "run", classes, rows=rows, labels=False, exif=exif)
     notes = list(dataset.samples.notes)
     started = time.perf_counter()
-    with progress_bar("run", "pictures", not as_json) as progress:
+    with progress_bar("run", "images", not as_json) as progress:
         size = batch_size or SEMANTIC_SEGMENTATION.batch_size
         found = segment_into(
             segmenter,
@@ -148,7 +148,7 @@ def run(
         return
     for note in notes:
         say(f"Note: {note}")
-    say(f"{counted(len(done), 'picture')} in {seconds:.1f} s")
+    say(f"{counted(len(done), 'image')} in {seconds:.1f} s")
     promised = f" (promised {shares(promise.ratios)})" if promise else ""
     say(f"Exits of cells by stage: {shares(ratios)}{promised} of {segmenter.cascade}")
     say(cost_line(average, segmenter.unit, segmenter.specs))

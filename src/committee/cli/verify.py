@@ -55,7 +55,7 @@ def verify(
     skip_broken: SkipBroken = False,
     batch_size: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Samples a forward pass; 32 pictures or 4 clips. Repeatable."),
+        typer.Option(min=1, help="Samples a forward pass; 32 images or 4 clips. Repeatable."),
     ] = None,
     engine: Annotated[
         list[str] | None,

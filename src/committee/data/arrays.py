@@ -1,8 +1,8 @@
-"""``FILE.npz`` or ``FILE.npy``: pictures of one size as an array, with labels and ids beside them.
+"""``FILE.npz`` or ``FILE.npy``: images of one size as an array, with labels and ids beside them.
 
 In an npz they are ``images``, ``labels``, ``ids`` and ``classes`` (or ``class_names``, ``names``).
 What else is there is named in a note. Beside ``FILE.npy`` may lie
-``FILE.labels.npy`` and ``FILE.ids.npy``; its pictures stay on disk until they are read.
+``FILE.labels.npy`` and ``FILE.ids.npy``; its images stay on disk until they are read.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.data.base import digest
 from committee.errors import DataError, MisalignedError
 from committee.pool.labels import LabelMode, indices, labelled, noted
 from committee.pool.samples import Samples
 from committee.reading import check_members
-from committee.rule.outputs import Array
 from committee.text import listed
 
 # What may follow (N, H, W): nothing, or one or three channels.
@@ -28,11 +28,11 @@ _MEMBERS = ("images", "labels", "ids", *_CLASS_WORDS)
 
 
 class ArrayDataset:
-    """Pictures in one array.
+    """Images in one array.
 
     Args:
         images: Shape (N, H, W) or (N, H, W, 3), uint8; it may be memory-mapped.
-        samples: One entry a picture.
+        samples: One entry an image.
     """
 
     def __init__(self, images: Array, samples: Samples) -> None:
@@ -88,7 +88,7 @@ def open_npz(
 def open_npy(
     path: Path, split: str, classes: Sequence[str], labels: LabelMode = "must fit"
 ) -> ArrayDataset:
-    """Open an npy file of pictures, with the labels and ids that lie beside it.
+    """Open an npy file of images, with the labels and ids that lie beside it.
 
     Raises:
         DataError: If a file cannot be read or is of the wrong form.

@@ -13,10 +13,10 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import DataError
-from committee.models.inputs import Pictures
+from committee.models.inputs import RawSamples
 from committee.pool.samples import Samples
-from committee.rule.outputs import Array
 from committee.text import LISTED, printable
 
 S = TypeVar("S")
@@ -63,8 +63,8 @@ class Dataset(Protocol):
     def samples(self) -> Samples:
         """Ids, labels and classes."""
 
-    def read(self, rows: Array) -> Pictures:
-        """The pictures of some samples, in the order of ``rows``.
+    def read(self, rows: Array) -> RawSamples:
+        """The images of some samples, in the order of ``rows``.
 
         Raises:
             BrokenSamplesError: If some cannot be read; all of them among ``rows`` are named.
@@ -73,7 +73,7 @@ class Dataset(Protocol):
     def digests(self, rows: Array) -> Array:
         """A number for the bytes of each of some samples, shape (n,), uint64.
 
-        It changes when the picture does and depends on nothing else; :func:`digest` makes one.
+        It changes when the image does and depends on nothing else; :func:`digest` makes one.
         A sample that cannot be opened has 0.
         """
 
@@ -145,8 +145,8 @@ def in_order(
 
 def read_ahead(
     dataset: Dataset, batches: Iterable[Array], threads: int = 2
-) -> Iterator[tuple[Array, Pictures]]:
-    """Yield the rows and pictures of each batch, in order, while later ones are being read.
+) -> Iterator[tuple[Array, RawSamples]]:
+    """Yield the rows and images of each batch, in order, while later ones are being read.
 
     At most ``2 * threads`` batches are held in memory beside the one yielded.
 
@@ -161,8 +161,8 @@ def read_ahead(
     return in_order(dataset.read, batches, threads)
 
 
-def readable(dataset: Dataset, rows: Array) -> tuple[Array, Pictures, Sequence[tuple[str, str]]]:
-    """Those of some rows that can be read, their pictures, and id and reason of the others."""
+def readable(dataset: Dataset, rows: Array) -> tuple[Array, RawSamples, Sequence[tuple[str, str]]]:
+    """Those of some rows that can be read, their images, and id and reason of the others."""
     try:
         return rows, dataset.read(rows), ()
     except BrokenSamplesError as error:

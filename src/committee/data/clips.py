@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, check_regular
 from committee.data.files import digests_of
 from committee.errors import DataError, MissingExtraError
 from committee.models.clip import Framing, KeptClip, needed
 from committee.pool.samples import Samples
-from committee.rule.outputs import Array
 from committee.spec.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ CLIP_ENDINGS = frozenset(
 )
 # Containers that keep for every frame when it is shown; ffmpeg computes it for others.
 _TIMED_CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv"})
-# Codecs of which every packet is one frame that is shown: no half pictures, no hidden ones.
+# Codecs of which every packet is one frame that is shown: no half images, no hidden ones.
 _WHOLE_PACKETS = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg", "prores"})
 # Formats that name other files, which nobody gave.
 _LISTS = frozenset({"concat", "hls", "dash", "image2", "image2pipe", "imf", "sdp", "rtsp"})
@@ -93,7 +93,7 @@ def read_clip(path: Path, recipes: Sequence[Preprocessing]) -> KeptClip:
     Frames are turned and mirrored as the file says, as players do; pixels are taken as square.
 
     Args:
-        path: A file with a video stream; of several the first that is no cover picture.
+        path: A file with a video stream; of several the first that is no cover image.
         recipes: Preprocessings of the models; each has views.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Files of samples, which a folder or a table lists; picture files, decoded when they are read."""
+"""Files of samples, which a folder or a table lists; image files, decoded when they are read."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, Dataset, check_regular, digest_of
 from committee.errors import MissingExtraError
 from committee.models.inputs import as_image
 from committee.pool.samples import Samples
-from committee.rule.outputs import Array
 
 if TYPE_CHECKING:
     from typing import IO
@@ -50,7 +50,7 @@ class FileKind:
 
 
 class FilesDataset:
-    """Picture files, decoded when they are read.
+    """Image files, decoded when they are read.
 
     Args:
         root: The folder that ids are relative to.
@@ -64,23 +64,23 @@ class FilesDataset:
         try:
             import PIL  # noqa: F401  # only to name the remedy before any work is done
         except ImportError:
-            raise MissingExtraError.of("Reading pictures", "Pillow", "images") from None
+            raise MissingExtraError.of("Reading images", "Pillow", "images") from None
         self._root = root
         self.samples = samples
 
     def read(self, rows: Array) -> list[Image]:
         """See :class:`committee.data.base.Dataset`."""
-        pictures, broken = [], []
+        images, broken = [], []
         for row in rows.tolist():
             name = self.samples.ids[row]
             try:
                 check_regular(self._root / name)
-                pictures.append(decoded(self._root / name))
+                images.append(decoded(self._root / name))
             except Exception as error:  # Pillow's decoders raise of every kind
                 broken.append((name, reason_of(error)))
         if broken:
             raise BrokenSamplesError(broken, where=self._root)
-        return pictures
+        return images
 
     def digests(self, rows: Array) -> Array:
         """See :class:`committee.data.base.Dataset`."""
@@ -99,20 +99,20 @@ def digests_of(root: Path, samples: Samples, rows: Array) -> Array:
 
 
 def decoded(file: Path | IO[bytes]) -> Image:
-    """A picture file as a PIL picture with its pixels in memory; of several frames the first.
+    """An image file as a PIL image with its pixels in memory; of several frames the first.
 
     Raises:
         Exception: Of any kind, if it cannot be read; see :func:`reason_of`.
     """
     from PIL import Image
 
-    with Image.open(file) as picture:
-        picture.load()
-        return as_image(picture)
+    with Image.open(file) as image:
+        image.load()
+        return as_image(image)
 
 
 def reason_of(error: Exception) -> str:
-    """Why a picture cannot be read, in one line for people."""
+    """Why an image cannot be read, in one line for people."""
     from PIL import Image, UnidentifiedImageError
 
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
@@ -120,10 +120,10 @@ def reason_of(error: Exception) -> str:
         return f"{str(error).partition(',')[0]}; make it smaller"
     if isinstance(error, UnidentifiedImageError):
         # Pillow names the file, or where it lies in memory: what is recorded must not depend on it.
-        return "no picture that Pillow knows"
+        return "no image that Pillow knows"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).split("\n")[0] or type(error).__name__
 
 
-PICTURES = FileKind("picture", ENDINGS, FilesDataset)
+IMAGES = FileKind("image", ENDINGS, FilesDataset)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.data.base import Dataset
-from committee.data.files import PICTURES, FileKind
+from committee.data.files import IMAGES, FileKind
 from committee.errors import DataError, MisalignedError
 from committee.pool.imagenet import IMAGENET, is_imagenet
 from committee.pool.labels import LabelMode, class_rows, labelled
 from committee.pool.samples import Samples
-from committee.rule.outputs import Array
 from committee.text import listed, printable
 
 # What systems leave in folders, beside names that begin with a dot.
@@ -89,7 +89,7 @@ def open_folder(
     root: Path,
     split: str,
     classes: Sequence[str],
-    kind: FileKind = PICTURES,
+    kind: FileKind = IMAGES,
     labels: LabelMode = "must fit",
 ) -> Dataset:
     """Open a folder: ``root/CLASS/file`` with labels, or ``root/file`` without.

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, check_regular, digest, digest_of
 from committee.data.files import decoded, reason_of
 from committee.errors import DataError, MissingExtraError, UnknownNameError
 from committee.pool.labels import LabelMode, indices, labelled, noted, unused
 from committee.pool.samples import Samples
-from committee.rule.outputs import Array
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
 class HuggingFaceDataset:
-    """Encoded pictures of an Arrow table, decoded when they are read.
+    """Encoded images of an Arrow table, decoded when they are read.
 
     Args:
         encoded: What gives, for a list of rows, ``bytes`` or ``path`` of each.
@@ -34,15 +34,15 @@ class HuggingFaceDataset:
 
     def read(self, rows: Array) -> list[Image]:
         """See :class:`committee.data.base.Dataset`."""
-        pictures, broken = [], []
+        images, broken = [], []
         for row, each in zip(rows.tolist(), self._encoded(rows), strict=True):
             try:
-                pictures.append(decoded(BytesIO(_bytes(each))))
+                images.append(decoded(BytesIO(_bytes(each))))
             except Exception as error:  # Pillow's decoders raise of every kind
                 broken.append((self.samples.ids[row], reason_of(error)))
         if broken:
             raise BrokenSamplesError(broken)
-        return pictures
+        return images
 
     def digests(self, rows: Array) -> Array:
         """See :class:`committee.data.base.Dataset`."""
@@ -59,7 +59,7 @@ def open_saved(
 ) -> HuggingFaceDataset:
     """Open a data set saved to disk.
 
-    Pictures stand in its only column of images, labels in ``label`` or its only column of class
+    Images stand in its only column of images, labels in ``label`` or its only column of class
     labels, ids in ``id`` if there is one. Images that lie outside, in files, are read there.
 
     Args:
@@ -101,8 +101,8 @@ def open_saved(
         samples = labelled(
             samples, labels, lambda: indices(str(root), found[label][:], samples.classes, named)
         )
-    pictures = found.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-    return HuggingFaceDataset(lambda rows: pictures[rows.tolist()][column], samples)
+    images = found.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    return HuggingFaceDataset(lambda rows: images[rows.tolist()][column], samples)
 
 
 def _check(root: Path, found: Any) -> None:

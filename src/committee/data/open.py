@@ -18,7 +18,7 @@ import numpy as np
 from committee.data.arrays import ArrayDataset, open_npy, open_npz
 from committee.data.base import BrokenSamplesError, Dataset, content_of, digest, read_ahead
 from committee.data.clips import CLIP_ENDINGS, ClipsDataset, read_clip
-from committee.data.files import PICTURES, FileKind, FilesDataset
+from committee.data.files import IMAGES, FileKind, FilesDataset
 from committee.data.folder import open_folder
 from committee.data.folder import passed_over as files_passed_over
 from committee.data.huggingface import is_saved, open_saved
@@ -51,8 +51,8 @@ __all__ = [
 
 GROUP = "committee.data"
 # Sources of this package that are named as plug-ins are.
-_OWN = {"embedded": EntryPoint("embedded", "committee.embedded:open_pictures", GROUP)}
-# Of pictures alone; folders and tables list files of any task.
+_OWN = {"embedded": EntryPoint("embedded", "committee.embedded:open_images", GROUP)}
+# Of images alone; folders and tables list files of any task.
 _ARRAYS: dict[str, Callable[[Path, str, Sequence[str], LabelMode], Dataset]] = {
     ".npz": open_npz,
     ".npy": open_npy,
@@ -72,8 +72,8 @@ def open_data(
     """Open samples; what people should know of them stands in the notes of its samples.
 
     Args:
-        spec: A folder of files, one folder a class; a csv of paths and labels; one picture or clip;
-            a plug-in's ``NAME:REST``; of pictures also an npz or npy file, a folder that Hugging
+        spec: A folder of files, one folder a class; a csv of paths and labels; one image or clip;
+            a plug-in's ``NAME:REST``; of images also an npz or npy file, a folder that Hugging
             Face datasets saved, or ``embedded:val`` and ``embedded:test``, the demo's.
         split: Name for the split.
         classes: Names of the classes in the order of the models' outputs.
@@ -88,7 +88,7 @@ def open_data(
             labels are read. A label that is -1, None, NaN or empty is none.
 
     Raises:
-        CascadeError: If some of the models take pictures and others clips.
+        CascadeError: If some of the models take images and others clips.
         DataError: If there is nothing of a known form.
         MisalignedError, ShapeError: If labels do not fit the classes.
         UnknownNameError: If there is no such plug-in.
@@ -113,14 +113,14 @@ def passed_over(spec: str | Path, models: Sequence[ModelSpec] = ()) -> str:
     path, task = Path(spec), task_of(models)
     if not path.is_dir() or is_saved(path):
         return ""
-    endings = CLIP_ENDINGS if task is VIDEO_CLASSIFICATION else PICTURES.endings
+    endings = CLIP_ENDINGS if task is VIDEO_CLASSIFICATION else IMAGES.endings
     return files_passed_over(path, endings)
 
 
 def _kind(task: Task, models: Sequence[ModelSpec]) -> FileKind:
     """What files of a task are read as."""
     if task is IMAGE_CLASSIFICATION:
-        return PICTURES
+        return IMAGES
     recipes = [spec.preprocessing for spec in models]
     return FileKind(task.sample, CLIP_ENDINGS, partial(ClipsDataset, recipes=recipes))
 

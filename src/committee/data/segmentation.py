@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.data.base import check_regular, digest_of
 from committee.data.files import ENDINGS, FilesDataset, reason_of
 from committee.data.folder import Walk, walk
@@ -16,7 +17,6 @@ from committee.data.subset import named_rows
 from committee.errors import DataError
 from committee.models.inputs import converted, upright
 from committee.pool.samples import Samples
-from committee.rule.outputs import Array
 from committee.text import listed
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _SPREAD = {"L;2": 85, "L;4": 17}
 _ORIENTATION, _LYING = 0x0112, (5, 6, 7, 8)
 
 
-class LabelledPictures(FilesDataset):
+class LabelledImages(FilesDataset):
     """Images and, if there are any, their masks.
 
     Args:
@@ -98,7 +98,7 @@ class LabelledPictures(FilesDataset):
         values = _read_mask(path)
         if values.shape != size:
             raise DataError(
-                f"{path}: is {values.shape[0]} x {values.shape[1]} pixels, its picture {size[0]} x "
+                f"{path}: is {values.shape[0]} x {values.shape[1]} pixels, its image {size[0]} x "
                 f"{size[1]}; labels stand for pixels, one each{self._turn(row)}"
             )
         self._check(path, values)
@@ -116,7 +116,7 @@ class LabelledPictures(FilesDataset):
                 "Name all classes in the pool file, or say ignore = NUMBER in its [cells]"
             )
 
-    def picture(self, row: int, size: tuple[int, int]) -> Array:
+    def image(self, row: int, size: tuple[int, int]) -> Array:
         """An image as bytes (height, width, 3), turned as EXIF says if that is wanted.
 
         Raises:
@@ -129,7 +129,7 @@ class LabelledPictures(FilesDataset):
             name = self._root / self.samples.ids[row]
             raise DataError(
                 f"{name}: is {values.shape[0]} x {values.shape[1]} pixels, the pool file says "
-                f"{size[0]} x {size[1]}. Resize pictures and labels to one size, or change "
+                f"{size[0]} x {size[1]}. Resize images and labels to one size, or change "
                 f"resolution{self._turn(row)}"
             )
         return values
@@ -169,7 +169,7 @@ def _read_mask(path: Path) -> Array:
             mode, values = image.mode, np.asarray(image).astype(np.int64)
             palette = image.getpalette("RGB") if (image.format, mode) == ("GIF", "P") else None
     except Exception as error:  # Pillow's decoders raise of every kind
-        raise DataError(f"{path}: no label picture ({reason_of(error)})") from None
+        raise DataError(f"{path}: no label image ({reason_of(error)})") from None
     if lossy:
         raise DataError(
             f"{path}: {lossy} changes numbers, and so classes. Make a png of what it was made from"
@@ -224,8 +224,8 @@ def open_segmentation(
     rows: str | None = None,
     labels: bool = True,
     exif: bool = False,
-) -> LabelledPictures:
-    """Open ``root/images`` and ``root/labels``; without labels ``root`` may hold the pictures.
+) -> LabelledImages:
+    """Open ``root/images`` and ``root/labels``; without labels ``root`` may hold the images.
 
     Args:
         root: The folder.
@@ -233,11 +233,11 @@ def open_segmentation(
         classes: Names of the classes, in the order of the models' outputs.
         ignore: The label of pixels that nobody labelled.
         rows: ``START:STOP:STEP`` to take only some, in the order of their names.
-        labels: Whether every picture needs labels.
-        exif: Whether pictures are turned as their EXIF says.
+        labels: Whether every image needs labels.
+        exif: Whether images are turned as their EXIF says.
 
     Raises:
-        DataError: If there is no picture, two have one stem, or one has no labels.
+        DataError: If there is no image, two have one stem, or one has no labels.
     """
     root = Path(root)
     folder = root / IMAGES if (root / IMAGES).is_dir() else root
@@ -245,12 +245,12 @@ def open_segmentation(
     names = sorted(name for name in found.names if "/" not in name)
     if not names:
         raise DataError(
-            f"data {root}: no picture in {folder}. Segmentation takes a folder with {IMAGES}/ and "
-            f"{LABELS}/, one label picture for each picture"
+            f"data {root}: no image in {folder}. Segmentation takes a folder with {IMAGES}/ and "
+            f"{LABELS}/, one label image for each image"
         )
     twice, count = Counter(Path(name).stem for name in names).most_common(1)[0]
     if count > 1:
-        raise DataError(f"{folder}: {count} pictures are called {twice!r}; labels go by that name")
+        raise DataError(f"{folder}: {count} images are called {twice!r}; labels go by that name")
     notes = _notes(IMAGES if folder != root else "", found)
     every = {Path(name).stem for name in names}
     if rows is not None:
@@ -261,7 +261,7 @@ def open_segmentation(
         notes += more
     rule = f"rows {rows}" if rows else ""
     samples = Samples(tuple(names), None, tuple(classes), split, rule=rule, notes=notes)
-    return LabelledPictures(folder, samples, masks, ignore, exif)
+    return LabelledImages(folder, samples, masks, ignore, exif)
 
 
 def _masks(
@@ -290,9 +290,9 @@ def _masks(
         named = [lossy[stem] for stem in lacking if stem in lossy]
         told = f"; {listed(named)} are stored with loss, which changes classes" if named else ""
         raise DataError(
-            f"{folder}: {len(lacking):,} of {len(stems):,} pictures have no labels: "
+            f"{folder}: {len(lacking):,} of {len(stems):,} images have no labels: "
             f"{listed([f'{stem}.png' for stem in lacking])}{told}. Add them "
-            f"({', '.join(sorted(MASK_ENDINGS))}), or take those pictures away"
+            f"({', '.join(sorted(MASK_ENDINGS))}), or take those images away"
         )
     alone = sorted(masks.keys() - every)
     spare = [f"{len(alone):,} masks in {LABELS}/ have no image: {listed(alone)}"] if alone else []

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, Dataset, find_broken
 from committee.errors import DataError
-from committee.models.inputs import Pictures
+from committee.models.inputs import RawSamples
 from committee.pool.samples import Samples
-from committee.rule.outputs import Array
 
 # The split that takes what a single fraction leaves.
 REST = "test"
@@ -31,7 +31,7 @@ class PartDataset:
         self._rows = rows
         self.samples = whole.samples.taken(rows) if samples is None else samples
 
-    def read(self, rows: Array) -> Pictures:
+    def read(self, rows: Array) -> RawSamples:
         """See :class:`committee.data.base.Dataset`."""
         return self._whole.read(self._rows[rows])
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from committee.data.base import Dataset
-from committee.data.files import PICTURES, FileKind
+from committee.data.files import IMAGES, FileKind
 from committee.errors import DataError
 from committee.pool.labels import LabelMode, indices, labelled, unused
 from committee.pool.samples import Samples
@@ -103,7 +103,7 @@ def open_csv(
     path: Path,
     split: str,
     classes: Sequence[str],
-    kind: FileKind = PICTURES,
+    kind: FileKind = IMAGES,
     labels: LabelMode = "must fit",
 ) -> Dataset:
     """Open a csv file with a header that names ``path`` and, if known, ``label``.

@@ -1,6 +1,6 @@
-"""The embedded pool: six small networks and the 10,000 test pictures of Fashion-MNIST.
+"""The embedded pool: six small networks and the 10,000 test images of Fashion-MNIST.
 
-Trained by ``examples/fashion_mnist/train.py``; the networks saw none of these pictures, which are
+Trained by ``examples/fashion_mnist/train.py``; the networks saw none of these images, which are
 those of Fashion-MNIST (Zalando SE, MIT licence, see LICENSE-fashion-mnist).
 """
 
@@ -16,7 +16,7 @@ from committee.errors import UnknownNameError
 from committee.models.pool_file import PoolFile, read_pool_file
 
 FOLDER = Path(__file__).parent
-# The test pictures are in random order: the first half chooses, the second judges.
+# The test images are in random order: the first half chooses, the second judges.
 ROWS = {"val": "0:5000", "test": "5000:10000"}
 
 
@@ -25,7 +25,7 @@ def pool_file() -> PoolFile:
     return read_pool_file(FOLDER / "pool.toml")
 
 
-def open_pictures(rest: str, split: str, classes: Sequence[str]) -> Dataset:
+def open_images(rest: str, split: str, classes: Sequence[str]) -> Dataset:
     """What ``embedded:REST`` names where samples are asked for: a plug-in as others are.
 
     Args:
@@ -43,6 +43,6 @@ def open_pictures(rest: str, split: str, classes: Sequence[str]) -> Dataset:
     return part(open_npz(FOLDER / "fashion_mnist_test.npz", split, classes), parts[rest])
 
 
-def pictures(split: str) -> Dataset:
-    """The 5,000 pictures of ``val`` or of ``test``."""
-    return open_pictures(split, split, pool_file().classes)
+def embedded_images(split: str) -> Dataset:
+    """The 5,000 images of ``val`` or of ``test``."""
+    return open_images(split, split, pool_file().classes)

@@ -166,7 +166,7 @@ def _readme(cascade: Cascade, specs: list[ModelSpec]) -> str:
     page = "SEGMENT.md" if segmenting(cascade) else "README.md"
     template = (files("committee.export") / "recipe" / page).read_text(encoding="utf-8")
     sizes = {(*spec.preprocessing.size, spec.preprocessing.channels) for spec in specs}
-    raw = " ".join(f"{h}x{w}x{c}=pictures.raw" for h, w, c in sorted(sizes))
+    raw = " ".join(f"{h}x{w}x{c}=images.raw" for h, w, c in sorted(sizes))
     stages = "\n".join(
         f"| {index} | {' + '.join(stage['models'])} | {stage['threshold']} |"
         for index, stage in enumerate(cascade.to_json()["stages"])
@@ -176,7 +176,7 @@ def _readme(cascade: Cascade, specs: list[ModelSpec]) -> str:
     height, width = next(spec.preprocessing.size for spec in specs if not spec.cell)
     return (
         template.replace("CELL_NAME", f"{side}+{context}" if side else "full")
-        .replace("PICTURE_SIZE", f"{height} x {width}")
+        .replace("IMAGE_SIZE", f"{height} x {width}")
         .replace("CASCADE_NAME", str(cascade))
         .replace("STAGE_ROWS", stages)
         .replace("RAW_FILES", raw)

@@ -36,7 +36,7 @@ def export_form(spec: ModelSpec, *, several: bool = False) -> Form:
     if form.rows is not None and (several or form.rows != 1):
         choice = ", or choose form='one' (--form one)" if form.rows == 1 else ""
         raise ExportError(
-            f"export: {where} takes {form.rows} picture(s) at a time: the graph takes "
+            f"export: {where} takes {form.rows} image(s) at a time: the graph takes "
             f"{form.input}. Export it with a dynamic batch{choice}"
         )
     return form

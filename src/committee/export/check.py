@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import CommitteeError, ExportError, ModelError, NotFiniteError
 from committee.models.base import answer_of, outputs_of
 from committee.models.clip import inputs_of
@@ -16,7 +17,6 @@ from committee.models.inputs import fitted
 from committee.models.load import load_models
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Answers, Decisions, Request, decide, drive
-from committee.rule.outputs import Array
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 

@@ -1,11 +1,11 @@
 """One ONNX file that is the whole cascade: later stages stand inside ``If`` nodes.
 
-A plain ONNX runtime that runs it exits early by itself. The graph takes pictures as bytes,
+A plain ONNX runtime that runs it exits early by itself. The graph takes images as bytes,
 (samples, height, width, channels), resized and cut to a model's size; it normalises them. Its
 outputs are the running combination at the exit, ``logits`` or ``probabilities`` (samples, classes),
 and ``class``, ``confidence`` and ``stage`` of exit, (samples,) each.
 
-Two forms. ``one`` takes one picture. ``any`` takes any number of them: after each stage the
+Two forms. ``one`` takes one image. ``any`` takes any number of them: after each stage the
 undecided ones alone are gathered, go on, and are put back in their places.
 
 :mod:`.plan` reads and checks the models, :mod:`.stages` writes the nodes, and here they become a
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 # What a file says about itself; see committee.run.onnx_cascade for who reads it.
-CASCADE_KEY, INPUTS_KEY, FORM_KEY = "committee.rule.cascade", "committee.inputs", "committee.form"
+CASCADE_KEY, INPUTS_KEY, FORM_KEY = "committee.cascade", "committee.inputs", "committee.form"
 # The source of a model that is inside such a file.
 INSIDE = "inside:"
 # protobuf ends at 2 GiB; larger tensors go into a file beside the model.
@@ -63,11 +63,11 @@ def write_graph(
     Args:
         cascade: Its models are ONNX files that give logits or probabilities.
         path: Where to; neither it nor ``PATH.data`` may be there.
-        form: ``one`` for one picture a run, ``any`` for any number.
+        form: ``one`` for one image a run, ``any`` for any number.
         precision: What is combined and scored in; ``float64`` decides as the runner does,
             ``float32`` is for runtimes that know nothing wider.
-        resize_inside: Take pictures of the largest size only and resize them in the graph for the
-            smaller models: a picture that was larger is resized twice, and decisions may differ
+        resize_inside: Take images of the largest size only and resize them in the graph for the
+            smaller models: an image that was larger is resized twice, and decisions may differ
             from the cascade's. Otherwise there is one input for each size. By default only a
             self-cascade, one file at several sizes, is resized inside.
         onnx: ONNX files that take the place of a model's source, by the model's name.
@@ -90,7 +90,7 @@ def write_graph(
         raise MissingExtraError.of("Exporting", "onnx", "onnx") from None
     if form not in ("one", "any"):
         raise ExportError(
-            f"export: form {form!r} is unknown; write 'any', for any number of pictures a run, or "
+            f"export: form {form!r} is unknown; write 'any', for any number of images a run, or "
             "'one', for one"
         )
     if precision not in PRECISIONS:

@@ -1,4 +1,4 @@
-"""Pictures inside a graph: from bytes to the inputs of models, resized if need be."""
+"""Images inside a graph: from bytes to the inputs of models, resized if need be."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from committee.spec.preprocessing import Preprocessing
 
 @dataclass(frozen=True)
 class InGraph:
-    """The pictures of the samples at hand.
+    """The images of the samples at hand.
 
     Args:
         bytes: Tensors (n, height, width, channels), by what they are resized to.
@@ -43,7 +43,7 @@ class InGraph:
         return self.ready[recipe]
 
     def gathered(self, nodes: Nodes, plan: Plan, rows: str, stage: int) -> InGraph:
-        """The pictures of some rows, of those sizes that are needed from a stage on."""
+        """The images of some rows, of those sizes that are needed from a stage on."""
         later = [name for each in plan.cascade.stages[stage:] for name in each.models]
         needed = {plan.input_of(name) for name in later}
         kept = {fit: each for fit, each in self.bytes.items() if fit in needed}
@@ -51,7 +51,7 @@ class InGraph:
 
 
 def shrunk(nodes: Nodes, values: str, fit: Preprocessing, recipe: Preprocessing) -> str:
-    """Pictures (n, channels, height, width) in a smaller size, as Pillow does it.
+    """Images (n, channels, height, width) in a smaller size, as Pillow does it.
 
     Pillow resizes rows, rounds to bytes, resizes columns, and rounds again. It computes with whole
     numbers and the graph in float32, so that a byte may differ by one here and there.

@@ -70,7 +70,7 @@ def refuse_clips(specs: Iterable[ModelSpec]) -> None:
     for spec in specs:
         if spec.preprocessing.views is not None:
             raise ExportError(
-                f"model {spec.name!r}: takes clips, and exports run on pictures. Run the cascade "
+                f"model {spec.name!r}: takes clips, and exports run on images. Run the cascade "
                 "file itself: committee run, or committee.Runner"
             )
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Form = Literal["one", "any"]
 PRECISIONS = {"float64": np.float64, "float32": np.float32}
-# The first that can shrink a picture as Pillow does, with antialiasing.
+# The first that can shrink an image as Pillow does, with antialiasing.
 _LEAST_OPSET = 18
 
 
@@ -37,10 +37,10 @@ class Plan:
         specs: Its models, by name.
         models: What their files hold, by file and form, all at one version of the operators.
         files: Which of these each model is, by its name.
-        inputs: Name of each input of the graph, by what its pictures are resized to.
+        inputs: Name of each input of the graph, by what its images are resized to.
         judging: How outputs are calibrated, combined and scored.
         kind: Of the combination.
-        form: ``one`` picture a run, or ``any`` number.
+        form: ``one`` image a run, or ``any`` number.
         dtype: Floating-point type of combination and score, a NumPy scalar type.
         classes: How many there are.
     """
@@ -138,7 +138,7 @@ def planned(
 
 
 def resizes_inside(specs: Mapping[str, ModelSpec], resize_inside: bool | None) -> bool:
-    """Whether pictures of the smaller models are made in the graph, of those of the largest.
+    """Whether images of the smaller models are made in the graph, of those of the largest.
 
     Args:
         specs: The models, by name.
@@ -155,9 +155,9 @@ def _inputs(specs: Mapping[str, ModelSpec], resize_inside: bool | None) -> dict[
     fits = list(dict.fromkeys(_fit(spec.preprocessing) for spec in specs.values()))
     if resizes_inside(specs, resize_inside):
         fits = [_largest(fits)]
-    names = ["picture"]
+    names = ["image"]
     if len(fits) > 1:
-        names = [f"picture_{fit.size[0]}x{fit.size[1]}" for fit in fits]
+        names = [f"image_{fit.size[0]}x{fit.size[1]}" for fit in fits]
     if len(set(names)) < len(names):
         names = [f"{name}_{number}" for number, name in enumerate(names)]
     return dict(zip(fits, names, strict=True))
@@ -170,7 +170,7 @@ def _fit(recipe: Preprocessing) -> Preprocessing:
 
 
 def _largest(fits: list[Preprocessing]) -> Preprocessing:
-    """The largest size, if the others show the same part of the picture."""
+    """The largest size, if the others show the same part of the image."""
     largest = max(fits, key=lambda fit: fit.size)
     for fit in fits:
         same = replace(fit, size=largest.size) == largest

@@ -51,29 +51,29 @@ class _Undecided:
     """What a later stage may need.
 
     Args:
-        pictures: Of the n samples that reached the stage before.
+        images: Of the n samples that reached the stage before.
         ran: Outputs (n, C) of the models that ran, oldest first.
         own: What that stage would answer: combination, class, confidence and stage.
         going: Which samples go on, (n,) truth values.
     """
 
-    pictures: InGraph
+    images: InGraph
     ran: Mapping[str, str]
     own: list[str]
     going: str
 
 
 def _stage(
-    plan: Plan, nodes: Nodes, index: int, pictures: InGraph, ran: Mapping[str, str]
+    plan: Plan, nodes: Nodes, index: int, images: InGraph, ran: Mapping[str, str]
 ) -> list[str]:
     """A stage and all after it, for the n samples that reach it."""
     stage = plan.cascade.stages[index]
     ran = dict(ran)
     for name in stage.models:
-        made = _outputs(plan, nodes, name, pictures.prepared(nodes, plan, name))
+        made = _outputs(plan, nodes, name, images.prepared(nodes, plan, name))
         ran[name] = plan.judging.calibrated(nodes, name, made)
     if stage.threshold == NEVER:
-        return _stage(plan, nodes, index + 1, pictures, ran)
+        return _stage(plan, nodes, index + 1, images, ran)
     values, predicted, score = plan.judging.judged(nodes, ran)
     own = [values, predicted, score, _filled(nodes, predicted, index)]
     if stage.threshold == ALWAYS:
@@ -84,7 +84,7 @@ def _stage(
     # All that `last` looks at is the newest output.
     kept = {} if plan.cascade.combine == "last" else ran
     go_on = _one_goes_on if plan.form == "one" else _some_go_on
-    return go_on(plan, nodes, index, _Undecided(pictures, kept, own, going))
+    return go_on(plan, nodes, index, _Undecided(images, kept, own, going))
 
 
 def _outputs(plan: Plan, nodes: Nodes, name: str, source: str) -> str:
@@ -99,7 +99,7 @@ def _outputs(plan: Plan, nodes: Nodes, name: str, source: str) -> str:
 def _one_goes_on(plan: Plan, nodes: Nodes, index: int, before: _Undecided) -> list[str]:
     inner = Nodes(f"stage {index + 1}/")
     # What is prepared in a branch cannot be seen outside of it.
-    inside = InGraph(before.pictures.bytes, dict(before.pictures.ready))
+    inside = InGraph(before.images.bytes, dict(before.images.ready))
     results = _stage(plan, inner, index + 1, inside, before.ran)
     condition = nodes.add("Squeeze", before.going, nodes.ints(0))
     return _if(plan, nodes, index, condition, inner, results, before.own)
@@ -111,7 +111,7 @@ def _some_go_on(plan: Plan, nodes: Nodes, index: int, before: _Undecided) -> lis
     inner = Nodes(f"stage {index + 1}/")
     rows = inner.add("Squeeze", places, inner.ints(0))
     survivors = {name: inner.add("Gather", made, rows) for name, made in before.ran.items()}
-    inside = before.pictures.gathered(inner, plan, rows, index + 1)
+    inside = before.images.gathered(inner, plan, rows, index + 1)
     deeper = _stage(plan, inner, index + 1, inside, survivors)
     scatter = inner.add("Transpose", places, perm=[1, 0])
     results = [

@@ -100,7 +100,7 @@ class CascadeModule(nn.Module):
         """Decide on N samples.
 
         Args:
-            inputs: Prepared pictures (N, channels, height, width), one tensor for each of
+            inputs: Prepared images (N, channels, height, width), one tensor for each of
                 the cascade's preprocessings, in the order in which models first use them.
 
         Raises:

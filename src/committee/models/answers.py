@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import ModelError
-from committee.rule.outputs import Array
 from committee.text import listed
 
 # What libraries call the scores of classes, in a mapping or as an attribute.

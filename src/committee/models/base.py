@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import CommitteeError, ModelError, NotFiniteError
 from committee.models.answers import as_array, one_output, rows_of
 from committee.models.clip import ModelInputs
 from committee.paths import MOVED
-from committee.rule.outputs import Array, Outputs, checked_outputs, usable_rows
+from committee.rule.outputs import Outputs, checked_outputs, usable_rows
 from committee.spec.model import ModelSpec
 from committee.spec.task import SEMANTIC_SEGMENTATION
 
@@ -110,7 +111,7 @@ class Model(Protocol):
     def macs(self) -> int | None:
         """Multiply-adds for one input of the spec's size, or None if they are not known.
 
-        One input is a picture, or one view of a clip.
+        One input is an image, or one view of a clip.
         """
 
     @property
@@ -155,7 +156,7 @@ def outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs, first: int = 
     Args:
         model: What to run.
         spec: What it is.
-        inputs: Of N pictures (N, channels, height, width), float32, or of N clips, whose outputs
+        inputs: Of N images (N, channels, height, width), float32, or of N clips, whose outputs
             are the mean of those on their views.
         first: Number of the batch's first sample, for the error.
 

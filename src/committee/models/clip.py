@@ -9,16 +9,16 @@ from typing import Protocol, TypeAlias, cast
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import DataError
 from committee.models.inputs import (
-    Pictures,
+    RawSamples,
     converted,
     covering,
     normalised,
     prepared,
     resized,
 )
-from committee.rule.outputs import Array
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.views import Views, spread_out
 
@@ -150,11 +150,11 @@ def views_of(recipe: Preprocessing) -> Views:
     """The views of a preprocessing.
 
     Raises:
-        DataError: If it has none, and so is one of pictures.
+        DataError: If it has none, and so is one of images.
     """
     if recipe.views is None:
         raise DataError(
-            "this model takes pictures, not clips; say which frames it sees: views.frames"
+            "this model takes images, not clips; say which frames it sees: views.frames"
         )
     return recipe.views
 
@@ -251,11 +251,11 @@ def cut(frames: Array, size: tuple[int, int], place: int, places: int) -> Array:
     return frames[:, top : top + height, left : left + width]
 
 
-def inputs_of(samples: Pictures, preprocessing: Preprocessing) -> ModelInputs:
-    """What a model runs on, of N pictures or of N clips.
+def inputs_of(samples: RawSamples, preprocessing: Preprocessing) -> ModelInputs:
+    """What a model runs on, of N images or of N clips.
 
     Args:
-        samples: As data sets give them; see :func:`prepared` for pictures.
+        samples: As data sets give them; see :func:`prepared` for images.
         preprocessing: The model's recipe; it says whether it is one of clips.
 
     Raises:
@@ -266,8 +266,8 @@ def inputs_of(samples: Pictures, preprocessing: Preprocessing) -> ModelInputs:
     clips = not isinstance(samples, np.ndarray) and any(hasattr(s, "framed") for s in samples)
     if preprocessing.views is None:
         if clips:
-            raise DataError("this model takes pictures, not clips; name the views that it sees")
+            raise DataError("this model takes images, not clips; name the views that it sees")
         return prepared(samples, preprocessing)
     if len(samples) and not clips:
-        raise DataError("this model takes clips, not pictures; give clip files, or ArrayClip")
+        raise DataError("this model takes clips, not images; give clip files, or ArrayClip")
     return ViewedClips(cast("Sequence[Clip]", samples), preprocessing)

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import ModelError, UnknownNameError
 from committee.models.graph_declaration import Port, Ports, Side, told
-from committee.rule.outputs import Array
 from committee.spec.model import ModelSpec
 from committee.spec.task import SEMANTIC_SEGMENTATION
 

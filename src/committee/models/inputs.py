@@ -1,4 +1,4 @@
-"""Preprocessing: from a picture to the input of a model, by the model's own published recipe."""
+"""Preprocessing: from an image to the input of a model, by the model's own published recipe."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.compiled import native
 from committee.errors import (
     DataError,
     MissingExtraError,
 )
-from committee.rule.outputs import Array
 from committee.spec.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-# A picture as data sets give it: PIL's, or bytes (H, W) or (H, W, channels).
-Picture: TypeAlias = "Image | Array"
+# An image as data sets give it: PIL's, or bytes (H, W) or (H, W, channels).
+ImageLike: TypeAlias = "Image | Array"
 # Samples as data sets give them: images of one size in one array or of any size in a list, or a
 # list of clips.
-Pictures: TypeAlias = Array | Sequence[Any]
+RawSamples: TypeAlias = Array | Sequence[Any]
 
 _MODES = {1: "L", 3: "RGB"}
 # What Pillow converts to RGB or grey by no rule, or not at all.
@@ -32,78 +32,78 @@ _UNKNOWN_COLOURS = ("LAB", "La")
 _BYTE = np.dtype(np.uint8)
 
 
-def prepared(pictures: Pictures, preprocessing: Preprocessing, out: Array | None = None) -> Array:
-    """The input batch (N, channels, height, width), float32, C order, of N pictures.
+def prepared(images: RawSamples, preprocessing: Preprocessing, out: Array | None = None) -> Array:
+    """The input batch (N, channels, height, width), float32, C order, of N images.
 
     Args:
-        pictures: One byte array (N, H, W) or (N, H, W, channels), or a sequence of pictures.
+        images: One byte array (N, H, W) or (N, H, W, channels), or a sequence of images.
         preprocessing: The model's recipe.
         out: Where to write it; a new array if left out.
 
     Raises:
-        DataError: If a picture has a form that is not handled.
+        DataError: If an image has a form that is not handled.
     """
-    return normalised(_sized(pictures, preprocessing), preprocessing, out)
+    return normalised(_sized(images, preprocessing), preprocessing, out)
 
 
-def fitted(pictures: Pictures, preprocessing: Preprocessing) -> Array:
-    """Bytes (N, height, width, channels) of N pictures, resized and cut but not normalised.
+def fitted(images: RawSamples, preprocessing: Preprocessing) -> Array:
+    """Bytes (N, height, width, channels) of N images, resized and cut but not normalised.
 
     Colours are red, green, blue, whatever order the input has.
 
     Args:
-        pictures: One byte array (N, H, W) or (N, H, W, channels), or a sequence of pictures.
+        images: One byte array (N, H, W) or (N, H, W, channels), or a sequence of images.
         preprocessing: The model's recipe.
 
     Raises:
-        DataError: If a picture has a form that is not handled.
+        DataError: If an image has a form that is not handled.
     """
-    sized = _sized(pictures, preprocessing)
+    sized = _sized(images, preprocessing)
     return np.broadcast_to(sized, (*sized.shape[:3], preprocessing.channels))
 
 
-def normalised(pictures: Array, preprocessing: Preprocessing, out: Array | None = None) -> Array:
+def normalised(images: Array, preprocessing: Preprocessing, out: Array | None = None) -> Array:
     """Bytes as the model takes them, (N, channels, height, width), float32.
 
     Args:
-        pictures: Shape (N, height, width, channels); one channel serves for all.
+        images: Shape (N, height, width, channels); one channel serves for all.
         preprocessing: The model's recipe.
         out: Where to write them; a new array if left out.
     """
     # (x / 255 - mean) / std, as one multiplication and one addition of float32.
     constants, reverse = preprocessing.scale_and_shift, preprocessing.order == "bgr"
     if out is None:
-        out = np.empty((len(pictures), preprocessing.channels, *preprocessing.size), np.float32)
+        out = np.empty((len(images), preprocessing.channels, *preprocessing.size), np.float32)
     if native is not None:
-        native.normalise(pictures, constants, reverse, out)
+        native.normalise(images, constants, reverse, out)
         return out
-    given = pictures.shape[3]
+    given = images.shape[3]
     # Written channel by channel, straight into the layout that models take.
     for channel, (scale, shift) in enumerate(constants.T):
-        # The other order reads the picture's channels from behind.
+        # The other order reads the image's channels from behind.
         source = 0 if given == 1 else -1 - channel if reverse else channel
         plane = out[:, channel]
-        np.multiply(pictures[..., source], scale, out=plane)
+        np.multiply(images[..., source], scale, out=plane)
         np.add(plane, shift, out=plane)
     return out
 
 
-def _sized(pictures: Pictures, preprocessing: Preprocessing) -> Array:
-    """Bytes (N, height, width, c) of N pictures, resized and cut; c is 1 if all channels agree."""
+def _sized(images: RawSamples, preprocessing: Preprocessing) -> Array:
+    """Bytes (N, height, width, c) of N images, resized and cut; c is 1 if all channels agree."""
     # Bytes of the input's size already, with no colours to be converted?
-    if isinstance(pictures, np.ndarray) and pictures.dtype == _BYTE:
-        shape = pictures.shape
+    if isinstance(images, np.ndarray) and images.dtype == _BYTE:
+        shape = images.shape
         if shape[1:3] == preprocessing.size:
             if len(shape) == 3:
-                return pictures[..., None]
+                return images[..., None]
             if len(shape) == 4 and shape[3] in (1, preprocessing.channels):
-                return pictures
-    return np.stack([_fit(cast("Picture", picture), preprocessing) for picture in pictures])
+                return images
+    return np.stack([_fit(cast("Image", image), preprocessing) for image in images])
 
 
-def _fit(picture: Picture, preprocessing: Preprocessing) -> Array:
-    """One picture, resized and cut, as bytes (height, width, channels)."""
-    image = as_image(picture)
+def _fit(image: ImageLike, preprocessing: Preprocessing) -> Array:
+    """One image, resized and cut, as bytes (height, width, channels)."""
+    image = as_image(image)
     if preprocessing.exif:
         image = upright(image)
     image = converted(image, preprocessing.channels)
@@ -122,11 +122,11 @@ def upright(image: Image) -> Image:
 
 
 def converted(image: Image, channels: int) -> Image:
-    """A picture in grey or RGB; transparency is left out, as in the published recipes."""
+    """An image in grey or RGB; transparency is left out, as in the published recipes."""
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     mode = _MODES[channels]
-    # Pillow would copy a picture that has the mode.
+    # Pillow would copy an image that has the mode.
     return image if image.mode == mode else image.convert(mode)
 
 
@@ -135,10 +135,10 @@ def _resized(image: Image, preprocessing: Preprocessing) -> Image:
 
     height, width = preprocessing.size
     full_width, full_height = covering(image.size, preprocessing)
-    # One call resizes and cuts, in half the time of two: the box is the part of the picture that
-    # the input shows. Whole pixels of the resized picture are cut off, as published recipes do.
+    # One call resizes and cuts, in half the time of two: the box is the part of the image that
+    # the input shows. Whole pixels of the resized image are cut off, as published recipes do.
     # Bytes differ from theirs by one level here and there, and by more at hard edges of some tall
-    # pictures: Pillow takes height and width in turn, in an order that depends on the call.
+    # images: Pillow takes height and width in turn, in an order that depends on the call.
     left, top = round((full_width - width) / 2), round((full_height - height) / 2)
     across, down = image.width / full_width, image.height / full_height
     return image.resize(
@@ -149,10 +149,10 @@ def _resized(image: Image, preprocessing: Preprocessing) -> Image:
 
 
 def covering(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
-    """Width and height to which a whole picture is resized before the centre is cut out.
+    """Width and height to which a whole image is resized before the centre is cut out.
 
     Args:
-        size: Width and height of the picture.
+        size: Width and height of the image.
         preprocessing: The model's recipe.
     """
     width, height = size
@@ -168,13 +168,13 @@ def covering(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, 
 def resized(
     image: Image, size: tuple[int, int], preprocessing: Preprocessing, antialias: bool
 ) -> Image:
-    """A whole picture at a width and height.
+    """A whole image at a width and height.
 
     Args:
-        image: The picture.
+        image: The image.
         size: Width and height.
         preprocessing: It names the interpolation.
-        antialias: Whether the picture is smoothed where it shrinks.
+        antialias: Whether the image is smoothed where it shrinks.
     """
     from PIL.Image import Resampling, Transform
 
@@ -187,36 +187,36 @@ def resized(
     return image.transform(size, Transform.AFFINE, (across, 0, 0, 0, down, 0), how)
 
 
-def as_image(picture: Picture) -> Image:
-    """A PIL picture, 8 bit, of a byte array or a PIL picture.
+def as_image(image: ImageLike) -> Image:
+    """A PIL image, 8 bit, of a byte array or a PIL image.
 
     Raises:
-        DataError: If an array is neither (H, W) nor (H, W, 1 or 3) bytes, a PIL picture has values
-            of 32 bit, or it is no picture but a path, say.
+        DataError: If an array is neither (H, W) nor (H, W, 1 or 3) bytes, a PIL image has values
+            of 32 bit, or it is no image but a path, say.
         MissingExtraError: If Pillow is not installed.
     """
     try:
         from PIL import Image
     except ImportError:
-        raise MissingExtraError.of("Reading pictures", "Pillow", "images") from None
-    if isinstance(picture, Image.Image):
-        if picture.mode in ("I", "F"):
-            raise DataError(f"mode {picture.mode} has 32 bit of no known range; save it as 8 bit")
-        if picture.mode in _UNKNOWN_COLOURS:
-            raise DataError(f"mode {picture.mode} is not converted to grey or RGB; save it as RGB")
-        if not picture.mode.startswith("I;16"):
-            return picture
+        raise MissingExtraError.of("Reading images", "Pillow", "images") from None
+    if isinstance(image, Image.Image):
+        if image.mode in ("I", "F"):
+            raise DataError(f"mode {image.mode} has 32 bit of no known range; save it as 8 bit")
+        if image.mode in _UNKNOWN_COLOURS:
+            raise DataError(f"mode {image.mode} is not converted to grey or RGB; save it as RGB")
+        if not image.mode.startswith("I;16"):
+            return image
         # Pillow's own conversion cuts off at 255 what goes up to 65535.
-        image = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-        if "exif" in picture.info:
-            image.info["exif"] = picture.info["exif"]
-        return image
-    given: Any = picture
+        upper = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        if "exif" in image.info:
+            upper.info["exif"] = image.info["exif"]
+        return upper
+    given: Any = image
     if isinstance(given, str | Path):
         raise DataError(f"{given}: a path is not taken; open it: PIL.Image.open(path)")
     if not isinstance(given, Sequence) and not hasattr(given, "__array__"):
         raise DataError(
-            "a picture must be bytes of shape (H, W) or (H, W, 3), or PIL's, not of type "
+            "an image must be bytes of shape (H, W) or (H, W, 3), or PIL's, not of type "
             f"{type(given).__name__}"
         )
     array = np.asarray(given)
@@ -225,6 +225,6 @@ def as_image(picture: Picture) -> Image:
     shaped = array.ndim in (2, 3) and array.shape[2:] in ((), (3,)) and array.size
     if array.dtype != np.uint8 or not shaped:
         raise DataError(
-            f"a picture must be bytes of shape (H, W) or (H, W, 3), not {array.dtype} {array.shape}"
+            f"an image must be bytes of shape (H, W) or (H, W, 3), not {array.dtype} {array.shape}"
         )
     return Image.fromarray(array)

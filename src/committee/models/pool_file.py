@@ -60,7 +60,7 @@ _MODEL_KEYS = (
     "view_blocks",
     "costs",
 )
-# Fields of the preprocessing that say how pictures are brought to the resolution.
+# Fields of the preprocessing that say how images are brought to the resolution.
 _RESIZING = ("crop", "resize", "interpolation")
 _RESOLUTION = (
     "write resolution = 224, or [height, width], in its [[model]], or @224 after the source"
@@ -429,7 +429,7 @@ def _preprocessing(
     unused = [key for key in _RESIZING if key in given]
     if task is SEMANTIC_SEGMENTATION and unused:
         raise PoolFileError(
-            f"{where}: segmentation takes pictures of its resolution as they are, so "
+            f"{where}: segmentation takes images of its resolution as they are, so "
             f"{' and '.join(unused)} would change nothing; leave that out of [preprocessing]"
         )
     recipe["views"] = views if task is VIDEO_CLASSIFICATION else None

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock
 
+from committee.arrays import Array
 from committee.errors import MissingExtraError, ModelError
 from committee.files import write_text
 from committee.models.base import Model, file_fingerprint
 from committee.models.engines.sessions import Session, open_session
-from committee.rule.outputs import Array
 from committee.spec.model import ModelSpec
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _export(spec: ModelSpec, model: TorchModel, path: Path, free: bool) -> None:
                 str(path),
                 dynamo=True,
                 dynamic_shapes=(varying,),
-                input_names=["pictures"],
+                input_names=["images"],
                 output_names=["outputs"],
                 external_data=False,
                 opset_version=_OPSET,

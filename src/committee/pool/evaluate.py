@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import MisalignedError, UnknownNameError
 from committee.pool.identity import doubles_note, shared_note
 from committee.pool.metrics import TOP_1, Exits, Utility
@@ -19,7 +20,6 @@ from committee.rule.calibration import calibrated
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import ORDER_FREE, combined
 from committee.rule.flow import Answers, Decisions, Request, decide, drive
-from committee.rule.outputs import Array
 
 CONFIDENCE_LEVEL = 0.95
 _DRAWS = 2000

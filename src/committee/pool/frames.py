@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import MisalignedError
 from committee.names import class_order
-from committee.rule.outputs import Array, as_array
+from committee.rule.outputs import as_array
 from committee.text import listed
 
 

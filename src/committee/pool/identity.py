@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.pool.samples import Samples
-from committee.rule.outputs import Array, Outputs
+from committee.rule.outputs import Outputs
 from committee.text import listed, printable
 
 # Rows whose outputs are looked at together.

@@ -9,11 +9,11 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import MisalignedError, ShapeError
 from committee.names import matched, refuse_doubled, unknown
 from committee.pool.imagenet import ambiguous, spelling_of
 from committee.pool.samples import Samples
-from committee.rule.outputs import Array
 from committee.text import listed, printable, tidy
 
 # Whether labels must fit the classes, are left out where they do not, or are not read at all.

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from committee.arrays import Array
 from committee.errors import MisalignedError, NotFiniteError, ShapeError, UnknownNameError
-from committee.rule.outputs import Array, Outputs
+from committee.rule.outputs import Outputs
 
 
 @dataclass(frozen=True, eq=False)

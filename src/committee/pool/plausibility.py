@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import MisalignedError, ShapeError
-from committee.rule.outputs import Array, Outputs
+from committee.rule.outputs import Outputs
 from committee.text import LISTED, printable
 
 # How far a row may be from summing to 1 and still be probabilities: float16 of 1000 classes.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from committee.arrays import Array
 from committee.errors import CascadeError, CostError, MisalignedError, ShapeError, UnknownNameError
 from committee.pool.frames import in_class_order, in_row_order, in_rows
 from committee.pool.identity import (
@@ -30,7 +31,7 @@ from committee.pool.samples import Samples, fingerprint
 from committee.rule.calibration import Calibration, calibrated, fit
 from committee.rule.cascade import Cascade, refuse_confidence
 from committee.rule.combinations import DEFAULT_COMBINE, ORDER_FREE, combined
-from committee.rule.outputs import Array, Kept, Kind, Outputs, Together, as_array, checked_outputs
+from committee.rule.outputs import Kept, Kind, Outputs, Together, as_array, checked_outputs
 from committee.spec.cost import Cost, CostTable
 from committee.spec.task import CLASSIFICATION, Task
 from committee.text import listed, printable
@@ -224,7 +225,7 @@ class Pool:
 
         Arrays stay on disk until they are used.
 
-        Of a store of segmentation whole pictures come first, cells of every size are ``divided``.
+        Of a store of segmentation whole images come first, cells of every size are ``divided``.
 
         Args:
             path: Folder of the split.

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import ModelError
 from committee.models.base import Model, outputs_of
 from committee.models.clip import VIEWS_AT_ONCE
 from committee.profile.machine import available_bytes, peak_bytes
-from committee.rule.outputs import Array
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 
@@ -117,7 +117,7 @@ def _call(model: Model, parts: Sequence[Array]) -> None:
 class _Inputs:
     """One batch a shape, from a seed; models of one shape share it.
 
-    Pictures are one part. Of clips all views are run, in parts as large as when they are decided.
+    Images are one part. Of clips all views are run, in parts as large as when they are decided.
     """
 
     def __init__(self, batch_size: int, seed: int) -> None:

@@ -153,7 +153,7 @@ def _change(
     model, spec = loaded
     if spec.precision == "float32":
         return None
-    batches = _noise(spec) if dataset is None else _pictures(spec, dataset)
+    batches = _noise(spec) if dataset is None else _images(spec, dataset)
     return changed_by_precision(model, spec, batches, allow_code, threads)
 
 
@@ -163,7 +163,7 @@ def _noise(spec: ModelSpec) -> Sequence[ModelInputs]:
     return [numbers.standard_normal(shape, np.float32)]
 
 
-def _pictures(spec: ModelSpec, dataset: Dataset) -> Sequence[ModelInputs]:
+def _images(spec: ModelSpec, dataset: Dataset) -> Sequence[ModelInputs]:
     rows = np.arange(min(COMPARED, len(dataset.samples)))
     parts = np.array_split(rows, -(-len(rows) // _COMPARED_BATCH))
     return [inputs_of(dataset.read(part), spec.preprocessing) for part in parts]

@@ -47,7 +47,7 @@ def changed_by_precision(
     Args:
         model: In its own precision.
         spec: What it is; its outputs are logits or probabilities.
-        batches: Inputs, of pictures or of clips.
+        batches: Inputs, of images or of clips.
         allow_code: Python files and modules that may be run.
         threads: How many the engine may use.
 

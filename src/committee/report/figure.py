@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.files import write_bytes
 from committee.pool.pool import Pool
 from committee.report.point_labels import place_labels
@@ -36,7 +37,6 @@ from committee.report.style import (
 )
 from committee.report.tables import points, times
 from committee.rule.cascade import Cascade
-from committee.rule.outputs import Array
 from committee.selection.front import Front
 from committee.selection.notes import notes_of
 

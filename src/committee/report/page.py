@@ -33,8 +33,8 @@ from committee.report.rows import (
 )
 from committee.report.scales import heading_of, measure_told, scales_of
 from committee.report.section import Section
-from committee.report.tile_maps import cells_section
 from committee.rule.cascade import Cascade
+from committee.segment.tile_maps import cells_section
 from committee.selection.front import Front
 from committee.selection.notes import notes_of
 from committee.spec.cost import Cost
@@ -228,7 +228,7 @@ def _promises(rows: Sequence[Row]) -> str:
 
 def _written(front: Front) -> dict[str, str]:
     """When the page was written, and by which version."""
-    from committee import __version__
+    from committee.version import __version__
 
     return {"Written": f"{date.today():%Y-%m-%d} by committee {__version__}"}
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.report.style import BLACK
-from committee.rule.outputs import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

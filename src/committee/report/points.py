@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.pool.evaluate import Evaluation, costs_of_stages
 from committee.pool.pool import Pool
 from committee.report.command import Saving
 from committee.report.rows import CHOSEN, SINGLE, Row, matches
 from committee.report.scales import heading_of, scales_of
 from committee.report.tables import leaving, stages_named
-from committee.rule.outputs import Array
 from committee.selection.front import Front
 from committee.selection.threshold_histograms import Moves, moves
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.pool.evaluate import Evaluation
 from committee.pool.metrics import TOP_1
 from committee.report.rows import SINGLE, Row
 from committee.report.style import cost_axis
-from committee.rule.outputs import Array
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import MissingExtraError
-from committee.rule.outputs import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

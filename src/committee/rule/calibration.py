@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import (
     CalibrationError,
     MisalignedError,
@@ -41,7 +42,7 @@ from committee.errors import (
     UnreadableError,
 )
 from committee.reading import typed
-from committee.rule.outputs import Array, Outputs
+from committee.rule.outputs import Outputs
 from committee.rule.scores import max_prob
 
 # From parameters to a sum over samples and its gradient.

@@ -10,8 +10,9 @@ from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import CascadeError, UnknownNameError
-from committee.rule.outputs import Array, Kept, Outputs
+from committee.rule.outputs import Kept, Outputs
 from committee.rule.scores import softmax
 
 

@@ -13,10 +13,11 @@ from typing import overload
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.rule.calibration import calibrated
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import combined
-from committee.rule.outputs import Array, Outputs
+from committee.rule.outputs import Outputs
 from committee.rule.scores import score
 
 

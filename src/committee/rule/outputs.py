@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from committee.arrays import Array
 from committee.errors import NotFiniteError, ShapeError, UnknownNameError
 
-Array = NDArray[Any]
 Kind = Literal["logits", "probabilities", "decisions", "counts"]
 # What users declare; counts are made by this library, of outputs that are too large to keep.
 KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "counts")

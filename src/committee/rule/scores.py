@@ -11,8 +11,9 @@ from functools import partial
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import CascadeError, NotFiniteError, ShapeError, UnknownNameError
-from committee.rule.outputs import Array, Kind, Outputs, all_finite
+from committee.rule.outputs import Kind, Outputs, all_finite
 
 Confidence = Callable[[Array, Kind], Array]
 

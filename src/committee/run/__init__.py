@@ -1,4 +1,4 @@
-"""Running a cascade: online, a picture at a time; offline, a data set; timed, compared, verified.
+"""Running a cascade: online, an image at a time; offline, a data set; timed, compared, verified.
 
 A runner opens cascade files, bundles and single ONNX files.
 """

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.pool.evaluate import decided
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions
-from committee.rule.outputs import Array
 from committee.run.runner import Runner
 
 # Exits that chance alone would move so far in fewer cases than this are said to differ.

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from concurrent.futures import Executor, Future
-from typing import cast
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.models.clip import ModelInputs, inputs_of
-from committee.models.inputs import Pictures, fitted
-from committee.rule.outputs import Array
+from committee.models.inputs import RawSamples, fitted
 from committee.spec.preprocessing import Preprocessing
 
 
 class Held:
-    """N pictures or clips, prepared once for each preprocessing that a stage asks for.
+    """N images or clips, prepared once for each preprocessing that a stage asks for.
 
     Args:
         count: N.
-        pictures: By preprocessing, N pictures that it can be applied to.
+        images: By preprocessing, N images that it can be applied to.
         inputs: By preprocessing, what is prepared already; see :func:`committee.models.inputs_of`.
     """
 
     def __init__(
         self,
         count: int,
-        pictures: Mapping[Preprocessing, Pictures],
+        images: Mapping[Preprocessing, RawSamples],
         inputs: Mapping[Preprocessing, ModelInputs] | None = None,
     ) -> None:
         self._count = count
-        self._pictures = pictures
+        self._images = images
         self._inputs = dict(inputs or {})
         self._begun: dict[Preprocessing, Future[ModelInputs]] = {}
 
@@ -40,44 +39,44 @@ class Held:
     def begin(self, recipe: Preprocessing, executor: Executor) -> None:
         """Prepare in another thread what will soon be asked for."""
         if recipe not in self._inputs and recipe not in self._begun:
-            self._begun[recipe] = executor.submit(inputs_of, self._pictures[recipe], recipe)
+            self._begun[recipe] = executor.submit(inputs_of, self._images[recipe], recipe)
 
     def inputs(self, recipe: Preprocessing) -> ModelInputs:
-        """What a model runs on: of pictures (N, channels, height, width), float32."""
+        """What a model runs on: of images (N, channels, height, width), float32."""
         if recipe not in self._inputs:
             begun = self._begun.pop(recipe, None)
             self._inputs[recipe] = (
-                inputs_of(self._pictures[recipe], recipe) if begun is None else begun.result()
+                inputs_of(self._images[recipe], recipe) if begun is None else begun.result()
             )
         return self._inputs[recipe]
 
     def fitted(self, recipe: Preprocessing) -> Array:
-        """Bytes (N, height, width, channels) of all pictures, resized and cut."""
-        return fitted(self._pictures[recipe], recipe)
+        """Bytes (N, height, width, channels) of all images, resized and cut."""
+        return fitted(self._images[recipe], recipe)
 
     def only(self, rows: Array, recipes: Collection[Preprocessing]) -> Held:
-        """Some of the pictures, for some preprocessings; what else there was is let go.
+        """Some of the images, for some preprocessings; what else there was is let go.
 
         Args:
             rows: Which, rising, shape (n,).
             recipes: What will still be asked for.
         """
         inputs = {recipe: self._inputs[recipe] for recipe in recipes if recipe in self._inputs}
-        pictures = {
-            recipe: self._pictures[recipe]
+        images = {
+            recipe: self._images[recipe]
             for recipe in recipes
-            if recipe in self._pictures and recipe not in inputs
+            if recipe in self._images and recipe not in inputs
         }
         if len(rows) == self._count:
-            return Held(self._count, pictures, inputs)
+            return Held(self._count, images, inputs)
         return Held(
             len(rows),
-            {recipe: _taken(some, rows) for recipe, some in pictures.items()},
+            {recipe: _taken(some, rows) for recipe, some in images.items()},
             {recipe: values[rows] for recipe, values in inputs.items()},
         )
 
 
-def _taken(pictures: Pictures, rows: Array) -> Pictures:
-    if isinstance(pictures, np.ndarray):
-        return pictures[rows]
-    return cast("Pictures", [pictures[row] for row in rows])
+def _taken(images: RawSamples, rows: Array) -> RawSamples:
+    if isinstance(images, np.ndarray):
+        return images[rows]
+    return [images[row] for row in rows]

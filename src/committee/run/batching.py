@@ -1,7 +1,7 @@
 """Gathering: many flows at once, what they ask of a stage run together in full batches.
 
-Every batch of pictures is a flow of its own. Samples that stay wait at the next stage until enough
-of them, of whatever flows, fill a batch there. So few pictures are in memory, however many there
+Every batch of images is a flow of its own. Samples that stay wait at the next stage until enough
+of them, of whatever flows, fill a batch there. So few images are in memory, however many there
 are in all, and late stages run on full batches too.
 """
 
@@ -16,11 +16,12 @@ from typing import Protocol
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.models.clip import ModelInputs, joined_inputs
 from committee.predict import joined
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, Flow, Request, decide, joined_decisions
-from committee.rule.outputs import Array, Outputs
+from committee.rule.outputs import Outputs
 from committee.run.batch import Held
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
@@ -50,7 +51,7 @@ class _Waiting:
         first: Number of its flow's first sample.
         flow: Who asked.
         request: For what.
-        held: The pictures of the request's rows.
+        held: The images of the request's rows.
         taken: How many of the rows were run.
         parts: What came out, by model.
     """
@@ -68,14 +69,14 @@ class _Waiting:
 
 
 class Gatherer(Protocol):
-    """Decides on batches of pictures as they come."""
+    """Decides on batches of images as they come."""
 
     @property
     def leaving(self) -> Array:
         """How many samples have left at each stage since the last :meth:`finish`."""
 
     def add(self, held: Held) -> None:
-        """Take a batch of pictures, and run what fills batches.
+        """Take a batch of images, and run what fills batches.
 
         Raises:
             ModelError, ShapeError: If a model fails; NaN is no such failure.

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from committee.arrays import Array
 from committee.data.base import Dataset
-from committee.rule.outputs import Array
 from committee.run.results import Result, encoded_results, join_results, read_results
 from committee.store.chunks import Chunks, writing
 

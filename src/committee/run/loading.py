@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import ModelError, NotFiniteError
 from committee.models.base import Model, answer_of, checked_answer, usable_outputs_of
 from committee.models.clip import ModelInputs
 from committee.models.load import check_installed, check_unloaded, load_model, resized
-from committee.rule.outputs import Array, Outputs
+from committee.rule.outputs import Outputs
 from committee.spec.model import ModelSpec
 
 
@@ -104,7 +105,7 @@ class Models:
                 try:
                     self.checked(name, self.answer(name, blank))
                 except NotFiniteError:
-                    # Of a blank picture a model need not make sense.
+                    # Of a blank image a model need not make sense.
                     continue
 
     def _load(self, name: str) -> tuple[Model, ModelSpec]:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, Dataset
 from committee.errors import NotFiniteError
 from committee.predict import THREADS
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions
-from committee.rule.outputs import Array
 from committee.run.batching import Gathered
 from committee.run.chunk_results import Parts
 from committee.run.read_ahead import Read, read_prepared

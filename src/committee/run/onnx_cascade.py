@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import CommitteeError, ExportError, ModelError
 from committee.export.graph import CASCADE_KEY, FORM_KEY, INPUTS_KEY
 from committee.export.seal import check_seal
 from committee.models.engines.sessions import onnxruntime_session
-from committee.models.inputs import Pictures, fitted
+from committee.models.inputs import RawSamples, fitted
 from committee.models.load import specs_of
 from committee.reading import parsed_json, typed
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, joined_decisions
-from committee.rule.outputs import Array, checked_outputs, usable_rows
+from committee.rule.outputs import checked_outputs, usable_rows
 from committee.run.batch import Held
 from committee.run.batching import Gathered, joined_gathered
 from committee.spec.preprocessing import Preprocessing
@@ -79,31 +80,31 @@ class Graph:
         self._one = told[FORM_KEY] == "one"
         self._kind = self._session.get_outputs()[0].name
 
-    def decide(self, pictures: Pictures, batch_size: int = 32) -> Decisions:
-        """Decide on N pictures.
+    def decide(self, images: RawSamples, batch_size: int = 32) -> Decisions:
+        """Decide on N images.
 
         Args:
-            pictures: Bytes (N, H, W) or (N, H, W, 3), or a sequence of pictures.
-            batch_size: Pictures a run; a graph of form ``one`` takes one.
+            images: Bytes (N, H, W) or (N, H, W, 3), or a sequence of images.
+            batch_size: Images a run; a graph of form ``one`` takes one.
 
         Raises:
-            DataError: If a picture has a form that is not handled.
+            DataError: If an image has a form that is not handled.
             ModelError: If onnxruntime fails.
             NotFiniteError: If a model answered with NaN.
         """
         step = 1 if self._one else batch_size
-        starts = range(0, len(pictures), step)
-        parts = [self._checked(pictures[start : start + step], start) for start in starts]
+        starts = range(0, len(images), step)
+        parts = [self._checked(images[start : start + step], start) for start in starts]
         return joined_decisions(parts)
 
-    def _checked(self, pictures: Pictures, first: int) -> Decisions:
-        feed = {name: fitted(pictures, recipe) for name, recipe in self.inputs.items()}
+    def _checked(self, images: RawSamples, first: int) -> Decisions:
+        feed = {name: fitted(images, recipe) for name, recipe in self.inputs.items()}
         values, decisions = self._run(feed)
         checked_outputs(str(self._path), self._kind, values, first=first)
         return decisions
 
     def gathered(self, held: Held, batch_size: int) -> Gathered:
-        """Decide on pictures that were read; NaN fails no other sample."""
+        """Decide on images that were read; NaN fails no other sample."""
         feed = {name: held.fitted(recipe) for name, recipe in self.inputs.items()}
         step = 1 if self._one else batch_size
         parts, failed = [], {}
@@ -130,11 +131,11 @@ class Graph:
 
 
 class GraphGathering:
-    """Decides on batches of pictures as they come; see :class:`.gathering.Gatherer`.
+    """Decides on batches of images as they come; see :class:`.gathering.Gatherer`.
 
     Args:
         graph: What decides.
-        batch_size: Pictures a run.
+        batch_size: Images a run.
     """
 
     def __init__(self, graph: Graph, batch_size: int) -> None:

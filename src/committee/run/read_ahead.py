@@ -1,21 +1,21 @@
-"""Reading ahead for a cascade: threads read pictures and prepare them while the models run."""
+"""Reading ahead for a cascade: threads read images and prepare them while the models run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.data.base import Dataset, in_order, readable
-from committee.models.inputs import Picture, Pictures, fitted, prepared
+from committee.models.inputs import ImageLike, RawSamples, fitted, prepared
 from committee.predict import THREADS
-from committee.rule.outputs import Array
 from committee.run.batch import Held
 from committee.spec.preprocessing import Preprocessing
 
-# Decoded pictures above so many bytes are not kept for later stages; their inputs are, as bytes.
+# Decoded images above so many bytes are not kept for later stages; their inputs are, as bytes.
 LARGE = 2**20
 
 
@@ -26,10 +26,10 @@ class Read:
     Args:
         rows: Which samples, shape (n,).
         good: Those that could be read, shape (m,).
-        held: Their pictures.
+        held: Their images.
         broken: Id and reason of the others.
         content: Digest of each sample, shape (n,); empty where nobody asked.
-        seen: What was made of the decoded pictures, a few at a time, in order.
+        seen: What was made of the decoded images, a few at a time, in order.
     """
 
     rows: Array
@@ -40,7 +40,7 @@ class Read:
     seen: Sequence[Any] = ()
 
     def done(self) -> Read:
-        """Return the same without pictures."""
+        """Return the same without images."""
         return replace(self, held=Held(0, {}))
 
 
@@ -51,7 +51,7 @@ def read_prepared(
     later: Collection[Preprocessing],
     *,
     digests: bool = False,
-    seen: Callable[[Pictures], Any] | None = None,
+    seen: Callable[[RawSamples], Any] | None = None,
 ) -> Iterator[Read]:
     """Read samples, in order, while threads are at work on the following ones.
 
@@ -60,10 +60,10 @@ def read_prepared(
     Args:
         dataset: The samples.
         batches: Rows of each batch.
-        first: What all pictures are prepared for at once.
+        first: What all images are prepared for at once.
         later: What some of them may be prepared for afterwards.
         digests: Whether to compute the digest of each sample.
-        seen: Called with decoded pictures, which it must not keep; in a thread.
+        seen: Called with decoded images, which it must not keep; in a thread.
     """
     kept = [recipe for recipe in later if recipe not in first]
     work = _Reading(dataset, list(first), kept, digests, seen)
@@ -79,13 +79,13 @@ class _Reading:
         first: Sequence[Preprocessing],
         later: Sequence[Preprocessing],
         digests: bool,
-        seen: Callable[[Pictures], Any] | None,
+        seen: Callable[[RawSamples], Any] | None,
     ) -> None:
         self._dataset, self._first, self._later = dataset, first, later
         self._digests, self._seen = digests, seen
 
     def __call__(self, rows: Array) -> Read:
-        # Before the pictures: one that changes in between is then noticed, not believed.
+        # Before the images: one that changes in between is then noticed, not believed.
         content = self._dataset.digests(rows) if self._digests else np.empty(0, np.uint64)
         if any(recipe.views is not None for recipe in self._first):
             return self._clips(rows, content)
@@ -94,14 +94,14 @@ class _Reading:
         }
         good: list[Array] = [rows[:0]]
         broken: list[tuple[str, str]] = []
-        kept: dict[Preprocessing, list[Pictures]] = {recipe: [] for recipe in self._later}
+        kept: dict[Preprocessing, list[RawSamples]] = {recipe: [] for recipe in self._later}
         seen = []
         # Photographs one by one: decoded they may be a hundred times as large as what is kept.
         start, count, step = 0, 0, 1
         while start < len(rows):
-            some, pictures, torn = readable(self._dataset, rows[start : start + step])
+            some, images, torn = readable(self._dataset, rows[start : start + step])
             start += step
-            if isinstance(pictures, np.ndarray):
+            if isinstance(images, np.ndarray):
                 # Small already: the rest in one go.
                 step = len(rows)
             good.append(some)
@@ -109,14 +109,14 @@ class _Reading:
             if not len(some):
                 continue
             if self._seen is not None:
-                seen.append(self._seen(pictures))
+                seen.append(self._seen(images))
             for recipe, made in inputs.items():
-                prepared(pictures, recipe, made[count : count + len(some)])
+                prepared(images, recipe, made[count : count + len(some)])
             for recipe, parts in kept.items():
-                parts.append(_to_keep(pictures, recipe))
+                parts.append(_to_keep(images, recipe))
             count += len(some)
             # Not held while the next is decoded.
-            del pictures
+            del images
         held = Held(
             count,
             {recipe: _joined(parts) for recipe, parts in kept.items()},
@@ -132,27 +132,24 @@ class _Reading:
         return Read(rows, good, held, broken, content, seen)
 
 
-def _to_keep(pictures: Pictures, recipe: Preprocessing) -> Pictures:
-    """Pictures for a later stage: as they are, or, of large ones, no more than it will see."""
-    if isinstance(pictures, np.ndarray):
-        large = pictures[0].nbytes > LARGE
-        return fitted(pictures, recipe) if large else pictures
-    return [
-        fitted([each], recipe)[0] if _bytes_of(each) > LARGE else each
-        for each in cast("Sequence[Picture]", pictures)
-    ]
+def _to_keep(images: RawSamples, recipe: Preprocessing) -> RawSamples:
+    """Images for a later stage: as they are, or, of large ones, no more than it will see."""
+    if isinstance(images, np.ndarray):
+        large = images[0].nbytes > LARGE
+        return fitted(images, recipe) if large else images
+    return [fitted([each], recipe)[0] if _bytes_of(each) > LARGE else each for each in images]
 
 
-def _bytes_of(picture: Picture) -> int:
-    if isinstance(picture, np.ndarray):
-        return int(picture.nbytes)
-    return picture.width * picture.height * len(picture.getbands())
+def _bytes_of(image: ImageLike) -> int:
+    if isinstance(image, np.ndarray):
+        return int(image.nbytes)
+    return image.width * image.height * len(image.getbands())
 
 
-def _joined(parts: Sequence[Pictures]) -> Pictures:
+def _joined(parts: Sequence[RawSamples]) -> RawSamples:
     if len(parts) == 1:
         return parts[0]
     arrays = [part for part in parts if isinstance(part, np.ndarray)]
     if arrays and len(arrays) == len(parts):
         return np.concatenate(arrays)
-    return cast("Pictures", [picture for part in parts for picture in part])
+    return [image for part in parts for image in part]

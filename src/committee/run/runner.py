@@ -1,4 +1,4 @@
-"""Runner: a cascade with its models loaded, deciding on pictures one by one or many at a time."""
+"""Runner: a cascade with its models loaded, deciding on images one by one or many at a time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from committee.errors import CascadeError, NotFiniteError
 from committee.models.clip import ArrayClip, Clip, ModelInputs, inputs_of
-from committee.models.inputs import Picture, Pictures
+from committee.models.inputs import ImageLike, RawSamples
 from committee.models.load import specs_of
 from committee.models.sources.registry import source_of
 from committee.pool.evaluate import costs_of_stages
@@ -36,13 +36,13 @@ from committee.spec.task import SEMANTIC_SEGMENTATION, VIDEO_CLASSIFICATION
 
 # Engines reserve memory in the first call and settle on how they compute in the next.
 _WARM = 3
-# Small pictures go through the flow several batches at a time, or its own work would show.
+# Small images go through the flow several batches at a time, or its own work would show.
 _TOGETHER = 2**22
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a cascade decided for one picture.
+    """What a cascade decided for one image.
 
     Args:
         class_index: Predicted class.
@@ -194,13 +194,13 @@ class Runner:
                 # Of a blank sample a model need not make sense.
                 continue
 
-    def __call__(self, sample: Picture | Clip) -> Decision:
+    def __call__(self, sample: ImageLike | Clip) -> Decision:
         """Decide on one sample.
 
         Models run one after the other and stop as soon as the cascade is sure.
 
         Args:
-            sample: A picture, as bytes (H, W) or (H, W, 3) or as PIL's; or a clip, as bytes
+            sample: An image, as bytes (H, W) or (H, W, 3) or as PIL's; or a clip, as bytes
                 (frames, H, W) or (frames, H, W, 3), as :class:`~committee.models.ArrayClip`, or as
                 :func:`committee.data.read_clip` reads it from a file.
 
@@ -210,7 +210,7 @@ class Runner:
         """
         return self._decide_one(sample)
 
-    async def async_call(self, sample: Picture | Clip) -> Decision:
+    async def async_call(self, sample: ImageLike | Clip) -> Decision:
         """As a call, in a thread of the runner's own, so that the loop goes on.
 
         If it is cancelled no further model is run. A model that hangs holds up its own runner only.
@@ -226,18 +226,18 @@ class Runner:
             stopped.set()
             raise
 
-    def decide(self, pictures: Pictures, batch_size: int | None = None) -> Decisions:
+    def decide(self, images: RawSamples, batch_size: int | None = None) -> Decisions:
         """Decide on many samples, stage by stage, survivors gathered into full batches.
 
         They are taken in stretches of as many batches as the task says, at the end of which no
         survivor waits any more.
 
         Args:
-            pictures: Bytes (N, H, W) or (N, H, W, 3), or a sequence of pictures or of clips.
+            images: Bytes (N, H, W) or (N, H, W, 3), or a sequence of images or of clips.
             batch_size: Samples a forward pass; as the task says if left out.
 
         Raises:
-            DataError: If a picture has a form that is not handled.
+            DataError: If an image has a form that is not handled.
             ModelError, NotFiniteError: If a model fails or answers with NaN.
         """
         batch_size = batch_size or self.task.batch_size
@@ -245,10 +245,10 @@ class Runner:
         first, later = self.recipes
         step, together = batch_size * self.task.stretch, self.together(batch_size)
         parts = []
-        for start in range(0, len(pictures), step) or range(1):
-            end = min(start + step, len(pictures))
+        for start in range(0, len(images), step) or range(1):
+            end = min(start + step, len(images))
             for at in range(start, end, together):
-                some = pictures[at : min(at + together, end)]
+                some = images[at : min(at + together, end)]
                 gatherer.add(Held(len(some), dict.fromkeys(first | later, some)))
             gathered = gatherer.finish()
             for row, reason in sorted(gathered.failed.items())[:1]:
@@ -259,11 +259,11 @@ class Runner:
         return joined_decisions(parts)
 
     def gatherer(self, batch_size: int, executor: Executor | None = None) -> Gatherer:
-        """What takes batches of pictures and decides on them together; see :mod:`.gathering`.
+        """What takes batches of images and decides on them together; see :mod:`.gathering`.
 
         Args:
             batch_size: Samples a forward pass.
-            executor: What prepares pictures for late stages meanwhile.
+            executor: What prepares images for late stages meanwhile.
         """
         if self._graph is not None:
             return GraphGathering(self._graph, batch_size)
@@ -280,7 +280,7 @@ class Runner:
 
     @property
     def recipes(self) -> tuple[frozenset[Preprocessing], frozenset[Preprocessing]]:
-        """What every picture is prepared for, and what those that stay may be prepared for."""
+        """What every image is prepared for, and what those that stay may be prepared for."""
         if self._graph is not None:
             # Preparing ends inside the graph.
             return frozenset(), frozenset(self._graph.inputs.values())
@@ -303,12 +303,12 @@ class Runner:
         )
 
     def _decide_one(
-        self, sample: Picture | Clip, stopped: threading.Event | None = None
+        self, sample: ImageLike | Clip, stopped: threading.Event | None = None
     ) -> Decision:
         """Decide on one sample, prepared once for each preprocessing that is asked for."""
-        samples: Pictures
+        samples: RawSamples
         if not isinstance(sample, np.ndarray):
-            samples = cast("Pictures", [sample])
+            samples = [sample]
         elif self.task is VIDEO_CLASSIFICATION:
             samples = [ArrayClip(sample)]
         else:
@@ -333,8 +333,8 @@ def class_name(classes: Sequence[str], index: int) -> str:
     return classes[index] if classes else str(index)
 
 
-def _blank(recipe: Preprocessing) -> Picture | Clip:
-    """A black picture, or a clip as long as a view."""
+def _blank(recipe: Preprocessing) -> ImageLike | Clip:
+    """A black image, or a clip as long as a view."""
     if recipe.views is None:
         return np.zeros((*recipe.size, 3), np.uint8)
     frames = np.zeros((recipe.views.frames, *recipe.size, 3), np.uint8)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from committee.models.inputs import Pictures
+from committee.arrays import Array
+from committee.models.inputs import RawSamples
 from committee.rule.flow import Decisions, joined_decisions
-from committee.rule.outputs import Array
 from committee.run.runner import Runner
 
 
@@ -19,8 +19,8 @@ class Timed:
     """One runner's decisions and times.
 
     Args:
-        decisions: For all pictures, in order.
-        ms: Milliseconds of each picture; in batches, of each batch divided by its pictures.
+        decisions: For all images, in order.
+        ms: Milliseconds of each image; in batches, of each batch divided by its images.
     """
 
     decisions: Decisions
@@ -28,20 +28,20 @@ class Timed:
 
     @property
     def mean_ms(self) -> float:
-        """Mean milliseconds a picture."""
+        """Mean milliseconds an image."""
         return float(self.ms.mean())
 
 
 def timed_offline(
     runners: Sequence[Runner],
-    pictures: Pictures,
+    images: RawSamples,
     batch_size: int = 64,
     progress: Callable[[int], None] | None = None,
 ) -> list[Timed]:
-    """Run over all pictures in stretches, survivors gathered into batches, runners taking turns."""
+    """Run over all images in stretches, survivors gathered into batches, runners taking turns."""
     return _timed(
         runners,
-        pictures,
+        images,
         batch_size * runners[0].task.stretch,
         lambda runner, some: runner.decide(some, batch_size),
         progress,
@@ -49,26 +49,26 @@ def timed_offline(
 
 
 def timed_online(
-    runners: Sequence[Runner], pictures: Pictures, progress: Callable[[int], None] | None = None
+    runners: Sequence[Runner], images: RawSamples, progress: Callable[[int], None] | None = None
 ) -> list[Timed]:
-    """Run over all pictures one by one, runners taking turns."""
-    return _timed(runners, pictures, 1, lambda runner, one: runner.decide(one, 1), progress)
+    """Run over all images one by one, runners taking turns."""
+    return _timed(runners, images, 1, lambda runner, one: runner.decide(one, 1), progress)
 
 
 def _timed(
     runners: Sequence[Runner],
-    pictures: Pictures,
+    images: RawSamples,
     step: int,
-    run: Callable[[Runner, Pictures], Decisions],
+    run: Callable[[Runner, RawSamples], Decisions],
     progress: Callable[[int], None] | None,
 ) -> list[Timed]:
     parts: list[list[Decisions]] = [[] for _ in runners]
     ms: list[list[Array]] = [[] for _ in runners]
     for runner in runners:
-        run(runner, pictures[:step])  # warm
-    for turn, start in enumerate(range(0, len(pictures), step)):
-        some = pictures[start : start + step]
-        # Who goes first changes, for the one who follows finds the pictures in the cache.
+        run(runner, images[:step])  # warm
+    for turn, start in enumerate(range(0, len(images), step)):
+        some = images[start : start + step]
+        # Who goes first changes, for the one who follows finds the images in the cache.
         order = range(len(runners)) if turn % 2 else range(len(runners) - 1, -1, -1)
         for index in order:
             began = time.perf_counter()

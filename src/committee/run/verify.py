@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, Dataset, content_of, find_broken
 from committee.errors import ExportError, MisalignedError, NotFiniteError, UnknownNameError
 from committee.export.graph import INSIDE
-from committee.models.inputs import Pictures
+from committee.models.inputs import RawSamples
 from committee.models.load import specs_of
 from committee.models.sources.registry import source_of
 from committee.pool.evaluate import decided
@@ -28,7 +29,6 @@ from committee.pool.samples import Samples
 from committee.predict import THREADS
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, joined_decisions
-from committee.rule.outputs import Array
 from committee.run.offline import units
 from committee.run.read_ahead import Read, read_prepared
 from committee.run.runner import Decision, Runner
@@ -50,7 +50,7 @@ class Way(Protocol):
     later: frozenset[Preprocessing]
     """What some of them may be prepared for afterwards."""
 
-    def seen(self, pictures: Pictures) -> Iterable[Decision]:
+    def seen(self, images: RawSamples) -> Iterable[Decision]:
         """Decide on decoded samples, which are not kept; nothing, if they are not needed."""
 
     def add(self, read: Read, seen: Iterable[Decision]) -> None:
@@ -69,7 +69,7 @@ class _Way:
         self.later: frozenset[Preprocessing] = frozenset()
         self._parts: list[Decisions] = []
 
-    def seen(self, pictures: Pictures) -> Iterable[Decision]:
+    def seen(self, images: RawSamples) -> Iterable[Decision]:
         return ()
 
     def finish(self) -> Decisions:
@@ -162,8 +162,8 @@ def _read(dataset: Dataset, ways: list[Way], batches: Iterator[Array]) -> Iterat
     later = frozenset[Preprocessing]().union(*(way.later for way in ways))
     first = frozenset[Preprocessing]().union(*(way.first for way in ways)) - later
 
-    def seen(pictures: Pictures) -> list[Iterable[Decision]]:
-        return [way.seen(pictures) for way in ways]
+    def seen(images: RawSamples) -> list[Iterable[Decision]]:
+        return [way.seen(images) for way in ways]
 
     return read_prepared(dataset, batches, first, dict.fromkeys(wanted), seen=seen)
 
@@ -367,8 +367,8 @@ def online_way(runner: Runner) -> Way:
 class _Online(_Way):
     runner: Runner
 
-    def seen(self, pictures: Pictures) -> Iterable[Decision]:
-        return [self.runner(picture) for picture in pictures]
+    def seen(self, images: RawSamples) -> Iterable[Decision]:
+        return [self.runner(image) for image in images]
 
     def add(self, read: Read, seen: Iterable[Decision]) -> None:
         each = list(seen)

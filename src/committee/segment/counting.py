@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import DataError, UnknownNameError
 from committee.rule.combinations import combined
-from committee.rule.outputs import Array, Outputs
+from committee.rule.outputs import Outputs
 from committee.rule.scores import score
 from committee.text import listed
 
@@ -82,8 +83,8 @@ def keys_of(whole: Iterable[str], whole_of: Mapping[str, str], most: int) -> lis
     A mean hears all that ran, and what sees the whole is among them; ``last`` hears one alone.
 
     Args:
-        whole: Models that see the picture.
-        whole_of: Of models that see cells, the model with the same weights that sees the picture.
+        whole: Models that see the image.
+        whole_of: Of models that see cells, the model with the same weights that sees the image.
         most: Most models of a committee.
     """
     names = [*whole, *whole_of]

@@ -1,4 +1,4 @@
-"""Pictures of what was decided: the class of each pixel, and which cells went on."""
+"""Images of what was decided: the class of each pixel, and which cells went on."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from io import BytesIO
 
 import numpy as np
 
-from committee.rule.outputs import Array
+from committee.arrays import Array
 from committee.segment.tiling import Grid
 
 # Steps of the golden ratio around the circle of hues: neighbours differ, however many there are.
 _STEP = 0.61803398875
 
 
-def classes_picture(classes: Array) -> bytes:
+def classes_image(classes: Array) -> bytes:
     """A png whose values are indices of classes, shown by a palette; of 16 bit if one is above 255.
 
     Args:
@@ -24,27 +24,27 @@ def classes_picture(classes: Array) -> bytes:
 
     if classes.max() > 255:
         return _png(Image.fromarray(classes.astype(np.uint16)))
-    picture = Image.fromarray(classes.astype(np.uint8))
+    image = Image.fromarray(classes.astype(np.uint8))
     colours = [colorsys.hsv_to_rgb(i * _STEP % 1, 0.65, 0.9) for i in range(256)]
-    picture.putpalette([round(255 * part) for colour in colours for part in colour])
-    return _png(picture)
+    image.putpalette([round(255 * part) for colour in colours for part in colour])
+    return _png(image)
 
 
-def stages_picture(picture: Array, grid: Grid, stages: Array) -> bytes:
-    """A png of a picture in which the cells that left at once are grey and framed.
+def stages_image(image: Array, grid: Grid, stages: Array) -> bytes:
+    """A png of an image in which the cells that left at once are grey and framed.
 
     Cells that went on are in colour; each stage that they went on to adds a frame.
 
     Args:
-        picture: Bytes (height, width, 3).
+        image: Bytes (height, width, 3).
         grid: The cells.
         stages: Stage of exit of each cell, from 0, shape (cells,).
     """
     from PIL import Image
 
-    grey = np.repeat(picture.mean(axis=2, keepdims=True) * 0.6 + 70, 3, axis=2)
+    grey = np.repeat(image.mean(axis=2, keepdims=True) * 0.6 + 70, 3, axis=2)
     went_on = grid.pasted(stages > 0)
-    shown = np.where(went_on[..., None], picture, grey).astype(np.uint8)
+    shown = np.where(went_on[..., None], image, grey).astype(np.uint8)
     frames = np.zeros((len(grid), *grid.side), bool)
     for frame, stage in zip(frames, stages.tolist(), strict=True):
         for ring in range(stage):
@@ -55,7 +55,7 @@ def stages_picture(picture: Array, grid: Grid, stages: Array) -> bytes:
     return _png(Image.fromarray(shown))
 
 
-def _png(picture: object) -> bytes:
+def _png(image: object) -> bytes:
     data = BytesIO()
-    picture.save(data, "png")  # type: ignore[attr-defined]
+    image.save(data, "png")  # type: ignore[attr-defined]
     return data.getvalue()

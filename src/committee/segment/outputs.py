@@ -1,12 +1,12 @@
-"""Running a model on pictures or windows: logits for each pixel, checked."""
+"""Running a model on images or windows: logits for each pixel, checked."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import ModelError, NotFiniteError
 from committee.models.base import Model, answer_of
-from committee.rule.outputs import Array
 from committee.spec.model import ModelSpec
 
 

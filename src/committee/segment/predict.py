@@ -1,4 +1,4 @@
-"""Models x pictures -> scores and counts of cells; logits are gone when a picture is done."""
+"""Models x images -> scores and counts of cells; logits are gone when an image is done."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TypeAlias
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.data.base import in_order
-from committee.data.segmentation import LabelledPictures
+from committee.data.segmentation import LabelledImages
 from committee.errors import DataError
 from committee.models.base import Model
 from committee.models.inputs import prepared
 from committee.models.load import load_model
 from committee.models.pool_file import PoolFile
-from committee.rule.outputs import Array
 from committee.segment.counting import Table, count_cells
 from committee.segment.outputs import pixel_logits
 from committee.segment.settings import Settings, read_settings, view_costs, view_of
@@ -25,8 +25,8 @@ from committee.segment.store import (
     cells_path,
     made_of,
     write_cells,
+    write_images,
     write_index,
-    write_pictures,
 )
 from committee.segment.tiling import Grid
 from committee.spec.model import ModelSpec
@@ -39,7 +39,7 @@ Loaded: TypeAlias = tuple[Model, ModelSpec]
 
 def predict_cells(
     pool: PoolFile,
-    dataset: LabelledPictures,
+    dataset: LabelledImages,
     store: str | Path,
     *,
     max_models: int = 3,
@@ -48,18 +48,18 @@ def predict_cells(
     progress: Progress | None = None,
     note: Note | None = None,
 ) -> Path:
-    """Score and count the cells of all pictures, after every set of models that may have run.
+    """Score and count the cells of all images, after every set of models that may have run.
 
     What is there already is not computed again; the call can be stopped at any moment.
 
     Args:
-        pool: The models, and how pictures are divided.
-        dataset: Pictures and their labels, with the name of the split.
+        pool: The models, and how images are divided.
+        dataset: Images and their labels, with the name of the split.
         store: Folder of the store; made if it is not there.
         max_models: Most models of a committee that can be searched for.
-        batch_size: Windows a forward pass; pictures go one by one.
+        batch_size: Windows a forward pass; images go one by one.
         allow_code: Python files and modules that may be run.
-        progress: Called with (pictures done, pictures in all).
+        progress: Called with (images done, images in all).
         note: Called with a line for each thing that people should know.
 
     Returns:
@@ -68,9 +68,9 @@ def predict_cells(
     Raises:
         PoolFileError: If the pool file says nothing that segmentation can work with.
         ChangedError: If the store was made with other models or settings.
-        DataError: If a picture or its labels cannot be used.
+        DataError: If an image or its labels cannot be used.
         ModelError, NotFiniteError: If a model cannot be loaded or used.
-        StoreError: If another split has some of the pictures.
+        StoreError: If another split has some of the images.
     """
     settings = read_settings(pool)
     dataset.check_exif(settings.exif)
@@ -99,7 +99,7 @@ def predict_cells(
     write_index(Path(store), index)
     every = np.arange(len(samples))
     content = dataset.digests(every).tolist()
-    for told in write_pictures(folder, samples.ids, content, samples.rule):
+    for told in write_images(folder, samples.ids, content, samples.rule):
         if note is not None:
             note(told)
     wanted = {
@@ -113,14 +113,14 @@ def predict_cells(
     turned: list[str] = []
 
     def read(row: int) -> tuple[Array, Array]:
-        size = settings.picture
+        size = settings.image
         if not settings.exif and dataset.orientation(row) != 1:
             turned.append(samples.ids[row])
-        return dataset.picture(row, size), dataset.label(row, size)
+        return dataset.image(row, size), dataset.label(row, size)
 
-    for done, (row, (picture, labels)) in enumerate(in_order(read, due, 1)):
+    for done, (row, (image, labels)) in enumerate(in_order(read, due, 1)):
         try:
-            tables = _tables(picture, labels, settings, index, whole, on_cells, batch_size)
+            tables = _tables(image, labels, settings, index, whole, on_cells, batch_size)
         except DataError as error:
             raise DataError(f"{samples.ids[row]}: {error}") from None
         write_cells(cells_path(folder, samples.ids[row]), wanted[row], tables)
@@ -146,14 +146,14 @@ def _lacks(folder: Path, name: str, wanted: str, note: Note | None) -> bool:
 
 
 def _view(whole: ModelSpec, grid: Grid, allow_code: Collection[str]) -> Loaded:
-    """The model that sees the cells of a grid, priced for all cells of a picture."""
+    """The model that sees the cells of a grid, priced for all cells of an image."""
     # Its fingerprint is that of the same weights, so that a change since is noticed here.
     model, window = load_model(view_of(whole, grid), allow_code)
     return model, replace(window, costs=view_costs(whole, window, grid))
 
 
 def _tables(
-    picture: Array,
+    image: Array,
     labels: Array,
     settings: Settings,
     index: Index,
@@ -161,8 +161,8 @@ def _tables(
     on_cells: Mapping[str, list[Loaded]],
     batch_size: int,
 ) -> dict[str, Table]:
-    """What is kept of one picture, for each grid."""
-    inputs = {spec.name: prepared(picture[None], spec.preprocessing)[0] for _, spec in whole}
+    """What is kept of one image, for each grid."""
+    inputs = {spec.name: prepared(image[None], spec.preprocessing)[0] for _, spec in whole}
     classes = len(index.classes)
     seen = {
         spec.name: pixel_logits(model, spec, inputs[spec.name][None], classes)[0]
@@ -192,13 +192,13 @@ def window_logits(
     batch_size: int,
     classes: int = 0,
 ) -> Array:
-    """Logits of some cells of a picture, each seen through its window.
+    """Logits of some cells of an image, each seen through its window.
 
     Args:
         model: What to run.
         spec: What it is.
         grid: The cells.
-        given: The picture as the model takes it, shape (channels, height, width).
+        given: The image as the model takes it, shape (channels, height, width).
         cells: Numbers of the cells, shape (n,).
         batch_size: Windows a forward pass.
         classes: How many the model must tell apart; any number if 0.

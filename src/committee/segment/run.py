@@ -1,4 +1,4 @@
-"""Running a cascade over pictures: a class for each pixel, an exit for each cell."""
+"""Running a cascade over images: a class for each pixel, an exit for each cell."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.data.base import in_order
-from committee.data.segmentation import LabelledPictures
+from committee.data.segmentation import LabelledImages
 from committee.errors import CascadeError, DataError, UnreadableError
 from committee.files import sync_folder, write_bytes
 from committee.models.inputs import prepared
@@ -24,10 +25,10 @@ from committee.models.load import load_model, specs_of
 from committee.reading import MOST_OF_STORES, read_text
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Answers, Request, decide, drive
-from committee.rule.outputs import Array, Outputs
+from committee.rule.outputs import Outputs
 from committee.run.open import opened
 from committee.run.results import check_ending, check_free
-from committee.segment.images import classes_picture, stages_picture
+from committee.segment.images import classes_image, stages_image
 from committee.segment.outputs import pixel_logits
 from committee.segment.settings import same_exif
 from committee.segment.tiling import Grid
@@ -36,7 +37,7 @@ from committee.spec.task import SEMANTIC_SEGMENTATION
 from committee.store.chunks import Chunks, is_begun, key_of, owned, writing
 from committee.text import csv_text, from_cell, listed, writable
 
-# Bytes of logits, in double precision, that pictures decided together may take.
+# Bytes of logits, in double precision, that images decided together may take.
 _MOST = 5e8
 _CLASSES = 32
 ENDINGS = (".csv", ".jsonl")
@@ -44,13 +45,13 @@ ENDINGS = (".csv", ".jsonl")
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """What a cascade decided for one picture.
+    """What a cascade decided for one image.
 
     Args:
         classes: Class of each pixel, shape (height, width).
         stages: Stage of exit of each cell, from 0, shape (cells,).
         scores: Confidence of each cell at its exit, shape (cells,).
-        cost: Cost of what ran on the picture; None if costs are unknown.
+        cost: Cost of what ran on the image; None if costs are unknown.
     """
 
     classes: Array
@@ -74,7 +75,7 @@ class Segmenter:
     Attributes:
         cascade: The rule.
         specs: How its models are loaded, by name.
-        exif: Whether its models see pictures turned as their EXIF says; :func:`segment_into` takes
+        exif: Whether its models see images turned as their EXIF says; :func:`segment_into` takes
             a data set opened so.
     """
 
@@ -99,7 +100,7 @@ class Segmenter:
         return _opened_again, self._again
 
     def _priced(self, specs: dict[str, ModelSpec]) -> tuple[str, tuple[float, ...]]:
-        """The unit, and what each stage costs for all cells of a picture; empty if unknown."""
+        """The unit, and what each stage costs for all cells of an image; empty if unknown."""
         wanted = str(self.cascade.origin.get("unit", "macs"))
         known = {n: {c.unit: c.value for c in spec.costs} for n, spec in specs.items()}
         if not all(wanted in units for units in known.values()):
@@ -109,29 +110,29 @@ class Segmenter:
 
     @cached_property
     def together(self) -> int:
-        """How many pictures are decided together, so that cells that go on make full batches."""
-        height, width = self.grid.picture
+        """How many images are decided together, so that cells that go on make full batches."""
+        height, width = self.grid.image
         classes = len(self.cascade.classes) or _CLASSES
         return max(1, min(8, int(_MOST / (8 * classes * height * width))))
 
-    def decide(self, pictures: Array, batch_size: int = 16) -> list[Segmented]:
-        """Decide on pictures, stage by stage, the cells that go on gathered into batches.
+    def decide(self, images: Array, batch_size: int = 16) -> list[Segmented]:
+        """Decide on images, stage by stage, the cells that go on gathered into batches.
 
         Args:
-            pictures: Bytes (n, height, width, 3).
+            images: Bytes (n, height, width, 3).
             batch_size: Windows a forward pass.
 
         Raises:
-            DataError: If the pictures have another size than the models take.
+            DataError: If the images have another size than the models take.
             ModelError, NotFiniteError: If a model fails or answers with NaN.
         """
-        if pictures.shape[1:3] != self.grid.picture:
+        if images.shape[1:3] != self.grid.image:
             raise DataError(
-                f"pictures are {pictures.shape[1]} x {pictures.shape[2]} pixels, the cascade takes "
-                f"{self.grid.picture[0]} x {self.grid.picture[1]}. Resize them"
+                f"images are {images.shape[1]} x {images.shape[2]} pixels, the cascade takes "
+                f"{self.grid.image[0]} x {self.grid.image[1]}. Resize them"
             )
-        count, cells = len(pictures), len(self.grid)
-        answer = partial(self._answer, pictures, batch_size)
+        count, cells = len(images), len(self.grid)
+        answer = partial(self._answer, images, batch_size)
         decisions = drive(decide(self.cascade, count * cells), answer)
         stages = decisions.stage.reshape(count, cells)
         return [
@@ -150,21 +151,21 @@ class Segmenter:
         reaching = [(stages >= k).mean() for k in range(len(self._costs))]
         return float(np.dot(self._costs, reaching))
 
-    def _answer(self, pictures: Array, batch_size: int, request: Request) -> Answers:
+    def _answer(self, images: Array, batch_size: int, request: Request) -> Answers:
         owner, cell = np.divmod(request.rows, len(self.grid))
         return {
-            name: Outputs("logits", self._logits(name, pictures, owner, cell, batch_size))
+            name: Outputs("logits", self._logits(name, images, owner, cell, batch_size))
             for name in request.models
         }
 
     def _logits(
-        self, name: str, pictures: Array, owner: Array, cell: Array, batch_size: int
+        self, name: str, images: Array, owner: Array, cell: Array, batch_size: int
     ) -> Array:
-        """Logits of some cells of some pictures, shape (n, C, cell height, cell width)."""
+        """Logits of some cells of some images, shape (n, C, cell height, cell width)."""
         model, spec = self._loaded[name]
-        recipe = replace(spec.preprocessing, size=self.grid.picture)
+        recipe = replace(spec.preprocessing, size=self.grid.image)
         needed, place = np.unique(owner, return_inverse=True)
-        inputs = prepared(pictures[needed], recipe)
+        inputs = prepared(images[needed], recipe)
         if not spec.cell:
             parts = []
             for own, given in zip(needed, inputs, strict=True):
@@ -203,15 +204,15 @@ def grid_of(specs: Mapping[str, ModelSpec], where: str = "cascade") -> Grid:
     divided = {(spec.cell, spec.context) for spec in specs.values() if spec.cell}
     if len(whole) != 1 or len(divided) > 1:
         raise CascadeError(
-            f"{where}: needs a model that sees whole pictures, and cells of one size; it has "
-            f"pictures of {sorted(whole)} and cells of {sorted(divided)}"
+            f"{where}: needs a model that sees whole images, and cells of one size; it has "
+            f"images of {sorted(whole)} and cells of {sorted(divided)}"
         )
     return Grid(whole.pop(), *next(iter(divided), (0, 0)))
 
 
 def segment_into(
     segmenter: Segmenter,
-    dataset: LabelledPictures,
+    dataset: LabelledImages,
     out: Path,
     batch_size: int = 16,
     show_cells: bool = False,
@@ -220,20 +221,20 @@ def segment_into(
     overwrite: bool = True,
     note: Callable[[str], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Decide on all pictures: a picture of classes each, and a row each in a table.
+    """Decide on all images: an image of classes each, and a row each in a table.
 
-    ``OUT_classes/`` gets the pictures of classes, ``OUT_cells/`` those that show which cells went
+    ``OUT_classes/`` gets the images of classes, ``OUT_cells/`` those that show which cells went
     on. A run that was stopped goes on where it was: rows that are done lie in ``OUT.part/``, with
-    their pictures, which get their folders in the end; see :mod:`committee.store.chunks`.
+    their images, which get their folders in the end; see :mod:`committee.store.chunks`.
 
     Args:
         segmenter: The cascade.
-        dataset: The pictures; labels are not read.
+        dataset: The images; labels are not read.
         out: The table: csv or jsonl.
         batch_size: Windows a forward pass.
         show_cells: Whether to show which cells went on.
-        progress: Called with (pictures done, pictures in all).
-        overwrite: Whether a finished table that is there may be replaced, and its pictures.
+        progress: Called with (images done, images in all).
+        overwrite: Whether a finished table that is there may be replaced, and its images.
         note: Called with a line for each thing that people should know.
 
     Yields:
@@ -241,8 +242,8 @@ def segment_into(
 
     Raises:
         DataError: If the ending of the table is unknown, another process writes it, it is there
-            and may not be replaced, a folder of pictures holds what is not this table's, or a
-            picture cannot be used.
+            and may not be replaced, a folder of images holds what is not this table's, or a
+            image cannot be used.
         ChangedError: If another run was begun and not finished there.
         ModelError, NotFiniteError: If a model fails; what was decided is kept.
     """
@@ -253,16 +254,16 @@ def segment_into(
     identity = {
         "cascade": key_of(segmenter.cascade.to_json()),
         "samples": dataset.samples.fingerprint,
-        "settings": f"{step} pictures together, batches of {batch_size}, cells {show_cells}",
+        "settings": f"{step} images together, batches of {batch_size}, cells {show_cells}",
     }
     with owned(out) as folder:
         if not overwrite:
             check_free(out)
-        # A run that was stopped while its folders got their names has its own pictures there.
+        # A run that was stopped while its folders got their names has its own images there.
         ours = {_png_name(name) for name in ids} if is_begun(out) else set()
         ours |= _png_names(out) if overwrite else set()
         _check_places(out, places, ours)
-        told = {"cascade": str(segmenter.cascade), "samples": f"{len(ids):,} pictures"}
+        told = {"cascade": str(segmenter.cascade), "samples": f"{len(ids):,} images"}
         chunks = Chunks(folder, ".jsonl", identity, told)
         chunks.check(ids, dataset.digests, note or (lambda _: None))
         for path in chunks.paths():
@@ -271,16 +272,16 @@ def segment_into(
 
         def read(start: int) -> tuple[Array, Array]:
             some = np.arange(start, min(start + step, len(ids)))
-            pictures = [dataset.picture(row, segmenter.grid.picture) for row in some.tolist()]
-            return dataset.digests(some), np.stack(pictures)
+            images = [dataset.image(row, segmenter.grid.image) for row in some.tolist()]
+            return dataset.digests(some), np.stack(images)
 
-        for start, (digests, pictures) in in_order(read, starts, 1):
+        for start, (digests, images) in in_order(read, starts, 1):
             rows = []
-            decided = segmenter.decide(pictures, batch_size)
-            for name, picture, each in zip(ids[start:], pictures, decided, strict=False):
-                shown = [classes_picture(each.classes)]
+            decided = segmenter.decide(images, batch_size)
+            for name, image, each in zip(ids[start:], images, decided, strict=False):
+                shown = [classes_image(each.classes)]
                 if show_cells:
-                    shown.append(stages_picture(picture, segmenter.grid, each.stages))
+                    shown.append(stages_image(image, segmenter.grid, each.stages))
                 rows.append((_row(segmenter, name, each), shown))
             chunks.write(np.arange(start, start + len(rows)), _lines(rows), digests)
             yield from (row for row, _ in rows)
@@ -290,7 +291,7 @@ def segment_into(
             table = [row for path in chunks.paths() for row in _rows_in(path)]
             write_bytes(chunks.joined, _table(out, table))
             _check_places(out, places, ours | {_png_name(name) for name in ids})
-            _place_pictures(chunks.paths(), folder / "pictures", places)
+            _place_images(chunks.paths(), folder / "images", places)
         chunks.finish(out)
 
 
@@ -299,7 +300,7 @@ def _png_name(name: str) -> str:
 
 
 def _png_names(out: Path) -> set[str]:
-    """Return the names of the pictures that an earlier run wrote, as its table tells."""
+    """Return the names of the images that an earlier run wrote, as its table tells."""
     try:
         text = read_text(out, MOST_OF_STORES)
         if out.suffix == ".jsonl":
@@ -313,7 +314,7 @@ def _png_names(out: Path) -> set[str]:
 
 
 def _check_places(out: Path, places: Sequence[Path], ours: Collection[str]) -> None:
-    """Refuse folders of pictures that hold what may be somebody's own.
+    """Refuse folders of images that hold what may be somebody's own.
 
     Raises:
         DataError: If one does, or is no folder.
@@ -330,14 +331,14 @@ def _check_places(out: Path, places: Sequence[Path], ours: Collection[str]) -> N
             )
 
 
-def _place_pictures(parts: Sequence[Path], making: Path, places: Sequence[Path]) -> None:
-    """Write the pictures of all parts into their folders, which take their names whole."""
+def _place_images(parts: Sequence[Path], making: Path, places: Sequence[Path]) -> None:
+    """Write the images of all parts into their folders, which take their names whole."""
     shutil.rmtree(making, ignore_errors=True)
     for path in parts:
         for line in _read_lines(path):
             target = _png_name(line["row"]["id"])
-            for place, picture in zip(places, line["pictures"], strict=True):
-                write_bytes(making / place.name / target, base64.b64decode(picture))
+            for place, image in zip(places, line["images"], strict=True):
+                write_bytes(making / place.name / target, base64.b64decode(image))
     for place in places:
         if place.exists():
             place.rename(making / f"{place.name}.old")
@@ -366,10 +367,10 @@ def _row(segmenter: Segmenter, name: str, each: Segmented) -> dict[str, Any]:
 
 
 def _lines(rows: list[tuple[dict[str, Any], list[bytes]]]) -> bytes:
-    """Return rows with their pictures, so that one checksum covers both."""
+    """Return rows with their images, so that one checksum covers both."""
     lines = (
-        {"row": row, "pictures": [base64.b64encode(each).decode() for each in pictures]}
-        for row, pictures in rows
+        {"row": row, "images": [base64.b64encode(each).decode() for each in images]}
+        for row, images in rows
     )
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
 

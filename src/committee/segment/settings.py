@@ -15,7 +15,7 @@ from committee.spec.model import ModelSpec
 from committee.spec.task import SEMANTIC_SEGMENTATION
 from committee.text import listed
 
-# The least of the contexts that examples/camvid measures with which cells of a third of a picture's
+# The least of the contexts that examples/camvid measures with which cells of a third of an image's
 # height cost less than a point of mIoU.
 CONTEXT = 32
 _BOTH = re.compile(r"(\d+)\+(\d+)")
@@ -24,18 +24,18 @@ _KEYS = ("sizes", "context", "counted_above", "ignore")
 
 @dataclass(frozen=True)
 class Settings:
-    """How pictures are divided and judged.
+    """How images are divided and judged.
 
     Args:
-        picture: Height and width of all pictures, in pixels.
+        image: Height and width of all images, in pixels.
         grids: The ways to divide them that are compared.
         counted_above: Pixels whose largest probability is not above this do not count in the score
             of a cell; the paper's t_unlab.
         ignore: The label of pixels that nobody labelled; None if all are.
-        exif: Whether pictures are turned as their EXIF says.
+        exif: Whether images are turned as their EXIF says.
     """
 
-    picture: tuple[int, int]
+    image: tuple[int, int]
     grids: tuple[Grid, ...]
     counted_above: float = 0.5
     ignore: int | None = None
@@ -57,7 +57,7 @@ def read_settings(pool: PoolFile) -> Settings:
     Raises:
         PoolFileError: If the task is another, models differ in size, or a value is out of range.
         UnknownNameError: If a key is unknown.
-        ShapeError: If cells do not fit the picture.
+        ShapeError: If cells do not fit the image.
     """
     if pool.task is not SEMANTIC_SEGMENTATION:
         raise PoolFileError(
@@ -70,27 +70,27 @@ def read_settings(pool: PoolFile) -> Settings:
     if len(sizes) > 1:
         told = ", ".join(f"{m.name} takes {m.preprocessing.size}" for m in pool.models)
         raise PoolFileError(
-            f"cells: models must take pictures of one size: {told}. Give all the same resolution"
+            f"cells: models must take images of one size: {told}. Give all the same resolution"
         )
     for model in pool.models:
         if model.kind != "logits":
             raise PoolFileError(f"cells: model {model.name!r} gives {model.kind}; give logits")
     exif = same_exif("cells", {model.name: model for model in pool.models})
-    picture = next(iter(sizes))
+    image = next(iter(sizes))
     context = _whole(pool.cells, "context", CONTEXT)
     sides = pool.cells.get("sizes", ["full"])
     if not isinstance(sides, list) or not sides:
         raise PoolFileError("[cells]: sizes must be a list such as ['full', 128]")
-    grids = tuple(_grid(picture, side, context) for side in sides)
+    grids = tuple(_grid(image, side, context) for side in sides)
     above = pool.cells.get("counted_above", 0.5)
     if isinstance(above, bool) or not isinstance(above, int | float) or not 0 <= above < 1:
         raise PoolFileError(f"[cells]: counted_above must be 0 or more and below 1, not {above!r}")
     ignore = _whole(pool.cells, "ignore", -1) if "ignore" in pool.cells else None
-    return Settings(picture, tuple(dict.fromkeys(grids)), float(above), ignore, exif)
+    return Settings(image, tuple(dict.fromkeys(grids)), float(above), ignore, exif)
 
 
 def same_exif(where: str, models: Mapping[str, ModelSpec]) -> bool:
-    """Return whether models see pictures turned as their EXIF says.
+    """Return whether models see images turned as their EXIF says.
 
     Raises:
         PoolFileError: If some do and some do not: pixels of both have one label.
@@ -105,16 +105,16 @@ def same_exif(where: str, models: Mapping[str, ModelSpec]) -> bool:
     return bool(turned)
 
 
-def _grid(picture: tuple[int, int], side: Any, context: int) -> Grid:
+def _grid(image: tuple[int, int], side: Any, context: int) -> Grid:
     if side == "full":
-        return Grid(picture)
+        return Grid(image)
     if isinstance(side, str) and (both := _BOTH.fullmatch(side)) and int(both[1]):
-        return Grid(picture, int(both[1]), int(both[2]))
+        return Grid(image, int(both[1]), int(both[2]))
     if type(side) is not int or side < 1:
         raise PoolFileError(
             f"[cells]: a size is a side in pixels, 'full' or 'SIDE+CONTEXT', not {side!r}"
         )
-    return Grid(picture, side, context)
+    return Grid(image, side, context)
 
 
 def _whole(table: Mapping[str, Any], key: str, usual: int) -> int:
@@ -125,7 +125,7 @@ def _whole(table: Mapping[str, Any], key: str, usual: int) -> int:
 
 
 def view_of(spec: ModelSpec, grid: Grid) -> ModelSpec:
-    """The model that sees cells with the weights of one that sees pictures; costs not yet known."""
+    """The model that sees cells with the weights of one that sees images; costs not yet known."""
     return replace(
         spec,
         name=f"{spec.name}@{grid.name}",
@@ -137,10 +137,10 @@ def view_of(spec: ModelSpec, grid: Grid) -> ModelSpec:
 
 
 def view_costs(whole: ModelSpec, window: ModelSpec, grid: Grid) -> tuple[Cost, ...]:
-    """What seeing all cells of a picture costs, one a unit.
+    """What seeing all cells of an image costs, one a unit.
 
     Args:
-        whole: The model that sees the picture.
+        whole: The model that sees the image.
         window: The model that sees cells, with what was counted for one window.
         grid: The cells.
     """
@@ -152,6 +152,6 @@ def view_costs(whole: ModelSpec, window: ModelSpec, grid: Grid) -> tuple[Cost, .
         if own is not None and cost.source == "counted":
             costs.append(Cost(own.value * len(grid), cost.unit, "counted", told))
         else:
-            # What was given for a picture is given for its pixels.
+            # What was given for an image is given for its pixels.
             costs.append(Cost(cost.value * grid.overhead, cost.unit, cost.source, told))
     return tuple(costs)

@@ -1,8 +1,8 @@
-"""Scores and counts of cells on disk: one small file a picture, so that work can be resumed.
+"""Scores and counts of cells on disk: one small file an image, so that work can be resumed.
 
     STORE/cells.json            models, cells, classes and settings, all that numbers depend on
-    STORE/SPLIT/pictures.json   ids of the pictures
-    STORE/SPLIT/ID.npz          scores and counts of a picture's cells, for every size of cells
+    STORE/SPLIT/images.json   ids of the images
+    STORE/SPLIT/ID.npz          scores and counts of an image's cells, for every size of cells
 
 Files are npz without pickles; zip keeps a checksum of each array in them.
 """
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import (
     ChangedError,
     CommitteeError,
@@ -41,7 +42,7 @@ from committee.reading import (
     sealed_json,
     typed,
 )
-from committee.rule.outputs import Array, Kept, all_finite
+from committee.rule.outputs import Kept, all_finite
 from committee.segment.counting import Key, Table, joined, keys_of
 from committee.segment.tiling import Grid
 from committee.spec.cost import Cost, CostTable
@@ -52,8 +53,8 @@ from committee.store.reader import CELLS
 from committee.store.split import check_split_name, refuse_shared
 from committee.text import listed
 
-INDEX, PICTURES = CELLS, "pictures.json"
-# The grid whose only cell is the picture.
+INDEX, IMAGES = CELLS, "images.json"
+# The grid whose only cell is the image.
 FULL = "full"
 SCHEMA = 3
 COMBINE = "mean_logits"
@@ -68,14 +69,14 @@ class Index:
     """What all numbers of a store depend on.
 
     Args:
-        grids: The ways to divide a picture.
+        grids: The ways to divide an image.
         classes: Names of the classes.
         confidence: How cells were scored.
         ignore: The label that was left out, or None.
         most: Most models of a committee.
-        models: How each model that sees pictures is loaded.
+        models: How each model that sees images is loaded.
         on_cells: For each grid with cells, how each model that sees them is loaded.
-        bases: Of each model that sees cells, the model with the same weights that sees pictures.
+        bases: Of each model that sees cells, the model with the same weights that sees images.
     """
 
     grids: tuple[Grid, ...]
@@ -119,7 +120,7 @@ class Index:
         """All settings, models with their paths as ``placed`` returns them."""
         return {
             "schema": SCHEMA,
-            "picture": list(self.grids[0].picture),
+            "image": list(self.grids[0].image),
             "cells": [[grid.cell, grid.context] for grid in self.grids],
             "classes": list(self.classes),
             "confidence": self.confidence,
@@ -169,10 +170,10 @@ def read_index(path: str | Path) -> Index:
         raise StoreError(f"{path}: no store of cells; run committee predict with a pool of them")
     data = _read_json(root / INDEX)
     try:
-        picture = typed("picture", data["picture"], tuple[int, int])
+        image = typed("image", data["image"], tuple[int, int])
         cells = typed("cells", data["cells"], list[tuple[int, int]])
         index = Index(
-            grids=tuple(Grid(picture, cell, context) for cell, context in cells),
+            grids=tuple(Grid(image, cell, context) for cell, context in cells),
             classes=typed("classes", data["classes"], tuple[str, ...]),
             confidence=typed("confidence", data["confidence"], str),
             ignore=typed("ignore", data["ignore"], int | None),  # type: ignore[arg-type]
@@ -206,30 +207,28 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Pictures:
-    """The pictures of a split: ids, digests, and the rule by which the split was taken."""
+class _Images:
+    """The images of a split: ids, digests, and the rule by which the split was taken."""
 
     ids: tuple[str, ...]
     content: tuple[int, ...]
     rule: str
 
 
-def _read_pictures(folder: Path) -> _Pictures:
-    data = _read_json(folder / PICTURES)
+def _read_images(folder: Path) -> _Images:
+    data = _read_json(folder / IMAGES)
     try:
         told = {key: data[key] for key in ("ids", "content", "rule")}
-        return typed("pictures", told, _Pictures)
+        return typed("images", told, _Images)
     except (KeyError, UnreadableError) as error:
-        raise DamagedError(f"{folder / PICTURES}: altered ({error}). Predict again") from None
+        raise DamagedError(f"{folder / IMAGES}: altered ({error}). Predict again") from None
 
 
-def write_pictures(
-    folder: Path, ids: Sequence[str], content: Sequence[int], rule: str
-) -> list[str]:
-    """Record the pictures of a split.
+def write_images(folder: Path, ids: Sequence[str], content: Sequence[int], rule: str) -> list[str]:
+    """Record the images of a split.
 
     Returns:
-        What to know of pictures that other splits have under other names, or that are copies, a
+        What to know of images that other splits have under other names, or that are copies, a
         line each.
 
     Raises:
@@ -238,8 +237,8 @@ def write_pictures(
     """
     check_split_name(folder.name)
     given = _samples(folder.name, ids, content)
-    found = sorted(folder.parent.glob(f"*/{PICTURES}"))
-    known = [(each.parent.name, _read_pictures(each.parent)) for each in found]
+    found = sorted(folder.parent.glob(f"*/{IMAGES}"))
+    known = [(each.parent.name, _read_images(each.parent)) for each in found]
     notes = refuse_shared(
         folder.parent,
         [_samples(name, each.ids, each.content) for name, each in known if name != folder.name],
@@ -247,23 +246,23 @@ def write_pictures(
         SEMANTIC_SEGMENTATION.samples,
     )
     data = {"schema": SCHEMA, "rule": rule, "ids": list(ids), "content": list(content)}
-    write_bytes(folder / PICTURES, sealed_json(data))
+    write_bytes(folder / IMAGES, sealed_json(data))
     copies = doubles_note(given)
     return [*notes, copies] if copies else notes
 
 
 def _samples(split: str, ids: Sequence[str], content: Sequence[int]) -> Samples:
-    """The pictures of a split, not divided."""
+    """The images of a split, not divided."""
     return Samples(tuple(ids), None, split=split, content=np.array(content, np.uint64))
 
 
 def cells_path(folder: Path, name: str) -> Path:
-    """The file of one picture."""
+    """The file of one image."""
     return folder / f"{name}.npz"
 
 
 def write_cells(path: Path, made_of: str, tables: Mapping[str, Table]) -> None:
-    """Write what is kept of one picture, whole or not at all.
+    """Write what is kept of one image, whole or not at all.
 
     Args:
         path: The file.
@@ -282,7 +281,7 @@ def write_cells(path: Path, made_of: str, tables: Mapping[str, Table]) -> None:
 
 
 def made_of(path: Path) -> str:
-    """What the numbers of a picture depend on; empty if the file is missing or damaged."""
+    """What the numbers of an image depend on; empty if the file is missing or damaged."""
     try:
         # Each array is read, for its checksum.
         return str(load_npz(path)["made_of"])
@@ -291,7 +290,7 @@ def made_of(path: Path) -> str:
 
 
 def read_cells(path: Path, index: Index, grid: Grid) -> Table:
-    """What is kept of one picture, for one grid.
+    """What is kept of one image, for one grid.
 
     Raises:
         DamagedError: If the file is missing, altered, or belongs to another store.
@@ -346,20 +345,20 @@ def load_cells(folder: str | Path, grid: str = "full") -> Pool:
     """
     folder = Path(folder)
     index = read_index(folder)
-    if not (folder / PICTURES).is_file():
-        known = sorted(path.parent.name for path in folder.parent.glob(f"*/{PICTURES}"))
+    if not (folder / IMAGES).is_file():
+        known = sorted(path.parent.name for path in folder.parent.glob(f"*/{IMAGES}"))
         raise StoreError(f"{folder}: no such split. There are: {', '.join(known) or 'none'}")
-    pictures = _read_pictures(folder)
+    images = _read_images(folder)
     divided = index.grid(grid)
-    table = joined([read_cells(cells_path(folder, n), index, divided) for n in pictures.ids])
-    pool = pool_of(table, index, divided, pictures.ids, folder.name, pictures.rule)
-    content = np.repeat(np.array(pictures.content, np.uint64), pool.samples.parts)
+    table = joined([read_cells(cells_path(folder, n), index, divided) for n in images.ids])
+    pool = pool_of(table, index, divided, images.ids, folder.name, images.rule)
+    content = np.repeat(np.array(images.content, np.uint64), pool.samples.parts)
     return replace(pool, samples=replace(pool.samples, content=content))
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What of a split's pictures no figure counts.
+    """What of a split's images no figure counts.
 
     Args:
         pixels: Share of the pixels whose label is ignored, or negative.
@@ -373,7 +372,7 @@ class LeftOut:
 
 
 def left_out(folder: str | Path) -> LeftOut:
-    """Return what of the pictures of a split is left out of all figures.
+    """Return what of the images of a split is left out of all figures.
 
     Args:
         folder: ``STORE/SPLIT``.
@@ -383,7 +382,7 @@ def left_out(folder: str | Path) -> LeftOut:
     """
     folder = Path(folder)
     index = read_index(folder)
-    ids, grid = _read_pictures(folder).ids, index.grids[0]
+    ids, grid = _read_images(folder).ids, index.grids[0]
     counts = [read_cells(cells_path(folder, name), index, grid).labelled for name in ids]
     return _left_out(index, folder.name, len(ids), np.concatenate(counts))
 
@@ -394,11 +393,11 @@ def _left_out(index: Index, split: str, count: int, cells: Array) -> LeftOut:
     Args:
         index: The index of the store.
         split: Name of the split.
-        count: How many pictures it has.
+        count: How many images it has.
         cells: Shape (cells, classes).
     """
     labelled = cells.sum(axis=0, dtype=np.int64)
-    share = 1 - float(labelled.sum()) / (count * math.prod(index.grids[0].picture))
+    share = 1 - float(labelled.sum()) / (count * math.prod(index.grids[0].image))
     names = index.classes or tuple(map(str, range(len(labelled))))
     absent = tuple(
         name
@@ -421,18 +420,18 @@ def _left_out(index: Index, split: str, count: int, cells: Array) -> LeftOut:
     return LeftOut(share, absent, tuple(notes))
 
 
-def load_pictures(
+def load_images(
     folder: str | Path,
     models: Iterable[str] | None = None,
     grids: Sequence[str] | None = None,
     *,
     calibrated: bool = False,
 ) -> Pool:
-    """One split of a store as a pool: whole pictures, divided in the cells of every other grid.
+    """One split of a store as a pool: whole images, divided in the cells of every other grid.
 
     Args:
         folder: ``STORE/SPLIT``.
-        models: Names of the models that see pictures; all if left out.
+        models: Names of the models that see images; all if left out.
         grids: Names of the grids; all that the store holds if left out.
         calibrated: Whether calibrations are asked for; there are none.
 
@@ -446,7 +445,7 @@ def load_pictures(
             f"{folder}: of cells only scores and counts are kept, so there is nothing to calibrate"
         )
     names = list(dict.fromkeys(grids or grids_of(folder)))
-    # Committees that see nothing but whole pictures are those of the first.
+    # Committees that see nothing but whole images are those of the first.
     names.sort(key=lambda name: name != FULL)
     first, *others = (load_cells(folder, name) for name in names)
     samples = replace(first.samples, notes=_notes(Path(folder), first))
@@ -459,12 +458,12 @@ def load_pictures(
 
 def _notes(folder: Path, pool: Pool) -> tuple[str, ...]:
     """What to know of a split of which one grid is loaded: what is not counted, and copies."""
-    pictures, kept = _read_pictures(folder), next(iter(pool.outputs.values()))
+    images, kept = _read_images(folder), next(iter(pool.outputs.values()))
     assert isinstance(kept, Kept)
     assert isinstance(kept.together, Table)
     labelled = kept.together.labelled
-    left = _left_out(read_index(folder), folder.name, len(pictures.ids), labelled)
-    copies = doubles_note(_samples(folder.name, pictures.ids, pictures.content))
+    left = _left_out(read_index(folder), folder.name, len(images.ids), labelled)
+    copies = doubles_note(_samples(folder.name, images.ids, images.content))
     return (*left.notes, *filter(None, [copies]))
 
 
@@ -476,8 +475,8 @@ def pool_of(
     Args:
         table: What is kept of the cells.
         index: Models, classes and settings.
-        grid: How pictures are divided.
-        ids: Names of the pictures.
+        grid: How images are divided.
+        ids: Names of the images.
         split: Name of the split.
         rule: How it was taken from a larger set.
     """

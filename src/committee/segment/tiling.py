@@ -1,7 +1,7 @@
-"""Cells: how a picture is divided, what a model sees of a cell, and how cells become a picture.
+"""Cells: how an image is divided, what a model sees of a cell, and how cells become an image.
 
 All cells have one shape, and so have all windows, the cells with the context around them: what does
-not fit at the edge of the picture is shifted inwards. So windows make batches of one shape, and
+not fit at the edge of the image is shifted inwards. So windows make batches of one shape, and
 every cell costs the same. Where two cells overlap, the pixels belong to the first.
 """
 
@@ -13,35 +13,35 @@ from functools import cached_property
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import ShapeError
-from committee.rule.outputs import Array
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The cells of a picture.
+    """The cells of an image.
 
     Args:
-        picture: Height and width in pixels.
-        cell: Side of a cell in pixels; 0 if the whole picture is one cell.
+        image: Height and width in pixels.
+        cell: Side of a cell in pixels; 0 if the whole image is one cell.
         context: How many pixels around its cell a window has, on each side.
 
     Raises:
-        ShapeError: If a cell is larger than the picture, or a number is negative.
+        ShapeError: If a cell is larger than the image, or a number is negative.
 
     >>> Grid((360, 480), 120, 24).shape, Grid((360, 480), 120, 24).window
     ((3, 4), (168, 168))
     """
 
-    picture: tuple[int, int]
+    image: tuple[int, int]
     cell: int = 0
     context: int = 0
 
     def __post_init__(self) -> None:
-        height, width = self.picture
+        height, width = self.image
         if min(self.cell, self.context) < 0 or self.cell > min(height, width):
             raise ShapeError(
-                f"cells of {self.cell} pixels with {self.context} around them do not fit a picture "
+                f"cells of {self.cell} pixels with {self.context} around them do not fit an image "
                 f"of {height} x {width}. Give a side of 1 to {min(height, width)}, or 'full'"
             )
 
@@ -55,7 +55,7 @@ class Grid:
         """How many rows and columns of cells there are."""
         if not self.cell:
             return 1, 1
-        return math.ceil(self.picture[0] / self.cell), math.ceil(self.picture[1] / self.cell)
+        return math.ceil(self.image[0] / self.cell), math.ceil(self.image[1] / self.cell)
 
     def __len__(self) -> int:
         rows, columns = self.shape
@@ -64,25 +64,25 @@ class Grid:
     @property
     def side(self) -> tuple[int, int]:
         """Height and width of a cell."""
-        return (self.cell, self.cell) if self.cell else self.picture
+        return (self.cell, self.cell) if self.cell else self.image
 
     @property
     def window(self) -> tuple[int, int]:
         """Height and width of what a model sees of a cell."""
         if not self.cell:
-            return self.picture
+            return self.image
         wide = self.cell + 2 * self.context
-        return min(wide, self.picture[0]), min(wide, self.picture[1])
+        return min(wide, self.image[0]), min(wide, self.image[1])
 
     @property
     def overhead(self) -> float:
-        """Pixels of all windows over pixels of the picture: what seeing every cell costs."""
-        return len(self) * math.prod(self.window) / math.prod(self.picture)
+        """Pixels of all windows over pixels of the image: what seeing every cell costs."""
+        return len(self) * math.prod(self.window) / math.prod(self.image)
 
     @cached_property
     def _corners(self) -> list[tuple[int, int]]:
         """Top left corner of each cell, row by row."""
-        (height, width), (rows, columns) = self.picture, self.shape
+        (height, width), (rows, columns) = self.image, self.shape
         return [
             (
                 min(row * self.cell, height - self.side[0]),
@@ -97,8 +97,8 @@ class Grid:
         high, wide = self.window
         return [
             (
-                min(max(top - self.context, 0), self.picture[0] - high),
-                min(max(left - self.context, 0), self.picture[1] - wide),
+                min(max(top - self.context, 0), self.image[0] - high),
+                min(max(left - self.context, 0), self.image[1] - wide),
             )
             for top, left in self._corners
         ]
@@ -107,20 +107,20 @@ class Grid:
         """The cells of a map.
 
         Args:
-            values: Shape (…, height, width), as large as the picture.
+            values: Shape (…, height, width), as large as the image.
 
         Returns:
             Shape (cells, …, cell height, cell width).
         """
         if not self.cell:
-            return values[None]  # no copy: pictures are large
+            return values[None]  # no copy: images are large
         return _cut(values, self._corners, self.side)
 
     def windows(self, values: Array, cells: Array) -> Array:
         """What a model sees of some cells.
 
         Args:
-            values: Shape (…, height, width), as large as the picture.
+            values: Shape (…, height, width), as large as the image.
             cells: Numbers of the cells, shape (n,).
 
         Returns:
@@ -149,7 +149,7 @@ class Grid:
     @cached_property
     def owned(self) -> Array:
         """Which pixels of each cell are its own, shape (cells, cell height, cell width)."""
-        number = np.full(self.picture, -1)
+        number = np.full(self.image, -1)
         for cell, (top, left) in enumerate(self._corners):
             own = number[top : top + self.side[0], left : left + self.side[1]]
             own[own < 0] = cell
@@ -157,7 +157,7 @@ class Grid:
         return owned
 
     def pasted(self, values: Array) -> Array:
-        """The map of a picture from those of its cells.
+        """The map of an image from those of its cells.
 
         Args:
             values: Shape (cells, cell height, cell width), or one number a cell, shape (cells,).
@@ -167,7 +167,7 @@ class Grid:
         """
         if values.ndim == 1:
             values = np.broadcast_to(values[:, None, None], (len(self), *self.side))
-        out = np.empty(self.picture, values.dtype)
+        out = np.empty(self.image, values.dtype)
         # The last first: what two cells cover stays as the first has it.
         for cell in reversed(range(len(self))):
             top, left = self._corners[cell]

@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.pool.evaluate import Evaluation, draws
 from committee.rule.calibration import expected_calibration_error, says_probabilities, worse_note
-from committee.rule.outputs import Array
 from committee.selection.prefixes import PrefixTable, Rule
 from committee.spec.task import Task
 
@@ -169,7 +169,7 @@ def within_chance(
 
 
 def _too_few_wholes(rule: Rule, table: PrefixTable, unit: str) -> list[str]:
-    """The same where a figure is made of counts, by wholes: cells of one picture are much alike.
+    """The same where a figure is made of counts, by wholes: cells of one image are much alike.
 
     The spread of a difference is the bootstrap's over wholes, widened for few as a t-interval is.
 

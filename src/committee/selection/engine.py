@@ -16,9 +16,9 @@ from functools import partial
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import TooLargeError
 from committee.pool.evaluate import costs_of_stages
-from committee.rule.outputs import Array
 from committee.selection.options import Asked, Progress
 from committee.selection.prefixes import Key, PrefixTable, Sequence_
 from committee.selection.sequences import within

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.pool.evaluate import (
     Evaluation,
     check_judgeable,
@@ -18,7 +19,6 @@ from committee.pool.metrics import TOP_1, Utility
 from committee.pool.pool import Pool
 from committee.rule.calibration import Calibration
 from committee.rule.cascade import NEVER, Cascade
-from committee.rule.outputs import Array
 from committee.selection.front import Committee
 from committee.selection.prefixes import Key, Rule
 from committee.selection.statistics import prefix_table, processors

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import CascadeError, CostError, Infeasible
 from committee.pool.evaluate import Evaluation, evaluate
 from committee.pool.metrics import Utility
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
-from committee.rule.outputs import Array
 from committee.text import human_cost, percent
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import CascadeError
 from committee.pool.evaluate import check_judge, check_judgeable, shared_warnings
 from committee.pool.metrics import TOP_1
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import DEFAULT_COMBINE
-from committee.rule.outputs import Array
 from committee.selection.evaluate_many import evaluate_all, judged_on
 from committee.selection.front import Front, Settings, described, front_of
 from committee.selection.prefixes import Key, PrefixTable, Rule

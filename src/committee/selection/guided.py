@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.pool.evaluate import costs_of_stages
 from committee.pool.metrics import Utility
 from committee.pool.pool import Pool
-from committee.rule.outputs import Array
 from committee.selection.engine import check_memory, searched
 from committee.selection.exhaustive import everything
 from committee.selection.front import Front

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from committee.rule.outputs import Array
+from committee.arrays import Array
 
 # Counts of one histogram, of some 40 bytes each. Thresholds of earlier stages are looped over until
 # the rest fits; an interrupt waits for one histogram.

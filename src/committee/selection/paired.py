@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.pool.evaluate import CONFIDENCE_LEVEL, counts_of, decided, draws, scored
 from committee.pool.metrics import Utility
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
-from committee.rule.outputs import Array
 from committee.selection.evaluate_many import evaluate_all, hits_on
 
 

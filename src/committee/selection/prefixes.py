@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.pool.metrics import TOP_1, Exits, Utility
 from committee.pool.pool import Pool
 from committee.rule.calibration import calibrated
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import ORDER_FREE, combined
 from committee.rule.flow import judged
-from committee.rule.outputs import Array, Outputs
+from committee.rule.outputs import Outputs
 
 Stage = tuple[str, ...]
 Sequence_ = tuple[Stage, ...]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import Infeasible
 from committee.pool.evaluate import (
     average_cost,
@@ -19,7 +20,6 @@ from committee.pool.evaluate import (
     shared_warnings,
 )
 from committee.rule.cascade import NEVER, Cascade
-from committee.rule.outputs import Array
 from committee.selection.chance import warnings_of
 from committee.selection.engine import Found, timed
 from committee.selection.evaluate_many import judged_on

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.compiled import native as _native
 from committee.pool.metrics import TOP_1
 from committee.rule import scores as confidences
-from committee.rule.outputs import Array
 from committee.selection.prefixes import Key, PrefixTable, Rule
 from committee.selection.thresholds import between, percentile_ranks
 

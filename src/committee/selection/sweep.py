@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from committee.rule.outputs import Array
+from committee.arrays import Array
 from committee.selection import statistics
 from committee.selection.numpy_sweep import Step, surfaces
 from committee.selection.prefixes import PrefixTable

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.pool.pool import Pool
-from committee.rule.outputs import Array
 from committee.selection.front import Front
 from committee.selection.prefixes import Key, Rule, Sequence_
 from committee.selection.statistics import prefix_table, processors

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import ShapeError
-from committee.rule.outputs import Array
 
 # Samples are told apart by how many thresholds they reach, in 16 bits.
 MOST = 65_000

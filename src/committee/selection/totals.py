@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.pool.evaluate import costs_of_stages
-from committee.rule.outputs import Array
 from committee.selection.numpy_sweep import Step, Surface, surfaces
 from committee.selection.prefixes import Key, PrefixTable, Rule, Sequence_
 from committee.selection.sweep import CLEARLY, beaten, reach_of, stairs

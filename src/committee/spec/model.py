@@ -52,7 +52,7 @@ class ModelSpec:
     Args:
         name: Its name in the pool.
         source: Scheme and what the scheme needs, as in ``timm:NAME``; paths are absolute.
-        preprocessing: From picture to input.
+        preprocessing: From image to input.
         kind: Kind of its outputs.
         family: Models of one family are trainings of one architecture.
         costs: What one sample costs, one a unit.
@@ -62,7 +62,7 @@ class ModelSpec:
         engine: One of :data:`ENGINES`, or empty for the source's own.
         precision: One of :data:`PRECISIONS`.
         task: Name of what it does, one of :data:`committee.spec.task.TASKS`.
-        cell: Of a model that sees the cells of a picture one by one, their side in pixels; else 0.
+        cell: Of a model that sees the cells of an image one by one, their side in pixels; else 0.
         context: How many pixels around a cell it sees.
         layout: Order of the axes of a graph's input, one of :data:`LAYOUTS`; empty if the graph
             shows it.
@@ -234,12 +234,12 @@ def task_of(specs: Iterable[ModelSpec]) -> Task:
     """The task of some models, by what they take.
 
     Raises:
-        CascadeError: If some take pictures and others clips.
+        CascadeError: If some take images and others clips.
     """
     known = list(specs)
     clips = {spec.name: spec.preprocessing.views is not None for spec in known}
     if len(set(clips.values())) > 1:
-        told = ", ".join(f"{n} takes {'clips' if c else 'pictures'}" for n, c in clips.items())
+        told = ", ".join(f"{n} takes {'clips' if c else 'images'}" for n, c in clips.items())
         raise CascadeError(
             f"models of one pool take the same samples, but {told}. Give all of them views, or none"
         )

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import PoolFileError, UnknownNameError, UnreadableError
 from committee.reading import typed
-from committee.rule.outputs import Array
 from committee.spec.views import Views
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
@@ -27,26 +27,26 @@ _COLOURS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes an input (channels, height, width), float32.
+    """How an image becomes an input (channels, height, width), float32.
 
-    The picture is resized until it just covers ``size / crop``, the centre is cut out, bytes are
-    divided by 255, the mean subtracted and the result divided by the deviation. A picture that
+    The image is resized until it just covers ``size / crop``, the centre is cut out, bytes are
+    divided by 255, the mean subtracted and the result divided by the deviation. An image that
     already has the input's size is not resized.
 
     Args:
         size: Height and width of the input, in pixels.
-        channels: 1 for grey, 3 for RGB; pictures of other modes are converted.
-        crop: Share of the resized picture's shorter side that the centre crop keeps, in (0, 1].
+        channels: 1 for grey, 3 for RGB; images of other modes are converted.
+        crop: Share of the resized image's shorter side that the centre crop keeps, in (0, 1].
         interpolation: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``, with antialiasing.
         mean: One a channel in the order of the input, of values in [0, 1].
         std: One a channel in the order of the input, of values in [0, 1].
-        resize: ``crop`` keeps the picture's proportions, as told above; ``squash`` resizes both
+        resize: ``crop`` keeps the image's proportions, as told above; ``squash`` resizes both
             sides to ``size / crop`` whatever they were.
         order: Order of the input's channels, ``rgb`` or ``bgr``.
         exif: Whether a photograph is turned as its EXIF says. timm and torchvision, whose recipes
             most models were trained with, do not.
         views: Which frames of a clip the model sees, each prepared as told above; None for models
-            of pictures.
+            of images.
 
     Raises:
         PoolFileError: If a field is out of range.
@@ -101,7 +101,7 @@ class Preprocessing:
     def _check_views(self, views: Views) -> None:
         if self.exif:
             raise PoolFileError(
-                "preprocessing: exif is of pictures; clips are turned as their files say, so leave "
+                "preprocessing: exif is of images; clips are turned as their files say, so leave "
                 "exif out"
             )
         if max(self.size) / self.crop > MOST_SIDE:
@@ -123,7 +123,7 @@ class Preprocessing:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one input, the batch left out: of a picture, or of one view of a clip."""
+        """Shape of one input, the batch left out: of an image, or of one view of a clip."""
         if self.views is None or self.views.layout == "CHW":
             return self.channels, *self.size
         if self.views.layout == "TCHW":
@@ -132,7 +132,7 @@ class Preprocessing:
 
     @property
     def inputs(self) -> int:
-        """How many inputs a model sees of one sample: one picture, or the views of a clip."""
+        """How many inputs a model sees of one sample: one image, or the views of a clip."""
         return 1 if self.views is None else self.views.count
 
     @property
@@ -147,14 +147,14 @@ class Preprocessing:
     def to_json(self) -> dict[str, Any]:
         """What a store and a cascade file hold."""
         told = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        # Of pictures nothing is told of views, as in files of before there were any.
+        # Of images nothing is told of views, as in files of before there were any.
         del told["views"]
         return told if self.views is None else {**told, "views": self.views.to_json()}
 
     @cached_property
     def scale_and_shift(self) -> Array:
         """What a byte is multiplied by and what is then added, shape (2, channels), float32."""
-        # Kept, for where one small picture is prepared it would take as long as the picture.
+        # Kept, for where one small image is prepared it would take as long as the image.
         std = np.array(self.std, np.float32)
         scale = np.float32(1) / (np.float32(255) * std)
         return np.stack([scale, -np.array(self.mean, np.float32) / std])

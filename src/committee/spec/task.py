@@ -21,7 +21,7 @@ class Task:
         unit: What exits as one, in a word: the sample itself, or a part of it.
         utility: What a unit scores unless the user asks for something else.
         batch_size: Samples that go through a model together, unless the user says how many.
-        stretch: Batches that a runner decides together. Of pictures a stage passes on too few to
+        stretch: Batches that a runner decides together. Of images a stage passes on too few to
             fill a batch; a clip's views fill one by themselves, and many clips would fill memory.
     """
 
@@ -47,7 +47,7 @@ class Task:
 CLASSIFICATION = Task("classification", sample="sample", unit="sample")
 
 
-IMAGE_CLASSIFICATION = Task("image-classification", sample="picture", unit="picture")
+IMAGE_CLASSIFICATION = Task("image-classification", sample="image", unit="image")
 
 # A clip's outputs are means over its views. Where a model's views are divided into blocks, these
 # are models of the pool and a clip leaves between them: still the whole, decided on fewer views.
@@ -55,9 +55,7 @@ VIDEO_CLASSIFICATION = Task(
     "video-classification", sample="clip", unit="clip", batch_size=4, stretch=1
 )
 
-SEMANTIC_SEGMENTATION = Task(
-    "semantic-segmentation", sample="picture", unit="cell", utility=MEAN_IOU
-)
+SEMANTIC_SEGMENTATION = Task("semantic-segmentation", sample="image", unit="cell", utility=MEAN_IOU)
 
 TASKS = {
     task.name: task for task in (IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION, SEMANTIC_SEGMENTATION)

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import PoolFileError, UnknownNameError, UnreadableError
 from committee.reading import typed
-from committee.rule.outputs import Array
 
-# Order of a view's axes: channels, time, height, width. A picture's model sees single frames: CHW.
+# Order of a view's axes: channels, time, height, width. An image's model sees single frames: CHW.
 LAYOUTS = ("CTHW", "TCHW", "CHW")
 # Bounds far above what models take: a number mistyped must not fill the memory.
 MOST_VIEWS = MOST_BLOCKS = 1_000
@@ -52,7 +52,7 @@ class Views:
         resized: Height and width to which frames are brought, whatever their proportions, before
             they are cut; empty leaves that to the preprocessing's ``crop`` and ``resize``.
         antialias: Whether frames are smoothed when they shrink; torchvision's recipes do not.
-        layout: Order of a view's axes, ``CTHW`` or ``TCHW``; ``CHW`` for models of pictures, which
+        layout: Order of a view's axes, ``CTHW`` or ``TCHW``; ``CHW`` for models of images, which
             see views of one frame.
         blocks: In how many blocks of equally many views the views are divided; see ``block``.
         block: Which block this model sees, from 0. Views are dealt out one by one, so that each
@@ -104,7 +104,7 @@ class Views:
             )
         if self.layout == "CHW" and self.frames != 1:
             raise PoolFileError(
-                f"views: layout CHW is of models of pictures; frames must be 1, not {self.frames}"
+                f"views: layout CHW is of models of images; frames must be 1, not {self.frames}"
             )
         if not 0 <= self.block < self.blocks:
             raise PoolFileError(f"views: there is no block {self.block} of {self.blocks}")

@@ -32,10 +32,10 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import ChangedError, DataError, UnreadableError
 from committee.files import sync_folder, write_bytes, write_text
 from committee.reading import MOST_OF_STORES, is_sealed, parsed_json, read_bytes, sealed_json
-from committee.rule.outputs import Array
 from committee.text import listed
 
 # From numbers of samples, (n,), to a number for the bytes of each, (n,), uint64.
@@ -45,7 +45,7 @@ MANIFEST, _JOURNAL, _LOCK = "run.json", "journal", ".lock"
 # Threads that compare what samples are with what they were.
 _THREADS = 2
 # Names of files that are made here; whatever else lies in the folder is somebody's own.
-_OWN = re.compile(r"(\d{12}-\d{12}\..+|joined\..+|pictures|(run\.json|journal)(\.tmp)?)")
+_OWN = re.compile(r"(\d{12}-\d{12}\..+|joined\..+|images|(run\.json|journal)(\.tmp)?)")
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import (
     CommitteeError,
     CostError,
@@ -42,14 +43,7 @@ from committee.pool.plausibility import (
 )
 from committee.pool.pool import Pool
 from committee.pool.samples import Samples
-from committee.rule.outputs import (
-    Array,
-    Kind,
-    Outputs,
-    check_kind,
-    checked_outputs,
-    refuse_one_output,
-)
+from committee.rule.outputs import Kind, Outputs, check_kind, checked_outputs, refuse_one_output
 from committee.spec.cost import Cost, CostTable
 from committee.spec.model import check_name
 from committee.store.entry import CHUNK_ROWS, Entry

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import (
     ChangedError,
     CommitteeError,
@@ -21,7 +22,7 @@ from committee.errors import (
 )
 from committee.pool.pool import Pool
 from committee.pool.samples import Samples
-from committee.rule.outputs import Array, Outputs, checked_outputs
+from committee.rule.outputs import Outputs, checked_outputs
 from committee.spec.cost import Cost, CostTable
 from committee.spec.model import same_weights, view_blocks
 from committee.spec.task import CLASSIFICATION, IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION, Task

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.data.base import content_of, digest_of
 from committee.data.open import open_data
 from committee.data.table import ID_WORDS, LABEL_WORDS, PATH_WORDS, read_table
@@ -22,7 +23,6 @@ from committee.errors import DataError, MisalignedError, StoreError
 from committee.files import write_text
 from committee.pool.labels import indices
 from committee.pool.samples import Samples
-from committee.rule.outputs import Array
 from committee.store.calibrations import KEY, remove_calibrations
 from committee.store.entry import (
     head_line,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.data.table import TRUTH_WORDS
 from committee.errors import DataError, MisalignedError, UnknownNameError
 from committee.names import COUNTED, PREFIX, numbering
-from committee.rule.outputs import Array
 from committee.store.tables import Column, Table
 from committee.text import listed, tidy, word
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import ChangedError, CommitteeError, DamagedError, StoreError
 from committee.files import sync_folder, write_bytes, write_text
 from committee.pool.identity import shared, shared_note
 from committee.pool.samples import Broken, Samples, fingerprint
 from committee.reading import read_json as read_json_of
 from committee.reading import sealed_json, typed
-from committee.rule.outputs import Array
 from committee.store.entry import SCHEMA, read_journal, read_json, read_manifest, told
 from committee.text import listed, printable
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import DataError, MissingExtraError
-from committee.rule.outputs import Array
 from committee.text import from_cell, is_ours, listed, printable, tidy
 
 # Members of an archive that grow beyond this, and so much, are no predictions but a trap.

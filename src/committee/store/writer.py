@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import ChangedError, NotFiniteError, StoreError
 from committee.files import sync_folder, write_text
-from committee.rule.outputs import Array, Outputs
+from committee.rule.outputs import Outputs
 from committee.store.entry import (
     CHUNK_ROWS,
     SCHEMA,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from committee.calibration.split import Judged, judge
+from committee.arrays import Array
 from committee.errors import Unsupported
 from committee.pool.evaluate import Evaluation
 from committee.pool.pool import Pool
@@ -23,12 +23,13 @@ from committee.report.reliability import reliability_figure
 from committee.report.tables import points
 from committee.rule.calibration import Calibration, says_probabilities
 from committee.rule.cascade import Cascade
-from committee.rule.outputs import Array, Outputs
+from committee.rule.outputs import Outputs
 from committee.rule.scores import max_prob
 from committee.selection.evaluate_many import evaluate_all
 from committee.selection.exhaustive import ensembles
 from committee.selection.front import front_of
 from committee.selection.paired import Estimate
+from committee.store.calibrate import Judged, judge
 from committee.study.base import About, Analysis, Column, Finding, Table
 from committee.study.context import Study
 from committee.study.estimates import accuracy_of, paired_difference

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import Unsupported
 from committee.report.style import BLACK, SERIES, empty_figure, legend, plain
 from committee.report.tables import percent
-from committee.rule.outputs import Array
 from committee.rule.scores import CONFIDENCES
 from committee.selection.fixed_models import threshold_sweep
 from committee.selection.prefixes import Rule

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import Infeasible
 from committee.pool.evaluate import Evaluation, check_judge, counts_of, measure_of, shared_warnings
 from committee.pool.metrics import TOP_1
@@ -18,7 +19,6 @@ from committee.report.rows import choice_of, summary
 from committee.report.tables import named
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import DEFAULT_COMBINE
-from committee.rule.outputs import Array
 from committee.selection.evaluate_many import evaluate_all, right_on
 from committee.selection.exhaustive import ensembles, over_divisions, search
 from committee.selection.fixed_models import in_order

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.report.point_labels import mark_at_edge, place_labels
 from committee.report.scales import measure_told
 from committee.report.style import (
@@ -18,7 +19,6 @@ from committee.report.style import (
     log_cost,
     plain,
 )
-from committee.rule.outputs import Array
 from committee.study.context import Judge, Judged
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Exits of parts, for every way to divide: Wang et al. (2022), section 7.2, table 7.
 
-In segmentation the cells of a picture leave a cascade one by one. The paper compares cells of two
-sizes with whole pictures: smaller cells leave where the picture is easy, and cost less. What cells
+In segmentation the cells of an image leave a cascade one by one. The paper compares cells of two
+sizes with whole images: smaller cells leave where the image is easy, and cost less. What cells
 cost is seen through windows, so that a small cell with much around it may cost more than it saves.
 """
 
@@ -38,7 +38,7 @@ class Chosen:
     """A committee that one way to divide has for one aim.
 
     Args:
-        division: How pictures are divided.
+        division: How images are divided.
         aim: What it is the best for, for people.
         found: The committee; None if nothing meets the aim.
     """

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import Unsupported
 from committee.report.scales import measure_told
 from committee.report.style import CASCADE, ENSEMBLE, SINGLE, empty_figure, legend, plain
 from committee.rule.combinations import ORDER_FREE
-from committee.rule.outputs import Array
 from committee.selection.paired import Estimate
 from committee.study.base import About, Analysis, Column, Finding, Table
 from committee.study.context import Judged, Study

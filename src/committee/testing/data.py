@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, Dataset
 from committee.models.clip import inputs_of
-from committee.models.inputs import Pictures
-from committee.rule.outputs import Array
+from committee.models.inputs import RawSamples
 from committee.spec.preprocessing import Preprocessing
 
 _RECIPE = Preprocessing((8, 8))
@@ -41,12 +41,12 @@ def check_data(
 
 def _check_reading(dataset: Dataset, good: Array, recipe: Preprocessing) -> None:
     whole = _inputs(dataset.read(good), recipe)
-    _require(len(whole) == len(good), "read() gives one picture a row")
+    _require(len(whole) == len(good), "read() gives one image a row")
     _require((whole == _inputs(dataset.read(good), recipe)).all(), "reading again gives the same")
     turned = _inputs(dataset.read(good[::-1]), recipe)
-    _require((whole[::-1] == turned).all(), "pictures come in the order of the rows asked for")
+    _require((whole[::-1] == turned).all(), "images come in the order of the rows asked for")
     alone = [_inputs(dataset.read(good[i : i + 1]), recipe) for i in range(len(good))]
-    _require((whole == np.concatenate(alone)).all(), "a picture does not depend on those with it")
+    _require((whole == np.concatenate(alone)).all(), "an image does not depend on those with it")
 
 
 def _check_threads(dataset: Dataset, good: Array, recipe: Preprocessing) -> None:
@@ -80,7 +80,7 @@ def _check_broken(dataset: Dataset, good: Array, broken: Sequence[int]) -> None:
             _require(False, "what cannot be read is a BrokenSamplesError")
 
 
-def _inputs(samples: Pictures, recipe: Preprocessing) -> Array:
+def _inputs(samples: RawSamples, recipe: Preprocessing) -> Array:
     """Inputs, shape (N, …); of clips (N, views, …)."""
     inputs = inputs_of(samples, recipe)
     if isinstance(inputs, np.ndarray):

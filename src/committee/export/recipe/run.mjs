@@ -1,11 +1,11 @@
 // Run this folder's cascade with Node.js and onnxruntime-node; a recipe for any language.
 //
 //     npm install onnxruntime-node
-//     node run.mjs 224x224x3=pictures.raw
+//     node run.mjs 224x224x3=images.raw
 //
-// pictures.raw holds the bytes of pictures of 224 x 224 x 3 (height, width, channels), one after
+// images.raw holds the bytes of images of 224 x 224 x 3 (height, width, channels), one after
 // the other, resized and cut as `preprocessing` in cascade.json says. Models of other sizes take a
-// file of their own each, of the same pictures. One line of JSON is printed a picture.
+// file of their own each, of the same images. One line of JSON is printed an image.
 
 import { createHash } from "node:crypto";
 import { closeSync, existsSync, openSync, readFileSync, readSync, realpathSync } from "node:fs";
@@ -37,7 +37,7 @@ export class Cascade {
     this.sessions = sessions;
   }
 
-  /** Decide on one picture; `bytes` maps each size, as "224x224x3", to its bytes. */
+  /** Decide on one image; `bytes` maps each size, as "224x224x3", to its bytes. */
   async decide(bytes) {
     const outputs = new Map();
     let stage = 0;
@@ -86,7 +86,7 @@ export function sizeOf(recipe) {
   return [...recipe.size, recipe.channels].join("x");
 }
 
-/** Pictures come by their size, so that models of one size must see the same of a picture. */
+/** Images come by their size, so that models of one size must see the same of an image. */
 function checkSizes(models) {
   const seen = {};
   for (const [name, { preprocessing }] of Object.entries(models)) {
@@ -95,7 +95,7 @@ function checkSizes(models) {
     const first = (seen[size] ??= { name, own });
     if (first.own !== own)
       throw new Error(
-        `models ${first.name} and ${name} see other parts of a picture of ${size}; take run.py`,
+        `models ${first.name} and ${name} see other parts of an image of ${size}; take run.py`,
       );
   }
 }
@@ -133,7 +133,7 @@ function normalised(bytes, { channels, mean, std, order }) {
     const deviation = Math.fround(std[c]);
     const scale = Math.fround(1 / Math.fround(255 * deviation));
     const shift = Math.fround(-Math.fround(mean[c]) / deviation);
-    // The other order reads the picture's channels from behind.
+    // The other order reads the image's channels from behind.
     const source = order === "bgr" ? channels - 1 - c : c;
     for (let i = 0; i < pixels; i++)
       values[c * pixels + i] = Math.fround(bytes[i * channels + source] * scale) + shift;
@@ -238,7 +238,7 @@ async function main(words) {
   const step = (size) => size.split("x").reduce((product, side) => product * Number(side), 1);
   for (const model of Object.values(cascade.rule.models)) {
     const size = sizeOf(model.preprocessing);
-    if (!(size in files)) throw new Error(`pictures of ${size} are needed: ${size}=FILE`);
+    if (!(size in files)) throw new Error(`images of ${size} are needed: ${size}=FILE`);
     files[size] = typeof files[size] === "string" ? readFileSync(files[size]) : files[size];
   }
   const [size] = Object.keys(files);

@@ -1,12 +1,12 @@
-"""Run this folder's cascade on pictures, with numpy, onnxruntime and Pillow alone.
+"""Run this folder's cascade on images, with numpy, onnxruntime and Pillow alone.
 
-    python run.py picture.jpg other.png
+    python run.py image.jpg other.png
 
-prints one line of JSON a picture. From Python:
+prints one line of JSON an image. From Python:
 
     from run import Cascade
     cascade = Cascade("this folder")
-    cascade(PIL.Image.open("picture.jpg"))
+    cascade(PIL.Image.open("image.jpg"))
 
 The decision is the one that the library ``committee`` takes, number for number.
 """
@@ -29,7 +29,7 @@ MODES = {1: "L", 3: "RGB"}
 
 
 class Cascade:
-    """The cascade of a folder, ready to decide on pictures one by one.
+    """The cascade of a folder, ready to decide on images one by one.
 
     Args:
         folder: Where ``cascade.json`` and ``SHA256SUMS`` are.
@@ -49,13 +49,13 @@ class Cascade:
                 raise ValueError(f"{path} has no line in SHA256SUMS")
             self.sessions[name] = open_session(folder / path)
 
-    def __call__(self, picture: Image.Image) -> dict[str, Any]:
+    def __call__(self, image: Image.Image) -> dict[str, Any]:
         """Run stage after stage until the cascade is sure enough.
 
         Returns:
             ``class_index``, ``class_name``, ``confidence`` and ``stage`` of exit, from 0.
         """
-        picture = of_bytes(picture)
+        image = of_bytes(image)
         outputs: dict[str, Any] = {}
         index = -1
         # The last stage's threshold is minus infinity: there is always an exit.
@@ -63,7 +63,7 @@ class Cascade:
             index += 1
             stage = self.rule["stages"][index]
             for name in stage["models"]:
-                outputs[name] = self._outputs(name, picture)
+                outputs[name] = self._outputs(name, image)
             kind, values = self._combined(outputs)
             score = SCORES[self.rule["confidence"]](values, kind)
             # The exit rule: leave when the score reaches the threshold.
@@ -80,9 +80,9 @@ class Cascade:
             "stage": stage,
         }
 
-    def _outputs(self, name: str, picture: Image.Image) -> Any:
+    def _outputs(self, name: str, image: Image.Image) -> Any:
         session = self.sessions[name]
-        batch = prepared(picture, self.rule["models"][name]["preprocessing"])
+        batch = prepared(image, self.rule["models"][name]["preprocessing"])
         values = session.run(None, {session.get_inputs()[0].name: batch})[0][0]
         # Minus infinity is a class that is masked; the largest is NaN if any is.
         if not np.isfinite(values.max()):
@@ -132,35 +132,35 @@ def open_session(path: Path) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def of_bytes(picture: Image.Image) -> Image.Image:
-    """A picture of 8 bit."""
-    if picture.mode in ("I", "F"):
-        raise ValueError(f"mode {picture.mode} has 32 bit of no known range; save it as 8 bit")
-    if picture.mode in ("LAB", "La"):
-        raise ValueError(f"mode {picture.mode} is not converted to grey or RGB; save it as RGB")
-    if not picture.mode.startswith("I;16"):
-        return picture
-    made = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if "exif" in picture.info:
-        made.info["exif"] = picture.info["exif"]
+def of_bytes(image: Image.Image) -> Image.Image:
+    """An image of 8 bit."""
+    if image.mode in ("I", "F"):
+        raise ValueError(f"mode {image.mode} has 32 bit of no known range; save it as 8 bit")
+    if image.mode in ("LAB", "La"):
+        raise ValueError(f"mode {image.mode} is not converted to grey or RGB; save it as RGB")
+    if not image.mode.startswith("I;16"):
+        return image
+    made = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if "exif" in image.info:
+        made.info["exif"] = image.info["exif"]
     return made
 
 
-def coloured(picture: Image.Image, channels: int) -> Image.Image:
-    """A picture in grey or RGB; transparency is left out."""
-    if picture.mode == "P" and "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-    return picture.convert(MODES[channels])
+def coloured(image: Image.Image, channels: int) -> Image.Image:
+    """An image in grey or RGB; transparency is left out."""
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert(MODES[channels])
 
 
-def prepared(picture: Image.Image, recipe: dict[str, Any]) -> Any:
-    """The input (1, channels, height, width), float32, of a picture of 8 bit."""
+def prepared(image: Image.Image, recipe: dict[str, Any]) -> Any:
+    """The input (1, channels, height, width), float32, of an image of 8 bit."""
     height, width = recipe["size"]
-    image = ImageOps.exif_transpose(picture) if recipe["exif"] else picture
+    image = ImageOps.exif_transpose(image) if recipe["exif"] else image
     image = coloured(image, recipe["channels"])
     if image.size != (width, height):
         full_width, full_height = covering(image, recipe)
-        # Whole pixels of the resized picture are cut off; the box is what is left of the picture.
+        # Whole pixels of the resized image are cut off; the box is what is left of the image.
         left, top = round((full_width - width) / 2), round((full_height - height) / 2)
         across, down = image.width / full_width, image.height / full_height
         image = image.resize(
@@ -178,7 +178,7 @@ def prepared(picture: Image.Image, recipe: dict[str, Any]) -> Any:
 
 
 def covering(image: Image.Image, recipe: dict[str, Any]) -> tuple[int, int]:
-    """Width and height to which the whole picture is resized before the centre is cut out."""
+    """Width and height to which the whole image is resized before the centre is cut out."""
     target_height, target_width = (round(side / recipe["crop"]) for side in recipe["size"])
     if recipe["resize"] == "squash":
         return target_width, target_height
@@ -276,8 +276,8 @@ SCORES = {
 
 
 def main(paths: list[str]) -> int:
-    """Decide on pictures; one that cannot be read is told of, and the others go on."""
-    usage = "usage: python run.py PICTURE...   prints one line of JSON a picture\n"
+    """Decide on images; one that cannot be read is told of, and the others go on."""
+    usage = "usage: python run.py IMAGE...   prints one line of JSON an image\n"
     if set(paths) & {"-h", "--help"}:
         sys.stdout.write(usage)
         return 0
@@ -292,8 +292,8 @@ def main(paths: list[str]) -> int:
     failed = 0
     for path in paths:
         try:
-            with Image.open(path) as picture:
-                told = cascade(picture)
+            with Image.open(path) as image:
+                told = cascade(image)
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             told, failed = {"error": str(error)}, 1
         sys.stdout.write(json.dumps({"id": path, **told}, ensure_ascii=False) + "\n")

@@ -1,13 +1,13 @@
-"""Run this folder's cascade on pictures, cell by cell, with numpy, onnxruntime and Pillow alone.
+"""Run this folder's cascade on images, cell by cell, with numpy, onnxruntime and Pillow alone.
 
-    python run.py OUT picture.jpg other.png
+    python run.py OUT image.jpg other.png
 
-writes OUT/picture.png, whose values are indices of classes, and prints one line of JSON a picture.
+writes OUT/image.png, whose values are indices of classes, and prints one line of JSON an image.
 From Python:
 
     from run import Cascade
     cascade = Cascade("this folder")
-    cascade(PIL.Image.open("picture.jpg"))
+    cascade(PIL.Image.open("image.jpg"))
 
 The decision is the one that the library ``committee`` takes, number for number.
 """
@@ -36,7 +36,7 @@ BATCH = 16
 
 
 class Cascade:
-    """The cascade of a folder, ready to decide on pictures one by one.
+    """The cascade of a folder, ready to decide on images one by one.
 
     Args:
         folder: Where ``cascade.json`` and ``SHA256SUMS`` are.
@@ -63,27 +63,27 @@ class Cascade:
         self.exif = whole["preprocessing"]["exif"]
         self.above = float(self.rule["confidence"].partition(">")[2] or 0.5)
 
-    def __call__(self, picture: Image.Image) -> dict[str, Any]:
+    def __call__(self, image: Image.Image) -> dict[str, Any]:
         """Run stage after stage on the cells of which the cascade is not yet sure.
 
         Returns:
             ``classes`` of each pixel, shape (height, width); ``stages`` of exit of each cell, from
             0, and ``scores`` there, shape (cells,).
         """
-        height, width = self.cells.picture
+        height, width = self.cells.image
         if self.exif:
-            picture = ImageOps.exif_transpose(picture)
-        if picture.size != (width, height):
-            own = f"{picture.size[1]} x {picture.size[0]}"
+            image = ImageOps.exif_transpose(image)
+        if image.size != (width, height):
+            own = f"{image.size[1]} x {image.size[0]}"
             raise ValueError(f"is {own} pixels, not {height} x {width}")
-        picture = coloured(of_bytes(picture), 3)
+        image = coloured(of_bytes(image), 3)
         left = np.arange(len(self.cells.corners))
         outputs: dict[str, Any] = {}
         classes = np.zeros((len(left), *self.cells.side), np.int64)
         stages, scores = np.zeros(len(left), np.int64), np.zeros(len(left))
         for index, stage in enumerate(self.rule["stages"]):
             for name in stage["models"]:
-                outputs[name] = self._outputs(name, picture, left)
+                outputs[name] = self._outputs(name, image, left)
             combined = self._combined(outputs)
             score = np.array([surest(cell, self.above) for cell in combined])
             # The exit rule: leave when the score reaches the threshold.
@@ -103,10 +103,10 @@ class Cascade:
         # Summed in the order of the names, so that every program computes the same bits.
         return sum(outputs[name].astype(np.float64) for name in sorted(outputs)) / len(outputs)
 
-    def _outputs(self, name: str, picture: Image.Image, left: Any) -> Any:
+    def _outputs(self, name: str, image: Image.Image, left: Any) -> Any:
         """Logits of the cells that are left, shape (n, C, height, width) of a cell."""
         model = self.models[name]
-        given = prepared(picture, {**model["preprocessing"], "size": self.cells.picture})[0]
+        given = prepared(image, {**model["preprocessing"], "size": self.cells.image})[0]
         if not model.get("cell"):
             whole = self._logits(name, given[None])[0]
             return np.stack([self.cells.cut(whole, cell) for cell in left])
@@ -127,16 +127,16 @@ class Cascade:
 
 
 class Cells:
-    """How a picture is divided: a side of 0 is one cell, the picture.
+    """How an image is divided: a side of 0 is one cell, the image.
 
     What does not fit at the edge is shifted inwards; where cells overlap, the first has the pixels.
     """
 
-    def __init__(self, picture: list[int], cell: int, context: int) -> None:
-        height, width = self.picture = tuple(picture)
-        self.side = (cell, cell) if cell else self.picture
+    def __init__(self, image: list[int], cell: int, context: int) -> None:
+        height, width = self.image = tuple(image)
+        self.side = (cell, cell) if cell else self.image
         around = cell + 2 * context
-        self.seen = (min(around, height), min(around, width)) if cell else self.picture
+        self.seen = (min(around, height), min(around, width)) if cell else self.image
         high, wide = self.side
         self.corners = [
             (min(row * high, height - high), min(column * wide, width - wide))
@@ -168,8 +168,8 @@ class Cells:
         return values[..., top : top + high, left : left + wide]
 
     def pasted(self, classes: Any) -> Any:
-        """The map of a picture from those of its cells."""
-        out = np.empty(self.picture, classes.dtype)
+        """The map of an image from those of its cells."""
+        out = np.empty(self.image, classes.dtype)
         for cell in reversed(range(len(self.corners))):
             self.cut(out, cell)[...] = classes[cell]
         return out
@@ -204,9 +204,9 @@ def places(length: int, wanted: int) -> tuple[Any, Any, Any]:
 
 
 def main(words: list[str]) -> int:
-    """Decide on pictures; one that cannot be read is told of, and the others go on."""
+    """Decide on images; one that cannot be read is told of, and the others go on."""
     if len(words) < 2:
-        sys.stderr.write("run.py: say where to write, then which pictures\n")
+        sys.stderr.write("run.py: say where to write, then which images\n")
         return 2
     try:
         cascade = Cascade(Path(__file__).parent)
@@ -222,8 +222,8 @@ def main(words: list[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     for path in words[1:]:
         try:
-            with Image.open(path) as picture:
-                found = cascade(picture)
+            with Image.open(path) as image:
+                found = cascade(image)
             told = {"stages": found["stages"].tolist(), "scores": found["scores"].tolist()}
             wide = np.uint16 if found["classes"].max() > 255 else np.uint8
             classes = Image.fromarray(found["classes"].astype(wide))

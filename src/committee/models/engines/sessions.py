@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import MissingExtraError, ModelError
 from committee.models.base import check_file
 from committee.models.graph_declaration import Ports, ports_of
 from committee.models.graph_files import tensor_files
 from committee.models.graph_io import Run, adapted, form_of
-from committee.rule.outputs import Array
 from committee.spec.model import ModelSpec
 from committee.text import printable
 

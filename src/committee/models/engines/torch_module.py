@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import ModelError
 from committee.models.answers import one_output
 from committee.models.base import run_print
 from committee.profile.torch_macs import torch_macs
-from committee.rule.outputs import Array
 from committee.spec.model import ModelSpec
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from committee.arrays import Array
 from committee.errors import MissingExtraError, ModelError
 from committee.models.base import Model, check_file, run_print
 from committee.models.engines.sessions import OWN, open_session
@@ -16,7 +17,6 @@ from committee.models.graph_files import graph_fingerprint
 from committee.models.graph_io import recipe_of
 from committee.paths import expanded
 from committee.profile.graph_macs import graph_macs, graph_parameters
-from committee.rule.outputs import Array
 from committee.spec.model import ModelSpec
 
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from committee.arrays import Array
 from committee.errors import ModelError, UntrustedCodeError
 from committee.models.answers import one_output
 from committee.models.base import Model, file_fingerprint
 from committee.models.engines.module import model_of
 from committee.models.engines.weights import fill, read_weights
 from committee.paths import MOVED, expanded
-from committee.rule.outputs import Array
 from committee.spec.model import ENGINES, ModelSpec
 
 

@@ -12,7 +12,7 @@ from committee.models.base import Source
 GROUP = "committee.sources"
 # The sources of this package, in the same form as those that other packages bring.
 _OWN = {
-    scheme: EntryPoint(scheme, f"committee.models.{scheme}:{scheme.title()}Source", GROUP)
+    scheme: EntryPoint(scheme, f"committee.models.sources.{scheme}:{scheme.title()}Source", GROUP)
     for scheme in ("onnx", "python", "pytorchvideo", "timm", "torchvision", "transformers")
 }
 _AT = re.compile(r"(.+)@(\d+)(?:x(\d+))?")

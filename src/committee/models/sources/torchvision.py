@@ -1,6 +1,6 @@
 """``torchvision:NAME`` and ``torchvision:NAME:WEIGHTS``: torchvision's classifiers.
 
-Of pictures, of clips: those of its ``video`` module, and of pixels: its segmentation models.
+Of images, of clips: those of its ``video`` module, and of pixels: its segmentation models.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class TorchvisionSource(ByName):
     def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
         """What torchvision states beside the weights; the crop's share is kept at other sizes.
 
-        Segmentation models take pictures as they are: no size is stated.
+        Segmentation models take images as they are: no size is stated.
         """
         name, weights = _chosen(text)
         recipe = weights.transforms()
@@ -69,7 +69,7 @@ class TorchvisionSource(ByName):
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
         """See :class:`committee.models.base.Source`."""
         name, _ = _chosen(spec.text)
-        # Positions of vision transformers, of pictures and of clips, are weights.
+        # Positions of vision transformers, of images and of clips, are weights.
         free = not _takes_image_size(name) and not name.startswith("mvit_")
         return model_of(spec, module_of(spec), spec.text, threads, any_size=free)
 
@@ -127,7 +127,7 @@ def _chosen(text: str) -> tuple[str, Any]:
     ]
     if name not in known:
         raise UnknownNameError.of(
-            "torchvision", "classifier of pictures, clips or pixels", name, known
+            "torchvision", "classifier of images, clips or pixels", name, known
         )
     weights = models.get_model_weights(name)
     if not wanted:
@@ -139,7 +139,7 @@ def _chosen(text: str) -> tuple[str, Any]:
 
 
 def _views(weights: Any, resize_size: Sequence[int]) -> dict[str, Any] | None:
-    """The views that a video model was tested with; None for a model of pictures."""
+    """The views that a video model was tested with; None for a model of images."""
     from torchvision import models
 
     if not type(weights).__module__.startswith(models.video.__name__):

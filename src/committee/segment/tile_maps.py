@@ -1,4 +1,4 @@
-"""Cells: where in the pictures of a split a cascade goes on, drawn from stored scores alone."""
+"""Cells: where in the images of a split a cascade goes on, drawn from stored scores alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.models.load import specs_of
 from committee.pool.evaluate import decided
 from committee.pool.pool import Pool
@@ -17,7 +18,6 @@ from committee.report.section import Cell, PageTable, Section
 from committee.report.style import empty_figure
 from committee.report.tables import exits, named
 from committee.rule.cascade import Cascade
-from committee.rule.outputs import Array
 from committee.segment.run import grid_of
 from committee.segment.tiling import Grid
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Pictures of which each cell is shown.
+# Images of which each cell is shown.
 _SHOWN = 8
 # Stages of exit, from light to dark.
 _STAGES = ("#eeeeee", "#7fb5d8", "#0072B2", "#003f63")
@@ -33,13 +33,13 @@ _STAGES = ("#eeeeee", "#7fb5d8", "#0072B2", "#003f63")
 
 @dataclass(frozen=True, eq=False)
 class WentOn:
-    """Which cells of the pictures of one split went on.
+    """Which cells of the images of one split went on.
 
     Args:
         cascade: Whose decisions these are.
-        grid: How pictures are divided.
-        stages: Stage of exit of each cell, from 0, shape (pictures, cells).
-        names: Of the pictures.
+        grid: How images are divided.
+        stages: Stage of exit of each cell, from 0, shape (images, cells).
+        names: Of the images.
         split: Name of the split.
     """
 
@@ -51,7 +51,7 @@ class WentOn:
 
     @property
     def share(self) -> Array:
-        """Share of the pictures in which each cell went on, shape (rows, columns)."""
+        """Share of the images in which each cell went on, shape (rows, columns)."""
         shares: Array = (self.stages > 0).mean(axis=0).reshape(self.grid.shape)
         return shares
 
@@ -111,9 +111,9 @@ def _sentences(found: Sequence[WentOn]) -> Iterator[str]:
         yield (
             f"{named(each.cascade)}: of {rows} x {columns} cells that in row {row + 1}, column "
             f"{column + 1} goes on most often, in {100 * most:.0f} % of the {len(each.names):,} "
-            f"pictures of {each.split}; the least often in {100 * least:.0f} %."
+            f"images of {each.split}; the least often in {100 * least:.0f} %."
         )
-    yield "committee run --show-cells draws which cells went on over the pictures themselves."
+    yield "committee run --show-cells draws which cells went on over the images themselves."
 
 
 def _table(found: Sequence[tuple[Row, WentOn]]) -> PageTable:
@@ -137,17 +137,17 @@ def _table(found: Sequence[tuple[Row, WentOn]]) -> PageTable:
         (
             "Committee",
             "Cells",
-            "Cells of a picture",
+            "Cells of an image",
             "Leave at each stage",
-            "Pictures of which none goes on",
-            "Pictures of which all go on",
+            "Images of which none goes on",
+            "Images of which all go on",
         ),
         tuple(rows),
     )
 
 
 def cells_figure(found: Sequence[WentOn]) -> Figure:
-    """How often each cell goes on, and beside it the stage of exit of each cell of some pictures.
+    """How often each cell goes on, and beside it the stage of exit of each cell of some images.
 
     Args:
         found: One a row of the figure.
@@ -164,7 +164,7 @@ def cells_figure(found: Sequence[WentOn]) -> Figure:
             f"{named(each.cascade)}, {each.split}", fontsize=9, x=0.01, ha="left", parse_math=False
         )
         _draw_share(left.add_subplot(), each)
-        right.suptitle("some pictures: grey leaves after stage 1, the darker the later", fontsize=8)
+        right.suptitle("some images: grey leaves after stage 1, the darker the later", fontsize=8)
         shown = np.linspace(0, len(each.names) - 1, min(_SHOWN, len(each.names))).astype(int)
         axes = right.subplots(2, -(-len(shown) // 2), squeeze=False)
         for place in axes.flat:
@@ -176,7 +176,7 @@ def cells_figure(found: Sequence[WentOn]) -> Figure:
 
 def _mesh(axes: Axes, grid: Grid, values: Array, **look: object) -> None:
     """Cells as rectangles: of those that overlap the first has the pixels."""
-    height, width = grid.picture
+    height, width = grid.image
     rows, columns = grid.shape
     across = np.minimum(np.arange(columns + 1) * grid.side[1], width)
     down = np.minimum(np.arange(rows + 1) * grid.side[0], height)
@@ -190,7 +190,7 @@ def _mesh(axes: Axes, grid: Grid, values: Array, **look: object) -> None:
 def _draw_share(axes: Axes, each: WentOn) -> None:
     grid, share = each.grid, each.share
     _mesh(axes, grid, share, cmap="Blues", vmin=0, vmax=1)
-    height, width = grid.picture
+    height, width = grid.image
     if len(grid) <= 64:
         for (row, column), value in np.ndenumerate(share):
             ends = (min((row + 1) * grid.side[0], height), min((column + 1) * grid.side[1], width))
@@ -199,7 +199,7 @@ def _draw_share(axes: Axes, each: WentOn) -> None:
                 f"{100 * value:.0f}", ha="center", va="center", fontsize=8,
                 color="white" if value > 0.55 else "black",
             )  # fmt: skip
-    axes.set_title("pictures in which a cell goes on, %", fontsize=8)
+    axes.set_title("images in which a cell goes on, %", fontsize=8)
 
 
 def _draw_stages(axes: Axes, each: WentOn, number: int) -> None:

@@ -1,1 +1,0 @@
-"""Fitting calibrations on a split, and how reliable confidences are."""
