@@ -9,28 +9,17 @@ import numpy as np
 import pytest
 
 MODULES = {
-    "errors": 0,
-    "predictions": 0,
-    "confidence": 4,
-    "calibration": 2,
-    "combine": 0,
-    "cost": 0,
-    "cascade": 1,
-    "files": 0,
-    "flow": 0,
-    "samples": 0,
-    "pool": 2,
-    "evaluate": 0,
-    "search.exhaustive": 0,
-    "search.front": 1,
-    "search.prefixes": 0,
-    "search.surface": 0,
-    "search.thresholds": 1,
+    "rule.scores": 4,
+    "rule.calibration": 2,
+    "rule.cascade": 1,
+    "pool.pool": 2,
+    "selection.front": 1,
+    "selection.thresholds": 1,
     "study.base": 1,
     "study.confidence_functions": 1,
     "study.drawing": 1,
     "study.estimates": 1,
-    "study.words": 4,
+    "study.text": 4,
 }
 
 

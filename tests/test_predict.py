@@ -548,9 +548,9 @@ MEMORY = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from committee.models import read_pool_file
+from committee.models.pool_file import read_pool_file
 from committee.predict import predict
-from committee.samples import Samples
+from committee.pool.samples import Samples
 
 class Generated:
     def __init__(self, count):

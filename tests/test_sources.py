@@ -711,7 +711,7 @@ OFFLINE = """
 import sys
 sys.path.insert(0, {tests!r})
 import conftest
-from committee.models import load_model, read_pool_file
+from committee.models.load import load_model; from committee.models.pool_file import read_pool_file
 for name in sys.argv[1:]:
     open("pool.toml", "w").write('[[model]]\\nname = "a"\\nsource = "' + name + '"\\n')
     try:

@@ -286,7 +286,7 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_second_process_is_refused_until_the_first_ends(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from committee.store import writing\n"
+        "import sys; from pathlib import Path; from committee.store.folder import writing\n"
         "with writing(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
