@@ -20,17 +20,29 @@ from committee.text import human_cost, percent
 
 @dataclass(frozen=True)
 class Committee:
-    """A committee and what it scores and costs.
+    """A committee with its evaluations: what search finds, and what study and report show.
 
     Args:
         cascade: The committee.
-        evaluation: On the split that chose it.
-        test: On the split that judges, or None if there was none.
+        val: Its evaluation on the validation split, on which it was chosen.
+        test: Its evaluation on the test split, or None without one.
+        name: The name of a single model; empty for every other committee.
     """
 
     cascade: Cascade
-    evaluation: Evaluation
+    val: Evaluation
     test: Evaluation | None = None
+    name: str = ""
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The evaluation on the validation split."""
+        return self.val
+
+    @property
+    def reported(self) -> Evaluation:
+        """The evaluation to report: on the test split; without one, on the validation split."""
+        return self.val if self.test is None else self.test
 
 
 @dataclass(frozen=True)
