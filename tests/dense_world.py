@@ -9,7 +9,7 @@ from PIL import Image
 
 from committee.data.segmentation import open_segmentation
 from committee.models.pool_file import read_pool_file
-from committee.segment.predict import predict_cells
+from committee.segment.predict import predict_tiles
 from committee.segment.settings import read_settings
 
 SIZE = (24, 36)
@@ -90,7 +90,7 @@ classes = {list(CLASSES)}
 mean = [0.5, 0.5, 0.5]
 std = [0.25, 0.25, 0.25]
 
-[cells]
+[tiles]
 sizes = [{listed}]
 context = 4
 counted_above = 0.6
@@ -118,5 +118,5 @@ def predicted(pool_file, store, **options):
         data = open_segmentation(
             pool_file.parent / split, split, pool.classes, settings.ignore, exif=settings.exif
         )
-        predict_cells(pool, data, store, allow_code=code, **options)
+        predict_tiles(pool, data, store, allow_code=code, **options)
     return store

@@ -1,4 +1,4 @@
-"""Segmentation: cells, counts, the front and the run, held to slow definitions of their own."""
+"""Segmentation: tiles, counts, the front and the run, held to slow definitions of their own."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from committee.models.pool_file import read_pool_file
 from committee.pool.evaluate import bootstrap_interval
 from committee.pool.metrics import MEAN_IOU, Exits, mean_iou
 from committee.rule.outputs import Outputs
-from committee.rule.scores import cell_max_prob, confidence_of
-from committee.segment.counting import Table, count_cells, keys_of
+from committee.rule.scores import confidence_of, tile_max_prob
+from committee.segment.counting import Table, count_tiles, keys_of
 from committee.segment.outputs import bilinear, pixel_logits
-from committee.segment.predict import predict_cells
+from committee.segment.predict import predict_tiles
 from committee.segment.run import Segmenter, segment_into
 from committee.segment.settings import read_settings
-from committee.segment.store import load_cells, write_cells
+from committee.segment.store import load_tiles, write_tiles
 from committee.segment.tiling import Grid
 from committee.selection.evaluate_many import evaluate_all
 from committee.selection.exhaustive import search
@@ -67,31 +67,31 @@ def store(world):
     return predicted(world, world.parent / "store")
 
 
-# --- cells ---------------------------------------------------------------------------------------
+# --- tiles ---------------------------------------------------------------------------------------
 
 
 @given(st.integers(4, 40), st.integers(4, 40), st.integers(1, 12), st.integers(0, 9), st.data())
-def test_cells_cover_every_pixel_once_and_windows_hold_their_cells(
-    height, width, cell, margin, data
+def test_tiles_cover_every_pixel_once_and_windows_hold_their_tiles(
+    height, width, tile, margin, data
 ):
-    cell = min(cell, height, width)
-    grid = Grid((height, width), cell, margin)
+    tile = min(tile, height, width)
+    grid = Grid((height, width), tile, margin)
     image = np.arange(height * width).reshape(height, width)
-    cells = grid.cut(image)
-    owned = np.concatenate([own[mask] for own, mask in zip(cells, grid.owned, strict=True)])
+    tiles = grid.cut(image)
+    owned = np.concatenate([own[mask] for own, mask in zip(tiles, grid.owned, strict=True)])
     assert sorted(owned.tolist()) == list(range(height * width))
-    assert np.array_equal(grid.pasted(cells), image)
+    assert np.array_equal(grid.pasted(tiles), image)
     some = np.array(data.draw(st.lists(st.integers(0, len(grid) - 1), min_size=1, max_size=5)))
     windows = grid.windows(image, some)
     assert windows.shape[1:] == grid.window
-    assert np.array_equal(grid.inner(windows, some), cells[some])
+    assert np.array_equal(grid.inner(windows, some), tiles[some])
     # Away from the edges a window has its context on every side.
-    rows, columns = np.divmod(cells[some][:, 0, 0], width)
+    rows, columns = np.divmod(tiles[some][:, 0, 0], width)
     for window, row, column in zip(windows, rows, columns, strict=True):
         top, left = divmod(int(window[0, 0]), width)
-        if row >= margin and row + cell + margin <= height:
+        if row >= margin and row + tile + margin <= height:
             assert row - top == margin
-        if column >= margin and column + cell + margin <= width:
+        if column >= margin and column + tile + margin <= width:
             assert column - left == margin
 
 
@@ -102,10 +102,10 @@ def test_the_paper_s_grids():
     assert Grid((1024, 2048)).overhead == 1.0
 
 
-@pytest.mark.parametrize("cell", [25, 100, -1])
-def test_cells_that_do_not_fit_are_refused(cell):
+@pytest.mark.parametrize("tile", [25, 100, -1])
+def test_tiles_that_do_not_fit_are_refused(tile):
     with pytest.raises(ShapeError, match="do not fit an image of 24 x 36"):
-        Grid(SIZE, cell)
+        Grid(SIZE, tile)
 
 
 # --- score, counts, mIoU -------------------------------------------------------------------------
@@ -123,26 +123,26 @@ def slow_score(logits, above):
 
 
 @pytest.mark.parametrize("above", [0.0, 0.5, 0.7])
-def test_score_of_cells_is_the_mean_over_pixels_that_count(above):
+def test_score_of_tiles_is_the_mean_over_pixels_that_count(above):
     logits = np.random.default_rng(1).normal(0, 2, (5, 4, 3, 6)).astype(np.float32)
     expected = [slow_score(each, above) for each in logits]
-    assert cell_max_prob(logits, above=above) == pytest.approx(expected, abs=1e-14)
-    # Row by row: what stands beside a cell does not change its score.
-    assert cell_max_prob(logits[2:3], above=above)[0] == cell_max_prob(logits, above=above)[2]
+    assert tile_max_prob(logits, above=above) == pytest.approx(expected, abs=1e-14)
+    # Row by row: what stands beside a tile does not change its score.
+    assert tile_max_prob(logits[2:3], above=above)[0] == tile_max_prob(logits, above=above)[2]
 
 
-def test_a_cell_without_a_pixel_that_counts_goes_on():
-    assert cell_max_prob(np.zeros((1, 4, 2, 2)), above=0.5).tolist() == [0.0]
+def test_a_tile_without_a_pixel_that_counts_goes_on():
+    assert tile_max_prob(np.zeros((1, 4, 2, 2)), above=0.5).tolist() == [0.0]
 
 
-def test_names_of_cell_confidences():
+def test_names_of_tile_confidences():
     values = np.array([[[[0.9, 0.4]], [[0.1, 0.6]]]])
-    assert confidence_of("cell_max_prob>0.7")(values, "probabilities").tolist() == [0.9]
-    assert confidence_of("cell_max_prob")(values, "probabilities").tolist() == [0.75]
-    assert confidence_of("cell_max_prob>x") is None
+    assert confidence_of("tile_max_prob>0.7")(values, "probabilities").tolist() == [0.9]
+    assert confidence_of("tile_max_prob")(values, "probabilities").tolist() == [0.75]
+    assert confidence_of("tile_max_prob>x") is None
     assert confidence_of("max_prob>0.5") is None
-    with pytest.raises(ShapeError, match="cells, classes, height, width"):
-        cell_max_prob(np.zeros((2, 3)))
+    with pytest.raises(ShapeError, match="tiles, classes, height, width"):
+        tile_max_prob(np.zeros((2, 3)))
 
 
 def counts_of(truth, guess, classes, ignore):
@@ -170,7 +170,7 @@ def test_miou_equals_torchmetrics(absent, ignore):
     )
     expected = metric(torch.tensor(guess), torch.tensor(truth)).item()
     one_hot = 5.0 * np.eye(classes)[guess].transpose(0, 3, 1, 2)
-    table = count_cells({"a": one_hot}, truth, [("a",)], "cell_max_prob", ignore)
+    table = count_tiles({"a": one_hot}, truth, [("a",)], "tile_max_prob", ignore)
     summed = table.of(("a",), np.arange(3)).values.sum(axis=0)
     assert float(mean_iou(summed)) == pytest.approx(expected, abs=1e-6)
     if ignore == 9:
@@ -179,7 +179,7 @@ def test_miou_equals_torchmetrics(absent, ignore):
 
 def test_miou_of_nothing_is_nan_and_refused_by_name(store):
     assert np.isnan(mean_iou(np.zeros(6, int)))
-    pool = load_cells(store / "val", "full")
+    pool = load_tiles(store / "val", "full")
     table = pool.outputs["small"].together
     for counts in (table.both, table.predicted, table.labelled):
         counts[...] = 0
@@ -226,7 +226,7 @@ def test_bilinear_is_torch_s():
 
 
 class Slow:
-    """The cascade by its definition: all logits, one cell at a time."""
+    """The cascade by its definition: all logits, one tile at a time."""
 
     def __init__(self, pool_file, split):
         pool = read_pool_file(pool_file)
@@ -244,25 +244,25 @@ class Slow:
         return pixel_logits(model, spec, batch)[0].astype(np.float64)
 
     def window(self, name, image, top, left, grid):
-        """Logits of a cell that is cut out by hand."""
+        """Logits of a tile that is cut out by hand."""
         model, spec = self.models[name]
         batch = prepared(image[None], spec.preprocessing)
         high, wide = grid.window
         y = min(max(top - grid.context, 0), SIZE[0] - high)
         x = min(max(left - grid.context, 0), SIZE[1] - wide)
         seen = pixel_logits(model, spec, batch[:, :, y : y + high, x : x + wide])[0]
-        inside = seen[:, top - y : top - y + grid.cell, left - x : left - x + grid.cell]
+        inside = seen[:, top - y : top - y + grid.tile, left - x : left - x + grid.tile]
         return inside.astype(np.float64)
 
     def decide(self, stages, thresholds, grid, combine="mean_logits"):
-        """Classes of all pixels, and the stage of exit of each cell."""
+        """Classes of all pixels, and the stage of exit of each tile."""
         maps, exits = [], []
         for image in self.images:
             whole = {n: self.logits(n, image) for n in stages[0]}
-            if not grid.cell:
+            if not grid.tile:
                 whole |= {n: self.logits(n, image) for stage in stages for n in stage}
             out = np.full(SIZE, -1)
-            step = grid.cell or 10**6
+            step = grid.tile or 10**6
             for y, x in itertools.product(range(0, SIZE[0], step), range(0, SIZE[1], step)):
                 top = min(y, SIZE[0] - grid.side[0])
                 left = min(x, SIZE[1] - grid.side[1])
@@ -297,8 +297,8 @@ def test_front_equals_the_brute_force_of_all_logits(world, store, grid):
     """All cascades of two models over a grid of 4 thresholds, run on all logits."""
     slow = Slow(world, "val")
     divided = next(g for g in slow.settings.grids if g.name == grid)
-    pool = load_cells(store / "val", grid).only(
-        [n for n in load_cells(store / "val", grid).names if "medium" not in n]
+    pool = load_tiles(store / "val", grid).only(
+        [n for n in load_tiles(store / "val", grid).names if "medium" not in n]
     )
     front = search(pool, 2, grid=4, utility=MEAN_IOU)
     costs, figures = [], []
@@ -313,9 +313,9 @@ def test_front_equals_the_brute_force_of_all_logits(world, store, grid):
             first, second = order
             second_name = second if grid == "full" else f"{second}@{grid}"
             scores = [
-                slow_score(cell, 0.6)
+                slow_score(tile, 0.6)
                 for image in slow.images
-                for cell in divided.cut(slow.logits(first, image)).astype(np.float64)
+                for tile in divided.cut(slow.logits(first, image)).astype(np.float64)
             ]
             assert second_name in pool.names
             for threshold in [*percentile_thresholds(np.array(scores), 4), np.inf]:
@@ -340,7 +340,7 @@ def test_evaluation_is_the_run_is_the_definition(world, store, grid, combine):
     slow = Slow(world, "test")
     divided = next(g for g in slow.settings.grids if g.name == grid)
     later = "" if grid == "full" else f"@{grid}"
-    pool = load_cells(store / "test", grid)
+    pool = load_tiles(store / "test", grid)
     names = [("small",), (f"medium{later}",), (f"large{later}",)]
     kept = pool.outputs["small"].together
 
@@ -396,17 +396,17 @@ def test_a_pool_of_images_finds_the_division_of_each_committee(store):
     for grid in ("full", "12+4", "10+4"):
         later = "" if grid == "full" else f"@{grid}"
         cascade = Cascade.of(["small", f"large{later}"], [0.8])
-        own = load_cells(store / "val", grid)
+        own = load_tiles(store / "val", grid)
         assert evaluate(cascade, pool) == evaluate(cascade, own, utility=MEAN_IOU)
         assert evaluate_all([cascade, cascade], pool) == 2 * [evaluate(cascade, own)]
     some = Pool.load(store / "val", ["small", "large"])
     assert sorted(some.divided[1].names) == ["large", "large@10+4", "small", "small@10+4"]
 
 
-def test_search_over_all_cells_is_the_best_of_each_size(store):
+def test_search_over_all_tiles_is_the_best_of_each_size(store):
     pool, judge = Pool.load(store / "val"), Pool.load(store / "test")
     front = search(pool, grid=10, test=judge)
-    apart = [search(load_cells(store / "val", grid), grid=10) for grid in ("full", "12+4", "10+4")]
+    apart = [search(load_tiles(store / "val", grid), grid=10) for grid in ("full", "12+4", "10+4")]
     found = [(c.evaluation.average_cost, c.evaluation.accuracy) for f in apart for c in f]
     best = undominated(*(np.array(each) for each in zip(*found, strict=True)))
     ours = [(c.evaluation.average_cost, c.evaluation.accuracy) for c in front]
@@ -432,7 +432,7 @@ def test_the_newest_model_may_replace_what_was_said_before(store):
     assert swept[0] != swept[1]
 
 
-def test_an_ensemble_becomes_the_cheapest_cascade_over_cells_of_any_size(store):
+def test_an_ensemble_becomes_the_cheapest_cascade_over_tiles_of_any_size(store):
     pool = Pool.load(store / "val")
     together = as_ensemble(["small", "large"], pool)
     found = as_cascade(["small", "large"], pool, 0.05, grid=20)
@@ -451,15 +451,15 @@ def test_an_ensemble_becomes_the_cheapest_cascade_over_cells_of_any_size(store):
 def test_targets_of_a_front_of_segmentation(store):
     front = search(Pool.load(store / "val"))
     choice = front.matching("large")
-    alone = evaluate(Cascade.of(["large"]), load_cells(store / "val"), utility=MEAN_IOU)
+    alone = evaluate(Cascade.of(["large"]), load_tiles(store / "val"), utility=MEAN_IOU)
     assert choice.evaluation.accuracy >= alone.accuracy - 1e-9
     assert choice.evaluation.average_cost <= alone.average_cost
     assert front.at_least(alone.accuracy).evaluation == choice.evaluation
-    assert choice.cascade.confidence == "cell_max_prob>0.6"
+    assert choice.cascade.confidence == "tile_max_prob>0.6"
     assert choice.evaluation.measure == "mIoU"
 
 
-def test_bounds_hold_for_cells_too(store):
+def test_bounds_hold_for_tiles_too(store):
     bound = 8e6
     front = search(Pool.load(store / "val"), worst_case=bound)
     assert all(each.evaluation.worst_case_cost <= bound for each in front)
@@ -481,11 +481,11 @@ def test_predict_goes_on_where_it_was_and_mends_what_is_damaged(world, tmp_path)
             raise Stopped
 
     with pytest.raises(Stopped):
-        predict_cells(pool, data, tmp_path / "s", allow_code=code, progress=stop)
+        predict_tiles(pool, data, tmp_path / "s", allow_code=code, progress=stop)
     with pytest.raises(DamagedError, match="Run the same committee predict"):
-        load_cells(tmp_path / "s" / "val")
+        load_tiles(tmp_path / "s" / "val")
     seen, notes = [], []
-    folder = predict_cells(
+    folder = predict_tiles(
         pool, data, tmp_path / "s", allow_code=code, progress=lambda *a: seen.append(a)
     )
     assert seen[0] == (3, 6)
@@ -496,8 +496,8 @@ def test_predict_goes_on_where_it_was_and_mends_what_is_damaged(world, tmp_path)
     victim = folder / "val2.png.npz"
     victim.write_bytes(victim.read_bytes()[:-200] + bytes(200))
     with pytest.raises(DamagedError, match=r"val2\.png\.npz"):
-        load_cells(folder)
-    predict_cells(pool, data, tmp_path / "s", allow_code=code, note=notes.append)
+        load_tiles(folder)
+    predict_tiles(pool, data, tmp_path / "s", allow_code=code, note=notes.append)
     assert notes == ["val2.png: its counts were damaged; computed again"]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -514,14 +514,14 @@ def test_what_chooses_must_not_judge(world, store):
     pool = read_pool_file(world)
     data = open_segmentation(world.parent / "val", "again", pool.classes, IGNORED)
     with pytest.raises(StoreError, match="'val' and 'again' would share 6 images"):
-        predict_cells(pool, data, store, allow_code=[str(world.parent / "models.py")])
+        predict_tiles(pool, data, store, allow_code=[str(world.parent / "models.py")])
 
 
 @pytest.mark.parametrize(
     ("ask", "error", "told"),
     [
-        (lambda s: load_cells(s / "val", "64+0"), UnknownNameError, "no cells of size '64\\+0'"),
-        (lambda s: load_cells(s / "cal"), StoreError, "There are: test, val"),
+        (lambda s: load_tiles(s / "val", "64+0"), UnknownNameError, "no tiles of size '64\\+0'"),
+        (lambda s: load_tiles(s / "cal"), StoreError, "There are: test, val"),
         (lambda s: Pool.load(s / "val", calibrated=True), StoreError, "nothing to calibrate"),
         (lambda s: Pool.load(s / "val", ["huge"]), UnknownNameError, "no model 'huge'"),
         (lambda s: Pool.load(s / "val").rows([0], "a"), MisalignedError, "divided in parts"),
@@ -531,14 +531,14 @@ def test_what_chooses_must_not_judge(world, store):
         (lambda s: search(Pool.load(s / "val"), 4), CascadeError, "must be 1 to 3"),
         (
             lambda s: evaluate(
-                Cascade.of(["small", "large"], [0.8]), load_cells(s / "val", "12+4")
+                Cascade.of(["small", "large"], [0.8]), load_tiles(s / "val", "12+4")
             ),
             CascadeError,
             "small -> large: a committee begins with models that see whole images",
         ),
-        (lambda s: load_cells(s.parent), StoreError, "no store of cells"),
+        (lambda s: load_tiles(s.parent), StoreError, "no store of tiles"),
         (
-            lambda s: search(load_cells(s / "val"), 2, combine="mean_probabilities"),
+            lambda s: search(load_tiles(s / "val"), 2, combine="mean_probabilities"),
             CascadeError,
             "combined by mean_logits",
         ),
@@ -598,14 +598,14 @@ def test_labels_with_a_palette_are_indices(tmp_path):
 @pytest.mark.parametrize(
     ("change", "error", "told"),
     [
-        (("[cells]", "[cels]"), PoolFileError, "cels"),
+        (("[tiles]", "[cels]"), PoolFileError, "cels"),
         (("context = 4", "contxt = 4"), UnknownNameError, "Did you mean 'context'"),
         (("context = 4", "context = -4"), PoolFileError, "context must be a whole number"),
         (('"full", 12', '"half"'), PoolFileError, "'full' or 'SIDE\\+CONTEXT', not 'half'"),
         (('"full", 12', "25"), ShapeError, "do not fit an image of 24 x 36"),
         (('"full", 12', ""), PoolFileError, "sizes must be a list"),
         (("counted_above = 0.6", "counted_above = 1.0"), PoolFileError, "below 1, not 1.0"),
-        (("semantic-segmentation", "image-classification"), PoolFileError, r"\[cells\] is for"),
+        (("semantic-segmentation", "image-classification"), PoolFileError, r"\[tiles\] is for"),
         (('name = "large"\n', 'name = "large"\nkind = "probabilities"\n'), PoolFileError, "logits"),
     ],
 )
@@ -637,8 +637,8 @@ def test_models_that_are_wrong(tmp_path, name, error, told):
 
 @pytest.fixture(scope="module")
 def cascade(store):
-    pool = load_cells(store / "val", "12+4")
-    found = Cascade.of(["small", "large@12+4"], [0.85], confidence="cell_max_prob>0.6")
+    pool = load_tiles(store / "val", "12+4")
+    found = Cascade.of(["small", "large@12+4"], [0.85], confidence="tile_max_prob>0.6")
     return Cascade.from_json(
         {
             **found.to_json(),
@@ -648,7 +648,7 @@ def cascade(store):
     )
 
 
-def test_search_warns_by_images_though_there_are_many_cells(store, capsys):
+def test_search_warns_by_images_though_there_are_many_tiles(store, capsys):
     assert main(["search", str(store), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)["warnings"]
     assert any(re.match(r"6 images are (too few to tell|few to choose on)", one) for one in told)
@@ -699,11 +699,11 @@ def test_images_of_others_are_never_replaced(world, cascade, tmp_path):
     assert not (tmp_path / "q.csv.part").exists()
 
 
-def test_run_writes_classes_cells_and_a_row_a_image(world, cascade, tmp_path):
+def test_run_writes_classes_tiles_and_a_row_a_image(world, cascade, tmp_path):
     runner = Segmenter(cascade, allow_code=[str(world.parent / "models.py")])
     data = open_segmentation(world.parent / "test", labels=False)
     out = tmp_path / "out.csv"
-    rows = list(segment_into(runner, data, out, show_cells=True))
+    rows = list(segment_into(runner, data, out, show_tiles=True))
     images = np.stack([data.image(row, SIZE) for row in range(6)])
     decided = runner.decide(images)
     assert len(rows) == 6
@@ -712,13 +712,13 @@ def test_run_writes_classes_cells_and_a_row_a_image(world, cascade, tmp_path):
         assert np.array_equal(shown, each.classes)
         assert row["exit_1"] == pytest.approx((each.stages > 0).mean())
         assert row["cost"] == each.cost
-        with Image.open(tmp_path / "out_cells" / row["id"]) as marked:
+        with Image.open(tmp_path / "out_tiles" / row["id"]) as marked:
             assert marked.size == (36, 24)
     assert out.read_text().splitlines()[0] == "id,exit_0,exit_1,least_confidence,cost"
     assert not (tmp_path / "out.csv.part").exists()
 
 
-def test_cells_that_went_on_are_in_colour_the_others_grey(world, cascade, tmp_path):
+def test_tiles_that_went_on_are_in_colour_the_others_grey(world, cascade, tmp_path):
     from io import BytesIO
 
     from committee.segment.images import stages_image
@@ -750,8 +750,8 @@ def test_a_run_goes_on_where_it_was(world, cascade, tmp_path):
     begun = segment_into(runner, data, out)
     next(begun)
     begun.close()
-    with pytest.raises(ChangedError, match=r"begun with other settings: .* cells False; now "):
-        list(segment_into(runner, data, out, show_cells=True))
+    with pytest.raises(ChangedError, match=r"begun with other settings: .* tiles False; now "):
+        list(segment_into(runner, data, out, show_tiles=True))
     # A byte of what was decided differs: it is computed again, and said.
     [chunk] = (tmp_path / "out.jsonl.part").glob("0*.jsonl")
     chunk.write_bytes(chunk.read_bytes().replace(b"0.", b"1.", 1))
@@ -776,7 +776,7 @@ def test_what_cannot_be_run(world, cascade, tmp_path):
 
 
 def test_the_task_stands_in_one_place():
-    assert SEMANTIC_SEGMENTATION.unit == "cell"
+    assert SEMANTIC_SEGMENTATION.unit == "tile"
     assert SEMANTIC_SEGMENTATION.utility is MEAN_IOU
 
 
@@ -797,14 +797,14 @@ def test_commands_from_images_to_images(tmp_path, capsys):
         said = told(
             capsys, "predict", path, "--data", data, "--split", split, "--out", store, *code
         )
-        assert "2 models x 6 images x cells of full, 12+4" in said
+        assert "2 models x 6 images x tiles of full, 12+4" in said
     file = tmp_path / "cascade.json"
     said = told(capsys, "search", store, "--match", "large", "--out", file, "--front")
     words = " ".join(said.split())
     assert "val mIoU test mIoU" in words
     assert "on val (6 images)" in words
     assert f"written to {file}" in " ".join(said.split())
-    found = json.loads(told(capsys, "search", store, "--cells", "12+4", "--json"))
+    found = json.loads(told(capsys, "search", store, "--tiles", "12+4", "--json"))
     assert all(
         "@12+4" in str(c["cascade"]["stages"][1:]) or len(c["cascade"]["stages"]) == 1
         for c in found["committees"]
@@ -816,12 +816,12 @@ def test_commands_from_images_to_images(tmp_path, capsys):
     assert "These images chose" in told(capsys, "evaluate", file, store, "--split", "val")
     out = tmp_path / "out.csv"
     data = tmp_path / "test"
-    words = ("run", file, "--data", data, "--out", out, "--show-cells", *code)
+    words = ("run", file, "--data", data, "--out", out, "--show-tiles", *code)
     ran = json.loads(told(capsys, *words, "--json"))
     assert ran["exit_ratios"] == pytest.approx(judged["exit_ratios"])
     assert ran["average_cost"] == pytest.approx(judged["average_cost"])
     assert len(list((tmp_path / "out_classes").iterdir())) == 6
-    assert len(list((tmp_path / "out_cells").iterdir())) == 6
+    assert len(list((tmp_path / "out_tiles").iterdir())) == 6
     # The images that were written have the mIoU that was promised.
     maps = [np.asarray(Image.open(p)) for p in sorted((tmp_path / "out_classes").iterdir())]
     assert Slow(path, "test").miou(np.stack(maps)) == pytest.approx(judged["accuracy"], abs=1e-5)
@@ -831,7 +831,7 @@ def test_commands_from_images_to_images(tmp_path, capsys):
     ("words", "line"),
     [
         (("search", "STORE", "--top", "5"), "--top: not for semantic segmentation"),
-        (("search", "STORE", "--cells", "7+7"), "no cells of size '7+7'"),
+        (("search", "STORE", "--tiles", "7+7"), "no tiles of size '7+7'"),
         (("search", "STORE", "--min-accuracy", "0.99"), "no committee reaches accuracy 99.00 %"),
         (("evaluate", "CASCADE", "STORE", "--agree-with", "large"), "--agree-with: not for"),
         (("study", "STORE", "--out", "x", "--confidence", "prob_gap"), "--confidence: not for"),
@@ -850,22 +850,22 @@ def test_wrong_arguments_get_one_line(world, store, cascade, tmp_path, capsys, w
     assert said.count("\n") == 1
 
 
-def test_cells_are_of_segmentation_only(tmp_path, capsys):
-    assert main(["search", str(tmp_path), "--cells", "64+8"]) == 2
-    assert "no store of cells" in capsys.readouterr().err
+def test_tiles_are_of_segmentation_only(tmp_path, capsys):
+    assert main(["search", str(tmp_path), "--tiles", "64+8"]) == 2
+    assert "no store of tiles" in capsys.readouterr().err
 
 
 # --- what is kept ---------------------------------------------------------------------------------
 
 
 def kept(keys, images, grid, classes, rng):
-    """Scores and counts of as many cells as images of that size have, drawn at random."""
-    cells, pixels = images * len(grid), grid.side[0] * grid.side[1]
-    shape = (len(keys), cells, classes)
-    labelled = rng.multinomial(pixels, np.full(classes, 1 / classes), cells).astype(np.uint32)
+    """Scores and counts of as many tiles as images of that size have, drawn at random."""
+    tiles, pixels = images * len(grid), grid.side[0] * grid.side[1]
+    shape = (len(keys), tiles, classes)
+    labelled = rng.multinomial(pixels, np.full(classes, 1 / classes), tiles).astype(np.uint32)
     predicted = np.broadcast_to(rng.permutation(labelled, axis=1), shape).astype(np.uint32)
     both = np.minimum(predicted, labelled) // 2
-    scores = rng.random((len(keys), cells))
+    scores = rng.random((len(keys), tiles))
     return Table(
         {key: row for row, key in enumerate(keys)},
         scores,
@@ -873,23 +873,23 @@ def kept(keys, images, grid, classes, rng):
         predicted,
         labelled,
         "mean_logits",
-        "cell_max_prob>0.5",
+        "tile_max_prob>0.5",
     )
 
 
 def test_500_images_of_cityscapes_stay_under_2_gb(tmp_path):
-    """Three models, four sizes of cells, random counts, which hardly compress."""
+    """Three models, four sizes of tiles, random counts, which hardly compress."""
     rng = np.random.default_rng(0)
     names = ("small", "medium", "large")
-    grids = [Grid((1024, 2048), cell, 32 if cell else 0) for cell in (0, 512, 128, 64)]
+    grids = [Grid((1024, 2048), tile, 32 if tile else 0) for tile in (0, 512, 128, 64)]
     tables = {}
     for grid in grids:
-        whole_of = {f"{n}@{grid.name}": n for n in names} if grid.cell else {}
+        whole_of = {f"{n}@{grid.name}": n for n in names} if grid.tile else {}
         keys = keys_of(names, whole_of, 3)
-        assert len(keys) == (22 if grid.cell else 7)
+        assert len(keys) == (22 if grid.tile else 7)
         tables[grid.name] = kept(keys, 1, grid, 19, rng)
     path = tmp_path / "one.npz"
-    write_cells(path, "made of", tables)
+    write_tiles(path, "made of", tables)
     on_disk = 500 * path.stat().st_size
     in_memory = 500 * sum(
         each.nbytes

@@ -19,7 +19,7 @@ from committee.export.bundle import write_bundle
 from committee.export.graph import write_graph
 from committee.export.torch_module import as_module
 from committee.segment.run import Segmenter
-from committee.segment.store import load_cells
+from committee.segment.store import load_tiles
 from dense_world import CLASSES, SIZE, predicted, write_world
 
 onnx = pytest.importorskip("onnx", reason="makes the models")
@@ -58,9 +58,9 @@ def world(tmp_path_factory):
 
 
 def cascade_of(world, grid, combine="mean_logits"):
-    """Of two models; about half of the cells go on."""
+    """Of two models; about half of the tiles go on."""
     later = "" if grid == "full" else f"@{grid}"
-    pool = load_cells(world / "store" / "val", grid)
+    pool = load_tiles(world / "store" / "val", grid)
     middle = np.median(
         pool.outputs["small"].together.of(("small",), np.arange(len(pool))).confidence
     )
@@ -84,7 +84,7 @@ def test_a_bundle_alone_decides_as_the_library(world, tmp_path, grid, combine):
         "models",
         "run.py",
     ]
-    assert f"Cells are {grid}" in (folder / "README.md").read_text()
+    assert f"Tiles are {grid}" in (folder / "README.md").read_text()
     data = open_segmentation(world / "test", "test", CLASSES, labels=False)
     images = np.stack([data.image(row, SIZE) for row in range(len(data.samples))])
     expected = Segmenter(cascade).decide(images)

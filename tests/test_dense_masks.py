@@ -24,9 +24,9 @@ from committee.export.bundle import write_bundle
 from committee.models.inputs import prepared
 from committee.models.pool_file import read_pool_file
 from committee.segment.images import classes_image
-from committee.segment.predict import predict_cells
+from committee.segment.predict import predict_tiles
 from committee.segment.run import Segmenter
-from committee.segment.store import left_out, load_cells
+from committee.segment.store import left_out, load_tiles
 from committee.spec.preprocessing import Preprocessing
 from dense_world import CLASSES, IGNORED, SIZE, predicted, write_world
 from test_dense_bundle import write_onnx
@@ -300,14 +300,14 @@ def test_turned_images_count_and_decide_as_upright_ones(tmp_path: Path) -> None:
     path.write_text(text)
     pool = read_pool_file(path)
     data = open_segmentation(tmp_path / "test", "val", CLASSES, IGNORED, exif=True)
-    predict_cells(pool, data, tmp_path / "upright", batch_size=16)
+    predict_tiles(pool, data, tmp_path / "upright", batch_size=16)
     cascade = with_models(tmp_path / "upright")
     upright = decided(cascade, tmp_path / "test")
     for orientation, image in enumerate(sorted((tmp_path / "test" / "images").iterdir()), 1):
         turn(image, orientation)
-    predict_cells(pool, data, tmp_path / "turned", batch_size=16)
+    predict_tiles(pool, data, tmp_path / "turned", batch_size=16)
     for grid in ("full", "10+4"):
-        one, two = (load_cells(tmp_path / s / "val", grid) for s in ("turned", "upright"))
+        one, two = (load_tiles(tmp_path / s / "val", grid) for s in ("turned", "upright"))
         for name in one.names:
             first, second = (
                 kept.outputs[name].together.of((name,), np.arange(len(kept))) for kept in (one, two)
@@ -325,8 +325,8 @@ def test_turned_images_count_and_decide_as_upright_ones(tmp_path: Path) -> None:
 
 
 def with_models(store: Path) -> Cascade:
-    pool = load_cells(store / "val", "10+4")
-    cascade = Cascade.of(["small", "large@10+4"], [0.5], confidence="cell_max_prob>0.6")
+    pool = load_tiles(store / "val", "10+4")
+    cascade = Cascade.of(["small", "large@10+4"], [0.5], confidence="tile_max_prob>0.6")
     models = {name: pool.specs[name] for name in cascade.names}
     return Cascade.from_json({**cascade.to_json(), "models": models})
 
@@ -345,7 +345,7 @@ def test_data_are_opened_as_models_see_them(tmp_path: Path) -> None:
     pool = read_pool_file(path)
     data = open_segmentation(tmp_path / "val", "val", pool.classes, IGNORED)
     with pytest.raises(DataError, match="exif=True"):
-        predict_cells(pool, data, tmp_path / "s")
+        predict_tiles(pool, data, tmp_path / "s")
 
 
 def test_a_turn_that_does_not_fit_is_named(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from committee.pool.metrics import MEAN_IOU, mean_iou
 from committee.report.command import saving_of
 from committee.report.page import page_of
 from committee.report.rows import front_rows, summary
-from committee.segment.store import load_cells
-from committee.segment.tile_maps import cells_figure, cells_section, went_on
+from committee.segment.store import load_tiles
+from committee.segment.tile_maps import tiles_figure, tiles_section, went_on
 from committee.selection.paired import Estimate
 from committee.study.analyses import figure_of, run_study
 from committee.study.context import study_of
@@ -58,31 +58,31 @@ def records(table):
 def test_every_analysis_has_figures_or_a_reason(study, findings, tmp_path):
     for finding in findings:
         assert bool(finding.tables) != bool(finding.left_out), finding.name
-        for cell in (cell for t in finding.tables for row in t.rows for cell in row):
-            if isinstance(cell, Estimate):
-                assert cell.samples == 6, finding.name
+        for tile in (tile for t in finding.tables for row in t.rows for tile in row):
+            if isinstance(tile, Estimate):
+                assert tile.samples == 6, finding.name
         figure_of(finding)
     left_out = {each.name: each.left_out for each in findings if each.left_out}
-    assert "one score is kept, cell_max_prob>0.6" in left_out["confidence_functions"]
+    assert "one score is kept, tile_max_prob>0.6" in left_out["confidence_functions"]
     assert "no outputs to calibrate" in left_out["calibration"]
     assert "images of one size" in left_out["self_cascades"]
     assert "blocks of views" in left_out["views"]
-    assert not {"cells", "best_cascades", "threshold_sweep"} & left_out.keys()
+    assert not {"tiles", "best_cascades", "threshold_sweep"} & left_out.keys()
     data = study_json(study, findings)
     assert (data["task"], data["measure"]) == ("semantic-segmentation", "mIoU")
     assert data["judged_on"]["samples"] == 6
     assert "large@12+4" in data["models"]
-    assert "images divided in cells of full, 12+4, 10+4; accuracy is mIoU" in study.told
+    assert "images divided in tiles of full, 12+4, 10+4; accuracy is mIoU" in study.told
 
 
-def test_each_size_of_cells_has_its_own_best_committees(store, study, findings):
-    rows = records(found(findings, "cells").tables[0])
+def test_each_size_of_tiles_has_its_own_best_committees(store, study, findings):
+    rows = records(found(findings, "tiles").tables[0])
     assert [row["committee"] for row in rows[:3]] == ["small", "medium", "large"]
     best = max(study.singles, key=lambda single: single.val.correct).name
-    goal = evaluate(Cascade.of([best]), load_cells(store / "val"))
-    for name, own in itertools.groupby(rows[3:], key=lambda row: row["cells"]):
-        front = search(load_cells(store / "val", name), grid=20)
-        test = load_cells(store / "test", name)
+    goal = evaluate(Cascade.of([best]), load_tiles(store / "val"))
+    for name, own in itertools.groupby(rows[3:], key=lambda row: row["tiles"]):
+        front = search(load_tiles(store / "val", name), grid=20)
+        test = load_tiles(store / "test", name)
         wanted = [
             front.at_least(goal.accuracy),
             front.at_most(0.7 * goal.average_cost),
@@ -155,15 +155,15 @@ def test_training_is_told_of_weights_once(store, tmp_path):
 # --- the report ----------------------------------------------------------------------------------
 
 
-def test_the_page_tells_of_images_and_of_cells(store):
+def test_the_page_tells_of_images_and_of_tiles(store):
     front = search(Pool.load(store / "val"), grid=10)
     test = Pool.load(store / "test")
     text = html.unescape(page_of(front, test, store=str(store)))
     assert "on val (6 images); costs and exits are of test (6 images)" in text
     assert "mIoU on test" in text
-    assert "Cells that leave at each stage" in text
-    assert "Where cells go on" in text
-    assert "all 6 cells, each seen in 20 x 20" in text
+    assert "Tiles that leave at each stage" in text
+    assert "Where tiles go on" in text
+    assert "all 6 tiles, each seen in 20 x 20" in text
     data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])
     assert data["heading"] == "mIoU"
     singles = {p["name"]: p for p in data["points"] if p["series"] == "single"}
@@ -176,7 +176,7 @@ def test_the_page_tells_of_images_and_of_cells(store):
         assert (point["test"]["low"], point["test"]["high"]) == judged.interval
 
 
-def test_where_cells_go_on_is_what_was_decided(store):
+def test_where_tiles_go_on_is_what_was_decided(store):
     pool = Pool.load(store / "test")
     front = search(Pool.load(store / "val"), grid=20)
     cascade = next(
@@ -189,15 +189,15 @@ def test_where_cells_go_on_is_what_was_decided(store):
     assert each.grid.shape == each.share.shape == (2, 3)
     ratios = evaluate(cascade, pool).exit_ratios
     assert each.share.mean() == pytest.approx(1 - ratios[0])
-    drawn = cells_figure([each])
+    drawn = tiles_figure([each])
     texts = [text.get_text() for axes in drawn.axes for text in axes.texts]
     assert texts == [f"{100 * share:.0f}" for share in each.share.ravel()]
     rows, members = summary(front, pool, chosen=cascade), front_rows(front, pool)
-    section = cells_section(rows, members, pool)
+    section = tiles_section(rows, members, pool)
     assert section is not None
     assert section.tables[0].rows[-1][2].value == 6
     whole = search(Pool.load(store / "val", ["small"]))
-    assert cells_section(summary(whole), front_rows(whole), pool) is None
+    assert tiles_section(summary(whole), front_rows(whole), pool) is None
 
 
 def test_a_command_of_the_page_finds_its_committee_again(store, tmp_path, monkeypatch):
@@ -210,16 +210,16 @@ def test_a_command_of_the_page_finds_its_committee_again(store, tmp_path, monkey
         words = shlex.split(saving.line(row))
         assert main([*words[1:], "--json"]) == 0
         assert Cascade.load("cascade.json").stages == row.cascade.stages
-    assert Cascade.load("cascade.json").confidence == "cell_max_prob>0.6"
+    assert Cascade.load("cascade.json").confidence == "tile_max_prob>0.6"
 
 
 def test_commands_of_study_and_report(store, tmp_path, capsys):
     out = tmp_path / "study"
-    assert main(["study", str(store), "--out", str(out), "--only", "cells", "--grid", "10"]) == 0
+    assert main(["study", str(store), "--out", str(out), "--only", "tiles", "--grid", "10"]) == 0
     said = capsys.readouterr().out
     assert "chosen on val (6 images), judged on test (6 images)" in said
     assert "accuracy is mIoU" in (out / "index.md").read_text()
-    for name in ("cells.csv", "cells.png", "report.html"):
+    for name in ("tiles.csv", "tiles.png", "report.html"):
         assert (out / name).stat().st_size
     page = tmp_path / "report.html"
     assert main(["report", str(store), "--match", "medium", "--out", str(page)]) == 0
@@ -230,17 +230,17 @@ def test_commands_of_study_and_report(store, tmp_path, capsys):
     assert line.count("\n") == 1
 
 
-def test_exits_are_those_of_cells(tmp_path):
+def test_exits_are_those_of_tiles(tmp_path):
     world = write_world(tmp_path, ("small", "large"), ("full", 12, 6))
     folder = predicted(world, tmp_path / "store")
     study = study_of(Pool.load(folder / "val"), Pool.load(folder / "test"), grid=40)
     finding, sweep = run_study(study, ["exit_ratios", "threshold_sweep"])[::-1]
-    assert finding.tables[0].title == "Cells that leave at each stage"
+    assert finding.tables[0].title == "Tiles that leave at each stage"
     (row,) = records(finding.tables[0])
     assert (row["matches"], row["cascade"]) == ("large", "small -> large")
     pair = study.pairs[1].same_accuracy
     assert (row["stage 1"], row["stage 2"]) == evaluate(pair.cascade, study.test).exit_ratios
-    assert "of the cells leave after the first stage" in finding.sentences[0]
+    assert "of the tiles leave after the first stage" in finding.sentences[0]
     axes = figure_of(finding).axes[0]
-    assert axes.get_xlabel() == "Cells of test (6 images) that leave (%)"
+    assert axes.get_xlabel() == "Tiles of test (6 images) that leave (%)"
     assert figure_of(sweep).axes[0].get_ylabel() == "mIoU on test (6 images) (%)"

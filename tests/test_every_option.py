@@ -61,7 +61,7 @@ OPTIONS: dict[str, dict[str, tuple[str, set[str], bool]]] = {
         "--threads": ("1", set(), False),
         "--split": ("test", set(), True),
         "--test": ("STORE/cal", set(), True),
-        "--cells": ("full", SEARCHES, True),
+        "--tiles": ("full", SEARCHES, True),
         "--out": ("OUT/c.json", {"exact", "guided", "greedy"}, False),
         "--front": ("", SEARCHES, True),
     },

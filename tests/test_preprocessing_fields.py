@@ -1,4 +1,4 @@
-"""Every setting of the preprocessing, of views and of cells: heeded in every task, or refused."""
+"""Every setting of the preprocessing, of views and of tiles: heeded in every task, or refused."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from committee.models.clip import inputs_of
 from committee.models.pool_file import PoolFile, read_pool_file
 from committee.pool.evaluate import evaluate
 from committee.rule.cascade import Cascade
-from committee.segment.predict import predict_cells
+from committee.segment.predict import predict_tiles
 from committee.segment.run import Segmenter
-from committee.segment.settings import _KEYS as CELLS
+from committee.segment.settings import _KEYS as TILES
 from committee.segment.settings import read_settings
-from committee.segment.store import load_cells
+from committee.segment.store import load_tiles
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.views import Views
 
@@ -96,7 +96,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def pool_of(root: Path, task: str, recipe: str = "", views: str = "", cells: str = "") -> PoolFile:
+def pool_of(root: Path, task: str, recipe: str = "", views: str = "", tiles: str = "") -> PoolFile:
     """A pool file with some lines more in its tables."""
     size = "44, 64" if task == "semantic-segmentation" else "24, 24"
     lines = [f'task = "{task}"', 'classes = ["a", "b", "c"]', "[preprocessing]", recipe]
@@ -105,7 +105,7 @@ def pool_of(root: Path, task: str, recipe: str = "", views: str = "", cells: str
         known = [line for line in known if line.split()[0] not in views.split()]
         lines += ["[views]", *known, views] if known or views else []
     if task == "semantic-segmentation":
-        lines += ["[cells]", cells]
+        lines += ["[tiles]", tiles]
     own = "" if recipe.startswith("size") else f"resolution = [{size}]"
     lines += ["[[model]]", 'name = "m"', 'source = "python:m.py:see"', own, "costs.macs = 1"]
     path = root / "pool.toml"
@@ -119,11 +119,11 @@ def scene(root: Path, pool: PoolFile, store: Path) -> dict[str, Array]:
     found = open_segmentation(
         root / "scenes", "val", pool.classes, settings.ignore, exif=settings.exif
     )
-    folder = predict_cells(pool, found, store, allow_code=code)
+    folder = predict_tiles(pool, found, store, allow_code=code)
     with np.load(BytesIO((folder / "a.png.npz").read_bytes())) as arrays:
         kept = {name: arrays[name] for name in arrays.files if name != "made_of"}
     grid = settings.grids[0].name
-    own = load_cells(folder, grid)
+    own = load_tiles(folder, grid)
     cascade = Cascade.of(["m"], confidence=settings.confidence)
     cascade = Cascade.from_json({**cascade.to_json(), "models": {"m": own.specs["m"]}})
     segmenter = Segmenter(cascade, allow_code=code)
@@ -187,8 +187,8 @@ def test_what_a_fixed_size_of_frames_leaves_unused_is_refused(data: Path) -> Non
             pool_of(data, "video-classification", line, "resized = [30, 30]")
 
 
-@pytest.mark.parametrize("key", CELLS)
-def test_a_key_of_cells_changes_what_is_kept(data: Path, tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize("key", TILES)
+def test_a_key_of_tiles_changes_what_is_kept(data: Path, tmp_path: Path, key: str) -> None:
     usual = 'sizes = ["full", 16]'
     changed = {
         "sizes": 'sizes = ["full", 22]',
@@ -197,8 +197,8 @@ def test_a_key_of_cells_changes_what_is_kept(data: Path, tmp_path: Path, key: st
         "ignore": f"{usual}\nignore = 1",
     }[key]
     task = "semantic-segmentation"
-    known = seen(data, pool_of(data, task, cells=usual), tmp_path / "usual")
-    assert seen(data, pool_of(data, task, cells=changed), tmp_path / "changed") != known
+    known = seen(data, pool_of(data, task, tiles=usual), tmp_path / "usual")
+    assert seen(data, pool_of(data, task, tiles=changed), tmp_path / "changed") != known
 
 
 @pytest.mark.parametrize(
@@ -206,8 +206,8 @@ def test_a_key_of_cells_changes_what_is_kept(data: Path, tmp_path: Path, key: st
     [
         ("image-classification", "[views]\nframes = 1", "has views, which are of clips"),
         ("semantic-segmentation", "[views]\nframes = 1", "has views, which are of clips"),
-        ("image-classification", "[cells]\nignore = 1", r"\[cells\] is for semantic"),
-        ("video-classification", "[cells]\nignore = 1", r"\[cells\] is for semantic"),
+        ("image-classification", "[tiles]\nignore = 1", r"\[tiles\] is for semantic"),
+        ("video-classification", "[tiles]\nignore = 1", r"\[tiles\] is for semantic"),
     ],
 )
 def test_tables_of_other_tasks_are_refused(data: Path, task: str, table: str, told: str) -> None:

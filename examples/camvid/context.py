@@ -1,8 +1,8 @@
-"""What it costs and saves to see a cell with context around it: quality at seams, macs, time.
+"""What it costs and saves to see a tile with context around it: quality at seams, macs, time.
 
     python context.py --data CAMVID --models /tmp/camvid/models --only medium
 
-Every cell of every image is seen through its window, as if all cells went on, so that nothing but
+Every tile of every image is seen through its window, as if all tiles went on, so that nothing but
 the windows differs from seeing whole images. Only images of the half that chooses are opened.
 """
 
@@ -19,7 +19,7 @@ from committee.data.segmentation import open_segmentation
 from committee.models.inputs import prepared
 from committee.models.load import load_model
 from committee.pool.metrics import mean_iou
-from committee.segment.counting import count_cells
+from committee.segment.counting import count_tiles
 from committee.segment.outputs import pixel_logits
 from committee.segment.predict import window_logits
 from committee.segment.tiling import Grid
@@ -29,12 +29,12 @@ from committee.spec.preprocessing import Preprocessing
 SIZE, IGNORED = (360, 480), 11
 CLASSES = ("sky", "building", "pole", "road", "pavement", "tree")
 CLASSES += ("sign", "fence", "car", "pedestrian", "bicyclist")
-CELLS = (120, 72, 40)
+TILES = (120, 72, 40)
 CONTEXTS = (0, 8, 16, 24, 32, 48, 64)
 
 
 def main() -> None:
-    """Print one row for each size of cells and each context."""
+    """Print one row for each size of tiles and each context."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
@@ -50,7 +50,7 @@ def main() -> None:
     for row in range(len(data.samples)):
         inputs.append(prepared(data.image(row, SIZE)[None], recipe)[0])
         labels.append(data.label(row, SIZE))
-    grids = [Grid(SIZE)] + [Grid(SIZE, cell, context) for cell in CELLS for context in CONTEXTS]
+    grids = [Grid(SIZE)] + [Grid(SIZE, tile, context) for tile in TILES for context in CONTEXTS]
     counts = dict.fromkeys(grids, 0)
     same = dict.fromkeys(grids, 0.0)
     for image, label in zip(inputs, labels, strict=True):
@@ -58,7 +58,7 @@ def main() -> None:
         for grid in grids:
             seen = _seen(model, spec, grid, image)
             own = np.where(grid.owned, grid.cut(label), -1)
-            table = count_cells({"m": seen}, own, [("m",)], "cell_max_prob", IGNORED)
+            table = count_tiles({"m": seen}, own, [("m",)], "tile_max_prob", IGNORED)
             counts[grid] = counts[grid] + table.of(("m",), np.arange(len(grid))).values.sum(axis=0)
             same[grid] += (grid.pasted(seen.argmax(axis=1)) == whole).mean() / len(inputs)
     # In turns, so that a drifting machine favours none; the least of all turns.
@@ -70,15 +70,15 @@ def main() -> None:
             best[grid] = min(best[grid], time.process_time() - began)
     full = float(spec.costs[0].value)
     print(f"{given.only}, {len(inputs)} images of the choosing half, one thread")
-    print("| cells | context | mIoU | as the whole image | multiply-adds | time |")
+    print("| tiles | context | mIoU | as the whole image | multiply-adds | time |")
     print("|---|---|---|---|---|---|")
     for grid in grids:
         macs = full
-        if grid.cell:
+        if grid.tile:
             window = replace(spec, preprocessing=replace(recipe, size=grid.window), costs=())
             macs = load_model(window, threads=1)[1].costs[0].value * len(grid)
         print(
-            f"| {grid.cell or 'full'} | {grid.context} | {100 * float(mean_iou(counts[grid])):.2f} "
+            f"| {grid.tile or 'full'} | {grid.context} | {100 * float(mean_iou(counts[grid])):.2f} "
             f"| {100 * same[grid]:.2f} % of pixels | {macs / full:.2f}x "
             f"| {best[grid] / best[grids[0]]:.2f}x |",
             flush=True,
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def _seen(model: object, spec: ModelSpec, grid: Grid, image: np.ndarray) -> np.ndarray:
-    if not grid.cell:
+    if not grid.tile:
         return pixel_logits(model, spec, image[None])
     return window_logits(model, spec, grid, image, np.arange(len(grid)), 16)
 

@@ -1,8 +1,8 @@
-"""Table 7 of the paper for the networks of this folder: mIoU, cost, exits and time, by cell size.
+"""Table 7 of the paper for the networks of this folder: mIoU, cost, exits and time, by tile size.
 
     python table.py predictions --data CAMVID --reference medium
 
-For every size of cells: the cheapest cascade that reaches the reference on the half that chose, the
+For every size of tiles: the cheapest cascade that reaches the reference on the half that chose, the
 most accurate one, and the most accurate for 0.7 of the reference's cost. All figures are of the
 half that judges. Time is of whole cascades at work, one image at a time, one thread, in turns,
 in seconds of the processor; the median over images.

@@ -520,10 +520,10 @@ def open_split(
         split: The split that is asked for, or None.
         usual: The split if none is.
         calibrated: Whether to apply calibrations.
-        grids: Names of sizes of cells, where only these are meant.
+        grids: Names of sizes of tiles, where only these are meant.
 
     Raises:
-        StoreError: If there is no such split, or cells are asked for where there are none.
+        StoreError: If there is no such split, or tiles are asked for where there are none.
     """
     folder = _folder(store, split, usual)
     if grids:
@@ -550,7 +550,7 @@ def store_of(store: str) -> Path:
 def is_store(path: str) -> bool:
     """True if a path is a store of predictions, or one split of it."""
     folder = Path(path)
-    marks = ("store.json", "cells.json")
+    marks = ("store.json", "tiles.json")
     return any((each / mark).is_file() for each in (folder, folder.parent) for mark in marks) and (
         folder.is_dir() and not (folder / "cascade.json").exists()
     )
@@ -558,7 +558,7 @@ def is_store(path: str) -> bool:
 
 def _folder(store: str, split: str | None, usual: str) -> Path:
     path = Path(store)
-    if any((path / name).exists() for name in ("store.json", "cells.json")):
+    if any((path / name).exists() for name in ("store.json", "tiles.json")):
         return path / (split or usual)
     if split not in (None, path.name):
         raise StoreError(f"--split {split}: {store} names a split already; give one of the two")

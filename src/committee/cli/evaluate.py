@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from committee.cli import segmentation as cells
+from committee.cli import segmentation as tiles
 from committee.cli.common import (
     AgreeWith,
     AsJson,
@@ -69,7 +69,7 @@ def evaluate(
     _check_there(store, split)
     pool = open_split(store, split, "test")
     if pool.kind == "counts":
-        cells.refuse(top=top != 1, agree_with=agree_with is not None)
+        tiles.refuse(top=top != 1, agree_with=agree_with is not None)
     pool, utility = judged_by(pool, top, agree_with)
     own = pool.holding(chosen.models_of_stages)
     if what_is(cascade) == "cascade file":  # export writes other graphs of the same models
@@ -154,7 +154,7 @@ def _run_as(spec: Mapping[str, Any]) -> tuple[str, ...]:
 def _check_there(store: str, split: str | None) -> None:
     """Refuse a store without a test split, where no other is named."""
     root = Path(store)
-    is_root = any((root / mark).is_file() for mark in ("store.json", "cells.json"))
+    is_root = any((root / mark).is_file() for mark in ("store.json", "tiles.json"))
     if split or not is_root or (root / "test").is_dir():
         return
     known = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from committee.cli import segmentation as cells
+from committee.cli import segmentation as tiles
 from committee.cli.common import (
     AllowCode,
     AsJson,
@@ -68,13 +68,13 @@ def predict(
     if only:
         models = models.only(only)
     if models.task is SEMANTIC_SEGMENTATION:
-        cells.refuse(
+        tiles.refuse(
             fraction=fraction is not None,
             skip_broken=skip_broken,
             unlabelled=unlabelled,
             dtype=dtype != "float32",
         )
-        cells.predict(models, data, split, out, rows, batch_size, allow_code or (), as_json)
+        tiles.predict(models, data, split, out, rows, batch_size, allow_code or (), as_json)
         return
     labels: LabelMode = "none" if unlabelled else "must fit"
     dataset = open_data(data, split, models.classes, rows, models=models.models, labels=labels)

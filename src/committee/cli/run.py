@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from committee.cli import segmentation as cells
+from committee.cli import segmentation as tiles
 from committee.cli.common import (
     AllowCode,
     AsJson,
@@ -49,9 +49,9 @@ def run(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Samples a forward pass; 32 images or 4 clips.")
     ] = None,
-    show_cells: Annotated[
+    show_tiles: Annotated[
         bool,
-        typer.Option("--show-cells", help="Segmentation: show which cells went on, in images."),
+        typer.Option("--show-tiles", help="Segmentation: show which tiles went on, in images."),
     ] = False,
     pool: Loading = None,
     allow_code: AllowCode = None,
@@ -74,13 +74,13 @@ def run(
     refuse("--fraction", seed=seed is not None and fraction is None)
     if not overwrite:
         check_free(out)
-    if cells.is_segmentation(cascade):
-        cells.refuse(fraction=fraction is not None, pool=pool is not None)
+    if tiles.is_segmentation(cascade):
+        tiles.refuse(fraction=fraction is not None, pool=pool is not None)
         code = allow_code or ()
-        cells.run(cascade, data, out, rows, batch_size, show_cells, code, overwrite, as_json)
+        tiles.run(cascade, data, out, rows, batch_size, show_tiles, code, overwrite, as_json)
         return
-    if show_cells:
-        raise CascadeError("--show-cells: only for semantic segmentation; leave it out")
+    if show_tiles:
+        raise CascadeError("--show-tiles: only for semantic segmentation; leave it out")
     check_ending(out)
     runner = Runner(with_models(cascade, pool), allow_code=allow_code or ())
     models = list(runner.specs.values())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from committee.cli import segmentation as cells
+from committee.cli import segmentation as tiles
 from committee.cli.common import (
     AgreeWith,
     AsJson,
@@ -124,9 +124,9 @@ def search(
     sizes: Annotated[
         list[str] | None,
         typer.Option(
-            "--cells",
+            "--tiles",
             metavar="full|SIDE+CONTEXT",
-            help="Segmentation: only cells of this size. Repeatable.",
+            help="Segmentation: only tiles of this size. Repeatable.",
         ),
     ] = None,
     out: Annotated[
@@ -161,7 +161,7 @@ def search(
     refuse("searches of all cascades", no_families=self_cascades and not families)
     pool = open_split(store, split, "val", calibrated, sizes)
     if pool.kind == "counts":
-        cells.refuse(
+        tiles.refuse(
             self_cascades=self_cascades,
             top=top != 1,
             agree_with=agree_with is not None,
@@ -354,7 +354,7 @@ def _say_chosen(
     if chosen.cascade.models:
         words = ["run", out, "--data", "PATH", "--out", "results.csv"]
     if front.pool.holding(chosen.cascade.models_of_stages).whole_of:
-        words.append("--show-cells")
+        words.append("--show-tiles")
     say(f"Next: committee {shlex.join(words)}")
 
 

@@ -44,9 +44,9 @@ def predict(
     allow_code: Sequence[str],
     as_json: bool,
 ) -> None:
-    """Score and count the cells of every image."""
+    """Score and count the tiles of every image."""
     from committee.data.segmentation import open_segmentation
-    from committee.segment.predict import predict_cells
+    from committee.segment.predict import predict_tiles
     from committee.segment.settings import read_settings
     from committee.segment.store import left_out
 
@@ -58,7 +58,7 @@ def predict(
         say(f"Note: {note}", as_json)
     at_once = len(notes)
     with progress_bar("predict", "images", not as_json) as progress:
-        folder = predict_cells(
+        folder = predict_tiles(
             models,
             dataset,
             out,
@@ -72,7 +72,7 @@ def predict(
     names = [model.name for model in models.models]
     grids = [grid.name for grid in settings.grids]
     if as_json:
-        told = {"split": str(folder), "models": names, "cells": grids}
+        told = {"split": str(folder), "models": names, "tiles": grids}
         print_json(
             {
                 **told,
@@ -86,7 +86,7 @@ def predict(
     for note in notes[at_once:]:
         say(f"Note: {note}")
     say(
-        f"{counted(len(names), 'model')} x {counted(len(dataset.samples), 'image')} x cells of "
+        f"{counted(len(names), 'model')} x {counted(len(dataset.samples), 'image')} x tiles of "
         f"{', '.join(grids)} are in {folder}"
     )
     say(next_step(out, split))
@@ -98,7 +98,7 @@ def run(
     out: Path,
     rows: str | None,
     batch_size: int | None,
-    show_cells: bool,
+    show_tiles: bool,
     allow_code: Sequence[str],
     overwrite: bool,
     as_json: bool,
@@ -122,7 +122,7 @@ def run(
             dataset,
             out,
             size,
-            show_cells,
+            show_tiles,
             progress,
             overwrite=overwrite,
             note=notes.append,
@@ -150,9 +150,9 @@ def run(
         say(f"Note: {note}")
     say(f"{counted(len(done), 'image')} in {seconds:.1f} s")
     promised = f" (promised {shares(promise.ratios)})" if promise else ""
-    say(f"Exits of cells by stage: {shares(ratios)}{promised} of {segmenter.cascade}")
+    say(f"Exits of tiles by stage: {shares(ratios)}{promised} of {segmenter.cascade}")
     say(cost_line(average, segmenter.unit, segmenter.specs))
-    say(f"Written: {out}, {out.stem}_classes/" + (f", {out.stem}_cells/" if show_cells else ""))
+    say(f"Written: {out}, {out.stem}_classes/" + (f", {out.stem}_tiles/" if show_tiles else ""))
 
 
 def is_segmentation(path: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from committee.cli import segmentation as cells
+from committee.cli import segmentation as tiles
 from committee.cli.common import (
     AsJson,
     Calibrated,
@@ -89,7 +89,7 @@ def study(
     check_page_ending(page)  # says now, not after the work, if there is nothing to draw with
     pool = open_split(store, split, "val", calibrated)
     if pool.kind == "counts":
-        cells.refuse(confidence=confidence is not None)
+        tiles.refuse(confidence=confidence is not None)
     confidence = confidence_for(pool, confidence)
     judge = (
         open_split(store, test, "test", calibrated)

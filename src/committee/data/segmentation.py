@@ -113,7 +113,7 @@ class LabelledImages(FilesDataset):
                 f"{path}: holds class {values[wrong][0]}, classes are 0 to {classes - 1}{told}; "
                 f"{wrong.sum():,} of {values.size:,} pixels have such labels: "
                 f"{listed(np.unique(values[wrong]).tolist())}. "
-                "Name all classes in the pool file, or say ignore = NUMBER in its [cells]"
+                "Name all classes in the pool file, or say ignore = NUMBER in its [tiles]"
             )
 
     def image(self, row: int, size: tuple[int, int]) -> Array:

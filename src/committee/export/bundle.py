@@ -59,7 +59,7 @@ def write_bundle(
     """
     folder = Path(folder)
     _check_absent(folder)
-    specs = onnx_specs(cascade, onnx, cells=True)
+    specs = onnx_specs(cascade, onnx, tiles=True)
     with alone(folder):
         _check_absent(folder)  # another process may have written it meanwhile
         _make(folder, cascade, specs)
@@ -88,7 +88,7 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
     placed: dict[tuple[Path, Form], str] = {}
     models = {}
     for spec in specs:
-        path, form = onnx_path(spec), export_form(spec, several=bool(spec.cell))
+        path, form = onnx_path(spec), export_form(spec, several=bool(spec.tile))
         # A self-cascade names one file several times; it is copied once.
         if (path, form) not in placed:
             placed[path, form] = f"{MODELS}/{spec.name}/model.onnx"
@@ -171,9 +171,9 @@ def _readme(cascade: Cascade, specs: list[ModelSpec]) -> str:
         f"| {index} | {' + '.join(stage['models'])} | {stage['threshold']} |"
         for index, stage in enumerate(cascade.to_json()["stages"])
     )
-    cells = {(spec.cell, spec.context) for spec in specs if spec.cell}
-    side, context = next(iter(cells), (0, 0))
-    height, width = next(spec.preprocessing.size for spec in specs if not spec.cell)
+    tiles = {(spec.tile, spec.context) for spec in specs if spec.tile}
+    side, context = next(iter(tiles), (0, 0))
+    height, width = next(spec.preprocessing.size for spec in specs if not spec.tile)
     return (
         template.replace("CELL_NAME", f"{side}+{context}" if side else "full")
         .replace("IMAGE_SIZE", f"{height} x {width}")

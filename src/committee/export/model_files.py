@@ -18,14 +18,14 @@ from committee.spec.task import SEMANTIC_SEGMENTATION
 
 
 def onnx_specs(
-    cascade: Cascade, onnx: Mapping[str, str | Path] | None = None, *, cells: bool = False
+    cascade: Cascade, onnx: Mapping[str, str | Path] | None = None, *, tiles: bool = False
 ) -> list[ModelSpec]:
     """Specs of a cascade's models, each an ONNX file that is there.
 
     Args:
         cascade: It says how its models are loaded.
         onnx: ONNX files that take the place of a model's source, by the model's name.
-        cells: Whether models may segment.
+        tiles: Whether models may segment.
 
     Raises:
         CascadeError: If the cascade does not say how a model is loaded.
@@ -36,7 +36,7 @@ def onnx_specs(
         UnknownNameError: If ``onnx`` names a model that the cascade does not have.
     """
     segments = segmenting(cascade)
-    if segments and not cells:
+    if segments and not tiles:
         raise ExportError(
             "export: the cascade segments, which only a folder can hold. Write --out FOLDER, or "
             "run the cascade file itself: committee run"
@@ -56,7 +56,7 @@ def onnx_specs(
 
 
 def segmenting(cascade: Cascade) -> bool:
-    """Whether the models of a cascade segment, so that cells leave it."""
+    """Whether the models of a cascade segment, so that tiles leave it."""
     tasks = {model.get("task") for model in cascade.models.values()}
     return SEMANTIC_SEGMENTATION.name in tasks
 

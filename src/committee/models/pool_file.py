@@ -40,7 +40,7 @@ from committee.text import changes
 if TYPE_CHECKING:
     from committee.rule.cascade import Cascade
 
-_POOL_KEYS = ("task", "classes", "preprocessing", "views", "cells", "model")
+_POOL_KEYS = ("task", "classes", "preprocessing", "views", "tiles", "model")
 _MODEL_KEYS = (
     "name",
     "source",
@@ -76,13 +76,13 @@ class PoolFile:
         models: The models, in the order of the file.
         classes: Names of the classes, in the order of the outputs; empty if the file names none.
         task: What the models do.
-        cells: The table ``[cells]``, which segmentation reads; see :mod:`committee.segment`.
+        tiles: The table ``[tiles]``, which segmentation reads; see :mod:`committee.segment`.
     """
 
     models: tuple[ModelSpec, ...]
     classes: tuple[str, ...] = ()
     task: Task = IMAGE_CLASSIFICATION
-    cells: Mapping[str, Any] = field(default_factory=dict)
+    tiles: Mapping[str, Any] = field(default_factory=dict)
 
     def only(self, names: list[str]) -> PoolFile:
         """The pool file of some of the models.
@@ -224,13 +224,13 @@ def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
     for name in names:
         if names.count(name) > 1:
             raise PoolFileError(f"{path}: model {name!r} stands twice; names are unique")
-    if "cells" in data and task is not SEMANTIC_SEGMENTATION:
+    if "tiles" in data and task is not SEMANTIC_SEGMENTATION:
         raise PoolFileError(
-            f"{path}: [cells] is for {SEMANTIC_SEGMENTATION.name}; the task here is {task.name}"
+            f"{path}: [tiles] is for {SEMANTIC_SEGMENTATION.name}; the task here is {task.name}"
         )
     classes = _classes(path, data["classes"]) if "classes" in data else _published(models)
     classes, models = _in_one_order(ones, models, classes)
-    return PoolFile(models, classes, task, _table(path, data, "cells"))
+    return PoolFile(models, classes, task, _table(path, data, "tiles"))
 
 
 def _in_one_order(

@@ -363,7 +363,7 @@ def check_judge(
 
 def split_notes(pool: Pool) -> tuple[str, ...]:
     """What to know of the samples of a pool: what no figure counts, and copies; often nothing."""
-    # A store of cells notes copies itself, for its rows are cells.
+    # A store of tiles notes copies itself, for its rows are tiles.
     copies = [] if pool.kind == "counts" else [doubles_note(pool.samples), pool.copies]
     return (*pool.samples.notes, *filter(None, copies))
 

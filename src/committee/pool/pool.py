@@ -225,7 +225,7 @@ class Pool:
 
         Arrays stay on disk until they are used.
 
-        Of a store of segmentation whole images come first, cells of every size are ``divided``.
+        Of a store of segmentation whole images come first, tiles of every size are ``divided``.
 
         Args:
             path: Folder of the split.

@@ -53,7 +53,7 @@ class Samples:
         labelled_by: What predicted the labels, if they are no ground truth; else empty.
         rule: How the split was taken from a larger set; empty if it was not.
         broken: What was left out because it could not be read.
-        parts: How many consecutive rows are parts of one whole, as cells are of an image. What
+        parts: How many consecutive rows are parts of one whole, as tiles are of an image. What
             exits is a part; how sure a figure is, is a question of how many wholes there are.
         notes: What people should know of where these come from: what was left out, and why there
             are no labels. It is not part of their identity, and no store keeps it.

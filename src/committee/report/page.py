@@ -34,7 +34,7 @@ from committee.report.rows import (
 from committee.report.scales import heading_of, measure_told, scales_of
 from committee.report.section import Section
 from committee.rule.cascade import Cascade
-from committee.segment.tile_maps import cells_section
+from committee.segment.tile_maps import tiles_section
 from committee.selection.front import Front
 from committee.selection.notes import notes_of
 from committee.spec.cost import Cost
@@ -175,8 +175,8 @@ def page_of(
     best = ensemble_rows(front, test, reference)
     choice = choice_of(rows)
     figure = front_figure(front, test, reference, chosen=chosen, members=members, best=best)
-    cells = cells_section(rows, members, front.pool if test is None else test)
-    sections = [*([] if cells is None else [cells]), *sections]
+    tiles = tiles_section(rows, members, front.pool if test is None else test)
+    sections = [*([] if tiles is None else [tiles]), *sections]
     samples = [front.pool.samples, *([] if test is None else [test.samples])]
     left_out = "; ".join(each.left_out for each in samples if each.broken)
     told = dict(extra or {}) | ({"Samples": left_out} if left_out else {})

@@ -33,7 +33,7 @@ _WORDS = {ALWAYS: "always", NEVER: "never"}
 _KEYS = ("schema", "stages", "confidence", "combine", "classes", "models", "origin", "calibrations")
 _STAGE_KEYS = ("models", "threshold")
 # The largest score there can be. Stored probabilities may sum to a little more than 1.
-_LARGEST = {"max_prob": 1.0, "prob_gap": 1.0, "neg_entropy": 0.0, "cell_max_prob": 1.0}
+_LARGEST = {"max_prob": 1.0, "prob_gap": 1.0, "neg_entropy": 0.0, "tile_max_prob": 1.0}
 _SLACK = 0.05
 
 

@@ -41,7 +41,7 @@ class Decisions:
     """What a cascade decided for N samples.
 
     Args:
-        predicted: Class index, shape (N,); of cells of pixels (N, height, width).
+        predicted: Class index, shape (N,); of tiles of pixels (N, height, width).
         score: Confidence of the combination at the exit, shape (N,), float64.
         stage: Stage of exit, from 0, shape (N,).
     """
@@ -132,7 +132,7 @@ def no_decisions(samples: int, like: Array | None = None) -> Decisions:
 
     Args:
         samples: N.
-        like: Predicted classes of some samples; of cells of pixels a sample has many.
+        like: Predicted classes of some samples; of tiles of pixels a sample has many.
     """
     predicted = np.zeros(samples, np.int64)
     if like is not None and like.ndim > 1:

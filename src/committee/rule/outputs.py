@@ -43,7 +43,7 @@ class Outputs:
         kind: ``logits``, ``probabilities`` or ``decisions``; declared, never guessed. ``counts``
             are what is kept of outputs that are too large to keep.
         values: Shape (N, C) for logits and probabilities, or (N, C, height, width) where a sample
-            is a cell of pixels; predicted classes, shape (N,), integers, for decisions; the counts
+            is a tile of pixels; predicted classes, shape (N,), integers, for decisions; the counts
             that a utility sums, shape (N, K), for counts.
         confidence: Only for decisions and counts: shape (N,), larger is surer.
     """
@@ -63,7 +63,7 @@ class Outputs:
     def predicted(self) -> Array:
         """Predicted class of each sample, shape (N,): the lowest index among the largest values.
 
-        Of cells the class of each pixel, shape (N, height, width); of counts the counts.
+        Of tiles the class of each pixel, shape (N, height, width); of counts the counts.
         """
         if self.kind in ("decisions", "counts"):
             return self.values

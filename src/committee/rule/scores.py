@@ -172,38 +172,38 @@ def _two_largest(outputs: Array) -> tuple[Array, Array]:
     return two[:, 1], two[:, 0]
 
 
-def cell_max_prob(outputs: Array, kind: Kind = "logits", above: float = 0.5) -> Array:
-    """Score each cell of pixels by the mean of its pixels' largest probabilities.
+def tile_max_prob(outputs: Array, kind: Kind = "logits", above: float = 0.5) -> Array:
+    """Score each tile of pixels by the mean of its pixels' largest probabilities.
 
     Only pixels whose largest probability is above a bound count: what nobody labelled, models are
-    unsure of. A cell without such a pixel has score 0, so that it goes on at every threshold above.
+    unsure of. A tile without such a pixel has score 0, so that it goes on at every threshold above.
 
     Args:
-        outputs: Logits or probabilities of cells, shape (N, C, height, width).
+        outputs: Logits or probabilities of tiles, shape (N, C, height, width).
         kind: Which of the two.
-        above: The bound, which the paper calls t_unlab. In cascades ``cell_max_prob>0.7`` names
+        above: The bound, which the paper calls t_unlab. In cascades ``tile_max_prob>0.7`` names
             another than 0.5.
 
     Returns:
         Scores, 0 or in (above, 1], shape (N,); larger is surer.
 
     Raises:
-        ShapeError: If outputs are not cells of pixels.
+        ShapeError: If outputs are not tiles of pixels.
 
     References:
         Wang et al. (2022), section 7.2 and appendix F.2.
 
-    >>> cell_max_prob(np.array([[[[0.9, 0.4]], [[0.1, 0.6]]]]), "probabilities", above=0.7)
+    >>> tile_max_prob(np.array([[[[0.9, 0.4]], [[0.1, 0.6]]]]), "probabilities", above=0.7)
     array([0.9])
     """
     if outputs.ndim != 4 or outputs.shape[1] == 0:
         raise ShapeError(
-            "cell_max_prob: outputs must have shape (cells, classes, height, width), not "
+            "tile_max_prob: outputs must have shape (tiles, classes, height, width), not "
             f"{outputs.shape}"
         )
     surest = np.empty((len(outputs), outputs.shape[2] * outputs.shape[3]))
-    for own, cell in zip(surest, outputs, strict=True):  # one at a time, for pixels are many
-        values = np.asarray(cell, np.float64).reshape(cell.shape[0], -1)
+    for own, tile in zip(surest, outputs, strict=True):  # one at a time, for pixels are many
+        values = np.asarray(tile, np.float64).reshape(tile.shape[0], -1)
         most = values.max(axis=0)
         own[:] = most if kind == "probabilities" else 1 / np.exp(values - most).sum(axis=0)
     counted = surest > above
@@ -240,16 +240,16 @@ def register_confidence(name: str, function: Confidence) -> None:
 def confidence_of(name: str) -> Confidence | None:
     """The confidence function of a name; None if there is none.
 
-    Cells of pixels have one of their own, ``cell_max_prob``, or ``cell_max_prob>BOUND``.
+    Tiles of pixels have one of their own, ``tile_max_prob``, or ``tile_max_prob>BOUND``.
 
-    >>> confidence_of("cell_max_prob>0.7").keywords
+    >>> confidence_of("tile_max_prob>0.7").keywords
     {'above': 0.7}
     """
     plain, bounded, bound = name.partition(">")
-    if plain != "cell_max_prob":
+    if plain != "tile_max_prob":
         return CONFIDENCES.get(name)
     try:
-        return partial(cell_max_prob, above=float(bound)) if bounded else cell_max_prob
+        return partial(tile_max_prob, above=float(bound)) if bounded else tile_max_prob
     except ValueError:
         return None
 

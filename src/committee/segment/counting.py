@@ -1,7 +1,7 @@
-"""Counting: what is kept of the logits of a cell, for every set of models that may have run.
+"""Counting: what is kept of the logits of a tile, for every set of models that may have run.
 
-Whether a cell leaves depends on its score, and mIoU on counts of pixels. So a score and, of each
-class, three counts are all that any cascade can ask of a cell; logits need not be kept.
+Whether a tile leaves depends on its score, and mIoU on counts of pixels. So a score and, of each
+class, three counts are all that any cascade can ask of a tile; logits need not be kept.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """What is kept of N cells after each of P sets of models.
+    """What is kept of N tiles after each of P sets of models.
 
     Args:
         keys: Row of each set of models, their names sorted, in the arrays below.
@@ -53,7 +53,7 @@ class Table:
         """See :class:`committee.rule.outputs.Together`."""
         if models not in self.keys:
             known = map("+".join, self.keys)
-            raise UnknownNameError.of("cells", "counts of", "+".join(models), known)
+            raise UnknownNameError.of("tiles", "counts of", "+".join(models), known)
         row = self.keys[models]
         counts = [self.both[row][rows], self.predicted[row][rows], self.labelled[rows]]
         return Outputs(
@@ -64,7 +64,7 @@ class Table:
 
 
 def joined(tables: Sequence[Table]) -> Table:
-    """The tables of consecutive cells as one."""
+    """The tables of consecutive tiles as one."""
     first = tables[0]
     return Table(
         first.keys,
@@ -78,13 +78,13 @@ def joined(tables: Sequence[Table]) -> Table:
 
 
 def keys_of(whole: Iterable[str], whole_of: Mapping[str, str], most: int) -> list[Key]:
-    """Every set of up to ``most`` models that may be heard when a cell exits.
+    """Every set of up to ``most`` models that may be heard when a tile exits.
 
     A mean hears all that ran, and what sees the whole is among them; ``last`` hears one alone.
 
     Args:
         whole: Models that see the image.
-        whole_of: Of models that see cells, the model with the same weights that sees the image.
+        whole_of: Of models that see tiles, the model with the same weights that sees the image.
         most: Most models of a committee.
     """
     names = [*whole, *whole_of]
@@ -97,7 +97,7 @@ def keys_of(whole: Iterable[str], whole_of: Mapping[str, str], most: int) -> lis
     ]
 
 
-def count_cells(
+def count_tiles(
     logits: Mapping[str, Array],
     labels: Array,
     keys: Sequence[Key],
@@ -105,7 +105,7 @@ def count_cells(
     ignore: int | None = None,
     combine: str = "mean_logits",
 ) -> Table:
-    """Score and count some cells after every set of models.
+    """Score and count some tiles after every set of models.
 
     Args:
         logits: Of each model, shape (N, C, height, width).
@@ -119,23 +119,23 @@ def count_cells(
     Raises:
         DataError: If a label is no class that the models tell apart.
     """
-    cells, classes = next(iter(logits.values())).shape[:2]
+    tiles, classes = next(iter(logits.values())).shape[:2]
     labelled = (labels >= 0) & (labels != (-1 if ignore is None else ignore))
     strange = np.unique(labels[labelled & (labels >= classes)])
     if len(strange):
         raise DataError(
             f"labels hold {listed(strange.tolist())}, but models have classes 0 to {classes - 1}. "
-            "Say ignore = NUMBER in [cells], or take models of all classes"
+            "Say ignore = NUMBER in [tiles], or take models of all classes"
         )
-    place = np.broadcast_to(np.arange(cells)[:, None, None] * classes, labels.shape)
+    place = np.broadcast_to(np.arange(tiles)[:, None, None] * classes, labels.shape)
 
     def tally(of: Array, where: Array) -> Array:
-        counts = np.bincount((place + of)[where], minlength=cells * classes)
-        return counts.reshape(cells, classes).astype(np.uint32)
+        counts = np.bincount((place + of)[where], minlength=tiles * classes)
+        return counts.reshape(tiles, classes).astype(np.uint32)
 
-    scores = np.empty((len(keys), cells))
-    both = np.empty((len(keys), cells, classes), np.uint32)
-    predicted = np.empty((len(keys), cells, classes), np.uint32)
+    scores = np.empty((len(keys), tiles))
+    both = np.empty((len(keys), tiles, classes), np.uint32)
+    predicted = np.empty((len(keys), tiles, classes), np.uint32)
     for row, key in enumerate(keys):
         combination = combined({name: Outputs("logits", logits[name]) for name in key}, combine)
         decided = combination.predicted()

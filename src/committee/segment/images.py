@@ -1,4 +1,4 @@
-"""Images of what was decided: the class of each pixel, and which cells went on."""
+"""Images of what was decided: the class of each pixel, and which tiles went on."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def classes_image(classes: Array) -> bytes:
 
 
 def stages_image(image: Array, grid: Grid, stages: Array) -> bytes:
-    """A png of an image in which the cells that left at once are grey and framed.
+    """A png of an image in which the tiles that left at once are grey and framed.
 
-    Cells that went on are in colour; each stage that they went on to adds a frame.
+    Tiles that went on are in colour; each stage that they went on to adds a frame.
 
     Args:
         image: Bytes (height, width, 3).
-        grid: The cells.
-        stages: Stage of exit of each cell, from 0, shape (cells,).
+        grid: The tiles.
+        stages: Stage of exit of each tile, from 0, shape (tiles,).
     """
     from PIL import Image
 

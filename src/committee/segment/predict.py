@@ -1,4 +1,4 @@
-"""Models x images -> scores and counts of cells; logits are gone when an image is done."""
+"""Models x images -> scores and counts of tiles; logits are gone when an image is done."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from committee.models.base import Model
 from committee.models.inputs import prepared
 from committee.models.load import load_model
 from committee.models.pool_file import PoolFile
-from committee.segment.counting import Table, count_cells
+from committee.segment.counting import Table, count_tiles
 from committee.segment.outputs import pixel_logits
 from committee.segment.settings import Settings, read_settings, view_costs, view_of
 from committee.segment.store import (
     Index,
-    cells_path,
     made_of,
-    write_cells,
+    tiles_path,
     write_images,
     write_index,
+    write_tiles,
 )
 from committee.segment.tiling import Grid
 from committee.spec.model import ModelSpec
@@ -37,7 +37,7 @@ Note = Callable[[str], None]
 Loaded: TypeAlias = tuple[Model, ModelSpec]
 
 
-def predict_cells(
+def predict_tiles(
     pool: PoolFile,
     dataset: LabelledImages,
     store: str | Path,
@@ -48,7 +48,7 @@ def predict_cells(
     progress: Progress | None = None,
     note: Note | None = None,
 ) -> Path:
-    """Score and count the cells of all images, after every set of models that may have run.
+    """Score and count the tiles of all images, after every set of models that may have run.
 
     What is there already is not computed again; the call can be stopped at any moment.
 
@@ -63,7 +63,7 @@ def predict_cells(
         note: Called with a line for each thing that people should know.
 
     Returns:
-        The folder of the split, for :func:`committee.segment.store.load_cells`.
+        The folder of the split, for :func:`committee.segment.store.load_tiles`.
 
     Raises:
         PoolFileError: If the pool file says nothing that segmentation can work with.
@@ -75,10 +75,10 @@ def predict_cells(
     settings = read_settings(pool)
     dataset.check_exif(settings.exif)
     whole = [load_model(spec, allow_code) for spec in pool.models]
-    on_cells = {
+    on_tiles = {
         grid.name: [_view(spec, grid, allow_code) for _, spec in whole]
         for grid in settings.grids
-        if grid.cell
+        if grid.tile
     }
     samples = dataset.samples
     index = Index(
@@ -88,10 +88,10 @@ def predict_cells(
         ignore=settings.ignore,
         most=min(max_models, len(whole)),
         models={spec.name: spec.to_json() for _, spec in whole},
-        on_cells={name: {s.name: s.to_json() for _, s in each} for name, each in on_cells.items()},
+        on_tiles={name: {s.name: s.to_json() for _, s in each} for name, each in on_tiles.items()},
         bases={
             view.name: base.name
-            for each in on_cells.values()
+            for each in on_tiles.values()
             for (_, view), (_, base) in zip(each, whole, strict=True)
         },
     )
@@ -120,10 +120,10 @@ def predict_cells(
 
     for done, (row, (image, labels)) in enumerate(in_order(read, due, 1)):
         try:
-            tables = _tables(image, labels, settings, index, whole, on_cells, batch_size)
+            tables = _tables(image, labels, settings, index, whole, on_tiles, batch_size)
         except DataError as error:
             raise DataError(f"{samples.ids[row]}: {error}") from None
-        write_cells(cells_path(folder, samples.ids[row]), wanted[row], tables)
+        write_tiles(tiles_path(folder, samples.ids[row]), wanted[row], tables)
         if progress is not None:
             progress(len(samples) - len(due) + done + 1, len(samples))
     if turned and note is not None:
@@ -136,7 +136,7 @@ def predict_cells(
 
 
 def _lacks(folder: Path, name: str, wanted: str, note: Note | None) -> bool:
-    path = cells_path(folder, name)
+    path = tiles_path(folder, name)
     if not path.is_file():
         return True
     known = made_of(path)
@@ -146,7 +146,7 @@ def _lacks(folder: Path, name: str, wanted: str, note: Note | None) -> bool:
 
 
 def _view(whole: ModelSpec, grid: Grid, allow_code: Collection[str]) -> Loaded:
-    """The model that sees the cells of a grid, priced for all cells of an image."""
+    """The model that sees the tiles of a grid, priced for all tiles of an image."""
     # Its fingerprint is that of the same weights, so that a change since is noticed here.
     model, window = load_model(view_of(whole, grid), allow_code)
     return model, replace(window, costs=view_costs(whole, window, grid))
@@ -158,7 +158,7 @@ def _tables(
     settings: Settings,
     index: Index,
     whole: list[Loaded],
-    on_cells: Mapping[str, list[Loaded]],
+    on_tiles: Mapping[str, list[Loaded]],
     batch_size: int,
 ) -> dict[str, Table]:
     """What is kept of one image, for each grid."""
@@ -171,13 +171,13 @@ def _tables(
     tables = {}
     for grid in settings.grids:
         logits = {name: grid.cut(values) for name, values in seen.items()}
-        for model, spec in on_cells.get(grid.name, []):
+        for model, spec in on_tiles.get(grid.name, []):
             given = inputs[index.bases[spec.name]]
             logits[spec.name] = window_logits(
                 model, spec, grid, given, np.arange(len(grid)), batch_size, classes
             )
         own = np.where(grid.owned, grid.cut(labels), -1)
-        tables[grid.name] = count_cells(
+        tables[grid.name] = count_tiles(
             logits, own, index.keys(grid), settings.confidence, settings.ignore
         )
     return tables
@@ -188,27 +188,27 @@ def window_logits(
     spec: ModelSpec,
     grid: Grid,
     given: Array,
-    cells: Array,
+    tiles: Array,
     batch_size: int,
     classes: int = 0,
 ) -> Array:
-    """Logits of some cells of an image, each seen through its window.
+    """Logits of some tiles of an image, each seen through its window.
 
     Args:
         model: What to run.
         spec: What it is.
-        grid: The cells.
+        grid: The tiles.
         given: The image as the model takes it, shape (channels, height, width).
-        cells: Numbers of the cells, shape (n,).
+        tiles: Numbers of the tiles, shape (n,).
         batch_size: Windows a forward pass.
         classes: How many the model must tell apart; any number if 0.
 
     Returns:
-        Shape (n, C, cell height, cell width).
+        Shape (n, C, tile height, tile width).
     """
     parts = []
-    for start in range(0, len(cells), batch_size):
-        some = cells[start : start + batch_size]
+    for start in range(0, len(tiles), batch_size):
+        some = tiles[start : start + batch_size]
         values = pixel_logits(model, spec, grid.windows(given, some), classes)
         parts.append(grid.inner(values, some))
     return np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""Running a cascade over images: a class for each pixel, an exit for each cell."""
+"""Running a cascade over images: a class for each pixel, an exit for each tile."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Segmented:
 
     Args:
         classes: Class of each pixel, shape (height, width).
-        stages: Stage of exit of each cell, from 0, shape (cells,).
-        scores: Confidence of each cell at its exit, shape (cells,).
+        stages: Stage of exit of each tile, from 0, shape (tiles,).
+        scores: Confidence of each tile at its exit, shape (tiles,).
         cost: Cost of what ran on the image; None if costs are unknown.
     """
 
@@ -61,7 +61,7 @@ class Segmented:
 
 
 class Segmenter:
-    """Runs a cascade of segmentation models, cell by cell.
+    """Runs a cascade of segmentation models, tile by tile.
 
     Args:
         cascade: A cascade file, a bundle, or a cascade that knows its models.
@@ -69,7 +69,7 @@ class Segmenter:
         threads: How many threads a model may use; 0 leaves the choice to its engine.
 
     Raises:
-        CascadeError: If the cascade does not segment, or mixes cells of several sizes.
+        CascadeError: If the cascade does not segment, or mixes tiles of several sizes.
         ModelError: If a model cannot be loaded, or has changed since it was chosen.
 
     Attributes:
@@ -100,7 +100,7 @@ class Segmenter:
         return _opened_again, self._again
 
     def _priced(self, specs: dict[str, ModelSpec]) -> tuple[str, tuple[float, ...]]:
-        """The unit, and what each stage costs for all cells of an image; empty if unknown."""
+        """The unit, and what each stage costs for all tiles of an image; empty if unknown."""
         wanted = str(self.cascade.origin.get("unit", "macs"))
         known = {n: {c.unit: c.value for c in spec.costs} for n, spec in specs.items()}
         if not all(wanted in units for units in known.values()):
@@ -110,13 +110,13 @@ class Segmenter:
 
     @cached_property
     def together(self) -> int:
-        """How many images are decided together, so that cells that go on make full batches."""
+        """How many images are decided together, so that tiles that go on make full batches."""
         height, width = self.grid.image
         classes = len(self.cascade.classes) or _CLASSES
         return max(1, min(8, int(_MOST / (8 * classes * height * width))))
 
     def decide(self, images: Array, batch_size: int = 16) -> list[Segmented]:
-        """Decide on images, stage by stage, the cells that go on gathered into batches.
+        """Decide on images, stage by stage, the tiles that go on gathered into batches.
 
         Args:
             images: Bytes (n, height, width, 3).
@@ -131,15 +131,15 @@ class Segmenter:
                 f"images are {images.shape[1]} x {images.shape[2]} pixels, the cascade takes "
                 f"{self.grid.image[0]} x {self.grid.image[1]}. Resize them"
             )
-        count, cells = len(images), len(self.grid)
+        count, tiles = len(images), len(self.grid)
         answer = partial(self._answer, images, batch_size)
-        decisions = drive(decide(self.cascade, count * cells), answer)
-        stages = decisions.stage.reshape(count, cells)
+        decisions = drive(decide(self.cascade, count * tiles), answer)
+        stages = decisions.stage.reshape(count, tiles)
         return [
             Segmented(
-                self.grid.pasted(decisions.predicted[i * cells : (i + 1) * cells]),
+                self.grid.pasted(decisions.predicted[i * tiles : (i + 1) * tiles]),
                 stages[i],
-                decisions.score[i * cells : (i + 1) * cells],
+                decisions.score[i * tiles : (i + 1) * tiles],
                 self._cost(stages[i]),
             )
             for i in range(count)
@@ -152,35 +152,35 @@ class Segmenter:
         return float(np.dot(self._costs, reaching))
 
     def _answer(self, images: Array, batch_size: int, request: Request) -> Answers:
-        owner, cell = np.divmod(request.rows, len(self.grid))
+        owner, tile = np.divmod(request.rows, len(self.grid))
         return {
-            name: Outputs("logits", self._logits(name, images, owner, cell, batch_size))
+            name: Outputs("logits", self._logits(name, images, owner, tile, batch_size))
             for name in request.models
         }
 
     def _logits(
-        self, name: str, images: Array, owner: Array, cell: Array, batch_size: int
+        self, name: str, images: Array, owner: Array, tile: Array, batch_size: int
     ) -> Array:
-        """Logits of some cells of some images, shape (n, C, cell height, cell width)."""
+        """Logits of some tiles of some images, shape (n, C, tile height, tile width)."""
         model, spec = self._loaded[name]
         recipe = replace(spec.preprocessing, size=self.grid.image)
         needed, place = np.unique(owner, return_inverse=True)
         inputs = prepared(images[needed], recipe)
-        if not spec.cell:
+        if not spec.tile:
             parts = []
             for own, given in zip(needed, inputs, strict=True):
                 seen = pixel_logits(model, spec, given[None])[0]
-                parts.append(self.grid.cut(seen)[cell[owner == own]])
+                parts.append(self.grid.cut(seen)[tile[owner == own]])
             return np.concatenate(parts)
         parts = []
-        for start in range(0, len(cell), batch_size):
+        for start in range(0, len(tile), batch_size):
             some = slice(start, start + batch_size)
             windows = [
                 self.grid.windows(inputs[i], c[None])
-                for i, c in zip(place[some], cell[some], strict=True)
+                for i, c in zip(place[some], tile[some], strict=True)
             ]
             values = pixel_logits(model, spec, np.concatenate(windows))
-            parts.append(self.grid.inner(values, cell[some]))
+            parts.append(self.grid.inner(values, tile[some]))
         return np.concatenate(parts)
 
 
@@ -196,16 +196,16 @@ def grid_of(specs: Mapping[str, ModelSpec], where: str = "cascade") -> Grid:
         where: What the cascade is called, for the error.
 
     Raises:
-        CascadeError: If models do not segment, or see cells of several sizes.
+        CascadeError: If models do not segment, or see tiles of several sizes.
     """
     if any(spec.task != SEMANTIC_SEGMENTATION.name for spec in specs.values()):
         raise CascadeError(f"{where}: its models do not segment; use committee.Runner")
-    whole = {spec.preprocessing.size for spec in specs.values() if not spec.cell}
-    divided = {(spec.cell, spec.context) for spec in specs.values() if spec.cell}
+    whole = {spec.preprocessing.size for spec in specs.values() if not spec.tile}
+    divided = {(spec.tile, spec.context) for spec in specs.values() if spec.tile}
     if len(whole) != 1 or len(divided) > 1:
         raise CascadeError(
-            f"{where}: needs a model that sees whole images, and cells of one size; it has "
-            f"images of {sorted(whole)} and cells of {sorted(divided)}"
+            f"{where}: needs a model that sees whole images, and tiles of one size; it has "
+            f"images of {sorted(whole)} and tiles of {sorted(divided)}"
         )
     return Grid(whole.pop(), *next(iter(divided), (0, 0)))
 
@@ -215,7 +215,7 @@ def segment_into(
     dataset: LabelledImages,
     out: Path,
     batch_size: int = 16,
-    show_cells: bool = False,
+    show_tiles: bool = False,
     progress: Callable[[int, int], None] | None = None,
     *,
     overwrite: bool = True,
@@ -223,7 +223,7 @@ def segment_into(
 ) -> Iterator[dict[str, Any]]:
     """Decide on all images: an image of classes each, and a row each in a table.
 
-    ``OUT_classes/`` gets the images of classes, ``OUT_cells/`` those that show which cells went
+    ``OUT_classes/`` gets the images of classes, ``OUT_tiles/`` those that show which tiles went
     on. A run that was stopped goes on where it was: rows that are done lie in ``OUT.part/``, with
     their images, which get their folders in the end; see :mod:`committee.store.chunks`.
 
@@ -232,7 +232,7 @@ def segment_into(
         dataset: The images; labels are not read.
         out: The table: csv or jsonl.
         batch_size: Windows a forward pass.
-        show_cells: Whether to show which cells went on.
+        show_tiles: Whether to show which tiles went on.
         progress: Called with (images done, images in all).
         overwrite: Whether a finished table that is there may be replaced, and its images.
         note: Called with a line for each thing that people should know.
@@ -250,11 +250,11 @@ def segment_into(
     check_table(out)
     dataset.check_exif(segmenter.exif)
     ids, step = dataset.samples.ids, segmenter.together
-    places = [out.with_name(f"{out.stem}_{k}") for k in ("classes", "cells")[: 1 + show_cells]]
+    places = [out.with_name(f"{out.stem}_{k}") for k in ("classes", "tiles")[: 1 + show_tiles]]
     identity = {
         "cascade": key_of(segmenter.cascade.to_json()),
         "samples": dataset.samples.fingerprint,
-        "settings": f"{step} images together, batches of {batch_size}, cells {show_cells}",
+        "settings": f"{step} images together, batches of {batch_size}, tiles {show_tiles}",
     }
     with owned(out) as folder:
         if not overwrite:
@@ -280,7 +280,7 @@ def segment_into(
             decided = segmenter.decide(images, batch_size)
             for name, image, each in zip(ids[start:], images, decided, strict=False):
                 shown = [classes_image(each.classes)]
-                if show_cells:
+                if show_tiles:
                     shown.append(stages_image(image, segmenter.grid, each.stages))
                 rows.append((_row(segmenter, name, each), shown))
             chunks.write(np.arange(start, start + len(rows)), _lines(rows), digests)

@@ -1,8 +1,8 @@
-"""Scores and counts of cells on disk: one small file an image, so that work can be resumed.
+"""Scores and counts of tiles on disk: one small file an image, so that work can be resumed.
 
-    STORE/cells.json            models, cells, classes and settings, all that numbers depend on
+    STORE/tiles.json            models, tiles, classes and settings, all that numbers depend on
     STORE/SPLIT/images.json   ids of the images
-    STORE/SPLIT/ID.npz          scores and counts of an image's cells, for every size of cells
+    STORE/SPLIT/ID.npz          scores and counts of an image's tiles, for every size of tiles
 
 Files are npz without pickles; zip keeps a checksum of each array in them.
 """
@@ -49,18 +49,18 @@ from committee.spec.cost import Cost, CostTable
 from committee.spec.model import ModelSpec
 from committee.spec.task import SEMANTIC_SEGMENTATION
 from committee.store.entry import check_schema
-from committee.store.reader import CELLS
+from committee.store.reader import TILES
 from committee.store.split import check_split_name, refuse_shared
 from committee.text import listed
 
-INDEX, IMAGES = CELLS, "images.json"
-# The grid whose only cell is the image.
+INDEX, IMAGES = TILES, "images.json"
+# The grid whose only tile is the image.
 FULL = "full"
 SCHEMA = 3
 COMBINE = "mean_logits"
 # Share of ignored pixels from which something is likely wrong.
 _MOST_IGNORED = 0.5
-# What is kept of the cells of a grid, in this order.
+# What is kept of the tiles of a grid, in this order.
 _KEPT = ("scores", "both", "predicted", "labelled")
 
 
@@ -71,12 +71,12 @@ class Index:
     Args:
         grids: The ways to divide an image.
         classes: Names of the classes.
-        confidence: How cells were scored.
+        confidence: How tiles were scored.
         ignore: The label that was left out, or None.
         most: Most models of a committee.
         models: How each model that sees images is loaded.
-        on_cells: For each grid with cells, how each model that sees them is loaded.
-        bases: Of each model that sees cells, the model with the same weights that sees images.
+        on_tiles: For each grid with tiles, how each model that sees them is loaded.
+        bases: Of each model that sees tiles, the model with the same weights that sees images.
     """
 
     grids: tuple[Grid, ...]
@@ -85,7 +85,7 @@ class Index:
     ignore: int | None
     most: int
     models: Mapping[str, Mapping[str, Any]]
-    on_cells: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    on_tiles: Mapping[str, Mapping[str, Mapping[str, Any]]]
     bases: Mapping[str, str]
 
     def grid(self, name: str) -> Grid:
@@ -96,12 +96,12 @@ class Index:
         """
         known = {grid.name: grid for grid in self.grids}
         if name not in known:
-            raise UnknownNameError.of("cells", "cells of size", name, known)
+            raise UnknownNameError.of("tiles", "tiles of size", name, known)
         return known[name]
 
     def bases_of(self, grid: Grid) -> dict[str, str]:
-        """The models that see the cells of a grid, and whose weights each has."""
-        return {name: self.bases[name] for name in self.on_cells.get(grid.name, {})}
+        """The models that see the tiles of a grid, and whose weights each has."""
+        return {name: self.bases[name] for name in self.on_tiles.get(grid.name, {})}
 
     def keys(self, grid: Grid) -> list[Key]:
         """Every set of models whose combination is kept for a grid."""
@@ -121,14 +121,14 @@ class Index:
         return {
             "schema": SCHEMA,
             "image": list(self.grids[0].image),
-            "cells": [[grid.cell, grid.context] for grid in self.grids],
+            "tiles": [[grid.tile, grid.context] for grid in self.grids],
             "classes": list(self.classes),
             "confidence": self.confidence,
             "combine": COMBINE,
             "ignore": self.ignore,
             "most": self.most,
             "models": placed(self.models),
-            "on_cells": {grid: placed(on_cells) for grid, on_cells in self.on_cells.items()},
+            "on_tiles": {grid: placed(on_tiles) for grid, on_tiles in self.on_tiles.items()},
             "bases": dict(self.bases),
         }
 
@@ -167,24 +167,24 @@ def read_index(path: str | Path) -> Index:
     """
     root = _root(Path(path))
     if root is None:
-        raise StoreError(f"{path}: no store of cells; run committee predict with a pool of them")
+        raise StoreError(f"{path}: no store of tiles; run committee predict with a pool of them")
     data = _read_json(root / INDEX)
     try:
         image = typed("image", data["image"], tuple[int, int])
-        cells = typed("cells", data["cells"], list[tuple[int, int]])
+        tiles = typed("tiles", data["tiles"], list[tuple[int, int]])
         index = Index(
-            grids=tuple(Grid(image, cell, context) for cell, context in cells),
+            grids=tuple(Grid(image, tile, context) for tile, context in tiles),
             classes=typed("classes", data["classes"], tuple[str, ...]),
             confidence=typed("confidence", data["confidence"], str),
             ignore=typed("ignore", data["ignore"], int | None),  # type: ignore[arg-type]
             most=typed("most", data["most"], int),
             models=resolved(data["models"], root / INDEX),
-            on_cells={
-                grid: resolved(models, root / INDEX) for grid, models in data["on_cells"].items()
+            on_tiles={
+                grid: resolved(models, root / INDEX) for grid, models in data["on_tiles"].items()
             },
             bases=typed("bases", data["bases"], dict[str, str]),
         )
-        for models in (index.models, *index.on_cells.values()):
+        for models in (index.models, *index.on_tiles.values()):
             for name, spec in models.items():
                 ModelSpec.from_json(name, spec, str(root / INDEX))
     except (KeyError, TypeError, ValueError, AttributeError, CommitteeError) as error:
@@ -256,12 +256,12 @@ def _samples(split: str, ids: Sequence[str], content: Sequence[int]) -> Samples:
     return Samples(tuple(ids), None, split=split, content=np.array(content, np.uint64))
 
 
-def cells_path(folder: Path, name: str) -> Path:
+def tiles_path(folder: Path, name: str) -> Path:
     """The file of one image."""
     return folder / f"{name}.npz"
 
 
-def write_cells(path: Path, made_of: str, tables: Mapping[str, Table]) -> None:
+def write_tiles(path: Path, made_of: str, tables: Mapping[str, Table]) -> None:
     """Write what is kept of one image, whole or not at all.
 
     Args:
@@ -289,7 +289,7 @@ def made_of(path: Path) -> str:
         return ""
 
 
-def read_cells(path: Path, index: Index, grid: Grid) -> Table:
+def read_tiles(path: Path, index: Index, grid: Grid) -> Table:
     """What is kept of one image, for one grid.
 
     Raises:
@@ -312,15 +312,15 @@ def read_cells(path: Path, index: Index, grid: Grid) -> Table:
     return Table(known, scores, both, predicted, labelled, COMBINE, index.confidence)
 
 
-def _is_table(parts: Sequence[Array], keys: int, cells: int, classes: int) -> bool:
-    """Return whether arrays are the scores and counts of so many sets of models and cells."""
+def _is_table(parts: Sequence[Array], keys: int, tiles: int, classes: int) -> bool:
+    """Return whether arrays are the scores and counts of so many sets of models and tiles."""
     scores, both, predicted, labelled = parts
     named = (classes,) if classes else both.shape[2:]
     return (
-        scores.shape == (keys, cells)
+        scores.shape == (keys, tiles)
         and scores.dtype == np.float64
         and all_finite(scores)
-        and both.shape == predicted.shape == (keys, cells, *named)
+        and both.shape == predicted.shape == (keys, tiles, *named)
         and labelled.shape == both.shape[1:]
         and {part.dtype for part in parts[1:]} == {np.dtype(np.uint32)}
     )
@@ -331,8 +331,8 @@ def grids_of(path: str | Path) -> list[str]:
     return [grid.name for grid in read_index(path).grids]
 
 
-def load_cells(folder: str | Path, grid: str = "full") -> Pool:
-    """One split of a store as a pool, its rows the cells of a grid.
+def load_tiles(folder: str | Path, grid: str = "full") -> Pool:
+    """One split of a store as a pool, its rows the tiles of a grid.
 
     Args:
         folder: ``STORE/SPLIT``.
@@ -350,7 +350,7 @@ def load_cells(folder: str | Path, grid: str = "full") -> Pool:
         raise StoreError(f"{folder}: no such split. There are: {', '.join(known) or 'none'}")
     images = _read_images(folder)
     divided = index.grid(grid)
-    table = joined([read_cells(cells_path(folder, n), index, divided) for n in images.ids])
+    table = joined([read_tiles(tiles_path(folder, n), index, divided) for n in images.ids])
     pool = pool_of(table, index, divided, images.ids, folder.name, images.rule)
     content = np.repeat(np.array(images.content, np.uint64), pool.samples.parts)
     return replace(pool, samples=replace(pool.samples, content=content))
@@ -383,20 +383,20 @@ def left_out(folder: str | Path) -> LeftOut:
     folder = Path(folder)
     index = read_index(folder)
     ids, grid = _read_images(folder).ids, index.grids[0]
-    counts = [read_cells(cells_path(folder, name), index, grid).labelled for name in ids]
+    counts = [read_tiles(tiles_path(folder, name), index, grid).labelled for name in ids]
     return _left_out(index, folder.name, len(ids), np.concatenate(counts))
 
 
-def _left_out(index: Index, split: str, count: int, cells: Array) -> LeftOut:
-    """The same from the labelled pixels of each class in all cells of a grid, any grid.
+def _left_out(index: Index, split: str, count: int, tiles: Array) -> LeftOut:
+    """The same from the labelled pixels of each class in all tiles of a grid, any grid.
 
     Args:
         index: The index of the store.
         split: Name of the split.
         count: How many images it has.
-        cells: Shape (cells, classes).
+        tiles: Shape (tiles, classes).
     """
-    labelled = cells.sum(axis=0, dtype=np.int64)
+    labelled = tiles.sum(axis=0, dtype=np.int64)
     share = 1 - float(labelled.sum()) / (count * math.prod(index.grids[0].image))
     names = index.classes or tuple(map(str, range(len(labelled))))
     absent = tuple(
@@ -407,7 +407,7 @@ def _left_out(index: Index, split: str, count: int, cells: Array) -> LeftOut:
     notes = []
     if share:
         told = "negative" if index.ignore is None else f"{index.ignore}, which is ignored"
-        most = ", more than half: is that label a class? Then say so in [cells]"
+        most = ", more than half: is that label a class? Then say so in [tiles]"
         notes.append(
             f"{share:.1%} of the pixels of {split!r} are not counted, for their label is "
             f"{told}{most if share > _MOST_IGNORED else ''}"
@@ -427,7 +427,7 @@ def load_images(
     *,
     calibrated: bool = False,
 ) -> Pool:
-    """One split of a store as a pool: whole images, divided in the cells of every other grid.
+    """One split of a store as a pool: whole images, divided in the tiles of every other grid.
 
     Args:
         folder: ``STORE/SPLIT``.
@@ -442,12 +442,12 @@ def load_images(
     """
     if calibrated:
         raise StoreError(
-            f"{folder}: of cells only scores and counts are kept, so there is nothing to calibrate"
+            f"{folder}: of tiles only scores and counts are kept, so there is nothing to calibrate"
         )
     names = list(dict.fromkeys(grids or grids_of(folder)))
     # Committees that see nothing but whole images are those of the first.
     names.sort(key=lambda name: name != FULL)
-    first, *others = (load_cells(folder, name) for name in names)
+    first, *others = (load_tiles(folder, name) for name in names)
     samples = replace(first.samples, notes=_notes(Path(folder), first))
     pool = replace(first, samples=samples, divided=tuple(others))
     if models is None:
@@ -470,22 +470,22 @@ def _notes(folder: Path, pool: Pool) -> tuple[str, ...]:
 def pool_of(
     table: Table, index: Index, grid: Grid, ids: Sequence[str], split: str, rule: str = ""
 ) -> Pool:
-    """A pool whose rows are cells.
+    """A pool whose rows are tiles.
 
     Args:
-        table: What is kept of the cells.
+        table: What is kept of the tiles.
         index: Models, classes and settings.
         grid: How images are divided.
         ids: Names of the images.
         split: Name of the split.
         rule: How it was taken from a larger set.
     """
-    on_cells = index.on_cells.get(grid.name, {})
-    specs = {**index.models, **on_cells}
+    on_tiles = index.on_tiles.get(grid.name, {})
+    specs = {**index.models, **on_tiles}
     rows = np.arange(len(ids) * len(grid))
     costs = {name: [Cost.from_json(cost) for cost in spec["costs"]] for name, spec in specs.items()}
     samples = Samples(
-        tuple(f"{name}#{cell}" for name in ids for cell in range(len(grid))),
+        tuple(f"{name}#{tile}" for name in ids for tile in range(len(grid))),
         None,
         index.classes,
         split,

@@ -1,4 +1,4 @@
-"""Cells: where in the images of a split a cascade goes on, drawn from stored scores alone."""
+"""Tiles: where in the images of a split a cascade goes on, drawn from stored scores alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Images of which each cell is shown.
+# Images of which each tile is shown.
 _SHOWN = 8
 # Stages of exit, from light to dark.
 _STAGES = ("#eeeeee", "#7fb5d8", "#0072B2", "#003f63")
@@ -33,12 +33,12 @@ _STAGES = ("#eeeeee", "#7fb5d8", "#0072B2", "#003f63")
 
 @dataclass(frozen=True, eq=False)
 class WentOn:
-    """Which cells of the images of one split went on.
+    """Which tiles of the images of one split went on.
 
     Args:
         cascade: Whose decisions these are.
         grid: How images are divided.
-        stages: Stage of exit of each cell, from 0, shape (images, cells).
+        stages: Stage of exit of each tile, from 0, shape (images, tiles).
         names: Of the images.
         split: Name of the split.
     """
@@ -51,16 +51,16 @@ class WentOn:
 
     @property
     def share(self) -> Array:
-        """Share of the images in which each cell went on, shape (rows, columns)."""
+        """Share of the images in which each tile went on, shape (rows, columns)."""
         shares: Array = (self.stages > 0).mean(axis=0).reshape(self.grid.shape)
         return shares
 
 
 def went_on(cascade: Cascade, pool: Pool) -> WentOn:
-    """Decide on the stored cells of a split.
+    """Decide on the stored tiles of a split.
 
     Args:
-        cascade: One that knows its models, on cells.
+        cascade: One that knows its models, on tiles.
         pool: Predictions of its models.
     """
     own = pool.holding(cascade.models_of_stages)
@@ -70,8 +70,8 @@ def went_on(cascade: Cascade, pool: Pool) -> WentOn:
     return WentOn(cascade, grid_of(specs_of(cascade)), stages, names, samples.split)
 
 
-def cells_section(rows: Sequence[Row], members: Sequence[Row], pool: Pool) -> Section | None:
-    """Where cells go on, of the committees that the report names, or else of the front's best.
+def tiles_section(rows: Sequence[Row], members: Sequence[Row], pool: Pool) -> Section | None:
+    """Where tiles go on, of the committees that the report names, or else of the front's best.
 
     Args:
         rows: From :func:`committee.report.summary`.
@@ -79,27 +79,27 @@ def cells_section(rows: Sequence[Row], members: Sequence[Row], pool: Pool) -> Se
         pool: The pool on the split that judges.
 
     Returns:
-        None where no committee on the front is one of cells.
+        None where no committee on the front is one of tiles.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
 
-    def on_cells(row: Row) -> bool:
+    def on_tiles(row: Row) -> bool:
         stages = row.cascade.models_of_stages
         return len(stages) > 1 and bool(pool.holding(stages).whole_of)
 
-    some = [row for row in rows if row.chosen and on_cells(row)]
-    some = some or [row for row in members if on_cells(row)][-1:]
+    some = [row for row in rows if row.chosen and on_tiles(row)]
+    some = some or [row for row in members if on_tiles(row)][-1:]
     if not some:
         return None
     found = {named(row.cascade): (row, went_on(row.cascade, pool)) for row in some}
     return Section(
-        name="cells-went-on",
-        title="Where cells go on",
+        name="tiles-went-on",
+        title="Where tiles go on",
         sentences=tuple(_sentences([each for _, each in found.values()])),
         tables=(_table(list(found.values())),),
-        svg=figure_svg(cells_figure([each for _, each in found.values()])),
+        svg=figure_svg(tiles_figure([each for _, each in found.values()])),
     )
 
 
@@ -109,11 +109,11 @@ def _sentences(found: Sequence[WentOn]) -> Iterator[str]:
         most, least = each.share.max(), each.share.min()
         rows, columns = each.grid.shape
         yield (
-            f"{named(each.cascade)}: of {rows} x {columns} cells that in row {row + 1}, column "
+            f"{named(each.cascade)}: of {rows} x {columns} tiles that in row {row + 1}, column "
             f"{column + 1} goes on most often, in {100 * most:.0f} % of the {len(each.names):,} "
             f"images of {each.split}; the least often in {100 * least:.0f} %."
         )
-    yield "committee run --show-cells draws which cells went on over the images themselves."
+    yield "committee run --show-tiles draws which tiles went on over the images themselves."
 
 
 def _table(found: Sequence[tuple[Row, WentOn]]) -> PageTable:
@@ -133,11 +133,11 @@ def _table(found: Sequence[tuple[Row, WentOn]]) -> PageTable:
             )
         )
     return PageTable(
-        "Cells that go on",
+        "Tiles that go on",
         (
             "Committee",
-            "Cells",
-            "Cells of an image",
+            "Tiles",
+            "Tiles of an image",
             "Leave at each stage",
             "Images of which none goes on",
             "Images of which all go on",
@@ -146,8 +146,8 @@ def _table(found: Sequence[tuple[Row, WentOn]]) -> PageTable:
     )
 
 
-def cells_figure(found: Sequence[WentOn]) -> Figure:
-    """How often each cell goes on, and beside it the stage of exit of each cell of some images.
+def tiles_figure(found: Sequence[WentOn]) -> Figure:
+    """How often each tile goes on, and beside it the stage of exit of each tile of some images.
 
     Args:
         found: One a row of the figure.
@@ -175,7 +175,7 @@ def cells_figure(found: Sequence[WentOn]) -> Figure:
 
 
 def _mesh(axes: Axes, grid: Grid, values: Array, **look: object) -> None:
-    """Cells as rectangles: of those that overlap the first has the pixels."""
+    """Tiles as rectangles: of those that overlap the first has the pixels."""
     height, width = grid.image
     rows, columns = grid.shape
     across = np.minimum(np.arange(columns + 1) * grid.side[1], width)
@@ -199,7 +199,7 @@ def _draw_share(axes: Axes, each: WentOn) -> None:
                 f"{100 * value:.0f}", ha="center", va="center", fontsize=8,
                 color="white" if value > 0.55 else "black",
             )  # fmt: skip
-    axes.set_title("images in which a cell goes on, %", fontsize=8)
+    axes.set_title("images in which a tile goes on, %", fontsize=8)
 
 
 def _draw_stages(axes: Axes, each: WentOn, number: int) -> None:

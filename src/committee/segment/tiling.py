@@ -1,8 +1,8 @@
-"""Cells: how an image is divided, what a model sees of a cell, and how cells become an image.
+"""Tiles: how an image is divided, what a model sees of a tile, and how tiles become an image.
 
-All cells have one shape, and so have all windows, the cells with the context around them: what does
+All tiles have one shape, and so have all windows, the tiles with the context around them: what does
 not fit at the edge of the image is shifted inwards. So windows make batches of one shape, and
-every cell costs the same. Where two cells overlap, the pixels belong to the first.
+every tile costs the same. Where two tiles overlap, the pixels belong to the first.
 """
 
 from __future__ import annotations
@@ -19,43 +19,43 @@ from committee.errors import ShapeError
 
 @dataclass(frozen=True)
 class Grid:
-    """The cells of an image.
+    """The tiles of an image.
 
     Args:
         image: Height and width in pixels.
-        cell: Side of a cell in pixels; 0 if the whole image is one cell.
-        context: How many pixels around its cell a window has, on each side.
+        tile: Side of a tile in pixels; 0 if the whole image is one tile.
+        context: How many pixels around its tile a window has, on each side.
 
     Raises:
-        ShapeError: If a cell is larger than the image, or a number is negative.
+        ShapeError: If a tile is larger than the image, or a number is negative.
 
     >>> Grid((360, 480), 120, 24).shape, Grid((360, 480), 120, 24).window
     ((3, 4), (168, 168))
     """
 
     image: tuple[int, int]
-    cell: int = 0
+    tile: int = 0
     context: int = 0
 
     def __post_init__(self) -> None:
         height, width = self.image
-        if min(self.cell, self.context) < 0 or self.cell > min(height, width):
+        if min(self.tile, self.context) < 0 or self.tile > min(height, width):
             raise ShapeError(
-                f"cells of {self.cell} pixels with {self.context} around them do not fit an image "
+                f"tiles of {self.tile} pixels with {self.context} around them do not fit an image "
                 f"of {height} x {width}. Give a side of 1 to {min(height, width)}, or 'full'"
             )
 
     @property
     def name(self) -> str:
         """``full``, or side and context: ``120+24``."""
-        return f"{self.cell}+{self.context}" if self.cell else "full"
+        return f"{self.tile}+{self.context}" if self.tile else "full"
 
     @property
     def shape(self) -> tuple[int, int]:
-        """How many rows and columns of cells there are."""
-        if not self.cell:
+        """How many rows and columns of tiles there are."""
+        if not self.tile:
             return 1, 1
-        return math.ceil(self.image[0] / self.cell), math.ceil(self.image[1] / self.cell)
+        return math.ceil(self.image[0] / self.tile), math.ceil(self.image[1] / self.tile)
 
     def __len__(self) -> int:
         rows, columns = self.shape
@@ -63,30 +63,30 @@ class Grid:
 
     @property
     def side(self) -> tuple[int, int]:
-        """Height and width of a cell."""
-        return (self.cell, self.cell) if self.cell else self.image
+        """Height and width of a tile."""
+        return (self.tile, self.tile) if self.tile else self.image
 
     @property
     def window(self) -> tuple[int, int]:
-        """Height and width of what a model sees of a cell."""
-        if not self.cell:
+        """Height and width of what a model sees of a tile."""
+        if not self.tile:
             return self.image
-        wide = self.cell + 2 * self.context
+        wide = self.tile + 2 * self.context
         return min(wide, self.image[0]), min(wide, self.image[1])
 
     @property
     def overhead(self) -> float:
-        """Pixels of all windows over pixels of the image: what seeing every cell costs."""
+        """Pixels of all windows over pixels of the image: what seeing every tile costs."""
         return len(self) * math.prod(self.window) / math.prod(self.image)
 
     @cached_property
     def _corners(self) -> list[tuple[int, int]]:
-        """Top left corner of each cell, row by row."""
+        """Top left corner of each tile, row by row."""
         (height, width), (rows, columns) = self.image, self.shape
         return [
             (
-                min(row * self.cell, height - self.side[0]),
-                min(col * self.cell, width - self.side[1]),
+                min(row * self.tile, height - self.side[0]),
+                min(col * self.tile, width - self.side[1]),
             )
             for row in range(rows)
             for col in range(columns)
@@ -104,63 +104,63 @@ class Grid:
         ]
 
     def cut(self, values: Array) -> Array:
-        """The cells of a map.
+        """The tiles of a map.
 
         Args:
             values: Shape (…, height, width), as large as the image.
 
         Returns:
-            Shape (cells, …, cell height, cell width).
+            Shape (tiles, …, tile height, tile width).
         """
-        if not self.cell:
+        if not self.tile:
             return values[None]  # no copy: images are large
         return _cut(values, self._corners, self.side)
 
-    def windows(self, values: Array, cells: Array) -> Array:
-        """What a model sees of some cells.
+    def windows(self, values: Array, tiles: Array) -> Array:
+        """What a model sees of some tiles.
 
         Args:
             values: Shape (…, height, width), as large as the image.
-            cells: Numbers of the cells, shape (n,).
+            tiles: Numbers of the tiles, shape (n,).
 
         Returns:
             Shape (n, …, window height, window width).
         """
-        return _cut(values, [self._window_corners[cell] for cell in cells.tolist()], self.window)
+        return _cut(values, [self._window_corners[tile] for tile in tiles.tolist()], self.window)
 
-    def inner(self, values: Array, cells: Array) -> Array:
-        """Of maps of windows, what lies in the cell.
+    def inner(self, values: Array, tiles: Array) -> Array:
+        """Of maps of windows, what lies in the tile.
 
         Args:
             values: Shape (n, …, window height, window width).
-            cells: Numbers of the cells, shape (n,).
+            tiles: Numbers of the tiles, shape (n,).
 
         Returns:
-            Shape (n, …, cell height, cell width).
+            Shape (n, …, tile height, tile width).
         """
         high, wide = self.side
         out = np.empty((*values.shape[:-2], high, wide), values.dtype)
-        for own, window, cell in zip(out, values, cells.tolist(), strict=True):
-            top = self._corners[cell][0] - self._window_corners[cell][0]
-            left = self._corners[cell][1] - self._window_corners[cell][1]
+        for own, window, tile in zip(out, values, tiles.tolist(), strict=True):
+            top = self._corners[tile][0] - self._window_corners[tile][0]
+            left = self._corners[tile][1] - self._window_corners[tile][1]
             own[...] = window[..., top : top + high, left : left + wide]
         return out
 
     @cached_property
     def owned(self) -> Array:
-        """Which pixels of each cell are its own, shape (cells, cell height, cell width)."""
+        """Which pixels of each tile are its own, shape (tiles, tile height, tile width)."""
         number = np.full(self.image, -1)
-        for cell, (top, left) in enumerate(self._corners):
+        for tile, (top, left) in enumerate(self._corners):
             own = number[top : top + self.side[0], left : left + self.side[1]]
-            own[own < 0] = cell
+            own[own < 0] = tile
         owned: Array = self.cut(number) == np.arange(len(self))[:, None, None]
         return owned
 
     def pasted(self, values: Array) -> Array:
-        """The map of an image from those of its cells.
+        """The map of an image from those of its tiles.
 
         Args:
-            values: Shape (cells, cell height, cell width), or one number a cell, shape (cells,).
+            values: Shape (tiles, tile height, tile width), or one number a tile, shape (tiles,).
 
         Returns:
             Shape (height, width).
@@ -168,10 +168,10 @@ class Grid:
         if values.ndim == 1:
             values = np.broadcast_to(values[:, None, None], (len(self), *self.side))
         out = np.empty(self.image, values.dtype)
-        # The last first: what two cells cover stays as the first has it.
-        for cell in reversed(range(len(self))):
-            top, left = self._corners[cell]
-            out[top : top + self.side[0], left : left + self.side[1]] = values[cell]
+        # The last first: what two tiles cover stays as the first has it.
+        for tile in reversed(range(len(self))):
+            top, left = self._corners[tile]
+            out[top : top + self.side[0], left : left + self.side[1]] = values[tile]
         return out
 
 

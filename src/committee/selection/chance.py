@@ -169,7 +169,7 @@ def within_chance(
 
 
 def _too_few_wholes(rule: Rule, table: PrefixTable, unit: str) -> list[str]:
-    """The same where a figure is made of counts, by wholes: cells of one image are much alike.
+    """The same where a figure is made of counts, by wholes: tiles of one image are much alike.
 
     The spread of a difference is the bootstrap's over wholes, widened for few as a t-interval is.
 

@@ -62,8 +62,8 @@ class ModelSpec:
         engine: One of :data:`ENGINES`, or empty for the source's own.
         precision: One of :data:`PRECISIONS`.
         task: Name of what it does, one of :data:`committee.spec.task.TASKS`.
-        cell: Of a model that sees the cells of an image one by one, their side in pixels; else 0.
-        context: How many pixels around a cell it sees.
+        tile: Of a model that sees the tiles of an image one by one, their side in pixels; else 0.
+        context: How many pixels around a tile it sees.
         layout: Order of the axes of a graph's input, one of :data:`LAYOUTS`; empty if the graph
             shows it.
         output: Which of several outputs is taken, by its name; empty if there is no choice.
@@ -87,7 +87,7 @@ class ModelSpec:
     engine: str = ""
     precision: str = "float32"
     task: str = IMAGE_CLASSIFICATION.name
-    cell: int = 0
+    tile: int = 0
     context: int = 0
     layout: str = ""
     output: str = ""
@@ -131,7 +131,7 @@ class ModelSpec:
             "costs": [cost.to_json() for cost in self.costs],
             "fingerprint": self.fingerprint,
             **({"task": self.task} if self.task != IMAGE_CLASSIFICATION.name else {}),
-            **({"cell": self.cell, "context": self.context} if self.cell else {}),
+            **({"tile": self.tile, "context": self.context} if self.tile else {}),
             **({"layout": self.layout} if self.layout else {}),
             **({"output": self.output} if self.output else {}),
             **({"columns": list(self.columns)} if self.columns else {}),

@@ -55,7 +55,7 @@ VIDEO_CLASSIFICATION = Task(
     "video-classification", sample="clip", unit="clip", batch_size=4, stretch=1
 )
 
-SEMANTIC_SEGMENTATION = Task("semantic-segmentation", sample="image", unit="cell", utility=MEAN_IOU)
+SEMANTIC_SEGMENTATION = Task("semantic-segmentation", sample="image", unit="tile", utility=MEAN_IOU)
 
 TASKS = {
     task.name: task for task in (IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION, SEMANTIC_SEGMENTATION)

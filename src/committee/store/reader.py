@@ -32,7 +32,7 @@ from committee.store.split import SAMPLES, is_of, read_split
 
 _CHUNKS_A_TASK = 16
 # The index of a store of segmentation, which committee.segment reads.
-CELLS = "cells.json"
+TILES = "tiles.json"
 
 
 def load_pool(
@@ -97,9 +97,9 @@ def _runnable(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _explain_missing(folder: Path) -> None:
-    if any((each / CELLS).exists() for each in (folder, folder.parent)):
+    if any((each / TILES).exists() for each in (folder, folder.parent)):
         raise StoreError(
-            f"{folder}: holds cells of segmentation, of which only scores and counts are kept; "
+            f"{folder}: holds tiles of segmentation, of which only scores and counts are kept; "
             "predict, search, evaluate, study, report and run take them"
         )
     if (folder / "store.json").exists():

@@ -55,7 +55,7 @@ def check_split_name(name: str) -> None:
     Raises:
         StoreError: If it cannot.
     """
-    if not _NAME.fullmatch(name) or name in ("store.json", "cells.json"):
+    if not _NAME.fullmatch(name) or name in ("store.json", "tiles.json"):
         raise StoreError(
             f"split '{printable(name[:80])}' must be letters, digits and . _ -, 200 at most, and "
             "not the name of a file of the store, for it names a folder"

@@ -20,13 +20,13 @@ from committee.study import (
     scaled_family,
     self_cascades,
     threshold_sweep,
+    tiles,
     training_cost,
     trainings,
     views,
     worst_case,
 )
 from committee.study import calibrated as calibration
-from committee.study import tiles as cells
 from committee.study.base import AnyAnalysis, AnyFinding, Finding
 from committee.study.context import Study
 
@@ -47,7 +47,7 @@ ANALYSES: tuple[AnyAnalysis, ...] = (
     worst_case.ANALYSIS,
     self_cascades.ANALYSIS,
     views.ANALYSIS,
-    cells.ANALYSIS,
+    tiles.ANALYSIS,
     training_cost.ANALYSIS,
     calibration.ANALYSIS,
     scaled_family.ANALYSIS,

@@ -1,8 +1,8 @@
 """Exits of parts, for every way to divide: Wang et al. (2022), section 7.2, table 7.
 
-In segmentation the cells of an image leave a cascade one by one. The paper compares cells of two
-sizes with whole images: smaller cells leave where the image is easy, and cost less. What cells
-cost is seen through windows, so that a small cell with much around it may cost more than it saves.
+In segmentation the tiles of an image leave a cascade one by one. The paper compares tiles of two
+sizes with whole images: smaller tiles leave where the image is easy, and cost less. What tiles
+cost is seen through windows, so that a small tile with much around it may cost more than it saves.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from committee.study.text import told_gain
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ABOUT = About("cells", "Cells of several sizes", "section 7.2, table 7")
+ABOUT = About("tiles", "Tiles of several sizes", "section 7.2, table 7")
 
 
 # A share of the reference model's cost: enough below 1 that something must leave early.
@@ -49,7 +49,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Cells:
+class Tiles:
     """What the figure shows.
 
     Args:
@@ -65,7 +65,7 @@ class Cells:
     judge: Judge
 
 
-def analyse(study: Study) -> Finding[Cells]:
+def analyse(study: Study) -> Finding[Tiles]:
     """For each way to divide, the best committees of that way beside the most accurate model.
 
     Raises:
@@ -73,7 +73,7 @@ def analyse(study: Study) -> Finding[Cells]:
     """
     divisions = [each.division for each in study.val.divisions]
     if not any(divisions):
-        raise Unsupported(f"{study.judge.samples} leave as a whole; cells are of segmentation")
+        raise Unsupported(f"{study.judge.samples} leave as a whole; tiles are of segmentation")
     fronts = {name: study.search(division=name) for name in divisions}
     # Of equally accurate ones the first, which is the cheapest.
     best = max(study.singles, key=lambda single: single.val.correct)
@@ -92,9 +92,9 @@ def analyse(study: Study) -> Finding[Cells]:
         for each in chosen
     ]
     table = Table(
-        "Single models, and for each size of cells the best committees",
+        "Single models, and for each size of tiles the best committees",
         (
-            Column("cells"),
+            Column("tiles"),
             Column("what"),
             Column("committee"),
             Column("accuracy", "share"),
@@ -105,16 +105,16 @@ def analyse(study: Study) -> Finding[Cells]:
             Column(f"{study.judge.units} that leave at each stage"),
         ),
         tuple(rows),
-        f"Chosen on {study.val.samples.split} among committees that keep to these cells, single "
+        f"Chosen on {study.val.samples.split} among committees that keep to these tiles, single "
         f"models among them; all figures are of {study.judge}. full: {study.judge.samples} leave "
-        "as a whole. Of A+B, A is the side of a cell in pixels, B what is seen around it.",
+        "as a whole. Of A+B, A is the side of a tile in pixels, B what is seen around it.",
     )
     drawn = {name: tuple(map(Judged.of, front)) for name, front in fronts.items()}
     return Finding(
         ABOUT,
         (table,),
         tuple(_sentences(study, chosen, best)),
-        Cells(study.singles, drawn, unit, study.judge),
+        Tiles(study.singles, drawn, unit, study.judge),
     )
 
 
@@ -162,7 +162,7 @@ def _sentences(study: Study, chosen: list[Chosen], best: Judged) -> Iterator[str
         told = ", ".join(f"{times(ratio)} with {name}" for name, ratio in saving.items())
         yield f"As accurate as {best.name} on {val} for less: {told}."
     else:
-        yield f"With no size of cells is a committee as accurate as {best.name} on {val} for less."
+        yield f"With no size of tiles is a committee as accurate as {best.name} on {val} for less."
     for what, some in ((f"For {_SHARE:g} of its cost", cheaper), ("At their most accurate", most)):
         gains = {
             each.division: study.gain(each.found.cascade, best.cascade)
@@ -174,7 +174,7 @@ def _sentences(study: Study, chosen: list[Chosen], best: Judged) -> Iterator[str
             yield f"{what}, in points over {best.name} on {study.judge}: {told}."
 
 
-def draw(data: Cells) -> Figure:
+def draw(data: Tiles) -> Figure:
     """Single models, and a front for each way to divide.
 
     Raises:
@@ -183,7 +183,7 @@ def draw(data: Cells) -> Figure:
     figure, axes, size, label = plane(data.unit, data.singles)
     drawn = [mark_singles(axes, data.singles, size)]
     for look, (name, found) in zip(SERIES, data.fronts.items(), strict=False):
-        drawn.append(mark(axes, found, size, look, f"Cells of {name}", line=True))
+        drawn.append(mark(axes, found, size, look, f"Tiles of {name}", line=True))
     finish(axes, drawn, label, data.judge, data.singles)
     return figure
 

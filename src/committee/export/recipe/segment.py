@@ -1,4 +1,4 @@
-"""Run this folder's cascade on images, cell by cell, with numpy, onnxruntime and Pillow alone.
+"""Run this folder's cascade on images, tile by tile, with numpy, onnxruntime and Pillow alone.
 
     python run.py OUT image.jpg other.png
 
@@ -56,36 +56,36 @@ class Cascade:
             if path not in vouched:
                 raise ValueError(f"{path} has no line in SHA256SUMS")
             self.sessions[name] = open_session(folder / path)
-        whole = next(model for model in self.models.values() if not model.get("cell"))
-        on_cells = (model for model in self.models.values() if model.get("cell"))
-        seen = next(((model["cell"], model["context"]) for model in on_cells), (0, 0))
-        self.cells = Cells(whole["preprocessing"]["size"], *seen)
+        whole = next(model for model in self.models.values() if not model.get("tile"))
+        on_tiles = (model for model in self.models.values() if model.get("tile"))
+        seen = next(((model["tile"], model["context"]) for model in on_tiles), (0, 0))
+        self.tiles = Tiles(whole["preprocessing"]["size"], *seen)
         self.exif = whole["preprocessing"]["exif"]
         self.above = float(self.rule["confidence"].partition(">")[2] or 0.5)
 
     def __call__(self, image: Image.Image) -> dict[str, Any]:
-        """Run stage after stage on the cells of which the cascade is not yet sure.
+        """Run stage after stage on the tiles of which the cascade is not yet sure.
 
         Returns:
-            ``classes`` of each pixel, shape (height, width); ``stages`` of exit of each cell, from
-            0, and ``scores`` there, shape (cells,).
+            ``classes`` of each pixel, shape (height, width); ``stages`` of exit of each tile, from
+            0, and ``scores`` there, shape (tiles,).
         """
-        height, width = self.cells.image
+        height, width = self.tiles.image
         if self.exif:
             image = ImageOps.exif_transpose(image)
         if image.size != (width, height):
             own = f"{image.size[1]} x {image.size[0]}"
             raise ValueError(f"is {own} pixels, not {height} x {width}")
         image = coloured(of_bytes(image), 3)
-        left = np.arange(len(self.cells.corners))
+        left = np.arange(len(self.tiles.corners))
         outputs: dict[str, Any] = {}
-        classes = np.zeros((len(left), *self.cells.side), np.int64)
+        classes = np.zeros((len(left), *self.tiles.side), np.int64)
         stages, scores = np.zeros(len(left), np.int64), np.zeros(len(left))
         for index, stage in enumerate(self.rule["stages"]):
             for name in stage["models"]:
                 outputs[name] = self._outputs(name, image, left)
             combined = self._combined(outputs)
-            score = np.array([surest(cell, self.above) for cell in combined])
+            score = np.array([surest(tile, self.above) for tile in combined])
             # The exit rule: leave when the score reaches the threshold.
             leaving = score >= as_number(stage["threshold"])
             out = left[leaving]
@@ -95,7 +95,7 @@ class Cascade:
             if not len(left):
                 break
             outputs = {name: values[~leaving] for name, values in outputs.items()}
-        return {"classes": self.cells.pasted(classes), "stages": stages, "scores": scores}
+        return {"classes": self.tiles.pasted(classes), "stages": stages, "scores": scores}
 
     def _combined(self, outputs: dict[str, Any]) -> Any:
         if self.rule["combine"] == "last":
@@ -104,18 +104,18 @@ class Cascade:
         return sum(outputs[name].astype(np.float64) for name in sorted(outputs)) / len(outputs)
 
     def _outputs(self, name: str, image: Image.Image, left: Any) -> Any:
-        """Logits of the cells that are left, shape (n, C, height, width) of a cell."""
+        """Logits of the tiles that are left, shape (n, C, height, width) of a tile."""
         model = self.models[name]
-        given = prepared(image, {**model["preprocessing"], "size": self.cells.image})[0]
-        if not model.get("cell"):
+        given = prepared(image, {**model["preprocessing"], "size": self.tiles.image})[0]
+        if not model.get("tile"):
             whole = self._logits(name, given[None])[0]
-            return np.stack([self.cells.cut(whole, cell) for cell in left])
+            return np.stack([self.tiles.cut(whole, tile) for tile in left])
         parts = []
         for start in range(0, len(left), BATCH):
             some = left[start : start + BATCH]
-            windows = np.stack([self.cells.window(given, cell) for cell in some])
+            windows = np.stack([self.tiles.window(given, tile) for tile in some])
             values = self._logits(name, windows)
-            parts += [self.cells.inner(v, cell) for v, cell in zip(values, some, strict=True)]
+            parts += [self.tiles.inner(v, tile) for v, tile in zip(values, some, strict=True)]
         return np.stack(parts)
 
     def _logits(self, name: str, batch: Any) -> Any:
@@ -126,17 +126,17 @@ class Cascade:
         return bilinear(values.astype(np.float32), batch.shape[2:])
 
 
-class Cells:
-    """How an image is divided: a side of 0 is one cell, the image.
+class Tiles:
+    """How an image is divided: a side of 0 is one tile, the image.
 
-    What does not fit at the edge is shifted inwards; where cells overlap, the first has the pixels.
+    What does not fit at the edge is shifted inwards; where tiles overlap, the first has the pixels.
     """
 
-    def __init__(self, image: list[int], cell: int, context: int) -> None:
+    def __init__(self, image: list[int], tile: int, context: int) -> None:
         height, width = self.image = tuple(image)
-        self.side = (cell, cell) if cell else self.image
-        around = cell + 2 * context
-        self.seen = (min(around, height), min(around, width)) if cell else self.image
+        self.side = (tile, tile) if tile else self.image
+        around = tile + 2 * context
+        self.seen = (min(around, height), min(around, width)) if tile else self.image
         high, wide = self.side
         self.corners = [
             (min(row * high, height - high), min(column * wide, width - wide))
@@ -151,32 +151,32 @@ class Cells:
             for top, left in self.corners
         ]
 
-    def cut(self, values: Any, cell: int) -> Any:
-        """The pixels of a cell."""
-        (top, left), (high, wide) = self.corners[cell], self.side
+    def cut(self, values: Any, tile: int) -> Any:
+        """The pixels of a tile."""
+        (top, left), (high, wide) = self.corners[tile], self.side
         return values[..., top : top + high, left : left + wide]
 
-    def window(self, values: Any, cell: int) -> Any:
-        """What a model sees of a cell."""
-        (top, left), (high, wide) = self.windows[cell], self.seen
+    def window(self, values: Any, tile: int) -> Any:
+        """What a model sees of a tile."""
+        (top, left), (high, wide) = self.windows[tile], self.seen
         return values[..., top : top + high, left : left + wide]
 
-    def inner(self, values: Any, cell: int) -> Any:
-        """Of a window, what lies in the cell."""
-        top, left = (a - b for a, b in zip(self.corners[cell], self.windows[cell], strict=True))
+    def inner(self, values: Any, tile: int) -> Any:
+        """Of a window, what lies in the tile."""
+        top, left = (a - b for a, b in zip(self.corners[tile], self.windows[tile], strict=True))
         high, wide = self.side
         return values[..., top : top + high, left : left + wide]
 
     def pasted(self, classes: Any) -> Any:
-        """The map of an image from those of its cells."""
+        """The map of an image from those of its tiles."""
         out = np.empty(self.image, classes.dtype)
-        for cell in reversed(range(len(self.corners))):
-            self.cut(out, cell)[...] = classes[cell]
+        for tile in reversed(range(len(self.corners))):
+            self.cut(out, tile)[...] = classes[tile]
         return out
 
 
 def surest(logits: Any, above: float) -> float:
-    """Mean of a cell's largest probabilities, of the pixels where they are above a bound."""
+    """Mean of a tile's largest probabilities, of the pixels where they are above a bound."""
     values = logits.reshape(len(logits), -1)
     most = 1 / np.exp(values - values.max(axis=0)).sum(axis=0)
     counted = most > above
