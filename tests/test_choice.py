@@ -20,12 +20,13 @@ from committee.pool.evaluate import Evaluation, decided, stage_costs
 from committee.report.figure import front_figure
 from committee.report.page import page_of
 from committee.report.rows import choice_of, merged, summary
-from committee.report.tables import percent, versus
+from committee.report.text import versus
 from committee.selection.chance import few_samples, within_chance
 from committee.selection.notes import notes_of, of_comparison, target_of
 from committee.selection.paired import Comparison, Estimate, compare
 from committee.selection.targets import Target, promises_of
 from committee.spec.task import CLASSIFICATION
+from committee.text import percent
 from strategies import pools, random_pool
 from test_every_kind import write_store
 

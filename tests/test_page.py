@@ -20,7 +20,8 @@ from committee.cli import main
 from committee.report.page import page_of
 from committee.report.rows import Row, ensemble_rows, front_rows, summary
 from committee.report.section import Cell, PageTable, Section
-from committee.report.tables import human_cost, interval, named, percent, times
+from committee.report.text import interval, named, times
+from committee.text import human_cost, percent
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 

@@ -13,21 +13,13 @@ import pytest
 from rich.console import Console
 
 import committee as cm
-from committee.report import page
 from committee.report.figure import figure_svg, front_figure, save_figure
-from committee.report.page import page_of
+from committee.report.page import page, page_of
 from committee.report.rows import ENSEMBLE, SINGLE, Row, ensemble_rows, front_rows, summary
 from committee.report.style import empty_figure, scale_cost
-from committee.report.tables import (
-    exits,
-    front_csv,
-    human_cost,
-    interval,
-    percent,
-    points,
-    rich_table,
-    times,
-)
+from committee.report.tables import front_csv, rich_table
+from committee.report.text import exits, interval, points, times
+from committee.text import human_cost, percent
 
 NAMES = ("tiny", "small", "base", "large", "huge")
 STEPS = (1.2, 1.7, 2.1, 2.5, 2.9)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import committee as cm
-from committee.report.tables import human_cost
 from committee.selection.paired import Estimate
 from committee.study.analyses import run_study
 from committee.study.base import AnyFinding
 from committee.study.context import Study, study_of
 from committee.study.page import study_page
+from committee.text import human_cost
 
 ASKED = ["ensembles_vs_singles", "threshold_sweep", "measured_costs"]
 

@@ -10,7 +10,8 @@ import pytest
 from committee import Cascade, Pool, evaluate, search
 from committee.errors import Unsupported
 from committee.report.rows import SINGLE, front_rows, summary
-from committee.report.tables import named, rich_table
+from committee.report.tables import rich_table
+from committee.report.text import named
 from committee.spec.model import view_blocks
 from committee.spec.task import VIDEO_CLASSIFICATION
 from committee.study.analyses import run_study

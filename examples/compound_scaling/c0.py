@@ -13,9 +13,10 @@ from collections.abc import Sequence
 
 from pool import C0_PHIS, PHIS, pool_of
 
-from committee.report.tables import human_cost, interval, percent
+from committee.report.text import interval
 from committee.study.context import Judged, Study, study_of
 from committee.study.text import told_gain
+from committee.text import human_cost, percent
 
 SEED = 0
 MOST = 3

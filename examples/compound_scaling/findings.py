@@ -18,7 +18,7 @@ from pool import DATA, PHIS, SEEDS, chosen_models, pool_of
 
 from committee.errors import CommitteeError
 from committee.files import write_text
-from committee.report.tables import points, times
+from committee.report.text import points, times
 from committee.selection.paired import Estimate
 from committee.study import calibrated as calibration
 from committee.study import (

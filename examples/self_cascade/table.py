@@ -20,7 +20,8 @@ import committee as cm
 from committee.data.open import open_data
 from committee.models.inputs import RawSamples
 from committee.report.rows import SINGLE, Row, summary
-from committee.report.tables import exits, human_cost, interval, percent, times
+from committee.report.text import exits, interval, times
+from committee.text import human_cost, percent
 
 HEAD = "| models | val | test (95 % interval) | average cost | worst case | speedup | exits |"
 

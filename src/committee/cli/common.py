@@ -431,7 +431,7 @@ def cost_line(average: float | None, unit: str, specs: Mapping[str, ModelSpec]) 
         unit: Its unit; empty if costs are unknown.
         specs: The models, by name.
     """
-    from committee.report.tables import human_cost
+    from committee.text import human_cost
 
     if average is not None:
         return f"Average cost: {human_cost(average, unit)}"

@@ -29,14 +29,14 @@ from committee.cli.common import (
 )
 from committee.errors import CascadeError, MisalignedError, StoreError
 from committee.pool.pool import Pool
-from committee.report.tables import exits, human_cost, interval, percent
-from committee.report.tables import promised as told_promise
-from committee.report.tables import versus as told_versus
+from committee.report.text import exits, interval
+from committee.report.text import promised as told_promise
+from committee.report.text import versus as told_versus
 from committee.rule.cascade import Cascade
 from committee.selection.notes import few_samples, of_comparison, of_promises, target_of
 from committee.selection.paired import Comparison, compare
 from committee.selection.targets import Promise, promises_of
-from committee.text import listed
+from committee.text import human_cost, listed, percent
 
 if TYPE_CHECKING:
     from committee.pool.evaluate import Evaluation

@@ -82,7 +82,7 @@ def profile(
 def _print(profiles: list[Profile]) -> None:
     from rich.table import Table
 
-    from committee.report.tables import human_cost
+    from committee.text import human_cost
 
     table = Table()
     table.add_column("model\nengine", overflow="fold")

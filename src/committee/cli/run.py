@@ -173,7 +173,8 @@ class _Tally:
 def _print(
     runner: Runner, summary: dict[str, Any], broken: list[tuple[str, str]], out: Path
 ) -> None:
-    from committee.report.tables import percent, shares
+    from committee.report.text import shares
+    from committee.text import percent
 
     samples, rate = summary["samples"], summary["samples_per_second"]
     known = f"; {summary['resumed']:,} were done before" if summary["resumed"] else ""
@@ -197,7 +198,7 @@ def _print(
 
 def _other_exits(summary: dict[str, Any], promise: Promise) -> str:
     """Say that exits are not those that were promised, and what that may mean."""
-    from committee.report.tables import shares
+    from committee.report.text import shares
 
     return (
         f"exits by stage are {shares(summary['exit_ratios'])} of "
@@ -209,6 +210,6 @@ def _other_exits(summary: dict[str, Any], promise: Promise) -> str:
 
 def _shares(leaving: Any) -> str:
     """Shares of the samples that left at each stage so far."""
-    from committee.report.tables import shares
+    from committee.report.text import shares
 
     return shares(leaving / (leaving.sum() or 1))

@@ -47,7 +47,7 @@ from committee.errors import CascadeError
 from committee.pool.metrics import TOP_1
 from committee.pool.pool import Pool
 from committee.report.rows import choice_of
-from committee.report.tables import points, saving
+from committee.report.text import points, saving
 from committee.selection.fixed_models import as_ensemble
 from committee.selection.notes import notes_of
 from committee.selection.targets import Target

@@ -105,7 +105,7 @@ def run(
 ) -> None:
     """Segment images: an image of classes each, and a row each."""
     from committee.data.segmentation import open_segmentation
-    from committee.report.tables import shares
+    from committee.report.text import shares
     from committee.run.agreement import Promise
     from committee.segment.run import Segmenter, check_table, segment_into
 

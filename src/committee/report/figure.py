@@ -35,7 +35,7 @@ from committee.report.style import (
     plain,
     scale_cost,
 )
-from committee.report.tables import points, times
+from committee.report.text import points, times
 from committee.rule.cascade import Cascade
 from committee.selection.front import Front
 from committee.selection.notes import notes_of

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from committee.errors import DataError, MissingExtraError, require
 from committee.pool.pool import Pool
 from committee.report import tables
+from committee.report import text as words
 from committee.report.command import Saving, saving_of
 from committee.report.figure import figure_svg, front_figure
 from committee.report.points import page_data
@@ -38,6 +39,7 @@ from committee.segment.tile_maps import tiles_section
 from committee.selection.front import Front
 from committee.selection.notes import notes_of
 from committee.spec.cost import Cost
+from committee.text import human_cost, percent
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,7 +131,7 @@ def page(
         provenance=tables.provenance(rows),
         measure=heading_of(rows[0].judged.measure),
         samples=rows[0].task.samples,
-        leaving=tables.leaving(rows[0].task),
+        leaving=words.exit_heading(rows[0].task),
         costs=_costs(front),
         sections=sections,
         style=Markup(_web(_STYLE)),
@@ -213,8 +215,8 @@ def _headline(rows: Sequence[Row]) -> str:
     where = f"on {own.split} ({own.difference.samples:,} {own.samples})"
     flattered = f" Measured on {own.split}, which chose it: expect less." if own.chose else ""
     return (
-        f"{what}: {tables.named(row.cascade)}, {tables.saving(own.saving)} than {own.reference} "
-        f"and {tables.difference(own.difference)} in accuracy {where}."
+        f"{what}: {words.named(row.cascade)}, {words.saving(own.saving)} than {own.reference} "
+        f"and {words.difference(own.difference)} in accuracy {where}."
         f"{flattered or ' ' + sure.get(own.promise or '', '')}".rstrip()
     )
 
@@ -222,7 +224,7 @@ def _headline(rows: Sequence[Row]) -> str:
 def _promises(rows: Sequence[Row]) -> str:
     """What became of the accuracy and the cost that the choice was asked for."""
     row = choice_of(rows)
-    told = () if row is None else map(tables.promised, row.promises)
+    told = () if row is None else map(words.promised, row.promises)
     return "".join(f" {each[:1].upper()}{each[1:]}." for each in told)
 
 
@@ -241,10 +243,10 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    written = (tables.percent, tables.interval, tables.points, tables.times, tables.human_cost)
-    environment.filters.update({each.__name__: each for each in (*written, tables.exits)})
-    environment.filters["difference"] = tables.difference
-    environment.filters["named"] = tables.named
+    written = (percent, words.interval, words.points, words.times, human_cost)
+    environment.filters.update({each.__name__: each for each in (*written, words.exits)})
+    environment.filters["difference"] = words.difference
+    environment.filters["named"] = words.named
     environment.filters["drawing"] = _drawing
     return environment.from_string(_web(_TEMPLATE))
 
@@ -309,7 +311,7 @@ def _settings(front: Front) -> dict[str, str]:
 
 
 def _bounds(bounds: Mapping[str, float]) -> str:
-    return ", ".join(tables.human_cost(b, unit) for unit, b in bounds.items()) or "none"
+    return ", ".join(human_cost(b, unit) for unit, b in bounds.items()) or "none"
 
 
 def _costs(front: Front) -> list[tuple[str, Cost]]:
@@ -324,8 +326,8 @@ def _costs(front: Front) -> list[tuple[str, Cost]]:
 def _alternative(rows: Sequence[Row]) -> str:
     """The figure in words, for those who cannot see it."""
     told = [
-        f"{row.told} ({row.cascade}): {tables.percent(row.judged.accuracy)} "
-        f"at {tables.human_cost(row.judged.average_cost, row.judged.unit)}"
+        f"{row.told} ({row.cascade}): {percent(row.judged.accuracy)} "
+        f"at {human_cost(row.judged.average_cost, row.judged.unit)}"
         for row in rows
     ]
     split, measure = rows[0].judged.split, measure_told(rows[0].judged.measure)

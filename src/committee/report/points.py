@@ -16,7 +16,7 @@ from committee.pool.pool import Pool
 from committee.report.command import Saving
 from committee.report.rows import CHOSEN, SINGLE, Row, matches
 from committee.report.scales import heading_of, scales_of
-from committee.report.tables import leaving, stages_named
+from committee.report.text import exit_heading, stages_named
 from committee.selection.front import Front
 from committee.selection.threshold_histograms import Moves, moves
 
@@ -71,7 +71,7 @@ def page_data(
         "unit": front.settings.unit,
         "heading": heading_of(row.judged.measure),
         "samples": row.task.samples,
-        "leaving": leaving(row.task),
+        "leaving": exit_heading(row.task),
         "counted": front.settings.utility.counted,
         "reference": {
             "name": row.reference,

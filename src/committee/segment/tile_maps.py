@@ -16,7 +16,7 @@ from committee.report.figure import figure_svg
 from committee.report.rows import Row
 from committee.report.section import Cell, PageTable, Section
 from committee.report.style import empty_figure
-from committee.report.tables import exits, named
+from committee.report.text import exits, named
 from committee.rule.cascade import Cascade
 from committee.segment.run import grid_of
 from committee.segment.tiling import Grid

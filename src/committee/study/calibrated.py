@@ -20,7 +20,7 @@ from committee.errors import Unsupported
 from committee.pool.evaluate import Evaluation
 from committee.pool.pool import Pool
 from committee.report.reliability import reliability_figure
-from committee.report.tables import points
+from committee.report.text import points
 from committee.rule.calibration import Calibration, says_probabilities
 from committee.rule.cascade import Cascade
 from committee.rule.outputs import Outputs

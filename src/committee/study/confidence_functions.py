@@ -16,7 +16,6 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import Unsupported
 from committee.report.style import BLACK, SERIES, empty_figure, legend, plain
-from committee.report.tables import percent
 from committee.rule.scores import CONFIDENCES
 from committee.selection.fixed_models import threshold_sweep
 from committee.selection.prefixes import Rule
@@ -25,6 +24,7 @@ from committee.study.context import Judge, Judged, Study
 from committee.study.estimates import accuracy_of
 from committee.study.text import told_gain
 from committee.study.threshold_sweep import pairs_on_front
+from committee.text import percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

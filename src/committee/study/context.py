@@ -16,7 +16,7 @@ from committee.pool.evaluate import Evaluation, check_judge, counts_of, measure_
 from committee.pool.metrics import TOP_1
 from committee.pool.pool import Pool
 from committee.report.rows import choice_of, summary
-from committee.report.tables import named
+from committee.report.text import named
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import DEFAULT_COMBINE
 from committee.selection.evaluate_many import evaluate_all, right_on

@@ -14,7 +14,7 @@ import numpy as np
 
 from committee.errors import Unsupported
 from committee.report.style import SERIES
-from committee.report.tables import points
+from committee.report.text import points
 from committee.study.base import About, Analysis, Cell, Column, Finding, Table
 from committee.study.context import Judge, Judged, Study
 from committee.study.drawing import finish, mark, mark_singles, plane

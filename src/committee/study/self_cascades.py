@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from committee.errors import Unsupported
 from committee.report.style import CASCADE, SERIES
-from committee.report.tables import times
+from committee.report.text import times
 from committee.selection.paired import Estimate
 from committee.study.base import About, Analysis, Column, Finding, Table
 from committee.study.best_cascades import speedup

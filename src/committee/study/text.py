@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from committee.report.tables import human_cost, percent, points, times
+from committee.report.text import points, times
 from committee.selection.paired import Estimate
 from committee.study.base import Cell, Column, Written
+from committee.text import human_cost, percent
 
 _POINTS = Column("", "points")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from committee.errors import Unsupported
 from committee.report.style import SERIES
-from committee.report.tables import exits, times
+from committee.report.text import exits, times
 from committee.selection.front import Front
 from committee.study.base import About, Analysis, Cell, Column, Finding, Table
 from committee.study.best_cascades import speedup

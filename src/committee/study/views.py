@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from committee.errors import Unsupported
 from committee.report.style import SERIES
-from committee.report.tables import exits, times
+from committee.report.text import exits, times
 from committee.rule.combinations import ORDER_FREE
 from committee.study.base import About, Analysis, Cell, Column, Finding, Table
 from committee.study.best_cascades import speedup

@@ -1,0 +1,193 @@
+"""Text: how figures, committees and promises are written for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from committee.pool.evaluate import Evaluation
+from committee.rule.cascade import Cascade
+from committee.selection.paired import Comparison, Estimate
+from committee.selection.targets import Promise
+from committee.spec.task import Task
+from committee.text import digits, human_cost, percent
+
+
+def interval(evaluation: Evaluation) -> str:
+    """The 95 % interval of the accuracy, in percent.
+
+    >>> interval(Evaluation("val", 100, 90, 1.0, 1.0, "macs", (1.0,)))
+    '82.6–94.5 %'
+    """
+    low, high = evaluation.interval
+    return f"{100 * low:.1f}–{100 * high:.1f} %"
+
+
+def points(difference: float) -> str:
+    """A difference of two shares of 1, in percentage points with its sign.
+
+    >>> points(0.0123), points(-0.0123)
+    ('+1.23', '−1.23')
+    """
+    return f"{100 * difference:+.2f}".replace("-", "−")
+
+
+def times(ratio: float | None) -> str:
+    """A speedup; a dash where there is none.
+
+    >>> times(2.437), times(19.42), times(None)
+    ('2.44×', '19.4×', '–')
+    """
+    return "–" if ratio is None else f"{digits(ratio)}×" if ratio >= 1 else f"{ratio:.2f}×"
+
+
+def difference(estimate: Estimate) -> str:
+    """A difference of accuracies with its 95 % interval, in percentage points.
+
+    >>> difference(Estimate(-0.0115, -0.022, -0.001, 1999))
+    '−1.15 points (−2.20 to −0.10)'
+    """
+    ends = f"{points(estimate.low)} to {points(estimate.high)}"
+    return f"{points(estimate.value)} points ({ends})"
+
+
+def gain_range(gains: Sequence[Estimate]) -> str:
+    """Return the smallest and the largest of one or more differences, in percentage points.
+
+    >>> gain_range([Estimate(0.005, 0, 0.01, 9), Estimate(-0.01, -0.02, 0, 9)])
+    '−1.00 to +0.50'
+    """
+    return _span([gain.value for gain in gains], points)
+
+
+def ratio_range(ratios: Sequence[float]) -> str:
+    """Return the smallest and the largest ratio, and the median of more than two; a dash for none.
+
+    >>> ratio_range([2.0, 1.5, 4.0])
+    '1.50× to 4.00×, 2.00× in the median'
+    """
+    if not ratios:
+        return "–"
+    span = _span(ratios, times)
+    return f"{span}, {times(median(ratios))} in the median" if len(ratios) > 2 else span
+
+
+def _span(values: Sequence[float], write: Callable[[float], str]) -> str:
+    low, high = write(min(values)), write(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def saving(ratio: float | None) -> str:
+    """How much cheaper, or dearer, than a reference.
+
+    >>> saving(2.87), saving(0.5), saving(None)
+    ('2.87× cheaper', '2.00× dearer', 'free')
+    """
+    if ratio is None:
+        return "free"
+    return f"{times(ratio)} cheaper" if ratio >= 1 or not ratio else f"{times(1 / ratio)} dearer"
+
+
+def versus(comparison: Comparison) -> str:
+    """A committee beside its reference, with what became of its promise.
+
+    >>> less = Estimate(-0.0115, -0.022, -0.001, 1999)
+    >>> versus(Comparison("a", "b", less, 2.87, "test", "samples", within=0.0))
+    'vs b: −1.15 points (−2.20 to −0.10), 2.87× cheaper; promise missed'
+    """
+    if comparison.same:
+        return f"is {comparison.reference} itself"
+    told = (
+        f"vs {comparison.reference}: {difference(comparison.difference)}, "
+        f"{saving(comparison.saving)}"
+    )
+    if comparison.chose:
+        return told
+    outcome = {
+        "kept": "promise kept",
+        "missed": "promise missed",
+        "within chance": "promise open",
+    }
+    return "; ".join(filter(None, [told, outcome.get(comparison.promise or "", "")]))
+
+
+def promised(promise: Promise) -> str:
+    """An accuracy or a cost that was asked for, with what became of it.
+
+    >>> promised(Promise("accuracy", 0.9, 0.785, 0.751, 0.816, "test"))
+    'asked: accuracy of 90.00 % or more; 78.50 % (75.1–81.6 %) on test: promise missed'
+    """
+    if promise.what == "accuracy":
+        goal = f"accuracy of {percent(promise.asked)} or more"
+        told = f"{percent(promise.value)} ({100 * promise.low:.1f}–{100 * promise.high:.1f} %)"
+    else:
+        asked, value, low, high = (
+            human_cost(each, promise.unit)
+            for each in (promise.asked, promise.value, promise.low, promise.high)
+        )
+        goal, told = f"average cost of {asked} or less", f"{value} ({low} to {high})"
+    open_ = "promise open, for these samples are too few to tell"
+    outcome = {"kept": "promise kept", "missed": "promise missed"}.get(promise.outcome, open_)
+    return f"asked: {goal}; {told} on {promise.split}: {outcome}"
+
+
+def exits(evaluation: Evaluation) -> str:
+    """Share of samples that leave at each stage, in percent.
+
+    >>> exits(Evaluation("val", 100, 90, 1.0, 1.0, "macs", (0.75, 0.25)))
+    '75/25 %'
+    """
+    return shares(evaluation.exit_ratios)
+
+
+def shares(ratios: Iterable[float]) -> str:
+    """Shares of 1 in percent, as those of the samples that leave at each stage.
+
+    >>> shares([0.7512, 0.2488])
+    '75.1/24.9 %'
+    """
+    return "/".join(f"{100 * ratio:.3g}" for ratio in ratios) + " %"
+
+
+def exit_heading(task: Task) -> str:
+    """What a column of exit ratios is headed by."""
+    return "Leave" if task.unit == task.sample else f"{task.units.capitalize()} that leave"
+
+
+def named(cascade: Cascade) -> str:
+    """The models of a committee with room to break lines.
+
+    >>> named(Cascade.of([["a", "b"], "c"], [0.5]))
+    'a + b -> c'
+    """
+    return " -> ".join(stages_named(cascade))
+
+
+def stages_named(cascade: Cascade) -> list[str]:
+    """The models of each stage, as people read them.
+
+    Several blocks of one model's views are told together; which models are blocks the cascade
+    knows where it says how its models are loaded.
+    """
+    return [" + ".join(_together(cascade.models, list(stage.models))) for stage in cascade.stages]
+
+
+def _together(specs: Mapping[str, Mapping[str, Any]], models: list[str]) -> Iterator[str]:
+    blocks = {name: _blocks(specs.get(name, {})) for name in models}
+    groups: dict[str, list[str]] = {}
+    for name in models:
+        groups.setdefault(name.rpartition(".")[0] if blocks[name] > 1 else name, []).append(name)
+    for whole, names in groups.items():
+        total = blocks[names[0]]
+        if len(names) == 1:
+            yield names[0]
+        elif len(names) == total:
+            yield f"{whole} (all {total} blocks of views)"
+        else:
+            yield f"{whole} ({len(names)} of {total} blocks of views)"
+
+
+def _blocks(spec: Mapping[str, Any]) -> int:
+    views = (spec.get("preprocessing") or {}).get("views") or {}
+    return int(views.get("blocks", 1))
