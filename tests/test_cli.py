@@ -6,7 +6,6 @@ import csv
 import json
 import math
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,10 @@ import pytest
 from PIL import Image
 
 from committee import Cascade, CommitteeError, Pool, __version__
-from committee.cli import app, main
+from committee.cli import COMMANDS, main
 from committee.models.pool_file import read_pool_file
 from committee.predict import predict
 from small_world import code_of, dataset, files_of, write_npz, write_pool
-
-COMMANDS = sorted(str(command.name) for command in app.registered_commands)
 
 
 class World:
@@ -239,8 +236,7 @@ def test_ctrl_c_says_how_to_go_on(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    # By this name the package has the function.
-    monkeypatch.setattr(sys.modules["committee.selection.exhaustive"], "search", interrupted)
+    monkeypatch.setattr("committee.cli.search.exact", interrupted)
     assert main(["search", "store", "--json"]) == 130
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1

@@ -7,9 +7,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import typer
 
-from committee.cli import app
+from committee.cli import COMMANDS as KNOWN
+from committee.cli import command as load
 from committee.models.pool_file import read_pool_file
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -63,9 +63,8 @@ def test_python_runs(snippet: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_and_its_options_exist(command: str) -> None:
     words = command.split()
-    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    assert words[1] in known
-    options = {name for parameter in known[words[1]].params for name in parameter.opts}
+    assert words[1] in KNOWN
+    options = {name for parameter in load(words[1]).params for name in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= options
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from committee.cli import _EXAMPLES, app, main
+from committee.cli import COMMANDS, command, main
 from test_every_kind import write_store
 
 # The store of a test, and a second name for what an option adds.
@@ -110,10 +109,9 @@ OPTIONS: dict[str, dict[str, tuple[str, set[str], bool]]] = {
 SLOW = {"demo", "study", "report", "report match"}
 
 
-def options_of(command: str) -> set[str]:
+def options_of(name: str) -> set[str]:
     """Names of all options of a command, but for those that every command has."""
-    known = typer.main.get_command(app).commands[command]  # type: ignore[attr-defined]
-    named = [p for p in known.params if p.param_type_name == "option"]
+    named = [p for p in command(name).params if p.param_type_name == "option"]
     return {name for p in named for name in (*p.opts, *p.secondary_opts)} - {"--json", "--help"}
 
 
@@ -186,10 +184,10 @@ def test_option_is_used_or_refused(mode, option, store, known, tmp_path, capsys)
     assert found != known[mode]
 
 
-@pytest.mark.parametrize("command", _EXAMPLES)
-def test_examples_in_help_name_options_that_are_there(command, capsys):
-    words = shlex.split(_EXAMPLES[command].removeprefix("Example: "))
-    assert words[:2] == ["committee", command]
-    assert {word for word in words if word.startswith("--")} <= options_of(command)
-    assert main([command, "-h"]) == 0
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_in_help_name_options_that_are_there(name, capsys):
+    words = shlex.split(command(name).epilog.removeprefix("Example: "))
+    assert words[:2] == ["committee", name]
+    assert {word for word in words if word.startswith("--")} <= options_of(name)
+    assert main([name, "-h"]) == 0
     assert " ".join(words[:2]) in capsys.readouterr().out

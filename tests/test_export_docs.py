@@ -4,9 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-import typer
 
-from committee.cli import app
+from committee.cli import command
 
 TEXT = (Path(__file__).parent.parent / "docs" / "export.md").read_text(encoding="utf-8")
 
@@ -25,17 +24,16 @@ def test_the_examples_run_one_after_the_other(tmp_path, monkeypatch):
 
 
 def test_commands_and_options_exist():
-    commands = typer.main.get_command(app).commands
     lines = re.findall(r"^    committee (.*)", TEXT, re.MULTILINE)
     assert len(lines) == 4
     for line in lines:
         name, *words = line.split()
-        options = {option for each in commands[name].params for option in each.opts}
+        options = {option for each in command(name).params for option in each.opts}
         assert {word for word in words if word.startswith("--")} <= options
     known = {
         option
         for name in ("export", "verify")
-        for each in commands[name].params
+        for each in command(name).params
         for option in (*each.opts, *each.secondary_opts)
     }
     assert set(re.findall(r"`(--[a-z-]+)", TEXT)) <= known

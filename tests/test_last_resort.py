@@ -41,7 +41,7 @@ def test_any_exception_is_one_line(
             raised()
         raise raised  # type: ignore[misc]
 
-    monkeypatch.setattr("committee.cli._built", lambda: type("C", (), {"main": fails}))
+    monkeypatch.setattr("committee.cli._group", lambda: type("C", (), {"main": fails}))
     assert main(["evaluate"]) == code
     told = capsys.readouterr().err
     assert told.startswith(f"committee: {line}")

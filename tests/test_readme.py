@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 
-from committee.cli import app, main
+from committee.cli import COMMANDS as KNOWN
+from committee.cli import command as load
+from committee.cli import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,9 +33,8 @@ def test_there_is_a_snippet_and_there_are_commands():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_and_its_options_exist(command):
     words = command.replace("\\\n", " ").split()
-    known = typer.main.get_command(app).commands
-    assert words[1] in known
-    options = {name for parameter in known[words[1]].params for name in parameter.opts}
+    assert words[1] in KNOWN
+    options = {name for parameter in load(words[1]).params for name in parameter.opts}
     used = {word for word in words if word.startswith("--")}
     assert used <= options
 

@@ -522,7 +522,7 @@ def test_an_interrupted_process_says_so_and_goes_on_afterwards(
     code, errors = command.stop(tmp_path, signal.SIGINT, 0.05)
     assert code == 130
     assert errors.count("\n") == 1
-    assert "predict goes on where it was" in errors
+    assert "predict goes on where it stopped" in errors
     kept = chunks(tmp_path)
     assert 0 < kept < 100
     assert command.finish(tmp_path) == len(NAMES) * MANY - kept * CHUNK_ROWS

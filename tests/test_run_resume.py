@@ -333,7 +333,7 @@ def test_stopped_and_killed_processes_leave_the_bytes_of_an_undisturbed_one(
     code, errors = process.stop(out, signal.SIGINT, 0.02)
     assert code == 130
     assert errors.count("\n") == 1
-    assert "run goes on where it was" in errors
+    assert "run goes on where it stopped" in errors
     code, _ = process.stop(out, signal.SIGKILL, moments.uniform(0, 0.05))
     assert code == -signal.SIGKILL
     assert " were done before" in process.finish(out)

@@ -1,159 +1,154 @@
-"""Command line: one file a command, each a thin call; this one runs them and words their errors."""
+"""The command line: a table of commands, each loaded when it is called, and the one error line."""
 
 from __future__ import annotations
 
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from committee.cli import (
-    calibrate,
-    demo,
-    evaluate,
-    export,
-    export_onnx,
-    import_,
-    predict,
-    profile,
-    relabel,
-    report,
-    run,
-    search,
-    study,
-    verify,
-)
+from committee.compiled import PLAIN
 from committee.errors import CommitteeError
 from committee.text import printable
+from committee.version import __version__
 
-app = typer.Typer(
-    name="committee",
-    add_completion=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-_COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": demo.demo,
-    "predict": predict.predict,
-    "import": import_.import_,
-    "relabel": relabel.relabel,
-    "profile": profile.profile,
-    "calibrate": calibrate.calibrate,
-    "search": search.search,
-    "evaluate": evaluate.evaluate,
-    "study": study.study,
-    "report": report.report,
-    "run": run.run,
-    "verify": verify.verify,
-    "export": export.export,
-    "export-onnx": export_onnx.export_onnx,
+# Every command with the line that `committee --help` shows, which the docstring of the function
+# repeats. `committee NAME` calls the function NAME of the module NAME in this package.
+COMMANDS = {
+    "demo": "Choose, evaluate and run a cascade of six small networks, all in the package.",
+    "predict": "Compute the outputs of every model on every sample, resumably.",
+    "import": "Import outputs that were computed elsewhere; no model is needed.",
+    "relabel": "Add the labels of a split or correct them, without computing outputs again.",
+    "profile": "Measure multiply-adds, parameters, latency and throughput of every model.",
+    "calibrate": "Fit a calibration of each model and keep it in the store.",
+    "search": "Find the Pareto front of accuracy and cost, and choose a committee by a target.",
+    "evaluate": "Evaluate a cascade on stored predictions, beside its models and its reference.",
+    "study": "Repeat every analysis of the paper on this pool.",
+    "report": "Search, and write the front as one page that works offline.",
+    "run": "Run a cascade over images or clips and write one row per sample.",
+    "verify": "Compare the decisions of stored predictions, runs and exports, one by one.",
+    "export": "Export a cascade as a folder or as one ONNX file that runs without committee.",
+    "export-onnx": "Convert torch models to ONNX files and check them against the originals.",
 }
-_EXAMPLES = {
-    "demo": "Example: committee demo --out demo-out",
-    "predict": "Example: committee predict pool.toml --data images/val --split val",
-    "import": "Example: committee import small=s.npy large=l.npy --kind logits --split val "
-    "--labels labels.npy --cost small=41e6 --cost large=126e6",
-    "relabel": "Example: committee relabel predictions --split val --labels labels.csv",
-    "profile": "Example: committee profile pool.toml",
-    "calibrate": "Example: committee calibrate predictions --split cal",
-    "search": "Example: committee search predictions --match large --within 0.005 --out c.json",
-    "evaluate": "Example: committee evaluate c.json predictions",
-    "study": "Example: committee study predictions --out study",
-    "report": "Example: committee report predictions --match large --out report.html",
-    "run": "Example: committee run c.json --data images/new --out results.csv",
-    "verify": "Example: committee verify c.json --data images/test --predictions predictions/test",
-    "export": "Example: committee export c.json --out c.onnx",
-    "export-onnx": "Example: committee export-onnx pool.toml --out exported",
-}
-for _name, _command_of in _COMMANDS.items():
-    # The first line whole: of what it takes from the text itself, typer cuts off the end.
-    _short = str(_command_of.__doc__).partition("\n")[0]
-    app.command(_name, short_help=_short, epilog=_EXAMPLES[_name])(_command_of)
-
-# Commands that were stopped and take up their work again.
-_GOING_ON = {"predict", "run"}
+_RESUMABLE = {"predict", "run"}
 BAD_INPUT = 2
 INTERRUPTED = 130
-# As a shell says of a program whose reader has gone.
-UNREAD = 141
+# The code of a program whose reader has gone.
+CLOSED_PIPE = 141
+
+
+class _Commands(TyperGroup):
+    """The commands of the table; only the one that is called is loaded."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**{**attributes, "commands": dict.fromkeys(COMMANDS)})
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return command(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _new_app() -> typer.Typer:
+    return typer.Typer(
+        cls=_Commands,
+        add_completion=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+@cache
+def command(name: str) -> Any:
+    """Load one command, a click command with its parameters.
+
+    The last paragraph of the function's docstring, an example, stands at the end of the help.
+    """
+    function = name.replace("-", "_") + "_" * (name == "import")
+    run = getattr(import_module(f"committee.cli.{function}"), function)
+    text, _, example = str(run.__doc__).rpartition("\n\n    Example: ")
+    app = _new_app()
+    app.command(name, help=text, epilog=f"Example: {example}")(run)
+    return typer.main.get_command(app)
+
+
+@cache
+def _group() -> Any:
+    app = _new_app()
+    app.callback()(_options)
+    return typer.main.get_command(app)
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from committee.compiled import PLAIN
-        from committee.version import __version__
-
         typer.echo(f"{__version__} ({PLAIN})" if PLAIN else __version__)
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
     version: bool = typer.Option(
         False, "--version", help="Show the version and stop.", is_eager=True, callback=_show_version
     ),
 ) -> None:
-    """Ensembles and cascades of already-trained models: choose, evaluate and run them.
+    """Choose, evaluate and run ensembles and cascades of already-trained models.
 
     In this order: predict or import (val, then test), search, evaluate, report or study; then run,
     verify and export. Begin with: committee demo
     """
-    # --debug is read by main(), which also takes it after the command.
-
-
-@cache
-def _built() -> Any:
-    """The commands, read once a process."""
-    return typer.main.get_command(app)
+    # main() reads --debug, so that it may also stand after the command.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; bad input gives one line and exit code 2."""
+    """Run one command and return its exit code; bad input gets one line and code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     if arguments is None and not (debug or sys.warnoptions):
-        # Of libraries; what the user should know is said in lines of our own.
+        # Warnings of libraries; what the user should know is in our own notes.
         warnings.simplefilter("ignore")
-    # Pillow's for images above 89 megapixels, which are read like others; from 179 on it refuses.
+    # Pillow's, about images above 89 megapixels, which are read; from 179 on it refuses them.
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")
     words = [word for word in words if word != "--debug"]
     try:
-        code = _built().main(words or ["--help"], "committee", standalone_mode=False)
+        code = _group().main(words or ["--help"], "committee", standalone_mode=False)
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         if _is_interrupted(error):
-            return _stopped(words)
+            return _interrupted(words)
         if _is_closed_pipe(error):
-            return _unread()
+            return _close_output()
         if debug and not isinstance(error, typer.TyperException):
             raise
-        return _told(_worded(error, words), BAD_INPUT)
-    # As typer answers Ctrl-C.
-    return _stopped(words) if code == INTERRUPTED else code if isinstance(code, int) else 0
+        return _fail(_message(error, words), BAD_INPUT)
+    if code == INTERRUPTED:  # typer's answer to Ctrl-C
+        return _interrupted(words)
+    return code if isinstance(code, int) else 0
 
 
-def _worded(error: BaseException, words: Sequence[str]) -> str:
-    """Return what a user reads of an error; no other place words what nobody expected."""
+def _message(error: BaseException, words: Sequence[str]) -> str:
+    """Return the line for an error; unexpected ones get their words here and nowhere else."""
     if isinstance(error, CommitteeError):
         return str(error)
     if isinstance(error, typer.TyperException):
         message = getattr(error, "format_message", error.__str__)().rstrip(".")
         stop = "" if message.endswith("?") else "."
-        return f"{message}{stop} See: committee {_command(words)}--help"
+        name = f"{words[0]} " if words and words[0] in COMMANDS else ""
+        return f"{message}{stop} See: committee {name}--help"
     if isinstance(error, OSError):
         return f"{error.filename or 'file'}: {error.strerror or error}"
     if isinstance(error, MemoryError):
-        return "not enough memory. Give fewer models, samples or a smaller --batch-size"
+        return "not enough memory. Use fewer models or samples, or a smaller --batch-size"
     text = str(error).strip().split("\n")[0][:300]
-    return (
-        f"internal error ({type(error).__name__}{': ' if text else ''}{text}); "
-        "run again with --debug and report it"
-    )
+    what = ": ".join(filter(None, [type(error).__name__, text]))
+    return f"internal error ({what}); run again with --debug and report it"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -166,33 +161,28 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _is_interrupted(error: BaseException) -> bool:
-    """Return whether Ctrl-C is at the bottom: an import that it stops fails with other words."""
+    """Return True if Ctrl-C caused the error: an interrupted import may raise something else."""
     return any(isinstance(each, KeyboardInterrupt | typer.Abort) for each in _chain(error))
 
 
 def _is_closed_pipe(error: BaseException) -> bool:
-    """Return whether nobody reads what is printed any more: ``| head``."""
+    """Return True if nobody reads the output any more, as after ``| head``."""
     return any(isinstance(each, BrokenPipeError) for each in _chain(error))
 
 
-def _unread() -> int:
-    # What Python still holds to be printed goes nowhere, without a word of its own.
+def _close_output() -> int:
+    # Python would try to print the rest at exit, and complain.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return UNREAD
+    return CLOSED_PIPE
 
 
-def _stopped(words: Sequence[str]) -> int:
-    kept = f"; {words[0]} goes on where it was" if {*words[:1]} & _GOING_ON else ""
-    return _told(f"stopped. Run the same command again{kept}", INTERRUPTED)
+def _interrupted(words: Sequence[str]) -> int:
+    resumes = f"; {words[0]} goes on where it stopped" if words and words[0] in _RESUMABLE else ""
+    return _fail(f"stopped. Run the same command again{resumes}", INTERRUPTED)
 
 
-def _command(words: Sequence[str]) -> str:
-    known = {command.name for command in app.registered_commands}
-    return f"{words[0]} " if words and words[0] in known else ""
-
-
-def _told(message: str, code: int) -> int:
-    # One line, of which the terminal obeys nothing.
+def _fail(message: str, code: int) -> int:
+    # One line, without anything that a terminal would obey.
     line = printable(" ".join(message.split()))
     sys.stderr.write(f"committee: {line}\n")
     return code

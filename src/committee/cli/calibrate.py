@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from committee.cli.common import AsJson, print_json, refuse, say, show
+from committee.pool.pool import Pool
+from committee.report.reliability import check_figure_ending, reliability_figure, write_figure
+from committee.rule.calibration import Calibration, ruled_out_note, worse_note
+from committee.store.calibrate import Judged, judge
+from committee.store.calibrate import calibrate as fitted
+from committee.store.calibrations import KEY, models_of, remove_calibrations
+from committee.store.entry import read_index
 from committee.text import listed
-
-if TYPE_CHECKING:
-    from committee.pool.pool import Pool
-    from committee.rule.calibration import Calibration
-    from committee.store.calibrate import Judged
-
 
 # Splits that choose and that evaluate.
 _IN_USE = ("val", "test")
@@ -53,16 +55,13 @@ def calibrate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fit a calibration of each model and keep it in the store; search uses it when asked.
+    """Fit a calibration of each model and keep it in the store.
 
     What confidence says and how often it is right then differ by the expected calibration error,
     which is printed before and after, on this split and on val and test if they are there.
-    """
-    from committee.rule.calibration import ruled_out_note, worse_note
-    from committee.store.calibrate import calibrate as fitted
-    from committee.store.calibrate import judge
-    from committee.store.calibrations import models_of, remove_calibrations
 
+    Example: committee calibrate predictions --split cal
+    """
     if remove:
         given = {"split": split, "method": method, "figure": figure}
         refuse("fitting, not with --remove", **{n: v is not None for n, v in given.items()})
@@ -74,8 +73,6 @@ def calibrate(
             say(f"No calibration any more of {', '.join(names)}")
         return
     if figure is not None:
-        from committee.report.reliability import check_figure_ending
-
         check_figure_ending(figure)
     split = split or "cal"
     replaced = _fitted_apart(Path(store)) if split in _IN_USE else {}
@@ -107,9 +104,6 @@ def calibrate(
 
 def _fitted_apart(root: Path) -> dict[str, str]:
     """By model on which split its calibration is fitted, if that neither chooses nor evaluates."""
-    from committee.store.calibrations import KEY
-    from committee.store.entry import read_index
-
     if not (root / "store.json").is_file():
         return {}
     known = {n: each.get(KEY) for n, each in read_index(root / "store.json")["models"].items()}
@@ -135,8 +129,6 @@ def _used_notes(store: str, split: str, replaced: Mapping[str, str]) -> list[str
 
 def _pools(store: str, split: str, names: list[str]) -> list[Pool]:
     """The fitting split, then those that choose and judge, if they have labels."""
-    from committee.pool.pool import Pool
-
     others = [each for each in ("val", "test") if each != split]
     there = [each for each in others if (Path(store) / each).is_dir()]
     pools = [Pool.load(Path(store) / each, names) for each in (split, *there)]
@@ -144,14 +136,12 @@ def _pools(store: str, split: str, names: list[str]) -> list[Pool]:
 
 
 def _draw(figure: Path, pools: list[Pool], calibrations: dict[str, Calibration]) -> None:
-    from committee.report.reliability import reliability_figure, write_figure
 
     # The last is the one that judges, or else the fitting one; the title says which.
     write_figure(reliability_figure(pools[-1].with_calibrations(calibrations)), figure)
 
 
 def _print(rows: list[Judged], calibrations: dict[str, Calibration]) -> None:
-    from rich.table import Table
 
     splits = {row.split: row.samples for row in rows}
     table = Table(title="Expected calibration error, before → after, 15 bins", title_justify="left")

@@ -10,25 +10,33 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import TimeRemainingColumn as Remaining
+from rich.table import Table
+from rich.text import Text
 
 from committee.errors import CascadeError, CostError, ShapeError, StoreError
+from committee.models.pool_file import read_pool_file
 from committee.pool.metrics import Utility, top_k
 from committee.pool.pool import Pool
+from committee.report.rows import Row, choice_of
+from committee.report.tables import rich_table, versus_lines
+from committee.rule.cascade import Cascade
 from committee.rule.combinations import COMBINES
 from committee.rule.scores import BUILT_IN
-from committee.text import printable
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from committee.report.rows import Row
-    from committee.rule.cascade import Cascade
-    from committee.selection.front import Front
-    from committee.selection.targets import Target
-    from committee.spec.model import ModelSpec
+from committee.run.open import opened
+from committee.segment.store import load_images
+from committee.selection.front import Front, check_within
+from committee.selection.notes import notes_of
+from committee.selection.targets import Target
+from committee.spec.model import ModelSpec
+from committee.store.entry import read_index
+from committee.store.split import known_split
+from committee.text import human_cost, printable
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 AllowCode = Annotated[
@@ -150,9 +158,6 @@ def progress_bar(what: str, unit: str, shown: bool) -> Iterator[Update | None]:
     if not shown:
         yield None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
 
     first: list[tuple[int, float]] = []
     console = Console(stderr=True)
@@ -251,8 +256,6 @@ def with_models(path: str, pool: str | None) -> str | Cascade:
     """
     if pool is None:
         return path
-    from committee.models.pool_file import read_pool_file
-    from committee.run.open import opened
 
     found = opened(path)
     if found.graph is not None:
@@ -269,9 +272,6 @@ def target_of(
         CascadeError: If ``within`` stands without a match, or is no share of 1.
         CostError: If the cost is none.
     """
-    from committee.selection.front import check_within
-    from committee.selection.targets import Target
-
     if within is not None:
         if match is None:
             raise CascadeError("--within needs --match MODEL")
@@ -314,17 +314,12 @@ def confidence_for(pool: Pool, confidence: str | None) -> str:
 
 def notes_for(front: Front, rows: Sequence[Row]) -> tuple[str, ...]:
     """What to note on a front and on the choice among its rows: the chosen one, else the match."""
-    from committee.report.rows import choice_of
-    from committee.selection.notes import notes_of
-
     row = choice_of(rows)
     return notes_of(front, None if row is None else row.versus)
 
 
 def say_rows(rows: Sequence[Row], notes: Sequence[str]) -> None:
     """Write rows as a table, what each choice gains and loses, and what to note."""
-    from committee.report.tables import rich_table, versus_lines
-
     show(rich_table(rows))
     for line in versus_lines(rows):
         say_wrapped(line)
@@ -369,8 +364,6 @@ def say(text: str, quiet: bool = False) -> None:
 
 def show(table: Table) -> None:
     """Print a table; what stands in it is text, neither markup nor anything a terminal obeys."""
-    from rich.console import Console
-
     table.title = _plain(table.title)
     for column in table.columns:
         column.header = _plain(column.header)
@@ -380,8 +373,6 @@ def show(table: Table) -> None:
 
 def _plain(cell: Any) -> Any:
     """Return a cell as it may be shown; lines of our own stay lines."""
-    from rich.text import Text
-
     text = cell.plain if isinstance(cell, Text) else cell
     if not isinstance(text, str):
         return cell
@@ -431,8 +422,6 @@ def cost_line(average: float | None, unit: str, specs: Mapping[str, ModelSpec]) 
         unit: Its unit; empty if costs are unknown.
         specs: The models, by name.
     """
-    from committee.text import human_cost
-
     if average is not None:
         return f"Average cost: {human_cost(average, unit)}"
     if unit:
@@ -475,8 +464,6 @@ def _missing_split(root: Path) -> str:
 
 def _missing_costs(root: Path, split: str) -> str:
     """How models get the costs that search needs; empty if they share a unit."""
-    from committee.store.entry import read_index
-
     folder = root / ("val" if (root / "val").is_dir() else split)
     if not (root / "store.json").is_file():
         return ""
@@ -495,8 +482,6 @@ def _missing_costs(root: Path, split: str) -> str:
 
 def _missing_labels(root: Path) -> str:
     """How the split that chooses gets labels; empty if it has some, or is not there."""
-    from committee.store.split import known_split
-
     known = known_split(root / "val", ()) if (root / "store.json").is_file() else None
     if known is None or known.samples.labels is not None:
         return ""
@@ -527,8 +512,6 @@ def open_split(
     """
     folder = _folder(store, split, usual)
     if grids:
-        from committee.segment.store import load_images
-
         return load_images(folder, grids=grids, calibrated=calibrated)
     return Pool.load(folder, calibrated=calibrated)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import typer
+from rich.table import Table
 
 from committee.cli.common import (
     AsJson,
@@ -20,14 +21,22 @@ from committee.cli.common import (
     search_progress,
     show,
 )
+from committee.embedded import embedded_images, pool_file
 from committee.errors import require
-
-if TYPE_CHECKING:
-    from committee.pool.pool import Pool
-    from committee.rule.cascade import Cascade
-    from committee.run.agreement import Agreement
-    from committee.run.timing import Timed
-    from committee.selection.front import Front
+from committee.files import write_text
+from committee.pool.pool import Pool
+from committee.predict import predict
+from committee.report.command import saving_of
+from committee.report.figure import figure_svg, front_figure, save_figure
+from committee.report.page import page
+from committee.report.rows import ensemble_rows, front_rows, summary
+from committee.report.tables import front_csv
+from committee.rule.cascade import Cascade
+from committee.run.agreement import Agreement, agreement
+from committee.run.runner import Runner
+from committee.run.timing import Timed, timed_offline, timed_online
+from committee.selection.exhaustive import search
+from committee.selection.front import Front
 
 LARGEST = "large"
 BATCH = 64
@@ -47,7 +56,10 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("demo-out"),
     as_json: AsJson = False,
 ) -> None:
-    """Choose, evaluate and run a cascade of six Fashion-MNIST networks; all is in the package."""
+    """Choose, evaluate and run a cascade of six small networks, all in the package.
+
+    Example: committee demo --out demo-out
+    """
     require("The demo", "onnx", "report")
     say(
         "Six small networks that we trained on Fashion-MNIST; 5,000 test images choose (val),",
@@ -71,9 +83,6 @@ def demo(
 
 
 def _predicted(split: str, store: Path, quiet: bool) -> Pool:
-    from committee.embedded import embedded_images, pool_file
-    from committee.pool.pool import Pool
-    from committee.predict import predict
 
     with progress_bar(f"predict {split}", "outputs", not quiet) as progress:
         folder = predict(
@@ -83,7 +92,6 @@ def _predicted(split: str, store: Path, quiet: bool) -> Pool:
 
 
 def _searched(pool: Pool, quiet: bool) -> Front:
-    from committee.selection.exhaustive import search
 
     with search_progress(not quiet) as progress:
         front = search(pool, max_models=3, progress=progress)
@@ -99,12 +107,6 @@ def _searched(pool: Pool, quiet: bool) -> Front:
 
 
 def _report(front: Front, test: Pool, out: Path, quiet: bool) -> None:
-    from committee.files import write_text
-    from committee.report.command import saving_of
-    from committee.report.figure import figure_svg, front_figure, save_figure
-    from committee.report.page import page
-    from committee.report.rows import ensemble_rows, front_rows, summary
-    from committee.report.tables import front_csv
 
     rows, members = summary(front, test, LARGEST), front_rows(front, test, LARGEST)
     best = ensemble_rows(front, test, LARGEST)
@@ -122,12 +124,6 @@ def _report(front: Front, test: Pool, out: Path, quiet: bool) -> None:
 
 def _run(cascade: Path, test: Pool, quiet: bool) -> list[Way]:
     """Run the chosen cascade and the largest model over the test images in both ways."""
-    from committee.embedded import embedded_images
-    from committee.rule.cascade import Cascade
-    from committee.run.agreement import agreement
-    from committee.run.runner import Runner
-    from committee.run.timing import timed_offline, timed_online
-
     largest = test.described(Cascade.of([LARGEST]))
     dataset = embedded_images("test")
     images = dataset.read(np.arange(len(dataset.samples)))
@@ -150,7 +146,6 @@ def _run(cascade: Path, test: Pool, quiet: bool) -> list[Way]:
 
 
 def _print_ways(cascade: Cascade, ways: list[Way]) -> None:
-    from rich.table import Table
 
     table = Table(title=f"Running {cascade} on the test images", title_justify="left")
     table.add_column("measured, ms an image")
@@ -178,7 +173,6 @@ def _print_ways(cascade: Cascade, ways: list[Way]) -> None:
 
 
 def _as_json(front: Front, test: Pool, ways: list[Way], out: Path) -> dict[str, Any]:
-    from committee.report.rows import summary
 
     found = summary(front, test, LARGEST)
     rows = [

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from committee.cli import segmentation as tiles
 from committee.cli.common import (
@@ -28,19 +29,20 @@ from committee.cli.common import (
     store_of,
 )
 from committee.errors import CascadeError, MisalignedError, StoreError
+from committee.pool.evaluate import Evaluation, split_notes
+from committee.pool.evaluate import evaluate as judge
 from committee.pool.pool import Pool
 from committee.report.text import exits, interval
 from committee.report.text import promised as told_promise
 from committee.report.text import versus as told_versus
 from committee.rule.cascade import Cascade
+from committee.run.open import opened, what_is
 from committee.selection.notes import few_samples, of_comparison, of_promises, target_of
 from committee.selection.paired import Comparison, compare
 from committee.selection.targets import Promise, promises_of
+from committee.spec.task import Task
+from committee.store.split import note_on_chooser, note_on_labels
 from committee.text import human_cost, listed, percent
-
-if TYPE_CHECKING:
-    from committee.pool.evaluate import Evaluation
-    from committee.spec.task import Task
 
 
 def evaluate(
@@ -54,12 +56,10 @@ def evaluate(
     agree_with: AgreeWith = None,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate a cascade on stored predictions, beside its models and what it is to match."""
-    from committee.pool.evaluate import evaluate as judge
-    from committee.pool.evaluate import split_notes
-    from committee.run.open import opened, what_is
-    from committee.store.split import note_on_chooser, note_on_labels
+    """Evaluate a cascade on stored predictions, beside its models and its reference.
 
+    Example: committee evaluate c.json predictions
+    """
     if is_store(cascade):
         raise CascadeError(
             f"evaluate: {cascade} is a store; the cascade comes first: "
@@ -198,7 +198,6 @@ def _promised(chosen: Cascade, measure: str) -> str:
 
 
 def _print(evaluations: dict[str, Evaluation], task: Task) -> None:
-    from rich.table import Table
 
     first = next(iter(evaluations.values()))
     title = f"On {first.split}, {first.samples:,} {task.samples}"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from committee.cli.common import AsJson, Chosen, Loading, print_json, say, with_models
 from committee.errors import ExportError, require
-
-if TYPE_CHECKING:
-    from committee.rule.cascade import Cascade
+from committee.export.bundle import write_bundle
+from committee.export.graph import write_graph
+from committee.export.model_files import onnx_specs
+from committee.export.plan import resizes_inside
+from committee.rule.cascade import Cascade
+from committee.run.open import Opened, opened
 
 # Endings as of files; a folder may well be called cascade.v2 or cascade-1.0.
 _FILE = re.compile(r"\.(?!v\d)[A-Za-z]\w*")
@@ -49,10 +52,10 @@ def export(
     pool: Loading = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a cascade as a folder or as one ONNX file that runs without this library."""
-    from committee.rule.cascade import Cascade
-    from committee.run.open import Opened, opened
+    """Export a cascade as a folder or as one ONNX file that runs without committee.
 
+    Example: committee export c.json --out c.onnx
+    """
     _check_out(out)
     require("An export", "onnx")
     files = dict(_named(text) for text in onnx or ())
@@ -94,8 +97,6 @@ def _write(
     precision: str | None,
     resize_inside: bool | None,
 ) -> list[Path]:
-    from committee.export.bundle import write_bundle
-    from committee.export.graph import write_graph
 
     if out.suffix.lower() == ".onnx":
         path = write_graph(
@@ -118,8 +119,6 @@ def _write(
 
 
 def _resizes(cascade: Cascade, files: dict[str, str], resize_inside: bool | None) -> bool:
-    from committee.export.model_files import onnx_specs
-    from committee.export.plan import resizes_inside
 
     specs = {spec.name: spec for spec in onnx_specs(cascade, files)}
     return resizes_inside(specs, resize_inside)

@@ -9,6 +9,8 @@ import typer
 
 from committee.cli.common import AllowCode, AsJson, Only, print_json, progress_bar, say
 from committee.errors import require
+from committee.export.pool import export_pool
+from committee.models.pool_file import read_pool_file
 
 
 def export_onnx(
@@ -18,10 +20,10 @@ def export_onnx(
     allow_code: AllowCode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Turn torch models into ONNX files, checked against the originals, with a pool file."""
-    from committee.export.pool import export_pool
-    from committee.models.pool_file import read_pool_file
+    """Convert torch models to ONNX files and check them against the originals.
 
+    Example: committee export-onnx pool.toml --out exported
+    """
     require("An export to ONNX", "export")
     models = read_pool_file(pool)
     if only:

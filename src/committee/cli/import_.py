@@ -11,6 +11,7 @@ import typer
 from committee.cli.common import AsJson, amount, counted, next_step, print_json, say, say_wrapped
 from committee.errors import CostError, DataError, require
 from committee.names import read_class_names
+from committee.store.import_predictions import import_predictions
 
 
 def import_(
@@ -60,7 +61,7 @@ def import_(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take outputs made elsewhere into a store; no model is needed for what follows.
+    """Import outputs that were computed elsewhere; no model is needed.
 
     The same again with another --unit adds costs. Without labels, search can maximise agreement
     with a model: --agree-with.
@@ -69,9 +70,10 @@ def import_(
     id; label; class and confidence of decisions; cost (dollars, latency_ms, …), whose mean becomes
     the model's; outputs, as one column a class or as lists. Others are refused by name. Columns
     that are named by class are found by name, samples that have ids are joined by id.
-    """
-    from committee.store.import_predictions import import_predictions
 
+    Example: committee import small=s.npy large=l.npy --kind logits --split val --labels
+    labels.npy --cost small=41e6 --cost large=126e6
+    """
     notes: list[str] = []
     named = dict(_named(file) for file in files)
     if len(named) < len(files):

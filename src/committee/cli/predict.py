@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -24,9 +24,13 @@ from committee.cli.common import (
     say,
     say_wrapped,
 )
-
-if TYPE_CHECKING:
-    from committee.pool.labels import LabelMode
+from committee.data.open import open_data
+from committee.models.pool_file import read_pool_file
+from committee.pool.labels import LabelMode, told_of_labels
+from committee.predict import predict as compute
+from committee.spec.task import SEMANTIC_SEGMENTATION
+from committee.store.reconcile import rest, taken
+from committee.store.split import read_split
 
 
 def predict(
@@ -50,19 +54,13 @@ def predict(
     allow_code: AllowCode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compute the outputs of every model on every sample; stop and repeat at will.
+    """Compute the outputs of every model on every sample, resumably.
 
     --fraction 0.5 takes half of every class, and with --split test the other half. If the store
     has splits that were taken so, --split test without --fraction takes what they left.
-    """
-    from committee.data.open import open_data
-    from committee.models.pool_file import read_pool_file
-    from committee.pool.labels import told_of_labels
-    from committee.predict import predict as compute
-    from committee.spec.task import SEMANTIC_SEGMENTATION
-    from committee.store.reconcile import rest, taken
-    from committee.store.split import read_split
 
+    Example: committee predict pool.toml --data images/val --split val
+    """
     refuse("--fraction", seed=seed is not None and fraction is None)
     models = read_pool_file(pool)
     if only:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from committee.cli.common import AllowCode, AsJson, Only, print_json, progress_bar, say, show
+from committee.data.open import open_data
 from committee.errors import PoolFileError
+from committee.models.pool_file import read_pool_file
+from committee.profile.measure import Profile
+from committee.profile.measure import profile as measure
+from committee.spec.preprocessing import Preprocessing
 from committee.spec.task import SEMANTIC_SEGMENTATION
-
-if TYPE_CHECKING:
-    from committee.profile.measure import Profile
-    from committee.spec.preprocessing import Preprocessing
-    from committee.spec.views import Views
+from committee.spec.views import Views
+from committee.store.record_costs import record_costs
+from committee.text import human_cost
 
 
 def profile(
@@ -39,12 +43,10 @@ def profile(
     allow_code: AllowCode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Multiply-adds, parameters, preprocessing, latency and throughput of every model."""
-    from committee.data.open import open_data
-    from committee.models.pool_file import read_pool_file
-    from committee.profile.measure import profile as measure
-    from committee.store.record_costs import record_costs
+    """Measure multiply-adds, parameters, latency and throughput of every model.
 
+    Example: committee profile pool.toml
+    """
     models = read_pool_file(pool)
     if models.task is SEMANTIC_SEGMENTATION:
         raise PoolFileError(
@@ -80,9 +82,6 @@ def profile(
 
 
 def _print(profiles: list[Profile]) -> None:
-    from rich.table import Table
-
-    from committee.text import human_cost
 
     table = Table()
     table.add_column("model\nengine", overflow="fold")

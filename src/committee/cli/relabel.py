@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from committee.cli.common import AsJson, print_json, say
+from committee.store.relabel import relabel as change
 
 
 def relabel(
@@ -23,13 +24,13 @@ def relabel(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Add labels to a split, or correct them; no output is computed again.
+    """Add the labels of a split or correct them, without computing outputs again.
 
     Labels are joined by id, files that were sorted into other folders by content. A label is the
     name of a class or its index.
-    """
-    from committee.store.relabel import relabel as change
 
+    Example: committee relabel predictions --split val --labels labels.csv
+    """
     done = change(store, split, labels)
     if as_json:
         print_json({**asdict(done), "folder": str(done.folder)})

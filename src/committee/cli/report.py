@@ -30,8 +30,12 @@ from committee.cli.common import (
     target_of,
     usual_judge,
 )
+from committee.files import write_text
+from committee.pool.evaluate import shared_warnings
+from committee.report.page import check_page_ending, page_of
 from committee.report.rows import choice_of, summary
 from committee.report.tables import versus_lines
+from committee.selection.exhaustive import search
 from committee.selection.notes import notes_of
 
 
@@ -53,16 +57,13 @@ def report(
     unit: Unit = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search and write one page that works offline: the front to look into, every committee on it.
+    """Search, and write the front as one page that works offline.
 
     --match, --min-accuracy and --max-cost mark the committee that they choose, as committee search
     would; the page names the command that saves each.
-    """
-    from committee.files import write_text
-    from committee.pool.evaluate import shared_warnings
-    from committee.report.page import check_page_ending, page_of
-    from committee.selection.exhaustive import search
 
+    Example: committee report predictions --match large --out report.html
+    """
     check_page_ending(out)
     target = target_of(match, within, min_accuracy, max_cost)
     targets = {

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -30,13 +30,14 @@ from committee.cli.common import (
     say,
     with_models,
 )
+from committee.data.open import open_data
 from committee.errors import CascadeError, DataError
-
-if TYPE_CHECKING:
-    from committee.run.agreement import Promise
-    from committee.run.offline import Progress
-    from committee.run.results import Result
-    from committee.run.runner import Runner
+from committee.report.text import shares
+from committee.run.agreement import Promise
+from committee.run.offline import Progress, run_into
+from committee.run.results import Result, check_ending, check_free
+from committee.run.runner import Runner
+from committee.text import percent
 
 
 def run(
@@ -60,17 +61,13 @@ def run(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a cascade over images or clips and write one row a sample.
+    """Run a cascade over images or clips and write one row per sample.
 
     It can be stopped at any moment: what is done lies in OUT.part, and the same command goes on.
     Samples that cannot be read, or of which a model makes NaN, get a row with the reason.
-    """
-    from committee.data.open import open_data
-    from committee.run.agreement import Promise
-    from committee.run.offline import run_into
-    from committee.run.results import check_ending, check_free
-    from committee.run.runner import Runner
 
+    Example: committee run c.json --data images/new --out results.csv
+    """
     refuse("--fraction", seed=seed is not None and fraction is None)
     if not overwrite:
         check_free(out)
@@ -173,8 +170,6 @@ class _Tally:
 def _print(
     runner: Runner, summary: dict[str, Any], broken: list[tuple[str, str]], out: Path
 ) -> None:
-    from committee.report.text import shares
-    from committee.text import percent
 
     samples, rate = summary["samples"], summary["samples_per_second"]
     known = f"; {summary['resumed']:,} were done before" if summary["resumed"] else ""
@@ -198,8 +193,6 @@ def _print(
 
 def _other_exits(summary: dict[str, Any], promise: Promise) -> str:
     """Say that exits are not those that were promised, and what that may mean."""
-    from committee.report.text import shares
-
     return (
         f"exits by stage are {shares(summary['exit_ratios'])} of "
         f"{counted(summary['samples'], 'sample')}, promised were {shares(promise.ratios)} of "
@@ -210,6 +203,4 @@ def _other_exits(summary: dict[str, Any], promise: Promise) -> str:
 
 def _shares(leaving: Any) -> str:
     """Shares of the samples that left at each stage so far."""
-    from committee.report.text import shares
-
     return shares(leaving / (leaving.sum() or 1))

@@ -6,7 +6,7 @@ import math
 import shlex
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -43,17 +43,20 @@ from committee.cli.common import (
     target_of,
     usual_judge,
 )
+from committee.compiled import PLAIN
 from committee.errors import CascadeError
+from committee.pool.evaluate import evaluate
 from committee.pool.metrics import TOP_1
 from committee.pool.pool import Pool
-from committee.report.rows import choice_of
+from committee.report.rows import CHOSEN, choice_of, front_rows, row_of, summary
 from committee.report.text import points, saving
-from committee.selection.fixed_models import as_ensemble
+from committee.selection.exhaustive import search as exact
+from committee.selection.fixed_models import as_cascade, as_ensemble
+from committee.selection.front import Committee, Front, check_within
+from committee.selection.greedy import greedy
+from committee.selection.guided import guided
 from committee.selection.notes import notes_of
 from committee.selection.targets import Target
-
-if TYPE_CHECKING:
-    from committee.selection.front import Committee, Front
 
 
 class Method(StrEnum):
@@ -137,13 +140,15 @@ def search(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find the committees that no other beats in accuracy and cost; choose one by a target.
+    """Find the Pareto front of accuracy and cost, and choose a committee by a target.
 
     --match, --min-accuracy and --max-cost must all be met; --cascade-of and --ensemble stand alone.
     A promise to match is kept or missed where the 95 % interval of the difference on the split that
     evaluates lies within or beyond --within; open where these samples are too few to tell.
 
     All members of the front are in --front, in --json and in what committee report writes.
+
+    Example: committee search predictions --match large --within 0.005 --out c.json
     """
     target = target_of(match, within if cascade_of is None else None, min_accuracy, max_cost)
     asked = [match, min_accuracy, max_cost]
@@ -219,10 +224,6 @@ def _search(
     progress: Callable[[str, int, int], None] | None,
 ) -> Front:
     """Search by a method; ``more`` is what greedy does not know, ``own`` what one alone knows."""
-    from committee.selection.exhaustive import search as exact
-    from committee.selection.greedy import greedy
-    from committee.selection.guided import guided
-
     if method is Method.GREEDY:
         given = more["worst_case"] or more["average_case"] or more["utility"] is not TOP_1
         if given or not more["families"]:
@@ -236,8 +237,6 @@ def _search(
 
 
 def _cascade_of(names: str, pool: Pool, within: float, options: dict[str, Any]) -> Committee:
-    from committee.selection.fixed_models import as_cascade
-    from committee.selection.front import check_within
 
     check_within(within, "--within")
     return as_cascade([name.strip() for name in names.split(",")], pool, within, **options)
@@ -273,8 +272,6 @@ def _tell(
     target: Target,
     store: str,
 ) -> None:
-    from committee.pool.evaluate import evaluate
-    from committee.report.rows import CHOSEN, row_of, summary
 
     if out and chosen:
         chosen.cascade.save(out)
@@ -314,8 +311,6 @@ def _print(
     target: Target,
     notes: Sequence[str],
 ) -> None:
-    from committee.compiled import PLAIN
-    from committee.report.rows import CHOSEN, front_rows, row_of, summary
 
     settings = front.settings
     seconds = sum(settings.seconds.values())

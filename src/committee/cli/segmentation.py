@@ -5,16 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from committee.cli.common import cost_line, counted, next_step, print_json, progress_bar, say
+from committee.data.segmentation import open_segmentation
 from committee.errors import CascadeError
+from committee.export.model_files import segmenting
+from committee.models.pool_file import PoolFile
+from committee.report.text import shares
+from committee.run.agreement import Promise
+from committee.run.open import opened
+from committee.segment.predict import predict_tiles
+from committee.segment.run import Segmenter, check_table, segment_into
+from committee.segment.settings import read_settings
+from committee.segment.store import left_out
 from committee.spec.task import SEMANTIC_SEGMENTATION
-
-if TYPE_CHECKING:
-    from committee.models.pool_file import PoolFile
 
 
 def refuse(**given: bool) -> None:
@@ -45,11 +51,6 @@ def predict(
     as_json: bool,
 ) -> None:
     """Score and count the tiles of every image."""
-    from committee.data.segmentation import open_segmentation
-    from committee.segment.predict import predict_tiles
-    from committee.segment.settings import read_settings
-    from committee.segment.store import left_out
-
     settings = read_settings(models)
     exif = settings.exif
     dataset = open_segmentation(data, split, models.classes, settings.ignore, rows, exif=exif)
@@ -104,11 +105,6 @@ def run(
     as_json: bool,
 ) -> None:
     """Segment images: an image of classes each, and a row each."""
-    from committee.data.segmentation import open_segmentation
-    from committee.report.text import shares
-    from committee.run.agreement import Promise
-    from committee.segment.run import Segmenter, check_table, segment_into
-
     check_table(out)
     segmenter = Segmenter(cascade, allow_code=allow_code)
     classes, exif = segmenter.cascade.classes, segmenter.exif
@@ -157,8 +153,5 @@ def run(
 
 def is_segmentation(path: str) -> bool:
     """Whether a path is a cascade file or a bundle whose models segment."""
-    from committee.export.model_files import segmenting
-    from committee.run.open import opened
-
     # One ONNX file holds no such cascade, and takes long to open.
     return Path(path).suffix.lower() != ".onnx" and segmenting(opened(path).cascade)

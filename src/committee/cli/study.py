@@ -30,6 +30,14 @@ from committee.cli.common import (
     usual_judge,
 )
 from committee.errors import StoreError
+from committee.files import write_text
+from committee.report.page import check_page_ending
+from committee.store.chunks import alone
+from committee.study.analyses import chosen_analyses, run_study
+from committee.study.context import study_of
+from committee.study.inputs import read_references, read_training
+from committee.study.page import study_page
+from committee.study.write import study_json, write_study
 
 
 def study(
@@ -65,20 +73,13 @@ def study(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Repeat every analysis of the paper on this pool: tables, figures, an index and one page.
+    """Repeat every analysis of the paper on this pool.
 
     What the pool cannot support, for want of families, resolutions or measured costs, is left out
     and named.
-    """
-    from committee.files import write_text
-    from committee.report.page import check_page_ending
-    from committee.store.chunks import alone
-    from committee.study.analyses import chosen_analyses, run_study
-    from committee.study.context import study_of
-    from committee.study.inputs import read_references, read_training
-    from committee.study.page import study_page
-    from committee.study.write import study_json, write_study
 
+    Example: committee study predictions --out study
+    """
     names = {each.about.name for each in chosen_analyses(only or ())}
     refuse(
         "an analysis that --only leaves out",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -24,12 +25,23 @@ from committee.cli.common import (
     say_left_out,
     with_models,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from committee.rule.cascade import Cascade
-    from committee.run.verify import Compared, Flip, Way
+from committee.data.open import open_data
+from committee.data.subset import readable_part
+from committee.errors import MissingExtraError
+from committee.rule.cascade import Cascade
+from committee.run.open import what_is
+from committee.run.runner import Runner
+from committee.run.verify import (
+    Compared,
+    Flip,
+    Way,
+    module_way,
+    offline_way,
+    on_engine,
+    online_way,
+    stored_way,
+)
+from committee.run.verify import verify as compare
 
 SHOWN = 10
 TOO_MANY = 1
@@ -71,13 +83,10 @@ def verify(
     allow_code: AllowCode = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the decisions of stored predictions, of running, and of exports, one by one."""
-    from committee.data.open import open_data
-    from committee.data.subset import readable_part
-    from committee.run.runner import Runner
-    from committee.run.verify import offline_way, online_way, stored_way
-    from committee.run.verify import verify as compare
+    """Compare the decisions of stored predictions, runs and exports, one by one.
 
+    Example: committee verify c.json --data images/test --predictions predictions/test
+    """
     refuse("--predictions", split=split is not None and predictions is None)
     code = allow_code or ()
     runner = Runner(with_models(cascade, pool), allow_code=code)
@@ -122,17 +131,11 @@ def _others(
     allow_code: Collection[str],
 ) -> dict[str, Way]:
     """The cascade on other engines, as a module, and exported."""
-    from committee.run.open import what_is
-    from committee.run.runner import Runner
-    from committee.run.verify import module_way, offline_way, on_engine
-
     ways: dict[str, Way] = {}
     for engine in engines:
         runner = Runner(on_engine(cascade, engine), allow_code=allow_code)
         ways[f"offline, {engine}"] = offline_way(runner, batch_size)
     if module:
-        from committee.errors import MissingExtraError
-
         try:
             from committee.export.torch_module import as_module
         except ImportError:
