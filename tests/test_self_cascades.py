@@ -30,6 +30,7 @@ from committee.predict import predict
 from committee.report.rows import front_rows, summary
 from committee.report.tables import front_csv
 from committee.rule.calibration import Calibration
+from committee.rule.scores import max_prob
 from committee.run.agreement import agreement
 from committee.run.runner import Runner
 from committee.spec.model import same_weights
@@ -407,7 +408,7 @@ def test_what_runs_decides_as_stored(tmp_path: Path) -> None:
     data = dataset(300)
     pool = read_pool_file(written(tmp_path))
     stored = cm.Pool.load(predict(pool, data, tmp_path / "store", allow_code=code(tmp_path)))
-    scores = cm.confidence.max_prob(stored.outputs["net@2"].values)
+    scores = max_prob(stored.outputs["net@2"].values)
     cascade = replace(
         cm.Cascade.of(["net@2", "net@4", "net@6"], [float(np.quantile(scores, 0.6)), 0.9]),
         models=stored.specs, classes=CLASSES,

@@ -13,6 +13,7 @@ import committee as cm
 from committee import Calibration, Pool
 from committee.pool.metrics import TOP_1
 from committee.rule.cascade import NEVER
+from committee.rule.scores import max_prob
 from committee.selection import statistics as statistics_module
 from committee.selection.evaluate_many import evaluate_all
 from committee.selection.prefixes import Rule
@@ -191,7 +192,7 @@ def test_many_are_evaluated_as_each_by_itself(kind, combine, confidence, data):
 
 def test_thresholds_of_others_are_reached_as_written():
     pool = random_pool(seed=2, models=3, samples=60)
-    exact = cm.confidence.max_prob(pool.outputs["a"].values)
+    exact = max_prob(pool.outputs["a"].values)
     thresholds = [-np.inf, *exact[:20], *np.nextafter(exact[:20], 1), 0.5, NEVER]
     cascades = [cm.Cascade.of(["a", "b"], [t]) for t in thresholds]
     assert evaluate_all(cascades, pool) == [cm.evaluate(c, pool) for c in cascades]
