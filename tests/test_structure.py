@@ -1,0 +1,59 @@
+"""The bounds on the structure of the source, and that what measures them notices a breach."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STRUCTURE = runpy.run_path(str(ROOT / "benchmarks" / "structure.py"))
+
+
+@pytest.fixture(scope="module")
+def source():
+    return STRUCTURE["measure"](ROOT / "src")
+
+
+def test_half_of_all_functions_have_two_branches_or_fewer(source):
+    assert median(source.branches) <= 2
+
+
+def test_nothing_imports_in_a_circle(source):
+    assert STRUCTURE["circles"](source.imports) == []
+
+
+EXAMPLE = '''"""A module."""
+from committee.b import Later
+
+def long(views, kind):
+    """Take two lines and four branches."""
+    import committee.b
+    if views is None and kind == "logits" or kind: return 1
+    return [a for a in kind]
+
+class _Hidden:
+    def inner(self): return SEMANTIC_SEGMENTATION.name
+'''
+
+
+def test_a_breach_is_noticed(tmp_path):
+    package = tmp_path / "committee"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "a.py").write_text(EXAMPLE)
+    (package / "b.py").write_text("from committee import a\nmax_prob = logit_gap = prob_gap = 0\n")
+    (package / "c.py").write_text("# max_prob logit_gap prob_gap neg_entropy\n")
+    found = STRUCTURE["measure"](tmp_path)
+    assert {f.name: (f.lines, f.branches) for f in found.functions} == {
+        "committee.a.long": (3, 4),
+        "committee.a.inner": (1, 0),
+    }
+    assert found.largest == ("committee.a", 11)
+    assert found.public == ["committee.a.long"]
+    assert STRUCTURE["circles"](found.imports) == [{"committee.a", "committee.b"}]
+    assert found.lazy == found.own_lazy == [("committee.a", "committee.b")]
+    assert found.task_questions == ["committee.a:7", "committee.a:11"]
+    assert found.rule_statements == ["committee/c.py"]
