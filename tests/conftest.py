@@ -1,53 +1,69 @@
 """Settings of all tests."""
 
+import os
 import signal
-from collections.abc import Iterator
-from importlib.util import find_spec
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
 
-import pytest
-from hypothesis import settings
+# Two workers on two cores: more threads would only wait for each other. Libraries read this when
+# they are imported, as does every program that a test starts.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
 
-from committee.rule.scores import CONFIDENCES
+import pytest  # noqa: E402  # after the threads are set
+from hypothesis import settings  # noqa: E402
 
 # Programs in the background have interrupts ignored, and hand that on to those that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Derandomized, so that a failure is the same failure everywhere; no deadline, because machines that
 # run tests are shared.
-settings.register_profile("committee", derandomize=True, deadline=None, database=None)
+settings.register_profile(
+    "committee", derandomize=True, deadline=None, database=None, max_examples=50
+)
 settings.load_profile("committee")
 
 
-def _let_torchvision_import() -> object | None:
-    """Beside a CPU build of torch, define what the CUDA build of torchvision needs to import.
+class _BeforeTorchvision(MetaPathFinder):
+    """Define what torchvision's CUDA build needs beside a CPU build of torch, when it is imported.
 
-    Returns:
-        What must be kept alive for it, if anything.
+    Registries offer no torchvision for processors only; the tests need none of its kernels.
     """
-    if not (find_spec("torch") and find_spec("torchvision")):
-        return None
-    from committee.errors import ModelError
-    from committee.models.sources.torchvision import import_torchvision
 
-    try:
-        import_torchvision("tests")
-    except ModelError:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> None:
+        if name != "torchvision":
+            return
+        sys.meta_path.remove(self)
+        found = PathFinder.find_spec(name, path)
+        if found is None or found.origin is None:
+            return
         import torch
 
-        library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        return library
-    return None
+        built = Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
+        if torch.version.cuda is None and "+cu" in built:
+            # The library lives as long as this object does.
+            self.library = torch.library.Library("torchvision", "DEF")
+            for operator in ("nms", "qnms"):
+                self.library.define(
+                    f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                )
 
 
-# Registries there are offer no torchvision for processors only; the tests need none of its kernels.
-_LIBRARY = _let_torchvision_import()
+_BEFORE_TORCHVISION = _BeforeTorchvision()
+sys.meta_path.insert(0, _BEFORE_TORCHVISION)
 
 
 @pytest.fixture(autouse=True)
 def _only_own_confidences() -> Iterator[None]:
     """What a test registers is gone after it; studies compare all that is registered."""
+    from committee.rule.scores import CONFIDENCES
+
     before = dict(CONFIDENCES)
     yield
     CONFIDENCES.clear()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.optimize import minimize_scalar
@@ -386,6 +386,7 @@ def figures(committees):
 
 @pytest.mark.parametrize(("kind", "combine", "confidence"), RULES)
 @given(data=st.data())
+@settings(max_examples=20)  # of each of the 21 rules
 def test_search_is_that_of_outputs_calibrated_before(kind, combine, confidence, data):
     pool = data.draw(calibrated_pools(kind, max_models=3, max_samples=9))
     rule = {"combine": combine, "confidence": confidence}
