@@ -60,7 +60,7 @@ def main() -> None:
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter(), time.process_time()
-    front = search(pool, utility=MEAN_IOU)
+    front = search(pool, metric=MEAN_IOU)
     wall, core = time.perf_counter() - began[0], time.process_time() - began[1]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import committee as cm
-from committee.pool.evaluate import decided
+from committee.pool.evaluate import stored_decisions
 from committee.pool.samples import Samples
 from committee.rule.outputs import Outputs
 
@@ -40,7 +40,7 @@ def whole(store: str) -> cm.Pool:
 
 
 def right(cascade: cm.Cascade, pool: cm.Pool) -> np.ndarray:
-    return decided(cascade, pool).predicted == pool.samples.labels
+    return stored_decisions(cascade, pool).predicted == pool.samples.labels
 
 
 def draw(pool: cm.Pool, size: int, reference: str, margin: float, rng: np.random.Generator) -> dict:

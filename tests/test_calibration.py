@@ -22,7 +22,7 @@ from committee.errors import (
     ShapeError,
     UnknownNameError,
 )
-from committee.pool.evaluate import decided
+from committee.pool.evaluate import stored_decisions
 from committee.rule.calibration import (
     METHODS,
     expected_calibration_error,
@@ -400,17 +400,17 @@ def test_search_is_that_of_outputs_calibrated_before(kind, combine, confidence, 
 
 
 # What a model says of its own class: unlike top-1, a calibration changes it for one model too.
-SURE = cm.Utility("sure", lambda e: max_prob(e.outputs.values, e.outputs.kind), counted=False)
+SURE = cm.Metric("sure", lambda e: max_prob(e.outputs.values, e.outputs.kind), counted=False)
 WAYS = {
     "as_cascade": lambda pool: [cm.as_cascade(pool.names, pool)],
     "threshold_sweep": lambda pool: cm.threshold_sweep(pool.names[:2], pool),
     "greedy": cm.greedy,
     "guided": lambda pool: cm.guided(pool, 3, keep=3),
     "ensembles": lambda pool: cm.ensembles(pool, 3),
-    "top-2": lambda pool: cm.search(pool, 2, utility=cm.top_k(2)),
-    "weighted": lambda pool: cm.search(pool, 2, utility=cm.weighted(np.arange(len(pool)) + 1.5)),
+    "top-2": lambda pool: cm.search(pool, 2, metric=cm.top_k(2)),
+    "weighted": lambda pool: cm.search(pool, 2, metric=cm.weighted(np.arange(len(pool)) + 1.5)),
     "agreement": lambda pool: cm.search(pool.labelled_by(pool.names[-2:]), 2),
-    "a model to match": lambda pool: [cm.search(pool, 2, utility=SURE).matching("c")],
+    "a model to match": lambda pool: [cm.search(pool, 2, metric=SURE).matching("c")],
 }
 
 
@@ -502,8 +502,8 @@ def test_a_cascade_applies_them_to_the_rows_that_reach_a_stage(data):
     pool = data.draw(calibrated_pools("logits", max_models=3, max_samples=9))
     thresholds = [data.draw(st.floats(0.3, 1)) for _ in pool.names[1:]]
     cascade = Cascade.of(pool.names, thresholds, calibrations=pool.calibrations)
-    found = decided(cascade, pool)
-    expected = decided(replace(cascade, calibrations={}), applied(pool))
+    found = stored_decisions(cascade, pool)
+    expected = stored_decisions(replace(cascade, calibrations={}), applied(pool))
     for name in ("predicted", "score", "stage"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
@@ -527,6 +527,6 @@ def test_the_default_method_fits_the_kind() -> None:
     random = np.random.default_rng(4)
     values = random.normal(0, 2, (200, 3))
     labels = (values + random.normal(0, 2, values.shape)).argmax(axis=1)
-    decided = Outputs("decisions", values.argmax(axis=1), values.max(axis=1))
-    assert fit(decided, labels).method == "platt"
+    stored_decisions = Outputs("decisions", values.argmax(axis=1), values.max(axis=1))
+    assert fit(stored_decisions, labels).method == "platt"
     assert fit(Outputs("logits", values), labels).method == "temperature"

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 import committee as cm
 from committee.cli import main
 from committee.errors import CascadeError, Infeasible
-from committee.pool.evaluate import Evaluation, decided, stage_costs
+from committee.pool.evaluate import Evaluation, stage_costs, stored_decisions
 from committee.report.figure import front_figure
 from committee.report.page import page_of
 from committee.report.rows import choice_of, merged, summary
 from committee.report.text import versus
-from committee.selection.chance import few_samples, within_chance
+from committee.selection.notes import few_samples, within_chance
 from committee.selection.notes import notes_of, of_comparison, target_of
 from committee.selection.paired import Comparison, Estimate, compare
 from committee.selection.targets import Target, promises_of
@@ -118,8 +118,8 @@ def test_a_comparison_is_the_difference_of_the_evaluations(front, halves):
 def test_any_utility_is_compared(halves):
     confusion = cm.weighted(np.random.default_rng(0).normal(size=(len(halves[1]), 3)))
     one, other = cm.Cascade.of(["a"]), cm.Cascade.of(["d"])
-    found = compare(one, other, halves[1], utility=confusion)
-    own, its = (cm.evaluate(each, halves[1], utility=confusion) for each in (one, other))
+    found = compare(one, other, halves[1], metric=confusion)
+    own, its = (cm.evaluate(each, halves[1], metric=confusion) for each in (one, other))
     assert found.difference.value == pytest.approx(own.accuracy - its.accuracy)
     assert found.difference.low < found.difference.value < found.difference.high
 
@@ -318,7 +318,7 @@ def test_the_interval_of_an_average_cost_is_that_of_the_mean_over_samples(front,
     for each in front:
         own = cm.evaluate(each.cascade, halves[1])
         costs = np.cumsum(stage_costs(each.cascade, halves[1]))
-        paid = costs[decided(each.cascade, halves[1]).stage]
+        paid = costs[stored_decisions(each.cascade, halves[1]).stage]
         half = 1.959964 * paid.std(ddof=1) / len(paid) ** 0.5
         reach = 1.01 * half + 1e-6
         for most, outcome in ((paid.mean() - reach, "missed"), (paid.mean() + reach, "kept")):

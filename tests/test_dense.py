@@ -45,7 +45,12 @@ from committee.segment.store import load_tiles, write_tiles
 from committee.segment.tiling import Grid
 from committee.selection.evaluate_many import evaluate_all
 from committee.selection.exhaustive import search
-from committee.selection.fixed_models import as_cascade, as_ensemble, in_order, threshold_sweep
+from committee.selection.fixed_models import (
+    as_cascade,
+    as_ensemble,
+    threshold_front,
+    threshold_sweep,
+)
 from committee.selection.front import undominated
 from committee.selection.greedy import greedy
 from committee.selection.thresholds import percentile_thresholds
@@ -186,7 +191,7 @@ def test_miou_of_nothing_is_nan_and_refused_by_name(store):
     with pytest.raises(
         Exception, match="'val': mIoU has nothing to judge by; no pixel has a label"
     ):
-        evaluate(Cascade.of(["small"]), pool, utility=MEAN_IOU)
+        evaluate(Cascade.of(["small"]), pool, metric=MEAN_IOU)
 
 
 def test_miou_refuses_what_are_no_counts():
@@ -300,7 +305,7 @@ def test_front_equals_the_brute_force_of_all_logits(world, store, grid):
     pool = load_tiles(store / "val", grid).only(
         [n for n in load_tiles(store / "val", grid).names if "medium" not in n]
     )
-    front = search(pool, 2, grid=4, utility=MEAN_IOU)
+    front = search(pool, 2, grid=4, metric=MEAN_IOU)
     costs, figures = [], []
     price = {"small": 1e6, "large": 9e6}
     for size in (1, 2):
@@ -354,7 +359,7 @@ def test_evaluation_is_the_run_is_the_definition(world, store, grid, combine):
     cascade = Cascade.from_json(
         {**cascade.to_json(), "models": {n: pool.specs[n] for n in cascade.names}}
     )
-    evaluation = evaluate(cascade, pool, utility=MEAN_IOU)
+    evaluation = evaluate(cascade, pool, metric=MEAN_IOU)
     stages = [("small",), ("medium",), ("large",)]
     maps, exits = slow.decide(stages, cascade.thresholds, divided, combine)
     assert evaluation.accuracy == pytest.approx(slow.miou(maps), abs=1e-5)
@@ -397,7 +402,7 @@ def test_a_pool_of_images_finds_the_division_of_each_committee(store):
         later = "" if grid == "full" else f"@{grid}"
         cascade = Cascade.of(["small", f"large{later}"], [0.8])
         own = load_tiles(store / "val", grid)
-        assert evaluate(cascade, pool) == evaluate(cascade, own, utility=MEAN_IOU)
+        assert evaluate(cascade, pool) == evaluate(cascade, own, metric=MEAN_IOU)
         assert evaluate_all([cascade, cascade], pool) == 2 * [evaluate(cascade, own)]
     some = Pool.load(store / "val", ["small", "large"])
     assert sorted(some.divided[1].names) == ["large", "large@10+4", "small", "small@10+4"]
@@ -440,7 +445,7 @@ def test_an_ensemble_becomes_the_cheapest_cascade_over_tiles_of_any_size(store):
     assert found.evaluation.average_cost < together.evaluation.average_cost
     for grid in ("12+4", "10+4"):
         for order in (["small", f"large@{grid}"], ["large", f"small@{grid}"]):
-            for each in in_order(order, pool, grid=20):
+            for each in threshold_front(order, pool, grid=20):
                 if each.evaluation.accuracy >= together.evaluation.accuracy - 0.05:
                     assert found.evaluation.average_cost <= each.evaluation.average_cost
     swept = threshold_sweep(["small", "large@12+4"], pool, grid=10)
@@ -451,7 +456,7 @@ def test_an_ensemble_becomes_the_cheapest_cascade_over_tiles_of_any_size(store):
 def test_targets_of_a_front_of_segmentation(store):
     front = search(Pool.load(store / "val"))
     choice = front.matching("large")
-    alone = evaluate(Cascade.of(["large"]), load_tiles(store / "val"), utility=MEAN_IOU)
+    alone = evaluate(Cascade.of(["large"]), load_tiles(store / "val"), metric=MEAN_IOU)
     assert choice.evaluation.accuracy >= alone.accuracy - 1e-9
     assert choice.evaluation.average_cost <= alone.average_cost
     assert front.at_least(alone.accuracy).evaluation == choice.evaluation
@@ -777,7 +782,7 @@ def test_what_cannot_be_run(world, cascade, tmp_path):
 
 def test_the_task_stands_in_one_place():
     assert SEMANTIC_SEGMENTATION.unit == "tile"
-    assert SEMANTIC_SEGMENTATION.utility is MEAN_IOU
+    assert SEMANTIC_SEGMENTATION.metric is MEAN_IOU
 
 
 # --- the command line ----------------------------------------------------------------------------

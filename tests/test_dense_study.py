@@ -13,7 +13,7 @@ import pytest
 
 from committee import Cascade, Pool, evaluate, search
 from committee.cli import main
-from committee.pool.evaluate import decided, scored
+from committee.pool.evaluate import scored, stored_decisions
 from committee.pool.metrics import MEAN_IOU, mean_iou
 from committee.report.command import saving_of
 from committee.report.page import page_of
@@ -108,7 +108,9 @@ def test_gains_are_paired_over_images(store, study):
     counts = []
     for cascade in cascades:
         own = pool.holding(cascade.models_of_stages)
-        counts.append(scored(cascade, own, decided(cascade, own), MEAN_IOU).reshape(6, -1, 9))
+        counts.append(
+            scored(cascade, own, stored_decisions(cascade, own), MEAN_IOU).reshape(6, -1, 9)
+        )
     value = evaluate(cascades[0], pool).accuracy - evaluate(cascades[1], pool).accuracy
     assert gain.value == pytest.approx(value)
     assert gain.samples == 6

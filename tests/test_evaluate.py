@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from committee import Cascade, Evaluation, Pool, errors, evaluate
 from committee.errors import CostError
-from committee.pool.evaluate import decided
+from committee.pool.evaluate import stored_decisions
 
 
 @pytest.fixture
@@ -44,14 +44,14 @@ def test_cascade_worked_out_by_hand(pool):
 
 
 def test_decisions_worked_out_by_hand(pool):
-    decisions = decided(Cascade.of(["small", "large"], [2.0], "logit_gap"), pool)
+    decisions = stored_decisions(Cascade.of(["small", "large"], [2.0], "logit_gap"), pool)
     assert decisions.predicted.tolist() == [0, 1, 0, 0, 1]
     assert decisions.score.tolist() == [4, 3, 2, 4, 4.5]
     assert decisions.stage.tolist() == [0, 0, 0, 1, 1]
 
 
 def test_last_listens_to_the_newest_model_only(pool):
-    decisions = decided(Cascade.of(["small", "large"], [2.0], "logit_gap", "last"), pool)
+    decisions = stored_decisions(Cascade.of(["small", "large"], [2.0], "logit_gap", "last"), pool)
     assert decisions.score.tolist() == [4, 3, 2, 9, 9]
 
 
@@ -126,7 +126,7 @@ def test_unlabelled_pool_is_refused():
 
 def test_unlabelled_pool_is_decided():
     pool = Pool.from_arrays(None, {"a": [[0.0, 1.0]]}, kind="logits")
-    assert decided(Cascade.of(["a"]), pool).predicted.tolist() == [1]
+    assert stored_decisions(Cascade.of(["a"]), pool).predicted.tolist() == [1]
 
 
 def test_empty_split_is_refused():
@@ -141,7 +141,7 @@ def test_missing_cost_is_refused(pool):
         evaluate(Cascade.of(["small"]), pool, unit="dollars")
 
 
-@pytest.mark.parametrize("function", [evaluate, decided])
+@pytest.mark.parametrize("function", [evaluate, stored_decisions])
 def test_unknown_model_gets_a_suggestion(pool, function):
     with pytest.raises(errors.UnknownNameError, match=r"no model 'larg'.* Did you mean 'large'"):
         function(Cascade.of(["larg"]), pool)

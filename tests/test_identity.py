@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from committee import Pool, search
 from committee.cli import main
 from committee.errors import MisalignedError
-from committee.pool.evaluate import check_judge
+from committee.pool.evaluate import check_test_pool
 from committee.pool.identity import doubles, shared
 from committee.pool.samples import Samples
 from small_world import CLASSES, read_pool
@@ -89,13 +89,13 @@ def numbered(rows: int, seed: int, kind: str, name: str) -> Pool:
 
 @pytest.mark.parametrize("kind", ["probabilities", "decisions"])
 def test_two_imports_of_one_size_are_other_samples(kind: str) -> None:
-    check_judge(numbered(150, 0, kind, "val"), numbered(150, 1, kind, "test"))
+    check_test_pool(numbered(150, 0, kind, "val"), numbered(150, 1, kind, "test"))
 
 
 @pytest.mark.parametrize("kind", ["probabilities", "decisions"])
 def test_the_same_outputs_of_the_same_models_are_the_same_samples(kind: str) -> None:
     with pytest.raises(MisalignedError, match="'test' holds the same samples as 'val'"):
-        check_judge(numbered(150, 0, kind, "val"), numbered(150, 0, kind, "test"))
+        check_test_pool(numbered(150, 0, kind, "val"), numbered(150, 0, kind, "test"))
 
 
 def test_outputs_in_another_order_or_precision_are_the_same_samples() -> None:
@@ -106,7 +106,7 @@ def test_outputs_in_another_order_or_precision_are_the_same_samples() -> None:
         mixed.samples.labels, single, kind="probabilities", costs={"a": 1, "b": 2}, split="test"
     )
     with pytest.raises(MisalignedError, match="150 of 150"):
-        check_judge(val, test)
+        check_test_pool(val, test)
 
 
 def test_what_few_share_is_a_warning_with_the_count() -> None:

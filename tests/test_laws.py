@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from committee import Cascade, Pool, evaluate
-from committee.pool.evaluate import decided
+from committee.pool.evaluate import stored_decisions
 from committee.rule.cascade import ALWAYS, NEVER
 from committee.rule.combinations import ORDER_FREE, combined
 from committee.rule.flow import Decisions
@@ -67,7 +67,7 @@ def test_threshold_below_every_score_exits_all_at_the_first_stage(case, threshol
     pool, cascade = case
     lowered = with_thresholds(cascade, [threshold] * len(cascade.thresholds))
     first = Cascade.of([cascade.stages[0].models], (), cascade.confidence, cascade.combine)
-    assert same(decided(lowered, pool), decided(first, pool))
+    assert same(stored_decisions(lowered, pool), stored_decisions(first, pool))
     assert evaluate(lowered, pool).exit_ratios[0] == 1
 
 
@@ -75,9 +75,9 @@ def test_threshold_below_every_score_exits_all_at_the_first_stage(case, threshol
 @given(cases())
 def test_thresholds_never_reached_make_an_ensemble(case):
     pool, cascade = case
-    raised = decided(with_thresholds(cascade, [NEVER] * len(cascade.thresholds)), pool)
+    raised = stored_decisions(with_thresholds(cascade, [NEVER] * len(cascade.thresholds)), pool)
     ensemble = Cascade.ensemble(cascade.names, cascade.confidence, cascade.combine)
-    whole = decided(ensemble, pool)
+    whole = stored_decisions(ensemble, pool)
     assert raised.predicted.tobytes() == whole.predicted.tobytes()
     assert raised.score.tobytes() == whole.score.tobytes()
     assert set(raised.stage) == {len(cascade.stages) - 1}
@@ -112,7 +112,7 @@ def test_raising_a_threshold_lets_no_sample_leave_earlier(case, data):
         at = data.draw(st.integers(0, len(thresholds) - 1))
         thresholds[at] = max(thresholds[at], data.draw(THRESHOLDS))
     raised = with_thresholds(cascade, thresholds)
-    assert (decided(raised, pool).stage >= decided(cascade, pool).stage).all()
+    assert (stored_decisions(raised, pool).stage >= stored_decisions(cascade, pool).stage).all()
 
 
 @few
@@ -121,8 +121,8 @@ def test_permuting_samples_permutes_decisions(case, random):
     pool, cascade = case
     order = list(range(len(pool)))
     random.shuffle(order)
-    straight = decided(cascade, pool)
-    shuffled = decided(cascade, pool.rows(order, "shuffled"))
+    straight = stored_decisions(cascade, pool)
+    shuffled = stored_decisions(cascade, pool.rows(order, "shuffled"))
     permuted = Decisions(straight.predicted[order], straight.score[order], straight.stage[order])
     assert same(shuffled, permuted)
 
@@ -131,9 +131,9 @@ def test_permuting_samples_permutes_decisions(case, random):
 @given(cases())
 def test_a_sample_alone_is_decided_as_among_others(case):
     pool, cascade = case
-    together = decided(cascade, pool)
+    together = stored_decisions(cascade, pool)
     for i in range(len(pool)):
-        alone = decided(cascade, pool.rows([i], "alone"))
+        alone = stored_decisions(cascade, pool.rows([i], "alone"))
         assert same(
             alone, Decisions(together.predicted[[i]], together.score[[i]], together.stage[[i]])
         )
@@ -146,8 +146,8 @@ def test_permuting_classes_permutes_predictions_where_nothing_ties(order, seed, 
     logits = {name: random.normal(size=(9, 4)) for name in "ab"}
     # The two largest logits alone decide this score, so that no sum depends on the order.
     cascade = Cascade.of(["a", "b"], [1.0], "logit_gap", combine)
-    straight = decided(cascade, pool_of(logits))
-    permuted = decided(cascade, pool_of({n: z[:, order] for n, z in logits.items()}))
+    straight = stored_decisions(cascade, pool_of(logits))
+    permuted = stored_decisions(cascade, pool_of({n: z[:, order] for n, z in logits.items()}))
     assert (np.array(order)[permuted.predicted] == straight.predicted).all()
     assert (permuted.stage == straight.stage).all()
 
@@ -161,7 +161,7 @@ def pool_of(logits) -> Pool:
 def test_simplifying_keeps_decisions_and_never_costs_more(case):
     pool, cascade = case
     simple = cascade.simplified()
-    before, after = decided(cascade, pool), decided(simple, pool)
+    before, after = stored_decisions(cascade, pool), stored_decisions(simple, pool)
     assert before.predicted.tobytes() == after.predicted.tobytes()
     assert before.score.tobytes() == after.score.tobytes()
     costly, cheap = evaluate(cascade, pool), evaluate(simple, pool)

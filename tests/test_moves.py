@@ -112,5 +112,5 @@ def test_long_cascades_have_few_candidates_beside_their_own() -> None:
 
 def test_scores_that_are_not_counted_have_no_counts() -> None:
     val, test = pools("logits", 2)
-    front = cm.search(val, 2, grid=5, utility=cm.weighted(np.arange(len(val)) + 0.5))
+    front = cm.search(val, 2, grid=5, metric=cm.weighted(np.arange(len(val)) + 0.5))
     assert moves(front, test) == {}

@@ -47,7 +47,7 @@ SEARCHES: dict[str, Callable[[cm.Pool], cm.Front]] = {
     "bounds": lambda pool: cm.search(
         pool, worst_case=14.0, average_case={"watts": 4.0}, unit="joules"
     ),
-    "top-2": lambda pool: cm.search(pool, 2, utility=cm.top_k(2), unit="joules"),
+    "top-2": lambda pool: cm.search(pool, 2, metric=cm.top_k(2), unit="joules"),
     "agreement": lambda pool: cm.search(pool.labelled_by(["b", "a-2"]), 2, unit="joules"),
 }
 
@@ -70,7 +70,7 @@ def test_a_command_finds_its_committee_again(
 @pytest.mark.parametrize(
     "front",
     [
-        lambda pool: cm.search(pool, 2, utility=cm.weighted(np.ones(400)), unit="joules"),
+        lambda pool: cm.search(pool, 2, metric=cm.weighted(np.ones(400)), unit="joules"),
         lambda pool: cm.greedy(pool, 2, unit="joules"),
     ],
 )

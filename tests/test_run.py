@@ -29,7 +29,7 @@ from committee.errors import (
     MisalignedError,
     ModelError,
 )
-from committee.pool.evaluate import decided
+from committee.pool.evaluate import stored_decisions
 from committee.predict import predict
 from committee.rule.flow import Decisions
 from committee.run.agreement import agreement
@@ -87,7 +87,7 @@ def online(runner: Runner, some: ArrayDataset) -> Decisions:
 
 def median(pool: Pool, cascade: Cascade) -> float:
     """A threshold at which half of the samples leave, between two scores."""
-    scores = np.sort(decided(cascade, pool).score)
+    scores = np.sort(stored_decisions(cascade, pool).score)
     return float(scores[149] + scores[150]) / 2
 
 
@@ -130,7 +130,7 @@ KINDS = [
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_drivers_decide_alike(some: ArrayDataset, stored: Pool, kind: str) -> None:
     runner = Runner(with_models(cascades(stored)[kind], stored), threads=1)
-    promised = decided(runner.cascade, stored)
+    promised = stored_decisions(runner.cascade, stored)
     for decisions in (
         *(offline(runner, some, size) for size in (1, 7, 64)),
         online(runner, some),
@@ -155,7 +155,7 @@ def test_the_cascades_of_the_test_use_their_stages(stored: Pool) -> None:
 
 def test_agreement_tells_what_differs(stored: Pool, some: ArrayDataset) -> None:
     runner = Runner(with_models(cascades(stored)["mean_logits"], stored))
-    right = decided(runner.cascade, stored)
+    right = stored_decisions(runner.cascade, stored)
     predicted, stage = right.predicted.copy(), right.stage.copy()
     predicted[:3] += 1
     stage[:5] = (stage[:5] + 1) % 3
@@ -183,7 +183,7 @@ def test_a_sample_costs_the_stages_that_ran(stored: Pool) -> None:
     runner = Runner(with_models(cascades(stored)["several in a stage"], stored))
     macs = stored.costs.values("macs")
     first = macs["nano"] + macs["micro"]
-    decisions = decided(runner.cascade, stored)
+    decisions = stored_decisions(runner.cascade, stored)
     for row in range(ROWS):
         each = runner.explained(decisions, row)
         assert each.cost == (first if each.stage == 0 else first + macs["tiny"])
@@ -365,7 +365,7 @@ def test_a_stopped_run_goes_on_to_the_same_file(
     assert [r.id for r in seen] == list(some.samples.ids)
     assert [i for i, r in enumerate(seen) if r.error] == sorted(broken)
     few = stored.rows(slice(300), "few")
-    predicted = decided(runner.cascade, few).predicted
+    predicted = stored_decisions(runner.cascade, few).predicted
     assert all(r.class_index == predicted[i] for i, r in enumerate(seen) if not r.error)
     for stop in (100, 140, 299):
         with pytest.raises(KeyboardInterrupt):
@@ -386,7 +386,7 @@ def test_progress_tells_exits_so_far_and_counts_what_an_earlier_run_did(
     stored: Pool, some: ArrayDataset, tmp_path: Path
 ) -> None:
     runner = Runner(with_models(cascades(stored)["mean_logits"], stored))
-    stages = decided(runner.cascade, stored).stage
+    stages = stored_decisions(runner.cascade, stored).stage
     out, broken = tmp_path / "out.csv", {0, 5, 200}
     good = np.array([row for row in range(ROWS) if row not in broken])
     seen: list[Progress] = []

@@ -19,7 +19,7 @@ from committee.selection.front import undominated
 from committee.selection.numpy_sweep import Step, surfaces
 from committee.selection.prefixes import Rule
 from committee.selection.statistics import prefix_table
-from committee.selection.sweep import CLEARLY, beaten, stairs
+from committee.selection.sweep import CLEARLY, dominated, pareto_envelope
 from committee.selection.thresholds import percentile_thresholds
 from committee.spec.cost import Cost, CostTable
 from strategies import RULES, pools, random_pool
@@ -420,15 +420,15 @@ def test_undominated_keeps_what_nothing_beats(points):
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
 def test_only_what_others_clearly_beat_is_beaten(points):
     cost, correct = np.array(points, float).T
-    found = beaten(cost, correct, *stairs(cost, correct))
+    found = dominated(cost, correct, *pareto_envelope(cost, correct))
     expected = [any(d < c and b >= a for d, b in points) for c, a in points]
     assert found.tolist() == expected
 
 
 def test_costs_that_rounding_may_have_parted_do_not_beat_each_other():
     cost = np.array([1.0, np.nextafter(1.0, 2), 1 / CLEARLY**2])
-    known = stairs(np.array([1.0]), np.array([7]))
-    assert beaten(cost, np.array([7, 7, 7]), *known).tolist() == [False, False, True]
+    known = pareto_envelope(np.array([1.0]), np.array([7]))
+    assert dominated(cost, np.array([7, 7, 7]), *known).tolist() == [False, False, True]
 
 
 def test_whole_numbers_as_costs_do_not_overflow():

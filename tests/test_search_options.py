@@ -28,7 +28,8 @@ from brute_force import Oracle
 from committee import Cascade, Front, Infeasible, Pool, errors
 from committee.rule.cascade import ALWAYS, NEVER
 from committee.selection import statistics as statistics_module
-from committee.selection.fixed_models import in_order
+from committee.selection.fixed_models import threshold_front
+from committee.selection.options import OPTION_HELP, SearchKeywords, SearchOptions
 from committee.selection.prefixes import Rule
 from committee.selection.sequences import every_sequence
 from committee.selection.statistics import prefix_table
@@ -62,7 +63,7 @@ class Figures:
 
 
 class Wide(Oracle):
-    """The oracle in several units, for any utility and any stages.
+    """The oracle in several units, for any metric and any stages.
 
     Args:
         pool: With integer costs; labels if there is no ``worth``.
@@ -191,10 +192,10 @@ def found(pool: Pool, oracle: Wide, most: int, **options: Any) -> Front:
 
     front = find()
     assert written(plainly(find)) == written(front)
-    unit, utility = front.settings.unit, front.settings.utility
+    unit, metric = front.settings.unit, front.settings.metric
     for member in front:
         same_figures(member, oracle, unit)
-        assert cm.evaluate(member.cascade, pool, unit, utility) == member.evaluation
+        assert cm.evaluate(member.cascade, pool, unit, metric) == member.evaluation
     return front
 
 
@@ -386,7 +387,7 @@ def test_top_k_is_that_of_brute_force(rule, data):
         return int(oracle.labels[sample] in ranked[:k])
 
     oracle = Wide(pool, combine, confidence, data.draw(st.integers(1, 3)), worth)
-    front = found(pool, oracle, len(pool.names), utility=cm.top_k(k))
+    front = found(pool, oracle, len(pool.names), metric=cm.top_k(k))
     assert points(front) == best(oracle.all(orders(pool.names, 3)), "macs", len(pool))
     for member in front:
         low, high = member.evaluation.interval
@@ -409,7 +410,7 @@ def test_weights_of_samples_are_those_of_brute_force(rule, data):
         return Fraction(weights[sample]) * oracle.right(models, sample)
 
     oracle = Wide(pool, combine, confidence, data.draw(st.integers(1, 3)), worth)
-    front = found(pool, oracle, len(pool.names), utility=cm.weighted(weights, "kilograms"))
+    front = found(pool, oracle, len(pool.names), metric=cm.weighted(weights, "kilograms"))
     assert points(front) == best(oracle.all(orders(pool.names, 3)), "macs", len(pool))
     for member in front:
         assert member.evaluation.measure == "kilograms"
@@ -456,7 +457,7 @@ def test_weights_of_classes_are_those_of_brute_force(rule, known, data):
         return Fraction(weights[sample][oracle.judge(models)[sample][0]])
 
     oracle = Wide(pool, combine, confidence, data.draw(st.integers(1, 3)), worth)
-    front = found(pool, oracle, len(pool.names), utility=cm.weighted(weights))
+    front = found(pool, oracle, len(pool.names), metric=cm.weighted(weights))
     assert points(front) == best(oracle.all(orders(pool.names, 3)), "macs", len(pool))
 
 
@@ -483,7 +484,7 @@ def test_given_scores_are_those_of_brute_force(rule, known, data):
         return Fraction(of_set[frozenset(models)][sample])
 
     oracle = Wide(pool, combine, confidence, data.draw(st.integers(1, 3)), worth)
-    front = found(pool, oracle, len(pool.names), utility=cm.given(scores))
+    front = found(pool, oracle, len(pool.names), metric=cm.precomputed(scores))
     assert points(front) == best(oracle.all(orders(pool.names, 3)), "macs", len(pool))
 
 
@@ -505,7 +506,7 @@ def test_given_scores_where_the_last_model_decides():
         return scores[models[-1:]][sample]
 
     oracle = Wide(pool, "last", "max_prob", 5, worth)
-    front = found(pool, oracle, 2, utility=cm.given(scores))
+    front = found(pool, oracle, 2, metric=cm.precomputed(scores))
     assert points(front) == best(oracle.all(orders(pool.names, 2)), "macs", 3)
 
 
@@ -529,9 +530,9 @@ def test_sums_of_any_numbers_are_told_apart_as_far_as_floats_go(pool, data):
         assert not any(c <= cost and v > value + slack for c, v in tried)
 
 
-def found_floats(pool: Pool, utility: cm.Utility) -> Front:
+def found_floats(pool: Pool, metric: cm.Metric) -> Front:
     def find() -> Front:
-        return cm.search(pool, grid=2, utility=utility, threads=1)
+        return cm.search(pool, grid=2, metric=metric, threads=1)
 
     front = find()
     assert written(plainly(find)) == written(front)
@@ -547,7 +548,7 @@ def test_top_0_is_refused(k):
 
 def test_top_k_of_decisions_is_refused():
     with pytest.raises(errors.ShapeError, match="decisions name one class only") as error:
-        cm.search(decisions_pool(), utility=cm.top_k(2))
+        cm.search(decisions_pool(), metric=cm.top_k(2))
     one_line(error)
 
 
@@ -563,56 +564,57 @@ def test_weights_that_are_no_numbers_are_refused(weights):
 )
 def test_too_few_weights_are_refused(weights):
     with pytest.raises(errors.CommitteeError) as error:
-        cm.search(decisions_pool(), utility=cm.weighted(weights))
+        cm.search(decisions_pool(), metric=cm.weighted(weights))
     one_line(error)
 
 
 @pytest.mark.parametrize(
-    "utility",
+    "metric",
     [
         cm.weighted([1.0] * 4),
         cm.weighted([[1.0, 0.0]] * 4),
-        cm.given({("a",): [1.0] * 4, ("b",): [1.0] * 4}),
+        cm.precomputed({("a",): [1.0] * 4, ("b",): [1.0] * 4}),
     ],
     ids=["weights", "weights of classes", "given"],
 )
-def test_scores_of_other_samples_are_refused(utility):
+def test_scores_of_other_samples_are_refused(metric):
     with pytest.raises(errors.CommitteeError) as error:
-        cm.search(decisions_pool(), 1, utility=utility)
+        cm.search(decisions_pool(), 1, metric=metric)
     one_line(error)
 
 
 def test_given_scores_of_too_few_samples_are_refused():
     with pytest.raises(errors.MisalignedError, match="2 scores for the 3 samples") as error:
-        cm.search(decisions_pool(), 1, utility=cm.given({("a",): [1, 1], ("b",): [1, 1]}))
+        cm.search(decisions_pool(), 1, metric=cm.precomputed({("a",): [1, 1], ("b",): [1, 1]}))
     one_line(error)
 
 
 def test_a_prefix_without_given_scores_is_named():
     pool = random_pool(seed=1, models=2, samples=4)
     with pytest.raises(errors.UnknownNameError, match=r"no scores of 'a\+b'") as error:
-        cm.search(pool, 2, utility=cm.given({("a",): [1] * 4, ("b",): [1] * 4}))
+        cm.search(pool, 2, metric=cm.precomputed({("a",): [1] * 4, ("b",): [1] * 4}))
     one_line(error)
 
 
-def test_given_scores_that_are_nan_are_refused():
+def test_scores_that_are_nan_are_refused():
+    scores = {("a",): [1, np.nan, 1], ("b",): [1] * 3}
     with pytest.raises(errors.NotFiniteError, match="NaN or infinite for sample 1") as error:
-        cm.search(decisions_pool(), 1, utility=cm.given({("a",): [1, np.nan, 1], ("b",): [1] * 3}))
+        cm.search(decisions_pool(), 1, metric=cm.precomputed(scores))
     one_line(error)
 
 
 def test_a_counted_utility_that_does_not_count_is_refused():
-    half = cm.Utility("half", lambda exits: np.full(len(exits.rows), 0.5))
+    half = cm.Metric("half", lambda exits: np.full(len(exits.rows), 0.5))
     with pytest.raises(errors.ShapeError, match="'half' is counted") as error:
-        cm.search(decisions_pool(), utility=half)
+        cm.search(decisions_pool(), metric=half)
     one_line(error)
 
 
-@pytest.mark.parametrize("utility", [cm.TOP_1, cm.top_k(2), cm.weighted([1.0] * 4)])
-def test_what_needs_labels_says_so(utility):
+@pytest.mark.parametrize("metric", [cm.TOP_1, cm.top_k(2), cm.weighted([1.0] * 4)])
+def test_what_needs_labels_says_so(metric):
     pool = unlabelled(random_pool(seed=1, models=2, samples=4))
     with pytest.raises(errors.MisalignedError, match="has no labels") as error:
-        cm.search(pool, utility=utility)
+        cm.search(pool, metric=metric)
     one_line(error)
 
 
@@ -833,7 +835,7 @@ def test_in_order_is_the_front_of_brute_force_over_thresholds(rule, data):
     pool = data.draw(pools(kind, max_models=3))
     names = data.draw(st.permutations(pool.names))
     oracle = Oracle(pool, combine, confidence, grid=3)
-    found = in_order(names, pool, confidence=confidence, combine=combine, grid=3, threads=1)
+    found = threshold_front(names, pool, confidence=confidence, combine=combine, grid=3, threads=1)
     tried = [
         each
         for each in oracle.every(len(names))
@@ -850,7 +852,7 @@ def test_in_order_is_the_front_of_brute_force_over_thresholds(rule, data):
 @pytest.mark.parametrize("stages", [["a", "a"], ["a", ["a", "b"]]])
 def test_in_order_refuses_a_model_that_stands_twice(stages):
     with pytest.raises(errors.CascadeError, match="must name every model once") as error:
-        in_order(stages, random_pool(seed=1, models=3, samples=4))
+        threshold_front(stages, random_pool(seed=1, models=3, samples=4))
     one_line(error)
 
 
@@ -1022,7 +1024,7 @@ def test_guided_keeps_to_bounds(seed, data):
         unit="latency_ms",
         worst_case={"macs": worst},
         average_case={"dollars": total / len(pool)},
-        utility=cm.weighted(weights),
+        metric=cm.weighted(weights),
     )
     within = [
         each
@@ -1404,19 +1406,19 @@ ALL = {
     "confidence": "prob_gap",
     "combine": "mean_probabilities",
 }
-UTILITIES = {
+METRICS = {
     "top-1": cm.TOP_1,
     "top-2": cm.top_k(2),
     "weights": cm.weighted(np.random.default_rng(3).normal(size=40)),
 }
 
 
-@pytest.mark.parametrize("utility", UTILITIES.values(), ids=UTILITIES)
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 @pytest.mark.parametrize("find", [cm.search, cm.guided], ids=["search", "guided"])
-def test_order_threads_and_batches_make_no_difference(find, utility, monkeypatch):
+def test_order_threads_and_batches_make_no_difference(find, metric, monkeypatch):
     # Of a family the order is part of what is asked.
     val, test = full_pool(slice(40), "val"), full_pool(slice(40, 80), "test")
-    options = {**ALL, "utility": utility, "test": test} | ({"keep": 3} if find is cm.guided else {})
+    options = {**ALL, "metric": metric, "test": test} | ({"keep": 3} if find is cm.guided else {})
     front = find(val, 3, threads=1, **options)
     expected = written(front)
     assert len(front) > 1
@@ -1427,8 +1429,8 @@ def test_order_threads_and_batches_make_no_difference(find, utility, monkeypatch
             assert written(again()) == expected
             assert written(plainly(again)) == expected
     for member in front:
-        assert member.evaluation == cm.evaluate(member.cascade, val, ALL["unit"], utility)
-        assert member.test == cm.evaluate(member.cascade, test, ALL["unit"], utility)
+        assert member.evaluation == cm.evaluate(member.cascade, val, ALL["unit"], metric)
+        assert member.test == cm.evaluate(member.cascade, test, ALL["unit"], metric)
 
 
 @pytest.mark.parametrize("samples", [32_767, 32_768])
@@ -1474,3 +1476,10 @@ def test_points_that_fill_memory_are_thinned_alike():
     slow = plain_sweep(table, batch, np.empty(0), np.empty(0, np.int64))
     for name in vars(slow):
         np.testing.assert_array_equal(getattr(fast, name), getattr(slow, name))
+
+
+def test_keywords_for_type_checkers_are_the_fields_of_the_record():
+    assert set(SearchKeywords.__annotations__) == set(SearchOptions.__dataclass_fields__)
+    assert set(OPTION_HELP) == set(SearchOptions.__dataclass_fields__)
+    with pytest.raises(TypeError, match="gird"):
+        cm.search(decisions_pool(), gird=3)

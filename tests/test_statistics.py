@@ -199,13 +199,13 @@ def test_thresholds_of_others_are_reached_as_written():
 
 
 @pytest.mark.parametrize(
-    "utility",
+    "metric",
     [TOP_1, cm.weighted(np.linspace(0.1, 3, 60))],
     ids=["top-1", "weighted"],
 )
-def test_statistics_that_are_known_are_taken_over_to_the_bit(utility):
+def test_statistics_that_are_known_are_taken_over_to_the_bit(metric):
     pool = random_pool(seed=3, models=4, samples=60)
-    rule = Rule(pool, "max_prob", "mean_logits", utility)
+    rule = Rule(pool, "max_prob", "mean_logits", metric)
     keys = every_prefix(rule)
     some = prefix_table(rule, keys[1::2], 7)
     whole, again = prefix_table(rule, keys, 7), prefix_table(rule, keys, 7, known=some)

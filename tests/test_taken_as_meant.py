@@ -11,7 +11,7 @@ import pytest
 from committee import Pool
 from committee.data.arrays import open_npz
 from committee.errors import CommitteeError, MisalignedError, ShapeError, StoreError
-from committee.pool.evaluate import check_judge, shared_warnings
+from committee.pool.evaluate import check_test_pool, shared_warnings
 from committee.store.import_predictions import import_predictions
 
 N = 40
@@ -235,7 +235,7 @@ def test_equal_ids_of_other_outputs_are_other_samples(tmp_path: Path) -> None:
     test = take("test", second)
     assert "other samples" in "".join(notes)
     assert shared_warnings(val, test) == ()
-    check_judge(val, test)
+    check_test_pool(val, test)
 
 
 @pytest.mark.parametrize("word", ["classes", "class_names"])

@@ -22,7 +22,7 @@ from committee.models.base import outputs_of
 from committee.models.clip import ArrayClip, inputs_of
 from committee.models.load import load_models
 from committee.models.pool_file import read_pool_file
-from committee.pool.evaluate import decided
+from committee.pool.evaluate import stored_decisions
 from committee.predict import predict
 from committee.run.offline import run_offline
 from committee.run.verify import offline_way, online_way, stored_way, verify
@@ -117,13 +117,13 @@ def test_search_takes_blocks_in_their_order(world: Path) -> None:
 def test_every_driver_decides_alike(world: Path, combine: str) -> None:
     pool = Pool.load(world / "store" / "val")
     names = (*BLOCKS, "sighted")
-    scores = np.sort(decided(Cascade.of([BLOCKS[0]]), pool).score)
+    scores = np.sort(stored_decisions(Cascade.of([BLOCKS[0]]), pool).score)
     cascade = Cascade.of(names, thresholds=[float(scores[16]), float(scores[20])], combine=combine)
     cascade = replace(cascade, models={name: pool.specs[name] for name in names}, classes=CLASSES)
     runner = Runner(cascade, allow_code=code(world))
     assert runner.task is VIDEO_CLASSIFICATION
     dataset = open_data(world / "data", "run", CLASSES, models=list(runner.specs.values()))
-    promised = decided(cascade, pool)
+    promised = stored_decisions(cascade, pool)
     assert 0 < promised.stage.mean() < 2
     for batch_size in (None, 5):
         parts = list(run_offline(runner, dataset, batch_size))
@@ -163,7 +163,7 @@ def test_a_clip_online(world: Path) -> None:
     name = pool.samples.ids[3]
     (spec,) = runner.specs.values()
     decision = runner(read_clip(world / "data" / name, [spec.preprocessing]))
-    assert decision.class_index == decided(Cascade.of(["sighted"]), pool).predicted[3]
+    assert decision.class_index == stored_decisions(Cascade.of(["sighted"]), pool).predicted[3]
     assert decision.cost == 40
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from committee import errors
 from committee.errors import CommitteeError, Infeasible
 from committee.pool.evaluate import Evaluation, evaluate
-from committee.pool.metrics import TOP_1, Exits, Utility, given, top_k, weighted
+from committee.pool.metrics import TOP_1, Exits, Metric, precomputed, top_k, weighted
 from committee.pool.pool import Pool
 from committee.rule.calibration import Calibration
 from committee.rule.cascade import Cascade, Stage
@@ -40,14 +40,14 @@ __all__ = [
     "Runner",
     "Stage",
     "TOP_1",
-    "Utility",
+    "Metric",
     "as_cascade",
     "as_ensemble",
     "ensembles",
     "errors",
     "evaluate",
     "evaluate_all",
-    "given",
+    "precomputed",
     "greedy",
     "guided",
     "register_confidence",

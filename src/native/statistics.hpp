@@ -14,7 +14,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
+#include <metric>
 #include <vector>
 
 #include "kernels.hpp"

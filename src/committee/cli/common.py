@@ -21,7 +21,7 @@ from rich.text import Text
 
 from committee.errors import CascadeError, CostError, ShapeError, StoreError
 from committee.models.pool_file import read_pool_file
-from committee.pool.metrics import Utility, top_k
+from committee.pool.metrics import Metric, top_k
 from committee.pool.pool import Pool
 from committee.report.rows import Row, choice_of
 from committee.report.tables import rich_table, versus_lines
@@ -205,14 +205,14 @@ def search_progress(shown: bool) -> Iterator[Callable[[str, int, int], None] | N
         yield update if shown else None
 
 
-def judged_by(pool: Pool, top: int, agree_with: str | None) -> tuple[Pool, Utility]:
+def judged_by(pool: Pool, top: int, agree_with: str | None) -> tuple[Pool, Metric]:
     """The pool with the labels that are asked for, and what a sample scores."""
     if agree_with is not None:
         pool = pool.labelled_by([name.strip() for name in agree_with.split(",")])
     values = next(iter(pool.outputs.values())).values if pool.outputs else None
     if values is not None and values.ndim == 2 and top > max(values.shape[1], 1):
         raise ShapeError(f"--top {top}: outputs have {values.shape[1]} classes only; name fewer")
-    return pool, pool.task.utility if top == 1 else top_k(top)
+    return pool, pool.task.metric if top == 1 else top_k(top)
 
 
 _MULTIPLES = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}

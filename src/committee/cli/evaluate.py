@@ -70,7 +70,7 @@ def evaluate(
     pool = open_split(store, split, "test")
     if pool.kind == "counts":
         tiles.refuse(top=top != 1, agree_with=agree_with is not None)
-    pool, utility = judged_by(pool, top, agree_with)
+    pool, metric = judged_by(pool, top, agree_with)
     own = pool.holding(chosen.models_of_stages)
     if what_is(cascade) == "cascade file":  # export writes other graphs of the same models
         _check_models(cascade, chosen, store, own)
@@ -78,13 +78,13 @@ def evaluate(
     usual = chosen.origin.get("unit")
     if unit is None and usual in own.only(chosen.names).costs.units:
         unit = str(usual)
-    evaluation = judge(chosen, pool, unit, utility)
+    evaluation = judge(chosen, pool, unit, metric)
     same = chosen.origin.get("samples_fingerprint") == (own.identity(chosen.names) or None)
     about = "" if same else note_on_chooser(store_of(store), chosen.origin, pool.samples)
     chooser = [each for each in (about, note_on_labels(store_of(store), chosen.origin)) if each]
     rule = (chosen.confidence, chosen.combine)
     alone = {
-        name: judge(Cascade.of([name], (), *rule, chosen.calibrations), pool, unit, utility)
+        name: judge(Cascade.of([name], (), *rule, chosen.calibrations), pool, unit, metric)
         for stage in own.seeing_wholes(chosen.models_of_stages)
         for name in stage
     }
@@ -93,9 +93,9 @@ def evaluate(
     versus = None
     if target is not None:
         name, reference, within = target
-        alone = {name: judge(reference, pool, unit, utility), **alone}
+        alone = {name: judge(reference, pool, unit, metric), **alone}
         versus = compare(
-            chosen, reference, pool, unit, utility, name=name, within=within, chose=same
+            chosen, reference, pool, unit, metric, name=name, within=within, chose=same
         )
     promises = () if same else promises_of(chosen, evaluation, pool)
     notes = [] if versus is None else of_comparison(versus, pool.task)

@@ -175,7 +175,7 @@ def search(
         )
     confidence = confidence_for(pool, confidence)
     judge = _judge(store, split, test, calibrated)
-    pool, utility = judged_by(pool, top, agree_with)
+    pool, metric = judged_by(pool, top, agree_with)
     if judge is not None:
         judge, _ = judged_by(judge, top, agree_with)
     unit = pool.costs.unit(unit)
@@ -196,19 +196,19 @@ def search(
             {
                 "worst_case": bounds,
                 "average_case": amounts("--average-case", average_case, None),
-                "utility": utility,
+                "metric": metric,
                 "families": families,
             },
             {"self_cascades": self_cascades} if method is Method.EXACT else {"keep": keep or 20},
             progress,
         )
-    options |= {"worst_case": bounds, "utility": utility}
+    options |= {"worst_case": bounds, "metric": metric}
     if cascade_of is not None:
         margin = within if tolerance is None else tolerance
         chosen: Committee | None = _cascade_of(cascade_of, pool, margin or 0.0, options)
     elif ensemble is not None:
         names = [name.strip() for name in ensemble.split(",")]
-        chosen = as_ensemble(names, pool, confidence, combine, unit, utility)
+        chosen = as_ensemble(names, pool, confidence, combine, unit, metric)
     else:
         chosen = target.of(front)
     _tell(front, chosen, judge, out, as_json, list_front, target, store)
@@ -225,7 +225,7 @@ def _search(
 ) -> Front:
     """Search by a method; ``more`` is what greedy does not know, ``own`` what one alone knows."""
     if method is Method.GREEDY:
-        given = more["worst_case"] or more["average_case"] or more["utility"] is not TOP_1
+        given = more["worst_case"] or more["average_case"] or more["metric"] is not TOP_1
         if given or not more["families"]:
             raise CascadeError(
                 "search: --method greedy knows neither bounds nor --top nor --no-families; use "
@@ -293,8 +293,7 @@ def _tell(
     choice = chosen and {
         "cascade": chosen.cascade.to_json(),
         "evaluation": chosen.evaluation.to_json(),
-        "test": judge
-        and evaluate(chosen.cascade, judge, settings.unit, settings.utility).to_json(),
+        "test": judge and evaluate(chosen.cascade, judge, settings.unit, settings.metric).to_json(),
         "versus": versus and versus.to_json(),
         "promises": [each.to_json() for each in promises],
     }

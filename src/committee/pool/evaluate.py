@@ -14,7 +14,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import MisalignedError, UnknownNameError
 from committee.pool.identity import doubles_note, shared_note
-from committee.pool.metrics import TOP_1, Exits, Utility
+from committee.pool.metrics import TOP_1, Exits, Metric
 from committee.pool.pool import Pool
 from committee.rule.calibration import calibrated
 from committee.rule.cascade import Cascade
@@ -32,15 +32,15 @@ class Evaluation:
     Args:
         split: Name of the split.
         samples: How many samples.
-        correct: How many of them were predicted right; the sum over samples of another utility.
+        correct: How many of them were predicted right; the sum over samples of another metric.
         average_cost: Mean over samples of the cost of the stages that ran, in ``unit``.
         worst_case_cost: Sum over all stages, in ``unit``.
         unit: Unit of both costs.
         exit_ratios: Share of samples that leave at each stage; sums to 1.
-        measure: Name of the utility; ``top-1`` counts the samples predicted right.
-        deviation: Standard deviation of the utility over samples; None where a sample scores
+        measure: Name of the metric; ``top-1`` counts the samples predicted right.
+        deviation: Standard deviation of the metric over samples; None where a sample scores
             1 or 0, which needs none.
-        bounds: Of a utility that is no mean over samples, its 95 % interval; else None. ``correct``
+        bounds: Of a metric that is no mean over samples, its 95 % interval; else None. ``correct``
             is then its figure times the samples.
     """
 
@@ -57,7 +57,7 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Share of samples predicted right; the mean of another utility."""
+        """Share of samples predicted right; the mean of another metric."""
         return self.correct / self.samples
 
     @property
@@ -94,6 +94,15 @@ class Evaluation:
         }
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """A committee with its evaluations on the split that chose it and on the test split."""
+
+    cascade: Cascade
+    val: Evaluation
+    test: Evaluation
+
+
 def wilson_interval(correct: int, samples: int) -> tuple[float, float]:
     """Return Wilson's interval of a proportion, as of ``scipy.stats.binomtest``.
 
@@ -108,7 +117,7 @@ def wilson_interval(correct: int, samples: int) -> tuple[float, float]:
 
 
 def evaluate(
-    cascade: Cascade, pool: Pool, unit: str | None = None, utility: Utility | None = None
+    cascade: Cascade, pool: Pool, unit: str | None = None, metric: Metric | None = None
 ) -> Evaluation:
     """Apply a cascade to the stored predictions of a pool.
 
@@ -116,29 +125,29 @@ def evaluate(
         cascade: The committee; its own calibrations are applied, not those of the pool.
         pool: Labelled predictions of its models.
         unit: Unit of the costs; see :meth:`committee.spec.cost.CostTable.unit` for the default.
-        utility: What a sample scores when it exits; that of the pool's task if left out.
+        metric: What a sample scores when it exits; that of the pool's task if left out.
 
     Raises:
         UnknownNameError: If the pool lacks a model of the cascade.
         MisalignedError: If the pool has no samples, or no labels where they are needed.
         CostError: If a model has no cost in that unit.
     """
-    utility = utility or pool.task.utility
-    check_judgeable(pool, utility)
+    metric = metric or pool.task.metric
+    check_has_labels(pool, metric)
     unit = unit or pool.costs.unit()
     pool = pool.holding(cascade.models_of_stages)
     costs = stage_costs(cascade, pool, unit)
-    decisions = decided(cascade, pool)
+    decisions = stored_decisions(cascade, pool)
     leaving = np.bincount(decisions.stage, minlength=len(cascade.stages))
     return evaluation_of(
-        pool, unit, costs, leaving, utility, scored(cascade, pool, decisions, utility)
+        pool, unit, costs, leaving, metric, scored(cascade, pool, decisions, metric)
     )
 
 
-def scored(cascade: Cascade, pool: Pool, decisions: Decisions, utility: Utility = TOP_1) -> Array:
+def scored(cascade: Cascade, pool: Pool, decisions: Decisions, metric: Metric = TOP_1) -> Array:
     """What each sample scores by how a cascade decided, shape (N,)."""
     labels, cascade = pool.samples.labels, pool.bound(cascade)
-    if utility is TOP_1:
+    if metric is TOP_1:
         right: Array = (decisions.predicted == labels).astype(np.int64)
         return right
     scores: Array = np.empty(len(pool))
@@ -152,7 +161,7 @@ def scored(cascade: Cascade, pool: Pool, decisions: Decisions, utility: Utility 
         outputs = combined(calibrated(own, cascade.calibrations), cascade.combination)
         known = None if labels is None else labels[rows]
         heard = ran if cascade.combination in ORDER_FREE else ran[-1:]
-        values = utility.of(Exits(tuple(sorted(heard)), outputs, known, rows, len(pool)))
+        values = metric.of(Exits(tuple(sorted(heard)), outputs, known, rows, len(pool)))
         if scores.shape[1:] != values.shape[1:]:
             scores = np.zeros((len(pool), *values.shape[1:]), values.dtype)
         scores[rows] = values
@@ -164,7 +173,7 @@ def evaluation_of(
     unit: str,
     costs: Sequence[float],
     leaving: Array,
-    utility: Utility,
+    metric: Metric,
     scores: Array | int,
 ) -> Evaluation:
     """An evaluation from its parts.
@@ -174,16 +183,16 @@ def evaluation_of(
         unit: Unit of the costs.
         costs: Cost of each stage, K of them.
         leaving: How many samples leave at each stage, shape (K,), integers.
-        utility: What samples score.
-        scores: Score of each sample, shape (N,), or its counts, shape (N, K); of a counted utility
+        metric: What samples score.
+        scores: Score of each sample, shape (N,), or its counts, shape (N, K); of a counted metric
             the sum is enough.
 
     Raises:
-        MisalignedError: If there is nothing that a utility of counts could judge.
+        MisalignedError: If there is nothing that a metric of counts could judge.
     """
-    if utility.figure is not None:
-        return _of_counts(pool, unit, costs, leaving, utility, np.asarray(scores))
-    counted = utility.counted
+    if metric.figure is not None:
+        return _of_counts(pool, unit, costs, leaving, metric, np.asarray(scores))
+    counted = metric.counted
     return Evaluation(
         split=pool.samples.split,
         samples=len(pool),
@@ -192,7 +201,7 @@ def evaluation_of(
         worst_case_cost=math.fsum(costs),
         unit=unit,
         exit_ratios=tuple((leaving / len(pool)).tolist()),
-        measure=measure_of(pool, utility),
+        measure=measure_of(pool, metric),
         deviation=None if counted else float(np.std(scores, ddof=1)) if len(pool) > 1 else 0.0,
     )
 
@@ -202,16 +211,16 @@ def _of_counts(
     unit: str,
     costs: Sequence[float],
     leaving: Array,
-    utility: Utility,
+    metric: Metric,
     counts: Array,
 ) -> Evaluation:
-    """An evaluation by a utility that is no mean; see :func:`evaluation_of`."""
-    assert utility.figure is not None
+    """An evaluation by a metric that is no mean; see :func:`evaluation_of`."""
+    assert metric.figure is not None
     samples = pool.samples
-    figure = float(utility.figure(counts.sum(axis=0)))
+    figure = float(metric.figure(counts.sum(axis=0)))
     if math.isnan(figure):
         raise MisalignedError(
-            f"split {samples.split!r}: {utility.name} has nothing to judge by; no pixel has a label"
+            f"split {samples.split!r}: {metric.name} has nothing to judge by; no pixel has a label"
         )
     wholes = counts.reshape(samples.wholes, samples.parts, -1).sum(axis=1)
     return Evaluation(
@@ -222,8 +231,8 @@ def _of_counts(
         worst_case_cost=math.fsum(costs),
         unit=unit,
         exit_ratios=tuple((leaving / len(pool)).tolist()),
-        measure=measure_of(pool, utility),
-        bounds=bootstrap_interval(wholes, utility.figure),
+        measure=measure_of(pool, metric),
+        bounds=bootstrap_interval(wholes, metric.figure),
     )
 
 
@@ -246,16 +255,16 @@ def bootstrap_interval(counts: Array, figure: Callable[[Array], Array]) -> tuple
     return float(low), float(high)
 
 
-def counts_of(cascade: Cascade, pool: Pool, utility: Utility) -> Array:
+def counts_of(cascade: Cascade, pool: Pool, metric: Metric) -> Array:
     """What each whole sample counts towards a figure that is no mean, shape (wholes, K).
 
     Args:
         cascade: The committee.
         pool: Stored predictions of its models.
-        utility: One with a figure.
+        metric: One with a figure.
     """
     own = pool.holding(cascade.models_of_stages)
-    counts = scored(cascade, own, decided(cascade, own), utility)
+    counts = scored(cascade, own, stored_decisions(cascade, own), metric)
     whole: Array = counts.reshape(own.samples.wholes, own.samples.parts, -1).sum(axis=1)
     return whole
 
@@ -269,7 +278,7 @@ def draws(samples: int) -> Array:
     return np.random.default_rng(0).multinomial(samples, shares, size=_DRAWS).astype(np.float64)
 
 
-def decided(cascade: Cascade, pool: Pool) -> Decisions:
+def stored_decisions(cascade: Cascade, pool: Pool) -> Decisions:
     """What a cascade decides on stored predictions, sample by sample.
 
     Raises:
@@ -315,8 +324,8 @@ def average_cost(costs: Iterable[float], leaving: Array) -> float:
     return math.fsum(c * int(n) for c, n in zip(costs, reaching, strict=True)) / int(reaching[0])
 
 
-def check_judge(
-    pool: Pool, judge: Pool, utility: Utility | None = None, unit: str | None = None
+def check_test_pool(
+    pool: Pool, judge: Pool, metric: Metric | None = None, unit: str | None = None
 ) -> None:
     """Refuse a judging split that chose or calibrated, or on which nothing can be judged.
 
@@ -325,7 +334,7 @@ def check_judge(
         UnknownNameError: If it lacks a model.
         CostError: If a model has no cost in the unit.
     """
-    check_judgeable(judge, utility)
+    check_has_labels(judge, metric)
     there = {name for each in judge.divisions for name in each.names}
     lacking = [n for each in pool.divisions for n in each.names if n not in there]
     if lacking:
@@ -376,23 +385,23 @@ def shared_warnings(pool: Pool, test: Pool | None) -> tuple[str, ...]:
     return (*filter(None, [told]), *split_notes(pool), *split_notes(test))
 
 
-def measure_of(pool: Pool, utility: Utility) -> str:
-    """What tables call the mean of a utility on a pool."""
-    if utility is TOP_1 and pool.samples.labelled_by:
+def measure_of(pool: Pool, metric: Metric) -> str:
+    """What tables call the mean of a metric on a pool."""
+    if metric is TOP_1 and pool.samples.labelled_by:
         return f"agreement with {pool.samples.labelled_by}"
-    if utility.needs_labels and pool.samples.labelled_by:
-        return f"{utility.name} agreement with {pool.samples.labelled_by}"
-    return utility.name
+    if metric.needs_labels and pool.samples.labelled_by:
+        return f"{metric.name} agreement with {pool.samples.labelled_by}"
+    return metric.name
 
 
-def check_judgeable(pool: Pool, utility: Utility | None = None) -> None:
-    """Refuse a pool on which nothing can be judged, by the task's utility if none is given.
+def check_has_labels(pool: Pool, metric: Metric | None = None) -> None:
+    """Refuse a pool on which nothing can be judged, by the task's metric if none is given.
 
     Raises:
-        MisalignedError: If it has no samples, or no labels and the utility needs them.
+        MisalignedError: If it has no samples, or no labels and the metric needs them.
     """
-    utility = utility or pool.task.utility
-    if pool.samples.labels is None and utility.needs_labels:
+    metric = metric or pool.task.metric
+    if pool.samples.labels is None and metric.needs_labels:
         raise MisalignedError(
             f"split {pool.samples.split!r} has no labels; accuracy needs them. "
             f"Add labels with: committee relabel STORE --split {pool.samples.split} --labels FILE"

@@ -1,4 +1,4 @@
-"""Utility: what a sample scores when it exits at a given prefix; 1 or 0 for top-1 by default."""
+"""Metric: what a sample scores when it exits at a given prefix; 1 or 0 for top-1 by default."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Exits:
 
 
 @dataclass(frozen=True, eq=False)
-class Utility:
+class Metric:
     """What samples score.
 
     Args:
@@ -57,7 +57,7 @@ class Utility:
         """Score each sample, shape (n,), float64, or int64 if counted; counts are (n, K), int64.
 
         Raises:
-            ShapeError: If the function does not give one number a sample, or a counted utility
+            ShapeError: If the function does not give one number a sample, or a counted metric
                 gives something else than 1 and 0.
             NotFiniteError: If a score is NaN or infinite.
         """
@@ -66,22 +66,22 @@ class Utility:
             return self._counts(values, len(exits.rows))
         if values.shape != (len(exits.rows),) or values.dtype.kind not in "biuf":
             raise ShapeError(
-                f"utility {self.name!r}: {values.dtype} {values.shape} for {len(exits.rows)} "
+                f"metric {self.name!r}: {values.dtype} {values.shape} for {len(exits.rows)} "
                 "samples; it must give one number a sample"
             )
         if not np.isfinite(values).all():
             row = exits.rows[np.argmin(np.isfinite(values))]
-            raise NotFiniteError(f"utility {self.name!r}: NaN or infinite for sample {row}")
+            raise NotFiniteError(f"metric {self.name!r}: NaN or infinite for sample {row}")
         if not self.counted:
             return values.astype(np.float64)
         if not np.isin(values, (0, 1)).all():
-            raise ShapeError(f"utility {self.name!r} is counted, so it must be 1 or 0")
+            raise ShapeError(f"metric {self.name!r} is counted, so it must be 1 or 0")
         return values.astype(np.int64)
 
     def _counts(self, values: Array, samples: int) -> Array:
         if values.ndim != 2 or len(values) != samples or values.dtype.kind not in "iu":
             raise ShapeError(
-                f"utility {self.name!r}: {values.dtype} {values.shape} for {samples} samples; it "
+                f"metric {self.name!r}: {values.dtype} {values.shape} for {samples} samples; it "
                 "must give whole numbers, the same number of them for each sample"
             )
         return values.astype(np.int64)
@@ -92,7 +92,7 @@ def _is_right(exits: Exits) -> Array:
     return right
 
 
-TOP_1 = Utility("top-1", _is_right)
+TOP_1 = Metric("top-1", _is_right)
 
 
 def mean_iou(counts: Array) -> Array:
@@ -134,10 +134,10 @@ def _own_counts(exits: Exits) -> Array:
     return exits.outputs.values
 
 
-MEAN_IOU = Utility("mIoU", _own_counts, counted=False, needs_labels=False, figure=mean_iou)
+MEAN_IOU = Metric("mIoU", _own_counts, counted=False, needs_labels=False, figure=mean_iou)
 
 
-def top_k(k: int) -> Utility:
+def top_k(k: int) -> Metric:
     """1 if the label is among the k likeliest classes; of equal values the lower index is first.
 
     Args:
@@ -164,10 +164,10 @@ def top_k(k: int) -> Utility:
         ahead: Array = ((values > own) | ((values == own) & before)).sum(axis=1)
         return ahead < k
 
-    return Utility(f"top-{k}", function)
+    return Metric(f"top-{k}", function)
 
 
-def weighted(weights: ArrayLike, name: str = "weighted") -> Utility:
+def weighted(weights: ArrayLike, name: str = "weighted") -> Metric:
     """What a sample scores is a weight that depends on the predicted class.
 
     Args:
@@ -177,7 +177,7 @@ def weighted(weights: ArrayLike, name: str = "weighted") -> Utility:
     """
     table = np.asarray(weights, dtype=np.float64)
     if table.ndim not in (1, 2) or not np.isfinite(table).all():
-        raise ShapeError(f"utility {name!r}: weights must be finite, (N,) or (N, C)")
+        raise ShapeError(f"metric {name!r}: weights must be finite, (N,) or (N, C)")
 
     def function(exits: Exits) -> Array:
         _check_count(name, len(table), exits.samples)
@@ -185,7 +185,7 @@ def weighted(weights: ArrayLike, name: str = "weighted") -> Utility:
         predicted = exits.outputs.predicted()
         if table.ndim == 2 and len(predicted) and predicted.max() >= table.shape[1]:
             raise MisalignedError(
-                f"utility {name!r}: weights of {table.shape[1]} classes, but class "
+                f"metric {name!r}: weights of {table.shape[1]} classes, but class "
                 f"{predicted.max()} is predicted"
             )
         if table.ndim == 1:
@@ -194,18 +194,18 @@ def weighted(weights: ArrayLike, name: str = "weighted") -> Utility:
         scores: Array = own[np.arange(len(own)), predicted]
         return scores
 
-    return Utility(name, function, counted=False, needs_labels=table.ndim == 1)
+    return Metric(name, function, counted=False, needs_labels=table.ndim == 1)
 
 
 def _check_count(name: str, given_: int, samples: int) -> None:
     if given_ != samples:
         raise MisalignedError(
-            f"utility {name!r}: {given_} scores for the {samples} samples of the split; "
+            f"metric {name!r}: {given_} scores for the {samples} samples of the split; "
             "give one a sample"
         )
 
 
-def given(scores: Mapping[Sequence[str], ArrayLike], name: str = "given") -> Utility:
+def precomputed(scores: Mapping[Sequence[str], ArrayLike], name: str = "precomputed") -> Metric:
     """Scores that were computed elsewhere, for each set of models that may have run.
 
     Args:
@@ -217,10 +217,10 @@ def given(scores: Mapping[Sequence[str], ArrayLike], name: str = "given") -> Uti
     def function(exits: Exits) -> Array:
         if exits.models not in known:
             asked, names = "+".join(exits.models), map("+".join, known)
-            raise UnknownNameError.of(f"utility {name!r}", "scores of", asked, names)
+            raise UnknownNameError.of(f"metric {name!r}", "scores of", asked, names)
         array = known[exits.models]
         _check_count(name, len(array), exits.samples)
         scores: Array = array[exits.rows]
         return scores
 
-    return Utility(name, function, counted=False, needs_labels=False)
+    return Metric(name, function, counted=False, needs_labels=False)

@@ -52,7 +52,7 @@ def saving_of(front: Front, store: str | None = None, split: str | None = None) 
     Args:
         front: Committees found on the choosing split.
         store: The store in which ``committee search`` finds the same front; None if it is another,
-            or the front was made from stages or a utility that no command names. Then the line is
+            or the front was made from stages or a metric that no command names. Then the line is
             Python, for where the front is.
         split: The split of the store that chose; None for the usual one.
     """
@@ -106,14 +106,14 @@ def _search(front: Front, store: str, split: str | None) -> list[str] | None:
 
 def _measure(front: Front) -> list[str] | None:
     """Options that say what a sample scores, or None if none can."""
-    pool, name = front.pool, front.settings.utility.name
+    pool, name = front.pool, front.settings.metric.name
     options = []
     if pool.samples.labelled_by:
         models = pool.samples.labelled_by.split("+")
         if not set(models) <= set(pool.names):
             return None
         options += ["--agree-with", ",".join(models)]
-    if name == pool.task.utility.name:
+    if name == pool.task.metric.name:
         return options
     among = re.fullmatch(r"top-(\d+)", name)
     return [*options, "--top", among[1]] if among else None

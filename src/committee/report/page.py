@@ -206,10 +206,10 @@ def _headline(rows: Sequence[Row]) -> str:
     what = "Chosen" if CHOSEN in (row.role, *row.also) else f"Cheapest that {row.told}"
     if own.same:
         return f"{what}: {own.reference} itself; nothing cheaper is as accurate on {row.val.split}."
-    does = f"is {own.asked.removeprefix('be ')} it" if own.within else "matches it"
+    does = f"is {own.text.removeprefix('be ')} it" if own.within else "matches it"
     sure = {
-        "kept": f"The promise to {own.asked} it is kept.",
-        "missed": f"The promise to {own.asked} it is missed.",
+        "kept": f"The promise to {own.text} it is kept.",
+        "missed": f"The promise to {own.text} it is missed.",
         "within chance": f"These {own.samples} are too few to tell whether it {does}.",
     }
     where = f"on {own.split} ({own.difference.samples:,} {own.samples})"

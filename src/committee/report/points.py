@@ -72,7 +72,7 @@ def page_data(
         "heading": heading_of(row.judged.measure),
         "samples": row.task.samples,
         "leaving": exit_heading(row.task),
-        "counted": front.settings.utility.counted,
+        "counted": front.settings.metric.counted,
         "reference": {
             "name": row.reference,
             "cost": sum(costs[name] for name in reference),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from committee.errors import Infeasible
 from committee.pool.evaluate import Evaluation
-from committee.pool.evaluate import check_judge as check_judge_of
+from committee.pool.evaluate import check_test_pool as check_judge_of
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import ORDER_FREE
@@ -144,7 +144,7 @@ def ensemble_rows(
     check_judge(front, test)
     own = front.settings
     found = ensembles(
-        front.pool, own.max_models, own.combine, own.unit, own.utility, families=own.families
+        front.pool, own.max_models, own.combine, own.unit, own.metric, families=own.families
     )
     best = front_of(found) if found else ()
     cascades = [(BEST_ENSEMBLE, each.cascade) for each in best]
@@ -219,7 +219,7 @@ def check_judge(front: Front, test: Pool | None) -> None:
         MisalignedError: If so.
     """
     if test is not None:
-        check_judge_of(front.pool, test, front.settings.utility, front.settings.unit)
+        check_judge_of(front.pool, test, front.settings.metric, front.settings.unit)
 
 
 def _rising(front: Front) -> dict[str, tuple[str, ...]]:
@@ -260,11 +260,11 @@ def _rows(
     unit = front.settings.unit
     judge = front.pool if test is None else test
     cost = _price(front, judge, reference)
-    utility, task = front.settings.utility, front.pool.task
+    metric, task = front.settings.metric, front.pool.task
     names = {models: name for name, models in _rising(front).items()}
     every = [front.pool.described(cascade) for _, cascade in cascades]
-    vals = evaluate_all(every, front.pool, unit, utility)
-    tests = [None] * len(every) if test is None else evaluate_all(every, test, unit, utility)
+    vals = evaluate_all(every, front.pool, unit, metric)
+    tests = [None] * len(every) if test is None else evaluate_all(every, test, unit, metric)
     rows = []
     for (role, _), cascade, val, judged in zip(cascades, every, vals, tests, strict=True):
         average = (judged or val).average_cost

@@ -119,12 +119,12 @@ def promised(promise: Promise) -> str:
     'asked: accuracy of 90.00 % or more; 78.50 % (75.1–81.6 %) on test: promise missed'
     """
     if promise.what == "accuracy":
-        goal = f"accuracy of {percent(promise.asked)} or more"
+        goal = f"accuracy of {percent(promise.goal)} or more"
         told = f"{percent(promise.value)} ({100 * promise.low:.1f}–{100 * promise.high:.1f} %)"
     else:
         asked, value, low, high = (
             human_cost(each, promise.unit)
-            for each in (promise.asked, promise.value, promise.low, promise.high)
+            for each in (promise.goal, promise.value, promise.low, promise.high)
         )
         goal, told = f"average cost of {asked} or less", f"{value} ({low} to {high})"
     open_ = "promise open, for these samples are too few to tell"

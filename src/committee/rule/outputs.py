@@ -44,7 +44,7 @@ class Outputs:
             are what is kept of outputs that are too large to keep.
         values: Shape (N, C) for logits and probabilities, or (N, C, height, width) where a sample
             is a tile of pixels; predicted classes, shape (N,), integers, for decisions; the counts
-            that a utility sums, shape (N, K), for counts.
+            that a metric sums, shape (N, K), for counts.
         confidence: Only for decisions and counts: shape (N,), larger is surer.
     """
 

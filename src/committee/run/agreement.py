@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from committee.arrays import Array
-from committee.pool.evaluate import decided
+from committee.pool.evaluate import stored_decisions
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions
@@ -80,7 +80,7 @@ def _by_chance(one: int, of_one: int, two: int, of_two: int) -> float:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How many samples were decided alike.
+    """How many samples were stored_decisions alike.
 
     Args:
         samples: How many were compared.
@@ -104,11 +104,11 @@ def agreement(runner: Runner, pool: Pool, decisions: Decisions) -> Agreement:
     """Compare decisions made by running with those made on stored predictions.
 
     Args:
-        runner: What decided.
+        runner: What stored_decisions.
         pool: Stored predictions of the same samples.
-        decisions: What it decided, in the order of the pool.
+        decisions: What it stored_decisions, in the order of the pool.
     """
-    promised = decided(runner.cascade, pool)
+    promised = stored_decisions(runner.cascade, pool)
     alike = promised.stage == decisions.stage
     differences = np.abs(promised.score - decisions.score)[alike]
     return Agreement(

@@ -22,7 +22,7 @@ from committee.export.graph import INSIDE
 from committee.models.inputs import RawSamples
 from committee.models.load import specs_of
 from committee.models.sources.registry import source_of
-from committee.pool.evaluate import decided
+from committee.pool.evaluate import stored_decisions
 from committee.pool.identity import places
 from committee.pool.pool import Pool
 from committee.pool.samples import Samples
@@ -180,7 +180,7 @@ def compared(
         cascade: The rule.
         ids: Names of the samples, N of them.
         reference: What was promised.
-        other: What was decided.
+        other: What was stored_decisions.
     """
     (promised_by, promised), (way, found) = reference, other
     same_class = promised.predicted == found.predicted
@@ -228,7 +228,7 @@ def stored_way(cascade: Cascade, pool: Pool, dataset: Dataset) -> Way:
     rows = places(known, given)
     if (rows < 0).any():
         raise MisalignedError(_lacking(known, given, np.flatnonzero(rows < 0)))
-    return _Stored(decided(cascade, pool), rows)
+    return _Stored(stored_decisions(cascade, pool), rows)
 
 
 def _lacking(known: Samples, given: Samples, lost: Array) -> str:
@@ -249,7 +249,7 @@ def _lacking(known: Samples, given: Samples, lost: Array) -> str:
 
 @dataclass(eq=False)
 class _Stored(_Way):
-    """What was decided on stored predictions, (N,), at the places of the samples."""
+    """What was stored_decisions on stored predictions, (N,), at the places of the samples."""
 
     decisions: Decisions
     places: Array

@@ -1,7 +1,7 @@
-"""The engine: sequences of stages to the committees that may be on the front.
+"""The engine: from sequences of stages to the candidates for the front.
 
-Statistics of all prefixes first, then every vector of thresholds of every sequence. What is found
-is compared on exact figures by :mod:`committee.selection.refine`.
+Statistics of all prefixes come first, then every vector of thresholds of every sequence.
+:mod:`committee.selection.refine` compares the candidates on exact figures.
 """
 
 from __future__ import annotations
@@ -12,55 +12,58 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from committee.arrays import Array
 from committee.errors import TooLargeError
 from committee.pool.evaluate import costs_of_stages
-from committee.selection.options import Asked, Progress
-from committee.selection.prefixes import Key, PrefixTable, Sequence_
-from committee.selection.sequences import within
+from committee.selection.options import Progress, SearchPlan
+from committee.selection.prefixes import Key, PrefixTable, StageSequence
+from committee.selection.sequences import within_bounds
 from committee.selection.statistics import prefix_table
-from committee.selection.sweep import Batch, Points, beaten, stairs, sweep
+from committee.selection.sweep import Batch, Points, dominated, pareto_envelope, sweep
 from committee.selection.totals import counted_sweep
 
-# Sequences that one thread goes through at once: well below a second.
+# Sequences of one call of the sweep: well below a second.
 _SEQUENCES = 64
 _VECTORS = 1e8
 # Bytes that statistics of one sample at one prefix take: score, value, thresholds passed.
 _BYTES = 8 + 1 + 2
 
+# A sequence, the number of the candidate threshold of each stage but the last, how many samples run
+# each stage, and the value: the total over samples in the table's units, or a figure of counts.
+Point = tuple[StageSequence, Array, Array, float]
+
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Candidates:
     """The committees of a search that may be on the front, before they are compared exactly.
 
     Args:
-        asked: What was asked.
+        plan: What was searched for.
         table: Statistics of every prefix.
         sequences: Those that keep to the bounds on the worst case.
-        points: Of each committee its sequence, the number of the candidate threshold of each stage
-            but the last, how many samples run each stage, and its value: the total over samples
-            in the table's units, of counts the figure.
-        cascades: How many were covered.
-        seconds: What each part of the search took; parts that follow add theirs.
+        points: The candidates.
+        cascades: How many cascades were covered.
+        seconds: The time of each part of the search; later parts add theirs.
     """
 
-    asked: Asked
+    plan: SearchPlan
     table: PrefixTable
-    sequences: list[Sequence_]
-    points: Sequence[tuple[Sequence_, Array, Array, float]]
+    sequences: list[StageSequence]
+    points: list[Point]
     cascades: int
     seconds: dict[str, float]
 
 
-def searched(asked: Asked, sequences: list[Sequence_], known: PrefixTable | None = None) -> Found:
-    """Search the sequences given; those out of the worst-case bounds are left out.
+def search_sequences(
+    plan: SearchPlan, sequences: list[StageSequence], known: PrefixTable | None = None
+) -> Candidates:
+    """Search all thresholds of sequences; those out of the worst-case bounds are left out.
 
     Args:
-        asked: What is asked.
+        plan: What to search for.
         sequences: The sequences.
         known: Statistics of some prefixes by the same rule; they are not computed again if there
             is memory for both.
@@ -69,46 +72,37 @@ def searched(asked: Asked, sequences: list[Sequence_], known: PrefixTable | None
         Infeasible: If no sequence keeps to the bounds.
         TooLargeError: If statistics exceed the memory allowed.
     """
-    rule, pool = asked.rule, asked.rule.pool
+    rule, pool = plan.rule, plan.rule.pool
     seconds: dict[str, float] = {}
-    # Short ones first: what they find rules out most of the long ones.
-    sequences = sorted(within(pool, iter(sequences), asked.worst_case), key=len)
+    # The short ones rule out most of the long ones.
+    sequences = sorted(within_bounds(pool, sequences, plan.worst_case), key=len)
     keys = [rule.keys(sequence) for sequence in sequences]
     distinct = list(dict.fromkeys(key for each in keys for key in each))
-    check_memory(len(distinct), len(pool), asked.max_memory)
-    if known and needed(len(distinct) + len(known.rows), len(pool)) > asked.max_memory:
+    check_memory(len(distinct), len(pool), plan.max_memory)
+    if known and _bytes(len(distinct) + len(known.rows), len(pool)) > plan.max_memory:
         known = None
     with timed(seconds, "prefixes"):
-        table = prefix_table(
-            rule,
-            distinct,
-            asked.grid,
-            threads=asked.threads,
-            progress=_part(asked.progress, "prefixes"),
-            known=known,
-        )
+        progress = _part(plan.progress, "prefixes")
+        table = prefix_table(rule, distinct, plan.grid, None, plan.threads, progress, known)
     with timed(seconds, "thresholds"):
-        go_through = _swept if rule.utility.figure is None else _counted
-        points, cascades = go_through(asked, table, sequences, keys)
-    return Found(asked, table, sequences, points, cascades, seconds)
+        run = _sweep_all if rule.metric.figure is None else _sweep_counts
+        points, cascades = run(plan, table, sequences, keys)
+    return Candidates(plan, table, sequences, points, cascades, seconds)
 
 
 def _part(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
-    if progress is None:
-        return None
-    return lambda done, total: progress(name, done, total)
+    return None if progress is None else lambda done, total: progress(name, done, total)
 
 
 @contextmanager
 def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Note what a part of a search takes."""
+    """Record the time that a part of a search takes."""
     start = time.perf_counter()
     yield
     seconds[name] = time.perf_counter() - start
 
 
-def needed(prefixes: int, samples: int) -> int:
-    """Bytes that statistics take."""
+def _bytes(prefixes: int, samples: int) -> int:
     return prefixes * samples * _BYTES
 
 
@@ -116,9 +110,9 @@ def check_memory(prefixes: int, samples: int, most: float) -> None:
     """Refuse statistics of more prefixes than fit into memory.
 
     Raises:
-        TooLargeError: If so.
+        TooLargeError: If they do not fit.
     """
-    size = needed(prefixes, samples)
+    size = _bytes(prefixes, samples)
     if size > most:
         raise TooLargeError(
             f"search: statistics of {prefixes:,} sets of models on {samples:,} samples take "
@@ -127,98 +121,86 @@ def check_memory(prefixes: int, samples: int, most: float) -> None:
         )
 
 
-def _swept(
-    asked: Asked, table: PrefixTable, sequences: list[Sequence_], keys: list[list[Key]]
-) -> tuple[Sequence[tuple[Sequence_, Array, Array, float]], int]:
-    """(Sequence, choices, reach, value) of what may be on the front, and the cascades covered."""
-    pool = asked.rule.pool
-    units = [asked.unit, *asked.average_case]
-    costs = [pool.costs.values(pool.costs.unit(unit)) for unit in units]
-    limits = np.array([b * len(pool) for b in asked.average_case.values()], np.float64)
-    batches = list(_batches(sequences, keys, table, costs, limits))
+def _costs_and_limits(plan: SearchPlan) -> tuple[list[dict[str, float]], Array]:
+    """Return the models' costs in each unit that matters, and the limits on totals over samples."""
+    pool = plan.rule.pool
+    units = [plan.unit, *plan.average_case]
+    limits = np.array([b * len(pool) for b in plan.average_case.values()], np.float64)
+    return [pool.costs.values(pool.costs.unit(unit)) for unit in units], limits
+
+
+def _sweep_all(
+    plan: SearchPlan, table: PrefixTable, sequences: list[StageSequence], keys: list[list[Key]]
+) -> tuple[list[Point], int]:
+    """Return the candidates for the front, and how many cascades were covered."""
+    batches = list(_batches(sequences, keys, table, *_costs_and_limits(plan)))
     cost, value = np.empty(0), np.empty(0, np.int64)
     kept: list[tuple[int, Points]] = []
     cascades = done = 0
-    # What is under way looks at this now and then.
+    # The compiled part polls this.
     stop = np.zeros(1, np.uint8)
-    with ThreadPoolExecutor(asked.threads) as executor:
+    with ThreadPoolExecutor(plan.threads) as executor:
         try:
             # Every round starts from all that is known.
-            for start in range(0, len(batches), asked.threads):
-                round_ = batches[start : start + asked.threads]
+            for start in range(0, len(batches), plan.threads):
                 known = (cost, value)
-                answers = executor.map(partial(_sweep, table, known, stop), round_)
-                for (first, batch), points in zip(round_, answers, strict=True):
+                futures = [
+                    (first, batch, executor.submit(sweep, table, batch, *known, stop))
+                    for first, batch in batches[start : start + plan.threads]
+                ]
+                for first, batch, future in futures:
+                    points = future.result()
                     kept.append((first, points))
                     cost = np.concatenate([cost, points.cost])
                     value = np.concatenate([value, points.value])
                     widths = table.widths[batch.prefixes[:, :-1]].astype(np.float64) + 1
                     cascades += int(np.prod(widths, axis=1).sum())
                     done += len(batch.prefixes)
-                cost, value = stairs(cost, value)
-                if asked.progress is not None:
-                    asked.progress("sequences", done, len(sequences))
+                cost, value = pareto_envelope(cost, value)
+                if plan.progress is not None:
+                    plan.progress("sequences", done, len(sequences))
         except BaseException:
             stop[0] = 1
             executor.shutdown(wait=False, cancel_futures=True)
             raise
-    found = []
+    found: list[Point] = []
     for first, points in kept:
-        left = np.flatnonzero(~beaten(points.cost, points.value, cost, value))
-        found += [
-            (sequences[first + s], choice, reach, int(worth))
-            for s, choice, reach, worth in zip(
-                points.sequence[left],
-                points.choices[left],
-                points.reach[left],
-                points.value[left],
-                strict=True,
-            )
-        ]
+        for i in np.flatnonzero(~dominated(points.cost, points.value, cost, value)):
+            sequence = sequences[first + points.sequence[i]]
+            found.append((sequence, points.choices[i], points.reach[i], int(points.value[i])))
     return found, cascades
 
 
-def _counted(
-    asked: Asked, table: PrefixTable, sequences: list[Sequence_], keys: list[list[Key]]
-) -> tuple[Sequence[tuple[Sequence_, Array, Array, float]], int]:
-    """The same where a figure is made of counts."""
-    pool = asked.rule.pool
-    units = [asked.unit, *asked.average_case]
-    costs = [pool.costs.values(pool.costs.unit(unit)) for unit in units]
-    limits = np.array([b * len(pool) for b in asked.average_case.values()], np.float64)
-    progress = _part(asked.progress, "sequences")
-    return counted_sweep(asked.rule, table, sequences, keys, costs, limits, progress)
-
-
-def _sweep(
-    table: PrefixTable, known: tuple[Array, Array], stop: Array, numbered: tuple[int, Batch]
-) -> Points:
-    return sweep(table, numbered[1], *known, stop)
+def _sweep_counts(
+    plan: SearchPlan, table: PrefixTable, sequences: list[StageSequence], keys: list[list[Key]]
+) -> tuple[list[Point], int]:
+    progress = _part(plan.progress, "sequences")
+    return counted_sweep(plan.rule, table, sequences, keys, *_costs_and_limits(plan), progress)
 
 
 def _batches(
-    sequences: list[Sequence_],
+    sequences: list[StageSequence],
     keys: list[list[Key]],
     table: PrefixTable,
-    costs: list[dict[str, float]],
+    costs: Sequence[dict[str, float]],
     limits: Array,
 ) -> Iterator[tuple[int, Batch]]:
-    """(Number of the first sequence, batch) for runs of sequences of one length."""
+    """Yield the number of the first sequence and the batch, for runs of sequences of one length."""
     start = 0
     for length, run in itertools.groupby(sequences, len):
         count = len(list(run))
-        # Few at once where each has many vectors of thresholds, so that progress is seen.
+        # Batches are small where a sequence has many vectors, so that progress shows.
         vectors = float(table.widths.max()) ** (length - 1)
         step = int(np.clip(_VECTORS / vectors, 1, _SEQUENCES))
         for first in range(start, start + count, step):
             last = min(first + step, start + count)
             prefixes = [[table.rows[key] for key in keys[i]] for i in range(first, last)]
-            priced = [
+            stage_costs = [
                 [costs_of_stages(sequences[i], each) for i in range(first, last)] for each in costs
             ]
             shape = (len(costs), last - first, length)
             yield (
                 first,
-                Batch(np.array(prefixes, np.int32), np.array(priced).reshape(shape), limits),
+                Batch(np.array(prefixes, np.int32), np.array(stage_costs).reshape(shape), limits),
             )
         start += count

@@ -10,12 +10,12 @@ import numpy as np
 from committee.arrays import Array
 from committee.pool.evaluate import (
     Evaluation,
-    check_judgeable,
+    check_has_labels,
     evaluate,
     evaluation_of,
     stage_costs,
 )
-from committee.pool.metrics import TOP_1, Utility
+from committee.pool.metrics import TOP_1, Metric
 from committee.pool.pool import Pool
 from committee.rule.calibration import Calibration
 from committee.rule.cascade import NEVER, Cascade
@@ -28,7 +28,7 @@ def evaluate_all(
     cascades: Sequence[Cascade],
     pool: Pool,
     unit: str | None = None,
-    utility: Utility | None = None,
+    metric: Metric | None = None,
     threads: int | None = None,
 ) -> list[Evaluation]:
     """What :func:`committee.pool.evaluate` gives for each cascade, many times faster for many.
@@ -37,7 +37,7 @@ def evaluate_all(
         cascades: The committees.
         pool: Predictions of their models.
         unit: Unit of the costs; see :meth:`committee.spec.cost.CostTable.unit` for the default.
-        utility: What a sample scores when it exits; that of the pool's task if left out.
+        metric: What a sample scores when it exits; that of the pool's task if left out.
         threads: How many to use; all processors if left out.
 
     Raises:
@@ -45,36 +45,36 @@ def evaluate_all(
         MisalignedError: If the pool has no samples, or no labels where they are needed.
         CostError: If a model has no cost in that unit.
     """
-    utility = utility or pool.task.utility
-    check_judgeable(pool, utility)
+    metric = metric or pool.task.metric
+    check_has_labels(pool, metric)
     unit = unit or pool.costs.unit()
     found: list[Evaluation | None] = [None] * len(cascades)
     held = [pool.holding(cascade.models_of_stages) for cascade in cascades]
     for division in dict.fromkeys(held):
         numbers = [i for i, each in enumerate(held) if each is division]
-        for rule, own in _by_rule([cascades[i] for i in numbers], division, utility):
+        for rule, own in _by_rule([cascades[i] for i in numbers], division, metric):
             answers = _of_one_rule([cascades[numbers[i]] for i in own], rule, unit, threads)
             for i, answer in zip(own, answers, strict=True):
                 found[numbers[i]] = answer
     return [each for each in found if each is not None]
 
 
-def judged_on(
+def evaluated_on(
     committees: Sequence[Committee],
     test: Pool,
     unit: str,
-    utility: Utility | None = None,
+    metric: Metric | None = None,
     threads: int | None = None,
 ) -> tuple[Committee, ...]:
-    """Committees with their evaluations on the split that judges; arguments as above."""
-    judged = evaluate_all([each.cascade for each in committees], test, unit, utility, threads)
+    """Return committees with their evaluations on the test split."""
+    tests = evaluate_all([each.cascade for each in committees], test, unit, metric, threads)
     return tuple(
-        replace(each, test=evaluation) for each, evaluation in zip(committees, judged, strict=True)
+        replace(each, test=evaluation) for each, evaluation in zip(committees, tests, strict=True)
     )
 
 
 def _by_rule(
-    cascades: Sequence[Cascade], pool: Pool, utility: Utility
+    cascades: Sequence[Cascade], pool: Pool, metric: Metric
 ) -> Iterator[tuple[Rule, list[int]]]:
     """Rules, and the numbers of the cascades that decide by each; what a pool holds is shared."""
     groups: list[tuple[tuple[str, str], dict[str, Calibration | None], list[int]]] = []
@@ -91,7 +91,7 @@ def _by_rule(
             groups.append((names, own, [number]))
     for names, known, numbers in groups:
         calibrations = {n: c for n, c in known.items() if c is not None and n in pool.outputs}
-        yield Rule(pool.with_calibrations(calibrations), *names, utility), numbers
+        yield Rule(pool.with_calibrations(calibrations), *names, metric), numbers
 
 
 def _of_one_rule(
@@ -101,37 +101,37 @@ def _of_one_rule(
     for cascade in cascades:
         for name in cascade.names:
             pool.model(name)
-    if not rule.utility.counted:
+    if not rule.metric.counted:
         # The spread over samples needs every score, in full precision.
-        return [evaluate(cascade, pool, unit, rule.utility) for cascade in cascades]
+        return [evaluate(cascade, pool, unit, rule.metric) for cascade in cascades]
     found = []
     for cascade, (exits, hits) in zip(cascades, _walked(cascades, rule, threads), strict=True):
         costs = stage_costs(cascade, pool, unit)
         right = int(hits.sum(dtype=np.int64))
-        found.append(evaluation_of(pool, unit, costs, exits, rule.utility, right))
+        found.append(evaluation_of(pool, unit, costs, exits, rule.metric, right))
     return found
 
 
-def hits_on(
-    cascade: Cascade, pool: Pool, utility: Utility = TOP_1, threads: int | None = None
+def values_on(
+    cascade: Cascade, pool: Pool, metric: Metric = TOP_1, threads: int | None = None
 ) -> Array:
-    """What a cascade scores on each sample of a pool by a counted utility, shape (N,).
+    """What a cascade scores on each sample of a pool by a counted metric, shape (N,).
 
-    Arguments and errors as of :func:`right_on`.
+    Arguments and errors as of :func:`correct_on`.
     """
     pool = pool.holding(cascade.models_of_stages)
-    check_judgeable(pool, utility)
-    ((rule, _),) = _by_rule([cascade], pool, utility)
+    check_has_labels(pool, metric)
+    ((rule, _),) = _by_rule([cascade], pool, metric)
     for name in cascade.names:
         pool.model(name)
     ((_, hits),) = _walked([cascade], rule, threads)
     return hits
 
 
-def right_on(cascade: Cascade, pool: Pool, threads: int | None = None) -> Array:
-    """Whether a cascade is right on each sample of a pool, shape (N,).
+def correct_on(cascade: Cascade, pool: Pool, threads: int | None = None) -> Array:
+    """Return on which samples of a pool a cascade is right, shape (N,).
 
-    The same as comparing what :func:`committee.pool.evaluate.decided` predicts with the labels, and
+    Gives the same as comparing :func:`~committee.pool.evaluate.stored_decisions` with the labels,
     many times faster where there are many classes.
 
     Args:
@@ -143,7 +143,7 @@ def right_on(cascade: Cascade, pool: Pool, threads: int | None = None) -> Array:
         UnknownNameError: If the pool lacks a model of the cascade.
         MisalignedError: If the pool has no samples or no labels.
     """
-    right: Array = hits_on(cascade, pool, TOP_1, threads).astype(bool)
+    right: Array = values_on(cascade, pool, TOP_1, threads).astype(bool)
     return right
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import CascadeError, CostError, Infeasible
 from committee.pool.evaluate import Evaluation, evaluate
-from committee.pool.metrics import Utility
+from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
 from committee.text import human_cost, percent
@@ -58,7 +58,7 @@ class Settings:
         worst_case: Bounds on the worst-case cost, by unit.
         average_case: Bounds on the average-case cost, by unit.
         families: Whether trainings of one architecture were taken as interchangeable.
-        utility: What samples scored.
+        metric: What samples scored.
         sequences: How many ordered sequences were covered.
         cascades: How many cascades, threshold vectors counted, were covered.
         self_cascades: Whether only single models and self-cascades were.
@@ -73,15 +73,15 @@ class Settings:
     worst_case: Mapping[str, float]
     average_case: Mapping[str, float]
     families: bool
-    utility: Utility
+    metric: Metric
     sequences: int
     cascades: int
     self_cascades: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Every setting, the utility by its name."""
-        return {**vars(self), "utility": self.utility.name}
+        """Every setting, the metric by its name."""
+        return {**vars(self), "metric": self.metric.name}
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +142,7 @@ class Front:
         own = self.settings
 
         def rank(name: str) -> tuple[float, float, str]:
-            found = evaluate(self.alone(name), self.pool, own.unit, own.utility)
+            found = evaluate(self.alone(name), self.pool, own.unit, own.metric)
             return -found.correct, found.average_cost, name
 
         return min(self.pool.singles(own.combine), key=rank)
@@ -161,7 +161,7 @@ class Front:
         """
         check_within(within)
         alone = self.alone(model)
-        goal = evaluate(alone, self.pool, self.settings.unit, self.settings.utility)
+        goal = evaluate(alone, self.pool, self.settings.unit, self.settings.metric)
         less = f" less {100 * within:.4g} points" if within else ""
         correct = goal.correct - within * self.pool.samples.wholes
         told = f"{model}'s accuracy {percent(goal.accuracy)}{less}"
@@ -181,9 +181,7 @@ class Front:
             Infeasible: If no committee reaches it; the most accurate is named.
         """
         hint = (
-            " (a share of 1: 0.95, not 95)"
-            if accuracy > 1 and self.settings.utility.counted
-            else ""
+            " (a share of 1: 0.95, not 95)" if accuracy > 1 and self.settings.metric.counted else ""
         )
         return self._cheapest(
             accuracy * self.pool.samples.wholes, f"accuracy {percent(accuracy)}{hint}"
@@ -237,7 +235,7 @@ class Front:
         bounds = [*settings.worst_case.items(), *settings.average_case.items()]
         if any(pool.prices(unit)[names[0]] > bound for unit, bound in bounds):
             return None
-        return described(alone, evaluation, pool)
+        return committee_of(alone, evaluation, pool)
 
     def _bounded(self) -> str:
         worst, average = self.settings.worst_case, self.settings.average_case
@@ -246,7 +244,7 @@ class Front:
         return f" within {' and '.join(told)}" if told else ""
 
     def _told(self, committee: Committee) -> str:
-        return told_of(committee)
+        return described_text(committee)
 
     def to_json(self) -> dict[str, Any]:
         """Settings and every member, with its figures on the choosing and the judging split."""
@@ -266,7 +264,7 @@ class Front:
         }
 
 
-def told_of(committee: Committee) -> str:
+def described_text(committee: Committee) -> str:
     """A committee with its figures on the split that chose it."""
     evaluation = committee.evaluation
     return (
@@ -292,7 +290,7 @@ def with_target(committee: Committee, **target: Any) -> Committee:
     return replace(committee, cascade=replace(committee.cascade, origin=origin))
 
 
-def joined_fronts(pool: Pool, fronts: Sequence[Front]) -> Front:
+def join_fronts(pool: Pool, fronts: Sequence[Front]) -> Front:
     """The best of what was found in each division of a pool's samples, one front or more."""
     seconds: dict[str, float] = {}
     for front in fronts:
@@ -356,7 +354,7 @@ def front_of(committees: Sequence[Committee]) -> tuple[Committee, ...]:
     return tuple(ranked[i] for i in undominated(cost, correct))
 
 
-def described(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> Committee:
+def committee_of(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> Committee:
     """A committee whose file says how its models are loaded, and what the choice rests on."""
     told = replace(
         cascade,

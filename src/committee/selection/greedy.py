@@ -10,13 +10,13 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import CascadeError
-from committee.pool.evaluate import check_judge, check_judgeable, shared_warnings
+from committee.pool.evaluate import check_has_labels, check_test_pool, shared_warnings
 from committee.pool.metrics import TOP_1
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import DEFAULT_COMBINE
-from committee.selection.evaluate_many import evaluate_all, judged_on
-from committee.selection.front import Front, Settings, described, front_of
+from committee.selection.evaluate_many import evaluate_all, evaluated_on
+from committee.selection.front import Front, Settings, committee_of, front_of
 from committee.selection.prefixes import Key, PrefixTable, Rule
 from committee.selection.sequences import refuse_parts
 from committee.selection.statistics import prefix_table, processors
@@ -65,10 +65,10 @@ def greedy(
         Streeter (2018), Approximation Algorithms for Cascading Prediction Models.
     """
     refuse_parts("greedy", pool)
-    check_judgeable(pool)
+    check_has_labels(pool)
     unit = pool.costs.unit(unit)
     if test is not None:
-        check_judge(pool, test, TOP_1, unit)
+        check_test_pool(pool, test, TOP_1, unit)
     most = len(pool.names) if max_models is None else max_models
     if most < 1:
         raise CascadeError(f"greedy: max_models must be 1 or more, not {most}")
@@ -83,10 +83,10 @@ def greedy(
     # Each model alone meets its own goal, too.
     cascades = list(dict.fromkeys([*made, *(rule.cascade([name], []) for name in references)]))
     evaluations = evaluate_all(cascades, pool, unit)
-    told = [described(*each, pool) for each in zip(cascades, evaluations, strict=True)]
+    told = [committee_of(*each, pool) for each in zip(cascades, evaluations, strict=True)]
     members = front_of(told)
     if test is not None:
-        members = judged_on(members, test, unit)
+        members = evaluated_on(members, test, unit)
     settings = Settings(
         max_models=most,
         confidence=confidence,
@@ -96,7 +96,7 @@ def greedy(
         worst_case={},
         average_case={},
         families=False,
-        utility=TOP_1,
+        metric=TOP_1,
         sequences=len({cascade.names for cascade in cascades}),
         cascades=len(cascades),
     )
@@ -108,7 +108,7 @@ def greedy(
 
 
 @dataclass(frozen=True, eq=False)
-class _Judged:
+class _Answers:
     """What the models that ran say of each sample.
 
     Args:
@@ -132,20 +132,20 @@ class _Greedy:
     ) -> None:
         self._rule, self._costs, self._most = rule, costs, most
         self._grid, self._threads = grid, threads
-        self._known: dict[Key, _Judged] = {}
+        self._known: dict[Key, _Answers] = {}
 
-    def _judged(self, sequences: Sequence[tuple[str, ...]]) -> list[_Judged]:
+    def _answers_of(self, sequences: Sequence[tuple[str, ...]]) -> list[_Answers]:
         """What models say after each sequence; what is not known yet is computed all at once."""
         keys = [self._rule.key(models) for models in sequences]
         wanted = [key for key in dict.fromkeys(keys) if key not in self._known]
         if wanted:
             table = prefix_table(self._rule, wanted, self._grid, threads=self._threads)
-            self._known |= {key: _judged(table, key) for key in wanted}
+            self._known |= {key: _answers_of(table, key) for key in wanted}
         return [self._known[key] for key in keys]
 
     def cascade(self, reference: str, share: float) -> Cascade:
         """The greedy cascade for one goal."""
-        goal = self._judged([(reference,)])[0].right
+        goal = self._answers_of([(reference,)])[0].right
         left = np.ones(len(goal), bool)
         models: tuple[str, ...] = ()
         thresholds: list[float] = []
@@ -153,27 +153,27 @@ class _Greedy:
             room = len(models) + 1 < self._most
             names = sorted(set(self._rule.pool.names) - set(models)) if room else [reference]
             offers = []
-            for name, judged in zip(
-                names, self._judged([(*models, name) for name in names]), strict=True
+            for name, answers in zip(
+                names, self._answers_of([(*models, name) for name in names]), strict=True
             ):
                 # The reference meets its own goal on whatever is left.
-                choice = -1 if name == reference else _lowest(judged, goal, left, share)
-                answered = left & (judged.passed > choice)
+                choice = -1 if name == reference else _lowest(answers, goal, left, share)
+                answered = left & (answers.passed > choice)
                 cost = self._costs[name]
                 if answered.any():
                     worth = int(answered.sum()) / cost if cost else math.inf
-                    offers.append((-worth, name, choice, answered, judged))
-            _, name, choice, answered, judged = min(offers, key=lambda offer: offer[:2])
+                    offers.append((-worth, name, choice, answered, answers))
+            _, name, choice, answered, answers = min(offers, key=lambda offer: offer[:2])
             models += (name,)
             if choice >= 0:
-                thresholds.append(judged.threshold(choice))
+                thresholds.append(answers.threshold(choice))
             left &= ~answered
         return self._rule.cascade(models, thresholds[: len(models) - 1])
 
 
-def _judged(table: PrefixTable, key: Key) -> _Judged:
+def _answers_of(table: PrefixTable, key: Key) -> _Answers:
     row = table.rows[key]
-    return _Judged(
+    return _Answers(
         table.values[row] == 1,
         table.passed[row],
         int(table.widths[row]),
@@ -181,16 +181,16 @@ def _judged(table: PrefixTable, key: Key) -> _Judged:
     )
 
 
-def _lowest(judged: _Judged, goal: Array, left: Array, share: float) -> int:
+def _lowest(answers: _Answers, goal: Array, left: Array, share: float) -> int:
     """The lowest candidate threshold above which the goal is kept; -1 if it is for all samples.
 
     If it is kept above none, the number of candidates: nobody reaches that many and one more.
     """
-    passed = judged.passed[left]
-    right = np.bincount(passed, judged.right[left], judged.width)
-    wanted = np.bincount(passed, goal[left], judged.width)
+    passed = answers.passed[left]
+    right = np.bincount(passed, answers.right[left], answers.width)
+    wanted = np.bincount(passed, goal[left], answers.width)
     # Sums over the samples that reach at least so many candidates.
     right, wanted = (np.cumsum(each[::-1])[::-1] for each in (right, wanted))
     kept = np.flatnonzero(right >= share * wanted)
     # Those that reach n candidates or more are answered by the candidate numbered n - 1.
-    return int(kept[0]) - 1 if len(kept) else judged.width
+    return int(kept[0]) - 1 if len(kept) else answers.width

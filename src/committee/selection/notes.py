@@ -1,37 +1,54 @@
-"""Notes: what must be known before a choice is trusted; every printer takes them from here."""
+"""Notes: what users should know before they trust a choice; every printer takes them from here."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 
+import numpy as np
+
+from committee.arrays import Array
+from committee.pool.evaluate import Evaluation, draws
 from committee.pool.pool import Pool
+from committee.rule.calibration import expected_calibration_error, says_probabilities, worse_note
 from committee.rule.cascade import Cascade
-from committee.selection.chance import few_samples, within_chance
 from committee.selection.front import Committee, Front
 from committee.selection.paired import Comparison, compare
+from committee.selection.prefixes import PrefixTable, Rule
 from committee.selection.targets import Promise
 from committee.spec.task import Task
 
+# Two models are told apart if chance alone would differ so much in fewer cases than this.
+_LEVEL = 0.05
+# Fewer images than this are few even where they tell models apart: thousands of cascades are
+# compared on them, and the bootstrap of so few is too narrow.
+_FEW = 30
+# A 95 % interval of accuracy wider than this is wide, whatever is compared.
+_WIDE = 0.05
+
 
 def target_of(cascade: Cascade) -> tuple[str, Cascade, float] | None:
-    """What a cascade was chosen to match, from its origin: name, reference and margin; or None."""
+    """Return what a cascade was chosen to match, from its origin: name, reference and margin."""
     target = cascade.origin.get("target")
     target = target if isinstance(target, dict) else {}
     models = target.get("models")
     if not isinstance(models, list) or not models or not all(isinstance(m, str) for m in models):
         return None
     reference = Cascade.of([models], (), cascade.confidence, cascade.combine, cascade.calibrations)
-    within = target.get("within", 0.0)
+    within, name = target.get("within", 0.0), target.get("match")
     known = isinstance(within, int | float) and not isinstance(within, bool)
-    name = target.get("match")
-    told = name if isinstance(name, str) else str(reference)
-    return told, reference, float(within) if known else 0.0
+    return (
+        name if isinstance(name, str) else str(reference),
+        reference,
+        float(within) if known else 0.0,
+    )
 
 
 def notes_of(
     front: Front, comparison: Comparison | None = None, promises: Sequence[Promise] = ()
 ) -> tuple[str, ...]:
-    """Everything to note on a front and on the committee chosen from it, one line each.
+    """Return every note on a front and on the committee chosen from it, one line each.
 
     Args:
         front: What was searched.
@@ -43,34 +60,29 @@ def notes_of(
 
 
 def of_comparison(comparison: Comparison, task: Task) -> list[str]:
-    """What to note on a committee beside the reference that it is to match."""
+    """Return the notes on a committee beside the reference that it is to match."""
     own = comparison.difference
+    names = f"`{comparison.committee}` is less accurate than `{comparison.reference}`"
     if comparison.same:
         return []
     if comparison.promise == "missed":
         return [
-            f"`{comparison.committee}` is less accurate than `{comparison.reference}` on "
-            f"{comparison.split}: its promise to {comparison.asked} it is missed there"
+            f"{names} on {comparison.split}: its promise to {comparison.text} it is missed there"
         ]
-    if not own.low <= 0 <= own.high:
-        return [_open(comparison)] if comparison.promise == "within chance" else []
-    spread = (own.high - own.low) / 2
-    names = comparison.committee, comparison.reference
-    return [within_chance(*names, own.value, spread, own.samples, task)]
-
-
-def _open(comparison: Comparison) -> str:
-    """Say that a committee is less accurate than its reference, but perhaps within its margin."""
-    count = comparison.difference.samples
-    return (
-        f"`{comparison.committee}` is less accurate than `{comparison.reference}`; "
-        f"{count:,} {comparison.samples} are too few to tell whether its promise to "
-        f"{comparison.asked} it is kept"
-    )
+    if own.low <= 0 <= own.high:
+        spread = (own.high - own.low) / 2
+        pair = comparison.committee, comparison.reference
+        return [within_chance(*pair, own.value, spread, own.samples, task)]
+    if comparison.promise == "within chance":
+        return [
+            f"{names}; {own.samples:,} {comparison.samples} are too few to tell whether its "
+            f"promise to {comparison.text} it is kept"
+        ]
+    return []
 
 
 def of_promises(promises: Sequence[Promise]) -> list[str]:
-    """What to note on a committee that is less accurate or costs more than it was chosen for."""
+    """Return the notes on a committee that is less accurate or costs more than it promised."""
     than = {"accuracy": "is less accurate", "cost": "costs more on average"}
     return [
         f"the choice {than[each.what]} on {each.split} than was asked for: that promise is missed"
@@ -86,11 +98,11 @@ def front_comparison(
     test: Pool | None = None,
     within: float | None = None,
 ) -> Comparison:
-    """A committee beside a model of the pool, on the split that evaluates, or else that chose."""
+    """Compare a committee with a model of the pool, on the test split or else on the front's."""
     cascade = committee.cascade if isinstance(committee, Committee) else committee
     own = front.settings
-    target = target_of(cascade)
     name, other = reference, front.alone(reference)
+    target = target_of(cascade)
     if target is not None:
         name, other, within = target
     return compare(
@@ -98,18 +110,208 @@ def front_comparison(
         other,
         front.pool if test is None else test,
         own.unit,
-        own.utility,
+        own.metric,
         name=name,
         within=within,
         chose=test is None,
     )
 
 
-__all__ = [
-    "few_samples",
-    "front_comparison",
-    "notes_of",
-    "of_comparison",
-    "of_promises",
-    "target_of",
-]
+def warnings_of(rule: Rule, table: PrefixTable, unit: str, best: Evaluation) -> tuple[str, ...]:
+    """Return the warnings on a search, one line each.
+
+    Args:
+        rule: How committees decide.
+        table: Statistics of some prefixes.
+        unit: Unit of the costs.
+        best: The most accurate committee on the split that chose it.
+    """
+    return (
+        *_one_model(rule),
+        *_constant_scores(rule, table),
+        *few_samples(best, rule.pool.task),
+        *_too_few_samples(rule, table, unit),
+        *_too_few_wholes(rule, table, unit),
+        *_calibrated_here(rule),
+        *_calibrated_worse(rule),
+    )
+
+
+def few_samples(evaluation: Evaluation, task: Task, use: str = "choose") -> list[str]:
+    """Warn if an accuracy is known too roughly, whatever it is compared with.
+
+    Args:
+        evaluation: Of a committee on the split that chose it, or on another.
+        task: What a sample is called.
+        use: What they are few for: ``choose`` or ``evaluate``.
+    """
+    if evaluation.deviation is not None:
+        return []
+    low, high = evaluation.interval
+    count = evaluation.samples
+    if high - low <= _WIDE and (count >= _FEW or evaluation.bounds is None):
+        return []
+    what = task.sample if count == 1 else task.samples
+    are = "is" if count == 1 else "are"
+    known = f"is uncertain by ±{50 * (high - low):.1f} points"
+    if round(50 * (high - low), 1) == 0:
+        known = f"is uncertain by more than so few {task.samples} show"
+    accuracy = f"an accuracy measured on {evaluation.split} {known}"
+    return [f"{count:,} {what} {are} few to {use} on: {accuracy}"]
+
+
+def _one_model(rule: Rule) -> list[str]:
+    if len(rule.pool.singles(rule.combine)) > 1 or len(rule.pool.names) > 1:
+        return []
+    return ["there is one model, so there is nothing to choose. Add models or resolutions"]
+
+
+def _calibrated_worse(rule: Rule) -> list[str]:
+    samples, labels = rule.pool.samples, rule.pool.samples.labels
+    if labels is None or not len(labels) or samples.labelled_by:
+        return []
+    notes = []
+    for name, calibration in sorted(rule.pool.calibrations.items()):
+        raw = rule.pool.model(name)
+        if says_probabilities(raw) and raw.kind != "counts":
+            before = expected_calibration_error(raw, labels)
+            after = expected_calibration_error(calibration.apply(raw), labels)
+            fitted = calibration.split == samples.split
+            notes.append(worse_note(name, before, after, samples.split, len(labels), fitted))
+    return [line for line in notes if line]
+
+
+def _calibrated_here(rule: Rule) -> list[str]:
+    pool, samples = rule.pool, rule.pool.samples
+    names = sorted(n for n, c in pool.calibrations.items() if c.samples == pool.identity([n]))
+    if not names:
+        return []
+    return [
+        f"calibrations of {', '.join(names)} were fitted on {samples.split}, which chose too: "
+        "committees look surer there than they are. Calibrate on a split of its own"
+    ]
+
+
+def _constant_scores(rule: Rule, table: PrefixTable) -> list[str]:
+    names = [
+        name
+        for name in sorted(rule.pool.names)
+        if (row := table.rows.get((name,))) is not None and table.widths[row] == 1
+    ]
+    if not names or len(rule.pool) < 2:
+        return []
+    what = "confidence" if rule.pool.kind in ("decisions", "counts") else rule.confidence
+    return [
+        f"{what} of {', '.join(names)} is the same for every sample: no cascade can stop there on "
+        "some samples only. Give outputs that tell sure from unsure, or another confidence"
+    ]
+
+
+def _too_few_samples(rule: Rule, table: PrefixTable, unit: str) -> list[str]:
+    """Name models next to each other in cost that the samples cannot tell apart.
+
+    What is chosen among committees closer than that is chosen by chance.
+    """
+    if not rule.metric.counted:
+        return []
+    every = np.arange(len(rule.pool))
+
+    def values(name: str) -> Array:
+        # Bounds on the worst case leave dear models out of the table.
+        row = table.rows.get((name,))
+        return rule.values((name,), every) if row is None else table.values[row]
+
+    best, front = -1, []
+    for name in _by_cost(rule, unit):
+        scores = values(name)
+        right = int(scores.sum(dtype=np.int64))
+        if right > best:
+            best = right
+            front.append((name, scores))
+    close = []
+    for (cheap, low), (dear, high) in itertools.pairwise(front):
+        gained, lost = int((high > low).sum()), int((low > high).sum())
+        if _by_chance(gained, lost) > _LEVEL:
+            close.append((gained - lost, gained + lost, cheap, dear))
+    if not close:
+        return []
+    count = len(rule.pool)
+    difference, discordant, cheap, dear = min(close)
+    spread = 2 * math.sqrt(discordant) / count
+    note = within_chance(dear, cheap, difference / count, spread, count, rule.pool.task)
+    return [note + _others(len(close) - 1)]
+
+
+def within_chance(
+    one: str, other: str, difference: float, spread: float, count: int, task: Task
+) -> str:
+    """Say that samples do not tell two committees apart; differences are shares of 1.
+
+    >>> within_chance("b", "a", 0.0, 0.0, 1, CLASSIFICATION)
+    '`b` and `a` score the same on this 1 sample; any difference is within chance'
+    >>> within_chance("b", "a", 0.0008, 0.0053, 5000, CLASSIFICATION)
+    '`b` and `a` differ by 0.08 ± 0.53 points on these 5,000 samples, which is within chance'
+    """
+    on = f"this {count} {task.sample}" if count == 1 else f"these {count:,} {task.samples}"
+    if f"{100 * abs(difference):.2f} {100 * spread:.2f}" == "0.00 0.00":
+        return f"`{one}` and `{other}` score the same on {on}; any difference is within chance"
+    return (
+        f"`{one}` and `{other}` differ by {100 * abs(difference):.2f} ± {100 * spread:.2f} points "
+        f"on {on}, which is within chance"
+    )
+
+
+def _too_few_wholes(rule: Rule, table: PrefixTable, unit: str) -> list[str]:
+    """The same where a figure is made of counts, by wholes: cells of one image are much alike.
+
+    The spread of a difference is the bootstrap's over wholes, widened for few as a t-interval is.
+
+    References:
+        Hesterberg (2015), What teachers should know about the bootstrap, The American
+        Statistician 69, section 5.3, for the widening.
+    """
+    from scipy.special import stdtrit
+
+    figure, samples = rule.metric.figure, rule.pool.samples
+    count, task = samples.wholes, rule.pool.task
+    if figure is None or count < 2:
+        return []
+    every, drawn = np.arange(len(rule.pool)), draws(count)
+    best, front = -math.inf, []
+    for name in (each for each in _by_cost(rule, unit) if (each,) in table.rows):
+        counts = rule.values((name,), every).reshape(count, samples.parts, -1).sum(axis=1)
+        own = float(figure(counts.sum(axis=0)))
+        if own > best:
+            best = own
+            front.append((name, own, figure(drawn @ counts)))
+    widened = float(stdtrit(count - 1, 1 - _LEVEL / 2)) * math.sqrt(count / (count - 1))
+    close = []
+    for (cheap, less, lower), (dear, more, higher) in itertools.pairwise(front):
+        spread = widened * float(np.nanstd(higher - lower))
+        if more - less < spread:
+            close.append((more - less, spread, cheap, dear))
+    if not close:
+        return []
+    difference, spread, cheap, dear = min(close)
+    note = within_chance(dear, cheap, difference, spread, count, task)
+    return [note + _others(len(close) - 1)]
+
+
+def _by_cost(rule: Rule, unit: str) -> list[str]:
+    """Return the models by rising cost."""
+    costs = rule.pool.costs.values(unit)
+    return sorted(rule.pool.names, key=lambda name: (costs[name], name))
+
+
+def _others(count: int) -> str:
+    if not count:
+        return ""
+    return f"; so {'is' if count == 1 else 'are'} {count} more pair{'s' * (count > 1)} of models"
+
+
+def _by_chance(gained: int, lost: int) -> float:
+    """Return the two-sided p-value of McNemar's exact test."""
+    from scipy.special import bdtr
+
+    total = gained + lost
+    return min(1.0, 2 * float(bdtr(min(gained, lost), total, 0.5))) if total else 1.0

@@ -1,30 +1,46 @@
-"""What is asked of a search: its options as the user gives them, and checked."""
+"""Search options: what users may choose in every search, and the same checked against a pool."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
 from committee.errors import CascadeError, CostError, UnknownNameError
-from committee.pool.evaluate import check_judge, check_judgeable
-from committee.pool.metrics import Utility
+from committee.pool.evaluate import check_has_labels, check_test_pool
+from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.rule.combinations import DEFAULT_COMBINE
 from committee.rule.scores import CONFIDENCES, confidence_of
 from committee.selection.prefixes import Rule
 from committee.selection.statistics import processors
 
-# Called with what is being done, how much is done and how much there is.
+# Called with the name of a part of the search, how much of it is done and how much there is.
 Progress = Callable[[str, int, int], None]
 Bounds = float | Mapping[str, float] | None
 
 
-@dataclass(frozen=True, eq=False)
-class Options:
-    """What every search takes, whatever it goes through; see :func:`committee.search`."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SearchOptions:
+    """Options that all searches share: keyword arguments, and options of the command line.
+
+    Args:
+        confidence: Name of the confidence function; decisions bring their own.
+        combine: mean_logits, mean_probabilities or last; by default the mean of what models give.
+        grid: Percentiles tried for each threshold.
+        worst_case: Bound on the cost of all stages together, in the unit of the search or by unit.
+        average_case: Bounds on the average cost in units besides that of the search.
+        unit: Unit of the cost; see CostTable.unit for the default.
+        metric: What a sample scores when it exits; by default that of the pool's task.
+        test: The pool on a test split, on which the front is evaluated too.
+        threads: Threads to use; all processors by default.
+        max_memory: Bytes that statistics may take.
+        progress: Called with the name of a part, how much of it is done and how much there is.
+    """
 
     confidence: str = "max_prob"
     combine: str | None = None
@@ -32,16 +48,36 @@ class Options:
     worst_case: Bounds = None
     average_case: Mapping[str, float] | None = None
     unit: str | None = None
-    utility: Utility | None = None
+    metric: Metric | None = None
     test: Pool | None = None
     threads: int | None = None
     max_memory: float = 4e9
     progress: Progress | None = None
 
 
+# The text of each option, for the command line.
+OPTION_HELP: dict[str, str] = dict(re.findall(r"(\w+): (.+)", SearchOptions.__doc__ or ""))
+
+
+class SearchKeywords(TypedDict, total=False):
+    """The keywords of :class:`SearchOptions`, for type checkers."""
+
+    confidence: str
+    combine: str | None
+    grid: int
+    worst_case: Bounds
+    average_case: Mapping[str, float] | None
+    unit: str | None
+    metric: Metric | None
+    test: Pool | None
+    threads: int | None
+    max_memory: float
+    progress: Progress | None
+
+
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """What every committee of one search shares; arguments as of :class:`Options`."""
+class SearchPlan:
+    """Search options with their defaults filled in, checked against a pool."""
 
     rule: Rule
     grid: int
@@ -54,39 +90,36 @@ class Asked:
     progress: Progress | None
 
 
-def asked_for(pool: Pool, options: Options) -> Asked:
-    """What is asked of a search over a pool, checked.
+def plan_search(pool: Pool, options: SearchOptions) -> SearchPlan:
+    """Check options against a pool and fill in the defaults.
 
     Raises:
-        MisalignedError: If there are no labels or samples, or ``test`` cannot judge.
+        MisalignedError: If there are no labels or samples, or ``test`` cannot evaluate.
         UnknownNameError: If there is no such confidence function.
         CostError: If a bound is NaN, or a model has no cost in the unit.
         CascadeError: If ``threads`` is less than 1.
     """
-    utility = options.utility or pool.task.utility
+    metric = options.metric or pool.task.metric
     threads, test = options.threads, options.test
-    check_judgeable(pool, utility)
+    check_has_labels(pool, metric)
     unit = pool.costs.unit(options.unit)
     if test is not None:
-        check_judge(pool, test, utility, unit)
+        check_test_pool(pool, test, metric, unit)
     confidence = pool.confidence_or(options.confidence)
-    rule = Rule(pool, confidence, options.combine or DEFAULT_COMBINE[pool.kind], utility)
+    rule = Rule(pool, confidence, options.combine or DEFAULT_COMBINE[pool.kind], metric)
     if rule.pool.kind != "decisions" and confidence_of(rule.confidence) is None:
         raise UnknownNameError.of("search", "confidence function", rule.confidence, CONFIDENCES)
     if threads is not None and threads < 1:
         raise CascadeError(f"search: threads must be 1 or more, not {threads}")
-    worst = _bounds_of(options.worst_case, unit)
-    average = options.average_case or {}
-    for what, bounds in (("worst_case", worst), ("average_case", average)):
-        for each, bound in bounds.items():
-            if math.isnan(bound):
-                raise CostError(f"search: {what} is NaN; give a number of {each} or leave it out")
-    return Asked(
+    worst_case = options.worst_case if options.worst_case is not None else {}
+    if not isinstance(worst_case, Mapping):
+        worst_case = {unit: worst_case}
+    return SearchPlan(
         rule,
         options.grid,
         unit,
-        worst,
-        _bounds_of(average, unit),
+        _numbers("worst_case", worst_case),
+        _numbers("average_case", options.average_case or {}),
         test,
         threads or processors(),
         options.max_memory,
@@ -94,13 +127,13 @@ def asked_for(pool: Pool, options: Options) -> Asked:
     )
 
 
-def most_models(asked: int | None, available: int, what: str) -> int:
-    """How many models a committee may have: what is asked, else 3, or all of a smaller pool.
+def most_models(max_models: int | None, available: int, what: str) -> int:
+    """Return how many models a committee may have: 3 by default, or all of a smaller pool.
 
     Raises:
-        CascadeError: If that is less than 1 or more than there are.
+        CascadeError: If ``max_models`` is less than 1 or more than there are.
     """
-    most = min(3, available) if asked is None else asked
+    most = min(3, available) if max_models is None else max_models
     if not isinstance(most, int | np.integer) or not 1 <= most <= available:
         raise CascadeError(
             f"search: max_models must be 1 to {available}, as many as are in the {what}, not {most}"
@@ -108,9 +141,9 @@ def most_models(asked: int | None, available: int, what: str) -> int:
     return most
 
 
-def _bounds_of(worst_case: Bounds, unit: str) -> dict[str, float]:
-    """Bounds by unit, from one number in the unit of the search or several by unit."""
-    if worst_case is None:
-        return {}
-    given = worst_case if isinstance(worst_case, Mapping) else {unit: worst_case}
-    return {each: float(bound) for each, bound in given.items()}
+def _numbers(option: str, bounds: Mapping[str, float]) -> dict[str, float]:
+    """Return bounds by unit as floats, refusing NaN."""
+    for unit, bound in bounds.items():
+        if math.isnan(bound):
+            raise CostError(f"search: {option} is NaN; give a number of {unit} or leave it out")
+    return {unit: float(bound) for unit, bound in bounds.items()}

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from committee.arrays import Array
-from committee.pool.evaluate import CONFIDENCE_LEVEL, counts_of, decided, draws, scored
-from committee.pool.metrics import Utility
+from committee.pool.evaluate import CONFIDENCE_LEVEL, counts_of, draws, scored, stored_decisions
+from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
-from committee.selection.evaluate_many import evaluate_all, hits_on
+from committee.selection.evaluate_many import evaluate_all, values_on
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Comparison:
         return "missed" if self.difference.high < -self.within else "within chance"
 
     @property
-    def asked(self) -> str:
-        """What was promised of the reference: to ``match``, or to ``be within 0.5 points of``."""
+    def text(self) -> str:
+        """The promise in words: ``match``, or ``be within 0.5 points of``, the reference."""
         within = f"{100 * (self.within or 0.0):.4g}"
         return f"be within {within} points of" if self.within else "match"
 
@@ -105,7 +105,7 @@ def compare(
     reference: Cascade,
     pool: Pool,
     unit: str | None = None,
-    utility: Utility | None = None,
+    metric: Metric | None = None,
     *,
     name: str = "",
     within: float | None = None,
@@ -118,7 +118,7 @@ def compare(
         reference: What it is to match.
         pool: Predictions of the models of both.
         unit: Unit of the costs; see :meth:`committee.spec.cost.CostTable.unit` for the default.
-        utility: What a sample scores; that of the pool's task if left out.
+        metric: What a sample scores; that of the pool's task if left out.
         name: What the reference is called; its models if left out.
         within: How much less accurate it was chosen to be at most; None if not to match.
         chose: Whether this split chose the committee.
@@ -128,15 +128,15 @@ def compare(
         MisalignedError: If the pool has no samples, or no labels where they are needed.
         CostError: If a model has no cost in that unit.
     """
-    utility = utility or pool.task.utility
-    own, other = evaluate_all([cascade, reference], pool, unit, utility)
+    metric = metric or pool.task.metric
+    own, other = evaluate_all([cascade, reference], pool, unit, metric)
     same = _rule(pool, cascade) == _rule(pool, reference)
     known = name or str(reference)
     return Comparison(
         known if same else str(cascade),
         known,
         Estimate(0.0, 0.0, 0.0, own.samples) if same
-        else _difference(cascade, reference, pool, utility),
+        else _difference(cascade, reference, pool, metric),
         other.average_cost / own.average_cost if own.average_cost else None,
         pool.samples.split,
         pool.task.samples,
@@ -153,18 +153,18 @@ def _rule(pool: Pool, cascade: Cascade) -> tuple[object, ...]:
     return short.stages, combine, confidence, tuple(sorted(short.calibrations.items()))
 
 
-def _difference(cascade: Cascade, other: Cascade, pool: Pool, utility: Utility) -> Estimate:
-    if utility.figure is not None:
-        own, others = (counts_of(each, pool, utility) for each in (cascade, other))
-        return paired_figures([own], [others], utility.figure)
-    if utility.counted:
-        return paired_difference(*(hits_on(each, pool, utility) for each in (cascade, other)))
-    return _paired_mean(*(_scores(each, pool, utility) for each in (cascade, other)))
+def _difference(cascade: Cascade, other: Cascade, pool: Pool, metric: Metric) -> Estimate:
+    if metric.figure is not None:
+        own, others = (counts_of(each, pool, metric) for each in (cascade, other))
+        return paired_figures([own], [others], metric.figure)
+    if metric.counted:
+        return paired_difference(*(values_on(each, pool, metric) for each in (cascade, other)))
+    return _paired_mean(*(_scores(each, pool, metric) for each in (cascade, other)))
 
 
-def _scores(cascade: Cascade, pool: Pool, utility: Utility) -> Array:
+def _scores(cascade: Cascade, pool: Pool, metric: Metric) -> Array:
     own = pool.holding(cascade.models_of_stages)
-    return scored(cascade, own, decided(cascade, own), utility)
+    return scored(cascade, own, stored_decisions(cascade, own), metric)
 
 
 def _paired_mean(scores: Array, others: Array) -> Estimate:

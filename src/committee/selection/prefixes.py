@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from committee.arrays import Array
-from committee.pool.metrics import TOP_1, Exits, Utility
+from committee.pool.metrics import TOP_1, Exits, Metric
 from committee.pool.pool import Pool
 from committee.rule.calibration import calibrated
 from committee.rule.cascade import Cascade
@@ -17,7 +17,7 @@ from committee.rule.flow import judged
 from committee.rule.outputs import Outputs
 
 Stage = tuple[str, ...]
-Sequence_ = tuple[Stage, ...]
+StageSequence = tuple[Stage, ...]
 Key = tuple[str, ...]
 
 # Rows of a prefix that are computed at once.
@@ -32,13 +32,13 @@ class Rule:
         pool: Predictions of the models, and their calibrations.
         confidence: Name of the confidence function.
         combine: Name of the combination.
-        utility: What a sample scores when it exits.
+        metric: What a sample scores when it exits.
     """
 
     pool: Pool
     confidence: str
     combine: str
-    utility: Utility = TOP_1
+    metric: Metric = TOP_1
 
     def key(self, models: Sequence[str]) -> Key:
         """What the combination of these models, oldest first, depends on.
@@ -78,7 +78,7 @@ class Rule:
         """What some samples score by exiting after this prefix."""
         labels = self.pool.samples.labels
         parts = [
-            self.utility.of(
+            self.metric.of(
                 Exits(
                     tuple(sorted(key)),
                     combined(self.outputs(key, part), self.combine),

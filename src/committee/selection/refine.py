@@ -1,4 +1,4 @@
-"""Members of the front: what the engine found, compared on exact figures and described."""
+"""From candidates to the front: exact figures, thresholds, and what a cascade's file says."""
 
 from __future__ import annotations
 
@@ -14,59 +14,71 @@ from committee.errors import Infeasible
 from committee.pool.evaluate import (
     average_cost,
     costs_of_stages,
-    decided,
     evaluation_of,
     scored,
     shared_warnings,
+    stored_decisions,
 )
 from committee.rule.cascade import NEVER, Cascade
-from committee.selection.chance import warnings_of
-from committee.selection.engine import Found, timed
-from committee.selection.evaluate_many import judged_on
-from committee.selection.front import Committee, Front, Settings, described, preference, undominated
-from committee.selection.prefixes import Key, Sequence_
+from committee.selection.engine import Candidates, timed
+from committee.selection.evaluate_many import evaluated_on
+from committee.selection.front import (
+    Committee,
+    Front,
+    Settings,
+    committee_of,
+    preference,
+    undominated,
+)
+from committee.selection.notes import warnings_of
+from committee.selection.prefixes import Key, StageSequence
 from committee.selection.sweep import CLEARLY
 
 
-def front_of_found(
-    found: Found, most: int, families: bool, inexact: str = "", *, self_cascades: bool = False
+def front_of_candidates(
+    candidates: Candidates,
+    most: int,
+    *,
+    families: bool,
+    inexact: str = "",
+    self_cascades: bool = False,
 ) -> Front:
-    """Compare what was found on exact figures, describe it, and judge it.
+    """Compare candidates on exact figures and evaluate the members of the front.
 
     Args:
-        found: What the engine found.
+        candidates: What the engine found.
         most: Most models, or stages, of a committee.
-        families: Whether trainings of one architecture were taken as interchangeable.
+        families: True if trainings of one architecture were taken as interchangeable.
         inexact: Why not every cascade was covered; empty if all were.
-        self_cascades: Whether only single models and self-cascades were.
+        self_cascades: True if only single models and self-cascades were searched.
 
     Raises:
         Infeasible: If no committee keeps to the bounds on average costs.
     """
-    asked, rule = found.asked, found.asked.rule
-    with timed(found.seconds, "front"):
-        committees = _committees(found)
-    if asked.test is not None:
-        with timed(found.seconds, "test"):
-            committees = judged_on(committees, asked.test, asked.unit, rule.utility, asked.threads)
+    plan, rule = candidates.plan, candidates.plan.rule
+    with timed(candidates.seconds, "front"):
+        committees = _committees(candidates)
+    if plan.test is not None:
+        with timed(candidates.seconds, "test"):
+            committees = evaluated_on(committees, plan.test, plan.unit, rule.metric, plan.threads)
     settings = Settings(
         max_models=most,
         confidence=rule.confidence,
         combine=rule.combine,
-        grid=asked.grid,
-        unit=asked.unit,
-        worst_case=asked.worst_case,
-        average_case=asked.average_case,
+        grid=plan.grid,
+        unit=plan.unit,
+        worst_case=plan.worst_case,
+        average_case=plan.average_case,
         families=families,
         self_cascades=self_cascades,
-        utility=rule.utility,
-        sequences=len(found.sequences),
-        cascades=found.cascades,
-        seconds=found.seconds,
+        metric=rule.metric,
+        sequences=len(candidates.sequences),
+        cascades=candidates.cascades,
+        seconds=candidates.seconds,
     )
     warnings = (
-        *warnings_of(rule, found.table, asked.unit, committees[-1].evaluation),
-        *shared_warnings(rule.pool, asked.test),
+        *warnings_of(rule, candidates.table, plan.unit, committees[-1].evaluation),
+        *shared_warnings(rule.pool, plan.test),
     )
     return Front(committees, settings, rule.pool, inexact, warnings)
 
@@ -79,106 +91,98 @@ class _Candidate:
         cascade: With the numbers of candidate thresholds in place of thresholds.
         ends: For each stage but the last, which prefix of the sequence it ends at.
         sequence: The sequence it was found in.
-        leaving: How many samples leave at each stage, shape (K,).
+        exits: How many samples exit at each stage, shape (K,).
         value: Total over samples, in the table's units; of counts the figure.
     """
 
     cascade: Cascade
     ends: tuple[int, ...]
-    sequence: Sequence_
-    leaving: Array
+    sequence: StageSequence
+    exits: Array
     value: float
 
+    def average(self, costs: dict[str, float]) -> float:
+        return average_cost(costs_of_stages(self.cascade.models_of_stages, costs), self.exits)
 
-def _candidates(found: Found) -> Iterator[_Candidate]:
-    rule, table = found.asked.rule, found.table
-    for sequence, choices, reach, value in found.points:
+
+def _joined(candidates: Candidates) -> Iterator[_Candidate]:
+    rule, table = candidates.plan.rule, candidates.table
+    for sequence, choices, reach, value in candidates.points:
         rows = [table.rows[key] for key in rule.keys(sequence)[:-1]]
         never = [choice == table.widths[row] - 1 for choice, row in zip(choices, rows, strict=True)]
         numbers = [NEVER if n else float(c) for n, c in zip(never, choices, strict=True)]
-        leaving = -np.diff(reach, append=0)
+        exits = -np.diff(reach, append=0)
         yield _Candidate(
             rule.cascade(sequence, numbers).joined(),
             tuple(k for k, joins in enumerate(never) if not joins),
             sequence,
-            leaving[[*(not joins for joins in never), True]],
+            exits[[*(not joins for joins in never), True]],
             value,
         )
 
 
-def _committees(found: Found) -> tuple[Committee, ...]:
-    """The front on exact figures, each member described.
-
-    Raises:
-        Infeasible: If no committee keeps to the bounds on average costs.
-    """
-    asked = found.asked
-    costs = {unit: asked.rule.pool.costs.values(unit) for unit in [asked.unit, *asked.average_case]}
-
-    def average(candidate: _Candidate, unit: str) -> float:
-        own = costs_of_stages(candidate.cascade.models_of_stages, costs[unit])
-        return average_cost(own, candidate.leaving)
-
+def _committees(candidates: Candidates) -> tuple[Committee, ...]:
+    plan = candidates.plan
+    table = plan.rule.pool.costs
+    costs = table.values(plan.unit)
+    bounds = [(table.values(unit), bound) for unit, bound in plan.average_case.items()]
     ranked = [
         candidate
-        for candidate in _candidates(found)
-        if all(
-            average(candidate, unit) * CLEARLY <= bound
-            for unit, bound in asked.average_case.items()
-        )
+        for candidate in _joined(candidates)
+        if all(candidate.average(own) * CLEARLY <= bound for own, bound in bounds)
     ]
     if not ranked:
-        told = " and ".join(f"{bound:g} {unit}" for unit, bound in asked.average_case.items())
+        limits = " and ".join(f"{bound:g} {unit}" for unit, bound in plan.average_case.items())
         raise Infeasible(
-            f"no committee{' within the worst case' if asked.worst_case else ''} has an average "
-            f"cost of at most {told}. Raise the bound"
+            f"no committee{' within the worst case' if plan.worst_case else ''} has an average "
+            f"cost of at most {limits}. Raise the bound"
         )
 
-    def worst_case(candidate: _Candidate) -> float:
-        return math.fsum(costs[asked.unit][name] for name in candidate.cascade.names)
+    def rank(candidate: _Candidate) -> tuple[object, ...]:
+        worst_case = math.fsum(costs[name] for name in candidate.cascade.names)
+        return preference(candidate.cascade, worst_case)
 
-    ranked.sort(key=lambda candidate: preference(candidate.cascade, worst_case(candidate)))
-    cost = np.array([average(candidate, asked.unit) for candidate in ranked])
+    ranked.sort(key=rank)
+    average = np.array([candidate.average(costs) for candidate in ranked])
     value = np.array([candidate.value for candidate in ranked])
-    chosen = [ranked[i] for i in undominated(cost, value)]
-    thresholds = _thresholds(found, chosen)
-    return tuple(_committee(found, candidate, thresholds) for candidate in chosen)
+    chosen = [ranked[i] for i in undominated(average, value)]
+    thresholds = _thresholds(candidates, chosen)
+    return tuple(_committee(candidates, candidate, thresholds) for candidate in chosen)
 
 
-def _cuts(found: Found, candidate: _Candidate) -> list[tuple[Key, int]]:
-    """For each stage but the last, its prefix and the number of its threshold."""
-    keys = found.asked.rule.keys(candidate.sequence)
+def _cuts(candidates: Candidates, candidate: _Candidate) -> list[tuple[Key, int]]:
+    """Return the prefix and the number of the threshold of each stage but the last."""
+    keys = candidates.plan.rule.keys(candidate.sequence)
     numbers = candidate.cascade.thresholds
     return [(keys[end], int(n)) for end, n in zip(candidate.ends, numbers, strict=True)]
 
 
-def _thresholds(found: Found, candidates: list[_Candidate]) -> dict[tuple[Key, int], float]:
-    """The thresholds of all candidates; those of one prefix are found together."""
+def _thresholds(candidates: Candidates, chosen: list[_Candidate]) -> dict[tuple[Key, int], float]:
+    """Return the thresholds of the chosen; those of one prefix are computed together."""
     wanted: dict[Key, set[int]] = {}
-    for candidate in candidates:
-        for key, number in _cuts(found, candidate):
+    for candidate in chosen:
+        for key, number in _cuts(candidates, candidate):
             wanted.setdefault(key, set()).add(number)
 
     def of(key: Key) -> dict[tuple[Key, int], float]:
         numbers = sorted(wanted[key])
-        values = found.table.thresholds(key, np.array(numbers))
+        values = candidates.table.thresholds(key, np.array(numbers))
         return {(key, n): float(v) for n, v in zip(numbers, values, strict=True)}
 
-    with ThreadPoolExecutor(found.asked.threads) as executor:
+    with ThreadPoolExecutor(candidates.plan.threads) as executor:
         return {cut: value for each in executor.map(of, wanted) for cut, value in each.items()}
 
 
 def _committee(
-    found: Found, candidate: _Candidate, known: dict[tuple[Key, int], float]
+    candidates: Candidates, candidate: _Candidate, known: dict[tuple[Key, int], float]
 ) -> Committee:
-    """A member of the front, with its thresholds, figures and origin."""
-    asked, rule = found.asked, found.asked.rule
+    plan, rule = candidates.plan, candidates.plan.rule
     pool = rule.pool
-    thresholds = [known[cut] for cut in _cuts(found, candidate)]
+    thresholds = [known[cut] for cut in _cuts(candidates, candidate)]
     cascade = rule.cascade(candidate.cascade.models_of_stages, thresholds)
-    costs = costs_of_stages(cascade.models_of_stages, pool.costs.values(asked.unit))
+    costs = costs_of_stages(cascade.models_of_stages, pool.costs.values(plan.unit))
     scores: Array | int = int(candidate.value)
-    if not rule.utility.counted:
-        scores = scored(cascade, pool, decided(cascade, pool), rule.utility)
-    evaluation = evaluation_of(pool, asked.unit, costs, candidate.leaving, rule.utility, scores)
-    return described(cascade, evaluation, pool)
+    if not rule.metric.counted:
+        scores = scored(cascade, pool, stored_decisions(cascade, pool), rule.metric)
+    evaluation = evaluation_of(pool, plan.unit, costs, candidate.exits, rule.metric, scores)
+    return committee_of(cascade, evaluation, pool)

@@ -76,9 +76,9 @@ def prefix_table(
     """
     samples = len(rule.pool)
     ranks = None if grid is None else percentile_ranks(samples, grid)
-    top_1 = rule.utility is TOP_1
+    top_1 = rule.metric is TOP_1
     # Counts are too many to be held for all prefixes; who needs them asks the rule.
-    scored = rule.utility.figure is None
+    scored = rule.metric.figure is None
     values: Array = np.empty(
         (len(keys), samples if scored else 0), np.int8 if top_1 else np.float64
     )

@@ -94,11 +94,11 @@ def plain_sweep(
     found: list[Points] = []
     for number, rows in enumerate(batch.prefixes):
         points = _of_sequence(table, rows, number, batch, stop)
-        keep = ~beaten(points.cost, points.value, known_cost, known_value)
+        keep = ~dominated(points.cost, points.value, known_cost, known_value)
         points = taken(points, np.flatnonzero(keep))
         if len(points.cost):
             found.append(points)
-            known_cost, known_value = stairs(
+            known_cost, known_value = pareto_envelope(
                 np.concatenate([known_cost, points.cost]),
                 np.concatenate([known_value, points.value]),
             )
@@ -120,7 +120,7 @@ def _of_sequence(table: PrefixTable, rows: Array, number: int, batch: Batch, sto
         index = np.flatnonzero(within)
         flat_cost, flat_value = surface.cost.ravel()[index], surface.value.ravel()[index]
         # Most points are beaten by others of their surface: those go before they get a reach.
-        left = ~beaten(flat_cost, flat_value, *stairs(flat_cost, flat_value))
+        left = ~dominated(flat_cost, flat_value, *pareto_envelope(flat_cost, flat_value))
         flat_cost, flat_value, keep = flat_cost[left], flat_value[left], index[left]
         outer = np.broadcast_to(np.array(surface.outer, np.int32), (len(keep), len(surface.outer)))
         # A single stage has no threshold, and NumPy refuses to unravel into no axes.
@@ -157,7 +157,9 @@ def _thinned(points: Points, widths: Sequence[int]) -> Points:
     points = taken(points, order)
     first = np.ones(len(order), bool)
     first[1:] = points.cost[1:] != points.cost[:-1]
-    keep = first & ~beaten(points.cost, points.value, *stairs(points.cost, points.value))
+    keep = first & ~dominated(
+        points.cost, points.value, *pareto_envelope(points.cost, points.value)
+    )
     return taken(points, np.flatnonzero(keep))
 
 
@@ -182,7 +184,7 @@ def taken(points: Points, index: Array) -> Points:
     return Points(*(getattr(points, name)[index] for name in Points.__dataclass_fields__))
 
 
-def stairs(cost: Array, value: Array) -> tuple[Array, Array]:
+def pareto_envelope(cost: Array, value: Array) -> tuple[Array, Array]:
     """Cost and value of the points that no other beats, both rising."""
     order = np.lexsort((-value, cost))
     cost, value = cost[order], value[order]
@@ -191,8 +193,8 @@ def stairs(cost: Array, value: Array) -> tuple[Array, Array]:
     return cost[improves], value[improves]
 
 
-def beaten(cost: Array, value: Array, known_cost: Array, known_value: Array) -> Array:
-    """Whether each point is clearly beaten by one of the known, as :func:`stairs` gives them."""
+def dominated(cost: Array, value: Array, known_cost: Array, known_value: Array) -> Array:
+    """Return which points a known one clearly beats; the known are a :func:`pareto_envelope`."""
     if not len(known_cost):
         return np.zeros(len(cost), bool)
     below = np.searchsorted(known_cost, cost * CLEARLY, side="left") - 1

@@ -11,7 +11,7 @@ from committee.errors import CostError, Infeasible
 from committee.pool.evaluate import CONFIDENCE_LEVEL, Evaluation, evaluate, stage_costs
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
-from committee.selection.front import Committee, Front, check_within, told_of, with_target
+from committee.selection.front import Committee, Front, check_within, described_text, with_target
 from committee.text import human_cost
 
 
@@ -72,7 +72,7 @@ class Target:
         if self.max_cost is None or not self.share:
             return self.max_cost
         alone = front.alone(self.reference(front))
-        costs = evaluate(alone, front.pool, front.settings.unit, front.settings.utility)
+        costs = evaluate(alone, front.pool, front.settings.unit, front.settings.metric)
         return self.max_cost * costs.average_cost * (1 + 1e-12)
 
     def cost_told(self, front: Front) -> str:
@@ -97,13 +97,13 @@ class Target:
 
     def _neither(self, front: Front, most: float, found: Committee) -> str:
         try:
-            near = f"the most accurate for that cost is {told_of(front.at_most(most))}"
+            near = f"the most accurate for that cost is {described_text(front.at_most(most))}"
         except Infeasible:
-            near = f"the cheapest of all is {told_of(front[0])}"
+            near = f"the cheapest of all is {described_text(front[0])}"
         return (
             f"no committee is that accurate for at most {self.cost_told(front)} on "
             f"{front.pool.samples.split!r}. Nearest: {near}; the cheapest that is so accurate is "
-            f"{told_of(found)}"
+            f"{described_text(found)}"
         )
 
 
@@ -113,7 +113,7 @@ class Promise:
 
     Args:
         what: ``accuracy`` or ``cost``.
-        asked: The least accuracy, a share of 1, or the most average cost.
+        goal: The least accuracy, a share of 1, or the most average cost.
         value: What it is on that split.
         low: Lower end of its 95 % interval.
         high: Upper end.
@@ -122,7 +122,7 @@ class Promise:
     """
 
     what: str
-    asked: float
+    goal: float
     value: float
     low: float
     high: float
@@ -135,7 +135,7 @@ class Promise:
         sign = 1 if self.what == "accuracy" else -1
         ends = sorted((sign * self.low, sign * self.high))
         # A hair of slack, as where it was chosen.
-        goal = sign * self.asked - 1e-9 * abs(self.asked)
+        goal = sign * self.goal - 1e-9 * abs(self.goal)
         return "kept" if ends[0] >= goal else "missed" if ends[1] < goal else "within chance"
 
     def to_json(self) -> dict[str, Any]:

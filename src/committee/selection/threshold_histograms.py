@@ -14,7 +14,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.pool.pool import Pool
 from committee.selection.front import Front
-from committee.selection.prefixes import Key, Rule, Sequence_
+from committee.selection.prefixes import Key, Rule, StageSequence
 from committee.selection.statistics import prefix_table, processors
 
 # Candidates of a threshold in a cascade of one, two, and more thresholds, at most, besides those
@@ -36,14 +36,14 @@ class Moves:
         right: How many of them are right if they leave at each stage, shape (C, K).
     """
 
-    stages: Sequence_
+    stages: StageSequence
     thresholds: tuple[Array, ...]
     passed: Array
     count: Array
     right: Array
 
 
-def moves(front: Front, judge: Pool, threads: int | None = None) -> dict[Sequence_, Moves]:
+def moves(front: Front, judge: Pool, threads: int | None = None) -> dict[StageSequence, Moves]:
     """Count the samples of a split for each sequence of stages on the front, thresholds apart.
 
     Candidates are among the percentiles on the choosing split that search tried, and among them are
@@ -58,15 +58,15 @@ def moves(front: Front, judge: Pool, threads: int | None = None) -> dict[Sequenc
         Counts by the models of the stages; nothing if a sample scores other than 1 or 0.
     """
     settings = front.settings
-    if not settings.utility.counted:
+    if not settings.metric.counted:
         return {}
-    own: dict[Sequence_, list[tuple[float, ...]]] = {}
+    own: dict[StageSequence, list[tuple[float, ...]]] = {}
     for member in front:
         if len(member.cascade.stages) > 1:
             known = own.setdefault(member.cascade.models_of_stages, [])
             known.append(member.cascade.thresholds)
     rules = [
-        Rule(each, settings.confidence, settings.combine, settings.utility)
+        Rule(each, settings.confidence, settings.combine, settings.metric)
         for each in (front.pool, judge.with_calibrations(front.pool.calibrations))
     ]
     threads = threads or processors()
@@ -81,7 +81,7 @@ def moves(front: Front, judge: Pool, threads: int | None = None) -> dict[Sequenc
     return _counted(rules[1], candidates, threads)
 
 
-def _tried(rule: Rule, sequences: list[Sequence_], grid: int, threads: int) -> dict[Key, Array]:
+def _tried(rule: Rule, sequences: list[StageSequence], grid: int, threads: int) -> dict[Key, Array]:
     """The thresholds that search tried at each prefix."""
     keys = list(dict.fromkeys(key for stages in sequences for key in rule.keys(stages)[:-1]))
     table = prefix_table(rule, keys, grid, threads=threads)
@@ -101,8 +101,8 @@ def _some(thresholds: Array, stages: int) -> Array:
 
 
 def _counted(
-    rule: Rule, candidates: Mapping[Sequence_, tuple[Array, ...]], threads: int
-) -> dict[Sequence_, Moves]:
+    rule: Rule, candidates: Mapping[StageSequence, tuple[Array, ...]], threads: int
+) -> dict[StageSequence, Moves]:
     cuts: dict[Key, Array] = {}
     for stages, columns in candidates.items():
         for key, column in zip(rule.keys(stages), [*columns, np.empty(0)], strict=True):

@@ -1,7 +1,7 @@
 """Threshold vectors of sequences where a figure is no mean over samples, as mIoU is not.
 
 Each sample scores K counts; running sums of each count give the sums of all threshold vectors of a
-sequence at once, as :mod:`committee.selection.numpy_sweep` does for a single value, and the utility
+sequence at once, as :mod:`committee.selection.numpy_sweep` does for a single value, and the metric
 turns sums into figures. So the front is exact here too, and needs
 nothing but counts and scores.
 """
@@ -15,16 +15,16 @@ import numpy as np
 from committee.arrays import Array
 from committee.pool.evaluate import costs_of_stages
 from committee.selection.numpy_sweep import Step, Surface, surfaces
-from committee.selection.prefixes import Key, PrefixTable, Rule, Sequence_
-from committee.selection.sweep import CLEARLY, beaten, reach_of, stairs
+from committee.selection.prefixes import Key, PrefixTable, Rule, StageSequence
+from committee.selection.sweep import CLEARLY, dominated, pareto_envelope, reach_of
 
-Found = tuple[Sequence_, Array, Array, float]
+Found = tuple[StageSequence, Array, Array, float]
 
 
 def counted_sweep(
     rule: Rule,
     table: PrefixTable,
-    sequences: Sequence[Sequence_],
+    sequences: Sequence[StageSequence],
     keys: Sequence[Sequence[Key]],
     costs: Sequence[dict[str, float]],
     limits: Array,
@@ -33,7 +33,7 @@ def counted_sweep(
     """Go through all threshold vectors of all sequences.
 
     Args:
-        rule: By what is decided and judged; its utility has a figure.
+        rule: By what is decided and judged; its metric has a figure.
         table: Statistics of the prefixes.
         sequences: The sequences.
         keys: The prefix after each stage of each.
@@ -47,7 +47,7 @@ def counted_sweep(
         each stage but the last, how many samples run each stage, and the figure; and how many
         cascades were covered.
     """
-    found: list[tuple[Sequence_, Array, Array, float, float]] = []
+    found: list[tuple[StageSequence, Array, Array, float, float]] = []
     known_cost, known_figure, cascades = np.empty(0), np.empty(0), 0
     for number, (sequence, prefixes) in enumerate(zip(sequences, keys, strict=True)):
         stage_costs = [costs_of_stages(sequence, each) for each in costs]
@@ -56,9 +56,9 @@ def counted_sweep(
         for surface, figures, within in _surfaces(rule, table, prefixes, stage_costs, limits):
             cost = surface.cost.ravel()
             index = np.flatnonzero(within & np.isfinite(figures))
-            index = index[~beaten(cost[index], figures[index], known_cost, known_figure)]
-            own = stairs(cost[index], figures[index])
-            index = index[~beaten(cost[index], figures[index], *own)]
+            index = index[~dominated(cost[index], figures[index], known_cost, known_figure)]
+            own = pareto_envelope(cost[index], figures[index])
+            index = index[~dominated(cost[index], figures[index], *own)]
             choices = _choices(surface, index)
             steps = [Step(np.empty(0), table.passed[table.rows[key]], 0) for key in prefixes]
             reach = reach_of(steps, choices)
@@ -68,7 +68,7 @@ def counted_sweep(
                     choices, reach, figures[index], cost[index], strict=True
                 )
             ]
-            known_cost, known_figure = stairs(
+            known_cost, known_figure = pareto_envelope(
                 np.concatenate([known_cost, cost[index]]),
                 np.concatenate([known_figure, figures[index]]),
             )
@@ -77,7 +77,7 @@ def counted_sweep(
     return [
         (sequence, choice, runs, figure)
         for sequence, choice, runs, figure, total in found
-        if not beaten(np.array([total]), np.array([figure]), known_cost, known_figure)[0]
+        if not dominated(np.array([total]), np.array([figure]), known_cost, known_figure)[0]
     ], cascades
 
 
@@ -89,7 +89,7 @@ def _surfaces(
     limits: Array,
 ) -> Iterator[tuple[Surface, Array, Array]]:
     """Surfaces of one sequence, the figures on each, and which points keep to the limits."""
-    figure = rule.utility.figure
+    figure = rule.metric.figure
     assert figure is not None
     every = np.arange(len(rule.pool))
     rows = [table.rows[key] for key in prefixes]

@@ -12,16 +12,22 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import Infeasible
-from committee.pool.evaluate import Evaluation, check_judge, counts_of, measure_of, shared_warnings
+from committee.pool.evaluate import (
+    Evaluation,
+    check_test_pool,
+    counts_of,
+    measure_of,
+    shared_warnings,
+)
 from committee.pool.metrics import TOP_1
 from committee.pool.pool import Pool
 from committee.report.rows import choice_of, summary
 from committee.report.text import named
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import DEFAULT_COMBINE
-from committee.selection.evaluate_many import evaluate_all, right_on
+from committee.selection.evaluate_many import correct_on, evaluate_all
 from committee.selection.exhaustive import ensembles, over_divisions, search
-from committee.selection.fixed_models import in_order
+from committee.selection.fixed_models import threshold_front
 from committee.selection.front import Committee, Front, front_of
 from committee.selection.notes import notes_of
 from committee.selection.options import most_models
@@ -279,10 +285,10 @@ class Study:
         asked = ("divisions", tuple(val.names), division, most, *options.values())
         return self.once(asked, lambda: over_divisions(val, self.test, one))
 
-    def in_order(self, stages: Sequence[str | Sequence[str]]) -> Front:
+    def threshold_front(self, stages: Sequence[str | Sequence[str]]) -> Front:
         """The front over all thresholds of one cascade, its members judged."""
         own = self.settings
-        return in_order(
+        return threshold_front(
             stages,
             self.val,
             confidence=own.confidence,
@@ -343,7 +349,7 @@ class Study:
 
     def right(self, cascade: Cascade) -> Array:
         """Whether a cascade is right on each sample of the judging split, shape (N,)."""
-        return self.once(("right", *_rule(cascade)), lambda: right_on(cascade, self.test))
+        return self.once(("right", *_rule(cascade)), lambda: correct_on(cascade, self.test))
 
     def gain(self, cascade: Cascade, over: Cascade) -> Estimate:
         """How much more accurate one cascade is than another on the judging split, paired.
@@ -356,7 +362,7 @@ class Study:
 
     def mean_gain(self, some: Sequence[Cascade], over: Sequence[Cascade]) -> Estimate:
         """How much more accurate cascades are in the mean than others, paired."""
-        figure = self.test.task.utility.figure
+        figure = self.test.task.metric.figure
         if figure is not None:
             counts, others = ([self._counts(c) for c in each] for each in (some, over))
             return paired_figures(counts, others, figure)
@@ -365,10 +371,8 @@ class Study:
 
     def _counts(self, cascade: Cascade) -> Array:
         """What each sample of the judging split counts towards the task's figure, shape (N, K)."""
-        utility = self.test.task.utility
-        return self.once(
-            ("counts", *_rule(cascade)), lambda: counts_of(cascade, self.test, utility)
-        )
+        metric = self.test.task.metric
+        return self.once(("counts", *_rule(cascade)), lambda: counts_of(cascade, self.test, metric))
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
@@ -405,7 +409,7 @@ class Study:
     def judge(self) -> Judge:
         """Which split judged, in few words."""
         task, samples = self.val.task, self.test.samples
-        measure = measure_of(self.test, task.utility)
+        measure = measure_of(self.test, task.metric)
         return Judge(samples.split, samples.wholes, task.samples, task.units, measure)
 
 
@@ -462,7 +466,7 @@ def study_of(
         ShapeError: If ``grid`` is out of range.
     """
     unit = val.costs.unit(unit)
-    check_judge(val, test, unit=unit)
+    check_test_pool(val, test, unit=unit)
     most = most_models(
         _usual_most(val) if max_models is None else max_models, val.most_models, "pool"
     )

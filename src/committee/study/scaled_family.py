@@ -144,7 +144,8 @@ def _members(study: Study) -> tuple[Member, ...]:
             if models is None:
                 break
             found = feasible(
-                study.in_order(division.seeing_parts(models)).at_most, of.single.val.average_cost
+                study.threshold_front(division.seeing_parts(models)).at_most,
+                of.single.val.average_cost,
             )
             if found is None:
                 break

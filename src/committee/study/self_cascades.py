@@ -115,7 +115,7 @@ def analyse(study: Study) -> Finding[SelfCascades]:
 
 
 def _pair(study: Study, low: Judged, high: Judged) -> SelfCascade:
-    front = study.in_order([*low.cascade.names, *high.cascade.names])
+    front = study.threshold_front([*low.cascade.names, *high.cascade.names])
     gain = study.gain(high.cascade, low.cascade)
     goal = max(low.val.accuracy, high.val.accuracy)
     cascade = feasible(front.at_least, goal)

@@ -109,7 +109,7 @@ def _spreads(study: Study, name: str, models: Sequence[str]) -> tuple[Spread, ..
     goals = {each.cascade.names: each.val.accuracy for each in ensembles}
     # The ensemble itself is among the thresholds, as "never".
     cascades = tuple(
-        Judged.of(study.in_order(order).at_least(goals[pair]))
+        Judged.of(study.threshold_front(order).at_least(goals[pair]))
         for pair in goals
         for order in (pair, pair[::-1])
     )
