@@ -42,7 +42,7 @@ from strategies import CONFIDENCES, RULES, pools, random_pool
 engine = importlib.import_module("committee.selection.engine")
 exhaustive = importlib.import_module("committee.selection.exhaustive")
 guided_module = importlib.import_module("committee.selection.guided")
-warnings_module = importlib.import_module("committee.selection.chance")
+warnings_module = importlib.import_module("committee.selection.notes")
 
 UNITS = ("macs", "latency_ms", "dollars")
 ANY_RULE = st.sampled_from(RULES)
@@ -955,12 +955,12 @@ def guided_on(pool: Pool, most: int, keep: int, **options: Any) -> tuple[Front, 
     """The front of a guided search, and the sequences that it went through."""
     seen: list[Blocks] = []
 
-    def spy(asked: Any, sequences: list[Blocks], known: Any) -> Any:
+    def spy(plan: Any, sequences: list[Blocks], known: Any) -> Any:
         seen.extend(sequences)
-        return engine.searched(asked, sequences, known)
+        return engine.search_sequences(plan, sequences, known)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(guided_module, "searched", spy)
+        patch.setattr(guided_module, "search_sequences", spy)
         front = cm.guided(pool, most, keep=keep, threads=1, **options)
     return front, set(seen)
 
@@ -1301,7 +1301,7 @@ def test_models_that_chance_tells_apart_are_named(gained, lost, agreed):
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_by_chance_is_the_binomial_test(gained, lost):
     p = scipy.stats.binomtest(lost, gained + lost).pvalue if gained + lost else 1
-    assert warnings_module._by_chance(gained, lost) == pytest.approx(p, rel=1e-9)
+    assert notes_module._by_chance(gained, lost) == pytest.approx(p, rel=1e-9)
 
 
 def test_models_out_of_the_worst_case_are_compared_too():
