@@ -21,8 +21,7 @@ from committee.report.figure import front_figure
 from committee.report.page import page_of
 from committee.report.rows import choice_of, merged, summary
 from committee.report.text import versus
-from committee.selection.notes import few_samples, within_chance
-from committee.selection.notes import notes_of, of_comparison, target_of
+from committee.selection.notes import few_samples, notes_of, of_comparison, target_of, within_chance
 from committee.selection.paired import Comparison, Estimate, compare
 from committee.selection.targets import Target, promises_of
 from committee.spec.task import CLASSIFICATION

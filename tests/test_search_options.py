@@ -42,7 +42,7 @@ from strategies import CONFIDENCES, RULES, pools, random_pool
 engine = importlib.import_module("committee.selection.engine")
 exhaustive = importlib.import_module("committee.selection.exhaustive")
 guided_module = importlib.import_module("committee.selection.guided")
-warnings_module = importlib.import_module("committee.selection.notes")
+notes_module = importlib.import_module("committee.selection.notes")
 
 UNITS = ("macs", "latency_ms", "dollars")
 ANY_RULE = st.sampled_from(RULES)

@@ -94,15 +94,6 @@ class Evaluation:
         }
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """A committee with its evaluations on the split that chose it and on the test split."""
-
-    cascade: Cascade
-    val: Evaluation
-    test: Evaluation
-
-
 def wilson_interval(correct: int, samples: int) -> tuple[float, float]:
     """Return Wilson's interval of a proportion, as of ``scipy.stats.binomtest``.
 

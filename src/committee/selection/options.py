@@ -56,7 +56,7 @@ class SearchOptions:
 
 
 # The text of each option, for the command line.
-OPTION_HELP: dict[str, str] = dict(re.findall(r"(\w+): (.+)", SearchOptions.__doc__ or ""))
+OPTION_HELP: dict[str, str] = dict(re.findall(r"(?m)^\s+(\w+): (.+)", SearchOptions.__doc__ or ""))
 
 
 class SearchKeywords(TypedDict, total=False):
