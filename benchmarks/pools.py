@@ -83,7 +83,7 @@ def make_store(root: Path, models: list[Model], samples: int, classes: int) -> N
         for model in models:
             entry = Entry(
                 kind="logits",
-                samples=split.fingerprint,
+                samples=split.ids_fingerprint,
                 classes=split.classes_fingerprint,
                 fingerprint=specs[model.name]["fingerprint"],
                 batch_size=0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from committee.data.arrays import ArrayDataset
 from committee.models.pool_file import PoolFile, read_pool_file
 from committee.pool.samples import Samples
 from committee.spec.preprocessing import Preprocessing
+from committee.store.chunks import Chunks
+from committee.store.entry import IDENTITY
 
 CLASSES = ("cat", "dog", "eel")
 SIZE = 4
@@ -105,3 +108,14 @@ def files_of(folder: Path) -> dict[str, bytes]:
     """Every file below a folder with its bytes."""
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def unfinished(folder: Path, model: str) -> None:
+    """Bring a split to what is there when a process died before it finished a model."""
+    manifest = json.loads((folder / f"{model}.json").read_text())
+    (folder / f"{model}.json").unlink()
+    (folder / f"{model}.npy").unlink()
+    chunks = folder / f"{model}.npy.part"
+    chunks.mkdir()
+    identity = {key: str(manifest["entry"][key]) for key in IDENTITY}
+    Chunks(chunks, ".rows", identity)

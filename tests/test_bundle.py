@@ -26,7 +26,7 @@ from committee.rule.cascade import Stage
 from committee.rule.flow import Decisions
 from committee.rule.scores import CONFIDENCES, max_prob
 from committee.spec.preprocessing import Preprocessing
-from committee.store.chunks import alone
+from committee.store.chunks import exclusive
 from export_world import (
     CASCADES,
     coloured,
@@ -364,8 +364,8 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
 def test_of_two_exports_to_one_place_one_writes(tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     cascade = embedded(CASCADES["mean_logits"])
-    with alone(out), pytest.raises(DataError, match="another process is writing it"):
+    with exclusive(out), pytest.raises(DataError, match="another process is writing it"):
         write_bundle(cascade, out)
-    with alone(tmp_path / "one.onnx"), pytest.raises(DataError, match="another process"):
+    with exclusive(tmp_path / "one.onnx"), pytest.raises(DataError, match="another process"):
         write_graph(cascade, tmp_path / "one.onnx")
     assert not list(tmp_path.iterdir())

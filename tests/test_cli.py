@@ -18,7 +18,7 @@ from committee import Cascade, CommitteeError, Pool, __version__
 from committee.cli import COMMANDS, main
 from committee.models.pool_file import read_pool_file
 from committee.predict import predict
-from small_world import code_of, dataset, files_of, write_npz, write_pool
+from small_world import code_of, dataset, files_of, unfinished, write_npz, write_pool
 
 
 class World:
@@ -187,8 +187,8 @@ def fill(root: Path) -> None:
     one = stored["val/one.npy"]
     store("truncated", **{"val/one.npy": one[:-9]})
     store("flipped", **{"val/one.npy": one[:200] + bytes([one[200] ^ 1]) + one[201:]})
-    parts = {"val/two.json": None, "val/two.json.part": stored["val/two.json"]}
-    store("unfinished", **parts)
+    store("unfinished")
+    unfinished(root / "unfinished" / "val", "two")
     samples = stored["test/samples.json"]
     store("two-sets", **{f"a/{k[4:]}": v for k, v in stored.items() if k.startswith("val/")})
     (root / "two-sets" / "a" / "samples.json").write_bytes(samples)

@@ -167,7 +167,7 @@ def test_the_batch_size_divides_a_chunk(world: World, batch_size: int) -> None:
 def test_another_batch_size_is_refused(world: World) -> None:
     pool, code, store = world
     predict(pool, dataset(9), store, allow_code=code, batch_size=32)
-    with pytest.raises(ChangedError, match="batch_size 32, asked for now: 64"):
+    with pytest.raises(ChangedError, match="another batch_size: 32; now 64"):
         predict(pool, dataset(9), store, allow_code=code, batch_size=64)
 
 
@@ -457,7 +457,7 @@ def test_outputs_are_rounded_to_float16_if_asked(world: World) -> None:
         values = half.model(name).values
         assert values.dtype == np.float16
         np.testing.assert_array_equal(values, full.model(name).values.astype(np.float16))
-    with pytest.raises(ChangedError, match="dtype float16, asked for now: float32"):
+    with pytest.raises(ChangedError, match="another dtype: float16; now float32"):
         predict(pool, dataset(ROWS), store / "b", allow_code=code)
     with pytest.raises(UnknownNameError, match=r"no dtype 'float8'\. "):
         predict(pool, dataset(ROWS), store / "c", allow_code=code, dtype="float8")

@@ -27,7 +27,7 @@ from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.run.offline import run_into
 from committee.run.results import Result, read_results, write_results
-from committee.store.chunks import is_begun, owned
+from committee.store.chunks import exclusive, is_begun
 from committee.text import from_cell
 from small_world import CLASSES, code_of, dataset, images, write_npz, write_pool
 from test_resume import SLOW, Crash, Disk
@@ -238,7 +238,7 @@ def test_who_waits_for_a_lock_that_goes_gets_a_new_one(
         locked(descriptor)
 
     monkeypatch.setattr(chunks, "_lock", late)
-    with owned(out), pytest.raises(DataError, match="another process"), owned(out):
+    with exclusive(out), pytest.raises(DataError, match="another process"), exclusive(out):
         pass
     assert len(tries) == 3
 

@@ -54,7 +54,7 @@ def entry(outputs: Outputs, **changed: Any) -> Entry:
     of = samples(len(outputs))
     usual = Entry(
         kind=outputs.kind,
-        samples=of.fingerprint,
+        samples=of.ids_fingerprint,
         classes=of.classes_fingerprint,
         fingerprint="aa",
         batch_size=32,
@@ -115,7 +115,7 @@ def test_a_store_depends_only_on_its_content(tmp_path: Path) -> None:
 
 def test_a_manifest_names_the_fingerprint_of_the_model(tmp_path: Path) -> None:
     manifest = json.loads((write(tmp_path, logits()) / "a.json").read_text())
-    assert manifest["fingerprint"] == "aa"
+    assert manifest["entry"]["fingerprint"] == "aa"
     assert "model" not in manifest
 
 
@@ -154,12 +154,12 @@ def change_a_label(path: Path) -> None:
 
 def drop_a_checksum(path: Path) -> None:
     data = json.loads(path.read_text())
-    path.write_text(json.dumps({**data, "crc32": data["crc32"][1:]}))
+    path.write_text(json.dumps({**data, "parts": data["parts"][1:]}))
 
 
 def drop_kind(path: Path) -> None:
     data = json.loads(path.read_text())
-    del data["kind"]
+    del data["entry"]["kind"]
     path.write_text(json.dumps(data))
 
 
@@ -247,7 +247,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path, file: str) -> None:
     data = json.loads((tmp_path / file).read_text())
     (tmp_path / file).write_text(json.dumps({**data, "schema": 99}))
     with pytest.raises(
-        StoreError, match=r"schema 99 is newer than 2.*the version of committee that wrote it"
+        StoreError, match=r"schema 99 is newer than 3.*the version of committee that wrote it"
     ) as told:
         Pool.load(folder)
     assert file in str(told.value)
@@ -257,8 +257,8 @@ def test_a_newer_schema_is_refused(tmp_path: Path, file: str) -> None:
 def test_an_older_schema_is_refused(tmp_path: Path, file: str) -> None:
     folder = write(tmp_path, logits())
     data = json.loads((tmp_path / file).read_text())
-    (tmp_path / file).write_text(json.dumps({**data, "schema": 1}))
-    with pytest.raises(StoreError, match=r"schema 1 is older than 2.*--out"):
+    (tmp_path / file).write_text(json.dumps({**data, "schema": 2}))
+    with pytest.raises(StoreError, match=r"schema 2 is older than 3.*--out"):
         Pool.load(folder)
 
 
@@ -310,12 +310,12 @@ def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"samples": "other"}, "samples"),
+        ({}, "samples"),
         ({"classes": "other"}, "classes"),
-        ({"fingerprint": "bb"}, "fingerprint aa, asked for now: bb"),
-        ({"batch_size": 64}, "batch_size 32, asked for now: 64"),
-        ({"dtype": "float64"}, "dtype float32, asked for now: float64"),
-        ({"kind": "probabilities"}, "kind logits, asked for now: probabilities"),
+        ({"fingerprint": "bb"}, "another fingerprint: aa; now bb"),
+        ({"batch_size": 64}, "another batch_size: 32; now 64"),
+        ({"dtype": "float64"}, "another dtype: float32; now float64"),
+        ({"kind": "probabilities"}, "another kind: logits; now probabilities"),
     ],
 )
 @pytest.mark.parametrize("upto", [CHUNK_ROWS, ROWS], ids=["unfinished", "finished"])
@@ -324,11 +324,12 @@ def test_outputs_of_something_else_are_not_mixed_in(
 ) -> None:
     write(tmp_path, logits(), upto=upto)
     before = files_of(tmp_path)
-    with (
-        writing(tmp_path) as store,
-        pytest.raises(ChangedError, match=told),
-    ):
-        store.writer(samples(ROWS), "a", entry(logits(), **changed))
+    of = samples(ROWS)
+    if not changed:
+        of = replace(of, ids=tuple(f"other {name}" for name in of.ids))
+        changed = {"samples": of.ids_fingerprint}
+    with writing(tmp_path) as store, pytest.raises(ChangedError, match=told):
+        store.writer(of, "a", entry(logits(), **changed))
     assert files_of(tmp_path) == before
 
 

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, in an order that a power cut cannot turn round."""
+"""Writing files whole or not at all, in an order that a power cut cannot change."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from committee.errors import CommitteeError
 
 
-def write_bytes(path: Path, data: bytes) -> Path:
-    """Write through a temporary neighbour, so that no reader ever sees half a file.
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary neighbour of a file for writing; it takes the file's name at the end.
 
-    When this returns, the file and its name are on the disk, not only in its cache.
+    So no reader ever sees half a file. At the end the file and its name are on the disk, not only
+    in its cache; after an error nothing is left.
 
     Raises:
         OSError: If it cannot be written; it names the path itself.
@@ -21,23 +26,26 @@ def write_bytes(path: Path, data: bytes) -> Path:
         temporary = path.with_name(path.name + ".tmp")
         try:
             with temporary.open("wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-            sync_folder(path.parent)
-        finally:
+        except BaseException:
             temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Write a file whole or not at all; see :func:`whole_file`."""
+    with whole_file(path) as file:
+        file.write(data)
     return path
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """What fails of a temporary file or folder ``*.tmp`` is told of the path it is written for.
-
-    Raises:
-        OSError: Of the same class as the one inside.
-    """
+    """Re-raise an OSError about ``x.tmp`` as one about the path that the user named."""
     try:
         yield
     except OSError as error:
@@ -47,10 +55,22 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
+@contextmanager
+def disk_errors(path: Path, kind: type[CommitteeError]) -> Iterator[None]:
+    """Re-raise an OSError, as of a full or read-only disk, as one of ours that names a path."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(
+            f"{path}: cannot be written ({error.strerror}). What is done is kept; make room and "
+            "run the same command again"
+        ) from None
+
+
 def write_text(path: Path, text: str) -> Path:
     """Write UTF-8 text whole or not at all.
 
-    What is no UTF-8, as bytes of a file's name may be, is written as an escape that JSON reads.
+    Characters that UTF-8 lacks, as bytes of a file's name may be, become escapes that JSON reads.
     """
     return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
@@ -64,3 +84,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_synced(path: Path, data: bytes, mode: str = "wb") -> None:
+    """Write or append bytes in place, and sync the file; its name is not synced."""
+    with path.open(mode) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -33,7 +33,7 @@ from committee.spec.preprocessing import Preprocessing
 from committee.store.entry import CHUNK_ROWS, Entry
 from committee.store.folder import writing
 from committee.store.reader import load_pool, stored_widths
-from committee.store.reconcile import settled
+from committee.store.reconcile import reconcile
 from committee.store.split import check_split_name
 from committee.store.writer import Writer
 
@@ -110,7 +110,7 @@ def predict(
         told = {s.name: s.to_json() for _, s in loaded}
         for line in target.add_models(told, dataset.samples.classes):
             tell(line)
-        dataset, split, notes = settled(target, dataset, skip_broken)
+        dataset, split, notes = reconcile(target, dataset, skip_broken)
         samples = dataset.samples
         if samples.broken:
             tell(samples.left_out)
@@ -122,7 +122,6 @@ def predict(
             writers.append(target.writer(samples, spec.name, entry))
             for chunk in writers[-1].damaged:
                 tell(f"{spec.name}: chunk {chunk} was damaged and is computed again")
-        target.settle(samples)
         folder = target.root / samples.split
         widths = stored_widths(folder)
         first = _FirstOutputs(samples, {n: widths[n] for n in widths.keys() - {*names}})
@@ -235,7 +234,8 @@ def _fill(
         for i in batch.due:
             model, spec = loaded[i]
             if i not in parts:
-                parts[i] = [each for each in [writers[i].kept(batch.chunk)] if each is not None]
+                first_rows = writers[i].first_rows(batch.chunk)
+                parts[i] = [] if first_rows is None else [first_rows]
             first = int(batch.rows[0])
             parts[i].append(outputs_of(model, spec, inputs[spec.preprocessing], first))
             checks.check(spec, parts[i][-1])
@@ -282,7 +282,7 @@ def _batches(writers: Sequence[Writer], count: int, batch_size: int) -> Iterator
     lacking: dict[int, dict[int, int]] = {}
     for i, writer in enumerate(writers):
         for chunk in writer.missing:
-            kept = writer.kept(chunk)
+            kept = writer.first_rows(chunk)
             lacking.setdefault(chunk, {})[i] = 0 if kept is None else len(kept)
     for chunk in sorted(lacking):
         start, stop = chunk * CHUNK_ROWS, min((chunk + 1) * CHUNK_ROWS, count)

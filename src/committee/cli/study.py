@@ -32,7 +32,7 @@ from committee.cli.common import (
 from committee.errors import StoreError
 from committee.files import write_text
 from committee.report.page import check_page_ending
-from committee.store.chunks import alone
+from committee.store.chunks import exclusive
 from committee.study.analyses import chosen_analyses, run_study
 from committee.study.context import study_of
 from committee.study.inputs import read_references, read_training
@@ -113,7 +113,7 @@ def study(
         references=read_references(reference) if reference else (),
         training=read_training(training, pool) if training else None,
     )
-    with alone(page):
+    with exclusive(page, make_parents=True):
         findings = run_study(asked, only or (), None if as_json else _progress())
         written = write_study(asked, findings, out)
         written.append(write_text(page, study_page(asked, findings, store, split)))

@@ -25,7 +25,7 @@ from committee.models.graph_io import Form
 from committee.reading import read_text
 from committee.rule.cascade import Cascade
 from committee.spec.model import ModelSpec
-from committee.store.chunks import alone
+from committee.store.chunks import exclusive
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -60,7 +60,7 @@ def write_bundle(
     folder = Path(folder)
     _check_absent(folder)
     specs = onnx_specs(cascade, onnx, tiles=True)
-    with alone(folder):
+    with exclusive(folder, make_parents=True):
         _check_absent(folder)  # another process may have written it meanwhile
         _make(folder, cascade, specs)
     return folder

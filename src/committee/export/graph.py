@@ -31,7 +31,7 @@ from committee.export.seal import seal
 from committee.export.stages import infos, written
 from committee.files import naming
 from committee.rule.cascade import Cascade
-from committee.store.chunks import alone
+from committee.store.chunks import exclusive
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -104,7 +104,7 @@ def write_graph(
     plan = planned(cascade, specs, form, precision, resize_inside)
     tensors = (each for model in plan.models.values() for each in model.graph.initializer)
     weights = sum(len(tensor.raw_data) for tensor in tensors)
-    with naming(path), alone(path):
+    with naming(path), exclusive(path, make_parents=True):
         _check_absent(path)  # another process may have written it meanwhile
         # Whole or not at all: written beside, then moved, what it refers to first.
         with tempfile.TemporaryDirectory(dir=path.parent, suffix=".tmp") as folder:

@@ -11,16 +11,23 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, Dataset
-from committee.errors import NotFiniteError
+from committee.errors import DataError, NotFiniteError
+from committee.files import disk_errors
 from committee.predict import THREADS
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions
 from committee.run.batching import Gathered
-from committee.run.chunk_results import Parts
 from committee.run.read_ahead import Read, read_prepared
-from committee.run.results import Result, check_ending, check_free
+from committee.run.results import (
+    Result,
+    check_ending,
+    check_free,
+    encoded_results,
+    join_results,
+    read_results,
+)
 from committee.run.runner import Decision, Runner, class_name
-from committee.store.chunks import key_of, owned
+from committee.store.chunks import RowChunks, exclusive, key_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +108,7 @@ def run_into(
     overwrite: bool = True,
     note: Callable[[str], None] | None = None,
 ) -> Iterator[list[Result]]:
-    """Decide on all samples and write one row a sample, in their order; see :mod:`.parts`.
+    """Decide on all samples and write one row for each, in their order.
 
     A run that was stopped goes on where it was; what was damaged since, or is of samples that have
     changed, is computed again. Samples that cannot be read, or of which a model makes NaN, get a
@@ -128,21 +135,24 @@ def run_into(
     """
     check_ending(out)
     batch_size = batch_size or runner.task.batch_size
-    identity, told = _identity(runner, dataset, batch_size), _told(runner.cascade, dataset)
-    with owned(out) as folder:
+    identity, words = _identity(runner, dataset, batch_size), _words(runner.cascade, dataset)
+    ids = dataset.samples.ids
+    with exclusive(out) as folder:
         if not overwrite:
             check_free(out)
-        parts = Parts(out, folder, identity, told)
-        parts.check(dataset, note or (lambda _: None))
-        yield from parts.read()
-        missing = parts.missing(len(dataset.samples), batch_size * runner.task.stretch)
+        chunks = RowChunks(folder, out.suffix.lower(), identity, words)
+        chunks.check(ids, dataset.digests, note or (lambda _: None))
+        yield from map(read_results, chunks.paths())
+        missing = chunks.missing(len(ids), batch_size * runner.task.stretch)
         for stretch in _stretches(
-            runner, dataset, batch_size, missing, progress, parts.done, digests=True
+            runner, dataset, batch_size, missing, progress, chunks.rows_done, digests=True
         ):
             results = _results(runner, dataset, stretch)
-            parts.write(stretch.rows, results, stretch.content)
+            chunks.write_rows(stretch.rows, encoded_results(out, results), stretch.content)
             yield results
-        parts.finish()
+        with disk_errors(folder, DataError):
+            join_results(out, chunks.paths())
+        chunks.close()
 
 
 def _stretches(
@@ -254,8 +264,8 @@ def _result(
     return Result.broken(name, reasons[name], label, label_name)
 
 
-def _told(cascade: Cascade, dataset: Dataset) -> dict[str, str]:
-    """What an identity is of, for people."""
+def _words(cascade: Cascade, dataset: Dataset) -> dict[str, str]:
+    """Describe the parts of an identity for people."""
     thresholds = ", ".join(f"{threshold:.4g}" for threshold in cascade.thresholds)
     at = f" at {thresholds}" if thresholds else ""
     ids = dataset.samples.ids

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from committee.errors import DataError, require
-from committee.files import write_bytes
+from committee.files import whole_file, write_bytes
 from committee.store.chunks import is_begun
 from committee.text import csv_text, from_cell, printable, writable
 
@@ -119,24 +118,24 @@ def join_results(path: Path, parts: Sequence[Path]) -> Path:
     """Write one file of the results in several, in their order; memory holds one of them."""
     if not parts:
         return write_results(path, [])
-    if path.suffix.lower() == ".parquet":
-        _join_parquet(path, parts)
-    else:
-        with path.open("wb") as file:
-            for number, part in enumerate(parts):
-                data = part.read_bytes()
-                # Only the first header is kept; it has no line feed in it.
-                skip = data.index(b"\n") + 1 if path.suffix.lower() == ".csv" and number else 0
-                file.write(data[skip:])
-    with path.open("r+b") as file:
-        os.fsync(file.fileno())
+    join = _join_parquet if path.suffix.lower() == ".parquet" else _join_text
+    with whole_file(path) as file:
+        join(file, parts)
     return path
 
 
-def _join_parquet(path: Path, parts: Sequence[Path]) -> None:
+def _join_text(file: BinaryIO, parts: Sequence[Path]) -> None:
+    for number, part in enumerate(parts):
+        data = part.read_bytes()
+        # Only the first header is kept; it has no line feed in it.
+        skip = data.index(b"\n") + 1 if part.suffix == ".csv" and number else 0
+        file.write(data[skip:])
+
+
+def _join_parquet(file: BinaryIO, parts: Sequence[Path]) -> None:
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetWriter(path, _schema()) as writer:
+    with pyarrow.parquet.ParquetWriter(file, _schema()) as writer:
         for part in parts:
             writer.write_table(pyarrow.parquet.read_table(part))
 

@@ -19,7 +19,7 @@ from committee.arrays import Array
 from committee.data.base import in_order
 from committee.data.segmentation import LabelledImages
 from committee.errors import CascadeError, DataError, UnreadableError
-from committee.files import sync_folder, write_bytes
+from committee.files import disk_errors, sync_folder, write_bytes
 from committee.models.inputs import prepared
 from committee.models.load import load_model, specs_of
 from committee.reading import MOST_OF_STORES, read_text
@@ -34,7 +34,7 @@ from committee.segment.settings import same_exif
 from committee.segment.tiling import Grid
 from committee.spec.model import ModelSpec
 from committee.spec.task import SEMANTIC_SEGMENTATION
-from committee.store.chunks import Chunks, is_begun, key_of, owned, writing
+from committee.store.chunks import RowChunks, exclusive, is_begun, key_of
 from committee.text import csv_text, from_cell, listed, writable
 
 # Bytes of logits, in double precision, that images decided together may take.
@@ -256,7 +256,7 @@ def segment_into(
         "samples": dataset.samples.fingerprint,
         "settings": f"{step} images together, batches of {batch_size}, tiles {show_tiles}",
     }
-    with owned(out) as folder:
+    with exclusive(out) as folder:
         if not overwrite:
             check_free(out)
         # A run that was stopped while its folders got their names has its own images there.
@@ -264,7 +264,7 @@ def segment_into(
         ours |= _png_names(out) if overwrite else set()
         _check_places(out, places, ours)
         told = {"cascade": str(segmenter.cascade), "samples": f"{len(ids):,} images"}
-        chunks = Chunks(folder, ".jsonl", identity, told)
+        chunks = RowChunks(folder, ".jsonl", identity, told)
         chunks.check(ids, dataset.digests, note or (lambda _: None))
         for path in chunks.paths():
             yield from _rows_in(path)
@@ -283,16 +283,16 @@ def segment_into(
                 if show_tiles:
                     shown.append(stages_image(image, segmenter.grid, each.stages))
                 rows.append((_row(segmenter, name, each), shown))
-            chunks.write(np.arange(start, start + len(rows)), _lines(rows), digests)
+            chunks.write_rows(np.arange(start, start + len(rows)), _lines(rows), digests)
             yield from (row for row, _ in rows)
             if progress is not None:
                 progress(chunks.rows_done, len(ids))
-        with writing(folder):
+        with disk_errors(folder, DataError):
             table = [row for path in chunks.paths() for row in _rows_in(path)]
-            write_bytes(chunks.joined, _table(out, table))
             _check_places(out, places, ours | {_png_name(name) for name in ids})
             _place_images(chunks.paths(), folder / "images", places)
-        chunks.finish(out)
+            write_bytes(out, _table(out, table))
+        chunks.close()
 
 
 def _png_name(name: str) -> str:

@@ -6,7 +6,7 @@
     STORE/SPLIT/MODEL.npy       outputs (N, C); of decisions (N, 2): class and confidence
     STORE/SPLIT/MODEL.json      kind, fingerprints, and a checksum of every chunk of rows
 
-While a model is being written its rows grow in MODEL.npy.part, and MODEL.json.part gets one line a
-chunk, after the chunk itself is safely on disk. Whatever moment a process dies at, the chunks that
-the journal vouches for are kept, the rest is computed again, and the files end up the same bytes.
+While a model is written, its chunks and a journal lie in MODEL.npy.part/. Whatever moment a process
+dies at, the chunks that the journal vouches for are used, the rest is computed again, and the files
+end up the same bytes. See :mod:`committee.store.chunks`.
 """

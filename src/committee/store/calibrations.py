@@ -93,7 +93,7 @@ def _fingerprint(root: Path, name: str, split: str) -> str:
     if name not in models:
         raise UnknownNameError.of(str(root), "model", name, models)
     of_model = str(models[name]["fingerprint"])
-    return of_model or read_manifest(root / split / f"{name}.json")[0].fingerprint
+    return of_model or read_manifest(root / split / f"{name}.json").entry.fingerprint
 
 
 def _rewrite(root: Path, told: Mapping[str, Any]) -> None:

@@ -1,18 +1,19 @@
-"""Chunks on their way into one file: a folder that one process at a time fills, and that goes on.
+"""A folder of finished chunks that one process at a time fills, and that a later process resumes.
 
-While ``OUT`` is made, ``OUT.part/`` holds
+``predict``, ``run`` and segmentation all keep unfinished work this way:
 
 ``run.json``
-    what runs on what: work goes on only with the same. Without it nothing here is believed.
+    The identity of the work: what runs on what. Without it nothing in the folder is believed.
 ``journal``
-    one line a chunk that is safely on disk: its samples, their contents, a checksum
-``START-END.*``
-    the chunks, one file each, which can be read
+    One line for each chunk that is safely on disk: its name, a checksum, and its content.
+``NAME.*``
+    The chunks, one file each.
 ``.lock``
-    held by the process that writes
+    Held by the process that writes.
 
-A chunk is synced before the line that vouches for it, and the checksum covers the bytes, the line
-and ``run.json``. So a chunk that is found after a crash is this run's, or is computed again.
+A chunk is synced before the journal line that vouches for it. The checksum covers the bytes, the
+line and the identity. So after a crash or a power cut every chunk either proves itself or is
+computed again.
 """
 
 from __future__ import annotations
@@ -33,34 +34,39 @@ from typing import Any
 import numpy as np
 
 from committee.arrays import Array
-from committee.errors import ChangedError, DataError, UnreadableError
-from committee.files import sync_folder, write_bytes, write_text
+from committee.errors import (
+    ChangedError,
+    CommitteeError,
+    DataError,
+    StoreError,
+    UnreadableError,
+)
+from committee.files import disk_errors, sync_folder, write_bytes, write_synced, write_text
 from committee.reading import MOST_OF_STORES, is_sealed, parsed_json, read_bytes, sealed_json
 from committee.text import listed
 
-# From numbers of samples, (n,), to a number for the bytes of each, (n,), uint64.
+ROW_NAMES = re.compile(r"\d{12}-\d{12}")
+# Maps numbers of samples, (n,), to a digest of the bytes of each, (n,), uint64.
 Digests = Callable[[Array], Array]
 
 MANIFEST, _JOURNAL, _LOCK = "run.json", "journal", ".lock"
-# Threads that compare what samples are with what they were.
+# Threads that compute digests of samples.
 _THREADS = 2
-# Names of files that are made here; whatever else lies in the folder is somebody's own.
-_OWN = re.compile(r"(\d{12}-\d{12}\..+|joined\..+|images|(run\.json|journal)(\.tmp)?)")
+# Names of files that are made here; other files in the folder belong to somebody else.
+_OWN = re.compile(r"(\d{12}-\d{12}\..+|[0-9a-f]{16}\.npz|images|(run\.json|journal)(\.tmp)?)")
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive samples that are done.
+    """One finished chunk.
 
     Args:
-        start: Number of the first.
-        end: Number after the last.
-        content: What the bytes of the samples were, 16 hexadecimal digits each.
-        crc32: Checksum of the chunk's bytes and of all that is said of it.
+        name: Its name in the folder, without the suffix; it has no spaces.
+        content: Describes the samples it was computed from; no spaces.
+        crc32: Checksum of its bytes, its name, its content and the identity of the work.
     """
 
-    start: int
-    end: int
+    name: str
     content: str
     crc32: int
 
@@ -71,79 +77,58 @@ def folder_of(out: Path) -> Path:
 
 
 def is_begun(out: Path) -> bool:
-    """Return whether somebody began to make a file and has not finished."""
+    """Return True if work on a file has begun and is not finished."""
     return (folder_of(out) / MANIFEST).exists()
 
 
 @contextmanager
-def owned(out: Path) -> Iterator[Path]:
-    """Make the folder in which a file is made, and own it; it goes when nothing is begun there.
+def exclusive(out: Path, *, make_parents: bool = False) -> Iterator[Path]:
+    """Lock the folder in which ``out`` is made; it goes afterwards unless work has begun there.
 
     Yields:
         The folder.
 
     Raises:
-        DataError: If another process owns it, or it cannot be made.
+        DataError: If another process holds the lock, or the folder cannot be made.
+        OSError: If a parent cannot be made.
     """
     folder = folder_of(out)
+    if make_parents:
+        out.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock = _locked(folder)
     except BlockingIOError:
         raise DataError(
-            f"{out}: another process is writing it; wait for it, or name another file"
+            f"{out}: another process is writing it; wait for it, or name another place"
         ) from None
     except OSError as error:
         raise DataError(
-            f"{out}: cannot be written, for {folder.name} beside it, which holds what is done so "
-            f"far, cannot be made ({error.strerror}). Name another place"
+            f"{out}: cannot be written, because {folder.name} beside it, which holds what is done "
+            f"so far, cannot be made ({error.strerror}). Name another place"
         ) from None
     try:
         yield folder
     finally:
         try:
             if not is_begun(out):
-                _remove(folder)
+                remove_folder(folder)
         finally:
             os.close(lock)
 
 
-@contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Let one process at a time write a file or a folder; its parents are made.
+def remove_folder(folder: Path) -> None:
+    """Remove a folder of chunks; files that were not made here stay, and so does the folder then.
 
-    Raises:
-        DataError: If another process writes it.
-        OSError: If it cannot be written; it names the path itself.
+    Its lock is still held meanwhile, so that no other process begins there.
     """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        lock = _locked(folder_of(out))
-    except BlockingIOError:
-        raise DataError(
-            f"{out}: another process is writing it; wait for it, or name another place"
-        ) from None
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(out)) from error
-    try:
-        yield
-    finally:
-        try:
-            if not is_begun(out):
-                _remove(folder_of(out))
-        finally:
-            os.close(lock)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder, still under its lock, so that nobody has begun there meanwhile."""
     _clear(folder)
     with suppress(OSError):  # Windows removes no open file, and some may be somebody's own
-        (folder / _LOCK).unlink()
+        (folder / _LOCK).unlink(missing_ok=True)
         folder.rmdir()
 
 
 def _clear(folder: Path, but: Collection[Path] = ()) -> None:
-    """Remove what was made in a folder, but some files."""
+    """Remove all files that were made in a folder, except some."""
     for path in folder.iterdir():
         if not _OWN.fullmatch(path.name) or path in but:
             continue
@@ -161,7 +146,7 @@ def _locked(folder: Path) -> int:
     """
     while True:
         folder.mkdir(exist_ok=True)
-        with suppress(FileNotFoundError):  # who owned it has just removed it
+        with suppress(FileNotFoundError):  # its owner has just removed it
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT)
             try:
                 _lock(lock)
@@ -188,224 +173,232 @@ def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-class Chunks:
-    """The chunks of one run.
+class ChunkFiles:
+    """The chunks in a folder, for reading; each is checked when it is read.
 
     Args:
-        folder: Owned by this process; see :func:`owned`.
+        folder: The folder.
         suffix: Ending of the chunks' files.
-        identity: What runs on what, by name: a run goes on only with the same.
-        told: What parts of the identity are, in words.
+        identity: What ran on what, by name; chunks of anything else count as damaged.
+    """
+
+    # What chunks are named; a journal line of another name is ignored.
+    names = re.compile(r"[0-9a-f]{16}")
+
+    def __init__(self, folder: Path, suffix: str, identity: Mapping[str, str]) -> None:
+        self._folder, self._suffix = folder, suffix
+        self._key = json.dumps(dict(identity), sort_keys=True).encode()
+
+    def path(self, name: str) -> Path:
+        """Return the file of a chunk."""
+        return self._folder / f"{name}{self._suffix}"
+
+    def promised(self) -> dict[str, Chunk]:
+        """Return the chunks that the journal vouches for, by name; torn lines are left out."""
+        try:
+            data = read_bytes(self._folder / _JOURNAL, MOST_OF_STORES)
+        except (OSError, UnreadableError):
+            return {}
+        # Only lines that end in a line feed were written whole; the last line of a chunk counts.
+        lines = data.decode("ascii", "replace").split("\n")[:-1]
+        chunks = [chunk for chunk in map(_chunk, lines) if chunk is not None]
+        return {chunk.name: chunk for chunk in chunks if self.names.fullmatch(chunk.name)}
+
+    def read(self, chunk: Chunk) -> bytes | None:
+        """Return the bytes of a chunk, or None if they are missing or wrong."""
+        try:
+            data = read_bytes(self.path(chunk.name), MOST_OF_STORES)
+        except (OSError, UnreadableError):
+            return None
+        return data if chunk.crc32 == self._checksum(chunk.name, chunk.content, data) else None
+
+    def _checksum(self, name: str, content: str, data: bytes) -> int:
+        return zlib.crc32(data, zlib.crc32(self._key + f" {name} {content}\n".encode()))
+
+
+class Chunks(ChunkFiles):
+    """The chunks of one piece of work.
+
+    Args:
+        folder: Locked by this process.
+        suffix: Ending of the chunks' files.
+        identity: What runs on what, by name: work is resumed only with the same.
+        words: Describes parts of the identity for people.
 
     Attributes:
-        done: What is there and right, rising.
-        damaged: What the journal vouches for and is not there or not right.
+        done: Chunks that are there and right, by name.
+        damaged: Names of chunks that the journal vouches for and that are missing or wrong.
 
     Raises:
-        ChangedError: If another run was begun and not finished there.
-        DataError: If it cannot be written.
+        ChangedError: If work with another identity was begun there and not finished.
+        StoreError: If the folder cannot be written; subclasses raise their ``error`` instead.
     """
+
+    error: type[CommitteeError] = StoreError
 
     def __init__(
         self,
         folder: Path,
         suffix: str,
         identity: Mapping[str, str],
-        told: Mapping[str, str] | None = None,
+        words: Mapping[str, str] | None = None,
     ) -> None:
-        self._folder, self._suffix = folder, suffix
-        self._key = json.dumps(dict(identity), sort_keys=True).encode()
+        super().__init__(folder, suffix, identity)
         manifest = folder / MANIFEST
-        known, told = _known(manifest), dict(told or {})
+        known, words = _known(manifest), dict(words or {})
         for key, now in identity.items():
             if known is not None and known.get(key) != now:
                 raise ChangedError(
-                    f"{folder}: was begun with {_difference(key, known, {**identity, **told})}"
+                    f"{folder}: was begun with {_difference(key, known, {**identity, **words})}"
                     ". Finish it with the same, or delete that folder to begin again"
                 )
-        promised = [] if known is None else self._promised()
-        self.done: list[Chunk] = []
-        self.damaged: list[Chunk] = []
-        for chunk in promised:
-            (self.done if self._is_right(chunk) else self.damaged).append(chunk)
-        self.done.sort(key=lambda chunk: chunk.start)
-        with writing(folder):
-            # Only what is right is vouched for from now on; then comes what makes it believed.
-            _clear(folder, {manifest, *self.paths()})
-            self._write_journal()
+        promised = {} if known is None else self.promised()
+        self.done = {n: chunk for n, chunk in promised.items() if self.read(chunk) is not None}
+        self.damaged = [name for name in promised if name not in self.done]
+        with disk_errors(folder, self.error):
+            # From now on the journal vouches for what is right only; the manifest comes last.
+            _clear(folder, {manifest, *map(self.path, self.done)})
+            self.write_journal()
             if known is None:
-                data = {**identity, "told": told}
-                write_bytes(manifest, sealed_json(data, indent=1))
+                write_bytes(manifest, sealed_json({**identity, "words": words}, indent=1))
 
-    @property
-    def joined(self) -> Path:
-        """Where the file of all chunks is made."""
-        return self._folder / f"joined{self._suffix}"
+    def write(self, name: str, data: bytes, content: str) -> None:
+        """Write one chunk; when this returns it is on the disk."""
+        chunk = Chunk(name, content, self._checksum(name, content, data))
+        with disk_errors(self._folder, self.error):
+            write_synced(self.path(name), data)
+            sync_folder(self._folder)
+            write_synced(self._folder / _JOURNAL, _line(chunk).encode(), "ab")
+        self.done[name] = chunk
 
-    def path(self, chunk: Chunk) -> Path:
-        """Return the file of a chunk."""
-        return self._folder / f"{chunk.start:012}-{chunk.end:012}{self._suffix}"
+    def bytes_of(self, name: str) -> bytes:
+        """Return the bytes of a chunk that is done.
 
-    def paths(self) -> list[Path]:
-        """Return the files of all chunks that are done, in order."""
-        return [self.path(chunk) for chunk in self.done]
+        Raises:
+            CommitteeError: If they were damaged meanwhile.
+        """
+        data = self.read(self.done[name])
+        if data is None:
+            raise self.error(f"{self.path(name)}: damaged meanwhile; run the same command again")
+        return data
 
-    @property
-    def rows_done(self) -> int:
-        """How many samples are done."""
-        return sum(chunk.end - chunk.start for chunk in self.done)
+    def forget(self, names: Collection[str]) -> None:
+        """Vouch for some chunks no longer."""
+        if names:
+            self.done = {n: chunk for n, chunk in self.done.items() if n not in names}
+            with disk_errors(self._folder, self.error):
+                self.write_journal()
+
+    def write_journal(self) -> None:
+        """Write the journal anew, its lines in the order of the chunks' names."""
+        lines = (_line(self.done[name]) for name in sorted(self.done))
+        write_text(self._folder / _JOURNAL, "".join(lines))
+
+    def close(self) -> None:
+        """End the work: nothing in the folder is believed any more."""
+        with disk_errors(self._folder, self.error):
+            (self._folder / MANIFEST).unlink()
+            sync_folder(self._folder)
+
+
+class RowChunks(Chunks):
+    """Chunks of consecutive samples, whose content is a digest of each sample's bytes."""
+
+    names = ROW_NAMES
+    error = DataError
 
     def missing(self, count: int, step: int) -> list[int]:
         """Return the first samples of the chunks, ``step`` samples each, that are not done."""
-        done = {chunk.start for chunk in self.done}
-        return [start for start in range(0, count, step) if start not in done]
+        starts = {rows_of(name)[0] for name in self.done}
+        return [start for start in range(0, count, step) if start not in starts]
+
+    @property
+    def rows_done(self) -> int:
+        """Return how many samples are done."""
+        return sum(end - start for start, end in map(rows_of, self.done))
+
+    def paths(self) -> list[Path]:
+        """Return the files of all chunks that are done, in the order of their samples."""
+        return [self.path(name) for name in sorted(self.done)]
+
+    def write_rows(self, rows: Array, data: bytes, digests: Array) -> None:
+        """Write the chunk of consecutive samples, numbers (n,), with their digests, (n,)."""
+        name = name_of(int(rows[0]), int(rows[-1]) + 1)
+        self.write(name, data, _content_of(digests))
 
     def check(self, ids: Sequence[str], digests: Digests, note: Callable[[str], None]) -> None:
         """Forget the chunks whose samples have changed, and say which are computed again.
 
         Args:
             ids: Names of all samples.
-            digests: What the samples are now; called by several threads.
-            note: Called with a line of what is computed again.
+            digests: Computes what the samples are now; called by several threads.
+            note: Called with a line that names what is computed again.
         """
         if self.damaged:
-            names = [self.path(chunk).name for chunk in self.damaged]
+            names = [self.path(name).name for name in self.damaged]
             note(f"damaged in {self._folder} and computed again: {listed(names)}")
 
         def now(chunk: Chunk) -> str:
-            return content_of(digests(np.arange(chunk.start, chunk.end)))
+            return _content_of(digests(np.arange(*rows_of(chunk.name))))
 
+        chunks = [self.done[name] for name in sorted(self.done)]
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="digests") as executor:
-            found = list(zip(self.done, executor.map(now, self.done), strict=True))
-        changed = {chunk: content for chunk, content in found if chunk.content != content}
+            pairs = list(zip(chunks, executor.map(now, chunks), strict=True))
+        changed = {chunk: content for chunk, content in pairs if chunk.content != content}
         if not changed:
             return
         names = [ids[row] for each in changed.items() for row in _changed_rows(*each)]
-        self.done = [chunk for chunk in self.done if chunk not in changed]
-        with writing(self._folder):
-            self._write_journal()
-        count = sum(chunk.end - chunk.start for chunk in changed)
+        before = self.rows_done
+        self.forget({chunk.name for chunk in changed})
         note(
             f"samples that have changed since they were run: {listed(names)}. They and what ran "
-            f"together with them, {count:,} samples, are computed again"
+            f"together with them, {before - self.rows_done:,} samples, are computed again"
         )
 
-    def write(self, rows: Array, data: bytes, digests: Array) -> None:
-        """Write one chunk; when this returns it is on the disk.
 
-        Args:
-            rows: Numbers of its samples, which follow one another.
-            data: The bytes of its file.
-            digests: What the samples were, shape (n,), uint64.
-
-        Raises:
-            DataError: If the disk is full.
-        """
-        start, end, content = int(rows[0]), int(rows[-1]) + 1, content_of(digests)
-        chunk = Chunk(start, end, content, self._checksum(start, end, content, data))
-        with writing(self._folder):
-            write_bytes(self.path(chunk), data)
-            with (self._folder / _JOURNAL).open("a", encoding="ascii") as journal:
-                journal.write(_line(chunk))
-                journal.flush()
-                os.fsync(journal.fileno())
-        self.done.append(chunk)
-        self.done.sort(key=lambda each: each.start)
-
-    def finish(self, out: Path) -> None:
-        """Give the file of all chunks its name; nothing in the folder is believed then.
-
-        Raises:
-            DataError: If it cannot be written.
-        """
-        with writing(self._folder):
-            self.joined.replace(out)
-            sync_folder(out.parent)
-            (self._folder / MANIFEST).unlink()
-            sync_folder(self._folder)
-
-    def _promised(self) -> list[Chunk]:
-        """Return what the journal vouches for; a line that was torn vouches for nothing."""
-        try:
-            data = read_bytes(self._folder / _JOURNAL, MOST_OF_STORES)
-        except (OSError, UnreadableError):
-            return []
-        # Only lines that end in a line feed were written whole; of two of a chunk the last counts.
-        lines = data.decode("ascii", "replace").split("\n")[:-1]
-        chunks = [_chunk(line) for line in lines]
-        return list({chunk.start: chunk for chunk in chunks if chunk is not None}.values())
-
-    def _is_right(self, chunk: Chunk) -> bool:
-        try:
-            data = read_bytes(self.path(chunk), MOST_OF_STORES)
-        except (OSError, UnreadableError):
-            return False
-        return chunk.crc32 == self._checksum(chunk.start, chunk.end, chunk.content, data)
-
-    def _checksum(self, start: int, end: int, content: str, data: bytes) -> int:
-        head = self._key + f" {start} {end} {content}\n".encode()
-        return zlib.crc32(data, zlib.crc32(head))
-
-    def _write_journal(self) -> None:
-        write_text(self._folder / _JOURNAL, "".join(map(_line, self.done)))
+def name_of(start: int, end: int) -> str:
+    """Return the name of the chunk of some consecutive samples."""
+    return f"{start:012}-{end:012}"
 
 
-def content_of(digests: Array) -> str:
+def rows_of(name: str) -> tuple[int, int]:
+    """Return the number of the first sample of a chunk, and the number after the last."""
+    start, end = name.split("-")
+    return int(start), int(end)
+
+
+def _content_of(digests: Array) -> str:
     """Return digests of samples, shape (n,), uint64, as text, 16 hexadecimal digits each."""
     return digests.astype(">u8").tobytes().hex()
 
 
 def _changed_rows(chunk: Chunk, now: str) -> list[int]:
-    """Return the numbers of the samples of a chunk whose digests are others now."""
-    places = range(0, len(now), 16)
-    return [
-        chunk.start + place // 16
-        for place in places
-        if chunk.content[place : place + 16] != now[place : place + 16]
-    ]
+    """Return the numbers of the samples of a chunk whose digests differ now."""
+    then, start = chunk.content, rows_of(chunk.name)[0]
+    return [start + i // 16 for i in range(0, len(now), 16) if then[i : i + 16] != now[i : i + 16]]
 
 
 def _line(chunk: Chunk) -> str:
-    return f"{chunk.start} {chunk.end} {chunk.crc32} {chunk.content}\n"
+    return f"{chunk.name} {chunk.crc32} {chunk.content}\n"
 
 
 def _chunk(line: str) -> Chunk | None:
-    """Return the chunk of a line, or None if the line is none that was written."""
+    """Return the chunk of a journal line, or None if the line was not written here."""
     try:
-        start, end, crc32, content = line.split(" ")
-        return Chunk(int(start), int(end), content, int(crc32))
+        name, crc32, content = line.split(" ")
+        return Chunk(name, content, int(crc32))
     except ValueError:
         return None
 
 
 def key_of(*parts: Any) -> str:
-    """Return sixteen hexadecimal digits that change when one of some parts does.
-
-    Args:
-        parts: What JSON can hold.
-    """
+    """Return sixteen hexadecimal digits that change when one of some JSON values does."""
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Word the errors of a full or read-only disk.
-
-    Raises:
-        DataError: Instead of OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{folder}: cannot be written ({error.strerror}). What is done is kept; make room and "
-            "run the same command again"
-        ) from None
-
-
 def _known(manifest: Path) -> dict[str, Any] | None:
-    """Return what was begun, or None if nothing was."""
+    """Return the identity of the work that was begun, or None if none was."""
     try:
         content = read_bytes(manifest)
         data = parsed_json(content) if is_sealed(content) else None
@@ -419,8 +412,8 @@ def _known(manifest: Path) -> dict[str, Any] | None:
 
 
 def _difference(key: str, known: Mapping[str, Any], now: Mapping[str, str]) -> str:
-    """Return in words what was another when a run was begun."""
-    words = known.get("told")
+    """Describe how the identity of the work that was begun differs."""
+    words = known.get("words")
     before = words.get(key) if isinstance(words, dict) else None
     other = "other" if key.endswith("s") else "another"
     if before == now[key] and key == "cascade":

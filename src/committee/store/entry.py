@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,11 @@ from committee.rule.outputs import Kind, check_kind
 from committee.spec.cost import Cost
 from committee.spec.model import check_name
 from committee.spec.preprocessing import Preprocessing
+from committee.store.chunks import MANIFEST
 
-SCHEMA = 2
+SCHEMA = 3
+# The record of the samples of a split, beside its models.
+SAMPLES = "samples.json"
 CHUNK_ROWS = 256
 # Rows, or numbers of one: more were altered.
 _MOST = 2**40
@@ -52,23 +54,80 @@ class Entry:
     dtype: str
     rows: int
 
+    def __post_init__(self) -> None:
+        check_kind("entry", self.kind)
+        if not (0 <= self.rows < _MOST and 0 <= self.batch_size < _MOST):
+            raise UnreadableError("rows or batch size out of range")
+        if not _FLOAT.fullmatch(self.dtype):
+            raise UnreadableError(f"no numbers of type {self.dtype}")
+
+
+# Fields of an entry without which outputs cannot be resumed; samples may be added.
+IDENTITY = ("kind", "classes", "fingerprint", "batch_size", "dtype")
+
 
 @dataclass(frozen=True)
 class Part:
-    """Rows at the start of a chunk that are safely on disk.
+    """One chunk of a finished file.
 
     Args:
-        rows: How many.
+        rows: How many rows it has.
         crc32: Checksum of their bytes.
+        ids: Fingerprint of the ids of its samples.
     """
 
     rows: int
     crc32: int
+    ids: str
 
 
-def rows_of(chunk: int, rows: int) -> int:
-    """How many rows a chunk has in a file of ``rows`` rows."""
-    return min(CHUNK_ROWS, rows - chunk * CHUNK_ROWS)
+@dataclass(frozen=True)
+class Manifest:
+    """Vouches for one model's finished outputs.
+
+    Args:
+        entry: Describes the outputs.
+        width: How many numbers a row has.
+        parts: The chunks, in order.
+    """
+
+    entry: Entry
+    width: int
+    parts: tuple[Part, ...]
+
+    def __post_init__(self) -> None:
+        entry = self.entry
+        wide = self.width == 2 if entry.kind == "decisions" else 0 < self.width < _MOST
+        sizes = [min(CHUNK_ROWS, entry.rows - i) for i in range(0, entry.rows, CHUNK_ROWS)]
+        if not wide or [part.rows for part in self.parts] != sizes:
+            raise UnreadableError("rows or width out of range")
+
+    @property
+    def row_bytes(self) -> int:
+        """Return the bytes of a row."""
+        return self.width * np.dtype(self.entry.dtype).itemsize
+
+    def place(self, chunk: int) -> tuple[int, int]:
+        """Return where a chunk begins in the file, and how many bytes it has."""
+        begin = len(header(self.entry, self.width)) + chunk * CHUNK_ROWS * self.row_bytes
+        return begin, self.parts[chunk].rows * self.row_bytes
+
+
+def finished_models(folder: Path) -> set[str]:
+    """Return the names of the models of a split that have a manifest."""
+    return {path.stem for path in folder.glob("*.json") if path.name != SAMPLES}
+
+
+def begun_models(folder: Path) -> set[str]:
+    """Return the names of the models of a split whose outputs are unfinished."""
+    ending = ".npy.part"
+    parts = {path.parent.name for path in folder.glob(f"*{ending}/{MANIFEST}")}
+    return {name.removesuffix(ending) for name in parts}
+
+
+def chunk_count(rows: int) -> int:
+    """Return how many chunks a file of so many rows has."""
+    return -(-rows // CHUNK_ROWS)
 
 
 def header(entry: Entry, width: int) -> bytes:
@@ -85,20 +144,12 @@ def header(entry: Entry, width: int) -> bytes:
     return file.getvalue()
 
 
-@contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Word the errors of a full or read-only disk.
-
-    Raises:
-        StoreError: Instead of OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            f"{path}: cannot be written ({error.strerror}). What was written is kept; make room "
-            "and run the same command again"
-        ) from None
+def is_intact(path: Path, manifest: Manifest) -> bool:
+    """Return True if a finished file has its head and its length."""
+    head = header(manifest.entry, manifest.width)
+    size = len(head) + manifest.entry.rows * manifest.row_bytes
+    with path.open("rb") as file:
+        return file.read(len(head)) == head and file.seek(0, os.SEEK_END) == size
 
 
 def write_json(path: Path, data: Mapping[str, Any], indent: int | None = 1) -> None:
@@ -144,7 +195,7 @@ def check_schema(path: Path, schema: int, known: int) -> None:
         )
     if schema < known:
         raise StoreError(
-            f"{path}: schema {schema} is older than {known}, whose files carry checksums. "
+            f"{path}: schema {schema} is older than {known}, which this version reads. "
             "Predict or import again, into another store with --out"
         )
 
@@ -201,67 +252,22 @@ def _check_model(name: str, spec: Mapping[str, Any]) -> None:
         Preprocessing.from_json(model.preprocessing)
 
 
-def read_manifest(path: Path) -> tuple[Entry, int, dict[int, Part]]:
-    """Return what ``MODEL.json`` holds: entry, width of a row, and the chunks it vouches for."""
-    data = read_json(path)
-    try:
-        told = {field.name: data[field.name] for field in fields(Entry)}
-        entry, width = _checked(told, data["width"])
-        checksums = typed("crc32", data["crc32"], list[int])
-        intact = data["chunk_rows"] == CHUNK_ROWS and len(checksums) == -(-entry.rows // CHUNK_ROWS)
-    except (KeyError, CommitteeError):
-        intact = False
-    if not intact:
-        raise DamagedError(f"{path}: altered. Delete it and run committee predict or import again")
-    parts = {i: Part(rows_of(i, entry.rows), each) for i, each in enumerate(checksums)}
-    return entry, width, parts
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write ``MODEL.json``."""
+    write_json(path, {"schema": SCHEMA, **asdict(manifest)}, indent=None)
 
 
-def _checked(told: Any, width: Any) -> tuple[Entry, int]:
-    """Return an entry and the width of its rows.
+def read_manifest(path: Path) -> Manifest:
+    """Return what ``MODEL.json`` holds.
 
     Raises:
-        CommitteeError: If one cannot be.
+        StoreError: If it is missing, altered, or of another schema.
     """
-    entry, width = typed("entry", told, Entry), typed("width", width, int)
-    check_kind("entry", entry.kind)
-    wide = width == 2 if entry.kind == "decisions" else 0 < width < _MOST
-    if not (wide and 0 <= entry.rows < _MOST and 0 <= entry.batch_size < _MOST):
-        raise UnreadableError("rows or width out of range")
-    if not _FLOAT.fullmatch(entry.dtype):
-        raise UnreadableError(f"no numbers of type {entry.dtype}")
-    return entry, width
-
-
-def head_line(entry: Entry, width: int) -> str:
-    """The first line of a journal."""
-    return json.dumps({**vars(entry), "width": width}) + "\n"
-
-
-def part_line(chunk: int, part: Part) -> str:
-    """A journal's line of one chunk."""
-    return f"{chunk} {part.rows} {part.crc32}\n"
-
-
-def read_journal(path: Path) -> tuple[Entry, int, dict[int, Part]]:
-    """What ``MODEL.json.part`` holds: entry, width, and what it vouches for, by chunk.
-
-    A line that a power cut tore ends what is believed.
-    """
+    data = read_json(path)
+    del data["schema"]
     try:
-        # Only lines that end in a line feed were written whole.
-        head, *lines = read_bytes(path, MOST_OF_STORES).decode(errors="replace").split("\n")[:-1]
-        known = parsed_json(head)
-        entry, width = _checked(known, known.pop("width"))
-    except (KeyError, TypeError, ValueError, AttributeError, CommitteeError):
-        raise DamagedError(f"{path}: altered. Delete it and run the same command again") from None
-    parts: dict[int, Part] = {}
-    for line in lines:
-        try:
-            chunk, rows, crc32 = map(int, line.split(" "))
-        except ValueError:
-            break
-        if not (0 <= chunk * CHUNK_ROWS < entry.rows and 0 < rows <= rows_of(chunk, entry.rows)):
-            break
-        parts[chunk] = Part(rows, crc32)
-    return entry, width, parts
+        return typed("manifest", data, Manifest)
+    except CommitteeError:
+        raise DamagedError(
+            f"{path}: altered. Delete it and run committee predict or import again"
+        ) from None

@@ -12,19 +12,22 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from committee.errors import ChangedError, StoreError
-from committee.files import sync_folder
+from committee.files import disk_errors, sync_folder
 from committee.pool.samples import Samples
-from committee.store.entry import SCHEMA, Entry, read_index, told, write_index
-from committee.store.split import (
+from committee.store.entry import (
     SAMPLES,
+    SCHEMA,
+    Entry,
+    begun_models,
+    finished_models,
+    read_index,
+    write_index,
+)
+from committee.store.split import (
     Split,
     check_apart,
     check_split_name,
-    forget_fewer,
-    is_of,
     known_split,
-    record_fewer,
-    shared_rows,
     store_order,
     with_labels,
     with_what_is_known,
@@ -43,6 +46,8 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        # Splits whose record was there and right, so that outputs of others samples are outdated.
+        self._recorded: set[str] = set()
 
     def add_models(
         self, models: Mapping[str, Mapping[str, Any]], classes: tuple[str, ...]
@@ -95,15 +100,14 @@ class Store:
             # Outputs imported for another split may not name the family again.
             kept["family"] = new.get("family") or old.get("family", "")
             known["models"][name] = {**new, "costs": list(costs.values()), **kept}
-        with told(path):
+        with disk_errors(path, StoreError):
             write_index(path, known)
         return notes
 
     def _models_with_outputs(self) -> set[str]:
         """Names of the models of which outputs are stored or begun in some split."""
-        endings = (".json", ".json.part")
-        files = {path.name for ending in endings for path in self.root.glob(f"*/*{ending}")}
-        return {name.removesuffix(".part").removesuffix(".json") for name in files} - {"samples"}
+        folders = [path for path in self.root.iterdir() if path.is_dir()]
+        return {n for each in folders for n in finished_models(each) | begun_models(each)}
 
     def split(self, name: str, classes: tuple[str, ...]) -> Split | None:
         """What the store knows of a split; None if it is new or its record is damaged."""
@@ -111,18 +115,14 @@ class Store:
         return known_split(self.root / name, classes)
 
     def add_samples(
-        self,
-        split: Split,
-        first_changed: int | None = None,
-        known_apart: Collection[str] = (),
+        self, split: Split, *, fewer: bool = False, known_apart: Collection[str] = ()
     ) -> list[str]:
         """Record the samples of a split: those that it has, in their order, and maybe more.
 
         Args:
             split: All of its samples.
-            first_changed: The first row, in the order until now, of a sample that is left out
-                because it turned out that it cannot be read; None if there is none.
-            known_apart: Names of splits of which it is known that they have other samples.
+            fewer: True if some are left out that the store has, because they cannot be read.
+            known_apart: Names of splits that are known to have other samples.
 
         Returns:
             What to know of samples that other splits share, a line each.
@@ -136,8 +136,9 @@ class Store:
         folder = self.root / samples.split
         known = self.split(samples.split, samples.classes)
         notes = check_apart(self.root, split, known_apart)
-        if known is not None and first_changed is not None:
-            record_fewer(folder, known.samples, first_changed)
+        if known is not None:
+            self._recorded.add(samples.split)
+        if known is not None and fewer:
             split = with_labels(known, split)
         elif known is not None:
             order = store_order(folder, known, split)
@@ -167,19 +168,9 @@ class Store:
             write_split(self.root / split.samples.split, replace(split, samples=mended))
 
     def writer(self, samples: Samples, model: str, entry: Entry) -> Writer:
-        """Start or go on writing one model's outputs; see :class:`Writer`."""
+        """Start or resume writing one model's outputs; see :class:`Writer`."""
         folder = self.root / samples.split
-
-        def shared(known: Entry) -> int:
-            if not is_of(entry.samples, samples):
-                return 0
-            return shared_rows(folder, samples, known.samples, known.rows)
-
-        return Writer(folder, model, entry, shared)
-
-    def settle(self, samples: Samples) -> None:
-        """To be called when all writers of a split were made."""
-        forget_fewer(self.root / samples.split, samples)
+        return Writer(folder, model, entry, samples, samples.split in self._recorded)
 
 
 def _other_costs(
@@ -218,6 +209,14 @@ def writing(root: Path) -> Iterator[Store]:
     except OSError as error:
         raise StoreError(f"{root}: cannot be written ({error.strerror})") from None
     try:
+        with disk_errors(root, StoreError):
+            # A process that was killed may have left half a file.
+            for path in [
+                *root.glob("*.json.tmp"),
+                *root.glob("*/*.json.tmp"),
+                *root.glob("*/*.npy.tmp"),
+            ]:
+                path.unlink()
         yield Store(root)
     finally:
         lock.release()

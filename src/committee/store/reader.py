@@ -6,9 +6,10 @@ import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -27,8 +28,18 @@ from committee.spec.cost import Cost, CostTable
 from committee.spec.model import same_weights, view_blocks
 from committee.spec.task import CLASSIFICATION, IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION, Task
 from committee.store.calibrations import KEY, read_calibrations
-from committee.store.entry import CHUNK_ROWS, Entry, Part, header, read_index, read_manifest
-from committee.store.split import SAMPLES, is_of, read_split
+from committee.store.entry import (
+    CHUNK_ROWS,
+    SAMPLES,
+    Manifest,
+    begun_models,
+    finished_models,
+    header,
+    is_intact,
+    read_index,
+    read_manifest,
+)
+from committee.store.split import read_split
 
 _CHUNKS_A_TASK = 16
 # The index of a store of segmentation, which committee.segment reads.
@@ -44,9 +55,7 @@ def load_pool(
         _explain_missing(folder)
     index = read_index(root / "store.json")
     samples = read_split(folder, tuple(index["classes"])).samples
-    written = {path.stem for path in folder.glob("*.json") if path.name != SAMPLES}
-    begun = {path.name.removesuffix(".json.part") for path in folder.glob("*.json.part")}
-    begun.discard("samples")
+    written, begun = finished_models(folder), begun_models(folder)
     if models is None:
         names = [name for name in index["models"] if name in written | begun]
     else:
@@ -121,30 +130,28 @@ def stored_widths(folder: Path) -> dict[str, int]:
         folder: Folder of the split; it need not be there.
     """
     found = {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            entry, width, _ = read_manifest(path)
-        except StoreError:
-            continue
-        if path.name != SAMPLES and entry.kind != "decisions":
-            found[path.stem] = width
+    for name in sorted(finished_models(folder)):
+        with suppress(StoreError):
+            manifest = read_manifest(folder / f"{name}.json")
+            if manifest.entry.kind != "decisions":
+                found[name] = manifest.width
     return found
 
 
 @dataclass(frozen=True, eq=False)
-class _Opened:
-    """One model's file, its numbers still on disk."""
+class _ModelFile:
+    """One model's finished outputs, the numbers still on disk."""
 
     path: Path
-    entry: Entry
+    manifest: Manifest
     array: Array
-    promised: dict[int, Part]
     remedy: str
 
 
-def _open(folder: Path, name: str, samples: Samples) -> _Opened:
+def _open(folder: Path, name: str, samples: Samples) -> _ModelFile:
     path = folder / f"{name}.npy"
-    entry, width, promised = read_manifest(folder / f"{name}.json")
+    manifest = read_manifest(folder / f"{name}.json")
+    entry = manifest.entry
     remedy = (
         "Run the same committee predict or import again; all other models are kept, and in "
         f"{name!r} every chunk that is not damaged"
@@ -154,31 +161,34 @@ def _open(folder: Path, name: str, samples: Samples) -> _Opened:
             f"{path}: has {entry.rows} of {len(samples)} samples, for some were added. Run "
             "committee predict or import with this model too; predict computes only what is missing"
         )
-    for key, then, now, same in (
-        ("samples", entry.samples, samples.ids_fingerprint, is_of(entry.samples, samples)),
-        ("classes", entry.classes, samples.classes_fingerprint, False),
+    for key, then, now in (
+        ("samples", entry.samples, samples.ids_fingerprint),
+        ("classes", entry.classes, samples.classes_fingerprint),
     ):
-        if then != now and not same:
+        if then != now:
             raise ChangedError(
                 f"{path}: was computed on other {key}: fingerprint {then}, "
                 f"the store has {now}. Compute it again in a new store"
             )
     if not path.exists():
         raise DamagedError(f"{path}: missing. {remedy}")
-    head, dtype = header(entry, width), np.dtype(entry.dtype)
-    size = path.stat().st_size
-    wanted = len(head) + dtype.itemsize * entry.rows * width
-    if size != wanted:
-        how = "truncated" if size < wanted else "altered"
-        raise DamagedError(f"{path}: {how}, {size} bytes where {wanted} should be. {remedy}")
-    with path.open("rb") as file:
-        if file.read(len(head)) != head:
-            raise DamagedError(f"{path}: altered, its header is not the one written. {remedy}")
-    array = np.memmap(path, dtype, "r", len(head), (entry.rows, width))
-    return _Opened(path, entry, array, promised, remedy)
+    if not is_intact(path, manifest):
+        _explain_damage(path, manifest, remedy)
+    head = len(header(entry, manifest.width))
+    array = np.memmap(path, entry.dtype, "r", head, (entry.rows, manifest.width))
+    return _ModelFile(path, manifest, array, remedy)
 
 
-def _check(opened: Iterable[_Opened]) -> None:
+def _explain_damage(path: Path, manifest: Manifest, remedy: str) -> NoReturn:
+    head = len(header(manifest.entry, manifest.width))
+    size, expected = path.stat().st_size, head + manifest.entry.rows * manifest.row_bytes
+    if size == expected:
+        raise DamagedError(f"{path}: altered, its header is not the one written. {remedy}")
+    how = "truncated" if size < expected else "altered"
+    raise DamagedError(f"{path}: {how}, {size} bytes where {expected} should be. {remedy}")
+
+
+def _check(opened: Iterable[_ModelFile]) -> None:
     """Compare every chunk with its checksum; threads share the work, for it needs no GIL.
 
     Raises:
@@ -186,9 +196,9 @@ def _check(opened: Iterable[_Opened]) -> None:
     """
     files = list(opened)
     blocks = [
-        (each, range(first, min(first + _CHUNKS_A_TASK, len(each.promised))))
+        (each, range(first, min(first + _CHUNKS_A_TASK, len(each.manifest.parts))))
         for each in files
-        for first in range(0, len(each.promised), _CHUNKS_A_TASK)
+        for first in range(0, len(each.manifest.parts), _CHUNKS_A_TASK)
     ]
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="checksum") as threads:
         damaged: dict[Path, list[int]] = {}
@@ -200,20 +210,20 @@ def _check(opened: Iterable[_Opened]) -> None:
             raise DamagedError(f"{each.path}: altered in {_named(chunks, each)}. {each.remedy}")
 
 
-def _damaged(block: tuple[_Opened, range]) -> list[int]:
+def _damaged(block: tuple[_ModelFile, range]) -> list[int]:
     each, chunks = block
     found = [
         chunk
         for chunk in chunks
         if zlib.crc32(each.array[chunk * CHUNK_ROWS : (chunk + 1) * CHUNK_ROWS].data)
-        != each.promised[chunk].crc32
+        != each.manifest.parts[chunk].crc32
     ]
     if not found:
         _check_numbers(each, slice(chunks.start * CHUNK_ROWS, chunks.stop * CHUNK_ROWS))
     return found
 
 
-def _check_numbers(opened: _Opened, rows: slice) -> None:
+def _check_numbers(opened: _ModelFile, rows: slice) -> None:
     """Hold stored numbers against their kind, as when they came in: a checksum can be made too.
 
     Raises:
@@ -229,16 +239,16 @@ def _check_numbers(opened: _Opened, rows: slice) -> None:
         raise DamagedError(f"{error}. {opened.remedy}") from None
 
 
-def _named(chunks: Sequence[int], each: _Opened) -> str:
+def _named(chunks: Sequence[int], each: _ModelFile) -> str:
     """Chunks and their samples, for people."""
     first = chunks[0] * CHUNK_ROWS
-    last = first + each.promised[chunks[0]].rows - 1
+    last = first + each.manifest.parts[chunks[0]].rows - 1
     more = f" and {len(chunks) - 1} more chunks" if len(chunks) > 1 else ""
     return f"chunk {chunks[0]}, samples {first} to {last}{more}"
 
 
-def _outputs(opened: _Opened) -> Outputs:
-    entry, array = opened.entry, opened.array
+def _outputs(opened: _ModelFile) -> Outputs:
+    entry, array = opened.manifest.entry, opened.array
     if entry.kind == "decisions":
         with np.errstate(invalid="ignore"):  # no index comes of NaN; it is refused
             return Outputs("decisions", array[:, 0].astype(np.int64), np.asarray(array[:, 1]))

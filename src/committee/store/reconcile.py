@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,9 @@ from committee.store.folder import Store
 from committee.store.split import Split, known_split, other_splits, store_order, told_changed
 
 
-def settled(store: Store, dataset: Dataset, skip_broken: bool) -> tuple[Dataset, Split, list[str]]:
+def reconcile(
+    store: Store, dataset: Dataset, skip_broken: bool
+) -> tuple[Dataset, Split, list[str]]:
     """Bring a data set into the order of the store, and record it there.
 
     Args:
@@ -44,12 +46,13 @@ def settled(store: Store, dataset: Dataset, skip_broken: bool) -> tuple[Dataset,
     if not good.any():
         raise BrokenSamplesError([(each.id, each.reason) for each in broken.values()])
     rows = np.flatnonzero(good)
-    fewer, first_changed = _without(known, broken)
+    fewer = _without(known, broken.keys())
+    is_fewer = fewer is not known
     rows = rows[store_order(store.root / samples.split, fewer, given.taken(rows))]
     left = replace(given.samples.taken(rows), broken=tuple(broken.values()))
     was_checked = fewer is not None and fewer.checked and len(fewer.samples) == len(left)
     split = Split(left, checked=skip_broken or was_checked)
-    notes = store.add_samples(split, first_changed)
+    notes = store.add_samples(split, fewer=is_fewer)
     copies = doubles_note(left)
     return PartDataset(dataset, rows, left), split, [*notes, *([copies] if copies else [])]
 
@@ -83,14 +86,12 @@ def _broken(
     return {name: broken[name] for name in ids if name in broken}
 
 
-def _without(known: Split | None, broken: Collection[str]) -> tuple[Split | None, int | None]:
-    """What the store knows less what is broken, and the first row that this changes, if any."""
-    if known is None:
-        return None, None
-    bad = np.array([name in broken for name in known.samples.ids], bool)
-    if not bad.any():
-        return known, None
-    return known.taken(np.flatnonzero(~bad)), int(np.argmax(bad))
+def _without(known: Split | None, broken: AbstractSet[str]) -> Split | None:
+    """Return what the store knows without the broken samples; the same split if none is broken."""
+    if known is None or not broken & set(known.samples.ids):
+        return known
+    good = np.array([name not in broken for name in known.samples.ids], bool)
+    return known.taken(np.flatnonzero(good))
 
 
 def taken(whole: Dataset, store: str | Path, fraction: str, seed: int) -> Dataset:

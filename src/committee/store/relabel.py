@@ -1,8 +1,7 @@
 """Labels added to a split, or corrected, after its outputs were computed; outputs stay as they are.
 
-Outputs note the fingerprint of ids, not of labels, so that new labels are one file, written whole
-or not at all. Outputs that note labels too, from before labels could be changed, are first brought
-to note ids alone, one by one: whatever moment a process dies at, the store is whole.
+Outputs depend on the ids of samples, not on labels, so new labels are one file, which is written
+whole or not at all.
 """
 
 from __future__ import annotations
@@ -20,21 +19,11 @@ from committee.data.base import content_of, digest_of
 from committee.data.open import open_data
 from committee.data.table import ID_WORDS, LABEL_WORDS, PATH_WORDS, read_table
 from committee.errors import DataError, MisalignedError, StoreError
-from committee.files import write_text
 from committee.pool.labels import indices
-from committee.pool.samples import Samples
 from committee.store.calibrations import KEY, remove_calibrations
-from committee.store.entry import (
-    head_line,
-    part_line,
-    read_index,
-    read_journal,
-    read_json,
-    read_manifest,
-    write_json,
-)
+from committee.store.entry import SAMPLES, finished_models, read_index, read_manifest
 from committee.store.folder import writing
-from committee.store.split import SAMPLES, Split, is_of, read_split, write_split
+from committee.store.split import Split, read_split, write_split
 from committee.text import from_cell, listed
 
 # What arrays of labels are called in an npz file.
@@ -110,7 +99,6 @@ def relabel(
     if added or changed:
         notes += _forget_calibrations(root, split)
         with writing(root):
-            _note_ids_alone(root / split, before.samples)
             samples = replace(before.samples, labels=new)
             write_split(root / split, replace(before, samples=samples))
     return Relabelled(root / split, len(new), added, changed, tuple(notes))
@@ -261,12 +249,12 @@ def _best(name: str, rows: Sequence[int], ids: Sequence[str]) -> int:
 
 def _check_width(folder: Path, labels: Array) -> None:
     """Refuse labels beyond the outputs of a model."""
-    for path in _manifests(folder):
-        entry, width, _ = read_manifest(path)
-        if entry.kind != "decisions" and labels.max() >= width:
+    for name in sorted(finished_models(folder)):
+        manifest = read_manifest(folder / f"{name}.json")
+        if manifest.entry.kind != "decisions" and labels.max() >= manifest.width:
             raise MisalignedError(
                 f"labels of {folder.name!r}: there is label {labels.max()}, but model "
-                f"'{path.stem}' has {width} outputs"
+                f"{name!r} has {manifest.width} outputs"
             )
 
 
@@ -285,28 +273,3 @@ def _forget_calibrations(root: Path, split: str) -> list[str]:
 
 def _split_of(calibration: Any) -> Any:
     return calibration.get("split") if isinstance(calibration, dict) else None
-
-
-def _manifests(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.glob("*.json")) if path.name != SAMPLES]
-
-
-def _note_ids_alone(folder: Path, samples: Samples) -> None:
-    """Bring what notes a fingerprint with labels to note that of ids."""
-    for path in _manifests(folder):
-        entry, _, _ = read_manifest(path)
-        if now := _ids_alone(entry.samples, entry.rows, samples):
-            write_json(path, {**read_json(path), "samples": now})
-    for path in sorted(folder.glob("*.json.part")):
-        if path.name.startswith(f"{SAMPLES}."):
-            continue
-        entry, width, parts = read_journal(path)
-        if now := _ids_alone(entry.samples, entry.rows, samples):
-            lines = [part_line(chunk, part) for chunk, part in sorted(parts.items())]
-            write_text(path, head_line(replace(entry, samples=now), width) + "".join(lines))
-
-
-def _ids_alone(noted: str, rows: int, samples: Samples) -> str:
-    """Return the fingerprint to note in place of one with labels; empty if it needs none."""
-    then = samples.taken(np.arange(min(rows, len(samples))))
-    return then.ids_fingerprint if is_of(noted, then) and noted != then.ids_fingerprint else ""

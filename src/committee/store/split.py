@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -13,18 +12,14 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import ChangedError, CommitteeError, DamagedError, StoreError
-from committee.files import sync_folder, write_bytes, write_text
+from committee.files import disk_errors, sync_folder, write_bytes
 from committee.pool.identity import shared, shared_note
 from committee.pool.samples import Broken, Samples, fingerprint
-from committee.reading import read_json as read_json_of
 from committee.reading import sealed_json, typed
-from committee.store.entry import SCHEMA, read_journal, read_json, read_manifest, told
+from committee.store.entry import SAMPLES, SCHEMA, read_json
 from committee.text import listed, printable
 
-SAMPLES = "samples.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
-# Until all models follow: how many first rows of an earlier state of the split are still its own.
-_FEWER = "samples.json.part"
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +76,10 @@ def write_split(folder: Path, split: Split) -> None:
     }
     text = sealed_json(data)
     path = folder / SAMPLES
-    with told(path):
+    with disk_errors(path, StoreError):
         folder.mkdir(exist_ok=True)
         sync_folder(folder.parent)
-        # Written again if it was altered: what is wrong in it is mended.
+        # Written again if it was altered.
         if not path.exists() or path.read_bytes() != text:
             write_bytes(path, text)
 
@@ -363,62 +358,6 @@ def other_splits(root: Path, name: str) -> list[Split]:
     folders = [path.parent for path in sorted(root.glob(f"*/{SAMPLES}"))]
     found = [known_split(folder, ()) for folder in folders if folder.name != name]
     return [split for split in found if split is not None]
-
-
-def record_fewer(folder: Path, before: Samples, rows: int) -> None:
-    """Note, before samples are left out of a split, how many first rows stay as they were.
-
-    Args:
-        folder: Folder of the split.
-        before: Its samples until now.
-        rows: How many of the first stay.
-    """
-    noted = {**_noted(folder), before.ids_fingerprint: rows, before.fingerprint: rows}
-    text = json.dumps({key: min(n, rows) for key, n in noted.items()}) + "\n"
-    with told(folder / _FEWER):
-        write_text(folder / _FEWER, text)
-
-
-def forget_fewer(folder: Path, samples: Samples) -> None:
-    """Remove that note when every model of the split has followed."""
-    if not (folder / _FEWER).exists():
-        return
-    finished = [read_manifest(p)[0] for p in folder.glob("*.json") if p.name != SAMPLES]
-    begun = [read_journal(p)[0] for p in folder.glob("*.json.part") if p.name != _FEWER]
-    if all(is_of(entry.samples, samples) for entry in [*finished, *begun]):
-        (folder / _FEWER).unlink()
-
-
-def _noted(folder: Path) -> dict[str, int]:
-    try:
-        return typed("rows", read_json_of(folder / _FEWER), dict[str, int])
-    except (OSError, CommitteeError):
-        return {}
-
-
-def shared_rows(folder: Path, samples: Samples, before: str, count: int) -> int:
-    """How many first rows of an earlier state of the split are its first rows now.
-
-    Args:
-        folder: Folder of the split.
-        samples: The split now.
-        before: Fingerprint of its samples then.
-        count: How many there were.
-    """
-    noted = _noted(folder)
-    if before in noted:
-        return min(noted[before], len(samples))
-    if count <= len(samples) and is_of(before, samples.taken(np.arange(count))):
-        return count
-    return 0
-
-
-def is_of(noted: str, samples: Samples) -> bool:
-    """Whether outputs that note this fingerprint are of these samples.
-
-    Before labels could be changed, outputs noted the fingerprint with labels.
-    """
-    return noted in (samples.ids_fingerprint, samples.fingerprint)
 
 
 def with_labels(known: Split, given: Split) -> Split:
