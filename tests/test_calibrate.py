@@ -164,7 +164,8 @@ def test_outputs_made_elsewhere_are_known_by_those_fitted_to(tmp_path: Path) -> 
     manifest = tmp_path / "s" / "cal" / "a.json"
     entry = json.loads(manifest.read_text())
     del entry["checksum"]
-    write_json(manifest, {**entry, "fingerprint": "f" * 16})
+    entry["entry"]["fingerprint"] = "f" * 16
+    write_json(manifest, entry)
     with refused(ChangedError, "'a' has changed since"):
         Pool.load(tmp_path / "s" / "val", calibrated=True)
 
