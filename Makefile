@@ -15,7 +15,7 @@ SOURCES := timm==1.0.31 torchvision==0.28.0 \
 	pytorchvideo==0.1.5 fvcore==0.1.5.post20221221 iopath==0.1.10
 
 # Every extra of pyproject.toml.
-EXTRAS := .[all,torch,timm,torchvision,transformers,export,openvino,datasets,video,pytorchvideo]
+EXTRAS := .[all,torch,timm,torchvision,transformers,export,datasets,video,pytorchvideo]
 
 .PHONY: fuzz node node-if-there demo test test-lowest lint bench bench-search bench-search-large \
 	bench-predict bench-import bench-run bench-export multiply-adds format clean

@@ -333,7 +333,6 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
     missing = {**chain.models, "nano": {**chain.models["nano"], "source": "onnx:/no/such.onnx"}}
     other = {**chain.models, "nano": {**chain.models["nano"], "fingerprint": "0" * 16}}
     decisions = {**chain.models, "nano": {**chain.models["nano"], "kind": "decisions"}}
-    vino = {**chain.models, "nano": {**chain.models["nano"], "engine": "openvino"}}
     text = tmp_path / "text.onnx"
     text.write_text("this is no model")
     register_confidence("own", max_prob)
@@ -343,7 +342,6 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
         (replace(chain, models=missing), {}, "no file /no/such.onnx"),
         (replace(chain, models=other), {}, "has changed since"),
         (replace(chain, models=decisions), {}, "gives decisions"),
-        (replace(chain, models=vino), {}, "was chosen on openvino in float32"),
         (replace(chain, confidence="own"), {}, "is your own function"),
         (chain, {"nano": text}, "is no ONNX model"),
         (chain, {"nani": text}, "Did you mean 'nano'"),

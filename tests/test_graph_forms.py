@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from committee.errors import CommitteeError, ExportError, ModelError
 from committee.export.bundle import write_bundle
 from committee.export.graph import write_graph
 from committee.models.base import outputs_of
-from committee.models.graph_declaration import ports_of
+from committee.models.graph_file import ports_of
 from committee.models.inputs import prepared
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
@@ -270,18 +269,6 @@ def _ones(path: Path, sides: tuple[Any, ...]) -> None:
         [helper.make_tensor_value_info("y", 1, [sides[0], "C"])],
     )
     onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)]), path)
-
-
-def test_both_engines_feed_a_form_alike(tmp_path: Path) -> None:
-    pytest.importorskip("openvino", reason="the extra openvino is not installed")
-    built = {"sides": (4, 6, 8, 3), "last": True, "extra": ("label",)}
-    spec = read_pool_file(pool_of(tmp_path, built, "")).models[0]
-    batch = prepared(images(), spec.preprocessing)
-    one, other = (
-        outputs_of(*load_model(replace(spec, engine=engine)), batch).values
-        for engine in ("onnxruntime", "openvino")
-    )
-    np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
 
 
 def test_declarations_are_read_as_onnx_reads_them(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ HEAVY = (
     "timm",
     "transformers",
     "onnxruntime",
-    "openvino",
     "ray",
     "matplotlib",
     "PIL",

@@ -321,13 +321,13 @@ def test_modules_of_every_source_decide_as_the_runner(tmp_path: Path, sources: l
 def test_refusals_are_one_line(tmp_path: Path) -> None:
     files, code = written(tmp_path), [str(tmp_path / "code.py")]
     graph = {**files.models, "one": {**files.models["one"], "source": "onnx:/no/such.onnx"}}
-    engine = {**files.models, "one": {**files.models["one"], "engine": "openvino"}}
+    engine = {**files.models, "one": {**files.models["one"], "engine": "onnxruntime"}}
     probable = {**files.models, "one": {**files.models["one"], "kind": "probabilities"}}
     cases: tuple[tuple[Cascade, Any, Any, type[CommitteeError], str], ...] = (
         (files, None, (), UntrustedCodeError, "--allow-code"),
         (Cascade.of(NAMES[:2], [0.5]), None, (), ExportError, "does not say how to load b.1, a;"),
         (replace(files, models=graph), None, code, ExportError, "is no torch module"),
-        (replace(files, models=engine), None, code, ExportError, "was chosen on openvino"),
+        (replace(files, models=engine), None, code, ExportError, "was chosen on onnxruntime"),
         (replace(files, models=probable), None, code, ExportError, "mean_logits cannot use"),
         (written(tmp_path, ("function",), (12,)), None, code, ExportError, "is no torch module"),
         (Cascade.of(["a"]), MODULES, (), CommitteeError, "no model"),

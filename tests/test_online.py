@@ -38,16 +38,8 @@ def in_threads(runner: Runner, some: Array, threads: int = 8) -> list[Decision]:
         return list(executor.map(runner, some))
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_threads_decide_on_graphs_as_one_does(engine: str) -> None:
-    if engine == "openvino":
-        pytest.importorskip("openvino", reason="the extra openvino is not installed")
-    cascade = embedded(CHAIN)
-    models = {
-        name: {**cascade.models[name], "engine": engine, "fingerprint": ""}
-        for name in cascade.names
-    }
-    runner = Runner(replace(cascade, models=models), threads=1)
+def test_threads_decide_on_graphs_as_one_does() -> None:
+    runner = Runner(embedded(CHAIN), threads=1)
     alone = [runner(image) for image in IMAGES]
     assert {each.stage for each in alone} == {0, 1, 2}
     for _ in range(3):
@@ -71,15 +63,10 @@ def two():
 """
 
 
-@pytest.mark.filterwarnings("ignore")  # parts of torch.compile warn of each other
-@pytest.mark.parametrize("engine", ["torch", "torch.compile"])
-def test_threads_decide_on_modules_as_one_does(tmp_path: Path, engine: str) -> None:
+def test_threads_decide_on_modules_as_one_does(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="the extra torch is not installed")
     path = write_pool(tmp_path)
     (tmp_path / "models.py").write_text(NETWORKS)
-    path.write_text(
-        path.read_text().replace("resolution = 4", f'resolution = 4\nengine = "{engine}"')
-    )
     runner = opened(Cascade.of(["one", "two"], [0.45]), path)
     some = images(60)
     alone = [runner(image) for image in some]

@@ -17,7 +17,6 @@ from committee.models.pool_file import read_pool_file
 from committee.predict import predict
 from committee.profile.latency import FEWEST, Timing, timed
 from committee.profile.measure import profile
-from committee.profile.precision import changed_by_precision
 from committee.spec.cost import Cost, CostTable
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
@@ -88,7 +87,6 @@ def test_a_profile_has_counted_given_and_measured_costs(tmp_path: Path) -> None:
         assert latency.conditions.endswith(", 1 thread, batch 1")
         assert throughput.conditions.endswith(", 1 thread, batch 8")
         assert "median of 5 calls, 4 x 4, Python 3." in latency.detail
-        assert each.change is None
         assert Cost(**latency.to_json()) == latency
 
 
@@ -157,42 +155,3 @@ def test_the_table_says_what_was_measured_and_how_images_are_fed(
     assert "Measured in turns, warm, on prepared inputs" in text
     assert "5 and 5 calls a model" in " ".join(text.split())
     assert "one: 4 x 4 from the centre, resized to cover 4 x 4 (bicubic); grey, mean 0.5" in text
-
-
-def test_what_a_lower_precision_changes_is_counted(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="the model of this test is a torch module")
-    (tmp_path / "m.py").write_text(
-        "import torch\ndef make():\n    torch.manual_seed(0)\n"
-        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 50))\n"
-    )
-    (tmp_path / "pool.toml").write_text(
-        '[[model]]\nname = "low"\nsource = "python:m.py:make@2"\nprecision = "bf16"\n'
-    )
-    code = [str(tmp_path / "m.py")]
-    pool = read_pool_file(tmp_path / "pool.toml")
-    model, spec = load_model(pool.models[0], code)
-    batches = [np.random.default_rng(0).standard_normal((40, 3, 2, 2), np.float32)]
-    change = changed_by_precision(model, spec, batches, code)
-    assert change.samples == 40
-    # bf16 has 8 bits: values of about 1 are off by less than a hundredth.
-    assert 0 < change.mean < change.largest < 0.05
-    import torch
-
-    torch.manual_seed(0)
-    exact = torch.nn.Linear(12, 50)
-    inputs = torch.from_numpy(batches[0]).flatten(1)
-    with torch.inference_mode():
-        theirs = exact(inputs).argmax(1)
-        ours = exact.to(torch.bfloat16)(inputs.to(torch.bfloat16)).argmax(1)
-    assert change.decisions == int((ours != theirs).sum())
-    [told] = profile(pool, batch_size=2, calls=5, allow_code=code)
-    assert told.change is not None
-    assert told.change.samples == 32
-    exact_spec = load_model(read_pool_file(_without_precision(tmp_path)).models[0], code)[1]
-    assert spec.fingerprint != exact_spec.fingerprint
-
-
-def _without_precision(folder: Path) -> Path:
-    path = folder / "exact.toml"
-    path.write_text((folder / "pool.toml").read_text().replace('precision = "bf16"', ""))
-    return path

@@ -160,7 +160,7 @@ def test_models_are_one_set_if_only_the_size_differs(tmp_path: Path) -> None:
         + one.format("other", "module", 4, "")
         + one.format("small", "any_size", 4, "")
         + one.format("cropped", "any_size", 4, "preprocessing.crop = 0.5")
-        + one.format("fast", "module", 6, 'engine = "torch.compile"')
+        + one.format("fast", "module", 6, 'engine = "onnxruntime"')
     )
     models = read_pool_file(written(tmp_path, lines)).models
     # By rising resolution; what is at the same resolution, or runs otherwise, is no part of it.

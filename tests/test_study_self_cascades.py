@@ -22,7 +22,6 @@ def spec(weights, size):
         "weights": "",
         "seed": 0,
         "engine": "",
-        "precision": "float32",
         "preprocessing": {"size": [size, size]},
     }
 

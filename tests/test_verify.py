@@ -79,22 +79,6 @@ def test_all_ways_decide_alike_on_real_images(
     assert re.search(rf"online: all are decided alike; {scores}", told)
 
 
-def test_openvino_in_float32_decides_alike(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("openvino", reason="the extra openvino is not installed")
-    capsys.readouterr()
-    words = [
-        *("verify", world / "cascade.json", "--data", IMAGES, "--rows", "5000:6000"),
-        *("--predictions", world / "predictions", "--engine", "openvino", "--json"),
-    ]
-    assert run(*words) == 0
-    *_, told = json.loads(capsys.readouterr().out)["ways"]
-    assert told["way"] == "offline, openvino"
-    assert told["samples"] == 1000
-    # Another engine: a score could lie that close to the threshold. In bf16 there are dozens.
-    assert len(told["flips"]) <= 1
-    assert 0 < told["largest_difference"] < 1e-4
-
-
 TORCH = """
 import torch
 
@@ -122,7 +106,7 @@ std = [0.1]
 def test_every_engine_of_torch_modules_decides_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for needed in ("torch", "onnxscript", "openvino"):
+    for needed in ("torch", "onnxscript"):
         pytest.importorskip(needed, reason=f"{needed} is not installed")
     monkeypatch.setenv("COMMITTEE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "code.py").write_text(TORCH)
@@ -138,12 +122,12 @@ def test_every_engine_of_torch_modules_decides_alike(
     words = [
         *("verify", path, "--data", IMAGES, "--rows", "0:300", "--json", "--module"),
         *("--allow-code", tmp_path / "code.py", "--engine", "torch"),
-        *("--engine", "onnxruntime", "--engine", "openvino"),
+        *("--engine", "onnxruntime"),
     ]
     assert run(*words) == 0
     ways = {each["way"]: each for each in json.loads(capsys.readouterr().out)["ways"]}
     assert list(ways) == [
-        "online", "offline, torch", "offline, onnxruntime", "offline, openvino", "torch module",
+        "online", "offline, torch", "offline, onnxruntime", "torch module",
     ]  # fmt: skip
     for told in ways.values():
         assert told["samples"] == 300
@@ -309,7 +293,7 @@ def test_a_graph_is_no_cascade_of_models_for_other_engines(
 ) -> None:
     words = ["verify", world / "any.onnx", "--data", IMAGES, "--rows", "0:5"]
     capsys.readouterr()
-    assert run(*words, "--engine", "openvino") == 2
+    assert run(*words, "--engine", "torch") == 2
     assert "is inside one ONNX file, which onnxruntime runs" in capsys.readouterr().err
 
 

@@ -67,6 +67,16 @@ def listed(names: Collection[object], most: int = LISTED) -> str:
     return ", ".join(shown) + (f" and {more:,} more" if more else "")
 
 
+def first_line(error: BaseException) -> str:
+    r"""Return an error's type and the first line of its message.
+
+    >>> first_line(ValueError("wrong\nfor a long reason"))
+    'ValueError: wrong'
+    """
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
+
+
 def tidy(name: str) -> str:
     r"""Return a name as it is compared: Unicode NFC, no byte order mark, no outer spaces.
 

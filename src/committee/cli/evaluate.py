@@ -148,7 +148,7 @@ def _check_models(path: str, chosen: Cascade, store: str, pool: Pool) -> None:
 def _run_as(spec: Mapping[str, Any]) -> tuple[str, ...]:
     """What a fingerprint depends on beside weights and code."""
     source = str(spec.get("source", ""))
-    return source.partition(":")[0], str(spec.get("engine")), str(spec.get("precision"))
+    return source.partition(":")[0], str(spec.get("engine"))
 
 
 def _check_there(store: str, split: str | None) -> None:

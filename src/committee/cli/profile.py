@@ -8,7 +8,6 @@ import typer
 from rich.table import Table
 
 from committee.cli.common import AllowCode, AsJson, Only, print_json, progress_bar, say, show
-from committee.data.open import open_data
 from committee.errors import PoolFileError
 from committee.models.pool_file import read_pool_file
 from committee.profile.measure import Profile
@@ -32,10 +31,6 @@ def profile(
     seconds: Annotated[
         float, typer.Option(min=0, help="Time for calls of one sample, and of a batch.")
     ] = 60.0,
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="Images to compare a lower precision on."),
-    ] = None,
     store: Annotated[
         str | None,
         typer.Option(help="Write the costs into this store, for search to use."),
@@ -55,11 +50,6 @@ def profile(
         )
     if only:
         models = models.only(only)
-    dataset = (
-        open_data(data, "profile", models.classes, models=models.models, labels="if they fit")
-        if data
-        else None
-    )
     with progress_bar("profile", "turns", not as_json) as progress:
         profiles = measure(
             models,
@@ -67,7 +57,6 @@ def profile(
             threads=threads,
             calls=calls,
             seconds=seconds,
-            dataset=dataset,
             allow_code=allow_code or (),
             progress=progress,
         )
@@ -93,7 +82,7 @@ def _print(profiles: list[Profile]) -> None:
         count = "unknown" if each.parameters is None else f"{each.parameters / 1e6:,.2f} M"
         one = [each.single.percentile(percent) for percent in (50, 90, 99)]
         table.add_row(
-            f"{each.spec.name}\n{each.engine}, {each.spec.precision}",
+            f"{each.spec.name}\n{each.engine}",
             f"{macs}\n{count}",
             " / ".join(map(milliseconds, one)),
             milliseconds(each.batched.ms_per_sample),
@@ -108,13 +97,6 @@ def _print(profiles: list[Profile]) -> None:
         if each.unknown:
             say(f"{each.spec.name}: multiply-adds unknown: {each.unknown}")
         say(f"{each.spec.name}: {fed(each.spec.preprocessing)}")
-    for each in profiles:
-        if each.change is not None:
-            say(
-                f"{each.spec.name} in {each.spec.precision} against float32: outputs differ by up "
-                f"to {each.change.largest:.3g}, {each.change.mean:.3g} on average; "
-                f"{each.change.decisions} of {each.change.samples} decisions change"
-            )
 
 
 def milliseconds(ms: float) -> str:

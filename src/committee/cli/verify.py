@@ -71,7 +71,7 @@ def verify(
     ] = None,
     engine: Annotated[
         list[str] | None,
-        typer.Option(help="Run the models on this engine too, in float32. Repeatable."),
+        typer.Option(help="Run the models on this engine too. Repeatable."),
     ] = None,
     module: Annotated[
         bool, typer.Option("--module", help="Run the cascade as a torch module too.")

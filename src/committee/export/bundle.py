@@ -20,8 +20,8 @@ from committee.export.check import check_models
 from committee.export.model_files import onnx_path, onnx_specs, segmenting
 from committee.export.seal import checksum
 from committee.files import naming, write_text
-from committee.models.graph_files import graph_fingerprint, is_inside
-from committee.models.graph_io import Form
+from committee.models.graph_file import graph_fingerprint, is_inside
+from committee.models.graph_form import Form
 from committee.reading import read_text
 from committee.rule.cascade import Cascade
 from committee.spec.model import ModelSpec

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from committee.errors import ExportError
-from committee.models.engines.sessions import declared
-from committee.models.graph_declaration import Port
-from committee.models.graph_io import Form, form_of
+from committee.models.engines.session import declared
+from committee.models.graph_file import Port
+from committee.models.graph_form import Form, form_of
 from committee.spec.model import ModelSpec
 
 if TYPE_CHECKING:

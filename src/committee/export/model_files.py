@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from committee.errors import ExportError, ModelError, UnknownNameError
-from committee.models.engines.sessions import OWN
-from committee.models.graph_files import graph_fingerprint
+from committee.models.graph_file import graph_fingerprint
 from committee.models.load import specs_of
 from committee.paths import MOVED
 from committee.rule.cascade import Cascade
@@ -84,19 +83,12 @@ def _checked(spec: ModelSpec, given: str | Path | None) -> ModelSpec:
     where = f"model {spec.name!r}"
     if given is not None:
         source = f"onnx:{Path(given).resolve()}"
-        # What is said of weights, engine and precision is said of the source that is replaced.
-        spec = replace(
-            spec, source=source, fingerprint="", weights="", seed=0, engine="", precision="float32"
-        )
+        # What is said of weights and engine is said of the source that is replaced.
+        spec = replace(spec, source=source, fingerprint="", weights="", seed=0, engine="")
     if not spec.source.startswith("onnx:"):
         raise ExportError(
             f"{where}: {spec.source} is no ONNX file. Export it first, with committee "
             f"export-onnx or torch.onnx.export, and name the file: --onnx {spec.name}=FILE.onnx"
-        )
-    if (spec.engine or OWN, spec.precision) != (OWN, "float32"):
-        raise ExportError(
-            f"{where}: was chosen on {spec.engine} in {spec.precision}; an export runs on {OWN} in "
-            f"float32. Take the same file nevertheless: --onnx {spec.name}={onnx_path(spec)}"
         )
     if spec.kind == "decisions":
         raise ExportError(f"{where}: gives decisions; an export needs logits or probabilities")

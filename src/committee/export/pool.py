@@ -10,12 +10,12 @@ from typing import Any, cast
 
 from committee.errors import ModelError
 from committee.files import write_bytes, write_text
-from committee.models.engines.sessions import OWN, open_session
+from committee.models.engines.exported import cached_graph, difference
+from committee.models.engines.session import Session
 from committee.models.engines.torch_module import TorchModel
 from committee.models.load import Loaded, load_model, load_models
 from committee.models.pool_file import PoolFile
 from committee.models.sources.onnx import OnnxModel
-from committee.models.torch_to_onnx import cached_graph, difference
 from committee.spec.model import ModelSpec, same_weights
 
 
@@ -44,7 +44,7 @@ def export_pool(
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f"task = {_toml(pool.task.name)}", f"classes = {_toml(pool.classes)}"]
-    plain = [replace(spec, engine="", precision="float32") for spec in pool.models]
+    plain = [replace(spec, engine="") for spec in pool.models]
     sets = same_weights({spec.name: spec.to_json() for spec in plain})
     set_of = {name: names for names in sets for name in names}
     specs = {spec.name: spec for spec in plain}
@@ -83,7 +83,7 @@ def _graphs(
             yield _of_any_size(loaded), [known for _, known in loaded]
             return
     for spec in specs:
-        model, known = load_model(replace(spec, engine=OWN), allow_code)
+        model, known = load_model(replace(spec, engine="onnxruntime"), allow_code)
         graph = getattr(model, "path", None)
         if graph is None:
             raise ModelError(f"model {spec.name!r}: {spec.source} is no torch module and no graph")
@@ -94,7 +94,7 @@ def _of_any_size(loaded: Sequence[Loaded]) -> Path:
     """One graph for all sizes of a module, compared with it at each."""
     spec = loaded[0][1]
     path = cached_graph(spec, cast(TorchModel, loaded[0][0]), free=True)
-    session = open_session(spec.of_module(), path, OWN, "float32", 0)
+    session = Session(spec.of_module(), path)
     for model, each in loaded:
         difference(each, model, session)
     return path

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from committee.errors import ExportError, ModelError, NotFiniteError, UnknownNameError
 from committee.export.model_files import refuse_clips, segmenting
-from committee.models.engines.torch_module import OWN, TORCH_ENGINES, TorchModel
+from committee.models.engines.torch_module import TorchModel
 from committee.models.load import load_models, specs_of
 from committee.rule.calibration import Calibration
 from committee.rule.cascade import ALWAYS, NEVER, Cascade
@@ -237,10 +237,10 @@ def as_module(
 def _loaded(specs: Sequence[ModelSpec], allow_code: Collection[str]) -> dict[str, nn.Module]:
     """Modules by the models' names; one module for models that are one set of weights."""
     for spec in specs:
-        if spec.engine not in TORCH_ENGINES or spec.precision != "float32":
+        if spec.engine not in ("", "torch"):
             raise ExportError(
-                f"model {spec.name!r}: was chosen on {spec.engine or OWN} in {spec.precision}, and "
-                f"a module runs on torch in float32; give one: as_module({{{spec.name!r}: module}})"
+                f"model {spec.name!r}: was chosen on {spec.engine}, and a module runs on torch; "
+                f"give one: as_module({{{spec.name!r}: module}})"
             )
         # A graph is not loaded only to be refused.
         if spec.source.startswith("onnx:"):

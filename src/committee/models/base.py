@@ -105,7 +105,7 @@ class Model(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Changes when weights or code change, or the engine or precision that it runs in."""
+        """Changes when weights or code change, or the engine that runs it."""
 
     @property
     def macs(self) -> int | None:
@@ -340,17 +340,3 @@ def file_fingerprint(path: Path) -> str:
     check_file("model", path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def run_print(fingerprint: str, spec: ModelSpec, own: str) -> str:
-    """The fingerprint of a model as it is run: another engine or precision is another model.
-
-    Args:
-        fingerprint: Of weights and code.
-        spec: What the user asked for.
-        own: The engine that the source takes by itself.
-    """
-    run = (spec.engine or own, spec.precision)
-    if run == (own, "float32"):
-        return fingerprint
-    return hashlib.sha256(" ".join((fingerprint, *run)).encode()).hexdigest()[:16]

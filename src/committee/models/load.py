@@ -52,8 +52,8 @@ def check_installed(specs: Iterable[ModelSpec]) -> None:
     for spec in specs:
         # An extra is called as the scheme that needs it.
         scheme = spec.source.partition(":")[0]
-        exported = scheme != "onnx" and spec.engine in ("onnxruntime", "openvino")
-        needs = [scheme, spec.engine, "export" if exported else ""]
+        exported = scheme != "onnx" and spec.engine == "onnxruntime"
+        needs = [scheme, "export" if exported else ""]
         needs.append("safetensors" if spec.weights.lower().endswith(".safetensors") else "")
         extras |= dict.fromkeys(needs)
     require("The pool", *extras)

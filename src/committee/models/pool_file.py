@@ -49,7 +49,6 @@ _MODEL_KEYS = (
     "weights",
     "seed",
     "engine",
-    "precision",
     "layout",
     "output",
     "id2label",
@@ -172,7 +171,7 @@ def _loaded_as(
 
 def _run_as(spec: ModelSpec) -> tuple[str, ...]:
     """What a fingerprint depends on beside weights and code."""
-    return spec.source.partition(":")[0], spec.engine, spec.precision
+    return spec.source.partition(":")[0], spec.engine
 
 
 def read_pool_file(path: str | Path) -> PoolFile:
@@ -364,7 +363,6 @@ def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any], task: Ta
             weights=weights,
             seed=entry.get("seed", 0),
             engine=_engine(where, entry, source),
-            precision=_text(where, entry, "precision", "float32"),
             layout=_choice(where, entry, "layout", source),
             output=_choice(where, entry, "output", source),
             preprocessing=preprocessing,

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from committee.data.base import Dataset
 from committee.models.base import Model
-from committee.models.clip import ModelInputs, inputs_of
 from committee.models.load import load_models
 from committee.models.pool_file import PoolFile
-from committee.profile.latency import Loaded, Progress, Timing, timed
+from committee.profile.latency import Progress, Timing, timed
 from committee.profile.machine import conditions
-from committee.profile.precision import Change, changed_by_precision
 from committee.spec.cost import Cost
 from committee.spec.model import ModelSpec
-
-# Samples on which a lower precision is compared with float32.
-COMPARED = 256
-_COMPARED_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -35,7 +26,6 @@ class Profile:
         parameters: How many numbers were learned; None if that is not known.
         single: Calls with one sample.
         batched: Calls with several.
-        change: What its precision changes; None in float32.
         unknown: Why its multiply-adds are not known; empty if they are.
     """
 
@@ -45,7 +35,6 @@ class Profile:
     parameters: int | None
     single: Timing
     batched: Timing
-    change: Change | None
     unknown: str = ""
 
     @property
@@ -63,7 +52,6 @@ class Profile:
             **({"macs_unknown": self.unknown} if self.unknown else {}),
             "latency_ms": {**self.single.to_json(), "conditions": self.conditions[0]},
             "throughput": {**self.batched.to_json(), "conditions": self.conditions[1]},
-            "precision_change": None if self.change is None else self.change.to_json(),
         }
 
 
@@ -74,7 +62,6 @@ def profile(
     threads: int = 0,
     calls: int = 100,
     seconds: float = 60.0,
-    dataset: Dataset | None = None,
     allow_code: Collection[str] = (),
     progress: Progress | None = None,
 ) -> list[Profile]:
@@ -86,8 +73,6 @@ def profile(
         threads: How many a model may use; 0 leaves the choice to its engine.
         calls: Calls of each model with one sample, and at most as many with a batch.
         seconds: Time for the calls with one sample, and as much for those with a batch.
-        dataset: Samples on which a lower precision is compared with float32; without them it is
-            compared on noise from a seed.
         allow_code: Python files and modules that may be run.
         progress: Called with (turns done, turns in all).
 
@@ -107,7 +92,6 @@ def profile(
             model.parameters,
             each,
             many,
-            _change((model, spec), dataset, allow_code, threads),
             "" if _counted(spec) else getattr(model, "macs_unknown", ""),
         )
         for (model, spec), each, many in zip(loaded, single, batched, strict=True)
@@ -136,7 +120,7 @@ def _with_measured(
     model: Model, spec: ModelSpec, single: Timing, batched: Timing, threads: int
 ) -> ModelSpec:
     sides = spec.preprocessing.sample.partition(" of ")[2]
-    detail = f"{sides}, {model.engine}, {spec.precision}"
+    detail = f"{sides}, {model.engine}"
     for unit, value, timing in (
         ("latency_ms", single.percentile(50), single),
         ("ms_per_sample", batched.ms_per_sample, batched),
@@ -145,25 +129,3 @@ def _with_measured(
         where = conditions(threads, timing.batch_size)
         spec = spec.with_cost(Cost(value, unit, "measured", where, told))
     return spec
-
-
-def _change(
-    loaded: Loaded, dataset: Dataset | None, allow_code: Collection[str], threads: int
-) -> Change | None:
-    model, spec = loaded
-    if spec.precision == "float32":
-        return None
-    batches = _noise(spec) if dataset is None else _images(spec, dataset)
-    return changed_by_precision(model, spec, batches, allow_code, threads)
-
-
-def _noise(spec: ModelSpec) -> Sequence[ModelInputs]:
-    numbers = np.random.default_rng(0)
-    shape = (_COMPARED_BATCH, *spec.preprocessing.shape)
-    return [numbers.standard_normal(shape, np.float32)]
-
-
-def _images(spec: ModelSpec, dataset: Dataset) -> Sequence[ModelInputs]:
-    rows = np.arange(min(COMPARED, len(dataset.samples)))
-    parts = np.array_split(rows, -(-len(rows) // _COMPARED_BATCH))
-    return [inputs_of(dataset.read(part), spec.preprocessing) for part in parts]

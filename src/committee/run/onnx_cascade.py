@@ -12,7 +12,7 @@ from committee.arrays import Array
 from committee.errors import CommitteeError, ExportError, ModelError
 from committee.export.graph import CASCADE_KEY, FORM_KEY, INPUTS_KEY
 from committee.export.seal import check_seal
-from committee.models.engines.sessions import onnxruntime_session
+from committee.models.engines.session import onnxruntime_session
 from committee.models.inputs import RawSamples, fitted
 from committee.models.load import specs_of
 from committee.reading import parsed_json, typed

@@ -304,7 +304,7 @@ class _Offline(_Way):
 
 
 def on_engine(cascade: Cascade, engine: str) -> Cascade:
-    """The same cascade with every model run by one engine, in float32.
+    """The same cascade with every model run by one engine.
 
     Args:
         cascade: It says how its models are loaded.
@@ -326,9 +326,9 @@ def on_engine(cascade: Cascade, engine: str) -> Cascade:
         known = source_of(spec.source).engines
         if engine not in known:
             raise UnknownNameError.of(f"model {name!r}: {spec.source}", "engine", engine, known)
-        if (spec.engine or known[0], spec.precision) != (engine, "float32"):
+        if (spec.engine or known[0]) != engine:
             # Another engine has another fingerprint.
-            specs[name] = replace(spec, engine=engine, precision="float32", fingerprint="")
+            specs[name] = replace(spec, engine=engine, fingerprint="")
     return replace(cascade, models={name: spec.to_json() for name, spec in specs.items()})
 
 

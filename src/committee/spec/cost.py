@@ -21,7 +21,7 @@ class Cost:
         source: Where the value comes from: ``given``, ``counted``, ``measured``.
         conditions: What it holds under. Of measured costs what the models of a pool share:
             processor, threads, batch size; costs measured under others cannot be compared.
-        detail: What is the model's own: input size, engine, precision, versions.
+        detail: What is the model's own: input size, engine, versions.
 
     Raises:
         CostError: If the value is negative or not finite, or there is no unit.

@@ -21,9 +21,8 @@ from committee.spec.preprocessing import Preprocessing
 from committee.spec.task import IMAGE_CLASSIFICATION, TASKS, VIDEO_CLASSIFICATION, Task
 from committee.text import printable
 
-# What runs a model, and in which precision.
-ENGINES = ("torch", "torch.compile", "onnxruntime", "openvino")
-PRECISIONS = ("float32", "bf16")
+# What runs a model.
+ENGINES = ("torch", "onnxruntime")
 # Orders of the axes of a graph's input.
 LAYOUTS = ("NCHW", "NHWC")
 # Model names are file names in the store.
@@ -60,7 +59,6 @@ class ModelSpec:
         weights: An absolute path, ``random``, or empty for those that its source publishes.
         seed: Of random weights.
         engine: One of :data:`ENGINES`, or empty for the source's own.
-        precision: One of :data:`PRECISIONS`.
         task: Name of what it does, one of :data:`committee.spec.task.TASKS`.
         tile: Of a model that sees the tiles of an image one by one, their side in pixels; else 0.
         context: How many pixels around a tile it sees.
@@ -71,7 +69,7 @@ class ModelSpec:
             another order than the pool names them; else empty.
 
     Raises:
-        UnknownNameError: If engine, precision or layout is unknown.
+        UnknownNameError: If engine or layout is unknown.
         PoolFileError: If a model of clips gives decisions.
     """
 
@@ -85,7 +83,6 @@ class ModelSpec:
     weights: str = ""
     seed: int = 0
     engine: str = ""
-    precision: str = "float32"
     task: str = IMAGE_CLASSIFICATION.name
     tile: int = 0
     context: int = 0
@@ -101,7 +98,6 @@ class ModelSpec:
             )
         for what, value, known in (
             ("engine", self.engine or ENGINES[0], ENGINES),
-            ("precision", self.precision, PRECISIONS),
             ("layout", self.layout or LAYOUTS[0], LAYOUTS),
         ):
             if value not in known:
@@ -124,7 +120,6 @@ class ModelSpec:
             "weights": self.weights,
             "seed": self.seed,
             "engine": self.engine,
-            "precision": self.precision,
             "kind": self.kind,
             "family": self.family,
             "preprocessing": self.preprocessing.to_json(),
@@ -180,7 +175,7 @@ _FIELDS = frozenset(field.name for field in fields(ModelSpec)) - {"name"}
 
 def _weights_key(model: Mapping[str, Any]) -> tuple[Any, ...]:
     # Files of before there were weights and engines do not have these.
-    others = {"weights": "", "seed": 0, "engine": "", "precision": "float32"}
+    others = {"weights": "", "seed": 0, "engine": ""}
     others |= {"layout": "", "output": ""}
     columns = tuple(model.get("columns", ()))
     return (model["source"], model["kind"], columns, *(model.get(k, v) for k, v in others.items()))

@@ -221,7 +221,6 @@ class _Model:
     weights: str = ""
     seed: int = 0
     engine: str = ""
-    precision: str = ""
 
 
 def write_index(path: Path, data: Mapping[str, Any]) -> None:

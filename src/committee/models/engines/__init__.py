@@ -1,1 +1,1 @@
-"""What runs a model: onnxruntime sessions and torch modules."""
+"""Engines, which run models: onnxruntime and torch."""

@@ -9,27 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 from committee.errors import MissingExtraError, ModelError
 from committee.models.base import check_file
+from committee.text import first_line
 
 if TYPE_CHECKING:
     import torch
 
-# Under these keys checkpoints of training scripts keep the weights.
+# Keys under which checkpoints of training scripts store the weights.
 _WITHIN = ("state_dict", "model", "model_state")
-# Before each name, if the module was wrapped for several devices, or compiled.
+# Prefixes of all names if the module was wrapped for several devices, or compiled.
 _WRAPPED = ("module.", "_orig_mod.")
 # Counters of batches, which only training reads; older files do not have them.
 _COUNTER = "num_batches_tracked"
 
 
 def read_weights(where: str, path: Path) -> Mapping[str, torch.Tensor]:
-    """Read a file of weights; nothing in it is run.
-
-    Args:
-        where: What they are for, for the error.
-        path: ``.safetensors``, or what ``torch.save`` wrote of a state dict.
+    """Read a state dict from ``.safetensors``, or from what ``torch.save`` wrote; run no code.
 
     Raises:
-        ModelError: If it is missing, damaged, or holds more than tensors.
+        ModelError: If the file is missing, damaged, or holds more than tensors.
         MissingExtraError: If safetensors is not installed and needed.
     """
     check_file(where, path, "file of weights")
@@ -39,9 +36,8 @@ def read_weights(where: str, path: Path) -> Mapping[str, torch.Tensor]:
     except MissingExtraError:
         raise
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
         raise ModelError(
-            f"{where}: {path} cannot be read as weights ({type(error).__name__}: {reason}). "
+            f"{where}: {path} cannot be read as weights ({first_line(error)}). "
             "Save the state dict alone, best as safetensors"
         ) from None
     for prefix in _WRAPPED:
@@ -70,17 +66,17 @@ def _read_torch(path: Path) -> Mapping[str, torch.Tensor]:
         isinstance(value, torch.Tensor) for value in state.values()
     ):
         raise TypeError("no mapping of names to tensors")
-    # Not a copy: beside its items torch keeps in it which version of each layer wrote them.
+    # Not a copy: torch stores beside the items which version of each layer wrote them.
     return state
 
 
 def fill(
     where: str, path: str, module: torch.nn.Module, state: Mapping[str, torch.Tensor]
 ) -> torch.nn.Module:
-    """Put weights into a module; every name and shape must fit.
+    """Put weights into a module and return it.
 
     Raises:
-        ModelError: If one does not fit; how many, and the first.
+        ModelError: If a name or a shape does not fit; the line says how many, and the first.
     """
     own = module.state_dict()
     shapes = [n for n in own if n in state and own[n].shape != state[n].shape]
@@ -96,16 +92,17 @@ def fill(
     if problems:
         raise ModelError(f"{where}: weights of {path} do not fit the model: {'; '.join(problems)}")
     try:
-        module.load_state_dict(state, strict=False)  # what is missing was told above
+        module.load_state_dict(state, strict=False)  # missing names are refused above
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(f"{where}: weights of {path} do not fit the model ({reason})") from error
+        raise ModelError(
+            f"{where}: weights of {path} do not fit the model ({first_line(error)})"
+        ) from error
     return module
 
 
 @contextmanager
 def drawn(seed: int) -> Iterator[None]:
-    """Whatever torch draws inside comes from this seed; what it draws afterwards is unmoved."""
+    """Let what torch draws inside come from a seed; its generator is left as it was."""
     import torch
 
     with torch.random.fork_rng(devices=[]):

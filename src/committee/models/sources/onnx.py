@@ -10,11 +10,10 @@ from typing import Any, ClassVar
 
 from committee.arrays import Array
 from committee.errors import MissingExtraError, ModelError
-from committee.models.base import Model, check_file, run_print
-from committee.models.engines.sessions import OWN, open_session
-from committee.models.graph_declaration import ports_of
-from committee.models.graph_files import graph_fingerprint
-from committee.models.graph_io import recipe_of
+from committee.models.base import Model, check_file
+from committee.models.engines.session import Session
+from committee.models.graph_file import graph_fingerprint, ports_of
+from committee.models.graph_form import preprocessing_of
 from committee.paths import expanded
 from committee.profile.graph_macs import graph_macs, graph_parameters
 from committee.spec.model import ModelSpec
@@ -25,7 +24,7 @@ class OnnxSource:
 
     form = "onnx:PATH"
     weights: ClassVar[frozenset[str]] = frozenset()
-    engines = (OWN, "openvino")
+    engines = ("onnxruntime",)
     choices = ("layout", "output")
 
     def located(self, text: str, folder: Path) -> str:
@@ -37,7 +36,7 @@ class OnnxSource:
     def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
         """The size and the channels that the graph fixes; more it does not state."""
         try:
-            return recipe_of(ports_of(Path(text))[0])
+            return preprocessing_of(ports_of(Path(text))[0])
         except (OSError, ValueError):
             return {}  # told by who loads it
 
@@ -45,7 +44,7 @@ class OnnxSource:
         """See :class:`committee.models.base.Peekable`."""
         path = Path(spec.text)
         check_file(f"model {spec.name!r}", path)
-        return run_print(graph_fingerprint(path), spec, OWN)
+        return graph_fingerprint(path)
 
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
         """See :class:`committee.models.base.Source`."""
@@ -53,7 +52,7 @@ class OnnxSource:
 
 
 class OnnxModel:
-    """A graph on the processor, in float32 if nothing else is asked for.
+    """A graph, run by onnxruntime on the processor.
 
     Args:
         spec: Its source is ``onnx:PATH``.
@@ -62,17 +61,17 @@ class OnnxModel:
     Raises:
         ModelError: If the file is missing, no ONNX model, or has several inputs or outputs of which
             none is named, or if it takes no inputs of the spec's size.
-        MissingExtraError: If the engine is not installed.
+        MissingExtraError: If onnxruntime is not installed.
     """
 
     keeps_input = True
 
     def __init__(self, spec: ModelSpec, threads: int = 0) -> None:
-        self.path, engine = Path(spec.text), spec.engine or OWN
-        self._session = open_session(spec, self.path, engine, spec.precision, threads)
+        self.path = Path(spec.text)
+        self._session = Session(spec, self.path, threads)
         self.engine = self._session.engine
         self._spec = spec
-        self.fingerprint = run_print(graph_fingerprint(self.path), spec, OWN)
+        self.fingerprint = graph_fingerprint(self.path)
 
     @property
     def macs(self) -> int | None:

@@ -20,7 +20,7 @@ from committee.arrays import Array
 from committee.errors import ModelError, UntrustedCodeError
 from committee.models.answers import one_output
 from committee.models.base import Model, file_fingerprint
-from committee.models.engines.module import model_of
+from committee.models.engines.exported import model_of
 from committee.models.engines.weights import fill, read_weights
 from committee.paths import MOVED, expanded
 from committee.spec.model import ENGINES, ModelSpec
@@ -103,9 +103,9 @@ def load_python(spec: ModelSpec, threads: int = 0) -> Model:
         return model_of(spec, made, code_print, threads)
     if not callable(made):
         raise ModelError(f"{where}: {factory}() returned a {type(made).__name__}, not a model")
-    if spec.weights or spec.engine or spec.precision != "float32":
+    if spec.weights or spec.engine:
         raise ModelError(
-            f"{where}: {factory}() returned no torch module; leave weights, engine, precision out"
+            f"{where}: {factory}() returned no torch module; leave weights and engine out"
         )
     return FunctionModel(made, code_print, spec.output)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from committee.errors import MissingExtraError, ModelError, UnknownNameError
 from committee.models.base import RANDOM, Model
-from committee.models.engines.module import model_of
+from committee.models.engines.exported import model_of
 from committee.models.engines.weights import drawn, fill, read_weights
 from committee.models.sources.by_name import ByName, check_registered
 from committee.models.sources.hub import check_reachable

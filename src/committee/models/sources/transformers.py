@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from committee.errors import MissingExtraError, ModelError, PoolFileError
 from committee.models.base import RANDOM, Model
-from committee.models.engines.module import model_of
+from committee.models.engines.exported import model_of
 from committee.models.engines.weights import drawn, fill, read_weights
 from committee.models.sources.by_name import ByName
 from committee.models.sources.hub import check_reachable

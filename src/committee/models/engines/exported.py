@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -19,26 +20,48 @@ from committee.arrays import Array
 from committee.errors import MissingExtraError, ModelError
 from committee.files import write_text
 from committee.models.base import Model, file_fingerprint
-from committee.models.engines.sessions import Session, open_session
+from committee.models.engines.session import Session
+from committee.models.engines.torch_module import TorchModel
 from committee.spec.model import ModelSpec
+from committee.text import first_line
 
 if TYPE_CHECKING:
-    from committee.models.engines.torch_module import TorchModel
+    import torch
 
-# How far a graph in float32 may be from its module, as a share of the largest output.
+# How far a graph may be from its module, as a share of the largest output.
 TOLERANCE = 1e-4
-# Not the batch that is exported with: a graph that has learned it by heart is noticed.
+# Unlike the batch of the export, so that a graph that only takes that batch is noticed.
 _CHECK_ROWS, _EXPORT_ROWS = 3, 2
 _OPSET = 18
 
 
-class ExportedModel:
-    """A torch module that runs as a graph, on onnxruntime or OpenVINO.
+def model_of(
+    spec: ModelSpec,
+    module: torch.nn.Module,
+    origin: str,
+    threads: int = 0,
+    *,
+    any_size: bool = True,
+) -> Model:
+    """Return a module as a model, on the engine that the spec names.
 
     Args:
-        spec: What it is.
-        model: The module.
-        threads: How many the engine may use; 0 leaves the choice to it.
+        spec: What the model is.
+        module: See :class:`~committee.models.engines.torch_module.TorchModel`.
+        origin: See there, and so are the others.
+        threads: See there.
+        any_size: See there.
+
+    Raises:
+        ModelError: If it does not run on one input of the spec's size, or cannot be exported.
+        MissingExtraError: If the engine is not installed.
+    """
+    model = TorchModel(spec, module, origin, threads, any_size)
+    return ExportedModel(spec, model, threads) if spec.engine == "onnxruntime" else model
+
+
+class ExportedModel:
+    """A torch module that onnxruntime runs as a graph.
 
     Raises:
         ModelError: If it cannot be exported, or the graph does not answer as the module does.
@@ -48,15 +71,16 @@ class ExportedModel:
     keeps_input = True
 
     def __init__(self, spec: ModelSpec, model: TorchModel, threads: int = 0) -> None:
-        self.fingerprint, self.macs = model.fingerprint, model.macs
-        self.macs_unknown = model.macs_unknown
+        # Outputs of another engine differ slightly, so this is another model.
+        self.fingerprint = hashlib.sha256(f"{model.fingerprint} onnxruntime".encode()).hexdigest()[
+            :16
+        ]
+        self.macs, self.macs_unknown = model.macs, model.macs_unknown
         self.parameters = model.parameters
         self.path = cached_graph(spec, model)
-        own = spec.of_module()
-        self._session = open_session(own, self.path, spec.engine, spec.precision, threads)
+        self._session = Session(spec.of_module(), self.path, threads)
         self.engine = self._session.engine
-        if spec.precision == "float32":
-            _check_once(spec, model, self._session, self.path)
+        _check_once(spec, model, self._session, self.path)
 
     def __call__(self, batch: Array) -> Array:
         """See :class:`committee.models.base.Model`."""
@@ -64,56 +88,48 @@ class ExportedModel:
 
 
 def cache_folder() -> Path:
-    """Where exported graphs are kept: ``COMMITTEE_CACHE``, or the user's folder of caches."""
+    """Return the folder of exported graphs: ``COMMITTEE_CACHE``, or one in the user's caches."""
     own = os.environ.get("COMMITTEE_CACHE")
     usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(own) if own else usual / "committee"
 
 
 def cached_graph(spec: ModelSpec, model: TorchModel, *, free: bool = False) -> Path:
-    """The graph of a module at the spec's size, exported if the cache has none that is whole.
+    """Return the graph of a module, exported unless the cache holds it undamaged.
 
     Args:
-        spec: What it is.
+        spec: What the model is; the graph takes inputs of its size.
         model: The module.
-        free: Whether the graph is to take inputs of other heights and widths too.
+        free: Whether the graph must take inputs of other heights and widths too.
 
     Raises:
-        ModelError: If it cannot be exported.
+        ModelError: If the module cannot be exported.
         MissingExtraError: If onnx or onnxscript is not installed.
     """
     shape = spec.preprocessing.shape
     sides = (*shape[:-2], "any") if free else shape
-    path = cache_folder() / f"{model.weights_print}-{'x'.join(map(str, sides))}.onnx"
+    path = cache_folder() / f"{model.fingerprint}-{'x'.join(map(str, sides))}.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
-        if _notes(path).get("fingerprint") != _print_of(path):
+        if not path.is_file() or _notes(path).get("fingerprint") != file_fingerprint(path):
             temporary = path.with_suffix(".part.onnx")
             try:
                 _export(spec, model, temporary, free)
-                write_text(_beside(path), json.dumps({"fingerprint": file_fingerprint(temporary)}))
+                notes = {"fingerprint": file_fingerprint(temporary)}
+                write_text(path.with_suffix(".json"), json.dumps(notes))
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
     return path
 
 
-def _beside(path: Path) -> Path:
-    return path.with_suffix(".json")
-
-
 def _notes(path: Path) -> dict[str, Any]:
-    """What is known of a graph of the cache: its fingerprint, and how far each engine is off."""
+    """Read what is stored beside a cached graph: its fingerprint, and how far engines are off."""
     try:
-        notes = json.loads(_beside(path).read_text(encoding="utf-8"))
+        notes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return notes if isinstance(notes, dict) else {}
-
-
-def _print_of(path: Path) -> str | None:
-    # Unlike what notes of a missing file say.
-    return file_fingerprint(path) if path.is_file() else "not there"
 
 
 def _export(spec: ModelSpec, model: TorchModel, path: Path, free: bool) -> None:
@@ -129,12 +145,11 @@ def _export(spec: ModelSpec, model: TorchModel, path: Path, free: bool) -> None:
     if free:
         # Height and width are the last axes; the batch is not in the shape.
         varying |= dict.fromkeys((len(shape) - 1, len(shape)), torch.export.Dim.DYNAMIC)
-    example = torch.zeros((_EXPORT_ROWS, *shape))
     try:
         with _quiet(), torch.no_grad():
             torch.onnx.export(
                 model.module,
-                (example,),
+                (torch.zeros((_EXPORT_ROWS, *shape)),),
                 str(path),
                 dynamo=True,
                 dynamic_shapes=(varying,),
@@ -145,21 +160,18 @@ def _export(spec: ModelSpec, model: TorchModel, path: Path, free: bool) -> None:
                 verbose=False,
             )
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
-        remedy = (
-            "List its sizes as models of their own, with resolution in place of resolutions"
-            if free
-            else 'Take engine = "torch" or "torch.compile"'
-        )
+        size, remedy = "", "Leave engine out"
+        if free:
+            size = " of any size"
+            remedy = "List its sizes as models of their own, with resolution"
         raise ModelError(
-            f"{where}: torch cannot export it as ONNX{' of any size' if free else ''} "
-            f"({type(error).__name__}: {reason}). {remedy}"
+            f"{where}: torch cannot export it as ONNX{size} ({first_line(error)}). {remedy}"
         ) from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter tells of its own progress."""
+    """Silence what the exporter prints and logs of its own progress."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -171,37 +183,33 @@ def _quiet() -> Iterator[None]:
 
 
 def _check_once(spec: ModelSpec, model: TorchModel, session: Session, path: Path) -> None:
-    """Compare an engine's outputs with the module's, the first time that it runs this graph."""
+    """Compare a graph with its module when this version of the engine first runs it."""
     with FileLock(f"{path}.lock"):
         notes = _notes(path)
         if session.engine not in notes.get("apart", {}):
-            apart = difference(spec, model, session)
-            known = {**notes.get("apart", {}), session.engine: apart}
-            write_text(_beside(path), json.dumps({**notes, "apart": known}))
+            apart = {**notes.get("apart", {}), session.engine: difference(spec, model, session)}
+            write_text(path.with_suffix(".json"), json.dumps({**notes, "apart": apart}))
 
 
-def difference(spec: ModelSpec, model: Model, session: Session, seed: int = 0) -> float:
-    """How far a graph is from its module, on inputs from a seed.
-
-    Returns:
-        The largest difference, as a share of the largest output.
+def difference(spec: ModelSpec, model: Model, session: Session) -> float:
+    """Return how far a graph is from its module on random inputs, as a share of the largest output.
 
     Raises:
         ModelError: If it is above :data:`TOLERANCE`.
     """
     shape = (_CHECK_ROWS, *spec.preprocessing.shape)
-    batch = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    batch = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     expected, answered = model(batch), session(batch)
     if answered.shape != expected.shape:
         raise ModelError(
             f"model {spec.name!r}: exported, it answers {answered.shape} instead of "
-            f'{expected.shape}. Take engine = "torch"'
+            f"{expected.shape}. Leave engine out"
         )
     largest = float(np.abs(expected).max()) or 1.0
     apart = float(np.abs(answered - expected).max()) / largest
     if not apart <= TOLERANCE:
         raise ModelError(
             f"model {spec.name!r}: exported, its outputs on {session.engine} are off by "
-            f'{apart:.2g} of the largest, above {TOLERANCE:g}. Take engine = "torch"'
+            f"{apart:.2g} of the largest, above {TOLERANCE:g}. Leave engine out"
         )
     return apart
