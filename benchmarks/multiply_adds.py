@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from committee.models.sources.registry import source_of
-from committee.models.sources.timm import module_of
+from committee.models.sources.timm import TimmSource
 from committee.profile.torch_macs import torch_macs
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
@@ -87,7 +87,8 @@ def module(row: Row) -> nn.Module:
     published = dict(source_of(f"timm:{row.text}").published(row.text, side))
     recipe = Preprocessing.from_json(published)
     with torch.device("meta"):
-        return module_of(ModelSpec(row.name, f"timm:{row.text}", recipe, weights="random")).eval()
+        spec = ModelSpec(row.name, f"timm:{row.text}", recipe, weights="random")
+        return TimmSource().module(spec).eval()
 
 
 def with_late_strides(network: nn.Module) -> nn.Module:

@@ -18,7 +18,7 @@ from committee.data.base import BrokenSamplesError, readable
 from committee.data.clips import ClipsDataset, read_clip
 from committee.data.open import open_data
 from committee.errors import DataError, PoolFileError, UnknownNameError
-from committee.models.clip import ArrayClip, Framing, inputs_of, needed
+from committee.models.clip import ArrayClip, Framing, inputs_of, needed_frames
 from committee.pool.samples import Samples
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
@@ -225,7 +225,7 @@ def test_only_what_models_see_is_kept_and_once_for_all(tmp_path: Path) -> None:
     blocks = [recipe(temporal=4, blocks=2, block=block) for block in range(2)]
     other = recipe(frames=2, temporal=1)
     wide = recipe(size=12, frames=1, temporal=1)
-    wanted = needed(np.arange(COUNT) / 10, [*blocks, other, wide])
+    wanted = needed_frames(np.arange(COUNT) / 10, [*blocks, other, wide])
     assert sorted(len(rows) for rows in wanted.values()) == [1, 4 * 4 + 2]
     clip = read_clip(path, [*blocks, other, wide])
     for asked in (*blocks, other, wide):

@@ -24,7 +24,7 @@ from committee.export.pool import export_pool
 from committee.export.torch_module import as_module
 from committee.models.load import load_models
 from committee.models.pool_file import read_pool_file
-from committee.models.sources.python import _import
+from committee.models.sources.python import _imported
 from committee.models.sources.transformers import recipe_of
 from committee.predict import predict
 from committee.report.rows import front_rows, summary
@@ -88,7 +88,7 @@ def code(folder: Path) -> list[str]:
 
 def made(folder: Path) -> list[str]:
     """Which factories of a pool's code were called, in order."""
-    calls: list[str] = _import(str(folder / "models.py")).made
+    calls: list[str] = _imported(str(folder / "models.py")).made
     return calls
 
 
@@ -190,7 +190,7 @@ def test_sizes_share_a_module_its_weights_file_and_its_memory(
 
     lines = LINE.replace("any_size", "module").replace("costs.macs = [4, 16, 36]", "")
     path = written(tmp_path, lines + 'weights = "w.pth"')
-    torch.save(_import(str(tmp_path / "models.py")).module().state_dict(), tmp_path / "w.pth")
+    torch.save(_imported(str(tmp_path / "models.py")).module().state_dict(), tmp_path / "w.pth")
     reads, read = [], python.read_weights
     monkeypatch.setattr(python, "read_weights", lambda *a: reads.append(a) or read(*a))
     loaded = load_models(read_pool_file(path).models, code(tmp_path))
@@ -215,8 +215,8 @@ def test_sizes_share_a_module_its_weights_file_and_its_memory(
 def test_sizes_share_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import committee.models.sources.onnx as source
 
-    opened, open_session = [], source.open_session
-    monkeypatch.setattr(source, "open_session", lambda *a: opened.append(a) or open_session(*a))
+    opened, session = [], source.Session
+    monkeypatch.setattr(source, "Session", lambda *a: opened.append(a) or session(*a))
     cascade = at_sizes(tmp_path, [20, 28])
     found = Runner(cascade, threads=1).decide(some_images(100))
     assert len(opened) == 1

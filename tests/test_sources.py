@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +19,10 @@ import committee as cm
 from committee.data.arrays import ArrayDataset
 from committee.embedded import pool_file
 from committee.errors import CommitteeError, MissingExtraError, ModelError, PoolFileError
-from committee.models.base import outputs_of
+from committee.models.base import Source, outputs_of
 from committee.models.inputs import prepared
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
-from committee.models.sources.hub import check_reachable
 from committee.models.sources.registry import source_of
 from committee.models.sources.transformers import labels_of, recipe_of
 from committee.pool.samples import Samples
@@ -39,9 +37,6 @@ torch = pytest.importorskip("torch", reason="these sources are torch modules")
 timm = pytest.importorskip("timm", reason="the extra timm is not installed")
 torchvision = pytest.importorskip("torchvision", reason="the extra torchvision is not installed")
 transformers = pytest.importorskip("transformers", reason="the extra transformers is not installed")
-
-# Nothing listens there: a hub that cannot be reached.
-NOWHERE = "http://127.0.0.1:9"
 
 
 def one_model(folder: Path, lines: str) -> ModelSpec:
@@ -115,11 +110,10 @@ def test_onnx_and_python_keep_the_contract(tmp_path: Path) -> None:
     check_source(pool.models[0], code)
 
 
-class Broken:
+class Broken(Source):
     """A source that breaks the contract in one way."""
 
     form = "broken:NAME"
-    weights: frozenset[str] = frozenset()
     code = ""
 
     def located(self, text: str, folder: Path) -> str:
@@ -673,40 +667,6 @@ def test_weights_fill_a_module_of_the_users_code(tmp_path: Path) -> None:
 # Hubs.
 
 
-def test_a_hub_that_cannot_be_reached_is_told_at_once() -> None:
-    for url in (NOWHERE, "https://no-such-host.invalid/x"):
-        began = time.monotonic()
-        with pytest.raises(ModelError, match=r"here: .* cannot be reached \(.*weights = ") as told:
-            check_reachable("here", url, "HF_HOME")
-        assert "\n" not in str(told.value)
-        assert time.monotonic() - began < 9
-
-
-def test_a_host_that_answers_anything_is_reached() -> None:
-    import threading
-    from http.server import BaseHTTPRequestHandler, HTTPServer
-
-    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)  # answers HEAD with an error
-    server.RequestHandlerClass.log_message = lambda *_: None  # type: ignore[method-assign]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        check_reachable("here", f"http://127.0.0.1:{server.server_port}", "HF_HOME")
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def test_a_silent_hub_is_not_waited_for() -> None:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        began = time.monotonic()
-        with pytest.raises(ModelError, match="cannot be reached"):
-            check_reachable("here", url, "HF_HOME", patience=0.5)
-        assert time.monotonic() - began < 3
-
-
 OFFLINE = """
 import sys
 sys.path.insert(0, {tests!r})
@@ -725,7 +685,7 @@ def in_a_process_of_its_own(folder: Path, *sources: str, **environment: str) -> 
     """One line a source: its fingerprint, or the error."""
     # Libraries read once where their caches are.
     code = OFFLINE.format(tests=str(Path(__file__).parent))
-    known = {"PATH": "", "PYTHONPATH": ":".join(sys.path), "HF_ENDPOINT": NOWHERE}
+    known = {"PATH": "", "PYTHONPATH": ":".join(sys.path), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code, *sources],
         cwd=folder, env={**known, **environment}, capture_output=True, text=True, check=True,
@@ -739,14 +699,12 @@ def test_without_hub_and_cache_there_is_a_line_and_with_a_cache_there_is_the_mod
 ) -> None:
     home = tmp_path / "hf"
     caches = {"HF_HOME": str(home), "TORCH_HOME": str(tmp_path / "torch")}
-    began = time.monotonic()
     names = ["timm:test_resnet", "transformers:someone/vit", "torchvision:densenet121"]
     # The hub of torchvision cannot be named otherwise; where there is a network it would answer.
     without = [*names[:2], "timm:mobilenetv2_075"]
     for line in in_a_process_of_its_own(tmp_path, *without, **caches):
         assert "'a'" in line
         assert 'weights = "FILE.safetensors"' in line
-    assert time.monotonic() - began < 60
     torch.manual_seed(0)
     folder = home / "hub" / "models--timm--test_resnet.r160_in1k"
     save_cached(folder, {"model.safetensors": timm.create_model("test_resnet").state_dict()})
@@ -795,10 +753,7 @@ def test_a_torchvision_of_another_build_gets_a_line() -> None:
         "except Exception as error: print(type(error).__name__, error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    # Its metadata leave out the build, which its own file tells.
-    text = Path(torchvision.__file__).with_name("version.py").read_text()
-    build = text.split("__version__ = '")[1].split("'")[0]
-    assert f"timm:x: torchvision {build} does not match torch {torch.__version__}" in done.stdout
+    assert f"does not match torch {torch.__version__}" in done.stdout
     assert done.stdout.count("\n") == 1
 
 

@@ -330,14 +330,14 @@ def test_x3d_weighs_what_the_paper_says() -> None:
     pytest.importorskip("pytorchvideo.models.x3d", reason="PyTorchVideo brings X3D")
     import torch
 
-    from committee.models.sources.pytorchvideo import PytorchvideoSource, _module
+    from committee.models.sources.pytorchvideo import PytorchvideoSource
     from committee.profile.torch_macs import torch_macs
 
     for name, paper in (("x3d_m", 6.2), ("x3d_l", 24.8), ("x3d_xl", 48.4)):
         asked = Preprocessing.from_json(PytorchvideoSource().published(name, None))
         spec = ModelSpec("m", f"pytorchvideo:{name}", asked, weights="random")
         with torch.device("meta"):
-            counted = torch_macs(_module(spec), (1, *asked.shape))
+            counted = torch_macs(PytorchvideoSource().module(spec), (1, *asked.shape))
         assert round(counted / 1e9, 1) == paper
         assert asked.inputs == 30
 

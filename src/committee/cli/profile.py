@@ -94,8 +94,8 @@ def _print(profiles: list[Profile]) -> None:
         f"{len(profiles[0].batched.ms)} calls a model"
     )
     for each in profiles:
-        if each.unknown:
-            say(f"{each.spec.name}: multiply-adds unknown: {each.unknown}")
+        if each.macs_unknown:
+            say(f"{each.spec.name}: multiply-adds unknown: {each.macs_unknown}")
         say(f"{each.spec.name}: {fed(each.spec.preprocessing)}")
 
 

@@ -27,7 +27,7 @@ from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, check_regular
 from committee.data.files import digests_of
 from committee.errors import DataError, MissingExtraError
-from committee.models.clip import Framing, KeptClip, needed
+from committee.models.clip import FramedClip, Framing, needed_frames
 from committee.pool.samples import Samples
 from committee.spec.preprocessing import Preprocessing
 
@@ -68,7 +68,7 @@ class ClipsDataset:
         self._recipes = tuple(dict.fromkeys(recipes))
         self.samples = samples
 
-    def read(self, rows: Array) -> list[KeptClip]:
+    def read(self, rows: Array) -> list[FramedClip]:
         """See :class:`committee.data.base.Dataset`."""
         clips, broken = [], []
         for row in rows.tolist():
@@ -87,7 +87,7 @@ class ClipsDataset:
         return digests_of(self._root, self.samples, rows)
 
 
-def read_clip(path: Path, recipes: Sequence[Preprocessing]) -> KeptClip:
+def read_clip(path: Path, recipes: Sequence[Preprocessing]) -> FramedClip:
     """Decode what some models need of a clip.
 
     Frames are turned and mirrored as the file says, as players do; pixels are taken as square.
@@ -109,8 +109,8 @@ def read_clip(path: Path, recipes: Sequence[Preprocessing]) -> KeptClip:
     return _kept(path, _counted_timeline(path), recipes)
 
 
-def _kept(path: Path, line: _Timeline, recipes: Sequence[Preprocessing]) -> KeptClip:
-    wanted = needed(line.times, recipes)
+def _kept(path: Path, line: _Timeline, recipes: Sequence[Preprocessing]) -> FramedClip:
+    wanted = needed_frames(line.times, recipes)
     rows = np.unique(np.concatenate([np.empty(0, np.int64), *wanted.values()])).tolist()
     kept: dict[Framing, list[Array]] = {framing: [] for framing in wanted}
     lacking = {framing: set(numbers.tolist()) for framing, numbers in wanted.items()}
@@ -119,7 +119,7 @@ def _kept(path: Path, line: _Timeline, recipes: Sequence[Preprocessing]) -> Kept
         for framing in wanted:
             if row in lacking[framing]:
                 kept[framing].append(framing.fit(pixels[framing.grey]))
-    return KeptClip(
+    return FramedClip(
         line.times,
         {framing: (numbers, _stacked(kept[framing])) for framing, numbers in wanted.items()},
     )

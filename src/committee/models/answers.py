@@ -1,4 +1,4 @@
-"""What code that is not ours answers, read as an array: tensors, mappings, tuples, lists."""
+"""Answers of code that is not ours, read as arrays: tensors, mappings, tuples, lists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from committee.text import listed
 
 # What libraries call the scores of classes, in a mapping or as an attribute.
 _LOGITS = "logits"
-# Types of which torch makes no array of NumPy, and those that lose nothing in float32.
+# Types of torch that NumPy does not have, or that lose nothing in float32.
 _HALVES = ("torch.bfloat16", "torch.float16")
 
 
@@ -22,12 +22,12 @@ def one_output(answer: Any, output: str = "") -> Any:
 
     Args:
         answer: An array or a tensor, or a mapping, an object or a tuple of them.
-        output: Which is taken: the key, the attribute, or the number from 0; empty if there is no
+        output: The key, the attribute, or the number from 0 of the output; empty if there is no
             choice.
 
     Raises:
         ModelError: If there are several and none is named, or the named one is not there; the
-            message does not say whose it is.
+            message does not name the model.
     """
     parts = _parts(answer)
     if parts is None:
@@ -38,26 +38,29 @@ def one_output(answer: Any, output: str = "") -> Any:
         return answer
     if output in parts:
         return parts[output]
+    shown = listed([f"{name} {_form(value)}" for name, value in parts.items()])
     if output:
-        raise ModelError(f"answers with no output {output!r}; there are {_told(parts)}")
+        raise ModelError(f"answers with no output {output!r}; there are {shown}")
     if _LOGITS in parts:
         return parts[_LOGITS]
     if len(parts) == 1:
         return next(iter(parts.values()))
     raise ModelError(
-        f"answers with {len(parts)} outputs: {_told(parts)}. Name the one to take in its "
+        f"answers with {len(parts)} outputs: {shown}. Name the one to take in its "
         f'[[model]], as in output = "{next(iter(parts), "")}"'
     )
 
 
 def _parts(answer: Any) -> Mapping[str, Any] | None:
-    """The outputs of an answer by their names or numbers; None if the answer is one output."""
+    """Return the outputs of an answer by their names or numbers; None if it is one output."""
     if _is_array(answer):
         return None
     if isinstance(answer, Mapping):
         return {str(key): value for key, value in answer.items()}
     if isinstance(answer, tuple | list):
-        if not _several(answer):
+        # Rows of one output have one axis, and all alike.
+        axes = {_axes(value) for value in answer}
+        if not axes or axes in ({0}, {1}):
             return None
         names = getattr(answer, "_fields", range(len(answer)))
         return {str(name): value for name, value in zip(names, answer, strict=True)}
@@ -68,23 +71,12 @@ def _is_array(value: Any) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
-def _several(values: tuple[Any, ...] | list[Any]) -> bool:
-    """Whether a sequence holds outputs, not the rows of one: these have one axis, and all alike."""
-    axes = {np.ndim(value) if _is_array(value) else _depth(value) for value in values}
-    return bool(axes) and axes not in ({0}, {1})
-
-
-def _depth(value: Any) -> int:
-    """How deeply lists are nested, as far as their first entries show."""
+def _axes(value: Any) -> int:
+    """Return how deeply lists and arrays are nested, as far as first entries show."""
     depth = 0
     while isinstance(value, list | tuple) and value and depth < 9:
         value, depth = value[0], depth + 1
     return depth + (np.ndim(value) if _is_array(value) else 0)
-
-
-def _told(parts: Mapping[str, Any]) -> str:
-    shown = [f"{name} {_form(value)}" for name, value in parts.items()]
-    return listed(shown)
 
 
 def _form(value: Any) -> str:
@@ -99,7 +91,7 @@ def as_array(value: Any) -> Array:
     A tensor may have a gradient, lie on another device, or be of a type that NumPy does not have.
 
     Raises:
-        ModelError: If it holds no numbers; the message does not say whose it is.
+        ModelError: If it holds no numbers; the message does not name the model.
     """
     if hasattr(value, "detach"):
         value = value.detach().cpu()
@@ -115,7 +107,7 @@ def as_array(value: Any) -> Array:
 
 
 def rows_of(values: Array) -> Array:
-    """Return scores (N, C) of an output with axes of length 1 beside that of the classes."""
+    """Return scores (N, C) from an output that has axes of length 1 beside that of the classes."""
     sides = [side for side in values.shape[1:] if side != 1]
     if values.ndim < 3 or len(sides) > 1:
         return values

@@ -1,106 +1,111 @@
-"""The contracts that models and their sources keep."""
+"""The contracts of models and of their sources, and what runs a model and checks its answer."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
 from committee.arrays import Array
 from committee.errors import CommitteeError, ModelError, NotFiniteError
 from committee.models.answers import as_array, one_output, rows_of
-from committee.models.clip import ModelInputs
+from committee.models.clip import ModelInputs, ViewedClips
 from committee.paths import MOVED
 from committee.rule.outputs import Outputs, checked_outputs, usable_rows
 from committee.spec.model import ModelSpec
 from committee.spec.task import SEMANTIC_SEGMENTATION
-
-if TYPE_CHECKING:
-    from committee.models.clip import ViewedClips
+from committee.text import first_line
 
 # What a pool file writes for weights that are drawn, not learned.
 RANDOM = "random"
 _NO_ROWS = np.zeros(0, np.int64)
 
 
-class Source(Protocol):
-    """One scheme of the pool file: where models come from.
+class Source:
+    """Base of a scheme of the pool file: where models come from.
 
-    ``committee.testing.check_source`` is this contract as a test.
+    ``committee.testing.check_source`` tests a source.
     """
 
     form: ClassVar[str]
     """How it is written, for errors: ``timm:NAME``."""
 
-    weights: ClassVar[frozenset[str]]
-    """Which weights a pool file may ask for beside its own: ``file``, ``random``."""
+    weights: ClassVar[frozenset[str]] = frozenset()
+    """Which weights a pool file may name beside the source's own: ``file``, ``random``."""
 
-    engines: ClassVar[tuple[str, ...]]
+    engines: ClassVar[tuple[str, ...]] = ()
     """Engines that run its models, its own first; of :data:`~committee.spec.model.ENGINES`."""
 
+    choices: ClassVar[tuple[str, ...]] = ()
+    """Which of ``layout`` and ``output`` a pool file may choose."""
+
     def located(self, text: str, folder: Path) -> str:
-        """What stands after the scheme, with paths made absolute from ``folder``.
+        """Return what stands after the scheme, with paths made absolute from ``folder``.
 
         Raises:
             ValueError: If it has not the form; the message may be empty.
         """
+        if not text:
+            raise ValueError
+        return text
 
     def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
-        """The preprocessing that the publisher of a model states; weights are not touched.
+        """Return the preprocessing that the publisher of a model states; weights are not touched.
 
         Args:
             text: What :meth:`located` returned.
             size: Height and width that the user wants; None for the published ones.
 
         Returns:
-            Fields of :class:`~committee.models.Preprocessing`; those that are not stated are left
-            out. ``size`` is stated if it can be.
+            Fields of :class:`~committee.spec.preprocessing.Preprocessing`, without those that are
+            not stated. ``size`` is stated if it can be.
 
         Raises:
             CommitteeError: If the model is unknown.
         """
+        return {}
 
-    def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
-        """Load a model.
-
-        Raises:
-            CommitteeError: If it cannot be loaded; the model's name stands in the line.
-        """
-
-
-@runtime_checkable
-class Peekable(Protocol):
-    """A source that can look at a model without loading it; a source need not be one."""
-
-    def peek(self, spec: ModelSpec, allow_code: Collection[str]) -> str | None:
-        """The fingerprint of the model that :meth:`Source.load` would load; None if unknown.
+    def labels(self, text: str) -> Sequence[str]:
+        """Return the names of the outputs, in their order, which the pool's classes must match.
 
         Raises:
-            CommitteeError: If it could not be loaded; the model's name stands in the line.
+            CommitteeError: If they cannot be read.
         """
-
-
-@runtime_checkable
-class Naming(Protocol):
-    """A source that knows the classes of published weights; a source need not be one."""
+        return ()
 
     def classes(self, text: str) -> Sequence[str]:
-        """The names of the classes in the order of the outputs; empty if they are not known.
+        """Return the names of the outputs of published weights; empty if they are not known.
 
-        Args:
-            text: What :meth:`Source.located` returned.
+        Unlike :meth:`labels`, a library words them its own way; other names are no error.
         """
+        return ()
+
+    def peek(self, spec: ModelSpec, allow_code: Collection[str]) -> str | None:
+        """Return the fingerprint of the model that :meth:`load` would load; None if unknown.
+
+        Raises:
+            CommitteeError: If it could not be loaded; the model is named.
+        """
+        return None
+
+    def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
+        """Load a model; 0 threads leaves their number to its engine.
+
+        Raises:
+            CommitteeError: If it cannot be loaded; the model is named.
+        """
+        raise NotImplementedError
 
 
 class Model(Protocol):
     """A loaded model. It must be pure: the same input, the same outputs, whatever ran before.
 
-    What it may have beside: ``keeps_input`` is true of a model that never changes its input in
-    place, others are given a copy; ``takes`` tells what it declares of its input, for errors;
-    ``macs_unknown`` why :attr:`macs` is None.
+    It may also have: ``keeps_input``, True if it never changes its input in place (others are given
+    a copy); ``takes``, what it declares of its input, for errors; ``macs_unknown``, why
+    :attr:`macs` is None.
     """
 
     @property
@@ -137,7 +142,7 @@ class Resizable(Protocol):
     """What a model also has if one copy of its weights can serve several sizes."""
 
     def at(self, spec: ModelSpec) -> Model | None:
-        """The same weights, not loaded again, as the model of another spec.
+        """Return the same weights, not loaded again, as the model of another spec.
 
         Args:
             spec: Differs from the model's own in name, preprocessing and costs only.
@@ -151,13 +156,13 @@ class Resizable(Protocol):
 
 
 def outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs, first: int = 0) -> Outputs:
-    """Run a model on a batch and check what it answers.
+    """Run a model on a batch and return its outputs, checked.
 
     Args:
         model: What to run.
         spec: What it is.
-        inputs: Of N images (N, channels, height, width), float32, or of N clips, whose outputs
-            are the mean of those on their views.
+        inputs: N images (N, channels, height, width), float32, or N clips, whose outputs are the
+            mean of those on their views.
         first: Number of the batch's first sample, for the error.
 
     Raises:
@@ -168,33 +173,59 @@ def outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs, first: int = 
 
 
 def answer_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> Any:
-    """What a model answers to a batch, of clips the mean over views; not yet checked.
-
-    Args:
-        model: What to run.
-        spec: What it is.
-        inputs: As of :func:`outputs_of`.
+    """Return what a model answers to a batch, as :func:`outputs_of`, but not yet checked.
 
     Raises:
         ModelError: If it fails.
     """
     if not isinstance(inputs, np.ndarray):
-        return _mean(model, spec, inputs)
-    # Little is called here: online, after a model has run, the caches hold nothing of it.
+        return _mean_over_views(model, spec, inputs)
+    # Few calls are made here: online, after a model has run, the caches hold nothing of it.
     try:
-        # What changes its input would change that of the next model.
+        # A model that changed its input would change that of the next model.
         answer = model(inputs if getattr(model, "keeps_input", False) else inputs.copy())
         if type(answer) is np.ndarray and answer.dtype.kind == "f":
             return answer
-        return _read(spec, answer)
+        return _arrays(spec, answer)
     except CommitteeError as error:
-        raise _named(spec, error) from error.__cause__
+        where = f"model {spec.name!r}"
+        if str(error).startswith(where):
+            raise
+        raise ModelError(f"{where}: {error}") from error.__cause__
     except (Exception, SystemExit) as error:
         raise _failure(model, spec, inputs, error) from error
 
 
-def _read(spec: ModelSpec, answer: Any) -> Any:
-    """The arrays of what a model answered: decisions are a pair of them."""
+def checked_answer(spec: ModelSpec, answer: Any, samples: int, first: int = 0) -> Outputs:
+    """Return the outputs in an answer to so many samples; for the rest see :func:`outputs_of`."""
+    values, confidence = _rows(spec, answer, samples)
+    return checked_outputs(f"model {spec.name!r}", spec.kind, values, confidence, first)
+
+
+def usable_outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> tuple[Outputs, Array]:
+    """Run a model on a batch, and let samples with NaN or infinite outputs not fail the others.
+
+    Returns:
+        The outputs, with all classes alike for such samples, and the rows of these, rising.
+
+    Raises:
+        ModelError: If it fails, or does not answer with one row a sample.
+        ShapeError: If its outputs cannot be used; the model is named.
+    """
+    where = f"model {spec.name!r}"
+    values, confidence = _rows(spec, answer_of(model, spec, inputs), len(inputs))
+    try:
+        return checked_outputs(where, spec.kind, values, confidence), _NO_ROWS
+    except NotFiniteError:
+        scores = np.array(values if confidence is None else confidence)
+        wrong = np.flatnonzero(~usable_rows(scores, spec.kind))
+        scores[wrong] = 1 / scores.shape[1] if spec.kind == "probabilities" else 0
+        usable = (scores, None) if confidence is None else (values, scores)
+        return checked_outputs(where, spec.kind, *usable), wrong
+
+
+def _arrays(spec: ModelSpec, answer: Any) -> Any:
+    """Return an answer as an array, or as a pair of arrays for decisions."""
     if spec.kind == "decisions" and isinstance(answer, tuple | list) and len(answer) == 2:
         return tuple(map(as_array, answer))
     if answer is None:
@@ -202,72 +233,21 @@ def _read(spec: ModelSpec, answer: Any) -> Any:
     return as_array(one_output(answer))
 
 
-def _named(spec: ModelSpec, error: CommitteeError) -> CommitteeError:
-    """The error with the model's name, which what reads answers does not know."""
-    where = f"model {spec.name!r}"
-    return error if str(error).startswith(where) else ModelError(f"{where}: {error}")
-
-
-def checked_answer(spec: ModelSpec, answer: Any, samples: int, first: int = 0) -> Outputs:
-    """The outputs that a model answered.
-
-    Args:
-        spec: What the model is.
-        answer: See :func:`answer_of`.
-        samples: To how many samples it is the answer.
-        first: Number of the first of them, for the error.
-
-    Raises:
-        ModelError: If these are not so many rows.
-        NotFiniteError, ShapeError: If they cannot be used; the model is named.
-    """
-    values, confidence = _values(spec, answer, samples)
-    return checked_outputs(f"model {spec.name!r}", spec.kind, values, confidence, first)
-
-
-def usable_outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> tuple[Outputs, Array]:
-    """Run a model on a batch; samples whose outputs are NaN or infinite do not fail the others.
-
-    Args:
-        model: What to run.
-        spec: What it is.
-        inputs: As of :func:`outputs_of`.
-
-    Returns:
-        The outputs, in which such samples have nothing to say: all classes are alike. And which
-        rows these are, rising.
-
-    Raises:
-        ModelError: If it fails, or does not answer with one row a sample.
-        ShapeError: If its outputs cannot be used; the model is named.
-    """
-    where = f"model {spec.name!r}"
-    values, confidence = _values(spec, answer_of(model, spec, inputs), len(inputs))
-    try:
-        return checked_outputs(where, spec.kind, values, confidence), _NO_ROWS
-    except NotFiniteError:
-        told = np.array(values if confidence is None else confidence)
-        wrong = np.flatnonzero(~usable_rows(told, spec.kind))
-        told[wrong] = 1 / told.shape[1] if spec.kind == "probabilities" else 0
-        usable = (told, None) if confidence is None else (values, told)
-        return checked_outputs(where, spec.kind, *usable), wrong
-
-
-def _mean(model: Model, spec: ModelSpec, clips: ViewedClips) -> Array:
-    """The mean of a model's outputs over the views of each of N clips, shape (N, C)."""
+def _mean_over_views(model: Model, spec: ModelSpec, clips: ViewedClips) -> Array:
+    """Return the mean of a model's outputs over the views of each of N clips, shape (N, C)."""
     parts = [
-        np.asarray(_values(spec, answer_of(model, spec, each), len(each))[0])
+        np.asarray(_rows(spec, answer_of(model, spec, each), len(each))[0])
         for each in clips.parts()
     ]
     values: Array = np.concatenate(parts)
     count, views = clips.shape[:2]
-    # Not in single precision: the mean of blocks of views is then that of all views.
+    # Not in single precision: the mean of view groups is then that of all views.
     means: Array = values.reshape(count, views, *values.shape[1:]).mean(axis=1, dtype=np.float64)
     return means.astype(values.dtype)
 
 
-def _values(spec: ModelSpec, answer: Any, samples: int) -> tuple[Any, Any]:
-    """The rows of an answer, and their confidence if the model gives decisions."""
+def _rows(spec: ModelSpec, answer: Any, samples: int) -> tuple[Any, Any]:
+    """Return the rows of an answer, and their confidence if the model gives decisions."""
     values, confidence = answer, None
     if spec.kind == "decisions":
         if not isinstance(answer, tuple | list) or len(answer) != 2:
@@ -289,8 +269,7 @@ def _values(spec: ModelSpec, answer: Any, samples: int) -> tuple[Any, Any]:
 
 
 def _failure(model: Model, spec: ModelSpec, batch: Array, error: BaseException) -> ModelError:
-    """What a failed model was given, what it declares itself, and whether one sample would do."""
-    reason = str(error).strip().split("\n")[0] or "no reason given"
+    """Return an error with the input, what the model declares, and whether one sample would do."""
     takes = getattr(model, "takes", "")
     declares = f"; {takes}" if takes else ""
     remedy = ""
@@ -301,21 +280,20 @@ def _failure(model: Model, spec: ModelSpec, batch: Array, error: BaseException) 
         )
     return ModelError(
         f"model {spec.name!r}: failed on input {batch.shape} {batch.dtype} "
-        f"({type(error).__name__}: {reason}){declares}{remedy}"
+        f"({first_line(error)}){declares}{remedy}"
     )
 
 
 def _answers(model: Model, spec: ModelSpec, batch: Array) -> bool:
-    """Whether the answer to a batch can be used."""
     try:
-        checked_answer(spec, answer_of(model, spec, batch), len(batch))
+        outputs_of(model, spec, batch)
     except (Exception, SystemExit):
         return False
     return True
 
 
 def check_file(where: str, path: Path, what: str = "file") -> None:
-    """Refuse what is no regular file: a pipe would be waited for, a device be read for ever.
+    """Refuse what is no regular file: reading a pipe would wait, reading a device never end.
 
     Raises:
         ModelError: If it is none, or missing.
@@ -331,7 +309,7 @@ def check_file(where: str, path: Path, what: str = "file") -> None:
 
 
 def file_fingerprint(path: Path) -> str:
-    """Sixteen hexadecimal digits of the SHA-256 of a file.
+    """Return sixteen hexadecimal digits of the SHA-256 of a file.
 
     Raises:
         ModelError: If it is no regular file.

@@ -1,4 +1,4 @@
-"""Clips: their frames resized once, and the views that models see made when a model runs."""
+"""Clips: frames are resized once, and views are cut out of them when a model runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Framing:
 
     @classmethod
     def of(cls, recipe: Preprocessing) -> Framing:
-        """The framing of a preprocessing that has views."""
+        """Return the framing of a preprocessing that has views."""
         views = views_of(recipe)
         plain = Views(1, resized=views.resized, antialias=views.antialias)
         return cls(
@@ -55,11 +55,11 @@ class Framing:
 
     @property
     def grey(self) -> bool:
-        """Whether frames have one channel."""
+        """True if frames have one channel."""
         return self.recipe.channels == 1
 
     def fit(self, frame: Array) -> Array:
-        """A whole frame, bytes (H, W) or (H, W, 3), as bytes (height, width, channels)."""
+        """Resize a whole frame, bytes (H, W) or (H, W, 3), to bytes (height, width, channels)."""
         from PIL import Image
 
         image = converted(Image.fromarray(frame), self.recipe.channels)
@@ -77,10 +77,10 @@ class Clip(Protocol):
         """When each frame is shown, in seconds, rising from 0, shape (n,)."""
 
     def framed(self, framing: Framing, rows: Array) -> Array:
-        """Some of its frames, resized: bytes (n, height, width, channels).
+        """Return some of its frames, resized: bytes (n, height, width, channels).
 
         Raises:
-            DataError: If these were not kept.
+            DataError: If these were not stored.
         """
 
 
@@ -115,39 +115,40 @@ class ArrayClip:
         return np.stack([framing.fit(self._frames[row]) for row in rows.tolist()])
 
 
-class KeptClip:
-    """A clip of which the frames that some models need were kept, resized for them.
+class FramedClip:
+    """A clip that holds only the frames that some models need, resized for them.
 
     Args:
         times: See :class:`Clip`.
-        kept: For each framing the numbers of the frames, rising, and the frames.
+        frames: For each framing the numbers of the frames, rising, and the frames.
     """
 
-    def __init__(self, times: Array, kept: Mapping[Framing, tuple[Array, Array]]) -> None:
+    def __init__(self, times: Array, frames: Mapping[Framing, tuple[Array, Array]]) -> None:
         self.times = times
-        self._kept = kept
+        self._frames = frames
 
     def framed(self, framing: Framing, rows: Array) -> Array:
         """See :class:`Clip`."""
-        there, frames = self._kept.get(framing, (np.empty(0, np.int64), np.empty(0, np.uint8)))
-        if not np.isin(rows, there).all():
+        none = (np.empty(0, np.int64), np.empty(0, np.uint8))
+        numbers, frames = self._frames.get(framing, none)
+        if not np.isin(rows, numbers).all():
             raise DataError("this clip was read for other models; open the data with these models")
-        found: Array = frames[np.searchsorted(there, rows)]
-        return found
+        wanted: Array = frames[np.searchsorted(numbers, rows)]
+        return wanted
 
 
-def needed(times: Array, recipes: Iterable[Preprocessing]) -> dict[Framing, Array]:
-    """For each framing of some models the frames of a clip that they see, rising, each once."""
-    found: dict[Framing, Array] = {}
+def needed_frames(times: Array, recipes: Iterable[Preprocessing]) -> dict[Framing, Array]:
+    """Return for each framing of some models the frames of a clip that they see, rising."""
+    needed: dict[Framing, Array] = {}
     for recipe in recipes:
         framing = Framing.of(recipe)
         rows = views_of(recipe).rows(times).ravel()
-        found[framing] = np.union1d(found.get(framing, rows[:0]), rows)
-    return found
+        needed[framing] = np.union1d(needed.get(framing, rows[:0]), rows)
+    return needed
 
 
 def views_of(recipe: Preprocessing) -> Views:
-    """The views of a preprocessing.
+    """Return the views of a preprocessing.
 
     Raises:
         DataError: If it has none, and so is one of images.
@@ -160,11 +161,7 @@ def views_of(recipe: Preprocessing) -> Views:
 
 
 class ViewedClips:
-    """The inputs of N clips for one model: views, made when they are asked for.
-
-    Args:
-        clips: N of them.
-        recipe: The model's preprocessing; it has views.
+    """The inputs of N clips for one model: views, cut when they are needed.
 
     Raises:
         DataError: If a clip lacks a rate that the views need.
@@ -184,49 +181,45 @@ class ViewedClips:
         return len(self._clips)
 
     def __getitem__(self, rows: slice | Array) -> ViewedClips:
-        """Some of the clips: a slice, or which, shape (n,)."""
+        """Return some of the clips: a slice, or rows (n,)."""
         some = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
         return ViewedClips([self._clips[row] for row in some], self._recipe)
 
     def joined(self, others: Sequence[ViewedClips]) -> ViewedClips:
-        """These clips and others for the same model."""
+        """Return these clips and others for the same model."""
         more = [clip for other in others for clip in other._clips]
         return ViewedClips([*self._clips, *more], self._recipe)
 
     def parts(self) -> Iterator[Array]:
-        """All views of all clips in order, in parts (n, …) of :data:`VIEWS_AT_ONCE` at most."""
-        views = self._all()
+        """Yield all views of all clips in order, at most :data:`VIEWS_AT_ONCE` at a time."""
+        views = self._cut()
         while part := list(islice(views, VIEWS_AT_ONCE)):
             yield self._normalised(part)
 
-    def _all(self) -> Iterator[Array]:
+    def _cut(self) -> Iterator[Array]:
         for clip in self._clips:
             rows = self._views.rows(clip.times)
             numbers = np.unique(rows)
             frames = clip.framed(self._framing, numbers)
             for (_, place), shown in zip(self._views.chosen(), rows, strict=True):
                 seen = frames[np.searchsorted(numbers, shown)]
-                yield cut(seen, self._recipe.size, place, self._views.spatial)
+                yield _cut(seen, self._recipe.size, place, self._views.spatial)
 
     def _normalised(self, views: Sequence[Array]) -> Array:
         layout, recipe = self._views.layout, self._recipe
-        time = self._views.frames
-        height, width = recipe.size
-        frames = np.concatenate(views)
-        values = normalised(frames, recipe).reshape(
-            len(views), time, recipe.channels, height, width
-        )
+        shape = (len(views), self._views.frames, recipe.channels, *recipe.size)
+        values = normalised(np.concatenate(views), recipe).reshape(shape)
         if layout == "CTHW":
             return np.ascontiguousarray(values.swapaxes(1, 2))
         return values if layout == "TCHW" else values[:, 0]
 
 
-# What a model runs on: images that lie ready, or clips whose views are made when they are needed.
+# What a model runs on: prepared images, or clips whose views are cut when they are needed.
 ModelInputs: TypeAlias = Array | ViewedClips
 
 
 def joined_inputs(pieces: Sequence[ModelInputs]) -> ModelInputs:
-    """Inputs of one model, one after the other."""
+    """Return inputs of one model, one after the other."""
     if len(pieces) == 1:
         return pieces[0]
     clips = [piece for piece in pieces if isinstance(piece, ViewedClips)]
@@ -235,15 +228,8 @@ def joined_inputs(pieces: Sequence[ModelInputs]) -> ModelInputs:
     return np.concatenate([piece for piece in pieces if isinstance(piece, np.ndarray)])
 
 
-def cut(frames: Array, size: tuple[int, int], place: int, places: int) -> Array:
-    """A spatial crop: the middle across the shorter side, one of several along the longer.
-
-    Args:
-        frames: Bytes (n, H, W, channels), H and W no less than the size.
-        size: Height and width to cut out.
-        place: Which crop, from 0: left, or top, first.
-        places: How many there are.
-    """
+def _cut(frames: Array, size: tuple[int, int], place: int, places: int) -> Array:
+    """Cut a crop out of frames: centred on the shorter side, one of several along the longer."""
     height, width = size
     down, across = frames.shape[1] - height, frames.shape[2] - width
     top = spread_out(down, places)[place] if down > across else round(down / 2)
@@ -252,17 +238,11 @@ def cut(frames: Array, size: tuple[int, int], place: int, places: int) -> Array:
 
 
 def inputs_of(samples: RawSamples, preprocessing: Preprocessing) -> ModelInputs:
-    """What a model runs on, of N images or of N clips.
-
-    Args:
-        samples: As data sets give them; see :func:`prepared` for images.
-        preprocessing: The model's recipe; it says whether it is one of clips.
+    """Return what a model runs on, from N images or N clips as data sets give them.
 
     Raises:
         DataError: If a sample has a form that is not handled, or is none that the model takes.
     """
-    if preprocessing.views is None and isinstance(samples, np.ndarray):
-        return prepared(samples, preprocessing)
     clips = not isinstance(samples, np.ndarray) and any(hasattr(s, "framed") for s in samples)
     if preprocessing.views is None:
         if clips:

@@ -10,10 +10,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.compiled import native
-from committee.errors import (
-    DataError,
-    MissingExtraError,
-)
+from committee.errors import DataError, MissingExtraError
 from committee.spec.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -33,12 +30,12 @@ _BYTE = np.dtype(np.uint8)
 
 
 def prepared(images: RawSamples, preprocessing: Preprocessing, out: Array | None = None) -> Array:
-    """The input batch (N, channels, height, width), float32, C order, of N images.
+    """Return the input batch (N, channels, height, width) of N images, float32 in C order.
 
     Args:
         images: One byte array (N, H, W) or (N, H, W, channels), or a sequence of images.
         preprocessing: The model's recipe.
-        out: Where to write it; a new array if left out.
+        out: Where to write the batch; None for a new array.
 
     Raises:
         DataError: If an image has a form that is not handled.
@@ -47,13 +44,7 @@ def prepared(images: RawSamples, preprocessing: Preprocessing, out: Array | None
 
 
 def fitted(images: RawSamples, preprocessing: Preprocessing) -> Array:
-    """Bytes (N, height, width, channels) of N images, resized and cut but not normalised.
-
-    Colours are red, green, blue, whatever order the input has.
-
-    Args:
-        images: One byte array (N, H, W) or (N, H, W, channels), or a sequence of images.
-        preprocessing: The model's recipe.
+    """Return N images as :func:`prepared`, but as bytes (N, height, width, channels) in RGB.
 
     Raises:
         DataError: If an image has a form that is not handled.
@@ -63,13 +54,7 @@ def fitted(images: RawSamples, preprocessing: Preprocessing) -> Array:
 
 
 def normalised(images: Array, preprocessing: Preprocessing, out: Array | None = None) -> Array:
-    """Bytes as the model takes them, (N, channels, height, width), float32.
-
-    Args:
-        images: Shape (N, height, width, channels); one channel serves for all.
-        preprocessing: The model's recipe.
-        out: Where to write them; a new array if left out.
-    """
+    """Return bytes (N, height, width, channels) as :func:`prepared`; one channel serves for all."""
     # (x / 255 - mean) / std, as one multiplication and one addition of float32.
     constants, reverse = preprocessing.scale_and_shift, preprocessing.order == "bgr"
     if out is None:
@@ -77,11 +62,10 @@ def normalised(images: Array, preprocessing: Preprocessing, out: Array | None = 
     if native is not None:
         native.normalise(images, constants, reverse, out)
         return out
-    given = images.shape[3]
     # Written channel by channel, straight into the layout that models take.
     for channel, (scale, shift) in enumerate(constants.T):
         # The other order reads the image's channels from behind.
-        source = 0 if given == 1 else -1 - channel if reverse else channel
+        source = 0 if images.shape[3] == 1 else -1 - channel if reverse else channel
         plane = out[:, channel]
         np.multiply(images[..., source], scale, out=plane)
         np.add(plane, shift, out=plane)
@@ -89,8 +73,8 @@ def normalised(images: Array, preprocessing: Preprocessing, out: Array | None = 
 
 
 def _sized(images: RawSamples, preprocessing: Preprocessing) -> Array:
-    """Bytes (N, height, width, c) of N images, resized and cut; c is 1 if all channels agree."""
-    # Bytes of the input's size already, with no colours to be converted?
+    """Return N images, resized and cut, as bytes (N, height, width, c); c is 1 if all are alike."""
+    # Bytes that have the input's size and colours are not copied.
     if isinstance(images, np.ndarray) and images.dtype == _BYTE:
         shape = images.shape
         if shape[1:3] == preprocessing.size:
@@ -102,7 +86,7 @@ def _sized(images: RawSamples, preprocessing: Preprocessing) -> Array:
 
 
 def _fit(image: ImageLike, preprocessing: Preprocessing) -> Array:
-    """One image, resized and cut, as bytes (height, width, channels)."""
+    """Return an image, resized and cut, as bytes (height, width, channels)."""
     image = as_image(image)
     if preprocessing.exif:
         image = upright(image)
@@ -122,7 +106,7 @@ def upright(image: Image) -> Image:
 
 
 def converted(image: Image, channels: int) -> Image:
-    """An image in grey or RGB; transparency is left out, as in the published recipes."""
+    """Return an image in grey or RGB, without transparency, as in the published recipes."""
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     mode = _MODES[channels]
@@ -149,12 +133,7 @@ def _resized(image: Image, preprocessing: Preprocessing) -> Image:
 
 
 def covering(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
-    """Width and height to which a whole image is resized before the centre is cut out.
-
-    Args:
-        size: Width and height of the image.
-        preprocessing: The model's recipe.
-    """
+    """Return width and height to which an image of a width and height is resized before the cut."""
     width, height = size
     target_height, target_width = (round(side / preprocessing.crop) for side in preprocessing.size)
     if preprocessing.resize == "squash":
@@ -168,14 +147,7 @@ def covering(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, 
 def resized(
     image: Image, size: tuple[int, int], preprocessing: Preprocessing, antialias: bool
 ) -> Image:
-    """A whole image at a width and height.
-
-    Args:
-        image: The image.
-        size: Width and height.
-        preprocessing: It names the interpolation.
-        antialias: Whether the image is smoothed where it shrinks.
-    """
+    """Return a whole image at a width and height; ``antialias`` smooths it where it shrinks."""
     from PIL.Image import Resampling, Transform
 
     if image.size == size:
@@ -188,11 +160,11 @@ def resized(
 
 
 def as_image(image: ImageLike) -> Image:
-    """A PIL image, 8 bit, of a byte array or a PIL image.
+    """Return a byte array or a PIL image as a PIL image of 8 bit.
 
     Raises:
         DataError: If an array is neither (H, W) nor (H, W, 1 or 3) bytes, a PIL image has values
-            of 32 bit, or it is no image but a path, say.
+            of 32 bit, or it is no image at all.
         MissingExtraError: If Pillow is not installed.
     """
     try:

@@ -1,4 +1,4 @@
-"""Loading a model, whatever its source."""
+"""Loading models, whatever their source."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from committee.errors import CascadeError, ModelError, PoolFileError, UnknownNameError, require
-from committee.models.base import RANDOM, Model, Peekable, Resizable
+from committee.models.base import RANDOM, Model, Resizable
 from committee.models.sources.registry import source_of
 from committee.paths import MOVED
 from committee.rule.cascade import Cascade
@@ -20,19 +20,10 @@ Loaded = tuple[Model, ModelSpec]
 def load_models(
     specs: Iterable[ModelSpec], allow_code: Collection[str] = (), threads: int = 0
 ) -> list[Loaded]:
-    """Load models; those that are one set of weights are loaded once and share one copy of it.
+    """Load models as :func:`load_model`; those of one set of weights share one copy of it.
 
-    Sources whose weights depend on the size of the input load each size by itself: vision
-    transformers of timm and torchvision, whose positions are interpolated, and modules that run as
-    graphs.
-
-    Args:
-        specs: What to load.
-        allow_code: As of :func:`load_model`, and so is all else.
-        threads: See there.
-
-    Returns:
-        For each spec what :func:`load_model` returns.
+    Weights that depend on the input's size are loaded for each size: vision transformers of timm
+    and torchvision, whose positions are interpolated, and modules that run as graphs.
     """
     loaded: list[Loaded] = []
     specs = list(specs)
@@ -43,7 +34,7 @@ def load_models(
 
 
 def check_installed(specs: Iterable[ModelSpec]) -> None:
-    """Refuse models that need packages which are not installed; all are named at once.
+    """Refuse models that need packages which are not installed, and name them all at once.
 
     Raises:
         MissingExtraError: If so.
@@ -60,7 +51,7 @@ def check_installed(specs: Iterable[ModelSpec]) -> None:
 
 
 def resized(spec: ModelSpec, loaded: Iterable[Loaded]) -> Loaded | None:
-    """A model made of one that is loaded and has the same weights; None if there is none.
+    """Return a model that shares the weights of a loaded one; None if no loaded one has them.
 
     Raises:
         ModelError: If those weights do not take inputs of that size.
@@ -69,11 +60,11 @@ def resized(spec: ModelSpec, loaded: Iterable[Loaded]) -> Loaded | None:
         if own.weights_key != spec.weights_key:
             continue
         if own.preprocessing.shape == spec.preprocessing.shape:
-            # Blocks of views, or crops, of one size need no model of their own.
-            return _known(model, spec)
+            # View groups, or crops, of one size need no model of their own.
+            return _identified(model, spec)
         shared = model.at(spec) if isinstance(model, Resizable) else None
         if shared is not None:
-            return _known(shared, spec)
+            return _identified(shared, spec)
     return None
 
 
@@ -86,7 +77,7 @@ def load_model(spec: ModelSpec, allow_code: Collection[str] = (), threads: int =
         threads: How many threads the model may use; 0 leaves the choice to its engine.
 
     Returns:
-        The model, and its spec with fingerprint and what costs can be counted.
+        The model, and its spec with its fingerprint and the costs that can be counted.
 
     Raises:
         ModelError: If it cannot be loaded, or is not the one that the spec's fingerprint names.
@@ -95,33 +86,28 @@ def load_model(spec: ModelSpec, allow_code: Collection[str] = (), threads: int =
     try:
         model = source_of(spec.source).load(spec, threads, allow_code)
     except (PoolFileError, UnknownNameError) as error:
-        # These are worded for a pool file, whose reader says whose they are.
+        # These are worded for a pool file, whose reader adds the model's name.
         raise ModelError(f"model {spec.name!r}: {error}") from None
-    return _known(model, spec)
+    return _identified(model, spec)
 
 
-def _known(model: Model, spec: ModelSpec) -> Loaded:
-    """The model and what loading it told; refused if it is not the one of the fingerprint."""
+def _identified(model: Model, spec: ModelSpec) -> Loaded:
+    """Return a model and its spec with fingerprint and multiply-adds."""
     _check_unchanged(spec, model.fingerprint)
-    known = replace(spec, fingerprint=model.fingerprint)
-    given = any(cost.unit == "macs" for cost in spec.costs)
-    if not given and model.macs is not None:
+    spec = replace(spec, fingerprint=model.fingerprint)
+    stated = any(cost.unit == "macs" for cost in spec.costs)
+    if not stated and model.macs is not None:
         recipe = spec.preprocessing
-        known = known.with_cost(
-            Cost(model.macs * recipe.inputs, "macs", "counted", f"one {recipe.sample}")
-        )
-    return model, known
+        macs = model.macs * recipe.inputs
+        spec = spec.with_cost(Cost(macs, "macs", "counted", f"one {recipe.sample}"))
+    return model, spec
 
 
 def check_unloaded(spec: ModelSpec, allow_code: Collection[str] = ()) -> None:
-    """Notice that a model is missing or has changed, without loading it, as far as that can be.
+    """Refuse a model that is missing or has changed, as far as that shows without loading it.
 
-    Of ONNX files the fingerprint is compared. Of others it is that of the loaded weights, and only
-    a missing file of weights, an unknown scheme or code that may not run is noticed.
-
-    Args:
-        spec: The model.
-        allow_code: Python files and modules that may be run, as the user named them.
+    The fingerprint of an ONNX file is compared. Of other models only a missing file of weights, an
+    unknown scheme and code that may not run are noticed.
 
     Raises:
         ModelError: If something is wrong.
@@ -133,9 +119,9 @@ def check_unloaded(spec: ModelSpec, allow_code: Collection[str] = ()) -> None:
         raise ModelError(f"model {spec.name!r}: {error}") from None
     if spec.weights not in ("", RANDOM) and not Path(spec.weights).is_file():
         raise ModelError(f"model {spec.name!r}: no file {spec.weights}. {MOVED}")
-    known = source.peek(spec, allow_code) if isinstance(source, Peekable) else None
-    if known is not None:
-        _check_unchanged(spec, known)
+    fingerprint = source.peek(spec, allow_code)
+    if fingerprint is not None:
+        _check_unchanged(spec, fingerprint)
 
 
 def _check_unchanged(spec: ModelSpec, fingerprint: str) -> None:
@@ -147,7 +133,7 @@ def _check_unchanged(spec: ModelSpec, fingerprint: str) -> None:
 
 
 def specs_of(cascade: Cascade, where: str = "cascade") -> dict[str, ModelSpec]:
-    """How each model of a cascade is loaded, by name, in the order in which they run.
+    """Return how each model of a cascade is loaded, by name, in the order in which they run.
 
     Raises:
         CascadeError: If the cascade does not say how a model is loaded.

@@ -1,11 +1,11 @@
-"""Names that models publish for their outputs, held against the classes of the pool."""
+"""The names that models publish for their outputs, compared with the classes of the pool."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from committee.errors import MisalignedError, PoolFileError
-from committee.models.base import RANDOM, Naming
+from committee.models.base import RANDOM
 from committee.models.sources.registry import source_of
 from committee.names import doubled, permutation
 from committee.pool.imagenet import imagenet_classes, is_imagenet
@@ -17,18 +17,17 @@ _MOST = 0.9
 
 
 def published_labels(spec: ModelSpec) -> tuple[str, ...]:
-    """Return the names of a model's outputs that its source publishes; none if it does not.
-
-    Of random weights the outputs mean nothing, and so they have no names.
+    """Return the names of a model's outputs that its source publishes; none of random weights.
 
     Raises:
         CommitteeError: If they cannot be read.
     """
-    labels = getattr(source_of(spec.source), "labels", None)
-    if labels is None or spec.weights == RANDOM:
-        return ()
-    names: tuple[str, ...] = labels(spec.text)
-    return names
+    return () if spec.weights == RANDOM else tuple(source_of(spec.source).labels(spec.text))
+
+
+def published_classes(spec: ModelSpec) -> tuple[str, ...]:
+    """Return the names that a library has for outputs of published weights; none of others."""
+    return () if spec.weights else tuple(source_of(spec.source).classes(spec.text))
 
 
 def columns_of(spec: ModelSpec, labels: Sequence[str], classes: Sequence[str]) -> tuple[int, ...]:
@@ -36,14 +35,17 @@ def columns_of(spec: ModelSpec, labels: Sequence[str], classes: Sequence[str]) -
 
     Args:
         spec: The model.
-        labels: Names of its outputs that bind, in their order; none if they are not known.
+        labels: Names of its outputs, in their order, that must be those of the classes; none if
+            they are not known.
         classes: Names of the classes of the pool; none if they are not known.
 
     Raises:
         PoolFileError: If the two are not the same names.
     """
-    labels = labels or _hinted(spec, classes)
-    if not labels or not classes or _alike(labels, classes):
+    if not classes:
+        return ()
+    labels = labels or _matching_classes(spec, classes)
+    if not labels or _same_order(labels, classes):
         return ()
     where = f"model {spec.name!r}: id2label of {spec.source}"
     try:
@@ -56,21 +58,18 @@ def columns_of(spec: ModelSpec, labels: Sequence[str], classes: Sequence[str]) -
     return tuple(columns.tolist())
 
 
-def _hinted(spec: ModelSpec, classes: Sequence[str]) -> tuple[str, ...]:
-    """Names that a library has for published outputs, if they are just those of the classes.
+def _matching_classes(spec: ModelSpec, classes: Sequence[str]) -> tuple[str, ...]:
+    """Return a library's names of published outputs if they are just those of the classes.
 
-    They are worded in many ways, so that other names say nothing.
+    Libraries word them in many ways, so that other names say nothing.
     """
-    source = source_of(spec.source)
-    if not isinstance(source, Naming) or spec.weights or not classes:
-        return ()
-    labels = tuple(source.classes(spec.text))
+    labels = published_classes(spec)
     same = set(map(tidy, labels)) == set(map(tidy, classes)) and not doubled(labels)
     return labels if same else ()
 
 
-def _alike(labels: Sequence[str], classes: Sequence[str]) -> bool:
-    """Whether labels are the classes in their order, if in more words: ``tench, Tinca tinca``."""
+def _same_order(labels: Sequence[str], classes: Sequence[str]) -> bool:
+    """Return True if labels are the classes in order, if in more words: ``tench, Tinca tinca``."""
     if len(labels) != len(classes):
         return False
     least = len(classes)
@@ -79,5 +78,5 @@ def _alike(labels: Sequence[str], classes: Sequence[str]) -> bool:
     if tuple(classes) == imagenet_classes():
         least = round(_MOST * least)
     pairs = zip(labels, classes, strict=True)
-    words = ((tidy(each), (tidy(label), *map(tidy, label.split(",")))) for label, each in pairs)
-    return sum(each in told for each, told in words) >= least
+    matches = (tidy(c) in (tidy(label), *map(tidy, label.split(","))) for label, c in pairs)
+    return sum(matches) >= least

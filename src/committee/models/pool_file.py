@@ -16,8 +16,8 @@ from committee.errors import (
     UnknownNameError,
     UnreadableError,
 )
-from committee.models.base import RANDOM, Naming, Source
-from committee.models.output_names import columns_of, published_labels
+from committee.models.base import RANDOM, Source
+from committee.models.output_names import columns_of, published_classes, published_labels
 from committee.models.sources.registry import located, source_of
 from committee.names import class_names, read_class_names
 from committee.paths import expanded
@@ -395,7 +395,7 @@ def _choice(where: str, entry: dict[str, Any], key: str, source: Source) -> str:
     """A text that only some sources heed; empty if it is not there."""
     if key not in entry:
         return ""
-    if key not in getattr(source, "choices", ()):
+    if key not in source.choices:
         raise PoolFileError(f"{where}: {source.form} has no choice of {key}; leave {key} out")
     if not isinstance(entry[key], str):
         raise PoolFileError(f"{where}: {key} must be a text, not {entry[key]!r}")
@@ -480,15 +480,8 @@ def _weights(where: str, entry: dict[str, Any], folder: Path, source: Source) ->
 
 def _published(models: Sequence[ModelSpec]) -> tuple[str, ...]:
     """Return the classes that published weights of all models have alike; else none."""
-    found = {_classes_of(model) for model in models}
+    found = {published_classes(model) for model in models}
     return found.pop() if len(found) == 1 else ()
-
-
-def _classes_of(model: ModelSpec) -> tuple[str, ...]:
-    source = source_of(model.source)
-    if model.weights or not isinstance(source, Naming):
-        return ()
-    return tuple(source.classes(model.text))
 
 
 def _classes(path: Path, classes: Any) -> tuple[str, ...]:

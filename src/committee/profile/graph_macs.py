@@ -1,7 +1,4 @@
-"""Multiply-adds and parameters of an ONNX graph, counted from shapes.
-
-Shapes are inferred; where nodes compute them, of constants or of other shapes, one run shows them.
-"""
+"""Multiply-adds and parameters of an ONNX graph, counted from the shapes that one run shows."""
 
 from __future__ import annotations
 
@@ -13,13 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from committee.errors import MissingExtraError, ModelError
+from committee.text import first_line
 
 if TYPE_CHECKING:
     import onnx
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 
-# Operators with multiply-adds, and where their weights or second factors stand.
+# Operators with multiply-adds, and which input holds their weights or second factors.
 _SECOND = {
     "Conv": 1,
     "ConvInteger": 1,
@@ -30,27 +28,28 @@ _SECOND = {
     "MatMulInteger": 1,
     "QLinearMatMul": 3,
 }
+# Operators that hold multiply-adds which are not counted here.
+_UNKNOWN = frozenset({"Einsum", "If", "Loop", "Scan", "LSTM", "GRU", "RNN", "DeformConv"})
 # Types of inputs beside float32, as onnxruntime calls them.
-_RUN_TYPES = {
+_TYPES = {
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,
     "tensor(uint8)": np.uint8,
 }
-# Operators that hold multiply-adds of which this counter knows nothing.
-_UNKNOWN = frozenset({"Einsum", "If", "Loop", "Scan", "LSTM", "GRU", "RNN", "DeformConv"})
 
 
 def graph_macs(path: Path, shape: tuple[int, ...]) -> int:
-    """Count the multiply-adds of convolutions, matrix products and attention of a graph.
+    """Return the multiply-adds of convolutions, matrix products and attention of a graph.
+
+    The graph is run once on zeros.
 
     Args:
         path: An ONNX file with one input.
         shape: Shape of the input, the batch of 1 included.
 
     Raises:
-        ModelError: If the graph holds an operator that cannot be counted, or shapes that cannot
-            be inferred.
-        MissingExtraError: If onnx is not installed.
+        ModelError: If the graph holds an operator that cannot be counted, or does not run.
+        MissingExtraError: If onnx or onnxruntime is not installed.
     """
     onnx = _onnx(path)
     model = onnx.load(str(path), load_external_data=False)
@@ -62,103 +61,51 @@ def graph_macs(path: Path, shape: tuple[int, ...]) -> int:
                 f"{path}: multiply-adds of operator {node.op_type} cannot be counted; give "
                 "costs.macs in the pool file"
             )
-    try:
-        shapes = _inferred(onnx, model, shape)
-        return sum(_of_node(path, node, shapes) for node in model.graph.node)
-    except ModelError:
-        # Shapes that nodes compute of other shapes are seen by who runs them.
-        shapes = _traced(onnx, path, model, shape)
-        return sum(_of_node(path, node, shapes) for node in model.graph.node)
+    nodes = [n for n in model.graph.node if n.op_type == "Attention" or n.op_type in _SECOND]
+    shapes = _shapes(onnx, path, model, nodes, shape) if nodes else {}
+    return sum(_node_macs(path, node, shapes) for node in nodes)
 
 
 def graph_parameters(path: Path) -> int:
-    """Count the floating-point numbers that a graph holds as constants of one axis or more.
+    """Return how many floating-point numbers a graph holds as constants of one axis or more.
 
     Raises:
         MissingExtraError: If onnx is not installed.
     """
     onnx = _onnx(path)
-    graph = onnx.load(str(path), load_external_data=False).graph
-    kept = [each for each in graph.initializer if each.dims and _is_float(onnx, each.data_type)]
-    return sum(prod(each.dims) for each in kept)
+    return sum(
+        prod(each.dims)
+        for each in onnx.load(str(path), load_external_data=False).graph.initializer
+        if each.dims
+        and np.issubdtype(onnx.helper.tensor_dtype_to_np_dtype(each.data_type), np.floating)
+    )
 
 
 def _onnx(path: Path) -> Any:
     try:
         import onnx
         import onnx.inliner
-        import onnx.shape_inference
     except ImportError:
         raise MissingExtraError.of(f"Counting {path}", "onnx", "onnx") from None
     return onnx
 
 
-def _is_float(onnx: Any, kind: int) -> bool:
-    return bool(np.issubdtype(onnx.helper.tensor_dtype_to_np_dtype(kind), np.floating))
-
-
-def _inferred(onnx: Any, model: onnx.ModelProto, shape: tuple[int, ...]) -> Shapes:
-    """The shape of every value whose shape can be inferred, for one shape of the input."""
-    given = _input(model).type.tensor_type.shape
-    given.ClearField("dim")
-    for side in shape:
-        given.dim.add().dim_value = side
-    # What the file says of other values holds for the shapes that it was exported with.
-    del model.graph.value_info[:]
-    for output in model.graph.output:
-        output.type.tensor_type.ClearField("shape")
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    except onnx.shape_inference.InferenceError:
-        inferred = model.graph
-    return {**_shapes_of(inferred), **_constants(inferred)}
-
-
-def _input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
-    """The input that is fed: old files list their weights as inputs too."""
-    weights = {each.name for each in model.graph.initializer}
-    return next(each for each in model.graph.input if each.name not in weights)
-
-
-def _shapes_of(inferred: onnx.GraphProto) -> Shapes:
-    """The shapes that a graph tells of its values, where all sides are known."""
-    values = (*inferred.value_info, *inferred.input, *inferred.output)
-    # A value of unknown rank has no shape at all, and not that of a single number.
-    tensors = {value.name: value.type.tensor_type for value in values}
-    return {
-        name: tuple(dim.dim_value for dim in tensor.shape.dim)
-        for name, tensor in tensors.items()
-        if tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
-    }
-
-
-def _constants(inferred: onnx.GraphProto) -> Shapes:
-    constants = {each.name: tuple(each.dims) for each in inferred.initializer}
-    held = {
-        node.output[0]: tuple(attribute.t.dims)
-        for node in inferred.node
-        for attribute in node.attribute
-        if node.op_type == "Constant" and attribute.name == "value"
-    }
-    return {**constants, **held}
-
-
-def _traced(onnx: Any, path: Path, model: onnx.ModelProto, shape: tuple[int, ...]) -> Shapes:
-    """The shape of every value that is needed, as one run on zeros shows it.
-
-    Raises:
-        ModelError: If the graph does not run.
-    """
+def _shapes(
+    onnx: Any, path: Path, model: onnx.ModelProto, nodes: list[Any], shape: tuple[int, ...]
+) -> Shapes:
+    """Return the shapes of what some nodes take and give, as one run on zeros shows them."""
     try:
         import onnxruntime
     except ImportError:
         raise MissingExtraError.of(f"Counting {path}", "onnxruntime", "onnx") from None
-    known = _constants(model.graph)
-    counted = [n for n in model.graph.node if n.op_type == "Attention" or n.op_type in _SECOND]
-    names = dict.fromkeys(name for n in counted for name in (*n.input, *n.output[:1]) if name)
-    wanted = [name for name in names if name not in known and name != _input(model).name]
+    weights = {each.name: tuple(each.dims) for each in model.graph.initializer}
+    names = dict.fromkeys(name for n in nodes for name in (*n.input, *n.output[:1]) if name)
+    wanted = [name for name in names if name not in weights]
+    # Shapes alone leave the graph, so that no activation is kept for longer than it is needed.
     del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    for name in wanted:
+        model.graph.node.append(onnx.helper.make_node("Shape", [name], [f"{name}.shape"]))
+        model.graph.output.append(onnx.ValueInfoProto(name=f"{name}.shape"))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     # Tensors beside the file are looked for where the file is.
@@ -169,45 +116,37 @@ def _traced(onnx: Any, path: Path, model: onnx.ModelProto, shape: tuple[int, ...
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        (given,) = session.get_inputs()
-        zeros = np.zeros(shape, _RUN_TYPES.get(given.type, np.float32))
-        values = session.run(wanted, {given.name: zeros})
+        (taken,) = session.get_inputs()
+        zeros = np.zeros(shape, _TYPES.get(taken.type, np.float32))
+        shapes = session.run([f"{name}.shape" for name in wanted], {taken.name: zeros})
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
         raise ModelError(
-            f"{path}: its shapes cannot be inferred, and it does not run on zeros of {shape} "
-            f"({reason}); give costs.macs in the pool file"
+            f"{path}: its multiply-adds are not known, for it does not run on zeros of {shape} "
+            f"({first_line(error)}); give costs.macs in the pool file"
         ) from None
-    ran = {name: value.shape for name, value in zip(wanted, values, strict=True)}
-    return {**known, given.name: shape, **ran}
+    return {**weights, **{n: tuple(s.tolist()) for n, s in zip(wanted, shapes, strict=True)}}
 
 
-def _of_node(path: Path, node: onnx.NodeProto, shapes: Shapes) -> int:
-    try:
-        if node.op_type == "Attention":
-            return _attention(node, shapes)
-        if node.op_type not in _SECOND:
-            return 0
-        second = shapes[node.input[_SECOND[node.op_type]]]
-        if node.op_type == "ConvTranspose":
-            # Each input meets all weights of its channel: (channels, channels out, height, width).
-            return prod(shapes[node.input[0]]) * prod(second[1:])
-        out = shapes[node.output[0]]
-        if "Conv" in node.op_type:
-            return prod(out) * prod(second[1:])  # (channels out, channels in, height, width)
-        transposed = any(each.name == "transB" and each.i for each in node.attribute)
-        return prod(out) * second[-1 if transposed else -2 if len(second) > 1 else 0]
-    except KeyError as error:
-        raise ModelError(
-            f"{path}: the shape of {error} at {node.op_type} {node.name!r} cannot be inferred; "
-            "give costs.macs in the pool file"
-        ) from None
+def _node_macs(path: Path, node: onnx.NodeProto, shapes: Shapes) -> int:
+    if node.op_type == "Attention":
+        return _attention(path, [shapes[name] for name in node.input[:3]])
+    first, second = shapes[node.input[0]], shapes[node.input[_SECOND[node.op_type]]]
+    if node.op_type == "ConvTranspose":
+        # Each input meets all weights of its channel: (channels, channels out, height, width).
+        return prod(first) * prod(second[1:])
+    out = shapes[node.output[0]]
+    if "Conv" in node.op_type:
+        return prod(out) * prod(second[1:])  # (channels out, channels in, height, width)
+    transposed = any(each.name == "transB" and each.i for each in node.attribute)
+    return prod(out) * second[-1 if transposed else -2 if len(second) > 1 else 0]
 
 
-def _attention(node: onnx.NodeProto, shapes: Shapes) -> int:
-    """Queries by keys, then weights by values, both (batch, heads, length, width)."""
-    query, key, value = (shapes[name] for name in node.input[:3])
+def _attention(path: Path, shapes: list[tuple[int, ...]]) -> int:
+    """Count queries by keys, then weights by values, both (batch, heads, length, width)."""
+    query, key, value = shapes
     if len(query) != 4:
-        raise KeyError(node.input[0])
-    pairs = prod(query[:-1]) * key[-2]
-    return pairs * (query[-1] + value[-1])
+        raise ModelError(
+            f"{path}: multiply-adds of operator Attention with inputs of {len(query)} axes cannot "
+            "be counted; give costs.macs in the pool file"
+        )
+    return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,17 +14,47 @@ from committee.arrays import Array
 from committee.errors import ModelError
 from committee.models.base import Model, outputs_of
 from committee.models.clip import VIEWS_AT_ONCE
+from committee.models.load import Loaded
 from committee.profile.machine import available_bytes, peak_bytes
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
 # Fewer calls than these tell nothing, however long they take.
 FEWEST = 5
-# Of longer calls the beginning does not matter.
+# Longer calls need no call before them that brings the model back into the caches.
 QUICK_MS = 200.0
 # Called with (calls done, calls in all).
 Progress = Callable[[int, int], None]
-Loaded = tuple[Model, ModelSpec]
+
+
+def in_turns(
+    runs: Sequence[Callable[[_T], _R]], items: Iterable[_T], quick_ms: float = 0.0
+) -> Iterator[list[tuple[_R, float]]]:
+    """Call every function on each item, and yield the results with milliseconds, item by item.
+
+    Who begins changes with each item: if the machine drifts, all drift alike, and who follows whom
+    favours none.
+
+    Args:
+        runs: What is timed.
+        items: What each is called with.
+        quick_ms: Functions whose last call took less are called once before they are timed.
+    """
+    last = [0.0] * len(runs)
+    for turn, item in enumerate(items):
+        results: dict[int, tuple[_R, float]] = {}
+        order = range(len(runs))
+        for index in order if turn % 2 == 0 else reversed(order):
+            if last[index] < quick_ms:
+                runs[index](item)
+            start = time.perf_counter()
+            result = runs[index](item)
+            last[index] = (time.perf_counter() - start) * 1e3
+            results[index] = result, last[index]
+        yield [results[index] for index in order]
 
 
 @dataclass(frozen=True)
@@ -39,7 +70,7 @@ class Timing:
     ms: Array
 
     def percentile(self, percent: float) -> float:
-        """Milliseconds that this percentage of the calls did not exceed."""
+        """Return the milliseconds that this percentage of the calls did not exceed."""
         return float(np.percentile(self.ms, percent))
 
     @property
@@ -48,7 +79,7 @@ class Timing:
         return self.percentile(50) / self.batch_size
 
     def to_json(self) -> dict[str, Any]:
-        """What ``committee profile --json`` prints."""
+        """Return what ``committee profile --json`` prints."""
         return {
             "batch_size": self.batch_size,
             "calls": len(self.ms),
@@ -65,78 +96,63 @@ def timed(
     *,
     calls: int = 100,
     seconds: float = 60.0,
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Timing]:
-    """Measure what one call of each model takes, on prepared inputs.
+    """Measure what one call of each model takes, on prepared random inputs.
 
-    Models are called in turns, and who begins changes with each turn: if the machine drifts, all
-    drift alike, and who follows whom favours none. A call that is not measured goes before each
-    that is, if calls are quick: it brings the model back into the caches and lets other engines'
-    threads come to rest.
+    A call that is not measured goes before each quick one that is: it brings the model back into
+    the caches and lets other engines' threads come to rest.
 
     Args:
         models: What to measure.
         batch_size: Samples a call.
         calls: Calls of each model.
-        seconds: When the calls of all models together have taken so long, no further turn begins;
-            there are :data:`FEWEST` at least.
-        seed: Of the inputs.
+        seconds: No turn begins when all calls together have taken this long, but there are
+            :data:`FEWEST` turns at least.
         progress: Called with (turns done, turns in all).
 
     Raises:
         ModelError: If a model fails, or memory would not do.
     """
-    inputs = _Inputs(batch_size, seed)
+    inputs = _Inputs(batch_size)
     for model, spec in models:
-        _warm(model, spec, inputs)
-    taken: list[list[float]] = [[] for _ in models]
-    began = time.perf_counter()
-    for turn in range(calls):
-        if turn >= FEWEST and time.perf_counter() - began > seconds:
-            break
-        order = range(len(models))
-        for index in order if turn % 2 == 0 else reversed(order):
-            model, spec = models[index]
-            parts = inputs.of(spec.preprocessing)
-            if not taken[index] or taken[index][-1] < QUICK_MS:
-                _call(model, parts)
-            start = time.perf_counter()
-            _call(model, parts)
-            taken[index].append((time.perf_counter() - start) * 1e3)
+        _warm_up(model, spec, inputs.parts(spec.preprocessing)[0])
+    runs = [partial(_call, model, inputs.parts(spec.preprocessing)) for model, spec in models]
+    taken: list[list[float]] = []
+    end = time.perf_counter() + seconds
+    for turn in in_turns(runs, range(calls), QUICK_MS):
+        taken.append([ms for _, ms in turn])
         if progress is not None:
-            progress(turn + 1, calls)
-    return [Timing(batch_size, np.array(each)) for each in taken]
+            progress(len(taken), calls)
+        if len(taken) >= FEWEST and time.perf_counter() > end:
+            break
+    return [Timing(batch_size, np.array(ms)) for ms in zip(*taken, strict=True)]
 
 
-def _call(model: Model, parts: Sequence[Array]) -> None:
+def _call(model: Model, parts: Sequence[Array], _: int) -> None:
     for part in parts:
         model(part)
 
 
 class _Inputs:
-    """One batch a shape, from a seed; models of one shape share it.
+    """One batch of noise a shape; models of one shape share it."""
 
-    Images are one part. Of clips all views are run, in parts as large as when they are decided.
-    """
-
-    def __init__(self, batch_size: int, seed: int) -> None:
-        self._batch_size, self._seed = batch_size, seed
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
         self._made: dict[tuple[int, ...], Array] = {}
 
-    def of(self, recipe: Preprocessing) -> list[Array]:
+    def parts(self, recipe: Preprocessing) -> list[Array]:
+        """Return the batch: images in one part, views of clips in parts as predictions run them."""
         total = self._batch_size * recipe.inputs
         most = total if recipe.views is None else min(total, VIEWS_AT_ONCE)
         shape = (most, *recipe.shape)
         if shape not in self._made:
-            numbers = np.random.default_rng(self._seed).standard_normal(shape, np.float32)
-            self._made[shape] = numbers
+            self._made[shape] = np.random.default_rng(0).standard_normal(shape, np.float32)
         return [self._made[shape][: total - done] for done in range(0, total, most)]
 
 
-def _warm(model: Model, spec: ModelSpec, inputs: _Inputs) -> None:
-    """Call a model until it is warm, with batches that double while memory allows."""
-    whole = inputs.of(spec.preprocessing)[0]
+def _warm_up(model: Model, spec: ModelSpec, batch: Array) -> None:
+    """Call a model with batches that double while memory allows, up to the whole one, twice."""
     size, grown = 1, 0
     while True:
         if available_bytes() < 2 * grown:
@@ -146,9 +162,9 @@ def _warm(model: Model, spec: ModelSpec, inputs: _Inputs) -> None:
                 "--batch-size, or fewer models at once with --only"
             )
         before = peak_bytes()
-        outputs_of(model, spec, whole[:size])
+        outputs_of(model, spec, batch[:size])
         grown = peak_bytes() - before
-        if size == len(whole):
+        if size == len(batch):
             break
-        size = min(2 * size, len(whole))
-    outputs_of(model, spec, whole)
+        size = min(2 * size, len(batch))
+    outputs_of(model, spec, batch)

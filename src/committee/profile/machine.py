@@ -1,4 +1,4 @@
-"""The machine that measures: what it is, and how much memory it has left."""
+"""The machine that measures: its processor, and how much memory it has left."""
 
 from __future__ import annotations
 
@@ -9,45 +9,46 @@ from pathlib import Path
 
 
 def conditions(threads: int, batch_size: int) -> str:
-    """What measured costs of a pool must share to be comparable, as one text.
+    """Return in one text what measured costs of a pool must share to be comparable.
 
     Args:
         threads: How many a model may use; 0 stands for as many as there are processors.
         batch_size: Samples a call.
     """
-    used = threads or processors()
+    used = threads or _processors()
     return f"{processor()}, {used} {'thread' if used == 1 else 'threads'}, batch {batch_size}"
 
 
-def processors() -> int:
-    """How many processors this process may use."""
+def _processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def processor() -> str:
-    """The processor's name, as the system tells it."""
-    path = Path("/proc/cpuinfo")
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    """Return the name of the processor."""
+    return _system_value("/proc/cpuinfo", "model name") or (
+        platform.processor() or platform.machine()
+    )
 
 
 def available_bytes() -> float:
-    """Memory that can still be had; infinite where the system does not tell."""
-    path = Path("/proc/meminfo")
-    if path.is_file():
-        for line in path.read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable"):
-                return float(line.split()[1]) * 1024
-    return float("inf")
+    """Return how much memory is free; infinity where the system does not say."""
+    kibibytes = _system_value("/proc/meminfo", "MemAvailable").partition(" ")[0]
+    return float(kibibytes) * 1024 if kibibytes else float("inf")
+
+
+def _system_value(path: str, key: str) -> str:
+    """Return the first value of that key in a file of Linux's; empty if there is none."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held so far; 0 where the system does not tell."""
+    """Return the most memory that this process has held so far; 0 where the system does not say."""
     try:
         import resource
     except ImportError:

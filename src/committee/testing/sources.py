@@ -20,7 +20,7 @@ BATCH_TOLERANCE = 1e-4
 
 
 def check_source(spec: ModelSpec, allow_code: Collection[str] = (), seed: int = 0) -> None:
-    """Check that a source, and one model of it, keep :class:`committee.models.Source`.
+    """Check that a source, and one model of it, keep :class:`committee.models.base.Source`.
 
     Args:
         spec: A model of that source, without a fingerprint; a small one makes a quick test.
@@ -92,4 +92,4 @@ def _check_model(spec: ModelSpec, allow_code: Collection[str], seed: int) -> Non
 
 def _require(kept: bool, contract: str) -> None:
     if not kept:
-        raise AssertionError(f"committee.models.Source: {contract}")
+        raise AssertionError(f"committee.models.base.Source: {contract}")

@@ -6,11 +6,11 @@ import copy
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from committee.arrays import Array
 from committee.errors import MissingExtraError, ModelError
-from committee.models.base import Model, check_file
+from committee.models.base import Model, Source, check_file
 from committee.models.engines.session import Session
 from committee.models.graph_file import graph_fingerprint, ports_of
 from committee.models.graph_form import preprocessing_of
@@ -19,11 +19,10 @@ from committee.profile.graph_macs import graph_macs, graph_parameters
 from committee.spec.model import ModelSpec
 
 
-class OnnxSource:
+class OnnxSource(Source):
     """A file with a graph."""
 
     form = "onnx:PATH"
-    weights: ClassVar[frozenset[str]] = frozenset()
     engines = ("onnxruntime",)
     choices = ("layout", "output")
 
@@ -34,11 +33,11 @@ class OnnxSource:
         return str(expanded(text, folder))
 
     def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
-        """The size and the channels that the graph fixes; more it does not state."""
+        """Return the size and the channels that the graph fixes."""
         try:
             return preprocessing_of(ports_of(Path(text))[0])
         except (OSError, ValueError):
-            return {}  # told by who loads it
+            return {}  # whoever loads the file says what is wrong with it
 
     def peek(self, spec: ModelSpec, allow_code: Collection[str]) -> str:
         """See :class:`committee.models.base.Peekable`."""
@@ -52,30 +51,19 @@ class OnnxSource:
 
 
 class OnnxModel:
-    """A graph, run by onnxruntime on the processor.
-
-    Args:
-        spec: Its source is ``onnx:PATH``.
-        threads: How many the engine may use; 0 leaves the choice to it.
-
-    Raises:
-        ModelError: If the file is missing, no ONNX model, or has several inputs or outputs of which
-            none is named, or if it takes no inputs of the spec's size.
-        MissingExtraError: If onnxruntime is not installed.
-    """
+    """A graph, run by onnxruntime; raises as :class:`~committee.models.engines.session.Session`."""
 
     keeps_input = True
 
     def __init__(self, spec: ModelSpec, threads: int = 0) -> None:
         self.path = Path(spec.text)
-        self._session = Session(spec, self.path, threads)
+        self._session, self._spec = Session(spec, self.path, threads), spec
         self.engine = self._session.engine
-        self._spec = spec
         self.fingerprint = graph_fingerprint(self.path)
 
     @property
     def macs(self) -> int | None:
-        """Counted when asked for; None if onnx is not installed or the graph cannot be counted."""
+        """Counted at first use; None if the graph cannot be counted."""
         return self._counted[0]
 
     @property
@@ -99,7 +87,7 @@ class OnnxModel:
 
     @cached_property
     def parameters(self) -> int | None:
-        """Counted when asked for; None if onnx is not installed."""
+        """Counted at first use; None if onnx is not installed."""
         try:
             return graph_parameters(self.path)
         except MissingExtraError:
@@ -108,8 +96,7 @@ class OnnxModel:
     def at(self, spec: ModelSpec) -> OnnxModel:
         """See :class:`committee.models.base.Resizable`: the same session."""
         other = copy.copy(self)
-        other._session = self._session.at(f"model {spec.name!r}", spec)
-        other._spec = spec
+        other._session, other._spec = self._session.at(spec), spec
         other.__dict__.pop("_counted", None)  # counted at the other size
         return other
 

@@ -1,6 +1,6 @@
 """``python:FILE-OR-MODULE:FACTORY``: a torch module or any function, from the user's code.
 
-Loading runs that code; :func:`check_trusted` stands before it.
+Loading runs that code, but only if the user has allowed it by name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import importlib.util
 import os
 import platform
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -19,33 +19,15 @@ from typing import Any
 from committee.arrays import Array
 from committee.errors import ModelError, UntrustedCodeError
 from committee.models.answers import one_output
-from committee.models.base import Model, file_fingerprint
+from committee.models.base import Model, Source, file_fingerprint
 from committee.models.engines.exported import model_of
 from committee.models.engines.weights import fill, read_weights
 from committee.paths import MOVED, expanded
 from committee.spec.model import ENGINES, ModelSpec
+from committee.text import first_line
 
 
-def check_trusted(spec: ModelSpec, allowed: Collection[str]) -> None:
-    """Refuse to run code that the user has not named.
-
-    Args:
-        spec: Its source is ``python:FILE-OR-MODULE:FACTORY``.
-        allowed: Files and modules that the user has named.
-
-    Raises:
-        UntrustedCodeError: If the file or module is not among them.
-    """
-    code, _ = _parts(spec)
-    named = {str(Path(name).resolve()) if name.endswith(".py") else name for name in allowed}
-    if code not in named:
-        raise UntrustedCodeError(
-            f"model {spec.name!r} runs the code of {code}. If you trust it, name it: "
-            f"--allow-code {code} (in Python: allow_code=[{code!r}])"
-        )
-
-
-class PythonSource:
+class PythonSource(Source):
     """Code of the user's: a factory without arguments."""
 
     form = "python:FILE-OR-MODULE:FACTORY"
@@ -60,54 +42,29 @@ class PythonSource:
             raise ValueError
         return f"{expanded(file, folder)}:{factory}" if file.endswith(".py") else text
 
-    def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
-        """Nothing: code states no preprocessing."""
-        return {}
-
     def peek(self, spec: ModelSpec, allow_code: Collection[str]) -> None:
-        """Whether the code may run; what it would make, only running it tells."""
-        check_trusted(spec, allow_code)
+        """Refuse code that may not run; its fingerprint is not known before it does."""
+        _check_allowed(spec, allow_code)
 
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
         """See :class:`committee.models.base.Source`."""
-        check_trusted(spec, allow_code)
-        return load_python(spec, threads)
-
-
-def load_python(spec: ModelSpec, threads: int = 0) -> Model:
-    """Call the factory and wrap what it returns.
-
-    Raises:
-        ModelError: If the code fails, has no such factory, or returns nothing that can be called.
-    """
-    code, factory = _parts(spec)
-    where = f"model {spec.name!r}: {code}"
-    try:
-        with _importable(Path(code).parent if code.endswith(".py") else None):
-            module = _import(code)
-            made = getattr(module, factory)()
-    except AttributeError as error:
-        if factory not in str(error):
-            raise ModelError(f"{where}: {error}") from error
-        raise ModelError(f"{where}: has no {factory!r}") from None
-    except (Exception, SystemExit) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(
-            f"{where}: {factory}() failed ({type(error).__name__}: {reason})"
-        ) from error
-    file = getattr(module, "__file__", None)
-    code_print = file_fingerprint(Path(file)) if file else ""
-    if "torch" in sys.modules and isinstance(made, sys.modules["torch"].nn.Module):
-        if spec.weights:
-            fill(where, spec.weights, made, read_weights(where, Path(spec.weights)))
-        return model_of(spec, made, code_print, threads)
-    if not callable(made):
-        raise ModelError(f"{where}: {factory}() returned a {type(made).__name__}, not a model")
-    if spec.weights or spec.engine:
-        raise ModelError(
-            f"{where}: {factory}() returned no torch module; leave weights and engine out"
-        )
-    return FunctionModel(made, code_print, spec.output)
+        _check_allowed(spec, allow_code)
+        code, _, factory = spec.text.rpartition(":")
+        where = f"model {spec.name!r}: {code}"
+        module, made = _made(where, code, factory)
+        file = getattr(module, "__file__", None)
+        fingerprint = file_fingerprint(Path(file)) if file else ""
+        if "torch" in sys.modules and isinstance(made, sys.modules["torch"].nn.Module):
+            if spec.weights:
+                fill(where, spec.weights, made, read_weights(where, Path(spec.weights)))
+            return model_of(spec, made, fingerprint, threads)
+        if not callable(made):
+            raise ModelError(f"{where}: {factory}() returned a {type(made).__name__}, not a model")
+        if spec.weights or spec.engine:
+            raise ModelError(
+                f"{where}: {factory}() returned no torch module; leave weights and engine out"
+            )
+        return FunctionModel(made, fingerprint, spec.output)
 
 
 class FunctionModel:
@@ -131,26 +88,42 @@ class FunctionModel:
     def __call__(self, batch: Array) -> Any:
         """See :class:`committee.models.base.Model`."""
         if os.getpid() != self._pid:
-            self._forked()
+            # After a fork: the threads of torch stayed in the other process.
+            if "torch" in sys.modules:
+                sys.modules["torch"].set_num_threads(1)
+            self._pid = os.getpid()
         answer = self._function(batch)
         return one_output(answer, self._output) if self._output else answer
 
-    def _forked(self) -> None:
-        """Go on in a process that was forked off: torch's threads stayed in the other."""
-        if "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(1)
-        self._pid = os.getpid()
+
+def _check_allowed(spec: ModelSpec, allowed: Collection[str]) -> None:
+    code, _, _ = spec.text.rpartition(":")
+    names = {str(Path(name).resolve()) if name.endswith(".py") else name for name in allowed}
+    if code not in names:
+        raise UntrustedCodeError(
+            f"model {spec.name!r} runs the code of {code}. If you trust it, name it: "
+            f"--allow-code {code} (in Python: allow_code=[{code!r}])"
+        )
 
 
-def _parts(spec: ModelSpec) -> tuple[str, str]:
-    code, _, factory = spec.text.rpartition(":")
-    return code, factory
+def _made(where: str, code: str, factory: str) -> tuple[ModuleType, Any]:
+    """Return the user's module and what its factory makes."""
+    try:
+        with _importable(Path(code).parent if code.endswith(".py") else None):
+            module = _imported(code)
+            return module, getattr(module, factory)()
+    except AttributeError as error:
+        if factory not in str(error):
+            raise ModelError(f"{where}: {error}") from error
+        raise ModelError(f"{where}: has no {factory!r}") from None
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"{where}: {factory}() failed ({first_line(error)})") from error
 
 
-def _import(code: str) -> ModuleType:
+def _imported(code: str) -> ModuleType:
     if not code.endswith(".py"):
         return importlib.import_module(code)
-    # One import a file, under a name that no installed module can have.
+    # Each file is imported once, under a name that no installed module can have.
     name = f"committee source {code}"
     if name in sys.modules:
         return sys.modules[name]

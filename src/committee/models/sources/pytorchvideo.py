@@ -1,22 +1,17 @@
 """``pytorchvideo:NAME``: X3D networks as PyTorchVideo builds them, by the installed package.
 
-Nothing of its hub's code is fetched and run; its weights are read as tensors. X3D-XL is a layout of
-the paper for which PyTorchVideo publishes no weights: give a file, or count with random ones.
+Code of its hub is never fetched or run; its weights are read as tensors. PyTorchVideo publishes no
+weights of X3D-XL, which the paper names: give a file, or count with random weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from committee.errors import MissingExtraError, ModelError, UnknownNameError
-from committee.models.base import RANDOM, Model
-from committee.models.engines.exported import model_of
-from committee.models.engines.weights import drawn, fill, read_weights
-from committee.models.sources.by_name import ByName
-from committee.models.sources.hub import check_reachable
+from committee.models.sources.by_name import ByName, unloaded
 from committee.models.sources.torchvision import import_torchvision
 from committee.spec.model import ModelSpec
 
@@ -28,7 +23,7 @@ _HUB = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics"
 
 @dataclass(frozen=True)
 class _Layout:
-    """One member of the family.
+    """One network of the family.
 
     Args:
         frames: Frames of a view, every ``stride``-th of a clip of 30 a second.
@@ -59,12 +54,12 @@ _LAYOUTS = {
 
 
 class PytorchvideoSource(ByName):
-    """X3D of every size, with the weights that PyTorchVideo publishes or with others."""
+    """X3D of every size."""
 
     form = "pytorchvideo:NAME"
 
     def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
-        """What its authors tested with: 10 x 3 views, the shorter side resized to the view's."""
+        """Return how its authors tested it: 10 x 3 views, the shorter side resized to a view's."""
         layout = _layout(text)
         return {
             "size": (layout.size, layout.size),
@@ -74,75 +69,54 @@ class PytorchvideoSource(ByName):
             "views": {"frames": layout.frames, "stride": layout.stride, "antialias": False},
         }
 
-    def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
-        """See :class:`committee.models.base.Source`."""
-        return model_of(spec, _module(spec), spec.text, threads, any_size=False)
+    def takes_any_size(self, spec: ModelSpec) -> bool:
+        """Return False: the pool of its head is as large as the size that it was built for."""
+        return False
+
+    def pretrained(self, spec: ModelSpec) -> torch.nn.Module:
+        """Return the module with PyTorchVideo's weights, from torch's cache or from its hub."""
+        import torch
+
+        where, file = f"model {spec.name!r}", _layout(spec.text).weights
+        if not file:
+            raise ModelError(
+                f"{where}: PyTorchVideo publishes no weights of {spec.text}. Give a file, weights ="
+                ' "FILE" in the pool file, or weights = "random" to count multiply-adds'
+            )
+        try:
+            checkpoint = torch.hub.load_state_dict_from_url(
+                f"{_HUB}/{file}", map_location="cpu", progress=False, weights_only=True
+            )
+        except Exception as error:
+            raise unloaded(where, f"{_HUB}/{file}", error, "TORCH_HOME") from error
+        return self.filled(spec, checkpoint["model_state"], file)
+
+    def built(self, spec: ModelSpec, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+        """See :class:`ByName`."""
+        where, layout = f"model {spec.name!r}", _layout(spec.text)
+        import_torchvision(where)
+        try:
+            from pytorchvideo.models.x3d import create_x3d
+        except ImportError as error:
+            raise MissingExtraError.of(
+                f"{where} ({error})", "pytorchvideo, fvcore and iopath", "pytorchvideo"
+            ) from None
+        heads = [value for name, value in state.items() if name.endswith("proj.weight")]
+        views = spec.preprocessing.views
+        module: torch.nn.Module = create_x3d(
+            input_clip_length=layout.frames if views is None else views.frames,
+            # The pool of its head is square and as large as the smaller side allows.
+            input_crop_size=min(spec.preprocessing.size),
+            model_num_class=len(heads[-1]) if heads else 400,
+            width_factor=layout.width,
+            depth_factor=layout.depth,
+            # It would answer probabilities; the paper averages logits.
+            head_activation=None,
+        )
+        return module
 
 
 def _layout(text: str) -> _Layout:
     if text not in _LAYOUTS:
         raise UnknownNameError.of("pytorchvideo", "model", text, _LAYOUTS)
     return _LAYOUTS[text]
-
-
-def _module(spec: ModelSpec) -> torch.nn.Module:
-    """The network of a spec, giving logits."""
-    where = f"model {spec.name!r}"
-    layout = _layout(spec.text)
-    if spec.weights == RANDOM:
-        with drawn(spec.seed):
-            return _built(spec, layout, 400)
-    if spec.weights:
-        state = read_weights(where, Path(spec.weights))
-    elif layout.weights:
-        state = _from_hub(where, f"{_HUB}/{layout.weights}")
-    else:
-        raise ModelError(
-            f"{where}: PyTorchVideo publishes no weights of {spec.text}. Give a file, weights = "
-            '"FILE" in the pool file, or weights = "random" to count multiply-adds'
-        )
-    heads = [value for name, value in state.items() if name.endswith("proj.weight")]
-    module = _built(spec, layout, len(heads[-1]) if heads else 400)
-    return fill(where, spec.weights or layout.weights, module, state)
-
-
-def _built(spec: ModelSpec, layout: _Layout, classes: int) -> torch.nn.Module:
-    where = f"model {spec.name!r}"
-    import_torchvision(where)
-    try:
-        from pytorchvideo.models.x3d import create_x3d
-    except ImportError as error:
-        raise MissingExtraError.of(
-            f"{where} ({error})", "pytorchvideo, fvcore and iopath", "pytorchvideo"
-        ) from None
-    frames = layout.frames if spec.preprocessing.views is None else spec.preprocessing.views.frames
-    module: torch.nn.Module = create_x3d(
-        input_clip_length=frames,
-        # The pool of its head is square and as large as the smaller side allows.
-        input_crop_size=min(spec.preprocessing.size),
-        model_num_class=classes,
-        width_factor=layout.width,
-        depth_factor=layout.depth,
-        # It would answer probabilities; the paper averages logits.
-        head_activation=None,
-    )
-    return module
-
-
-def _from_hub(where: str, url: str) -> Mapping[str, torch.Tensor]:
-    """The published weights, from torch's cache or from where PyTorchVideo keeps them."""
-    import torch
-
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    if not (folder / Path(url).name).is_file():
-        check_reachable(where, url, "TORCH_HOME")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(folder / Path(url).name), progress=False)
-        except Exception as error:
-            reason = str(error).strip().split("\n")[0]
-            raise ModelError(
-                f"{where}: {url} cannot be loaded ({type(error).__name__}: {reason}). "
-                'Give the weights as a file, weights = "FILE" in the pool file'
-            ) from error
-    return read_weights(where, folder / Path(url).name)

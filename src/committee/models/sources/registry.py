@@ -8,6 +8,7 @@ from pathlib import Path
 
 from committee.errors import ModelError, PoolFileError
 from committee.models.base import Source
+from committee.text import first_line
 
 GROUP = "committee.sources"
 # The sources of this package, in the same form as those that other packages bring.
@@ -19,7 +20,7 @@ _AT = re.compile(r"(.+)@(\d+)(?:x(\d+))?")
 
 
 def source_of(source: str) -> Source:
-    """The source that a text such as ``timm:resnet50`` names by its scheme.
+    """Return the source that a text such as ``timm:resnet50`` names by its scheme.
 
     Other packages add schemes by entry points of the group ``committee.sources``: the entry's name
     is the scheme, its value a class without arguments that keeps
@@ -30,32 +31,26 @@ def source_of(source: str) -> Source:
         ModelError: If the package that adds it is broken.
     """
     scheme, colon, _ = source.partition(":")
-    if colon and scheme in _OWN:
-        own: Source = _OWN[scheme].load()()
-        return own
-    others = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if not colon or scheme not in others:
+    entries = _OWN if scheme in _OWN else {each.name: each for each in entry_points(group=GROUP)}
+    if not colon or scheme not in entries:
         forms = [entry.load().form for entry in _OWN.values()]
-        raise PoolFileError(
-            f"source {source!r} must be one of {', '.join(forms)}"
-            + "".join(f", {other}:NAME" for other in sorted(others))
-        )
+        forms += [f"{name}:NAME" for name in sorted(entries.keys() - _OWN.keys())]
+        raise PoolFileError(f"source {source!r} must be one of {', '.join(forms)}")
     try:
-        made: Source = others[scheme].load()()
+        made: Source = entries[scheme].load()()
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
         raise ModelError(
-            f"source {source!r}: {others[scheme].value}, which adds it, cannot be loaded "
-            f"({type(error).__name__}: {reason}). Mend or reinstall that package"
+            f"source {source!r}: {entries[scheme].value}, which adds it, cannot be loaded "
+            f"({first_line(error)}). Fix or reinstall that package"
         ) from error
     return made
 
 
 def located(source: str, folder: Path) -> tuple[str, tuple[int, int] | None]:
-    """Read the source of a pool file.
+    """Read the source of a pool file, such as ``timm:mobilenetv2_100@192``.
 
     Args:
-        source: As the pool file has it, as in ``timm:mobilenetv2_100@192``.
+        source: As the pool file has it.
         folder: Where relative paths begin.
 
     Returns:
@@ -65,14 +60,14 @@ def located(source: str, folder: Path) -> tuple[str, tuple[int, int] | None]:
     Raises:
         PoolFileError: If it has not the form that its scheme wants.
     """
-    found = source_of(source)
+    own = source_of(source)
     scheme, _, text = source.partition(":")
     size = None
     if at := _AT.fullmatch(text):
         text, height, width = at.groups()
         size = (int(height), int(width or height))
     try:
-        return f"{scheme}:{found.located(text, folder)}", size
+        return f"{scheme}:{own.located(text, folder)}", size
     except ValueError as error:
         why = f" ({error})" if str(error) else ""
-        raise PoolFileError(f"source {source!r} must be {found.form}{why}") from None
+        raise PoolFileError(f"source {source!r} must be {own.form}{why}") from None

@@ -1,59 +1,48 @@
-"""``torchvision:NAME`` and ``torchvision:NAME:WEIGHTS``: torchvision's classifiers.
+"""``torchvision:NAME`` and ``torchvision:NAME:WEIGHTS``: models of images, of clips, of pixels.
 
-Of images, of clips: those of its ``video`` module, and of pixels: its segmentation models.
+Those of clips are torchvision's ``video`` models, those of pixels its segmentation models.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from committee.errors import MissingExtraError, ModelError, UnknownNameError
-from committee.models.base import RANDOM, Model
-from committee.models.engines.exported import model_of
-from committee.models.engines.weights import drawn, fill, read_weights
-from committee.models.sources.by_name import ByName, check_registered
-from committee.models.sources.hub import check_reachable
+from committee.models.sources.by_name import ByName, unloaded
 from committee.spec.model import ModelSpec
+from committee.text import first_line
 
 if TYPE_CHECKING:
     import torch
 
 # What torchvision calls the last layers of its classifiers.
 _HEAD = re.compile(r"(fc|classifier|head|heads)(\.head|\.\d+)?\.weight")
-
-# How its video models were tested, which is told in words beside the weights.
+# How its video models were tested, which its documentation says beside the weights.
 _TESTED = re.compile(r"`(frame_rate|clips_per_video|clip_len)=([\d.]+)`")
-
-# DenseNets are published with names of before a dot had a meaning in them.
+# Weights of DenseNets were published with names that torch does not allow any more.
 _DENSE = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
+# Vision transformers, of images and of clips: their positions are weights of one size.
+_FIXED = ("vit_", "mvit_")
 
 
 class TorchvisionSource(ByName):
-    """Classifiers and segmentation models, with torchvision's weights or with others."""
+    """Classifiers of images and clips, and segmentation models."""
 
     form = "torchvision:NAME"
 
     def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
-        """What torchvision states beside the weights; the crop's share is kept at other sizes.
-
-        Segmentation models take images as they are: no size is stated.
-        """
+        """Return what torchvision states beside the weights; segmentation models have no size."""
         name, weights = _chosen(text)
         recipe = weights.transforms()
+        shared = {"mean": tuple(recipe.mean), "std": tuple(recipe.std)}
         if name in _segmentation():
-            return {"mean": tuple(recipe.mean), "std": tuple(recipe.std)}
+            return shared
         cropped, resized = recipe.crop_size[0], recipe.resize_size[0]
-        shared = {
-            "interpolation": recipe.interpolation.value,
-            "mean": tuple(recipe.mean),
-            "std": tuple(recipe.std),
-        }
+        shared |= {"interpolation": recipe.interpolation.value}
         views = _views(weights, recipe.resize_size)
         if views is None:
             return {"size": (cropped, cropped), "crop": cropped / resized, **shared}
@@ -61,17 +50,71 @@ class TorchvisionSource(ByName):
         return {"size": tuple(recipe.crop_size), "crop": crop, **shared, "views": views}
 
     def classes(self, text: str) -> Sequence[str]:
-        """What torchvision states beside the weights of classifiers, if no two are called alike."""
+        """Return the names beside the weights of classifiers; none if two classes share a name."""
         name, weights = _chosen(text)
         names = list(weights.meta.get("categories", ()))
         return names if name not in _segmentation() and len(set(names)) == len(names) else ()
 
-    def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
-        """See :class:`committee.models.base.Source`."""
+    def takes_any_size(self, spec: ModelSpec) -> bool:
+        """Return False for transformers."""
+        return not spec.text.startswith(_FIXED)
+
+    def pretrained(self, spec: ModelSpec) -> torch.nn.Module:
+        """Return the module with torchvision's weights, from torch's cache or from its hub."""
+        _, weights = _chosen(spec.text)
+        try:
+            state: Mapping[str, torch.Tensor] = weights.get_state_dict(
+                progress=False, check_hash=True, weights_only=True
+            )
+        except Exception as error:
+            raise unloaded(f"model {spec.name!r}", weights.url, error, "TORCH_HOME") from error
+        if any(map(_DENSE.fullmatch, state)):
+            state = {_DENSE.sub(r"\1\2", name): value for name, value in state.items()}
+        return self.filled(spec, state, weights.url)
+
+    def built(self, spec: ModelSpec, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+        """See :class:`ByName`."""
         name, _ = _chosen(spec.text)
-        # Positions of vision transformers, of images and of clips, are weights.
-        free = not _takes_image_size(name) and not name.startswith("mvit_")
-        return model_of(spec, module_of(spec), spec.text, threads, any_size=free)
+        from torchvision import models
+
+        options: dict[str, Any] = {}
+        if name.startswith("vit_"):
+            options["image_size"] = max(spec.preprocessing.size)
+        if heads := [name for name in state if _HEAD.fullmatch(name)]:
+            # The last layer of the head, as its layers are numbered.
+            last = max(heads, key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
+            options["num_classes"] = len(state[last])
+        if name in ("googlenet", "inception_v3"):
+            # As torchvision makes them for the weights that it publishes.
+            options |= {"aux_logits": True, "init_weights": False, "transform_input": True}
+        if name in _segmentation():
+            # Else the backbone's weights would be fetched; a second head is only for training.
+            aux = any("aux_classifier." in name for name in state)
+            options |= {"weights_backbone": None, "aux_loss": aux}
+        try:
+            module: torch.nn.Module = models.get_model(name, weights=None, **options)
+        except Exception as error:
+            raise ModelError(
+                f"model {spec.name!r}: torchvision:{name} does not take {spec.preprocessing.size} "
+                f"({first_line(error)}). Leave resolution and @R out, or take another"
+            ) from error
+        return module
+
+    def fitted(
+        self, spec: ModelSpec, module: torch.nn.Module, state: Mapping[str, torch.Tensor]
+    ) -> Mapping[str, torch.Tensor]:
+        """Interpolate the positions of vision transformers to the spec's size."""
+        if not spec.text.startswith("vit_"):
+            return state
+        from torchvision.models.vision_transformer import interpolate_embeddings
+
+        size, patch = max(spec.preprocessing.size), module.patch_size
+        resized: Mapping[str, torch.Tensor] = interpolate_embeddings(size, patch, state)
+        return resized
+
+    def finished(self, spec: ModelSpec, module: torch.nn.Module) -> torch.nn.Module:
+        """Leave a segmentation model its logits alone."""
+        return _logits_of(module) if _chosen(spec.text)[0] in _segmentation() else module
 
 
 def import_torchvision(what: str) -> ModuleType:
@@ -91,40 +134,25 @@ def import_torchvision(what: str) -> ModuleType:
         raise MissingExtraError.of(what, "torchvision", "torchvision") from None
     except (RuntimeError, AttributeError) as error:
         raise ModelError(
-            f"{what}: torchvision {_build()} does not match torch {torch.__version__} "
-            f"({str(error).splitlines()[0]}). Install the two from one index, as in: pip install "
-            "torch torchvision --index-url https://download.pytorch.org/whl/cpu"
+            f"{what}: torchvision {version('torchvision')} does not match torch "
+            f"{torch.__version__} ({first_line(error)}). Install the two from one index, as in: "
+            "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu"
         ) from None
     module: ModuleType = torchvision
     return module
 
 
-def _build() -> str:
-    """Version and build of a torchvision that cannot be imported: its metadata omit the build."""
-    found = find_spec("torchvision")
-    if found is None or found.origin is None:
-        return version("torchvision")
-    text = Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
-    told = re.search(r"__version__ = ['\"](.+)['\"]", text)
-    return told.group(1) if told else version("torchvision")
-
-
 def _chosen(text: str) -> tuple[str, Any]:
-    """Name and weights; those that torchvision takes by default if none are named."""
+    """Return the name of a model and its weights; torchvision's default if none are named."""
     name, _, wanted = text.partition(":")
-    try:
-        import_torchvision(f"torchvision:{text}")
-    except ModelError:
-        check_registered("torchvision", name)  # a wrong name is said first
-        raise
+    import_torchvision(f"torchvision:{text}")
     from torchvision import models
 
     # Detection has a module of its own too.
-    known = [
-        *models.list_models(module=models),
-        *models.list_models(module=models.video),
-        *_segmentation(),
+    classifiers = [
+        each for room in (models, models.video) for each in models.list_models(module=room)
     ]
+    known = [*classifiers, *_segmentation()]
     if name not in known:
         raise UnknownNameError.of(
             "torchvision", "classifier of images, clips or pixels", name, known
@@ -138,91 +166,35 @@ def _chosen(text: str) -> tuple[str, Any]:
     return name, weights[wanted]
 
 
-def _views(weights: Any, resize_size: Sequence[int]) -> dict[str, Any] | None:
-    """The views that a video model was tested with; None for a model of images."""
-    from torchvision import models
-
-    if not type(weights).__module__.startswith(models.video.__name__):
-        return None
-    told = dict(_TESTED.findall(str(weights.meta.get("_docs", ""))))
-    views: dict[str, Any] = {"spatial": 1, "antialias": False}
-    for field, name in (("frames", "clip_len"), ("temporal", "clips_per_video")):
-        if name in told:
-            views[field] = int(told[name])
-    if "frame_rate" in told:
-        views["rate"] = float(told["frame_rate"])
-    # Two sides are brought about whatever the proportions; one is the shorter.
-    return {**views, "resized": list(resize_size)} if len(resize_size) == 2 else views
-
-
 def _segmentation() -> list[str]:
-    """Names of the segmentation models."""
+    """Return the names of the segmentation models."""
     from torchvision import models
 
     return list(models.list_models(module=models.segmentation))
 
 
-def module_of(spec: ModelSpec) -> torch.nn.Module:
-    """Build the module of a spec, with its weights.
-
-    Random weights on torch's meta device cost neither time nor memory; that is enough to count.
-
-    Raises:
-        ModelError, UnknownNameError: If it cannot be built.
-    """
-    where = f"model {spec.name!r}"
-    name, weights = _chosen(spec.text)
-    if spec.weights == RANDOM:
-        with drawn(spec.seed):
-            return _built(name, weights, spec, {})
-    file = spec.weights
-    state = read_weights(where, Path(file)) if file else _from_hub(where, weights)
-    module = _built(name, weights, spec, state)
-    if name in _segmentation():
-        state = {f"model.{key}": value for key, value in state.items()}
-    return fill(where, file or weights.url, module, _resized(name, spec, module, state))
-
-
-def _built(
-    name: str, weights: Any, spec: ModelSpec, state: Mapping[str, torch.Tensor]
-) -> torch.nn.Module:
-    """A module of the spec's size, with as many classes as its weights have."""
+def _views(weights: Any, resize_size: Sequence[int]) -> dict[str, Any] | None:
+    """Return the views that a video model was tested with; None for a model of images."""
     from torchvision import models
 
-    options: dict[str, Any] = {}
-    if _takes_image_size(name):
-        options["image_size"] = max(spec.preprocessing.size)
-    if (classes := _classes_of(state)) is not None:
-        options["num_classes"] = classes
-    if name in ("googlenet", "inception_v3"):
-        # As torchvision makes them for the weights that it publishes.
-        options |= {"aux_logits": True, "init_weights": False, "transform_input": True}
-    segments = name in _segmentation()
-    if segments:
-        # Else the backbone's weights would be fetched; a second head is only for training.
-        options |= {"weights_backbone": None, "aux_loss": _has_aux(state)}
-    try:
-        module: torch.nn.Module = models.get_model(name, weights=None, **options)
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(
-            f"model {spec.name!r}: torchvision:{name} does not take {spec.preprocessing.size} "
-            f"({type(error).__name__}: {reason}). Leave resolution and @R out, or take another"
-        ) from error
-    return _logits_of(module) if segments else module
-
-
-def _has_aux(state: Mapping[str, torch.Tensor]) -> bool:
-    return any("aux_classifier." in name for name in state)
+    if not type(weights).__module__.startswith(models.video.__name__):
+        return None
+    tested = dict(_TESTED.findall(str(weights.meta.get("_docs", ""))))
+    views: dict[str, Any] = {"spatial": 1, "antialias": False}
+    for field, name in (("frames", "clip_len"), ("temporal", "clips_per_video")):
+        if name in tested:
+            views[field] = int(tested[name])
+    if "frame_rate" in tested:
+        views["rate"] = float(tested["frame_rate"])
+    # Two sides are the size of whole frames, whatever their proportions; one is the shorter side.
+    return {**views, "resized": list(resize_size)} if len(resize_size) == 2 else views
 
 
 def _logits_of(module: torch.nn.Module) -> torch.nn.Module:
-    """A segmentation model that answers with its logits at the resolution of the input alone."""
+    """Return a module that answers with a segmentation model's logits alone."""
     import torch
 
     class Logits(torch.nn.Module):
-        """What torchvision returns beside the logits is left out."""
-
         def __init__(self) -> None:
             super().__init__()
             self.model = module
@@ -232,55 +204,3 @@ def _logits_of(module: torch.nn.Module) -> torch.nn.Module:
             return logits
 
     return Logits()
-
-
-def _classes_of(state: Mapping[str, torch.Tensor]) -> int | None:
-    """How many classes some weights have: rows of the last weight of the head, as it is named."""
-    heads = [name for name in state if _HEAD.fullmatch(name)]
-    if not heads:
-        return None
-    last = max(heads, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
-    return len(state[last])
-
-
-def _takes_image_size(name: str) -> bool:
-    """Whether a model is made for one size: vision transformers, whose positions are weights."""
-    return name.startswith("vit_")
-
-
-def _resized(
-    name: str, spec: ModelSpec, module: torch.nn.Module, state: Mapping[str, torch.Tensor]
-) -> Mapping[str, torch.Tensor]:
-    """The weights with positions for the spec's size."""
-    if not _takes_image_size(name):
-        return state
-    from torchvision.models.vision_transformer import interpolate_embeddings
-
-    size, patch = max(spec.preprocessing.size), module.patch_size
-    resized: Mapping[str, torch.Tensor] = interpolate_embeddings(size, patch, state)
-    return resized
-
-
-def _from_hub(where: str, weights: Any) -> Mapping[str, torch.Tensor]:
-    """The published weights, from torch's cache or from where torchvision keeps them."""
-    import torch
-
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    if not (folder / Path(weights.url).name).is_file():
-        check_reachable(where, weights.url, "TORCH_HOME")
-    try:
-        state: Mapping[str, torch.Tensor] = weights.get_state_dict(
-            progress=False, check_hash=True, weights_only=True
-        )
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(
-            f"{where}: {weights.url} cannot be loaded ({type(error).__name__}: {reason}). "
-            'Give the weights as a file, weights = "FILE" in the pool file'
-        ) from error
-    old = {name: found for name in state if (found := _DENSE.fullmatch(name))}
-    if not old:
-        return state
-    return {
-        old[name].expand(r"\1\2") if name in old else name: value for name, value in state.items()
-    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,30 +12,25 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from committee.errors import MissingExtraError, ModelError, PoolFileError
-from committee.models.base import RANDOM, Model
-from committee.models.engines.exported import model_of
-from committee.models.engines.weights import drawn, fill, read_weights
-from committee.models.sources.by_name import ByName
-from committee.models.sources.hub import check_reachable
+from committee.models.sources.by_name import ByName, unloaded
 from committee.models.sources.torchvision import import_torchvision
 from committee.paths import expanded
 from committee.spec.model import ModelSpec
 from committee.spec.task import IMAGE_CLASSIFICATION, SEMANTIC_SEGMENTATION
-from committee.text import listed
+from committee.text import first_line, listed
 
 if TYPE_CHECKING:
     import torch
 
 # PIL's numbers of the ways to interpolate, as image processors write them.
 _INTERPOLATION = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-# What transformers calls what does each task, and what people call it.
+# By task: the class of transformers that does it, and what people call such a model.
 _AUTO = {
-    IMAGE_CLASSIFICATION.name: "AutoModelForImageClassification",
-    SEMANTIC_SEGMENTATION.name: "AutoModelForSemanticSegmentation",
-}
-_WHAT = {
-    IMAGE_CLASSIFICATION.name: "image classifier",
-    SEMANTIC_SEGMENTATION.name: "image segmentation model",
+    IMAGE_CLASSIFICATION.name: ("AutoModelForImageClassification", "image classifier"),
+    SEMANTIC_SEGMENTATION.name: (
+        "AutoModelForSemanticSegmentation",
+        "image segmentation model",
+    ),
 }
 # Image processors whose numbers mean something else.
 _OTHERS = ("Levit", "PoolFormer", "Perceiver")
@@ -56,7 +51,7 @@ _HARMLESS = frozenset((
 _SIDES = frozenset({"shortest_edge", "height", "width"})
 # The names that transformers gives to classes that have none.
 _UNNAMED = re.compile(r"LABEL_\d+")
-# Nothing that a hub or a folder carries is run, and nobody is asked whether it may.
+# Code that a hub or a folder carries is never run, and nobody is asked whether it may.
 _NO_CODE = {"trust_remote_code": False}
 
 
@@ -66,7 +61,7 @@ class TransformersSource(ByName):
     form = "transformers:NAME-OR-FOLDER"
 
     def located(self, text: str, folder: Path) -> str:
-        """A folder is one that holds ``config.json``; all else is a name on the hub."""
+        """Return the path of a folder that holds ``config.json``; all else is a name on the hub."""
         super().located(text, folder)
         local = expanded(text, folder)
         if local.is_dir() and not (local / "config.json").is_file():
@@ -76,35 +71,54 @@ class TransformersSource(ByName):
         return str(local) if local.is_dir() else text
 
     def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
-        """What ``preprocessor_config.json`` states."""
+        """Return what ``preprocessor_config.json`` states."""
         where = f"transformers:{text}"
         _transformers(where)
         from transformers.image_processing_base import ImageProcessingMixin
 
-        ask = partial(ImageProcessingMixin.get_image_processor_dict, text)
-        known, _ = _asked(where, ask, text)
-        return recipe_of(where, known, size)
+        config, _ = _loaded(where, ImageProcessingMixin.get_image_processor_dict, text)
+        return recipe_of(where, config, size)
 
     def labels(self, text: str) -> tuple[str, ...]:
-        """Names of the classes in the order of the outputs, by ``id2label``; none if it has none.
+        """Return the names of the outputs, by ``id2label``; none if it has none.
 
         Raises:
             PoolFileError: If it does not name each output once.
         """
         where = f"transformers:{text}"
-        _transformers(where)
-        from transformers import PretrainedConfig
+        config, _ = _loaded(where, _transformers(where).PretrainedConfig.get_config_dict, text)
+        return labels_of(where, config.get("id2label") or {})
 
-        known, _ = _asked(where, partial(PretrainedConfig.get_config_dict, text), text)
-        return labels_of(where, known.get("id2label") or {})
+    def pretrained(self, spec: ModelSpec) -> torch.nn.Module:
+        """Return the module with the weights of its folder or hub; pickles are not read."""
+        where = f"model {spec.name!r}"
+        auto, what = _auto(spec)
+        load = partial(auto.from_pretrained, use_safetensors=True, **_NO_CODE)
+        module: torch.nn.Module = _loaded(where, load, spec.text, what)
+        return module
 
-    def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
-        """See :class:`committee.models.base.Source`."""
-        return model_of(spec, _module(spec), Path(spec.text).name, threads)
+    def built(self, spec: ModelSpec, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+        """See :class:`ByName`; the configuration says how many classes there are."""
+        where = f"model {spec.name!r}"
+        auto, what = _auto(spec)
+        load = partial(_transformers(where).AutoConfig.from_pretrained, **_NO_CODE)
+        config = _loaded(where, load, spec.text, what)
+        try:
+            module: torch.nn.Module = auto.from_config(config, **_NO_CODE)
+        except Exception as error:
+            raise ModelError(
+                f"{where}: the configuration of transformers:{spec.text} makes no {what} "
+                f"({first_line(error)}). Name another, or correct its config.json"
+            ) from error
+        return module
+
+    def finished(self, spec: ModelSpec, module: torch.nn.Module) -> torch.nn.Module:
+        """Leave the model its logits alone, for inputs of any size if it can interpolate."""
+        return _logits_of(module)
 
 
 def labels_of(where: str, id2label: Any) -> tuple[str, ...]:
-    """Names of classes in the order of their ids; none if they are only numbered.
+    """Return the names of classes in the order of their ids; none if they are only numbered.
 
     Raises:
         PoolFileError: If the ids are not 0, 1, 2, ….
@@ -123,73 +137,73 @@ def labels_of(where: str, id2label: Any) -> tuple[str, ...]:
 
 
 def recipe_of(
-    where: str, known: Mapping[str, Any], size: tuple[int, int] | None = None
+    where: str, config: Mapping[str, Any], size: tuple[int, int] | None = None
 ) -> dict[str, Any]:
-    """Preprocessing fields of what an image processor's configuration says.
+    """Return the preprocessing fields that an image processor's configuration states.
 
     Args:
         where: Whose it is, for errors.
-        known: What ``preprocessor_config.json`` holds.
+        config: The content of ``preprocessor_config.json``.
         size: Height and width that the user wants; None for the stated ones.
 
     Raises:
-        PoolFileError: If it says what this version cannot do.
+        PoolFileError: If it states what this version cannot do.
     """
-    wanted = ["resample"] if known.get("do_resize", True) else []
-    wanted += ["image_mean", "image_std"] if known.get("do_normalize") else []
-    missing = [key for key in wanted if known.get(key) is None]
-    kind = str(known.get("image_processor_type", known.get("feature_extractor_type", "")))
-    resample = known.get("resample") or 0
-    reason = _strange(known, kind, missing)
-    if reason:
+    kind = str(config.get("image_processor_type", config.get("feature_extractor_type", "")))
+    resample = config.get("resample") or 0
+    problem = next((reason for wrong, reason in _problems(config, kind, resample) if wrong), "")
+    if problem:
         raise PoolFileError(
-            f"{where}: its image processor {reason}. Copy its folder, write a "
+            f"{where}: its image processor {problem}. Copy its folder, write a "
             "preprocessor_config.json that says the same in plain terms, and name the folder"
         )
-    recipe: dict[str, Any] = {
-        **_geometry(known, kind, size),
-        **_scale(known),
+    return {
+        **_geometry(config, kind, size),
+        **_scale(config),
         "interpolation": _INTERPOLATION[resample],
-        "order": "bgr" if known.get("do_flip_channel_order") else "rgb",
+        "order": "bgr" if config.get("do_flip_channel_order") else "rgb",
+        **({} if size is None else {"size": size}),
     }
-    if size is not None:
-        recipe["size"] = size
-    return recipe
 
 
-def _strange(known: Mapping[str, Any], kind: str, missing: Sequence[str]) -> str:
-    """Why a configuration cannot be followed; empty if it can."""
-    size, resample, cuts = known.get("size"), known.get("resample") or 0, known.get("crop_size")
+def _problems(config: Mapping[str, Any], kind: str, resample: int) -> list[tuple[object, str]]:
+    """Return conditions under which a configuration cannot be followed, each with its reason."""
+    wanted = ["resample"] if config.get("do_resize", True) else []
+    wanted += ["image_mean", "image_std"] if config.get("do_normalize") else []
+    missing = [key for key in wanted if config.get(key) is None]
+    size, cut = config.get("size"), config.get("crop_size")
     sides = size if isinstance(size, Mapping) else {}
     bounds = sorted(key for key in set(sides) - _SIDES if sides[key] is not None)
     # What is null or false does nothing.
-    keys = sorted(key for key in set(known) - _FOLLOWED - _HARMLESS if known[key])
-    others = listed([f"{key}: {known[key]}" for key in keys])
-    centre, resizes = known.get("do_center_crop"), known.get("do_resize", True)
-    reasons = (
+    keys = sorted(key for key in set(config) - _FOLLOWED - _HARMLESS if config[key])
+    others = listed([f"{key}: {config[key]}" for key in keys])
+    centre, share = config.get("do_center_crop"), config.get("crop_pct")
+    return [
         (missing, f"states no {', '.join(missing)}"),
         (resample not in _INTERPOLATION, f"resamples by method {resample}"),
         (kind.startswith(_OTHERS), f"is a {kind}, which resizes in a way of its own"),
-        ("AutoImageProcessor" in (known.get("auto_map") or {}), "is code, which is not run"),
+        ("AutoImageProcessor" in (config.get("auto_map") or {}), "is code, which is not run"),
         (keys, f"says {others}, which is not done here"),
         (bounds, f"resizes by {', '.join(bounds)}, which is not done here"),
         (
-            known.get("crop_pct") and not kind.startswith("ConvNext"),
-            f"says crop_pct: {known.get('crop_pct')}, which only ConvNext's is known to mean",
+            share and not kind.startswith("ConvNext"),
+            f"says crop_pct: {share}, which only ConvNext's is known to mean",
         ),
-        (centre and not resizes, "cuts the centre out of images that it does not resize"),
-        (centre and _sides(cuts) is None, f"says do_center_crop, with crop_size: {cuts}"),
-    )
-    return next((reason for wrong, reason in reasons if wrong), "")
+        (
+            centre and not config.get("do_resize", True),
+            "cuts the centre out of images that it does not resize",
+        ),
+        (centre and _sides(cut) is None, f"says do_center_crop, with crop_size: {cut}"),
+    ]
 
 
 def _geometry(
-    known: Mapping[str, Any], kind: str, wanted: tuple[int, int] | None
+    config: Mapping[str, Any], kind: str, wanted: tuple[int, int] | None
 ) -> dict[str, Any]:
-    """Size, crop and resize; no size if inputs have none in common."""
-    size, cut = known.get("size"), _sides(known.get("crop_size"))
-    if not known.get("do_resize", True):
-        return {}  # of whatever size images have
+    """Return size, crop and resize; no size if inputs have none in common."""
+    size, cut = config.get("size"), _sides(config.get("crop_size"))
+    if not config.get("do_resize", True):
+        return {}  # images keep the size that they have
     both = _sides(size)
     # The shorter side, where a mapping or a single number means that.
     edge = size.get("shortest_edge") if isinstance(size, Mapping) else size
@@ -197,9 +211,9 @@ def _geometry(
         edge = edge if wanted is None else min(wanted)
         if edge >= 384:  # where its own code begins to squash
             return {"size": (edge, edge), "crop": 1.0, "resize": "squash"}
-        crop = edge / int(edge / known.get("crop_pct", 224 / 256))
+        crop = edge / int(edge / config.get("crop_pct", 224 / 256))
         return {"size": (edge, edge), "crop": crop, "resize": "crop"}
-    if known.get("do_center_crop") and cut is not None:
+    if config.get("do_center_crop") and cut is not None:
         if edge is not None:
             return {"size": cut, "crop": cut[0] / edge}
         return {"size": cut, "crop": cut[0] / both[0], "resize": "squash"} if both else {}
@@ -207,7 +221,7 @@ def _geometry(
 
 
 def _sides(size: Any) -> tuple[int, int] | None:
-    """Height and width, of the forms that configurations have had over the years."""
+    """Return height and width, from any form that configurations have had over the years."""
     if isinstance(size, int):
         return size, size
     if isinstance(size, list | tuple) and len(size) == 2:
@@ -217,24 +231,24 @@ def _sides(size: Any) -> tuple[int, int] | None:
     return None
 
 
-def _scale(known: Mapping[str, Any]) -> dict[str, Any]:
-    """Mean and deviation of values in [0, 1]: rescaling and normalising as one step."""
-    normalises = known.get("do_normalize", "image_mean" in known)
-    mean = _each(known["image_mean"]) if normalises else [0.0, 0.0, 0.0]
-    std = _each(known["image_std"]) if normalises else [1.0, 1.0, 1.0]
-    factor = 255 * (known.get("rescale_factor") or 1 / 255)
-    factor = factor if known.get("do_rescale", True) else 255.0
-    offset = 1.0 if known.get("rescale_offset") else 0.0
+def _scale(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return mean and deviation of values in [0, 1]: rescaling and normalising as one step."""
+    normalises = config.get("do_normalize", "image_mean" in config)
+    mean = _three(config["image_mean"]) if normalises else [0.0, 0.0, 0.0]
+    std = _three(config["image_std"]) if normalises else [1.0, 1.0, 1.0]
+    factor = 255 * (config.get("rescale_factor") or 1 / 255)
+    factor = factor if config.get("do_rescale", True) else 255.0
+    offset = 1.0 if config.get("rescale_offset") else 0.0
     # ((x factor - offset) - mean) / std, once more divided by std where a processor does so.
-    again = std if known.get("include_top") else [1.0] * len(std)
+    again = std if config.get("include_top") else [1.0] * len(std)
     return {
         "mean": tuple((offset + m) / factor for m in mean),
         "std": tuple(s * t / factor for s, t in zip(std, again, strict=True)),
     }
 
 
-def _each(values: Any) -> list[float]:
-    """One number a channel; one for all may stand alone."""
+def _three(values: Any) -> list[float]:
+    """Return one number a channel; a single number serves all."""
     return [float(values)] * 3 if isinstance(values, int | float) else [float(v) for v in values]
 
 
@@ -250,75 +264,49 @@ def _transformers(what: str) -> ModuleType:
     return module
 
 
-def _asked(where: str, ask: Callable[..., Any], name: str, what: str = "image classifier") -> Any:
-    """Ask transformers for something of a model: of a folder, the cache, or the hub."""
-    from huggingface_hub import constants, try_to_load_from_cache
+def _auto(spec: ModelSpec) -> tuple[Any, str]:
+    """Return the class of transformers that loads a model, and what people call such a model."""
+    name, what = _AUTO[spec.task]
+    return getattr(_transformers(f"model {spec.name!r}"), name), what
 
-    local = Path(name).is_dir() or isinstance(try_to_load_from_cache(name, "config.json"), str)
-    if not local:
-        check_reachable(where, constants.ENDPOINT, "HF_HOME")
+
+def _loaded(where: str, load: Callable[..., Any], name: str, what: str = "image classifier") -> Any:
+    """Load a part of a model from a folder, the cache, or the hub."""
+    from huggingface_hub import try_to_load_from_cache
+
+    local = Path(name).is_dir()
+    cached = local or isinstance(try_to_load_from_cache(name, "config.json"), str)
     try:
-        return ask(local_files_only=local)
+        return load(name, local_files_only=cached)
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
         if "trust_remote_code" in str(error):
             raise ModelError(
                 f"{where}: {name} is made by code of its own, which is never run. Read that code, "
                 "and if you trust it write a python: source that makes the model"
             ) from None
+        if not cached:
+            raise unloaded(where, f"{what} {name}", error, "HF_HOME") from error
         raise ModelError(
-            f"{where}: cannot be loaded ({type(error).__name__}: {reason}). Is it the name of an "
-            f"{what} on the hub, or a folder with config.json, preprocessor_config.json and "
-            "model.safetensors?"
+            f"{where}: cannot be loaded ({first_line(error)}). An {what} needs config.json, "
+            "preprocessor_config.json and model.safetensors"
         ) from error
 
 
-def _module(spec: ModelSpec) -> torch.nn.Module:
-    where, name = f"model {spec.name!r}", spec.text
-    what = _WHAT[spec.task]
-    auto = getattr(_transformers(where), _AUTO[spec.task])
-    if not spec.weights:
-        # Weights in the form of pickles are not read.
-        ask = partial(auto.from_pretrained, name, use_safetensors=True, **_NO_CODE)
-        return _logits_of(_asked(where, ask, name, what), spec)
-    config = _asked(where, partial(_config, name), name, what)
-    try:
-        with drawn(spec.seed):
-            made = auto.from_config(config, **_NO_CODE)
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(
-            f"{where}: the configuration of transformers:{name} makes no {what} "
-            f"({type(error).__name__}: {reason}). Name another, or correct its config.json"
-        ) from error
-    if spec.weights != RANDOM:
-        fill(where, spec.weights, made, read_weights(where, Path(spec.weights)))
-    return _logits_of(made, spec)
-
-
-def _config(name: str, **how: bool) -> Any:
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(name, **how, **_NO_CODE)
-
-
-def _logits_of(classifier: Any, spec: ModelSpec) -> torch.nn.Module:
-    """A module from inputs of any size to logits, if the classifier can be asked for that."""
+def _logits_of(classifier: Any) -> torch.nn.Module:
+    """Return a module from inputs to logits, which interpolates positions if it can."""
     import torch
 
     side = getattr(classifier.config, "image_size", None)
-    own = side if isinstance(side, list | tuple) else (side, side)
+    own = tuple(side) if isinstance(side, list | tuple) else (side, side)
     interpolates = "interpolate_pos_encoding" in inspect.signature(classifier.forward).parameters
 
     class Logits(torch.nn.Module):
-        """What transformers returns beside the logits is left out."""
-
         def __init__(self) -> None:
             super().__init__()
             self.classifier = classifier
 
         def forward(self, batch: torch.Tensor) -> torch.Tensor:
-            other = interpolates and tuple(batch.shape[2:]) != tuple(own)
+            other = interpolates and tuple(batch.shape[2:]) != own
             options = {"interpolate_pos_encoding": True} if other else {}
             logits: torch.Tensor = self.classifier(batch, **options).logits
             return logits
