@@ -12,7 +12,9 @@ import itertools
 import numpy as np
 
 import committee as cm
-from committee.rule.calibration import METHODS, calibrated, expected_calibration_error, reliability
+from committee.calibration.fitting import fit_calibrations
+from committee.calibration.reliability import expected_calibration_error, reliability
+from committee.rule.calibration import METHODS, calibrated
 from committee.rule.combinations import mean_logits
 from committee.rule.scores import softmax
 
@@ -68,7 +70,7 @@ def main() -> None:
     print(f"expected calibration error on test by chance alone, percent: {told}")
     plain = ensembles(test, {})
     for method in ("none", *METHODS):
-        calibrations = {} if method == "none" else cal.fit_calibrations(method)
+        calibrations = {} if method == "none" else fit_calibrations(cal, method)
         told = ", ".join(f"{n} {e:.2f}" for n, e in errors(test, calibrations).items())
         print(f"\n{method}: expected calibration error on test, percent: {told}")
         accuracies = ensembles(test, calibrations)

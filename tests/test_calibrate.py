@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from committee import Calibration, Cascade, Pool, Runner, evaluate, search
+from committee.calibration.fitting import fit_calibrations
+from committee.calibration.reliability import expected_calibration_error
 from committee.cli import main
 from committee.data.open import open_data
 from committee.embedded import FOLDER, pool_file
@@ -25,7 +27,6 @@ from committee.errors import (
 )
 from committee.predict import predict
 from committee.report.reliability import reliability_figure, write_figure
-from committee.rule.calibration import expected_calibration_error
 from committee.rule.flow import joined_decisions
 from committee.run.agreement import agreement
 from committee.run.offline import run_offline
@@ -81,7 +82,7 @@ def test_what_was_fitted_is_kept_and_asked_for(store: Path) -> None:
     before = files_of(store)
     cal = Pool.load(store / "cal")
     fitted = calibrate(store)
-    assert fitted == cal.fit_calibrations()
+    assert fitted == fit_calibrations(cal)
     assert read_calibrations(store, MODELS) == fitted
     assert Pool.load(store / "val", calibrated=True).calibrations == fitted
     assert Pool.load(store / "val", ["tiny"], calibrated=True).calibrations.keys() == {"tiny"}

@@ -15,6 +15,12 @@ from scipy.special import expit, logsumexp, softmax
 
 import committee as cm
 from committee import Calibration, Cascade, Pool
+from committee.calibration.fitting import fit, fit_calibrations, ruled_out_note
+from committee.calibration.reliability import (
+    expected_calibration_error,
+    reliability,
+    says_probabilities,
+)
 from committee.errors import (
     CalibrationError,
     CascadeError,
@@ -23,14 +29,8 @@ from committee.errors import (
     UnknownNameError,
 )
 from committee.pool.evaluate import stored_decisions
-from committee.rule.calibration import (
-    METHODS,
-    expected_calibration_error,
-    fit,
-    reliability,
-    ruled_out_note,
-    says_probabilities,
-)
+from committee.rule.calibration import METHODS
+from committee.rule.calibration_format import calibration_from_json
 from committee.rule.outputs import Outputs
 from committee.rule.scores import max_prob
 from strategies import RULES, calibrated_pools, calibrations, random_pool
@@ -160,7 +160,7 @@ def test_more_rows_than_a_block_are_calibrated_as_few():
 @given(st.data(), st.sampled_from(["logits", "decisions"]))
 def test_json_gives_it_back(data, kind):
     calibration = replace(data.draw(calibrations(kind)), split="cal", samples="0123")
-    assert Calibration.from_json(json.loads(json.dumps(calibration.to_json()))) == calibration
+    assert calibration_from_json(json.loads(json.dumps(calibration.to_json()))) == calibration
 
 
 WRONG = {
@@ -181,7 +181,7 @@ WRONG = {
 def test_what_is_no_calibration_is_refused_wherever_it_stands(wrong, tmp_path):
     data = {**Calibration("platt", (1.0,)).to_json(), **WRONG[wrong]}
     with pytest.raises(CalibrationError):
-        Calibration.from_json(data)
+        calibration_from_json(data)
     cascade = Cascade.of(["a"], calibrations={"a": Calibration("platt", (1.0,))})
     path = cascade.save(tmp_path / "cascade.json")
     path.write_text(json.dumps({**cascade.to_json(), "calibrations": {"a": data}}))
@@ -422,7 +422,7 @@ def test_every_way_of_searching_applies_them(way, method):
     loud = Outputs("logits", 30 * whole.outputs["a"].values)
     whole = replace(whole, outputs={**whole.outputs, "a": loud})
     cal, val = whole.rows(slice(0, 500), "cal"), whole.rows(slice(500, None), "val")
-    pool = val.with_calibrations(cal.fit_calibrations(method))
+    pool = val.with_calibrations(fit_calibrations(cal, method))
     assert figures(WAYS[way](pool)) == figures(WAYS[way](applied(pool)))
     assert figures(WAYS[way](pool)) != figures(WAYS[way](val))
 
@@ -432,7 +432,7 @@ def test_a_loud_model_no_longer_wins():
     loud = Outputs("logits", 30 * whole.outputs["a"].values)
     whole = replace(whole, outputs={**whole.outputs, "a": loud})
     cal, test = whole.rows(slice(0, 2000), "cal"), whole.rows(slice(2000, None), "test")
-    fitted = cal.fit_calibrations()
+    fitted = fit_calibrations(cal)
     raw, calibrated = (
         cm.evaluate(Cascade.ensemble(["a", "b"], calibrations=each), test).accuracy
         for each in ({}, fitted)
@@ -466,7 +466,7 @@ def test_cascade_files_with_and_without_are_read(tmp_path):
 
 def test_pools_carry_them():
     pool = random_pool(seed=1, models=3, samples=90)
-    known = pool.rows(slice(0, 40), "cal").fit_calibrations()
+    known = fit_calibrations(pool.rows(slice(0, 40), "cal"))
     some = pool.rows(slice(40, None), "val").with_calibrations(known)
     assert some.only(["c", "a"]).calibrations == {n: known[n] for n in ("c", "a")}
     assert some.rows(slice(0, 9), "few").calibrations == known
@@ -478,21 +478,21 @@ def test_pools_carry_them():
     with pytest.raises(UnknownNameError, match="no model 'd'"):
         pool.with_calibrations({"d": known["a"]})
     with pytest.raises(MisalignedError, match="fitted to true labels"):
-        pool.labelled_by("a").fit_calibrations()
+        fit_calibrations(pool.labelled_by("a"))
 
 
 def test_a_pool_without_labels_has_nothing_to_fit_to():
     pool = Pool.from_arrays(None, {"a": [[1.0, 2.0]]}, kind="logits")
     with pytest.raises(CalibrationError, match="model 'a' on 'val': there are no labels"):
-        pool.fit_calibrations()
+        fit_calibrations(pool)
 
 
 def test_what_calibrated_does_not_judge_and_what_chose_should_not_calibrate():
     whole = random_pool(seed=2, models=2, samples=400)
     val, test = whole.rows(slice(0, 200), "val"), whole.rows(slice(200, None), "test")
     with pytest.raises(MisalignedError, match=r"'test' holds the samples that the calibrations"):
-        cm.search(val.with_calibrations(test.fit_calibrations()), test=test)
-    front = cm.search(val.with_calibrations(val.fit_calibrations()), test=test)
+        cm.search(val.with_calibrations(fit_calibrations(test)), test=test)
+    front = cm.search(val.with_calibrations(fit_calibrations(val)), test=test)
     assert any("of a, b were fitted on val, which chose too" in each for each in front.warnings)
     assert not any("fitted" in each for each in cm.search(val).warnings)
 

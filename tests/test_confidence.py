@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from committee import errors, register_confidence
 from committee.rule import scores as registry
-from committee.rule.outputs import Outputs, all_finite
+from committee.rule.namespace import all_finite
+from committee.rule.outputs import Outputs
 from committee.rule.scores import SUREST, logit_gap, max_prob, neg_entropy, prob_gap, score, softmax
 from strategies import CONFIDENCES
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from committee import Cascade, Pool, evaluate
+from committee.calibration.fitting import fit_calibrations
 from committee.cli import main
 from committee.data.segmentation import open_segmentation
 from committee.errors import (
@@ -531,7 +532,7 @@ def test_what_chooses_must_not_judge(world, store):
         (lambda s: Pool.load(s / "val", ["huge"]), UnknownNameError, "no model 'huge'"),
         (lambda s: Pool.load(s / "val").rows([0], "a"), MisalignedError, "divided in parts"),
         (lambda s: Pool.load(s / "val").labelled_by("large"), CascadeError, "no class to agree"),
-        (lambda s: Pool.load(s / "val").fit_calibrations(), CascadeError, "no outputs to calib"),
+        (lambda s: fit_calibrations(Pool.load(s / "val")), CascadeError, "no outputs to calib"),
         (lambda s: greedy(Pool.load(s / "val")), CascadeError, "greedy: .* Use committee.search"),
         (lambda s: search(Pool.load(s / "val"), 4), CascadeError, "must be 1 to 3"),
         (

@@ -38,7 +38,7 @@ ROOMS = (
     {"arrays", "version", "errors", "text", "extras", "files", "paths", "names", "reading"},
     {"_native", "compiled"},
     {"rule", "spec", "pool"},
-    {"selection"},
+    {"selection", "calibration"},
     {"models", "data", "profile"},
     {"store"},
     {"predict", "testing", "embedded"},

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import committee as cm
+from committee.calibration.fitting import fit_calibrations
 from committee.selection.threshold_histograms import Moves, moves
 
 
@@ -86,7 +87,7 @@ def test_counts_are_evaluate_at_every_vector(kind: str, seed: int, ties: bool, d
 
 def test_calibrations_of_the_front_are_applied() -> None:
     val, test = pools("logits", 3, samples=200)
-    val = val.with_calibrations(val.fit_calibrations())
+    val = val.with_calibrations(fit_calibrations(val))
     front = cm.search(val, 2, grid=20, threads=1)
     found = moves(front, test, threads=1)
     assert found

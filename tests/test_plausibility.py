@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 import small_world
 from committee import Pool, evaluate, search
+from committee.calibration.fitting import fit
+from committee.calibration.reliability import expected_calibration_error
 from committee.cli import main
 from committee.data.arrays import ArrayDataset
 from committee.errors import CommitteeError, MisalignedError, NotFiniteError, ShapeError
@@ -27,7 +29,6 @@ from committee.pool.plausibility import (
     notes_on,
 )
 from committee.predict import predict
-from committee.rule.calibration import expected_calibration_error, fit
 from committee.rule.outputs import Outputs, checked_outputs, refuse_one_output, usable_rows
 from committee.selection import statistics
 from committee.spec.preprocessing import Preprocessing

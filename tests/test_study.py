@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from committee import Cascade, Pool, errors, evaluate, search
+from committee.calibration.fitting import fit_calibrations
 from committee.cli import main
 from committee.selection.paired import Estimate
 from committee.study import analyses as analyses_module
@@ -169,7 +170,7 @@ def test_the_gain_of_a_calibrated_cascade_over_its_own_self_is_an_estimate():
     val, test = family_pools()
     study = study_of(val, test)
     plain = Cascade.ensemble(["b0-0", "b2-0"])
-    calibrations = val.fit_calibrations("platt")
+    calibrations = fit_calibrations(val, "platt")
     calibrated = Cascade.ensemble(["b0-0", "b2-0"], calibrations=calibrations)
     found = study.gain(calibrated, plain)
     difference = evaluate(calibrated, test).accuracy - evaluate(plain, test).accuracy

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from committee import Cascade, Cost, Pool, errors, evaluate, search
+from committee.calibration.fitting import fit_calibrations
 from committee.rule.scores import CONFIDENCES
 from committee.selection.paired import Estimate
 from committee.spec.cost import CostTable
@@ -140,7 +141,7 @@ def test_no_function_beats_the_upper_bound_and_all_end_at_the_model_s_accuracy(s
 
 def test_a_calibrated_model_is_ranked_by_its_calibrated_scores():
     val, test = family_pools()
-    calibrations = val.fit_calibrations("platt")
+    calibrations = fit_calibrations(val, "platt")
     plain = confidence.surest_of(study_of(val, test), "b0-0")
     known = study_of(val.with_calibrations(calibrations), test)
     one = calibrations["b0-0"].apply(test.outputs["b0-0"])

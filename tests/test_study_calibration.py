@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from committee import Calibration, Cascade, Pool, errors, evaluate
-from committee.rule.calibration import expected_calibration_error
+from committee.calibration.fitting import fit_calibrations
+from committee.calibration.reliability import expected_calibration_error
 from committee.rule.outputs import Outputs
 from committee.study.calibrated import analyse, draw, overconfidence, set_apart
 from committee.study.context import study_of
@@ -44,7 +45,7 @@ def test_calibrations_were_fitted_on_one_half_only(study, finding):
     for name, calibration in finding.data.calibrations.items():
         assert calibration.samples == fits.identity([name])
         assert calibration.method == "platt"
-    again = fits.only(["b1-0"]).fit_calibrations("platt")["b1-0"]
+    again = fit_calibrations(fits.only(["b1-0"]), "platt")["b1-0"]
     assert finding.data.calibrations["b1-0"] == again
 
 
@@ -79,7 +80,7 @@ def test_ensembles_are_the_same_before_and_after_and_chosen_on_the_other_half(st
         assert right > best
         best = right
         assert each["accuracy"].value == evaluate(plain, study.test).accuracy
-        known = set_apart(study).fits.only(sorted(names)).fit_calibrations("platt")
+        known = fit_calibrations(set_apart(study).fits.only(sorted(names)), "platt")
         after = evaluate(Cascade.ensemble(names, calibrations=known), study.test)
         assert each["accuracy after calibration"].value == after.accuracy
         gain = after.accuracy - each["accuracy"].value
@@ -102,7 +103,7 @@ def test_calibrations_of_the_pool_are_shown_and_all_of_val_chooses():
 
 def test_calibrations_fitted_on_what_chooses_are_left_out():
     val, test = family_pools()
-    study = study_of(val.with_calibrations(val.fit_calibrations("temperature")), test)
+    study = study_of(val.with_calibrations(fit_calibrations(val, "temperature")), test)
     with pytest.raises(errors.Unsupported, match="fitted on 'val', which chooses"):
         analyse(study)
 

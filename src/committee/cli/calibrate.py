@@ -10,10 +10,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from committee.calibration.fitting import ruled_out_note
+from committee.calibration.reliability import worse_note
 from committee.cli.common import AsJson, print_json, refuse, say, show
 from committee.pool.pool import Pool
 from committee.report.reliability import check_figure_ending, reliability_figure, write_figure
-from committee.rule.calibration import Calibration, ruled_out_note, worse_note
+from committee.rule.calibration import Calibration
 from committee.store.calibrate import Judged, judge
 from committee.store.calibrate import calibrate as fitted
 from committee.store.calibrations import KEY, models_of, remove_calibrations
@@ -153,7 +155,7 @@ def _print(rows: list[Judged], calibrations: dict[str, Calibration]) -> None:
         table.add_column(f"{split}\n{what}{samples:,} samples", justify="right")
     for name, calibration in calibrations.items():
         own = [row for row in rows if row.model == name]
-        table.add_row(name, calibration.told, *map(_errors, own))
+        table.add_row(name, calibration.text, *map(_errors, own))
     show(table)
 
 

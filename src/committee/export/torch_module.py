@@ -1,27 +1,23 @@
-"""A cascade as a torch module: the same decisions, wherever its models are.
-
-The exit rule here is a translation of :func:`committee.rule.flow.exits` to tensors on a device; the
-tests hold it to that.
-"""
+"""A cascade as a torch module: the same decisions, on the device where its models are."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from committee.errors import ExportError, ModelError, NotFiniteError, UnknownNameError
+from committee.errors import ExportError, ModelError, UnknownNameError
 from committee.export.model_files import refuse_clips, segmenting
+from committee.export.torch_namespace import Torch
 from committee.models.engines.torch_module import TorchModel
 from committee.models.load import load_models, specs_of
-from committee.rule.calibration import Calibration
-from committee.rule.cascade import ALWAYS, NEVER, Cascade
+from committee.rule.cascade import Cascade
 from committee.rule.combinations import COMBINES
-from committee.rule.outputs import Kind
-from committee.rule.scores import BUILT_IN, SUREST
+from committee.rule.flow import Answers, Request, decide, drive
+from committee.rule.outputs import Kind, Outputs
+from committee.rule.scores import CONFIDENCES, is_portable
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 
@@ -79,13 +75,15 @@ class CascadeModule(nn.Module):
             if name not in modules:
                 raise UnknownNameError.of("as_module", "module for the model", name, modules)
             _check_kind(cascade, name, kinds[name])
-        if cascade.confidence not in BUILT_IN:
+        if not is_portable(cascade.confidence):
+            usable = ", ".join(filter(is_portable, CONFIDENCES))
             raise ExportError(
-                f"as_module: confidence {cascade.confidence!r} is your own function of arrays. "
-                f"There are: {', '.join(BUILT_IN)}"
+                f"as_module: confidence {cascade.confidence!r} is your own function of NumPy's "
+                f"arrays. Let it compute with a third parameter xp, or take one of: {usable}"
             )
         self.cascade, self.preprocessings = cascade, tuple(preprocessings)
         self._kinds, self._inputs = dict(kinds), dict(inputs)
+        self._numbers = {name: number for number, name in enumerate(cascade.names)}
         # Names may hold points, which a ModuleDict does not take.
         self.models = nn.ModuleList(modules[name] for name in cascade.names)
         self.eval()
@@ -109,42 +107,26 @@ class CascadeModule(nn.Module):
         """
         self._check(inputs)
         count, device = len(inputs[0]), inputs[0].device
-        rows = torch.arange(count, device=device)
         sound = torch.ones(count, dtype=torch.bool, device=device)
-        answer: Answer | None = None
-        ran: dict[str, Tensor] = {}
-        waiting = iter(self.models)
-        for index, stage in enumerate(self.cascade.stages):
-            for name in stage.models:
-                taken = inputs[self._inputs[name]]
-                ran[name] = self._calibrated(name, next(waiting)(taken).double())
-            values, kind = self._combined(ran)
-            scores = _SCORES[self.cascade.confidence](values, kind)
-            # Minus infinity is a class that is masked; the largest is NaN if any is.
-            sound = sound & values.amax(1).isfinite() & scores.isfinite()
-            own = Answer(values.argmax(1), scores, torch.full_like(rows, index), values)
-            answer = _placed(answer, own, rows)
-            if stage.threshold == ALWAYS:
-                break
-            if stage.threshold == NEVER:
-                continue
-            # What is not sound never leaves, so that whenever all have left, all was sound.
-            left = (scores >= stage.threshold) & sound
-            going = torch.nonzero(~left).squeeze(1)  # here the host waits
-            if not len(going):
-                return answer
-            if len(going) < len(rows):
-                rows, sound = rows[going], sound[going]
-                ran = {name: outputs[going] for name, outputs in ran.items()}
-                inputs = tuple(each[going] for each in inputs)
-        assert answer is not None  # a cascade has a stage
-        if not bool(sound.all()):  # here too, at the last stage only
-            first = int(rows[~sound][0])
-            raise NotFiniteError(
-                f"as_module: NaN or infinite outputs, first at sample {first} of {count}. Are "
-                "inputs and weights finite, and is the precision wide enough?"
-            )
-        return answer
+
+        def answer(request: Request) -> Answers:
+            rows: Any = request.rows
+            everyone = len(rows) == count
+            needed = {self._inputs[name] for name in request.models}
+            taken = {each: inputs[each] if everyone else inputs[each][rows] for each in needed}
+            answers = {}
+            for name in request.models:
+                values = self.models[self._numbers[name]](taken[self._inputs[name]]).double()
+                # Minus infinity is a class that is masked; the largest is NaN if any is. What was
+                # not finite once stays NaN, which never exits, so that the flow sees it.
+                sound[rows] &= values.amax(1).isfinite()
+                values = values.where(sound[rows][:, None], torch.nan)
+                answers[name] = Outputs(self._kinds[name], cast(Any, values))
+            return answers
+
+        xp: Any = Torch(device)
+        made: Any = drive(decide(self.cascade, count, xp, keep_values=True), answer)
+        return Answer(made.predicted, made.score, made.stage, made.values)
 
     def _check(self, inputs: tuple[Tensor, ...]) -> None:
         needed = max(self._inputs.values()) + 1
@@ -154,33 +136,6 @@ class CascadeModule(nn.Module):
                 f"as_module: needs {needed} tensors of the same samples, one for each "
                 f"preprocessing in the order of use, not {told or 'none'}"
             )
-
-    def _calibrated(self, name: str, outputs: Tensor) -> Tensor:
-        calibration = self.cascade.calibrations.get(name)
-        if calibration is None:
-            return outputs
-        made = _applied(calibration, outputs, self._kinds[name])
-        # Who led before stays ahead where rounding let another overtake.
-        before, after = outputs.argmax(1, keepdim=True), made.argmax(1, keepdim=True)
-        ahead = made.gather(1, after).nextafter(made.new_tensor(torch.inf))
-        ahead = ahead.where(before != after, made.gather(1, before))
-        return made.scatter(1, before, ahead)
-
-    def _combined(self, ran: Mapping[str, Tensor]) -> tuple[Tensor, Kind]:
-        if self.cascade.combine == "last":
-            newest = list(ran)[-1]
-            return ran[newest], self._kinds[newest]
-        # Summed in the order of the names, as the library does everywhere.
-        names = sorted(ran)
-        kind: Kind = "logits"
-        values = [ran[name] for name in names]
-        if self.cascade.combine == "mean_probabilities":
-            values = [_softmax(ran[name], self._kinds[name]) for name in names]
-            kind = "probabilities"
-        total = values[0]
-        for other in values[1:]:
-            total = total + other
-        return total / len(values), kind
 
 
 def as_module(
@@ -268,76 +223,3 @@ def _check_kind(cascade: Cascade, name: str, kind: Kind) -> None:
             f"as_module: model {name!r} gives {kind}, which {cascade.combine} cannot use in a "
             f"module. Other combinations: {others}"
         )
-
-
-def _placed(answer: Answer | None, own: Answer, rows: Tensor) -> Answer:
-    """The answer so far, overwritten for some rows."""
-    if answer is None:
-        return own
-    return Answer(*(
-        whole.index_copy(0, rows, part) for whole, part in zip(answer, own, strict=True)
-    ))  # fmt: skip
-
-
-def _applied(calibration: Calibration, outputs: Tensor, kind: Kind) -> Tensor:
-    """:meth:`committee.rule.calibration.Calibration.apply`, on tensors (n, C)."""
-    if calibration.method == "temperature":
-        if kind == "logits":
-            return outputs * calibration.slopes[0]
-        powers = outputs ** calibration.slopes[0]
-        return powers * (outputs.sum(1, keepdim=True) / powers.sum(1, keepdim=True))
-    logarithms = outputs.log_softmax(1) if kind == "logits" else outputs.log()
-    mapped = _rising(calibration, logarithms)
-    return mapped if kind == "logits" else mapped.softmax(1)
-
-
-def _rising(calibration: Calibration, values: Tensor) -> Tensor:
-    """What each straight piece contributes, summed from the left."""
-    slopes, knots = calibration.slopes, calibration.knots
-    if not knots:
-        return values * slopes[0] + calibration.offset
-    mapped = (values.clamp(max=knots[0]) - knots[0]) * slopes[0] + calibration.offset
-    for slope, low, high in zip(slopes[1:], knots, (*knots[1:], math.inf), strict=True):
-        mapped = mapped + (values.clamp(low, high) - low) * slope
-    return mapped
-
-
-def _softmax(values: Tensor, kind: Kind) -> Tensor:
-    return values if kind == "probabilities" else values.softmax(1)
-
-
-def _two_largest(values: Tensor) -> tuple[Tensor, Tensor]:
-    if values.shape[1] == 1:
-        return values[:, 0], torch.full_like(values[:, 0], -torch.inf)
-    two = values.topk(2, dim=1).values
-    return two[:, 0], two[:, 1]
-
-
-def _max_prob(values: Tensor, kind: Kind) -> Tensor:
-    return _softmax(values, kind).amax(1)
-
-
-def _logit_gap(values: Tensor, kind: Kind) -> Tensor:
-    first, second = _two_largest(values)
-    if kind == "probabilities":
-        first, second = first.log(), second.clamp(min=0).log()
-    return (first - second).clamp(max=SUREST)
-
-
-def _prob_gap(values: Tensor, kind: Kind) -> Tensor:
-    first, second = _two_largest(_softmax(values, kind))
-    return first - second.clamp(min=0)
-
-
-def _neg_entropy(values: Tensor, kind: Kind) -> Tensor:
-    probabilities = _softmax(values, kind)
-    scores: Tensor = torch.special.xlogy(probabilities, probabilities.clamp(min=0)).sum(1)
-    return scores
-
-
-_SCORES: dict[str, Callable[[Tensor, Kind], Tensor]] = {
-    "max_prob": _max_prob,
-    "logit_gap": _logit_gap,
-    "prob_gap": _prob_gap,
-    "neg_entropy": _neg_entropy,
-}

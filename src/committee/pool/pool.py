@@ -28,7 +28,7 @@ from committee.pool.identity import (
 from committee.pool.labels import indices
 from committee.pool.plausibility import check_classes, check_declared
 from committee.pool.samples import Samples, fingerprint
-from committee.rule.calibration import Calibration, calibrated, fit
+from committee.rule.calibration import Calibration, calibrated
 from committee.rule.cascade import Cascade, refuse_confidence
 from committee.rule.combinations import DEFAULT_COMBINE, ORDER_FREE, combined
 from committee.rule.outputs import Kept, Kind, Outputs, Together, as_array, checked_outputs
@@ -538,39 +538,6 @@ class Pool:
     def _of_weights(self, names: Collection[str]) -> Pool:
         """The pool of some models that see the whole, and of their weights that see parts."""
         return self.only([n for n in self.names if self.whole_of.get(n, n) in names])
-
-    def fit_calibrations(self, method: str | None = None) -> dict[str, Calibration]:
-        """Fit a calibration of each model to the labels of these samples.
-
-        Use samples that neither choose nor judge, and :meth:`with_calibrations` on those that do.
-
-        Args:
-            method: ``temperature`` or ``platt``, of :mod:`committee.rule.calibration`. If left out,
-                ``platt`` of decisions and else ``temperature``.
-
-        Raises:
-            CalibrationError: If there are no labels, or no calibration is best; the model is named.
-            MisalignedError: If labels are predictions of a reference.
-            UnknownNameError: If there is no such method.
-        """
-        samples = self.samples
-        self._refuse_counts("fit_calibrations", "there are no outputs to calibrate")
-        if samples.labelled_by:
-            raise MisalignedError(
-                f"Pool: labels of {samples.split!r} are predictions of {samples.labelled_by}; "
-                "calibrations are fitted to true labels"
-            )
-        return {
-            name: fit(
-                outputs,
-                samples.labels,
-                method,
-                where=f"model {name!r} on {samples.split!r}",
-                split=samples.split,
-                samples=self.identity([name]),
-            )
-            for name, outputs in self.outputs.items()
-        }
 
     def with_calibrations(self, calibrations: Mapping[str, Calibration]) -> Pool:
         """The same pool, with calibrations in place of those that it had.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from committee.arrays import Array
+from committee.calibration.reliability import Reliability, reliability, says_probabilities
 from committee.errors import (
     CalibrationError,
     DataError,
@@ -20,7 +21,6 @@ from committee.errors import (
 from committee.files import write_bytes
 from committee.pool.pool import Pool
 from committee.report.figure import figure_svg
-from committee.rule.calibration import Reliability, reliability, says_probabilities
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

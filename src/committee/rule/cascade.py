@@ -20,8 +20,9 @@ from committee.files import write_text
 from committee.paths import portable, resolved
 from committee.reading import read_json
 from committee.rule.calibration import Calibration
+from committee.rule.calibration_format import calibration_from_json
 from committee.rule.combinations import COMBINES, DEFAULT_COMBINE, usual_combine
-from committee.rule.scores import CONFIDENCES, confidence_of
+from committee.rule.scores import CONFIDENCES, LARGEST_SCORE, confidence_of
 
 if TYPE_CHECKING:
     pass
@@ -32,8 +33,7 @@ NEVER = math.inf
 _WORDS = {ALWAYS: "always", NEVER: "never"}
 _KEYS = ("schema", "stages", "confidence", "combine", "classes", "models", "origin", "calibrations")
 _STAGE_KEYS = ("models", "threshold")
-# The largest score there can be. Stored probabilities may sum to a little more than 1.
-_LARGEST = {"max_prob": 1.0, "prob_gap": 1.0, "neg_entropy": 0.0, "tile_max_prob": 1.0}
+# Stored probabilities may sum to a little more than 1.
 _SLACK = 0.05
 
 
@@ -319,7 +319,7 @@ class Cascade:
                 },
                 origin=_object(data.get("origin", {})),
                 calibrations={
-                    name: Calibration.from_json(each)
+                    name: calibration_from_json(each)
                     for name, each in _object(data.get("calibrations", {})).items()
                 },
             )
@@ -397,7 +397,7 @@ def _check_keys(where: str, data: Any, known: Collection[str]) -> None:
 
 def _check_reachable(cascade: Cascade, where: str) -> None:
     """Refuse thresholds above every score there can be, where that is known."""
-    largest = _LARGEST.get(cascade.confidence.partition(">")[0], math.inf)
+    largest = LARGEST_SCORE.get(cascade.confidence.partition(">")[0], math.inf)
     kinds = {str(cascade.models.get(name, {}).get("kind")) for name in cascade.names}
     # Decisions bring scores of their own, of any size.
     if "decisions" in kinds or (cascade.combine == "last" and "None" in kinds):

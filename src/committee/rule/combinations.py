@@ -1,66 +1,66 @@
-"""Combination: the outputs of all models run so far, to one output.
+"""Combination: the outputs of all models that ran so far, as one output.
 
-Sums are taken in float64 in the order of the models' names, whatever order they ran in, so that the
-same set of models gives the same bits everywhere.
+Sums are taken in the order of the models' names, whatever order they ran in, so that the same set
+of models gives the same bits everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-
-import numpy as np
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from committee.arrays import Array
 from committee.errors import CascadeError, UnknownNameError
+from committee.rule.namespace import NUMPY, Namespace
 from committee.rule.outputs import Kept, Outputs
 from committee.rule.scores import softmax
 
 
-def mean_logits(outputs: Mapping[str, Outputs]) -> Outputs:
-    """Mean of the logits (N, C) of all models (Wang et al. 2022, algorithm 1).
+def mean_logits(outputs: Mapping[str, Outputs], xp: Namespace = NUMPY) -> Outputs:
+    """Return the mean of the logits (N, C) of all models (Wang et al. 2022, algorithm 1).
 
     Args:
         outputs: Outputs of each model that ran, by name, oldest first.
+        xp: Namespace of their arrays.
 
     Raises:
         CascadeError: If a model gives no logits.
     """
     _require(outputs, "mean_logits", ("logits",))
-    return Outputs("logits", _mean([outputs[name].values for name in sorted(outputs)]))
+    return Outputs("logits", _mean([outputs[name].values for name in sorted(outputs)], xp))
 
 
-def mean_probabilities(outputs: Mapping[str, Outputs]) -> Outputs:
-    """Mean of the probabilities (N, C) of all models; the softmax is taken of logits first.
+def mean_probabilities(outputs: Mapping[str, Outputs], xp: Namespace = NUMPY) -> Outputs:
+    """Return the mean of the probabilities (N, C) of all models, of logits that of their softmax.
 
-    Args:
-        outputs: Outputs of each model that ran, by name, oldest first.
+    Arguments as of :func:`mean_logits`.
 
     Raises:
         CascadeError: If a model gives only decisions.
     """
     _require(outputs, "mean_probabilities", ("logits", "probabilities"))
     models = [outputs[name] for name in sorted(outputs)]
-    return Outputs("probabilities", _mean([softmax(m.values, m.kind) for m in models]))
+    return Outputs("probabilities", _mean([softmax(m.values, m.kind, xp) for m in models], xp))
 
 
-def last(outputs: Mapping[str, Outputs]) -> Outputs:
-    """The newest model's own outputs; the only combination possible for decisions.
+def last(outputs: Mapping[str, Outputs], xp: Namespace = NUMPY) -> Outputs:
+    """Return the newest model's own outputs; the only combination possible for decisions.
 
-    Args:
-        outputs: Outputs of each model that ran, by name, oldest first.
+    Arguments as of :func:`mean_logits`.
     """
     newest = outputs[list(outputs)[-1]]
     if newest.kind == "decisions":
         return newest
-    return Outputs(newest.kind, np.asarray(newest.values, dtype=np.float64))
+    return Outputs(newest.kind, xp.floats(newest.values))
 
 
-def _mean(values: list[Array]) -> Array:
-    total = values[0].astype(np.float64)
-    for other in values[1:]:
+def _mean(values: Sequence[Array], xp: Namespace) -> Array:
+    total = xp.floats(values[0])
+    if len(values) == 1:
+        return total
+    total = total + values[1]
+    for other in values[2:]:
         total += other
-    if len(values) > 1:
-        total /= len(values)
+    total /= len(values)
     return total
 
 
@@ -73,7 +73,7 @@ def _require(outputs: Mapping[str, Outputs], combine: str, kinds: tuple[str, ...
             )
 
 
-Combine = Callable[[Mapping[str, Outputs]], Outputs]
+Combine = Callable[[Mapping[str, Outputs], Namespace], Outputs]
 COMBINES: dict[str, Combine] = {
     "mean_logits": mean_logits,
     "mean_probabilities": mean_probabilities,
@@ -100,7 +100,7 @@ def usual_combine(kinds: Collection[str]) -> str:
     return "last" if "decisions" in kinds else "mean_probabilities"
 
 
-def combined(outputs: Mapping[str, Outputs], combine: str) -> Outputs:
+def combined(outputs: Mapping[str, Outputs], combine: str, xp: Namespace = NUMPY) -> Outputs:
     """Combine the outputs of the models that ran, oldest first.
 
     Raises:
@@ -112,7 +112,7 @@ def combined(outputs: Mapping[str, Outputs], combine: str) -> Outputs:
     newest = outputs[list(outputs)[-1]]
     if isinstance(newest, Kept):
         return _looked_up(newest, tuple(outputs), combine)
-    return COMBINES[combine](outputs)
+    return COMBINES[combine](outputs, xp)
 
 
 def _looked_up(newest: Kept, models: tuple[str, ...], combine: str) -> Outputs:

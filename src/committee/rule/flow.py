@@ -1,28 +1,30 @@
 """The decision: which models run on which samples, when a sample exits, and with what answer.
 
 This is the only place where the exit rule stands. :func:`decide` is a generator that asks for
-outputs and receives them; evaluation on stored predictions, the offline runner and the online
-runner are drivers of it that differ only in where the outputs come from.
+outputs and receives them. Evaluating stored predictions, running offline, online and as a torch
+module are drivers of it that differ only in where the outputs come from; an ONNX file holds the
+functions that it calls.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import NamedTuple, Protocol, overload
 
 import numpy as np
 
 from committee.arrays import Array
-from committee.rule.calibration import calibrated
-from committee.rule.cascade import Cascade
-from committee.rule.combinations import combined
+from committee.errors import NotFiniteError
+from committee.rule.calibration import Calibration, calibrated
+from committee.rule.combinations import combined, usual_combine
+from committee.rule.namespace import NUMPY, Eager, Namespace
 from committee.rule.outputs import Outputs
 from committee.rule.scores import score
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """Run these models on these samples.
 
     Args:
@@ -44,14 +46,16 @@ class Decisions:
         predicted: Class index, shape (N,); of tiles of pixels (N, height, width).
         score: Confidence of the combination at the exit, shape (N,), float64.
         stage: Stage of exit, from 0, shape (N,).
+        values: The combination at the exit, shape (N, C), where :func:`decide` was to keep it.
     """
 
     predicted: Array
     score: Array
     stage: Array
+    values: Array | None = None
 
     def __repr__(self) -> str:
-        """How many samples exit at each stage."""
+        """Return how many samples exit at each stage."""
         exits = ", ".join(f"{count:,}" for count in np.bincount(self.stage).tolist())
         return f"<Decisions: {len(self.stage):,} samples; exits by stage {exits or 'none'}>"
 
@@ -60,92 +64,131 @@ Answers = Mapping[str, Outputs]
 Flow = Generator[Request, Answers, Decisions]
 
 
+class Step(Protocol):
+    """A stage of a cascade."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models that run."""
+
+    @property
+    def threshold(self) -> float:
+        """The score at which a sample exits."""
+
+
+class Rule(Protocol):
+    """What :func:`decide` needs of a cascade."""
+
+    @property
+    def stages(self) -> Sequence[Step]:
+        """Stages in order; the last has the threshold minus infinity."""
+
+    @property
+    def confidence(self) -> str:
+        """Name of the confidence function."""
+
+    @property
+    def combine(self) -> str | None:
+        """Name of the combination; None for what the kind of outputs implies."""
+
+    @property
+    def calibrations(self) -> Mapping[str, Calibration]:
+        """What is applied to a model's outputs before they are combined, by name."""
+
+
 @overload
 def exits(scores: float, threshold: float) -> bool: ...
 @overload
 def exits(scores: Array, threshold: float) -> Array: ...
 def exits(scores: float | Array, threshold: float) -> bool | Array:
-    """The exit rule: a sample leaves at a stage when its score reaches the stage's threshold."""
+    """Return True if a sample exits: its score reaches the stage's threshold."""
     return scores >= threshold
 
 
-def judged(outputs: Answers, combine: str, confidence: str) -> tuple[Array, Array]:
+def combine_and_score(
+    outputs: Answers, combine: str, confidence: str, xp: Namespace = NUMPY
+) -> tuple[Outputs, Array]:
     """Combine the outputs of the models that ran, oldest first.
 
     Returns:
-        Predicted class (n,) and score (n,) of the combination.
+        The combination, and its scores (n,).
     """
-    combination = combined(outputs, combine)
-    return combination.predicted(), score(combination, confidence)
+    combination = combined(outputs, combine, xp)
+    return combination, score(combination, confidence, xp)
 
 
-def decide(cascade: Cascade, samples: int) -> Flow:
+def decide(rule: Rule, samples: int, xp: Eager = NUMPY, keep_values: bool = False) -> Flow:
     """Decide for ``samples`` samples; see the module's text for how it is driven.
 
     Outputs that come in are calibrated here, so that no driver has to.
 
     Args:
-        cascade: The rule.
+        rule: The cascade.
         samples: How many samples there are; requests name them 0 … samples - 1.
+        xp: Namespace of the outputs that come in.
+        keep_values: Return the combinations at the exits too.
 
     Yields:
-        Requests; each is to be answered with the outputs of the models asked for, by name, their
-        rows in the order of ``request.rows``.
+        Requests; each is to be answered with the outputs of its models, by name, their rows in the
+        order of ``request.rows``.
 
     Returns:
         The decisions, in the order of the samples.
+
+    Raises:
+        NotFiniteError: If a score is NaN or infinite.
     """
-    made: Decisions | None = None
-    rows = np.arange(samples)
-    ran: dict[str, Outputs] = {}
-    for index, stage in enumerate(cascade.stages):
-        if not len(rows):
-            break
+    combine, made = rule.combine, None
+    rows, ran = xp.arange(samples), dict[str, Outputs]()
+    for index, stage in enumerate(rule.stages):
         answers = yield Request(index, stage.models, rows)
         own = {name: answers[name] for name in stage.models}
-        ran.update(calibrated(own, cascade.calibrations) if cascade.calibrations else own)
-        # A cascade that no pool or runner has bound: what the first outputs imply.
-        cascade = cascade.of_kinds({outputs.kind for outputs in own.values()})
-        classes, certainty = judged(ran, cascade.combination, cascade.confidence)
-        leaving = exits(certainty, stage.threshold)
-        count = np.count_nonzero(leaving)
-        if not count:
-            continue
-        if count == samples:
-            # All leave together, as a single sample does: nothing has to be picked or put in place.
-            return Decisions(
-                classes, np.asarray(certainty, np.float64), np.full(samples, index, np.int64)
-            )
-        made = made or no_decisions(samples, classes)
-        out = rows[leaving]
-        made.predicted[out], made.score[out] = classes[leaving], certainty[leaving]
-        made.stage[out] = index
-        staying = ~leaving
-        rows = rows[staying]
-        if len(rows):
+        ran.update(calibrated(own, rule.calibrations, xp) if rule.calibrations else own)
+        if stage.threshold == math.inf:
+            continue  # nobody exits
+        combine = combine or usual_combine({each.kind for each in ran.values()})
+        combination, scores = combine_and_score(ran, combine, rule.confidence, xp)
+        made = _with(made, rows, index, combination, scores, xp, keep_values)
+        staying = xp.where_true(~exits(scores, stage.threshold))
+        if not len(staying):
+            return made
+        if len(staying) < len(rows):
+            rows = rows[staying]
             ran = {name: outputs.rows(staying) for name, outputs in ran.items()}
-    return made or no_decisions(samples)
+    # Only NaN never reaches a threshold. NumPy's scores are refused as soon as they are computed.
+    raise NotFiniteError(
+        f"NaN or infinite outputs, first at sample {int(rows[0])} of {samples}. Are inputs and "
+        "weights finite, and is the precision wide enough?"
+    )
 
 
-def no_decisions(samples: int, like: Array | None = None) -> Decisions:
-    """Room for the decisions on N samples, all zero.
-
-    Args:
-        samples: N.
-        like: Predicted classes of some samples; of tiles of pixels a sample has many.
-    """
-    predicted = np.zeros(samples, np.int64)
-    if like is not None and like.ndim > 1:
-        predicted = np.zeros((samples, *like.shape[1:]), like.dtype)
-    return Decisions(predicted, np.zeros(samples, np.float64), np.zeros(samples, np.int64))
+def _with(
+    made: Decisions | None,
+    rows: Array,
+    stage: int,
+    combination: Outputs,
+    scores: Array,
+    xp: Eager,
+    keep_values: bool,
+) -> Decisions:
+    """Write what a stage decides into the rows that reached it; later stages overwrite theirs."""
+    predicted = combination.predicted()
+    if made is None:
+        values = xp.copy(combination.values) if keep_values else None
+        stages = xp.full(len(rows), stage)
+        return Decisions(xp.copy(predicted), xp.copy(xp.floats(scores)), stages, values)
+    made.predicted[rows], made.score[rows], made.stage[rows] = predicted, scores, stage
+    if made.values is not None:
+        made.values[rows] = combination.values
+    return made
 
 
 def joined_decisions(parts: Sequence[Decisions]) -> Decisions:
-    """The decisions for consecutive samples as one; no parts are those for no samples."""
+    """Return the decisions for consecutive samples as one; without parts, those for no samples."""
     if len(parts) == 1:
         return parts[0]
     if not parts:
-        return no_decisions(0)
+        return Decisions(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
     return Decisions(
         np.concatenate([part.predicted for part in parts]),
         np.concatenate([part.score for part in parts]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -11,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from committee.arrays import Array
 from committee.errors import NotFiniteError, ShapeError, UnknownNameError
+from committee.rule.namespace import all_finite
 
 Kind = Literal["logits", "probabilities", "decisions", "counts"]
 # What users declare; counts are made by this library, of outputs that are too large to keep.
@@ -224,18 +224,6 @@ def _checked_decisions(
         raise ShapeError(f"{where}: confidence must be real numbers, not {scores.dtype}")
     _check_finite(where, scores[:, None], first)
     return Outputs("decisions", classes.astype(np.int64), scores.astype(np.float64))
-
-
-def all_finite(values: Array) -> bool:
-    """Whether there is neither NaN nor infinity, in the least that can be run to know it.
-
-    A NaN is both the largest and the smallest to NumPy.
-    """
-    if values.size == 1:
-        return math.isfinite(values.item())
-    return not values.size or (
-        math.isfinite(values.item(values.argmax())) and math.isfinite(values.item(values.argmin()))
-    )
 
 
 def usable_rows(values: Array, kind: str = "logits") -> Array:

@@ -1,33 +1,40 @@
-"""Confidence: a pure function from outputs (N, C) to one score per sample, larger is surer.
+"""Confidence: a pure function from outputs (N, C) to one score per sample; larger is surer.
 
-All work is done in float64 and row by row, so that a sample's score does not depend on the samples
-around it. Scores are finite: a gap to an impossible runner-up counts as :data:`SUREST`.
+Each function works row by row, over any :mod:`array namespace <committee.rule.namespace>`: with
+NumPy in float64, so that a sample's score does not depend on the samples around it. Scores are
+finite: a gap to an impossible runner-up counts as :data:`SUREST`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 
 import numpy as np
 
 from committee.arrays import Array
-from committee.errors import CascadeError, NotFiniteError, ShapeError, UnknownNameError
-from committee.rule.outputs import Kind, Outputs, all_finite
+from committee.errors import CascadeError, ShapeError, UnknownNameError
+from committee.rule.namespace import NUMPY, Namespace
+from committee.rule.outputs import Kind, Outputs
 
-Confidence = Callable[[Array, Kind], Array]
+# Of outputs and their kind; one that also takes a namespace, ``xp``, runs in exports too.
+Confidence = Callable[..., Array]
 
-# Less than this is lost in the rounding of the largest number, so the difference is a number too.
-_NO_OVERFLOW = 1e290
 SUREST = float(np.finfo(np.float32).max)
 
+# Logits may be so far apart that their difference is infinite, and probabilities may be 0.
+quiet = np.errstate(over="ignore", divide="ignore", invalid="ignore")
 
-def max_prob(outputs: Array, kind: Kind = "logits") -> Array:
+
+@quiet
+def max_prob(outputs: Array, kind: Kind = "logits", xp: Namespace = NUMPY) -> Array:
     """Score each sample by the probability of its most likely class.
 
     Args:
         outputs: Logits or probabilities, shape (N, C).
         kind: Which of the two.
+        xp: Namespace of the array.
 
     Returns:
         Scores in [1/C, 1], shape (N,); larger is surer.
@@ -41,26 +48,21 @@ def max_prob(outputs: Array, kind: Kind = "logits") -> Array:
     >>> max_prob(np.array([[0.0, 0.0]]))
     array([0.5])
     """
+    values = _matrix(outputs, xp)
     if kind == "probabilities":
-        largest: Array = _matrix(outputs).max(axis=1)
-        return largest
+        return xp.max(values)
     # The largest exponential is exp(0) = 1, so this is the largest probability, to the last bit.
-    scores: Array = 1 / _exponentials(_matrix(outputs)).sum(axis=1)
-    return scores
+    return 1 / xp.sum(_exponentials(values, xp))
 
 
-def logit_gap(outputs: Array, kind: Kind = "logits") -> Array:
+@quiet
+def logit_gap(outputs: Array, kind: Kind = "logits", xp: Namespace = NUMPY) -> Array:
     """Score each sample by the difference of its two largest logits.
 
-    Args:
-        outputs: Logits or probabilities, shape (N, C); of probabilities the logarithm is taken.
-        kind: Which of the two.
+    Arguments and errors as of :func:`max_prob`; the logarithm is taken of probabilities.
 
     Returns:
-        Scores in [0, SUREST], shape (N,); SUREST if there is no second class that is possible.
-
-    Raises:
-        ShapeError: If C is 0.
+        Scores in [0, SUREST], shape (N,); SUREST if no second class is possible.
 
     References:
         Wang et al. (2022), section 4.1 and appendix D.1.
@@ -68,27 +70,20 @@ def logit_gap(outputs: Array, kind: Kind = "logits") -> Array:
     >>> logit_gap(np.array([[3.0, 1.0, 0.0]]))
     array([2.])
     """
-    first, second = _two_largest(outputs)
+    first, second = _two_largest(_matrix(outputs, xp), xp)
     if kind == "probabilities":
-        with np.errstate(divide="ignore"):
-            first, second = np.log(first), np.log(np.maximum(second, 0))
-    with np.errstate(over="ignore"):
-        gaps: Array = np.minimum(first - second, SUREST)
-    return gaps
+        first, second = xp.log(first), xp.log(xp.maximum(second, 0))
+    return xp.minimum(first - second, SUREST)
 
 
-def prob_gap(outputs: Array, kind: Kind = "logits") -> Array:
+@quiet
+def prob_gap(outputs: Array, kind: Kind = "logits", xp: Namespace = NUMPY) -> Array:
     """Score each sample by the difference of its two largest probabilities.
 
-    Args:
-        outputs: Logits or probabilities, shape (N, C).
-        kind: Which of the two.
+    Arguments and errors as of :func:`max_prob`.
 
     Returns:
         Scores in [0, 1], shape (N,); 1 if there is one class only.
-
-    Raises:
-        ShapeError: If C is 0.
 
     References:
         Wang et al. (2022), section 4.1 and appendix D.1.
@@ -96,22 +91,18 @@ def prob_gap(outputs: Array, kind: Kind = "logits") -> Array:
     >>> prob_gap(np.array([[0.75, 0.25]]), "probabilities")
     array([0.5])
     """
-    first, second = _two_largest(softmax(outputs, kind))
-    return first - np.maximum(second, 0)
+    first, second = _two_largest(softmax(outputs, kind, xp), xp)
+    return first - xp.maximum(second, 0)
 
 
-def neg_entropy(outputs: Array, kind: Kind = "logits") -> Array:
+@quiet
+def neg_entropy(outputs: Array, kind: Kind = "logits", xp: Namespace = NUMPY) -> Array:
     """Score each sample by the negative entropy of its distribution, in nats.
 
-    Args:
-        outputs: Logits or probabilities, shape (N, C).
-        kind: Which of the two.
+    Arguments and errors as of :func:`max_prob`.
 
     Returns:
         Scores in [-log C, 0], shape (N,).
-
-    Raises:
-        ShapeError: If C is 0.
 
     References:
         Wang et al. (2022), section 4.1 and appendix D.1.
@@ -119,57 +110,44 @@ def neg_entropy(outputs: Array, kind: Kind = "logits") -> Array:
     >>> neg_entropy(np.array([[1.0, 0.0]]), "probabilities")
     array([0.])
     """
-    probabilities = softmax(outputs, kind)
+    probabilities = softmax(outputs, kind, xp)
     # An impossible class adds nothing: x log x tends to 0 with x.
-    logarithms = np.log(np.where(probabilities > 0, probabilities, 1))
-    scores: Array = (probabilities * logarithms).sum(axis=1)
-    return scores
+    return xp.sum(probabilities * xp.log(xp.where(probabilities > 0, probabilities, 1)))
 
 
-def softmax(outputs: Array, kind: Kind = "logits") -> Array:
-    """Probabilities, shape (N, C), float64, of logits; probabilities pass unchanged.
+@quiet
+def softmax(outputs: Array, kind: Kind = "logits", xp: Namespace = NUMPY) -> Array:
+    """Return the probabilities, shape (N, C), of logits; probabilities pass unchanged.
 
     Raises:
         ShapeError: If ``outputs`` is not (N, C) with C of 1 or more.
     """
-    values = _matrix(outputs)
+    values = _matrix(outputs, xp)
     if kind == "probabilities":
         return values
-    exponentials = _exponentials(values)
-    probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return probabilities
+    exponentials = _exponentials(values, xp)
+    return exponentials / xp.sum(exponentials, keepdims=True)
 
 
-def _exponentials(values: Array) -> Array:
-    """Of logits (N, C), each less the largest of its row."""
-    if len(values) == 1:
-        # Online every step shows: the caches hold nothing of it when a model has run.
-        most = values.item(values.argmax())
-        if most < _NO_OVERFLOW:
-            row: Array = np.exp(values - most)
-            return row
-    largest = values.max(axis=1, keepdims=True)
-    with np.errstate(over="ignore"):
-        exponentials: Array = np.exp(values - largest)
-    return exponentials
+def _exponentials(values: Array, xp: Namespace) -> Array:
+    """Return the exponentials of logits (N, C), each less the largest of its row."""
+    return xp.exp(values - xp.max(values, keepdims=True))
 
 
-def _matrix(outputs: Array) -> Array:
-    # C order, so that sums over classes run alike however the rows were gathered.
-    values = np.ascontiguousarray(outputs, dtype=np.float64)
-    if values.ndim != 2 or values.shape[1] == 0:
+def _matrix(outputs: Array, xp: Namespace) -> Array:
+    values = xp.floats(outputs)
+    if len(values.shape) != 2 or values.shape[1] == 0:
         raise ShapeError(
-            f"confidence: outputs must have shape (samples, classes), not {np.shape(outputs)}"
+            f"confidence: outputs must have shape (samples, classes), not {tuple(values.shape)}"
         )
     return values
 
 
-def _two_largest(outputs: Array) -> tuple[Array, Array]:
-    values = _matrix(outputs)
+def _two_largest(values: Array, xp: Namespace) -> tuple[Array, Array]:
     if values.shape[1] == 1:
-        return values[:, 0], np.full(len(values), -np.inf)
-    two = np.partition(values, -2, axis=1)[:, -2:]
-    return two[:, 1], two[:, 0]
+        only = xp.max(values)
+        return only, only * 0 - np.inf  # no second class is possible
+    return xp.two_largest(values)
 
 
 def tile_max_prob(outputs: Array, kind: Kind = "logits", above: float = 0.5) -> Array:
@@ -218,16 +196,18 @@ CONFIDENCES: dict[str, Confidence] = {
     "prob_gap": prob_gap,
     "neg_entropy": neg_entropy,
 }
-
-
 BUILT_IN = dict(CONFIDENCES)
+# The largest score there can be, where that is known.
+LARGEST_SCORE = {"max_prob": 1.0, "prob_gap": 1.0, "neg_entropy": 0.0, "tile_max_prob": 1.0}
 
 
 def register_confidence(name: str, function: Confidence) -> None:
     """Make a function of (outputs (N, C), kind) usable by name in cascades and search.
 
     It must be pure and work row by row; :mod:`committee.testing` has the contract test. A process
-    that runs a cascade file which names it must have registered it too.
+    that runs a cascade file which names it must have registered it too. With a third parameter
+    ``xp``, the namespace that it computes with, the function also runs in torch modules and in
+    ONNX files; see :mod:`committee.rule.namespace`.
 
     Raises:
         CascadeError: If the name is taken by another function.
@@ -238,7 +218,7 @@ def register_confidence(name: str, function: Confidence) -> None:
 
 
 def confidence_of(name: str) -> Confidence | None:
-    """The confidence function of a name; None if there is none.
+    """Return the confidence function of a name; None if there is none.
 
     Tiles of pixels have one of their own, ``tile_max_prob``, or ``tile_max_prob>BOUND``.
 
@@ -254,7 +234,13 @@ def confidence_of(name: str) -> Confidence | None:
         return None
 
 
-def score(outputs: Outputs, confidence: str) -> Array:
+def is_portable(name: str) -> bool:
+    """Return True if a confidence function runs over any namespace, not over NumPy alone."""
+    function = CONFIDENCES.get(name)
+    return function is not None and "xp" in signature(function).parameters
+
+
+def score(outputs: Outputs, confidence: str, xp: Namespace = NUMPY) -> Array:
     """Score combined outputs, shape (N,); decisions and counts bring their own confidence.
 
     Raises:
@@ -262,15 +248,9 @@ def score(outputs: Outputs, confidence: str) -> Array:
         NotFiniteError: If a score is NaN or infinite: no threshold could be trusted to hold it.
     """
     if outputs.confidence is not None:
-        return np.asarray(outputs.confidence, dtype=np.float64)
+        return xp.floats(outputs.confidence)
     function = confidence_of(confidence)
     if function is None:
         raise UnknownNameError.of("confidence", "confidence function", confidence, CONFIDENCES)
-    scores = function(outputs.values, outputs.kind)
-    if not all_finite(np.asarray(scores)):
-        finite = np.isfinite(scores)
-        raise NotFiniteError(
-            f"confidence {confidence!r}: NaN or infinite score, first in row {np.argmin(finite)} "
-            f"of {len(finite)}. Keep the models' outputs and the function's scores finite"
-        )
-    return scores
+    own = {} if xp is NUMPY else {"xp": xp}  # a user's function may know NumPy alone
+    return xp.checked_scores(function(outputs.values, outputs.kind, **own), confidence)

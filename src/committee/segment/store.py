@@ -42,7 +42,8 @@ from committee.reading import (
     sealed_json,
     typed,
 )
-from committee.rule.outputs import Kept, all_finite
+from committee.rule.namespace import all_finite
+from committee.rule.outputs import Kept
 from committee.segment.counting import Key, Table, joined, keys_of
 from committee.segment.tiling import Grid
 from committee.spec.cost import Cost, CostTable

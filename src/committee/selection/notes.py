@@ -9,9 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from committee.arrays import Array
+from committee.calibration.reliability import (
+    expected_calibration_error,
+    says_probabilities,
+    worse_note,
+)
 from committee.pool.evaluate import Evaluation, draws
 from committee.pool.pool import Pool
-from committee.rule.calibration import expected_calibration_error, says_probabilities, worse_note
 from committee.rule.cascade import Cascade
 from committee.selection.front import Committee, Front
 from committee.selection.paired import Comparison, compare

@@ -13,7 +13,7 @@ from committee.pool.pool import Pool
 from committee.rule.calibration import calibrated
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import ORDER_FREE, combined
-from committee.rule.flow import judged
+from committee.rule.flow import combine_and_score
 from committee.rule.outputs import Outputs
 
 Stage = tuple[str, ...]
@@ -68,11 +68,14 @@ class Rule:
     def scores(self, key: Key, rows: Array) -> tuple[Array, Array]:
         """Predicted class and score of some samples, by the definition that every driver uses."""
         parts = [
-            judged(self.outputs(key, part), self.combine, self.confidence) for part in _parts(rows)
+            combine_and_score(self.outputs(key, part), self.combine, self.confidence)
+            for part in _parts(rows)
         ]
         if not parts:
             return np.empty(0, np.int64), np.empty(0)
-        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+        return np.concatenate([c.predicted() for c, _ in parts]), np.concatenate(
+            [s for _, s in parts]
+        )
 
     def values(self, key: Key, rows: Array) -> Array:
         """What some samples score by exiting after this prefix."""

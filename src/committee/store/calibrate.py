@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from committee.calibration.fitting import fit_calibrations
+from committee.calibration.reliability import expected_calibration_error, says_probabilities
 from committee.errors import MisalignedError, UnknownNameError
 from committee.pool.pool import Pool
-from committee.rule.calibration import Calibration, expected_calibration_error, says_probabilities
+from committee.rule.calibration import Calibration
 from committee.store.calibrations import keep_calibrations
 from committee.store.entry import read_index
 
@@ -64,7 +66,7 @@ def calibrate(
     for other in _IN_USE:
         if other != split and (root / other).is_dir():
             _check_apart(root, pool, Pool.load(root / other))
-    fitted = pool.fit_calibrations(method)
+    fitted = fit_calibrations(pool, method)
     keep_calibrations(root, fitted)
     return fitted
 

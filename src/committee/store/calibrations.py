@@ -14,6 +14,7 @@ from committee.errors import (
     UnknownNameError,
 )
 from committee.rule.calibration import Calibration
+from committee.rule.calibration_format import calibration_from_json
 from committee.store.entry import read_index, read_manifest, write_index
 from committee.store.folder import writing
 
@@ -73,7 +74,7 @@ def _read(root: Path, name: str, data: Any) -> Calibration:
     try:
         told = dict(data)
         then = told.pop("model")
-        calibration = Calibration.from_json(told)
+        calibration = calibration_from_json(told)
     except (CalibrationError, KeyError, TypeError, ValueError) as error:
         raise DamagedError(
             f"{root / 'store.json'}: model {name!r}: altered ({error}). {again}"

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from committee.arrays import Array
+from committee.calibration.fitting import fit_calibrations
+from committee.calibration.reliability import says_probabilities
 from committee.errors import Unsupported
 from committee.pool.evaluate import Evaluation
 from committee.pool.pool import Pool
 from committee.report.reliability import reliability_figure
 from committee.report.text import points
-from committee.rule.calibration import Calibration, says_probabilities
+from committee.rule.calibration import Calibration
 from committee.rule.cascade import Cascade
 from committee.rule.outputs import Outputs
 from committee.rule.scores import max_prob
@@ -115,7 +117,7 @@ def analyse(study: Study) -> Finding[Pool]:
     needed = sorted({*first, *(name for names in best for name in names)})
     known: Mapping[str, Calibration] = study.val.calibrations
     if apart.fits is not None:
-        known = apart.fits.only(needed).fit_calibrations(_METHOD)
+        known = fit_calibrations(apart.fits.only(needed), _METHOD)
     shown = study.test.only(first)
     shown = shown.with_calibrations({n: known[n] for n in first if n in known})
     reliable = reliabilities(shown)
@@ -179,7 +181,7 @@ def reliabilities(pool: Pool) -> tuple[Reliable, ...]:
         raw, calibration = pool.model(errors.model), pool.calibrations[errors.model]
         before = overconfidence(raw, labels) if says_probabilities(raw) else None
         after = overconfidence(calibration.apply(raw), labels)
-        found.append(Reliable(errors.model, calibration.told, errors, before, after))
+        found.append(Reliable(errors.model, calibration.text, errors, before, after))
     return tuple(found)
 
 

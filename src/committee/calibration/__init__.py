@@ -1,0 +1,1 @@
+"""Calibrations are fitted here, and their reliability is measured."""

@@ -1,0 +1,21 @@
+"""Calibrations in files, read with every field checked; they are written by ``to_json``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from committee.errors import CalibrationError, UnknownNameError, UnreadableError
+from committee.reading import typed
+from committee.rule.calibration import Calibration
+
+
+def calibration_from_json(data: Any) -> Calibration:
+    """Read what :meth:`Calibration.to_json` wrote.
+
+    Raises:
+        CalibrationError: If a field is missing or wrong.
+    """
+    try:
+        return typed("calibration", data, Calibration, whole=True)
+    except (UnreadableError, UnknownNameError) as error:
+        raise CalibrationError(str(error)) from None

@@ -1,0 +1,186 @@
+"""Array namespaces: what the rule asks of NumPy, of torch, and of an ONNX graph under construction.
+
+Scores, combinations, calibration and the exit are written once, with the operators of arrays and
+the functions of a :class:`Namespace`. Names and meanings follow the array API standard where it has
+them. The standard knows neither the two largest values of a row nor the next larger number, and
+its ONNX implementations write more nodes than the rule needs, so this small protocol stands here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from committee.arrays import Array
+from committee.errors import NotFiniteError
+
+# Rows that a function of large temporary arrays sees at once.
+_ROWS = 4096
+
+
+class Namespace(Protocol):
+    """Functions of arrays (N, C), row by row over their classes."""
+
+    def floats(self, values: Array) -> Array:
+        """Return the values in the type of the rule: float64, or that of the graph."""
+
+    def exp(self, values: Array) -> Array:
+        """Return e to the power of each value."""
+
+    def log(self, values: Array) -> Array:
+        """Return natural logarithms; minus infinity for 0."""
+
+    def minimum(self, values: Array, bound: float) -> Array:
+        """Return values cut off above a number."""
+
+    def maximum(self, values: Array, bound: float) -> Array:
+        """Return values cut off below a number."""
+
+    def where(self, condition: Array, values: Array, others: Array | float) -> Array:
+        """Return values where a condition holds, and others elsewhere."""
+
+    def sum(self, values: Array, keepdims: bool = False) -> Array:
+        """Return the sum of each row, shape (N,), or (N, 1) to keep the axis."""
+
+    def max(self, values: Array, keepdims: bool = False) -> Array:
+        """Return the largest value of each row; to keep the axis, what broadcasts like (N, 1)."""
+
+    def argmax(self, values: Array, keepdims: bool = False) -> Array:
+        """Return the lowest index among the largest values of each row."""
+
+    def two_largest(self, values: Array) -> tuple[Array, Array]:
+        """Return the largest and the second largest value of each row, of two classes or more."""
+
+    def next_larger(self, values: Array) -> Array:
+        """Return the next larger number after each."""
+
+    def take_along(self, values: Array, index: Array) -> Array:
+        """Return the value of each row at its index, shape (N, 1)."""
+
+    def put_along(self, values: Array, index: Array, new: Array) -> Array:
+        """Return the values with that of each row at its index replaced; may overwrite them."""
+
+    def count_reached(self, bounds: tuple[float, ...], values: Array) -> Array:
+        """Return how many of the rising bounds each value has reached."""
+
+    def take(self, table: tuple[float, ...], index: Array) -> Array:
+        """Return the entry of a table at each index."""
+
+    def by_rows(self, function: Callable[[Array], Array], values: Array) -> Array:
+        """Apply a function that works row by row."""
+
+    def checked_scores(self, scores: Array, confidence: str) -> Array:
+        """Refuse scores that are not finite, at once or where the namespace can see them.
+
+        Raises:
+            NotFiniteError: If a score is NaN or infinite.
+        """
+
+
+class Eager(Namespace, Protocol):
+    """A namespace whose arrays have values, so that the flow can see who exits."""
+
+    def arange(self, count: int) -> Array:
+        """Return 0 to count - 1."""
+
+    def full(self, count: int, value: int) -> Array:
+        """Return count times the same integer."""
+
+    def copy(self, values: Array) -> Array:
+        """Return values that may be overwritten."""
+
+    def where_true(self, condition: Array) -> Array:
+        """Return the indices at which a condition holds, rising."""
+
+
+class Numpy:
+    """NumPy as an :class:`Eager` namespace; all computation is float64."""
+
+    exp = staticmethod(np.exp)
+    log = staticmethod(np.log)
+    minimum = staticmethod(np.minimum)
+    maximum = staticmethod(np.maximum)
+    where = staticmethod(np.where)
+    arange = staticmethod(np.arange)
+
+    def floats(self, values: Array) -> Array:
+        # In C order, so that sums run alike however rows were taken.
+        return np.ascontiguousarray(values, np.float64)
+
+    def sum(self, values: Array, keepdims: bool = False) -> Array:
+        sums: Array = values.sum(axis=1, keepdims=keepdims)
+        return sums
+
+    def max(self, values: Array, keepdims: bool = False) -> Any:
+        if keepdims and len(values) == 1:
+            return values.item(values.argmax())  # a single sample is decided in half the time
+        return values.max(axis=1, keepdims=keepdims)
+
+    def argmax(self, values: Array, keepdims: bool = False) -> Array:
+        return np.asarray(values.argmax(axis=1, keepdims=keepdims))
+
+    def two_largest(self, values: Array) -> tuple[Array, Array]:
+        two = np.partition(values, -2, axis=1)[:, -2:]
+        return two[:, 1], two[:, 0]
+
+    def next_larger(self, values: Array) -> Array:
+        return np.asarray(np.nextafter(values, np.inf))
+
+    def take_along(self, values: Array, index: Array) -> Array:
+        return values[np.arange(len(values))[:, None], index]
+
+    def put_along(self, values: Array, index: Array, new: Array) -> Array:
+        values[np.arange(len(values))[:, None], index] = new
+        return values
+
+    def count_reached(self, bounds: tuple[float, ...], values: Array) -> Array:
+        return np.searchsorted(bounds, values, side="right")
+
+    def take(self, table: tuple[float, ...], index: Array) -> Array:
+        return np.array(table)[index]
+
+    def by_rows(self, function: Callable[[Array], Array], values: Array) -> Array:
+        # In blocks, for temporary arrays may be many and large.
+        if len(values) <= _ROWS:
+            return function(self.floats(values))
+        made = np.empty(values.shape)
+        for start in range(0, len(values), _ROWS):
+            rows = slice(start, start + _ROWS)
+            made[rows] = function(self.floats(values[rows]))
+        return made
+
+    def checked_scores(self, scores: Array, confidence: str) -> Array:
+        scores = np.asarray(scores)
+        if not all_finite(scores):
+            finite = np.isfinite(scores)
+            raise NotFiniteError(
+                f"confidence {confidence!r}: NaN or infinite score, first in row "
+                f"{np.argmin(finite)} of {len(finite)}. Keep the models' outputs and the "
+                "function's scores finite"
+            )
+        return scores
+
+    def full(self, count: int, value: int) -> Array:
+        return np.full(count, value, np.int64)
+
+    def copy(self, values: Array) -> Array:
+        return values.copy()
+
+    def where_true(self, condition: Array) -> Array:
+        return condition.nonzero()[0]
+
+
+NUMPY = cast(Eager, Numpy())
+
+
+def all_finite(values: Array) -> bool:
+    """Return True if every value is finite. Cheaper than ``np.isfinite(values).all()``."""
+    if values.size == 1:
+        return math.isfinite(values.item())
+    # A NaN is both the largest and the smallest value to NumPy.
+    return not values.size or (
+        math.isfinite(values.item(values.argmax())) and math.isfinite(values.item(values.argmin()))
+    )
