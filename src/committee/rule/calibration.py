@@ -146,7 +146,8 @@ class Calibration:
         # The first two pieces both begin at the first knot; the first goes to the left.
         piece = xp.count_reached(knots, values)
         starts, heights = (knots[0], *knots), (at_knots[0], *at_knots)
-        return xp.take(heights, piece) + xp.take(slopes, piece) * (values - xp.take(starts, piece))
+        rise: Array = xp.take(slopes, piece) * (values - xp.take(starts, piece))
+        return xp.take(heights, piece) + rise
 
     def to_json(self) -> dict[str, Any]:
         """Return what stores and cascade files hold."""
