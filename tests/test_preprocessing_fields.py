@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -120,8 +119,8 @@ def scene(root: Path, pool: PoolFile, store: Path) -> dict[str, Array]:
         root / "scenes", "val", pool.classes, settings.ignore, exif=settings.exif
     )
     folder = predict_tiles(pool, found, store, allow_code=code)
-    with np.load(BytesIO((folder / "a.png.npz").read_bytes())) as arrays:
-        kept = {name: arrays[name] for name in arrays.files if name != "made_of"}
+    with np.load(next(folder.glob("*.npz"))) as arrays:
+        kept = dict(arrays)
     grid = settings.grids[0].name
     own = load_tiles(folder, grid)
     cascade = Cascade.of(["m"], confidence=settings.confidence)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,24 @@ from typing import Any
 import numpy as np
 import pytest
 
+from committee import Cascade, Runner
 from committee.arrays import Array
 from committee.data.arrays import ArrayDataset
 from committee.data.base import BrokenSamplesError
+from committee.data.segmentation import open_segmentation
 from committee.data.subset import PartDataset
 from committee.errors import StoreError
-from committee.models.pool_file import PoolFile
+from committee.files import sync_folder
+from committee.models.load import load_model
+from committee.models.pool_file import read_pool_file
 from committee.predict import predict
+from committee.run.offline import run_into
+from committee.segment.predict import predict_tiles
+from committee.store.chunks import is_begun
 from committee.store.entry import CHUNK_ROWS
+from dense_world import IGNORED, write_world
 from small_world import (
+    CLASSES,
     NAMES,
     code_of,
     dataset,
@@ -199,36 +208,97 @@ class PowerCut(Disk):
             into.write_bytes(self._bytes.get(inode, b""))
 
 
-@dataclass
-class World:
-    """A pool, and the store that an undisturbed run leaves."""
+class User:
+    """What works with a folder of chunks, and what an undisturbed run of it leaves.
 
-    pool: PoolFile
-    code: list[str]
-    undisturbed: Path
+    Args:
+        total: How many outputs, images or samples it computes.
+        chunk: How many of them a crash may cost.
+        work: Works in a folder; takes the folder and what to call with (done, total).
+        undisturbed: The folder of an undisturbed run.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        chunk: int,
+        work: Callable[[Path, Callable[[int, int], None]], Any],
+        undisturbed: Path,
+    ) -> None:
+        self.total, self.chunk, self._work, self.undisturbed = total, chunk, work, undisturbed
+        assert self.run(undisturbed) == (0, total)
 
     def run(self, store: Path) -> tuple[int, int]:
-        """Predict; the outputs that were there at the start, and at the end."""
-        told: list[int] = [0]
+        """Run; what was done at the start, and at the end."""
+        seen: list[int] = [0]
         with contextlib.suppress(Crash):
-            predict(
-                self.pool,
-                dataset(ROWS),
-                store,
-                allow_code=self.code,
-                progress=lambda done, _: told.append(done),
-            )
-        return told[min(1, len(told) - 1)], told[-1]
+            self._work(store, lambda done, _: seen.append(done))
+        return seen[min(1, len(seen) - 1)], seen[-1]
+
+
+class World(User):
+    """A pool that is predicted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.pool, self.code = read_pool(folder)
+        # Its models lie elsewhere, so that their paths are absolute, wherever a copy of it lies.
+        total, chunk = len(NAMES) * ROWS, len(NAMES) * CHUNK_ROWS
+        super().__init__(total, chunk, self.predict, folder / "apart" / "undisturbed")
+
+    def predict(self, store: Path, progress: Callable[[int, int], None]) -> None:
+        predict(self.pool, dataset(ROWS), store, allow_code=self.code, progress=progress)
+
+
+def running(folder: Path) -> User:
+    """A run of a cascade into a file."""
+    pool, code = read_pool(folder)
+    models = {s.name: load_model(s, code)[1].to_json() for s in pool.models}
+    cascade = replace(Cascade.of(["one", "two"], [0.9]), models=models, classes=CLASSES)
+    runner = Runner(cascade, allow_code=code)
+
+    def work(place: Path, progress: Callable[[int, int], None]) -> None:
+        place.mkdir(exist_ok=True, parents=True)
+        sync_folder(place.parent)  # the folder is the user's own
+        if (place / "out.csv").exists() and not is_begun(place / "out.csv"):
+            progress(40, 40)  # a file that is finished is not made again
+            shutil.rmtree(place / "out.csv.part", ignore_errors=True)
+            return
+        tell = lambda each: progress(each.done, each.total)  # noqa: E731
+        list(run_into(runner, dataset(40), place / "out.csv", 1, tell))
+
+    return User(40, 16, work, folder / "apart" / "undisturbed")
+
+
+def tiling(folder: Path) -> User:
+    """Images that are predicted tile by tile."""
+    path = write_world(folder, count=3)
+    pool, code = read_pool_file(path), [str(folder / "models.py")]
+    data = open_segmentation(folder / "val", "val", pool.classes, IGNORED)
+
+    def work(store: Path, progress: Callable[[int, int], None]) -> None:
+        predict_tiles(pool, data, store, allow_code=code, progress=progress)
+
+    return User(3, 1, work, folder / "apart" / "undisturbed")
+
+
+USERS = {"predict": World, "run": running, "tiles": tiling}
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    folder = tmp_path_factory.mktemp("world")
-    pool, code = read_pool(folder)
-    # Its models lie elsewhere, so that their paths are absolute, wherever a copy of it lies.
-    made = World(pool, code, folder / "apart" / "undisturbed")
-    assert made.run(made.undisturbed) == (0, len(NAMES) * ROWS)
-    return made
+def users(tmp_path_factory: pytest.TempPathFactory) -> dict[str, User]:
+    """One of each, made when it is needed."""
+
+    class Made(dict[str, User]):
+        def __missing__(self, name: str) -> User:
+            self[name] = USERS[name](tmp_path_factory.mktemp(name))
+            return self[name]
+
+    return Made()
+
+
+@pytest.fixture
+def world(users: dict[str, User]) -> User:
+    return users["predict"]
 
 
 def nothing(store: Path, world: World) -> None:
@@ -256,11 +326,19 @@ def outputs_missing(store: Path, world: World) -> None:
     (store / "val" / "two.npy").unlink()
 
 
+ALIKE = [(name, nothing) for name in USERS]
+STARTS = [
+    *ALIKE,
+    *(("predict", f) for f in (one_finished, damaged, outputs_missing, fewer_samples)),
+]
+
+
 @pytest.mark.parametrize("torn", [False, True], ids=["whole", "torn"])
-@pytest.mark.parametrize("start", [nothing, one_finished, damaged, outputs_missing, fewer_samples])
+@pytest.mark.parametrize(("user", "start"), STARTS)
 def test_a_crash_at_any_event_costs_a_chunk_at_most(
-    world: World, tmp_path: Path, start: Callable[[Path, World], None], torn: bool
+    users: dict[str, User], tmp_path: Path, user: str, start: Callable[..., None], torn: bool
 ) -> None:
+    world = users[user]
     expected = files_of(world.undisturbed)
     for event in count(1):
         store = tmp_path / str(event)
@@ -269,8 +347,8 @@ def test_a_crash_at_any_event_costs_a_chunk_at_most(
             disk = Disk(patch, event, torn)
             _, computed = world.run(store)
         kept, finished = world.run(store)
-        assert kept >= computed - len(NAMES) * CHUNK_ROWS
-        assert finished == len(NAMES) * ROWS
+        assert kept >= computed - world.chunk
+        assert finished == world.total
         assert files_of(store) == expected, f"crashed at event {event}"
         if not disk.dead:
             break
@@ -279,10 +357,11 @@ def test_a_crash_at_any_event_costs_a_chunk_at_most(
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into files by /proc")
 @pytest.mark.parametrize("unsynced", ["none", "last", "all"])
-@pytest.mark.parametrize("start", [nothing, fewer_samples])
+@pytest.mark.parametrize(("user", "start"), [*ALIKE, ("predict", fewer_samples)])
 def test_a_power_cut_at_any_event_costs_a_chunk_at_most(
-    world: World, tmp_path: Path, start: Callable[[Path, World], None], unsynced: str
+    users: dict[str, User], tmp_path: Path, user: str, start: Callable[..., None], unsynced: str
 ) -> None:
+    world = users[user]
     expected = files_of(world.undisturbed)
     for event in count(1):
         store, found = tmp_path / str(event) / "store", tmp_path / str(event) / "found"
@@ -293,8 +372,8 @@ def test_a_power_cut_at_any_event_costs_a_chunk_at_most(
             _, computed = world.run(store)
         disk.restart(found)
         kept, finished = world.run(found)
-        assert kept >= computed - len(NAMES) * CHUNK_ROWS, f"cut at event {event}"
-        assert finished == len(NAMES) * ROWS
+        assert kept >= computed - world.chunk, f"cut at event {event}"
+        assert finished == world.total
         assert files_of(found) == expected, f"cut at event {event}"
         if not disk.dead:
             break
@@ -306,7 +385,6 @@ def test_the_power_cut_tests_can_fail(
 ) -> None:
     # Folders are not synced: names are lost, and with them what was computed.
     monkeypatch.setattr("committee.files.sync_folder", lambda _: None)
-    monkeypatch.setattr("committee.store.writer.sync_folder", lambda _: None)
     monkeypatch.setattr("committee.store.chunks.sync_folder", lambda _: None)
     with pytest.MonkeyPatch.context() as patch:
         disk = PowerCut(patch, 10**6, tmp_path / "store")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, BinaryIO, NoReturn, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -351,17 +351,25 @@ def load_npz(
 
     Args:
         path: The file.
-        wanted: Names of arrays, or what tells them; all if left out. One that is not there is left
-            out.
+        wanted: Names of arrays, or a function that picks them; all if left out. A name that is not
+            in the file is left out.
 
     Raises:
         UnreadableError: If it is no regular file, or no npz.
         OSError: If it is missing or may not be read.
     """
     check_regular(path)
+    # Opened here, for NumPy leaves a file open that is no zip archive.
+    with path.open("rb") as file:
+        return parsed_npz(file, wanted)
+
+
+def parsed_npz(
+    file: BinaryIO, wanted: Collection[str] | Callable[[str], bool] | None = None
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Same as :func:`load_npz`, of an open file."""
     if wanted is None:
         wanted = lambda _: True  # noqa: E731
     takes = wanted if callable(wanted) else wanted.__contains__
-    # Opened here, for NumPy leaves a file open that is no zip archive.
-    with path.open("rb") as opened, _guarded(), np.load(opened, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files if takes(name)}
+    with _guarded(), np.load(file, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files if takes(name)}

@@ -13,6 +13,7 @@ from committee.arrays import Array
 from committee.data.base import in_order
 from committee.data.segmentation import LabelledImages
 from committee.errors import DataError
+from committee.files import sync_folder
 from committee.models.base import Model
 from committee.models.inputs import prepared
 from committee.models.load import load_model
@@ -21,15 +22,17 @@ from committee.segment.counting import Table, count_tiles
 from committee.segment.outputs import pixel_logits
 from committee.segment.settings import Settings, read_settings, view_costs, view_of
 from committee.segment.store import (
+    CHUNK_SUFFIX,
     Index,
-    made_of,
-    tiles_path,
+    chunk_identity,
+    chunk_name,
+    encoded_tiles,
     write_images,
     write_index,
-    write_tiles,
 )
 from committee.segment.tiling import Grid
 from committee.spec.model import ModelSpec
+from committee.store.chunks import Chunks, exclusive
 from committee.text import listed
 
 Progress = Callable[[int, int], None]
@@ -95,54 +98,70 @@ def predict_tiles(
             for (_, view), (_, base) in zip(each, whole, strict=True)
         },
     )
-    folder = Path(store) / samples.split
-    write_index(Path(store), index)
-    every = np.arange(len(samples))
-    content = dataset.digests(every).tolist()
-    for told in write_images(folder, samples.ids, content, samples.rule):
-        if note is not None:
-            note(told)
-    wanted = {
-        row: f"{index.fingerprint}:{content[row]:016x}:{dataset.label_digest(row):016x}"
-        for row in range(len(samples))
-    }
-    due = [row for row in wanted if _lacks(folder, samples.ids[row], wanted[row], note)]
-    if progress is not None:
-        progress(len(samples) - len(due), len(samples))
-
-    turned: list[str] = []
-
-    def read(row: int) -> tuple[Array, Array]:
-        size = settings.image
-        if not settings.exif and dataset.orientation(row) != 1:
-            turned.append(samples.ids[row])
-        return dataset.image(row, size), dataset.label(row, size)
-
-    for done, (row, (image, labels)) in enumerate(in_order(read, due, 1)):
-        try:
-            tables = _tables(image, labels, settings, index, whole, on_tiles, batch_size)
-        except DataError as error:
-            raise DataError(f"{samples.ids[row]}: {error}") from None
-        write_tiles(tiles_path(folder, samples.ids[row]), wanted[row], tables)
+    note = note or (lambda line: None)
+    with exclusive(Path(store), make_parents=True):
+        chunks, due = _begin(Path(store), dataset, index, note)
+        count = len(samples)
         if progress is not None:
-            progress(len(samples) - len(due) + done + 1, len(samples))
-    if turned and note is not None:
+            progress(count - len(due), count)
+        turned: list[str] = []
+
+        def read(row: int) -> tuple[Array, Array]:
+            size = settings.image
+            if not settings.exif and dataset.orientation(row) != 1:
+                turned.append(samples.ids[row])
+            return dataset.image(row, size), dataset.label(row, size)
+
+        for done, (row, (image, labels)) in enumerate(in_order(read, list(due), 1), 1):
+            try:
+                tables = _tables(image, labels, settings, index, whole, on_tiles, batch_size)
+            except DataError as error:
+                raise DataError(f"{samples.ids[row]}: {error}") from None
+            chunks.write(chunk_name(samples.ids[row]), encoded_tiles(tables), due[row])
+            if progress is not None:
+                progress(count - len(due) + done, count)
+        chunks.write_journal()
+    if turned:
         note(
             f"{len(turned):,} images say by EXIF how to turn them, and are taken as they are "
             f"stored: {listed(turned)}. If labels are of images as they are shown, write exif = "
             "true in [preprocessing]"
         )
-    return folder
+    return Path(store) / samples.split
 
 
-def _lacks(folder: Path, name: str, wanted: str, note: Note | None) -> bool:
-    path = tiles_path(folder, name)
-    if not path.is_file():
-        return True
-    known = made_of(path)
-    if known != wanted and note is not None:
-        note(f"{name}: {'changed' if known else 'its counts were damaged'}; computed again")
-    return known != wanted
+def _begin(
+    store: Path, dataset: LabelledImages, index: Index, note: Note
+) -> tuple[Chunks, dict[int, str]]:
+    """Record the images of a split.
+
+    Returns:
+        The chunks of its images, and those that are missing: the content of each by row.
+    """
+    samples = dataset.samples
+    folder = store / samples.split
+    write_index(store, index)
+    sync_folder(store.parent)
+    content = dataset.digests(np.arange(len(samples))).tolist()
+    for line in write_images(folder, samples.ids, content, samples.rule):
+        note(line)
+    wanted = {
+        row: f"{content[row]:016x}{dataset.label_digest(row):016x}" for row in range(len(samples))
+    }
+    chunks = Chunks(folder, CHUNK_SUFFIX, chunk_identity(index))
+    names = [chunk_name(name) for name in samples.ids]
+    right = {
+        n
+        for row, n in enumerate(names)
+        if n in chunks.done and chunks.done[n].content == wanted[row]
+    }
+    for row, name in enumerate(names):
+        if name in chunks.damaged:
+            note(f"{samples.ids[row]}: its counts were damaged; computed again")
+        elif name in chunks.done and name not in right:
+            note(f"{samples.ids[row]}: changed; computed again")
+    chunks.forget(chunks.done.keys() - right)
+    return chunks, {row: each for row, each in wanted.items() if names[row] not in right}
 
 
 def _view(whole: ModelSpec, grid: Grid, allow_code: Collection[str]) -> Loaded:

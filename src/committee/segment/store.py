@@ -1,10 +1,10 @@
-"""Scores and counts of tiles on disk: one small file an image, so that work can be resumed.
+"""Scores and counts of tiles on disk, one chunk for each image, so that work can be resumed.
 
     STORE/tiles.json            models, tiles, classes and settings, all that numbers depend on
-    STORE/SPLIT/images.json   ids of the images
-    STORE/SPLIT/ID.npz          scores and counts of an image's tiles, for every size of tiles
+    STORE/SPLIT/images.json     ids of the images
+    STORE/SPLIT/*.npz           scores and counts of an image's tiles, for every size of tiles
 
-Files are npz without pickles; zip keeps a checksum of each array in them.
+A split is a folder of chunks that stay; see :mod:`committee.store.chunks`. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from committee.pool.samples import Samples, fingerprint
 from committee.reading import (
     MOST_OF_STORES,
     is_sealed,
-    load_npz,
     parsed_json,
+    parsed_npz,
     read_bytes,
     sealed_json,
     typed,
@@ -49,15 +49,16 @@ from committee.segment.tiling import Grid
 from committee.spec.cost import Cost, CostTable
 from committee.spec.model import ModelSpec
 from committee.spec.task import SEMANTIC_SEGMENTATION
+from committee.store.chunks import MANIFEST, ChunkFiles
 from committee.store.entry import check_schema
 from committee.store.reader import TILES
 from committee.store.split import check_split_name, refuse_shared
-from committee.text import listed
+from committee.text import listed, printable
 
-INDEX, IMAGES = TILES, "images.json"
+INDEX, IMAGES, CHUNK_SUFFIX = TILES, "images.json", ".npz"
 # The grid whose only tile is the image.
 FULL = "full"
-SCHEMA = 3
+SCHEMA = 4
 COMBINE = "mean_logits"
 # Share of ignored pixels from which something is likely wrong.
 _MOST_IGNORED = 0.5
@@ -148,6 +149,8 @@ def write_index(store: Path, index: Index) -> None:
     # Of a store without counts nothing was computed by what its index says.
     if not path.is_file() or not any(store.glob("*/*.npz")):
         write_bytes(path, sealed_json(index.to_json(path), 1))
+        for begun in store.glob(f"*/{MANIFEST}"):
+            begun.unlink()
         return
     known = _read_json(path)
     now = json.loads(json.dumps(index.to_json(path)))
@@ -257,60 +260,62 @@ def _samples(split: str, ids: Sequence[str], content: Sequence[int]) -> Samples:
     return Samples(tuple(ids), None, split=split, content=np.array(content, np.uint64))
 
 
-def tiles_path(folder: Path, name: str) -> Path:
-    """The file of one image."""
-    return folder / f"{name}.npz"
+def chunk_name(name: str) -> str:
+    """Return the name of the chunk of an image."""
+    return fingerprint([name])
 
 
-def write_tiles(path: Path, made_of: str, tables: Mapping[str, Table]) -> None:
-    """Write what is kept of one image, whole or not at all.
+def chunk_identity(index: Index) -> dict[str, str]:
+    """Return what the chunks of a store depend on, for :class:`committee.store.chunks.Chunks`."""
+    return {"settings": index.fingerprint}
 
-    Args:
-        path: The file.
-        made_of: Fingerprint of all that the numbers depend on.
-        tables: For each grid what is kept.
-    """
-    arrays: dict[str, Any] = {"made_of": np.array(made_of)}
-    for name, table in tables.items():
-        arrays[f"{name} scores"] = table.scores
-        arrays[f"{name} both"] = table.both
-        arrays[f"{name} predicted"] = table.predicted
-        arrays[f"{name} labelled"] = table.labelled
+
+def encoded_tiles(tables: Mapping[str, Table]) -> bytes:
+    """Return the bytes of the chunk of one image, from its table for each grid."""
+    arrays = {
+        f"{name} {what}": getattr(table, what) for name, table in tables.items() for what in _KEPT
+    }
     data = BytesIO()
     np.savez_compressed(data, **arrays)
-    write_bytes(path, data.getvalue())
+    return data.getvalue()
 
 
-def made_of(path: Path) -> str:
-    """What the numbers of an image depend on; empty if the file is missing or damaged."""
-    try:
-        # Each array is read, for its checksum.
-        return str(load_npz(path)["made_of"])
-    except (OSError, KeyError, UnreadableError):
-        return ""
+class TileFiles:
+    """Reads the tables of a split's images.
 
-
-def read_tiles(path: Path, index: Index, grid: Grid) -> Table:
-    """What is kept of one image, for one grid.
-
-    Raises:
-        DamagedError: If the file is missing, altered, or belongs to another store.
+    Args:
+        folder: Folder of the split.
+        index: The index of its store.
     """
-    keys = index.keys(grid)
-    try:
-        arrays = load_npz(path, {"made_of", *(f"{grid.name} {what}" for what in _KEPT)})
-        own = str(arrays["made_of"]).split(":")[0] == index.fingerprint
-        parts = [arrays[f"{grid.name} {what}"] for what in _KEPT]
-    except (OSError, KeyError, UnreadableError) as error:
-        raise DamagedError(
-            f"{path}: cannot be read ({type(error).__name__}). Run the same committee predict "
-            "again; it goes on where it stopped"
-        ) from None
-    if not own or not _is_table(parts, len(keys), len(grid), len(index.classes)):
-        raise DamagedError(f"{path}: was made for another store. Run committee predict again")
-    known = {key: row for row, key in enumerate(keys)}
-    scores, both, predicted, labelled = parts
-    return Table(known, scores, both, predicted, labelled, COMBINE, index.confidence)
+
+    def __init__(self, folder: Path, index: Index) -> None:
+        self._folder, self._index = folder, index
+        self._files = ChunkFiles(folder, CHUNK_SUFFIX, chunk_identity(index))
+        self._chunks = self._files.promised()
+
+    def table(self, image: str, grid: Grid) -> Table:
+        """Return the table of one image for one grid.
+
+        Raises:
+            DamagedError: If it is missing or altered.
+        """
+        index, keys = self._index, self._index.keys(grid)
+        chunk = self._chunks.get(chunk_name(image))
+        data = None if chunk is None else self._files.read(chunk)
+        try:
+            names = [f"{grid.name} {what}" for what in _KEPT]
+            arrays = {} if data is None else parsed_npz(BytesIO(data), names)
+            parts = [arrays[name] for name in names]
+        except (KeyError, UnreadableError):
+            parts = []
+        if not parts or not _is_table(parts, len(keys), len(grid), len(index.classes)):
+            raise DamagedError(
+                f"{self._folder}: the tiles of {printable(image)!r} are missing or damaged. Run "
+                "the same committee predict again; it goes on where it stopped"
+            )
+        known = {key: row for row, key in enumerate(keys)}
+        scores, both, predicted, labelled = parts
+        return Table(known, scores, both, predicted, labelled, COMBINE, index.confidence)
 
 
 def _is_table(parts: Sequence[Array], keys: int, tiles: int, classes: int) -> bool:
@@ -351,7 +356,8 @@ def load_tiles(folder: str | Path, grid: str = "full") -> Pool:
         raise StoreError(f"{folder}: no such split. There are: {', '.join(known) or 'none'}")
     images = _read_images(folder)
     divided = index.grid(grid)
-    table = joined([read_tiles(tiles_path(folder, n), index, divided) for n in images.ids])
+    files = TileFiles(folder, index)
+    table = joined([files.table(name, divided) for name in images.ids])
     pool = pool_of(table, index, divided, images.ids, folder.name, images.rule)
     content = np.repeat(np.array(images.content, np.uint64), pool.samples.parts)
     return replace(pool, samples=replace(pool.samples, content=content))
@@ -384,7 +390,8 @@ def left_out(folder: str | Path) -> LeftOut:
     folder = Path(folder)
     index = read_index(folder)
     ids, grid = _read_images(folder).ids, index.grids[0]
-    counts = [read_tiles(tiles_path(folder, name), index, grid).labelled for name in ids]
+    files = TileFiles(folder, index)
+    counts = [files.table(name, grid).labelled for name in ids]
     return _left_out(index, folder.name, len(ids), np.concatenate(counts))
 
 

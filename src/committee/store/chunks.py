@@ -259,6 +259,7 @@ class Chunks(ChunkFiles):
             # From now on the journal vouches for what is right only; the manifest comes last.
             _clear(folder, {manifest, *map(self.path, self.done)})
             self.write_journal()
+            sync_folder(folder.parent)
             if known is None:
                 write_bytes(manifest, sealed_json({**identity, "words": words}, indent=1))
 
@@ -283,11 +284,13 @@ class Chunks(ChunkFiles):
         return data
 
     def forget(self, names: Collection[str]) -> None:
-        """Vouch for some chunks no longer."""
+        """Vouch for some chunks no longer, and remove them."""
         if names:
             self.done = {n: chunk for n, chunk in self.done.items() if n not in names}
             with disk_errors(self._folder, self.error):
                 self.write_journal()
+                for name in names:
+                    self.path(name).unlink(missing_ok=True)
 
     def write_journal(self) -> None:
         """Write the journal anew, its lines in the order of the chunks' names."""

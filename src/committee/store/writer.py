@@ -19,7 +19,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import ChangedError, NotFiniteError, StoreError
-from committee.files import disk_errors, sync_folder, whole_file
+from committee.files import disk_errors, whole_file
 from committee.pool.samples import Samples, fingerprint
 from committee.rule.outputs import Outputs
 from committee.store.chunks import (
@@ -215,7 +215,6 @@ class Writer:
         """Return the folder of chunks, which is made if it is not there."""
         if self._chunks is None:
             self._part.mkdir(parents=True, exist_ok=True)
-            sync_folder(self._part.parent)
             identity = {key: str(getattr(self._entry, key)) for key in IDENTITY}
             self._chunks = _ModelChunks(self._part, ".rows", identity)
         return self._chunks
