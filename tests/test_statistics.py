@@ -61,7 +61,7 @@ def same_tables(rule: Rule, monkeypatch, grid: int = 7, threads: int = 1) -> Non
 
 @needs_compiled
 @rules
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_small_pools_full_of_ties(kind, combine, confidence, data):
     pool = data.draw(pools(kind, max_samples=12))
@@ -71,7 +71,7 @@ def test_small_pools_full_of_ties(kind, combine, confidence, data):
 
 @needs_compiled
 @rules
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_small_calibrated_pools_full_of_ties(kind, combine, confidence, data):
     pool = data.draw(calibrated_pools(kind, max_samples=12))
@@ -101,7 +101,7 @@ HARD = {
 @pytest.mark.parametrize("hard", HARD)
 def test_hard_pools(instruction_set, combine, confidence, hard, monkeypatch):
     random = np.random.default_rng(len(hard))
-    shape = (300, 37)
+    shape = (150, 37)
     outputs = {
         name: HARD[hard](random, random.normal(size=shape).astype(np.float32)) for name in "abcd"
     }
@@ -175,7 +175,7 @@ def test_search_is_the_same_without_the_compiled_part(kind, combine, confidence,
 
 
 @rules
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_many_are_evaluated_as_each_by_itself(kind, combine, confidence, data):
     pool, other = data.draw(st.one_of(pools(kind), calibrated_pools(kind))), data.draw(pools(kind))
