@@ -86,12 +86,9 @@ def test_engines_agree_and_are_models_of_their_own(world: World) -> None:
 def test_what_is_exported_is_exported_once_and_again_if_it_was_damaged(world: World) -> None:
     before = world.answers(world.spec("onnxruntime"))
     [graph] = cache_folder().glob("*.onnx")
-    notes = json.loads(graph.with_suffix(".json").read_text())
-    assert all(apart <= TOLERANCE for apart in notes["apart"].values())
     whole, stamp = graph.read_bytes(), graph.stat().st_mtime_ns
     world.answers(world.spec("onnxruntime"))
     assert graph.stat().st_mtime_ns == stamp
-    assert len(notes["apart"]) == 1
     graph.write_bytes(whole[:-100])
     assert world.answers(world.spec("onnxruntime")).tobytes() == before.tobytes()
     assert graph.stat().st_mtime_ns != stamp

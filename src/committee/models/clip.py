@@ -38,7 +38,7 @@ class Framing:
     @classmethod
     def of(cls, recipe: Preprocessing) -> Framing:
         """Return the framing of a preprocessing that has views."""
-        views = views_of(recipe)
+        views = _views_of(recipe)
         plain = Views(1, resized=views.resized, antialias=views.antialias)
         return cls(
             Preprocessing(
@@ -63,7 +63,7 @@ class Framing:
         from PIL import Image
 
         image = converted(Image.fromarray(frame), self.recipe.channels)
-        views = views_of(self.recipe)
+        views = _views_of(self.recipe)
         height, width = views.resized or covering(image.size, self.recipe)[::-1]
         values = np.asarray(resized(image, (width, height), self.recipe, views.antialias))
         return values[..., None] if values.ndim == 2 else values
@@ -142,12 +142,12 @@ def needed_frames(times: Array, recipes: Iterable[Preprocessing]) -> dict[Framin
     needed: dict[Framing, Array] = {}
     for recipe in recipes:
         framing = Framing.of(recipe)
-        rows = views_of(recipe).rows(times).ravel()
+        rows = _views_of(recipe).rows(times).ravel()
         needed[framing] = np.union1d(needed.get(framing, rows[:0]), rows)
     return needed
 
 
-def views_of(recipe: Preprocessing) -> Views:
+def _views_of(recipe: Preprocessing) -> Views:
     """Return the views of a preprocessing.
 
     Raises:
@@ -169,7 +169,7 @@ class ViewedClips:
 
     def __init__(self, clips: Sequence[Clip], recipe: Preprocessing) -> None:
         self._clips, self._recipe = clips, recipe
-        self._views, self._framing = views_of(recipe), Framing.of(recipe)
+        self._views, self._framing = _views_of(recipe), Framing.of(recipe)
         if self._views.rate and any(getattr(clip, "rate", 1.0) == 0.0 for clip in clips):
             raise DataError(
                 f"models take {self._views.rate:g} frames a second of a clip whose rate nobody "

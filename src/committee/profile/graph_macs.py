@@ -15,7 +15,7 @@ from committee.text import first_line
 if TYPE_CHECKING:
     import onnx
 
-Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+_Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 
 # Operators with multiply-adds, and which input holds their weights or second factors.
 _SECOND = {
@@ -92,7 +92,7 @@ def _onnx(path: Path) -> Any:
 
 def _shapes(
     onnx: Any, path: Path, model: onnx.ModelProto, nodes: list[Any], shape: tuple[int, ...]
-) -> Shapes:
+) -> _Shapes:
     """Return the shapes of what some nodes take and give, as one run on zeros shows them."""
     try:
         import onnxruntime
@@ -101,7 +101,7 @@ def _shapes(
     weights = {each.name: tuple(each.dims) for each in model.graph.initializer}
     names = dict.fromkeys(name for n in nodes for name in (*n.input, *n.output[:1]) if name)
     wanted = [name for name in names if name not in weights]
-    # Shapes alone leave the graph, so that no activation is kept for longer than it is needed.
+    # _Shapes alone leave the graph, so that no activation is kept for longer than it is needed.
     del model.graph.output[:]
     for name in wanted:
         model.graph.node.append(onnx.helper.make_node("Shape", [name], [f"{name}.shape"]))
@@ -127,7 +127,7 @@ def _shapes(
     return {**weights, **{n: tuple(s.tolist()) for n, s in zip(wanted, shapes, strict=True)}}
 
 
-def _node_macs(path: Path, node: onnx.NodeProto, shapes: Shapes) -> int:
+def _node_macs(path: Path, node: onnx.NodeProto, shapes: _Shapes) -> int:
     if node.op_type == "Attention":
         return _attention(path, [shapes[name] for name in node.input[:3]])
     first, second = shapes[node.input[0]], shapes[node.input[_SECOND[node.op_type]]]

@@ -25,7 +25,7 @@ _R = TypeVar("_R")
 # Fewer calls than these tell nothing, however long they take.
 FEWEST = 5
 # Longer calls need no call before them that brings the model back into the caches.
-QUICK_MS = 200.0
+_QUICK_MS = 200.0
 # Called with (calls done, calls in all).
 Progress = Callable[[int, int], None]
 
@@ -120,7 +120,7 @@ def timed(
     runs = [partial(_call, model, inputs.parts(spec.preprocessing)) for model, spec in models]
     taken: list[list[float]] = []
     end = time.perf_counter() + seconds
-    for turn in in_turns(runs, range(calls), QUICK_MS):
+    for turn in in_turns(runs, range(calls), _QUICK_MS):
         taken.append([ms for _, ms in turn])
         if progress is not None:
             progress(len(taken), calls)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from pathlib import Path
+
+from committee.selection.statistics import processors
 
 
 def conditions(threads: int, batch_size: int) -> str:
@@ -15,14 +16,8 @@ def conditions(threads: int, batch_size: int) -> str:
         threads: How many a model may use; 0 stands for as many as there are processors.
         batch_size: Samples a call.
     """
-    used = threads or _processors()
+    used = threads or processors()
     return f"{processor()}, {used} {'thread' if used == 1 else 'threads'}, batch {batch_size}"
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def processor() -> str:

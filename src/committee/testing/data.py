@@ -20,12 +20,12 @@ _THREADS = 4
 def check_data(
     dataset: Dataset, broken: Sequence[int] = (), recipe: Preprocessing = _RECIPE
 ) -> None:
-    """Check that a data set keeps :class:`committee.data.Dataset`.
+    """Check that a data set keeps :class:`committee.data.base.Dataset`.
 
     Args:
         dataset: A small one: every sample is read several times.
-        broken: Rows that cannot be read, to check that they are told as they should be.
-        recipe: What a model makes of a sample; of clips one with views that the data set knows.
+        broken: Rows that cannot be read, to check that they are reported as they should be.
+        recipe: The preprocessing of samples; for clips one with views that the data set knows.
 
     Raises:
         AssertionError: If a part of the contract is broken; the line says which.
@@ -44,7 +44,7 @@ def _check_reading(dataset: Dataset, good: Array, recipe: Preprocessing) -> None
     _require(len(whole) == len(good), "read() gives one image a row")
     _require((whole == _inputs(dataset.read(good), recipe)).all(), "reading again gives the same")
     turned = _inputs(dataset.read(good[::-1]), recipe)
-    _require((whole[::-1] == turned).all(), "images come in the order of the rows asked for")
+    _require((whole[::-1] == turned).all(), "images come in the order of the rows")
     alone = [_inputs(dataset.read(good[i : i + 1]), recipe) for i in range(len(good))]
     _require((whole == np.concatenate(alone)).all(), "an image does not depend on those with it")
 
@@ -62,7 +62,7 @@ def _check_digests(dataset: Dataset) -> None:
     _require(digests.shape == rows.shape, "digests() gives one number a row")
     _require((digests == dataset.digests(rows)).all(), "a digest does not change by itself")
     turned = np.asarray(dataset.digests(rows[::-1]))
-    _require((digests[::-1] == turned).all(), "digests come in the order of the rows asked for")
+    _require((digests[::-1] == turned).all(), "digests come in the order of the rows")
 
 
 def _check_broken(dataset: Dataset, good: Array, broken: Sequence[int]) -> None:
@@ -71,17 +71,16 @@ def _check_broken(dataset: Dataset, good: Array, broken: Sequence[int]) -> None:
         try:
             dataset.read(np.array(rows))
         except BrokenSamplesError as error:
-            told = [name for name, _ in error.broken]
-            _require(
-                told == [ids[row] for row in broken], "all that are broken are named, in order"
-            )
+            names = [name for name, _ in error.broken]
+            expected = [ids[row] for row in broken]
+            _require(names == expected, "all that are broken are named, in order")
             _require(all(reason for _, reason in error.broken), "each with its reason")
         else:
             _require(False, "what cannot be read is a BrokenSamplesError")
 
 
 def _inputs(samples: RawSamples, recipe: Preprocessing) -> Array:
-    """Inputs, shape (N, …); of clips (N, views, …)."""
+    """Return inputs (N, …), or (N, views, …) for clips."""
     inputs = inputs_of(samples, recipe)
     if isinstance(inputs, np.ndarray):
         return inputs

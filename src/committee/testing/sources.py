@@ -16,7 +16,7 @@ from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 
 # Outputs of a model may differ by this share of the largest when the batch has another size.
-BATCH_TOLERANCE = 1e-4
+_TOLERANCE = 1e-4
 
 
 def check_source(spec: ModelSpec, allow_code: Collection[str] = (), seed: int = 0) -> None:
@@ -40,7 +40,7 @@ def _check_text(spec: ModelSpec) -> None:
     _require(bool(source.form), "form says how the source is written")
     _require(source.weights <= {"file", "random"}, "weights are of: file, random")
     again = source.located(spec.text, Path("elsewhere"))
-    _require(again == spec.text, "what located() returned does not depend on a folder any more")
+    _require(again == spec.text, "what located() returned depends on no folder")
     try:
         source.located("", Path())
     except ValueError:
@@ -56,10 +56,8 @@ def _check_published(spec: ModelSpec) -> None:
     if "size" in published:
         Preprocessing.from_json(published)
         wanted = spec.preprocessing.size
-        asked = source.published(spec.text, wanted)
-        _require(
-            {**asked, "size": wanted}.keys() == published.keys(), "the size changes no other field"
-        )
+        sized = {**source.published(spec.text, wanted), "size": wanted}
+        _require(sized.keys() == published.keys(), "the size changes no other field")
 
 
 def _check_model(spec: ModelSpec, allow_code: Collection[str], seed: int) -> None:
@@ -72,24 +70,24 @@ def _check_model(spec: ModelSpec, allow_code: Collection[str], seed: int) -> Non
     recipe = spec.preprocessing
     shape = (3, *recipe.shape)
     batch = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-    kept = batch.copy()
+    before = batch.copy()
     model(batch)
-    _require(np.array_equal(batch, kept), "inputs are left as they are")
+    _require(np.array_equal(batch, before), "inputs are left as they are")
     first = outputs_of(model, known, batch).values
-    kept_outputs = first.copy()
+    stored_outputs = first.copy()
     for other in (model, again):
         values = outputs_of(other, known, batch).values
         _require(values.tobytes() == first.tobytes(), "the same input gives the same outputs")
     one_by_one = [outputs_of(model, known, batch[i : i + 1]).values for i in range(3)]
-    limit = BATCH_TOLERANCE * max(1.0, float(np.abs(first).max()))
+    limit = _TOLERANCE * max(1.0, float(np.abs(first).max()))
     apart = float(np.abs(np.concatenate(one_by_one) - first).max())
     _require(apart <= limit, f"samples do not depend on their batch; apart by {apart:.2g}")
-    _require(np.array_equal(first, kept_outputs), "outputs stay when the model runs again")
+    _require(np.array_equal(first, stored_outputs), "outputs stay when the model runs again")
     if spec.weights == "random":
         other_seed, _ = load_model(replace(spec, seed=spec.seed + 1), allow_code)
         _require(other_seed.fingerprint != model.fingerprint, "another seed is another model")
 
 
-def _require(kept: bool, contract: str) -> None:
-    if not kept:
+def _require(holds: bool, contract: str) -> None:
+    if not holds:
         raise AssertionError(f"committee.models.base.Source: {contract}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import warnings
@@ -57,16 +56,11 @@ def model_of(
         MissingExtraError: If the engine is not installed.
     """
     model = TorchModel(spec, module, origin, threads, any_size)
-    return ExportedModel(spec, model, threads) if spec.engine == "onnxruntime" else model
+    return _ExportedModel(spec, model, threads) if spec.engine == "onnxruntime" else model
 
 
-class ExportedModel:
-    """A torch module that onnxruntime runs as a graph.
-
-    Raises:
-        ModelError: If it cannot be exported, or the graph does not answer as the module does.
-        MissingExtraError: If what exports or runs it is not installed.
-    """
+class _ExportedModel:
+    """A torch module that onnxruntime runs as a graph."""
 
     keeps_input = True
 
@@ -80,7 +74,6 @@ class ExportedModel:
         self.path = cached_graph(spec, model)
         self._session = Session(spec.of_module(), self.path, threads)
         self.engine = self._session.engine
-        _check_once(spec, model, self._session, self.path)
 
     def __call__(self, batch: Array) -> Array:
         """See :class:`committee.models.base.Model`."""
@@ -95,7 +88,7 @@ def cache_folder() -> Path:
 
 
 def cached_graph(spec: ModelSpec, model: TorchModel, *, free: bool = False) -> Path:
-    """Return the graph of a module, exported unless the cache holds it undamaged.
+    """Return the graph of a module, exported and checked unless the cache holds it undamaged.
 
     Args:
         spec: What the model is; the graph takes inputs of its size.
@@ -103,33 +96,30 @@ def cached_graph(spec: ModelSpec, model: TorchModel, *, free: bool = False) -> P
         free: Whether the graph must take inputs of other heights and widths too.
 
     Raises:
-        ModelError: If the module cannot be exported.
-        MissingExtraError: If onnx or onnxscript is not installed.
+        ModelError: If the module cannot be exported, or the graph does not answer as it does.
+        MissingExtraError: If what exports or runs it is not installed.
     """
     shape = spec.preprocessing.shape
     sides = (*shape[:-2], "any") if free else shape
     path = cache_folder() / f"{model.fingerprint}-{'x'.join(map(str, sides))}.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
-        if not path.is_file() or _notes(path).get("fingerprint") != file_fingerprint(path):
+        if not _is_whole(path):
             temporary = path.with_suffix(".part.onnx")
             try:
                 _export(spec, model, temporary, free)
-                notes = {"fingerprint": file_fingerprint(temporary)}
-                write_text(path.with_suffix(".json"), json.dumps(notes))
+                difference(spec, model, Session(spec.of_module(), temporary))
+                write_text(path.with_suffix(".print"), file_fingerprint(temporary))
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
     return path
 
 
-def _notes(path: Path) -> dict[str, Any]:
-    """Read what is stored beside a cached graph: its fingerprint, and how far engines are off."""
-    try:
-        notes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return notes if isinstance(notes, dict) else {}
+def _is_whole(path: Path) -> bool:
+    stored = path.with_suffix(".print")
+    whole = path.is_file() and stored.is_file()
+    return whole and stored.read_bytes() == file_fingerprint(path).encode()
 
 
 def _export(spec: ModelSpec, model: TorchModel, path: Path, free: bool) -> None:
@@ -180,15 +170,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _check_once(spec: ModelSpec, model: TorchModel, session: Session, path: Path) -> None:
-    """Compare a graph with its module when this version of the engine first runs it."""
-    with FileLock(f"{path}.lock"):
-        notes = _notes(path)
-        if session.engine not in notes.get("apart", {}):
-            apart = {**notes.get("apart", {}), session.engine: difference(spec, model, session)}
-            write_text(path.with_suffix(".json"), json.dumps({**notes, "apart": apart}))
 
 
 def difference(spec: ModelSpec, model: Model, session: Session) -> float:

@@ -60,9 +60,9 @@ class TorchModel:
         self.parameters = sum(each.numel() for each in module.parameters())
         self.macs, self.macs_unknown = self._count(spec)
         chosen = f" {spec.output} {spec.columns}" if spec.output or spec.columns else ""
-        self.fingerprint = module_fingerprint(module, f"{origin}{chosen}")
+        self.fingerprint = _module_fingerprint(module, f"{origin}{chosen}")
         if spec.columns or not self._answers_a_tensor:
-            self.module = one_output_of(module, spec)
+            self.module = _one_output_of(module, spec)
         self.engine = f"torch {torch.__version__}"
 
     def at(self, spec: ModelSpec) -> TorchModel | None:
@@ -122,11 +122,8 @@ class TorchModel:
             hook.remove()
 
 
-def one_output_of(module: torch.nn.Module, spec: ModelSpec) -> torch.nn.Module:
-    """Return a module that answers with one tensor, in the order of the pool's classes.
-
-    Calling it raises ModelError if the module answers with several outputs and the spec names none.
-    """
+def _one_output_of(module: torch.nn.Module, spec: ModelSpec) -> torch.nn.Module:
+    """Return a module that answers with one tensor, in the order of the pool's classes."""
     import torch
 
     class OneOutput(torch.nn.Module):
@@ -142,7 +139,7 @@ def one_output_of(module: torch.nn.Module, spec: ModelSpec) -> torch.nn.Module:
     return OneOutput().eval()
 
 
-def module_fingerprint(module: torch.nn.Module, origin: str) -> str:
+def _module_fingerprint(module: torch.nn.Module, origin: str) -> str:
     """Return sixteen hexadecimal digits of a module's weights and of where it came from."""
     digest = hashlib.sha256(origin.encode())
     for name, value in sorted(module.state_dict().items()):

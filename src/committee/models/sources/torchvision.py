@@ -75,8 +75,6 @@ class TorchvisionSource(ByName):
     def built(self, spec: ModelSpec, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
         """See :class:`ByName`."""
         name, _ = _chosen(spec.text)
-        from torchvision import models
-
         options: dict[str, Any] = {}
         if name.startswith("vit_"):
             options["image_size"] = max(spec.preprocessing.size)
@@ -92,7 +90,7 @@ class TorchvisionSource(ByName):
             aux = any("aux_classifier." in name for name in state)
             options |= {"weights_backbone": None, "aux_loss": aux}
         try:
-            module: torch.nn.Module = models.get_model(name, weights=None, **options)
+            module: torch.nn.Module = _models(spec.text).get_model(name, weights=None, **options)
         except Exception as error:
             raise ModelError(
                 f"model {spec.name!r}: torchvision:{name} does not take {spec.preprocessing.size} "
@@ -106,10 +104,10 @@ class TorchvisionSource(ByName):
         """Interpolate the positions of vision transformers to the spec's size."""
         if not spec.text.startswith("vit_"):
             return state
-        from torchvision.models.vision_transformer import interpolate_embeddings
-
         size, patch = max(spec.preprocessing.size), module.patch_size
-        resized: Mapping[str, torch.Tensor] = interpolate_embeddings(size, patch, state)
+        resized: Mapping[str, torch.Tensor] = _models(
+            spec.text
+        ).vision_transformer.interpolate_embeddings(size, patch, state)
         return resized
 
     def finished(self, spec: ModelSpec, module: torch.nn.Module) -> torch.nn.Module:
@@ -145,9 +143,7 @@ def import_torchvision(what: str) -> ModuleType:
 def _chosen(text: str) -> tuple[str, Any]:
     """Return the name of a model and its weights; torchvision's default if none are named."""
     name, _, wanted = text.partition(":")
-    import_torchvision(f"torchvision:{text}")
-    from torchvision import models
-
+    models = _models(text)
     # Detection has a module of its own too.
     classifiers = [
         each for room in (models, models.video) for each in models.list_models(module=room)
@@ -166,18 +162,19 @@ def _chosen(text: str) -> tuple[str, Any]:
     return name, weights[wanted]
 
 
+def _models(text: str) -> Any:
+    return import_torchvision(f"torchvision:{text}").models
+
+
 def _segmentation() -> list[str]:
     """Return the names of the segmentation models."""
-    from torchvision import models
-
+    models = _models("")
     return list(models.list_models(module=models.segmentation))
 
 
 def _views(weights: Any, resize_size: Sequence[int]) -> dict[str, Any] | None:
     """Return the views that a video model was tested with; None for a model of images."""
-    from torchvision import models
-
-    if not type(weights).__module__.startswith(models.video.__name__):
+    if not type(weights).__module__.startswith("torchvision.models.video"):
         return None
     tested = dict(_TESTED.findall(str(weights.meta.get("_docs", ""))))
     views: dict[str, Any] = {"spatial": 1, "antialias": False}

@@ -73,10 +73,8 @@ class TransformersSource(ByName):
     def published(self, text: str, size: tuple[int, int] | None) -> Mapping[str, Any]:
         """Return what ``preprocessor_config.json`` states."""
         where = f"transformers:{text}"
-        _transformers(where)
-        from transformers.image_processing_base import ImageProcessingMixin
-
-        config, _ = _loaded(where, ImageProcessingMixin.get_image_processor_dict, text)
+        mixin = _transformers(where).ImageProcessingMixin
+        config, _ = _loaded(where, mixin.get_image_processor_dict, text)
         return recipe_of(where, config, size)
 
     def labels(self, text: str) -> tuple[str, ...]:
