@@ -270,7 +270,7 @@ def test_val_and_test_must_be_named_and_are_minded(store: Path, capsys: Any) -> 
     found = json_of("search STORE --calibrated", store, capsys)
     assert any("fitted on val, which chose too" in each for each in found["warnings"])
     assert main(words("calibrate STORE --split test", store)) == 0
-    assert "Note: test usually judges" in capsys.readouterr().out
+    assert "Note: test usually evaluates" in capsys.readouterr().out
     assert main(words("search STORE --calibrated", store)) == 2
     assert "'test' holds the samples that the calibrations of" in capsys.readouterr().err
     out = store.parent / "c.json"

@@ -98,8 +98,8 @@ BAD = {
     "search store --max-cost cheap": "'cheap' is no cost",
     "search store --average-case 5": "'5' names no unit; write UNIT=COST",
     "search store --worst-case dollars=5": "no 'dollars' for",
-    "search store --method greedy --worst-case 5": "knows neither bounds nor --top",
-    "search store --method greedy --cascade-of one,two": "--cascade-of is exact",
+    "search store --method greedy --worst-case 5": "--worst-case goes with other methods than greedy",
+    "search store --method greedy --cascade-of one,two": "--cascade-of goes with other methods than greedy",
     "search store --cascade-of one,tow": "no model 'tow'. Did you mean 'two'?",
     "search store --ensemble one,tow": "no model 'tow'. Did you mean 'two'?",
     "search store --ensemble one,one": "one stands twice",
@@ -342,7 +342,7 @@ def test_search_meets_its_target_and_writes_the_cascade(
 
 
 MORE_SEARCHES: dict[str, Callable[[Any], bool]] = {
-    "--cascade-of one,two --tolerance 0.02": lambda t: (
+    "--cascade-of one,two --within 0.02": lambda t: (
         set(t["chosen"]["cascade"]["stages"][0]["models"]) <= {"one", "two"}
     ),
     "--max-cost 0.006k --worst-case macs=0.01k": lambda t: (
@@ -418,7 +418,7 @@ def test_run_writes_a_row_a_image(world: World, capsys: Caught, tmp_path: Path) 
     assert f"{out}: is there already; name another file, or" in capsys.readouterr().err
     assert main(f"{RUN} --out {out} --overwrite".split()) == 0
     output = capsys.readouterr().out
-    assert f"Right: {judged['correct']} of 150" in output
+    assert f"Correct: {judged['correct']} of 150" in output
     assert f"Written: {out}" in output
 
 

@@ -162,7 +162,7 @@ def test_run_says_why_costs_are_unknown(work: Workplace) -> None:
         "--overwrite --pool"
     )
     told = work.run(f"{words} priceless.toml")
-    assert "Average cost: unknown, for nothing is known of one. Write costs.macs" in told
+    assert "Average cost: unknown, because one has no costs. Write costs.macs" in told
     assert "unknown" not in work.run(f"{words} pool.toml")
 
 
@@ -213,7 +213,7 @@ def test_run_counts_what_is_broken_and_speaks_of_one_as_of_one(work: Workplace) 
     assert "1 broken image: cat/00.png (" in told
     assert "It has a row with the reason." in told
     error = work.fails(f"run cascade.json --data data/cat/00.png --out one.csv {work.code}")
-    assert "the only image could not be decided, 00.png (" in error
+    assert "the only image could not be decided: 00.png (" in error
 
 
 @pytest.mark.parametrize("ending", ["NPZ", "CSV"])

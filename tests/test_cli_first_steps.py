@@ -58,7 +58,7 @@ def test_the_demos_cascade_runs_on_the_demos_images(told: Told, tmp_path: Path) 
     assert found.startswith("200 samples, ")
     assert re.search(r"^Exits by stage: [\d.]+/[\d.]+/[\d.]+ % of nano -> ", found, re.MULTILINE)
     assert re.search(r"^Average cost: [\d.]+ [kM] macs$", found, re.MULTILINE)
-    assert re.search(r"^Right: 1\d\d of 200, [\d.]+ %$", found, re.MULTILINE)
+    assert re.search(r"^Correct: 1\d\d of 200, [\d.]+ %$", found, re.MULTILINE)
 
 
 def test_a_pool_file_says_how_models_of_imported_outputs_are_loaded(
@@ -74,7 +74,7 @@ def test_a_pool_file_says_how_models_of_imported_outputs_are_loaded(
     assert "--pool POOL.toml" in told("export", imported, "--out", onnx, code=2)
     assert "Written" in told("export", imported, "--out", onnx, *pool)
     words = ("verify", imported, "--data", "embedded:test", "--rows", "0:50", "--against", onnx)
-    assert "all are decided alike" in told(*words, *pool)
+    assert "all decisions are the same" in told(*words, *pool)
     assert "has its models inside; leave --pool out" in told(
         "run", onnx, "--data", "embedded:test", "--out", tmp_path / "other.csv", *pool, code=2
     )

@@ -40,7 +40,6 @@ OPTIONS: dict[str, dict[str, tuple[str, set[str], bool]]] = {
         "--max-cost": ("101", FIXED, True),
         "--cascade-of": ("b,c", {"match", "greedy", "ensemble"}, True),
         "--ensemble": ("a,b", {"match", "cascade of"}, True),
-        "--tolerance": ("0.2", SEARCHES - {"cascade of"}, True),
         "--worst-case": ("105", {"greedy"}, True),
         "--average-case": ("macs=50", {"greedy", "cascade of", "match"}, True),
         "--max-models": ("1", set(), True),

@@ -283,7 +283,7 @@ def test_verify_finds_predictions_by_content(folder, capsys) -> None:
     words = "verify c.json --data one --predictions predictions --split val --allow-code models.py"
     code, told = run(capsys, words)
     assert code == 0, told
-    assert "all are decided alike" in told
+    assert "all decisions are the same" in told
     code, told = run(capsys, words.replace("one", "two"))
     assert code == 2
     assert "24 samples: 'cat/0.png'" in told or "have changed" in told

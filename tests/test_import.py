@@ -739,7 +739,7 @@ def test_what_comes_next_is_what_the_store_lacks(
     assert "--cost NAME=NUMBER" in line
     assert "the same with --split val" in line
     assert "--cost" not in (line := after("new", "--cost", "a=1"))
-    assert "the same with --split val, for what chooses; then: committee search" in line
+    assert "the same with --split val, for the split that chooses; then: committee search" in line
     how = "committee import [NAME=]FILE... --kind logits --split cal"
     assert "the same with --split test" in after("val")
     assert after("test") == f"Next: committee search {tmp_path / 's'}"

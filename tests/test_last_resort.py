@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 import committee_command
-from committee.cli import common, main
+from committee.cli import main, output
 from committee.text import cell, from_cell
 
 
@@ -50,7 +50,7 @@ def test_any_exception_is_one_line(
 
 
 def test_what_is_said_is_one_line_without_controls(capsys: pytest.CaptureFixture[str]) -> None:
-    common.say("a\ncommittee: all is well\x1b[2J\u202e")
+    output.say("a\ncommittee: all is well\x1b[2J\u202e")
     assert capsys.readouterr().out == "a\\ncommittee: all is well\\x1b[2J\\u202e\n"
 
 

@@ -153,5 +153,5 @@ def test_the_table_says_what_was_measured_and_how_images_are_fed(
     assert main(PROFILE.split()) == 0
     text = capsys.readouterr().out
     assert "Measured in turns, warm, on prepared inputs" in text
-    assert "5 and 5 calls a model" in " ".join(text.split())
+    assert "5 and 5 calls per model" in " ".join(text.split())
     assert "one: 4 x 4 from the centre, resized to cover 4 x 4 (bicubic); grey, mean 0.5" in text

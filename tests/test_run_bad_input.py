@@ -150,7 +150,7 @@ def test_a_run_in_which_nothing_can_be_decided_fails_and_keeps_the_reasons(
         (tmp_path / "data" / name).write_bytes(b"")
     out = tmp_path / "out.csv"
     told = refused(f"run {cascade} --data {tmp_path / 'data'} --out {out}", capsys)
-    assert "none of the 2 images could be decided, first a.png (no image that" in told
+    assert "none of the 2 images could be decided; the first: a.png (no image that" in told
     assert [result.id for result in read_results(out)] == ["a.png", "b.png"]
 
 

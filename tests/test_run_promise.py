@@ -128,7 +128,7 @@ def test_exits_stand_beside_those_that_were_promised(
     found = np.bincount(stages, minlength=2) / 300
     shown, promised = ("/".join(f"{100 * each:.3g}" for each in some) for some in (found, ratios))
     assert f"Exits by stage: {shown} % (promised {promised} %) of one -> two" in told
-    assert f"Note: exits by stage are {shown} % of 300 samples, promised were {promised} % " in told
+    assert f"Note: exits by stage are {shown} % of 300 samples; promised were {promised} % " in told
     assert world.run(*words, tmp_path / "out.jsonl", "--json") == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["promised_exit_ratios"] == ratios

@@ -15,7 +15,7 @@ from PIL import Image
 
 from committee import Cascade, Pool, Runner, Stage
 from committee.cli import main
-from committee.cli.verify import _told
+from committee.cli.verify import flip_text
 from committee.data.arrays import ArrayDataset
 from committee.embedded import FOLDER
 from committee.models.pool_file import read_pool_file
@@ -76,7 +76,7 @@ def test_all_ways_decide_alike_on_real_images(
     told = capsys.readouterr().out
     assert "1,000 samples, each compared with: stored predictions" in told
     scores = r"(all scores are the same|scores differ by up to [1-9])"
-    assert re.search(rf"online: all are decided alike; {scores}", told)
+    assert re.search(rf"online: all decisions are the same; {scores}", told)
 
 
 TORCH = """
@@ -155,7 +155,7 @@ def test_flips_are_shown_and_may_fail(
         r"t10k-05\d\d\d: stage 1 as [-\w /]+ by the reference, stage [23] as [-\w /]+ here; "
         r"at stage 1 its score was 0\.\d+ above the threshold", told
     )  # fmt: skip
-    assert re.search(r"onnx: \d+ samples flip; \d+ have the same class, \d+ leave at the", told)
+    assert re.search(r"onnx: \d+ samples flip; \d+ have the same class, \d+ exit at the", told)
     assert "more; --json lists all" in told
     assert run(*words, "--json", "--max-flips", 1) == 1
     flips = json.loads(capsys.readouterr().out)["ways"][1]["flips"]
@@ -196,7 +196,7 @@ def test_images_that_cannot_be_read_are_left_out_if_asked(
     assert run(*words, "--skip-broken") == 0
     told = capsys.readouterr().out
     assert told.startswith("4 samples, each compared with")
-    assert "Left out: 1 broken image: 2.png (no image that Pillow knows)" in told
+    assert "Skipped: 1 broken image: 2.png (no image that Pillow knows)" in told
     assert run(*words, "--skip-broken", "--json") == 0
     left_out = json.loads(capsys.readouterr().out)["broken_left_out"]
     assert left_out == [{"id": "2.png", "reason": "no image that Pillow knows"}]
@@ -230,7 +230,7 @@ def test_what_a_flip_says() -> None:
             open_ended, ("p", "q", "r", "s"), ("one", promised), ("two", found)
         ).flips[:1]
         assert flip.distance is None
-        assert _told(flip, open_ended).endswith("; at stage 1 it has no threshold")
+        assert flip_text(flip, open_ended).endswith("; stage 1 has no threshold")
 
 
 def test_stored_predictions_are_found_by_name(tmp_path: Path) -> None:

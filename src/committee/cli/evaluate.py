@@ -2,55 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-from rich.table import Table
-
-from committee.cli import segmentation as tiles
-from committee.cli.common import (
+from committee.cli.options import (
     AgreeWith,
     AsJson,
-    Chosen,
+    CascadePath,
+    Store,
+    TestSplit,
     Top,
     Unit,
-    is_store,
-    judged_by,
-    left_out,
-    open_split,
-    print_json,
-    say,
-    say_broken,
-    say_notes,
-    say_wrapped,
-    show,
-    store_of,
+    refuse_for_segmentation,
 )
+from committee.cli.output import print_json, print_table, say, say_broken, say_notes, say_wrapped
+from committee.cli.stores import is_root, is_store, open_split, root_of, skipped, with_metric
 from committee.errors import CascadeError, MisalignedError, StoreError
 from committee.pool.evaluate import Evaluation, split_notes
-from committee.pool.evaluate import evaluate as judge
+from committee.pool.evaluate import evaluate as evaluate_cascade
+from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
-from committee.report.text import exits, interval
-from committee.report.text import promised as told_promise
-from committee.report.text import versus as told_versus
+from committee.report.text import exits, interval, promised, versus
 from committee.rule.cascade import Cascade
 from committee.run.open import opened, what_is
 from committee.selection.notes import few_samples, of_comparison, of_promises, target_of
 from committee.selection.paired import Comparison, compare
 from committee.selection.targets import Promise, promises_of
-from committee.spec.task import Task
 from committee.store.split import note_on_chooser, note_on_labels
 from committee.text import human_cost, listed, percent
 
 
 def evaluate(
-    cascade: Chosen,
-    store: Annotated[str, typer.Argument(help="Predictions: STORE, or STORE/SPLIT.")],
-    split: Annotated[
-        str | None, typer.Option(help="The split that judges; test if left out.")
-    ] = None,
+    cascade: CascadePath,
+    store: Store,
+    split: TestSplit = None,
     unit: Unit = None,
     top: Top = 1,
     agree_with: AgreeWith = None,
@@ -66,79 +53,113 @@ def evaluate(
             "committee evaluate CASCADE STORE"
         )
     chosen = opened(cascade).cascade
-    _check_there(store, split)
+    _check_test_split(store, split)
     pool = open_split(store, split, "test")
     if pool.kind == "counts":
-        tiles.refuse(top=top != 1, agree_with=agree_with is not None)
-    pool, metric = judged_by(pool, top, agree_with)
-    own = pool.holding(chosen.models_of_stages)
+        refuse_for_segmentation(top=top != 1, agree_with=agree_with is not None)
+    pool, metric = with_metric(pool, top, agree_with)
     if what_is(cascade) == "cascade file":  # export writes other graphs of the same models
-        _check_models(cascade, chosen, store, own)
+        _check_models(cascade, chosen, store, pool.holding(chosen.models_of_stages))
+    findings = _findings(chosen, pool, unit, metric, root_of(store))
+    if as_json:
+        print_json(findings.to_json(pool))
+    else:
+        _print(findings, pool)
+
+
+@dataclass(frozen=True)
+class _Findings:
+    """What is known of a cascade on a split.
+
+    Args:
+        cascade: The cascade.
+        evaluation: Its evaluation.
+        models: Evaluations of its reference and its models alone, by name.
+        versus: The cascade beside its reference, if it has one here.
+        promises: What became of the accuracy and the cost that it was chosen for.
+        origin_notes: Notes on the split that chose it.
+        chose: True if these samples chose it.
+        fitted: True if these samples fitted one of its calibrations.
+    """
+
+    cascade: Cascade
+    evaluation: Evaluation
+    models: Mapping[str, Evaluation]
+    versus: Comparison | None
+    promises: tuple[Promise, ...]
+    origin_notes: list[str]
+    chose: bool
+    fitted: bool
+
+    def notes(self, pool: Pool) -> list[str]:
+        return [
+            *(of_comparison(self.versus, pool.task) if self.versus else ()),
+            *of_promises(self.promises),
+            *few_samples(self.evaluation, pool.task, "evaluate"),
+            *split_notes(pool),
+        ]
+
+    def to_json(self, pool: Pool) -> dict[str, Any]:
+        return {
+            **self.evaluation.to_json(),
+            "models": {name: each.to_json() for name, each in self.models.items()},
+            "versus": self.versus and self.versus.to_json(),
+            "promises": [each.to_json() for each in self.promises],
+            "warnings": self.notes(pool),
+            "chosen_on_these_samples": self.chose,
+            "notes": self.origin_notes,
+            "broken_left_out": skipped(pool),
+        }
+
+
+def _findings(
+    chosen: Cascade, pool: Pool, unit: str | None, metric: Metric, root: Path
+) -> _Findings:
+    own = pool.holding(chosen.models_of_stages)
     # By default in the unit that it was chosen in.
     usual = chosen.origin.get("unit")
     if unit is None and usual in own.only(chosen.names).costs.units:
         unit = str(usual)
-    evaluation = judge(chosen, pool, unit, metric)
-    same = chosen.origin.get("samples_fingerprint") == (own.identity(chosen.names) or None)
-    about = "" if same else note_on_chooser(store_of(store), chosen.origin, pool.samples)
-    chooser = [each for each in (about, note_on_labels(store_of(store), chosen.origin)) if each]
-    rule = (chosen.confidence, chosen.combine)
-    alone = {
-        name: judge(Cascade.of([name], (), *rule, chosen.calibrations), pool, unit, metric)
+    evaluation = evaluate_cascade(chosen, pool, unit, metric)
+    chose = chosen.origin.get("samples_fingerprint") == (own.identity(chosen.names) or None)
+    about = "" if chose else note_on_chooser(root, chosen.origin, pool.samples)
+    rule = (chosen.confidence, chosen.combine, chosen.calibrations)
+    cascades = {
+        name: Cascade.of([name], (), *rule)
         for stage in own.seeing_wholes(chosen.models_of_stages)
         for name in stage
     }
-    fitted = [n for n, c in chosen.calibrations.items() if c.samples == own.identity([n]) != ""]
-    target = reference_in(chosen, own)
     versus = None
-    if target is not None:
+    target = target_of(chosen)
+    if target is not None and all(name in own.outputs for name in target[1].names):
         name, reference, within = target
-        alone = {name: judge(reference, pool, unit, metric), **alone}
+        cascades = {name: reference, **cascades}
         versus = compare(
-            chosen, reference, pool, unit, metric, name=name, within=within, chose=same
+            chosen, reference, pool, unit, metric, name=name, within=within, chose=chose
         )
-    promises = () if same else promises_of(chosen, evaluation, pool)
-    notes = [] if versus is None else of_comparison(versus, pool.task)
-    notes += of_promises(promises)
-    notes += [*few_samples(evaluation, pool.task, "evaluate"), *split_notes(pool)]
-    if as_json:
-        models = {name: each.to_json() for name, each in alone.items()}
-        print_json(
-            {
-                **evaluation.to_json(),
-                "models": models,
-                "versus": versus and versus.to_json(),
-                "promises": [each.to_json() for each in promises],
-                "warnings": notes,
-                "chosen_on_these_samples": same,
-                "notes": chooser,
-                "broken_left_out": left_out(pool),
-            }
-        )
-        return
-    _print({**alone, str(chosen): evaluation}, pool.task)
-    _say_kept(chosen, versus, promises, evaluation.measure)
-    say_notes(notes)
-    say_broken(pool)
-    for line in chooser:
-        say(f"Note: {line}.")
-    if fitted:
-        say("These samples fitted calibrations of the cascade. Judge on another split.")
-    if same:
-        chose = f"These {pool.task.samples} chose the cascade"
-        say(f"{chose}: expect less on new data. Judge on another split.")
+    fitted = [n for n, c in chosen.calibrations.items() if c.samples == own.identity([n]) != ""]
+    return _Findings(
+        chosen,
+        evaluation,
+        {name: evaluate_cascade(each, pool, unit, metric) for name, each in cascades.items()},
+        versus,
+        () if chose else promises_of(chosen, evaluation, pool),
+        [note for note in (about, note_on_labels(root, chosen.origin)) if note],
+        chose,
+        bool(fitted),
+    )
 
 
 def _check_models(path: str, chosen: Cascade, store: str, pool: Pool) -> None:
-    """Refuse a store whose models are others of the same names, where both are known.
+    """Refuse a store that has other models of the same names, where fingerprints show it.
 
     Raises:
-        MisalignedError: If one is.
+        MisalignedError: If it has.
     """
     for name in chosen.names:
-        known, there = chosen.models.get(name, {}), pool.specs.get(name, {})
-        then, now = known.get("fingerprint"), there.get("fingerprint")
-        if then and now and then != now and _run_as(known) == _run_as(there):
+        known, stored = chosen.models.get(name, {}), pool.specs.get(name, {})
+        then, now = known.get("fingerprint"), stored.get("fingerprint")
+        if then and now and then != now and _run_as(known) == _run_as(stored):
             raise MisalignedError(
                 f"evaluate: model {name!r} is another in {store} than in {path}: fingerprint "
                 f"{now}, not {then}. Evaluate on a store of the cascade's models, or search again"
@@ -146,47 +167,27 @@ def _check_models(path: str, chosen: Cascade, store: str, pool: Pool) -> None:
 
 
 def _run_as(spec: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a fingerprint depends on beside weights and code."""
+    """Return what a fingerprint depends on besides weights and code."""
     source = str(spec.get("source", ""))
     return source.partition(":")[0], str(spec.get("engine"))
 
 
-def _check_there(store: str, split: str | None) -> None:
-    """Refuse a store without a test split, where no other is named."""
+def _check_test_split(store: str, split: str | None) -> None:
+    """Refuse a store without a test split, if no other split is named."""
     root = Path(store)
-    is_root = any((root / mark).is_file() for mark in ("store.json", "tiles.json"))
-    if split or not is_root or (root / "test").is_dir():
+    if split or not is_root(root) or (root / "test").is_dir():
         return
     known = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if known:
         raise StoreError(
             f"evaluate: {store} has no split 'test'. There are: {listed(known)}. Predict or import "
-            f"a test split, or name one with --split {known[0]}; what chose the cascade flatters it"
+            f"a test split, or name one with --split {known[0]}; the split that chose the cascade "
+            "flatters it"
         )
 
 
-def _say_kept(
-    chosen: Cascade, versus: Comparison | None, promises: Sequence[Promise], measure: str
-) -> None:
-    """A cascade beside what it is to match, and what became of what it was asked for."""
-    if versus is not None and not versus.same:
-        say_wrapped(f"{chosen} {told_versus(versus)}")
-    for each in promises:
-        say_wrapped(told_promise(each))
-    promised = _promised(chosen, measure)
-    if promised:
-        say(promised)
-
-
-def reference_in(chosen: Cascade, pool: Pool) -> tuple[str, Cascade, float] | None:
-    """What a cascade was chosen to match, if its models are in the pool; see :func:`target_of`."""
-    target = target_of(chosen)
-    known = target is not None and all(name in pool.outputs for name in target[1].names)
-    return target if known else None
-
-
 def _promised(chosen: Cascade, measure: str) -> str:
-    """What the split that chose promised, if the cascade says so, and by which other measure."""
+    """Return what the cascade had on the split that chose it; empty if its file does not say."""
     promised = chosen.origin.get("promised")
     known = promised if isinstance(promised, dict) else {}
     correct, samples = known.get("correct"), known.get("samples")
@@ -197,24 +198,39 @@ def _promised(chosen: Cascade, measure: str) -> str:
     return f"It had {percent(correct / samples)} on {known.get('split')}, which chose it{other}."
 
 
-def _print(evaluations: dict[str, Evaluation], task: Task) -> None:
-
-    first = next(iter(evaluations.values()))
-    title = f"On {first.split}, {first.samples:,} {task.samples}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("committee", overflow="fold")
-    table.add_column(f"{first.measure}\n95 % interval", justify="right")
-    table.add_column("average cost\nworst case", justify="right")
+def _print(findings: _Findings, pool: Pool) -> None:
+    own, task = findings.evaluation, pool.task
     what = "exits" if task.unit == task.sample else f"exits of {task.units}"
-    table.add_column(f"{what} by stage", justify="right", overflow="fold")
-    for name, each in evaluations.items():
-        average, worst = (
-            human_cost(value, each.unit) for value in (each.average_cost, each.worst_case_cost)
+
+    def costs(each: Evaluation) -> str:
+        return "\n".join(
+            human_cost(c, each.unit) for c in (each.average_cost, each.worst_case_cost)
         )
-        table.add_row(
-            name,
-            f"{percent(each.accuracy)}\n{interval(each)}",
-            f"{average}\n{worst}",
-            exits(each),
-        )
-    show(table)
+
+    print_table(
+        [*findings.models.items(), (str(findings.cascade), own)],
+        [
+            ("committee", lambda row: row[0]),
+            (
+                f"{own.measure}\n95 % interval",
+                lambda row: f"{percent(row[1].accuracy)}\n{interval(row[1])}",
+            ),
+            ("average cost\nworst case", lambda row: costs(row[1])),
+            (f"{what} by stage", lambda row: exits(row[1])),
+        ],
+        f"On {own.split}, {own.samples:,} {task.samples}",
+    )
+    if findings.versus is not None and not findings.versus.same:
+        say_wrapped(f"{findings.cascade} {versus(findings.versus)}")
+    for each in findings.promises:
+        say_wrapped(promised(each))
+    if line := _promised(findings.cascade, own.measure):
+        say(line)
+    say_notes(findings.notes(pool))
+    say_broken(pool)
+    say_notes(findings.origin_notes)
+    if findings.fitted:
+        say("These samples fitted calibrations of the cascade. Evaluate on another split.")
+    if findings.chose:
+        chose = f"These {task.samples} chose the cascade"
+        say(f"{chose}: expect less on new data. Evaluate on another split.")

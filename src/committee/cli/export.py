@@ -8,21 +8,23 @@ from typing import Annotated
 
 import typer
 
-from committee.cli.common import AsJson, Chosen, Loading, print_json, say, with_models
+from committee.cli.options import AsJson, CascadePath, LoadedAs
+from committee.cli.output import print_json, say, say_notes
+from committee.cli.stores import with_models
 from committee.errors import ExportError, require
 from committee.export.bundle import write_bundle
 from committee.export.graph import write_graph
 from committee.export.model_files import onnx_specs
 from committee.export.plan import resizes_inside
 from committee.rule.cascade import Cascade
-from committee.run.open import Opened, opened
+from committee.run.open import opened
 
 # Endings as of files; a folder may well be called cascade.v2 or cascade-1.0.
 _FILE = re.compile(r"\.(?!v\d)[A-Za-z]\w*")
 
 
 def export(
-    cascade: Chosen,
+    cascade: CascadePath,
     out: Annotated[
         Path, typer.Option(help="A new folder for a bundle, or FILE.onnx for a single graph.")
     ],
@@ -30,63 +32,66 @@ def export(
         list[str] | None,
         typer.Option(
             metavar="NAME=FILE",
-            help="An ONNX file that takes the place of a model's source. Repeatable.",
+            help="An ONNX file to use in place of a model's source. Repeatable.",
         ),
     ] = None,
     form: Annotated[
         str | None,
-        typer.Option(metavar="any|one", help="Of a graph: any number of images a run, or one."),
+        typer.Option(metavar="any|one", help="Graph: any number of images per run, or one."),
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(metavar="float64|float32", help="Of a graph: what it combines and scores in."),
+        typer.Option(
+            metavar="float64|float32", help="Graph: the type in which outputs are scored."
+        ),
     ] = None,
     resize_inside: Annotated[
         bool | None,
         typer.Option(
-            help="Of a graph: one input of the largest size, or one for each size, which decides "
-            "as the cascade does. Only a self-cascade resizes if nothing is said.",
+            help="Graph: one input of the largest size, resized inside, or one input for each "
+            "size, with the decisions of the cascade. Default: only a self-cascade resizes.",
             show_default=False,
         ),
     ] = None,
-    pool: Loading = None,
+    pool: LoadedAs = None,
     as_json: AsJson = False,
 ) -> None:
     """Export a cascade as a folder or as one ONNX file that runs without committee.
 
     Example: committee export c.json --out c.onnx
     """
-    _check_out(out)
-    require("An export", "onnx")
-    files = dict(_named(text) for text in onnx or ())
-    given = with_models(cascade, pool)
-    found = Opened(given) if isinstance(given, Cascade) else opened(given)
-    if found.graph is not None:
-        raise ExportError(f"{cascade}: is exported already; name the cascade file or its bundle")
-    made = _write(found.cascade, out, files, form, precision, resize_inside)
-    size = sum(path.stat().st_size for path in made)
-    resized = out.suffix.lower() == ".onnx" and _resizes(found.cascade, files, resize_inside)
-    if as_json:
-        told = {"out": str(out), "files": [str(path) for path in made], "bytes": size}
-        print_json({**told, "resizes_inside": resized})
-        return
-    say(f"Written: {out}, {size / 1e6:.1f} MB: {found.cascade}")
-    if resized:
-        say(
-            "Mind: it resizes inside, so images larger than its input, or smaller, are resized "
-            "twice and decisions may differ; --no-resize-inside gives the same decisions, and "
-            "verify --against counts."
-        )
-    say(f"Next: committee verify {cascade} --data DATA --against {out}")
-
-
-def _check_out(out: Path) -> None:
-    """Refuse what looks like a file of a form that is not written, before any work is done."""
     if out.suffix.lower() != ".onnx" and _FILE.fullmatch(out.suffix.lower()):
         raise ExportError(
-            f"--out {out}: an export is one ONNX file, FILE.onnx, or a folder; {out.suffix} is "
-            "not written"
+            f"--out {out}: an export is one ONNX file, FILE.onnx, or a folder, not a file "
+            f"{out.suffix}"
         )
+    require("An export", "onnx")
+    files = dict(_named(text) for text in onnx or ())
+    chosen = with_models(cascade, pool)
+    if not isinstance(chosen, Cascade):
+        loaded = opened(chosen)
+        if loaded.graph is not None:
+            raise ExportError(
+                f"{cascade}: is exported already; name the cascade file or its bundle"
+            )
+        chosen = loaded.cascade
+    written = _write(chosen, out, files, form, precision, resize_inside)
+    size = sum(path.stat().st_size for path in written)
+    resized = out.suffix.lower() == ".onnx" and _resizes(chosen, files, resize_inside)
+    if as_json:
+        paths = [str(path) for path in written]
+        print_json({"out": str(out), "files": paths, "bytes": size, "resizes_inside": resized})
+        return
+    say(f"Written: {out}, {size / 1e6:.1f} MB: {chosen}")
+    if resized:
+        say_notes(
+            [
+                "the graph resizes inside, so images of another size than its input are resized "
+                "twice and decisions may differ; --no-resize-inside gives the same decisions, and "
+                "verify --against counts the differences"
+            ]
+        )
+    say(f"Next: committee verify {cascade} --data DATA --against {out}")
 
 
 def _write(
@@ -97,7 +102,6 @@ def _write(
     precision: str | None,
     resize_inside: bool | None,
 ) -> list[Path]:
-
     if out.suffix.lower() == ".onnx":
         path = write_graph(
             cascade,
@@ -119,7 +123,6 @@ def _write(
 
 
 def _resizes(cascade: Cascade, files: dict[str, str], resize_inside: bool | None) -> bool:
-
     specs = {spec.name: spec for spec in onnx_specs(cascade, files)}
     return resizes_inside(specs, resize_inside)
 

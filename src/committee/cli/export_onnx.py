@@ -7,15 +7,16 @@ from typing import Annotated
 
 import typer
 
-from committee.cli.common import AllowCode, AsJson, Only, print_json, progress_bar, say
+from committee.cli.options import AllowCode, AsJson, Only, PoolPath
+from committee.cli.output import counted, print_json, progress_bar, say
 from committee.errors import require
 from committee.export.pool import export_pool
 from committee.models.pool_file import read_pool_file
 
 
 def export_onnx(
-    pool: Annotated[str, typer.Argument(metavar="POOL.toml", help="The models.")],
-    out: Annotated[Path, typer.Option(help="Folder of the graphs and of their pool file.")],
+    pool: PoolPath,
+    out: Annotated[Path, typer.Option(help="Folder for the graphs and their pool file.")],
     only: Only = None,
     allow_code: AllowCode = None,
     as_json: AsJson = False,
@@ -33,5 +34,5 @@ def export_onnx(
     if as_json:
         print_json({"pool": str(written), "models": [model.name for model in models.models]})
         return
-    say(f"{len(models.models)} graphs are in {out}")
-    say(f"Next: committee predict {written}, with the --data and --split that you want")
+    say(f"{counted(len(models.models), 'graph')} are in {out}")
+    say(f"Next: committee predict {written} --data DATA --split SPLIT")

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from committee.cli.common import AsJson, amount, counted, next_step, print_json, say, say_wrapped
+from committee.cli.options import AsJson, NewStore, SplitName, amount
+from committee.cli.output import counted, print_json, say, say_notes
+from committee.cli.stores import next_step
 from committee.errors import CostError, DataError, require
 from committee.names import read_class_names
 from committee.store.import_predictions import import_predictions
@@ -20,19 +22,20 @@ def import_(
         typer.Argument(
             metavar="[NAME=]FILE...",
             help="Outputs of each model: npy, npz, safetensors, csv or parquet. "
-            "The model is called NAME, or as the file.",
+            "The model is called NAME, by default like the file.",
         ),
     ],
     kind: Annotated[
         str, typer.Option(metavar="logits|probabilities|decisions", help="What the outputs are.")
     ],
-    split: Annotated[str, typer.Option(help="Name of the split.")],
-    out: Annotated[str, typer.Option(help="Folder of the store.")] = "predictions",
+    split: SplitName,
+    out: NewStore = "predictions",
     labels: Annotated[
-        Path | None, typer.Option(help="Labels (npy, or 'label' in a table), maybe with ids.")
+        Path | None,
+        typer.Option(help="Labels: npy, or the column 'label' of a table, which may have ids."),
     ] = None,
     classes: Annotated[
-        Path | None, typer.Option(help="A text file of class names, one a line.")
+        Path | None, typer.Option(help="A text file of class names, one per line.")
     ] = None,
     cost: Annotated[
         list[str] | None,
@@ -42,7 +45,8 @@ def import_(
     family: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=FAMILY", help="Of trainings of one architecture, its name. Repeatable."
+            metavar="NAME=FAMILY",
+            help="The architecture of a model that was trained several times. Repeatable.",
         ),
     ] = None,
     columns: Annotated[
@@ -56,30 +60,31 @@ def import_(
     normalise: Annotated[
         bool,
         typer.Option(
-            "--normalise", help="Divide rows of probabilities by their sums: percent, rounded."
+            "--normalise",
+            help="Divide each row of probabilities by its sum, for percentages or rounded values.",
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Import outputs that were computed elsewhere; no model is needed.
 
-    The same again with another --unit adds costs. Without labels, search can maximise agreement
+    The same call with another --unit adds costs. Without labels, search can maximise the agreement
     with a model: --agree-with.
 
     Every column of a csv or parquet file, and every array of an npz or safetensors file, is one of:
-    id; label; class and confidence of decisions; cost (dollars, latency_ms, …), whose mean becomes
-    the model's; outputs, as one column a class or as lists. Others are refused by name. Columns
-    that are named by class are found by name, samples that have ids are joined by id.
+    id; label; class and confidence of decisions; cost (dollars, latency_ms, ...), whose mean
+    becomes the model's; outputs, as one column per class or as lists. Other columns are refused by
+    name. Columns that carry class names are matched by name, samples that have ids by id.
 
-    Example: committee import small=s.npy large=l.npy --kind logits --split val --labels
-    labels.npy --cost small=41e6 --cost large=126e6
+    Example: committee import small=s.npy large=l.npy --kind logits --split val --labels labels.npy
+    --cost small=41e6 --cost large=126e6
     """
-    notes: list[str] = []
     named = dict(_named(file) for file in files)
     if len(named) < len(files):
         raise DataError("import: two files have the same model name; write NAME=FILE")
     # Extras are called as the endings that need them.
     require("import", *(each.suffix.lower()[1:] for each in (*named.values(), labels) if each))
+    notes: list[str] = []
     pool = import_predictions(
         named,
         out,
@@ -96,13 +101,12 @@ def import_(
     )
     folder = Path(out) / split
     if as_json:
-        told = {"split": str(folder), "models": pool.names, "samples": len(pool)}
-        print_json({**told, "notes": notes})
+        result = {"split": str(folder), "models": pool.names, "samples": len(pool)}
+        print_json({**result, "notes": notes})
         return
-    for line in notes:
-        say_wrapped(f"Note: {line}")
-    names = counted(len(pool.names), "model")
-    say(f"{names} x {counted(len(pool), 'sample')} are in {folder}")
+    say_notes(notes)
+    models = counted(len(pool.names), "model")
+    say(f"{models} x {counted(len(pool), 'sample')} are in {folder}")
     say(next_step(out, split))
 
 
@@ -127,7 +131,7 @@ def _family(argument: str) -> tuple[str, str]:
 
 
 def _columns(arguments: Sequence[str]) -> dict[str, list[str]]:
-    """Names of columns by role; a part without ``=`` belongs to the name before it."""
+    """Return names of columns by role; a part without ``=`` belongs to the name before it."""
     parts: list[str] = []
     for argument in arguments:
         for number, part in enumerate(argument.split(",")):
@@ -137,8 +141,8 @@ def _columns(arguments: Sequence[str]) -> dict[str, list[str]]:
                 parts[-1] += f",{part}"
             else:
                 raise DataError(f"--columns {argument}: write ROLE=COLUMN, as in label=truth")
-    found: dict[str, list[str]] = {}
+    roles: dict[str, list[str]] = {}
     for part in parts:
         role, _, name = part.partition("=")
-        found.setdefault(role.strip(), []).append(name)
-    return found
+        roles.setdefault(role.strip(), []).append(name)
+    return roles

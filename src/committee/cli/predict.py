@@ -6,26 +6,27 @@ from typing import Annotated
 
 import typer
 
-from committee.cli import segmentation as tiles
-from committee.cli.common import (
+from committee.cli import segmentation
+from committee.cli.options import (
     AllowCode,
     AsJson,
     Data,
     Fraction,
+    NewStore,
     Only,
+    PoolPath,
     Rows,
     Seed,
     SkipBroken,
-    counted,
-    next_step,
-    print_json,
-    progress_bar,
+    SplitName,
     refuse,
-    say,
-    say_wrapped,
+    refuse_for_segmentation,
 )
+from committee.cli.output import Notes, counted, print_json, progress_bar, say
+from committee.cli.stores import next_step
+from committee.data.base import Dataset
 from committee.data.open import open_data
-from committee.models.pool_file import read_pool_file
+from committee.models.pool_file import PoolFile, read_pool_file
 from committee.pool.labels import LabelMode, told_of_labels
 from committee.predict import predict as compute
 from committee.spec.task import SEMANTIC_SEGMENTATION
@@ -34,10 +35,10 @@ from committee.store.split import read_split
 
 
 def predict(
-    pool: Annotated[str, typer.Argument(metavar="POOL.toml", help="The models.")],
+    pool: PoolPath,
     data: Data,
-    split: Annotated[str, typer.Option(help="Name of the split that these samples are.")],
-    out: Annotated[str, typer.Option(help="Folder of the store.")] = "predictions",
+    split: SplitName,
+    out: NewStore = "predictions",
     rows: Rows = None,
     fraction: Fraction = None,
     seed: Seed = None,
@@ -48,7 +49,9 @@ def predict(
     only: Only = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Samples a forward pass; it divides 256. 32 images or 4 clips."),
+        typer.Option(
+            help="Samples per forward pass, a divisor of 256; default: 32 images or 4 clips."
+        ),
     ] = None,
     dtype: Annotated[str, typer.Option(help="Stored numbers: float32 or float16.")] = "float32",
     allow_code: AllowCode = None,
@@ -65,35 +68,23 @@ def predict(
     models = read_pool_file(pool)
     if only:
         models = models.only(only)
+    code = allow_code or ()
     if models.task is SEMANTIC_SEGMENTATION:
-        tiles.refuse(
+        refuse_for_segmentation(
             fraction=fraction is not None,
             skip_broken=skip_broken,
             unlabelled=unlabelled,
             dtype=dtype != "float32",
         )
-        tiles.predict(models, data, split, out, rows, batch_size, allow_code or (), as_json)
+        segmentation.predict(models, data, split, out, rows, batch_size, code, as_json)
         return
-    labels: LabelMode = "none" if unlabelled else "must fit"
-    dataset = open_data(data, split, models.classes, rows, models=models.models, labels=labels)
-    if fraction is not None:
-        dataset = taken(dataset, out, fraction, seed or 0)
-    elif rows is None:
-        dataset = rest(dataset, out)
-    notes = [note for note in (*dataset.samples.notes, told_of_labels(dataset.samples)) if note]
-    shown: list[str] = []
-
-    def say_notes() -> None:
-        for note in notes[len(shown) :]:
-            if not as_json:
-                say_wrapped(f"Note: {note}")
-            shown.append(note)
-
+    dataset = _open(models, data, split, out, rows, fraction, seed or 0, unlabelled)
+    notes = Notes(as_json, [*dataset.samples.notes, told_of_labels(dataset.samples)])
     with progress_bar("predict", "outputs", not as_json) as update:
 
         def progress(done: int, total: int) -> None:
-            # What is noted before the work is said before it, but not beside an error of the call.
-            say_notes()
+            # Work has begun, so the call is not refused: time to show the notes on it.
+            notes.show()
             if update is not None:
                 update(done, total)
 
@@ -104,12 +95,13 @@ def predict(
             batch_size=batch_size,
             dtype=dtype,
             skip_broken=skip_broken,
-            allow_code=allow_code or (),
+            allow_code=code,
             progress=progress,
             note=notes.append,
         )
-    names = [model.name for model in models.models]
+    notes.show()
     samples = read_split(folder, dataset.samples.classes).samples
+    names = [model.name for model in models.models]
     if as_json:
         print_json(
             {
@@ -122,8 +114,25 @@ def predict(
             }
         )
         return
-    say_notes()
     rule = f" ({samples.rule})" if samples.rule else ""
-    many = f"{counted(len(names), 'model')} x {counted(len(samples), 'sample')}"
-    say(f"{many} are in {folder}{rule}")
+    outputs = f"{counted(len(names), 'model')} x {counted(len(samples), 'sample')}"
+    say(f"{outputs} are in {folder}{rule}")
     say(next_step(out, split))
+
+
+def _open(
+    models: PoolFile,
+    data: str,
+    split: str,
+    store: str,
+    rows: str | None,
+    fraction: str | None,
+    seed: int,
+    unlabelled: bool,
+) -> Dataset:
+    """Open the samples that the split is to have."""
+    labels: LabelMode = "none" if unlabelled else "must fit"
+    dataset = open_data(data, split, models.classes, rows, models=models.models, labels=labels)
+    if fraction is not None:
+        return taken(dataset, store, fraction, seed)
+    return dataset if rows is not None else rest(dataset, store)

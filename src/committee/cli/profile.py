@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from committee.cli.common import AllowCode, AsJson, Only, print_json, progress_bar, say, show
+from committee.cli.options import AllowCode, AsJson, Only, PoolPath
+from committee.cli.output import print_json, print_table, progress_bar, say
 from committee.errors import PoolFileError
 from committee.models.pool_file import read_pool_file
 from committee.profile.measure import Profile
@@ -20,13 +20,15 @@ from committee.text import human_cost
 
 
 def profile(
-    pool: Annotated[str, typer.Argument(metavar="POOL.toml", help="The models.")],
+    pool: PoolPath,
     only: Only = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Samples a call for throughput; 32 images or 4 clips."),
+        typer.Option(min=1, help="Samples per call for throughput; default: 32 images or 4 clips."),
     ] = None,
-    threads: Annotated[int, typer.Option(min=0, help="Threads a model may use; 0: its own.")] = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Threads a model may use; 0: as many as it likes.")
+    ] = 0,
     calls: Annotated[int, typer.Option(min=5, help="Calls of each model.")] = 100,
     seconds: Annotated[
         float, typer.Option(min=0, help="Time for calls of one sample, and of a batch.")
@@ -45,8 +47,8 @@ def profile(
     models = read_pool_file(pool)
     if models.task is SEMANTIC_SEGMENTATION:
         raise PoolFileError(
-            f"{pool}: models that segment are not measured yet. committee predict counts their "
-            "multiply-adds; other costs of an image stand in the pool file: costs.ms = 12.5"
+            f"{pool}: segmentation models cannot be profiled yet. committee predict counts their "
+            "multiply-adds; write other costs of an image into the pool file: costs.ms = 12.5"
         )
     if only:
         models = models.only(only)
@@ -71,36 +73,42 @@ def profile(
 
 
 def _print(profiles: list[Profile]) -> None:
-
-    table = Table()
-    table.add_column("model\nengine", overflow="fold")
-    table.add_column("multiply-adds\nparameters", justify="right")
-    table.add_column("ms, batch 1\np50 / p90 / p99", justify="right")
-    table.add_column(f"ms a sample\nbatch {profiles[0].batched.batch_size}", justify="right")
-    for each in profiles:
-        macs = "unknown" if each.macs is None else human_cost(each.macs, "macs")
-        count = "unknown" if each.parameters is None else f"{each.parameters / 1e6:,.2f} M"
-        one = [each.single.percentile(percent) for percent in (50, 90, 99)]
-        table.add_row(
-            f"{each.spec.name}\n{each.engine}",
-            f"{macs}\n{count}",
-            " / ".join(map(milliseconds, one)),
-            milliseconds(each.batched.ms_per_sample),
-        )
-    show(table)
+    first = profiles[0]
+    print_table(
+        profiles,
+        [
+            ("model\nengine", lambda each: f"{each.spec.name}\n{each.engine}"),
+            ("multiply-adds\nparameters", _counts),
+            ("ms, batch 1\np50 / p90 / p99", _percentiles),
+            (
+                f"ms per sample\nbatch {first.batched.batch_size}",
+                lambda each: milliseconds(each.batched.ms_per_sample),
+            ),
+        ],
+    )
     say(
-        f"Measured in turns, warm, on prepared inputs: {profiles[0].conditions[0]} and "
-        f"{profiles[0].batched.batch_size}; {len(profiles[0].single.ms)} and "
-        f"{len(profiles[0].batched.ms)} calls a model"
+        f"Measured in turns, warm, on prepared inputs: {first.conditions[0]} and "
+        f"{first.batched.batch_size}; {len(first.single.ms)} and {len(first.batched.ms)} calls "
+        "per model"
     )
     for each in profiles:
         if each.macs_unknown:
             say(f"{each.spec.name}: multiply-adds unknown: {each.macs_unknown}")
-        say(f"{each.spec.name}: {fed(each.spec.preprocessing)}")
+        say(f"{each.spec.name}: {_preprocessing(each.spec.preprocessing)}")
+
+
+def _counts(each: Profile) -> str:
+    macs = "unknown" if each.macs is None else human_cost(each.macs, "macs")
+    count = "unknown" if each.parameters is None else f"{each.parameters / 1e6:,.2f} M"
+    return f"{macs}\n{count}"
+
+
+def _percentiles(each: Profile) -> str:
+    return " / ".join(milliseconds(each.single.percentile(percent)) for percent in (50, 90, 99))
 
 
 def milliseconds(ms: float) -> str:
-    """Three digits at least, and never a power of ten: ``0.123``, ``12.3``, ``1,904``.
+    """Write at least three digits, and never a power of ten: ``0.123``, ``12.3``, ``1,904``.
 
     >>> milliseconds(1903.6)
     '1,904'
@@ -108,8 +116,7 @@ def milliseconds(ms: float) -> str:
     return f"{ms:,.0f}" if ms >= 100 else f"{ms:.3g}"
 
 
-def fed(recipe: Preprocessing) -> str:
-    """A preprocessing in one line."""
+def _preprocessing(recipe: Preprocessing) -> str:
     height, width = recipe.size
     resized = " x ".join(str(round(side / recipe.crop)) for side in recipe.size)
     how = "squashed to" if recipe.resize == "squash" else "resized to cover"
@@ -119,15 +126,15 @@ def fed(recipe: Preprocessing) -> str:
         " ".join(f"{value:.4g}" for value in values) for values in (recipe.mean, recipe.std)
     )
     colours = "grey" if recipe.channels == 1 else recipe.order
+    views = "" if recipe.views is None else f"; {_views(recipe.views)}"
     return (
         f"{height} x {width} from the centre, {how} {resized} ({recipe.interpolation}); {colours}, "
-        f"mean {mean}, deviation {std}{'' if recipe.views is None else f'; {viewed(recipe.views)}'}"
+        f"mean {mean}, deviation {std}{views}"
     )
 
 
-def viewed(views: Views) -> str:
-    """The views of a clip in one line."""
-    rate = f" at {views.rate:g} a second" if views.rate else ""
+def _views(views: Views) -> str:
+    rate = f" at {views.rate:g} per second" if views.rate else ""
     step = f", every {views.stride}." if views.stride > 1 else ""
-    part = f", block {views.block + 1} of {views.blocks}" if views.blocks > 1 else ""
-    return f"{views.temporal} x {views.spatial} views of {views.frames} frames{rate}{step}{part}"
+    block = f", block {views.block + 1} of {views.blocks}" if views.blocks > 1 else ""
+    return f"{views.temporal} x {views.spatial} views of {views.frames} frames{rate}{step}{block}"

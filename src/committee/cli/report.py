@@ -8,28 +8,30 @@ from typing import Annotated
 
 import typer
 
-from committee.cli.common import (
+from committee.cli.options import (
     AsJson,
-    ChoosingSplit,
     Match,
     MaxCost,
+    MaxModels,
     MinAccuracy,
     SelfCascades,
+    StoreFolder,
+    TestSplit,
     Unit,
+    ValSplit,
     Within,
+    target_of,
+)
+from committee.cli.output import (
     counted,
-    left_out,
-    open_split,
     print_json,
     say,
     say_broken,
     say_notes,
-    say_share,
     say_wrapped,
     search_progress,
-    target_of,
-    usual_judge,
 )
+from committee.cli.stores import open_split, open_test, skipped
 from committee.files import write_text
 from committee.pool.evaluate import shared_warnings
 from committee.report.page import check_page_ending, page_of
@@ -40,83 +42,81 @@ from committee.selection.notes import notes_of
 
 
 def report(
-    store: Annotated[str, typer.Argument(help="Predictions: the folder of the store.")],
+    store: StoreFolder,
     match: Match = None,
     within: Within = None,
     min_accuracy: MinAccuracy = None,
     max_cost: MaxCost = None,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
-    split: ChoosingSplit = None,
-    test: Annotated[
-        str | None, typer.Option(help="The split that judges; test if it is there.")
-    ] = None,
-    max_models: Annotated[
-        int | None, typer.Option(help="Most models of a committee; 3 if left out.")
-    ] = None,
+    split: ValSplit = None,
+    test: TestSplit = None,
+    max_models: MaxModels = None,
     self_cascades: SelfCascades = False,
     unit: Unit = None,
     as_json: AsJson = False,
 ) -> None:
     """Search, and write the front as one page that works offline.
 
-    --match, --min-accuracy and --max-cost mark the committee that they choose, as committee search
-    would; the page names the command that saves each.
+    The page shows every committee on the front, with the command that saves it. --match,
+    --min-accuracy and --max-cost mark the committee that committee search would choose.
 
     Example: committee report predictions --match large --out report.html
     """
     check_page_ending(out)
     target = target_of(match, within, min_accuracy, max_cost)
-    targets = {
+    options = {
         "--match": match,
         "--within": within,
         "--min-accuracy": min_accuracy,
         "--max-cost": max_cost,
     }
-    asked = [f"{option} {value}" for option, value in targets.items() if value is not None]
+    chosen_by = " ".join(f"{name} {value}" for name, value in options.items() if value is not None)
     pool = open_split(store, split, "val")
-    judge = open_split(store, test, "test") if test else usual_judge(store, split)
+    test_pool = open_test(store, split, test)
     with search_progress(not as_json) as progress:
         front = search(pool, max_models, unit=unit, self_cascades=self_cascades, progress=progress)
-    # The page is searched for val alone; what the two splits share is known all the same.
-    front = replace(front, warnings=(*front.warnings, *shared_warnings(pool, judge)))
-    chosen = target.of(front)
+    # The search sees val alone; what the two splits share is known all the same.
+    front = replace(front, warnings=(*front.warnings, *shared_warnings(pool, test_pool)))
+    choice = target.of(front)
+    chosen = None if choice is None else choice.cascade
     text = page_of(
         front,
-        judge,
-        # Whoever asks to match a model compares with that model, not with the most accurate.
+        test_pool,
+        # A choice that is to match a model is compared with that model, not the most accurate.
         reference=match,
-        chosen=None if chosen is None else chosen.cascade,
+        chosen=chosen,
         store=store,
         split=split,
-        extra={"Chosen by": " ".join(asked)} if asked else None,
+        extra={"Chosen by": chosen_by} if chosen_by else None,
         title=f"{Path(store).resolve().name}: committees and single models",
     )
     write_text(out, text)
-    row = choice_of(summary(front, judge, match, None if chosen is None else chosen.cascade))
-    versus = None if row is None else row.versus
-    promises = () if row is None else row.promises
+    row = choice_of(summary(front, test_pool, match, chosen))
+    versus, promises = (None, ()) if row is None else (row.versus, row.promises)
     notes = notes_of(front, versus, promises)
     if as_json:
-        broken = left_out(pool, judge)
-        told = {
-            "report": str(out),
-            "committees": len(front),
-            "versus": versus and versus.to_json(),
-            "promises": [each.to_json() for each in promises],
-            "warnings": list(notes),
-            "broken_left_out": broken,
-        }
-        print_json({**told, "chosen": chosen and chosen.cascade.to_json()})
+        print_json(
+            {
+                "report": str(out),
+                "committees": len(front),
+                "versus": versus and versus.to_json(),
+                "promises": [each.to_json() for each in promises],
+                "warnings": list(notes),
+                "broken_left_out": skipped(pool, test_pool),
+                "chosen": chosen and chosen.to_json(),
+            }
+        )
         return
-    say_broken(pool, judge)
-    most = front.settings.max_models
+    say_broken(pool, test_pool)
+    most = counted(front.settings.max_models, "model")
     are = "is" if len(front) == 1 else "are"
-    say(f"{len(front)} {are} on the front of committees of up to {counted(most, 'model')}.")
+    say(f"{len(front)} {are} on the front of committees of up to {most}.")
     say(f"Written: {out}")
     lines = [] if row is None else versus_lines([row])
     if chosen is not None and not lines:
-        say_wrapped(f"chosen: {chosen.cascade}")
+        lines = [f"chosen: {chosen}"]
     for line in lines:
         say_wrapped(line)
-    say_share(front, target)
+    if target.share:
+        say_wrapped(f"--max-cost is {target.cost_told(front)}.")
     say_notes(notes)

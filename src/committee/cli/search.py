@@ -4,51 +4,51 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any
 
 import typer
 
-from committee.cli import segmentation as tiles
-from committee.cli.common import (
+from committee.cli.options import (
     AgreeWith,
     AsJson,
     Calibrated,
-    ChoosingSplit,
     Combine,
     ConfidenceName,
+    Grid,
     Match,
     MaxCost,
     MinAccuracy,
     SelfCascades,
-    ThresholdGrid,
+    Store,
     Top,
     Unit,
+    ValSplit,
     Within,
     amounts,
-    confidence_for,
-    counted,
-    judged_by,
-    left_out,
-    open_split,
-    print_json,
+    names,
     refuse,
+    refuse_for_segmentation,
+    target_of,
+)
+from committee.cli.output import (
+    counted,
+    print_json,
     say,
     say_broken,
     say_rows,
-    say_share,
     say_wrapped,
     search_progress,
-    target_of,
-    usual_judge,
 )
+from committee.cli.stores import confidence_for, open_split, open_test, skipped, with_metric
 from committee.compiled import PLAIN
 from committee.errors import CascadeError
 from committee.pool.evaluate import evaluate
-from committee.pool.metrics import TOP_1
 from committee.pool.pool import Pool
-from committee.report.rows import CHOSEN, choice_of, front_rows, row_of, summary
+from committee.report.rows import CHOSEN, Row, choice_of, front_rows, row_of, summary
 from committee.report.text import points, saving
 from committee.selection.exhaustive import search as exact
 from committee.selection.fixed_models import as_cascade, as_ensemble
@@ -56,7 +56,11 @@ from committee.selection.front import Committee, Front, check_within
 from committee.selection.greedy import greedy
 from committee.selection.guided import guided
 from committee.selection.notes import notes_of
+from committee.selection.options import OPTION_HELP
 from committee.selection.targets import Target
+
+# Models that guided search keeps for committees of three or more.
+_KEEP = 20
 
 
 class Method(StrEnum):
@@ -68,7 +72,7 @@ class Method(StrEnum):
 
 
 def search(
-    store: Annotated[str, typer.Argument(help="Predictions: STORE, or STORE/SPLIT.")],
+    store: Store,
     match: Match = None,
     within: Within = None,
     min_accuracy: MinAccuracy = None,
@@ -76,35 +80,32 @@ def search(
     cascade_of: Annotated[
         str | None,
         typer.Option(
-            metavar="A,B,...", help="Cheapest cascade of these, as accurate as their ensemble."
+            metavar="A,B,...",
+            help="Cheapest cascade of these models that is as accurate as their ensemble, up to "
+            "--within.",
         ),
     ] = None,
     ensemble: Annotated[
         str | None,
         typer.Option(metavar="A[,B,...]", help="This ensemble, or this model alone."),
     ] = None,
-    tolerance: Annotated[float | None, typer.Option(hidden=True)] = None,
     worst_case: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="[UNIT=]COST", help="Bound on the cost of all stages together. Repeatable."
-        ),
+        typer.Option(metavar="[UNIT=]COST", help=f"{OPTION_HELP['worst_case']} Repeatable."),
     ] = None,
     average_case: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="UNIT=COST", help="Bound on the average cost in another unit. Repeatable."
-        ),
+        typer.Option(metavar="UNIT=COST", help=f"{OPTION_HELP['average_case']} Repeatable."),
     ] = None,
     max_models: Annotated[
         int | None,
-        typer.Option(help="Most models of a committee; 3 if left out, guided 4, greedy all."),
+        typer.Option(help="Most models of a committee; default: 3, guided 4, greedy all."),
     ] = None,
     confidence: ConfidenceName = None,
     combine: Combine = None,
-    grid: ThresholdGrid = 100,
+    grid: Grid = 100,
     families: Annotated[
-        bool, typer.Option(help="Take trainings of one architecture as interchangeable.")
+        bool, typer.Option(help="Treat trainings of one architecture as interchangeable.")
     ] = True,
     self_cascades: SelfCascades = False,
     calibrated: Calibrated = False,
@@ -115,208 +116,208 @@ def search(
     ] = Method.EXACT,
     keep: Annotated[
         int | None,
-        typer.Option(help="With --method guided: models kept for committees of 3 or more; 20."),
+        typer.Option(
+            help="With --method guided: models kept for committees of 3 or more; default: 20."
+        ),
     ] = None,
     unit: Unit = None,
-    threads: Annotated[int | None, typer.Option(help="All processors if left out.")] = None,
-    split: ChoosingSplit = None,
+    threads: Annotated[int | None, typer.Option(help=OPTION_HELP["threads"])] = None,
+    split: ValSplit = None,
     test: Annotated[
         str | None,
-        typer.Option(metavar="STORE/SPLIT", help="Judge on this split; STORE/test if it is there."),
+        typer.Option(
+            metavar="[STORE/]SPLIT", help="The split that evaluates; default: test, if it exists."
+        ),
     ] = None,
-    sizes: Annotated[
+    tiles: Annotated[
         list[str] | None,
         typer.Option(
-            "--tiles",
-            metavar="full|SIDE+CONTEXT",
-            help="Segmentation: only tiles of this size. Repeatable.",
+            metavar="full|SIDE+CONTEXT", help="Segmentation: only tiles of this size. Repeatable."
         ),
     ] = None,
     out: Annotated[
         str | None, typer.Option(metavar="CASCADE.json", help="Write the chosen cascade.")
     ] = None,
     list_front: Annotated[
-        bool, typer.Option("--front", help="Print every member of the front.")
+        bool, typer.Option("--front", help="Print every committee on the front.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find the Pareto front of accuracy and cost, and choose a committee by a target.
 
     --match, --min-accuracy and --max-cost must all be met; --cascade-of and --ensemble stand alone.
-    A promise to match is kept or missed where the 95 % interval of the difference on the split that
-    evaluates lies within or beyond --within; open where these samples are too few to tell.
+    A promise to match is kept if the 95 % interval of the difference, on the split that evaluates,
+    lies within --within; missed if it lies beyond; open if these samples are too few to tell.
 
-    All members of the front are in --front, in --json and in what committee report writes.
+    --front, --json and committee report show all committees on the front.
 
     Example: committee search predictions --match large --within 0.005 --out c.json
     """
-    target = target_of(match, within if cascade_of is None else None, min_accuracy, max_cost)
-    asked = [match, min_accuracy, max_cost]
-    _check_targets([*asked, cascade_of, ensemble], out)
-    if tolerance is not None and cascade_of is None:
-        raise CascadeError("--tolerance goes with --cascade-of; beside --match it is --within")
-    refuse("--method guided", keep=keep is not None and method is not Method.GUIDED)
-    refuse("text, for --json has every member", front=list_front and as_json)
-    if self_cascades and (method is not Method.EXACT or cascade_of is not None):
-        raise CascadeError("search: --self-cascades is exact; leave --method and --cascade-of out")
-    if cascade_of is not None:
-        if method is Method.GREEDY:
-            raise CascadeError("search: --cascade-of is exact; leave --method out")
-        refuse("searches of all models, not with --cascade-of", average_case=bool(average_case))
-    refuse("searches of all cascades", no_families=self_cascades and not families)
-    pool = open_split(store, split, "val", calibrated, sizes)
+    _check_targets([match, min_accuracy, max_cost], [cascade_of, ensemble], out)
+    target = target_of(match, None if cascade_of else within, min_accuracy, max_cost)
+    _check_method(
+        method,
+        keep=keep is not None,
+        worst_case=bool(worst_case),
+        average_case=bool(average_case),
+        top=top != 1,
+        no_families=not families,
+        self_cascades=self_cascades,
+        cascade_of=cascade_of is not None,
+    )
+    refuse("text, because --json has every committee", front=list_front and as_json)
+    pool = open_split(store, split, "val", calibrated, tiles)
     if pool.kind == "counts":
-        tiles.refuse(
+        refuse_for_segmentation(
             self_cascades=self_cascades,
             top=top != 1,
             agree_with=agree_with is not None,
             method=method is not Method.EXACT,
             confidence=confidence is not None,
         )
-    confidence = confidence_for(pool, confidence)
-    judge = _judge(store, split, test, calibrated)
-    pool, metric = judged_by(pool, top, agree_with)
-    if judge is not None:
-        judge, _ = judged_by(judge, top, agree_with)
+    test_pool = open_test(store, split, test, calibrated)
+    pool, metric = with_metric(pool, top, agree_with)
+    if test_pool is not None:
+        test_pool, _ = with_metric(test_pool, top, agree_with)
     unit = pool.costs.unit(unit)
-    bounds = amounts("--worst-case", worst_case, unit)
-    options: dict[str, Any] = {
-        "confidence": confidence,
+    rule: dict[str, Any] = {
+        "confidence": confidence_for(pool, confidence),
         "combine": combine,
         "unit": unit,
-        "grid": grid,
-        "threads": threads,
     }
+    options = {**rule, "grid": grid, "threads": threads, "metric": metric}
+    options |= {"worst_case": amounts("--worst-case", worst_case, unit), "test": test_pool}
     with search_progress(not as_json) as progress:
-        front = _search(
-            pool,
-            method,
-            max_models,
-            options | {"test": judge},
-            {
-                "worst_case": bounds,
-                "average_case": amounts("--average-case", average_case, None),
-                "metric": metric,
-                "families": families,
-            },
-            {"self_cascades": self_cascades} if method is Method.EXACT else {"keep": keep or 20},
-            progress,
-        )
-    options |= {"worst_case": bounds, "metric": metric}
+        own: dict[str, Any] = {"self_cascades": self_cascades}
+        if method is Method.GUIDED:
+            own = {"keep": keep or _KEEP}
+        bounds = amounts("--average-case", average_case, None)
+        own |= {"families": families, "average_case": bounds, "progress": progress}
+        front = _find(pool, method, max_models, options, own)
     if cascade_of is not None:
-        margin = within if tolerance is None else tolerance
-        chosen: Committee | None = _cascade_of(cascade_of, pool, margin or 0.0, options)
+        check_within(within or 0.0, "--within")
+        cascade_options = {name: options[name] for name in options if name != "test"}
+        chosen: Committee | None = as_cascade(
+            names(cascade_of), pool, within or 0.0, **cascade_options
+        )
     elif ensemble is not None:
-        names = [name.strip() for name in ensemble.split(",")]
-        chosen = as_ensemble(names, pool, confidence, combine, unit, metric)
+        chosen = as_ensemble(names(ensemble), pool, **rule, metric=metric)
     else:
         chosen = target.of(front)
-    _tell(front, chosen, judge, out, as_json, list_front, target, store)
+    if out and chosen:
+        chosen.cascade.save(out)
+    result = _Result(front, chosen, test_pool, target)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        _print(result, list_front, out, store)
 
 
-def _search(
-    pool: Pool,
-    method: Method,
-    max_models: int | None,
-    options: dict[str, Any],
-    more: dict[str, Any],
-    own: dict[str, Any],
-    progress: Callable[[str, int, int], None] | None,
-) -> Front:
-    """Search by a method; ``more`` is what greedy does not know, ``own`` what one alone knows."""
-    if method is Method.GREEDY:
-        given = more["worst_case"] or more["average_case"] or more["metric"] is not TOP_1
-        if given or not more["families"]:
-            raise CascadeError(
-                "search: --method greedy knows neither bounds nor --top nor --no-families; use "
-                "exact or guided"
-            )
-        return greedy(pool, max_models, **options)
-    find = exact if method is Method.EXACT else guided
-    return find(pool, max_models, progress=progress, **options, **more, **own)
-
-
-def _cascade_of(names: str, pool: Pool, within: float, options: dict[str, Any]) -> Committee:
-
-    check_within(within, "--within")
-    return as_cascade([name.strip() for name in names.split(",")], pool, within, **options)
-
-
-def _check_targets(targets: Sequence[Any], out: str | None) -> None:
-    """One cascade or ensemble at most, without other targets, and one if a cascade is written."""
-    given = [target is not None for target in targets]
-    if sum(given[3:]) > 1 or (any(given[3:]) and any(given[:3])):
+def _check_targets(targets: Sequence[Any], alone: Sequence[str | None], out: str | None) -> None:
+    """Refuse more than one target that stands alone, and --out without any target."""
+    given = sum(each is not None for each in targets)
+    single = sum(each is not None for each in alone)
+    if single > 1 or (single and given):
         raise CascadeError(
             "search: --cascade-of and --ensemble stand alone; give one of them, or some of "
             "--match, --min-accuracy and --max-cost"
         )
-    if out and not any(given):
+    if out and not given + single:
         raise CascadeError(
             "search: --out needs --match, --min-accuracy, --max-cost, --cascade-of or --ensemble"
         )
 
 
-def _judge(store: str, split: str | None, test: str | None, calibrated: bool) -> Pool | None:
-    if test:
-        return open_split(test, None, "test", calibrated)
-    return usual_judge(store, split, calibrated)
-
-
-def _tell(
-    front: Front,
-    chosen: Committee | None,
-    judge: Pool | None,
-    out: str | None,
-    as_json: bool,
-    list_front: bool,
-    target: Target,
-    store: str,
-) -> None:
-
-    if out and chosen:
-        chosen.cascade.save(out)
-    # Whoever asks to match a model compares with that model, not with the most accurate.
-    match = target.match
-    if chosen is None:
-        row = choice_of(summary(front, judge, match))
-    else:
-        row = row_of(front, CHOSEN, chosen.cascade, judge, match)
-    versus = None if row is None else row.versus
-    promises = () if row is None else row.promises
-    notes = notes_of(front, versus, promises)
-    if not as_json:
-        _print(front, chosen, judge, list_front, target, notes)
-        if chosen:
-            _say_chosen(front, chosen, out, target, store)
-        return
-    settings = front.settings
-    choice = chosen and {
-        "cascade": chosen.cascade.to_json(),
-        "evaluation": chosen.evaluation.to_json(),
-        "test": judge and evaluate(chosen.cascade, judge, settings.unit, settings.metric).to_json(),
-        "versus": versus and versus.to_json(),
-        "promises": [each.to_json() for each in promises],
+def _check_method(method: Method, **is_given: bool) -> None:
+    """Refuse options that the method of the search does not know."""
+    unknown = {
+        Method.EXACT: ("--method guided", ("keep",)),
+        Method.GUIDED: ("exact searches", ("self_cascades",)),
+        Method.GREEDY: (
+            "other methods than greedy",
+            (
+                *("keep", "worst_case", "average_case", "top"),
+                *("no_families", "self_cascades", "cascade_of"),
+            ),
+        ),
     }
-    broken = left_out(front.pool, judge)
-    told = {**front.to_json(), "warnings": list(notes)}
-    print_json({**told, "chosen": choice, "broken_left_out": broken})
+    why, options = unknown[method]
+    refuse(why, **{name: is_given[name] for name in options})
+    if is_given["cascade_of"]:
+        options = ("average_case", "self_cascades")
+        refuse("searches without --cascade-of", **{name: is_given[name] for name in options})
+    if is_given["self_cascades"]:
+        refuse("searches without --self-cascades", no_families=is_given["no_families"])
 
 
-def _print(
-    front: Front,
-    chosen: Committee | None,
-    judge: Pool | None,
-    list_front: bool,
-    target: Target,
-    notes: Sequence[str],
-) -> None:
+def _find(
+    pool: Pool, method: Method, max_models: int | None, options: dict[str, Any], own: dict[str, Any]
+) -> Front:
+    """Search; greedy knows neither ``own`` options nor bounds nor other metrics than top-1."""
+    if method is Method.GREEDY:
+        known = {n: each for n, each in options.items() if n not in ("worst_case", "metric")}
+        return greedy(pool, max_models, **known)
+    return (exact if method is Method.EXACT else guided)(pool, max_models, **options, **own)
 
-    settings = front.settings
+
+@dataclass(frozen=True)
+class _Result:
+    """What a search found.
+
+    Args:
+        front: The committees on the front.
+        chosen: The one that meets the target; None without a target.
+        test: The pool that evaluates, or None.
+        target: What was asked for.
+    """
+
+    front: Front
+    chosen: Committee | None
+    test: Pool | None
+    target: Target
+
+    @cached_property
+    def row(self) -> Row | None:
+        """The choice beside its reference; without a target, the match of the reference."""
+        # A choice that is to match a model is compared with that model, not the most accurate.
+        match = self.target.match
+        if self.chosen is None:
+            return choice_of(summary(self.front, self.test, match))
+        return row_of(self.front, CHOSEN, self.chosen.cascade, self.test, match)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        row = self.row
+        return (
+            notes_of(self.front) if row is None else notes_of(self.front, row.versus, row.promises)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        settings, row, chosen = self.front.settings, self.row, None
+        if self.chosen is not None and row is not None:
+            cascade = self.chosen.cascade
+            test = self.test and evaluate(cascade, self.test, settings.unit, settings.metric)
+            chosen = {
+                "cascade": cascade.to_json(),
+                "evaluation": self.chosen.evaluation.to_json(),
+                "test": test and test.to_json(),
+                "versus": row.versus and row.versus.to_json(),
+                "promises": [each.to_json() for each in row.promises],
+            }
+        return {
+            **self.front.to_json(),
+            "warnings": list(self.notes),
+            "chosen": chosen,
+            "broken_left_out": skipped(self.front.pool, self.test),
+        }
+
+
+def _print(result: _Result, list_front: bool, out: str | None, store: str) -> None:
+    front, settings = result.front, result.front.settings
     seconds = sum(settings.seconds.values())
-    what = "self-cascade" if settings.self_cascades else "cascade"
+    cascades = counted(settings.cascades, "self-cascade" if settings.self_cascades else "cascade")
     say(
-        f"{counted(settings.cascades, what)} of "
-        f"{counted(settings.sequences, 'sequence')} of models, "
+        f"{cascades} of {counted(settings.sequences, 'sequence')} of models, "
         f"{'all' if front.exact else 'not all'} covered{f' in {seconds:.2f} s' if seconds else ''}."
     )
     say(f"{len(front)} {'is' if len(front) == 1 else 'are'} on the front.")
@@ -324,23 +325,25 @@ def _print(
         say(f"Not exact: {front.inexact}.")
     if PLAIN:
         say(f"Note: this is committee {PLAIN}.")
-    rows = (front_rows if list_front else summary)(front, judge, target.match)
-    if chosen:
-        rows.append(row_of(front, CHOSEN, chosen.cascade, judge, target.match))
-    say_rows(rows, notes)
-    say_broken(front.pool, judge)
-    if judge is None:
+    rows = (front_rows if list_front else summary)(front, result.test, result.target.match)
+    if result.chosen and result.row:
+        rows.append(result.row)
+    say_rows(rows, result.notes)
+    say_broken(front.pool, result.test)
+    if result.test is None:
         say("No other split evaluates them; name one with --test.")
+    if result.chosen:
+        _say_chosen(front, result.chosen, result.target, out, store)
 
 
 def _say_chosen(
-    front: Front, chosen: Committee, out: str | None, target: Target, store: str
+    front: Front, chosen: Committee, target: Target, out: str | None, store: str
 ) -> None:
-    """What a share of a cost was of, what is cheaper than a model that is its own match, where."""
-    say_share(front, target)
+    """Say what --max-cost is, what is cheaper than the match itself, and what is next."""
+    if target.share:
+        say_wrapped(f"--max-cost is {target.cost_told(front)}.")
     if target.match is not None and chosen.cascade.names == front.alone(target.match).names:
-        cheaper = next_cheaper_told(front, chosen)
-        say_wrapped(f"{target.match} is its own cheapest match{cheaper}.")
+        say_wrapped(f"{target.match} is its own cheapest match{_next_cheaper(front, chosen)}.")
     if not out:
         return
     say_wrapped(f"Chosen: {chosen.cascade}, written to {out}")
@@ -352,8 +355,7 @@ def _say_chosen(
     say(f"Next: committee {shlex.join(words)}")
 
 
-def next_cheaper_told(front: Front, chosen: Committee) -> str:
-    """The next cheaper member of the front, with what it loses and saves; empty if none is."""
+def _next_cheaper(front: Front, chosen: Committee) -> str:
     near = front.next_cheaper(chosen)
     if near is None:
         return ""

@@ -3,59 +3,55 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from committee.cli import segmentation as tiles
-from committee.cli.common import (
+from committee.cli.options import (
     AsJson,
     Calibrated,
-    ChoosingSplit,
     Combine,
     ConfidenceName,
-    ThresholdGrid,
+    Grid,
+    StoreFolder,
+    TestSplit,
     Unit,
-    confidence_for,
-    left_out,
-    open_split,
-    print_json,
+    ValSplit,
     refuse,
-    say,
-    say_broken,
-    say_notes,
-    say_wrapped,
-    usual_judge,
+    refuse_for_segmentation,
 )
+from committee.cli.output import counted, print_json, say, say_broken, say_notes, say_wrapped
+from committee.cli.stores import confidence_for, open_split, open_test, skipped
 from committee.errors import StoreError
 from committee.files import write_text
+from committee.pool.pool import Pool
 from committee.report.page import check_page_ending
 from committee.store.chunks import exclusive
 from committee.study.analyses import chosen_analyses, run_study
-from committee.study.context import study_of
+from committee.study.base import Finding
+from committee.study.context import Study, study_of
 from committee.study.inputs import read_references, read_training
 from committee.study.page import study_page
 from committee.study.write import study_json, write_study
 
 
 def study(
-    store: Annotated[str, typer.Argument(help="Predictions: the folder of the store.")],
+    store: StoreFolder,
     out: Annotated[Path, typer.Option(help="The folder to write.")],
-    split: ChoosingSplit = None,
-    test: Annotated[
-        str | None, typer.Option(help="The split that judges; test if left out.")
-    ] = None,
+    split: ValSplit = None,
+    test: TestSplit = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Only this analysis. Repeatable.")
     ] = None,
     max_models: Annotated[
-        int | None, typer.Option(help="Most models of a committee; 4, or what takes seconds.")
+        int | None,
+        typer.Option(help="Most models of a committee; default: 4, or what takes seconds."),
     ] = None,
     confidence: ConfidenceName = None,
     combine: Combine = None,
-    grid: ThresholdGrid = 100,
+    grid: Grid = 100,
     calibrated: Calibrated = False,
     unit: Unit = None,
     reference: Annotated[
@@ -68,72 +64,66 @@ def study(
         Path | None,
         typer.Option(
             metavar="FILE.csv",
-            help="Training times: name of a model or family, and a column headed by the unit.",
+            help="Training times: the name of a model or family, and a column named by the unit.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Repeat every analysis of the paper on this pool.
 
-    What the pool cannot support, for want of families, resolutions or measured costs, is left out
-    and named.
+    The result is tables, figures, an index and one page. Analyses that the pool does not support,
+    for lack of families, resolutions or measured costs, are skipped and named.
 
     Example: committee study predictions --out study
     """
-    names = {each.about.name for each in chosen_analyses(only or ())}
+    analyses = {each.about.name for each in chosen_analyses(only or ())}
     refuse(
         "an analysis that --only leaves out",
-        reference=reference is not None and "outside_references" not in names,
-        training=training is not None and "training_cost" not in names,
+        reference=reference is not None and "outside_references" not in analyses,
+        training=training is not None and "training_cost" not in analyses,
     )
     page = out / "report.html"
-    check_page_ending(page)  # says now, not after the work, if there is nothing to draw with
-    pool = open_split(store, split, "val", calibrated)
+    check_page_ending(page)  # now, not after the work, if nothing can draw the figures
+    pool, test_pool = _open(store, split, test, calibrated)
     if pool.kind == "counts":
-        tiles.refuse(confidence=confidence is not None)
-    confidence = confidence_for(pool, confidence)
-    judge = (
-        open_split(store, test, "test", calibrated)
-        if test
-        else usual_judge(store, split, calibrated)
-    )
-    if judge is None:
-        raise StoreError(
-            f"study: {store} has no split 'test' beside {pool.samples.split!r} to judge on; what "
-            "chose must not judge. Predict or import one, or name another with --test"
-        )
-    asked = study_of(
+        refuse_for_segmentation(confidence=confidence is not None)
+    context = study_of(
         pool,
-        judge,
+        test_pool,
         unit=unit,
         max_models=max_models,
-        confidence=confidence,
+        confidence=confidence_for(pool, confidence),
         combine=combine,
         grid=grid,
         references=read_references(reference) if reference else (),
         training=read_training(training, pool) if training else None,
     )
     with exclusive(page, make_parents=True):
-        findings = run_study(asked, only or (), None if as_json else _progress())
-        written = write_study(asked, findings, out)
-        written.append(write_text(page, study_page(asked, findings, store, split)))
+        findings = run_study(context, only or (), None if as_json else _progress())
+        written = write_study(context, findings, out)
+        written.append(write_text(page, study_page(context, findings, store, split)))
     if as_json:
-        broken = left_out(pool, judge)
         files = [str(path) for path in written]
-        print_json({**study_json(asked, findings), "files": files, "broken_left_out": broken})
+        broken = skipped(pool, test_pool)
+        print_json({**study_json(context, findings), "files": files, "broken_left_out": broken})
         return
-    for finding in findings:
-        if finding.left_out:
-            say_wrapped(f"Left out, {finding.name}: {finding.left_out}")
-    say_broken(pool, judge)
-    most = asked.settings.max_models
-    say_notes(asked.notes)
-    say(f"Committees have up to {most} model{'s' * (most > 1)}. Everything was {asked.provenance}.")
+    _print(context, findings, (pool, test_pool))
     say(f"Written: {len(written)} files; begin with {page}")
 
 
+def _open(store: str, split: str | None, test: str | None, calibrated: bool) -> tuple[Pool, Pool]:
+    pool = open_split(store, split, "val", calibrated)
+    test_pool = open_test(store, split, test, calibrated)
+    if test_pool is None:
+        raise StoreError(
+            f"study: {store} has no split 'test' beside {pool.samples.split!r} to evaluate on. "
+            "Predict or import one, or name another split with --test"
+        )
+    return pool, test_pool
+
+
 def _progress() -> Callable[[str, int, int], None]:
-    """A line as each analysis ends, with its seconds."""
+    """Return a function that writes a line, with its seconds, as each analysis ends."""
     begun: list[tuple[str, float]] = []
 
     def update(name: str, done: int, total: int) -> None:
@@ -144,3 +134,13 @@ def _progress() -> Callable[[str, int, int], None]:
         begun.append((name, now))
 
     return update
+
+
+def _print(context: Study, findings: Sequence[Finding[Any]], pools: Collection[Pool]) -> None:
+    for finding in findings:
+        if finding.left_out:
+            say_wrapped(f"Skipped, {finding.name}: {finding.left_out}")
+    say_broken(*pools)
+    say_notes(context.notes)
+    models = counted(context.settings.max_models, "model")
+    say(f"Committees have up to {models}. Everything was {context.provenance}.")

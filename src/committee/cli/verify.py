@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from committee.cli.common import (
+from committee.cli.options import (
     AllowCode,
     AsJson,
-    Chosen,
+    CascadePath,
     Data,
-    Loading,
+    LoadedAs,
     Rows,
     SkipBroken,
-    counted,
-    open_split,
-    print_json,
-    progress_bar,
+    TestSplit,
     refuse,
-    say,
-    say_left_out,
-    with_models,
 )
+from committee.cli.output import broken_text, counted, print_json, progress_bar, say
+from committee.cli.stores import open_split, with_models
 from committee.data.open import open_data
 from committee.data.subset import readable_part
 from committee.errors import MissingExtraError
@@ -43,20 +39,19 @@ from committee.run.verify import (
 )
 from committee.run.verify import verify as compare
 
-SHOWN = 10
+# Flips that are listed for people; JSON has all.
+_LISTED = 10
 TOO_MANY = 1
 
 
 def verify(
-    cascade: Chosen,
+    cascade: CascadePath,
     data: Data,
     predictions: Annotated[
         str | None,
         typer.Option(metavar="STORE", help="Stored predictions of the same samples."),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="The split of the store; test if left out.")
-    ] = None,
+    split: TestSplit = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,19 +62,21 @@ def verify(
     skip_broken: SkipBroken = False,
     batch_size: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Samples a forward pass; 32 images or 4 clips. Repeatable."),
+        typer.Option(
+            min=1, help="Samples per forward pass; default: 32 images or 4 clips. Repeatable."
+        ),
     ] = None,
     engine: Annotated[
         list[str] | None,
-        typer.Option(help="Run the models on this engine too. Repeatable."),
+        typer.Option(help="Also run the models on this engine. Repeatable."),
     ] = None,
     module: Annotated[
-        bool, typer.Option("--module", help="Run the cascade as a torch module too.")
+        bool, typer.Option("--module", help="Also run the cascade as a torch module.")
     ] = False,
     max_flips: Annotated[
-        int | None, typer.Option(min=0, help="Fail, with code 1, if one way has more flips.")
+        int | None, typer.Option(min=0, help="Fail, with code 1, if any has more flips.")
     ] = None,
-    pool: Loading = None,
+    pool: LoadedAs = None,
     allow_code: AllowCode = None,
     as_json: AsJson = False,
 ) -> None:
@@ -105,32 +102,33 @@ def verify(
     for size in sizes:
         ways[f"offline, batches of {size}"] = offline_way(runner, size)
     ways["online"] = online_way(runner)
-    ways |= _others(runner.cascade, sizes[0], engine or [], module, against or [], code)
+    ways |= _other_ways(runner.cascade, sizes[0], engine or [], module, against or [], code)
     with progress_bar("verify", "samples", not as_json) as progress:
-        found = compare(runner.cascade, ways, dataset, max(sizes), progress)
-    most = max(len(each.flips) for each in found)
+        compared = compare(runner.cascade, ways, dataset, max(sizes), progress)
+    most = max(len(each.flips) for each in compared)
     failed = max_flips is not None and most > max_flips
     if as_json:
-        left_out = [{"id": name, "reason": reason} for name, reason in broken]
-        ways_told = [asdict(each) for each in found]
-        print_json({"ways": ways_told, "failed": failed, "broken_left_out": left_out})
+        skipped = [{"id": name, "reason": reason} for name, reason in broken]
+        results = [asdict(each) for each in compared]
+        print_json({"ways": results, "failed": failed, "broken_left_out": skipped})
     else:
-        _tell(found, runner.cascade)
-        say_left_out(broken, runner.task.sample)
+        _print(compared, runner.cascade)
+        if broken:
+            say(f"Skipped: {broken_text(broken, runner.task.sample)}")
     if failed:
         say(f"{most} flips are more than the {max_flips} allowed.", as_json)
         raise typer.Exit(TOO_MANY)
 
 
-def _others(
+def _other_ways(
     cascade: Cascade,
     batch_size: int,
-    engines: list[str],
+    engines: Sequence[str],
     module: bool,
-    exports: list[str],
+    exports: Sequence[str],
     allow_code: Collection[str],
 ) -> dict[str, Way]:
-    """The cascade on other engines, as a module, and exported."""
+    """Return the cascade on other engines, as a torch module, and exported."""
     ways: dict[str, Way] = {}
     for engine in engines:
         runner = Runner(on_engine(cascade, engine), allow_code=allow_code)
@@ -140,45 +138,49 @@ def _others(
             from committee.export.torch_module import as_module
         except ImportError:
             raise MissingExtraError.of("--module", "torch", "torch") from None
-        built = as_module(cascade, allow_code=allow_code)
-        ways["torch module"] = module_way(built, batch_size)
+        ways["torch module"] = module_way(as_module(cascade, allow_code=allow_code), batch_size)
     for path in exports:
         runner = Runner(path, allow_code=allow_code)
         ways[f"{what_is(path)}, {path}"] = offline_way(runner, batch_size)
     return ways
 
 
-def _tell(found: list[Compared], cascade: Cascade) -> None:
-    count = found[0].samples
-    say(f"{counted(count, 'sample')}, each compared with: {found[0].reference}")
-    for each in found:
-        flips = len(each.flips)
-        alike = "all are decided alike"
-        if flips:
-            samples = "sample flips" if flips == 1 else "samples flip"
-            alike = (
-                f"{flips:,} {samples}; {each.same_class:,} have the same class, "
-                f"{each.same_stage:,} leave at the same stage"
-            )
-        most = each.largest_difference
-        scores = f"scores differ by up to {most:.2g}" if most else "all scores are the same"
-        say(f"  {each.way}: {alike}; {scores}")
-        for flip in each.flips[:SHOWN]:
-            say(f"    {flip.id}: {_told(flip, cascade)}")
-        if flips > SHOWN:
-            say(f"    and {flips - SHOWN:,} more; --json lists all")
+def _print(compared: Sequence[Compared], cascade: Cascade) -> None:
+    samples = counted(compared[0].samples, "sample")
+    say(f"{samples}, each compared with: {compared[0].reference}")
+    for each in compared:
+        say(f"  {each.way}: {_flips(each)}; {_scores(each)}")
+        for flip in each.flips[:_LISTED]:
+            say(f"    {flip.id}: {flip_text(flip, cascade)}")
+        if len(each.flips) > _LISTED:
+            say(f"    and {len(each.flips) - _LISTED:,} more; --json lists all")
 
 
-def _told(flip: Flip, cascade: Cascade) -> str:
-    """What a flip is, in words; people count stages from 1."""
-    there, here = (
+def _flips(each: Compared) -> str:
+    flips = len(each.flips)
+    if not flips:
+        return "all decisions are the same"
+    return (
+        f"{flips:,} {'sample flips' if flips == 1 else 'samples flip'}; {each.same_class:,} have "
+        f"the same class, {each.same_stage:,} exit at the same stage"
+    )
+
+
+def _scores(each: Compared) -> str:
+    most = each.largest_difference
+    return f"scores differ by up to {most:.2g}" if most else "all scores are the same"
+
+
+def flip_text(flip: Flip, cascade: Cascade) -> str:
+    """Return what a flip is, in words; people count stages from 1."""
+    reference, here = (
         f"stage {stage + 1} as {cascade.classes[index] if cascade.classes else f'class {index}'}"
         for stage, index in zip(flip.stages, flip.classes, strict=True)
     )
-    told = f"{there} by the reference, {here} here"
+    text = f"{reference} by the reference, {here} here"
     stage = min(flip.stages) + 1
     if flip.distance is None:
         alike = flip.stages[0] == flip.stages[1]
-        return told if alike else f"{told}; at stage {stage} it has no threshold"
+        return text if alike else f"{text}; stage {stage} has no threshold"
     side = "below" if flip.distance < 0 else "above"
-    return f"{told}; at stage {stage} its score was {abs(flip.distance):.2g} {side} the threshold"
+    return f"{text}; at stage {stage} its score was {abs(flip.distance):.2g} {side} the threshold"

@@ -1,0 +1,216 @@
+"""Options and arguments of commands, each defined once with its help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from committee.errors import CascadeError, CostError
+from committee.rule.combinations import COMBINES
+from committee.rule.scores import BUILT_IN
+from committee.selection.front import check_within
+from committee.selection.options import OPTION_HELP
+from committee.selection.targets import Target
+
+# What every command takes.
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+# Models, and how they are loaded.
+PoolPath = Annotated[str, typer.Argument(metavar="POOL.toml", help="The pool file.")]
+CascadePath = Annotated[
+    str,
+    typer.Argument(metavar="CASCADE", help="A cascade file, a bundle, or a cascade as ONNX file."),
+]
+LoadedAs = Annotated[
+    str | None,
+    typer.Option(
+        "--pool",
+        metavar="POOL.toml",
+        help="Load the models as this pool file says, not as the cascade file does.",
+    ),
+]
+AllowCode = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILE",
+        help="A Python file or module that python: sources may run. Repeatable.",
+    ),
+]
+Only = Annotated[
+    list[str] | None, typer.Option(metavar="MODEL", help="Only this model. Repeatable.")
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Samples per forward pass; default: 32 images or 4 clips."),
+]
+
+# Samples.
+Data = Annotated[
+    str,
+    typer.Option(
+        metavar="PATH",
+        help="A folder with one folder of files per class; a csv of paths and labels; an npz or "
+        "npy of images; a folder saved by Hugging Face datasets; one image or clip; "
+        "embedded:val or embedded:test of the demo; NAME:REST of a plug-in.",
+    ),
+]
+Rows = Annotated[
+    str | None,
+    typer.Option(metavar="START:STOP:STEP", help="Take only these samples, as in Python."),
+]
+Fraction = Annotated[
+    str | None,
+    typer.Option(
+        metavar="F|START:STOP",
+        help="Take a share of every class, 0 to 1; the split 'test' takes the rest.",
+    ),
+]
+Seed = Annotated[int | None, typer.Option(help="Chooses the samples of --fraction; default: 0.")]
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Skip samples that cannot be read, and name them.")
+]
+
+# Stores.
+Store = Annotated[str, typer.Argument(help="Predictions: STORE, or STORE/SPLIT.")]
+StoreFolder = Annotated[str, typer.Argument(help="Predictions: the folder of the store.")]
+NewStore = Annotated[str, typer.Option(help="Folder of the store.")]
+SplitName = Annotated[str, typer.Option(help="Name of the split.")]
+ValSplit = Annotated[str | None, typer.Option(help="The split that chooses; default: val.")]
+TestSplit = Annotated[str | None, typer.Option(help="The split that evaluates; default: test.")]
+
+# What a committee is chosen for.
+Match = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="Cheapest that is as accurate as MODEL.")
+]
+Within = Annotated[
+    float | None,
+    typer.Option(help="With --match: the accuracy it may lose, 0 to 1; default: 0."),
+]
+MinAccuracy = Annotated[
+    float | None, typer.Option(help="Cheapest with at least this accuracy, 0 to 1.")
+]
+MaxCost = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COST|PERCENT",
+        help="Most accurate for at most this average cost: 5M, 1.2G, or 50% of the cost of the "
+        "model of --match, else of the most accurate model.",
+    ),
+]
+
+# What is searched, and how it is scored.
+ConfidenceName = Annotated[
+    str | None,
+    typer.Option(metavar="|".join(BUILT_IN), help=OPTION_HELP["confidence"]),
+]
+Combine = Annotated[
+    str | None,
+    typer.Option(metavar="|".join(COMBINES), help="How outputs are combined; default: their mean."),
+]
+Grid = Annotated[int, typer.Option(help=OPTION_HELP["grid"])]
+MaxModels = Annotated[int | None, typer.Option(help="Most models of a committee; default: 3.")]
+Calibrated = Annotated[
+    bool,
+    typer.Option("--calibrated", help="Apply the calibrations that committee calibrate fitted."),
+]
+SelfCascades = Annotated[
+    bool,
+    typer.Option(
+        "--self-cascades", help="Only cascades of one set of weights at rising resolutions."
+    ),
+]
+Unit = Annotated[str | None, typer.Option(help="Unit of the costs, if there are several.")]
+Top = Annotated[
+    int, typer.Option(help="A sample is correct if its label is among the K most likely classes.")
+]
+AgreeWith = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A[,B,...]", help="Replace labels by what this model or ensemble predicts."
+    ),
+]
+
+_MULTIPLES = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+
+
+def names(text: str) -> list[str]:
+    """Split the names of models in ``A,B,...``."""
+    return [name.strip() for name in text.split(",")]
+
+
+def amount(option: str, text: str) -> float:
+    """Read a cost as people write it: ``5e6``, ``5M``, ``1.2G``.
+
+    Raises:
+        CostError: If it is not a number.
+    """
+    multiple = _MULTIPLES.get(text[-1:], 1.0)
+    try:
+        return float(text if multiple == 1.0 else text[:-1]) * multiple
+    except ValueError:
+        raise CostError(f"{option}: {text!r} is no cost; write 5000000, 5e6 or 5M") from None
+
+
+def amounts(option: str, texts: Sequence[str] | None, unit: str | None) -> dict[str, float]:
+    """Read costs by unit from ``UNIT=COST``; ``unit`` is the unit of those that name none.
+
+    Raises:
+        CostError: If a cost is not a number, or has no unit.
+    """
+    costs = {}
+    for text in texts or ():
+        own, _, number = text.rpartition("=")
+        if not (own or unit):
+            raise CostError(f"{option}: {text!r} names no unit; write UNIT=COST")
+        costs[own or str(unit)] = amount(option, number)
+    return costs
+
+
+def target_of(
+    match: str | None, within: float | None, min_accuracy: float | None, max_cost: str | None
+) -> Target:
+    """Return the target that the four options describe.
+
+    Raises:
+        CascadeError: If ``within`` stands without ``match``, or is not between 0 and 1.
+        CostError: If the cost is not a number.
+    """
+    if within is not None:
+        if match is None:
+            raise CascadeError("--within needs --match MODEL")
+        check_within(within, "--within")
+    if max_cost is None:
+        return Target(match, within or 0.0, min_accuracy)
+    most, share = amount("--max-cost", max_cost.removesuffix("%")), max_cost.endswith("%")
+    return Target(match, within or 0.0, min_accuracy, most / 100 if share else most, share)
+
+
+def refuse(why: str, **is_given: bool) -> None:
+    """Refuse options that this call would not use.
+
+    Args:
+        why: What they belong to, such as ``--match``.
+        is_given: For each option's name, True if the user gave it.
+
+    Raises:
+        CascadeError: If one was given.
+    """
+    named = [f"--{name.replace('_', '-')}" for name, given in is_given.items() if given]
+    if named:
+        plural = "go" if len(named) > 1 else "goes"
+        raise CascadeError(f"{', '.join(named)} {plural} with {why}; leave it out or change that")
+
+
+def refuse_for_segmentation(**is_given: bool) -> None:
+    """Refuse options that segmentation does not know.
+
+    Raises:
+        CascadeError: If one was given.
+    """
+    named = [f"--{name.replace('_', '-')}" for name, given in is_given.items() if given]
+    if named:
+        raise CascadeError(
+            f"{', '.join(named)}: not for semantic segmentation; docs/segmentation.md says what is"
+        )

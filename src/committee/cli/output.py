@@ -1,0 +1,224 @@
+"""What commands print: lines, notes, tables, JSON and progress. No name controls a terminal."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from committee.pool.pool import Pool
+from committee.report.rows import Row
+from committee.report.tables import rich_table, versus_lines
+from committee.spec.model import ModelSpec
+from committee.text import human_cost, printable
+
+T = TypeVar("T")
+# Broken samples that are named; a results file has all.
+_NAMED = 5
+
+
+def print_json(data: Any) -> None:
+    """Write JSON to standard output, in ASCII: escapes cannot control a terminal."""
+    sys.stdout.write(json.dumps(data, indent=2) + "\n")
+
+
+def say(text: str, quiet: bool = False) -> None:
+    """Write one line to standard output."""
+    if not quiet:
+        typer.echo(printable(text))
+
+
+def say_wrapped(text: str) -> None:
+    """Write a text in lines of the terminal's width; in one line where the output is a file."""
+    width = shutil.get_terminal_size(fallback=(10_000, 24)).columns
+    wrap = textwrap.TextWrapper(
+        width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    for line in wrap.wrap(printable(text)):
+        say(line)
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """Write notes, without the backticks that they have for Markdown."""
+    for note in notes:
+        say_wrapped(f"Note: {note.replace('`', '').removesuffix('.')}.")
+
+
+class Notes(list[str]):
+    """Notes on a piece of work; each is shown once, or never where JSON is printed.
+
+    Args:
+        quiet: Show none.
+        first: The first notes; empty ones do not count.
+    """
+
+    def __init__(self, quiet: bool, first: Iterable[str] = ()) -> None:
+        super().__init__(filter(None, first))
+        self._shown = 0
+        self._quiet = quiet
+
+    def show(self) -> None:
+        """Write the notes that were not shown yet."""
+        if not self._quiet:
+            say_notes(self[self._shown :])
+            self._shown = len(self)
+
+
+def say_broken(*pools: Pool | None) -> None:
+    """Write which samples of each split could not be read and were skipped."""
+    for pool in pools:
+        if pool is not None and pool.samples.broken:
+            say(f"{pool.samples.left_out}.")
+
+
+def say_rows(rows: Sequence[Row], notes: Sequence[str]) -> None:
+    """Write rows as a table, then what each choice gains and loses, then notes."""
+    show(rich_table(rows))
+    for line in versus_lines(rows):
+        say_wrapped(line)
+    say_notes(notes)
+
+
+def counted(count: int, what: str) -> str:
+    """Return a count with its noun.
+
+    >>> counted(1, "model"), counted(2000, "model")
+    ('1 model', '2,000 models')
+    """
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def broken_text(broken: Sequence[tuple[str, str]], sample: str) -> str:
+    """Return how many samples are broken, and the first of them with their reasons.
+
+    >>> broken_text([("a.png", "no image"), ("b.png", "empty")], "image")
+    '2 broken images: a.png (no image); b.png (empty)'
+    """
+    named = "; ".join(f"{printable(name)} ({printable(why)})" for name, why in broken[:_NAMED])
+    more = f"; and {len(broken) - _NAMED:,} more" if len(broken) > _NAMED else ""
+    return f"{counted(len(broken), f'broken {sample}')}: {named}{more}"
+
+
+def cost_text(average: float | None, unit: str, specs: Mapping[str, ModelSpec]) -> str:
+    """Return the average cost of a sample, or why it is unknown; empty if no sample was run.
+
+    Args:
+        average: The cost, or None.
+        unit: Its unit; empty if costs are unknown.
+        specs: The models, by name.
+    """
+    if average is not None:
+        return f"Average cost: {human_cost(average, unit)}"
+    if unit:
+        return ""
+    lacking = [name for name, spec in specs.items() if not spec.costs]
+    why = (
+        f"{', '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no costs"
+        if lacking
+        else "the models share no unit"
+    )
+    return (
+        f"Average cost: unknown, because {why}. Write costs.macs = NUMBER for each model in the "
+        "pool file; then name it with --pool, or predict and search again"
+    )
+
+
+def print_table(
+    rows: Iterable[T], columns: Sequence[tuple[str, Callable[[T], str]]], title: str = ""
+) -> None:
+    """Print a table of rows; a column is its heading and what it shows of a row."""
+    table = Table(title=title or None, title_justify="left")
+    for k, (heading, _) in enumerate(columns):
+        table.add_column(heading, justify="right" if k else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(getter(row) for _, getter in columns))
+    show(table)
+
+
+def show(table: Table) -> None:
+    """Print a table; its cells are plain text, neither markup nor anything a terminal obeys."""
+    table.title = _plain(table.title)
+    for column in table.columns:
+        column.header = _plain(column.header)
+        column._cells = [_plain(cell) for cell in column._cells]
+    Console(markup=False, emoji=False, highlight=False).print(table)
+
+
+def _plain(cell: Any) -> Any:
+    text = cell.plain if isinstance(cell, Text) else cell
+    if not isinstance(text, str):
+        return cell
+    shown = "\n".join(map(printable, text.split("\n")))
+    return cell if isinstance(cell, Text) and shown == text else Text(shown)
+
+
+class Update(Protocol):
+    """Moves a progress bar on."""
+
+    def __call__(self, done: int, total: int, text: str = "") -> None:
+        """Show that ``done`` of ``total`` are done, and a text behind."""
+
+
+@contextmanager
+def progress_bar(what: str, unit: str, shown: bool) -> Iterator[Update | None]:
+    """Draw a progress bar on standard error, with rate and remaining time, from the first update.
+
+    The rate counts from the first update, so work of an earlier run does not add to it. Nothing is
+    drawn if ``shown`` is false, or where standard error is no terminal.
+    """
+    if not shown:
+        yield None
+        return
+    first: list[tuple[int, float]] = []
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+    )
+    bar = Progress(*columns, console=console, expand=True, disable=not console.is_terminal)
+    task = bar.add_task(printable(what), total=None, rate="", text="")
+
+    def update(done: int, total: int, text: str = "") -> None:
+        bar.start()
+        now = time.perf_counter()
+        first[:] = first or [(done, now)]
+        rate = f"{(done - first[0][0]) / max(now - first[0][1], 1e-9):,.0f} {unit}/s"
+        bar.update(task, completed=done, total=total, rate=rate, text=printable(text))
+
+    try:
+        yield update
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+@contextmanager
+def search_progress(shown: bool) -> Iterator[Callable[[str, int, int], None] | None]:
+    """Draw one progress bar after another, for the parts of a search."""
+    with ExitStack() as stack:
+        bars: dict[str, Update | None] = {}
+
+        def update(part: str, done: int, total: int) -> None:
+            if part not in bars:
+                stack.close()
+                bars[part] = stack.enter_context(progress_bar("search", part, shown))
+            bar = bars[part]
+            if bar is not None:
+                bar(done, total)
+
+        yield update if shown else None

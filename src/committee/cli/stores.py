@@ -1,0 +1,190 @@
+"""Opening splits of a store, and what to do next with one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from committee.cli.options import names
+from committee.errors import CascadeError, ShapeError, StoreError
+from committee.models.pool_file import read_pool_file
+from committee.pool.metrics import Metric, top_k
+from committee.pool.pool import Pool
+from committee.rule.cascade import Cascade
+from committee.run.open import opened
+from committee.segment.store import load_images
+from committee.store.entry import read_index
+from committee.store.split import known_split
+
+_MARKS = ("store.json", "tiles.json")
+
+
+def is_root(path: Path) -> bool:
+    """Return True if a folder is a store, not one split of it."""
+    return any((path / mark).is_file() for mark in _MARKS)
+
+
+def is_store(path: str) -> bool:
+    """Return True if a path is a store of predictions, or one split of it."""
+    folder = Path(path)
+    stored = is_root(folder) or is_root(folder.parent)
+    return stored and folder.is_dir() and not (folder / "cascade.json").exists()
+
+
+def root_of(store: str) -> Path:
+    """Return the folder of a store that is named ``STORE`` or ``STORE/SPLIT``."""
+    return _folder(store, None, "any").parent
+
+
+def _folder(store: str, split: str | None, default: str) -> Path:
+    path = Path(store)
+    if is_root(path):
+        return path / (split or default)
+    if split not in (None, path.name):
+        raise StoreError(f"--split {split}: {store} names a split already; give one of the two")
+    return path
+
+
+def open_split(
+    store: str,
+    split: str | None,
+    default: str,
+    calibrated: bool = False,
+    grids: Sequence[str] | None = None,
+) -> Pool:
+    """Open the split of ``STORE/SPLIT``, else the named split of ``STORE``, else the default one.
+
+    Args:
+        store: The store, or one split of it.
+        split: Name of the split, or None.
+        default: The split if no other is named.
+        calibrated: Apply the calibrations that the store has.
+        grids: Names of sizes of tiles, to open only these.
+
+    Raises:
+        StoreError: If there is no such split, or it has no tiles.
+    """
+    folder = _folder(store, split, default)
+    if grids:
+        return load_images(folder, grids=grids, calibrated=calibrated)
+    return Pool.load(folder, calibrated=calibrated)
+
+
+def open_test(
+    store: str, split: str | None, test: str | None, calibrated: bool = False
+) -> Pool | None:
+    """Open the split that evaluates: ``test``, else the store's own test split.
+
+    Args:
+        store: The store, or the split of it that chooses.
+        split: Name of the split that chooses, or None for val.
+        test: Another split of the store, or ``STORE/SPLIT``, to evaluate on; or None.
+        calibrated: Apply the calibrations that the store has.
+
+    Returns:
+        The pool; None if the store has no test split, or if that is the one that chooses.
+    """
+    if test:
+        named = is_root(Path(test)) or is_root(Path(test).parent)
+        folder = test if named else str(root_of(store) / test)
+        return open_split(folder, None, "test", calibrated)
+    chosen = _folder(store, split, "val")
+    other = chosen.parent / "test"
+    if not other.is_dir() or other.name == chosen.name:
+        return None
+    return Pool.load(other, calibrated=calibrated)
+
+
+def skipped(*pools: Pool | None) -> dict[str, int]:
+    """Return how many broken samples each split lacks, for JSON."""
+    known = [pool.samples for pool in pools if pool is not None]
+    return {samples.split: len(samples.broken) for samples in known}
+
+
+def with_metric(pool: Pool, top: int, agree_with: str | None) -> tuple[Pool, Metric]:
+    """Return a pool with the labels of ``--agree-with``, and the metric of ``--top``.
+
+    Raises:
+        ShapeError: If the outputs have fewer classes than ``top``.
+    """
+    if agree_with is not None:
+        pool = pool.labelled_by(names(agree_with))
+    values = next(iter(pool.outputs.values())).values if pool.outputs else None
+    if values is not None and values.ndim == 2 and top > max(values.shape[1], 1):
+        raise ShapeError(f"--top {top}: the outputs have only {values.shape[1]} classes")
+    return pool, pool.task.metric if top == 1 else top_k(top)
+
+
+def confidence_for(pool: Pool, confidence: str | None) -> str:
+    """Return the confidence function to use.
+
+    Raises:
+        CascadeError: If one is named for decisions.
+    """
+    if confidence is not None and pool.kind == "decisions":
+        raise CascadeError(
+            f"--confidence {confidence}: decisions bring their own confidence; leave it out"
+        )
+    return confidence or "max_prob"
+
+
+def with_models(path: str, pool: str | None) -> str | Cascade:
+    """Return a cascade's path, or the cascade with its models loaded as a pool file says.
+
+    Raises:
+        CascadeError: If the cascade is one ONNX file, which has its models inside.
+        MisalignedError: If the pool file names other classes, kinds or preprocessing.
+        UnknownNameError: If it lacks a model.
+    """
+    if pool is None:
+        return path
+    loaded = opened(path)
+    if loaded.graph is not None:
+        raise CascadeError(f"--pool {pool}: {path} has its models inside; leave --pool out")
+    return read_pool_file(pool).described(loaded.cascade, f"--pool {pool}")
+
+
+def next_step(store: str, split: str) -> str:
+    """Return what to do after a split was written to a store."""
+    root = Path(store)
+    if split == "cal":
+        return f"Next: committee calibrate {store}"
+    steps = [_missing_costs(root, split), _missing_split(root), _missing_labels(root)]
+    return "Next: " + "; then: ".join([*filter(None, steps), f"committee search {store}"])
+
+
+def _missing_split(root: Path) -> str:
+    if not (root / "val").is_dir():
+        return "the same with --split val, for the split that chooses"
+    if not (root / "test").is_dir():
+        return "the same with --split test, for the split that evaluates"
+    return ""
+
+
+def _missing_costs(root: Path, split: str) -> str:
+    """Return how models get the costs that search needs; empty if they share a unit."""
+    folder = root / ("val" if (root / "val").is_dir() else split)
+    if not (root / "store.json").is_file():
+        return ""
+    models = read_index(root / "store.json")["models"]
+    own = [each for name, each in models.items() if (folder / f"{name}.json").is_file()]
+    units = [{cost["unit"] for cost in each["costs"]} for each in own]
+    if not units or set.intersection(*units):
+        return ""
+    if any(not each["source"] for each in own):
+        return "the same with --cost NAME=NUMBER for each model, because search needs costs"
+    return (
+        f"committee profile POOL.toml --store {root}, or the same with costs.macs = NUMBER for "
+        "each model in the pool file, because search needs costs"
+    )
+
+
+def _missing_labels(root: Path) -> str:
+    """Return how the split that chooses gets labels; empty if it has some, or is missing."""
+    known = known_split(root / "val", ()) if (root / "store.json").is_file() else None
+    if known is None or known.samples.labels is not None:
+        return ""
+    return (
+        f"committee relabel {root} --split val --labels FILE (or none, and search with "
+        "--agree-with MODEL)"
+    )
