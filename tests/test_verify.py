@@ -311,7 +311,7 @@ CASES = {
     "export c.json --out out.onnx --onnx three=x.onnx": "no model 'three'",
     "export c.json --out out.onnx --form two": "form 'two' is unknown; write 'any', for any",
     "export c.json --out out.onnx --precision float16": "combines and scores in float64 or float32",
-    "export c.json --out out.tflite": "an export is one ONNX file, FILE.onnx, or a folder, not a file .tflite",
+    "export c.json --out out.tflite": "one ONNX file, FILE.onnx, or a folder, not a file",
     "export c.json --out out.h5": "or a folder, not a file .h5",
 }
 
