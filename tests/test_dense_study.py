@@ -20,10 +20,9 @@ from committee.report.page import page_of
 from committee.report.rows import front_rows, summary
 from committee.segment.store import load_tiles
 from committee.segment.tile_maps import tiles_figure, tiles_section, went_on
-from committee.selection.paired import Estimate
+from committee.selection.paired import Estimate, paired_figures
 from committee.study.analyses import figure_of, run_study
 from committee.study.context import study_of
-from committee.study.estimates import paired_figures
 from committee.study.inputs import read_training
 from committee.study.write import study_json
 from dense_world import predicted, write_world
@@ -61,18 +60,18 @@ def test_every_analysis_has_figures_or_a_reason(study, findings, tmp_path):
         for tile in (tile for t in finding.tables for row in t.rows for tile in row):
             if isinstance(tile, Estimate):
                 assert tile.samples == 6, finding.name
-        figure_of(finding)
+        figure_of(study, finding)
     left_out = {each.name: each.left_out for each in findings if each.left_out}
-    assert "one score is kept, tile_max_prob>0.6" in left_out["confidence_functions"]
+    assert "only one score is kept of tiles, tile_max_prob>0.6" in left_out["confidence_functions"]
     assert "no outputs to calibrate" in left_out["calibration"]
     assert "images of one size" in left_out["self_cascades"]
     assert "blocks of views" in left_out["views"]
     assert not {"tiles", "best_cascades", "threshold_sweep"} & left_out.keys()
     data = study_json(study, findings)
     assert (data["task"], data["measure"]) == ("semantic-segmentation", "mIoU")
-    assert data["judged_on"]["samples"] == 6
+    assert data["evaluated_on"]["samples"] == 6
     assert "large@12+4" in data["models"]
-    assert "images divided in tiles of full, 12+4, 10+4; accuracy is mIoU" in study.told
+    assert "images divided into tiles of full, 12+4, 10+4; accuracy is mIoU" in study.text
 
 
 def test_each_size_of_tiles_has_its_own_best_committees(store, study, findings):
@@ -197,7 +196,7 @@ def test_where_tiles_go_on_is_what_was_decided(store):
     rows, members = summary(front, pool, chosen=cascade), front_rows(front, pool)
     section = tiles_section(rows, members, pool)
     assert section is not None
-    assert section.tables[0].rows[-1][2].value == 6
+    assert section.tables[0].rows[-1][2] == 6
     whole = search(Pool.load(store / "val", ["small"]))
     assert tiles_section(summary(whole), front_rows(whole), pool) is None
 
@@ -219,7 +218,7 @@ def test_commands_of_study_and_report(store, tmp_path, capsys):
     out = tmp_path / "study"
     assert main(["study", str(store), "--out", str(out), "--only", "tiles", "--grid", "10"]) == 0
     said = capsys.readouterr().out
-    assert "chosen on val (6 images), judged on test (6 images)" in said
+    assert "chosen on val (6 images), evaluated on test (6 images)" in said
     assert "accuracy is mIoU" in (out / "index.md").read_text()
     for name in ("tiles.csv", "tiles.png", "report.html"):
         assert (out / name).stat().st_size
@@ -237,12 +236,12 @@ def test_exits_are_those_of_tiles(tmp_path):
     folder = predicted(world, tmp_path / "store")
     study = study_of(Pool.load(folder / "val"), Pool.load(folder / "test"), grid=40)
     finding, sweep = run_study(study, ["exit_ratios", "threshold_sweep"])[::-1]
-    assert finding.tables[0].title == "Tiles that leave at each stage"
+    assert finding.tables[0].title == "Tiles that exit at each stage"
     (row,) = records(finding.tables[0])
     assert (row["matches"], row["cascade"]) == ("large", "small -> large")
     pair = study.pairs[1].same_accuracy
     assert (row["stage 1"], row["stage 2"]) == evaluate(pair.cascade, study.test).exit_ratios
-    assert "of the tiles leave after the first stage" in finding.sentences[0]
-    axes = figure_of(finding).axes[0]
-    assert axes.get_xlabel() == "Tiles of test (6 images) that leave (%)"
-    assert figure_of(sweep).axes[0].get_ylabel() == "mIoU on test (6 images) (%)"
+    assert "of the tiles exit after the first stage" in finding.sentences[0]
+    axes = figure_of(study, finding).axes[0]
+    assert axes.get_xlabel() == "Tiles of test (6 images) that exit (%)"
+    assert figure_of(study, sweep).axes[0].get_ylabel() == "mIoU on test (6 images) (%)"

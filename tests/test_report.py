@@ -245,7 +245,7 @@ def texts(figure):
 
 def test_figure_says_which_split_chose_and_which_judged(front, test, rows):
     title, x, y, *labels = texts(front_figure(front, test))
-    assert title == "Chosen on val (1,000 samples), judged on test (1,000 samples)"
+    assert title == "Chosen on val (1,000 samples), evaluated on test (1,000 samples)"
     assert x == "Average multiply-adds per sample (millions), log scale"
     assert y == "Top-1 accuracy on test (%)"
     assert set(NAMES) <= set(labels)
@@ -255,7 +255,7 @@ def test_figure_says_which_split_chose_and_which_judged(front, test, rows):
 
 def test_figure_without_a_judging_split_says_so(front):
     title, _, y, *_ = texts(front_figure(front))
-    assert title.endswith("judged on the same")
+    assert title.endswith("evaluated on the same")
     assert "val, the split that chose" in y
 
 

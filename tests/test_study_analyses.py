@@ -12,6 +12,8 @@ from hypothesis.extra import numpy as arrays
 
 from committee import Cascade, Cost, Pool, errors, evaluate, search
 from committee.calibration.fitting import fit_calibrations
+from committee.report.scales import range_of_interest
+from committee.report.text import named
 from committee.rule.scores import CONFIDENCES
 from committee.selection.paired import Estimate
 from committee.spec.cost import CostTable
@@ -23,9 +25,7 @@ from committee.study import exit_ratios as exits
 from committee.study import measured_costs as measured
 from committee.study import number_of_models as numbers
 from committee.study import outside_references as outside
-from committee.study.analyses import figure_of
 from committee.study.context import Reference, study_of
-from committee.study.drawing import range_of_interest
 from study_pools import family_pools, family_study
 
 
@@ -47,6 +47,10 @@ def table_of(finding, name=""):
 
 def single_model_study():
     return study_of(*(pool.only(["b0-0"]) for pool in family_pools()))
+
+
+def drawn(analysis, study):
+    return analysis.draw(study, analysis.analyse(study).data)
 
 
 def labels_of(figure):
@@ -94,9 +98,7 @@ def test_pools_that_make_no_ensemble_are_not_supported(analyse):
 
 
 def test_a_cascade_is_as_accurate_as_its_ensemble_and_no_dearer_where_it_was_chosen(study):
-    data = converted.analyse(study).data
-    assert len(data.cascades) == len(data.ensembles)
-    for ensemble, cascade in zip(data.ensembles, data.cascades, strict=True):
+    for ensemble, cascade in converted.analyse(study).data:
         assert set(cascade.cascade.names) <= set(ensemble.cascade.names)
         assert cascade.val.correct >= ensemble.val.correct
         assert cascade.val.average_cost <= ensemble.val.average_cost
@@ -106,9 +108,7 @@ def test_a_cascade_is_as_accurate_as_its_ensemble_and_no_dearer_where_it_was_cho
 def test_conversions_are_told_from_the_split_that_judges(study):
     finding = converted.analyse(study)
     rows = table_of(finding)
-    for row, ensemble, cascade in zip(
-        rows, finding.data.ensembles, finding.data.cascades, strict=True
-    ):
+    for row, (ensemble, cascade) in zip(rows, finding.data, strict=True):
         assert row["cascade: average cost"] == cascade.test.average_cost
         assert row["gain"].value == pytest.approx(cascade.test.accuracy - ensemble.test.accuracy)
     cheaper = sum(row["speedup"] > 1 for row in rows)
@@ -123,7 +123,9 @@ def test_the_share_right_is_that_of_the_surest(data, right):
     scores = data.draw(arrays.arrays(float, len(right), elements=st.integers(0, 4)))
     percent = data.draw(st.lists(st.integers(1, 100), min_size=1))
     ranked = sorted(range(len(right)), key=lambda i: (-scores[i], i))
-    for k, share in zip(percent, confidence.share_right(right, scores, percent), strict=True):
+    for k, share in zip(
+        percent, confidence.accuracy_of_surest(right, scores, percent), strict=True
+    ):
         taken = ranked[: -(-k * len(right) // 100)]
         assert share == pytest.approx(np.mean(right[taken]))
 
@@ -147,7 +149,7 @@ def test_a_calibrated_model_is_ranked_by_its_calibrated_scores():
     one = calibrations["b0-0"].apply(test.outputs["b0-0"])
     scores = CONFIDENCES["logit_gap"](one.values, one.kind)
     right = one.predicted() == test.samples.labels
-    expected = confidence.share_right(right, scores, range(1, 101))
+    expected = confidence.accuracy_of_surest(right, scores, range(1, 101))
     assert confidence.surest_of(known, "b0-0").accuracy["logit_gap"] == pytest.approx(expected)
     assert not np.allclose(plain.accuracy["logit_gap"], expected)
 
@@ -233,7 +235,7 @@ def test_a_unit_in_proportion_gives_the_same_committees_and_speedups():
         assert own.same_cost.cascade == there.same_cost.cascade
         assert own.same_accuracy.cascade == there.same_accuracy.cascade
         assert there.single.test.unit == "latency_ms"
-    assert len(figure_of(finding).axes) == 1
+    assert len(measured.draw(study, finding.data).axes) == 1
 
 
 def test_a_unit_in_which_all_cost_the_same_saves_nothing():
@@ -267,13 +269,13 @@ def test_a_pool_with_one_unit_has_no_other(study):
 
 def test_a_single_model_as_outside_model_gets_its_own_pair(study):
     given_ = tuple(
-        Reference(single.told, single.val.accuracy, single.val.average_cost)
+        Reference(named(single.cascade), single.val.accuracy, single.val.average_cost)
         for single in study.singles
     )
     asked = family_study(references=given_)
     for row, pair in zip(table_of(outside.analyse(asked)), asked.pairs, strict=True):
-        assert row["at its cost"] == pair.same_cost.told
-        assert row["at its accuracy"] == pair.same_accuracy.told
+        assert row["at its cost"] == named(pair.same_cost.cascade)
+        assert row["at its accuracy"] == named(pair.same_accuracy.cascade)
         expected = pair.same_cost.test.accuracy - pair.single.val.accuracy
         assert row["gain"].value == pytest.approx(expected)
         assert row["gain"].high - row["gain"].low == pytest.approx(
@@ -302,15 +304,15 @@ def test_without_outside_models_there_is_nothing_to_compare(study):
 
 def test_more_models_are_never_worse_where_they_were_chosen(study):
     data = numbers.analyse(study).data
-    assert list(data.chosen) == [2, 3, 4]
+    assert list(data) == [2, 3, 4]
     targets = numbers.target_costs(study)
     assert targets == sorted(targets)
     assert targets[0] == study.singles[0].val.average_cost
-    for number, found in data.chosen.items():
+    for number, found in data.items():
         for target, each in zip(targets, found, strict=True):
             assert each.val.average_cost <= target
             assert len(each.cascade.names) <= number
-    for fewer, more in itertools.pairwise(data.chosen.values()):
+    for fewer, more in itertools.pairwise(data.values()):
         assert all(m.val.correct >= f.val.correct for f, m in zip(fewer, more, strict=True))
 
 
@@ -329,7 +331,7 @@ def test_a_free_model_does_not_break_the_targets():
     ]
     study = study_of(*free)
     assert numbers.target_costs(study)[0] == 0
-    assert figure_of(numbers.analyse(study)) is not None
+    assert drawn(numbers, study) is not None
 
 
 def test_two_models_are_too_few_for_a_comparison():
@@ -342,10 +344,10 @@ def test_two_models_are_too_few_for_a_comparison():
 
 def test_exit_ratios_sum_to_one_and_give_the_average_cost(study):
     finding = exits.analyse(study)
-    for row, pair in zip(table_of(finding), finding.data.pairs, strict=True):
+    for row, (_, cascade) in zip(table_of(finding), finding.data, strict=True):
         ratios = [v for name, v in row.items() if name.startswith("stage") and v is not None]
         costs = [sum(study.val.costs.values("macs")[n] for n in stage)
-                 for stage in pair.same_accuracy.cascade.models_of_stages]  # fmt: skip
+                 for stage in cascade.cascade.models_of_stages]  # fmt: skip
         assert sum(ratios) == pytest.approx(1)
         reaching = 1 - np.cumsum([0, *ratios[:-1]])
         assert row["average cost"] == pytest.approx(float(np.dot(costs, reaching)))
@@ -372,15 +374,15 @@ def test_the_best_and_the_median_are_always_in_the_range_of_interest(singles, ot
 
 
 def test_figures_name_what_they_draw(study):
-    assert labels_of(figure_of(ensembles.analyse(study))) == [
+    assert labels_of(drawn(ensembles, study)) == [
         ["Single models, with 95 % interval", "Pareto-optimal ensembles"]
     ]
-    assert labels_of(figure_of(best.analyse(study))) == [
+    assert labels_of(drawn(best, study)) == [
         ["Single models, with 95 % interval", "At equal cost", "At equal accuracy"]
     ]
-    assert labels_of(figure_of(confidence.analyse(study))) == [["Upper bound", *CONFIDENCES]]
+    assert labels_of(drawn(confidence, study)) == [["Upper bound", *CONFIDENCES]]
     stages = len(exits.analyse(study).tables[0].columns) - 5
-    assert labels_of(figure_of(exits.analyse(study))) == [
+    assert labels_of(drawn(exits, study)) == [
         [f"Stage {number}" for number in range(1, stages + 1)]
     ]
 
@@ -415,7 +417,7 @@ def outside_of(axes):
 @pytest.mark.parametrize("analysis", [ensembles, converted, numbers, best])
 def test_no_committee_is_lost_below_the_axes(analysis):
     weak = weak_study()
-    axes = figure_of(analysis.analyse(weak)).axes[0]
+    axes = drawn(analysis, weak).axes[0]
     models = [100 * each.test.accuracy for each in weak.singles]
     told = [text.get_text() for text in axes.texts]
     lost = set(outside_of(axes))
@@ -430,7 +432,7 @@ def test_no_committee_is_lost_below_the_axes(analysis):
 
 def test_intervals_are_drawn_of_models_in_view_alone():
     weak = weak_study()
-    axes = figure_of(best.analyse(weak)).axes[0]
+    axes = drawn(best, weak).axes[0]
     low, high = axes.get_ylim()
     (bars,) = [each for each in axes.collections if each.get_segments()]
     shown = [each.test for each in weak.singles if 100 * each.test.accuracy >= low]
@@ -442,11 +444,11 @@ def test_intervals_are_drawn_of_models_in_view_alone():
 
 @pytest.mark.parametrize("analysis", [ensembles, converted, numbers, best])
 def test_no_legend_covers_a_point(study, analysis):
-    figure = figure_of(analysis.analyse(study))
+    figure = drawn(analysis, study)
     figure.draw_without_rendering()
     (axes,) = figure.axes
-    legend, drawn = axes.get_legend().get_window_extent(), figure.bbox
+    legend, whole = axes.get_legend().get_window_extent(), figure.bbox
     assert legend.y0 >= axes.get_window_extent().y1
-    assert drawn.x0 <= legend.x0 < legend.x1 <= drawn.x1
-    assert legend.y1 <= drawn.y1
+    assert whole.x0 <= legend.x0 < legend.x1 <= whole.x1
+    assert legend.y1 <= whole.y1
     assert axes.get_xlabel().endswith(", log scale")

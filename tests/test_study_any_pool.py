@@ -11,7 +11,7 @@ from committee import Pool
 from committee.selection.paired import Estimate
 from committee.study.analyses import figure_of, run_study
 from committee.study.context import Reference, study_of
-from committee.study.write import index_markdown, study_json, table_csv
+from committee.study.write import index_markdown, study_json
 from strategies import pools, random_pool
 
 REFERENCES = (Reference("free", 0.5, 0.0), Reference("dear", 1.0, 9.0))
@@ -40,12 +40,12 @@ def test_every_analysis_has_figures_or_a_reason(pool, draw):
         assert bool(finding.tables) != bool(finding.left_out)
         assert bool(finding.sentences) != bool(finding.left_out)
         for table in finding.tables:
-            table_csv(table)
+            table.csv()
             for cell in (cell for row in table.rows for cell in row):
                 if isinstance(cell, Estimate):
                     assert cell.low <= cell.value <= cell.high
                     assert cell.samples == len(test)
         if draw:
-            figure_of(finding)
-    assert "nan" not in index_markdown(study, findings, {})
+            figure_of(study, finding)
+    assert "nan" not in index_markdown(study, findings)
     json.dumps(study_json(study, findings), allow_nan=False)

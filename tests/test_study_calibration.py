@@ -9,7 +9,7 @@ from committee import Calibration, Cascade, Pool, errors, evaluate
 from committee.calibration.fitting import fit_calibrations
 from committee.calibration.reliability import expected_calibration_error
 from committee.rule.outputs import Outputs
-from committee.study.calibrated import analyse, draw, overconfidence, set_apart
+from committee.study.calibration import analyse, draw, overconfidence, split_halves
 from committee.study.context import study_of
 from study_pools import family_pools, family_study
 
@@ -30,18 +30,18 @@ def cells_of(table):
 
 
 def test_halves_share_no_sample_and_are_all_of_the_split(study):
-    apart = set_apart(study)
+    apart = split_halves(study)
     fits, chooses = set(apart.fits.samples.ids), set(apart.chooses.samples.ids)
     assert not fits & chooses
     assert fits | chooses == set(study.val.samples.ids)
     assert abs(len(fits) - len(chooses)) <= 1
     # Not the first half and the last: a split may be sorted by class.
     assert fits != set(study.val.samples.ids[: len(fits)])
-    assert "random half of val (300 samples), the other half (300) chose" in apart.told
+    assert "random half of val (300 samples), the other half (300) chose" in apart.text
 
 
 def test_calibrations_were_fitted_on_one_half_only(study, finding):
-    fits = set_apart(study).fits
+    fits = split_halves(study).fits
     for name, calibration in finding.data.calibrations.items():
         assert calibration.samples == fits.identity([name])
         assert calibration.method == "platt"
@@ -70,7 +70,7 @@ def test_underconfidence_is_below_zero():
 
 
 def test_ensembles_are_the_same_before_and_after_and_chosen_on_the_other_half(study, finding):
-    chooses = set_apart(study).chooses
+    chooses = split_halves(study).chooses
     cells = cells_of(finding.tables[1])
     best = 0
     for each in cells:
@@ -80,7 +80,7 @@ def test_ensembles_are_the_same_before_and_after_and_chosen_on_the_other_half(st
         assert right > best
         best = right
         assert each["accuracy"].value == evaluate(plain, study.test).accuracy
-        known = fit_calibrations(set_apart(study).fits.only(sorted(names)), "platt")
+        known = fit_calibrations(split_halves(study).fits.only(sorted(names)), "platt")
         after = evaluate(Cascade.ensemble(names, calibrations=known), study.test)
         assert each["accuracy after calibration"].value == after.accuracy
         gain = after.accuracy - each["accuracy"].value
@@ -92,7 +92,7 @@ def test_calibrations_of_the_pool_are_shown_and_all_of_val_chooses():
     val, test = family_pools()
     own = {name: Calibration("platt", (2.0,), split="cal") for name in val.names}
     study = study_of(val.with_calibrations(own), test)
-    apart = set_apart(study)
+    apart = split_halves(study)
     assert apart.fits is None
     assert len(apart.chooses) == len(val)
     assert not apart.chooses.calibrations
@@ -123,7 +123,7 @@ def test_decisions_are_calibrated_but_make_no_ensembles():
     assert len(finding.tables[0].rows) == 2
 
 
-def test_the_figure_has_a_panel_for_each_architecture(finding):
-    figure = draw(finding.data)
+def test_the_figure_has_a_panel_for_each_architecture(study, finding):
+    figure = draw(study, finding.data)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert [title for title in titles if title] == ["b0-0", "b1-0", "b2-0"]

@@ -12,28 +12,33 @@ from committee.study.diversity import analyse, draw
 from study_pools import family_pools, family_study
 
 
+def rows_of(study):
+    """Each single model, its equal of one architecture, and that of any."""
+    return zip(*[(entry.committee for entry in analyse(study).data)] * 3, strict=True)
+
+
 @given(st.integers(0, 1000))
 @settings(max_examples=8)
 def test_one_architecture_is_among_any(seed):
     study = study_of(*family_pools(sizes=2, trainings=2, samples=80, seed=seed), grid=10)
-    for row in analyse(study).data.rows:
-        families = {study.val.families[name] for name in row.same.cascade.names}
+    for single, same, mixed in rows_of(study):
+        families = {study.val.families[name] for name in same.cascade.names}
         assert len(families) == 1
-        for each in (row.same, row.mixed):
-            assert each.val.correct >= row.single.val.correct
-        assert row.mixed.val.average_cost <= row.same.val.average_cost
-        assert row.same.val.average_cost <= row.single.val.average_cost
+        for each in (same, mixed):
+            assert each.val.correct >= single.val.correct
+        assert mixed.val.average_cost <= same.val.average_cost
+        assert same.val.average_cost <= single.val.average_cost
 
 
 def test_the_best_architecture_is_taken():
     study = family_study()
-    for row in analyse(study).data.rows:
+    for single, same, _ in rows_of(study):
         for models in study.architectures.values():
             try:
-                found = search(study.val.only(models), 2).at_least(row.single.val.accuracy)
+                found = search(study.val.only(models), 2).at_least(single.val.accuracy)
             except errors.Infeasible:
                 continue
-            assert row.same.val.average_cost <= found.evaluation.average_cost
+            assert same.val.average_cost <= found.evaluation.average_cost
 
 
 def test_pools_without_families_or_with_one_are_left_out():
@@ -44,8 +49,9 @@ def test_pools_without_families_or_with_one_are_left_out():
 
 
 def test_the_figure_shows_both_series():
-    finding = analyse(family_study())
-    figure = draw(finding.data)
+    study = family_study()
+    finding = analyse(study)
+    figure = draw(study, finding.data)
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [
         "single model", "one architecture", "any architectures",

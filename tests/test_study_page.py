@@ -11,9 +11,9 @@ import pytest
 import committee as cm
 from committee.selection.paired import Estimate
 from committee.study.analyses import run_study
-from committee.study.base import AnyFinding
+from committee.study.base import Finding
 from committee.study.context import Study, study_of
-from committee.study.page import study_page
+from committee.study.write import study_page
 from committee.text import human_cost
 
 ASKED = ["ensembles_vs_singles", "threshold_sweep", "measured_costs"]
@@ -38,13 +38,11 @@ def study() -> Study:
 
 
 @pytest.fixture(scope="module")
-def findings(study: Study) -> tuple[AnyFinding, ...]:
+def findings(study: Study) -> tuple[Finding, ...]:
     return run_study(study, ASKED)
 
 
-def test_every_analysis_stands_after_the_front(
-    study: Study, findings: tuple[AnyFinding, ...]
-) -> None:
+def test_every_analysis_stands_after_the_front(study: Study, findings: tuple[Finding, ...]) -> None:
     text = html.unescape(study_page(study, findings))
     assert "<h1>Study of 3 models</h1>" in text
     places = [text.index('id="chart"')]
@@ -62,7 +60,7 @@ def test_every_analysis_stands_after_the_front(
 
 
 def test_tables_sort_by_whole_figures_and_show_rounded_ones(
-    study: Study, findings: tuple[AnyFinding, ...]
+    study: Study, findings: tuple[Finding, ...]
 ) -> None:
     text = html.unescape(study_page(study, findings))
     table = findings[0].tables[0]
@@ -78,12 +76,12 @@ def test_tables_sort_by_whole_figures_and_show_rounded_ones(
         assert [float(v) for v in re.findall(r'data-value="([^"]*)"', shown)] == values
         assert shown.count("<small>") == sum(isinstance(cell, Estimate) for cell in row)
         for cell, column in zip(row, table.columns, strict=True):
-            if column.written == "cost" and isinstance(cell, float):
+            if column.format == "cost" and isinstance(cell, float):
                 assert human_cost(cell, column.unit) in shown
 
 
 def test_the_command_repeats_the_search_of_the_study(
-    study: Study, findings: tuple[AnyFinding, ...]
+    study: Study, findings: tuple[Finding, ...]
 ) -> None:
     text = study_page(study, findings, store="my store")
     assert '"before":"committee search \'my store\' --max-models 2 --grid 12 "' in text

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from committee import errors
 from committee.study.context import study_of
-from committee.study.scaled_family import analyse, draw, scaled
+from committee.study.scaled_family import analyse, draw, scale
 from study_pools import family_pools
 
 LADDER = [[f"m{size}-{training}" for training in range(3)] for size in range(6)]
@@ -23,16 +23,16 @@ cascades = st.lists(models, min_size=1, max_size=4, unique=True).map(
 
 @given(cascades, st.integers(0, 5), st.integers(0, 5))
 def test_steps_add_up(stages, first, second):
-    half = scaled(stages, LADDER, first)
-    both = scaled(stages, LADDER, first + second)
-    assert (half and scaled(half, LADDER, second)) == both
-    assert scaled(stages, LADDER, 0) == stages
+    half = scale(stages, LADDER, first)
+    both = scale(stages, LADDER, first + second)
+    assert (half and scale(half, LADDER, second)) == both
+    assert scale(stages, LADDER, 0) == stages
 
 
 @given(cascades, st.integers(0, 5))
 def test_scaling_ends_where_models_do(stages, steps):
     largest = max(int(name[1]) for stage in stages for name in stage)
-    assert (scaled(stages, LADDER, steps) is None) == (largest + steps > 5)
+    assert (scale(stages, LADDER, steps) is None) == (largest + steps > 5)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def finding(study):
 
 
 def test_members_keep_to_the_cost_of_their_model_where_chosen(finding):
-    members = finding.data.members
+    members = finding.data
     assert len(members) > 1
     for each in members:
         assert each.scaled.val.average_cost <= each.single.val.average_cost
@@ -57,7 +57,7 @@ def test_members_keep_to_the_cost_of_their_model_where_chosen(finding):
 
 
 def test_the_base_is_the_best_at_its_cost(study, finding):
-    base = finding.data.members[0]
+    base = finding.data[0]
     best = study.search(3).at_most(base.single.val.average_cost)
     assert base.scaled.val.correct == best.evaluation.correct
     assert len(base.scaled.cascade.stages) > 1
@@ -65,9 +65,9 @@ def test_the_base_is_the_best_at_its_cost(study, finding):
 
 def test_models_of_members_are_those_of_the_base_scaled_up(study, finding):
     ladder = list(study.architectures.values())
-    base = finding.data.members[0].scaled.cascade.models_of_stages
-    for steps, member in enumerate(finding.data.members):
-        allowed = {name for stage in scaled(base, ladder, steps) for name in stage}
+    base = finding.data[0].scaled.cascade.models_of_stages
+    for steps, member in enumerate(finding.data):
+        allowed = {name for stage in scale(base, ladder, steps) for name in stage}
         assert set(member.scaled.cascade.names) <= allowed
 
 
@@ -80,23 +80,23 @@ def test_few_architectures_make_no_family():
 def test_gains_are_of_the_judging_split(study, finding):
     (table,) = finding.tables
     names = [column.name for column in table.columns]
-    for row, member in zip(table.rows, finding.data.members, strict=True):
+    for row, member in zip(table.rows, finding.data, strict=True):
         cells = dict(zip(names, row, strict=True))
         gain = (member.scaled.test.correct - member.single.test.correct) / len(study.test)
         assert cells["accuracy over the model's"].value == pytest.approx(gain)
 
 
-def test_the_figure_names_every_member(finding):
-    (axes,) = draw(finding.data).axes
+def test_the_figure_names_every_member(study, finding):
+    (axes,) = draw(study, finding.data).axes
     told = [text.get_text() for text in axes.texts]
     assert [text for text in told if text.startswith("C")] == [
-        f"C{number}" for number in range(len(finding.data.members))
+        f"C{number}" for number in range(len(finding.data))
     ]
 
 
-def test_names_in_the_figure_do_not_overlap(finding):
-    figure = draw(finding.data)
+def test_names_in_the_figure_do_not_overlap(study, finding):
+    figure = draw(study, finding.data)
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
-    assert len(boxes) > len(finding.data.members)
+    assert len(boxes) > len(finding.data)
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from committee import Pool, errors
+from committee.report.text import named
 from committee.spec.model import same_weights
 from committee.study.context import study_of
 from committee.study.self_cascades import analyse, draw
@@ -84,7 +85,7 @@ def test_names_alone_say_nothing():
 def test_every_pair_is_tried_and_its_cascade_is_as_accurate_as_the_better(seed):
     study = study_at(SIGNALS, seed, rows=60, grid=10)
     pairs = analyse(study).data.pairs
-    assert [(p.low.told, p.high.told) for p in pairs] == [
+    assert [(named(p.low.cascade), named(p.high.cascade)) for p in pairs] == [
         ("a@20", "a@30"), ("a@20", "a@40"), ("a@30", "a@40"),
     ]  # fmt: skip
     for pair in pairs:
@@ -104,7 +105,7 @@ def test_a_single_model_is_matched_by_the_cheapest_self_cascade_of_other_weights
     cascade = table.rows[0][3]
     assert cascade.startswith("a@")
     assert " -> a@" in cascade
-    single = study.judged([study.cascade(["b@30"])])[0]
+    single = study.evaluated([study.cascade(["b@30"])])[0]
     enough = [
         each.val.average_cost
         for pair in finding.data.pairs
@@ -122,17 +123,18 @@ def test_a_single_model_is_matched_by_the_cheapest_self_cascade_of_other_weights
 
 def test_a_gain_of_the_higher_resolution_is_said(study, finding):
     told = finding.sentences
-    assert told[0].startswith("Of 3 pairs of resolutions the higher is clearly more")
+    assert told[0].startswith("Among 3 pairs of resolutions, the higher is clearly more")
     assert told[1].startswith("a is the most accurate on val at a@40, its highest resolution.")
     assert not any("does not gain" in each for each in told)
     # Of the cheapest self-cascade that is as accurate, the figures are those of the judging split.
-    pairs = [pair for pair in finding.data.pairs if pair.better.told == "a@40"]
+    pairs = [pair for pair in finding.data.pairs if named(pair.better.cascade) == "a@40"]
     found = [pair.cascade for pair in pairs if pair.cascade is not None]
     cheapest = min(found, key=lambda each: each.val.average_cost)
-    (best,) = study.judged([study.cascade(["a@40"])])
+    (best,) = study.evaluated([study.cascade(["a@40"])])
     times = best.test.average_cost / cheapest.test.average_cost
     lost = 100 * (cheapest.test.correct - best.test.correct) / len(study.test)
-    assert f"{cheapest.told}: on test it costs {times:.2f}× less" in told[1]
+    assert f"{named(cheapest.cascade)} is as accurate there for less: on test" in told[1]
+    assert f"it is {times:.2f}× cheaper" in told[1]
     assert f"at {lost:+.2f} (".replace("-", "−") in told[1]
 
 
@@ -162,8 +164,8 @@ def test_a_gain_up_to_the_middle_resolution_is_said_for_each_set_of_weights():
     assert "on test, clearly in 2 of 2" in told[2]
 
 
-def test_the_figure_shows_weights_cascades_and_other_models(finding):
-    (axes,) = draw(finding.data).axes
+def test_the_figure_shows_weights_cascades_and_other_models(study, finding):
+    (axes,) = draw(study, finding.data).axes
     labels = axes.get_legend_handles_labels()[1]
     assert sorted(labels) == [
         "Self-cascades", "Single models, with 95 % interval", "a at 3 resolutions",

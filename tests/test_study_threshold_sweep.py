@@ -22,7 +22,7 @@ def test_the_ends_are_the_single_model_and_the_ensemble(seed):
         pairs_on_front(study)
     except errors.Unsupported:
         return
-    for sweep in analyse(study).data.sweeps:
+    for sweep in analyse(study).data:
         first, second = sweep.committees[1].cascade.names
         assert sweep.committees[0].test == evaluate(Cascade.of([first]), study.test)
         assert sweep.ensemble.test == evaluate(Cascade.ensemble([first, second]), study.test)
@@ -37,7 +37,7 @@ def test_the_plateau_s_figures_are_of_the_judging_split():
     study = family_study()
     finding = analyse(study)
     plateau, _ = finding.tables
-    for row, sweep in zip(plateau.rows, finding.data.sweeps, strict=True):
+    for row, sweep in zip(plateau.rows, finding.data, strict=True):
         cells = dict(zip([column.name for column in plateau.columns], row, strict=True))
         assert cells["accuracy"].value == sweep.cheapest.test.accuracy
         assert cells["accuracy"].samples == len(study.test)
@@ -57,8 +57,9 @@ def test_pools_without_pairs_are_not_supported():
 
 
 def test_the_figure_has_a_curve_for_each_cascade():
-    finding = analyse(family_study())
-    (axes,) = draw(finding.data).axes
+    study = family_study()
+    finding = analyse(study)
+    (axes,) = draw(study, finding.data).axes
     first, *sweeps, last = axes.get_legend_handles_labels()[1]
-    assert (first, last) == ("Single models", "Ensembles: no sample leaves early")
-    assert sweeps == [f"{sweep.told}, plateau" for sweep in finding.data.sweeps]
+    assert (first, last) == ("Single models", "Ensembles: no sample exits early")
+    assert sweeps == [f"{sweep.text}, plateau" for sweep in finding.data]

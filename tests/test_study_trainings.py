@@ -22,13 +22,13 @@ def finding(study):
 
 
 def spread(finding, architecture, kind):
-    (found,) = [s for s in finding.data.spreads if (s.architecture, s.kind) == (architecture, kind)]
+    (found,) = [s for s in finding.data if (s.architecture, s.kind) == (architecture, kind)]
     return found
 
 
 def test_every_pair_is_there_and_every_ordered_pair(finding):
     counts = {"single": 4, "ensemble": 6, "cascade": 12}
-    assert {(s.architecture, s.kind): len(s.committees) for s in finding.data.spreads} == {
+    assert {(s.architecture, s.kind): len(s.committees) for s in finding.data} == {
         (name, kind): count for name in ("b0", "b1") for kind, count in counts.items()
     }
     names = [each.cascade.names for each in spread(finding, "b0", "ensemble").committees]
@@ -82,8 +82,8 @@ def test_what_does_not_average_has_no_ensembles():
         analyse(study_of(*family_pools(trainings=3), combine="last"))
 
 
-def test_the_figure_has_a_point_for_each_committee(finding):
-    (axes,) = draw(finding.data).axes
+def test_the_figure_has_a_point_for_each_committee(study, finding):
+    (axes,) = draw(study, finding.data).axes
     points = sum(len(line.get_xdata()) for line in axes.lines)
     assert points == 2 * (4 + 6 + 12)
     assert [text.get_text() for text in axes.get_xticklabels()] == ["b0", "b1"]

@@ -104,7 +104,7 @@ def test_fixed_views_and_exits_between_them(pools):
             assert row["average cost"] == fixed.average_cost
             assert row["speedup over all views"] == pytest.approx(4 / count)
         whole = evaluate(Cascade.ensemble(study.val.blocks[name]), study.val)
-        found = finding.data.views[name]
+        (found,) = [views for views in finding.data if views.model == name]
         assert found.exits.val.accuracy >= whole.accuracy
         assert {n.partition(".")[0] for n in found.exits.cascade.names} == {name}
         assert own[4]["average cost"] == found.exits.test.average_cost
@@ -119,7 +119,9 @@ def test_every_analysis_takes_blocks_or_says_why_not(pools, tmp_path):
     assert training.of(pools[0].names) == 9
     study = study_of(*pools, grid=10, max_models=3, training=training)
     assert study.architectures == {"small": ("small",), "large": ("large",)}
-    assert study.told.startswith("2 models, 2 architectures; their views in 8 blocks, of which")
+    assert study.text.startswith(
+        "2 models, 2 architectures; their views in 8 blocks, each of which"
+    )
     left_out = {}
     for finding in run_study(study):
         assert bool(finding.tables) != bool(finding.left_out)
@@ -127,10 +129,13 @@ def test_every_analysis_takes_blocks_or_says_why_not(pools, tmp_path):
     assert "no architecture was trained 3 times" in left_out["trainings"]
     assert "two trainings of one" in left_out["diversity"]
     assert "blocks of views" in left_out["scaled_family"]
-    assert "clips leave as a whole" in left_out["cells"]
+    assert "clips exit as a whole" in left_out["tiles"]
     assert not {"views", "best_cascades", "calibration", "training_cost"} & left_out.keys()
     (ensemble,) = study.ensembles
-    assert study.apart(ensemble.cascade) == [study.val.blocks["large"], study.val.blocks["small"]]
+    assert study.by_weights(ensemble.cascade) == [
+        study.val.blocks["large"],
+        study.val.blocks["small"],
+    ]
 
 
 def test_pools_without_blocks_have_no_views_to_leave_between(pools):

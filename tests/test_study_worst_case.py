@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import brute_force
 from committee import errors
 from committee.study.context import study_of
-from committee.study.worst_case import analyse, draw, guarantee
+from committee.study.worst_case import analyse, draw, guarantees
 from strategies import random_pool
 from study_pools import family_pools, family_study
 
@@ -27,12 +27,13 @@ def test_both_are_the_cheapest_of_all_cascades_that_may_be(seed):
     own = study.settings
     oracle = brute_force.Oracle(study.val, own.combine, own.confidence, own.grid)
     tried = list(oracle.every(3))
-    for pair in study.pairs:
-        row = guarantee(study, pair)
-        enough, bound = pair.single.val.correct, pair.single.val.worst_case_cost
+    rows = guarantees(study)
+    assert len(rows) == len(study.pairs)
+    for single, without, guaranteed in rows:
+        enough, bound = single.val.correct, single.val.worst_case_cost
         for each, allowed in (
-            (row.without, tried),
-            (row.guaranteed, [t for t in tried if t.worst_case <= bound]),
+            (without, tried),
+            (guaranteed, [t for t in tried if t.worst_case <= bound]),
         ):
             cost, _ = brute_force.cheapest(allowed, enough)
             assert each.val.average_cost * len(study.val) == pytest.approx(cost)
@@ -40,12 +41,12 @@ def test_both_are_the_cheapest_of_all_cascades_that_may_be(seed):
 
 
 def test_the_guarantee_holds_and_has_a_price():
-    rows = analyse(family_study()).data.rows
+    rows = analyse(family_study()).data
     assert len(rows) == 3
-    for row in rows:
-        assert row.guaranteed.test.worst_case_cost <= row.single.test.worst_case_cost
-        assert row.without.val.average_cost <= row.guaranteed.val.average_cost
-    assert any(row.without.val.worst_case_cost > row.single.val.worst_case_cost for row in rows)
+    for single, without, guaranteed in rows:
+        assert guaranteed.test.worst_case_cost <= single.test.worst_case_cost
+        assert without.val.average_cost <= guaranteed.val.average_cost
+    assert any(r[1].val.worst_case_cost > r[0].val.worst_case_cost for r in rows)
 
 
 def test_the_table_has_three_rows_a_model_of_the_judging_split():
@@ -54,9 +55,9 @@ def test_the_table_has_three_rows_a_model_of_the_judging_split():
     (table,) = finding.tables
     names = [column.name for column in table.columns]
     cells = [dict(zip(names, row, strict=True)) for row in table.rows]
-    assert [each["guarantee"] for each in cells] == ["", "without", "with"] * 3
-    for row, three in zip(finding.data.rows, zip(*[iter(cells)] * 3, strict=True), strict=True):
-        for each, cell in zip((row.single, row.without, row.guaranteed), three, strict=True):
+    assert [each["guarantee"] for each in cells] == ["", "without guarantee", "with guarantee"] * 3
+    for row, three in zip(finding.data, zip(*[iter(cells)] * 3, strict=True), strict=True):
+        for each, cell in zip(row, three, strict=True):
             assert cell["average cost"] == each.test.average_cost
             assert cell["worst-case cost"] == each.test.worst_case_cost
             assert cell["accuracy"].samples == len(study.test)
@@ -71,18 +72,20 @@ def test_one_model_has_no_committee():
 
 
 def test_the_figure_has_a_row_for_each_model_and_lines_to_the_worst_case():
-    data = analyse(family_study()).data
-    left, right = draw(data).axes
+    study = family_study()
+    data = analyse(study).data
+    left, right = draw(study, data).axes
     assert [text.get_text() for text in left.get_yticklabels()] == ["b0-0", "b1-0", "b2-0"]
     ends = {float(line.get_xdata()[-1]) for line in left.lines}
-    for row in data.rows:
-        assert any(end == pytest.approx(row.without.test.worst_case_cost / 1e6) for end in ends)
+    for _, without, _ in data:
+        assert any(end == pytest.approx(without.test.worst_case_cost / 1e6) for end in ends)
     assert left.get_xlabel() == "Average multiply-adds per sample (millions), log scale"
     assert right.get_xlabel() == "Accuracy over the model's\n(points, with paired 95 % interval)"
 
 
 def test_no_label_is_cut_or_covers_another():
-    figure = draw(analyse(family_study()).data)
+    study = family_study()
+    figure = draw(study, analyse(study).data)
     figure.draw_without_rendering()
     left, right = (axes.xaxis.label.get_window_extent() for axes in figure.axes)
     assert figure.bbox.x0 <= left.x0 < left.x1 < right.x0 < right.x1 <= figure.bbox.x1

@@ -4,9 +4,9 @@
 
 C0 is the most accurate committee of up to three models for the cost of phi = 0. Ck has its models
 with phi higher by k, and of all thresholds those that are most accurate for the cost of phi = k.
-val chooses everything, test judges. The first table takes C0 from all thirteen sizes, as the paper
-does; it ends where larger sizes were not trained. The second takes it from the whole phis among
-them, and goes on as far as the eight sizes do.
+val chooses everything, test evaluates. The first table takes C0 from all thirteen sizes, as the
+paper does; it ends where larger sizes were not trained. The second takes it from the whole phis
+among them, and goes on as far as the eight sizes do.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pool import C0_PHIS, PHIS, pool_of
 
 from committee.report.text import interval
-from committee.study.context import Judged, Study, study_of
-from committee.study.text import told_gain
+from committee.selection.front import Committee
+from committee.study.base import POINTS
+from committee.study.context import Study, study_of
 from committee.text import human_cost, percent
 
 SEED = 0
@@ -46,23 +47,23 @@ def larger(stages: Stages, steps: int) -> Stages | None:
     return tuple(tuple(name_of(phi) for phi in stage) for stage in phis)
 
 
-def family(study: Study, phis: Sequence[float]) -> list[Judged]:
+def family(study: Study, phis: Sequence[float]) -> list[Committee]:
     """C0 of some sizes, and what can be scaled up from it, in order."""
     cost = study.single(name_of(0)).val.average_cost
-    base = Judged.of(study.search(MOST, models=[name_of(phi) for phi in phis]).at_most(cost))
+    base = study.search(MOST, models=[name_of(phi) for phi in phis]).at_most(cost)
     members = []
     for steps in PHIS:
         stages = larger(base.cascade.models_of_stages, steps)
         if stages is None:
             break
         most = study.single(name_of(steps)).val.average_cost
-        members.append(Judged.of(study.in_order(stages).at_most(most)))
+        members.append(study.in_order(stages).at_most(most))
     return members
 
 
-def told(judged: Judged) -> str:
+def told(committee: Committee) -> str:
     """The phi of its models, stage by stage."""
-    stages = judged.cascade.models_of_stages
+    stages = committee.cascade.models_of_stages
     return " -> ".join(" + ".join(f"{phi_of(name):g}" for name in stage) for stage in stages)
 
 
@@ -71,16 +72,16 @@ def table(study: Study, phis: Sequence[float]) -> str:
     lines = [HEAD, "|---" * (HEAD.count("|") - 1) + "|"]
     for steps, member in enumerate(family(study, phis)):
         single = study.single(name_of(steps))
-        searched = Judged.of(study.search(MOST).at_most(single.val.average_cost))
+        searched = study.search(MOST).at_most(single.val.average_cost)
         cells = (
             f"C{steps}",
             told(member),
             f"{percent(member.test.accuracy)} ({interval(member.test)})",
             human_cost(member.test.average_cost, member.test.unit),
             human_cost(single.test.average_cost, single.test.unit),
-            told_gain(study.gain(member.cascade, single.cascade)),
+            POINTS.text(study.gain(member.cascade, single.cascade)),
             told(searched),
-            told_gain(study.gain(member.cascade, searched.cascade)),
+            POINTS.text(study.gain(member.cascade, searched.cascade)),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -18,10 +18,10 @@ from pool import DATA, PHIS, SEEDS, chosen_models, pool_of
 
 from committee.errors import CommitteeError
 from committee.files import write_text
-from committee.report.text import points, times
+from committee.report.text import gain_range, named, points, ratio_range, times
 from committee.selection.paired import Estimate
-from committee.study import calibrated as calibration
 from committee.study import (
+    calibration,
     confidence_functions,
     diversity,
     ensembles_as_cascades,
@@ -33,9 +33,8 @@ from committee.study import (
     trainings,
     worst_case,
 )
-from committee.study.best_cascades import speedup
+from committee.study.base import POINTS, speedup
 from committee.study.context import Study, Training, study_of
-from committee.study.text import told_gain, told_gains, told_ratios
 
 PAPER = Path(__file__).parents[2] / "benchmarks" / "paper"
 HOLDS, WEAKER, FAILS, OPEN = "**holds**", "holds weaker", "**does not hold**", "not tested"
@@ -81,26 +80,29 @@ def large_ensembles(study: Study) -> Found:
     for single in study.singles:
         within = [e for e in study.ensembles if e.val.average_cost <= single.val.average_cost]
         if within:
-            gains[single.told] = study.gain(within[-1].cascade, single.cascade)
-    large = [gains[single.told] for single in study.singles[-3:] if single.told in gains]
+            gains[single.name] = study.gain(within[-1].cascade, single.cascade)
+    large = [
+        gains[named(single.cascade)]
+        for single in study.singles[-3:]
+        if named(single.cascade) in gains
+    ]
     small = next(iter(gains.items()))
     told = (
-        f"The best ensemble for the cost of the three largest models gains {told_gains(large)} "
+        f"The best ensemble for the cost of the three largest models gains {gain_range(large)} "
         f"points; {clear(large)} of {len(large)} gains are clear of 0. For {small[0]}, the "
-        f"smallest with an ensemble at its cost: {told_gain(small[1])}."
+        f"smallest with an ensemble at its cost: {POINTS.text(small[1])}."
     )
     holds = clear(large) == len(large) == 3 and small[1].value < 0
     return Found(verdict(holds, fmean(g.value for g in large) > max(0.0, small[1].value)), told)
 
 
 def converted(study: Study) -> Found:
-    data = ensembles_as_cascades.analyse(study).data
-    both = list(zip(data.ensembles, data.cascades, strict=True))
+    both = ensembles_as_cascades.analyse(study).data
     ratios = [speedup(e, c) for e, c in both]
     gains = [study.gain(c.cascade, e.cascade) for e, c in both]
     told = (
         f"{sum(ratio > 1 for ratio in ratios)} of {len(ratios)} Pareto-optimal ensembles cost less "
-        f"as a cascade, {told_ratios(ratios)}; accuracy changes by {told_gains(gains)} points, and "
+        f"as a cascade, {ratio_range(ratios)}; accuracy changes by {gain_range(gains)} points, and "
         f"{lost(gains)} lose more than chance explains."
     )
     holds = min(ratios) > 1 and not lost(gains)
@@ -112,20 +114,21 @@ def functions(study: Study) -> Found:
     found = confidence_functions.at_equal_cost(study, pair)
     usual = found.pop(study.settings.confidence)
     gains = {name: study.gain(each.cascade, usual.cascade) for name, each in found.items()}
-    told = f"{usual.told} at equal cost, against {study.settings.confidence}: " + ", ".join(
-        f"{name} {told_gain(gain)}" for name, gain in gains.items()
+    told = (
+        f"{named(usual.cascade)} at equal cost, against {study.settings.confidence}: "
+        + ", ".join(f"{name} {POINTS.text(gain)}" for name, gain in gains.items())
     )
     apart = [abs(g.value) for g in gains.values() if g.low > 0 or g.high < 0]
     return Found(verdict(not apart, max(apart, default=0) < 0.005), told + " points.")
 
 
 def plateau(study: Study) -> Found:
-    sweeps = threshold_sweep.analyse(study).data.sweeps
+    sweeps = threshold_sweep.analyse(study).data
     saved = [speedup(sweep.ensemble, sweep.cheapest) for sweep in sweeps]
     gains = [study.gain(s.cheapest.cascade, s.ensemble.cascade) for s in sweeps]
     told = (
         f"{len(sweeps)} cascades of two reach the accuracy that their ensemble has on val for "
-        f"{told_ratios(saved)} less; on test they differ from it by {told_gains(gains)} points."
+        f"{ratio_range(saved)} less; on test they differ from it by {gain_range(gains)} points."
     )
     return Found(verdict(min(saved) > 1.1 and not lost(gains), fmean(saved) > 1.1), told)
 
@@ -134,7 +137,7 @@ def equal_cost(study: Study) -> Found:
     gains = [g for _, g in gains_at_equal_cost(study)]
     told = (
         f"Committees for the cost of the {len(gains)} models above the smallest gain "
-        f"{told_gains(gains)} points, {points(fmean(g.value for g in gains))} on average; "
+        f"{gain_range(gains)} points, {points(fmean(g.value for g in gains))} on average; "
         f"{clear(gains)} of {len(gains)} gains are clear of 0."
     )
     return Found(verdict(clear(gains) == len(gains), min(g.value for g in gains) > 0), told)
@@ -143,7 +146,8 @@ def equal_cost(study: Study) -> Found:
 def gains_at_equal_cost(study: Study) -> list[tuple[str, Estimate]]:
     """Of every model but the smallest, for which there is nothing cheaper to build from."""
     return [
-        (p.single.told, study.gain(p.same_cost.cascade, p.single.cascade)) for p in study.pairs[1:]
+        (named(p.single.cascade), study.gain(p.same_cost.cascade, p.single.cascade))
+        for p in study.pairs[1:]
     ]
 
 
@@ -155,8 +159,8 @@ def equal_accuracy(study: Study) -> Found:
     ratios = ratios_at_equal_accuracy(study)
     gains = [study.gain(p.same_accuracy.cascade, p.single.cascade) for p in study.pairs[1:]]
     told = (
-        f"As accurate on val, committees cost {told_ratios(ratios)} less than the {len(ratios)} "
-        f"models above the smallest; on test they are {told_gains(gains)} points off, and "
+        f"As accurate on val, committees cost {ratio_range(ratios)} less than the {len(ratios)} "
+        f"models above the smallest; on test they are {gain_range(gains)} points off, and "
         f"{lost(gains)} of {len(gains)} are clearly less accurate than their model."
     )
     return Found(verdict(min(ratios) > 1 and not lost(gains), fmean(ratios) > 1), told)
@@ -174,14 +178,14 @@ def rising(study: Study) -> Found:
 
 
 def guaranteed(study: Study) -> Found:
-    rows = worst_case.analyse(study).data.rows
-    dear = [r for r in rows if r.without.val.worst_case_cost > r.single.val.worst_case_cost]
-    before = [speedup(row.single, row.without) for row in dear]
-    after = [speedup(row.single, row.guaranteed) for row in dear]
+    rows = worst_case.analyse(study).data
+    dear = [r for r in rows if r[1].val.worst_case_cost > r[0].val.worst_case_cost]
+    before = [speedup(single, without) for single, without, _ in dear]
+    after = [speedup(single, guaranteed) for single, _, guaranteed in dear]
     kept = [late / early for early, late in zip(before, after, strict=True)]
     told = (
         f"{len(dear)} of {len(rows)} cheapest equals cost more than their model at worst. With "
-        f"the guarantee the speedup falls from {told_ratios(before)} to {told_ratios(after)}; for "
+        f"the guarantee the speedup falls from {ratio_range(before)} to {ratio_range(after)}; for "
         f"{sum(late <= 1 for late in after)} of {len(dear)} nothing but the model itself is left."
     )
     holds = all(each > 0.9 for each in kept)
@@ -189,15 +193,15 @@ def guaranteed(study: Study) -> Found:
 
 
 def training(study: Study) -> Found:
-    rows = [r for r in training_cost.analyse(study).data.rows if r.ensemble is not None]
+    rows = [e for e in training_cost.analyse(study).data if e.kind == "ensemble"]
     ratios = [
-        training_cost.time_of(row.ensemble, study.training)
+        training_cost.time_of(row.committee, study.training)
         / training_cost.time_of(row.single, study.training)
         for row in rows
     ]
     less = sum(ratio < 1 for ratio in ratios)
     largest = ", ".join(
-        f"{ratio:.2f} for {row.single.told}"
+        f"{ratio:.2f} for {row.single.name}"
         for row, ratio in list(zip(rows, ratios, strict=True))[-2:]
     )
     told = (
@@ -212,7 +216,7 @@ def underconfident(study: Study) -> Found:
     cells = [row[4] for row in found.tables[0].rows]
     under = sum(cell.high < 0 for cell in cells)
     told = (
-        f"Confidence less accuracy is {told_gains(cells)} points; {under} of {len(cells)} models "
+        f"Confidence less accuracy is {gain_range(cells)} points; {under} of {len(cells)} models "
         f"are clearly underconfident and {clear(cells)} clearly overconfident. They were trained "
         "without label smoothing."
     )
@@ -224,7 +228,7 @@ def calibrated(study: Study) -> Found:
     gains = [row[4] for row in table.rows]
     apart = clear(gains) + lost(gains)
     told = (
-        f"Calibrating changes {len(gains)} best ensembles by {told_gains(gains)} points, "
+        f"Calibrating changes {len(gains)} best ensembles by {gain_range(gains)} points, "
         f"{points(fmean(g.value for g in gains))} on average; {apart} of them clearly."
     )
     most = max(abs(gain.value) for gain in gains)
@@ -232,14 +236,14 @@ def calibrated(study: Study) -> Found:
 
 
 def scaled(study: Study) -> Found:
-    members = scaled_family.analyse(study).data.members
+    members = scaled_family.analyse(study).data
     gains = [study.gain(m.scaled.cascade, m.single.cascade) for m in members]
     over = [study.gain(m.scaled.cascade, m.searched.cascade) for m in members if m.searched]
     told = (
-        f"{members[0].scaled.told} and {len(members) - 1} cascades scaled from it gain "
-        f"{told_gains(gains)} points over single models of their cost, {clear(gains)} of "
+        f"{named(members[0].scaled.cascade)} and {len(members) - 1} cascades scaled from it gain "
+        f"{gain_range(gains)} points over single models of their cost, {clear(gains)} of "
         f"{len(gains)} clear of 0. Against committees searched at that cost they are "
-        f"{told_gains(over)} points off. Eight sizes leave room for {len(members)} members only."
+        f"{gain_range(over)} points off. Eight sizes leave room for {len(members)} members only."
     )
     return Found(verdict(clear(gains) == len(gains), min(g.value for g in gains) > 0), told)
 
@@ -248,14 +252,14 @@ def exits(study: Study) -> Found:
     found = [p.same_accuracy for p in study.pairs if len(p.same_accuracy.cascade.stages) > 1]
     first = [100 * each.test.exit_ratios[0] for each in found]
     told = (
-        f"{min(first):.1f} to {max(first):.1f} % of the samples leave after the first model of "
+        f"{min(first):.1f} to {max(first):.1f} % of the samples exit after the first model of "
         f"the {len(found)} cascades that match a single model."
     )
     return Found(verdict(min(first) > 50, fmean(first) > 50), told)
 
 
 def number(study: Study) -> Found:
-    chosen = number_of_models.analyse(study).data.chosen
+    chosen = number_of_models.analyse(study).data
     means = {
         most: fmean(
             study.gain(more.cascade, fewer.cascade).value
@@ -271,31 +275,32 @@ def number(study: Study) -> Found:
 
 
 def spread(study: Study) -> Found:
-    spreads = trainings.analyse(study).data.spreads
+    spreads = trainings.analyse(study).data
     deviations = {
-        kind: [100 * float(s.accuracies.std(ddof=1)) for s in spreads if s.kind == kind]
+        kind: [100 * s.deviation for s in spreads if s.kind == kind]
         for kind in ("single", "ensemble", "cascade")
     }
     pairs = [s for s in spreads if s.kind == "ensemble"]
-    modest = [s.accuracies.std(ddof=1) < s.gain.value for s in pairs]
+    modest = [s.deviation < s.gain.value for s in pairs]
     told = (
         "Standard deviations of accuracy over trainings, architecture by architecture: "
         + ", ".join(
             f"{kind} {min(each):.2f} to {max(each):.2f}" for kind, each in deviations.items()
         )
-        + f" points; two trainings gain {told_gains([s.gain for s in pairs])} over one."
+        + f" points; two trainings gain {gain_range([s.gain for s in pairs])} over one."
     )
     return Found(verdict(all(modest), sum(modest) > len(modest) / 2), told)
 
 
 def mixed(study: Study) -> Found:
-    rows = diversity.analyse(study).data.rows[1:]
-    one = [speedup(row.single, row.same) for row in rows]
-    any_ = [speedup(row.single, row.mixed) for row in rows]
+    entries = diversity.analyse(study).data[3:]
+    rows = list(zip(entries[::3], entries[1::3], entries[2::3], strict=True))
+    one = [speedup(same.single, same.committee) for _, same, _ in rows]
+    any_ = [speedup(mixed.single, mixed.committee) for _, _, mixed in rows]
     more = sum(b > a for a, b in zip(one, any_, strict=True))
     told = (
-        f"Committees of one architecture cost {told_ratios(one)} less than the {len(rows)} models "
-        f"above the smallest, those of any architectures {told_ratios(any_)}; mixing was cheaper "
+        f"Committees of one architecture cost {ratio_range(one)} less than the {len(rows)} models "
+        f"above the smallest, those of any architectures {ratio_range(any_)}; mixing was cheaper "
         f"for {more}."
     )
     holds = more == len(rows) and sum(ratio > 1 for ratio in one) > len(rows) / 2
@@ -304,7 +309,7 @@ def mixed(study: Study) -> Found:
 
 def resolutions(study: Study) -> Found:
     found = self_cascades.analyse(study)
-    gains = [pair.gain for pair in found.data.pairs]
+    gains = [pair.gain for pair in found.data]
     return Found(verdict(clear(gains) == len(gains), clear(gains) > 0), " ".join(found.sentences))
 
 
@@ -348,7 +353,7 @@ QUESTIONS = (
     Question(
         "At equal accuracy cascades are cheaper, in all regimes",
         "best_cascades",
-        "1.3 to 5.4 times for B1 to B7, all at least as accurate on the judging split.",
+        "1.3 to 5.4 times for B1 to B7, all at least as accurate on the test split.",
         "Holds if all are cheaper and none is clearly less accurate; weaker if on average.",
         equal_accuracy,
     ),
@@ -395,7 +400,7 @@ QUESTIONS = (
         scaled,
     ),
     Question(
-        "Most samples leave after the first model",
+        "Most samples exit after the first model",
         "exit_ratios",
         "67 to 79 % (58 % with a guarantee).",
         "Holds if so in every cascade; weaker if on average.",
@@ -466,7 +471,7 @@ def beside_table_13(study: Study) -> list[str]:
     rows = zip(paper, gains_at_equal_cost(study), ratios, strict=True)
     lines += [
         f"| {row['model']} | +{row['gain_points']} | {row['speedup']}× | {name} | "
-        f"{told_gain(gain)} | {times(ratio)} |"
+        f"{POINTS.text(gain)} | {times(ratio)} |"
         for row, (name, gain), ratio in rows
     ]
     return lines

@@ -192,6 +192,15 @@ def _is_formula(text: str) -> bool:
     return bool(_FORMULA.fullmatch(text)) and not _NUMBER.fullmatch(text)
 
 
+def counted(count: int, what: str) -> str:
+    """Return so many of something.
+
+    >>> counted(1, "model"), counted(2000, "model")
+    ('1 model', '2,000 models')
+    """
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def percent(share: float) -> str:
     """A share of 1 as a percentage.
 

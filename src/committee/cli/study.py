@@ -33,8 +33,7 @@ from committee.study.analyses import chosen_analyses, run_study
 from committee.study.base import Finding
 from committee.study.context import Study, study_of
 from committee.study.inputs import read_references, read_training
-from committee.study.page import study_page
-from committee.study.write import study_json, write_study
+from committee.study.write import study_json, study_page, write_study
 
 
 def study(

@@ -100,7 +100,7 @@ def front_figure(
     _arrow(axes, rows, scales.size)
     choice = choice_of(rows)
     _note(axes, notes_of(front, *(() if choice is None else (choice.versus, choice.promises))))
-    place_labels(figure, axes, _named_points(singles, scales.size), _corners(drawn))
+    place_labels(axes, _named_points(singles, scales.size), _corners(drawn))
     return figure
 
 

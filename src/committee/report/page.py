@@ -32,7 +32,7 @@ from committee.report.rows import (
     merged,
     summary,
 )
-from committee.report.scales import heading_of, measure_told, scales_of
+from committee.report.scales import heading_of, measure_text, scales_of
 from committee.report.section import Section
 from committee.rule.cascade import Cascade
 from committee.segment.tile_maps import tiles_section
@@ -330,5 +330,5 @@ def _alternative(rows: Sequence[Row]) -> str:
         f"at {human_cost(row.judged.average_cost, row.judged.unit)}"
         for row in rows
     ]
-    split, measure = rows[0].judged.split, measure_told(rows[0].judged.measure)
+    split, measure = rows[0].judged.split, measure_text(rows[0].judged.measure)
     return f"{measure} on {split} against average cost on a log scale. " + "; ".join(told) + "."

@@ -30,14 +30,13 @@ _PLACES = (
 
 
 def place_labels(
-    figure: Figure, axes: Axes, named: Sequence[tuple[str, float, float]], others: Array
+    axes: Axes, named: Sequence[tuple[str, float, float]], others: Array
 ) -> list[Bbox]:
     """Write names beside points, off one another, off other points and off the legend.
 
     A point below the lower limit is named at the lower edge, with its accuracy.
 
     Args:
-        figure: That of the axes.
         axes: With its final limits.
         named: Name, x and y, in percent, of each point, in data coordinates.
         others: Points to keep off, shape (P, 2), in data coordinates.
@@ -45,6 +44,7 @@ def place_labels(
     Returns:
         Where the legend and the names are, in pixels.
     """
+    figure: Figure = axes.figure  # type: ignore[assignment]
     figure.draw_without_rendering()
     points = axes.transData.transform(others)
     legend = axes.get_legend()

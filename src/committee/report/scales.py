@@ -72,15 +72,21 @@ def scales_of(rows: Sequence[Row], others: Sequence[Row]) -> Scales:
     models = Points.of([row.judged for row in singles], size)
     chosen = [row for row in rows if row.chosen]
     rest = Points.of([row.judged for row in [*chosen, *others]], size)
-    low, high = _range_of_interest(models, rest, rest.accuracy[: len(chosen)])
+    most = rest.accuracy.max(initial=0)
+    low, high = range_of_interest(
+        models.accuracy,
+        np.append(rest.accuracy[: len(chosen)], most),
+        np.stack([models.low, models.high], axis=1),
+        weak=1.5,
+    )
     left, right, linear_to = _range_of_cost(models.cost, np.append(models.cost, rest.cost))
     val, test = rows[0].val, rows[0].test
     where = f"{val.split}, the split that chose" if test is None else test.split
     what = rows[0].task.samples
     judged = "the same" if test is None else f"{test.split} ({test.samples:,} {what})"
     return Scales(
-        title=f"Chosen on {val.split} ({val.samples:,} {what}), judged on {judged}",
-        accuracy=f"{measure_told(val.measure)} on {where} (%)",
+        title=f"Chosen on {val.split} ({val.samples:,} {what}), evaluated on {judged}",
+        accuracy=f"{measure_text(val.measure)} on {where} (%)",
         low=low,
         high=high,
         cost=label + _told_scale(linear_to),
@@ -91,7 +97,7 @@ def scales_of(rows: Sequence[Row], others: Sequence[Row]) -> Scales:
     )
 
 
-def measure_told(measure: str) -> str:
+def measure_text(measure: str) -> str:
     """What an axis calls a measure of evaluations."""
     return "Top-1 accuracy" if measure == TOP_1.name else measure
 
@@ -125,17 +131,38 @@ def _told_scale(linear_to: float) -> str:
     return f", log scale from {linear_to:.3g}" if linear_to else ", log scale"
 
 
-def _range_of_interest(models: Points, rest: Points, chosen: Array) -> tuple[float, float]:
-    """Limits of accuracy, in percent, that a very weak model does not stretch.
+def range_of_interest(
+    singles: Array,
+    others: Array,
+    intervals: Array | None = None,
+    *,
+    weak: float = 2.0,
+    whole: bool = False,
+) -> tuple[float, float]:
+    """Return limits of accuracy, in percent, that a very weak single model does not stretch.
 
-    A single model counts that is at most one and a half times as far below the median one as the
-    most accurate point is above it; so does every chosen committee.
+    A single model counts unless it is more than ``weak`` times as far below the median one as the
+    best point is above that; everything else counts, and so do the intervals of single models that
+    count.
+
+    Args:
+        singles: Accuracies of single models, shape (P,), P of 1 or more.
+        others: Those of everything else, shape (Q,).
+        intervals: Lower and upper ends of the intervals of the first R single models, shape (R, 2).
+        weak: How much further below than above a single model may be.
+        whole: True if every single model counts.
+
+    >>> range_of_interest(np.array([50.0, 90.0, 91.0, 92.0]), np.array([80.0, 93.0]))
+    (79.35, 93.65)
     """
-    median = float(np.median(models.accuracy))
-    top = float(np.append(models.accuracy, rest.accuracy).max())
-    shown = models.accuracy >= median - 1.5 * (top - median)
-    bottom, top = float(models.low[shown].min()), max(top, float(models.high[shown].max()))
-    bottom = min(bottom, float(chosen.min(initial=np.inf)))
-    # Where all are alike a range of nothing is none.
+    top = max(float(singles.max()), float(others.max(initial=0)))
+    median = float(np.median(singles))
+    lowest = -np.inf if whole else median - weak * (top - median)
+    bottom = min(float(singles[singles >= lowest].min()), float(others.min(initial=np.inf)))
+    if intervals is not None:
+        shown = intervals[singles[: len(intervals)] >= bottom]
+        bottom = min(bottom, float(shown.min(initial=np.inf)))
+        top = max(top, float(shown.max(initial=0)))
+    # Where all are alike, a range of nothing is none.
     margin = 0.05 * (top - bottom) or 0.5
     return bottom - margin, top + margin

@@ -1,46 +1,10 @@
-"""Sections of the page beside the front: sentences, tables that sort, a figure. Frozen data."""
+"""Sections of the page beside the front: sentences, tables that sort, a figure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a table.
-
-    Args:
-        text: What people read.
-        value: What the column is sorted by; a cell without one is sorted by its text.
-        small: A second line under the first, such as an interval; may be empty.
-    """
-
-    text: str
-    value: float | None = None
-    small: str = ""
-
-
-@dataclass(frozen=True)
-class PageTable:
-    """A table whose columns sort.
-
-    Args:
-        title: Stands above.
-        headings: One a column.
-        rows: One cell a column; the first of a row names it.
-        note: What must be known to read it; may be empty.
-    """
-
-    title: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    note: str = ""
-
-    @property
-    def numeric(self) -> tuple[bool, ...]:
-        """Which columns hold numbers, which are written flush right."""
-        columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.headings)
-        return tuple(any(cell.value is not None for cell in column) for column in columns)
+from committee.report.table import Table
 
 
 @dataclass(frozen=True)
@@ -51,9 +15,9 @@ class Section:
         name: Letters, digits, ``-`` and ``_``; the address of the section within the page.
         title: Its heading.
         source: What it repeats, such as a section and a figure of a paper; may be empty.
-        sentences: What it found.
+        sentences: What it says.
         tables: Its figures.
-        svg: A figure as :func:`committee.report.figure_svg` gives it, which is trusted; or empty.
+        svg: A figure from :func:`committee.report.figure.figure_svg`, which is trusted; or empty.
         left_out: Why there is nothing to show; empty if there is.
     """
 
@@ -61,6 +25,6 @@ class Section:
     title: str
     source: str = ""
     sentences: tuple[str, ...] = ()
-    tables: tuple[PageTable, ...] = ()
+    tables: tuple[Table, ...] = ()
     svg: str = ""
     left_out: str = ""

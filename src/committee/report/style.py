@@ -18,6 +18,7 @@ from committee.errors import MissingExtraError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
 BLACK, ORANGE, BLUE, VERMILION = "#000000", "#E69F00", "#0072B2", "#D55E00"
 GREEN, SKY, PURPLE, GREY = "#009E73", "#56B4E9", "#CC79A7", "#888888"
@@ -198,7 +199,12 @@ def legend(axes: Axes, place: Place = "lower right", last_first: bool = False) -
         handles[first:] + handles[:first], labels[first:] + labels[:first],
         loc=place, fontsize=8, framealpha=0.9,
     )  # fmt: skip
-    for text in found.get_texts():
+    plain_text(found)
+
+
+def plain_text(legend: Legend) -> None:
+    """Keep the names in a legend from being read as mathematics."""
+    for text in legend.get_texts():
         text.set_parse_math(False)
 
 
@@ -211,5 +217,4 @@ def legend_above(axes: Axes) -> None:
     found = axes.legend(
         loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=8, frameon=False
     )
-    for text in found.get_texts():
-        text.set_parse_math(False)
+    plain_text(found)

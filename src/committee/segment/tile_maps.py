@@ -14,8 +14,9 @@ from committee.pool.evaluate import stored_decisions
 from committee.pool.pool import Pool
 from committee.report.figure import figure_svg
 from committee.report.rows import Row
-from committee.report.section import Cell, PageTable, Section
+from committee.report.section import Section
 from committee.report.style import empty_figure
+from committee.report.table import Column, Table
 from committee.report.text import exits, named
 from committee.rule.cascade import Cascade
 from committee.segment.run import grid_of
@@ -116,33 +117,27 @@ def _sentences(found: Sequence[WentOn]) -> Iterator[str]:
     yield "committee run --show-tiles draws which tiles went on over the images themselves."
 
 
-def _table(found: Sequence[tuple[Row, WentOn]]) -> PageTable:
-    rows = []
-    for row, each in found:
-        on = (each.stages > 0).mean(axis=1)
-        rows.append(
-            (
-                Cell(named(row.cascade)),
-                Cell(each.grid.name),
-                Cell(str(len(each.grid)), len(each.grid)),
-                Cell(exits(row.judged), row.judged.exit_ratios[0]),
-                *(
-                    Cell(f"{100 * share:.1f} %", float(share))
-                    for share in ((on == 0).mean(), (on == 1).mean())
-                ),
-            )
-        )
-    return PageTable(
+def _table(found: Sequence[tuple[Row, WentOn]]) -> Table:
+    def images(name: str, share: float) -> Column:
+        """Return a column of images of which this share of the tiles goes on."""
+
+        def get(each: tuple[Row, WentOn]) -> float:
+            on = (each[1].stages > 0).mean(axis=1)
+            return float((on == share).mean())
+
+        return Column(name, get, "share")
+
+    return Table(
         "Tiles that go on",
         (
-            "Committee",
-            "Tiles",
-            "Tiles of an image",
-            "Leave at each stage",
-            "Images of which none goes on",
-            "Images of which all go on",
+            Column("Committee", lambda each: named(each[0].cascade)),
+            Column("Tiles", lambda each: each[1].grid.name),
+            Column("Tiles of an image", lambda each: len(each[1].grid), "count"),
+            Column("Exit at each stage", lambda each: exits(each[0].judged)),
+            images("Images of which none goes on", 0.0),
+            images("Images of which all go on", 1.0),
         ),
-        tuple(rows),
+        found,
     )
 
 

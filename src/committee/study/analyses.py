@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from committee.errors import CommitteeError, MissingExtraError, UnknownNameError
 from committee.study import (
     best_cascades,
+    calibration,
     confidence_functions,
     diversity,
     ensembles_as_cascades,
@@ -26,17 +27,16 @@ from committee.study import (
     views,
     worst_case,
 )
-from committee.study import calibrated as calibration
-from committee.study.base import AnyAnalysis, AnyFinding, Finding
+from committee.study.base import Analysis, Finding
 from committee.study.context import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Called with the name of what is begun, how many are done, and how many there are.
+# Called with the name of what begins, how many are done, and how many there are.
 Progress = Callable[[str, int, int], None]
 
-ANALYSES: tuple[AnyAnalysis, ...] = (
+ANALYSES: tuple[Analysis, ...] = (
     ensembles_vs_singles.ANALYSIS,
     ensembles_as_cascades.ANALYSIS,
     confidence_functions.ANALYSIS,
@@ -58,8 +58,8 @@ ANALYSES: tuple[AnyAnalysis, ...] = (
 )
 
 
-def chosen_analyses(only: Sequence[str] = ()) -> tuple[AnyAnalysis, ...]:
-    """The analyses named, in their own order; all if none is named.
+def chosen_analyses(only: Sequence[str] = ()) -> tuple[Analysis, ...]:
+    """Return the analyses of these names, in the order of the paper; all without names.
 
     Raises:
         UnknownNameError: If there is no analysis of a name.
@@ -73,47 +73,48 @@ def chosen_analyses(only: Sequence[str] = ()) -> tuple[AnyAnalysis, ...]:
 
 def run_study(
     study: Study, only: Sequence[str] = (), progress: Progress | None = None
-) -> tuple[AnyFinding, ...]:
-    """Run analyses one after the other; what the pool cannot support is left out by name.
+) -> tuple[Finding, ...]:
+    """Run analyses one after the other; those that the pool cannot support say why.
 
     Args:
-        study: What is asked.
+        study: The pool and its settings.
         only: Names of analyses; all if left out.
         progress: Called as each begins, and once more when all are done.
 
     Returns:
-        One finding an analysis, in the order of :data:`ANALYSES`; each that could not be made says
-        why in ``left_out``.
+        One finding for each analysis, in the order of :data:`ANALYSES`; ``left_out`` is empty or
+        says why the pool cannot support it.
 
     Raises:
         UnknownNameError: If there is no analysis of a name.
         MissingExtraError: If a package is missing: that is no property of the pool.
     """
     analyses = chosen_analyses(only)
-    found: list[AnyFinding] = []
+    findings: list[Finding] = []
     for number, analysis in enumerate(analyses):
         if progress is not None:
             progress(analysis.about.name, number, len(analyses))
-        found.append(_finding(analysis, study))
+        findings.append(replace(_finding(analysis, study), about=analysis.about))
     if progress is not None:
         progress("", len(analyses), len(analyses))
-    return tuple(found)
+    return tuple(findings)
 
 
-def _finding(analysis: AnyAnalysis, study: Study) -> AnyFinding:
+def _finding(analysis: Analysis, study: Study) -> Finding:
     try:
-        return replace(analysis.analyse(study), about=analysis.about)
+        return analysis.analyse(study)
     except MissingExtraError:
         raise
     except CommitteeError as error:
-        return Finding(analysis.about, left_out=str(error))
+        return Finding(left_out=str(error))
 
 
-def figure_of(finding: AnyFinding) -> Figure | None:
-    """The figure of a finding; None if it has none.
+def figure_of(study: Study, finding: Finding) -> Figure | None:
+    """Return the figure of a finding; None if it has none.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    draw = next(a.draw for a in ANALYSES if a.about.name == finding.name)
-    return None if draw is None or finding.data is None else draw(finding.data)
+    if finding.data is None:
+        return None
+    return next(a.draw for a in ANALYSES if a.about.name == finding.name)(study, finding.data)

@@ -1,86 +1,32 @@
-"""What a study is made of: estimates, tables, findings and analyses. Frozen data only."""
+"""Analyses and what they find, and the columns that their tables share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
-from committee.errors import ShapeError
+from committee.pool.evaluate import Evaluation
+from committee.report.table import Column, Table
+from committee.report.text import exits, named
+from committee.selection.front import Committee
 from committee.selection.paired import Estimate
+from committee.study.context import Pick, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from committee.study.context import Study
-
-# How a column's cells are written for people: a text, a whole number, a share of 1 in percent, a
-# difference of shares in percentage points, a cost with its unit, a ratio, any other number.
-Written = Literal["text", "count", "share", "points", "cost", "ratio", "number"]
-
-Data = TypeVar("Data")
-
-
-Cell = str | int | float | Estimate | None
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a table.
-
-    Args:
-        name: Heading, and the name in files for programs; different within a table.
-        written: How its cells are written for people; raw figures are in every file for programs.
-        unit: Of a cost, its unit.
-    """
-
-    name: str
-    written: Written = "text"
-    unit: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Figures in full; rounding and units are a matter of who writes them.
-
-    Args:
-        title: Stands above.
-        columns: One or more.
-        rows: One cell a column; None where there is nothing to say.
-        note: What must be known to read it; may be empty.
-        name: Tells the tables of one analysis apart in names of files; empty if it has one only.
-
-    Raises:
-        ShapeError: If a row has more or fewer cells than there are columns, or two columns have
-            one name.
-
-    >>> Table("Models", (Column("model"), Column("accuracy", "share")), (("a", 0.9),)).rows
-    (('a', 0.9),)
-    """
-
-    title: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    note: str = ""
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        if len({column.name for column in self.columns}) < len(self.columns):
-            raise ShapeError(f"table {self.title!r}: two columns have one name")
-        for number, row in enumerate(self.rows):
-            if len(row) != len(self.columns):
-                raise ShapeError(
-                    f"table {self.title!r}: row {number} has {len(row)} cells for "
-                    f"{len(self.columns)} columns"
-                )
+# Writes a gain in a sentence: ``POINTS.text(gain)``.
+POINTS = Column("", float, "points")
 
 
 @dataclass(frozen=True)
 class About:
-    """What an analysis is called and where it comes from.
+    """The name of an analysis and where it comes from.
 
     Args:
-        name: Of its files and of ``--only``: that of its module.
+        name: The name of its module, of its files, and for ``--only``.
         title: What it shows, for people.
         source: Section, figures and tables of Wang et al. (2022) that it repeats.
     """
@@ -91,23 +37,23 @@ class About:
 
 
 @dataclass(frozen=True)
-class Finding(Generic[Data]):
-    """What an analysis found in one pool.
+class Finding:
+    """What an analysis finds in one pool.
 
     Args:
-        about: Which analysis.
         tables: Its figures.
         sentences: What they say, in short sentences with numbers.
-        data: What the figure is drawn from; None if there is none.
-        left_out: Why this pool cannot support the analysis; empty if it can. Then there is nothing
+        data: What its drawing needs beside the study; None if it draws nothing.
+        left_out: Why the pool cannot support the analysis; empty if it can. Then there is nothing
             else.
+        about: Which analysis; the study fills it in.
     """
 
-    about: About
     tables: tuple[Table, ...] = ()
     sentences: tuple[str, ...] = ()
-    data: Data | None = None
+    data: Any = None
     left_out: str = ""
+    about: About = About("", "", "")
 
     @property
     def name(self) -> str:
@@ -116,20 +62,113 @@ class Finding(Generic[Data]):
 
 
 @dataclass(frozen=True)
-class Analysis(Generic[Data]):
+class Analysis:
     """One analysis of the paper, for any pool.
 
     Args:
-        about: What it is called.
-        analyse: From a study to what it shows. Raises :class:`committee.errors.Unsupported` if the
-            pool cannot support it.
-        draw: From the finding's data to its figure; None if it has no figure.
+        about: Its name and source.
+        analyse: Raises :class:`committee.errors.Unsupported` if the pool cannot support it.
+        draw: Draws the data of the finding. Raises :class:`committee.errors.MissingExtraError` if
+            matplotlib is not installed.
     """
 
     about: About
-    analyse: Callable[[Study], Finding[Data]]
-    draw: Callable[[Data], Figure] | None = None
+    analyse: Callable[[Study], Finding]
+    draw: Callable[[Study, Any], Figure]
 
 
-AnyFinding = Finding[Any]
-AnyAnalysis = Analysis[Any]
+@dataclass(frozen=True)
+class Entry:
+    """One committee of a table that sets several beside a single model.
+
+    Args:
+        single: The model.
+        kind: What the committee is among those of the model.
+        committee: The committee; None if there is none of this kind.
+    """
+
+    single: Committee
+    kind: str
+    committee: Committee | None
+
+
+def accuracy_of(evaluation: Evaluation) -> Estimate:
+    """Return the accuracy of an evaluation with its 95 % interval.
+
+    >>> accuracy_of(Evaluation("test", 50, 45, 1.0, 1.0, "macs", (1.0,))).value
+    0.9
+    """
+    return Estimate(evaluation.accuracy, *evaluation.interval, evaluation.samples)
+
+
+def speedup(reference: Committee, committee: Committee) -> float | None:
+    """Return how much cheaper a committee is on average; None if it costs nothing."""
+    average = committee.reported.average_cost
+    return reference.reported.average_cost / average if average else None
+
+
+def speedups(pairs: Sequence[tuple[Committee, Committee]]) -> list[float]:
+    """Return the speedups of those committees that cost something, over their references."""
+    return [ratio for pair in pairs if (ratio := speedup(*pair)) is not None]
+
+
+def models(name: str, pick: Pick) -> Column:
+    """Return a column of the models of committees."""
+    return Column(name, lambda each: named(each.cascade)).of(pick)
+
+
+def accuracies(name: str, pick: Pick) -> Column:
+    """Return a column of accuracies on the test split, with their intervals."""
+    return Column(name, lambda each: accuracy_of(each.reported), "share").of(pick)
+
+
+def costs(name: str, pick: Pick, unit: str) -> Column:
+    """Return a column of average costs on the test split."""
+    return Column(name, lambda each: each.reported.average_cost, "cost", unit).of(pick)
+
+
+def worst_costs(name: str, pick: Pick, unit: str) -> Column:
+    """Return a column of worst-case costs."""
+    return Column(name, lambda each: each.reported.worst_case_cost, "cost", unit).of(pick)
+
+
+def ratios(name: str, pick: Pick, over: Pick) -> Column:
+    """Return a column of speedups over the committees that ``over`` picks."""
+
+    def ratio(item: Any) -> float | None:
+        committee, reference = pick(item), over(item)
+        return None if committee is None or reference is None else speedup(reference, committee)
+
+    return Column(name, ratio, "ratio")
+
+
+def exit_texts(name: str, pick: Pick) -> Column:
+    """Return a column of the shares that exit at each stage; empty for a single stage."""
+
+    def text(each: Committee) -> str | None:
+        return exits(each.reported) if len(each.cascade.stages) > 1 else None
+
+    return Column(name, text).of(pick)
+
+
+def beside_table(
+    study: Study,
+    title: str,
+    kinds: str,
+    entries: Sequence[Entry],
+    note: str,
+    *more: Column,
+    name: str = "",
+) -> Table:
+    """Return a table of committees beside single models; ``more`` columns stand at its end."""
+    single, committee = map(attrgetter, ("single", "committee"))
+    columns = (
+        models("model", single),
+        Column(kinds, lambda entry: entry.kind),
+        models("committee", committee),
+        accuracies("accuracy", committee),
+        study.gains("accuracy over the model's", committee, single, itself=False),
+        costs("average cost", committee, study.settings.unit),
+        *(more or (ratios("speedup", committee, single),)),
+    )
+    return Table(title, columns, entries, note, name)

@@ -1,4 +1,4 @@
-"""Study: two splits of one pool, and the searches that several analyses share, each run once."""
+"""Study: the two splits of a pool, and the searches that several analyses share, each run once."""
 
 from __future__ import annotations
 
@@ -12,48 +12,37 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import Infeasible
-from committee.pool.evaluate import (
-    Evaluation,
-    check_test_pool,
-    counts_of,
-    measure_of,
-    shared_warnings,
-)
+from committee.pool.evaluate import check_test_pool, counts_of, measure_of, shared_warnings
 from committee.pool.metrics import TOP_1
 from committee.pool.pool import Pool
 from committee.report.rows import choice_of, summary
-from committee.report.text import named
+from committee.report.table import Column
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import DEFAULT_COMBINE
 from committee.selection.evaluate_many import correct_on, evaluate_all
 from committee.selection.exhaustive import ensembles, over_divisions, search
-from committee.selection.fixed_models import threshold_front
+from committee.selection.fixed_models import threshold_front, threshold_sweep
 from committee.selection.front import Committee, Front, front_of
 from committee.selection.notes import notes_of
 from committee.selection.options import most_models
-from committee.selection.paired import Estimate
+from committee.selection.paired import Estimate, paired_difference, paired_figures
 from committee.selection.sequences import every_sequence
-from committee.study.estimates import paired_difference, paired_figures
+from committee.text import counted
 
 # Committees grow to four models, as in the paper, unless that makes more sequences than this.
 _MOST_MODELS = 4
 _MOST_SEQUENCES = 20_000
 
-Kept = TypeVar("Kept")
+Stages = Sequence[str | Sequence[str]]
+Computed = TypeVar("Computed")
 Target = TypeVar("Target")
+# Takes a committee from an item of a table; None where there is none.
+Pick = Callable[[Any], Committee | None]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the searches of a study have in common.
-
-    Args:
-        unit: Unit of the cost.
-        max_models: Most models of a committee.
-        confidence: Name of the confidence function.
-        combine: Name of the combination.
-        grid: Percentiles tried for each threshold.
-    """
+    """What the searches of a study have in common; fields as in :func:`study_of`."""
 
     unit: str
     max_models: int
@@ -64,12 +53,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Reference:
-    """A model outside the pool, of which no predictions are known.
+    """A model outside the pool, without predictions.
 
     Args:
         name: What it is called.
-        accuracy: Share of 1, on samples like those that judge.
-        cost: What one sample costs, in the study's unit.
+        accuracy: A share of 1, on samples like those of the test split.
+        cost: The cost of one sample, in the study's unit.
     """
 
     name: str
@@ -79,12 +68,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class Training:
-    """What each model took to train.
+    """How long each model took to train.
 
     Args:
         unit: Unit of the times, such as ``core seconds``.
         times: By name of the model.
-        weights: Of models that are one set of weights, what stands for all of them.
+        weights: Maps a model to the set of weights that it shares with others.
     """
 
     unit: str
@@ -92,66 +81,13 @@ class Training:
     weights: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, models: Iterable[str]) -> float:
-        """What the weights of some models took, each set once."""
+        """Return how long the weights of some models took, each set once."""
         return sum({self.weights.get(name, name): self.times[name] for name in models}.values())
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A committee with its figures on both splits.
-
-    Args:
-        cascade: The committee.
-        val: What it scores and costs on the split that chose it.
-        test: The same on the split that judges: what is reported.
-        name: Of a single model, its name; else empty.
-    """
-
-    cascade: Cascade
-    val: Evaluation
-    test: Evaluation
-    name: str = ""
-
-    @classmethod
-    def of(cls, committee: Committee) -> Judged:
-        """From a search that was given a judging split."""
-        if committee.test is None:
-            raise TypeError("a study judges every committee that it reports")
-        return cls(committee.cascade, committee.evaluation, committee.test)
-
-    @property
-    def told(self) -> str:
-        """Its models, for people: ``a + b`` is an ensemble, ``a -> b`` a cascade."""
-        return named(self.cascade)
-
-
-@dataclass(frozen=True)
-class Judge:
-    """The split that judges; as text, its name and how many samples it has.
-
-    Args:
-        split: Its name.
-        count: How many samples.
-        samples: Several of them, in a word.
-        units: Several of what leaves a cascade, in a word.
-        measure: What committees are judged by.
-    """
-
-    split: str
-    count: int
-    samples: str
-    units: str
-    measure: str
-
-    def __str__(self) -> str:
-        return f"{self.split} ({self.count:,} {self.samples})"
-
-
-@dataclass(frozen=True)
 class Pair:
-    """A single model, and the best committees at its cost and at its accuracy.
-
-    Every committee was chosen on the choosing split.
+    """A single model and the best committees beside it, all chosen on the validation split.
 
     Args:
         single: The model alone.
@@ -159,22 +95,21 @@ class Pair:
         same_accuracy: The cheapest committee that is as accurate; None if there is none.
     """
 
-    single: Judged
-    same_cost: Judged | None
-    same_accuracy: Judged | None
+    single: Committee
+    same_cost: Committee | None
+    same_accuracy: Committee | None
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A pool on two splits, and what is asked of it. Made by :func:`study_of`.
+    """A pool on two splits, and what its analyses share. :func:`study_of` makes it.
 
     Args:
         val: The split that chooses models and thresholds.
-        test: The split that judges; nothing is chosen on it.
+        test: The split that evaluates; nothing is chosen on it.
         settings: What searches have in common.
         references: Models outside the pool.
-        training: What each model took to train, or None.
-        kept: What was computed already, by what was asked.
+        training: How long each model took to train, or None.
     """
 
     val: Pool
@@ -182,64 +117,59 @@ class Study:
     settings: Settings
     references: tuple[Reference, ...] = ()
     training: Training | None = None
-    kept: dict[Any, Any] = field(default_factory=dict, repr=False)
+    _cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
-    def once(self, key: Any, compute: Callable[[], Kept]) -> Kept:
-        """What was computed for this key before, else what is computed now."""
-        if key not in self.kept:
-            self.kept[key] = compute()
-        found: Kept = self.kept[key]
-        return found
+    def once(self, key: Any, compute: Callable[[], Computed]) -> Computed:
+        """Return what was computed for this key before, else compute it."""
+        if key not in self._cache:
+            self._cache[key] = compute()
+        computed: Computed = self._cache[key]
+        return computed
 
     @cached_property
     def architectures(self) -> dict[str, tuple[str, ...]]:
-        """Trainings of each architecture, by rising cost; a model without family stands alone.
+        """The trainings of each architecture, by rising cost; a model without family stands alone.
 
         A training is named as in :meth:`committee.Pool.singles`.
         """
-        found: dict[str, tuple[str, ...]] = {}
+        trainings: dict[str, tuple[str, ...]] = {}
         prices = self.val.costs.values(self.settings.unit)
         singles = self.val.singles(self.settings.combine)
         costs = {name: sum(prices[n] for n in models) for name, models in singles.items()}
         for name, models in singles.items():
             family = name if name in self.val.blocks else self.val.families.get(models[0], name)
-            found[family] = (*found.get(family, ()), name)
-        return dict(sorted(found.items(), key=lambda each: (costs[each[1][0]], each[0])))
+            trainings[family] = (*trainings.get(family, ()), name)
+        return dict(sorted(trainings.items(), key=lambda each: (costs[each[1][0]], each[0])))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The first training of each architecture, by rising cost: what stands for it."""
+        """The first training of each architecture, which stands for it, by rising cost."""
         return tuple(trainings[0] for trainings in self.architectures.values())
 
     @cached_property
-    def singles(self) -> tuple[Judged, ...]:
+    def singles(self) -> tuple[Committee, ...]:
         """The models of :attr:`names`, each alone, by rising cost."""
         return self.singles_in(self.settings.unit)
 
-    def singles_in(self, unit: str) -> tuple[Judged, ...]:
-        """As :attr:`singles`, their costs in some other unit."""
-        judged = self.judged([self.alone(name) for name in self.names], unit)
-        return tuple(replace(e, name=n) for e, n in zip(judged, self.names, strict=True))
+    def singles_in(self, unit: str) -> tuple[Committee, ...]:
+        """Return :attr:`singles` with their costs in another unit."""
+        single = self.evaluated([self.alone(name) for name in self.names], unit)
+        return tuple(replace(e, name=n) for e, n in zip(single, self.names, strict=True))
 
-    def single(self, name: str) -> Judged:
-        """One model of :attr:`names` alone."""
+    def single(self, name: str) -> Committee:
+        """Return one model of :attr:`names` alone."""
         return self.singles[self.names.index(name)]
 
     @cached_property
-    def ensembles(self) -> tuple[Judged, ...]:
-        """The ensembles that no other ensemble beats on the choosing split, cheapest first.
+    def ensembles(self) -> tuple[Committee, ...]:
+        """The ensembles that no other ensemble beats on the validation split, cheapest first.
 
-        Trainings of an architecture are taken in turn. None, if nothing averages outputs.
+        Trainings of an architecture are taken in turn. Empty if the combination averages nothing.
         """
         own = self.settings
         every = ensembles(self.val, own.max_models, own.combine, own.unit)
         best = front_of(every) if every else ()
-        return self.judged([each.cascade for each in best])
-
-    @property
-    def front(self) -> tuple[Judged, ...]:
-        """The committees that no other beats on the choosing split, cheapest first."""
-        return tuple(map(Judged.of, self.search()))
+        return self.evaluated([each.cascade for each in best])
 
     def search(
         self,
@@ -247,19 +177,17 @@ class Study:
         *,
         models: Sequence[str] | None = None,
         unit: str | None = None,
-        confidence: str | None = None,
         worst_case: float | None = None,
         division: str | None = None,
     ) -> Front:
-        """A front, its members judged; each is searched once, however often it is asked for.
+        """Return a front with evaluations on both splits; the same front is searched once.
 
         Args:
-            max_models: Most models of a committee; as in the settings, if left out.
+            max_models: Most models of a committee; that of the settings if left out.
             models: Names of the models to search over; all if left out.
             unit: Unit of the cost; that of the settings if left out.
-            confidence: Name of the confidence function; that of the settings if left out.
             worst_case: Bound on the sum over all stages, in ``unit``.
-            division: The only way to divide the samples; every way if left out.
+            division: The only tiling of the samples; every tiling if left out.
 
         Raises:
             Infeasible: If no committee keeps to the bound.
@@ -268,35 +196,34 @@ class Study:
         own = self.settings
         val = self.val if models is None else self.val.only(models)
         most = min(own.max_models, val.most_models) if max_models is None else max_models
-        options: dict[str, Any] = {
-            "unit": unit or own.unit,
-            "confidence": confidence or own.confidence,
-            "worst_case": worst_case,
-        }
+        options: dict[str, Any] = {"unit": unit or own.unit, "worst_case": worst_case}
         if division is not None:
             val = next(each for each in val.divisions if each.division == division)
 
-        def one(of: Pool, judge: Pool | None) -> Front:
+        def one(pool: Pool, test: Pool | None) -> Front:
+            rule: dict[str, Any] = {
+                "confidence": own.confidence, "combine": own.combine, "grid": own.grid,
+            }  # fmt: skip
             return self.once(
-                ("search", tuple(of.names), most, *options.values()),
-                lambda: search(of, most, combine=own.combine, grid=own.grid, test=judge, **options),
+                ("search", tuple(pool.names), most, *options.values()),
+                lambda: search(pool, most, test=test, **rule, **options),
             )
 
-        asked = ("divisions", tuple(val.names), division, most, *options.values())
-        return self.once(asked, lambda: over_divisions(val, self.test, one))
+        key = ("divisions", tuple(val.names), division, most, *options.values())
+        return self.once(key, lambda: over_divisions(val, self.test, one))
 
-    def threshold_front(self, stages: Sequence[str | Sequence[str]]) -> Front:
-        """The front over all thresholds of one cascade, its members judged."""
-        own = self.settings
-        return threshold_front(
-            stages,
-            self.val,
-            confidence=own.confidence,
-            combine=own.combine,
-            grid=own.grid,
-            unit=own.unit,
-            test=self.test,
-        )
+    def threshold_front(self, stages: Stages) -> Front:
+        """Return the front over all thresholds of one cascade, with evaluations on both splits."""
+        return threshold_front(stages, self.val, **self.options(), test=self.test)
+
+    def sweep(self, pair: Sequence[str], confidence: str = "") -> tuple[Committee, ...]:
+        """Return a cascade of two models under every threshold, by rising threshold."""
+        options = self.options() | ({"confidence": confidence} if confidence else {})
+        return self.evaluated([c.cascade for c in threshold_sweep(pair, self.val, **options)])
+
+    def options(self) -> dict[str, Any]:
+        """Return the settings that searches over fixed models take."""
+        return {name: value for name, value in vars(self.settings).items() if name != "max_models"}
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -304,9 +231,9 @@ class Study:
         return self.pairs_in(self.settings.unit)
 
     def pairs_in(self, unit: str) -> tuple[Pair, ...]:
-        """As :attr:`pairs`, chosen by costs in some other unit."""
+        """Return :attr:`pairs` as chosen by costs in another unit."""
 
-        def pair(single: Judged) -> Pair:
+        def pair(single: Committee) -> Pair:
             front = self.search(unit=unit)
             return Pair(
                 single,
@@ -314,63 +241,89 @@ class Study:
                 feasible(front.at_least, single.val.accuracy),
             )
 
-        def compute() -> tuple[Pair, ...]:
-            return tuple(map(pair, self.singles_in(unit)))
+        return self.once(("pairs", unit), lambda: tuple(map(pair, self.singles_in(unit))))
 
-        return self.once(("pairs", unit), compute)
+    @property
+    def matched(self) -> list[tuple[Committee, Committee]]:
+        """Each single model with the cheapest committee that is as accurate, where there is one."""
+        return [(p.single, p.same_accuracy) for p in self.pairs if p.same_accuracy]
 
-    def cascade(
-        self, stages: Sequence[str | Sequence[str]], thresholds: Sequence[float] = ()
-    ) -> Cascade:
-        """A cascade that decides as the settings say."""
+    def cascade(self, stages: Stages, thresholds: Sequence[float] = ()) -> Cascade:
+        """Return a cascade that decides as the settings say."""
         own = self.settings
         return self.val.described(
             Cascade.of(stages, thresholds, own.confidence, own.combine, self.val.calibrations)
         )
 
-    def apart(self, ensemble: Cascade) -> list[tuple[str, ...]]:
-        """The trained models of an ensemble, each with all of it that is there."""
-        found: dict[str, list[str]] = {}
+    def by_weights(self, ensemble: Cascade) -> list[tuple[str, ...]]:
+        """Return the models of an ensemble, those that share their weights together."""
+        groups: dict[str, list[str]] = {}
         for name in ensemble.names:
-            whole = self.val.weights_of(name) if self.val.blocks else name
-            found.setdefault(whole, []).append(name)
-        return [tuple(names) for names in found.values()]
+            weights = self.val.weights_of(name) if self.val.blocks else name
+            groups.setdefault(weights, []).append(name)
+        return [tuple(names) for names in groups.values()]
 
     def alone(self, name: str) -> Cascade:
-        """One name of :meth:`committee.Pool.singles`, or one model, by itself."""
+        """Return one name of :meth:`committee.Pool.singles`, or one model, by itself."""
         return self.cascade([self.val.single(name, self.settings.combine)])
 
-    def judged(self, cascades: Sequence[Cascade], unit: str | None = None) -> tuple[Judged, ...]:
-        """Cascades with their evaluations on both splits, in the order given."""
+    def evaluated(
+        self, cascades: Sequence[Cascade], unit: str | None = None
+    ) -> tuple[Committee, ...]:
+        """Return cascades with their evaluations on both splits, in the same order."""
         unit = unit or self.settings.unit
         vals = evaluate_all(cascades, self.val, unit)
         tests = evaluate_all(cascades, self.test, unit)
-        return tuple(map(Judged, cascades, vals, tests))
+        return tuple(map(Committee, cascades, vals, tests))
 
-    def right(self, cascade: Cascade) -> Array:
-        """Whether a cascade is right on each sample of the judging split, shape (N,)."""
-        return self.once(("right", *_rule(cascade)), lambda: correct_on(cascade, self.test))
+    def correct(self, cascade: Cascade) -> Array:
+        """Return True for each sample of the test split that a cascade predicts right."""
+        return self.once(("correct", *_rule(cascade)), lambda: correct_on(cascade, self.test))
 
     def gain(self, cascade: Cascade, over: Cascade) -> Estimate:
-        """How much more accurate one cascade is than another on the judging split, paired.
+        """Return how much more accurate a cascade is than another on the test split, paired.
 
-        Of a cascade over itself that is nothing, for certain.
+        A cascade gains exactly nothing over itself.
         """
         if _rule(cascade) == _rule(over):
             return Estimate(0.0, 0.0, 0.0, self.test.samples.wholes)
         return self.mean_gain([cascade], [over])
 
+    def gains(self, name: str, pick: Pick, over: Pick, itself: bool = True) -> Column:
+        """Return a column of gains over the committees that ``over`` picks.
+
+        Args:
+            name: The heading.
+            pick: Takes the committee from an item.
+            over: Takes the reference from an item.
+            itself: False to leave the cell of a committee over itself empty.
+        """
+
+        def gain(item: Any) -> Estimate | None:
+            committee, reference = pick(item), over(item)
+            if committee is None or reference is None:
+                return None
+            if not itself and committee.cascade.stages == reference.cascade.stages:
+                return None
+            return self.gain(committee.cascade, reference.cascade)
+
+        return Column(name, gain, "points")
+
+    def gains_of(self, pairs: Sequence[tuple[Committee, Committee]]) -> list[Estimate]:
+        """Return how much more accurate the second of each pair is than the first."""
+        return [self.gain(each.cascade, single.cascade) for single, each in pairs]
+
     def mean_gain(self, some: Sequence[Cascade], over: Sequence[Cascade]) -> Estimate:
-        """How much more accurate cascades are in the mean than others, paired."""
+        """Return how much more accurate cascades are on average than others, paired."""
         figure = self.test.task.metric.figure
         if figure is not None:
             counts, others = ([self._counts(c) for c in each] for each in (some, over))
             return paired_figures(counts, others, figure)
-        right, other = (np.mean([self.right(c) for c in each], axis=0) for each in (some, over))
-        return paired_difference(right, other)
+        ours, theirs = (np.mean([self.correct(c) for c in each], axis=0) for each in (some, over))
+        return paired_difference(ours, theirs)
 
     def _counts(self, cascade: Cascade) -> Array:
-        """What each sample of the judging split counts towards the task's figure, shape (N, K)."""
+        """Return what each sample of the test split counts towards the metric, shape (N, K)."""
         metric = self.test.task.metric
         return self.once(("counts", *_rule(cascade)), lambda: counts_of(cascade, self.test, metric))
 
@@ -383,51 +336,60 @@ class Study:
         return tuple(dict.fromkeys((*own, *shared_warnings(self.val, self.test))))
 
     @property
-    def told(self) -> str:
-        """What is studied: how many models, in which parts, and what accuracy is."""
+    def text(self) -> str:
+        """What is studied: how many models, in which tiles or views, and what accuracy is."""
         models = len(self.val.singles(self.settings.combine))
-        kinds = len(self.architectures)
-        told = [f"{models} model{'s' * (models > 1)}, {kinds} architecture{'s' * (kinds > 1)}"]
+        parts = [f"{counted(models, 'model')}, {counted(len(self.architectures), 'architecture')}"]
         if self.val.blocks:
             blocks = sum(map(len, self.val.blocks.values()))
-            told.append(f"their views in {blocks} blocks, of which each counts as a model below")
+            parts.append(f"their views in {blocks} blocks, each of which counts as a model below")
         if self.val.division:
             sizes = ", ".join(each.division for each in self.val.divisions)
-            told.append(f"{self.judge.samples} divided in {self.judge.units} of {sizes}")
-        if self.judge.measure != TOP_1.name:
-            told.append(f"accuracy is {self.judge.measure}")
-        return "; ".join(told)
+            task = self.val.task
+            parts.append(f"{task.samples} divided into {task.units} of {sizes}")
+        if self.measure != TOP_1.name:
+            parts.append(f"accuracy is {self.measure}")
+        return "; ".join(parts)
 
     @property
     def provenance(self) -> str:
-        """Which split chose, and which judged."""
+        """Which split chose, and which evaluated."""
         val = self.val.samples
-        chose = f"{val.split} ({val.wholes:,} {self.val.task.samples})"
-        return f"chosen on {chose}, judged on {self.judge}"
+        chosen_on = f"{val.split} ({val.wholes:,} {self.val.task.samples})"
+        return f"chosen on {chosen_on}, evaluated on {self.test_text}"
 
     @property
-    def judge(self) -> Judge:
-        """Which split judged, in few words."""
-        task, samples = self.val.task, self.test.samples
-        measure = measure_of(self.test, task.metric)
-        return Judge(samples.split, samples.wholes, task.samples, task.units, measure)
+    def test_text(self) -> str:
+        """The name of the test split and its size, such as ``test (600 samples)``."""
+        samples = self.test.samples
+        return f"{samples.split} ({samples.wholes:,} {self.val.task.samples})"
+
+    @property
+    def val_name(self) -> str:
+        """The name of the validation split."""
+        return self.val.samples.split
+
+    @property
+    def one_score(self) -> bool:
+        """True if the pool keeps one score of each sample in place of outputs."""
+        return self.val.kind == "counts"
+
+    @property
+    def measure(self) -> str:
+        """The name of the metric."""
+        return measure_of(self.test, self.val.task.metric)
 
 
 def _rule(cascade: Cascade) -> tuple[object, ...]:
-    """What a cascade decides by; what else it holds is told, such as the names of classes."""
+    """Return what a cascade decides by, without its names of classes and its origin."""
     calibrations = tuple(sorted(cascade.calibrations.items()))
     return cascade.stages, cascade.confidence, cascade.combine, calibrations
 
 
-def feasible(choose: Callable[[Target], Committee], target: Target) -> Judged | None:
-    """What a target picks from a judged front, or None if nothing meets it.
-
-    Args:
-        choose: ``at_most``, ``at_least`` or ``matching`` of the front.
-        target: What it is called with.
-    """
+def feasible(choose: Callable[[Target], Committee], target: Target) -> Committee | None:
+    """Return what a method of a front, such as ``at_most``, picks; None if nothing meets it."""
     try:
-        return Judged.of(choose(target))
+        return choose(target)
     except Infeasible:
         return None
 
@@ -444,11 +406,11 @@ def study_of(
     references: Sequence[Reference] = (),
     training: Training | None = None,
 ) -> Study:
-    """Ask for a study of a pool; nothing is searched before an analysis needs it.
+    """Return a study of a pool; nothing is searched before an analysis needs it.
 
     Args:
         val: The pool on the split that chooses models and thresholds.
-        test: The pool on the split that judges.
+        test: The pool on the split that evaluates.
         unit: Unit of the cost; see :meth:`committee.spec.cost.CostTable.unit` for the default.
         max_models: Most models of a committee; 4 if left out, fewer in a small pool, or in one of
             so many models that the search would take minutes.
@@ -456,7 +418,7 @@ def study_of(
         combine: Name of the combination; by default the mean of what the models give.
         grid: Percentiles tried for each threshold.
         references: Models outside the pool.
-        training: What each model took to train.
+        training: How long each model took to train.
 
     Raises:
         MisalignedError: If ``test`` holds the samples that chose, other classes, or no labels.
@@ -478,7 +440,7 @@ def study_of(
 
 
 def _usual_most(pool: Pool) -> int:
-    """Most models of a committee for which a search takes seconds."""
+    """Return the most models of a committee for which a search takes seconds."""
     for most in range(min(_MOST_MODELS, pool.most_models), 1, -1):
         sequences = itertools.chain.from_iterable(
             every_sequence(each, most, each.families, None) for each in pool.divisions

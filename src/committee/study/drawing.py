@@ -1,16 +1,17 @@
-"""Drawing: the plane of accuracy against cost, which most figures of a study share."""
+"""Drawing: the plane of accuracy against cost, and committees in rows beside single models."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from committee.arrays import Array
 from committee.report.point_labels import mark_at_edge, place_labels
-from committee.report.scales import measure_told
+from committee.report.scales import measure_text, range_of_interest
 from committee.report.style import (
+    GREY,
     SINGLE,
     Look,
     cost_axis,
@@ -18,8 +19,12 @@ from committee.report.style import (
     legend_above,
     log_cost,
     plain,
+    plain_text,
 )
-from committee.study.context import Judge, Judged
+from committee.report.text import named
+from committee.selection.front import Committee
+from committee.study.base import Entry
+from committee.study.context import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,151 +33,200 @@ if TYPE_CHECKING:
 _SINGLES = "Single models, with 95 % interval"
 
 
-def plane(unit: str, singles: Sequence[Judged]) -> tuple[Figure, Axes, float, str]:
-    """An empty plane for these single models.
+class Plane:
+    """The plane of accuracy against average cost on the test split.
 
-    Returns:
-        Figure, axes, how many of the cost's unit make one of the axis', and the axis' label.
+    Args:
+        study: Which splits and which unit.
+        singles: Single models to draw with their intervals and names; the study's if left out.
+        unit: The unit of the cost; the study's if left out.
+        axes: Where to draw; a new figure if left out.
+        models: What else counts as a single model for the range of the axes.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    figure = empty_figure()
-    size, label = cost_axis(unit, [each.test.average_cost for each in singles])
-    return figure, figure.add_subplot(), size, label
 
+    def __init__(
+        self,
+        study: Study,
+        singles: Sequence[Committee] | None = None,
+        unit: str = "",
+        axes: Axes | None = None,
+        models: Sequence[Committee] = (),
+    ) -> None:
+        self.study = study
+        self.singles = study.singles if singles is None else singles
+        every = [*self.singles, *models]
+        costs = [each.reported.average_cost for each in every]
+        self.size, self.label = cost_axis(unit or study.settings.unit, costs)
+        self.axes = empty_figure().add_subplot() if axes is None else axes
+        self.models = self.positions(every)
+        self.others: list[Array] = []
 
-def positions(committees: Sequence[Judged], size: float) -> Array:
-    """Where committees stand on the judging split: cost and percent right, shape (P, 2)."""
-    return np.array(
-        [(each.test.average_cost / size, 100 * each.test.accuracy) for each in committees]
-    ).reshape(-1, 2)
+    def positions(self, committees: Sequence[Committee]) -> Array:
+        """Return where committees stand: cost and accuracy in percent, shape (P, 2)."""
+        return np.array(
+            [(c.reported.average_cost / self.size, 100 * c.reported.accuracy) for c in committees]
+        ).reshape(-1, 2)
 
+    def mark_singles(self, label: str = _SINGLES, line: bool = True) -> None:
+        """Draw the single models; :meth:`finish` adds intervals and names."""
+        if self.singles:
+            points = self.models[: len(self.singles)]
+            self.axes.plot(points[:, 0], points[:, 1], **SINGLE.points(label, line=line))
 
-def mark(
-    axes: Axes,
-    committees: Sequence[Judged],
-    size: float,
-    look: Look,
-    label: str,
-    *,
-    line: bool = False,
-) -> Array:
-    """Draw committees; returns where they stand."""
-    points = positions(committees, size)
-    if len(points):
-        axes.plot(points[:, 0], points[:, 1], **look.points(label, line))
-    return points
+    def mark(
+        self, committees: Sequence[Committee], look: Look, label: str, line: bool = False
+    ) -> Array:
+        """Draw committees and return where they stand."""
+        return self.mark_points(self.positions(committees), look, label, line)
 
+    def mark_points(self, points: Array, look: Look, label: str, line: bool = False) -> Array:
+        """Draw points, shape (P, 2), and return them."""
+        if len(points):
+            self.axes.plot(points[:, 0], points[:, 1], **look.points(label, line))
+        self.others.append(points)
+        return points
 
-def mark_singles(axes: Axes, singles: Sequence[Judged], size: float) -> Array:
-    """Draw single models, whose intervals :func:`finish` adds; returns where they stand."""
-    points = positions(singles, size)
-    axes.plot(points[:, 0], points[:, 1], **SINGLE.points(_SINGLES, line=True))
-    return points
+    def join(self, one: Committee, other: Committee, color: str, style: str = "-") -> None:
+        """Draw a thin line between two committees."""
+        points = self.positions([one, other])
+        self.axes.plot(*points.T, color=color, linewidth=0.8, linestyle=style, zorder=1)
 
+    def finish(
+        self,
+        names: Sequence[tuple[str, float, float]] = (),
+        *,
+        whole: bool = False,
+        bare: bool = False,
+    ) -> Figure:
+        """Set limits, labels and the legend, and write the names of the single models.
 
-def finish(
-    axes: Axes,
-    drawn: Sequence[Array],
-    label: str,
-    judge: Judge,
-    singles: Sequence[Judged] = (),
-    *,
-    named: Sequence[tuple[str, float, float]] = (),
-    whole: bool = False,
-) -> None:
-    """Limits, scales, labels and legend of a plane, and the names of single models.
+        What lies below the limits is marked at the lower edge, with its value.
 
-    What lies below the limits is marked at the lower edge, with its value.
-
-    Args:
-        axes: Where everything is drawn already.
-        drawn: Points drawn, each of shape (P, 2), those of the single models first.
-        label: Of the axis of cost.
-        judge: Which split judged, for the axis of accuracy.
-        singles: Single models to name, with their intervals; the first of ``drawn[0]``.
-        named: Name and place of each other point to name.
-        whole: Whether every point is shown, however weak.
-    """
-    points = np.concatenate(list(drawn))
-    models = points if whole else drawn[0]
-    # A committee that is one of the single models may be left out with it.
-    alone = (points[:, None] == drawn[0]).all(axis=2).any(axis=1)
-    bounds = 100 * np.array([each.test.interval for each in singles]).reshape(-1, 2)
-    axes.set_ylim(*range_of_interest(models[:, 1], points[~alone, 1], bounds, whole=whole))
-    told_scale = log_cost(axes, points[:, 0])
-    axes.set_xlabel(label + told_scale, parse_math=False)
-    axes.set_ylabel(accuracy_on(judge), parse_math=False)
-    plain(axes)
-    legend_above(axes)
-    below = _below(axes)
-    _draw_intervals(axes, drawn[0][: len(singles)], bounds)
-    names = [each.name or each.told for each in singles]
-    known = [(n, float(x), float(y)) for n, (x, y) in zip(names, drawn[0], strict=False)]
-    figure = axes.get_figure()
-    if figure is not None:
-        taken = place_labels(figure.figure, axes, [*known, *named], points)
+        Args:
+            names: Name and place of each other point to name.
+            whole: True to show every point, however weak.
+            bare: True to leave out the intervals and the names of the single models.
+        """
+        axes, singles = self.axes, [] if bare else self.singles
+        points = np.concatenate([self.models, *self.others])
+        # A committee that is one of the single models may be left out with it.
+        alone = (points[:, None] == self.models).all(axis=2).any(axis=1)
+        bounds = 100 * np.array([each.reported.interval for each in singles]).reshape(-1, 2)
+        shown = points if whole else self.models
+        axes.set_ylim(*range_of_interest(shown[:, 1], points[~alone, 1], bounds, whole=whole))
+        axes.set_xlabel(self.label + log_cost(axes, points[:, 0]), parse_math=False)
+        axes.set_ylabel(accuracy_label(self.study), parse_math=False)
+        plain(axes)
+        legend_above(axes)
+        below = self._below()
+        self._draw_intervals(self.models[: len(singles)], bounds)
+        labels = [each.name or named(each.cascade) for each in singles]
+        places = [(n, float(x), float(y)) for n, (x, y) in zip(labels, self.models, strict=False)]
+        taken = place_labels(axes, [*places, *names], points)
         for color, x, y in below:
             taken.append(mark_at_edge(axes, f"{y:.1f} %", x, taken, color))
+        figure: Figure = axes.figure  # type: ignore[assignment]
+        return figure
+
+    def _draw_intervals(self, points: Array, bounds: Array) -> None:
+        """Draw the intervals of those single models that are in view."""
+        shown = points[:, 1] >= self.axes.get_ylim()[0]
+        if shown.any():
+            self.axes.errorbar(
+                points[shown, 0], points[shown, 1], yerr=np.abs(bounds - points[:, 1:])[shown].T,
+                fmt="none", ecolor=GREY, elinewidth=0.8, capsize=2, zorder=1,
+            )  # fmt: skip
+
+    def _below(self) -> list[tuple[str, float, float]]:
+        """Return colour and place of each committee below the lower limit, once each."""
+        bottom = self.axes.get_ylim()[0]
+        lines = [line for line in self.axes.get_lines() if line.get_label() != _SINGLES]
+        points = [
+            (str(line.get_color()), float(x), float(y))
+            for line in lines
+            if line.get_marker() not in (None, "None", "")
+            for x, y in np.asarray(line.get_xydata())
+            if y < bottom
+        ]
+        return list(dict.fromkeys(points))
 
 
-def _draw_intervals(axes: Axes, points: Array, bounds: Array) -> None:
-    """Intervals of single models, but for those that are not in view themselves."""
-    shown = points[:, 1] >= axes.get_ylim()[0]
-    if not shown.any():
-        return
-    errors = np.abs(bounds - points[:, 1:])[shown].T
-    axes.errorbar(
-        points[shown, 0], points[shown, 1], yerr=errors, fmt="none", ecolor="#888888",
-        elinewidth=0.8, capsize=2, zorder=1,
-    )  # fmt: skip
+def accuracy_label(study: Study) -> str:
+    """Return the label of an axis of accuracy."""
+    return f"{measure_text(study.measure)} on {study.test_text} (%)"
 
 
-def _below(axes: Axes) -> list[tuple[str, float, float]]:
-    """Colour and place of each marker below the lower limit, but for named single models."""
-    bottom = axes.get_ylim()[0]
-    lines = [line for line in axes.get_lines() if line.get_label() != _SINGLES]
-    found = [
-        (str(line.get_color()), float(x), float(y))
-        for line in lines
-        if line.get_marker() not in (None, "None", "")
-        for x, y in np.asarray(line.get_xydata())
-        if y < bottom
-    ]
-    # One committee may be the answer to several questions.
-    return list(dict.fromkeys(found))
-
-
-def accuracy_on(judge: Judge) -> str:
-    """Label of an axis of accuracy."""
-    return f"{measure_told(judge.measure)} on {judge} (%)"
-
-
-def range_of_interest(
-    singles: Array, others: Array, intervals: Array | None = None, *, whole: bool = False
-) -> tuple[float, float]:
-    """Limits of accuracy, in percent, that a very weak single model does not stretch.
-
-    A single model counts unless it is more than twice as far below the median one as the best point
-    is above that; everything else counts, and so do the intervals of single models that count.
+def draw_beside(
+    study: Study,
+    entries: Sequence[Entry],
+    looks: Mapping[str, Look],
+    label: str,
+    title: str,
+    *,
+    size: float = 1.0,
+    cost: Callable[[Committee], float] | None = None,
+    worst: bool = False,
+) -> Figure:
+    """Draw a row for each single model: costs on the left, gains with intervals on the right.
 
     Args:
-        singles: Accuracies of single models, shape (P,), P of 1 or more.
-        others: Of everything else, shape (Q,).
-        intervals: Lower and upper ends of the intervals of the first R single models, shape (R, 2).
-        whole: Whether every single model counts.
+        study: Whose test split is meant.
+        entries: Committees beside single models, in the order drawn.
+        looks: How each kind of committee is drawn; other kinds are not.
+        label: The label of the axis of costs.
+        title: What stands above both panels.
+        size: How many of the cost's unit make one of the axis'.
+        cost: What is drawn of a committee; its average cost if left out.
+        worst: True to draw lines to the worst case.
 
-    >>> range_of_interest(np.array([50.0, 90.0, 91.0, 92.0]), np.array([80.0, 93.0]))
-    (79.35, 93.65)
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
     """
-    top = max(float(singles.max()), float(others.max(initial=0)))
-    median = float(np.median(singles))
-    lowest = -np.inf if whole else median - 2 * (top - median)
-    bottom = min(float(singles[singles >= lowest].min()), float(others.min(initial=np.inf)))
-    if intervals is not None:
-        shown = intervals[singles[: len(intervals)] >= bottom]
-        bottom = min(bottom, float(shown.min(initial=np.inf)))
-        top = max(top, float(shown.max(initial=0)))
-    margin = 0.05 * (top - bottom) or 0.5
-    return bottom - margin, top + margin
+    rows: dict[str, list[tuple[str, Committee]]] = {}
+    for each in entries:
+        row = rows.setdefault(named(each.single.cascade), [("single model", each.single)])
+        row += [(each.kind, each.committee)] if each.committee and each.kind in looks else []
+    figure = empty_figure(8.6, 1.8 + 0.5 * len(rows))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.5, 1))
+    costs: list[float] = []
+    seen: set[str] = set()
+    for number, row in enumerate(rows.values()):
+        # The marks of a row stand a little below one another, so that none hides another.
+        heights = number + np.linspace(-0.25, 0.25, len(row)) if len(row) > 1 else [number]
+        for (kind, committee), height in zip(row, heights, strict=True):
+            look = {"single model": SINGLE, **looks}[kind]
+            own = committee.reported
+            here = most = (cost(committee) if cost else own.average_cost) / size
+            if worst and kind != "single model":
+                most = own.worst_case_cost / size
+                left.plot((here, most), (height, height), color=look.color, linewidth=1)
+                left.plot(most, height, color=look.color, marker="|", markersize=8)
+            left.plot(here, height, **look.points("" if kind in seen else kind))
+            _draw_gain(right, study, committee, row[0][1], look, float(height))
+            costs += [here, most]
+            seen.add(kind)
+    right.axvline(0, color=GREY, linewidth=0.8, zorder=1)
+    left.set_yticks(range(len(rows)), list(rows), parse_math=False)
+    left.invert_yaxis()
+    scale = log_cost(left, np.array(costs)[np.array(costs) > 0])
+    left.set_xlabel(label + scale, parse_math=False)
+    # In two lines, for the panel is narrow.
+    right.set_xlabel("Accuracy over the model's\n(points, with paired 95 % interval)")
+    for axes in (left, right):
+        plain(axes)
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left", parse_math=False)
+    plain_text(figure.legend(loc="outside lower center", ncols=len(seen), fontsize=8))
+    return figure
+
+
+def _draw_gain(
+    axes: Axes, study: Study, committee: Committee, over: Committee, look: Look, height: float
+) -> None:
+    if committee.cascade.stages != over.cascade.stages:
+        gain = study.gain(committee.cascade, over.cascade)
+        ends = (100 * gain.low, 100 * gain.high)
+        axes.plot(ends, (height, height), color=look.color, linewidth=1, zorder=look.order)
+        axes.plot(100 * gain.value, height, **look.points())

@@ -7,49 +7,37 @@ that fewer multiply-adds are a real speedup on hardware.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from committee.errors import CostError, Unsupported
-from committee.report.style import cost_axis, empty_figure
-from committee.study.base import About, Analysis, Cell, Column, Finding, Table
-from committee.study.best_cascades import (
-    draw_pairs,
-    same_accuracy_table,
-    same_cost_table,
+from committee.report.style import empty_figure
+from committee.report.table import Column, Table
+from committee.report.text import ratio_range
+from committee.selection.front import Committee
+from committee.study.base import (
+    About,
+    Analysis,
+    Finding,
+    accuracies,
+    costs,
+    models,
+    ratios,
     speedup,
-    told_same_accuracy,
 )
-from committee.study.context import Judge, Judged, Pair, Study
-from committee.study.estimates import accuracy_of
-from committee.study.text import told_ratios
+from committee.study.best_cascades import draw_pairs, pair_tables, same_accuracy_sentences
+from committee.study.context import Pick, Study
+from committee.study.drawing import Plane
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ABOUT = About(
-    "measured_costs",
-    "The same in measured time",
-    "section 5.1 and appendix A, tables 1, 2, 8, 9 and 14",
-)
-# Of these units, how many samples a second are 1000 over the cost.
+# In these units, samples a second are 1000 over the cost.
 _MILLISECONDS = ("latency_ms", "ms_per_sample")
 
 
-@dataclass(frozen=True)
-class MeasuredCosts:
-    """What the figure shows.
-
-    Args:
-        pairs: By unit, single models with the best committees by that cost.
-        judge: Which split judged.
-    """
-
-    pairs: dict[str, tuple[Pair, ...]]
-    judge: Judge
-
-
-def analyse(study: Study) -> Finding[MeasuredCosts]:
+def analyse(study: Study) -> Finding:
     """Price the matching committees in every other unit of the pool, and choose anew by each.
 
     Raises:
@@ -57,8 +45,8 @@ def analyse(study: Study) -> Finding[MeasuredCosts]:
     """
     own = study.settings.unit
     tables: list[Table] = []
-    told: list[str] = []
-    pairs: dict[str, tuple[Pair, ...]] = {}
+    sentences: list[str] = []
+    units: list[str] = []
     refused: list[str] = []
     for unit in sorted({*study.val.costs.units} & {*study.test.costs.units} - {own}):
         try:
@@ -67,97 +55,85 @@ def analyse(study: Study) -> Finding[MeasuredCosts]:
         except CostError as error:
             refused.append(str(error))
             continue
+        units.append(unit)
+        pairs = study.pairs_in(unit)
         priced, sentence = _priced(study, unit)
-        pairs[unit] = study.pairs_in(unit)
-        tables += [
-            priced,
-            same_cost_table(study, pairs[unit], unit, f"-{unit}"),
-            same_accuracy_table(study, pairs[unit], unit, f"-{unit}"),
-        ]
-        told.append(sentence)
-        told += [f"Chosen by {unit}: {each}" for each in told_same_accuracy(study, pairs[unit])]
-    if not pairs:
+        tables += [priced, *pair_tables(study, pairs, unit, f"-{unit}")]
+        sentences.append(sentence)
+        sentences += [f"Chosen by {unit}: {s}" for s in same_accuracy_sentences(study, pairs)]
+    if not units:
         why = refused or [f"every model has a cost in {own}, and in no other unit"]
         raise Unsupported(
             f"{'; '.join(why)}. Measure them with: committee profile POOL.toml --store STORE"
         )
-    return Finding(ABOUT, tuple(tables), (*told, *refused), MeasuredCosts(pairs, study.judge))
+    return Finding(tuple(tables), (*sentences, *refused), units)
 
 
 def _priced(study: Study, unit: str) -> tuple[Table, str]:
-    """The committees chosen by the study's own unit, in another one."""
+    """Return the committees chosen by the study's own unit, priced in another one."""
     own = study.settings.unit
-    some = [(p.single, p.same_accuracy) for p in study.pairs if p.same_accuracy]
-    singles = study.judged([single.cascade for single, _ in some], unit)
-    found = study.judged([each.cascade for _, each in some], unit)
-    rows: list[tuple[Cell, ...]] = []
-    ratios: list[tuple[float | None, float | None]] = []
-    for (single, each), single_there, there in zip(some, singles, found, strict=True):
-        ratios.append((speedup(single, each), speedup(single_there, there)))
-        rows.append(
-            (
-                single.told,
-                accuracy_of(single.test),
-                single_there.test.average_cost,
-                each.told,
-                accuracy_of(each.test),
-                there.test.average_cost,
-                *ratios[-1],
-                *_throughputs(unit, single_there, there),
-            )
-        )
-    rates = unit in _MILLISECONDS
+    columns = list(zip(*study.matched, strict=True)) or [(), ()]
+    there = [study.evaluated([each.cascade for each in column], unit) for column in columns]
+    # Model and committee in the study's unit, then both in the other.
+    rows = list(zip(*columns, *there, strict=True))
+    single, committee, single_there, committee_there = map(itemgetter, range(4))
+    throughputs = [
+        _throughput("model: samples a second", single_there),
+        _throughput("committee: samples a second", committee_there),
+    ]
     table = Table(
         f"Committees that match each model by {own}, priced in {unit}",
         (
-            Column("model"),
-            Column("accuracy", "share"),
-            Column("cost", "cost", unit),
-            Column("committee"),
-            Column("committee: accuracy", "share"),
-            Column("average cost", "cost", unit),
-            Column(f"speedup in {own}", "ratio"),
-            Column(f"speedup in {unit}", "ratio"),
-            *(
-                Column(f"{who}: samples a second", "number")
-                for who in ("model", "committee")
-                if rates
-            ),
+            models("model", single),
+            accuracies("accuracy", single),
+            costs("cost", single_there, unit),
+            models("committee", committee),
+            accuracies("committee: accuracy", committee),
+            costs("average cost", committee_there, unit),
+            ratios(f"speedup in {own}", committee, single),
+            ratios(f"speedup in {unit}", committee_there, single_there),
+            *(throughputs if unit in _MILLISECONDS else ()),
         ),
-        tuple(rows),
-        f"The average cost of a committee is computed from its models' own, as measured alone, and "
-        f"its exits on {study.judge}; no committee was run.",
+        rows,
+        f"The average cost of a committee is computed from the costs of its models, measured alone,"
+        f" and from its exits on {study.test_text}; no committee was run.",
         name=f"priced-{unit}",
     )
-    known = [(a, b) for a, b in ratios if a is not None and b is not None]
-    sentence = (
+    known = [(speedup(*row[:2]), speedup(*row[2:])) for row in rows]
+    some = [(before, after) for before, after in known if before and after]
+    if not some:
+        return table, f"No committee matches a model by {own}."
+    return table, (
         f"Committees that match each model by {own} have speedups of "
-        f"{told_ratios([a for a, _ in known])} in {own}, and of "
-        f"{told_ratios([b for _, b in known])} in {unit}."
-        if known
-        else f"No committee matches a model by {own}."
+        f"{ratio_range([before for before, _ in some])} in {own}, and of "
+        f"{ratio_range([after for _, after in some])} in {unit}."
     )
-    return table, sentence
 
 
-def _throughputs(unit: str, *committees: Judged) -> tuple[float | None, ...]:
-    if unit not in _MILLISECONDS:
-        return ()
-    return tuple(1000 / cost if (cost := c.test.average_cost) else None for c in committees)
+def _throughput(name: str, pick: Pick) -> Column:
+    def throughput(each: Committee) -> float | None:
+        cost = each.reported.average_cost
+        return 1000 / cost if cost else None
+
+    return Column(name, throughput, "number").of(pick)
 
 
-def draw(data: MeasuredCosts) -> Figure:
-    """One panel a unit, each after figure 5 of the paper.
-
-    Raises:
-        MissingExtraError: If matplotlib is not installed.
-    """
-    figure = empty_figure(7.2, 4.6 * len(data.pairs))
-    panels = figure.subplots(len(data.pairs), 1, squeeze=False)
-    for axes, (unit, pairs) in zip(panels[:, 0], data.pairs.items(), strict=True):
-        size, label = cost_axis(unit, [pair.single.test.average_cost for pair in pairs])
-        draw_pairs(axes, pairs, size, label, data.judge)
+def draw(study: Study, units: Sequence[str]) -> Figure:
+    """Draw one panel a unit, each after figure 5 of the paper."""
+    figure = empty_figure(7.2, 4.6 * len(units))
+    panels = figure.subplots(len(units), 1, squeeze=False)
+    for axes, unit in zip(panels[:, 0], units, strict=True):
+        pairs = study.pairs_in(unit)
+        draw_pairs(Plane(study, [pair.single for pair in pairs], unit, axes), pairs)
     return figure
 
 
-ANALYSIS = Analysis(ABOUT, analyse, draw)
+ANALYSIS = Analysis(
+    About(
+        "measured_costs",
+        "The same in measured time",
+        "section 5.1 and appendix A, tables 1, 2, 8, 9 and 14",
+    ),
+    analyse,
+    draw,
+)

@@ -1,33 +1,40 @@
 """How many views a clip needs, and exits between them: Wang et al. (2022), section 7.1, table 6.
 
 A video model's output is the mean over many views of a clip, and its cost counts them all: 30 views
-are 30 times the multiply-adds of one. Where the views are divided in blocks, a clip may leave after
-some of them. That is a cascade of one set of weights; what it is measured by is not only all views,
-but fewer views of every clip, which save as much without a cascade.
+are 30 times the multiply-adds of one. Where the views are divided into blocks, a clip may exit
+after some of them. That is a cascade of one set of weights. It is compared not only with all views,
+but with fewer views of every clip, which save as much without a cascade.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from committee.errors import Unsupported
 from committee.report.style import SERIES
-from committee.report.text import exits, times
+from committee.report.table import Column, Table
+from committee.report.text import named, times
 from committee.rule.combinations import ORDER_FREE
-from committee.study.base import About, Analysis, Cell, Column, Finding, Table
-from committee.study.best_cascades import speedup
-from committee.study.context import Judge, Judged, Study, feasible
-from committee.study.cost_gain_figure import gain_over
-from committee.study.drawing import finish, mark, mark_singles, plane
-from committee.study.estimates import accuracy_of
-from committee.study.text import told_gain
+from committee.selection.front import Committee
+from committee.study.base import (
+    POINTS,
+    About,
+    Analysis,
+    Finding,
+    accuracies,
+    costs,
+    exit_texts,
+    ratios,
+    speedup,
+    worst_costs,
+)
+from committee.study.context import Study, feasible
+from committee.study.drawing import Plane
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-ABOUT = About("views", "How many views, and exits between them", "section 7.1, table 6")
 
 
 @dataclass(frozen=True)
@@ -38,51 +45,39 @@ class Views:
         model: Its name.
         each: Views of a block.
         fixed: On the first block, the first two, … of every clip; the last on all views.
-        exits: The cheapest cascade of these blocks that is as accurate as all views on the choosing
-            split, in committees as long as the study's; None if none is.
+        exits: The cheapest cascade of these blocks that is as accurate as all views on the
+            validation split, in committees as long as the study's; None if none is.
         front: The cascades that no other of these blocks beats there.
     """
 
     model: str
     each: int
-    fixed: tuple[Judged, ...]
-    exits: Judged | None
-    front: tuple[Judged, ...]
+    fixed: tuple[Committee, ...]
+    exits: Committee | None
+    front: tuple[Committee, ...]
 
     @property
-    def whole(self) -> Judged:
+    def whole(self) -> Committee:
         """On all views."""
         return self.fixed[-1]
 
     @property
+    def total(self) -> int:
+        """How many views a clip has."""
+        return self.each * len(self.fixed)
+
+    @property
     def enough(self) -> int:
-        """How many blocks of every clip are as accurate as all on the choosing split."""
+        """How many blocks of every clip are as accurate as all on the validation split."""
         goal = self.whole.val.correct
-        return next(n for n, found in enumerate(self.fixed, 1) if found.val.correct >= goal)
+        return next(n for n, some in enumerate(self.fixed, 1) if some.val.correct >= goal)
 
 
-@dataclass(frozen=True)
-class OfViews:
-    """What the figure shows.
-
-    Args:
-        singles: Models on all views, by rising cost.
-        views: By model.
-        unit: Unit of the costs.
-        judge: Which split judged.
-    """
-
-    singles: tuple[Judged, ...]
-    views: Mapping[str, Views]
-    unit: str
-    judge: Judge
-
-
-def analyse(study: Study) -> Finding[OfViews]:
-    """Give every clip the same number of blocks, and let clips leave between blocks.
+def analyse(study: Study) -> Finding:
+    """Give every clip the same number of blocks, and let clips exit between blocks.
 
     Raises:
-        Unsupported: If no model's views are divided in blocks, or nothing is averaged over them.
+        Unsupported: If no model's views are divided into blocks, or nothing averages them.
     """
     if not study.val.blocks:
         raise Unsupported(
@@ -91,67 +86,70 @@ def analyse(study: Study) -> Finding[OfViews]:
         )
     if study.settings.combine not in ORDER_FREE:
         raise Unsupported(f"{study.settings.combine}: nothing is averaged over views")
-    found = {name: _views(study, name, names) for name, names in study.val.blocks.items()}
-    unit = study.settings.unit
-    table = Table(
-        "Models on some of their views, and exits between views",
-        (
-            Column("model"),
-            Column("views"),
-            Column("accuracy", "share"),
-            Column("average cost", "cost", unit),
-            Column("worst-case cost", "cost", unit),
-            Column("leave at each stage"),
-            Column("accuracy over all views'", "points"),
-            Column("speedup over all views", "ratio"),
-        ),
-        tuple(row for each in found.values() for row in _rows(study, each)),
-        f"Exits between views: the cheapest cascade of up to {study.settings.max_models} blocks "
-        f"that is as accurate as all views on {study.val.samples.split}. All figures are of "
-        f"{study.judge}.",
-    )
-    told = tuple(line for each in found.values() for line in _sentences(study, each))
-    return Finding(ABOUT, (table,), told, OfViews(study.singles, found, unit, study.judge))
+    views = [_views(study, name, names) for name, names in study.val.blocks.items()]
+    sentences = tuple(line for each in views for line in _sentences(study, each))
+    return Finding((_table(study, views),), sentences, views)
 
 
 def _views(study: Study, model: str, names: tuple[str, ...]) -> Views:
     ends = range(1, len(names) + 1)
-    fixed = study.judged([study.cascade([names[:end]]) for end in ends])
+    fixed = study.evaluated([study.cascade([names[:end]]) for end in ends])
     front = study.search(models=names)
-    goal = fixed[-1].val.accuracy
     recipe: Mapping[str, Any] = study.val.specs[names[0]]["preprocessing"]["views"]
     each = recipe["temporal"] * recipe["spatial"] // recipe["blocks"]
-    return Views(model, each, fixed, feasible(front.at_least, goal), tuple(map(Judged.of, front)))
+    return Views(
+        model, each, fixed, feasible(front.at_least, fixed[-1].val.accuracy), front.committees
+    )
 
 
-def _rows(study: Study, views: Views) -> Iterator[tuple[Cell, ...]]:
-    total = views.each * len(views.fixed)
-    told = [f"{views.each * n} of {total}" for n in range(1, len(views.fixed))]
-    shown = [*zip([*told, f"all {total}"], views.fixed, strict=True)]
+# The views of a model, a text that says which of them run, and the committee of these.
+_Row = tuple[Views, str, Committee]
+
+
+def _rows(views: Views) -> Iterator[_Row]:
+    for count, committee in enumerate(views.fixed[:-1], 1):
+        yield views, f"{views.each * count} of {views.total}", committee
+    yield views, f"all {views.total}", views.whole
     if views.exits is not None:
-        shown.append((f"exits between views: {views.exits.told}", views.exits))
-    for what, each in shown:
-        yield (
-            views.model,
-            what,
-            accuracy_of(each.test),
-            each.test.average_cost,
-            each.test.worst_case_cost,
-            exits(each.test) if len(each.cascade.stages) > 1 else None,
-            gain_over(study, each, views.whole),
-            speedup(views.whole, each),
-        )
+        yield views, f"exits between views: {named(views.exits.cascade)}", views.exits
+
+
+def _table(study: Study, every: Sequence[Views]) -> Table:
+    def committee(row: _Row) -> Committee:
+        return row[2]
+
+    def whole(row: _Row) -> Committee:
+        return row[0].whole
+
+    unit = study.settings.unit
+    return Table(
+        "Models on some of their views, and exits between views",
+        (
+            Column("model", lambda row: row[0].model),
+            Column("views", lambda row: row[1]),
+            accuracies("accuracy", committee),
+            costs("average cost", committee, unit),
+            worst_costs("worst-case cost", committee, unit),
+            exit_texts("exit at each stage", committee),
+            study.gains("accuracy over all views'", committee, whole, itself=False),
+            ratios("speedup over all views", committee, whole),
+        ),
+        [row for each in every for row in _rows(each)],
+        f"Exits between views: the cheapest cascade of up to {study.settings.max_models} blocks "
+        f"that is as accurate as all views on {study.val_name}. All figures are of "
+        f"{study.test_text}.",
+    )
 
 
 def _sentences(study: Study, views: Views) -> Iterator[str]:
-    val, total = study.val.samples.split, views.each * len(views.fixed)
+    val, total, test = study.val_name, views.total, study.test_text
     enough = views.fixed[views.enough - 1]
     seen = views.each * views.enough
     if views.enough < len(views.fixed):
         yield (
             f"{views.model}: {seen} of {total} views of every clip are as accurate as all on "
-            f"{val}, {times(speedup(views.whole, enough))} cheaper; on {study.judge} the "
-            f"difference is {told_gain(study.gain(enough.cascade, views.whole.cascade))} points."
+            f"{val}, {times(speedup(views.whole, enough))} cheaper; on {test} the difference is "
+            f"{POINTS.text(study.gain(enough.cascade, views.whole.cascade))} points."
         )
     if views.exits is None:
         yield (
@@ -163,27 +161,21 @@ def _sentences(study: Study, views: Views) -> Iterator[str]:
     saved, over_fixed = (times(speedup(each, views.exits)) for each in (views.whole, enough))
     yield (
         f"{views.model}: exits between views are {saved} cheaper than all {total} views and "
-        f"{over_fixed} cheaper than {seen} of "
-        f"every clip, at {told_gain(gain)} points on {study.judge}."
+        f"{over_fixed} cheaper than {seen} of every clip, at {POINTS.text(gain)} points on {test}."
     )
 
 
-def draw(data: OfViews) -> Figure:
-    """Each model on rising numbers of views, and its exits between views.
-
-    Raises:
-        MissingExtraError: If matplotlib is not installed.
-    """
-    figure, axes, size, label = plane(data.unit, data.singles)
-    drawn = [mark_singles(axes, data.singles, size)]
-    for number, views in enumerate(data.views.values()):
+def draw(study: Study, every: Sequence[Views]) -> Figure:
+    """Draw each model on rising numbers of views, and its exits between views."""
+    plane = Plane(study)
+    plane.mark_singles()
+    for number, views in enumerate(every):
         fixed, between = (SERIES[(2 * number + i) % len(SERIES)] for i in (0, 1))
-        drawn.append(mark(axes, views.fixed, size, fixed, f"{views.model}, fixed views", line=True))
-        drawn.append(
-            mark(axes, views.front, size, between, f"{views.model}, exits between views", line=True)
-        )
-    finish(axes, drawn, label, data.judge, data.singles, whole=True)
-    return figure
+        plane.mark(views.fixed, fixed, f"{views.model}, fixed views", line=True)
+        plane.mark(views.front, between, f"{views.model}, exits between views", line=True)
+    return plane.finish(whole=True)
 
 
-ANALYSIS = Analysis(ABOUT, analyse, draw)
+ANALYSIS = Analysis(
+    About("views", "How many views, and exits between them", "section 7.1, table 6"), analyse, draw
+)

@@ -7,145 +7,104 @@ average.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from committee.errors import Unsupported
 from committee.report.style import CASCADE, SERIES, cost_axis
-from committee.report.text import times
-from committee.study.base import About, Analysis, Column, Finding, Table
-from committee.study.best_cascades import speedup
-from committee.study.context import Judged, Pair, Study, feasible
-from committee.study.cost_gain_figure import Beside, beside, draw_beside, gain_over
-from committee.study.estimates import accuracy_of
+from committee.report.text import named, times
+from committee.selection.front import Committee
+from committee.study.base import (
+    About,
+    Analysis,
+    Entry,
+    Finding,
+    beside_table,
+    ratios,
+    speedup,
+    worst_costs,
+)
+from committee.study.context import Study, feasible
+from committee.study.drawing import draw_beside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ABOUT = About("worst_case", "A guarantee on worst-case cost", "section 5.2, table 4")
 _WITHOUT, _WITH = "without guarantee", "with guarantee"
 
-
-@dataclass(frozen=True)
-class Guarantee:
-    """A single model, and the cheapest committees that are as accurate on the choosing split.
-
-    Args:
-        single: The model alone.
-        without: Whatever it costs at worst.
-        guaranteed: Costs at worst no more than the model.
-    """
-
-    single: Judged
-    without: Judged
-    guaranteed: Judged
+# A single model, its cheapest equal whatever that costs at worst, and its guaranteed equal.
+Guarantee = tuple[Committee, Committee, Committee]
 
 
-@dataclass(frozen=True)
-class Guarantees:
-    """What the figure shows: rows, the unit of their costs, and the splits."""
-
-    rows: tuple[Guarantee, ...]
-    drawn: tuple[Beside, ...]
-    unit: str
-    provenance: str
-
-
-def analyse(study: Study) -> Finding[Guarantees]:
-    """For each single model, the cheapest equal committee with and without the guarantee.
+def analyse(study: Study) -> Finding:
+    """Find for each single model the cheapest equal committee with and without the guarantee.
 
     Raises:
         Unsupported: If no committee of several models is as accurate as a single one.
     """
-    found = [guarantee(study, pair) for pair in study.pairs]
-    rows = tuple(each for each in found if each is not None)
-    if not any(len(row.without.cascade.names) > 1 for row in rows):
+    rows = guarantees(study)
+    if not any(len(without.cascade.names) > 1 for _, without, _ in rows):
         raise Unsupported("no committee of several models costs less than its equal in accuracy")
-    unit = study.settings.unit
-    columns = (
-        Column("model"),
-        Column("guarantee"),
-        Column("committee"),
-        Column("accuracy", "share"),
-        Column("accuracy over the model's", "points"),
-        Column("average cost", "cost", unit),
-        Column("worst-case cost", "cost", unit),
-        Column("speedup on average", "ratio"),
-    )
-    cells = tuple(
-        (
-            row.single.told,
-            told,
-            each.told,
-            accuracy_of(each.test),
-            gain_over(study, each, row.single),
-            each.test.average_cost,
-            each.test.worst_case_cost,
-            speedup(row.single, each),
-        )
-        for row in rows
-        for told, each in (("", row.single), ("without", row.without), ("with", row.guaranteed))
-    )
-    note = (
+    table = beside_table(
+        study,
+        "With and without a guarantee on worst-case cost",
+        "guarantee",
+        _entries(rows),
         "The cheapest committees that are as accurate as the model on the split that chose; with "
-        "the guarantee none costs more than the model on any sample."
+        "the guarantee none costs more than the model on any sample.",
+        worst_costs("worst-case cost", lambda e: e.committee, study.settings.unit),
+        ratios("speedup on average", lambda e: e.committee, lambda e: e.single),
     )
-    drawn = tuple(
-        beside(study, row.single, {_WITHOUT: row.without, _WITH: row.guaranteed}, worst=True)
-        for row in rows
-    )
-    return Finding(
-        ABOUT,
-        (Table("With and without a guarantee on worst-case cost", columns, cells, note),),
-        _sentences(rows),
-        Guarantees(rows, drawn, unit, study.provenance),
-    )
+    return Finding((table,), tuple(_sentences(rows)), rows)
 
 
-def guarantee(study: Study, pair: Pair) -> Guarantee | None:
-    """A single model with its equals in accuracy; None if there are none within the bound."""
-    single, without = pair.single, pair.same_accuracy
-    if without is None:
-        return None
-    bound = single.val.worst_case_cost
-    if without.val.worst_case_cost <= bound:
+def guarantees(study: Study) -> list[Guarantee]:
+    """Return single models with their equals in accuracy, where there are any within the bound."""
+    rows = []
+    for single, without in study.matched:
+        bound = single.val.worst_case_cost
         # The cheapest of all is also the cheapest of those that keep to the bound.
-        return Guarantee(single, without, without)
-    guaranteed = feasible(study.search(worst_case=bound).at_least, single.val.accuracy)
-    return None if guaranteed is None else Guarantee(single, without, guaranteed)
+        guaranteed: Committee | None = without
+        if without.val.worst_case_cost > bound:
+            front = study.search(worst_case=bound)
+            guaranteed = feasible(front.at_least, single.val.accuracy)
+        if guaranteed is not None:
+            rows.append((single, without, guaranteed))
+    return rows
 
 
-def _sentences(rows: Sequence[Guarantee]) -> tuple[str, ...]:
-    dearer = [r for r in rows if r.without.val.worst_case_cost > r.single.val.worst_case_cost]
-    told = [
-        f"Of {len(rows)} cheapest committees that match a single model, {len(dearer)} cost more "
+def _entries(rows: Sequence[Guarantee]) -> list[Entry]:
+    kinds = ("", _WITHOUT, _WITH)
+    return [Entry(r[0], kind, c) for r in rows for kind, c in zip(kinds, r, strict=True)]
+
+
+def _sentences(rows: Sequence[Guarantee]) -> Iterator[str]:
+    dearer = [r for r in rows if r[1].val.worst_case_cost > r[0].val.worst_case_cost]
+    yield (
+        f"{len(dearer)} of {len(rows)} cheapest committees that match a single model cost more "
         "than it at worst."
-    ]
-    for row in dearer:
-        before, after = (speedup(row.single, each) for each in (row.without, row.guaranteed))
+    )
+    for single, without, guaranteed in dearer:
+        before, after = (speedup(single, each) for each in (without, guaranteed))
         if before is None or after is None:
             continue
-        cost = row.single.test.average_cost
-        told.append(
-            f"{row.single.told}: {times(before)} cheaper on average without the guarantee, at "
-            f"worst {row.without.test.worst_case_cost / cost:.2f} times its cost; with it "
-            f"{times(after)} cheaper, at worst {row.guaranteed.test.worst_case_cost / cost:.2f} "
+        cost = single.reported.average_cost
+        yield (
+            f"{named(single.cascade)}: {times(before)} cheaper on average without the guarantee, "
+            f"at worst {without.reported.worst_case_cost / cost:.2f} times its cost; with it "
+            f"{times(after)} cheaper, at worst {guaranteed.reported.worst_case_cost / cost:.2f} "
             "times."
         )
-    return tuple(told)
 
 
-def draw(data: Guarantees) -> Figure:
-    """Average cost with a line to the worst case, and the gain in accuracy, a row a model.
-
-    Raises:
-        MissingExtraError: If matplotlib is not installed.
-    """
-    size, label = cost_axis(data.unit, [row.single.test.average_cost for row in data.rows])
+def draw(study: Study, rows: Sequence[Guarantee]) -> Figure:
+    """Draw average cost with a line to the worst case, and the gain in accuracy."""
+    size, label = cost_axis(study.settings.unit, [row[0].reported.average_cost for row in rows])
     looks = {_WITHOUT: SERIES[1], _WITH: CASCADE}
-    title = f"Lines end at the worst case; {data.provenance}"
-    return draw_beside(data.drawn, looks, size, label, title)
+    title = f"Lines end at the worst case; {study.provenance}"
+    return draw_beside(study, _entries(rows), looks, label, title, size=size, worst=True)
 
 
-ANALYSIS = Analysis(ABOUT, analyse, draw)
+ANALYSIS = Analysis(
+    About("worst_case", "A guarantee on worst-case cost", "section 5.2, table 4"), analyse, draw
+)
