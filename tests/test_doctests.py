@@ -17,9 +17,9 @@ MODULES = {
     "selection.thresholds": 1,
     "study.base": 1,
     "study.confidence_functions": 1,
-    "study.drawing": 1,
-    "study.estimates": 1,
-    "study.text": 4,
+    "report.scales": 2,
+    "report.table": 3,
+    "report.text": 10,
 }
 
 
