@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -135,7 +135,7 @@ def _progress() -> Callable[[str, int, int], None]:
     return update
 
 
-def _print(context: Study, findings: Sequence[Finding[Any]], pools: Collection[Pool]) -> None:
+def _print(context: Study, findings: Sequence[Finding], pools: Collection[Pool]) -> None:
     for finding in findings:
         if finding.left_out:
             say_wrapped(f"Skipped, {finding.name}: {finding.left_out}")
