@@ -92,7 +92,7 @@ $(VENV)/ready: pyproject.toml requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(LITE) $(SOURCES)
 	touch $@
 
-# What the tests of the JavaScript recipe run on. Without scripts: they fetch libraries for GPUs.
+# What the test of the JavaScript example runs on. Without scripts: they fetch libraries for GPUs.
 # 111 MB to fetch, 291 MB unpacked, of which those of other systems go again.
 node: .node/ready
 
@@ -112,7 +112,7 @@ node: .node/ready
 node-if-there:
 	@if command -v node >/dev/null && command -v npm >/dev/null; \
 		then $(MAKE) --no-print-directory node || echo "npm cannot install onnxruntime-node"; \
-		else echo "Node.js and npm are not here: tests of the JavaScript recipe will skip"; fi
+		else echo "Node.js and npm are not here: the test of the JavaScript example will skip"; fi
 
 clean:
 	rm -rf $(VENV) $(DEMO_VENV) demo-out .browser .node

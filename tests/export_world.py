@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -152,16 +151,6 @@ needs_node = pytest.mark.skipif(
     node_modules() is None,
     reason="node with npm's onnxruntime-node is not at hand; `make node` installs it",
 )
-
-
-def javascript(bundle: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    """Run the JavaScript program of a bundle."""
-    modules = bundle.parent / "node_modules"
-    if not modules.exists():
-        modules.symlink_to(node_modules())  # type: ignore[arg-type]
-    return subprocess.run(
-        ["node", bundle / "run.mjs", *map(str, words)], capture_output=True, text=True, check=False
-    )
 
 
 def program_of(folder: Path) -> Any:

@@ -18,9 +18,8 @@ from PIL import ExifTags, Image
 from committee import Cascade, Runner, register_confidence
 from committee.embedded import FOLDER
 from committee.errors import CascadeError, CommitteeError, DataError, ExportError
-from committee.export.bundle import read_bundle, write_bundle
+from committee.export.bundle import checksum, read_bundle, write_bundle
 from committee.export.graph import write_graph
-from committee.export.seal import checksum
 from committee.models.inputs import as_image, prepared
 from committee.rule.cascade import Stage
 from committee.rule.flow import Decisions
@@ -29,13 +28,9 @@ from committee.spec.preprocessing import Preprocessing
 from committee.store.chunks import exclusive
 from export_world import (
     CASCADES,
-    coloured,
     decisions_of,
     embedded,
     flips,
-    javascript,
-    needs_node,
-    node_modules,
     program_of,
     some_images,
 )
@@ -177,44 +172,6 @@ def test_images_of_every_mode_are_prepared_as_by_the_library(
                 refuse(Image.new(mode, (4, 4)))
 
 
-@needs_node
-def test_javascript_decides_all_test_images_as_the_runner_does(
-    bundle: Path, promised: Decisions, tmp_path: Path
-) -> None:
-    some_images().tofile(tmp_path / "images.raw")
-    done = javascript(bundle, f"28x28x1={tmp_path / 'images.raw'}")
-    assert done.returncode == 0, done.stderr
-    told = decisions_of(map(json.loads, done.stdout.splitlines()))
-    assert len(told.stage) == len(promised.stage)
-    assert flips(told, promised) == 0
-    np.testing.assert_allclose(told.score, promised.score, rtol=1e-5)
-
-
-@needs_node
-def test_javascript_takes_channels_in_the_order_of_the_input(tmp_path: Path) -> None:
-    pytest.importorskip("onnx", reason="the model is made with onnx")
-    cascade, images = coloured("bgr", tmp_path)
-    images.tofile(tmp_path / "images.raw")
-    here = write_bundle(cascade, tmp_path / "bundle")
-    done = javascript(here, f"4x4x3={tmp_path / 'images.raw'}")
-    told = decisions_of(map(json.loads, done.stdout.splitlines()))
-    runner = Runner(here, threads=1)
-    expected = decisions_of(vars(runner(image)) for image in images)
-    assert flips(told, expected) == 0
-    np.testing.assert_allclose(told.score, expected.score, rtol=1e-5)
-
-
-@needs_node
-def test_javascript_refuses_models_of_one_size_that_see_different_parts(tmp_path: Path) -> None:
-    chain = embedded(Cascade.of(["nano", "tiny"], [0.9]))
-    nano = chain.models["nano"]
-    other = {**nano, "preprocessing": {**nano["preprocessing"], "resize": "squash"}}
-    here = write_bundle(replace(chain, models={**chain.models, "nano": other}), tmp_path / "out")
-    done = javascript(here, "28x28x1=none")
-    assert done.returncode == 2
-    assert "models nano and tiny see other parts of an image of 28x28x1" in done.stderr
-
-
 def test_the_runner_opens_the_folder_and_the_file_in_it(bundle: Path) -> None:
     images = some_images(64)
     expected = Runner(embedded(CASCADES["mean_logits"]), threads=1).decide(images)
@@ -242,10 +199,6 @@ def refused_by_all(folder: Path, told: str) -> None:
     )
     assert done.returncode == 2
     assert [told in line for line in done.stderr.splitlines()] == [True]
-    if node_modules():
-        done = javascript(folder)
-        assert done.returncode == 2
-        assert [told in line for line in done.stderr.splitlines()] == [True]
 
 
 @pytest.mark.parametrize("name", ["README.md", "models/nano/model.onnx", "models/large/model.onnx"])

@@ -33,13 +33,12 @@ def by_graph(calibration: Calibration, values: Array, kind: Kind) -> Array:
     import onnxruntime
 
     from committee.export.nodes import Nodes
-    from committee.export.rule_nodes import Judging
+    from committee.export.onnx_namespace import Onnx, Tensor
 
     nodes = Nodes("")
-    judging = Judging(
-        "last", "max_prob", {"model": kind}, {"model": calibration}, values.shape[1], np.float64
-    )
-    made = judging.calibrated(nodes, "model", "raw")
+    xp: Any = Onnx()
+    tensor: Any = Tensor(nodes, "raw", np.float64, values.shape[1])
+    made = calibration.apply(Outputs(kind, tensor), xp).values.name  # type: ignore[attr-defined]
     double = onnx.TensorProto.DOUBLE
     graph = nodes.graph(
         "calibration",

@@ -1,9 +1,8 @@
-"""Every export states the rule once more; on outputs of all kinds each decides as the library."""
+"""Every export runs the one rule; on outputs of all kinds each decides as the library."""
 
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from PIL import Image
 
 from committee import Cascade, Runner
 from committee.arrays import Array
+from committee.errors import ExportError
 from committee.export.bundle import write_bundle
 from committee.export.graph import write_graph
 from committee.export.torch_module import as_module
@@ -21,14 +21,13 @@ from committee.models.inputs import prepared
 from committee.models.load import specs_of
 from committee.rule.calibration import Calibration
 from committee.rule.flow import Decisions
+from committee.rule.namespace import NUMPY, Namespace
 from committee.rule.outputs import Kind
-from committee.rule.scores import BUILT_IN
+from committee.rule.scores import BUILT_IN, CONFIDENCES
 from export_world import (
     decisions_of,
     flips,
     from_tables,
-    javascript,
-    needs_node,
     program_of,
 )
 
@@ -74,13 +73,6 @@ def by_python(cascade: Cascade, images: Array, folder: Path) -> Decisions:
     return decisions_of(own(Image.fromarray(image)) for image in images)
 
 
-def by_javascript(cascade: Cascade, images: Array, folder: Path) -> Decisions:
-    images.tofile(folder / "images.raw")
-    done = javascript(folder / "bundle", f"1x2x1={folder / 'images.raw'}")
-    assert done.returncode == 0, done.stderr
-    return decisions_of(map(json.loads, done.stdout.splitlines()))
-
-
 def by_graph(form: Any, precision: Any) -> Any:
     def decided(cascade: Cascade, images: Array, folder: Path) -> Decisions:
         path = write_graph(cascade, folder / "graph.onnx", form=form, precision=precision)
@@ -116,13 +108,11 @@ def by_module(cascade: Cascade, images: Array, folder: Path) -> Decisions:
 
 WAYS = {
     "python": by_python,
-    "javascript": by_javascript,
     "graph": by_graph("any", "float64"),
     "graph for one": by_graph("one", "float64"),
     "graph in float32": by_graph("any", "float32"),
     "module": by_module,
 }
-EACH_WAY = [pytest.param(way, marks=needs_node if way == "javascript" else ()) for way in WAYS]
 
 
 def halving(
@@ -139,7 +129,7 @@ def halving(
     return from_tables(Cascade.of(NAMES, bounds, *rule), tables, folder)
 
 
-@pytest.mark.parametrize("way", EACH_WAY)
+@pytest.mark.parametrize("way", WAYS)
 def test_every_rule_is_that_of_the_library(way: str, tmp_path: Path) -> None:
     for number, (confidence, combine, kinds, calibrations) in enumerate(RULES):
         folder = tmp_path / str(number)
@@ -155,7 +145,7 @@ def test_every_rule_is_that_of_the_library(way: str, tmp_path: Path) -> None:
                                    atol=1e-12 if exact else 1e-5)  # fmt: skip
 
 
-@pytest.mark.parametrize("way", EACH_WAY)
+@pytest.mark.parametrize("way", WAYS)
 def test_a_calibration_lets_no_class_overtake(way: str, tmp_path: Path) -> None:
     """Logits that differ by less than rounding after the logarithm of their softmax is taken."""
     tables: dict[str, tuple[Kind, Array]] = {"b.1": ("logits", LOGITS["b.1"] * 1e-30)}
@@ -166,3 +156,34 @@ def test_a_calibration_lets_no_class_overtake(way: str, tmp_path: Path) -> None:
     write_bundle(cascade, tmp_path / "bundle")
     found = WAYS[way](cascade, images, tmp_path)
     np.testing.assert_array_equal(found.predicted, promised.predicted)
+
+
+def above_mean(outputs: Array, kind: Kind = "logits", xp: Namespace = NUMPY) -> Array:
+    """Score each sample by how far its largest value is above the mean of its classes."""
+    values = xp.floats(outputs)
+    return xp.max(values) - xp.sum(values) / values.shape[1]
+
+
+@pytest.mark.parametrize("way", [each for each in WAYS if each != "python"])
+def test_a_confidence_is_one_function_for_arrays_tensors_and_graphs(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CONFIDENCES, "above_mean", above_mean)
+    cascade, images = halving(tables_of("lll"), tmp_path, ("above_mean", "mean_logits", {}))
+    promised = Runner(cascade).decide(images)
+    assert min(np.bincount(promised.stage, minlength=3)) >= 10
+    assert flips(WAYS[way](cascade, images, tmp_path), promised) == 0
+
+
+def test_a_function_of_numpy_alone_is_exported_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CONFIDENCES, "first", lambda values, kind: values[:, 0])
+    cascade, _ = from_tables(Cascade.of(NAMES[:1], [], "first"), tables_of("lll"), tmp_path)
+    with pytest.raises(ExportError, match="third parameter xp"):
+        write_graph(cascade, tmp_path / "graph.onnx")
+    with pytest.raises(ExportError, match="your own function"):
+        write_bundle(cascade, tmp_path / "bundle")
+    torch = pytest.importorskip("torch", reason="the module is for torch")
+    with pytest.raises(ExportError, match="third parameter xp"):
+        as_module(cascade, {NAMES[0]: torch.nn.Identity()})

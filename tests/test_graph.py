@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,15 @@ from committee.export.graph import write_graph
 from committee.export.image_nodes import shrunk
 from committee.export.nodes import Nodes
 from committee.spec.preprocessing import Preprocessing
-from export_world import CASCADES, coloured, embedded, flips, some_images
+from export_world import (
+    CASCADES,
+    coloured,
+    embedded,
+    flips,
+    needs_node,
+    node_modules,
+    some_images,
+)
 
 onnx = pytest.importorskip("onnx", reason="exporting needs onnx")
 import onnxruntime  # noqa: E402  # after the line that skips
@@ -277,42 +287,21 @@ def test_a_network_with_branches_may_be_a_self_cascade(tmp_path: Path) -> None:
     assert flips(Runner(path).decide(images), expected) == 0
 
 
-def test_what_was_altered_or_is_missing_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_cut_off_or_lacks_its_weights_is_refused(tmp_path: Path) -> None:
     cascade = embedded(CASCADES["ensemble"])
     path = write_graph(cascade, tmp_path / "c.onnx", largest_file=0)
-    beside = tmp_path / "c.onnx.data"
-    whole, weights = path.read_bytes(), beside.read_bytes()
+    whole = path.read_bytes()
     Runner(path)
-
-    def refused(kind: type[CommitteeError], told: str) -> None:
-        with pytest.raises(kind, match=told) as caught:
+    for cut in (len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(ModelError, match="is no ONNX model") as caught:
             Runner(path)
         assert "\n" not in str(caught.value)
-
-    # A byte of a name, of the seal's own numbers, and the seal's name.
-    for place in (len(whole) // 2, whole.rindex(b"sha256") + 12, whole.rindex(b"bytes") + 8):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        refused(ExportError, r"c\.onnx: was altered\. Copy it again")
-    path.write_bytes(whole[: len(whole) // 2])
-    refused(ModelError, "is no ONNX model")
     path.write_bytes(whole)
-    beside.write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
-    refused(ExportError, r"c\.onnx\.data: was altered")
-    beside.unlink()
-    refused(ExportError, r"c\.onnx\.data, which holds its weights, is missing")
-
-
-def test_a_file_whose_seal_is_gone_is_refused(tmp_path: Path) -> None:
-    path = write_graph(embedded(CASCADES["ensemble"]), tmp_path / "c.onnx")
-    model = onnx.load(path)
-    told = [each for each in model.metadata_props if each.key != "committee.seal"]
-    del model.metadata_props[:]
-    model.metadata_props.extend(told)
-    onnx.save(model, path)
-    with pytest.raises(ExportError, match="its seal is gone"):
+    (tmp_path / "c.onnx.data").unlink()
+    with pytest.raises(ModelError, match=r"c\.onnx") as caught:
         Runner(path)
-    session = onnxruntime.InferenceSession(path)
-    assert len(session.run(None, {"image": some_images(3)[..., None]})) == 4
+    assert "\n" not in str(caught.value)
 
 
 def test_models_of_older_operators_are_lifted(tmp_path: Path) -> None:
@@ -489,3 +478,23 @@ def test_resized_bytes_are_those_of_pillow(
 def pillow(image: Array, size: tuple[int, int], interpolation: str) -> Any:
     method = Image.Resampling[interpolation.upper()]
     return Image.fromarray(image).resize(size[::-1], method)
+
+
+@needs_node
+def test_the_example_in_javascript_decides_as_the_runner_does(tmp_path: Path) -> None:
+    path = write_graph(embedded(CASCADES["mean_logits"]), tmp_path / "c.onnx")
+    images = some_images(500)
+    images.tofile(tmp_path / "images.raw")
+    shutil.copy(Path(__file__).parent.parent / "examples" / "cascade.mjs", tmp_path)
+    (tmp_path / "node_modules").symlink_to(node_modules())  # type: ignore[arg-type]
+    words = ["cascade.mjs", path, "images.raw", "28", "28", "1"]
+    done = subprocess.run(
+        ["node", *map(str, words)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    rows = np.array([line.split() for line in done.stdout.splitlines()], np.float64)
+    expected = Runner(path).decide(images)
+    np.testing.assert_array_equal(rows[:, 0], expected.predicted)
+    np.testing.assert_array_equal(rows[:, 2], expected.stage)
+    np.testing.assert_allclose(rows[:, 1], expected.score, rtol=1e-5)
+    assert len(set(expected.stage)) == 3

@@ -1,12 +1,13 @@
 """Bundle: a folder that runs a cascade with numpy, onnxruntime and Pillow alone.
 
 It holds ``cascade.json`` (stages, thresholds, classes, preprocessing of each model), the models
-below ``models/``, programs that run it in Python and JavaScript, a README, and ``SHA256SUMS`` with
-the checksum of every file, in the format of ``sha256sum``. One of segmentation runs in Python.
+below ``models/``, a program that runs it in Python, a README, and ``SHA256SUMS`` with the checksum
+of every file, in the format of ``sha256sum``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +19,6 @@ from committee.errors import ExportError, MissingExtraError, ModelError, Unreada
 from committee.export.canonical import canonical, export_form
 from committee.export.check import check_models
 from committee.export.model_files import onnx_path, onnx_specs, segmenting
-from committee.export.seal import checksum
 from committee.files import naming, write_text
 from committee.models.graph_file import graph_fingerprint, is_inside
 from committee.models.graph_form import Form
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 CASCADE, SUMS, MODELS = "cascade.json", "SHA256SUMS", "models"
 _AGAIN = "Copy the bundle again, or export it"
 # Files of a bundle, and from which file of the recipe each is made.
-_PROGRAMS = {"run.py": "run.py", "run.mjs": "run.mjs"}
+_PROGRAMS = {"run.py": "run.py"}
 _SEGMENTING = {"run.py": "segment.py", "classify.py": "run.py"}
 
 
@@ -59,7 +59,7 @@ def write_bundle(
     """
     folder = Path(folder)
     _check_absent(folder)
-    specs = onnx_specs(cascade, onnx, tiles=True)
+    specs = onnx_specs(cascade, onnx, folder=True)
     with exclusive(folder, make_parents=True):
         _check_absent(folder)  # another process may have written it meanwhile
         _make(folder, cascade, specs)
@@ -233,6 +233,12 @@ def _check_sums(folder: Path) -> set[str]:
             raise ExportError(f"{folder}: {name} was altered. {_AGAIN}")
         names.add(name)
     return names
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file: 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_bundle(path: Path) -> bool:

@@ -27,8 +27,7 @@ from committee.export.check import check_graph
 from committee.export.model_files import onnx_specs
 from committee.export.nodes import FUNCTIONS, Nodes, function_of
 from committee.export.plan import PRECISIONS, Form, Plan, planned, resizes_inside
-from committee.export.seal import seal
-from committee.export.stages import infos, written
+from committee.export.stages import value_infos, write_stages
 from committee.files import naming
 from committee.rule.cascade import Cascade
 from committee.store.chunks import exclusive
@@ -112,7 +111,6 @@ def write_graph(
             if weights > largest_file:
                 _move_out(plan, data)
             package.save_model(_model(plan), whole)
-            seal(whole, data if data.exists() else None)
             exact = not resizes_inside(specs, resize_inside)
             rows = 1 if form == "one" else _CHECKED
             check_graph(whole, cascade, specs, plan.inputs, rows, exact=exact)
@@ -150,7 +148,7 @@ def _model(plan: Plan) -> ModelProto:
 
     nodes = Nodes("stage 0/")
     samples: int | str = 1 if plan.form == "one" else "samples"
-    results, names = written(plan, nodes), [plan.kind, "class", "confidence", "stage"]
+    results, names = write_stages(plan, nodes), [plan.kind, "class", "confidence", "stage"]
     for result, name in zip(results, names, strict=True):
         nodes.nodes.append(helper.make_node("Identity", [result], [name], name=f"output {name}"))
     inputs = [
@@ -161,7 +159,7 @@ def _model(plan: Plan) -> ModelProto:
     functions = [function_of(graph, name, imports) for name, graph in plan.functions.items()]
     own = [helper.make_opsetid(FUNCTIONS, 1)] if functions else []
     model = helper.make_model(
-        nodes.graph(str(plan.cascade), inputs, infos(plan, names, [samples])),
+        nodes.graph(str(plan.cascade), inputs, value_infos(plan, names, [samples])),
         opset_imports=[*imports, *own],
         functions=functions,
         producer_name="committee",

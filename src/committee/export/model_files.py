@@ -11,20 +11,20 @@ from committee.models.graph_file import graph_fingerprint
 from committee.models.load import specs_of
 from committee.paths import MOVED
 from committee.rule.cascade import Cascade
-from committee.rule.scores import BUILT_IN
+from committee.rule.scores import BUILT_IN, CONFIDENCES, is_portable
 from committee.spec.model import ModelSpec
 from committee.spec.task import SEMANTIC_SEGMENTATION
 
 
 def onnx_specs(
-    cascade: Cascade, onnx: Mapping[str, str | Path] | None = None, *, tiles: bool = False
+    cascade: Cascade, onnx: Mapping[str, str | Path] | None = None, *, folder: bool = False
 ) -> list[ModelSpec]:
     """Specs of a cascade's models, each an ONNX file that is there.
 
     Args:
         cascade: It says how its models are loaded.
         onnx: ONNX files that take the place of a model's source, by the model's name.
-        tiles: Whether models may segment.
+        folder: True for a folder, whose models may segment; False for one ONNX file.
 
     Raises:
         CascadeError: If the cascade does not say how a model is loaded.
@@ -35,15 +35,17 @@ def onnx_specs(
         UnknownNameError: If ``onnx`` names a model that the cascade does not have.
     """
     segments = segmenting(cascade)
-    if segments and not tiles:
+    if segments and not folder:
         raise ExportError(
             "export: the cascade segments, which only a folder can hold. Write --out FOLDER, or "
             "run the cascade file itself: committee run"
         )
-    if cascade.confidence not in BUILT_IN and not segments:
+    usable = BUILT_IN if folder else list(filter(is_portable, CONFIDENCES))
+    if cascade.confidence not in usable and not segments:
+        remedy = "" if folder else "; give it a third parameter xp, and compute with that"
         raise ExportError(
             f"export: confidence {cascade.confidence!r} is your own function, which no export "
-            f"carries. There are: {', '.join(BUILT_IN)}"
+            f"carries{remedy}. There are: {', '.join(usable)}"
         )
     given = dict(onnx or {})
     for name in given:

@@ -13,7 +13,6 @@ import numpy as np
 from committee.errors import ExportError, ModelError
 from committee.export.canonical import canonical, export_form
 from committee.export.model_files import onnx_path
-from committee.export.rule_nodes import Judging
 from committee.rule.cascade import Cascade
 from committee.rule.outputs import Kind
 from committee.spec.model import ModelSpec
@@ -38,7 +37,6 @@ class Plan:
         models: What their files hold, by file and form, all at one version of the operators.
         files: Which of these each model is, by its name.
         inputs: Name of each input of the graph, by what its images are resized to.
-        judging: How outputs are calibrated, combined and scored.
         kind: Of the combination.
         form: ``one`` image a run, or ``any`` number.
         dtype: Floating-point type of combination and score, a NumPy scalar type.
@@ -50,7 +48,6 @@ class Plan:
     models: Mapping[str, ModelProto]
     files: Mapping[str, str]
     inputs: Mapping[Preprocessing, str]
-    judging: Judging
     kind: Kind
     form: Form
     dtype: Any
@@ -127,9 +124,6 @@ def planned(
         models=models,
         files=files,
         inputs=_inputs(specs, resize_inside),
-        judging=Judging(
-            cascade.combination, cascade.confidence, kinds, cascade.calibrations, classes, dtype
-        ),
         kind=_kind(cascade, kinds),
         form=form,
         dtype=dtype,

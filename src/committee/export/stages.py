@@ -1,23 +1,29 @@
 """Stages as ONNX nodes: each stands in an ``If`` node of the one before it.
 
-The exit rule here is a translation of :func:`committee.rule.flow.exits`; the tests hold it to that.
+What a stage computes is traced from the rule itself, over :mod:`.onnx_namespace`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 
 from committee.export.image_nodes import InGraph
 from committee.export.nodes import Nodes
+from committee.export.onnx_namespace import Onnx, Tensor
 from committee.export.plan import Plan
+from committee.rule.calibration import calibrated
 from committee.rule.cascade import ALWAYS, NEVER
+from committee.rule.flow import combine_and_score, exits
+from committee.rule.outputs import Outputs
+
+_ONNX = cast(Any, Onnx())
 
 
-def written(plan: Plan, nodes: Nodes) -> list[str]:
+def write_stages(plan: Plan, nodes: Nodes) -> list[str]:
     """Write all stages.
 
     Returns:
@@ -26,13 +32,13 @@ def written(plan: Plan, nodes: Nodes) -> list[str]:
     return _stage(plan, nodes, 0, InGraph(plan.inputs, {}), {})
 
 
-def infos(plan: Plan, names: list[str], shape: list[int | str] | None) -> list[Any]:
-    """What a graph says of the four tensors that :func:`written` returns.
+def value_infos(plan: Plan, names: list[str], shape: list[int | str] | None) -> list[Any]:
+    """Return what a graph declares of the four tensors that :func:`write_stages` returns.
 
     Args:
-        plan: What is written.
-        names: Of the tensors.
-        shape: Of all but the first, which has one axis more; None if it is left open.
+        plan: The plan of the file.
+        names: Names of the tensors.
+        shape: Shape of all but the first, which has one axis more; None if it is left open.
     """
     from onnx import TensorProto, helper
 
@@ -51,56 +57,69 @@ class _Undecided:
     """What a later stage may need.
 
     Args:
-        images: Of the n samples that reached the stage before.
+        images: Images of the n samples that reached the stage before.
         ran: Outputs (n, C) of the models that ran, oldest first.
         own: What that stage would answer: combination, class, confidence and stage.
         going: Which samples go on, (n,) truth values.
     """
 
     images: InGraph
-    ran: Mapping[str, str]
+    ran: Mapping[str, Outputs]
     own: list[str]
     going: str
 
+    def ran_in(self, inner: Nodes, rows: str = "") -> dict[str, Outputs]:
+        """Return the outputs in a branch, gathered if rows are given."""
+
+        def taken(tensor: Any) -> Any:
+            name = inner.add("Gather", tensor.name, rows) if rows else tensor.name
+            return replace(tensor, nodes=inner, name=name)
+
+        return {name: Outputs(each.kind, taken(each.values)) for name, each in self.ran.items()}
+
 
 def _stage(
-    plan: Plan, nodes: Nodes, index: int, images: InGraph, ran: Mapping[str, str]
+    plan: Plan, nodes: Nodes, index: int, images: InGraph, ran: Mapping[str, Outputs]
 ) -> list[str]:
-    """A stage and all after it, for the n samples that reach it."""
-    stage = plan.cascade.stages[index]
-    ran = dict(ran)
-    for name in stage.models:
-        made = _outputs(plan, nodes, name, images.prepared(nodes, plan, name))
-        ran[name] = plan.judging.calibrated(nodes, name, made)
+    """Write a stage and all after it, for the n samples that reach it."""
+    cascade = plan.cascade
+    stage = cascade.stages[index]
+    own = {
+        name: _outputs(plan, nodes, name, images.prepared(nodes, plan, name))
+        for name in stage.models
+    }
+    ran = {**ran, **calibrated(own, cascade.calibrations, _ONNX)}
     if stage.threshold == NEVER:
         return _stage(plan, nodes, index + 1, images, ran)
-    values, predicted, score = plan.judging.judged(nodes, ran)
-    own = [values, predicted, score, _filled(nodes, predicted, index)]
+    combination, score = combine_and_score(ran, cascade.combination, cascade.confidence, _ONNX)
+    tensors: Any = combination.values, combination.predicted(), score
+    answer = [each.name for each in tensors]
+    answer.append(_filled(nodes, answer[1], index))
     if stage.threshold == ALWAYS:
-        return own
-    # A sample leaves when its score reaches the threshold. One whose score is NaN leaves too, so
-    # that the NaN is seen in what comes out.
-    going = nodes.add("Less", score, nodes.constant(stage.threshold, plan.dtype))
+        return answer
+    going: Any = ~exits(score, stage.threshold)
     # All that `last` looks at is the newest output.
-    kept = {} if plan.cascade.combine == "last" else ran
+    needed = {} if cascade.combine == "last" else ran
     go_on = _one_goes_on if plan.form == "one" else _some_go_on
-    return go_on(plan, nodes, index, _Undecided(images, kept, own, going))
+    return go_on(plan, nodes, index, _Undecided(images, needed, answer, going.name))
 
 
-def _outputs(plan: Plan, nodes: Nodes, name: str, source: str) -> str:
+def _outputs(plan: Plan, nodes: Nodes, name: str, source: str) -> Outputs:
     function = plan.shared(name)
     if function:
         made = nodes.call(function, f"{name}/", source)
     else:
         made = nodes.embed(plan.graph(name), f"{name}/", source)
-    return nodes.add("Cast", made, to=_onnx_type(plan.dtype))
+    made = nodes.add("Cast", made, to=_onnx_type(plan.dtype))
+    values = Tensor(nodes, made, plan.dtype, plan.classes)
+    return Outputs(plan.specs[name].kind, cast(Any, values))
 
 
 def _one_goes_on(plan: Plan, nodes: Nodes, index: int, before: _Undecided) -> list[str]:
     inner = Nodes(f"stage {index + 1}/")
     # What is prepared in a branch cannot be seen outside of it.
     inside = InGraph(before.images.bytes, dict(before.images.ready))
-    results = _stage(plan, inner, index + 1, inside, before.ran)
+    results = _stage(plan, inner, index + 1, inside, before.ran_in(inner))
     condition = nodes.add("Squeeze", before.going, nodes.ints(0))
     return _if(plan, nodes, index, condition, inner, results, before.own)
 
@@ -110,7 +129,7 @@ def _some_go_on(plan: Plan, nodes: Nodes, index: int, before: _Undecided) -> lis
     condition = nodes.add("Greater", nodes.add("Size", places), nodes.constant(0, np.int64))
     inner = Nodes(f"stage {index + 1}/")
     rows = inner.add("Squeeze", places, inner.ints(0))
-    survivors = {name: inner.add("Gather", made, rows) for name, made in before.ran.items()}
+    survivors = before.ran_in(inner, rows)
     inside = before.images.gathered(inner, plan, rows, index + 1)
     deeper = _stage(plan, inner, index + 1, inside, survivors)
     scatter = inner.add("Transpose", places, perm=[1, 0])
@@ -130,7 +149,7 @@ def _if(
     results: list[str],
     own: list[str],
 ) -> list[str]:
-    """The results of the inner nodes if the condition holds, else a stage's own."""
+    """Write an If node: the results of the inner nodes if the condition holds, else its own."""
     other = Nodes(f"stage {index} exit/")
     # A branch must answer with tensors of its own.
     passed = [other.add("Identity", each) for each in own]
@@ -138,13 +157,13 @@ def _if(
         "If",
         condition,
         outputs=4,
-        then_branch=inner.graph(f"stage {index + 1}", [], infos(plan, results, None)),
-        else_branch=other.graph(f"stage {index} exit", [], infos(plan, passed, None)),
+        then_branch=inner.graph(f"stage {index + 1}", [], value_infos(plan, results, None)),
+        else_branch=other.graph(f"stage {index} exit", [], value_infos(plan, passed, None)),
     )
 
 
 def _filled(nodes: Nodes, like: str, value: int) -> str:
-    """A tensor of a tensor's shape, filled with an integer."""
+    """Write a tensor of a tensor's shape, filled with an integer."""
     from onnx import numpy_helper
 
     number = numpy_helper.from_array(np.array([value], np.int64))

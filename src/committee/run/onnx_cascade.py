@@ -11,7 +11,6 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import CommitteeError, ExportError, ModelError
 from committee.export.graph import CASCADE_KEY, FORM_KEY, INPUTS_KEY
-from committee.export.seal import check_seal
 from committee.models.engines.session import onnxruntime_session
 from committee.models.inputs import RawSamples, fitted
 from committee.models.load import specs_of
@@ -45,7 +44,7 @@ class Graph:
 
     Raises:
         ModelError: If the file is missing or no ONNX model.
-        ExportError: If it is no cascade, or was altered.
+        ExportError: If it is no cascade, or its metadata was altered.
         MissingExtraError: If onnxruntime is not installed.
     """
 
@@ -53,18 +52,12 @@ class Graph:
         self._path = Path(path)
         if not self._path.is_file():
             raise ModelError(f"{path}: no such file")
-        sealed = check_seal(self._path)
         self._session = onnxruntime_session("cascade", self._path, threads)
         told = self._session.get_modelmeta().custom_metadata_map
         if not {CASCADE_KEY, INPUTS_KEY, FORM_KEY} <= told.keys():
             raise ExportError(
                 f"{path}: is an ONNX model, but no cascade. Write one with: "
                 "committee export cascade.json --out cascade.onnx"
-            )
-        if not sealed:
-            raise ExportError(
-                f"{path}: was altered, for its seal is gone. Export it again, or run it with an "
-                "ONNX runtime of your own"
             )
         try:
             self.cascade = Cascade.from_json(parsed_json(told[CASCADE_KEY]), str(path))

@@ -1,0 +1,169 @@
+"""An array namespace whose arrays are tensors of an ONNX graph: operations append its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from committee.export.nodes import Nodes
+
+_INT64 = 7  # onnx.TensorProto.INT64
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A tensor, one row a sample; operators append a node and return its output.
+
+    Args:
+        nodes: Where nodes are appended.
+        name: Its name.
+        dtype: Floating-point type of the rule in this graph, a NumPy scalar type.
+        classes: How many classes a matrix has.
+    """
+
+    nodes: Nodes
+    name: str
+    dtype: Any
+    classes: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of a matrix; how many rows there are shows when the graph runs."""
+        return -1, self.classes
+
+    def apply(self, operator: str, *others: Tensor | float, **attributes: Any) -> Tensor:
+        """Append a node whose first input is this tensor; numbers become constants."""
+        names = [self._name(other) for other in others]
+        return replace(self, name=self.nodes.add(operator, self.name, *names, **attributes))
+
+    def along_classes(self, operator: str, keepdims: bool) -> Tensor:
+        """Append a reduction of each row."""
+        axis = self.nodes.ints(1)
+        return replace(self, name=self.nodes.add(operator, self.name, axis, keepdims=keepdims))
+
+    def argmax(self, axis: int, keepdims: bool = False) -> Tensor:
+        """Return the lowest index among the largest values."""
+        return self.apply("ArgMax", axis=axis, keepdims=keepdims, select_last_index=0)
+
+    def __add__(self, other: Tensor | float) -> Tensor:
+        return self.apply("Add", other)
+
+    def __sub__(self, other: Tensor | float) -> Tensor:
+        return self.apply("Sub", other)
+
+    def __mul__(self, other: Tensor | float) -> Tensor:
+        return self.apply("Mul", other)
+
+    def __truediv__(self, other: Tensor | float) -> Tensor:
+        return self.apply("Div", other)
+
+    def __rtruediv__(self, other: float) -> Tensor:
+        return replace(self, name=self.nodes.add("Div", self._name(other), self.name))
+
+    def __pow__(self, other: float) -> Tensor:
+        return self.apply("Pow", other)
+
+    def __gt__(self, other: float) -> Tensor:
+        return self.apply("Greater", other)
+
+    def __eq__(self, other: object) -> Any:
+        return self.apply("Equal", other)  # type: ignore[arg-type]
+
+    __hash__ = object.__hash__  # a tensor is itself alone
+
+    def __ge__(self, bound: float) -> Any:
+        return _Reached(self, bound)
+
+    def _name(self, value: Tensor | float) -> str:
+        return value.name if isinstance(value, Tensor) else self.nodes.constant(value, self.dtype)
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """``scores >= bound``, of which the graph needs the opposite alone."""
+
+    scores: Tensor
+    bound: float
+
+    def __invert__(self) -> Tensor:
+        # A sample whose score is NaN exits, so that the NaN is seen in what comes out.
+        return self.scores.apply("Less", self.bound)
+
+
+class Onnx:
+    """A :class:`~committee.rule.namespace.Namespace` of tensors; see there."""
+
+    def floats(self, values: Tensor) -> Tensor:
+        return values
+
+    def exp(self, values: Tensor) -> Tensor:
+        return values.apply("Exp")
+
+    def log(self, values: Tensor) -> Tensor:
+        return values.apply("Log")
+
+    def minimum(self, values: Tensor, bound: float) -> Tensor:
+        return values.apply("Min", bound)
+
+    def maximum(self, values: Tensor, bound: float) -> Tensor:
+        return values.apply("Max", bound)
+
+    def where(self, condition: Tensor, values: Tensor, others: Tensor | float) -> Tensor:
+        return condition.apply("Where", values, others)
+
+    def sum(self, values: Tensor, keepdims: bool = False) -> Tensor:
+        return values.along_classes("ReduceSum", keepdims)
+
+    def max(self, values: Tensor, keepdims: bool = False) -> Tensor:
+        return values.along_classes("ReduceMax", keepdims)
+
+    def argmax(self, values: Tensor, keepdims: bool = False) -> Tensor:
+        return values.argmax(1, keepdims)
+
+    def two_largest(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        nodes = values.nodes
+        top, _ = nodes.several("TopK", values.name, nodes.ints(2), outputs=2, axis=1)
+        first, second = (
+            nodes.add("Gather", top, nodes.constant(place, np.int64), axis=1) for place in (0, 1)
+        )
+        return replace(values, name=first), replace(values, name=second)
+
+    def next_larger(self, values: Tensor) -> Tensor:
+        """Add just over half of what the last bit of each number is worth.
+
+        References:
+            Rump et al. (2009), Computing Predecessor and Successor in Rounding to Nearest.
+        """
+        finfo = np.finfo(values.dtype)
+        half = float(finfo.eps) / 2 * (1 + float(finfo.eps))
+        step = (values.apply("Abs") * half).apply("Max", float(finfo.smallest_subnormal))
+        return values + step
+
+    def take_along(self, values: Tensor, index: Tensor) -> Tensor:
+        return values.apply("GatherElements", index, axis=1)
+
+    def put_along(self, values: Tensor, index: Tensor, new: Tensor) -> Tensor:
+        return values.apply("ScatterElements", index, new, axis=1)
+
+    def count_reached(self, bounds: tuple[float, ...], values: Tensor) -> Tensor:
+        nodes = values.nodes
+        if len(bounds) == 1:
+            return values.apply("GreaterOrEqual", bounds[0]).apply("Cast", to=_INT64)
+        wide = nodes.add("Unsqueeze", values.name, nodes.ints(-1))
+        reached = nodes.add("GreaterOrEqual", wide, nodes.constant(bounds, values.dtype))
+        counted = nodes.add("Cast", reached, to=_INT64)
+        return replace(values, name=nodes.add("ReduceSum", counted, nodes.ints(-1), keepdims=0))
+
+    def take(self, table: tuple[float, ...], index: Tensor) -> Tensor:
+        nodes = index.nodes
+        taken = nodes.add("Gather", nodes.constant(table, index.dtype), index.name)
+        return replace(index, name=taken)
+
+    def by_rows(self, function: Callable[[Any], Any], values: Tensor) -> Any:
+        return function(values)
+
+    def checked_scores(self, scores: Tensor, confidence: str) -> Tensor:
+        return scores  # runners see NaN in the combination
