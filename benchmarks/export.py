@@ -25,7 +25,7 @@ BATCH = 64
 
 
 def known(cascade: Cascade) -> Cascade:
-    specs = {spec.name: spec.to_json() for spec in pool_file().models}
+    specs = {spec.name: spec for spec in pool_file().models}
     return replace(cascade, models={name: specs[name] for name in cascade.names})
 
 

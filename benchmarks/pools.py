@@ -65,9 +65,7 @@ def make_store(root: Path, models: list[Model], samples: int, classes: int) -> N
     split = Samples.of(labels, split="val")
     specs = {
         model.name: {
-            "source": "",
             "kind": "logits",
-            "preprocessing": None,
             "fingerprint": f"{SEED}-{model.name}",
             "family": model.family,
             "costs": [

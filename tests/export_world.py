@@ -34,7 +34,7 @@ def some_images(count: int = 5000) -> Array:
 def embedded(cascade: Cascade) -> Cascade:
     """A cascade over models of the embedded pool, which knows how they are loaded."""
     pool = pool_file()
-    specs = {spec.name: spec.to_json() for spec in pool.models}
+    specs = {spec.name: spec for spec in pool.models}
     return replace(
         cascade, models={name: specs[name] for name in cascade.names}, classes=pool.classes
     )
@@ -96,7 +96,7 @@ def coloured(order: str, folder: Path) -> tuple[Cascade, Array]:
     onnx.save(model, folder / "coloured.onnx")
     recipe = Preprocessing((4, 4), order=order, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
     spec = ModelSpec("coloured", f"onnx:{folder / 'coloured.onnx'}", recipe)
-    cascade = replace(Cascade.of(["coloured"]), models={"coloured": spec.to_json()})
+    cascade = replace(Cascade.of(["coloured"]), models={"coloured": spec})
     return cascade, random.integers(0, 256, (200, 4, 4, 3), np.uint8)
 
 
@@ -135,7 +135,7 @@ def from_tables(
         )  # fmt: skip
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
         onnx.save(model, folder / f"{name}.onnx")
-        models[name] = ModelSpec(name, f"onnx:{folder / name}.onnx", recipe, kind).to_json()
+        models[name] = ModelSpec(name, f"onnx:{folder / name}.onnx", recipe, kind)
     numbers = np.arange(rows)
     images = np.stack([numbers // 256, numbers % 256], axis=1).astype(np.uint8)[:, None]
     return replace(cascade, models=models), images

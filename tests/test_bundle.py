@@ -184,7 +184,7 @@ def test_the_runner_opens_the_folder_and_the_file_in_it(bundle: Path) -> None:
 
 def test_a_moved_bundle_runs(bundle: Path, tmp_path: Path) -> None:
     moved = shutil.copytree(bundle, tmp_path / "elsewhere")
-    assert str(moved) in read_bundle(moved).models["nano"]["source"]
+    assert str(moved) in read_bundle(moved).models["nano"].source
 
 
 def refused_by_all(folder: Path, told: str) -> None:
@@ -265,7 +265,7 @@ def test_weights_of_a_self_cascade_and_beside_a_model_are_copied(tmp_path: Path)
         size_threshold=1024,
     )  # fmt: skip
     cascade = embedded(Cascade.of(["nano", "tiny"], [0.9]))
-    again = {**cascade.models, "small": cascade.models["nano"]}
+    again = {**cascade.models, "small": replace(cascade.models["nano"], name="small")}
     cascade = replace(cascade, models=again, stages=(*cascade.stages[:1], Stage(("tiny", "small"))))
     folder = write_bundle(cascade, tmp_path / "out", onnx={"tiny": tmp_path / "tiny.onnx"})
     beside = folder / "models" / "tiny" / "weights.bin"
@@ -280,12 +280,12 @@ def test_weights_of_a_self_cascade_and_beside_a_model_are_copied(tmp_path: Path)
 
 def test_refusals_are_one_line(tmp_path: Path) -> None:
     small, _ = read_pool(tmp_path)
-    models = {spec.name: spec.to_json() for spec in small.models}
+    models = {spec.name: spec for spec in small.models}
     functions = replace(Cascade.of(["one", "two"], [0.9]), models=models)
     chain = embedded(CASCADES["ensemble"])
-    missing = {**chain.models, "nano": {**chain.models["nano"], "source": "onnx:/no/such.onnx"}}
-    other = {**chain.models, "nano": {**chain.models["nano"], "fingerprint": "0" * 16}}
-    decisions = {**chain.models, "nano": {**chain.models["nano"], "kind": "decisions"}}
+    missing = {**chain.models, "nano": replace(chain.models["nano"], source="onnx:/no/such.onnx")}
+    other = {**chain.models, "nano": replace(chain.models["nano"], fingerprint="0" * 16)}
+    decisions = {**chain.models, "nano": replace(chain.models["nano"], kind="decisions")}
     text = tmp_path / "text.onnx"
     text.write_text("this is no model")
     register_confidence("own", max_prob)

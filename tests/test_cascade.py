@@ -14,7 +14,11 @@ from hypothesis import strategies as st
 from committee import Cascade, Stage, errors
 from committee.errors import CascadeError
 from committee.files import write_text
-from committee.rule.cascade import ALWAYS, NEVER, SCHEMA
+from committee.rule.cascade import ALWAYS, NEVER
+from committee.rule.format import SCHEMA
+from committee.rule.origin import Origin, RecordedTarget
+from committee.spec.cost import Cost
+from committee.spec.model import ImportedModel
 from strategies import COMBINES, CONFIDENCES
 
 names = st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=5, unique=True)
@@ -29,6 +33,14 @@ json_values = st.recursive(
 )
 
 
+finite = st.floats(0, 1e300)
+
+
+@st.composite
+def imported(draw: st.DrawFn, name: str) -> ImportedModel:
+    return ImportedModel(name, "logits", draw(st.text()), (Cost(draw(finite), "macs"),))
+
+
 @st.composite
 def cascades(draw: st.DrawFn) -> Cascade:
     models = draw(names)
@@ -40,8 +52,12 @@ def cascades(draw: st.DrawFn) -> Cascade:
         confidence=draw(st.sampled_from(CONFIDENCES)),
         combine=draw(st.sampled_from(COMBINES["logits"])),
         classes=tuple(draw(st.lists(st.text(max_size=3), max_size=3))),
-        models={name: draw(st.dictionaries(st.text(), json_values, max_size=2)) for name in models},
-        origin=draw(st.dictionaries(st.text(), json_values, max_size=2)),
+        models={name: draw(imported(name)) for name in models},
+        origin=Origin(
+            split=draw(st.text(max_size=3)),
+            target=RecordedTarget(models=tuple(draw(names)), max_cost=draw(finite)),
+            notes=draw(st.dictionaries(st.text(), json_values, max_size=2)),
+        ),
     )
 
 
@@ -71,8 +87,8 @@ def test_file_has_words_for_infinite_thresholds():
 
 
 def test_file_holds_only_models_that_run():
-    cascade = Cascade((Stage(("a",)),), models={"a": {"x": 1}, "b": {"x": 2}})
-    assert cascade.to_json()["models"] == {"a": {"x": 1}}
+    models = {name: ImportedModel(name) for name in "ab"}
+    assert Cascade((Stage(("a",)),), models=models).to_json()["models"].keys() == {"a"}
 
 
 def test_kinds_and_text():
@@ -191,10 +207,13 @@ def test_what_has_no_schema_is_no_cascade(data):
 
 def test_newer_schema_asks_for_an_upgrade():
     # A newer schema may lack every field that this version knows.
-    with pytest.raises(
-        errors.CascadeError, match=r"newer than 1, .* version of committee that wrote it"
-    ):
+    with pytest.raises(CascadeError, match=r"newer than 2, .* version of committee that wrote it"):
         Cascade.from_json({"schema": SCHEMA + 1})
+
+
+def test_older_schema_asks_for_another_search():
+    with pytest.raises(CascadeError, match=r"schema 1 is older than 2, .* with committee search"):
+        Cascade.from_json({"schema": 1})
 
 
 def test_every_truncation_is_told(tmp_path):
@@ -229,9 +248,9 @@ def test_missing_file_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"treshold": 0.5}, r"cascade: no key 'treshold'.*\. Mend or remove it"),
+        ({"treshold": 0.5}, r"cascade: no field 'treshold'.*\. Fix or remove it"),
         ({"stages": [{"models": ["a"], "thresold": 1, "threshold": "always"}]},
-         r"stage 1: no key 'thresold'\. Did you mean 'threshold'\?"),
+         r"stages 1: no field 'thresold'\. Did you mean 'threshold'\?"),
     ],
 )  # fmt: skip
 def test_keys_that_mean_nothing_are_refused_by_name(tmp_path, change, told):
@@ -248,7 +267,7 @@ def test_keys_that_mean_nothing_are_refused_by_name(tmp_path, change, told):
 def test_thresholds_that_no_score_reaches_are_refused(tmp_path, confidence, threshold, largest):
     path = Cascade.of(["a", "b"], [threshold], confidence).save(tmp_path / "c.json")
     law = (
-        rf"threshold {threshold} is above every score, for {confidence} is at most {largest}\. Mend"
+        rf"threshold {threshold} is above every score, for {confidence} is at most {largest}\. Fix"
     )
     with pytest.raises(CascadeError, match=rf"c\.json: stage 1: {law} it, or write \"never\""):
         Cascade.load(path)
@@ -308,7 +327,9 @@ def test_no_reader_sees_half_a_file(tmp_path, monkeypatch):
 
 def test_what_json_cannot_hold_leaves_no_file(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
-        Cascade((Stage(("a",)),), origin={"accuracy": math.nan}).save(tmp_path / "c.json")
+        Cascade((Stage(("a",)),), origin=Origin(notes={"accuracy": math.nan})).save(
+            tmp_path / "c.json"
+        )
     assert list(tmp_path.iterdir()) == []
 
 

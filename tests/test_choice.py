@@ -21,6 +21,7 @@ from committee.report.figure import front_figure
 from committee.report.page import page_of
 from committee.report.rows import choice_of, merged, summary
 from committee.report.text import versus
+from committee.rule.origin import RecordedTarget
 from committee.selection.notes import few_samples, notes_of, of_comparison, target_of, within_chance
 from committee.selection.paired import Comparison, Estimate, compare
 from committee.selection.targets import Target, promises_of
@@ -136,10 +137,13 @@ def test_the_cascade_file_says_what_it_is_to_match(front, tmp_path):
     assert (name, reference.names, within) == ("d", ("d",), 0.01)
 
 
-@pytest.mark.parametrize("target", [None, 3, {}, {"models": "d"}, {"models": []}, {"models": [1]}])
-def test_an_origin_of_other_hands_promises_nothing(target):
-    cascade = cm.Cascade.of(["a"])
-    assert target_of(cm.Cascade(cascade.stages, origin={"target": target})) is None
+@pytest.mark.parametrize("target", [None, 3, {"models": "d"}, {"models": [1]}, {"within": "0"}])
+def test_an_origin_of_other_hands_is_refused(target):
+    data = cm.Cascade.of(["a"]).to_json()
+    assert target_of(cm.Cascade.from_json(data)) is None
+    data["origin"]["target"] = target
+    with pytest.raises(CascadeError, match=r"c\.json: cascade: origin\.target"):
+        cm.Cascade.from_json(data, "c.json")
 
 
 # Rows, notes, and where they are told
@@ -307,8 +311,8 @@ def test_a_target_that_is_missed_or_open_is_said(front, halves):
             (high + 1e-6, "missed"),
             (low + 1e-6, "within chance"),
         ):
-            told = {"min_accuracy": least}
-            cascade = replace(each.cascade, origin={**each.cascade.origin, "target": told})
+            target = RecordedTarget(min_accuracy=least)
+            cascade = replace(each.cascade, origin=replace(each.cascade.origin, target=target))
             (found,) = promises_of(cascade, own, halves[1])
             assert (found.outcome, found.value) == (outcome, own.accuracy)
 
@@ -321,8 +325,8 @@ def test_the_interval_of_an_average_cost_is_that_of_the_mean_over_samples(front,
         half = 1.959964 * paid.std(ddof=1) / len(paid) ** 0.5
         reach = 1.01 * half + 1e-6
         for most, outcome in ((paid.mean() - reach, "missed"), (paid.mean() + reach, "kept")):
-            told = {"max_cost": most}
-            cascade = replace(each.cascade, origin={**each.cascade.origin, "target": told})
+            target = RecordedTarget(max_cost=most)
+            cascade = replace(each.cascade, origin=replace(each.cascade.origin, target=target))
             (found,) = promises_of(cascade, own, halves[1])
             assert found.value == pytest.approx(paid.mean())
             assert found.high - found.value == pytest.approx(half, rel=1e-6, abs=1e-9)

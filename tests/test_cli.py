@@ -34,7 +34,7 @@ class World:
             predict(read_pool_file(pool), data, root / "store", allow_code=self.code)
         chosen = Cascade.of(["one", "two"], [0.9])
         store = Pool.load(root / "store" / "val")
-        models = {name: dict(store.specs[name]) for name in store.names}
+        models = {name: store.specs[name] for name in store.names}
         Cascade(chosen.stages, models=models, classes=store.samples.classes).save(
             root / "good.json"
         )
@@ -468,7 +468,7 @@ def test_search_writes_an_ensemble_as_it_is(
     assert set(cascade.models) == set(names.split(","))
     judged = json_of(f"evaluate {out} store --split val", capsys)
     assert told["chosen"]["evaluation"]["correct"] == judged["correct"]
-    assert cascade.origin["promised"]["correct"] == judged["correct"]
+    assert cascade.origin.promised.correct == judged["correct"]
 
 
 @pytest.mark.parametrize(("named", "judged"), [("", True), ("/val", True), ("/test", False)])

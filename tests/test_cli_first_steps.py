@@ -96,7 +96,7 @@ def test_costs_of_imported_models_travel_in_the_cascade_file(told: Told, tmp_pat
     bare.write_text(text.replace('source = "onnx:', f'source = "onnx:{own}/'))
     assert not any(spec.costs for spec in read_pool_file(bare).models)
     cascade = read_pool_file(bare).described(Cascade.load(chosen))
-    assert cascade.models["tiny"]["costs"][0]["value"] == given["tiny"]
+    assert cascade.models["tiny"].costs[0].value == given["tiny"]
     words = ("run", chosen, "--data", "embedded:test", "--rows", "0:50", "--pool", bare)
     assert "Average cost: 7.00 M macs" in told(*words, "--out", tmp_path / "o.csv")
 

@@ -114,7 +114,7 @@ def test_running_decides_what_evaluation_promised(demo):
 def test_files_are_there_and_readable(demo):
     _, out, _ = demo
     cascade = cm.Cascade.load(out / "cascade.json")
-    assert cascade.origin["chosen_on"] == "val"
+    assert cascade.origin.split == "val"
     with (out / "front.csv").open() as file:
         assert len(list(csv.DictReader(file))) >= 10
     assert (out / "front.png").read_bytes().startswith(b"\x89PNG")
@@ -137,5 +137,5 @@ def test_runner_opens_the_cascade_it_left(demo):
     dataset = embedded_images("test")
     decision = run(dataset.read(np.arange(1))[0])
     assert decision.class_name == run.cascade.classes[decision.class_index]
-    costs = [run.cascade.models[name]["costs"][0]["value"] for name in run.cascade.names]
+    costs = [run.cascade.models[name].costs[0].value for name in run.cascade.names]
     assert costs[0] <= decision.cost <= sum(costs)

@@ -6,6 +6,7 @@ import itertools
 import json
 import pickle
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ from committee.models.inputs import prepared
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.pool.evaluate import bootstrap_interval
-from committee.pool.metrics import MEAN_IOU, Exits, mean_iou
+from committee.pool.metrics import MEAN_IOU, METRICS, Exits, mean_iou
 from committee.rule.outputs import Outputs
 from committee.rule.scores import confidence_of, tile_max_prob
 from committee.segment.counting import Table, count_tiles, keys_of
@@ -357,9 +358,7 @@ def test_evaluation_is_the_run_is_the_definition(world, store, grid, combine):
     cascade = Cascade.of(
         names, [middle("small") + 1e-4, second], slow.settings.confidence, combine=combine
     )
-    cascade = Cascade.from_json(
-        {**cascade.to_json(), "models": {n: pool.specs[n] for n in cascade.names}}
-    )
+    cascade = pool.described(cascade)
     evaluation = evaluate(cascade, pool, metric=MEAN_IOU)
     stages = [("small",), ("medium",), ("large",)]
     maps, exits = slow.decide(stages, cascade.thresholds, divided, combine)
@@ -645,13 +644,7 @@ def test_models_that_are_wrong(tmp_path, name, error, told):
 def cascade(store):
     pool = load_tiles(store / "val", "12+4")
     found = Cascade.of(["small", "large@12+4"], [0.85], confidence="tile_max_prob>0.6")
-    return Cascade.from_json(
-        {
-            **found.to_json(),
-            "classes": list(CLASSES),
-            "models": {n: pool.specs[n] for n in found.names},
-        }
-    )
+    return replace(pool.described(found), classes=CLASSES)
 
 
 def test_search_warns_by_images_though_there_are_many_tiles(store, capsys):
@@ -776,14 +769,14 @@ def test_what_cannot_be_run(world, cascade, tmp_path):
     data = open_segmentation(world.parent / "test", labels=False)
     with pytest.raises(DataError, match=r"written as .csv, .jsonl"):
         list(segment_into(runner, data, tmp_path / "out.parquet"))
-    plain = {n: {**spec, "task": "image-classification"} for n, spec in cascade.models.items()}
+    plain = {n: replace(spec, task="image-classification") for n, spec in cascade.models.items()}
     with pytest.raises(CascadeError, match="do not segment"):
-        Segmenter(Cascade.from_json({**cascade.to_json(), "models": plain}), allow_code=code)
+        Segmenter(replace(cascade, models=plain), allow_code=code)
 
 
 def test_the_task_stands_in_one_place():
     assert SEMANTIC_SEGMENTATION.unit == "tile"
-    assert SEMANTIC_SEGMENTATION.metric is MEAN_IOU
+    assert METRICS[SEMANTIC_SEGMENTATION.metric] is MEAN_IOU
 
 
 # --- the command line ----------------------------------------------------------------------------

@@ -327,8 +327,7 @@ def test_turned_images_count_and_decide_as_upright_ones(tmp_path: Path) -> None:
 def with_models(store: Path) -> Cascade:
     pool = load_tiles(store / "val", "10+4")
     cascade = Cascade.of(["small", "large@10+4"], [0.5], confidence="tile_max_prob>0.6")
-    models = {name: pool.specs[name] for name in cascade.names}
-    return Cascade.from_json({**cascade.to_json(), "models": models})
+    return pool.described(cascade)
 
 
 def decided(cascade: Cascade, folder: Path) -> Array:

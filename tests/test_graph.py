@@ -173,13 +173,15 @@ def at_sizes(tmp_path: Path, sizes: dict[str, int], interpolation: str = "bicubi
     """A self-cascade: one network at several sizes."""
     path = resizable(tmp_path)
     cascade = embedded(Cascade.of(["tiny"]))
-    recipe = dict(cascade.models["tiny"]["preprocessing"], interpolation=interpolation)
+    tiny = cascade.models["tiny"]
+    recipe = replace(tiny.preprocessing, interpolation=interpolation)
     models = {
-        name: {
-            **cascade.models["tiny"],
-            "source": f"onnx:{path}",
-            "preprocessing": {**recipe, "size": [side, side]},
-        }
+        name: replace(
+            tiny,
+            name=name,
+            source=f"onnx:{path}",
+            preprocessing=replace(recipe, size=(side, side)),
+        )
         for name, side in sizes.items()
     }
     return replace(
@@ -273,11 +275,11 @@ def test_a_self_cascade_skips_its_larger_sizes(tmp_path: Path, form: Any) -> Non
 def test_a_network_with_branches_may_be_a_self_cascade(tmp_path: Path) -> None:
     network(tmp_path / "own.onnx")
     cascade = embedded(Cascade.of(["tiny", "nano"], [0.999]))
-    softer = {**cascade.models["nano"]["preprocessing"], "mean": [0.4]}
-    source = {"source": f"onnx:{tmp_path / 'own.onnx'}"}
+    softer = replace(cascade.models["nano"].preprocessing, mean=(0.4,))
+    source = f"onnx:{tmp_path / 'own.onnx'}"
     models = {
-        "tiny": {**cascade.models["tiny"], **source},
-        "nano": {**cascade.models["nano"], **source, "preprocessing": softer},
+        "tiny": replace(cascade.models["tiny"], source=source),
+        "nano": replace(cascade.models["nano"], source=source, preprocessing=softer),
     }
     cascade = replace(cascade, models=models)
     path = write_graph(cascade, tmp_path / "c.onnx", form="one")
@@ -323,7 +325,7 @@ def test_models_of_older_operators_are_lifted(tmp_path: Path) -> None:
     onnx.save(old, tmp_path / "old.onnx")
     cascade = embedded(Cascade.of(["nano", "small"], [0.9]))
     models = {**cascade.models}
-    models["small"] = {**models["small"], "source": f"onnx:{tmp_path / 'old.onnx'}"}
+    models["small"] = replace(models["small"], source=f"onnx:{tmp_path / 'old.onnx'}")
     cascade = replace(cascade, models=models)
     path = write_graph(cascade, tmp_path / "c.onnx")
     images = some_images(300)
@@ -370,7 +372,7 @@ def test_names_inside_branches_of_a_model_are_made_unique_too(tmp_path: Path) ->
     cascade = embedded(Cascade.of(["tiny", "nano", "small"], [0.999, 0.999]))
     models = {**cascade.models}
     for name, file in (("tiny", "own"), ("nano", "copy")):
-        models[name] = {**models[name], "source": f"onnx:{tmp_path / file}.onnx"}
+        models[name] = replace(models[name], source=f"onnx:{tmp_path / file}.onnx")
     cascade = replace(cascade, models=models)
     path = write_graph(cascade, tmp_path / "c.onnx", form="one")
     images = some_images(300)
@@ -415,12 +417,11 @@ def fixed_batch(tmp_path: Path) -> Path:
 
 def test_refusals_are_one_line(tmp_path: Path) -> None:
     chain = embedded(CASCADES["ensemble"])
-    mixed = {**chain.models, "nano": {**chain.models["nano"], "kind": "probabilities"}}
+    mixed = {**chain.models, "nano": replace(chain.models["nano"], kind="probabilities")}
     sizes = at_sizes(tmp_path, {"at20": 20, "at28": 28})
     cropped = {**sizes.models}
-    cropped["at20"] = {
-        **cropped["at20"], "preprocessing": {**cropped["at20"]["preprocessing"], "crop": 0.5}
-    }  # fmt: skip
+    recipe = replace(cropped["at20"].preprocessing, crop=0.5)
+    cropped["at20"] = replace(cropped["at20"], preprocessing=recipe)
     (tmp_path / "text.onnx").write_text("this is no model")
     fixed = fixed_batch(tmp_path)
     cases: tuple[tuple[Cascade, dict[str, Any], str], ...] = (

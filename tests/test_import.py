@@ -23,6 +23,8 @@ from committee import Cascade, Pool, Runner, evaluate, search
 from committee.cli import main
 from committee.errors import CascadeError, ChangedError, CommitteeError, StoreError
 from committee.run.results import Result, write_results
+from committee.spec.cost import Cost
+from committee.spec.model import ImportedModel
 from committee.store import tables
 from committee.store.import_predictions import import_predictions
 from small_world import files_of
@@ -375,7 +377,7 @@ def test_everything_downstream_works_without_a_model_but_running(tmp_path: Path)
     path = chosen.cascade.save(tmp_path / "cascade.json")
     judged = evaluate(Cascade.load(path), Pool.load(tmp_path / "store" / "test"))
     assert judged.accuracy == chosen.evaluation.accuracy
-    assert json.loads(path.read_text())["models"] == {}
+    assert Cascade.load(path).models == {"c": ImportedModel("c", costs=(Cost(9.0, "macs"),))}
     with pytest.raises(CascadeError, match=r"does not say how to load .*--pool") as told:
         Runner(path)
     assert "\n" not in str(told.value)

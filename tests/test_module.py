@@ -24,6 +24,8 @@ from committee.models.inputs import prepared
 from committee.rule.calibration import Calibration
 from committee.rule.flow import Answers, Decisions, Request, decide, drive
 from committee.rule.outputs import Outputs
+from committee.spec.model import ModelSpec
+from committee.spec.preprocessing import Preprocessing
 
 torch = pytest.importorskip("torch", reason="the module is for torch")
 from torch import nn  # noqa: E402  # after the line that skips
@@ -224,14 +226,11 @@ def written(
 ) -> Cascade:
     (folder / "code.py").write_text(CODE)
     models = {
-        name: {
-            "source": f"python:{folder / 'code.py'}:{name}",
-            "kind": "logits",
-            "family": "",
-            "preprocessing": {"size": [side, side], "channels": 1, "mean": [0.5], "std": [0.1]},
-            "costs": [],
-            "fingerprint": "",
-        }
+        name: ModelSpec(
+            name,
+            f"python:{folder / 'code.py'}:{name}",
+            Preprocessing((side, side), channels=1, mean=(0.5,), std=(0.1,)),
+        )
         for name, side in zip(names, sides, strict=True)
     }
     return replace(Cascade.of(list(names), [0.17] * (len(names) - 1)), models=models)
@@ -269,7 +268,7 @@ def pool_of(folder: Path, sources: list[str]) -> Cascade:
     (folder / "pool.toml").write_text("\n".join(entries))
     specs = {spec.name: spec for spec in read_pool_file(folder / "pool.toml").models}
     cascade = Cascade.of(list(specs), [0.5] * (len(specs) - 1))
-    return replace(cascade, models={name: spec.to_json() for name, spec in specs.items()})
+    return replace(cascade, models=specs)
 
 
 def vit(folder: Path) -> None:
@@ -320,9 +319,9 @@ def test_modules_of_every_source_decide_as_the_runner(tmp_path: Path, sources: l
 
 def test_refusals_are_one_line(tmp_path: Path) -> None:
     files, code = written(tmp_path), [str(tmp_path / "code.py")]
-    graph = {**files.models, "one": {**files.models["one"], "source": "onnx:/no/such.onnx"}}
-    engine = {**files.models, "one": {**files.models["one"], "engine": "onnxruntime"}}
-    probable = {**files.models, "one": {**files.models["one"], "kind": "probabilities"}}
+    graph = {**files.models, "one": replace(files.models["one"], source="onnx:/no/such.onnx")}
+    engine = {**files.models, "one": replace(files.models["one"], engine="onnxruntime")}
+    probable = {**files.models, "one": replace(files.models["one"], kind="probabilities")}
     cases: tuple[tuple[Cascade, Any, Any, type[CommitteeError], str], ...] = (
         (files, None, (), UntrustedCodeError, "--allow-code"),
         (Cascade.of(NAMES[:2], [0.5]), None, (), ExportError, "does not say how to load b.1, a;"),

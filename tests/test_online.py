@@ -79,7 +79,7 @@ def opened(cascade: Cascade, pool: Path, **options: Any) -> Runner:
     """A runner of a cascade of the models of a pool file, whose code may run."""
     code = [str(pool.with_name("models.py"))]
     known = [load_model(spec, code)[1] for spec in read_pool_file(pool).models]
-    models = {spec.name: spec.to_json() for spec in known}
+    models = {spec.name: spec for spec in known}
     return Runner(replace(cascade, models=models, classes=CLASSES), allow_code=code, **options)
 
 
@@ -315,7 +315,7 @@ def with_late_file(path: Path) -> Cascade:
     """The chain, its last model from a file, with the fingerprint of what is in the package."""
     cascade = embedded(CHAIN)
     small = next(spec for spec in pool_file().models if spec.name == "small")
-    spec = {**load_model(small)[1].to_json(), "source": f"onnx:{path}"}
+    spec = replace(load_model(small)[1], source=f"onnx:{path}")
     return replace(cascade, models={**cascade.models, "small": spec})
 
 
@@ -334,7 +334,7 @@ def test_a_late_file_that_is_missing_or_altered_is_noticed_at_opening(tmp_path: 
 def test_late_code_that_may_not_run_is_noticed_at_opening(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("def make():\n    raise SystemExit\n")
     cascade = embedded(CHAIN)
-    spec = {**cascade.models["small"], "source": f"python:{tmp_path / 'own.py'}:make"}
+    spec = replace(cascade.models["small"], source=f"python:{tmp_path / 'own.py'}:make")
     with pytest.raises(CommitteeError, match="--allow-code"):
         Runner(replace(cascade, models={**cascade.models, "small": spec}), lazy=True)
 

@@ -13,6 +13,8 @@ from committee.cli import main
 from committee.errors import MisalignedError
 from committee.models.pool_file import read_pool_file
 from committee.paths import portable, resolved, unplaced
+from committee.spec.model import ModelSpec
+from committee.spec.preprocessing import Preprocessing
 from small_world import write_pool
 
 PLACES = {
@@ -55,13 +57,13 @@ def test_separators_of_windows_and_the_home_are_read(tmp_path: Path) -> None:
 
 def test_a_cascade_opened_by_a_link_finds_its_models(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
-    spec = {"source": f"onnx:{tmp_path.resolve()}/work/a.onnx"}
+    spec = ModelSpec("a", f"onnx:{tmp_path.resolve()}/work/a.onnx", Preprocessing((4, 4)))
     saved = replace(Cascade.of(["a"]), models={"a": spec}).save(tmp_path / "work" / "c.json")
     assert json.loads(saved.read_text())["models"]["a"]["source"] == "onnx:./a.onnx"
     (tmp_path / "link.json").symlink_to(saved)
     (tmp_path / "folder").symlink_to(tmp_path / "work")
     for path in (tmp_path / "link.json", tmp_path / "folder" / "c.json"):
-        assert Cascade.load(path).models["a"]["source"] == spec["source"]
+        assert Cascade.load(path).models["a"] == spec
 
 
 @pytest.fixture
@@ -122,8 +124,8 @@ def test_models_that_move_alone_are_named_by_the_pool_file(project, monkeypatch,
 
 
 def test_a_missing_graph_is_told_with_the_remedies(tmp_path: Path, capsys) -> None:
-    recipe = read_pool_file(write_pool(tmp_path)).models[0].to_json()
-    spec = {**recipe, "source": f"onnx:{tmp_path}/a.onnx"}
+    listed = read_pool_file(write_pool(tmp_path)).models[0]
+    spec = replace(listed, name="a", source=f"onnx:{tmp_path}/a.onnx")
     replace(Cascade.of(["a"], combine="mean_logits"), models={"a": spec}).save(tmp_path / "c.json")
     (tmp_path / "d").mkdir()
     words = f"run {tmp_path}/c.json --data {tmp_path}/d --out {tmp_path}/r.csv"
@@ -141,7 +143,7 @@ def test_a_pool_file_with_another_preprocessing_is_refused(project) -> None:
     cascade = Cascade.load("cascade.json")
     assert pool.described(cascade).models.keys() == cascade.models.keys()
     for name, model in pool.described(cascade).models.items():
-        assert model["fingerprint"] == cascade.models[name]["fingerprint"]
+        assert model.fingerprint == cascade.models[name].fingerprint
     with pytest.raises(MisalignedError, match=r"preprocessing is \{'mean'.*0\.25.*0\.5") as told:
         read_pool_file("pool.toml").described(cascade)
     assert "interpolation" not in str(told.value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +124,7 @@ def scene(root: Path, pool: PoolFile, store: Path) -> dict[str, Array]:
     grid = settings.grids[0].name
     own = load_tiles(folder, grid)
     cascade = Cascade.of(["m"], confidence=settings.confidence)
-    cascade = Cascade.from_json({**cascade.to_json(), "models": {"m": own.specs["m"]}})
+    cascade = replace(cascade, models={"m": own.specs["m"]})
     segmenter = Segmenter(cascade, allow_code=code)
     shown = open_segmentation(root / "scenes", "run", labels=False, exif=segmenter.exif)
     (decided,) = segmenter.decide(shown.image(0, settings.image)[None])

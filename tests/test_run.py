@@ -32,6 +32,7 @@ from committee.errors import (
 from committee.pool.evaluate import stored_decisions
 from committee.predict import predict
 from committee.rule.flow import Decisions
+from committee.rule.origin import Origin
 from committee.run.agreement import agreement
 from committee.run.offline import Progress, run_into, run_offline
 from committee.run.results import Result, check_ending, check_free, read_results, write_results
@@ -193,7 +194,7 @@ def test_a_sample_costs_the_stages_that_ran(stored: Pool) -> None:
 
 def test_a_cascade_without_costs_runs(stored: Pool, some: ArrayDataset) -> None:
     cascade = with_models(Cascade.of(["nano"]), stored)
-    free = replace(cascade, models={"nano": {**cascade.models["nano"], "costs": []}})
+    free = replace(cascade, models={"nano": replace(cascade.models["nano"], costs=())})
     runner = Runner(free)
     assert (runner.unit, runner(some.read(np.array([0]))[0]).cost) == ("", None)
 
@@ -220,7 +221,7 @@ def test_no_images_no_decisions(stored: Pool) -> None:
 
 def test_an_altered_model_file_is_refused(stored: Pool, tmp_path: Path) -> None:
     (tmp_path / "nano.onnx").write_bytes((FOLDER / "micro.onnx").read_bytes())
-    spec = {**stored.specs["nano"], "source": f"onnx:{tmp_path / 'nano.onnx'}"}
+    spec = replace(stored.specs["nano"], source=f"onnx:{tmp_path / 'nano.onnx'}")
     cascade = replace(Cascade.of(["nano"]), models={"nano": spec})
     with pytest.raises(ModelError, match=r"'nano'.* has changed since: fingerprint was") as told:
         Runner(cascade.save(tmp_path / "cascade.json"))
@@ -242,9 +243,10 @@ def test_an_altered_model_file_is_refused(stored: Pool, tmp_path: Path) -> None:
 def test_a_cascade_file_with_a_wrong_model_is_told(
     stored: Pool, tmp_path: Path, spoil: Any, line: str
 ) -> None:
-    spec = json.loads(json.dumps(stored.specs["nano"]))
+    spec = stored.specs["nano"].to_json()
     spoil(spec)
-    path = replace(Cascade.of(["nano"]), models={"nano": spec}).save(tmp_path / "cascade.json")
+    path = tmp_path / "cascade.json"
+    path.write_text(json.dumps({**Cascade.of(["nano"]).to_json(), "models": {"nano": spec}}))
     with pytest.raises(CommitteeError, match=line) as told:
         Runner(path)
     assert "\n" not in str(told.value)
@@ -422,7 +424,7 @@ def test_a_run_goes_on_only_with_the_same(stored: Pool, some: ArrayDataset, tmp_
     )
     with pytest.raises(ChangedError, match=line):
         list(run_into(moved, some, out, 8))
-    noted = Runner(replace(runner.cascade, origin={"note": "other"}))
+    noted = Runner(replace(runner.cascade, origin=Origin(notes={"note": "other"})))
     with pytest.raises(
         ChangedError, match=r"another cascade of the same stages, nano -> .* origin"
     ):

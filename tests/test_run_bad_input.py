@@ -48,7 +48,7 @@ ROWS = 60
 
 def of_pool(cascade: Cascade, pool: PoolFile, code: list[str], classes: Any = CLASSES) -> Cascade:
     """A cascade that knows how the models of a pool file are loaded."""
-    known = {spec.name: load_model(spec, code)[1].to_json() for spec in pool.models}
+    known = {spec.name: load_model(spec, code)[1] for spec in pool.models}
     return replace(
         cascade, models={name: known[name] for name in cascade.names}, classes=tuple(classes)
     )
@@ -377,13 +377,15 @@ def test_a_missing_or_altered_model_leaves_an_unfinished_run(
     for name in ("nano", "tiny"):
         (tmp_path / f"{name}.onnx").write_bytes((FOLDER / f"{name}.onnx").read_bytes())
     cascade = embedded(Cascade.of(["nano", "tiny"], [0.9]))
+    store = predict_into(tmp_path)
     known = {
-        name: {**cascade.models[name], "source": f"onnx:{tmp_path / name}.onnx"}
+        name: replace(
+            cascade.models[name],
+            source=f"onnx:{tmp_path / name}.onnx",
+            fingerprint=store.specs[name].fingerprint,
+        )
         for name in cascade.names
     }
-    store = predict_into(tmp_path)
-    for name, spec in known.items():
-        spec["fingerprint"] = store.specs[name]["fingerprint"]
     path = replace(cascade, models=known).save(tmp_path / "cascade.json")
     np.savez(tmp_path / "data.npz", images=some_images(300))
     out = tmp_path / "out.csv"

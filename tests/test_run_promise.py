@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 
 from committee import Calibration, Cascade, Pool, Runner, evaluate
 from committee.cli import main
-from committee.errors import MisalignedError
+from committee.errors import CascadeError, MisalignedError
 from committee.models.pool_file import read_pool_file
+from committee.rule.origin import Origin, Promised
 from committee.run.agreement import Promise, _by_chance
 from committee.run.offline import run_into
 from committee.run.results import Result, read_results, write_results
+from committee.spec.model import ImportedModel
 from small_world import CLASSES, CODE, code_of, dataset, images, samples, write_npz, write_pool
 
 Caught = pytest.CaptureFixture[str]
@@ -64,9 +66,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     pool = Pool.load(made.folder / "store" / "val")
     chain = Cascade.of(["one", "two"], [0.95])
     promised = evaluate(chain, pool)
-    from committee.selection.refine import described
+    from committee.selection.front import committee_of
 
-    described(pool.bound(chain), promised, pool).cascade.save(made.cascade)
+    committee_of(pool.bound(chain), promised, pool).cascade.save(made.cascade)
     return made
 
 
@@ -84,13 +86,12 @@ def test_a_pool_of_another_kind_is_refused(world: World, capsys: Caught, command
     assert world.run(*words, world.folder / "probabilities.toml", *out) == 0
 
 
-def test_a_runner_and_an_evaluation_refuse_another_kind(world: World) -> None:
+def test_a_pool_file_and_an_evaluation_refuse_another_kind(world: World) -> None:
     cascade = Cascade.load(world.cascade)
     known = read_pool_file(world.folder / "probabilities.toml").described(cascade)
     assert Runner(known, allow_code=[world.code]).cascade.combine == "mean_probabilities"
-    logits = {name: {**spec, "kind": "logits"} for name, spec in known.models.items()}
     with pytest.raises(MisalignedError, match="gives logits, but the cascade was chosen on prob"):
-        Runner(replace(known, models=logits), allow_code=[world.code])
+        read_pool_file(world.folder / "logits.toml").described(cascade)
     pool = Pool.load(world.folder / "store" / "val")
     other = Pool.from_arrays(
         pool.samples.labels,
@@ -105,10 +106,10 @@ def test_a_runner_and_an_evaluation_refuse_another_kind(world: World) -> None:
 
 def test_a_calibration_of_another_model_is_refused(world: World) -> None:
     pool = Pool.load(world.folder / "store" / "val")
-    specs = {"one": {"fingerprint": "a", "kind": "probabilities"}}
+    specs = {"one": ImportedModel("one", "probabilities", fingerprint="a")}
     chain = Cascade.of(["one"], calibrations={"one": Calibration.of_temperature(2.0)})
     mine = replace(chain, models=specs)
-    other = replace(pool, specs={"one": {"fingerprint": "b", "kind": "probabilities"}})
+    other = replace(pool, specs={"one": ImportedModel("one", "probabilities", fingerprint="b")})
     evaluate(mine, replace(pool, specs=specs))
     with pytest.raises(MisalignedError, match=r"'one' has fingerprint b, .* was fitted to a"):
         evaluate(mine, other)
@@ -151,20 +152,23 @@ def test_chance_is_that_of_fishers_exact_test(data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     "promised",
     [
-        None,
         [],
-        {"exit_ratios": [0.5, 0.5]},
-        {"exit_ratios": [0.5], "samples": 9},
-        {"exit_ratios": [0.5, "0.5"], "samples": 9},
-        {"exit_ratios": [0.5, 0.9], "samples": 9},
-        {"exit_ratios": [-1, 2], "samples": 9},
-        {"exit_ratios": [0.5, 0.5], "samples": 0},
-        {"exit_ratios": 7, "samples": 9},
+        {"exit_ratios": [0.5, "0.5"]},
+        {"exit_ratios": [0.5, 0.9]},
+        {"exit_ratios": [-1, 2]},
+        {"samples": 0},
+        {"exit_ratios": 7},
     ],
 )
-def test_what_promises_nothing_that_can_be_read_is_no_promise(promised: Any) -> None:
-    cascade = replace(Cascade.of(["a", "b"], [0.5]), origin={"promised": promised})
-    assert Promise.of(cascade) is None
+def test_what_cannot_be_promised_is_refused(promised: Any) -> None:
+    sound = Promised(9, 8, 1.0, 2.0, (0.5, 0.5), "top-1")
+    cascade = replace(Cascade.of(["a", "b"], [0.5]), origin=Origin(promised=sound))
+    assert Promise.of(cascade) == Promise((0.5, 0.5), 9)
+    assert Promise.of(replace(Cascade.of(["a"]), origin=cascade.origin)) is None
+    data = cascade.to_json()
+    data["origin"]["promised"] = {**vars(sound), **promised} if promised else promised
+    with pytest.raises(CascadeError, match=r"c\.json: .*promised"):
+        Cascade.from_json(data, "c.json")
 
 
 def test_results_name_labels_and_classes_without_names_are_numbers(

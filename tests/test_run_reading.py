@@ -60,7 +60,7 @@ def at_other_sizes(cascade: Cascade, folder: Path) -> Runner:
     )
     allowed = [str(folder / "models.py")]
     specs = [load_model(spec, allowed)[1] for spec in read_pool_file(path).models]
-    known = {spec.name: spec.to_json() for spec in specs}
+    known = {spec.name: spec for spec in specs}
     return Runner(replace(cascade, models=known, classes=CLASSES), allow_code=allowed)
 
 
@@ -140,7 +140,7 @@ def test_reading_goes_on_while_models_run(tmp_path: Path) -> None:
         )
     )
     allowed = [str(tmp_path / "models.py")]
-    known = {s.name: load_model(s, allowed)[1].to_json() for s in read_pool_file(path).models}
+    known = {s.name: load_model(s, allowed)[1] for s in read_pool_file(path).models}
     cascade = replace(Cascade.of(["one"]), models={"one": known["one"]}, classes=CLASSES)
     runner = Runner(cascade, allow_code=allowed)
     module = sys.modules[f"committee source {tmp_path / 'models.py'}"]

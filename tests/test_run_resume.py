@@ -74,7 +74,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("world")
     path = write_pool(folder)
     code = code_of(path)
-    known = {s.name: load_model(s, code)[1].to_json() for s in read_pool_file(path).models}
+    known = {s.name: load_model(s, code)[1] for s in read_pool_file(path).models}
     chain = replace(Cascade.of(["one", "two"], [0.9]), models=known, classes=CLASSES)
     alone = replace(Cascade.of(["two"]), models=known, classes=CLASSES)
     return World(folder, Runner(chain, allow_code=code), Runner(alone, allow_code=code))
@@ -282,9 +282,7 @@ class Process:
     def __init__(self, folder: Path) -> None:
         path = write_pool(folder, SLOW)
         self.code, self.log = code_of(path)[0], folder / "log"
-        known = {
-            s.name: load_model(s, [self.code])[1].to_json() for s in read_pool_file(path).models
-        }
+        known = {s.name: load_model(s, [self.code])[1] for s in read_pool_file(path).models}
         chain = replace(Cascade.of(["one", "two"], [0.9]), models=known, classes=CLASSES)
         self.cascade = chain.save(folder / "cascade.json")
         self.data = write_npz(folder / "data.npz", 130)

@@ -22,6 +22,7 @@ from committee.selection.statistics import prefix_table
 from committee.selection.sweep import CLEARLY, dominated, pareto_envelope
 from committee.selection.thresholds import percentile_thresholds
 from committee.spec.cost import Cost, CostTable
+from committee.spec.model import ImportedModel
 from strategies import RULES, pools, random_pool
 
 rules = pytest.mark.parametrize(("kind", "combine", "confidence"), RULES)
@@ -264,10 +265,9 @@ def test_members_carry_what_is_needed_to_run_them():
     pool = Pool.from_arrays(
         [0, 1], {"a": [[2.0, 0.0], [0.0, 1.0]]}, kind="logits", costs={"a": 1}, classes=["x", "y"]
     )
-    described = Pool(pool.samples, pool.outputs, pool.costs, {"a": {"source": "onnx:a.onnx"}})
-    member = search(described)[0].cascade
+    member = search(pool)[0].cascade
     assert member.classes == ("x", "y")
-    assert member.models == {"a": {"source": "onnx:a.onnx"}}
+    assert member.models == pool.specs == {"a": ImportedModel("a", costs=(Cost(1.0, "macs"),))}
 
 
 @pytest.fixture

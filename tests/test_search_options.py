@@ -644,7 +644,7 @@ def test_agreement_is_accuracy_with_the_reference_as_labels(rule, data):
     told = "agreement with " + "+".join(sorted(names))
     for member, other in zip(front, same, strict=True):
         assert member.evaluation == replace(other.evaluation, measure=told)
-        assert member.cascade.origin["promised"]["measure"] == told
+        assert member.cascade.origin.promised.measure == told
     if len(names) == 1:
         assert front.matching(names[0]).evaluation.accuracy == 1
 

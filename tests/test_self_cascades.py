@@ -164,7 +164,7 @@ def test_models_are_one_set_if_only_the_size_differs(tmp_path: Path) -> None:
     )
     models = read_pool_file(written(tmp_path, lines)).models
     # By rising resolution; what is at the same resolution, or runs otherwise, is no part of it.
-    assert same_weights({m.name: m.to_json() for m in models}) == (("small", "large"),)
+    assert same_weights({m.name: m for m in models}) == (("small", "large"),)
 
 
 # Loading.
@@ -205,7 +205,7 @@ def test_sizes_share_a_module_its_weights_file_and_its_memory(
     module = as_module(
         replace(
             cm.Cascade.of(["net@2", "net@6"], [0.7]),
-            models={spec.name: spec.to_json() for _, spec in loaded},
+            models={spec.name: spec for _, spec in loaded},
         ),
         allow_code=code(tmp_path),
     )
@@ -445,8 +445,11 @@ def at_sizes(
     own = next(spec for spec in pool_file().models if spec.name == "tiny")
     models = {
         f"t@{side}": replace(
-            own, source=f"onnx:{path}", preprocessing=replace(own.preprocessing, size=(side, side))
-        ).to_json()
+            own,
+            name=f"t@{side}",
+            source=f"onnx:{path}",
+            preprocessing=replace(own.preprocessing, size=(side, side)),
+        )
         for side in sizes
     }
     names = [name for pair in itertools.zip_longest(models, others) for name in pair if name]
@@ -498,7 +501,7 @@ def test_a_graph_has_the_weights_once_and_decides_as_the_runner(
 ) -> None:
     cascade = at_sizes(tmp_path, [20, 24, 28], **RULES[rule])
     path = write_graph(cascade, tmp_path / "c.onnx", form=form, resize_inside=False)
-    files = {data["source"].removeprefix("onnx:") for data in cascade.models.values()}
+    files = {spec.text for spec in cascade.models.values()}
     limit = sum(weights_in(onnx.load(file).graph) for file in files)
     assert weights_in(onnx.load(path).graph) < limit + 4_000
     images = some_images(150)

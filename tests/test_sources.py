@@ -532,13 +532,13 @@ def test_one_set_of_weights_at_two_sizes_is_a_self_cascade_that_runs(tmp_path: P
     images = rng.integers(0, 256, (40, 50, 70, 3), np.uint8)
     data = ArrayDataset(images, Samples.of(rng.integers(0, 1000, 40), split="val"))
     pool = cm.Pool.load(predict(read_pool_file(tmp_path / "pool.toml"), data, tmp_path / "store"))
-    assert pool.specs["at64"]["fingerprint"] == pool.specs["at96"]["fingerprint"]
-    assert pool.specs["at96"]["family"] == "test_resnet"
+    assert pool.specs["at64"].fingerprint == pool.specs["at96"].fingerprint
+    assert pool.specs["at96"].family == "test_resnet"
     macs = pool.costs.values("macs")
     assert 1.5 < macs["at96"] / macs["at64"] < 3
     scores = max_prob(pool.model("at64").values)
     plain = cm.Cascade.of(["at64", "at96"], [float(np.median(scores))])
-    models = {name: dict(pool.specs[name]) for name in pool.names}
+    models = {name: pool.specs[name] for name in pool.names}
     cm.Cascade(plain.stages, models=models).save(tmp_path / "cascade.json")
     decisions = cm.Runner(tmp_path / "cascade.json").decide(images)
     promised = cm.evaluate(plain, pool)

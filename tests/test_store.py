@@ -15,6 +15,7 @@ import pytest
 from committee import Pool
 from committee.errors import ChangedError, DamagedError, StoreError, UnknownNameError
 from committee.rule.outputs import Outputs
+from committee.spec.preprocessing import Preprocessing
 from committee.store.entry import CHUNK_ROWS, Entry
 from committee.store.folder import writing
 from committee.store.split import Split
@@ -43,7 +44,7 @@ def spec(kind: str = "logits", **changed: Any) -> dict[str, Any]:
         "source": "onnx:/a.onnx",
         "kind": kind,
         "family": "",
-        "preprocessing": None,
+        "preprocessing": Preprocessing((4, 4)).to_json(),
         "costs": [],
         "fingerprint": "aa",
         **changed,
@@ -337,7 +338,7 @@ def test_outputs_of_something_else_are_not_mixed_in(
     ("changed", "told"),
     [
         ({"fingerprint": "bb"}, "'a' has changed: fingerprint was aa, is bb"),
-        ({"preprocessing": {"size": [8, 8]}}, "preprocessing was None, is {'size'"),
+        ({"preprocessing": {"size": [8, 8]}}, "preprocessing was {'channels'.* is {'size'"),
         ({"kind": "decisions"}, "kind was logits, is decisions"),
     ],
 )

@@ -21,6 +21,7 @@ from committee import Cascade, Pool, errors, evaluate, search
 from committee.calibration.fitting import fit_calibrations
 from committee.cli import main
 from committee.report.table import Column, Table
+from committee.rule.origin import Origin
 from committee.selection.paired import Estimate, paired_difference
 from committee.study import analyses as analyses_module
 from committee.study.analyses import ANALYSES, figure_of, run_study
@@ -157,7 +158,7 @@ def test_a_cascade_gains_nothing_over_itself_for_certain(study):
     cascade = study.single("b1-0").cascade
     assert study.gain(cascade, cascade) == Estimate(0, 0, 0, len(study.test))
     # A search tells the classes, and where the choice came from; the model is the same.
-    told = replace(cascade, classes=tuple("abcde"), origin={"unit": "macs"})
+    told = replace(cascade, classes=tuple("abcde"), origin=Origin(unit="macs"))
     assert study.gain(told, cascade) == Estimate(0, 0, 0, len(study.test))
 
 

@@ -11,20 +11,15 @@ from hypothesis import strategies as st
 
 from committee import Pool, errors
 from committee.report.text import named
-from committee.spec.model import same_weights
+from committee.spec.model import ModelSpec, same_weights
+from committee.spec.preprocessing import Preprocessing
 from committee.study.context import study_of
 from committee.study.self_cascades import analyse, draw
 
 
 def spec(weights, size):
-    return {
-        "source": f"onnx:/{weights}.onnx",
-        "kind": "logits",
-        "weights": "",
-        "seed": 0,
-        "engine": "",
-        "preprocessing": {"size": [size, size]},
-    }
+    recipe = Preprocessing((size, size))
+    return ModelSpec(f"{weights}@{size}", f"onnx:/{weights}.onnx", recipe, entry=weights)
 
 
 def pool_of(rows, signals, seed=0):

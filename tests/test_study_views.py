@@ -12,8 +12,10 @@ from committee.errors import Unsupported
 from committee.report.rows import SINGLE, front_rows, summary
 from committee.report.tables import rich_table
 from committee.report.text import named
-from committee.spec.model import view_blocks
+from committee.spec.model import ModelSpec, view_groups
+from committee.spec.preprocessing import Preprocessing
 from committee.spec.task import VIDEO_CLASSIFICATION
+from committee.spec.views import Views
 from committee.study.analyses import run_study
 from committee.study.context import study_of
 from committee.study.inputs import read_training
@@ -33,8 +35,9 @@ def pool_of_blocks(seed, split, samples=400):
             own = f"{name}.{block + 1}of{BLOCKS}"
             outputs[own] = gain * truth + shared + rng.normal(size=truth.shape)
             costs[own] = cost
-            views = {"temporal": 6, "spatial": 2, "blocks": BLOCKS, "block": block}
-            specs[own] = {"preprocessing": {"views": views}}
+            views = Views(1, temporal=6, spatial=2, blocks=BLOCKS, block=block)
+            recipe = Preprocessing((4, 4), views=views)
+            specs[own] = ModelSpec(own, f"onnx:/{name}.onnx", recipe, whole=name)
     pool = Pool.from_arrays(
         labels,
         outputs,
@@ -44,7 +47,7 @@ def pool_of_blocks(seed, split, samples=400):
         ids=[f"{split}{i}" for i in range(samples)],
         families={name: f"views of {name.partition('.')[0]}" for name in outputs},
     )
-    return replace(pool, specs=specs, blocks=view_blocks(specs), task=VIDEO_CLASSIFICATION)
+    return replace(pool, specs=specs, blocks=view_groups(specs), task=VIDEO_CLASSIFICATION)
 
 
 @pytest.fixture(scope="module")

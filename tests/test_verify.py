@@ -117,7 +117,7 @@ def test_every_engine_of_torch_modules_decides_alike(
     (tmp_path / "pool.toml").write_text(POOL + models)
     specs = {spec.name: spec for spec in read_pool_file(tmp_path / "pool.toml").models}
     cascade = Cascade.of(["one", "two"], [0.13])
-    cascade = replace(cascade, models={name: each.to_json() for name, each in specs.items()})
+    cascade = replace(cascade, models=specs)
     path = cascade.save(tmp_path / "cascade.json")
     words = [
         *("verify", path, "--data", IMAGES, "--rows", "0:300", "--json", "--module"),

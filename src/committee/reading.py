@@ -16,9 +16,10 @@ import tomllib
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, TypeVar, cast
+from typing import Any, BinaryIO, NoReturn, TypeVar, cast, get_args, get_type_hints
 
 import msgspec
 import numpy as np
@@ -208,13 +209,10 @@ def typed(where: str, data: Any, kind: Callable[..., T], *, whole: bool = False)
         UnknownNameError: If a key is unknown.
         CommitteeError: What the type itself refuses a value with.
     """
-    if isinstance(data, Mapping) and hasattr(kind, "__dataclass_fields__"):
-        known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-        for key in data:
-            if key not in known:
-                raise UnknownNameError.of(where, "field", str(key), known)
-        if whole and len(data) < len(known):
-            lacking = [key for key in known if key not in data]
+    _refuse_unknown(where, data, kind)
+    if whole and is_dataclass(kind) and isinstance(data, Mapping):
+        lacking = [field.name for field in fields(kind) if field.name not in data]
+        if lacking:
             raise UnreadableError(f"{where}: {listed(lacking)} missing")
     try:
         return msgspec.convert(data, cast("type[T]", kind))
@@ -222,6 +220,46 @@ def typed(where: str, data: Any, kind: Callable[..., T], *, whole: bool = False)
         if isinstance(error.__cause__, CommitteeError):
             raise error.__cause__ from None
         raise UnreadableError(f"{where}: {_worded(str(error), data)}") from None
+
+
+def _refuse_unknown(where: str, data: Any, kind: Any) -> None:
+    """Refuse keys that no field of a dataclass has, in data of any depth.
+
+    Raises:
+        UnknownNameError: If there is one.
+    """
+    if is_dataclass(kind) and isinstance(data, Mapping):
+        known = _hints(kind)  # type: ignore[arg-type]
+        for key, value in data.items():
+            if key not in known:
+                raise UnknownNameError.of(where, "field", str(key), known)
+            _refuse_unknown(str(key), value, known[key])
+    elif get_args(kind) and isinstance(data, Mapping | list | tuple):
+        inner = data.items() if isinstance(data, Mapping) else enumerate(data, 1)
+        for key, value in inner:
+            for each in get_args(kind):
+                _refuse_unknown(f"{where} {key}", value, each)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
+
+
+def plain(value: Any) -> Any:
+    """Return frozen data as JSON holds it: a dataclass as an object, a tuple as a list.
+
+    >>> plain({"sizes": (224, 288)})
+    {'sizes': [224, 288]}
+    """
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return value
 
 
 def _worded(message: str, data: Any) -> str:

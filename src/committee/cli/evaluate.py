@@ -30,6 +30,7 @@ from committee.run.open import opened, what_is
 from committee.selection.notes import few_samples, of_comparison, of_promises, target_of
 from committee.selection.paired import Comparison, compare
 from committee.selection.targets import Promise, promises_of
+from committee.spec.model import ModelSpec
 from committee.store.split import note_on_chooser, note_on_labels
 from committee.text import human_cost, listed, percent
 
@@ -117,11 +118,11 @@ def _findings(
 ) -> _Findings:
     own = pool.holding(chosen.models_of_stages)
     # By default in the unit that it was chosen in.
-    usual = chosen.origin.get("unit")
+    usual = chosen.origin.unit
     if unit is None and usual in own.only(chosen.names).costs.units:
-        unit = str(usual)
+        unit = usual
     evaluation = evaluate_cascade(chosen, pool, unit, metric)
-    chose = chosen.origin.get("samples_fingerprint") == (own.identity(chosen.names) or None)
+    chose = chosen.origin.samples_fingerprint == own.identity(chosen.names) != ""
     about = "" if chose else note_on_chooser(root, chosen.origin, pool.samples)
     rule = (chosen.confidence, chosen.combine, chosen.calibrations)
     cascades = {
@@ -157,19 +158,15 @@ def _check_models(path: str, chosen: Cascade, store: str, pool: Pool) -> None:
         MisalignedError: If it has.
     """
     for name in chosen.names:
-        known, stored = chosen.models.get(name, {}), pool.specs.get(name, {})
-        then, now = known.get("fingerprint"), stored.get("fingerprint")
-        if then and now and then != now and _run_as(known) == _run_as(stored):
+        known, stored = chosen.models.get(name), pool.specs.get(name)
+        if not (isinstance(known, ModelSpec) and isinstance(stored, ModelSpec)):
+            continue
+        then, now = known.fingerprint, stored.fingerprint
+        if then and now and then != now and known.run_key == stored.run_key:
             raise MisalignedError(
                 f"evaluate: model {name!r} is another in {store} than in {path}: fingerprint "
                 f"{now}, not {then}. Evaluate on a store of the cascade's models, or search again"
             )
-
-
-def _run_as(spec: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a fingerprint depends on besides weights and code."""
-    source = str(spec.get("source", ""))
-    return source.partition(":")[0], str(spec.get("engine"))
 
 
 def _check_test_split(store: str, split: str | None) -> None:
@@ -188,14 +185,13 @@ def _check_test_split(store: str, split: str | None) -> None:
 
 def _promised(chosen: Cascade, measure: str) -> str:
     """Return what the cascade had on the split that chose it; empty if its file does not say."""
-    promised = chosen.origin.get("promised")
-    known = promised if isinstance(promised, dict) else {}
-    correct, samples = known.get("correct"), known.get("samples")
-    if not isinstance(correct, int | float) or not isinstance(samples, int) or samples < 1:
+    promised = chosen.origin.promised
+    if promised is None:
         return ""
-    then = known.get("measure", measure)
+    then = promised.measure
     other = "" if then == measure else f", by another measure: {then}"
-    return f"It had {percent(correct / samples)} on {known.get('split')}, which chose it{other}."
+    share = percent(promised.correct / promised.samples)
+    return f"It had {share} on {chosen.origin.split}, which chose it{other}."
 
 
 def _print(findings: _Findings, pool: Pool) -> None:

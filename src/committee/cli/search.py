@@ -348,7 +348,7 @@ def _say_chosen(
         return
     say_wrapped(f"Chosen: {chosen.cascade}, written to {out}")
     words = ["evaluate", out, store]
-    if chosen.cascade.models:
+    if chosen.cascade.is_loadable:
         words = ["run", out, "--data", "PATH", "--out", "results.csv"]
     if front.pool.holding(chosen.cascade.models_of_stages).whole_of:
         words.append("--show-tiles")

@@ -112,7 +112,7 @@ def with_metric(pool: Pool, top: int, agree_with: str | None) -> tuple[Pool, Met
     values = next(iter(pool.outputs.values())).values if pool.outputs else None
     if values is not None and values.ndim == 2 and top > max(values.shape[1], 1):
         raise ShapeError(f"--top {top}: the outputs have only {values.shape[1]} classes")
-    return pool, pool.task.metric if top == 1 else top_k(top)
+    return pool, pool.metric if top == 1 else top_k(top)
 
 
 def confidence_for(pool: Pool, confidence: str | None) -> str:
@@ -171,7 +171,7 @@ def _missing_costs(root: Path, split: str) -> str:
     units = [{cost["unit"] for cost in each["costs"]} for each in own]
     if not units or set.intersection(*units):
         return ""
-    if any(not each["source"] for each in own):
+    if any("source" not in each for each in own):
         return "the same with --cost NAME=NUMBER for each model, because search needs costs"
     return (
         f"committee profile POOL.toml --store {root}, or the same with costs.macs = NUMBER for "

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from committee.errors import ExportError, MissingExtraError, ModelError, UnreadableError
 from committee.export.canonical import canonical, export_form
@@ -22,6 +22,7 @@ from committee.export.model_files import onnx_path, onnx_specs, segmenting
 from committee.files import naming, write_text
 from committee.models.graph_file import graph_fingerprint, is_inside
 from committee.models.graph_form import Form
+from committee.models.load import specs_of
 from committee.reading import read_text
 from committee.rule.cascade import Cascade
 from committee.spec.model import ModelSpec
@@ -88,16 +89,15 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
     placed: dict[tuple[Path, Form], str] = {}
     models = {}
     for spec in specs:
-        path, form = onnx_path(spec), export_form(spec, several=bool(spec.tile))
+        path, form = onnx_path(spec), export_form(spec, several=spec.tile is not None)
         # A self-cascade names one file several times; it is copied once.
         if (path, form) not in placed:
             placed[path, form] = f"{MODELS}/{spec.name}/model.onnx"
             _copy_model(spec, path, form, folder / placed[path, form])
         file = placed[path, form]
         print_ = graph_fingerprint(folder / file)
-        own = replace(spec.of_module(), source=f"onnx:{file}", fingerprint=print_)
-        models[spec.name] = own.to_json()
-    check_models({spec.name: _inside(folder, spec, models[spec.name]) for spec in specs})
+        models[spec.name] = replace(spec.of_module(), source=f"onnx:{file}", fingerprint=print_)
+    check_models({spec.name: _inside(folder, models[spec.name]) for spec in specs})
     exported = replace(cascade, models=models)
     exported.save(folder / CASCADE)
     recipe = files("committee.export") / "recipe"
@@ -109,10 +109,9 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
     write_text(folder / SUMS, "".join(lines))
 
 
-def _inside(folder: Path, spec: ModelSpec, model: Mapping[str, Any]) -> ModelSpec:
+def _inside(folder: Path, spec: ModelSpec) -> ModelSpec:
     """The spec of a model in a folder that is being written."""
-    path = (folder / model["source"].removeprefix("onnx:")).resolve()
-    return replace(spec.of_module(), source=f"onnx:{path}", fingerprint="")
+    return replace(spec, source=f"onnx:{(folder / spec.text).resolve()}", fingerprint="")
 
 
 def _copy_model(spec: ModelSpec, source: Path, form: Form, target: Path) -> None:
@@ -171,11 +170,10 @@ def _readme(cascade: Cascade, specs: list[ModelSpec]) -> str:
         f"| {index} | {' + '.join(stage['models'])} | {stage['threshold']} |"
         for index, stage in enumerate(cascade.to_json()["stages"])
     )
-    tiles = {(spec.tile, spec.context) for spec in specs if spec.tile}
-    side, context = next(iter(tiles), (0, 0))
-    height, width = next(spec.preprocessing.size for spec in specs if not spec.tile)
+    tile = next((spec.tile for spec in specs if spec.tile is not None), None)
+    height, width = next(spec.preprocessing.size for spec in specs if spec.tile is None)
     return (
-        template.replace("CELL_NAME", f"{side}+{context}" if side else "full")
+        template.replace("CELL_NAME", f"{tile.side}+{tile.context}" if tile else "full")
         .replace("IMAGE_SIZE", f"{height} x {width}")
         .replace("CASCADE_NAME", str(cascade))
         .replace("STAGE_ROWS", stages)
@@ -195,19 +193,15 @@ def read_bundle(folder: str | Path) -> Cascade:
     folder = Path(folder).resolve()
     vouched = _check_sums(folder)
     cascade = Cascade.load(folder / CASCADE)
-    sources = {
-        name: str(data.get("source", "")).removeprefix("onnx:")
-        for name, data in cascade.models.items()
-    }
+    specs = specs_of(cascade, str(folder / CASCADE))
     # Beside a model may lie a file that holds its larger tensors.
     there = [path for path in (folder / MODELS).rglob("*") if path.is_symlink() or path.is_file()]
     inside = [path.relative_to(folder).as_posix() for path in there]
-    for needed in (CASCADE, *sources.values(), *sorted(inside)):
+    for needed in (CASCADE, *(spec.text for spec in specs.values()), *sorted(inside)):
         if needed not in vouched:
             raise ExportError(f"{folder}: {needed} has no line in {SUMS}. {_AGAIN}")
     models = {
-        name: {**data, "source": f"onnx:{folder / sources[name]}"}
-        for name, data in cascade.models.items()
+        name: replace(spec, source=f"onnx:{folder / spec.text}") for name, spec in specs.items()
     }
     return replace(cascade, models=models)
 

@@ -174,9 +174,7 @@ def _model(plan: Plan) -> ModelProto:
 
 def _metadata(plan: Plan) -> dict[str, str]:
     # Paths of the machine that exported are nobody's business.
-    models = {
-        name: replace(spec, source=INSIDE + name).to_json() for name, spec in plan.specs.items()
-    }
+    models = {name: replace(spec, source=INSIDE + name) for name, spec in plan.specs.items()}
     inputs = [{"name": name, "preprocessing": fit.to_json()} for fit, name in plan.inputs.items()]
     return {
         CASCADE_KEY: json.dumps(replace(plan.cascade, models=models).to_json()),

@@ -58,8 +58,8 @@ def onnx_specs(
 
 def segmenting(cascade: Cascade) -> bool:
     """Whether the models of a cascade segment, so that tiles leave it."""
-    tasks = {model.get("task") for model in cascade.models.values()}
-    return SEMANTIC_SEGMENTATION.name in tasks
+    specs = [model for model in cascade.models.values() if isinstance(model, ModelSpec)]
+    return any(spec.task == SEMANTIC_SEGMENTATION.name for spec in specs)
 
 
 def refuse_clips(specs: Iterable[ModelSpec]) -> None:

@@ -45,7 +45,7 @@ def export_pool(
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f"task = {_toml(pool.task.name)}", f"classes = {_toml(pool.classes)}"]
     plain = [replace(spec, engine="") for spec in pool.models]
-    sets = same_weights({spec.name: spec.to_json() for spec in plain})
+    sets = same_weights({spec.name: spec for spec in plain})
     set_of = {name: names for names in sets for name in names}
     specs = {spec.name: spec for spec in plain}
     done = 0
@@ -62,11 +62,11 @@ def export_pool(
     return write_text(folder / "pool.toml", "\n".join(lines) + "\n")
 
 
-def _name_of_set(names: Sequence[str], taken: Collection[str]) -> str:
-    """What stands before the sizes, as in NAME@224, or the name of the first."""
-    before = {name.rpartition("@")[0] for name in names}
-    name = before.pop() if len(before) == 1 else ""
-    return names[0] if not name or name in taken else name
+def _name_of_set(names: Sequence[str], specs: Mapping[str, ModelSpec]) -> str:
+    """Return the pool file's entry that lists them all, or the name of the first."""
+    entries = {specs[name].entry for name in names}
+    entry = entries.pop() if len(entries) == 1 else ""
+    return names[0] if not entry or entry in specs else entry
 
 
 def _graphs(

@@ -162,7 +162,7 @@ def as_module(
     for name in given:
         if name not in cascade.names:
             raise UnknownNameError.of("as_module", "model", name, cascade.names)
-    known = specs_of(cascade) if set(cascade.names) <= set(cascade.models) else {}
+    known = specs_of(cascade) if cascade.is_loadable else {}
     refuse_clips(known.values())
     if segmenting(cascade):
         raise ExportError(

@@ -138,11 +138,13 @@ def specs_of(cascade: Cascade, where: str = "cascade") -> dict[str, ModelSpec]:
     Raises:
         CascadeError: If the cascade does not say how a model is loaded.
     """
-    missing = [name for name in cascade.names if name not in cascade.models]
+    known = {name: cascade.models.get(name) for name in cascade.names}
+    specs = {name: model for name, model in known.items() if isinstance(model, ModelSpec)}
+    missing = [name for name in cascade.names if name not in specs]
     if missing:
         raise CascadeError(
             f"{where}: does not say how to load {', '.join(missing)}. Name the pool file that "
             "lists its models: --pool POOL.toml; in Python "
             'committee.models.read_pool_file("POOL.toml").described(cascade)'
         )
-    return {n: ModelSpec.from_json(n, cascade.models[n], where) for n in cascade.names}
+    return specs

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from committee.errors import (
     CommitteeError,
-    CostError,
     MisalignedError,
     MissingExtraError,
     PoolFileError,
@@ -25,7 +24,7 @@ from committee.pool.imagenet import IMAGENET, imagenet_classes
 from committee.reading import read_toml
 from committee.rule.outputs import check_kind
 from committee.spec.cost import Cost
-from committee.spec.model import ENGINES, ModelSpec, check_name
+from committee.spec.model import ENGINES, ImportedModel, KnownModel, ModelSpec, check_name
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.task import (
     IMAGE_CLASSIFICATION,
@@ -95,11 +94,7 @@ class PoolFile:
         """
         known = [model.name for model in self.models]
         lines = {
-            name: [
-                model.name
-                for model in self.models
-                if model.name.startswith(f"{name}@") or model.family == _views_of(name)
-            ]
+            name: [model.name for model in self.models if name in (model.entry, model.whole)]
             for name in names
         }
         for name in names:
@@ -116,7 +111,6 @@ class PoolFile:
             where: What this file is called, for the error.
 
         Raises:
-            CostError: If the cascade file has costs that are none.
             MisalignedError: If the two name other classes, kinds of outputs or preprocessing.
             UnknownNameError: If a model of the cascade is not listed.
         """
@@ -127,51 +121,32 @@ class PoolFile:
             )
         listed = self.only(list(cascade.names)).models
         cascade.check_kinds({spec.name: spec.kind for spec in listed}, where)
-        priced = [_priced(spec, cascade, where) for spec in listed]
-        models = {spec.name: _loaded_as(spec, cascade.models, where) for spec in priced}
+        models = {spec.name: _loaded_as(spec, cascade.models, where) for spec in listed}
         classes = cascade.classes or self.classes
         return replace(cascade, models={**cascade.models, **models}, classes=classes)
 
 
-def _priced(spec: ModelSpec, cascade: Cascade, where: str) -> ModelSpec:
-    """Return a model with the costs that the cascade was chosen by, in units that it lacks."""
-    told = cascade.origin.get("costs")
-    own = told.get(spec.name) if isinstance(told, Mapping) else None
-    try:
-        for cost in own if isinstance(own, list) else ():
-            spec = spec.with_cost(Cost.from_json(cost))
-    except CostError as error:
-        raise CostError(f"{where}: the cascade's origin: model {spec.name!r}: {error}") from None
-    return spec
-
-
-def _loaded_as(
-    spec: ModelSpec, chosen: Mapping[str, Mapping[str, Any]], where: str
-) -> dict[str, Any]:
-    """How a pool file loads a model of a cascade; that it is the same model is checked then.
+def _loaded_as(spec: ModelSpec, chosen: Mapping[str, KnownModel], where: str) -> ModelSpec:
+    """Return how a pool file loads a model of a cascade, with the costs that the cascade knows.
 
     Raises:
         MisalignedError: If the cascade was chosen with another preprocessing.
     """
-    own, name = spec.to_json(), spec.name
-    if name not in chosen:
-        return own
-    known = ModelSpec.from_json(name, chosen[name], where)
+    known = chosen.get(spec.name)
+    if known is None:
+        return spec
+    for cost in known.costs:
+        spec = spec.with_cost(cost)
+    if isinstance(known, ImportedModel):
+        return spec
     if known.preprocessing != spec.preprocessing:
-        then, now = changes(known.preprocessing.to_json(), own["preprocessing"])
+        then, now = changes(known.preprocessing.to_json(), spec.preprocessing.to_json())
         raise MisalignedError(
-            f"{where}: model {name!r}: preprocessing is {now}, but the cascade was chosen with "
-            f"{then}. Write the same in the pool file, or predict and search again"
+            f"{where}: model {spec.name!r}: preprocessing is {now}, but the cascade was chosen "
+            f"with {then}. Write the same in the pool file, or predict and search again"
         )
-    alike = _run_as(known) == _run_as(spec)
-    costs = {cost.unit: cost.to_json() for cost in (*known.costs, *spec.costs)}
-    fingerprint = spec.fingerprint or (known.fingerprint if alike else "")
-    return {**own, "fingerprint": fingerprint, "costs": list(costs.values())}
-
-
-def _run_as(spec: ModelSpec) -> tuple[str, ...]:
-    """What a fingerprint depends on beside weights and code."""
-    return spec.source.partition(":")[0], spec.engine
+    same = known.run_key == spec.run_key
+    return replace(spec, fingerprint=spec.fingerprint or (known.fingerprint if same else ""))
 
 
 def read_pool_file(path: str | Path) -> PoolFile:
@@ -212,6 +187,8 @@ def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
     defaults = _table(path, data, "preprocessing")
     if "views" in data:
         defaults = {**defaults, "views": _table(path, data, "views")}
+    for entry in entries:
+        _check_keys(f"{path}: model {entry.get('name', '?')!r}", entry, _MODEL_KEYS)
     ones = [
         one
         for entry in entries
@@ -275,6 +252,7 @@ def _at_resolutions(path: Path, entry: dict[str, Any]) -> list[dict[str, Any]]:
         {
             **entry,
             "name": f"{name}@{height}" if height == width else f"{name}@{height}x{width}",
+            "entry": name,
             "resolution": [height, width],
             "costs": {
                 unit: _of_each(where, f"costs.{unit}", value, count)[number]
@@ -298,10 +276,6 @@ def _of_each(where: str, key: str, value: Any, count: int) -> list[Any]:
             f"{where}: {key} must be a list of {count}, one for each of resolutions, not {value!r}"
         )
     return value
-
-
-def _views_of(name: str) -> str:
-    return f"views of {name}"
 
 
 def _in_blocks(path: Path, entry: dict[str, Any]) -> list[dict[str, Any]]:
@@ -329,7 +303,9 @@ def _in_blocks(path: Path, entry: dict[str, Any]) -> list[dict[str, Any]]:
         {
             **entry,
             "name": f"{name}.{number + 1:0{len(str(blocks))}}of{blocks}",
-            "family": _views_of(name),
+            "family": f"views of {name}",
+            "entry": entry.get("entry", name),
+            "whole": name,
             "views": {**views, "blocks": blocks, "block": number},
             "costs": {unit: cost / blocks for unit, cost in costs.items()},
         }
@@ -339,7 +315,6 @@ def _in_blocks(path: Path, entry: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any], task: Task) -> ModelSpec:
     where = f"{path}: model {entry.get('name', '?')!r}"
-    _check_keys(where, entry, _MODEL_KEYS)
     for key in ("name", "source"):
         if not isinstance(entry.get(key), str):
             raise PoolFileError(f"{where}: {key} is missing or no text")
@@ -369,6 +344,8 @@ def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any], task: Ta
             kind=check_kind("kind", _text(where, entry, "kind", "logits")),
             family=family,
             task=task.name,
+            entry=entry.get("entry", ""),
+            whole=entry.get("whole", ""),
             costs=tuple(
                 Cost(value, unit, "given", f"one {preprocessing.sample}")
                 for unit, value in _costs(where, path, entry).items()

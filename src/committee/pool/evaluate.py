@@ -20,6 +20,7 @@ from committee.rule.calibration import calibrated
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import ORDER_FREE, combined
 from committee.rule.flow import Answers, Decisions, Request, decide, drive
+from committee.rule.origin import Promised
 
 CONFIDENCE_LEVEL = 0.95
 _DRAWS = 2000
@@ -76,6 +77,18 @@ class Evaluation:
             return self.accuracy - half, self.accuracy + half
         return wilson_interval(int(self.correct), self.samples)
 
+    @property
+    def promised(self) -> Promised:
+        """What a cascade file keeps of the evaluation that chose it."""
+        return Promised(
+            self.samples,
+            self.correct,
+            self.average_cost,
+            self.worst_case_cost,
+            self.exit_ratios,
+            self.measure,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Every figure, the interval with its level."""
         low, high = self.interval
@@ -123,7 +136,7 @@ def evaluate(
         MisalignedError: If the pool has no samples, or no labels where they are needed.
         CostError: If a model has no cost in that unit.
     """
-    metric = metric or pool.task.metric
+    metric = metric or pool.metric
     check_has_labels(pool, metric)
     unit = unit or pool.costs.unit()
     pool = pool.holding(cascade.models_of_stages)
@@ -391,7 +404,7 @@ def check_has_labels(pool: Pool, metric: Metric | None = None) -> None:
     Raises:
         MisalignedError: If it has no samples, or no labels and the metric needs them.
     """
-    metric = metric or pool.task.metric
+    metric = metric or pool.metric
     if pool.samples.labels is None and metric.needs_labels:
         raise MisalignedError(
             f"split {pool.samples.split!r} has no labels; accuracy needs them. "

@@ -136,6 +136,9 @@ def _own_counts(exits: Exits) -> Array:
 
 MEAN_IOU = Metric("mIoU", _own_counts, counted=False, needs_labels=False, figure=mean_iou)
 
+# Metrics that a task names as its own.
+METRICS = {metric.name: metric for metric in (TOP_1, MEAN_IOU)}
+
 
 def top_k(k: int) -> Metric:
     """1 if the label is among the k likeliest classes; of equal values the lower index is first.

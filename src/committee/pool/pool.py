@@ -26,6 +26,7 @@ from committee.pool.identity import (
     shared,
 )
 from committee.pool.labels import indices
+from committee.pool.metrics import METRICS, Metric
 from committee.pool.plausibility import check_classes, check_declared
 from committee.pool.samples import Samples, fingerprint
 from committee.rule.calibration import Calibration, calibrated
@@ -33,6 +34,7 @@ from committee.rule.cascade import Cascade, refuse_confidence
 from committee.rule.combinations import DEFAULT_COMBINE, ORDER_FREE, combined
 from committee.rule.outputs import Kept, Kind, Outputs, Together, as_array, checked_outputs
 from committee.spec.cost import Cost, CostTable
+from committee.spec.model import ImportedModel, KnownModel, ModelSpec
 from committee.spec.task import CLASSIFICATION, Task
 from committee.text import listed, printable
 
@@ -52,7 +54,7 @@ class Pool:
         samples: Ids, labels and classes of the split.
         outputs: For each model, its outputs, one row a sample, in the order of ``samples``.
         costs: What one sample costs in each model.
-        specs: How each model is loaded, by name; empty where predictions were made elsewhere.
+        specs: What is known of each model, by name.
         families: Of models that are trainings of one architecture, the architecture's name.
         calibrations: What committees of this pool apply to a model's outputs before they are
             combined, by name. ``outputs`` are as the models gave them.
@@ -75,7 +77,7 @@ class Pool:
     samples: Samples
     outputs: Mapping[str, Outputs]
     costs: CostTable
-    specs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    specs: Mapping[str, KnownModel] = field(default_factory=dict)
     families: Mapping[str, str] = field(default_factory=dict)
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     same_weights: tuple[tuple[str, ...], ...] = ()
@@ -209,10 +211,15 @@ class Pool:
         }
         told = _labels(arrays.get("labels"), classes)
         samples = Samples.of(told, ids, classes, split, count)
+        of = families or {}
         return cls(
             samples,
             checked,
             CostTable.of(priced),
+            {
+                n: ImportedModel(n, o.kind, of.get(n, ""), tuple(priced[n]))
+                for n, o in checked.items()
+            },
             families=dict(families or {}),
             same_weights=tuple(map(tuple, same_weights)),
         )
@@ -254,6 +261,11 @@ class Pool:
     def kind(self) -> Kind:
         """Kind of outputs that all models give."""
         return next(iter(self.outputs.values())).kind
+
+    @property
+    def metric(self) -> Metric:
+        """What a sample scores unless the user asks for something else."""
+        return METRICS[self.task.metric]
 
     @property
     def _together(self) -> Together | None:
@@ -311,18 +323,16 @@ class Pool:
                 return whole
         return next((names[0] for names in self.same_weights if name in names), name)
 
+    def entry_of(self, name: str) -> str:
+        """Return the pool file's entry that a model comes from, or else the model's own name."""
+        spec = self.specs.get(name)
+        return spec.entry or name if isinstance(spec, ModelSpec) else name
+
     def described(self, cascade: Cascade) -> Cascade:
         """The cascade with what this pool knows of how its models are loaded."""
         own = self.holding(cascade.models_of_stages)
         known = {n: own.specs[n] for n in cascade.names if n in own.specs}
-        origin = {"kind": self.kind, **own.told_costs(cascade.names), **cascade.origin}
-        return replace(self.bound(cascade), models=known, origin=origin)
-
-    def told_costs(self, names: Iterable[str]) -> dict[str, Any]:
-        """For a cascade's origin: costs of models of elsewhere, which nothing else would bring."""
-        known = {n: self.costs.costs.get(n, {}) for n in names if n not in self.specs}
-        costs = {n: [cost.to_json() for cost in own.values()] for n, own in known.items() if own}
-        return {"costs": costs} if costs else {}
+        return replace(self.bound(cascade), models=known)
 
     def bound(self, cascade: Cascade) -> Cascade:
         """The cascade with the combination that this pool's outputs imply, if it names none.

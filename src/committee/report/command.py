@@ -64,13 +64,13 @@ def saving_of(front: Front, store: str | None = None, split: str | None = None) 
 
 def _asked(row: Row) -> list[str]:
     """The options that chose a committee, where it was chosen for its accuracy; else none."""
-    target = row.cascade.origin.get("target")
-    if not isinstance(target, dict) or not {"match", "min_accuracy"} & set(target):
+    target = row.cascade.origin.target
+    if not target.match and target.min_accuracy is None:
         return []
-    words = ["--match", str(target["match"])] if "match" in target else []
-    words += ["--within", f"{target['within']!r}"] if target.get("within") else []
-    for option, name in (("--min-accuracy", "min_accuracy"), ("--max-cost", "max_cost")):
-        words += [option, f"{target[name]!r}"] if name in target else []
+    words = ["--match", target.match] if target.match else []
+    words += ["--within", repr(target.within)] if target.within else []
+    for option, value in (("--min-accuracy", target.min_accuracy), ("--max-cost", target.max_cost)):
+        words += [] if value is None else [option, repr(value)]
     return words
 
 
@@ -113,7 +113,7 @@ def _measure(front: Front) -> list[str] | None:
         if not set(models) <= set(pool.names):
             return None
         options += ["--agree-with", ",".join(models)]
-    if name == pool.task.metric.name:
+    if name == pool.metric.name:
         return options
     among = re.fullmatch(r"top-(\d+)", name)
     return [*options, "--top", among[1]] if among else None

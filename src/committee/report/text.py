@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import median
-from typing import Any
 
 from committee.pool.evaluate import Evaluation
 from committee.rule.cascade import Cascade
 from committee.selection.paired import Comparison, Estimate
 from committee.selection.targets import Promise
+from committee.spec.model import KnownModel, ModelSpec
 from committee.spec.task import Task
 from committee.text import digits, human_cost, percent
 
@@ -173,11 +173,14 @@ def stages_named(cascade: Cascade) -> list[str]:
     return [" + ".join(_together(cascade.models, list(stage.models))) for stage in cascade.stages]
 
 
-def _together(specs: Mapping[str, Mapping[str, Any]], models: list[str]) -> Iterator[str]:
-    blocks = {name: _blocks(specs.get(name, {})) for name in models}
+def _together(specs: Mapping[str, KnownModel], models: list[str]) -> Iterator[str]:
+    blocks = dict.fromkeys(models, 1)
     groups: dict[str, list[str]] = {}
     for name in models:
-        groups.setdefault(name.rpartition(".")[0] if blocks[name] > 1 else name, []).append(name)
+        spec, whole = specs.get(name), name
+        if isinstance(spec, ModelSpec) and spec.preprocessing.views is not None and spec.whole:
+            blocks[name], whole = spec.preprocessing.views.blocks, spec.whole
+        groups.setdefault(whole, []).append(name)
     for whole, names in groups.items():
         total = blocks[names[0]]
         if len(names) == 1:
@@ -186,8 +189,3 @@ def _together(specs: Mapping[str, Mapping[str, Any]], models: list[str]) -> Iter
             yield f"{whole} (all {total} blocks of views)"
         else:
             yield f"{whole} ({len(names)} of {total} blocks of views)"
-
-
-def _blocks(spec: Mapping[str, Any]) -> int:
-    views = (spec.get("preprocessing") or {}).get("views") or {}
-    return int(views.get("blocks", 1))

@@ -1,40 +1,27 @@
-"""Cascade: ordered stages of models, each with a threshold. Frozen data, JSON in and out."""
+"""Cascade: ordered stages of models, each with a threshold. Frozen data and its laws."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from committee.errors import (
-    CalibrationError,
-    CascadeError,
-    MisalignedError,
-    UnknownNameError,
-    UnreadableError,
-)
-from committee.files import write_text
-from committee.paths import portable, resolved
-from committee.reading import read_json
+from committee.errors import CalibrationError, CascadeError, MisalignedError
+from committee.reading import plain
 from committee.rule.calibration import Calibration
-from committee.rule.calibration_format import calibration_from_json
-from committee.rule.combinations import COMBINES, DEFAULT_COMBINE, usual_combine
+from committee.rule.combinations import COMBINES, usual_combine
+from committee.rule.format import SCHEMA, CascadeFields, fields_of, read, write
+from committee.rule.origin import Origin
 from committee.rule.scores import CONFIDENCES, LARGEST_SCORE, confidence_of
+from committee.spec.model import KnownModel, ModelSpec
 
-if TYPE_CHECKING:
-    pass
-
-SCHEMA = 1
 ALWAYS = -math.inf
 NEVER = math.inf
 _WORDS = {ALWAYS: "always", NEVER: "never"}
-_KEYS = ("schema", "stages", "confidence", "combine", "classes", "models", "origin", "calibrations")
-_STAGE_KEYS = ("models", "threshold")
 # Stored probabilities may sum to a little more than 1.
-_SLACK = 0.05
+_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -67,15 +54,15 @@ class Cascade:
         combine: ``mean_logits``, ``mean_probabilities`` or ``last``; None for what the kind of
             outputs implies, which a pool or the described models tell.
         classes: Names of the classes, in the order of the outputs; may be empty if unknown.
-        models: How each model is loaded (see :class:`committee.models.ModelSpec`), by name; may be
-            empty for a cascade that is only evaluated on stored predictions.
+        models: What is known of each model, by name; may be empty for a cascade that is only
+            evaluated on stored predictions.
+        origin: What the choice rests on.
         calibrations: What is applied to a model's outputs before they are combined, by name; those
             of other models are left out.
-        origin: What the choice rests on: split, kind of outputs, promised figures. For people, and
-            for what runs it to compare itself with.
 
     Raises:
-        CascadeError: If a stage is empty, a model stands twice, or a threshold is NaN.
+        CascadeError: If a stage is empty, a model stands twice or is described by another name,
+            or a threshold is NaN.
 
     >>> Cascade.of(["small", "large"], thresholds=[0.8]).names
     ('small', 'large')
@@ -85,8 +72,8 @@ class Cascade:
     confidence: str = "max_prob"
     combine: str | None = None
     classes: tuple[str, ...] = ()
-    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False, hash=False)
-    origin: Mapping[str, Any] = field(default_factory=dict, compare=False, hash=False)
+    models: Mapping[str, KnownModel] = field(default_factory=dict, compare=False, hash=False)
+    origin: Origin = field(default=Origin(), compare=False, hash=False)
     calibrations: Mapping[str, Calibration] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -102,9 +89,12 @@ class Cascade:
             raise CascadeError("Cascade: a threshold is NaN; use -inf for always, inf for never")
         if self.stages[-1].threshold != ALWAYS:
             raise CascadeError("Cascade: the last stage always exits; leave its threshold out")
-        kinds = {str(self.models.get(name, {}).get("kind")) for name in self.names}
-        if self.combine is None and kinds <= DEFAULT_COMBINE.keys():
-            object.__setattr__(self, "combine", usual_combine(kinds))
+        for name, model in self.models.items():
+            if model.name != name:
+                raise CascadeError(f"Cascade: models: {name!r} is described as {model.name!r}")
+        kinds = self._kinds
+        if self.combine is None and len(kinds) == len(self.names):
+            object.__setattr__(self, "combine", usual_combine({*kinds.values()}))
         if self.combine is not None and self.combine not in COMBINES:
             known = ", ".join(COMBINES)
             raise CascadeError(f"Cascade: no combination {self.combine!r}. There are: {known}")
@@ -166,6 +156,15 @@ class Cascade:
         return tuple(name for stage in self.stages for name in stage.models)
 
     @property
+    def _kinds(self) -> dict[str, str]:
+        return {name: self.models[name].kind for name in self.names if name in self.models}
+
+    @property
+    def is_loadable(self) -> bool:
+        """Return True if the cascade says how each of its models is loaded."""
+        return all(isinstance(self.models.get(name), ModelSpec) for name in self.names)
+
+    @property
     def models_of_stages(self) -> tuple[tuple[str, ...], ...]:
         """Names of the models of each stage."""
         return tuple(stage.models for stage in self.stages)
@@ -204,17 +203,16 @@ class Cascade:
             MisalignedError: If the cascade knows another kind.
         """
         for name, kind in kinds.items():
-            known = [self.origin.get("kind"), self.models.get(name, {}).get("kind")]
+            chosen = self._kinds.get(name, kind)
             # Counts are what is kept of the logits of pixels.
-            others = [each for each in known if each not in (None, "counts", kind)]
-            if others and kind != "counts":
+            if kind not in (chosen, "counts"):
                 raise MisalignedError(
                     f"{where}: model {name!r} gives {kind}, but the cascade was chosen on "
-                    f"{others[0]}, whose scores its thresholds and calibrations are for. Name the "
-                    f'pool that it was chosen on, declare kind = "{others[0]}", or search again'
+                    f"{chosen}, whose scores its thresholds and calibrations are for. Name the "
+                    f'pool that it was chosen on, declare kind = "{chosen}", or search again'
                 )
 
-    def check_calibrated(self, models: Mapping[str, Mapping[str, Any]], where: str) -> None:
+    def check_calibrated(self, models: Mapping[str, KnownModel], where: str) -> None:
         """Refuse models other than those that the calibrations were fitted to.
 
         Args:
@@ -225,7 +223,8 @@ class Cascade:
             MisalignedError: If a calibrated model has another fingerprint.
         """
         for name in self.calibrations:
-            known, now = (each.get(name, {}).get("fingerprint") for each in (self.models, models))
+            pair = [each[name].fingerprint for each in (self.models, models) if name in each]
+            known, now = pair if len(pair) == 2 else ("", "")
             if known and now and known != now:
                 raise MisalignedError(
                     f"{where}: model {name!r} has fingerprint {now}, but the cascade's calibration "
@@ -274,22 +273,22 @@ class Cascade:
         return replace(short, stages=tuple(stages))
 
     def to_json(self) -> dict[str, Any]:
-        """What a cascade file holds; thresholds that are infinite are words.
-
-        A combination that is not known yet is left out.
-        """
+        """Return the object that a cascade file holds; thresholds that are infinite are words."""
         return {
             "schema": SCHEMA,
             "stages": [
-                {"models": list(stage.models), "threshold": _threshold_to_json(stage.threshold)}
+                {
+                    "models": list(stage.models),
+                    "threshold": _WORDS.get(stage.threshold, stage.threshold),
+                }
                 for stage in self.stages
             ],
             "confidence": self.confidence,
             **({"combine": self.combine} if self.combine else {}),
             "classes": list(self.classes),
-            "models": {name: dict(self.models[name]) for name in self.names if name in self.models},
-            "origin": dict(self.origin),
-            "calibrations": {name: each.to_json() for name, each in self.calibrations.items()},
+            "models": {n: self.models[n].to_json() for n in self.names if n in self.models},
+            "origin": plain(self.origin),
+            "calibrations": plain(self.calibrations),
         }
 
     @classmethod
@@ -297,70 +296,27 @@ class Cascade:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            CascadeError: If the schema is newer than this version knows, or a field is missing,
-                unknown or of the wrong type. What people note belongs into ``origin``.
+            CascadeError: If the schema is not this version's, or a field is missing, unknown or of
+                the wrong type.
         """
-        if not isinstance(data, dict) or type(data.get("schema")) is not int:
-            raise CascadeError(f"{where}: this is no cascade file; it has no schema number")
-        if data["schema"] > SCHEMA:
-            raise CascadeError(
-                f"{where}: schema {data['schema']} is newer than {SCHEMA}, which this version "
-                "reads. Use the version of committee that wrote it, or a newer one"
-            )
-        try:
-            _check_keys("cascade", data, _KEYS)
-            return cls(
-                stages=tuple(_stage_from_json(i, each) for i, each in enumerate(data["stages"], 1)),
-                confidence=_text(data["confidence"]),
-                combine=_text(data["combine"]) if "combine" in data else None,
-                classes=_texts(data.get("classes", [])),
-                models={
-                    name: _object(each) for name, each in _object(data.get("models", {})).items()
-                },
-                origin=_object(data.get("origin", {})),
-                calibrations={
-                    name: calibration_from_json(each)
-                    for name, each in _object(data.get("calibrations", {})).items()
-                },
-            )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            if isinstance(error, CascadeError | CalibrationError):
-                raise CascadeError(f"{where}: {error}") from None
-            raise CascadeError(
-                f"{where}: missing or wrong field ({type(error).__name__}: {error}). "
-                "Write it again with committee search"
-            ) from None
+        return _cascade(fields_of(data, where), where)
 
     def save(self, path: str | Path) -> Path:
         """Write the cascade as JSON, whole or not at all.
 
         Paths of models are relative to the file where they can be; see :mod:`committee.paths`.
         """
-        path, data = Path(path), self.to_json()
-        data["models"] = portable(data["models"], path)
-        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
-        return write_text(path, text + "\n")
+        return write(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> Cascade:
         """Read a cascade file. Nothing in it is run; relative paths in it begin where it lies.
 
         Raises:
-            CascadeError: If the file is missing, no JSON, no cascade of a known schema, or no
-                score can reach one of its thresholds.
+            CascadeError: If the file is missing, no JSON, no cascade of this version's schema, or
+                no score can reach one of its thresholds.
         """
-        try:
-            data = read_json(Path(path))
-        except OSError as error:
-            raise CascadeError(f"{path}: cannot be read ({error.strerror})") from None
-        except UnreadableError as error:
-            if Path(path).suffix.lower() == ".toml":
-                raise CascadeError(
-                    f"{path}: this is a pool file, not a cascade; committee search writes one: "
-                    "committee search STORE --match MODEL --out cascade.json"
-                ) from None
-            raise CascadeError(f"{path}: {error}") from None
-        cascade = cls.from_json(data, str(path))
+        cascade = cls.from_json(read(Path(path)), str(path))
         if confidence_of(cascade.confidence) is None:
             known = ", ".join(CONFIDENCES)
             raise CascadeError(
@@ -368,7 +324,22 @@ class Cascade:
                 "One of your own must be registered first, with register_confidence"
             )
         _check_reachable(cascade, str(path))
-        return replace(cascade, models=resolved(cascade.models, Path(path)))
+        return cascade
+
+
+def _cascade(data: CascadeFields, where: str) -> Cascade:
+    try:
+        return Cascade(
+            tuple(Stage(each.models, each.number) for each in data.stages),
+            data.confidence,
+            data.combine or None,
+            data.classes,
+            data.known_models(where),
+            data.origin,
+            data.known_calibrations(),
+        )
+    except (CalibrationError, CascadeError) as error:
+        raise CascadeError(f"{where}: {error}") from None
 
 
 def refuse_confidence(confidence: str) -> None:
@@ -383,59 +354,18 @@ def refuse_confidence(confidence: str) -> None:
         )
 
 
-def _threshold_to_json(threshold: float) -> float | str:
-    return _WORDS.get(threshold, threshold)
-
-
-def _check_keys(where: str, data: Any, known: Collection[str]) -> None:
-    """Refuse keys that mean nothing: who wrote one meant something by it."""
-    for key in _object(data):
-        if key not in known:
-            unknown = UnknownNameError.of(where, "key", key, known)
-            raise CascadeError(f"{unknown}. Mend or remove it; notes belong into origin")
-
-
 def _check_reachable(cascade: Cascade, where: str) -> None:
     """Refuse thresholds above every score there can be, where that is known."""
     largest = LARGEST_SCORE.get(cascade.confidence.partition(">")[0], math.inf)
-    kinds = {str(cascade.models.get(name, {}).get("kind")) for name in cascade.names}
+    kinds = cascade._kinds
     # Decisions bring scores of their own, of any size.
-    if "decisions" in kinds or (cascade.combine == "last" and "None" in kinds):
+    unknown = cascade.combine == "last" and len(kinds) < len(cascade.names)
+    if unknown or "decisions" in kinds.values():
         return
     for number, threshold in enumerate(cascade.thresholds, 1):
-        if largest + _SLACK < threshold < NEVER:
+        if largest + _TOLERANCE < threshold < NEVER:
             raise CascadeError(
                 f"{where}: stage {number}: threshold {threshold:g} is above every score, for "
-                f'{cascade.confidence} is at most {largest:g}. Mend it, or write "never" if no '
-                "sample is to leave there"
+                f'{cascade.confidence} is at most {largest:g}. Fix it, or write "never" if no '
+                "sample is to exit there"
             )
-
-
-def _stage_from_json(number: int, stage: Any) -> Stage:
-    _check_keys(f"stage {number}", stage, _STAGE_KEYS)
-    threshold = stage["threshold"]
-    for value, word in _WORDS.items():
-        if threshold == word:
-            threshold = value
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float):
-        raise TypeError(f"threshold {threshold!r} is neither a number, 'always' nor 'never'")
-    return Stage(_texts(stage["models"]), float(threshold))
-
-
-def _object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError(f"{value!r} must be an object")
-    return value
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    # A text is a sequence of texts too, which is never what is meant.
-    if not isinstance(value, list):
-        raise TypeError(f"{value!r} must be a list")
-    return tuple(map(_text, value))
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} must be text")
-    return value

@@ -33,20 +33,11 @@ class Promise:
 
     @classmethod
     def of(cls, cascade: Cascade) -> Promise | None:
-        """Return what the file of a cascade promises; None if it promises nothing that can be read.
-
-        What stands there is for people, who may have written anything.
-        """
-        promised = cascade.origin.get("promised")
-        if not isinstance(promised, dict):
+        """Return what a cascade promises; None if it promises nothing for its stages."""
+        promised = cascade.origin.promised
+        if promised is None or len(promised.exit_ratios) != len(cascade.stages):
             return None
-        ratios, samples = promised.get("exit_ratios"), promised.get("samples")
-        if not isinstance(ratios, list | tuple) or len(ratios) != len(cascade.stages):
-            return None
-        numbers = all(isinstance(each, int | float) and 0 <= each <= 1 for each in ratios)
-        if not numbers or type(samples) is not int or samples < 1:
-            return None
-        return cls(tuple(map(float, ratios)), samples) if abs(sum(ratios) - 1) < 1e-6 else None
+        return cls(promised.exit_ratios, promised.samples)
 
     def explained(self, exits: Sequence[int]) -> bool:
         """Return whether chance explains how far exits are from the promised ones.

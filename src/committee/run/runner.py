@@ -128,7 +128,6 @@ class Runner:
         found = Opened(cascade) if isinstance(cascade, Cascade) else opened(cascade, threads)
         self.cascade, self._graph = found.cascade, found.graph
         self.specs = specs_of(self.cascade, where)
-        self.cascade.check_kinds({name: spec.kind for name, spec in self.specs.items()}, where)
         self.task = task_of(self.specs.values())
         if self.task is SEMANTIC_SEGMENTATION:
             raise CascadeError(
@@ -347,7 +346,7 @@ def _cumulative_costs(
     """The unit, and the cost of a sample that exits at each stage; empty if costs are unknown."""
     table = {name: {cost.unit: cost.value for cost in spec.costs} for name, spec in specs.items()}
     shared = set.intersection(*(set(units) for units in table.values()))
-    wanted = str(cascade.origin.get("unit", "macs"))
+    wanted = cascade.origin.unit or "macs"
     unit = wanted if wanted in shared else next(iter(sorted(shared)), "")
     if not unit:
         return "", ()

@@ -329,7 +329,7 @@ def on_engine(cascade: Cascade, engine: str) -> Cascade:
         if (spec.engine or known[0]) != engine:
             # Another engine has another fingerprint.
             specs[name] = replace(spec, engine=engine, fingerprint="")
-    return replace(cascade, models={name: spec.to_json() for name, spec in specs.items()})
+    return replace(cascade, models=specs)
 
 
 def module_way(module: CascadeModule, batch_size: int) -> Way:

@@ -90,13 +90,8 @@ def predict_tiles(
         confidence=settings.confidence,
         ignore=settings.ignore,
         most=min(max_models, len(whole)),
-        models={spec.name: spec.to_json() for _, spec in whole},
-        on_tiles={name: {s.name: s.to_json() for _, s in each} for name, each in on_tiles.items()},
-        bases={
-            view.name: base.name
-            for each in on_tiles.values()
-            for (_, view), (_, base) in zip(each, whole, strict=True)
-        },
+        models={spec.name: spec for _, spec in whole},
+        on_tiles={name: {s.name: s for _, s in each} for name, each in on_tiles.items()},
     )
     note = note or (lambda line: None)
     with exclusive(Path(store), make_parents=True):
@@ -191,7 +186,7 @@ def _tables(
     for grid in settings.grids:
         logits = {name: grid.cut(values) for name, values in seen.items()}
         for model, spec in on_tiles.get(grid.name, []):
-            given = inputs[index.bases[spec.name]]
+            given = inputs[spec.whole]
             logits[spec.name] = window_logits(
                 model, spec, grid, given, np.arange(len(grid)), batch_size, classes
             )

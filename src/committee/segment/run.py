@@ -101,7 +101,7 @@ class Segmenter:
 
     def _priced(self, specs: dict[str, ModelSpec]) -> tuple[str, tuple[float, ...]]:
         """The unit, and what each stage costs for all tiles of an image; empty if unknown."""
-        wanted = str(self.cascade.origin.get("unit", "macs"))
+        wanted = self.cascade.origin.unit or "macs"
         known = {n: {c.unit: c.value for c in spec.costs} for n, spec in specs.items()}
         if not all(wanted in units for units in known.values()):
             return "", ()
@@ -166,7 +166,7 @@ class Segmenter:
         recipe = replace(spec.preprocessing, size=self.grid.image)
         needed, place = np.unique(owner, return_inverse=True)
         inputs = prepared(images[needed], recipe)
-        if not spec.tile:
+        if spec.tile is None:
             parts = []
             for own, given in zip(needed, inputs, strict=True):
                 seen = pixel_logits(model, spec, given[None])[0]
@@ -200,8 +200,9 @@ def grid_of(specs: Mapping[str, ModelSpec], where: str = "cascade") -> Grid:
     """
     if any(spec.task != SEMANTIC_SEGMENTATION.name for spec in specs.values()):
         raise CascadeError(f"{where}: its models do not segment; use committee.Runner")
-    whole = {spec.preprocessing.size for spec in specs.values() if not spec.tile}
-    divided = {(spec.tile, spec.context) for spec in specs.values() if spec.tile}
+    whole = {spec.preprocessing.size for spec in specs.values() if spec.tile is None}
+    tiles = [spec.tile for spec in specs.values() if spec.tile is not None]
+    divided = {(tile.side, tile.context) for tile in tiles}
     if len(whole) != 1 or len(divided) > 1:
         raise CascadeError(
             f"{where}: needs a model that sees whole images, and tiles of one size; it has "

@@ -11,7 +11,7 @@ from committee.errors import PoolFileError, UnknownNameError
 from committee.models.pool_file import PoolFile
 from committee.segment.tiling import Grid
 from committee.spec.cost import Cost
-from committee.spec.model import ModelSpec
+from committee.spec.model import ModelSpec, Tile
 from committee.spec.task import SEMANTIC_SEGMENTATION
 from committee.text import listed
 
@@ -130,8 +130,8 @@ def view_of(spec: ModelSpec, grid: Grid) -> ModelSpec:
         spec,
         name=f"{spec.name}@{grid.name}",
         preprocessing=replace(spec.preprocessing, size=grid.window),
-        tile=grid.tile,
-        context=grid.context,
+        whole=spec.name,
+        tile=Tile(grid.tile, grid.context),
         costs=(),
     )
 

@@ -46,7 +46,7 @@ from committee.rule.namespace import all_finite
 from committee.rule.outputs import Kept
 from committee.segment.counting import Key, Table, joined, keys_of
 from committee.segment.tiling import Grid
-from committee.spec.cost import Cost, CostTable
+from committee.spec.cost import CostTable
 from committee.spec.model import ModelSpec
 from committee.spec.task import SEMANTIC_SEGMENTATION
 from committee.store.chunks import MANIFEST, ChunkFiles
@@ -78,7 +78,6 @@ class Index:
         most: Most models of a committee.
         models: How each model that sees images is loaded.
         on_tiles: For each grid with tiles, how each model that sees them is loaded.
-        bases: Of each model that sees tiles, the model with the same weights that sees images.
     """
 
     grids: tuple[Grid, ...]
@@ -86,9 +85,8 @@ class Index:
     confidence: str
     ignore: int | None
     most: int
-    models: Mapping[str, Mapping[str, Any]]
-    on_tiles: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    bases: Mapping[str, str]
+    models: Mapping[str, ModelSpec]
+    on_tiles: Mapping[str, Mapping[str, ModelSpec]]
 
     def grid(self, name: str) -> Grid:
         """One of the grids.
@@ -103,7 +101,7 @@ class Index:
 
     def bases_of(self, grid: Grid) -> dict[str, str]:
         """The models that see the tiles of a grid, and whose weights each has."""
-        return {name: self.bases[name] for name in self.on_tiles.get(grid.name, {})}
+        return {name: spec.whole for name, spec in self.on_tiles.get(grid.name, {}).items()}
 
     def keys(self, grid: Grid) -> list[Key]:
         """Every set of models whose combination is kept for a grid."""
@@ -129,10 +127,18 @@ class Index:
             "combine": COMBINE,
             "ignore": self.ignore,
             "most": self.most,
-            "models": placed(self.models),
-            "on_tiles": {grid: placed(on_tiles) for grid, on_tiles in self.on_tiles.items()},
-            "bases": dict(self.bases),
+            "models": placed(_to_json(self.models)),
+            "on_tiles": {grid: placed(_to_json(each)) for grid, each in self.on_tiles.items()},
         }
+
+
+def _to_json(models: Mapping[str, ModelSpec]) -> dict[str, dict[str, Any]]:
+    return {name: spec.to_json() for name, spec in models.items()}
+
+
+def _specs(data: Mapping[str, Any], path: Path) -> dict[str, ModelSpec]:
+    models = resolved(data, path)
+    return {name: ModelSpec.from_json(name, each, str(path)) for name, each in models.items()}
 
 
 def _root(path: Path) -> Path | None:
@@ -182,15 +188,9 @@ def read_index(path: str | Path) -> Index:
             confidence=typed("confidence", data["confidence"], str),
             ignore=typed("ignore", data["ignore"], int | None),  # type: ignore[arg-type]
             most=typed("most", data["most"], int),
-            models=resolved(data["models"], root / INDEX),
-            on_tiles={
-                grid: resolved(models, root / INDEX) for grid, models in data["on_tiles"].items()
-            },
-            bases=typed("bases", data["bases"], dict[str, str]),
+            models=_specs(data["models"], root / INDEX),
+            on_tiles={grid: _specs(each, root / INDEX) for grid, each in data["on_tiles"].items()},
         )
-        for models in (index.models, *index.on_tiles.values()):
-            for name, spec in models.items():
-                ModelSpec.from_json(name, spec, str(root / INDEX))
     except (KeyError, TypeError, ValueError, AttributeError, CommitteeError) as error:
         raise DamagedError(f"{root / INDEX}: altered ({error}). Predict again") from None
     return index
@@ -491,7 +491,6 @@ def pool_of(
     on_tiles = index.on_tiles.get(grid.name, {})
     specs = {**index.models, **on_tiles}
     rows = np.arange(len(ids) * len(grid))
-    costs = {name: [Cost.from_json(cost) for cost in spec["costs"]] for name, spec in specs.items()}
     samples = Samples(
         tuple(f"{name}#{tile}" for name in ids for tile in range(len(grid))),
         None,
@@ -503,9 +502,9 @@ def pool_of(
     return Pool(
         samples,
         {name: Kept("counts", rows, together=table) for name in specs},
-        CostTable.of(costs),
+        CostTable.of({name: spec.costs for name, spec in specs.items()}),
         specs,
-        families={name: spec["family"] for name, spec in index.models.items() if spec["family"]},
+        families={name: spec.family for name, spec in index.models.items() if spec.family},
         whole_of=index.bases_of(grid),
         task=SEMANTIC_SEGMENTATION,
         division=grid.name,

@@ -45,7 +45,7 @@ def evaluate_all(
         MisalignedError: If the pool has no samples, or no labels where they are needed.
         CostError: If a model has no cost in that unit.
     """
-    metric = metric or pool.task.metric
+    metric = metric or pool.metric
     check_has_labels(pool, metric)
     unit = unit or pool.costs.unit()
     found: list[Evaluation | None] = [None] * len(cascades)

@@ -14,6 +14,7 @@ from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.rule.cascade import ALWAYS, NEVER, Cascade
 from committee.rule.combinations import DEFAULT_COMBINE, ORDER_FREE
+from committee.rule.origin import RecordedTarget
 from committee.selection.engine import search_sequences
 from committee.selection.evaluate_many import evaluate_all
 from committee.selection.exhaustive import over_divisions
@@ -100,8 +101,8 @@ def as_cascade(
     front = over_divisions(pool, plan.test, search_one)
     ensemble = plan.rule.cascade([names], [])
     goal = evaluate(ensemble, pool, plan.unit, plan.rule.metric).accuracy - within
-    target = {"match": str(ensemble), "models": ensemble.names, "within": within}
-    return with_target(front.at_least(goal), **target)
+    target = RecordedTarget(str(ensemble), ensemble.names, within)
+    return with_target(front.at_least(goal), target)
 
 
 def threshold_front(
@@ -166,7 +167,7 @@ def threshold_sweep(
     pair = checked_stages(pool, stages)
     if len(pair) != 2:
         raise CascadeError(f"threshold_sweep: takes two stages, not {len(pair)}")
-    metric = metric or pool.task.metric
+    metric = metric or pool.metric
     check_has_labels(pool, metric)
     combine = combine or DEFAULT_COMBINE[pool.kind]
     rule = Rule(pool, pool.confidence_or(confidence), combine, metric)

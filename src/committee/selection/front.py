@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from committee.pool.evaluate import Evaluation, evaluate
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
+from committee.rule.origin import Origin, RecordedTarget
 from committee.text import human_cost, percent
 
 
@@ -166,7 +167,7 @@ class Front:
         correct = goal.correct - within * self.pool.samples.wholes
         told = f"{model}'s accuracy {percent(goal.accuracy)}{less}"
         found = self._cheapest(correct, told, self._later_training(alone, goal))
-        return with_target(found, match=model, models=alone.names, within=within)
+        return with_target(found, RecordedTarget(model, alone.names, within))
 
     def next_cheaper(self, committee: Committee) -> Committee | None:
         """The most accurate member that costs less on average; None if there is none."""
@@ -283,10 +284,9 @@ def check_within(within: float, where: str = "within") -> None:
         raise CascadeError(f"{where} {within:g}: a share of 1, 0 or more and less than 1")
 
 
-def with_target(committee: Committee, **target: Any) -> Committee:
-    """The same committee; its file says what it was chosen for."""
-    told = {name: list(each) if isinstance(each, tuple) else each for name, each in target.items()}
-    origin = {**committee.cascade.origin, "target": told}
+def with_target(committee: Committee, target: RecordedTarget) -> Committee:
+    """Return the same committee; its file says what it was chosen for."""
+    origin = replace(committee.cascade.origin, target=target)
     return replace(committee, cascade=replace(committee.cascade, origin=origin))
 
 
@@ -360,14 +360,12 @@ def committee_of(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> Commit
         cascade,
         classes=pool.samples.classes,
         models={name: pool.specs[name] for name in cascade.names if name in pool.specs},
-        origin={
-            "unit": evaluation.unit,
-            "kind": pool.kind,
-            "chosen_on": pool.samples.split,
-            "samples_fingerprint": pool.identity(cascade.names),
-            "labels_fingerprint": pool.samples.labels_fingerprint,
-            "promised": asdict(evaluation),
-            **pool.told_costs(cascade.names),
-        },
+        origin=Origin(
+            split=pool.samples.split,
+            samples_fingerprint=pool.identity(cascade.names),
+            labels_fingerprint=pool.samples.labels_fingerprint,
+            unit=evaluation.unit,
+            promised=evaluation.promised,
+        ),
     )
     return Committee(told, evaluation)

@@ -33,20 +33,14 @@ _WIDE = 0.05
 
 
 def target_of(cascade: Cascade) -> tuple[str, Cascade, float] | None:
-    """Return what a cascade was chosen to match, from its origin: name, reference and margin."""
-    target = cascade.origin.get("target")
-    target = target if isinstance(target, dict) else {}
-    models = target.get("models")
-    if not isinstance(models, list) or not models or not all(isinstance(m, str) for m in models):
+    """What a cascade was chosen to match, from its origin: name, reference and margin; or None."""
+    target = cascade.origin.target
+    if not target.models:
         return None
-    reference = Cascade.of([models], (), cascade.confidence, cascade.combine, cascade.calibrations)
-    within, name = target.get("within", 0.0), target.get("match")
-    known = isinstance(within, int | float) and not isinstance(within, bool)
-    return (
-        name if isinstance(name, str) else str(reference),
-        reference,
-        float(within) if known else 0.0,
+    reference = Cascade.of(
+        [target.models], (), cascade.confidence, cascade.combine, cascade.calibrations
     )
+    return target.match or str(reference), reference, target.within
 
 
 def notes_of(

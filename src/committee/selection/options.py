@@ -99,7 +99,7 @@ def plan_search(pool: Pool, options: SearchOptions) -> SearchPlan:
         CostError: If a bound is NaN, or a model has no cost in the unit.
         CascadeError: If ``threads`` is less than 1.
     """
-    metric = options.metric or pool.task.metric
+    metric = options.metric or pool.metric
     threads, test = options.threads, options.test
     check_has_labels(pool, metric)
     unit = pool.costs.unit(options.unit)

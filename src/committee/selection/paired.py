@@ -128,7 +128,7 @@ def compare(
         MisalignedError: If the pool has no samples, or no labels where they are needed.
         CostError: If a model has no cost in that unit.
     """
-    metric = metric or pool.task.metric
+    metric = metric or pool.metric
     own, other = evaluate_all([cascade, reference], pool, unit, metric)
     same = _rule(pool, cascade) == _rule(pool, reference)
     known = name or str(reference)

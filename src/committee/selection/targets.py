@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -11,6 +11,7 @@ from committee.errors import CostError, Infeasible
 from committee.pool.evaluate import CONFIDENCE_LEVEL, Evaluation, evaluate, stage_costs
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
+from committee.rule.origin import RecordedTarget
 from committee.selection.front import Committee, Front, check_within, described_text, with_target
 from committee.text import human_cost
 
@@ -53,13 +54,11 @@ class Target:
             return None
         if most is not None and found.evaluation.average_cost > most:
             raise Infeasible(self._neither(front, most, found))
-        asked: dict[str, Any] = {"min_accuracy": self.min_accuracy, "max_cost": most}
+        target = RecordedTarget(min_accuracy=self.min_accuracy, max_cost=most)
         if self.match is not None:
             models = front.alone(self.match).names
-            asked |= {"match": self.match, "models": models, "within": self.within}
-        return with_target(
-            found, **{name: each for name, each in asked.items() if each is not None}
-        )
+            target = replace(target, match=self.match, models=models, within=self.within)
+        return with_target(found, target)
 
     def cost(self, front: Front) -> float | None:
         """The most that a committee may cost on average, in the search's unit.
@@ -157,24 +156,17 @@ def promises_of(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> tuple[P
             or in another unit nothing is said.
         pool: The models on that split.
     """
-    target, then = cascade.origin.get("target"), cascade.origin.get("promised")
-    target = target if isinstance(target, dict) else {}
-    then = then if isinstance(then, dict) else {}
-    least, most = (_number(target.get(name)) for name in ("min_accuracy", "max_cost"))
+    least, most = cascade.origin.target.min_accuracy, cascade.origin.target.max_cost
+    then = cascade.origin.promised
     split, unit = evaluation.split, evaluation.unit
     found = []
-    if least is not None and then.get("measure", evaluation.measure) == evaluation.measure:
+    if least is not None and (then is None or then.measure == evaluation.measure):
         accuracy = evaluation.accuracy
         found.append(Promise("accuracy", least, accuracy, *evaluation.interval, split))
-    if most is not None and then.get("unit", unit) == unit:
+    if most is not None and cascade.origin.unit in ("", unit):
         value, half = evaluation.average_cost, _reach(cascade, evaluation, pool)
         found.append(Promise("cost", most, value, value - half, value + half, split, unit))
     return tuple(found)
-
-
-def _number(value: object) -> float | None:
-    known = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if known else None  # type: ignore[arg-type]
 
 
 def _reach(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from committee.errors import CostError, UnknownNameError, UnreadableError
-from committee.reading import typed
+from committee.reading import plain, typed
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,11 @@ class Cost:
             raise CostError(str(error)) from None
 
     def to_json(self) -> dict[str, Any]:
-        """What a store and a cascade file hold."""
-        return {
-            "value": self.value,
-            "unit": self.unit,
-            "source": self.source,
-            "conditions": self.conditions,
-            **({"detail": self.detail} if self.detail else {}),
-        }
+        """Return the object that a store and a cascade file hold."""
+        data: dict[str, Any] = plain(self)
+        if not self.detail:
+            del data["detail"]
+        return data
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""ModelSpec: what a model is and how it is loaded."""
+"""ModelSpec: what a model is and how it is loaded. Nothing here loads one."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from committee.errors import (
     CascadeError,
@@ -14,7 +14,7 @@ from committee.errors import (
     UnknownNameError,
     UnreadableError,
 )
-from committee.reading import typed
+from committee.reading import plain, typed
 from committee.rule.outputs import Kind, check_kind
 from committee.spec.cost import Cost
 from committee.spec.preprocessing import Preprocessing
@@ -45,28 +45,44 @@ def check_name(where: str, name: str) -> str:
 
 
 @dataclass(frozen=True)
+class Tile:
+    """What a model sees that is run on the tiles of an image, one by one.
+
+    Args:
+        side: Side of a tile in pixels.
+        context: Pixels around the tile that the model sees too.
+    """
+
+    side: int
+    context: int
+
+
+@dataclass(frozen=True)
 class ModelSpec:
-    """What a model is and how it is loaded. Nothing is loaded or run by building one.
+    """What a model is and how it is loaded.
 
     Args:
         name: Its name in the pool.
         source: Scheme and what the scheme needs, as in ``timm:NAME``; paths are absolute.
-        preprocessing: From image to input.
+        preprocessing: How a sample becomes the model's input.
         kind: Kind of its outputs.
-        family: Models of one family are trainings of one architecture.
+        family: Name of the architecture, if several models of the pool are trainings of it.
         costs: What one sample costs, one a unit.
         fingerprint: Of its weights and code; empty until it was loaded once.
         weights: An absolute path, ``random``, or empty for those that its source publishes.
         seed: Of random weights.
         engine: One of :data:`ENGINES`, or empty for the source's own.
-        task: Name of what it does, one of :data:`committee.spec.task.TASKS`.
-        tile: Of a model that sees the tiles of an image one by one, their side in pixels; else 0.
-        context: How many pixels around a tile it sees.
+        task: Name of the task, one of :data:`committee.spec.task.TASKS`.
         layout: Order of the axes of a graph's input, one of :data:`LAYOUTS`; empty if the graph
             shows it.
-        output: Which of several outputs is taken, by its name; empty if there is no choice.
-        columns: For each class which output is its own, if the model publishes its classes in
-            another order than the pool names them; else empty.
+        output: Name of the output that is taken, if there are several.
+        columns: For each class the column of the model's output, if the model publishes its classes
+            in another order than the pool names them; else empty.
+        entry: Name of the pool file's entry, if that lists several models: one a resolution, or
+            one a block of views.
+        whole: Name of the model with the same weights that sees the whole sample, if this one sees
+            a block of its views, or tiles.
+        tile: The tiles that the model sees; None if it sees whole samples.
 
     Raises:
         UnknownNameError: If engine or layout is unknown.
@@ -84,11 +100,12 @@ class ModelSpec:
     seed: int = 0
     engine: str = ""
     task: str = IMAGE_CLASSIFICATION.name
-    tile: int = 0
-    context: int = 0
     layout: str = ""
     output: str = ""
     columns: tuple[int, ...] = ()
+    entry: str = ""
+    whole: str = ""
+    tile: Tile | None = None
 
     def __post_init__(self) -> None:
         if self.kind == "decisions" and self.preprocessing.views is not None:
@@ -105,8 +122,22 @@ class ModelSpec:
 
     @property
     def weights_key(self) -> tuple[Any, ...]:
-        """The same for models that are one set of weights, run alike at whatever size."""
-        return _weights_key(self.to_json())
+        """Equal for models that are one set of weights, run alike at whatever size."""
+        return (
+            self.source,
+            self.kind,
+            self.columns,
+            self.weights,
+            self.seed,
+            self.engine,
+            self.layout,
+            self.output,
+        )
+
+    @property
+    def run_key(self) -> tuple[str, ...]:
+        """What a fingerprint depends on beside weights and code."""
+        return self.source.partition(":")[0], self.engine
 
     @property
     def text(self) -> str:
@@ -114,54 +145,97 @@ class ModelSpec:
         return self.source.partition(":")[2]
 
     def to_json(self) -> dict[str, Any]:
-        """What a store and a cascade file hold."""
-        return {
-            "source": self.source,
-            "weights": self.weights,
-            "seed": self.seed,
-            "engine": self.engine,
-            "kind": self.kind,
-            "family": self.family,
-            "preprocessing": self.preprocessing.to_json(),
-            "costs": [cost.to_json() for cost in self.costs],
-            "fingerprint": self.fingerprint,
-            **({"task": self.task} if self.task != IMAGE_CLASSIFICATION.name else {}),
-            **({"tile": self.tile, "context": self.context} if self.tile else {}),
-            **({"layout": self.layout} if self.layout else {}),
-            **({"output": self.output} if self.output else {}),
-            **({"columns": list(self.columns)} if self.columns else {}),
-        }
+        """Return the object that a store and a cascade file hold under the model's name."""
+        data: dict[str, Any] = plain(self)
+        data["preprocessing"] = self.preprocessing.to_json()
+        rare = ("layout", "output", "columns", "entry", "whole", "tile")
+        unused = {key for key in rare if not data[key]} | {"name"}
+        return {key: value for key, value in data.items() if key not in unused}
 
     @classmethod
-    def from_json(cls, name: str, data: Mapping[str, Any], where: str) -> ModelSpec:
+    def from_json(cls, name: str, data: Any, where: str) -> ModelSpec:
         """Read what :meth:`to_json` wrote.
 
         Raises:
             PoolFileError: If a field is missing, unknown or wrong.
         """
         try:
-            told = dict(_object("model", data))
-            if "name" in told:
-                raise UnknownNameError.of("spec", "key", "name", _FIELDS)
-            for key in ("source", "preprocessing", "kind", "family", "costs", "fingerprint"):
-                if key not in told:
-                    raise UnreadableError(f"{key} is missing")
-            recipe = _object("preprocessing", told["preprocessing"])
-            told["preprocessing"] = Preprocessing.from_json(recipe)
-            check_kind("kind", str(told["kind"]))
-            return typed("spec", {**told, "name": check_name("name", name)}, cls)
+            values = _required(data, cls)
+            recipe = _object("preprocessing", values["preprocessing"])
+            values["preprocessing"] = Preprocessing.from_json(recipe)
+            return typed("spec", {**values, "name": check_name("name", name)}, cls)
         except CommitteeError as error:
             raise PoolFileError(f"{where}: model {name!r}: {error}") from None
 
     def of_module(self) -> ModelSpec:
-        """The same for a graph that was exported of its module: that has one output, in order."""
+        """Return the same for a graph exported from its module, with one output, in order."""
         return replace(self, layout="", output="", columns=())
 
     def with_cost(self, cost: Cost) -> ModelSpec:
-        """The same with one more cost, unless there is one in that unit."""
+        """Return the same with one more cost, unless there is one in that unit."""
         if any(known.unit == cost.unit for known in self.costs):
             return self
         return replace(self, costs=(*self.costs, cost))
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A model of which only outputs are known, because they were made elsewhere.
+
+    Args:
+        name: Its name in the pool.
+        kind: Kind of its outputs.
+        family: As of :class:`ModelSpec`.
+        costs: What one sample costs, one a unit.
+        fingerprint: Of the model, if it is known.
+    """
+
+    name: str
+    kind: Kind = "logits"
+    family: str = ""
+    costs: tuple[Cost, ...] = ()
+    fingerprint: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that a store and a cascade file hold under the model's name."""
+        data: dict[str, Any] = plain(self)
+        del data["name"]
+        return data
+
+
+KnownModel: TypeAlias = ModelSpec | ImportedModel
+
+
+def model_from_json(name: str, data: Any, where: str) -> KnownModel:
+    """Read what the ``to_json`` of a model wrote; one that has a source can be loaded.
+
+    Raises:
+        PoolFileError: If a field is missing, unknown or wrong.
+    """
+    imported = {field.name for field in fields(ImportedModel)}
+    if isinstance(data, Mapping) and not data.keys() <= imported:
+        return ModelSpec.from_json(name, data, where)
+    try:
+        values = _required(data, ImportedModel)
+        return typed("model", {**values, "name": name}, ImportedModel)
+    except CommitteeError as error:
+        raise PoolFileError(f"{where}: model {name!r}: {error}") from None
+
+
+_REQUIRED = ("source", "preprocessing", "kind", "family", "costs", "fingerprint")
+
+
+def _required(data: Any, kind: type) -> dict[str, Any]:
+    """Return a model's object if every field is there that a file always has."""
+    values = dict(_object("model", data))
+    known = [field.name for field in fields(kind)]
+    if "name" in values:
+        raise UnknownNameError.of("spec", "key", "name", set(known) - {"name"})
+    for key in _REQUIRED:
+        if key in known and key not in values:
+            raise UnreadableError(f"{key} is missing")
+    check_kind("kind", str(values["kind"]))
+    return values
 
 
 def _object(what: str, value: Any) -> Mapping[str, Any]:
@@ -170,69 +244,57 @@ def _object(what: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
-_FIELDS = frozenset(field.name for field in fields(ModelSpec)) - {"name"}
-
-
-def _weights_key(model: Mapping[str, Any]) -> tuple[Any, ...]:
-    # Files of before there were weights and engines do not have these.
-    others = {"weights": "", "seed": 0, "engine": ""}
-    others |= {"layout": "", "output": ""}
-    columns = tuple(model.get("columns", ()))
-    return (model["source"], model["kind"], columns, *(model.get(k, v) for k, v in others.items()))
-
-
-def same_weights(models: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, ...], ...]:
-    """Which models are one set of weights at several resolutions.
+def same_weights(models: Mapping[str, KnownModel]) -> tuple[tuple[str, ...], ...]:
+    """Return which models are one set of weights at several resolutions.
 
     Args:
-        models: By name what :meth:`ModelSpec.to_json` gives.
+        models: By name.
 
     Returns:
-        Names of each set, two or more, by rising resolution (pixels of the input). Of models of one
-        set and one resolution, which differ in the crop, say, the first alone is in the set.
+        Names of each set, two or more, by rising resolution (pixels of the input). If several
+        models of a set have one resolution (they differ in the crop, say), only the first is in it.
     """
     sets: dict[tuple[Any, ...], dict[int, str]] = {}
     for name, model in models.items():
-        if model["source"] and model["preprocessing"]:
-            height, width = model["preprocessing"]["size"]
-            sets.setdefault(_weights_key(model), {}).setdefault(height * width, name)
+        if isinstance(model, ModelSpec):
+            height, width = model.preprocessing.size
+            sets.setdefault(model.weights_key, {}).setdefault(height * width, name)
     rising = (tuple(names[size] for size in sorted(names)) for names in sets.values())
     return tuple(names for names in rising if len(names) > 1)
 
 
-def view_blocks(models: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
-    """Which models are the blocks of one model's views.
+def view_groups(models: Mapping[str, KnownModel]) -> dict[str, tuple[str, ...]]:
+    """Return which models are the blocks of one model's views.
 
     Args:
-        models: By name what :meth:`ModelSpec.to_json` gives.
+        models: By name.
 
     Returns:
-        Names of all blocks, in their order, by the name of the whole model. Where one is missing
-        there is no whole.
+        By the name of the whole model the names of all blocks, in their order. A model of which a
+        block is missing is left out.
     """
-    sets: dict[str, dict[int, str]] = {}
+    groups: dict[str, dict[int, str]] = {}
     counts: dict[str, int] = {}
     for name, model in models.items():
-        views = (model["preprocessing"] or {}).get("views") or {}
-        if views.get("blocks", 1) > 1:
-            whole = name.rpartition(".")[0]
-            sets.setdefault(whole, {})[views["block"]] = name
-            counts[whole] = views["blocks"]
+        views = model.preprocessing.views if isinstance(model, ModelSpec) else None
+        if isinstance(model, ModelSpec) and views is not None and views.blocks > 1:
+            groups.setdefault(model.whole, {})[views.block] = name
+            counts[model.whole] = views.blocks
     return {
-        whole: tuple(found[block] for block in sorted(found))
-        for whole, found in sets.items()
-        if len(found) == counts[whole]
+        whole: tuple(names[block] for block in sorted(names))
+        for whole, names in groups.items()
+        if len(names) == counts[whole]
     }
 
 
 def task_of(specs: Iterable[ModelSpec]) -> Task:
-    """The task of some models, by what they take.
+    """Return the task of some models.
 
     Raises:
         CascadeError: If some take images and others clips.
     """
-    known = list(specs)
-    clips = {spec.name: spec.preprocessing.views is not None for spec in known}
+    models = list(specs)
+    clips = {spec.name: spec.preprocessing.views is not None for spec in models}
     if len(set(clips.values())) > 1:
         told = ", ".join(f"{n} takes {'clips' if c else 'images'}" for n, c in clips.items())
         raise CascadeError(
@@ -240,4 +302,4 @@ def task_of(specs: Iterable[ModelSpec]) -> Task:
         )
     if any(clips.values()):
         return VIDEO_CLASSIFICATION
-    return TASKS[known[0].task] if known else IMAGE_CLASSIFICATION
+    return TASKS[models[0].task] if models else IMAGE_CLASSIFICATION

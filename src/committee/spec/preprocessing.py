@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import PoolFileError, UnknownNameError, UnreadableError
-from committee.reading import typed
+from committee.reading import plain, typed
 from committee.spec.views import Views
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
@@ -146,10 +146,10 @@ class Preprocessing:
 
     def to_json(self) -> dict[str, Any]:
         """What a store and a cascade file hold."""
-        told = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        # Of images nothing is told of views, as in files of before there were any.
-        del told["views"]
-        return told if self.views is None else {**told, "views": self.views.to_json()}
+        data: dict[str, Any] = plain(self)
+        if self.views is None:
+            del data["views"]
+        return data
 
     @cached_property
     def scale_and_shift(self) -> Array:

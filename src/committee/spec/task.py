@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from committee.pool.metrics import MEAN_IOU, TOP_1, Metric
-
 
 @dataclass(frozen=True)
 class Task:
@@ -19,7 +17,7 @@ class Task:
         name: What pool files call it.
         sample: One item of a data set, in a word.
         unit: What exits as one, in a word: the sample itself, or a part of it.
-        metric: What a unit scores unless the user asks for something else.
+        metric: Name of what a unit scores, unless the user asks for something else.
         batch_size: Samples that go through a model together, unless the user says how many.
         stretch: Batches that a runner decides together. Of images a stage passes on too few to
             fill a batch; a clip's views fill one by themselves, and many clips would fill memory.
@@ -28,7 +26,7 @@ class Task:
     name: str
     sample: str
     unit: str
-    metric: Metric = TOP_1
+    metric: str = "top-1"
     batch_size: int = 32
     stretch: int = 16
 
@@ -55,7 +53,7 @@ VIDEO_CLASSIFICATION = Task(
     "video-classification", sample="clip", unit="clip", batch_size=4, stretch=1
 )
 
-SEMANTIC_SEGMENTATION = Task("semantic-segmentation", sample="image", unit="tile", metric=MEAN_IOU)
+SEMANTIC_SEGMENTATION = Task("semantic-segmentation", sample="image", unit="tile", metric="mIoU")
 
 TASKS = {
     task.name: task for task in (IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION, SEMANTIC_SEGMENTATION)

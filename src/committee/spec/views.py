@@ -8,7 +8,7 @@ model's output on a clip is the mean of its outputs on the views, and its cost t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -146,11 +146,6 @@ class Views:
         places = numbers[:, None] + np.arange(self.frames) * self.stride
         rows: Array = line[np.minimum(places, len(line) - 1)]
         return rows
-
-    def to_json(self) -> dict[str, Any]:
-        """What a store and a cascade file hold."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**values, "resized": list(self.resized)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Views:

@@ -103,7 +103,7 @@ def _check_third(root: Path, split: str) -> None:
 def _how(root: Path, split: str) -> str:
     """Return the command that makes a third split, as the others of the store were made."""
     models = read_index(root / "store.json")["models"].values()
-    kinds = {each["kind"] for each in models if not each["source"]}
+    kinds = {each["kind"] for each in models if "source" not in each}
     if kinds:
         kind = kinds.pop()
         return f"committee import [NAME=]FILE... --kind {kind} --split {split} --out {root}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,10 @@ from committee.files import write_bytes
 from committee.paths import portable, resolved
 from committee.reading import MOST_OF_STORES, is_sealed, parsed_json, read_bytes, sealed_json, typed
 from committee.rule.outputs import Kind, check_kind
-from committee.spec.cost import Cost
-from committee.spec.model import check_name
-from committee.spec.preprocessing import Preprocessing
+from committee.spec.model import check_name, model_from_json
 from committee.store.chunks import MANIFEST
 
-SCHEMA = 3
+SCHEMA = 4
 # The record of the samples of a split, beside its models.
 SAMPLES = "samples.json"
 CHUNK_ROWS = 256
@@ -208,21 +206,6 @@ def _altered(path: Path) -> DamagedError:
     )
 
 
-@dataclass(frozen=True)
-class _Model:
-    """What the index says of a model; more is said of how it is loaded."""
-
-    source: str
-    kind: Kind
-    preprocessing: dict[str, Any] | None
-    fingerprint: str
-    costs: tuple[dict[str, Any], ...]
-    family: str = ""
-    weights: str = ""
-    seed: int = 0
-    engine: str = ""
-
-
 def write_index(path: Path, data: Mapping[str, Any]) -> None:
     """Write ``store.json``; paths in it are relative to it where they can be."""
     write_json(path, {**data, "models": portable(data["models"], path)})
@@ -234,21 +217,11 @@ def read_index(path: Path) -> dict[str, Any]:
     try:
         typed("classes", data["classes"], list[str])
         for name, spec in data["models"].items():
-            _check_model(name, spec)
+            known = {key: value for key, value in spec.items() if key != "calibration"}
+            model_from_json(check_name("store", name), known, str(path))
     except (KeyError, TypeError, AttributeError, CommitteeError):
         raise _altered(path) from None
     return {**data, "models": resolved(data["models"], path)}
-
-
-def _check_model(name: str, spec: Mapping[str, Any]) -> None:
-    known = {field.name for field in fields(_Model)}
-    model = typed("model", {key: each for key, each in spec.items() if key in known}, _Model)
-    for cost in model.costs:
-        Cost.from_json(cost)
-    check_name("store", name)
-    check_kind("store", model.kind)
-    if model.preprocessing is not None:
-        Preprocessing.from_json(model.preprocessing)
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

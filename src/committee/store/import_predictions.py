@@ -45,7 +45,7 @@ from committee.pool.pool import Pool
 from committee.pool.samples import Samples
 from committee.rule.outputs import Kind, Outputs, check_kind, checked_outputs, refuse_one_output
 from committee.spec.cost import Cost, CostTable
-from committee.spec.model import check_name
+from committee.spec.model import ImportedModel, check_name
 from committee.store.entry import CHUNK_ROWS, Entry
 from committee.store.folder import known_classes, writing
 from committee.store.reader import stored_widths
@@ -175,11 +175,12 @@ def import_predictions(
     foreign = dict(zip(foreign, joined, strict=False))
     samples = _agreed(joined, classes, split, tell)
     specs = {
-        name: _spec(
-            kind,
-            _costs_of(name, each, (costs or {}).get(name), unit, tell),
+        name: ImportedModel(
+            name,
+            check_kind("import", kind),
             (families or {}).get(name, ""),
-        )
+            tuple(_costs_of(name, each, (costs or {}).get(name), unit, tell)),
+        ).to_json()
         for name, each in foreign.items()
     }
     # Building the pool checks that everything fits before anything is written.
@@ -265,17 +266,6 @@ def _without(table: Table, name: str) -> Table:
     if not name:
         return table
     return replace(table, columns={n: c for n, c in table.columns.items() if n != name})
-
-
-def _spec(kind: str, costs: Sequence[Cost], family: str) -> dict[str, Any]:
-    return {
-        "source": "",
-        "kind": kind,
-        "family": family,
-        "preprocessing": None,
-        "costs": [cost.to_json() for cost in costs],
-        "fingerprint": "",
-    }
 
 
 def _costs_of(

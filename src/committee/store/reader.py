@@ -24,9 +24,16 @@ from committee.errors import (
 from committee.pool.pool import Pool
 from committee.pool.samples import Samples
 from committee.rule.outputs import Outputs, checked_outputs
-from committee.spec.cost import Cost, CostTable
-from committee.spec.model import same_weights, view_blocks
-from committee.spec.task import CLASSIFICATION, IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION, Task
+from committee.spec.cost import CostTable
+from committee.spec.model import (
+    KnownModel,
+    ModelSpec,
+    model_from_json,
+    same_weights,
+    task_of,
+    view_groups,
+)
+from committee.spec.task import CLASSIFICATION, Task
 from committee.store.calibrations import KEY, read_calibrations
 from committee.store.entry import (
     CHUNK_ROWS,
@@ -73,36 +80,32 @@ def load_pool(
     opened = {name: _open(folder, name, samples) for name in names}
     _check(opened.values())
     outputs = {name: _outputs(each) for name, each in opened.items()}
-    specs = {name: index["models"][name] for name in names}
-    costs = {name: [Cost.from_json(cost) for cost in spec["costs"]] for name, spec in specs.items()}
-    runnable = {name: _runnable(spec) for name, spec in specs.items() if spec["source"]}
-    families = {name: spec["family"] for name, spec in specs.items() if spec.get("family")}
+    specs = {name: _spec(name, index["models"][name], root) for name in names}
+    families = {name: spec.family for name, spec in specs.items() if spec.family}
     calibrations = read_calibrations(root, names) if calibrated else {}
     return Pool(
         samples,
         outputs,
-        CostTable.of(costs),
-        runnable,
+        CostTable.of({name: spec.costs for name, spec in specs.items()}),
+        specs,
         families,
         calibrations,
         same_weights(specs),
-        blocks=view_blocks(specs),
-        task=_task(specs, runnable),
+        blocks=view_groups(specs),
+        task=_task(specs.values()),
     )
 
 
-def _task(specs: Mapping[str, Mapping[str, Any]], runnable: Mapping[str, Any]) -> Task:
-    """What the models do; of outputs made elsewhere nobody says what a sample is."""
-    recipes = [spec["preprocessing"] for spec in specs.values()]
-    if len(runnable) < len(specs) or None in recipes:
-        return CLASSIFICATION
-    clips = any(recipe.get("views") for recipe in recipes)
-    return VIDEO_CLASSIFICATION if clips else IMAGE_CLASSIFICATION
+def _spec(name: str, data: Mapping[str, Any], root: Path) -> KnownModel:
+    known = {key: value for key, value in data.items() if key != KEY}
+    return model_from_json(name, known, str(root / "store.json"))
 
 
-def _runnable(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """How a model is loaded; its calibration is asked for by itself."""
-    return {key: value for key, value in spec.items() if key != KEY}
+def _task(models: Iterable[KnownModel]) -> Task:
+    """Return the task; for outputs made elsewhere nobody says what a sample is."""
+    models = list(models)
+    specs = [model for model in models if isinstance(model, ModelSpec)]
+    return task_of(specs) if len(specs) == len(models) else CLASSIFICATION
 
 
 def _explain_missing(folder: Path) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from committee.files import disk_errors, sync_folder, write_bytes
 from committee.pool.identity import shared, shared_note
 from committee.pool.samples import Broken, Samples, fingerprint
 from committee.reading import sealed_json, typed
+from committee.rule.origin import Origin
 from committee.store.entry import SAMPLES, SCHEMA, read_json
 from committee.text import listed, printable
 
@@ -314,38 +314,38 @@ def _remedy(given: Samples) -> str:
     return "committee predict: what the other split leaves, with --fraction or --rows"
 
 
-def note_on_chooser(root: Path, origin: Mapping[str, Any], samples: Samples) -> str:
+def note_on_chooser(root: Path, origin: Origin, samples: Samples) -> str:
     """What to know of samples that the split of a store shares with the one that chose a cascade.
 
     Args:
         root: Folder of the store.
-        origin: What the choice rests on, from the cascade file.
+        origin: What the choice of the cascade rests on.
         samples: The samples that evaluate it.
 
     Returns:
         A note; empty if nothing is shared, or the split that chose is not in this store.
     """
-    folder = root / str(origin.get("chosen_on", ""))
+    folder = root / origin.split
     known = known_split(folder, ()) if folder.is_dir() and folder != root else None
-    if known is None or known.samples.identity != origin.get("samples_fingerprint"):
+    if known is None or known.samples.identity != origin.samples_fingerprint:
         return ""
     return shared_note(shared(known.samples, samples))
 
 
-def note_on_labels(root: Path, origin: Mapping[str, Any]) -> str:
+def note_on_labels(root: Path, origin: Origin) -> str:
     """What to know where the split that chose a cascade has other labels now; empty if it has not.
 
     Args:
         root: Folder of the store.
-        origin: What the choice rests on, from the cascade file.
+        origin: What the choice of the cascade rests on.
     """
-    folder, then = root / str(origin.get("chosen_on", "")), origin.get("labels_fingerprint")
+    folder, then = root / origin.split, origin.labels_fingerprint
     known = known_split(folder, ()) if then and folder.is_dir() and folder != root else None
     if known is None or known.samples.labels_fingerprint in ("", then):
         return ""
-    promised, own = origin.get("promised"), known.samples
-    count = promised.get("samples") if isinstance(promised, dict) else None
-    if count != len(own) or own.identity not in ("", origin.get("samples_fingerprint")):
+    own = known.samples
+    count = origin.promised and origin.promised.samples
+    if count != len(own) or own.identity not in ("", origin.samples_fingerprint):
         return ""
     return (
         f"the labels of '{own.split}' in this store are not those that chose the cascade: what it "

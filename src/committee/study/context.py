@@ -315,7 +315,7 @@ class Study:
 
     def mean_gain(self, some: Sequence[Cascade], over: Sequence[Cascade]) -> Estimate:
         """Return how much more accurate cascades are on average than others, paired."""
-        figure = self.test.task.metric.figure
+        figure = self.test.metric.figure
         if figure is not None:
             counts, others = ([self._counts(c) for c in each] for each in (some, over))
             return paired_figures(counts, others, figure)
@@ -324,7 +324,7 @@ class Study:
 
     def _counts(self, cascade: Cascade) -> Array:
         """Return what each sample of the test split counts towards the metric, shape (N, K)."""
-        metric = self.test.task.metric
+        metric = self.test.metric
         return self.once(("counts", *_rule(cascade)), lambda: counts_of(cascade, self.test, metric))
 
     @cached_property
@@ -377,7 +377,7 @@ class Study:
     @property
     def measure(self) -> str:
         """The name of the metric."""
-        return measure_of(self.test, self.val.task.metric)
+        return measure_of(self.test, self.val.metric)
 
 
 def _rule(cascade: Cascade) -> tuple[object, ...]:

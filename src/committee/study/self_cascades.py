@@ -95,7 +95,7 @@ def analyse(study: Study) -> Finding:
     """
     if study.one_score:
         raise Unsupported(f"all models see {study.test.task.samples} of one size")
-    shared = {names[0].partition("@")[0]: names for names in study.val.same_weights}
+    shared = {study.val.entry_of(names[0]): names for names in study.val.same_weights}
     if not shared:
         raise Unsupported(
             "no weights are there at two resolutions; give a model resolutions = [...] in the pool "

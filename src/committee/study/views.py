@@ -8,9 +8,9 @@ but with fewer views of every clip, which save as much without a cascade.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from committee.errors import Unsupported
 from committee.report.style import SERIES
@@ -18,6 +18,7 @@ from committee.report.table import Column, Table
 from committee.report.text import named, times
 from committee.rule.combinations import ORDER_FREE
 from committee.selection.front import Committee
+from committee.spec.model import ModelSpec
 from committee.study.base import (
     POINTS,
     About,
@@ -95,8 +96,9 @@ def _views(study: Study, model: str, names: tuple[str, ...]) -> Views:
     ends = range(1, len(names) + 1)
     fixed = study.evaluated([study.cascade([names[:end]]) for end in ends])
     front = study.search(models=names)
-    recipe: Mapping[str, Any] = study.val.specs[names[0]]["preprocessing"]["views"]
-    each = recipe["temporal"] * recipe["spatial"] // recipe["blocks"]
+    spec = study.val.specs[names[0]]
+    assert isinstance(spec, ModelSpec)
+    each = spec.preprocessing.inputs
     return Views(
         model, each, fixed, feasible(front.at_least, fixed[-1].val.accuracy), front.committees
     )

@@ -56,9 +56,9 @@ class Cascade:
             if path not in vouched:
                 raise ValueError(f"{path} has no line in SHA256SUMS")
             self.sessions[name] = open_session(folder / path)
-        whole = next(model for model in self.models.values() if not model.get("tile"))
-        on_tiles = (model for model in self.models.values() if model.get("tile"))
-        seen = next(((model["tile"], model["context"]) for model in on_tiles), (0, 0))
+        whole = next(model for model in self.models.values() if "tile" not in model)
+        tiles = (model["tile"] for model in self.models.values() if "tile" in model)
+        seen = next(((tile["side"], tile["context"]) for tile in tiles), (0, 0))
         self.tiles = Tiles(whole["preprocessing"]["size"], *seen)
         self.exif = whole["preprocessing"]["exif"]
         self.above = float(self.rule["confidence"].partition(">")[2] or 0.5)
@@ -107,7 +107,7 @@ class Cascade:
         """Logits of the tiles that are left, shape (n, C, height, width) of a tile."""
         model = self.models[name]
         given = prepared(image, {**model["preprocessing"], "size": self.tiles.image})[0]
-        if not model.get("tile"):
+        if "tile" not in model:
             whole = self._logits(name, given[None])[0]
             return np.stack([self.tiles.cut(whole, tile) for tile in left])
         parts = []

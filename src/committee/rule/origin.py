@@ -1,0 +1,83 @@
+"""Origin: what the choice of a cascade rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from committee.errors import CascadeError
+
+
+@dataclass(frozen=True)
+class RecordedTarget:
+    """What a committee was chosen for.
+
+    Args:
+        match: What the reference is called; empty if there is none.
+        models: Names of the reference's models.
+        within: How much less accurate than the reference the committee may be, a share of 1.
+        min_accuracy: The least accuracy.
+        max_cost: The most that it may cost on average.
+    """
+
+    match: str = ""
+    models: tuple[str, ...] = ()
+    within: float = 0.0
+    min_accuracy: float | None = None
+    max_cost: float | None = None
+
+
+@dataclass(frozen=True)
+class Promised:
+    """What a committee scored and cost on the split that chose it.
+
+    Args:
+        samples: How many samples the split has.
+        correct: How many of them were predicted right; the sum over samples of another metric.
+        average_cost: As of :class:`committee.pool.evaluate.Evaluation`, and so is all else.
+        worst_case_cost: See there.
+        exit_ratios: See there.
+        measure: See there.
+
+    Raises:
+        CascadeError: If there is no sample, or the exit ratios do not sum to 1.
+    """
+
+    samples: int
+    correct: float
+    average_cost: float
+    worst_case_cost: float
+    exit_ratios: tuple[float, ...]
+    measure: str
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise CascadeError(f"promised: samples must be 1 or more, not {self.samples}")
+        if min(self.exit_ratios, default=0) < 0 or abs(sum(self.exit_ratios) - 1) > 1e-6:
+            raise CascadeError(
+                f"promised: exit_ratios {list(self.exit_ratios)} must be shares that sum to 1"
+            )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the choice of a cascade rests on.
+
+    Args:
+        split: Name of the split that chose it.
+        samples_fingerprint: Of the samples of that split.
+        labels_fingerprint: Of their labels.
+        unit: Unit of the costs by which it was chosen.
+        target: What it was chosen for.
+        promised: What it scored and cost on that split.
+        notes: What people note; nothing reads it.
+    """
+
+    split: str = ""
+    samples_fingerprint: str = ""
+    labels_fingerprint: str = ""
+    unit: str = ""
+    target: RecordedTarget = RecordedTarget()
+    promised: Promised | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict, hash=False)
