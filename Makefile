@@ -18,7 +18,7 @@ SOURCES := timm==1.0.31 torchvision==0.28.0 \
 EXTRAS := .[all,torch,timm,torchvision,transformers,export,datasets,video,pytorchvideo]
 
 .PHONY: fuzz node node-if-there demo test test-lowest lint bench bench-search bench-search-large \
-	bench-predict bench-import bench-run bench-export multiply-adds format clean
+	bench-predict bench-import bench-run bench-export multiply-adds docs format clean
 
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
@@ -73,6 +73,10 @@ bench-export: $(VENV)/ready
 multiply-adds: $(VENV)/ready
 	PYTHONPATH=tests $(BIN)/python -c "import conftest, runpy; \
 		runpy.run_path('benchmarks/multiply_adds.py', run_name='__main__')"
+
+# Write docs/cli.md, the help of every command.
+docs: $(VENV)/ready
+	$(BIN)/python docs/cli.py
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .

@@ -27,7 +27,7 @@ import numpy as np
 
 from committee import Pool
 from committee.data.arrays import ArrayDataset
-from committee.data.base import in_order
+from committee.data.base import map_ahead
 from committee.data.open import open_data
 from committee.embedded import FOLDER, pool_file
 from committee.models.inputs import prepared
@@ -66,7 +66,7 @@ class Case:
         return {recipe: prepared(images, recipe) for recipe in self.recipes}
 
     def decode(self) -> None:
-        for _ in in_order(self.prepare, self.batches, THREADS):
+        for _ in map_ahead(self.prepare, self.batches, THREADS):
             pass
 
     def forward(self) -> None:

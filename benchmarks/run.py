@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 
 import committee as cm
-from committee.data.base import in_order
+from committee.data.base import map_ahead
 from committee.models.inputs import prepared
 from committee.predict import THREADS
 from committee.profile.machine import processor
@@ -186,7 +186,7 @@ def photographs(world: World, cascade: cm.Cascade, threads: int, rounds: int) ->
 
     def decode():
         # Decoded one by one and prepared for the first model, as every run must.
-        for _ in in_order(
+        for _ in map_ahead(
             lambda rows: [prepared(dataset.read(np.array([row])), first) for row in rows],
             groups,
             THREADS,

@@ -146,7 +146,7 @@ def test_every_report_counts_the_broken_images(work: Workplace) -> None:
 
 def test_predict_and_run_name_what_they_pass_over(work: Workplace) -> None:
     Path("data/cat/new.heic").write_bytes(b"")
-    line = "1 file of other endings left out: .heic"
+    line = "1 file of other endings skipped: .heic"
     assert work.predict("--split val")["notes"][0] == line
     work.run("search predictions --max-cost 100 --out cascade.json")
     words = f"run cascade.json --data data --out r.csv {work.code}"

@@ -311,5 +311,5 @@ def test_titles_may_be_of_any_encoding(tmp_path: Path) -> None:
 def test_a_clip_that_no_decoder_knows_is_named_so(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", frames_of(3))
     path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/XYZ"))
-    with pytest.raises(DataError, match="its codec is none that this ffmpeg decodes"):
+    with pytest.raises(DataError, match="this ffmpeg cannot decode its codec"):
         read_clip(path, VIEWS)

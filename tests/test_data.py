@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,17 +23,9 @@ from PIL import Image
 from committee import reading
 from committee.arrays import Array
 from committee.data.arrays import ArrayDataset
-from committee.data.base import (
-    BrokenSamplesError,
-    Dataset,
-    digest,
-    digest_of,
-    in_order,
-    read_ahead,
-    readable,
-)
+from committee.data.base import BrokenSamplesError, Dataset, digest, digest_of, map_ahead, readable
 from committee.data.files import IMAGES
-from committee.data.open import open_data, passed_over
+from committee.data.open import open_data
 from committee.data.subset import PartDataset, share
 from committee.embedded import embedded_images
 from committee.errors import (
@@ -101,12 +93,12 @@ def test_files_of_other_endings_are_counted_and_named(tmp_path: Path) -> None:
     folder_of(tmp_path, "cat/a.PNG", "dog/b.png")
     for name in names:
         (tmp_path / name).touch()
-    told = "4 files of other endings left out: .heic, .txt, none"
-    assert passed_over(tmp_path) == told
-    assert open_data(tmp_path, classes=["cat", "dog"]).samples.ids == ("cat/a.PNG", "dog/b.png")
-    assert passed_over(tmp_path / "cat") == "1 file of other endings left out: .heic"
+    found = open_data(tmp_path, classes=["cat", "dog"]).samples
+    assert found.ids == ("cat/a.PNG", "dog/b.png")
+    assert found.notes[0] == "4 files of other endings skipped: .heic, .txt, none"
+    assert open_data(tmp_path / "cat").samples.notes == ("1 file of other endings skipped: .heic",)
     (tmp_path / "cat" / "a.heic").unlink()
-    assert passed_over(tmp_path / "cat") == passed_over(tmp_path / "none.npz") == ""
+    assert open_data(tmp_path / "cat").samples.notes == ()
 
 
 def test_classes_of_the_models_give_the_order(tmp_path: Path) -> None:
@@ -137,7 +129,7 @@ def npz(path: Path, **arrays: Any) -> Path:
 
 BAD_FOLDERS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "strange": (lambda p: folder_of(p, "cat/a.png", "cow/b.png"), "folders 'cow' are no classes"),
-    "mixed": (lambda p: folder_of(p, "cat/a.png", "b.png"), "'b.png' lies in no folder"),
+    "mixed": (lambda p: folder_of(p, "cat/a.png", "b.png"), "'b.png' is in no folder"),
     "empty": (lambda p: p, "no image in it"),
     "absent": (lambda p: p / "nowhere", "does not exist"),
     "other": (lambda p: garbage(p / "a.txt"), "is of no known form"),
@@ -154,7 +146,7 @@ def test_folders_that_mean_nothing_are_refused(tmp_path: Path, case: str) -> Non
 
 
 def test_a_image_beside_the_folders_of_classes_is_no_class(tmp_path: Path) -> None:
-    with pytest.raises(MisalignedError, match="lies in no folder"):
+    with pytest.raises(MisalignedError, match="is in no folder"):
         open_data(folder_of(tmp_path, "cat/a.png", "b.png"))
 
 
@@ -349,6 +341,10 @@ class Slow(ArrayDataset):
         return super().read(rows)
 
 
+def read_ahead(dataset: Dataset, batches: Iterable[Array], threads: int = 2) -> Iterator[Any]:
+    return map_ahead(dataset.read, batches, threads)
+
+
 def batches() -> Iterator[Array]:
     return (np.arange(start, start + 4) for start in range(0, 40, 4))
 
@@ -541,7 +537,7 @@ def test_what_systems_leave_is_no_sample_and_counted(tmp_path: Path) -> None:
     found = open_data(tmp_path, classes=["cat", "dog"]).samples
     assert found.ids == ("cat/a.png", "dog/b.png")
     (note,) = found.notes
-    assert note.startswith("8 hidden or system names left out: '$RECYCLE.BIN', '.git', '__MACOSX'")
+    assert note.startswith("8 hidden or system names skipped: '$RECYCLE.BIN', '.git', '__MACOSX'")
     assert note.endswith("'cat/._a.png', 'cat/.ipynb_checkpoints' and 3 more")
 
 
@@ -553,12 +549,12 @@ def test_pipes_and_devices_are_never_opened(tmp_path: Path) -> None:
     found = open_data(tmp_path).samples
     assert found.ids == ("a.png",)
     assert found.notes == (
-        "2 special files left out (pipe, device or socket): 'pipe.png', 'zero.png'",
+        "2 special files skipped (pipe, device or socket): 'pipe.png', 'zero.png'",
     )
     (tmp_path / "a.csv").write_text("path\npipe.png\nzero.png\n")
     named = open_data(tmp_path / "a.csv")
     assert named.digests(np.arange(2)).tolist() == [0, 0]
-    with pytest.raises(BrokenSamplesError, match=r"pipe.png \(no file but a pipe.*zero.png \(no"):
+    with pytest.raises(BrokenSamplesError, match=r"pipe.png \(no regular file.*zero.png \(no"):
         named.read(np.arange(2))
 
 
@@ -566,7 +562,7 @@ def test_a_path_with_a_nul_is_broken(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"path\na\0b.png\n")
     named = open_data(tmp_path / "a.csv")
     assert named.digests(np.arange(1)).tolist() == [0]
-    with pytest.raises(BrokenSamplesError, match=r"a\\x00b.png \(embedded null byte"):
+    with pytest.raises(BrokenSamplesError, match=r"a\\x00b.png \(its name is no path"):
         named.read(np.arange(1))
 
 
@@ -644,7 +640,7 @@ def test_columns_that_are_not_used_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("path,lable,Width\na.png,dog,8\n")
     assert open_data(tmp_path / "a.csv", classes=["cat", "dog"]).samples.notes == (
         "2 columns are not used: 'lable', 'width'; a column of labels is called 'label'",
-        "no labels, for no column is called label, class or target",
+        "no labels, because no column is called label, class or target",
     )
     (tmp_path / "a.csv").write_text("path,Label,label\na.png,dog,dog\n")
     with pytest.raises(DataError, match="columns 'label' stand twice"):
@@ -658,7 +654,7 @@ def test_only_the_members_asked_for_are_read_of_an_archive(tmp_path: Path) -> No
 
 def test_what_cannot_be_read_is_skipped_if_asked() -> None:
     work = partial(readable, Slow(fails_at=21))
-    found = [read for _, read in in_order(work, batches(), 2)]
+    found = [read for _, read in map_ahead(work, batches(), 2)]
     assert np.concatenate([rows for rows, _, _ in found]).tolist() == [*range(21), *range(22, 40)]
     np.testing.assert_array_equal(found[5][1], images(40)[[20, 22, 23]])
     assert [each for _, _, broken in found for each in broken] == [("21", "for the test")]

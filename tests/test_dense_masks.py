@@ -1,4 +1,4 @@
-"""Masks and images of every form: read as they were written, or refused; left out is told."""
+"""Masks and images of every form: read as they were written, or refused; skipped is told."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_masks_of_one_bit_are_classes_0_and_1(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "told"),
-    [("RGB", "colours are no indices"), ("RGBA", "mode RGBA"), ("LA", "mode LA"), ("F", "mode F")],
+    [("RGB", "mode RGB"), ("RGBA", "mode RGBA"), ("LA", "mode LA"), ("F", "mode F")],
 )
 def test_masks_without_indices_are_refused(tmp_path: Path, mode: str, told: str) -> None:
     path = folder_of(tmp_path, "a.tif")
@@ -145,7 +145,7 @@ def test_masks_that_were_stored_with_loss_are_refused(tmp_path: Path) -> None:
 def test_a_mask_whose_numbers_readers_scale_is_refused(tmp_path: Path) -> None:
     head = f"P5 {SIZE[1]} {SIZE[0]} 2\n".encode()
     folder_of(tmp_path, "a.pgm").write_bytes(head + TRUTH.tobytes())
-    with pytest.raises(DataError, match="by which readers scale"):
+    with pytest.raises(DataError, match="readers scale by it"):
         read(tmp_path)
 
 
@@ -184,18 +184,18 @@ def test_what_systems_leave_is_left_out_and_counted(tmp_path: Path) -> None:
     assert data.samples.ids == ("a.png",)
     notes = "\n".join(data.samples.notes)
     for told in (
-        "images/: 2 hidden or system names left out",
-        "images/: 1 special file left out",
-        "images/: 1 file of other endings left out: .txt",
-        "images/: 1 files in folders below left out: 'below/b.png'",
-        "labels/: 2 hidden or system names left out",
-        "labels/: 1 special file left out",
+        "images/: 2 hidden or system names skipped",
+        "images/: 1 special file skipped",
+        "images/: 1 file of other endings skipped: .txt",
+        "images/: 1 files in folders below skipped: 'below/b.png'",
+        "labels/: 2 hidden or system names skipped",
+        "labels/: 1 special file skipped",
         "1 masks in labels/ have no image: 'spare'",
     ):
         assert told in notes
     path.unlink()
     path.symlink_to("pipe.png")
-    with pytest.raises(DataError, match="no file but a pipe"):
+    with pytest.raises(DataError, match="no regular file"):
         data.label(0, SIZE)
     assert data.label_digest(0) == 0
 
@@ -351,7 +351,7 @@ def test_a_turn_that_does_not_fit_is_named(tmp_path: Path) -> None:
     path = write_world(tmp_path, ("small",), count=1)
     image = tmp_path / "val" / "images" / "val0.png"
     turn(image, 6)
-    with pytest.raises(DataError, match=r"which exif = true in \[preprocessing\] heeds"):
+    with pytest.raises(DataError, match=r"and exif = true in \[preprocessing\] turns it here too"):
         predicted(path, tmp_path / "s")
     exif = Image.Exif()
     exif[0x0112] = 6

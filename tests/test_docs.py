@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -71,3 +72,10 @@ def test_a_command_and_its_options_exist(command: str) -> None:
 @pytest.mark.parametrize(("page", "link"), LINKS)
 def test_a_link_leads_somewhere(page: str, link: str) -> None:
     assert (DOCS / page).parent.joinpath(link).exists()
+
+
+def test_the_page_of_commands_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = runpy.run_path(str(DOCS / "cli.py"))["page"]()
+    assert TEXTS["cli.md"] == text, "run: make docs"
+    assert max(map(len, text.splitlines())) <= 80

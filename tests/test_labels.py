@@ -131,7 +131,7 @@ def folder(*names: str) -> Callable[[Path], Path]:
 # Data whose labels do not fit, their classes, and why.
 STRANGE: dict[str, tuple[Callable[[Path], Path], tuple[str, ...], str]] = {
     "by month": (folder("2024-05/a.png", "2024-06/b.png"), CLASSES, "'2024-05', '2024-06'"),
-    "mixed": (folder("cat/a.png", "b.png"), CLASSES, "lies in no folder"),
+    "mixed": (folder("cat/a.png", "b.png"), CLASSES, "is in no folder"),
     "unnamed classes": (folder("cat/a.png"), (), "nothing says which output is which"),
     "doubled": (folder("cat/a.png"), ("cat", "dog", "cat"), "classes 0 and 2 are both called"),
     "other": (lambda root: npz(root, [3] * COUNT), CLASSES, "has label 3, but classes 0 to 2"),

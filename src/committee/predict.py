@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from committee.arrays import Array
-from committee.data.base import BrokenSamplesError, Dataset, find_broken, in_order
+from committee.data.base import BrokenSamplesError, Dataset, find_broken, map_ahead
 from committee.errors import MisalignedError, UnknownNameError
 from committee.models.base import Model, outputs_of
 from committee.models.clip import ModelInputs, inputs_of
@@ -229,7 +229,7 @@ def _fill(
     work = _Reading(dataset, [spec.preprocessing for _, spec in loaded])
     batches = _batches(writers, len(dataset.samples), batch_size)
     for batch, inputs in _named_if_broken(
-        in_order(work, batches, THREADS, THREADS + 1), dataset, writers
+        map_ahead(work, batches, THREADS, THREADS + 1), dataset, writers
     ):
         for i in batch.due:
             model, spec = loaded[i]

@@ -1,8 +1,8 @@
-"""``FILE.npz`` or ``FILE.npy``: images of one size as an array, with labels and ids beside them.
+"""``FILE.npz`` or ``FILE.npy``: images of one size in an array, with labels and ids.
 
-In an npz they are ``images``, ``labels``, ``ids`` and ``classes`` (or ``class_names``, ``names``).
-What else is there is named in a note. Beside ``FILE.npy`` may lie
-``FILE.labels.npy`` and ``FILE.ids.npy``; its images stay on disk until they are read.
+An npz has ``images`` and may have ``labels``, ``ids`` and ``classes`` (or ``class_names``,
+``names``); a note names its other arrays. ``FILE.npy`` may have ``FILE.labels.npy`` and
+``FILE.ids.npy`` beside it; its images stay on disk until they are read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from committee.text import listed
 
 # What may follow (N, H, W): nothing, or one or three channels.
 _COLOURS = ((), (1,), (3,))
-# What arrays are called; of several words for one thing that are there, the first is meant.
+# Names of the array of class names; the first that is there counts.
 _CLASS_WORDS = ("classes", "class_names", "names")
 _MEMBERS = ("images", "labels", "ids", *_CLASS_WORDS)
 
@@ -32,7 +32,7 @@ class ArrayDataset:
 
     Args:
         images: Shape (N, H, W) or (N, H, W, 3), uint8; it may be memory-mapped.
-        samples: One entry an image.
+        samples: One entry per image.
     """
 
     def __init__(self, images: Array, samples: Samples) -> None:
@@ -53,9 +53,7 @@ class ArrayDataset:
 def open_npz(
     path: Path, split: str, classes: Sequence[str], labels: LabelMode = "must fit"
 ) -> ArrayDataset:
-    """Open an npz file with ``images`` and, if known, ``labels``, ``ids`` and names of classes.
-
-    Its classes may stand in another order than those of the models.
+    """Open an npz file; its classes may be in another order than those of the models.
 
     Raises:
         DataError: If it cannot be read, or ``images`` is missing or of the wrong form.
@@ -63,54 +61,53 @@ def open_npz(
     """
     try:
         check_members(path, _MEMBERS)
-        # Opened here, for numpy leaves a file open that is no zip archive.
+        # Opened here, because numpy leaves a file open that is no zip archive.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            there = list(file.files)
-            # What nobody asks for is not read: it may be large.
-            arrays = {name: file[name] for name in _MEMBERS if name in there}
-    except Exception as error:  # zip, zlib and numpy raise of every kind
+            members = list(file.files)
+            # Other arrays are not read: they may be large.
+            arrays = {name: file[name] for name in _MEMBERS if name in members}
+    except Exception as error:  # zip, zlib and numpy raise many kinds
         reason = str(error).split("\n")[0]
         raise DataError(f"{path}: no readable npz file ({reason})") from None
     if "images" not in arrays:
-        raise DataError(f"{path}: has {', '.join(there[:5]) or 'nothing'}, but no 'images'")
+        raise DataError(f"{path}: has {', '.join(members[:5]) or 'nothing'}, but no 'images'")
     naming = next((word for word in _CLASS_WORDS if word in arrays), "")
     named = _texts(path, naming, arrays.get(naming)) or ()
-    images, told, ids = (arrays.get(name) for name in ("images", "labels", "ids"))
-    found = _dataset(path, images, told, ids, classes, named, split, labels)
-    others = [name for name in there if name not in ("images", "labels", "ids", naming)]
+    images, label_array, ids = (arrays.get(name) for name in ("images", "labels", "ids"))
+    dataset = _dataset(path, images, label_array, ids, classes, named, split, labels)
+    others = [name for name in members if name not in ("images", "labels", "ids", naming)]
     if others:
         are = "array is" if len(others) == 1 else "arrays are"
         note = f"{len(others):,} {are} not used: {listed(others)}"
-        found.samples = noted(found.samples, note)
-    return found
+        dataset.samples = noted(dataset.samples, note)
+    return dataset
 
 
 def open_npy(
     path: Path, split: str, classes: Sequence[str], labels: LabelMode = "must fit"
 ) -> ArrayDataset:
-    """Open an npy file of images, with the labels and ids that lie beside it.
+    """Open an npy file of images, with the labels and ids beside it.
 
     Raises:
         DataError: If a file cannot be read or is of the wrong form.
         MisalignedError: If labels must fit and do not.
     """
     images = _npy(path)
-    beside = {name: path.with_suffix(f".{name}.npy") for name in ("labels", "ids")}
-    told, ids = (_npy(each) if each.exists() else None for each in beside.values())
-    return _dataset(path, images, told, ids, classes, (), split, labels)
+    beside = (path.with_suffix(f".{name}.npy") for name in ("labels", "ids"))
+    label_array, ids = (_npy(each) if each.exists() else None for each in beside)
+    return _dataset(path, images, label_array, ids, classes, (), split, labels)
 
 
 def _npy(path: Path) -> Array:
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # numpy raises of every kind
+    except Exception as error:  # numpy raises many kinds
         reason = str(error).split("\n")[0]
         raise DataError(f"{path}: no readable npy file ({reason})") from None
     return array
 
 
 def _texts(path: Path, what: str, array: Array | None) -> tuple[str, ...] | None:
-    """Return names that an array holds, one an entry."""
     if array is None:
         return None
     if np.ndim(array) != 1:
@@ -124,7 +121,7 @@ def _texts(path: Path, what: str, array: Array | None) -> tuple[str, ...] | None
 def _dataset(
     path: Path,
     images: Array | None,
-    told: Array | None,
+    label_array: Array | None,
     ids: Array | None,
     classes: Sequence[str],
     named: Sequence[str],
@@ -144,8 +141,8 @@ def _dataset(
     if not len(images):
         raise DataError(f"{path}: 'images' is empty; there is no sample")
     samples = Samples.of(None, _texts(path, "ids", ids), classes or named, split, count=len(images))
-    if told is not None:
+    if label_array is not None:
         samples = labelled(
-            samples, labels, lambda: indices(str(path), told, samples.classes, named)
+            samples, labels, lambda: indices(str(path), label_array, samples.classes, named)
         )
     return ArrayDataset(images, samples)

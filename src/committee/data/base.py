@@ -1,9 +1,8 @@
-"""The contract that every source of samples keeps, and reading ahead of the models."""
+"""The contract of every source of samples, and work on samples that runs ahead of its reader."""
 
 from __future__ import annotations
 
 import hashlib
-import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,23 +13,24 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from committee.arrays import Array
-from committee.errors import DataError
+from committee.errors import DataError, UnreadableError
 from committee.models.inputs import RawSamples
 from committee.pool.samples import Samples
+from committee.reading import check_regular
 from committee.text import LISTED, printable
 
 S = TypeVar("S")
 T = TypeVar("T")
-_AT_ONCE = 256
+_BLOCK = 256
 
 
 class BrokenSamplesError(DataError):
     """Samples that cannot be read, each with its reason; the message ends after the first five.
 
     Args:
-        broken: For each such sample its id and the reason.
+        broken: The id and the reason of each such sample.
         total: How many samples were tried, if that is known.
-        where: The folder that ids are paths in, if they are.
+        where: The folder that the ids are paths in, if they are paths.
     """
 
     def __init__(
@@ -38,92 +38,76 @@ class BrokenSamplesError(DataError):
     ) -> None:
         self.broken = tuple(broken)
         self.where = str(where)
-        count = len(self.broken)
-        first = self.broken[:LISTED]
-        told = "; ".join(f"{printable(name)} ({printable(why)})" for name, why in first)
-        more = f"; and {count - len(first):,} more" if count > len(first) else ""
+        count, first = len(self.broken), self.broken[:LISTED]
+        names = "; ".join(f"{printable(name)} ({printable(why)})" for name, why in first)
+        names += f"; and {count - len(first):,} more" if count > len(first) else ""
         if count == total > 1:
-            looked = f" in {printable(str(Path(self.where).absolute()))}" if self.where else ""
+            folder = f" in {printable(str(Path(self.where).absolute()))}" if self.where else ""
             super().__init__(
-                f"none of the {total:,} samples can be read{looked}: {told}{more}. "
+                f"none of the {total:,} samples can be read{folder}: {names}. "
                 "Are these the right data, and do their paths begin in that folder?"
             )
             return
         super().__init__(
-            f"{count:,} of the samples cannot be read: {told}{more}. "
-            "Fix or remove them and run again; committee predict and verify can leave them out: "
-            "--skip-broken"
+            f"{count:,} of the samples cannot be read: {names}. Fix or remove them and run again; "
+            "committee predict and verify can skip them: --skip-broken"
         )
 
 
 class Dataset(Protocol):
-    """Samples that can be read, in a fixed order, by several threads at once."""
+    """Samples in a fixed order, which several threads may read at once."""
 
     @property
     def samples(self) -> Samples:
         """Ids, labels and classes."""
 
     def read(self, rows: Array) -> RawSamples:
-        """The images of some samples, in the order of ``rows``.
+        """Return the images of some samples, in the order of ``rows``.
 
         Raises:
-            BrokenSamplesError: If some cannot be read; all of them among ``rows`` are named.
+            BrokenSamplesError: If some cannot be read; it names all of them among ``rows``.
         """
 
     def digests(self, rows: Array) -> Array:
-        """A number for the bytes of each of some samples, shape (n,), uint64.
+        """Return a number for the bytes of each of some samples, shape (n,), uint64.
 
-        It changes when the image does and depends on nothing else; :func:`digest` makes one.
-        A sample that cannot be opened has 0.
+        It depends on the bytes alone; :func:`digest` makes one. It is 0 for a sample that cannot be
+        opened.
         """
 
 
 def digest(data: bytes | memoryview) -> int:
-    """The first 64 bits of the SHA-256 of some bytes."""
+    """Return the first 64 bits of the SHA-256 of some bytes."""
     return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
 
 
-def check_regular(path: Path) -> None:
-    """Refuse what is no file: a pipe would be waited for, a device be read for ever.
-
-    Raises:
-        DataError: If it is none.
-        OSError, ValueError: If it is not there.
-    """
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise DataError("no file but a pipe, a device or a socket")
-
-
 def digest_of(path: Path) -> int:
-    """Return the digest of a file, read in blocks; 0 if it cannot be opened."""
+    """Return the digest of a file; 0 if it cannot be opened, and reading it will say why."""
     try:
         check_regular(path)
         with path.open("rb") as file:
             return int.from_bytes(hashlib.file_digest(file, "sha256").digest()[:8], "big")
-    except (OSError, ValueError, DataError):
-        # Reading it will say why.
+    except (OSError, UnreadableError):
         return 0
 
 
 def content_of(dataset: Dataset, threads: int = 2) -> Array:
-    """The digests of all samples, shape (N,), uint64."""
-    count = len(dataset.samples)
-    blocks = (np.arange(i, min(i + _AT_ONCE, count)) for i in range(0, count, _AT_ONCE))
-    parts = [part for _, part in in_order(dataset.digests, blocks, threads)]
+    """Return the digests of all samples, shape (N,), uint64."""
+    blocks = _blocks(np.arange(len(dataset.samples)))
+    parts = [part for _, part in map_ahead(dataset.digests, blocks, threads)]
     return np.concatenate([np.empty(0, np.uint64), *parts])
 
 
-def in_order(
+def map_ahead(
     work: Callable[[S], T], items: Iterable[S], threads: int = 2, ahead: int | None = None
 ) -> Iterator[tuple[S, T]]:
-    """Yield each item and what work makes of it, in order, while threads work at later ones.
+    """Yield each item with its result, in order, while threads work on later items.
 
     Args:
-        work: Called with an item.
+        work: Makes the result of an item.
         items: For example the rows of each batch.
-        threads: How many items are worked at together.
-        ahead: How many items are begun beside the one yielded; ``2 * threads`` if left out.
+        threads: How many items are worked on at once.
+        ahead: How many items are begun before they are needed; ``2 * threads`` by default.
     """
     waiting: deque[tuple[S, Future[T]]] = deque()
     remaining = iter(items)
@@ -133,36 +117,18 @@ def in_order(
             waiting.append((item, executor.submit(work, item)))
         while waiting:
             item, future = waiting.popleft()
-            made = future.result()
+            result = future.result()
             for following in islice(remaining, 1):
                 waiting.append((following, executor.submit(work, following)))
-            yield item, made
-            # Not held while the next is waited for.
-            del made, future
+            yield item, result
+            # Free its memory before waiting for the next.
+            del result, future
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def read_ahead(
-    dataset: Dataset, batches: Iterable[Array], threads: int = 2
-) -> Iterator[tuple[Array, RawSamples]]:
-    """Yield the rows and images of each batch, in order, while later ones are being read.
-
-    At most ``2 * threads`` batches are held in memory beside the one yielded.
-
-    Args:
-        dataset: The samples.
-        batches: Rows of each batch.
-        threads: How many batches are read together.
-
-    Raises:
-        BrokenSamplesError: If samples of a batch cannot be read.
-    """
-    return in_order(dataset.read, batches, threads)
-
-
 def readable(dataset: Dataset, rows: Array) -> tuple[Array, RawSamples, Sequence[tuple[str, str]]]:
-    """Those of some rows that can be read, their images, and id and reason of the others."""
+    """Return the rows that can be read, their images, and the id and reason of each other one."""
     try:
         return rows, dataset.read(rows), ()
     except BrokenSamplesError as error:
@@ -172,15 +138,18 @@ def readable(dataset: Dataset, rows: Array) -> tuple[Array, RawSamples, Sequence
 
 
 def find_broken(dataset: Dataset, rows: Array, threads: int = 2) -> list[tuple[str, str]]:
-    """Try to read some samples; id and reason of each that fails, in order."""
-    blocks = (rows[i : i + _AT_ONCE] for i in range(0, len(rows), _AT_ONCE))
-    found = in_order(lambda some: _failures(dataset, some), blocks, threads)
-    return [each for _, broken in found for each in broken]
+    """Try to read some samples; return the id and reason of each that fails, in order."""
+    results = map_ahead(lambda block: _failures(dataset, block), _blocks(rows), threads)
+    return [each for _, broken in results for each in broken]
+
+
+def _blocks(rows: Array) -> Iterator[Array]:
+    return (rows[i : i + _BLOCK] for i in range(0, len(rows), _BLOCK))
 
 
 def _failures(dataset: Dataset, rows: Array) -> Sequence[tuple[str, str]]:
     broken: list[tuple[str, str]] = []
-    # One by one, for photographs are large when they are decoded.
+    # One by one: decoded photographs are large.
     for i in range(len(rows)):
         try:
             dataset.read(rows[i : i + 1])

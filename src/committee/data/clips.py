@@ -1,11 +1,10 @@
-"""Clip files: of each the frames that models need, decoded once and resized as they come.
+"""Clip files: decode the frames that the models need, once, and resize them as they come.
 
-A first pass says which frames there are and when they are shown, a second decodes those that are
-needed. So memory holds these frames only, however long the clip. Where a container keeps the time
-of every frame, the first pass reads packets alone, and the second begins at key frames; the times
-of what it decodes must then be those of the packets, one after the other. Everywhere else, and
-where they are not, both passes decode from the beginning: slower, and the frames are those of a
-full decode.
+A first pass lists the frames and their times, a second decodes those that are needed, so memory
+holds only these, however long the clip is. If the container stores the time of every frame, the
+first pass reads packets only and the second begins at key frames; it checks that the frames it
+decodes have the times of the packets, one after the other. Otherwise both passes decode from the
+beginning, which is slower.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from committee.arrays import Array
-from committee.data.base import BrokenSamplesError, check_regular
-from committee.data.files import digests_of
+from committee.data.files import FilesDataset
 from committee.errors import DataError, MissingExtraError
 from committee.models.clip import FramedClip, Framing, needed_frames
 from committee.pool.samples import Samples
@@ -40,23 +38,23 @@ CLIP_ENDINGS = frozenset(
     {".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".flv", ".avi", ".wmv", ".asf"}
     | {".mpg", ".mpeg", ".vob", ".ts", ".mts", ".m2ts", ".ogv", ".gif"}
 )
-# Containers that keep for every frame when it is shown; ffmpeg computes it for others.
+# Containers that store the time of every frame; for others ffmpeg computes it.
 _TIMED_CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv"})
-# Codecs of which every packet is one frame that is shown: no half images, no hidden ones.
+# Codecs whose packets are one shown frame each: no half images, no hidden frames.
 _WHOLE_PACKETS = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg", "prores"})
-# Formats that name other files, which nobody gave.
+# Formats that are lists of other files, which the user did not name.
 _LISTS = frozenset({"concat", "hls", "dash", "image2", "image2pipe", "imf", "sdp", "rtsp"})
-# How far from a right angle a display matrix may be: about a degree.
+# How far a display matrix may be from a right angle: about a degree.
 _SKEW = 0.02
 
 
-class ClipsDataset:
-    """Clip files, of which the frames that some models need are decoded when they are read.
+class ClipsDataset(FilesDataset):
+    """Clip files; the frames that some models need are decoded when they are read.
 
     Args:
         root: The folder that ids are relative to.
         samples: Ids are paths of the files.
-        recipes: Preprocessings of the models that will look at the clips.
+        recipes: Preprocessings of the models that will see the clips.
 
     Raises:
         MissingExtraError: If PyAV or Pillow is not installed.
@@ -64,36 +62,27 @@ class ClipsDataset:
 
     def __init__(self, root: Path, samples: Samples, recipes: Sequence[Preprocessing] = ()) -> None:
         _import_av()
-        self._root = root
+        super().__init__(root, samples)
         self._recipes = tuple(dict.fromkeys(recipes))
-        self.samples = samples
 
-    def read(self, rows: Array) -> list[FramedClip]:
-        """See :class:`committee.data.base.Dataset`."""
-        clips, broken = [], []
-        for row in rows.tolist():
-            name = self.samples.ids[row]
-            try:
-                check_regular(self._root / name)
-                clips.append(read_clip(self._root / name, self._recipes))
-            except Exception as error:  # ffmpeg's decoders raise of every kind
-                broken.append((name, _reason(error)))
-        if broken:
-            raise BrokenSamplesError(broken, where=self._root)
-        return clips
+    def decode(self, path: Path) -> FramedClip:
+        """See :func:`read_clip`."""
+        return read_clip(path, self._recipes)
 
-    def digests(self, rows: Array) -> Array:
-        """See :class:`committee.data.base.Dataset`."""
-        return digests_of(self._root, self.samples, rows)
+    def reason(self, error: Exception) -> str:
+        """Return why a clip cannot be read, in one line."""
+        # ffmpeg's line also has a number and the path, which are not recorded.
+        text = getattr(error, "strerror", None) or str(error)
+        return text.split("\n")[0] or type(error).__name__
 
 
 def read_clip(path: Path, recipes: Sequence[Preprocessing]) -> FramedClip:
-    """Decode what some models need of a clip.
+    """Decode the frames of a clip that some models need.
 
-    Frames are turned and mirrored as the file says, as players do; pixels are taken as square.
+    Frames are turned and mirrored as the file says, as players do; pixels count as square.
 
     Args:
-        path: A file with a video stream; of several the first that is no cover image.
+        path: A file with a video stream; the first that is no cover image counts.
         recipes: Preprocessings of the models; each has views.
 
     Raises:
@@ -101,7 +90,7 @@ def read_clip(path: Path, recipes: Sequence[Preprocessing]) -> FramedClip:
         DataError: If there is no video, or a frame that is needed cannot be decoded.
         MissingExtraError: If PyAV or Pillow is not installed.
     """
-    # Packets are quicker; what they say is held against the frames that come.
+    # Packets are quicker; the frames that come are checked against them.
     line = _timeline(path)
     if line is not None:
         with suppress(_UntrueError, DataError, _import_av().FFmpegError):
@@ -127,13 +116,13 @@ def _kept(path: Path, line: _Timeline, recipes: Sequence[Preprocessing]) -> Fram
 
 def _stacked(frames: Sequence[Array]) -> Array:
     if len({frame.shape for frame in frames}) > 1:
-        raise DataError("its frames change their proportions on the way")
+        raise DataError("its frames change their proportions")
     return np.stack(frames)
 
 
 @dataclass(frozen=True, eq=False)
 class _Timeline:
-    """Which frames a clip has.
+    """The frames of a clip.
 
     Args:
         times: When each is shown, in seconds, rising from 0, shape (n,).
@@ -147,18 +136,18 @@ class _Timeline:
 
 
 class _UntrueError(Exception):
-    """Decoded frames are not those that the packets named."""
+    """The decoded frames are not those of the packets."""
 
 
 def _timeline(path: Path) -> _Timeline | None:
-    """Return which frames the packets name; None where packets say too little to be believed."""
+    """Return the frames that the packets name; None if packets cannot be trusted."""
     with _opened(path) as file:
         stream = _stream(file)
         codec = stream.codec_context.codec.canonical_name
         if file.format.name not in _TIMED_CONTAINERS or codec not in _WHOLE_PACKETS:
             return None
         unit = stream.time_base
-        # Packets themselves are not held: together they are the file.
+        # Not the packets themselves, which together are the file.
         packets = [
             (p.pts, p.is_keyframe, p.is_discard, p.is_corrupt) for p in file.demux(stream) if p.size
         ]
@@ -173,18 +162,18 @@ def _timeline(path: Path) -> _Timeline | None:
 
 
 def _counted_timeline(path: Path) -> _Timeline:
-    """Return which frames a clip has by decoding all of it."""
-    told = [frame.pts for frame in _decoded(path)]
-    if not told:
+    """Return the frames of a clip by decoding all of it."""
+    every = [frame.pts for frame in _decoded(path)]
+    if not every:
         raise DataError("no frame can be decoded")
     with _opened(path) as file:
         stream = _stream(file)
         unit, rate = stream.time_base, stream.average_rate or Fraction(25)
-    stamps = [stamp for stamp in told if stamp is not None]
-    # Frames whose times fall back carry those of other frames: then only their number is known.
-    if unit and len(stamps) == len(told) and all(a < b for a, b in pairwise(stamps)):
+    stamps = [stamp for stamp in every if stamp is not None]
+    # Times that fall back are those of other frames: then only the number of frames is known.
+    if unit and len(stamps) == len(every) and all(a < b for a, b in pairwise(stamps)):
         return _Timeline(_seconds(stamps, unit))
-    return _Timeline(np.arange(len(told)) / float(rate))
+    return _Timeline(np.arange(len(every)) / float(rate))
 
 
 def _seconds(stamps: Sequence[int], unit: Fraction) -> Array:
@@ -192,13 +181,13 @@ def _seconds(stamps: Sequence[int], unit: Fraction) -> Array:
 
 
 class _Frame:
-    """A decoded frame, brought to bytes when it is known which are needed."""
+    """A decoded frame, converted to bytes when they are needed."""
 
     def __init__(self, frame: VideoFrame, reformat: Any) -> None:
         self._frame, self._reformat = frame, reformat
 
     def pixels(self, greys: Iterable[bool]) -> dict[bool, Array]:
-        """Grey and RGB bytes, those asked for, turned and mirrored as the file says."""
+        """Return grey bytes, RGB bytes or both, turned and mirrored as the file says."""
         matrix: Any = self._frame.side_data.get("DISPLAYMATRIX")
         made = {}
         for grey in greys:
@@ -215,8 +204,8 @@ def displayed(values: Array, matrix: Sequence[int]) -> Array:
 
     Args:
         values: The frame as it was decoded.
-        matrix: ``a b u c d v x y w``: the pixel (x, y) is shown at (a x + c y, b x + d y). Where
-            that leads, and how large the frame is shown, does not matter here.
+        matrix: ``a b u c d v x y w``: the pixel (x, y) is shown at (a x + c y, b x + d y). Shift
+            and scale do not matter here.
 
     Raises:
         DataError: If it neither turns by right angles nor mirrors.
@@ -237,10 +226,10 @@ def displayed(values: Array, matrix: Sequence[int]) -> Array:
 
 
 def _frames(path: Path, line: _Timeline, rows: Sequence[int]) -> Iterator[tuple[int, _Frame]]:
-    """The frames with these numbers, rising."""
+    """Yield the frames with these numbers, which rise."""
     from av.video.reformatter import VideoReformatter
 
-    # One for each form: it keeps what it has set up, which is most of the work on a small frame.
+    # One for each form: setting it up is most of the work on a small frame.
     reformat = {False: VideoReformatter(), True: VideoReformatter()}
     found = _sought(path, line, rows) if line.stamps else _counted(path, rows)
     missing = deque(rows)
@@ -255,10 +244,10 @@ def _frames(path: Path, line: _Timeline, rows: Sequence[int]) -> Iterator[tuple[
 
 
 def _sought(path: Path, line: _Timeline, rows: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
-    """Frames by their times, decoded from the key frames before them.
+    """Yield frames by their times, decoded from the key frames before them.
 
     Raises:
-        _UntrueError: If frames do not follow each other as the packets' times do.
+        _UntrueError: If the frames do not have the times of the packets.
     """
     row_of = {stamp: row for row, stamp in enumerate(line.stamps)}
     wanted = set(rows)
@@ -269,7 +258,7 @@ def _sought(path: Path, line: _Timeline, rows: Sequence[int]) -> Iterator[tuple[
         stream = _stream(file)
         frames, before, key_before = _decoded_from(file, stream), -1, -1
         for key, group in groups.items():
-            # To decode on is quicker than to seek the next key frame.
+            # Decoding on is quicker than seeking the next key frame.
             if key > key_before + 1:
                 first = line.stamps[group[0]]
                 frames = _from_key(file, stream, line.keys[: key + 1], first)
@@ -289,9 +278,9 @@ def _sought(path: Path, line: _Timeline, rows: Sequence[int]) -> Iterator[tuple[
 def _from_key(
     file: InputContainer, stream: VideoStream, keys: Sequence[int], first: int
 ) -> Iterator[VideoFrame]:
-    """Frames from the last of some key frames on, or from one before it.
+    """Return frames from the last of some key frames on, or from one before it.
 
-    Some files list key frames by when they are decoded, not shown, and lead past the one asked for.
+    Some files list key frames by when they are decoded, not shown, and a seek leads past them.
     """
     for key in reversed(keys):
         file.seek(key, stream=stream)
@@ -303,7 +292,7 @@ def _from_key(
 
 
 def _counted(path: Path, rows: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
-    """Frames by their number, decoded from the beginning."""
+    """Yield frames by their number, decoded from the beginning."""
     wanted = set(rows)
     for row, frame in enumerate(_decoded(path)):
         if row in wanted:
@@ -318,9 +307,9 @@ def _decoded(path: Path) -> Iterator[VideoFrame]:
 
 
 def _decoded_from(file: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
-    """Every frame from where the file stands."""
+    """Yield every frame from the current place on."""
     for packet in file.demux(stream):
-        # An empty one means that a frame is to be shown longer; to the decoder it would be the end.
+        # An empty packet shows a frame longer; the decoder would take it for the end.
         if packet.size:
             yield from stream.decode(packet)
     yield from stream.decode(None)
@@ -328,7 +317,7 @@ def _decoded_from(file: InputContainer, stream: VideoStream) -> Iterator[VideoFr
 
 def _opened(path: Path) -> InputContainer:
     """Open a clip; titles and names in it may be of any encoding."""
-    # Some formats are lists that name other files; those of a clip's own bytes need none.
+    # Some formats are lists of other files; clips need no file but their own.
     container: InputContainer = _import_av().open(
         str(path), metadata_errors="replace", options={"protocol_whitelist": "file"}
     )
@@ -339,7 +328,7 @@ def _opened(path: Path) -> InputContainer:
 
 
 def _stream(file: InputContainer) -> VideoStream:
-    """The stream to decode, by one thread: several clips are read at once.
+    """Return the stream to decode, by one thread: several clips are read at once.
 
     Raises:
         DataError: If there is none.
@@ -349,17 +338,10 @@ def _stream(file: InputContainer) -> VideoStream:
     for stream in file.streams.video:
         if not stream.disposition & Disposition.attached_pic:
             if getattr(stream, "codec_context", None) is None:
-                raise DataError("its codec is none that this ffmpeg decodes")
+                raise DataError("this ffmpeg cannot decode its codec")
             stream.thread_count = 1
             return stream
     raise DataError("has no video stream")
-
-
-def _reason(error: Exception) -> str:
-    """Why a clip cannot be read, in one line for people."""
-    # ffmpeg's line has a number and the path besides, which is not recorded.
-    told = getattr(error, "strerror", None)
-    return str(told or error).split("\n")[0] or type(error).__name__
 
 
 def _import_av() -> Any:

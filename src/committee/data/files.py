@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from committee.arrays import Array
-from committee.data.base import BrokenSamplesError, Dataset, check_regular, digest_of
+from committee.data.base import BrokenSamplesError, Dataset, digest_of
 from committee.errors import MissingExtraError
 from committee.models.inputs import as_image
 from committee.pool.samples import Samples
+from committee.reading import check_regular
 
 if TYPE_CHECKING:
     from typing import IO
 
     from PIL.Image import Image
 
-# Of every image that Pillow decodes by itself. Left out are what needs another program (EPS, WMF),
-# what Pillow only names (HDF5, GRIB, BUFR, MPEG), and measurements without a range (FITS, PFM).
+# Images that Pillow decodes by itself. Not what needs another program (EPS, WMF), what Pillow only
+# recognises (HDF5, GRIB, BUFR, MPEG), and measurements without a range (FITS, PFM).
 ENDINGS = frozenset(
     f".{ending}"
     for ending in (
@@ -40,7 +41,7 @@ class FileKind:
 
     Args:
         word: What a sample is called.
-        endings: Of its files, in small letters, with the dot.
+        endings: Endings of its files, in small letters, with the dot.
         open: Makes a data set of the folder that ids are relative to, and samples.
     """
 
@@ -50,7 +51,7 @@ class FileKind:
 
 
 class FilesDataset:
-    """Image files, decoded when they are read.
+    """Image files, decoded when they are read. Other kinds of files override :meth:`decode`.
 
     Args:
         root: The folder that ids are relative to.
@@ -68,38 +69,35 @@ class FilesDataset:
         self._root = root
         self.samples = samples
 
-    def read(self, rows: Array) -> list[Image]:
+    def decode(self, path: Path) -> Any:
+        """Return the sample of a file; raise any error if it cannot be read."""
+        return decoded(path)
+
+    def reason(self, error: Exception) -> str:
+        """Return why a file cannot be read, in one line."""
+        return reason_of(error)
+
+    def read(self, rows: Array) -> list[Any]:
         """See :class:`committee.data.base.Dataset`."""
-        images, broken = [], []
+        read, broken = [], []
         for row in rows.tolist():
             name = self.samples.ids[row]
             try:
                 check_regular(self._root / name)
-                images.append(decoded(self._root / name))
-            except Exception as error:  # Pillow's decoders raise of every kind
-                broken.append((name, reason_of(error)))
+                read.append(self.decode(self._root / name))
+            except Exception as error:  # decoders raise many kinds
+                broken.append((name, self.reason(error)))
         if broken:
             raise BrokenSamplesError(broken, where=self._root)
-        return images
+        return read
 
     def digests(self, rows: Array) -> Array:
         """See :class:`committee.data.base.Dataset`."""
-        return digests_of(self._root, self.samples, rows)
-
-
-def digests_of(root: Path, samples: Samples, rows: Array) -> Array:
-    """The digests of some files, shape (n,); 0 of one that cannot be opened.
-
-    Args:
-        root: The folder that ids are relative to.
-        samples: Ids are paths of the files.
-        rows: Which, shape (n,).
-    """
-    return np.array([digest_of(root / samples.ids[row]) for row in rows], np.uint64)
+        return np.array([digest_of(self._root / self.samples.ids[row]) for row in rows], np.uint64)
 
 
 def decoded(file: Path | IO[bytes]) -> Image:
-    """An image file as a PIL image with its pixels in memory; of several frames the first.
+    """Return an image file, the first of several frames, with its pixels in memory.
 
     Raises:
         Exception: Of any kind, if it cannot be read; see :func:`reason_of`.
@@ -112,14 +110,14 @@ def decoded(file: Path | IO[bytes]) -> Image:
 
 
 def reason_of(error: Exception) -> str:
-    """Why an image cannot be read, in one line for people."""
+    """Return why an image cannot be read, in one line."""
     from PIL import Image, UnidentifiedImageError
 
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        # Told by its header, before any pixel is in memory.
+        # Raised by the header, before any pixel is in memory.
         return f"{str(error).partition(',')[0]}; make it smaller"
     if isinstance(error, UnidentifiedImageError):
-        # Pillow names the file, or where it lies in memory: what is recorded must not depend on it.
+        # Pillow's text has the file's path, or its address in memory, which must not be recorded.
         return "no image that Pillow knows"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

@@ -1,4 +1,4 @@
-"""Images with a mask each: ``images/`` and ``labels/``, matched by the file's stem."""
+"""Images with one mask each: ``images/`` and ``labels/``, matched by the stem of the file."""
 
 from __future__ import annotations
 
@@ -10,40 +10,41 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from committee.arrays import Array
-from committee.data.base import check_regular, digest_of
+from committee.data.base import digest_of
 from committee.data.files import ENDINGS, FilesDataset, reason_of
 from committee.data.folder import Walk, walk
 from committee.data.subset import named_rows
 from committee.errors import DataError
 from committee.models.inputs import converted, upright
 from committee.pool.samples import Samples
+from committee.reading import check_regular
 from committee.text import listed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 IMAGES, LABELS = "images", "labels"
-# Of masks: formats that keep every number as it was written.
+# Formats that keep every number as it was written.
 MASK_ENDINGS = frozenset(
     {".png", ".apng", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".pgm", ".pbm", ".pnm", ".ppm"}
     | {".tga", ".pcx"}
 )
 _LOSSLESS = frozenset({"PNG", "BMP", "DIB", "GIF", "TIFF", "PPM", "TGA", "PCX"})
 _MODES = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I")
-# By what Pillow multiplies samples of 2 and 4 bit, to fill a byte.
+# What Pillow multiplies samples of 2 and 4 bits by, to fill a byte.
 _SPREAD = {"L;2": 85, "L;4": 17}
 _ORIENTATION, _LYING = 0x0112, (5, 6, 7, 8)
 
 
 class LabelledImages(FilesDataset):
-    """Images and, if there are any, their masks.
+    """Images and, if they are labelled, their masks.
 
     Args:
         root: The folder of the images.
         samples: Ids are names of the image files.
         labels: The mask of each image, by the image's stem; None if there are none.
         ignore: The label of pixels that nobody labelled; None if all are.
-        exif: Whether images are turned as their EXIF says; masks are of the image as it is shown.
+        exif: Turn images as their EXIF says; masks are of the image as it is shown.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class LabelledImages(FilesDataset):
         self.exif = exif
 
     def check_exif(self, wanted: bool) -> None:
-        """Refuse models that see images turned otherwise.
+        """Refuse models that see images turned differently.
 
         Raises:
             DataError: If they do.
@@ -73,33 +74,30 @@ class LabelledImages(FilesDataset):
 
     @property
     def labelled(self) -> bool:
-        """Whether there are masks."""
+        """True if the images have masks."""
         return self._labels is not None
 
     def label_digest(self, row: int) -> int:
-        """A number for the bytes of a mask; 0 if it cannot be opened."""
+        """Return the digest of a mask; 0 if it cannot be opened."""
         return digest_of(self._label_path(row)) if self.labelled else 0
 
     def _label_path(self, row: int) -> Path:
         if self._labels is None:
-            raise DataError(f"{self._root}: there are no labels; put them into {LABELS}/ beside it")
+            raise DataError(f"{self._root}: no labels; put them into {LABELS}/ beside it")
         return self._labels[Path(self.samples.ids[row]).stem]
 
     def label(self, row: int, size: tuple[int, int]) -> Array:
-        """Class of each pixel of an image, shape (height, width), int64.
-
-        A mask is stored without loss, grey or with a palette; its values are indices of classes.
+        """Return the class of each pixel of an image, shape (height, width), int64.
 
         Raises:
-            DataError: If it cannot be read, has colours or another size, or holds a class that is
-                not there.
+            DataError: If it cannot be read, has colours or another size, or holds an unknown class.
         """
         path = self._label_path(row)
         values = _read_mask(path)
         if values.shape != size:
             raise DataError(
                 f"{path}: is {values.shape[0]} x {values.shape[1]} pixels, its image {size[0]} x "
-                f"{size[1]}; labels stand for pixels, one each{self._turn(row)}"
+                f"{size[1]}; there must be one label per pixel{self._turn(row)}"
             )
         self._check(path, values)
         return values
@@ -108,16 +106,16 @@ class LabelledImages(FilesDataset):
         classes = len(self.samples.classes)
         wrong = (values >= classes) & (values != (-1 if self._ignore is None else self._ignore))
         if classes and wrong.any():
-            told = "" if self._ignore is None else f" and {self._ignore}, which is ignored"
+            ignored = "" if self._ignore is None else f" and {self._ignore}, which is ignored"
             raise DataError(
-                f"{path}: holds class {values[wrong][0]}, classes are 0 to {classes - 1}{told}; "
+                f"{path}: holds class {values[wrong][0]}, classes are 0 to {classes - 1}{ignored}; "
                 f"{wrong.sum():,} of {values.size:,} pixels have such labels: "
                 f"{listed(np.unique(values[wrong]).tolist())}. "
-                "Name all classes in the pool file, or say ignore = NUMBER in its [tiles]"
+                "Name all classes in the pool file, or write ignore = NUMBER in its [tiles]"
             )
 
     def image(self, row: int, size: tuple[int, int]) -> Array:
-        """An image as bytes (height, width, 3), turned as EXIF says if that is wanted.
+        """Return an image as bytes (height, width, 3), turned if EXIF counts.
 
         Raises:
             BrokenSamplesError: If it cannot be read.
@@ -135,25 +133,25 @@ class LabelledImages(FilesDataset):
         return values
 
     def orientation(self, row: int) -> int:
-        """How EXIF turns an image: 1 if not, 5 to 8 if it swaps height and width."""
+        """Return how EXIF turns an image: 1 if it does not, 5 to 8 if it swaps height and width."""
         from PIL import Image
 
         try:
             with Image.open(self._root / self.samples.ids[row]) as image:
                 return int(image.getexif().get(_ORIENTATION, 1))
-        except Exception:  # Pillow's decoders raise of every kind; reading will say why
+        except Exception:  # Pillow's decoders raise many kinds; reading will say why
             return 1
 
     def _turn(self, row: int) -> str:
-        """What a turn by EXIF has to do with a size that does not fit; empty if there is none."""
+        """Return what EXIF has to do with a size that does not fit; empty if nothing."""
         if self.orientation(row) not in _LYING:
             return ""
         if self.exif:
             return (
-                ". EXIF turns the image: draw labels on it as it is shown, or say exif = false in "
-                "[preprocessing]"
+                ". EXIF turns the image: draw labels on it as it is shown, or write exif = false "
+                "in [preprocessing]"
             )
-        return ". EXIF turns the image, which exif = true in [preprocessing] heeds"
+        return ". EXIF turns the image, and exif = true in [preprocessing] turns it here too"
 
 
 def _read_mask(path: Path) -> Array:
@@ -164,25 +162,25 @@ def _read_mask(path: Path) -> Array:
         check_regular(path)
         with Image.open(path) as image:
             lossy = _lossy(image)
-            # The decoder and what it is told, known before the pixels are read.
+            # The decoder and its arguments, known only before the pixels are read.
             decoder, coded = next(((tile[0], tile[3]) for tile in image.tile), ("", ""))
             mode, values = image.mode, np.asarray(image).astype(np.int64)
             palette = image.getpalette("RGB") if (image.format, mode) == ("GIF", "P") else None
-    except Exception as error:  # Pillow's decoders raise of every kind
+    except Exception as error:  # Pillow's decoders raise many kinds
         raise DataError(f"{path}: no label image ({reason_of(error)})") from None
     if lossy:
         raise DataError(
-            f"{path}: {lossy} changes numbers, and so classes. Make a png of what it was made from"
+            f"{path}: {lossy} changes numbers, and so classes. Make a png from its source"
         )
     if mode not in _MODES or values.ndim != 2:
         raise DataError(
-            f"{path}: labels are indices of classes, grey or by a palette, not of mode {mode}; "
-            "colours are no indices. Save one number a pixel"
+            f"{path}: labels must be indices of classes, grey or with a palette, not colours (mode "
+            f"{mode}). Save one number per pixel"
         )
     if decoder.startswith("ppm"):
         raise DataError(
-            f"{path}: its header says a largest value that is not 255 or 65535, by which readers "
-            "scale. Save it as png"
+            f"{path}: its header says a largest value other than 255 or 65535, and readers scale "
+            "by it. Save it as png"
         )
     if palette is not None:
         return _greys(path, values, np.array(palette, np.int64).reshape(-1, 3))
@@ -191,7 +189,7 @@ def _read_mask(path: Path) -> Array:
 
 
 def _greys(path: Path, values: Array, palette: Array) -> Array:
-    """Return the greys of a gif, whose palette holds only those that its writer found in use.
+    """Return the greys of a gif, whose palette holds only the greys in use.
 
     Raises:
         DataError: If it has colours that may have been numbered anew, without a gap.
@@ -209,7 +207,7 @@ def _greys(path: Path, values: Array, palette: Array) -> Array:
 
 
 def _lossy(image: Image) -> str:
-    """Return how an image is stored if that loses numbers; empty if it does not."""
+    """Return how an image is stored if that loses numbers; empty if it loses none."""
     if image.format not in _LOSSLESS:
         return str(image.format)
     compression = str(image.info.get("compression", ""))
@@ -230,14 +228,14 @@ def open_segmentation(
     Args:
         root: The folder.
         split: Name for the split.
-        classes: Names of the classes, in the order of the models' outputs.
+        classes: Names of the classes in the order of the models' outputs.
         ignore: The label of pixels that nobody labelled.
         rows: ``START:STOP:STEP`` to take only some, in the order of their names.
-        labels: Whether every image needs labels.
-        exif: Whether images are turned as their EXIF says.
+        labels: Every image needs a mask.
+        exif: Turn images as their EXIF says.
 
     Raises:
-        DataError: If there is no image, two have one stem, or one has no labels.
+        DataError: If there is no image, two have one stem, or one has no mask.
     """
     root = Path(root)
     folder = root / IMAGES if (root / IMAGES).is_dir() else root
@@ -267,12 +265,12 @@ def open_segmentation(
 def _masks(
     folder: Path, stems: Sequence[str], every: set[str]
 ) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """Return the mask of each image by its stem, and what was left out.
+    """Return the mask of each image by its stem, and notes on what was skipped.
 
     Args:
-        folder: Where they are.
-        stems: Of the images that need one.
-        every: Stems of all images.
+        folder: The folder of the masks.
+        stems: The images that need a mask.
+        every: All images.
 
     Raises:
         DataError: If one is missing, there are two, or it is stored with loss.
@@ -288,11 +286,11 @@ def _masks(
     if lacking:
         lossy = {Path(name).stem: name for name in walk(folder, ENDINGS - MASK_ENDINGS).names}
         named = [lossy[stem] for stem in lacking if stem in lossy]
-        told = f"; {listed(named)} are stored with loss, which changes classes" if named else ""
+        why = f"; {listed(named)} are stored with loss, which changes classes" if named else ""
         raise DataError(
             f"{folder}: {len(lacking):,} of {len(stems):,} images have no labels: "
-            f"{listed([f'{stem}.png' for stem in lacking])}{told}. Add them "
-            f"({', '.join(sorted(MASK_ENDINGS))}), or take those images away"
+            f"{listed([f'{stem}.png' for stem in lacking])}{why}. Add them "
+            f"({', '.join(sorted(MASK_ENDINGS))}), or remove those images"
         )
     alone = sorted(masks.keys() - every)
     spare = [f"{len(alone):,} masks in {LABELS}/ have no image: {listed(alone)}"] if alone else []
@@ -300,9 +298,9 @@ def _masks(
 
 
 def _notes(where: str, found: Walk) -> tuple[str, ...]:
-    """Return what was left out of a folder, for people."""
+    """Return notes on what was skipped in a folder."""
     below = sorted(name for name in found.names if "/" in name)
     notes = list(found.notes)
     if below:
-        notes.append(f"{len(below):,} files in folders below left out: {listed(below)}")
+        notes.append(f"{len(below):,} files in folders below skipped: {listed(below)}")
     return tuple(f"{where}/: {note}" if where else note for note in notes)

@@ -13,17 +13,17 @@ from committee.errors import DataError
 from committee.models.inputs import RawSamples
 from committee.pool.samples import Samples
 
-# The split that takes what a single fraction leaves.
+# The split that takes the rest of a single fraction.
 REST = "test"
 
 
 class PartDataset:
-    """A data set seen through a choice of its rows.
+    """Some rows of a data set.
 
     Args:
         whole: The data set.
         rows: Which of its samples, shape (n,).
-        samples: What to call them; as in the whole if left out.
+        samples: Their ids and labels; those of the whole by default.
     """
 
     def __init__(self, whole: Dataset, rows: Array, samples: Samples | None = None) -> None:
@@ -41,16 +41,12 @@ class PartDataset:
 
 
 def part(dataset: Dataset, rows: str) -> Dataset:
-    """The samples that ``START:STOP:STEP`` names, each number optional, as in Python.
-
-    Raises:
-        DataError: If it is not of that form or names no sample.
-    """
+    """Return the samples that ``START:STOP:STEP`` names; see :func:`named_rows`."""
     return PartDataset(dataset, named_rows(rows, len(dataset.samples)))
 
 
 def named_rows(rows: str, count: int) -> Array:
-    """Indices that ``START:STOP:STEP`` names of ``count`` samples.
+    """Return the indices that ``START:STOP:STEP`` names of ``count`` samples, as in Python.
 
     Raises:
         DataError: If it is not of that form or names no sample.
@@ -66,13 +62,13 @@ def named_rows(rows: str, count: int) -> Array:
 
 
 def share(dataset: Dataset, fraction: str, seed: int) -> Dataset:
-    """A share of every class, chosen by seed.
+    """Return a share of every class, chosen by seed.
 
     Args:
         dataset: The samples.
         fraction: ``START:STOP``, both in [0, 1]: shares that do not overlap have no sample in
             common. ``F`` alone is ``0:F``, and ``F:1`` for the split named ``test``.
-        seed: Chooses which samples; the rest follows from ids and labels alone.
+        seed: Chooses which samples; beside it only ids and labels matter.
 
     Raises:
         DataError: If the fraction is not of that form, or takes no sample.
@@ -87,7 +83,7 @@ def share(dataset: Dataset, fraction: str, seed: int) -> Dataset:
 
 
 def readable_part(dataset: Dataset) -> tuple[Dataset, list[tuple[str, str]]]:
-    """The samples that can be read, each tried once; and id and reason of the others.
+    """Return the samples that can be read, and the id and reason of each other one.
 
     Raises:
         BrokenSamplesError: If none can be read.
@@ -103,14 +99,14 @@ def readable_part(dataset: Dataset) -> tuple[Dataset, list[tuple[str, str]]]:
 
 
 def without(dataset: Dataset, ids: frozenset[str], rule: str) -> Dataset:
-    """The samples whose ids are not among those given, with the rule that this is.
+    """Return the samples with other ids than these; ``rule`` says which these are.
 
     Raises:
-        DataError: If none is left.
+        DataError: If none remains.
     """
     keep = [row for row, name in enumerate(dataset.samples.ids) if name not in ids]
     if not keep:
-        raise DataError(f"split {dataset.samples.split!r}: no sample is left by the other splits")
+        raise DataError(f"split {dataset.samples.split!r}: the other splits leave no sample for it")
     rows = np.array(keep)
     return PartDataset(dataset, rows, replace(dataset.samples.taken(rows), rule=rule))
 
@@ -127,34 +123,30 @@ def _bounds(fraction: str, split: str) -> tuple[float, float]:
     if not 0 <= bounds[0] < bounds[1] <= 1:
         raise DataError(
             f"fraction {fraction!r} must be F or START:STOP between 0 and 1, for example 0.5; "
-            f"the split {REST!r} takes what F leaves"
+            f"the split {REST!r} takes the rest of F"
         )
     return bounds
 
 
 def _places(samples: Samples, seed: int) -> Array:
-    """For each sample a place in [0, 1), shape (N,), evenly spread within each class.
+    """Return a place in [0, 1) for each sample, shape (N,), evenly spread within each class.
 
-    The k-th of a class of n, in the order of a hash, stands at ``(k + v) / n``; v differs from
-    class to class and is evenly spread itself. So a share F takes ``F * n`` of a class, rounded up
-    or down, and of classes with one sample about a share F gives theirs.
+    The k-th sample of a class of n, in the order of a hash, has the place ``(k + v) / n``; v
+    differs between classes and is evenly spread itself. So a share F takes ``F * n`` samples of a
+    class, rounded up or down, and a sample from about a share F of the classes that have only one.
     """
     labels = np.zeros(len(samples), np.int64) if samples.labels is None else samples.labels
     classes = np.unique(labels).tolist()
     by_hash = sorted(classes, key=lambda label: _hash(f"{seed} class {label}"))
     shift = {label: (i + 0.5) / len(classes) for i, label in enumerate(by_hash)}
     hashes = [_hash(f"{seed} sample {name}") for name in samples.ids]
-    # By class, and by hash within it; ids are all different, so that no two hashes are the same.
+    # By class, and by hash within it; ids differ, so hashes do.
     order = np.array(sorted(range(len(labels)), key=lambda i: (labels[i], hashes[i])), np.int64)
+    starts = np.flatnonzero(np.diff(labels[order])) + 1
     places = np.empty(len(labels))
-    for label, rows in zip(classes, np.split(order, _starts(labels[order])), strict=True):
+    for label, rows in zip(classes, np.split(order, starts), strict=True):
         places[rows] = (np.arange(len(rows)) + shift[label]) / len(rows)
     return places
-
-
-def _starts(labels: Array) -> Array:
-    """Where a run of equal labels ends and the next begins."""
-    return np.flatnonzero(np.diff(labels)) + 1
 
 
 def _hash(text: str) -> bytes:

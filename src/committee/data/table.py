@@ -16,12 +16,12 @@ from committee.pool.labels import LabelMode, indices, labelled, unused
 from committee.pool.samples import Samples
 from committee.text import from_cell, is_ours, listed, printable, tidy, word
 
-# What columns are called, in small letters; of several that are there the first is meant.
+# Names of columns, in small letters; the first that is there counts.
 PATH_WORDS = (
     *("path", "paths", "file", "files", "filename", "file_name", "filepath", "file_path"),
     *("image", "image_path", "img", "img_path", "image_file", "clip", "video", "video_path"),
 )
-# Of labels, wherever they stand; beside predictions a column "class" is what a model decided.
+# Names of labels in any table; beside predictions a column "class" is what a model decided.
 TRUTH_WORDS = (
     *("label", "labels", "target", "targets", "category", "categories", "y", "y_true", "ytrue"),
     *("truth", "true", "true_label", "true_class", "gt", "gt_label", "groundtruth", "ground_truth"),
@@ -58,12 +58,12 @@ class Table:
         return f"line {self.lines[row]}"
 
     def named(self, words: Sequence[str]) -> str:
-        """Return the column that is called by one of some words; empty if none is."""
+        """Return the column that has one of these names; empty if none has."""
         spelled = {word(name): name for name in reversed(self.header)}
         return next((spelled[each] for each in words if each in spelled), "")
 
     def unused(self, used: Collection[str]) -> str:
-        """Return which columns are not used, for people, and near words; empty if all are."""
+        """Return a note on the columns that are not used; empty if all are."""
         others = [name for name in self.header if name not in used]
         near = [each for each in others if difflib.get_close_matches(each, LABEL_WORDS, 1, 0.75)]
         hint = "; a column of labels is called 'label'" if near and len(used) < 2 else ""
@@ -90,13 +90,13 @@ def read_table(path: Path) -> Table:
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
         raise DataError(f"{path}: columns {listed(twice)} stand twice; give each a name of its own")
-    kept = [number for number, row in enumerate(rows) if row and number]
-    uneven = [lines[number] for number in kept if len(rows[number]) != len(header)]
+    full = [number for number, row in enumerate(rows) if row and number]
+    uneven = [lines[number] for number in full if len(rows[number]) != len(header)]
     if uneven:
         raise DataError(f"{path}: line {uneven[0]} has not the {len(header)} columns of the header")
     if is_ours(header):
         rows = [[*map(from_cell, row)] for row in rows]
-    return Table(path, header, [rows[n] for n in kept], [lines[n] for n in kept])
+    return Table(path, header, [rows[n] for n in full], [lines[n] for n in full])
 
 
 def open_csv(
@@ -108,18 +108,13 @@ def open_csv(
 ) -> Dataset:
     """Open a csv file with a header that names ``path`` and, if known, ``label``.
 
-    Args:
-        path: The file. Paths in it are relative to its folder; they may lead out of it.
-        split: Name for the split.
-        classes: Names of the classes in the order of the models' outputs. A label is one of these
-            names or, where none of the labels is, an index 0, 1, ….
-        kind: What the files are.
-        labels: What labels that do not fit mean; see :func:`committee.data.open_data`.
+    Paths are relative to the folder of the file, and may lead out of it. A label is the name of a
+    class or, where none of the labels is, an index 0, 1, ….
 
     Raises:
         DataError: If it cannot be read, or has no ``path`` or no row.
         MisalignedError: If a label is no class, or a path stands twice.
-        MissingExtraError: If what reads the files is not installed.
+        MissingExtraError: If the package that reads the files is not installed.
     """
     table = read_table(path)
     paths, label = table.named(PATH_WORDS), table.named(LABEL_WORDS)
@@ -129,17 +124,15 @@ def open_csv(
             f"between; it is '{printable(','.join(table.header)[:60])}'"
         )
     if not table.rows:
-        raise DataError(f"{path}: names no {kind.word}; write one path a line after the header")
+        raise DataError(f"{path}: names no {kind.word}; write one path per line after the header")
     notes = [table.unused({paths, label} - {""})]
     if not label and labels == "must fit":
-        notes.append("no labels, for no column is called label, class or target")
+        notes.append("no labels, because no column is called label, class or target")
     ids = tuple(table.column(paths))
     samples = Samples(ids, None, tuple(classes), split, notes=tuple(filter(None, notes)))
     if label:
-        told = table.column(label)
+        cells = table.column(label)
         samples = labelled(
-            samples,
-            labels,
-            lambda: indices(str(path), told, samples.classes, place=table.place),
+            samples, labels, lambda: indices(str(path), cells, samples.classes, place=table.place)
         )
     return kind.open(path.parent, samples)

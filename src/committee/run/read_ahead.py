@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from committee.arrays import Array
-from committee.data.base import Dataset, in_order, readable
+from committee.data.base import Dataset, map_ahead, readable
 from committee.models.inputs import ImageLike, RawSamples, fitted, prepared
 from committee.predict import THREADS
 from committee.run.batch import Held
@@ -67,7 +67,7 @@ def read_prepared(
     """
     kept = [recipe for recipe in later if recipe not in first]
     work = _Reading(dataset, list(first), kept, digests, seen)
-    return (read for _, read in in_order(work, batches, THREADS, THREADS + 1))
+    return (read for _, read in map_ahead(work, batches, THREADS, THREADS + 1))
 
 
 class _Reading:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from committee.arrays import Array
-from committee.data.base import in_order
+from committee.data.base import map_ahead
 from committee.data.segmentation import LabelledImages
 from committee.errors import DataError
 from committee.files import sync_folder
@@ -107,7 +107,7 @@ def predict_tiles(
                 turned.append(samples.ids[row])
             return dataset.image(row, size), dataset.label(row, size)
 
-        for done, (row, (image, labels)) in enumerate(in_order(read, list(due), 1), 1):
+        for done, (row, (image, labels)) in enumerate(map_ahead(read, list(due), 1), 1):
             try:
                 tables = _tables(image, labels, settings, index, whole, on_tiles, batch_size)
             except DataError as error:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from committee.arrays import Array
-from committee.data.base import in_order
+from committee.data.base import map_ahead
 from committee.data.segmentation import LabelledImages
 from committee.errors import CascadeError, DataError, UnreadableError
 from committee.files import disk_errors, sync_folder, write_bytes
@@ -276,7 +276,7 @@ def segment_into(
             images = [dataset.image(row, segmenter.grid.image) for row in some.tolist()]
             return dataset.digests(some), np.stack(images)
 
-        for start, (digests, images) in in_order(read, starts, 1):
+        for start, (digests, images) in map_ahead(read, starts, 1):
             rows = []
             decided = segmenter.decide(images, batch_size)
             for name, image, each in zip(ids[start:], images, decided, strict=False):
