@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 
 ROOT = Path(__file__).parent.parent
+BARE = ("numpy", "numpy.libs", "onnxruntime", "PIL", "pillow.libs")
 
 
 def some_images(count: int = 5000) -> Array:
@@ -151,6 +153,21 @@ needs_node = pytest.mark.skipif(
     node_modules() is None,
     reason="node with npm's onnxruntime-node is not at hand; `make node` installs it",
 )
+
+
+def bare_python(folder: Path) -> list[str]:
+    """An interpreter that sees the standard library, numpy, onnxruntime and Pillow alone."""
+    packages = Path(np.__file__).parent.parent
+    folder.mkdir()
+    for name in BARE:
+        if (packages / name).exists():
+            (folder / name).symlink_to(packages / name)
+    start = (
+        "import runpy, sys; sys.path.append(sys.argv[1]); sys.argv = sys.argv[2:]; "
+        "sys.path.insert(0, sys.argv[0].rpartition('/')[0]); "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    return [sys.executable, "-I", "-S", "-c", start, str(folder)]
 
 
 def program_of(folder: Path) -> Any:

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+import committee
 from committee import Cascade, Runner, register_confidence
 from committee.embedded import FOLDER
 from committee.errors import CascadeError, CommitteeError, DataError, ExportError
-from committee.export.bundle import checksum, read_bundle, write_bundle
+from committee.export.bundle import RULE_FILES, checksum, read_bundle, write_bundle
 from committee.export.graph import write_graph
 from committee.models.inputs import as_image, prepared
 from committee.rule.cascade import Stage
@@ -28,6 +29,7 @@ from committee.spec.preprocessing import Preprocessing
 from committee.store.chunks import exclusive
 from export_world import (
     CASCADES,
+    bare_python,
     decisions_of,
     embedded,
     flips,
@@ -37,7 +39,6 @@ from export_world import (
 from small_world import read_pool
 
 ROOT = Path(__file__).parent.parent
-BARE = ("numpy", "numpy.libs", "onnxruntime", "PIL", "pillow.libs")
 
 
 @pytest.fixture(scope="module")
@@ -73,19 +74,28 @@ def test_all_test_images_are_decided_as_by_the_runner(bundle: Path, promised: De
     np.testing.assert_allclose(own.score, promised.score, rtol=1e-5)
 
 
-def bare_python(folder: Path) -> list[str]:
-    """An interpreter that sees the standard library, numpy, onnxruntime and Pillow alone."""
-    packages = Path(np.__file__).parent.parent
-    folder.mkdir()
-    for name in BARE:
-        if (packages / name).exists():
-            (folder / name).symlink_to(packages / name)
-    start = (
-        "import runpy, sys; sys.path.append(sys.argv[1]); sys.argv = sys.argv[2:]; "
-        "sys.path.insert(0, sys.argv[0].rpartition('/')[0]); "
-        "runpy.run_path(sys.argv[0], run_name='__main__')"
+def test_the_rule_inside_is_the_library_s_own_to_the_byte(bundle: Path, tmp_path: Path) -> None:
+    own = Path(committee.__file__).parent
+    inside = {str(p.relative_to(bundle / "committee")) for p in bundle.glob("committee/**/*.py")}
+    assert inside == {"__init__.py", *RULE_FILES}
+    for name in RULE_FILES:
+        assert (bundle / "committee" / name).read_bytes() == (own / name).read_bytes()
+    assert (bundle / "committee" / "__init__.py").read_bytes() == b""
+    # Nothing of the rule imports anything else.
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nsys.path.insert(0, sys.argv[1])\nimport committee.rule.flow\n"
+        "print(*(n for n in sys.modules if n.startswith('committee')))\n"
+        "print(sys.modules['committee'].__file__)"
     )
-    return [sys.executable, "-I", "-S", "-c", start, str(folder)]
+    done = subprocess.run(
+        [*bare_python(tmp_path / "packages"), str(script), str(bundle)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    loaded, file = done.stdout.splitlines()
+    assert Path(file) == bundle / "committee" / "__init__.py"
+    expected = {f"committee.{n.removesuffix('.py').replace('/', '.')}" for n in RULE_FILES}
+    assert {*loaded.split()} == {n.removesuffix(".__init__") for n in expected} | {"committee"}
 
 
 def test_runs_where_there_is_nothing_else(bundle: Path, photographs: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from committee.export.torch_module import as_module
 from committee.segment.run import Segmenter
 from committee.segment.store import load_tiles
 from dense_world import CLASSES, SIZE, predicted, write_world
+from export_world import bare_python
 
 onnx = pytest.importorskip("onnx", reason="makes the models")
 pytest.importorskip("onnxruntime", reason="runs the models")
@@ -81,6 +82,7 @@ def test_a_bundle_alone_decides_as_the_library(world, tmp_path, grid, combine):
         "SHA256SUMS",
         "cascade.json",
         "classify.py",
+        "committee",
         "models",
         "run.py",
     ]
@@ -89,13 +91,10 @@ def test_a_bundle_alone_decides_as_the_library(world, tmp_path, grid, combine):
     images = np.stack([data.image(row, SIZE) for row in range(len(data.samples))])
     expected = Segmenter(cascade).decide(images)
     assert 0 < np.mean([each.stages.mean() for each in expected]) < 1
-    # Nothing of the library is to be had there.
-    script = (
-        "import sys; sys.modules['committee'] = None; import run; sys.exit(run.main(sys.argv[1:]))"
-    )
     names = [str(world / "test" / "images" / name) for name in data.samples.ids]
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "out"), *names],
+        # Nothing of the library is to be had there.
+        [*bare_python(tmp_path / "packages"), "run.py", str(tmp_path / "out"), *names],
         cwd=folder,
         capture_output=True,
         text=True,

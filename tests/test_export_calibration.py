@@ -1,9 +1,7 @@
-"""Calibrations in exports: each translation makes of outputs what the library makes of them."""
+"""Calibrations of tensors and of graphs are those of arrays."""
 
 from __future__ import annotations
 
-import importlib.util
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -65,24 +63,13 @@ def by_module(calibration: Calibration, values: Array, kind: Kind) -> Array:
     return answer
 
 
-def by_program(calibration: Calibration, values: Array, kind: Kind) -> Array:
-    path = str(files("committee.export") / "recipe" / "run.py")
-    spec = importlib.util.spec_from_file_location("recipe_run", path)
-    assert spec is not None
-    assert spec.loader is not None
-    program: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
-    data = calibration.to_json()
-    return np.stack([program.calibrated(row.astype(np.float64), kind, data) for row in values])
-
-
 def test_every_method_has_its_case() -> None:
     assert {each.method for each in CALIBRATIONS.values()} == set(METHODS)
 
 
 @pytest.mark.parametrize("kind", RAW)
 @pytest.mark.parametrize("name", CALIBRATIONS)
-@pytest.mark.parametrize("way", [by_graph, by_module, by_program])
+@pytest.mark.parametrize("way", [by_graph, by_module])
 def test_outputs_are_calibrated_as_by_the_library(way: Any, name: str, kind: Kind) -> None:
     calibration, raw = CALIBRATIONS[name], RAW[kind]
     expected = calibration.apply(Outputs(kind, raw)).values

@@ -1,8 +1,9 @@
 """Bundle: a folder that runs a cascade with numpy, onnxruntime and Pillow alone.
 
 It holds ``cascade.json`` (stages, thresholds, classes, preprocessing of each model), the models
-below ``models/``, a program that runs it in Python, a README, and ``SHA256SUMS`` with the checksum
-of every file, in the format of ``sha256sum``.
+below ``models/``, a program that runs it, with a copy of the library's own files of the rule below
+``committee/``, a README, and ``SHA256SUMS`` with the checksum of every file, in the format of
+``sha256sum``.
 """
 
 from __future__ import annotations
@@ -33,6 +34,19 @@ if TYPE_CHECKING:
 
 CASCADE, SUMS, MODELS = "cascade.json", "SHA256SUMS", "models"
 _AGAIN = "Copy the bundle again, or export it"
+# The rule and what it imports; the tests hold that it imports nothing else of the library.
+RULE_FILES = (
+    "arrays.py",
+    "errors.py",
+    "extras.py",
+    "rule/__init__.py",
+    "rule/calibration.py",
+    "rule/combinations.py",
+    "rule/flow.py",
+    "rule/namespace.py",
+    "rule/outputs.py",
+    "rule/scores.py",
+)
 # Files of a bundle, and from which file of the recipe each is made.
 _PROGRAMS = {"run.py": "run.py"}
 _SEGMENTING = {"run.py": "segment.py", "classify.py": "run.py"}
@@ -103,6 +117,10 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
     recipe = files("committee.export") / "recipe"
     for program, made_of in (_SEGMENTING if segmenting(cascade) else _PROGRAMS).items():
         write_text(folder / program, (recipe / made_of).read_text(encoding="utf-8"))
+    (folder / "committee" / "rule").mkdir(parents=True)
+    write_text(folder / "committee" / "__init__.py", "")
+    for name in RULE_FILES:
+        (folder / "committee" / name).write_bytes((files("committee") / name).read_bytes())
     write_text(folder / "README.md", _readme(exported, specs))
     inside = sorted(path for path in folder.rglob("*") if path.is_file())
     lines = [f"{checksum(path)}  {path.relative_to(folder).as_posix()}\n" for path in inside]
@@ -164,8 +182,6 @@ def _external_files(spec: ModelSpec, path: Path, model: ModelProto) -> list[str]
 def _readme(cascade: Cascade, specs: list[ModelSpec]) -> str:
     page = "SEGMENT.md" if segmenting(cascade) else "README.md"
     template = (files("committee.export") / "recipe" / page).read_text(encoding="utf-8")
-    sizes = {(*spec.preprocessing.size, spec.preprocessing.channels) for spec in specs}
-    raw = " ".join(f"{h}x{w}x{c}=images.raw" for h, w, c in sorted(sizes))
     stages = "\n".join(
         f"| {index} | {' + '.join(stage['models'])} | {stage['threshold']} |"
         for index, stage in enumerate(cascade.to_json()["stages"])
@@ -177,7 +193,6 @@ def _readme(cascade: Cascade, specs: list[ModelSpec]) -> str:
         .replace("IMAGE_SIZE", f"{height} x {width}")
         .replace("CASCADE_NAME", str(cascade))
         .replace("STAGE_ROWS", stages)
-        .replace("RAW_FILES", raw)
         .replace("CONFIDENCE_NAME", cascade.confidence)
         .replace("COMBINE_NAME", cascade.combination)
     )

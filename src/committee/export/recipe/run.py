@@ -8,7 +8,7 @@ prints one line of JSON an image. From Python:
     cascade = Cascade("this folder")
     cascade(PIL.Image.open("image.jpg"))
 
-The decision is the one that the library ``committee`` takes, number for number.
+The folder ``committee`` holds the library's own files of the rule, so that decisions are the same.
 """
 
 from __future__ import annotations
@@ -18,14 +18,19 @@ import json
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-SUREST = float(np.finfo(np.float32).max)
+from committee.rule.calibration import Calibration
+from committee.rule.flow import Answers, Request, decide, drive
+from committee.rule.outputs import Outputs, checked_outputs
+
 MODES = {1: "L", 3: "RGB"}
+INFINITE = {"always": -math.inf, "never": math.inf}
 
 
 class Cascade:
@@ -39,15 +44,7 @@ class Cascade:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        folder = Path(folder)
-        vouched = check_sums(folder)
-        self.rule = json.loads((folder / "cascade.json").read_text(encoding="utf-8"))
-        self.sessions = {}
-        for name, model in self.rule["models"].items():
-            path = model["source"].removeprefix("onnx:")
-            if path not in vouched:
-                raise ValueError(f"{path} has no line in SHA256SUMS")
-            self.sessions[name] = open_session(folder / path)
+        self.models, self.rule, self.sessions, self.classes = opened(Path(folder))
 
     def __call__(self, image: Image.Image) -> dict[str, Any]:
         """Run stage after stage until the cascade is sure enough.
@@ -56,58 +53,63 @@ class Cascade:
             ``class_index``, ``class_name``, ``confidence`` and ``stage`` of exit, from 0.
         """
         image = of_bytes(image)
-        outputs: dict[str, Any] = {}
-        index = -1
-        # The last stage's threshold is minus infinity: there is always an exit.
-        while True:
-            index += 1
-            stage = self.rule["stages"][index]
-            for name in stage["models"]:
-                outputs[name] = self._outputs(name, image)
-            kind, values = self._combined(outputs)
-            score = SCORES[self.rule["confidence"]](values, kind)
-            # The exit rule: leave when the score reaches the threshold.
-            if score >= as_number(stage["threshold"]):
-                return self._told(values, score, index)
 
-    def _told(self, values: Any, score: float, stage: int) -> dict[str, Any]:
-        predicted = int(np.argmax(values))
-        names = self.rule["classes"]
+        def answer(request: Request) -> Answers:
+            return {name: self._outputs(name, image) for name in request.models}
+
+        decided = drive(decide(self.rule, 1), answer)
+        predicted = decided.predicted.item()
         return {
             "class_index": predicted,
-            "class_name": names[predicted] if names else str(predicted),
-            "confidence": float(score),
-            "stage": stage,
+            "class_name": self.classes[predicted] if self.classes else str(predicted),
+            "confidence": decided.score.item(),
+            "stage": decided.stage.item(),
         }
 
-    def _outputs(self, name: str, image: Image.Image) -> Any:
-        session = self.sessions[name]
-        batch = prepared(image, self.rule["models"][name]["preprocessing"])
-        values = session.run(None, {session.get_inputs()[0].name: batch})[0][0]
-        # Minus infinity is a class that is masked; the largest is NaN if any is.
-        if not np.isfinite(values.max()):
-            raise ValueError(f"model {name!r}: NaN or infinite outputs")
-        values = values.astype(np.float64)
-        calibration = self.rule["calibrations"].get(name)
-        if calibration is None:
-            return values
-        return calibrated(values, self.rule["models"][name]["kind"], calibration)
+    def _outputs(self, name: str, image: Image.Image) -> Outputs:
+        session, model = self.sessions[name], self.models[name]
+        batch = prepared(image, model["preprocessing"])
+        values = session.run(None, {session.get_inputs()[0].name: batch})[0]
+        return checked_outputs(f"model {name!r}", model["kind"], values)
 
-    def _combined(self, outputs: dict[str, Any]) -> tuple[str, Any]:
-        kinds = {name: self.rule["models"][name]["kind"] for name in outputs}
-        if self.rule["combine"] == "last":
-            newest = list(outputs)[-1]
-            return kinds[newest], outputs[newest]
-        # Summed in the order of the names, so that every program computes the same bits.
-        names = sorted(outputs)
-        if self.rule["combine"] == "mean_logits":
-            return "logits", sum(outputs[name] for name in names) / len(names)
-        each = [softmax(outputs[name], kinds[name]) for name in names]
-        return "probabilities", sum(each) / len(names)
+
+def opened(folder: Path) -> tuple[dict[str, Any], Any, dict[str, Any], list[str]]:
+    """Read a folder whose checksums are right.
+
+    Returns:
+        What is known of each model, the rule as the flow takes it, sessions, and names of classes.
+    """
+    vouched = check_sums(folder)
+    data = json.loads((folder / "cascade.json").read_text(encoding="utf-8"))
+    sessions = {}
+    for name, model in data["models"].items():
+        path = model["source"].removeprefix("onnx:")
+        if path not in vouched:
+            raise ValueError(f"{path} has no line in SHA256SUMS")
+        sessions[name] = open_session(folder / path)
+    rule = SimpleNamespace(
+        stages=[
+            SimpleNamespace(
+                models=tuple(stage["models"]),
+                threshold=INFINITE.get(stage["threshold"], stage["threshold"]),
+            )
+            for stage in data["stages"]
+        ],
+        confidence=data["confidence"],
+        combine=data["combine"],
+        calibrations={name: of_json(each) for name, each in data["calibrations"].items()},
+    )
+    return data["models"], rule, sessions, data["classes"]
+
+
+def of_json(data: dict[str, Any]) -> Calibration:
+    """Return a calibration whose lists became tuples."""
+    fields: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return Calibration(**fields)
 
 
 def check_sums(folder: Path) -> set[str]:
-    """Compare every file with its checksum; the names of the files."""
+    """Compare every file with its checksum; return the names of the files."""
     names = set()
     for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
         expected, _, name = line.partition("  ")
@@ -125,7 +127,7 @@ def check_sums(folder: Path) -> set[str]:
 
 
 def open_session(path: Path) -> Any:
-    """An onnxruntime session on the processor."""
+    """Return an onnxruntime session on the processor."""
     options = onnxruntime.SessionOptions()
     # Threads of one model that wait and spin would slow down the model that runs next.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -133,7 +135,7 @@ def open_session(path: Path) -> Any:
 
 
 def of_bytes(image: Image.Image) -> Image.Image:
-    """An image of 8 bit."""
+    """Return an image of 8 bit."""
     if image.mode in ("I", "F"):
         raise ValueError(f"mode {image.mode} has 32 bit of no known range; save it as 8 bit")
     if image.mode in ("LAB", "La"):
@@ -147,14 +149,14 @@ def of_bytes(image: Image.Image) -> Image.Image:
 
 
 def coloured(image: Image.Image, channels: int) -> Image.Image:
-    """An image in grey or RGB; transparency is left out."""
+    """Return an image in grey or RGB; transparency is left out."""
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert(MODES[channels])
 
 
 def prepared(image: Image.Image, recipe: dict[str, Any]) -> Any:
-    """The input (1, channels, height, width), float32, of an image of 8 bit."""
+    """Return the input (1, channels, height, width), float32, of an image of 8 bit."""
     height, width = recipe["size"]
     image = ImageOps.exif_transpose(image) if recipe["exif"] else image
     image = coloured(image, recipe["channels"])
@@ -178,7 +180,7 @@ def prepared(image: Image.Image, recipe: dict[str, Any]) -> Any:
 
 
 def covering(image: Image.Image, recipe: dict[str, Any]) -> tuple[int, int]:
-    """Width and height to which the whole image is resized before the centre is cut out."""
+    """Return the width and height to which the image is resized before its centre is cut out."""
     target_height, target_width = (round(side / recipe["crop"]) for side in recipe["size"])
     if recipe["resize"] == "squash":
         return target_width, target_height
@@ -188,95 +190,8 @@ def covering(image: Image.Image, recipe: dict[str, Any]) -> tuple[int, int]:
     return max(target_width, target_height * image.width // image.height), target_height
 
 
-def calibrated(values: Any, kind: str, calibration: dict[str, Any]) -> Any:
-    """Outputs of one model, brought to the scale of its own errors."""
-    made = applied(values, kind, calibration)
-    before, after = values.argmax(), made.argmax()
-    # Who led before stays ahead where rounding let another overtake.
-    if before != after:
-        made[before] = np.nextafter(made[after], np.inf)
-    return made
-
-
-def applied(values: Any, kind: str, calibration: dict[str, Any]) -> Any:
-    """A temperature, or a rising function of the logarithms of the probabilities."""
-    if calibration["method"] == "temperature":
-        if kind == "logits":
-            return values * calibration["slopes"][0]
-        powers = values ** calibration["slopes"][0]
-        return powers * (values.sum() / powers.sum())
-    if kind == "logits":
-        below = values - values.max()
-        return rising(below - np.log(np.exp(below).sum()), calibration)
-    with np.errstate(divide="ignore"):
-        return softmax(rising(np.log(values), calibration), "logits")
-
-
-def rising(values: Any, calibration: dict[str, Any]) -> Any:
-    """A function made of straight pieces: what each contributes, summed from the left."""
-    knots, slopes = calibration["knots"], calibration["slopes"]
-    if not knots:
-        return values * slopes[0] + calibration["offset"]
-    mapped = (np.minimum(values, knots[0]) - knots[0]) * slopes[0] + calibration["offset"]
-    for slope, low, high in zip(slopes[1:], knots, [*knots[1:], math.inf], strict=True):
-        mapped = mapped + (np.clip(values, low, high) - low) * slope
-    return mapped
-
-
-def softmax(values: Any, kind: str) -> Any:
-    """Probabilities of logits; probabilities pass."""
-    if kind == "probabilities":
-        return values
-    exponentials = np.exp(values - values.max())
-    return exponentials / exponentials.sum()
-
-
-def max_prob(values: Any, kind: str) -> float:
-    """Probability of the most likely class."""
-    return float(softmax(values, kind).max())
-
-
-def logit_gap(values: Any, kind: str) -> float:
-    """Difference of the two largest logits; of probabilities, of their logarithms."""
-    first, second = two_largest(values)
-    if kind == "probabilities":
-        first, second = math.log(first), math.log(second) if second > 0 else -math.inf
-    return min(first - second, SUREST)
-
-
-def prob_gap(values: Any, kind: str) -> float:
-    """Difference of the two largest probabilities."""
-    first, second = two_largest(softmax(values, kind))
-    return first - max(second, 0.0)
-
-
-def neg_entropy(values: Any, kind: str) -> float:
-    """Negative entropy, in nats."""
-    probabilities = softmax(values, kind)
-    return float((probabilities * np.log(np.where(probabilities > 0, probabilities, 1))).sum())
-
-
-def two_largest(values: Any) -> tuple[float, float]:
-    """The two largest values; minus infinity where there is no second."""
-    ordered = np.sort(values)
-    return float(ordered[-1]), float(ordered[-2]) if len(ordered) > 1 else -math.inf
-
-
-def as_number(threshold: float | str) -> float:
-    """A threshold; ``always`` and ``never`` are minus and plus infinity."""
-    return {"always": -math.inf, "never": math.inf}.get(str(threshold)) or float(threshold)
-
-
-SCORES = {
-    "max_prob": max_prob,
-    "logit_gap": logit_gap,
-    "prob_gap": prob_gap,
-    "neg_entropy": neg_entropy,
-}
-
-
 def main(paths: list[str]) -> int:
-    """Decide on images; one that cannot be read is told of, and the others go on."""
+    """Decide on images; one that cannot be read gives an error, and the others go on."""
     usage = "usage: python run.py IMAGE...   prints one line of JSON an image\n"
     if set(paths) & {"-h", "--help"}:
         sys.stdout.write(usage)
@@ -293,10 +208,10 @@ def main(paths: list[str]) -> int:
     for path in paths:
         try:
             with Image.open(path) as image:
-                told = cascade(image)
+                row = cascade(image)
         except (OSError, ValueError, Image.DecompressionBombError) as error:
-            told, failed = {"error": str(error)}, 1
-        sys.stdout.write(json.dumps({"id": path, **told}, ensure_ascii=False) + "\n")
+            row, failed = {"error": str(error)}, 1
+        sys.stdout.write(json.dumps({"id": path, **row}, ensure_ascii=False) + "\n")
     return failed
 
 

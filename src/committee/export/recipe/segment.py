@@ -9,7 +9,7 @@ From Python:
     cascade = Cascade("this folder")
     cascade(PIL.Image.open("image.jpg"))
 
-The decision is the one that the library ``committee`` takes, number for number.
+The folder ``committee`` holds the library's own files of the rule, so that decisions are the same.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from typing import Any
 
 import numpy as np
 from classify import (  # type: ignore[import-not-found]  # lies beside this file in a bundle
-    as_number,
-    check_sums,
     coloured,
     of_bytes,
-    open_session,
+    opened,
     prepared,
 )
 from PIL import Image, ImageOps
+
+from committee.rule.flow import Answers, Request, decide, drive
+from committee.rule.outputs import Outputs
 
 # Windows that go through a model together.
 BATCH = 16
@@ -46,22 +47,12 @@ class Cascade:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        folder = Path(folder)
-        vouched = check_sums(folder)
-        self.rule = json.loads((folder / "cascade.json").read_text(encoding="utf-8"))
-        self.models = self.rule["models"]
-        self.sessions = {}
-        for name, model in self.models.items():
-            path = model["source"].removeprefix("onnx:")
-            if path not in vouched:
-                raise ValueError(f"{path} has no line in SHA256SUMS")
-            self.sessions[name] = open_session(folder / path)
+        self.models, self.rule, self.sessions, _ = opened(Path(folder))
         whole = next(model for model in self.models.values() if "tile" not in model)
         tiles = (model["tile"] for model in self.models.values() if "tile" in model)
         seen = next(((tile["side"], tile["context"]) for tile in tiles), (0, 0))
         self.tiles = Tiles(whole["preprocessing"]["size"], *seen)
         self.exif = whole["preprocessing"]["exif"]
-        self.above = float(self.rule["confidence"].partition(">")[2] or 0.5)
 
     def __call__(self, image: Image.Image) -> dict[str, Any]:
         """Run stage after stage on the tiles of which the cascade is not yet sure.
@@ -77,31 +68,16 @@ class Cascade:
             own = f"{image.size[1]} x {image.size[0]}"
             raise ValueError(f"is {own} pixels, not {height} x {width}")
         image = coloured(of_bytes(image), 3)
-        left = np.arange(len(self.tiles.corners))
-        outputs: dict[str, Any] = {}
-        classes = np.zeros((len(left), *self.tiles.side), np.int64)
-        stages, scores = np.zeros(len(left), np.int64), np.zeros(len(left))
-        for index, stage in enumerate(self.rule["stages"]):
-            for name in stage["models"]:
-                outputs[name] = self._outputs(name, image, left)
-            combined = self._combined(outputs)
-            score = np.array([surest(tile, self.above) for tile in combined])
-            # The exit rule: leave when the score reaches the threshold.
-            leaving = score >= as_number(stage["threshold"])
-            out = left[leaving]
-            classes[out], scores[out] = combined[leaving].argmax(axis=1), score[leaving]
-            stages[out] = index
-            left = left[~leaving]
-            if not len(left):
-                break
-            outputs = {name: values[~leaving] for name, values in outputs.items()}
-        return {"classes": self.tiles.pasted(classes), "stages": stages, "scores": scores}
 
-    def _combined(self, outputs: dict[str, Any]) -> Any:
-        if self.rule["combine"] == "last":
-            return outputs[list(outputs)[-1]].astype(np.float64)
-        # Summed in the order of the names, so that every program computes the same bits.
-        return sum(outputs[name].astype(np.float64) for name in sorted(outputs)) / len(outputs)
+        def answer(request: Request) -> Answers:
+            return {
+                name: Outputs("logits", self._outputs(name, image, request.rows))
+                for name in request.models
+            }
+
+        decided = drive(decide(self.rule, len(self.tiles.corners)), answer)
+        classes = self.tiles.pasted(decided.predicted)
+        return {"classes": classes, "stages": decided.stage, "scores": decided.score}
 
     def _outputs(self, name: str, image: Image.Image, left: Any) -> Any:
         """Logits of the tiles that are left, shape (n, C, height, width) of a tile."""
@@ -173,14 +149,6 @@ class Tiles:
         for tile in reversed(range(len(self.corners))):
             self.cut(out, tile)[...] = classes[tile]
         return out
-
-
-def surest(logits: Any, above: float) -> float:
-    """Mean of a tile's largest probabilities, of the pixels where they are above a bound."""
-    values = logits.reshape(len(logits), -1)
-    most = 1 / np.exp(values - values.max(axis=0)).sum(axis=0)
-    counted = most > above
-    return float(np.where(counted, most, 0).sum() / counted.sum()) if counted.any() else 0.0
 
 
 def bilinear(values: Any, size: tuple[int, int]) -> Any:
