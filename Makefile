@@ -18,13 +18,13 @@ SOURCES := timm==1.0.31 torchvision==0.28.0 \
 EXTRAS := .[all,torch,timm,torchvision,transformers,export,datasets,video,pytorchvideo]
 
 .PHONY: fuzz node node-if-there demo test test-lowest lint bench bench-search bench-search-large \
-	bench-predict bench-import bench-run bench-export multiply-adds docs format clean
+	bench-predict bench-import bench-run bench-export multiply-adds docs structure format clean
 
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
 
 test: $(VENV)/ready node-if-there .browser/chromium
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # 100,000 damaged and crafted files; every seed is printed, and SEED=n begins at one.
 fuzz: $(VENV)/ready
@@ -77,6 +77,10 @@ multiply-adds: $(VENV)/ready
 # Write docs/cli.md, the help of every command.
 docs: $(VENV)/ready
 	$(BIN)/python docs/cli.py
+
+# Sizes, branches, names and imports of the source, and where it asks for the task.
+structure: $(VENV)/ready
+	$(BIN)/python benchmarks/structure.py
 
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .

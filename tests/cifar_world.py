@@ -40,7 +40,7 @@ def predict(folder: Path, rows: str) -> Pool:
     """
     subprocess.run([sys.executable, EXAMPLE / "prepare.py", DATA, folder], check=True)
     words = ["predict", EXAMPLE / "pool.toml", "--data", folder / "cifar10_all.npz", "--rows", rows]
-    words += ["--split", "all", "--out", folder / "predictions", "--batch-size", 128]
+    words += ["--split", "all", "--out", folder / "predictions", "--batch-size", 32]
     assert main([*map(str, words), "--allow-code", str(CODE), "--json"]) == 0
     return Pool.load(folder / "predictions" / "all")
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 BARE = ("numpy", "numpy.libs", "onnxruntime", "PIL", "pillow.libs")
 
 
-def some_images(count: int = 5000) -> Array:
+def some_images(count: int = 2000) -> Array:
     """Images (count, 28, 28) of the embedded test split."""
     images: Array = embedded_images("test").read(np.arange(count))
     return images

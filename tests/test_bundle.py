@@ -62,12 +62,12 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def promised(bundle: Path) -> Decisions:
-    """What the runner decides, one by one, on all test images."""
+    """What the runner decides, one by one, on test images."""
     runner = Runner(bundle, threads=1)
     return decisions_of(vars(runner(image)) for image in some_images())
 
 
-def test_all_test_images_are_decided_as_by_the_runner(bundle: Path, promised: Decisions) -> None:
+def test_test_images_are_decided_as_by_the_runner(bundle: Path, promised: Decisions) -> None:
     cascade = program_of(bundle).Cascade(bundle)
     own = decisions_of(cascade(Image.fromarray(image)) for image in some_images())
     assert flips(own, promised) == 0

@@ -22,7 +22,7 @@ from committee.run.verify import module_way, offline_way, on_engine, stored_way,
 ROOT = Path(__file__).parent.parent
 DATA, LITE = ROOT.parent / "shared" / "data", ROOT / "examples" / "efficientnet_lite"
 SOME = "0::10"
-BATCH = 128
+BATCH = 32
 
 photographs_are_there = pytest.mark.skipif(
     not (DATA / "imagenet_sample").is_dir(), reason="the ImageNet photographs are not at hand"
