@@ -125,7 +125,7 @@ BAD = {
     # files
     "search nowhere": "no store is there; make one with committee predict or import",
     "evaluate nowhere.json store": "nowhere.json: cannot be read",
-    "evaluate newer.json store": "newer.json: schema 99 is newer than 1",
+    "evaluate newer.json store": "newer.json: schema 99 is newer than 2",
     "evaluate broken.json store": "broken.json: no valid JSON",
     "evaluate strange.json store": "no model 'three'",
     "run newer.json --data test.npz --out r.csv": "schema 99 is newer",

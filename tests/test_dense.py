@@ -35,7 +35,7 @@ from committee.models.inputs import prepared
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.pool.evaluate import bootstrap_interval
-from committee.pool.metrics import MEAN_IOU, METRICS, Exits, mean_iou
+from committee.pool.metrics import MEAN_IOU, Exits, mean_iou
 from committee.rule.outputs import Outputs
 from committee.rule.scores import confidence_of, tile_max_prob
 from committee.segment.counting import Table, count_tiles, keys_of
@@ -774,11 +774,6 @@ def test_what_cannot_be_run(world, cascade, tmp_path):
         Segmenter(replace(cascade, models=plain), allow_code=code)
 
 
-def test_the_task_stands_in_one_place():
-    assert SEMANTIC_SEGMENTATION.unit == "tile"
-    assert METRICS[SEMANTIC_SEGMENTATION.metric] is MEAN_IOU
-
-
 # --- the command line ----------------------------------------------------------------------------
 
 
@@ -834,7 +829,7 @@ def test_commands_from_images_to_images(tmp_path, capsys):
         (("search", "STORE", "--min-accuracy", "0.99"), "no committee reaches accuracy 99.00 %"),
         (("evaluate", "CASCADE", "STORE", "--agree-with", "large"), "--agree-with: not for"),
         (("study", "STORE", "--out", "x", "--confidence", "prob_gap"), "--confidence: not for"),
-        (("profile", "POOL"), "models that segment are not measured yet"),
+        (("profile", "POOL"), "segmentation models cannot be profiled yet"),
         (("run", "CASCADE", "--data", "DATA", "--out", "x.parquet"), "as .csv, .jsonl"),
         (("run", "CASCADE", "--data", "/nowhere", "--out", "x.csv"), "no image in /nowhere"),
     ],

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from committee.cli import segmentation
 from committee.cli.options import (
     AllowCode,
     AsJson,
@@ -24,12 +23,12 @@ from committee.cli.options import (
 )
 from committee.cli.output import Notes, counted, print_json, progress_bar, say
 from committee.cli.stores import next_step
+from committee.cli.tasks import commands_of
 from committee.data.base import Dataset
 from committee.data.open import open_data
 from committee.models.pool_file import PoolFile, read_pool_file
 from committee.pool.labels import LabelMode, told_of_labels
 from committee.predict import predict as compute
-from committee.spec.task import SEMANTIC_SEGMENTATION
 from committee.store.reconcile import rest, taken
 from committee.store.split import read_split
 
@@ -69,14 +68,15 @@ def predict(
     if only:
         models = models.only(only)
     code = allow_code or ()
-    if models.task is SEMANTIC_SEGMENTATION:
+    own = commands_of(models.task)
+    if own is not None:
         refuse_for_segmentation(
             fraction=fraction is not None,
             skip_broken=skip_broken,
             unlabelled=unlabelled,
             dtype=dtype != "float32",
         )
-        segmentation.predict(models, data, split, out, rows, batch_size, code, as_json)
+        own.predict(models, data, split, out, rows, batch_size, code, as_json)
         return
     dataset = _open(models, data, split, out, rows, fraction, seed or 0, unlabelled)
     notes = Notes(as_json, [*dataset.samples.notes, told_of_labels(dataset.samples)])

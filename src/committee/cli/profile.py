@@ -13,7 +13,6 @@ from committee.models.pool_file import read_pool_file
 from committee.profile.measure import Profile
 from committee.profile.measure import profile as measure
 from committee.spec.preprocessing import Preprocessing
-from committee.spec.task import SEMANTIC_SEGMENTATION
 from committee.spec.views import Views
 from committee.store.record_costs import record_costs
 from committee.text import human_cost
@@ -45,7 +44,7 @@ def profile(
     Example: committee profile pool.toml
     """
     models = read_pool_file(pool)
-    if models.task is SEMANTIC_SEGMENTATION:
+    if models.task.dense:
         raise PoolFileError(
             f"{pool}: segmentation models cannot be profiled yet. committee predict counts their "
             "multiply-adds; write other costs of an image into the pool file: costs.ms = 12.5"

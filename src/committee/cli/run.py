@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from committee.cli import segmentation
 from committee.cli.options import (
     AllowCode,
     AsJson,
@@ -35,11 +34,13 @@ from committee.cli.output import (
     say,
 )
 from committee.cli.stores import with_models
+from committee.cli.tasks import commands_of
 from committee.data.open import open_data
 from committee.errors import CascadeError, DataError
 from committee.report.text import shares
 from committee.run.agreement import Promise
 from committee.run.offline import Progress, run_into
+from committee.run.open import task_in
 from committee.run.results import Result, check_ending, check_free
 from committee.run.runner import Runner
 from committee.text import percent
@@ -75,9 +76,10 @@ def run(
     if not overwrite:
         check_free(out)
     code = allow_code or ()
-    if segmentation.is_segmentation(cascade):
+    own = commands_of(task_in(cascade))
+    if own is not None:
         refuse_for_segmentation(fraction=fraction is not None, pool=pool is not None)
-        segmentation.run(cascade, data, out, rows, batch_size, show_tiles, code, overwrite, as_json)
+        own.run(cascade, data, out, rows, batch_size, show_tiles, code, overwrite, as_json)
         return
     if show_tiles:
         raise CascadeError("--show-tiles: only for semantic segmentation; leave it out")

@@ -11,11 +11,9 @@ import numpy as np
 from committee.cli.output import Notes, cost_text, counted, print_json, progress_bar, say
 from committee.cli.stores import next_step
 from committee.data.segmentation import open_segmentation
-from committee.export.model_files import segmenting
 from committee.models.pool_file import PoolFile
 from committee.report.text import shares
 from committee.run.agreement import Promise
-from committee.run.open import opened
 from committee.segment.predict import predict_tiles
 from committee.segment.run import Segmenter, check_table, segment_into
 from committee.segment.settings import read_settings
@@ -131,9 +129,3 @@ def run(
     say(f"Exits of tiles by stage: {shares(ratios)}{promised} of {segmenter.cascade}")
     say(cost_text(average, segmenter.unit, segmenter.specs))
     say(f"Written: {out}, {out.stem}_classes/" + (f", {out.stem}_tiles/" if show_tiles else ""))
-
-
-def is_segmentation(path: str) -> bool:
-    """Return True if a path is a cascade file or a bundle whose models segment."""
-    # One ONNX file holds no such cascade, and takes long to open.
-    return Path(path).suffix.lower() != ".onnx" and segmenting(opened(path).cascade)

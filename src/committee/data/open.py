@@ -28,7 +28,6 @@ from committee.errors import CommitteeError, DataError, ShapeError, UnknownNameE
 from committee.pool.labels import LabelMode
 from committee.pool.samples import Samples
 from committee.spec.model import ModelSpec, task_of
-from committee.spec.task import IMAGE_CLASSIFICATION
 
 GROUP = "committee.data"
 # Sources of this package that are named as plug-ins are.
@@ -75,7 +74,7 @@ def open_data(
         UnknownNameError: If there is no such plug-in.
     """
     try:
-        dataset = _open(spec, split, classes, _kind(models), labels)
+        dataset = _open(spec, split, classes, _KINDS[task_of(models).sample](models), labels)
     except ShapeError as error:
         raise ShapeError(f"data {spec}: {error}") from None
     if rows is not None:
@@ -83,12 +82,16 @@ def open_data(
     return dataset if fraction is None else share(dataset, fraction, seed)
 
 
-def _kind(models: Sequence[ModelSpec]) -> FileKind:
-    task = task_of(models)
-    if task is IMAGE_CLASSIFICATION:
-        return IMAGES
+def _clips(models: Sequence[ModelSpec]) -> FileKind:
     recipes = [spec.preprocessing for spec in models]
-    return FileKind(task.sample, CLIP_ENDINGS, partial(ClipsDataset, recipes=recipes))
+    return FileKind("clip", CLIP_ENDINGS, partial(ClipsDataset, recipes=recipes))
+
+
+# What files are read as, by what a task calls a sample.
+_KINDS: dict[str, Callable[[Sequence[ModelSpec]], FileKind]] = {
+    "image": lambda _: IMAGES,
+    "clip": _clips,
+}
 
 
 def _open(

@@ -13,7 +13,6 @@ from committee.paths import MOVED
 from committee.rule.cascade import Cascade
 from committee.rule.scores import BUILT_IN, CONFIDENCES, is_portable
 from committee.spec.model import ModelSpec
-from committee.spec.task import SEMANTIC_SEGMENTATION
 
 
 def onnx_specs(
@@ -59,7 +58,7 @@ def onnx_specs(
 def segmenting(cascade: Cascade) -> bool:
     """Whether the models of a cascade segment, so that tiles leave it."""
     specs = [model for model in cascade.models.values() if isinstance(model, ModelSpec)]
-    return any(spec.task == SEMANTIC_SEGMENTATION.name for spec in specs)
+    return any(spec.does.dense for spec in specs)
 
 
 def refuse_clips(specs: Iterable[ModelSpec]) -> None:

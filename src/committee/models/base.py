@@ -16,7 +16,6 @@ from committee.models.clip import ModelInputs, ViewedClips
 from committee.paths import MOVED
 from committee.rule.outputs import Outputs, checked_outputs, usable_rows
 from committee.spec.model import ModelSpec
-from committee.spec.task import SEMANTIC_SEGMENTATION
 from committee.text import first_line
 
 # What a pool file writes for weights that are drawn, not learned.
@@ -257,7 +256,7 @@ def _rows(spec: ModelSpec, answer: Any, samples: int) -> tuple[Any, Any]:
         values, confidence = answer
     if np.ndim(values) and len(values) != samples:
         raise ModelError(f"model {spec.name!r}: answered {len(values)} rows to {samples} samples")
-    if confidence is None and spec.task != SEMANTIC_SEGMENTATION.name:
+    if confidence is None and not spec.does.dense:
         values = rows_of(np.asarray(values))
         if values.shape[1:] == (1,):
             raise ModelError(

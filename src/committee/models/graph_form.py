@@ -17,7 +17,6 @@ from committee.arrays import Array
 from committee.errors import ModelError, UnknownNameError
 from committee.models.graph_file import Port, Ports, Side
 from committee.spec.model import ModelSpec
-from committee.spec.task import SEMANTIC_SEGMENTATION
 
 # Types of inputs that float32 is cast to, and types of outputs that hold scores.
 _CAST = ("float32", "float16", "float64")
@@ -98,7 +97,7 @@ def form_of(where: str, spec: ModelSpec, inputs: Ports, outputs: Ports) -> Form:
             f"{where}: has inputs {', '.join(map(str, inputs))}, needs just one. Export it with "
             "the image alone"
         )
-    taken, dense = inputs[0], spec.task == SEMANTIC_SEGMENTATION.name
+    taken, dense = inputs[0], spec.does.dense
     first = taken.shape[0] if taken.shape else None
     return Form(
         taken,
@@ -159,11 +158,11 @@ def _scale(where: str, spec: ModelSpec, taken: Port) -> float | None:
 
 def _output(where: str, spec: ModelSpec, outputs: Ports, dense: bool) -> Port:
     """Return the output that the spec names, or the only one that can hold scores of classes."""
-    ports = {port.name: port for port in outputs}
-    if spec.output in ports:
-        return ports[spec.output]
+    names = [port.name for port in outputs]
     if spec.output:
-        raise UnknownNameError.of(where, "output", spec.output, ports)
+        if spec.output not in names:
+            raise UnknownNameError.of(where, "output", spec.output, names)
+        return outputs[names.index(spec.output)]
     fitting = [port for port in outputs if _holds_scores(port, dense)]
     if len(outputs) == 1:
         fitting = [port for port in outputs if port.dtype in _NUMBERS]

@@ -8,6 +8,8 @@ from pathlib import Path
 from committee.export.bundle import is_bundle, read_bundle
 from committee.rule.cascade import Cascade
 from committee.run.onnx_cascade import Graph
+from committee.spec.model import ModelSpec, task_of
+from committee.spec.task import Task
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,14 @@ def what_is(path: str | Path) -> str:
     if path.suffix.lower() == ".onnx":
         return "ONNX file"
     return "bundle" if is_bundle(path) else "cascade file"
+
+
+def task_in(path: str | Path) -> Task:
+    """Return the task of a cascade file, a bundle or an ONNX file."""
+    # An ONNX file holds no cascade but of images, and takes long to open.
+    cascade = None if Path(path).suffix.lower() == ".onnx" else opened(path).cascade
+    models = () if cascade is None else cascade.models.values()
+    return task_of(model for model in models if isinstance(model, ModelSpec))
 
 
 def opened(path: str | Path, threads: int = 0) -> Opened:

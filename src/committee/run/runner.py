@@ -32,7 +32,6 @@ from committee.run.onnx_cascade import GraphGathering
 from committee.run.open import Opened, opened
 from committee.spec.model import ModelSpec, task_of
 from committee.spec.preprocessing import Preprocessing
-from committee.spec.task import SEMANTIC_SEGMENTATION, VIDEO_CLASSIFICATION
 
 # Engines reserve memory in the first call and settle on how they compute in the next.
 _WARM = 3
@@ -129,7 +128,7 @@ class Runner:
         self.cascade, self._graph = found.cascade, found.graph
         self.specs = specs_of(self.cascade, where)
         self.task = task_of(self.specs.values())
-        if self.task is SEMANTIC_SEGMENTATION:
+        if self.task.dense:
             raise CascadeError(
                 f"{where}: its models segment. Run it with committee run, or in Python with "
                 "committee.segment.run.Segmenter"
@@ -308,7 +307,7 @@ class Runner:
         samples: RawSamples
         if not isinstance(sample, np.ndarray):
             samples = [sample]
-        elif self.task is VIDEO_CLASSIFICATION:
+        elif self.task.views:
             samples = [ArrayClip(sample)]
         else:
             samples = sample[None]

@@ -40,6 +40,8 @@ class Cost:
         if not 0 <= self.value <= sys.float_info.max:
             value = str(self.value)[:30]
             raise CostError(f"Cost: {value} {self.unit} must be finite and not negative")
+        # A whole number of a file would overflow in arithmetic with NumPy.
+        object.__setattr__(self, "value", float(self.value))
 
     def __add__(self, other: Cost) -> Cost:
         if self.unit != other.unit:
@@ -134,5 +136,5 @@ class CostTable:
 
     def values(self, unit: str) -> dict[str, float]:
         """What one sample costs in each model, in one unit."""
-        # Files hold whole numbers as integers; in arithmetic with NumPy these would overflow.
-        return {name: float(each[self.unit(unit)].value) for name, each in self.costs.items()}
+        unit = self.unit(unit)
+        return {name: each[unit].value for name, each in self.costs.items()}

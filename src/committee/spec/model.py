@@ -85,7 +85,7 @@ class ModelSpec:
         tile: The tiles that the model sees; None if it sees whole samples.
 
     Raises:
-        UnknownNameError: If engine or layout is unknown.
+        UnknownNameError: If engine, layout or task is unknown.
         PoolFileError: If a model of clips gives decisions.
     """
 
@@ -116,6 +116,7 @@ class ModelSpec:
         for what, value, known in (
             ("engine", self.engine or ENGINES[0], ENGINES),
             ("layout", self.layout or LAYOUTS[0], LAYOUTS),
+            ("task", self.task, TASKS),
         ):
             if value not in known:
                 raise UnknownNameError.of("ModelSpec", what, value, known)
@@ -138,6 +139,11 @@ class ModelSpec:
     def run_key(self) -> tuple[str, ...]:
         """What a fingerprint depends on beside weights and code."""
         return self.source.partition(":")[0], self.engine
+
+    @property
+    def does(self) -> Task:
+        """The task."""
+        return TASKS[self.task]
 
     @property
     def text(self) -> str:

@@ -1,7 +1,9 @@
-"""Task: what a sample is, what leaves a cascade, and what it scores; tasks differ in nothing else.
+"""Task: what differs between the things that pools of models do.
 
-Everything between a pool file and a cascade at work is the same for all tasks: models give outputs,
-outputs are combined and scored, and a unit whose score reaches the threshold leaves.
+Models give outputs, outputs are combined and scored, and a unit whose score reaches the threshold
+exits: all of this is the same for every task. What is not the same is a field of :class:`Task`.
+Code uses these fields and does not ask which task it is; :mod:`committee.segment` does what only
+segmentation needs, and commands find it in :mod:`committee.cli.tasks`.
 """
 
 from __future__ import annotations
@@ -15,12 +17,17 @@ class Task:
 
     Args:
         name: What pool files call it.
-        sample: One item of a data set, in a word.
+        sample: One item of a data set, in a word; also the kind of its files, see
+            :mod:`committee.data.open`.
         unit: What exits as one, in a word: the sample itself, or a part of it.
         metric: Name of what a unit scores, unless the user asks for something else.
         batch_size: Samples that go through a model together, unless the user says how many.
-        stretch: Batches that a runner decides together. Of images a stage passes on too few to
-            fill a batch; a clip's views fill one by themselves, and many clips would fill memory.
+        stretch: Batches that a runner decides together. Few images reach a later stage, too few to
+            fill a batch; the views of a clip fill one by themselves, and many clips would fill the
+            memory.
+        views: True if a model sees views of a sample and its output is the mean over them.
+        dense: True if a model tells a class for each pixel, of images that are not resized.
+        tables: Tables of the pool file that only this task reads.
     """
 
     name: str
@@ -29,6 +36,9 @@ class Task:
     metric: str = "top-1"
     batch_size: int = 32
     stretch: int = 16
+    views: bool = False
+    dense: bool = False
+    tables: tuple[str, ...] = ()
 
     @property
     def samples(self) -> str:
@@ -41,20 +51,35 @@ class Task:
         return f"{self.unit}s"
 
 
-# Of predictions made elsewhere nobody says what a sample is.
+# For predictions made elsewhere nobody says what a sample is.
 CLASSIFICATION = Task("classification", sample="sample", unit="sample")
-
 
 IMAGE_CLASSIFICATION = Task("image-classification", sample="image", unit="image")
 
-# A clip's outputs are means over its views. Where a model's views are divided into blocks, these
-# are models of the pool and a clip leaves between them: still the whole, decided on fewer views.
+# If a model's views are divided into blocks, each block is a model of the pool and a clip exits
+# between them: it is still the whole clip, decided on fewer views.
 VIDEO_CLASSIFICATION = Task(
-    "video-classification", sample="clip", unit="clip", batch_size=4, stretch=1
+    "video-classification", sample="clip", unit="clip", batch_size=4, stretch=1, views=True
 )
 
-SEMANTIC_SEGMENTATION = Task("semantic-segmentation", sample="image", unit="tile", metric="mIoU")
+SEMANTIC_SEGMENTATION = Task(
+    "semantic-segmentation",
+    sample="image",
+    unit="tile",
+    metric="mIoU",
+    dense=True,
+    tables=("tiles",),
+)
 
 TASKS = {
     task.name: task for task in (IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION, SEMANTIC_SEGMENTATION)
 }
+
+
+def tasks_with(feature: str) -> str:
+    """Return the names of the tasks that have a feature, for a remedy: ``"a" or "b"``.
+
+    >>> tasks_with("views")
+    '"video-classification"'
+    """
+    return " or ".join(f'"{name}"' for name, task in TASKS.items() if getattr(task, feature))

@@ -1,0 +1,16 @@
+"""Tasks that have commands of their own, in place of those for whole samples."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from committee.cli import segmentation
+from committee.spec.task import SEMANTIC_SEGMENTATION, Task
+
+# Each module has the functions ``predict`` and ``run``.
+_COMMANDS = {SEMANTIC_SEGMENTATION.name: segmentation}
+
+
+def commands_of(task: Task) -> ModuleType | None:
+    """Return the module with the commands of a task; None if the usual ones do."""
+    return _COMMANDS.get(task.name)
