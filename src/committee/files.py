@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from committee.errors import CommitteeError
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary neighbour of a file for writing; it takes the file's name at the end.
 
     So no reader ever sees half a file. At the end the file and its name are on the disk, not only
@@ -27,8 +27,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         try:
             with temporary.open("wb") as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
+                sync_file(file)
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -90,5 +89,10 @@ def write_synced(path: Path, data: bytes, mode: str = "wb") -> None:
     """Write or append bytes in place, and sync the file; its name is not synced."""
     with path.open(mode) as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        sync_file(file)
+
+
+def sync_file(file: IO[bytes]) -> None:
+    """Bring what was written into an open file to the disk."""
+    file.flush()
+    os.fsync(file.fileno())

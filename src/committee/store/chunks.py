@@ -53,7 +53,9 @@ MANIFEST, _JOURNAL, _LOCK = "run.json", "journal", ".lock"
 # Threads that compute digests of samples.
 _THREADS = 2
 # Names of files that are made here; other files in the folder belong to somebody else.
-_OWN = re.compile(r"(\d{12}-\d{12}\..+|[0-9a-f]{16}\.npz|images|(run\.json|journal)(\.tmp)?)")
+_OWN = re.compile(
+    r"(\d{12}-\d{12}\..+|[0-9a-f]{16}\.npz|rows\.npy|images|(run\.json|journal)(\.tmp)?)"
+)
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,14 @@ class Chunk:
     Args:
         name: Its name in the folder, without the suffix; it has no spaces.
         content: Describes the samples it was computed from; no spaces.
-        crc32: Checksum of its bytes, its name, its content and the identity of the work.
+        crc32: Checksum of its bytes.
+        seal: Checksum of all the above and of the identity of the work.
     """
 
     name: str
     content: str
     crc32: int
+    seal: int
 
 
 def folder_of(out: Path) -> Path:
@@ -207,13 +211,19 @@ class ChunkFiles:
     def read(self, chunk: Chunk) -> bytes | None:
         """Return the bytes of a chunk, or None if they are missing or wrong."""
         try:
-            data = read_bytes(self.path(chunk.name), MOST_OF_STORES)
+            data = self._load(chunk)
         except (OSError, UnreadableError):
             return None
-        return data if chunk.crc32 == self._checksum(chunk.name, chunk.content, data) else None
+        right = chunk == self._sealed(chunk.name, chunk.content, data)
+        return data if right else None
 
-    def _checksum(self, name: str, content: str, data: bytes) -> int:
-        return zlib.crc32(data, zlib.crc32(self._key + f" {name} {content}\n".encode()))
+    def _load(self, chunk: Chunk) -> bytes:
+        return read_bytes(self.path(chunk.name), MOST_OF_STORES)
+
+    def _sealed(self, name: str, content: str, data: bytes) -> Chunk:
+        crc32 = zlib.crc32(data)
+        line = f" {name} {content} {crc32}\n".encode()
+        return Chunk(name, content, crc32, zlib.crc32(self._key + line))
 
 
 class Chunks(ChunkFiles):
@@ -265,12 +275,16 @@ class Chunks(ChunkFiles):
 
     def write(self, name: str, data: bytes, content: str) -> None:
         """Write one chunk; when this returns it is on the disk."""
-        chunk = Chunk(name, content, self._checksum(name, content, data))
+        chunk = self._sealed(name, content, data)
         with disk_errors(self._folder, self.error):
-            write_synced(self.path(name), data)
-            sync_folder(self._folder)
+            self._store(chunk, data)
             write_synced(self._folder / _JOURNAL, _line(chunk).encode(), "ab")
         self.done[name] = chunk
+
+    def _store(self, chunk: Chunk, data: bytes) -> None:
+        """Write the bytes of a chunk; they and their place are on the disk when this returns."""
+        write_synced(self.path(chunk.name), data)
+        sync_folder(self._folder)
 
     def bytes_of(self, name: str) -> bytes:
         """Return the bytes of a chunk that is done.
@@ -289,8 +303,8 @@ class Chunks(ChunkFiles):
             self.done = {n: chunk for n, chunk in self.done.items() if n not in names}
             with disk_errors(self._folder, self.error):
                 self.write_journal()
-                for name in names:
-                    self.path(name).unlink(missing_ok=True)
+                for path in {*map(self.path, names)} - {*map(self.path, self.done)}:
+                    path.unlink(missing_ok=True)
 
     def write_journal(self) -> None:
         """Write the journal anew, its lines in the order of the chunks' names."""
@@ -382,14 +396,14 @@ def _changed_rows(chunk: Chunk, now: str) -> list[int]:
 
 
 def _line(chunk: Chunk) -> str:
-    return f"{chunk.name} {chunk.crc32} {chunk.content}\n"
+    return f"{chunk.name} {chunk.crc32} {chunk.seal} {chunk.content}\n"
 
 
 def _chunk(line: str) -> Chunk | None:
     """Return the chunk of a journal line, or None if the line was not written here."""
     try:
-        name, crc32, content = line.split(" ")
-        return Chunk(name, content, int(crc32))
+        name, crc32, seal, content = line.split(" ")
+        return Chunk(name, content, int(crc32), int(seal))
     except ValueError:
         return None
 

@@ -24,6 +24,8 @@ SCHEMA = 4
 # The record of the samples of a split, beside its models.
 SAMPLES = "samples.json"
 CHUNK_ROWS = 256
+# Bytes of the head of every npy file of a store: NumPy pads it.
+HEADER_BYTES = 128
 # Rows, or numbers of one: more were altered.
 _MOST = 2**40
 # Types of the numbers that are stored, as NumPy names them.
@@ -107,7 +109,7 @@ class Manifest:
 
     def place(self, chunk: int) -> tuple[int, int]:
         """Return where a chunk begins in the file, and how many bytes it has."""
-        begin = len(header(self.entry, self.width)) + chunk * CHUNK_ROWS * self.row_bytes
+        begin = HEADER_BYTES + chunk * CHUNK_ROWS * self.row_bytes
         return begin, self.parts[chunk].rows * self.row_bytes
 
 

@@ -1,15 +1,16 @@
 """Writing one model's outputs chunk by chunk, so that a later process can resume at any moment.
 
 Finished outputs are ``MODEL.npy``, one array, and ``MODEL.json``, the manifest that vouches for it.
-Until then the chunks lie in ``MODEL.npy.part/``; see :mod:`committee.store.chunks`. When samples
-are added, or a chunk of the finished file is damaged, only what is missing is computed: the new
-file is joined from the right chunks of the old file and those of the folder.
+Until then the chunks lie in ``MODEL.npy.part/``; see :mod:`committee.store.chunks`. They lie in one
+file there, each in its place, and that file becomes ``MODEL.npy``. When samples are added, or a
+chunk of the finished file is damaged, only what is missing is computed: the new file is joined from
+the right chunks of the old file and those of the folder.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,11 +20,12 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import ChangedError, NotFiniteError, StoreError
-from committee.files import disk_errors, whole_file
+from committee.files import disk_errors, sync_file, sync_folder, whole_file
 from committee.pool.samples import Samples, fingerprint
 from committee.rule.outputs import Outputs
 from committee.store.chunks import (
     ROW_NAMES,
+    Chunk,
     Chunks,
     folder_of,
     name_of,
@@ -32,6 +34,7 @@ from committee.store.chunks import (
 )
 from committee.store.entry import (
     CHUNK_ROWS,
+    HEADER_BYTES,
     IDENTITY,
     Entry,
     Manifest,
@@ -125,8 +128,8 @@ class Writer:
         name = name_of(start, end)
         with disk_errors(self._part, StoreError):
             chunks = self._opened_chunks()
-            chunks.write(name, block.tobytes(), self._content(start, end))
-        self._stored[chunk] = _Rows(len(block), partial(chunks.bytes_of, name))
+            chunks.write(name, block.tobytes(), f"{self._width}:{self._ids(start, end)}")
+        self._stored[chunk] = self._rows(chunks, name)
         if not self.missing:
             self._finish()
 
@@ -138,11 +141,20 @@ class Writer:
         """
         if self._is_finished:
             return
-        blocks = (
-            self._block(outputs.rows(slice(i * CHUNK_ROWS, (i + 1) * CHUNK_ROWS)), i)
-            for i in range(self._count)
-        )
-        self._write_final(blocks)
+        self._width = outputs.values.shape[1] if outputs.confidence is None else 2
+        parts: list[Part] = []
+
+        def blocks() -> Iterator[bytes]:
+            for start in range(0, self._entry.rows, CHUNK_ROWS):
+                rows = outputs.rows(slice(start, start + CHUNK_ROWS))
+                data = self._block(rows, start // CHUNK_ROWS).tobytes()
+                ids = self._ids(start, start + len(rows))
+                parts.append(Part(len(rows), zlib.crc32(data), ids))
+                yield data
+
+        with disk_errors(self._final, StoreError):
+            self._write_final(blocks())
+            self._write_manifest(parts)
 
     @property
     def _count(self) -> int:
@@ -153,12 +165,12 @@ class Writer:
 
     def _usable(self, chunk: int) -> int:
         """Return how many first rows of a chunk can be used: all, or those of whole batches."""
-        rows = self._stored[chunk].count if chunk in self._stored else 0
+        rows = self._stored[chunk].part.rows if chunk in self._stored else 0
         if rows == self._rows_in(chunk):
             return rows
         return rows - rows % self._entry.batch_size if self._entry.batch_size else 0
 
-    def _content(self, start: int, end: int) -> str:
+    def _ids(self, start: int, end: int) -> str:
         return fingerprint(self._samples.ids[start:end])
 
     def _find_finished(self, manifest: Manifest, replaceable: bool) -> set[int]:
@@ -171,15 +183,15 @@ class Writer:
         ours = {
             chunk: part
             for chunk, part in enumerate(manifest.parts)
-            if part.ids == self._content(chunk * CHUNK_ROWS, chunk * CHUNK_ROWS + part.rows)
+            if part.ids == self._ids(chunk * CHUNK_ROWS, chunk * CHUNK_ROWS + part.rows)
         }
         if manifest.parts and not ours and not replaceable:
             raise self._changed("samples", old.samples, self._entry.samples)
         for chunk, part in ours.items():
-            read = partial(_read_finished, self._final, manifest, chunk)
+            read = partial(_read_at, self._final, *manifest.place(chunk))
             with suppress(OSError):
                 if zlib.crc32(read()) == part.crc32:
-                    self._stored[chunk] = _Rows(part.rows, read)
+                    self._stored[chunk] = _Rows(part, read)
         self._width = manifest.width
         self._is_finished = (
             old == self._entry and not self.missing and is_intact(self._final, manifest)
@@ -199,11 +211,10 @@ class Writer:
         for name, chunk in sorted(chunks.done.items()):
             start, end = rows_of(name)
             number, rest = divmod(start, CHUNK_ROWS)
-            if not rest and chunk.content == self._content(start, end):
+            if not rest and chunk.content.partition(":")[2] == self._ids(start, end):
                 numbers.add(name)
-                read = partial(chunks.bytes_of, name)
-                self._stored[number] = _Rows(end - start, read)
-                self._width = len(read()) // (end - start) // np.dtype(self._entry.dtype).itemsize
+                self._width = chunks.width(chunk)
+                self._stored[number] = self._rows(chunks, name)
         if chunks.done and not numbers and not replaceable:
             raise ChangedError(
                 f"{self._part}: was begun with other samples. Use the same, or delete that folder"
@@ -211,37 +222,50 @@ class Writer:
         chunks.forget(chunks.done.keys() - numbers)
         return {rows_of(name)[0] // CHUNK_ROWS for name in chunks.damaged}
 
+    def _rows(self, chunks: _ModelChunks, name: str) -> _Rows:
+        start, end = rows_of(name)
+        part = Part(end - start, chunks.done[name].crc32, self._ids(start, end))
+        return _Rows(part, partial(chunks.bytes_of, name), chunks.path(name))
+
     def _opened_chunks(self) -> _ModelChunks:
         """Return the folder of chunks, which is made if it is not there."""
         if self._chunks is None:
             self._part.mkdir(parents=True, exist_ok=True)
-            identity = {key: str(getattr(self._entry, key)) for key in IDENTITY}
-            self._chunks = _ModelChunks(self._part, ".rows", identity)
+            self._chunks = _ModelChunks(self._final, self._entry)
         return self._chunks
 
     def _finish(self) -> None:
-        """Join all chunks into the finished file, and remove the folder."""
-        dtype = self._entry.dtype
-        parts = (self._stored[chunk].read() for chunk in range(self._count))
-        self._write_final(np.frombuffer(part, dtype).reshape(-1, self._width) for part in parts)
+        """Make the finished file of all chunks, and remove the folder."""
+        rows = [self._stored[chunk] for chunk in range(self._count)]
+        files = {each.file for each in rows}
+        (file,) = files if len(files) == 1 else (None,)
+        with disk_errors(self._final, StoreError):
+            if file is not None and file.exists():
+                self._rename(file)
+            else:
+                self._write_final(each.read() for each in rows)
+            self._write_manifest([each.part for each in rows])
         if self._chunks is not None:
             self._chunks.close()
             remove_folder(self._part)
 
-    def _write_final(self, blocks: Iterable[Array]) -> None:
-        parts = []
-        with disk_errors(self._final, StoreError):
-            with whole_file(self._final) as file:
-                for number, block in enumerate(blocks):
-                    if not number:
-                        self._width = block.shape[1]
-                        file.write(header(self._entry, self._width))
-                    data = block.tobytes()
-                    file.write(data)
-                    start = number * CHUNK_ROWS
-                    ids = self._content(start, start + len(block))
-                    parts.append(Part(len(block), zlib.crc32(data), ids))
-            write_manifest(self._manifest, Manifest(self._entry, self._width, tuple(parts)))
+    def _rename(self, file: Path) -> None:
+        """Make the file of all chunks the finished one."""
+        size = self._entry.rows * self._width * np.dtype(self._entry.dtype).itemsize
+        with file.open("r+b") as opened:
+            opened.write(header(self._entry, self._width))
+            opened.truncate(HEADER_BYTES + size)
+            sync_file(opened)
+        file.replace(self._final)
+        sync_folder(self._final.parent)
+
+    def _write_final(self, parts: Iterable[bytes]) -> None:
+        with whole_file(self._final) as file:
+            file.write(header(self._entry, self._width))
+            file.writelines(parts)
+
+    def _write_manifest(self, parts: Sequence[Part]) -> None:
+        write_manifest(self._manifest, Manifest(self._entry, self._width, tuple(parts)))
 
     def _block(self, outputs: Outputs, chunk: int) -> Array:
         """Return outputs as the rows of the file, shape (n, width)."""
@@ -266,9 +290,45 @@ class Writer:
 
 
 class _ModelChunks(Chunks):
-    """Chunks of one model's outputs, whose content is a fingerprint of their samples' ids."""
+    """Chunks of one model's outputs, in one file, each in its place.
+
+    Their content is the width of a row and a fingerprint of their samples' ids. Between the moment
+    at which the file gets its final name and that at which the manifest is written, the chunks are
+    found under the final name.
+    """
 
     names = ROW_NAMES
+
+    def __init__(self, final: Path, entry: Entry) -> None:
+        self._final, self._dtype = final, np.dtype(entry.dtype)
+        identity = {key: str(getattr(entry, key)) for key in IDENTITY}
+        super().__init__(folder_of(final), ".npy", identity)
+
+    def path(self, name: str) -> Path:
+        return self._folder / "rows.npy"
+
+    def width(self, chunk: Chunk) -> int:
+        """Return how many numbers a row of a chunk has."""
+        return int(chunk.content.partition(":")[0])
+
+    def _place(self, chunk: Chunk) -> tuple[int, int]:
+        start, end = rows_of(chunk.name)
+        row_bytes = self.width(chunk) * self._dtype.itemsize
+        return HEADER_BYTES + start * row_bytes, (end - start) * row_bytes
+
+    def _load(self, chunk: Chunk) -> bytes:
+        path = self.path(chunk.name)
+        return _read_at(path if path.exists() else self._final, *self._place(chunk))
+
+    def _store(self, chunk: Chunk, data: bytes) -> None:
+        path = self.path(chunk.name)
+        is_new = not path.exists()
+        with path.open("wb" if is_new else "r+b") as file:
+            file.seek(self._place(chunk)[0])
+            file.write(data)
+            sync_file(file)
+        if is_new:
+            sync_folder(path.parent)
 
 
 @dataclass(frozen=True)
@@ -276,16 +336,17 @@ class _Rows:
     """The first rows of a chunk that are stored.
 
     Args:
-        count: How many.
+        part: How many, and their checksum.
         read: Returns their bytes.
+        file: The file of all chunks, if they are in the folder.
     """
 
-    count: int
+    part: Part
     read: Callable[[], bytes]
+    file: Path | None = None
 
 
-def _read_finished(path: Path, manifest: Manifest, chunk: int) -> bytes:
-    start, size = manifest.place(chunk)
+def _read_at(path: Path, start: int, size: int) -> bytes:
     with path.open("rb") as file:
         file.seek(start)
         return file.read(size)
