@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from committee.errors import DataError, require
 from committee.files import whole_file, write_bytes
@@ -124,7 +124,7 @@ def join_results(path: Path, parts: Sequence[Path]) -> Path:
     return path
 
 
-def _join_text(file: BinaryIO, parts: Sequence[Path]) -> None:
+def _join_text(file: IO[bytes], parts: Sequence[Path]) -> None:
     for number, part in enumerate(parts):
         data = part.read_bytes()
         # Only the first header is kept; it has no line feed in it.
@@ -132,7 +132,7 @@ def _join_text(file: BinaryIO, parts: Sequence[Path]) -> None:
         file.write(data[skip:])
 
 
-def _join_parquet(file: BinaryIO, parts: Sequence[Path]) -> None:
+def _join_parquet(file: IO[bytes], parts: Sequence[Path]) -> None:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetWriter(file, _schema()) as writer:
