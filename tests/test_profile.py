@@ -154,4 +154,4 @@ def test_the_table_says_what_was_measured_and_how_images_are_fed(
     text = capsys.readouterr().out
     assert "Measured in turns, warm, on prepared inputs" in text
     assert "5 and 5 calls per model" in " ".join(text.split())
-    assert "one: 4 x 4 from the centre, resized to cover 4 x 4 (bicubic); grey, mean 0.5" in text
+    assert "one: size [4, 4], channels 1, crop 1.0, interpolation bicubic, mean [0.5]" in text

@@ -11,7 +11,8 @@ import typer
 
 from committee.calibration.fitting import ruled_out_note
 from committee.calibration.reliability import worse_note
-from committee.cli.options import AsJson, Only, StoreFolder, refuse
+from committee.cli import options as opt
+from committee.cli.options import refuse
 from committee.cli.output import print_json, print_table, say, say_notes
 from committee.pool.pool import Pool
 from committee.report.reliability import check_figure_ending, reliability_figure, write_figure
@@ -34,7 +35,7 @@ class CalibrationMethod(StrEnum):
 
 
 def calibrate(
-    store: StoreFolder,
+    store: opt.StoreFolder,
     split: Annotated[
         str | None,
         typer.Option(help="The split to fit on, neither val nor test; default: cal."),
@@ -46,7 +47,7 @@ def calibrate(
             "for decisions."
         ),
     ] = None,
-    only: Only = None,
+    only: opt.Only = None,
     figure: Annotated[
         Path | None,
         typer.Option(
@@ -56,7 +57,7 @@ def calibrate(
     remove: Annotated[
         bool, typer.Option("--remove", help="Remove the calibrations from the store.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Fit a calibration of each model and keep it in the store.
 

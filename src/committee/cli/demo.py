@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from committee.cli.options import AsJson
+from committee.cli import options as opt
 from committee.cli.output import (
     counted,
     print_json,
@@ -60,7 +60,7 @@ class Timing:
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("demo-out"),
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Choose, evaluate and run a cascade of six small networks, all in the package.
 

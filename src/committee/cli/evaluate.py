@@ -7,16 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from committee.cli.options import (
-    AgreeWith,
-    AsJson,
-    CascadePath,
-    Store,
-    TestSplit,
-    Top,
-    Unit,
-    refuse_for_segmentation,
-)
+from committee.cli import options as opt
+from committee.cli.options import refuse_for_segmentation
 from committee.cli.output import print_json, print_table, say, say_broken, say_notes, say_wrapped
 from committee.cli.stores import is_root, is_store, open_split, root_of, skipped, with_metric
 from committee.errors import CascadeError, MisalignedError, StoreError
@@ -36,13 +28,13 @@ from committee.text import human_cost, listed, percent
 
 
 def evaluate(
-    cascade: CascadePath,
-    store: Store,
-    split: TestSplit = None,
-    unit: Unit = None,
-    top: Top = 1,
-    agree_with: AgreeWith = None,
-    as_json: AsJson = False,
+    cascade: opt.CascadePath,
+    store: opt.Store,
+    split: opt.TestSplit = None,
+    unit: opt.Unit = None,
+    top: opt.Top = 1,
+    agree_with: opt.AgreeWith = None,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Evaluate a cascade on stored predictions, beside its models and its reference.
 
@@ -70,18 +62,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Findings:
-    """What is known of a cascade on a split.
-
-    Args:
-        cascade: The cascade.
-        evaluation: Its evaluation.
-        models: Evaluations of its reference and its models alone, by name.
-        versus: The cascade beside its reference, if it has one here.
-        promises: What became of the accuracy and the cost that it was chosen for.
-        origin_notes: Notes on the split that chose it.
-        chose: True if these samples chose it.
-        fitted: True if these samples fitted one of its calibrations.
-    """
+    """What is known of a cascade on a split."""
 
     cascade: Cascade
     evaluation: Evaluation
@@ -89,6 +70,7 @@ class _Findings:
     versus: Comparison | None
     promises: tuple[Promise, ...]
     origin_notes: list[str]
+    # These samples chose the cascade; they fitted one of its calibrations.
     chose: bool
     fitted: bool
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from committee.cli.options import AsJson, CascadePath, LoadedAs
+from committee.cli import options as opt
 from committee.cli.output import print_json, say, say_notes
 from committee.cli.stores import with_models
 from committee.errors import ExportError, require
@@ -24,7 +24,7 @@ _FILE = re.compile(r"\.(?!v\d)[A-Za-z]\w*")
 
 
 def export(
-    cascade: CascadePath,
+    cascade: opt.CascadePath,
     out: Annotated[
         Path, typer.Option(help="A new folder for a bundle, or FILE.onnx for a single graph.")
     ],
@@ -53,8 +53,8 @@ def export(
             show_default=False,
         ),
     ] = None,
-    pool: LoadedAs = None,
-    as_json: AsJson = False,
+    pool: opt.LoadedAs = None,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Export a cascade as a folder or as one ONNX file that runs without committee.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from committee.cli.options import AllowCode, AsJson, Only, PoolPath
+from committee.cli import options as opt
 from committee.cli.output import counted, print_json, progress_bar, say
 from committee.errors import require
 from committee.export.pool import export_pool
@@ -15,11 +15,11 @@ from committee.models.pool_file import read_pool_file
 
 
 def export_onnx(
-    pool: PoolPath,
+    pool: opt.PoolPath,
     out: Annotated[Path, typer.Option(help="Folder for the graphs and their pool file.")],
-    only: Only = None,
-    allow_code: AllowCode = None,
-    as_json: AsJson = False,
+    only: opt.Only = None,
+    allow_code: opt.AllowCode = None,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Convert torch models to ONNX files and check them against the originals.
 

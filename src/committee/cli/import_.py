@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from committee.cli.options import AsJson, NewStore, SplitName, amount
+from committee.cli import options as opt
+from committee.cli.options import amount
 from committee.cli.output import counted, print_json, say, say_notes
 from committee.cli.stores import next_step
 from committee.errors import CostError, DataError, require
@@ -28,8 +29,8 @@ def import_(
     kind: Annotated[
         str, typer.Option(metavar="logits|probabilities|decisions", help="What the outputs are.")
     ],
-    split: SplitName,
-    out: NewStore = "predictions",
+    split: opt.SplitName,
+    out: opt.NewStore = "predictions",
     labels: Annotated[
         Path | None,
         typer.Option(help="Labels: npy, or the column 'label' of a table, which may have ids."),
@@ -64,7 +65,7 @@ def import_(
             help="Divide each row of probabilities by its sum, for percentages or rounded values.",
         ),
     ] = False,
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Import outputs that were computed elsewhere; no model is needed.
 

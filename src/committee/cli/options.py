@@ -141,11 +141,7 @@ def names(text: str) -> list[str]:
 
 
 def amount(option: str, text: str) -> float:
-    """Read a cost as people write it: ``5e6``, ``5M``, ``1.2G``.
-
-    Raises:
-        CostError: If it is not a number.
-    """
+    """Read a cost as people write it: ``5e6``, ``5M``, ``1.2G``."""
     multiple = _MULTIPLES.get(text[-1:], 1.0)
     try:
         return float(text if multiple == 1.0 else text[:-1]) * multiple
@@ -154,11 +150,7 @@ def amount(option: str, text: str) -> float:
 
 
 def amounts(option: str, texts: Sequence[str] | None, unit: str | None) -> dict[str, float]:
-    """Read costs by unit from ``UNIT=COST``; ``unit`` is the unit of those that name none.
-
-    Raises:
-        CostError: If a cost is not a number, or has no unit.
-    """
+    """Read costs by unit from ``UNIT=COST``; ``unit`` is the unit of those that name none."""
     costs = {}
     for text in texts or ():
         own, _, number = text.rpartition("=")
@@ -171,12 +163,7 @@ def amounts(option: str, texts: Sequence[str] | None, unit: str | None) -> dict[
 def target_of(
     match: str | None, within: float | None, min_accuracy: float | None, max_cost: str | None
 ) -> Target:
-    """Return the target that the four options describe.
-
-    Raises:
-        CascadeError: If ``within`` stands without ``match``, or is not between 0 and 1.
-        CostError: If the cost is not a number.
-    """
+    """Return the target that the four options describe."""
     if within is not None:
         if match is None:
             raise CascadeError("--within needs --match MODEL")
@@ -188,15 +175,7 @@ def target_of(
 
 
 def refuse(why: str, **is_given: bool) -> None:
-    """Refuse options that this call would not use.
-
-    Args:
-        why: What they belong to, such as ``--match``.
-        is_given: For each option's name, True if the user gave it.
-
-    Raises:
-        CascadeError: If one was given.
-    """
+    """Refuse options that this call would not use."""
     named = [f"--{name.replace('_', '-')}" for name, given in is_given.items() if given]
     if named:
         plural = "go" if len(named) > 1 else "goes"
@@ -204,11 +183,7 @@ def refuse(why: str, **is_given: bool) -> None:
 
 
 def refuse_for_segmentation(**is_given: bool) -> None:
-    """Refuse options that segmentation does not know.
-
-    Raises:
-        CascadeError: If one was given.
-    """
+    """Refuse options that segmentation does not know."""
     named = [f"--{name.replace('_', '-')}" for name, given in is_given.items() if given]
     if named:
         raise CascadeError(

@@ -56,12 +56,7 @@ def say_notes(notes: Iterable[str]) -> None:
 
 
 class Notes(list[str]):
-    """Notes on a piece of work; each is shown once, or never where JSON is printed.
-
-    Args:
-        quiet: Show none.
-        first: The first notes; empty ones do not count.
-    """
+    """Notes on a piece of work; each is shown once, or never where JSON is printed."""
 
     def __init__(self, quiet: bool, first: Iterable[str] = ()) -> None:
         super().__init__(filter(None, first))
@@ -111,13 +106,7 @@ def broken_text(broken: Sequence[tuple[str, str]], sample: str) -> str:
 
 
 def cost_text(average: float | None, unit: str, specs: Mapping[str, ModelSpec]) -> str:
-    """Return the average cost of a sample, or why it is unknown; empty if no sample was run.
-
-    Args:
-        average: The cost, or None.
-        unit: Its unit; empty if costs are unknown.
-        specs: The models, by name.
-    """
+    """Return the average cost of a sample, or why it is unknown; empty if no sample was run."""
     if average is not None:
         return f"Average cost: {human_cost(average, unit)}"
     if unit:

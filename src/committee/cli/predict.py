@@ -6,21 +6,8 @@ from typing import Annotated
 
 import typer
 
-from committee.cli.options import (
-    AllowCode,
-    AsJson,
-    Data,
-    Fraction,
-    NewStore,
-    Only,
-    PoolPath,
-    Rows,
-    Seed,
-    SkipBroken,
-    SplitName,
-    refuse,
-    refuse_for_segmentation,
-)
+from committee.cli import options as opt
+from committee.cli.options import refuse, refuse_for_segmentation
 from committee.cli.output import Notes, counted, print_json, progress_bar, say
 from committee.cli.stores import next_step
 from committee.cli.tasks import commands_of
@@ -34,18 +21,18 @@ from committee.store.split import read_split
 
 
 def predict(
-    pool: PoolPath,
-    data: Data,
-    split: SplitName,
-    out: NewStore = "predictions",
-    rows: Rows = None,
-    fraction: Fraction = None,
-    seed: Seed = None,
-    skip_broken: SkipBroken = False,
+    pool: opt.PoolPath,
+    data: opt.Data,
+    split: opt.SplitName,
+    out: opt.NewStore = "predictions",
+    rows: opt.Rows = None,
+    fraction: opt.Fraction = None,
+    seed: opt.Seed = None,
+    skip_broken: opt.SkipBroken = False,
     unlabelled: Annotated[
         bool, typer.Option("--unlabelled", help="Read no labels; committee relabel adds them.")
     ] = False,
-    only: Only = None,
+    only: opt.Only = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
@@ -53,8 +40,8 @@ def predict(
         ),
     ] = None,
     dtype: Annotated[str, typer.Option(help="Stored numbers: float32 or float16.")] = "float32",
-    allow_code: AllowCode = None,
-    as_json: AsJson = False,
+    allow_code: opt.AllowCode = None,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Compute the outputs of every model on every sample, resumably.
 

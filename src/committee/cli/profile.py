@@ -6,21 +6,19 @@ from typing import Annotated
 
 import typer
 
-from committee.cli.options import AllowCode, AsJson, Only, PoolPath
+from committee.cli import options as opt
 from committee.cli.output import print_json, print_table, progress_bar, say
 from committee.errors import PoolFileError
 from committee.models.pool_file import read_pool_file
 from committee.profile.measure import Profile
 from committee.profile.measure import profile as measure
-from committee.spec.preprocessing import Preprocessing
-from committee.spec.views import Views
 from committee.store.record_costs import record_costs
 from committee.text import human_cost
 
 
 def profile(
-    pool: PoolPath,
-    only: Only = None,
+    pool: opt.PoolPath,
+    only: opt.Only = None,
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, help="Samples per call for throughput; default: 32 images or 4 clips."),
@@ -36,8 +34,8 @@ def profile(
         str | None,
         typer.Option(help="Write the costs into this store, for search to use."),
     ] = None,
-    allow_code: AllowCode = None,
-    as_json: AsJson = False,
+    allow_code: opt.AllowCode = None,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Measure multiply-adds, parameters, latency and throughput of every model.
 
@@ -93,7 +91,8 @@ def _print(profiles: list[Profile]) -> None:
     for each in profiles:
         if each.macs_unknown:
             say(f"{each.spec.name}: multiply-adds unknown: {each.macs_unknown}")
-        say(f"{each.spec.name}: {_preprocessing(each.spec.preprocessing)}")
+        recipe = each.spec.preprocessing.to_json()
+        say(f"{each.spec.name}: {', '.join(f'{key} {value}' for key, value in recipe.items())}")
 
 
 def _counts(each: Profile) -> str:
@@ -113,27 +112,3 @@ def milliseconds(ms: float) -> str:
     '1,904'
     """
     return f"{ms:,.0f}" if ms >= 100 else f"{ms:.3g}"
-
-
-def _preprocessing(recipe: Preprocessing) -> str:
-    height, width = recipe.size
-    resized = " x ".join(str(round(side / recipe.crop)) for side in recipe.size)
-    how = "squashed to" if recipe.resize == "squash" else "resized to cover"
-    if recipe.views is not None and recipe.views.resized:
-        how, resized = "squashed to", " x ".join(map(str, recipe.views.resized))
-    mean, std = (
-        " ".join(f"{value:.4g}" for value in values) for values in (recipe.mean, recipe.std)
-    )
-    colours = "grey" if recipe.channels == 1 else recipe.order
-    views = "" if recipe.views is None else f"; {_views(recipe.views)}"
-    return (
-        f"{height} x {width} from the centre, {how} {resized} ({recipe.interpolation}); {colours}, "
-        f"mean {mean}, deviation {std}{views}"
-    )
-
-
-def _views(views: Views) -> str:
-    rate = f" at {views.rate:g} per second" if views.rate else ""
-    step = f", every {views.stride}." if views.stride > 1 else ""
-    block = f", block {views.block + 1} of {views.blocks}" if views.blocks > 1 else ""
-    return f"{views.temporal} x {views.spatial} views of {views.frames} frames{rate}{step}{block}"

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from committee.cli.options import AsJson, StoreFolder
+from committee.cli import options as opt
 from committee.cli.output import print_json, say, say_notes
 from committee.store.relabel import relabel as change
 
 
 def relabel(
-    store: StoreFolder,
+    store: opt.StoreFolder,
     split: Annotated[str, typer.Option(help="The split that the labels are for.")],
     labels: Annotated[
         str,
@@ -23,7 +23,7 @@ def relabel(
             "of the samples; or data with labels, as for --data.",
         ),
     ],
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Add the labels of a split or correct them, without computing outputs again.
 

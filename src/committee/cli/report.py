@@ -8,20 +8,8 @@ from typing import Annotated
 
 import typer
 
-from committee.cli.options import (
-    AsJson,
-    Match,
-    MaxCost,
-    MaxModels,
-    MinAccuracy,
-    SelfCascades,
-    StoreFolder,
-    TestSplit,
-    Unit,
-    ValSplit,
-    Within,
-    target_of,
-)
+from committee.cli import options as opt
+from committee.cli.options import target_of
 from committee.cli.output import (
     counted,
     print_json,
@@ -42,18 +30,18 @@ from committee.selection.notes import notes_of
 
 
 def report(
-    store: StoreFolder,
-    match: Match = None,
-    within: Within = None,
-    min_accuracy: MinAccuracy = None,
-    max_cost: MaxCost = None,
+    store: opt.StoreFolder,
+    match: opt.Match = None,
+    within: opt.Within = None,
+    min_accuracy: opt.MinAccuracy = None,
+    max_cost: opt.MaxCost = None,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
-    split: ValSplit = None,
-    test: TestSplit = None,
-    max_models: MaxModels = None,
-    self_cascades: SelfCascades = False,
-    unit: Unit = None,
-    as_json: AsJson = False,
+    split: opt.ValSplit = None,
+    test: opt.TestSplit = None,
+    max_models: opt.MaxModels = None,
+    self_cascades: opt.SelfCascades = False,
+    unit: opt.Unit = None,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Search, and write the front as one page that works offline.
 

@@ -11,19 +11,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from committee.cli.options import (
-    AllowCode,
-    AsJson,
-    BatchSize,
-    CascadePath,
-    Data,
-    Fraction,
-    LoadedAs,
-    Rows,
-    Seed,
-    refuse,
-    refuse_for_segmentation,
-)
+from committee.cli import options as opt
+from committee.cli.options import refuse, refuse_for_segmentation
 from committee.cli.output import (
     Notes,
     broken_text,
@@ -47,23 +36,23 @@ from committee.text import percent
 
 
 def run(
-    cascade: CascadePath,
-    data: Data,
+    cascade: opt.CascadePath,
+    data: opt.Data,
     out: Annotated[Path, typer.Option(help="Results: .csv, .jsonl or .parquet.")],
-    rows: Rows = None,
-    fraction: Fraction = None,
-    seed: Seed = None,
-    batch_size: BatchSize = None,
+    rows: opt.Rows = None,
+    fraction: opt.Fraction = None,
+    seed: opt.Seed = None,
+    batch_size: opt.BatchSize = None,
     show_tiles: Annotated[
         bool,
         typer.Option("--show-tiles", help="Segmentation: draw which tiles went on, in images."),
     ] = False,
-    pool: LoadedAs = None,
-    allow_code: AllowCode = None,
+    pool: opt.LoadedAs = None,
+    allow_code: opt.AllowCode = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing results.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Run a cascade over images or clips and write one row per sample.
 

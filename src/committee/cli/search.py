@@ -12,28 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from committee.cli.options import (
-    AgreeWith,
-    AsJson,
-    Calibrated,
-    Combine,
-    ConfidenceName,
-    Grid,
-    Match,
-    MaxCost,
-    MinAccuracy,
-    SelfCascades,
-    Store,
-    Top,
-    Unit,
-    ValSplit,
-    Within,
-    amounts,
-    names,
-    refuse,
-    refuse_for_segmentation,
-    target_of,
-)
+from committee.cli import options as opt
+from committee.cli.options import amounts, names, refuse, refuse_for_segmentation, target_of
 from committee.cli.output import (
     counted,
     print_json,
@@ -72,11 +52,11 @@ class Method(StrEnum):
 
 
 def search(
-    store: Store,
-    match: Match = None,
-    within: Within = None,
-    min_accuracy: MinAccuracy = None,
-    max_cost: MaxCost = None,
+    store: opt.Store,
+    match: opt.Match = None,
+    within: opt.Within = None,
+    min_accuracy: opt.MinAccuracy = None,
+    max_cost: opt.MaxCost = None,
     cascade_of: Annotated[
         str | None,
         typer.Option(
@@ -101,16 +81,16 @@ def search(
         int | None,
         typer.Option(help="Most models of a committee; default: 3, guided 4, greedy all."),
     ] = None,
-    confidence: ConfidenceName = None,
-    combine: Combine = None,
-    grid: Grid = 100,
+    confidence: opt.ConfidenceName = None,
+    combine: opt.Combine = None,
+    grid: opt.Grid = 100,
     families: Annotated[
         bool, typer.Option(help="Treat trainings of one architecture as interchangeable.")
     ] = True,
-    self_cascades: SelfCascades = False,
-    calibrated: Calibrated = False,
-    top: Top = 1,
-    agree_with: AgreeWith = None,
+    self_cascades: opt.SelfCascades = False,
+    calibrated: opt.Calibrated = False,
+    top: opt.Top = 1,
+    agree_with: opt.AgreeWith = None,
     method: Annotated[
         Method, typer.Option(help="guided and greedy are for pools too large for exact.")
     ] = Method.EXACT,
@@ -120,9 +100,9 @@ def search(
             help="With --method guided: models kept for committees of 3 or more; default: 20."
         ),
     ] = None,
-    unit: Unit = None,
+    unit: opt.Unit = None,
     threads: Annotated[int | None, typer.Option(help=OPTION_HELP["threads"])] = None,
-    split: ValSplit = None,
+    split: opt.ValSplit = None,
     test: Annotated[
         str | None,
         typer.Option(
@@ -141,7 +121,7 @@ def search(
     list_front: Annotated[
         bool, typer.Option("--front", help="Print every committee on the front.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Find the Pareto front of accuracy and cost, and choose a committee by a target.
 
@@ -262,14 +242,7 @@ def _find(
 
 @dataclass(frozen=True)
 class _Result:
-    """What a search found.
-
-    Args:
-        front: The committees on the front.
-        chosen: The one that meets the target; None without a target.
-        test: The pool that evaluates, or None.
-        target: What was asked for.
-    """
+    """What a search found."""
 
     front: Front
     chosen: Committee | None

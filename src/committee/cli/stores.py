@@ -52,18 +52,7 @@ def open_split(
     calibrated: bool = False,
     grids: Sequence[str] | None = None,
 ) -> Pool:
-    """Open the split of ``STORE/SPLIT``, else the named split of ``STORE``, else the default one.
-
-    Args:
-        store: The store, or one split of it.
-        split: Name of the split, or None.
-        default: The split if no other is named.
-        calibrated: Apply the calibrations that the store has.
-        grids: Names of sizes of tiles, to open only these.
-
-    Raises:
-        StoreError: If there is no such split, or it has no tiles.
-    """
+    """Open the split of ``STORE/SPLIT``, else the named split of ``STORE``, else the default."""
     folder = _folder(store, split, default)
     if grids:
         return load_images(folder, grids=grids, calibrated=calibrated)
@@ -73,17 +62,7 @@ def open_split(
 def open_test(
     store: str, split: str | None, test: str | None, calibrated: bool = False
 ) -> Pool | None:
-    """Open the split that evaluates: ``test``, else the store's own test split.
-
-    Args:
-        store: The store, or the split of it that chooses.
-        split: Name of the split that chooses, or None for val.
-        test: Another split of the store, or ``STORE/SPLIT``, to evaluate on; or None.
-        calibrated: Apply the calibrations that the store has.
-
-    Returns:
-        The pool; None if the store has no test split, or if that is the one that chooses.
-    """
+    """Open ``test`` (a split, or ``STORE/SPLIT``), else the test split, unless that one chooses."""
     if test:
         named = is_root(Path(test)) or is_root(Path(test).parent)
         folder = test if named else str(root_of(store) / test)
@@ -102,11 +81,7 @@ def skipped(*pools: Pool | None) -> dict[str, int]:
 
 
 def with_metric(pool: Pool, top: int, agree_with: str | None) -> tuple[Pool, Metric]:
-    """Return a pool with the labels of ``--agree-with``, and the metric of ``--top``.
-
-    Raises:
-        ShapeError: If the outputs have fewer classes than ``top``.
-    """
+    """Return a pool with the labels of ``--agree-with``, and the metric of ``--top``."""
     if agree_with is not None:
         pool = pool.labelled_by(names(agree_with))
     values = next(iter(pool.outputs.values())).values if pool.outputs else None
@@ -116,11 +91,7 @@ def with_metric(pool: Pool, top: int, agree_with: str | None) -> tuple[Pool, Met
 
 
 def confidence_for(pool: Pool, confidence: str | None) -> str:
-    """Return the confidence function to use.
-
-    Raises:
-        CascadeError: If one is named for decisions.
-    """
+    """Return the confidence function to use."""
     if confidence is not None and pool.kind == "decisions":
         raise CascadeError(
             f"--confidence {confidence}: decisions bring their own confidence; leave it out"
@@ -129,13 +100,7 @@ def confidence_for(pool: Pool, confidence: str | None) -> str:
 
 
 def with_models(path: str, pool: str | None) -> str | Cascade:
-    """Return a cascade's path, or the cascade with its models loaded as a pool file says.
-
-    Raises:
-        CascadeError: If the cascade is one ONNX file, which has its models inside.
-        MisalignedError: If the pool file names other classes, kinds or preprocessing.
-        UnknownNameError: If it lacks a model.
-    """
+    """Return a cascade's path, or the cascade with its models loaded as a pool file says."""
     if pool is None:
         return path
     loaded = opened(path)

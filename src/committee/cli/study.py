@@ -9,19 +9,8 @@ from typing import Annotated
 
 import typer
 
-from committee.cli.options import (
-    AsJson,
-    Calibrated,
-    Combine,
-    ConfidenceName,
-    Grid,
-    StoreFolder,
-    TestSplit,
-    Unit,
-    ValSplit,
-    refuse,
-    refuse_for_segmentation,
-)
+from committee.cli import options as opt
+from committee.cli.options import refuse, refuse_for_segmentation
 from committee.cli.output import counted, print_json, say, say_broken, say_notes, say_wrapped
 from committee.cli.stores import confidence_for, open_split, open_test, skipped
 from committee.errors import StoreError
@@ -37,10 +26,10 @@ from committee.study.write import study_json, study_page, write_study
 
 
 def study(
-    store: StoreFolder,
+    store: opt.StoreFolder,
     out: Annotated[Path, typer.Option(help="The folder to write.")],
-    split: ValSplit = None,
-    test: TestSplit = None,
+    split: opt.ValSplit = None,
+    test: opt.TestSplit = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Only this analysis. Repeatable.")
     ] = None,
@@ -48,11 +37,11 @@ def study(
         int | None,
         typer.Option(help="Most models of a committee; default: 4, or what takes seconds."),
     ] = None,
-    confidence: ConfidenceName = None,
-    combine: Combine = None,
-    grid: Grid = 100,
-    calibrated: Calibrated = False,
-    unit: Unit = None,
+    confidence: opt.ConfidenceName = None,
+    combine: opt.Combine = None,
+    grid: opt.Grid = 100,
+    calibrated: opt.Calibrated = False,
+    unit: opt.Unit = None,
     reference: Annotated[
         Path | None,
         typer.Option(
@@ -66,7 +55,7 @@ def study(
             help="Training times: the name of a model or family, and a column named by the unit.",
         ),
     ] = None,
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Repeat every analysis of the paper on this pool.
 

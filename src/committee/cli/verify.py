@@ -8,17 +8,8 @@ from typing import Annotated
 
 import typer
 
-from committee.cli.options import (
-    AllowCode,
-    AsJson,
-    CascadePath,
-    Data,
-    LoadedAs,
-    Rows,
-    SkipBroken,
-    TestSplit,
-    refuse,
-)
+from committee.cli import options as opt
+from committee.cli.options import refuse
 from committee.cli.output import broken_text, counted, print_json, progress_bar, say
 from committee.cli.stores import open_split, with_models
 from committee.data.open import open_data
@@ -45,21 +36,21 @@ TOO_MANY = 1
 
 
 def verify(
-    cascade: CascadePath,
-    data: Data,
+    cascade: opt.CascadePath,
+    data: opt.Data,
     predictions: Annotated[
         str | None,
         typer.Option(metavar="STORE", help="Stored predictions of the same samples."),
     ] = None,
-    split: TestSplit = None,
+    split: opt.TestSplit = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PATH", help="A bundle, an ONNX file or another cascade file. Repeatable."
         ),
     ] = None,
-    rows: Rows = None,
-    skip_broken: SkipBroken = False,
+    rows: opt.Rows = None,
+    skip_broken: opt.SkipBroken = False,
     batch_size: Annotated[
         list[int] | None,
         typer.Option(
@@ -76,9 +67,9 @@ def verify(
     max_flips: Annotated[
         int | None, typer.Option(min=0, help="Fail, with code 1, if any has more flips.")
     ] = None,
-    pool: LoadedAs = None,
-    allow_code: AllowCode = None,
-    as_json: AsJson = False,
+    pool: opt.LoadedAs = None,
+    allow_code: opt.AllowCode = None,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Compare the decisions of stored predictions, runs and exports, one by one.
 
