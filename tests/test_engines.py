@@ -118,7 +118,7 @@ def test_a_graph_that_answers_otherwise_is_refused(world: World) -> None:
 
 WRONG = {
     ("onnxrun", "make", ""): "no engine 'onnxrun'. Did you mean 'onnxruntime'",
-    ("torch", "make", 'precision = "bf16"'): "no key 'precision'",
+    ("torch", "make", 'precision = "bf16"'): "no field 'precision'",
     ("onnxruntime", "unexportable", ""): "torch cannot export it as ONNX",
     ("onnxruntime", "function", ""): "returned no torch module; leave weights and engine out",
 }

@@ -139,7 +139,7 @@ BAD = {
     LINE.replace("[4, 16, 36]", "[4, 16]"): "costs.macs must be a list of 3",
     LINE + "preprocessing.crop = [0.5]": "crop must be a list of 3",
     LINE + LINE.replace("[2, 4, 6]", "[6, 8, 9]"): "model 'net@6' stands twice",
-    LINE.replace('name = "net"', ""): "name is missing",
+    LINE.replace('name = "net"', ""): "lacks name",
     LINE.replace('"net"', '"a b"'): "must be letters",
 }  # fmt: skip
 
@@ -398,7 +398,7 @@ def test_the_commands_search_for_self_cascades(
     assert "self-cascades of 7 sequences" in capsys.readouterr().out
     for option in (["--method", "greedy"], ["--method", "guided"], ["--cascade-of", "net@2,net@4"]):
         assert main(["search", store, "--self-cascades", *option]) == 2
-        assert "--self-cascades is exact" in capsys.readouterr().err
+        assert "--self-cascades goes with exact searches" in capsys.readouterr().err
 
 
 # Running and exports.

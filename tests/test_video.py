@@ -238,7 +238,7 @@ def test_from_files_to_results(
         (("frames = 4", "frame = 4"), "no field 'frame'"),
         (('task = "video-classification"', ""), "has views, which are of clips"),
         (("view_blocks = 2", 'kind = "decisions"'), "decisions have no mean over views"),
-        (("view_blocks = 2", "views = 3"), "views must be a table"),
+        (("view_blocks = 2", "views = 3"), "views must be an object"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -158,11 +158,11 @@ def _scale(where: str, spec: ModelSpec, taken: Port) -> float | None:
 
 def _output(where: str, spec: ModelSpec, outputs: Ports, dense: bool) -> Port:
     """Return the output that the spec names, or the only one that can hold scores of classes."""
-    names = [port.name for port in outputs]
+    ports = {port.name: port for port in outputs}
+    if spec.output in ports:
+        return ports[spec.output]
     if spec.output:
-        if spec.output not in names:
-            raise UnknownNameError.of(where, "output", spec.output, names)
-        return outputs[names.index(spec.output)]
+        raise UnknownNameError.of(where, "output", spec.output, ports)
     fitting = [port for port in outputs if _holds_scores(port, dense)]
     if len(outputs) == 1:
         fitting = [port for port in outputs if port.dtype in _NUMBERS]

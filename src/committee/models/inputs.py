@@ -27,6 +27,7 @@ _MODES = {1: "L", 3: "RGB"}
 # What Pillow converts to RGB or grey by no rule, or not at all.
 _UNKNOWN_COLOURS = ("LAB", "La")
 _BYTE = np.dtype(np.uint8)
+_FORMS = "bytes of shape (H, W) or (H, W, 3)"
 
 
 def prepared(images: RawSamples, preprocessing: Preprocessing, out: Array | None = None) -> Array:
@@ -159,7 +160,7 @@ def resized(
     return image.transform(size, Transform.AFFINE, (across, 0, 0, 0, down, 0), how)
 
 
-def as_image(image: ImageLike) -> Image:
+def as_image(image: Any) -> Image:
     """Return a byte array or a PIL image as a PIL image of 8 bit.
 
     Raises:
@@ -172,31 +173,32 @@ def as_image(image: ImageLike) -> Image:
     except ImportError:
         raise MissingExtraError.of("Reading images", "Pillow", "images") from None
     if isinstance(image, Image.Image):
-        if image.mode in ("I", "F"):
-            raise DataError(f"mode {image.mode} has 32 bit of no known range; save it as 8 bit")
-        if image.mode in _UNKNOWN_COLOURS:
-            raise DataError(f"mode {image.mode} is not converted to grey or RGB; save it as RGB")
-        if not image.mode.startswith("I;16"):
-            return image
-        # Pillow's own conversion cuts off at 255 what goes up to 65535.
-        upper = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        if "exif" in image.info:
-            upper.info["exif"] = image.info["exif"]
-        return upper
-    given: Any = image
-    if isinstance(given, str | Path):
-        raise DataError(f"{given}: a path is not taken; open it: PIL.Image.open(path)")
-    if not isinstance(given, Sequence) and not hasattr(given, "__array__"):
-        raise DataError(
-            "an image must be bytes of shape (H, W) or (H, W, 3), or PIL's, not of type "
-            f"{type(given).__name__}"
-        )
-    array = np.asarray(given)
-    if array.ndim == 3 and array.shape[2] == 1:
+        return _of_8_bit(image)
+    if isinstance(image, str | Path):
+        raise DataError(f"{image}: a path is not taken; open it: PIL.Image.open(path)")
+    if not isinstance(image, Sequence) and not hasattr(image, "__array__"):
+        kind = type(image).__name__
+        raise DataError(f"an image must be {_FORMS}, or PIL's, not of type {kind}")
+    array = np.asarray(image)
+    if array.shape[2:] == (1,):
         array = array[..., 0]
     shaped = array.ndim in (2, 3) and array.shape[2:] in ((), (3,)) and array.size
     if array.dtype != np.uint8 or not shaped:
-        raise DataError(
-            f"an image must be bytes of shape (H, W) or (H, W, 3), not {array.dtype} {array.shape}"
-        )
+        raise DataError(f"an image must be {_FORMS}, not {array.dtype} {array.shape}")
     return Image.fromarray(array)
+
+
+def _of_8_bit(image: Image) -> Image:
+    from PIL.Image import fromarray
+
+    if image.mode in ("I", "F"):
+        raise DataError(f"mode {image.mode} has 32 bit of no known range; save it as 8 bit")
+    if image.mode in _UNKNOWN_COLOURS:
+        raise DataError(f"mode {image.mode} is not converted to grey or RGB; save it as RGB")
+    if not image.mode.startswith("I;16"):
+        return image
+    # Pillow's own conversion cuts off at 255 what goes up to 65535.
+    upper = fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if "exif" in image.info:
+        upper.info["exif"] = image.info["exif"]
+    return upper

@@ -145,6 +145,6 @@ def specs_of(cascade: Cascade, where: str = "cascade") -> dict[str, ModelSpec]:
         raise CascadeError(
             f"{where}: does not say how to load {', '.join(missing)}. Name the pool file that "
             "lists its models: --pool POOL.toml; in Python "
-            'committee.models.read_pool_file("POOL.toml").described(cascade)'
+            'committee.models.pool_file.read_pool_file("POOL.toml").described(cascade)'
         )
     return specs

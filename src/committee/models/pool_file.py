@@ -21,7 +21,7 @@ from committee.models.sources.registry import located, source_of
 from committee.names import class_names, read_class_names
 from committee.paths import expanded
 from committee.pool.imagenet import IMAGENET, imagenet_classes
-from committee.reading import read_toml
+from committee.reading import read_toml, typed
 from committee.rule.outputs import check_kind
 from committee.spec.cost import Cost
 from committee.spec.model import ENGINES, ImportedModel, KnownModel, ModelSpec, check_name
@@ -33,30 +33,13 @@ from committee.text import changes
 if TYPE_CHECKING:
     from committee.rule.cascade import Cascade
 
-_POOL_KEYS = ("task", "classes", "preprocessing", "views", "tiles", "model")
-_MODEL_KEYS = (
-    "name",
-    "source",
-    "resolution",
-    "resolutions",
-    "weights",
-    "seed",
-    "engine",
-    "layout",
-    "output",
-    "id2label",
-    "kind",
-    "family",
-    "preprocessing",
-    "views",
-    "view_blocks",
-    "costs",
-)
 # Fields of the preprocessing that say how images are brought to the resolution.
 _RESIZING = ("crop", "resize", "interpolation")
 _RESOLUTION = (
     "write resolution = 224, or [height, width], in its [[model]], or @224 after the source"
 )
+_NO_FAMILY = "a family's models can stand for each other, these cannot; leave family out"
+_BESIDE = "stands beside resolutions"
 _RESOLUTIONS = "write two or more, all different, as in resolutions = [224, 288]"
 
 
@@ -77,31 +60,30 @@ class PoolFile:
     tiles: Mapping[str, Any] = field(default_factory=dict)
 
     def only(self, names: list[str]) -> PoolFile:
-        """The pool file of some of the models.
+        """Return the pool file of some of the models.
 
         Args:
-            names: Of models; the name of a line with ``resolutions`` or ``view_blocks`` means all
-                of its models.
+            names: Names of models; that of an entry with ``resolutions`` or ``view_blocks`` means
+                all of its models.
 
         Raises:
             UnknownNameError: If one is not there.
         """
         known = [model.name for model in self.models]
-        lines = {
-            name: [model.name for model in self.models if name in (model.entry, model.whole)]
-            for name in names
-        }
+        several = {name for model in self.models for name in (model.entry, model.whole)}
         for name in names:
-            if name not in known and not lines[name]:
+            if name not in known and name not in several:
                 raise UnknownNameError.of("pool file", "model", name, known)
-        wanted = {each for name in names for each in ([name] if name in known else lines[name])}
-        return replace(self, models=tuple(m for m in self.models if m.name in wanted))
+        # The name of a model means that model alone.
+        entries = {*names} - {*known}
+        models = (m for m in self.models if m.name in names or {m.entry, m.whole} & entries)
+        return replace(self, models=tuple(models))
 
     def described(self, cascade: Cascade, where: str = "pool file") -> Cascade:
-        """The cascade with how its models are loaded by this file, and its classes.
+        """Return a cascade of these models with how they are loaded, and with the classes.
 
         Args:
-            cascade: Of models that are listed here.
+            cascade: The cascade.
             where: What this file is called, for the error.
 
         Raises:
@@ -161,300 +143,296 @@ def read_pool_file(path: str | Path) -> PoolFile:
     except PoolFileError:
         raise
     except CommitteeError as error:
-        told = str(error)
-        where = "" if told.startswith(f"{path}: ") else f"{path}: "
-        raise PoolFileError(f"{where}{told}") from None
+        text = str(error)
+        raise PoolFileError(text if text.startswith(f"{path}: ") else f"{path}: {text}") from None
 
 
 def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
-    _check_keys(str(path), data, _POOL_KEYS)
-    entries = data.get("model", [])
-    tables = isinstance(entries, list) and all(isinstance(each, dict) for each in entries)
-    if not (tables and entries):
+    file = typed(str(path), data, _File)
+    if not file.model:
         raise PoolFileError(f"{path}: there is no model; add one with [[model]], name and source")
-    named = _text(str(path), data, "task", IMAGE_CLASSIFICATION.name)
-    task = TASKS.get(named)
+    task = TASKS.get(file.task)
     if task is None:
         raise PoolFileError(
-            f"{path}: task {named!r} is not known; this version does {', '.join(TASKS)}"
+            f"{path}: task {file.task!r} is not known; this version does {', '.join(TASKS)}"
         )
-    defaults = _table(path, data, "preprocessing")
-    if "views" in data:
-        defaults = {**defaults, "views": _table(path, data, "views")}
-    for entry in entries:
-        _check_keys(f"{path}: model {entry.get('name', '?')!r}", entry, _MODEL_KEYS)
-    ones = [
-        one
-        for entry in entries
-        for sized in _at_resolutions(path, entry)
-        for one in _in_blocks(path, sized)
+    if file.tiles and "tiles" not in task.tables:
+        raise PoolFileError(f"{path}: [tiles] is for {tasks_with('tables')}, not for {task.name}")
+    entries = [
+        typed(f"{path}: model {table.get('name', '?')!r}", table, _Entry) for table in file.model
     ]
-    models = tuple(_model(path, one, defaults, task) for one in ones)
-    names = [model.name for model in models]
+    pairs = [(spec, each) for each in entries for spec in _models(path, each, file, task)]
+    names = [spec.name for spec, _ in pairs]
     for name in names:
         if names.count(name) > 1:
             raise PoolFileError(f"{path}: model {name!r} stands twice; names are unique")
-    if "tiles" in data and "tiles" not in task.tables:
-        raise PoolFileError(f"{path}: [tiles] is for {tasks_with('tables')}, not for {task.name}")
-    classes = _classes(path, data["classes"]) if "classes" in data else _published(models)
-    classes, models = _in_one_order(ones, models, classes)
-    return PoolFile(models, classes, task, _table(path, data, "tiles"))
+    labels = [published_labels(spec) if entry.id2label else () for spec, entry in pairs]
+    classes = _classes(path, file.classes) or _common_classes([spec for spec, _ in pairs])
+    # Where nothing else names the classes, the first model that publishes its own does.
+    classes = classes or next(filter(None, labels), ())
+    models = tuple(
+        replace(spec, columns=columns_of(spec, own, classes))
+        for (spec, _), own in zip(pairs, labels, strict=True)
+    )
+    return PoolFile(models, classes, task, file.tiles)
 
 
-def _in_one_order(
-    entries: Sequence[Mapping[str, Any]], models: Sequence[ModelSpec], classes: tuple[str, ...]
-) -> tuple[tuple[str, ...], tuple[ModelSpec, ...]]:
-    """The classes, and the models with their outputs in that order.
+@dataclass(frozen=True)
+class _File:
+    """A pool file as it is written."""
 
-    Where the file names no classes, those that the first model publishes are taken.
+    model: list[dict[str, Any]] = field(default_factory=list)
+    task: str = IMAGE_CLASSIFICATION.name
+    classes: Any = None
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    views: dict[str, Any] = field(default_factory=dict)
+    tiles: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One [[model]] of a pool file as it is written."""
+
+    name: str
+    source: str
+    resolution: Any = None
+    resolutions: Any = None
+    weights: str = ""
+    seed: int | None = None
+    engine: str = ""
+    layout: str = ""
+    output: str = ""
+    id2label: bool = True
+    kind: str = "logits"
+    family: str = ""
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    views: dict[str, Any] = field(default_factory=dict)
+    view_blocks: int = 1
+    costs: dict[str, Any] = field(default_factory=dict)
+
+    def at_resolution(self, name: str, number: int) -> _Entry:
+        """Return the entry of one of its resolutions, with the cost and crop of that one."""
+
+        def own(key: str, values: Any) -> Any:
+            if not isinstance(values, list) or len(values) != len(self.resolutions):
+                raise PoolFileError(
+                    f"{key} must be a list of {len(self.resolutions)}, one for each of "
+                    f"resolutions, not {values!r}"
+                )
+            return values[number]
+
+        recipe = dict(self.preprocessing)
+        if isinstance(recipe.get("crop"), list):
+            recipe["crop"] = own("crop", recipe["crop"])
+        costs = {unit: own(f"costs.{unit}", value) for unit, value in self.costs.items()}
+        return replace(self, name=name, preprocessing=recipe, costs=costs)
+
+
+def _models(path: Path, entry: _Entry, file: _File, task: Task) -> list[ModelSpec]:
+    """Return the models of an entry: one, or one for each resolution and each group of views."""
+    where = f"{path}: model {entry.name!r}"
+    try:
+        text, at = located(entry.source, path.parent)
+        models = [
+            model
+            for one, size in _sized(entry, at)
+            for model in _in_groups(one, _model(path.parent, one, text, size, file, task))
+        ]
+        for model in models:
+            check_name(str(path), model.name)
+        if len(models) == 1:
+            return models
+        return [replace(model, entry=entry.name) for model in models]
+    except MissingExtraError:
+        raise
+    except CommitteeError as error:
+        text = str(error)
+        raise PoolFileError(text if text.startswith(f"{path}: ") else f"{where}: {text}") from None
+
+
+def _sized(
+    entry: _Entry, at: tuple[int, int] | None
+) -> list[tuple[_Entry, tuple[int, int] | None]]:
+    """Return the entry with its size, or an entry for each of its resolutions.
+
+    Args:
+        entry: What the file has.
+        at: Height and width by ``@R`` in its source; None if there is none.
     """
-    published = [
-        published_labels(model) if entry.get("id2label", True) else ()
-        for entry, model in zip(entries, models, strict=True)
+    if entry.resolutions is None:
+        return [(entry, _size(entry.resolution, at))]
+    sizes = entry.resolutions
+    if not isinstance(sizes, list):
+        raise PoolFileError(f"resolutions must be a list; {_RESOLUTIONS}")
+    sides = [_sides(size, f"resolutions: {size!r} is wrong; {_RESOLUTIONS}") for size in sizes]
+    for wrong, why in (
+        (len(sides) < 2 or len({*sides}) < len(sides), f"resolutions are {sizes}; {_RESOLUTIONS}"),
+        (entry.resolution is not None, f"resolution {_BESIDE}; leave one of the two out"),
+        (entry.family, f"family {_BESIDE}; {_NO_FAMILY}"),
+        (at is not None, f"source says {at} and resolutions too; leave @ out"),
+    ):
+        if wrong:
+            raise PoolFileError(why)
+    names = [f"{entry.name}@{h}" if h == w else f"{entry.name}@{h}x{w}" for h, w in sides]
+    return [
+        (entry.at_resolution(name, number), size)
+        for number, (name, size) in enumerate(zip(names, sides, strict=True))
     ]
-    classes = classes or next(filter(None, published), ())
-    return classes, tuple(
-        replace(model, columns=columns_of(model, labels, classes))
-        for model, labels in zip(models, published, strict=True)
+
+
+def _size(resolution: Any, at: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return height and width by ``resolution`` or by ``@R``; None if neither is there."""
+    if resolution is None:
+        return at
+    size = _sides(resolution, f"resolution is wrong; {_RESOLUTION}")
+    if at not in (None, size):
+        raise PoolFileError(f"source says {at}, resolution {size}; leave one out")
+    return size
+
+
+def _sides(resolution: Any, wrong: str) -> tuple[int, int]:
+    """Return height and width, above 0, from one number or from two."""
+    sides = resolution if isinstance(resolution, list) else [resolution, resolution]
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise PoolFileError(wrong)
+    return sides[0], sides[1]
+
+
+def _in_groups(entry: _Entry, model: ModelSpec) -> list[ModelSpec]:
+    """Return the model, or one for each group of its views: one set of weights, with exits between.
+
+    The groups are a family: which views come first makes no difference that search could learn, so
+    it takes them in their order.
+    """
+    groups, views = entry.view_blocks, model.preprocessing.views
+    if not 1 <= groups <= MOST_BLOCKS:
+        raise PoolFileError(
+            f"view_blocks must be a whole number from 1 to {MOST_BLOCKS:,}, not {groups}. Groups "
+            "are of one size, for a cascade gives the outputs of each the same weight"
+        )
+    if groups == 1 or views is None:
+        return [model]
+    if entry.family:
+        raise PoolFileError("view_blocks are a family of their own; leave family out")
+    recipes = [
+        replace(model.preprocessing, views=replace(views, blocks=groups, block=number))
+        for number in range(groups)
+    ]
+    return [
+        replace(
+            model,
+            name=f"{model.name}.{number:0{len(str(groups))}}of{groups}",
+            family=f"views of {model.name}",
+            whole=model.name,
+            preprocessing=recipe,
+            costs=tuple(
+                Cost(cost.value / groups, cost.unit, "given", f"one {recipe.sample}")
+                for cost in model.costs
+            ),
+        )
+        for number, recipe in enumerate(recipes, 1)
+    ]
+
+
+def _model(
+    folder: Path,
+    entry: _Entry,
+    text: str,
+    size: tuple[int, int] | None,
+    file: _File,
+    task: Task,
+) -> ModelSpec:
+    source = source_of(text)
+    weights = _weights(entry, folder, source)
+    if entry.engine in ENGINES and entry.engine not in source.engines:
+        raise PoolFileError(
+            f"{source.form} runs on {', '.join(source.engines)}, not on {entry.engine}"
+        )
+    for key in ("layout", "output"):
+        if getattr(entry, key) and key not in source.choices:
+            raise PoolFileError(f"{source.form} has no choice of {key}; leave {key} out")
+    for unit, value in entry.costs.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise PoolFileError(f"cost {unit} must be a number, not {value!r}")
+    preprocessing = _preprocessing(source, text, size, entry, file, task)
+    return ModelSpec(
+        name=entry.name,
+        source=text,
+        weights=weights,
+        seed=entry.seed or 0,
+        engine=entry.engine,
+        layout=entry.layout,
+        output=entry.output,
+        preprocessing=preprocessing,
+        kind=check_kind("kind", entry.kind),
+        family=entry.family,
+        task=task.name,
+        costs=tuple(
+            Cost(value, unit, "given", f"one {preprocessing.sample}")
+            for unit, value in entry.costs.items()
+        ),
     )
 
 
-def _at_resolutions(path: Path, entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """The entry, or one for each of its resolutions: together one set of weights."""
-    name = entry.get("name")
-    if "resolutions" not in entry or not isinstance(name, str):
-        return [entry]
-    where = f"{path}: model {name!r}"
-    sizes = entry["resolutions"]
-    if not isinstance(sizes, list):
-        raise PoolFileError(f"{where}: resolutions must be a list; {_RESOLUTIONS}")
-    sides = [
-        _sides(where, size, f"resolutions: {size!r} is wrong; {_RESOLUTIONS}") for size in sizes
-    ]
-    if len(sides) < 2 or len(set(sides)) < len(sides):
-        raise PoolFileError(f"{where}: resolutions are {sizes}; {_RESOLUTIONS}")
-    for key, why in (
-        ("resolution", "leave one of the two out"),
-        ("family", "a family's models can stand for each other, these cannot; leave family out"),
-    ):
-        if key in entry:
-            raise PoolFileError(f"{where}: {key} stands beside resolutions; {why}")
-    count = len(sides)
-    return [
-        {
-            **entry,
-            "name": f"{name}@{height}" if height == width else f"{name}@{height}x{width}",
-            "entry": name,
-            "resolution": [height, width],
-            "costs": {
-                unit: _of_each(where, f"costs.{unit}", value, count)[number]
-                for unit, value in _table(path, entry, "costs").items()
-            },
-            "preprocessing": {
-                key: _of_each(where, key, value, count)[number] if key == "crop" else value
-                for key, value in _table(path, entry, "preprocessing").items()
-            },
-        }
-        for number, (height, width) in enumerate(sides)
-    ]
-
-
-def _of_each(where: str, key: str, value: Any, count: int) -> list[Any]:
-    """A list with one value for each resolution; one crop serves all, one cost does not."""
-    if key == "crop" and not isinstance(value, list):
-        return [value] * count
-    if not isinstance(value, list) or len(value) != count:
-        raise PoolFileError(
-            f"{where}: {key} must be a list of {count}, one for each of resolutions, not {value!r}"
-        )
-    return value
-
-
-def _in_blocks(path: Path, entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """The entry, or one for each block of its views: one set of weights, left between blocks.
-
-    The blocks are a family: which views come first makes no difference that search could learn, so
-    it takes them in their order.
-    """
-    name, blocks = entry.get("name"), entry.get("view_blocks", 1)
-    where = f"{path}: model {name!r}"
-    if type(blocks) is not int or not 1 <= blocks <= MOST_BLOCKS:
-        raise PoolFileError(
-            f"{where}: view_blocks must be a whole number from 1 to {MOST_BLOCKS:,}, not "
-            f"{blocks!r}. Blocks are of one size, for a cascade gives the outputs of each the same "
-            "weight"
-        )
-    entry = {key: value for key, value in entry.items() if key != "view_blocks"}
-    if blocks == 1 or not isinstance(name, str):
-        return [entry]
-    if "family" in entry:
-        raise PoolFileError(f"{where}: view_blocks are a family of their own; leave family out")
-    views = _table(path, entry, "views")
-    costs = _costs(where, path, entry)
-    return [
-        {
-            **entry,
-            "name": f"{name}.{number + 1:0{len(str(blocks))}}of{blocks}",
-            "family": f"views of {name}",
-            "entry": entry.get("entry", name),
-            "whole": name,
-            "views": {**views, "blocks": blocks, "block": number},
-            "costs": {unit: cost / blocks for unit, cost in costs.items()},
-        }
-        for number in range(blocks)
-    ]
-
-
-def _model(path: Path, entry: dict[str, Any], defaults: dict[str, Any], task: Task) -> ModelSpec:
-    where = f"{path}: model {entry.get('name', '?')!r}"
-    for key in ("name", "source"):
-        if not isinstance(entry.get(key), str):
-            raise PoolFileError(f"{where}: {key} is missing or no text")
-    if not isinstance(entry.get("id2label", True), bool):
-        raise PoolFileError(f"{where}: id2label must be true or false, not {entry['id2label']!r}")
-    family = _text(where, entry, "family")
-    name = check_name(str(path), entry["name"])
-    given = {**defaults, **_table(path, entry, "preprocessing")}
-    given["views"] = {**_table(path, given, "views"), **_table(path, entry, "views")}
-    try:
-        text, at = located(entry["source"], path.parent)
-        if at is not None and "resolutions" in entry:
-            raise PoolFileError(f"{where}: source says {at} and resolutions too; leave @ out")
-        source = source_of(text)
-        weights = _weights(where, entry, path.parent, source)
-        size = _size(where, entry.get("resolution"), at)
-        preprocessing = _preprocessing(where, source, text, size, given, task)
-        return ModelSpec(
-            name=name,
-            source=text,
-            weights=weights,
-            seed=entry.get("seed", 0),
-            engine=_engine(where, entry, source),
-            layout=_choice(where, entry, "layout", source),
-            output=_choice(where, entry, "output", source),
-            preprocessing=preprocessing,
-            kind=check_kind("kind", _text(where, entry, "kind", "logits")),
-            family=family,
-            task=task.name,
-            entry=entry.get("entry", ""),
-            whole=entry.get("whole", ""),
-            costs=tuple(
-                Cost(value, unit, "given", f"one {preprocessing.sample}")
-                for unit, value in _costs(where, path, entry).items()
-            ),
-        )
-    except (MissingExtraError, PoolFileError) as error:
-        if isinstance(error, MissingExtraError) or str(error).startswith(where):
-            raise
-        raise PoolFileError(f"{where}: {error}") from None
-    except CommitteeError as error:
-        raise PoolFileError(f"{where}: {error}") from None
-
-
-def _engine(where: str, entry: dict[str, Any], source: Source) -> str:
-    engine = _text(where, entry, "engine")
-    if engine in ENGINES and engine not in source.engines:
-        raise PoolFileError(
-            f"{where}: {source.form} runs on {', '.join(source.engines)}, not on {engine}"
-        )
-    return engine
-
-
-def _choice(where: str, entry: dict[str, Any], key: str, source: Source) -> str:
-    """A text that only some sources heed; empty if it is not there."""
-    if key not in entry:
-        return ""
-    if key not in source.choices:
-        raise PoolFileError(f"{where}: {source.form} has no choice of {key}; leave {key} out")
-    if not isinstance(entry[key], str):
-        raise PoolFileError(f"{where}: {key} must be a text, not {entry[key]!r}")
-    return str(entry[key])
+def _weights(entry: _Entry, folder: Path, source: Source) -> str:
+    """Return ``random``, an absolute path, or nothing."""
+    weights = entry.weights
+    kind = RANDOM if weights == RANDOM else "file" if weights else ""
+    if kind and kind not in source.weights:
+        raise PoolFileError(f"{source.form} takes no weights = {weights!r}; leave weights out")
+    if entry.seed is not None and kind != RANDOM:
+        raise PoolFileError(f"seed must be a whole number beside weights = {RANDOM!r}")
+    return str(expanded(weights, folder)) if kind == "file" else weights
 
 
 def _preprocessing(
-    where: str,
     source: Source,
     text: str,
     size: tuple[int, int] | None,
-    given: Mapping[str, Any],
+    entry: _Entry,
+    file: _File,
     task: Task,
 ) -> Preprocessing:
-    """What the publisher states, and over it what the pool file says."""
-    if "size" in given and size is not None:
+    """Return what the publisher states, overridden by what the pool file says."""
+    own = {**file.preprocessing, **entry.preprocessing}
+    if "size" in own and size is not None:
         raise PoolFileError(
-            f"{where}: [preprocessing] says size, and a resolution {list(size)} stands there too; "
+            f"[preprocessing] says size, and a resolution {list(size)} stands there too; "
             "leave size out"
         )
     published = source.published(text.partition(":")[2], size)
-    recipe = {**published, **given}
-    views = {**published.get("views", {}), **given["views"]}
-    if views and not task.views:
+    recipe = {**published, **own}
+    views = typed("views", own.get("views") or {}, dict[str, Any])
+    views = {**published.get("views", {}), **file.views, **views, **entry.views}
+    if not task.views and (views or entry.view_blocks > 1):
         raise PoolFileError(
-            f"{where}: has views, which are of clips; write task = {tasks_with('views')} at the "
-            "beginning of the file"
+            f"has views, which are of clips; write task = {tasks_with('views')} at the beginning "
+            "of the file"
         )
-    unused = [key for key in _RESIZING if key in given]
+    unused = [key for key in _RESIZING if key in own]
     if task.dense and unused:
         raise PoolFileError(
-            f"{where}: segmentation takes images of its resolution as they are, so "
+            "segmentation takes images of its resolution as they are, so "
             f"{' and '.join(unused)} would change nothing; leave that out of [preprocessing]"
         )
     recipe["views"] = views if task.views else None
     if size is not None:
         recipe["size"] = size
     if "size" not in recipe:
-        raise PoolFileError(f"{where}: resolution is missing; {_RESOLUTION}")
+        raise PoolFileError(f"resolution is missing; {_RESOLUTION}")
     return Preprocessing.from_json(recipe)
 
 
-def _costs(where: str, path: Path, entry: dict[str, Any]) -> dict[str, float]:
-    costs = _table(path, entry, "costs")
-    for unit, value in costs.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise PoolFileError(f"{where}: cost {unit} must be a number, not {value!r}")
-    return costs
-
-
-def _size(where: str, resolution: Any, at: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Height and width by ``resolution`` or by ``@R``; None if neither is there."""
-    if resolution is None:
-        return at
-    size = _sides(where, resolution, f"resolution is wrong; {_RESOLUTION}")
-    if at not in (None, size):
-        raise PoolFileError(f"{where}: source says {at}, resolution {size}; leave one out")
-    return size
-
-
-def _sides(where: str, resolution: Any, wrong: str) -> tuple[int, int]:
-    """Height and width, above 0, of one number or of two."""
-    sides = resolution if isinstance(resolution, list) else [resolution, resolution]
-    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
-        raise PoolFileError(f"{where}: {wrong}")
-    return sides[0], sides[1]
-
-
-def _weights(where: str, entry: dict[str, Any], folder: Path, source: Source) -> str:
-    """``random``, an absolute path, or nothing."""
-    weights, form = entry.get("weights", ""), source.form
-    if not isinstance(weights, str):
-        raise PoolFileError(f"{where}: weights must be a path or {RANDOM!r}, not {weights!r}")
-    wanted = "" if not weights else RANDOM if weights == RANDOM else "file"
-    if wanted and wanted not in source.weights:
-        raise PoolFileError(f"{where}: {form} takes no weights = {weights!r}; leave weights out")
-    seed = entry.get("seed", 0)
-    if type(seed) is not int or ("seed" in entry and wanted != RANDOM):
-        raise PoolFileError(f"{where}: seed must be a whole number beside weights = {RANDOM!r}")
-    return str(expanded(weights, folder)) if wanted == "file" else weights
-
-
-def _published(models: Sequence[ModelSpec]) -> tuple[str, ...]:
+def _common_classes(models: Sequence[ModelSpec]) -> tuple[str, ...]:
     """Return the classes that published weights of all models have alike; else none."""
-    found = {published_classes(model) for model in models}
-    return found.pop() if len(found) == 1 else ()
+    known = {published_classes(model) for model in models}
+    return known.pop() if len(known) == 1 else ()
 
 
 def _classes(path: Path, classes: Any) -> tuple[str, ...]:
     """Return the classes that a pool file lists, or names by a file or as ImageNet's."""
+    if classes is None:
+        return ()
     if classes == IMAGENET:
         return imagenet_classes()
     if isinstance(classes, str):
@@ -465,23 +443,3 @@ def _classes(path: Path, classes: Any) -> tuple[str, ...]:
             f'or "{IMAGENET}"'
         )
     return class_names("classes", [str(each) for each in classes])
-
-
-def _table(path: Path, data: dict[str, Any], key: str) -> dict[str, Any]:
-    table = data.get(key, {})
-    if not isinstance(table, dict):
-        raise PoolFileError(f"{path}: {key} must be a table, [{key}]")
-    return table
-
-
-def _text(where: str, data: dict[str, Any], key: str, usual: str = "") -> str:
-    value = data.get(key, usual)
-    if not isinstance(value, str):
-        raise PoolFileError(f"{where}: {key} must be a text, not {value!r}")
-    return value
-
-
-def _check_keys(where: str, data: dict[str, Any], known: tuple[str, ...]) -> None:
-    for key in data:
-        if key not in known:
-            raise UnknownNameError.of(where, "key", key, known)
