@@ -26,7 +26,8 @@ from committee.errors import (
     StoreError,
 )
 from committee.predict import predict
-from committee.report.reliability import reliability_figure, write_figure
+from committee.report.figure import write_figure
+from committee.report.reliability import reliability_figure
 from committee.rule.flow import joined_decisions
 from committee.run.agreement import agreement
 from committee.run.offline import run_offline

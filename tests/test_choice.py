@@ -19,7 +19,7 @@ from committee.errors import CascadeError, Infeasible
 from committee.pool.evaluate import Evaluation, stage_costs, stored_decisions
 from committee.report.figure import front_figure
 from committee.report.page import page_of
-from committee.report.rows import choice_of, merged, summary
+from committee.report.rows import Report, merged
 from committee.report.text import versus
 from committee.rule.origin import RecordedTarget
 from committee.selection.notes import few_samples, notes_of, of_comparison, target_of, within_chance
@@ -150,7 +150,7 @@ def test_an_origin_of_other_hands_is_refused(target):
 
 
 def test_rows_of_one_committee_are_one(front, halves):
-    rows = summary(front, halves[1], "a", front.alone("a"))
+    rows = Report(front, halves[1], "a", front.alone("a")).rows
     shown = merged(rows)
     assert len({(row.cascade.stages, row.cascade.combine) for row in shown}) == len(shown)
     assert {row.cascade for row in shown} == {row.cascade for row in rows}
@@ -161,14 +161,14 @@ def test_rows_of_one_committee_are_one(front, halves):
 def test_what_nobody_names_is_compared_with_the_most_accurate_model():
     pool = random_pool(seed=1, models=4, samples=300)  # its dearest is not the most accurate
     front = cm.search(pool, 2, grid=5)
-    rows = summary(front)
+    rows = Report(front).rows
     alone = {row.name: row.val for row in rows if row.role == "single model"}
     best = max(alone, key=lambda name: alone[name].correct)
     assert best != max(alone, key=lambda name: alone[name].average_cost)
     assert {row.reference for row in rows} == {best}
     target = Target(max_cost=0.5, share=True)
     assert target.reference(front) == best
-    text = page_of(front, chosen=target.of(front).cascade)
+    text = page_of(Report(front, chosen=target.of(front).cascade))
     assert f"over<small>{best}</small>" in text
     with pytest.raises(Infeasible, match=f"of {best}'s cost"):
         Target(max_cost=0.001, share=True).of(front)
@@ -177,7 +177,7 @@ def test_what_nobody_names_is_compared_with_the_most_accurate_model():
 
 
 def test_notes_are_about_the_choice(front, halves):
-    row = choice_of(summary(front, halves[1], "d"))
+    row = Report(front, halves[1], "d").choice
     notes = notes_of(front, row.versus)
     assert set(front.warnings) <= set(notes)
     own = row.versus.difference
@@ -227,7 +227,7 @@ def test_few_samples_are_told_wherever_a_choice_is_shown(few, tmp_path, capsys, 
     for text in (page.read_text(), (tmp_path / "index.md").read_text()):
         assert f"Note: {FEW}" in text
     val, test = (cm.Pool.load(few / split) for split in ("val", "test"))
-    texts = [text.get_text() for text in front_figure(cm.search(val), test).axes[0].texts]
+    texts = [text.get_text() for text in front_figure(Report(cm.search(val), test)).axes[0].texts]
     assert any(FEW in " ".join(text.split()) for text in texts)
 
 
@@ -256,7 +256,7 @@ def test_the_difference_stands_beside_every_choice(splits, tmp_path, capsys):
 
 def test_the_page_begins_with_what_was_chosen_and_how_sure_that_is(front, halves):
     chosen = front.matching("d", 0.02).cascade
-    text = page_of(front, halves[1], "d", chosen=chosen)
+    text = page_of(Report(front, halves[1], "d", chosen=chosen))
     (line,) = re.findall(r'<p class="headline">(.*?)</p>', text)
     assert line.startswith("Chosen: ")
     assert "600 samples" in line

@@ -17,9 +17,9 @@ from committee.pool.evaluate import scored, stored_decisions
 from committee.pool.metrics import MEAN_IOU, mean_iou
 from committee.report.command import saving_of
 from committee.report.page import page_of
-from committee.report.rows import front_rows, summary
+from committee.report.rows import Report
 from committee.segment.store import load_tiles
-from committee.segment.tile_maps import tiles_figure, tiles_section, went_on
+from committee.segment.tile_maps import tile_sections, tiles_figure, went_on
 from committee.selection.paired import Estimate, paired_figures
 from committee.study.analyses import figure_of, run_study
 from committee.study.context import study_of
@@ -159,10 +159,11 @@ def test_training_is_told_of_weights_once(store, tmp_path):
 def test_the_page_tells_of_images_and_of_tiles(store):
     front = search(Pool.load(store / "val"), grid=10)
     test = Pool.load(store / "test")
-    text = html.unescape(page_of(front, test, store=str(store)))
+    report = Report(front, test)
+    text = html.unescape(page_of(report, store=str(store), sections=tile_sections(report)))
     assert "on val (6 images); costs and exits are of test (6 images)" in text
     assert "mIoU on test" in text
-    assert "Tiles that leave at each stage" in text
+    assert "Tiles that exit at each stage" in text
     assert "Where tiles go on" in text
     assert "all 6 tiles, each seen in 20 x 20" in text
     data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])
@@ -172,8 +173,8 @@ def test_the_page_tells_of_images_and_of_tiles(store):
     members = [p for p in data["points"] if p["series"] == "front"]
     for point, member in zip(members, front, strict=True):
         judged = evaluate(member.cascade, test)
-        assert point["test"]["right"] / 6 == pytest.approx(judged.accuracy)
-        assert point["test"]["leaving"] == list(judged.exit_ratios)
+        assert point["test"]["correct"] / 6 == pytest.approx(judged.accuracy)
+        assert point["test"]["exits"] == list(judged.exit_ratios)
         assert (point["test"]["low"], point["test"]["high"]) == judged.interval
 
 
@@ -193,21 +194,19 @@ def test_where_tiles_go_on_is_what_was_decided(store):
     drawn = tiles_figure([each])
     texts = [text.get_text() for axes in drawn.axes for text in axes.texts]
     assert texts == [f"{100 * share:.0f}" for share in each.share.ravel()]
-    rows, members = summary(front, pool, chosen=cascade), front_rows(front, pool)
-    section = tiles_section(rows, members, pool)
-    assert section is not None
+    (section,) = tile_sections(Report(front, pool, chosen=cascade))
     assert section.tables[0].rows[-1][2] == 6
     whole = search(Pool.load(store / "val", ["small"]))
-    assert tiles_section(summary(whole), front_rows(whole), pool) is None
+    assert tile_sections(Report(whole)) == []
 
 
 def test_a_command_of_the_page_finds_its_committee_again(store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     front = search(Pool.load(store / "val"))
     saving = saving_of(front, str(store))
-    members = front_rows(front)
+    members = Report(front).members
     some = [members[1], next(row for row in members if "@10+4" in str(row.cascade))]
-    for row in [*some, summary(front)[0]]:
+    for row in [*some, Report(front).rows[0]]:
         words = shlex.split(saving.line(row))
         assert main([*words[1:], "--json"]) == 0
         assert Cascade.load("cascade.json").stages == row.cascade.stages

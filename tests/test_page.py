@@ -8,6 +8,7 @@ import random
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import committee as cm
 from browser import found
 from committee.cli import main
 from committee.report.page import page_of
-from committee.report.rows import Row, ensemble_rows, front_rows, summary
-from committee.report.section import Cell, PageTable, Section
+from committee.report.rows import Report, Row
+from committee.report.section import Section
+from committee.report.table import Cell, Column, Table
 from committee.report.text import interval, named, times
 from committee.text import human_cost, percent
 
@@ -79,8 +81,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     val, test = (cm.Pool.load(folder / "store" / split) for split in ("val", "test"))
     front = cm.search(val)
     chosen = front.matching(MATCHED).cascade
-    top = summary(front, test, MATCHED, chosen)
-    rows = [*front_rows(front, test), *ensemble_rows(front, test)]
+    top = Report(front, test, MATCHED, chosen).rows
+    rows = [*Report(front, test).members, *Report(front, test).ensembles]
     rows += [row for row in top if row.role == "single model"]
     rows += [row for row in top if row.chosen]
     return Written(out, front, test, rows)
@@ -180,7 +182,7 @@ def figures(page: Any) -> dict[str, list[str]]:
 def told(evaluation: cm.Evaluation, reference: float) -> dict[str, str]:
     """What the details say of an evaluation."""
     stages = enumerate(evaluation.exit_ratios, 1)
-    leave = {f"Leave at stage {n}": f"{float(f'{100 * r:.3g}'):g} %" for n, r in stages}
+    leave = {f"Exit at stage {n}": f"{float(f'{100 * r:.3g}'):g} %" for n, r in stages}
     return {
         "Accuracy": percent(evaluation.accuracy),
         "95 % interval": interval(evaluation),
@@ -363,8 +365,8 @@ def test_moved_figures_are_those_of_evaluate_to_the_last_sample(
         for answer in page.evaluate(script, number):
             judged = cm.evaluate(moved(row.cascade, answer["thresholds"]), written.test)
             own = answer["figures"]
-            assert own["right"] == judged.correct
-            assert own["leaving"] == list(judged.exit_ratios)
+            assert own["correct"] == judged.correct
+            assert own["exits"] == list(judged.exit_ratios)
             assert own["cost"] == pytest.approx(judged.average_cost, rel=1e-12)
             assert (own["low"], own["high"]) == pytest.approx(judged.interval, rel=1e-12)
     assert len(seen) > 3
@@ -394,8 +396,8 @@ def test_a_slider_moves_the_point_and_its_figures(page: Any, written: Written) -
     assert judged.correct != row.test.correct
     want = told(judged, costs_of(NAMES)[MATCHED])
     assert {name: cells[2] for name, cells in figures(page).items()} == want
-    assert f"{want['Leave at stage 2']} leave" in slider.get_attribute("aria-valuetext")
-    assert "exploration and no choice" in page.locator("#details .note:visible").inner_text()
+    assert f"{want['Exit at stage 2']} exit" in slider.get_attribute("aria-valuetext")
+    assert "exploration, not a choice" in page.locator("#details .note:visible").inner_text()
     # The marker stands where the chart puts such a cost and accuracy.
     x, y = middle(page, number)
     ghost = page.locator("#drawing .moved").bounding_box()
@@ -475,13 +477,13 @@ SECTIONS = [
         "section 9, table 99",
         ("First sentence.", "Second, with 5 < 6."),
         (
-            PageTable(
+            Table(
                 "Some models",
-                ("model", "gain"),
+                (Column("model", itemgetter(0)), Column("gain", itemgetter(1))),
                 (
-                    (Cell("a10"), Cell("+1.0", 1.0, "0.5 to 1.5")),
-                    (Cell("a9"), Cell("–")),
-                    (Cell("<i>b</i>"), Cell("−2.0", -2.0)),
+                    ("a10", Cell("+1.0", 1.0, "0.5 to 1.5")),
+                    ("a9", None),
+                    ("<i>b</i>", Cell("−2.0", -2.0)),
                 ),
                 "A note.",
             ),
@@ -493,7 +495,7 @@ SECTIONS = [
 
 
 def test_sections_stand_after_the_front(browser: Any, written: Written, tmp_path: Path) -> None:
-    text = page_of(written.front, written.test, sections=SECTIONS)
+    text = page_of(Report(written.front, written.test), sections=SECTIONS)
     (tmp_path / "p.html").write_text(text, encoding="utf-8")
     ids = [part.split('"')[0] for part in text.split(' id="')[1:]]
     assert len(set(ids)) == len(ids)
@@ -618,9 +620,9 @@ def test_names_of_models_are_only_text(browser: Any, tmp_path: Path) -> None:
     pool = cm.Pool.from_arrays(labels, logits, kind="logits", costs=costs_of(NASTY))
     val, test = pool.rows(slice(0, 300), "val"), pool.rows(slice(300, 600), "test")
     front = cm.search(val, 3, grid=12)
-    text = page_of(front, test, title=NASTY[0])
+    text = page_of(Report(front, test), title=NASTY[0])
     (tmp_path / "p.html").write_text(text, encoding="utf-8")
-    rows = front_rows(front, test)
+    rows = Report(front, test).members
     with Opened(browser, tmp_path / "p.html") as page:
         assert page.title() == NASTY[0]
         for row, shown in zip(rows, visited(page, len(rows)), strict=True):
@@ -634,7 +636,7 @@ def test_names_of_models_are_only_text(browser: Any, tmp_path: Path) -> None:
 def test_without_a_judging_split_the_page_says_so(
     browser: Any, written: Written, tmp_path: Path
 ) -> None:
-    (tmp_path / "p.html").write_text(page_of(written.front), encoding="utf-8")
+    (tmp_path / "p.html").write_text(page_of(Report(written.front)), encoding="utf-8")
     with Opened(browser, tmp_path / "p.html") as page:
         assert [len(cells) for cells in figures(page).values()] == [1] * len(figures(page))
         slider = page.get_by_role("slider").first

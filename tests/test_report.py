@@ -14,8 +14,8 @@ from rich.console import Console
 
 import committee as cm
 from committee.report.figure import figure_svg, front_figure, save_figure
-from committee.report.page import page, page_of
-from committee.report.rows import ENSEMBLE, SINGLE, Row, ensemble_rows, front_rows, summary
+from committee.report.page import page_of
+from committee.report.rows import ENSEMBLE, SINGLE, Report, Row
 from committee.report.style import empty_figure, scale_cost
 from committee.report.tables import front_csv, rich_table
 from committee.report.text import exits, interval, points, times
@@ -65,16 +65,16 @@ def test(both):
 
 @pytest.fixture(scope="module")
 def rows(front, test):
-    return summary(front, test)
+    return Report(front, test).rows
 
 
 @pytest.fixture(scope="module")
 def members(front, test):
-    return front_rows(front, test)
+    return Report(front, test).members
 
 
 def report(front, test, **options):
-    return page_of(front, test, **options)
+    return page_of(Report(front, test), **options)
 
 
 def visible(text):
@@ -90,7 +90,7 @@ def test_numbers_are_those_of_evaluate(rows, members, front, test):
     for row in [*rows, *members]:
         assert row.val == cm.evaluate(row.cascade, front.pool)
         assert row.test == cm.evaluate(row.cascade, test)
-        assert row.judged is row.test
+        assert row.reported is row.test
         assert row.gap == row.val.accuracy - row.test.accuracy
 
 
@@ -106,7 +106,7 @@ def test_summary_holds_singles_by_cost_then_ensemble_then_targets(rows, front):
 
 def test_speedup_is_over_the_reference_on_the_judging_split(front, test):
     for judge in (test, None):
-        for row in summary(front, judge, "large"):
+        for row in Report(front, judge, "large").rows:
             pool = front.pool if judge is None else judge
             own = cm.evaluate(row.cascade, pool).average_cost
             large = cm.evaluate(cm.Cascade.of(["large"]), pool).average_cost
@@ -115,10 +115,10 @@ def test_speedup_is_over_the_reference_on_the_judging_split(front, test):
 
 
 def test_without_a_judging_split_the_choosing_one_is_named(front):
-    for row in summary(front):
+    for row in Report(front).rows:
         assert row.test is None
         assert row.gap is None
-        assert row.judged.split == "val"
+        assert row.reported.split == "val"
 
 
 def test_front_rows_are_the_front_in_order(members, front):
@@ -127,7 +127,7 @@ def test_front_rows_are_the_front_in_order(members, front):
 
 def test_a_target_out_of_reach_is_left_out(both):
     bounded = cm.search(both[0], 2, grid=6, worst_case=70e6, threads=1)
-    roles = [row.role for row in summary(bounded, both[1])]
+    roles = [row.role for row in Report(bounded, both[1]).rows]
     assert "matches huge" not in roles
     assert "most accurate for huge's cost" in roles
 
@@ -135,19 +135,19 @@ def test_a_target_out_of_reach_is_left_out(both):
 @pytest.mark.parametrize("kind", ["probabilities", "decisions"])
 def test_every_kind_of_outputs_is_reported(kind):
     val, judge = pools(kind=kind)
-    found = summary(cm.search(val, 2, grid=6, threads=1), judge)
+    found = Report(cm.search(val, 2, grid=6, threads=1), judge).rows
     assert (ENSEMBLE in [row.role for row in found]) == (kind != "decisions")
-    assert front_figure(cm.search(val, 2, grid=6, threads=1), judge) is not None
+    assert front_figure(Report(cm.search(val, 2, grid=6, threads=1), judge)) is not None
 
 
 def test_the_split_that_chose_cannot_judge(front):
     with pytest.raises(cm.errors.MisalignedError, match="holds the same samples as 'val'"):
-        summary(front, front.pool)
+        Report(front, front.pool)
 
 
 def test_an_unknown_reference_is_refused(front, test):
     with pytest.raises(cm.errors.UnknownNameError, match="'huge'"):
-        summary(front, test, "hug")
+        Report(front, test, "hug")
 
 
 # Numbers as text and tables
@@ -187,7 +187,7 @@ def test_csv_parses_back_with_every_member_and_every_digit(members, front):
 
 
 def test_csv_without_a_judging_split_leaves_its_columns_empty(front):
-    first = next(csv.DictReader(io.StringIO(front_csv(front_rows(front)))))
+    first = next(csv.DictReader(io.StringIO(front_csv(Report(front).members))))
     assert {value for name, value in first.items() if name.startswith("test_")} == {""}
 
 
@@ -213,7 +213,7 @@ def test_table_is_whole_in_80_columns(rows):
 def test_table_stands_long_names_markup_and_no_judging_split():
     names = ("[red]tiny[/red]", "a_very_long_name_of_a_model_patch16_384_in22k_ft_in1k" * 2)
     val, _ = pools(names)
-    text = rendered(summary(cm.search(val, grid=6, threads=1)))
+    text = rendered(Report(cm.search(val, grid=6, threads=1)).rows)
     assert max(map(len, text.splitlines())) <= 80
     assert "[red]tiny[/red]" in text
     assert "val top-1" in text
@@ -224,13 +224,13 @@ def test_table_stands_long_names_markup_and_no_judging_split():
 
 
 def test_svg_is_the_same_every_time(front, test):
-    first, second = (figure_svg(front_figure(front, test)) for _ in range(2))
+    first, second = (figure_svg(front_figure(Report(front, test))) for _ in range(2))
     assert first == second
     assert "<dc:date>" not in first
 
 
 def test_save_figure_writes_png_and_svg(front, test, tmp_path):
-    png, svg = save_figure(front_figure(front, test), tmp_path / "front.v1")
+    png, svg = save_figure(front_figure(Report(front, test)), tmp_path / "front.v1")
     assert png.name == "front.v1.png"
     assert png.read_bytes().startswith(b"\x89PNG")
     assert svg.read_text(encoding="utf-8").rstrip().endswith("</svg>")
@@ -238,13 +238,13 @@ def test_save_figure_writes_png_and_svg(front, test, tmp_path):
 
 def texts(figure):
     axes = figure.axes[0]
-    return [axes.get_title("left"), axes.get_xlabel(), axes.get_ylabel()] + [
+    return [figure.get_suptitle(), axes.get_xlabel(), axes.get_ylabel()] + [
         text.get_text() for text in axes.texts
     ]
 
 
 def test_figure_says_which_split_chose_and_which_judged(front, test, rows):
-    title, x, y, *labels = texts(front_figure(front, test))
+    title, x, y, *labels = texts(front_figure(Report(front, test)))
     assert title == "Chosen on val (1,000 samples), evaluated on test (1,000 samples)"
     assert x == "Average multiply-adds per sample (millions), log scale"
     assert y == "Top-1 accuracy on test (%)"
@@ -254,13 +254,13 @@ def test_figure_says_which_split_chose_and_which_judged(front, test, rows):
 
 
 def test_figure_without_a_judging_split_says_so(front):
-    title, _, y, *_ = texts(front_figure(front))
+    title, _, y, *_ = texts(front_figure(Report(front)))
     assert title.endswith("evaluated on the same")
     assert "val, the split that chose" in y
 
 
 def test_figure_draws_what_the_judging_split_says(front, test, members):
-    lines = front_figure(front, test, members=members).axes[0].get_lines()
+    lines = front_figure(Report(front, test)).axes[0].get_lines()
     line = next(line for line in lines if str(line.get_label()).startswith("Front"))
     assert line.get_ydata() == pytest.approx([100 * row.test.accuracy for row in members])
     assert line.get_xdata() == pytest.approx([row.test.average_cost / 1e6 for row in members])
@@ -268,7 +268,7 @@ def test_figure_draws_what_the_judging_split_says(front, test, members):
 
 def test_figure_of_one_model():
     val, judge = pools(["only"])
-    assert "only" in texts(front_figure(cm.search(val), judge))
+    assert "only" in texts(front_figure(Report(cm.search(val), judge)))
 
 
 @pytest.mark.parametrize("free", [("tiny",), NAMES[:2]])
@@ -277,7 +277,7 @@ def test_figure_with_models_that_cost_nothing(free):
     costs = {name: 0.0 if name in free else 20.0 * 3**i for i, name in enumerate(names)}
     val, judge = pools(names, costs, unit="latency_ms")
     front = cm.search(val, 2, grid=6, threads=1)
-    figure = front_figure(front, judge)
+    figure = front_figure(Report(front, judge))
     low, high = figure.axes[0].get_xlim()
     assert low < 0 < high
     assert "nan" not in figure_svg(figure).lower()
@@ -291,7 +291,7 @@ def test_a_very_weak_model_does_not_crush_the_range():
     costs = {"weak": 1e6} | val.costs.values("macs")
     pool = cm.Pool.from_arrays(val.samples.labels, outputs, kind="logits", costs=costs)
     front = cm.search(pool, 2, grid=6, threads=1)
-    figure = front_figure(front)
+    figure = front_figure(Report(front))
     assert figure.axes[0].get_ylim()[0] > 35
     assert any(text.startswith("▼ weak") for text in texts(figure))
     # It is on the front too, as the cheapest.
@@ -303,13 +303,13 @@ def test_a_chosen_committee_is_in_the_range():
     val, judge = pools(NAMES[:3])
     front = cm.search(val, 2, grid=6, threads=1)
     weakest = cm.Cascade.of(["tiny"])
-    figure = front_figure(front, judge, chosen=weakest)
+    figure = front_figure(Report(front, judge, chosen=weakest))
     assert figure.axes[0].get_ylim()[0] < 100 * cm.evaluate(weakest, judge).accuracy
 
 
 def test_the_legend_tells_of_what_the_figure_has(front, test, members):
-    (axes,) = front_figure(front, test).axes
-    lowest = min(100 * row.judged.accuracy for row in [*members, *ensemble_rows(front, test)])
+    (axes,) = front_figure(Report(front, test)).axes
+    lowest = min(100 * row.reported.accuracy for row in [*members, *Report(front, test).ensembles])
     assert lowest > axes.get_ylim()[0]
     assert BELOW not in axes.get_legend_handles_labels()[1]
     assert BELOW.lower() not in visible(report(front, test)).lower()
@@ -319,7 +319,7 @@ def test_the_legend_tells_of_what_the_figure_has(front, test, members):
 
 
 def test_a_match_names_the_split_on_which_it_matches(front, test):
-    labels = front_figure(front, test).axes[0].get_legend_handles_labels()[1]
+    labels = front_figure(Report(front, test)).axes[0].get_legend_handles_labels()[1]
     assert "Matches huge on val" in labels
     assert "matches huge on val" in visible(report(front, test))
     # Without a judging split all figures are of the one that chose.
@@ -339,7 +339,7 @@ def test_an_axis_of_cost_has_ticks_enough_to_read_its_scale(left, right):
 
 def test_names_are_no_mathematics():
     val, judge = pools(["$\\frac$", "_b"])
-    figure = front_figure(cm.search(val, grid=6, threads=1), judge, "$\\frac$")
+    figure = front_figure(Report(cm.search(val, grid=6, threads=1), judge, "$\\frac$"))
     assert figure_svg(figure)
 
 
@@ -378,7 +378,7 @@ def test_page_says_what_chose_what_judged_and_how(front, test):
 
 def test_page_without_a_judging_split_warns(front):
     seen = visible(report(front, None))
-    assert "There is no judging split" in seen
+    assert "There is no test split" in seen
     assert front.pool.identity(front.pool.names) in seen
 
 
@@ -405,12 +405,12 @@ def test_page_escapes_names_everywhere():
 # Extras
 
 
-def test_a_missing_extra_is_answered_with_its_remedy(front, rows, monkeypatch):
+def test_a_missing_extra_is_answered_with_its_remedy(front, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    for call in (lambda: front_figure(front), lambda: page(front, rows, rows, [], "<svg/>")):
+    for draw in (front_figure, page_of):
         with pytest.raises(cm.errors.MissingExtraError, match="Install it with: pip install"):
-            call()
+            draw(Report(front))
 
 
 def test_importing_the_report_loads_no_plotting_library():

@@ -12,7 +12,7 @@ import pytest
 import committee as cm
 from committee.cli import main
 from committee.report.command import saving_of
-from committee.report.rows import ensemble_rows, front_rows
+from committee.report.rows import Report
 
 NAMES = ("a-1", "a-2", "b", "c+d")
 
@@ -60,8 +60,8 @@ def test_a_command_finds_its_committee_again(
     # Judged by nothing here: "test" chooses, so that a split that is not the usual one is named.
     front = SEARCHES[asked](cm.Pool.load(store / "test"))
     saving = saving_of(front, str(store), "test")
-    members = front_rows(front)
-    for row in [members[0], members[len(members) // 2], *ensemble_rows(front)[:1]]:
+    members = Report(front).members
+    for row in [members[0], members[len(members) // 2], *Report(front).ensembles[:1]]:
         words = shlex.split(saving.line(row))
         assert main([*words[1:], "--json"]) == 0
         assert cm.Cascade.load("cascade.json").stages == row.cascade.stages
@@ -78,6 +78,6 @@ def test_what_no_command_can_say_is_python(
     front: Callable[[cm.Pool], cm.Front], store: Path
 ) -> None:
     found = front(cm.Pool.load(store / "val"))
-    line = saving_of(found, str(store)).line(front_rows(found)[-1])
+    line = saving_of(found, str(store)).line(Report(found).members[-1])
     assert line.startswith("front.at_most(cost=")
     assert line.endswith('.cascade.save("cascade.json")')

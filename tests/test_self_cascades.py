@@ -27,7 +27,7 @@ from committee.models.pool_file import read_pool_file
 from committee.models.sources.python import _imported
 from committee.models.sources.transformers import recipe_of
 from committee.predict import predict
-from committee.report.rows import front_rows, summary
+from committee.report.rows import Report
 from committee.report.tables import front_csv
 from committee.rule.calibration import Calibration
 from committee.rule.scores import max_prob
@@ -372,11 +372,11 @@ def test_sets_that_cannot_be_are_refused() -> None:
 
 def test_tables_say_which_cascades_are_self_cascades() -> None:
     pool = random_pool(3, 200)
-    rows = front_rows(cm.search(pool, 2, self_cascades=True))
+    rows = Report(cm.search(pool, 2, self_cascades=True)).members
     kinds = {row.kind for row in rows}
     assert "self-cascade" in kinds
     assert front_csv(rows).count(",self-cascade,") == sum(r.kind == "self-cascade" for r in rows)
-    assert all(row.kind != "self-cascade" for row in summary(cm.search(pool, 1)))
+    assert all(row.kind != "self-cascade" for row in Report(cm.search(pool, 1)).rows)
 
 
 def test_the_commands_search_for_self_cascades(

@@ -9,7 +9,7 @@ import pytest
 
 from committee import Cascade, Pool, evaluate, search
 from committee.errors import Unsupported
-from committee.report.rows import SINGLE, front_rows, summary
+from committee.report.rows import SINGLE, Report
 from committee.report.tables import rich_table
 from committee.report.text import named
 from committee.spec.model import ModelSpec, view_groups
@@ -73,21 +73,21 @@ def test_a_single_model_is_all_of_its_blocks(pools):
 def test_rows_of_a_report_are_of_whole_models(pools):
     val, test = pools
     front = search(val, grid=20)
-    rows = summary(front, test)
+    rows = Report(front, test).rows
     singles = [row for row in rows if row.role == SINGLE]
     assert [row.name for row in singles] == ["small", "large"]
     assert [named(row.cascade) for row in singles] == [
         f"{name} (all 4 blocks of views)" for name in ("small", "large")
     ]
-    assert singles[1].judged.average_cost == 36e6
+    assert singles[1].reported.average_cost == 36e6
     assert rows[0].reference == "large"
     equal = next(row for row in rows if row.role == "matches large")
     assert equal.val.accuracy >= singles[1].val.accuracy
-    assert equal.speedup == 36e6 / equal.judged.average_cost
+    assert equal.speedup == 36e6 / equal.reported.average_cost
     assert "400 clips" in str(rich_table(rows).caption)
     two = val.described(Cascade.ensemble(val.blocks["small"][:2]))
     assert named(two) == "small (2 of 4 blocks of views)"
-    assert front_rows(front, test)
+    assert Report(front, test).members
 
 
 def test_fixed_views_and_exits_between_them(pools):

@@ -19,7 +19,7 @@ import numpy as np
 import committee as cm
 from committee.data.open import open_data
 from committee.models.inputs import RawSamples
-from committee.report.rows import SINGLE, Row, summary
+from committee.report.rows import SINGLE, Report, Row
 from committee.report.text import exits, interval, times
 from committee.text import human_cost, percent
 
@@ -30,11 +30,11 @@ def line(row: Row) -> str:
     cells = (
         f"{row.role}: {row.cascade}" if row.chosen else str(row.cascade),
         percent(row.val.accuracy),
-        f"{percent(row.judged.accuracy)} ({interval(row.judged)})",
-        human_cost(row.judged.average_cost, row.judged.unit),
-        human_cost(row.judged.worst_case_cost, row.judged.unit),
+        f"{percent(row.reported.accuracy)} ({interval(row.reported)})",
+        human_cost(row.reported.average_cost, row.reported.unit),
+        human_cost(row.reported.worst_case_cost, row.reported.unit),
         times(row.speedup),
-        exits(row.judged) if row.kind == "self-cascade" else "",
+        exits(row.reported) if row.kind == "self-cascade" else "",
     )
     return f"| {' | '.join(cells)} |"
 
@@ -81,7 +81,7 @@ def main() -> None:
         high = next((name for name in arguments.high if name in names), names[-1])
         ours = names[: names.index(high) + 1]
         front = cm.search(val.only(ours), min(3, len(ours)), self_cascades=True)
-        rows = [row for row in summary(front, test, high) if row.role != "ensemble of all"]
+        rows = [row for row in Report(front, test, high).rows if row.role != "ensemble of all"]
         print(f"\nval {len(val):,}, test {len(test):,} samples, speedup over {high}\n\n{HEAD}")
         print("|---" * HEAD.count(" | ") + "|---|")
         print("\n".join(map(line, rows)))

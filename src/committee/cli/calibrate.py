@@ -15,7 +15,8 @@ from committee.cli import options as opt
 from committee.cli.options import refuse
 from committee.cli.output import print_json, print_table, say, say_notes
 from committee.pool.pool import Pool
-from committee.report.reliability import check_figure_ending, reliability_figure, write_figure
+from committee.report.figure import check_figure_ending, write_figure
+from committee.report.reliability import reliability_figure
 from committee.rule.calibration import Calibration
 from committee.store.calibrate import Judged, judge
 from committee.store.calibrate import calibrate as fit

@@ -26,10 +26,9 @@ from committee.errors import require
 from committee.files import write_text
 from committee.pool.pool import Pool
 from committee.predict import predict
-from committee.report.command import saving_of
-from committee.report.figure import figure_svg, front_figure, save_figure
-from committee.report.page import page
-from committee.report.rows import Row, choice_of, ensemble_rows, front_rows, summary
+from committee.report.figure import front_figure, save_figure
+from committee.report.page import page_of
+from committee.report.rows import Report, Row
 from committee.report.tables import front_csv
 from committee.rule.cascade import Cascade
 from committee.run.agreement import Agreement, agreement
@@ -37,7 +36,6 @@ from committee.run.runner import Runner
 from committee.run.timing import Timed, timed_offline, timed_online
 from committee.selection.exhaustive import search
 from committee.selection.front import Front
-from committee.selection.notes import notes_of
 
 LARGEST = "large"
 BATCH = 64
@@ -75,9 +73,11 @@ def demo(
         front = search(val, max_models=3, progress=progress)
     chosen = front.matching(LARGEST).cascade
     chosen.save(out / "cascade.json")
-    rows = summary(front, test, LARGEST)
-    notes = _notes(front, rows)
-    _write_report(front, test, rows, notes, out)
+    report = Report(front, test, LARGEST)
+    write_text(out / "front.csv", front_csv(report.members))
+    save_figure(front_figure(report), out / "front")
+    write_text(out / "report.html", page_of(report, store=str(out / "predictions")))
+    rows, notes = report.rows, report.notes
     if not as_json:
         _print_front(front, rows, notes)
     timings = _run(out / "cascade.json", test, as_json)
@@ -95,25 +95,6 @@ def _predicted(split: str, store: Path, quiet: bool) -> Pool:
     with progress_bar(f"predict {split}", "outputs", not quiet) as progress:
         folder = predict(pool_file(), images, store, batch_size=BATCH, progress=progress)
     return Pool.load(folder)
-
-
-def _notes(front: Front, rows: Sequence[Row]) -> tuple[str, ...]:
-    row = choice_of(rows)
-    return notes_of(front, None if row is None else row.versus)
-
-
-def _write_report(
-    front: Front, test: Pool, rows: Sequence[Row], notes: Sequence[str], out: Path
-) -> None:
-    members = front_rows(front, test, LARGEST)
-    best = ensemble_rows(front, test, LARGEST)
-    figure = front_figure(front, test, LARGEST, members=members, best=best)
-    write_text(out / "front.csv", front_csv(members))
-    save_figure(figure, out / "front")
-    saving = saving_of(front, str(out / "predictions"))
-    svg = figure_svg(figure)
-    text = page(front, rows, members, best, svg, test=test, saving=saving, notes=notes)
-    write_text(out / "report.html", text)
 
 
 def _print_front(front: Front, rows: Sequence[Row], notes: Sequence[str]) -> None:

@@ -23,10 +23,10 @@ from committee.cli.stores import open_split, open_test, skipped
 from committee.files import write_text
 from committee.pool.evaluate import shared_warnings
 from committee.report.page import check_page_ending, page_of
-from committee.report.rows import choice_of, summary
+from committee.report.rows import Report
 from committee.report.tables import versus_lines
+from committee.segment.tile_maps import tile_sections
 from committee.selection.exhaustive import search
-from committee.selection.notes import notes_of
 
 
 def report(
@@ -67,21 +67,19 @@ def report(
     front = replace(front, warnings=(*front.warnings, *shared_warnings(pool, test_pool)))
     choice = target.of(front)
     chosen = None if choice is None else choice.cascade
+    # A choice that is to match a model is compared with that model, not the most accurate.
+    found = Report(front, test_pool, match, chosen)
     text = page_of(
-        front,
-        test_pool,
-        # A choice that is to match a model is compared with that model, not the most accurate.
-        reference=match,
-        chosen=chosen,
+        found,
         store=store,
         split=split,
         extra={"Chosen by": chosen_by} if chosen_by else None,
         title=f"{Path(store).resolve().name}: committees and single models",
+        sections=tile_sections(found),
     )
     write_text(out, text)
-    row = choice_of(summary(front, test_pool, match, chosen))
+    row, notes = found.choice, found.notes
     versus, promises = (None, ()) if row is None else (row.versus, row.promises)
-    notes = notes_of(front, versus, promises)
     if as_json:
         print_json(
             {

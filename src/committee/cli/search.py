@@ -28,7 +28,7 @@ from committee.compiled import PLAIN
 from committee.errors import CascadeError
 from committee.pool.evaluate import evaluate
 from committee.pool.pool import Pool
-from committee.report.rows import CHOSEN, Row, choice_of, front_rows, row_of, summary
+from committee.report.rows import CHOSEN, Report, Row
 from committee.report.text import points, saving
 from committee.selection.exhaustive import search as exact
 from committee.selection.fixed_models import as_cascade, as_ensemble
@@ -254,9 +254,10 @@ class _Result:
         """The choice beside its reference; without a target, the match of the reference."""
         # A choice that is to match a model is compared with that model, not the most accurate.
         match = self.target.match
+        report = Report(self.front, self.test, match)
         if self.chosen is None:
-            return choice_of(summary(self.front, self.test, match))
-        return row_of(self.front, CHOSEN, self.chosen.cascade, self.test, match)
+            return report.choice
+        return report.rows_of([(CHOSEN, self.chosen.cascade)])[0]
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -298,7 +299,8 @@ def _print(result: _Result, list_front: bool, out: str | None, store: str) -> No
         say(f"Not exact: {front.inexact}.")
     if PLAIN:
         say(f"Note: this is committee {PLAIN}.")
-    rows = (front_rows if list_front else summary)(front, result.test, result.target.match)
+    report = Report(front, result.test, result.target.match)
+    rows = [*(report.members if list_front else report.rows)]
     if result.chosen and result.row:
         rows.append(result.row)
     say_rows(rows, result.notes)

@@ -17,6 +17,7 @@ from committee.errors import StoreError
 from committee.files import write_text
 from committee.pool.pool import Pool
 from committee.report.page import check_page_ending
+from committee.segment.tile_maps import tile_sections
 from committee.store.chunks import exclusive
 from committee.study.analyses import chosen_analyses, run_study
 from committee.study.base import Finding
@@ -89,7 +90,9 @@ def study(
     with exclusive(page, make_parents=True):
         findings = run_study(context, only or (), None if as_json else _progress())
         written = write_study(context, findings, out)
-        written.append(write_text(page, study_page(context, findings, store, split)))
+        sections = tile_sections(context.report)
+        text = study_page(context, findings, store, split, sections)
+        written.append(write_text(page, text))
     if as_json:
         files = [str(path) for path in written]
         broken = skipped(pool, test_pool)

@@ -1,7 +1,7 @@
 """Page: the whole report as one HTML file that needs nothing from outside.
 
-Its figure of the front is drawn by plain scripts of our own, in ``web/``: a plotting library would
-be larger than all that it draws. Without scripts the figure stands still and the tables are whole.
+Plain scripts in ``web/`` draw its figure of the front: a plotting library would be larger than all
+that it draws. Without scripts the figure stands still and the tables are whole.
 """
 
 from __future__ import annotations
@@ -13,47 +13,34 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from committee.errors import DataError, MissingExtraError, require
 from committee.pool.pool import Pool
-from committee.report import tables
-from committee.report import text as words
-from committee.report.command import Saving, saving_of
+from committee.report.command import saving_of
 from committee.report.figure import figure_svg, front_figure
 from committee.report.points import page_data
-from committee.report.rows import (
-    CHOSEN,
-    Row,
-    choice_of,
-    ensemble_rows,
-    front_rows,
-    matches,
-    merged,
-    summary,
-)
+from committee.report.rows import CHOSEN, Report, Row, matches
 from committee.report.scales import heading_of, measure_text, scales_of
 from committee.report.section import Section
-from committee.rule.cascade import Cascade
-from committee.segment.tile_maps import tiles_section
+from committee.report.table import Column, Table
+from committee.report.tables import curse_table, front_table, provenance, summary_table
+from committee.report.text import difference, named, promised, saving
 from committee.selection.front import Front
-from committee.selection.notes import notes_of
-from committee.spec.cost import Cost
 from committee.text import human_cost, percent
+from committee.version import __version__
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from jinja2 import Template
     from markupsafe import Markup
 
 _TEMPLATE, _STYLE = "page.html.jinja", "page.css"
 # In this order: each uses what stands before it.
-_SCRIPTS = ("words.js", "moves.js", "chart.js", "panel.js", "tables.js", "start.js")
+_SCRIPTS = ("words.js", "thresholds.js", "chart.js", "panel.js", "tables.js", "start.js")
 _ENDINGS = (".html", ".htm")
 # A table of more rows is folded away until the reader asks for it.
 _FOLDED = 30
-_TITLE = "Committees and single models"
 
 
 def check_page_ending(path: Path) -> None:
@@ -71,68 +58,60 @@ def check_page_ending(path: Path) -> None:
     require("The report", "report")
 
 
-def page(
-    front: Front,
-    rows: Sequence[Row],
-    members: Sequence[Row],
-    best: Sequence[Row],
-    svg: str,
-    extra: Mapping[str, str] | None = None,
+def page_of(
+    report: Report,
     *,
-    test: Pool | None = None,
-    title: str = _TITLE,
-    saving: Saving | None = None,
+    store: str | None = None,
+    split: str | None = None,
+    title: str = "Committees and single models",
+    extra: Mapping[str, str] | None = None,
     sections: Sequence[Section] = (),
-    notes: Sequence[str] = (),
 ) -> str:
-    """Write the report as one self-contained HTML page.
+    """Return a report as one self-contained HTML page.
 
     Args:
-        front: Committees found on the choosing split.
-        rows: From :func:`summary`.
-        members: From :func:`front_rows`, on the same splits.
-        best: From :func:`ensemble_rows`, likewise.
-        svg: The figure, from :func:`figure_svg`; it is trusted and stands in the page as it is.
-        extra: More lines for the settings, by name: the command, the version, the data set.
-        test: The pool that judged.
-        title: Of the page.
-        saving: How a committee is found again and saved; in Python, if left out.
+        report: A front with its rows.
+        store: The store in which ``committee search`` finds the same front; see
+            :func:`committee.report.command.saving_of`.
+        split: The validation split in the store; None for the usual one.
+        title: The title of the page.
+        extra: More lines for the settings, by name.
         sections: What stands after the front.
-        notes: What to note before the choice is trusted, one line each.
 
     Raises:
-        MissingExtraError: If jinja2 is not installed.
+        MissingExtraError: If jinja2 or matplotlib is not installed.
     """
     template = _template()
     from markupsafe import Markup
 
-    saving = saving or saving_of(front)
-    script = "\n".join(_web(name) for name in _SCRIPTS)
-    scales = scales_of(rows, [*members, *best])
-    data = page_data(front, rows, members, best, saving, test)
+    rows, members, scales = report.rows, report.members, scales_of(report)
+    script = "\n".join(map(_web, _SCRIPTS))
+    data = page_data(report, saving_of(report.front, store, split))
+    every = [*rows, *members, *report.ensembles]
     return template.render(
         title=title,
         rows=rows,
-        shown=merged(rows),
-        headline=_headline(rows) + _promises(rows),
-        notes=notes,
         members=members,
-        best=best,
-        match=matches(rows[0].reference),
+        best=report.ensembles,
+        summary=summary_table(rows),
+        curse=None if report.test is None else curse_table(rows),
+        whole=front_table(members),
+        splits=_splits_table(report),
+        costs=_costs_table(report.front),
+        headline=_headline(report) + _promises(report),
+        notes=report.notes,
+        match=matches(report.reference),
         scales=scales,
-        below=any(100 * row.judged.accuracy < scales.low for row in [*rows, *members, *best]),
+        below=any(100 * row.reported.accuracy < scales.low for row in every),
         sliders=any("grid" in each for each in data["stages"]),
         most=_FOLDED,
-        max_models=front.settings.max_models,
-        figure=_drawing(Section("still", title, svg=svg)),
+        max_models=report.front.settings.max_models,
+        figure=_drawing(Section("still", title, svg=figure_svg(front_figure(report)))),
         alternative=_alternative(rows),
-        splits=_splits(front, test, rows[0]),
-        settings=_settings(front) | dict(extra or {}) | _written(front),
-        provenance=tables.provenance(rows),
-        measure=heading_of(rows[0].judged.measure),
+        settings=_settings(report, extra or {}),
+        provenance=provenance(rows[0]),
+        measure=heading_of(rows[0].reported.measure),
         samples=rows[0].task.samples,
-        leaving=words.exit_heading(rows[0].task),
-        costs=_costs(front),
         sections=sections,
         style=Markup(_web(_STYLE)),
         data=_in_script(data),
@@ -142,97 +121,35 @@ def page(
     )
 
 
-def page_of(
-    front: Front,
-    test: Pool | None = None,
-    reference: str | None = None,
-    *,
-    chosen: Cascade | None = None,
-    store: str | None = None,
-    split: str | None = None,
-    title: str = _TITLE,
-    extra: Mapping[str, str] | None = None,
-    sections: Sequence[Section] = (),
-) -> str:
-    """The whole report of a front: its rows, its members, its figure.
-
-    Args:
-        front: Committees found on the choosing split.
-        test: The pool on a split that chose nothing, or None.
-        reference: A model of the pool; the most accurate single one if left out.
-        chosen: A committee of the front to mark, or None.
-        store: The store in which ``committee search`` finds the same front; see
-            :func:`committee.report.command.saving_of`.
-        split: The split of the store that chose; None for the usual one.
-        title: Of the page.
-        extra: More lines for the settings, by name.
-        sections: What stands after the front.
-
-    Raises:
-        MissingExtraError: If jinja2 or matplotlib is not installed.
-        UnknownNameError, MisalignedError, CostError: As of :func:`summary`.
-    """
-    rows = summary(front, test, reference, chosen)
-    members = front_rows(front, test, reference)
-    best = ensemble_rows(front, test, reference)
-    choice = choice_of(rows)
-    figure = front_figure(front, test, reference, chosen=chosen, members=members, best=best)
-    tiles = tiles_section(rows, members, front.pool if test is None else test)
-    sections = [*([] if tiles is None else [tiles]), *sections]
-    samples = [front.pool.samples, *([] if test is None else [test.samples])]
-    left_out = "; ".join(each.left_out for each in samples if each.broken)
-    told = dict(extra or {}) | ({"Samples": left_out} if left_out else {})
-    return page(
-        front,
-        rows,
-        members,
-        best,
-        figure_svg(figure),
-        told,
-        test=test,
-        title=title,
-        saving=saving_of(front, store, split),
-        sections=sections,
-        notes=notes_of(front, *(() if choice is None else (choice.versus, choice.promises))),
-    )
-
-
-def _headline(rows: Sequence[Row]) -> str:
-    """What was chosen, how much cheaper and how much less accurate it is, and how sure that is."""
-    row = choice_of(rows)
+def _headline(report: Report) -> str:
+    """Say what was chosen, how much cheaper and less accurate it is, and how sure that is."""
+    row = report.choice
     if row is None or row.versus is None:
         return ""
     own = row.versus
-    what = "Chosen" if CHOSEN in (row.role, *row.also) else f"Cheapest that {row.told}"
+    what = "Chosen" if CHOSEN in (row.role, *row.also) else f"Cheapest that {row.text}"
     if own.same:
         return f"{what}: {own.reference} itself; nothing cheaper is as accurate on {row.val.split}."
     does = f"is {own.text.removeprefix('be ')} it" if own.within else "matches it"
     sure = {
-        "kept": f"The promise to {own.text} it is kept.",
-        "missed": f"The promise to {own.text} it is missed.",
-        "within chance": f"These {own.samples} are too few to tell whether it {does}.",
+        "kept": f" The promise to {own.text} it is kept.",
+        "missed": f" The promise to {own.text} it is missed.",
+        "within chance": f" These {own.samples} are too few to tell whether it {does}.",
     }
-    where = f"on {own.split} ({own.difference.samples:,} {own.samples})"
-    flattered = f" Measured on {own.split}, which chose it: expect less." if own.chose else ""
+    end = sure.get(own.promise or "", "")
+    if own.chose:
+        end = f" Measured on {own.split}, which chose it: expect less."
     return (
-        f"{what}: {words.named(row.cascade)}, {words.saving(own.saving)} than {own.reference} "
-        f"and {words.difference(own.difference)} in accuracy {where}."
-        f"{flattered or ' ' + sure.get(own.promise or '', '')}".rstrip()
+        f"{what}: {named(row.cascade)}, {saving(own.saving)} than {own.reference} and "
+        f"{difference(own.difference)} in accuracy on {own.split} "
+        f"({own.difference.samples:,} {own.samples}).{end}"
     )
 
 
-def _promises(rows: Sequence[Row]) -> str:
-    """What became of the accuracy and the cost that the choice was asked for."""
-    row = choice_of(rows)
-    told = () if row is None else map(words.promised, row.promises)
-    return "".join(f" {each[:1].upper()}{each[1:]}." for each in told)
-
-
-def _written(front: Front) -> dict[str, str]:
-    """When the page was written, and by which version."""
-    from committee.version import __version__
-
-    return {"Written": f"{date.today():%Y-%m-%d} by committee {__version__}"}
+def _promises(report: Report) -> str:
+    """Say what became of the accuracy and the cost that the user asked for."""
+    texts = [] if report.choice is None else map(promised, report.choice.promises)
+    return "".join(f" {each[:1].upper()}{each[1:]}." for each in texts)
 
 
 def _template() -> Template:
@@ -243,10 +160,6 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    written = (percent, words.interval, words.points, words.times, human_cost)
-    environment.filters.update({each.__name__: each for each in (*written, words.exits)})
-    environment.filters["difference"] = words.difference
-    environment.filters["named"] = words.named
     environment.filters["drawing"] = _drawing
     return environment.from_string(_web(_TEMPLATE))
 
@@ -256,7 +169,7 @@ def _web(name: str) -> str:
 
 
 def _in_script(data: Any) -> Markup:
-    """Data for a script element, in which no tag can begin."""
+    """Return data for a script element, in which no tag can begin."""
     from markupsafe import Markup
 
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -267,68 +180,82 @@ def _in_script(data: Any) -> Markup:
 
 
 def _drawing(section: Section) -> Markup:
-    """The figure of a section, its names of parts unlike those of other figures on the page."""
+    """Return the figure of a section, with ids unlike those of other figures on the page."""
     from markupsafe import Markup
 
     svg = section.svg[section.svg.index("<svg") :]
     return Markup(re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>in-{section.name}-", svg))
 
 
-def _splits(front: Front, test: Pool | None, row: Row) -> list[dict[str, Any]]:
-    """Which splits there are, what for, how large, and the fingerprint where it is known."""
-    val = {"name": row.val.split, "samples": row.val.samples, "chose": True}
-    found = [val | {"fingerprint": _mark(front.pool), "judged": row.test is None}]
-    if row.test is not None:
-        mark = "" if test is None else _mark(test)
-        judge = {"name": row.test.split, "samples": row.test.samples, "chose": False}
-        found.append(judge | {"fingerprint": mark, "judged": True})
-    return found
+def _splits_table(report: Report) -> Table:
+    row, pool = report.rows[0], report.front.pool
+    splits = [(row.val, pool, "chose the committees")]
+    if row.test is None:
+        splits = [(row.val, pool, "chose the committees, and evaluates them")]
+    elif report.test is not None:
+        splits.append((row.test, report.test, "evaluates them"))
+    columns = (
+        Column("Split", lambda each: each[0].split),
+        Column("Use", lambda each: each[2]),
+        Column(row.task.samples.capitalize(), lambda each: each[0].samples, "count"),
+        Column("Fingerprint", lambda each: _fingerprint(each[1])),
+    )
+    return Table("Splits", columns, splits)
 
 
-def _mark(pool: Pool) -> str:
+def _fingerprint(pool: Pool) -> str:
     """Return what tells the samples of a split from others, also where ids only count."""
     known = pool.samples.identity or not pool.names
     return pool.samples.fingerprint if known else pool.identity(pool.names)
 
 
-def _settings(front: Front) -> dict[str, str]:
-    settings = front.settings
-    whole = "exact: every cascade that these settings allow was covered"
+def _costs_table(front: Front) -> Table:
+    unit = front.settings.unit
+    known = {n: c[unit] for each in front.pool.divisions for n, c in each.costs.costs.items()}
+    columns = (
+        Column("Model", lambda item: item[0]),
+        Column("Cost of one sample", lambda item: item[1].value, "cost", unit),
+        Column("Source", lambda item: item[1].source),
+        Column("Conditions", lambda item: item[1].conditions or "not stated"),
+    )
+    items = sorted(known.items(), key=lambda item: (item[1].value, item[0]))
+    return Table("Costs of the models", columns, items)
+
+
+def _settings(report: Report, extra: Mapping[str, str]) -> dict[str, str]:
+    front, own = report.front, report.front.settings
+    samples = [front.pool.samples, *([] if report.test is None else [report.test.samples])]
+    left_out = "; ".join(each.left_out for each in samples if each.broken)
+    exact = "exact: every cascade that these settings allow was covered"
     return {
-        "Search": whole if front.exact else "not exact: some cascades were left out",
-        "Models of a committee, at most": str(settings.max_models),
-        **({"Only": "single models and self-cascades"} if settings.self_cascades else {}),
-        "Sequences of models covered": f"{settings.sequences:,}",
-        "Cascades covered": f"{settings.cascades:,}",
-        "Thresholds tried at each exit": f"{settings.grid} percentiles, always and never",
-        "Confidence": settings.confidence,
-        "Combination": settings.combine,
-        "Unit of cost": settings.unit,
-        "Bound on worst-case cost": _bounds(settings.worst_case),
-        "Bound on average cost": _bounds(settings.average_case),
+        "Search": exact if front.exact else "not exact: some cascades were left out",
+        "Models of a committee, at most": str(own.max_models),
+        **({"Only": "single models and self-cascades"} if own.self_cascades else {}),
+        "Sequences of models covered": f"{own.sequences:,}",
+        "Cascades covered": f"{own.cascades:,}",
+        "Thresholds tried at each exit": f"{own.grid} percentiles, always and never",
+        "Confidence": own.confidence,
+        "Combination": own.combine,
+        "Unit of cost": own.unit,
+        "Bound on worst-case cost": _bounds(own.worst_case),
+        "Bound on average cost": _bounds(own.average_case),
         "Covered": "everything" if front.exact else front.inexact,
+        **extra,
+        **({"Samples": left_out} if left_out else {}),
+        "Written": f"{date.today():%Y-%m-%d} by committee {__version__}",
     }
 
 
 def _bounds(bounds: Mapping[str, float]) -> str:
-    return ", ".join(human_cost(b, unit) for unit, b in bounds.items()) or "none"
-
-
-def _costs(front: Front) -> list[tuple[str, Cost]]:
-    """The cost of each model in the unit of the search, cheapest first."""
-    unit = front.settings.unit
-    tables_ = [division.costs.costs for division in front.pool.divisions]
-    known = {name: each[unit] for costs in tables_ for name, each in costs.items()}
-    costs = list(known.items())
-    return sorted(costs, key=lambda pair: (pair[1].value, pair[0]))
+    return ", ".join(human_cost(bound, unit) for unit, bound in bounds.items()) or "none"
 
 
 def _alternative(rows: Sequence[Row]) -> str:
-    """The figure in words, for those who cannot see it."""
-    told = [
-        f"{row.told} ({row.cascade}): {percent(row.judged.accuracy)} "
-        f"at {human_cost(row.judged.average_cost, row.judged.unit)}"
+    """Return the figure in words, for those who cannot see it."""
+    texts = [
+        f"{row.text} ({row.cascade}): {percent(row.reported.accuracy)} "
+        f"at {human_cost(row.reported.average_cost, row.reported.unit)}"
         for row in rows
     ]
-    split, measure = rows[0].judged.split, measure_text(rows[0].judged.measure)
-    return f"{measure} on {split} against average cost on a log scale. " + "; ".join(told) + "."
+    split, measure = rows[0].reported.split, measure_text(rows[0].reported.measure)
+    return f"{measure} on {split} against average cost on a log scale. " + "; ".join(texts) + "."

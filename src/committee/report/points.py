@@ -1,10 +1,10 @@
-"""Points: what the page's chart, details and sliders are drawn from, as plain data for JSON."""
+"""Points: the data of the page's chart, details and sliders, as plain values for JSON."""
 
 from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -12,49 +12,33 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.pool.evaluate import Evaluation, costs_of_stages
-from committee.pool.pool import Pool
 from committee.report.command import Saving
-from committee.report.rows import CHOSEN, SINGLE, Row, matches
+from committee.report.rows import CHOSEN, SINGLE, Report, Row, matches
 from committee.report.scales import heading_of, scales_of
 from committee.report.text import exit_heading, stages_named
-from committee.selection.front import Front
 from committee.selection.threshold_histograms import Moves, moves
 
 # What a series of points is drawn as. Later ones lie above earlier ones.
 _FRONT, _BEST, _SINGLE, _TARGET = "front", "ensemble", "single", "target"
 
 
-def page_data(
-    front: Front,
-    rows: Sequence[Row],
-    members: Sequence[Row],
-    best: Sequence[Row],
-    saving: Saving,
-    test: Pool | None = None,
-) -> dict[str, Any]:
-    """Everything that the page's script draws, figures in full.
-
-    Args:
-        front: Committees found on the choosing split.
-        rows: From :func:`committee.report.summary`.
-        members: From :func:`committee.report.front_rows`.
-        best: From :func:`committee.report.ensemble_rows`.
-        saving: How a committee is saved.
-        test: The pool that judges, or None.
-    """
+def page_data(report: Report, saving: Saving) -> dict[str, Any]:
+    """Return everything that the page's script draws, figures in full."""
+    front, rows = report.front, report.rows
     row = rows[0]
-    every = {each.cascade.models_of_stages: each.cascade for each in [*rows, *members, *best]}
+    rest = [*report.members, *report.ensembles]
+    every = {each.cascade.models_of_stages: each.cascade for each in [*rows, *rest]}
     numbers = {each: number for number, each in enumerate(every)}
-    counted = moves(front, front.pool if test is None else test)
+    counted = moves(front, front.pool if report.test is None else report.test)
     costs = front.pool.prices(front.settings.unit)
-    reference = front.pool.single(row.reference, front.settings.combine)
+    reference = front.pool.single(report.reference, front.settings.combine)
 
     def series(kind: str, some: Iterable[Row]) -> list[dict[str, Any]]:
         return [
             {
                 "series": kind,
                 "role": each.role,
-                "told": each.told,
+                "text": each.text,
                 "name": each.name,
                 "stages": numbers[each.cascade.models_of_stages],
                 "thresholds": [_threshold(value) for value in each.cascade.thresholds],
@@ -65,18 +49,18 @@ def page_data(
             for each in some
         ]
 
-    scales = asdict(scales_of(rows, [*members, *best]))
+    scales = asdict(scales_of(report))
     return {
         "scales": {name: _finite(value) for name, value in scales.items()},
         "unit": front.settings.unit,
-        "heading": heading_of(row.judged.measure),
+        "heading": heading_of(row.reported.measure),
         "samples": row.task.samples,
-        "leaving": exit_heading(row.task),
+        "exit_heading": exit_heading(row.task),
         "counted": front.settings.metric.counted,
         "reference": {
-            "name": row.reference,
+            "name": report.reference,
             "cost": sum(costs[name] for name in reference),
-            "match": matches(row.reference),
+            "match": matches(report.reference),
         },
         "val": {"name": row.val.split, "samples": row.val.samples},
         "test": row.test and {"name": row.test.split, "samples": row.test.samples},
@@ -90,8 +74,8 @@ def page_data(
             for each, cascade in every.items()
         ],
         "points": [
-            *series(_FRONT, members),
-            *series(_BEST, best),
+            *series(_FRONT, report.members),
+            *series(_BEST, report.ensembles),
             *series(_SINGLE, (each for each in rows if each.role == SINGLE)),
             *series(_TARGET, (each for each in rows if each.chosen and each.role != CHOSEN)),
             *series(CHOSEN, (each for each in rows if each.role == CHOSEN)),
@@ -102,27 +86,27 @@ def page_data(
 def _figures(evaluation: Evaluation) -> dict[str, Any]:
     low, high = evaluation.interval
     return {
-        "right": evaluation.correct,
+        "correct": evaluation.correct,
         "low": low,
         "high": high,
         "cost": evaluation.average_cost,
-        "leaving": evaluation.exit_ratios,
+        "exits": evaluation.exit_ratios,
     }
 
 
 def _counts(found: Moves | None) -> dict[str, Any]:
-    """The candidates of each threshold, and the cells as text; nothing if there are none."""
+    """Return the candidates of each threshold, and packed counts; nothing if there are none."""
     if found is None:
         return {}
     records = np.column_stack([found.passed, found.count, found.right])
     return {
         "grid": [column.tolist() for column in found.thresholds],
-        "cells": base64.b64encode(_short(records.ravel())).decode("ascii"),
+        "counts": base64.b64encode(_short(records.ravel())).decode("ascii"),
     }
 
 
 def _short(numbers: Array) -> bytes:
-    """Whole numbers of 0 and more, seven bits a byte, lowest first; a last byte is below 128.
+    """Return whole numbers from 0, seven bits a byte, lowest first; a last byte is below 128.
 
     >>> list(_short(np.array([0, 127, 128, 300])))
     [0, 127, 128, 1, 172, 2]
@@ -140,5 +124,5 @@ def _threshold(value: float) -> float | str:
 
 
 def _finite(value: Any) -> Any:
-    """What JSON can hold: nothing stands for infinity."""
+    """Return what JSON can hold; null stands for infinity."""
     return None if value == math.inf else value

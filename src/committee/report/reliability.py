@@ -1,36 +1,26 @@
-"""Figure: how often each model is right by how sure it is, before and after calibration."""
+"""Figure: how often each model is right, by how sure it is, before and after calibration."""
 
 from __future__ import annotations
 
-import io
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from committee.arrays import Array
 from committee.calibration.reliability import Reliability, reliability, says_probabilities
-from committee.errors import (
-    CalibrationError,
-    DataError,
-    MisalignedError,
-    MissingExtraError,
-    require,
-)
-from committee.files import write_bytes
+from committee.errors import CalibrationError, MisalignedError
+from committee.pool.evaluate import wilson_interval
 from committee.pool.pool import Pool
-from committee.report.figure import figure_svg
+from committee.report.style import BLUE, GREY, VERMILION, empty_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours; markers differ too, for print in grey.
-_BEFORE, _AFTER = ("#D55E00", "o", "Original"), ("#0072B2", "s", "Calibrated")
+# Markers differ too, for print in grey.
+_BEFORE, _AFTER = (VERMILION, "o", "Original"), (BLUE, "s", "Calibrated")
 _COLUMNS = 3
-_ENDINGS = (".png", ".svg")
-_DPI = 200
 
 # Colour, marker and word, and what to draw with them.
 _Drawn = tuple[tuple[str, str, str], Reliability]
@@ -41,7 +31,7 @@ def reliability_figure(pool: Pool, bins: int = 15) -> Figure:
 
     A point is the mean confidence and the accuracy of the samples of one bin, with the 95 % Wilson
     interval of the accuracy; the bars below say how many samples each bin holds. On the diagonal
-    confidence is accuracy. Confidences of decisions that are no probabilities are not drawn.
+    confidence is accuracy. Confidences that are no probabilities are not drawn.
 
     Args:
         pool: Labelled predictions, and the calibrations to show, fitted on other samples.
@@ -60,13 +50,9 @@ def reliability_figure(pool: Pool, bins: int = 15) -> Figure:
         )
     if labels is None:
         raise MisalignedError(f"split {pool.samples.split!r} has no labels; accuracy needs them")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError.of("The figure", "matplotlib", "report") from None
     columns = min(_COLUMNS, len(pool.calibrations))
     rows = math.ceil(len(pool.calibrations) / columns)
-    figure = Figure(figsize=(3.1 * columns + 0.6, 3.9 * rows + 0.9), layout="constrained")
+    figure = empty_figure(3.1 * columns + 0.6, 3.9 * rows + 0.9)
     # For each row of panels one of curves and a lower one of counts.
     grid = figure.subplots(
         2 * rows, columns, squeeze=False, sharex=True, height_ratios=[3.4, 1] * rows
@@ -92,48 +78,22 @@ def reliability_figure(pool: Pool, bins: int = 15) -> Figure:
     return figure
 
 
-def check_figure_ending(path: Path) -> None:
-    """Refuse an ending that is neither png nor svg, before any work is done.
-
-    Raises:
-        DataError: If so.
-        MissingExtraError: If matplotlib is not installed.
-    """
-    if path.suffix.lower() not in _ENDINGS:
-        raise DataError(f"{path}: a figure can be written as {' or '.join(_ENDINGS)}")
-    require("The figure", "report")
-
-
-def write_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure as png, at 200 dots an inch, or svg, by the ending.
-
-    Raises:
-        DataError: If the ending is neither.
-    """
-    check_figure_ending(path)
-    if path.suffix.lower() == ".svg":
-        return write_bytes(path, figure_svg(figure).encode())
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=_DPI)
-    return write_bytes(path, image.getvalue())
-
-
 def _draw_curves(axes: Axes, name: str, found: list[_Drawn]) -> None:
     axes.set_visible(True)
-    axes.plot([0, 1], [0, 1], color="#888888", linewidth=0.8, linestyle="--", zorder=1)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--", zorder=1)
     for (color, marker, what), each in found:
         count, confidence, accuracy = _drawn(each)
-        low, high = _wilson(accuracy, count)
+        ends = [wilson_interval(round(s * n), n) for s, n in zip(accuracy, count, strict=True)]
+        low, high = np.array(ends).T
         axes.errorbar(
             confidence, accuracy, yerr=np.stack([accuracy - low, high - accuracy]), color=color,
             marker=marker, markersize=3.5, linewidth=1, elinewidth=0.6, capsize=1.5, zorder=2,
             label=f"{what}, ECE {each.error:.2%}",
         )  # fmt: skip
+    plain(axes)
     axes.set_title(name, fontsize=9, loc="left", parse_math=False)
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
-    axes.grid(True, color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
     axes.legend(loc="lower right", fontsize=7, framealpha=0.9)
     axes.set_ylabel("Accuracy")
 
@@ -155,7 +115,7 @@ def _draw_counts(axes: Axes, found: list[_Drawn], bins: int) -> None:
 
 
 def _drawn(each: Reliability) -> tuple[Array, Array, Array]:
-    """Count, confidence and accuracy of the bins that hold samples."""
+    """Return count, confidence and accuracy of the bins that hold samples."""
     count = _joined(each.count)
     some = count > 0
     confidence = _joined(each.count * each.confidence)[some] / count[some]
@@ -164,17 +124,5 @@ def _drawn(each: Reliability) -> tuple[Array, Array, Array]:
 
 
 def _joined(values: Array) -> Array:
-    """What is certain has a bin of its own, of no width; it is drawn with the bin below it."""
+    """Join the bin of certainty, which has no width, to the bin below it."""
     return np.append(values[:-2], values[-2] + values[-1])
-
-
-def _wilson(share: Array, count: Array) -> tuple[Array, Array]:
-    """95 % Wilson intervals of shares."""
-    from scipy.special import ndtri
-
-    z = -float(ndtri(0.025))
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    root = np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    half = z / (1 + z * z / count) * root
-    # Rounding must not put a bound beyond the share itself.
-    return np.minimum(middle - half, share), np.maximum(middle + half, share)

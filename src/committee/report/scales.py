@@ -1,35 +1,15 @@
-"""Scales: what of accuracy and cost the figure and the page's chart show, and in which unit."""
+"""Scales: the ranges of accuracy and cost that figures and the page's chart show, with units."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from committee.arrays import Array
-from committee.pool.evaluate import Evaluation
 from committee.pool.metrics import TOP_1
-from committee.report.rows import SINGLE, Row
+from committee.report.rows import SINGLE, Report
 from committee.report.style import cost_axis
-
-
-@dataclass(frozen=True)
-class Points:
-    """Points to draw, each field of shape (P,): cost in the axis' unit, the others in percent."""
-
-    cost: Array
-    accuracy: Array
-    low: Array
-    high: Array
-
-    @classmethod
-    def of(cls, evaluations: Sequence[Evaluation], size: float) -> Points:
-        """Points where evaluations put them; ``size`` as in :class:`Scales`."""
-        bounds = np.array([e.interval for e in evaluations]).reshape(-1, 2)
-        cost = np.array([e.average_cost for e in evaluations]) / size
-        accuracy = np.array([e.accuracy for e in evaluations])
-        return cls(cost, 100 * accuracy, 100 * bounds[:, 0], 100 * bounds[:, 1])
 
 
 @dataclass(frozen=True)
@@ -37,7 +17,7 @@ class Scales:
     """The two axes.
 
     Args:
-        title: What chose and what judged.
+        title: Which split chose and which evaluated.
         accuracy: Label of the axis of accuracy.
         low: Least accuracy shown, in percent.
         high: Most.
@@ -60,36 +40,33 @@ class Scales:
     linear_to: float
 
 
-def scales_of(rows: Sequence[Row], others: Sequence[Row]) -> Scales:
-    """The axes for a summary and for other rows, as the split that judges puts them all.
-
-    Args:
-        rows: From :func:`committee.report.summary`.
-        others: Members of the front, ensembles.
-    """
+def scales_of(report: Report) -> Scales:
+    """Return the axes for a report, as the split that is reported puts its committees."""
+    rows = report.rows
     singles = [row for row in rows if row.role == SINGLE]
-    size, label = cost_axis(singles[0].judged.unit, [r.judged.average_cost for r in singles])
-    models = Points.of([row.judged for row in singles], size)
     chosen = [row for row in rows if row.chosen]
-    rest = Points.of([row.judged for row in [*chosen, *others]], size)
-    most = rest.accuracy.max(initial=0)
+    size, label = cost_axis(
+        singles[0].reported.unit, [row.reported.average_cost for row in singles]
+    )
+    rest = [*chosen, *report.members, *report.ensembles]
+    best = max(row.reported.accuracy for row in [*singles, *rest])
     low, high = range_of_interest(
-        models.accuracy,
-        np.append(rest.accuracy[: len(chosen)], most),
-        np.stack([models.low, models.high], axis=1),
+        100 * np.array([row.reported.accuracy for row in singles]),
+        100 * np.array([*(row.reported.accuracy for row in chosen), best]),
+        100 * np.array([row.reported.interval for row in singles]),
         weak=1.5,
     )
-    left, right, linear_to = _range_of_cost(models.cost, np.append(models.cost, rest.cost))
-    val, test = rows[0].val, rows[0].test
+    costs = np.array([row.reported.average_cost for row in [*singles, *rest]]) / size
+    left, right, linear_to = range_of_cost(costs[: len(singles)], costs)
+    val, test, what = rows[0].val, rows[0].test, rows[0].task.samples
     where = f"{val.split}, the split that chose" if test is None else test.split
-    what = rows[0].task.samples
-    judged = "the same" if test is None else f"{test.split} ({test.samples:,} {what})"
+    reported = "the same" if test is None else f"{test.split} ({test.samples:,} {what})"
     return Scales(
-        title=f"Chosen on {val.split} ({val.samples:,} {what}), evaluated on {judged}",
+        title=f"Chosen on {val.split} ({val.samples:,} {what}), evaluated on {reported}",
         accuracy=f"{measure_text(val.measure)} on {where} (%)",
         low=low,
         high=high,
-        cost=label + _told_scale(linear_to),
+        cost=label + scale_text(linear_to),
         size=size,
         left=left,
         right=right,
@@ -98,12 +75,12 @@ def scales_of(rows: Sequence[Row], others: Sequence[Row]) -> Scales:
 
 
 def measure_text(measure: str) -> str:
-    """What an axis calls a measure of evaluations."""
+    """Return what an axis calls a metric."""
     return "Top-1 accuracy" if measure == TOP_1.name else measure
 
 
 def heading_of(measure: str) -> str:
-    """What a column of figures is headed by.
+    """Return the heading of a column of figures by a metric.
 
     >>> heading_of("top-1"), heading_of("agreement with big"), heading_of("mIoU")
     ('Accuracy', 'Agreement with big', 'mIoU')
@@ -113,8 +90,11 @@ def heading_of(measure: str) -> str:
     return measure if measure[1:2].isupper() else measure[:1].upper() + measure[1:]
 
 
-def _range_of_cost(models: Array, costs: Array) -> tuple[float, float, float]:
-    """Limits of cost, and up to where it is linear: to the cheapest model that costs anything."""
+def range_of_cost(models: Array, costs: Array) -> tuple[float, float, float]:
+    """Return limits of cost, and up to where it is linear: the cheapest model that costs anything.
+
+    The last is 0 for an axis that is all logarithmic, infinity for one that is all linear.
+    """
     positive = models[models > 0]
     if not positive.size:
         return 0.0, 1.0, np.inf
@@ -124,8 +104,8 @@ def _range_of_cost(models: Array, costs: Array) -> tuple[float, float, float]:
     return -0.1 * least, 1.3 * float(costs.max()), least
 
 
-def _told_scale(linear_to: float) -> str:
-    """What the axis says of its scale."""
+def scale_text(linear_to: float) -> str:
+    """Return what the label of the axis adds about its scale."""
     if linear_to == np.inf:
         return ""
     return f", log scale from {linear_to:.3g}" if linear_to else ", log scale"

@@ -1,32 +1,39 @@
-"""Tables: rows as CSV for programs and as text for people, and how numbers are written."""
+"""Tables of a report: for the terminal, for the page and as csv."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from committee.pool.evaluate import Evaluation
 from committee.report.rows import Row, merged
-from committee.report.text import exits, interval, named, promised, times, versus
-from committee.text import csv_text, human_cost, percent
+from committee.report.scales import heading_of
+from committee.report.table import Cell, Column, Table
+from committee.report.text import (
+    difference,
+    exit_heading,
+    exits,
+    interval,
+    named,
+    promised,
+    times,
+    versus,
+)
+from committee.text import human_cost, percent
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-_ON_SPLIT = (
-    "split", "samples", "measure", "correct", "accuracy", "low", "high", "average_cost",
-    "exit_ratios",
-)  # fmt: skip
+    from rich.table import Table as RichTable
 
 
 def versus_lines(rows: Sequence[Row]) -> list[str]:
-    """Each choice beside its reference, on the split that evaluates."""
+    """Return each choice beside its reference, on the split that is reported."""
     lines = []
     for row in merged(rows):
         beside = row.versus is not None and not row.versus.same
         if beside or row.promises:
-            lines.append(f"{row.told}: {named(row.cascade)}")
+            lines.append(f"{row.text}: {named(row.cascade)}")
         if row.versus is not None and beside:
             lines.append(f"  {versus(row.versus)}")
             if row.versus.chose:
@@ -35,114 +42,204 @@ def versus_lines(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
+def provenance(row: Row) -> str:
+    """Return which split chose, which evaluated, and what speedups are over."""
+    what = row.task.samples
+    chosen = f"Committees were chosen on {row.val.split} ({row.val.samples:,} {what})"
+    speedup = f"Speedup is in average cost, over {row.reference}."
+    if row.test is None:
+        return f"{chosen}, and these figures are from it too: expect less on new data. {speedup}"
+    test = f"{row.test.split} ({row.test.samples:,} {what}), which chose nothing"
+    return f"{chosen}; costs and exits are of {test}. {speedup}"
+
+
 def front_csv(rows: Sequence[Row]) -> str:
-    """Rows as CSV with a header, every number in full.
+    """Return rows as csv, every number in full.
 
     ``stages``, ``thresholds`` and ``exit_ratios`` are JSON lists. Columns that begin with ``val_``
-    stand for the split that chose, those with ``test_`` for the one that judges, empty without one;
-    ``val_split`` and ``test_split`` name them.
+    are of the split that chose, those with ``test_`` of the test split, empty without one.
     """
-    records = map(_record, rows)
-    return csv_text([_columns(), *([each.get(c, "") for c in _columns()] for each in records)])
+    columns = (
+        Column("role", lambda row: row.role),
+        Column("committee", lambda row: str(row.cascade)),
+        Column("stages", lambda row: _json([list(stage.models) for stage in row.cascade.stages])),
+        Column("kind", lambda row: row.kind),
+        Column("thresholds", lambda row: _json(_thresholds(row))),
+        Column("confidence", lambda row: row.cascade.confidence),
+        Column("combine", lambda row: row.cascade.combine),
+        *(
+            replace(column, name=f"{name}_{column.name}").of(pick)
+            for name, pick in (("val", lambda row: row.val), ("test", lambda row: row.test))
+            for column in _EVALUATION
+        ),
+        Column("worst_case_cost", lambda row: row.reported.worst_case_cost),
+        Column("unit", lambda row: row.reported.unit),
+        Column("speedup", lambda row: row.speedup),
+    )
+    return Table("", columns, rows).csv()
 
 
-def _columns() -> list[str]:
-    what = ["role", "committee", "stages", "kind", "thresholds", "confidence", "combine"]
-    splits = [f"{split}_{field}" for split in ("val", "test") for field in _ON_SPLIT]
-    return [*what, *splits, "worst_case_cost", "unit", "speedup"]
+_EVALUATION = (
+    *(
+        Column(name, lambda evaluation, name=name: getattr(evaluation, name))  # type: ignore[misc]
+        for name in ("split", "samples", "measure", "correct", "accuracy")
+    ),
+    Column("low", lambda evaluation: evaluation.interval[0]),
+    Column("high", lambda evaluation: evaluation.interval[1]),
+    Column("average_cost", lambda evaluation: evaluation.average_cost),
+    Column("exit_ratios", lambda evaluation: _json(list(evaluation.exit_ratios))),
+)
 
 
-def _record(row: Row) -> dict[str, Any]:
-    stages = row.cascade.to_json()["stages"]
-    return {
-        "role": row.role,
-        "committee": str(row.cascade),
-        "stages": _json([stage["models"] for stage in stages]),
-        "kind": row.kind,
-        "thresholds": _json([stage["threshold"] for stage in stages[:-1]]),
-        "confidence": row.cascade.confidence,
-        "combine": row.cascade.combine,
-        **_on_split("val", row.val),
-        **_on_split("test", row.test),
-        "worst_case_cost": row.judged.worst_case_cost,
-        "unit": row.judged.unit,
-        "speedup": row.speedup,
-    }
-
-
-def _on_split(prefix: str, evaluation: Evaluation | None) -> dict[str, Any]:
-    if evaluation is None:
-        return {}
-    data = evaluation.to_json()
-    data["low"], data["high"] = data["interval"]
-    data["exit_ratios"] = _json(data["exit_ratios"])
-    return {f"{prefix}_{field}": data[field] for field in _ON_SPLIT}
+def _thresholds(row: Row) -> list[Any]:
+    return [stage["threshold"] for stage in row.cascade.to_json()["stages"][:-1]]
 
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def provenance(rows: Sequence[Row]) -> str:
-    """Which split chose, which judged, what speedups are over; ``rows`` holds one or more."""
-    row = rows[0]
-    what = row.task.samples
-    chose = f"Committees were chosen on {row.val.split} ({row.val.samples:,} {what})"
-    speedup = f"Speedup is in average cost, over {row.reference}."
-    if row.test is None:
-        return f"{chose}, and these figures are from it too: expect less on new data. {speedup}"
-    judge = f"{row.test.split} ({row.test.samples:,} {what}), which chose nothing"
-    return f"{chose}; costs and exits are of {judge}. {speedup}"
+def rich_table(rows: Sequence[Row], title: str = "") -> RichTable:
+    """Return rows as a table that fits into 80 columns.
 
-
-def rich_table(rows: Sequence[Row], title: str | None = None) -> Table:
-    """Rows as a table that fits into 80 columns.
-
-    Accuracy stands under the name of its split; cost, exits and speedup are those of the split that
-    judges. Names of models are never read as markup.
+    Accuracy stands under the name of its split; cost, exits and speedup are of the split that is
+    reported.
 
     Args:
         rows: One or more.
         title: Stands above the table; may hold markup.
     """
-    from rich.box import HORIZONTALS
-    from rich.table import Table
-    from rich.text import Text
-
-    caption = Text(provenance(rows))
-    table = Table(
-        title=title, caption=caption, caption_justify="left", box=HORIZONTALS, show_lines=True
-    )
-    table.add_column("committee\nexits by stage", overflow="fold")
-    for evaluation in _shown(rows[0]):
-        heading = Text(f"{evaluation.split} {evaluation.measure}\n95 % interval")
-        table.add_column(heading, justify="right", overflow="fold", max_width=13)
-    table.add_column("average cost\nworst case", justify="right", overflow="fold")
-    table.add_column("speedup", justify="right", no_wrap=True)
-    for row in merged(rows):
-        table.add_row(*_cells(row))
-    return table
-
-
-def _shown(row: Row) -> list[Evaluation]:
-    return [row.val] if row.test is None else [row.val, row.test]
-
-
-def _cells(row: Row) -> list[Any]:
-    from rich.text import Text
-
-    judged, unit = row.judged, row.judged.unit
-    worst = human_cost(judged.worst_case_cost, unit)
-    parts = "" if row.task.unit == row.task.sample else f" of {row.task.units}"
-    exited = f"\n{exits(judged)}{parts}" if row.cascade.kind == "cascade" else ""
-    if row.self_cascade:
-        exited = f"\n{row.kind}, {exits(judged)}"
-    return [
-        Text.assemble((named(row.cascade), "bold"), "\n", (row.told, "dim"), exited),
+    first = rows[0]
+    splits = [_val, *([] if first.test is None else [_test])]
+    columns = (
+        Column("committee", _with_exits, small="exits by stage"),
         *(
-            Text.assemble(percent(each.accuracy), "\n", (interval(each), "dim"))
-            for each in _shown(row)
+            replace(_accuracy(pick), name=f"{split.split} {split.measure}", small="95 % interval")
+            for pick in splits
+            if (split := pick(first)) is not None
         ),
-        Text.assemble(human_cost(judged.average_cost, unit), "\n", (worst, "dim")),
-        times(row.speedup),
-    ]
+        _COST,
+        _speedup(),
+    )
+    return Table(title, columns, merged(rows), provenance(first)).rich()
+
+
+def summary_table(rows: Sequence[Row]) -> Table:
+    """Return the summary of the page."""
+    first = rows[0]
+    split, heading = first.reported.split, heading_of(first.reported.measure)
+    columns = (
+        _NAME,
+        replace(_accuracy(_reported), name=f"{heading} on {split}", small="95 % interval"),
+        replace(_COST, name=f"Average cost on {split}"),
+        _speedup("Speedup over", first.reference, beside=True),
+        Column(
+            f"{exit_heading(first.task)} at each stage",
+            lambda row: Cell(exits(row.reported), row.reported.exit_ratios[0]),
+            small=f"on {split}",
+        ),
+    )
+    return Table("Summary", columns, merged(rows), marked=lambda row: row.chosen)
+
+
+def curse_table(rows: Sequence[Row]) -> Table:
+    """Return the winner's curse: each committee on both splits."""
+    val, test = rows[0].val.split, rows[0].reported.split
+
+    def cost(row: Row) -> Cell:
+        val, test = row.val, row.reported
+        small = human_cost(test.average_cost, test.unit)
+        return Cell(human_cost(val.average_cost, val.unit), val.average_cost, small)
+
+    columns = (
+        _NAME,
+        Column(val, lambda row: row.val.accuracy, "share", small="chose"),
+        Column(test, lambda row: row.reported.accuracy, "share", small="evaluates"),
+        Column("Gap", lambda row: row.gap, "points", small="points"),
+        Column("Average cost", cost, small=f"{val} / {test}"),
+    )
+    return Table("Winner's curse", columns, merged(rows), marked=lambda row: row.chosen)
+
+
+def front_table(members: Sequence[Row]) -> Table:
+    """Return the whole front."""
+    first = members[0]
+    heading = heading_of(first.val.measure)
+    val = Column(f"{heading} on {first.val.split}", lambda row: row.val.accuracy, "share")
+    if first.test is None:
+        accuracies = [replace(_accuracy(_val), name=val.name, small="chose")]
+    else:
+        own = f"{heading} on {first.test.split}"
+        test = replace(_accuracy(_test), name=own, small="95 % interval")
+        accuracies = [replace(val, small="chose"), test]
+    unit = first.reported.unit
+    columns = (
+        Column("Committee", lambda row: named(row.cascade)),
+        Column("Thresholds", lambda row: ", ".join(f"{t:.4g}" for t in row.cascade.thresholds)),
+        *accuracies,
+        Column(
+            f"Average cost on {first.reported.split}",
+            lambda row: row.reported.average_cost,
+            "cost",
+            unit,
+        ),
+        Column("Worst case", lambda row: row.reported.worst_case_cost, "cost", unit),
+        Column("Speedup", lambda row: row.speedup, "ratio"),
+    )
+    return Table("The whole front", columns, members)
+
+
+def _val(row: Row) -> Evaluation:
+    return row.val
+
+
+def _test(row: Row) -> Evaluation | None:
+    return row.test
+
+
+def _reported(row: Row) -> Evaluation:
+    return row.reported
+
+
+def _accuracy(pick: Callable[[Row], Evaluation | None]) -> Column:
+    def cell(each: Evaluation) -> Cell:
+        return Cell(percent(each.accuracy), each.accuracy, interval(each))
+
+    return Column("accuracy", cell).of(pick)
+
+
+def _speedup(name: str = "speedup", small: str = "", beside: bool = False) -> Column:
+    """Return a column of speedups; ``beside`` adds the gain over the reference of a choice."""
+
+    def cell(row: Row) -> Cell:
+        text = ""
+        if beside and row.versus is not None and not row.versus.same:
+            text = f"{difference(row.versus.difference)} vs {row.versus.reference}"
+        return Cell(times(row.speedup), row.speedup, text)
+
+    return Column(name, cell, small=small)
+
+
+def _cost_cell(row: Row) -> Cell:
+    own = row.reported
+    worst = human_cost(own.worst_case_cost, own.unit)
+    return Cell(human_cost(own.average_cost, own.unit), own.average_cost, worst)
+
+
+def _with_exits(row: Row) -> Cell:
+    lines = [row.text]
+    if row.self_cascade:
+        lines.append(f"{row.kind}, {exits(row.reported)}")
+    elif row.cascade.kind == "cascade":
+        units = "" if row.task.unit == row.task.sample else f" of {row.task.units}"
+        lines.append(f"{exits(row.reported)}{units}")
+    return Cell(named(row.cascade), small="\n".join(lines))
+
+
+_COST = Column("average cost", _cost_cell, small="worst case")
+_NAME = Column(
+    "Committee",
+    lambda row: Cell(
+        named(row.cascade), small=row.text + (", self-cascade" if row.self_cascade else "")
+    ),
+)

@@ -151,8 +151,8 @@ def shares(ratios: Iterable[float]) -> str:
 
 
 def exit_heading(task: Task) -> str:
-    """What a column of exit ratios is headed by."""
-    return "Leave" if task.unit == task.sample else f"{task.units.capitalize()} that leave"
+    """Return the heading of a column of exit ratios."""
+    return "Exit" if task.unit == task.sample else f"{task.units.capitalize()} that exit"
 
 
 def named(cascade: Cascade) -> str:

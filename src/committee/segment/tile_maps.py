@@ -13,7 +13,7 @@ from committee.models.load import specs_of
 from committee.pool.evaluate import stored_decisions
 from committee.pool.pool import Pool
 from committee.report.figure import figure_svg
-from committee.report.rows import Row
+from committee.report.rows import Report, Row
 from committee.report.section import Section
 from committee.report.style import empty_figure
 from committee.report.table import Column, Table
@@ -71,37 +71,34 @@ def went_on(cascade: Cascade, pool: Pool) -> WentOn:
     return WentOn(cascade, grid_of(specs_of(cascade)), stages, names, samples.split)
 
 
-def tiles_section(rows: Sequence[Row], members: Sequence[Row], pool: Pool) -> Section | None:
-    """Where tiles go on, of the committees that the report names, or else of the front's best.
-
-    Args:
-        rows: From :func:`committee.report.summary`.
-        members: From :func:`committee.report.front_rows`.
-        pool: The pool on the split that judges.
+def tile_sections(report: Report) -> list[Section]:
+    """Return a section on where tiles go on, for the chosen committees or else the front's best.
 
     Returns:
-        None where no committee on the front is one of tiles.
+        No section where no committee on the front is one of tiles.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
+    pool = report.front.pool if report.test is None else report.test
 
     def on_tiles(row: Row) -> bool:
         stages = row.cascade.models_of_stages
         return len(stages) > 1 and bool(pool.holding(stages).whole_of)
 
-    some = [row for row in rows if row.chosen and on_tiles(row)]
-    some = some or [row for row in members if on_tiles(row)][-1:]
+    some = [row for row in report.rows if row.chosen and on_tiles(row)]
+    some = some or [row for row in report.members if on_tiles(row)][-1:]
     if not some:
-        return None
-    found = {named(row.cascade): (row, went_on(row.cascade, pool)) for row in some}
-    return Section(
+        return []
+    maps = {named(row.cascade): (row, went_on(row.cascade, pool)) for row in some}
+    section = Section(
         name="tiles-went-on",
         title="Where tiles go on",
-        sentences=tuple(_sentences([each for _, each in found.values()])),
-        tables=(_table(list(found.values())),),
-        svg=figure_svg(tiles_figure([each for _, each in found.values()])),
+        sentences=tuple(_sentences([each for _, each in maps.values()])),
+        tables=(_table(list(maps.values())),),
+        svg=figure_svg(tiles_figure([each for _, each in maps.values()])),
     )
+    return [section]
 
 
 def _sentences(found: Sequence[WentOn]) -> Iterator[str]:
@@ -133,7 +130,7 @@ def _table(found: Sequence[tuple[Row, WentOn]]) -> Table:
             Column("Committee", lambda each: named(each[0].cascade)),
             Column("Tiles", lambda each: each[1].grid.name),
             Column("Tiles of an image", lambda each: len(each[1].grid), "count"),
-            Column("Exit at each stage", lambda each: exits(each[0].judged)),
+            Column("Exit at each stage", lambda each: exits(each[0].reported)),
             images("Images of which none goes on", 0.0),
             images("Images of which all go on", 1.0),
         ),
@@ -159,7 +156,7 @@ def tiles_figure(found: Sequence[WentOn]) -> Figure:
             f"{named(each.cascade)}, {each.split}", fontsize=9, x=0.01, ha="left", parse_math=False
         )
         _draw_share(left.add_subplot(), each)
-        right.suptitle("some images: grey leaves after stage 1, the darker the later", fontsize=8)
+        right.suptitle("some images: grey exits after stage 1, the darker the later", fontsize=8)
         shown = np.linspace(0, len(each.names) - 1, min(_SHOWN, len(each.names))).astype(int)
         axes = right.subplots(2, -(-len(shown) // 2), squeeze=False)
         for place in axes.flat:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from committee.report.plane import Plane
 from committee.report.style import GREEN, VERMILION, Look
 from committee.report.table import Table
 from committee.report.text import gain_range, named, ratio_range
@@ -27,7 +28,7 @@ from committee.study.base import (
     worst_costs,
 )
 from committee.study.context import Pair, Study
-from committee.study.drawing import Plane
+from committee.study.drawing import plane_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,7 +105,7 @@ def same_accuracy_sentences(study: Study, pairs: Sequence[Pair]) -> list[str]:
 
 def draw(study: Study, pairs: Sequence[Pair]) -> Figure:
     """Draw single models, each joined with both its committees, after figure 5 of the paper."""
-    return draw_pairs(Plane(study), pairs)
+    return draw_pairs(plane_of(study), pairs)
 
 
 def draw_pairs(plane: Plane, pairs: Sequence[Pair]) -> Figure:

@@ -15,7 +15,7 @@ from committee.errors import Infeasible
 from committee.pool.evaluate import check_test_pool, counts_of, measure_of, shared_warnings
 from committee.pool.metrics import TOP_1
 from committee.pool.pool import Pool
-from committee.report.rows import choice_of, summary
+from committee.report.rows import Report
 from committee.report.table import Column
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import DEFAULT_COMBINE
@@ -23,7 +23,6 @@ from committee.selection.evaluate_many import correct_on, evaluate_all
 from committee.selection.exhaustive import ensembles, over_divisions, search
 from committee.selection.fixed_models import threshold_front, threshold_sweep
 from committee.selection.front import Committee, Front, front_of
-from committee.selection.notes import notes_of
 from committee.selection.options import most_models
 from committee.selection.paired import Estimate, paired_difference, paired_figures
 from committee.selection.sequences import every_sequence
@@ -330,10 +329,13 @@ class Study:
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What to note on the front, and on the committee that matches its most accurate model."""
-        front = self.search()
-        row = choice_of(summary(front, self.test))
-        own = notes_of(front, None if row is None else row.versus)
-        return tuple(dict.fromkeys((*own, *shared_warnings(self.val, self.test))))
+        shared = shared_warnings(self.val, self.test)
+        return tuple(dict.fromkeys((*self.report.notes, *shared)))
+
+    @cached_property
+    def report(self) -> Report:
+        """The report of the front."""
+        return Report(self.search(), self.test)
 
     @property
     def text(self) -> str:

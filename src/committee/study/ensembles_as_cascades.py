@@ -27,7 +27,7 @@ from committee.study.base import (
     speedups,
 )
 from committee.study.context import Study
-from committee.study.drawing import Plane
+from committee.study.drawing import plane_of
 from committee.study.ensembles_vs_singles import best_ensembles
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _beats(cascade: Committee, single: Committee) -> bool:
 
 def draw(study: Study, both: Conversions) -> Figure:
     """Draw ensembles and what they become, joined, after figure 2 of the paper."""
-    plane = Plane(study)
+    plane = plane_of(study)
     plane.mark_singles()
     plane.mark([ensemble for ensemble, _ in both], ENSEMBLE, "Pareto-optimal ensembles")
     plane.mark([cascade for _, cascade in both], CASCADE, "The same models as a cascade")

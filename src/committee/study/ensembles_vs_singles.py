@@ -27,7 +27,7 @@ from committee.study.base import (
     speedups,
 )
 from committee.study.context import Study
-from committee.study.drawing import Plane
+from committee.study.drawing import plane_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,7 +122,7 @@ def _pareto(study: Study, ensembles: Sequence[Committee]) -> Table:
 
 def draw(study: Study, ensembles: Sequence[Committee]) -> Figure:
     """Draw accuracy against cost of single models and ensembles, after figure 2 of the paper."""
-    plane = Plane(study)
+    plane = plane_of(study)
     plane.mark_singles()
     plane.mark(ensembles, ENSEMBLE, "Pareto-optimal ensembles", line=True)
     return plane.finish()

@@ -28,7 +28,7 @@ from committee.study.base import (
 )
 from committee.study.best_cascades import draw_pairs, pair_tables, same_accuracy_sentences
 from committee.study.context import Pick, Study
-from committee.study.drawing import Plane
+from committee.study.drawing import plane_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -124,7 +124,7 @@ def draw(study: Study, units: Sequence[str]) -> Figure:
     panels = figure.subplots(len(units), 1, squeeze=False)
     for axes, unit in zip(panels[:, 0], units, strict=True):
         pairs = study.pairs_in(unit)
-        draw_pairs(Plane(study, [pair.single for pair in pairs], unit, axes), pairs)
+        draw_pairs(plane_of(study, [pair.single for pair in pairs], unit, axes), pairs)
     return figure
 
 

@@ -18,7 +18,7 @@ from committee.report.text import gain_range, points
 from committee.selection.front import Committee
 from committee.study.base import About, Analysis, Finding, accuracies, models
 from committee.study.context import Pick, Study
-from committee.study.drawing import Plane
+from committee.study.drawing import plane_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,7 +102,7 @@ def _sentence(study: Study, chosen: Chosen, number: int) -> str:
 
 def draw(study: Study, chosen: Chosen) -> Figure:
     """Draw accuracy against average cost, one curve a number of models, after figure 7."""
-    plane = Plane(study)
+    plane = plane_of(study)
     plane.mark_singles()
     for look, (number, committees) in zip(SERIES, chosen.items(), strict=False):
         plane.mark(committees, look, f"Up to {number} models", line=True)

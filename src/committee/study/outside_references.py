@@ -27,7 +27,7 @@ from committee.study.base import (
     models,
 )
 from committee.study.context import Reference, Study, feasible
-from committee.study.drawing import Plane
+from committee.study.drawing import plane_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,7 +103,7 @@ def analyse(study: Study) -> Finding:
 
 def draw(study: Study, data: Any) -> Figure:
     """Draw single models, the front and outside models, after figure 1 of the paper."""
-    plane = Plane(study)
+    plane = plane_of(study)
     plane.mark_singles()
     # A front has many members; each is a dot on its line.
     front = replace(CASCADE, marker=".", size=3, order=2)

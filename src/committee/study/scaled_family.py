@@ -19,7 +19,7 @@ from committee.report.text import gain_range, named
 from committee.selection.front import Committee
 from committee.study.base import About, Analysis, Finding, accuracies, costs, models
 from committee.study.context import Study, feasible
-from committee.study.drawing import Plane
+from committee.study.drawing import plane_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -159,7 +159,7 @@ def _sentences(study: Study, members: Sequence[Member]) -> tuple[str, ...]:
 
 def draw(study: Study, members: Sequence[Member]) -> Figure:
     """Draw accuracy against average cost: single models, the family, searched committees."""
-    plane = Plane(study)
+    plane = plane_of(study)
     plane.mark_singles()
     family = plane.mark([m.scaled for m in members], CASCADE, "Scaled from C0", line=True)
     searched = [member.searched for member in members if member.searched]

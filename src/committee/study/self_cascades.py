@@ -31,7 +31,7 @@ from committee.study.base import (
     speedups,
 )
 from committee.study.context import Study, feasible
-from committee.study.drawing import Plane
+from committee.study.drawing import plane_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -248,7 +248,7 @@ def _weights_sentences(
 def draw(study: Study, data: SelfCascades) -> Figure:
     """Draw each set of weights at its resolutions, and its cascades."""
     every = [model for resolutions in data.groups.values() for model in resolutions]
-    plane = Plane(study, data.others, models=every)
+    plane = plane_of(study, data.others, models=every)
     plane.mark_singles()
     # With more groups than looks, some look alike.
     for look, (weights, resolutions) in zip(

@@ -31,7 +31,7 @@ from committee.study.base import (
     ratios,
 )
 from committee.study.context import Study
-from committee.study.drawing import Plane
+from committee.study.drawing import plane_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -184,7 +184,7 @@ def _sentence(study: Study, sweep: Sweep) -> str:
 
 def draw(study: Study, sweeps: Sequence[Sweep]) -> Figure:
     """Draw one curve a cascade, after figure 4 of the paper; large markers begin plateaus."""
-    plane = Plane(study)
+    plane = plane_of(study)
     plane.mark_singles("Single models", line=False)
     for look, sweep in zip(SERIES, sweeps, strict=False):
         points = plane.positions(sweep.committees)

@@ -29,7 +29,7 @@ from committee.study.base import (
     worst_costs,
 )
 from committee.study.context import Study, feasible
-from committee.study.drawing import Plane
+from committee.study.drawing import plane_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,7 +125,7 @@ def _sentences(study: Study, chosen: Sequence[_Row], best: Committee) -> Iterato
 
 def draw(study: Study, fronts: Mapping[str, Front]) -> Figure:
     """Draw single models, and a front for each tiling."""
-    plane = Plane(study)
+    plane = plane_of(study)
     plane.mark_singles()
     for look, (name, front) in zip(SERIES, fronts.items(), strict=False):
         plane.mark(list(front), look, f"Tiles of {name}", line=True)

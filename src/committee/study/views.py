@@ -32,7 +32,7 @@ from committee.study.base import (
     worst_costs,
 )
 from committee.study.context import Study, feasible
-from committee.study.drawing import Plane
+from committee.study.drawing import plane_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -169,7 +169,7 @@ def _sentences(study: Study, views: Views) -> Iterator[str]:
 
 def draw(study: Study, every: Sequence[Views]) -> Figure:
     """Draw each model on rising numbers of views, and its exits between views."""
-    plane = Plane(study)
+    plane = plane_of(study)
     plane.mark_singles()
     for number, views in enumerate(every):
         fixed, between = (SERIES[(2 * number + i) % len(SERIES)] for i in (0, 1))

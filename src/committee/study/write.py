@@ -127,6 +127,7 @@ def study_page(
     findings: Sequence[Finding],
     store: str | None = None,
     split: str | None = None,
+    sections: Sequence[Section] = (),
 ) -> str:
     """Return the report of a study: its front, then every analysis, as one file.
 
@@ -136,19 +137,19 @@ def study_page(
         store: The store that the study was made from, for the commands on the page; None if there
             is none.
         split: The validation split in the store; None for the usual one.
+        sections: What stands between the front and the analyses.
 
     Raises:
         MissingExtraError: If jinja2 or matplotlib is not installed.
     """
     models = len(study.val.singles(study.settings.combine))
     return page_of(
-        study.search(),
-        study.test,
+        study.report,
         store=store,
         split=split,
         extra={"Studied": study.text},
         title=f"Study of {counted(models, 'model')}",
-        sections=[_section(study, finding) for finding in findings],
+        sections=[*sections, *(_section(study, finding) for finding in findings)],
     )
 
 

@@ -79,7 +79,7 @@ function steps(low, high, most) {
 function drawChart(svg, data, onSelect, onHover) {
   const width = Math.max(240, svg.parentElement.clientWidth);
   const height = Math.round(Math.min(520, Math.max(300, 0.66 * width)));
-  const judged = data.test ?? data.val;
+  const reported = data.test ?? data.val;
   const figuresOf = (point) => point.test ?? point.val;
   const left = 46, right = width - 12, top = 12, bottom = height - 24;
   const { scales } = data;
@@ -87,7 +87,7 @@ function drawChart(svg, data, onSelect, onHover) {
   const yOf = (share) =>
     bottom - ((100 * share - scales.low) / (scales.high - scales.low)) * (bottom - top);
   const place = (figures) => {
-    const y = yOf(figures.right / judged.samples);
+    const y = yOf(figures.correct / reported.samples);
     // What is too weak for the range lies on the lower edge, what moved out of it on either.
     const inside = Math.min(Math.max(y, top), bottom);
     const across = x.place(figures.cost / scales.size);
@@ -226,7 +226,7 @@ function drawChart(svg, data, onSelect, onHover) {
     for (const each of points.filter(({ point }) => point.series === "single")) {
       const { name } = each.point;
       // Of what lies on the edge because it is weaker than all that is shown, the accuracy too.
-      const text = each.below ? `${name} ${percent(figuresOf(each.point).right / judged.samples)}` : name;
+      const text = each.below ? `${name} ${percent(figuresOf(each.point).correct / reported.samples)}` : name;
       const wide = 6.3 * text.length, tall = 12;
       const spots = [
         [each.x + 7, each.y + 14, "start"], [each.x + 7, each.y - 7, "start"],
@@ -271,7 +271,7 @@ function drawChart(svg, data, onSelect, onHover) {
 
 // What a screen reader says of a point.
 function spoken(point, data) {
-  const judged = data.test ?? data.val, figures = point.test ?? point.val;
-  const told = `${percent(figures.right / judged.samples)} at ${humanCost(figures.cost, data.unit)}`;
-  return `${capital(point.told)}: ${stagesText(data.stages[point.stages])}, ${told}`;
+  const reported = data.test ?? data.val, figures = point.test ?? point.val;
+  const figuresText = `${percent(figures.correct / reported.samples)} at ${humanCost(figures.cost, data.unit)}`;
+  return `${capital(point.text)}: ${stagesText(data.stages[point.stages])}, ${figuresText}`;
 }

@@ -7,16 +7,16 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
-// Fill the panel with one point. onMove gets the figures at the sliders' thresholds, or null.
+// Fill the panel with one point. onMove receives the figures at the sliders' thresholds, or null.
 function showDetails(panel, data, point, onMove) {
   const stages = data.stages[point.stages];
-  const judge = data.test ?? data.val;
-  const canMove = Boolean(stages.cells);
+  const reported = data.test ?? data.val;
+  const canMove = Boolean(stages.counts);
   const own = canMove ? choicesOf(stages, point.thresholds) : [];
   const choices = [...own];
   const sliders = [];
   const columns = [
-    ...(data.test ? [{ heading: data.test.name, small: "judges", samples: data.test.samples, figures: point.test }] : []),
+    ...(data.test ? [{ heading: data.test.name, small: "evaluates", samples: data.test.samples, figures: point.test }] : []),
     { heading: data.val.name, small: "chose", samples: data.val.samples, figures: point.val },
   ];
   const movedCells = [];
@@ -24,10 +24,10 @@ function showDetails(panel, data, point, onMove) {
   const reset = element("button", { type: "button", class: "reset", hidden: "" }, "Back to its own thresholds");
   const status = element("output", { class: "hidden", "aria-live": "polite" });
   const note = element("p", { class: "note small", hidden: "" },
-    `Thresholds moved by hand on ${judge.name}, the split that judges, are exploration and no choice: `
+    `Thresholds moved by hand on ${reported.name}, the test split, are exploration, not a choice: `
     + "whoever picks the best of them picks its luck too. The command below saves the cascade as it was chosen.");
   const noteWithout = element("p", { class: "note small", hidden: "" },
-    `Thresholds moved by hand are exploration and no choice: whoever picks the best of them on ${judge.name} picks its luck too.`);
+    `Thresholds moved by hand are exploration, not a choice: whoever picks the best of them on ${reported.name} picks its luck too.`);
 
   panel.replaceChildren(
     element("h3", { id: "details-title", tabindex: "-1" }, ...broken(stagesText(stages))),
@@ -90,7 +90,7 @@ function showDetails(panel, data, point, onMove) {
     for (const { heading, small } of columns) {
       head.append(element("th", { scope: "col", class: "num" }, heading, element("small", {}, small)));
     }
-    head.append(element("th", { scope: "col", class: "num moved-column", hidden: "" }, "moved", element("small", {}, `on ${judge.name}`)));
+    head.append(element("th", { scope: "col", class: "num moved-column", hidden: "" }, "moved", element("small", {}, `on ${reported.name}`)));
     movedCells.push(head.lastChild);
     const rows = figureRows(columns.map(({ figures, samples }) => ({ figures, samples })));
     const body = element("tbody");
@@ -105,7 +105,7 @@ function showDetails(panel, data, point, onMove) {
   function figureRows(each) {
     const worst = stages.costs.reduce((sum, cost) => sum + cost, 0);
     const rows = [
-      [data.heading, ({ figures, samples }) => percent(figures.right / samples)],
+      [data.heading, ({ figures, samples }) => percent(figures.correct / samples)],
       ["95 % interval", ({ figures }) => interval(figures.low, figures.high)],
       [capital(data.samples), ({ samples }) => count(samples)],
       ["Average cost", ({ figures }) => humanCost(figures.cost, data.unit)],
@@ -114,7 +114,7 @@ function showDetails(panel, data, point, onMove) {
     ];
     if (stages.models.length > 1) {
       rows.push(...stages.models.map((_, stage) => [
-        `${data.leaving} at stage ${stage + 1}`, ({ figures }) => `${shortPercent(figures.leaving[stage])} %`,
+        `${data.exit_heading} at stage ${stage + 1}`, ({ figures }) => `${shortPercent(figures.exits[stage])} %`,
       ]));
     }
     return rows.map(([name, text]) => [name, each.map(text)]);
@@ -126,10 +126,10 @@ function showDetails(panel, data, point, onMove) {
     sliders.forEach((each, stage) => {
       const text = thresholdText(thresholdOf(stages, stage, choices[stage]));
       each.nextSibling.textContent = text;
-      const leave = shortPercent(figures.leaving[stage]);
-      each.setAttribute("aria-valuetext", `${text}: ${leave} % leave`);
+      const share = shortPercent(figures.exits[stage]);
+      each.setAttribute("aria-valuetext", `${text}: ${share} % exit`);
     });
-    const texts = isMoved ? figureRows([{ figures, samples: judge.samples }]).map(([, [text]]) => text) : [];
+    const texts = isMoved ? figureRows([{ figures, samples: reported.samples }]).map(([, [text]]) => text) : [];
     movedCells.forEach((cell, number) => {
       cell.hidden = !isMoved;
       if (number > 0) cell.textContent = texts[number - 1] ?? "";
@@ -137,7 +137,7 @@ function showDetails(panel, data, point, onMove) {
     reset.hidden = !isMoved;
     note.hidden = noteWithout.hidden = !isMoved;
     status.textContent = isMoved
-      ? `Moved: ${percent(figures.right / judge.samples)} at ${humanCost(figures.cost, data.unit)}` : "";
+      ? `Moved: ${percent(figures.correct / reported.samples)} at ${humanCost(figures.cost, data.unit)}` : "";
     onMove(isMoved ? figures : null);
   }
 
@@ -163,7 +163,7 @@ function showDetails(panel, data, point, onMove) {
 function rolesOf(point, data) {
   const roles = data.points
     .filter((each) => each.stages === point.stages && String(each.thresholds) === String(point.thresholds))
-    .map((each) => (each.series === "front" ? "on the front" : each.told));
+    .map((each) => (each.series === "front" ? "on the front" : each.text));
   const kind = data.stages[point.stages].models.length > 1 ? "cascade" : "";
   return capital([kind, ...new Set(roles)].filter(Boolean).join(", "));
 }

@@ -1,5 +1,5 @@
-// Figures of a cascade at other thresholds, counted from the cells that the page carries.
-// A cell holds the samples whose scores reach equally many candidate thresholds at every stage.
+// Figures of a cascade at other thresholds, from the counts that the page carries.
+// One record counts the samples whose scores reach equally many candidate thresholds at every stage.
 
 // Whole numbers, seven bits a byte, lowest first; a last byte is below 128.
 function unpacked(text) {
@@ -18,7 +18,7 @@ function unpacked(text) {
   return numbers;
 }
 
-// A choice is the number of a candidate from 1: a sample leaves if it reaches that many. So 0 is
+// A choice is the number of a candidate from 1: a sample exits if it reaches that many. So 0 is
 // "always", and one more than there are candidates is "never".
 function choicesOf(stages, thresholds) {
   return thresholds.map((value, stage) => {
@@ -32,26 +32,26 @@ function thresholdOf(stages, stage, choice) {
   return stages.grid[stage][choice - 1] ?? "never";
 }
 
-// The share that leaves at each stage, how many are right, and the average cost.
+// The share that exits at each stage, how many are correct, and the average cost.
 function moved(stages, choices) {
-  stages.numbers ??= unpacked(stages.cells);
+  stages.numbers ??= unpacked(stages.counts);
   const exitsBefore = choices.length, width = 2 * exitsBefore + 2;
-  const leaving = new Array(exitsBefore + 1).fill(0);
-  let right = 0;
+  const exits = new Array(exitsBefore + 1).fill(0);
+  let correct = 0;
   for (let start = 0; start < stages.numbers.length; start += width) {
     let stage = 0;
     while (stage < exitsBefore && stages.numbers[start + stage] < choices[stage]) stage += 1;
-    leaving[stage] += stages.numbers[start + exitsBefore];
-    right += stages.numbers[start + exitsBefore + 1 + stage];
+    exits[stage] += stages.numbers[start + exitsBefore];
+    correct += stages.numbers[start + exitsBefore + 1 + stage];
   }
-  const samples = leaving.reduce((sum, each) => sum + each, 0);
+  const samples = exits.reduce((sum, each) => sum + each, 0);
   let reaching = samples, total = 0;
-  leaving.forEach((each, stage) => {
+  exits.forEach((each, stage) => {
     total += stages.costs[stage] * reaching;
     reaching -= each;
   });
-  const [low, high] = wilson(right / samples, samples);
-  return { right, leaving: leaving.map((each) => each / samples), low, high, cost: total / samples };
+  const [low, high] = wilson(correct / samples, samples);
+  return { correct, exits: exits.map((each) => each / samples), low, high, cost: total / samples };
 }
 
 // 95 % interval of a share of n samples, Wilson's.
