@@ -65,7 +65,7 @@ bench-predict: $(VENV)/ready
 bench-import: $(VENV)/ready
 	$(BIN)/python benchmarks/imports.py
 
-# What one ONNX file takes an image, by where it leaves, beside the runner and the largest model.
+# The time one ONNX file takes per image, by exit, beside the runner and the largest model.
 bench-export: $(VENV)/ready
 	$(BIN)/python benchmarks/export.py
 

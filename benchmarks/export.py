@@ -1,4 +1,4 @@
-"""Time a cascade that is one ONNX file: do images that leave early take less, as they should?
+"""Time a cascade that is one ONNX file: do images that exit early take less, as they should?
 
     python benchmarks/export.py [--images 600] [--threads 1]
 
@@ -62,7 +62,7 @@ def main() -> None:
             for form in ("one", "any")
         }  # fmt: skip
     stages = runner.decide(images).stage
-    print(f"{cascade}: {len(images)} images, {np.bincount(stages).tolist()} leave at each stage")
+    print(f"{cascade}: {len(images)} images, {np.bincount(stages).tolist()} exit at each stage")
 
     def run(form: str, some: np.ndarray) -> None:
         files[form].run(None, {"image": some[..., None]})
@@ -77,7 +77,7 @@ def main() -> None:
     in_turns(ways, images[:20])  # warm
     for name, ms in in_turns(ways, images).items():
         parts = [f"{np.median(ms[stages == k]):.3f}" for k in (0, 1)]
-        print(f"  {name:15} mean {ms.mean():.3f} ms; median of those that leave first {parts[0]}, "
+        print(f"  {name:15} mean {ms.mean():.3f} ms; median of those that exit first {parts[0]}, "
               f"of the others {parts[1]}")  # fmt: skip
     batches = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
     ways = {

@@ -4,8 +4,8 @@
         [--samples 1024] [--batch 128] [--rounds 5] [--out benchmarks/results/gpu.json]
 
 The shapes are EfficientNet B3 + B5 + B5 + B5 against B7, and ViT-B + ViT-L at 384 against ViT-L, of
-timm with random weights. Thresholds are set so that samples leave in the shares of the paper's
-table 16: 67.3, 21.6, 5.6 and 5.5 % for the EfficientNets. The table has no ViT; 67.3 % leave early
+timm with random weights. Thresholds are set so that samples exit in the shares of the paper's
+table 16: 67.3, 21.6, 5.6 and 5.5 % for the EfficientNets. The table has no ViT; 67.3 % exit early
 there too, which is our choice. Inputs are random and lie ready on the device.
 
 Throughput is that of calls with a whole batch, run in turns: the module, the largest model alone,
@@ -40,7 +40,7 @@ RATIOS = (0.673, 0.216, 0.056, 0.055)
 
 @dataclass(frozen=True)
 class Shape:
-    """Networks of timm with their input sizes, the largest one, and the shares that leave."""
+    """Networks of timm with their input sizes, the largest one, and the shares that exit."""
 
     stages: tuple[tuple[str, int], ...]
     largest: tuple[str, int]
@@ -103,7 +103,7 @@ class Case:
         thresholds: list[float] = []
         left = 0.0
         for ratio in self.shape.ratios[:-1]:
-            # A cascade that ends here: who has left no earlier stage leaves at this one.
+            # A cascade that ends here: a sample that exited at no earlier stage exits here.
             found = self.decided(self._module(thresholds))
             scores = np.sort(found.score[found.stage == len(thresholds)])
             stay = round(len(scores) * (1 - ratio / (1 - left)))
@@ -145,7 +145,7 @@ class Case:
         return predicted
 
     def seconds(self, function: Callable[[], object]) -> float:
-        """Of one call, with what it leaves to the device."""
+        """Of one call, with the work left to the device."""
         self._wait()
         began = time.perf_counter()
         function()
@@ -212,7 +212,7 @@ def latency(case: Case, rounds: int) -> dict[str, Any]:
         | {"largest": lambda: case.largest(case.large_inputs[:1])},
         rounds,
     )
-    # One sample of each exit, weighted by how many leave there.
+    # One sample of each exit, weighted by how many exit there.
     firsts = {k: int(np.flatnonzero(stage == k)[0]) for k in np.unique(stage).tolist()}
     own = in_turns(
         case,
@@ -235,7 +235,7 @@ def measured(shape: str, options: argparse.Namespace) -> dict[str, Any]:
     dtype = getattr(torch, options.dtype)
     with torch.inference_mode():
         case = Case(SHAPES[shape], options.device, dtype, options.samples, options.batch)
-        told = {
+        summary = {
             "stages": case.names,
             "largest": SHAPES[shape].largest[0],
             "throughput": throughput(case, options.rounds),
@@ -245,8 +245,8 @@ def measured(shape: str, options: argparse.Namespace) -> dict[str, Any]:
         hand = torch.cat([
             case.by_hand(case.some(at)) for at in range(0, options.samples, options.batch)
         ]).cpu().numpy()  # fmt: skip
-        told["same_as_by_hand"] = int((same == hand).sum())
-    return told
+        summary["same_as_by_hand"] = int((same == hand).sum())
+    return summary
 
 
 def conditions(options: argparse.Namespace) -> dict[str, Any]:
@@ -275,10 +275,10 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="Where the figures go as JSON.")
     options = parser.parse_args(words)
-    told = {"conditions": conditions(options)}
+    summary = {"conditions": conditions(options)}
     for shape in options.shapes:
-        told[shape] = measured(shape, options)
-    text = json.dumps(told, indent=1)
+        summary[shape] = measured(shape, options)
+    text = json.dumps(summary, indent=1)
     print(text)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)

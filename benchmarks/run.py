@@ -5,7 +5,7 @@
 Three pools, all on onnxruntime: the embedded one on Fashion-MNIST; the CIFAR-10 ResNets and
 EfficientNet-Lite 0-2 of examples/, on the data that --data names (../shared/data if left out; a
 pool whose data or packages are missing is left out and named). Of each, val chooses cascades and
-test judges them. Everything that is compared is run in turns in one process; who begins changes.
+test evaluates them. Everything that is compared is run in turns in one process; who begins changes.
 
 offline     arrays in memory, in batches. The ideal is the sum over stages of the share of images
             that reach a stage times what its models alone take an image, from image to outputs;
@@ -334,18 +334,18 @@ def committees(world: World, threads: int, rounds: int) -> list[dict]:
             each_one[name].append((time.perf_counter() - began) * 1e3)
     found = []
     for name, cascade in rows.items():
-        judged, chosen = cm.evaluate(cascade, test), cm.evaluate(cascade, world.val)
+        evaluated, chosen = cm.evaluate(cascade, test), cm.evaluate(cascade, world.val)
         found.append(
             {
                 "committee": name,
                 "cascade": str(cascade),
                 "thresholds": list(cascade.thresholds),
                 "val_accuracy": chosen.accuracy,
-                "test_accuracy": judged.accuracy,
-                "interval": list(judged.interval),
-                "samples": judged.samples,
-                "exit_ratios": list(judged.exit_ratios),
-                "macs": judged.average_cost,
+                "test_accuracy": evaluated.accuracy,
+                "interval": list(evaluated.interval),
+                "samples": evaluated.samples,
+                "exit_ratios": list(evaluated.exit_ratios),
+                "macs": evaluated.average_cost,
                 "latency_ms": _trimmed(np.array(each_one[name])),
                 "latency_p99_ms": float(np.percentile(each_one[name], 99)),
                 "per_second": len(images) / float(np.median(batches[name])),

@@ -5,8 +5,8 @@ def markdown(results: dict) -> str:
     """The page; every figure stands in the JSON file too."""
     lines = ["# Running cascades, measured", ""]
     if results["conditions"]:
-        told = ", ".join(f"{key}: {value}" for key, value in results["conditions"].items())
-        lines += [f"By `make bench-run`. {told[0].upper()}{told[1:]}.", ""]
+        data = ", ".join(f"{key}: {value}" for key, value in results["conditions"].items())
+        lines += [f"By `make bench-run`. {data[0].upper()}{data[1:]}.", ""]
     for name, found in results["pools"].items():
         lines += [f"## {name}", ""]
         if "left out" in found:
@@ -21,50 +21,50 @@ def markdown(results: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _ratio(told: dict) -> str:
-    low, high = told["quartiles"]
-    return f"{told['median']:.3f} ({low:.3f}-{high:.3f})"
+def _ratio(data: dict) -> str:
+    low, high = data["quartiles"]
+    return f"{data['median']:.3f} ({low:.3f}-{high:.3f})"
 
 
-def _reach(told: dict) -> str:
-    return " / ".join(f"{100 * share:.1f} %" for share in told["reach"])
+def _reach(data: dict) -> str:
+    return " / ".join(f"{100 * share:.1f} %" for share in data["reach"])
 
 
-def _offline(told: dict) -> list[str]:
-    ms = told["ms"]
+def _offline(data: dict) -> list[str]:
+    ms = data["ms"]
     return [
-        f"**Offline, in memory**: {told['cascade']}, reached by {_reach(told)} of "
-        f"{told['images']} images, batches of {told['batch']}. Median of the rounds, quartiles "
+        f"**Offline, in memory**: {data['cascade']}, reached by {_reach(data)} of "
+        f"{data['images']} images, batches of {data['batch']}. Median of the rounds, quartiles "
         "in brackets.",
         "",
         f"- Milliseconds an image: {ms['committee']:.4f}; the ideal {ms['ideal']:.4f}; by hand "
         f"{ms['by hand']:.4f}.",
-        f"- Share of the ideal rate: {_ratio(told['of the ideal rate'])}; in processor time, which "
-        f"other jobs disturb less, {_ratio(told['of the ideal rate, processor time'])}.",
-        f"- Time over that of the loop by hand: {_ratio(told['time over by hand'])}; in processor "
-        f"time {_ratio(told['time over by hand, processor time'])}.",
+        f"- Share of the ideal rate: {_ratio(data['of the ideal rate'])}; in processor time, which "
+        f"other jobs disturb less, {_ratio(data['of the ideal rate, processor time'])}.",
+        f"- Time over that of the loop by hand: {_ratio(data['time over by hand'])}; in processor "
+        f"time {_ratio(data['time over by hand, processor time'])}.",
         "",
     ]
 
 
-def _photographs(told: dict) -> list[str]:
-    ms = told["ms"]
+def _photographs(data: dict) -> list[str]:
+    ms = data["ms"]
     return [
-        f"**Offline, from JPEG files**: {told['images']} photographs, batches of "
-        f"{told['batch']}, {told['threads that read']} threads that read.",
+        f"**Offline, from JPEG files**: {data['images']} photographs, batches of "
+        f"{data['batch']}, {data['threads that read']} threads that read.",
         "",
         f"- Milliseconds an image: {ms['committee']:.2f}; decoding alone {ms['decoding']:.2f}; "
         f"the ideal of the models {ms['ideal']:.2f}.",
-        f"- The larger of the two over ours: {_ratio(told['of the larger limit'])}; what the cores "
-        f"allow over ours: {_ratio(told['of what the cores allow'])}.",
+        f"- The larger of the two over ours: {_ratio(data['of the larger limit'])}; what the cores "
+        f"allow over ours: {_ratio(data['of what the cores allow'])}.",
         "",
     ]
 
 
-def _online(told: dict) -> list[str]:
+def _online(data: dict) -> list[str]:
     lines = [
-        f"**Online, batch 1**: {told['images']} images, all in turns on each; "
-        f"{told['models that ran, mean']:.2f} models run on average. "
+        f"**Online, batch 1**: {data['images']} images, all in turns on each; "
+        f"{data['models that ran, mean']:.2f} models run on average. "
         "The mean is that of the middle 90 % of the calls.",
         "",
         "| ms | mean | all calls | p50 | p90 | p99 | worst |",
@@ -75,23 +75,23 @@ def _online(told: dict) -> list[str]:
         "bare": "the calls of the models that ran, inputs ready",
         "preparing": "preparing these inputs",
         "by hand": "by hand, with an if",
-        "largest": f"{told['largest']} alone, by committee",
+        "largest": f"{data['largest']} alone, by committee",
     }
     for part, what in names.items():
-        p = told["percentiles_ms"][part]
-        cells = [told["trimmed_mean_ms"][part], told["mean_ms"][part]]
+        p = data["percentiles_ms"][part]
+        cells = [data["trimmed_mean_ms"][part], data["mean_ms"][part]]
         cells += [p["p50"], p["p90"], p["p99"], p["max"]]
         lines.append(f"| {what} | " + " | ".join(f"{each:.3f}" for each in cells) + " |")
-    above, allowed = told["ms above bare"], told["allowed ms above bare"]
-    prepared = told["trimmed_mean_ms"]["preparing"]
+    above, allowed = data["ms above bare"], data["allowed ms above bare"]
+    prepared = data["trimmed_mean_ms"]["preparing"]
     return [
         *lines,
         "",
         f"- Above the bare calls: {above:.3f} ms, {above - prepared:.3f} without preparing; the "
         f"bound of 2 % and 0.1 ms is {allowed:.3f} ms.",
-        f"- Time over that of the loop by hand: {told['time over by hand']:.3f}; the median "
-        f"difference is {1e3 * told['median difference to by hand, ms']:.0f} microseconds.",
-        f"- First call after `warm`: {told['first call after warm, ms']:.3f} ms.",
+        f"- Time over that of the loop by hand: {data['time over by hand']:.3f}; the median "
+        f"difference is {1e3 * data['median difference to by hand, ms']:.0f} microseconds.",
+        f"- First call after `warm`: {data['first call after warm, ms']:.3f} ms.",
         "",
     ]
 
@@ -117,7 +117,7 @@ def _committees(found: dict) -> list[str]:
         "",
         *lines,
         "",
-        f"{samples} samples judge, 95 % intervals.",
+        f"{samples} samples evaluate, 95 % intervals.",
         *(_shortfall(found, row) for row in rows[1:]),
         "",
     ]
@@ -129,7 +129,7 @@ def _shortfall(found: dict, row: dict) -> str:
     models = found["models"]
     parts = row["cascade"].replace("+", " -> ").split(" -> ")
     reach = _reached(row)
-    told = []
+    data = []
     for key, own, what in (
         ("latency", "ms one by one", "latency"),
         ("throughput", "ms in batches", "throughput"),
@@ -139,23 +139,23 @@ def _shortfall(found: dict, row: dict) -> str:
         )
         promised, measured = row["speedup"]["macs"], row["speedup"][key]
         if measured >= 0.99 * promised:
-            told.append(f"{what} gains no less than multiply-adds promise")
+            data.append(f"{what} gains no less than multiply-adds promise")
             continue
-        told.append(
+        data.append(
             f"{what} is {measured:.2f} times better where multiply-adds promise {promised:.2f}: "
             f"the models' own times at these exits allow {ideal:.2f}, for a billion multiply-adds "
             f"take {_rates(models, parts, largest, own)}"
         )
-    return f"- {row['committee']}: {'; '.join(told)}."
+    return f"- {row['committee']}: {'; '.join(data)}."
 
 
 def _reached(row: dict) -> list[float]:
     """Share of samples that each model runs on."""
     shares, left = [], 1.0
     stages = row["cascade"].split(" -> ")
-    for stage, leaving in zip(stages, row["exit_ratios"], strict=True):
+    for stage, exiting in zip(stages, row["exit_ratios"], strict=True):
         shares += [left] * len(stage.split("+"))
-        left -= leaving
+        left -= exiting
     return shares
 
 

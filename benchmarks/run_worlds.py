@@ -36,7 +36,7 @@ class World:
         what: In words.
         models: Each with its preprocessing, by name, loaded to be called as they are.
         val: Predictions that choose.
-        test: Predictions that judge.
+        test: Predictions that evaluate.
         front: What search found on val.
         chosen: The cascade whose running is timed.
         largest: The model that is beaten.
@@ -106,7 +106,7 @@ def fashion(data: Path | None, work: Path | None, threads: int, quick: bool):
     """The six networks and the images that the package carries."""
     pool, test = pool_file(), embedded_images("test")
     splits = {"val": embedded_images("val"), "test": test}
-    val, judged = _predicted(pool, splits, _folder(work, "fashion"), 64)
+    val, evaluated = _predicted(pool, splits, _folder(work, "fashion"), 64)
     front = cm.search(val, max_models=3)
     count = 500 if quick else 5000
     return (
@@ -114,7 +114,7 @@ def fashion(data: Path | None, work: Path | None, threads: int, quick: bool):
             what="six small networks on Fashion-MNIST, 28 x 28 bytes in memory",
             models=_loaded(pool, threads),
             val=val,
-            test=judged,
+            test=evaluated,
             front=front,
             chosen=front.matching("large").cascade,
             largest="large",
@@ -154,14 +154,14 @@ def cifar(data: Path | None, work: Path | None, threads: int, quick: bool):
         ids = [str(i) for i in range(*rows.indices(len(images)))]
         samples = Samples.of(labels[rows], ids, pool.classes, split, half)
         splits[split] = ArrayDataset(images[rows], samples)
-    val, judged = _predicted(pool, splits, _folder(work, "cifar"), 64)
+    val, evaluated = _predicted(pool, splits, _folder(work, "cifar"), 64)
     front = cm.search(val, max_models=4)
     return (
         World(
             what="ResNet-20, 32, 44 and 56 on CIFAR-10, 32 x 32 x 3 bytes in memory",
             models=_loaded(pool, threads),
             val=val,
-            test=judged,
+            test=evaluated,
             front=front,
             chosen=front.matching("resnet56").cascade,
             largest="resnet56",
@@ -188,7 +188,7 @@ def lite(data: Path | None, work: Path | None, threads: int, quick: bool):
         split: open_data(folder, split, pool.classes, rows)
         for split, rows in (("val", "0::2"), ("test", "1::2"))
     }
-    val, judged = _predicted(pool, splits, _folder(work, "lite"), 16)
+    val, evaluated = _predicted(pool, splits, _folder(work, "lite"), 16)
     front = cm.search(val, max_models=3)
     count = 24 if quick else 128
     return (
@@ -197,7 +197,7 @@ def lite(data: Path | None, work: Path | None, threads: int, quick: bool):
             "trained on these, so that accuracy and exits are inflated",
             models=_loaded(pool, threads),
             val=val,
-            test=judged,
+            test=evaluated,
             front=front,
             # The cheapest that matches lite2 is lite0 alone, which is no cascade to be timed.
             chosen=front.at_most(600e6).cascade,

@@ -116,9 +116,9 @@ def enumeration(folder: Path, vectors: int) -> tuple[float, float]:
         alive = np.ones(len(labels), bool)
         correct, cost = 0, costs[0]
         for k in range(3):
-            leaving = alive & (scores >= levels[(v * (k + 7)) % 100])
-            correct += np.count_nonzero(hits[leaving])
-            alive &= ~leaving
+            exiting = alive & (scores >= levels[(v * (k + 7)) % 100])
+            correct += np.count_nonzero(hits[exiting])
+            alive &= ~exiting
             cost += costs[k + 1] * alive.mean()
         correct += np.count_nonzero(hits[alive])
     return per_prefix, (time.perf_counter() - start) / vectors
@@ -149,24 +149,24 @@ def main() -> None:
     command = [sys.executable, __file__, "--measure", "--folder", str(folder)]
     command += ["--threads", str(arguments.threads)] if arguments.threads else []
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    told = json.loads(done.stdout)
+    summary = json.loads(done.stdout)
     for part in ("import", "reading", "prefixes", "thresholds", "front", "total"):
-        print(f"  {part:<12}{told[part]:8.2f} s")
-    print(f"  memory      {told['memory'] / 1e9:8.2f} GB at most, mapped files apart")
+        print(f"  {part:<12}{summary[part]:8.2f} s")
+    print(f"  memory      {summary['memory'] / 1e9:8.2f} GB at most, mapped files apart")
     print(
-        f"{told['cascades']:,} cascades of {told['sequences']:,} sequences, "
-        f"{'all' if told['exact'] else 'not all'} covered; {told['members']} on the front"
+        f"{summary['cascades']:,} cascades of {summary['sequences']:,} sequences, "
+        f"{'all' if summary['exact'] else 'not all'} covered; {summary['members']} on the front"
     )
-    low, high = told["accuracies"].values()
-    cascade, accuracy, cost = told["matching b7"]
+    low, high = summary["accuracies"].values()
+    cascade, accuracy, cost = summary["matching b7"]
     print(f"b0-1 {low:.2%}, b7-1 {high:.2%}; matches b7-1: {cascade}, {accuracy:.2%}, {cost:.2f} G")
     per_prefix, per_cascade = enumeration(folder, 300)
     prefixes = 494
-    plain = per_prefix * prefixes + per_cascade * told["cascades"]
+    plain = per_prefix * prefixes + per_cascade * summary["cascades"]
     print(
         f"plain NumPy, one thread: {per_prefix:.2f} s a prefix (1 of {prefixes} timed) and "
-        f"{1e6 * per_cascade:.0f} us a cascade (300 of {told['cascades']:,} timed):\n"
-        f"  scaled to all {plain / 3600:,.0f} h, {plain / told['total']:,.0f} times as long"
+        f"{1e6 * per_cascade:.0f} us a cascade (300 of {summary['cascades']:,} timed):\n"
+        f"  scaled to all {plain / 3600:,.0f} h, {plain / summary['total']:,.0f} times as long"
     )
 
 

@@ -67,9 +67,9 @@ def main() -> None:
     pool = cm.Pool.load(folder / "val")
     print(f"{shape}, seed {SEED}")
     front, seconds = timed(cm.search, pool, 2)
-    told = front.settings
+    summary = front.settings
     print(
-        f"exact, up to 2 models: {seconds:.1f} s, {told.sequences:,} sequences, "
+        f"exact, up to 2 models: {seconds:.1f} s, {summary.sequences:,} sequences, "
         f"{len(front)} on the front"
     )
     found, seconds = timed(cm.guided, pool, 4, keep=arguments.keep)

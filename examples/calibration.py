@@ -3,7 +3,7 @@
     committee demo --out demo-out
     python examples/calibration.py demo-out/predictions
 
-Half of val fits the calibrations, the other half chooses, test judges.
+Half of val fits the calibrations, the other half chooses, test evaluates.
 """
 
 import argparse
@@ -65,14 +65,14 @@ def main() -> None:
     cal, val = halves(cm.Pool.load(f"{store}/val"))
     test = cm.Pool.load(f"{store}/test")
     dearest = max(test.names, key=test.costs.values(test.costs.unit()).get)
-    print(f"fitted on {len(cal)}, chosen on {len(val)}, judged on {len(test)} samples")
-    told = ", ".join(f"{n} {e:.2f}" for n, e in by_chance(test).items())
-    print(f"expected calibration error on test by chance alone, percent: {told}")
+    print(f"fitted on {len(cal)}, chosen on {len(val)}, evaluated on {len(test)} samples")
+    summary = ", ".join(f"{n} {e:.2f}" for n, e in by_chance(test).items())
+    print(f"expected calibration error on test by chance alone, percent: {summary}")
     plain = ensembles(test, {})
     for method in ("none", *METHODS):
         calibrations = {} if method == "none" else fit_calibrations(cal, method)
-        told = ", ".join(f"{n} {e:.2f}" for n, e in errors(test, calibrations).items())
-        print(f"\n{method}: expected calibration error on test, percent: {told}")
+        summary = ", ".join(f"{n} {e:.2f}" for n, e in errors(test, calibrations).items())
+        print(f"\n{method}: expected calibration error on test, percent: {summary}")
         accuracies = ensembles(test, calibrations)
         changes = [b - a for a, b in zip(plain, accuracies, strict=True)]
         print(

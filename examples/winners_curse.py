@@ -57,11 +57,11 @@ def draw(pool: cm.Pool, size: int, reference: str, margin: float, rng: np.random
         if member.evaluation.accuracy >= goal.mean() + margin * error:
             chosen = member
             break
-    judged, single = cm.evaluate(chosen.cascade, test), cm.evaluate(alone, test)
+    evaluated, single = cm.evaluate(chosen.cascade, test), cm.evaluate(alone, test)
     return {
         "promised": 100 * (chosen.evaluation.accuracy - goal.mean()),
-        "kept": 100 * (judged.accuracy - single.accuracy),
-        "speedup": single.average_cost / judged.average_cost,
+        "kept": 100 * (evaluated.accuracy - single.accuracy),
+        "speedup": single.average_cost / evaluated.average_cost,
     }
 
 

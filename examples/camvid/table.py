@@ -4,7 +4,7 @@
 
 For every size of tiles: the cheapest cascade that reaches the reference on the half that chose, the
 most accurate one, and the most accurate for 0.7 of the reference's cost. All figures are of the
-half that judges. Time is of whole cascades at work, one image at a time, one thread, in turns,
+half that evaluates. Time is of whole cascades at work, one image at a time, one thread, in turns,
 in seconds of the processor; the median over images.
 """
 
@@ -31,20 +31,20 @@ def main() -> None:
     parser.add_argument("--reference", default="medium")
     parser.add_argument("--turns", type=int, default=20)
     given = parser.parse_args()
-    chose_on, judged_on = Pool.load(given.store / "val"), Pool.load(given.store / "test")
-    names = chose_on.names
+    chosen_on, evaluated_on = Pool.load(given.store / "val"), Pool.load(given.store / "test")
+    names = chosen_on.names
     rows = [
-        (" + ".join(some), as_ensemble(some, chose_on).cascade)
+        (" + ".join(some), as_ensemble(some, chosen_on).cascade)
         for some in [*([name] for name in names), names]
     ]
-    price = chose_on.costs.values("macs")[given.reference]
-    for division in chose_on.divisions:
+    price = chosen_on.costs.values("macs")[given.reference]
+    for division in chosen_on.divisions:
         grid, front = division.division, search(division)
         rows.append((f"{grid}, matches on val", front.matching(given.reference).cascade))
         rows.append((f"{grid}, best on val", front[-1].cascade))
         rows.append((f"{grid}, at most 0.7x the cost", front.at_most(0.7 * price).cascade))
     alone = dict(rows)[given.reference]
-    reference, base = counts_of(alone, judged_on, MEAN_IOU), evaluate(alone, judged_on)
+    reference, base = counts_of(alone, evaluated_on, MEAN_IOU), evaluate(alone, evaluated_on)
     seconds = _timed([cascade for _, cascade in rows], given.data, given.turns)
     print(
         "| | cascade | val | test | 95 % | against the reference, 95 % | average | worst case "
@@ -53,20 +53,20 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     at = seconds[names.index(given.reference)]
     for (name, cascade), took in zip(rows, seconds, strict=True):
-        chose, judged = evaluate(cascade, chose_on), evaluate(cascade, judged_on)
-        pair = np.concatenate([counts_of(cascade, judged_on, MEAN_IOU), reference], axis=1)
+        chose, evaluated = evaluate(cascade, chosen_on), evaluate(cascade, evaluated_on)
+        pair = np.concatenate([counts_of(cascade, evaluated_on, MEAN_IOU), reference], axis=1)
         low, high = bootstrap_interval(pair, _difference)
-        exits = "/".join(f"{100 * ratio:.0f}" for ratio in judged.exit_ratios)
+        exits = "/".join(f"{100 * ratio:.0f}" for ratio in evaluated.exit_ratios)
         print(
-            f"| {name} | {cascade} | {100 * chose.accuracy:.2f} | {100 * judged.accuracy:.2f} "
-            f"| {100 * judged.interval[0]:.1f}–{100 * judged.interval[1]:.1f} "
+            f"| {name} | {cascade} | {100 * chose.accuracy:.2f} | {100 * evaluated.accuracy:.2f} "
+            f"| {100 * evaluated.interval[0]:.1f}–{100 * evaluated.interval[1]:.1f} "
             f"| {100 * low:+.2f} … {100 * high:+.2f} "
-            f"| {judged.average_cost / 1e6:,.0f} M | {judged.worst_case_cost / 1e6:,.0f} M "
-            f"| {base.average_cost / judged.average_cost:.2f}x | {exits} "
+            f"| {evaluated.average_cost / 1e6:,.0f} M | {evaluated.worst_case_cost / 1e6:,.0f} M "
+            f"| {base.average_cost / evaluated.average_cost:.2f}x | {exits} "
             f"| {1000 * took:.0f} | {at / took:.2f}x |",
             flush=True,
         )
-    print(f"{judged.samples} images judge, {chose.samples} chose.")
+    print(f"{evaluated.samples} images evaluate, {chose.samples} chose.")
 
 
 def _difference(pair: np.ndarray) -> np.ndarray:

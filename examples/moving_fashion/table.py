@@ -2,7 +2,7 @@
 
     python table.py CLIPS [--store predictions] [--timed 500]
 
-Val chooses, test judges. Time is that of the models on clips that lie decoded in memory, all
+Val chooses, test evaluates. Time is that of the models on clips that lie decoded in memory, all
 committees in turns on the same clips.
 """
 
@@ -60,15 +60,15 @@ def print_table(found: dict[str, cm.Cascade], val: cm.Pool, test: cm.Pool) -> No
     print(f"| | val, n = {len(val)} (chose) | test, n = {len(test)} | average | worst | exits |")
     print("|---|---|---|---|---|---|")
     for name, cascade in found.items():
-        chose, judged = (cm.evaluate(cascade, pool) for pool in (val, test))
-        low, high = judged.interval
-        exits = " / ".join(f"{ratio:.0%}" for ratio in judged.exit_ratios)
+        chose, evaluated = (cm.evaluate(cascade, pool) for pool in (val, test))
+        low, high = evaluated.interval
+        exits = " / ".join(f"{ratio:.0%}" for ratio in evaluated.exit_ratios)
         cells = (
             name,
             f"{chose.accuracy:.1%}",
-            f"{judged.accuracy:.1%} ({low:.1%}-{high:.1%})",
-            f"{judged.average_cost / 1e6:.1f} M",
-            f"{judged.worst_case_cost / 1e6:.1f} M",
+            f"{evaluated.accuracy:.1%} ({low:.1%}-{high:.1%})",
+            f"{evaluated.average_cost / 1e6:.1f} M",
+            f"{evaluated.worst_case_cost / 1e6:.1f} M",
             exits,
         )
         print(f"| {' | '.join(cells)} |")

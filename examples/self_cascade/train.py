@@ -130,8 +130,8 @@ def train(x: dict[int, Tensor], y: Tensor) -> tuple[Network, dict]:
             optimizer.step()
             schedule.step()
         held = {side: accuracy(network, x[side][count:], y[count:]) for side in SIDES}
-        told = ", ".join(f"{side}: {value:.4f}" for side, value in held.items())
-        print(f"epoch {epoch + 1} {told} {time.perf_counter() - start:.0f} s", flush=True)
+        summary = ", ".join(f"{side}: {value:.4f}" for side, value in held.items())
+        print(f"epoch {epoch + 1} {summary} {time.perf_counter() - start:.0f} s", flush=True)
     return network, {"held_out_accuracy": held, "epochs": EPOCHS}
 
 
