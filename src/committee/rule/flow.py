@@ -138,8 +138,10 @@ def decide(rule: Rule, samples: int, xp: Eager = NUMPY, keep_values: bool = Fals
     Raises:
         NotFiniteError: If a score is NaN or infinite.
     """
-    combine, made = rule.combine, None
-    rows, ran = xp.arange(samples), dict[str, Outputs]()
+    combine = rule.combine
+    made: Decisions | None = None
+    rows = xp.arange(samples)
+    ran: dict[str, Outputs] = {}
     for index, stage in enumerate(rule.stages):
         answers = yield Request(index, stage.models, rows)
         own = {name: answers[name] for name in stage.models}
@@ -148,13 +150,18 @@ def decide(rule: Rule, samples: int, xp: Eager = NUMPY, keep_values: bool = Fals
             continue  # nobody exits
         combine = combine or usual_combine({each.kind for each in ran.values()})
         combination, scores = combine_and_score(ran, combine, rule.confidence, xp)
-        made = _with(made, rows, index, combination, scores, xp, keep_values)
         staying = xp.where_true(~exits(scores, stage.threshold))
+        if 0 < len(rows) == len(staying):
+            continue
+        values = combination.values if keep_values else None
+        own = Decisions(combination.predicted(), scores, xp.full(len(rows), index), values)
+        made = own if made is None else _overwrite(made, rows, own)
         if not len(staying):
             return made
-        if len(staying) < len(rows):
-            rows = rows[staying]
-            ran = {name: outputs.rows(staying) for name, outputs in ran.items()}
+        if len(rows) == samples:
+            made = _copied(made, xp)  # arrays of outputs must not be overwritten
+        rows = rows[staying]
+        ran = {name: outputs.rows(staying) for name, outputs in ran.items()}
     # Only NaN never reaches a threshold. NumPy's scores are refused as soon as they are computed.
     raise NotFiniteError(
         f"NaN or infinite outputs, first at sample {int(rows[0])} of {samples}. Are inputs and "
@@ -162,24 +169,16 @@ def decide(rule: Rule, samples: int, xp: Eager = NUMPY, keep_values: bool = Fals
     )
 
 
-def _with(
-    made: Decisions | None,
-    rows: Array,
-    stage: int,
-    combination: Outputs,
-    scores: Array,
-    xp: Eager,
-    keep_values: bool,
-) -> Decisions:
+def _copied(made: Decisions, xp: Eager) -> Decisions:
+    values = None if made.values is None else xp.copy(made.values)
+    return Decisions(xp.copy(made.predicted), xp.copy(made.score), made.stage, values)
+
+
+def _overwrite(made: Decisions, rows: Array, own: Decisions) -> Decisions:
     """Write what a stage decides into the rows that reached it; later stages overwrite theirs."""
-    predicted = combination.predicted()
-    if made is None:
-        values = xp.copy(combination.values) if keep_values else None
-        stages = xp.full(len(rows), stage)
-        return Decisions(xp.copy(predicted), xp.copy(xp.floats(scores)), stages, values)
-    made.predicted[rows], made.score[rows], made.stage[rows] = predicted, scores, stage
+    made.predicted[rows], made.score[rows], made.stage[rows] = own.predicted, own.score, own.stage
     if made.values is not None:
-        made.values[rows] = combination.values
+        made.values[rows] = own.values
     return made
 
 

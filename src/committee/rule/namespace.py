@@ -111,8 +111,7 @@ class Numpy:
         return np.ascontiguousarray(values, np.float64)
 
     def sum(self, values: Array, keepdims: bool = False) -> Array:
-        sums: Array = values.sum(axis=1, keepdims=keepdims)
-        return sums
+        return np.asarray(np.add.reduce(values, 1, keepdims=keepdims))
 
     def max(self, values: Array, keepdims: bool = False) -> Any:
         if keepdims and len(values) == 1:
@@ -153,7 +152,7 @@ class Numpy:
         return made
 
     def checked_scores(self, scores: Array, confidence: str) -> Array:
-        scores = np.asarray(scores)
+        scores = np.asarray(scores, np.float64)
         if not all_finite(scores):
             finite = np.isfinite(scores)
             raise NotFiniteError(
@@ -164,7 +163,9 @@ class Numpy:
         return scores
 
     def full(self, count: int, value: int) -> Array:
-        return np.full(count, value, np.int64)
+        made = np.empty(count, np.int64)
+        made.fill(value)
+        return made
 
     def copy(self, values: Array) -> Array:
         return values.copy()
