@@ -38,8 +38,9 @@ from committee.pool.evaluate import bootstrap_interval
 from committee.pool.metrics import MEAN_IOU, Exits, mean_iou
 from committee.rule.outputs import Outputs
 from committee.rule.scores import confidence_of, tile_max_prob
+from committee.segment.bilinear import bilinear
 from committee.segment.counting import Table, count_tiles, keys_of
-from committee.segment.outputs import bilinear, pixel_logits
+from committee.segment.outputs import pixel_logits
 from committee.segment.predict import predict_tiles
 from committee.segment.run import Segmenter, segment_into
 from committee.segment.settings import read_settings

@@ -47,9 +47,10 @@ RULE_FILES = (
     "rule/outputs.py",
     "rule/scores.py",
 )
-# Files of a bundle, and from which file of the recipe each is made.
-_PROGRAMS = {"run.py": "run.py"}
-_SEGMENTING = {"run.py": "segment.py", "classify.py": "run.py"}
+TILE_FILES = ("segment/__init__.py", "segment/bilinear.py", "segment/tiling.py")
+# Programs of a bundle, and the file of the library that each is a copy of.
+_PROGRAMS = {"run.py": "export/recipe/run.py"}
+_SEGMENTING = {"run.py": "segment/recipe.py", "classify.py": "export/recipe/run.py"}
 
 
 def write_bundle(
@@ -114,13 +115,12 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
     check_models({spec.name: _inside(folder, models[spec.name]) for spec in specs})
     exported = replace(cascade, models=models)
     exported.save(folder / CASCADE)
-    recipe = files("committee.export") / "recipe"
-    for program, made_of in (_SEGMENTING if segmenting(cascade) else _PROGRAMS).items():
-        write_text(folder / program, (recipe / made_of).read_text(encoding="utf-8"))
-    (folder / "committee" / "rule").mkdir(parents=True)
+    segments = segmenting(cascade)
+    copies = {f"committee/{name}": name for name in RULE_FILES + (TILE_FILES if segments else ())}
+    for target, source in {**copies, **(_SEGMENTING if segments else _PROGRAMS)}.items():
+        (folder / target).parent.mkdir(parents=True, exist_ok=True)
+        (folder / target).write_bytes((files("committee") / source).read_bytes())
     write_text(folder / "committee" / "__init__.py", "")
-    for name in RULE_FILES:
-        (folder / "committee" / name).write_bytes((files("committee") / name).read_bytes())
     write_text(folder / "README.md", _readme(exported, specs))
     inside = sorted(path for path in folder.rglob("*") if path.is_file())
     lines = [f"{checksum(path)}  {path.relative_to(folder).as_posix()}\n" for path in inside]

@@ -144,8 +144,8 @@ def decide(rule: Rule, samples: int, xp: Eager = NUMPY, keep_values: bool = Fals
     ran: dict[str, Outputs] = {}
     for index, stage in enumerate(rule.stages):
         answers = yield Request(index, stage.models, rows)
-        own = {name: answers[name] for name in stage.models}
-        ran.update(calibrated(own, rule.calibrations, xp) if rule.calibrations else own)
+        newest = {name: answers[name] for name in stage.models}
+        ran.update(calibrated(newest, rule.calibrations, xp) if rule.calibrations else newest)
         if stage.threshold == math.inf:
             continue  # nobody exits
         combine = combine or usual_combine({each.kind for each in ran.values()})
@@ -158,8 +158,8 @@ def decide(rule: Rule, samples: int, xp: Eager = NUMPY, keep_values: bool = Fals
         made = own if made is None else _overwrite(made, rows, own)
         if not len(staying):
             return made
-        if len(rows) == samples:
-            made = _copied(made, xp)  # arrays of outputs must not be overwritten
+        if len(rows) == samples:  # arrays of outputs must not be overwritten
+            made = _copied(made, xp)
         rows = rows[staying]
         ran = {name: outputs.rows(staying) for name, outputs in ran.items()}
     # Only NaN never reaches a threshold. NumPy's scores are refused as soon as they are computed.

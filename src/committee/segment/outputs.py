@@ -7,6 +7,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import ModelError, NotFiniteError
 from committee.models.base import Model, answer_of
+from committee.segment.bilinear import bilinear
 from committee.spec.model import ModelSpec
 
 
@@ -38,27 +39,3 @@ def pixel_logits(model: Model, spec: ModelSpec, batch: Array, classes: int = 0) 
     if not np.isfinite(values).all():
         raise NotFiniteError(f"{where}: NaN or infinite logits. Recompute or mend this model")
     return bilinear(values.astype(np.float32, copy=False), (batch.shape[2], batch.shape[3]))
-
-
-def bilinear(values: Array, size: tuple[int, int]) -> Array:
-    """Maps (…, h, w) at another size, pixels' centres half a pixel from the edge.
-
-    As torch's ``interpolate(mode="bilinear", align_corners=False)``, which the models' own
-    evaluations use.
-    """
-    if values.shape[-2:] == size:
-        return values
-    above, below, down = _places(values.shape[-2], size[0])
-    left, right, across = _places(values.shape[-1], size[1])
-    tall = values[..., above, :]
-    tall += (values[..., below, :] - tall) * down[:, None]
-    wide: Array = tall[..., left]
-    wide += (tall[..., right] - wide) * across
-    return wide
-
-
-def _places(length: int, wanted: int) -> tuple[Array, Array, Array]:
-    """For each place the neighbours it lies between, and its share of the second, float32."""
-    at = np.clip((np.arange(wanted) + 0.5) * (length / wanted) - 0.5, 0, length - 1)
-    low = at.astype(np.int64)
-    return low, np.minimum(low + 1, length - 1), (at - low).astype(np.float32)
