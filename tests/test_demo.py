@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -19,17 +18,17 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """Everything the demo printed as JSON, where it left its files, and how long it took."""
+    """Everything the demo printed as JSON, where it left its files, and its processor time."""
     out = tmp_path_factory.mktemp("demo")
     printed = out / "printed.json"
-    started = time.perf_counter()
+    started = time.process_time()
     with printed.open("w") as file:
         stdout, sys.stdout = sys.stdout, file
         try:
             assert main(["demo", "--out", str(out), "--json"]) == 0
         finally:
             sys.stdout = stdout
-    return json.loads(printed.read_text()), out, time.perf_counter() - started
+    return json.loads(printed.read_text()), out, time.process_time() - started
 
 
 def by_role(printed):
@@ -101,12 +100,12 @@ def test_figures_are_those_of_evaluate_on_the_store(demo):
 
 
 def test_running_decides_what_evaluation_promised(demo):
-    for way in demo[0]["running"]:
+    for way, samples in zip(demo[0]["running"], (5000, 1000), strict=True):
         agreement = way["agreement"]
-        assert agreement["samples"] == 5000
+        assert agreement["samples"] == samples
         # Rounding differs with the batch size; a sample may sit that close to a threshold.
-        assert agreement["same_class"] >= 4998
-        assert agreement["same_stage"] >= 4998
+        assert agreement["same_class"] >= samples - 2
+        assert agreement["same_stage"] >= samples - 2
         assert agreement["largest_difference"] < 1e-4
         assert way["cascade_ms"] > 0
 
@@ -127,8 +126,8 @@ def test_files_are_there_and_readable(demo):
 
 
 def test_takes_less_than_a_minute(demo):
-    # On two idle cores it takes about half of that; CI machines are not always idle.
-    assert demo[2] < 60 * (2 if os.environ.get("CI") else 1.5)
+    # Seconds of the processor, which are more than those of the clock where nothing else runs.
+    assert demo[2] < 60
 
 
 def test_runner_opens_the_cascade_it_left(demo):

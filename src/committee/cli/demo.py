@@ -39,6 +39,7 @@ from committee.selection.front import Front
 
 LARGEST = "large"
 BATCH = 64
+ONLINE = 1000  # images that are run one by one
 
 
 @dataclass(frozen=True)
@@ -112,22 +113,22 @@ def _run(cascade: Path, test: Pool, quiet: bool) -> list[Timing]:
     """Run the cascade and the largest model over the test images, in batches and one by one."""
     largest = test.described(Cascade.of([LARGEST]))
     dataset = embedded_images("test")
-    images = dataset.read(np.arange(len(dataset.samples)))
     timings = []
     # One small image is too little work to share among threads.
-    for way, run, threads in (
-        (f"in batches of {BATCH}", timed_offline, 0),
-        ("one by one, 1 thread", timed_online, 1),
+    for way, run, threads, count in (
+        (f"in batches of {BATCH}", timed_offline, 0, len(test)),
+        ("one by one, 1 thread", timed_online, 1, ONLINE),
     ):
+        images = dataset.read(np.arange(count))
         runners = [Runner(each, threads=threads) for each in (cascade, largest)]
         with progress_bar(f"run {way}", "images", not quiet) as update:
 
-            def progress(done: int, update: Any = update) -> None:
+            def progress(done: int, update: Any = update, count: int = count) -> None:
                 if update is not None:
-                    update(done, len(images))
+                    update(done, count)
 
             ours, single = run(runners, images, progress=progress)
-        same = agreement(runners[0], test, ours.decisions)
+        same = agreement(runners[0], test.rows(slice(count), "test"), ours.decisions)
         timings.append(Timing(way, ours, single, same))
     return timings
 
