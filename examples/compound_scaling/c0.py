@@ -57,7 +57,7 @@ def family(study: Study, phis: Sequence[float]) -> list[Committee]:
         if stages is None:
             break
         most = study.single(name_of(steps)).val.average_cost
-        members.append(study.in_order(stages).at_most(most))
+        members.append(study.threshold_front(stages).at_most(most))
     return members
 
 
