@@ -13,11 +13,11 @@ import time
 
 import numpy as np
 
-from committee import Pool, search
-from committee.pool.metrics import MEAN_IOU
+from committee import search
 from committee.pool.samples import Samples
-from committee.rule.outputs import Kept
+from committee.rule.outputs import Outputs
 from committee.segment.counting import Table, keys_of
+from committee.segment.pool import TilePool
 from committee.segment.tiling import Grid
 from committee.spec.cost import Cost, CostTable
 
@@ -52,15 +52,16 @@ def main() -> None:
     names = [*whole, *views]
     costs = {n: [Cost(float(1 + i % given.models), "macs")] for i, n in enumerate(names)}
     ids = tuple(map(str, range(tiles)))
-    pool = Pool(
+    pool = TilePool(
         Samples(ids, None, split="val", parts=len(grid)),
-        {name: Kept("counts", np.arange(tiles), together=table) for name in names},
+        dict.fromkeys(names, Outputs("logits", np.empty((tiles, 0)))),
         CostTable.of(costs),
-        views=views,
+        whole_of=views,
+        table=table,
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter(), time.process_time()
-    front = search(pool, metric=MEAN_IOU)
+    front = search(pool)
     wall, core = time.perf_counter() - began[0], time.process_time() - began[1]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from committee import Cascade, Pool
-from committee.selection.thresholds import percentile_thresholds
+from committee.selection.statistics import percentile_thresholds
 
 Row = list[float]
 Stages = Sequence[tuple[Sequence[str], float]]

@@ -17,13 +17,14 @@ import committee as cm
 from committee.cli import main
 from committee.errors import CascadeError, Infeasible
 from committee.pool.evaluate import Evaluation, stage_costs, stored_decisions
+from committee.pool.intervals import Estimate
 from committee.report.figure import front_figure
 from committee.report.page import page_of
 from committee.report.rows import Report, merged
 from committee.report.text import versus
 from committee.rule.origin import RecordedTarget
 from committee.selection.notes import few_samples, notes_of, of_comparison, target_of, within_chance
-from committee.selection.paired import Comparison, Estimate, compare
+from committee.selection.paired import Comparison, compare
 from committee.selection.targets import Target, promises_of
 from committee.spec.task import CLASSIFICATION
 from committee.text import percent
@@ -412,7 +413,7 @@ def test_a_store_without_a_test_split_says_what_to_do(tmp_path, capsys):
 
 
 def test_few_samples_that_score_the_same_have_no_spread_of_nothing() -> None:
-    alike = Evaluation("val", 4, 4.0, 1.0, 1.0, "macs", (1.0,), "mIoU", bounds=(1.0, 1.0))
+    alike = Evaluation("val", 4, 1.0, 1.0, 1.0, "macs", (1.0,), "mIoU", bounds=(1.0, 1.0))
     (told,) = few_samples(alike, CLASSIFICATION)
     assert "±" not in told
     told = within_chance("b", "a", 0.0, 0.0, 32, CLASSIFICATION)

@@ -468,7 +468,7 @@ def test_search_writes_an_ensemble_as_it_is(
     assert set(cascade.models) == set(names.split(","))
     judged = json_of(f"evaluate {out} store --split val", capsys)
     assert told["chosen"]["evaluation"]["correct"] == judged["correct"]
-    assert cascade.origin.promised.correct == judged["correct"]
+    assert cascade.origin.promised.accuracy == judged["accuracy"]
 
 
 @pytest.mark.parametrize(("named", "judged"), [("", True), ("/val", True), ("/test", False)])

@@ -34,12 +34,12 @@ from committee.errors import (
 from committee.models.inputs import prepared
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
-from committee.pool.evaluate import bootstrap_interval
-from committee.pool.metrics import MEAN_IOU, Exits, mean_iou
+from committee.pool.metrics import Exits
 from committee.rule.outputs import Outputs
 from committee.rule.scores import confidence_of, tile_max_prob
 from committee.segment.bilinear import bilinear
 from committee.segment.counting import Table, count_tiles, keys_of
+from committee.segment.metric import MEAN_IOU, bootstrap_interval, mean_iou
 from committee.segment.outputs import pixel_logits
 from committee.segment.predict import predict_tiles
 from committee.segment.run import Segmenter, segment_into
@@ -56,7 +56,7 @@ from committee.selection.fixed_models import (
 )
 from committee.selection.front import undominated
 from committee.selection.greedy import greedy
-from committee.selection.thresholds import percentile_thresholds
+from committee.selection.statistics import percentile_thresholds
 from committee.spec.task import SEMANTIC_SEGMENTATION
 from dense_world import CLASSES, IGNORED, SIZE, predicted, write_world
 
@@ -179,7 +179,7 @@ def test_miou_equals_torchmetrics(absent, ignore):
     expected = metric(torch.tensor(guess), torch.tensor(truth)).item()
     one_hot = 5.0 * np.eye(classes)[guess].transpose(0, 3, 1, 2)
     table = count_tiles({"a": one_hot}, truth, [("a",)], "tile_max_prob", ignore)
-    summed = table.of(("a",), np.arange(3)).values.sum(axis=0)
+    summed = table.counts_of(("a",), np.arange(3)).sum(axis=0)
     assert float(mean_iou(summed)) == pytest.approx(expected, abs=1e-6)
     if ignore == 9:
         assert np.array_equal(summed, counts_of(truth, guess, classes, ignore))
@@ -188,11 +188,11 @@ def test_miou_equals_torchmetrics(absent, ignore):
 def test_miou_of_nothing_is_nan_and_refused_by_name(store):
     assert np.isnan(mean_iou(np.zeros(6, int)))
     pool = load_tiles(store / "val", "full")
-    table = pool.outputs["small"].together
+    table = pool.table
     for counts in (table.both, table.predicted, table.labelled):
         counts[...] = 0
     with pytest.raises(
-        Exception, match="'val': mIoU has nothing to judge by; no pixel has a label"
+        Exception, match="'val': mIoU has nothing to evaluate; no pixel has a label"
     ):
         evaluate(Cascade.of(["small"]), pool, metric=MEAN_IOU)
 
@@ -215,7 +215,7 @@ def test_interval_draws_images_and_covers_what_it_should():
         counts = np.concatenate(
             [both, both, both + wrong, both + wrong, both + wrong, both + wrong], 1
         )
-        low, high = bootstrap_interval(counts, mean_iou)
+        low, high = bootstrap_interval(counts)
         p = 8 / 11
         inside += low <= p / (2 - p) <= high
     assert 180 <= inside <= 198
@@ -350,10 +350,10 @@ def test_evaluation_is_the_run_is_the_definition(world, store, grid, combine):
     later = "" if grid == "full" else f"@{grid}"
     pool = load_tiles(store / "test", grid)
     names = [("small",), (f"medium{later}",), (f"large{later}",)]
-    kept = pool.outputs["small"].together
+    kept = pool.table
 
     def middle(name):
-        return float(np.median(kept.of((name,), np.arange(len(pool))).confidence))
+        return float(np.median(kept.scores_of((name,), np.arange(len(pool)))))
 
     second = middle(names[1][0]) if combine == "last" else 0.82
     cascade = Cascade.of(

@@ -62,9 +62,7 @@ def cascade_of(world, grid, combine="mean_logits"):
     """Of two models; about half of the tiles go on."""
     later = "" if grid == "full" else f"@{grid}"
     pool = load_tiles(world / "store" / "val", grid)
-    middle = np.median(
-        pool.outputs["small"].together.of(("small",), np.arange(len(pool))).confidence
-    )
+    middle = np.median(pool.table.scores_of(("small",), np.arange(len(pool))))
     confidence = pool.confidence_or("")
     cascade = Cascade.of(["small", f"large{later}"], [float(middle)], confidence, combine)
     told = pool.described(cascade)

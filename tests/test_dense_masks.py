@@ -23,6 +23,7 @@ from committee.errors import DataError, PoolFileError
 from committee.export.bundle import write_bundle
 from committee.models.inputs import prepared
 from committee.models.pool_file import read_pool_file
+from committee.pool.prefixes import prefixes_of
 from committee.segment.images import classes_image
 from committee.segment.predict import predict_tiles
 from committee.segment.run import Segmenter
@@ -310,10 +311,10 @@ def test_turned_images_count_and_decide_as_upright_ones(tmp_path: Path) -> None:
         one, two = (load_tiles(tmp_path / s / "val", grid) for s in ("turned", "upright"))
         for name in one.names:
             first, second = (
-                kept.outputs[name].together.of((name,), np.arange(len(kept))) for kept in (one, two)
+                prefixes_of(pool).scored((name,), np.arange(len(pool))) for pool in (one, two)
             )
-            np.testing.assert_array_equal(first.values, second.values)
-            np.testing.assert_array_equal(first.confidence, second.confidence)
+            np.testing.assert_array_equal(first[0], second[0])
+            np.testing.assert_array_equal(first[1], second[1])
     np.testing.assert_array_equal(decided(cascade, tmp_path / "test"), upright)
     bundle = write_bundle(cascade, tmp_path / "bundle")
     images = sorted((tmp_path / "test" / "images").iterdir())

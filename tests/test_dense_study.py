@@ -13,14 +13,14 @@ import pytest
 
 from committee import Cascade, Pool, evaluate, search
 from committee.cli import main
-from committee.pool.evaluate import scored, stored_decisions
-from committee.pool.metrics import MEAN_IOU, mean_iou
+from committee.pool.evaluate import exits_of, source_of
+from committee.pool.intervals import Estimate
 from committee.report.command import saving_of
 from committee.report.page import page_of
 from committee.report.rows import Report
+from committee.segment.metric import mean_iou, paired_estimate
 from committee.segment.store import load_tiles
 from committee.segment.tile_maps import tile_sections, tiles_figure, went_on
-from committee.selection.paired import Estimate, paired_figures
 from committee.study.analyses import figure_of, run_study
 from committee.study.context import study_of
 from committee.study.inputs import read_training
@@ -77,7 +77,7 @@ def test_every_analysis_has_figures_or_a_reason(study, findings, tmp_path):
 def test_each_size_of_tiles_has_its_own_best_committees(store, study, findings):
     rows = records(found(findings, "tiles").tables[0])
     assert [row["committee"] for row in rows[:3]] == ["small", "medium", "large"]
-    best = max(study.singles, key=lambda single: single.val.correct).name
+    best = max(study.singles, key=lambda single: single.val.accuracy).name
     goal = evaluate(Cascade.of([best]), load_tiles(store / "val"))
     for name, own in itertools.groupby(rows[3:], key=lambda row: row["tiles"]):
         front = search(load_tiles(store / "val", name), grid=20)
@@ -107,9 +107,7 @@ def test_gains_are_paired_over_images(store, study):
     counts = []
     for cascade in cascades:
         own = pool.holding(cascade.models_of_stages)
-        counts.append(
-            scored(cascade, own, stored_decisions(cascade, own), MEAN_IOU).reshape(6, -1, 9)
-        )
+        counts.append(exits_of(cascade, source_of(cascade, own))[1].reshape(6, -1, 9))
     value = evaluate(cascades[0], pool).accuracy - evaluate(cascades[1], pool).accuracy
     assert gain.value == pytest.approx(value)
     assert gain.samples == 6
@@ -131,17 +129,15 @@ def test_paired_figures_are_narrower_than_figures_apart():
     total = np.full((200, 1), 100.0)
 
     def counts(gain):
-        return np.hstack([100 * np.clip(hard + gain, 0, 1), total])
+        both = 100 * np.clip(hard + gain, 0, 1)
+        return np.hstack([both, both, total])
 
-    def share(sums):
-        return sums[..., 0] / sums[..., 1]
-
-    gain = paired_figures([counts(0.02)], [counts(0.0)], share)
+    gain = paired_estimate([counts(0.02)], [counts(0.0)])
     assert gain.value == pytest.approx(0.02)
     assert gain.low == pytest.approx(0.02)
     assert gain.high == pytest.approx(0.02)
     # In the mean of several: one that gains 0.04 and one that gains nothing.
-    mean = paired_figures([counts(0.04), counts(0.0)], [counts(0.0)], share)
+    mean = paired_estimate([counts(0.04), counts(0.0)], [counts(0.0)])
     assert mean.value == pytest.approx(0.02)
 
 

@@ -35,7 +35,7 @@ def test_cascade_worked_out_by_hand(pool):
     assert evaluate(Cascade.of(["small", "large"], [2.0], "logit_gap"), pool) == Evaluation(
         split="test",
         samples=5,
-        correct=3,
+        accuracy=0.6,
         average_cost=(5 * 1 + 2 * 10) / 5,
         worst_case_cost=11,
         unit="macs",
@@ -90,7 +90,7 @@ def test_combination_that_cannot_be_names_the_remedy(kind, outputs):
 @given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_interval_is_wilsons(counts):
     correct, samples = counts
-    low, high = Evaluation("test", samples, correct, 1, 1, "macs", (1.0,)).interval
+    low, high = Evaluation("test", samples, correct / samples, 1, 1, "macs", (1.0,)).interval
     z = 1.959963984540054
     share = correct / samples
     middle = (share + z * z / (2 * samples)) / (1 + z * z / samples)
@@ -101,7 +101,7 @@ def test_interval_is_wilsons(counts):
 
 
 def test_json_has_every_figure():
-    evaluation = Evaluation("test", 4, 3, 1.5, 2.0, "macs", (0.75, 0.25))
+    evaluation = Evaluation("test", 4, 0.75, 1.5, 2.0, "macs", (0.75, 0.25))
     data = evaluation.to_json()
     assert data.pop("interval") == list(evaluation.interval)
     assert data == {

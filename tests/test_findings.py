@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from committee.selection.paired import Estimate
+from committee.pool.intervals import Estimate
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "compound_scaling"

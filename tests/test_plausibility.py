@@ -30,7 +30,7 @@ from committee.pool.plausibility import (
 )
 from committee.predict import predict
 from committee.rule.outputs import Outputs, checked_outputs, refuse_one_output, usable_rows
-from committee.selection import statistics
+from committee.selection import approximations
 from committee.spec.preprocessing import Preprocessing
 from committee.store.import_predictions import import_predictions
 
@@ -201,10 +201,10 @@ def test_the_compiled_part_takes_masked_classes(monkeypatch: pytest.MonkeyPatch)
         labels, {"a": masked(1), "b": masked(2)}, kind="logits", costs={"a": 1, "b": 3}
     )
     fast = [(c.cascade, c.evaluation) for c in search(pool, 2)]
-    if statistics.compiled_part() is not None:
-        plain = statistics._plain(np.array([[0.0, -np.inf]]))
+    if approximations.compiled_part() is not None:
+        plain = approximations._plain(np.array([[0.0, -np.inf]]))
         assert np.isfinite(plain).all()
-    monkeypatch.setattr(statistics, "_native", None)
+    monkeypatch.setattr(approximations, "_native", None)
     assert [(c.cascade, c.evaluation) for c in search(pool, 2)] == fast
 
 

@@ -161,7 +161,7 @@ def test_chance_is_that_of_fishers_exact_test(data: st.DataObject) -> None:
     ],
 )
 def test_what_cannot_be_promised_is_refused(promised: Any) -> None:
-    sound = Promised(9, 8, 1.0, 2.0, (0.5, 0.5), "top-1")
+    sound = Promised(9, 8 / 9, 1.0, 2.0, (0.5, 0.5), "top-1")
     cascade = replace(Cascade.of(["a", "b"], [0.5]), origin=Origin(promised=sound))
     assert Promise.of(cascade) == Promise((0.5, 0.5), 9)
     assert Promise.of(replace(Cascade.of(["a"]), origin=cascade.origin)) is None

@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 import brute_force
 from brute_force import Oracle
 from committee import Cascade, Front, Infeasible, Pool, ensembles, errors, evaluate, search
+from committee.pool.prefixes import prefixes_of
 from committee.rule.cascade import ALWAYS, NEVER
 from committee.selection import numpy_sweep as surface_module
 from committee.selection.front import undominated
 from committee.selection.numpy_sweep import Step, surfaces
-from committee.selection.prefixes import Rule
-from committee.selection.statistics import prefix_table
+from committee.selection.statistics import percentile_thresholds, prefix_table
 from committee.selection.sweep import CLEARLY, dominated, pareto_envelope
-from committee.selection.thresholds import percentile_thresholds
 from committee.spec.cost import Cost, CostTable
 from committee.spec.model import ImportedModel
 from strategies import RULES, pools, random_pool
@@ -101,7 +100,7 @@ def test_every_point_of_a_surface_is_that_of_brute_force(length, counts, monkeyp
     pool = random_pool(seed=length, models=length, samples=9)
     oracle = Oracle(pool, "mean_logits", "max_prob", grid=3)
     sequence = tuple(reversed(pool.names))
-    rule = Rule(pool, oracle.confidence, oracle.combine)
+    rule = prefixes_of(pool, oracle.confidence, oracle.combine)
     keys = rule.keys([(name,) for name in sequence])
     table = prefix_table(rule, keys, oracle.grid)
     steps = [Step(table.values[r], table.passed[r], int(table.widths[r])) for r in range(length)]

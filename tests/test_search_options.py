@@ -26,15 +26,15 @@ import brute_force
 import committee as cm
 from brute_force import Oracle
 from committee import Cascade, Front, Infeasible, Pool, errors
+from committee.pool.intervals import by_chance
+from committee.pool.prefixes import prefixes_of
 from committee.rule.cascade import ALWAYS, NEVER
-from committee.selection import statistics as statistics_module
+from committee.selection import approximations
 from committee.selection.fixed_models import threshold_front
 from committee.selection.options import OPTION_HELP, SearchKeywords, SearchOptions
-from committee.selection.prefixes import Rule
 from committee.selection.sequences import every_sequence
-from committee.selection.statistics import prefix_table
+from committee.selection.statistics import percentile_thresholds, prefix_table
 from committee.selection.sweep import Batch, plain_sweep, sweep
-from committee.selection.thresholds import percentile_thresholds
 from committee.spec.cost import Cost, CostTable
 from strategies import CONFIDENCES, RULES, pools, random_pool
 
@@ -42,7 +42,6 @@ from strategies import CONFIDENCES, RULES, pools, random_pool
 engine = importlib.import_module("committee.selection.engine")
 exhaustive = importlib.import_module("committee.selection.exhaustive")
 guided_module = importlib.import_module("committee.selection.guided")
-notes_module = importlib.import_module("committee.selection.notes")
 
 UNITS = ("macs", "latency_ms", "dollars")
 ANY_RULE = st.sampled_from(RULES)
@@ -50,6 +49,11 @@ MEANS = st.sampled_from([rule for rule in RULES if rule[1] != "last"])
 Block = tuple[str, ...]
 Blocks = tuple[Block, ...]
 Worth = Callable[[Block, int], Any]
+
+
+def total_of(evaluation: cm.Evaluation) -> float:
+    """The sum over samples of what each scores."""
+    return round(evaluation.accuracy * evaluation.samples, 9)
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ def best(tried: Iterable[Figures], unit: str, samples: int) -> set[tuple[float, 
 
 def points(front: Iterable[cm.Committee]) -> set[tuple[float, Any]]:
     members = list(front)
-    found = {(m.evaluation.average_cost, m.evaluation.correct) for m in members}
+    found = {(m.evaluation.average_cost, total_of(m.evaluation)) for m in members}
     assert len(found) == len(members)
     return found
 
@@ -172,7 +176,7 @@ def written(front: Front) -> str:
 def plainly(find: Callable[[], Any]) -> Any:
     """The answer without the compiled part."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics_module, "_native", None)
+        patch.setattr(approximations, "_native", None)
         return find()
 
 
@@ -201,7 +205,7 @@ def found(pool: Pool, oracle: Wide, most: int, **options: Any) -> Front:
 
 def same_figures(member: cm.Committee, oracle: Wide, unit: str) -> None:
     evaluation, own = member.evaluation, oracle.of(member.cascade)
-    assert evaluation.correct == own.value
+    assert total_of(evaluation) == own.value
     assert evaluation.average_cost == own.total[unit] / evaluation.samples
     assert evaluation.worst_case_cost == own.worst[unit]
     assert evaluation.exit_ratios == tuple(n / evaluation.samples for n in own.leaving)
@@ -923,7 +927,7 @@ def test_members_are_judged_as_evaluated(rule, data):
         assert member.test == cm.evaluate(member.cascade, test, unit)
         assert member.test.split == "test"
         own = Wide(test, combine, confidence, 2).of(member.cascade)
-        assert member.test.correct == own.value
+        assert total_of(member.test) == own.value
         assert member.test.average_cost == own.total[unit] / len(test)
     assert all(member.test is None for member in without)
 
@@ -1301,7 +1305,7 @@ def test_models_that_chance_tells_apart_are_named(gained, lost, agreed):
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_by_chance_is_the_binomial_test(gained, lost):
     p = scipy.stats.binomtest(lost, gained + lost).pvalue if gained + lost else 1
-    assert notes_module._by_chance(gained, lost) == pytest.approx(p, rel=1e-9)
+    assert by_chance(gained, lost) == pytest.approx(p, rel=1e-9)
 
 
 def test_models_out_of_the_worst_case_are_compared_too():
@@ -1341,8 +1345,8 @@ pool = cm.Pool.from_arrays(
     costs={{name: 2**i for i, name in enumerate("abcdef")}},
 )
 if {plain}:
-    from committee.selection import statistics
-    statistics._native = None
+    from committee.selection import approximations
+    approximations._native = None
 def progress(what, done, total):
     print(what, done, total, flush=True)
 {call}
@@ -1459,13 +1463,13 @@ def test_many_samples_are_counted_alike(samples):
 
 
 @pytest.mark.skipif(
-    statistics_module._native is None, reason="the compiled part is not there to compare with"
+    approximations._native is None, reason="the compiled part is not there to compare with"
 )
 def test_points_that_fill_memory_are_thinned_alike():
     # Nothing is known at first, so that more vectors pass than the compiled part holds at once.
     pool = random_pool(seed=5, models=3, samples=400)
     weights = np.random.default_rng(5).normal(size=400)
-    rule = Rule(pool, "max_prob", "mean_logits", cm.weighted(weights))
+    rule = prefixes_of(pool, "max_prob", "mean_logits", cm.weighted(weights))
     sequence = tuple((name,) for name in "cab")
     table = prefix_table(rule, rule.keys(sequence), 200)
     assert np.prod(table.widths[:2]) > 2 * (1 << 14)

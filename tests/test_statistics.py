@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 import committee as cm
 from committee import Calibration, Pool
 from committee.pool.metrics import TOP_1
+from committee.pool.prefixes import PrefixSource, prefixes_of
 from committee.rule.cascade import NEVER
 from committee.rule.scores import max_prob
-from committee.selection import statistics as statistics_module
+from committee.selection import approximations
+from committee.selection.approximations import compiled
 from committee.selection.evaluate_many import evaluate_all
-from committee.selection.prefixes import Rule
-from committee.selection.statistics import compiled, prefix_table
+from committee.selection.statistics import prefix_table
 from strategies import CONFIDENCES, RULES, calibrated_pools, pools, random_pool
 
-native = statistics_module._native
+native = approximations._native
 needs_compiled = pytest.mark.skipif(
     native is None, reason="the compiled part is not there; no compiler was at hand"
 )
@@ -36,18 +37,18 @@ def instruction_set(request):
 
 def plainly(monkeypatch, compute):
     with monkeypatch.context() as patch:
-        patch.setattr(statistics_module, "_native", None)
+        patch.setattr(approximations, "_native", None)
         return compute()
 
 
-def every_prefix(rule: Rule):
+def every_prefix(rule: PrefixSource):
     names = rule.pool.names
     sets = [tuple(names[: k + 1]) for k in range(len(names))]
     sets += [(name,) for name in names] + [(a, b) for a in names for b in names if a != b]
     return list(dict.fromkeys(rule.key(each) for each in sets))
 
 
-def same_tables(rule: Rule, monkeypatch, grid: int = 7, threads: int = 1) -> None:
+def same_tables(rule: PrefixSource, monkeypatch, grid: int = 7, threads: int = 1) -> None:
     keys = every_prefix(rule)
     fast = prefix_table(rule, keys, grid, threads=threads)
     slow = plainly(monkeypatch, lambda: prefix_table(rule, keys, grid))
@@ -66,7 +67,7 @@ def same_tables(rule: Rule, monkeypatch, grid: int = 7, threads: int = 1) -> Non
 def test_small_pools_full_of_ties(kind, combine, confidence, data):
     pool = data.draw(pools(kind, max_samples=12))
     with pytest.MonkeyPatch.context() as monkeypatch:
-        same_tables(Rule(pool, confidence, combine), monkeypatch)
+        same_tables(prefixes_of(pool, confidence, combine), monkeypatch)
 
 
 @needs_compiled
@@ -76,7 +77,7 @@ def test_small_pools_full_of_ties(kind, combine, confidence, data):
 def test_small_calibrated_pools_full_of_ties(kind, combine, confidence, data):
     pool = data.draw(calibrated_pools(kind, max_samples=12))
     with pytest.MonkeyPatch.context() as monkeypatch:
-        same_tables(Rule(pool, confidence, combine), monkeypatch)
+        same_tables(prefixes_of(pool, confidence, combine), monkeypatch)
 
 
 HARD = {
@@ -107,7 +108,7 @@ def test_hard_pools(instruction_set, combine, confidence, hard, monkeypatch):
     }
     labels = random.integers(0, shape[1], shape[0])
     pool = Pool.from_arrays(labels, outputs, kind="logits")
-    same_tables(Rule(pool, confidence, combine), monkeypatch, grid=100)
+    same_tables(prefixes_of(pool, confidence, combine), monkeypatch, grid=100)
 
 
 CALIBRATIONS = {
@@ -127,8 +128,8 @@ def test_hard_calibrated_pools(combine, confidence, calibration, monkeypatch):
     pool = Pool.from_arrays(random.integers(0, 37, 300), outputs, kind="logits")
     # One model stays as it is: on the same scale as the others it no longer is.
     pool = pool.with_calibrations(dict.fromkeys("abc", CALIBRATIONS[calibration]))
-    monkeypatch.setattr(statistics_module, "_WORK", 1 << 14)
-    same_tables(Rule(pool, confidence, combine), monkeypatch, grid=100, threads=2)
+    monkeypatch.setattr(approximations, "_WORK", 1 << 14)
+    same_tables(prefixes_of(pool, confidence, combine), monkeypatch, grid=100, threads=2)
 
 
 @needs_compiled
@@ -137,24 +138,24 @@ def test_probabilities_of_many_classes(instruction_set, confidence, monkeypatch)
     random = np.random.default_rng(1)
     outputs = {name: random.dirichlet(np.full(333, 0.01), 200) for name in "abc"}
     pool = Pool.from_arrays(random.integers(0, 333, 200), outputs, kind="probabilities")
-    assert compiled(Rule(pool, confidence, "mean_probabilities"))
-    same_tables(Rule(pool, confidence, "mean_probabilities"), monkeypatch, grid=100)
+    assert compiled(prefixes_of(pool, confidence, "mean_probabilities"))
+    same_tables(prefixes_of(pool, confidence, "mean_probabilities"), monkeypatch, grid=100)
 
 
 @needs_compiled
 def test_threads_and_chunks_make_no_difference(monkeypatch):
     pool = random_pool(seed=1, models=5, samples=501, classes=20)
-    monkeypatch.setattr(statistics_module, "_WORK", 1 << 10)
-    monkeypatch.setattr(statistics_module, "_SETS", 7)
-    same_tables(Rule(pool, "max_prob", "mean_logits"), monkeypatch, grid=50, threads=3)
+    monkeypatch.setattr(approximations, "_WORK", 1 << 10)
+    monkeypatch.setattr(approximations, "_SETS", 7)
+    same_tables(prefixes_of(pool, "max_prob", "mean_logits"), monkeypatch, grid=50, threads=3)
 
 
 @needs_compiled
 def test_a_registered_confidence_is_not_taken_for_a_built_in():
     pool = random_pool(seed=1, models=2, samples=9)
-    assert compiled(Rule(pool, "max_prob", "mean_logits"))
+    assert compiled(prefixes_of(pool, "max_prob", "mean_logits"))
     cm.register_confidence("second_logit", lambda z, kind: -np.sort(np.float64(z), axis=1)[:, -2])
-    assert not compiled(Rule(pool, "second_logit", "mean_logits"))
+    assert not compiled(prefixes_of(pool, "second_logit", "mean_logits"))
     assert len(cm.search(pool, 2, confidence="second_logit"))
 
 
@@ -205,7 +206,7 @@ def test_thresholds_of_others_are_reached_as_written():
 )
 def test_statistics_that_are_known_are_taken_over_to_the_bit(metric):
     pool = random_pool(seed=3, models=4, samples=60)
-    rule = Rule(pool, "max_prob", "mean_logits", metric)
+    rule = prefixes_of(pool, "max_prob", "mean_logits", metric)
     keys = every_prefix(rule)
     some = prefix_table(rule, keys[1::2], 7)
     whole, again = prefix_table(rule, keys, 7), prefix_table(rule, keys, 7, known=some)

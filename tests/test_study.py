@@ -20,9 +20,9 @@ from hypothesis.extra import numpy as arrays
 from committee import Cascade, Pool, errors, evaluate, search
 from committee.calibration.fitting import fit_calibrations
 from committee.cli import main
+from committee.pool.intervals import Estimate, paired_difference
 from committee.report.table import Column, Table
 from committee.rule.origin import Origin
-from committee.selection.paired import Estimate, paired_difference
 from committee.study import analyses as analyses_module
 from committee.study.analyses import ANALYSES, figure_of, run_study
 from committee.study.base import About, Analysis, Finding, accuracy_of
@@ -190,7 +190,7 @@ def test_figures_are_of_the_split_that_judges(study):
     assert accuracy_of(single.test) == Estimate(
         single.test.accuracy, *single.test.interval, len(study.test)
     )
-    assert study.correct(single.cascade).sum() == single.test.correct
+    assert study.correct(single.cascade).sum() == single.test.accuracy
 
 
 def test_the_front_is_the_search_s_and_searched_once(study):
@@ -206,7 +206,7 @@ def test_ensembles_take_trainings_in_turn_and_none_beats_another(study):
     assert study.ensembles
     for better, dearer in zip(study.ensembles, study.ensembles[1:], strict=False):
         assert better.val.average_cost < dearer.val.average_cost
-        assert better.val.correct < dearer.val.correct
+        assert better.val.accuracy < dearer.val.accuracy
     for each in study.ensembles:
         for name in each.cascade.names:
             assert name.endswith("-0") or name.replace("-1", "-0") in each.cascade.names
@@ -217,10 +217,10 @@ def test_pairs_keep_to_their_targets_on_the_split_that_chose(study):
         cheaper, better = pair.same_accuracy, pair.same_cost
         assert cheaper is not None
         assert better is not None
-        assert cheaper.val.correct >= pair.single.val.correct
+        assert cheaper.val.accuracy >= pair.single.val.accuracy
         assert cheaper.val.average_cost <= pair.single.val.average_cost
         assert better.val.average_cost <= pair.single.val.average_cost
-        assert better.val.correct >= pair.single.val.correct
+        assert better.val.accuracy >= pair.single.val.accuracy
 
 
 def test_max_models_falls_where_sequences_are_too_many():

@@ -12,10 +12,10 @@ from hypothesis.extra import numpy as arrays
 
 from committee import Cascade, Cost, Pool, errors, evaluate, search
 from committee.calibration.fitting import fit_calibrations
+from committee.pool.intervals import Estimate
 from committee.report.scales import range_of_interest
 from committee.report.text import named
 from committee.rule.scores import CONFIDENCES
-from committee.selection.paired import Estimate
 from committee.spec.cost import CostTable
 from committee.study import best_cascades as best
 from committee.study import confidence_functions as confidence
@@ -73,13 +73,15 @@ def test_the_matching_ensemble_is_the_cheapest_of_all(study):
     for row, single in zip(
         table_of(ensembles.analyse(study), "matching"), study.singles, strict=True
     ):
-        enough = [(e.average_cost, -e.correct) for _, e in every if e.correct >= single.val.correct]
+        enough = [
+            (e.average_cost, -e.accuracy) for _, e in every if e.accuracy >= single.val.accuracy
+        ]
         if not enough:
             assert row["ensemble"] is None
             continue
         cascade = Cascade.ensemble(row["ensemble"].split(" + "))
         found = evaluate(cascade, study.val)
-        assert (found.average_cost, -found.correct) == min(enough)
+        assert (found.average_cost, -found.accuracy) == min(enough)
         judged = evaluate(cascade, study.test)
         assert row["ensemble: accuracy"] == Estimate(judged.accuracy, *judged.interval, 600)
         assert row["gain"].value == pytest.approx(judged.accuracy - single.test.accuracy)
@@ -100,7 +102,7 @@ def test_pools_that_make_no_ensemble_are_not_supported(analyse):
 def test_a_cascade_is_as_accurate_as_its_ensemble_and_no_dearer_where_it_was_chosen(study):
     for ensemble, cascade in converted.analyse(study).data:
         assert set(cascade.cascade.names) <= set(ensemble.cascade.names)
-        assert cascade.val.correct >= ensemble.val.correct
+        assert cascade.val.accuracy >= ensemble.val.accuracy
         assert cascade.val.average_cost <= ensemble.val.average_cost
         assert cascade.test.average_cost <= ensemble.test.average_cost
 
@@ -313,7 +315,7 @@ def test_more_models_are_never_worse_where_they_were_chosen(study):
             assert each.val.average_cost <= target
             assert len(each.cascade.names) <= number
     for fewer, more in itertools.pairwise(data.values()):
-        assert all(m.val.correct >= f.val.correct for f, m in zip(fewer, more, strict=True))
+        assert all(m.val.accuracy >= f.val.accuracy for f, m in zip(fewer, more, strict=True))
 
 
 def test_a_free_model_does_not_break_the_targets():

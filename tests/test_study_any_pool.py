@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from committee import Pool
-from committee.selection.paired import Estimate
+from committee.pool.intervals import Estimate
 from committee.study.analyses import figure_of, run_study
 from committee.study.context import Reference, study_of
 from committee.study.write import index_markdown, study_json

@@ -25,7 +25,7 @@ def test_one_architecture_is_among_any(seed):
         families = {study.val.families[name] for name in same.cascade.names}
         assert len(families) == 1
         for each in (same, mixed):
-            assert each.val.correct >= single.val.correct
+            assert each.val.accuracy >= single.val.accuracy
         assert mixed.val.average_cost <= same.val.average_cost
         assert same.val.average_cost <= single.val.average_cost
 

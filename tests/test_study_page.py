@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import committee as cm
-from committee.selection.paired import Estimate
+from committee.pool.intervals import Estimate
 from committee.study.analyses import run_study
 from committee.study.base import Finding
 from committee.study.context import Study, study_of

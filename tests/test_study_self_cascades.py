@@ -84,13 +84,13 @@ def test_every_pair_is_tried_and_its_cascade_is_as_accurate_as_the_better(seed):
         ("a@20", "a@30"), ("a@20", "a@40"), ("a@30", "a@40"),
     ]  # fmt: skip
     for pair in pairs:
-        most = max(pair.low.val.correct, pair.high.val.correct)
-        assert pair.better.val.correct == most
-        reached = max(each.val.correct for each in pair.thresholds)
+        most = max(pair.low.val.accuracy, pair.high.val.accuracy)
+        assert pair.better.val.accuracy == most
+        reached = max(each.val.accuracy for each in pair.thresholds)
         assert (pair.cascade is None) == (reached < most)
         if pair.cascade is not None:
-            assert pair.cascade.val.correct >= most
-            cheaper = [t for t in pair.thresholds if t.val.correct >= most]
+            assert pair.cascade.val.accuracy >= most
+            cheaper = [t for t in pair.thresholds if t.val.accuracy >= most]
             assert pair.cascade.val.average_cost == min(t.val.average_cost for t in cheaper)
 
 
@@ -105,7 +105,7 @@ def test_a_single_model_is_matched_by_the_cheapest_self_cascade_of_other_weights
         each.val.average_cost
         for pair in finding.data.pairs
         for each in pair.thresholds
-        if len(each.cascade.stages) > 1 and each.val.correct >= single.val.correct
+        if len(each.cascade.stages) > 1 and each.val.accuracy >= single.val.accuracy
     ]
     names = [column.name for column in table.columns]
     cells = dict(zip(names, table.rows[0], strict=True))
@@ -127,7 +127,7 @@ def test_a_gain_of_the_higher_resolution_is_said(study, finding):
     cheapest = min(found, key=lambda each: each.val.average_cost)
     (best,) = study.evaluated([study.cascade(["a@40"])])
     times = best.test.average_cost / cheapest.test.average_cost
-    lost = 100 * (cheapest.test.correct - best.test.correct) / len(study.test)
+    lost = 100 * (cheapest.test.accuracy - best.test.accuracy) / len(study.test)
     assert f"{named(cheapest.cascade)} is as accurate there for less: on test" in told[1]
     assert f"it is {times:.2f}× cheaper" in told[1]
     assert f"at {lost:+.2f} (".replace("-", "−") in told[1]

@@ -28,9 +28,9 @@ def test_the_ends_are_the_single_model_and_the_ensemble(seed):
         assert sweep.ensemble.test == evaluate(Cascade.ensemble([first, second]), study.test)
         costs = [each.val.average_cost for each in sweep.committees]
         assert costs == sorted(costs)
-        enough = sweep.ensemble.val.correct
-        assert sweep.cheapest.val.correct >= enough
-        assert all(c.val.correct < enough for c in sweep.committees[: sweep.plateau])
+        enough = sweep.ensemble.val.accuracy
+        assert sweep.cheapest.val.accuracy >= enough
+        assert all(c.val.accuracy < enough for c in sweep.committees[: sweep.plateau])
 
 
 def test_the_plateau_s_figures_are_of_the_judging_split():
@@ -41,7 +41,7 @@ def test_the_plateau_s_figures_are_of_the_judging_split():
         cells = dict(zip([column.name for column in plateau.columns], row, strict=True))
         assert cells["accuracy"].value == sweep.cheapest.test.accuracy
         assert cells["accuracy"].samples == len(study.test)
-        gain = (sweep.cheapest.test.correct - sweep.ensemble.test.correct) / len(study.test)
+        gain = (sweep.cheapest.test.accuracy - sweep.ensemble.test.accuracy) / len(study.test)
         assert cells["accuracy over the ensemble's"].value == pytest.approx(gain)
         assert cells["speedup over the ensemble"] == pytest.approx(
             sweep.ensemble.test.average_cost / sweep.cheapest.test.average_cost

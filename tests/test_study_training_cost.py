@@ -46,8 +46,8 @@ def test_committees_match_the_model_and_no_other_best_ensemble_took_less(finding
     ensembles = {e.single: e.committee for e in finding.data if e.kind == "ensemble"}
     for entry in finding.data:
         single = entry.single
-        assert entry.committee.val.correct >= single.val.correct
-        equals = [e for e in study.ensembles if e.val.correct >= single.val.correct]
+        assert entry.committee.val.accuracy >= single.val.accuracy
+        equals = [e for e in study.ensembles if e.val.accuracy >= single.val.accuracy]
         assert (single in ensembles) == bool(equals)
         if equals:
             least = min(time_of(each, TIMES) for each in equals)

@@ -30,14 +30,14 @@ def test_both_are_the_cheapest_of_all_cascades_that_may_be(seed):
     rows = guarantees(study)
     assert len(rows) == len(study.pairs)
     for single, without, guaranteed in rows:
-        enough, bound = single.val.correct, single.val.worst_case_cost
+        enough, bound = single.val.accuracy, single.val.worst_case_cost
         for each, allowed in (
             (without, tried),
             (guaranteed, [t for t in tried if t.worst_case <= bound]),
         ):
             cost, _ = brute_force.cheapest(allowed, enough)
             assert each.val.average_cost * len(study.val) == pytest.approx(cost)
-            assert each.val.correct >= enough
+            assert each.val.accuracy >= enough
 
 
 def test_the_guarantee_holds_and_has_a_price():

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import committee
-from committee.pool.metrics import MEAN_IOU, METRICS, TOP_1
+from committee.pool.metrics import METRICS, TOP_1
+from committee.segment.metric import MEAN_IOU
 from committee.spec import task
 from committee.spec.task import (
     IMAGE_CLASSIFICATION,

@@ -18,8 +18,8 @@ import numpy as np
 from committee.data.segmentation import open_segmentation
 from committee.models.inputs import prepared
 from committee.models.load import load_model
-from committee.pool.metrics import mean_iou
 from committee.segment.counting import count_tiles
+from committee.segment.metric import mean_iou
 from committee.segment.outputs import pixel_logits
 from committee.segment.predict import window_logits
 from committee.segment.tiling import Grid

@@ -18,9 +18,9 @@ import numpy as np
 
 from committee import Cascade, Pool, as_ensemble, evaluate, search
 from committee.data.segmentation import open_segmentation
-from committee.pool.evaluate import bootstrap_interval, counts_of
-from committee.pool.metrics import MEAN_IOU, mean_iou
 from committee.segment.run import Segmenter
+from committee.selection.evaluate_many import values_on
+from committee.selection.paired import mean_difference
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
         rows.append((f"{grid}, best on val", front[-1].cascade))
         rows.append((f"{grid}, at most 0.7x the cost", front.at_most(0.7 * price).cascade))
     alone = dict(rows)[given.reference]
-    reference, base = counts_of(alone, evaluated_on, MEAN_IOU), evaluate(alone, evaluated_on)
+    reference, base = values_on(alone, evaluated_on), evaluate(alone, evaluated_on)
     seconds = _timed([cascade for _, cascade in rows], given.data, given.turns)
     print(
         "| | cascade | val | test | 95 % | against the reference, 95 % | average | worst case "
@@ -54,24 +54,18 @@ def main() -> None:
     at = seconds[names.index(given.reference)]
     for (name, cascade), took in zip(rows, seconds, strict=True):
         chose, evaluated = evaluate(cascade, chosen_on), evaluate(cascade, evaluated_on)
-        pair = np.concatenate([counts_of(cascade, evaluated_on, MEAN_IOU), reference], axis=1)
-        low, high = bootstrap_interval(pair, _difference)
+        gain = mean_difference([values_on(cascade, evaluated_on)], [reference], evaluated_on)
         exits = "/".join(f"{100 * ratio:.0f}" for ratio in evaluated.exit_ratios)
         print(
             f"| {name} | {cascade} | {100 * chose.accuracy:.2f} | {100 * evaluated.accuracy:.2f} "
             f"| {100 * evaluated.interval[0]:.1f}–{100 * evaluated.interval[1]:.1f} "
-            f"| {100 * low:+.2f} … {100 * high:+.2f} "
+            f"| {100 * gain.low:+.2f} … {100 * gain.high:+.2f} "
             f"| {evaluated.average_cost / 1e6:,.0f} M | {evaluated.worst_case_cost / 1e6:,.0f} M "
             f"| {base.average_cost / evaluated.average_cost:.2f}x | {exits} "
             f"| {1000 * took:.0f} | {at / took:.2f}x |",
             flush=True,
         )
     print(f"{evaluated.samples} images evaluate, {chose.samples} chose.")
-
-
-def _difference(pair: np.ndarray) -> np.ndarray:
-    half = pair.shape[-1] // 2
-    return mean_iou(pair[..., :half]) - mean_iou(pair[..., half:])
 
 
 def _timed(cascades: list[Cascade], data: Path, turns: int) -> list[float]:

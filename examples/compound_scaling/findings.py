@@ -18,8 +18,8 @@ from pool import DATA, PHIS, SEEDS, chosen_models, pool_of
 
 from committee.errors import CommitteeError
 from committee.files import write_text
+from committee.pool.intervals import Estimate
 from committee.report.text import gain_range, named, points, ratio_range, times
-from committee.selection.paired import Estimate
 from committee.study import (
     calibration,
     confidence_functions,

@@ -105,7 +105,7 @@ def fit_calibrations(pool: Pool, method: str | None = None) -> dict[str, Calibra
         CascadeError: If only scores and counts are kept of the outputs.
         UnknownNameError: If there is no such method.
     """
-    if pool.kind == "counts":
+    if not pool.keeps_outputs:
         raise CascadeError(
             f"fit_calibrations: of {pool.task.units} only scores and counts are kept, so there are "
             "no outputs to calibrate"

@@ -12,7 +12,7 @@ from committee.cli.options import refuse_for_segmentation
 from committee.cli.output import print_json, print_table, say, say_broken, say_notes, say_wrapped
 from committee.cli.stores import is_root, is_store, open_split, root_of, skipped, with_metric
 from committee.errors import CascadeError, MisalignedError, StoreError
-from committee.pool.evaluate import Evaluation, split_notes
+from committee.pool.evaluate import Evaluation
 from committee.pool.evaluate import evaluate as evaluate_cascade
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
@@ -48,7 +48,7 @@ def evaluate(
     chosen = opened(cascade).cascade
     _check_test_split(store, split)
     pool = open_split(store, split, "test")
-    if pool.kind == "counts":
+    if not pool.keeps_outputs:
         refuse_for_segmentation(top=top != 1, agree_with=agree_with is not None)
     pool, metric = with_metric(pool, top, agree_with)
     if what_is(cascade) == "cascade file":  # export writes other graphs of the same models
@@ -79,7 +79,7 @@ class _Findings:
             *(of_comparison(self.versus, pool.task) if self.versus else ()),
             *of_promises(self.promises),
             *few_samples(self.evaluation, pool.task, "evaluate"),
-            *split_notes(pool),
+            *pool.notes,
         ]
 
     def to_json(self, pool: Pool) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def _promised(chosen: Cascade, measure: str) -> str:
         return ""
     then = promised.measure
     other = "" if then == measure else f", by another measure: {then}"
-    share = percent(promised.correct / promised.samples)
+    share = percent(promised.accuracy)
     return f"It had {share} on {chosen.origin.split}, which chose it{other}."
 
 

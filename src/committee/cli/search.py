@@ -147,7 +147,7 @@ def search(
     )
     refuse("text, because --json has every committee", front=list_front and as_json)
     pool = open_split(store, split, "val", calibrated, tiles)
-    if pool.kind == "counts":
+    if not pool.keeps_outputs:
         refuse_for_segmentation(
             self_cascades=self_cascades,
             top=top != 1,

@@ -74,7 +74,7 @@ def study(
     page = out / "report.html"
     check_page_ending(page)  # now, not after the work, if nothing can draw the figures
     pool, test_pool = _open(store, split, test, calibrated)
-    if pool.kind == "counts":
+    if not pool.keeps_outputs:
         refuse_for_segmentation(confidence=confidence is not None)
     context = study_of(
         pool,

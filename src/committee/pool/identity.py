@@ -163,8 +163,6 @@ def output_digests(name: str, outputs: Outputs) -> Array:
         outputs: What it answers.
     """
     found = np.zeros(len(outputs), np.uint64)
-    if outputs.kind == "counts":
-        return found
     for start in range(0, len(outputs), _ROWS):
         rows = outputs.rows(slice(start, start + _ROWS))
         columns = [rows.values.reshape(len(rows), -1)]

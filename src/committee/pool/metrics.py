@@ -33,28 +33,25 @@ class Exits:
     samples: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Metric:
-    """What samples score.
+    """What samples score; the accuracy is the mean over samples.
 
     Args:
         name: What tables and files call it.
         function: From :class:`Exits` to the score of each sample, shape (n,), finite. It must
             treat every sample by itself.
         counted: True if a sample scores 1 or 0 and nothing else.
-        needs_labels: Whether it can only be computed where labels are known.
-        figure: Where the figure is no mean over samples: each sample scores K counts, and this
-            makes the figure of their sums, from (…, K) to (…). None where it is a mean.
+        needs_labels: True if it can only be computed where labels are known.
     """
 
     name: str
     function: Callable[[Exits], Array]
     counted: bool = True
     needs_labels: bool = True
-    figure: Callable[[Array], Array] | None = None
 
     def of(self, exits: Exits) -> Array:
-        """Score each sample, shape (n,), float64, or int64 if counted; counts are (n, K), int64.
+        """Score each sample, shape (n,), float64, or int64 if counted.
 
         Raises:
             ShapeError: If the function does not give one number a sample, or a counted metric
@@ -62,8 +59,6 @@ class Metric:
             NotFiniteError: If a score is NaN or infinite.
         """
         values = np.asarray(self.function(exits))
-        if self.figure is not None:
-            return self._counts(values, len(exits.rows))
         if values.shape != (len(exits.rows),) or values.dtype.kind not in "biuf":
             raise ShapeError(
                 f"metric {self.name!r}: {values.dtype} {values.shape} for {len(exits.rows)} "
@@ -78,100 +73,49 @@ class Metric:
             raise ShapeError(f"metric {self.name!r} is counted, so it must be 1 or 0")
         return values.astype(np.int64)
 
-    def _counts(self, values: Array, samples: int) -> Array:
-        if values.ndim != 2 or len(values) != samples or values.dtype.kind not in "iu":
-            raise ShapeError(
-                f"metric {self.name!r}: {values.dtype} {values.shape} for {samples} samples; it "
-                "must give whole numbers, the same number of them for each sample"
-            )
-        return values.astype(np.int64)
+
+def _is_correct(exits: Exits) -> Array:
+    correct: Array = exits.outputs.predicted() == exits.labels
+    return correct
 
 
-def _is_right(exits: Exits) -> Array:
-    right: Array = exits.outputs.predicted() == exits.labels
-    return right
+TOP_1 = Metric("top-1", _is_correct)
 
 
-TOP_1 = Metric("top-1", _is_right)
+@dataclass(frozen=True)
+class _AmongTop:
+    """True for samples whose label is among the k likeliest classes."""
 
+    k: int
 
-def mean_iou(counts: Array) -> Array:
-    """Mean over classes of intersection over union, of summed counts of pixels.
-
-    A class that occurs neither in the labels nor in what was predicted has no part in the mean.
-    Where no class occurs, the mean is NaN.
-
-    Args:
-        counts: Shape (…, 3 C): of each class the pixels that are both labelled and predicted so,
-            then those predicted so, then those labelled so. Pixels without a label are left out.
-
-    Returns:
-        Shape (…).
-
-    References:
-        Everingham et al. (2010), section 4.1, the measure of VOC and of Cityscapes.
-
-    >>> mean_iou(np.array([3, 0, 4, 0, 4, 0]))
-    array(0.6)
-    """
-    classes = counts.shape[-1] // 3
-    both, predicted, labelled = (counts[..., i * classes : (i + 1) * classes] for i in range(3))
-    union = predicted + labelled - both
-    occurs = union > 0
-    shares = np.divide(both, union, out=np.zeros(union.shape), where=occurs)
-    number = occurs.sum(axis=-1)
-    mean: Array = np.divide(
-        shares.sum(axis=-1), number, out=np.full(number.shape, np.nan), where=number > 0
-    )
-    return mean
-
-
-def _own_counts(exits: Exits) -> Array:
-    if exits.outputs.kind != "counts":
-        raise ShapeError(
-            f"mIoU: {exits.outputs.kind} are no counts of pixels; it is for semantic segmentation"
-        )
-    return exits.outputs.values
-
-
-MEAN_IOU = Metric("mIoU", _own_counts, counted=False, needs_labels=False, figure=mean_iou)
-
-# Metrics that a task names as its own.
-METRICS = {metric.name: metric for metric in (TOP_1, MEAN_IOU)}
+    def __call__(self, exits: Exits) -> Array:
+        if exits.outputs.kind == "decisions":
+            raise ShapeError(f"top-{self.k}: decisions name one class only; use top-1")
+        values, labels = exits.outputs.values, np.asarray(exits.labels)[:, None]
+        own = np.take_along_axis(values, labels, axis=1)
+        before = np.arange(values.shape[1]) < labels
+        ahead: Array = ((values > own) | ((values == own) & before)).sum(axis=1)
+        return ahead < self.k
 
 
 def top_k(k: int) -> Metric:
-    """1 if the label is among the k likeliest classes; of equal values the lower index is first.
+    """Return a metric that is 1 if the label is among the k likeliest classes, else 0.
 
-    Args:
-        k: 1 or more.
+    Of classes with equal values the lower index is the likelier.
 
     Raises:
-        ShapeError: If k is less than 1 or more than there are classes, or the outputs are
-            decisions, which know one class.
+        ShapeError: If k is less than 1; when it is computed, if the outputs are decisions.
 
     References:
         Wang et al. (2022), appendix D.2 states top-1 throughout; top-5 is ImageNet's other figure.
     """
     if k < 1:
         raise ShapeError(f"top_k: k must be 1 or more, not {k}")
-    if k == 1:
-        return TOP_1
-
-    def function(exits: Exits) -> Array:
-        if exits.outputs.kind == "decisions":
-            raise ShapeError(f"top-{k}: decisions name one class only; use top-1")
-        values, labels = exits.outputs.values, exits.labels
-        own = np.take_along_axis(values, np.asarray(labels)[:, None], axis=1)
-        before = np.arange(values.shape[1]) < np.asarray(labels)[:, None]
-        ahead: Array = ((values > own) | ((values == own) & before)).sum(axis=1)
-        return ahead < k
-
-    return Metric(f"top-{k}", function)
+    return TOP_1 if k == 1 else Metric(f"top-{k}", _AmongTop(k))
 
 
 def weighted(weights: ArrayLike, name: str = "weighted") -> Metric:
-    """What a sample scores is a weight that depends on the predicted class.
+    """Return a metric that scores a sample by a weight of its predicted class.
 
     Args:
         weights: Shape (N, C): the score of each sample for each predicted class; or (N,): the
@@ -192,35 +136,35 @@ def weighted(weights: ArrayLike, name: str = "weighted") -> Metric:
                 f"{predicted.max()} is predicted"
             )
         if table.ndim == 1:
-            right: Array = own * (predicted == exits.labels)
-            return right
+            correct: Array = own * (predicted == exits.labels)
+            return correct
         scores: Array = own[np.arange(len(own)), predicted]
         return scores
 
     return Metric(name, function, counted=False, needs_labels=table.ndim == 1)
 
 
-def _check_count(name: str, given_: int, samples: int) -> None:
-    if given_ != samples:
+def _check_count(name: str, scores: int, samples: int) -> None:
+    if scores != samples:
         raise MisalignedError(
-            f"metric {name!r}: {given_} scores for the {samples} samples of the split; "
+            f"metric {name!r}: {scores} scores for the {samples} samples of the split; "
             "give one a sample"
         )
 
 
 def precomputed(scores: Mapping[Sequence[str], ArrayLike], name: str = "precomputed") -> Metric:
-    """Scores that were computed elsewhere, for each set of models that may have run.
+    """Return a metric of scores that were computed elsewhere.
 
     Args:
-        scores: From names of models, in any order, to the score of each sample, shape (N,).
+        scores: For each set of models that may have run, the score of each sample, shape (N,).
         name: What tables and files call it.
     """
     known = {tuple(sorted(models)): np.asarray(each, float) for models, each in scores.items()}
 
     def function(exits: Exits) -> Array:
         if exits.models not in known:
-            asked, names = "+".join(exits.models), map("+".join, known)
-            raise UnknownNameError.of(f"metric {name!r}", "scores of", asked, names)
+            models, names = "+".join(exits.models), map("+".join, known)
+            raise UnknownNameError.of(f"metric {name!r}", "scores of", models, names)
         array = known[exits.models]
         _check_count(name, len(array), exits.samples)
         scores: Array = array[exits.rows]

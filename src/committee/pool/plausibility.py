@@ -198,7 +198,7 @@ def notes_on(
         names: Names of the classes; empty if they have none.
     """
     count = len(outputs)
-    if count < _ENOUGH or outputs.kind == "counts":
+    if count < _ENOUGH:
         return []
     predicted = np.concatenate([rows.predicted() for rows in _parts(outputs)])
     if _is_constant(outputs):

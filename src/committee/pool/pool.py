@@ -19,6 +19,7 @@ from committee.pool.identity import (
     Shared,
     alike,
     copies_note,
+    doubles_note,
     mostly_differ,
     output_digests,
     places,
@@ -26,13 +27,13 @@ from committee.pool.identity import (
     shared,
 )
 from committee.pool.labels import indices
-from committee.pool.metrics import METRICS, Metric
+from committee.pool.metrics import TOP_1, Metric
 from committee.pool.plausibility import check_classes, check_declared
 from committee.pool.samples import Samples, fingerprint
 from committee.rule.calibration import Calibration, calibrated
 from committee.rule.cascade import Cascade, refuse_confidence
 from committee.rule.combinations import DEFAULT_COMBINE, ORDER_FREE, combined
-from committee.rule.outputs import Kept, Kind, Outputs, Together, as_array, checked_outputs
+from committee.rule.outputs import Kind, Outputs, as_array, checked_outputs
 from committee.spec.cost import Cost, CostTable
 from committee.spec.model import ImportedModel, KnownModel, ModelSpec
 from committee.spec.task import CLASSIFICATION, Task
@@ -102,8 +103,11 @@ class Pool:
                 raise UnknownNameError.of("Pool: calibrations", "model", name, self.outputs)
         self._check_same_weights()
         self._require_one({n: o.kind for n, o in self.outputs.items()}, "kind of outputs")
-        if self.kind in ("decisions", "counts"):
-            return
+        if self.kind != "decisions":
+            self._check_classes()
+
+    def _check_classes(self) -> None:
+        """Refuse outputs that differ in their number of classes, or have too few for the labels."""
         widths = {n: o.values.shape[1] for n, o in self.outputs.items()}
         self._require_one(widths, "number of classes")
         width = next(iter(widths.values()))
@@ -264,13 +268,18 @@ class Pool:
 
     @property
     def metric(self) -> Metric:
-        """What a sample scores unless the user asks for something else."""
-        return METRICS[self.task.metric]
+        """What a sample scores when it exits, unless the user asks for something else."""
+        return TOP_1
 
     @property
-    def _together(self) -> Together | None:
-        first = next(iter(self.outputs.values()))
-        return first.together if isinstance(first, Kept) else None
+    def keeps_outputs(self) -> bool:
+        """False if outputs were too large to keep, and nothing but what they score is there."""
+        return True
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on the samples: what no figure counts, and copies; often none."""
+        return (*self.samples.notes, *filter(None, [doubles_note(self.samples), self.copies]))
 
     def confidence_or(self, asked: str) -> str:
         """The confidence that the outputs were scored with when they were kept, else that asked.
@@ -280,13 +289,12 @@ class Pool:
         """
         if self.kind == "decisions":
             refuse_confidence(asked)
-        return asked if self._together is None else self._together.confidence
+        return asked
 
     @property
     def most_models(self) -> int:
         """Of how many models a committee can be made at most."""
-        apart = len(self.names) - len(self.whole_of)
-        return apart if self._together is None else min(apart, self._together.most)
+        return len(self.names) - len(self.whole_of)
 
     def singles(self, combine: str | None = None) -> dict[str, tuple[str, ...]]:
         """What each trained model is alone, by its name.
@@ -343,8 +351,6 @@ class Pool:
         where = f"split {self.samples.split!r}"
         cascade.check_kinds(dict.fromkeys(cascade.names, self.kind), where)
         cascade.check_calibrated(self.specs, where)
-        if cascade.combine is None and self._together is not None:
-            return replace(cascade, combine=self._together.combine)
         return cascade.of_kinds({self.kind})
 
     @cached_property
@@ -433,7 +439,7 @@ class Pool:
         Raises:
             UnknownNameError: If one is not in the pool.
         """
-        if self.samples.identity or self.kind == "counts":
+        if self.samples.identity or not self.keeps_outputs:
             return self.samples.identity
         return fingerprint(self._prints(name) for name in sorted(names))
 
@@ -444,7 +450,7 @@ class Pool:
         """
         found = shared(self.samples, other.samples)
         known = self.samples.content is not None and other.samples.content is not None
-        if known or "counts" in (self.kind, other.kind):
+        if known or not (self.keeps_outputs and other.keeps_outputs):
             return found
         names = [n for n in self.names if n in other.outputs and self.kind == other.kind]
         if len(found) and not self._answers_otherwise(other, names):
@@ -468,8 +474,8 @@ class Pool:
 
         Nothing is said where contents are known, or there are very many samples.
         """
-        known = self.samples.content is not None or self.samples.parts > 1
-        if known or self._together is not None or len(self) > _MOST_COMPARED:
+        known = self.samples.content is not None or not self.keeps_outputs
+        if known or len(self) > _MOST_COMPARED:
             return ""
         precise = np.zeros(len(self), bool)
         for name in self.names:
@@ -576,7 +582,7 @@ class Pool:
         >>> pool.labelled_by("a").samples.labels
         array([0, 1])
         """
-        self._refuse_counts("labelled_by", "they tell no class to agree with")
+        self._require_outputs("labelled_by", "they tell no class to agree with")
         names = [models] if isinstance(models, str) else list(models)
         outputs = {name: self.model(name) for name in names}
         combine = combine or DEFAULT_COMBINE[self.kind]
@@ -601,8 +607,8 @@ class Pool:
         samples = replace(self.samples, labels=labels, labelled_by="+".join(sorted(names)))
         return replace(self, samples=samples)
 
-    def _refuse_counts(self, what: str, why: str) -> None:
-        if self.kind == "counts":
+    def _require_outputs(self, what: str, why: str) -> None:
+        if not self.keeps_outputs:
             raise CascadeError(
                 f"{what}: of {self.task.units} only scores and counts are kept, so {why}"
             )

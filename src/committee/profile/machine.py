@@ -6,7 +6,7 @@ import platform
 import sys
 from pathlib import Path
 
-from committee.selection.statistics import processors
+from committee.selection.options import processors
 
 
 def conditions(threads: int, batch_size: int) -> str:

@@ -85,8 +85,10 @@ def page_data(report: Report, saving: Saving) -> dict[str, Any]:
 
 def _figures(evaluation: Evaluation) -> dict[str, Any]:
     low, high = evaluation.interval
+    correct = evaluation.correct
     return {
-        "correct": evaluation.correct,
+        # The page divides by the number of samples.
+        "correct": evaluation.accuracy * evaluation.samples if correct is None else correct,
         "low": low,
         "high": high,
         "cost": evaluation.average_cost,

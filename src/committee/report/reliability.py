@@ -10,7 +10,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.calibration.reliability import Reliability, reliability, says_probabilities
 from committee.errors import CalibrationError, MisalignedError
-from committee.pool.evaluate import wilson_interval
+from committee.pool.intervals import wilson_interval
 from committee.pool.pool import Pool
 from committee.report.style import BLUE, GREY, VERMILION, empty_figure, plain
 

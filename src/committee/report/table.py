@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from committee.errors import ShapeError
+from committee.pool.intervals import Estimate
 from committee.report.text import points, times
-from committee.selection.paired import Estimate
 from committee.text import csv_text, human_cost, percent
 
 if TYPE_CHECKING:

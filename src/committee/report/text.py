@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import median
 
 from committee.pool.evaluate import Evaluation
+from committee.pool.intervals import Estimate
 from committee.rule.cascade import Cascade
-from committee.selection.paired import Comparison, Estimate
+from committee.selection.paired import Comparison
 from committee.selection.targets import Promise
 from committee.spec.model import KnownModel, ModelSpec
 from committee.spec.task import Task
@@ -17,7 +18,7 @@ from committee.text import digits, human_cost, percent
 def interval(evaluation: Evaluation) -> str:
     """The 95 % interval of the accuracy, in percent.
 
-    >>> interval(Evaluation("val", 100, 90, 1.0, 1.0, "macs", (1.0,)))
+    >>> interval(Evaluation("val", 100, 0.9, 1.0, 1.0, "macs", (1.0,)))
     '82.6–94.5 %'
     """
     low, high = evaluation.interval
@@ -135,7 +136,7 @@ def promised(promise: Promise) -> str:
 def exits(evaluation: Evaluation) -> str:
     """Share of samples that leave at each stage, in percent.
 
-    >>> exits(Evaluation("val", 100, 90, 1.0, 1.0, "macs", (0.75, 0.25)))
+    >>> exits(Evaluation("val", 100, 0.9, 1.0, 1.0, "macs", (0.75, 0.25)))
     '75/25 %'
     """
     return shares(evaluation.exit_ratios)

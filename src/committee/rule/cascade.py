@@ -205,7 +205,7 @@ class Cascade:
         for name, kind in kinds.items():
             chosen = self._kinds.get(name, kind)
             # Counts are what is kept of the logits of pixels.
-            if kind not in (chosen, "counts"):
+            if kind != chosen:
                 raise MisalignedError(
                     f"{where}: model {name!r} gives {kind}, but the cascade was chosen on "
                     f"{chosen}, whose scores its thresholds and calibrations are for. Name the "

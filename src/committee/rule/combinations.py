@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from committee.arrays import Array
 from committee.errors import CascadeError, UnknownNameError
 from committee.rule.namespace import NUMPY, Namespace
-from committee.rule.outputs import Kept, Outputs
+from committee.rule.outputs import Outputs
 from committee.rule.scores import softmax
 
 
@@ -85,7 +85,6 @@ DEFAULT_COMBINE = {
     "logits": "mean_logits",
     "probabilities": "mean_probabilities",
     "decisions": "last",
-    "counts": "mean_logits",
 }
 
 
@@ -109,21 +108,4 @@ def combined(outputs: Mapping[str, Outputs], combine: str, xp: Namespace = NUMPY
     """
     if combine not in COMBINES:
         raise UnknownNameError.of("combine", "combination", combine, COMBINES)
-    newest = outputs[list(outputs)[-1]]
-    if isinstance(newest, Kept):
-        return _looked_up(newest, tuple(outputs), combine)
     return COMBINES[combine](outputs, xp)
-
-
-def _looked_up(newest: Kept, models: tuple[str, ...], combine: str) -> Outputs:
-    """What was kept of the combination of several models, oldest first."""
-    if newest.together is not None and combine == "last":
-        # Of one model every combination is its own output.
-        return newest.together.of(models[-1:], newest.values)
-    if newest.together is None or newest.together.combine != combine:
-        known = newest.together and newest.together.combine
-        raise CascadeError(
-            f"{combine}: what is kept of these outputs was combined by {known}. Use combine="
-            f"{known!r} or 'last', or predict again"
-        )
-    return newest.together.of(tuple(sorted(models)), newest.values)

@@ -34,8 +34,8 @@ class Promised:
 
     Args:
         samples: How many samples the split has.
-        correct: How many of them were predicted right; the sum over samples of another metric.
-        average_cost: As of :class:`committee.pool.evaluate.Evaluation`, and so is all else.
+        accuracy: As of :class:`committee.pool.evaluate.Evaluation`, and so is all else.
+        average_cost: See there.
         worst_case_cost: See there.
         exit_ratios: See there.
         measure: See there.
@@ -45,7 +45,7 @@ class Promised:
     """
 
     samples: int
-    correct: float
+    accuracy: float
     average_cost: float
     worst_case_cost: float
     exit_ratios: tuple[float, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,9 +12,8 @@ from committee.arrays import Array
 from committee.errors import NotFiniteError, ShapeError, UnknownNameError
 from committee.rule.namespace import all_finite
 
-Kind = Literal["logits", "probabilities", "decisions", "counts"]
-# What users declare; counts are made by this library, of outputs that are too large to keep.
-KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "counts")
+Kind = Literal["logits", "probabilities", "decisions"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # How far a row of probabilities may be from summing to 1: float16 rounding of 1000 classes.
 _SUM_TOLERANCE = 2e-2
@@ -40,12 +39,10 @@ class Outputs:
     """Outputs of one model, or of several combined, for N samples.
 
     Args:
-        kind: ``logits``, ``probabilities`` or ``decisions``; declared, never guessed. ``counts``
-            are what is kept of outputs that are too large to keep.
+        kind: ``logits``, ``probabilities`` or ``decisions``; declared, never guessed.
         values: Shape (N, C) for logits and probabilities, or (N, C, height, width) where a sample
-            is a tile of pixels; predicted classes, shape (N,), integers, for decisions; the counts
-            that a metric sums, shape (N, K), for counts.
-        confidence: Only for decisions and counts: shape (N,), larger is surer.
+            is a tile of pixels; predicted classes, shape (N,), integers, for decisions.
+        confidence: Only for decisions: shape (N,), larger is surer.
     """
 
     kind: Kind
@@ -63,50 +60,12 @@ class Outputs:
     def predicted(self) -> Array:
         """Predicted class of each sample, shape (N,): the lowest index among the largest values.
 
-        Of tiles the class of each pixel, shape (N, height, width); of counts the counts.
+        Of tiles the class of each pixel, shape (N, height, width).
         """
-        if self.kind in ("decisions", "counts"):
+        if self.kind == "decisions":
             return self.values
         classes: Array = self.values.argmax(axis=1)
         return classes
-
-
-class Together(Protocol):
-    """What is kept of several models' outputs, for every set of models that may have run."""
-
-    @property
-    def combine(self) -> str:
-        """How outputs were combined."""
-
-    @property
-    def confidence(self) -> str:
-        """How combinations were scored."""
-
-    @property
-    def most(self) -> int:
-        """Of how many models combinations are kept at most."""
-
-    def of(self, models: tuple[str, ...], rows: Array) -> Outputs:
-        """Counts of some samples after these models, sorted by name, ran.
-
-        Raises:
-            UnknownNameError: If nothing is kept for that set of models.
-        """
-
-
-@dataclass(frozen=True, eq=False)
-class Kept(Outputs):
-    """Outputs of a model of which only combinations are kept; ``values`` are rows, shape (N,).
-
-    Args:
-        together: Where they are kept.
-    """
-
-    together: Together | None = None
-
-    def rows(self, index: Array | slice) -> Kept:
-        """See :class:`Outputs`."""
-        return Kept(self.kind, self.values[index], together=self.together)
 
 
 def checked_outputs(

@@ -241,7 +241,7 @@ def is_portable(name: str) -> bool:
 
 
 def score(outputs: Outputs, confidence: str, xp: Namespace = NUMPY) -> Array:
-    """Score combined outputs, shape (N,); decisions and counts bring their own confidence.
+    """Score combined outputs, shape (N,); decisions bring their own confidence.
 
     Raises:
         UnknownNameError: If there is no confidence function of that name.

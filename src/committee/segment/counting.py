@@ -44,23 +44,26 @@ class Table:
     combine: str
     confidence: str
 
-    @property
-    def most(self) -> int:
-        """See :class:`committee.rule.outputs.Together`."""
-        return max(map(len, self.keys))
+    def scores_of(self, models: Key, rows: Array) -> Array:
+        """Return the scores of some tiles after these models, sorted by name, ran, shape (n,).
 
-    def of(self, models: Key, rows: Array) -> Outputs:
-        """See :class:`committee.rule.outputs.Together`."""
+        Raises:
+            UnknownNameError: If nothing is stored for that set of models.
+        """
+        scores: Array = self.scores[self._row(models)][rows]
+        return scores
+
+    def counts_of(self, models: Key, rows: Array) -> Array:
+        """Return the counts of some tiles, shape (n, 3 C), int64; see :meth:`scores_of`."""
+        row = self._row(models)
+        counts = [self.both[row][rows], self.predicted[row][rows], self.labelled[rows]]
+        return np.concatenate(counts, axis=1).astype(np.int64)
+
+    def _row(self, models: Key) -> int:
         if models not in self.keys:
             known = map("+".join, self.keys)
             raise UnknownNameError.of("tiles", "counts of", "+".join(models), known)
-        row = self.keys[models]
-        counts = [self.both[row][rows], self.predicted[row][rows], self.labelled[rows]]
-        return Outputs(
-            "counts",
-            np.concatenate(counts, axis=1).astype(np.int64),
-            confidence=self.scores[row][rows],
-        )
+        return self.keys[models]
 
 
 def joined(tables: Sequence[Table]) -> Table:

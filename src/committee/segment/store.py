@@ -43,8 +43,9 @@ from committee.reading import (
     typed,
 )
 from committee.rule.namespace import all_finite
-from committee.rule.outputs import Kept
+from committee.rule.outputs import Outputs
 from committee.segment.counting import Key, Table, joined, keys_of
+from committee.segment.pool import TilePool
 from committee.segment.tiling import Grid
 from committee.spec.cost import CostTable
 from committee.spec.model import ModelSpec
@@ -337,7 +338,7 @@ def grids_of(path: str | Path) -> list[str]:
     return [grid.name for grid in read_index(path).grids]
 
 
-def load_tiles(folder: str | Path, grid: str = "full") -> Pool:
+def load_tiles(folder: str | Path, grid: str = "full") -> TilePool:
     """One split of a store as a pool, its rows the tiles of a grid.
 
     Args:
@@ -464,12 +465,9 @@ def load_images(
     return pool.only([n for n in first.names if first.whole_of.get(n, n) in wanted])
 
 
-def _notes(folder: Path, pool: Pool) -> tuple[str, ...]:
+def _notes(folder: Path, pool: TilePool) -> tuple[str, ...]:
     """What to know of a split of which one grid is loaded: what is not counted, and copies."""
-    images, kept = _read_images(folder), next(iter(pool.outputs.values()))
-    assert isinstance(kept, Kept)
-    assert isinstance(kept.together, Table)
-    labelled = kept.together.labelled
+    images, labelled = _read_images(folder), pool.table.labelled
     left = _left_out(read_index(folder), folder.name, len(images.ids), labelled)
     copies = doubles_note(_samples(folder.name, images.ids, images.content))
     return (*left.notes, *filter(None, [copies]))
@@ -477,7 +475,7 @@ def _notes(folder: Path, pool: Pool) -> tuple[str, ...]:
 
 def pool_of(
     table: Table, index: Index, grid: Grid, ids: Sequence[str], split: str, rule: str = ""
-) -> Pool:
+) -> TilePool:
     """A pool whose rows are tiles.
 
     Args:
@@ -490,7 +488,7 @@ def pool_of(
     """
     on_tiles = index.on_tiles.get(grid.name, {})
     specs = {**index.models, **on_tiles}
-    rows = np.arange(len(ids) * len(grid))
+    nothing = Outputs("logits", np.empty((len(ids) * len(grid), 0), np.float32))
     samples = Samples(
         tuple(f"{name}#{tile}" for name in ids for tile in range(len(grid))),
         None,
@@ -499,13 +497,14 @@ def pool_of(
         rule=rule,
         parts=len(grid),
     )
-    return Pool(
+    return TilePool(
         samples,
-        {name: Kept("counts", rows, together=table) for name in specs},
+        dict.fromkeys(specs, nothing),
         CostTable.of({name: spec.costs for name, spec in specs.items()}),
         specs,
         families={name: spec.family for name, spec in index.models.items() if spec.family},
         whole_of=index.bases_of(grid),
         task=SEMANTIC_SEGMENTATION,
         division=grid.name,
+        table=table,
     )

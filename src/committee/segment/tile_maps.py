@@ -10,7 +10,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.models.load import specs_of
-from committee.pool.evaluate import stored_decisions
+from committee.pool.evaluate import exits_of, source_of
 from committee.pool.pool import Pool
 from committee.report.figure import figure_svg
 from committee.report.rows import Report, Row
@@ -66,7 +66,7 @@ def went_on(cascade: Cascade, pool: Pool) -> WentOn:
     """
     own = pool.holding(cascade.models_of_stages)
     samples = own.samples
-    stages = stored_decisions(cascade, own).stage.reshape(samples.wholes, samples.parts)
+    stages = exits_of(cascade, source_of(cascade, own))[0].reshape(samples.wholes, samples.parts)
     names = tuple(name.rpartition("#")[0] for name in samples.ids[:: samples.parts])
     return WentOn(cascade, grid_of(specs_of(cascade)), stages, names, samples.split)
 

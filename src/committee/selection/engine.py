@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import singledispatch
 
 import numpy as np
 
 from committee.arrays import Array
 from committee.errors import TooLargeError
 from committee.pool.evaluate import costs_of_stages
+from committee.pool.prefixes import Key, PrefixSource, StageSequence
 from committee.selection.options import Progress, SearchPlan
-from committee.selection.prefixes import Key, PrefixTable, StageSequence
 from committee.selection.sequences import within_bounds
-from committee.selection.statistics import prefix_table
+from committee.selection.statistics import PrefixTable, prefix_table
 from committee.selection.sweep import Batch, Points, dominated, pareto_envelope, sweep
-from committee.selection.totals import counted_sweep
 
 # Sequences of one call of the sweep: well below a second.
 _SEQUENCES = 64
@@ -31,9 +31,38 @@ _VECTORS = 1e8
 # Bytes that statistics of one sample at one prefix take: score, value, thresholds passed.
 _BYTES = 8 + 1 + 2
 
-# A sequence, the number of the candidate threshold of each stage but the last, how many samples run
-# each stage, and the value: the total over samples in the table's units, or a figure of counts.
+# A sequence, the number of the candidate threshold of each stage but the last, how many rows run
+# each stage, and the value: the total over rows in the table's units, or a figure of its own.
 Point = tuple[StageSequence, Array, Array, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """What to go through: all threshold vectors of all sequences.
+
+    Args:
+        table: Statistics of every prefix.
+        sequences: The sequences.
+        keys: The prefix after each stage of each.
+        costs: Cost of each model for one sample: in the unit of the search, then in E units whose
+            average is bounded.
+        limits: Most that the total over rows may be in each bounded unit, shape (E,).
+        threads: How many to use.
+        progress: Called with the name of the part, sequences done and sequences in all.
+    """
+
+    table: PrefixTable
+    sequences: list[StageSequence]
+    keys: list[list[Key]]
+    costs: list[dict[str, float]]
+    limits: Array
+    threads: int
+    progress: Progress | None
+
+    def report(self, done: int) -> None:
+        """Report how many sequences are done."""
+        if self.progress is not None:
+            self.progress("sequences", done, len(self.sequences))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,21 +101,24 @@ def search_sequences(
         Infeasible: If no sequence keeps to the bounds.
         TooLargeError: If statistics exceed the memory allowed.
     """
-    rule, pool = plan.rule, plan.rule.pool
+    source, pool = plan.source, plan.source.pool
     seconds: dict[str, float] = {}
     # The short ones rule out most of the long ones.
     sequences = sorted(within_bounds(pool, sequences, plan.worst_case), key=len)
-    keys = [rule.keys(sequence) for sequence in sequences]
+    keys = [source.keys(sequence) for sequence in sequences]
     distinct = list(dict.fromkeys(key for each in keys for key in each))
     check_memory(len(distinct), len(pool), plan.max_memory)
     if known and _bytes(len(distinct) + len(known.rows), len(pool)) > plan.max_memory:
         known = None
     with timed(seconds, "prefixes"):
         progress = _part(plan.progress, "prefixes")
-        table = prefix_table(rule, distinct, plan.grid, None, plan.threads, progress, known)
+        table = prefix_table(source, distinct, plan.grid, None, plan.threads, progress, known)
     with timed(seconds, "thresholds"):
-        run = _sweep_all if rule.metric.figure is None else _sweep_counts
-        points, cascades = run(plan, table, sequences, keys)
+        units = [plan.unit, *plan.average_case]
+        costs = [pool.costs.values(pool.costs.unit(unit)) for unit in units]
+        limits = np.array([b * len(pool) for b in plan.average_case.values()], np.float64)
+        task = Sweep(table, sequences, keys, costs, limits, plan.threads, plan.progress)
+        points, cascades = sweep_thresholds(source, task)
     return Candidates(plan, table, sequences, points, cascades, seconds)
 
 
@@ -121,32 +153,27 @@ def check_memory(prefixes: int, samples: int, most: float) -> None:
         )
 
 
-def _costs_and_limits(plan: SearchPlan) -> tuple[list[dict[str, float]], Array]:
-    """Return the models' costs in each unit that matters, and the limits on totals over samples."""
-    pool = plan.rule.pool
-    units = [plan.unit, *plan.average_case]
-    limits = np.array([b * len(pool) for b in plan.average_case.values()], np.float64)
-    return [pool.costs.values(pool.costs.unit(unit)) for unit in units], limits
+@singledispatch
+def sweep_thresholds(source: PrefixSource, task: Sweep) -> tuple[list[Point], int]:
+    """Return the candidates for the front, and how many cascades were covered.
 
-
-def _sweep_all(
-    plan: SearchPlan, table: PrefixTable, sequences: list[StageSequence], keys: list[list[Key]]
-) -> tuple[list[Point], int]:
-    """Return the candidates for the front, and how many cascades were covered."""
-    batches = list(_batches(sequences, keys, table, *_costs_and_limits(plan)))
+    This is the sweep of values that add up; a source of another kind registers its own.
+    """
+    table, sequences, threads = task.table, task.sequences, task.threads
+    batches = list(_batches(task))
     cost, value = np.empty(0), np.empty(0, np.int64)
     kept: list[tuple[int, Points]] = []
     cascades = done = 0
     # The compiled part polls this.
     stop = np.zeros(1, np.uint8)
-    with ThreadPoolExecutor(plan.threads) as executor:
+    with ThreadPoolExecutor(threads) as executor:
         try:
             # Every round starts from all that is known.
-            for start in range(0, len(batches), plan.threads):
+            for start in range(0, len(batches), threads):
                 known = (cost, value)
                 futures = [
                     (first, batch, executor.submit(sweep, table, batch, *known, stop))
-                    for first, batch in batches[start : start + plan.threads]
+                    for first, batch in batches[start : start + threads]
                 ]
                 for first, batch, future in futures:
                     points = future.result()
@@ -157,8 +184,7 @@ def _sweep_all(
                     cascades += int(np.prod(widths, axis=1).sum())
                     done += len(batch.prefixes)
                 cost, value = pareto_envelope(cost, value)
-                if plan.progress is not None:
-                    plan.progress("sequences", done, len(sequences))
+                task.report(done)
         except BaseException:
             stop[0] = 1
             executor.shutdown(wait=False, cancel_futures=True)
@@ -171,36 +197,21 @@ def _sweep_all(
     return found, cascades
 
 
-def _sweep_counts(
-    plan: SearchPlan, table: PrefixTable, sequences: list[StageSequence], keys: list[list[Key]]
-) -> tuple[list[Point], int]:
-    progress = _part(plan.progress, "sequences")
-    return counted_sweep(plan.rule, table, sequences, keys, *_costs_and_limits(plan), progress)
-
-
-def _batches(
-    sequences: list[StageSequence],
-    keys: list[list[Key]],
-    table: PrefixTable,
-    costs: Sequence[dict[str, float]],
-    limits: Array,
-) -> Iterator[tuple[int, Batch]]:
+def _batches(task: Sweep) -> Iterator[tuple[int, Batch]]:
     """Yield the number of the first sequence and the batch, for runs of sequences of one length."""
     start = 0
-    for length, run in itertools.groupby(sequences, len):
+    for length, run in itertools.groupby(task.sequences, len):
         count = len(list(run))
         # Batches are small where a sequence has many vectors, so that progress shows.
-        vectors = float(table.widths.max()) ** (length - 1)
+        vectors = float(task.table.widths.max()) ** (length - 1)
         step = int(np.clip(_VECTORS / vectors, 1, _SEQUENCES))
         for first in range(start, start + count, step):
-            last = min(first + step, start + count)
-            prefixes = [[table.rows[key] for key in keys[i]] for i in range(first, last)]
-            stage_costs = [
-                [costs_of_stages(sequences[i], each) for i in range(first, last)] for each in costs
-            ]
-            shape = (len(costs), last - first, length)
+            some = range(first, min(first + step, start + count))
+            prefixes = [[task.table.rows[key] for key in task.keys[i]] for i in some]
+            costs = [[costs_of_stages(task.sequences[i], c) for i in some] for c in task.costs]
+            shape = (len(task.costs), len(some), length)
             yield (
                 first,
-                Batch(np.array(prefixes, np.int32), np.array(stage_costs).reshape(shape), limits),
+                Batch(np.array(prefixes, np.int32), np.array(costs).reshape(shape), task.limits),
             )
         start += count

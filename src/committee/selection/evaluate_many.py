@@ -13,15 +13,19 @@ from committee.pool.evaluate import (
     check_has_labels,
     evaluate,
     evaluation_of,
+    exits_of,
+    own_confidence,
+    source_of,
     stage_costs,
 )
 from committee.pool.metrics import TOP_1, Metric
 from committee.pool.pool import Pool
+from committee.pool.prefixes import Key, PrefixSource, prefixes_of
 from committee.rule.calibration import Calibration
 from committee.rule.cascade import NEVER, Cascade
 from committee.selection.front import Committee
-from committee.selection.prefixes import Key, Rule
-from committee.selection.statistics import prefix_table, processors
+from committee.selection.options import processors
+from committee.selection.statistics import prefix_table
 
 
 def evaluate_all(
@@ -31,32 +35,22 @@ def evaluate_all(
     metric: Metric | None = None,
     threads: int | None = None,
 ) -> list[Evaluation]:
-    """What :func:`committee.pool.evaluate` gives for each cascade, many times faster for many.
+    """Return what :func:`committee.evaluate` gives for each cascade, many times faster for many.
 
-    Args:
-        cascades: The committees.
-        pool: Predictions of their models.
-        unit: Unit of the costs; see :meth:`committee.spec.cost.CostTable.unit` for the default.
-        metric: What a sample scores when it exits; that of the pool's task if left out.
-        threads: How many to use; all processors if left out.
-
-    Raises:
-        UnknownNameError: If the pool lacks a model of a cascade.
-        MisalignedError: If the pool has no samples, or no labels where they are needed.
-        CostError: If a model has no cost in that unit.
+    Arguments and errors are those of :func:`committee.evaluate`; ``threads`` is how many to use,
+    all processors by default.
     """
-    metric = metric or pool.metric
     check_has_labels(pool, metric)
     unit = unit or pool.costs.unit()
-    found: list[Evaluation | None] = [None] * len(cascades)
-    held = [pool.holding(cascade.models_of_stages) for cascade in cascades]
-    for division in dict.fromkeys(held):
-        numbers = [i for i, each in enumerate(held) if each is division]
-        for rule, own in _by_rule([cascades[i] for i in numbers], division, metric):
-            answers = _of_one_rule([cascades[numbers[i]] for i in own], rule, unit, threads)
-            for i, answer in zip(own, answers, strict=True):
-                found[numbers[i]] = answer
-    return [each for each in found if each is not None]
+    evaluations: dict[int, Evaluation] = {}
+    pools = [pool.holding(cascade.models_of_stages) for cascade in cascades]
+    for division in dict.fromkeys(pools):
+        numbers = [i for i, each in enumerate(pools) if each is division]
+        for source, own in _sources([cascades[i] for i in numbers], division, metric):
+            some = [cascades[numbers[i]] for i in own]
+            answers = _of_one_source(some, source, unit, threads)
+            evaluations |= {numbers[i]: answer for i, answer in zip(own, answers, strict=True)}
+    return [evaluations[i] for i in range(len(cascades))]
 
 
 def evaluated_on(
@@ -73,10 +67,10 @@ def evaluated_on(
     )
 
 
-def _by_rule(
-    cascades: Sequence[Cascade], pool: Pool, metric: Metric
-) -> Iterator[tuple[Rule, list[int]]]:
-    """Rules, and the numbers of the cascades that decide by each; what a pool holds is shared."""
+def _sources(
+    cascades: Sequence[Cascade], pool: Pool, metric: Metric | None
+) -> Iterator[tuple[PrefixSource, list[int]]]:
+    """Yield sources, and the numbers of the cascades that decide by each."""
     groups: list[tuple[tuple[str, str], dict[str, Calibration | None], list[int]]] = []
     for number, cascade in enumerate(cascades):
         names = (cascade.confidence, pool.bound(cascade).combination)
@@ -89,93 +83,73 @@ def _by_rule(
                 break
         else:
             groups.append((names, own, [number]))
-    for names, known, numbers in groups:
+    for (confidence, combine), known, numbers in groups:
         calibrations = {n: c for n, c in known.items() if c is not None and n in pool.outputs}
-        yield Rule(pool.with_calibrations(calibrations), *names, metric), numbers
+        own_pool = pool.with_calibrations(calibrations)
+        yield prefixes_of(own_pool, own_confidence(pool, confidence), combine, metric), numbers
 
 
-def _of_one_rule(
-    cascades: Sequence[Cascade], rule: Rule, unit: str, threads: int | None
+def _of_one_source(
+    cascades: Sequence[Cascade], source: PrefixSource, unit: str, threads: int | None
 ) -> list[Evaluation]:
-    pool = rule.pool
+    pool = source.pool
     for cascade in cascades:
         for name in cascade.names:
             pool.model(name)
-    if not rule.metric.counted:
-        # The spread over samples needs every score, in full precision.
-        return [evaluate(cascade, pool, unit, rule.metric) for cascade in cascades]
-    found = []
-    for cascade, (exits, hits) in zip(cascades, _walked(cascades, rule, threads), strict=True):
-        costs = stage_costs(cascade, pool, unit)
-        right = int(hits.sum(dtype=np.int64))
-        found.append(evaluation_of(pool, unit, costs, exits, rule.metric, right))
-    return found
+    if not source.metric.counted:
+        # The spread over samples needs every value, in full precision.
+        return [evaluate(cascade, pool, unit, source.metric) for cascade in cascades]
+    return [
+        evaluation_of(
+            source, unit, stage_costs(cascade, pool, unit), exits, source.estimate(values)
+        )
+        for cascade, (exits, values) in zip(cascades, _walk(cascades, source, threads), strict=True)
+    ]
 
 
 def values_on(
-    cascade: Cascade, pool: Pool, metric: Metric = TOP_1, threads: int | None = None
+    cascade: Cascade, pool: Pool, metric: Metric | None = None, threads: int | None = None
 ) -> Array:
-    """What a cascade scores on each sample of a pool by a counted metric, shape (N,).
+    """Return what a cascade scores on each sample of a pool, shape (N, ...); see :func:`evaluate`.
 
-    Arguments and errors as of :func:`correct_on`.
+    For the first metric that is 1 where it is right, computed many times faster than by
+    :func:`~committee.pool.evaluate.stored_decisions` where there are many classes.
     """
-    pool = pool.holding(cascade.models_of_stages)
     check_has_labels(pool, metric)
-    ((rule, _),) = _by_rule([cascade], pool, metric)
-    for name in cascade.names:
-        pool.model(name)
-    ((_, hits),) = _walked([cascade], rule, threads)
-    return hits
+    source = source_of(cascade, pool, metric)
+    if not source.metric.counted:
+        return source.per_sample(exits_of(cascade, source)[1])
+    ((_, values),) = _walk([cascade], source, threads)
+    return values
 
 
 def correct_on(cascade: Cascade, pool: Pool, threads: int | None = None) -> Array:
-    """Return on which samples of a pool a cascade is right, shape (N,).
-
-    Gives the same as comparing :func:`~committee.pool.evaluate.stored_decisions` with the labels,
-    many times faster where there are many classes.
-
-    Args:
-        cascade: The committee.
-        pool: Labelled predictions of its models.
-        threads: How many to use; all processors if left out.
-
-    Raises:
-        UnknownNameError: If the pool lacks a model of the cascade.
-        MisalignedError: If the pool has no samples or no labels.
-    """
-    right: Array = values_on(cascade, pool, TOP_1, threads).astype(bool)
-    return right
+    """Return on which samples of a pool a cascade is right, shape (N,), bool."""
+    correct: Array = values_on(cascade, pool, TOP_1, threads).astype(bool)
+    return correct
 
 
-def _walked(
-    cascades: Sequence[Cascade], rule: Rule, threads: int | None
+def _walk(
+    cascades: Sequence[Cascade], source: PrefixSource, threads: int | None
 ) -> Iterator[tuple[Array, Array]]:
-    """How many samples leave each cascade at each stage, and what each sample scores there."""
-    keys = [rule.keys(cascade.models_of_stages) for cascade in cascades]
-    cuts: dict[Key, set[float]] = {}
+    """Yield how many samples exit each cascade at each stage, and what each sample scores there."""
+    keys = [source.keys(cascade.models_of_stages) for cascade in cascades]
+    finite: dict[Key, set[float]] = {}
     for cascade, own in zip(cascades, keys, strict=True):
         for key, threshold in zip(own, [*cascade.thresholds, NEVER], strict=True):
-            cuts.setdefault(key, set())
-            if np.isfinite(threshold):
-                cuts[key].add(threshold)
-    sorted_cuts = {key: np.array(sorted(each), np.float64) for key, each in cuts.items()}
-    table = prefix_table(
-        rule,
-        list(cuts),
-        cuts=sorted_cuts,
-        threads=threads or processors(),
-    )
+            finite.setdefault(key, set()).update([threshold] if np.isfinite(threshold) else [])
+    cuts = {key: np.array(sorted(each), np.float64) for key, each in finite.items()}
+    table = prefix_table(source, list(cuts), cuts=cuts, threads=threads or processors())
     for cascade, own in zip(cascades, keys, strict=True):
-        alive = np.ones(len(rule.pool), bool)
-        leaving, hits = np.zeros(len(own), np.int64), np.zeros(len(rule.pool), table.values.dtype)
-        for k, (key, threshold) in enumerate(
-            zip(own, (stage.threshold for stage in cascade.stages), strict=True)
-        ):
+        alive = np.ones(len(source), bool)
+        exits, values = np.zeros(len(own), np.int64), np.zeros(len(source), table.values.dtype)
+        for k, (key, stage) in enumerate(zip(own, cascade.stages, strict=True)):
             # Reaching the i-th cut is the exit rule; "always" and "never" have no cut.
-            cut = int(np.searchsorted(sorted_cuts[key], threshold)) + 1
+            cut = int(np.searchsorted(cuts[key], stage.threshold)) + 1
             row = table.rows[key]
-            exits = alive.copy() if threshold == -np.inf else alive & (table.passed[row] >= cut)
-            leaving[k] = exits.sum()
-            hits[exits] = table.values[row][exits]
-            alive &= ~exits
-        yield leaving, hits
+            always = stage.threshold == -np.inf
+            leaving = alive if always else alive & (table.passed[row] >= cut)
+            exits[k] = leaving.sum()
+            values[leaving] = table.values[row][leaving]
+            alive = alive & ~leaving
+        yield exits, values

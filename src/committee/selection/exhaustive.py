@@ -9,13 +9,13 @@ from typing import Unpack
 from committee.errors import CascadeError, TooLargeError
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
+from committee.pool.prefixes import StageSequence
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import DEFAULT_COMBINE, ORDER_FREE
 from committee.selection.engine import search_sequences
 from committee.selection.evaluate_many import evaluate_all
 from committee.selection.front import Committee, Front, join_fronts
 from committee.selection.options import SearchKeywords, SearchOptions, most_models, plan_search
-from committee.selection.prefixes import StageSequence
 from committee.selection.refine import front_of_candidates
 from committee.selection.sequences import (
     checked_stages,
@@ -96,7 +96,7 @@ def search(
     sequences = _listed(pool, most, every_sequence(pool, most, known, blocks))
     if blocks is None:
         # A model on all its views is one model, in however many blocks these are.
-        singles = pool.singles(plan.rule.combine).values()
+        singles = pool.singles(plan.source.combine).values()
         sequences += [(names,) for names in singles if len(names) > most]
     return front_of_candidates(search_sequences(plan, sequences), most, families=bool(known))
 

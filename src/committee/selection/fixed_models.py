@@ -12,6 +12,7 @@ from committee.errors import CascadeError
 from committee.pool.evaluate import check_has_labels, evaluate
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
+from committee.pool.prefixes import prefixes_of
 from committee.rule.cascade import ALWAYS, NEVER, Cascade
 from committee.rule.combinations import DEFAULT_COMBINE, ORDER_FREE
 from committee.rule.origin import RecordedTarget
@@ -20,7 +21,6 @@ from committee.selection.evaluate_many import evaluate_all
 from committee.selection.exhaustive import over_divisions
 from committee.selection.front import Committee, Front, committee_of, with_target
 from committee.selection.options import SearchKeywords, SearchOptions, plan_search
-from committee.selection.prefixes import Rule
 from committee.selection.refine import front_of_candidates
 from committee.selection.sequences import as_stages, checked_stages
 from committee.selection.statistics import prefix_table
@@ -99,8 +99,8 @@ def as_cascade(
         return front_of_candidates(search_sequences(own_plan, seen), len(stages), families=False)
 
     front = over_divisions(pool, plan.test, search_one)
-    ensemble = plan.rule.cascade([names], [])
-    goal = evaluate(ensemble, pool, plan.unit, plan.rule.metric).accuracy - within
+    ensemble = plan.source.cascade([names], [])
+    goal = evaluate(ensemble, pool, plan.unit, plan.source.metric).accuracy - within
     target = RecordedTarget(str(ensemble), ensemble.names, within)
     return with_target(front.at_least(goal), target)
 
@@ -167,12 +167,10 @@ def threshold_sweep(
     pair = checked_stages(pool, stages)
     if len(pair) != 2:
         raise CascadeError(f"threshold_sweep: takes two stages, not {len(pair)}")
-    metric = metric or pool.metric
     check_has_labels(pool, metric)
-    combine = combine or DEFAULT_COMBINE[pool.kind]
-    rule = Rule(pool, pool.confidence_or(confidence), combine, metric)
-    key = rule.key(pair[0])
-    table = prefix_table(rule, [key], grid)
+    source = prefixes_of(pool, confidence, combine, metric)
+    key = source.key(pair[0])
+    table = prefix_table(source, [key], grid)
     thresholds = table.thresholds(key, np.arange(table.widths[0] - 1))
-    cascades = [rule.cascade(pair, [t]).joined() for t in (ALWAYS, *thresholds.tolist(), NEVER)]
+    cascades = [source.cascade(pair, [t]).joined() for t in (ALWAYS, *thresholds.tolist(), NEVER)]
     return tuple(map(Committee, cascades, evaluate_all(cascades, pool, unit, metric)))

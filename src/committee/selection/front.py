@@ -144,7 +144,7 @@ class Front:
 
         def rank(name: str) -> tuple[float, float, str]:
             found = evaluate(self.alone(name), self.pool, own.unit, own.metric)
-            return -found.correct, found.average_cost, name
+            return -found.accuracy, found.average_cost, name
 
         return min(self.pool.singles(own.combine), key=rank)
 
@@ -164,9 +164,8 @@ class Front:
         alone = self.alone(model)
         goal = evaluate(alone, self.pool, self.settings.unit, self.settings.metric)
         less = f" less {100 * within:.4g} points" if within else ""
-        correct = goal.correct - within * self.pool.samples.wholes
         told = f"{model}'s accuracy {percent(goal.accuracy)}{less}"
-        found = self._cheapest(correct, told, self._later_training(alone, goal))
+        found = self._cheapest(goal.accuracy - within, told, self._later_training(alone, goal))
         return with_target(found, RecordedTarget(model, alone.names, within))
 
     def next_cheaper(self, committee: Committee) -> Committee | None:
@@ -184,9 +183,7 @@ class Front:
         hint = (
             " (a share of 1: 0.95, not 95)" if accuracy > 1 and self.settings.metric.counted else ""
         )
-        return self._cheapest(
-            accuracy * self.pool.samples.wholes, f"accuracy {percent(accuracy)}{hint}"
-        )
+        return self._cheapest(accuracy, f"accuracy {percent(accuracy)}{hint}")
 
     def at_most(self, cost: float, told: str = "") -> Committee:
         """The most accurate committee for at most this average-case cost, in the search's unit.
@@ -210,10 +207,9 @@ class Front:
             )
         return within[-1]
 
-    def _cheapest(self, correct: float, goal: str, another: Committee | None = None) -> Committee:
-        # A hair of slack, so that an accuracy printed and typed again is met by its owner.
-        enough = correct - 1e-9 * self.pool.samples.wholes
-        reaching = [c for c in self.committees if c.evaluation.correct >= enough][:1]
+    def _cheapest(self, accuracy: float, goal: str, another: Committee | None = None) -> Committee:
+        # An accuracy that was printed and typed again must be met by its owner.
+        reaching = [c for c in self.committees if c.evaluation.accuracy >= accuracy - 1e-9][:1]
         reaching += [another] if another else []
         if reaching:
             return min(reaching, key=lambda each: each.evaluation.average_cost)
@@ -350,8 +346,8 @@ def front_of(committees: Sequence[Committee]) -> tuple[Committee, ...]:
     """
     ranked = sorted(committees, key=lambda c: preference(c.cascade, c.evaluation.worst_case_cost))
     cost = np.array([c.evaluation.average_cost for c in ranked])
-    correct = np.array([c.evaluation.correct for c in ranked])
-    return tuple(ranked[i] for i in undominated(cost, correct))
+    accuracy = np.array([c.evaluation.accuracy for c in ranked])
+    return tuple(ranked[i] for i in undominated(cost, accuracy))
 
 
 def committee_of(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> Committee:

@@ -13,13 +13,13 @@ from committee.errors import CascadeError
 from committee.pool.evaluate import check_has_labels, check_test_pool, shared_warnings
 from committee.pool.metrics import TOP_1
 from committee.pool.pool import Pool
+from committee.pool.prefixes import Key, PrefixSource, prefixes_of
 from committee.rule.cascade import Cascade
-from committee.rule.combinations import DEFAULT_COMBINE
 from committee.selection.evaluate_many import evaluate_all, evaluated_on
 from committee.selection.front import Front, Settings, committee_of, front_of
-from committee.selection.prefixes import Key, PrefixTable, Rule
+from committee.selection.options import processors
 from committee.selection.sequences import refuse_parts
-from committee.selection.statistics import prefix_table, processors
+from committee.selection.statistics import PrefixTable, prefix_table
 
 
 def greedy(
@@ -76,12 +76,12 @@ def greedy(
         raise CascadeError("greedy: shares are empty; give at least one goal, for example 1.0")
     if not all(share > 0 for share in shares):
         raise CascadeError(f"greedy: shares must be above 0, not {list(shares)}")
-    rule = Rule(pool, confidence, combine or DEFAULT_COMBINE[pool.kind])
-    built = _Greedy(rule, pool.costs.values(unit), most, grid, threads or processors())
+    source = prefixes_of(pool, confidence, combine)
+    built = _Greedy(source, pool.costs.values(unit), most, grid, threads or processors())
     references = sorted(pool.names)
     made = [built.cascade(reference, share) for reference in references for share in shares]
     # Each model alone meets its own goal, too.
-    cascades = list(dict.fromkeys([*made, *(rule.cascade([name], []) for name in references)]))
+    cascades = list(dict.fromkeys([*made, *(source.cascade([name], []) for name in references)]))
     evaluations = evaluate_all(cascades, pool, unit)
     told = [committee_of(*each, pool) for each in zip(cascades, evaluations, strict=True)]
     members = front_of(told)
@@ -89,8 +89,8 @@ def greedy(
         members = evaluated_on(members, test, unit)
     settings = Settings(
         max_models=most,
-        confidence=confidence,
-        combine=rule.combine,
+        confidence=source.confidence,
+        combine=source.combine,
         grid=grid,
         unit=unit,
         worst_case={},
@@ -128,18 +128,18 @@ class _Greedy:
     """Builds cascades; what models say after which others is computed once."""
 
     def __init__(
-        self, rule: Rule, costs: dict[str, float], most: int, grid: int, threads: int
+        self, source: PrefixSource, costs: dict[str, float], most: int, grid: int, threads: int
     ) -> None:
-        self._rule, self._costs, self._most = rule, costs, most
+        self._source, self._costs, self._most = source, costs, most
         self._grid, self._threads = grid, threads
         self._known: dict[Key, _Answers] = {}
 
     def _answers_of(self, sequences: Sequence[tuple[str, ...]]) -> list[_Answers]:
         """What models say after each sequence; what is not known yet is computed all at once."""
-        keys = [self._rule.key(models) for models in sequences]
+        keys = [self._source.key(models) for models in sequences]
         wanted = [key for key in dict.fromkeys(keys) if key not in self._known]
         if wanted:
-            table = prefix_table(self._rule, wanted, self._grid, threads=self._threads)
+            table = prefix_table(self._source, wanted, self._grid, threads=self._threads)
             self._known |= {key: _answers_of(table, key) for key in wanted}
         return [self._known[key] for key in keys]
 
@@ -151,7 +151,7 @@ class _Greedy:
         thresholds: list[float] = []
         while left.any() and reference not in models:
             room = len(models) + 1 < self._most
-            names = sorted(set(self._rule.pool.names) - set(models)) if room else [reference]
+            names = sorted(set(self._source.pool.names) - set(models)) if room else [reference]
             offers = []
             for name, answers in zip(
                 names, self._answers_of([(*models, name) for name in names]), strict=True
@@ -168,7 +168,7 @@ class _Greedy:
             if choice >= 0:
                 thresholds.append(answers.threshold(choice))
             left &= ~answered
-        return self._rule.cascade(models, thresholds[: len(models) - 1])
+        return self._source.cascade(models, thresholds[: len(models) - 1])
 
 
 def _answers_of(table: PrefixTable, key: Key) -> _Answers:

@@ -15,10 +15,9 @@ from committee.selection.engine import check_memory, search_sequences
 from committee.selection.exhaustive import search
 from committee.selection.front import Front
 from committee.selection.options import SearchKeywords, SearchOptions, SearchPlan, plan_search
-from committee.selection.prefixes import PrefixTable
 from committee.selection.refine import front_of_candidates
 from committee.selection.sequences import every_sequence, refuse_parts, within_bounds
-from committee.selection.statistics import prefix_table
+from committee.selection.statistics import PrefixTable, prefix_table
 from committee.selection.sweep import Batch, sweep
 
 # Costs at which committees are compared, from the cheapest to the dearest, in equal ratios.
@@ -77,12 +76,12 @@ def _select(
     plan: SearchPlan, families: Mapping[str, str], keep: int
 ) -> tuple[set[str], PrefixTable]:
     """Return the models by which cascades of two gain the most, and the statistics of all pairs."""
-    pool = plan.rule.pool
+    pool = plan.source.pool
     pairs = within_bounds(pool, every_sequence(pool, 2, families, None), plan.worst_case)
-    keys = [plan.rule.keys(pair) for pair in pairs]
+    keys = [plan.source.keys(pair) for pair in pairs]
     distinct = list(dict.fromkeys(key for each in keys for key in each))
     check_memory(len(distinct), len(pool), plan.max_memory)
-    table = prefix_table(plan.rule, distinct, plan.grid, threads=plan.threads)
+    table = prefix_table(plan.source, distinct, plan.grid, threads=plan.threads)
     costs = pool.costs.values(plan.unit)
     priced = [costs_of_stages(pair, costs) for pair in pairs]
     levels = _levels(min(c[0] for c in priced), max(sum(c) for c in priced)) * len(pool)

@@ -14,17 +14,16 @@ from committee.calibration.reliability import (
     says_probabilities,
     worse_note,
 )
-from committee.pool.evaluate import Evaluation, draws
+from committee.pool.evaluate import Evaluation
 from committee.pool.pool import Pool
+from committee.pool.prefixes import PrefixSource
 from committee.rule.cascade import Cascade
 from committee.selection.front import Committee, Front
 from committee.selection.paired import Comparison, compare
-from committee.selection.prefixes import PrefixTable, Rule
+from committee.selection.statistics import PrefixTable
 from committee.selection.targets import Promise
 from committee.spec.task import Task
 
-# Two models are told apart if chance alone would differ so much in fewer cases than this.
-_LEVEL = 0.05
 # Fewer images than this are few even where they tell models apart: thousands of cascades are
 # compared on them, and the bootstrap of so few is too narrow.
 _FEW = 30
@@ -115,23 +114,24 @@ def front_comparison(
     )
 
 
-def warnings_of(rule: Rule, table: PrefixTable, unit: str, best: Evaluation) -> tuple[str, ...]:
+def warnings_of(
+    source: PrefixSource, table: PrefixTable, unit: str, best: Evaluation
+) -> tuple[str, ...]:
     """Return the warnings on a search, one line each.
 
     Args:
-        rule: How committees decide.
+        source: How committees decide.
         table: Statistics of some prefixes.
         unit: Unit of the costs.
         best: The most accurate committee on the split that chose it.
     """
     return (
-        *_one_model(rule),
-        *_constant_scores(rule, table),
-        *few_samples(best, rule.pool.task),
-        *_too_few_samples(rule, table, unit),
-        *_too_few_wholes(rule, table, unit),
-        *_calibrated_here(rule),
-        *_calibrated_worse(rule),
+        *_one_model(source),
+        *_constant_scores(source, table),
+        *few_samples(best, source.pool.task),
+        *_too_few_samples(source, table, unit),
+        *_calibrated_here(source),
+        *_calibrated_worse(source),
     )
 
 
@@ -143,7 +143,7 @@ def few_samples(evaluation: Evaluation, task: Task, use: str = "choose") -> list
         task: What a sample is called.
         use: What they are few for: ``choose`` or ``evaluate``.
     """
-    if evaluation.deviation is not None:
+    if not evaluation.is_share:
         return []
     low, high = evaluation.interval
     count = evaluation.samples
@@ -158,20 +158,20 @@ def few_samples(evaluation: Evaluation, task: Task, use: str = "choose") -> list
     return [f"{count:,} {what} {are} few to {use} on: {accuracy}"]
 
 
-def _one_model(rule: Rule) -> list[str]:
-    if len(rule.pool.singles(rule.combine)) > 1 or len(rule.pool.names) > 1:
+def _one_model(source: PrefixSource) -> list[str]:
+    if len(source.pool.singles(source.combine)) > 1 or len(source.pool.names) > 1:
         return []
     return ["there is one model, so there is nothing to choose. Add models or resolutions"]
 
 
-def _calibrated_worse(rule: Rule) -> list[str]:
-    samples, labels = rule.pool.samples, rule.pool.samples.labels
+def _calibrated_worse(source: PrefixSource) -> list[str]:
+    samples, labels = source.pool.samples, source.pool.samples.labels
     if labels is None or not len(labels) or samples.labelled_by:
         return []
     notes = []
-    for name, calibration in sorted(rule.pool.calibrations.items()):
-        raw = rule.pool.model(name)
-        if says_probabilities(raw) and raw.kind != "counts":
+    for name, calibration in sorted(source.pool.calibrations.items()):
+        raw = source.pool.model(name)
+        if says_probabilities(raw):
             before = expected_calibration_error(raw, labels)
             after = expected_calibration_error(calibration.apply(raw), labels)
             fitted = calibration.split == samples.split
@@ -179,8 +179,8 @@ def _calibrated_worse(rule: Rule) -> list[str]:
     return [line for line in notes if line]
 
 
-def _calibrated_here(rule: Rule) -> list[str]:
-    pool, samples = rule.pool, rule.pool.samples
+def _calibrated_here(source: PrefixSource) -> list[str]:
+    pool, samples = source.pool, source.pool.samples
     names = sorted(n for n, c in pool.calibrations.items() if c.samples == pool.identity([n]))
     if not names:
         return []
@@ -190,54 +190,60 @@ def _calibrated_here(rule: Rule) -> list[str]:
     ]
 
 
-def _constant_scores(rule: Rule, table: PrefixTable) -> list[str]:
+def _constant_scores(source: PrefixSource, table: PrefixTable) -> list[str]:
     names = [
         name
-        for name in sorted(rule.pool.names)
+        for name in sorted(source.pool.names)
         if (row := table.rows.get((name,))) is not None and table.widths[row] == 1
     ]
-    if not names or len(rule.pool) < 2:
+    if not names or len(source.pool) < 2:
         return []
-    what = "confidence" if rule.pool.kind in ("decisions", "counts") else rule.confidence
+    what = (
+        "confidence"
+        if source.pool.kind == "decisions" or not source.pool.keeps_outputs
+        else source.confidence
+    )
     return [
         f"{what} of {', '.join(names)} is the same for every sample: no cascade can stop there on "
         "some samples only. Give outputs that tell sure from unsure, or another confidence"
     ]
 
 
-def _too_few_samples(rule: Rule, table: PrefixTable, unit: str) -> list[str]:
+def _too_few_samples(source: PrefixSource, table: PrefixTable, unit: str) -> list[str]:
     """Name models next to each other in cost that the samples cannot tell apart.
 
     What is chosen among committees closer than that is chosen by chance.
     """
-    if not rule.metric.counted:
+    if source.additive and not source.metric.counted:
         return []
-    every = np.arange(len(rule.pool))
+    every = np.arange(len(source))
 
     def values(name: str) -> Array:
         # Bounds on the worst case leave dear models out of the table.
-        row = table.rows.get((name,))
-        return rule.values((name,), every) if row is None else table.values[row]
+        row = table.rows.get((name,)) if source.additive else None
+        own = source.values((name,), every) if row is None else table.values[row]
+        return source.per_sample(own)
 
-    best, front = -1, []
-    for name in _by_cost(rule, unit):
-        scores = values(name)
-        right = int(scores.sum(dtype=np.int64))
-        if right > best:
-            best = right
-            front.append((name, scores))
+    costs, task = source.pool.costs.values(unit), source.pool.task
+    best, front = -math.inf, []
+    for name in sorted(source.pool.names, key=lambda name: (costs[name], name)):
+        own = values(name)
+        if (figure := source.figure(own)) > best:
+            best = figure
+            front.append((name, own))
     close = []
     for (cheap, low), (dear, high) in itertools.pairwise(front):
-        gained, lost = int((high > low).sum()), int((low > high).sum())
-        if _by_chance(gained, lost) > _LEVEL:
-            close.append((gained - lost, gained + lost, cheap, dear))
+        if (chance := source.within_chance(low, high)) is not None:
+            close.append((*chance, cheap, dear))
     if not close:
         return []
-    count = len(rule.pool)
-    difference, discordant, cheap, dear = min(close)
-    spread = 2 * math.sqrt(discordant) / count
-    note = within_chance(dear, cheap, difference / count, spread, count, rule.pool.task)
-    return [note + _others(len(close) - 1)]
+    difference, spread, cheap, dear = min(close)
+    count = source.pool.samples.wholes
+    note = within_chance(dear, cheap, difference, spread, count, task)
+    more = len(close) - 1
+    if more:
+        note += f"; so {'is' if more == 1 else 'are'} {more} more pair{'s' * (more > 1)} of models"
+    return [note]
 
 
 def within_chance(
@@ -257,59 +263,3 @@ def within_chance(
         f"`{one}` and `{other}` differ by {100 * abs(difference):.2f} ± {100 * spread:.2f} points "
         f"on {on}, which is within chance"
     )
-
-
-def _too_few_wholes(rule: Rule, table: PrefixTable, unit: str) -> list[str]:
-    """The same where a figure is made of counts, by wholes: cells of one image are much alike.
-
-    The spread of a difference is the bootstrap's over wholes, widened for few as a t-interval is.
-
-    References:
-        Hesterberg (2015), What teachers should know about the bootstrap, The American
-        Statistician 69, section 5.3, for the widening.
-    """
-    from scipy.special import stdtrit
-
-    figure, samples = rule.metric.figure, rule.pool.samples
-    count, task = samples.wholes, rule.pool.task
-    if figure is None or count < 2:
-        return []
-    every, drawn = np.arange(len(rule.pool)), draws(count)
-    best, front = -math.inf, []
-    for name in (each for each in _by_cost(rule, unit) if (each,) in table.rows):
-        counts = rule.values((name,), every).reshape(count, samples.parts, -1).sum(axis=1)
-        own = float(figure(counts.sum(axis=0)))
-        if own > best:
-            best = own
-            front.append((name, own, figure(drawn @ counts)))
-    widened = float(stdtrit(count - 1, 1 - _LEVEL / 2)) * math.sqrt(count / (count - 1))
-    close = []
-    for (cheap, less, lower), (dear, more, higher) in itertools.pairwise(front):
-        spread = widened * float(np.nanstd(higher - lower))
-        if more - less < spread:
-            close.append((more - less, spread, cheap, dear))
-    if not close:
-        return []
-    difference, spread, cheap, dear = min(close)
-    note = within_chance(dear, cheap, difference, spread, count, task)
-    return [note + _others(len(close) - 1)]
-
-
-def _by_cost(rule: Rule, unit: str) -> list[str]:
-    """Return the models by rising cost."""
-    costs = rule.pool.costs.values(unit)
-    return sorted(rule.pool.names, key=lambda name: (costs[name], name))
-
-
-def _others(count: int) -> str:
-    if not count:
-        return ""
-    return f"; so {'is' if count == 1 else 'are'} {count} more pair{'s' * (count > 1)} of models"
-
-
-def _by_chance(gained: int, lost: int) -> float:
-    """Return the two-sided p-value of McNemar's exact test."""
-    from scipy.special import bdtr
-
-    total = gained + lost
-    return min(1.0, 2 * float(bdtr(min(gained, lost), total, 0.5))) if total else 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,10 +15,8 @@ from committee.errors import CascadeError, CostError, UnknownNameError
 from committee.pool.evaluate import check_has_labels, check_test_pool
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
-from committee.rule.combinations import DEFAULT_COMBINE
+from committee.pool.prefixes import PrefixSource, prefixes_of
 from committee.rule.scores import CONFIDENCES, confidence_of
-from committee.selection.prefixes import Rule
-from committee.selection.statistics import processors
 
 # Called with the name of a part of the search, how much of it is done and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -79,7 +78,7 @@ class SearchKeywords(TypedDict, total=False):
 class SearchPlan:
     """Search options with their defaults filled in, checked against a pool."""
 
-    rule: Rule
+    source: PrefixSource
     grid: int
     unit: str
     worst_case: Mapping[str, float]
@@ -99,23 +98,21 @@ def plan_search(pool: Pool, options: SearchOptions) -> SearchPlan:
         CostError: If a bound is NaN, or a model has no cost in the unit.
         CascadeError: If ``threads`` is less than 1.
     """
-    metric = options.metric or pool.metric
     threads, test = options.threads, options.test
-    check_has_labels(pool, metric)
+    check_has_labels(pool, options.metric)
     unit = pool.costs.unit(options.unit)
     if test is not None:
-        check_test_pool(pool, test, metric, unit)
-    confidence = pool.confidence_or(options.confidence)
-    rule = Rule(pool, confidence, options.combine or DEFAULT_COMBINE[pool.kind], metric)
-    if rule.pool.kind != "decisions" and confidence_of(rule.confidence) is None:
-        raise UnknownNameError.of("search", "confidence function", rule.confidence, CONFIDENCES)
+        check_test_pool(pool, test, options.metric, unit)
+    source = prefixes_of(pool, options.confidence, options.combine, options.metric)
+    if pool.kind != "decisions" and confidence_of(source.confidence) is None:
+        raise UnknownNameError.of("search", "confidence function", source.confidence, CONFIDENCES)
     if threads is not None and threads < 1:
         raise CascadeError(f"search: threads must be 1 or more, not {threads}")
     worst_case = options.worst_case if options.worst_case is not None else {}
     if not isinstance(worst_case, Mapping):
         worst_case = {unit: worst_case}
     return SearchPlan(
-        rule,
+        source,
         options.grid,
         unit,
         _numbers("worst_case", worst_case),
@@ -147,3 +144,10 @@ def _numbers(option: str, bounds: Mapping[str, float]) -> dict[str, float]:
         if math.isnan(bound):
             raise CostError(f"search: {option} is NaN; give a number of {unit} or leave it out")
     return {unit: float(bound) for unit, bound in bounds.items()}
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from committee.arrays import Array
-from committee.pool.evaluate import CONFIDENCE_LEVEL, counts_of, draws, scored, stored_decisions
+from committee.pool.intervals import CONFIDENCE_LEVEL, Estimate
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
+from committee.pool.prefixes import prefixes_of
 from committee.rule.cascade import Cascade
 from committee.selection.evaluate_many import evaluate_all, values_on
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure that would differ on other samples.
-
-    Args:
-        value: Its best guess.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
-        samples: How many samples it rests on.
-    """
-
-    value: float
-    low: float
-    high: float
-    samples: int
-
-    def to_json(self) -> dict[str, float | int]:
-        """Its four figures by name."""
-        return vars(self)
 
 
 @dataclass(frozen=True)
@@ -128,7 +106,6 @@ def compare(
         MisalignedError: If the pool has no samples, or no labels where they are needed.
         CostError: If a model has no cost in that unit.
     """
-    metric = metric or pool.metric
     own, other = evaluate_all([cascade, reference], pool, unit, metric)
     same = _rule(pool, cascade) == _rule(pool, reference)
     known = name or str(reference)
@@ -136,7 +113,8 @@ def compare(
         known if same else str(cascade),
         known,
         Estimate(0.0, 0.0, 0.0, own.samples) if same
-        else _difference(cascade, reference, pool, metric),
+        else mean_difference([values_on(cascade, pool, metric)],
+                             [values_on(reference, pool, metric)], pool, metric),
         other.average_cost / own.average_cost if own.average_cost else None,
         pool.samples.split,
         pool.task.samples,
@@ -153,93 +131,16 @@ def _rule(pool: Pool, cascade: Cascade) -> tuple[object, ...]:
     return short.stages, combine, confidence, tuple(sorted(short.calibrations.items()))
 
 
-def _difference(cascade: Cascade, other: Cascade, pool: Pool, metric: Metric) -> Estimate:
-    if metric.figure is not None:
-        own, others = (counts_of(each, pool, metric) for each in (cascade, other))
-        return paired_figures([own], [others], metric.figure)
-    if metric.counted:
-        return paired_difference(*(values_on(each, pool, metric) for each in (cascade, other)))
-    return _paired_mean(*(_scores(each, pool, metric) for each in (cascade, other)))
-
-
-def _scores(cascade: Cascade, pool: Pool, metric: Metric) -> Array:
-    own = pool.holding(cascade.models_of_stages)
-    return scored(cascade, own, stored_decisions(cascade, own), metric)
-
-
-def _paired_mean(scores: Array, others: Array) -> Estimate:
-    """The mean of differences of any size, with Student's interval."""
-    from scipy.special import stdtrit
-
-    differences = scores - others
-    count, value = len(differences), float(differences.mean())
-    if count < 2:
-        return Estimate(value, -math.inf, math.inf, count)
-    reach = -float(stdtrit(count - 1, (1 - CONFIDENCE_LEVEL) / 2))
-    half = reach * float(differences.std(ddof=1)) / math.sqrt(count)
-    return Estimate(value, value - half, value + half, count)
-
-
-def paired_difference(right: Array, other: Array) -> Estimate:
-    """How much more accurate one committee is than another on the same samples, shares of 1.
-
-    Both mostly fail on the same samples, so that this interval is much narrower than two intervals
-    side by side would suggest. It is Wald's, with half a sample added to each cell of the table of
-    who is right: so it has a width where the two never differ, and holds its level where they
-    seldom do.
-
-    Args:
-        right: Whether the one is right on each sample, or any number from 0 to 1, such as the
-            share of several committees that are, shape (N,), N of 1 or more.
-        other: The same of the other, shape (N,).
-
-    References:
-        Agresti and Min (2005), Simple improved confidence intervals for comparing matched
-        proportions, Statistics in Medicine 24.
-
-    >>> found = paired_difference(np.array([1, 1, 1, 0] * 25), np.array([1, 1, 0, 0] * 25))
-    >>> found.value, round(found.low, 3), round(found.high, 3), found.samples
-    (0.25, 0.159, 0.331, 100)
-    """
-    from scipy.special import ndtri
-
-    # As floats: a difference of truth values or of unsigned integers is none.
-    differences = np.asarray(right, np.float64) - np.asarray(other, np.float64)
-    samples, total = len(differences), float(differences.sum())
-    middle = total / (samples + 2)
-    # Of truth values the squares count the samples on which the two differ.
-    spread = (float((differences**2).sum()) + 1) / (samples + 2) - middle**2
-    half = -float(ndtri((1 - CONFIDENCE_LEVEL) / 2)) * math.sqrt(spread / (samples + 2))
-    low, high = max(middle - half, -1.0), min(middle + half, 1.0)
-    return Estimate(total / samples, low, high, samples)
-
-
-def paired_figures(
-    counts: Sequence[Array], others: Sequence[Array], figure: Callable[[Array], Array]
+def mean_difference(
+    values: Sequence[Array], others: Sequence[Array], pool: Pool, metric: Metric | None = None
 ) -> Estimate:
-    """How much higher a figure of sums is for some committees than for others, in the mean of each.
-
-    The interval is the bootstrap's over samples, each draw the same samples for all: by its
-    percentiles, as of the figures themselves.
+    """Return how much more accurate some committees are in the mean than others, paired.
 
     Args:
-        counts: Of each committee the counts of each sample, shape (N, K).
-        others: The same of the others.
-        figure: From sums (…, K) to figures (…).
-
-    >>> of = [np.array([[3.0, 4.0], [2.0, 4.0]])]
-    >>> paired_figures(of, of, lambda sums: sums[..., 0] / sums[..., 1])
-    Estimate(value=0.0, low=0.0, high=0.0, samples=2)
+        values: For each committee what it scores on each sample; see
+            :func:`~committee.selection.evaluate_many.values_on`.
+        others: The same for the others.
+        pool: The samples.
+        metric: What a sample scores; by default that of the pool.
     """
-    samples = len(counts[0])
-
-    def mean(some: Sequence[Array], drawn: Array) -> Array:
-        figures: Array = np.mean([figure(drawn @ each) for each in some], axis=0)
-        return figures
-
-    once = np.ones((1, samples))
-    value = float((mean(counts, once) - mean(others, once))[0])
-    differences = mean(counts, draws(samples)) - mean(others, draws(samples))
-    tail = 100 * (1 - CONFIDENCE_LEVEL) / 2
-    low, high = np.nanpercentile(differences, [tail, 100 - tail])
-    return Estimate(value, float(low), float(high), samples)
+    return prefixes_of(pool, metric=metric).difference(values, others)

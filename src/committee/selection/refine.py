@@ -15,10 +15,11 @@ from committee.pool.evaluate import (
     average_cost,
     costs_of_stages,
     evaluation_of,
-    scored,
+    exits_of,
     shared_warnings,
-    stored_decisions,
 )
+from committee.pool.intervals import Estimate, wilson_interval
+from committee.pool.prefixes import Key, StageSequence
 from committee.rule.cascade import NEVER, Cascade
 from committee.selection.engine import Candidates, timed
 from committee.selection.evaluate_many import evaluated_on
@@ -31,7 +32,6 @@ from committee.selection.front import (
     undominated,
 )
 from committee.selection.notes import warnings_of
-from committee.selection.prefixes import Key, StageSequence
 from committee.selection.sweep import CLEARLY
 
 
@@ -55,32 +55,32 @@ def front_of_candidates(
     Raises:
         Infeasible: If no committee keeps to the bounds on average costs.
     """
-    plan, rule = candidates.plan, candidates.plan.rule
+    plan, source = candidates.plan, candidates.plan.source
     with timed(candidates.seconds, "front"):
         committees = _committees(candidates)
     if plan.test is not None:
         with timed(candidates.seconds, "test"):
-            committees = evaluated_on(committees, plan.test, plan.unit, rule.metric, plan.threads)
+            committees = evaluated_on(committees, plan.test, plan.unit, source.metric, plan.threads)
     settings = Settings(
         max_models=most,
-        confidence=rule.confidence,
-        combine=rule.combine,
+        confidence=source.confidence,
+        combine=source.combine,
         grid=plan.grid,
         unit=plan.unit,
         worst_case=plan.worst_case,
         average_case=plan.average_case,
         families=families,
         self_cascades=self_cascades,
-        metric=rule.metric,
+        metric=source.metric,
         sequences=len(candidates.sequences),
         cascades=candidates.cascades,
         seconds=candidates.seconds,
     )
     warnings = (
-        *warnings_of(rule, candidates.table, plan.unit, committees[-1].evaluation),
-        *shared_warnings(rule.pool, plan.test),
+        *warnings_of(source, candidates.table, plan.unit, committees[-1].evaluation),
+        *shared_warnings(source.pool, plan.test),
     )
-    return Front(committees, settings, rule.pool, inexact, warnings)
+    return Front(committees, settings, source.pool, inexact, warnings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,14 +106,14 @@ class _Candidate:
 
 
 def _joined(candidates: Candidates) -> Iterator[_Candidate]:
-    rule, table = candidates.plan.rule, candidates.table
+    source, table = candidates.plan.source, candidates.table
     for sequence, choices, reach, value in candidates.points:
-        rows = [table.rows[key] for key in rule.keys(sequence)[:-1]]
+        rows = [table.rows[key] for key in source.keys(sequence)[:-1]]
         never = [choice == table.widths[row] - 1 for choice, row in zip(choices, rows, strict=True)]
         numbers = [NEVER if n else float(c) for n, c in zip(never, choices, strict=True)]
         exits = -np.diff(reach, append=0)
         yield _Candidate(
-            rule.cascade(sequence, numbers).joined(),
+            source.cascade(sequence, numbers).joined(),
             tuple(k for k, joins in enumerate(never) if not joins),
             sequence,
             exits[[*(not joins for joins in never), True]],
@@ -123,7 +123,7 @@ def _joined(candidates: Candidates) -> Iterator[_Candidate]:
 
 def _committees(candidates: Candidates) -> tuple[Committee, ...]:
     plan = candidates.plan
-    table = plan.rule.pool.costs
+    table = plan.source.pool.costs
     costs = table.values(plan.unit)
     bounds = [(table.values(unit), bound) for unit, bound in plan.average_case.items()]
     ranked = [
@@ -152,7 +152,7 @@ def _committees(candidates: Candidates) -> tuple[Committee, ...]:
 
 def _cuts(candidates: Candidates, candidate: _Candidate) -> list[tuple[Key, int]]:
     """Return the prefix and the number of the threshold of each stage but the last."""
-    keys = candidates.plan.rule.keys(candidate.sequence)
+    keys = candidates.plan.source.keys(candidate.sequence)
     numbers = candidate.cascade.thresholds
     return [(keys[end], int(n)) for end, n in zip(candidate.ends, numbers, strict=True)]
 
@@ -176,13 +176,16 @@ def _thresholds(candidates: Candidates, chosen: list[_Candidate]) -> dict[tuple[
 def _committee(
     candidates: Candidates, candidate: _Candidate, known: dict[tuple[Key, int], float]
 ) -> Committee:
-    plan, rule = candidates.plan, candidates.plan.rule
-    pool = rule.pool
+    plan, source = candidates.plan, candidates.plan.source
+    pool = source.pool
     thresholds = [known[cut] for cut in _cuts(candidates, candidate)]
-    cascade = rule.cascade(candidate.cascade.models_of_stages, thresholds)
+    cascade = source.cascade(candidate.cascade.models_of_stages, thresholds)
     costs = costs_of_stages(cascade.models_of_stages, pool.costs.values(plan.unit))
-    scores: Array | int = int(candidate.value)
-    if not rule.metric.counted:
-        scores = scored(cascade, pool, stored_decisions(cascade, pool), rule.metric)
-    evaluation = evaluation_of(pool, plan.unit, costs, candidate.exits, rule.metric, scores)
+    if source.metric.counted:
+        correct = int(candidate.value)
+        ends = wilson_interval(correct, len(pool))
+        estimate = Estimate(correct / len(pool), *ends, len(pool))
+    else:
+        estimate = source.estimate(source.per_sample(exits_of(cascade, source)[1]))
+    evaluation = evaluation_of(source, plan.unit, costs, candidate.exits, estimate)
     return committee_of(cascade, evaluation, pool)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from committee.errors import CascadeError, Infeasible
 from committee.pool.pool import Pool
-from committee.selection.prefixes import Stage, StageSequence
+from committee.pool.prefixes import Stage, StageSequence
 from committee.selection.sweep import CLEARLY
 
 

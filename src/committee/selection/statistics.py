@@ -1,90 +1,135 @@
 """Prefix statistics: which samples are right after a prefix, and which thresholds they reach.
 
-The definition is :func:`committee.rule.flow.judged`, in double precision. Where the compiled part
-is there, it gives all prefixes at once, within known rounding errors; samples whose class, or whose
-side of a threshold, these errors leave open are computed again by the definition. So both ways give
-the same statistics to the last sample.
+The definition is :meth:`committee.pool.prefixes.PrefixSource.scored`, in double precision. Where
+the compiled part is there, it gives all prefixes at once, within known rounding errors; samples
+whose class, or whose side of a threshold, these errors leave open are computed again by the
+definition. So both ways give the same statistics to the last sample.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from committee.arrays import Array
-from committee.compiled import native as _native
+from committee.errors import ShapeError
 from committee.pool.metrics import TOP_1
-from committee.rule import scores as confidences
-from committee.selection.prefixes import Key, PrefixTable, Rule
-from committee.selection.thresholds import between, percentile_ranks
-
-Progress = Callable[[int, int], None]
+from committee.pool.prefixes import Key, PrefixSource
+from committee.selection.approximations import UNSURE, Approximate, approximate, count_reached
 
 # Sums of a double-precision mantissa stay exact below this.
 _EXACT = 2.0**52
-# Multiplications that one call of the compiled part makes: about 50 ms.
-_WORK = 1 << 27
-# Sets of models whose statistics are in memory at once.
-_SETS = 2048
-_UNSURE = 2
+# Thresholds are counted in 16 bits.
+_MOST_THRESHOLDS = 65_000
 
 
 @dataclass(frozen=True, eq=False)
-class Approximate:
-    """Scores of one prefix within an error, and classes that may be open.
+class PrefixTable:
+    """Statistics of P prefixes on the N rows of a split.
 
     Args:
-        score: Shape (N,), float64; NaN where nothing is known.
-        slack: How far the score may be from the definition's, shape (N,); 0 if it is exact. A
-            higher score plus its slack is never below a lower one plus its.
-        hit: 1 if the class is right, 0 if not, 2 if that is open, shape (N,).
+        rows: Row of each prefix in the arrays below.
+        values: What each row scores by exiting after the prefix, shape (P, N): int8 where that
+            is 1 or 0, else int64 in units of a power of two, the same for all; (P, 0) where values
+            do not add up.
+        passed: How many of the prefix's candidate thresholds a row's score reaches, shape
+            (P, N), uint16.
+        widths: How many candidates each prefix has, and one for "never", shape (P,), int32.
+        thresholds: From a prefix and the numbers of candidates, rising, to the thresholds.
     """
 
-    score: Array
-    slack: Callable[[Array], Array]
-    hit: Array
+    rows: Mapping[Key, int]
+    values: Array
+    passed: Array
+    widths: Array
+    thresholds: Callable[[Key, Array], Array]
+
+
+def _percentile_ranks(samples: int, grid: int) -> Array:
+    """Return the ranks of the 1/grid, 2/grid, … 1 quantiles among ranked scores, shape (grid,).
+
+    Raises:
+        ShapeError: If ``grid`` is less than 1 or more than 65,000.
+    """
+    if not isinstance(grid, int | np.integer) or not 1 <= grid <= _MOST_THRESHOLDS:
+        raise ShapeError(f"search: grid must be 1 to {_MOST_THRESHOLDS} percentiles, not {grid}")
+    return -(-np.arange(1, grid + 1) * (samples - 1) // grid)
+
+
+def _between(lower: Array, upper: Array) -> Array:
+    """Return numbers halfway between neighbours; the upper where nothing lies between."""
+    # Halves are added, for the sum of two huge scores overflows.
+    middle = lower / 2 + upper / 2
+    return np.where((middle > lower) & (middle < upper), middle, upper)
+
+
+def percentile_thresholds(scores: Array, grid: int) -> Array:
+    """Return thresholds at the 1/grid, 2/grid, … 1 quantiles of the scores, rising, all different.
+
+    Each threshold lies halfway between two neighbouring scores, so that rounding noise in a score
+    does not move a sample across it; the samples that exit are those at or above the upper one.
+    Thresholds by which every sample would exit are left out: "always" stands for them.
+
+    Args:
+        scores: Shape (N,), finite.
+        grid: How many percentiles, 1 or more; 100 by default everywhere.
+
+    Returns:
+        Thresholds, shape (at most ``grid``,); none if all scores are equal.
+
+    Raises:
+        ShapeError: If ``grid`` is less than 1 or more than 65,000.
+
+    References:
+        Wang et al. (2022), appendix D.3.
+
+    >>> percentile_thresholds(np.array([0.2, 0.4, 0.8]), grid=2)
+    array([0.3, 0.6])
+    """
+    ranked = np.sort(scores)
+    upper = np.unique(ranked[_percentile_ranks(len(ranked), grid)])
+    first = np.searchsorted(ranked, upper, side="left")
+    upper, first = upper[first > 0], first[first > 0]
+    return _between(ranked[first - 1], upper)
 
 
 def prefix_table(
-    rule: Rule,
+    source: PrefixSource,
     keys: Sequence[Key],
     grid: int | None = None,
     cuts: dict[Key, Array] | None = None,
     threads: int = 1,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
     known: PrefixTable | None = None,
 ) -> PrefixTable:
     """Compute the statistics of prefixes.
 
     Args:
-        rule: By what is decided and judged.
+        source: Scores and values of prefixes.
         keys: The prefixes.
         grid: Percentiles that are candidate thresholds; or
         cuts: candidate thresholds of each prefix, rising; a prefix not named has none.
         threads: How many to use.
         progress: Called with (prefixes done, prefixes in all).
-        known: Statistics by the same rule and candidates, from which prefixes are taken over.
+        known: Statistics of the same source and candidates, from which prefixes are taken over.
 
     Raises:
         ShapeError: If ``grid`` is out of range.
     """
-    samples = len(rule.pool)
-    ranks = None if grid is None else percentile_ranks(samples, grid)
-    top_1 = rule.metric is TOP_1
-    # Counts are too many to be held for all prefixes; who needs them asks the rule.
-    scored = rule.metric.figure is None
+    samples = len(source)
+    every = np.arange(samples)
+    ranks = None if grid is None else _percentile_ranks(samples, grid)
+    top_1 = source.metric == TOP_1
     values: Array = np.empty(
-        (len(keys), samples if scored else 0), np.int8 if top_1 else np.float64
+        (len(keys), samples if source.additive else 0), np.int8 if top_1 else np.float64
     )
     passed = np.empty((len(keys), samples), np.uint16)
     widths = np.empty(len(keys), np.int32)
-    uppers: dict[Key, _Uppers] = {}
+    candidates: dict[Key, _Candidates] = {}
     ready = {} if known is None else {key: known.rows[key] for key in keys if key in known.rows}
     new = [row for row, key in enumerate(keys) if key not in ready]
     done = 0
@@ -94,26 +139,26 @@ def prefix_table(
         passed[row], widths[row] = table.passed[own], table.widths[own]
         if top_1:
             values[row] = table.values[own]
-        elif scored:
-            # In what unit values are whole depends on all of a table's.
-            values[row] = rule.values(keys[row], np.arange(samples))
+        elif source.additive:
+            # The unit in which values are whole depends on all values of a table.
+            values[row] = source.values(keys[row], every)
 
-    def fill(number: int, approximate: Approximate | None) -> None:
+    def fill(number: int, approximation: Approximate | None) -> None:
         row = new[number]
         key = keys[row]
         wanted = cuts.get(key, np.empty(0)) if cuts is not None else None
-        settled = _settled(rule, key, approximate, ranks, wanted)
-        passed[row], widths[row] = settled.passed, len(settled.uppers.values) + 1
-        if scored:
-            values[row] = settled.hit if top_1 else rule.values(key, np.arange(samples))
-        uppers[key] = settled.uppers
+        own = _settle(source, key, approximation, ranks, wanted)
+        passed[row], widths[row] = own.passed, len(own.upper) + 1
+        if source.additive:
+            values[row] = own.correct if top_1 else source.values(key, every)
+        candidates[key] = own
 
     with ThreadPoolExecutor(threads) as executor:
         try:
             if known is not None:
                 over = [row for row, key in enumerate(keys) if key in ready]
                 done += len(list(executor.map(partial(take_over, known), over)))
-            for batch in _approximated(rule, [keys[row] for row in new], threads, executor):
+            for batch in approximate(source, [keys[row] for row in new], threads, executor):
                 for _ in executor.map(lambda pair: fill(*pair), batch):
                     done += 1
                     if progress is not None:
@@ -121,19 +166,18 @@ def prefix_table(
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             raise
-    values = values if top_1 or not scored else _whole(values)
-    rows = {key: row for row, key in enumerate(keys)}
 
     def thresholds(key: Key, choices: Array) -> Array:
         if known is not None and key in ready:
             return known.thresholds(key, choices)
-        return cuts[key][choices] if cuts is not None else uppers[key].thresholds(choices)
+        return cuts[key][choices] if cuts is not None else candidates[key].thresholds(choices)
 
-    return PrefixTable(rows, values, passed, widths, thresholds)
+    whole = values if top_1 or not source.additive else _whole(values)
+    return PrefixTable({k: row for row, k in enumerate(keys)}, whole, passed, widths, thresholds)
 
 
 def _whole(values: Array) -> Array:
-    """Values in whole multiples of a power of two, so that their sums are exact in any order."""
+    """Return values in whole multiples of a power of two: their sums are exact in any order."""
     most = float(np.abs(values).max(initial=0.0))
     if np.array_equal(values, np.rint(values)) and most * values.shape[1] < _EXACT:
         counted = bool(most <= 1 and (values >= 0).all())
@@ -144,107 +188,130 @@ def _whole(values: Array) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class _Uppers:
-    """The least score that reaches each candidate threshold, and how thresholds are found."""
+class _Candidates:
+    """Candidate thresholds of one prefix, and which samples reach them.
 
-    values: Array
+    Args:
+        correct: 1 for each sample whose class is right, by the first metric; of tiles nothing.
+        passed: How many candidates each sample reaches.
+        upper: The least score that reaches each candidate.
+        thresholds: From the numbers of candidates to the thresholds.
+    """
+
+    correct: Array
+    passed: Array
+    upper: Array
     thresholds: Callable[[Array], Array]
 
 
 @dataclass(frozen=True, eq=False)
-class _Settled:
-    hit: Array
-    passed: Array
-    uppers: _Uppers
+class _Scores:
+    """Scores and values of one prefix, of which more and more are computed by the definition."""
+
+    source: PrefixSource
+    key: Key
+    score: Array
+    correct: Array
+    exact: Array
+
+    def settle(self, rows: Array) -> None:
+        """Compute some samples by the definition."""
+        if not len(rows):
+            return
+        if self.source.metric == TOP_1:
+            self.score[rows], self.correct[rows] = self.source.scored(self.key, rows)
+        else:
+            self.score[rows] = self.source.scores(self.key, rows)
+        self.exact[rows] = True
 
 
-def _settled(
-    rule: Rule, key: Key, approximate: Approximate | None, ranks: Array | None, cuts: Array | None
-) -> _Settled:
-    """Statistics of one prefix, all that is open computed by the definition."""
-    every = np.arange(len(rule.pool))
-    slack = np.zeros_like if approximate is None else approximate.slack
-    if approximate is None:
-        predicted, score = rule.scores(key, every)
-        labels = rule.pool.samples.labels
-        hit = np.zeros(len(every), np.int8) if labels is None else (predicted == labels)
-        exact = np.ones(len(every), bool)
+def _settle(
+    source: PrefixSource,
+    key: Key,
+    approximation: Approximate | None,
+    ranks: Array | None,
+    cuts: Array | None,
+) -> _Candidates:
+    """Settle one prefix: all that is open is computed by the definition."""
+    count = len(source)
+    bound: Callable[[Array], Array] = np.zeros_like
+    if approximation is None:
+        own = _Scores(source, key, np.empty(count), np.zeros(count, np.int8), np.zeros(count, bool))
+        own.settle(np.arange(count))
+        ranked = np.empty(0) if cuts is not None else np.sort(own.score)
     else:
-        score, hit = approximate.score.copy(), approximate.hit.astype(np.int8)
-        exact = slack(score) == 0
-        _replace(rule, key, np.flatnonzero(np.isnan(score)), score, hit, exact)
-        _replace(rule, key, np.flatnonzero(hit == _UNSURE), score, hit, exact)
+        bound, score = approximation.error_bound, approximation.score.copy()
+        correct = approximation.correct.astype(np.int8)
+        own = _Scores(source, key, score, correct, bound(score) == 0)
+        own.settle(np.flatnonzero(np.isnan(score)))
+        if source.metric == TOP_1:
+            own.settle(np.flatnonzero(own.correct == UNSURE))
         ranked = np.sort(score)
         pivots = cuts if cuts is not None else np.unique(ranked[ranks])
-        near, places = _near(score, ranked, pivots, slack, alone_is_sure=cuts is None)
-        _replace(rule, key, near[~exact[near]], score, hit, exact)
-        # They stay among themselves where it matters: on either side of a rank asked for.
+        near, places = _near(score, ranked, pivots, bound, alone_is_sure=cuts is None)
+        own.settle(near[~own.exact[near]])
+        # They stay among themselves where it matters: on either side of a wanted rank.
         ranked[places] = np.sort(score[near])
-    if cuts is not None:
-        values = cuts
-    else:
-        ranked = np.sort(score) if approximate is None else ranked
-        values = np.unique(ranked[ranks])
-        values = values[values > ranked[0]]
-    passed = _reached(score, values)
-
-    def thresholds(choices: Array) -> Array:
-        """Halfway between the exact scores of the samples next to each threshold."""
-        if not len(choices):
-            return np.empty(0)
-        order = np.argsort(score, kind="stable")
-        ranked = score[order]
-        error = slack(ranked)
-        first = np.searchsorted(ranked, values[choices], side="left")
-        # Which sample below is next may be open; at most those within the errors are it.
-        least = np.searchsorted(
-            np.maximum.accumulate(ranked + error), ranked[first - 1] - error[first - 1], side="left"
-        )
-        above = [order[[rank]] for rank in first]
-        below = [order[low:rank] for low, rank in zip(least, first, strict=True)]
-        exact = rule.scores(key, np.concatenate(above + below))[1]
-        ends = np.cumsum([len(rows) for rows in above + below])
-        parts = np.split(exact, ends[:-1])
-        upper = np.concatenate(parts[: len(choices)])
-        lower = np.array([part.max() for part in parts[len(choices) :]])
-        return between(lower, upper)
-
-    return _Settled(hit, passed, _Uppers(values, thresholds))
+    upper = cuts
+    if upper is None:
+        upper = np.unique(ranked[ranks])
+        upper = upper[upper > ranked[0]]
+    passed = count_reached(own.score, upper)
+    thresholds = partial(_thresholds, source, key, own.score, upper, bound)
+    return _Candidates(own.correct, passed, upper, thresholds)
 
 
-def _replace(rule: Rule, key: Key, rows: Array, score: Array, hit: Array, exact: Array) -> None:
-    """Compute samples by the definition."""
-    if not len(rows):
-        return
-    predicted, score[rows] = rule.scores(key, rows)
-    labels = rule.pool.samples.labels
-    hit[rows] = 0 if labels is None else predicted == labels[rows]
-    exact[rows] = True
+def _thresholds(
+    source: PrefixSource,
+    key: Key,
+    score: Array,
+    upper: Array,
+    bound: Callable[[Array], Array],
+    choices: Array,
+) -> Array:
+    """Return thresholds halfway between the exact scores of the samples next to each."""
+    if not len(choices):
+        return np.empty(0)
+    order = np.argsort(score, kind="stable")
+    ranked = score[order]
+    error = bound(ranked)
+    first = np.searchsorted(ranked, upper[choices], side="left")
+    # Which sample below is next may be open; at most those within the errors are it.
+    least = np.searchsorted(
+        np.maximum.accumulate(ranked + error), ranked[first - 1] - error[first - 1], side="left"
+    )
+    above = [order[[rank]] for rank in first]
+    below = [order[low:rank] for low, rank in zip(least, first, strict=True)]
+    exact = source.scores(key, np.concatenate(above + below))
+    ends = np.cumsum([len(rows) for rows in above + below])
+    parts = np.split(exact, ends[:-1])
+    lower = np.array([part.max() for part in parts[len(choices) :]])
+    return _between(lower, np.concatenate(parts[: len(choices)]))
 
 
 def _near(
     score: Array,
     ranked: Array,
     pivots: Array,
-    slack: Callable[[Array], Array],
+    bound: Callable[[Array], Array],
     alone_is_sure: bool,
 ) -> tuple[Array, Array]:
-    """Samples whose side of a pivot the slack leaves open, and the ranks that they hold.
+    """Return the samples whose side of a pivot the errors leave open, and the ranks they hold.
 
     Args:
         score: Shape (N,).
         ranked: The same, rising.
-        pivots: Rising. Either scores of samples, which are known within the slack as well, or exact
+        pivots: Rising. Either scores of samples, which are known within the error as well, or exact
             numbers.
-        slack: See :class:`Approximate`.
+        bound: See :class:`Approximate`.
         alone_is_sure: True if pivots are scores: nothing is open if the one sample is alone.
     """
-    slacks = slack(ranked)
-    own = slack(pivots) if alone_is_sure else np.zeros(len(pivots))
+    error = bound(ranked)
+    own = bound(pivots) if alone_is_sure else np.zeros(len(pivots))
     # Rank of the first sample that may be above a pivot's least, and past the last that may be
     # below its most. Each bound rises with the score; rounding must not make them fall.
-    high = np.maximum.accumulate(ranked + slacks)
-    low = np.maximum.accumulate(ranked - slacks)
+    high = np.maximum.accumulate(ranked + error)
+    low = np.maximum.accumulate(ranked - error)
     first = np.searchsorted(high, pivots - own, side="left")
     past = np.searchsorted(low, pivots + own, side="right")
     open_ = past - first > (1 if alone_is_sure else 0)
@@ -258,199 +325,6 @@ def _near(
     bounds = np.stack([begin, np.nextafter(end, np.inf)], axis=1).ravel()
     # Between the beginning of a window and its end an odd number of bounds is reached.
     return (
-        np.flatnonzero(_reached(score, bounds) % 2 == 1),
-        np.flatnonzero(_reached(ranked, bounds) % 2 == 1),
+        np.flatnonzero(count_reached(score, bounds) % 2 == 1),
+        np.flatnonzero(count_reached(ranked, bounds) % 2 == 1),
     )
-
-
-def _reached(score: Array, rising: Array) -> Array:
-    """How many of the rising numbers each score reaches, uint16."""
-    if _native is None:
-        return np.searchsorted(rising, score, side="right").astype(np.uint16)
-    out = np.empty(len(score), np.uint16)
-    _native.reached(np.ascontiguousarray(score), np.ascontiguousarray(rising), out)
-    return out
-
-
-def _approximated(
-    rule: Rule, keys: Sequence[Key], threads: int, executor: ThreadPoolExecutor
-) -> Iterator[list[tuple[int, Approximate | None]]]:
-    """Batches of (row of a prefix, what the compiled part says of it, or None)."""
-    if not keys:
-        return
-    if not compiled(rule):
-        yield [(row, None) for row in range(len(keys))]
-        return
-    # Lexicographic order lets the compiled part share what prefixes begin with.
-    ordered = sorted(range(len(keys)), key=lambda row: (len(keys[row]), keys[row]))
-    for start in range(0, len(ordered), _SETS):
-        rows = ordered[start : start + _SETS]
-        found = _run(rule, [keys[row] for row in rows], threads, executor)
-        yield list(zip(rows, found, strict=True))
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def compiled_part() -> Any:
-    """The compiled part, or None where it could not be built."""
-    return _native
-
-
-def compiled(rule: Rule) -> bool:
-    """Whether the compiled part is there and knows the rule."""
-    return _native is not None and _kernel(rule) is not None
-
-
-def _kernel(rule: Rule) -> str | None:
-    """Which means the compiled part is to form, if it can."""
-    kind, known = rule.pool.kind, confidences.BUILT_IN
-    if known.get(rule.confidence) is not confidences.CONFIDENCES.get(rule.confidence):
-        return None
-    first = next(iter(rule.pool.outputs.values())).values
-    if kind in ("decisions", "counts") or first.shape[1] < 2 or not len(first):
-        return None
-    if any(each.values.dtype.kind != "f" for each in rule.pool.outputs.values()):
-        return None
-    if kind == "logits" and rule.combine in ("mean_logits", "last"):
-        return "logits"
-    if rule.combine in ("mean_probabilities", "last"):
-        return None if rule.confidence == "neg_entropy" else "probabilities"
-    return None
-
-
-def _run(
-    rule: Rule, keys: Sequence[Key], threads: int, executor: ThreadPoolExecutor
-) -> Iterator[Approximate | None]:
-    """What the compiled part says of prefixes, given by rising size and name."""
-    pool, samples = rule.pool, len(rule.pool)
-    names = sorted({name for key in keys for name in key})
-    number = {name: i for i, name in enumerate(names)}
-    sizes = [
-        np.array([[number[name] for name in key] for key in keys if len(key) == size], np.int32)
-        for size in sorted({len(key) for key in keys})
-    ]
-    logits = _kernel(rule) == "logits"
-    real = np.float32 if logits else np.float64
-    first = [np.empty((len(sets), samples), real) for sets in sizes]
-    second = [np.empty((len(sets), samples), real) for sets in sizes]
-    hit = [np.empty((len(sets), samples), np.uint8) for sets in sizes]
-    labels = pool.samples.labels
-    labels = np.zeros(samples, np.int64) if labels is None else labels
-    classes = pool.outputs[names[0]].values.shape[1]
-    entropy = rule.confidence == "neg_entropy"
-
-    def chunk(start: int, stop: int) -> float:
-        rows = rule.outputs(tuple(names), slice(start, stop))
-        models = [_plain(rows[name].values) for name in names]
-        own = np.ascontiguousarray(labels[start:stop], np.int64)
-        where = (start, samples, first, second, hit)
-        if logits:
-            return float(_native.mean_logits(models, own, sizes, entropy, *where))
-        _native.mean_probabilities(models, pool.kind == "logits", own, sizes, *where)
-        return 0.0
-
-    work = len(keys) * (classes + 64)
-    rows = int(np.clip(_WORK // work, 8, max(8, -(-samples // threads))))
-    starts = range(0, samples, rows)
-    largest = max(executor.map(lambda s: chunk(s, min(s + rows, samples)), starts))
-    for sets, *parts in zip(sizes, first, second, hit, strict=True):
-        count = sets.shape[1]
-        for one, two, right in zip(*parts, strict=True):
-            if logits:
-                yield _of_logits(rule.confidence, one, two, right, count, classes, largest)
-            else:
-                yield _of_probabilities(rule.confidence, one, two, right, count, classes)
-
-
-def _plain(values: Array) -> Array:
-    """Rows as the compiled part reads them: native float32 or float64, one after another."""
-    wide = values.dtype.itemsize == 8
-    rows: Array = np.ascontiguousarray(values, dtype=np.float64 if wide else np.float32)
-    # Minus infinity, a class that is masked: of a mean with a logit as low, too, nothing is left.
-    masked = np.isneginf(rows)
-    if masked.any() and np.abs(rows, where=~masked, out=np.zeros_like(rows)).max() < _USUAL:
-        rows = np.where(masked, rows.dtype.type(-_LARGEST), rows)
-    return rows
-
-
-# Half a unit in the last place of single and double precision, with room to spare.
-_SINGLE, _DOUBLE = 6e-8, 1.2e-16
-# Logits beyond this make exponents that the compiled part cannot hold.
-_LARGEST = 1e6
-# Logits of people's models; far beyond it what is masked would not be nothing.
-_USUAL = 1e3
-# What is left beside the largest, below which probabilities round to 1.
-_NOTHING = 2.0**-56
-
-
-def _of_logits(
-    confidence: str,
-    rest: Array,
-    second: Array,
-    hit: Array,
-    models: int,
-    classes: int,
-    largest: float,
-) -> Approximate | None:
-    """Scores from products of exponentials in single precision.
-
-    Args:
-        confidence: Name of the confidence function.
-        rest: Sum of all products but the largest, over the largest.
-        second: Second largest over the largest; of neg_entropy the sum of p log p, see
-            ``spread`` in statistics.hpp.
-        hit: See :class:`Approximate`.
-        models: How many were averaged.
-        classes: How many there are.
-        largest: Greatest absolute logit.
-    """
-    if largest > _LARGEST:
-        return None
-    # See product_error in statistics.hpp; the reference's own rounding grows with the logits.
-    product = 6 * _SINGLE * (models + 4) + 8 * _DOUBLE * (models + 2) * largest
-    summed = 2 * product + (classes / (2 * _native.lanes()) + 16) * _SINGLE
-    floor = 64 * _DOUBLE
-    s, q = rest.astype(np.float64), second.astype(np.float64)
-    if confidence == "max_prob":
-        score = 1 / (1 + s)
-        return Approximate(
-            # What only rounds to 1 is kept below it, apart from what is 1 for certain.
-            np.where(s < _NOTHING, 1.0, np.minimum(score, 1 - 2.0**-53)),
-            lambda a: np.where(a == 1, 0.0, a * (1 - a) * summed + floor),
-            hit,
-        )
-    if confidence == "logit_gap":
-        with np.errstate(divide="ignore"):
-            score = -np.log(q)
-        slack = 2 * product + 2 * _SINGLE + floor * largest
-        return Approximate(
-            np.where(q > 1e-20, score, np.nan), lambda a: np.full(np.shape(a), slack), hit
-        )
-    if confidence == "prob_gap":
-        error = summed + 2 * product + 2 * _SINGLE
-        score = (1 - q) / (1 + s)
-        return Approximate(score, lambda a: np.maximum(1 - a, 0) * error + floor, hit)
-    error = 4 * product + 2 * summed + (models + 2) * 2 * _SINGLE * largest + 1e-6
-    score = q / (1 + s) - np.log1p(s)
-    return Approximate(score, lambda a: 2 * np.abs(a) * error + floor, hit)
-
-
-def _of_probabilities(
-    confidence: str, first: Array, second: Array, hit: Array, models: int, classes: int
-) -> Approximate:
-    """Scores from sums of probabilities in double precision."""
-    error = (classes + 64) * 4 * _DOUBLE
-    if confidence == "max_prob":
-        return Approximate(first / models, lambda a: np.full(np.shape(a), error), hit)
-    if confidence == "prob_gap":
-        return Approximate((first - second) / models, lambda a: np.full(np.shape(a), error), hit)
-    possible = second > 1e-250
-    with np.errstate(divide="ignore", invalid="ignore"):
-        score = np.log(first / models) - np.log(second / models)
-    score = np.where(possible, score, np.nan)
-    return Approximate(score, lambda a: np.full(np.shape(a), 4 * error + 1e-12), hit)

@@ -1,21 +1,21 @@
 """Threshold vectors of sequences: those that no known committee clearly beats.
 
 Points are thrown out only if another is at least as good and costs less by more than rounding can
-explain. What is left is compared on exact figures by :mod:`committee.selection.refine`, so that
-batches, threads and the compiled part make no difference to the front.
+explain. :mod:`committee.selection.refine` compares what is left on exact figures, so that batches,
+threads and the compiled part make no difference to the front.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from committee.arrays import Array
-from committee.selection import statistics
-from committee.selection.numpy_sweep import Step, surfaces
-from committee.selection.prefixes import PrefixTable
+from committee.selection.approximations import compiled_part
+from committee.selection.numpy_sweep import Step, Surface, surfaces
+from committee.selection.statistics import PrefixTable
 
 # A committee cheaper than this share of another's cost clearly costs less, rounding or not.
 CLEARLY = 1 - 1e-12
@@ -28,7 +28,7 @@ class Batch:
 
     Args:
         prefixes: Row in the prefix table of the prefix after each stage, shape (B, K), int32.
-        costs: Cost of each stage for one sample, shape (1 + E, B, K): in the unit that matters,
+        costs: Cost of each stage for one sample, shape (1 + E, B, K): in the unit of the search,
             then in E units whose average is bounded.
         limits: Most that the total over samples may be in each bounded unit, shape (E,).
     """
@@ -40,7 +40,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Committees found, P of them.
+    """Committees, P of them.
 
     Args:
         sequence: Number of the sequence in its batch, shape (P,).
@@ -57,6 +57,10 @@ class Points:
     cost: Array
     value: Array
 
+    def taken(self, index: Array) -> Points:
+        """Return some of the points."""
+        return Points(*(getattr(self, each.name)[index] for each in fields(self)))
+
 
 def sweep(
     table: PrefixTable, batch: Batch, known_cost: Array, known_value: Array, stop: Array = _GO
@@ -68,34 +72,34 @@ def sweep(
         batch: The sequences.
         known_cost: Totals of committees known already, shape (Q,).
         known_value: Likewise.
-        stop: Shape (1,), uint8; as soon as it is not 0 the sweep ends and gives but a part.
+        stop: Shape (1,), uint8; as soon as it is not 0 the sweep ends and returns only a part.
     """
-    native = statistics.compiled_part()
-    if native is not None:
-        found = native.sweep(
-            table.passed,
-            table.values,
-            table.widths,
-            np.ascontiguousarray(batch.prefixes, np.int32),
-            np.ascontiguousarray(batch.costs, np.float64),
-            np.ascontiguousarray(batch.limits, np.float64),
-            np.ascontiguousarray(known_cost, np.float64),
-            np.ascontiguousarray(known_value, np.int64),
-            stop,
-        )
-        return Points(*found)
-    return plain_sweep(table, batch, known_cost, known_value, stop)
+    native = compiled_part()
+    if native is None:
+        return plain_sweep(table, batch, known_cost, known_value, stop)
+    found = native.sweep(
+        table.passed,
+        table.values,
+        table.widths,
+        np.ascontiguousarray(batch.prefixes, np.int32),
+        np.ascontiguousarray(batch.costs, np.float64),
+        np.ascontiguousarray(batch.limits, np.float64),
+        np.ascontiguousarray(known_cost, np.float64),
+        np.ascontiguousarray(known_value, np.int64),
+        stop,
+    )
+    return Points(*found)
 
 
 def plain_sweep(
     table: PrefixTable, batch: Batch, known_cost: Array, known_value: Array, stop: Array = _GO
 ) -> Points:
-    """The same as :func:`sweep`, in NumPy."""
+    """Do the same as :func:`sweep`, in NumPy."""
     found: list[Points] = []
     for number, rows in enumerate(batch.prefixes):
         points = _of_sequence(table, rows, number, batch, stop)
         keep = ~dominated(points.cost, points.value, known_cost, known_value)
-        points = taken(points, np.flatnonzero(keep))
+        points = points.taken(np.flatnonzero(keep))
         if len(points.cost):
             found.append(points)
             known_cost, known_value = pareto_envelope(
@@ -113,33 +117,38 @@ def _of_sequence(table: PrefixTable, rows: Array, number: int, batch: Batch, sto
     ):
         if stop[0]:
             break
-        within = np.ones(surface.cost.size, bool)
-        for other, limit in zip(bounded, batch.limits, strict=True):
-            # A hair of slack; the limit itself is checked on the exact figure.
-            within &= other.cost.ravel() * CLEARLY <= limit
-        index = np.flatnonzero(within)
-        flat_cost, flat_value = surface.cost.ravel()[index], surface.value.ravel()[index]
-        # Most points are beaten by others of their surface: those go before they get a reach.
-        left = ~dominated(flat_cost, flat_value, *pareto_envelope(flat_cost, flat_value))
-        flat_cost, flat_value, keep = flat_cost[left], flat_value[left], index[left]
-        outer = np.broadcast_to(np.array(surface.outer, np.int32), (len(keep), len(surface.outer)))
-        # A single stage has no threshold, and NumPy refuses to unravel into no axes.
-        axes = np.unravel_index(keep, surface.cost.shape) if surface.cost.ndim else ()
-        choices = np.concatenate([outer, *(axis[:, None] for axis in axes)], axis=1)
-        parts.append(
-            Points(
-                np.full(len(keep), number),
-                choices.astype(np.int32),
-                reach_of(steps, choices),
-                flat_cost,
-                flat_value,
-            )
-        )
+        index = np.flatnonzero(within_limits(bounded, batch.limits, surface.cost.size))
+        cost, value = surface.cost.ravel()[index], surface.value.ravel()[index]
+        # Most points are dominated on their own surface: those go before they get a reach.
+        left = ~dominated(cost, value, *pareto_envelope(cost, value))
+        cost, value, index = cost[left], value[left], index[left]
+        choices = choices_of(surface, index).astype(np.int32)
+        reach = reach_of(steps, choices)
+        parts.append(Points(np.full(len(index), number), choices, reach, cost, value))
     return _thinned(joined(parts, len(rows)), [step.width for step in steps])
 
 
+def within_limits(bounded: Sequence[Surface], limits: Array, points: int) -> Array:
+    """Return which points of surfaces keep to the limit on each total cost, shape (points,).
+
+    Rounding must not break a limit; the limit itself is checked on the exact figure.
+    """
+    within = np.ones(points, bool)
+    for surface, limit in zip(bounded, limits, strict=True):
+        within &= surface.cost.ravel() * CLEARLY <= limit
+    return within
+
+
+def choices_of(surface: Surface, index: Array) -> Array:
+    """Return the numbers of the candidate thresholds of points of a surface, shape (P, K - 1)."""
+    outer = np.broadcast_to(np.array(surface.outer, np.int64), (len(index), len(surface.outer)))
+    # A single stage has no threshold, and NumPy refuses to unravel into no axes.
+    axes = np.unravel_index(index, surface.cost.shape) if surface.cost.ndim else ()
+    return np.concatenate([outer, *(axis[:, None] for axis in axes)], axis=1)
+
+
 def reach_of(steps: Sequence[Step], choices: Array) -> Array:
-    """How many samples run each stage under each vector of choices, shape (P, K)."""
+    """Return how many samples run each stage under each vector of choices, shape (P, K)."""
     samples = len(steps[0].passed)
     reach = np.full((len(choices), len(steps)), samples, np.int64)
     for point, choice in enumerate(choices):
@@ -151,41 +160,34 @@ def reach_of(steps: Sequence[Step], choices: Array) -> Array:
 
 
 def _thinned(points: Points, widths: Sequence[int]) -> Points:
-    """Without what others clearly beat; of equals, that of the fewest stages, then thresholds."""
+    """Drop clearly dominated points; of equals, keep that of the fewest stages and thresholds."""
     joins = (points.choices == np.array(widths[:-1], int) - 1).sum(axis=1)
     order = np.lexsort((*points.choices.T[::-1], -joins, -points.value, points.cost))
-    points = taken(points, order)
+    points = points.taken(order)
     first = np.ones(len(order), bool)
     first[1:] = points.cost[1:] != points.cost[:-1]
-    keep = first & ~dominated(
-        points.cost, points.value, *pareto_envelope(points.cost, points.value)
-    )
-    return taken(points, np.flatnonzero(keep))
+    envelope = pareto_envelope(points.cost, points.value)
+    return points.taken(np.flatnonzero(first & ~dominated(points.cost, points.value, *envelope)))
 
 
 def joined(parts: Sequence[Points], stages: int) -> Points:
-    """Points of several lists as one; ``stages`` is K, for when there are none."""
-    if not parts:
-        none = np.empty(0, np.int64)
-        shape = (0, stages)
-        return Points(
-            none, np.empty((0, stages - 1), np.int32), np.empty(shape, np.int64), np.empty(0), none
-        )
+    """Join lists of points; ``stages`` is K, for when there are none."""
+    none = np.empty(0, np.int64)
+    empty = Points(
+        none,
+        np.empty((0, stages - 1), np.int32),
+        np.empty((0, stages), np.int64),
+        np.empty(0),
+        none,
+    )
+    every = [empty, *parts]
     return Points(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in Points.__dataclass_fields__
-        )
+        *(np.concatenate([getattr(part, each.name) for part in every]) for each in fields(empty))
     )
 
 
-def taken(points: Points, index: Array) -> Points:
-    """Some of the points."""
-    return Points(*(getattr(points, name)[index] for name in Points.__dataclass_fields__))
-
-
 def pareto_envelope(cost: Array, value: Array) -> tuple[Array, Array]:
-    """Cost and value of the points that no other beats, both rising."""
+    """Return cost and value of the points that no other beats, both rising."""
     order = np.lexsort((-value, cost))
     cost, value = cost[order], value[order]
     improves = np.ones(len(order), bool)

@@ -8,7 +8,8 @@ from statistics import NormalDist
 from typing import Any
 
 from committee.errors import CostError, Infeasible
-from committee.pool.evaluate import CONFIDENCE_LEVEL, Evaluation, evaluate, stage_costs
+from committee.pool.evaluate import Evaluation, evaluate, stage_costs
+from committee.pool.intervals import CONFIDENCE_LEVEL
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
 from committee.rule.origin import RecordedTarget
@@ -92,7 +93,7 @@ class Target:
         found = [] if self.match is None else [front.matching(self.match, self.within)]
         if self.min_accuracy is not None:
             found.append(front.at_least(self.min_accuracy))
-        return max(found, key=lambda each: each.evaluation.correct, default=None)
+        return max(found, key=lambda each: each.evaluation.accuracy, default=None)
 
     def _neither(self, front: Front, most: float, found: Committee) -> str:
         try:

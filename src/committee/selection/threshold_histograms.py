@@ -13,9 +13,10 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.pool.pool import Pool
+from committee.pool.prefixes import Key, PrefixSource, StageSequence, prefixes_of
 from committee.selection.front import Front
-from committee.selection.prefixes import Key, Rule, StageSequence
-from committee.selection.statistics import prefix_table, processors
+from committee.selection.options import processors
+from committee.selection.statistics import prefix_table
 
 # Candidates of a threshold in a cascade of one, two, and more thresholds, at most, besides those
 # that members of the front have. Cells are their product, though never more than samples.
@@ -66,7 +67,7 @@ def moves(front: Front, judge: Pool, threads: int | None = None) -> dict[StageSe
             known = own.setdefault(member.cascade.models_of_stages, [])
             known.append(member.cascade.thresholds)
     rules = [
-        Rule(each, settings.confidence, settings.combine, settings.metric)
+        prefixes_of(each, settings.confidence, settings.combine, settings.metric)
         for each in (front.pool, judge.with_calibrations(front.pool.calibrations))
     ]
     threads = threads or processors()
@@ -81,7 +82,9 @@ def moves(front: Front, judge: Pool, threads: int | None = None) -> dict[StageSe
     return _counted(rules[1], candidates, threads)
 
 
-def _tried(rule: Rule, sequences: list[StageSequence], grid: int, threads: int) -> dict[Key, Array]:
+def _tried(
+    rule: PrefixSource, sequences: list[StageSequence], grid: int, threads: int
+) -> dict[Key, Array]:
     """The thresholds that search tried at each prefix."""
     keys = list(dict.fromkeys(key for stages in sequences for key in rule.keys(stages)[:-1]))
     table = prefix_table(rule, keys, grid, threads=threads)
@@ -101,7 +104,7 @@ def _some(thresholds: Array, stages: int) -> Array:
 
 
 def _counted(
-    rule: Rule, candidates: Mapping[StageSequence, tuple[Array, ...]], threads: int
+    rule: PrefixSource, candidates: Mapping[StageSequence, tuple[Array, ...]], threads: int
 ) -> dict[StageSequence, Moves]:
     cuts: dict[Key, Array] = {}
     for stages, columns in candidates.items():

@@ -20,7 +20,6 @@ class Task:
         sample: One item of a data set, in a word; also the kind of its files, see
             :mod:`committee.data.open`.
         unit: What exits as one, in a word: the sample itself, or a part of it.
-        metric: Name of what a unit scores, unless the user asks for something else.
         batch_size: Samples that go through a model together, unless the user says how many.
         stretch: Batches that a runner decides together. Few images reach a later stage, too few to
             fill a batch; the views of a clip fill one by themselves, and many clips would fill the
@@ -33,7 +32,6 @@ class Task:
     name: str
     sample: str
     unit: str
-    metric: str = "top-1"
     batch_size: int = 32
     stretch: int = 16
     views: bool = False
@@ -66,7 +64,6 @@ SEMANTIC_SEGMENTATION = Task(
     "semantic-segmentation",
     sample="image",
     unit="tile",
-    metric="mIoU",
     dense=True,
     tables=("tiles",),
 )

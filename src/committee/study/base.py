@@ -8,10 +8,10 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from committee.pool.evaluate import Evaluation
+from committee.pool.intervals import Estimate
 from committee.report.table import Column, Table
 from committee.report.text import exits, named
 from committee.selection.front import Committee
-from committee.selection.paired import Estimate
 from committee.study.context import Pick, Study
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from committee.arrays import Array
 from committee.calibration.fitting import fit_calibrations
 from committee.calibration.reliability import says_probabilities
 from committee.errors import Unsupported
+from committee.pool.intervals import Estimate, paired_difference
 from committee.pool.pool import Pool
 from committee.report.reliability import reliability_figure
 from committee.report.table import Column, Table
@@ -30,7 +31,6 @@ from committee.rule.outputs import Outputs
 from committee.rule.scores import max_prob
 from committee.selection.exhaustive import ensembles
 from committee.selection.front import Committee, front_of
-from committee.selection.paired import Estimate, paired_difference
 from committee.store.calibrate import Judged as Errors
 from committee.store.calibrate import judge
 from committee.study.base import About, Analysis, Finding, accuracies, costs

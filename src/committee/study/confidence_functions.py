@@ -16,12 +16,12 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import Unsupported
+from committee.pool.prefixes import prefixes_of
 from committee.report.style import BLACK, SERIES, empty_figure, legend, plain
 from committee.report.table import Column, Table
 from committee.report.text import named
 from committee.rule.scores import CONFIDENCES
 from committee.selection.front import Committee
-from committee.selection.prefixes import Rule
 from committee.study.base import POINTS, About, Analysis, Finding, accuracies, costs, models
 from committee.study.context import Study
 from committee.study.threshold_sweep import pairs_on_front
@@ -89,7 +89,7 @@ def surest_of(study: Study, model: str, percent: Sequence[int] = _DRAWN) -> Sure
     pool = study.test.with_calibrations(study.val.calibrations)
     shares = {
         name: accuracy_of_surest(
-            correct, Rule(pool, name, own.combine).scores(names, rows)[1], percent
+            correct, prefixes_of(pool, name, own.combine).scores(names, rows), percent
         )
         for name in CONFIDENCES
     }
@@ -125,7 +125,7 @@ def at_equal_cost(study: Study, pair: Sequence[str]) -> dict[str, Committee]:
     function; each other function gets the threshold whose cost on the validation split is nearest.
     """
     usual = study.sweep(pair)
-    goal = next(each for each in usual if each.val.correct >= usual[-1].val.correct)
+    goal = next(each for each in usual if each.val.accuracy >= usual[-1].val.accuracy)
 
     def nearest(name: str) -> Committee:
         if name == study.settings.confidence:

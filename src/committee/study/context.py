@@ -8,23 +8,22 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-import numpy as np
-
 from committee.arrays import Array
 from committee.errors import Infeasible
-from committee.pool.evaluate import check_test_pool, counts_of, measure_of, shared_warnings
+from committee.pool.evaluate import check_test_pool, measure_of, shared_warnings
+from committee.pool.intervals import Estimate
 from committee.pool.metrics import TOP_1
 from committee.pool.pool import Pool
 from committee.report.rows import Report
 from committee.report.table import Column
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import DEFAULT_COMBINE
-from committee.selection.evaluate_many import correct_on, evaluate_all
+from committee.selection.evaluate_many import correct_on, evaluate_all, values_on
 from committee.selection.exhaustive import ensembles, over_divisions, search
 from committee.selection.fixed_models import threshold_front, threshold_sweep
 from committee.selection.front import Committee, Front, front_of
 from committee.selection.options import most_models
-from committee.selection.paired import Estimate, paired_difference, paired_figures
+from committee.selection.paired import mean_difference
 from committee.selection.sequences import every_sequence
 from committee.text import counted
 
@@ -314,17 +313,12 @@ class Study:
 
     def mean_gain(self, some: Sequence[Cascade], over: Sequence[Cascade]) -> Estimate:
         """Return how much more accurate cascades are on average than others, paired."""
-        figure = self.test.metric.figure
-        if figure is not None:
-            counts, others = ([self._counts(c) for c in each] for each in (some, over))
-            return paired_figures(counts, others, figure)
-        ours, theirs = (np.mean([self.correct(c) for c in each], axis=0) for each in (some, over))
-        return paired_difference(ours, theirs)
+        values, others = ([self._values(c) for c in each] for each in (some, over))
+        return mean_difference(values, others, self.test)
 
-    def _counts(self, cascade: Cascade) -> Array:
-        """Return what each sample of the test split counts towards the metric, shape (N, K)."""
-        metric = self.test.metric
-        return self.once(("counts", *_rule(cascade)), lambda: counts_of(cascade, self.test, metric))
+    def _values(self, cascade: Cascade) -> Array:
+        """Return what a cascade scores on each sample of the test split."""
+        return self.once(("values", *_rule(cascade)), lambda: values_on(cascade, self.test))
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
@@ -374,7 +368,7 @@ class Study:
     @property
     def one_score(self) -> bool:
         """True if the pool keeps one score of each sample in place of outputs."""
-        return self.val.kind == "counts"
+        return not self.val.keeps_outputs
 
     @property
     def measure(self) -> str:

@@ -83,7 +83,7 @@ def analyse(study: Study) -> Finding:
 def _beats(cascade: Committee, single: Committee) -> bool:
     """Return True if a cascade is as accurate as a single model on the test split for less."""
     ours, theirs = cascade.reported, single.reported
-    return ours.correct >= theirs.correct and ours.average_cost < theirs.average_cost
+    return ours.accuracy >= theirs.accuracy and ours.average_cost < theirs.average_cost
 
 
 def draw(study: Study, both: Conversions) -> Figure:

@@ -77,7 +77,7 @@ def best_ensembles(study: Study) -> tuple[Committee, ...]:
 
 def _match(single: Committee, ensembles: Sequence[Committee]) -> Committee | None:
     # Ensembles rise in both, so that the first that is good enough is the cheapest.
-    return next((each for each in ensembles if each.val.correct >= single.val.correct), None)
+    return next((each for each in ensembles if each.val.accuracy >= single.val.accuracy), None)
 
 
 def _matching(study: Study, matches: Sequence[tuple[Committee, Committee | None]]) -> Table:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from committee.errors import Unsupported
+from committee.pool.intervals import Estimate
 from committee.report.style import CASCADE, OUTSIDE
 from committee.report.table import Column, Table
 from committee.selection.front import Committee
-from committee.selection.paired import Estimate
 from committee.study.base import (
     About,
     Analysis,

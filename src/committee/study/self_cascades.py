@@ -13,11 +13,11 @@ from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
 from committee.errors import Unsupported
+from committee.pool.intervals import Estimate
 from committee.report.style import CASCADE, SERIES
 from committee.report.table import Column, Table
 from committee.report.text import gain_range, named, ratio_range, times
 from committee.selection.front import Committee
-from committee.selection.paired import Estimate
 from committee.study.base import (
     POINTS,
     About,
@@ -59,7 +59,7 @@ class SelfCascade:
     @property
     def better(self) -> Committee:
         """The better of the two on the validation split; the cheaper of equals."""
-        return self.high if self.high.val.correct > self.low.val.correct else self.low
+        return self.high if self.high.val.accuracy > self.low.val.accuracy else self.low
 
     @property
     def two_stages(self) -> Committee | None:
@@ -137,7 +137,7 @@ def _replaced(data: SelfCascades) -> Iterator[_Replaced]:
             for pair in data.pairs
             if own.isdisjoint(pair.low.cascade.names)
             for each in pair.thresholds
-            if len(each.cascade.stages) > 1 and each.val.correct >= single.val.correct
+            if len(each.cascade.stages) > 1 and each.val.accuracy >= single.val.accuracy
         ]
         if candidates:
             yield single, min(candidates, key=lambda each: each.val.average_cost)
@@ -215,7 +215,7 @@ def _weights_sentences(
 ) -> Iterator[str]:
     """Say up to which resolution one set of weights gains, and if a self-cascade of it pays."""
     # Of equals the first, which is that of the lowest resolution.
-    best = max(resolutions, key=lambda model: model.val.correct)
+    best = max(resolutions, key=lambda model: model.val.accuracy)
     below = [pair.gain for pair in pairs if pair.high is best]
     above = [pair.gain for pair in pairs if pair.low is best]
     val, test = study.val_name, study.test.samples.split

@@ -131,8 +131,8 @@ def pairs_on_front(study: Study) -> list[tuple[str, ...]]:
 
 def _sweep(study: Study, pair: Sequence[str]) -> Sweep:
     committees = study.sweep(pair)
-    enough = committees[-1].val.correct
-    return Sweep(committees, next(i for i, c in enumerate(committees) if c.val.correct >= enough))
+    enough = committees[-1].val.accuracy
+    return Sweep(committees, next(i for i, c in enumerate(committees) if c.val.accuracy >= enough))
 
 
 def _threshold_text(committee: Committee) -> str:

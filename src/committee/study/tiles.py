@@ -53,7 +53,7 @@ def analyse(study: Study) -> Finding:
         raise Unsupported(f"{task.samples} exit as a whole; tiles are of segmentation")
     fronts = {name: study.search(division=name) for name in tilings}
     # Of equally accurate ones the first, which is the cheapest.
-    best = max(study.singles, key=lambda single: single.val.correct)
+    best = max(study.singles, key=lambda single: single.val.accuracy)
     chosen = [row for name, front in fronts.items() for row in _best_of(name, front, best)]
     singles: list[_Row] = [("", "a single model", each) for each in study.singles]
     sentences = tuple(_sentences(study, chosen, best))

@@ -50,7 +50,7 @@ def _entries(study: Study, training: Training, pair: Pair) -> Iterator[Entry]:
     """Yield a model, the equal ensemble that trained fastest, and the cascade cheapest to run."""
     single, cascade = pair.single, pair.same_accuracy
     yield Entry(single, "single", single)
-    equals = [each for each in study.ensembles if each.val.correct >= single.val.correct]
+    equals = [each for each in study.ensembles if each.val.accuracy >= single.val.accuracy]
     if equals:
         yield Entry(single, "ensemble", min(equals, key=partial(time_of, training=training)))
     if cascade is not None and len(cascade.cascade.stages) > 1:

@@ -16,13 +16,13 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import Unsupported
+from committee.pool.intervals import Estimate
 from committee.report.scales import measure_text
 from committee.report.style import CASCADE, ENSEMBLE, SINGLE, empty_figure, legend, plain
 from committee.report.table import Column, Table
 from committee.report.text import gain_range
 from committee.rule.combinations import ORDER_FREE
 from committee.selection.front import Committee
-from committee.selection.paired import Estimate
 from committee.study.base import About, Analysis, Finding
 from committee.study.context import Study
 

@@ -70,8 +70,8 @@ class Views:
     @property
     def enough(self) -> int:
         """How many blocks of every clip are as accurate as all on the validation split."""
-        goal = self.whole.val.correct
-        return next(n for n, some in enumerate(self.fixed, 1) if some.val.correct >= goal)
+        goal = self.whole.val.accuracy
+        return next(n for n, some in enumerate(self.fixed, 1) if some.val.accuracy >= goal)
 
 
 def analyse(study: Study) -> Finding:

@@ -1,0 +1,207 @@
+"""Prefixes: the models that have run when a row may exit, and what search knows of each.
+
+A row is what exits as one: a sample, or a tile of it. Search, evaluation, study and report ask a
+:class:`PrefixSource` and nothing else: a score and a value for each row after a prefix, and what
+the values of all samples amount to. A pool of a kind of its own registers its source with
+:func:`prefixes_of`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import singledispatch
+from typing import ClassVar
+
+import numpy as np
+
+from committee.arrays import Array
+from committee.pool.intervals import (
+    Estimate,
+    by_chance,
+    mean_interval,
+    paired_difference,
+    wilson_interval,
+)
+from committee.pool.metrics import Exits, Metric
+from committee.pool.pool import Pool
+from committee.rule.calibration import calibrated
+from committee.rule.cascade import Cascade
+from committee.rule.combinations import DEFAULT_COMBINE, ORDER_FREE, combined
+from committee.rule.outputs import Outputs
+from committee.rule.scores import score
+
+Stage = tuple[str, ...]
+StageSequence = tuple[Stage, ...]
+Key = tuple[str, ...]
+
+# Rows of a prefix that are computed at once.
+_ROWS = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class PrefixSource(ABC):
+    """Scores and values of the rows of a pool after each prefix, by one rule.
+
+    Args:
+        pool: The models and their samples.
+        confidence: Name of the confidence function.
+        combine: Name of the combination.
+        metric: What a sample scores when it exits.
+    """
+
+    # True if the figure is the mean over rows of single numbers.
+    additive: ClassVar[bool] = True
+
+    pool: Pool
+    confidence: str
+    combine: str
+    metric: Metric
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    def key(self, models: Sequence[str]) -> Key:
+        """Return the prefix of these models, oldest first: those that the combination depends on.
+
+        A mean depends on a set of models; ``last`` on the newest only.
+        """
+        return tuple(sorted(models)) if self.combine in ORDER_FREE else (models[-1],)
+
+    def keys(self, sequence: Sequence[Stage]) -> list[Key]:
+        """Return the prefix after each stage of a sequence."""
+        models = [name for stage in sequence for name in stage]
+        ends = np.cumsum([len(stage) for stage in sequence])
+        return [self.key(models[:end]) for end in ends]
+
+    def cascade(
+        self, stages: Sequence[str | Sequence[str]], thresholds: Sequence[float]
+    ) -> Cascade:
+        """Return a cascade that decides by this rule."""
+        known = self.pool.calibrations
+        return Cascade.of(stages, thresholds, self.confidence, self.combine, known)
+
+    @abstractmethod
+    def scores(self, key: Key, rows: Array) -> Array:
+        """Return the score of some rows after a prefix, shape (n,)."""
+
+    @abstractmethod
+    def values(self, key: Key, rows: Array) -> Array:
+        """Return the value of some rows that exit after a prefix, shape (n, ...)."""
+
+    @abstractmethod
+    def scored(self, key: Key, rows: Array) -> tuple[Array, Array]:
+        """Return scores and values together."""
+
+    def per_sample(self, values: Array) -> Array:
+        """Return the values of samples from those of all rows."""
+        return values
+
+    @abstractmethod
+    def figure(self, values: Array) -> float:
+        """Return what the values of all samples amount to: the accuracy."""
+
+    @abstractmethod
+    def estimate(self, values: Array) -> Estimate:
+        """Return the figure of the values of all samples with its interval."""
+
+    @abstractmethod
+    def difference(self, values: Sequence[Array], others: Sequence[Array]) -> Estimate:
+        """Return how much higher the mean figure of some committees is than that of others.
+
+        Args:
+            values: For each committee the values of all samples.
+            others: The same for the others.
+        """
+
+    @abstractmethod
+    def within_chance(self, low: Array, high: Array) -> tuple[float, float] | None:
+        """Return the difference of two figures and its spread if chance alone may explain it.
+
+        Args:
+            low: Values of all samples, of the lower figure.
+            high: Those of the higher.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPrefixes(PrefixSource):
+    """Prefixes of models whose outputs are stored: they are combined, scored and compared."""
+
+    def outputs(self, key: Key, rows: Array | slice) -> dict[str, Outputs]:
+        """Return the outputs of the models of a prefix for some samples, calibrated."""
+        own = {name: self.pool.outputs[name].rows(rows) for name in key}
+        return calibrated(own, self.pool.calibrations)
+
+    def scores(self, key: Key, rows: Array) -> Array:
+        """See :class:`PrefixSource`; this is the definition that every driver uses."""
+        parts = [score(each, self.confidence) for each, _ in self._combined(key, rows)]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def values(self, key: Key, rows: Array) -> Array:
+        """See :class:`PrefixSource`."""
+        parts = [self._value(key, *each) for each in self._combined(key, rows)]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def scored(self, key: Key, rows: Array) -> tuple[Array, Array]:
+        """See :class:`PrefixSource`."""
+        parts = [
+            (score(combination, self.confidence), self._value(key, combination, some))
+            for combination, some in self._combined(key, rows)
+        ]
+        if not parts:
+            return np.empty(0), np.empty(0)
+        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+    def _combined(self, key: Key, rows: Array) -> Iterator[tuple[Outputs, Array]]:
+        for start in range(0, len(rows), _ROWS):
+            some = rows[start : start + _ROWS]
+            yield combined(self.outputs(key, some), self.combine), some
+
+    def _value(self, key: Key, combination: Outputs, rows: Array) -> Array:
+        labels = self.pool.samples.labels
+        own = None if labels is None else labels[rows]
+        return self.metric.of(Exits(tuple(sorted(key)), combination, own, rows, len(self.pool)))
+
+    def figure(self, values: Array) -> float:
+        """See :class:`PrefixSource`."""
+        return float(np.mean(values, dtype=np.float64))
+
+    def estimate(self, values: Array) -> Estimate:
+        """See :class:`PrefixSource`."""
+        if not self.metric.counted:
+            known = mean_interval(values)
+            return known if len(values) > 1 else replace(known, low=known.value, high=known.value)
+        correct, samples = int(values.sum(dtype=np.int64)), len(values)
+        return Estimate(correct / samples, *wilson_interval(correct, samples), samples)
+
+    def difference(self, values: Sequence[Array], others: Sequence[Array]) -> Estimate:
+        """See :class:`PrefixSource`."""
+        own, other = (
+            np.asarray(np.mean(each, axis=0, dtype=np.float64)) for each in (values, others)
+        )
+        return paired_difference(own, other) if self.metric.counted else mean_interval(own - other)
+
+    def within_chance(self, low: Array, high: Array) -> tuple[float, float] | None:
+        """See :class:`PrefixSource`; at a level of 5 % by McNemar's test."""
+        gained, lost = int((high > low).sum()), int((low > high).sum())
+        if not self.metric.counted or by_chance(gained, lost) <= 0.05:
+            return None
+        return (gained - lost) / len(low), 2 * np.sqrt(gained + lost) / len(low)
+
+
+@singledispatch
+def prefixes_of(
+    pool: Pool,
+    confidence: str = "max_prob",
+    combine: str | None = None,
+    metric: Metric | None = None,
+) -> PrefixSource:
+    """Return the prefixes of a pool's models, by default by what its models and samples imply."""
+    return StoredPrefixes(
+        pool,
+        pool.confidence_or(confidence),
+        combine or DEFAULT_COMBINE[pool.kind],
+        metric or pool.metric,
+    )

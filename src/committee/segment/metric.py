@@ -1,0 +1,132 @@
+"""Mean intersection over union: a figure of summed counts, with its bootstrap over images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from committee.arrays import Array
+from committee.errors import ShapeError
+from committee.pool.intervals import CONFIDENCE_LEVEL, Estimate
+from committee.pool.metrics import Exits, Metric
+
+_DRAWS = 2000
+# Draws of the bootstrap are kept if they take no more bytes than this, and drawn again if they do.
+_MOST_KEPT = 1 << 28
+# Bytes of draws in double precision at once.
+_BLOCK = 1 << 26
+
+
+def _refuse(exits: Exits) -> Array:
+    raise ShapeError(
+        f"mIoU: {exits.outputs.kind} are no counts of pixels; it is for semantic segmentation"
+    )
+
+
+# Stores of tiles hold the counts; nothing computes them from outputs.
+MEAN_IOU = Metric("mIoU", _refuse, counted=False, needs_labels=False)
+
+
+def mean_iou(counts: Array) -> Array:
+    """Return the mean over classes of intersection over union, from summed counts of pixels.
+
+    A class that occurs neither in the labels nor in what was predicted has no part in the mean.
+    Where no class occurs, the mean is NaN.
+
+    Args:
+        counts: Shape (…, 3 C): of each class the pixels that are both labelled and predicted so,
+            then those predicted so, then those labelled so. Pixels without a label are left out.
+
+    Returns:
+        Shape (…).
+
+    References:
+        Everingham et al. (2010), section 4.1, the measure of VOC and of Cityscapes.
+
+    >>> mean_iou(np.array([3, 0, 4, 0, 4, 0]))
+    array(0.6)
+    """
+    classes = counts.shape[-1] // 3
+    both, predicted, labelled = (counts[..., i * classes : (i + 1) * classes] for i in range(3))
+    union = predicted + labelled - both
+    occurs = union > 0
+    shares = np.divide(both, union, out=np.zeros(union.shape), where=occurs)
+    number = occurs.sum(axis=-1)
+    mean: Array = np.divide(
+        shares.sum(axis=-1), number, out=np.full(number.shape, np.nan), where=number > 0
+    )
+    return mean
+
+
+def bootstrap(counts: Sequence[Array]) -> Array:
+    """Return the mIoU of several committees on images drawn again, the same for all.
+
+    Args:
+        counts: For each committee the counts of each image, shape (N, 3 C). Tiles of one image are
+            summed before, for they are not independent of each other.
+
+    Returns:
+        Shape (committees, draws): 2,000 draws from a fixed seed, the same for the same N.
+
+    References:
+        Efron and Tibshirani (1993), An Introduction to the Bootstrap, section 13.3.
+    """
+    blocks = [[mean_iou(drawn @ each) for each in counts] for drawn in _blocks(len(counts[0]))]
+    return np.concatenate(blocks, axis=1)
+
+
+def bootstrap_interval(counts: Array) -> tuple[float, float]:
+    """Return the 95 % interval of the mIoU of the counts of each image, by its percentiles."""
+    return _percentiles(bootstrap([counts])[0])
+
+
+def paired_estimate(counts: Sequence[Array], others: Sequence[Array]) -> Estimate:
+    """Return how much higher the mIoU of some committees is than that of others, in the mean.
+
+    Args:
+        counts: For each committee the counts of each image, shape (N, 3 C).
+        others: The same for the others.
+    """
+
+    def mean(some: Sequence[Array]) -> float:
+        return float(np.mean([mean_iou(each.sum(axis=0)) for each in some]))
+
+    figures = bootstrap([*counts, *others])
+    differences = figures[: len(counts)].mean(axis=0) - figures[len(counts) :].mean(axis=0)
+    return Estimate(mean(counts) - mean(others), *_percentiles(differences), len(counts[0]))
+
+
+def _percentiles(figures: Array) -> tuple[float, float]:
+    tail = 100 * (1 - CONFIDENCE_LEVEL) / 2
+    low, high = np.nanpercentile(figures, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def _blocks(samples: int) -> Iterator[Array]:
+    """Yield how often each draw takes each sample, shape (some draws, N), float64.
+
+    In double precision counts of pixels are exact and products fast.
+    """
+    step = max(1, _BLOCK // (8 * samples))
+    # Many committees are evaluated on the same samples.
+    kept = _draws(samples) if _DRAWS * samples <= _MOST_KEPT else None
+    rng = np.random.default_rng(0)
+    for start in range(0, _DRAWS, step):
+        count = min(step, _DRAWS - start)
+        drawn = _drawn(rng, samples, count) if kept is None else kept[start : start + count]
+        yield drawn.astype(np.float64)
+
+
+@lru_cache(maxsize=1)
+def _draws(samples: int) -> Array:
+    rng = np.random.default_rng(0)
+    step = max(1, _BLOCK // (8 * samples))
+    starts = range(0, _DRAWS, step)
+    return np.concatenate([_drawn(rng, samples, min(step, _DRAWS - s)) for s in starts])
+
+
+def _drawn(rng: np.random.Generator, samples: int, count: int) -> Array:
+    # No sample is drawn anywhere near 256 times: that is less likely than 1 in 10^500.
+    return rng.multinomial(samples, np.full(samples, 1 / samples), size=count).astype(np.uint8)

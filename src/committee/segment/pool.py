@@ -1,0 +1,229 @@
+"""Pools of tiles: what search and evaluation see of a segmentation store."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+
+from committee.arrays import Array
+from committee.errors import CascadeError, MisalignedError
+from committee.pool.evaluate import costs_of_stages
+from committee.pool.intervals import Estimate
+from committee.pool.metrics import Metric
+from committee.pool.pool import Pool
+from committee.pool.prefixes import Key, PrefixSource, prefixes_of
+from committee.rule.cascade import Cascade
+from committee.segment.counting import Table
+from committee.segment.metric import (
+    MEAN_IOU,
+    bootstrap,
+    bootstrap_interval,
+    mean_iou,
+    paired_estimate,
+)
+from committee.selection.engine import Point, Sweep, sweep_thresholds
+from committee.selection.numpy_sweep import Step, Surface, surfaces
+from committee.selection.sweep import (
+    choices_of,
+    dominated,
+    pareto_envelope,
+    reach_of,
+    within_limits,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class TilePool(Pool):
+    """A pool whose rows are the tiles of images, by scores and counts of every set of models.
+
+    Logits of pixels are too large to keep: ``outputs`` are logits of no classes.
+
+    Args:
+        table: Scores and counts.
+    """
+
+    table: Table = field(kw_only=True)
+
+    def _check_classes(self) -> None:
+        pass
+
+    @property
+    def metric(self) -> Metric:
+        """See :class:`Pool`."""
+        return MEAN_IOU
+
+    @property
+    def keeps_outputs(self) -> bool:
+        """See :class:`Pool`."""
+        return False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See :class:`Pool`; copies are noted among images, where the store is opened."""
+        return self.samples.notes
+
+    @property
+    def most_models(self) -> int:
+        """See :class:`Pool`."""
+        return min(super().most_models, max(map(len, self.table.keys)))
+
+    def confidence_or(self, confidence: str) -> str:
+        """Return the confidence that the tiles were scored with, whatever is asked for."""
+        return self.table.confidence
+
+    def bound(self, cascade: Cascade) -> Cascade:
+        """See :class:`Pool`."""
+        known = cascade if cascade.combine else replace(cascade, combine=self.table.combine)
+        return super().bound(known)
+
+
+@dataclass(frozen=True, eq=False)
+class TilePrefixes(PrefixSource):
+    """Prefixes of models whose scores and counts are stored, tile by tile.
+
+    The values of a row are the counts of a tile; those of a sample are the counts of an image.
+    """
+
+    additive: ClassVar[bool] = False
+
+    pool: TilePool
+
+    def scores(self, key: Key, rows: Array) -> Array:
+        """See :class:`PrefixSource`."""
+        return self.pool.table.scores_of(key, rows)
+
+    def values(self, key: Key, rows: Array) -> Array:
+        """See :class:`PrefixSource`."""
+        return self.pool.table.counts_of(key, rows)
+
+    def scored(self, key: Key, rows: Array) -> tuple[Array, Array]:
+        """See :class:`PrefixSource`."""
+        return self.scores(key, rows), self.values(key, rows)
+
+    def per_sample(self, values: Array) -> Array:
+        """See :class:`PrefixSource`."""
+        samples = self.pool.samples
+        sums: Array = values.reshape(samples.wholes, samples.parts, -1).sum(axis=1)
+        return sums
+
+    def figure(self, values: Array) -> float:
+        """See :class:`PrefixSource`."""
+        return float(mean_iou(values.sum(axis=0)))
+
+    def estimate(self, values: Array) -> Estimate:
+        """See :class:`PrefixSource`; the interval is the bootstrap's over images.
+
+        Raises:
+            MisalignedError: If no pixel has a label.
+        """
+        figure = self.figure(values)
+        if math.isnan(figure):
+            raise MisalignedError(
+                f"split {self.pool.samples.split!r}: mIoU has nothing to evaluate; no pixel has a "
+                "label"
+            )
+        return Estimate(figure, *bootstrap_interval(values), len(values))
+
+    def difference(self, values: Sequence[Array], others: Sequence[Array]) -> Estimate:
+        """See :class:`PrefixSource`."""
+        return paired_estimate(values, others)
+
+    def within_chance(self, low: Array, high: Array) -> tuple[float, float] | None:
+        """See :class:`PrefixSource`; the spread is the bootstrap's, widened as a t-interval is.
+
+        References:
+            Hesterberg (2015), What teachers should know about the bootstrap, The American
+            Statistician 69, section 5.3, for the widening.
+        """
+        from scipy.special import stdtrit
+
+        count = len(low)
+        if count < 2:
+            return None
+        lower, higher = bootstrap([low, high])
+        widened = float(stdtrit(count - 1, 1 - 0.05 / 2)) * math.sqrt(count / (count - 1))
+        spread = widened * float(np.nanstd(higher - lower))
+        difference = self.figure(high) - self.figure(low)
+        return (difference, spread) if difference < spread else None
+
+
+@prefixes_of.register
+def _tile_prefixes(
+    pool: TilePool,
+    confidence: str = "max_prob",
+    combine: str | None = None,
+    metric: Metric | None = None,
+) -> TilePrefixes:
+    table = pool.table
+    combine = combine or table.combine
+    if combine not in ("last", table.combine):
+        raise CascadeError(
+            f"{combine}: the scores of these tiles were combined by {table.combine}. Use combine="
+            f"{table.combine!r} or 'last', or predict again"
+        )
+    if metric not in (None, MEAN_IOU):
+        raise CascadeError(
+            f"metric {metric.name!r}: of tiles only counts for mIoU are stored; leave metric out"
+        )
+    return TilePrefixes(pool, table.confidence, combine, MEAN_IOU)
+
+
+@sweep_thresholds.register
+def _sweep_tiles(source: TilePrefixes, task: Sweep) -> tuple[list[Point], int]:
+    """Go through the thresholds of tiles, whose figure is no mean over rows.
+
+    Running sums of each count give the sums of all threshold vectors of a sequence at once, as
+    :mod:`committee.selection.numpy_sweep` does for a single value, and mIoU turns sums into
+    figures. So the front is exact here too.
+    """
+    found: list[tuple[Point, float]] = []
+    known_cost, known_figure, cascades = np.empty(0), np.empty(0), 0
+    for number, (sequence, prefixes) in enumerate(zip(task.sequences, task.keys, strict=True)):
+        stage_costs = [costs_of_stages(sequence, each) for each in task.costs]
+        rows = [task.table.rows[key] for key in prefixes]
+        cascades += int(np.prod([float(task.table.widths[row]) + 1 for row in rows[:-1]]))
+        steps = [Step(np.empty(0), task.table.passed[row], 0) for row in rows]
+        for surface, figures, within in _surfaces(source, task, prefixes, stage_costs):
+            cost = surface.cost.ravel()
+            index = np.flatnonzero(within & np.isfinite(figures))
+            index = index[~dominated(cost[index], figures[index], known_cost, known_figure)]
+            own = pareto_envelope(cost[index], figures[index])
+            index = index[~dominated(cost[index], figures[index], *own)]
+            choices = choices_of(surface, index)
+            for i, choice, runs in zip(index, choices, reach_of(steps, choices), strict=True):
+                found.append(((sequence, choice, runs, float(figures[i])), float(cost[i])))
+            known_cost, known_figure = pareto_envelope(
+                np.concatenate([known_cost, cost[index]]),
+                np.concatenate([known_figure, figures[index]]),
+            )
+        task.report(number + 1)
+    points = [point for point, _ in found]
+    total, figure = np.array([t for _, t in found]), np.array([p[3] for p in points])
+    keep = np.flatnonzero(~dominated(total, figure, known_cost, known_figure))
+    return [points[i] for i in keep], cascades
+
+
+def _surfaces(
+    source: TilePrefixes, task: Sweep, prefixes: Sequence[Key], costs: Sequence[Sequence[float]]
+) -> Iterator[tuple[Surface, Array, Array]]:
+    """Yield the surfaces of one sequence, the figures on each, and which points are in limits."""
+    table, every = task.table, np.arange(len(source))
+    rows = [table.rows[key] for key in prefixes]
+    counts = [source.values(key, every) for key in prefixes]
+
+    def steps(channel: int) -> list[Step]:
+        return [
+            Step(own[:, channel], table.passed[row], int(table.widths[row]))
+            for own, row in zip(counts, rows, strict=True)
+        ]
+
+    channels = [surfaces(steps(channel), costs[0]) for channel in range(counts[0].shape[1])]
+    bounded = [surfaces(steps(0), each) for each in costs[1:]]
+    for parts in zip(*channels, *bounded, strict=True):
+        own, others = parts[: len(channels)], parts[len(channels) :]
+        figures = mean_iou(np.stack([part.value.ravel() for part in own], axis=-1))
+        yield own[0], figures, within_limits(others, task.limits, len(figures))
