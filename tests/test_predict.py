@@ -573,8 +573,8 @@ def peak(count):
     look()
     return max(seen)
 
-few = peak(2_000)
-print(peak(20_000) - few)
+few = peak(9_000)
+print(peak(27_000) - few)
 """
 
 
