@@ -17,6 +17,7 @@ from PIL import ExifTags, Image
 
 import committee
 from committee import Cascade, Runner, register_confidence
+from committee.cli import main
 from committee.embedded import FOLDER
 from committee.errors import CascadeError, CommitteeError, DataError, ExportError
 from committee.export.bundle import RULE_FILES, checksum, read_bundle, write_bundle
@@ -330,3 +331,18 @@ def test_of_two_exports_to_one_place_one_writes(tmp_path: Path) -> None:
     with exclusive(tmp_path / "one.onnx"), pytest.raises(DataError, match="another process"):
         write_graph(cascade, tmp_path / "one.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_bundle(embedded(CASCADES["mean_logits"]), tmp_path / "bundle")
+    hashed: list[Path] = []
+    name = "committee.export.bundle.checksum"
+    monkeypatch.setattr(name, lambda path: hashed.append(path) or checksum(path))
+    data = ["--data", str(FOLDER / "fashion_mnist_test.npz"), "--rows", ":8"]
+    out = ["--out", str(tmp_path / "out.csv"), "--json"]
+    assert main(["run", str(folder), *data, *out]) == 0
+    assert sorted(hashed) == sorted(set(hashed))
+    hashed.clear()
+    assert main(["export", str(folder), "--out", str(tmp_path / "again")]) == 0
+    once = [path for path in hashed if path.is_relative_to(folder)]
+    assert sorted(once) == sorted(set(once))

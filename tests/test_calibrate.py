@@ -29,8 +29,8 @@ from committee.predict import predict
 from committee.report.figure import write_figure
 from committee.report.reliability import reliability_figure
 from committee.rule.flow import joined_decisions
-from committee.run.agreement import agreement
 from committee.run.offline import run_offline
+from committee.run.verify import agreement
 from committee.store.calibrate import calibrate, judge
 from committee.store.calibrations import keep_calibrations, read_calibrations
 from committee.store.entry import write_json

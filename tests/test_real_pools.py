@@ -16,8 +16,7 @@ from committee.export.graph import write_graph
 from committee.export.torch_module import as_module
 from committee.models.load import load_model, specs_of
 from committee.models.pool_file import read_pool_file
-from committee.run.agreement import agreement
-from committee.run.verify import module_way, offline_way, on_engine, stored_way, verify
+from committee.run.verify import agreement, module_way, offline_way, on_engine, stored_way, verify
 
 ROOT = Path(__file__).parent.parent
 DATA, LITE = ROOT.parent / "shared" / "data", ROOT / "examples" / "efficientnet_lite"

@@ -33,10 +33,10 @@ from committee.pool.evaluate import stored_decisions
 from committee.predict import predict
 from committee.rule.flow import Decisions
 from committee.rule.origin import Origin
-from committee.run.agreement import agreement
 from committee.run.offline import Progress, run_into, run_offline
 from committee.run.results import Result, check_ending, check_free, read_results, write_results
 from committee.run.timing import timed_offline, timed_online
+from committee.run.verify import agreement
 from small_world import dataset, decisions_pool, read_pool
 
 ROWS = 300

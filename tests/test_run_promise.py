@@ -18,8 +18,8 @@ from committee.cli import main
 from committee.errors import CascadeError, MisalignedError
 from committee.models.pool_file import read_pool_file
 from committee.rule.origin import Origin, Promised
-from committee.run.agreement import Promise, _by_chance
 from committee.run.offline import run_into
+from committee.run.promise import Promise, _by_chance
 from committee.run.results import Result, read_results, write_results
 from committee.spec.model import ImportedModel
 from small_world import CLASSES, CODE, code_of, dataset, images, samples, write_npz, write_pool

@@ -31,8 +31,8 @@ from committee.report.rows import Report
 from committee.report.tables import front_csv
 from committee.rule.calibration import Calibration
 from committee.rule.scores import max_prob
-from committee.run.agreement import agreement
 from committee.run.runner import Runner
+from committee.run.verify import agreement
 from committee.spec.model import same_weights
 from export_world import embedded, flips, some_images
 from small_world import CLASSES, dataset, images

@@ -23,7 +23,7 @@ from committee.predict import THREADS, predict
 from committee.rule.cascade import ALWAYS, NEVER
 from committee.rule.flow import Decisions
 from committee.run.offline import run_offline
-from committee.run.verify import compared, offline_way, online_way, stored_way, verify
+from committee.run.verify import compare, offline_way, online_way, stored_way, verify
 from export_world import CASCADES, embedded, some_images
 from small_world import dataset, images, read_pool, samples, write_npz, write_pool
 from test_run_reading import Photographs, at_other_sizes
@@ -190,7 +190,7 @@ def test_images_that_cannot_be_read_are_left_out_if_asked(
     words = ["verify", world / "cascade.json", "--data", tmp_path]
     capsys.readouterr()
     assert run(*words) == 2
-    assert "committee predict and verify can leave them out: --skip-broken" in (
+    assert "committee predict and verify can skip them: --skip-broken" in (
         capsys.readouterr().err
     )
     assert run(*words, "--skip-broken") == 0
@@ -214,7 +214,7 @@ def test_what_a_flip_says() -> None:
     found = Decisions(
         np.array([1, 2, 2, 1]), np.array([0.9, 0.8, 0.53, 0.6]), np.array([0, 1, 0, 1])
     )
-    told = compared(cascade, ("p", "q", "r", "s"), ("one", promised), ("two", found))
+    told = compare(cascade, ("p", "q", "r", "s"), ("one", promised), ("two", found))
     assert (told.samples, told.same_class, told.same_stage) == (4, 2, 2)
     assert [flip.id for flip in told.flips] == ["q", "r", "s"]
     assert [flip.stages for flip in told.flips] == [(0, 1), (1, 0), (1, 1)]
@@ -226,7 +226,7 @@ def test_what_a_flip_says() -> None:
     # Another cascade leaves where the rule has no threshold.
     for threshold in (ALWAYS, NEVER):
         open_ended = Cascade((Stage(("a",), threshold), Stage(("b",))))
-        (flip,) = compared(
+        (flip,) = compare(
             open_ended, ("p", "q", "r", "s"), ("one", promised), ("two", found)
         ).flips[:1]
         assert flip.distance is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,9 +31,9 @@ from committee.report.page import page_of
 from committee.report.rows import Report, Row
 from committee.report.tables import front_csv
 from committee.rule.cascade import Cascade
-from committee.run.agreement import Agreement, agreement
 from committee.run.runner import Runner
 from committee.run.timing import Timed, timed_offline, timed_online
+from committee.run.verify import Agreement, agreement
 from committee.selection.exhaustive import search
 from committee.selection.front import Front
 
@@ -133,6 +133,10 @@ def _run(cascade: Path, test: Pool, quiet: bool) -> list[Timing]:
     return timings
 
 
+# What the JSON says of an agreement.
+_AGREEMENT = ("samples", "same_class", "same_stage", "largest_difference")
+
+
 def _print_timings(cascade: Cascade, timings: Sequence[Timing]) -> None:
     def p99(each: Timed) -> str:
         return f"{np.percentile(each.ms, 99):.3f}"
@@ -180,7 +184,7 @@ def _to_json(
                 "way": each.way,
                 "cascade_ms": each.cascade.mean_ms,
                 f"{LARGEST}_ms": each.largest.mean_ms,
-                "agreement": asdict(each.agreement),
+                "agreement": {key: getattr(each.agreement, key) for key in _AGREEMENT},
             }
             for each in timings
         ],

@@ -18,7 +18,7 @@ from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.report.text import exits, interval, promised, versus
 from committee.rule.cascade import Cascade
-from committee.run.open import opened, what_is
+from committee.run.open import open_cascade, what_is
 from committee.selection.notes import few_samples, of_comparison, of_promises, target_of
 from committee.selection.paired import Comparison, compare
 from committee.selection.targets import Promise, promises_of
@@ -45,7 +45,7 @@ def evaluate(
             f"evaluate: {cascade} is a store; the cascade comes first: "
             "committee evaluate CASCADE STORE"
         )
-    chosen = opened(cascade).cascade
+    chosen = open_cascade(cascade).cascade
     _check_test_split(store, split)
     pool = open_split(store, split, "test")
     if not pool.keeps_outputs:

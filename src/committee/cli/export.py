@@ -17,7 +17,6 @@ from committee.export.graph import write_graph
 from committee.export.model_files import onnx_specs
 from committee.export.plan import resizes_inside
 from committee.rule.cascade import Cascade
-from committee.run.open import opened
 
 # Endings as of files; a folder may well be called cascade.v2 or cascade-1.0.
 _FILE = re.compile(r"\.(?!v\d)[A-Za-z]\w*")
@@ -67,14 +66,10 @@ def export(
         )
     require("An export", "onnx")
     files = dict(_named(text) for text in onnx or ())
-    chosen = with_models(cascade, pool)
-    if not isinstance(chosen, Cascade):
-        loaded = opened(chosen)
-        if loaded.graph is not None:
-            raise ExportError(
-                f"{cascade}: is exported already; name the cascade file or its bundle"
-            )
-        chosen = loaded.cascade
+    loaded = with_models(cascade, pool)
+    if loaded.graph is not None:
+        raise ExportError(f"{cascade}: is exported already; name the cascade file or its bundle")
+    chosen = loaded.cascade
     written = _write(chosen, out, files, form, precision, resize_inside)
     size = sum(path.stat().st_size for path in written)
     resized = out.suffix.lower() == ".onnx" and _resizes(chosen, files, resize_inside)

@@ -27,9 +27,9 @@ from committee.cli.tasks import commands_of
 from committee.data.open import open_data
 from committee.errors import CascadeError, DataError
 from committee.report.text import shares
-from committee.run.agreement import Promise
 from committee.run.offline import Progress, run_into
-from committee.run.open import task_in
+from committee.run.open import open_cascade
+from committee.run.promise import Promise
 from committee.run.results import Result, check_ending, check_free
 from committee.run.runner import Runner
 from committee.text import percent
@@ -65,15 +65,16 @@ def run(
     if not overwrite:
         check_free(out)
     code = allow_code or ()
-    own = commands_of(task_in(cascade))
+    loaded = open_cascade(cascade)
+    own = commands_of(loaded.task)
     if own is not None:
         refuse_for_segmentation(fraction=fraction is not None, pool=pool is not None)
-        own.run(cascade, data, out, rows, batch_size, show_tiles, code, overwrite, as_json)
+        own.run(loaded, data, out, rows, batch_size, show_tiles, code, overwrite, as_json)
         return
     if show_tiles:
         raise CascadeError("--show-tiles: only for semantic segmentation; leave it out")
     check_ending(out)
-    runner = Runner(with_models(cascade, pool), allow_code=code)
+    runner = Runner(with_models(loaded, pool), allow_code=code)
     models = list(runner.specs.values())
     classes = runner.cascade.classes
     dataset = open_data(data, "run", classes, rows, fraction, seed or 0, models, "if they fit")

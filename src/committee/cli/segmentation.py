@@ -13,7 +13,8 @@ from committee.cli.stores import next_step
 from committee.data.segmentation import open_segmentation
 from committee.models.pool_file import PoolFile
 from committee.report.text import shares
-from committee.run.agreement import Promise
+from committee.run.open import CascadeLike
+from committee.run.promise import Promise
 from committee.segment.predict import predict_tiles
 from committee.segment.run import Segmenter, check_table, segment_into
 from committee.segment.settings import read_settings
@@ -72,7 +73,7 @@ def predict(
 
 
 def run(
-    cascade: str,
+    cascade: CascadeLike,
     data: str,
     out: Path,
     rows: str | None,

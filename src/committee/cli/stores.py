@@ -10,8 +10,7 @@ from committee.errors import CascadeError, ShapeError, StoreError
 from committee.models.pool_file import read_pool_file
 from committee.pool.metrics import Metric, top_k
 from committee.pool.pool import Pool
-from committee.rule.cascade import Cascade
-from committee.run.open import opened
+from committee.run.open import CascadeLike, LoadedCascade, open_cascade
 from committee.segment.store import load_images
 from committee.store.entry import read_index
 from committee.store.split import known_split
@@ -99,14 +98,14 @@ def confidence_for(pool: Pool, confidence: str | None) -> str:
     return confidence or "max_prob"
 
 
-def with_models(path: str, pool: str | None) -> str | Cascade:
-    """Return a cascade's path, or the cascade with its models loaded as a pool file says."""
+def with_models(cascade: CascadeLike, pool: str | None) -> LoadedCascade:
+    """Open a cascade, its models loaded as a pool file says if one is given."""
+    loaded = open_cascade(cascade)
     if pool is None:
-        return path
-    loaded = opened(path)
+        return loaded
     if loaded.graph is not None:
-        raise CascadeError(f"--pool {pool}: {path} has its models inside; leave --pool out")
-    return read_pool_file(pool).described(loaded.cascade, f"--pool {pool}")
+        raise CascadeError(f"--pool {pool}: {loaded.path} has its models inside; leave --pool out")
+    return LoadedCascade(read_pool_file(pool).described(loaded.cascade, f"--pool {pool}"))
 
 
 def next_step(store: str, split: str) -> str:

@@ -19,7 +19,7 @@ from committee.rule.cascade import Cascade
 from committee.run.open import what_is
 from committee.run.runner import Runner
 from committee.run.verify import (
-    Compared,
+    Agreement,
     Flip,
     Way,
     module_way,
@@ -136,7 +136,7 @@ def _other_ways(
     return ways
 
 
-def _print(compared: Sequence[Compared], cascade: Cascade) -> None:
+def _print(compared: Sequence[Agreement], cascade: Cascade) -> None:
     samples = counted(compared[0].samples, "sample")
     say(f"{samples}, each compared with: {compared[0].reference}")
     for each in compared:
@@ -147,7 +147,7 @@ def _print(compared: Sequence[Compared], cascade: Cascade) -> None:
             say(f"    and {len(each.flips) - _LISTED:,} more; --json lists all")
 
 
-def _flips(each: Compared) -> str:
+def _flips(each: Agreement) -> str:
     flips = len(each.flips)
     if not flips:
         return "all decisions are the same"
@@ -157,7 +157,7 @@ def _flips(each: Compared) -> str:
     )
 
 
-def _scores(each: Compared) -> str:
+def _scores(each: Agreement) -> str:
     most = each.largest_difference
     return f"scores differ by up to {most:.2g}" if most else "all scores are the same"
 

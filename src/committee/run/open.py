@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from committee.export.bundle import is_bundle, read_bundle
 from committee.rule.cascade import Cascade
@@ -13,39 +14,43 @@ from committee.spec.task import Task
 
 
 @dataclass(frozen=True)
-class Opened:
-    """What a path holds.
+class LoadedCascade:
+    """A cascade that can be run.
 
     Args:
         cascade: The rule, with how its models are loaded.
         graph: What runs it, if it is one ONNX file; else its models do.
+        path: Where it was opened.
     """
 
     cascade: Cascade
     graph: Graph | None = None
+    path: Path | None = None
+
+    @property
+    def task(self) -> Task:
+        """Return the task of its models."""
+        models = self.cascade.models.values()
+        return task_of(model for model in models if isinstance(model, ModelSpec))
+
+
+# What can be opened: a path, or what was opened or built before.
+CascadeLike: TypeAlias = str | Path | Cascade | LoadedCascade
 
 
 def what_is(path: str | Path) -> str:
-    """What :func:`opened` takes a path for, in words."""
+    """Name what :func:`open_cascade` takes a path for."""
     path = Path(path)
     if path.suffix.lower() == ".onnx":
         return "ONNX file"
     return "bundle" if is_bundle(path) else "cascade file"
 
 
-def task_in(path: str | Path) -> Task:
-    """Return the task of a cascade file, a bundle or an ONNX file."""
-    # An ONNX file holds no cascade but of images, and takes long to open.
-    cascade = None if Path(path).suffix.lower() == ".onnx" else opened(path).cascade
-    models = () if cascade is None else cascade.models.values()
-    return task_of(model for model in models if isinstance(model, ModelSpec))
-
-
-def opened(path: str | Path, threads: int = 0) -> Opened:
+def open_cascade(cascade: CascadeLike, threads: int = 0) -> LoadedCascade:
     """Open a cascade file, a bundle (its folder, or the cascade file in it) or an ONNX file.
 
     Args:
-        path: Which.
+        cascade: Its path; a cascade that is already there is returned as it is.
         threads: How many threads an ONNX file may use; 0 leaves the choice to onnxruntime.
 
     Raises:
@@ -53,10 +58,14 @@ def opened(path: str | Path, threads: int = 0) -> Opened:
         ExportError: If a file of a bundle is missing or altered, or an ONNX file is no cascade.
         ModelError: If an ONNX file cannot be loaded.
     """
-    path = Path(path)
+    if isinstance(cascade, LoadedCascade):
+        return cascade
+    if isinstance(cascade, Cascade):
+        return LoadedCascade(cascade)
+    path = Path(cascade)
     if path.suffix.lower() == ".onnx":
         graph = Graph(path, threads)
-        return Opened(graph.cascade, graph)
+        return LoadedCascade(graph.cascade, graph, path)
     if is_bundle(path):
-        return Opened(read_bundle(path if path.is_dir() else path.parent))
-    return Opened(Cascade.load(path))
+        return LoadedCascade(read_bundle(path if path.is_dir() else path.parent), path=path)
+    return LoadedCascade(Cascade.load(path), path=path)

@@ -29,7 +29,7 @@ from committee.run.batching import Gatherer, Gathering, recipes_from
 from committee.run.loading import Models, recipes_of
 from committee.run.online import One
 from committee.run.onnx_cascade import GraphGathering
-from committee.run.open import Opened, opened
+from committee.run.open import CascadeLike, open_cascade
 from committee.spec.model import ModelSpec, task_of
 from committee.spec.preprocessing import Preprocessing
 
@@ -94,7 +94,7 @@ class Runner:
 
     Args:
         cascade: A cascade file, a bundle, a cascade that is one ONNX file, or a cascade that
-            knows its models.
+            knows its models; or what :func:`committee.run.open.open_cascade` returned.
         allow_code: Python files and modules that may be run, named by the user.
         threads: How many threads a model may use; 0 leaves the choice to its engine.
         lazy: Whether models of all stages but the first are loaded only when they are needed. That
@@ -117,15 +117,15 @@ class Runner:
 
     def __init__(
         self,
-        cascade: str | Path | Cascade,
+        cascade: CascadeLike,
         *,
         allow_code: Collection[str] = (),
         threads: int = 0,
         lazy: bool = False,
     ) -> None:
-        where = "cascade" if isinstance(cascade, Cascade) else str(cascade)
-        found = Opened(cascade) if isinstance(cascade, Cascade) else opened(cascade, threads)
-        self.cascade, self._graph = found.cascade, found.graph
+        loaded = open_cascade(cascade, threads)
+        where = str(loaded.path or "cascade")
+        self.cascade, self._graph = loaded.cascade, loaded.graph
         self.specs = specs_of(self.cascade, where)
         self.task = task_of(self.specs.values())
         if self.task.dense:
@@ -133,7 +133,7 @@ class Runner:
                 f"{where}: its models segment. Run it with committee run, or in Python with "
                 "committee.segment.run.Segmenter"
             )
-        again = cascade if self._graph is not None else self.cascade
+        again = self.cascade if loaded.graph is None else loaded.path or self.cascade
         self._again = again, tuple(allow_code), threads, lazy
         self._numbers = recipes_of(self.specs.values())
         later = self.cascade.names[len(self.cascade.stages[0].models) :] if lazy else ()

@@ -1,15 +1,16 @@
-"""Timing: what running takes a sample, of several runners in turn so that drift favours none."""
+"""Milliseconds a sample of several runners, which take turns so that drift favours none."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from committee.arrays import Array
 from committee.models.inputs import RawSamples
+from committee.profile.latency import in_turns
 from committee.rule.flow import Decisions, joined_decisions
 from committee.run.runner import Runner
 
@@ -62,22 +63,14 @@ def _timed(
     run: Callable[[Runner, RawSamples], Decisions],
     progress: Callable[[int], None] | None,
 ) -> list[Timed]:
-    parts: list[list[Decisions]] = [[] for _ in runners]
-    ms: list[list[Array]] = [[] for _ in runners]
-    for runner in runners:
-        run(runner, images[:step])  # warm
-    for turn, start in enumerate(range(0, len(images), step)):
-        some = images[start : start + step]
-        # Who goes first changes, for the one who follows finds the images in the cache.
-        order = range(len(runners)) if turn % 2 else range(len(runners) - 1, -1, -1)
-        for index in order:
-            began = time.perf_counter()
-            parts[index].append(run(runners[index], some))
-            spent = (time.perf_counter() - began) * 1e3
-            ms[index].append(np.full(len(some), spent / len(some)))
+    calls = [partial(run, runner) for runner in runners]
+    for call in calls:
+        call(images[:step])  # warm
+    blocks = [images[start : start + step] for start in range(0, len(images), step)]
+    turns: list[list[tuple[Decisions, Array]]] = []
+    for block, turn in zip(blocks, in_turns(calls, blocks), strict=True):
+        turns.append([(made, np.full(len(block), ms / len(block))) for made, ms in turn])
         if progress is not None:
-            progress(start + len(some))
-    return [
-        Timed(joined_decisions(part), np.concatenate(each))
-        for part, each in zip(parts, ms, strict=True)
-    ]
+            progress(len(turns) * step - step + len(block))
+    parts = [zip(*each, strict=True) for each in zip(*turns, strict=True)]
+    return [Timed(joined_decisions(made), np.concatenate(ms)) for made, ms in parts]

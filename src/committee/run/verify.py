@@ -3,7 +3,7 @@
 Samples are read as a run reads them, once for all ways: few decoded ones are in memory at a time.
 
 Engines and batch sizes round differently. Where that moves a score across a threshold the sample
-flips: it leaves at another stage, or with another class. Flips are counted and told, not hidden.
+flips: it exits at another stage, or with another class. Flips are counted and named, not hidden.
 """
 
 from __future__ import annotations
@@ -96,16 +96,16 @@ class Flip:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One way beside the reference.
+class Agreement:
+    """How far one way agrees with the reference.
 
     Args:
         way: Its name.
         reference: Name of the reference.
         samples: How many were compared.
-        same_class: Same predicted class.
-        same_stage: Same stage of exit.
-        largest_difference: Of the two scores, over samples that left at the same stage.
+        same_class: How many have the same predicted class.
+        same_stage: How many exit at the same stage.
+        largest_difference: Of the two scores, over samples that exit at the same stage.
         flips: The samples whose class or stage differs.
     """
 
@@ -117,6 +117,23 @@ class Compared:
     largest_difference: float
     flips: tuple[Flip, ...]
 
+    @property
+    def complete(self) -> bool:
+        """Return True if every sample has the same class and the same stage of exit."""
+        return not self.flips
+
+
+def agreement(runner: Runner, pool: Pool, decisions: Decisions) -> Agreement:
+    """Compare the decisions of a run with those made on stored predictions.
+
+    Args:
+        runner: What ran.
+        pool: Stored predictions of the same samples.
+        decisions: What it decided, in the order of the pool.
+    """
+    stored = "stored predictions", stored_decisions(runner.cascade, pool)
+    return compare(runner.cascade, pool.samples.ids, stored, ("run", decisions))
+
 
 def verify(
     cascade: Cascade,
@@ -124,7 +141,7 @@ def verify(
     dataset: Dataset,
     batch_size: int = 32,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Compared]:
+) -> list[Agreement]:
     """Decide on all samples in all ways and compare each with the first.
 
     Args:
@@ -151,7 +168,7 @@ def verify(
     reference, *others = made
     ids = dataset.samples.ids
     return [
-        compared(cascade, ids, (reference, made[reference]), (name, made[name])) for name in others
+        compare(cascade, ids, (reference, made[reference]), (name, made[name])) for name in others
     ]
 
 
@@ -168,25 +185,25 @@ def _read(dataset: Dataset, ways: list[Way], batches: Iterator[Array]) -> Iterat
     return read_prepared(dataset, batches, first, dict.fromkeys(wanted), seen=seen)
 
 
-def compared(
+def compare(
     cascade: Cascade,
     ids: tuple[str, ...],
     reference: tuple[str, Decisions],
     other: tuple[str, Decisions],
-) -> Compared:
+) -> Agreement:
     """Compare two ways, each with its name, on N samples.
 
     Args:
         cascade: The rule.
         ids: Names of the samples, N of them.
         reference: What was promised.
-        other: What was stored_decisions.
+        other: What was decided.
     """
     (promised_by, promised), (way, found) = reference, other
     same_class = promised.predicted == found.predicted
     same_stage = promised.stage == found.stage
     differences = np.abs(promised.score - found.score)[same_stage]
-    return Compared(
+    return Agreement(
         way=way,
         reference=promised_by,
         samples=len(ids),
@@ -249,7 +266,7 @@ def _lacking(known: Samples, given: Samples, lost: Array) -> str:
 
 @dataclass(eq=False)
 class _Stored(_Way):
-    """What was stored_decisions on stored predictions, (N,), at the places of the samples."""
+    """Decisions on stored predictions, (N,), at the places of the samples."""
 
     decisions: Decisions
     places: Array

@@ -26,7 +26,7 @@ from committee.reading import MOST_OF_STORES, read_text
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Answers, Request, decide, drive
 from committee.rule.outputs import Outputs
-from committee.run.open import opened
+from committee.run.open import CascadeLike, open_cascade
 from committee.run.results import check_ending, check_free
 from committee.segment.images import classes_image, stages_image
 from committee.segment.outputs import pixel_logits
@@ -81,13 +81,14 @@ class Segmenter:
 
     def __init__(
         self,
-        cascade: str | Path | Cascade,
+        cascade: CascadeLike,
         *,
         allow_code: Collection[str] = (),
         threads: int = 0,
     ) -> None:
-        where = "cascade" if isinstance(cascade, Cascade) else str(cascade)
-        self.cascade = cascade if isinstance(cascade, Cascade) else opened(cascade).cascade
+        loaded = open_cascade(cascade)
+        where = str(loaded.path or "cascade")
+        self.cascade = loaded.cascade
         self._again = self.cascade, tuple(allow_code), threads
         specs = self.specs = specs_of(self.cascade, where)
         self.grid = grid_of(specs, where)

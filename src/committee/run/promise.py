@@ -1,4 +1,4 @@
-"""Agreement: does a running cascade decide, and exit, as its evaluation promised?"""
+"""The exit ratios that a cascade file promises, and the exits of a run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from committee.arrays import Array
-from committee.pool.evaluate import stored_decisions
-from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
-from committee.rule.flow import Decisions
-from committee.run.runner import Runner
 
 # Exits that chance alone would move so far in fewer cases than this are said to differ.
 _LEVEL = 1e-3
@@ -40,7 +36,7 @@ class Promise:
         return cls(promised.exit_ratios, promised.samples)
 
     def explained(self, exits: Sequence[int]) -> bool:
-        """Return whether chance explains how far exits are from the promised ones.
+        """Return True if chance explains how far exits are from the promised ones.
 
         Fisher's exact test of each stage, at a level shared by all stages.
 
@@ -67,44 +63,3 @@ def _by_chance(one: int, of_one: int, two: int, of_two: int) -> float:
     logs = ways(of_one, ones) + ways(of_two, both - ones) - ways(of_one + of_two, np.array(both))
     # As likely as what was seen, up to rounding, or less.
     return math.fsum(np.exp(logs[logs <= logs[one - ones[0]] + 1e-7]))
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How many samples were stored_decisions alike.
-
-    Args:
-        samples: How many were compared.
-        same_class: Same predicted class.
-        same_stage: Same stage of exit.
-        largest_difference: Of the two scores, over samples that left at the same stage.
-    """
-
-    samples: int
-    same_class: int
-    same_stage: int
-    largest_difference: float
-
-    @property
-    def complete(self) -> bool:
-        """Whether every sample has the same class and the same stage of exit."""
-        return self.same_class == self.same_stage == self.samples
-
-
-def agreement(runner: Runner, pool: Pool, decisions: Decisions) -> Agreement:
-    """Compare decisions made by running with those made on stored predictions.
-
-    Args:
-        runner: What stored_decisions.
-        pool: Stored predictions of the same samples.
-        decisions: What it stored_decisions, in the order of the pool.
-    """
-    promised = stored_decisions(runner.cascade, pool)
-    alike = promised.stage == decisions.stage
-    differences = np.abs(promised.score - decisions.score)[alike]
-    return Agreement(
-        samples=len(pool),
-        same_class=int((promised.predicted == decisions.predicted).sum()),
-        same_stage=int(alike.sum()),
-        largest_difference=float(differences.max(initial=0.0)),
-    )
