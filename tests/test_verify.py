@@ -190,9 +190,7 @@ def test_images_that_cannot_be_read_are_left_out_if_asked(
     words = ["verify", world / "cascade.json", "--data", tmp_path]
     capsys.readouterr()
     assert run(*words) == 2
-    assert "committee predict and verify can skip them: --skip-broken" in (
-        capsys.readouterr().err
-    )
+    assert "committee predict and verify can skip them: --skip-broken" in (capsys.readouterr().err)
     assert run(*words, "--skip-broken") == 0
     told = capsys.readouterr().out
     assert told.startswith("4 samples, each compared with")
