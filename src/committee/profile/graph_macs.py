@@ -101,7 +101,7 @@ def _shapes(
     weights = {each.name: tuple(each.dims) for each in model.graph.initializer}
     names = dict.fromkeys(name for n in nodes for name in (*n.input, *n.output[:1]) if name)
     wanted = [name for name in names if name not in weights]
-    # _Shapes alone leave the graph, so that no activation is kept for longer than it is needed.
+    # The graph returns shapes only, so that no activation stays in memory longer than it must.
     del model.graph.output[:]
     for name in wanted:
         model.graph.node.append(onnx.helper.make_node("Shape", [name], [f"{name}.shape"]))

@@ -83,11 +83,11 @@ def profile(
     loaded = load_models(pool.models, allow_code, threads)
 
     def measured(half: int) -> list[Timing]:
-        def told(done: int, _: int) -> None:
+        def report(done: int, _: int) -> None:
             if progress is not None:
                 progress(half * calls + done, 2 * calls)
 
-        return timed(loaded, sizes[half], calls=calls, seconds=seconds, progress=told)
+        return timed(loaded, sizes[half], calls=calls, seconds=seconds, progress=report)
 
     return [
         Profile(

@@ -93,7 +93,7 @@ def cached_graph(spec: ModelSpec, model: TorchModel, *, free: bool = False) -> P
     Args:
         spec: What the model is; the graph takes inputs of its size.
         model: The module.
-        free: Whether the graph must take inputs of other heights and widths too.
+        free: True if the graph must take inputs of other heights and widths too.
 
     Raises:
         ModelError: If the module cannot be exported, or the graph does not answer as it does.

@@ -30,7 +30,7 @@ class TorchModel:
         module: The module.
         origin: What tells this model from another of the same weights.
         threads: Threads of torch, for the whole process; 0 leaves them as they are.
-        any_size: Whether the module takes inputs of other sizes with its weights unchanged.
+        any_size: True if the module takes inputs of other sizes with its weights unchanged.
 
     Raises:
         ModelError: If the module does not run on one input of the spec's size.

@@ -72,7 +72,7 @@ class FunctionModel:
 
     macs: int | None = None
     parameters: int | None = None
-    macs_unknown = "code of yours does not tell; give costs.macs in the pool file"
+    macs_unknown = "your own code states none; give costs.macs in the pool file"
     engine = f"Python {platform.python_version()}"
 
     def __init__(

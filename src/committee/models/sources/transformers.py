@@ -16,7 +16,6 @@ from committee.models.sources.by_name import ByName, unloaded
 from committee.models.sources.torchvision import import_torchvision
 from committee.paths import expanded
 from committee.spec.model import ModelSpec
-from committee.spec.task import IMAGE_CLASSIFICATION, SEMANTIC_SEGMENTATION
 from committee.text import first_line, listed
 
 if TYPE_CHECKING:
@@ -24,14 +23,9 @@ if TYPE_CHECKING:
 
 # PIL's numbers of the ways to interpolate, as image processors write them.
 _INTERPOLATION = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-# By task: the class of transformers that does it, and what people call such a model.
-_AUTO = {
-    IMAGE_CLASSIFICATION.name: ("AutoModelForImageClassification", "image classifier"),
-    SEMANTIC_SEGMENTATION.name: (
-        "AutoModelForSemanticSegmentation",
-        "image segmentation model",
-    ),
-}
+# The class of transformers that loads a model, and what people call such a model.
+_CLASSIFIER = ("AutoModelForImageClassification", "image classifier")
+_SEGMENTER = ("AutoModelForSemanticSegmentation", "image segmentation model")
 # Image processors whose numbers mean something else.
 _OTHERS = ("Levit", "PoolFormer", "Perceiver")
 # Keys of an image processor that are followed.
@@ -51,12 +45,12 @@ _HARMLESS = frozenset((
 _SIDES = frozenset({"shortest_edge", "height", "width"})
 # The names that transformers gives to classes that have none.
 _UNNAMED = re.compile(r"LABEL_\d+")
-# Code that a hub or a folder carries is never run, and nobody is asked whether it may.
+# Code from a hub or a folder is never run, and no prompt offers to run it.
 _NO_CODE = {"trust_remote_code": False}
 
 
 class TransformersSource(ByName):
-    """Image classifiers and segmentation models; code that a hub carries is never run."""
+    """Image classifiers and segmentation models; code from a hub is never run."""
 
     form = "transformers:NAME-OR-FOLDER"
 
@@ -263,8 +257,7 @@ def _transformers(what: str) -> ModuleType:
 
 
 def _auto(spec: ModelSpec) -> tuple[Any, str]:
-    """Return the class of transformers that loads a model, and what people call such a model."""
-    name, what = _AUTO[spec.task]
+    name, what = _SEGMENTER if spec.does.dense else _CLASSIFIER
     return getattr(_transformers(f"model {spec.name!r}"), name), what
 
 
