@@ -116,8 +116,6 @@ def converted(image: Image, channels: int) -> Image:
 
 
 def _resized(image: Image, preprocessing: Preprocessing) -> Image:
-    from PIL.Image import Resampling
-
     height, width = preprocessing.size
     full_width, full_height = covering(image.size, preprocessing)
     # One call resizes and cuts, in half the time of two: the box is the part of the image that
@@ -128,7 +126,7 @@ def _resized(image: Image, preprocessing: Preprocessing) -> Image:
     across, down = image.width / full_width, image.height / full_height
     return image.resize(
         (width, height),
-        Resampling[preprocessing.interpolation.upper()],
+        _pillow().Resampling[preprocessing.interpolation.upper()],
         box=(left * across, top * down, (left + width) * across, (top + height) * down),
     )
 
@@ -149,15 +147,13 @@ def resized(
     image: Image, size: tuple[int, int], preprocessing: Preprocessing, antialias: bool
 ) -> Image:
     """Return a whole image at a width and height; ``antialias`` smooths it where it shrinks."""
-    from PIL.Image import Resampling, Transform
-
     if image.size == size:
         return image
-    how = Resampling[preprocessing.interpolation.upper()]
+    how = _pillow().Resampling[preprocessing.interpolation.upper()]
     if antialias:
         return image.resize(size, how)
     across, down = image.width / size[0], image.height / size[1]
-    return image.transform(size, Transform.AFFINE, (across, 0, 0, 0, down, 0), how)
+    return image.transform(size, _pillow().Transform.AFFINE, (across, 0, 0, 0, down, 0), how)
 
 
 def as_image(image: Any) -> Image:
@@ -168,11 +164,8 @@ def as_image(image: Any) -> Image:
             of 32 bit, or it is no image at all.
         MissingExtraError: If Pillow is not installed.
     """
-    try:
-        from PIL import Image
-    except ImportError:
-        raise MissingExtraError.of("Reading images", "Pillow", "images") from None
-    if isinstance(image, Image.Image):
+    pillow = _pillow()
+    if isinstance(image, pillow.Image):
         return _of_8_bit(image)
     if isinstance(image, str | Path):
         raise DataError(f"{image}: a path is not taken; open it: PIL.Image.open(path)")
@@ -185,12 +178,19 @@ def as_image(image: Any) -> Image:
     shaped = array.ndim in (2, 3) and array.shape[2:] in ((), (3,)) and array.size
     if array.dtype != np.uint8 or not shaped:
         raise DataError(f"an image must be {_FORMS}, not {array.dtype} {array.shape}")
-    return Image.fromarray(array)
+    made: Image = pillow.fromarray(array)
+    return made
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise MissingExtraError.of("Reading images", "Pillow", "images") from None
+    return Image
 
 
 def _of_8_bit(image: Image) -> Image:
-    from PIL.Image import fromarray
-
     if image.mode in ("I", "F"):
         raise DataError(f"mode {image.mode} has 32 bit of no known range; save it as 8 bit")
     if image.mode in _UNKNOWN_COLOURS:
@@ -198,7 +198,7 @@ def _of_8_bit(image: Image) -> Image:
     if not image.mode.startswith("I;16"):
         return image
     # Pillow's own conversion cuts off at 255 what goes up to 65535.
-    upper = fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    upper: Image = _pillow().fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if "exif" in image.info:
         upper.info["exif"] = image.info["exif"]
     return upper
