@@ -17,7 +17,7 @@ MODULES = {
     "selection.statistics": 1,
     "pool.intervals": 2,
     "segment.metric": 1,
-    "study.base": 1,
+    "study.columns": 1,
     "study.confidence_functions": 1,
     "report.scales": 2,
     "report.table": 3,

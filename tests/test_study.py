@@ -25,7 +25,8 @@ from committee.report.table import Column, Table
 from committee.rule.origin import Origin
 from committee.study import analyses as analyses_module
 from committee.study.analyses import ANALYSES, figure_of, run_study
-from committee.study.base import About, Analysis, Finding, accuracy_of
+from committee.study.base import About, Analysis, Finding
+from committee.study.columns import accuracy_of
 from committee.study.context import study_of
 from committee.study.inputs import read_references, read_training
 from committee.study.write import index_markdown, study_json, write_study
@@ -476,7 +477,7 @@ def test_calibrations_of_the_store_are_applied_if_asked_for(store, tmp_path, cap
     ("words", "told"),
     [
         ("--only tresh", "no analysis 'tresh'"),
-        ("--split test", "has no split 'test' beside 'test' to judge on"),
+        ("--split test", "has no split 'test' beside 'test' to evaluate on"),
         ("--test val", "holds the same samples as 'val'"),
         ("--unit dollars", "no 'dollars'"),
         ("--reference nowhere.csv", "nowhere.csv: cannot be read"),

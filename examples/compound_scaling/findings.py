@@ -33,7 +33,8 @@ from committee.study import (
     trainings,
     worst_case,
 )
-from committee.study.base import POINTS, speedup
+from committee.study.base import POINTS
+from committee.study.columns import speedup
 from committee.study.context import Study, Training, study_of
 
 PAPER = Path(__file__).parents[2] / "benchmarks" / "paper"

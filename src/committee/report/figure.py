@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +17,9 @@ from committee.files import write_bytes
 from committee.report.plane import Plane
 from committee.report.rows import CHOSEN, SINGLE, Report, Row, matches
 from committee.report.scales import scales_of
-from committee.report.style import BLACK, BLUE, CASCADE, ENSEMBLE, ORANGE, VERMILION
+from committee.report.style import BLACK, BLUE, CASCADE, ENSEMBLE, ORANGE, VERMILION, Axes, Figure
 from committee.report.text import points, times
 from committee.text import counted
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _SALT = "committee"
 _DPI = 200

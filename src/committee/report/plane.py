@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +12,8 @@ from committee.report.scales import range_of_cost, range_of_interest, scale_text
 from committee.report.style import (
     GREY,
     SINGLE,
+    Axes,
+    Figure,
     Look,
     cost_axis,
     empty_figure,
@@ -22,10 +23,6 @@ from committee.report.style import (
 )
 from committee.report.text import named
 from committee.selection.front import Committee
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _SINGLES = "Single models, with 95 % interval"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,11 +11,7 @@ from committee.calibration.reliability import Reliability, reliability, says_pro
 from committee.errors import CalibrationError, MisalignedError
 from committee.pool.intervals import wilson_interval
 from committee.pool.pool import Pool
-from committee.report.style import BLUE, GREY, VERMILION, empty_figure, plain
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from committee.report.style import BLUE, GREY, VERMILION, Axes, Figure, empty_figure, plain
 
 # Markers differ too, for print in grey.
 _BEFORE, _AFTER = (VERMILION, "o", "Original"), (BLUE, "s", "Calibrated")

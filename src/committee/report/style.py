@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -16,9 +16,16 @@ from committee.arrays import Array
 from committee.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.legend import Legend
+    import matplotlib.axes
+    import matplotlib.figure
+    import matplotlib.legend
+
+    Axes: TypeAlias = matplotlib.axes.Axes
+    Figure: TypeAlias = matplotlib.figure.Figure
+    Legend: TypeAlias = matplotlib.legend.Legend
+else:
+    # Names for annotations in every module that draws; matplotlib itself is imported when needed.
+    Axes = Figure = Legend = Any
 
 BLACK, ORANGE, BLUE, VERMILION = "#000000", "#E69F00", "#0072B2", "#D55E00"
 GREEN, SKY, PURPLE, GREY = "#009E73", "#56B4E9", "#CC79A7", "#888888"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,16 +14,12 @@ from committee.pool.pool import Pool
 from committee.report.figure import figure_svg
 from committee.report.rows import Report, Row
 from committee.report.section import Section
-from committee.report.style import empty_figure
+from committee.report.style import Axes, Figure, empty_figure
 from committee.report.table import Column, Table
 from committee.report.text import exits, named
 from committee.rule.cascade import Cascade
 from committee.segment.run import grid_of
 from committee.segment.tiling import Grid
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Images of which each tile is shown.
 _SHOWN = 8

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from committee.errors import CommitteeError, MissingExtraError, UnknownNameError
+from committee.report.style import Figure
 from committee.study import (
     best_cascades,
     calibration,
@@ -29,9 +29,6 @@ from committee.study import (
 )
 from committee.study.base import Analysis, Finding
 from committee.study.context import Study
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # Called with the name of what begins, how many are done, and how many there are.
 Progress = Callable[[str, int, int], None]

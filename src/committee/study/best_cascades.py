@@ -9,29 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
 from committee.report.plane import Plane
-from committee.report.style import GREEN, VERMILION, Look
+from committee.report.style import GREEN, VERMILION, Figure, Look
 from committee.report.table import Table
 from committee.report.text import gain_range, named, ratio_range
-from committee.study.base import (
-    About,
-    Analysis,
-    Finding,
-    accuracies,
-    costs,
-    models,
-    ratios,
-    speedup,
-    speedups,
-    worst_costs,
-)
+from committee.study import columns
+from committee.study.base import About, Analysis, Finding
 from committee.study.context import Pair, Study
 from committee.study.drawing import plane_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _SAME_COST = Look(VERMILION, "P", 8, "-", 5)
 _SAME_ACCURACY = Look(GREEN, "D", 6, "-", 5)
@@ -51,22 +37,22 @@ def pair_tables(
 
     def table(title: str, name: str) -> Table:
         pick, single = attrgetter(name), attrgetter("single")
-        columns = (
-            models("model", single),
-            accuracies("accuracy", single),
-            costs("cost", single, unit),
-            models("committee", pick),
-            accuracies("committee: accuracy", pick),
-            costs("average cost", pick, unit),
-            worst_costs("worst-case cost", pick, unit),
+        own = (
+            columns.models("model", single),
+            columns.accuracies("accuracy", single),
+            columns.costs("cost", single, unit),
+            columns.models("committee", pick),
+            columns.accuracies("committee: accuracy", pick),
+            columns.costs("average cost", pick, unit),
+            columns.worst_costs("worst-case cost", pick, unit),
             study.gains("gain", pick, single),
-            ratios("speedup", pick, single),
+            columns.ratios("speedup", pick, single),
         )
         note = (
             f"The target is met on {study.val_name}, where the committee was chosen; all figures "
             f"are of {study.test.samples.split}."
         )
-        return Table(title, columns, pairs, note, f"{name}{suffix}")
+        return Table(title, own, pairs, note, f"{name}{suffix}")
 
     return (
         table("The most accurate committee for each model's cost", "same_cost"),
@@ -89,14 +75,14 @@ def same_cost_sentences(study: Study, pairs: Sequence[Pair]) -> list[str]:
 def same_accuracy_sentences(study: Study, pairs: Sequence[Pair]) -> list[str]:
     """Return what equal accuracy brings, in two sentences; none if nothing was found."""
     some = [(p.single, p.same_accuracy) for p in pairs if p.same_accuracy]
-    named_ratios = [(ratio, named(s.cascade)) for s, c in some if (ratio := speedup(s, c))]
+    named_ratios = [(ratio, named(s.cascade)) for s, c in some if (ratio := columns.speedup(s, c))]
     if not named_ratios:
         return []
     changes = study.gains_of(some)
     worse = sum(change.high < 0 for change in changes)
     return [
         f"As accurate as each model on {study.val_name}, committees have speedups of "
-        f"{ratio_range(speedups(some))}; the largest is over {max(named_ratios)[1]}.",
+        f"{ratio_range(columns.speedups(some))}; the largest is over {max(named_ratios)[1]}.",
         f"On {study.test_text} their accuracy then differs by {gain_range(changes)} points; "
         f"{worse} of {len(changes)} {'loses' if worse == 1 else 'lose'} more than the paired "
         "interval explains.",

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from committee.errors import Unsupported
 from committee.pool.intervals import Estimate, paired_difference
 from committee.pool.pool import Pool
 from committee.report.reliability import reliability_figure
+from committee.report.style import Figure
 from committee.report.table import Column, Table
 from committee.report.text import gain_range, points
 from committee.rule.calibration import Calibration
@@ -33,11 +33,9 @@ from committee.selection.exhaustive import ensembles
 from committee.selection.front import Committee, front_of
 from committee.store.calibrate import Judged as Errors
 from committee.store.calibrate import judge
-from committee.study.base import About, Analysis, Finding, accuracies, costs
+from committee.study import columns
+from committee.study.base import About, Analysis, Finding
 from committee.study.context import Study
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # The paper's: a learned rising map.
 _METHOD = "platt"
@@ -192,9 +190,9 @@ def _ensembles_table(study: Study, changes: Sequence[_Change], note: str) -> Tab
         "The best ensembles before and after calibration",
         (
             Column("ensemble", lambda change: " + ".join(change[0].cascade.names)),
-            costs("average cost", before, study.settings.unit),
-            accuracies("accuracy", before),
-            accuracies("accuracy after calibration", after),
+            columns.costs("average cost", before, study.settings.unit),
+            columns.accuracies("accuracy", before),
+            columns.accuracies("accuracy after calibration", after),
             study.gains("gain", after, before),
         ),
         changes,

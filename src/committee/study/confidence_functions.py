@@ -10,25 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from committee.arrays import Array
 from committee.errors import Unsupported
 from committee.pool.prefixes import prefixes_of
-from committee.report.style import BLACK, SERIES, empty_figure, legend, plain
+from committee.report.style import BLACK, SERIES, Figure, empty_figure, legend, plain
 from committee.report.table import Column, Table
 from committee.report.text import named
 from committee.rule.scores import CONFIDENCES
 from committee.selection.front import Committee
-from committee.study.base import POINTS, About, Analysis, Finding, accuracies, costs, models
+from committee.study import columns
+from committee.study.base import POINTS, About, Analysis, Finding
 from committee.study.context import Study
 from committee.study.threshold_sweep import pairs_on_front
 from committee.text import percent
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 UPPER_BOUND = "upper bound"
 # Percentages of the surest samples in the table; the figure has every whole one.
@@ -175,10 +172,10 @@ def _equal_cost_table(study: Study, cascades: Mapping[str, Committee]) -> Table:
         "One cascade under each function, at equal average cost",
         (
             Column("confidence", itemgetter(0)),
-            models("cascade", pick),
+            columns.models("cascade", pick),
             Column("threshold", thresholds),
-            costs("average cost", pick, own.unit),
-            accuracies("accuracy", pick),
+            columns.costs("average cost", pick, own.unit),
+            columns.accuracies("accuracy", pick),
             study.gains(f"gain over {own.confidence}", pick, lambda _: cascades[own.confidence]),
         ),
         list(cascades.items()),

@@ -7,18 +7,15 @@ accurate single model; those that mix architectures cost less still.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from committee.errors import Unsupported
-from committee.report.style import CASCADE, SERIES, cost_axis
+from committee.report.style import CASCADE, SERIES, Figure, cost_axis
 from committee.report.text import ratio_range
 from committee.selection.front import Committee
-from committee.study.base import About, Analysis, Entry, Finding, beside_table, speedup
+from committee.study import columns
+from committee.study.base import About, Analysis, Entry, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import draw_beside
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 ONE, ANY = "one architecture", "any architectures"
 
@@ -41,14 +38,14 @@ def analyse(study: Study) -> Finding:
         for single, same, mixed in rows
         for kind, committee in (("", single), (ONE, same), (ANY, mixed))
     ]
-    table = beside_table(
+    table = columns.beside_table(
         study,
         "Committees of one architecture and of any",
         "architectures",
         entries,
         "The cheapest committees that are as accurate as the model on the split that chose.",
     )
-    known = [(speedup(s, one), speedup(s, mixed)) for s, one, mixed in rows]
+    known = [(columns.speedup(s, one), columns.speedup(s, mixed)) for s, one, mixed in rows]
     pairs = [(one, mixed) for one, mixed in known if one and mixed]
     sentences = (
         f"Against {len(rows)} single models, committees of one architecture are cheaper by "

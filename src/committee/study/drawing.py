@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from committee.report.plane import Plane
 from committee.report.scales import measure_text
-from committee.report.style import GREY, SINGLE, Look, empty_figure, log_cost, plain, plain_text
+from committee.report.style import (
+    GREY,
+    SINGLE,
+    Axes,
+    Figure,
+    Look,
+    empty_figure,
+    log_cost,
+    plain,
+    plain_text,
+)
 from committee.report.text import named
 from committee.selection.front import Committee
 from committee.study.base import Entry
 from committee.study.context import Study
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def plane_of(

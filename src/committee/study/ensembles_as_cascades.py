@@ -9,29 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
-from committee.report.style import CASCADE, ENSEMBLE
+from committee.report.style import CASCADE, ENSEMBLE, Figure
 from committee.report.table import Table
 from committee.report.text import gain_range, ratio_range
 from committee.selection.fixed_models import as_cascade
 from committee.selection.front import Committee
-from committee.study.base import (
-    About,
-    Analysis,
-    Finding,
-    accuracies,
-    costs,
-    models,
-    ratios,
-    speedups,
-)
+from committee.study import columns
+from committee.study.base import About, Analysis, Finding
 from committee.study.context import Study
 from committee.study.drawing import plane_of
 from committee.study.ensembles_vs_singles import best_ensembles
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Conversions = Sequence[tuple[Committee, Committee]]
 
@@ -49,19 +37,19 @@ def analyse(study: Study) -> Finding:
     ]
     cascades = study.evaluated(converted)
     both = list(zip(best, cascades, strict=True))
-    gains, known, unit = study.gains_of(both), speedups(both), study.settings.unit
+    gains, known, unit = study.gains_of(both), columns.speedups(both), study.settings.unit
     ensemble, cascade = itemgetter(0), itemgetter(1)
     table = Table(
         "Each Pareto-optimal ensemble and the cascade that it becomes",
         (
-            models("ensemble", ensemble),
-            accuracies("accuracy", ensemble),
-            costs("cost", ensemble, unit),
-            models("cascade", cascade),
-            accuracies("cascade: accuracy", cascade),
-            costs("cascade: average cost", cascade, unit),
+            columns.models("ensemble", ensemble),
+            columns.accuracies("accuracy", ensemble),
+            columns.costs("cost", ensemble, unit),
+            columns.models("cascade", cascade),
+            columns.accuracies("cascade: accuracy", cascade),
+            columns.costs("cascade: average cost", cascade, unit),
             study.gains("gain", cascade, ensemble),
-            ratios("speedup", cascade, ensemble),
+            columns.ratios("speedup", cascade, ensemble),
         ),
         both,
         f"The cheapest cascade of the same models, or of some of them, that is as accurate as the "

@@ -9,28 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
 from committee.errors import Unsupported
-from committee.report.style import ENSEMBLE
+from committee.report.style import ENSEMBLE, Figure
 from committee.report.table import Column, Table
 from committee.report.text import gain_range, named, ratio_range
 from committee.selection.front import Committee
-from committee.study.base import (
-    About,
-    Analysis,
-    Finding,
-    accuracies,
-    costs,
-    models,
-    ratios,
-    speedups,
-)
+from committee.study import columns
+from committee.study.base import About, Analysis, Finding
 from committee.study.context import Study
 from committee.study.drawing import plane_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def analyse(study: Study) -> Finding:
@@ -54,7 +42,7 @@ def analyse(study: Study) -> Finding:
     if cheaper:
         names = ", ".join(named(single.cascade) for single, _ in cheaper)
         sentences.append(
-            f"For {names} the speedup is {ratio_range(speedups(cheaper))}; accuracy on "
+            f"For {names} the speedup is {ratio_range(columns.speedups(cheaper))}; accuracy on "
             f"{study.test_text} differs by {gain_range(study.gains_of(cheaper))} points."
         )
     return Finding((_matching(study, matches), _pareto(study, best)), tuple(sentences), best)
@@ -85,14 +73,14 @@ def _matching(study: Study, matches: Sequence[tuple[Committee, Committee | None]
     return Table(
         "For each single model the cheapest ensemble that is as accurate",
         (
-            models("model", single),
-            accuracies("accuracy", single),
-            costs("cost", single, unit),
-            models("ensemble", ensemble),
-            accuracies("ensemble: accuracy", ensemble),
-            costs("ensemble: cost", ensemble, unit),
+            columns.models("model", single),
+            columns.accuracies("accuracy", single),
+            columns.costs("cost", single, unit),
+            columns.models("ensemble", ensemble),
+            columns.accuracies("ensemble: accuracy", ensemble),
+            columns.costs("ensemble: cost", ensemble, unit),
             study.gains("gain", ensemble, single),
-            ratios("speedup", ensemble, single),
+            columns.ratios("speedup", ensemble, single),
         ),
         matches,
         f"As accurate on {study.val_name}; the figures are of {study.test_text}. A speedup below 1 "
@@ -109,10 +97,10 @@ def _pareto(study: Study, ensembles: Sequence[Committee]) -> Table:
     return Table(
         "Pareto-optimal ensembles",
         (
-            models("ensemble", ensemble),
+            columns.models("ensemble", ensemble),
             Column("models", lambda each: len(study.by_weights(each.cascade)), "count"),
-            costs("cost", ensemble, study.settings.unit),
-            accuracies("accuracy", ensemble),
+            columns.costs("cost", ensemble, study.settings.unit),
+            columns.accuracies("accuracy", ensemble),
             Column("accuracy on the validation split", lambda each: each.val.accuracy, "share"),
         ),
         ensembles,

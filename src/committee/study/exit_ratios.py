@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from committee.errors import Unsupported
-from committee.report.style import empty_figure, plain
+from committee.report.style import Figure, empty_figure, plain
 from committee.report.table import Column, Table
 from committee.report.text import named
 from committee.selection.front import Committee
-from committee.study.base import About, Analysis, Finding, accuracies, costs, models, ratios
+from committee.study import columns
+from committee.study.base import About, Analysis, Finding
 from committee.study.context import Study
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # From light to dark, so that stages stand apart in grey; hatched alternately.
 _STAGES = ("#cfe3f1", "#7fb5d8", "#0072B2", "#003f63", "#001a29")
@@ -48,11 +45,11 @@ def analyse(study: Study) -> Finding:
     table = Table(
         f"{units.capitalize()} that exit at each stage",
         (
-            models("matches", single),
-            models("cascade", cascade),
-            accuracies("accuracy", cascade),
-            costs("average cost", cascade, study.settings.unit),
-            ratios("speedup", cascade, single),
+            columns.models("matches", single),
+            columns.models("cascade", cascade),
+            columns.accuracies("accuracy", cascade),
+            columns.costs("average cost", cascade, study.settings.unit),
+            columns.ratios("speedup", cascade, single),
             *map(stage, range(max(len(_exits(pair)) for pair in matches))),
         ),
         matches,

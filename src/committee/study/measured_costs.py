@@ -9,29 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
 from committee.errors import CostError, Unsupported
-from committee.report.style import empty_figure
+from committee.report.style import Figure, empty_figure
 from committee.report.table import Column, Table
 from committee.report.text import ratio_range
 from committee.selection.front import Committee
-from committee.study.base import (
-    About,
-    Analysis,
-    Finding,
-    accuracies,
-    costs,
-    models,
-    ratios,
-    speedup,
-)
+from committee.study import columns
+from committee.study.base import About, Analysis, Finding
 from committee.study.best_cascades import draw_pairs, pair_tables, same_accuracy_sentences
 from committee.study.context import Pick, Study
 from committee.study.drawing import plane_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # In these units, samples a second are 1000 over the cost.
 _MILLISECONDS = ("latency_ms", "ms_per_sample")
@@ -72,10 +60,10 @@ def analyse(study: Study) -> Finding:
 def _priced(study: Study, unit: str) -> tuple[Table, str]:
     """Return the committees chosen by the study's own unit, priced in another one."""
     own = study.settings.unit
-    columns = list(zip(*study.matched, strict=True)) or [(), ()]
-    there = [study.evaluated([each.cascade for each in column], unit) for column in columns]
+    here = list(zip(*study.matched, strict=True)) or [(), ()]
+    there = [study.evaluated([each.cascade for each in column], unit) for column in here]
     # Model and committee in the study's unit, then both in the other.
-    rows = list(zip(*columns, *there, strict=True))
+    rows = list(zip(*here, *there, strict=True))
     single, committee, single_there, committee_there = map(itemgetter, range(4))
     throughputs = [
         _throughput("model: samples a second", single_there),
@@ -84,14 +72,14 @@ def _priced(study: Study, unit: str) -> tuple[Table, str]:
     table = Table(
         f"Committees that match each model by {own}, priced in {unit}",
         (
-            models("model", single),
-            accuracies("accuracy", single),
-            costs("cost", single_there, unit),
-            models("committee", committee),
-            accuracies("committee: accuracy", committee),
-            costs("average cost", committee_there, unit),
-            ratios(f"speedup in {own}", committee, single),
-            ratios(f"speedup in {unit}", committee_there, single_there),
+            columns.models("model", single),
+            columns.accuracies("accuracy", single),
+            columns.costs("cost", single_there, unit),
+            columns.models("committee", committee),
+            columns.accuracies("committee: accuracy", committee),
+            columns.costs("average cost", committee_there, unit),
+            columns.ratios(f"speedup in {own}", committee, single),
+            columns.ratios(f"speedup in {unit}", committee_there, single_there),
             *(throughputs if unit in _MILLISECONDS else ()),
         ),
         rows,
@@ -99,7 +87,7 @@ def _priced(study: Study, unit: str) -> tuple[Table, str]:
         f" and from its exits on {study.test_text}; no committee was run.",
         name=f"priced-{unit}",
     )
-    known = [(speedup(*row[:2]), speedup(*row[2:])) for row in rows]
+    known = [(columns.speedup(*row[:2]), columns.speedup(*row[2:])) for row in rows]
     some = [(before, after) for before, after in known if before and after]
     if not some:
         return table, f"No committee matches a model by {own}."

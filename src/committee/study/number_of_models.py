@@ -7,21 +7,18 @@ finds a clear step from 2 to 3 models, and little beyond.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from committee.errors import Unsupported
-from committee.report.style import SERIES
+from committee.report.style import SERIES, Figure
 from committee.report.table import Column, Table
 from committee.report.text import gain_range, points
 from committee.selection.front import Committee
-from committee.study.base import About, Analysis, Finding, accuracies, models
+from committee.study import columns
+from committee.study.base import About, Analysis, Finding
 from committee.study.context import Pick, Study
 from committee.study.drawing import plane_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _TARGETS = 16
 
@@ -73,8 +70,8 @@ def _tables(study: Study, targets: list[float], chosen: Chosen) -> tuple[Table, 
         column
         for number in chosen
         for column in (
-            models(f"up to {number} models", pick(number)),
-            accuracies(f"up to {number}: accuracy", pick(number)),
+            columns.models(f"up to {number} models", pick(number)),
+            columns.accuracies(f"up to {number}: accuracy", pick(number)),
         )
     ]
     steps = [

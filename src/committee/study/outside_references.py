@@ -8,29 +8,19 @@ not paired, and only mean something if it was evaluated on samples like those of
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from committee.errors import Unsupported
 from committee.pool.intervals import Estimate
-from committee.report.style import CASCADE, OUTSIDE
+from committee.report.style import CASCADE, OUTSIDE, Figure
 from committee.report.table import Column, Table
 from committee.selection.front import Committee
-from committee.study.base import (
-    About,
-    Analysis,
-    Finding,
-    accuracies,
-    accuracy_of,
-    costs,
-    models,
-)
+from committee.study import columns
+from committee.study.base import About, Analysis, Finding
 from committee.study.context import Reference, Study, feasible
 from committee.study.drawing import plane_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -45,7 +35,7 @@ class _Row:
     def gain(self) -> Estimate | None:
         if self.same_cost is None:
             return None
-        own, other = accuracy_of(self.same_cost.reported), self.reference.accuracy
+        own, other = columns.accuracy_of(self.same_cost.reported), self.reference.accuracy
         return Estimate(own.value - other, own.low - other, own.high - other, own.samples)
 
     @property
@@ -80,13 +70,13 @@ def analyse(study: Study) -> Finding:
             Column("outside model", lambda row: row.reference.name),
             Column("accuracy", lambda row: row.reference.accuracy, "share"),
             Column("cost", lambda row: row.reference.cost, "cost", unit),
-            models("at its cost", at_cost),
-            accuracies("at its cost: accuracy", at_cost),
-            costs("at its cost: average cost", at_cost, unit),
+            columns.models("at its cost", at_cost),
+            columns.accuracies("at its cost: accuracy", at_cost),
+            columns.costs("at its cost: average cost", at_cost, unit),
             Column("gain", lambda row: row.gain, "points"),
-            models("at its accuracy", at_accuracy),
-            accuracies("at its accuracy: accuracy", at_accuracy),
-            costs("at its accuracy: average cost", at_accuracy, unit),
+            columns.models("at its accuracy", at_accuracy),
+            columns.accuracies("at its accuracy: accuracy", at_accuracy),
+            columns.costs("at its accuracy: average cost", at_accuracy, unit),
             Column("speedup", lambda row: row.speedup, "ratio"),
         ),
         rows,

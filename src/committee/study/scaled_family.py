@@ -10,19 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
 from committee.errors import Unsupported
-from committee.report.style import CASCADE, SERIES
+from committee.report.style import CASCADE, SERIES, Figure
 from committee.report.table import Column, Table
 from committee.report.text import gain_range, named
 from committee.selection.front import Committee
-from committee.study.base import About, Analysis, Finding, accuracies, costs, models
+from committee.study import columns
+from committee.study.base import About, Analysis, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import plane_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # Models of the base cascade, as in the paper.
 _MOST = 3
@@ -64,14 +61,14 @@ def analyse(study: Study) -> Finding:
         "A family of cascades",
         (
             Column("member", lambda member: member.name),
-            models("cascade", scaled),
-            accuracies("accuracy", scaled),
-            costs("average cost", scaled, unit),
-            models("at the cost of", single),
-            costs("its cost", single, unit),
-            accuracies("its accuracy", single),
+            columns.models("cascade", scaled),
+            columns.accuracies("accuracy", scaled),
+            columns.costs("average cost", scaled, unit),
+            columns.models("at the cost of", single),
+            columns.costs("its cost", single, unit),
+            columns.accuracies("its accuracy", single),
             study.gains("accuracy over the model's", scaled, single),
-            models("searched at that cost", searched),
+            columns.models("searched at that cost", searched),
             study.gains("accuracy over the searched one's", scaled, searched),
         ),
         members,

@@ -10,31 +10,17 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING
 
 from committee.errors import Unsupported
 from committee.pool.intervals import Estimate
-from committee.report.style import CASCADE, SERIES
+from committee.report.style import CASCADE, SERIES, Figure
 from committee.report.table import Column, Table
 from committee.report.text import gain_range, named, ratio_range, times
 from committee.selection.front import Committee
-from committee.study.base import (
-    POINTS,
-    About,
-    Analysis,
-    Finding,
-    accuracies,
-    costs,
-    models,
-    ratios,
-    speedup,
-    speedups,
-)
+from committee.study import columns
+from committee.study.base import POINTS, About, Analysis, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import plane_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -148,15 +134,15 @@ def _pairs_table(study: Study, pairs: Sequence[SelfCascade]) -> Table:
     return Table(
         "One model at two resolutions",
         (
-            models("first", low),
-            models("second", high),
-            accuracies("accuracy of the first alone", low),
-            accuracies("accuracy of the second alone", high),
+            columns.models("first", low),
+            columns.models("second", high),
+            columns.accuracies("accuracy of the first alone", low),
+            columns.accuracies("accuracy of the second alone", high),
             Column("second over first", lambda pair: pair.gain, "points"),
-            costs("average cost of the self-cascade", cascade, study.settings.unit),
-            accuracies("its accuracy", cascade),
+            columns.costs("average cost of the self-cascade", cascade, study.settings.unit),
+            columns.accuracies("its accuracy", cascade),
             study.gains("its accuracy over the better's", cascade, better, itself=False),
-            ratios("speedup over the second", cascade, high),
+            columns.ratios("speedup over the second", cascade, high),
         ),
         pairs,
         "The cheapest threshold that is as accurate as the better of the two on the split that "
@@ -170,14 +156,14 @@ def _replaced_table(study: Study, replaced: Sequence[_Replaced]) -> Table:
     return Table(
         "Self-cascades against single models of other weights",
         (
-            models("model", single),
-            accuracies("its accuracy", single),
-            costs("its cost", single, unit),
-            models("self-cascade", cascade),
-            accuracies("accuracy", cascade),
+            columns.models("model", single),
+            columns.accuracies("its accuracy", single),
+            columns.costs("its cost", single, unit),
+            columns.models("self-cascade", cascade),
+            columns.accuracies("accuracy", cascade),
             study.gains("accuracy over the model's", cascade, single),
-            costs("average cost", cascade, unit),
-            ratios("speedup", cascade, single),
+            columns.costs("average cost", cascade, unit),
+            columns.ratios("speedup", cascade, single),
         ),
         replaced,
         "The cheapest that is as accurate as the model on the split that chose, over all pairs of "
@@ -203,7 +189,7 @@ def _sentences(study: Study, data: SelfCascades, replaced: Sequence[_Replaced]) 
     if not replaced:
         yield "No single model of other weights is matched by a self-cascade."
         return
-    known = speedups(replaced)
+    known = columns.speedups(replaced)
     yield (
         f"{len(replaced)} single models are matched by a self-cascade of other weights, "
         f"{sum(ratio > 1 for ratio in known)} of them for less: {ratio_range(known)}."
@@ -240,7 +226,7 @@ def _weights_sentences(
     else:
         yield (
             f"{named(cheapest.cascade)} is as accurate there for less: on {test} it is "
-            f"{times(speedup(best, cheapest))} cheaper, at "
+            f"{times(columns.speedup(best, cheapest))} cheaper, at "
             f"{POINTS.text(study.gain(cheapest.cascade, best.cascade))} points."
         )
 

@@ -11,30 +11,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from committee.errors import Unsupported
-from committee.report.style import ENSEMBLE, SERIES
+from committee.report.style import ENSEMBLE, SERIES, Figure
 from committee.report.table import Column, Table
 from committee.report.text import named
 from committee.rule.combinations import ORDER_FREE
 from committee.selection.front import Committee
-from committee.study.base import (
-    POINTS,
-    About,
-    Analysis,
-    Finding,
-    accuracies,
-    costs,
-    ratios,
-)
+from committee.study import columns
+from committee.study.base import POINTS, About, Analysis, Finding
 from committee.study.context import Study
 from committee.study.drawing import plane_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # Cascades that one figure shows without becoming a tangle.
 _MOST = 4
@@ -93,8 +82,8 @@ def analyse(study: Study) -> Finding:
             Column("cascade", lambda each: each[0].text),
             Column("threshold", _threshold_text).of(step),
             Column("exit after the first model", lambda e: e[0].exit_ratio(e[1]), "share"),
-            costs("average cost", step, study.settings.unit),
-            accuracies("accuracy", step),
+            columns.costs("average cost", step, study.settings.unit),
+            columns.accuracies("accuracy", step),
             Column("accuracy on the validation split", lambda each: each.val.accuracy, "share").of(
                 step
             ),
@@ -153,15 +142,15 @@ def _plateaus(study: Study, sweeps: Sequence[Sweep]) -> Table:
         "Where the plateau begins",
         (
             Column("cascade", lambda sweep: sweep.text),
-            costs("first model: cost", first, unit),
-            accuracies("first model: accuracy", first),
-            costs("ensemble: cost", ensemble, unit),
-            accuracies("ensemble: accuracy", ensemble),
+            columns.costs("first model: cost", first, unit),
+            columns.accuracies("first model: accuracy", first),
+            columns.costs("ensemble: cost", ensemble, unit),
+            columns.accuracies("ensemble: accuracy", ensemble),
             Column("threshold", _threshold_text).of(cheapest),
-            costs("average cost", cheapest, unit),
-            accuracies("accuracy", cheapest),
+            columns.costs("average cost", cheapest, unit),
+            columns.accuracies("accuracy", cheapest),
             study.gains("accuracy over the ensemble's", cheapest, ensemble),
-            ratios("speedup over the ensemble", cheapest, ensemble),
+            columns.ratios("speedup over the ensemble", cheapest, ensemble),
         ),
         sweeps,
         "The plateau begins at the lowest threshold that is as accurate as the ensemble on the "

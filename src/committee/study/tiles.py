@@ -8,31 +8,16 @@ tile through a window, so that a small tile with a wide margin may cost more tha
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from committee.errors import Unsupported
-from committee.report.style import SERIES
+from committee.report.style import SERIES, Figure
 from committee.report.table import Column, Table
 from committee.report.text import times
 from committee.selection.front import Committee, Front
-from committee.study.base import (
-    POINTS,
-    About,
-    Analysis,
-    Finding,
-    accuracies,
-    costs,
-    exit_texts,
-    models,
-    ratios,
-    speedup,
-    worst_costs,
-)
+from committee.study import columns
+from committee.study.base import POINTS, About, Analysis, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import plane_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # A share of the reference model's cost: enough below 1 that something must exit early.
 _SHARE = 0.7
@@ -86,13 +71,13 @@ def _table(study: Study, rows: Sequence[_Row], best: Committee) -> Table:
         (
             Column("tiles", lambda row: row[0]),
             Column("what", lambda row: row[1]),
-            models("committee", committee),
-            accuracies("accuracy", committee),
+            columns.models("committee", committee),
+            columns.accuracies("accuracy", committee),
             study.gains(f"accuracy over {best.name}'s", committee, reference, itself=False),
-            costs("average cost", committee, unit),
-            worst_costs("worst-case cost", committee, unit),
-            ratios(f"speedup over {best.name}", committee, reference),
-            exit_texts(f"{task.units} that exit at each stage", committee),
+            columns.costs("average cost", committee, unit),
+            columns.worst_costs("worst-case cost", committee, unit),
+            columns.ratios(f"speedup over {best.name}", committee, reference),
+            columns.exit_texts(f"{task.units} that exit at each stage", committee),
         ),
         rows,
         f"Chosen on {study.val_name} among committees that keep to these tiles, single models "
@@ -106,7 +91,9 @@ def _sentences(study: Study, chosen: Sequence[_Row], best: Committee) -> Iterato
     savings = [
         f"{times(ratio)} with {tiling}"
         for tiling, _, each in equal
-        if each and len(each.cascade.names) > 1 and (ratio := speedup(best, each)) is not None
+        if each
+        and len(each.cascade.names) > 1
+        and (ratio := columns.speedup(best, each)) is not None
     ]
     val = study.val_name
     if savings:

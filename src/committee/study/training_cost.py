@@ -8,21 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from committee.errors import Unsupported
-from committee.report.style import CASCADE, ENSEMBLE
+from committee.report.style import CASCADE, ENSEMBLE, Figure
 from committee.report.table import Column, Table
 from committee.report.text import named
 from committee.selection.front import Committee
-from committee.study.base import About, Analysis, Entry, Finding, beside_table
+from committee.study import columns
+from committee.study.base import About, Analysis, Entry, Finding
 from committee.study.context import Pair, Study, Training
 from committee.study.drawing import draw_beside
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def analyse(study: Study) -> Finding:
@@ -82,7 +79,7 @@ def _ratio(entry: Entry, training: Training) -> float | None:
 
 
 def _committees(study: Study, training: Training, entries: Sequence[Entry]) -> Table:
-    return beside_table(
+    return columns.beside_table(
         study,
         "Training time of committees that match a single model",
         "kind",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,16 +17,13 @@ from committee.arrays import Array
 from committee.errors import Unsupported
 from committee.pool.intervals import Estimate
 from committee.report.scales import measure_text
-from committee.report.style import CASCADE, ENSEMBLE, SINGLE, empty_figure, legend, plain
+from committee.report.style import CASCADE, ENSEMBLE, SINGLE, Figure, empty_figure, legend, plain
 from committee.report.table import Column, Table
 from committee.report.text import gain_range
 from committee.rule.combinations import ORDER_FREE
 from committee.selection.front import Committee
 from committee.study.base import About, Analysis, Finding
 from committee.study.context import Study
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # Fewer make a single pair, which has no spread.
 _LEAST = 3

@@ -10,32 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from committee.errors import Unsupported
-from committee.report.style import SERIES
+from committee.report.style import SERIES, Figure
 from committee.report.table import Column, Table
 from committee.report.text import named, times
 from committee.rule.combinations import ORDER_FREE
 from committee.selection.front import Committee
 from committee.spec.model import ModelSpec
-from committee.study.base import (
-    POINTS,
-    About,
-    Analysis,
-    Finding,
-    accuracies,
-    costs,
-    exit_texts,
-    ratios,
-    speedup,
-    worst_costs,
-)
+from committee.study import columns
+from committee.study.base import POINTS, About, Analysis, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import plane_of
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -129,12 +115,12 @@ def _table(study: Study, every: Sequence[Views]) -> Table:
         (
             Column("model", lambda row: row[0].model),
             Column("views", lambda row: row[1]),
-            accuracies("accuracy", committee),
-            costs("average cost", committee, unit),
-            worst_costs("worst-case cost", committee, unit),
-            exit_texts("exit at each stage", committee),
+            columns.accuracies("accuracy", committee),
+            columns.costs("average cost", committee, unit),
+            columns.worst_costs("worst-case cost", committee, unit),
+            columns.exit_texts("exit at each stage", committee),
             study.gains("accuracy over all views'", committee, whole, itself=False),
-            ratios("speedup over all views", committee, whole),
+            columns.ratios("speedup over all views", committee, whole),
         ),
         [row for each in every for row in _rows(each)],
         f"Exits between views: the cheapest cascade of up to {study.settings.max_models} blocks "
@@ -150,8 +136,8 @@ def _sentences(study: Study, views: Views) -> Iterator[str]:
     if views.enough < len(views.fixed):
         yield (
             f"{views.model}: {seen} of {total} views of every clip are as accurate as all on "
-            f"{val}, {times(speedup(views.whole, enough))} cheaper; on {test} the difference is "
-            f"{POINTS.text(study.gain(enough.cascade, views.whole.cascade))} points."
+            f"{val}, {times(columns.speedup(views.whole, enough))} cheaper; on {test} the "
+            f"difference is {POINTS.text(study.gain(enough.cascade, views.whole.cascade))} points."
         )
     if views.exits is None:
         yield (
@@ -160,7 +146,9 @@ def _sentences(study: Study, views: Views) -> Iterator[str]:
         )
         return
     gain = study.gain(views.exits.cascade, views.whole.cascade)
-    saved, over_fixed = (times(speedup(each, views.exits)) for each in (views.whole, enough))
+    saved, over_fixed = (
+        times(columns.speedup(each, views.exits)) for each in (views.whole, enough)
+    )
     yield (
         f"{views.model}: exits between views are {saved} cheaper than all {total} views and "
         f"{over_fixed} cheaper than {seen} of every clip, at {POINTS.text(gain)} points on {test}."

@@ -8,27 +8,15 @@ average.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from committee.errors import Unsupported
-from committee.report.style import CASCADE, SERIES, cost_axis
+from committee.report.style import CASCADE, SERIES, Figure, cost_axis
 from committee.report.text import named, times
 from committee.selection.front import Committee
-from committee.study.base import (
-    About,
-    Analysis,
-    Entry,
-    Finding,
-    beside_table,
-    ratios,
-    speedup,
-    worst_costs,
-)
+from committee.study import columns
+from committee.study.base import About, Analysis, Entry, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import draw_beside
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _WITHOUT, _WITH = "without guarantee", "with guarantee"
 
@@ -45,15 +33,15 @@ def analyse(study: Study) -> Finding:
     rows = guarantees(study)
     if not any(len(without.cascade.names) > 1 for _, without, _ in rows):
         raise Unsupported("no committee of several models costs less than its equal in accuracy")
-    table = beside_table(
+    table = columns.beside_table(
         study,
         "With and without a guarantee on worst-case cost",
         "guarantee",
         _entries(rows),
         "The cheapest committees that are as accurate as the model on the split that chose; with "
         "the guarantee none costs more than the model on any sample.",
-        worst_costs("worst-case cost", lambda e: e.committee, study.settings.unit),
-        ratios("speedup on average", lambda e: e.committee, lambda e: e.single),
+        columns.worst_costs("worst-case cost", lambda e: e.committee, study.settings.unit),
+        columns.ratios("speedup on average", lambda e: e.committee, lambda e: e.single),
     )
     return Finding((table,), tuple(_sentences(rows)), rows)
 
@@ -85,7 +73,7 @@ def _sentences(rows: Sequence[Guarantee]) -> Iterator[str]:
         "than it at worst."
     )
     for single, without, guaranteed in dearer:
-        before, after = (speedup(single, each) for each in (without, guaranteed))
+        before, after = (columns.speedup(single, each) for each in (without, guaranteed))
         if before is None or after is None:
             continue
         cost = single.reported.average_cost
