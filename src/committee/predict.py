@@ -128,7 +128,7 @@ def predict(
         try:
             _fill(loaded, writers, dataset, batch_size, progress, first)
         except BrokenSamplesError as error:
-            target.allow_mending(split, {name for name, _ in error.broken})
+            target.forget_content(split, {name for name, _ in error.broken})
             raise
     for name in names:
         own = load_pool(folder, [name])

@@ -266,7 +266,7 @@ def check_test_pool(
         holds = "the same samples as" if len(both.second) == own.wholes else "samples of"
         raise MisalignedError(
             f"{own.split!r} holds {holds} {val.split!r}, which chose the committees: "
-            f"{both.told(pool.task.samples)}. Evaluate on others, or leave the split out"
+            f"{both.text(pool.task.samples)}. Evaluate on others, or leave the split out"
         )
     fitted = sorted(n for n, c in pool.calibrations.items() if c.samples == test.identity([n]))
     if fitted:

@@ -55,12 +55,8 @@ class Shared:
         smaller = min((self.one.wholes, len(self.first)), (self.two.wholes, len(self.second)))
         return 2 * smaller[1] > smaller[0]
 
-    def told(self, what: str = "samples") -> str:
-        """How many are shared, with the first names, for people.
-
-        Args:
-            what: What samples are called.
-        """
+    def text(self, what: str = "samples") -> str:
+        """Say how many are shared, with the first names; ``what`` is the word for samples."""
         names = [_whole_names(self.two)[row] for row in self.second.tolist()]
         is_one = len(names) == 1
         return (
@@ -230,16 +226,11 @@ def precise_rows(outputs: Outputs) -> Array:
         return np.asarray((values != np.round(values, _DECIMALS)).sum(axis=1) > 1)
 
 
-def shared_note(found: Shared, what: str = "samples") -> str:
-    """Return what to know of samples that two splits share, for people; empty if none is shared.
-
-    Args:
-        found: From :func:`shared`.
-        what: What samples are called.
-    """
-    if not len(found):
+def shared_note(both: Shared, what: str = "samples") -> str:
+    """Return a note on the samples that two splits share; empty if none is shared."""
+    if not len(both):
         return ""
-    return f"{found.told(what)}; figures of '{printable(found.two.split)}' look better for it"
+    return f"{both.text(what)}; figures of '{printable(both.two.split)}' look better for it"
 
 
 def _whole_names(samples: Samples) -> Sequence[str]:

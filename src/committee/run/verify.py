@@ -34,7 +34,7 @@ from committee.run.read_ahead import Read, read_prepared
 from committee.run.runner import Decision, Runner
 from committee.spec.model import task_of
 from committee.spec.preprocessing import Preprocessing
-from committee.store.split import told_changed
+from committee.store.split import changed_text
 from committee.text import listed
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def _lacking(known: Samples, given: Samples, lost: Array) -> str:
     where = f"split {known.split!r}"
     if changed and known.content is not None and given.content is not None:
         rows = np.array([then[given.ids[row]] for row in changed], np.int64)
-        told = told_changed(known, given, rows, np.array(changed, np.int64))
+        told = changed_text(known, given, rows, np.array(changed, np.int64))
         return f"{where}: {told}. Predict again, or verify on the data that was predicted"
     names = [given.ids[row] for row in lost.tolist()]
     return (

@@ -119,5 +119,5 @@ def _check_apart(root: Path, fitted: Pool, other: Pool) -> None:
     if both.most:
         use = "chooses" if other.samples.split == "val" else "evaluates"
         raise MisalignedError(
-            f"{root}: {both.told()}, which {use}. Calibrate on samples of their own"
+            f"{root}: {both.text()}, which {use}. Calibrate on samples of their own"
         )

@@ -29,8 +29,8 @@ from committee.store.split import (
     check_split_name,
     known_split,
     store_order,
+    with_known_facts,
     with_labels,
-    with_what_is_known,
     write_split,
 )
 from committee.store.writer import Writer
@@ -148,11 +148,11 @@ class Store:
                     f"fingerprint is {known.samples.fingerprint}, of those given now "
                     f"{samples.fingerprint}. Sort them by id as they were"
                 )
-            split = with_what_is_known(folder, known, with_labels(known, split))
+            split = with_known_facts(folder, known, with_labels(known, split))
         write_split(folder, split)
         return notes
 
-    def allow_mending(self, split: Split, names: Collection[str]) -> None:
+    def forget_content(self, split: Split, names: Collection[str]) -> None:
         """Forget what the bytes of some samples were, which are not to stay as they are.
 
         Args:

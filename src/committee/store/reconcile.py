@@ -14,7 +14,7 @@ from committee.errors import ChangedError
 from committee.pool.identity import doubles_note, shared
 from committee.pool.samples import Broken, Samples
 from committee.store.folder import Store
-from committee.store.split import Split, known_split, other_splits, store_order, told_changed
+from committee.store.split import Split, changed_text, known_split, other_splits, store_order
 
 
 def reconcile(
@@ -187,7 +187,7 @@ def _refuse_changed(store: Path, split: Samples, given: Samples) -> None:
     # What could not be read may have been mended.
     differ = (split.content[then] != given.content[now]) & (split.content[then] != 0)
     if differ.any():
-        told = told_changed(split, given, then[differ], now[differ])
+        told = changed_text(split, given, then[differ], now[differ])
         raise ChangedError(
             f"{store}: split {split.split!r}, of which {given.split!r} is to take the rest: "
             f"{told}. Give the samples as they were, or predict both splits into another store "

@@ -13,7 +13,7 @@ from committee.arrays import Array
 from committee.errors import ChangedError, CommitteeError, DamagedError, StoreError
 from committee.files import disk_errors, sync_folder, write_bytes
 from committee.pool.identity import shared, shared_note
-from committee.pool.samples import Broken, Samples, fingerprint
+from committee.pool.samples import Broken, Samples
 from committee.reading import sealed_json, typed
 from committee.rule.origin import Origin
 from committee.store.entry import SAMPLES, SCHEMA, read_json
@@ -24,11 +24,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The samples of a split, with what their bytes were, and whether they were read.
+    """The samples of a split.
 
     Args:
         samples: The samples, with their contents; without where outputs were made elsewhere.
-        checked: Whether each was read once, and those that cannot be read were left out.
+        checked: True if each was read once, and those that cannot be read were left out.
     """
 
     samples: Samples
@@ -36,19 +36,32 @@ class Split:
 
     @property
     def content(self) -> Array | None:
-        """Digest of each sample; see :class:`~committee.pool.samples.Samples`."""
+        """Return the digest of each sample; see :class:`~committee.pool.samples.Samples`."""
         return self.samples.content
 
     def taken(self, rows: Array) -> Split:
-        """Some of the samples, in the order of ``rows``, indices of shape (n,)."""
+        """Return some of the samples, in the order of ``rows``, indices of shape (n,)."""
         return replace(self, samples=self.samples.taken(rows))
 
 
+@dataclass(frozen=True)
+class _Record:
+    """What ``samples.json`` holds; contents have 16 hexadecimal digits each."""
+
+    split: str
+    rule: str
+    checked: bool
+    broken: tuple[Broken, ...]
+    ids: tuple[str, ...]
+    labels: list[int] | None
+    content: str | None
+
+
 def check_split_name(name: str) -> None:
-    """Refuse a name of a split that can be no folder's.
+    """Refuse a name of a split that no folder can have.
 
     Raises:
-        StoreError: If it cannot.
+        StoreError: If no folder can have it.
     """
     if not _NAME.fullmatch(name) or name in ("store.json", "tiles.json"):
         raise StoreError(
@@ -60,21 +73,16 @@ def check_split_name(name: str) -> None:
 def write_split(folder: Path, split: Split) -> None:
     """Record the samples of a split; a reader sees what was there before, or all of this."""
     samples, content = split.samples, split.content
-    encoded = None if content is None else content.astype(">u8").tobytes().hex()
-    data = {
-        "schema": SCHEMA,
-        "split": samples.split,
-        "fingerprint": samples.fingerprint,
-        "content_fingerprint": None if encoded is None else fingerprint([encoded]),
-        "rule": samples.rule,
-        "checked": split.checked,
-        "broken": [asdict(each) for each in samples.broken],
-        "ids": list(samples.ids),
-        "labels": None if samples.labels is None else samples.labels.tolist(),
-        # 16 hexadecimal digits a sample.
-        "content": encoded,
-    }
-    text = sealed_json(data)
+    record = _Record(
+        samples.split,
+        samples.rule,
+        split.checked,
+        samples.broken,
+        samples.ids,
+        None if samples.labels is None else samples.labels.tolist(),
+        None if content is None else content.astype(">u8").tobytes().hex(),
+    )
+    text = sealed_json({"schema": SCHEMA, **asdict(record)})
     path = folder / SAMPLES
     with disk_errors(path, StoreError):
         folder.mkdir(exist_ok=True)
@@ -85,47 +93,43 @@ def write_split(folder: Path, split: Split) -> None:
 
 
 def read_split(folder: Path, classes: tuple[str, ...]) -> Split:
-    """What is recorded of a split.
+    """Return what is recorded of a split.
 
     Raises:
         DamagedError: If the file was altered.
-        StoreError: If it is missing or of a newer schema.
+        StoreError: If it is missing or of another schema.
     """
     path = folder / SAMPLES
     data = read_json(path)
+    del data["schema"]
     try:
-        told, content, encoded = data["labels"], None, data["content"]
-        labels = None if told is None else np.array(typed("labels", told, list[int]), np.int64)
-        if encoded is not None:
-            content = np.frombuffer(bytes.fromhex(encoded), ">u8").astype(np.uint64)
+        record = typed("samples", data, _Record, whole=True)
+        content = record.content
         samples = Samples(
-            ids=typed("ids", data["ids"], tuple[str, ...]),
-            labels=labels,
+            ids=record.ids,
+            labels=None if record.labels is None else np.array(record.labels, np.int64),
             classes=classes,
-            split=typed("split", data["split"], str),
-            rule=typed("rule", data["rule"], str),
-            broken=typed("broken", data["broken"], tuple[Broken, ...]),
-            content=content,
+            split=record.split,
+            rule=record.rule,
+            broken=record.broken,
+            content=None if content is None else _digests(content),
         )
-        intact = samples.fingerprint == data["fingerprint"]
-        if encoded is not None:
-            intact &= fingerprint([encoded]) == data["content_fingerprint"]
-        split = Split(samples, bool(data["checked"]))
-    except (CommitteeError, KeyError, TypeError, ValueError, OverflowError):
-        intact = False
-    if not intact:
+    except (CommitteeError, ValueError, OverflowError):
         raise DamagedError(
-            f"{path}: altered; it does not give its own fingerprint. "
-            "Run the same committee predict or import again"
-        )
-    return split
+            f"{path}: altered. Run the same committee predict or import again"
+        ) from None
+    return Split(samples, record.checked)
+
+
+def _digests(text: str) -> Array:
+    return np.frombuffer(bytes.fromhex(text), ">u8").astype(np.uint64)
 
 
 def known_split(folder: Path, classes: tuple[str, ...]) -> Split | None:
-    """What is recorded of a split; None if nothing is, or what is there is damaged.
+    """Return what is recorded of a split, or None if nothing is, or it is damaged.
 
     A damaged record is no loss: it is written again from the samples given now, and the outputs
-    beside it know the fingerprint of the samples that they belong to.
+    beside it know the fingerprints of the samples that they belong to.
     """
     if not (folder / SAMPLES).exists():
         return None
@@ -136,7 +140,7 @@ def known_split(folder: Path, classes: tuple[str, ...]) -> Split | None:
 
 
 def store_order(where: Path, known: Split | None, given: Split) -> Array:
-    """Rows of the samples given now in the order of the store: known ones first, then new ones.
+    """Return the rows of the samples given now in the order of the store, known ones first.
 
     Args:
         where: Folder of the split, for errors.
@@ -156,63 +160,56 @@ def store_order(where: Path, known: Split | None, given: Split) -> Array:
     place = {name: row for row, name in enumerate(new.ids)}
     lost = [row for row, name in enumerate(old.ids) if name not in place]
     if lost:
-        raise _changed(where, _told_lost(old, new, lost))
+        raise _changed(where, _lost_text(old, new, lost))
     rows = np.array([place[name] for name in old.ids], np.int64)
-    told = _difference(known, given.taken(rows))
-    if told:
-        raise _changed(where, told)
+    if how := _difference(known, given.taken(rows)):
+        raise _changed(where, how)
     rest = np.ones(len(new), bool)
     rest[rows] = False
     return np.concatenate([rows, np.flatnonzero(rest)])
 
 
-def _told_lost(old: Samples, new: Samples, lost: list[int]) -> str:
-    """Which samples are not given any more, under which names they are, and by which rule."""
+def _lost_text(old: Samples, new: Samples, lost: list[int]) -> str:
+    """Describe which samples are not given any more, and which of them have another name now."""
     names = [old.ids[row] for row in lost]
-    told = f"{len(lost):,} of its {len(old):,} samples are not given any more: {listed(names)}"
+    text = f"{len(lost):,} of its {len(old):,} samples are not given any more: {listed(names)}"
     if old.content is not None and new.content is not None:
-        called = dict(zip(new.content.tolist(), new.ids, strict=True))
-        renamed = [each for each in lost if old.content[each] and int(old.content[each]) in called]
+        name_of = dict(zip(new.content.tolist(), new.ids, strict=True))
+        renamed = [row for row in lost if old.content[row] and int(old.content[row]) in name_of]
         if renamed:
-            pairs = (old.ids[renamed[0]], called[int(old.content[renamed[0]])])
-            one, two = map(printable, pairs)
-            told += f" ({len(renamed):,} have another name: '{one}' is '{two}' now)"
+            before = printable(old.ids[renamed[0]])
+            now = printable(name_of[int(old.content[renamed[0]])])
+            text += f" ({len(renamed):,} have another name: '{before}' is '{now}' now)"
     if old.rule != new.rule:
-        told += f". The split is {old.rule or 'all of its data'}, given now {_given(new)}"
-    return told
-
-
-def _given(new: Samples) -> str:
-    return f"is {new.rule}" if new.rule else f"are {len(new):,} samples without such a rule"
+        now = f"is {new.rule}" if new.rule else f"are {len(new):,} samples without such a rule"
+        text += f". The split is {old.rule or 'all of its data'}, given now {now}"
+    return text
 
 
 def _difference(known: Split, now: Split) -> str:
-    """What differs in the same samples: the first label, or the first content; empty if nothing."""
-    ids, then_labels, now_labels = known.samples.ids, known.samples.labels, now.samples.labels
-    if then_labels is None or now_labels is None:
-        # Labels may come later, and what is known of them stays known: outputs do not depend on it.
-        return _different_content(known, now)
-    changed = np.flatnonzero(then_labels != now_labels)
-    if len(changed):
-        row = int(changed[0])
-        return (
-            f"{len(changed):,} of {len(ids):,} labels differ, that of {listed([ids[row]])} was "
-            f"{then_labels[row]}, is {now_labels[row]}; to correct labels of a store: committee "
-            "relabel"
-        )
-    return _different_content(known, now)
+    """Describe how the same samples differ now: in labels, else in contents; empty if they do not.
 
-
-def _different_content(known: Split, now: Split) -> str:
+    Labels may be added later, and known ones stay known, for outputs do not depend on them.
+    """
+    then_labels, now_labels = known.samples.labels, now.samples.labels
+    if then_labels is not None and now_labels is not None:
+        changed = np.flatnonzero(then_labels != now_labels)
+        if len(changed):
+            row = int(changed[0])
+            return (
+                f"{len(changed):,} of {len(then_labels):,} labels differ, that of "
+                f"{listed([known.samples.ids[row]])} was {then_labels[row]}, is {now_labels[row]}; "
+                "to correct labels of a store: committee relabel"
+            )
     if known.content is None or now.content is None:
         return ""
-    # What could not be read may have been mended.
+    # A sample that could not be read may have been fixed.
     changed = np.flatnonzero((known.content != now.content) & (known.content != 0))
-    return told_changed(known.samples, now.samples, changed, changed) if len(changed) else ""
+    return changed_text(known.samples, now.samples, changed, changed) if len(changed) else ""
 
 
-def told_changed(old: Samples, new: Samples, then: Array, now: Array) -> str:
-    """Which samples have another content now, the first with both digests, for people.
+def changed_text(old: Samples, new: Samples, then: Array, now: Array) -> str:
+    """Describe which samples have another content now, the first with both digests.
 
     Args:
         old: Samples as they were predicted, with their contents.
@@ -224,24 +221,24 @@ def told_changed(old: Samples, new: Samples, then: Array, now: Array) -> str:
     assert new.content is not None
     names = [old.ids[row] for row in then.tolist()]
     before, after = int(old.content[then[0]]), int(new.content[now[0]])
-    after_told = f"is {after:016x}" if after else "cannot be read now"
+    is_now = f"is {after:016x}" if after else "cannot be read now"
     have = "has" if len(names) == 1 else "have"
     return (
         f"{len(names):,} of its {len(old):,} samples {have} changed: {listed(names)}; content of "
-        f"{listed(names[:1])} was {before:016x}, {after_told}"
+        f"{listed(names[:1])} was {before:016x}, {is_now}"
     )
 
 
-def _changed(where: Path, told: str) -> ChangedError:
+def _changed(where: Path, how: str) -> ChangedError:
     return ChangedError(
-        f"{where}: split {where.name!r} holds other samples: {told}. Give the "
+        f"{where}: split {where.name!r} holds other samples: {how}. Give the "
         "samples as they were, use another --split or another store with --out, or remove "
         f"{where} to start anew"
     )
 
 
-def with_what_is_known(where: Path, known: Split, given: Split) -> Split:
-    """The samples given now, with what only the store knows: contents, rule, what is broken.
+def with_known_facts(where: Path, known: Split, given: Split) -> Split:
+    """Add to the samples given now what only the store knows: contents, rule, broken samples.
 
     Args:
         where: Folder of the split, for errors.
@@ -277,7 +274,7 @@ def check_apart(root: Path, given: Split, known_apart: Collection[str] = ()) -> 
         known_apart: Names of splits of which it is known that they have other samples.
 
     Returns:
-        What to know of fewer samples that other splits have under other names, a line each.
+        A note on each other split that has fewer of the samples under other names.
 
     Raises:
         StoreError: If another split has a sample of the same name and content, or more than half of
@@ -291,7 +288,7 @@ def check_apart(root: Path, given: Split, known_apart: Collection[str] = ()) -> 
 def refuse_shared(
     root: Path, others: Iterable[Samples], given: Samples, what: str = "samples"
 ) -> list[str]:
-    """As :func:`check_apart`, with the samples of the other splits and what samples are called."""
+    """Same as :func:`check_apart`, from the samples of the other splits and the word for them."""
     notes = []
     for other in others:
         both = shared(other, given)
@@ -299,11 +296,11 @@ def refuse_shared(
         if both.most or any(given.ids[row] in names for row in both.second.tolist()):
             raise StoreError(
                 f"{root}: splits {other.split!r} and {given.split!r} would share {len(both):,} "
-                f"{what}: {both.told(what)}; what chooses must not evaluate. Name samples of its "
+                f"{what}: {both.text(what)}; what chooses must not evaluate. Name samples of its "
                 f"own ({_remedy(given)}), or use another store with --out"
             )
-        if told := shared_note(both, what):
-            notes.append(told)
+        if note := shared_note(both, what):
+            notes.append(note)
     return notes
 
 
@@ -315,7 +312,7 @@ def _remedy(given: Samples) -> str:
 
 
 def note_on_chooser(root: Path, origin: Origin, samples: Samples) -> str:
-    """What to know of samples that the split of a store shares with the one that chose a cascade.
+    """Return a note on samples that a split of a store shares with the one that chose a cascade.
 
     Args:
         root: Folder of the store.
@@ -323,7 +320,7 @@ def note_on_chooser(root: Path, origin: Origin, samples: Samples) -> str:
         samples: The samples that evaluate it.
 
     Returns:
-        A note; empty if nothing is shared, or the split that chose is not in this store.
+        An empty text if nothing is shared, or the split that chose is not in this store.
     """
     folder = root / origin.split
     known = known_split(folder, ()) if folder.is_dir() and folder != root else None
@@ -333,7 +330,7 @@ def note_on_chooser(root: Path, origin: Origin, samples: Samples) -> str:
 
 
 def note_on_labels(root: Path, origin: Origin) -> str:
-    """What to know where the split that chose a cascade has other labels now; empty if it has not.
+    """Return a note if the split that chose a cascade has other labels now; else an empty text.
 
     Args:
         root: Folder of the store.
@@ -354,7 +351,7 @@ def note_on_labels(root: Path, origin: Origin) -> str:
 
 
 def other_splits(root: Path, name: str) -> list[Split]:
-    """The splits of a store but one; damaged ones are left out."""
+    """Return the splits of a store except one, without damaged ones."""
     folders = [path.parent for path in sorted(root.glob(f"*/{SAMPLES}"))]
     found = [known_split(folder, ()) for folder in folders if folder.name != name]
     return [split for split in found if split is not None]
