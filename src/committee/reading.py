@@ -234,11 +234,17 @@ def _refuse_unknown(where: str, data: Any, kind: Any) -> None:
             if key not in known:
                 raise UnknownNameError.of(where, "field", str(key), known)
             _refuse_unknown(str(key), value, known[key])
-    elif get_args(kind) and isinstance(data, Mapping | list | tuple):
+    elif isinstance(data, Mapping | list | tuple) and _holds_fields(kind):
         inner = data.items() if isinstance(data, Mapping) else enumerate(data, 1)
         for key, value in inner:
             for each in get_args(kind):
                 _refuse_unknown(f"{where} {key}", value, each)
+
+
+@cache
+def _holds_fields(kind: Any) -> bool:
+    """Return True if a dataclass is among the types that a type is made of."""
+    return is_dataclass(kind) or any(map(_holds_fields, get_args(kind)))
 
 
 @cache
