@@ -59,8 +59,8 @@ def write_bundle(
     """Write a bundle, whole or not at all.
 
     Args:
-        cascade: Its models are ONNX files.
-        folder: Must not exist, or be empty.
+        cascade: A cascade of ONNX files.
+        folder: A folder that is empty or does not exist.
         onnx: ONNX files that take the place of a model's source, by the model's name.
 
     Returns:
@@ -128,12 +128,12 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
 
 
 def _inside(folder: Path, spec: ModelSpec) -> ModelSpec:
-    """The spec of a model in a folder that is being written."""
+    """Return the spec of a model in the folder that is being written."""
     return replace(spec, source=f"onnx:{(folder / spec.text).resolve()}", fingerprint="")
 
 
 def _copy_model(spec: ModelSpec, source: Path, form: Form, target: Path) -> None:
-    """Copy a graph, as all programs of a bundle run it, and the files that hold its tensors."""
+    """Copy a graph, in the form that programs of a bundle run, and the files of its tensors."""
     target.parent.mkdir(parents=True)
     model = _loaded(spec, source)
     made = canonical(model, form)
@@ -148,7 +148,7 @@ def _copy_model(spec: ModelSpec, source: Path, form: Form, target: Path) -> None
 
 
 def _loaded(spec: ModelSpec, path: Path) -> ModelProto:
-    """What the file of a graph holds, without the tensors beside it."""
+    """Return a graph without the tensors in files beside it."""
     try:
         import onnx
     except ImportError:
@@ -162,7 +162,7 @@ def _loaded(spec: ModelSpec, path: Path) -> ModelProto:
 
 
 def _external_files(spec: ModelSpec, path: Path, model: ModelProto) -> list[str]:
-    """Files beside a model that hold its larger tensors, relative to it."""
+    """Return the files beside a model that hold its larger tensors, relative to it."""
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
     where = f"model {spec.name!r}"
@@ -199,7 +199,7 @@ def _readme(cascade: Cascade, specs: list[ModelSpec]) -> str:
 
 
 def read_bundle(folder: str | Path) -> Cascade:
-    """The cascade of a bundle, its models by their absolute paths; every checksum is checked.
+    """Return the cascade of a bundle, with absolute paths of its models, after checking all files.
 
     Raises:
         ExportError: If a file is missing, altered or not vouched for, by name.
@@ -222,7 +222,7 @@ def read_bundle(folder: str | Path) -> Cascade:
 
 
 def _check_sums(folder: Path) -> set[str]:
-    """Names of the files that have their checksum."""
+    """Return the names of the files, all of which have their checksum."""
     try:
         lines = read_text(folder / SUMS).splitlines()
     except OSError as error:
@@ -251,5 +251,5 @@ def checksum(path: Path) -> str:
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a path is a bundle's folder, or the cascade file inside one."""
+    """Return True for a bundle's folder, or the cascade file inside one."""
     return path.is_dir() or (path.name == CASCADE and (path.parent / SUMS).is_file())

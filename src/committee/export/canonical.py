@@ -1,4 +1,4 @@
-"""Graphs of any form as all exports run them: float32, channels first, one output (N, C)."""
+"""Graphs in the form that all exports run: float32, channels first, one output (N, C)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def export_form(spec: ModelSpec, *, several: bool = False) -> Form:
 
     Args:
         spec: Its source is an ONNX file.
-        several: Whether the export runs several samples at a time.
+        several: True if the export runs several samples at a time.
 
     Raises:
         ExportError: If the graph takes a number of samples that no export feeds it.
@@ -43,11 +43,11 @@ def export_form(spec: ModelSpec, *, several: bool = False) -> Form:
 
 
 def canonical(model: ModelProto, form: Form) -> ModelProto:
-    """Return a model whose graph takes what is prepared and gives what is combined.
+    """Return the model with a graph that takes prepared inputs and gives outputs to combine.
 
     Args:
-        model: A graph of that form; it is left as it is.
-        form: See :func:`export_form`.
+        model: The model, which stays as it is.
+        form: Its form; see :func:`export_form`.
     """
     if _is_canonical(model.graph, form):
         return model
@@ -66,7 +66,7 @@ def _is_canonical(graph: GraphProto, form: Form) -> bool:
 
 
 def _feed(graph: GraphProto, form: Form) -> None:
-    """Put what the graph takes behind an input of float32, channels first."""
+    """Feed the graph from an input of float32, channels first."""
     from onnx import TensorProto, helper
 
     port = form.input
@@ -92,7 +92,7 @@ def _feed(graph: GraphProto, form: Form) -> None:
 
 
 def _read(graph: GraphProto, form: Form) -> None:
-    """Leave one output, of float32, with one axis for its classes."""
+    """Give the graph one output, of float32, with one axis for its classes."""
     from onnx import TensorProto, helper
 
     port, nodes = form.output, _Chain(graph, form.output.name)
@@ -116,7 +116,7 @@ def _shape(port: Port, form: Form) -> list[int | str] | None:
 
 
 class _Chain:
-    """Nodes that each take what the one before gives."""
+    """Nodes in a row, each of which takes the output of the one before."""
 
     def __init__(self, graph: GraphProto, first: str) -> None:
         self._graph, self._last = graph, first
@@ -138,7 +138,7 @@ class _Chain:
         return name
 
     def end(self, name: str) -> None:
-        """Give the last node's output that name."""
+        """Name the output of the last node."""
         self.made[-1].output[0] = name
 
 

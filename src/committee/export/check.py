@@ -1,4 +1,4 @@
-"""Whether what was written loads and decides as the cascade does, before it is put in its place."""
+"""Exports are loaded and run once before they are put in their place."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_graph(
     *,
     exact: bool = True,
 ) -> None:
-    """Load a cascade that was written as one ONNX file, and run it on one batch.
+    """Load a cascade that was written as one ONNX file, and compare it with its models on a batch.
 
     Args:
         path: The file.
@@ -41,7 +41,7 @@ def check_graph(
         specs: Its models, by name.
         inputs: Name of each input, by what its images are resized to.
         rows: Images a run.
-        exact: Whether images reach the models as in the cascade, so that scores must agree.
+        exact: True if images reach the models as in the cascade, so that scores must agree.
 
     Raises:
         ExportError: If it does not load, fails where the models do not, or decides otherwise.
@@ -51,10 +51,10 @@ def check_graph(
         session = onnxruntime_session("export", path, 0)
     except ModelError as error:
         raise ExportError(f"{error}: onnxruntime does not load what would be written") from None
-    found = _reference(cascade, specs, next(iter(inputs)), rows)
-    if found is None:
+    reference = _reference(cascade, specs, next(iter(inputs)), rows)
+    if reference is None:
         return
-    images, expected = found
+    images, expected = reference
     try:
         feed = {name: fitted(images, fit) for fit, name in inputs.items()}
         _, _, score, stage = session.run(None, feed)
@@ -85,11 +85,11 @@ def check_models(specs: Mapping[str, ModelSpec]) -> None:
 def _reference(
     cascade: Cascade, specs: Mapping[str, ModelSpec], fit: Preprocessing, rows: int
 ) -> tuple[Array, Decisions] | None:
-    """Images and how the models decide on them; None if the models give NaN there."""
+    """Return images and how the models decide on them; None if the models give NaN there."""
     models = dict(zip(specs, load_models(specs.values()), strict=True))
     noise = np.random.default_rng(0).integers(0, 256, (rows, *fit.size, fit.channels), np.uint8)
     failed: CommitteeError | None = None
-    # A model may make no sense of noise, but of something it must.
+    # A model may fail on noise, but not on everything.
     for images in (noise, np.zeros_like(noise)):
 
         def answer(request: Request, images: Array = images) -> Answers:

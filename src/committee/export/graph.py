@@ -60,10 +60,10 @@ def write_graph(
     """Write a cascade as one ONNX file.
 
     Args:
-        cascade: Its models are ONNX files that give logits or probabilities.
-        path: Where to; neither it nor ``PATH.data`` may be there.
+        cascade: A cascade of ONNX files that give logits or probabilities.
+        path: Where to write; neither it nor ``PATH.data`` may exist.
         form: ``one`` for one image a run, ``any`` for any number.
-        precision: What is combined and scored in; ``float64`` decides as the runner does,
+        precision: Type of combination and score; ``float64`` decides as the runner does,
             ``float32`` is for runtimes that know nothing wider.
         resize_inside: Take images of the largest size only and resize them in the graph for the
             smaller models: an image that was larger is resized twice, and decisions may differ
@@ -105,7 +105,7 @@ def write_graph(
     weights = sum(len(tensor.raw_data) for tensor in tensors)
     with naming(path), exclusive(path, make_parents=True):
         _check_absent(path)  # another process may have written it meanwhile
-        # Whole or not at all: written beside, then moved, what it refers to first.
+        # Whole or not at all: both are written beside, then moved, the weights first.
         with tempfile.TemporaryDirectory(dir=path.parent, suffix=".tmp") as folder:
             whole, data = Path(folder) / path.name, Path(folder) / f"{path.name}.data"
             if weights > largest_file:
@@ -173,7 +173,7 @@ def _model(plan: Plan) -> ModelProto:
 
 
 def _metadata(plan: Plan) -> dict[str, str]:
-    # Paths of the machine that exported are nobody's business.
+    # Paths of the machine that exported stay there.
     models = {name: replace(spec, source=INSIDE + name) for name, spec in plan.specs.items()}
     inputs = [{"name": name, "preprocessing": fit.to_json()} for fit, name in plan.inputs.items()]
     return {

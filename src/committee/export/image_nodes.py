@@ -1,4 +1,4 @@
-"""Images inside a graph: from bytes to the inputs of models, resized if need be."""
+"""Images inside a graph: nodes from bytes to the inputs of models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from committee.spec.preprocessing import Preprocessing
 
 @dataclass(frozen=True)
 class InGraph:
-    """The images of the samples at hand.
+    """The images of the samples that reached a branch.
 
     Args:
         bytes: Tensors (n, height, width, channels), by what they are resized to.
@@ -26,7 +26,7 @@ class InGraph:
     ready: dict[Preprocessing, str]
 
     def prepared(self, nodes: Nodes, plan: Plan, name: str) -> str:
-        """The input of a model, made once."""
+        """Return the input of a model, which is made once."""
         recipe = plan.specs[name].preprocessing
         if recipe not in self.ready:
             fit = plan.input_of(name)
@@ -43,7 +43,7 @@ class InGraph:
         return self.ready[recipe]
 
     def gathered(self, nodes: Nodes, plan: Plan, rows: str, stage: int) -> InGraph:
-        """The images of some rows, of those sizes that are needed from a stage on."""
+        """Return the images of some rows, in the sizes that are needed from a stage on."""
         later = [name for each in plan.cascade.stages[stage:] for name in each.models]
         needed = {plan.input_of(name) for name in later}
         kept = {fit: each for fit, each in self.bytes.items() if fit in needed}
@@ -51,10 +51,10 @@ class InGraph:
 
 
 def shrunk(nodes: Nodes, values: str, fit: Preprocessing, recipe: Preprocessing) -> str:
-    """Images (n, channels, height, width) in a smaller size, as Pillow does it.
+    """Resize images (n, channels, height, width) as Pillow does.
 
     Pillow resizes rows, rounds to bytes, resizes columns, and rounds again. It computes with whole
-    numbers and the graph in float32, so that a byte may differ by one here and there.
+    numbers and the graph in float32, so that some bytes differ by one.
     """
     height, width = recipe.size
     if recipe.interpolation == "nearest":

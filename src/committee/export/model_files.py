@@ -1,4 +1,4 @@
-"""The ONNX files of a cascade's models: which they are, and whether they are still the same."""
+"""The ONNX files of a cascade's models, checked to be those that were chosen."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from committee.spec.model import ModelSpec
 def onnx_specs(
     cascade: Cascade, onnx: Mapping[str, str | Path] | None = None, *, folder: bool = False
 ) -> list[ModelSpec]:
-    """Specs of a cascade's models, each an ONNX file that is there.
+    """Return the specs of a cascade's models, each an ONNX file that exists.
 
     Args:
-        cascade: It says how its models are loaded.
+        cascade: A cascade that knows how its models are loaded.
         onnx: ONNX files that take the place of a model's source, by the model's name.
         folder: True for a folder, whose models may segment; False for one ONNX file.
 
@@ -46,17 +46,17 @@ def onnx_specs(
             f"export: confidence {cascade.confidence!r} is your own function, which no export "
             f"carries{remedy}. There are: {', '.join(usable)}"
         )
-    given = dict(onnx or {})
-    for name in given:
+    files = dict(onnx or {})
+    for name in files:
         if name not in cascade.names:
             raise UnknownNameError.of("export", "model", name, cascade.names)
     specs = specs_of(cascade).values()
     refuse_clips(specs)
-    return [_checked(spec, given.get(spec.name)) for spec in specs]
+    return [_checked(spec, files.get(spec.name)) for spec in specs]
 
 
 def segmenting(cascade: Cascade) -> bool:
-    """Whether the models of a cascade segment, so that tiles leave it."""
+    """Return True if the models of a cascade segment, so that tiles exit it."""
     specs = [model for model in cascade.models.values() if isinstance(model, ModelSpec)]
     return any(spec.does.dense for spec in specs)
 
@@ -76,7 +76,7 @@ def refuse_clips(specs: Iterable[ModelSpec]) -> None:
 
 
 def onnx_path(spec: ModelSpec) -> Path:
-    """The file of an ``onnx:PATH`` source."""
+    """Return the file of an ``onnx:PATH`` source."""
     return Path(spec.source.removeprefix("onnx:"))
 
 

@@ -1,4 +1,4 @@
-"""Nodes of an ONNX graph, written one after the other; names are unique by their scope."""
+"""Nodes of an ONNX graph, written one after the other, with names that are unique."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Nodes:
     """The nodes and constants of one graph or of one branch of it.
 
     Args:
-        scope: What all names made here begin with.
+        scope: Prefix of all names.
     """
 
     def __init__(self, scope: str) -> None:
@@ -29,11 +29,11 @@ class Nodes:
         self._made = 0
 
     def add(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
-        """Append a node; the name of its output, the first if it has several."""
+        """Append a node; return the name of its first output."""
         return self.several(operator, *inputs, outputs=outputs, **attributes)[0]
 
     def several(self, operator: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
-        """Append a node; the names of its outputs."""
+        """Append a node; return the names of its outputs."""
         from onnx import helper
 
         name = self._name(operator)
@@ -42,7 +42,7 @@ class Nodes:
         return made
 
     def constant(self, values: ArrayLike, dtype: Any) -> str:
-        """A tensor that never changes."""
+        """Append a constant; return its name."""
         from onnx import numpy_helper
 
         name = self._name("constant")
@@ -50,24 +50,21 @@ class Nodes:
         return name
 
     def ints(self, *values: int) -> str:
-        """A list of integers, as axes and shapes are given."""
+        """Append a list of integers, such as axes or a shape; return its name."""
         return self.constant(list(values), np.int64)
 
     def embed(self, graph: GraphProto, prefix: str, source: str) -> str:
-        """Append all nodes of a model's graph, with its weights.
+        """Append all nodes of a model's graph, with its weights; return its first output.
 
         Args:
-            graph: One input that is no initializer; names are made unique by the prefix.
-            prefix: What its names begin with from now on.
-            source: The tensor that it works on.
-
-        Returns:
-            The name of its first output.
+            graph: A graph with one input that is no initializer.
+            prefix: Prefix of all its names from now on.
+            source: The tensor that it takes.
         """
-        given = _input(graph)
+        own_input = _input(graph)
 
         def renamed(name: str) -> str:
-            if name == given:
+            if name == own_input:
                 return source
             return f"{prefix}{name}" if name else ""
 
@@ -80,7 +77,7 @@ class Nodes:
         return renamed(graph.output[0].name)
 
     def call(self, function: str, prefix: str, source: str) -> str:
-        """Append a call of a function that :func:`function_of` made; the name of its output."""
+        """Append a call of a function that :func:`function_of` made; return its output."""
         from onnx import helper
 
         made = f"{prefix}outputs"
@@ -89,7 +86,7 @@ class Nodes:
         return made
 
     def graph(self, name: str, inputs: list[Any], outputs: list[Any]) -> GraphProto:
-        """Everything as one graph."""
+        """Return everything as one graph."""
         from onnx import helper
 
         return helper.make_graph(self.nodes, name, inputs, outputs, self.initializers)
@@ -100,15 +97,15 @@ class Nodes:
 
 
 def function_of(graph: GraphProto, name: str, opsets: Sequence[Any]) -> FunctionProto:
-    """A model's graph as a function, for models that are one set of weights.
+    """Return a model's graph as a function, for models that are one set of weights.
 
-    A runtime puts a copy in the place of each call, weights and all, and optimises it there; in the
-    file the weights stand once. Weights of the graph around the branches would also stand once, but
+    A runtime replaces each call by a copy, weights included, and optimises it there; in the file
+    the weights stand once. Weights of the graph around the branches would also stand once, but
     onnxruntime optimises only what is in the branch itself.
 
     Args:
-        graph: One input that is no initializer.
-        name: Of the function.
+        graph: A graph with one input that is no initializer.
+        name: Name of the function.
         opsets: Versions of the operators that it uses.
     """
     from onnx import helper
@@ -129,12 +126,12 @@ def function_of(graph: GraphProto, name: str, opsets: Sequence[Any]) -> Function
 
 def _input(graph: GraphProto) -> str:
     weights = {tensor.name for tensor in graph.initializer}
-    (given,) = (str(each.name) for each in graph.input if each.name not in weights)
-    return given
+    (name,) = (str(each.name) for each in graph.input if each.name not in weights)
+    return name
 
 
 def _bare(node: NodeProto) -> NodeProto:
-    """A copy without what an exporter notes about a node, which is longer than the node."""
+    """Return a copy without the notes of an exporter, which are longer than the node."""
     copy: NodeProto = _copied(node)
     copy.ClearField("doc_string")
     if "metadata_props" in node.DESCRIPTOR.fields_by_name:

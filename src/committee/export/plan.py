@@ -1,4 +1,4 @@
-"""Plan: what one ONNX file will hold, every model read and checked before a node is written."""
+"""The plan of one ONNX file: every model is read and checked before a node is written."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _LEAST_OPSET = 18
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be written.
+    """Everything that a file is written from.
 
     Args:
         cascade: The rule.
         specs: Its models, by name.
-        models: What their files hold, by file and form, all at one version of the operators.
-        files: Which of these each model is, by its name.
+        models: Their graphs, by file and form, all at one version of the operators.
+        files: Key of each model in ``models``, by its name.
         inputs: Name of each input of the graph, by what its images are resized to.
-        kind: Of the combination.
+        kind: Kind of the combination.
         form: ``one`` image a run, or ``any`` number.
         dtype: Floating-point type of combination and score, a NumPy scalar type.
-        classes: How many there are.
+        classes: How many classes there are.
     """
 
     cascade: Cascade
@@ -54,21 +54,21 @@ class Plan:
     classes: int
 
     def graph(self, name: str) -> GraphProto:
-        """The graph of a model."""
+        """Return the graph of a model."""
         return self.models[self.files[name]].graph
 
     def input_of(self, name: str) -> Preprocessing:
-        """What the input that feeds a model is resized to."""
+        """Return what the input that feeds a model is resized to."""
         own = _fit(self.specs[name].preprocessing)
         return own if own in self.inputs else next(iter(self.inputs))
 
     def shared(self, name: str) -> str:
-        """Name of the function that several models of one file call; empty if a file has one."""
+        """Return the function that several models of one file call; empty for a file of one."""
         return self._functions.get(self.files[name], "")
 
     @cached_property
     def functions(self) -> dict[str, GraphProto]:
-        """What several models share, by the name of the function."""
+        """Graphs that several models share, by the name of the function."""
         return {name: self.models[file].graph for file, name in self._functions.items()}
 
     @cached_property
@@ -78,7 +78,7 @@ class Plan:
 
     @cached_property
     def opsets(self) -> dict[str, int]:
-        """Version of the operators, by their domain.
+        """Versions of the operators, by their domain.
 
         Raises:
             ExportError: If two models need two versions of one domain.
@@ -101,12 +101,10 @@ def planned(
     precision: str,
     resize_inside: bool | None,
 ) -> Plan:
-    """Read all models and see whether they can stand in one graph.
-
-    Arguments as of :func:`committee.export.write_graph`.
+    """Read all models; arguments as of :func:`committee.export.graph.write_graph`.
 
     Raises:
-        ExportError: If they cannot.
+        ExportError: If they cannot stand in one graph.
         ModelError: If a file cannot be read.
     """
     forms = {name: export_form(spec, several=form == "any") for name, spec in specs.items()}
@@ -132,11 +130,11 @@ def planned(
 
 
 def resizes_inside(specs: Mapping[str, ModelSpec], resize_inside: bool | None) -> bool:
-    """Whether images of the smaller models are made in the graph, of those of the largest.
+    """Return True if the graph resizes the largest images for the smaller models.
 
     Args:
         specs: The models, by name.
-        resize_inside: As of :func:`committee.export.write_graph`.
+        resize_inside: As of :func:`committee.export.graph.write_graph`.
     """
     if len({_fit(spec.preprocessing) for spec in specs.values()}) == 1:
         return False
@@ -158,13 +156,13 @@ def _inputs(specs: Mapping[str, ModelSpec], resize_inside: bool | None) -> dict[
 
 
 def _fit(recipe: Preprocessing) -> Preprocessing:
-    """A recipe without what the graph does itself: models of other means share an input."""
+    """Return a recipe without the steps of the graph: models of other means share an input."""
     none, one = (0.0,) * recipe.channels, (1.0,) * recipe.channels
     return replace(recipe, mean=none, std=one, order="rgb")
 
 
 def _largest(fits: list[Preprocessing]) -> Preprocessing:
-    """The largest size, if the others show the same part of the image."""
+    """Return the largest size, if the others show the same part of the image."""
     largest = max(fits, key=lambda fit: fit.size)
     for fit in fits:
         same = replace(fit, size=largest.size) == largest
@@ -213,7 +211,7 @@ def _read(spec: ModelSpec) -> ModelProto:
 
 
 def _unified(models: dict[str, ModelProto]) -> dict[str, ModelProto]:
-    """The models at one version of the operators, the newest of theirs."""
+    """Return the models at one version of the operators, the newest of theirs."""
     from onnx import version_converter
 
     target = max(_LEAST_OPSET, *(_opsets(model).get("", 1) for model in models.values()))
@@ -240,19 +238,19 @@ def _first_line(error: Exception) -> str:
 
 
 def _classes(cascade: Cascade, graphs: Mapping[str, GraphProto]) -> int:
-    """How many classes there are: as many as are named, and as every model answers with."""
-    told = {}
+    """Return how many classes are named, and every model answers with."""
+    declared = {}
     for name, graph in graphs.items():
         dims = graph.output[0].type.tensor_type.shape.dim
         if len(dims) == 2 and dims[1].dim_value:
-            told[name] = int(dims[1].dim_value)
-    if not told and not cascade.classes:
+            declared[name] = int(dims[1].dim_value)
+    if not declared and not cascade.classes:
         raise ExportError(
             "export: neither the cascade nor a model says how many classes there are. "
             "Name them in the pool file"
         )
-    classes = len(cascade.classes) or next(iter(told.values()))
-    for name, own in told.items():
+    classes = len(cascade.classes) or next(iter(declared.values()))
+    for name, own in declared.items():
         if own != classes:
             raise ExportError(
                 f"export: model {name!r} answers with {own} classes where {classes} are expected. "

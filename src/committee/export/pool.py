@@ -27,14 +27,14 @@ def export_pool(
 ) -> Path:
     """Write every model of a pool as an ONNX file, and a pool file that lists them.
 
-    Graphs keep the preprocessing and the costs of their models. They are models of their own, with
-    fingerprints of their own: predict again with the new pool file.
+    Graphs keep the preprocessing and the costs of their models. They have fingerprints of their
+    own: predict again with the new pool file.
 
     Args:
-        pool: The models; those that are graphs already are copied.
-        folder: Where to; made if it is not there.
+        pool: The models; graphs are copied.
+        folder: Where to write; it is made if it does not exist.
         allow_code: Python files and modules that may be run.
-        progress: Called with (models done, models in all).
+        progress: Called with (models done, all models).
 
     Returns:
         The pool file.
@@ -72,7 +72,7 @@ def _name_of_set(names: Sequence[str], specs: Mapping[str, ModelSpec]) -> str:
 def _graphs(
     specs: Sequence[ModelSpec], allow_code: Collection[str]
 ) -> Iterator[tuple[Path, list[ModelSpec]]]:
-    """Graphs of one set of weights, with the models that each serves: one graph if that can be."""
+    """Yield graphs of one set of weights, if possible one, with the models that each serves."""
     if len(specs) > 1:
         loaded = load_models(specs, allow_code)
         first = loaded[0][0]
@@ -91,7 +91,7 @@ def _graphs(
 
 
 def _of_any_size(loaded: Sequence[Loaded]) -> Path:
-    """One graph for all sizes of a module, compared with it at each."""
+    """Return one graph for all sizes of a module, after comparing it with the module at each."""
     spec = loaded[0][1]
     path = cached_graph(spec, cast(TorchModel, loaded[0][0]), free=True)
     session = Session(spec.of_module(), path)
@@ -101,7 +101,7 @@ def _of_any_size(loaded: Sequence[Loaded]) -> Path:
 
 
 def _entry(spec: ModelSpec, file: str) -> list[str]:
-    """One model's lines of a pool file."""
+    """Return the lines of one model in a pool file."""
     recipe = spec.preprocessing.to_json()
     fields = {
         "name": spec.name,

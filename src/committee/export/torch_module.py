@@ -50,11 +50,11 @@ class CascadeModule(nn.Module):
         cascade: The rule.
         modules: The models by name; each maps inputs (n, …) to outputs (n, C).
         kinds: Kind of outputs of each model, by name: logits or probabilities.
-        inputs: For each model, which of the tensors given to :meth:`forward` it takes.
+        inputs: For each model, which of the tensors supplied to :meth:`forward` it takes.
         preprocessings: How each of these tensors is prepared, if that is known.
 
     Attributes:
-        preprocessings: As given; :func:`committee.models.prepared` follows them.
+        preprocessings: As supplied; :func:`committee.models.prepared` follows them.
 
     Raises:
         ExportError: If the models' kinds or the confidence function cannot be used.
@@ -144,7 +144,7 @@ def as_module(
     *,
     allow_code: Collection[str] = (),
 ) -> CascadeModule:
-    """A cascade as a torch module.
+    """Return a cascade as a torch module.
 
     Args:
         cascade: The rule.
@@ -158,8 +158,8 @@ def as_module(
         ModelError: If a model cannot be loaded.
         UntrustedCodeError: If a model needs code that is not allowed.
     """
-    given = dict(modules or {})
-    for name in given:
+    supplied = dict(modules or {})
+    for name in supplied:
         if name not in cascade.names:
             raise UnknownNameError.of("as_module", "model", name, cascade.names)
     known = specs_of(cascade) if cascade.is_loadable else {}
@@ -169,14 +169,14 @@ def as_module(
             "as_module: the cascade segments, which no module does. Run the cascade file itself: "
             "committee run, or export it as a folder"
         )
-    if not known and set(given) < set(cascade.names):
-        missing = ", ".join(name for name in cascade.names if name not in given)
+    if not known and set(supplied) < set(cascade.names):
+        missing = ", ".join(name for name in cascade.names if name not in supplied)
         raise ExportError(
             f"as_module: the cascade does not say how to load {missing}; give the modules: "
             "as_module({name: module})"
         )
-    own = _loaded([known[name] for name in cascade.names if name not in given], allow_code)
-    loaded = {name: given[name] if name in given else own[name] for name in cascade.names}
+    own = _loaded([known[name] for name in cascade.names if name not in supplied], allow_code)
+    loaded = {name: supplied[name] if name in supplied else own[name] for name in cascade.names}
     recipes: list[Preprocessing] = list(
         dict.fromkeys(spec.preprocessing for spec in known.values())
     )
@@ -190,7 +190,7 @@ def as_module(
 
 
 def _loaded(specs: Sequence[ModelSpec], allow_code: Collection[str]) -> dict[str, nn.Module]:
-    """Modules by the models' names; one module for models that are one set of weights."""
+    """Return modules by the models' names; one module for models that are one set of weights."""
     for spec in specs:
         if spec.engine not in ("", "torch"):
             raise ExportError(

@@ -86,7 +86,7 @@ class Calibration:
 
     @classmethod
     def of_temperature(cls, temperature: float) -> Calibration:
-        """Divide logits by a temperature; above 1 makes a model less sure.
+        """Return a calibration that divides logits; a temperature above 1 makes a model less sure.
 
         Raises:
             CalibrationError: If it is not above 0 and finite.

@@ -1,4 +1,4 @@
-"""What models say about samples, of one declared kind, and how rows of it are taken."""
+"""Outputs of models for samples, of one declared kind."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ class Outputs:
         return len(self.values)
 
     def rows(self, index: Array | slice) -> Outputs:
-        """The outputs of some samples; ``index`` as in NumPy."""
+        """Return the outputs of some samples; ``index`` as in NumPy."""
         confidence = None if self.confidence is None else self.confidence[index]
         return Outputs(self.kind, self.values[index], confidence)
 
     def predicted(self) -> Array:
-        """Predicted class of each sample, shape (N,): the lowest index among the largest values.
+        """Return the lowest index among the largest values of each sample, shape (N,).
 
-        Of tiles the class of each pixel, shape (N, height, width).
+        Tiles give the class of each pixel, shape (N, height, width).
         """
         if self.kind == "decisions":
             return self.values
@@ -75,10 +75,10 @@ def checked_outputs(
     confidence: ArrayLike | None = None,
     first: int = 0,
 ) -> Outputs:
-    """Build outputs from outside, refusing what no rule could work on.
+    """Return outputs from outside, checked for all that a rule needs.
 
     Args:
-        where: What the outputs belong to, for the error.
+        where: Names the outputs in errors.
         kind: ``logits``, ``probabilities`` or ``decisions``.
         values: See :class:`Outputs`. Memory-mapped arrays stay on disk.
         confidence: See :class:`Outputs`.
@@ -99,7 +99,7 @@ def checked_outputs(
         and 0 < values.size <= _FEW
         and all_finite(values)
     ):
-        # What models mostly answer online, where every step shows.
+        # The usual answer; online every step shows.
         return Outputs("logits", values)
     kind = check_kind(where, kind)
     array = as_array(where, values)
@@ -127,7 +127,7 @@ def checked_outputs(
 
 
 def refuse_one_output(where: str, outputs: Outputs) -> None:
-    """Refuse outputs of one number a sample, of which every rule would make certainty.
+    """Refuse outputs of one number a sample, which every rule would take for certainty.
 
     Raises:
         ShapeError: If there is one.
@@ -140,7 +140,7 @@ def refuse_one_output(where: str, outputs: Outputs) -> None:
 
 
 def _of_one_number(kind: str) -> str:
-    """Return how one number a sample becomes the outputs of two classes."""
+    """Say how one number a sample becomes the outputs of two classes."""
     if kind == "probabilities":
         return ". If it is the probability p of the second class, give np.stack([1 - p, p], 1)"
     return (
@@ -186,11 +186,11 @@ def _checked_decisions(
 
 
 def usable_rows(values: Array, kind: str = "logits") -> Array:
-    """Return which samples have outputs that every rule can work on, shape (N,).
+    """Return which samples have outputs that every rule takes, shape (N,).
 
     Args:
         values: Outputs, shape (N, C) or with further axes; confidences, shape (N,) or (N, 1).
-        kind: Of logits, minus infinity is a class that is masked, and usable beside another class.
+        kind: Their kind; among logits, minus infinity is a masked class, usable beside another.
     """
     rows = values.reshape(len(values), -1)
     if kind == "logits" and rows.size:
@@ -225,7 +225,7 @@ def _check_probabilities(where: str, block: Array, start: int) -> None:
 
 
 def _remedy_of(block: Array, sums: Array) -> str:
-    """Return what rows that are no distributions may be, and what to do."""
+    """Say what rows that are no distributions may be, and what to do."""
     divide = "divide each row by its sum (committee import: --normalise)"
     if block.min() >= 0 and sums.min() > 0 and sums.max() < 2 * sums.min():
         for total, what in ((1, "rounded or dequantised"), (100, "percent"), (255, "bytes")):

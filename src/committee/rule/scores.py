@@ -153,8 +153,8 @@ def _two_largest(values: Array, xp: Namespace) -> tuple[Array, Array]:
 def tile_max_prob(outputs: Array, kind: Kind = "logits", above: float = 0.5) -> Array:
     """Score each tile of pixels by the mean of its pixels' largest probabilities.
 
-    Only pixels whose largest probability is above a bound count: what nobody labelled, models are
-    unsure of. A tile without such a pixel has score 0, so that it goes on at every threshold above.
+    Only pixels whose largest probability is above a bound count, for models are unsure of what
+    nobody labelled. A tile without such a pixel has score 0 and stays at every threshold above 0.
 
     Args:
         outputs: Logits or probabilities of tiles, shape (N, C, height, width).
@@ -204,10 +204,10 @@ LARGEST_SCORE = {"max_prob": 1.0, "prob_gap": 1.0, "neg_entropy": 0.0, "tile_max
 def register_confidence(name: str, function: Confidence) -> None:
     """Make a function of (outputs (N, C), kind) usable by name in cascades and search.
 
-    It must be pure and work row by row; :mod:`committee.testing` has the contract test. A process
-    that runs a cascade file which names it must have registered it too. With a third parameter
-    ``xp``, the namespace that it computes with, the function also runs in torch modules and in
-    ONNX files; see :mod:`committee.rule.namespace`.
+    It must be pure and work row by row; :mod:`committee.testing` has the contract test. Register it
+    in every process that runs a cascade file with its name. A function with a third parameter
+    ``xp``, the namespace that it computes with, also runs in torch modules and in ONNX files; see
+    :mod:`committee.rule.namespace`.
 
     Raises:
         CascadeError: If the name is taken by another function.

@@ -25,7 +25,7 @@ from committee.spec.preprocessing import Preprocessing
 
 @dataclass(frozen=True)
 class _Input:
-    """What is said of one input of the graph."""
+    """What the metadata says about one input."""
 
     name: str
     preprocessing: dict[str, Any]
@@ -53,15 +53,15 @@ class Graph:
         if not self._path.is_file():
             raise ModelError(f"{path}: no such file")
         self._session = onnxruntime_session("cascade", self._path, threads)
-        told = self._session.get_modelmeta().custom_metadata_map
-        if not {CASCADE_KEY, INPUTS_KEY, FORM_KEY} <= told.keys():
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if not {CASCADE_KEY, INPUTS_KEY, FORM_KEY} <= metadata.keys():
             raise ExportError(
                 f"{path}: is an ONNX model, but no cascade. Write one with: "
                 "committee export cascade.json --out cascade.onnx"
             )
         try:
-            self.cascade = Cascade.from_json(parsed_json(told[CASCADE_KEY]), str(path))
-            inputs = typed("inputs", parsed_json(told[INPUTS_KEY]), list[_Input])
+            self.cascade = Cascade.from_json(parsed_json(metadata[CASCADE_KEY]), str(path))
+            inputs = typed("inputs", parsed_json(metadata[INPUTS_KEY]), list[_Input])
             self.inputs = {
                 each.name: Preprocessing.from_json(each.preprocessing) for each in inputs
             }
@@ -70,7 +70,7 @@ class Graph:
             raise ExportError(f"{path}: what it says of itself was altered ({error})") from None
         if {each.name for each in self._session.get_inputs()} != self.inputs.keys():
             raise ExportError(f"{path}: what it says of its inputs is not true. Export it again")
-        self._one = told[FORM_KEY] == "one"
+        self._one = metadata[FORM_KEY] == "one"
         self._kind = self._session.get_outputs()[0].name
 
     def decide(self, images: RawSamples, batch_size: int = 32) -> Decisions:
