@@ -1,4 +1,4 @@
-"""Ensembles and cascades of trained models: chosen exactly, judged honestly, run as promised.
+"""Ensembles and cascades of trained models: chosen exactly, evaluated honestly, run as promised.
 
 The method is that of Wang et al., "Wisdom of Committees" (ICLR 2022).
 """
@@ -59,7 +59,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The runner stands on the models side, which needs more than the core; it is loaded when used.
+    # The runner needs more than the core; it is loaded when it is used.
     if name == "Runner":
         from committee.run.runner import Runner
 

@@ -1,23 +1,23 @@
-"""Every error that committee raises on purpose, each one line: where, what, why, remedy.
+"""Every error that committee raises on purpose: one line that says where, what, why and the remedy.
 
 CommitteeError
 ├── ShapeError              an array has the wrong shape or type
 ├── NotFiniteError          outputs hold NaN or infinity
 ├── MisalignedError         models do not cover the same samples or classes
-├── UnknownNameError        a model, function, unit or split that is not there
+├── UnknownNameError        a model, function, unit or split does not exist
 ├── CostError               a cost is missing, negative, or of another unit
-├── CalibrationError        a calibration that cannot be fitted, or cannot be read
-├── CascadeError            a cascade that cannot be, or a cascade file that cannot be read
-├── PoolFileError           a pool file that cannot be read
-├── StoreError              a store that cannot be used
+├── CalibrationError        a calibration cannot be fitted or read
+├── CascadeError            a cascade is impossible, or its file cannot be read
+├── PoolFileError           a pool file cannot be read
+├── StoreError              a store cannot be used
 │   ├── DamagedError        a file of the store is truncated or altered
 │   └── ChangedError        the store was made from other models, samples or settings
-├── UnreadableError         a file from outside that holds what it must not
-├── DataError               samples that cannot be read
-├── ModelError              a model that cannot be loaded or answers wrongly
-├── ExportError             a cascade that cannot be exported, or an export that was altered
+├── UnreadableError         a file from outside has the wrong form
+├── DataError               samples cannot be read
+├── ModelError              a model cannot be loaded, or its outputs have the wrong shape
+├── ExportError             a cascade cannot be exported, or an export was altered
 ├── UntrustedCodeError      a file asks to run code that the user has not named
-├── TooLargeError           a search that would not end, or not fit into memory
+├── TooLargeError           a search would not end, or not fit into memory
 ├── MissingExtraError       an optional dependency is not installed
 ├── Unsupported             a pool lacks what an analysis needs
 └── Infeasible              no committee of the pool meets the target
@@ -30,12 +30,12 @@ from collections.abc import Iterable
 
 from committee.extras import install_line, missing, requirements
 
-# Above this many, an error names the nearest names only.
+# With more names than this, an error lists only the nearest.
 MANY = 50
 
 
 class CommitteeError(Exception):
-    """Root of the tree; catch it to catch everything that committee raises on purpose."""
+    """Base of all errors that committee raises on purpose."""
 
 
 class ShapeError(CommitteeError, ValueError):
@@ -51,11 +51,11 @@ class MisalignedError(CommitteeError, ValueError):
 
 
 class UnknownNameError(CommitteeError, LookupError):
-    """A model, function, unit or split that is not there."""
+    """A model, function, unit or split does not exist."""
 
     @classmethod
     def of(cls, where: str, what: str, name: str, known: Iterable[str]) -> UnknownNameError:
-        """Say which name is unknown, which is nearest, and which there are."""
+        """Return an error with the unknown name, the nearest known one, and all known ones."""
         names = sorted(known)
         many = len(names) > MANY
         near = difflib.get_close_matches(name, names, 3 if many else 1)
@@ -69,19 +69,19 @@ class CostError(CommitteeError, ValueError):
 
 
 class CalibrationError(CommitteeError, ValueError):
-    """A calibration that cannot be fitted, or that cannot be read."""
+    """A calibration cannot be fitted or read."""
 
 
 class CascadeError(CommitteeError, ValueError):
-    """A cascade that cannot be, or a cascade file that cannot be read."""
+    """A cascade is impossible, or its file cannot be read."""
 
 
 class PoolFileError(CommitteeError, ValueError):
-    """A pool file that cannot be read."""
+    """A pool file cannot be read."""
 
 
 class StoreError(CommitteeError):
-    """A store that cannot be used."""
+    """A store cannot be used."""
 
 
 class DamagedError(StoreError):
@@ -89,26 +89,26 @@ class DamagedError(StoreError):
 
 
 class ChangedError(StoreError):
-    """The store was made from other models, samples or settings than those given now."""
+    """The store was made from other models, samples or settings."""
 
 
 class UnreadableError(CommitteeError, ValueError):
-    """A file from outside that is no regular file, or holds what it must not.
+    """A file from outside is no regular file, or has the wrong form.
 
-    The message says why; whoever reads the file adds where and the remedy.
+    The message says why; the code that reads the file adds where, and the remedy.
     """
 
 
 class DataError(CommitteeError):
-    """Samples that cannot be read."""
+    """Samples cannot be read."""
 
 
 class ModelError(CommitteeError):
-    """A model that cannot be loaded, or that answers with the wrong shape."""
+    """A model cannot be loaded, or its outputs have the wrong shape."""
 
 
 class ExportError(CommitteeError, ValueError):
-    """A cascade that cannot be exported, or an exported one that is altered or incomplete."""
+    """A cascade cannot be exported, or an export is altered or incomplete."""
 
 
 class UntrustedCodeError(CommitteeError):
@@ -116,7 +116,7 @@ class UntrustedCodeError(CommitteeError):
 
 
 class TooLargeError(CommitteeError, ValueError):
-    """A search that would not end, or whose statistics would not fit into memory."""
+    """A search would not end, or its statistics would not fit into memory."""
 
 
 class MissingExtraError(CommitteeError, ImportError):
@@ -124,17 +124,17 @@ class MissingExtraError(CommitteeError, ImportError):
 
     @classmethod
     def of(cls, feature: str, package: str, extra: str) -> MissingExtraError:
-        """Name the feature, the package it needs, and the line that installs it."""
+        """Return an error that names the feature, its package, and the line that installs it."""
         needs = missing(extra) or requirements(extra) or package.lower().split(" and ")
         return cls(f"{feature} needs {package}. Install it with: {install_line(*needs)}")
 
 
 def require(feature: str, *extras: str) -> None:
-    """Refuse work for which packages are missing, all at once, before any of it is done.
+    """Check that the packages of some extras are installed, before any work is done.
 
     Args:
         feature: What needs them, for the error.
-        extras: Extras of this package; a name that is none needs nothing.
+        extras: Extras of this package; other names need nothing.
 
     Raises:
         MissingExtraError: If a package of these extras is not installed.

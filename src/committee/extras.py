@@ -1,4 +1,4 @@
-"""Optional packages: which an extra brings, which are missing, and the line that installs them."""
+"""Optional packages: those of an extra, those that are missing, and the line that installs them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from importlib.util import find_spec
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _OWN = re.compile(r"committee\[([^\]]*)\]")
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
-# What is imported, where it is not called as the distribution is.
+# Modules that are not named like their distribution.
 _MODULES = {"pillow": "PIL"}
 _TORCH = (
     "; where there is no GPU, first: "
@@ -20,7 +20,7 @@ _TORCH = (
 
 
 def requirements(*extras: str) -> list[str]:
-    """Return what some extras need, each with the oldest version that will do.
+    """Return the requirements of some extras, each with its oldest version.
 
     >>> requirements("onnx")
     ['onnx>=1.17', 'onnxruntime>=1.20']
@@ -38,12 +38,12 @@ def requirements(*extras: str) -> list[str]:
 
 
 def missing(*extras: str) -> list[str]:
-    """Return the requirements of some extras whose package is not installed."""
+    """Return the requirements of some extras that are not installed."""
     return [each for each in requirements(*extras) if not _is_there(each)]
 
 
 def install_line(*needs: str) -> str:
-    """Return what to type to install packages.
+    """Return the command that installs packages.
 
     >>> install_line("pillow>=10.3")
     'pip install "pillow>=10.3"'

@@ -1,4 +1,4 @@
-"""Names that a file, a folder or a model brings, matched with the classes of the models."""
+"""Names of classes in files, folders and models, matched with the classes of the models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from committee.text import difference, listed, tidy
 
 # No list of classes is larger.
 _MOST_BYTES = 2**24
-# Names of columns that count, and what stands before the names of classes.
+# Names of columns that only count, and prefixes of names of classes.
 COUNTED = re.compile(r"(?P<before>.*?)(?P<number>\d+)")
 PREFIX = re.compile(
     r"(logits?|probs?|probabilit(?:y|ies)|p|scores?|class|outputs?|out)[ _.:/-]+", re.IGNORECASE
@@ -24,9 +24,7 @@ PREFIX = re.compile(
 
 
 def class_names(where: str, lines: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of classes, one a line, as they are compared; see :func:`tidy`.
-
-    Empty lines at the end are no classes.
+    """Return names of classes, one per line, for comparison; empty lines at the end do not count.
 
     Raises:
         DataError: If a line between two names is empty.
@@ -43,14 +41,14 @@ def class_names(where: str, lines: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_class_names(where: str, path: Path) -> tuple[str, ...]:
-    """Return the names of classes of a text file, one a line; see :func:`class_names`.
+    """Return the names of classes in a text file, one per line; see :func:`class_names`.
 
     Raises:
         DataError: If it is no file, too large, no UTF-8 text, or a line names nothing.
     """
     try:
         if path.exists() and not path.is_file():
-            raise DataError(f"{where} {path}: is no file; name a text file of one class a line")
+            raise DataError(f"{where} {path}: is no file; name a text file of one class per line")
         if path.stat().st_size > _MOST_BYTES:
             raise DataError(f"{where} {path}: is too large for a list of class names")
         # Windows puts a byte order mark before the text.
@@ -64,17 +62,17 @@ def read_class_names(where: str, path: Path) -> tuple[str, ...]:
 
 
 def doubled(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names that stand more than once, in their order."""
+    """Return the names that occur more than once, in their order."""
     return tuple(name for name, count in Counter(map(tidy, names)).items() if count > 1)
 
 
 def refuse_doubled(where: str, classes: Sequence[str], why: str) -> None:
-    """Refuse class names that stand twice, where something is found by its class's name.
+    """Refuse class names that occur twice, if something is looked up by them.
 
     Args:
-        where: What brings the names, for the error.
+        where: Source of the names, for the error.
         classes: Names of the classes.
-        why: What is found by name, for the error: ``labels are names``.
+        why: Why they must be unique, for the error: ``labels are names``.
 
     Raises:
         MisalignedError: If a name stands twice.
@@ -96,14 +94,14 @@ def matched(
     what: str = "classes",
     spelled: Callable[[str], str] = tidy,
 ) -> Array:
-    """Return the index of each found name among the classes, shape (len(found),).
+    """Return the index of each name among the classes, shape (n,).
 
     Args:
-        where: What brings the names, for errors.
-        found: Names as they stand there, in their order; they need not be all classes.
-        classes: Names of the classes, in the order of the models' outputs.
-        what: What the names are there, for errors: ``folders``, ``columns``.
-        spelled: How a name of a class is written there, beside its usual form.
+        where: Source of the names, for errors.
+        found: The names; some of the classes are enough.
+        classes: Names of the classes in the order of the models' outputs.
+        what: What the names are, for errors: ``folders``, ``columns``.
+        spelled: Another spelling of a class that counts.
 
     Raises:
         MisalignedError: If a name is no class, or means two.
@@ -121,15 +119,15 @@ def matched(
 
 
 def permutation(where: str, found: Sequence[str], classes: Sequence[str], what: str) -> Array:
-    """Return for each class the place of its name among those found, shape (C,).
+    """Return the place of each class among the names, shape (C,).
 
-    ``outputs[:, permutation(...)]`` are then in the order of ``classes``.
+    ``outputs[:, permutation(...)]`` are in the order of ``classes``.
 
     Args:
-        where: What brings the names, for errors.
-        found: Names in the order of the outputs there.
-        classes: Names of the classes, in the order that is wanted.
-        what: What the names are there, for errors.
+        where: Source of the names, for errors.
+        found: Names in the order of the outputs.
+        classes: Names of the classes in the wanted order.
+        what: What the names are, for errors.
 
     Raises:
         MisalignedError: If the two are not the same names, each once.
@@ -163,16 +161,16 @@ def numbering(names: Sequence[str]) -> Array | None:
 def class_order(
     where: str, names: Sequence[str], classes: Sequence[str]
 ) -> tuple[Array | None, tuple[str, ...]]:
-    """Return in which order columns are the classes', and the names of classes that they bring.
+    """Return the order of columns that is that of the classes, and the names of the classes.
 
     Args:
         where: The file, for errors.
-        names: Of the columns of outputs, in their order.
-        classes: Names of the classes; empty if they are not known.
+        names: Names of the columns of outputs.
+        classes: Names of the classes; empty if they are unknown.
 
     Returns:
-        Indices of columns, shape (C,), or None where their order is right; and names, empty where
-        columns only count.
+        Indices of columns, shape (C,), or None if their order is right; and names, empty if columns
+        only count.
 
     Raises:
         MisalignedError: If columns and classes differ in names.
@@ -181,9 +179,9 @@ def class_order(
     short = tuple(PREFIX.sub("", name, count=1) for name in bare)
     if classes:
         known = [tidy(each) for each in classes]
-        for told in (bare, short):
-            if sorted(told) == sorted(known):
-                return permutation(where, told, classes, "columns"), tuple(classes)
+        for each in (bare, short):
+            if sorted(each) == sorted(known):
+                return permutation(where, each, classes, "columns"), tuple(classes)
     order = numbering(bare)
     if order is not None:
         return order, ()
@@ -195,15 +193,12 @@ def class_order(
 
 
 def unknown(what: str, strange: Sequence[str], classes: Sequence[str]) -> str:
-    """Return what is wrong with names that are no classes, which are near, and the remedy.
+    """Return an error for names that are no classes, with the nearest class and the remedy.
 
-    Args:
-        what: What the names are, ``folders``; of one name ``label``.
-        strange: The names.
-        classes: Names of the classes.
+    ``what`` says what the names are: ``folders``, or ``label`` for one name.
     """
     names = list(dict.fromkeys(strange))
-    alike = next((told for n in names[:20] for c in classes if (told := difference(n, c))), "")
+    alike = next((text for n in names[:20] for c in classes if (text := difference(n, c))), "")
     near = difflib.get_close_matches(tidy(names[0]), [tidy(c) for c in classes], 1)
     hint = f"; {alike}" if alike else f"; did you mean {near[0]!r}?" if near else ""
     known = listed(classes) if classes else "unnamed"

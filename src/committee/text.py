@@ -1,4 +1,4 @@
-"""Text from outside, as it is shown to people: names without traps, lists that end."""
+"""Text for people: safe names, short lists, numbers with units; and cells of csv files."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 
-# Names that a line lists before it only counts.
+# How many names a list shows.
 LISTED = 5
-# What a terminal obeys or hides: controls, formats such as right-to-left marks, line separators.
+# Characters that a terminal obeys or hides: controls, right-to-left marks, line separators.
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
-# What a spreadsheet takes for a formula, behind any apostrophes; numbers are none.
+# A spreadsheet takes this for a formula, after any apostrophes, unless it is a number.
 _FORMULA = re.compile(r"('*)[=+\-@\t\r].*", re.DOTALL)
 _NUMBER = re.compile(r"'*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-# Multiples in which large counts are written, largest first.
+# Units of large counts, largest first.
 _MULTIPLES = ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"))
 _COUNTED = frozenset({"macs", "params"})
 _SHORT_UNITS = {"latency_ms": "ms", "ms_per_sample": "ms/sample"}
 
 
 def printable(text: str) -> str:
-    r"""Return text with every character that a terminal would obey or hide written as an escape.
+    r"""Return text with escapes for every character that a terminal would obey or hide.
 
-    Undecodable bytes of a file name, which Python keeps as lone surrogates, come out as ``\xe9``.
+    Undecodable bytes of a file name, which Python stores as lone surrogates, become ``\xe9``.
 
     >>> print(printable("a\x1b]0;b\x07c"))
     a\x1b]0;b\x07c
@@ -44,7 +44,7 @@ def _escaped(character: str) -> str:
 
 
 def writable(text: str) -> str:
-    r"""Return text that UTF-8 can hold: undecodable bytes of a file name come out as ``\xe9``.
+    r"""Return text that UTF-8 can hold: undecodable bytes of a file name become ``\xe9``.
 
     >>> print(writable("caf\udce9.png"))
     caf\xe9.png
@@ -57,7 +57,7 @@ def writable(text: str) -> str:
 
 
 def listed(names: Collection[object], most: int = LISTED) -> str:
-    """Return the first names, quoted, and how many more there are.
+    """Return the first names, quoted, and the number of the others.
 
     >>> listed(["a", "b", "c"], most=2)
     "'a', 'b' and 1 more"
@@ -78,7 +78,7 @@ def first_line(error: BaseException) -> str:
 
 
 def tidy(name: str) -> str:
-    r"""Return a name as it is compared: Unicode NFC, no byte order mark, no outer spaces.
+    r"""Return a name for comparison: Unicode NFC, no byte order mark, no outer spaces.
 
     >>> tidy("\ufeffrose\u0301 ")
     'rosé'
@@ -87,7 +87,7 @@ def tidy(name: str) -> str:
 
 
 def word(name: str) -> str:
-    """Return a name in small letters with ``_`` for all that is no letter or digit.
+    """Return a name in small letters, with ``_`` for everything but letters and digits.
 
     >>> word("Sample ID"), word("cost (USD)")
     ('sample_id', 'cost_usd')
@@ -96,7 +96,7 @@ def word(name: str) -> str:
 
 
 def difference(one: str, two: str) -> str:
-    """Return by which characters two names that look alike differ; empty if they do not look alike.
+    """Return the characters in which two similar names differ; empty if they are not similar.
 
     >>> difference("red", "Red")
     "'red' and 'Red' differ in upper and lower case only"
@@ -119,13 +119,12 @@ def difference(one: str, two: str) -> str:
 
 
 def _common(one: str, two: str) -> int:
-    """How many first characters two texts have in common."""
     pairs = enumerate(zip(one, two, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(two)))
 
 
 def changes(then: object, now: object) -> tuple[object, object]:
-    """Return two values as they are; of two tables only the keys that differ, at any depth.
+    """Return two values, reduced to the keys that differ if they are tables, at any depth.
 
     >>> changes({"crop": 1.0, "exif": False}, {"crop": 0.9, "exif": False})
     ({'crop': 1.0}, {'crop': 0.9})
@@ -139,15 +138,15 @@ def changes(then: object, now: object) -> tuple[object, object]:
 
 
 def _look(name: str) -> str:
-    """Return what a name looks like: case, spacing, marks that show nothing and forms left out."""
+    """Return a name without case, spacing, invisible marks and variant forms."""
     shown = unicodedata.normalize("NFKC", name).casefold()
     return "".join(c for c in shown if c.isalnum() or not (c in "_- " or _escaped(c) != c))
 
 
 def cell(value: object) -> object:
-    """Return a value as a csv file holds it: no text in it is a formula for a spreadsheet.
+    """Return a value for a csv file: text that a spreadsheet would run as a formula is quoted.
 
-    :func:`from_cell` gives it back.
+    :func:`from_cell` is the inverse.
 
     >>> cell("=1+1"), cell("-5"), cell("red"), cell(-0.5)
     ("'=1+1", '-5', 'red', -0.5)
@@ -156,26 +155,24 @@ def cell(value: object) -> object:
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
-    r"""Return rows as csv that every reader gives back, lines ended by a line feed.
+    r"""Return rows as csv that every reader reads back, with line feeds at the ends of lines.
 
     >>> csv_text([["id", "cost"], ["a\rb", 0.5]])
     'id,cost\n"a\rb",0.5\n'
     """
     lines = _Lines()
-    # The writer quotes what its own line ends hold, so both characters must be in them.
+    # The writer quotes the characters of its own line ends, so both must be in them.
     csv.writer(lines, lineterminator="\r\n").writerows([*map(cell, row)] for row in rows)
     return "".join(lines)
 
 
 class _Lines(list[str]):
-    """What a csv writer writes, line by line."""
-
     def write(self, line: str) -> None:
         self.append(line.removesuffix("\r\n") + "\n")
 
 
 def from_cell(text: str) -> str:
-    """Return a text from what :func:`cell` made of it.
+    """Return the text that :func:`cell` was given.
 
     >>> from_cell("'=1+1"), from_cell("'tis")
     ('=1+1', "'tis")
@@ -184,7 +181,7 @@ def from_cell(text: str) -> str:
 
 
 def is_ours(header: Collection[str]) -> bool:
-    """Return whether a csv file has the columns of results, whose texts :func:`cell` wrote."""
+    """Return True if a csv file has the columns of our results, which :func:`cell` wrote."""
     return {"id", "class_index", "class_name"} <= set(header)
 
 
@@ -202,7 +199,7 @@ def counted(count: int, what: str) -> str:
 
 
 def percent(share: float) -> str:
-    """A share of 1 as a percentage.
+    """Return a share of 1 as a percentage.
 
     >>> percent(0.93456)
     '93.46 %'
@@ -211,7 +208,7 @@ def percent(share: float) -> str:
 
 
 def human_cost(value: float, unit: str) -> str:
-    """A cost to three digits with its unit, counts in k, M, G or T.
+    """Return a cost to three digits with its unit, and counts in k, M, G or T.
 
     >>> human_cost(41_234_567, "macs"), human_cost(3.14159, "latency_ms"), human_cost(0, "macs")
     ('41.2 M macs', '3.14 ms', '0 macs')
@@ -226,7 +223,7 @@ def human_cost(value: float, unit: str) -> str:
 
 
 def digits(value: float) -> str:
-    """Three digits, or all digits before the point."""
+    """Return three digits, or all digits before the point."""
     if value >= 999.5 or value == 0:
         return f"{value:,.0f}"
     return f"{value:#.3g}".rstrip(".")

@@ -16,25 +16,25 @@ from committee.errors import UnknownNameError
 from committee.models.pool_file import PoolFile, read_pool_file
 
 FOLDER = Path(__file__).parent
-# The test images are in random order: the first half chooses, the second judges.
+# The test images are in random order: the first half chooses, the second evaluates.
 ROWS = {"val": "0:5000", "test": "5000:10000"}
 
 
 def pool_file() -> PoolFile:
-    """The six networks."""
+    """Return the six networks."""
     return read_pool_file(FOLDER / "pool.toml")
 
 
 def open_images(rest: str, split: str, classes: Sequence[str]) -> Dataset:
-    """What ``embedded:REST`` names where samples are asked for: a plug-in as others are.
+    """Open ``embedded:REST``, for :func:`committee.data.open.open_data`.
 
     Args:
         rest: ``val`` or ``test``, the two halves, or ``all``.
         split: Name for the split.
-        classes: Names of the classes in the order of the models' outputs; those of the pool.
+        classes: Names of the pool's classes in the order of the models' outputs.
 
     Raises:
-        UnknownNameError: If ``rest`` is none of these.
+        UnknownNameError: If ``rest`` is something else.
         MisalignedError: If the classes are others.
     """
     parts = ROWS | {"all": ":"}
@@ -44,5 +44,5 @@ def open_images(rest: str, split: str, classes: Sequence[str]) -> Dataset:
 
 
 def embedded_images(split: str) -> Dataset:
-    """The 5,000 images of ``val`` or of ``test``."""
+    """Return the 5,000 images of ``val`` or ``test``."""
     return open_images(split, split, pool_file().classes)
