@@ -6,6 +6,7 @@ import itertools
 import json
 import pickle
 import re
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -37,6 +38,7 @@ from committee.models.pool_file import read_pool_file
 from committee.pool.metrics import Exits
 from committee.rule.outputs import Outputs
 from committee.rule.scores import confidence_of, tile_max_prob
+from committee.segment import metric as metric_module
 from committee.segment.bilinear import bilinear
 from committee.segment.counting import Table, count_tiles, keys_of
 from committee.segment.metric import MEAN_IOU, bootstrap_interval, mean_iou
@@ -900,3 +902,25 @@ def test_sizes_may_name_their_own_context(tmp_path):
     assert [grid.name for grid in grids] == ["full", "12+4", "12+0", "8+2"]
     path.write_text(path.read_text().replace("context = 4\n", ""))
     assert read_settings(read_pool_file(path)).grids[1].name == "12+32"
+
+
+def test_the_bootstrap_takes_little_memory_and_the_same_draws(monkeypatch):
+    images, draws = 20_000, 200
+    monkeypatch.setattr(metric_module, "_DRAWS", draws)
+    counts = np.random.default_rng(0).integers(0, 100, (images, 3))
+    counts[:, 1:] += 100
+    wanted = mean_iou(
+        np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), draws) @ counts
+    )
+    for kept in (0, 1 << 28):
+        metric_module._draws.cache_clear()
+        monkeypatch.setattr(metric_module, "_MOST_KEPT", kept)
+        monkeypatch.setattr(metric_module, "_BLOCK", 1 << 20)
+        tracemalloc.start()
+        found = metric_module.bootstrap([counts])[0]
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        np.testing.assert_array_equal(found, wanted)
+        # All draws in double precision would take 32 MB.
+        assert peak < 12e6
+    metric_module._draws.cache_clear()

@@ -26,6 +26,7 @@ import brute_force
 import committee as cm
 from brute_force import Oracle
 from committee import Cascade, Front, Infeasible, Pool, errors
+from committee import compiled as compiled_module
 from committee.pool.intervals import by_chance
 from committee.pool.prefixes import prefixes_of
 from committee.rule.cascade import ALWAYS, NEVER
@@ -1487,3 +1488,12 @@ def test_keywords_for_type_checkers_are_the_fields_of_the_record():
     assert set(OPTION_HELP) == set(SearchOptions.__dataclass_fields__)
     with pytest.raises(TypeError, match="gird"):
         cm.search(decisions_pool(), gird=3)
+
+
+def test_a_missing_compiled_part_is_said_once(monkeypatch, caplog):
+    monkeypatch.setattr(compiled_module, "PLAIN", "without its compiled part")
+    compiled_module.warn_if_plain.cache_clear()
+    cm.search(decisions_pool(), 1)
+    cm.search(decisions_pool(), 1)
+    compiled_module.warn_if_plain.cache_clear()
+    assert caplog.text.count("without its compiled part") == 1

@@ -1,6 +1,7 @@
-// What the compiled part of committee offers, one copy for each instruction set.
+// The interface of the compiled part, of which there is one copy for each instruction set.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
@@ -48,7 +49,7 @@ struct Sweep {
     const int64_t *known_values;
     int64_t known;
     // Ends the sweep as soon as it is not 0.
-    const volatile uint8_t *stop;
+    const std::atomic<uint8_t> *stop;
 };
 
 // Points that no known committee clearly beats.

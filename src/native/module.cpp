@@ -7,6 +7,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <atomic>
 #include <cmath>
 #include <optional>
 #include <stdexcept>
@@ -187,6 +188,14 @@ static void reached(const In<double, 1> &scores, const In<double, 1> &rising,
                     int64_t(rising.shape(0)), out.data());
 }
 
+// A flag is one byte of an array, which other threads read and write as an atomic.
+static_assert(sizeof(std::atomic<uint8_t>) == 1 && std::atomic<uint8_t>::is_always_lock_free);
+
+static void halt(const Out<uint8_t, 1> &stop) {
+    require(stop.shape(0) == 1, "stop: one number");
+    reinterpret_cast<std::atomic<uint8_t> *>(stop.data())->store(1, std::memory_order_relaxed);
+}
+
 static nb::tuple sweep(const In<uint16_t, 2> &passed, const Outputs &values,
                        const In<int32_t, 1> &widths, const In<int32_t, 2> &sequences,
                        const In<double, 3> &costs, const In<double, 1> &limits,
@@ -226,7 +235,7 @@ static nb::tuple sweep(const In<uint16_t, 2> &passed, const Outputs &values,
     in.known_costs = known_costs.data();
     in.known_values = known_values.data();
     require(stop.shape(0) == 1, "stop: one number");
-    in.stop = stop.data();
+    in.stop = reinterpret_cast<const std::atomic<uint8_t> *>(stop.data());
     in.known = int64_t(known_costs.shape(0));
     Points points;
     {
@@ -312,6 +321,7 @@ NB_MODULE(_native, m) {
           nb::arg("widths"), nb::arg("sequences"), nb::arg("costs"), nb::arg("limits"),
           nb::arg("known_costs"), nb::arg("known_values"), nb::arg("stop").noconvert(),
           "Undominated threshold vectors of sequences: sequence, choices, reach, cost, value.");
+    m.def("halt", &halt, nb::arg("stop").noconvert(), "End the sweeps that watch a flag.");
     m.def("lead", &lead, nb::arg("models"), nb::arg("out").noconvert(),
           "Mean of one row of each model less its largest, and the class of that; see module.cpp.");
     m.def("normalise", &normalise, nb::arg("images"), nb::arg("scale_and_shift"),

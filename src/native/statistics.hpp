@@ -14,7 +14,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <metric>
+#include <utility>
 #include <vector>
 
 #include "kernels.hpp"

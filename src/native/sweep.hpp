@@ -105,11 +105,13 @@ class Sweeper {
     }
 
     Points run() {
-        for (int64_t s = 0; s < in_.count && !*in_.stop; ++s) sequence(s);
+        for (int64_t s = 0; s < in_.count && !stopped(); ++s) sequence(s);
         return std::move(out_);
     }
 
   private:
+    bool stopped() const { return in_.stop->load(std::memory_order_relaxed) != 0; }
+
     struct Found {
         double cost;
         int64_t value;
@@ -208,7 +210,7 @@ class Sweeper {
         if (innermost) prepare();
         std::vector<int32_t> going;
         for (int32_t choice = 0; choice < width; ++choice) {
-            if (*in_.stop) return;
+            if (stopped()) return;
             const int32_t first = starts[choice], past = starts[choice + 1];
             value += changes[choice];
             if (innermost)

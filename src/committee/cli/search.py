@@ -24,7 +24,6 @@ from committee.cli.output import (
     search_progress,
 )
 from committee.cli.stores import confidence_for, open_split, open_test, skipped, with_metric
-from committee.compiled import PLAIN
 from committee.errors import CascadeError
 from committee.pool.evaluate import evaluate
 from committee.pool.pool import Pool
@@ -297,8 +296,6 @@ def _print(result: _Result, list_front: bool, out: str | None, store: str) -> No
     say(f"{len(front)} {'is' if len(front) == 1 else 'are'} on the front.")
     if front.inexact:
         say(f"Not exact: {front.inexact}.")
-    if PLAIN:
-        say(f"Note: this is committee {PLAIN}.")
     report = Report(front, result.test, result.target.match)
     rows = [*(report.members if list_front else report.rows)]
     if result.chosen and result.row:

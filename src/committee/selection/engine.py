@@ -17,13 +17,14 @@ from functools import singledispatch
 import numpy as np
 
 from committee.arrays import Array
+from committee.compiled import warn_if_plain
 from committee.errors import TooLargeError
 from committee.pool.evaluate import costs_of_stages
 from committee.pool.prefixes import Key, PrefixSource, StageSequence
 from committee.selection.options import Progress, SearchPlan
 from committee.selection.sequences import within_bounds
 from committee.selection.statistics import PrefixTable, prefix_table
-from committee.selection.sweep import Batch, Points, dominated, pareto_envelope, sweep
+from committee.selection.sweep import Batch, Points, dominated, halt, pareto_envelope, sweep
 
 # Sequences of one call of the sweep: well below a second.
 _SEQUENCES = 64
@@ -101,6 +102,7 @@ def search_sequences(
         Infeasible: If no sequence keeps to the bounds.
         TooLargeError: If statistics exceed the memory allowed.
     """
+    warn_if_plain()
     source, pool = plan.source, plan.source.pool
     seconds: dict[str, float] = {}
     # The short ones rule out most of the long ones.
@@ -186,7 +188,7 @@ def sweep_thresholds(source: PrefixSource, task: Sweep) -> tuple[list[Point], in
                 cost, value = pareto_envelope(cost, value)
                 task.report(done)
         except BaseException:
-            stop[0] = 1
+            halt(stop)
             executor.shutdown(wait=False, cancel_futures=True)
             raise
     found: list[Point] = []

@@ -91,6 +91,15 @@ def sweep(
     return Points(*found)
 
 
+def halt(stop: Array) -> None:
+    """End the sweeps that watch a flag; the compiled part reads it as an atomic."""
+    native = compiled_part()
+    if native is None:
+        stop[0] = 1
+    else:
+        native.halt(stop)
+
+
 def plain_sweep(
     table: PrefixTable, batch: Batch, known_cost: Array, known_value: Array, stop: Array = _GO
 ) -> Points:
