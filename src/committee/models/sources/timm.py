@@ -92,7 +92,8 @@ class TimmSource(ByName):
                 spec.text, pretrained=True, pretrained_cfg_overlay=overlay
             )
         except Exception as error:
-            raise unloaded(where, f"timm:{spec.text}", error, "HF_HOME") from error
+            cache = "HF_HOME" if config.hf_hub_id else "TORCH_HOME"
+            raise unloaded(where, f"timm:{spec.text}", error, cache) from error
         return module
 
     def finished(self, spec: ModelSpec, module: torch.nn.Module) -> torch.nn.Module:
