@@ -1,4 +1,4 @@
-"""Held: samples on their way through the stages, in the forms that are still asked for."""
+"""Batches of samples on their way through the stages, in the forms that are still needed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from committee.models.inputs import RawSamples, fitted
 from committee.spec.preprocessing import Preprocessing
 
 
-class Held:
-    """N images or clips, prepared once for each preprocessing that a stage asks for.
+class SampleBatch:
+    """N images or clips, prepared once for each preprocessing that a stage needs.
 
     Args:
         count: N.
-        images: By preprocessing, N images that it can be applied to.
-        inputs: By preprocessing, what is prepared already; see :func:`committee.models.inputs_of`.
+        images: N images that a preprocessing can be applied to, by preprocessing.
+        inputs: What is prepared already, by preprocessing; see
+            :func:`committee.models.clip.inputs_of`.
     """
 
     def __init__(
@@ -37,12 +38,12 @@ class Held:
         return self._count
 
     def begin(self, recipe: Preprocessing, executor: Executor) -> None:
-        """Prepare in another thread what will soon be asked for."""
+        """Prepare in another thread what will be needed soon."""
         if recipe not in self._inputs and recipe not in self._begun:
             self._begun[recipe] = executor.submit(inputs_of, self._images[recipe], recipe)
 
     def inputs(self, recipe: Preprocessing) -> ModelInputs:
-        """What a model runs on: of images (N, channels, height, width), float32."""
+        """Return what a model runs on: for images (N, channels, height, width), float32."""
         if recipe not in self._inputs:
             begun = self._begun.pop(recipe, None)
             self._inputs[recipe] = (
@@ -51,15 +52,15 @@ class Held:
         return self._inputs[recipe]
 
     def fitted(self, recipe: Preprocessing) -> Array:
-        """Bytes (N, height, width, channels) of all images, resized and cut."""
+        """Return the bytes (N, height, width, channels) of all images, resized and cut."""
         return fitted(self._images[recipe], recipe)
 
-    def only(self, rows: Array, recipes: Collection[Preprocessing]) -> Held:
-        """Some of the images, for some preprocessings; what else there was is let go.
+    def only(self, rows: Array, recipes: Collection[Preprocessing]) -> SampleBatch:
+        """Return some of the images, for some preprocessings, without the rest.
 
         Args:
-            rows: Which, rising, shape (n,).
-            recipes: What will still be asked for.
+            rows: Indices of the images, rising, shape (n,).
+            recipes: Preprocessings that are still needed.
         """
         inputs = {recipe: self._inputs[recipe] for recipe in recipes if recipe in self._inputs}
         images = {
@@ -68,8 +69,8 @@ class Held:
             if recipe in self._images and recipe not in inputs
         }
         if len(rows) == self._count:
-            return Held(self._count, images, inputs)
-        return Held(
+            return SampleBatch(self._count, images, inputs)
+        return SampleBatch(
             len(rows),
             {recipe: _taken(some, rows) for recipe, some in images.items()},
             {recipe: values[rows] for recipe, values in inputs.items()},

@@ -1,8 +1,8 @@
-"""Gathering: many flows at once, what they ask of a stage run together in full batches.
+"""Gathering: many flows at once, whose requests to a stage run together in full batches.
 
 Every batch of images is a flow of its own. Samples that stay wait at the next stage until enough
-of them, of whatever flows, fill a batch there. So few images are in memory, however many there
-are in all, and late stages run on full batches too.
+of them, from any flow, fill a batch there. So late stages run on full batches too, and few images
+are in memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from committee.predict import joined
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, Flow, Request, decide, joined_decisions
 from committee.rule.outputs import Outputs
-from committee.run.batch import Held
+from committee.run.batch import SampleBatch
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 
@@ -32,10 +32,10 @@ Run = Callable[[str, ModelInputs], tuple[Outputs, Array]]
 
 @dataclass(frozen=True, eq=False)
 class Gathered:
-    """What became of N samples.
+    """Decisions for N samples, and failures.
 
     Args:
-        decisions: For each; of those that failed they mean nothing.
+        decisions: One for each sample; they mean nothing for samples that failed.
         failed: Why a sample could not be decided, by row.
     """
 
@@ -49,23 +49,23 @@ class _Waiting:
 
     Args:
         first: Number of its flow's first sample.
-        flow: Who asked.
-        request: For what.
-        held: The images of the request's rows.
+        flow: The flow that made it.
+        request: The request.
+        batch: The images of its rows.
         taken: How many of the rows were run.
-        parts: What came out, by model.
+        parts: Outputs of the rows that were run, by model.
     """
 
     first: int
     flow: Flow
     request: Request
-    held: Held
+    batch: SampleBatch
     taken: int = 0
     parts: dict[str, list[Outputs]] = field(default_factory=dict)
 
     @property
     def left(self) -> int:
-        return len(self.held) - self.taken
+        return len(self.batch) - self.taken
 
 
 class Gatherer(Protocol):
@@ -73,20 +73,20 @@ class Gatherer(Protocol):
 
     @property
     def leaving(self) -> Array:
-        """How many samples have left at each stage since the last :meth:`finish`."""
+        """How many samples have exited at each stage since the last :meth:`finish`."""
 
-    def add(self, held: Held) -> None:
-        """Take a batch of images, and run what fills batches.
+    def add(self, batch: SampleBatch) -> None:
+        """Take a batch of images, and run every batch that is full.
 
         Raises:
             ModelError, ShapeError: If a model fails; NaN is no such failure.
         """
 
     def finish(self) -> Gathered:
-        """Run what waits, in batches that are not full; then all starts anew.
+        """Run what waits, in batches that are not full, and start anew.
 
         Returns:
-            What became of the samples since the last call, in the order in which they came.
+            The decisions for the samples since the last call, in the order in which they came.
 
         Raises:
             ModelError, ShapeError: If a model fails; NaN is no such failure.
@@ -94,15 +94,15 @@ class Gatherer(Protocol):
 
 
 class Gathering:
-    """Decides with models that are apart; see :class:`Gatherer`.
+    """Decides with models that are loaded one by one; see :class:`Gatherer`.
 
     Args:
         cascade: The rule.
         specs: Its models, by name.
-        run: What runs them.
+        run: Runs one of them.
         batch_size: Samples a forward pass.
-        executor: What prepares the samples that stay while the models run; if left out, who adds
-            them does.
+        executor: Prepares the samples that stay while the models run; without one, the thread
+            that adds samples does.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Gathering:
         self._recipes = {name: spec.preprocessing for name, spec in specs.items()}
         self._later = recipes_from(cascade, specs)
         self._waiting: list[deque[_Waiting]] = [deque() for _ in cascade.stages]
-        # How many samples came to each stage; beyond the last comes none.
+        # How many samples reached each stage; none goes beyond the last.
         self._reached = np.zeros(len(cascade.stages) + 1, np.int64)
         self._decided: dict[int, Decisions] = {}
         self._failed: dict[int, str] = {}
@@ -126,16 +126,16 @@ class Gathering:
     @property
     def leaving(self) -> Array:
         """See :class:`Gatherer`."""
-        waiting = [sum(len(each.held) for each in stage) for stage in self._waiting]
+        waiting = [sum(len(each.batch) for each in stage) for stage in self._waiting]
         return self._reached[:-1] - self._reached[1:] - waiting
 
-    def add(self, held: Held) -> None:
+    def add(self, batch: SampleBatch) -> None:
         """See :class:`Gatherer`."""
-        if not len(held):
+        if not len(batch):
             return
-        flow = decide(self._cascade, len(held))
-        self._waiting[0].append(_Waiting(int(self._reached[0]), flow, next(flow), held))
-        self._reached[0] += len(held)
+        flow = decide(self._cascade, len(batch))
+        self._waiting[0].append(_Waiting(int(self._reached[0]), flow, next(flow), batch))
+        self._reached[0] += len(batch)
         for stage in range(len(self._waiting)):
             while self._left(stage) >= self._batch_size:
                 self._step(stage)
@@ -154,7 +154,7 @@ class Gathering:
         return sum(each.left for each in self._waiting[stage])
 
     def _step(self, stage: int) -> None:
-        """Run one batch of a stage; requests that it completes are answered."""
+        """Run one batch of a stage, and answer the requests that it completes."""
         taken: list[tuple[_Waiting, slice]] = []
         room = self._batch_size
         for each in self._waiting[stage]:
@@ -165,7 +165,7 @@ class Gathering:
             room -= count
         for name in self._cascade.stages[stage].models:
             recipe = self._recipes[name]
-            pieces = [each.held.inputs(recipe)[rows] for each, rows in taken]
+            pieces = [each.batch.inputs(recipe)[rows] for each, rows in taken]
             outputs, wrong = self._run(name, joined_inputs(pieces))
             self._hand_out(name, outputs, wrong, taken)
         for each, rows in taken:
@@ -196,16 +196,16 @@ class Gathering:
             return
         # Rows of both rise, and those of the next request are some of these.
         stay = np.searchsorted(each.request.rows, request.rows)
-        held = each.held.only(stay, self._later[request.stage])
+        batch = each.batch.only(stay, self._later[request.stage])
         if self._executor is not None:
             for name in request.models:
-                held.begin(self._recipes[name], self._executor)
-        self._waiting[request.stage].append(_Waiting(each.first, each.flow, request, held))
-        self._reached[request.stage] += len(held)
+                batch.begin(self._recipes[name], self._executor)
+        self._waiting[request.stage].append(_Waiting(each.first, each.flow, request, batch))
+        self._reached[request.stage] += len(batch)
 
 
 def joined_gathered(parts: Sequence[Gathered]) -> Gathered:
-    """What became of consecutive samples as one."""
+    """Return the results for consecutive samples as one."""
     starts = accumulate((len(part.decisions.stage) for part in parts), initial=0)
     failed = {
         start + row: reason
@@ -218,7 +218,7 @@ def joined_gathered(parts: Sequence[Gathered]) -> Gathered:
 def recipes_from(
     cascade: Cascade, specs: Mapping[str, ModelSpec]
 ) -> tuple[frozenset[Preprocessing], ...]:
-    """For each stage, the preprocessings that it or a later one asks for."""
+    """Return the preprocessings that each stage or a later one needs."""
     each = [
         frozenset(specs[name].preprocessing for name in stage.models) for stage in cascade.stages
     ]

@@ -18,7 +18,7 @@ from committee.reading import parsed_json, typed
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, joined_decisions
 from committee.rule.outputs import checked_outputs, usable_rows
-from committee.run.batch import Held
+from committee.run.batch import SampleBatch
 from committee.run.batching import Gathered, joined_gathered
 from committee.spec.preprocessing import Preprocessing
 
@@ -96,12 +96,12 @@ class Graph:
         checked_outputs(str(self._path), self._kind, values, first=first)
         return decisions
 
-    def gathered(self, held: Held, batch_size: int) -> Gathered:
+    def gathered(self, batch: SampleBatch, batch_size: int) -> Gathered:
         """Decide on images that were read; NaN fails no other sample."""
-        feed = {name: held.fitted(recipe) for name, recipe in self.inputs.items()}
+        feed = {name: batch.fitted(recipe) for name, recipe in self.inputs.items()}
         step = 1 if self._one else batch_size
         parts, failed = [], {}
-        for start in range(0, len(held), step):
+        for start in range(0, len(batch), step):
             values, decisions = self._run({n: v[start : start + step] for n, v in feed.items()})
             wrong = ~usable_rows(values, self._kind)
             for row in np.flatnonzero(wrong).tolist():
@@ -141,9 +141,9 @@ class GraphGathering:
         stages = joined_gathered(self._parts).decisions.stage
         return np.bincount(stages, minlength=len(self._graph.cascade.stages))
 
-    def add(self, held: Held) -> None:
+    def add(self, batch: SampleBatch) -> None:
         """See :class:`.gathering.Gatherer`."""
-        self._parts.append(self._graph.gathered(held, self._batch_size))
+        self._parts.append(self._graph.gathered(batch, self._batch_size))
 
     def finish(self) -> Gathered:
         """See :class:`.gathering.Gatherer`."""

@@ -12,7 +12,7 @@ from committee.arrays import Array
 from committee.data.base import Dataset, map_ahead, readable
 from committee.models.inputs import ImageLike, RawSamples, fitted, prepared
 from committee.predict import THREADS
-from committee.run.batch import Held
+from committee.run.batch import SampleBatch
 from committee.spec.preprocessing import Preprocessing
 
 # Decoded images above so many bytes are not kept for later stages; their inputs are, as bytes.
@@ -34,14 +34,14 @@ class Read:
 
     rows: Array
     good: Array
-    held: Held
+    held: SampleBatch
     broken: Sequence[tuple[str, str]]
     content: Array
     seen: Sequence[Any] = ()
 
     def done(self) -> Read:
         """Return the same without images."""
-        return replace(self, held=Held(0, {}))
+        return replace(self, held=SampleBatch(0, {}))
 
 
 def read_prepared(
@@ -117,7 +117,7 @@ class _Reading:
             count += len(some)
             # Not held while the next is decoded.
             del images
-        held = Held(
+        held = SampleBatch(
             count,
             {recipe: _joined(parts) for recipe, parts in kept.items()},
             {recipe: made[:count] for recipe, made in inputs.items()},
@@ -127,7 +127,7 @@ class _Reading:
     def _clips(self, rows: Array, content: Array) -> Read:
         """Frames come resized; views are made of them when a model runs."""
         good, clips, broken = readable(self._dataset, rows)
-        held = Held(len(good), dict.fromkeys((*self._first, *self._later), clips))
+        held = SampleBatch(len(good), dict.fromkeys((*self._first, *self._later), clips))
         seen = [] if self._seen is None else [self._seen(clips)]
         return Read(rows, good, held, broken, content, seen)
 

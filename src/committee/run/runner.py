@@ -24,7 +24,7 @@ from committee.models.sources.registry import source_of
 from committee.pool.evaluate import costs_of_stages
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, joined_decisions
-from committee.run.batch import Held
+from committee.run.batch import SampleBatch
 from committee.run.batching import Gatherer, Gathering, recipes_from
 from committee.run.loading import Models, recipes_of
 from committee.run.online import One
@@ -247,7 +247,7 @@ class Runner:
             end = min(start + step, len(images))
             for at in range(start, end, together):
                 some = images[at : min(at + together, end)]
-                gatherer.add(Held(len(some), dict.fromkeys(first | later, some)))
+                gatherer.add(SampleBatch(len(some), dict.fromkeys(first | later, some)))
             gathered = gatherer.finish()
             for row, reason in sorted(gathered.failed.items())[:1]:
                 raise NotFiniteError(
