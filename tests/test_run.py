@@ -394,7 +394,7 @@ def test_progress_tells_exits_so_far_and_counts_what_an_earlier_run_did(
     seen: list[Progress] = []
     with pytest.raises(KeyboardInterrupt):
         list(run_into(runner, Torn(some, broken, 299), out, 8, seen.append))
-    assert (seen[0].done, seen[0].leaving.tolist()) == (0, [0, 0, 0])
+    assert (seen[0].done, seen[0].exits.tolist()) == (0, [0, 0, 0])
     assert [each.done for each in seen] == sorted(each.done for each in seen)
     again: list[Progress] = []
     stretches = run_into(runner, Torn(some, broken), out, 8, again.append)
@@ -402,10 +402,10 @@ def test_progress_tells_exits_so_far_and_counts_what_an_earlier_run_did(
     assert len(results) == ROWS
     first, last = again[0], again[-1]
     assert first.done in (128, 256)
-    assert (first.leaving.sum(), first.total) == (0, ROWS)
+    assert (first.exits.sum(), first.total) == (0, ROWS)
     assert (last.done, last.total) == (ROWS, ROWS)
     new = good[good >= first.done]
-    assert last.leaving.tolist() == np.bincount(stages[new], minlength=3).tolist()
+    assert last.exits.tolist() == np.bincount(stages[new], minlength=3).tolist()
 
 
 def test_a_run_goes_on_only_with_the_same(stored: Pool, some: ArrayDataset, tmp_path: Path) -> None:

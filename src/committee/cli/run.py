@@ -85,7 +85,7 @@ def run(
         def progress(now: Progress) -> None:
             tally.begin(now.done)
             if update is not None:
-                exits = tally.earlier + now.leaving
+                exits = tally.earlier + now.exits
                 update(now.done, now.total, f"exits {shares(exits / (exits.sum() or 1))}")
 
         tally.add(

@@ -51,7 +51,7 @@ class Shared:
 
     @property
     def most(self) -> bool:
-        """Whether more than half of the smaller split is shared."""
+        """Return True if more than half of the smaller split is shared."""
         smaller = min((self.one.wholes, len(self.first)), (self.two.wholes, len(self.second)))
         return 2 * smaller[1] > smaller[0]
 
@@ -95,12 +95,12 @@ def places(known: Samples, given: Samples) -> Array:
         return np.array([rows.get(name, -1) for name in given.ids], np.int64)
     unread = {name: row for name, row in rows.items() if not known.content[row]}
     by_content = {each: row for row, each in enumerate(known.content.tolist()) if each}
-    found = []
+    places = []
     for name, each in zip(given.ids, given.content.tolist(), strict=True):
         row = rows.get(name, -1)
         same = row >= 0 and each and known.content[row] == each
-        found.append(row if same else by_content.get(each, unread.get(name, -1)))
-    return np.array(found, np.int64)
+        places.append(row if same else by_content.get(each, unread.get(name, -1)))
+    return np.array(places, np.int64)
 
 
 def alike(one: Array, two: Array) -> tuple[Array, Array]:
@@ -128,7 +128,7 @@ def alike(one: Array, two: Array) -> tuple[Array, Array]:
 
 
 def mostly_differ(one: Outputs, two: Outputs) -> bool:
-    """Return whether a model's answers to two sets of samples differ beyond rounding in most rows.
+    """Return True if a model's answers to two sets of samples differ beyond rounding in most rows.
 
     Args:
         one: Outputs of some samples.
@@ -158,7 +158,7 @@ def output_digests(name: str, outputs: Outputs) -> Array:
         name: Name of the model.
         outputs: What it answers.
     """
-    found = np.zeros(len(outputs), np.uint64)
+    digests = np.zeros(len(outputs), np.uint64)
     for start in range(0, len(outputs), _ROWS):
         rows = outputs.rows(slice(start, start + _ROWS))
         columns = [rows.values.reshape(len(rows), -1)]
@@ -169,24 +169,16 @@ def output_digests(name: str, outputs: Outputs) -> Array:
         weights = np.random.default_rng(zlib.crc32(name.encode(errors="surrogateescape"))).integers(
             1, 2**63, block.shape[1], np.uint64
         )
-        found[start : start + _ROWS] = block.astype(np.uint64) @ weights
-    return found
+        digests[start : start + _ROWS] = block.astype(np.uint64) @ weights
+    return digests
 
 
-def doubles(samples: Samples) -> list[str]:
-    """Return the ids of samples whose content stood before in the same split, in their order."""
+def content_copies(samples: Samples) -> str:
+    """Return a note on samples whose content stands before in the split; empty if there is none."""
     if samples.content is None:
-        return []
+        return ""
     content = samples.content[:: samples.parts]
-    first = np.zeros(len(content), bool)
-    first[np.unique(content, return_index=True)[1]] = True
-    names = _whole_names(samples)
-    return [names[row] for row in np.flatnonzero(~first & (content != 0)).tolist()]
-
-
-def doubles_note(samples: Samples) -> str:
-    """Return how many samples of a split are copies of another, for people; empty if none is."""
-    names = doubles(samples)
+    names = _repeated_names(_whole_names(samples), content, content != 0)
     if not names:
         return ""
     are = "is a copy" if len(names) == 1 else "are copies"
@@ -196,28 +188,32 @@ def doubles_note(samples: Samples) -> str:
     )
 
 
-def copies_note(samples: Samples, digests: Array, precise: Array) -> str:
-    """Return how many rows are copies as the outputs of all models say, for people; or nothing.
+def output_copies(samples: Samples, digests: Array, precise: Array) -> str:
+    """Return a note on rows that have the outputs of another in all models; empty if none has.
 
     Args:
         samples: The samples, whose contents nobody knows.
         digests: From :func:`output_digests`, added up over all models, shape (N,).
-        precise: Whether outputs are so precise that no two samples have the same, shape (N,).
+        precise: True where no two samples are likely to have the same outputs, shape (N,).
     """
-    _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
-    rows = np.flatnonzero((first[inverse] != np.arange(len(digests))) & precise)
-    if not len(rows) or len(first) == 1:
+    names = _repeated_names(samples.ids, digests, precise)
+    if not names or (digests == digests[0]).all():
         return ""
-    has = "row has" if len(rows) == 1 else "rows have"
+    has = "row has" if len(names) == 1 else "rows have"
     return (
-        f"{len(rows):,} of {len(samples):,} {has} the outputs of another in all models of "
-        f"'{printable(samples.split)}': {listed([samples.ids[row] for row in rows.tolist()])}. "
-        "Are these copies? Each counts as a sample"
+        f"{len(names):,} of {len(samples):,} {has} the outputs of another in all models of "
+        f"'{printable(samples.split)}': {listed(names)}. Are these copies? Each counts as a sample"
     )
 
 
+def _repeated_names(names: Sequence[str], values: Array, counts: Array) -> list[str]:
+    """Return the names of the rows, of those that count, whose value stands before."""
+    first = np.unique(values, return_index=True)[1]
+    return [names[row] for row in np.setdiff1d(np.flatnonzero(counts), first).tolist()]
+
+
 def precise_rows(outputs: Outputs) -> Array:
-    """Return whether two samples hardly have the same outputs, shape (N,): none are rounded."""
+    """Return True for each row whose outputs no other is likely to have: none are rounded."""
     if outputs.kind not in ("logits", "probabilities") or outputs.values.dtype.itemsize < _SINGLE:
         return np.zeros(len(outputs), bool)
     values = np.asarray(outputs.values)
@@ -243,18 +239,18 @@ def _among(names: Sequence[str], others: Sequence[str]) -> Array:
 
 
 def _chance_of_order(digests: Array) -> float:
-    """How likely as many draws from the same digests are to come out in the same order."""
+    """Return how likely as many draws from the same digests are to come in the same order."""
     _, counts = np.unique(digests, return_counts=True)
     return float(np.exp(np.sum(counts * np.log(counts / max(len(digests), 1)))))
 
 
 def _repeated(digests: Array) -> int:
-    """How many numbers stand more than once."""
+    """Return how many numbers stand more than once."""
     return int((np.unique(digests, return_counts=True)[1] > 1).sum())
 
 
 def _once(digests: Array) -> Array:
-    """The numbers that stand once, rising."""
+    """Return the numbers that stand once, rising."""
     values, counts = np.unique(digests, return_counts=True)
     once: Array = values[counts == 1]
     return once

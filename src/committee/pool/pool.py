@@ -18,9 +18,9 @@ from committee.pool.frames import in_class_order, in_row_order, in_rows
 from committee.pool.identity import (
     Shared,
     alike,
-    copies_note,
-    doubles_note,
+    content_copies,
     mostly_differ,
+    output_copies,
     output_digests,
     places,
     precise_rows,
@@ -279,7 +279,7 @@ class Pool:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on the samples: what no figure counts, and copies; often none."""
-        return (*self.samples.notes, *filter(None, [doubles_note(self.samples), self.copies]))
+        return (*self.samples.notes, *filter(None, [content_copies(self.samples), self.copies]))
 
     def confidence_or(self, asked: str) -> str:
         """The confidence that the outputs were scored with when they were kept, else that asked.
@@ -482,7 +482,7 @@ class Pool:
             precise |= precise_rows(self.model(name))
         if not precise.any():
             return ""
-        return copies_note(self.samples, self._digests(self.names), precise)
+        return output_copies(self.samples, self._digests(self.names), precise)
 
     def _digests(self, names: Iterable[str]) -> Array:
         """A number for what some models answer to each sample, shape (N,), uint64."""

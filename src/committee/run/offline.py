@@ -1,4 +1,4 @@
-"""Offline: a cascade over a whole data set, stretch by stretch, in the order of the samples."""
+"""Runs a cascade over a whole data set, stretch by stretch, in the order of the samples."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ class Progress:
     """How far a run is.
 
     Args:
-        done: Samples that are done, those of an earlier run too.
+        done: Samples that are done, including those of an earlier run.
         total: Samples in all.
-        leaving: How many left at each stage, in this run alone.
+        exits: How many exited at each stage, in this run alone.
     """
 
     done: int
     total: int
-    leaving: Array
+    exits: Array
 
 
 @dataclass(frozen=True, eq=False)
 class _Stretch:
-    """Some samples and what became of them.
+    """Consecutive samples and their decisions.
 
     Args:
-        rows: Which samples, shape (n,).
+        rows: Numbers of the samples, shape (n,).
         good: Those that could be read, shape (m,).
-        gathered: What became of these.
+        gathered: The decisions on these.
         broken: Id and reason of the others.
-        content: Digest of each sample, shape (n,); empty where nobody asked.
+        content: Digest of each sample, shape (n,); empty if it is not needed.
     """
 
     rows: Array
@@ -69,9 +69,9 @@ def run_offline(
 ) -> Iterator[tuple[Array, Decisions]]:
     """Decide on all samples of a data set.
 
-    Threads read samples and prepare them for the first stage while the models run. Samples that
-    stay wait until they fill a batch of a later stage; after as many batches as the task's stretch
-    has none waits any more. Memory holds few batches.
+    Threads read samples and prepare them for the first stage while the models run. Samples that go
+    on wait until they fill a batch of a later stage; at the end of each stretch none waits any
+    more. Memory holds few batches.
 
     Args:
         runner: The cascade.
@@ -93,7 +93,7 @@ def run_offline(
         for row, reason in sorted(stretch.gathered.failed.items())[:1]:
             raise NotFiniteError(
                 f"sample {dataset.samples.ids[int(stretch.good[row])]!r}: {reason}. "
-                "Mend the model, or run into a file, where such samples have a row of their own"
+                "Fix the model, or run into a file, where such samples have a row of their own"
             )
         yield stretch.rows, stretch.gathered.decisions
 
@@ -110,9 +110,9 @@ def run_into(
 ) -> Iterator[list[Result]]:
     """Decide on all samples and write one row for each, in their order.
 
-    A run that was stopped goes on where it was; what was damaged since, or is of samples that have
-    changed, is computed again. Samples that cannot be read, or of which a model makes NaN, get a
-    row with the reason.
+    A run that was stopped resumes; results that were damaged since, or whose samples have changed,
+    are computed again. Samples that cannot be read, or for which a model gives NaN, get a row with
+    the reason.
 
     Args:
         runner: The cascade.
@@ -120,12 +120,12 @@ def run_into(
         out: The file of the results: csv, jsonl or parquet.
         batch_size: Samples a forward pass; as the task says if left out.
         progress: Called after every batch, and once before the first.
-        overwrite: Whether finished results that are there may be replaced.
+        overwrite: True if finished results that are there may be replaced.
         note: Called with a line for each thing that people should know.
 
     Yields:
-        The results of each stretch, those of an earlier run first. The file is there when all were
-        taken.
+        The results of each stretch, those of an earlier run first. The file is complete after the
+        last.
 
     Raises:
         DataError: If the ending of the file is unknown, another process writes it, or it is there
@@ -178,14 +178,14 @@ def _stretches(
     count, step = len(dataset.samples), batch_size * runner.task.stretch
     with ThreadPoolExecutor(1, thread_name_prefix="late-stages") as executor:
         gatherer = runner.gatherer(batch_size, executor)
-        left = np.zeros(len(runner.cascade.stages), np.int64)
+        earlier = np.zeros(len(runner.cascade.stages), np.int64)
         reads: list[Read] = []
 
         def tell() -> None:
             if progress is not None:
-                leaving = gatherer.leaving
+                exits = gatherer.leaving
                 broken = sum(len(read.broken) for read in reads)
-                progress(Progress(done + int(leaving.sum()) + broken, count, left + leaving))
+                progress(Progress(done + int(exits.sum()) + broken, count, earlier + exits))
 
         tell()
         batches = units(starts, count, step, batch_size, runner.together(batch_size))
@@ -196,14 +196,15 @@ def _stretches(
             if end % step == 0 or end == count:
                 stretch = _stretch(reads, gatherer.finish())
                 yield stretch
-                left += np.bincount(stretch.gathered.decisions.stage, minlength=len(left))
+                stages = stretch.gathered.decisions.stage
+                earlier += np.bincount(stages, minlength=len(earlier))
                 done += len(stretch.rows)
                 reads.clear()
             tell()
 
 
 def _stretch(reads: Sequence[Read], gathered: Gathered) -> _Stretch:
-    """Join what was read of a stretch with what became of it."""
+    """Join the batches of a stretch with their decisions."""
     return _Stretch(
         np.concatenate([read.rows for read in reads]),
         np.concatenate([read.good for read in reads]),
@@ -216,9 +217,9 @@ def _stretch(reads: Sequence[Read], gathered: Gathered) -> _Stretch:
 def units(
     starts: Sequence[int], count: int, step: int, batch_size: int, together: int = 0
 ) -> Iterator[Array]:
-    """Yield rows that are read as one; none crosses the end of a stretch.
+    """Yield rows that are read together; none crosses the end of a stretch.
 
-    Of the first batch every thread reads a part, for nothing runs before it is there.
+    Each thread reads a part of the first batch, because nothing runs before it is there.
 
     Args:
         starts: First sample of each stretch, rising.
@@ -238,29 +239,29 @@ def units(
 
 
 def _results(runner: Runner, dataset: Dataset, stretch: _Stretch) -> list[Result]:
-    """A row for every sample of a stretch."""
+    """Return a row for every sample of a stretch."""
     ids = dataset.samples.ids
     failed = stretch.gathered.failed
-    found = {
+    decisions = {
         int(row): runner.explained(stretch.gathered.decisions, i)
         for i, row in enumerate(stretch.good)
         if i not in failed
     }
     reasons = dict(stretch.broken)
     reasons.update((ids[int(stretch.good[i])], reason) for i, reason in failed.items())
-    return [_result(dataset, int(row), found, reasons) for row in stretch.rows]
+    return [_result(dataset, int(row), decisions, reasons) for row in stretch.rows]
 
 
 def _result(
-    dataset: Dataset, row: int, found: Mapping[int, Decision], reasons: Mapping[str, str]
+    dataset: Dataset, row: int, decisions: Mapping[int, Decision], reasons: Mapping[str, str]
 ) -> Result:
-    """What was decided for a sample, or why it could not be read."""
+    """Return the row of a sample: its decision, or why it could not be read."""
     samples = dataset.samples
     name = samples.ids[row]
     label = None if samples.labels is None else int(samples.labels[row])
     label_name = "" if label is None else class_name(samples.classes, label)
-    if row in found:
-        return Result(id=name, label=label, label_name=label_name, **vars(found[row]))
+    if row in decisions:
+        return Result(id=name, label=label, label_name=label_name, **vars(decisions[row]))
     return Result.broken(name, reasons[name], label, label_name)
 
 

@@ -30,7 +30,7 @@ from committee.errors import (
 )
 from committee.files import write_bytes
 from committee.paths import portable, resolved, unplaced
-from committee.pool.identity import doubles_note
+from committee.pool.identity import content_copies
 from committee.pool.pool import Pool
 from committee.pool.samples import Samples, fingerprint
 from committee.reading import (
@@ -252,7 +252,7 @@ def write_images(folder: Path, ids: Sequence[str], content: Sequence[int], rule:
     )
     data = {"schema": SCHEMA, "rule": rule, "ids": list(ids), "content": list(content)}
     write_bytes(folder / IMAGES, sealed_json(data))
-    copies = doubles_note(given)
+    copies = content_copies(given)
     return [*notes, copies] if copies else notes
 
 
@@ -469,7 +469,7 @@ def _notes(folder: Path, pool: TilePool) -> tuple[str, ...]:
     """What to know of a split of which one grid is loaded: what is not counted, and copies."""
     images, labelled = _read_images(folder), pool.table.labelled
     left = _left_out(read_index(folder), folder.name, len(images.ids), labelled)
-    copies = doubles_note(_samples(folder.name, images.ids, images.content))
+    copies = content_copies(_samples(folder.name, images.ids, images.content))
     return (*left.notes, *filter(None, [copies]))
 
 

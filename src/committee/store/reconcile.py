@@ -11,7 +11,7 @@ import numpy as np
 from committee.data.base import BrokenSamplesError, Dataset, content_of, find_broken
 from committee.data.subset import REST, PartDataset, share, without
 from committee.errors import ChangedError
-from committee.pool.identity import doubles_note, shared
+from committee.pool.identity import content_copies, shared
 from committee.pool.samples import Broken, Samples
 from committee.store.folder import Store
 from committee.store.split import Split, changed_text, known_split, other_splits, store_order
@@ -53,7 +53,7 @@ def reconcile(
     was_checked = fewer is not None and fewer.checked and len(fewer.samples) == len(left)
     split = Split(left, checked=skip_broken or was_checked)
     notes = store.add_samples(split, fewer=is_fewer)
-    copies = doubles_note(left)
+    copies = content_copies(left)
     return PartDataset(dataset, rows, left), split, [*notes, *([copies] if copies else [])]
 
 
