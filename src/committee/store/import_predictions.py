@@ -14,9 +14,8 @@ named by class are found by name, samples that have ids are joined by id.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,68 +30,34 @@ from committee.errors import (
     ShapeError,
     UnknownNameError,
 )
-from committee.names import class_names, class_order, permutation
 from committee.pool.identity import shared
-from committee.pool.labels import indices
 from committee.pool.plausibility import (
     check_alike,
     check_classes,
     check_declared,
-    normalised,
     notes_on,
 )
 from committee.pool.pool import Pool
 from committee.pool.samples import Samples
-from committee.rule.outputs import Kind, Outputs, check_kind, checked_outputs, refuse_one_output
+from committee.rule.outputs import Outputs, check_kind
 from committee.spec.cost import Cost, CostTable
 from committee.spec.model import ImportedModel, check_name
 from committee.store.entry import CHUNK_ROWS, Entry
 from committee.store.folder import known_classes, writing
+from committee.store.foreign import (
+    Foreign,
+    Note,
+    Reader,
+    check_columns,
+    class_column,
+    names_in,
+    without,
+)
 from committee.store.reader import stored_widths
-from committee.store.roles import Roles, check_mapping, id_column, refuse_counting, roles_of
+from committee.store.roles import check_mapping
 from committee.store.split import Split, check_split_name, known_split, other_splits
-from committee.store.tables import Table, read_table
+from committee.store.tables import read_table
 from committee.text import listed, printable, tidy
-
-# What an array of the names of classes is called.
-_CLASS_WORDS = ("class_names", "classes", "names")
-# Called with a line that people should know.
-Note = Callable[[str], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Foreign:
-    """One file's content.
-
-    Args:
-        path: The file.
-        table: What it was read from, for errors.
-        roles: What its columns are.
-        outputs: Outputs; None of a file of labels.
-        labels: Index of each label, -1 where there is none, shape (N,), or None.
-        ids: Ids, or None.
-        costs: Mean cost of a sample, by unit; the unit is empty where the column names none.
-    """
-
-    path: Path
-    table: Table
-    roles: Roles
-    count: int
-    outputs: Outputs | None = None
-    labels: Array | None = None
-    ids: tuple[str, ...] | None = None
-    costs: Mapping[str, float] = field(default_factory=dict)
-
-    def rows(self, order: Array) -> Foreign:
-        """Return the same samples in another order, indices of shape (N,)."""
-        if (order == np.arange(self.count)).all():
-            return self
-        return replace(
-            self,
-            outputs=None if self.outputs is None else self.outputs.rows(order),
-            labels=None if self.labels is None else self.labels[order],
-            ids=None if self.ids is None else tuple(self.ids[row] for row in order.tolist()),
-        )
 
 
 def import_predictions(
@@ -155,12 +120,12 @@ def import_predictions(
     # What a store has without names stays so.
     unnamed = unnamed and not classes
     read = {path: read_table(path) for path in [*files.values(), *([labels] if labels else [])]}
-    _check_columns(mapping, read)
-    asked = {tidy(name) for names in mapping.values() for name in names}
-    naming = {path: _class_column(table, kind, asked) for path, table in read.items()}
-    tables = {path: _without(table, naming[path]) for path, table in read.items()}
-    told = {path: _told_classes(read[path], name) for path, name in naming.items() if name}
-    reader = _Reader(kind, mapping, classes, normalise, told)
+    check_columns(mapping, read)
+    taken = {tidy(name) for names in mapping.values() for name in names}
+    naming = {path: class_column(table, kind, taken) for path, table in read.items()}
+    tables = {path: without(table, naming[path]) for path, table in read.items()}
+    names = {path: names_in(read[path], name) for path, name in naming.items() if name}
+    reader = Reader(kind, mapping, classes, normalise, names)
     for path in files.values():
         reader.learn(tables[path], tell)
     foreign = {name: reader.model(tables[path], tell) for name, path in files.items()}
@@ -236,36 +201,13 @@ def _apart_by_outputs(root: Path, pool: Pool) -> list[str]:
 
     A split that cannot be opened says nothing.
     """
-    found = []
+    apart = []
     for other in other_splits(root, pool.samples.split):
         if other.content is None and len(shared(other.samples, pool.samples)):
             with suppress(CommitteeError):
                 if not len(Pool.load(root / other.samples.split).shared_with(pool)):
-                    found.append(other.samples.split)
-    return found
-
-
-def _class_column(table: Table, kind: str, asked: Collection[str]) -> str:
-    """Return the array of an archive that names the classes in their order; empty if none does."""
-    words = _CLASS_WORDS if kind != "decisions" else _CLASS_WORDS[:1]
-    there = [] if table.named else [w for w in words if w in table.columns and w not in asked]
-    named = (w for w in there if table.columns[w].rank == 1 and table.read(w).dtype.kind in "US")
-    return next(named, "")
-
-
-def _told_classes(table: Table, name: str) -> tuple[str, ...]:
-    texts = [
-        each.decode("utf-8", "surrogateescape") if isinstance(each, bytes) else str(each)
-        for each in table.read(name).tolist()
-    ]
-    return class_names(f"{table.path}: {name!r}", texts)
-
-
-def _without(table: Table, name: str) -> Table:
-    """Return a table without one of its columns."""
-    if not name:
-        return table
-    return replace(table, columns={n: c for n, c in table.columns.items() if n != name})
+                    apart.append(other.samples.split)
+    return apart
 
 
 def _costs_of(
@@ -294,234 +236,6 @@ def _fingerprint(outputs: Outputs) -> str:
         digest.update(rows.values.tobytes())
         digest.update(b"" if rows.confidence is None else rows.confidence.tobytes())
     return digest.hexdigest()[:16]
-
-
-def _check_columns(mapping: Mapping[str, Sequence[str]], tables: Mapping[Path, Table]) -> None:
-    """Refuse a name that no file has."""
-    there = {name for table in tables.values() for name in table.columns}
-    for role, names in mapping.items():
-        for name in names:
-            if tidy(name) not in there:
-                raise UnknownNameError.of(f"--columns {role}", "column", name, there)
-
-
-class _Reader:
-    """Reads files of one import: what one says of classes holds for the next.
-
-    Args:
-        kind: Kind of the outputs.
-        columns: Names of columns by role.
-        classes: Names of the classes; empty until a file names them.
-        normalise: Whether rows of probabilities are divided by their sums.
-        told: Names of classes in the order of the outputs, of files that hold such an array.
-    """
-
-    def __init__(
-        self,
-        kind: Kind,
-        columns: Mapping[str, Sequence[str]],
-        classes: tuple[str, ...],
-        normalise: bool,
-        told: Mapping[Path, tuple[str, ...]],
-    ) -> None:
-        self._told = told
-        self._kind = kind
-        self._columns = columns
-        self._normalise = normalise
-        self._named_by: Path | None = None
-        self.classes = classes
-
-    def learn(self, table: Table, tell: Note) -> None:
-        """Take the names of classes from a file, if none are known and its columns have names."""
-        if not self.classes and table.path in self._told:
-            self.classes, self._named_by = self._told[table.path], table.path
-            return
-        roles = roles_of(table, self._kind, self._columns, self.classes)
-        if not self.classes and roles.named and roles.outputs and self._kind != "decisions":
-            _, self.classes = class_order(str(table.path), roles.outputs, ())
-            self._named_by = table.path if self.classes else None
-            if self.classes:
-                tell(
-                    f"{table.path}: its columns are taken for {len(self.classes):,} classes: "
-                    f"{listed(self.classes)}; --classes holds them against a list"
-                )
-
-    def model(self, table: Table, tell: Note) -> Foreign:
-        """Return what a file says of one model."""
-        roles = roles_of(table, self._kind, self._columns, self.classes)
-        if table.headless:
-            tell(f"{table.path}: names no columns; all {len(roles.outputs)} are taken as outputs")
-        decisions = self._kind == "decisions"
-        outputs = self._decisions(table, roles) if decisions else self._outputs(table, roles, tell)
-        refuse_one_output(str(table.path), outputs)
-        return self._with_samples(table, roles, outputs, len(outputs))
-
-    def labels(self, table: Table) -> Foreign:
-        """Return what a file of labels says."""
-        roles = roles_of(table, "labels", self._columns, self.classes)
-        if roles.label is None:
-            raise DataError(f"{table.path}: no 'label' in it; it has {listed(table.columns)}")
-        return self._with_samples(table, roles, None, len(table.read(roles.label)))
-
-    def _with_samples(
-        self, table: Table, roles: Roles, outputs: Outputs | None, count: int
-    ) -> Foreign:
-        ids = None if roles.id is None else _ids(table, roles.id)
-        own = self._told.get(table.path, ())
-        labels = None if roles.label is None else _labels(table, roles.label, self.classes, own)
-        costs = {name: _mean(table, name) for name in roles.costs}
-        for what, each in (("ids", ids), ("labels", labels)):
-            if each is not None and len(each) != count:
-                raise MisalignedError(f"{table.path}: {len(each)} {what}, but {count} samples")
-        return Foreign(table.path, table, roles, count, outputs, labels, ids, costs)
-
-    def _decisions(self, table: Table, roles: Roles) -> Outputs:
-        there = (("class", roles.decided), ("confidence", roles.confidence))
-        missing = [role for role, name in there if name is None]
-        if roles.decided is None or roles.confidence is None:
-            raise DataError(
-                f"{table.path}: decisions need {' and '.join(missing)}; see --help. It has columns "
-                f"{listed(table.columns)}: say which is which with --columns {missing[0]}=NAME"
-            )
-        own = self._told.get(table.path, ())
-        classes = _labels(table, roles.decided, self.classes, own)
-        if (classes < 0).any():
-            row = int((classes < 0).argmax())
-            raise ShapeError(
-                f"{table.path}: {table.place(row)}{_with_id(table, row)}: no class is decided in "
-                f"{roles.decided!r}; classes must be indices 0, 1, … or names"
-            )
-        confidence = _numbers(table, roles.confidence)
-        missing_rows = np.flatnonzero(np.isnan(confidence))
-        if len(missing_rows):
-            raise DataError(_no_number(table, roles.confidence, int(missing_rows[0]), None))
-        return checked_outputs(str(table.path), "decisions", classes, confidence)
-
-    def _outputs(self, table: Table, roles: Roles, tell: Note) -> Outputs:
-        where, names = str(table.path), roles.outputs
-        if not names:
-            raise DataError(
-                f"{where}: no 'outputs' in it; it has {', '.join(table.columns)}. Say which they "
-                "are with --columns outputs=NAME"
-            )
-        by_name = False
-        if roles.named:
-            values = np.stack([_numbers(table, name) for name in names], axis=1)
-            order, by_name = self._order(table, names, values)
-            values = values if order is None else values[:, order]
-        else:
-            values = _kept(table.read(names[0]))
-            own = self._told.get(table.path)
-            if own is not None:
-                check_classes(where, Outputs("logits", values), len(own))
-                values = values[:, permutation(where, own, self.classes, "classes")]
-                by_name = True
-        if self._named_by is not None and not by_name:
-            tell(f"{where}: names no classes; they are taken in the order of {self._named_by}")
-        if self._normalise:
-            values = normalised(where, values).astype(_single(values.dtype))
-        return checked_outputs(where, self._kind, values)
-
-    def _order(
-        self, table: Table, names: tuple[str, ...], values: Array
-    ) -> tuple[Array | None, bool]:
-        """Return the order of columns, and whether their names say it."""
-        order, named = class_order(str(table.path), names, self.classes)
-        if not named or self._named_by is not None:
-            zeros = order is not None or self._kind == "probabilities"
-            refuse_counting(table, names, values, zeros)
-        return order, bool(named)
-
-
-def _kept(values: Array) -> Array:
-    """Return numbers of a type that stores keep: wider ones as float64."""
-    wide = values.dtype.kind == "f" and values.dtype.itemsize > np.dtype(np.float64).itemsize
-    return values.astype(np.float64) if wide else values
-
-
-def _single(dtype: np.dtype[Any]) -> Any:
-    return np.float64 if dtype == np.float64 else np.float32
-
-
-def _ids(table: Table, name: str) -> tuple[str, ...]:
-    column = table.read(name)
-    if column.ndim != 1:
-        raise ShapeError(f"{table.path}: {name!r} must be one id a sample, not {column.shape}")
-    ids = tuple(map(str, column.tolist()))
-    rows: dict[str, int] = {}
-    for row, each in enumerate(ids):
-        if each in ("", "None", "nan"):
-            raise DataError(f"{table.path}: {table.place(row)} has no id in {name!r}")
-        if rows.setdefault(each, row) != row:
-            raise MisalignedError(
-                f"{table.path}: id {printable(each)!r} stands twice, in {table.place(rows[each])} "
-                f"and {table.place(row)}. Each sample has one row"
-            )
-    return ids
-
-
-def _numbers(table: Table, name: str) -> Array:
-    """Return a column as numbers; what is missing or no number is named with its place."""
-    column = table.read(name)
-    try:
-        numbers = np.asarray(column, dtype=np.float64)
-    except (ValueError, TypeError):
-        row = next(i for i, each in enumerate(column.tolist()) if not _is_number(each))
-        raise DataError(_no_number(table, name, row, column[row])) from None
-    return numbers
-
-
-def _no_number(table: Table, name: str, row: int, value: Any) -> str:
-    missing = value is None or not str(value).strip()
-    told = "is missing" if missing else f"is {printable(str(value))[:40]!r}, no number"
-    remedy = "fill it in, or leave the row out of all files"
-    if not missing:
-        remedy = f"outputs must be numbers. If it is none: --columns ignore={name}"
-    return f"{table.path}: {table.place(row)}{_with_id(table, row)}: {name!r} {told}; {remedy}"
-
-
-def _with_id(table: Table, row: int) -> str:
-    """Return the id of a row, for people, where a column says it."""
-    name = id_column(table)
-    return "" if name is None else f" (id {printable(str(table.read(name)[row]))!r})"
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _mean(table: Table, name: str) -> float:
-    values = _numbers(table, name)
-    wrong = ~(np.isfinite(values) & (values >= 0))
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise CostError(
-            f"{table.path}: {table.place(row)}{_with_id(table, row)}: {name!r} is {values[row]}; a "
-            f"cost is a number from 0. Mend it, or leave the column out: --columns ignore={name}"
-        )
-    return float(values.mean()) if len(values) else 0.0
-
-
-def _labels(table: Table, name: str, classes: Sequence[str], named: Sequence[str]) -> Array:
-    """Return a column of labels or decided classes as indices, -1 where there is none."""
-    told = table.read(name)
-    told = told[:, 0] if told.shape[1:] == (1,) else told
-    if told.ndim > 1:
-        raise ShapeError(
-            f"{table.path}: {printable(name)!r}: labels must be class indices or names, one a "
-            f"sample, not {told.dtype} {told.shape}; of one-hot rows give argmax(axis=1)"
-        )
-    return indices(
-        f"{table.path}: {printable(name)!r}",
-        told,
-        classes,
-        named,
-        place=lambda row: table.place(row) + _with_id(table, row),
-    )
 
 
 def _joined(foreign: Sequence[Foreign], known: Split | None, tell: Note) -> list[Foreign]:
@@ -569,11 +283,11 @@ def _check_same_ids(one: Foreign, two: Foreign) -> None:
         return
     only = [name for name in two.ids or () if name not in first]
     lacking = [name for name in one.ids or () if name not in second]
-    told = [f"{listed(only)} only in the latter"] if only else []
-    told += [f"{listed(lacking)} only in the former"] if lacking else []
+    parts = [f"{listed(only)} only in the latter"] if only else []
+    parts += [f"{listed(lacking)} only in the former"] if lacking else []
     raise MisalignedError(
-        f"import: {one.path} and {two.path} differ in ids: {', '.join(told)}. Export all models on "
-        "the same samples"
+        f"import: {one.path} and {two.path} differ in ids: {', '.join(parts)}. Export all models "
+        "on the same samples"
     )
 
 
@@ -582,15 +296,15 @@ def _agreed(foreign: Sequence[Foreign], classes: Sequence[str], split: str, tell
     first = foreign[0]
     labelled = [each for each in foreign if each.labels is not None]
     # What labels there are says how many samples there should be.
-    judge = labelled[-1] if labelled else first
+    right = labelled[-1] if labelled else first
     for each in foreign:
-        if each.count != judge.count:
+        if each.count != right.count:
             what = "the labels" if labelled else "another file"
             raise MisalignedError(
-                f"{each.path}: has {each.count} samples, {what} {judge.count}. "
+                f"{each.path}: has {each.count} samples, {what} {right.count}. "
                 "Export all models on the same samples"
             )
-    if not judge.count:
+    if not right.count:
         raise DataError("import: the files hold no sample")
     ids = next((each.ids for each in foreign if each.ids is not None), None)
     labels = None
@@ -604,7 +318,7 @@ def _agreed(foreign: Sequence[Foreign], classes: Sequence[str], split: str, tell
                 f"{printable(name)!r} {labels[row]} and {own[row]}. Export the same samples"
             )
         labels = own if labels is None else labels
-    return Samples.of(labels, ids, classes, split, judge.count)
+    return Samples.of(labels, ids, classes, split, right.count)
 
 
 def _complete(foreign: Foreign, tell: Note) -> Array | None:

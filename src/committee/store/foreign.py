@@ -1,0 +1,318 @@
+"""Reads one file of an import: outputs, labels, ids and costs, by the roles of its columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from committee.arrays import Array
+from committee.errors import CostError, DataError, MisalignedError, ShapeError, UnknownNameError
+from committee.names import class_names, class_order, permutation
+from committee.pool.labels import indices
+from committee.pool.plausibility import check_classes, normalised
+from committee.rule.outputs import Kind, Outputs, checked_outputs, refuse_one_output
+from committee.store.roles import Roles, id_column, refuse_counting, roles_of
+from committee.store.tables import Table
+from committee.text import listed, printable, tidy
+
+# What an array of the names of classes is called.
+_CLASS_WORDS = ("class_names", "classes", "names")
+# Called with a line that people should know.
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Foreign:
+    """One file's content.
+
+    Args:
+        path: The file.
+        table: What it was read from, for errors.
+        roles: What its columns are.
+        outputs: Outputs; None of a file of labels.
+        labels: Index of each label, -1 where there is none, shape (N,), or None.
+        ids: Ids, or None.
+        costs: Mean cost of a sample, by unit; the unit is empty where the column names none.
+    """
+
+    path: Path
+    table: Table
+    roles: Roles
+    count: int
+    outputs: Outputs | None = None
+    labels: Array | None = None
+    ids: tuple[str, ...] | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
+
+    def rows(self, order: Array) -> Foreign:
+        """Return the same samples in another order, indices of shape (N,)."""
+        if (order == np.arange(self.count)).all():
+            return self
+        return replace(
+            self,
+            outputs=None if self.outputs is None else self.outputs.rows(order),
+            labels=None if self.labels is None else self.labels[order],
+            ids=None if self.ids is None else tuple(self.ids[row] for row in order.tolist()),
+        )
+
+
+def check_columns(mapping: Mapping[str, Sequence[str]], tables: Mapping[Path, Table]) -> None:
+    """Refuse a name that no file has."""
+    there = {name for table in tables.values() for name in table.columns}
+    for role, names in mapping.items():
+        for name in names:
+            if tidy(name) not in there:
+                raise UnknownNameError.of(f"--columns {role}", "column", name, there)
+
+
+def class_column(table: Table, kind: str, taken: Collection[str]) -> str:
+    """Return the name of the array that names the classes; empty if there is none.
+
+    Args:
+        table: The file.
+        kind: Kind of the outputs.
+        taken: Names of columns that have a role.
+    """
+    words = _CLASS_WORDS if kind != "decisions" else _CLASS_WORDS[:1]
+    there = [] if table.named else [w for w in words if w in table.columns and w not in taken]
+    named = (w for w in there if table.columns[w].rank == 1 and table.read(w).dtype.kind in "US")
+    return next(named, "")
+
+
+def names_in(table: Table, name: str) -> tuple[str, ...]:
+    """Return the names of classes that an array holds."""
+    texts = [
+        each.decode("utf-8", "surrogateescape") if isinstance(each, bytes) else str(each)
+        for each in table.read(name).tolist()
+    ]
+    return class_names(f"{table.path}: {name!r}", texts)
+
+
+def without(table: Table, name: str) -> Table:
+    """Return a table without one of its columns."""
+    if not name:
+        return table
+    return replace(table, columns={n: c for n, c in table.columns.items() if n != name})
+
+
+class Reader:
+    """Reads files of one import: what one says of classes holds for the next.
+
+    Args:
+        kind: Kind of the outputs.
+        columns: Names of columns by role.
+        classes: Names of the classes; empty until a file names them.
+        normalise: Whether rows of probabilities are divided by their sums.
+        names: Names of classes in the order of the outputs, by the file that holds them.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        columns: Mapping[str, Sequence[str]],
+        classes: tuple[str, ...],
+        normalise: bool,
+        names: Mapping[Path, tuple[str, ...]],
+    ) -> None:
+        self._names = names
+        self._kind = kind
+        self._columns = columns
+        self._normalise = normalise
+        self._named_by: Path | None = None
+        self.classes = classes
+
+    def learn(self, table: Table, tell: Note) -> None:
+        """Take the names of classes from a file, if none are known and its columns have names."""
+        if not self.classes and table.path in self._names:
+            self.classes, self._named_by = self._names[table.path], table.path
+            return
+        roles = roles_of(table, self._kind, self._columns, self.classes)
+        if not self.classes and roles.named and roles.outputs and self._kind != "decisions":
+            _, self.classes = class_order(str(table.path), roles.outputs, ())
+            self._named_by = table.path if self.classes else None
+            if self.classes:
+                tell(
+                    f"{table.path}: its columns are taken for {len(self.classes):,} classes: "
+                    f"{listed(self.classes)}; --classes holds them against a list"
+                )
+
+    def model(self, table: Table, tell: Note) -> Foreign:
+        """Return what a file says of one model."""
+        roles = roles_of(table, self._kind, self._columns, self.classes)
+        if table.headless:
+            tell(f"{table.path}: names no columns; all {len(roles.outputs)} are taken as outputs")
+        decisions = self._kind == "decisions"
+        outputs = self._decisions(table, roles) if decisions else self._outputs(table, roles, tell)
+        refuse_one_output(str(table.path), outputs)
+        return self._with_samples(table, roles, outputs, len(outputs))
+
+    def labels(self, table: Table) -> Foreign:
+        """Return what a file of labels says."""
+        roles = roles_of(table, "labels", self._columns, self.classes)
+        if roles.label is None:
+            raise DataError(f"{table.path}: no 'label' in it; it has {listed(table.columns)}")
+        return self._with_samples(table, roles, None, len(table.read(roles.label)))
+
+    def _with_samples(
+        self, table: Table, roles: Roles, outputs: Outputs | None, count: int
+    ) -> Foreign:
+        ids = None if roles.id is None else _ids(table, roles.id)
+        own = self._names.get(table.path, ())
+        labels = None if roles.label is None else _labels(table, roles.label, self.classes, own)
+        costs = {name: _mean(table, name) for name in roles.costs}
+        for what, each in (("ids", ids), ("labels", labels)):
+            if each is not None and len(each) != count:
+                raise MisalignedError(f"{table.path}: {len(each)} {what}, but {count} samples")
+        return Foreign(table.path, table, roles, count, outputs, labels, ids, costs)
+
+    def _decisions(self, table: Table, roles: Roles) -> Outputs:
+        there = (("class", roles.decided), ("confidence", roles.confidence))
+        missing = [role for role, name in there if name is None]
+        if roles.decided is None or roles.confidence is None:
+            raise DataError(
+                f"{table.path}: decisions need {' and '.join(missing)}; see --help. It has columns "
+                f"{listed(table.columns)}: say which is which with --columns {missing[0]}=NAME"
+            )
+        own = self._names.get(table.path, ())
+        classes = _labels(table, roles.decided, self.classes, own)
+        if (classes < 0).any():
+            row = int((classes < 0).argmax())
+            raise ShapeError(
+                f"{table.path}: {table.place(row)}{_with_id(table, row)}: no class is decided in "
+                f"{roles.decided!r}; classes must be indices 0, 1, … or names"
+            )
+        confidence = _numbers(table, roles.confidence)
+        missing_rows = np.flatnonzero(np.isnan(confidence))
+        if len(missing_rows):
+            raise DataError(_no_number(table, roles.confidence, int(missing_rows[0]), None))
+        return checked_outputs(str(table.path), "decisions", classes, confidence)
+
+    def _outputs(self, table: Table, roles: Roles, tell: Note) -> Outputs:
+        where, names = str(table.path), roles.outputs
+        if not names:
+            raise DataError(
+                f"{where}: no 'outputs' in it; it has {', '.join(table.columns)}. Say which they "
+                "are with --columns outputs=NAME"
+            )
+        by_name = False
+        if roles.named:
+            values = np.stack([_numbers(table, name) for name in names], axis=1)
+            order, by_name = self._order(table, names, values)
+            values = values if order is None else values[:, order]
+        else:
+            values = _storable(table.read(names[0]))
+            own = self._names.get(table.path)
+            if own is not None:
+                check_classes(where, Outputs("logits", values), len(own))
+                values = values[:, permutation(where, own, self.classes, "classes")]
+                by_name = True
+        if self._named_by is not None and not by_name:
+            tell(f"{where}: names no classes; they are taken in the order of {self._named_by}")
+        if self._normalise:
+            values = normalised(where, values).astype(_single(values.dtype))
+        return checked_outputs(where, self._kind, values)
+
+    def _order(
+        self, table: Table, names: tuple[str, ...], values: Array
+    ) -> tuple[Array | None, bool]:
+        """Return the order of columns, and whether their names say it."""
+        order, named = class_order(str(table.path), names, self.classes)
+        if not named or self._named_by is not None:
+            zeros = order is not None or self._kind == "probabilities"
+            refuse_counting(table, names, values, zeros)
+        return order, bool(named)
+
+
+def _storable(values: Array) -> Array:
+    """Return numbers of a type that stores keep: wider ones as float64."""
+    wide = values.dtype.kind == "f" and values.dtype.itemsize > np.dtype(np.float64).itemsize
+    return values.astype(np.float64) if wide else values
+
+
+def _single(dtype: np.dtype[Any]) -> Any:
+    return np.float64 if dtype == np.float64 else np.float32
+
+
+def _ids(table: Table, name: str) -> tuple[str, ...]:
+    column = table.read(name)
+    if column.ndim != 1:
+        raise ShapeError(f"{table.path}: {name!r} must be one id a sample, not {column.shape}")
+    ids = tuple(map(str, column.tolist()))
+    rows: dict[str, int] = {}
+    for row, each in enumerate(ids):
+        if each in ("", "None", "nan"):
+            raise DataError(f"{table.path}: {table.place(row)} has no id in {name!r}")
+        if rows.setdefault(each, row) != row:
+            raise MisalignedError(
+                f"{table.path}: id {printable(each)!r} stands twice, in {table.place(rows[each])} "
+                f"and {table.place(row)}. Each sample has one row"
+            )
+    return ids
+
+
+def _numbers(table: Table, name: str) -> Array:
+    """Return a column as numbers; what is missing or no number is named with its place."""
+    column = table.read(name)
+    try:
+        numbers = np.asarray(column, dtype=np.float64)
+    except (ValueError, TypeError):
+        row = next(i for i, each in enumerate(column.tolist()) if not _is_number(each))
+        raise DataError(_no_number(table, name, row, column[row])) from None
+    return numbers
+
+
+def _no_number(table: Table, name: str, row: int, value: Any) -> str:
+    missing = value is None or not str(value).strip()
+    what = "is missing" if missing else f"is {printable(str(value))[:40]!r}, no number"
+    remedy = "fill it in, or leave the row out of all files"
+    if not missing:
+        remedy = f"outputs must be numbers. If it is none: --columns ignore={name}"
+    return f"{table.path}: {table.place(row)}{_with_id(table, row)}: {name!r} {what}; {remedy}"
+
+
+def _with_id(table: Table, row: int) -> str:
+    """Return the id of a row, for people, where a column says it."""
+    name = id_column(table)
+    return "" if name is None else f" (id {printable(str(table.read(name)[row]))!r})"
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _mean(table: Table, name: str) -> float:
+    values = _numbers(table, name)
+    wrong = ~(np.isfinite(values) & (values >= 0))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise CostError(
+            f"{table.path}: {table.place(row)}{_with_id(table, row)}: {name!r} is {values[row]}; a "
+            f"cost is a number from 0. Fix it, or leave the column out: --columns ignore={name}"
+        )
+    return float(values.mean()) if len(values) else 0.0
+
+
+def _labels(table: Table, name: str, classes: Sequence[str], named: Sequence[str]) -> Array:
+    """Return a column of labels or decided classes as indices, -1 where there is none."""
+    labels = table.read(name)
+    labels = labels[:, 0] if labels.shape[1:] == (1,) else labels
+    if labels.ndim > 1:
+        raise ShapeError(
+            f"{table.path}: {printable(name)!r}: labels must be class indices or names, one a "
+            f"sample, not {labels.dtype} {labels.shape}; of one-hot rows give argmax(axis=1)"
+        )
+    return indices(
+        f"{table.path}: {printable(name)!r}",
+        labels,
+        classes,
+        named,
+        place=lambda row: table.place(row) + _with_id(table, row),
+    )
