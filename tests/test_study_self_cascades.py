@@ -127,7 +127,7 @@ def test_a_gain_of_the_higher_resolution_is_said(study, finding):
     cheapest = min(found, key=lambda each: each.val.average_cost)
     (best,) = study.evaluated([study.cascade(["a@40"])])
     times = best.test.average_cost / cheapest.test.average_cost
-    lost = 100 * (cheapest.test.accuracy - best.test.accuracy) / len(study.test)
+    lost = 100 * (cheapest.test.accuracy - best.test.accuracy)
     assert f"{named(cheapest.cascade)} is as accurate there for less: on test" in told[1]
     assert f"it is {times:.2f}× cheaper" in told[1]
     assert f"at {lost:+.2f} (".replace("-", "−") in told[1]

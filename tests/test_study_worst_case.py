@@ -35,7 +35,7 @@ def test_both_are_the_cheapest_of_all_cascades_that_may_be(seed):
             (without, tried),
             (guaranteed, [t for t in tried if t.worst_case <= bound]),
         ):
-            cost, _ = brute_force.cheapest(allowed, enough)
+            cost, _ = brute_force.cheapest(allowed, single.val.correct)
             assert each.val.average_cost * len(study.val) == pytest.approx(cost)
             assert each.val.accuracy >= enough
 
