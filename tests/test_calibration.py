@@ -386,7 +386,7 @@ def figures(committees):
 
 @pytest.mark.parametrize(("kind", "combine", "confidence"), RULES)
 @given(data=st.data())
-@settings(max_examples=20)  # of each of the 21 rules
+@settings(max_examples=12)  # of each of the 21 rules
 def test_search_is_that_of_outputs_calibrated_before(kind, combine, confidence, data):
     pool = data.draw(calibrated_pools(kind, max_models=3, max_samples=9))
     rule = {"combine": combine, "confidence": confidence}

@@ -49,7 +49,7 @@ def expected(tried: list[brute_force.Tried], samples: int) -> set[tuple[float, i
 
 
 @rules
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(st.data())
 def test_front_is_that_of_brute_force(kind, combine, confidence, data):
     pool = data.draw(pools(kind))
@@ -203,7 +203,7 @@ def test_worst_case_bound_is_that_of_brute_force(kind, combine, confidence, data
     assert all(member.evaluation.worst_case_cost <= bound for member in front)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(pools())
 def test_members_rise_in_cost_and_accuracy(pool):
     front = search(pool, threads=1)
@@ -212,7 +212,7 @@ def test_members_rise_in_cost_and_accuracy(pool):
         assert cheaper.evaluation.correct < dearer.evaluation.correct
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(pools(), st.randoms(use_true_random=False))
 def test_order_of_the_pool_does_not_matter(pool, random):
     names = pool.names

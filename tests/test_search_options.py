@@ -261,7 +261,7 @@ def family_pools(draw: st.DrawFn, kind: str, max_models: int = 4) -> Pool:
     return replace(pool, families={name: family for name, family in chosen.items() if family})
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(family_pools("decisions", 5), st.integers(1, 5))
 def test_families_are_used_in_the_order_of_the_pool(pool, most):
     most = min(most, len(pool.names))
@@ -286,7 +286,7 @@ def test_the_papers_pool_makes_its_number_of_sequences():
     assert cm.search(pool, 4, threads=1).settings.sequences == 4680
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(MEANS, st.data())
 def test_front_of_families_is_that_of_brute_force(rule, data):
     kind, combine, confidence = rule
@@ -307,7 +307,7 @@ def test_front_of_families_is_that_of_brute_force(rule, data):
 # Bounds in several units
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(ANY_RULE, st.data())
 def test_bounds_in_several_units_are_those_of_brute_force(rule, data):
     kind, combine, confidence = rule
@@ -379,7 +379,7 @@ def test_a_model_without_a_cost_in_the_unit_is_named(options):
 # Utilities
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.sampled_from([rule for rule in RULES if rule[0] != "decisions"]), st.data())
 def test_top_k_is_that_of_brute_force(rule, data):
     kind, combine, confidence = rule
@@ -404,7 +404,7 @@ def test_top_k_is_that_of_brute_force(rule, data):
 eighths = st.integers(-9, 20).map(lambda n: n / 8)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(ANY_RULE, st.data())
 def test_weights_of_samples_are_those_of_brute_force(rule, data):
     kind, combine, confidence = rule
@@ -445,7 +445,7 @@ def same_interval(evaluation: cm.Evaluation, scores: list[float]) -> None:
     assert (low, high) == pytest.approx(expected)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(ANY_RULE, st.booleans(), st.data())
 def test_weights_of_classes_are_those_of_brute_force(rule, known, data):
     kind, combine, confidence = rule
@@ -471,7 +471,7 @@ def subsets(names: Sequence[str]) -> list[Block]:
     return [each for size in sizes for each in itertools.combinations(names, size)]
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(MEANS, st.booleans(), st.data())
 def test_given_scores_are_those_of_brute_force(rule, known, data):
     kind, combine, confidence = rule
@@ -626,7 +626,7 @@ def test_what_needs_labels_says_so(metric):
 # Labels from a reference
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(ANY_RULE, st.data())
 def test_agreement_is_accuracy_with_the_reference_as_labels(rule, data):
     kind, combine, confidence = rule
@@ -683,7 +683,7 @@ def blocks_of(draw: st.DrawFn, names: Sequence[str]) -> list[Block]:
     return draw(st.lists(block, min_size=1, max_size=4))
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(MEANS, st.data())
 def test_front_of_stages_is_that_of_brute_force(rule, data):
     kind, combine, confidence = rule
@@ -757,7 +757,7 @@ def test_families_where_the_last_model_decides():
 # Fixed models
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(ANY_RULE, st.data())
 def test_as_cascade_is_the_cheapest_of_brute_force(rule, data):
     kind, combine, confidence = rule
@@ -861,7 +861,7 @@ def test_in_order_refuses_a_model_that_stands_twice(stages):
     one_line(error)
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(MEANS, st.data())
 def test_threshold_sweep_goes_from_the_first_stage_to_the_ensemble(rule, data):
     kind, combine, confidence = rule
@@ -908,7 +908,7 @@ def test_threshold_sweep_takes_two_stages(stages):
 # The judging split
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(ANY_RULE, st.data())
 def test_members_are_judged_as_evaluated(rule, data):
     kind, combine, confidence = rule
@@ -1093,7 +1093,7 @@ def surest(
     return set(), NEVER
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(ANY_RULE, st.data())
 def test_greedy_is_the_algorithm_done_by_hand(rule, data):
     kind, combine, confidence = rule
@@ -1284,7 +1284,7 @@ def pool_of_two(gained: int, lost: int, agreed: int) -> Pool:
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(1, 5))
 def test_models_that_chance_tells_apart_are_named(gained, lost, agreed):
     pool = pool_of_two(gained, lost, agreed)
