@@ -16,7 +16,7 @@ from PIL import Image
 from committee.data.open import open_data
 from committee.errors import CommitteeError, MisalignedError
 from committee.pool.imagenet import imagenet_classes
-from committee.pool.labels import indices, told_of_labels
+from committee.pool.labels import indices, labels_note
 from committee.pool.samples import Samples
 from small_world import CLASSES, images
 
@@ -113,7 +113,7 @@ def test_every_source_knows_labels_that_nobody_knows(tmp_path: Path, source: str
         open_data(some, "val", CLASSES)
     run = open_data(some, "run", CLASSES, labels="if they fit").samples
     assert run.labels is None
-    assert "labels are left out, for they do not fit" in run.notes[-1]
+    assert "no labels, because they do not fit" in run.notes[-1]
     unlabelled = open_data(some, "val", CLASSES, labels="none").samples
     assert (unlabelled.labels, unlabelled.ids) == (None, run.ids)
 
@@ -152,11 +152,11 @@ def test_a_run_needs_no_labels(tmp_path: Path, case: str) -> None:
 
 
 def test_classes_without_samples_are_counted() -> None:
-    assert told_of_labels(Samples.of([0, 2, 2], classes=CLASSES)) == "2 of 3 classes have samples"
-    assert told_of_labels(Samples.of([0], classes=CLASSES)) == "1 of 3 classes has samples"
-    assert told_of_labels(Samples.of([0, 1, 2], classes=CLASSES)) == ""
-    assert told_of_labels(Samples.of([0, 1])) == ""
-    assert "committee relabel" in told_of_labels(Samples.of(None, count=3, classes=CLASSES))
+    assert labels_note(Samples.of([0, 2, 2], classes=CLASSES)) == "2 of 3 classes have samples"
+    assert labels_note(Samples.of([0], classes=CLASSES)) == "1 of 3 classes has samples"
+    assert labels_note(Samples.of([0, 1, 2], classes=CLASSES)) == ""
+    assert labels_note(Samples.of([0, 1])) == ""
+    assert "committee relabel" in labels_note(Samples.of(None, count=3, classes=CLASSES))
 
 
 # ImageNet

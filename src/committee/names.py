@@ -89,7 +89,7 @@ def refuse_doubled(where: str, classes: Sequence[str], why: str) -> None:
 
 def matched(
     where: str,
-    found: Sequence[str],
+    names: Sequence[str],
     classes: Sequence[str],
     what: str = "classes",
     spelled: Callable[[str], str] = tidy,
@@ -98,7 +98,7 @@ def matched(
 
     Args:
         where: Source of the names, for errors.
-        found: The names; some of the classes are enough.
+        names: The names; some of the classes are enough.
         classes: Names of the classes in the order of the models' outputs.
         what: What the names are, for errors: ``folders``, ``columns``.
         spelled: Another spelling of a class that counts.
@@ -109,34 +109,34 @@ def matched(
     refuse_doubled(where, classes, f"{what} are found by name")
     index = {spelled(tidy(name)): i for i, name in enumerate(classes)}
     index |= {tidy(name): i for i, name in enumerate(classes)}
-    strange = [name for name in found if tidy(name) not in index]
+    strange = [name for name in names if tidy(name) not in index]
     if strange:
         raise MisalignedError(f"{where}: {unknown(what, strange, classes)}")
-    twice = doubled(found)
+    twice = doubled(names)
     if twice:
         raise MisalignedError(f"{where}: {what} {listed(twice)} stand twice")
-    return np.array([index[tidy(name)] for name in found], np.int64)
+    return np.array([index[tidy(name)] for name in names], np.int64)
 
 
-def permutation(where: str, found: Sequence[str], classes: Sequence[str], what: str) -> Array:
+def permutation(where: str, names: Sequence[str], classes: Sequence[str], what: str) -> Array:
     """Return the place of each class among the names, shape (C,).
 
     ``outputs[:, permutation(...)]`` are in the order of ``classes``.
 
     Args:
         where: Source of the names, for errors.
-        found: Names in the order of the outputs.
+        names: Names in the order of the outputs.
         classes: Names of the classes in the wanted order.
         what: What the names are, for errors.
 
     Raises:
         MisalignedError: If the two are not the same names, each once.
     """
-    places = matched(where, found, classes, what)
+    places = matched(where, names, classes, what)
     lacking = sorted(set(range(len(classes))) - set(places.tolist()))
     if lacking:
         raise MisalignedError(
-            f"{where}: {what} name {len(found)} of {len(classes)} classes; "
+            f"{where}: {what} name {len(names)} of {len(classes)} classes; "
             f"{listed([classes[i] for i in lacking])} are missing"
         )
     return np.argsort(places)

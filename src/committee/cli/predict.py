@@ -14,7 +14,7 @@ from committee.cli.tasks import commands_of
 from committee.data.base import Dataset
 from committee.data.open import open_data
 from committee.models.pool_file import PoolFile, read_pool_file
-from committee.pool.labels import LabelMode, told_of_labels
+from committee.pool.labels import LabelMode, labels_note
 from committee.predict import predict as compute
 from committee.store.reconcile import rest, taken
 from committee.store.split import read_split
@@ -66,7 +66,7 @@ def predict(
         own.predict(models, data, split, out, rows, batch_size, code, as_json)
         return
     dataset = _open(models, data, split, out, rows, fraction, seed or 0, unlabelled)
-    notes = Notes(as_json, [*dataset.samples.notes, told_of_labels(dataset.samples)])
+    notes = Notes(as_json, [*dataset.samples.notes, labels_note(dataset.samples)])
     with progress_bar("predict", "outputs", not as_json) as update:
 
         def progress(done: int, total: int) -> None:

@@ -94,23 +94,23 @@ def read_clip(path: Path, recipes: Sequence[Preprocessing]) -> FramedClip:
     line = _timeline(path)
     if line is not None:
         with suppress(_UntrueError, DataError, _import_av().FFmpegError):
-            return _kept(path, line, recipes)
-    return _kept(path, _counted_timeline(path), recipes)
+            return _needed_frames(path, line, recipes)
+    return _needed_frames(path, _counted_timeline(path), recipes)
 
 
-def _kept(path: Path, line: _Timeline, recipes: Sequence[Preprocessing]) -> FramedClip:
+def _needed_frames(path: Path, line: _Timeline, recipes: Sequence[Preprocessing]) -> FramedClip:
     wanted = needed_frames(line.times, recipes)
     rows = np.unique(np.concatenate([np.empty(0, np.int64), *wanted.values()])).tolist()
-    kept: dict[Framing, list[Array]] = {framing: [] for framing in wanted}
+    frames: dict[Framing, list[Array]] = {framing: [] for framing in wanted}
     lacking = {framing: set(numbers.tolist()) for framing, numbers in wanted.items()}
     for row, frame in _frames(path, line, rows):
         pixels = frame.pixels({framing.grey for framing in wanted if row in lacking[framing]})
         for framing in wanted:
             if row in lacking[framing]:
-                kept[framing].append(framing.fit(pixels[framing.grey]))
+                frames[framing].append(framing.fit(pixels[framing.grey]))
     return FramedClip(
         line.times,
-        {framing: (numbers, _stacked(kept[framing])) for framing, numbers in wanted.items()},
+        {framing: (numbers, _stacked(frames[framing])) for framing, numbers in wanted.items()},
     )
 
 

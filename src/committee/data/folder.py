@@ -87,16 +87,16 @@ def open_folder(
             some files lie in folders.
         MissingExtraError: If the package that reads the files is not installed.
     """
-    found = walk(root, kind.endings)
-    ids = tuple(sorted(found.names))
+    contents = walk(root, kind.endings)
+    ids = tuple(sorted(contents.names))
     if not ids:
         usual = [ending for ending in _USUAL if ending in kind.endings]
         more = f" and {len(kind.endings) - len(usual)} other endings"
-        others = "".join(f"; {note}" for note in found.notes)
+        others = "".join(f"; {note}" for note in contents.notes)
         raise DataError(
             f"{root}: no {kind.word} in it or its folders ({', '.join(usual)}{more}){others}"
         )
-    samples = Samples(ids, None, tuple(classes), split, notes=found.notes)
+    samples = Samples(ids, None, tuple(classes), split, notes=contents.notes)
     folders = [name.partition("/")[0] if "/" in name else "" for name in ids]
     if any(folders):
         samples = labelled(samples, labels, lambda: _labels(root, samples, folders, kind.word))
@@ -147,35 +147,37 @@ def walk(root: Path, endings: Collection[str]) -> Walk:
         root: The folder.
         endings: Endings of sample files, in small letters, with the dot.
     """
-    found, waiting = Walk(), [""]
+    contents, waiting = Walk(), [""]
     while waiting:
         prefix = waiting.pop()
         try:
             with os.scandir(root / prefix) as entries:
-                waiting += [f"{each}/" for each in _sort_entries(entries, prefix, endings, found)]
+                waiting += [
+                    f"{each}/" for each in _sort_entries(entries, prefix, endings, contents)
+                ]
         except OSError as error:
-            found.closed.append(f"{prefix or root} ({error.strerror})")
-    return found
+            contents.closed.append(f"{prefix or root} ({error.strerror})")
+    return contents
 
 
 def _sort_entries(
-    entries: Iterable[os.DirEntry[str]], prefix: str, endings: Collection[str], found: Walk
+    entries: Iterable[os.DirEntry[str]], prefix: str, endings: Collection[str], contents: Walk
 ) -> list[str]:
-    """Add the files of one folder to ``found``; return the folders in it."""
+    """Add the files of one folder to ``contents``; return the folders in it."""
     folders = []
     for entry in entries:
         name = prefix + entry.name
         ending = f".{entry.name.rpartition('.')[2].lower()}"
         if entry.name.startswith(".") or entry.name.lower() in _OF_SYSTEMS:
-            found.hidden.append(name)
+            contents.hidden.append(name)
         elif _is_folder(entry):
             folders += [] if _is_circle(Path(entry.path)) else [name]
         elif _is_special(entry):
-            found.special.append(name)
+            contents.special.append(name)
         elif ending in endings:
-            found.names.append(name)
+            contents.names.append(name)
         else:
-            found.others[ending if "." in entry.name else "none"] += 1
+            contents.others[ending if "." in entry.name else "none"] += 1
     return folders
 
 

@@ -239,8 +239,8 @@ def open_segmentation(
     """
     root = Path(root)
     folder = root / IMAGES if (root / IMAGES).is_dir() else root
-    found = walk(folder, ENDINGS)
-    names = sorted(name for name in found.names if "/" not in name)
+    contents = walk(folder, ENDINGS)
+    names = sorted(name for name in contents.names if "/" not in name)
     if not names:
         raise DataError(
             f"data {root}: no image in {folder}. Segmentation takes a folder with {IMAGES}/ and "
@@ -249,7 +249,7 @@ def open_segmentation(
     twice, count = Counter(Path(name).stem for name in names).most_common(1)[0]
     if count > 1:
         raise DataError(f"{folder}: {count} images are called {twice!r}; labels go by that name")
-    notes = _notes(IMAGES if folder != root else "", found)
+    notes = _notes(IMAGES if folder != root else "", contents)
     every = {Path(name).stem for name in names}
     if rows is not None:
         names = [names[row] for row in named_rows(rows, len(names)).tolist()]
@@ -275,8 +275,8 @@ def _masks(
     Raises:
         DataError: If one is missing, there are two, or it is stored with loss.
     """
-    found = walk(folder, MASK_ENDINGS)
-    names = sorted(name for name in found.names if "/" not in name)
+    contents = walk(folder, MASK_ENDINGS)
+    names = sorted(name for name in contents.names if "/" not in name)
     counted = Counter(Path(name).stem for name in names)
     twice = [stem for stem, count in counted.items() if count > 1]
     if twice:
@@ -294,13 +294,13 @@ def _masks(
         )
     alone = sorted(masks.keys() - every)
     spare = [f"{len(alone):,} masks in {LABELS}/ have no image: {listed(alone)}"] if alone else []
-    return masks, (*_notes(LABELS, found), *spare)
+    return masks, (*_notes(LABELS, contents), *spare)
 
 
-def _notes(where: str, found: Walk) -> tuple[str, ...]:
+def _notes(where: str, contents: Walk) -> tuple[str, ...]:
     """Return notes on what was skipped in a folder."""
-    below = sorted(name for name in found.names if "/" in name)
-    notes = list(found.notes)
+    below = sorted(name for name in contents.names if "/" in name)
+    notes = list(contents.notes)
     if below:
         notes.append(f"{len(below):,} files in folders below skipped: {listed(below)}")
     return tuple(f"{where}/: {note}" if where else note for note in notes)

@@ -1,4 +1,4 @@
-"""Labels of any source brought to one form: the index of a class, or none."""
+"""Labels of any source in one form: the index of a class, or none."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from committee.pool.imagenet import ambiguous, spelling_of
 from committee.pool.samples import Samples
 from committee.text import listed, printable, tidy
 
-# Whether labels must fit the classes, are left out where they do not, or are not read at all.
+# Labels must fit the classes, are dropped if they do not, or are not read at all.
 LabelMode: TypeAlias = Literal["must fit", "if they fit", "none"]
-# What tables write where there is no label; a class may be called so.
+# Cells of tables without a label; a class may be called so.
 NO_LABEL = frozenset({"", "nan", "none", "null", "<na>"})
-# No pool has more classes; and numbers stay whole in every type.
+# No pool has more classes; up to here numbers are whole in every type.
 _MOST = 2**31
-# An index that stands for no label.
+# The index for no label.
 _NONE = -1
 
 
-# What predict can do about samples of which only some have labels.
+# The remedy for predict if only some samples have labels.
 _UNLABELLED = (
-    ". Label them or take them out, or go without labels by --unlabelled and add them later with "
+    ". Label them or remove them, or predict without labels (--unlabelled) and add them later with "
     "committee relabel"
 )
 
 
 def labelled(samples: Samples, mode: LabelMode, find: Callable[[], Array]) -> Samples:
-    """Return samples with their labels; without, and with a note, if they have none.
+    """Return samples with their labels, or with a note if they have none.
 
     Args:
-        samples: Without labels.
-        mode: What labels that do not fit mean.
-        find: Returns the index of the class of each sample, shape (N,), negative where it has none.
+        samples: Samples without labels.
+        mode: What to do with labels that do not fit.
+        find: Returns the index of the class of each sample, shape (N,), negative if it has none.
 
     Raises:
         MisalignedError, ShapeError: If labels must fit and do not, or only some samples have one.
@@ -51,12 +51,12 @@ def labelled(samples: Samples, mode: LabelMode, find: Callable[[], Array]) -> Sa
     except (MisalignedError, ShapeError) as error:
         if mode == "must fit":
             raise
-        return noted(samples, f"labels are left out, for they do not fit ({error})")
+        return noted(samples, f"no labels, because they do not fit ({error})")
 
 
 def _with_labels(samples: Samples, labels: Array, remedy: str) -> Samples:
     if len(labels) != len(samples):
-        # Words this as every other mismatch.
+        # Raises the error of every other mismatch.
         return replace(samples, labels=labels)
     lacking = np.flatnonzero(labels < 0)
     if len(lacking) == len(labels):
@@ -76,16 +76,13 @@ def noted(samples: Samples, *notes: str) -> Samples:
 
 
 def unused(columns: Collection[str]) -> str:
-    """Return which columns nobody asked for, for people; empty if there is none."""
+    """Return a note on columns that are not used; empty if there are none."""
     are = "column is" if len(columns) == 1 else "columns are"
     return f"{len(columns)} {are} not used: {listed(columns)}" if columns else ""
 
 
-def told_of_labels(samples: Samples) -> str:
-    """Return what to know of labels before predicting, for people; empty if all is usual.
-
-    That is: that there are none, or how many of the classes have samples.
-    """
+def labels_note(samples: Samples) -> str:
+    """Return a note if samples have no labels, or some classes have no samples; else empty."""
     if samples.labels is None:
         return "without labels: committee relabel adds them, search --agree-with needs none"
     if not samples.classes:
@@ -96,40 +93,40 @@ def told_of_labels(samples: Samples) -> str:
 
 
 def class_rows(where: str, names: Sequence[str], classes: Sequence[str], what: str) -> Array:
-    """Return the index of each name among the classes, however a folder spells them, shape (n,).
+    """Return the index of each name among the classes, as folders spell them, shape (n,).
 
     Raises:
         MisalignedError: If a name is no class, or may mean two.
     """
-    if told := ambiguous(names, classes):
-        raise MisalignedError(f"{where}: {what}: {told}")
+    if reason := ambiguous(names, classes):
+        raise MisalignedError(f"{where}: {what}: {reason}")
     return matched(where, names, classes, what, spelling_of(classes))
 
 
 def indices(
     where: str,
-    told: Sequence[Any] | Array,
+    labels: Sequence[Any] | Array,
     classes: Sequence[str],
     named: Sequence[str] = (),
     place: Callable[[int], str] = "sample {}".format,
 ) -> Array:
-    """Return the index of each label among the classes, shape (N,), -1 where there is none.
+    """Return the index of each label among the classes, shape (N,), -1 for none.
 
-    A label is the name of a class or, where no label is, an index; None, NaN, an empty text and a
-    negative index are none.
+    A label is the name of a class or, if none of the labels is, an index. None, NaN, an empty text
+    and a negative index are no label.
 
     Args:
-        where: What brings the labels, for errors.
-        told: Labels as they stand there.
-        classes: Names of the classes, in the order of the models' outputs.
-        named: Names of the classes in the order of indices there; as ``classes`` if empty.
-        place: Says for a row where its label stands, for errors.
+        where: Source of the labels, for errors.
+        labels: The labels as the source writes them.
+        classes: Names of the classes in the order of the models' outputs.
+        named: Names of the classes in the order of the source's indices, if it has its own.
+        place: Returns the place of a row's label, for errors.
 
     Raises:
         MisalignedError: If a label is no class.
-        ShapeError: If labels are not one a sample.
+        ShapeError: If there is not one label per sample.
     """
-    array = np.asarray(told) if isinstance(told, np.ndarray) else None
+    array = labels if isinstance(labels, np.ndarray) else None
     if array is not None and array.ndim != 1:
         raise ShapeError(
             f"labels must be class indices or names, shape (N,), not {array.dtype} {array.shape}"
@@ -140,7 +137,7 @@ def indices(
             row = int(np.argmax(found == _MOST))
             raise _strange(where, place(row), array[row], classes)
     else:
-        entries = [_entry(each) for each in (told if array is None else array.tolist())]
+        entries = [_entry(each) for each in (labels if array is None else array.tolist())]
         found = _found(where, entries, named or classes, place)
     found = np.maximum(found, _NONE)
     same = not named or not classes or tuple(named) == tuple(classes)
@@ -152,7 +149,7 @@ _tidied = lru_cache(2**16)(tidy)
 
 
 def _entry(value: Any) -> Any:
-    """Return a label as a text or a number; None if it is none."""
+    """Return a label as a text or a number, or None."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
     if isinstance(value, str):
@@ -213,7 +210,7 @@ def _by_name(
 
 @lru_cache(2**16, typed=True)
 def _whole(value: str | float) -> int | None:
-    """Return a whole number, of any type or as text; None if it is none."""
+    """Return a number of any type, or a text, as a whole number; None if it is not one."""
     try:
         number = int(value) if isinstance(value, str) and "." not in value else float(value)
         return int(number) if number == int(number) else None
@@ -225,7 +222,7 @@ def _strange(where: str, place: str, label: Any, classes: Sequence[str]) -> Misa
     if not classes:
         return MisalignedError(
             f"{where}: {place}: label '{printable(str(label))}' is no index 0, 1, … of a class, "
-            "and the classes are unnamed. Name them in the order of the outputs, in the pool "
+            "and the classes have no names. Name them in the order of the outputs, in the pool "
             "file's classes, or in --classes of committee import"
         )
     return MisalignedError(f"{where}: {place}: {unknown('label', [str(label)], classes)}")
@@ -238,7 +235,7 @@ def _permuted(
     classes: Sequence[str],
     place: Callable[[int], str],
 ) -> Array:
-    """Return indices among ``classes`` of those among ``named``, matched by name."""
+    """Turn indices among ``named`` into indices among ``classes``, by name."""
     beyond = np.flatnonzero(found >= len(named))
     if len(beyond):
         row = int(beyond[0])
