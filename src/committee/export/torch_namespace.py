@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from committee.rule.namespace import Floats
+
 
 class Torch:
     """Torch as an :class:`~committee.rule.namespace.Eager` namespace; see there.
@@ -56,11 +58,15 @@ class Torch:
     def put_along(self, values: Tensor, index: Tensor, new: Tensor) -> Tensor:
         return values.scatter(1, index, new)
 
-    def count_reached(self, bounds: tuple[float, ...], values: Tensor) -> Tensor:
-        return torch.searchsorted(_table(bounds, self._device), values, right=True)
+    def straight_pieces(
+        self, values: Tensor, knots: Floats, heights: Floats, slopes: Floats
+    ) -> Tensor:
+        def table(numbers: Floats) -> Tensor:
+            return _table(numbers, self._device)
 
-    def take(self, table: tuple[float, ...], index: Tensor) -> Tensor:
-        return _table(table, self._device)[index]
+        piece = torch.searchsorted(table(knots), values, right=True)
+        start, height = table((knots[0], *knots)), table((heights[0], *heights))
+        return height[piece] + table(slopes)[piece] * (values - start[piece])
 
     def by_rows(self, function: Callable[[Any], Any], values: Tensor) -> Any:
         return function(values.double())
@@ -80,5 +86,5 @@ class Torch:
 
 
 @lru_cache(maxsize=256)
-def _table(values: tuple[float, ...], device: torch.device) -> Tensor:
+def _table(values: Floats, device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.float64, device=device)

@@ -140,14 +140,10 @@ class Calibration:
         slopes, knots = self.slopes, self.knots
         if not knots:
             return values * slopes[0] + self.offset
-        at_knots = [self.offset]
+        heights = [self.offset]
         for slope, (low, high) in zip(slopes[1:], itertools.pairwise(knots), strict=False):
-            at_knots.append(at_knots[-1] + slope * (high - low))
-        # The first two pieces both begin at the first knot; the first goes to the left.
-        piece = xp.count_reached(knots, values)
-        starts, heights = (knots[0], *knots), (at_knots[0], *at_knots)
-        rise: Array = xp.take(slopes, piece) * (values - xp.take(starts, piece))
-        return xp.take(heights, piece) + rise
+            heights.append(heights[-1] + slope * (high - low))
+        return xp.straight_pieces(values, knots, tuple(heights), slopes)
 
     def to_json(self) -> dict[str, Any]:
         """Return what stores and cascade files hold."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 
 from committee.arrays import Array
 from committee.errors import NotFiniteError
 
+Floats: TypeAlias = tuple[float, ...]
 # Rows that a function of large temporary arrays sees at once.
 _ROWS = 4096
 
@@ -63,11 +64,17 @@ class Namespace(Protocol):
     def put_along(self, values: Array, index: Array, new: Array) -> Array:
         """Return the values with that of each row at its index replaced; may overwrite them."""
 
-    def count_reached(self, bounds: tuple[float, ...], values: Array) -> Array:
-        """Return how many of the rising bounds each value has reached."""
+    def straight_pieces(
+        self, values: Array, knots: Floats, heights: Floats, slopes: Floats
+    ) -> Array:
+        """Return a function made of straight pieces at each value.
 
-    def take(self, table: tuple[float, ...], index: Array) -> Array:
-        """Return the entry of a table at each index."""
+        Args:
+            values: Where, of any shape.
+            knots: Where one piece ends and the next begins, rising.
+            heights: The function at each knot.
+            slopes: Slope of each piece, one more than knots.
+        """
 
     def by_rows(self, function: Callable[[Array], Array], values: Array) -> Array:
         """Apply a function that works row by row."""
@@ -136,11 +143,14 @@ class Numpy:
         values[np.arange(len(values))[:, None], index] = new
         return values
 
-    def count_reached(self, bounds: tuple[float, ...], values: Array) -> Array:
-        return np.searchsorted(bounds, values, side="right")
-
-    def take(self, table: tuple[float, ...], index: Array) -> Array:
-        return np.array(table)[index]
+    def straight_pieces(
+        self, values: Array, knots: Floats, heights: Floats, slopes: Floats
+    ) -> Array:
+        piece = np.searchsorted(knots, values, side="right")
+        # The first two pieces both begin at the first knot; the first goes to the left.
+        start, height = np.array((knots[0], *knots)), np.array((heights[0], *heights))
+        made: Array = height[piece] + np.array(slopes)[piece] * (values - start[piece])
+        return made
 
     def by_rows(self, function: Callable[[Array], Array], values: Array) -> Array:
         # In blocks, for temporary arrays may be many and large.
