@@ -23,7 +23,7 @@ from committee.predict import THREADS, predict
 from committee.rule.cascade import ALWAYS, NEVER
 from committee.rule.flow import Decisions
 from committee.run.offline import run_offline
-from committee.run.verify import compare, offline_way, online_way, stored_way, verify
+from committee.run.verify import OfflineWay, OnlineWay, compare, stored_way, verify
 from export_world import CASCADES, embedded, some_images
 from small_world import dataset, images, read_pool, samples, write_npz, write_pool
 from test_run_reading import Photographs, at_other_sizes
@@ -238,8 +238,8 @@ def test_stored_predictions_are_found_by_name(tmp_path: Path) -> None:
     runner = Runner(chain, allow_code=code)
     ways = {
         "stored": stored_way(chain, pool, dataset(600)),
-        "offline": offline_way(runner, 32),
-        "online": online_way(runner),
+        "offline": OfflineWay(runner, 32),
+        "online": OnlineWay(runner),
     }
     seen: list[tuple[int, int]] = []
     found = verify(chain, ways, dataset(600), 32, lambda done, count: seen.append((done, count)))
@@ -252,9 +252,9 @@ def test_few_decoded_photographs_are_in_memory(tmp_path: Path) -> None:
     some = Photographs(96)
     one = some.image(0).nbytes
     ways = {
-        "online": online_way(runner),
-        "offline": offline_way(runner, 16),
-        "offline, others": offline_way(runner, 7),
+        "online": OnlineWay(runner),
+        "offline": OfflineWay(runner, 16),
+        "offline, others": OfflineWay(runner, 7),
     }
     tracemalloc.start()
     try:
@@ -270,7 +270,7 @@ def test_few_decoded_photographs_are_in_memory(tmp_path: Path) -> None:
 def test_offline_is_what_a_run_of_that_batch_size_decides(tmp_path: Path) -> None:
     runner = at_other_sizes(Cascade.of(["one", "two"], [0.9]), tmp_path)
     some = dataset(300)
-    ways = {"one": offline_way(runner, 3), "other": offline_way(runner, 8)}
+    ways = {"one": OfflineWay(runner, 3), "other": OfflineWay(runner, 8)}
     made = {}
     for name, way in ways.items():
         finish = way.finish

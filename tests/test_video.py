@@ -25,7 +25,7 @@ from committee.models.pool_file import read_pool_file
 from committee.pool.evaluate import stored_decisions
 from committee.predict import predict
 from committee.run.offline import run_offline
-from committee.run.verify import offline_way, online_way, stored_way, verify
+from committee.run.verify import OfflineWay, OnlineWay, stored_way, verify
 from committee.spec.model import ModelSpec, task_of
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.task import IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION
@@ -132,8 +132,8 @@ def test_every_driver_decides_alike(world: Path, combine: str) -> None:
             np.testing.assert_array_equal(made, getattr(promised, field))
     ways = {
         "stored": stored_way(cascade, pool, dataset),
-        "offline": offline_way(runner, 4),
-        "online": online_way(runner),
+        "offline": OfflineWay(runner, 4),
+        "online": OnlineWay(runner),
     }
     assert [len(each.flips) for each in verify(cascade, ways, dataset, 4)] == [0, 0]
 

@@ -62,12 +62,12 @@ def predict(
     progress: Progress | None = None,
     note: Note | None = None,
 ) -> Path:
-    """Compute the outputs of all models on all samples and keep them in a store.
+    """Compute the outputs of all models on all samples and write them to a store.
 
-    What the store already has is not computed again: of a new model everything is computed, of new
-    samples only these, of a damaged file only its damaged chunks. Samples that the store knows
-    keep their order; new ones follow. The call can be stopped at any moment and repeated: it goes
-    on where it was, and the store ends up the same to the byte.
+    Only what the store lacks is computed: everything for a new model, only the new samples, only
+    the damaged chunks of a file. Samples that the store knows keep their order; new ones follow.
+    The call can be stopped at any moment and repeated: it resumes, and the store ends up the same
+    to the byte.
 
     Args:
         pool: The models.
@@ -77,8 +77,8 @@ def predict(
             for rounding depends on it.
         dtype: Type of the stored logits or probabilities: ``float32`` or ``float16``. Decisions
             are float64 always.
-        skip_broken: Whether samples that cannot be read are left out and recorded, not an error.
-            Every new sample is then read once before the models run.
+        skip_broken: True to leave out and record samples that cannot be read. Every new sample is
+            then read once before the models run.
         allow_code: Python files and modules that may be run.
         progress: Called with (samples done, samples in all), counted over all models.
         note: Called with a line for each thing that people should know.
@@ -107,8 +107,8 @@ def predict(
         tell(line)
     names = [spec.name for _, spec in loaded]
     with writing(Path(store)) as target:
-        told = {s.name: s.to_json() for _, s in loaded}
-        for line in target.add_models(told, dataset.samples.classes):
+        specs = {s.name: s.to_json() for _, s in loaded}
+        for line in target.add_models(specs, dataset.samples.classes):
             tell(line)
         dataset, split, notes = reconcile(target, dataset, skip_broken)
         samples = dataset.samples
@@ -140,7 +140,7 @@ def predict(
 
 
 class _FirstOutputs:
-    """Holds the first outputs of each model against what was declared, before hours of work.
+    """Checks the first outputs of each model against what was declared, before hours of work.
 
     Args:
         samples: The samples of the split.
@@ -167,13 +167,13 @@ class _FirstOutputs:
 
 
 def unknown_costs(loaded: Sequence[Loaded]) -> list[str]:
-    """Say of each model whose multiply-adds are not known why they are not."""
+    """Return a note for each model whose multiply-adds are unknown, with the reason."""
     reasons = {
         spec.name: getattr(model, "macs_unknown", "")
         for model, spec in loaded
         if not any(cost.unit == "macs" for cost in spec.costs)
     }
-    # What code does not tell is no news to who gives a price of another unit.
+    # A model with a cost in another unit needs no such note.
     priced = {spec.name for _, spec in loaded if spec.costs}
     return [
         f"{name}: multiply-adds unknown: {reason}"
@@ -201,9 +201,9 @@ class _Batch:
 
     Args:
         chunk: Number of their chunk.
-        rows: Which samples, shape (n,).
+        rows: Numbers of the samples, shape (n,).
         due: Numbers of the models that lack them.
-        last: Whether the chunk is complete after it.
+        last: True if the chunk is complete after it.
     """
 
     chunk: int
@@ -278,7 +278,7 @@ class _Reading:
 
 
 def _batches(writers: Sequence[Writer], count: int, batch_size: int) -> Iterator[_Batch]:
-    """The batches of all chunks that some model lacks; none crosses a chunk."""
+    """Yield the batches of all chunks that some model lacks; none crosses a chunk."""
     lacking: dict[int, dict[int, int]] = {}
     for i, writer in enumerate(writers):
         for chunk in writer.missing:
@@ -296,7 +296,7 @@ def _batches(writers: Sequence[Writer], count: int, batch_size: int) -> Iterator
 def _named_if_broken(
     batches: Iterator[tuple[_Batch, Inputs]], dataset: Dataset, writers: Sequence[Writer]
 ) -> Iterator[tuple[_Batch, Inputs]]:
-    """The batches; if one cannot be read, all samples that cannot are looked for and named."""
+    """Yield the batches; if one cannot be read, find and name all samples that cannot."""
     try:
         yield from batches
     except BrokenSamplesError as error:
@@ -309,7 +309,7 @@ def _named_if_broken(
 
 
 def joined(parts: Sequence[Outputs]) -> Outputs:
-    """The outputs of consecutive batches as one."""
+    """Join the outputs of consecutive batches."""
     if len(parts) == 1:
         return parts[0]
     values = np.concatenate([part.values for part in parts])

@@ -21,11 +21,11 @@ from committee.run.runner import Runner
 from committee.run.verify import (
     Agreement,
     Flip,
+    ModuleWay,
+    OfflineWay,
+    OnlineWay,
     Way,
-    module_way,
-    offline_way,
     on_engine,
-    online_way,
     stored_way,
 )
 from committee.run.verify import verify as compare
@@ -91,8 +91,8 @@ def verify(
         stored = open_split(predictions, split, "test")
         ways["stored predictions"] = stored_way(runner.cascade, stored, dataset)
     for size in sizes:
-        ways[f"offline, batches of {size}"] = offline_way(runner, size)
-    ways["online"] = online_way(runner)
+        ways[f"offline, batches of {size}"] = OfflineWay(runner, size)
+    ways["online"] = OnlineWay(runner)
     ways |= _other_ways(runner.cascade, sizes[0], engine or [], module, against or [], code)
     with progress_bar("verify", "samples", not as_json) as progress:
         compared = compare(runner.cascade, ways, dataset, max(sizes), progress)
@@ -123,16 +123,16 @@ def _other_ways(
     ways: dict[str, Way] = {}
     for engine in engines:
         runner = Runner(on_engine(cascade, engine), allow_code=allow_code)
-        ways[f"offline, {engine}"] = offline_way(runner, batch_size)
+        ways[f"offline, {engine}"] = OfflineWay(runner, batch_size)
     if module:
         try:
             from committee.export.torch_module import as_module
         except ImportError:
             raise MissingExtraError.of("--module", "torch", "torch") from None
-        ways["torch module"] = module_way(as_module(cascade, allow_code=allow_code), batch_size)
+        ways["torch module"] = ModuleWay(as_module(cascade, allow_code=allow_code), batch_size)
     for path in exports:
         runner = Runner(path, allow_code=allow_code)
-        ways[f"{what_is(path)}, {path}"] = offline_way(runner, batch_size)
+        ways[f"{what_is(path)}, {path}"] = OfflineWay(runner, batch_size)
     return ways
 
 

@@ -1,6 +1,6 @@
-"""Verify: one cascade in several ways over the same samples, decision by decision.
+"""Runs one cascade in several ways over the same samples and compares every decision.
 
-Samples are read as a run reads them, once for all ways: few decoded ones are in memory at a time.
+Samples are read as a run reads them, once for all ways, so few decoded ones are in memory.
 
 Engines and batch sizes round differently. Where that moves a score across a threshold the sample
 flips: it exits at another stage, or with another class. Flips are counted and named, not hidden.
@@ -9,9 +9,10 @@ flips: it exits at another stage, or with another class. Flips are counted and n
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -41,28 +42,14 @@ if TYPE_CHECKING:
     from committee.export.torch_module import CascadeModule
 
 
-class Way(Protocol):
-    """One way to decide on samples, which come in batches, in order."""
-
-    first: frozenset[Preprocessing]
-    """What samples are prepared for at once."""
-
-    later: frozenset[Preprocessing]
-    """What some of them may be prepared for afterwards."""
-
-    def seen(self, images: RawSamples) -> Iterable[Decision]:
-        """Decide on decoded samples, which are not kept; nothing, if they are not needed."""
-
-    def add(self, read: Read, seen: Iterable[Decision]) -> None:
-        """Take a batch, and what :meth:`seen` returned of its samples."""
-
-    def finish(self) -> Decisions:
-        """Return the decisions on all that was added; nothing is added afterwards."""
-
-
 @dataclass(eq=False)
-class _Way:
-    """What ways have in common: they need nothing and keep decisions."""
+class Way(ABC):
+    """One way to decide on samples, which come in batches, in order.
+
+    Attributes:
+        first: What samples are prepared for at once.
+        later: What some of them may be prepared for afterwards.
+    """
 
     def __post_init__(self) -> None:
         self.first: frozenset[Preprocessing] = frozenset()
@@ -70,9 +57,15 @@ class _Way:
         self._parts: list[Decisions] = []
 
     def seen(self, images: RawSamples) -> Iterable[Decision]:
+        """Decide on decoded samples, which are not kept; nothing, if they are not needed."""
         return ()
 
+    @abstractmethod
+    def add(self, read: Read, seen: Iterable[Decision]) -> None:
+        """Take a batch, and what :meth:`seen` returned for its samples."""
+
     def finish(self) -> Decisions:
+        """Return the decisions on all that was added; nothing is added afterwards."""
         return joined_decisions(self._parts)
 
 
@@ -84,9 +77,9 @@ class Flip:
         id: Name of the sample.
         stages: Stage of exit of the reference and of the other way.
         classes: Class index of the two.
-        distance: Where one way left and the other went on, the score of who left less the
-            threshold of the rule: below 0 if a cascade with another threshold left; None if both
-            left together, with different classes, or the rule has no threshold there.
+        distance: If only one way exits at the earlier stage, its score less the threshold there;
+            below 0 if that way has another threshold. None if both exit at the same stage, or the
+            rule has no threshold there.
     """
 
     id: str
@@ -219,7 +212,7 @@ def compare(
 
 def _flip(cascade: Cascade, name: str, promised: Decisions, found: Decisions, row: int) -> Flip:
     stages = int(promised.stage[row]), int(found.stage[row])
-    # Who left first left at a score of that stage; the other's was just below the threshold.
+    # The score of the way that exits first; the other's was just below the threshold.
     first = promised if stages[0] < stages[1] else found
     reached = float(first.score[row]) - cascade.stages[min(stages)].threshold
     return Flip(
@@ -231,7 +224,7 @@ def _flip(cascade: Cascade, name: str, promised: Decisions, found: Decisions, ro
 
 
 def stored_way(cascade: Cascade, pool: Pool, dataset: Dataset) -> Way:
-    """What the cascade decides on stored predictions of the same samples.
+    """Return the way that decides on stored predictions of the same samples.
 
     Samples are found by content where the store knows it, else by id.
 
@@ -245,11 +238,11 @@ def stored_way(cascade: Cascade, pool: Pool, dataset: Dataset) -> Way:
     rows = places(known, given)
     if (rows < 0).any():
         raise MisalignedError(_lacking(known, given, np.flatnonzero(rows < 0)))
-    return _Stored(stored_decisions(cascade, pool), rows)
+    return _StoredWay(stored_decisions(cascade, pool), rows)
 
 
 def _lacking(known: Samples, given: Samples, lost: Array) -> str:
-    """Why some of the given samples, of shape (n,), have no predictions."""
+    """Say why some of the given samples, rows of shape (n,), have no predictions."""
     then = {name: row for row, name in enumerate(known.ids)}
     changed = [row for row in lost.tolist() if given.ids[row] in then]
     where = f"split {known.split!r}"
@@ -265,7 +258,7 @@ def _lacking(known: Samples, given: Samples, lost: Array) -> str:
 
 
 @dataclass(eq=False)
-class _Stored(_Way):
+class _StoredWay(Way):
     """Decisions on stored predictions, (N,), at the places of the samples."""
 
     decisions: Decisions
@@ -276,14 +269,9 @@ class _Stored(_Way):
         self._parts.append(Decisions(made.predicted[rows], made.score[rows], made.stage[rows]))
 
 
-def offline_way(runner: Runner, batch_size: int) -> Way:
-    """Stage by stage, survivors gathered into full batches."""
-    return _Offline(runner, batch_size)
-
-
 @dataclass(eq=False)
-class _Offline(_Way):
-    """As a run does it, with the stretches of a run."""
+class OfflineWay(Way):
+    """As a run does it: stage by stage, in stretches, the samples that go on in full batches."""
 
     runner: Runner
     batch_size: int
@@ -297,6 +285,7 @@ class _Offline(_Way):
         self._ended = 0
 
     def add(self, read: Read, seen: Iterable[Decision]) -> None:
+        """See :class:`Way`."""
         at, count = 0, len(read.held)
         while at < count:
             self._left = self._left or self._step
@@ -307,6 +296,7 @@ class _Offline(_Way):
                 self._end()
 
     def finish(self) -> Decisions:
+        """See :class:`Way`."""
         self._end()
         return super().finish()
 
@@ -321,7 +311,7 @@ class _Offline(_Way):
 
 
 def on_engine(cascade: Cascade, engine: str) -> Cascade:
-    """The same cascade with every model run by one engine.
+    """Return the same cascade with every model run by one engine.
 
     Args:
         cascade: It says how its models are loaded.
@@ -349,13 +339,10 @@ def on_engine(cascade: Cascade, engine: str) -> Cascade:
     return replace(cascade, models=specs)
 
 
-def module_way(module: CascadeModule, batch_size: int) -> Way:
-    """A torch module on the processor, batch by batch."""
-    return _Module(module, batch_size)
-
-
 @dataclass(eq=False)
-class _Module(_Way):
+class ModuleWay(Way):
+    """A torch module on the processor, batch by batch."""
+
     module: CascadeModule
     batch_size: int
 
@@ -364,6 +351,7 @@ class _Module(_Way):
         self.first = frozenset(self.module.preprocessings)
 
     def add(self, read: Read, seen: Iterable[Decision]) -> None:
+        """See :class:`Way`."""
         import torch
 
         for start in range(0, len(read.rows), self.batch_size):
@@ -375,19 +363,18 @@ class _Module(_Way):
             )
 
 
-def online_way(runner: Runner) -> Way:
-    """Sample by sample, as it is decoded."""
-    return _Online(runner)
-
-
 @dataclass(eq=False)
-class _Online(_Way):
+class OnlineWay(Way):
+    """Sample by sample, as it is decoded."""
+
     runner: Runner
 
     def seen(self, images: RawSamples) -> Iterable[Decision]:
+        """See :class:`Way`."""
         return [self.runner(image) for image in images]
 
     def add(self, read: Read, seen: Iterable[Decision]) -> None:
+        """See :class:`Way`."""
         each = list(seen)
         self._parts.append(
             Decisions(

@@ -1,4 +1,4 @@
-"""A data set brought into line with what a store knows: order, broken samples, what is left."""
+"""Brings a data set into line with what a store knows: order, broken samples, what is left."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def reconcile(
     Args:
         store: Opened for writing.
         dataset: The samples.
-        skip_broken: Whether those that cannot be read are left out; those that the store does not
+        skip_broken: True to leave out samples that cannot be read; those that the store does not
             know are then read once.
 
     Returns:
-        The data set as the store has it, what was recorded, and what to know of samples that other
-        splits have too, or that are copies, a line each.
+        The data set as the store has it, what was recorded, and notes on samples that other splits
+        have too or that are copies.
 
     Raises:
         BrokenSamplesError: If none can be read, or the store left out some that are broken still
@@ -60,11 +60,11 @@ def reconcile(
 def _broken(
     dataset: Dataset, given: Split, known: Split | None, skip_broken: bool
 ) -> dict[str, Broken]:
-    """What is to be left out, by id, in the order given.
+    """Return the samples to leave out, by id, in the order given.
 
     Raises:
-        BrokenSamplesError: If the store left out samples that are broken still, and that was not
-            asked for again.
+        BrokenSamplesError: If the store left out samples that are still broken, and
+            ``skip_broken`` is not given again.
     """
     recorded = {} if known is None else {(b.id, b.content): b for b in known.samples.broken}
     if given.content is None or not (skip_broken or recorded):
@@ -95,7 +95,7 @@ def _without(known: Split | None, broken: AbstractSet[str]) -> Split | None:
 
 
 def taken(whole: Dataset, store: str | Path, fraction: str, seed: int) -> Dataset:
-    """A share of every class, as a split of a store took it: what it has, it keeps.
+    """Return a share of every class, which includes what a split of the store already has.
 
     Args:
         whole: All samples, with the name of the split.
@@ -123,7 +123,7 @@ def taken(whole: Dataset, store: str | Path, fraction: str, seed: int) -> Datase
 
 
 def _recorded(store: Path, samples: Samples) -> set[str] | None:
-    """Ids of the split of a store that was taken by the same rule; None if there is none."""
+    """Return the ids of the store's split if it was taken by the same rule, else None."""
     if not (store / samples.split).is_dir():
         return None
     known = known_split(store / samples.split, ())
@@ -133,12 +133,12 @@ def _recorded(store: Path, samples: Samples) -> set[str] | None:
 
 
 def _share_of(rule: str) -> str:
-    """A rule without how many samples it was applied to."""
+    """Return a rule without the number of samples it was applied to."""
     return rule.rpartition(",")[0]
 
 
 def rest(dataset: Dataset, store: str | Path) -> Dataset:
-    """What the splits of a store that were taken by fraction leave of a data set.
+    """Return what remains of a data set without the store's splits that were taken by fraction.
 
     Args:
         dataset: The samples. If their split is not called ``test``, or the store has no split that
@@ -169,7 +169,7 @@ def rest(dataset: Dataset, store: str | Path) -> Dataset:
 
 
 def _is_from(given: Samples, split: Samples) -> bool:
-    """Whether a split was taken from these samples: most of it is there, as it was."""
+    """Return True if a split was taken from these samples: most of it is there, unchanged."""
     return 2 * len(shared(split, given).first) > len(split)
 
 
@@ -184,12 +184,12 @@ def _refuse_changed(store: Path, split: Samples, given: Samples) -> None:
     place = {name: row for row, name in enumerate(given.ids)}
     then = np.array([row for row, name in enumerate(split.ids) if name in place], np.int64)
     now = np.array([place[split.ids[row]] for row in then.tolist()], np.int64)
-    # What could not be read may have been mended.
+    # A sample that could not be read may have been fixed.
     differ = (split.content[then] != given.content[now]) & (split.content[then] != 0)
     if differ.any():
-        told = changed_text(split, given, then[differ], now[differ])
+        changed = changed_text(split, given, then[differ], now[differ])
         raise ChangedError(
             f"{store}: split {split.split!r}, of which {given.split!r} is to take the rest: "
-            f"{told}. Give the samples as they were, or predict both splits into another store "
+            f"{changed}. Give the samples as they were, or predict both splits into another store "
             "with --out"
         )
