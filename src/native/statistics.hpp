@@ -22,7 +22,7 @@
 
 namespace committee::COMMITTEE_ISA {
 
-// Whether the predicted class is the label's.
+// 1 if the predicted class is the label's, 0 if not, 2 if rounding leaves that open.
 constexpr uint8_t wrong = 0, right = 1, unsure = 2;
 
 template <class Real>

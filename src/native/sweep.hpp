@@ -52,10 +52,10 @@ class Staircase {
         for (size_t i = 1; i < best_.size(); ++i) best_[i] = std::max(best_[i], best_[i - 1]);
     }
 
-    // Whether a committee that clearly costs less is at least as good; it may say no too often.
+    // True if a committee that clearly costs less is at least as good; it may say no too often.
     bool quickly_beats(double cost, int64_t value) const { return best_[slot(cost)] >= value; }
 
-    // Whether a committee that clearly costs less is at least as good.
+    // True if a committee that clearly costs less is at least as good.
     bool beats(double cost, int64_t value) const {
         auto after = std::lower_bound(
             steps_.begin(), steps_.end(), cost * clearly,
@@ -321,7 +321,7 @@ class Sweeper {
         for (int64_t b = 0; b < in_.bounds; ++b) {
             double total = 0;
             for (int64_t k = 0; k < stages_; ++k) total += bounded_[b][k] * double(reach_[k]);
-            // A hair of slack; the limit itself is checked on the exact figure.
+            // Within a tolerance; the limit itself is checked on the exact figure.
             if (total * clearly > in_.limits[b]) return;
         }
         int64_t joined = 0;

@@ -104,5 +104,5 @@ def report(
     for line in lines:
         say_wrapped(line)
     if target.share:
-        say_wrapped(f"--max-cost is {target.cost_told(front)}.")
+        say_wrapped(f"--max-cost is {target.cost_text(front)}.")
     say_notes(notes)

@@ -313,7 +313,7 @@ def _say_chosen(
 ) -> None:
     """Say what --max-cost is, what is cheaper than the match itself, and what is next."""
     if target.share:
-        say_wrapped(f"--max-cost is {target.cost_told(front)}.")
+        say_wrapped(f"--max-cost is {target.cost_text(front)}.")
     if target.match is not None and chosen.cascade.names == front.alone(target.match).names:
         say_wrapped(f"{target.match} is its own cheapest match{_next_cheaper(front, chosen)}.")
     if not out:

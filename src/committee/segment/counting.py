@@ -1,6 +1,6 @@
 """Counting: what is kept of the logits of a tile, for every set of models that may have run.
 
-Whether a tile leaves depends on its score, and mIoU on counts of pixels. So a score and, of each
+The exit of a tile depends on its score, and mIoU on counts of pixels. So a score and, of each
 class, three counts are all that any cascade can ask of a tile; logits need not be kept.
 """
 

@@ -58,11 +58,11 @@ class Settings:
         unit: Unit of the cost.
         worst_case: Bounds on the worst-case cost, by unit.
         average_case: Bounds on the average-case cost, by unit.
-        families: Whether trainings of one architecture were taken as interchangeable.
+        families: True if trainings of one architecture were taken as interchangeable.
         metric: What samples scored.
         sequences: How many ordered sequences were covered.
         cascades: How many cascades, threshold vectors counted, were covered.
-        self_cascades: Whether only single models and self-cascades were.
+        self_cascades: True if only single models and self-cascades were.
         seconds: What each part of the search took.
     """
 
@@ -81,7 +81,7 @@ class Settings:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Every setting, the metric by its name."""
+        """Return every setting, the metric by its name."""
         return {**vars(self), "metric": self.metric.name}
 
 
@@ -112,7 +112,9 @@ class Front:
         return len(self.committees)
 
     def __repr__(self) -> str:
-        ends = dict.fromkeys((self._told(self[0]), self._told(self[-1]))) if len(self) else ()
+        ends = (
+            dict.fromkeys((described_text(self[0]), described_text(self[-1]))) if len(self) else ()
+        )
         return f"<Front: {len(self)} committees on {self.pool.samples!r}; {' to '.join(ends)}>"
 
     def __iter__(self) -> Iterator[Committee]:
@@ -122,7 +124,7 @@ class Front:
         return self.committees[index]
 
     def alone(self, model: str) -> Cascade:
-        """One model of the pool by itself, deciding as the front's committees do.
+        """Return one model of the pool by itself, which decides as the front's committees do.
 
         Where trainings of one architecture are interchangeable, a later one is searched only after
         the earlier ones; by its own name it is matched by itself too.
@@ -139,17 +141,17 @@ class Front:
 
     @cached_property
     def most_accurate_single(self) -> str:
-        """Name of the most accurate single model on the choosing split, the cheapest of equals."""
+        """The most accurate single model on the validation split, the cheapest of equals."""
         own = self.settings
 
         def rank(name: str) -> tuple[float, float, str]:
-            found = evaluate(self.alone(name), self.pool, own.unit, own.metric)
-            return -found.accuracy, found.average_cost, name
+            own_evaluation = evaluate(self.alone(name), self.pool, own.unit, own.metric)
+            return -own_evaluation.accuracy, own_evaluation.average_cost, name
 
         return min(self.pool.singles(own.combine), key=rank)
 
     def matching(self, model: str, within: float = 0.0) -> Committee:
-        """The committee of least average-case cost that is as accurate as a model of the pool.
+        """Return the cheapest committee on average that is as accurate as a model of the pool.
 
         Args:
             model: One name of :meth:`Pool.singles`, or of a model.
@@ -164,18 +166,18 @@ class Front:
         alone = self.alone(model)
         goal = evaluate(alone, self.pool, self.settings.unit, self.settings.metric)
         less = f" less {100 * within:.4g} points" if within else ""
-        told = f"{model}'s accuracy {percent(goal.accuracy)}{less}"
-        found = self._cheapest(goal.accuracy - within, told, self._later_training(alone, goal))
-        return with_target(found, RecordedTarget(model, alone.names, within))
+        text = f"{model}'s accuracy {percent(goal.accuracy)}{less}"
+        chosen = self._cheapest(goal.accuracy - within, text, self._later_training(alone, goal))
+        return with_target(chosen, RecordedTarget(model, alone.names, within))
 
     def next_cheaper(self, committee: Committee) -> Committee | None:
-        """The most accurate member that costs less on average; None if there is none."""
+        """Return the most accurate member that costs less on average; None if there is none."""
         cost = committee.evaluation.average_cost
         cheaper = [each for each in self if each.evaluation.average_cost < cost]
         return cheaper[-1] if cheaper else None
 
     def at_least(self, accuracy: float) -> Committee:
-        """The committee of least average-case cost with at least this accuracy, a share of 1.
+        """Return the cheapest committee on average with at least this accuracy, a share of 1.
 
         Raises:
             Infeasible: If no committee reaches it; the most accurate is named.
@@ -185,12 +187,12 @@ class Front:
         )
         return self._cheapest(accuracy, f"accuracy {percent(accuracy)}{hint}")
 
-    def at_most(self, cost: float, told: str = "") -> Committee:
-        """The most accurate committee for at most this average-case cost, in the search's unit.
+    def at_most(self, cost: float, text: str = "") -> Committee:
+        """Return the most accurate committee for at most this average-case cost.
 
         Args:
-            cost: The most that it may cost.
-            told: What an error calls that cost; the number with its unit if left out.
+            cost: The most that it may cost, in the search's unit.
+            text: What an error calls that cost; by default the number with its unit.
 
         Raises:
             Infeasible: If every committee costs more; the cheapest is named.
@@ -202,8 +204,8 @@ class Front:
         if not within:
             near = self.committees[0]
             raise Infeasible(
-                f"no committee costs at most {told or human_cost(cost, self.settings.unit)} on "
-                f"{self.pool.samples.split!r}. Nearest: {self._told(near)}"
+                f"no committee costs at most {text or human_cost(cost, self.settings.unit)} on "
+                f"{self.pool.samples.split!r}. Nearest: {described_text(near)}"
             )
         return within[-1]
 
@@ -215,16 +217,11 @@ class Front:
             return min(reaching, key=lambda each: each.evaluation.average_cost)
         raise Infeasible(
             f"no committee reaches {goal} on {self.pool.samples.split!r}"
-            f"{self._bounded()}. Nearest: {self._told(self.committees[-1])}"
+            f"{self._bounded()}. Nearest: {described_text(self.committees[-1])}"
         )
 
     def _later_training(self, alone: Cascade, evaluation: Evaluation) -> Committee | None:
-        """A model by itself, if only an earlier training of its family was searched so.
-
-        Args:
-            alone: The model.
-            evaluation: What it scores and costs on the split that chose.
-        """
+        """Return a model by itself if only an earlier training of its family was searched so."""
         names, pool, settings = alone.names, self.pool, self.settings
         family = pool.families.get(names[0]) if len(names) == 1 and settings.families else None
         if family is None or next(n for n in pool.names if pool.families.get(n) == family) in names:
@@ -236,15 +233,12 @@ class Front:
 
     def _bounded(self) -> str:
         worst, average = self.settings.worst_case, self.settings.average_case
-        told = [f"a worst case of {human_cost(bound, unit)}" for unit, bound in worst.items()]
-        told += [f"an average of {human_cost(bound, unit)}" for unit, bound in average.items()]
-        return f" within {' and '.join(told)}" if told else ""
-
-    def _told(self, committee: Committee) -> str:
-        return described_text(committee)
+        bounds = [f"a worst case of {human_cost(bound, unit)}" for unit, bound in worst.items()]
+        bounds += [f"an average of {human_cost(bound, unit)}" for unit, bound in average.items()]
+        return f" within {' and '.join(bounds)}" if bounds else ""
 
     def to_json(self) -> dict[str, Any]:
-        """Settings and every member, with its figures on the choosing and the judging split."""
+        """Return the settings and every member, with its figures on both splits."""
         return {
             "exact": self.exact,
             "inexact": self.inexact,
@@ -262,7 +256,7 @@ class Front:
 
 
 def described_text(committee: Committee) -> str:
-    """A committee with its figures on the split that chose it."""
+    """Return a committee with its figures on the split that chose it, as text."""
     evaluation = committee.evaluation
     return (
         f"{committee.cascade} with accuracy {percent(evaluation.accuracy)} "
@@ -287,11 +281,11 @@ def with_target(committee: Committee, target: RecordedTarget) -> Committee:
 
 
 def join_fronts(pool: Pool, fronts: Sequence[Front]) -> Front:
-    """The best of what was found in each division of a pool's samples, one front or more."""
+    """Return the best of the fronts of each division of a pool's samples."""
     seconds: dict[str, float] = {}
     for front in fronts:
-        for part, spent in front.settings.seconds.items():
-            seconds[part] = seconds.get(part, 0.0) + spent
+        for part, time in front.settings.seconds.items():
+            seconds[part] = seconds.get(part, 0.0) + time
     return Front(
         front_of([each for front in fronts for each in front]),
         replace(
@@ -301,32 +295,28 @@ def join_fronts(pool: Pool, fronts: Sequence[Front]) -> Front:
             seconds=seconds,
         ),
         pool,
-        warnings=tuple(dict.fromkeys(told for front in fronts for told in front.warnings)),
+        warnings=tuple(dict.fromkeys(note for front in fronts for note in front.warnings)),
     )
 
 
-def undominated(cost: Array, correct: Array) -> Array:
-    """Indices of the points that no other beats, by rising cost.
+def undominated(cost: Array, value: Array) -> Array:
+    """Return the indices of the points that no other beats, by rising cost; shape (P,) both.
 
-    Of points equal in both, the first is kept.
-
-    Args:
-        cost: Shape (P,).
-        correct: Shape (P,); more is better.
+    A higher value is better. The first of points equal in both stays.
 
     >>> undominated(np.array([2.0, 1.0, 3.0]), np.array([5, 5, 6]))
     array([1, 2])
     """
-    order = np.lexsort((np.arange(len(cost)), -correct, cost))
-    best = np.maximum.accumulate(correct[order])
+    order = np.lexsort((np.arange(len(cost)), -value, cost))
+    best = np.maximum.accumulate(value[order])
     improves = np.ones(len(order), bool)
     improves[1:] = best[1:] > best[:-1]
-    kept: Array = order[improves]
-    return kept
+    indices: Array = order[improves]
+    return indices
 
 
 def preference(cascade: Cascade, worst_case_cost: float) -> tuple[Any, ...]:
-    """Which of several equal committees is kept, the least: rising worst-case cost decides.
+    """Return the rank of a committee among equals; the least stays. Worst-case cost decides.
 
     Then the fewest models, the fewest stages, names and thresholds.
     """
@@ -340,9 +330,9 @@ def preference(cascade: Cascade, worst_case_cost: float) -> tuple[Any, ...]:
 
 
 def front_of(committees: Sequence[Committee]) -> tuple[Committee, ...]:
-    """The committees that no other beats in both accuracy and average-case cost, cheapest first.
+    """Return the committees that no other beats in both accuracy and average-case cost.
 
-    Of committees equal in both, :func:`preference` decides.
+    The cheapest is first. :func:`preference` decides among committees equal in both.
     """
     ranked = sorted(committees, key=lambda c: preference(c.cascade, c.evaluation.worst_case_cost))
     cost = np.array([c.evaluation.average_cost for c in ranked])
@@ -351,8 +341,8 @@ def front_of(committees: Sequence[Committee]) -> tuple[Committee, ...]:
 
 
 def committee_of(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> Committee:
-    """A committee whose file says how its models are loaded, and what the choice rests on."""
-    told = replace(
+    """Return a committee whose file says how its models are loaded and what the choice rests on."""
+    described = replace(
         cascade,
         classes=pool.samples.classes,
         models={name: pool.specs[name] for name in cascade.names if name in pool.specs},
@@ -364,4 +354,4 @@ def committee_of(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> Commit
             promised=evaluation.promised,
         ),
     )
-    return Committee(told, evaluation)
+    return Committee(described, evaluation)

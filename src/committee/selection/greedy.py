@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,17 +41,10 @@ def greedy(
     reference is on the same samples. The model that answers the most for its cost is next; the
     reference itself may always answer all that is left.
 
-    Args:
-        pool: Labelled predictions on the split that chooses, and costs.
-        max_models: Most models of a cascade; all of the pool if left out.
-        shares: Goals tried, as shares of each reference model's right answers.
-        confidence: Name of the confidence function; decisions bring their own.
-        combine: ``last`` is the algorithm as published; a mean (the default where there is one)
-            averages each model with those that ran before.
-        grid: Percentiles tried for each threshold.
-        unit: Unit of the cost; see :meth:`committee.spec.cost.CostTable.unit` for the default.
-        test: The pool on a split that judges.
-        threads: How many to use; all processors if left out.
+    ``shares`` are the goals, as shares of each reference model's right answers. ``combine="last"``
+    is the algorithm as published; a mean averages each model with those that ran before.
+    ``max_models`` is all of the pool by default, and the other arguments are those of
+    :func:`committee.search`.
 
     Returns:
         Those of these cascades and the models alone that no other beats; ``exact`` is False.
@@ -83,8 +76,9 @@ def greedy(
     # Each model alone meets its own goal, too.
     cascades = list(dict.fromkeys([*made, *(source.cascade([name], []) for name in references)]))
     evaluations = evaluate_all(cascades, pool, unit)
-    told = [committee_of(*each, pool) for each in zip(cascades, evaluations, strict=True)]
-    members = front_of(told)
+    members = front_of(
+        [committee_of(*each, pool) for each in zip(cascades, evaluations, strict=True)]
+    )
     if test is not None:
         members = evaluated_on(members, test, unit)
     settings = Settings(
@@ -109,43 +103,60 @@ def greedy(
 
 @dataclass(frozen=True, eq=False)
 class _Answers:
-    """What the models that ran say of each sample.
+    """The answers of the models that ran.
 
     Args:
-        right: Whether it is right, shape (N,).
+        correct: True for each sample whose class is right, shape (N,).
         passed: How many candidate thresholds its score reaches, shape (N,).
         width: How many candidates there are, and one.
-        threshold: From the number of a candidate to the threshold.
     """
 
-    right: Array
+    correct: Array
     passed: Array
     width: int
-    threshold: Callable[[int], float]
+
+    def lowest(self, goal: Array, left: Array, share: float) -> int:
+        """Return the lowest candidate above which the goal is met; -1 if all samples meet it.
+
+        If it is met above none, return the number of candidates, which no sample passes.
+        """
+        passed = self.passed[left]
+        correct = np.bincount(passed, self.correct[left], self.width)
+        wanted = np.bincount(passed, goal[left], self.width)
+        # Sums over the samples that reach at least so many candidates.
+        correct, wanted = (np.cumsum(each[::-1])[::-1] for each in (correct, wanted))
+        met = np.flatnonzero(correct >= share * wanted)
+        # Those that reach n candidates or more are answered by the candidate numbered n - 1.
+        return int(met[0]) - 1 if len(met) else self.width
 
 
 class _Greedy:
-    """Builds cascades; what models say after which others is computed once."""
+    """Builds cascades; the answers of a prefix are computed once."""
 
     def __init__(
         self, source: PrefixSource, costs: dict[str, float], most: int, grid: int, threads: int
     ) -> None:
         self._source, self._costs, self._most = source, costs, most
         self._grid, self._threads = grid, threads
-        self._known: dict[Key, _Answers] = {}
+        self._tables: dict[Key, PrefixTable] = {}
 
-    def _answers_of(self, sequences: Sequence[tuple[str, ...]]) -> list[_Answers]:
-        """What models say after each sequence; what is not known yet is computed all at once."""
+    def _answers(self, sequences: Sequence[tuple[str, ...]]) -> list[_Answers]:
+        """Return the answers after each sequence; new prefixes are computed all at once."""
         keys = [self._source.key(models) for models in sequences]
-        wanted = [key for key in dict.fromkeys(keys) if key not in self._known]
-        if wanted:
-            table = prefix_table(self._source, wanted, self._grid, threads=self._threads)
-            self._known |= {key: _answers_of(table, key) for key in wanted}
-        return [self._known[key] for key in keys]
+        new = [key for key in dict.fromkeys(keys) if key not in self._tables]
+        if new:
+            table = prefix_table(self._source, new, self._grid, threads=self._threads)
+            self._tables |= dict.fromkeys(new, table)
+        rows = [(self._tables[key], self._tables[key].rows[key]) for key in keys]
+        return [_Answers(t.values[r] == 1, t.passed[r], int(t.widths[r])) for t, r in rows]
+
+    def _threshold(self, models: tuple[str, ...], choice: int) -> float:
+        key = self._source.key(models)
+        return float(self._tables[key].thresholds(key, np.array([choice]))[0])
 
     def cascade(self, reference: str, share: float) -> Cascade:
-        """The greedy cascade for one goal."""
-        goal = self._answers_of([(reference,)])[0].right
+        """Build the greedy cascade for one goal."""
+        goal = self._answers([(reference,)])[0].correct
         left = np.ones(len(goal), bool)
         models: tuple[str, ...] = ()
         thresholds: list[float] = []
@@ -153,44 +164,18 @@ class _Greedy:
             room = len(models) + 1 < self._most
             names = sorted(set(self._source.pool.names) - set(models)) if room else [reference]
             offers = []
-            for name, answers in zip(
-                names, self._answers_of([(*models, name) for name in names]), strict=True
-            ):
+            every = self._answers([(*models, name) for name in names])
+            for name, answers in zip(names, every, strict=True):
                 # The reference meets its own goal on whatever is left.
-                choice = -1 if name == reference else _lowest(answers, goal, left, share)
+                choice = -1 if name == reference else answers.lowest(goal, left, share)
                 answered = left & (answers.passed > choice)
                 cost = self._costs[name]
                 if answered.any():
                     worth = int(answered.sum()) / cost if cost else math.inf
-                    offers.append((-worth, name, choice, answered, answers))
-            _, name, choice, answered, answers = min(offers, key=lambda offer: offer[:2])
+                    offers.append((-worth, name, choice, answered))
+            _, name, choice, answered = min(offers, key=lambda offer: offer[:2])
             models += (name,)
             if choice >= 0:
-                thresholds.append(answers.threshold(choice))
+                thresholds.append(self._threshold(models, choice))
             left &= ~answered
         return self._source.cascade(models, thresholds[: len(models) - 1])
-
-
-def _answers_of(table: PrefixTable, key: Key) -> _Answers:
-    row = table.rows[key]
-    return _Answers(
-        table.values[row] == 1,
-        table.passed[row],
-        int(table.widths[row]),
-        lambda choice: float(table.thresholds(key, np.array([choice]))[0]),
-    )
-
-
-def _lowest(answers: _Answers, goal: Array, left: Array, share: float) -> int:
-    """The lowest candidate threshold above which the goal is kept; -1 if it is for all samples.
-
-    If it is kept above none, the number of candidates: nobody reaches that many and one more.
-    """
-    passed = answers.passed[left]
-    right = np.bincount(passed, answers.right[left], answers.width)
-    wanted = np.bincount(passed, goal[left], answers.width)
-    # Sums over the samples that reach at least so many candidates.
-    right, wanted = (np.cumsum(each[::-1])[::-1] for each in (right, wanted))
-    kept = np.flatnonzero(right >= share * wanted)
-    # Those that reach n candidates or more are answered by the candidate numbered n - 1.
-    return int(kept[0]) - 1 if len(kept) else answers.width

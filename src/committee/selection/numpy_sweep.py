@@ -24,7 +24,7 @@ _COUNTS = 1 << 18
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What is known of one prefix of a sequence, a row of a prefix table.
+    """The statistics of one prefix of a sequence, a row of a prefix table.
 
     Args:
         values: What each sample scores by exiting here, integers, shape (N,).
@@ -92,7 +92,7 @@ def _surface(steps: Sequence[Step], costs: Sequence[float], outer: tuple[int, ..
 def _histogram_surface(
     outer: tuple[int, ...], steps: Sequence[Step], costs: Sequence[float], cost: float, value: int
 ) -> Surface:
-    """Add, axis by axis, what going on to the next stage costs and changes."""
+    """Add, axis by axis, the cost and the change of value of going on to the next stage."""
     total_cost: Array = np.array(float(cost))
     total_value: Array = np.array(value, np.int64)
     index: Array = np.zeros(len(steps[0].values), np.int64)
@@ -109,7 +109,7 @@ def _histogram_surface(
 
 
 def _running_sums(counts: Array) -> Array:
-    """Inclusive running sums along every axis."""
+    """Return inclusive running sums along every axis."""
     sums = counts.astype(np.int64)
     for axis in range(sums.ndim):
         np.cumsum(sums, axis=axis, out=sums)

@@ -29,7 +29,7 @@ class Comparison:
         samples: Several samples, in a word.
         within: How much less accurate than the reference the committee was chosen to be at most;
             None if it was not chosen to match it.
-        chose: Whether the split chose the committee, so that the difference flatters it.
+        chose: True if the split chose the committee, so that the difference flatters it.
     """
 
     committee: str
@@ -62,7 +62,7 @@ class Comparison:
         return f"be within {within} points of" if self.within else "match"
 
     def to_json(self) -> dict[str, Any]:
-        """Every figure, the interval with its level."""
+        """Return every figure, the interval with its level."""
         own = self.difference
         return {
             "reference": self.reference,
@@ -99,7 +99,7 @@ def compare(
         metric: What a sample scores; that of the pool's task if left out.
         name: What the reference is called; its models if left out.
         within: How much less accurate it was chosen to be at most; None if not to match.
-        chose: Whether this split chose the committee.
+        chose: True if this split chose the committee.
 
     Raises:
         UnknownNameError: If the pool lacks a model.
@@ -124,7 +124,7 @@ def compare(
 
 
 def _rule(pool: Pool, cascade: Cascade) -> tuple[object, ...]:
-    """What a committee decides by; of one model every combination is its own output."""
+    """Return what a committee decides by; every combination of one model is its own output."""
     short = pool.bound(cascade).simplified()
     combine = "" if len(short.names) == 1 else short.combine
     confidence = "" if len(short.stages) == 1 else short.confidence

@@ -19,15 +19,15 @@ from committee.text import human_cost
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked of a committee on the split that chooses.
+    """What a committee must meet on the split that chooses.
 
     Args:
         match: The model that it must be as accurate as, or None.
         within: How much less accurate than that model it may be, a share of 1.
         min_accuracy: The least accuracy, a share of 1, or None.
         max_cost: The most average cost, in the search's unit, or None.
-        share: Whether ``max_cost`` is a share of 1 of the cost of the matched model, or else of the
-            most accurate single model.
+        share: True if ``max_cost`` is a share of 1 of the cost of the matched model, or else of
+            the most accurate single model.
     """
 
     match: str | None = None
@@ -37,7 +37,7 @@ class Target:
     share: bool = False
 
     def of(self, front: Front) -> Committee | None:
-        """Pick a committee from a front; None if nothing is asked for.
+        """Pick a committee from a front; None if there is no target.
 
         With an accuracy to reach, the cheapest that reaches it; else the most accurate for a cost.
 
@@ -50,7 +50,7 @@ class Target:
         most = self.cost(front)
         found = self._accurate(front)
         if found is None and most is not None:
-            found = front.at_most(most, self.cost_told(front))
+            found = front.at_most(most, self.cost_text(front))
         if found is None:
             return None
         if most is not None and found.evaluation.average_cost > most:
@@ -62,7 +62,7 @@ class Target:
         return with_target(found, target)
 
     def cost(self, front: Front) -> float | None:
-        """The most that a committee may cost on average, in the search's unit.
+        """Return the most that a committee may cost on average, in the search's unit.
 
         Raises:
             CostError: If it is NaN.
@@ -75,21 +75,21 @@ class Target:
         costs = evaluate(alone, front.pool, front.settings.unit, front.settings.metric)
         return self.max_cost * costs.average_cost * (1 + 1e-12)
 
-    def cost_told(self, front: Front) -> str:
-        """The most that a committee may cost, with the model that a share is of; empty if none."""
+    def cost_text(self, front: Front) -> str:
+        """Return the same as text, with the model that a share is of; empty without a bound."""
         most = self.cost(front)
         if most is None or self.max_cost is None:
             return ""
-        told = human_cost(most, front.settings.unit)
+        text = human_cost(most, front.settings.unit)
         share = f"{100 * self.max_cost:.4g} % of {self.reference(front)}'s cost"
-        return f"{told} ({share})" if self.share else told
+        return f"{text} ({share})" if self.share else text
 
     def reference(self, front: Front) -> str:
-        """The model that shares are of: the one to match, else the most accurate."""
+        """Return the model that shares are of: the one to match, else the most accurate."""
         return front.most_accurate_single if self.match is None else self.match
 
     def _accurate(self, front: Front) -> Committee | None:
-        """The cheapest committee that meets every accuracy asked for."""
+        """Return the cheapest committee that meets every accuracy."""
         found = [] if self.match is None else [front.matching(self.match, self.within)]
         if self.min_accuracy is not None:
             found.append(front.at_least(self.min_accuracy))
@@ -101,7 +101,7 @@ class Target:
         except Infeasible:
             near = f"the cheapest of all is {described_text(front[0])}"
         return (
-            f"no committee is that accurate for at most {self.cost_told(front)} on "
+            f"no committee is that accurate for at most {self.cost_text(front)} on "
             f"{front.pool.samples.split!r}. Nearest: {near}; the cheapest that is so accurate is "
             f"{described_text(found)}"
         )
@@ -134,12 +134,12 @@ class Promise:
         """``kept``, ``missed``, or ``within chance`` if these samples do not tell."""
         sign = 1 if self.what == "accuracy" else -1
         ends = sorted((sign * self.low, sign * self.high))
-        # A hair of slack, as where it was chosen.
+        # The same tolerance as where it was chosen.
         goal = sign * self.goal - 1e-9 * abs(self.goal)
         return "kept" if ends[0] >= goal else "missed" if ends[1] < goal else "within chance"
 
     def to_json(self) -> dict[str, Any]:
-        """Every figure, the interval with its level."""
+        """Return every figure, the interval with its level."""
         return {
             **{name: each for name, each in vars(self).items() if name not in ("low", "high")},
             "interval": [self.low, self.high],
@@ -149,7 +149,7 @@ class Promise:
 
 
 def promises_of(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> tuple[Promise, ...]:
-    """What became of the accuracy and the cost that a committee was chosen for, by its origin.
+    """Return what became of the accuracy and the cost that a committee was chosen for.
 
     Args:
         cascade: The committee.
@@ -171,7 +171,7 @@ def promises_of(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> tuple[P
 
 
 def _reach(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> float:
-    """Half the 95 % interval of an average cost, from the share of samples that exit by stage."""
+    """Return half the 95 % interval of an average cost, from the shares that exit at each stage."""
     costs, total = [], 0.0
     for cost in stage_costs(cascade, pool, evaluation.unit):
         total += cost
