@@ -21,6 +21,29 @@ def test_half_of_all_functions_have_two_branches_or_fewer(source):
     assert median(source.branches) <= 2
 
 
+def test_no_function_is_longer_than_sixty_lines(source):
+    assert source.longest.lines <= 60, source.longest
+
+
+# What a user of the package, its program or one option asks for; each brings heavy packages.
+LAZY = {
+    ("committee", "committee.run.runner.Runner"),
+    ("committee_command", "committee.cli.main"),
+    ("committee.cli.verify", "committee.export.torch_module.as_module"),
+    ("committee.export.canonical", "committee.export.model_files.onnx_path"),
+}
+
+
+def test_own_modules_are_imported_at_the_top(source):
+    assert set(source.own_lazy) <= LAZY
+
+
+def test_the_rule_is_stated_once_and_approximated_once(source):
+    stated, *approximated = source.rule_statements
+    assert stated == "committee/rule/scores.py"
+    assert [Path(file).parent.name for file in approximated] in ([], ["selection"])
+
+
 def test_nothing_imports_in_a_circle(source):
     assert STRUCTURE["circles"](source.imports) == []
 
