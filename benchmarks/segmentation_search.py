@@ -14,12 +14,15 @@ import time
 import numpy as np
 
 from committee import search
+from committee.pool.layout import Layout
+from committee.pool.pool_model import PoolModel
 from committee.pool.samples import Samples
 from committee.rule.outputs import Outputs
 from committee.segment.counting import Table, keys_of
 from committee.segment.pool import TilePool
 from committee.segment.tiling import Grid
-from committee.spec.cost import Cost, CostTable
+from committee.spec.cost import Cost
+from committee.spec.model import ImportedModel
 
 CLASSES = 19
 
@@ -50,13 +53,18 @@ def main() -> None:
     table = Table(named, scores, both, predicted, labelled, "mean_logits", "tile_max_prob>0.5")
     kept = sum(each.nbytes for each in (scores, both, predicted, labelled))
     names = [*whole, *views]
-    costs = {n: [Cost(float(1 + i % given.models), "macs")] for i, n in enumerate(names)}
+    models = {
+        name: PoolModel(
+            ImportedModel(name, costs=(Cost(float(1 + i % given.models), "macs"),)),
+            Outputs("logits", np.empty((tiles, 0))),
+        )
+        for i, name in enumerate(names)
+    }
     ids = tuple(map(str, range(tiles)))
     pool = TilePool(
         Samples(ids, None, split="val", parts=len(grid)),
-        dict.fromkeys(names, Outputs("logits", np.empty((tiles, 0)))),
-        CostTable.of(costs),
-        whole_of=views,
+        models,
+        Layout(whole_of=views),
         table=table,
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -29,14 +29,12 @@ def whole(store: str) -> cm.Pool:
     """Both splits of a store as one pool."""
     val, test = cm.Pool.load(f"{store}/val"), cm.Pool.load(f"{store}/test")
     labels = np.concatenate([val.samples.labels, test.samples.labels])
-    outputs = {
-        name: Outputs(
-            val.kind, np.concatenate([val.outputs[name].values, test.outputs[name].values])
-        )
-        for name in val.names
-    }
+    models = {}
+    for name, model in val.models.items():
+        values = np.concatenate([model.outputs.values, test.model(name).values])
+        models[name] = dataclasses.replace(model, outputs=Outputs(val.kind, values))
     samples = Samples.of(labels, classes=val.samples.classes, split="all")
-    return dataclasses.replace(val, samples=samples, outputs=outputs)
+    return dataclasses.replace(val, samples=samples, models=models)
 
 
 def right(cascade: cm.Cascade, pool: cm.Pool) -> np.ndarray:

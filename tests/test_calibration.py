@@ -28,11 +28,13 @@ from committee.errors import (
     ShapeError,
     UnknownNameError,
 )
+from committee.pool.comparison import identity_of
 from committee.pool.evaluate import stored_decisions
 from committee.rule.calibration import METHODS
 from committee.rule.calibration_format import calibration_from_json
 from committee.rule.outputs import Outputs
 from committee.rule.scores import max_prob
+from pool_changes import with_outputs
 from strategies import RULES, calibrated_pools, calibrations, random_pool
 
 MATRICES = arrays.arrays(
@@ -376,7 +378,7 @@ def applied(pool):
         name: pool.calibrations[name].apply(each) if name in pool.calibrations else each
         for name, each in pool.outputs.items()
     }
-    return replace(pool, outputs=outputs, calibrations={})
+    return with_outputs(pool.with_calibrations({}), outputs)
 
 
 def figures(committees):
@@ -420,7 +422,7 @@ def test_every_way_of_searching_applies_them(way, method):
     whole = random_pool(seed=4, models=4, samples=900)
     # One model is far too sure: averaged as it is, it wins over all others.
     loud = Outputs("logits", 30 * whole.outputs["a"].values)
-    whole = replace(whole, outputs={**whole.outputs, "a": loud})
+    whole = with_outputs(whole, {"a": loud})
     cal, val = whole.rows(slice(0, 500), "cal"), whole.rows(slice(500, None), "val")
     pool = val.with_calibrations(fit_calibrations(cal, method))
     assert figures(WAYS[way](pool)) == figures(WAYS[way](applied(pool)))
@@ -430,7 +432,7 @@ def test_every_way_of_searching_applies_them(way, method):
 def test_a_loud_model_no_longer_wins():
     whole = random_pool(seed=4, models=2, samples=4000)
     loud = Outputs("logits", 30 * whole.outputs["a"].values)
-    whole = replace(whole, outputs={**whole.outputs, "a": loud})
+    whole = with_outputs(whole, {"a": loud})
     cal, test = whole.rows(slice(0, 2000), "cal"), whole.rows(slice(2000, None), "test")
     fitted = fit_calibrations(cal)
     raw, calibrated = (
@@ -473,7 +475,7 @@ def test_pools_carry_them():
     assert some.labelled_by("a").calibrations == known
     assert (known["a"].split, known["a"].samples) == (
         "cal",
-        pool.rows(slice(0, 40), "cal").identity(["a"]),
+        identity_of(pool.rows(slice(0, 40), "cal"), ["a"]),
     )
     with pytest.raises(UnknownNameError, match="no model 'd'"):
         pool.with_calibrations({"d": known["a"]})

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 import committee as cm
+from committee.pool.comparison import identity_of
 from committee.report.figure import figure_svg, front_figure, save_figure
 from committee.report.page import page_of
 from committee.report.rows import ENSEMBLE, SINGLE, Report, Row
@@ -369,7 +370,7 @@ def test_page_holds_every_number_of_the_summary(front, test, rows):
 def test_page_says_what_chose_what_judged_and_how(front, test):
     seen = visible(report(front, test, extra={"Data set": "made up & small"}))
     for part in (
-        front.pool.identity(front.pool.names), test.samples.fingerprint, "1,000", "exact",
+        identity_of(front.pool, front.pool.names), test.samples.fingerprint, "1,000", "exact",
         f"{front.settings.cascades:,}", "max_prob", "mean_logits", "12 percentiles",
         "Winner's curse: val against test", "Data set", "made up & small", "not stated", "given",
     ):  # fmt: skip
@@ -379,7 +380,7 @@ def test_page_says_what_chose_what_judged_and_how(front, test):
 def test_page_without_a_judging_split_warns(front):
     seen = visible(report(front, None))
     assert "There is no test split" in seen
-    assert front.pool.identity(front.pool.names) in seen
+    assert identity_of(front.pool, front.pool.names) in seen
 
 
 def test_page_holds_the_whole_front_and_folds_a_long_one(front, test, members):

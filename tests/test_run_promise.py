@@ -22,6 +22,7 @@ from committee.run.offline import run_into
 from committee.run.promise import Promise, _by_chance
 from committee.run.results import Result, read_results, write_results
 from committee.spec.model import ImportedModel
+from pool_changes import with_specs
 from small_world import CLASSES, CODE, code_of, dataset, images, samples, write_npz, write_pool
 
 Caught = pytest.CaptureFixture[str]
@@ -109,10 +110,10 @@ def test_a_calibration_of_another_model_is_refused(world: World) -> None:
     specs = {"one": ImportedModel("one", "probabilities", fingerprint="a")}
     chain = Cascade.of(["one"], calibrations={"one": Calibration.of_temperature(2.0)})
     mine = replace(chain, models=specs)
-    other = replace(pool, specs={"one": ImportedModel("one", "probabilities", fingerprint="b")})
-    evaluate(mine, replace(pool, specs=specs))
+    other = {"one": replace(specs["one"], fingerprint="b", costs=pool.specs["one"].costs)}
+    evaluate(mine, pool)
     with pytest.raises(MisalignedError, match=r"'one' has fingerprint b, .* was fitted to a"):
-        evaluate(mine, other)
+        evaluate(mine, with_specs(pool, other))
 
 
 def test_exits_stand_beside_those_that_were_promised(

@@ -20,8 +20,9 @@ from committee.selection.front import undominated
 from committee.selection.numpy_sweep import Step, surfaces
 from committee.selection.statistics import percentile_thresholds, prefix_table
 from committee.selection.sweep import CLEARLY, dominated, pareto_envelope
-from committee.spec.cost import Cost, CostTable
+from committee.spec.cost import Cost
 from committee.spec.model import ImportedModel
+from pool_changes import with_costs
 from strategies import RULES, pools, random_pool
 
 rules = pytest.mark.parametrize(("kind", "combine", "confidence"), RULES)
@@ -440,8 +441,8 @@ def test_whole_numbers_as_costs_do_not_overflow():
         },
         kind="logits",
     )
-    costs = CostTable.of({"small": [Cost(10**9, "macs")], "large": [Cost(2 * 10**9, "macs")]})
-    whole = Pool(pool.samples, pool.outputs, costs)
+    costs = {"small": [Cost(10**9, "macs")], "large": [Cost(2 * 10**9, "macs")]}
+    whole = with_costs(pool, costs)
     found = [(c.evaluation.average_cost, c.evaluation.correct) for c in search(whole, 2)]
     assert found == [(1e9, 2), (2e9, 4)]
 

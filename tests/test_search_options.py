@@ -36,7 +36,8 @@ from committee.selection.options import OPTION_HELP, SearchKeywords, SearchOptio
 from committee.selection.sequences import every_sequence
 from committee.selection.statistics import percentile_thresholds, prefix_table
 from committee.selection.sweep import Batch, plain_sweep, sweep
-from committee.spec.cost import Cost, CostTable
+from committee.spec.cost import Cost
+from pool_changes import with_costs, with_families
 from strategies import CONFIDENCES, RULES, pools, random_pool
 
 # The attribute ``committee.search`` is the function.
@@ -224,7 +225,7 @@ def priced(pool: Pool, costs: Mapping[str, Sequence[float]]) -> Pool:
         name: [Cost(value, unit) for value, unit in zip(each, UNITS, strict=True)]
         for name, each in costs.items()
     }
-    return replace(pool, costs=CostTable.of(table))
+    return with_costs(pool, table)
 
 
 @st.composite
@@ -258,7 +259,7 @@ def family_pools(draw: st.DrawFn, kind: str, max_models: int = 4) -> Pool:
     pool = draw(pools(kind, max_models, 5))
     pool = pool.only(draw(st.permutations(pool.names)))
     chosen = {name: draw(st.sampled_from(["", "x", "y"])) for name in pool.names}
-    return replace(pool, families={name: family for name, family in chosen.items() if family})
+    return with_families(pool, chosen)
 
 
 @settings(max_examples=20)
@@ -372,7 +373,7 @@ def test_a_model_without_a_cost_in_the_unit_is_named(options):
     pool = random_pool(seed=1, models=2, samples=4)
     table = {"a": [Cost(1, "macs"), Cost(1, "dollars")], "b": [Cost(1, "macs")]}
     with pytest.raises(errors.CostError, match="no 'dollars' for b") as error:
-        cm.search(replace(pool, costs=CostTable.of(table)), **options)
+        cm.search(with_costs(pool, table), **options)
     one_line(error)
 
 
@@ -979,7 +980,7 @@ def no_worse(one: set[tuple[float, Any]], other: set[tuple[float, Any]]) -> bool
 @given(st.integers(0, 10**6), st.integers(3, 4), st.sampled_from(["", "aab", "abcaabb"]))
 def test_guided_covers_what_it_says(seed, keep, letters):
     pool = random_pool(seed, models=5, samples=8)
-    pool = replace(pool, families=dict(zip(pool.names, letters, strict=False)))
+    pool = with_families(pool, dict(zip(pool.names, letters, strict=False)))
     oracle = Wide(pool, "mean_logits", "max_prob", grid=1)
     front, seen = guided_on(pool, 3, keep, grid=1)
     every = [s for s in orders(pool.names, 3) if in_turn(s, pool.names, pool.families)]
@@ -1399,7 +1400,7 @@ def test_a_search_can_be_interrupted(call, part, done, plain, request):
 def full_pool(samples: slice, split: str) -> Pool:
     pool = random_pool(seed=7, models=5, samples=80)
     costs = {name: (3**i, 9 - i, 0.1 * (i + 1)) for i, name in enumerate(pool.names)}
-    pool = replace(priced(pool, costs), families={"b": "x", "d": "x", "e": "x"})
+    pool = with_families(priced(pool, costs), {"b": "x", "d": "x", "e": "x"})
     return pool.rows(samples, split)
 
 

@@ -26,6 +26,7 @@ from committee.models.load import load_models
 from committee.models.pool_file import read_pool_file
 from committee.models.sources.python import _imported
 from committee.models.sources.transformers import recipe_of
+from committee.pool.layout import Layout, same_weights
 from committee.predict import predict
 from committee.report.rows import Report
 from committee.report.tables import front_csv
@@ -33,7 +34,6 @@ from committee.rule.calibration import Calibration
 from committee.rule.scores import max_prob
 from committee.run.runner import Runner
 from committee.run.verify import agreement
-from committee.spec.model import same_weights
 from export_world import embedded, flips, some_images
 from small_world import CLASSES, dataset, images
 
@@ -175,7 +175,7 @@ def test_predict_and_run_make_a_function_once(tmp_path: Path) -> None:
     predict(pool, dataset(20), tmp_path / "store", allow_code=code(tmp_path))
     assert made(tmp_path) == ["any_size"]
     stored = cm.Pool.load(tmp_path / "store/val")
-    assert stored.same_weights == (("net@2", "net@4", "net@6"),)
+    assert stored.layout.same_weights == (("net@2", "net@4", "net@6"),)
     cascade = replace(cm.Cascade.of(["net@2", "net@6"], [0.7]), models=stored.specs)
     Runner(cascade, allow_code=code(tmp_path))
     assert made(tmp_path) == ["any_size"] * 2
@@ -354,18 +354,18 @@ def test_what_is_no_self_cascade() -> None:
 
 def test_a_pool_of_some_models_keeps_their_sets() -> None:
     pool = random_pool(0)
-    assert pool.only(["a@3", "b@1", "a@1"]).same_weights == (("a@1", "a@3"),)
-    assert pool.rows(slice(3), "x").same_weights == pool.same_weights
+    assert pool.only(["a@3", "b@1", "a@1"]).layout.same_weights == (("a@1", "a@3"),)
+    assert pool.rows(slice(3), "x").layout.same_weights == pool.layout.same_weights
 
 
 def test_sets_that_cannot_be_are_refused() -> None:
     pool = random_pool(0)
     with pytest.raises(UnknownNameError, match="same_weights: no model 'gone'"):
-        replace(pool, same_weights=(("a@1", "gone"),))
+        replace(pool, layout=Layout((("a@1", "gone"),)))
     with pytest.raises(MisalignedError, match="'a@1' stands twice"):
-        replace(pool, same_weights=(("a@1", "a@2"), ("a@1", "b@2")))
+        replace(pool, layout=Layout((("a@1", "a@2"), ("a@1", "b@2"))))
     with pytest.raises(CascadeError, match=r"no two models .* resolutions = \[224, 288\]"):
-        cm.search(replace(pool, same_weights=()), self_cascades=True)
+        cm.search(replace(pool, layout=Layout()), self_cascades=True)
     with pytest.raises(CascadeError, match="leave stages out"):
         cm.search(pool, self_cascades=True, stages=["a@1", "a@2"])
 
@@ -551,7 +551,7 @@ def test_export_onnx_writes_one_graph_for_all_sizes(tmp_path: Path) -> None:
         cm.Pool.load(predict(each, dataset(30), tmp_path / name, allow_code=code(tmp_path)))
         for name, each in (("torch", pool), ("onnx", graphs))
     ]
-    assert stores[1].same_weights == (("net@2", "net@4", "net@6"),)
+    assert stores[1].layout.same_weights == (("net@2", "net@4", "net@6"),)
     for name in stores[0].names:
         one, two = (store.outputs[name].values for store in stores)
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)

@@ -16,7 +16,6 @@ from committee.pool.intervals import Estimate
 from committee.report.scales import range_of_interest
 from committee.report.text import named
 from committee.rule.scores import CONFIDENCES
-from committee.spec.cost import CostTable
 from committee.study import best_cascades as best
 from committee.study import confidence_functions as confidence
 from committee.study import ensembles_as_cascades as converted
@@ -26,6 +25,7 @@ from committee.study import measured_costs as measured
 from committee.study import number_of_models as numbers
 from committee.study import outside_references as outside
 from committee.study.context import Reference, study_of
+from pool_changes import with_costs, with_families
 from study_pools import family_pools, family_study
 
 
@@ -220,7 +220,7 @@ def priced(pools, unit, costs):
             name: [*own.values(), Cost(costs[name], unit, "measured", "one core")]
             for name, own in pool.costs.costs.items()
         }
-        yield Pool(pool.samples, pool.outputs, CostTable.of(table), families=pool.families)
+        yield with_costs(pool, table)
 
 
 def test_a_unit_in_proportion_gives_the_same_committees_and_speedups():
@@ -256,7 +256,7 @@ def test_costs_measured_under_different_conditions_are_not_compared():
             name: [*own.values(), Cost(1.0, "latency_ms", "measured", f"machine of {name}")]
             for name, own in pool.costs.costs.items()
         }
-        pools.append(Pool(pool.samples, pool.outputs, CostTable.of(table)))
+        pools.append(with_families(with_costs(pool, table), {}))
     with pytest.raises(errors.Unsupported, match="measured under different conditions"):
         measured.analyse(study_of(*pools))
 

@@ -8,6 +8,7 @@ import pytest
 from committee import Calibration, Cascade, Pool, errors, evaluate
 from committee.calibration.fitting import fit_calibrations
 from committee.calibration.reliability import expected_calibration_error
+from committee.pool.comparison import identity_of
 from committee.rule.outputs import Outputs
 from committee.study.calibration import analyse, draw, overconfidence, split_halves
 from committee.study.context import study_of
@@ -43,7 +44,7 @@ def test_halves_share_no_sample_and_are_all_of_the_split(study):
 def test_calibrations_were_fitted_on_one_half_only(study, finding):
     fits = split_halves(study).fits
     for name, calibration in finding.data.calibrations.items():
-        assert calibration.samples == fits.identity([name])
+        assert calibration.samples == identity_of(fits, [name])
         assert calibration.method == "platt"
     again = fit_calibrations(fits.only(["b1-0"]), "platt")["b1-0"]
     assert finding.data.calibrations["b1-0"] == again

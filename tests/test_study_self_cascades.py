@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from committee import Pool, errors
+from committee.pool.layout import Layout
 from committee.report.text import named
-from committee.spec.model import ModelSpec, same_weights
+from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 from committee.study.context import study_of
 from committee.study.self_cascades import analyse, draw
+from pool_changes import with_specs
 
 
 def spec(weights, size):
@@ -36,7 +38,8 @@ def pool_of(rows, signals, seed=0):
     costs = {name: size * size * (1 + ord(w) - ord("a")) for name, (w, size) in names.items()}
     specs = {name: spec(*at) for name, at in names.items()}
     pool = Pool.from_arrays(labels, outputs, kind="logits", costs=costs)
-    return replace(pool, specs=specs, same_weights=same_weights(specs))
+    specs = {n: replace(each, costs=pool.specs[n].costs) for n, each in specs.items()}
+    return replace(with_specs(pool, specs), layout=Layout.of(specs))
 
 
 # Higher resolutions gain for "a"; "b" has one resolution only.
@@ -69,7 +72,7 @@ def test_the_same_weights_at_two_sizes_are_found_lowest_first(finding):
 
 def test_names_alone_say_nothing():
     # The paper's MobileNetV2 1.0@160 and 1.0@192 are two trainings.
-    pool = replace(pool_of(10, SIGNALS), specs={}, same_weights=())
+    pool = replace(pool_of(10, SIGNALS), layout=Layout())
     val, test = pool.rows(slice(0, 5), "val"), pool.rows(slice(5, None), "test")
     with pytest.raises(errors.Unsupported, match="no weights are there at two resolutions"):
         analyse(study_of(val, test))

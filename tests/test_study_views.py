@@ -9,10 +9,11 @@ import pytest
 
 from committee import Cascade, Pool, evaluate, search
 from committee.errors import Unsupported
+from committee.pool.layout import Layout
 from committee.report.rows import SINGLE, Report
 from committee.report.tables import rich_table
 from committee.report.text import named
-from committee.spec.model import ModelSpec, view_groups
+from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.task import VIDEO_CLASSIFICATION
 from committee.spec.views import Views
@@ -20,6 +21,7 @@ from committee.study.analyses import run_study
 from committee.study.context import study_of
 from committee.study.inputs import read_training
 from committee.study.views import analyse
+from pool_changes import with_specs
 
 BLOCKS = 4
 
@@ -47,7 +49,11 @@ def pool_of_blocks(seed, split, samples=400):
         ids=[f"{split}{i}" for i in range(samples)],
         families={name: f"views of {name.partition('.')[0]}" for name in outputs},
     )
-    return replace(pool, specs=specs, blocks=view_groups(specs), task=VIDEO_CLASSIFICATION)
+    known = pool.specs
+    specs = {
+        n: replace(each, costs=known[n].costs, family=known[n].family) for n, each in specs.items()
+    }
+    return replace(with_specs(pool, specs), layout=Layout.of(specs), task=VIDEO_CLASSIFICATION)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +64,7 @@ def pools():
 def test_a_single_model_is_all_of_its_blocks(pools):
     val, _ = pools
     names = tuple(f"large.{i + 1}of{BLOCKS}" for i in range(BLOCKS))
-    assert val.singles() == {"small": val.blocks["small"], "large": names}
+    assert val.singles() == {"small": val.layout.view_groups["small"], "large": names}
     assert val.singles("last") == {name: (name,) for name in val.names}
     front = search(val)
     goal = evaluate(Cascade.ensemble(names), val)
@@ -67,7 +73,9 @@ def test_a_single_model_is_all_of_its_blocks(pools):
         evaluate(Cascade.of([names[0]]), val).accuracy
     )
     # A block that is missing leaves no whole.
-    assert val.only([*names[:3], *val.blocks["small"]]).blocks == {"small": val.blocks["small"]}
+    assert val.only([*names[:3], *val.layout.view_groups["small"]]).layout.view_groups == {
+        "small": val.layout.view_groups["small"]
+    }
 
 
 def test_rows_of_a_report_are_of_whole_models(pools):
@@ -85,7 +93,7 @@ def test_rows_of_a_report_are_of_whole_models(pools):
     assert equal.val.accuracy >= singles[1].val.accuracy
     assert equal.speedup == 36e6 / equal.reported.average_cost
     assert "400 clips" in str(rich_table(rows).caption)
-    two = val.described(Cascade.ensemble(val.blocks["small"][:2]))
+    two = val.described(Cascade.ensemble(val.layout.view_groups["small"][:2]))
     assert named(two) == "small (2 of 4 blocks of views)"
     assert Report(front, test).members
 
@@ -102,11 +110,13 @@ def test_fixed_views_and_exits_between_them(pools):
         told = [row["views"] for row in own[:4]]
         assert told == ["3 of 12", "6 of 12", "9 of 12", "all 12"]
         for count, row in enumerate(own[:4], 1):
-            fixed = evaluate(Cascade.ensemble(study.val.blocks[name][:count]), study.test)
+            fixed = evaluate(
+                Cascade.ensemble(study.val.layout.view_groups[name][:count]), study.test
+            )
             assert row["accuracy"].value == fixed.accuracy
             assert row["average cost"] == fixed.average_cost
             assert row["speedup over all views"] == pytest.approx(4 / count)
-        whole = evaluate(Cascade.ensemble(study.val.blocks[name]), study.val)
+        whole = evaluate(Cascade.ensemble(study.val.layout.view_groups[name]), study.val)
         (found,) = [views for views in finding.data if views.model == name]
         assert found.exits.val.accuracy >= whole.accuracy
         assert {n.partition(".")[0] for n in found.exits.cascade.names} == {name}
@@ -136,12 +146,12 @@ def test_every_analysis_takes_blocks_or_says_why_not(pools, tmp_path):
     assert not {"views", "best_cascades", "calibration", "training_cost"} & left_out.keys()
     (ensemble,) = study.ensembles
     assert study.by_weights(ensemble.cascade) == [
-        study.val.blocks["large"],
-        study.val.blocks["small"],
+        study.val.layout.view_groups["large"],
+        study.val.layout.view_groups["small"],
     ]
 
 
 def test_pools_without_blocks_have_no_views_to_leave_between(pools):
-    plain = [replace(pool, blocks={}) for pool in pools]
+    plain = [replace(pool, layout=Layout()) for pool in pools]
     with pytest.raises(Unsupported, match="view_blocks"):
         analyse(study_of(*plain, grid=10, max_models=2))

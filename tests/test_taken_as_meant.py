@@ -11,13 +11,19 @@ import pytest
 from committee import Pool
 from committee.data.arrays import open_npz
 from committee.errors import CommitteeError, MisalignedError, ShapeError, StoreError
+from committee.pool.comparison import shared_samples
 from committee.pool.evaluate import check_test_pool, shared_warnings
+from committee.pool.pool_model import copies_in
 from committee.store.import_predictions import import_predictions
 
 N = 40
 RNG = np.random.default_rng(3)
 LOGITS = RNG.normal(size=(N, 3))
 LABELS = RNG.integers(0, 3, N)
+
+
+def copies_of(some: Pool) -> str:
+    return copies_in(some.samples, some.models.values())
 
 
 def taken(
@@ -204,13 +210,13 @@ def test_rows_with_equal_outputs_are_told() -> None:
         models = {"a": values, "b": values**3}
         return Pool.from_arrays(np.arange(len(values)) % 3, models, kind="logits", split=split)
 
-    assert len(pool(val, "val").shared_with(pool(test, "test"))) == 190
+    assert len(shared_samples(pool(val, "val"), pool(test, "test"))) == 190
     assert "190 of 400" in "".join(shared_warnings(pool(val, "val"), pool(test, "test")))
     rounded = [pool(np.round(each), name) for each, name in ((val, "val"), (test[195:], "test"))]
-    assert not len(rounded[0].shared_with(rounded[1]))
-    assert rounded[0].copies == pool(val, "val").copies == ""
+    assert not len(shared_samples(rounded[0], rounded[1]))
+    assert copies_of(rounded[0]) == copies_of(pool(val, "val")) == ""
     val[7:10] = val[17]
-    assert "3 of 400 rows" in pool(val, "val").copies
+    assert "3 of 400 rows" in copies_of(pool(val, "val"))
 
 
 def test_equal_ids_of_other_outputs_are_other_samples(tmp_path: Path) -> None:

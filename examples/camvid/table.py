@@ -39,7 +39,7 @@ def main() -> None:
     ]
     price = chosen_on.costs.values("macs")[given.reference]
     for division in chosen_on.divisions:
-        grid, front = division.division, search(division)
+        grid, front = division.layout.tiling, search(division)
         rows.append((f"{grid}, matches on val", front.matching(given.reference).cascade))
         rows.append((f"{grid}, best on val", front[-1].cascade))
         rows.append((f"{grid}, at most 0.7x the cost", front.at_most(0.7 * price).cascade))

@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--allow-code", nargs="*", default=[])
     arguments = parser.parse_args()
     val, test = (cm.Pool.load(arguments.store / split) for split in ("val", "test"))
-    for names in val.same_weights:
+    for names in val.layout.same_weights:
         high = next((name for name in arguments.high if name in names), names[-1])
         ours = names[: names.index(high) + 1]
         front = cm.search(val.only(ours), min(3, len(ours)), self_cascades=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import CalibrationError, CascadeError, MisalignedError
+from committee.pool.comparison import identity_of
 from committee.pool.pool import Pool
 from committee.rule.calibration import Calibration, check_method, log_probabilities, logistic
 from committee.rule.outputs import Outputs
@@ -123,7 +124,7 @@ def fit_calibrations(pool: Pool, method: str | None = None) -> dict[str, Calibra
             method,
             where=f"model {name!r} on {samples.split!r}",
             split=samples.split,
-            samples=pool.identity([name]),
+            samples=identity_of(pool, [name]),
         )
         for name, outputs in pool.outputs.items()
     }

@@ -12,6 +12,7 @@ from committee.cli.options import refuse_for_segmentation
 from committee.cli.output import print_json, print_table, say, say_broken, say_notes, say_wrapped
 from committee.cli.stores import is_root, is_store, open_split, root_of, skipped, with_metric
 from committee.errors import CascadeError, MisalignedError, StoreError
+from committee.pool.comparison import identity_of
 from committee.pool.evaluate import Evaluation
 from committee.pool.evaluate import evaluate as evaluate_cascade
 from committee.pool.metrics import Metric
@@ -104,12 +105,12 @@ def _findings(
     if unit is None and usual in own.only(chosen.names).costs.units:
         unit = usual
     evaluation = evaluate_cascade(chosen, pool, unit, metric)
-    chose = chosen.origin.samples_fingerprint == own.identity(chosen.names) != ""
+    chose = chosen.origin.samples_fingerprint == identity_of(own, chosen.names) != ""
     about = "" if chose else note_on_chooser(root, chosen.origin, pool.samples)
     rule = (chosen.confidence, chosen.combine, chosen.calibrations)
     cascades = {
         name: Cascade.of([name], (), *rule)
-        for stage in own.seeing_wholes(chosen.models_of_stages)
+        for stage in own.layout.on_wholes(chosen.models_of_stages)
         for name in stage
     }
     versus = None
@@ -120,7 +121,7 @@ def _findings(
         versus = compare(
             chosen, reference, pool, unit, metric, name=name, within=within, chose=chose
         )
-    fitted = [n for n, c in chosen.calibrations.items() if c.samples == own.identity([n]) != ""]
+    fitted = [n for n, c in chosen.calibrations.items() if c.samples == identity_of(own, [n]) != ""]
     return _Findings(
         chosen,
         evaluation,

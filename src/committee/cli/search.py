@@ -322,7 +322,7 @@ def _say_chosen(
     words = ["evaluate", out, store]
     if chosen.cascade.is_loadable:
         words = ["run", out, "--data", "PATH", "--out", "results.csv"]
-    if front.pool.holding(chosen.cascade.models_of_stages).whole_of:
+    if front.pool.holding(chosen.cascade.models_of_stages).layout.whole_of:
         words.append("--show-tiles")
     say(f"Next: committee {shlex.join(words)}")
 

@@ -16,7 +16,8 @@ from committee.models.engines.torch_module import TorchModel
 from committee.models.load import Loaded, load_model, load_models
 from committee.models.pool_file import PoolFile
 from committee.models.sources.onnx import OnnxModel
-from committee.spec.model import ModelSpec, same_weights
+from committee.pool.layout import same_weights
+from committee.spec.model import ModelSpec
 
 
 def export_pool(

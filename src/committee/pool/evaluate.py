@@ -11,6 +11,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import MisalignedError, UnknownNameError
+from committee.pool.comparison import identity_of, shared_samples
 from committee.pool.identity import shared_note
 from committee.pool.intervals import CONFIDENCE_LEVEL, Estimate, wilson_interval
 from committee.pool.metrics import TOP_1, Metric
@@ -261,14 +262,14 @@ def check_test_pool(
             f"{val.split!r} is labelled by {val.labelled_by or 'the truth'}, {own.split!r} by "
             f"{own.labelled_by or 'the truth'}. Use labelled_by on both or on neither"
         )
-    both = pool.shared_with(test)
+    both = shared_samples(pool, test)
     if both.most:
         holds = "the same samples as" if len(both.second) == own.wholes else "samples of"
         raise MisalignedError(
             f"{own.split!r} holds {holds} {val.split!r}, which chose the committees: "
             f"{both.text(pool.task.samples)}. Evaluate on others, or leave the split out"
         )
-    fitted = sorted(n for n, c in pool.calibrations.items() if c.samples == test.identity([n]))
+    fitted = sorted(n for n, c in pool.calibrations.items() if c.samples == identity_of(test, [n]))
     if fitted:
         raise MisalignedError(
             f"{own.split!r} holds the samples that the calibrations of {', '.join(fitted)} were "
@@ -285,7 +286,7 @@ def shared_warnings(pool: Pool, test: Pool | None) -> tuple[str, ...]:
     """Return the notes on the samples of the pool that chose and of the test pool; often none."""
     if test is None:
         return pool.notes
-    shared = shared_note(pool.shared_with(test), pool.task.samples)
+    shared = shared_note(shared_samples(pool, test), pool.task.samples)
     return (*filter(None, [shared]), *pool.notes, *test.notes)
 
 

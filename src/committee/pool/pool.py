@@ -15,27 +15,19 @@ from numpy.typing import ArrayLike
 from committee.arrays import Array
 from committee.errors import CascadeError, CostError, MisalignedError, ShapeError, UnknownNameError
 from committee.pool.frames import in_class_order, in_row_order, in_rows
-from committee.pool.identity import (
-    Shared,
-    alike,
-    content_copies,
-    mostly_differ,
-    output_copies,
-    output_digests,
-    places,
-    precise_rows,
-    shared,
-)
+from committee.pool.identity import content_copies
 from committee.pool.labels import indices
+from committee.pool.layout import Layout
 from committee.pool.metrics import TOP_1, Metric
 from committee.pool.plausibility import check_classes, check_declared
-from committee.pool.samples import Samples, fingerprint
+from committee.pool.pool_model import PoolModel, copies_in
+from committee.pool.samples import Samples
 from committee.rule.calibration import Calibration, calibrated
 from committee.rule.cascade import Cascade, refuse_confidence
 from committee.rule.combinations import DEFAULT_COMBINE, ORDER_FREE, combined
 from committee.rule.outputs import Kind, Outputs, as_array, checked_outputs
 from committee.spec.cost import Cost, CostTable
-from committee.spec.model import ImportedModel, KnownModel, ModelSpec
+from committee.spec.model import ImportedModel, KnownModel
 from committee.spec.task import CLASSIFICATION, Task
 from committee.text import listed, printable
 
@@ -43,8 +35,6 @@ from committee.text import listed, printable
 STORES = "committee.stores"
 # Rows that are combined at once.
 _ROWS = 4096
-# Samples beyond which copies are not looked for.
-_MOST_COMPARED = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,43 +43,25 @@ class Pool:
 
     Args:
         samples: Ids, labels and classes of the split.
-        outputs: For each model, its outputs, one row a sample, in the order of ``samples``.
-        costs: What one sample costs in each model.
-        specs: What is known of each model, by name.
-        families: Of models that are trainings of one architecture, the architecture's name.
-        calibrations: What committees of this pool apply to a model's outputs before they are
-            combined, by name. ``outputs`` are as the models gave them.
-        same_weights: Names of models that are one set of weights at several resolutions, each set
-            by rising resolution; a model is in one set at most.
-        whole_of: Of models that see only the part of a whole that is asked for, the name of the
-            model with the same weights that sees the whole. A committee begins with the latter.
-        blocks: Of models that see a sample in several blocks of views, each block a model of this
-            pool, the names of all blocks in their order, by the name of the whole.
+        models: The models, by name.
+        layout: Which models are one set of weights.
         task: What the models do: what a sample is, what exits as one, what it scores.
-        divided: The same samples divided in other parts, a pool each, with models that see those. A
-            committee is of one division; what searches and judges finds which.
-        division: How samples are divided in what exits as one, in a word; empty if they are not.
+        divided: The same samples in other tilings, a pool each, with the models that see those
+            tiles. A committee is of one tiling; :meth:`holding` finds it.
 
     Raises:
-        UnknownNameError: If there is a calibration or a set of a model that is not there.
+        UnknownNameError: If the layout names a model that is not there.
         MisalignedError: If models differ in samples, classes or kind of outputs.
     """
 
     samples: Samples
-    outputs: Mapping[str, Outputs]
-    costs: CostTable
-    specs: Mapping[str, KnownModel] = field(default_factory=dict)
-    families: Mapping[str, str] = field(default_factory=dict)
-    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
-    same_weights: tuple[tuple[str, ...], ...] = ()
-    whole_of: Mapping[str, str] = field(default_factory=dict)
-    blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    models: Mapping[str, PoolModel]
+    layout: Layout = field(default_factory=Layout)
     task: Task = CLASSIFICATION
     divided: tuple[Pool, ...] = ()
-    division: str = ""
 
     def __post_init__(self) -> None:
-        if not self.outputs:
+        if not self.models:
             raise MisalignedError("Pool: there is no model; a pool has one or more")
         for name, outputs in self.outputs.items():
             if len(outputs) != len(self.samples):
@@ -98,10 +70,7 @@ class Pool:
                     f"{self.samples.split!r} has {len(self.samples)}, {name!r} has {len(outputs)}. "
                     "Compute or import the outputs of that model again on the same samples"
                 )
-        for name in self.calibrations:
-            if name not in self.outputs:
-                raise UnknownNameError.of("Pool: calibrations", "model", name, self.outputs)
-        self._check_same_weights()
+        self.layout.check_names(self.models)
         self._require_one({n: o.kind for n, o in self.outputs.items()}, "kind of outputs")
         if self.kind != "decisions":
             self._check_classes()
@@ -120,17 +89,6 @@ class Pool:
                 f"Pool: labels go up to {labels.max()}, but outputs have only {width} classes, "
                 f"0 to {width - 1}"
             )
-
-    def _check_same_weights(self) -> None:
-        named = [name for names in self.same_weights for name in names]
-        for name in named:
-            if name not in self.outputs:
-                raise UnknownNameError.of("Pool: same_weights", "model", name, self.outputs)
-            if named.count(name) > 1:
-                raise MisalignedError(
-                    f"Pool: same_weights: {name!r} stands twice; a model is of one set of weights, "
-                    "and runs at one resolution"
-                )
 
     @staticmethod
     def _require_one(values: Mapping[str, Any], what: str) -> None:
@@ -209,24 +167,15 @@ class Pool:
                 if name not in checked:
                     raise UnknownNameError.of(f"Pool: {what}", "model", name, checked)
         count = len(next(iter(checked.values()), []))
-        priced = {
-            name: [_cost(name, costs[name], unit)] if costs and name in costs else []
-            for name in checked
-        }
-        told = _labels(arrays.get("labels"), classes)
-        samples = Samples.of(told, ids, classes, split, count)
-        of = families or {}
-        return cls(
-            samples,
-            checked,
-            CostTable.of(priced),
-            {
-                n: ImportedModel(n, o.kind, of.get(n, ""), tuple(priced[n]))
-                for n, o in checked.items()
-            },
-            families=dict(families or {}),
-            same_weights=tuple(map(tuple, same_weights)),
-        )
+        models = {}
+        for name, own in checked.items():
+            price = [_cost(name, costs[name], unit)] if costs and name in costs else []
+            family = (families or {}).get(name, "")
+            spec = ImportedModel(name, own.kind, family, tuple(price))
+            models[name] = PoolModel(spec, own)
+        indexed = _labels(arrays.get("labels"), classes)
+        samples = Samples.of(indexed, ids, classes, split, count)
+        return cls(samples, models, Layout(tuple(map(tuple, same_weights))))
 
     @classmethod
     def load(
@@ -259,12 +208,38 @@ class Pool:
     @property
     def names(self) -> list[str]:
         """Names of the models, in the order given."""
-        return list(self.outputs)
+        return list(self.models)
+
+    @cached_property
+    def outputs(self) -> dict[str, Outputs]:
+        """Outputs of each model, by name."""
+        return {name: each.outputs for name, each in self.models.items()}
+
+    @cached_property
+    def specs(self) -> dict[str, KnownModel]:
+        """What is known of each model, by name."""
+        return {name: each.spec for name, each in self.models.items()}
+
+    @cached_property
+    def costs(self) -> CostTable:
+        """What one sample costs in each model."""
+        return CostTable.of({name: spec.costs for name, spec in self.specs.items()})
+
+    @cached_property
+    def families(self) -> dict[str, str]:
+        """The architecture of the models that are trainings of one, by name."""
+        return {name: spec.family for name, spec in self.specs.items() if spec.family}
+
+    @cached_property
+    def calibrations(self) -> dict[str, Calibration]:
+        """The calibrations of the models that have one, by name."""
+        known = {name: each.calibration for name, each in self.models.items()}
+        return {name: each for name, each in known.items() if each is not None}
 
     @property
     def kind(self) -> Kind:
         """Kind of outputs that all models give."""
-        return next(iter(self.outputs.values())).kind
+        return next(iter(self.models.values())).outputs.kind
 
     @property
     def metric(self) -> Metric:
@@ -276,10 +251,11 @@ class Pool:
         """False if outputs were too large to keep, and nothing but what they score is there."""
         return True
 
-    @property
+    @cached_property
     def notes(self) -> tuple[str, ...]:
         """Notes on the samples: what no figure counts, and copies; often none."""
-        return (*self.samples.notes, *filter(None, [content_copies(self.samples), self.copies]))
+        copies = copies_in(self.samples, self.models.values())
+        return (*self.samples.notes, *filter(None, [content_copies(self.samples), copies]))
 
     def confidence_or(self, asked: str) -> str:
         """The confidence that the outputs were scored with when they were kept, else that asked.
@@ -294,21 +270,19 @@ class Pool:
     @property
     def most_models(self) -> int:
         """Of how many models a committee can be made at most."""
-        return len(self.names) - len(self.whole_of)
+        return len(self.models) - len(self.layout.whole_of)
 
     def singles(self, combine: str | None = None) -> dict[str, tuple[str, ...]]:
-        """What each trained model is alone, by its name.
+        """Map each trained model to the models of the pool that together make it up.
 
-        That is the model itself; of models that see parts, that which sees the whole; of blocks of
-        views all blocks together, where the combination is a mean.
+        That is the model itself; for models that see tiles, the one that sees the whole image; for
+        groups of views all groups together, if the combination is a mean.
 
         Args:
             combine: Name of the combination; by default the mean of what the models give.
         """
         averaged = (combine or DEFAULT_COMBINE[self.kind]) in ORDER_FREE
-        of = {block: name for name, each in self.blocks.items() if averaged for block in each}
-        names = [name for name in self.names if name not in self.whole_of]
-        return {of.get(n, n): self.blocks[of[n]] if n in of else (n,) for n in names}
+        return self.layout.singles(self.names, averaged=averaged)
 
     def single(self, name: str, combine: str | None = None) -> tuple[str, ...]:
         """The models that one name of :meth:`singles` stands for, or the model of that name.
@@ -317,24 +291,19 @@ class Pool:
             UnknownNameError: If there is neither.
         """
         known = self.singles(combine)
-        if name not in known and name not in self.outputs:
-            raise UnknownNameError.of("pool", "model", name, known.keys() | self.outputs.keys())
+        if name not in known and name not in self.models:
+            raise UnknownNameError.of("pool", "model", name, known.keys() | self.models.keys())
         return known.get(name, (name,))
 
     def weights_of(self, name: str) -> str:
-        """The name that stands for all models that are one set of weights, as they were trained."""
+        """Return the name that stands for all models that are the same weights as this one."""
         for each in self.divisions:
-            if name in each.whole_of:
-                return each.whole_of[name]
-        for whole, names in self.blocks.items():
-            if name in names:
-                return whole
-        return next((names[0] for names in self.same_weights if name in names), name)
-
-    def entry_of(self, name: str) -> str:
-        """Return the pool file's entry that a model comes from, or else the model's own name."""
-        spec = self.specs.get(name)
-        return spec.entry or name if isinstance(spec, ModelSpec) else name
+            if name in each.layout.whole_of:
+                return each.layout.whole_of[name]
+        groups = self.layout.view_groups.items()
+        whole = next((whole for whole, names in groups if name in names), None)
+        sets = self.layout.same_weights
+        return whole or next((names[0] for names in sets if name in names), name)
 
     def described(self, cascade: Cascade) -> Cascade:
         """The cascade with what this pool knows of how its models are loaded."""
@@ -369,9 +338,9 @@ class Pool:
                 way round.
         """
         for each in self.divisions:
-            if each._runs(stages):
+            if each._has(stages) and each.layout.begins_whole(stages):
                 return each
-        if any(all(n in each.outputs for s in stages for n in s) for each in self.divisions):
+        if any(each._has(stages) for each in self.divisions):
             told = " -> ".join("+".join(stage) for stage in stages)
             raise CascadeError(
                 f"{told}: a committee begins with models that see whole {self.task.samples}, and "
@@ -379,28 +348,8 @@ class Pool:
             )
         return self
 
-    def _runs(self, stages: Sequence[Sequence[str]]) -> bool:
-        if not all(name in self.outputs for stage in stages for name in stage):
-            return False
-        first, *later = stages
-        return not self.whole_of or (
-            any(name not in self.whole_of for name in first)
-            and all(name in self.whole_of for stage in later for name in stage)
-        )
-
-    def seeing_parts(self, stages: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
-        """The same weights in the same order, where parts are seen by all stages but the first.
-
-        Args:
-            stages: Models that see the whole, and of later stages those that see parts too.
-        """
-        of = {whole: name for name, whole in self.whole_of.items()}
-        first, *later = stages
-        return (tuple(first), *(tuple(of.get(name, name) for name in each) for each in later))
-
-    def seeing_wholes(self, stages: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
-        """The same weights in the same order, all of which see the whole."""
-        return tuple(tuple(self.whole_of.get(name, name) for name in each) for each in stages)
+    def _has(self, stages: Sequence[Sequence[str]]) -> bool:
+        return all(name in self.models for stage in stages for name in stage)
 
     def divided_as(self, other: Pool) -> Pool:
         """The division of these samples that is that of another pool; this pool if there is none.
@@ -408,8 +357,8 @@ class Pool:
         Args:
             other: One division of other samples.
         """
-        parts = other.whole_of.keys()
-        found = (each for each in self.divisions if each.whole_of.keys() == parts)
+        tiles = other.layout.whole_of.keys()
+        found = (each for each in self.divisions if each.layout.whole_of.keys() == tiles)
         return next(found, self.divisions[0])
 
     def divided_like(self, other: Pool) -> Pool:
@@ -428,83 +377,6 @@ class Pool:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def identity(self, names: Iterable[str]) -> str:
-        """Changes when the samples are others; see :attr:`committee.pool.samples.Samples.identity`.
-
-        Where ids only count, it is made of the outputs of some models.
-
-        Args:
-            names: Names of these models.
-
-        Raises:
-            UnknownNameError: If one is not in the pool.
-        """
-        if self.samples.identity or not self.keeps_outputs:
-            return self.samples.identity
-        return fingerprint(self._prints(name) for name in sorted(names))
-
-    def shared_with(self, other: Pool) -> Shared:
-        """Which samples another pool has too: by content, by id, else by equal outputs.
-
-        Samples of equal ids to which the same models answer otherwise are other samples.
-        """
-        found = shared(self.samples, other.samples)
-        known = self.samples.content is not None and other.samples.content is not None
-        if known or not (self.keeps_outputs and other.keeps_outputs):
-            return found
-        names = [n for n in self.names if n in other.outputs and self.kind == other.kind]
-        if len(found) and not self._answers_otherwise(other, names):
-            return found
-        found = replace(found, first=found.first[:0], second=found.second[:0])
-        rows = alike(self._digests(names), other._digests(names)) if names else ()
-        return Shared(self.samples, other.samples, *rows) if rows else found
-
-    def _answers_otherwise(self, other: Pool, names: Sequence[str]) -> bool:
-        """Return whether models answer otherwise to samples of the same ids in another pool."""
-        rows = places(self.samples, other.samples)
-        theirs = np.flatnonzero(rows >= 0)[:_ROWS]
-        return bool(names) and all(
-            mostly_differ(self.model(name).rows(rows[theirs]), other.model(name).rows(theirs))
-            for name in names
-        )
-
-    @cached_property
-    def copies(self) -> str:
-        """How many samples are copies of others by their outputs, for people; often nothing.
-
-        Nothing is said where contents are known, or there are very many samples.
-        """
-        known = self.samples.content is not None or not self.keeps_outputs
-        if known or len(self) > _MOST_COMPARED:
-            return ""
-        precise = np.zeros(len(self), bool)
-        for name in self.names:
-            precise |= precise_rows(self.model(name))
-        if not precise.any():
-            return ""
-        return output_copies(self.samples, self._digests(self.names), precise)
-
-    def _digests(self, names: Iterable[str]) -> Array:
-        """A number for what some models answer to each sample, shape (N,), uint64."""
-        total: Array = np.zeros(len(self), np.uint64)
-        for name in names:
-            if name not in self._known[0]:
-                self._known[0][name] = output_digests(name, self.model(name))
-            total = total + self._known[0][name]
-        return total
-
-    def _prints(self, name: str) -> str:
-        """Changes when what a model answers to these samples does, whatever their order."""
-        if name not in self._known[1]:
-            digests = np.sort(self._digests([name])).astype("<u8")
-            self._known[1][name] = fingerprint([digests.tobytes().hex()])
-        return self._known[1][name]
-
-    @cached_property
-    def _known(self) -> tuple[dict[str, Array], dict[str, str]]:
-        # What was computed of models that were asked for: many compare the same two pools.
-        return {}, {}
-
     def __repr__(self) -> str:
         names = ", ".join(self.names[:4]) + (", …" if len(self.names) > 4 else "")
         return f"<Pool: {len(self.names)} models ({names}), {self.kind} on {self.samples!r}>"
@@ -516,52 +388,52 @@ class Pool:
         """
         names = cascade.names
         return len(cascade.stages) > 1 and any(
-            [name for name in each if name in names] == list(names) for each in self.same_weights
+            [name for name in each if name in names] == list(names)
+            for each in self.layout.same_weights
         )
 
     def model(self, name: str) -> Outputs:
-        """Outputs of one model.
+        """Return the outputs of one model.
 
         Raises:
             UnknownNameError: If it is not in the pool.
         """
-        if name not in self.outputs:
-            raise UnknownNameError.of("pool", "model", name, self.outputs)
-        return self.outputs[name]
+        if name not in self.models:
+            raise UnknownNameError.of("pool", "model", name, self.models)
+        return self.models[name].outputs
 
     def only(self, names: Iterable[str]) -> Pool:
-        """The pool of some of the models."""
-        chosen = {name: self.model(name) for name in names}
-        costs = CostTable({name: self.costs.costs[name] for name in chosen})
-        specs = {name: self.specs[name] for name in chosen if name in self.specs}
-        families = {name: self.families[name] for name in chosen if name in self.families}
-        calibrations = {n: self.calibrations[n] for n in chosen if n in self.calibrations}
-        sets = (tuple(n for n in names if n in chosen) for names in self.same_weights)
-        several = tuple(names for names in sets if len(names) > 1)
-        return replace(
-            self,
-            outputs=chosen,
-            costs=costs,
-            specs=specs,
-            families=families,
-            calibrations=calibrations,
-            same_weights=several,
-            whole_of={n: self.whole_of[n] for n in chosen if n in self.whole_of},
-            blocks={n: each for n, each in self.blocks.items() if chosen.keys() >= {*each}},
-            divided=tuple(each._of_weights(chosen) for each in self.divided),
-        )
+        """Return the pool of some of the models.
+
+        Raises:
+            UnknownNameError: If one is not in the pool.
+        """
+        names = list(names)
+        for name in names:
+            if name not in self.models:
+                raise UnknownNameError.of("pool", "model", name, self.models)
+        chosen = {name: self.models[name] for name in names}
+        divided = tuple(each._of_weights(chosen) for each in self.divided)
+        return replace(self, models=chosen, layout=self.layout.only(chosen), divided=divided)
 
     def _of_weights(self, names: Collection[str]) -> Pool:
-        """The pool of some models that see the whole, and of their weights that see parts."""
-        return self.only([n for n in self.names if self.whole_of.get(n, n) in names])
+        """Return the pool of some models that see whole images and of their weights on tiles."""
+        return self.only([n for n in self.names if self.layout.whole_of.get(n, n) in names])
 
     def with_calibrations(self, calibrations: Mapping[str, Calibration]) -> Pool:
-        """The same pool, with calibrations in place of those that it had.
+        """Return the same pool, with calibrations in place of those that it had.
 
         Raises:
             UnknownNameError: If one is of a model that is not there.
         """
-        return replace(self, calibrations=dict(calibrations))
+        for name in calibrations:
+            if name not in self.models:
+                raise UnknownNameError.of("Pool: calibrations", "model", name, self.models)
+        models = {
+            name: PoolModel(each.spec, each.outputs, calibrations.get(name))
+            for name, each in self.models.items()
+        }
+        return replace(self, models=models)
 
     def labelled_by(self, models: str | Sequence[str], combine: str | None = None) -> Pool:
         """The same pool with the predictions of a model, or of an ensemble, in place of labels.
@@ -629,8 +501,8 @@ class Pool:
                 "which some cannot be taken. Predict a split of its own, with --rows"
             )
         samples = replace(self.samples.taken(np.arange(len(self))[index]), split=split)
-        outputs = {name: each.rows(index) for name, each in self.outputs.items()}
-        return replace(self, samples=samples, outputs=outputs)
+        models = {n: replace(m, outputs=m.outputs.rows(index)) for n, m in self.models.items()}
+        return replace(self, samples=samples, models=models)
 
 
 def _cost(name: str, value: Any, unit: str) -> Cost:

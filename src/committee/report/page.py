@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from committee.errors import DataError, MissingExtraError, require
+from committee.pool.comparison import identity_of
 from committee.pool.pool import Pool
 from committee.report.command import saving_of
 from committee.report.figure import figure_svg, front_figure
@@ -206,7 +207,7 @@ def _splits_table(report: Report) -> Table:
 def _fingerprint(pool: Pool) -> str:
     """Return what tells the samples of a split from others, also where ids only count."""
     known = pool.samples.identity or not pool.names
-    return pool.samples.fingerprint if known else pool.identity(pool.names)
+    return pool.samples.fingerprint if known else identity_of(pool, pool.names)
 
 
 def _costs_table(front: Front) -> Table:

@@ -120,7 +120,7 @@ class Report:
             for models in self._singles.values()
         ]
         if len(cascades) > 1 and combine in ORDER_FREE:
-            names = [name for name in pool.names if name not in pool.whole_of]
+            names = [name for name in pool.names if name not in pool.layout.whole_of]
             every = Cascade.ensemble(names, combine=combine, calibrations=pool.calibrations)
             cascades.append((ENSEMBLE, every))
         cascades += self._targets()

@@ -130,6 +130,7 @@ def view_of(spec: ModelSpec, grid: Grid) -> ModelSpec:
         spec,
         name=f"{spec.name}@{grid.name}",
         preprocessing=replace(spec.preprocessing, size=grid.window),
+        family="",
         whole=spec.name,
         tile=Tile(grid.tile, grid.context),
         costs=(),

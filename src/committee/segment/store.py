@@ -31,7 +31,9 @@ from committee.errors import (
 from committee.files import write_bytes
 from committee.paths import portable, resolved, unplaced
 from committee.pool.identity import content_copies
+from committee.pool.layout import Layout
 from committee.pool.pool import Pool
+from committee.pool.pool_model import PoolModel
 from committee.pool.samples import Samples, fingerprint
 from committee.reading import (
     MOST_OF_STORES,
@@ -47,7 +49,6 @@ from committee.rule.outputs import Outputs
 from committee.segment.counting import Key, Table, joined, keys_of
 from committee.segment.pool import TilePool
 from committee.segment.tiling import Grid
-from committee.spec.cost import CostTable
 from committee.spec.model import ModelSpec
 from committee.spec.task import SEMANTIC_SEGMENTATION
 from committee.store.chunks import MANIFEST, ChunkFiles
@@ -462,7 +463,7 @@ def load_images(
     if models is None:
         return pool
     wanted = {name for name in models if pool.model(name)}
-    return pool.only([n for n in first.names if first.whole_of.get(n, n) in wanted])
+    return pool.only([n for n in first.names if first.layout.whole_of.get(n, n) in wanted])
 
 
 def _notes(folder: Path, pool: TilePool) -> tuple[str, ...]:
@@ -499,12 +500,8 @@ def pool_of(
     )
     return TilePool(
         samples,
-        dict.fromkeys(specs, nothing),
-        CostTable.of({name: spec.costs for name, spec in specs.items()}),
-        specs,
-        families={name: spec.family for name, spec in index.models.items() if spec.family},
-        whole_of=index.bases_of(grid),
-        task=SEMANTIC_SEGMENTATION,
-        division=grid.name,
+        {name: PoolModel(spec, nothing) for name, spec in specs.items()},
+        Layout(whole_of=index.bases_of(grid), tiling=grid.name),
+        SEMANTIC_SEGMENTATION,
         table=table,
     )

@@ -79,7 +79,7 @@ def tile_sections(report: Report) -> list[Section]:
 
     def on_tiles(row: Row) -> bool:
         stages = row.cascade.models_of_stages
-        return len(stages) > 1 and bool(pool.holding(stages).whole_of)
+        return len(stages) > 1 and bool(pool.holding(stages).layout.whole_of)
 
     some = [row for row in report.rows if row.chosen and on_tiles(row)]
     some = some or [row for row in report.members if on_tiles(row)][-1:]

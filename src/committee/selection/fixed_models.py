@@ -94,7 +94,7 @@ def as_cascade(
 
     def search_one(own: Pool, test: Pool | None) -> Front:
         # Divisions differ only in what later stages see.
-        seen = list(dict.fromkeys(own.seeing_parts(order) for order in orders))
+        seen = list(dict.fromkeys(own.layout.on_tiles(order) for order in orders))
         own_plan = plan_search(own, SearchOptions(**(options | {"test": test})))
         return front_of_candidates(search_sequences(own_plan, seen), len(stages), families=False)
 

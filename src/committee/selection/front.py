@@ -11,6 +11,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import CascadeError, CostError, Infeasible
+from committee.pool.comparison import identity_of
 from committee.pool.evaluate import Evaluation, evaluate
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
@@ -348,7 +349,7 @@ def committee_of(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> Commit
         models={name: pool.specs[name] for name in cascade.names if name in pool.specs},
         origin=Origin(
             split=pool.samples.split,
-            samples_fingerprint=pool.identity(cascade.names),
+            samples_fingerprint=identity_of(pool, cascade.names),
             labels_fingerprint=pool.samples.labels_fingerprint,
             unit=evaluation.unit,
             promised=evaluation.promised,

@@ -14,6 +14,7 @@ from committee.calibration.reliability import (
     says_probabilities,
     worse_note,
 )
+from committee.pool.comparison import identity_of
 from committee.pool.evaluate import Evaluation
 from committee.pool.pool import Pool
 from committee.pool.prefixes import PrefixSource
@@ -181,7 +182,7 @@ def _calibrated_worse(source: PrefixSource) -> list[str]:
 
 def _calibrated_here(source: PrefixSource) -> list[str]:
     pool, samples = source.pool, source.pool.samples
-    names = sorted(n for n, c in pool.calibrations.items() if c.samples == pool.identity([n]))
+    names = sorted(n for n, c in pool.calibrations.items() if c.samples == identity_of(pool, [n]))
     if not names:
         return []
     return [

@@ -27,15 +27,17 @@ def every_sequence(
             see parts the first stage may run several, since models of wholes run only there.
     """
     blocks: list[Stage] = [(name,) for name in pool.names] if stages is None else list(stages)
-    if pool.whole_of and stages is None:
-        whole = sorted(name for name in pool.names if name not in pool.whole_of)
+    if pool.layout.whole_of and stages is None:
+        whole = sorted(name for name in pool.names if name not in pool.layout.whole_of)
         for size in range(2, most + 1):
             blocks += itertools.combinations(whole, size)
-    weights = {name: pool.whole_of.get(name, name) for name in pool.names}
+    weights = {name: pool.layout.whole_of.get(name, name) for name in pool.names}
     earlier = earlier_training(pool, families)
 
     def may_follow(sequence: StageSequence, block: Stage) -> bool:
-        if pool.whole_of and any((name in pool.whole_of) != bool(sequence) for name in block):
+        if pool.layout.whole_of and any(
+            (name in pool.layout.whole_of) != bool(sequence) for name in block
+        ):
             return False
         used = [name for stage in sequence for name in stage]
         if not {weights[name] for name in used}.isdisjoint(weights[name] for name in block):
@@ -52,7 +54,7 @@ def every_sequence(
             if may_follow(sequence, block):
                 longer = (*sequence, block)
                 yield longer
-                if (sum(map(len, longer)) if pool.whole_of else len(longer)) < most:
+                if (sum(map(len, longer)) if pool.layout.whole_of else len(longer)) < most:
                     yield from grow(longer)
 
     return grow(())
@@ -71,7 +73,7 @@ def every_self_cascade(pool: Pool, most: int) -> list[StageSequence]:
     References:
         Wang et al. (2022), section 6.
     """
-    if not pool.same_weights:
+    if not pool.layout.same_weights:
         raise CascadeError(
             "search: no two models of the pool are one set of weights, as those of a self-cascade. "
             "Write resolutions = [224, 288] in a [[model]] of the pool file and predict again; in "
@@ -80,7 +82,7 @@ def every_self_cascade(pool: Pool, most: int) -> list[StageSequence]:
     alone: list[StageSequence] = [((name,),) for name in pool.names]
     rising = (
         names
-        for every in pool.same_weights
+        for every in pool.layout.same_weights
         for size in range(2, most + 1)
         for names in itertools.combinations(every, size)
     )
@@ -135,7 +137,7 @@ def refuse_parts(where: str, pool: Pool) -> None:
     Raises:
         CascadeError: If it is one.
     """
-    if pool.divided or pool.whole_of:
+    if pool.divided or pool.layout.whole_of:
         raise CascadeError(
             f"{where}: models of this pool see {pool.task.units} of {pool.task.samples}, which "
             "only the exact search supports. Use committee.search"

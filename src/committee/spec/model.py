@@ -250,49 +250,6 @@ def _object(what: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
-def same_weights(models: Mapping[str, KnownModel]) -> tuple[tuple[str, ...], ...]:
-    """Return which models are one set of weights at several resolutions.
-
-    Args:
-        models: By name.
-
-    Returns:
-        Names of each set, two or more, by rising resolution (pixels of the input). If several
-        models of a set have one resolution (they differ in the crop, say), only the first is in it.
-    """
-    sets: dict[tuple[Any, ...], dict[int, str]] = {}
-    for name, model in models.items():
-        if isinstance(model, ModelSpec):
-            height, width = model.preprocessing.size
-            sets.setdefault(model.weights_key, {}).setdefault(height * width, name)
-    rising = (tuple(names[size] for size in sorted(names)) for names in sets.values())
-    return tuple(names for names in rising if len(names) > 1)
-
-
-def view_groups(models: Mapping[str, KnownModel]) -> dict[str, tuple[str, ...]]:
-    """Return which models are the blocks of one model's views.
-
-    Args:
-        models: By name.
-
-    Returns:
-        By the name of the whole model the names of all blocks, in their order. A model of which a
-        block is missing is left out.
-    """
-    groups: dict[str, dict[int, str]] = {}
-    counts: dict[str, int] = {}
-    for name, model in models.items():
-        views = model.preprocessing.views if isinstance(model, ModelSpec) else None
-        if isinstance(model, ModelSpec) and views is not None and views.blocks > 1:
-            groups.setdefault(model.whole, {})[views.block] = name
-            counts[model.whole] = views.blocks
-    return {
-        whole: tuple(names[block] for block in sorted(names))
-        for whole, names in groups.items()
-        if len(names) == counts[whole]
-    }
-
-
 def task_of(specs: Iterable[ModelSpec]) -> Task:
     """Return the task of some models.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from committee.calibration.fitting import fit_calibrations
 from committee.calibration.reliability import expected_calibration_error, says_probabilities
 from committee.errors import MisalignedError, UnknownNameError
+from committee.pool.comparison import shared_samples
 from committee.pool.pool import Pool
 from committee.rule.calibration import Calibration
 from committee.store.calibrations import keep_calibrations
@@ -115,7 +116,7 @@ def _how(root: Path, split: str) -> str:
 
 def _check_apart(root: Path, fitted: Pool, other: Pool) -> None:
     """Refuse samples that choose or evaluate."""
-    both = other.shared_with(fitted)
+    both = shared_samples(other, fitted)
     if both.most:
         use = "chooses" if other.samples.split == "val" else "evaluates"
         raise MisalignedError(

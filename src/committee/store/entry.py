@@ -20,7 +20,7 @@ from committee.rule.outputs import Kind, check_kind
 from committee.spec.model import check_name, model_from_json
 from committee.store.chunks import MANIFEST
 
-SCHEMA = 4
+SCHEMA = 3
 # The record of the samples of a split, beside its models.
 SAMPLES = "samples.json"
 CHUNK_ROWS = 256

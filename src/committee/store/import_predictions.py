@@ -30,6 +30,7 @@ from committee.errors import (
     ShapeError,
     UnknownNameError,
 )
+from committee.pool.comparison import shared_samples
 from committee.pool.identity import shared
 from committee.pool.plausibility import (
     check_alike,
@@ -38,9 +39,10 @@ from committee.pool.plausibility import (
     notes_on,
 )
 from committee.pool.pool import Pool
+from committee.pool.pool_model import PoolModel, copies_in
 from committee.pool.samples import Samples
 from committee.rule.outputs import Outputs, check_kind
-from committee.spec.cost import Cost, CostTable
+from committee.spec.cost import Cost
 from committee.spec.model import ImportedModel, check_name
 from committee.store.entry import CHUNK_ROWS, Entry
 from committee.store.folder import known_classes, writing
@@ -145,26 +147,26 @@ def import_predictions(
             check_kind("import", kind),
             (families or {}).get(name, ""),
             tuple(_costs_of(name, each, (costs or {}).get(name), unit, tell)),
-        ).to_json()
+        )
         for name, each in foreign.items()
     }
     # Building the pool checks that everything fits before anything is written.
     outputs = {name: each.outputs for name, each in foreign.items() if each.outputs is not None}
     widths = {n: o.values.shape[1] for n, o in outputs.items() if o.values.ndim == 2}
     check_alike("import", {**stored_widths(folder), **widths} if widths else {})
-    pool = Pool(samples, outputs, CostTable.of({name: [] for name in files}))
+    pool = Pool(samples, {n: PoolModel(specs[n], own) for n, own in outputs.items()})
     apart = _apart_by_outputs(Path(store), pool)
     for line in _notes(pool, apart):
         tell(line)
-    _write(Path(store), specs, pool, apart, tell)
+    _write(Path(store), {n: each.to_json() for n, each in specs.items()}, pool, apart, tell)
     return Pool.load(Path(store) / split, list(files))
 
 
 def _notes(pool: Pool, apart: Sequence[str]) -> Iterator[str]:
     """Yield what to note on outputs before they are written, one line each."""
     samples = pool.samples
-    if pool.copies:
-        yield pool.copies
+    if copies := copies_in(pool.samples, pool.models.values()):
+        yield copies
     for name, own in pool.outputs.items():
         yield from notes_on(name, own, samples.labels, len(samples.classes), samples.classes)
     for other in apart:
@@ -205,7 +207,7 @@ def _apart_by_outputs(root: Path, pool: Pool) -> list[str]:
     for other in other_splits(root, pool.samples.split):
         if other.content is None and len(shared(other.samples, pool.samples)):
             with suppress(CommitteeError):
-                if not len(Pool.load(root / other.samples.split).shared_with(pool)):
+                if not len(shared_samples(Pool.load(root / other.samples.split), pool)):
                     apart.append(other.samples.split)
     return apart
 

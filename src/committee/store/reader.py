@@ -21,18 +21,12 @@ from committee.errors import (
     StoreError,
     UnknownNameError,
 )
+from committee.pool.layout import Layout
 from committee.pool.pool import Pool
+from committee.pool.pool_model import PoolModel
 from committee.pool.samples import Samples
 from committee.rule.outputs import Outputs, checked_outputs
-from committee.spec.cost import CostTable
-from committee.spec.model import (
-    KnownModel,
-    ModelSpec,
-    model_from_json,
-    same_weights,
-    task_of,
-    view_groups,
-)
+from committee.spec.model import KnownModel, ModelSpec, model_from_json, task_of
 from committee.spec.task import CLASSIFICATION, Task
 from committee.store.calibrations import KEY, read_calibrations
 from committee.store.entry import (
@@ -81,19 +75,9 @@ def load_pool(
     _check(opened.values())
     outputs = {name: _outputs(each) for name, each in opened.items()}
     specs = {name: _spec(name, index["models"][name], root) for name in names}
-    families = {name: spec.family for name, spec in specs.items() if spec.family}
     calibrations = read_calibrations(root, names) if calibrated else {}
-    return Pool(
-        samples,
-        outputs,
-        CostTable.of({name: spec.costs for name, spec in specs.items()}),
-        specs,
-        families,
-        calibrations,
-        same_weights(specs),
-        blocks=view_groups(specs),
-        task=_task(specs.values()),
-    )
+    models = {n: PoolModel(specs[n], outputs[n], calibrations.get(n)) for n in names}
+    return Pool(samples, models, Layout.of(specs), _task(specs.values()))
 
 
 def _spec(name: str, data: Mapping[str, Any], root: Path) -> KnownModel:

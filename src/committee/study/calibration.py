@@ -19,6 +19,7 @@ from committee.arrays import Array
 from committee.calibration.fitting import fit_calibrations
 from committee.calibration.reliability import says_probabilities
 from committee.errors import Unsupported
+from committee.pool.comparison import identity_of
 from committee.pool.intervals import Estimate, paired_difference
 from committee.pool.pool import Pool
 from committee.report.reliability import reliability_figure
@@ -109,7 +110,7 @@ def split_halves(study: Study) -> Halves:
     """
     raw, split = study.val.with_calibrations({}), study.val_name
     known = study.val.calibrations
-    if any(each.samples == raw.identity([name]) for name, each in known.items()):
+    if any(each.samples == identity_of(raw, [name]) for name, each in known.items()):
         raise Unsupported(
             f"the pool's calibrations were fitted on {split!r}, which chooses; fit them on a split "
             "of its own, or leave them out"

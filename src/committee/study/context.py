@@ -135,7 +135,11 @@ class Study:
         singles = self.val.singles(self.settings.combine)
         costs = {name: sum(prices[n] for n in models) for name, models in singles.items()}
         for name, models in singles.items():
-            family = name if name in self.val.blocks else self.val.families.get(models[0], name)
+            family = (
+                name
+                if name in self.val.layout.view_groups
+                else self.val.families.get(models[0], name)
+            )
             trainings[family] = (*trainings.get(family, ()), name)
         return dict(sorted(trainings.items(), key=lambda each: (costs[each[1][0]], each[0])))
 
@@ -196,7 +200,7 @@ class Study:
         most = min(own.max_models, val.most_models) if max_models is None else max_models
         options: dict[str, Any] = {"unit": unit or own.unit, "worst_case": worst_case}
         if division is not None:
-            val = next(each for each in val.divisions if each.division == division)
+            val = next(each for each in val.divisions if each.layout.tiling == division)
 
         def one(pool: Pool, test: Pool | None) -> Front:
             rule: dict[str, Any] = {
@@ -257,7 +261,7 @@ class Study:
         """Return the models of an ensemble, those that share their weights together."""
         groups: dict[str, list[str]] = {}
         for name in ensemble.names:
-            weights = self.val.weights_of(name) if self.val.blocks else name
+            weights = self.val.weights_of(name) if self.val.layout.view_groups else name
             groups.setdefault(weights, []).append(name)
         return [tuple(names) for names in groups.values()]
 
@@ -336,11 +340,11 @@ class Study:
         """What is studied: how many models, in which tiles or views, and what accuracy is."""
         models = len(self.val.singles(self.settings.combine))
         parts = [f"{counted(models, 'model')}, {counted(len(self.architectures), 'architecture')}"]
-        if self.val.blocks:
-            blocks = sum(map(len, self.val.blocks.values()))
+        if self.val.layout.view_groups:
+            blocks = sum(map(len, self.val.layout.view_groups.values()))
             parts.append(f"their views in {blocks} blocks, each of which counts as a model below")
-        if self.val.division:
-            sizes = ", ".join(each.division for each in self.val.divisions)
+        if self.val.layout.tiling:
+            sizes = ", ".join(each.layout.tiling for each in self.val.divisions)
             task = self.val.task
             parts.append(f"{task.samples} divided into {task.units} of {sizes}")
         if self.measure != TOP_1.name:

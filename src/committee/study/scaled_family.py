@@ -110,14 +110,14 @@ def scale(stages: Stages, architectures: Sequence[Sequence[str]], steps: int) ->
 def _members(study: Study) -> list[Member]:
     ladder = list(study.architectures.values())
     front = study.search(min(_MOST, study.val.most_models))
-    if study.val.blocks:
+    if study.val.layout.view_groups:
         raise Unsupported("models are divided into blocks of views, none of which has a larger one")
     for start, pair in enumerate(study.pairs):
         base = feasible(front.at_most, pair.single.val.average_cost)
         if base is None or len(base.cascade.stages) == 1:
             continue
         division = study.val.holding(base.cascade.models_of_stages)
-        stages = division.seeing_wholes(base.cascade.models_of_stages)
+        stages = division.layout.on_wholes(base.cascade.models_of_stages)
         if scale(stages, ladder, 1) is None:
             continue
         members: list[Member] = []
@@ -125,7 +125,7 @@ def _members(study: Study) -> list[Member]:
             larger_stages = scale(stages, ladder, steps)
             if larger_stages is None:
                 break
-            front_here = study.threshold_front(division.seeing_parts(larger_stages))
+            front_here = study.threshold_front(division.layout.on_tiles(larger_stages))
             best = feasible(front_here.at_most, larger.single.val.average_cost)
             if best is None:
                 break

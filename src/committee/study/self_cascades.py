@@ -13,10 +13,12 @@ from operator import attrgetter, itemgetter
 
 from committee.errors import Unsupported
 from committee.pool.intervals import Estimate
+from committee.pool.pool import Pool
 from committee.report.style import CASCADE, SERIES, Figure
 from committee.report.table import Column, Table
 from committee.report.text import gain_range, named, ratio_range, times
 from committee.selection.front import Committee
+from committee.spec.model import ModelSpec
 from committee.study import columns
 from committee.study.base import POINTS, About, Analysis, Finding
 from committee.study.context import Study, feasible
@@ -81,7 +83,7 @@ def analyse(study: Study) -> Finding:
     """
     if study.one_score:
         raise Unsupported(f"all models see {study.test.task.samples} of one size")
-    shared = {study.val.entry_of(names[0]): names for names in study.val.same_weights}
+    shared = {_entry(study.val, names[0]): names for names in study.val.layout.same_weights}
     if not shared:
         raise Unsupported(
             "no weights are there at two resolutions; give a model resolutions = [...] in the pool "
@@ -248,3 +250,9 @@ def draw(study: Study, data: SelfCascades) -> Figure:
 ANALYSIS = Analysis(
     About("self_cascades", "One model at two resolutions", "section 6, table 5"), analyse, draw
 )
+
+
+def _entry(pool: Pool, name: str) -> str:
+    """Return the pool file's entry that a model comes from, or else the model's own name."""
+    spec = pool.specs[name]
+    return spec.entry or name if isinstance(spec, ModelSpec) else name

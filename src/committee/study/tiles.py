@@ -32,7 +32,7 @@ def analyse(study: Study) -> Finding:
     Raises:
         Unsupported: If samples are not divided into tiles.
     """
-    tilings = [each.division for each in study.val.divisions]
+    tilings = [each.layout.tiling for each in study.val.divisions]
     task = study.val.task
     if not any(tilings):
         raise Unsupported(f"{task.samples} exit as a whole; tiles are of segmentation")

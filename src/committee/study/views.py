@@ -66,14 +66,14 @@ def analyse(study: Study) -> Finding:
     Raises:
         Unsupported: If no model's views are divided into blocks, or nothing averages them.
     """
-    if not study.val.blocks:
+    if not study.val.layout.view_groups:
         raise Unsupported(
             "no model sees a sample in several blocks of views; give a model of video view_blocks "
             "in the pool file"
         )
     if study.settings.combine not in ORDER_FREE:
         raise Unsupported(f"{study.settings.combine}: nothing is averaged over views")
-    views = [_views(study, name, names) for name, names in study.val.blocks.items()]
+    views = [_views(study, name, names) for name, names in study.val.layout.view_groups.items()]
     sentences = tuple(line for each in views for line in _sentences(study, each))
     return Finding((_table(study, views),), sentences, views)
 

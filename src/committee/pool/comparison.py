@@ -1,0 +1,65 @@
+"""Which samples two pools share, where only outputs can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from committee.errors import UnknownNameError
+from committee.pool.identity import Shared, alike, mostly_differ, places, shared
+from committee.pool.pool import Pool
+from committee.pool.pool_model import digests_of
+from committee.pool.samples import fingerprint
+
+# Rows whose outputs are compared.
+_ROWS = 4096
+
+
+def identity_of(pool: Pool, names: Iterable[str]) -> str:
+    """Return a text that changes when the samples of a pool are others.
+
+    See :attr:`committee.pool.samples.Samples.identity`; where ids only count, it is made of the
+    outputs of some models.
+
+    Args:
+        pool: The pool.
+        names: Names of these models.
+
+    Raises:
+        UnknownNameError: If one is not in the pool.
+    """
+    if pool.samples.identity or not pool.keeps_outputs:
+        return pool.samples.identity
+    for name in (names := sorted(names)):
+        if name not in pool.models:
+            raise UnknownNameError.of("pool", "model", name, pool.models)
+    return fingerprint(pool.models[name].fingerprint for name in names)
+
+
+def shared_samples(pool: Pool, other: Pool) -> Shared:
+    """Return which samples two pools share: by content, by id, else by equal outputs.
+
+    Samples of equal ids are not the same if the same models answer otherwise to them.
+    """
+    found = shared(pool.samples, other.samples)
+    known = pool.samples.content is not None and other.samples.content is not None
+    if known or not (pool.keeps_outputs and other.keeps_outputs):
+        return found
+    names = [n for n in pool.names if n in other.models and pool.kind == other.kind]
+    if len(found) and not _answers_differ(pool, other, names):
+        return found
+    found = replace(found, first=found.first[:0], second=found.second[:0])
+    each = (digests_of((p.models[n] for n in names), len(p)) for p in (pool, other))
+    rows = alike(*each) if names else ()
+    return Shared(pool.samples, other.samples, *rows) if rows else found
+
+
+def _answers_differ(pool: Pool, other: Pool, names: Sequence[str]) -> bool:
+    rows = places(pool.samples, other.samples)
+    theirs = np.flatnonzero(rows >= 0)[:_ROWS]
+    return bool(names) and all(
+        mostly_differ(pool.model(name).rows(rows[theirs]), other.model(name).rows(theirs))
+        for name in names
+    )

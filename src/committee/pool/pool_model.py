@@ -1,0 +1,67 @@
+"""PoolModel: one model of a pool, and what its outputs alone tell of the samples."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from committee.arrays import Array
+from committee.pool.identity import output_copies, output_digests, precise_rows
+from committee.pool.samples import Samples, fingerprint
+from committee.rule.calibration import Calibration
+from committee.rule.outputs import Outputs
+from committee.spec.model import KnownModel
+
+# Samples beyond which copies are not looked for.
+_MOST_COMPARED = 100_000
+
+
+@dataclass(frozen=True, eq=False)
+class PoolModel:
+    """One model of a pool.
+
+    Args:
+        spec: What is known of it, with its costs and its family.
+        outputs: Its outputs as it gave them, one row a sample, in the order of the samples.
+        calibration: What committees apply to its outputs before they are combined.
+    """
+
+    spec: KnownModel
+    outputs: Outputs
+    calibration: Calibration | None = None
+
+    @cached_property
+    def digests(self) -> Array:
+        """A number for what the model answers to each sample, shape (N,), uint64."""
+        return output_digests(self.spec.name, self.outputs)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes when what the model answers to these samples does, whatever their order."""
+        return fingerprint([np.sort(self.digests).astype("<u8").tobytes().hex()])
+
+
+def digests_of(models: Iterable[PoolModel], samples: int) -> Array:
+    """Return a number for what some models answer to each sample, shape (N,), uint64."""
+    total: Array = np.zeros(samples, np.uint64)
+    for model in models:
+        total = total + model.digests
+    return total
+
+
+def copies_in(samples: Samples, models: Collection[PoolModel]) -> str:
+    """Return a note on samples that are copies of others by the models' outputs; often empty.
+
+    It is empty if contents are known, or there are very many samples.
+    """
+    if samples.content is not None or len(samples) > _MOST_COMPARED:
+        return ""
+    precise = np.zeros(len(samples), bool)
+    for model in models:
+        precise |= precise_rows(model.outputs)
+    if not precise.any():
+        return ""
+    return output_copies(samples, digests_of(models, len(samples)), precise)
