@@ -367,9 +367,9 @@ def test_references_are_read(tmp_path):
     ("text", "told"),
     [
         ("name,accuracy\nx,0.5\n", "no column 'cost'"),
-        ("name,accuracy,cost\nx,79.5,1\n", "line 2: accuracy 79.5 is no share of 1"),
-        ("name,accuracy,cost\nx,0.5,cheap\n", "line 2: cost 'cheap' is no number of 0 or more"),
-        ("name,accuracy,cost\nx,0.5,-1\n", "line 2: cost '-1' is no number of 0 or more"),
+        ("name,accuracy,cost\nx,79.5,1\n", "line 2: accuracy 79.5 is not a share of 1"),
+        ("name,accuracy,cost\nx,0.5,cheap\n", "line 2: cost 'cheap' is not a number of 0 or more"),
+        ("name,accuracy,cost\nx,0.5,-1\n", "line 2: cost '-1' is not a number of 0 or more"),
         ("name,accuracy,cost\nx,0.5\n", "line 2: not as many cells"),
         ("name,accuracy,cost\nx,0.5,1,2\n", "line 2: not as many cells"),
     ],

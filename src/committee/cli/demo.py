@@ -12,7 +12,6 @@ import typer
 
 from committee.cli import options as opt
 from committee.cli.output import (
-    counted,
     print_json,
     print_table,
     progress_bar,
@@ -36,6 +35,7 @@ from committee.run.timing import Timed, timed_offline, timed_online
 from committee.run.verify import Agreement, agreement
 from committee.selection.exhaustive import search
 from committee.selection.front import Front
+from committee.text import counted
 
 LARGEST = "large"
 BATCH = 64

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from committee.cli import options as opt
-from committee.cli.output import counted, print_json, progress_bar, say
+from committee.cli.output import print_json, progress_bar, say
 from committee.errors import require
 from committee.export.pool import export_pool
 from committee.models.pool_file import read_pool_file
+from committee.text import counted
 
 
 def export_onnx(

@@ -10,11 +10,12 @@ import typer
 
 from committee.cli import options as opt
 from committee.cli.options import amount
-from committee.cli.output import counted, print_json, say, say_notes
+from committee.cli.output import print_json, say, say_notes
 from committee.cli.stores import next_step
 from committee.errors import CostError, DataError, require
 from committee.names import read_class_names
 from committee.store.import_predictions import import_predictions
+from committee.text import counted
 
 
 def import_(

@@ -21,7 +21,7 @@ from committee.pool.pool import Pool
 from committee.report.rows import Row
 from committee.report.tables import rich_table, versus_lines
 from committee.spec.model import ModelSpec
-from committee.text import human_cost, printable
+from committee.text import counted, human_cost, printable
 
 T = TypeVar("T")
 # Broken samples that are named; a results file has all.
@@ -83,15 +83,6 @@ def say_rows(rows: Sequence[Row], notes: Sequence[str]) -> None:
     for line in versus_lines(rows):
         say_wrapped(line)
     say_notes(notes)
-
-
-def counted(count: int, what: str) -> str:
-    """Return a count with its noun.
-
-    >>> counted(1, "model"), counted(2000, "model")
-    ('1 model', '2,000 models')
-    """
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def broken_text(broken: Sequence[tuple[str, str]], sample: str) -> str:

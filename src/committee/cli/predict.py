@@ -8,7 +8,7 @@ import typer
 
 from committee.cli import options as opt
 from committee.cli.options import refuse, refuse_for_segmentation
-from committee.cli.output import Notes, counted, print_json, progress_bar, say
+from committee.cli.output import Notes, print_json, progress_bar, say
 from committee.cli.stores import next_step
 from committee.cli.tasks import commands_of
 from committee.data.base import Dataset
@@ -18,6 +18,7 @@ from committee.pool.labels import LabelMode, labels_note
 from committee.predict import predict as compute
 from committee.store.reconcile import rest, taken
 from committee.store.split import read_split
+from committee.text import counted
 
 
 def predict(

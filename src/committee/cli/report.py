@@ -11,7 +11,6 @@ import typer
 from committee.cli import options as opt
 from committee.cli.options import target_of
 from committee.cli.output import (
-    counted,
     print_json,
     say,
     say_broken,
@@ -27,6 +26,7 @@ from committee.report.rows import Report
 from committee.report.tables import versus_lines
 from committee.segment.tile_maps import tile_sections
 from committee.selection.exhaustive import search
+from committee.text import counted
 
 
 def report(

@@ -13,15 +13,7 @@ import typer
 
 from committee.cli import options as opt
 from committee.cli.options import refuse, refuse_for_segmentation
-from committee.cli.output import (
-    Notes,
-    broken_text,
-    cost_text,
-    counted,
-    print_json,
-    progress_bar,
-    say,
-)
+from committee.cli.output import Notes, broken_text, cost_text, print_json, progress_bar, say
 from committee.cli.stores import with_models
 from committee.cli.tasks import commands_of
 from committee.data.open import open_data
@@ -32,7 +24,7 @@ from committee.run.open import open_cascade
 from committee.run.promise import Promise
 from committee.run.results import Result, check_ending, check_free
 from committee.run.runner import Runner
-from committee.text import percent
+from committee.text import counted, percent
 
 
 def run(

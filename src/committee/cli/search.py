@@ -14,15 +14,7 @@ import typer
 
 from committee.cli import options as opt
 from committee.cli.options import amounts, names, refuse, refuse_for_segmentation, target_of
-from committee.cli.output import (
-    counted,
-    print_json,
-    say,
-    say_broken,
-    say_rows,
-    say_wrapped,
-    search_progress,
-)
+from committee.cli.output import print_json, say, say_broken, say_rows, say_wrapped, search_progress
 from committee.cli.stores import confidence_for, open_split, open_test, skipped, with_metric
 from committee.errors import CascadeError
 from committee.pool.evaluate import evaluate
@@ -37,6 +29,7 @@ from committee.selection.guided import guided
 from committee.selection.notes import notes_of
 from committee.selection.options import OPTION_HELP
 from committee.selection.targets import Target
+from committee.text import counted
 
 # Models that guided search keeps for committees of three or more.
 _KEEP = 20

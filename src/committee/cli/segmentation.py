@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from committee.cli.output import Notes, cost_text, counted, print_json, progress_bar, say
+from committee.cli.output import Notes, cost_text, print_json, progress_bar, say
 from committee.cli.stores import next_step
 from committee.data.segmentation import open_segmentation
 from committee.models.pool_file import PoolFile
@@ -20,6 +20,7 @@ from committee.segment.run import Segmenter, check_table, segment_into
 from committee.segment.settings import read_settings
 from committee.segment.store import left_out
 from committee.spec.task import SEMANTIC_SEGMENTATION
+from committee.text import counted
 
 
 def predict(

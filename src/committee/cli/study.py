@@ -11,7 +11,7 @@ import typer
 
 from committee.cli import options as opt
 from committee.cli.options import refuse, refuse_for_segmentation
-from committee.cli.output import counted, print_json, say, say_broken, say_notes, say_wrapped
+from committee.cli.output import print_json, say, say_broken, say_notes, say_wrapped
 from committee.cli.stores import confidence_for, open_split, open_test, skipped
 from committee.errors import StoreError
 from committee.files import write_text
@@ -24,6 +24,7 @@ from committee.study.base import Finding
 from committee.study.context import Study, study_of
 from committee.study.inputs import read_references, read_training
 from committee.study.write import study_json, study_page, write_study
+from committee.text import counted
 
 
 def study(

@@ -10,7 +10,7 @@ import typer
 
 from committee.cli import options as opt
 from committee.cli.options import refuse
-from committee.cli.output import broken_text, counted, print_json, progress_bar, say
+from committee.cli.output import broken_text, print_json, progress_bar, say
 from committee.cli.stores import open_split, with_models
 from committee.data.open import open_data
 from committee.data.subset import readable_part
@@ -29,6 +29,7 @@ from committee.run.verify import (
     stored_way,
 )
 from committee.run.verify import verify as compare
+from committee.text import counted
 
 # Flips that are listed for people; JSON has all.
 _LISTED = 10

@@ -1,4 +1,4 @@
-"""Commands: the words that find a committee of a report again and save it."""
+"""Commands: the line that finds a committee of a report again and saves it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _NOT_ON_FRONT = (SINGLE, ENSEMBLE, BEST_ENSEMBLE)
 
 @dataclass(frozen=True)
 class Saving:
-    """How committees of one front are saved: ``before``, what names one of them, ``after``.
+    """The command that saves a committee: ``before``, what names the committee, ``after``.
 
     Args:
         language: ``shell`` or ``python``.
-        before: What all commands begin with.
-        after: What they end with.
+        before: The beginning of every command.
+        after: Its end.
     """
 
     language: str
@@ -30,31 +30,31 @@ class Saving:
     after: str
 
     def target(self, row: Row) -> str:
-        """What names one committee."""
+        """Return what names one committee."""
         if self.language == "python":
             return _python_target(row)
-        asked = _asked(row)
-        if asked:
-            return shlex.join(asked)
+        options = _target_options(row)
+        if options:
+            return shlex.join(options)
         if row.role in _NOT_ON_FRONT:
             return f"--ensemble {shlex.quote(','.join(row.cascade.names))}"
         # In full, so that neither a cheaper nor a dearer member of the front is meant.
         return f"--max-cost {row.val.average_cost!r}"
 
     def line(self, row: Row) -> str:
-        """The whole command for one committee."""
+        """Return the whole command for one committee."""
         return f"{self.before}{self.target(row)}{self.after}"
 
 
 def saving_of(front: Front, store: str | None = None, split: str | None = None) -> Saving:
-    """How committees of a front are found again and saved.
+    """Return how committees of a front are found again and saved.
 
     Args:
-        front: Committees found on the choosing split.
+        front: Committees chosen on the validation split.
         store: The store in which ``committee search`` finds the same front; None if it is another,
             or the front was made from stages or a metric that no command names. Then the line is
             Python, for where the front is.
-        split: The split of the store that chose; None for the usual one.
+        split: The validation split in the store; None for the usual one.
     """
     words = None if store is None else _search(front, store, split)
     if words is None:
@@ -62,8 +62,8 @@ def saving_of(front: Front, store: str | None = None, split: str | None = None) 
     return Saving("shell", shlex.join(words) + " ", f" --out {_FILE}")
 
 
-def _asked(row: Row) -> list[str]:
-    """The options that chose a committee, where it was chosen for its accuracy; else none."""
+def _target_options(row: Row) -> list[str]:
+    """Return the options that chose a committee for its accuracy; none for another."""
     target = row.cascade.origin.target
     if not target.match and target.min_accuracy is None:
         return []
@@ -83,7 +83,7 @@ def _python_target(row: Row) -> str:
 
 
 def _search(front: Front, store: str, split: str | None) -> list[str] | None:
-    """``committee search`` with the settings of a front; None if its options cannot say them."""
+    """Return ``committee search`` with the settings of a front; None if no options say them."""
     own, pool = front.settings, front.pool
     options = _measure(front)
     if options is None or not front.exact:
@@ -105,7 +105,7 @@ def _search(front: Front, store: str, split: str | None) -> list[str] | None:
 
 
 def _measure(front: Front) -> list[str] | None:
-    """Options that say what a sample scores, or None if none can."""
+    """Return the options that name the metric and the labels; None if none can."""
     pool, name = front.pool, front.settings.metric.name
     options = []
     if pool.samples.labelled_by:
@@ -120,7 +120,7 @@ def _measure(front: Front) -> list[str] | None:
 
 
 def _usual_unit(front: Front) -> str:
-    """The unit if none is named; empty if one must be."""
+    """Return the unit that needs no name; empty if every unit needs one."""
     try:
         return front.pool.costs.unit()
     except CostError:

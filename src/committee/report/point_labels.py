@@ -1,4 +1,4 @@
-"""Labels of points: placed one by one where they cover least."""
+"""Labels of points, placed one by one where they cover least."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def place_labels(
 def mark_at_edge(
     axes: Axes, text: str, x: float, taken: Sequence[Bbox], color: str = BLACK
 ) -> Bbox:
-    """Say at the lower edge what lies below it, above what is said there already.
+    """Write at the lower edge what lies below it, above other texts there.
 
     Args:
         axes: With its final limits.
-        text: What lies there.
+        text: The name or value of what lies there.
         x: Its place, in data coordinates.
         taken: Where other texts are, in pixels.
         color: Of the mark and the text.
@@ -104,7 +104,7 @@ def _beside(
 
 
 def _covered(axes: Axes, box: Bbox, points: Array, taken: Sequence[Bbox]) -> int:
-    """How much a box covers: 1 for each point, 10 for each other box and for leaving the axes."""
+    """Return how much a box covers: 1 a point, 10 a box, 10 for reaching beyond the axes."""
     reach = _REACH * axes.figure.dpi / 72
     wide = box.padded(reach)
     inside = int(np.all((points >= wide.min) & (points <= wide.max), axis=1).sum())

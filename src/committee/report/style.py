@@ -66,7 +66,7 @@ class Look:
     order: float
 
     def points(self, label: str = "", line: bool = False) -> dict[str, Any]:
-        """Arguments for ``axes.plot``: markers, joined by a line if asked for."""
+        """Return arguments for ``axes.plot``: markers, joined by a line if ``line``."""
         return {
             "color": self.color,
             "marker": self.marker,
@@ -98,7 +98,7 @@ SERIES = (
 
 
 def empty_figure(width: float = 7.2, height: float = 4.8) -> Figure:
-    """A figure without axes, its size in inches.
+    """Return a figure without axes, its size in inches.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
@@ -111,7 +111,7 @@ def empty_figure(width: float = 7.2, height: float = 4.8) -> Figure:
 
 
 def cost_axis(unit: str, typical: Sequence[float]) -> tuple[float, str]:
-    """How many of the cost's unit make one of the axis', and the label of the axis.
+    """Return how many of the cost's unit make one of the axis', and the label of the axis.
 
     Args:
         unit: Unit of the cost.
@@ -128,14 +128,14 @@ def cost_axis(unit: str, typical: Sequence[float]) -> tuple[float, str]:
 
 
 def log_cost(axes: Axes, costs: Array) -> str:
-    """A logarithmic axis that shows every cost; a linear one if something costs nothing.
+    """Make the axis of cost logarithmic; leave it linear if something costs nothing.
 
     Args:
         axes: Where.
         costs: Every cost drawn, in the axis' unit, shape (P,).
 
     Returns:
-        What the axis' label has to say of its scale.
+        What the label of the axis adds about its scale.
     """
     if costs.min() > 0:
         scale_cost(axes, costs.min() / 1.3, 1.3 * costs.max())
@@ -144,7 +144,7 @@ def log_cost(axes: Axes, costs: Array) -> str:
 
 
 def scale_cost(axes: Axes, left: float, right: float, linear_to: float = 0.0) -> None:
-    """The axis of cost: logarithmic, but for what is to be linear, with plain numbers.
+    """Scale the axis of cost, logarithmic above ``linear_to``, and label it with plain numbers.
 
     Args:
         axes: Where.
@@ -171,7 +171,7 @@ def scale_cost(axes: Axes, left: float, right: float, linear_to: float = 0.0) ->
 
 
 def _cost_ticks(least: float, right: float) -> list[float]:
-    """Round costs to mark on a logarithmic axis: the fewest that tell its scale."""
+    """Return round costs to mark on a logarithmic axis: the fewest that show its scale."""
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     for steps in _STEPS if right > _WIDE * least else _STEPS[1:]:
@@ -184,7 +184,7 @@ def _cost_ticks(least: float, right: float) -> list[float]:
 
 
 def plain(axes: Axes, title: str = "") -> None:
-    """The frame that all figures share: a light grid, no box, the title at the left."""
+    """Draw the frame that all figures share: a light grid, no box, the title at the left."""
     if title:
         axes.set_title(title, fontsize=10, loc="left", parse_math=False)
     axes.grid(True, which="major", color="#dddddd", linewidth=0.6)
@@ -192,21 +192,9 @@ def plain(axes: Axes, title: str = "") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def legend(axes: Axes, place: Place = "lower right", last_first: bool = False) -> None:
-    """A small legend in which names are not read as mathematics.
-
-    Args:
-        axes: Where.
-        place: As matplotlib names it.
-        last_first: Whether what matplotlib lists last comes first.
-    """
-    handles, labels = axes.get_legend_handles_labels()
-    first = -1 if last_first else 0
-    found = axes.legend(
-        handles[first:] + handles[:first], labels[first:] + labels[:first],
-        loc=place, fontsize=8, framealpha=0.9,
-    )  # fmt: skip
-    plain_text(found)
+def legend(axes: Axes, place: Place = "lower right") -> None:
+    """Draw a small legend at a place, as matplotlib names it."""
+    plain_text(axes.legend(loc=place, fontsize=8, framealpha=0.9))
 
 
 def plain_text(legend: Legend) -> None:
@@ -216,7 +204,7 @@ def plain_text(legend: Legend) -> None:
 
 
 def legend_above(axes: Axes) -> None:
-    """The same legend above the axes, where it covers no point, in as many columns as fit."""
+    """Draw the legend above the axes, where it covers no point, in as many columns as fit."""
     labels = axes.get_legend_handles_labels()[1]
     widths = [len(label) + 6 for label in labels]
     one_row = sum(widths) <= _LEGEND_WIDTH

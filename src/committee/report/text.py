@@ -16,7 +16,7 @@ from committee.text import digits, human_cost, percent
 
 
 def interval(evaluation: Evaluation) -> str:
-    """The 95 % interval of the accuracy, in percent.
+    """Return the 95 % interval of the accuracy, in percent.
 
     >>> interval(Evaluation("val", 100, 0.9, 1.0, 1.0, "macs", (1.0,)))
     '82.6–94.5 %'
@@ -26,7 +26,7 @@ def interval(evaluation: Evaluation) -> str:
 
 
 def points(difference: float) -> str:
-    """A difference of two shares of 1, in percentage points with its sign.
+    """Return a difference of two shares of 1, in percentage points with its sign.
 
     >>> points(0.0123), points(-0.0123)
     ('+1.23', '−1.23')
@@ -35,7 +35,7 @@ def points(difference: float) -> str:
 
 
 def times(ratio: float | None) -> str:
-    """A speedup; a dash where there is none.
+    """Return a speedup; a dash where there is none.
 
     >>> times(2.437), times(19.42), times(None)
     ('2.44×', '19.4×', '–')
@@ -44,7 +44,7 @@ def times(ratio: float | None) -> str:
 
 
 def difference(estimate: Estimate) -> str:
-    """A difference of accuracies with its 95 % interval, in percentage points.
+    """Return a difference of accuracies with its 95 % interval, in percentage points.
 
     >>> difference(Estimate(-0.0115, -0.022, -0.001, 1999))
     '−1.15 points (−2.20 to −0.10)'
@@ -80,7 +80,7 @@ def _span(values: Sequence[float], write: Callable[[float], str]) -> str:
 
 
 def saving(ratio: float | None) -> str:
-    """How much cheaper, or dearer, than a reference.
+    """Return how much cheaper, or dearer, something is than a reference.
 
     >>> saving(2.87), saving(0.5), saving(None)
     ('2.87× cheaper', '2.00× dearer', 'free')
@@ -91,7 +91,7 @@ def saving(ratio: float | None) -> str:
 
 
 def versus(comparison: Comparison) -> str:
-    """A committee beside its reference, with what became of its promise.
+    """Return how a committee compares with its reference, and what became of its promise.
 
     >>> less = Estimate(-0.0115, -0.022, -0.001, 1999)
     >>> versus(Comparison("a", "b", less, 2.87, "test", "samples", within=0.0))
@@ -99,42 +99,36 @@ def versus(comparison: Comparison) -> str:
     """
     if comparison.same:
         return f"is {comparison.reference} itself"
-    told = (
-        f"vs {comparison.reference}: {difference(comparison.difference)}, "
-        f"{saving(comparison.saving)}"
-    )
-    if comparison.chose:
-        return told
-    outcome = {
-        "kept": "promise kept",
-        "missed": "promise missed",
-        "within chance": "promise open",
-    }
-    return "; ".join(filter(None, [told, outcome.get(comparison.promise or "", "")]))
+    gain, cost = difference(comparison.difference), saving(comparison.saving)
+    text = f"vs {comparison.reference}: {gain}, {cost}"
+    if comparison.chose or comparison.promise is None:
+        return text
+    outcome = {"within chance": "open"}.get(comparison.promise, comparison.promise)
+    return f"{text}; promise {outcome}"
 
 
 def promised(promise: Promise) -> str:
-    """An accuracy or a cost that was asked for, with what became of it.
+    """Return an accuracy or a cost that the user asked for, with what became of it.
 
     >>> promised(Promise("accuracy", 0.9, 0.785, 0.751, 0.816, "test"))
     'asked: accuracy of 90.00 % or more; 78.50 % (75.1–81.6 %) on test: promise missed'
     """
     if promise.what == "accuracy":
         goal = f"accuracy of {percent(promise.goal)} or more"
-        told = f"{percent(promise.value)} ({100 * promise.low:.1f}–{100 * promise.high:.1f} %)"
+        text = f"{percent(promise.value)} ({100 * promise.low:.1f}–{100 * promise.high:.1f} %)"
     else:
-        asked, value, low, high = (
+        most, value, low, high = (
             human_cost(each, promise.unit)
             for each in (promise.goal, promise.value, promise.low, promise.high)
         )
-        goal, told = f"average cost of {asked} or less", f"{value} ({low} to {high})"
+        goal, text = f"average cost of {most} or less", f"{value} ({low} to {high})"
     open_ = "promise open, for these samples are too few to tell"
     outcome = {"kept": "promise kept", "missed": "promise missed"}.get(promise.outcome, open_)
-    return f"asked: {goal}; {told} on {promise.split}: {outcome}"
+    return f"asked: {goal}; {text} on {promise.split}: {outcome}"
 
 
 def exits(evaluation: Evaluation) -> str:
-    """Share of samples that leave at each stage, in percent.
+    """Return the share of samples that exit at each stage, in percent.
 
     >>> exits(Evaluation("val", 100, 0.9, 1.0, 1.0, "macs", (0.75, 0.25)))
     '75/25 %'
@@ -143,7 +137,7 @@ def exits(evaluation: Evaluation) -> str:
 
 
 def shares(ratios: Iterable[float]) -> str:
-    """Shares of 1 in percent, as those of the samples that leave at each stage.
+    """Return shares of 1 in percent, such as those of the samples that exit at each stage.
 
     >>> shares([0.7512, 0.2488])
     '75.1/24.9 %'
@@ -157,7 +151,7 @@ def exit_heading(task: Task) -> str:
 
 
 def named(cascade: Cascade) -> str:
-    """The models of a committee with room to break lines.
+    """Return the models of a committee, with room to break lines.
 
     >>> named(Cascade.of([["a", "b"], "c"], [0.5]))
     'a + b -> c'
@@ -166,10 +160,9 @@ def named(cascade: Cascade) -> str:
 
 
 def stages_named(cascade: Cascade) -> list[str]:
-    """The models of each stage, as people read them.
+    """Return the models of each stage; blocks of views of one model stand together.
 
-    Several blocks of one model's views are told together; which models are blocks the cascade
-    knows where it says how its models are loaded.
+    A cascade knows which models are blocks if it says how its models are loaded.
     """
     return [" + ".join(_together(cascade.models, list(stage.models))) for stage in cascade.stages]
 

@@ -1,4 +1,4 @@
-"""What the user brings to a study from outside: reference points and training times, as csv."""
+"""What the user brings to a study, as csv: models outside the pool and training times."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ _REFERENCE = ("name", "accuracy", "cost")
 
 
 def read_references(path: Path) -> tuple[Reference, ...]:
-    """Models outside the pool, from a csv with the columns ``name``, ``accuracy`` and ``cost``.
+    """Return models outside the pool from a csv: ``name``, ``accuracy`` and ``cost``.
 
     Args:
         path: Accuracies are shares of 1, costs in the unit of the study.
 
     Raises:
-        DataError: If it cannot be read, lacks a column, or holds what is no such number.
+        DataError: If it cannot be read, lacks a column, or holds something else than such numbers.
     """
     where = f"--reference {path}"
     columns, records = _read(path, where)
     if missing := [name for name in _REFERENCE if name not in columns]:
         raise DataError(f"{where}: no column {missing[0]!r}; there must be {', '.join(_REFERENCE)}")
-    found = []
+    references = []
     for line, record in records:
         accuracy = _number(record["accuracy"], f"{where}, line {line}: accuracy")
         cost = _number(record["cost"], f"{where}, line {line}: cost")
         if not 0 <= accuracy <= 1:
             raise DataError(
-                f"{where}, line {line}: accuracy {accuracy:g} is no share of 1: 0.795, not 79.5"
+                f"{where}, line {line}: accuracy {accuracy:g} is not a share of 1: 0.795, not 79.5"
             )
-        found.append(Reference(record["name"], accuracy, cost))
-    return tuple(found)
+        references.append(Reference(record["name"], accuracy, cost))
+    return tuple(references)
 
 
 def read_training(path: Path, pool: Pool) -> Training:
-    """What each model took to train, from a csv with ``name`` and a second column.
+    """Return how long each model took to train, from a csv with ``name`` and a second column.
 
     Args:
         path: The heading of the second column is the unit of the times. A name is that of a model,
@@ -57,7 +57,7 @@ def read_training(path: Path, pool: Pool) -> Training:
             f"{where}: columns {', '.join(columns)}; there must be two, 'name' and the times, "
             "headed by their unit"
         )
-    given = {}
+    known_times = {}
     names = {n for each in pool.divisions for n in each.names} | pool.singles().keys()
     weights = {name: pool.weights_of(name) for name in sorted(names)}
     known = {*weights, *pool.families.values()}
@@ -66,14 +66,14 @@ def read_training(path: Path, pool: Pool) -> Training:
             raise DataError(
                 f"{where}, line {line}: {record['name']!r} is neither a model nor a family"
             )
-        given[record["name"]] = _number(record[columns[1]], f"{where}, line {line}: time")
+        known_times[record["name"]] = _number(record[columns[1]], f"{where}, line {line}: time")
     times = {}
     for name, trained in weights.items():
         keys = (name, trained, pool.families.get(trained, ""), pool.families.get(name, ""))
-        key = next((key for key in keys if key in given), None)
+        key = next((key for key in keys if key in known_times), None)
         if key is None:
             raise DataError(f"{where}: no time for {name}; add a line for it or for its family")
-        times[name] = given[key]
+        times[name] = known_times[key]
     return Training(columns[1], times, weights)
 
 
@@ -97,5 +97,5 @@ def _number(text: str, where: str) -> float:
     except ValueError:
         number = math.nan
     if not (math.isfinite(number) and number >= 0):
-        raise DataError(f"{where} {text!r} is no number of 0 or more")
+        raise DataError(f"{where} {text!r} is not a number of 0 or more")
     return number
