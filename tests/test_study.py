@@ -396,7 +396,7 @@ def test_training_times_are_of_models_or_families(tmp_path):
         ("model,hours\nb0,1\n", "there must be two, 'name' and the times"),
         ("name,hours\nb0,1\nb9,1\n", "line 3: 'b9' is neither a model nor a family"),
         ("name,hours\nb0,1\nb1,2\n", "no time for b2-0"),
-        ("name,hours\nb0,long\n", "line 2: time 'long' is no number"),
+        ("name,hours\nb0,long\n", "line 2: time 'long' is not a number"),
     ],
 )
 def test_bad_training_times_are_refused(tmp_path, text, told):
