@@ -22,7 +22,7 @@ from committee.version import __version__
 # repeats. `committee NAME` calls the function NAME of the module NAME in this package.
 COMMANDS = {
     "demo": "Choose, evaluate and run a cascade of six small networks, all in the package.",
-    "predict": "Compute the outputs of every model on every sample, resumably.",
+    "predict": "Compute the outputs of every model on every sample; stop and resume at will.",
     "import": "Import outputs that were computed elsewhere; no model is needed.",
     "relabel": "Add the labels of a split or correct them, without computing outputs again.",
     "profile": "Measure multiply-adds, parameters, latency and throughput of every model.",

@@ -44,7 +44,7 @@ def predict(
     allow_code: opt.AllowCode = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Compute the outputs of every model on every sample, resumably.
+    """Compute the outputs of every model on every sample; stop and resume at will.
 
     --fraction 0.5 takes half of every class, and with --split test the other half. If the store
     has splits that were taken so, --split test without --fraction takes what they left.
