@@ -351,7 +351,7 @@ def test_pools_from_arrays_are_checked_alike() -> None:
     )
     assert pool.samples.labels is not None
     assert pool.samples.labels.tolist() == [2, 0] * 15
-    with pytest.raises(MisalignedError, match="classes are unnamed"):
+    with pytest.raises(MisalignedError, match="the classes have no names"):
         Pool.from_arrays(["z", "x"] * 15, {"a": rows}, kind="probabilities")
     with pytest.raises(MisalignedError, match=r"'Z' and 'z' differ"):
         Pool.from_arrays(["Z"] * 30, {"a": rows}, kind="probabilities", classes=["x", "y", "z"])
