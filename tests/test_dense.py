@@ -407,6 +407,7 @@ def test_a_pool_of_images_finds_the_division_of_each_committee(store):
         own = load_tiles(store / "val", grid)
         assert evaluate(cascade, pool) == evaluate(cascade, own, metric=MEAN_IOU)
         assert evaluate_all([cascade, cascade], pool) == 2 * [evaluate(cascade, own)]
+    assert (pool.metric, pool.keeps_outputs) == (MEAN_IOU, False)
     some = Pool.load(store / "val", ["small", "large"])
     assert sorted(some.divided[1].names) == ["large", "large@10+4", "small", "small@10+4"]
 
