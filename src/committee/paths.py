@@ -11,16 +11,16 @@ from typing import Any
 _HERE = ("./", "../")
 # The remedy where a file of a model is not there.
 MOVED = (
-    "Correct its path; of a cascade whose files have moved, name the pool file that lists them "
+    "Correct its path. If the files of a cascade have moved, name the pool file that lists them "
     "where they are now, --pool POOL.toml, or run what committee export writes: a folder that "
     "moves as one"
 )
 
 
 def portable(models: Mapping[str, Mapping[str, Any]], file: Path) -> dict[str, dict[str, Any]]:
-    """Return models with paths relative to a file that will hold them, where they can be.
+    """Return models with paths relative to the file that will hold them.
 
-    They can be where a path lies below the file's folder, or below the folder that this one is in.
+    A path stays absolute unless it lies below the file's folder, or below that folder's parent.
 
     Args:
         models: By name how each is loaded; paths are absolute.
@@ -31,7 +31,7 @@ def portable(models: Mapping[str, Mapping[str, Any]], file: Path) -> dict[str, d
 
 
 def resolved(models: Mapping[str, Mapping[str, Any]], file: Path) -> dict[str, dict[str, Any]]:
-    """Return models with absolute paths, as :func:`portable` had them before they were written.
+    """Return models with absolute paths: the inverse of :func:`portable`.
 
     Args:
         models: By name how each is loaded, as the file holds them.
@@ -42,7 +42,7 @@ def resolved(models: Mapping[str, Mapping[str, Any]], file: Path) -> dict[str, d
 
 
 def unplaced(models: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return models with the names of their files alone, which stay when files move together.
+    """Return models with the names of their files only, which stay when files move together.
 
     Args:
         models: By name how each is loaded; paths are absolute.
@@ -80,12 +80,12 @@ def _relative(path: str, folder: Path) -> str:
     if not _is_absolute(path):
         return path
     try:
-        told = Path(os.path.relpath(path, folder)).as_posix()
+        text = Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:  # on another drive
         return path
-    if told.startswith("../../") or (told.startswith("../") and _is_root(folder.parent)):
+    if text.startswith("../../") or (text.startswith("../") and _is_root(folder.parent)):
         return path
-    return told if told.startswith("../") else f"./{told}"
+    return text if text.startswith("../") else f"./{text}"
 
 
 def _is_absolute(path: str) -> bool:

@@ -258,7 +258,7 @@ class Pool:
         return (*self.samples.notes, *filter(None, [content_copies(self.samples), copies]))
 
     def confidence_or(self, asked: str) -> str:
-        """The confidence that the outputs were scored with when they were kept, else that asked.
+        """Return the confidence to search with: the one given, unless the outputs bring their own.
 
         Raises:
             CascadeError: If one is asked for where decisions bring their own.
@@ -269,7 +269,7 @@ class Pool:
 
     @property
     def most_models(self) -> int:
-        """Of how many models a committee can be made at most."""
+        """The most models that a committee can have."""
         return len(self.models) - len(self.layout.whole_of)
 
     def singles(self, combine: str | None = None) -> dict[str, tuple[str, ...]]:
@@ -285,7 +285,7 @@ class Pool:
         return self.layout.singles(self.names, averaged=averaged)
 
     def single(self, name: str, combine: str | None = None) -> tuple[str, ...]:
-        """The models that one name of :meth:`singles` stands for, or the model of that name.
+        """Return the models that a name of :meth:`singles` stands for, or the model of that name.
 
         Raises:
             UnknownNameError: If there is neither.
@@ -306,13 +306,13 @@ class Pool:
         return whole or next((names[0] for names in sets if name in names), name)
 
     def described(self, cascade: Cascade) -> Cascade:
-        """The cascade with what this pool knows of how its models are loaded."""
+        """Return the cascade with what this pool knows of its models."""
         own = self.holding(cascade.models_of_stages)
         known = {n: own.specs[n] for n in cascade.names if n in own.specs}
         return replace(self.bound(cascade), models=known)
 
     def bound(self, cascade: Cascade) -> Cascade:
-        """The cascade with the combination that this pool's outputs imply, if it names none.
+        """Return the cascade with the combination that this pool's outputs imply, if it names none.
 
         Raises:
             MisalignedError: If it was chosen on outputs of another kind, or calibrated for others.
@@ -324,11 +324,11 @@ class Pool:
 
     @cached_property
     def divisions(self) -> tuple[Pool, ...]:
-        """Every way in which the samples are divided, a pool each, that of this pool first."""
+        """A pool for each tiling of the samples, that of this pool first."""
         return (replace(self, divided=()), *self.divided) if self.divided else (self,)
 
     def holding(self, stages: Sequence[Sequence[str]]) -> Pool:
-        """The division in which a committee decides; this pool where a model is in none.
+        """Return the pool of the tiling in which a committee decides; or this pool.
 
         Args:
             stages: Names of the models of each stage.
@@ -352,22 +352,22 @@ class Pool:
         return all(name in self.models for stage in stages for name in stage)
 
     def divided_as(self, other: Pool) -> Pool:
-        """The division of these samples that is that of another pool; this pool if there is none.
+        """Return these samples in the tiling of another pool; this pool if there is none.
 
         Args:
-            other: One division of other samples.
+            other: One tiling of other samples.
         """
         tiles = other.layout.whole_of.keys()
         found = (each for each in self.divisions if each.layout.whole_of.keys() == tiles)
         return next(found, self.divisions[0])
 
     def divided_like(self, other: Pool) -> Pool:
-        """These samples in the divisions of another pool, and in no others."""
+        """Return these samples in the tilings of another pool, and in no others."""
         first, *rest = (self.divided_as(each) for each in other.divisions)
         return replace(first, divided=tuple(rest)) if rest or self.divided else self
 
     def prices(self, unit: str) -> dict[str, float]:
-        """What one sample costs in each model, whatever part of it the model sees.
+        """Return what one sample costs in each model, of every tiling.
 
         Raises:
             CostError: If a model has no cost in that unit.
@@ -382,9 +382,9 @@ class Pool:
         return f"<Pool: {len(self.names)} models ({names}), {self.kind} on {self.samples!r}>"
 
     def is_self_cascade(self, cascade: Cascade) -> bool:
-        """Whether a cascade's models are one set of weights at rising resolutions.
+        """Return True if a cascade's models are one set of weights at rising resolutions.
 
-        One of a single stage is an ensemble or a model, and no cascade.
+        A committee of one stage is an ensemble or a model, not a cascade.
         """
         names = cascade.names
         return len(cascade.stages) > 1 and any(
@@ -436,10 +436,10 @@ class Pool:
         return replace(self, models=models)
 
     def labelled_by(self, models: str | Sequence[str], combine: str | None = None) -> Pool:
-        """The same pool with the predictions of a model, or of an ensemble, in place of labels.
+        """Return the same pool with the predictions of a model, or of an ensemble, as its labels.
 
-        What is searched and evaluated then is agreement with that reference, which needs no label.
-        A calibrated pool's reference is calibrated too.
+        Search and evaluation then measure agreement with that reference, which needs no labels. The
+        reference of a calibrated pool is calibrated too.
 
         Args:
             models: Name of the reference model, or names of the models of the ensemble.
@@ -486,7 +486,7 @@ class Pool:
             )
 
     def rows(self, index: Any, split: str) -> Pool:
-        """The pool on some of the samples, as a split of its own.
+        """Return the pool on some of the samples, as a split of its own.
 
         Args:
             index: As in NumPy: a slice, indices, or a mask of shape (N,).

@@ -1,4 +1,4 @@
-"""The models of a cascade: loaded at once or when first needed, and checked as they answer."""
+"""The models of a cascade: loaded at once or when first needed; their answers are checked."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class Models:
         return tuple(self._loaded)
 
     def renew(self) -> None:
-        """Forget who was loading a model in the process that this one was forked from."""
+        """Replace the lock, which the process that this one was forked from may have held."""
         self._loading = threading.Lock()
 
     def answer(self, name: str, batch: ModelInputs) -> Any:
-        """Run one model on a batch; what it answers is not yet checked.
+        """Run one model on a batch and return its answer unchecked.
 
         Raises:
             ModelError: If it fails or cannot be loaded.
@@ -71,7 +71,7 @@ class Models:
         return answer_of(model, spec, batch)
 
     def checked(self, name: str, answer: Any, samples: int = 1) -> Outputs:
-        """The outputs that a model answered to a number of samples.
+        """Return the outputs that a model answered to a number of samples.
 
         Raises:
             ModelError: If these are not so many rows, or of other classes than the cascade names.
@@ -82,7 +82,7 @@ class Models:
         return outputs
 
     def usable_outputs(self, name: str, batch: ModelInputs) -> tuple[Outputs, Array]:
-        """Run one model on a batch; NaN fails no other sample. And which rows had it, rising.
+        """Run one model on a batch; return the usable outputs and the rows that had NaN, rising.
 
         Raises:
             ModelError, ShapeError: As :meth:`answer` and :meth:`checked`.
@@ -133,6 +133,6 @@ class Models:
 
 
 def recipes_of(specs: Iterable[ModelSpec]) -> dict[str, int]:
-    """A number for each model's preprocessing, by name: the same for those that take the same."""
+    """Return a number for each model, by name; equal for models with the same preprocessing."""
     numbers: dict[object, int] = {}
     return {spec.name: numbers.setdefault(spec.preprocessing, len(numbers)) for spec in specs}

@@ -1,4 +1,4 @@
-"""What one sample costs: a value that is never without its unit and its conditions."""
+"""Cost: what one sample costs, always with a unit and the conditions of the measurement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from committee.reading import plain, typed
 
 @dataclass(frozen=True)
 class Cost:
-    """What one model spends on one sample.
+    """What one sample costs in one model.
 
     Args:
         value: Not negative, finite.
@@ -90,7 +90,7 @@ class CostTable:
         return sorted(set.intersection(*tables)) if tables else []
 
     def unit(self, wanted: str | None = None) -> str:
-        """The unit to use: the one asked for, else the only one, else ``macs``.
+        """Return the unit to use: the one given, else ``macs``, else the only one.
 
         Raises:
             CostError: If a model has no cost in that unit, the choice is not clear, or costs were
@@ -103,9 +103,9 @@ class CostTable:
             if each[unit].source == "measured"
         }
         if len(measured) > 1:
-            told = "; ".join(f"{name}: {conditions}" for conditions, name in measured.items())
+            text = "; ".join(f"{name}: {conditions}" for conditions, name in measured.items())
             raise CostError(
-                f"costs: {unit} were measured under different conditions ({told}). Measure all in "
+                f"costs: {unit} were measured under different conditions ({text}). Measure all in "
                 "one run: committee profile POOL.toml --store STORE"
             )
         return unit
@@ -135,6 +135,6 @@ class CostTable:
         )
 
     def values(self, unit: str) -> dict[str, float]:
-        """What one sample costs in each model, in one unit."""
+        """Return what one sample costs in each model, in one unit."""
         unit = self.unit(unit)
         return {name: each[unit].value for name, each in self.costs.items()}

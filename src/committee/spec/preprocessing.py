@@ -40,13 +40,13 @@ class Preprocessing:
         interpolation: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``, with antialiasing.
         mean: One a channel in the order of the input, of values in [0, 1].
         std: One a channel in the order of the input, of values in [0, 1].
-        resize: ``crop`` keeps the image's proportions, as told above; ``squash`` resizes both
+        resize: ``crop`` keeps the image's proportions, as described above; ``squash`` resizes both
             sides to ``size / crop`` whatever they were.
         order: Order of the input's channels, ``rgb`` or ``bgr``.
-        exif: Whether a photograph is turned as its EXIF says. timm and torchvision, whose recipes
-            most models were trained with, do not.
-        views: Which frames of a clip the model sees, each prepared as told above; None for models
-            of images.
+        exif: True to turn a photograph as its EXIF says. timm and torchvision, whose recipes most
+            models were trained with, do not.
+        views: Which frames of a clip the model sees, each prepared as described above; None for
+            models of images.
 
     Raises:
         PoolFileError: If a field is out of range.
@@ -86,10 +86,10 @@ class Preprocessing:
             if not all(isinstance(each, int | float) for each in values):
                 raise PoolFileError(f"preprocessing: {name} must be numbers, not {values}")
             if max(map(abs, values)) > _MOST_SCALE:
-                told = ", ".join(f"{each / 255:.3f}" for each in values)
+                text = ", ".join(f"{each / 255:.3f}" for each in values)
                 raise PoolFileError(
                     f"preprocessing: {name} {list(values)} is not of values from 0 to 1, but of "
-                    f"bytes, 0 to 255? Then write {name} = [{told}]"
+                    f"bytes, 0 to 255? Then write {name} = [{text}]"
                 )
         if not isinstance(self.exif, bool):
             raise PoolFileError(f"preprocessing: exif must be true or false, not {self.exif!r}")
@@ -123,7 +123,7 @@ class Preprocessing:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one input, the batch left out: of an image, or of one view of a clip."""
+        """Shape of one input without the batch: an image, or one view of a clip."""
         if self.views is None or self.views.layout == "CHW":
             return self.channels, *self.size
         if self.views.layout == "TCHW":
@@ -153,8 +153,8 @@ class Preprocessing:
 
     @cached_property
     def scale_and_shift(self) -> Array:
-        """What a byte is multiplied by and what is then added, shape (2, channels), float32."""
-        # Kept, for where one small image is prepared it would take as long as the image.
+        """The factor for a byte and the summand, shape (2, channels), float32."""
+        # Cached: computing it takes as long as preparing a small image.
         std = np.array(self.std, np.float32)
         scale = np.float32(1) / (np.float32(255) * std)
         return np.stack([scale, -np.array(self.mean, np.float32) / std])

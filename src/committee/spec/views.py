@@ -1,4 +1,4 @@
-"""Views: which frames of a clip a model of clips sees, and which part of them.
+"""Views: which frames of a clip a model sees, and which part of each frame.
 
 A view is a temporal crop, so many frames at equal distances, and a spatial crop of these frames. A
 model's output on a clip is the mean of its outputs on the views, and its cost that of all of them
@@ -30,17 +30,17 @@ _MOST = {
     "spatial": MOST_VIEWS,
     "blocks": MOST_BLOCKS,
 }
-# Of frames that come a hair later than they should, when a clip is taken at another rate.
-_HAIR = 1e-6
+# Tolerance for frames that come later than they should when a clip is taken at another rate.
+_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class Views:
-    """Which views of a clip a model sees.
+    """The views of a clip that a model sees.
 
     Temporal crops begin at equal distances, the first with the clip and the last so that it ends
-    with it; a single one is taken from the middle. Of a clip shorter than a view the last frame is
-    repeated. Spatial crops lie likewise along the longer side of the frames.
+    with it; a single one is taken from the middle. The last frame of a clip that is shorter than a
+    view is repeated. Spatial crops lie likewise along the longer side of the frames.
 
     Args:
         frames: Frames of a view.
@@ -51,7 +51,7 @@ class Views:
         spatial: Spatial crops of each.
         resized: Height and width to which frames are brought, whatever their proportions, before
             they are cut; empty leaves that to the preprocessing's ``crop`` and ``resize``.
-        antialias: Whether frames are smoothed when they shrink; torchvision's recipes do not.
+        antialias: True to smooth frames when they shrink; torchvision's recipes do not.
         layout: Order of a view's axes, ``CTHW`` or ``TCHW``; ``CHW`` for models of images, which
             see views of one frame.
         blocks: In how many blocks of equally many views the views are divided; see ``block``.
@@ -128,7 +128,7 @@ class Views:
         return [divmod(number, self.spatial) for number in every]
 
     def rows(self, times: Array) -> Array:
-        """Which frames of a clip the views show.
+        """Return the frames of a clip that the views show.
 
         Args:
             times: When each frame of the clip is shown, in seconds, rising from 0, shape (n,).
@@ -138,8 +138,8 @@ class Views:
         """
         line = np.arange(len(times))
         if self.rate:
-            moments = np.arange(int(times[-1] * self.rate + _HAIR) + 1) / self.rate
-            line = np.searchsorted(times, moments + _HAIR, side="right") - 1
+            moments = np.arange(int(times[-1] * self.rate + _TOLERANCE) + 1) / self.rate
+            line = np.searchsorted(times, moments + _TOLERANCE, side="right") - 1
         span = (self.frames - 1) * self.stride + 1
         begins = spread_out(max(len(line) - span, 0), self.temporal)
         numbers = np.array([begins[time] for time, _ in self.chosen()])
@@ -162,7 +162,7 @@ class Views:
 
 
 def spread_out(room: int, count: int) -> list[int]:
-    """Places from 0 to ``room`` at equal distances; a single one stands in the middle.
+    """Return places from 0 to ``room`` at equal distances; a single one stands in the middle.
 
     >>> spread_out(20, 3), spread_out(20, 1)
     ([0, 10, 20], [10])
@@ -174,7 +174,7 @@ def spread_out(room: int, count: int) -> list[int]:
 
 @cache
 def _spread(count: int) -> tuple[int, ...]:
-    """The numbers 0, 1, … below ``count``: the middle one, then always the farthest from all."""
+    """Return the numbers below ``count``: the middle one, then always the farthest from all."""
     numbers, order = np.arange(count), [(count - 1) // 2]
     away = abs(numbers - order[0])
     while len(order) < count:
