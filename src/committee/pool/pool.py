@@ -12,24 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from committee.arrays import Array
-from committee.errors import CascadeError, CostError, MisalignedError, ShapeError, UnknownNameError
-from committee.pool.frames import in_class_order, in_row_order, in_rows
+from committee.errors import CascadeError, CostError, MisalignedError, UnknownNameError
+from committee.pool.from_arrays import checked_arrays
 from committee.pool.identity import content_copies
-from committee.pool.labels import indices
 from committee.pool.layout import Layout
 from committee.pool.metrics import TOP_1, Metric
-from committee.pool.plausibility import check_classes, check_declared
 from committee.pool.pool_model import PoolModel, copies_in
 from committee.pool.samples import Samples
 from committee.rule.calibration import Calibration, calibrated
 from committee.rule.cascade import Cascade, refuse_confidence
 from committee.rule.combinations import DEFAULT_COMBINE, ORDER_FREE, combined
-from committee.rule.outputs import Kind, Outputs, as_array, checked_outputs
+from committee.rule.outputs import Kind, Outputs
 from committee.spec.cost import Cost, CostTable
 from committee.spec.model import ImportedModel, KnownModel
 from committee.spec.task import CLASSIFICATION, Task
-from committee.text import listed, printable
+from committee.text import printable
 
 # Entry points that open a split as a pool, each named as the index that its stores have.
 STORES = "committee.stores"
@@ -137,31 +134,7 @@ class Pool:
         >>> pool.names
         ['a']
         """
-        tables = {} if labels is None else {"labels": labels}
-        for name, values in outputs.items():
-            pair = values if kind == "decisions" else (values, None)
-            if not isinstance(pair, tuple | list) or len(pair) != 2:
-                raise MisalignedError(
-                    f"Pool: {name!r}: decisions are a pair of classes (N,) and confidence (N,)"
-                )
-            where = f"model {name!r}"
-            tables[where] = pair[0]
-            if pair[1] is not None:
-                tables[f"{where}, confidence"] = pair[1]
-        orders, ids = in_row_order(tables, ids)
-        arrays = {}
-        for where, value in tables.items():
-            named = () if where == "labels" else classes
-            array, named = in_class_order(where, value, named)
-            classes = classes if where == "labels" else named
-            arrays[where] = in_rows(where, array, orders[where])
-        checked = {}
-        for name in outputs:
-            where = f"model {name!r}"
-            confidence = arrays.get(f"{where}, confidence")
-            checked[name] = checked_outputs(where, kind, arrays[where], confidence)
-            check_declared(where, checked[name], 'kind="probabilities"')
-            check_classes(where, checked[name], len(classes))
+        checked, indexed, ids, classes = checked_arrays(labels, outputs, kind, ids, classes)
         for what, table in (("costs", costs), ("families", families)):
             for name in table or {}:
                 if name not in checked:
@@ -173,7 +146,6 @@ class Pool:
             family = (families or {}).get(name, "")
             spec = ImportedModel(name, own.kind, family, tuple(price))
             models[name] = PoolModel(spec, own)
-        indexed = _labels(arrays.get("labels"), classes)
         samples = Samples.of(indexed, ids, classes, split, count)
         return cls(samples, models, Layout(tuple(map(tuple, same_weights))))
 
@@ -512,27 +484,3 @@ def _cost(name: str, value: Any, unit: str) -> Cost:
         told = printable(str(value)[:30])
         raise CostError(f"Pool: costs: {name!r} costs '{told}', no number; write 5e6") from None
     return Cost(number, unit)
-
-
-def _labels(labels: ArrayLike | None, classes: Sequence[str]) -> Array | None:
-    """Return labels as indices; None if no sample has one.
-
-    Raises:
-        MisalignedError: If a label is no class.
-        ShapeError: If only some samples have one.
-    """
-    if labels is None:
-        return None
-    array = as_array("labels", labels)
-    if array.ndim == 1 and array.dtype.kind in "iu" and (array >= 0).all():
-        return array
-    found = indices("labels", array, classes)
-    lacking = np.flatnonzero(found < 0)
-    if len(lacking) == len(found):
-        return None
-    if len(lacking):
-        raise ShapeError(
-            f"Pool: {len(lacking):,} of {len(found):,} samples have no label, rows "
-            f"{listed(lacking.tolist())}. Label them, or leave these samples out"
-        )
-    return found

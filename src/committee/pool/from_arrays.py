@@ -1,0 +1,80 @@
+"""Arrays and tables of any library, checked and brought into one order of rows and classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from committee.arrays import Array
+from committee.errors import MisalignedError, ShapeError
+from committee.pool.frames import in_class_order, in_row_order, in_rows
+from committee.pool.labels import indices
+from committee.pool.plausibility import check_classes, check_declared
+from committee.rule.outputs import Outputs, as_array, checked_outputs
+from committee.text import listed
+
+
+def checked_arrays(
+    labels: ArrayLike | None,
+    outputs: Mapping[str, Any],
+    kind: str,
+    ids: Sequence[str] | None,
+    classes: Sequence[str],
+) -> tuple[dict[str, Outputs], Array | None, Sequence[str] | None, Sequence[str]]:
+    """Return the outputs of each model, the labels as indices, the ids and the classes.
+
+    Arguments and errors are those of :meth:`committee.pool.pool.Pool.from_arrays`.
+    """
+    tables = {} if labels is None else {"labels": labels}
+    for name, values in outputs.items():
+        pair = values if kind == "decisions" else (values, None)
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise MisalignedError(
+                f"Pool: {name!r}: decisions are a pair of classes (N,) and confidence (N,)"
+            )
+        where = f"model {name!r}"
+        tables[where] = pair[0]
+        if pair[1] is not None:
+            tables[f"{where}, confidence"] = pair[1]
+    orders, ids = in_row_order(tables, ids)
+    arrays = {}
+    for where, value in tables.items():
+        named = () if where == "labels" else classes
+        array, named = in_class_order(where, value, named)
+        classes = classes if where == "labels" else named
+        arrays[where] = in_rows(where, array, orders[where])
+    checked = {}
+    for name in outputs:
+        where = f"model {name!r}"
+        confidence = arrays.get(f"{where}, confidence")
+        checked[name] = checked_outputs(where, kind, arrays[where], confidence)
+        check_declared(where, checked[name], 'kind="probabilities"')
+        check_classes(where, checked[name], len(classes))
+    return checked, _labels(arrays.get("labels"), classes), ids, classes
+
+
+def _labels(labels: ArrayLike | None, classes: Sequence[str]) -> Array | None:
+    """Return labels as indices; None if no sample has one.
+
+    Raises:
+        MisalignedError: If a label is no class.
+        ShapeError: If only some samples have one.
+    """
+    if labels is None:
+        return None
+    array = as_array("labels", labels)
+    if array.ndim == 1 and array.dtype.kind in "iu" and (array >= 0).all():
+        return array
+    found = indices("labels", array, classes)
+    lacking = np.flatnonzero(found < 0)
+    if len(lacking) == len(found):
+        return None
+    if len(lacking):
+        raise ShapeError(
+            f"Pool: {len(lacking):,} of {len(found):,} samples have no label, rows "
+            f"{listed(lacking.tolist())}. Label them, or leave these samples out"
+        )
+    return found
