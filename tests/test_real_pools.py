@@ -88,7 +88,7 @@ def test_cifar_networks_decide_as_torch(cifar, tmp_path, monkeypatch):
     folder, pool = cifar
     monkeypatch.setenv("COMMITTEE_CACHE", str(tmp_path / "cache"))
     code, names = [str(CODE)], NAMES[:2]
-    specs = {spec.name: spec.to_json() for spec in read_pool_file(EXAMPLE / "pool.toml").models}
+    specs = {spec.name: spec for spec in read_pool_file(EXAMPLE / "pool.toml").models}
     cascade = replace(cm.Cascade.of(names, [0.9]), models={name: specs[name] for name in names})
     assert min(cm.evaluate(cascade, pool).exit_ratios) > 0.05
     exported = specs_of(on_engine(cascade, "onnxruntime"))

@@ -264,7 +264,7 @@ class World(User):
 def running(folder: Path) -> User:
     """A run of a cascade into a file."""
     pool, code = read_pool(folder)
-    models = {s.name: load_model(s, code)[1].to_json() for s in pool.models}
+    models = {s.name: load_model(s, code)[1] for s in pool.models}
     cascade = replace(Cascade.of(["one", "two"], [0.9]), models=models, classes=CLASSES)
     runner = Runner(cascade, allow_code=code)
 
