@@ -25,6 +25,10 @@ def test_no_function_is_longer_than_sixty_lines(source):
     assert source.longest.lines <= 60, source.longest
 
 
+def test_no_module_is_longer_than_580_lines(source):
+    assert source.largest[1] <= 580, source.largest
+
+
 # What a user of the package, its program or one option asks for; each brings heavy packages.
 LAZY = {
     ("committee", "committee.run.runner.Runner"),
