@@ -103,7 +103,7 @@ def predict(
     check_kinds({model.name: model.kind for model in pool.models})
     loaded = load_models(pool.models, allow_code)
     tell = note or (lambda _: None)
-    for line in unknown_costs(loaded):
+    for line in _unknown_costs(loaded):
         tell(line)
     names = [spec.name for _, spec in loaded]
     with writing(Path(store)) as target:
@@ -166,7 +166,7 @@ class _FirstOutputs:
             check_alike("predict", self._widths)
 
 
-def unknown_costs(loaded: Sequence[Loaded]) -> list[str]:
+def _unknown_costs(loaded: Sequence[Loaded]) -> list[str]:
     """Return a note for each model whose multiply-adds are unknown, with the reason."""
     reasons = {
         spec.name: getattr(model, "macs_unknown", "")

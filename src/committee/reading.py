@@ -334,21 +334,6 @@ def _guarded() -> Iterator[None]:
         raise UnreadableError(f"no array that can be read ({printable(reason[:200])})") from None
 
 
-def load_npy(path: Path) -> np.ndarray[Any, Any]:
-    """Return the array of an npy file, left on the disk; nothing in it is unpickled.
-
-    Raises:
-        UnreadableError: If it is no regular file, or no npy.
-        OSError: If it is missing or may not be read.
-    """
-    check_regular(path)
-    with _guarded():
-        array: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            raise UnreadableError("an npz, not an npy")
-        return array
-
-
 def check_members(path: Path, names: Collection[str]) -> None:
     """Refuse an npz whose members are no data but a trap, before one is read.
 
@@ -388,7 +373,7 @@ def _length_of(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
     return shape[0] if shape else 0
 
 
-def load_npz(
+def _load_npz(
     path: Path, wanted: Collection[str] | Callable[[str], bool] | None = None
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Return arrays of an npz file by name; members that are not wanted are not read.
@@ -411,7 +396,7 @@ def load_npz(
 def parsed_npz(
     file: BinaryIO, wanted: Collection[str] | Callable[[str], bool] | None = None
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Same as :func:`load_npz`, of an open file."""
+    """Same as :func:`_load_npz`, of an open file."""
     if wanted is None:
         wanted = lambda _: True  # noqa: E731
     takes = wanted if callable(wanted) else wanted.__contains__

@@ -28,7 +28,7 @@ from committee.text import listed
 _IN_USE = ("val", "test")
 
 
-class CalibrationMethod(StrEnum):
+class _CalibrationMethod(StrEnum):
     """How a calibration is fitted."""
 
     TEMPERATURE = "temperature"
@@ -42,7 +42,7 @@ def calibrate(
         typer.Option(help="The split to fit on, neither val nor test; default: cal."),
     ] = None,
     method: Annotated[
-        CalibrationMethod | None,
+        _CalibrationMethod | None,
         typer.Option(
             help="One number per model, or a learned rising map; default: temperature, and platt "
             "for decisions."

@@ -143,7 +143,7 @@ def _plain(cell: Any) -> Any:
     return cell if isinstance(cell, Text) and shown == text else Text(shown)
 
 
-class Update(Protocol):
+class _Update(Protocol):
     """Moves a progress bar on."""
 
     def __call__(self, done: int, total: int, text: str = "") -> None:
@@ -151,7 +151,7 @@ class Update(Protocol):
 
 
 @contextmanager
-def progress_bar(what: str, unit: str, shown: bool) -> Iterator[Update | None]:
+def progress_bar(what: str, unit: str, shown: bool) -> Iterator[_Update | None]:
     """Draw a progress bar on standard error, with rate and remaining time, from the first update.
 
     The rate counts from the first update, so work of an earlier run does not add to it. Nothing is
@@ -191,7 +191,7 @@ def progress_bar(what: str, unit: str, shown: bool) -> Iterator[Update | None]:
 def search_progress(shown: bool) -> Iterator[Callable[[str, int, int], None] | None]:
     """Draw one progress bar after another, for the parts of a search."""
     with ExitStack() as stack:
-        bars: dict[str, Update | None] = {}
+        bars: dict[str, _Update | None] = {}
 
         def update(part: str, done: int, total: int) -> None:
             if part not in bars:

@@ -35,7 +35,7 @@ from committee.text import counted
 _KEEP = 20
 
 
-class Method(StrEnum):
+class _Method(StrEnum):
     """How the committees are found."""
 
     EXACT = "exact"
@@ -84,8 +84,8 @@ def search(
     top: opt.Top = 1,
     agree_with: opt.AgreeWith = None,
     method: Annotated[
-        Method, typer.Option(help="guided and greedy are for pools too large for exact.")
-    ] = Method.EXACT,
+        _Method, typer.Option(help="guided and greedy are for pools too large for exact.")
+    ] = _Method.EXACT,
     keep: Annotated[
         int | None,
         typer.Option(
@@ -144,7 +144,7 @@ def search(
             self_cascades=self_cascades,
             top=top != 1,
             agree_with=agree_with is not None,
-            method=method is not Method.EXACT,
+            method=method is not _Method.EXACT,
             confidence=confidence is not None,
         )
     test_pool = open_test(store, split, test, calibrated)
@@ -161,7 +161,7 @@ def search(
     options |= {"worst_case": amounts("--worst-case", worst_case, unit), "test": test_pool}
     with search_progress(not as_json) as progress:
         own: dict[str, Any] = {"self_cascades": self_cascades}
-        if method is Method.GUIDED:
+        if method is _Method.GUIDED:
             own = {"keep": keep or _KEEP}
         bounds = amounts("--average-case", average_case, None)
         own |= {"families": families, "average_case": bounds, "progress": progress}
@@ -200,12 +200,12 @@ def _check_targets(targets: Sequence[Any], alone: Sequence[str | None], out: str
         )
 
 
-def _check_method(method: Method, **is_given: bool) -> None:
+def _check_method(method: _Method, **is_given: bool) -> None:
     """Refuse options that the method of the search does not know."""
     unknown = {
-        Method.EXACT: ("--method guided", ("keep",)),
-        Method.GUIDED: ("exact searches", ("self_cascades",)),
-        Method.GREEDY: (
+        _Method.EXACT: ("--method guided", ("keep",)),
+        _Method.GUIDED: ("exact searches", ("self_cascades",)),
+        _Method.GREEDY: (
             "other methods than greedy",
             (
                 *("keep", "worst_case", "average_case", "top"),
@@ -223,13 +223,17 @@ def _check_method(method: Method, **is_given: bool) -> None:
 
 
 def _find(
-    pool: Pool, method: Method, max_models: int | None, options: dict[str, Any], own: dict[str, Any]
+    pool: Pool,
+    method: _Method,
+    max_models: int | None,
+    options: dict[str, Any],
+    own: dict[str, Any],
 ) -> Front:
     """Search; greedy knows neither ``own`` options nor bounds nor other metrics than top-1."""
-    if method is Method.GREEDY:
+    if method is _Method.GREEDY:
         known = {n: each for n, each in options.items() if n not in ("worst_case", "metric")}
         return greedy(pool, max_models, **known)
-    return (exact if method is Method.EXACT else guided)(pool, max_models, **options, **own)
+    return (exact if method is _Method.EXACT else guided)(pool, max_models, **options, **own)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from committee.report.style import cost_axis
 
 
 @dataclass(frozen=True)
-class Scales:
+class _Scales:
     """The two axes.
 
     Args:
@@ -40,7 +40,7 @@ class Scales:
     linear_to: float
 
 
-def scales_of(report: Report) -> Scales:
+def scales_of(report: Report) -> _Scales:
     """Return the axes for a report, as the split that is reported puts its committees."""
     rows = report.rows
     singles = [row for row in rows if row.role == SINGLE]
@@ -61,7 +61,7 @@ def scales_of(report: Report) -> Scales:
     val, test, what = rows[0].val, rows[0].test, rows[0].task.samples
     where = f"{val.split}, the split that chose" if test is None else test.split
     reported = "the same" if test is None else f"{test.split} ({test.samples:,} {what})"
-    return Scales(
+    return _Scales(
         title=f"Chosen on {val.split} ({val.samples:,} {what}), evaluated on {reported}",
         accuracy=f"{measure_text(val.measure)} on {where} (%)",
         low=low,

@@ -22,7 +22,7 @@ SCHEMA = 2
 
 
 @dataclass(frozen=True)
-class StageFields:
+class _StageFields:
     """One stage as a file holds it; a threshold that is infinite is a word."""
 
     models: tuple[str, ...]
@@ -40,7 +40,7 @@ class StageFields:
 class CascadeFields:
     """A cascade as a file holds it; see :class:`committee.rule.cascade.Cascade` for the fields."""
 
-    stages: tuple[StageFields, ...]
+    stages: tuple[_StageFields, ...]
     confidence: str
     combine: str = ""
     classes: tuple[str, ...] = ()

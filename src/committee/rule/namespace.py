@@ -103,7 +103,7 @@ class Eager(Namespace, Protocol):
         """Return the indices at which a condition holds, rising."""
 
 
-class Numpy:
+class _Numpy:
     """NumPy as an :class:`Eager` namespace; all computation is float64."""
 
     exp = staticmethod(np.exp)
@@ -185,7 +185,7 @@ class Numpy:
         return condition.nonzero()[0]
 
 
-NUMPY = cast(Eager, Numpy())
+NUMPY = cast(Eager, _Numpy())
 
 
 def all_finite(values: Array) -> bool:

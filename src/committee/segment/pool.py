@@ -82,7 +82,7 @@ class TilePool(Pool):
 
 
 @dataclass(frozen=True, eq=False)
-class TilePrefixes(PrefixSource):
+class _TilePrefixes(PrefixSource):
     """Prefixes of models whose scores and counts are stored, tile by tile.
 
     The values of a row are the counts of a tile; those of a sample are the counts of an image.
@@ -157,7 +157,7 @@ def _tile_prefixes(
     confidence: str = "max_prob",
     combine: str | None = None,
     metric: Metric | None = None,
-) -> TilePrefixes:
+) -> _TilePrefixes:
     table = pool.table
     combine = combine or table.combine
     if combine not in ("last", table.combine):
@@ -169,11 +169,11 @@ def _tile_prefixes(
         raise CascadeError(
             f"metric {metric.name!r}: of tiles only counts for mIoU are stored; leave metric out"
         )
-    return TilePrefixes(pool, table.confidence, combine, MEAN_IOU)
+    return _TilePrefixes(pool, table.confidence, combine, MEAN_IOU)
 
 
 @sweep_thresholds.register
-def _sweep_tiles(source: TilePrefixes, task: Sweep) -> tuple[list[Point], int]:
+def _sweep_tiles(source: _TilePrefixes, task: Sweep) -> tuple[list[Point], int]:
     """Go through the thresholds of tiles, whose figure is no mean over rows.
 
     Running sums of each count give the sums of all threshold vectors of a sequence at once, as
@@ -208,7 +208,7 @@ def _sweep_tiles(source: TilePrefixes, task: Sweep) -> tuple[list[Point], int]:
 
 
 def _surfaces(
-    source: TilePrefixes, task: Sweep, prefixes: Sequence[Key], costs: Sequence[Sequence[float]]
+    source: _TilePrefixes, task: Sweep, prefixes: Sequence[Key], costs: Sequence[Sequence[float]]
 ) -> Iterator[tuple[Surface, Array, Array]]:
     """Yield the surfaces of one sequence, the figures on each, and which points are in limits."""
     table, every = task.table, np.arange(len(source))

@@ -44,7 +44,7 @@ ENDINGS = (".csv", ".jsonl")
 
 
 @dataclass(frozen=True, eq=False)
-class Segmented:
+class _Segmented:
     """What a cascade decided for one image.
 
     Args:
@@ -116,7 +116,7 @@ class Segmenter:
         classes = len(self.cascade.classes) or _CLASSES
         return max(1, min(8, int(_MOST / (8 * classes * height * width))))
 
-    def decide(self, images: Array, batch_size: int = 16) -> list[Segmented]:
+    def decide(self, images: Array, batch_size: int = 16) -> list[_Segmented]:
         """Decide on images, stage by stage, the tiles that go on gathered into batches.
 
         Args:
@@ -137,7 +137,7 @@ class Segmenter:
         decisions = drive(decide(self.cascade, count * tiles), answer)
         stages = decisions.stage.reshape(count, tiles)
         return [
-            Segmented(
+            _Segmented(
                 self.grid.pasted(decisions.predicted[i * tiles : (i + 1) * tiles]),
                 stages[i],
                 decisions.score[i * tiles : (i + 1) * tiles],
@@ -360,7 +360,7 @@ def check_table(out: Path) -> None:
     check_ending(out)
 
 
-def _row(segmenter: Segmenter, name: str, each: Segmented) -> dict[str, Any]:
+def _row(segmenter: Segmenter, name: str, each: _Segmented) -> dict[str, Any]:
     count = len(segmenter.cascade.stages)
     leaving = np.bincount(each.stages, minlength=count) / len(each.stages)
     exits = {f"exit_{k}": float(share) for k, share in enumerate(leaving)}

@@ -282,7 +282,7 @@ def encoded_tiles(tables: Mapping[str, Table]) -> bytes:
     return data.getvalue()
 
 
-class TileFiles:
+class _TileFiles:
     """Reads the tables of a split's images.
 
     Args:
@@ -334,7 +334,7 @@ def _is_table(parts: Sequence[Array], keys: int, tiles: int, classes: int) -> bo
     )
 
 
-def grids_of(path: str | Path) -> list[str]:
+def _grids_of(path: str | Path) -> list[str]:
     """Names of the grids that a store holds: ``full``, ``120+24``."""
     return [grid.name for grid in read_index(path).grids]
 
@@ -358,7 +358,7 @@ def load_tiles(folder: str | Path, grid: str = "full") -> TilePool:
         raise StoreError(f"{folder}: no such split. There are: {', '.join(known) or 'none'}")
     images = _read_images(folder)
     divided = index.grid(grid)
-    files = TileFiles(folder, index)
+    files = _TileFiles(folder, index)
     table = joined([files.table(name, divided) for name in images.ids])
     pool = pool_of(table, index, divided, images.ids, folder.name, images.rule)
     content = np.repeat(np.array(images.content, np.uint64), pool.samples.parts)
@@ -366,7 +366,7 @@ def load_tiles(folder: str | Path, grid: str = "full") -> TilePool:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class _LeftOut:
     """What of a split's images no figure counts.
 
     Args:
@@ -380,7 +380,7 @@ class LeftOut:
     notes: tuple[str, ...]
 
 
-def left_out(folder: str | Path) -> LeftOut:
+def left_out(folder: str | Path) -> _LeftOut:
     """Return what of the images of a split is left out of all figures.
 
     Args:
@@ -392,12 +392,12 @@ def left_out(folder: str | Path) -> LeftOut:
     folder = Path(folder)
     index = read_index(folder)
     ids, grid = _read_images(folder).ids, index.grids[0]
-    files = TileFiles(folder, index)
+    files = _TileFiles(folder, index)
     counts = [files.table(name, grid).labelled for name in ids]
     return _left_out(index, folder.name, len(ids), np.concatenate(counts))
 
 
-def _left_out(index: Index, split: str, count: int, tiles: Array) -> LeftOut:
+def _left_out(index: Index, split: str, count: int, tiles: Array) -> _LeftOut:
     """The same from the labelled pixels of each class in all tiles of a grid, any grid.
 
     Args:
@@ -427,7 +427,7 @@ def _left_out(index: Index, split: str, count: int, tiles: Array) -> LeftOut:
             f"no label of {split!r} has {len(absent):,} of {len(names):,} classes: "
             f"{listed(absent)}. No figure says how well these are found"
         )
-    return LeftOut(share, absent, tuple(notes))
+    return _LeftOut(share, absent, tuple(notes))
 
 
 def load_images(
@@ -454,7 +454,7 @@ def load_images(
         raise StoreError(
             f"{folder}: of tiles only scores and counts are kept, so there is nothing to calibrate"
         )
-    names = list(dict.fromkeys(grids or grids_of(folder)))
+    names = list(dict.fromkeys(grids or _grids_of(folder)))
     # Committees that see nothing but whole images are those of the first.
     names.sort(key=lambda name: name != FULL)
     first, *others = (load_tiles(folder, name) for name in names)

@@ -28,7 +28,7 @@ _STAGES = ("#eeeeee", "#7fb5d8", "#0072B2", "#003f63")
 
 
 @dataclass(frozen=True, eq=False)
-class WentOn:
+class _WentOn:
     """Which tiles of the images of one split went on.
 
     Args:
@@ -52,7 +52,7 @@ class WentOn:
         return shares
 
 
-def went_on(cascade: Cascade, pool: Pool) -> WentOn:
+def went_on(cascade: Cascade, pool: Pool) -> _WentOn:
     """Decide on the stored tiles of a split.
 
     Args:
@@ -63,7 +63,7 @@ def went_on(cascade: Cascade, pool: Pool) -> WentOn:
     samples = own.samples
     stages = exits_of(cascade, source_of(cascade, own))[0].reshape(samples.wholes, samples.parts)
     names = tuple(name.rpartition("#")[0] for name in samples.ids[:: samples.parts])
-    return WentOn(cascade, grid_of(specs_of(cascade)), stages, names, samples.split)
+    return _WentOn(cascade, grid_of(specs_of(cascade)), stages, names, samples.split)
 
 
 def tile_sections(report: Report) -> list[Section]:
@@ -96,7 +96,7 @@ def tile_sections(report: Report) -> list[Section]:
     return [section]
 
 
-def _sentences(found: Sequence[WentOn]) -> Iterator[str]:
+def _sentences(found: Sequence[_WentOn]) -> Iterator[str]:
     for each in found:
         row, column = np.unravel_index(int(each.share.argmax()), each.share.shape)
         most, least = each.share.max(), each.share.min()
@@ -109,11 +109,11 @@ def _sentences(found: Sequence[WentOn]) -> Iterator[str]:
     yield "committee run --show-tiles draws which tiles went on over the images themselves."
 
 
-def _table(found: Sequence[tuple[Row, WentOn]]) -> Table:
+def _table(found: Sequence[tuple[Row, _WentOn]]) -> Table:
     def images(name: str, share: float) -> Column:
         """Return a column of images of which this share of the tiles goes on."""
 
-        def get(each: tuple[Row, WentOn]) -> float:
+        def get(each: tuple[Row, _WentOn]) -> float:
             on = (each[1].stages > 0).mean(axis=1)
             return float((on == share).mean())
 
@@ -133,7 +133,7 @@ def _table(found: Sequence[tuple[Row, WentOn]]) -> Table:
     )
 
 
-def tiles_figure(found: Sequence[WentOn]) -> Figure:
+def tiles_figure(found: Sequence[_WentOn]) -> Figure:
     """How often each tile goes on, and beside it the stage of exit of each tile of some images.
 
     Args:
@@ -174,7 +174,7 @@ def _mesh(axes: Axes, grid: Grid, values: Array, **look: object) -> None:
     axes.set_axis_off()
 
 
-def _draw_share(axes: Axes, each: WentOn) -> None:
+def _draw_share(axes: Axes, each: _WentOn) -> None:
     grid, share = each.grid, each.share
     _mesh(axes, grid, share, cmap="Blues", vmin=0, vmax=1)
     height, width = grid.image
@@ -189,7 +189,7 @@ def _draw_share(axes: Axes, each: WentOn) -> None:
     axes.set_title("images in which a tile goes on, %", fontsize=8)
 
 
-def _draw_stages(axes: Axes, each: WentOn, number: int) -> None:
+def _draw_stages(axes: Axes, each: _WentOn, number: int) -> None:
     from matplotlib.colors import ListedColormap
 
     last = len(_STAGES) - 1

@@ -31,7 +31,7 @@ _LABELS, _IDS = ("labels", "label"), ("ids", "id")
 
 
 @dataclass(frozen=True)
-class Relabelled:
+class _Relabelled:
     """What new labels changed.
 
     Args:
@@ -66,7 +66,7 @@ class _Given:
 
 def relabel(
     store: str | Path, split: str, labels: str | Path | Sequence[Any] | Mapping[str, Any]
-) -> Relabelled:
+) -> _Relabelled:
     """Add labels to a split of a store, or correct them; no output is computed again.
 
     Calibrations that were fitted to this split are removed if a label changes.
@@ -101,7 +101,7 @@ def relabel(
         with writing(root):
             samples = replace(before.samples, labels=new)
             write_split(root / split, replace(before, samples=samples))
-    return Relabelled(root / split, len(new), added, changed, tuple(notes))
+    return _Relabelled(root / split, len(new), added, changed, tuple(notes))
 
 
 def _given(labels: Any, split: Split, classes: tuple[str, ...]) -> _Given:

@@ -133,7 +133,7 @@ def roles_of(
         label=next(iter(found["label"]), None),
         decided=next(iter(found["class"]), None),
         confidence=next(iter(found["confidence"]), None),
-        costs={name: unit_of(name) for name in found["cost"]},
+        costs={name: _unit_of(name) for name in found["cost"]},
         outputs=tuple(outputs),
         named=table.named and all(table.columns[name].rank == 1 for name in outputs),
     )
@@ -158,7 +158,7 @@ def id_column(table: Table) -> str | None:
     return next((name for name in table.columns if word(name) in _WORDS["id"]), None)
 
 
-def unit_of(name: str) -> str:
+def _unit_of(name: str) -> str:
     """Return the unit that a column's name says; empty if it says none.
 
     >>> unit_of("cost_usd"), unit_of("cost")
@@ -177,7 +177,7 @@ def _refuse_doubled_roles(table: Table, found: Mapping[str, Sequence[str]]) -> N
                 f"{table.path}: columns {listed(names)} can all be the {role}. Say which with "
                 f"--columns {role}={names[0]},ignore={names[1]}"
             )
-    units = [unit_of(name) for name in found["cost"]]
+    units = [_unit_of(name) for name in found["cost"]]
     if len(set(units)) < len(units):
         raise DataError(
             f"{table.path}: columns {listed(found['cost'])} are costs of one unit. Leave out all "

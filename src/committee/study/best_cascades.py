@@ -26,7 +26,7 @@ _SAME_ACCURACY = Look(GREEN, "D", 6, "-", 5)
 def analyse(study: Study) -> Finding:
     """Find both committees for every single model."""
     pairs = study.pairs
-    sentences = (*same_cost_sentences(study, pairs), *same_accuracy_sentences(study, pairs))
+    sentences = (*_same_cost_sentences(study, pairs), *same_accuracy_sentences(study, pairs))
     return Finding(pair_tables(study, pairs, study.settings.unit), sentences, pairs)
 
 
@@ -60,7 +60,7 @@ def pair_tables(
     )
 
 
-def same_cost_sentences(study: Study, pairs: Sequence[Pair]) -> list[str]:
+def _same_cost_sentences(study: Study, pairs: Sequence[Pair]) -> list[str]:
     """Return what equal cost brings, in one sentence; none if nothing was found."""
     gains = study.gains_of([(p.single, p.same_cost) for p in pairs if p.same_cost])
     if not gains:

@@ -34,7 +34,7 @@ _DRAWN = tuple(range(1, 101))
 
 
 @dataclass(frozen=True, eq=False)
-class Surest:
+class _Surest:
     """Accuracy among the surest samples of one model.
 
     Args:
@@ -75,7 +75,7 @@ def analyse(study: Study) -> Finding:
     return Finding(tuple(tables), tuple(sentences), first)
 
 
-def surest_of(study: Study, model: str, percent: Sequence[int] = _DRAWN) -> Surest:
+def surest_of(study: Study, model: str, percent: Sequence[int] = _DRAWN) -> _Surest:
     """Return the accuracy among the surest samples of a model, on the test split.
 
     Samples of equal score are taken in the order of the split.
@@ -91,7 +91,7 @@ def surest_of(study: Study, model: str, percent: Sequence[int] = _DRAWN) -> Sure
         for name in CONFIDENCES
     }
     shares[UPPER_BOUND] = accuracy_of_surest(correct, correct.astype(float), percent)
-    return Surest(model, tuple(percent), shares)
+    return _Surest(model, tuple(percent), shares)
 
 
 def accuracy_of_surest(correct: Array, scores: Array, percent: Sequence[int]) -> Array:
@@ -135,7 +135,7 @@ def at_equal_cost(study: Study, pair: Sequence[str]) -> dict[str, Committee]:
     return {name: nearest(name) for name in CONFIDENCES}
 
 
-def _surest_table(study: Study, data: Surest) -> Table:
+def _surest_table(study: Study, data: _Surest) -> Table:
     def share(name: str) -> Column:
         return Column(name, lambda k: float(data.accuracy[name][data.percent.index(k)]), "share")
 
@@ -184,7 +184,7 @@ def _equal_cost_table(study: Study, cascades: Mapping[str, Committee]) -> Table:
     )
 
 
-def _surest_sentence(data: Surest) -> str:
+def _surest_sentence(data: _Surest) -> str:
     half = data.percent.index(50)
     shares = {n: float(each[half]) for n, each in data.accuracy.items() if n != UPPER_BOUND}
     best, worst = max(shares, key=lambda n: shares[n]), min(shares, key=lambda n: shares[n])
@@ -202,7 +202,7 @@ def _equal_cost_sentence(study: Study, cascades: Mapping[str, Committee]) -> str
     return f"{named(usual)} at equal cost, in points over {own}: {text}."
 
 
-def draw(study: Study, data: Surest) -> Figure:
+def draw(study: Study, data: _Surest) -> Figure:
     """Draw the accuracy among the surest samples, after figure 3 of the paper."""
     axes = empty_figure().add_subplot()
     bound = 100 * data.accuracy[UPPER_BOUND]

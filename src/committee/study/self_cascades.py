@@ -26,7 +26,7 @@ from committee.study.drawing import plane_of
 
 
 @dataclass(frozen=True)
-class SelfCascade:
+class _SelfCascade:
     """One set of weights at two resolutions.
 
     Args:
@@ -68,7 +68,7 @@ class SelfCascades:
 
     groups: Mapping[str, tuple[Committee, ...]]
     others: tuple[Committee, ...]
-    pairs: tuple[SelfCascade, ...]
+    pairs: tuple[_SelfCascade, ...]
 
 
 # A single model, and the cheapest self-cascade of other weights that is as accurate.
@@ -108,11 +108,11 @@ def analyse(study: Study) -> Finding:
     return Finding(tuple(tables), tuple(_sentences(study, data, replaced)), data)
 
 
-def _pair(study: Study, low: Committee, high: Committee) -> SelfCascade:
+def _pair(study: Study, low: Committee, high: Committee) -> _SelfCascade:
     front = study.threshold_front([*low.cascade.names, *high.cascade.names])
     gain = study.gain(high.cascade, low.cascade)
     goal = max(low.val.accuracy, high.val.accuracy)
-    return SelfCascade(low, high, gain, feasible(front.at_least, goal), front.committees)
+    return _SelfCascade(low, high, gain, feasible(front.at_least, goal), front.committees)
 
 
 def _replaced(data: SelfCascades) -> Iterator[_Replaced]:
@@ -131,7 +131,7 @@ def _replaced(data: SelfCascades) -> Iterator[_Replaced]:
             yield single, min(candidates, key=lambda each: each.val.average_cost)
 
 
-def _pairs_table(study: Study, pairs: Sequence[SelfCascade]) -> Table:
+def _pairs_table(study: Study, pairs: Sequence[_SelfCascade]) -> Table:
     low, high, cascade, better = map(attrgetter, ("low", "high", "cascade", "better"))
     return Table(
         "One model at two resolutions",
@@ -199,7 +199,7 @@ def _sentences(study: Study, data: SelfCascades, replaced: Sequence[_Replaced]) 
 
 
 def _weights_sentences(
-    study: Study, weights: str, resolutions: Sequence[Committee], pairs: Sequence[SelfCascade]
+    study: Study, weights: str, resolutions: Sequence[Committee], pairs: Sequence[_SelfCascade]
 ) -> Iterator[str]:
     """Say up to which resolution one set of weights gains, and if a self-cascade of it pays."""
     # Of equals the first, which is that of the lowest resolution.
