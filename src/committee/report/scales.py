@@ -98,7 +98,7 @@ def range_of_cost(models: Array, costs: Array) -> tuple[float, float, float]:
     positive = models[models > 0]
     if not positive.size:
         return 0.0, 1.0, np.inf
-    if models.min() > 0:
+    if min(models.min(), costs.min()) > 0:
         return float(costs.min()) / 1.3, 1.3 * float(costs.max()), 0.0
     least = float(positive.min())
     return -0.1 * least, 1.3 * float(costs.max()), least
