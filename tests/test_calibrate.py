@@ -31,8 +31,8 @@ from committee.report.reliability import reliability_figure
 from committee.rule.flow import joined_decisions
 from committee.run.offline import run_offline
 from committee.run.verify import agreement
-from committee.store.calibrate import calibrate, judge
-from committee.store.calibrations import keep_calibrations, read_calibrations
+from committee.store.calibrate import calibrate, calibration_effects
+from committee.store.calibrations import read_calibrations, write_calibrations
 from committee.store.entry import write_json
 from committee.store.import_predictions import import_predictions
 from small_world import files_of
@@ -174,7 +174,7 @@ def test_outputs_made_elsewhere_are_known_by_those_fitted_to(tmp_path: Path) -> 
 
 def test_errors_before_and_after_are_those_of_each_split(shared: Path) -> None:
     pool = Pool.load(shared / "test", calibrated=True)
-    rows = judge(pool, pool.calibrations)
+    rows = calibration_effects(pool, pool.calibrations)
     assert [row.model for row in rows] == MODELS
     labels = pool.samples.labels
     for row in rows:
@@ -417,4 +417,4 @@ def test_a_store_that_is_written_to_is_left_alone(store: Path) -> None:
     from committee.store.folder import writing
 
     with writing(store), refused(StoreError, "another process is writing"):
-        keep_calibrations(store, {"nano": Calibration.of_temperature(2.0)})
+        write_calibrations(store, {"nano": Calibration.of_temperature(2.0)})

@@ -197,7 +197,7 @@ def test_the_type_of_the_stored_numbers_is_asked_for(work: Workplace) -> None:
 def test_calibrate_says_that_a_third_split_is_needed(work: Workplace) -> None:
     work.predict("--split val --fraction 0:0.4")
     error = work.fails("calibrate predictions")
-    assert "no split 'cal'. Calibration needs a third split, which neither chooses nor" in error
+    assert "no split 'cal'. Calibration needs a third split, beside val and test" in error
     assert "Did you mean" not in error
     work.predict("--split cal --fraction 0.4:0.7")
     # The models guess, which no calibration can better; the split is one of its own.

@@ -18,9 +18,9 @@ from committee.pool.pool import Pool
 from committee.report.figure import check_figure_ending, write_figure
 from committee.report.reliability import reliability_figure
 from committee.rule.calibration import Calibration
-from committee.store.calibrate import Judged, judge
+from committee.store.calibrate import CalibrationEffect, calibration_effects
 from committee.store.calibrate import calibrate as fit
-from committee.store.calibrations import KEY, models_of, remove_calibrations
+from committee.store.calibrations import KEY, remove_calibrations
 from committee.store.entry import read_index
 from committee.text import listed
 
@@ -80,7 +80,7 @@ def calibrate(
     replaced = _fitted_apart(root) if split in _IN_USE else {}
     calibrations = fit(store, split, method, only)
     pools = _labelled_pools(root, split, list(calibrations))
-    rows = [row for pool in pools for row in judge(pool, calibrations)]
+    rows = [row for pool in pools for row in calibration_effects(pool, calibrations)]
     if figure is not None:
         # The last pool evaluates, or else it is the one of the fit; the title says which.
         write_figure(reliability_figure(pools[-1].with_calibrations(calibrations)), figure)
@@ -103,7 +103,7 @@ def calibrate(
 
 
 def _remove(root: Path, only: Sequence[str] | None, as_json: bool) -> None:
-    names = list(only or models_of(root))
+    names = list(only or read_index(root / "store.json")["models"])
     remove_calibrations(root, names)
     if as_json:
         print_json({"removed": names})
@@ -121,7 +121,7 @@ def _fitted_apart(root: Path) -> dict[str, str]:
 
 
 def _fit_notes(
-    calibrations: Mapping[str, Calibration], pool: Pool, rows: Sequence[Judged]
+    calibrations: Mapping[str, Calibration], pool: Pool, rows: Sequence[CalibrationEffect]
 ) -> list[str]:
     ruled_out = (ruled_out_note(n, pool.model(n), pool.samples.labels) for n in calibrations)
     fitted = pool.samples.split
@@ -154,7 +154,7 @@ def _labelled_pools(root: Path, split: str, names: list[str]) -> list[Pool]:
     return [pool for pool in pools if pool.samples.labels is not None]
 
 
-def _print(rows: Sequence[Judged], calibrations: Mapping[str, Calibration]) -> None:
+def _print(rows: Sequence[CalibrationEffect], calibrations: Mapping[str, Calibration]) -> None:
     splits = {row.split: row.samples for row in rows}
     errors = {(row.model, row.split): _error(row) for row in rows}
     fitted = next(iter(splits))
@@ -175,6 +175,6 @@ def _print(rows: Sequence[Judged], calibrations: Mapping[str, Calibration]) -> N
     )
 
 
-def _error(row: Judged) -> str:
+def _error(row: CalibrationEffect) -> str:
     before = "-" if row.before is None else f"{row.before:.2%}"
     return f"{before} → {row.after:.2%}"

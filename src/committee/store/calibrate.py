@@ -1,4 +1,4 @@
-"""A split of a store -> calibrations in the store, fitted on samples that nothing else uses."""
+"""Fit calibrations on a split of a store that nothing else uses, and write them to the store."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from committee.errors import MisalignedError, UnknownNameError
 from committee.pool.comparison import shared_samples
 from committee.pool.pool import Pool
 from committee.rule.calibration import Calibration
-from committee.store.calibrations import keep_calibrations
+from committee.store.calibrations import write_calibrations
 from committee.store.entry import read_index
 
-# Splits that choose and that judge.
+# The splits that select and evaluate cascades.
 _IN_USE = ("val", "test")
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a calibration does to one model on one split.
+class CalibrationEffect:
+    """The error of one model on one split without and with its calibration.
 
     Args:
         model: Name of the model.
         split: Name of the split.
         samples: How many samples.
-        before: Expected calibration error of the outputs as they are; None where confidences of
+        before: Expected calibration error without the calibration; None if the confidences of
             decisions are no probabilities.
-        after: The same of the calibrated outputs.
+        after: Expected calibration error with it.
     """
 
     model: str
@@ -45,18 +45,18 @@ def calibrate(
     method: str | None = None,
     models: Iterable[str] | None = None,
 ) -> dict[str, Calibration]:
-    """Fit a calibration of each model on a split of a store and keep it there.
+    """Fit a calibration of each model on a split of a store, and write it to the store.
 
     Args:
         store: Folder of the store.
-        split: Name of the split to fit on: one of its own. ``val`` and ``test`` may be named, but
-            what is chosen or judged on them then looks better calibrated than it is.
+        split: Name of the split to fit on, which should serve nothing else. On ``val`` or ``test``
+            the models then look better calibrated than they are.
         method: ``temperature`` or ``platt``; see :mod:`committee.rule.calibration`. If left out,
-            ``platt`` of decisions and else ``temperature``.
+            ``platt`` for decisions and ``temperature`` otherwise.
         models: Names of the models; all if left out.
 
     Raises:
-        CalibrationError: If there are no labels, or no calibration is best; the model is named.
+        CalibrationError: If there are no labels, or a model has no best calibration.
         MisalignedError: If the split shares samples with ``val`` or ``test``.
         StoreError, UnknownNameError: If the store, the split, a model or the method is not there.
     """
@@ -68,12 +68,14 @@ def calibrate(
         if other != split and (root / other).is_dir():
             _check_apart(root, pool, Pool.load(root / other))
     fitted = fit_calibrations(pool, method)
-    keep_calibrations(root, fitted)
+    write_calibrations(root, fitted)
     return fitted
 
 
-def judge(pool: Pool, calibrations: Mapping[str, Calibration], bins: int = 15) -> list[Judged]:
-    """Expected calibration error of each calibrated model of a pool, before and after.
+def calibration_effects(
+    pool: Pool, calibrations: Mapping[str, Calibration], bins: int = 15
+) -> list[CalibrationEffect]:
+    """Return the expected calibration error of each calibrated model of a pool, before and after.
 
     Raises:
         MisalignedError: If there are no samples or no labels.
@@ -81,28 +83,28 @@ def judge(pool: Pool, calibrations: Mapping[str, Calibration], bins: int = 15) -
     labels = pool.samples.labels
     if labels is None:
         raise MisalignedError(f"split {pool.samples.split!r} has no labels; accuracy needs them")
-    found = []
+    effects = []
     for name, calibration in calibrations.items():
         raw = pool.model(name)
         known = says_probabilities(raw)
         before = expected_calibration_error(raw, labels, bins) if known else None
         after = expected_calibration_error(calibration.apply(raw), labels, bins)
-        found.append(Judged(name, pool.samples.split, len(pool), before, after))
-    return found
+        effects.append(CalibrationEffect(name, pool.samples.split, len(pool), before, after))
+    return effects
 
 
 def _check_third(root: Path, split: str) -> None:
-    """Refuse a store that has only what chooses and what judges; of others a name may be wrong."""
+    """Refuse a store that has no third split; if it has one, the name may only be misspelt."""
     if not {path.name for path in root.iterdir() if path.is_dir()} <= {*_IN_USE}:
         return
     raise UnknownNameError(
-        f"{root}: no split {split!r}. Calibration needs a third split, which neither chooses nor "
-        f"judges: {_how(root, split)}"
+        f"{root}: no split {split!r}. Calibration needs a third split, beside val and test: "
+        f"{_how(root, split)}"
     )
 
 
 def _how(root: Path, split: str) -> str:
-    """Return the command that makes a third split, as the others of the store were made."""
+    """Return the command that makes a third split the way the store's other splits were made."""
     models = read_index(root / "store.json")["models"].values()
     kinds = {each["kind"] for each in models if "source" not in each}
     if kinds:
@@ -115,10 +117,9 @@ def _how(root: Path, split: str) -> str:
 
 
 def _check_apart(root: Path, fitted: Pool, other: Pool) -> None:
-    """Refuse samples that choose or evaluate."""
     both = shared_samples(other, fitted)
     if both.most:
-        use = "chooses" if other.samples.split == "val" else "evaluates"
+        use = "selects cascades" if other.samples.split == "val" else "evaluates them"
         raise MisalignedError(
             f"{root}: {both.text()}, which {use}. Calibrate on samples of their own"
         )

@@ -1,4 +1,4 @@
-"""Calibrations in a store: one a model, in ``store.json``, with the fingerprint of the model."""
+"""The calibrations of a store: one per model, in ``store.json``, with the model's fingerprint."""
 
 from __future__ import annotations
 
@@ -21,17 +21,8 @@ from committee.store.folder import writing
 KEY = "calibration"
 
 
-def models_of(root: Path) -> list[str]:
-    """Names of the models of a store.
-
-    Raises:
-        StoreError: If there is no store.
-    """
-    return list(read_index(root / "store.json")["models"])
-
-
-def keep_calibrations(root: Path, calibrations: Mapping[str, Calibration]) -> None:
-    """Record calibrations of models, in place of those that they had.
+def write_calibrations(root: Path, calibrations: Mapping[str, Calibration]) -> None:
+    """Record calibrations of models, replacing earlier ones.
 
     Raises:
         StoreError: If there is no store, or another process writes to it.
@@ -47,17 +38,17 @@ def keep_calibrations(root: Path, calibrations: Mapping[str, Calibration]) -> No
 
 
 def remove_calibrations(root: Path, names: Iterable[str]) -> None:
-    """Forget the calibrations of models; errors as of :func:`keep_calibrations`."""
+    """Remove the calibrations of models; raises as :func:`write_calibrations` does."""
     _rewrite(root, dict.fromkeys(names))
 
 
 def read_calibrations(root: Path, names: Collection[str]) -> dict[str, Calibration]:
-    """The calibrations of some models, every one of which must have one.
+    """Return the calibrations of some models.
 
     Raises:
         StoreError: If a model has none.
-        ChangedError: If a model is not the one that was calibrated.
-        DamagedError: If one is altered.
+        ChangedError: If a model has changed since it was calibrated.
+        DamagedError: If a calibration was altered.
     """
     models = read_index(root / "store.json")["models"]
     missing = [name for name in names if KEY not in models[name]]
@@ -72,9 +63,9 @@ def read_calibrations(root: Path, names: Collection[str]) -> dict[str, Calibrati
 def _read(root: Path, name: str, data: Any) -> Calibration:
     again = f"Fit it again with: committee calibrate {root} --split NAME"
     try:
-        told = dict(data)
-        then = told.pop("model")
-        calibration = calibration_from_json(told)
+        fields = dict(data)
+        then = fields.pop("model")
+        calibration = calibration_from_json(fields)
     except (CalibrationError, KeyError, TypeError, ValueError) as error:
         raise DamagedError(
             f"{root / 'store.json'}: model {name!r}: altered ({error}). {again}"
@@ -89,25 +80,25 @@ def _read(root: Path, name: str, data: Any) -> Calibration:
 
 
 def _fingerprint(root: Path, name: str, split: str) -> str:
-    """Of the model; of outputs made elsewhere, of those that the calibration was fitted to."""
+    """Return a model's fingerprint; for imported outputs, that of the outputs on this split."""
     models = read_index(root / "store.json")["models"]
     if name not in models:
         raise UnknownNameError.of(str(root), "model", name, models)
-    of_model = str(models[name]["fingerprint"])
-    return of_model or read_manifest(root / split / f"{name}.json").entry.fingerprint
+    model = str(models[name]["fingerprint"])
+    return model or read_manifest(root / split / f"{name}.json").entry.fingerprint
 
 
-def _rewrite(root: Path, told: Mapping[str, Any]) -> None:
-    """Record what is told of models; None removes it."""
+def _rewrite(root: Path, calibrations: Mapping[str, Any]) -> None:
+    """Write the calibrations of some models, as JSON; None removes one."""
     path = root / "store.json"
-    # Opening for writing makes the folder: not where there is no store.
-    known = models_of(root)
-    for name in told:
+    # Read before opening for writing, which would make the folder.
+    known = read_index(path)["models"]
+    for name in calibrations:
         if name not in known:
             raise UnknownNameError.of(str(root), "model", name, known)
     with writing(root):
         index = read_index(path)
-        for name, each in told.items():
+        for name, each in calibrations.items():
             index["models"][name].pop(KEY, None)
             if each is not None:
                 index["models"][name][KEY] = each

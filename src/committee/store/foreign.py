@@ -78,7 +78,7 @@ def class_column(table: Table, kind: str, taken: Collection[str]) -> str:
         taken: Names of columns that have a role.
     """
     words = _CLASS_WORDS if kind != "decisions" else _CLASS_WORDS[:1]
-    there = [] if table.named else [w for w in words if w in table.columns and w not in taken]
+    there = [] if table.tabular else [w for w in words if w in table.columns and w not in taken]
     named = (w for w in there if table.columns[w].rank == 1 and table.read(w).dtype.kind in "US")
     return next(named, "")
 
@@ -131,7 +131,7 @@ class Reader:
             self.classes, self._named_by = self._names[table.path], table.path
             return
         roles = roles_of(table, self._kind, self._columns, self.classes)
-        if not self.classes and roles.named and roles.outputs and self._kind != "decisions":
+        if not self.classes and roles.per_class and roles.outputs and self._kind != "decisions":
             _, self.classes = class_order(str(table.path), roles.outputs, ())
             self._named_by = table.path if self.classes else None
             if self.classes:
@@ -170,20 +170,20 @@ class Reader:
         return Foreign(table.path, table, roles, count, outputs, labels, ids, costs)
 
     def _decisions(self, table: Table, roles: Roles) -> Outputs:
-        there = (("class", roles.decided), ("confidence", roles.confidence))
+        there = (("class", roles.decision), ("confidence", roles.confidence))
         missing = [role for role, name in there if name is None]
-        if roles.decided is None or roles.confidence is None:
+        if roles.decision is None or roles.confidence is None:
             raise DataError(
                 f"{table.path}: decisions need {' and '.join(missing)}; see --help. It has columns "
                 f"{listed(table.columns)}: say which is which with --columns {missing[0]}=NAME"
             )
         own = self._names.get(table.path, ())
-        classes = _labels(table, roles.decided, self.classes, own)
+        classes = _labels(table, roles.decision, self.classes, own)
         if (classes < 0).any():
             row = int((classes < 0).argmax())
             raise ShapeError(
                 f"{table.path}: {table.place(row)}{_with_id(table, row)}: no class is decided in "
-                f"{roles.decided!r}; classes must be indices 0, 1, … or names"
+                f"{roles.decision!r}; classes must be indices 0, 1, … or names"
             )
         confidence = _numbers(table, roles.confidence)
         missing_rows = np.flatnonzero(np.isnan(confidence))
@@ -199,7 +199,7 @@ class Reader:
                 "are with --columns outputs=NAME"
             )
         by_name = False
-        if roles.named:
+        if roles.per_class:
             values = np.stack([_numbers(table, name) for name in names], axis=1)
             order, by_name = self._order(table, names, values)
             values = values if order is None else values[:, order]

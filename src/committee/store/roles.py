@@ -1,4 +1,4 @@
-"""What each column of a table of predictions is: every one has a role, or is refused by name."""
+"""Assign a role to each column of a table of predictions, or refuse the column by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from committee.text import listed, tidy, word
 
 ROLES = ("id", "label", "class", "confidence", "cost", "outputs", "ignore")
 
-# What columns are called, in any case and with any separators.
+# Usual names of columns by role, in any case and with any separators.
 _WORDS: dict[str, frozenset[str]] = {
     role: frozenset(words.split())
     for role, words in {
@@ -53,39 +53,35 @@ _UNITS = {
     "tokens": "tokens",
 }
 _UNNAMED = re.compile(r"|unnamed: \d+|__index_level_\d+__", re.IGNORECASE)
-# Rows without which whole numbers say nothing of what they are.
+# With fewer rows, whole numbers do not tell an index from outputs.
 _ENOUGH = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Roles:
-    """Which columns of a table are what.
+    """The columns of a table by role.
 
     Args:
-        id: Name of the column of ids; None if there is none.
-        label: Of labels.
-        decided: Of decided classes.
-        confidence: Of confidences.
-        costs: Units, by name of the column of costs; empty where the name says none.
-        outputs: Of outputs: one column of rows, or one a class.
-        named: Whether outputs are columns that may be named by class.
+        id: Name of the column of ids; None if there is none, as for the next three.
+        label: Name of the column of labels.
+        decision: Name of the column of predicted classes.
+        confidence: Name of the column of confidences.
+        costs: The unit of each column of costs; empty where the name says none.
+        outputs: Names of the columns of outputs: one column of rows, or one column per class.
+        per_class: True if outputs have one column per class, which may carry the class's name.
     """
 
     id: str | None
     label: str | None
-    decided: str | None
+    decision: str | None
     confidence: str | None
     costs: Mapping[str, str]
     outputs: tuple[str, ...]
-    named: bool
+    per_class: bool
 
 
 def check_mapping(columns: Mapping[str, Collection[str]]) -> None:
-    """Refuse a role that there is not.
-
-    Raises:
-        UnknownNameError: If so.
-    """
+    """Raise UnknownNameError if a key of ``columns`` is not a role."""
     for role in columns:
         if role not in ROLES:
             raise UnknownNameError.of("columns", "role of a column", role, ROLES)
@@ -97,50 +93,52 @@ def roles_of(
     columns: Mapping[str, Collection[str]],
     classes: Sequence[str] = (),
 ) -> Roles:
-    """Return what each column of a file is.
+    """Return the role of each column of a file.
 
     Args:
         table: The file.
-        kind: ``logits``, ``probabilities`` or ``decisions``; ``labels`` of a file of labels.
-        columns: Names of columns by role, which go before what names say.
-        classes: Names of the classes; a column of such a name is an output.
+        kind: ``logits``, ``probabilities`` or ``decisions``; ``labels`` for a file of labels.
+        columns: The user's columns by role, which override the usual names.
+        classes: Names of the classes; a column with such a name is an output.
 
     Raises:
-        DataError: If a column has no role, or two have one; they are named, with the remedy.
+        DataError: If a column has no role, or two columns have the same one.
     """
-    asked = {tidy(name): role for role, names in columns.items() for name in names}
-    known = frozenset(map(tidy, classes)) if kind in ("logits", "probabilities") else frozenset()
-    found: dict[str, list[str]] = {role: [] for role in ROLES}
-    left: list[str] = []
+    chosen = {tidy(name): role for role, names in columns.items() for name in names}
+    class_names = (
+        frozenset(map(tidy, classes)) if kind in ("logits", "probabilities") else frozenset()
+    )
+    by_role: dict[str, list[str]] = {role: [] for role in ROLES}
+    rest: list[str] = []
     for name, column in table.columns.items():
-        role = asked.get(name) or _role(name, column, kind, known)
-        (found[role] if role else left).append(name)
-    _refuse_doubled_roles(table, found)
-    outputs = found["outputs"]
+        role = chosen.get(name) or _role(name, column, kind, class_names)
+        (by_role[role] if role else rest).append(name)
+    _refuse_doubled_roles(table, by_role)
+    outputs = by_role["outputs"]
     if kind in ("logits", "probabilities"):
-        if not outputs and table.named:
-            outputs, left = _of_classes(table, left)
+        if not outputs and table.tabular:
+            outputs, rest = _class_columns(table, rest)
             _refuse_mixture(table, outputs)
-        _refuse_beside(table, kind, found, outputs)
-    if kind == "labels" and not found["label"]:
-        alone = found["class"] or found["outputs"] or ([] if table.named else left)
-        if len(alone) == 1:
-            found["label"], found["class"], outputs = alone, [], []
-            left = [name for name in left if name not in alone]
-    _refuse_left(table, kind, left)
+        _refuse_decisions(table, kind, by_role, outputs)
+    if kind == "labels" and not by_role["label"]:
+        candidates = by_role["class"] or by_role["outputs"] or ([] if table.tabular else rest)
+        if len(candidates) == 1:
+            by_role["label"], by_role["class"], outputs = candidates, [], []
+            rest = [name for name in rest if name not in candidates]
+    _refuse_rest(table, kind, rest)
     return Roles(
-        id=next(iter(found["id"]), None),
-        label=next(iter(found["label"]), None),
-        decided=next(iter(found["class"]), None),
-        confidence=next(iter(found["confidence"]), None),
-        costs={name: _unit_of(name) for name in found["cost"]},
+        id=next(iter(by_role["id"]), None),
+        label=next(iter(by_role["label"]), None),
+        decision=next(iter(by_role["class"]), None),
+        confidence=next(iter(by_role["confidence"]), None),
+        costs={name: _unit_of(name) for name in by_role["cost"]},
         outputs=tuple(outputs),
-        named=table.named and all(table.columns[name].rank == 1 for name in outputs),
+        per_class=table.tabular and all(table.columns[name].rank == 1 for name in outputs),
     )
 
 
 def _role(name: str, column: Column, kind: str, classes: frozenset[str]) -> str:
-    """Return what a column's name says; nothing if it says nothing."""
+    """Return the role that a column's name suggests; empty if it suggests none."""
     if name in classes:
         return "outputs"
     own = word(name)
@@ -154,51 +152,48 @@ def _role(name: str, column: Column, kind: str, classes: frozenset[str]) -> str:
 
 
 def id_column(table: Table) -> str | None:
-    """Return the column that is called as ids are, for people; None if there is none."""
+    """Return the first column whose name is usual for ids; None if there is none."""
     return next((name for name in table.columns if word(name) in _WORDS["id"]), None)
 
 
 def _unit_of(name: str) -> str:
-    """Return the unit that a column's name says; empty if it says none.
-
-    >>> unit_of("cost_usd"), unit_of("cost")
-    ('dollars', '')
-    """
+    """Return the unit in a column's name: ``dollars`` for ``cost_usd``, empty for ``cost``."""
     own = word(name)
     bare = own.removeprefix("cost_").removesuffix("_cost")
     return _UNITS.get(own) or _UNITS.get(bare) or ""
 
 
-def _refuse_doubled_roles(table: Table, found: Mapping[str, Sequence[str]]) -> None:
+def _refuse_doubled_roles(table: Table, by_role: Mapping[str, Sequence[str]]) -> None:
     for role in ("id", "label", "class", "confidence"):
-        names = found[role]
+        names = by_role[role]
         if len(names) > 1:
             raise DataError(
                 f"{table.path}: columns {listed(names)} can all be the {role}. Say which with "
                 f"--columns {role}={names[0]},ignore={names[1]}"
             )
-    units = [_unit_of(name) for name in found["cost"]]
+    costs = by_role["cost"]
+    units = [_unit_of(name) for name in costs]
     if len(set(units)) < len(units):
         raise DataError(
-            f"{table.path}: columns {listed(found['cost'])} are costs of one unit. Leave out all "
-            f"but one: --columns ignore={found['cost'][1]}"
+            f"{table.path}: columns {listed(costs)} are costs in the same unit. Leave out all but "
+            f"one: --columns ignore={costs[1]}"
         )
 
 
-def _refuse_beside(
-    table: Table, kind: str, found: Mapping[str, Sequence[str]], outputs: Sequence[str]
+def _refuse_decisions(
+    table: Table, kind: str, by_role: Mapping[str, Sequence[str]], outputs: Sequence[str]
 ) -> None:
-    """Refuse what stands beside outputs and belongs to decisions, and two arrays of outputs."""
-    decided = [*found["class"], *found["confidence"]]
-    if not outputs and len(decided) == 1 and found["confidence"]:
+    """Refuse columns of decisions beside outputs, and two arrays of outputs."""
+    decisions = [*by_role["class"], *by_role["confidence"]]
+    if not outputs and len(decisions) == 1 and by_role["confidence"]:
         raise DataError(
-            f"{table.path}: {listed(decided)} is one number a sample; {kind} need one for each "
-            "class. Of two classes give two columns, 1 - p and p"
+            f"{table.path}: {listed(decisions)} is one number per sample; {kind} need one for each "
+            "class. For two classes give two columns, 1 - p and p"
         )
-    if decided:
+    if decisions:
         raise DataError(
-            f"{table.path}: columns {listed(decided)} are of decisions (--kind decisions), not "
-            f"{kind}. Leave them out with --columns {_ignoring(decided)}"
+            f"{table.path}: columns {listed(decisions)} belong to decisions (--kind decisions), "
+            f"not {kind}. Leave them out with --columns {_ignoring(decisions)}"
         )
     rows = [name for name in outputs if table.columns[name].rank == 2]
     if rows and len(outputs) > 1:
@@ -208,22 +203,18 @@ def _refuse_beside(
         )
 
 
-def _of_classes(table: Table, left: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return columns that can be outputs of a class each, and the others."""
-    outputs = [n for n in left if table.columns[n].rank == 1 and not _UNNAMED.fullmatch(n)]
-    return outputs, [name for name in left if name not in outputs]
+def _class_columns(table: Table, rest: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the columns that can each hold the outputs of one class, and the other columns."""
+    outputs = [n for n in rest if table.columns[n].rank == 1 and not _UNNAMED.fullmatch(n)]
+    return outputs, [name for name in rest if name not in outputs]
 
 
 def _refuse_mixture(table: Table, names: Sequence[str]) -> None:
-    """Refuse columns of which only some count, or only some have the prefix of outputs.
-
-    Raises:
-        DataError: If so: the others are hardly classes.
-    """
+    """Refuse columns of which only some are numbered or prefixed: the others are no classes."""
     bare = [tidy(name) for name in names]
     counted = [match["before"] if (match := COUNTED.fullmatch(name)) else None for name in bare]
     prefixed = [match[0] if (match := PREFIX.match(name)) else None for name in bare]
-    for forms, is_form in ((counted, _counts), (prefixed, lambda group: len(group) > 1)):
+    for forms, is_form in ((counted, _is_numbering), (prefixed, lambda group: len(group) > 1)):
         for form in dict.fromkeys(form for form in forms if form is not None):
             inside = [name for name, own in zip(names, forms, strict=True) if own == form]
             others = [name for name, own in zip(names, forms, strict=True) if own != form]
@@ -235,48 +226,50 @@ def _refuse_mixture(table: Table, names: Sequence[str]) -> None:
                 )
 
 
-def _counts(names: Sequence[str]) -> bool:
+def _is_numbering(names: Sequence[str]) -> bool:
     return numbering([tidy(name) for name in names]) is not None
 
 
-def _refuse_left(table: Table, kind: str, left: Sequence[str]) -> None:
-    if not left:
+def _refuse_rest(table: Table, kind: str, rest: Sequence[str]) -> None:
+    if not rest:
         return
-    shown = [name or "(no name)" for name in left]
+    shown = [name or "(no name)" for name in rest]
     takes = "id, label" if kind == "labels" else "id, label, class, confidence, cost"
     if kind in ("logits", "probabilities"):
-        takes = "id, label, cost or outputs" if not table.named else "id, label, cost or a class"
-    first = left[0] or ""
-    if all(_UNNAMED.fullmatch(name) for name in left):
+        takes = "id, label, cost or outputs" if not table.tabular else "id, label, cost or a class"
+    first = rest[0] or ""
+    if all(_UNNAMED.fullmatch(name) for name in rest):
         raise DataError(
-            f"{table.path}: column {listed(shown)} has no name; is it the index of pandas? "
+            f"{table.path}: column {listed(shown)} has no name; is it a pandas index? "
             f"Write with index=False, or say what it is: --columns id={first} or ignore={first}"
         )
     use = "outputs" if table.columns[first].rank == 2 and kind != "decisions" else "id"
     raise DataError(
         f"{table.path}: columns {listed(shown)} are none of {takes}. Say what they are with "
-        f"--columns {use}={first}, or leave them out with --columns {_ignoring(left)}"
+        f"--columns {use}={first}, or leave them out with --columns {_ignoring(rest)}"
     )
 
 
 def _ignoring(names: Sequence[str]) -> str:
-    """Return the option that leaves columns out; of many only the first."""
+    """Return the option that leaves out the first three columns."""
     return ",".join(f"ignore={name}" for name in names[:3]) + (",…" if len(names) > 3 else "")
 
 
 def refuse_counting(
     table: Table, names: Sequence[str], values: Array, takes_zeros: bool = True
 ) -> None:
-    """Refuse a column of outputs that is constant or counts, or is whole where others are not.
+    """Refuse a column of outputs that looks like an index or a label.
+
+    Such a column is constant, counts up by 1, or holds whole numbers where other columns do not.
 
     Args:
         table: The file, for the error.
-        names: Of the columns.
-        values: Shape (N, C).
-        takes_zeros: Whether a column may be 0 throughout, as that of a class never probable.
+        names: Names of the columns.
+        values: The outputs, shape (N, C).
+        takes_zeros: True if a column may be 0 throughout, as for a class that is never probable.
 
     Raises:
-        MisalignedError: If there is one: it is an index, a label or a number of something else.
+        MisalignedError: If there is such a column.
     """
     if len(values) < _ENOUGH:
         return
@@ -293,9 +286,9 @@ def refuse_counting(
 def _refuse_strange(table: Table, names: Sequence[str], strange: Array, why: str) -> None:
     if not strange.any():
         return
-    found = [name for name, is_strange in zip(names, strange, strict=True) if is_strange]
+    columns = [name for name, is_strange in zip(names, strange, strict=True) if is_strange]
     raise MisalignedError(
-        f"{table.path}: column {listed(found)} {why}: is it an index or a label? Say what it is "
-        f"with --columns id={found[0]} or label={found[0]}, or leave it out with "
-        f"ignore={found[0]}; if it is a class, name all classes in --classes"
+        f"{table.path}: column {listed(columns)} {why}: is it an index or a label? Say what it "
+        f"is with --columns id={columns[0]} or label={columns[0]}, or leave it out with "
+        f"ignore={columns[0]}; if it is a class, name all classes in --classes"
     )

@@ -1,6 +1,6 @@
-"""Files of predictions as named columns: only their heads are read until a column is asked for.
+"""Read files of predictions as named columns; csv is read at once, other formats by column.
 
-What a file may be, by its ending: npy, npz, safetensors, csv, parquet. None of them runs code.
+The ending names the format: npy, npz, safetensors, csv or parquet. No format runs code.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from committee.arrays import Array
 from committee.errors import DataError, MissingExtraError
 from committee.text import from_cell, is_ours, listed, printable, tidy
 
-# Members of an archive that grow beyond this, and so much, are no predictions but a trap.
+# A compressed array that grows beyond this size, and by this factor, is a trap.
 _LARGE, _GROWTH = 1 << 28, 200
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _MOST_HEADER = 100 << 20
@@ -47,8 +47,8 @@ class Column:
     """One column of a table, or one array of an archive.
 
     Args:
-        rank: 1 for one value a sample, 2 for a row of values.
-        read: Reads it.
+        rank: 1 for one value per sample, 2 for a row of values.
+        read: Returns the values.
     """
 
     rank: int
@@ -57,19 +57,19 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A file's columns, by name, in their order.
+    """The columns of a file by name, in the file's order.
 
     Args:
         path: The file.
-        columns: Its columns; names are as the file has them, outer spaces and marks left out.
-        named: Whether each class may be a column of its own, as in csv and parquet.
-        headless: Whether the file names no columns: these are called c0, c1, ….
-        lines: Line of each row, for errors; None where rows only count.
+        columns: The columns by name, without outer spaces and byte order marks.
+        tabular: True if each class may have a column of its own, as in csv and parquet.
+        headless: True if the file has no header; the columns are then called c0, c1, ….
+        lines: Line of each row, for errors; None if the format has no lines.
     """
 
     path: Path
     columns: Mapping[str, Column]
-    named: bool = False
+    tabular: bool = False
     headless: bool = False
     lines: Sequence[int] | None = None
 
@@ -79,14 +79,14 @@ class Table:
         Raises:
             DataError: If it cannot be read.
         """
-        with_name = f"{self.path}: {printable(name)!r}" if name else str(self.path)
-        array: Array = _worded(with_name, self.path, self.columns[name].read)
+        where = f"{self.path}: {printable(name)!r}" if name else str(self.path)
+        array: Array = _reading(where, self.path, self.columns[name].read)
         if array.ndim == 0:
-            raise DataError(f"{with_name} is a single number; there must be one a sample")
+            raise DataError(f"{where} is a single number; there must be one per sample")
         return array
 
     def place(self, row: int) -> str:
-        """Return where a row stands, for people."""
+        """Return the place of a row in the file, for messages."""
         return f"row {row} (from 0)" if self.lines is None else f"line {self.lines[row]}"
 
 
@@ -94,20 +94,20 @@ def read_table(path: Path) -> Table:
     """Return a file as a table.
 
     Raises:
-        DataError: If there is no such file, or it is not what its ending says.
-        MissingExtraError: If what reads it is not installed.
+        DataError: If there is no such file, or its format is not the one of its ending.
+        MissingExtraError: If it is parquet and pyarrow is not installed.
     """
     suffix = path.suffix.lower()
     if suffix not in _READERS:
         raise DataError(f"{path}: can be {', '.join(_READERS)}, not {path.suffix or 'no ending'}")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    table: Table = _worded(str(path), path, partial(_READERS[suffix], path))
+    table: Table = _reading(str(path), path, partial(_READERS[suffix], path))
     return table
 
 
-def _worded(where: str, path: Path, read: Callable[[], Any]) -> Any:
-    """Return what is read; whatever a library says of a broken file becomes one line."""
+def _reading(where: str, path: Path, read: Callable[[], Any]) -> Any:
+    """Return ``read()``; an error of a library about a broken file becomes one line."""
     try:
         return read()
     except (MissingExtraError, DataError):
@@ -147,15 +147,15 @@ def _member(path: Path, info: zipfile.ZipInfo) -> Array:
     if info.file_size > max(_LARGE, _GROWTH * info.compress_size):
         raise DataError(
             f"{path}: {info.filename!r} grows from {info.compress_size:,} to {info.file_size:,} "
-            "bytes, which no predictions do. Save it with np.savez, not compressed"
+            "bytes, which no predictions do. Save it with np.savez, uncompressed"
         )
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        array: Array = file[info.filename.removesuffix(".npy")]
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        array: Array = archive[info.filename.removesuffix(".npy")]
         return array
 
 
 def _safetensors(path: Path) -> Table:
-    """Tensors by their own header; bfloat16, which NumPy lacks, as float32."""
+    """Read the header of a safetensors file; bfloat16, which NumPy lacks, becomes float32."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -163,25 +163,25 @@ def _safetensors(path: Path) -> Table:
             raise ValueError("the length of its header is not right")
         header = json.loads(file.read(length))
     columns = {
-        name: Column(len(told["shape"]), partial(_tensor, path, 8 + length, size, told))
-        for name, told in header.items()
+        name: Column(len(tensor["shape"]), partial(_tensor, path, 8 + length, size, tensor))
+        for name, tensor in header.items()
         if name != "__metadata__"
     }
     return Table(path, columns)
 
 
-def _tensor(path: Path, start: int, size: int, told: Mapping[str, Any]) -> Array:
-    if told["dtype"] not in _TENSORS:
-        raise DataError(f"{path}: numbers of type {told['dtype']} are not read; save float32")
-    dtype, (first, last) = np.dtype(_TENSORS[told["dtype"]]), told["data_offsets"]
-    count = int(np.prod(told["shape"], dtype=object))
+def _tensor(path: Path, start: int, size: int, tensor: Mapping[str, Any]) -> Array:
+    if tensor["dtype"] not in _TENSORS:
+        raise DataError(f"{path}: numbers of type {tensor['dtype']} are not read; save float32")
+    dtype, (first, last) = np.dtype(_TENSORS[tensor["dtype"]]), tensor["data_offsets"]
+    count = int(np.prod(tensor["shape"], dtype=object))
     if not 0 <= first <= last <= size - start or last - first != count * dtype.itemsize:
         raise ValueError("a tensor is not where the header says")
     with path.open("rb") as file:
         file.seek(start + first)
-        values = np.frombuffer(file.read(last - first), dtype).reshape(told["shape"])
-    if told["dtype"] == "BF16":
-        # The upper half of a float32.
+        values = np.frombuffer(file.read(last - first), dtype).reshape(tensor["shape"])
+    if tensor["dtype"] == "BF16":
+        # bfloat16 is the upper half of a float32.
         return (values.astype("<u4") << 16).view("<f4")
     return values
 
@@ -190,10 +190,10 @@ def _csv(path: Path) -> Table:
     # Spreadsheets put a byte order mark before the header.
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
-        read = [(row, reader.line_num) for row in reader if row]
-    if not read:
+        numbered = [(row, reader.line_num) for row in reader if row]
+    if not numbered:
         raise DataError(f"{path}: is empty; the header must name every column, each once")
-    lines, rows = [line for _, line in read], [row for row, _ in read]
+    lines, rows = [line for _, line in numbered], [row for row, _ in numbered]
     first = [tidy(name) for name in rows[0]]
     headless = _is_headless(path, first, rows[1:])
     if headless:
@@ -204,23 +204,23 @@ def _csv(path: Path) -> Table:
     uneven = [i for i, row in enumerate(rows) if len(row) != len(first)]
     if uneven:
         line = lines[uneven[0]]
-        raise DataError(f"{path}: line {line} has not the {len(first)} columns of the header")
+        raise DataError(f"{path}: line {line} does not have the {len(first)} columns of the header")
     if is_ours(first):
         rows = [[*map(from_cell, row)] for row in rows]
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(first)
-    named = {
+    cells = list(zip(*rows, strict=True)) if rows else [()] * len(first)
+    columns = {
         name: Column(2 if _is_list(texts) else 1, partial(_texts, texts))
-        for name, texts in zip(first, columns, strict=True)
+        for name, texts in zip(first, cells, strict=True)
     }
-    return Table(path, named, named=True, headless=headless, lines=lines)
+    return Table(path, columns, tabular=True, headless=headless, lines=lines)
 
 
 def _is_headless(path: Path, first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Return whether the first row is a sample: all of its cells are numbers, not all whole."""
+    """Return True if the first row is a sample: its cells are numbers, and not all are whole."""
     numbers = [bool(_NUMBER.fullmatch(cell)) for cell in first]
     whole = [cell.isdecimal() for cell in first]
     if all(whole):
-        # Columns without names are 0, 1, … in pandas. Other whole numbers may be a sample.
+        # pandas names columns 0, 1, … by default. Other whole numbers may be a sample.
         counted = sorted(map(int, first)) in ([*range(len(first))], [*range(1, len(first) + 1)])
         if not counted or all(cell.strip().isdecimal() for row in rows for cell in row):
             raise DataError(
@@ -241,11 +241,11 @@ def _is_headless(path: Path, first: Sequence[str], rows: Sequence[Sequence[str]]
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
     if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-        raise DataError(f"{path}: columns must be parted by commas; line 1 is {names[0]!r}")
+        raise DataError(f"{path}: columns must be separated by commas; line 1 is {names[0]!r}")
     twice = [name for i, name in enumerate(names) if name in names[:i]]
     if twice:
         raise DataError(
-            f"{path}: the header must name every column, each once; {listed(twice)} stand twice"
+            f"{path}: the header must name every column, each once; {listed(twice)} appear twice"
         )
 
 
@@ -273,7 +273,7 @@ def _parquet(path: Path) -> Table:
         tidy(field.name): Column(_arrow_rank(field.type), partial(_arrow, path, field.name))
         for field in schema
     }
-    return Table(path, columns, named=True)
+    return Table(path, columns, tabular=True)
 
 
 def _arrow_rank(kind: Any) -> int:
@@ -282,7 +282,7 @@ def _arrow_rank(kind: Any) -> int:
 
 
 def _arrow(path: Path, name: str) -> Array:
-    """A column as an array; lists of one length as rows."""
+    """Read one column as an array; lists of the same length become rows."""
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(path, columns=[name])

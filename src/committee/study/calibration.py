@@ -32,8 +32,7 @@ from committee.rule.outputs import Outputs
 from committee.rule.scores import max_prob
 from committee.selection.exhaustive import ensembles
 from committee.selection.front import Committee, front_of
-from committee.store.calibrate import Judged as Errors
-from committee.store.calibrate import judge
+from committee.store.calibrate import CalibrationEffect, calibration_effects
 from committee.study import columns
 from committee.study.base import About, Analysis, Finding
 from committee.study.context import Study
@@ -63,7 +62,7 @@ class _Reliable:
     """One model on the test split: its errors and its overconfidence, before and after."""
 
     calibration: str
-    errors: Errors
+    errors: CalibrationEffect
     before: Estimate | None
     after: Estimate
 
@@ -149,7 +148,7 @@ def _reliable(pool: Pool) -> Iterator[_Reliable]:
     """Yield the reliability of the calibrated models of a pool."""
     labels = pool.samples.labels
     assert labels is not None  # a study has evaluated on them
-    for errors in judge(pool, pool.calibrations):
+    for errors in calibration_effects(pool, pool.calibrations):
         raw, calibration = pool.model(errors.model), pool.calibrations[errors.model]
         before = overconfidence(raw, labels) if says_probabilities(raw) else None
         after = overconfidence(calibration.apply(raw), labels)
