@@ -132,7 +132,7 @@ def test_calibrations_of_the_labels_before_are_removed(world: World) -> None:
     assert not relabel(store, "val", BEFORE).notes
     assert "calibration" in json.loads((store / "store.json").read_text())["models"]["one"]
     (note,) = relabel(store, "val", AFTER).notes
-    assert "calibrations of 'one' were fitted to the labels before" in note
+    assert "calibrations of 'one' were fitted to the old labels" in note
     models = json.loads((store / "store.json").read_text())["models"]
     assert ["calibration" in models[name] for name in ("one", "two")] == [False, True]
 
@@ -206,10 +206,10 @@ def test_files_that_were_sorted_anew_are_known_by_content(world: World) -> None:
 
 
 BAD: dict[str, tuple[Any, str]] = {
-    "fewer": ([0, 1], "2 are given without ids, the split has 9"),
+    "fewer": ([0, 1], "2 labels without ids, but the split has 9"),
     "strange": (dict.fromkeys(IDS, "cow"), "label 'cow' is no class of the models"),
-    "of others": ({"x": 0}, "none of the 1 is of a sample .*'image 0'.* given are 'x'"),
-    "some": ({IDS[0]: 0}, "8 of 9 samples would have none: 'image 1'.*and 3 more"),
+    "of others": ({"x": 0}, "none of the 1 ids is in the split.*'image 0'.* labels have 'x'"),
+    "some": ({IDS[0]: 0}, "8 of 9 samples would have no label: 'image 1'.*and 3 more"),
     "beyond": ([7] * COUNT, "has label 7, but classes 0 to 2|there is label 7"),
 }
 
@@ -235,7 +235,7 @@ def test_the_command_says_what_changed(world: World, capsys: pytest.CaptureFixtu
     words = ["relabel", str(store), "--split", "val", "--labels", str(by_csv(world.folder))]
     assert main(words) == 0
     told = capsys.readouterr().out
-    assert "Note: 1 labels are of samples that are not in the split" in told
+    assert "Note: 1 labels belong to samples that are not in the split" in told
     assert "9 labels added of 9 samples" in told
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["changed"] == 0
@@ -290,5 +290,5 @@ def test_names_are_found_behind_the_apostrophe_of_a_csv(world: World, form: str)
 
 def test_a_file_without_a_label_says_so(world: World) -> None:
     store = world.predict("a", None)
-    with pytest.raises(CommitteeError, match="there are no labels in it"):
+    with pytest.raises(CommitteeError, match="there are no labels, all are -1"):
         relabel(store, "val", [-1] * 9)

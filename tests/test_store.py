@@ -369,7 +369,7 @@ def test_costs_are_added_by_unit(tmp_path: Path) -> None:
         first = {"a": spec(costs=[cost(1, "macs"), cost(2, "dollars")])}
         assert [store.add_models(first, CLASSES) for _ in range(2)] == [[], []]
         (note,) = store.add_models({"a": spec(costs=[cost(3, "macs")])}, CLASSES)
-    assert "a costs 3 macs now, it was 1; the new cost holds for all splits" in note
+    assert "a now costs 3 macs, before it was 1; the new cost holds for all splits" in note
     costs = Pool.load(folder).costs
     assert (costs.values("macs"), costs.values("dollars")) == ({"a": 3}, {"a": 2})
 

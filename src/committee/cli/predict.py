@@ -16,7 +16,7 @@ from committee.data.open import open_data
 from committee.models.pool_file import PoolFile, read_pool_file
 from committee.pool.labels import LabelMode, labels_note
 from committee.predict import predict as compute
-from committee.store.reconcile import rest, taken
+from committee.store.reconcile import grown_share, without_stored_shares
 from committee.store.split import read_split
 from committee.text import counted
 
@@ -47,7 +47,7 @@ def predict(
     """Compute the outputs of every model on every sample; stop and resume at will.
 
     --fraction 0.5 takes half of every class, and with --split test the other half. If the store
-    has splits that were taken so, --split test without --fraction takes what they left.
+    has such splits already, --split test without --fraction takes what remains.
 
     Example: committee predict pool.toml --data images/val --split val
     """
@@ -122,5 +122,5 @@ def _open(
     labels: LabelMode = "none" if unlabelled else "must fit"
     dataset = open_data(data, split, models.classes, rows, models=models.models, labels=labels)
     if fraction is not None:
-        return taken(dataset, store, fraction, seed)
-    return dataset if rows is not None else rest(dataset, store)
+        return grown_share(dataset, store, fraction, seed)
+    return dataset if rows is not None else without_stored_shares(dataset, store)

@@ -1,4 +1,4 @@
-"""What the files of a store say: entries, manifests, journals and the index, read with care."""
+"""Read and write the small files of a store: the index, and the manifest of each model."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ SCHEMA = 3
 # The record of the samples of a split, beside its models.
 SAMPLES = "samples.json"
 CHUNK_ROWS = 256
-# Bytes of the head of every npy file of a store: NumPy pads it.
+# Length of the header of every npy file of a store; NumPy pads it.
 HEADER_BYTES = 128
-# Rows, or numbers of one: more were altered.
+# A larger number of rows or columns means an altered file.
 _MOST = 2**40
-# Types of the numbers that are stored, as NumPy names them.
+# NumPy's names of the types that a store holds.
 _FLOAT = re.compile(r"float(16|32|64)|[<>]f[248]")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a store says of one model's outputs on one split.
+    """Describes one model's outputs on one split.
 
     Args:
         kind: Kind of the outputs.
         samples: Fingerprint of the samples.
         classes: Fingerprint of the classes.
-        fingerprint: Of the model; if the outputs were made elsewhere, of the outputs.
-        batch_size: Samples a forward pass; 0 if made elsewhere. Rounding depends on it.
+        fingerprint: Fingerprint of the model; for imported outputs, of the outputs.
+        batch_size: Samples per forward pass, which rounding depends on; 0 for imported outputs.
         dtype: NumPy's name of the type of the numbers.
-        rows: How many samples.
+        rows: Number of samples.
     """
 
     kind: Kind
@@ -62,7 +62,7 @@ class Entry:
             raise UnreadableError(f"no numbers of type {self.dtype}")
 
 
-# Fields of an entry without which outputs cannot be resumed; samples may be added.
+# Fields of an entry that must stay equal to resume it; samples may be added.
 IDENTITY = ("kind", "classes", "fingerprint", "batch_size", "dtype")
 
 
@@ -71,9 +71,9 @@ class Part:
     """One chunk of a finished file.
 
     Args:
-        rows: How many rows it has.
+        rows: Number of rows.
         crc32: Checksum of their bytes.
-        ids: Fingerprint of the ids of its samples.
+        ids: Fingerprint of the ids of their samples.
     """
 
     rows: int
@@ -83,13 +83,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Vouches for one model's finished outputs.
-
-    Args:
-        entry: Describes the outputs.
-        width: How many numbers a row has.
-        parts: The chunks, in order.
-    """
+    """One model's finished outputs: their description, numbers per row, and chunks in order."""
 
     entry: Entry
     width: int
@@ -104,11 +98,11 @@ class Manifest:
 
     @property
     def row_bytes(self) -> int:
-        """Return the bytes of a row."""
+        """Return the length of a row in bytes."""
         return self.width * np.dtype(self.entry.dtype).itemsize
 
     def place(self, chunk: int) -> tuple[int, int]:
-        """Return where a chunk begins in the file, and how many bytes it has."""
+        """Return the offset of a chunk in the file, and its length in bytes."""
         begin = HEADER_BYTES + chunk * CHUNK_ROWS * self.row_bytes
         return begin, self.parts[chunk].rows * self.row_bytes
 
@@ -126,12 +120,12 @@ def begun_models(folder: Path) -> set[str]:
 
 
 def chunk_count(rows: int) -> int:
-    """Return how many chunks a file of so many rows has."""
+    """Return the number of chunks of a file with this many rows."""
     return -(-rows // CHUNK_ROWS)
 
 
 def header(entry: Entry, width: int) -> bytes:
-    """The head of an npy file of ``entry.rows`` rows of ``width`` numbers."""
+    """Return the header of an npy file of ``entry.rows`` rows of ``width`` numbers."""
     file = BytesIO()
     np.lib.format.write_array_header_1_0(
         file,
@@ -145,7 +139,7 @@ def header(entry: Entry, width: int) -> bytes:
 
 
 def is_intact(path: Path, manifest: Manifest) -> bool:
-    """Return True if a finished file has its head and its length."""
+    """Return True if a finished file has the right header and length."""
     head = header(manifest.entry, manifest.width)
     size = len(head) + manifest.entry.rows * manifest.row_bytes
     with path.open("rb") as file:
@@ -153,16 +147,16 @@ def is_intact(path: Path, manifest: Manifest) -> bool:
 
 
 def write_json(path: Path, data: Mapping[str, Any], indent: int | None = 1) -> None:
-    """Write one of the store's small files, whole or not at all, with a checksum of itself."""
+    """Write a small file of the store, whole or not at all, with its own checksum."""
     write_bytes(path, sealed_json(data, indent))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return what a JSON file says that :func:`write_json` wrote.
+    """Return the content of a file that :func:`write_json` wrote.
 
     Raises:
-        StoreError: If it is missing, or of another schema than this version's.
-        DamagedError: If it is not what was written, to the byte.
+        StoreError: If it is missing, or has another schema than this version's.
+        DamagedError: If any byte differs from what was written.
     """
     try:
         content = read_bytes(path, MOST_OF_STORES)
@@ -183,11 +177,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def check_schema(path: Path, schema: int, known: int) -> None:
-    """Refuse a file of a store that another version wrote.
-
-    Raises:
-        StoreError: If the schema is not the known one.
-    """
+    """Raise StoreError if another version of committee wrote a file of the store."""
     if schema > known:
         raise StoreError(
             f"{path}: schema {schema} is newer than {known}, which this version reads. "
@@ -202,9 +192,9 @@ def check_schema(path: Path, schema: int, known: int) -> None:
 
 def _altered(path: Path) -> DamagedError:
     return DamagedError(
-        f"{path}: altered, for its checksum is another. Delete it and run the same committee "
-        "predict or import again; outputs are kept. Costs are changed by costs in the pool file, "
-        "by --cost NAME=NUMBER on import, or by committee profile --store"
+        f"{path}: altered, its checksum does not match. Delete it and run the same committee "
+        "predict or import again; outputs are kept. Change costs in the pool file, by --cost "
+        "NAME=NUMBER on import, or by committee profile --store"
     )
 
 
@@ -214,7 +204,7 @@ def write_index(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def read_index(path: Path) -> dict[str, Any]:
-    """Return what ``store.json`` holds, of the types that all rely on, with absolute paths."""
+    """Return the content of ``store.json``, with its types checked and paths absolute."""
     data = read_json(path)
     try:
         typed("classes", data["classes"], list[str])
@@ -232,11 +222,7 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Return what ``MODEL.json`` holds.
-
-    Raises:
-        StoreError: If it is missing, altered, or of another schema.
-    """
+    """Return the content of ``MODEL.json``; raises as :func:`read_json` does."""
     data = read_json(path)
     del data["schema"]
     try:

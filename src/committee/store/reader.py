@@ -1,4 +1,4 @@
-"""Opening one split of a store as a pool, every chunk checked."""
+"""Load one split of a store as a pool; the checksum of every chunk is verified."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ TILES = "tiles.json"
 def load_pool(
     folder: Path, models: Iterable[str] | None = None, *, calibrated: bool = False
 ) -> Pool:
-    """Open one split of a store; see :meth:`committee.pool.pool.Pool.load`."""
+    """Load one split of a store; see :meth:`committee.pool.pool.Pool.load`."""
     root = folder.parent
     if not (folder / SAMPLES).exists():
         _explain_missing(folder)
@@ -67,13 +67,13 @@ def load_pool(
         if name in begun:
             raise StoreError(
                 f"{folder}: model {name!r} is unfinished. Run the same committee predict again; "
-                "it goes on where it stopped"
+                "it resumes where it stopped"
             )
     if not names:
-        raise StoreError(f"{folder}: no model's outputs yet; run the same committee predict again")
-    opened = {name: _open(folder, name, samples) for name in names}
-    _check(opened.values())
-    outputs = {name: _outputs(each) for name, each in opened.items()}
+        raise StoreError(f"{folder}: no outputs yet; run the same committee predict again")
+    files = {name: _open(folder, name, samples) for name in names}
+    _check_chunks(list(files.values()))
+    outputs = {name: _outputs(each) for name, each in files.items()}
     specs = {name: _spec(name, index["models"][name], root) for name in names}
     calibrations = read_calibrations(root, names) if calibrated else {}
     models = {n: PoolModel(specs[n], outputs[n], calibrations.get(n)) for n in names}
@@ -86,7 +86,7 @@ def _spec(name: str, data: Mapping[str, Any], root: Path) -> KnownModel:
 
 
 def _task(models: Iterable[KnownModel]) -> Task:
-    """Return the task; for outputs made elsewhere nobody says what a sample is."""
+    """Return the task of the models; imported outputs do not tell, so it is classification."""
     models = list(models)
     specs = [model for model in models if isinstance(model, ModelSpec)]
     return task_of(specs) if len(specs) == len(models) else CLASSIFICATION
@@ -95,8 +95,8 @@ def _task(models: Iterable[KnownModel]) -> Task:
 def _explain_missing(folder: Path) -> None:
     if any((each / TILES).exists() for each in (folder, folder.parent)):
         raise StoreError(
-            f"{folder}: holds tiles of segmentation, of which only scores and counts are kept; "
-            "predict, search, evaluate, study, report and run take them"
+            f"{folder}: holds tiles of segmentation, for which only scores and counts are stored; "
+            "use predict, search, evaluate, study, report or run on them"
         )
     if (folder / "store.json").exists():
         splits = sorted(p.parent.name for p in folder.glob(f"*/{SAMPLES}"))
@@ -111,23 +111,19 @@ def _explain_missing(folder: Path) -> None:
 
 
 def stored_widths(folder: Path) -> dict[str, int]:
-    """Return how many outputs each finished model of a split has; damaged ones are left out.
-
-    Args:
-        folder: Folder of the split; it need not be there.
-    """
-    found = {}
+    """Return the number of outputs of each finished model of a split, except damaged ones."""
+    widths = {}
     for name in sorted(finished_models(folder)):
         with suppress(StoreError):
             manifest = read_manifest(folder / f"{name}.json")
             if manifest.entry.kind != "decisions":
-                found[name] = manifest.width
-    return found
+                widths[name] = manifest.width
+    return widths
 
 
 @dataclass(frozen=True, eq=False)
 class _ModelFile:
-    """One model's finished outputs, the numbers still on disk."""
+    """One model's finished outputs, as a memory map."""
 
     path: Path
     manifest: Manifest
@@ -140,13 +136,13 @@ def _open(folder: Path, name: str, samples: Samples) -> _ModelFile:
     manifest = read_manifest(folder / f"{name}.json")
     entry = manifest.entry
     remedy = (
-        "Run the same committee predict or import again; all other models are kept, and in "
-        f"{name!r} every chunk that is not damaged"
+        "Run the same committee predict or import again; all other models are kept, and so is "
+        f"every intact chunk of {name!r}"
     )
     if entry.rows < len(samples):
         raise StoreError(
-            f"{path}: has {entry.rows} of {len(samples)} samples, for some were added. Run "
-            "committee predict or import with this model too; predict computes only what is missing"
+            f"{path}: has {entry.rows} of {len(samples)} samples, because some were added. Run "
+            "committee predict or import with this model too; predict computes only the new ones"
         )
     for key, then, now in (
         ("samples", entry.samples, samples.ids_fingerprint),
@@ -175,13 +171,11 @@ def _explain_damage(path: Path, manifest: Manifest, remedy: str) -> NoReturn:
     raise DamagedError(f"{path}: {how}, {size} bytes where {expected} should be. {remedy}")
 
 
-def _check(opened: Iterable[_ModelFile]) -> None:
-    """Compare every chunk with its checksum; threads share the work, for it needs no GIL.
+def _check_chunks(files: Sequence[_ModelFile]) -> None:
+    """Compare every chunk with its checksum, in threads: zlib releases the GIL.
 
-    Raises:
-        DamagedError: If some differ; all of the first such model are named.
+    The error names all damaged chunks of the first damaged model.
     """
-    files = list(opened)
     blocks = [
         (each, range(first, min(first + _CHUNKS_A_TASK, len(each.manifest.parts))))
         for each in files
@@ -189,54 +183,49 @@ def _check(opened: Iterable[_ModelFile]) -> None:
     ]
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="checksum") as threads:
         damaged: dict[Path, list[int]] = {}
-        for (each, _), found in zip(blocks, threads.map(_damaged, blocks), strict=True):
-            damaged.setdefault(each.path, []).extend(found)
+        for (each, _), numbers in zip(blocks, threads.map(_damaged, blocks), strict=True):
+            damaged.setdefault(each.path, []).extend(numbers)
     for each in files:
-        chunks = damaged.get(each.path)
-        if chunks:
+        if chunks := damaged.get(each.path):
             raise DamagedError(f"{each.path}: altered in {_named(chunks, each)}. {each.remedy}")
 
 
 def _damaged(block: tuple[_ModelFile, range]) -> list[int]:
     each, chunks = block
-    found = [
+    damaged = [
         chunk
         for chunk in chunks
         if zlib.crc32(each.array[chunk * CHUNK_ROWS : (chunk + 1) * CHUNK_ROWS].data)
         != each.manifest.parts[chunk].crc32
     ]
-    if not found:
+    if not damaged:
         _check_numbers(each, slice(chunks.start * CHUNK_ROWS, chunks.stop * CHUNK_ROWS))
-    return found
+    return damaged
 
 
-def _check_numbers(opened: _ModelFile, rows: slice) -> None:
-    """Hold stored numbers against their kind, as when they came in: a checksum can be made too.
-
-    Raises:
-        DamagedError: If some cannot be of that kind.
-    """
-    some = replace(opened, array=opened.array[rows])
-    outputs, where = _outputs(some), str(opened.path)
+def _check_numbers(file: _ModelFile, rows: slice) -> None:
+    """Refuse numbers that their kind does not allow, since a checksum can be forged."""
+    some = replace(file, array=file.array[rows])
+    outputs, where = _outputs(some), str(file.path)
     if outputs.kind == "decisions" and (outputs.values != some.array[:, 0]).any():
-        raise DamagedError(f"{where}: holds classes that are no indices. {opened.remedy}")
+        raise DamagedError(f"{where}: holds classes that are no indices. {file.remedy}")
     try:
         checked_outputs(where, outputs.kind, outputs.values, outputs.confidence, rows.start)
     except CommitteeError as error:
-        raise DamagedError(f"{error}. {opened.remedy}") from None
+        raise DamagedError(f"{error}. {file.remedy}") from None
 
 
 def _named(chunks: Sequence[int], each: _ModelFile) -> str:
-    """Chunks and their samples, for people."""
+    """Return a text that names the first of some chunks and its samples, and counts the others."""
     first = chunks[0] * CHUNK_ROWS
     last = first + each.manifest.parts[chunks[0]].rows - 1
     more = f" and {len(chunks) - 1} more chunks" if len(chunks) > 1 else ""
     return f"chunk {chunks[0]}, samples {first} to {last}{more}"
 
 
-def _outputs(opened: _ModelFile) -> Outputs:
-    entry, array = opened.manifest.entry, opened.array
+def _outputs(file: _ModelFile) -> Outputs:
+    entry, array = file.manifest.entry, file.array
     if entry.kind == "decisions":
-        with np.errstate(invalid="ignore"):  # no index comes of NaN; it is refused
+        with np.errstate(invalid="ignore"):  # NaN is refused later
             return Outputs("decisions", array[:, 0].astype(np.int64), np.asarray(array[:, 1]))
     return Outputs(entry.kind, array)

@@ -1,4 +1,4 @@
-"""Brings a data set into line with what a store knows: order, broken samples, what is left."""
+"""Reconcile a data set with a store: the order of samples, broken samples, other splits."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from committee.store.split import Split, changed_text, known_split, other_splits
 def reconcile(
     store: Store, dataset: Dataset, skip_broken: bool
 ) -> tuple[Dataset, Split, list[str]]:
-    """Bring a data set into the order of the store, and record it there.
+    """Bring a data set into the order of the store, and record its samples there.
 
     Args:
-        store: Opened for writing.
+        store: Open for writing.
         dataset: The samples.
-        skip_broken: True to leave out samples that cannot be read; those that the store does not
-            know are then read once.
+        skip_broken: True to leave out samples that cannot be read; samples that are new to the
+            store are then read once to find out.
 
     Returns:
-        The data set as the store has it, what was recorded, and notes on samples that other splits
-        have too or that are copies.
+        The data set in the store's order, the recorded split, and notes on samples that are copies
+        or also in other splits.
 
     Raises:
-        BrokenSamplesError: If none can be read, or the store left out some that are broken still
-            and ``skip_broken`` is not given again.
+        BrokenSamplesError: If no sample can be read, or samples that the store left out are still
+            broken and ``skip_broken`` is False.
         ChangedError: If the store has other samples under that name.
-        StoreError: If another split of the store has some of them.
+        StoreError: If another split of the store has some of the samples.
     """
     samples = dataset.samples
     known = store.split(samples.split, samples.classes)
@@ -49,23 +49,18 @@ def reconcile(
     fewer = _without(known, broken.keys())
     is_fewer = fewer is not known
     rows = rows[store_order(store.root / samples.split, fewer, given.taken(rows))]
-    left = replace(given.samples.taken(rows), broken=tuple(broken.values()))
-    was_checked = fewer is not None and fewer.checked and len(fewer.samples) == len(left)
-    split = Split(left, checked=skip_broken or was_checked)
+    readable = replace(given.samples.taken(rows), broken=tuple(broken.values()))
+    was_checked = fewer is not None and fewer.checked and len(fewer.samples) == len(readable)
+    split = Split(readable, checked=skip_broken or was_checked)
     notes = store.add_samples(split, fewer=is_fewer)
-    copies = content_copies(left)
-    return PartDataset(dataset, rows, left), split, [*notes, *([copies] if copies else [])]
+    copies = content_copies(readable)
+    return PartDataset(dataset, rows, readable), split, [*notes, *([copies] if copies else [])]
 
 
 def _broken(
     dataset: Dataset, given: Split, known: Split | None, skip_broken: bool
 ) -> dict[str, Broken]:
-    """Return the samples to leave out, by id, in the order given.
-
-    Raises:
-        BrokenSamplesError: If the store left out samples that are still broken, and
-            ``skip_broken`` is not given again.
-    """
+    """Return the samples to leave out, by id, in the order of the data set."""
     recorded = {} if known is None else {(b.id, b.content): b for b in known.samples.broken}
     if given.content is None or not (skip_broken or recorded):
         return {}
@@ -87,28 +82,27 @@ def _broken(
 
 
 def _without(known: Split | None, broken: AbstractSet[str]) -> Split | None:
-    """Return what the store knows without the broken samples; the same split if none is broken."""
+    """Return the split without the broken samples; the same object if none is broken."""
     if known is None or not broken & set(known.samples.ids):
         return known
     good = np.array([name not in broken for name in known.samples.ids], bool)
     return known.taken(np.flatnonzero(good))
 
 
-def taken(whole: Dataset, store: str | Path, fraction: str, seed: int) -> Dataset:
-    """Return a share of every class, which includes what a split of the store already has.
+def grown_share(whole: Dataset, store: str | Path, fraction: str, seed: int) -> Dataset:
+    """Return a share of every class, consistent with the splits of a store.
+
+    If the split is new, this is :func:`committee.data.share`. Otherwise it is the samples of the
+    stored split, and those of the share that are new to the store: the folder may have grown.
 
     Args:
         whole: All samples, with the name of the split.
         store: Folder of the store.
-        fraction: As of :func:`committee.data.share`.
-        seed: Chooses the samples.
-
-    Returns:
-        If the split is new, the share. Else the samples that it has, and of those that no split of
-        the store has, those that the share takes: a folder may have grown since.
+        fraction: As in :func:`committee.data.share`.
+        seed: Seed of the random choice.
 
     Raises:
-        DataError: If the fraction is not of that form, or takes no sample.
+        DataError: If the fraction is malformed or takes no sample.
     """
     part = share(whole, fraction, seed)
     known = _recorded(Path(store), part.samples)
@@ -123,7 +117,7 @@ def taken(whole: Dataset, store: str | Path, fraction: str, seed: int) -> Datase
 
 
 def _recorded(store: Path, samples: Samples) -> set[str] | None:
-    """Return the ids of the store's split if it was taken by the same rule, else None."""
+    """Return the ids of the stored split if it was taken by the same rule, else None."""
     if not (store / samples.split).is_dir():
         return None
     known = known_split(store / samples.split, ())
@@ -133,21 +127,18 @@ def _recorded(store: Path, samples: Samples) -> set[str] | None:
 
 
 def _share_of(rule: str) -> str:
-    """Return a rule without the number of samples it was applied to."""
+    """Return a rule without its last part, the number of samples."""
     return rule.rpartition(",")[0]
 
 
-def rest(dataset: Dataset, store: str | Path) -> Dataset:
-    """Return what remains of a data set without the store's splits that were taken by fraction.
+def without_stored_shares(dataset: Dataset, store: str | Path) -> Dataset:
+    """Return a data set without the samples of the store's splits that were taken by fraction.
 
-    Args:
-        dataset: The samples. If their split is not called ``test``, or the store has no split that
-            was taken from them by a rule, they are returned as they are.
-        store: Folder of the store.
+    It is returned unchanged if its split is not called ``test``, or the store has no such split.
 
     Raises:
-        ChangedError: If some samples of such a split have another content now.
-        DataError: If nothing is left.
+        ChangedError: If the content of some samples of such a split has changed.
+        DataError: If no sample remains.
     """
     if dataset.samples.split != REST:
         return dataset
@@ -161,7 +152,7 @@ def rest(dataset: Dataset, store: str | Path) -> Dataset:
     ids = set()
     for each in sources:
         _refuse_changed(Path(store), each, given)
-        # What has another name now is that split's too, and what is broken there.
+        # Renamed samples belong to that split too, and so do its broken ones.
         ids |= {given.ids[row] for row in shared(each, given).second.tolist()}
         ids |= {*each.ids, *(broken.id for broken in each.broken)}
     names = ", ".join(each.split for each in sources)
@@ -169,16 +160,11 @@ def rest(dataset: Dataset, store: str | Path) -> Dataset:
 
 
 def _is_from(given: Samples, split: Samples) -> bool:
-    """Return True if a split was taken from these samples: most of it is there, unchanged."""
+    """Return True if most of a split is among these samples, unchanged."""
     return 2 * len(shared(split, given).first) > len(split)
 
 
 def _refuse_changed(store: Path, split: Samples, given: Samples) -> None:
-    """Refuse samples of a split that have another content now.
-
-    Raises:
-        ChangedError: If there are some.
-    """
     assert split.content is not None
     assert given.content is not None
     place = {name: row for row, name in enumerate(given.ids)}
@@ -189,7 +175,6 @@ def _refuse_changed(store: Path, split: Samples, given: Samples) -> None:
     if differ.any():
         changed = changed_text(split, given, then[differ], now[differ])
         raise ChangedError(
-            f"{store}: split {split.split!r}, of which {given.split!r} is to take the rest: "
-            f"{changed}. Give the samples as they were, or predict both splits into another store "
-            "with --out"
+            f"{store}: split {split.split!r}, which {given.split!r} is to leave out: {changed}. "
+            "Give the samples as they were, or predict both splits into another store with --out"
         )

@@ -1,7 +1,7 @@
-"""Labels added to a split, or corrected, after its outputs were computed; outputs stay as they are.
+"""Add or correct the labels of a split after its outputs were computed.
 
-Outputs depend on the ids of samples, not on labels, so new labels are one file, which is written
-whole or not at all.
+Outputs depend on the ids of samples, not on labels, so only the file of samples is rewritten, whole
+or not at all.
 """
 
 from __future__ import annotations
@@ -26,21 +26,13 @@ from committee.store.folder import writing
 from committee.store.split import Split, read_split, write_split
 from committee.text import from_cell, listed
 
-# What arrays of labels are called in an npz file.
+# Names of the arrays of an npz file.
 _LABELS, _IDS = ("labels", "label"), ("ids", "id")
 
 
 @dataclass(frozen=True)
 class _Relabelled:
-    """What new labels changed.
-
-    Args:
-        folder: Folder of the split.
-        samples: How many samples it has.
-        added: How many had no label before.
-        changed: How many had another.
-        notes: What else to know.
-    """
+    """How many labels were added and changed, and notes for the user."""
 
     folder: Path
     samples: int
@@ -50,13 +42,13 @@ class _Relabelled:
 
 
 @dataclass(frozen=True, eq=False)
-class _Given:
-    """Labels that are given: an index of a class for each, -1 where there is none.
+class _NewLabels:
+    """The user's labels.
 
     Args:
-        labels: Shape (n,).
-        ids: Of the samples that they are of; None if they are in the order of the split.
-        content: Digests of these samples, if they are known.
+        labels: Class indices, shape (n,), -1 for no label.
+        ids: Ids of the samples; None if the labels are in the order of the split.
+        content: Digests of the samples, shape (n,), where they are known.
     """
 
     labels: Array
@@ -67,21 +59,23 @@ class _Given:
 def relabel(
     store: str | Path, split: str, labels: str | Path | Sequence[Any] | Mapping[str, Any]
 ) -> _Relabelled:
-    """Add labels to a split of a store, or correct them; no output is computed again.
+    """Add labels to a split of a store, or correct them, and return what changed.
 
-    Calibrations that were fitted to this split are removed if a label changes.
+    No output is computed again. Calibrations that were fitted on this split are removed if a label
+    changes.
 
     Args:
         store: Folder of the store.
         split: Name of the split.
         labels: A csv file with columns ``id`` (or ``path``) and ``label``; an npz file with
-            ``labels`` and maybe ``ids`` and ``classes``; an npy file, in the order of the samples;
-            any data that :func:`committee.data.open_data` opens, joined by id or content; labels in
-            the order of the samples; or labels by id. A label is the name of a class or its index.
+            ``labels`` and optionally ``ids`` and ``classes``; an npy file, in the order of the
+            samples; any data that :func:`committee.data.open_data` opens, joined by id or content;
+            a sequence in the order of the samples; or a mapping from ids. A label is the name of a
+            class or its index.
 
     Raises:
         DataError: If labels cannot be read.
-        MisalignedError: If a label is no class, or only some samples would have one.
+        MisalignedError: If a label is no class, or some samples would have no label.
         StoreError: If there is no such split, or another process writes to the store.
     """
     root = Path(store)
@@ -90,8 +84,7 @@ def relabel(
         raise StoreError(f"{root}: no split {split!r} to relabel; there are: {known or 'none'}")
     classes = tuple(read_index(root / "store.json")["classes"])
     before = read_split(root / split, classes)
-    given = _given(labels, before, classes)
-    new, notes = _joined(before, given)
+    new, notes = _joined(before, _read_labels(labels, before, classes))
     _check_width(root / split, new)
     old = before.samples.labels
     added = len(new) if old is None else 0
@@ -104,97 +97,94 @@ def relabel(
     return _Relabelled(root / split, len(new), added, changed, tuple(notes))
 
 
-def _given(labels: Any, split: Split, classes: tuple[str, ...]) -> _Given:
+def _read_labels(labels: Any, split: Split, classes: tuple[str, ...]) -> _NewLabels:
     if isinstance(labels, Mapping):
-        return _Given(indices("labels", list(labels.values()), classes), list(map(str, labels)))
+        return _NewLabels(indices("labels", list(labels.values()), classes), [*map(str, labels)])
     if not isinstance(labels, str | Path):
-        array = np.asarray(labels)
-        return _Given(indices("labels", array, classes))
+        return _NewLabels(indices("labels", np.asarray(labels), classes))
     path = Path(labels)
-    readers = {".csv": _of_csv, ".npy": _of_npy, ".npz": _of_npz}
+    readers = {".csv": _from_csv, ".npy": _from_npy, ".npz": _from_npz}
     ending = path.suffix.lower()
     if ending in readers and path.is_file():
-        given = readers[ending](path, classes)
-        return _with_files(given, path.parent, split) if ending == ".csv" else given
+        new = readers[ending](path, classes)
+        return _with_content(new, path.parent, split) if ending == ".csv" else new
     dataset = open_data(labels, split.samples.split, classes)
     samples = dataset.samples
     if samples.labels is None:
         raise DataError(f"labels {labels}: has no labels ({'; '.join(samples.notes) or 'none'})")
     known = set(split.samples.ids)
-    # Who sorted a file into another folder gave it another name.
+    # A file that was moved to another folder has another id, but the same content.
     moved = split.content is not None and not known.issuperset(samples.ids)
-    return _Given(samples.labels, samples.ids, content_of(dataset) if moved else None)
+    return _NewLabels(samples.labels, samples.ids, content_of(dataset) if moved else None)
 
 
-def _of_csv(path: Path, classes: tuple[str, ...]) -> _Given:
+def _from_csv(path: Path, classes: tuple[str, ...]) -> _NewLabels:
     table = read_table(path)
     name, label = table.named((*ID_WORDS, *PATH_WORDS)), table.named(LABEL_WORDS)
     if not name or not label:
         raise DataError(
-            f"{path}: its first line must name the columns id (or path) and label, with commas "
-            f"between; it names {listed(table.header)}"
+            f"{path}: its first line must name the columns id (or path) and label, separated by "
+            f"commas; it names {listed(table.header)}"
         )
     texts = [text if text in classes else from_cell(text) for text in table.column(label)]
-    told = indices(str(path), texts, classes, place=table.place)
-    return _Given(told, table.column(name))
+    return _NewLabels(indices(str(path), texts, classes, place=table.place), table.column(name))
 
 
-def _with_files(given: _Given, folder: Path, split: Split) -> _Given:
-    """Return labels of a csv with the contents of files that it names otherwise than the split."""
+def _with_content(new: _NewLabels, folder: Path, split: Split) -> _NewLabels:
+    """Add the digests of files that a csv names otherwise than the split does, 0 for the rest.
+
+    Paths start at the folder of the csv, or else at the working directory.
+    """
     known = set(split.samples.ids)
-    if split.content is None or given.ids is None or known.issuperset(given.ids):
-        return given
-    contents = [0 if name in known else _digest_near(name, folder) for name in given.ids]
-    return replace(given, content=np.array(contents, np.uint64))
+    if split.content is None or new.ids is None or known.issuperset(new.ids):
+        return new
+    contents = [
+        0 if name in known else digest_of(folder / name) or digest_of(Path(name))
+        for name in new.ids
+    ]
+    return replace(new, content=np.array(contents, np.uint64))
 
 
-def _digest_near(name: str, folder: Path) -> int:
-    """Return the digest of a file by its path from a folder, or from here; 0 if there is none."""
-    return digest_of(folder / name) or digest_of(Path(name))
+def _from_npy(path: Path, classes: tuple[str, ...]) -> _NewLabels:
+    return _NewLabels(indices(str(path), _load(path), classes))
 
 
-def _of_npy(path: Path, classes: tuple[str, ...]) -> _Given:
-    return _Given(indices(str(path), _loaded(path), classes))
-
-
-def _of_npz(path: Path, classes: tuple[str, ...]) -> _Given:
-    archive = _loaded(path)
-    with archive:
+def _from_npz(path: Path, classes: tuple[str, ...]) -> _NewLabels:
+    with _load(path) as archive:
         labels, ids = (
             next((archive[name] for name in words if name in archive.files), None)
             for words in (_LABELS, _IDS)
         )
-        named = [str(each) for each in archive["classes"]] if "classes" in archive.files else []
+        own_classes = [*map(str, archive["classes"])] if "classes" in archive.files else []
     if labels is None:
         raise DataError(f"{path}: has no 'labels'; it holds {listed(archive.files)}")
-    return _Given(
-        indices(str(path), labels, classes, named), None if ids is None else [*map(str, ids)]
-    )
+    rows = indices(str(path), labels, classes, own_classes)
+    return _NewLabels(rows, None if ids is None else [*map(str, ids)])
 
 
-def _loaded(path: Path) -> Any:
+def _load(path: Path) -> Any:
     try:
         return np.load(path, allow_pickle=False)
-    except Exception as error:  # numpy and zip raise of every kind
+    except Exception as error:  # numpy and zipfile raise many kinds
         reason = str(error).split("\n")[0]
         raise DataError(f"{path}: cannot be read ({reason})") from None
 
 
-def _joined(split: Split, given: _Given) -> tuple[Array, list[str]]:
-    """Return a label for each sample of the split, shape (N,), and what to know of the rest."""
+def _joined(split: Split, given: _NewLabels) -> tuple[Array, list[str]]:
+    """Return a label for each sample of the split, shape (N,), and notes on unused labels."""
     samples = split.samples
     rows = _rows(split, given)
     new = np.full(len(samples), -1) if samples.labels is None else samples.labels.copy()
     if (given.labels < 0).all():
         raise MisalignedError(
-            f"labels of {samples.split!r}: there are no labels in it, all are -1 or empty"
+            f"labels of {samples.split!r}: there are no labels, all are -1 or empty"
         )
     used = (rows >= 0) & (given.labels >= 0)
     if not used.any():
         theirs = listed((given.ids or ())[:6])
         raise MisalignedError(
-            f"labels of {samples.split!r}: none of the {len(rows):,} is of a sample of the split, "
-            f"whose ids are {listed(samples.ids)}; given are {theirs}. Write ids as in the store"
+            f"labels of {samples.split!r}: none of the {len(rows):,} ids is in the split, which "
+            f"has {listed(samples.ids)}; the labels have {theirs}. Write ids as in the store"
         )
     new[rows[used]] = given.labels[used]
     lacking = np.flatnonzero(new < 0)
@@ -202,25 +192,25 @@ def _joined(split: Split, given: _Given) -> tuple[Array, list[str]]:
         names = listed([samples.ids[row] for row in lacking.tolist()])
         raise MisalignedError(
             f"labels of {samples.split!r}: {len(lacking):,} of {len(new):,} samples would have "
-            f"none: {names}. Label all of them"
+            f"no label: {names}. Label all of them"
         )
     strange, empty = int((rows < 0).sum()), int((given.labels < 0).sum())
-    notes = [f"{strange:,} labels are of samples that are not in the split"] if strange else []
+    notes = [f"{strange:,} labels belong to samples that are not in the split"] if strange else []
     return new, notes + ([f"{empty:,} labels are empty and change nothing"] if empty else [])
 
 
-def _rows(split: Split, given: _Given) -> Array:
-    """Return which sample of the split each label is of, shape (n,), -1 where it is of none."""
+def _rows(split: Split, given: _NewLabels) -> Array:
+    """Return the row in the split of each label's sample, shape (n,), -1 if it is not there."""
     samples = split.samples
     if given.ids is None:
         if len(given.labels) != len(samples):
             raise MisalignedError(
-                f"labels of {samples.split!r}: {len(given.labels):,} are given without ids, the "
-                f"split has {len(samples):,} samples. Give ids beside them"
+                f"labels of {samples.split!r}: {len(given.labels):,} labels without ids, but the "
+                f"split has {len(samples):,} samples. Give ids with them"
             )
         return np.arange(len(samples))
     place = {name: row for row, name in enumerate(samples.ids)}
-    # A spreadsheet's apostrophe, which our csv files have, is no part of a name.
+    # Our csv files put an apostrophe before some ids, for spreadsheets.
     rows = [place.get(name, place.get(from_cell(name), -1)) for name in given.ids]
     if given.content is not None and split.content is not None:
         by_content: dict[int, list[int]] = {}
@@ -236,19 +226,18 @@ def _rows(split: Split, given: _Given) -> Array:
     twice = [samples.ids[row] for row, count in counts.items() if count > 1]
     if twice:
         raise MisalignedError(
-            f"labels of {samples.split!r}: {listed(twice)} stand twice; give each one label"
+            f"labels of {samples.split!r}: {listed(twice)} appear twice; give each one label"
         )
     return np.array(rows, np.int64)
 
 
 def _best(name: str, rows: Sequence[int], ids: Sequence[str]) -> int:
-    """Return which of some copies is meant by a path: the one that it ends with; -1 if none is."""
-    named = [row for row in rows if f"/{name}".endswith(f"/{ids[row]}")]
-    return next(iter([*named, *rows]), -1)
+    """Return the copy whose id ends the path, else the first copy; -1 if there is none."""
+    matching = [row for row in rows if f"/{name}".endswith(f"/{ids[row]}")]
+    return next(iter([*matching, *rows]), -1)
 
 
 def _check_width(folder: Path, labels: Array) -> None:
-    """Refuse labels beyond the outputs of a model."""
     for name in sorted(finished_models(folder)):
         manifest = read_manifest(folder / f"{name}.json")
         if manifest.entry.kind != "decisions" and labels.max() >= manifest.width:
@@ -259,14 +248,14 @@ def _check_width(folder: Path, labels: Array) -> None:
 
 
 def _forget_calibrations(root: Path, split: str) -> list[str]:
-    """Remove calibrations that were fitted to the labels of a split; return what to know of it."""
+    """Remove the calibrations that were fitted on a split; return a note on them."""
     models = read_index(root / "store.json")["models"]
     stale = [name for name, each in models.items() if _split_of(each.get(KEY)) == split]
     if not stale:
         return []
     remove_calibrations(root, stale)
     return [
-        f"calibrations of {listed(stale)} were fitted to the labels before and are removed; fit "
+        f"calibrations of {listed(stale)} were fitted to the old labels and were removed; fit "
         f"them again: committee calibrate {root} --split {split}"
     ]
 
