@@ -193,15 +193,13 @@ def test_miou_of_nothing_is_nan_and_refused_by_name(store):
     table = pool.table
     for counts in (table.both, table.predicted, table.labelled):
         counts[...] = 0
-    with pytest.raises(
-        Exception, match="'val': mIoU has nothing to evaluate; no pixel has a label"
-    ):
+    with pytest.raises(Exception, match="'val': mIoU needs labels, and no pixel has one"):
         evaluate(Cascade.of(["small"]), pool, metric=MEAN_IOU)
 
 
 def test_miou_refuses_what_are_no_counts():
     exits = Exits(("a",), Outputs("logits", np.zeros((1, 2))), None, np.arange(1), 1)
-    with pytest.raises(ShapeError, match="logits are no counts of pixels"):
+    with pytest.raises(ShapeError, match="needs counts of pixels, not logits"):
         MEAN_IOU.of(exits)
 
 
@@ -507,7 +505,7 @@ def test_predict_goes_on_where_it_was_and_mends_what_is_damaged(world, tmp_path)
     with pytest.raises(DamagedError, match=r"tiles of 'val2\.png' are missing or damaged"):
         load_tiles(folder)
     predict_tiles(pool, data, tmp_path / "s", allow_code=code, note=notes.append)
-    assert notes == ["val2.png: its counts were damaged; computed again"]
+    assert notes == ["val2.png: its damaged counts are computed again"]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -631,7 +629,7 @@ def test_pool_files_that_are_wrong(tmp_path, change, error, told):
     ("name", "error", "told"),
     [
         ("broken", NotFiniteError, "model 'broken': NaN or infinite logits"),
-        ("of_two", ModelError, "tells 2 classes apart, not 3"),
+        ("of_two", ModelError, "has 2 classes, not 3"),
         ("flat", ModelError, r"segmentation needs logits \(1, classes, height, width\)"),
     ],
 )
@@ -664,7 +662,7 @@ def pngs(out):
 
 def test_images_are_whole_though_a_run_was_stopped(world, cascade, tmp_path, monkeypatch):
     runner = Segmenter(cascade, allow_code=[str(world.parent / "models.py")])
-    monkeypatch.setattr(Segmenter, "together", 2)
+    monkeypatch.setattr(Segmenter, "group_size", 2)
     data = open_segmentation(world.parent / "test", labels=False)
     list(segment_into(runner, data, tmp_path / "whole.csv"))
     for altered in (False, True):
@@ -774,7 +772,7 @@ def test_what_cannot_be_run(world, cascade, tmp_path):
     with pytest.raises(DataError, match=r"written as .csv, .jsonl"):
         list(segment_into(runner, data, tmp_path / "out.parquet"))
     plain = {n: replace(spec, task="image-classification") for n, spec in cascade.models.items()}
-    with pytest.raises(CascadeError, match="do not segment"):
+    with pytest.raises(CascadeError, match="are not for segmentation"):
         Segmenter(replace(cascade, models=plain), allow_code=code)
 
 
@@ -915,7 +913,7 @@ def test_the_bootstrap_takes_little_memory_and_the_same_draws(monkeypatch):
     )
     for kept in (0, 1 << 28):
         metric_module._draws.cache_clear()
-        monkeypatch.setattr(metric_module, "_MOST_KEPT", kept)
+        monkeypatch.setattr(metric_module, "_CACHE_BYTES", kept)
         monkeypatch.setattr(metric_module, "_BLOCK", 1 << 20)
         tracemalloc.start()
         found = metric_module.bootstrap([counts])[0]

@@ -368,7 +368,7 @@ def test_turns_that_are_not_heeded_are_told(tmp_path: Path) -> None:
     turn(tmp_path / "val" / "images" / "val0.png", 3)
     notes: list[str] = []
     predicted(path, tmp_path / "s", note=notes.append)
-    assert "1 images say by EXIF how to turn them" in "\n".join(notes)
+    assert "EXIF rotates 1 images" in "\n".join(notes)
 
 
 def test_models_must_see_images_turned_alike(tmp_path: Path) -> None:

@@ -472,7 +472,7 @@ def test_timing_decides_as_ever_and_times_every_image(stored: Pool, some: ArrayD
 
 def test_a_folder_is_no_file_of_results(tmp_path: Path) -> None:
     (tmp_path / "out.csv").mkdir()
-    with pytest.raises(DataError, match=r"out\.csv: is a folder; name a file"):
+    with pytest.raises(DataError, match=r"out\.csv is a folder; name a file"):
         check_ending(tmp_path / "out.csv")
 
 

@@ -19,7 +19,7 @@ from committee.errors import CascadeError, MisalignedError
 from committee.models.pool_file import read_pool_file
 from committee.rule.origin import Origin, Promised
 from committee.run.offline import run_into
-from committee.run.promise import Promise, _by_chance
+from committee.run.promise import Promise, _p_value
 from committee.run.results import Result, read_results, write_results
 from committee.spec.model import ImportedModel
 from pool_changes import with_specs
@@ -147,7 +147,7 @@ def test_chance_is_that_of_fishers_exact_test(data: st.DataObject) -> None:
     # Of all ways to spread what both have over the two, those that are no more likely than this.
     ways = [math.comb(of_one, k) * math.comb(of_two, one + two - k) for k in range(one + two + 1)]
     expected = sum(each for each in ways if each <= ways[one]) / sum(ways)
-    assert _by_chance(one, of_one, two, of_two) == pytest.approx(expected)
+    assert _p_value(one, of_one, two, of_two) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -152,11 +152,11 @@ def test_reading_goes_on_while_models_run(tmp_path: Path) -> None:
 
         def read(self, rows: Array) -> Array:
             self.threads.add(threading.current_thread().name)
-            if rows[-1] >= runner.together(8):
+            if rows[-1] >= runner.group_size(8):
                 module.ahead.set()
             return super().read(rows)
 
-    whole = dataset(3 * runner.together(8))
+    whole = dataset(3 * runner.group_size(8))
     noted = Noted(whole.read(np.arange(len(whole.samples))), whole.samples)
     assert sum(len(rows) for rows, _ in run_offline(runner, noted, 8)) == len(whole.samples)
     # The model's first call waits until more has been read.
@@ -197,5 +197,5 @@ def test_samples_that_stay_are_gathered_from_batches_that_were_torn(tmp_path: Pa
 
 def test_small_images_are_read_many_at_a_time() -> None:
     runner = Runner(embedded(Cascade.of(["nano"])), threads=1)
-    assert runner.together(64) == 1024
-    assert runner.together(5000) == 5000
+    assert runner.group_size(64) == 1024
+    assert runner.group_size(5000) == 5000

@@ -250,7 +250,7 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_runs(
     data = write_npz(tmp_path / "data.npz", 3)
     words = f"run {cascade} --data {data} --allow-code {world.folder / 'models.py'} --out"
     assert main(f"{words} {tmp_path / 'no' / 'such' / 'r.csv'}".split()) == 2
-    assert f"there is no folder {tmp_path / 'no' / 'such'}; make it" in capsys.readouterr().err
+    assert f"folder {tmp_path / 'no' / 'such'} does not exist; create it" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
     (tmp_path / "r.csv.part").touch()
     assert main(f"{words} {tmp_path / 'r.csv'}".split()) == 2

@@ -1,4 +1,4 @@
-"""models x data -> store: the outputs of every model on every sample, each decoded once."""
+"""Compute the outputs of every model on every sample, each decoded once, into a store."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ from committee.store.reconcile import reconcile
 from committee.store.split import check_split_name
 from committee.store.writer import Writer
 
-# Called with (samples done, samples in all), counted over all models.
+# Called with (samples done, all samples), counted over all models.
 Progress = Callable[[int, int], None]
-# Called with a line for people.
+# Called with each message for the user, one line each.
 Note = Callable[[str], None]
 Loaded: TypeAlias = tuple[Model, ModelSpec]
 Inputs: TypeAlias = Mapping[Preprocessing, ModelInputs]
 
 DTYPES = ("float32", "float16")
-# Threads that read and prepare images while the models run. Two fill what the models leave of two
-# cores; on more cores more are needed to keep up, and each costs the memory of a batch.
+# Threads that read and prepare images while the models run. On two cores two suffice; more cores
+# need more threads to keep up, and each thread costs the memory of a batch.
 THREADS = max(2, min(4, (os.cpu_count() or 2) // 2))
 
 
@@ -64,35 +64,34 @@ def predict(
 ) -> Path:
     """Compute the outputs of all models on all samples and write them to a store.
 
-    Only what the store lacks is computed: everything for a new model, only the new samples, only
-    the damaged chunks of a file. Samples that the store knows keep their order; new ones follow.
-    The call can be stopped at any moment and repeated: it resumes, and the store ends up the same
-    to the byte.
+    Only what the store lacks is computed: all samples for a new model, otherwise new samples and
+    damaged chunks. Samples in the store keep their order; new samples follow. The call can be
+    stopped at any moment and repeated: it resumes, and the final store is the same to the byte.
 
     Args:
         pool: The models.
         dataset: The samples, with the name of their split.
-        store: Folder of the store; made if it is not there.
-        batch_size: Samples a forward pass, as the task says if left out; part of what is recorded,
-            for rounding depends on it.
+        store: Folder of the store; created if it does not exist.
+        batch_size: Samples a forward pass; the task's default if None. The store records it,
+            because rounding depends on it.
         dtype: Type of the stored logits or probabilities: ``float32`` or ``float16``. Decisions
-            are float64 always.
-        skip_broken: True to leave out and record samples that cannot be read. Every new sample is
-            then read once before the models run.
+            are always float64.
+        skip_broken: True to skip and record samples that cannot be read. Every new sample is then
+            read once before the models run.
         allow_code: Python files and modules that may be run.
-        progress: Called with (samples done, samples in all), counted over all models.
-        note: Called with a line for each thing that people should know.
+        progress: Called with (samples done, all samples), counted over all models.
+        note: Called with each message for the user, one line each.
 
     Returns:
         The folder of the split, for :meth:`committee.Pool.load`.
 
     Raises:
-        BrokenSamplesError: If samples cannot be read; all of them are named.
+        BrokenSamplesError: If samples cannot be read; it names all of them.
         ChangedError: If the store holds other samples, classes or models under these names.
         ModelError, NotFiniteError: If a model cannot be loaded or used.
         MisalignedError: If the batch size does not divide the store's chunks.
         StoreError: If another split of the store has some of the samples.
-        UnknownNameError: If the type is another.
+        UnknownNameError: If ``dtype`` is not one of these.
     """
     batch_size = pool.task.batch_size if batch_size is None else batch_size
     if batch_size < 1 or CHUNK_ROWS % batch_size:
@@ -102,26 +101,26 @@ def predict(
     check_split_name(dataset.samples.split)
     check_kinds({model.name: model.kind for model in pool.models})
     loaded = load_models(pool.models, allow_code)
-    tell = note or (lambda _: None)
+    note = note or (lambda _: None)
     for line in _unknown_costs(loaded):
-        tell(line)
+        note(line)
     names = [spec.name for _, spec in loaded]
     with writing(Path(store)) as target:
         specs = {s.name: s.to_json() for _, s in loaded}
         for line in target.add_models(specs, dataset.samples.classes):
-            tell(line)
+            note(line)
         dataset, split, notes = reconcile(target, dataset, skip_broken)
         samples = dataset.samples
         if samples.broken:
-            tell(samples.left_out)
-        for each in notes:
-            tell(each)
+            note(samples.left_out)
+        for line in notes:
+            note(line)
         writers = []
         for _, spec in loaded:
             entry = _entry(spec, dataset, batch_size, dtype)
             writers.append(target.writer(samples, spec.name, entry))
             for chunk in writers[-1].damaged:
-                tell(f"{spec.name}: chunk {chunk} was damaged and is computed again")
+                note(f"{spec.name}: chunk {chunk} was damaged and is computed again")
         folder = target.root / samples.split
         widths = stored_widths(folder)
         first = _FirstOutputs(samples, {n: widths[n] for n in widths.keys() - {*names}})
@@ -135,16 +134,16 @@ def predict(
         for line in notes_on(
             name, own.model(name), own.samples.labels, len(samples.classes), samples.classes
         ):
-            tell(line)
+            note(line)
     return folder
 
 
 class _FirstOutputs:
-    """Checks the first outputs of each model against what was declared, before hours of work.
+    """Checks the first outputs of each model against its declaration, before hours of work.
 
     Args:
         samples: The samples of the split.
-        widths: How many outputs models have that are not computed now, by name.
+        widths: Number of outputs of the models that are already in the store, by name.
     """
 
     def __init__(self, samples: Samples, widths: dict[str, int]) -> None:
@@ -153,7 +152,7 @@ class _FirstOutputs:
         self._seen: set[str] = set()
 
     def check(self, spec: ModelSpec, outputs: Outputs) -> None:
-        """Check the outputs of a model's first batch, and no others."""
+        """Check the outputs of a model's first batch; later batches pass unchecked."""
         if spec.name in self._seen:
             return
         self._seen.add(spec.name)
@@ -167,13 +166,13 @@ class _FirstOutputs:
 
 
 def _unknown_costs(loaded: Sequence[Loaded]) -> list[str]:
-    """Return a note for each model whose multiply-adds are unknown, with the reason."""
+    """Return a line for each model whose multiply-adds are unknown, with the reason."""
     reasons = {
         spec.name: getattr(model, "macs_unknown", "")
         for model, spec in loaded
         if not any(cost.unit == "macs" for cost in spec.costs)
     }
-    # A model with a cost in another unit needs no such note.
+    # A model with a cost in another unit needs no such line.
     priced = {spec.name for _, spec in loaded if spec.costs}
     return [
         f"{name}: multiply-adds unknown: {reason}"
@@ -202,8 +201,8 @@ class _Batch:
     Args:
         chunk: Number of their chunk.
         rows: Numbers of the samples, shape (n,).
-        due: Numbers of the models that lack them.
-        last: True if the chunk is complete after it.
+        due: Numbers of the models that lack outputs for them.
+        last: True if this batch completes the chunk.
     """
 
     chunk: int
@@ -220,13 +219,13 @@ def _fill(
     progress: Progress | None,
     checks: _FirstOutputs,
 ) -> None:
-    """Compute what the writers lack, chunk by chunk, each image read once for all of them."""
+    """Compute what the writers lack, chunk by chunk; each image is read once for all models."""
     total = len(dataset.samples) * len(writers)
     done = sum(writer.rows_done for writer in writers)
     if progress is not None:
         progress(done, total)
     parts: dict[int, list[Outputs]] = {}
-    work = _Reading(dataset, [spec.preprocessing for _, spec in loaded])
+    work = _Reader(dataset, [spec.preprocessing for _, spec in loaded])
     batches = _batches(writers, len(dataset.samples), batch_size)
     for batch, inputs in _named_if_broken(
         map_ahead(work, batches, THREADS, THREADS + 1), dataset, writers
@@ -248,8 +247,8 @@ def _fill(
             parts = {}
 
 
-class _Reading:
-    """Reads a batch once and prepares it for every model that lacks it; called by threads."""
+class _Reader:
+    """Reads a batch once and prepares it for every model that needs it; called by threads."""
 
     def __init__(self, dataset: Dataset, recipes: Sequence[Preprocessing]) -> None:
         self._dataset = dataset
@@ -258,21 +257,21 @@ class _Reading:
     def __call__(self, batch: _Batch) -> Inputs:
         due = [self._recipes[i] for i in batch.due]
         if any(recipe.views is not None for recipe in due):
-            # Frames come resized; views are made of them when a model runs.
+            # Frames arrive resized; a model makes its views when it runs.
             clips = self._dataset.read(batch.rows)
             return {recipe: inputs_of(clips, recipe) for recipe in due}
         rows, first, step = batch.rows, 0, 1
         inputs = {recipe: np.empty((len(rows), *recipe.shape), np.float32) for recipe in due}
-        # Photographs one by one: decoded they may be a hundred times as large as what is kept.
+        # Photographs are read one by one: decoded, one may be a hundred times its inputs.
         while first < len(rows):
             images = self._dataset.read(rows[first : first + step])
-            for recipe, made in inputs.items():
-                prepared(images, recipe, made[first : first + len(images)])
+            for recipe, values in inputs.items():
+                prepared(images, recipe, values[first : first + len(images)])
             first += len(images)
             if isinstance(images, np.ndarray):
-                # Small already: the rest in one go.
+                # Arrays are small: read the rest at once.
                 step = len(rows)
-            # Not held while the next are decoded.
+            # Free the memory before the next image is decoded.
             del images
         return inputs
 
@@ -282,13 +281,13 @@ def _batches(writers: Sequence[Writer], count: int, batch_size: int) -> Iterator
     lacking: dict[int, dict[int, int]] = {}
     for i, writer in enumerate(writers):
         for chunk in writer.missing:
-            kept = writer.first_rows(chunk)
-            lacking.setdefault(chunk, {})[i] = 0 if kept is None else len(kept)
+            stored = writer.first_rows(chunk)
+            lacking.setdefault(chunk, {})[i] = 0 if stored is None else len(stored)
     for chunk in sorted(lacking):
         start, stop = chunk * CHUNK_ROWS, min((chunk + 1) * CHUNK_ROWS, count)
         begin = start + min(lacking[chunk].values())
         for first in range(begin, stop, batch_size):
-            due = tuple(i for i, kept in lacking[chunk].items() if start + kept <= first)
+            due = tuple(i for i, stored in lacking[chunk].items() if start + stored <= first)
             rows = np.arange(first, min(first + batch_size, stop))
             yield _Batch(chunk, rows, due, first + batch_size >= stop)
 
@@ -296,7 +295,7 @@ def _batches(writers: Sequence[Writer], count: int, batch_size: int) -> Iterator
 def _named_if_broken(
     batches: Iterator[tuple[_Batch, Inputs]], dataset: Dataset, writers: Sequence[Writer]
 ) -> Iterator[tuple[_Batch, Inputs]]:
-    """Yield the batches; if one cannot be read, find and name all samples that cannot."""
+    """Yield the batches; if one cannot be read, raise an error that names all such samples."""
     try:
         yield from batches
     except BrokenSamplesError as error:
@@ -309,7 +308,7 @@ def _named_if_broken(
 
 
 def joined(parts: Sequence[Outputs]) -> Outputs:
-    """Join the outputs of consecutive batches."""
+    """Return the outputs of consecutive batches as one."""
     if len(parts) == 1:
         return parts[0]
     values = np.concatenate([part.values for part in parts])

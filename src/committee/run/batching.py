@@ -72,7 +72,7 @@ class Gatherer(Protocol):
     """Decides on batches of images as they come."""
 
     @property
-    def leaving(self) -> Array:
+    def exits(self) -> Array:
         """How many samples have exited at each stage since the last :meth:`finish`."""
 
     def add(self, batch: SampleBatch) -> None:
@@ -124,7 +124,7 @@ class Gathering:
         self._failed: dict[int, str] = {}
 
     @property
-    def leaving(self) -> Array:
+    def exits(self) -> Array:
         """See :class:`Gatherer`."""
         waiting = [sum(len(each.batch) for each in stage) for stage in self._waiting]
         return self._reached[:-1] - self._reached[1:] - waiting

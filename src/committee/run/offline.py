@@ -1,4 +1,4 @@
-"""Runs a cascade over a whole data set, stretch by stretch, in the order of the samples."""
+"""Run a cascade over a whole data set, stretch by stretch, in the order of the samples."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from committee.store.chunks import RowChunks, exclusive, key_of
 
 @dataclass(frozen=True, eq=False)
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
     Args:
-        done: Samples that are done, including those of an earlier run.
-        total: Samples in all.
-        exits: How many exited at each stage, in this run alone.
+        done: Number of decided samples, including those of an earlier run.
+        total: Number of all samples.
+        exits: Number of exits at each stage, in this run alone.
     """
 
     done: int
@@ -51,9 +51,9 @@ class _Stretch:
 
     Args:
         rows: Numbers of the samples, shape (n,).
-        good: Those that could be read, shape (m,).
-        gathered: The decisions on these.
-        broken: Id and reason of the others.
+        good: Numbers of the readable samples, shape (m,).
+        gathered: The decisions on the readable samples.
+        broken: Id and reason of each unreadable sample.
         content: Digest of each sample, shape (n,); empty if it is not needed.
     """
 
@@ -69,14 +69,14 @@ def run_offline(
 ) -> Iterator[tuple[Array, Decisions]]:
     """Decide on all samples of a data set.
 
-    Threads read samples and prepare them for the first stage while the models run. Samples that go
-    on wait until they fill a batch of a later stage; at the end of each stretch none waits any
-    more. Memory holds few batches.
+    Threads read samples and prepare them for the first stage while the models run. Samples that do
+    not exit wait until they fill a batch of a later stage; at the end of each stretch no sample
+    waits. Memory holds few batches.
 
     Args:
         runner: The cascade.
         dataset: The samples.
-        batch_size: Samples a forward pass; as the task says if left out.
+        batch_size: Samples a forward pass; the task's default if None.
 
     Yields:
         Rows of the data set, shape (n,), and their decisions, in order.
@@ -110,37 +110,37 @@ def run_into(
 ) -> Iterator[list[Result]]:
     """Decide on all samples and write one row for each, in their order.
 
-    A run that was stopped resumes; results that were damaged since, or whose samples have changed,
-    are computed again. Samples that cannot be read, or for which a model gives NaN, get a row with
-    the reason.
+    An interrupted run resumes and recomputes damaged results and those of changed samples. A sample
+    that cannot be read, or for which a model gives NaN, gets a row with the reason.
 
     Args:
         runner: The cascade.
         dataset: The samples.
         out: The file of the results: csv, jsonl or parquet.
-        batch_size: Samples a forward pass; as the task says if left out.
+        batch_size: Samples a forward pass; the task's default if None.
         progress: Called after every batch, and once before the first.
-        overwrite: True if finished results that are there may be replaced.
-        note: Called with a line for each thing that people should know.
+        overwrite: True to replace an existing file of results.
+        note: Called with each message for the user, one line each.
 
     Yields:
         The results of each stretch, those of an earlier run first. The file is complete after the
         last.
 
     Raises:
-        DataError: If the ending of the file is unknown, another process writes it, or it is there
-            and may not be replaced.
-        ChangedError: If another run was begun and not finished there.
-        ModelError: If a model fails; what was decided is kept.
+        DataError: If the ending of the file is unknown, another process writes it, or it exists and
+            may not be replaced.
+        ChangedError: If the file belongs to an unfinished run of other models, samples or settings.
+        ModelError: If a model fails; decisions made before are stored.
     """
     check_ending(out)
     batch_size = batch_size or runner.task.batch_size
-    identity, words = _identity(runner, dataset, batch_size), _words(runner.cascade, dataset)
+    identity = _identity(runner, dataset, batch_size)
     ids = dataset.samples.ids
     with exclusive(out) as folder:
         if not overwrite:
             check_free(out)
-        chunks = RowChunks(folder, out.suffix.lower(), identity, words)
+        text = _identity_text(runner.cascade, dataset)
+        chunks = RowChunks(folder, out.suffix.lower(), identity, text)
         chunks.check(ids, dataset.digests, note or (lambda _: None))
         yield from map(read_results, chunks.paths())
         missing = chunks.missing(len(ids), batch_size * runner.task.stretch)
@@ -164,16 +164,9 @@ def _stretches(
     done: int = 0,
     digests: bool = False,
 ) -> Iterator[_Stretch]:
-    """Decide on the samples of some stretches.
+    """Yield the decisions of the stretches that begin at ``starts``, which ascend.
 
-    Args:
-        runner: The cascade.
-        dataset: The samples.
-        batch_size: Samples a forward pass.
-        starts: First sample of each stretch, rising.
-        progress: Called after every batch, and once before the first.
-        done: How many samples of other stretches are done.
-        digests: Whether to compute the samples' digests.
+    ``done`` is the number of samples that an earlier run decided.
     """
     count, step = len(dataset.samples), batch_size * runner.task.stretch
     with ThreadPoolExecutor(1, thread_name_prefix="late-stages") as executor:
@@ -181,16 +174,16 @@ def _stretches(
         earlier = np.zeros(len(runner.cascade.stages), np.int64)
         reads: list[Read] = []
 
-        def tell() -> None:
+        def report() -> None:
             if progress is not None:
-                exits = gatherer.leaving
+                exits = gatherer.exits
                 broken = sum(len(read.broken) for read in reads)
                 progress(Progress(done + int(exits.sum()) + broken, count, earlier + exits))
 
-        tell()
-        batches = units(starts, count, step, batch_size, runner.together(batch_size))
+        report()
+        batches = units(starts, count, step, batch_size, runner.group_size(batch_size))
         for read in read_prepared(dataset, batches, *runner.recipes, digests=digests):
-            gatherer.add(read.held)
+            gatherer.add(read.batch)
             reads.append(read.done())
             end = int(read.rows[-1]) + 1
             if end % step == 0 or end == count:
@@ -200,11 +193,10 @@ def _stretches(
                 earlier += np.bincount(stages, minlength=len(earlier))
                 done += len(stretch.rows)
                 reads.clear()
-            tell()
+            report()
 
 
 def _stretch(reads: Sequence[Read], gathered: Gathered) -> _Stretch:
-    """Join the batches of a stretch with their decisions."""
     return _Stretch(
         np.concatenate([read.rows for read in reads]),
         np.concatenate([read.good for read in reads]),
@@ -215,31 +207,30 @@ def _stretch(reads: Sequence[Read], gathered: Gathered) -> _Stretch:
 
 
 def units(
-    starts: Sequence[int], count: int, step: int, batch_size: int, together: int = 0
+    starts: Sequence[int], count: int, step: int, batch_size: int, group_size: int = 0
 ) -> Iterator[Array]:
-    """Yield rows that are read together; none crosses the end of a stretch.
+    """Yield the rows that one thread reads at a time; no group crosses the end of a stretch.
 
-    Each thread reads a part of the first batch, because nothing runs before it is there.
+    All threads share the first batch, because no model can run before it is read.
 
     Args:
-        starts: First sample of each stretch, rising.
-        count: Samples in all.
-        step: Samples of a stretch.
+        starts: First sample of each stretch, ascending.
+        count: Number of all samples.
+        step: Samples in a stretch.
         batch_size: Samples a forward pass.
-        together: Samples that are read together; a batch if left out.
+        group_size: Samples in a group; one batch if 0.
     """
     first, part = min([*starts[:1], count]) + batch_size, -(-batch_size // THREADS)
-    together = together or batch_size
+    group_size = group_size or batch_size
     for start in starts:
         at, end = start, min(start + step, count)
         while at < end:
-            to = min(at + part, first, end) if at < first else min(at + together, end)
+            to = min(at + part, first, end) if at < first else min(at + group_size, end)
             yield np.arange(at, to)
             at = to
 
 
 def _results(runner: Runner, dataset: Dataset, stretch: _Stretch) -> list[Result]:
-    """Return a row for every sample of a stretch."""
     ids = dataset.samples.ids
     failed = stretch.gathered.failed
     decisions = {
@@ -265,8 +256,8 @@ def _result(
     return Result.broken(name, reasons[name], label, label_name)
 
 
-def _words(cascade: Cascade, dataset: Dataset) -> dict[str, str]:
-    """Describe the parts of an identity for people."""
+def _identity_text(cascade: Cascade, dataset: Dataset) -> dict[str, str]:
+    """Return the parts of an identity in words."""
     thresholds = ", ".join(f"{threshold:.4g}" for threshold in cascade.thresholds)
     at = f" at {thresholds}" if thresholds else ""
     ids = dataset.samples.ids

@@ -25,26 +25,26 @@ from committee.spec.preprocessing import Preprocessing
 
 @dataclass(frozen=True)
 class _Input:
-    """What the metadata says about one input."""
+    """The metadata of one input."""
 
     name: str
     preprocessing: dict[str, Any]
 
 
 class Graph:
-    """A file that :func:`committee.export.write_graph` wrote.
+    """A cascade file that :func:`committee.export.graph.write_graph` wrote.
 
     Args:
         path: The file.
         threads: How many onnxruntime may use; 0 leaves the choice to it.
 
     Attributes:
-        cascade: The rule that is inside, for class names and costs.
-        inputs: What each input of the graph is resized to, by name.
+        cascade: The rule inside the file, for class names and costs.
+        inputs: How images are resized for each input of the graph, by name.
 
     Raises:
-        ModelError: If the file is missing or no ONNX model.
-        ExportError: If it is no cascade, or its metadata was altered.
+        ModelError: If the file is missing or not an ONNX model.
+        ExportError: If it is not a cascade, or its metadata was altered.
         MissingExtraError: If onnxruntime is not installed.
     """
 
@@ -56,7 +56,7 @@ class Graph:
         metadata = self._session.get_modelmeta().custom_metadata_map
         if not {CASCADE_KEY, INPUTS_KEY, FORM_KEY} <= metadata.keys():
             raise ExportError(
-                f"{path}: is an ONNX model, but no cascade. Write one with: "
+                f"{path}: is an ONNX model, but not a cascade. Write one with: "
                 "committee export cascade.json --out cascade.onnx"
             )
         try:
@@ -67,14 +67,16 @@ class Graph:
             }
             specs_of(self.cascade, str(path))
         except CommitteeError as error:
-            raise ExportError(f"{path}: what it says of itself was altered ({error})") from None
+            raise ExportError(f"{path}: its metadata was altered ({error})") from None
         if {each.name for each in self._session.get_inputs()} != self.inputs.keys():
-            raise ExportError(f"{path}: what it says of its inputs is not true. Export it again")
+            raise ExportError(
+                f"{path}: its metadata names other inputs than the graph has. Export it again"
+            )
         self._one = metadata[FORM_KEY] == "one"
         self._kind = self._session.get_outputs()[0].name
 
     def decide(self, images: RawSamples, batch_size: int = 32) -> Decisions:
-        """Decide on N images.
+        """Return the decisions on N images.
 
         Args:
             images: Bytes (N, H, W) or (N, H, W, 3), or a sequence of images.
@@ -97,7 +99,7 @@ class Graph:
         return decisions
 
     def gathered(self, batch: SampleBatch, batch_size: int) -> Gathered:
-        """Decide on images that were read; NaN fails no other sample."""
+        """Return the decisions on a batch; NaN for one sample does not affect the others."""
         feed = {name: batch.fitted(recipe) for name, recipe in self.inputs.items()}
         step = 1 if self._one else batch_size
         parts, failed = [], {}
@@ -118,34 +120,29 @@ class Graph:
         classes = len(self.cascade.classes) or values.shape[1]
         if (stage >= len(self.cascade.stages)).any() or (predicted >= classes).any():
             raise ExportError(
-                f"{self._path}: decides on other stages or classes than it says. Export it again"
+                f"{self._path}: gives stages or classes that its metadata lacks. Export it again"
             )
         return values, Decisions(predicted, score.astype(np.float64), stage)
 
 
 class GraphGathering:
-    """Decides on batches of images as they come; see :class:`.gathering.Gatherer`.
-
-    Args:
-        graph: What decides.
-        batch_size: Images a run.
-    """
+    """Runs a graph on batches of images as they arrive; a :class:`.batching.Gatherer`."""
 
     def __init__(self, graph: Graph, batch_size: int) -> None:
         self._graph, self._batch_size = graph, batch_size
         self._parts: list[Gathered] = []
 
     @property
-    def leaving(self) -> Array:
-        """See :class:`.gathering.Gatherer`."""
+    def exits(self) -> Array:
+        """See :class:`.batching.Gatherer`."""
         stages = joined_gathered(self._parts).decisions.stage
         return np.bincount(stages, minlength=len(self._graph.cascade.stages))
 
     def add(self, batch: SampleBatch) -> None:
-        """See :class:`.gathering.Gatherer`."""
+        """See :class:`.batching.Gatherer`."""
         self._parts.append(self._graph.gathered(batch, self._batch_size))
 
     def finish(self) -> Gathered:
-        """See :class:`.gathering.Gatherer`."""
+        """See :class:`.batching.Gatherer`."""
         parts, self._parts = self._parts, []
         return joined_gathered(parts)

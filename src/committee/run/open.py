@@ -1,4 +1,4 @@
-"""Opening what a runner runs: a cascade file, a bundle, or a cascade that is one ONNX file."""
+"""Open what a runner runs: a cascade file, a bundle, or a cascade that is one ONNX file."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class LoadedCascade:
 
     Args:
         cascade: The rule, with how its models are loaded.
-        graph: What runs it, if it is one ONNX file; else its models do.
-        path: Where it was opened.
+        graph: The ONNX file that runs it; None if its models do.
+        path: The path it was opened from.
     """
 
     cascade: Cascade
@@ -34,12 +34,12 @@ class LoadedCascade:
         return task_of(model for model in models if isinstance(model, ModelSpec))
 
 
-# What can be opened: a path, or what was opened or built before.
+# What `open_cascade` accepts.
 CascadeLike: TypeAlias = str | Path | Cascade | LoadedCascade
 
 
 def what_is(path: str | Path) -> str:
-    """Name what :func:`open_cascade` takes a path for."""
+    """Return what :func:`open_cascade` opens a path as: ONNX file, bundle or cascade file."""
     path = Path(path)
     if path.suffix.lower() == ".onnx":
         return "ONNX file"
@@ -50,7 +50,7 @@ def open_cascade(cascade: CascadeLike, threads: int = 0) -> LoadedCascade:
     """Open a cascade file, a bundle (its folder, or the cascade file in it) or an ONNX file.
 
     Args:
-        cascade: Its path; a cascade that is already there is returned as it is.
+        cascade: Its path; an object is used as it is.
         threads: How many threads an ONNX file may use; 0 leaves the choice to onnxruntime.
 
     Raises:

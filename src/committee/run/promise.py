@@ -1,4 +1,4 @@
-"""The exit ratios that a cascade file promises, and the exits of a run."""
+"""Compare the exits of a run with the exit ratios that a cascade file promises."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 from committee.arrays import Array
 from committee.rule.cascade import Cascade
 
-# Exits that chance alone would move so far in fewer cases than this are said to differ.
+# Exits differ if chance alone explains so large a distance with less than this probability.
 _LEVEL = 1e-3
 
 
 @dataclass(frozen=True)
 class Promise:
-    """Which share of the samples was promised to exit at each stage.
+    """The share of the samples that was promised to exit at each stage.
 
     Args:
-        ratios: One a stage, which sum to 1.
-        samples: On how many samples they were counted.
+        ratios: One a stage; they sum to 1.
+        samples: Number of samples on which they were counted.
     """
 
     ratios: tuple[float, ...]
@@ -29,7 +29,7 @@ class Promise:
 
     @classmethod
     def of(cls, cascade: Cascade) -> Promise | None:
-        """Return what a cascade promises; None if it promises nothing for its stages."""
+        """Return the promise of a cascade; None if it promises nothing for its stages."""
         promised = cascade.origin.promised
         if promised is None or len(promised.exit_ratios) != len(cascade.stages):
             return None
@@ -38,20 +38,20 @@ class Promise:
     def explained(self, exits: Sequence[int]) -> bool:
         """Return True if chance explains how far exits are from the promised ones.
 
-        Fisher's exact test of each stage, at a level shared by all stages.
+        Each stage gets Fisher's exact test, at a level that all stages share (Bonferroni).
 
         Args:
-            exits: How many samples exited at each stage.
+            exits: Number of samples that exited at each stage.
         """
-        before = [round(ratio * self.samples) for ratio in self.ratios]
-        found = sum(exits)
-        pairs = zip(before, exits, strict=True)
-        least = min(_by_chance(then, self.samples, now, found) for then, now in pairs)
-        return least * len(before) >= _LEVEL
+        promised = [round(ratio * self.samples) for ratio in self.ratios]
+        total = sum(exits)
+        pairs = zip(promised, exits, strict=True)
+        least = min(_p_value(then, self.samples, now, total) for then, now in pairs)
+        return least * len(promised) >= _LEVEL
 
 
-def _by_chance(one: int, of_one: int, two: int, of_two: int) -> float:
-    """Return the two-sided p-value of Fisher's exact test: are two shares the same?"""
+def _p_value(one: int, of_one: int, two: int, of_two: int) -> float:
+    """Return the two-sided p-value of Fisher's exact test that two shares are the same."""
     from scipy.special import gammaln
 
     def ways(total: int, taken: Array) -> Array:
@@ -61,5 +61,5 @@ def _by_chance(one: int, of_one: int, two: int, of_two: int) -> float:
     both = one + two
     ones = np.arange(max(0, both - of_two), min(both, of_one) + 1)
     logs = ways(of_one, ones) + ways(of_two, both - ones) - ways(of_one + of_two, np.array(both))
-    # As likely as what was seen, up to rounding, or less.
+    # Sum all tables that are at most as likely as the observed one, up to rounding.
     return math.fsum(np.exp(logs[logs <= logs[one - ones[0]] + 1e-7]))

@@ -1,4 +1,4 @@
-"""Reading ahead for a cascade: threads read images and prepare them while the models run."""
+"""Threads that read and prepare images for a cascade while its models run."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from committee.predict import THREADS
 from committee.run.batch import SampleBatch
 from committee.spec.preprocessing import Preprocessing
 
-# Decoded images above so many bytes are not kept for later stages; their inputs are, as bytes.
+# A decoded image above this many bytes is resized before it is kept for later stages.
 LARGE = 2**20
 
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """A batch of samples that was read.
+    """A batch of samples as read from a data set.
 
     Args:
-        rows: Which samples, shape (n,).
-        good: Those that could be read, shape (m,).
-        held: Their images.
-        broken: Id and reason of the others.
-        content: Digest of each sample, shape (n,); empty where nobody asked.
-        seen: What was made of the decoded images, a few at a time, in order.
+        rows: Numbers of the samples, shape (n,).
+        good: Numbers of the readable samples, shape (m,).
+        batch: The images of the readable samples.
+        broken: Id and reason of each unreadable sample.
+        content: Digest of each sample, shape (n,); empty unless requested.
+        seen: Results of the caller's function on the decoded images, a few at a time, in order.
     """
 
     rows: Array
     good: Array
-    held: SampleBatch
+    batch: SampleBatch
     broken: Sequence[tuple[str, str]]
     content: Array
     seen: Sequence[Any] = ()
 
     def done(self) -> Read:
-        """Return the same without images."""
-        return replace(self, held=SampleBatch(0, {}))
+        """Return it without images."""
+        return replace(self, batch=SampleBatch(0, {}))
 
 
 def read_prepared(
@@ -53,24 +53,24 @@ def read_prepared(
     digests: bool = False,
     seen: Callable[[RawSamples], Any] | None = None,
 ) -> Iterator[Read]:
-    """Read samples, in order, while threads are at work on the following ones.
+    """Yield samples in order while threads read and prepare the following ones.
 
-    Beside the batch that is yielded at most ``THREADS + 1`` lie in memory or are in work.
+    Beside the yielded batch, at most ``THREADS + 1`` batches are in memory or in progress.
 
     Args:
         dataset: The samples.
         batches: Rows of each batch.
-        first: What all images are prepared for at once.
-        later: What some of them may be prepared for afterwards.
-        digests: Whether to compute the digest of each sample.
-        seen: Called with decoded images, which it must not keep; in a thread.
+        first: Recipes that apply to all images immediately.
+        later: Recipes that may apply to some images afterwards.
+        digests: True to compute the digest of each sample.
+        seen: Called in a thread with decoded images, which it must not keep.
     """
-    kept = [recipe for recipe in later if recipe not in first]
-    work = _Reading(dataset, list(first), kept, digests, seen)
+    only_later = [recipe for recipe in later if recipe not in first]
+    work = _Reader(dataset, list(first), only_later, digests, seen)
     return (read for _, read in map_ahead(work, batches, THREADS, THREADS + 1))
 
 
-class _Reading:
+class _Reader:
     """Reads and prepares one batch; called by threads."""
 
     def __init__(
@@ -85,7 +85,7 @@ class _Reading:
         self._digests, self._seen = digests, seen
 
     def __call__(self, rows: Array) -> Read:
-        # Before the images: one that changes in between is then noticed, not believed.
+        # Digests come before images, so that a file that changes in between is noticed.
         content = self._dataset.digests(rows) if self._digests else np.empty(0, np.uint64)
         if any(recipe.views is not None for recipe in self._first):
             return self._clips(rows, content)
@@ -94,15 +94,15 @@ class _Reading:
         }
         good: list[Array] = [rows[:0]]
         broken: list[tuple[str, str]] = []
-        kept: dict[Preprocessing, list[RawSamples]] = {recipe: [] for recipe in self._later}
+        later: dict[Preprocessing, list[RawSamples]] = {recipe: [] for recipe in self._later}
         seen = []
-        # Photographs one by one: decoded they may be a hundred times as large as what is kept.
+        # Photographs are read one by one: decoded, one may be a hundred times its inputs.
         start, count, step = 0, 0, 1
         while start < len(rows):
             some, images, torn = readable(self._dataset, rows[start : start + step])
             start += step
             if isinstance(images, np.ndarray):
-                # Small already: the rest in one go.
+                # Arrays are small: read the rest at once.
                 step = len(rows)
             good.append(some)
             broken.extend(torn)
@@ -110,30 +110,30 @@ class _Reading:
                 continue
             if self._seen is not None:
                 seen.append(self._seen(images))
-            for recipe, made in inputs.items():
-                prepared(images, recipe, made[count : count + len(some)])
-            for recipe, parts in kept.items():
-                parts.append(_to_keep(images, recipe))
+            for recipe, values in inputs.items():
+                prepared(images, recipe, values[count : count + len(some)])
+            for recipe, parts in later.items():
+                parts.append(_shrunk(images, recipe))
             count += len(some)
-            # Not held while the next is decoded.
+            # Free the memory before the next image is decoded.
             del images
-        held = SampleBatch(
+        batch = SampleBatch(
             count,
-            {recipe: _joined(parts) for recipe, parts in kept.items()},
-            {recipe: made[:count] for recipe, made in inputs.items()},
+            {recipe: _joined(parts) for recipe, parts in later.items()},
+            {recipe: values[:count] for recipe, values in inputs.items()},
         )
-        return Read(rows, np.concatenate(good), held, broken, content, seen)
+        return Read(rows, np.concatenate(good), batch, broken, content, seen)
 
     def _clips(self, rows: Array, content: Array) -> Read:
-        """Frames come resized; views are made of them when a model runs."""
+        # Frames arrive resized; a model makes its views when it runs.
         good, clips, broken = readable(self._dataset, rows)
-        held = SampleBatch(len(good), dict.fromkeys((*self._first, *self._later), clips))
+        batch = SampleBatch(len(good), dict.fromkeys((*self._first, *self._later), clips))
         seen = [] if self._seen is None else [self._seen(clips)]
-        return Read(rows, good, held, broken, content, seen)
+        return Read(rows, good, batch, broken, content, seen)
 
 
-def _to_keep(images: RawSamples, recipe: Preprocessing) -> RawSamples:
-    """Images for a later stage: as they are, or, of large ones, no more than it will see."""
+def _shrunk(images: RawSamples, recipe: Preprocessing) -> RawSamples:
+    """Return images for a later stage, large ones resized as that stage needs them."""
     if isinstance(images, np.ndarray):
         large = images[0].nbytes > LARGE
         return fitted(images, recipe) if large else images

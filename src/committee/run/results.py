@@ -1,4 +1,4 @@
-"""Decisions as rows in a file: csv, jsonl or parquet, by the file's ending."""
+"""Decisions as rows of a csv, jsonl or parquet file; its ending selects the format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENDINGS = (".csv", ".jsonl", ".parquet")
 
 @dataclass(frozen=True)
 class Result:
-    """One sample: what was decided, or why it could not be read.
+    """The decision for one sample, or the reason why it could not be read.
 
     Args:
         id: Name of the sample.
@@ -45,7 +45,7 @@ class Result:
 
     @classmethod
     def broken(cls, name: str, reason: str, label: int | None, label_name: str = "") -> Result:
-        """The row of a sample that cannot be read."""
+        """Return the row of a sample that cannot be read."""
         return cls(name, None, "", None, None, None, label, label_name, reason)
 
 
@@ -53,36 +53,38 @@ _TEXTS = ("id", "class_name", "label_name", "error")
 
 
 def check_ending(path: Path) -> None:
-    """Refuse a file that cannot become the results, before any work is done.
+    """Raise an error, before any work is done, if results cannot be written to a path.
 
     Raises:
-        DataError: If its ending is unknown, its folder is not there, or it is itself a folder.
+        DataError: If its ending is unknown, its folder does not exist, or it is itself a folder.
         MissingExtraError: If pyarrow is needed and not installed.
     """
     if path.suffix.lower() not in ENDINGS:
         raise DataError(f"{path}: results can be written as {', '.join(ENDINGS)}")
     if path.is_dir():
-        raise DataError(f"{path}: is a folder; name a file that may be written")
+        raise DataError(f"{path} is a folder; name a file")
     if not path.parent.is_dir():
-        raise DataError(f"{path}: there is no folder {path.parent}; make it, or name another place")
+        raise DataError(
+            f"{path}: folder {path.parent} does not exist; create it, or name another path"
+        )
     if path.suffix.lower() == ".parquet":
         require("Writing parquet", "parquet")
 
 
 def check_free(path: Path) -> None:
-    """Refuse a file of results that is there already, before any work is done.
+    """Raise an error, before any work is done, if a file of results exists.
 
-    Beside the parts of a run that was stopped it may be: whoever began that run was asked.
+    It may exist beside the parts of an interrupted run, which had permission to replace it.
 
     Raises:
-        DataError: If it is there.
+        DataError: If it exists and no run to it is unfinished.
     """
     if path.is_file() and not is_begun(path):
         raise DataError(f"{path}: is there already; name another file, or replace it: --overwrite")
 
 
 def write_results(path: Path, results: Sequence[Result]) -> Path:
-    """Write all results, whole or not at all.
+    """Write all results atomically.
 
     Raises:
         DataError: If the ending is unknown.
@@ -92,16 +94,16 @@ def write_results(path: Path, results: Sequence[Result]) -> Path:
 
 
 def encoded_results(path: Path, results: Sequence[Result]) -> bytes:
-    """Return the bytes of a file of results, in the form that the path's ending names."""
+    """Return the bytes of a file of results in the format that the path's ending names."""
     return {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[path.suffix.lower()](results)
 
 
 def read_results(path: Path) -> list[Result]:
-    """Read what :func:`write_results` wrote.
+    """Return the results that :func:`write_results` wrote.
 
     Raises:
-        DataError: If it is no such file.
-        OSError: If it is missing or may not be read.
+        DataError: If the file is not valid.
+        OSError: If it is missing or unreadable.
     """
     readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
     read = readers[path.suffix.lower()]
@@ -109,13 +111,12 @@ def read_results(path: Path) -> list[Result]:
         return [Result(**row) for row in read(path)]
     except (ValueError, TypeError, csv.Error) as error:
         raise DataError(
-            f"{path}: holds no results that can be read ({printable(str(error))}). Delete it and "
-            "run again"
+            f"{path}: holds no valid results ({printable(str(error))}). Delete it and run again"
         ) from None
 
 
 def join_results(path: Path, parts: Sequence[Path]) -> Path:
-    """Write one file of the results in several, in their order; memory holds one of them."""
+    """Join several files of results into one, in order; memory holds one of them at a time."""
     if not parts:
         return write_results(path, [])
     join = _join_parquet if path.suffix.lower() == ".parquet" else _join_text
@@ -127,7 +128,7 @@ def join_results(path: Path, parts: Sequence[Path]) -> Path:
 def _join_text(file: IO[bytes], parts: Sequence[Path]) -> None:
     for number, part in enumerate(parts):
         data = part.read_bytes()
-        # Only the first header is kept; it has no line feed in it.
+        # Only the first header is written; a header is one line.
         skip = data.index(b"\n") + 1 if part.suffix == ".csv" and number else 0
         file.write(data[skip:])
 
@@ -153,7 +154,7 @@ def _csv_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _jsonl_rows(path: Path) -> list[dict[str, Any]]:
-    # Not splitlines: it breaks lines at characters that JSON leaves as they are.
+    # splitlines would also split at characters that JSON does not escape.
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
@@ -165,7 +166,7 @@ def _parquet_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _row(result: Result) -> dict[str, Any]:
-    """Return the fields of a result, its texts as every file of Unicode can hold them."""
+    """Return the fields of a result, with texts that any Unicode file can hold."""
     fields = dict(vars(result))
     for name in _TEXTS:
         fields[name] = writable(fields[name])

@@ -1,4 +1,4 @@
-"""Runner: a cascade with its models loaded, deciding on images one by one or many at a time."""
+"""A cascade with its models loaded that decides on images one by one or many at a time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Collection, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -33,15 +34,15 @@ from committee.run.open import CascadeLike, open_cascade
 from committee.spec.model import ModelSpec, task_of
 from committee.spec.preprocessing import Preprocessing
 
-# Engines reserve memory in the first call and settle on how they compute in the next.
-_WARM = 3
-# Small images go through the flow several batches at a time, or its own work would show.
-_TOGETHER = 2**22
+# Engines reserve memory in the first call and choose their algorithms in the next.
+_WARM_CALLS = 3
+# Bytes of small images that go through the flow at once; smaller groups would show its overhead.
+_GROUP_BYTES = 2**22
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a cascade decided for one image.
+    """The decision of a cascade for one image.
 
     Args:
         class_index: Predicted class.
@@ -59,10 +60,10 @@ class Decision:
 
 
 class _Stopped(Exception):
-    """Nobody waits for the decision any more."""
+    """The call was cancelled; no further model may start."""
 
 
-# All runners of this process, so that a process that is forked from it can renew them.
+# All runners of this process, so that a forked process can renew them.
 _RUNNERS: weakref.WeakSet[Runner] = weakref.WeakSet()
 
 
@@ -76,43 +77,42 @@ if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
 
 
 def _executor() -> ThreadPoolExecutor:
-    """Return threads for calls from an event loop; they begin when there are calls."""
     return ThreadPoolExecutor(thread_name_prefix="committee-runner")
 
 
-def _opened_again(
+def _reopened(
     cascade: str | Path | Cascade, allow_code: Collection[str], threads: int, lazy: bool
 ) -> Runner:
     return Runner(cascade, allow_code=allow_code, threads=threads, lazy=lazy)
 
 
 class Runner:
-    """Runs a cascade: the same decisions as its evaluation on stored predictions.
+    """Runs a cascade and makes the same decisions as its evaluation on stored predictions.
 
-    Several threads may call one runner at once, and processes that are forked from the one that
-    loaded it. A copy, or a runner that was pickled, loads its models again.
+    Several threads may call one runner at once, as may processes forked from the one that loaded
+    it. A copied or unpickled runner loads its models again.
 
     Args:
         cascade: A cascade file, a bundle, a cascade that is one ONNX file, or a cascade that
             knows its models; or what :func:`committee.run.open.open_cascade` returned.
-        allow_code: Python files and modules that may be run, named by the user.
+        allow_code: Python files and modules that may be run.
         threads: How many threads a model may use; 0 leaves the choice to its engine.
-        lazy: Whether models of all stages but the first are loaded only when they are needed. That
-            an ONNX file is missing or has changed is noticed now all the same; of torch models,
-            whose fingerprint is that of their loaded weights, only that a file is missing.
+        lazy: True to load the models of later stages only when they are needed. A missing file is
+            still an error now, and so is a changed ONNX file; a changed torch model is an error
+            when it is loaded, because its fingerprint covers the loaded weights.
 
     Raises:
         CascadeError: If the file cannot be read, the cascade does not say how a model is loaded, or
-            its models segment.
-        MisalignedError: If its models give outputs of another kind than it was chosen on.
-        ModelError: If a model cannot be loaded, or has changed since it was chosen.
+            its models are for segmentation.
+        MisalignedError: If its models give outputs of another kind than it was selected on.
+        ModelError: If a model cannot be loaded, or has changed since it was selected.
         UntrustedCodeError: If a model needs code that is not allowed.
 
     Attributes:
         cascade: The rule.
         specs: How its models are loaded, by name.
-        task: What they do, and so what a sample is.
-        unit: Of the costs of its decisions; empty if costs are unknown.
+        task: The task of its models, which defines a sample.
+        unit: Unit of the costs of its decisions; empty if costs are unknown.
     """
 
     def __init__(
@@ -133,12 +133,12 @@ class Runner:
                 f"{where}: its models segment. Run it with committee run, or in Python with "
                 "committee.segment.run.Segmenter"
             )
-        again = self.cascade if loaded.graph is None else loaded.path or self.cascade
-        self._again = again, tuple(allow_code), threads, lazy
+        source = self.cascade if loaded.graph is None else loaded.path or self.cascade
+        self._arguments = source, tuple(allow_code), threads, lazy
         self._numbers = recipes_of(self.specs.values())
         later = self.cascade.names[len(self.cascade.stages[0].models) :] if lazy else ()
         self._models = Models(
-            # A graph holds its models; nothing is left to load.
+            # A graph contains its models.
             {} if self._graph else self.specs,
             len(self.cascade.classes),
             allow_code,
@@ -151,51 +151,49 @@ class Runner:
         _RUNNERS.add(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """What opens it again: loaded models can be neither copied nor sent to another process."""
-        return _opened_again, self._again
+        """Return how to build it again: loaded models can be neither copied nor pickled."""
+        return _reopened, self._arguments
 
     def renew(self) -> None:
-        """Forget the threads of the process that this one was forked from."""
+        """Replace the threads, which do not survive a fork."""
         self._executor = _executor()
         self._models.renew()
 
     def __repr__(self) -> str:
-        """The cascade, and what runs each of its models."""
+        """Return the cascade and the engine of each model."""
         if self._graph is not None:
             return f"<Runner: {self.cascade}, one ONNX file on onnxruntime>"
-        told = ", ".join(
+        engines = ", ".join(
             f"{name} on {spec.engine or source_of(spec.source).engines[0]}"
             for name, spec in self.specs.items()
         )
-        return f"<Runner: {self.cascade}; {told}>"
+        return f"<Runner: {self.cascade}; {engines}>"
 
     @property
     def loaded(self) -> tuple[str, ...]:
-        """Names of the models that are in memory; none if the cascade is one ONNX file."""
+        """Return the names of the models in memory; none if the cascade is one ONNX file."""
         return self._models.loaded
 
     def warm(self) -> None:
-        """Load what is not loaded, and run all models on a blank sample.
+        """Load the remaining models, and run all models on a blank sample.
 
-        Then the first call takes no longer than others, and what is wrong with a model of a late
-        stage is known before anybody waits for it.
+        The first call then takes no longer than others, and a broken model of a late stage is found
+        before a call needs it.
 
         Raises:
-            ModelError: If a model fails, or gives other classes than the cascade names.
+            ModelError: If a model fails, or its classes differ from those that the cascade names.
         """
-        self._models.warm(_WARM)
+        self._models.warm(_WARM_CALLS)
         blank = _blank(next(iter(self.specs.values())).preprocessing)
-        for _ in range(_WARM):
-            try:
+        for _ in range(_WARM_CALLS):
+            # A model may answer a blank sample with NaN.
+            with suppress(NotFiniteError):
                 self(blank)
-            except NotFiniteError:
-                # Of a blank sample a model need not make sense.
-                continue
 
     def __call__(self, sample: ImageLike | Clip) -> Decision:
-        """Decide on one sample.
+        """Return the decision on one sample.
 
-        Models run one after the other and stop as soon as the cascade is sure.
+        Models run one after the other; the first stage that is confident enough decides.
 
         Args:
             sample: An image, as bytes (H, W) or (H, W, 3) or as PIL's; or a clip, as bytes
@@ -209,9 +207,9 @@ class Runner:
         return self._decide_one(sample)
 
     async def async_call(self, sample: ImageLike | Clip) -> Decision:
-        """As a call, in a thread of the runner's own, so that the loop goes on.
+        """Same as a call, but in a thread of the runner, so that the event loop is not blocked.
 
-        If it is cancelled no further model is run. A model that hangs holds up its own runner only.
+        After cancellation no further model starts. A model that hangs blocks only its own runner.
 
         Raises:
             DataError, ModelError, NotFiniteError: As a call does.
@@ -225,14 +223,14 @@ class Runner:
             raise
 
     def decide(self, images: RawSamples, batch_size: int | None = None) -> Decisions:
-        """Decide on many samples, stage by stage, survivors gathered into full batches.
+        """Return the decisions on many samples; the survivors of a stage fill batches of the next.
 
-        They are taken in stretches of as many batches as the task says, at the end of which no
-        survivor waits any more.
+        Samples are processed in stretches of a number of batches that the task defines. At the end
+        of a stretch no survivor waits.
 
         Args:
             images: Bytes (N, H, W) or (N, H, W, 3), or a sequence of images or of clips.
-            batch_size: Samples a forward pass; as the task says if left out.
+            batch_size: Samples a forward pass; the task's default if None.
 
         Raises:
             DataError: If an image has a form that is not handled.
@@ -241,27 +239,27 @@ class Runner:
         batch_size = batch_size or self.task.batch_size
         gatherer = self.gatherer(batch_size)
         first, later = self.recipes
-        step, together = batch_size * self.task.stretch, self.together(batch_size)
+        step, group = batch_size * self.task.stretch, self.group_size(batch_size)
         parts = []
         for start in range(0, len(images), step) or range(1):
             end = min(start + step, len(images))
-            for at in range(start, end, together):
-                some = images[at : min(at + together, end)]
+            for at in range(start, end, group):
+                some = images[at : min(at + group, end)]
                 gatherer.add(SampleBatch(len(some), dict.fromkeys(first | later, some)))
             gathered = gatherer.finish()
             for row, reason in sorted(gathered.failed.items())[:1]:
                 raise NotFiniteError(
-                    f"{reason}, first at sample {start + row} (counted from 0). Mend or remove it"
+                    f"{reason}, first at sample {start + row} (counted from 0). Fix or remove it"
                 )
             parts.append(gathered.decisions)
         return joined_decisions(parts)
 
     def gatherer(self, batch_size: int, executor: Executor | None = None) -> Gatherer:
-        """What takes batches of images and decides on them together; see :mod:`.gathering`.
+        """Return an object that takes batches of images and decides on them together.
 
         Args:
             batch_size: Samples a forward pass.
-            executor: What prepares images for late stages meanwhile.
+            executor: Prepares images for late stages while models run.
         """
         if self._graph is not None:
             return GraphGathering(self._graph, batch_size)
@@ -269,25 +267,24 @@ class Runner:
             self.cascade, self.specs, self._models.usable_outputs, batch_size, executor
         )
 
-    def together(self, batch_size: int) -> int:
-        """How many samples are best added to a gatherer at once: whole batches, of few bytes."""
+    def group_size(self, batch_size: int) -> int:
+        """Return how many samples to add to a gatherer at once: whole batches of few bytes."""
         first, later = self.recipes
         numbers = [recipe.inputs * math.prod(recipe.shape) for recipe in first or later]
-        most = batch_size * max(numbers) * np.float32().nbytes
-        return batch_size * min(max(_TOGETHER // most, 1), self.task.stretch)
+        batch_bytes = batch_size * max(numbers) * np.float32().nbytes
+        return batch_size * min(max(_GROUP_BYTES // batch_bytes, 1), self.task.stretch)
 
     @property
     def recipes(self) -> tuple[frozenset[Preprocessing], frozenset[Preprocessing]]:
-        """What every image is prepared for, and what those that stay may be prepared for."""
+        """Return the recipes for every image, and those for images that reach later stages."""
         if self._graph is not None:
-            # Preparing ends inside the graph.
+            # The graph itself completes the preparation.
             return frozenset(), frozenset(self._graph.inputs.values())
-        known = recipes_from(self.cascade, self.specs)
         first = frozenset(self.specs[n].preprocessing for n in self.cascade.stages[0].models)
-        return first, known[0]
+        return first, recipes_from(self.cascade, self.specs)[0]
 
     def explained(self, decisions: Decisions, row: int) -> Decision:
-        """One row of many decisions, with class name and cost."""
+        """Return one row of many decisions with its class name and cost."""
         predicted, stage = decisions.predicted.item(row), decisions.stage.item(row)
         return self._explained(predicted, decisions.score.item(row), stage)
 
@@ -303,7 +300,6 @@ class Runner:
     def _decide_one(
         self, sample: ImageLike | Clip, stopped: threading.Event | None = None
     ) -> Decision:
-        """Decide on one sample, prepared once for each preprocessing that is asked for."""
         samples: RawSamples
         if not isinstance(sample, np.ndarray):
             samples = [sample]
@@ -313,15 +309,15 @@ class Runner:
             samples = sample[None]
         if self._graph is not None:
             return self.explained(self._graph.decide(samples), 0)
-        known: dict[int, ModelInputs] = {}
+        prepared: dict[int, ModelInputs] = {}
 
         def run(name: str) -> Any:
             if stopped is not None and stopped.is_set():
                 raise _Stopped
             number = self._numbers[name]
-            if number not in known:
-                known[number] = inputs_of(samples, self.specs[name].preprocessing)
-            return self._models.answer(name, known[number])
+            if number not in prepared:
+                prepared[number] = inputs_of(samples, self.specs[name].preprocessing)
+            return self._models.answer(name, prepared[number])
 
         return self._explained(*self._one(run, self._models.checked))
 
@@ -332,7 +328,7 @@ def class_name(classes: Sequence[str], index: int) -> str:
 
 
 def _blank(recipe: Preprocessing) -> ImageLike | Clip:
-    """A black image, or a clip as long as a view."""
+    """Return a black image, or a black clip as long as a view."""
     if recipe.views is None:
         return np.zeros((*recipe.size, 3), np.uint8)
     frames = np.zeros((recipe.views.frames, *recipe.size, 3), np.uint8)
@@ -342,7 +338,7 @@ def _blank(recipe: Preprocessing) -> ImageLike | Clip:
 def _cumulative_costs(
     cascade: Cascade, specs: dict[str, ModelSpec]
 ) -> tuple[str, tuple[float, ...]]:
-    """The unit, and the cost of a sample that exits at each stage; empty if costs are unknown."""
+    """Return the unit and the cost of an exit at each stage; both empty if costs are unknown."""
     table = {name: {cost.unit: cost.value for cost in spec.costs} for name, spec in specs.items()}
     shared = set.intersection(*(set(units) for units in table.values()))
     wanted = cascade.origin.unit or "macs"

@@ -286,11 +286,11 @@ class OfflineWay(Way):
 
     def add(self, read: Read, seen: Iterable[Decision]) -> None:
         """See :class:`Way`."""
-        at, count = 0, len(read.held)
+        at, count = 0, len(read.batch)
         while at < count:
             self._left = self._left or self._step
             some = np.arange(at, min(at + self._left, count))
-            self._gatherer.add(read.held.only(some, self.first | self.later))
+            self._gatherer.add(read.batch.only(some, self.first | self.later))
             at, self._left = at + len(some), self._left - len(some)
             if not self._left:
                 self._end()
@@ -356,7 +356,7 @@ class ModuleWay(Way):
 
         for start in range(0, len(read.rows), self.batch_size):
             some = slice(start, start + self.batch_size)
-            inputs = [read.held.inputs(each)[some] for each in self.module.preprocessings]
+            inputs = [read.batch.inputs(each)[some] for each in self.module.preprocessings]
             found = self.module(*(torch.from_numpy(np.array(each)) for each in inputs))
             self._parts.append(
                 Decisions(found.predicted.numpy(), found.confidence.numpy(), found.stage.numpy())

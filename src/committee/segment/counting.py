@@ -1,7 +1,7 @@
-"""Counting: what is kept of the logits of a tile, for every set of models that may have run.
+"""Reduce the logits of a tile to a score and counts, for every set of models that may have run.
 
-The exit of a tile depends on its score, and mIoU on counts of pixels. So a score and, of each
-class, three counts are all that any cascade can ask of a tile; logits need not be kept.
+The exit of a tile depends on its score, and mIoU on counts of pixels. So one score and three counts
+for each class are all that any cascade needs of a tile; logits need not be stored.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """What is kept of N tiles after each of P sets of models.
+    """Scores and counts of N tiles after each of P sets of models.
 
     Args:
         keys: Row of each set of models, their names sorted, in the arrays below.
         scores: Confidence, shape (P, N), float64.
-        both: Pixels of each class that are labelled and predicted so, shape (P, N, C), uint32.
-        predicted: Pixels predicted so, likewise.
-        labelled: Pixels labelled so, shape (N, C), uint32.
-        combine: How outputs were combined.
-        confidence: How combinations were scored.
+        both: Pixels labelled and predicted as each class, shape (P, N, C), uint32.
+        predicted: Pixels predicted as each class, shape (P, N, C), uint32.
+        labelled: Pixels labelled as each class, shape (N, C), uint32.
+        combine: Name of the combination of outputs.
+        confidence: Name of the confidence function.
     """
 
     keys: Mapping[Key, int]
@@ -45,7 +45,7 @@ class Table:
     confidence: str
 
     def scores_of(self, models: Key, rows: Array) -> Array:
-        """Return the scores of some tiles after these models, sorted by name, ran, shape (n,).
+        """Return the scores of some tiles after ``models``, sorted by name, shape (n,).
 
         Raises:
             UnknownNameError: If nothing is stored for that set of models.
@@ -67,7 +67,7 @@ class Table:
 
 
 def joined(tables: Sequence[Table]) -> Table:
-    """The tables of consecutive tiles as one."""
+    """Return the tables of consecutive tiles as one."""
     first = tables[0]
     return Table(
         first.keys,
@@ -81,14 +81,14 @@ def joined(tables: Sequence[Table]) -> Table:
 
 
 def keys_of(whole: Iterable[str], whole_of: Mapping[str, str], most: int) -> list[Key]:
-    """Every set of up to ``most`` models that may be heard when a tile exits.
+    """Return every set of up to ``most`` models whose combination may decide on a tile.
 
-    A mean hears all that ran, and what sees the whole is among them; ``last`` hears one alone.
+    A mean combines all models that ran, one of which sees the whole image; ``last`` takes one.
 
     Args:
         whole: Models that see the image.
-        whole_of: Of models that see tiles, the model with the same weights that sees the image.
-        most: Most models of a committee.
+        whole_of: For each model that sees tiles, the model of the same weights that sees the image.
+        most: Largest number of models in a committee.
     """
     names = [*whole, *whole_of]
     return [
@@ -111,29 +111,29 @@ def count_tiles(
     """Score and count some tiles after every set of models.
 
     Args:
-        logits: Of each model, shape (N, C, height, width).
+        logits: Logits of each model, shape (N, C, height, width).
         labels: Class of each pixel, shape (N, height, width); negative where there is none.
         keys: The sets of models.
         confidence: Name of the confidence function.
-        ignore: A label that is left out, besides negative ones; a class of this number has no part
-            in any figure.
+        ignore: A label that does not count, as negative ones do not; no figure includes a class of
+            this number.
         combine: Name of the combination.
 
     Raises:
-        DataError: If a label is no class that the models tell apart.
+        DataError: If a label is not a class of the models.
     """
     tiles, classes = next(iter(logits.values())).shape[:2]
     labelled = (labels >= 0) & (labels != (-1 if ignore is None else ignore))
-    strange = np.unique(labels[labelled & (labels >= classes)])
-    if len(strange):
+    unknown = np.unique(labels[labelled & (labels >= classes)])
+    if len(unknown):
         raise DataError(
-            f"labels hold {listed(strange.tolist())}, but models have classes 0 to {classes - 1}. "
-            "Say ignore = NUMBER in [tiles], or take models of all classes"
+            f"labels hold {listed(unknown.tolist())}, but models have classes 0 to {classes - 1}. "
+            "Write ignore = NUMBER in [tiles], or use models of all classes"
         )
-    place = np.broadcast_to(np.arange(tiles)[:, None, None] * classes, labels.shape)
+    offset = np.broadcast_to(np.arange(tiles)[:, None, None] * classes, labels.shape)
 
-    def tally(of: Array, where: Array) -> Array:
-        counts = np.bincount((place + of)[where], minlength=tiles * classes)
+    def tally(values: Array, where: Array) -> Array:
+        counts = np.bincount((offset + values)[where], minlength=tiles * classes)
         return counts.reshape(tiles, classes).astype(np.uint32)
 
     scores = np.empty((len(keys), tiles))
@@ -141,11 +141,11 @@ def count_tiles(
     predicted = np.empty((len(keys), tiles, classes), np.uint32)
     for row, key in enumerate(keys):
         combination = combined({name: Outputs("logits", logits[name]) for name in key}, combine)
-        decided = combination.predicted()
+        classes_of_pixels = combination.predicted()
         scores[row] = score(combination, confidence)
-        both[row] = tally(decided, labelled & (decided == labels))
-        predicted[row] = tally(decided, labelled)
+        both[row] = tally(classes_of_pixels, labelled & (classes_of_pixels == labels))
+        predicted[row] = tally(classes_of_pixels, labelled)
     if ignore is not None and ignore < classes:
         predicted[..., ignore] = 0
-    known = {key: row for row, key in enumerate(keys)}
-    return Table(known, scores, both, predicted, tally(labels, labelled), combine, confidence)
+    rows = {key: row for row, key in enumerate(keys)}
+    return Table(rows, scores, both, predicted, tally(labels, labelled), combine, confidence)

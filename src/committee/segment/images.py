@@ -1,4 +1,4 @@
-"""Images of what was decided: the class of each pixel, and which tiles went on."""
+"""Draw decisions as images: the class of each pixel, and the exit of each tile."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STEP = 0.61803398875
 
 
 def classes_image(classes: Array) -> bytes:
-    """A png whose values are indices of classes, shown by a palette; of 16 bit if one is above 255.
+    """Return a png whose values are class indices: with a palette, or 16 bit if one is above 255.
 
     Args:
         classes: Shape (height, width), 0 to 65535.
@@ -31,9 +31,9 @@ def classes_image(classes: Array) -> bytes:
 
 
 def stages_image(image: Array, grid: Grid, stages: Array) -> bytes:
-    """A png of an image in which the tiles that left at once are grey and framed.
+    """Return a png of an image in which tiles that exited at stage 1 are grey.
 
-    Tiles that went on are in colour; each stage that they went on to adds a frame.
+    Other tiles are in colour; each later stage that saw a tile adds a frame.
 
     Args:
         image: Bytes (height, width, 3).
@@ -43,8 +43,8 @@ def stages_image(image: Array, grid: Grid, stages: Array) -> bytes:
     from PIL import Image
 
     grey = np.repeat(image.mean(axis=2, keepdims=True) * 0.6 + 70, 3, axis=2)
-    went_on = grid.pasted(stages > 0)
-    shown = np.where(went_on[..., None], image, grey).astype(np.uint8)
+    late = grid.pasted(stages > 0)
+    shown = np.where(late[..., None], image, grey).astype(np.uint8)
     frames = np.zeros((len(grid), *grid.side), bool)
     for frame, stage in zip(frames, stages.tolist(), strict=True):
         for ring in range(stage):

@@ -1,4 +1,4 @@
-"""Mean intersection over union: a figure of summed counts, with its bootstrap over images."""
+"""Mean intersection over union of summed counts, and its bootstrap over images."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from committee.pool.intervals import CONFIDENCE_LEVEL, Estimate
 from committee.pool.metrics import Exits, Metric
 
 _DRAWS = 2000
-# Draws of the bootstrap are kept if they take no more bytes than this, and drawn again if they do.
-_MOST_KEPT = 1 << 28
-# Bytes of draws in double precision at once.
+# Draws of the bootstrap are cached up to this many bytes, else drawn again.
+_CACHE_BYTES = 1 << 28
+# Bytes of draws that are converted to double precision at a time.
 _BLOCK = 1 << 26
 
 
 def _refuse(exits: Exits) -> Array:
     raise ShapeError(
-        f"mIoU: {exits.outputs.kind} are no counts of pixels; it is for semantic segmentation"
+        f"mIoU: needs counts of pixels, not {exits.outputs.kind}; it is for semantic segmentation"
     )
 
 
-# Stores of tiles hold the counts; nothing computes them from outputs.
+# The counts come from a store of tiles, never from outputs.
 MEAN_IOU = Metric("mIoU", _refuse, counted=False, needs_labels=False)
 
 
 def mean_iou(counts: Array) -> Array:
     """Return the mean over classes of intersection over union, from summed counts of pixels.
 
-    A class that occurs neither in the labels nor in what was predicted has no part in the mean.
-    Where no class occurs, the mean is NaN.
+    The mean leaves out classes that occur neither in labels nor in predictions. Without any class
+    it is NaN.
 
     Args:
-        counts: Shape (…, 3 C): of each class the pixels that are both labelled and predicted so,
-            then those predicted so, then those labelled so. Pixels without a label are left out.
+        counts: Shape (…, 3 C): for each class the pixels both labelled and predicted as it, then
+            those predicted, then those labelled. Pixels without a label do not count.
 
     Returns:
         Shape (…).
@@ -61,11 +61,11 @@ def mean_iou(counts: Array) -> Array:
 
 
 def bootstrap(counts: Sequence[Array]) -> Array:
-    """Return the mIoU of several committees on images drawn again, the same for all.
+    """Return the mIoU of several committees on resampled images, the same images for all.
 
     Args:
-        counts: For each committee the counts of each image, shape (N, 3 C). Tiles of one image are
-            summed before, for they are not independent of each other.
+        counts: For each committee the counts of each image, shape (N, 3 C). Tiles of one image must
+            be summed before, because they are not independent.
 
     Returns:
         Shape (committees, draws): 2,000 draws from a fixed seed, the same for the same N.
@@ -78,16 +78,16 @@ def bootstrap(counts: Sequence[Array]) -> Array:
 
 
 def bootstrap_interval(counts: Array) -> tuple[float, float]:
-    """Return the 95 % interval of the mIoU of the counts of each image, by its percentiles."""
+    """Return the 95 % percentile interval of the mIoU, from the counts of each image."""
     return _percentiles(bootstrap([counts])[0])
 
 
 def paired_estimate(counts: Sequence[Array], others: Sequence[Array]) -> Estimate:
-    """Return how much higher the mIoU of some committees is than that of others, in the mean.
+    """Return by how much the mean mIoU of some committees exceeds that of others.
 
     Args:
         counts: For each committee the counts of each image, shape (N, 3 C).
-        others: The same for the others.
+        others: The same for the other committees.
     """
 
     def mean(some: Sequence[Array]) -> float:
@@ -105,17 +105,17 @@ def _percentiles(figures: Array) -> tuple[float, float]:
 
 
 def _blocks(samples: int) -> Iterator[Array]:
-    """Yield how often each draw takes each sample, shape (some draws, N), float64.
+    """Yield how often each draw takes each sample, shape (some draws, N).
 
-    In double precision counts of pixels are exact and products fast.
+    In float64 counts of pixels are exact and products fast.
     """
     step = max(1, _BLOCK // (8 * samples))
     # Many committees are evaluated on the same samples.
-    kept = _draws(samples) if _DRAWS * samples <= _MOST_KEPT else None
+    cached = _draws(samples) if _DRAWS * samples <= _CACHE_BYTES else None
     rng = np.random.default_rng(0)
     for start in range(0, _DRAWS, step):
         count = min(step, _DRAWS - start)
-        drawn = _drawn(rng, samples, count) if kept is None else kept[start : start + count]
+        drawn = _drawn(rng, samples, count) if cached is None else cached[start : start + count]
         yield drawn.astype(np.float64)
 
 
@@ -128,5 +128,5 @@ def _draws(samples: int) -> Array:
 
 
 def _drawn(rng: np.random.Generator, samples: int, count: int) -> Array:
-    # No sample is drawn anywhere near 256 times: that is less likely than 1 in 10^500.
+    # uint8 suffices: the probability of 256 draws of one sample is below 10^-500.
     return rng.multinomial(samples, np.full(samples, 1 / samples), size=count).astype(np.uint8)

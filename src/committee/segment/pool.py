@@ -38,12 +38,12 @@ from committee.selection.sweep import (
 
 @dataclass(frozen=True, eq=False)
 class TilePool(Pool):
-    """A pool whose rows are the tiles of images, by scores and counts of every set of models.
+    """A pool whose rows are the tiles of images.
 
-    Logits of pixels are too large to keep: ``outputs`` are logits of no classes.
+    Logits of pixels are too large to store, so its ``outputs`` have no classes.
 
     Args:
-        table: Scores and counts.
+        table: Scores and counts of the tiles after every set of models.
     """
 
     table: Table = field(kw_only=True)
@@ -63,7 +63,7 @@ class TilePool(Pool):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """See :class:`Pool`; copies are noted among images, where the store is opened."""
+        """See :class:`Pool`; :func:`.store.load_images` notes copies of images."""
         return self.samples.notes
 
     @property
@@ -72,18 +72,18 @@ class TilePool(Pool):
         return min(super().most_models, max(map(len, self.table.keys)))
 
     def confidence_or(self, confidence: str) -> str:
-        """Return the confidence that the tiles were scored with, whatever is asked for."""
+        """Return the confidence of the stored scores, whatever ``confidence`` is."""
         return self.table.confidence
 
     def bound(self, cascade: Cascade) -> Cascade:
         """See :class:`Pool`."""
-        known = cascade if cascade.combine else replace(cascade, combine=self.table.combine)
-        return super().bound(known)
+        combine = cascade.combine or self.table.combine
+        return super().bound(replace(cascade, combine=combine))
 
 
 @dataclass(frozen=True, eq=False)
 class _TilePrefixes(PrefixSource):
-    """Prefixes of models whose scores and counts are stored, tile by tile.
+    """Prefixes of models by the stored scores and counts of tiles.
 
     The values of a row are the counts of a tile; those of a sample are the counts of an image.
     """
@@ -115,7 +115,7 @@ class _TilePrefixes(PrefixSource):
         return float(mean_iou(values.sum(axis=0)))
 
     def estimate(self, values: Array) -> Estimate:
-        """See :class:`PrefixSource`; the interval is the bootstrap's over images.
+        """See :class:`PrefixSource`; the interval is a bootstrap over images.
 
         Raises:
             MisalignedError: If no pixel has a label.
@@ -123,8 +123,7 @@ class _TilePrefixes(PrefixSource):
         figure = self.figure(values)
         if math.isnan(figure):
             raise MisalignedError(
-                f"split {self.pool.samples.split!r}: mIoU has nothing to evaluate; no pixel has a "
-                "label"
+                f"split {self.pool.samples.split!r}: mIoU needs labels, and no pixel has one"
             )
         return Estimate(figure, *bootstrap_interval(values), len(values))
 
@@ -133,7 +132,7 @@ class _TilePrefixes(PrefixSource):
         return paired_estimate(values, others)
 
     def within_chance(self, low: Array, high: Array) -> tuple[float, float] | None:
-        """See :class:`PrefixSource`; the spread is the bootstrap's, widened as a t-interval is.
+        """See :class:`PrefixSource`; the bootstrap's spread is widened like a t-interval.
 
         References:
             Hesterberg (2015), What teachers should know about the bootstrap, The American
@@ -145,8 +144,8 @@ class _TilePrefixes(PrefixSource):
         if count < 2:
             return None
         lower, higher = bootstrap([low, high])
-        widened = float(stdtrit(count - 1, 1 - 0.05 / 2)) * math.sqrt(count / (count - 1))
-        spread = widened * float(np.nanstd(higher - lower))
+        widening = float(stdtrit(count - 1, 1 - 0.05 / 2)) * math.sqrt(count / (count - 1))
+        spread = widening * float(np.nanstd(higher - lower))
         difference = self.figure(high) - self.figure(low)
         return (difference, spread) if difference < spread else None
 
@@ -167,21 +166,21 @@ def _tile_prefixes(
         )
     if metric not in (None, MEAN_IOU):
         raise CascadeError(
-            f"metric {metric.name!r}: of tiles only counts for mIoU are stored; leave metric out"
+            f"metric {metric.name!r}: a store of tiles has counts for mIoU only; omit metric"
         )
     return _TilePrefixes(pool, table.confidence, combine, MEAN_IOU)
 
 
 @sweep_thresholds.register
 def _sweep_tiles(source: _TilePrefixes, task: Sweep) -> tuple[list[Point], int]:
-    """Go through the thresholds of tiles, whose figure is no mean over rows.
+    """Sweep the thresholds of tiles, whose figure is not a mean over rows.
 
     Running sums of each count give the sums of all threshold vectors of a sequence at once, as
     :mod:`committee.selection.numpy_sweep` does for a single value, and mIoU turns sums into
-    figures. So the front is exact here too.
+    figures. So the front is exact.
     """
-    found: list[tuple[Point, float]] = []
-    known_cost, known_figure, cascades = np.empty(0), np.empty(0), 0
+    candidates: list[tuple[Point, float]] = []
+    front_cost, front_figure, cascades = np.empty(0), np.empty(0), 0
     for number, (sequence, prefixes) in enumerate(zip(task.sequences, task.keys, strict=True)):
         stage_costs = [costs_of_stages(sequence, each) for each in task.costs]
         rows = [task.table.rows[key] for key in prefixes]
@@ -190,27 +189,27 @@ def _sweep_tiles(source: _TilePrefixes, task: Sweep) -> tuple[list[Point], int]:
         for surface, figures, within in _surfaces(source, task, prefixes, stage_costs):
             cost = surface.cost.ravel()
             index = np.flatnonzero(within & np.isfinite(figures))
-            index = index[~dominated(cost[index], figures[index], known_cost, known_figure)]
+            index = index[~dominated(cost[index], figures[index], front_cost, front_figure)]
             own = pareto_envelope(cost[index], figures[index])
             index = index[~dominated(cost[index], figures[index], *own)]
             choices = choices_of(surface, index)
             for i, choice, runs in zip(index, choices, reach_of(steps, choices), strict=True):
-                found.append(((sequence, choice, runs, float(figures[i])), float(cost[i])))
-            known_cost, known_figure = pareto_envelope(
-                np.concatenate([known_cost, cost[index]]),
-                np.concatenate([known_figure, figures[index]]),
+                candidates.append(((sequence, choice, runs, float(figures[i])), float(cost[i])))
+            front_cost, front_figure = pareto_envelope(
+                np.concatenate([front_cost, cost[index]]),
+                np.concatenate([front_figure, figures[index]]),
             )
         task.report(number + 1)
-    points = [point for point, _ in found]
-    total, figure = np.array([t for _, t in found]), np.array([p[3] for p in points])
-    keep = np.flatnonzero(~dominated(total, figure, known_cost, known_figure))
+    points = [point for point, _ in candidates]
+    total, figure = np.array([t for _, t in candidates]), np.array([p[3] for p in points])
+    keep = np.flatnonzero(~dominated(total, figure, front_cost, front_figure))
     return [points[i] for i in keep], cascades
 
 
 def _surfaces(
     source: _TilePrefixes, task: Sweep, prefixes: Sequence[Key], costs: Sequence[Sequence[float]]
 ) -> Iterator[tuple[Surface, Array, Array]]:
-    """Yield the surfaces of one sequence, the figures on each, and which points are in limits."""
+    """Yield the surfaces of one sequence, their figures, and which points keep the limits."""
     table, every = task.table, np.arange(len(source))
     rows = [table.rows[key] for key in prefixes]
     counts = [source.values(key, every) for key in prefixes]

@@ -1,4 +1,4 @@
-"""Models x images -> scores and counts of tiles; logits are gone when an image is done."""
+"""Compute scores and counts of tiles of images; logits are never stored."""
 
 from __future__ import annotations
 
@@ -53,27 +53,27 @@ def predict_tiles(
 ) -> Path:
     """Score and count the tiles of all images, after every set of models that may have run.
 
-    What is there already is not computed again; the call can be stopped at any moment.
+    Stored images are not computed again; the call can be stopped at any moment and repeated.
 
     Args:
-        pool: The models, and how images are divided.
+        pool: The models and the tilings.
         dataset: Images and their labels, with the name of the split.
-        store: Folder of the store; made if it is not there.
-        max_models: Most models of a committee that can be searched for.
-        batch_size: Windows a forward pass; images go one by one.
+        store: Folder of the store; created if it does not exist.
+        max_models: Largest committee that a search can consider.
+        batch_size: Windows a forward pass; whole images are run one by one.
         allow_code: Python files and modules that may be run.
-        progress: Called with (images done, images in all).
-        note: Called with a line for each thing that people should know.
+        progress: Called with (images done, all images).
+        note: Called with each message for the user, one line each.
 
     Returns:
         The folder of the split, for :func:`committee.segment.store.load_tiles`.
 
     Raises:
-        PoolFileError: If the pool file says nothing that segmentation can work with.
+        PoolFileError: If the pool file is not valid for segmentation.
         ChangedError: If the store was made with other models or settings.
         DataError: If an image or its labels cannot be used.
         ModelError, NotFiniteError: If a model cannot be loaded or used.
-        StoreError: If another split has some of the images.
+        StoreError: If another split contains some of the images.
     """
     settings = read_settings(pool)
     dataset.check_exif(settings.exif)
@@ -118,9 +118,9 @@ def predict_tiles(
         chunks.write_journal()
     if turned:
         note(
-            f"{len(turned):,} images say by EXIF how to turn them, and are taken as they are "
-            f"stored: {listed(turned)}. If labels are of images as they are shown, write exif = "
-            "true in [preprocessing]"
+            f"EXIF rotates {len(turned):,} images, but they are used as stored: "
+            f"{listed(turned)}. If labels belong to rotated images, write exif = true in "
+            "[preprocessing]"
         )
     return Path(store) / samples.split
 
@@ -128,11 +128,7 @@ def predict_tiles(
 def _begin(
     store: Path, dataset: LabelledImages, index: Index, note: Note
 ) -> tuple[Chunks, dict[int, str]]:
-    """Record the images of a split.
-
-    Returns:
-        The chunks of its images, and those that are missing: the content of each by row.
-    """
+    """Record the images of a split; return its chunks, and the content of missing images by row."""
     samples = dataset.samples
     folder = store / samples.split
     write_index(store, index)
@@ -140,28 +136,28 @@ def _begin(
     content = dataset.digests(np.arange(len(samples))).tolist()
     for line in write_images(folder, samples.ids, content, samples.rule):
         note(line)
-    wanted = {
+    expected = {
         row: f"{content[row]:016x}{dataset.label_digest(row):016x}" for row in range(len(samples))
     }
     chunks = Chunks(folder, CHUNK_SUFFIX, chunk_identity(index))
     names = [chunk_name(name) for name in samples.ids]
-    right = {
+    valid = {
         n
         for row, n in enumerate(names)
-        if n in chunks.done and chunks.done[n].content == wanted[row]
+        if n in chunks.done and chunks.done[n].content == expected[row]
     }
     for row, name in enumerate(names):
         if name in chunks.damaged:
-            note(f"{samples.ids[row]}: its counts were damaged; computed again")
-        elif name in chunks.done and name not in right:
-            note(f"{samples.ids[row]}: changed; computed again")
-    chunks.forget(chunks.done.keys() - right)
-    return chunks, {row: each for row, each in wanted.items() if names[row] not in right}
+            note(f"{samples.ids[row]}: its damaged counts are computed again")
+        elif name in chunks.done and name not in valid:
+            note(f"{samples.ids[row]}: changed; its counts are computed again")
+    chunks.forget(chunks.done.keys() - valid)
+    return chunks, {row: each for row, each in expected.items() if names[row] not in valid}
 
 
 def _view(whole: ModelSpec, grid: Grid, allow_code: Collection[str]) -> Loaded:
-    """The model that sees the tiles of a grid, priced for all tiles of an image."""
-    # Its fingerprint is that of the same weights, so that a change since is noticed here.
+    """Return the model that sees the tiles of a grid; its cost is that of all tiles of an image."""
+    # The weights are those of the whole-image model, so loading checks their fingerprint again.
     model, window = load_model(view_of(whole, grid), allow_code)
     return model, replace(window, costs=view_costs(whole, window, grid))
 
@@ -175,20 +171,20 @@ def _tables(
     on_tiles: Mapping[str, list[Loaded]],
     batch_size: int,
 ) -> dict[str, Table]:
-    """What is kept of one image, for each grid."""
+    """Return the table of one image for each grid."""
     inputs = {spec.name: prepared(image[None], spec.preprocessing)[0] for _, spec in whole}
     classes = len(index.classes)
-    seen = {
+    logits_of = {
         spec.name: pixel_logits(model, spec, inputs[spec.name][None], classes)[0]
         for model, spec in whole
     }
     tables = {}
     for grid in settings.grids:
-        logits = {name: grid.cut(values) for name, values in seen.items()}
+        logits = {name: grid.cut(values) for name, values in logits_of.items()}
         for model, spec in on_tiles.get(grid.name, []):
-            given = inputs[spec.whole]
+            every = np.arange(len(grid))
             logits[spec.name] = window_logits(
-                model, spec, grid, given, np.arange(len(grid)), batch_size, classes
+                model, spec, grid, inputs[spec.whole], every, batch_size, classes
             )
         own = np.where(grid.owned, grid.cut(labels), -1)
         tables[grid.name] = count_tiles(
@@ -201,21 +197,21 @@ def window_logits(
     model: Model,
     spec: ModelSpec,
     grid: Grid,
-    given: Array,
+    inputs: Array,
     tiles: Array,
     batch_size: int,
     classes: int = 0,
 ) -> Array:
-    """Logits of some tiles of an image, each seen through its window.
+    """Return the logits of some tiles of an image, each computed from its window.
 
     Args:
-        model: What to run.
-        spec: What it is.
+        model: The model.
+        spec: Its spec.
         grid: The tiles.
-        given: The image as the model takes it, shape (channels, height, width).
+        inputs: The preprocessed image, shape (channels, height, width).
         tiles: Numbers of the tiles, shape (n,).
         batch_size: Windows a forward pass.
-        classes: How many the model must tell apart; any number if 0.
+        classes: Number of classes the model must have; any number if 0.
 
     Returns:
         Shape (n, C, tile height, tile width).
@@ -223,6 +219,6 @@ def window_logits(
     parts = []
     for start in range(0, len(tiles), batch_size):
         some = tiles[start : start + batch_size]
-        values = pixel_logits(model, spec, grid.windows(given, some), classes)
+        values = pixel_logits(model, spec, grid.windows(inputs, some), classes)
         parts.append(grid.inner(values, some))
     return np.concatenate(parts)

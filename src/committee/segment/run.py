@@ -1,4 +1,4 @@
-"""Running a cascade over images: a class for each pixel, an exit for each tile."""
+"""Run a cascade over images: a class for each pixel, an exit for each tile."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ from committee.spec.task import SEMANTIC_SEGMENTATION
 from committee.store.chunks import RowChunks, exclusive, is_begun, key_of
 from committee.text import csv_text, from_cell, listed, writable
 
-# Bytes of logits, in double precision, that images decided together may take.
-_MOST = 5e8
+# Bytes of float64 logits that a group of images may take.
+_GROUP_BYTES = 5e8
 _CLASSES = 32
 ENDINGS = (".csv", ".jsonl")
 
 
 @dataclass(frozen=True, eq=False)
 class _Segmented:
-    """What a cascade decided for one image.
+    """The decisions of a cascade for one image.
 
     Args:
         classes: Class of each pixel, shape (height, width).
         stages: Stage of exit of each tile, from 0, shape (tiles,).
         scores: Confidence of each tile at its exit, shape (tiles,).
-        cost: Cost of what ran on the image; None if costs are unknown.
+        cost: Cost of all models that ran; None if costs are unknown.
     """
 
     classes: Array
@@ -65,18 +65,18 @@ class Segmenter:
 
     Args:
         cascade: A cascade file, a bundle, or a cascade that knows its models.
-        allow_code: Python files and modules that may be run, named by the user.
+        allow_code: Python files and modules that may be run.
         threads: How many threads a model may use; 0 leaves the choice to its engine.
 
     Raises:
-        CascadeError: If the cascade does not segment, or mixes tiles of several sizes.
-        ModelError: If a model cannot be loaded, or has changed since it was chosen.
+        CascadeError: If the cascade is not for segmentation, or mixes tiles of several sizes.
+        ModelError: If a model cannot be loaded, or has changed since it was selected.
 
     Attributes:
         cascade: The rule.
         specs: How its models are loaded, by name.
-        exif: Whether its models see images turned as their EXIF says; :func:`segment_into` takes
-            a data set opened so.
+        exif: True if EXIF rotates the images before its models see them; the data set of
+            :func:`segment_into` must do the same.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Segmenter:
         loaded = open_cascade(cascade)
         where = str(loaded.path or "cascade")
         self.cascade = loaded.cascade
-        self._again = self.cascade, tuple(allow_code), threads
+        self._arguments = self.cascade, tuple(allow_code), threads
         specs = self.specs = specs_of(self.cascade, where)
         self.grid = grid_of(specs, where)
         self.exif = same_exif(where, specs)
@@ -97,11 +97,11 @@ class Segmenter:
         self.unit, self._costs = self._priced(specs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """What opens it again: loaded models can be neither copied nor sent to another process."""
-        return _opened_again, self._again
+        """Return how to build it again: loaded models can be neither copied nor pickled."""
+        return _reopened, self._arguments
 
     def _priced(self, specs: dict[str, ModelSpec]) -> tuple[str, tuple[float, ...]]:
-        """The unit, and what each stage costs for all tiles of an image; empty if unknown."""
+        """Return the unit and the cost of each stage for all tiles of an image, or nothing."""
         wanted = self.cascade.origin.unit or "macs"
         known = {n: {c.unit: c.value for c in spec.costs} for n, spec in specs.items()}
         if not all(wanted in units for units in known.values()):
@@ -110,14 +110,14 @@ class Segmenter:
         return wanted, tuple(sum(known[n][wanted] for n in stage) for stage in stages)
 
     @cached_property
-    def together(self) -> int:
-        """How many images are decided together, so that tiles that go on make full batches."""
+    def group_size(self) -> int:
+        """Return how many images to decide on at once, so that late tiles fill batches."""
         height, width = self.grid.image
         classes = len(self.cascade.classes) or _CLASSES
-        return max(1, min(8, int(_MOST / (8 * classes * height * width))))
+        return max(1, min(8, int(_GROUP_BYTES / (8 * classes * height * width))))
 
     def decide(self, images: Array, batch_size: int = 16) -> list[_Segmented]:
-        """Decide on images, stage by stage, the tiles that go on gathered into batches.
+        """Return the decisions on images; tiles that reach a later stage are gathered in batches.
 
         Args:
             images: Bytes (n, height, width, 3).
@@ -162,54 +162,50 @@ class Segmenter:
     def _logits(
         self, name: str, images: Array, owner: Array, tile: Array, batch_size: int
     ) -> Array:
-        """Logits of some tiles of some images, shape (n, C, tile height, tile width)."""
+        """Return the logits of some tiles of some images, shape (n, C, tile height, tile width)."""
         model, spec = self._loaded[name]
         recipe = replace(spec.preprocessing, size=self.grid.image)
-        needed, place = np.unique(owner, return_inverse=True)
+        needed, position = np.unique(owner, return_inverse=True)
         inputs = prepared(images[needed], recipe)
         if spec.tile is None:
             parts = []
-            for own, given in zip(needed, inputs, strict=True):
-                seen = pixel_logits(model, spec, given[None])[0]
-                parts.append(self.grid.cut(seen)[tile[owner == own]])
+            for number, image in zip(needed, inputs, strict=True):
+                logits = pixel_logits(model, spec, image[None])[0]
+                parts.append(self.grid.cut(logits)[tile[owner == number]])
             return np.concatenate(parts)
         parts = []
         for start in range(0, len(tile), batch_size):
             some = slice(start, start + batch_size)
             windows = [
-                self.grid.windows(inputs[i], c[None])
-                for i, c in zip(place[some], tile[some], strict=True)
+                self.grid.windows(inputs[i], number[None])
+                for i, number in zip(position[some], tile[some], strict=True)
             ]
             values = pixel_logits(model, spec, np.concatenate(windows))
             parts.append(self.grid.inner(values, tile[some]))
         return np.concatenate(parts)
 
 
-def _opened_again(cascade: Cascade, allow_code: Collection[str], threads: int) -> Segmenter:
+def _reopened(cascade: Cascade, allow_code: Collection[str], threads: int) -> Segmenter:
     return Segmenter(cascade, allow_code=allow_code, threads=threads)
 
 
 def grid_of(specs: Mapping[str, ModelSpec], where: str = "cascade") -> Grid:
-    """The grid that the models of a cascade see.
-
-    Args:
-        specs: How each model is loaded.
-        where: What the cascade is called, for the error.
+    """Return the grid that the models of a cascade see; ``where`` names the cascade in errors.
 
     Raises:
-        CascadeError: If models do not segment, or see tiles of several sizes.
+        CascadeError: If models are not for segmentation, or see tiles of several sizes.
     """
     if any(spec.task != SEMANTIC_SEGMENTATION.name for spec in specs.values()):
-        raise CascadeError(f"{where}: its models do not segment; use committee.Runner")
+        raise CascadeError(f"{where}: its models are not for segmentation; use committee.Runner")
     whole = {spec.preprocessing.size for spec in specs.values() if spec.tile is None}
     tiles = [spec.tile for spec in specs.values() if spec.tile is not None]
-    divided = {(tile.side, tile.context) for tile in tiles}
-    if len(whole) != 1 or len(divided) > 1:
+    sizes = {(tile.side, tile.context) for tile in tiles}
+    if len(whole) != 1 or len(sizes) > 1:
         raise CascadeError(
             f"{where}: needs a model that sees whole images, and tiles of one size; it has "
-            f"images of {sorted(whole)} and tiles of {sorted(divided)}"
+            f"images of {sorted(whole)} and tiles of {sorted(sizes)}"
         )
-    return Grid(whole.pop(), *next(iter(divided), (0, 0)))
+    return Grid(whole.pop(), *next(iter(sizes), (0, 0)))
 
 
 def segment_into(
@@ -223,35 +219,35 @@ def segment_into(
     overwrite: bool = True,
     note: Callable[[str], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Decide on all images: an image of classes each, and a row each in a table.
+    """Decide on all images, and write for each an image of classes and a row of a table.
 
-    ``OUT_classes/`` gets the images of classes, ``OUT_tiles/`` those that show which tiles went
-    on. A run that was stopped goes on where it was: rows that are done lie in ``OUT.part/``, with
-    their images, which get their folders in the end; see :mod:`committee.store.chunks`.
+    ``OUT_classes/`` gets the images of classes, ``OUT_tiles/`` those that show the exits of tiles.
+    An interrupted run resumes: ``OUT.part/`` holds finished rows with their images, which move to
+    their folders at the end; see :mod:`committee.store.chunks`.
 
     Args:
         segmenter: The cascade.
-        dataset: The images; labels are not read.
+        dataset: The images; labels are ignored.
         out: The table: csv or jsonl.
         batch_size: Windows a forward pass.
-        show_tiles: Whether to show which tiles went on.
-        progress: Called with (images done, images in all).
-        overwrite: Whether a finished table that is there may be replaced, and its images.
-        note: Called with a line for each thing that people should know.
+        show_tiles: True to draw the exits of tiles.
+        progress: Called with (images done, all images).
+        overwrite: True to replace an existing table and its images.
+        note: Called with each message for the user, one line each.
 
     Yields:
-        Each row, those of an earlier run first. The table is there when all were taken.
+        Each row, those of an earlier run first. The table is complete after the last.
 
     Raises:
-        DataError: If the ending of the table is unknown, another process writes it, it is there
-            and may not be replaced, a folder of images holds what is not this table's, or a
+        DataError: If the ending of the table is unknown, another process writes it, it exists and
+            may not be replaced, a folder of images holds other files than this table's, or an
             image cannot be used.
-        ChangedError: If another run was begun and not finished there.
-        ModelError, NotFiniteError: If a model fails; what was decided is kept.
+        ChangedError: If the table belongs to an unfinished run of other models, images or settings.
+        ModelError, NotFiniteError: If a model fails; decisions made before are stored.
     """
     check_table(out)
     dataset.check_exif(segmenter.exif)
-    ids, step = dataset.samples.ids, segmenter.together
+    ids, step = dataset.samples.ids, segmenter.group_size
     places = [out.with_name(f"{out.stem}_{k}") for k in ("classes", "tiles")[: 1 + show_tiles]]
     identity = {
         "cascade": key_of(segmenter.cascade.to_json()),
@@ -261,12 +257,12 @@ def segment_into(
     with exclusive(out) as folder:
         if not overwrite:
             check_free(out)
-        # A run that was stopped while its folders got their names has its own images there.
+        # A run that stopped while it moved its folders has its own images there.
         ours = {_png_name(name) for name in ids} if is_begun(out) else set()
         ours |= _png_names(out) if overwrite else set()
         _check_places(out, places, ours)
-        told = {"cascade": str(segmenter.cascade), "samples": f"{len(ids):,} images"}
-        chunks = RowChunks(folder, ".jsonl", identity, told)
+        text = {"cascade": str(segmenter.cascade), "samples": f"{len(ids):,} images"}
+        chunks = RowChunks(folder, ".jsonl", identity, text)
         chunks.check(ids, dataset.digests, note or (lambda _: None))
         for path in chunks.paths():
             yield from _rows_in(path)
@@ -279,8 +275,8 @@ def segment_into(
 
         for start, (digests, images) in map_ahead(read, starts, 1):
             rows = []
-            decided = segmenter.decide(images, batch_size)
-            for name, image, each in zip(ids[start:], images, decided, strict=False):
+            segmented = segmenter.decide(images, batch_size)
+            for name, image, each in zip(ids[start:], images, segmented, strict=False):
                 shown = [classes_image(each.classes)]
                 if show_tiles:
                     shown.append(stages_image(image, segmenter.grid, each.stages))
@@ -302,7 +298,7 @@ def _png_name(name: str) -> str:
 
 
 def _png_names(out: Path) -> set[str]:
-    """Return the names of the images that an earlier run wrote, as its table tells."""
+    """Return the names of the images that an earlier run wrote, from its table."""
     try:
         text = read_text(out, MOST_OF_STORES)
         if out.suffix == ".jsonl":
@@ -316,25 +312,20 @@ def _png_names(out: Path) -> set[str]:
 
 
 def _check_places(out: Path, places: Sequence[Path], ours: Collection[str]) -> None:
-    """Refuse folders of images that hold what may be somebody's own.
-
-    Raises:
-        DataError: If one does, or is no folder.
-    """
+    """Raise a DataError if a folder of images is a file, or holds files that are not ours."""
     for place in places:
         if place.is_symlink() or (place.exists() and not place.is_dir()):
-            raise DataError(f"{place}: is there and is no folder; name another file than {out}")
+            raise DataError(f"{place}: exists and is not a folder; name another file than {out}")
         others = {each.name for each in place.iterdir()} - set(ours) if place.exists() else set()
         if others:
             raise DataError(
                 f"{place}: holds {listed(sorted(others))}, which this run may not replace; move "
-                f"that folder, name another file than {out}, or replace what an earlier run to "
-                "this file wrote: --overwrite"
+                f"that folder, name another file than {out}, or replace an earlier run: --overwrite"
             )
 
 
 def _place_images(parts: Sequence[Path], making: Path, places: Sequence[Path]) -> None:
-    """Write the images of all parts into their folders, which take their names whole."""
+    """Write the images of all parts into folders, and then rename each folder to its place."""
     shutil.rmtree(making, ignore_errors=True)
     for path in parts:
         for line in _read_lines(path):
@@ -350,10 +341,10 @@ def _place_images(parts: Sequence[Path], making: Path, places: Sequence[Path]) -
 
 
 def check_table(out: Path) -> None:
-    """Refuse a file that cannot become the table, before any work is done.
+    """Raise an error, before any work is done, if the table cannot be written to a path.
 
     Raises:
-        DataError: If its ending is unknown, its folder is not there, or it is itself a folder.
+        DataError: If its ending is unknown, its folder does not exist, or it is itself a folder.
     """
     if out.suffix.lower() not in ENDINGS:
         raise DataError(f"{out}: tables of segmentation are written as {', '.join(ENDINGS)}")
@@ -362,14 +353,14 @@ def check_table(out: Path) -> None:
 
 def _row(segmenter: Segmenter, name: str, each: _Segmented) -> dict[str, Any]:
     count = len(segmenter.cascade.stages)
-    leaving = np.bincount(each.stages, minlength=count) / len(each.stages)
-    exits = {f"exit_{k}": float(share) for k, share in enumerate(leaving)}
+    shares = np.bincount(each.stages, minlength=count) / len(each.stages)
+    exits = {f"exit_{k}": float(share) for k, share in enumerate(shares)}
     least = float(each.scores.min())
     return {"id": name, **exits, "least_confidence": least, "cost": each.cost}
 
 
 def _lines(rows: list[tuple[dict[str, Any], list[bytes]]]) -> bytes:
-    """Return rows with their images, so that one checksum covers both."""
+    """Return the lines of rows with their images; one checksum then covers both."""
     lines = (
         {"row": row, "images": [base64.b64encode(each).decode() for each in images]}
         for row, images in rows
