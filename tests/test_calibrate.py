@@ -269,7 +269,7 @@ def test_val_and_test_must_be_named_and_are_minded(store: Path, capsys: Any) -> 
     notes = json.loads(capsys.readouterr().out)["notes"]
     assert any("fitted on 'cal', a split of its own; fit them again" in each for each in notes)
     found = json_of("search STORE --calibrated", store, capsys)
-    assert any("fitted on val, which chose too" in each for each in found["warnings"])
+    assert any("fitted on val, which also chose" in each for each in found["warnings"])
     assert main(words("calibrate STORE --split test", store)) == 0
     assert "Note: test usually evaluates" in capsys.readouterr().out
     assert main(words("search STORE --calibrated", store)) == 2

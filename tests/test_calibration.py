@@ -495,7 +495,7 @@ def test_what_calibrated_does_not_judge_and_what_chose_should_not_calibrate():
     with pytest.raises(MisalignedError, match=r"'test' holds the samples that the calibrations"):
         cm.search(val.with_calibrations(fit_calibrations(test)), test=test)
     front = cm.search(val.with_calibrations(fit_calibrations(val)), test=test)
-    assert any("of a, b were fitted on val, which chose too" in each for each in front.warnings)
+    assert any("of a, b were fitted on val, which also chose" in each for each in front.warnings)
     assert not any("fitted" in each for each in cm.search(val).warnings)
 
 

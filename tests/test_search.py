@@ -96,7 +96,7 @@ def test_front_of_many_models(seed, max_models, samples, grid):
 @pytest.mark.parametrize("length", range(1, 6))
 def test_every_point_of_a_surface_is_that_of_brute_force(length, counts, monkeypatch):
     # Few counts at once: thresholds of the first stages are looped over.
-    monkeypatch.setattr(surface_module, "_COUNTS", counts)
+    monkeypatch.setattr(surface_module, "_BINS", counts)
     # Not the front alone: most vectors of thresholds are dominated and would not show there.
     pool = random_pool(seed=length, models=length, samples=9)
     oracle = Oracle(pool, "mean_logits", "max_prob", grid=3)

@@ -16,20 +16,20 @@ from committee.report.command import Saving
 from committee.report.rows import CHOSEN, SINGLE, Report, Row, matches
 from committee.report.scales import heading_of, scales_of
 from committee.report.text import exit_heading, stages_named
-from committee.selection.threshold_histograms import Moves, moves
+from committee.selection.threshold_histograms import ThresholdHistogram, threshold_histograms
 
-# What a series of points is drawn as. Later ones lie above earlier ones.
+# Kinds of series; the page draws later ones above earlier ones.
 _FRONT, _BEST, _SINGLE, _TARGET = "front", "ensemble", "single", "target"
 
 
 def page_data(report: Report, saving: Saving) -> dict[str, Any]:
-    """Return everything that the page's script draws, figures in full."""
+    """Return everything that the page's script draws, with every number in full precision."""
     front, rows = report.front, report.rows
     row = rows[0]
     rest = [*report.members, *report.ensembles]
     every = {each.cascade.models_of_stages: each.cascade for each in [*rows, *rest]}
     numbers = {each: number for number, each in enumerate(every)}
-    counted = moves(front, front.pool if report.test is None else report.test)
+    histograms = threshold_histograms(front, front.pool if report.test is None else report.test)
     costs = front.pool.prices(front.settings.unit)
     reference = front.pool.single(report.reference, front.settings.combine)
 
@@ -69,7 +69,7 @@ def page_data(report: Report, saving: Saving) -> dict[str, Any]:
             {
                 "models": stages_named(cascade),
                 "costs": costs_of_stages(each, costs),
-                **_counts(counted.get(each)),
+                **_counts(histograms.get(each)),
             }
             for each, cascade in every.items()
         ],
@@ -96,19 +96,19 @@ def _figures(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _counts(found: Moves | None) -> dict[str, Any]:
-    """Return the candidates of each threshold, and packed counts; nothing if there are none."""
-    if found is None:
+def _counts(histogram: ThresholdHistogram | None) -> dict[str, Any]:
+    """Return the candidates of each threshold, and packed counts; nothing without a histogram."""
+    if histogram is None:
         return {}
-    records = np.column_stack([found.passed, found.count, found.right])
+    records = np.column_stack([histogram.passed, histogram.count, histogram.correct])
     return {
-        "grid": [column.tolist() for column in found.thresholds],
+        "grid": [column.tolist() for column in histogram.thresholds],
         "counts": base64.b64encode(_short(records.ravel())).decode("ascii"),
     }
 
 
 def _short(numbers: Array) -> bytes:
-    """Return whole numbers from 0, seven bits a byte, lowest first; a last byte is below 128.
+    """Return non-negative integers as bytes of seven bits, lowest first; each last byte is < 128.
 
     >>> list(_short(np.array([0, 127, 128, 300])))
     [0, 127, 128, 1, 172, 2]
@@ -126,5 +126,5 @@ def _threshold(value: float) -> float | str:
 
 
 def _finite(value: Any) -> Any:
-    """Return what JSON can hold; null stands for infinity."""
+    """Return the value, or None for infinity, which JSON cannot hold."""
     return None if value == math.inf else value

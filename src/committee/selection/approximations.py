@@ -1,4 +1,4 @@
-"""Approximations: scores of many prefixes at once by the compiled part, within known errors."""
+"""Approximations: the compiled part scores many prefixes at once, within known errors."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from committee.compiled import native as _native
 from committee.pool.prefixes import Key, PrefixSource, StoredPrefixes
 from committee.rule import scores as confidences
 
-# Multiplications that one call of the compiled part makes: about 50 ms.
+# Multiplications in one call of the compiled part; they take about 50 ms.
 _WORK = 1 << 27
-# Sets of models whose statistics are in memory at once.
+# Most prefixes whose approximations are in memory at once.
 _SETS = 2048
-# The mark of a class that the errors leave open.
+# Marks a sample whose class the errors leave open.
 UNSURE = 2
 
 
@@ -27,10 +27,10 @@ class Approximate:
     """Scores of one prefix within an error, and classes that may be open.
 
     Args:
-        score: Shape (N,), float64; NaN where nothing is known.
-        error_bound: How far scores may be from the definition's; 0 where they are exact.
-            ``score + error_bound(score)`` is non-decreasing in score.
-        correct: 1 if the class is right, 0 if not, 2 if that is open, shape (N,).
+        score: Shape (N,), float64; NaN where the score is unknown.
+        error_bound: From scores to how far they may be from the definition's; 0 where they are
+            exact. ``score + error_bound(score)`` is non-decreasing in score.
+        correct: 1 if the class is correct, 0 if not, 2 if that is open, shape (N,).
     """
 
     score: Array
@@ -44,14 +44,14 @@ def compiled_part() -> Any:
 
 
 def compiled(source: PrefixSource) -> bool:
-    """Return True if the compiled part is there and knows the rule."""
+    """Return True if the compiled part is installed and supports the rule."""
     if _native is None or not isinstance(source, StoredPrefixes):
         return False
     return _kernel(source) is not None
 
 
 def count_reached(score: Array, rising: Array) -> Array:
-    """Return how many of the rising numbers each score reaches, uint16."""
+    """Return how many numbers of a rising array each score reaches, uint16."""
     if _native is None:
         return np.searchsorted(rising, score, side="right").astype(np.uint16)
     out = np.empty(len(score), np.uint16)
@@ -62,22 +62,22 @@ def count_reached(score: Array, rising: Array) -> Array:
 def approximate(
     source: PrefixSource, keys: Sequence[Key], threads: int, executor: ThreadPoolExecutor
 ) -> Iterator[list[tuple[int, Approximate | None]]]:
-    """Yield batches of the row of a prefix and its approximation, or None where there is none."""
+    """Yield batches of (row, approximation) for all prefixes; None where none can be computed."""
     if not keys:
         return
     if not (isinstance(source, StoredPrefixes) and compiled(source)):
         yield [(row, None) for row in range(len(keys))]
         return
-    # Lexicographic order lets the compiled part share what prefixes begin with.
+    # In lexicographic order the compiled part shares the common beginnings of prefixes.
     ordered = sorted(range(len(keys)), key=lambda row: (len(keys[row]), keys[row]))
     for start in range(0, len(ordered), _SETS):
         rows = ordered[start : start + _SETS]
-        found = _run(source, [keys[row] for row in rows], threads, executor)
-        yield list(zip(rows, found, strict=True))
+        approximations = _run(source, [keys[row] for row in rows], threads, executor)
+        yield list(zip(rows, approximations, strict=True))
 
 
 def _kernel(source: StoredPrefixes) -> str | None:
-    """Return which means the compiled part is to form; None if it cannot."""
+    """Return what the compiled part averages, logits or probabilities; None if it cannot."""
     kind, known = source.pool.kind, confidences.BUILT_IN
     if known.get(source.confidence) is not confidences.CONFIDENCES.get(source.confidence):
         return None
@@ -96,7 +96,7 @@ def _kernel(source: StoredPrefixes) -> str | None:
 def _run(
     source: StoredPrefixes, keys: Sequence[Key], threads: int, executor: ThreadPoolExecutor
 ) -> Iterator[Approximate | None]:
-    """Yield the approximation of each prefix; prefixes come by rising size and name."""
+    """Yield the approximation of each prefix; pass the prefixes by rising size, then name."""
     pool, samples = source.pool, len(source.pool)
     names = sorted({name for key in keys for name in key})
     number = {name: i for i, name in enumerate(names)}
@@ -130,31 +130,31 @@ def _run(
     largest = max(executor.map(lambda s: chunk(s, min(s + rows, samples)), starts))
     for sets, *parts in zip(sizes, first, second, correct, strict=True):
         count = sets.shape[1]
-        for one, two, right in zip(*parts, strict=True):
+        for arrays in zip(*parts, strict=True):
             if logits:
-                yield _of_logits(source.confidence, one, two, right, count, classes, largest)
+                yield _of_logits(source.confidence, *arrays, count, classes, largest)
             else:
-                yield _of_probabilities(source.confidence, one, two, right, count, classes)
+                yield _of_probabilities(source.confidence, *arrays, count, classes)
 
 
 def _plain(values: Array) -> Array:
-    """Return rows as the compiled part reads them: native float32 or float64, contiguous."""
+    """Return outputs as the compiled part reads them: contiguous native float32 or float64."""
     wide = values.dtype.itemsize == 8
     rows: Array = np.ascontiguousarray(values, dtype=np.float64 if wide else np.float32)
-    # Minus infinity masks a class; with a logit as low a mean leaves nothing of it either.
+    # Minus infinity masks a class; a very low logit masks it in the mean as well.
     masked = np.isneginf(rows)
     if masked.any() and np.abs(rows, where=~masked, out=np.zeros_like(rows)).max() < _USUAL:
         rows = np.where(masked, rows.dtype.type(-_LARGEST), rows)
     return rows
 
 
-# Half a unit in the last place of single and double precision, with room to spare.
+# Just above half a unit in the last place of single and double precision.
 _SINGLE, _DOUBLE = 6e-8, 1.2e-16
-# Logits beyond this make exponents that the compiled part cannot hold.
+# Larger logits overflow the exponents of the compiled part.
 _LARGEST = 1e6
-# Logits of people's models; far beyond it what is masked would not be nothing.
+# Real models have smaller logits; beside much larger ones a masked class would not vanish.
 _USUAL = 1e3
-# What is left beside the largest, below which probabilities round to 1.
+# The largest probability rounds to 1 if the others sum to less than this share of it.
 _NOTHING = 2.0**-56
 
 
@@ -167,17 +167,17 @@ def _of_logits(
     classes: int,
     largest: float,
 ) -> Approximate | None:
-    """Scores from products of exponentials in single precision.
+    """Return scores from products of exponentials in single precision.
 
     Args:
         confidence: Name of the confidence function.
         rest: Sum of all products but the largest, over the largest.
-        second: Second largest over the largest; of neg_entropy the sum of p log p, see
+        second: Second largest product over the largest; for neg_entropy the sum of p log p, see
             ``spread`` in statistics.hpp.
         correct: See :class:`Approximate`.
-        models: How many were averaged.
-        classes: How many there are.
-        largest: Greatest absolute logit.
+        models: Number of models averaged.
+        classes: Number of classes.
+        largest: Largest absolute logit.
     """
     if largest > _LARGEST:
         return None
@@ -189,7 +189,7 @@ def _of_logits(
     if confidence == "max_prob":
         score = 1 / (1 + s)
         return Approximate(
-            # What only rounds to 1 is kept below it, apart from what is 1 for certain.
+            # A score is 1 only if the definition's is 1 for certain; others stay just below.
             np.where(s < _NOTHING, 1.0, np.minimum(score, 1 - 2.0**-53)),
             lambda a: np.where(a == 1, 0.0, a * (1 - a) * summed + floor),
             correct,
@@ -213,7 +213,7 @@ def _of_logits(
 def _of_probabilities(
     confidence: str, first: Array, second: Array, correct: Array, models: int, classes: int
 ) -> Approximate:
-    """Scores from sums of probabilities in double precision."""
+    """Return scores from sums of probabilities in double precision."""
     error = (classes + 64) * 4 * _DOUBLE
     if confidence == "max_prob":
         return Approximate(first / models, lambda a: np.full(np.shape(a), error), correct)

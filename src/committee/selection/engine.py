@@ -1,6 +1,6 @@
-"""The engine: from sequences of stages to the candidates for the front.
+"""The engine: sequences of stages in, candidates for the front out.
 
-Statistics of all prefixes come first, then every vector of thresholds of every sequence.
+It computes the statistics of all prefixes, then tries every vector of thresholds of every sequence.
 :mod:`committee.selection.refine` compares the candidates on exact figures.
 """
 
@@ -26,30 +26,30 @@ from committee.selection.sequences import within_bounds
 from committee.selection.statistics import PrefixTable, prefix_table
 from committee.selection.sweep import Batch, Points, dominated, halt, pareto_envelope, sweep
 
-# Sequences of one call of the sweep: well below a second.
+# Most sequences and threshold vectors of one call of the sweep, which takes well below a second.
 _SEQUENCES = 64
 _VECTORS = 1e8
-# Bytes that statistics of one sample at one prefix take: score, value, thresholds passed.
+# Bytes of one sample's statistics at one prefix: score, value, thresholds passed.
 _BYTES = 8 + 1 + 2
 
 # A sequence, the number of the candidate threshold of each stage but the last, how many rows run
-# each stage, and the value: the total over rows in the table's units, or a figure of its own.
+# each stage, and the value: a total over rows in the table's units, or the figure of the source.
 Point = tuple[StageSequence, Array, Array, float]
 
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """What to go through: all threshold vectors of all sequences.
+    """All threshold vectors of some sequences.
 
     Args:
         table: Statistics of every prefix.
         sequences: The sequences.
-        keys: The prefix after each stage of each.
+        keys: For each sequence, the prefix after each stage.
         costs: Cost of each model for one sample: in the unit of the search, then in E units whose
             average is bounded.
-        limits: Most that the total over rows may be in each bounded unit, shape (E,).
-        threads: How many to use.
-        progress: Called with the name of the part, sequences done and sequences in all.
+        limits: Largest total over rows in each bounded unit, shape (E,).
+        threads: Threads to use.
+        progress: See :data:`~committee.selection.options.Progress`.
     """
 
     table: PrefixTable
@@ -61,7 +61,7 @@ class Sweep:
     progress: Progress | None
 
     def report(self, done: int) -> None:
-        """Report how many sequences are done."""
+        """Call ``progress`` with how many sequences are done."""
         if self.progress is not None:
             self.progress("sequences", done, len(self.sequences))
 
@@ -71,9 +71,9 @@ class Candidates:
     """The committees of a search that may be on the front, before they are compared exactly.
 
     Args:
-        plan: What was searched for.
+        plan: The checked options.
         table: Statistics of every prefix.
-        sequences: Those that keep to the bounds on the worst case.
+        sequences: The sequences within the bounds on the worst case.
         points: The candidates.
         cascades: How many cascades were covered.
         seconds: The time of each part of the search; later parts add theirs.
@@ -90,13 +90,12 @@ class Candidates:
 def search_sequences(
     plan: SearchPlan, sequences: list[StageSequence], known: PrefixTable | None = None
 ) -> Candidates:
-    """Search all thresholds of sequences; those out of the worst-case bounds are left out.
+    """Return the candidates of all sequences within the worst-case bounds.
 
     Args:
-        plan: What to search for.
+        plan: The checked options.
         sequences: The sequences.
-        known: Statistics of some prefixes by the same rule; they are not computed again if there
-            is memory for both.
+        known: Statistics of some prefixes by the same rule; they are reused if memory allows.
 
     Raises:
         Infeasible: If no sequence keeps to the bounds.
@@ -105,7 +104,7 @@ def search_sequences(
     warn_if_plain()
     source, pool = plan.source, plan.source.pool
     seconds: dict[str, float] = {}
-    # The short ones rule out most of the long ones.
+    # Short sequences first: they rule out most of the candidates of the long ones.
     sequences = sorted(within_bounds(pool, sequences, plan.worst_case), key=len)
     keys = [source.keys(sequence) for sequence in sequences]
     distinct = list(dict.fromkeys(key for each in keys for key in each))
@@ -130,7 +129,7 @@ def _part(progress: Progress | None, name: str) -> Callable[[int, int], None] | 
 
 @contextmanager
 def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Record the time that a part of a search takes."""
+    """Record the time that the block takes, under a name."""
     start = time.perf_counter()
     yield
     seconds[name] = time.perf_counter() - start
@@ -141,11 +140,7 @@ def _bytes(prefixes: int, samples: int) -> int:
 
 
 def check_memory(prefixes: int, samples: int, most: float) -> None:
-    """Refuse statistics of more prefixes than fit into memory.
-
-    Raises:
-        TooLargeError: If they do not fit.
-    """
+    """Raise TooLargeError if the statistics of so many prefixes exceed the memory allowed."""
     size = _bytes(prefixes, samples)
     if size > most:
         raise TooLargeError(
@@ -159,18 +154,18 @@ def check_memory(prefixes: int, samples: int, most: float) -> None:
 def sweep_thresholds(source: PrefixSource, task: Sweep) -> tuple[list[Point], int]:
     """Return the candidates for the front, and how many cascades were covered.
 
-    This is the sweep of values that add up; a source of another kind registers its own.
+    This function is for values that add up over rows; other kinds of source register their own.
     """
     table, sequences, threads = task.table, task.sequences, task.threads
     batches = list(_batches(task))
     cost, value = np.empty(0), np.empty(0, np.int64)
-    kept: list[tuple[int, Points]] = []
+    swept: list[tuple[int, Points]] = []
     cascades = done = 0
-    # The compiled part polls this.
+    # The compiled part polls this flag.
     stop = np.zeros(1, np.uint8)
     with ThreadPoolExecutor(threads) as executor:
         try:
-            # Every round starts from all that is known.
+            # Each round prunes with the committees of all earlier rounds.
             for start in range(0, len(batches), threads):
                 known = (cost, value)
                 futures = [
@@ -179,7 +174,7 @@ def sweep_thresholds(source: PrefixSource, task: Sweep) -> tuple[list[Point], in
                 ]
                 for first, batch, future in futures:
                     points = future.result()
-                    kept.append((first, points))
+                    swept.append((first, points))
                     cost = np.concatenate([cost, points.cost])
                     value = np.concatenate([value, points.value])
                     widths = table.widths[batch.prefixes[:, :-1]].astype(np.float64) + 1
@@ -191,20 +186,20 @@ def sweep_thresholds(source: PrefixSource, task: Sweep) -> tuple[list[Point], in
             halt(stop)
             executor.shutdown(wait=False, cancel_futures=True)
             raise
-    found: list[Point] = []
-    for first, points in kept:
+    candidates: list[Point] = []
+    for first, points in swept:
         for i in np.flatnonzero(~dominated(points.cost, points.value, cost, value)):
             sequence = sequences[first + points.sequence[i]]
-            found.append((sequence, points.choices[i], points.reach[i], int(points.value[i])))
-    return found, cascades
+            candidates.append((sequence, points.choices[i], points.reach[i], int(points.value[i])))
+    return candidates, cascades
 
 
 def _batches(task: Sweep) -> Iterator[tuple[int, Batch]]:
-    """Yield the number of the first sequence and the batch, for runs of sequences of one length."""
+    """Yield batches of sequences of one length, each with the number of its first sequence."""
     start = 0
     for length, run in itertools.groupby(task.sequences, len):
         count = len(list(run))
-        # Batches are small where a sequence has many vectors, so that progress shows.
+        # Keep batches small where a sequence has many vectors, so that progress shows.
         vectors = float(task.table.widths.max()) ** (length - 1)
         step = int(np.clip(_VECTORS / vectors, 1, _SEQUENCES))
         for first in range(start, start + count, step):

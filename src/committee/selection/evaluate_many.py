@@ -1,4 +1,4 @@
-"""Evaluating many committees on one split: what they share is computed once."""
+"""Evaluate many committees on one split, computing once what they share."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def evaluate_all(
     metric: Metric | None = None,
     threads: int | None = None,
 ) -> list[Evaluation]:
-    """Return what :func:`committee.evaluate` gives for each cascade, many times faster for many.
+    """Return the evaluation of each cascade, faster than separate :func:`committee.evaluate` calls.
 
-    Arguments and errors are those of :func:`committee.evaluate`; ``threads`` is how many to use,
-    all processors by default.
+    Arguments and errors are those of :func:`committee.evaluate`; ``threads`` is the number of
+    threads, by default one for each processor.
     """
     check_has_labels(pool, metric)
     unit = unit or pool.costs.unit()
     evaluations: dict[int, Evaluation] = {}
     pools = [pool.holding(cascade.models_of_stages) for cascade in cascades]
-    for division in dict.fromkeys(pools):
-        numbers = [i for i, each in enumerate(pools) if each is division]
-        for source, own in _sources([cascades[i] for i in numbers], division, metric):
+    for tiling in dict.fromkeys(pools):
+        numbers = [i for i, each in enumerate(pools) if each is tiling]
+        for source, own in _sources([cascades[i] for i in numbers], tiling, metric):
             some = [cascades[numbers[i]] for i in own]
             answers = _of_one_source(some, source, unit, threads)
             evaluations |= {numbers[i]: answer for i, answer in zip(own, answers, strict=True)}
@@ -60,7 +60,7 @@ def evaluated_on(
     metric: Metric | None = None,
     threads: int | None = None,
 ) -> tuple[Committee, ...]:
-    """Return committees with their evaluations on the test split."""
+    """Return the committees with an evaluation on the test split each."""
     tests = evaluate_all([each.cascade for each in committees], test, unit, metric, threads)
     return tuple(
         replace(each, test=evaluation) for each, evaluation in zip(committees, tests, strict=True)
@@ -70,13 +70,13 @@ def evaluated_on(
 def _sources(
     cascades: Sequence[Cascade], pool: Pool, metric: Metric | None
 ) -> Iterator[tuple[PrefixSource, list[int]]]:
-    """Yield sources, and the numbers of the cascades that decide by each."""
+    """Yield each source with the numbers of the cascades that decide by its rule."""
     groups: list[tuple[tuple[str, str], dict[str, Calibration | None], list[int]]] = []
     for number, cascade in enumerate(cascades):
         names = (cascade.confidence, pool.bound(cascade).combination)
         own = {name: cascade.calibrations.get(name) for name in cascade.names}
         for group, known, numbers in groups:
-            # A model may be calibrated in one cascade and not in another: these have two rules.
+            # Cascades that calibrate one model differently decide by different rules.
             if group == names and all(known.get(n, c) == c for n, c in own.items()):
                 known.update(own)
                 numbers.append(number)
@@ -97,7 +97,7 @@ def _of_one_source(
         for name in cascade.names:
             pool.model(name)
     if not source.metric.counted:
-        # The spread over samples needs every value, in full precision.
+        # The interval needs the value of every sample in full precision.
         return [evaluate(cascade, pool, unit, source.metric) for cascade in cascades]
     return [
         evaluation_of(
@@ -112,8 +112,8 @@ def values_on(
 ) -> Array:
     """Return what a cascade scores on each sample of a pool, shape (N, ...); see :func:`evaluate`.
 
-    For the first metric that is 1 where it is right, computed many times faster than by
-    :func:`~committee.pool.evaluate.stored_decisions` where there are many classes.
+    For top-1 that is 1 where it is correct. With many classes this is many times faster than
+    :func:`~committee.pool.evaluate.stored_decisions`.
     """
     check_has_labels(pool, metric)
     source = source_of(cascade, pool, metric)
@@ -124,7 +124,7 @@ def values_on(
 
 
 def correct_on(cascade: Cascade, pool: Pool, threads: int | None = None) -> Array:
-    """Return on which samples of a pool a cascade is right, shape (N,), bool."""
+    """Return True for each sample of a pool that a cascade predicts correctly, shape (N,)."""
     correct: Array = values_on(cascade, pool, TOP_1, threads).astype(bool)
     return correct
 
@@ -132,7 +132,7 @@ def correct_on(cascade: Cascade, pool: Pool, threads: int | None = None) -> Arra
 def _walk(
     cascades: Sequence[Cascade], source: PrefixSource, threads: int | None
 ) -> Iterator[tuple[Array, Array]]:
-    """Yield how many samples exit each cascade at each stage, and what each sample scores there."""
+    """Yield, for each cascade, how many samples exit at each stage and what each sample scores."""
     keys = [source.keys(cascade.models_of_stages) for cascade in cascades]
     finite: dict[Key, set[float]] = {}
     for cascade, own in zip(cascades, keys, strict=True):
@@ -144,12 +144,12 @@ def _walk(
         alive = np.ones(len(source), bool)
         exits, values = np.zeros(len(own), np.int64), np.zeros(len(source), table.values.dtype)
         for k, (key, stage) in enumerate(zip(own, cascade.stages, strict=True)):
-            # Reaching the i-th cut is the exit rule; "always" and "never" have no cut.
+            # A sample exits if it reaches the stage's cut; "always" and "never" have no cut.
             cut = int(np.searchsorted(cuts[key], stage.threshold)) + 1
             row = table.rows[key]
             always = stage.threshold == -np.inf
-            leaving = alive if always else alive & (table.passed[row] >= cut)
-            exits[k] = leaving.sum()
-            values[leaving] = table.values[row][leaving]
-            alive = alive & ~leaving
+            exiting = alive if always else alive & (table.passed[row] >= cut)
+            exits[k] = exiting.sum()
+            values[exiting] = table.values[row][exiting]
+            alive = alive & ~exiting
         yield exits, values

@@ -1,4 +1,4 @@
-"""Exhaustive search: every ordered sequence of models, every vector of thresholds."""
+"""Exhaustive search: try every ordered sequence of models with every vector of thresholds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from committee.selection.sequences import (
     every_sequence,
 )
 
-# Longer lists of sequences are refused before they are made.
+# Longer lists of sequences are refused before they are built.
 _MOST_SEQUENCES = 3_000_000
 
 
@@ -37,26 +37,26 @@ def search(
     self_cascades: bool = False,
     **options: Unpack[SearchKeywords],
 ) -> Front:
-    """Find all committees of a pool that no other beats in both accuracy and average-case cost.
+    """Return all committees of a pool that no other beats in both accuracy and average-case cost.
 
-    Every ordered sequence of up to ``max_models`` distinct models is tried with every vector of
-    thresholds out of ``grid`` percentiles, "always" and "never". Single models, ensembles and
-    stages of several models are among them, because a stage that never exits is one with the next.
+    The search tries every ordered sequence of up to ``max_models`` distinct models with every
+    vector of thresholds from ``grid`` percentiles, "always" and "never". A stage that never exits
+    merges with the next, so single models, ensembles and stages of several models are included.
     The result is exact. It depends on neither threads nor the order of the pool, except for the
-    order of the models of a family. A model on all blocks of its views is always tried. Where
-    samples can be divided in several ways, every way is searched.
+    order of the models of a family. A model on all groups of its views is always tried. If the
+    pool has several tilings, each is searched.
 
     Args:
-        pool: Predictions on the split that chooses, and costs; labels if the metric needs them.
+        pool: Predictions on the validation split, and costs; labels if the metric needs them.
         max_models: Most models of a committee; 3, or all of a smaller pool, by default.
         families: Treat models of one family (see :class:`Pool`) as interchangeable: the first,
             second, … use of a family takes its first, second, … model.
-        stages: What to build from: names of models, or lists of names for stages of several models.
-            ``max_models`` then counts stages.
-        self_cascades: Search only single models and self-cascades: sequences in which all models
-            are one set of weights (see :class:`Pool`), at rising resolution.
+        stages: The stages to build from, each a name or a list of names. ``max_models`` then
+            counts stages.
+        self_cascades: Search only single models and self-cascades, sequences whose models share
+            one set of weights (see :class:`Pool`), at rising resolution.
         options: The fields of :class:`~committee.selection.options.SearchOptions`. A bound may be
-            exceeded by one part in 10^12, so that rounding breaks none.
+            exceeded by one part in 10^12, for rounding.
 
     Raises:
         CascadeError: If ``max_models`` is less than 1 or more than there is to build from, or
@@ -82,7 +82,7 @@ def search(
                 **(options | {"test": test}),
             )
 
-        return over_divisions(pool, options.get("test"), search_one)
+        return search_each_tiling(pool, options.get("test"), search_one)
     plan = plan_search(pool, SearchOptions(**options))
     blocks = None if stages is None else checked_stages(pool, stages)
     available = len(blocks) if blocks else pool.most_models
@@ -90,12 +90,12 @@ def search(
     if self_cascades:
         if blocks is not None:
             raise CascadeError("search: self_cascades are built from models; leave stages out")
-        found = search_sequences(plan, every_self_cascade(pool, most))
-        return front_of_candidates(found, most, families=False, self_cascades=True)
+        candidates = search_sequences(plan, every_self_cascade(pool, most))
+        return front_of_candidates(candidates, most, families=False, self_cascades=True)
     known = pool.families if families and blocks is None else {}
     sequences = _listed(pool, most, every_sequence(pool, most, known, blocks))
     if blocks is None:
-        # A model on all its views is one model, in however many blocks these are.
+        # A model on all its views counts as one model, however many groups the views form.
         singles = pool.singles(plan.source.combine).values()
         sequences += [(names,) for names in singles if len(names) > most]
     return front_of_candidates(search_sequences(plan, sequences), most, families=bool(known))
@@ -111,15 +111,15 @@ def _listed(pool: Pool, most: int, sequences: Iterator[StageSequence]) -> list[S
     return listed
 
 
-def over_divisions(
+def search_each_tiling(
     pool: Pool, test: Pool | None, search_one: Callable[[Pool, Pool | None], Front]
 ) -> Front:
-    """Search each division of a pool's samples and join the fronts.
+    """Return the joint front of all tilings of a pool's samples.
 
     Args:
-        pool: The pool, divided or not.
+        pool: The pool, tiled or not.
         test: The pool on the test split.
-        search_one: From one division on both splits to its front.
+        search_one: Takes one tiling on both splits and returns its front.
     """
     fronts = [
         search_one(own, None if test is None else test.divided_as(own)) for own in pool.divisions
@@ -137,7 +137,7 @@ def ensembles(
 ) -> tuple[Committee, ...]:
     """Return every ensemble of 2 to ``max_models`` models of a pool, evaluated, by rising cost.
 
-    Models are those of :meth:`committee.Pool.singles`: blocks of views go together. The other
+    Models are those of :meth:`committee.Pool.singles`, each with all of its views. The other
     arguments are those of :func:`search`.
 
     References:
@@ -159,5 +159,5 @@ def ensembles(
         if all(earlier.get(name, name) in names for name in names)
     ]
     evaluations = evaluate_all(cascades, pool, unit, metric)
-    found = map(Committee, cascades, evaluations)
-    return tuple(sorted(found, key=lambda c: (c.evaluation.average_cost, c.cascade.names)))
+    committees = map(Committee, cascades, evaluations)
+    return tuple(sorted(committees, key=lambda c: (c.evaluation.average_cost, c.cascade.names)))

@@ -1,4 +1,4 @@
-"""Fixed models: an ensemble, the cheapest cascade of its models, the thresholds of a cascade."""
+"""Searches over fixed models: one ensemble, its cheapest cascade, the thresholds of a cascade."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from committee.rule.combinations import DEFAULT_COMBINE, ORDER_FREE
 from committee.rule.origin import RecordedTarget
 from committee.selection.engine import search_sequences
 from committee.selection.evaluate_many import evaluate_all
-from committee.selection.exhaustive import over_divisions
+from committee.selection.exhaustive import search_each_tiling
 from committee.selection.front import Committee, Front, committee_of, with_target
 from committee.selection.options import SearchKeywords, SearchOptions, plan_search
 from committee.selection.refine import front_of_candidates
@@ -36,11 +36,11 @@ def as_ensemble(
 ) -> Committee:
     """Return an ensemble, or a model alone, whether or not another committee beats it.
 
-    ``pool`` is the one that chooses; the other arguments are those of :func:`committee.search`.
+    ``pool`` is the validation split; the other arguments are those of :func:`committee.search`.
 
     Raises:
         UnknownNameError: If a model is not in the pool.
-        CascadeError: If a model stands twice, or nothing combines the outputs of several.
+        CascadeError: If a model is named twice, or the outputs of several cannot be averaged.
     """
     pool = pool.holding([models])
     for name in models:
@@ -62,21 +62,21 @@ def as_cascade(
     within: float = 0.0,
     **options: Unpack[SearchKeywords],
 ) -> Committee:
-    """Turn an ensemble into the cheapest cascade of the same models that does as well.
+    """Return the cheapest cascade of an ensemble's models that is as accurate as the ensemble.
 
-    Every order of the models and every vector of thresholds is tried, so that at worst the ensemble
-    itself is the answer; where samples can be divided in several ways, every way is tried.
+    The search tries every order of the models with every vector of thresholds, in every tiling of
+    the pool. At worst it returns the ensemble itself.
 
     Args:
         models: Models of the ensemble; a list of names among them runs as one stage.
-        pool: Predictions on the split that chooses, and costs.
+        pool: Predictions on the validation split, and costs.
         within: How much less accurate than the ensemble the cascade may be, a share of 1.
         options: As in :func:`committee.search`.
 
     Raises:
         UnknownNameError: If a model is not in the pool.
-        CascadeError: If a model stands twice.
-        Infeasible: If nothing that does as well keeps to ``worst_case``.
+        CascadeError: If a model is named twice.
+        Infeasible: If no cascade that is as accurate is within ``worst_case``.
 
     References:
         Wang et al. (2022), section 4.2.
@@ -93,12 +93,13 @@ def as_cascade(
     ]
 
     def search_one(own: Pool, test: Pool | None) -> Front:
-        # Divisions differ only in what later stages see.
-        seen = list(dict.fromkeys(own.layout.on_tiles(order) for order in orders))
+        # Tilings differ only in what later stages see.
+        sequences = list(dict.fromkeys(own.layout.on_tiles(order) for order in orders))
         own_plan = plan_search(own, SearchOptions(**(options | {"test": test})))
-        return front_of_candidates(search_sequences(own_plan, seen), len(stages), families=False)
+        candidates = search_sequences(own_plan, sequences)
+        return front_of_candidates(candidates, len(stages), families=False)
 
-    front = over_divisions(pool, plan.test, search_one)
+    front = search_each_tiling(pool, plan.test, search_one)
     ensemble = plan.source.cascade([names], [])
     goal = evaluate(ensemble, pool, plan.unit, plan.source.metric).accuracy - within
     target = RecordedTarget(str(ensemble), ensemble.names, within)
@@ -108,20 +109,18 @@ def as_cascade(
 def threshold_front(
     stages: Sequence[str | Sequence[str]], pool: Pool, **options: Unpack[SearchKeywords]
 ) -> Front:
-    """Find the best thresholds of one cascade whose models and order are fixed.
+    """Return the front over all thresholds of one cascade whose models and order are fixed.
+
+    At its ends are the first stage alone and the ensemble, unless others beat them.
 
     Args:
         stages: In the order in which they run, each a name or a list of names.
-        pool: Predictions on the split that chooses, and costs.
+        pool: Predictions on the validation split, and costs.
         options: As in :func:`committee.search`.
-
-    Returns:
-        The front over all vectors of thresholds. At its ends are the first stage alone and the
-        ensemble, unless others beat them.
 
     Raises:
         UnknownNameError: If a model is not in the pool.
-        CascadeError: If a model stands twice.
+        CascadeError: If a model is named twice.
 
     References:
         Wang et al. (2022), appendices D.3 and E.2.
@@ -134,9 +133,9 @@ def threshold_front(
     names = [name for stage in sequence for name in stage]
     if len(sequence) < len(stages) or len(set(names)) < len(names):
         raise CascadeError(f"threshold_front: {list(stages)} must name every model once")
-    # A stage that always exits ends the cascade; the shorter sequences stand for that.
-    begun = [sequence[:end] for end in range(1, len(sequence) + 1)]
-    return front_of_candidates(search_sequences(plan, begun), len(sequence), families=False)
+    # A stage that always exits ends the cascade; the shorter sequences cover that case.
+    beginnings = [sequence[:end] for end in range(1, len(sequence) + 1)]
+    return front_of_candidates(search_sequences(plan, beginnings), len(sequence), families=False)
 
 
 def threshold_sweep(
@@ -149,13 +148,10 @@ def threshold_sweep(
     unit: str | None = None,
     metric: Metric | None = None,
 ) -> tuple[Committee, ...]:
-    """Evaluate every threshold of a cascade of two stages, from the first alone to the ensemble.
+    """Return a two-stage cascade under every threshold, by rising threshold, which is rising cost.
 
-    A stage is a name or a list of names; the other arguments are those of
-    :func:`committee.search`.
-
-    Returns:
-        Committees by rising threshold, which is rising cost; the dominated ones too.
+    The first is the first stage alone and the last the ensemble; dominated ones are included. A
+    stage is a name or a list of names; the other arguments are those of :func:`committee.search`.
 
     Raises:
         CascadeError: If there are not two stages, or they share a model.

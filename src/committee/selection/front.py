@@ -1,4 +1,4 @@
-"""The front: the committees that no other beats in both accuracy and cost; targets pick from it."""
+"""The front: the committees that no other beats in both accuracy and cost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from committee.text import human_cost, percent
 
 @dataclass(frozen=True)
 class Committee:
-    """A committee with its evaluations: what search finds, and what study and report show.
+    """A committee with its evaluations; searches return it, studies and reports show it.
 
     Args:
         cascade: The committee.
@@ -49,22 +49,22 @@ class Committee:
 
 @dataclass(frozen=True)
 class Settings:
-    """What was searched.
+    """The settings of a search.
 
     Args:
-        max_models: Most stages of a committee, each one model unless other stages were given.
+        max_models: Most stages of a committee, each one model unless the search named its stages.
         confidence: Name of the confidence function.
         combine: Name of the combination.
         grid: Percentiles tried for each threshold, beside "always" and "never".
         unit: Unit of the cost.
         worst_case: Bounds on the worst-case cost, by unit.
         average_case: Bounds on the average-case cost, by unit.
-        families: True if trainings of one architecture were taken as interchangeable.
+        families: True if trainings of one architecture were interchangeable.
         metric: What samples scored.
         sequences: How many ordered sequences were covered.
-        cascades: How many cascades, threshold vectors counted, were covered.
-        self_cascades: True if only single models and self-cascades were.
-        seconds: What each part of the search took.
+        cascades: How many cascades were covered; each vector of thresholds counts as one.
+        self_cascades: True if only single models and self-cascades were covered.
+        seconds: The time of each part of the search.
     """
 
     max_models: int
@@ -92,9 +92,9 @@ class Front:
 
     Args:
         committees: Members of the front.
-        settings: What was searched.
-        pool: The pool on the split that chose.
-        inexact: Why not every cascade that the settings allow was covered; empty if all were.
+        settings: The settings of the search.
+        pool: The pool on the validation split.
+        inexact: Why the search did not cover every cascade of the settings; empty if it did.
         warnings: What the user should know before trusting the choice, one line each.
     """
 
@@ -106,7 +106,7 @@ class Front:
 
     @property
     def exact(self) -> bool:
-        """True if every cascade that the settings allow was covered."""
+        """True if the search covered every cascade that the settings allow."""
         return not self.inexact
 
     def __len__(self) -> int:
@@ -125,10 +125,7 @@ class Front:
         return self.committees[index]
 
     def alone(self, model: str) -> Cascade:
-        """Return one model of the pool by itself, which decides as the front's committees do.
-
-        Where trainings of one architecture are interchangeable, a later one is searched only after
-        the earlier ones; by its own name it is matched by itself too.
+        """Return one model of the pool by itself, under the rule of the front's committees.
 
         Args:
             model: One name of :meth:`Pool.singles`, or of a model.
@@ -153,6 +150,9 @@ class Front:
 
     def matching(self, model: str, within: float = 0.0) -> Committee:
         """Return the cheapest committee on average that is as accurate as a model of the pool.
+
+        The result may be the model itself, also where the search used only earlier trainings of
+        its family alone.
 
         Args:
             model: One name of :meth:`Pool.singles`, or of a model.
@@ -192,8 +192,8 @@ class Front:
         """Return the most accurate committee for at most this average-case cost.
 
         Args:
-            cost: The most that it may cost, in the search's unit.
-            text: What an error calls that cost; by default the number with its unit.
+            cost: The largest average cost, in the unit of the search.
+            text: The cost as errors print it; by default the number with its unit.
 
         Raises:
             Infeasible: If every committee costs more; the cheapest is named.
@@ -211,7 +211,7 @@ class Front:
         return within[-1]
 
     def _cheapest(self, accuracy: float, goal: str, another: Committee | None = None) -> Committee:
-        # An accuracy that was printed and typed again must be met by its owner.
+        # The tolerance lets a printed accuracy match the committee that it was printed for.
         reaching = [c for c in self.committees if c.evaluation.accuracy >= accuracy - 1e-9][:1]
         reaching += [another] if another else []
         if reaching:
@@ -222,7 +222,7 @@ class Front:
         )
 
     def _later_training(self, alone: Cascade, evaluation: Evaluation) -> Committee | None:
-        """Return a model by itself if only an earlier training of its family was searched so."""
+        """Return a model by itself if only an earlier training of its family was searched alone."""
         names, pool, settings = alone.names, self.pool, self.settings
         family = pool.families.get(names[0]) if len(names) == 1 and settings.families else None
         if family is None or next(n for n in pool.names if pool.families.get(n) == family) in names:
@@ -257,7 +257,7 @@ class Front:
 
 
 def described_text(committee: Committee) -> str:
-    """Return a committee with its figures on the split that chose it, as text."""
+    """Return a committee as text, with its accuracy and cost on the validation split."""
     evaluation = committee.evaluation
     return (
         f"{committee.cascade} with accuracy {percent(evaluation.accuracy)} "
@@ -266,23 +266,19 @@ def described_text(committee: Committee) -> str:
 
 
 def check_within(within: float, where: str = "within") -> None:
-    """Refuse what is no margin of accuracy.
-
-    Raises:
-        CascadeError: If it is not 0 or more and less than 1.
-    """
+    """Raise CascadeError if a margin of accuracy is below 0, or 1 or more."""
     if not 0 <= within < 1:
         raise CascadeError(f"{where} {within:g}: a share of 1, 0 or more and less than 1")
 
 
 def with_target(committee: Committee, target: RecordedTarget) -> Committee:
-    """Return the same committee; its file says what it was chosen for."""
+    """Return the committee with the target that it was chosen for recorded in its origin."""
     origin = replace(committee.cascade.origin, target=target)
     return replace(committee, cascade=replace(committee.cascade, origin=origin))
 
 
 def join_fronts(pool: Pool, fronts: Sequence[Front]) -> Front:
-    """Return the best of the fronts of each division of a pool's samples."""
+    """Return the joint front of the fronts of each tiling of a pool's samples."""
     seconds: dict[str, float] = {}
     for front in fronts:
         for part, time in front.settings.seconds.items():
@@ -301,9 +297,10 @@ def join_fronts(pool: Pool, fronts: Sequence[Front]) -> Front:
 
 
 def undominated(cost: Array, value: Array) -> Array:
-    """Return the indices of the points that no other beats, by rising cost; shape (P,) both.
+    """Return the indices of the points that no other beats, by rising cost.
 
-    A higher value is better. The first of points equal in both stays.
+    Cost and value have shape (P,); a higher value is better. Among points equal in both, the first
+    is returned.
 
     >>> undominated(np.array([2.0, 1.0, 3.0]), np.array([5, 5, 6]))
     array([1, 2])
@@ -317,9 +314,9 @@ def undominated(cost: Array, value: Array) -> Array:
 
 
 def preference(cascade: Cascade, worst_case_cost: float) -> tuple[Any, ...]:
-    """Return the rank of a committee among equals; the least stays. Worst-case cost decides.
+    """Return a sort key for committees equal in accuracy and average cost; the least is kept.
 
-    Then the fewest models, the fewest stages, names and thresholds.
+    It compares worst-case cost, then the number of models, of stages, names and thresholds.
     """
     return (
         worst_case_cost,
@@ -331,9 +328,9 @@ def preference(cascade: Cascade, worst_case_cost: float) -> tuple[Any, ...]:
 
 
 def front_of(committees: Sequence[Committee]) -> tuple[Committee, ...]:
-    """Return the committees that no other beats in both accuracy and average-case cost.
+    """Return the committees that no other beats in accuracy and average-case cost, cheapest first.
 
-    The cheapest is first. :func:`preference` decides among committees equal in both.
+    :func:`preference` decides among committees equal in both.
     """
     ranked = sorted(committees, key=lambda c: preference(c.cascade, c.evaluation.worst_case_cost))
     cost = np.array([c.evaluation.average_cost for c in ranked])
@@ -342,7 +339,7 @@ def front_of(committees: Sequence[Committee]) -> tuple[Committee, ...]:
 
 
 def committee_of(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> Committee:
-    """Return a committee whose file says how its models are loaded and what the choice rests on."""
+    """Return a committee whose cascade records its models, classes and origin, for its file."""
     described = replace(
         cascade,
         classes=pool.samples.classes,

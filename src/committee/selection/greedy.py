@@ -1,4 +1,4 @@
-"""Streeter's greedy cascades: one model after another, by samples answered for their cost."""
+"""Greedy search after Streeter: add one model after another, by samples answered per cost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from committee.rule.cascade import Cascade
 from committee.selection.evaluate_many import evaluate_all, evaluated_on
 from committee.selection.front import Front, Settings, committee_of, front_of
 from committee.selection.options import processors
-from committee.selection.sequences import refuse_parts
+from committee.selection.sequences import refuse_tiles
 from committee.selection.statistics import PrefixTable, prefix_table
 
 
@@ -34,30 +34,26 @@ def greedy(
     test: Pool | None = None,
     threads: int | None = None,
 ) -> Front:
-    """Build cascades by the greedy algorithm of Streeter (2018), one for each model and share.
+    """Return the front of the greedy cascades of Streeter (2018), one for each model and share.
 
-    A reference model sets the goal. Among the samples not answered yet each model may answer those
-    on which it is surest, as many as leave it right at least ``share`` times as often as the
-    reference is on the same samples. The model that answers the most for its cost is next; the
-    reference itself may always answer all that is left.
+    A reference model sets the goal. At each step every model may answer those of the remaining
+    samples on which it is surest, as long as it is correct at least ``share`` times as often as the
+    reference on the same samples. The next model is the one that answers the most samples for its
+    cost; the reference itself may always answer all that remain.
 
-    ``shares`` are the goals, as shares of each reference model's right answers. ``combine="last"``
+    ``shares`` are the goals, as shares of each reference's correct answers. ``combine="last"``
     is the algorithm as published; a mean averages each model with those that ran before.
     ``max_models`` is all of the pool by default, and the other arguments are those of
-    :func:`committee.search`.
-
-    Returns:
-        Those of these cascades and the models alone that no other beats; ``exact`` is False.
+    :func:`committee.search`. Single models compete for the front too; ``exact`` is False.
 
     Raises:
-        CascadeError: If ``max_models`` is less than 1, a share is not above 0, or models see parts
-            of samples.
+        CascadeError: If ``max_models`` is less than 1, a share is not above 0, or models see tiles.
         MisalignedError: If there are no labels or samples.
 
     References:
         Streeter (2018), Approximation Algorithms for Cascading Prediction Models.
     """
-    refuse_parts("greedy", pool)
+    refuse_tiles("greedy", pool)
     check_has_labels(pool)
     unit = pool.costs.unit(unit)
     if test is not None:
@@ -73,7 +69,7 @@ def greedy(
     built = _Greedy(source, pool.costs.values(unit), most, grid, threads or processors())
     references = sorted(pool.names)
     made = [built.cascade(reference, share) for reference in references for share in shares]
-    # Each model alone meets its own goal, too.
+    # Each model alone meets its own goal too.
     cascades = list(dict.fromkeys([*made, *(source.cascade([name], []) for name in references)]))
     evaluations = evaluate_all(cascades, pool, unit)
     members = front_of(
@@ -96,42 +92,42 @@ def greedy(
     )
     why = (
         f"greedy: one cascade for each of {len(pool.names)} reference models and "
-        f"{len(shares)} goals was built; beside them and the models alone nothing was tried"
+        f"{len(shares)} goals, and each model alone, were tried, and nothing else"
     )
     return Front(members, settings, pool, why, shared_warnings(pool, test))
 
 
 @dataclass(frozen=True, eq=False)
 class _Answers:
-    """The answers of the models that ran.
+    """The answers of one prefix.
 
     Args:
-        correct: True for each sample whose class is right, shape (N,).
+        correct: True for each sample whose class is correct, shape (N,).
         passed: How many candidate thresholds its score reaches, shape (N,).
-        width: How many candidates there are, and one.
+        width: The number of candidates plus one.
     """
 
     correct: Array
     passed: Array
     width: int
 
-    def lowest(self, goal: Array, left: Array, share: float) -> int:
-        """Return the lowest candidate above which the goal is met; -1 if all samples meet it.
+    def lowest(self, goal: Array, open_: Array, share: float) -> int:
+        """Return the lowest candidate whose samples meet the goal; -1 if all open samples do.
 
-        If it is met above none, return the number of candidates, which no sample passes.
+        If no candidate meets it, return the number of candidates, which no sample passes.
         """
-        passed = self.passed[left]
-        correct = np.bincount(passed, self.correct[left], self.width)
-        wanted = np.bincount(passed, goal[left], self.width)
+        passed = self.passed[open_]
+        correct = np.bincount(passed, self.correct[open_], self.width)
+        needed = np.bincount(passed, goal[open_], self.width)
         # Sums over the samples that reach at least so many candidates.
-        correct, wanted = (np.cumsum(each[::-1])[::-1] for each in (correct, wanted))
-        met = np.flatnonzero(correct >= share * wanted)
-        # Those that reach n candidates or more are answered by the candidate numbered n - 1.
+        correct, needed = (np.cumsum(each[::-1])[::-1] for each in (correct, needed))
+        met = np.flatnonzero(correct >= share * needed)
+        # Candidate n - 1 answers the samples that reach n candidates or more.
         return int(met[0]) - 1 if len(met) else self.width
 
 
 class _Greedy:
-    """Builds cascades; the answers of a prefix are computed once."""
+    """Builds greedy cascades and computes the answers of each prefix once."""
 
     def __init__(
         self, source: PrefixSource, costs: dict[str, float], most: int, grid: int, threads: int
@@ -141,7 +137,7 @@ class _Greedy:
         self._tables: dict[Key, PrefixTable] = {}
 
     def _answers(self, sequences: Sequence[tuple[str, ...]]) -> list[_Answers]:
-        """Return the answers after each sequence; new prefixes are computed all at once."""
+        """Return the answers after each sequence; compute all new prefixes in one call."""
         keys = [self._source.key(models) for models in sequences]
         new = [key for key in dict.fromkeys(keys) if key not in self._tables]
         if new:
@@ -155,20 +151,19 @@ class _Greedy:
         return float(self._tables[key].thresholds(key, np.array([choice]))[0])
 
     def cascade(self, reference: str, share: float) -> Cascade:
-        """Build the greedy cascade for one goal."""
         goal = self._answers([(reference,)])[0].correct
-        left = np.ones(len(goal), bool)
+        open_ = np.ones(len(goal), bool)
         models: tuple[str, ...] = ()
         thresholds: list[float] = []
-        while left.any() and reference not in models:
+        while open_.any() and reference not in models:
             room = len(models) + 1 < self._most
             names = sorted(set(self._source.pool.names) - set(models)) if room else [reference]
             offers = []
             every = self._answers([(*models, name) for name in names])
             for name, answers in zip(names, every, strict=True):
-                # The reference meets its own goal on whatever is left.
-                choice = -1 if name == reference else answers.lowest(goal, left, share)
-                answered = left & (answers.passed > choice)
+                # The reference meets its own goal on any samples.
+                choice = -1 if name == reference else answers.lowest(goal, open_, share)
+                answered = open_ & (answers.passed > choice)
                 cost = self._costs[name]
                 if answered.any():
                     worth = int(answered.sum()) / cost if cost else math.inf
@@ -177,5 +172,5 @@ class _Greedy:
             models += (name,)
             if choice >= 0:
                 thresholds.append(self._threshold(models, choice))
-            left &= ~answered
+            open_ &= ~answered
         return self._source.cascade(models, thresholds[: len(models) - 1])

@@ -1,4 +1,4 @@
-"""Guided search of large pools: exact among the models that pairs of models single out."""
+"""Guided search of large pools: cascades of two models select the models of longer ones."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from committee.selection.exhaustive import search
 from committee.selection.front import Front
 from committee.selection.options import SearchKeywords, SearchOptions, SearchPlan, plan_search
 from committee.selection.refine import front_of_candidates
-from committee.selection.sequences import every_sequence, refuse_parts, within_bounds
+from committee.selection.sequences import every_sequence, refuse_tiles, within_bounds
 from committee.selection.statistics import PrefixTable, prefix_table
 from committee.selection.sweep import Batch, sweep
 
-# Costs at which committees are compared, from the cheapest to the dearest, in equal ratios.
+# Number of costs at which pairs are compared, from the cheapest to the dearest, in equal ratios.
 _COSTS = 64
 # Most models of a committee by default.
 _MOST = 4
@@ -34,12 +34,12 @@ def guided(
     families: bool = True,
     **options: Unpack[SearchKeywords],
 ) -> Front:
-    """Search a pool that is too large for :func:`committee.search`; the result is not exact.
+    """Return a front, not exact, of a pool that is too large for :func:`committee.search`.
 
-    All cascades of one and two models are covered. They select ``keep`` models, one after the
-    other: each is the one that most raises the accuracy of cascades of two selected models,
-    averaged over 64 costs in equal ratios. All committees of up to ``max_models`` of these are
-    covered. Committees of three or more models with one that was not selected are left out.
+    The search covers all cascades of one and two models. They select ``keep`` models, one after
+    another: each is the one that most raises the accuracy of cascades of two selected models,
+    averaged over 64 costs in equal ratios. The search also covers all committees of up to
+    ``max_models`` of the selected models, but no others of three or more models.
 
     Args:
         pool: As in :func:`committee.search`.
@@ -50,12 +50,12 @@ def guided(
         options: As in :func:`committee.search`, and so are the errors.
 
     Raises:
-        CascadeError: Also if models see parts of samples.
+        CascadeError: Also if models see tiles.
     """
     most = min(_MOST, pool.most_models) if max_models is None else max_models
     if most <= 2 or len(pool.names) <= max(keep, most):
         return search(pool, most, families=families, **options)
-    refuse_parts("guided", pool)
+    refuse_tiles("guided", pool)
     plan = plan_search(pool, SearchOptions(**options))
     known = pool.families if families else {}
     selected, table = _select(plan, known, max(keep, most))
@@ -66,7 +66,7 @@ def guided(
     every = sum(math.perm(len(pool.names), size) for size in range(1, most + 1))
     why = (
         f"guided: all committees of up to 2 of {len(pool.names)} models and of up to {most} "
-        f"of the {len(selected)} models kept were covered, "
+        f"of {len(selected)} selected models were covered, "
         f"{len(candidates.sequences):,} of {every:,} sequences"
     )
     return front_of_candidates(candidates, most, families=bool(known), inexact=why)
@@ -75,7 +75,7 @@ def guided(
 def _select(
     plan: SearchPlan, families: Mapping[str, str], keep: int
 ) -> tuple[set[str], PrefixTable]:
-    """Return the models by which cascades of two gain the most, and the statistics of all pairs."""
+    """Return the models that improve cascades of two the most, and the statistics of all pairs."""
     pool = plan.source.pool
     pairs = within_bounds(pool, every_sequence(pool, 2, families, None), plan.worst_case)
     keys = [plan.source.keys(pair) for pair in pairs]
@@ -85,7 +85,7 @@ def _select(
     costs = pool.costs.values(plan.unit)
     priced = [costs_of_stages(pair, costs) for pair in pairs]
     levels = _levels(min(c[0] for c in priced), max(sum(c) for c in priced)) * len(pool)
-    # Total value of each pair's best cascade for each cost; -inf below its cheapest.
+    # Total value of each pair's best cascade at each cost; -inf where none is that cheap.
     best = np.full((len(pairs), len(levels)), -np.inf)
     for row, (own, cost) in enumerate(zip(keys, priced, strict=True)):
         prefixes = np.array([[table.rows[key] for key in own]], np.int32)
@@ -127,7 +127,7 @@ def _by_gain(
             usable = [r for r in rows[name] if set(pairs[r]) <= selected | {name}]
             curve = best[usable].max(axis=0) if usable else np.full_like(current, floor)
             gain = np.maximum(curve - current, 0).sum()
-            # Where nothing is gained, the model whose pairs with any model come nearest is next.
+            # If no model gains anything, take the one whose pairs with any model come nearest.
             near = (best[rows[name]].max(axis=0) if rows[name] else current).sum()
             ranked.append((-gain, -near, name))
         if not ranked:

@@ -1,4 +1,4 @@
-"""Notes: what users should know before they trust a choice; every printer takes them from here."""
+"""Notes: one-line warnings that users should read before they trust a choice."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from committee.selection.statistics import PrefixTable
 from committee.selection.targets import Promise
 from committee.spec.task import Task
 
-# Fewer images than this are few even where they tell models apart: thousands of cascades are
-# compared on them, and the bootstrap of so few is too narrow.
+# Fewer images than this get a note even if they tell models apart: the search compares thousands
+# of cascades on them, and the bootstrap of so few is too narrow.
 _FEW = 30
-# A 95 % interval of accuracy wider than this is wide, whatever is compared.
+# A 95 % interval of accuracy wider than this gets a note.
 _WIDE = 0.05
 
 
 def target_of(cascade: Cascade) -> tuple[str, Cascade, float] | None:
-    """What a cascade was chosen to match, from its origin: name, reference and margin; or None."""
+    """Return the name, cascade and margin of the reference that a cascade should match, or None."""
     target = cascade.origin.target
     if not target.models:
         return None
@@ -49,16 +49,16 @@ def notes_of(
     """Return every note on a front and on the committee chosen from it, one line each.
 
     Args:
-        front: What was searched.
-        comparison: The chosen committee beside its reference, where it is evaluated.
-        promises: What became of the accuracy and the cost that it was chosen for.
+        front: The front.
+        comparison: The chosen committee beside its reference.
+        promises: The accuracy and the cost that it was chosen for, with their outcomes.
     """
     own = [] if comparison is None else of_comparison(comparison, front.pool.task)
     return tuple(dict.fromkeys([*own, *of_promises(promises), *front.warnings]))
 
 
 def of_comparison(comparison: Comparison, task: Task) -> list[str]:
-    """Return the notes on a committee beside the reference that it is to match."""
+    """Return the notes on a committee compared with the reference that it should match."""
     own = comparison.difference
     names = f"`{comparison.committee}` is less accurate than `{comparison.reference}`"
     if comparison.same:
@@ -83,7 +83,7 @@ def of_promises(promises: Sequence[Promise]) -> list[str]:
     """Return the notes on a committee that is less accurate or costs more than it promised."""
     than = {"accuracy": "is less accurate", "cost": "costs more on average"}
     return [
-        f"the choice {than[each.what]} on {each.split} than was asked for: that promise is missed"
+        f"the choice {than[each.what]} on {each.split} than its target: that promise is missed"
         for each in promises
         if each.outcome == "missed"
     ]
@@ -96,7 +96,7 @@ def front_comparison(
     test: Pool | None = None,
     within: float | None = None,
 ) -> Comparison:
-    """Compare a committee with a model of the pool, on the test split or else on the front's."""
+    """Return a committee compared with a model of the pool, on the test split or the front's."""
     cascade = committee.cascade if isinstance(committee, Committee) else committee
     own = front.settings
     name, other = reference, front.alone(reference)
@@ -124,7 +124,7 @@ def warnings_of(
         source: How committees decide.
         table: Statistics of some prefixes.
         unit: Unit of the costs.
-        best: The most accurate committee on the split that chose it.
+        best: The evaluation of the most accurate committee on the validation split.
     """
     return (
         *_one_model(source),
@@ -137,12 +137,12 @@ def warnings_of(
 
 
 def few_samples(evaluation: Evaluation, task: Task, use: str = "choose") -> list[str]:
-    """Warn if an accuracy is known too roughly, whatever it is compared with.
+    """Return a note if an accuracy is too uncertain to choose or evaluate by.
 
     Args:
-        evaluation: Of a committee on the split that chose it, or on another.
-        task: What a sample is called.
-        use: What they are few for: ``choose`` or ``evaluate``.
+        evaluation: The evaluation of a committee on some split.
+        task: Names a sample.
+        use: What the split is for: ``choose`` or ``evaluate``.
     """
     if not evaluation.is_share:
         return []
@@ -186,7 +186,7 @@ def _calibrated_here(source: PrefixSource) -> list[str]:
     if not names:
         return []
     return [
-        f"calibrations of {', '.join(names)} were fitted on {samples.split}, which chose too: "
+        f"calibrations of {', '.join(names)} were fitted on {samples.split}, which also chose: "
         "committees look surer there than they are. Calibrate on a split of its own"
     ]
 
@@ -211,16 +211,13 @@ def _constant_scores(source: PrefixSource, table: PrefixTable) -> list[str]:
 
 
 def _too_few_samples(source: PrefixSource, table: PrefixTable, unit: str) -> list[str]:
-    """Name models next to each other in cost that the samples cannot tell apart.
-
-    What is chosen among committees closer than that is chosen by chance.
-    """
+    """Return a note on neighbours in cost, of the best single models, that samples cannot rank."""
     if source.additive and not source.metric.counted:
         return []
     every = np.arange(len(source))
 
     def values(name: str) -> Array:
-        # Bounds on the worst case leave dear models out of the table.
+        # Bounds on the worst case keep dear models out of the table.
         row = table.rows.get((name,)) if source.additive else None
         own = source.values((name,), every) if row is None else table.values[row]
         return source.per_sample(own)
@@ -250,7 +247,7 @@ def _too_few_samples(source: PrefixSource, table: PrefixTable, unit: str) -> lis
 def within_chance(
     one: str, other: str, difference: float, spread: float, count: int, task: Task
 ) -> str:
-    """Say that samples do not tell two committees apart; differences are shares of 1.
+    """Return the note that samples cannot tell two committees apart; differences are shares of 1.
 
     >>> within_chance("b", "a", 0.0, 0.0, 1, CLASSIFICATION)
     '`b` and `a` score the same on this 1 sample; any difference is within chance'

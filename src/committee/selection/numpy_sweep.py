@@ -1,9 +1,9 @@
-"""All threshold vectors of one sequence at once, in NumPy: total cost and value of each.
+"""The sweep in NumPy: total cost and value of all threshold vectors of one sequence at once.
 
 A sample's path through a sequence depends only on how many candidate thresholds its score reaches
-at each prefix. Samples are therefore counted in a histogram over these numbers, one axis a prefix,
-and running sums along its axes give, for every vector of thresholds, how many samples go on and how
-much value changes by going on. The compiled part does the same in less memory (sweep.hpp).
+at each prefix. A histogram therefore counts the samples over these numbers, with one axis for each
+prefix. Running sums along its axes give, for every vector of thresholds, how many samples go on and
+how much the value changes. The compiled part does the same in less memory (sweep.hpp).
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import numpy as np
 
 from committee.arrays import Array
 
-# Counts of one histogram, of some 40 bytes each. Thresholds of earlier stages are looped over until
-# the rest fits; an interrupt waits for one histogram.
-_COUNTS = 1 << 18
+# Most bins of one histogram, of some 40 bytes each. Thresholds of earlier stages are looped over
+# until the rest fits; an interrupt waits for one histogram.
+_BINS = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """The statistics of one prefix of a sequence, a row of a prefix table.
+    """The statistics of one prefix of a sequence, which is a row of a prefix table.
 
     Args:
-        values: What each sample scores by exiting here, integers, shape (N,).
+        values: What each sample scores if it exits here, integers, shape (N,).
         passed: How many candidate thresholds its score reaches, shape (N,).
-        width: How many candidates there are, and one for "never".
+        width: The number of candidates, plus one for "never".
     """
 
     values: Array
@@ -42,8 +42,8 @@ class Surface:
     """Cost and value over a grid of threshold vectors.
 
     Args:
-        outer: Choices of the thresholds that were looped over, one index each.
-        cost: Total over samples, float64; one axis for each remaining threshold. Index i of an axis
+        outer: One index for each threshold that was looped over.
+        cost: Total over samples, float64; one axis for each other threshold. Index i of an axis
             stands for candidate threshold i, the last index for "never".
         value: Total over samples, same shape, int64.
     """
@@ -54,16 +54,16 @@ class Surface:
 
 
 def surfaces(steps: Sequence[Step], costs: Sequence[float]) -> Iterator[Surface]:
-    """Yield every threshold vector of one sequence, "always" left out.
+    """Yield surfaces that cover every threshold vector of one sequence, without "always".
 
     Args:
-        steps: Statistics of each prefix, shortest first, K of them.
+        steps: Statistics of the K prefixes, shortest first.
         costs: Cost of each stage for one sample, in the same order.
     """
     widths = [step.width for step in steps[:-1]]
-    # The fewest outer loops that let the rest fit; one axis at least is never looped over.
+    # Loop over as few thresholds as let the rest fit, and leave at least one axis.
     looped = next(
-        k for k in range(len(steps)) if math.prod(widths[k:]) <= _COUNTS or k >= len(widths) - 1
+        k for k in range(len(steps)) if math.prod(widths[k:]) <= _BINS or k >= len(widths) - 1
     )
     choices = [range(width) for width in widths[:looped]]
     for outer in itertools.product(*choices):
@@ -92,7 +92,7 @@ def _surface(steps: Sequence[Step], costs: Sequence[float], outer: tuple[int, ..
 def _histogram_surface(
     outer: tuple[int, ...], steps: Sequence[Step], costs: Sequence[float], cost: float, value: int
 ) -> Surface:
-    """Add, axis by axis, the cost and the change of value of going on to the next stage."""
+    """Add the cost and the change of value of going on to the next stage, axis by axis."""
     total_cost: Array = np.array(float(cost))
     total_value: Array = np.array(value, np.int64)
     index: Array = np.zeros(len(steps[0].values), np.int64)

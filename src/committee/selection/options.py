@@ -1,4 +1,4 @@
-"""Search options: what users may choose in every search, and the same checked against a pool."""
+"""Search options: the options of every search, and the same checked against a pool."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from committee.pool.pool import Pool
 from committee.pool.prefixes import PrefixSource, prefixes_of
 from committee.rule.scores import CONFIDENCES, confidence_of
 
-# Called with the name of a part of the search, how much of it is done and how much there is.
+# Called with the name of a part of the search, how much of it is done and how much in all.
 Progress = Callable[[str, int, int], None]
 Bounds = float | Mapping[str, float] | None
 
@@ -35,10 +35,10 @@ class SearchOptions:
         average_case: Bounds on the average cost in units besides that of the search.
         unit: Unit of the cost; see CostTable.unit for the default.
         metric: What a sample scores when it exits; by default that of the pool's task.
-        test: The pool on a test split, on which the front is evaluated too.
+        test: The pool on a test split, to evaluate the front on as well.
         threads: Threads to use; all processors by default.
         max_memory: Bytes that statistics may take.
-        progress: Called with the name of a part, how much of it is done and how much there is.
+        progress: Called with the name of a part, how much of it is done and how much in all.
     """
 
     confidence: str = "max_prob"
@@ -54,7 +54,7 @@ class SearchOptions:
     progress: Progress | None = None
 
 
-# The text of each option, for the command line.
+# The help of each option on the command line, taken from the docstring above.
 OPTION_HELP: dict[str, str] = dict(re.findall(r"(?m)^\s+(\w+): (.+)", SearchOptions.__doc__ or ""))
 
 
@@ -90,7 +90,7 @@ class SearchPlan:
 
 
 def plan_search(pool: Pool, options: SearchOptions) -> SearchPlan:
-    """Check options against a pool and fill in the defaults.
+    """Return options with their defaults filled in, checked against a pool.
 
     Raises:
         MisalignedError: If there are no labels or samples, or ``test`` cannot evaluate.

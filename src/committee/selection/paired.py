@@ -1,4 +1,4 @@
-"""Paired: how much more accurate one committee is than another on the same samples."""
+"""Paired comparison: how much more accurate one committee is than another on the same samples."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from committee.selection.evaluate_many import evaluate_all, values_on
 
 @dataclass(frozen=True)
 class Comparison:
-    """A committee beside the reference that it is to match, on the samples of one split.
+    """A committee compared with the reference that it should match, on the samples of one split.
 
     Args:
-        committee: Its models, as text.
+        committee: The committee, as text.
         reference: Name of the model or ensemble.
         difference: Accuracy of the committee less that of the reference, paired, shares of 1.
-        saving: Average cost of the reference over that of the committee; None if that is nothing.
+        saving: Average cost of the reference over that of the committee; None if that costs 0.
         split: Name of the split.
-        samples: Several samples, in a word.
-        within: How much less accurate than the reference the committee was chosen to be at most;
-            None if it was not chosen to match it.
+        samples: The word for several samples.
+        within: The margin by which the committee may be less accurate than the reference; None if
+            it was not chosen to match it.
         chose: True if the split chose the committee, so that the difference flatters it.
     """
 
@@ -48,7 +48,7 @@ class Comparison:
 
     @property
     def promise(self) -> str | None:
-        """``kept``, ``missed``, or ``within chance`` if these samples do not tell; None without."""
+        """``kept``, ``missed``, or ``within chance`` for too few samples; None without margin."""
         if self.within is None:
             return None
         if self.difference.low >= -self.within:
@@ -93,13 +93,13 @@ def compare(
 
     Args:
         cascade: The committee.
-        reference: What it is to match.
+        reference: The cascade that it should match.
         pool: Predictions of the models of both.
         unit: Unit of the costs; see :meth:`committee.spec.cost.CostTable.unit` for the default.
-        metric: What a sample scores; that of the pool's task if left out.
-        name: What the reference is called; its models if left out.
-        within: How much less accurate it was chosen to be at most; None if not to match.
-        chose: True if this split chose the committee.
+        metric: What a sample scores; by default that of the pool's task.
+        name: Name of the reference; by default its models.
+        within: As in :class:`Comparison`.
+        chose: As in :class:`Comparison`.
 
     Raises:
         UnknownNameError: If the pool lacks a model.
@@ -124,7 +124,7 @@ def compare(
 
 
 def _rule(pool: Pool, cascade: Cascade) -> tuple[object, ...]:
-    """Return what a committee decides by; every combination of one model is its own output."""
+    """Return the rule of a committee, without what has no effect for one model or one stage."""
     short = pool.bound(cascade).simplified()
     combine = "" if len(short.names) == 1 else short.combine
     confidence = "" if len(short.stages) == 1 else short.confidence
@@ -134,10 +134,10 @@ def _rule(pool: Pool, cascade: Cascade) -> tuple[object, ...]:
 def mean_difference(
     values: Sequence[Array], others: Sequence[Array], pool: Pool, metric: Metric | None = None
 ) -> Estimate:
-    """Return how much more accurate some committees are in the mean than others, paired.
+    """Return how much more accurate some committees are on average than others, paired.
 
     Args:
-        values: For each committee what it scores on each sample; see
+        values: The score of each committee on each sample; see
             :func:`~committee.selection.evaluate_many.values_on`.
         others: The same for the others.
         pool: The samples.

@@ -1,4 +1,4 @@
-"""From candidates to the front: exact figures, thresholds, and what a cascade's file says."""
+"""Refine: turn candidates into the front, with exact figures, thresholds and evaluations."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def front_of_candidates(
     inexact: str = "",
     self_cascades: bool = False,
 ) -> Front:
-    """Compare candidates on exact figures and evaluate the members of the front.
+    """Return the front of candidates, compared on exact figures and evaluated.
 
     Args:
-        candidates: What the engine found.
-        most: Most models, or stages, of a committee.
-        families: True if trainings of one architecture were taken as interchangeable.
-        inexact: Why not every cascade was covered; empty if all were.
-        self_cascades: True if only single models and self-cascades were searched.
+        candidates: The result of the engine.
+        most: ``max_models`` of :class:`~committee.selection.front.Settings`.
+        families: As there.
+        inexact: As in :class:`~committee.selection.front.Front`.
+        self_cascades: As in the settings.
 
     Raises:
         Infeasible: If no committee keeps to the bounds on average costs.
@@ -85,14 +85,14 @@ def front_of_candidates(
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
-    """A committee that may be on the front, its stages joined where none exits.
+    """A committee that may be on the front; stages that never exit are merged with the next.
 
     Args:
-        cascade: With the numbers of candidate thresholds in place of thresholds.
-        ends: For each stage but the last, which prefix of the sequence it ends at.
-        sequence: The sequence it was found in.
+        cascade: The cascade, with the numbers of candidate thresholds in place of thresholds.
+        ends: The prefix of the sequence at which each stage but the last ends.
+        sequence: The sequence that it comes from.
         exits: How many samples exit at each stage, shape (K,).
-        value: Total over samples, in the table's units; of counts the figure.
+        value: See :data:`~committee.selection.engine.Point`.
     """
 
     cascade: Cascade
@@ -158,7 +158,7 @@ def _cuts(candidates: Candidates, candidate: _Candidate) -> list[tuple[Key, int]
 
 
 def _thresholds(candidates: Candidates, chosen: list[_Candidate]) -> dict[tuple[Key, int], float]:
-    """Return the thresholds of the chosen; those of one prefix are computed together."""
+    """Return the thresholds of candidates; compute those of one prefix together."""
     wanted: dict[Key, set[int]] = {}
     for candidate in chosen:
         for key, number in _cuts(candidates, candidate):

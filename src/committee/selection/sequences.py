@@ -18,13 +18,13 @@ def every_sequence(
     """Yield every ordered sequence of 1 to ``most`` stages that share no model.
 
     Args:
-        pool: Where the models are.
-        most: Most stages; most models in a pool whose models see parts of samples.
-        families: Family of models that are trainings of one architecture. These are
-            interchangeable: the first, second, … use of a family takes its first, second, … model
-            in the order of the pool (Wang et al. 2022, appendix E.1).
-        stages: The stages to build from; each model alone by default. In a pool with models that
-            see parts the first stage may run several, since models of wholes run only there.
+        pool: The pool of the models.
+        most: Most stages; in a pool whose models see tiles, most models.
+        families: Maps models to their architectures. Trainings of one are interchangeable: the
+            first, second, … use of a family takes its first, second, … model in the order of the
+            pool (Wang et al. 2022, appendix E.1).
+        stages: The stages to build from; each model alone by default. In a pool with tiles the
+            first stage may run several models, since models of whole samples run only there.
     """
     blocks: list[Stage] = [(name,) for name in pool.names] if stages is None else list(stages)
     if pool.layout.whole_of and stages is None:
@@ -43,7 +43,7 @@ def every_sequence(
         if not {weights[name] for name in used}.isdisjoint(weights[name] for name in block):
             return False
         for name in block:
-            # A sequence that is out of turn stays so however it is continued.
+            # No continuation can repair the order of a family.
             if name in earlier and earlier[name] not in used:
                 return False
             used.append(name)
@@ -64,7 +64,7 @@ def every_self_cascade(pool: Pool, most: int) -> list[StageSequence]:
     """Return every model alone, and every sequence of one set of weights at rising resolutions.
 
     Args:
-        pool: Where the models are, and which are one set of weights.
+        pool: The pool of the models.
         most: Most models of a sequence.
 
     Raises:
@@ -75,7 +75,7 @@ def every_self_cascade(pool: Pool, most: int) -> list[StageSequence]:
     """
     if not pool.layout.same_weights:
         raise CascadeError(
-            "search: no two models of the pool are one set of weights, as those of a self-cascade. "
+            "search: no two models of the pool share their weights, as a self-cascade needs. "
             "Write resolutions = [224, 288] in a [[model]] of the pool file and predict again; in "
             "Python, name the sets: Pool.from_arrays(..., same_weights=[[...]])"
         )
@@ -104,7 +104,7 @@ def as_stages(stages: Sequence[str | Sequence[str]]) -> list[Stage]:
     """Return the user's stages, a name or several names each, as tuples of names.
 
     Raises:
-        CascadeError: If they are one text.
+        CascadeError: If ``stages`` is a string.
     """
     if isinstance(stages, str):
         raise CascadeError(f"search: stages must be a list of names, not the text {stages!r}")
@@ -112,7 +112,7 @@ def as_stages(stages: Sequence[str | Sequence[str]]) -> list[Stage]:
 
 
 def checked_stages(pool: Pool, stages: Sequence[str | Sequence[str]]) -> list[Stage]:
-    """Return the user's stages as :func:`as_stages` does, each once.
+    """Return the user's stages as tuples of names, without repeated stages.
 
     Raises:
         UnknownNameError: If a model is not in the pool.
@@ -131,12 +131,8 @@ def checked_stages(pool: Pool, stages: Sequence[str | Sequence[str]]) -> list[St
     return list(dict.fromkeys(named))
 
 
-def refuse_parts(where: str, pool: Pool) -> None:
-    """Refuse a pool whose models see parts of samples, which only exact search supports.
-
-    Raises:
-        CascadeError: If it is one.
-    """
+def refuse_tiles(where: str, pool: Pool) -> None:
+    """Raise CascadeError if models of a pool see tiles, which only exact search supports."""
     if pool.divided or pool.layout.whole_of:
         raise CascadeError(
             f"{where}: models of this pool see {pool.task.units} of {pool.task.samples}, which "
@@ -147,28 +143,28 @@ def refuse_parts(where: str, pool: Pool) -> None:
 def within_bounds(
     pool: Pool, sequences: Iterable[StageSequence], bounds: Mapping[str, float]
 ) -> list[StageSequence]:
-    """Return the sequences whose worst-case cost keeps to the bound in each unit.
+    """Return the sequences whose worst-case cost is within the bound in each unit.
 
     Raises:
         CostError: If a model has no cost in a unit.
-        Infeasible: If no sequence keeps to all bounds; the cheapest in each unit is named.
+        Infeasible: If no sequence is within all bounds; the cheapest in each unit is named.
     """
     tables = {unit: pool.costs.values(pool.costs.unit(unit)) for unit in bounds}
-    kept, least = [], dict[str, tuple[float, StageSequence]]()
+    allowed, least = [], dict[str, tuple[float, StageSequence]]()
     for sequence in sequences:
         names = [name for stage in sequence for name in stage]
         totals = {unit: math.fsum(table[name] for name in names) for unit, table in tables.items()}
-        # Rounding must not break a bound.
+        # A bound may be exceeded by rounding.
         if all(totals[unit] * CLEARLY <= bound for unit, bound in bounds.items()):
-            kept.append(sequence)
-        elif not kept:
+            allowed.append(sequence)
+        elif not allowed:
             for unit, total in totals.items():
                 least[unit] = min(least.get(unit, (total, sequence)), (total, sequence))
-    if not kept:
+    if not allowed:
         limits = " and ".join(f"at most {bound:g} {unit}" for unit, bound in bounds.items())
         near = "; ".join(
             f"{' -> '.join('+'.join(stage) for stage in sequence)} with {total:g} {unit}"
             for unit, (total, sequence) in least.items()
         )
         raise Infeasible(f"no committee has a worst-case cost of {limits}. Nearest: {near}")
-    return kept
+    return allowed

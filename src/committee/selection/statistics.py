@@ -1,9 +1,9 @@
-"""Prefix statistics: which samples are right after a prefix, and which thresholds they reach.
+"""Prefix statistics: which samples are correct after a prefix, and which thresholds they reach.
 
-The definition is :meth:`committee.pool.prefixes.PrefixSource.scored`, in double precision. Where
-the compiled part is there, it gives all prefixes at once, within known rounding errors; samples
-whose class, or whose side of a threshold, these errors leave open are computed again by the
-definition. So both ways give the same statistics to the last sample.
+:meth:`committee.pool.prefixes.PrefixSource.scored` defines them, in double precision. The compiled
+part, where installed, computes all prefixes at once, within known rounding errors. Samples whose
+class, or whose side of a threshold, these errors leave open are computed again by the definition,
+so that the statistics are exact either way.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from committee.pool.metrics import TOP_1
 from committee.pool.prefixes import Key, PrefixSource
 from committee.selection.approximations import UNSURE, Approximate, approximate, count_reached
 
-# Sums of a double-precision mantissa stay exact below this.
+# Sums of integers in double precision are exact below this.
 _EXACT = 2.0**52
 # Thresholds are counted in 16 bits.
 _MOST_THRESHOLDS = 65_000
@@ -33,13 +33,13 @@ class PrefixTable:
 
     Args:
         rows: Row of each prefix in the arrays below.
-        values: What each row scores by exiting after the prefix, shape (P, N): int8 where that
-            is 1 or 0, else int64 in units of a power of two, the same for all; (P, 0) where values
-            do not add up.
+        values: What each row scores if it exits after the prefix, shape (P, N): int8 where that
+            is 1 or 0, else int64 in multiples of one power of two; (P, 0) where values do not add
+            up.
         passed: How many of the prefix's candidate thresholds a row's score reaches, shape
             (P, N), uint16.
-        widths: How many candidates each prefix has, and one for "never", shape (P,), int32.
-        thresholds: From a prefix and the numbers of candidates, rising, to the thresholds.
+        widths: The number of candidates of each prefix, plus one for "never", shape (P,), int32.
+        thresholds: Takes a prefix and the numbers of candidates, rising, and returns thresholds.
     """
 
     rows: Mapping[Key, int]
@@ -50,36 +50,30 @@ class PrefixTable:
 
 
 def _percentile_ranks(samples: int, grid: int) -> Array:
-    """Return the ranks of the 1/grid, 2/grid, … 1 quantiles among ranked scores, shape (grid,).
-
-    Raises:
-        ShapeError: If ``grid`` is less than 1 or more than 65,000.
-    """
+    """Return the ranks of the 1/grid, 2/grid, … 1 quantiles among ranked scores, shape (grid,)."""
     if not isinstance(grid, int | np.integer) or not 1 <= grid <= _MOST_THRESHOLDS:
         raise ShapeError(f"search: grid must be 1 to {_MOST_THRESHOLDS} percentiles, not {grid}")
     return -(-np.arange(1, grid + 1) * (samples - 1) // grid)
 
 
 def _between(lower: Array, upper: Array) -> Array:
-    """Return numbers halfway between neighbours; the upper where nothing lies between."""
-    # Halves are added, for the sum of two huge scores overflows.
+    """Return numbers halfway between neighbours, or the upper where no float lies between."""
+    # Halve before adding: the sum of two huge scores overflows.
     middle = lower / 2 + upper / 2
     return np.where((middle > lower) & (middle < upper), middle, upper)
 
 
 def percentile_thresholds(scores: Array, grid: int) -> Array:
-    """Return thresholds at the 1/grid, 2/grid, … 1 quantiles of the scores, rising, all different.
+    """Return distinct thresholds at the 1/grid, 2/grid, … 1 quantiles of scores, rising.
 
     Each threshold lies halfway between two neighbouring scores, so that rounding noise in a score
-    does not move a sample across it; the samples that exit are those at or above the upper one.
-    Thresholds by which every sample would exit are left out: "always" stands for them.
+    does not move a sample across it; samples at or above the upper one exit. Thresholds at which
+    every sample exits are omitted, because "always" covers them. If all scores are equal, the
+    result is empty.
 
     Args:
         scores: Shape (N,), finite.
-        grid: How many percentiles, 1 or more; 100 by default everywhere.
-
-    Returns:
-        Thresholds, shape (at most ``grid``,); none if all scores are equal.
+        grid: Number of percentiles; the result has at most so many thresholds.
 
     Raises:
         ShapeError: If ``grid`` is less than 1 or more than 65,000.
@@ -106,16 +100,16 @@ def prefix_table(
     progress: Callable[[int, int], None] | None = None,
     known: PrefixTable | None = None,
 ) -> PrefixTable:
-    """Compute the statistics of prefixes.
+    """Return the statistics of prefixes. Pass either ``grid`` or ``cuts``.
 
     Args:
         source: Scores and values of prefixes.
         keys: The prefixes.
-        grid: Percentiles that are candidate thresholds; or
-        cuts: candidate thresholds of each prefix, rising; a prefix not named has none.
-        threads: How many to use.
+        grid: Number of percentiles that are the candidate thresholds of each prefix.
+        cuts: Candidate thresholds by prefix, rising; other prefixes have none.
+        threads: Threads to use.
         progress: Called with (prefixes done, prefixes in all).
-        known: Statistics of the same source and candidates, from which prefixes are taken over.
+        known: Statistics of the same source and candidates, to copy prefixes from.
 
     Raises:
         ShapeError: If ``grid`` is out of range.
@@ -134,20 +128,20 @@ def prefix_table(
     new = [row for row, key in enumerate(keys) if key not in ready]
     done = 0
 
-    def take_over(table: PrefixTable, row: int) -> None:
+    def copy(table: PrefixTable, row: int) -> None:
         own = ready[keys[row]]
         passed[row], widths[row] = table.passed[own], table.widths[own]
         if top_1:
             values[row] = table.values[own]
         elif source.additive:
-            # The unit in which values are whole depends on all values of a table.
+            # The common unit depends on all values of a table.
             values[row] = source.values(keys[row], every)
 
     def fill(number: int, approximation: Approximate | None) -> None:
         row = new[number]
         key = keys[row]
-        wanted = cuts.get(key, np.empty(0)) if cuts is not None else None
-        own = _settle(source, key, approximation, ranks, wanted)
+        own_cuts = cuts.get(key, np.empty(0)) if cuts is not None else None
+        own = _exact_candidates(source, key, approximation, ranks, own_cuts)
         passed[row], widths[row] = own.passed, len(own.upper) + 1
         if source.additive:
             values[row] = own.correct if top_1 else source.values(key, every)
@@ -156,8 +150,8 @@ def prefix_table(
     with ThreadPoolExecutor(threads) as executor:
         try:
             if known is not None:
-                over = [row for row, key in enumerate(keys) if key in ready]
-                done += len(list(executor.map(partial(take_over, known), over)))
+                copied = [row for row, key in enumerate(keys) if key in ready]
+                done += len(list(executor.map(partial(copy, known), copied)))
             for batch in approximate(source, [keys[row] for row in new], threads, executor):
                 for _ in executor.map(lambda pair: fill(*pair), batch):
                     done += 1
@@ -172,19 +166,19 @@ def prefix_table(
             return known.thresholds(key, choices)
         return cuts[key][choices] if cuts is not None else candidates[key].thresholds(choices)
 
-    whole = values if top_1 or not source.additive else _whole(values)
-    return PrefixTable({k: row for row, k in enumerate(keys)}, whole, passed, widths, thresholds)
+    integers = values if top_1 or not source.additive else _as_integers(values)
+    return PrefixTable({k: row for row, k in enumerate(keys)}, integers, passed, widths, thresholds)
 
 
-def _whole(values: Array) -> Array:
-    """Return values in whole multiples of a power of two: their sums are exact in any order."""
+def _as_integers(values: Array) -> Array:
+    """Return values as integer multiples of a power of two, whose sums are exact in any order."""
     most = float(np.abs(values).max(initial=0.0))
     if np.array_equal(values, np.rint(values)) and most * values.shape[1] < _EXACT:
         counted = bool(most <= 1 and (values >= 0).all())
         return values.astype(np.int8 if counted else np.int64)
     unit = 2.0 ** np.ceil(np.log2(max(most, 1e-300) * values.shape[1] / _EXACT))
-    whole: Array = np.rint(values / unit).astype(np.int64)
-    return whole
+    integers: Array = np.rint(values / unit).astype(np.int64)
+    return integers
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,10 +186,10 @@ class _Candidates:
     """Candidate thresholds of one prefix, and which samples reach them.
 
     Args:
-        correct: 1 for each sample whose class is right, by the first metric; of tiles nothing.
+        correct: 1 for each sample whose class is correct; meaningless unless the metric is top-1.
         passed: How many candidates each sample reaches.
         upper: The least score that reaches each candidate.
-        thresholds: From the numbers of candidates to the thresholds.
+        thresholds: Takes the numbers of candidates and returns the thresholds.
     """
 
     correct: Array
@@ -206,7 +200,7 @@ class _Candidates:
 
 @dataclass(frozen=True, eq=False)
 class _Scores:
-    """Scores and values of one prefix, of which more and more are computed by the definition."""
+    """Scores and values of one prefix; ``exact`` marks those computed by the definition."""
 
     source: PrefixSource
     key: Key
@@ -214,7 +208,7 @@ class _Scores:
     correct: Array
     exact: Array
 
-    def settle(self, rows: Array) -> None:
+    def compute(self, rows: Array) -> None:
         """Compute some samples by the definition."""
         if not len(rows):
             return
@@ -225,32 +219,32 @@ class _Scores:
         self.exact[rows] = True
 
 
-def _settle(
+def _exact_candidates(
     source: PrefixSource,
     key: Key,
     approximation: Approximate | None,
     ranks: Array | None,
     cuts: Array | None,
 ) -> _Candidates:
-    """Settle one prefix: all that is open is computed by the definition."""
+    """Return the exact candidates of one prefix; compute open samples by the definition."""
     count = len(source)
     bound: Callable[[Array], Array] = np.zeros_like
     if approximation is None:
         own = _Scores(source, key, np.empty(count), np.zeros(count, np.int8), np.zeros(count, bool))
-        own.settle(np.arange(count))
+        own.compute(np.arange(count))
         ranked = np.empty(0) if cuts is not None else np.sort(own.score)
     else:
         bound, score = approximation.error_bound, approximation.score.copy()
         correct = approximation.correct.astype(np.int8)
         own = _Scores(source, key, score, correct, bound(score) == 0)
-        own.settle(np.flatnonzero(np.isnan(score)))
+        own.compute(np.flatnonzero(np.isnan(score)))
         if source.metric == TOP_1:
-            own.settle(np.flatnonzero(own.correct == UNSURE))
+            own.compute(np.flatnonzero(own.correct == UNSURE))
         ranked = np.sort(score)
         pivots = cuts if cuts is not None else np.unique(ranked[ranks])
         near, places = _near(score, ranked, pivots, bound, alone_is_sure=cuts is None)
-        own.settle(near[~own.exact[near]])
-        # They stay among themselves where it matters: on either side of a wanted rank.
+        own.compute(near[~own.exact[near]])
+        # Exact scores change the order of samples only within their windows of ranks.
         ranked[places] = np.sort(score[near])
     upper = cuts
     if upper is None:
@@ -276,7 +270,7 @@ def _thresholds(
     ranked = score[order]
     error = bound(ranked)
     first = np.searchsorted(ranked, upper[choices], side="left")
-    # Which sample below is next may be open; at most those within the errors are it.
+    # Errors may leave open which sample is the next below; compute all that may be.
     least = np.searchsorted(
         np.maximum.accumulate(ranked + error), ranked[first - 1] - error[first - 1], side="left"
     )
@@ -296,20 +290,19 @@ def _near(
     bound: Callable[[Array], Array],
     alone_is_sure: bool,
 ) -> tuple[Array, Array]:
-    """Return the samples whose side of a pivot the errors leave open, and the ranks they hold.
+    """Return the samples whose side of a pivot the errors leave open, and their ranks.
 
     Args:
         score: Shape (N,).
         ranked: The same, rising.
-        pivots: Rising. Either scores of samples, which are known within the error as well, or exact
-            numbers.
-        bound: See :class:`Approximate`.
-        alone_is_sure: True if pivots are scores: nothing is open if the one sample is alone.
+        pivots: Rising; either scores of samples, with the same errors, or exact numbers.
+        bound: ``error_bound`` of :class:`Approximate`.
+        alone_is_sure: True if pivots are scores of samples: a sample alone near one is not open.
     """
     error = bound(ranked)
     own = bound(pivots) if alone_is_sure else np.zeros(len(pivots))
-    # Rank of the first sample that may be above a pivot's least, and past the last that may be
-    # below its most. Each bound rises with the score; rounding must not make them fall.
+    # The rank of the first sample that may reach a pivot's lower end, and the rank after the last
+    # that may stay below its upper end. Both bounds rise with the score, up to rounding.
     high = np.maximum.accumulate(ranked + error)
     low = np.maximum.accumulate(ranked - error)
     first = np.searchsorted(high, pivots - own, side="left")
@@ -318,12 +311,12 @@ def _near(
     first, past = first[open_], past[open_]
     if not len(first):
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    # Windows rise at both ends; those that overlap, or part equal scores, are one.
+    # Windows rise at both ends; merge those that overlap or split equal scores.
     begin, end = ranked[first], ranked[past - 1]
     apart = np.flatnonzero(begin[1:] > end[:-1])
     begin, end = begin[np.append(0, apart + 1)], end[np.append(apart, len(end) - 1)]
     bounds = np.stack([begin, np.nextafter(end, np.inf)], axis=1).ravel()
-    # Between the beginning of a window and its end an odd number of bounds is reached.
+    # A score inside a window reaches an odd number of bounds.
     return (
         np.flatnonzero(count_reached(score, bounds) % 2 == 1),
         np.flatnonzero(count_reached(ranked, bounds) % 2 == 1),

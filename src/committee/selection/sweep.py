@@ -1,8 +1,8 @@
-"""Threshold vectors of sequences: those that no known committee clearly beats.
+"""The sweep: find the threshold vectors of sequences that no known committee clearly beats.
 
-Points are thrown out only if another is at least as good and costs less by more than rounding can
-explain. :mod:`committee.selection.refine` compares what is left on exact figures, so that batches,
-threads and the compiled part make no difference to the front.
+A point is dropped only if another is at least as good and costs less by more than rounding can
+explain. :mod:`committee.selection.refine` compares the rest on exact figures, so that batches,
+threads and the compiled part do not change the front.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from committee.selection.approximations import compiled_part
 from committee.selection.numpy_sweep import Step, Surface, surfaces
 from committee.selection.statistics import PrefixTable
 
-# A committee cheaper than this share of another's cost clearly costs less, rounding or not.
+# Below this share of another's cost, a committee is cheaper whatever the rounding.
 CLEARLY = 1 - 1e-12
 _GO = np.zeros(1, np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Sequences of one number of stages, K.
+    """B sequences of K stages each.
 
     Args:
         prefixes: Row in the prefix table of the prefix after each stage, shape (B, K), int32.
         costs: Cost of each stage for one sample, shape (1 + E, B, K): in the unit of the search,
             then in E units whose average is bounded.
-        limits: Most that the total over samples may be in each bounded unit, shape (E,).
+        limits: Largest total over samples in each bounded unit, shape (E,).
     """
 
     prefixes: Array
@@ -40,7 +40,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Committees, P of them.
+    """P committees.
 
     Args:
         sequence: Number of the sequence in its batch, shape (P,).
@@ -65,19 +65,19 @@ class Points:
 def sweep(
     table: PrefixTable, batch: Batch, known_cost: Array, known_value: Array, stop: Array = _GO
 ) -> Points:
-    """Go through all threshold vectors of a batch.
+    """Return the committees of a batch that neither each other nor known committees clearly beat.
 
     Args:
         table: Statistics of the prefixes.
         batch: The sequences.
-        known_cost: Totals of committees known already, shape (Q,).
-        known_value: Likewise.
-        stop: Shape (1,), uint8; as soon as it is not 0 the sweep ends and returns only a part.
+        known_cost: Total cost of known committees, rising, shape (Q,).
+        known_value: Total value of the same, rising, shape (Q,).
+        stop: Shape (1,), uint8; once it is not 0 the sweep ends early with part of the result.
     """
     native = compiled_part()
     if native is None:
         return plain_sweep(table, batch, known_cost, known_value, stop)
-    found = native.sweep(
+    arrays = native.sweep(
         table.passed,
         table.values,
         table.widths,
@@ -88,11 +88,11 @@ def sweep(
         np.ascontiguousarray(known_value, np.int64),
         stop,
     )
-    return Points(*found)
+    return Points(*arrays)
 
 
 def halt(stop: Array) -> None:
-    """End the sweeps that watch a flag; the compiled part reads it as an atomic."""
+    """End the sweeps that poll a flag; the compiled part reads and writes it atomically."""
     native = compiled_part()
     if native is None:
         stop[0] = 1
@@ -103,19 +103,19 @@ def halt(stop: Array) -> None:
 def plain_sweep(
     table: PrefixTable, batch: Batch, known_cost: Array, known_value: Array, stop: Array = _GO
 ) -> Points:
-    """Do the same as :func:`sweep`, in NumPy."""
-    found: list[Points] = []
+    """Return what :func:`sweep` returns, computed in NumPy."""
+    parts: list[Points] = []
     for number, rows in enumerate(batch.prefixes):
         points = _of_sequence(table, rows, number, batch, stop)
         keep = ~dominated(points.cost, points.value, known_cost, known_value)
         points = points.taken(np.flatnonzero(keep))
         if len(points.cost):
-            found.append(points)
+            parts.append(points)
             known_cost, known_value = pareto_envelope(
                 np.concatenate([known_cost, points.cost]),
                 np.concatenate([known_value, points.value]),
             )
-    return joined(found, batch.prefixes.shape[1])
+    return joined(parts, batch.prefixes.shape[1])
 
 
 def _of_sequence(table: PrefixTable, rows: Array, number: int, batch: Batch, stop: Array) -> Points:
@@ -128,9 +128,9 @@ def _of_sequence(table: PrefixTable, rows: Array, number: int, batch: Batch, sto
             break
         index = np.flatnonzero(within_limits(bounded, batch.limits, surface.cost.size))
         cost, value = surface.cost.ravel()[index], surface.value.ravel()[index]
-        # Most points are dominated on their own surface: those go before they get a reach.
-        left = ~dominated(cost, value, *pareto_envelope(cost, value))
-        cost, value, index = cost[left], value[left], index[left]
+        # Drop the points dominated on their own surface, most of them, before computing reach.
+        keep = ~dominated(cost, value, *pareto_envelope(cost, value))
+        cost, value, index = cost[keep], value[keep], index[keep]
         choices = choices_of(surface, index).astype(np.int32)
         reach = reach_of(steps, choices)
         parts.append(Points(np.full(len(index), number), choices, reach, cost, value))
@@ -138,9 +138,9 @@ def _of_sequence(table: PrefixTable, rows: Array, number: int, batch: Batch, sto
 
 
 def within_limits(bounded: Sequence[Surface], limits: Array, points: int) -> Array:
-    """Return which points of surfaces keep to the limit on each total cost, shape (points,).
+    """Return which points of surfaces are within every limit on total cost, shape (points,).
 
-    Rounding must not break a limit; the limit itself is checked on the exact figure.
+    Points within rounding of a limit pass; refine checks the limit on the exact figure.
     """
     within = np.ones(points, bool)
     for surface, limit in zip(bounded, limits, strict=True):
@@ -169,7 +169,7 @@ def reach_of(steps: Sequence[Step], choices: Array) -> Array:
 
 
 def _thinned(points: Points, widths: Sequence[int]) -> Points:
-    """Drop clearly dominated points; of equals, keep that of the fewest stages and thresholds."""
+    """Drop clearly dominated points; among equals keep the fewest stages, then low thresholds."""
     joins = (points.choices == np.array(widths[:-1], int) - 1).sum(axis=1)
     order = np.lexsort((*points.choices.T[::-1], -joins, -points.value, points.cost))
     points = points.taken(order)
@@ -180,7 +180,7 @@ def _thinned(points: Points, widths: Sequence[int]) -> Points:
 
 
 def joined(parts: Sequence[Points], stages: int) -> Points:
-    """Join lists of points; ``stages`` is K, for when there are none."""
+    """Concatenate points; ``stages`` is K, for an empty list."""
     none = np.empty(0, np.int64)
     empty = Points(
         none,
@@ -196,7 +196,7 @@ def joined(parts: Sequence[Points], stages: int) -> Points:
 
 
 def pareto_envelope(cost: Array, value: Array) -> tuple[Array, Array]:
-    """Return cost and value of the points that no other beats, both rising."""
+    """Return cost and value, both rising, of the points that no other beats."""
     order = np.lexsort((-value, cost))
     cost, value = cost[order], value[order]
     improves = np.ones(len(order), bool)
@@ -205,7 +205,7 @@ def pareto_envelope(cost: Array, value: Array) -> tuple[Array, Array]:
 
 
 def dominated(cost: Array, value: Array, known_cost: Array, known_value: Array) -> Array:
-    """Return which points a known one clearly beats; the known are a :func:`pareto_envelope`."""
+    """Return which points a known one clearly beats; pass the known as a Pareto envelope."""
     if not len(known_cost):
         return np.zeros(len(cost), bool)
     below = np.searchsorted(known_cost, cost * CLEARLY, side="left") - 1

@@ -1,4 +1,4 @@
-"""Targets: what a committee of the front must meet; several at once must all be met."""
+"""Targets: the conditions, all to be met, by which a committee is chosen from a front."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from committee.text import human_cost
 
 @dataclass(frozen=True)
 class Target:
-    """What a committee must meet on the split that chooses.
+    """The conditions that a committee must meet on the validation split.
 
     Args:
         match: The model that it must be as accurate as, or None.
@@ -37,9 +37,9 @@ class Target:
     share: bool = False
 
     def of(self, front: Front) -> Committee | None:
-        """Pick a committee from a front; None if there is no target.
+        """Return the committee of a front that meets the target; None without conditions.
 
-        With an accuracy to reach, the cheapest that reaches it; else the most accurate for a cost.
+        With an accuracy to reach it is the cheapest, otherwise the most accurate for the cost.
 
         Raises:
             Infeasible: If no committee meets the target; the nearest in accuracy and in cost are
@@ -48,25 +48,21 @@ class Target:
         """
         check_within(self.within)
         most = self.cost(front)
-        found = self._accurate(front)
-        if found is None and most is not None:
-            found = front.at_most(most, self.cost_text(front))
-        if found is None:
+        choice = self._accurate(front)
+        if choice is None and most is not None:
+            choice = front.at_most(most, self.cost_text(front))
+        if choice is None:
             return None
-        if most is not None and found.evaluation.average_cost > most:
-            raise Infeasible(self._neither(front, most, found))
+        if most is not None and choice.evaluation.average_cost > most:
+            raise Infeasible(self._infeasible_text(front, most, choice))
         target = RecordedTarget(min_accuracy=self.min_accuracy, max_cost=most)
         if self.match is not None:
             models = front.alone(self.match).names
             target = replace(target, match=self.match, models=models, within=self.within)
-        return with_target(found, target)
+        return with_target(choice, target)
 
     def cost(self, front: Front) -> float | None:
-        """Return the most that a committee may cost on average, in the search's unit.
-
-        Raises:
-            CostError: If it is NaN.
-        """
+        """Return the largest average cost, in the unit of the search; raise CostError for NaN."""
         if self.max_cost is not None and math.isnan(self.max_cost):
             raise CostError("max_cost is NaN; give a number in the unit of the search")
         if self.max_cost is None or not self.share:
@@ -76,7 +72,7 @@ class Target:
         return self.max_cost * costs.average_cost * (1 + 1e-12)
 
     def cost_text(self, front: Front) -> str:
-        """Return the same as text, with the model that a share is of; empty without a bound."""
+        """Return that cost as text, with the model that it is a share of; empty without one."""
         most = self.cost(front)
         if most is None or self.max_cost is None:
             return ""
@@ -85,17 +81,17 @@ class Target:
         return f"{text} ({share})" if self.share else text
 
     def reference(self, front: Front) -> str:
-        """Return the model that shares are of: the one to match, else the most accurate."""
+        """Return the model whose cost shares refer to: the one to match, else the most accurate."""
         return front.most_accurate_single if self.match is None else self.match
 
     def _accurate(self, front: Front) -> Committee | None:
         """Return the cheapest committee that meets every accuracy."""
-        found = [] if self.match is None else [front.matching(self.match, self.within)]
+        reaching = [] if self.match is None else [front.matching(self.match, self.within)]
         if self.min_accuracy is not None:
-            found.append(front.at_least(self.min_accuracy))
-        return max(found, key=lambda each: each.evaluation.accuracy, default=None)
+            reaching.append(front.at_least(self.min_accuracy))
+        return max(reaching, key=lambda each: each.evaluation.accuracy, default=None)
 
-    def _neither(self, front: Front, most: float, found: Committee) -> str:
+    def _infeasible_text(self, front: Front, most: float, accurate: Committee) -> str:
         try:
             near = f"the most accurate for that cost is {described_text(front.at_most(most))}"
         except Infeasible:
@@ -103,18 +99,18 @@ class Target:
         return (
             f"no committee is that accurate for at most {self.cost_text(front)} on "
             f"{front.pool.samples.split!r}. Nearest: {near}; the cheapest that is so accurate is "
-            f"{described_text(found)}"
+            f"{described_text(accurate)}"
         )
 
 
 @dataclass(frozen=True)
 class Promise:
-    """An accuracy or a cost that a committee was chosen for, on the split that evaluates it.
+    """An accuracy or a cost that a committee was chosen for, checked on a test split.
 
     Args:
         what: ``accuracy`` or ``cost``.
-        goal: The least accuracy, a share of 1, or the most average cost.
-        value: What it is on that split.
+        goal: The least accuracy, a share of 1, or the largest average cost.
+        value: The accuracy or cost on that split.
         low: Lower end of its 95 % interval.
         high: Upper end.
         split: Name of the split.
@@ -131,10 +127,10 @@ class Promise:
 
     @property
     def outcome(self) -> str:
-        """``kept``, ``missed``, or ``within chance`` if these samples do not tell."""
+        """``kept``, ``missed``, or ``within chance`` if samples are too few to tell."""
         sign = 1 if self.what == "accuracy" else -1
         ends = sorted((sign * self.low, sign * self.high))
-        # The same tolerance as where it was chosen.
+        # The choice had the same tolerance.
         goal = sign * self.goal - 1e-9 * abs(self.goal)
         return "kept" if ends[0] >= goal else "missed" if ends[1] < goal else "within chance"
 
@@ -149,29 +145,30 @@ class Promise:
 
 
 def promises_of(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> tuple[Promise, ...]:
-    """Return what became of the accuracy and the cost that a committee was chosen for.
+    """Return the accuracy and the cost that a committee was chosen for, checked on a test split.
+
+    An accuracy by another measure, or a cost in another unit, is not checked.
 
     Args:
         cascade: The committee.
-        evaluation: What it scores and costs on a split that did not choose it; of another measure
-            or in another unit nothing is said.
+        evaluation: Its evaluation on a split that did not choose it.
         pool: The models on that split.
     """
     least, most = cascade.origin.target.min_accuracy, cascade.origin.target.max_cost
     then = cascade.origin.promised
     split, unit = evaluation.split, evaluation.unit
-    found = []
+    promises = []
     if least is not None and (then is None or then.measure == evaluation.measure):
         accuracy = evaluation.accuracy
-        found.append(Promise("accuracy", least, accuracy, *evaluation.interval, split))
+        promises.append(Promise("accuracy", least, accuracy, *evaluation.interval, split))
     if most is not None and cascade.origin.unit in ("", unit):
         value, half = evaluation.average_cost, _reach(cascade, evaluation, pool)
-        found.append(Promise("cost", most, value, value - half, value + half, split, unit))
-    return tuple(found)
+        promises.append(Promise("cost", most, value, value - half, value + half, split, unit))
+    return tuple(promises)
 
 
 def _reach(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> float:
-    """Return half the 95 % interval of an average cost, from the shares that exit at each stage."""
+    """Return half the width of the 95 % interval of an average cost, from its exit ratios."""
     costs, total = [], 0.0
     for cost in stage_costs(cascade, pool, evaluation.unit):
         total += cost

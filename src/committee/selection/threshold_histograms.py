@@ -1,7 +1,7 @@
 """Threshold histograms: what the cascades of a front would score and cost at other thresholds.
 
-Samples of one split are counted by how many candidate thresholds their scores reach at each stage.
-From these counts follow the figures of every vector of candidates, to the last sample.
+A histogram counts the samples of one split by how many candidate thresholds their scores reach at
+each stage. Its counts give the exact accuracy and cost of every vector of candidates.
 """
 
 from __future__ import annotations
@@ -18,45 +18,44 @@ from committee.selection.front import Front
 from committee.selection.options import processors
 from committee.selection.statistics import prefix_table
 
-# Most candidates of a threshold in a cascade of one, two, and more thresholds, besides those that
-# members of the front have. There are as many cells as their product, but never more than samples.
+# Most candidates for each threshold of a cascade of one, two, and more thresholds, besides the
+# thresholds of the front. A histogram has at most their product of bins, and at most one a sample.
 _CANDIDATES = {1: 100, 2: 100}
-_MANY = 20
+_CANDIDATES_OF_LONG = 20
 
 
 @dataclass(frozen=True, eq=False)
-class Moves:
-    """Samples of one split, counted by what their scores reach in one sequence of K stages.
+class ThresholdHistogram:
+    """The samples of one split in C bins, for one sequence of K stages.
 
     Args:
         stages: Models of each stage.
         thresholds: Candidates of each stage but the last, rising, K - 1 arrays.
-        passed: How many candidates of each stage the samples of a cell reach, shape (C, K - 1).
+        passed: How many candidates of each stage the samples of a bin reach, shape (C, K - 1).
             A sample exits at candidate number c, from 1, if it reaches c or more.
-        count: Samples of each cell, shape (C,).
-        right: How many of them are right if they exit at each stage, shape (C, K).
+        count: Samples in each bin, shape (C,).
+        correct: How many of them are correct if they exit at each stage, shape (C, K).
     """
 
     stages: StageSequence
     thresholds: tuple[Array, ...]
     passed: Array
     count: Array
-    right: Array
+    correct: Array
 
 
-def moves(front: Front, pool: Pool, threads: int | None = None) -> dict[StageSequence, Moves]:
-    """Count the samples of a split for each sequence of stages on the front, thresholds apart.
+def threshold_histograms(
+    front: Front, pool: Pool, threads: int | None = None
+) -> dict[StageSequence, ThresholdHistogram]:
+    """Return a histogram for each sequence of two or more stages on the front.
 
-    Candidates are percentiles on the validation split that search tried, all thresholds of the
-    front among them.
+    The candidates are percentiles that search tried on the validation split, and every threshold of
+    the front. The result is empty if a sample may score anything but 1 or 0.
 
     Args:
         front: Committees chosen on the validation split.
         pool: The pool whose samples are counted.
-        threads: How many to use; all processors by default.
-
-    Returns:
-        Counts by the models of the stages; nothing if a sample scores other than 1 or 0.
+        threads: Threads to use; all processors by default.
     """
     settings = front.settings
     if not settings.metric.counted:
@@ -71,18 +70,18 @@ def moves(front: Front, pool: Pool, threads: int | None = None) -> dict[StageSeq
         for each in (front.pool, pool.with_calibrations(front.pool.calibrations))
     ]
     threads = threads or processors()
-    tried = _tried(sources[0], list(own), settings.grid, threads)
+    tried = _thresholds_of_search(sources[0], list(own), settings.grid, threads)
     candidates = {
         stages: tuple(
-            np.union1d(_some(tried[key], len(stages) - 1), _finite(column))
+            np.union1d(_evenly_spaced(tried[key], len(stages) - 1), _finite(column))
             for key, column in zip(sources[0].keys(stages), zip(*known, strict=True), strict=False)
         )
         for stages, known in own.items()
     }
-    return _counted(sources[1], candidates, threads)
+    return _histograms(sources[1], candidates, threads)
 
 
-def _tried(
+def _thresholds_of_search(
     source: PrefixSource, sequences: list[StageSequence], grid: int, threads: int
 ) -> dict[Key, Array]:
     """Return the thresholds that search tried at each prefix."""
@@ -96,16 +95,16 @@ def _finite(thresholds: Iterable[float]) -> Array:
     return np.array([each for each in thresholds if np.isfinite(each)])
 
 
-def _some(thresholds: Array, stages: int) -> Array:
-    """Return thresholds at equal distances in rank, the first and the last among them."""
-    most = min(len(thresholds), _CANDIDATES.get(stages, _MANY))
+def _evenly_spaced(thresholds: Array, stages: int) -> Array:
+    """Return some thresholds at equal distances in rank, including the first and the last."""
+    most = min(len(thresholds), _CANDIDATES.get(stages, _CANDIDATES_OF_LONG))
     some: Array = thresholds[np.linspace(0, len(thresholds) - 1, most).round().astype(int)]
     return some
 
 
-def _counted(
+def _histograms(
     source: PrefixSource, candidates: Mapping[StageSequence, tuple[Array, ...]], threads: int
-) -> dict[StageSequence, Moves]:
+) -> dict[StageSequence, ThresholdHistogram]:
     cuts: dict[Key, Array] = {}
     for stages, columns in candidates.items():
         for key, column in zip(source.keys(stages), [*columns, np.empty(0)], strict=True):
@@ -115,15 +114,15 @@ def _counted(
     for stages, columns in candidates.items():
         keys = source.keys(stages)
         rows = [table.rows[key] for key in keys]
-        # Reached candidates of this sequence, from reached candidates of all sequences together.
+        # The table counts the candidates of all sequences; keep those of this one.
         passed = [
             np.searchsorted(np.searchsorted(cuts[key], column) + 1, table.passed[row], "right")
             for key, row, column in zip(keys, rows, columns, strict=False)
         ]
-        cells, cell = np.unique(np.stack(passed, axis=1), axis=0, return_inverse=True)
-        cell = cell.reshape(-1)  # NumPy 2.0 gives it a second axis
-        right = [np.bincount(cell, table.values[row]).astype(np.int64) for row in rows]
-        histograms[stages] = Moves(
-            stages, columns, cells, np.bincount(cell), np.stack(right, axis=1)
+        bins, numbers = np.unique(np.stack(passed, axis=1), axis=0, return_inverse=True)
+        numbers = numbers.reshape(-1)  # NumPy 2.0 gives it a second axis
+        correct = [np.bincount(numbers, table.values[row]).astype(np.int64) for row in rows]
+        histograms[stages] = ThresholdHistogram(
+            stages, columns, bins, np.bincount(numbers), np.stack(correct, axis=1)
         )
     return histograms

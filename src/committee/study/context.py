@@ -19,7 +19,7 @@ from committee.report.table import Column
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import DEFAULT_COMBINE
 from committee.selection.evaluate_many import correct_on, evaluate_all, values_on
-from committee.selection.exhaustive import ensembles, over_divisions, search
+from committee.selection.exhaustive import ensembles, search, search_each_tiling
 from committee.selection.fixed_models import threshold_front, threshold_sweep
 from committee.selection.front import Committee, Front, front_of
 from committee.selection.options import most_models
@@ -212,7 +212,7 @@ class Study:
             )
 
         key = ("divisions", tuple(val.names), division, most, *options.values())
-        return self.once(key, lambda: over_divisions(val, self.test, one))
+        return self.once(key, lambda: search_each_tiling(val, self.test, one))
 
     def threshold_front(self, stages: Stages) -> Front:
         """Return the front over all thresholds of one cascade, with evaluations on both splits."""
