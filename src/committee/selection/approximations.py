@@ -130,11 +130,11 @@ def _run(
     largest = max(executor.map(lambda s: chunk(s, min(s + rows, samples)), starts))
     for sets, *parts in zip(sizes, first, second, correct, strict=True):
         count = sets.shape[1]
-        for arrays in zip(*parts, strict=True):
+        for one, two, right in zip(*parts, strict=True):
             if logits:
-                yield _of_logits(source.confidence, *arrays, count, classes, largest)
+                yield _of_logits(source.confidence, one, two, right, count, classes, largest)
             else:
-                yield _of_probabilities(source.confidence, *arrays, count, classes)
+                yield _of_probabilities(source.confidence, one, two, right, count, classes)
 
 
 def _plain(values: Array) -> Array:
