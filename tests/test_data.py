@@ -403,7 +403,7 @@ def test_the_embedded_images_have_a_name() -> None:
 
 def test_labels_beyond_the_classes_are_told_with_the_file(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", images=np.stack([GREY] * 3), labels=[0, 9, 1])
-    line = r"d\.npz: labels of 'run': sample '1' has label 9, but classes 0 to 8 are named\. Mend"
+    line = r"d\.npz: labels of 'run': sample '1' has label 9, but classes 0 to 8 are named\. Fix"
     with pytest.raises(ShapeError, match=line):
         open_data(tmp_path / "d.npz", "run", [str(i) for i in range(9)])
 

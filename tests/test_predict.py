@@ -315,7 +315,7 @@ def test_a_model_that_lacks_the_added_samples_is_named(world: World) -> None:
     pool, code, store = world
     predict(pool, PartDataset(dataset(20), np.arange(10)), store, allow_code=code)
     folder = predict(pool.only(["one"]), dataset(20), store, allow_code=code)
-    with pytest.raises(StoreError, match=r"two\.npy: has 10 of 20 samples.*only what is missing"):
+    with pytest.raises(StoreError, match=r"two\.npy: has 10 of 20 samples.*only the new ones"):
         Pool.load(folder)
     assert len(Pool.load(folder, ["one"])) == 20
     predict(pool, dataset(20), store, allow_code=code)

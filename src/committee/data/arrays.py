@@ -15,7 +15,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.data.base import digest
 from committee.errors import DataError, MisalignedError
-from committee.pool.labels import LabelMode, indices, labelled, noted
+from committee.pool.labels import LabelMode, indices, labelled, with_notes
 from committee.pool.samples import Samples
 from committee.reading import check_members
 from committee.text import listed
@@ -79,7 +79,7 @@ def open_npz(
     if others:
         are = "array is" if len(others) == 1 else "arrays are"
         note = f"{len(others):,} {are} not used: {listed(others)}"
-        dataset.samples = noted(dataset.samples, note)
+        dataset.samples = with_notes(dataset.samples, note)
     return dataset
 
 

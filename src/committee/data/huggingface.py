@@ -13,7 +13,7 @@ from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, digest, digest_of
 from committee.data.files import decoded, reason_of
 from committee.errors import DataError, MissingExtraError, UnknownNameError
-from committee.pool.labels import LabelMode, indices, labelled, noted, unused
+from committee.pool.labels import LabelMode, indices, labelled, unused_note, with_notes
 from committee.pool.samples import Samples
 from committee.reading import check_regular
 
@@ -94,7 +94,9 @@ def open_saved(
     named = tuple(features[label].names) if label in of_classes else ()
     others = [name for name in features if name not in (column, label, "id")]
     ids = saved["id"][:] if "id" in features else None
-    samples = noted(Samples.of(None, ids, classes or named, split, len(saved)), unused(others))
+    samples = with_notes(
+        Samples.of(None, ids, classes or named, split, len(saved)), unused_note(others)
+    )
     if label is not None:
         samples = labelled(
             samples, labels, lambda: indices(str(root), saved[label][:], samples.classes, named)

@@ -12,7 +12,7 @@ from pathlib import Path
 from committee.data.base import Dataset
 from committee.data.files import IMAGES, FileKind
 from committee.errors import DataError
-from committee.pool.labels import LabelMode, indices, labelled, unused
+from committee.pool.labels import LabelMode, indices, labelled, unused_note
 from committee.pool.samples import Samples
 from committee.text import from_cell, is_ours, listed, printable, tidy, word
 
@@ -67,7 +67,7 @@ class Table:
         others = [name for name in self.header if name not in used]
         near = [each for each in others if difflib.get_close_matches(each, LABEL_WORDS, 1, 0.75)]
         hint = "; a column of labels is called 'label'" if near and len(used) < 2 else ""
-        return f"{unused(others)}{hint}"
+        return f"{unused_note(others)}{hint}"
 
 
 def read_table(path: Path) -> Table:

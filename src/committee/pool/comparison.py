@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from committee.errors import UnknownNameError
-from committee.pool.identity import Shared, alike, mostly_differ, places, shared
+from committee.pool.identity import Shared, mostly_differ, places, same_rows, shared
 from committee.pool.pool import Pool
 from committee.pool.pool_model import digests_of
 from committee.pool.samples import fingerprint
@@ -52,7 +52,7 @@ def shared_samples(pool: Pool, other: Pool) -> Shared:
         return found
     found = replace(found, first=found.first[:0], second=found.second[:0])
     each = (digests_of((p.models[n] for n in names), len(p)) for p in (pool, other))
-    rows = alike(*each) if names else ()
+    rows = same_rows(*each) if names else ()
     return Shared(pool.samples, other.samples, *rows) if rows else found
 
 

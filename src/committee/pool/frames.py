@@ -1,6 +1,6 @@
-"""Tables of pandas, polars and their like: columns and rows that have names, in one order.
+"""Bring tables with named columns and rows, such as those of pandas and polars, into one order.
 
-None of these libraries is imported; what an object has tells what it is.
+None of these libraries is imported; the attributes of an object tell what it is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def columns_of(value: Any) -> tuple[str, ...]:
 
 
 def rows_of(value: Any) -> tuple[str, ...]:
-    """Return the names of a table's rows; empty if it has none, or they count from 0 by default."""
+    """Return the names of a table's rows; empty if it has none, or only pandas' default index."""
     index = getattr(value, "index", None)
     if index is None or callable(index) or _is_default(index):
         return ()
@@ -37,15 +37,15 @@ def _is_default(index: Any) -> bool:
 
 
 def in_class_order(where: str, value: Any, classes: Sequence[str]) -> tuple[Any, tuple[str, ...]]:
-    """Return outputs in the order of the classes, and the classes, which a table may name.
+    """Return outputs in the order of the classes, and the names of the classes.
 
     Args:
-        where: What the outputs belong to, for errors.
-        value: An array, or a table of one column a class.
-        classes: Names of the classes; empty if they are not known.
+        where: Owner of the outputs, for errors.
+        value: An array, or a table with one column per class, which may name the classes.
+        classes: Names of the classes; empty if unknown.
 
     Raises:
-        MisalignedError: If columns and classes differ in names.
+        MisalignedError: If the names of columns and classes differ.
     """
     names = columns_of(value)
     if len(names) < 2:
@@ -58,19 +58,19 @@ def in_class_order(where: str, value: Any, classes: Sequence[str]) -> tuple[Any,
 def in_row_order(
     values: Mapping[str, Any], ids: Sequence[str] | None
 ) -> tuple[dict[str, Array | None], Sequence[str] | None]:
-    """Return the order of rows of each value, None where it is right, and the samples' ids.
+    """Return the row order that each value needs, None for none, and the samples' ids.
 
     Args:
-        values: Arrays and tables, by what they are called in errors.
-        ids: Names of the samples; None if they are not given.
+        values: Arrays and tables by name, as errors call them.
+        ids: Ids of the samples, or None.
 
     Raises:
-        MisalignedError: If rows have other names, or it is not clear which are the same.
+        MisalignedError: If row names differ, or some values have none and the orders differ.
     """
     named = {where: rows for where, value in values.items() if (rows := rows_of(value))}
-    right: dict[str, Array | None] = dict.fromkeys(values)
+    unchanged: dict[str, Array | None] = dict.fromkeys(values)
     if not named:
-        return right, ids
+        return unchanged, ids
     first = next(iter(named.values()))
     counted = _counted(values, first)
     first, named = next(iter(counted.values()), first), named | counted
@@ -79,20 +79,20 @@ def in_row_order(
         _refuse_nameless([where for where in values if where not in named], named)
     wanted = first if ids is None else tuple(map(str, ids))
     if same and set(first) != set(wanted):
-        # The index means something else than the ids that are given.
-        return right, ids
+        # The index means something else than the ids.
+        return unchanged, ids
     if same and ids is None:
-        return right, first if len(set(first)) == len(first) else None
-    return right | {where: _order(where, rows, wanted) for where, rows in named.items()}, wanted
+        return unchanged, first if len(set(first)) == len(first) else None
+    return unchanged | {where: _order(where, rows, wanted) for where, rows in named.items()}, wanted
 
 
 def in_rows(where: str, value: Any, order: Array | None) -> Any:
-    """Return what is given in another order of rows, from :func:`in_row_order`."""
+    """Return a value with its rows in an order from :func:`in_row_order`."""
     return value if order is None else as_array(where, value)[order]
 
 
 def _counted(values: Mapping[str, Any], first: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return default indices as names, where other rows have these names in another order."""
+    """Return the default indices as names, if the named rows have the same names in some order."""
     numbers = tuple(map(str, range(len(first))))
     if set(numbers) != set(first):
         return {}
@@ -112,8 +112,8 @@ def _order(where: str, rows: Sequence[str], wanted: Sequence[str]) -> Array:
     place = {name: row for row, name in enumerate(rows)}
     if len(rows) != len(place):
         raise MisalignedError(
-            f"Pool: {where}: names of rows stand twice in its index, and others are in another "
-            "order. Give each sample an index of its own"
+            f"Pool: {where}: its index has duplicates, and others are in another order. Give "
+            "each sample an index of its own"
         )
     known = set(wanted)
     strange = [name for name in rows if name not in known]

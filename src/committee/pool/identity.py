@@ -1,7 +1,7 @@
-"""Which samples two splits share: by content where it is known, else by names that mean something.
+"""Find the samples that two splits share: by content where it is known, otherwise by id.
 
-Content is a digest of each sample's bytes. Ids that only count, 0, 1, …, say nothing of which
-sample is meant; there the outputs of the same models say whether two splits are the same samples.
+Content is a digest of each sample's bytes. Ids that only count, 0, 1, …, do not identify samples;
+the outputs of the same models then show which rows are the same.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from committee.pool.samples import Samples
 from committee.rule.outputs import Outputs
 from committee.text import listed, printable
 
-# Rows whose outputs are looked at together.
+# Rows per block.
 _ROWS = 4096
-# Bytes of a number that is hardly the same by chance, and decimals beyond which none is rounded.
+# Outputs of this many bytes, with more than this many decimals, do not coincide by chance.
 _SINGLE, _DECIMALS = 4, 4
-# By which share of its largest number a row may differ and be the same, of another machine.
+# Largest difference of a row between machines, as a share of its largest number.
 _ROUNDED = 1e-2
 _NONE = np.zeros(0, np.int64)
-# So few rows may be alike by chance, where they are not all of a split.
+# Fewer equal rows than this may be chance, unless they are the whole split.
 _FEW = 10
-# Outputs that chance makes alike more often than this say nothing of samples.
+# Outputs that coincide by chance with a higher probability do not identify samples.
 _BY_CHANCE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """Which samples two splits have in common.
+    """The samples that two splits have in common.
 
     Args:
         one: A split.
-        two: Another.
-        first: Numbers of the samples of ``one`` that are also in ``two``, rising.
-        second: Numbers of the samples of ``two`` that are also in ``one``, rising.
+        two: Another split.
+        first: Rows of ``one`` that are also in ``two``, ascending.
+        second: Rows of ``two`` that are also in ``one``, ascending.
     """
 
     one: Samples
@@ -56,7 +56,7 @@ class Shared:
         return 2 * smaller[1] > smaller[0]
 
     def text(self, what: str = "samples") -> str:
-        """Say how many are shared, with the first names; ``what`` is the word for samples."""
+        """Return a text with the number of shared samples and the first names."""
         names = [_whole_names(self.two)[row] for row in self.second.tolist()]
         is_one = len(names) == 1
         return (
@@ -66,17 +66,16 @@ class Shared:
 
 
 def shared(one: Samples, two: Samples) -> Shared:
-    """Return which samples two splits have in common.
+    """Return the samples that two splits have in common.
 
-    Where the contents of both are known, equal contents are one sample, whatever it is called.
-    Else equal ids are, unless they only count. A sample whose content could not be read is in
-    nothing else.
+    Equal contents are the same sample, whatever its id, if both splits have contents. Otherwise
+    equal ids are, unless the ids only count. A sample with unreadable content is never shared.
     """
     if one.content is not None and two.content is not None:
         mine, others = one.content[:: one.parts], two.content[:: two.parts]
         first = np.isin(mine, others) & (mine != 0)
         second = np.isin(others, mine) & (others != 0)
-    elif one.only_count or two.only_count:
+    elif one.has_counting_ids or two.has_counting_ids:
         return Shared(one, two, _NONE, _NONE)
     else:
         names = _whole_names(one), _whole_names(two)
@@ -85,38 +84,35 @@ def shared(one: Samples, two: Samples) -> Shared:
 
 
 def places(known: Samples, given: Samples) -> Array:
-    """Return for each given sample its row among the known ones, -1 where it is not there.
+    """Return the row among the known samples of each given sample, -1 if it is not there.
 
-    Where contents are known these decide, whatever the samples are called; a content that could
-    not be read says nothing, and the id decides.
+    Content decides where it is known and could be read, otherwise the id.
     """
     rows = {name: row for row, name in enumerate(known.ids)}
     if known.content is None or given.content is None:
         return np.array([rows.get(name, -1) for name in given.ids], np.int64)
     unread = {name: row for name, row in rows.items() if not known.content[row]}
     by_content = {each: row for row, each in enumerate(known.content.tolist()) if each}
-    places = []
+    found = []
     for name, each in zip(given.ids, given.content.tolist(), strict=True):
         row = rows.get(name, -1)
         same = row >= 0 and each and known.content[row] == each
-        places.append(row if same else by_content.get(each, unread.get(name, -1)))
-    return np.array(places, np.int64)
+        found.append(row if same else by_content.get(each, unread.get(name, -1)))
+    return np.array(found, np.int64)
 
 
-def alike(one: Array, two: Array) -> tuple[Array, Array]:
-    """Return which rows of two splits are one sample, as the outputs of the same models say.
+def same_rows(one: Array, two: Array) -> tuple[Array, Array]:
+    """Return the rows of two splits that are the same samples, judging by outputs, ascending.
 
-    Rows are taken for the same if all are alike in their order, and chance would not make them so:
-    a few constant outputs say nothing. Or if no fewer than ten have outputs that stand once in
-    each split, and these are more than half of the smaller, or many beside what stands twice in
-    one: where outputs are rounded, rows are alike by chance, in a split as between two.
+    Rows count as the same if all outputs are equal in order, unless that is likely by chance, as
+    with a few constant outputs. Otherwise at least ten outputs that are unique in each split must
+    be equal, and these must be more than half of the smaller split, or clearly more than the
+    outputs that repeat within a split: rounded outputs coincide by chance within a split as often
+    as between two.
 
     Args:
-        one: From :func:`output_digests`, added up over the same models, shape (N,).
-        two: The same of another split.
-
-    Returns:
-        Rows of ``one`` and rows of ``two``, rising.
+        one: Digests from :func:`output_digests`, summed over the same models, shape (N,).
+        two: The same for another split.
     """
     if np.array_equal(one, two) and _chance_of_order(one) < _BY_CHANCE:
         return np.arange(len(one)), np.arange(len(two))
@@ -128,11 +124,9 @@ def alike(one: Array, two: Array) -> tuple[Array, Array]:
 
 
 def mostly_differ(one: Outputs, two: Outputs) -> bool:
-    """Return True if a model's answers to two sets of samples differ beyond rounding in most rows.
+    """Return True if one model's outputs on two sets of samples differ in most rows.
 
-    Args:
-        one: Outputs of some samples.
-        two: Of as many others, in the order in which they are compared.
+    Rounding is no difference. Rows are compared in order.
     """
     first, second = (
         np.asarray(each.values if each.confidence is None else each.confidence, np.float64)
@@ -149,14 +143,10 @@ def mostly_differ(one: Outputs, two: Outputs) -> bool:
 
 
 def output_digests(name: str, outputs: Outputs) -> Array:
-    """Return a number for what a model answers to each sample, shape (N,), uint64.
+    """Return a digest of a model's outputs for each sample, shape (N,), uint64.
 
-    Equal outputs have equal numbers, in single or double precision; the numbers of several models
-    may be added up. Of outputs that are kept as counts all numbers are 0.
-
-    Args:
-        name: Name of the model.
-        outputs: What it answers.
+    Equal outputs have equal digests, in single or double precision, and digests of several models
+    may be summed. ``name`` is the model's name, which makes the digests of models differ.
     """
     digests = np.zeros(len(outputs), np.uint64)
     for start in range(0, len(outputs), _ROWS):
@@ -174,7 +164,7 @@ def output_digests(name: str, outputs: Outputs) -> Array:
 
 
 def content_copies(samples: Samples) -> str:
-    """Return a note on samples whose content stands before in the split; empty if there is none."""
+    """Return a note on samples with the content of an earlier one; empty if there is none."""
     if samples.content is None:
         return ""
     content = samples.content[:: samples.parts]
@@ -189,12 +179,12 @@ def content_copies(samples: Samples) -> str:
 
 
 def output_copies(samples: Samples, digests: Array, precise: Array) -> str:
-    """Return a note on rows that have the outputs of another in all models; empty if none has.
+    """Return a note on rows with the outputs of another row in all models; empty if none has.
 
     Args:
-        samples: The samples, whose contents nobody knows.
-        digests: From :func:`output_digests`, added up over all models, shape (N,).
-        precise: True where no two samples are likely to have the same outputs, shape (N,).
+        samples: The samples, whose contents are unknown.
+        digests: Digests from :func:`output_digests`, summed over all models, shape (N,).
+        precise: True for rows from :func:`precise_rows`, shape (N,).
     """
     names = _repeated_names(samples.ids, digests, precise)
     if not names or (digests == digests[0]).all():
@@ -207,17 +197,17 @@ def output_copies(samples: Samples, digests: Array, precise: Array) -> str:
 
 
 def _repeated_names(names: Sequence[str], values: Array, counts: Array) -> list[str]:
-    """Return the names of the rows, of those that count, whose value stands before."""
+    """Return the names of the rows that count and repeat an earlier value."""
     first = np.unique(values, return_index=True)[1]
     return [names[row] for row in np.setdiff1d(np.flatnonzero(counts), first).tolist()]
 
 
 def precise_rows(outputs: Outputs) -> Array:
-    """Return True for each row whose outputs no other is likely to have: none are rounded."""
+    """Return True for each row with unrounded outputs, which no other row is likely to have."""
     if outputs.kind not in ("logits", "probabilities") or outputs.values.dtype.itemsize < _SINGLE:
         return np.zeros(len(outputs), bool)
     values = np.asarray(outputs.values)
-    # What overflows when it is rounded is no rounded number.
+    # A number that overflows in rounding is not a rounded one.
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray((values != np.round(values, _DECIMALS)).sum(axis=1) > 1)
 
@@ -239,18 +229,18 @@ def _among(names: Sequence[str], others: Sequence[str]) -> Array:
 
 
 def _chance_of_order(digests: Array) -> float:
-    """Return how likely as many draws from the same digests are to come in the same order."""
+    """Return the probability that random draws from the digests come in the same order."""
     _, counts = np.unique(digests, return_counts=True)
     return float(np.exp(np.sum(counts * np.log(counts / max(len(digests), 1)))))
 
 
 def _repeated(digests: Array) -> int:
-    """Return how many numbers stand more than once."""
+    """Return how many values appear more than once."""
     return int((np.unique(digests, return_counts=True)[1] > 1).sum())
 
 
 def _once(digests: Array) -> Array:
-    """Return the numbers that stand once, rising."""
+    """Return the values that appear once, ascending."""
     values, counts = np.unique(digests, return_counts=True)
     once: Array = values[counts == 1]
     return once

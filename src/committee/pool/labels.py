@@ -1,4 +1,4 @@
-"""Labels of any source in one form: the index of a class, or none."""
+"""Convert labels from any source to class indices, -1 for no label."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from committee.pool.imagenet import ambiguous, spelling_of
 from committee.pool.samples import Samples
 from committee.text import listed, printable, tidy
 
-# Labels must fit the classes, are dropped if they do not, or are not read at all.
+# Labels must fit the classes, are dropped if they do not fit, or are not read.
 LabelMode: TypeAlias = Literal["must fit", "if they fit", "none"]
-# Cells of tables without a label; a class may be called so.
+# Table cells that mean no label, unless a class has that name.
 NO_LABEL = frozenset({"", "nan", "none", "null", "<na>"})
-# No pool has more classes; up to here numbers are whole in every type.
+# More classes than any pool has; smaller whole numbers are exact in every type.
 _MOST = 2**31
-# The index for no label.
+# Index for no label.
 _NONE = -1
 
 
@@ -38,11 +38,11 @@ def labelled(samples: Samples, mode: LabelMode, find: Callable[[], Array]) -> Sa
 
     Args:
         samples: Samples without labels.
-        mode: What to do with labels that do not fit.
-        find: Returns the index of the class of each sample, shape (N,), negative if it has none.
+        mode: Treatment of labels that do not fit.
+        find: Returns the class index of each sample, shape (N,), negative for no label.
 
     Raises:
-        MisalignedError, ShapeError: If labels must fit and do not, or only some samples have one.
+        MisalignedError, ShapeError: If labels must fit but do not, or only some samples have one.
     """
     if mode == "none":
         return samples
@@ -51,16 +51,16 @@ def labelled(samples: Samples, mode: LabelMode, find: Callable[[], Array]) -> Sa
     except (MisalignedError, ShapeError) as error:
         if mode == "must fit":
             raise
-        return noted(samples, f"no labels, because they do not fit ({error})")
+        return with_notes(samples, f"no labels, because they do not fit ({error})")
 
 
 def _with_labels(samples: Samples, labels: Array, remedy: str) -> Samples:
     if len(labels) != len(samples):
-        # Raises the error of every other mismatch.
+        # Raises the usual error.
         return replace(samples, labels=labels)
     lacking = np.flatnonzero(labels < 0)
     if len(lacking) == len(labels):
-        return noted(samples, f"none of the {len(labels):,} samples has a label")
+        return with_notes(samples, f"none of the {len(labels):,} samples has a label")
     if len(lacking):
         names = listed([samples.ids[row] for row in lacking.tolist()])
         raise MisalignedError(
@@ -70,12 +70,12 @@ def _with_labels(samples: Samples, labels: Array, remedy: str) -> Samples:
     return replace(samples, labels=labels.astype(np.int64))
 
 
-def noted(samples: Samples, *notes: str) -> Samples:
+def with_notes(samples: Samples, *notes: str) -> Samples:
     """Return samples with further notes."""
     return replace(samples, notes=(*samples.notes, *(note for note in notes if note)))
 
 
-def unused(columns: Collection[str]) -> str:
+def unused_note(columns: Collection[str]) -> str:
     """Return a note on columns that are not used; empty if there are none."""
     are = "column is" if len(columns) == 1 else "columns are"
     return f"{len(columns)} {are} not used: {listed(columns)}" if columns else ""
@@ -93,10 +93,10 @@ def labels_note(samples: Samples) -> str:
 
 
 def class_rows(where: str, names: Sequence[str], classes: Sequence[str], what: str) -> Array:
-    """Return the index of each name among the classes, as folders spell them, shape (n,).
+    """Return the class index of each name, as folders spell them, shape (n,).
 
     Raises:
-        MisalignedError: If a name is no class, or may mean two.
+        MisalignedError: If a name is no class, or may mean two classes.
     """
     if reason := ambiguous(names, classes):
         raise MisalignedError(f"{where}: {what}: {reason}")
@@ -110,21 +110,21 @@ def indices(
     named: Sequence[str] = (),
     place: Callable[[int], str] = "sample {}".format,
 ) -> Array:
-    """Return the index of each label among the classes, shape (N,), -1 for none.
+    """Return the class index of each label, shape (N,), -1 for no label.
 
-    A label is the name of a class or, if none of the labels is, an index. None, NaN, an empty text
-    and a negative index are no label.
+    Labels are names of classes or, if none of them is a name, indices. None, NaN, an empty text
+    and a negative index mean no label.
 
     Args:
         where: Source of the labels, for errors.
-        labels: The labels as the source writes them.
+        labels: The labels, as the source writes them.
         classes: Names of the classes in the order of the models' outputs.
-        named: Names of the classes in the order of the source's indices, if it has its own.
+        named: Names of the classes in the order of the source's own indices, if it has any.
         place: Returns the place of a row's label, for errors.
 
     Raises:
         MisalignedError: If a label is no class.
-        ShapeError: If there is not one label per sample.
+        ShapeError: If the array of labels does not have one dimension.
     """
     array = labels if isinstance(labels, np.ndarray) else None
     if array is not None and array.ndim != 1:
@@ -138,13 +138,13 @@ def indices(
             raise _strange(where, place(row), array[row], classes)
     else:
         entries = [_entry(each) for each in (labels if array is None else array.tolist())]
-        found = _found(where, entries, named or classes, place)
+        found = _read_entries(where, entries, named or classes, place)
     found = np.maximum(found, _NONE)
     same = not named or not classes or tuple(named) == tuple(classes)
     return found if same else _permuted(where, found, named, classes, place)
 
 
-# Labels are many and classes few.
+# Many labels, few classes.
 _tidied = lru_cache(2**16)(tidy)
 
 
@@ -154,13 +154,13 @@ def _entry(value: Any) -> Any:
         value = value.decode("utf-8", "surrogateescape")
     if isinstance(value, str):
         return _tidied(value)
-    # pandas' NA and NaT.
+    # NA and NaT of pandas.
     missing = value is None or type(value).__name__ in ("NAType", "NaTType")
     missing = missing or (isinstance(value, float) and np.isnan(value))
     return None if missing else value
 
 
-def _found(
+def _read_entries(
     where: str, entries: Sequence[Any], classes: Sequence[str], place: Callable[[int], str]
 ) -> Array:
     texts = {each for each in entries if isinstance(each, str)}
@@ -210,7 +210,7 @@ def _by_name(
 
 @lru_cache(2**16, typed=True)
 def _whole(value: str | float) -> int | None:
-    """Return a number of any type, or a text, as a whole number; None if it is not one."""
+    """Return a number or a text as a whole number; None if it is not one."""
     try:
         number = int(value) if isinstance(value, str) and "." not in value else float(value)
         return int(number) if number == int(number) else None
@@ -235,7 +235,7 @@ def _permuted(
     classes: Sequence[str],
     place: Callable[[int], str],
 ) -> Array:
-    """Turn indices among ``named`` into indices among ``classes``, by name."""
+    """Convert indices into ``named`` to indices into ``classes``, by name."""
     beyond = np.flatnonzero(found >= len(named))
     if len(beyond):
         row = int(beyond[0])

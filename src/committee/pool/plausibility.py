@@ -1,7 +1,7 @@
-"""What numbers show, held against what was declared: before hours of work, not after.
+"""Compare outputs with what was declared about them, before hours of work.
 
-Pure functions of outputs, kind, classes and labels. What cannot be right is an error, what is
-seldom right a note.
+Pure functions of outputs, kind, classes and labels. What cannot be right raises an error; what is
+seldom right gives a note.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from committee.errors import MisalignedError, ShapeError
 from committee.rule.outputs import Outputs
 from committee.text import LISTED, printable
 
-# How far a row may be from summing to 1 and still be probabilities: float16 of 1000 classes.
+# Largest distance from 1 of a sum of probabilities: float16 with 1000 classes.
 _SUM_TOLERANCE = 2e-2
-# Samples without which constant or wrong predictions say nothing.
+# With fewer samples, constant or wrong predictions mean nothing.
 _ENOUGH = 20
-# Classes of which no model is as bad as chance.
+# With this many classes, no model is as bad as chance.
 _MANY = 10
-# An accuracy, and how much more it is than now, that another order of classes must give for a note.
+# Another order of classes gives a note if it reaches this accuracy, and gains this much.
 _GOOD, _FAR = 0.6, 0.2
-# Classes beyond which orders take long to compare; there another one is as bad as chance.
+# With more classes orders take long to compare, and a wrong order is as bad as chance anyway.
 _MOST_ORDERED = 2000
-# Rows of fractions that sum to 1 by chance in no one's logits.
+# So many rows of logits never sum to 1 by chance.
 _FEW = 3
 _ROWS = 4096
-# What probabilities are multiplied by, and the steps to which they are rounded then.
+# Scales of probabilities, and the steps to which numbers are rounded on each scale.
 _STEPS: dict[float, tuple[float, ...]] = {1.0: (0.1, 0.01), 100.0: (1.0, 0.1), 255.0: (1.0,)}
-# How far a number may be from a step, in steps, and rows of rounded numbers from their sum.
+# Largest distance of a number from a step, in steps, and of a rounded row from its sum.
 _ON_STEP, _MOST_OFF = 1e-3, 0.3
 
 
 def check_declared(where: str, outputs: Outputs, remedy: str) -> None:
-    """Refuse probabilities that are declared as logits, be they percent, bytes or rounded.
+    """Refuse probabilities that are declared as logits, including percent, bytes and rounded ones.
 
     Args:
-        where: What the outputs belong to, for the error.
-        outputs: Of some samples, or of all.
-        remedy: How they are declared: ``--kind probabilities``.
+        where: Owner of the outputs, for the error.
+        outputs: Outputs on some or all samples.
+        remedy: The option that declares probabilities, ``--kind probabilities`` for example.
 
     Raises:
         ShapeError: If no number is negative and all rows sum to about 1, 100 or 255.
@@ -67,12 +67,12 @@ def check_classes(where: str, outputs: Outputs, classes: int) -> None:
     """Refuse outputs that do not fit the number of named classes.
 
     Args:
-        where: What the outputs belong to, for the error.
-        outputs: Of some samples, or of all.
-        classes: How many classes are named; 0 if none are.
+        where: Owner of the outputs, for the error.
+        outputs: Outputs on some or all samples.
+        classes: Number of named classes; 0 if none are named.
 
     Raises:
-        MisalignedError: If outputs are more or fewer, or a decision is beyond them.
+        MisalignedError: If the numbers differ, or a decision is beyond the classes.
     """
     if not classes or not len(outputs):
         return
@@ -82,7 +82,7 @@ def check_classes(where: str, outputs: Outputs, classes: int) -> None:
             row = int(beyond.argmax())
             raise MisalignedError(
                 f"{where}: sample {row} is decided as class {outputs.values[row]}, but classes "
-                f"0 to {classes - 1} are named. Name all classes, in the order of the model's"
+                f"0 to {classes - 1} are named. Name all classes, in the model's order"
             )
         return
     width = outputs.values.shape[1]
@@ -95,15 +95,12 @@ def check_classes(where: str, outputs: Outputs, classes: int) -> None:
 
 
 def check_labels(where: str, outputs: Outputs, labels: Array | None) -> None:
-    """Refuse labels of classes beyond those that a model has.
+    """Raise MisalignedError if a label is beyond the classes of a model.
 
     Args:
-        where: What the outputs belong to, for the error.
-        outputs: Of some samples, or of all.
+        where: Owner of the outputs, for the error.
+        outputs: Outputs on some or all samples.
         labels: Class index of each sample of the split, shape (N,), or None.
-
-    Raises:
-        MisalignedError: If there is such a label.
     """
     if labels is None or not len(labels) or outputs.values.ndim != 2:
         return
@@ -111,59 +108,49 @@ def check_labels(where: str, outputs: Outputs, labels: Array | None) -> None:
     if labels.max() >= width:
         raise MisalignedError(
             f"{where}: labels go up to {labels.max()}, but outputs have only {width:,} classes, 0 "
-            f"to {width - 1}. Are these the labels, and this the model, of one task?"
+            f"to {width - 1}. Do the labels and the model belong to the same task?"
         )
 
 
 def check_alike(where: str, widths: Mapping[str, int]) -> None:
-    """Refuse models of one pool that have different numbers of outputs.
+    """Raise MisalignedError if models of one pool have different numbers of outputs.
 
     Args:
-        where: What the models are of, for the error.
-        widths: How many outputs each model has, by name.
-
-    Raises:
-        MisalignedError: If they differ.
+        where: Owner of the models, for the error.
+        widths: Number of outputs of each model, by name.
     """
     first = next(iter(widths.items()), ("", 0))
     for name, width in widths.items():
         if width != first[1]:
             raise MisalignedError(
                 f"{where}: all models must have the same number of classes: {first[0]!r} has "
-                f"{first[1]:,}, {name!r} has {width:,}. Give all models the same classes; one that "
-                "has a background class more leaves it out"
+                f"{first[1]:,}, {name!r} has {width:,}. Give all models the same classes; leave "
+                "out an extra background class"
             )
 
 
 def check_kinds(kinds: Mapping[str, str]) -> None:
-    """Refuse models of one pool that are declared to give different kinds of outputs.
-
-    Args:
-        kinds: Kind of each model's outputs, by name.
-
-    Raises:
-        MisalignedError: If they differ.
-    """
+    """Raise MisalignedError if models of one pool declare different kinds, given by name."""
     first = next(iter(kinds.items()), ("", ""))
     for name, kind in kinds.items():
         if kind != first[1]:
             raise MisalignedError(
                 f"predict: all models must have the same kind of outputs: {first[0]!r} has "
-                f"{first[1]}, {name!r} has {kind}. Predict those of another kind into a store of "
-                f"their own: --only {name} --out OTHER"
+                f"{first[1]}, {name!r} has {kind}. Predict each kind into its own store: "
+                f"--only {name} --out OTHER"
             )
 
 
 def normalised(where: str, values: Array) -> Array:
-    """Return rows divided by their sums: of percent, of bytes, of rounded probabilities.
+    """Return rows divided by their sums: percent, bytes or rounded probabilities become exact.
 
     Args:
-        where: What the values belong to, for the error.
+        where: Owner of the values, for the error.
         values: Shape (N, C), not negative.
 
     Raises:
-        ShapeError: If a row is negative or sums to 0, or sums differ by a factor of 2 or more:
-            these are no probabilities on whatever scale.
+        ShapeError: If a number is negative, a row sums to 0, or sums differ by a factor of 2 or
+            more: on no scale are these probabilities.
     """
     numbers = np.asarray(values, np.float64)
     if numbers.ndim != 2 or not numbers.size:
@@ -188,13 +175,13 @@ def notes_on(
     classes: int = 0,
     names: Sequence[str] = (),
 ) -> list[str]:
-    """Return what is seldom right: constant outputs, constant or wrong predictions.
+    """Return notes on suspect outputs: constant outputs, constant or wrong predictions.
 
     Args:
         name: Name of the model.
         outputs: All of its outputs, N rows.
         labels: Class index of each sample, shape (N,), or None.
-        classes: How many classes there are, of decisions; 0 if that is not known.
+        classes: Number of classes, for decisions; 0 if unknown.
         names: Names of the classes; empty if they have none.
     """
     count = len(outputs)
@@ -215,64 +202,63 @@ def notes_on(
         return []
     classes = outputs.values.shape[1] if outputs.kind != "decisions" else classes
     classes = classes or int(max(predicted.max(), labels.max())) + 1
-    right = int((predicted == labels).sum())
-    chance = f", no more than chance ({1 / classes:.2%})" * _by_chance(right, count, classes)
+    correct = int((predicted == labels).sum())
+    chance = f", no more than chance ({1 / classes:.2%})" * _by_chance(correct, count, classes)
     order = _other_order(predicted, labels, classes, names)
     if not chance and not order:
         return []
     return [
-        f"{name}: {right / count:.2%} of {count:,} samples are predicted right{chance}. Is "
-        f"classes.txt in the order of the outputs, are labels those of these samples?{order}"
+        f"{name}: {correct / count:.2%} of {count:,} predictions are correct{chance}. Is "
+        "classes.txt in the order of the outputs, and do the labels belong to these samples?"
+        f"{order}"
     ]
 
 
 def _other_order(predicted: Array, labels: Array, classes: int, names: Sequence[str]) -> str:
-    """Return in which order of the classes far more would be right; empty if in none."""
+    """Return a text on an order of the classes with far higher accuracy; empty if there is none."""
     from scipy.optimize import linear_sum_assignment
 
     known = (labels >= 0) & (labels < classes) & (predicted < classes)
     count = int(known.sum())
-    right = float((predicted == labels)[known].mean()) if count else 1.0
-    if right + _FAR >= 1 or classes > _MOST_ORDERED:
+    accuracy = float((predicted == labels)[known].mean()) if count else 1.0
+    if accuracy + _FAR >= 1 or classes > _MOST_ORDERED:
         return ""
     pairs = np.zeros((classes, classes), np.int64)
     np.add.at(pairs, (predicted[known], labels[known]), 1)
-    # Of orders that suit alike the one that moves least: classes without samples stay.
+    # Among equally good orders, prefer the one that moves least: classes without samples stay.
     to = linear_sum_assignment(2 * classes * pairs + np.eye(classes), maximize=True)[1]
     best = float(pairs[np.arange(classes), to].sum()) / count
-    # Some order suits chance, of few samples well: Hoeffding's bound for all orders, one in 1,000.
+    # The best order fits chance, too; Hoeffding's bound over all orders, at 1 in 1,000.
     mean = float(pairs.sum(axis=1) @ pairs.sum(axis=0)[to]) / count**2
     by_chance = mean + math.sqrt((math.lgamma(classes + 1) + math.log(1000)) / (2 * count))
-    if best <= max(_GOOD, right + _FAR, by_chance):
+    if best <= max(_GOOD, accuracy + _FAR, by_chance):
         return ""
     moved = [(i, int(j)) for i, j in enumerate(to) if i != j and pairs[i, j]]
-    told = ", ".join(f"{_called(i, names)} as {_called(j, names)}" for i, j in moved[:LISTED])
+    swaps = ", ".join(f"{_called(i, names)} as {_called(j, names)}" for i, j in moved[:LISTED])
     more = f" and {len(moved) - LISTED:,} more" if len(moved) > LISTED else ""
-    return f" With classes in another order ({told}{more}) accuracy would be {best:.2%}"
+    return f" With classes in another order ({swaps}{more}) accuracy would be {best:.2%}"
 
 
 def _called(index: int, names: Sequence[str]) -> str:
     return printable(names[index]) if index < len(names) else f"class {index}"
 
 
-def _by_chance(right: int, count: int, classes: int) -> bool:
-    """Return whether so few are right that a model of these classes is hardly what predicted them.
+def _by_chance(correct: int, count: int, classes: int) -> bool:
+    """Return True if so few predictions are correct that the model hardly made them.
 
-    With many classes nobody's model is as bad as chance, and outputs in another order are about so;
-    with few, some are, and outputs in another order are clearly worse.
+    With many classes no model is as bad as chance, but outputs in a wrong order are. With few
+    classes some models are, but outputs in a wrong order are clearly worse.
     """
     expected = count / classes
     if classes < _MANY:
         expected -= 1.645 * np.sqrt(expected * (1 - 1 / classes))
-    return bool(right <= expected)
+    return bool(correct <= expected)
 
 
 def _scale(block: Array, known: float = 0) -> float:
-    """Return what rows sum to if they are probabilities times that; 0 if they are none.
+    """Return the sum of rows if they are scaled probabilities, 0 otherwise.
 
-    Args:
-        block: Some rows.
-        known: What other rows sum to; 0 if that is not known yet.
+    ``known`` is the sum of other rows; 0 if it is not known yet.
     """
     if not block.size or not block.min() >= 0:
         return 0
@@ -280,16 +266,16 @@ def _scale(block: Array, known: float = 0) -> float:
     sums, most = numbers.sum(axis=1), numbers.max(axis=1)
     for scale in (known,) if known else _STEPS:
         off = np.abs(sums - scale).max()
-        # Rows of one large number, and a few others, can be anything; more so if little is exact.
+        # Rows that consist of one large number prove nothing; inexact sums need more evidence.
         exact = off <= _SUM_TOLERANCE * scale
-        told = known or int((most < 0.999 * scale).sum()) >= (_FEW if exact else _ENOUGH)
-        if told and off <= _allowed(numbers, scale) and most.max() <= 1.001 * scale:
+        enough = known or int((most < 0.999 * scale).sum()) >= (_FEW if exact else _ENOUGH)
+        if enough and off <= _allowed(numbers, scale) and most.max() <= 1.001 * scale:
             return scale
     return 0
 
 
 def _allowed(numbers: Array, scale: float) -> float:
-    """Return how far rows of probabilities times a scale may be from summing to it."""
+    """Return the largest distance from the scale of a sum of scaled probabilities."""
     for step in _STEPS[scale]:
         if np.abs(numbers / step - np.round(numbers / step)).max() < _ON_STEP:
             rounded = min(numbers.shape[1] * step, _MOST_OFF * scale)

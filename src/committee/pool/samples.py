@@ -1,4 +1,4 @@
-"""Which samples a split has: their ids, labels and classes, and a fingerprint of each."""
+"""The samples of a split: ids, labels, classes and contents, with fingerprints."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from committee.errors import MisalignedError, ShapeError
 
 
 def fingerprint(parts: Iterable[str]) -> str:
-    """Sixteen hexadecimal digits that change when any part or their order does."""
+    """Return sixteen hexadecimal digits that change when any part or the order does."""
     digest = hashlib.sha256()
     remaining = iter(parts)
-    # Many at once: a split may have a million ids. A name may hold bytes that are no UTF-8.
+    # In blocks, as a split may have a million ids. A name may hold bytes that are not UTF-8.
     while block := [part.encode("utf-8", "surrogatepass") for part in islice(remaining, 4096)]:
         digest.update(b"".join(len(data).to_bytes(8, "little") + data for data in block))
     return digest.hexdigest()[:16]
@@ -31,9 +31,9 @@ class Broken:
     """A sample that could not be read and was left out.
 
     Args:
-        id: Its name.
+        id: Its id.
         reason: Why it could not be read.
-        content: Fingerprint of its bytes, so that a mended one is noticed.
+        content: Fingerprint of its bytes, which tells when it is fixed.
     """
 
     id: str
@@ -46,23 +46,22 @@ class Samples:
     """The samples of one split.
 
     Args:
-        ids: One name a sample, all different.
-        labels: Class index of each sample, shape (N,), or None where nobody knows.
+        ids: One unique name per sample.
+        labels: Class index of each sample, shape (N,); None if unknown.
         classes: Names of the classes, in the order of the models' outputs; empty if unnamed.
         split: Name of the split.
-        labelled_by: What predicted the labels, if they are no ground truth; else empty.
+        labelled_by: The model that predicted the labels; empty if they are ground truth.
         rule: How the split was taken from a larger set; empty if it was not.
-        broken: What was left out because it could not be read.
-        parts: How many consecutive rows are parts of one whole, as tiles are of an image. What
-            exits is a part; how sure a figure is, is a question of how many wholes there are.
-        notes: What people should know of where these come from: what was left out, and why there
-            are no labels. It is not part of their identity, and no store keeps it.
-        content: Digest of each sample's bytes, shape (N,), uint64, 0 where it could not be read;
-            parts have that of the whole. None where nobody knows.
+        broken: Samples that were left out because they could not be read.
+        parts: Number of consecutive rows that are parts of one whole, such as tiles of an image.
+            Parts exit a cascade one by one; intervals depend on the number of wholes.
+        notes: Notes on the origin of the samples, such as what was left out. No store keeps them,
+            and they are not part of the identity.
+        content: Digest of each sample's bytes, shape (N,), uint64, 0 if it could not be read;
+            parts have the digest of their whole. None if unknown.
 
     Raises:
-        MisalignedError: If there is not one label and one digest for each id, or an id stands
-            twice.
+        MisalignedError: If there is not one label and one digest per id, or ids repeat.
         ShapeError: If labels are not indices 0, 1, …
     """
 
@@ -80,7 +79,7 @@ class Samples:
     def __post_init__(self) -> None:
         if len(self.ids) % self.parts:
             raise MisalignedError(
-                f"samples of {self.split!r}: {len(self.ids)} rows are no wholes of {self.parts}"
+                f"samples of {self.split!r}: {len(self.ids)} rows, not a multiple of {self.parts}"
             )
         if len(set(self.ids)) != len(self.ids):
             twice = Counter(self.ids).most_common(1)[0][0]
@@ -109,7 +108,7 @@ class Samples:
             known = f"classes 0 to {count - 1} are named" if count else "they begin at 0"
             raise ShapeError(
                 f"labels of {self.split!r}: sample {self.ids[row]!r} has label "
-                f"{self.labels[row]}, but {known}. Mend the labels, or the list of classes in the "
+                f"{self.labels[row]}, but {known}. Fix the labels, or the list of classes in the "
                 "pool file or cascade file, which is in the order of the models' outputs"
             )
 
@@ -122,7 +121,7 @@ class Samples:
 
     @property
     def wholes(self) -> int:
-        """How many there are of what rows are parts of; of rows, where these are no parts."""
+        """Return the number of wholes, such as images of tiles; without parts that of samples."""
         return len(self) // self.parts
 
     @classmethod
@@ -134,7 +133,7 @@ class Samples:
         split: str = "val",
         count: int = 0,
     ) -> Samples:
-        """Build samples; without ids they are called 0, 1, …, up to ``count`` if unlabelled."""
+        """Return samples; without ids they are called 0, 1, …, ``count`` of them if unlabelled."""
         array = None if labels is None else np.asarray(labels)
         if array is not None and array.dtype.kind in "iu":
             array = array.astype(np.int64)
@@ -143,7 +142,7 @@ class Samples:
         return cls(tuple(map(str, ids)), array, tuple(map(str, classes)), split)
 
     def taken(self, rows: Array) -> Samples:
-        """Some of the samples, in the order of ``rows``, indices of shape (n,)."""
+        """Return some of the samples, in the order of ``rows``, indices of shape (n,)."""
         ids = tuple(self.ids[row] for row in rows.tolist())
         labels = None if self.labels is None else self.labels[rows]
         content = None if self.content is None else self.content[rows]
@@ -151,19 +150,19 @@ class Samples:
 
     @property
     def left_out(self) -> str:
-        """How many broken samples were left out, for people; empty if none were."""
+        """Return a text with the number of broken samples; empty if there are none."""
         count = len(self.broken)
         plural = "" if count == 1 else "s"
         return f"{count:,} broken sample{plural} left out of {self.split}" if count else ""
 
     @property
-    def numbered(self) -> bool:
-        """Whether ids are 0, 1, … in this order, as those that nobody gave."""
+    def has_default_ids(self) -> bool:
+        """Return True if the ids are 0, 1, … in this order, as without the user's ids."""
         return all(each == str(number) for number, each in enumerate(self.ids))
 
     @property
-    def only_count(self) -> bool:
-        """Whether ids only count, from 0 or 1: then they say nothing of which sample is meant."""
+    def has_counting_ids(self) -> bool:
+        """Return True if ids only count, from 0 or 1, and so do not identify samples."""
         if not all(each.isascii() and each.isdigit() and len(each) < 16 for each in self.ids):
             return False
         numbers = sorted(map(int, self.ids))
@@ -172,35 +171,31 @@ class Samples:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes when an id, a label or their order changes."""
+        """Return a fingerprint of ids and labels in order."""
         labels = [] if self.labels is None else self.labels.tolist()
         return fingerprint([*self.ids, "labels", *map(str, labels)])
 
     @cached_property
     def ids_fingerprint(self) -> str:
-        """Changes when an id or their order changes; it is :attr:`fingerprint` without labels.
-
-        Outputs depend on samples, not on labels: this is what a store notes beside outputs.
-        """
+        """Return a fingerprint of ids in order, which a store records beside outputs."""
         return fingerprint([*self.ids, "labels"])
 
     @cached_property
     def identity(self) -> str:
-        """Changes when other samples are meant, whatever their order, labels and places.
+        """Return a fingerprint of the set of samples, whatever their order, labels and paths.
 
-        It is made of their contents where these are known, else of their ids; empty where ids only
-        count, for then nobody knows.
+        It is made of contents where they are known, otherwise of ids; empty if these only count.
         """
         if self.content is not None:
             pairs = zip(self.content[:: self.parts].tolist(), self.ids[:: self.parts], strict=True)
             return fingerprint(sorted(f"{each:016x}" if each else name for each, name in pairs))
-        return "" if self.only_count else fingerprint(sorted(self.ids[:: self.parts]))
+        return "" if self.has_counting_ids else fingerprint(sorted(self.ids[:: self.parts]))
 
     @cached_property
     def labels_fingerprint(self) -> str:
-        """Changes when a sample's label does, whatever the order; empty where labels are no truth.
+        """Return a fingerprint of the labels, whatever the order; empty without ground truth.
 
-        Samples go by their contents where these are known, else by their ids.
+        Samples are identified by content where it is known, otherwise by id.
         """
         if self.labels is None or self.labelled_by:
             return ""
@@ -210,5 +205,5 @@ class Samples:
 
     @cached_property
     def classes_fingerprint(self) -> str:
-        """Changes when the name or the order of a class changes."""
+        """Return a fingerprint of the names of the classes in order."""
         return fingerprint(self.classes)

@@ -263,7 +263,7 @@ def _joined(foreign: Sequence[Foreign], known: Split | None, tell: Note) -> list
         if each.count == first.count:
             tell(f"{each.path}: has no ids; its rows are taken in the order of {first.path}")
     wanted: Sequence[str] = first.ids
-    if known is not None and not known.samples.numbered:
+    if known is not None and not known.samples.has_default_ids:
         there = frozenset(first.ids)
         if there.issuperset(known.samples.ids):
             old = frozenset(known.samples.ids)
