@@ -354,8 +354,8 @@ def missing(tmp_path):
 @pytest.mark.parametrize(
     ("target", "told"),
     [
-        (("--min-accuracy", "0.9", "--worst-case", "1"), "less accurate on test than was asked"),
-        (("--max-cost", "25%"), "costs more on average on test than was asked"),
+        (("--min-accuracy", "0.9", "--worst-case", "1"), "less accurate on test than its target"),
+        (("--max-cost", "25%"), "costs more on average on test than its target"),
     ],
     ids=str,
 )
