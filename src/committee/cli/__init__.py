@@ -1,4 +1,4 @@
-"""The command line: a table of commands, each loaded when it is called, and the one error line."""
+"""The command line: the table of commands, each loaded on its first call, and the error line."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from committee.errors import CommitteeError
 from committee.text import printable
 from committee.version import __version__
 
-# Every command with the line that `committee --help` shows, which the docstring of the function
-# repeats. `committee NAME` calls the function NAME of the module NAME in this package.
+# Every command with its line in `committee --help`, which is also the first line of the function's
+# docstring. `committee NAME` calls the function NAME of the module NAME in this package.
 COMMANDS = {
     "demo": "Choose, evaluate and run a cascade of six small networks, all in the package.",
     "predict": "Compute the outputs of every model on every sample; stop and resume at will.",
@@ -39,12 +39,12 @@ COMMANDS = {
 _RESUMABLE = {"predict", "run"}
 BAD_INPUT = 2
 INTERRUPTED = 130
-# The code of a program whose reader has gone.
+# The exit code of a program whose output pipe was closed.
 CLOSED_PIPE = 141
 
 
 class _Commands(TyperGroup):
-    """The commands of the table; only the one that is called is loaded."""
+    """A group of the commands in the table, which loads only the one that is called."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**{**attributes, "commands": dict.fromkeys(COMMANDS)})
@@ -68,9 +68,9 @@ def _new_app() -> typer.Typer:
 
 @cache
 def command(name: str) -> Any:
-    """Load one command, a click command with its parameters.
+    """Return one command, a click command with its parameters, loaded from its module.
 
-    The last paragraph of the function's docstring, an example, stands at the end of the help.
+    The last paragraph of the function's docstring, an example, becomes the end of the help.
     """
     function = name.replace("-", "_") + "_" * (name == "import")
     run = getattr(import_module(f"committee.cli.{function}"), function)
@@ -104,7 +104,7 @@ def _options(
     In this order: predict or import (val, then test), search, evaluate, report or study; then run,
     verify and export. Begin with: committee demo
     """
-    # main() reads --debug, so that it may also stand after the command.
+    # main() reads --debug, so that users may also write it after the command.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,9 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     if arguments is None and not (debug or sys.warnoptions):
-        # Warnings of libraries; what the user should know is in our own notes.
+        # Hide the warnings of libraries; our own notes tell users what they should know.
         warnings.simplefilter("ignore")
-    # Pillow's, about images above 89 megapixels, which are read; from 179 on it refuses them.
+    # Pillow warns of images above 89 megapixels but reads them; it refuses those from 179 on.
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")
     words = [word for word in words if word != "--debug"]
     try:
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _message(error: BaseException, words: Sequence[str]) -> str:
-    """Return the line for an error; unexpected ones get their words here and nowhere else."""
+    """Return the line for an error; all unexpected errors are worded here."""
     if isinstance(error, CommitteeError):
         return str(error)
     if isinstance(error, typer.TyperException):
@@ -152,7 +152,7 @@ def _message(error: BaseException, words: Sequence[str]) -> str:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, and those that it was raised from or while handling."""
+    """Yield an error and its chain of causes and contexts."""
     for _ in range(100):
         if error is None:
             return
@@ -166,12 +166,12 @@ def _is_interrupted(error: BaseException) -> bool:
 
 
 def _is_closed_pipe(error: BaseException) -> bool:
-    """Return True if nobody reads the output any more, as after ``| head``."""
+    """Return True if the output pipe was closed, as by ``| head``."""
     return any(isinstance(each, BrokenPipeError) for each in _chain(error))
 
 
 def _close_output() -> int:
-    # Python would try to print the rest at exit, and complain.
+    # Otherwise Python flushes the rest at exit, and fails.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return CLOSED_PIPE
 
@@ -182,7 +182,7 @@ def _interrupted(words: Sequence[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    # One line, without anything that a terminal would obey.
+    # One line, without control characters.
     line = printable(" ".join(message.split()))
     sys.stderr.write(f"committee: {line}\n")
     return code

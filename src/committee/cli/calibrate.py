@@ -24,7 +24,7 @@ from committee.store.calibrations import KEY, remove_calibrations
 from committee.store.entry import read_index
 from committee.text import listed
 
-# Splits that choose and that evaluate.
+# The usual validation and test splits.
 _IN_USE = ("val", "test")
 
 
@@ -70,8 +70,8 @@ def calibrate(
     """
     root = Path(store)
     if remove:
-        given = {"split": split, "method": method, "figure": figure}
-        refuse("fitting, not with --remove", **{n: v is not None for n, v in given.items()})
+        fitting = {"split": split, "method": method, "figure": figure}
+        refuse("fitting, not with --remove", **{n: v is not None for n, v in fitting.items()})
         _remove(root, only, as_json)
         return
     if figure is not None:
@@ -82,7 +82,7 @@ def calibrate(
     pools = _labelled_pools(root, split, list(calibrations))
     rows = [row for pool in pools for row in calibration_effects(pool, calibrations)]
     if figure is not None:
-        # The last pool evaluates, or else it is the one of the fit; the title says which.
+        # The last pool is the test split if there is one; the title names it.
         write_figure(reliability_figure(pools[-1].with_calibrations(calibrations)), figure)
     replaced = {name: on for name, on in replaced.items() if name in calibrations}
     notes = [*_fit_notes(calibrations, pools[0], rows), *_used_notes(store, split, replaced)]
@@ -112,7 +112,7 @@ def _remove(root: Path, only: Sequence[str] | None, as_json: bool) -> None:
 
 
 def _fitted_apart(root: Path) -> dict[str, str]:
-    """Map each model to the split of its calibration, where that neither chooses nor evaluates."""
+    """Map each model to the split of its calibration, unless that is val or test."""
     if not (root / "store.json").is_file():
         return {}
     known = {n: each.get(KEY) for n, each in read_index(root / "store.json")["models"].items()}
@@ -132,7 +132,7 @@ def _fit_notes(
 
 
 def _used_notes(store: str, split: str, replaced: Mapping[str, str]) -> list[str]:
-    """Return notes on a fit on a split that chooses or evaluates, and on the fits it replaces."""
+    """Return notes on a fit on val or test, and on the calibrations that it replaces."""
     if split not in _IN_USE:
         return []
     use = "chooses" if split == "val" else "evaluates, and search will refuse to evaluate on it"
@@ -148,7 +148,7 @@ def _used_notes(store: str, split: str, replaced: Mapping[str, str]) -> list[str
 
 
 def _labelled_pools(root: Path, split: str, names: list[str]) -> list[Pool]:
-    """Load the split of the fit, then val and test; those that have labels."""
+    """Return the labelled pools among the split of the fit, val and test."""
     others = [each for each in _IN_USE if each != split and (root / each).is_dir()]
     pools = [Pool.load(root / each, names) for each in (split, *others)]
     return [pool for pool in pools if pool.samples.labels is not None]

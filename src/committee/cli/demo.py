@@ -44,7 +44,7 @@ ONLINE = 1000  # images that are run one by one
 
 @dataclass(frozen=True)
 class Timing:
-    """The chosen cascade beside the largest model, run in one way."""
+    """Times of the chosen cascade and the largest model, both run in the same way."""
 
     way: str
     cascade: Timed
@@ -53,12 +53,12 @@ class Timing:
 
     @property
     def speedup(self) -> float:
-        """How many times as fast the cascade is."""
+        """The time of the largest model over that of the cascade."""
         return self.largest.mean_ms / self.cascade.mean_ms
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("demo-out"),
+    out: Annotated[Path, typer.Option(help="Folder for all results.")] = Path("demo-out"),
     as_json: opt.AsJson = False,
 ) -> None:
     """Choose, evaluate and run a cascade of six small networks, all in the package.
@@ -110,7 +110,7 @@ def _print_front(front: Front, rows: Sequence[Row], notes: Sequence[str]) -> Non
 
 
 def _run(cascade: Path, test: Pool, quiet: bool) -> list[Timing]:
-    """Run the cascade and the largest model over the test images, in batches and one by one."""
+    """Return times of the cascade and the largest model, in batches and one image at a time."""
     largest = test.described(Cascade.of([LARGEST]))
     dataset = embedded_images("test")
     timings = []
@@ -133,7 +133,7 @@ def _run(cascade: Path, test: Pool, quiet: bool) -> list[Timing]:
     return timings
 
 
-# What the JSON says of an agreement.
+# The fields of an agreement in the JSON.
 _AGREEMENT = ("samples", "same_class", "same_stage", "largest_difference")
 
 

@@ -63,7 +63,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Findings:
-    """What is known of a cascade on a split."""
+    """A cascade on a split: its evaluation, comparisons, promises and notes."""
 
     cascade: Cascade
     evaluation: Evaluation
@@ -71,9 +71,8 @@ class _Findings:
     versus: Comparison | None
     promises: tuple[Promise, ...]
     origin_notes: list[str]
-    # These samples chose the cascade; they fitted one of its calibrations.
-    chose: bool
-    fitted: bool
+    chose: bool  # These samples chose the cascade.
+    fitted: bool  # They fitted one of its calibrations.
 
     def notes(self, pool: Pool) -> list[str]:
         return [
@@ -100,7 +99,7 @@ def _findings(
     chosen: Cascade, pool: Pool, unit: str | None, metric: Metric, root: Path
 ) -> _Findings:
     own = pool.holding(chosen.models_of_stages)
-    # By default in the unit that it was chosen in.
+    # The default unit is that of the choice.
     usual = chosen.origin.unit
     if unit is None and usual in own.only(chosen.names).costs.units:
         unit = usual
@@ -135,11 +134,7 @@ def _findings(
 
 
 def _check_models(path: str, chosen: Cascade, store: str, pool: Pool) -> None:
-    """Refuse a store that has other models of the same names, where fingerprints show it.
-
-    Raises:
-        MisalignedError: If it has.
-    """
+    """Raise MisalignedError if fingerprints show that the store has other models of these names."""
     for name in chosen.names:
         known, stored = chosen.models.get(name), pool.specs.get(name)
         if not (isinstance(known, ModelSpec) and isinstance(stored, ModelSpec)):
@@ -167,7 +162,7 @@ def _check_test_split(store: str, split: str | None) -> None:
 
 
 def _promised(chosen: Cascade, measure: str) -> str:
-    """Return what the cascade had on the split that chose it; empty if its file does not say."""
+    """Return a line on the accuracy on the validation split; empty if the file lacks it."""
     promised = chosen.origin.promised
     if promised is None:
         return ""

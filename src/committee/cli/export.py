@@ -18,7 +18,7 @@ from committee.export.model_files import onnx_specs
 from committee.export.plan import resizes_inside
 from committee.rule.cascade import Cascade
 
-# Endings as of files; a folder may well be called cascade.v2 or cascade-1.0.
+# Matches endings of files, but not those of folders such as cascade.v2 or cascade-1.0.
 _FILE = re.compile(r"\.(?!v\d)[A-Za-z]\w*")
 
 

@@ -84,7 +84,7 @@ def import_(
     named = dict(_named(file) for file in files)
     if len(named) < len(files):
         raise DataError("import: two files have the same model name; write NAME=FILE")
-    # Extras are called as the endings that need them.
+    # Extras are named after the file endings that need them.
     require("import", *(each.suffix.lower()[1:] for each in (*named.values(), labels) if each))
     notes: list[str] = []
     pool = import_predictions(
@@ -133,7 +133,7 @@ def _family(argument: str) -> tuple[str, str]:
 
 
 def _columns(arguments: Sequence[str]) -> dict[str, list[str]]:
-    """Return names of columns by role; a part without ``=`` belongs to the name before it."""
+    """Return names of columns by role; a part without ``=`` continues the name before it."""
     parts: list[str] = []
     for argument in arguments:
         for number, part in enumerate(argument.split(",")):

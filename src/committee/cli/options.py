@@ -1,4 +1,4 @@
-"""Options and arguments of commands, each defined once with its help."""
+"""Options and arguments that several commands share, each with its help."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from committee.selection.front import check_within
 from committee.selection.options import OPTION_HELP
 from committee.selection.targets import Target
 
-# What every command takes.
+# Every command has this one.
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 # Models, and how they are loaded.
@@ -80,7 +80,7 @@ SplitName = Annotated[str, typer.Option(help="Name of the split.")]
 ValSplit = Annotated[str | None, typer.Option(help="The split that chooses; default: val.")]
 TestSplit = Annotated[str | None, typer.Option(help="The split that evaluates; default: test.")]
 
-# What a committee is chosen for.
+# Targets.
 Match = Annotated[
     str | None, typer.Option(metavar="MODEL", help="Cheapest that is as accurate as MODEL.")
 ]
@@ -100,7 +100,7 @@ MaxCost = Annotated[
     ),
 ]
 
-# What is searched, and how it is scored.
+# Search and scoring.
 ConfidenceName = Annotated[
     str | None,
     typer.Option(metavar="|".join(BUILT_IN), help=OPTION_HELP["confidence"]),
@@ -136,12 +136,12 @@ _MULTIPLES = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
 def names(text: str) -> list[str]:
-    """Split the names of models in ``A,B,...``."""
+    """Return the names of models in ``A,B,...``."""
     return [name.strip() for name in text.split(",")]
 
 
 def amount(option: str, text: str) -> float:
-    """Read a cost as people write it: ``5e6``, ``5M``, ``1.2G``."""
+    """Return the cost that a text such as ``5e6``, ``5M`` or ``1.2G`` gives."""
     multiple = _MULTIPLES.get(text[-1:], 1.0)
     try:
         return float(text if multiple == 1.0 else text[:-1]) * multiple
@@ -150,7 +150,7 @@ def amount(option: str, text: str) -> float:
 
 
 def amounts(option: str, texts: Sequence[str] | None, unit: str | None) -> dict[str, float]:
-    """Read costs by unit from ``UNIT=COST``; ``unit`` is the unit of those that name none."""
+    """Return costs by unit from ``UNIT=COST``; ``unit`` is the default unit."""
     costs = {}
     for text in texts or ():
         own, _, number = text.rpartition("=")
@@ -175,7 +175,7 @@ def target_of(
 
 
 def refuse(why: str, **is_given: bool) -> None:
-    """Refuse options that this call would not use."""
+    """Refuse the options that are true, because this call would not use them."""
     named = [f"--{name.replace('_', '-')}" for name, given in is_given.items() if given]
     if named:
         plural = "go" if len(named) > 1 else "goes"
@@ -183,7 +183,7 @@ def refuse(why: str, **is_given: bool) -> None:
 
 
 def refuse_for_segmentation(**is_given: bool) -> None:
-    """Refuse options that segmentation does not know."""
+    """Refuse the options that are true, because segmentation lacks them."""
     named = [f"--{name.replace('_', '-')}" for name, given in is_given.items() if given]
     if named:
         raise CascadeError(

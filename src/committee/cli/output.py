@@ -1,4 +1,4 @@
-"""What commands print: lines, notes, tables, JSON and progress. No name controls a terminal."""
+"""Output of commands: lines, notes, tables, JSON and progress, all without control characters."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from committee.spec.model import ModelSpec
 from committee.text import counted, human_cost, printable
 
 T = TypeVar("T")
-# Broken samples that are named; a results file has all.
+# Most broken samples that are printed; a results file has all.
 _NAMED = 5
 
 
 def print_json(data: Any) -> None:
-    """Write JSON to standard output, in ASCII: escapes cannot control a terminal."""
+    """Write JSON to standard output, in ASCII, so that no name controls a terminal."""
     sys.stdout.write(json.dumps(data, indent=2) + "\n")
 
 
@@ -40,7 +40,7 @@ def say(text: str, quiet: bool = False) -> None:
 
 
 def say_wrapped(text: str) -> None:
-    """Write a text in lines of the terminal's width; in one line where the output is a file."""
+    """Write a text wrapped to the terminal's width, or in one line to a file."""
     width = shutil.get_terminal_size(fallback=(10_000, 24)).columns
     wrap = textwrap.TextWrapper(
         width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
@@ -50,13 +50,13 @@ def say_wrapped(text: str) -> None:
 
 
 def say_notes(notes: Iterable[str]) -> None:
-    """Write notes, without the backticks that they have for Markdown."""
+    """Write notes, without their Markdown backticks."""
     for note in notes:
         say_wrapped(f"Note: {note.replace('`', '').removesuffix('.')}.")
 
 
 class Notes(list[str]):
-    """Notes on a piece of work; each is shown once, or never where JSON is printed."""
+    """Notes that are shown once each, or never if the command prints JSON."""
 
     def __init__(self, quiet: bool, first: Iterable[str] = ()) -> None:
         super().__init__(filter(None, first))
@@ -64,21 +64,21 @@ class Notes(list[str]):
         self._quiet = quiet
 
     def show(self) -> None:
-        """Write the notes that were not shown yet."""
+        """Write the notes that have not been shown yet."""
         if not self._quiet:
             say_notes(self[self._shown :])
             self._shown = len(self)
 
 
 def say_broken(*pools: Pool | None) -> None:
-    """Write which samples of each split could not be read and were skipped."""
+    """Write which samples of each split were skipped because they could not be read."""
     for pool in pools:
         if pool is not None and pool.samples.broken:
             say(f"{pool.samples.left_out}.")
 
 
 def say_rows(rows: Sequence[Row], notes: Sequence[str]) -> None:
-    """Write rows as a table, then what each choice gains and loses, then notes."""
+    """Write rows as a table, then each choice compared with its reference, then notes."""
     show(rich_table(rows))
     for line in versus_lines(rows):
         say_wrapped(line)
@@ -86,7 +86,7 @@ def say_rows(rows: Sequence[Row], notes: Sequence[str]) -> None:
 
 
 def broken_text(broken: Sequence[tuple[str, str]], sample: str) -> str:
-    """Return how many samples are broken, and the first of them with their reasons.
+    """Return the number of broken samples, and the first of them with their reasons.
 
     >>> broken_text([("a.png", "no image"), ("b.png", "empty")], "image")
     '2 broken images: a.png (no image); b.png (empty)'
@@ -97,7 +97,7 @@ def broken_text(broken: Sequence[tuple[str, str]], sample: str) -> str:
 
 
 def cost_text(average: float | None, unit: str, specs: Mapping[str, ModelSpec]) -> str:
-    """Return the average cost of a sample, or why it is unknown; empty if no sample was run."""
+    """Return a line on the average cost of a sample, or why it is unknown; empty if nothing ran."""
     if average is not None:
         return f"Average cost: {human_cost(average, unit)}"
     if unit:
@@ -117,7 +117,7 @@ def cost_text(average: float | None, unit: str, specs: Mapping[str, ModelSpec]) 
 def print_table(
     rows: Iterable[T], columns: Sequence[tuple[str, Callable[[T], str]]], title: str = ""
 ) -> None:
-    """Print a table of rows; a column is its heading and what it shows of a row."""
+    """Print a table; a column is its heading and a function from a row to its cell."""
     table = Table(title=title or None, title_justify="left")
     for k, (heading, _) in enumerate(columns):
         table.add_column(heading, justify="right" if k else "left", overflow="fold")
@@ -127,7 +127,7 @@ def print_table(
 
 
 def show(table: Table) -> None:
-    """Print a table; its cells are plain text, neither markup nor anything a terminal obeys."""
+    """Print a table with its cells as plain text, without markup and control characters."""
     table.title = _plain(table.title)
     for column in table.columns:
         column.header = _plain(column.header)
@@ -144,18 +144,18 @@ def _plain(cell: Any) -> Any:
 
 
 class _Update(Protocol):
-    """Moves a progress bar on."""
+    """Advances a progress bar."""
 
     def __call__(self, done: int, total: int, text: str = "") -> None:
-        """Show that ``done`` of ``total`` are done, and a text behind."""
+        """Show ``done`` of ``total``, followed by a text."""
 
 
 @contextmanager
 def progress_bar(what: str, unit: str, shown: bool) -> Iterator[_Update | None]:
-    """Draw a progress bar on standard error, with rate and remaining time, from the first update.
+    """Draw a progress bar with rate and remaining time on standard error, from the first update.
 
-    The rate counts from the first update, so work of an earlier run does not add to it. Nothing is
-    drawn if ``shown`` is false, or where standard error is no terminal.
+    The rate also counts from there, without the work of an earlier run. Nothing is drawn if
+    ``shown`` is false or standard error is no terminal.
     """
     if not shown:
         yield None

@@ -71,7 +71,7 @@ def predict(
     with progress_bar("predict", "outputs", not as_json) as update:
 
         def progress(done: int, total: int) -> None:
-            # Work has begun, so the call is not refused: time to show the notes on it.
+            # The call was not refused: show its notes before the first progress.
             notes.show()
             if update is not None:
                 update(done, total)
@@ -118,7 +118,7 @@ def _open(
     seed: int,
     unlabelled: bool,
 ) -> Dataset:
-    """Open the samples that the split is to have."""
+    """Return the dataset of the split."""
     labels: LabelMode = "none" if unlabelled else "must fit"
     dataset = open_data(data, split, models.classes, rows, models=models.models, labels=labels)
     if fraction is not None:

@@ -63,22 +63,22 @@ def report(
     test_pool = open_test(store, split, test)
     with search_progress(not as_json) as progress:
         front = search(pool, max_models, unit=unit, self_cascades=self_cascades, progress=progress)
-    # The search sees val alone; what the two splits share is known all the same.
+    # The search used val alone, so add the notes on both splits.
     front = replace(front, warnings=(*front.warnings, *shared_warnings(pool, test_pool)))
     choice = target.of(front)
     chosen = None if choice is None else choice.cascade
-    # A choice that is to match a model is compared with that model, not the most accurate.
-    found = Report(front, test_pool, match, chosen)
+    # Compare a choice that should match a model with that model, not the most accurate.
+    content = Report(front, test_pool, match, chosen)
     text = page_of(
-        found,
+        content,
         store=store,
         split=split,
         extra={"Chosen by": chosen_by} if chosen_by else None,
         title=f"{Path(store).resolve().name}: committees and single models",
-        sections=tile_sections(found),
+        sections=tile_sections(content),
     )
     write_text(out, text)
-    row, notes = found.choice, found.notes
+    row, notes = content.choice, content.notes
     versus, promises = (None, ()) if row is None else (row.versus, row.promises)
     if as_json:
         print_json(

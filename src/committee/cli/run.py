@@ -48,7 +48,7 @@ def run(
 ) -> None:
     """Run a cascade over images or clips and write one row per sample.
 
-    It can be stopped at any moment: results so far are in OUT.part, and the same command goes on.
+    You can stop it at any moment: OUT.part keeps the results, and the same command continues.
     A sample that cannot be read, or for which a model gives NaN, gets a row with the reason.
 
     Example: committee run c.json --data images/new --out results.csv
@@ -99,7 +99,7 @@ def run(
 
 @dataclass
 class _Tally:
-    """Counts over all results, those of an earlier run too."""
+    """Counts over all results, including those of an earlier run."""
 
     runner: Runner
     exits: Any = None
@@ -117,7 +117,7 @@ class _Tally:
         self.promise = Promise.of(self.runner.cascade)
 
     def begin(self, done: int) -> None:
-        """Start the clock at the first progress; results before it are of an earlier run."""
+        """Start the clock at the first progress; earlier results are of an earlier run."""
         if self.started is None:
             self.earlier, self.resumed = self.exits.copy(), done
             self.started = time.perf_counter()
@@ -151,7 +151,7 @@ class _Tally:
         }
 
     def other_exits(self) -> list[str]:
-        """Return a note if chance does not explain how exits differ from the promised ones."""
+        """Return a note if exits differ from the promised ones by more than chance explains."""
         promise = self.promise
         if promise is None or promise.explained(self.exits.tolist()):
             return []

@@ -31,12 +31,12 @@ from committee.selection.options import OPTION_HELP
 from committee.selection.targets import Target
 from committee.text import counted
 
-# Models that guided search keeps for committees of three or more.
+# Models that guided search selects by default for committees of three or more.
 _KEEP = 20
 
 
 class _Method(StrEnum):
-    """How the committees are found."""
+    """The method of the search."""
 
     EXACT = "exact"
     GUIDED = "guided"
@@ -165,7 +165,7 @@ def search(
             own = {"keep": keep or _KEEP}
         bounds = amounts("--average-case", average_case, None)
         own |= {"families": families, "average_case": bounds, "progress": progress}
-        front = _find(pool, method, max_models, options, own)
+        front = _search(pool, method, max_models, options, own)
     if cascade_of is not None:
         check_within(within or 0.0, "--within")
         cascade_options = {name: options[name] for name in options if name != "test"}
@@ -187,21 +187,21 @@ def search(
 
 def _check_targets(targets: Sequence[Any], alone: Sequence[str | None], out: str | None) -> None:
     """Refuse more than one target that stands alone, and --out without any target."""
-    given = sum(each is not None for each in targets)
+    combined = sum(each is not None for each in targets)
     single = sum(each is not None for each in alone)
-    if single > 1 or (single and given):
+    if single > 1 or (single and combined):
         raise CascadeError(
             "search: --cascade-of and --ensemble stand alone; give one of them, or some of "
             "--match, --min-accuracy and --max-cost"
         )
-    if out and not given + single:
+    if out and not combined + single:
         raise CascadeError(
             "search: --out needs --match, --min-accuracy, --max-cost, --cascade-of or --ensemble"
         )
 
 
 def _check_method(method: _Method, **is_given: bool) -> None:
-    """Refuse options that the method of the search does not know."""
+    """Refuse options that the method of the search lacks."""
     unknown = {
         _Method.EXACT: ("--method guided", ("keep",)),
         _Method.GUIDED: ("exact searches", ("self_cascades",)),
@@ -222,14 +222,14 @@ def _check_method(method: _Method, **is_given: bool) -> None:
         refuse("searches without --self-cascades", no_families=is_given["no_families"])
 
 
-def _find(
+def _search(
     pool: Pool,
     method: _Method,
     max_models: int | None,
     options: dict[str, Any],
     own: dict[str, Any],
 ) -> Front:
-    """Search; greedy knows neither ``own`` options nor bounds nor other metrics than top-1."""
+    """Return the front; greedy takes neither ``own`` options nor bounds nor other metrics."""
     if method is _Method.GREEDY:
         known = {n: each for n, each in options.items() if n not in ("worst_case", "metric")}
         return greedy(pool, max_models, **known)
@@ -238,7 +238,7 @@ def _find(
 
 @dataclass(frozen=True)
 class _Result:
-    """What a search found."""
+    """A front and the choice from it."""
 
     front: Front
     chosen: Committee | None
@@ -248,7 +248,7 @@ class _Result:
     @cached_property
     def row(self) -> Row | None:
         """The choice beside its reference; without a target, the match of the reference."""
-        # A choice that is to match a model is compared with that model, not the most accurate.
+        # Compare a choice that should match a model with that model, not the most accurate.
         match = self.target.match
         report = Report(self.front, self.test, match)
         if self.chosen is None:
@@ -308,7 +308,7 @@ def _print(result: _Result, list_front: bool, out: str | None, store: str) -> No
 def _say_chosen(
     front: Front, chosen: Committee, target: Target, out: str | None, store: str
 ) -> None:
-    """Say what --max-cost is, what is cheaper than the match itself, and what is next."""
+    """Print the cost bound, a cheaper near match if a model matches itself, and next steps."""
     if target.share:
         say_wrapped(f"--max-cost is {target.cost_text(front)}.")
     if target.match is not None and chosen.cascade.names == front.alone(target.match).names:

@@ -1,4 +1,4 @@
-"""What ``predict`` and ``run`` do where the models segment."""
+"""``committee predict`` and ``committee run`` for segmentation models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening splits of a store, and what to do next with one."""
+"""Functions that open splits of a store and name the next command."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def open_split(
     calibrated: bool = False,
     grids: Sequence[str] | None = None,
 ) -> Pool:
-    """Open the split of ``STORE/SPLIT``, else the named split of ``STORE``, else the default."""
+    """Return the split of ``STORE/SPLIT``, or the named or the default split of ``STORE``."""
     folder = _folder(store, split, default)
     if grids:
         return load_images(folder, grids=grids, calibrated=calibrated)
@@ -61,7 +61,7 @@ def open_split(
 def open_test(
     store: str, split: str | None, test: str | None, calibrated: bool = False
 ) -> Pool | None:
-    """Open ``test`` (a split, or ``STORE/SPLIT``), else the test split, unless that one chooses."""
+    """Return the split ``test`` (or ``STORE/SPLIT``); by default test, unless that one chooses."""
     if test:
         named = is_root(Path(test)) or is_root(Path(test).parent)
         folder = test if named else str(root_of(store) / test)
@@ -74,7 +74,7 @@ def open_test(
 
 
 def skipped(*pools: Pool | None) -> dict[str, int]:
-    """Return how many broken samples each split lacks, for JSON."""
+    """Return the number of skipped broken samples by split, for JSON."""
     known = [pool.samples for pool in pools if pool is not None]
     return {samples.split: len(samples.broken) for samples in known}
 
@@ -99,7 +99,7 @@ def confidence_for(pool: Pool, confidence: str | None) -> str:
 
 
 def with_models(cascade: CascadeLike, pool: str | None) -> LoadedCascade:
-    """Open a cascade, its models loaded as a pool file says if one is given."""
+    """Return a cascade with its models from the pool file, or from its own file without one."""
     loaded = open_cascade(cascade)
     if pool is None:
         return loaded
@@ -109,7 +109,7 @@ def with_models(cascade: CascadeLike, pool: str | None) -> LoadedCascade:
 
 
 def next_step(store: str, split: str) -> str:
-    """Return what to do after a split was written to a store."""
+    """Return the line that names the next command after a split was written to a store."""
     root = Path(store)
     if split == "cal":
         return f"Next: committee calibrate {store}"
@@ -126,7 +126,7 @@ def _missing_split(root: Path) -> str:
 
 
 def _missing_costs(root: Path, split: str) -> str:
-    """Return how models get the costs that search needs; empty if they share a unit."""
+    """Return the step that adds the costs that search needs; empty if models share a unit."""
     folder = root / ("val" if (root / "val").is_dir() else split)
     if not (root / "store.json").is_file():
         return ""
@@ -144,7 +144,7 @@ def _missing_costs(root: Path, split: str) -> str:
 
 
 def _missing_labels(root: Path) -> str:
-    """Return how the split that chooses gets labels; empty if it has some, or is missing."""
+    """Return the step that labels the validation split; empty if it has labels or is missing."""
     known = known_split(root / "val", ()) if (root / "store.json").is_file() else None
     if known is None or known.samples.labels is not None:
         return ""

@@ -73,7 +73,7 @@ def study(
         training=training is not None and "training_cost" not in analyses,
     )
     page = out / "report.html"
-    check_page_ending(page)  # now, not after the work, if nothing can draw the figures
+    check_page_ending(page)  # fails now, not after the work, if nothing can draw the figures
     pool, test_pool = _open(store, split, test, calibrated)
     if not pool.keeps_outputs:
         refuse_for_segmentation(confidence=confidence is not None)

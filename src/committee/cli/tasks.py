@@ -1,4 +1,4 @@
-"""Tasks that have commands of their own, in place of those for whole samples."""
+"""Tasks with their own ``predict`` and ``run``."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ _COMMANDS = {SEMANTIC_SEGMENTATION.name: segmentation}
 
 
 def commands_of(task: Task) -> ModuleType | None:
-    """Return the module with the commands of a task; None if the usual ones do."""
+    """Return the module with the commands of a task; None if it has none of its own."""
     return _COMMANDS.get(task.name)

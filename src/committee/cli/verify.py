@@ -31,7 +31,7 @@ from committee.run.verify import (
 from committee.run.verify import verify as compare
 from committee.text import counted
 
-# Flips that are listed for people; JSON has all.
+# Most flips that are printed; JSON has all.
 _LISTED = 10
 TOO_MANY = 1
 
@@ -120,7 +120,7 @@ def _other_ways(
     exports: Sequence[str],
     allow_code: Collection[str],
 ) -> dict[str, Way]:
-    """Return the cascade on other engines, as a torch module, and exported."""
+    """Return the ways to run the cascade on other engines, as a torch module, and exported."""
     ways: dict[str, Way] = {}
     for engine in engines:
         runner = Runner(on_engine(cascade, engine), allow_code=allow_code)
@@ -164,7 +164,7 @@ def _scores(each: Agreement) -> str:
 
 
 def flip_text(flip: Flip, cascade: Cascade) -> str:
-    """Return what a flip is, in words; people count stages from 1."""
+    """Return a flip in words, with stages counted from 1."""
     reference, here = (
         f"stage {stage + 1} as {cascade.classes[index] if cascade.classes else f'class {index}'}"
         for stage, index in zip(flip.stages, flip.classes, strict=True)
@@ -172,7 +172,7 @@ def flip_text(flip: Flip, cascade: Cascade) -> str:
     text = f"{reference} by the reference, {here} here"
     stage = min(flip.stages) + 1
     if flip.distance is None:
-        alike = flip.stages[0] == flip.stages[1]
-        return text if alike else f"{text}; stage {stage} has no threshold"
+        same_stage = flip.stages[0] == flip.stages[1]
+        return text if same_stage else f"{text}; stage {stage} has no threshold"
     side = "below" if flip.distance < 0 else "above"
     return f"{text}; at stage {stage} its score was {abs(flip.distance):.2g} {side} the threshold"

@@ -1,4 +1,4 @@
-"""(Cascade, Pool) -> Evaluation: what a committee scores and costs on one split."""
+"""Evaluation: the accuracy and the costs of a committee on one split."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from committee.rule.outputs import Outputs
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a committee scores and costs on the samples of one split.
+    """The accuracy and the costs of a committee on the samples of one split.
 
     Args:
         split: Name of the split.
-        samples: How many samples.
-        accuracy: Share of samples predicted right; the figure of another metric.
+        samples: Number of samples.
+        accuracy: Share of samples predicted correctly, or the figure of another metric.
         average_cost: Mean over samples of the cost of the stages that ran, in ``unit``.
         worst_case_cost: Sum over all stages, in ``unit``.
         unit: Unit of both costs.
         exit_ratios: Share of samples that exit at each stage; sums to 1.
-        measure: Name of the metric; ``top-1`` counts the samples predicted right.
+        measure: Name of the metric; ``top-1`` counts the samples predicted correctly.
         bounds: The 95 % interval of a metric that does not count samples; else None.
         is_share: False if a sample may score any number, so that the accuracy is no share of 1.
     """
@@ -53,12 +53,12 @@ class Evaluation:
 
     @property
     def correct(self) -> int | None:
-        """How many samples were predicted right; None if the metric does not count samples."""
+        """How many samples were predicted correctly; None if the metric does not count samples."""
         return round(self.accuracy * self.samples) if self.bounds is None else None
 
     @property
     def promised(self) -> Promised:
-        """What a cascade file keeps of the evaluation that chose it."""
+        """The part of the evaluation that a cascade file stores."""
         return Promised(
             self.samples,
             self.accuracy,
@@ -70,7 +70,7 @@ class Evaluation:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the accuracy: Wilson's, unless the metric has one of its own."""
+        """The 95 % interval of the accuracy: Wilson's for a metric that counts samples."""
         correct = self.correct
         if correct is None:
             assert self.bounds is not None
@@ -97,7 +97,7 @@ class Evaluation:
 def evaluate(
     cascade: Cascade, pool: Pool, unit: str | None = None, metric: Metric | None = None
 ) -> Evaluation:
-    """Apply a cascade to the stored predictions of a pool.
+    """Return the evaluation of a cascade on the stored predictions of a pool.
 
     Args:
         cascade: The committee; its own calibrations are applied, not those of the pool.
@@ -120,7 +120,7 @@ def evaluate(
 
 
 def source_of(cascade: Cascade, pool: Pool, metric: Metric | None = None) -> PrefixSource:
-    """Return the prefixes of a pool by the rule of a cascade, its calibrations included.
+    """Return the prefixes of a pool under the rule of a cascade, with the cascade's calibrations.
 
     Raises:
         UnknownNameError: If the pool lacks a model of the cascade.
@@ -136,18 +136,16 @@ def source_of(cascade: Cascade, pool: Pool, metric: Metric | None = None) -> Pre
 
 
 def own_confidence(pool: Pool, confidence: str) -> str:
-    """Return the confidence of a cascade, or that of decisions, whatever the cascade names."""
+    """Return the confidence of a cascade on a pool; decisions bring their own."""
     return "max_prob" if pool.kind == "decisions" else confidence
 
 
 def exits_of(cascade: Cascade, source: PrefixSource) -> tuple[Array, Array]:
     """Return the stage of exit, from 0, and the value of each row of a split.
 
-    The rule decides on the scores of the prefixes as it does on the confidence of decisions.
-
     Args:
         cascade: The committee.
-        source: The prefixes, by the rule of the cascade.
+        source: The prefixes, under the rule of the cascade.
     """
     ran: list[str] = []
     values: Array = np.empty(0)
@@ -156,7 +154,7 @@ def exits_of(cascade: Cascade, source: PrefixSource) -> tuple[Array, Array]:
         nonlocal values
         ran.extend(request.models)
         scores, own = source.scored(source.key(ran), request.rows)
-        # Rows that go on are overwritten by their value at the next stage.
+        # The next stage overwrites the values of rows that go on.
         values = own if request.stage == 0 else values
         values[request.rows] = own
         classes = np.zeros(len(scores), np.int64)
@@ -169,12 +167,12 @@ def exits_of(cascade: Cascade, source: PrefixSource) -> tuple[Array, Array]:
 def evaluation_of(
     source: PrefixSource, unit: str, costs: Sequence[float], exits: Array, estimate: Estimate
 ) -> Evaluation:
-    """Build an evaluation from its parts.
+    """Return an evaluation from its parts.
 
     Args:
-        source: What was evaluated on.
+        source: The prefixes of the pool.
         unit: Unit of the costs.
-        costs: Cost of each stage, K of them.
+        costs: Cost of each of the K stages.
         exits: How many rows exit at each stage, shape (K,), integers.
         estimate: The accuracy with its interval.
     """
@@ -194,7 +192,7 @@ def evaluation_of(
 
 
 def stored_decisions(cascade: Cascade, pool: Pool) -> Decisions:
-    """Return what a cascade decides on stored outputs, sample by sample.
+    """Return the decision of a cascade on each sample, from stored outputs.
 
     Raises:
         UnknownNameError: If the pool lacks a model of the cascade.
@@ -210,7 +208,7 @@ def stored_decisions(cascade: Cascade, pool: Pool) -> Decisions:
 
 
 def stage_costs(cascade: Cascade, pool: Pool, unit: str | None = None) -> list[float]:
-    """Return what running each stage on one sample costs.
+    """Return the cost of each stage for one sample.
 
     Raises:
         UnknownNameError: If the pool lacks a model of the cascade.
@@ -229,7 +227,7 @@ def average_cost(costs: Iterable[float], exits: Array) -> float:
     """Return the mean cost of a sample.
 
     Args:
-        costs: Cost of each stage, K of them.
+        costs: Cost of each of the K stages.
         exits: How many samples exit at each stage, shape (K,), integers.
     """
     reaching = exits[::-1].cumsum()[::-1]
@@ -239,10 +237,10 @@ def average_cost(costs: Iterable[float], exits: Array) -> float:
 def check_test_pool(
     pool: Pool, test: Pool, metric: Metric | None = None, unit: str | None = None
 ) -> None:
-    """Refuse a test split that chose or calibrated, or on which nothing can be evaluated.
+    """Refuse a test split that chose or calibrated committees, or that cannot evaluate them.
 
     Raises:
-        MisalignedError: If it holds the samples that chose, other classes, or no labels.
+        MisalignedError: If it holds samples of ``pool``, other classes, or no labels.
         UnknownNameError: If it lacks a model.
         CostError: If a model has no cost in the unit.
     """
@@ -283,7 +281,7 @@ def check_test_pool(
 
 
 def shared_warnings(pool: Pool, test: Pool | None) -> tuple[str, ...]:
-    """Return the notes on the samples of the pool that chose and of the test pool; often none."""
+    """Return the notes on the samples of a pool and of its test pool; often none."""
     if test is None:
         return pool.notes
     shared = shared_note(shared_samples(pool, test), pool.task.samples)
@@ -291,7 +289,7 @@ def shared_warnings(pool: Pool, test: Pool | None) -> tuple[str, ...]:
 
 
 def measure_of(pool: Pool, metric: Metric) -> str:
-    """Return what tables call the figure of a metric on a pool."""
+    """Return the name of a metric on a pool, as tables print it."""
     if metric == TOP_1 and pool.samples.labelled_by:
         return f"agreement with {pool.samples.labelled_by}"
     if metric.needs_labels and pool.samples.labelled_by:
@@ -300,7 +298,7 @@ def measure_of(pool: Pool, metric: Metric) -> str:
 
 
 def check_has_labels(pool: Pool, metric: Metric | None = None) -> None:
-    """Refuse a pool on which nothing can be evaluated, by its own metric by default.
+    """Refuse a pool that a metric, by default its own, cannot evaluate.
 
     Raises:
         MisalignedError: If it has no samples, or no labels and the metric needs them.

@@ -1,4 +1,4 @@
-"""Intervals of proportions, of means, and of paired differences, at one level."""
+"""95 % intervals of proportions, of means, and of paired differences."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ CONFIDENCE_LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure that would differ on other samples.
+    """An estimate with its 95 % interval.
 
     Args:
-        value: Its best guess.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
-        samples: How many samples it rests on.
+        value: The estimate.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        samples: Number of samples.
     """
 
     value: float
@@ -35,7 +35,7 @@ class Estimate:
 
 
 def wilson_interval(correct: int, samples: int) -> tuple[float, float]:
-    """Return Wilson's interval of a proportion, as ``scipy.stats.binomtest`` gives it.
+    """Return Wilson's interval of a proportion, equal to that of ``scipy.stats.binomtest``.
 
     >>> [round(end, 4) for end in wilson_interval(90, 100)]
     [0.8256, 0.9448]
@@ -48,7 +48,7 @@ def wilson_interval(correct: int, samples: int) -> tuple[float, float]:
 
 
 def mean_interval(values: Array) -> Estimate:
-    """Return the mean of numbers of any size with Student's interval; infinite for one number."""
+    """Return the mean of some numbers with Student's interval; infinite for a single number."""
     from scipy.special import stdtrit
 
     count, value = len(values), math.fsum(values) / len(values)
@@ -62,22 +62,22 @@ def mean_interval(values: Array) -> Estimate:
 def paired_difference(correct: Array, other: Array) -> Estimate:
     """Return how much more accurate one committee is than another on the same samples.
 
-    Both mostly fail on the same samples, so that this interval is much narrower than two intervals
-    side by side would suggest. It is Wald's, with half a sample added to each cell of the table of
-    who is right: so it has a width where the two never differ, and keeps its level where they
-    seldom do.
+    Both mostly fail on the same samples, so this interval is much narrower than the intervals of
+    the two accuracies suggest. It is Wald's, with half a sample added to each cell of the 2 x 2
+    table. The interval therefore has a width even if the two never differ, and keeps its level if
+    they seldom do.
 
     Args:
-        correct: 1 where the one is right and 0 elsewhere, or any number between, such as the share
-            of several committees that are right, shape (N,), N of 1 or more.
-        other: The same for the other, shape (N,).
+        correct: 1 where the first is correct, else 0; or a number between, such as the share of
+            several committees that are correct; shape (N,), N of 1 or more.
+        other: The same for the second, shape (N,).
 
     References:
         Agresti and Min (2005), Simple improved confidence intervals for comparing matched
         proportions, Statistics in Medicine 24.
 
-    >>> found = paired_difference(np.array([1, 1, 1, 0] * 25), np.array([1, 1, 0, 0] * 25))
-    >>> found.value, round(found.low, 3), round(found.high, 3), found.samples
+    >>> gain = paired_difference(np.array([1, 1, 1, 0] * 25), np.array([1, 1, 0, 0] * 25))
+    >>> gain.value, round(gain.low, 3), round(gain.high, 3), gain.samples
     (0.25, 0.159, 0.331, 100)
     """
     from scipy.special import ndtri
@@ -86,7 +86,7 @@ def paired_difference(correct: Array, other: Array) -> Estimate:
     differences = np.asarray(correct, np.float64) - np.asarray(other, np.float64)
     samples, total = len(differences), float(differences.sum())
     middle = total / (samples + 2)
-    # Of 1 and 0 the squares count the samples on which the two differ.
+    # For values of 1 and 0 the squares count the samples on which the two differ.
     spread = (float((differences**2).sum()) + 1) / (samples + 2) - middle**2
     half = -float(ndtri((1 - CONFIDENCE_LEVEL) / 2)) * math.sqrt(spread / (samples + 2))
     low, high = max(middle - half, -1.0), min(middle + half, 1.0)

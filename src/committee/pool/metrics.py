@@ -1,4 +1,4 @@
-"""Metric: what a sample scores when it exits at a given prefix; 1 or 0 for top-1 by default."""
+"""Metrics: what a sample scores when it exits after a prefix; by default top-1, 1 or 0."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from committee.rule.outputs import Outputs
 
 @dataclass(frozen=True, eq=False)
 class Exits:
-    """Samples that exit after the same models ran.
+    """The n samples that exit after the same models ran.
 
     Args:
-        models: Names of the models whose outputs are combined, sorted: all that ran, or the newest
-            alone where ``last`` combines.
-        outputs: Their combination, n rows.
-        labels: Shape (n,), or None where nobody knows.
+        models: Sorted names of the models whose outputs are combined: all that ran, or only the
+            newest under ``last``.
+        outputs: Their combined outputs, n rows.
+        labels: Shape (n,), or None without labels.
         rows: Indices of the samples in the split, shape (n,).
-        samples: How many samples the split has.
+        samples: Number of samples in the split.
     """
 
     models: tuple[str, ...]
@@ -35,14 +35,14 @@ class Exits:
 
 @dataclass(frozen=True)
 class Metric:
-    """What samples score; the accuracy is the mean over samples.
+    """A score for each sample; the accuracy is the mean over samples.
 
     Args:
-        name: What tables and files call it.
-        function: From :class:`Exits` to the score of each sample, shape (n,), finite. It must
-            treat every sample by itself.
-        counted: True if a sample scores 1 or 0 and nothing else.
-        needs_labels: True if it can only be computed where labels are known.
+        name: Name in tables and files.
+        function: Takes :class:`Exits` and returns the score of each sample, shape (n,), finite. The
+            score of a sample must not depend on other samples.
+        counted: True if every score is 1 or 0.
+        needs_labels: True if the metric needs labels.
     """
 
     name: str
@@ -51,11 +51,11 @@ class Metric:
     needs_labels: bool = True
 
     def of(self, exits: Exits) -> Array:
-        """Score each sample, shape (n,), float64, or int64 if counted.
+        """Return the score of each sample, shape (n,), float64, or int64 if counted.
 
         Raises:
-            ShapeError: If the function does not give one number a sample, or a counted metric
-                gives something else than 1 and 0.
+            ShapeError: If the function does not return one number a sample, or a counted metric
+                returns anything but 1 and 0.
             NotFiniteError: If a score is NaN or infinite.
         """
         values = np.asarray(self.function(exits))
@@ -84,7 +84,7 @@ TOP_1 = Metric("top-1", _is_correct)
 
 @dataclass(frozen=True)
 class _AmongTop:
-    """True for samples whose label is among the k likeliest classes."""
+    """The function of a top-k metric."""
 
     k: int
 
@@ -101,10 +101,10 @@ class _AmongTop:
 def top_k(k: int) -> Metric:
     """Return a metric that is 1 if the label is among the k likeliest classes, else 0.
 
-    Of classes with equal values the lower index is the likelier.
+    Among classes with equal values the lower index ranks first.
 
     Raises:
-        ShapeError: If k is less than 1; when it is computed, if the outputs are decisions.
+        ShapeError: If k is less than 1. The metric itself raises it for decisions.
 
     References:
         Wang et al. (2022), appendix D.2 states top-1 throughout; top-5 is ImageNet's other figure.
@@ -119,8 +119,8 @@ def weighted(weights: ArrayLike, name: str = "weighted") -> Metric:
 
     Args:
         weights: Shape (N, C): the score of each sample for each predicted class; or (N,): the
-            score of each sample if it is predicted right, else 0.
-        name: What tables and files call it.
+            score of each sample if it is predicted correctly, else 0.
+        name: Name in tables and files.
     """
     table = np.asarray(weights, dtype=np.float64)
     if table.ndim not in (1, 2) or not np.isfinite(table).all():
@@ -156,8 +156,8 @@ def precomputed(scores: Mapping[Sequence[str], ArrayLike], name: str = "precompu
     """Return a metric of scores that were computed elsewhere.
 
     Args:
-        scores: For each set of models that may have run, the score of each sample, shape (N,).
-        name: What tables and files call it.
+        scores: The score of each sample, shape (N,), by the set of models that ran.
+        name: Name in tables and files.
     """
     known = {tuple(sorted(models)): np.asarray(each, float) for models, each in scores.items()}
 

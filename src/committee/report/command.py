@@ -1,4 +1,4 @@
-"""Commands: the line that finds a committee of a report again and saves it."""
+"""Commands: the line that chooses a committee of a report again and saves it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _NOT_ON_FRONT = (SINGLE, ENSEMBLE, BEST_ENSEMBLE)
 
 @dataclass(frozen=True)
 class Saving:
-    """The command that saves a committee: ``before``, what names the committee, ``after``.
+    """The command that saves a committee: ``before``, the target of the committee, ``after``.
 
     Args:
         language: ``shell`` or ``python``.
         before: The beginning of every command.
-        after: Its end.
+        after: The end of every command.
     """
 
     language: str
@@ -30,7 +30,7 @@ class Saving:
     after: str
 
     def target(self, row: Row) -> str:
-        """Return what names one committee."""
+        """Return the part of the command that chooses one committee."""
         if self.language == "python":
             return _python_target(row)
         options = _target_options(row)
@@ -38,7 +38,7 @@ class Saving:
             return shlex.join(options)
         if row.role in _NOT_ON_FRONT:
             return f"--ensemble {shlex.quote(','.join(row.cascade.names))}"
-        # In full, so that neither a cheaper nor a dearer member of the front is meant.
+        # Full precision selects exactly this member of the front.
         return f"--max-cost {row.val.average_cost!r}"
 
     def line(self, row: Row) -> str:
@@ -47,14 +47,14 @@ class Saving:
 
 
 def saving_of(front: Front, store: str | None = None, split: str | None = None) -> Saving:
-    """Return how committees of a front are found again and saved.
+    """Return the command that saves committees of a front.
+
+    It is a line of Python if no options of ``committee search`` give the same front.
 
     Args:
         front: Committees chosen on the validation split.
-        store: The store in which ``committee search`` finds the same front; None if it is another,
-            or the front was made from stages or a metric that no command names. Then the line is
-            Python, for where the front is.
-        split: The validation split in the store; None for the usual one.
+        store: The store in which ``committee search`` gives the same front, or None.
+        split: The validation split in the store; None for the default.
     """
     words = None if store is None else _search(front, store, split)
     if words is None:
@@ -63,7 +63,7 @@ def saving_of(front: Front, store: str | None = None, split: str | None = None) 
 
 
 def _target_options(row: Row) -> list[str]:
-    """Return the options that chose a committee for its accuracy; none for another."""
+    """Return the options that chose a committee for its accuracy; empty for any other."""
     target = row.cascade.origin.target
     if not target.match and target.min_accuracy is None:
         return []
@@ -83,7 +83,7 @@ def _python_target(row: Row) -> str:
 
 
 def _search(front: Front, store: str, split: str | None) -> list[str] | None:
-    """Return ``committee search`` with the settings of a front; None if no options say them."""
+    """Return ``committee search`` with the settings of a front; None if no options give them."""
     own, pool = front.settings, front.pool
     options = _measure(front)
     if options is None or not front.exact:
@@ -105,7 +105,7 @@ def _search(front: Front, store: str, split: str | None) -> list[str] | None:
 
 
 def _measure(front: Front) -> list[str] | None:
-    """Return the options that name the metric and the labels; None if none can."""
+    """Return the options for the metric and the labels; None if there are none for them."""
     pool, name = front.pool, front.settings.metric.name
     options = []
     if pool.samples.labelled_by:
@@ -120,7 +120,7 @@ def _measure(front: Front) -> list[str] | None:
 
 
 def _usual_unit(front: Front) -> str:
-    """Return the unit that needs no name; empty if every unit needs one."""
+    """Return the default unit of costs; empty if there is none."""
     try:
         return front.pool.costs.unit()
     except CostError:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def versus_lines(rows: Sequence[Row]) -> list[str]:
-    """Return each choice beside its reference, on the split that is reported."""
+    """Return lines that compare each choice with its reference, on the reported split."""
     lines = []
     for row in merged(rows):
         beside = row.versus is not None and not row.versus.same
@@ -43,7 +43,7 @@ def versus_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def provenance(row: Row) -> str:
-    """Return which split chose, which evaluated, and what speedups are over."""
+    """Return a line that names the validation split, the test split and the speedups' reference."""
     what = row.task.samples
     chosen = f"Committees were chosen on {row.val.split} ({row.val.samples:,} {what})"
     speedup = f"Speedup is in average cost, over {row.reference}."
@@ -54,10 +54,10 @@ def provenance(row: Row) -> str:
 
 
 def front_csv(rows: Sequence[Row]) -> str:
-    """Return rows as csv, every number in full.
+    """Return rows as csv, with every number in full precision.
 
     ``stages``, ``thresholds`` and ``exit_ratios`` are JSON lists. Columns that begin with ``val_``
-    are of the split that chose, those with ``test_`` of the test split, empty without one.
+    are of the validation split, those with ``test_`` of the test split, empty without one.
     """
     columns = (
         Column("role", lambda row: row.role),
@@ -143,7 +143,7 @@ def summary_table(rows: Sequence[Row]) -> Table:
 
 
 def curse_table(rows: Sequence[Row]) -> Table:
-    """Return the winner's curse: each committee on both splits."""
+    """Return the table of the winner's curse: each committee on both splits."""
     val, test = rows[0].val.split, rows[0].reported.split
 
     def cost(row: Row) -> Cell:

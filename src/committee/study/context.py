@@ -34,13 +34,13 @@ _MOST_SEQUENCES = 20_000
 Stages = Sequence[str | Sequence[str]]
 Computed = TypeVar("Computed")
 Target = TypeVar("Target")
-# Takes a committee from an item of a table; None where there is none.
+# Takes an item of a table and returns its committee, or None without one.
 Pick = Callable[[Any], Committee | None]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the searches of a study have in common; fields as in :func:`study_of`."""
+    """The settings that all searches of a study share; fields as in :func:`study_of`."""
 
     unit: str
     max_models: int
@@ -54,7 +54,7 @@ class Reference:
     """A model outside the pool, without predictions.
 
     Args:
-        name: What it is called.
+        name: Name in tables and figures.
         accuracy: A share of 1, on samples like those of the test split.
         cost: The cost of one sample, in the study's unit.
     """
@@ -66,11 +66,11 @@ class Reference:
 
 @dataclass(frozen=True)
 class Training:
-    """How long each model took to train.
+    """The training time of each model.
 
     Args:
         unit: Unit of the times, such as ``core seconds``.
-        times: By name of the model.
+        times: Time by name of the model.
         weights: Maps a model to the set of weights that it shares with others.
     """
 
@@ -79,7 +79,7 @@ class Training:
     weights: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, models: Iterable[str]) -> float:
-        """Return how long the weights of some models took, each set once."""
+        """Return the training time of some models; each set of weights counts once."""
         return sum({self.weights.get(name, name): self.times[name] for name in models}.values())
 
 
@@ -100,14 +100,14 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A pool on two splits, and what its analyses share. :func:`study_of` makes it.
+    """A pool on two splits, and the results that its analyses share; see :func:`study_of`.
 
     Args:
-        val: The split that chooses models and thresholds.
-        test: The split that evaluates; nothing is chosen on it.
-        settings: What searches have in common.
+        val: The pool on the validation split, on which models and thresholds are chosen.
+        test: The pool on the test split; nothing is chosen on it.
+        settings: The settings that all searches share.
         references: Models outside the pool.
-        training: How long each model took to train, or None.
+        training: The training times, or None.
     """
 
     val: Pool
@@ -118,7 +118,7 @@ class Study:
     _cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def once(self, key: Any, compute: Callable[[], Computed]) -> Computed:
-        """Return what was computed for this key before, else compute it."""
+        """Return the cached result of this key, computing it the first time."""
         if key not in self._cache:
             self._cache[key] = compute()
         computed: Computed = self._cache[key]
@@ -180,16 +180,16 @@ class Study:
         models: Sequence[str] | None = None,
         unit: str | None = None,
         worst_case: float | None = None,
-        division: str | None = None,
+        tiling: str | None = None,
     ) -> Front:
-        """Return a front with evaluations on both splits; the same front is searched once.
+        """Return a front with evaluations on both splits; each front is searched once.
 
         Args:
-            max_models: Most models of a committee; that of the settings if left out.
-            models: Names of the models to search over; all if left out.
-            unit: Unit of the cost; that of the settings if left out.
+            max_models: Most models of a committee; by default that of the settings.
+            models: Names of the models to search over; by default all.
+            unit: Unit of the cost; by default that of the settings.
             worst_case: Bound on the sum over all stages, in ``unit``.
-            division: The only tiling of the samples; every tiling if left out.
+            tiling: The only tiling of the samples; by default every tiling.
 
         Raises:
             Infeasible: If no committee keeps to the bound.
@@ -199,8 +199,8 @@ class Study:
         val = self.val if models is None else self.val.only(models)
         most = min(own.max_models, val.most_models) if max_models is None else max_models
         options: dict[str, Any] = {"unit": unit or own.unit, "worst_case": worst_case}
-        if division is not None:
-            val = next(each for each in val.divisions if each.layout.tiling == division)
+        if tiling is not None:
+            val = next(each for each in val.divisions if each.layout.tiling == tiling)
 
         def one(pool: Pool, test: Pool | None) -> Front:
             rule: dict[str, Any] = {
@@ -211,7 +211,7 @@ class Study:
                 lambda: search(pool, most, test=test, **rule, **options),
             )
 
-        key = ("divisions", tuple(val.names), division, most, *options.values())
+        key = ("tilings", tuple(val.names), tiling, most, *options.values())
         return self.once(key, lambda: search_each_tiling(val, self.test, one))
 
     def threshold_front(self, stages: Stages) -> Front:
@@ -233,7 +233,7 @@ class Study:
         return self.pairs_in(self.settings.unit)
 
     def pairs_in(self, unit: str) -> tuple[Pair, ...]:
-        """Return :attr:`pairs` as chosen by costs in another unit."""
+        """Return :attr:`pairs` for costs in another unit."""
 
         def pair(single: Committee) -> Pair:
             front = self.search(unit=unit)
@@ -251,14 +251,14 @@ class Study:
         return [(p.single, p.same_accuracy) for p in self.pairs if p.same_accuracy]
 
     def cascade(self, stages: Stages, thresholds: Sequence[float] = ()) -> Cascade:
-        """Return a cascade that decides as the settings say."""
+        """Return a cascade with the rule of the settings."""
         own = self.settings
         return self.val.described(
             Cascade.of(stages, thresholds, own.confidence, own.combine, self.val.calibrations)
         )
 
     def by_weights(self, ensemble: Cascade) -> list[tuple[str, ...]]:
-        """Return the models of an ensemble, those that share their weights together."""
+        """Return the models of an ensemble, grouped by shared weights."""
         groups: dict[str, list[str]] = {}
         for name in ensemble.names:
             weights = self.val.weights_of(name) if self.val.layout.view_groups else name
@@ -266,7 +266,7 @@ class Study:
         return [tuple(names) for names in groups.values()]
 
     def alone(self, name: str) -> Cascade:
-        """Return one name of :meth:`committee.Pool.singles`, or one model, by itself."""
+        """Return a single model, by its name in :meth:`committee.Pool.singles` or the pool."""
         return self.cascade([self.val.single(name, self.settings.combine)])
 
     def evaluated(
@@ -285,7 +285,7 @@ class Study:
     def gain(self, cascade: Cascade, over: Cascade) -> Estimate:
         """Return how much more accurate a cascade is than another on the test split, paired.
 
-        A cascade gains exactly nothing over itself.
+        The gain of a cascade over itself is exactly 0.
         """
         if _rule(cascade) == _rule(over):
             return Estimate(0.0, 0.0, 0.0, self.test.samples.wholes)
@@ -298,7 +298,7 @@ class Study:
             name: The heading.
             pick: Takes the committee from an item.
             over: Takes the reference from an item.
-            itself: False to leave the cell of a committee over itself empty.
+            itself: False for an empty cell where a committee meets itself.
         """
 
         def gain(item: Any) -> Estimate | None:
@@ -326,7 +326,7 @@ class Study:
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """What to note on the front, and on the committee that matches its most accurate model."""
+        """The notes on the front, and on the committee that matches its most accurate model."""
         shared = shared_warnings(self.val, self.test)
         return tuple(dict.fromkeys((*self.report.notes, *shared)))
 
@@ -337,7 +337,7 @@ class Study:
 
     @property
     def text(self) -> str:
-        """What is studied: how many models, in which tiles or views, and what accuracy is."""
+        """The pool as text: its models, architectures, tiles or views, and metric."""
         models = len(self.val.singles(self.settings.combine))
         parts = [f"{counted(models, 'model')}, {counted(len(self.architectures), 'architecture')}"]
         if self.val.layout.view_groups:
@@ -353,7 +353,7 @@ class Study:
 
     @property
     def provenance(self) -> str:
-        """Which split chose, and which evaluated."""
+        """The splits as text: ``chosen on val (…), evaluated on test (…)``."""
         val = self.val.samples
         chosen_on = f"{val.split} ({val.wholes:,} {self.val.task.samples})"
         return f"chosen on {chosen_on}, evaluated on {self.test_text}"
@@ -371,7 +371,7 @@ class Study:
 
     @property
     def one_score(self) -> bool:
-        """True if the pool keeps one score of each sample in place of outputs."""
+        """True if the pool stores one score of each sample instead of outputs."""
         return not self.val.keeps_outputs
 
     @property
@@ -381,13 +381,13 @@ class Study:
 
 
 def _rule(cascade: Cascade) -> tuple[object, ...]:
-    """Return what a cascade decides by, without its names of classes and its origin."""
+    """Return the rule of a cascade, without class names and origin."""
     calibrations = tuple(sorted(cascade.calibrations.items()))
     return cascade.stages, cascade.confidence, cascade.combine, calibrations
 
 
 def feasible(choose: Callable[[Target], Committee], target: Target) -> Committee | None:
-    """Return what a method of a front, such as ``at_most``, picks; None if nothing meets it."""
+    """Return the choice of a method of a front, such as ``at_most``; None if it is infeasible."""
     try:
         return choose(target)
     except Infeasible:
@@ -406,22 +406,22 @@ def study_of(
     references: Sequence[Reference] = (),
     training: Training | None = None,
 ) -> Study:
-    """Return a study of a pool; nothing is searched before an analysis needs it.
+    """Return a study of a pool; a search runs once an analysis needs it.
 
     Args:
-        val: The pool on the split that chooses models and thresholds.
-        test: The pool on the split that evaluates.
+        val: The pool on the validation split.
+        test: The pool on the test split.
         unit: Unit of the cost; see :meth:`committee.spec.cost.CostTable.unit` for the default.
-        max_models: Most models of a committee; 4 if left out, fewer in a small pool, or in one of
+        max_models: Most models of a committee; by default 4, fewer in a small pool, or in one of
             so many models that the search would take minutes.
         confidence: Name of the confidence function.
-        combine: Name of the combination; by default the mean of what the models give.
+        combine: Name of the combination; by default the mean of the outputs.
         grid: Percentiles tried for each threshold.
         references: Models outside the pool.
-        training: How long each model took to train.
+        training: The training times.
 
     Raises:
-        MisalignedError: If ``test`` holds the samples that chose, other classes, or no labels.
+        MisalignedError: If ``test`` holds samples of ``val``, other classes, or no labels.
         UnknownNameError: If ``test`` lacks a model, or there is no such confidence function.
         CostError: If a model has no cost in the unit.
         CascadeError: If there is no such combination, or ``max_models`` is out of range.
@@ -433,7 +433,7 @@ def study_of(
         _usual_most(val) if max_models is None else max_models, val.most_models, "pool"
     )
     confidence = val.confidence_or(confidence)
-    # A search of single models takes no time, and refuses now what every analysis would refuse.
+    # This search of single models is fast, and raises now the errors of every analysis.
     search(val, 1, confidence=confidence, combine=combine, grid=grid, unit=unit)
     own = Settings(unit, most, confidence, combine or DEFAULT_COMBINE[val.kind], grid)
     return Study(val, test.divided_like(val).only(val.names), own, tuple(references), training)

@@ -36,7 +36,7 @@ def analyse(study: Study) -> Finding:
     task = study.val.task
     if not any(tilings):
         raise Unsupported(f"{task.samples} exit as a whole; tiles are of segmentation")
-    fronts = {name: study.search(division=name) for name in tilings}
+    fronts = {name: study.search(tiling=name) for name in tilings}
     # Of equally accurate ones the first, which is the cheapest.
     best = max(study.singles, key=lambda single: single.val.accuracy)
     chosen = [row for name, front in fronts.items() for row in _best_of(name, front, best)]
