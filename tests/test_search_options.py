@@ -997,7 +997,7 @@ def test_guided_covers_what_it_says(seed, keep, letters):
     assert not front.exact
     assert front.inexact
     assert "\n" not in front.inexact
-    assert f"of the {keep} models kept" in front.inexact
+    assert f"of {keep} selected models" in front.inexact
     assert f"{len(covered):,} of " in front.inexact
     plain, again = plainly(lambda: guided_on(pool, 3, keep, grid=1))
     assert (written(plain), again) == (written(front), seen)
