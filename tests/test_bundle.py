@@ -319,7 +319,7 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
     del CONFIDENCES["own"]
     with pytest.raises(ExportError, match="is there already"):
         write_bundle(chain, tmp_path)
-    with pytest.raises(ExportError, match="no bundle"):
+    with pytest.raises(ExportError, match="not a bundle"):
         Runner(tmp_path)
 
 

@@ -216,7 +216,7 @@ def test_ignored_pixels_and_classes_without_labels_are_told(tmp_path: Path, caps
     told = json.loads(capsys.readouterr().out)
     assert told["ignored"] == pytest.approx(share)
     assert told["classes_without_labels"] == ["tree"]
-    assert f"{share:.1%} of the pixels of 'val' are not counted" in told["notes"][0]
+    assert f"{share:.1%} of the pixels of 'val' do not count" in told["notes"][0]
     assert "no label of 'val' has 1 of 3 classes: 'tree'" in told["notes"][1]
     assert ("more than half" in told["notes"][0]) == (share > 0.5)
     # Done before, and told again.
@@ -226,7 +226,7 @@ def test_ignored_pixels_and_classes_without_labels_are_told(tmp_path: Path, caps
         values = np.where(np.asarray(Image.open(mask)) == 1, IGNORED, np.asarray(Image.open(mask)))
         Image.fromarray(values.astype(np.uint8)).save(mask)
     assert main(words) == 0
-    assert "more than half: is that label a class?" in capsys.readouterr().out
+    assert "more than half: if that label is a class" in capsys.readouterr().out
     assert left_out(tmp_path / "s" / "val").classes == ("road", "tree")
 
 
@@ -242,9 +242,9 @@ def test_what_no_figure_counts_stands_beside_every_figure(tmp_path: Path, capsys
         told = " ".join(capsys.readouterr().out.split())
         assert main([*words, "--json"]) == 0
         warnings = json.loads(capsys.readouterr().out)["warnings"]
-        assert "are not counted" in notes[0]
+        assert "do not count" in notes[0]
         assert all(f"Note: {note}" in told and note in warnings for note in notes)
-    assert "of the pixels of &#39;test&#39; are not counted" in Path(page).read_text()
+    assert "of the pixels of &#39;test&#39; do not count" in Path(page).read_text()
 
 
 def test_labels_beyond_unnamed_classes_are_refused(tmp_path: Path) -> None:
@@ -375,7 +375,7 @@ def test_models_must_see_images_turned_alike(tmp_path: Path) -> None:
     path = write_world(tmp_path, count=1)
     line = 'name = "large"\npreprocessing = { exif = true }\n'
     path.write_text(path.read_text().replace('name = "large"\n', line))
-    with pytest.raises(PoolFileError, match="'large' see images turned by EXIF, 'small' do not"):
+    with pytest.raises(PoolFileError, match="'large' see images rotated by EXIF, 'small' do not"):
         predicted(path, tmp_path / "s")
 
 

@@ -20,7 +20,7 @@ from committee.report.page import page_of
 from committee.report.rows import Report
 from committee.segment.metric import mean_iou, paired_estimate
 from committee.segment.store import load_tiles
-from committee.segment.tile_maps import tile_sections, tiles_figure, went_on
+from committee.segment.tile_maps import tile_exits, tile_sections, tiles_figure
 from committee.study.analyses import figure_of, run_study
 from committee.study.context import study_of
 from committee.study.inputs import read_training
@@ -182,7 +182,7 @@ def test_where_tiles_go_on_is_what_was_decided(store):
         for each in front
         if len(each.cascade.stages) > 1 and "@12+4" in each.cascade.names[-1]
     )
-    each = went_on(cascade, pool)
+    each = tile_exits(cascade, pool)
     assert each.names == tuple(f"test{i}.png" for i in range(6))
     assert each.grid.shape == each.share.shape == (2, 3)
     ratios = evaluate(cascade, pool).exit_ratios

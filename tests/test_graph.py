@@ -428,10 +428,10 @@ def test_refusals_are_one_line(tmp_path: Path) -> None:
         (chain, {"onnx": {"nano": tmp_path / "text.onnx"}}, "is no ONNX model"),
         (chain, {"onnx": {"nano": fixed}}, "takes 1 image"),
         (chain, {"form": "two"}, "form 'two' is unknown; write 'any'"),
-        (replace(chain, classes=("a", "b")), {}, "answers with 10 classes where 2 are expected"),
+        (replace(chain, classes=("a", "b")), {}, "has 10 classes where 2 are expected"),
         (chain, {"precision": "float16"}, "combines and scores in float64 or float32"),
         (replace(chain, models=mixed), {}, "mean_logits needs logits"),
-        (replace(chain, models=mixed, combine="last"), {}, "'last' would answer with either"),
+        (replace(chain, models=mixed, combine="last"), {}, "'last' would give either"),
         (replace(sizes, models=cropped), {}, "--no-resize-inside"),
     )
     for cascade, options, told in cases:

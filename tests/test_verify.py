@@ -298,7 +298,7 @@ def test_a_graph_is_no_cascade_of_models_for_other_engines(
 CASES = {
     "verify c.json --data d.npz --predictions store": "has no predictions of 10 samples",
     "verify c.json --data d.npz --against no.onnx": "no.onnx: no such file",
-    "verify c.json --data d.npz --against .": "no bundle: SHA256SUMS",
+    "verify c.json --data d.npz --against .": "not a bundle: SHA256SUMS",
     "verify no.json --data d.npz": "no.json: cannot be read",
     "verify c.json --data d.npz --engine tensorrt": "no engine 'tensorrt'",
     "verify c.json --data d.npz --module": "is no torch module",

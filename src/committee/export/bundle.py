@@ -1,4 +1,4 @@
-"""Bundle: a folder that runs a cascade with numpy, onnxruntime and Pillow alone.
+"""A bundle: a folder that runs a cascade with numpy, onnxruntime and Pillow alone.
 
 It holds ``cascade.json`` (stages, thresholds, classes, preprocessing of each model), the models
 below ``models/``, a program that runs it, with a copy of the library's own files of the rule below
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 CASCADE, SUMS, MODELS = "cascade.json", "SHA256SUMS", "models"
 _AGAIN = "Copy the bundle again, or export it"
-# The rule and what it imports; the tests hold that it imports nothing else of the library.
+# The rule and its imports; tests check that it imports nothing else of the library.
 RULE_FILES = (
     "arrays.py",
     "errors.py",
@@ -48,7 +48,7 @@ RULE_FILES = (
     "rule/scores.py",
 )
 TILE_FILES = ("segment/__init__.py", "segment/bilinear.py", "segment/tiling.py")
-# Programs of a bundle, and the file of the library that each is a copy of.
+# Programs of a bundle, by the library file that each copies.
 _PROGRAMS = {"run.py": "export/recipe/run.py"}
 _SEGMENTING = {"run.py": "segment/recipe.py", "classify.py": "export/recipe/run.py"}
 
@@ -56,22 +56,22 @@ _SEGMENTING = {"run.py": "segment/recipe.py", "classify.py": "export/recipe/run.
 def write_bundle(
     cascade: Cascade, folder: str | Path, *, onnx: Mapping[str, str | Path] | None = None
 ) -> Path:
-    """Write a bundle, whole or not at all.
+    """Write a bundle atomically.
 
     Args:
         cascade: A cascade of ONNX files.
         folder: A folder that is empty or does not exist.
-        onnx: ONNX files that take the place of a model's source, by the model's name.
+        onnx: ONNX files that replace the sources of models, by name.
 
     Returns:
         The folder.
 
     Raises:
-        ExportError: If a model is no ONNX file, or the folder holds something.
-        DataError: If another process writes it.
+        ExportError: If a model is not an ONNX file, or the folder is not empty.
+        DataError: If another process writes the folder.
         ModelError: If a model's file is missing, altered or unreadable.
         MissingExtraError: If the onnx package is not installed.
-        OSError: If it cannot be written; it names the folder itself.
+        OSError: If the folder cannot be written; the error names it.
     """
     folder = Path(folder)
     _check_absent(folder)
@@ -105,13 +105,13 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
     models = {}
     for spec in specs:
         path, form = onnx_path(spec), export_form(spec, several=spec.tile is not None)
-        # A self-cascade names one file several times; it is copied once.
+        # Models of a self-cascade share one file, which is copied once.
         if (path, form) not in placed:
             placed[path, form] = f"{MODELS}/{spec.name}/model.onnx"
             _copy_model(spec, path, form, folder / placed[path, form])
         file = placed[path, form]
-        print_ = graph_fingerprint(folder / file)
-        models[spec.name] = replace(spec.of_module(), source=f"onnx:{file}", fingerprint=print_)
+        digest = graph_fingerprint(folder / file)
+        models[spec.name] = replace(spec.of_module(), source=f"onnx:{file}", fingerprint=digest)
     check_models({spec.name: _inside(folder, models[spec.name]) for spec in specs})
     exported = replace(cascade, models=models)
     exported.save(folder / CASCADE)
@@ -128,27 +128,27 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
 
 
 def _inside(folder: Path, spec: ModelSpec) -> ModelSpec:
-    """Return the spec of a model in the folder that is being written."""
+    """Return the spec of a model with its absolute path in the folder."""
     return replace(spec, source=f"onnx:{(folder / spec.text).resolve()}", fingerprint="")
 
 
 def _copy_model(spec: ModelSpec, source: Path, form: Form, target: Path) -> None:
-    """Copy a graph, in the form that programs of a bundle run, and the files of its tensors."""
+    """Copy a graph, rewritten to the form that bundles run, and the files of its tensors."""
     target.parent.mkdir(parents=True)
     model = _loaded(spec, source)
-    made = canonical(model, form)
-    if made is model:
+    rewritten = canonical(model, form)
+    if rewritten is model:
         shutil.copyfile(source, target)
     else:
-        target.write_bytes(made.SerializeToString())
+        target.write_bytes(rewritten.SerializeToString())
     for name in _external_files(spec, source, model):
-        beside = target.parent / name
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source.parent / name, beside)
+        tensors = target.parent / name
+        tensors.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.parent / name, tensors)
 
 
 def _loaded(spec: ModelSpec, path: Path) -> ModelProto:
-    """Return a graph without the tensors in files beside it."""
+    """Return a graph without its external tensors."""
     try:
         import onnx
     except ImportError:
@@ -162,7 +162,7 @@ def _loaded(spec: ModelSpec, path: Path) -> ModelProto:
 
 
 def _external_files(spec: ModelSpec, path: Path, model: ModelProto) -> list[str]:
-    """Return the files beside a model that hold its larger tensors, relative to it."""
+    """Return the files of a model's external tensors, relative to the model's folder."""
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
     where = f"model {spec.name!r}"
@@ -173,9 +173,9 @@ def _external_files(spec: ModelSpec, path: Path, model: ModelProto) -> list[str]
     }
     for name in sorted(names):
         if not is_inside(path.parent / name, path.parent):
-            raise ModelError(f"{where}: {path} keeps tensors outside its folder, in {name!r}")
+            raise ModelError(f"{where}: {path} stores tensors outside its folder, in {name!r}")
         if not (path.parent / name).is_file():
-            raise ModelError(f"{where}: no file {path.parent / name}, which holds its tensors")
+            raise ModelError(f"{where}: file {path.parent / name} with its tensors is missing")
     return sorted(names)
 
 
@@ -199,21 +199,21 @@ def _readme(cascade: Cascade, specs: list[ModelSpec]) -> str:
 
 
 def read_bundle(folder: str | Path) -> Cascade:
-    """Return the cascade of a bundle, with absolute paths of its models, after checking all files.
+    """Return the cascade of a bundle with absolute paths of its models; check all files first.
 
     Raises:
-        ExportError: If a file is missing, altered or not vouched for, by name.
+        ExportError: If a file is missing, altered or without a checksum; the error names it.
         CascadeError: If ``cascade.json`` cannot be read.
     """
     folder = Path(folder).resolve()
-    vouched = _check_sums(folder)
+    checked = _check_sums(folder)
     cascade = Cascade.load(folder / CASCADE)
     specs = specs_of(cascade, str(folder / CASCADE))
-    # Beside a model may lie a file that holds its larger tensors.
-    there = [path for path in (folder / MODELS).rglob("*") if path.is_symlink() or path.is_file()]
-    inside = [path.relative_to(folder).as_posix() for path in there]
+    # A model may have external tensors in files beside it.
+    paths = [path for path in (folder / MODELS).rglob("*") if path.is_symlink() or path.is_file()]
+    inside = [path.relative_to(folder).as_posix() for path in paths]
     for needed in (CASCADE, *(spec.text for spec in specs.values()), *sorted(inside)):
-        if needed not in vouched:
+        if needed not in checked:
             raise ExportError(f"{folder}: {needed} has no line in {SUMS}. {_AGAIN}")
     models = {
         name: replace(spec, source=f"onnx:{folder / spec.text}") for name, spec in specs.items()
@@ -222,18 +222,18 @@ def read_bundle(folder: str | Path) -> Cascade:
 
 
 def _check_sums(folder: Path) -> set[str]:
-    """Return the names of the files, all of which have their checksum."""
+    """Return the names of all files with a checksum, after checking each."""
     try:
         lines = read_text(folder / SUMS).splitlines()
     except OSError as error:
-        raise ExportError(f"{folder}: no bundle: {SUMS}: {error.strerror}") from None
+        raise ExportError(f"{folder}: not a bundle: {SUMS}: {error.strerror}") from None
     except UnreadableError as error:
         raise ExportError(f"{folder}: {SUMS} was altered: {error}. {_AGAIN}") from None
     names = set()
     for line in lines:
         expected, _, name = line.partition("  ")
         path = folder / name
-        # Links are followed first: what is run must lie in the folder.
+        # Links are followed first, because the file that runs must be in the folder.
         if ".." in Path(name).parts or not is_inside(path, folder):
             raise ExportError(f"{folder}: {SUMS} was altered: {name} leaves the folder. {_AGAIN}")
         if not path.is_file():

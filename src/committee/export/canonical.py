@@ -1,4 +1,4 @@
-"""Graphs in the form that all exports run: float32, channels first, one output (N, C)."""
+"""Rewrite graphs to the form that all exports run: float32, channels first, one output (N, C)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _INPUT, _OUTPUT = "committee.input", "committee.output"
 
 
 def export_form(spec: ModelSpec, *, several: bool = False) -> Form:
-    """Return how a model's graph is fed and read.
+    """Return the form of a model's inputs and outputs.
 
     Args:
-        spec: Its source is an ONNX file.
+        spec: A model whose source is an ONNX file.
         several: True if the export runs several samples at a time.
 
     Raises:
-        ExportError: If the graph takes a number of samples that no export feeds it.
+        ExportError: If the graph takes another number of samples than the export feeds it.
         ModelError: If the model cannot be run with the graph.
     """
     from committee.export.model_files import onnx_path
@@ -43,10 +43,10 @@ def export_form(spec: ModelSpec, *, several: bool = False) -> Form:
 
 
 def canonical(model: ModelProto, form: Form) -> ModelProto:
-    """Return the model with a graph that takes prepared inputs and gives outputs to combine.
+    """Return a model whose graph takes prepared inputs and gives outputs to combine.
 
     Args:
-        model: The model, which stays as it is.
+        model: The model, which is not changed.
         form: Its form; see :func:`export_form`.
     """
     if _is_canonical(model.graph, form):
@@ -66,12 +66,12 @@ def _is_canonical(graph: GraphProto, form: Form) -> bool:
 
 
 def _feed(graph: GraphProto, form: Form) -> None:
-    """Feed the graph from an input of float32, channels first."""
+    """Give the graph one input of float32, channels first."""
     from onnx import TensorProto, helper
 
     port = form.input
     sides = list(port.shape or ())
-    taken = [sides[0], sides[-1], *sides[1:-1]] if form.last else sides
+    shape_of_input = [sides[0], sides[-1], *sides[1:-1]] if form.last else sides
     nodes = _Chain(graph, _INPUT)
     if form.last:
         nodes.add("Transpose", perm=[0, *range(2, len(sides)), 1])
@@ -83,7 +83,7 @@ def _feed(graph: GraphProto, form: Form) -> None:
     nodes.end(port.name)
     others = [each for each in graph.input if each.name != port.name]
     del graph.input[:]
-    shape = taken if port.shape is not None else None
+    shape = shape_of_input if port.shape is not None else None
     graph.input.append(helper.make_tensor_value_info(_INPUT, TensorProto.FLOAT, shape))
     graph.input.extend(others)
     before = list(graph.node)
@@ -92,7 +92,7 @@ def _feed(graph: GraphProto, form: Form) -> None:
 
 
 def _read(graph: GraphProto, form: Form) -> None:
-    """Give the graph one output, of float32, with one axis for its classes."""
+    """Give the graph one output of float32 with one axis for its classes."""
     from onnx import TensorProto, helper
 
     port, nodes = form.output, _Chain(graph, form.output.name)
@@ -116,7 +116,7 @@ def _shape(port: Port, form: Form) -> list[int | str] | None:
 
 
 class _Chain:
-    """Nodes in a row, each of which takes the output of the one before."""
+    """A chain of nodes; each takes the output of the previous one."""
 
     def __init__(self, graph: GraphProto, first: str) -> None:
         self._graph, self._last = graph, first

@@ -1,4 +1,4 @@
-"""Exports are loaded and run once before they are put in their place."""
+"""Load an export and run it once before it is moved to its place."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from committee.rule.flow import Answers, Decisions, Request, decide, drive
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 
-# How far scores may be apart, as a share of the score.
-_APART = 1e-2
+# Largest difference of scores, as a share of the score.
+_TOLERANCE = 1e-2
 
 
 def check_graph(
@@ -39,18 +39,18 @@ def check_graph(
         path: The file.
         cascade: The rule.
         specs: Its models, by name.
-        inputs: Name of each input, by what its images are resized to.
+        inputs: Name of each input, by how its images are resized.
         rows: Images a run.
-        exact: True if images reach the models as in the cascade, so that scores must agree.
+        exact: True if the models see the same images as in the cascade, so that scores must agree.
 
     Raises:
-        ExportError: If it does not load, fails where the models do not, or decides otherwise.
+        ExportError: If it does not load, fails where the models do not, or its scores differ.
         ModelError: If a model fails.
     """
     try:
         session = onnxruntime_session("export", path, 0)
     except ModelError as error:
-        raise ExportError(f"{error}: onnxruntime does not load what would be written") from None
+        raise ExportError(f"{error}: onnxruntime does not load the new graph") from None
     reference = _reference(cascade, specs, next(iter(inputs)), rows)
     if reference is None:
         return
@@ -60,23 +60,19 @@ def check_graph(
         _, _, score, stage = session.run(None, feed)
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
-        raise ExportError(f"export: the graph that would be written fails ({reason})") from None
+        raise ExportError(f"export: the new graph fails ({reason})") from None
     same = stage == expected.stage
-    apart = np.abs(score - expected.score)[same] > _APART * (1 + np.abs(expected.score[same]))
+    apart = np.abs(score - expected.score)[same] > _TOLERANCE * (1 + np.abs(expected.score[same]))
     if exact and apart.any():
         raise ExportError(
-            "export: the graph that would be written decides otherwise than the models: its score "
-            f"is {score[same][apart][0]:.4g} where theirs is {expected.score[same][apart][0]:.4g}. "
+            "export: the new graph decides otherwise than the models: its score is "
+            f"{score[same][apart][0]:.4g} where theirs is {expected.score[same][apart][0]:.4g}. "
             "Write a bundle instead: --out FOLDER"
         )
 
 
 def check_models(specs: Mapping[str, ModelSpec]) -> None:
-    """Load the models of a folder that was written, and run each on one sample.
-
-    Raises:
-        ModelError: If one does not load or fails.
-    """
+    """Load models and run each on one sample; a ModelError names the first that fails."""
     for model, spec in load_models(specs.values()):
         blank: Any = np.zeros((1, *spec.preprocessing.shape), np.float32)
         answer_of(model, spec, blank)
@@ -85,7 +81,7 @@ def check_models(specs: Mapping[str, ModelSpec]) -> None:
 def _reference(
     cascade: Cascade, specs: Mapping[str, ModelSpec], fit: Preprocessing, rows: int
 ) -> tuple[Array, Decisions] | None:
-    """Return images and how the models decide on them; None if the models give NaN there."""
+    """Return images and the models' decisions on them; None if a model gives NaN."""
     models = dict(zip(specs, load_models(specs.values()), strict=True))
     noise = np.random.default_rng(0).integers(0, 256, (rows, *fit.size, fit.channels), np.uint8)
     failed: CommitteeError | None = None
@@ -107,4 +103,4 @@ def _reference(
             return None
         except CommitteeError as error:
             failed = error
-    raise failed or ModelError("export: no model answers")
+    raise failed or ModelError("export: no model runs")

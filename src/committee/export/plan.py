@@ -1,4 +1,4 @@
-"""The plan of one ONNX file: every model is read and checked before a node is written."""
+"""Plan one ONNX file: read and check every model before any node is written."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 Form = Literal["one", "any"]
 PRECISIONS = {"float64": np.float64, "float32": np.float32}
-# The first that can shrink an image as Pillow does, with antialiasing.
+# The first opset that shrinks an image as Pillow does, with antialiasing.
 _LEAST_OPSET = 18
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a file is written from.
+    """Everything needed to write a file.
 
     Args:
         cascade: The rule.
         specs: Its models, by name.
         models: Their graphs, by file and form, all at one version of the operators.
         files: Key of each model in ``models``, by its name.
-        inputs: Name of each input of the graph, by what its images are resized to.
+        inputs: Name of each input of the graph, by how its images are resized.
         kind: Kind of the combination.
         form: ``one`` image a run, or ``any`` number.
         dtype: Floating-point type of combination and score, a NumPy scalar type.
-        classes: How many classes there are.
+        classes: Number of classes.
     """
 
     cascade: Cascade
@@ -58,17 +58,17 @@ class Plan:
         return self.models[self.files[name]].graph
 
     def input_of(self, name: str) -> Preprocessing:
-        """Return what the input that feeds a model is resized to."""
+        """Return how the images of the input that feeds a model are resized."""
         own = _fit(self.specs[name].preprocessing)
         return own if own in self.inputs else next(iter(self.inputs))
 
     def shared(self, name: str) -> str:
-        """Return the function that several models of one file call; empty for a file of one."""
+        """Return the function that several models of one file call; empty for a single model."""
         return self._functions.get(self.files[name], "")
 
     @cached_property
     def functions(self) -> dict[str, GraphProto]:
-        """Graphs that several models share, by the name of the function."""
+        """Return the graphs that several models share, by the name of the function."""
         return {name: self.models[file].graph for file, name in self._functions.items()}
 
     @cached_property
@@ -78,7 +78,7 @@ class Plan:
 
     @cached_property
     def opsets(self) -> dict[str, int]:
-        """Versions of the operators, by their domain.
+        """Return the versions of the operators, by domain.
 
         Raises:
             ExportError: If two models need two versions of one domain.
@@ -101,10 +101,10 @@ def planned(
     precision: str,
     resize_inside: bool | None,
 ) -> Plan:
-    """Read all models; arguments as of :func:`committee.export.graph.write_graph`.
+    """Read all models; for arguments see :func:`committee.export.graph.write_graph`.
 
     Raises:
-        ExportError: If they cannot stand in one graph.
+        ExportError: If one graph cannot hold them.
         ModelError: If a file cannot be read.
     """
     forms = {name: export_form(spec, several=form == "any") for name, spec in specs.items()}
@@ -134,7 +134,7 @@ def resizes_inside(specs: Mapping[str, ModelSpec], resize_inside: bool | None) -
 
     Args:
         specs: The models, by name.
-        resize_inside: As of :func:`committee.export.graph.write_graph`.
+        resize_inside: See :func:`committee.export.graph.write_graph`.
     """
     if len({_fit(spec.preprocessing) for spec in specs.values()}) == 1:
         return False
@@ -156,25 +156,25 @@ def _inputs(specs: Mapping[str, ModelSpec], resize_inside: bool | None) -> dict[
 
 
 def _fit(recipe: Preprocessing) -> Preprocessing:
-    """Return a recipe without the steps of the graph: models of other means share an input."""
+    """Return a recipe without the steps inside the graph, so that models share an input."""
     none, one = (0.0,) * recipe.channels, (1.0,) * recipe.channels
     return replace(recipe, mean=none, std=one, order="rgb")
 
 
 def _largest(fits: list[Preprocessing]) -> Preprocessing:
-    """Return the largest size, if the others show the same part of the image."""
+    """Return the recipe of the largest size, if the others show the same part of the image."""
     largest = max(fits, key=lambda fit: fit.size)
     for fit in fits:
         same = replace(fit, size=largest.size) == largest
         if not same or fit.size[0] * largest.size[1] != fit.size[1] * largest.size[0]:
             raise ExportError(
                 f"export: {fit.size} and {largest.size} differ in proportions, crop, resize, exif, "
-                "channels or interpolation, so that the one cannot be resized from the other. Give "
+                "channels or interpolation, so one cannot be resized from the other. Give "
                 "the graph an input for each size: resize_inside=False (--no-resize-inside)"
             )
     if largest.interpolation == "lanczos" and len(fits) > 1:
         raise ExportError(
-            "export: ONNX has no lanczos, so that a graph cannot resize with it. Give it an input "
+            "export: ONNX has no lanczos, so a graph cannot resize with it. Give it an input "
             "for each size: resize_inside=False (--no-resize-inside)"
         )
     return largest
@@ -187,7 +187,7 @@ def _kind(cascade: Cascade, kinds: Mapping[str, Kind]) -> Kind:
         )
     if cascade.combine == "last" and len(set(kinds.values())) > 1:
         raise ExportError(
-            "export: models give logits and probabilities, and 'last' would answer with either. "
+            "export: models give logits and probabilities, so 'last' would give either. "
             "Use combine='mean_probabilities', or write a bundle"
         )
     return (
@@ -202,7 +202,7 @@ def _read(spec: ModelSpec) -> ModelProto:
     path = onnx_path(spec)
     try:
         model = onnx.load(path)
-        # Functions of several models could share a name; inlined they cannot.
+        # Functions of several models may have the same name; inlining avoids that.
         return inliner.inline_local_functions(model) if model.functions else model
     except Exception as error:
         raise ModelError(
@@ -222,7 +222,7 @@ def _unified(models: dict[str, ModelProto]) -> dict[str, ModelProto]:
                 model = version_converter.convert_version(model, target)  # noqa: PLW2901
             except Exception as error:
                 raise ExportError(
-                    f"export: {source} cannot be lifted to opset {target} ({_first_line(error)}). "
+                    f"export: {source} cannot become opset {target} ({_first_line(error)}). "
                     f"Export the model again with opset {target}"
                 ) from None
         unified[source] = model
@@ -238,7 +238,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _classes(cascade: Cascade, graphs: Mapping[str, GraphProto]) -> int:
-    """Return how many classes are named, and every model answers with."""
+    """Return the number of classes, which the cascade and all models must share."""
     declared = {}
     for name, graph in graphs.items():
         dims = graph.output[0].type.tensor_type.shape.dim
@@ -246,14 +246,14 @@ def _classes(cascade: Cascade, graphs: Mapping[str, GraphProto]) -> int:
             declared[name] = int(dims[1].dim_value)
     if not declared and not cascade.classes:
         raise ExportError(
-            "export: neither the cascade nor a model says how many classes there are. "
+            "export: neither the cascade nor a model defines the number of classes. "
             "Name them in the pool file"
         )
     classes = len(cascade.classes) or next(iter(declared.values()))
     for name, own in declared.items():
         if own != classes:
             raise ExportError(
-                f"export: model {name!r} answers with {own} classes where {classes} are expected. "
-                "Are it and the names of the classes of the same task?"
+                f"export: model {name!r} has {own} classes where {classes} are expected. "
+                "Check that it and the names of the classes belong to the same task"
             )
     return classes

@@ -35,7 +35,7 @@ from committee.rule.outputs import Outputs
 from committee.segment.bilinear import bilinear
 from committee.segment.tiling import Grid
 
-# Windows that go through a model together.
+# Windows a forward pass.
 BATCH = 16
 
 
@@ -58,7 +58,7 @@ class Cascade:
         self.exif = whole["preprocessing"]["exif"]
 
     def __call__(self, image: Image.Image) -> dict[str, Any]:
-        """Run stage after stage on the tiles of which the cascade is not yet sure.
+        """Run the stages on an image; a tile exits at the first stage that is confident enough.
 
         Returns:
             ``classes`` of each pixel, shape (height, width); ``stages`` of exit of each tile, from
@@ -83,7 +83,7 @@ class Cascade:
         return {"classes": classes, "stages": decided.stage, "scores": decided.score}
 
     def _outputs(self, name: str, image: Image.Image, tiles: Array) -> Array:
-        """Return logits of some tiles, shape (n, C, height, width) of a tile."""
+        """Return the logits of some tiles, shape (n, C, tile height, tile width)."""
         model = self.models[name]
         inputs = prepared(image, {**model["preprocessing"], "size": self.grid.image})[0]
         if "tile" not in model:
@@ -104,7 +104,7 @@ class Cascade:
 
 
 def main(words: list[str]) -> int:
-    """Decide on images; one that cannot be read gives an error, and the others go on."""
+    """Decide on images; an unreadable image gives a row with an error and exit status 1."""
     if len(words) < 2:
         sys.stderr.write("run.py: say where to write, then which images\n")
         return 2

@@ -1,10 +1,10 @@
-"""Scores and counts of tiles on disk, one chunk for each image, so that work can be resumed.
+"""Store scores and counts of tiles, one chunk for each image, so that predict can resume.
 
-    STORE/tiles.json            models, tiles, classes and settings, all that numbers depend on
+    STORE/tiles.json            models, tiles, classes and settings, on which all numbers depend
     STORE/SPLIT/images.json     ids of the images
     STORE/SPLIT/*.npz           scores and counts of an image's tiles, for every size of tiles
 
-A split is a folder of chunks that stay; see :mod:`committee.store.chunks`. Nothing is pickled.
+A split is a folder of permanent chunks; see :mod:`committee.store.chunks`. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -62,22 +62,22 @@ INDEX, IMAGES, CHUNK_SUFFIX = TILES, "images.json", ".npz"
 FULL = "full"
 SCHEMA = 4
 COMBINE = "mean_logits"
-# Share of ignored pixels from which something is likely wrong.
+# A larger share of ignored pixels suggests a mistake.
 _MOST_IGNORED = 0.5
-# What is kept of the tiles of a grid, in this order.
-_KEPT = ("scores", "both", "predicted", "labelled")
+# Arrays of the tiles of a grid, in this order.
+_ARRAYS = ("scores", "both", "predicted", "labelled")
 
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """What all numbers of a store depend on.
+    """The models and settings on which all numbers of a store depend.
 
     Args:
-        grids: The ways to divide an image.
+        grids: The tilings.
         classes: Names of the classes.
-        confidence: How tiles were scored.
-        ignore: The label that was left out, or None.
-        most: Most models of a committee.
+        confidence: Name of the confidence function.
+        ignore: The label that does not count, or None.
+        most: Largest number of models in a committee.
         models: How each model that sees images is loaded.
         on_tiles: For each grid with tiles, how each model that sees them is loaded.
     """
@@ -91,10 +91,10 @@ class Index:
     on_tiles: Mapping[str, Mapping[str, ModelSpec]]
 
     def grid(self, name: str) -> Grid:
-        """One of the grids.
+        """Return the grid of a name.
 
         Raises:
-            UnknownNameError: If there is none of that name.
+            UnknownNameError: If there is none.
         """
         known = {grid.name: grid for grid in self.grids}
         if name not in known:
@@ -102,24 +102,24 @@ class Index:
         return known[name]
 
     def bases_of(self, grid: Grid) -> dict[str, str]:
-        """The models that see the tiles of a grid, and whose weights each has."""
+        """Map each model that sees the tiles of a grid to the model with the same weights."""
         return {name: spec.whole for name, spec in self.on_tiles.get(grid.name, {}).items()}
 
     def keys(self, grid: Grid) -> list[Key]:
-        """Every set of models whose combination is kept for a grid."""
+        """Return every set of models with stored scores and counts for a grid."""
         return keys_of(self.models, self.bases_of(grid), self.most)
 
     @property
     def fingerprint(self) -> str:
-        """Changes when numbers would, wherever the models lie."""
-        return fingerprint([json.dumps(self._told(unplaced), sort_keys=True)])
+        """Return a digest of everything but the paths of models."""
+        return fingerprint([json.dumps(self._json(unplaced), sort_keys=True)])
 
     def to_json(self, file: Path) -> dict[str, Any]:
-        """What a file holds; paths in it are relative to it where they can be."""
-        return self._told(lambda models: portable(models, file))
+        """Return the content of a file, with paths relative to it where possible."""
+        return self._json(lambda models: portable(models, file))
 
-    def _told(self, placed: Callable[[Mapping[str, Mapping[str, Any]]], Any]) -> dict[str, Any]:
-        """All settings, models with their paths as ``placed`` returns them."""
+    def _json(self, placed: Callable[[Mapping[str, Mapping[str, Any]]], Any]) -> dict[str, Any]:
+        """Return all settings, with the paths of models as ``placed`` returns them."""
         return {
             "schema": SCHEMA,
             "image": list(self.grids[0].image),
@@ -148,17 +148,17 @@ def _root(path: Path) -> Path | None:
 
 
 def write_index(store: Path, index: Index) -> None:
-    """Write the index of a store, or see that it is the one that is there.
+    """Write the index of a store, or check that it equals the existing one.
 
     Raises:
-        ChangedError: If the store was made otherwise.
+        ChangedError: If the existing index differs.
     """
     path = store / INDEX
-    # Of a store without counts nothing was computed by what its index says.
+    # The index of a store without counts may be replaced.
     if not path.is_file() or not any(store.glob("*/*.npz")):
         write_bytes(path, sealed_json(index.to_json(path), 1))
-        for begun in store.glob(f"*/{MANIFEST}"):
-            begun.unlink()
+        for manifest in store.glob(f"*/{MANIFEST}"):
+            manifest.unlink()
         return
     known = _read_json(path)
     now = json.loads(json.dumps(index.to_json(path)))
@@ -166,15 +166,15 @@ def write_index(store: Path, index: Index) -> None:
     if changed:
         raise ChangedError(
             f"{path}: was made with other {', '.join(changed)}. Every number depends on them: use "
-            f"another store with --out, or remove {store} to start anew"
+            f"another store with --out, or remove {store} to start again"
         )
 
 
 def read_index(path: str | Path) -> Index:
-    """The index of a store, or of the store that a split is in.
+    """Return the index of a store, or of the store of a split.
 
     Raises:
-        StoreError: If there is none, or it is of a newer schema.
+        StoreError: If there is none, or its schema is newer.
         DamagedError: If it cannot be read.
     """
     root = _root(Path(path))
@@ -205,16 +205,16 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, UnreadableError) as error:
         raise DamagedError(f"{path}: cannot be read ({error})") from None
     if not isinstance(data, dict) or type(data.get("schema")) is not int:
-        raise DamagedError(f"{path}: altered; it is no file of a store. Predict again")
+        raise DamagedError(f"{path}: altered; it is not a file of a store. Predict again")
     check_schema(path, data["schema"], SCHEMA)
     if not is_sealed(content):
-        raise DamagedError(f"{path}: altered, for its checksum is another. Predict again")
+        raise DamagedError(f"{path}: altered; its checksum differs. Predict again")
     return data
 
 
 @dataclass(frozen=True)
 class _Images:
-    """The images of a split: ids, digests, and the rule by which the split was taken."""
+    """The images of a split: ids, digests, and the rule that selected them from a larger set."""
 
     ids: tuple[str, ...]
     content: tuple[int, ...]
@@ -224,8 +224,7 @@ class _Images:
 def _read_images(folder: Path) -> _Images:
     data = _read_json(folder / IMAGES)
     try:
-        told = {key: data[key] for key in ("ids", "content", "rule")}
-        return typed("images", told, _Images)
+        return typed("images", {key: data[key] for key in ("ids", "content", "rule")}, _Images)
     except (KeyError, UnreadableError) as error:
         raise DamagedError(f"{folder / IMAGES}: altered ({error}). Predict again") from None
 
@@ -234,31 +233,31 @@ def write_images(folder: Path, ids: Sequence[str], content: Sequence[int], rule:
     """Record the images of a split.
 
     Returns:
-        What to know of images that other splits have under other names, or that are copies, a
-        line each.
+        A line about copies among the images, and one about images that other splits contain under
+        other names.
 
     Raises:
-        StoreError: If the name of the split can be no folder's, or another split of the store has
-            one of them; see :func:`committee.store.split.check_apart`.
+        StoreError: If the name of the split is not valid for a folder, or another split of the
+            store contains one of the images; see :func:`committee.store.split.check_apart`.
     """
     check_split_name(folder.name)
-    given = _samples(folder.name, ids, content)
-    found = sorted(folder.parent.glob(f"*/{IMAGES}"))
-    known = [(each.parent.name, _read_images(each.parent)) for each in found]
+    samples = _samples(folder.name, ids, content)
+    paths = sorted(folder.parent.glob(f"*/{IMAGES}"))
+    known = [(path.parent.name, _read_images(path.parent)) for path in paths]
     notes = refuse_shared(
         folder.parent,
         [_samples(name, each.ids, each.content) for name, each in known if name != folder.name],
-        given,
+        samples,
         SEMANTIC_SEGMENTATION.samples,
     )
     data = {"schema": SCHEMA, "rule": rule, "ids": list(ids), "content": list(content)}
     write_bytes(folder / IMAGES, sealed_json(data))
-    copies = content_copies(given)
+    copies = content_copies(samples)
     return [*notes, copies] if copies else notes
 
 
 def _samples(split: str, ids: Sequence[str], content: Sequence[int]) -> Samples:
-    """The images of a split, not divided."""
+    """Return the undivided images of a split."""
     return Samples(tuple(ids), None, split=split, content=np.array(content, np.uint64))
 
 
@@ -268,14 +267,14 @@ def chunk_name(name: str) -> str:
 
 
 def chunk_identity(index: Index) -> dict[str, str]:
-    """Return what the chunks of a store depend on, for :class:`committee.store.chunks.Chunks`."""
+    """Return the identity of a store's chunks for :class:`committee.store.chunks.Chunks`."""
     return {"settings": index.fingerprint}
 
 
 def encoded_tiles(tables: Mapping[str, Table]) -> bytes:
     """Return the bytes of the chunk of one image, from its table for each grid."""
     arrays = {
-        f"{name} {what}": getattr(table, what) for name, table in tables.items() for what in _KEPT
+        f"{name} {what}": getattr(table, what) for name, table in tables.items() for what in _ARRAYS
     }
     data = BytesIO()
     np.savez_compressed(data, **arrays)
@@ -283,12 +282,7 @@ def encoded_tiles(tables: Mapping[str, Table]) -> bytes:
 
 
 class _TileFiles:
-    """Reads the tables of a split's images.
-
-    Args:
-        folder: Folder of the split.
-        index: The index of its store.
-    """
+    """Reads the tables of a split's images."""
 
     def __init__(self, folder: Path, index: Index) -> None:
         self._folder, self._index = folder, index
@@ -305,7 +299,7 @@ class _TileFiles:
         chunk = self._chunks.get(chunk_name(image))
         data = None if chunk is None else self._files.read(chunk)
         try:
-            names = [f"{grid.name} {what}" for what in _KEPT]
+            names = [f"{grid.name} {what}" for what in _ARRAYS]
             arrays = {} if data is None else parsed_npz(BytesIO(data), names)
             parts = [arrays[name] for name in names]
         except (KeyError, UnreadableError):
@@ -313,7 +307,7 @@ class _TileFiles:
         if not parts or not _is_table(parts, len(keys), len(grid), len(index.classes)):
             raise DamagedError(
                 f"{self._folder}: the tiles of {printable(image)!r} are missing or damaged. Run "
-                "the same committee predict again; it goes on where it stopped"
+                "the same committee predict again; it resumes"
             )
         known = {key: row for row, key in enumerate(keys)}
         scores, both, predicted, labelled = parts
@@ -321,7 +315,7 @@ class _TileFiles:
 
 
 def _is_table(parts: Sequence[Array], keys: int, tiles: int, classes: int) -> bool:
-    """Return whether arrays are the scores and counts of so many sets of models and tiles."""
+    """Return True if arrays are scores and counts of these numbers of sets, tiles and classes."""
     scores, both, predicted, labelled = parts
     named = (classes,) if classes else both.shape[2:]
     return (
@@ -334,13 +328,8 @@ def _is_table(parts: Sequence[Array], keys: int, tiles: int, classes: int) -> bo
     )
 
 
-def _grids_of(path: str | Path) -> list[str]:
-    """Names of the grids that a store holds: ``full``, ``120+24``."""
-    return [grid.name for grid in read_index(path).grids]
-
-
 def load_tiles(folder: str | Path, grid: str = "full") -> TilePool:
-    """One split of a store as a pool, its rows the tiles of a grid.
+    """Return one split of a store as a pool whose rows are the tiles of a grid.
 
     Args:
         folder: ``STORE/SPLIT``.
@@ -357,22 +346,22 @@ def load_tiles(folder: str | Path, grid: str = "full") -> TilePool:
         known = sorted(path.parent.name for path in folder.parent.glob(f"*/{IMAGES}"))
         raise StoreError(f"{folder}: no such split. There are: {', '.join(known) or 'none'}")
     images = _read_images(folder)
-    divided = index.grid(grid)
+    tiling = index.grid(grid)
     files = _TileFiles(folder, index)
-    table = joined([files.table(name, divided) for name in images.ids])
-    pool = pool_of(table, index, divided, images.ids, folder.name, images.rule)
+    table = joined([files.table(name, tiling) for name in images.ids])
+    pool = pool_of(table, index, tiling, images.ids, folder.name, images.rule)
     content = np.repeat(np.array(images.content, np.uint64), pool.samples.parts)
     return replace(pool, samples=replace(pool.samples, content=content))
 
 
 @dataclass(frozen=True)
-class _LeftOut:
-    """What of a split's images no figure counts.
+class _Uncounted:
+    """The pixels and classes of a split that no figure counts.
 
     Args:
-        pixels: Share of the pixels whose label is ignored, or negative.
+        pixels: Share of the pixels whose label is ignored or negative.
         classes: Classes that no label has.
-        notes: The same for people; empty if nothing is left out.
+        notes: The same in sentences; empty if everything counts.
     """
 
     pixels: float
@@ -380,11 +369,8 @@ class _LeftOut:
     notes: tuple[str, ...]
 
 
-def left_out(folder: str | Path) -> _LeftOut:
-    """Return what of the images of a split is left out of all figures.
-
-    Args:
-        folder: ``STORE/SPLIT``.
+def left_out(folder: str | Path) -> _Uncounted:
+    """Return the pixels and classes of a split, ``STORE/SPLIT``, that no figure counts.
 
     Raises:
         StoreError, DamagedError: If the split is missing or altered.
@@ -394,17 +380,17 @@ def left_out(folder: str | Path) -> _LeftOut:
     ids, grid = _read_images(folder).ids, index.grids[0]
     files = _TileFiles(folder, index)
     counts = [files.table(name, grid).labelled for name in ids]
-    return _left_out(index, folder.name, len(ids), np.concatenate(counts))
+    return _uncounted(index, folder.name, len(ids), np.concatenate(counts))
 
 
-def _left_out(index: Index, split: str, count: int, tiles: Array) -> _LeftOut:
-    """The same from the labelled pixels of each class in all tiles of a grid, any grid.
+def _uncounted(index: Index, split: str, count: int, tiles: Array) -> _Uncounted:
+    """Return the same for ``count`` images.
 
     Args:
         index: The index of the store.
         split: Name of the split.
-        count: How many images it has.
-        tiles: Shape (tiles, classes).
+        count: Number of images.
+        tiles: Labelled pixels of each class in all tiles of any grid, shape (tiles, classes).
     """
     labelled = tiles.sum(axis=0, dtype=np.int64)
     share = 1 - float(labelled.sum()) / (count * math.prod(index.grids[0].image))
@@ -416,18 +402,18 @@ def _left_out(index: Index, split: str, count: int, tiles: Array) -> _LeftOut:
     )
     notes = []
     if share:
-        told = "negative" if index.ignore is None else f"{index.ignore}, which is ignored"
-        most = ", more than half: is that label a class? Then say so in [tiles]"
+        label = "negative" if index.ignore is None else f"{index.ignore}, which is ignored"
+        hint = ", more than half: if that label is a class, change ignore in [tiles]"
         notes.append(
-            f"{share:.1%} of the pixels of {split!r} are not counted, for their label is "
-            f"{told}{most if share > _MOST_IGNORED else ''}"
+            f"{share:.1%} of the pixels of {split!r} do not count because their label is "
+            f"{label}{hint if share > _MOST_IGNORED else ''}"
         )
     if absent:
         notes.append(
             f"no label of {split!r} has {len(absent):,} of {len(names):,} classes: "
-            f"{listed(absent)}. No figure says how well these are found"
+            f"{listed(absent)}. No figure covers these classes"
         )
-    return _LeftOut(share, absent, tuple(notes))
+    return _Uncounted(share, absent, tuple(notes))
 
 
 def load_images(
@@ -437,25 +423,25 @@ def load_images(
     *,
     calibrated: bool = False,
 ) -> Pool:
-    """One split of a store as a pool: whole images, divided in the tiles of every other grid.
+    """Return one split of a store as a pool of whole images with the tilings of all other grids.
 
     Args:
         folder: ``STORE/SPLIT``.
-        models: Names of the models that see images; all if left out.
-        grids: Names of the grids; all that the store holds if left out.
-        calibrated: Whether calibrations are asked for; there are none.
+        models: Names of the models that see images; all if None.
+        grids: Names of the grids; all grids of the store if None.
+        calibrated: True is an error, because a store of tiles has no calibrations.
 
     Raises:
-        StoreError: If there is no such split, or calibrations are asked for.
+        StoreError: If there is no such split, or ``calibrated`` is true.
         DamagedError: If a file is missing or altered.
         UnknownNameError: If there is no such grid or model.
     """
     if calibrated:
         raise StoreError(
-            f"{folder}: of tiles only scores and counts are kept, so there is nothing to calibrate"
+            f"{folder}: tiles have scores and counts only, so there is nothing to calibrate"
         )
-    names = list(dict.fromkeys(grids or _grids_of(folder)))
-    # Committees that see nothing but whole images are those of the first.
+    names = list(dict.fromkeys(grids or [grid.name for grid in read_index(folder).grids]))
+    # The pool of the first grid has the committees that see whole images only.
     names.sort(key=lambda name: name != FULL)
     first, *others = (load_tiles(folder, name) for name in names)
     samples = replace(first.samples, notes=_notes(Path(folder), first))
@@ -467,29 +453,29 @@ def load_images(
 
 
 def _notes(folder: Path, pool: TilePool) -> tuple[str, ...]:
-    """What to know of a split of which one grid is loaded: what is not counted, and copies."""
+    """Return lines about uncounted pixels and classes of a split, and about copies of images."""
     images, labelled = _read_images(folder), pool.table.labelled
-    left = _left_out(read_index(folder), folder.name, len(images.ids), labelled)
+    uncounted = _uncounted(read_index(folder), folder.name, len(images.ids), labelled)
     copies = content_copies(_samples(folder.name, images.ids, images.content))
-    return (*left.notes, *filter(None, [copies]))
+    return (*uncounted.notes, *filter(None, [copies]))
 
 
 def pool_of(
     table: Table, index: Index, grid: Grid, ids: Sequence[str], split: str, rule: str = ""
 ) -> TilePool:
-    """A pool whose rows are tiles.
+    """Return a pool whose rows are tiles.
 
     Args:
-        table: What is kept of the tiles.
+        table: Scores and counts of the tiles.
         index: Models, classes and settings.
-        grid: How images are divided.
+        grid: The tiling.
         ids: Names of the images.
         split: Name of the split.
-        rule: How it was taken from a larger set.
+        rule: The rule that selected the split from a larger set.
     """
     on_tiles = index.on_tiles.get(grid.name, {})
     specs = {**index.models, **on_tiles}
-    nothing = Outputs("logits", np.empty((len(ids) * len(grid), 0), np.float32))
+    no_outputs = Outputs("logits", np.empty((len(ids) * len(grid), 0), np.float32))
     samples = Samples(
         tuple(f"{name}#{tile}" for name in ids for tile in range(len(grid))),
         None,
@@ -500,7 +486,7 @@ def pool_of(
     )
     return TilePool(
         samples,
-        {name: PoolModel(spec, nothing) for name, spec in specs.items()},
+        {name: PoolModel(spec, no_outputs) for name, spec in specs.items()},
         Layout(whole_of=index.bases_of(grid), tiling=grid.name),
         SEMANTIC_SEGMENTATION,
         table=table,

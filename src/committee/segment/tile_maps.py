@@ -1,4 +1,4 @@
-"""Tiles: where in the images of a split a cascade goes on, drawn from stored scores alone."""
+"""Show where in the images of a split tiles exit late, from stored scores alone."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from committee.rule.cascade import Cascade
 from committee.segment.run import grid_of
 from committee.segment.tiling import Grid
 
-# Images of which each tile is shown.
+# Number of images whose tiles are shown.
 _SHOWN = 8
 # Stages of exit, from light to dark.
 _STAGES = ("#eeeeee", "#7fb5d8", "#0072B2", "#003f63")
 
 
 @dataclass(frozen=True, eq=False)
-class _WentOn:
-    """Which tiles of the images of one split went on.
+class _TileExits:
+    """The exits of all tiles of the images of a split.
 
     Args:
-        cascade: Whose decisions these are.
-        grid: How images are divided.
+        cascade: The cascade that decided.
+        grid: The tiling.
         stages: Stage of exit of each tile, from 0, shape (images, tiles).
-        names: Of the images.
+        names: Names of the images.
         split: Name of the split.
     """
 
@@ -47,30 +47,30 @@ class _WentOn:
 
     @property
     def share(self) -> Array:
-        """Share of the images in which each tile went on, shape (rows, columns)."""
+        """Return the share of images in which each tile passed stage 1, shape (rows, columns)."""
         shares: Array = (self.stages > 0).mean(axis=0).reshape(self.grid.shape)
         return shares
 
 
-def went_on(cascade: Cascade, pool: Pool) -> _WentOn:
-    """Decide on the stored tiles of a split.
+def tile_exits(cascade: Cascade, pool: Pool) -> _TileExits:
+    """Return the exits of the stored tiles of a split.
 
     Args:
-        cascade: One that knows its models, on tiles.
+        cascade: A cascade that knows its models and sees tiles.
         pool: Predictions of its models.
     """
     own = pool.holding(cascade.models_of_stages)
     samples = own.samples
     stages = exits_of(cascade, source_of(cascade, own))[0].reshape(samples.wholes, samples.parts)
     names = tuple(name.rpartition("#")[0] for name in samples.ids[:: samples.parts])
-    return _WentOn(cascade, grid_of(specs_of(cascade)), stages, names, samples.split)
+    return _TileExits(cascade, grid_of(specs_of(cascade)), stages, names, samples.split)
 
 
 def tile_sections(report: Report) -> list[Section]:
-    """Return a section on where tiles go on, for the chosen committees or else the front's best.
+    """Return a section on late exits, for the selected committees or else the front's best.
 
     Returns:
-        No section where no committee on the front is one of tiles.
+        One section, or none if no committee on the front sees tiles.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
@@ -85,7 +85,7 @@ def tile_sections(report: Report) -> list[Section]:
     some = some or [row for row in report.members if on_tiles(row)][-1:]
     if not some:
         return []
-    maps = {named(row.cascade): (row, went_on(row.cascade, pool)) for row in some}
+    maps = {named(row.cascade): (row, tile_exits(row.cascade, pool)) for row in some}
     section = Section(
         name="tiles-went-on",
         title="Where tiles go on",
@@ -96,24 +96,24 @@ def tile_sections(report: Report) -> list[Section]:
     return [section]
 
 
-def _sentences(found: Sequence[_WentOn]) -> Iterator[str]:
-    for each in found:
+def _sentences(maps: Sequence[_TileExits]) -> Iterator[str]:
+    for each in maps:
         row, column = np.unravel_index(int(each.share.argmax()), each.share.shape)
         most, least = each.share.max(), each.share.min()
         rows, columns = each.grid.shape
         yield (
-            f"{named(each.cascade)}: of {rows} x {columns} tiles that in row {row + 1}, column "
+            f"{named(each.cascade)}: of {rows} x {columns} tiles the one in row {row + 1}, column "
             f"{column + 1} goes on most often, in {100 * most:.0f} % of the {len(each.names):,} "
-            f"images of {each.split}; the least often in {100 * least:.0f} %."
+            f"images of {each.split}; the least frequent one in {100 * least:.0f} %."
         )
     yield "committee run --show-tiles draws which tiles went on over the images themselves."
 
 
-def _table(found: Sequence[tuple[Row, _WentOn]]) -> Table:
+def _table(maps: Sequence[tuple[Row, _TileExits]]) -> Table:
     def images(name: str, share: float) -> Column:
         """Return a column of images of which this share of the tiles goes on."""
 
-        def get(each: tuple[Row, _WentOn]) -> float:
+        def get(each: tuple[Row, _TileExits]) -> float:
             on = (each[1].stages > 0).mean(axis=1)
             return float((on == share).mean())
 
@@ -129,22 +129,24 @@ def _table(found: Sequence[tuple[Row, _WentOn]]) -> Table:
             images("Images of which none goes on", 0.0),
             images("Images of which all go on", 1.0),
         ),
-        found,
+        maps,
     )
 
 
-def tiles_figure(found: Sequence[_WentOn]) -> Figure:
-    """How often each tile goes on, and beside it the stage of exit of each tile of some images.
+def tiles_figure(maps: Sequence[_TileExits]) -> Figure:
+    """Draw how often each tile goes on, and the stage of exit of each tile of some images.
 
     Args:
-        found: One a row of the figure.
+        maps: One a row of the figure.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    figure = empty_figure(9.0, 0.4 + 2.6 * len(found))
+    figure = empty_figure(9.0, 0.4 + 2.6 * len(maps))
     for panel, each in zip(
-        figure.subfigures(len(found), 1, squeeze=False).flat, found, strict=True
+        figure.subfigures(len(maps), 1, squeeze=False).flat,
+        maps,
+        strict=True,
     ):
         left, right = panel.subfigures(1, 2, width_ratios=(1, 1.5))
         panel.suptitle(
@@ -162,7 +164,7 @@ def tiles_figure(found: Sequence[_WentOn]) -> Figure:
 
 
 def _mesh(axes: Axes, grid: Grid, values: Array, **look: object) -> None:
-    """Tiles as rectangles: of those that overlap the first has the pixels."""
+    """Draw tiles as rectangles; pixels of an overlap belong to the first tile."""
     height, width = grid.image
     rows, columns = grid.shape
     across = np.minimum(np.arange(columns + 1) * grid.side[1], width)
@@ -174,7 +176,7 @@ def _mesh(axes: Axes, grid: Grid, values: Array, **look: object) -> None:
     axes.set_axis_off()
 
 
-def _draw_share(axes: Axes, each: _WentOn) -> None:
+def _draw_share(axes: Axes, each: _TileExits) -> None:
     grid, share = each.grid, each.share
     _mesh(axes, grid, share, cmap="Blues", vmin=0, vmax=1)
     height, width = grid.image
@@ -189,7 +191,7 @@ def _draw_share(axes: Axes, each: _WentOn) -> None:
     axes.set_title("images in which a tile goes on, %", fontsize=8)
 
 
-def _draw_stages(axes: Axes, each: _WentOn, number: int) -> None:
+def _draw_stages(axes: Axes, each: _TileExits, number: int) -> None:
     from matplotlib.colors import ListedColormap
 
     last = len(_STAGES) - 1

@@ -1,7 +1,7 @@
-"""Tiles: how an image is divided, what a model sees of a tile, and how tiles become an image.
+"""Cut an image into tiles, cut the windows that models see, and join tiles to an image.
 
-All tiles have one shape, and so have all windows, the tiles with the context around them: what does
-not fit at the edge of the image is shifted inwards. So windows make batches of one shape, and
+All tiles have one shape, and so do all windows, which are tiles with context around them: a tile or
+window that crosses the edge of the image is shifted inwards. So all windows fit in one batch, and
 every tile costs the same. Where two tiles overlap, the pixels belong to the first.
 """
 
@@ -19,12 +19,12 @@ from committee.errors import ShapeError
 
 @dataclass(frozen=True)
 class Grid:
-    """The tiles of an image.
+    """The tiling of an image.
 
     Args:
         image: Height and width in pixels.
         tile: Side of a tile in pixels; 0 if the whole image is one tile.
-        context: How many pixels around its tile a window has, on each side.
+        context: Pixels that a window adds to each side of its tile.
 
     Raises:
         ShapeError: If a tile is larger than the image, or a number is negative.
@@ -47,12 +47,12 @@ class Grid:
 
     @property
     def name(self) -> str:
-        """``full``, or side and context: ``120+24``."""
+        """Return ``full``, or side and context: ``120+24``."""
         return f"{self.tile}+{self.context}" if self.tile else "full"
 
     @property
     def shape(self) -> tuple[int, int]:
-        """How many rows and columns of tiles there are."""
+        """Return the number of rows and columns of tiles."""
         if not self.tile:
             return 1, 1
         return math.ceil(self.image[0] / self.tile), math.ceil(self.image[1] / self.tile)
@@ -63,12 +63,12 @@ class Grid:
 
     @property
     def side(self) -> tuple[int, int]:
-        """Height and width of a tile."""
+        """Return height and width of a tile."""
         return (self.tile, self.tile) if self.tile else self.image
 
     @property
     def window(self) -> tuple[int, int]:
-        """Height and width of what a model sees of a tile."""
+        """Return height and width of a window, the pixels that a model sees for a tile."""
         if not self.tile:
             return self.image
         wide = self.tile + 2 * self.context
@@ -76,12 +76,12 @@ class Grid:
 
     @property
     def overhead(self) -> float:
-        """Pixels of all windows over pixels of the image: what seeing every tile costs."""
+        """Return the pixels of all windows over the pixels of the image."""
         return len(self) * math.prod(self.window) / math.prod(self.image)
 
     @cached_property
     def _corners(self) -> list[tuple[int, int]]:
-        """Top left corner of each tile, row by row."""
+        """Return the top left corner of each tile, row by row."""
         (height, width), (rows, columns) = self.image, self.shape
         return [
             (
@@ -104,7 +104,7 @@ class Grid:
         ]
 
     def cut(self, values: Array) -> Array:
-        """The tiles of a map.
+        """Return the tiles of a map.
 
         Args:
             values: Shape (…, height, width), as large as the image.
@@ -117,7 +117,7 @@ class Grid:
         return _cut(values, self._corners, self.side)
 
     def windows(self, values: Array, tiles: Array) -> Array:
-        """What a model sees of some tiles.
+        """Return the windows of some tiles.
 
         Args:
             values: Shape (…, height, width), as large as the image.
@@ -129,7 +129,7 @@ class Grid:
         return _cut(values, [self._window_corners[tile] for tile in tiles.tolist()], self.window)
 
     def inner(self, values: Array, tiles: Array) -> Array:
-        """Of maps of windows, what lies in the tile.
+        """Return the part of each window's map that lies in its tile.
 
         Args:
             values: Shape (n, …, window height, window width).
@@ -148,7 +148,7 @@ class Grid:
 
     @cached_property
     def owned(self) -> Array:
-        """Which pixels of each tile are its own, shape (tiles, tile height, tile width)."""
+        """Return True for the own pixels of each tile, shape (tiles, tile height, tile width)."""
         number = np.full(self.image, -1)
         for tile, (top, left) in enumerate(self._corners):
             own = number[top : top + self.side[0], left : left + self.side[1]]
@@ -157,7 +157,7 @@ class Grid:
         return owned
 
     def pasted(self, values: Array) -> Array:
-        """The map of an image from those of its tiles.
+        """Return the map of an image from the maps of its tiles.
 
         Args:
             values: Shape (tiles, tile height, tile width), or one number a tile, shape (tiles,).
@@ -168,7 +168,7 @@ class Grid:
         if values.ndim == 1:
             values = np.broadcast_to(values[:, None, None], (len(self), *self.side))
         out = np.empty(self.image, values.dtype)
-        # The last first: what two tiles cover stays as the first has it.
+        # In reverse order, so that the first of two overlapping tiles wins.
         for tile in reversed(range(len(self))):
             top, left = self._corners[tile]
             out[top : top + self.side[0], left : left + self.side[1]] = values[tile]
