@@ -336,3 +336,16 @@ def test_what_json_cannot_hold_leaves_no_file(tmp_path):
 def test_stage_of_one_text_is_refused():
     with pytest.raises(CascadeError, match=r"\('small',\)"):
         Stage("small")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("build", "text"),
+    [
+        (lambda: Cascade.of("small"), "list of models"),
+        (lambda: Cascade.ensemble("small"), "list of models"),
+        (lambda: Cascade.of(["a", "b"], 0.8), "list of thresholds"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_text_is_no_list_of_models(build, text):
+    with pytest.raises(errors.CascadeError, match=text):
+        build()

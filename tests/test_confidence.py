@@ -194,3 +194,27 @@ def test_all_finite_sees_one_number_anywhere(bad, dtype):
             assert not all_finite(np.asfortranarray(spoilt))
     assert all_finite(np.zeros((0, 4)))
     assert not all_finite(np.array([np.inf, -np.inf, np.nan]))
+
+
+def test_a_function_that_needs_its_namespace_scores_stored_outputs(monkeypatch):
+    monkeypatch.setitem(registry.CONFIDENCES, "spread", lambda outputs, kind, xp: xp.max(outputs))
+    outputs = Outputs("logits", np.array([[3.0, 1.0]]))
+    assert score(outputs, "spread").tolist() == [3.0]
+
+
+def test_a_function_that_works_in_place_changes_no_outputs(monkeypatch):
+    def gap(outputs, kind):
+        outputs.sort(axis=1)
+        return outputs[:, -1] - outputs[:, -2]
+
+    monkeypatch.setitem(registry.CONFIDENCES, "gap", gap)
+    outputs = Outputs("logits", np.array([[3.0, 1.0]]))
+    assert score(outputs, "gap").tolist() == [2.0]
+    assert outputs.values.tolist() == [[3.0, 1.0]]
+
+
+@pytest.mark.parametrize("shape", [(), (2, 1), (3,)])
+def test_a_function_gives_one_score_a_sample(monkeypatch, shape):
+    monkeypatch.setitem(registry.CONFIDENCES, "odd", lambda outputs, kind: np.zeros(shape))
+    with pytest.raises(errors.ShapeError, match="give one score for each"):
+        score(Outputs("logits", np.zeros((2, 3))), "odd")

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from committee import Cascade, Evaluation, Pool, errors, evaluate
+from committee import (
+    Cascade,
+    Evaluation,
+    Pool,
+    errors,
+    evaluate,
+    precomputed,
+    search,
+    top_k,
+    weighted,
+)
 from committee.errors import CostError
 from committee.pool.evaluate import stored_decisions
 
@@ -71,8 +82,8 @@ def test_mean_of_probabilities_is_not_mean_of_logits():
         costs={"a": 1, "b": 1, "c": 1},
     )
     # One model with a huge logit outweighs two; one with a probability of 1 does not.
-    assert evaluate(Cascade.ensemble("abc"), pool).correct == 0
-    assert evaluate(Cascade.ensemble("abc", combine="mean_probabilities"), pool).correct == 1
+    assert evaluate(Cascade.ensemble([*"abc"]), pool).correct == 0
+    assert evaluate(Cascade.ensemble([*"abc"], combine="mean_probabilities"), pool).correct == 1
 
 
 @pytest.mark.parametrize(
@@ -153,3 +164,20 @@ def test_a_model_without_cost_does_not_block_the_others():
     assert evaluate(Cascade.of(["priced"]), pool, "macs").average_cost == 3.0
     with pytest.raises(CostError, match="free"):
         evaluate(Cascade.of(["free"]), pool, "macs")
+
+
+def test_a_choice_is_not_its_cascade():
+    pool = Pool.from_arrays([0, 1], {"a": [[2.0, 0.0], [0.0, 1.0]]}, kind="logits", costs={"a": 1})
+    choice = search(pool).matching("a")
+    with pytest.raises(errors.CascadeError, match=r"give choice\.cascade"):
+        evaluate(choice, pool)
+
+
+def test_metrics_of_equal_numbers_are_equal_and_so_are_their_copies():
+    for make in (
+        lambda: weighted([1.0, 2.0]),
+        lambda: precomputed({("a",): [1.0, 2.0]}),
+        lambda: top_k(2),
+    ):
+        assert make() == make() == pickle.loads(pickle.dumps(make()))
+    assert weighted([1.0, 2.0]) != weighted([1.0, 3.0])

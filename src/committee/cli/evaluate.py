@@ -113,12 +113,22 @@ def _findings(
         for name in stage
     }
     versus = None
+    # A promise holds for the measure by which the cascade was chosen, and for no other.
+    promised = chosen.origin.promised
+    same_measure = promised is None or promised.measure == evaluation.measure
     target = target_of(chosen)
     if target is not None and all(name in own.outputs for name in target[1].names):
         name, reference, within = target
         cascades = {name: reference, **cascades}
         versus = compare(
-            chosen, reference, pool, unit, metric, name=name, within=within, chose=chose
+            chosen,
+            reference,
+            pool,
+            unit,
+            metric,
+            name=name,
+            within=within if same_measure else None,
+            chose=chose,
         )
     fitted = [n for n, c in chosen.calibrations.items() if c.samples == identity_of(own, [n]) != ""]
     return _Findings(
@@ -126,7 +136,7 @@ def _findings(
         evaluation,
         {name: evaluate_cascade(each, pool, unit, metric) for name, each in cascades.items()},
         versus,
-        () if chose else promises_of(chosen, evaluation, pool),
+        promises_of(chosen, evaluation, pool) if same_measure and not chose else (),
         [note for note in (about, note_on_labels(root, chosen.origin)) if note],
         chose,
         bool(fitted),

@@ -14,7 +14,7 @@ from committee.cli.stores import with_models
 from committee.errors import ExportError, require
 from committee.export.bundle import write_bundle
 from committee.export.graph import write_graph
-from committee.export.model_files import onnx_specs
+from committee.export.model_files import onnx_specs, segmenting
 from committee.export.plan import resizes_inside
 from committee.rule.cascade import Cascade
 
@@ -86,7 +86,10 @@ def export(
                 "verify --against counts the differences"
             ]
         )
-    say(f"Next: committee verify {cascade} --data DATA --against {out}")
+    if segmenting(chosen):
+        say(f"Next: python {out}/run.py OUT IMAGE")
+    else:
+        say(f"Next: committee verify {cascade} --data DATA --against {out}")
 
 
 def _write(

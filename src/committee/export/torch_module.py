@@ -54,7 +54,7 @@ class CascadeModule(nn.Module):
         preprocessings: How each of these tensors is prepared, if that is known.
 
     Attributes:
-        preprocessings: As supplied; :func:`committee.models.prepared` follows them.
+        preprocessings: As supplied; :func:`committee.models.inputs.prepared` follows them.
 
     Raises:
         ExportError: If the models' kinds or the confidence function cannot be used.

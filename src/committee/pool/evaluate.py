@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from committee.arrays import Array
-from committee.errors import MisalignedError, UnknownNameError
+from committee.errors import CascadeError, MisalignedError, UnknownNameError
 from committee.pool.comparison import identity_of, shared_samples
 from committee.pool.identity import shared_note
 from committee.pool.intervals import CONFIDENCE_LEVEL, Estimate, wilson_interval
@@ -110,6 +110,10 @@ def evaluate(
         MisalignedError: If the pool has no samples, or no labels where they are needed.
         CostError: If a model has no cost in that unit.
     """
+    if not isinstance(cascade, Cascade):
+        raise CascadeError(
+            f"evaluate: a {type(cascade).__name__} is not a cascade; give choice.cascade"
+        )
     check_has_labels(pool, metric)
     unit = unit or pool.costs.unit()
     costs = stage_costs(cascade, pool, unit)

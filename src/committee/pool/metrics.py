@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -114,6 +115,53 @@ def top_k(k: int) -> Metric:
     return TOP_1 if k == 1 else Metric(f"top-{k}", _AmongTop(k))
 
 
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """Scores of every sample from tables; two of the same numbers are equal.
+
+    Args:
+        name: Name of the metric.
+        scores: By the models that ran, or for all of them by None.
+    """
+
+    name: str
+    scores: Mapping[Any, Array]
+
+    def __call__(self, exits: Exits) -> Array:
+        """Return the score of each sample."""
+        table = self.scores.get(None)
+        if table is None and exits.models not in self.scores:
+            models, names = "+".join(exits.models), ("+".join(each or ()) for each in self.scores)
+            raise UnknownNameError.of(f"metric {self.name!r}", "scores of", models, names)
+        own: Array = self.scores[exits.models] if table is None else table
+        _check_count(self.name, len(own), exits.samples)
+        return own[exits.rows] if table is None else self._of_classes(own[exits.rows], exits)
+
+    def _of_classes(self, own: Array, exits: Exits) -> Array:
+        predicted = exits.outputs.predicted()
+        if own.ndim == 1:
+            correct: Array = own * (predicted == exits.labels)
+            return correct
+        if len(predicted) and predicted.max() >= own.shape[1]:
+            raise MisalignedError(
+                f"metric {self.name!r}: weights of {own.shape[1]} classes, but class "
+                f"{predicted.max()} is predicted"
+            )
+        scores: Array = own[np.arange(len(own)), predicted]
+        return scores
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _Table)
+            and self.name == other.name
+            and self.scores.keys() == other.scores.keys()
+            and all(np.array_equal(each, other.scores[key]) for key, each in self.scores.items())
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.name, frozenset(self.scores)))
+
+
 def weighted(weights: ArrayLike, name: str = "weighted") -> Metric:
     """Return a metric that scores a sample by a weight of its predicted class.
 
@@ -126,21 +174,7 @@ def weighted(weights: ArrayLike, name: str = "weighted") -> Metric:
     if table.ndim not in (1, 2) or not np.isfinite(table).all():
         raise ShapeError(f"metric {name!r}: weights must be finite, (N,) or (N, C)")
 
-    def function(exits: Exits) -> Array:
-        _check_count(name, len(table), exits.samples)
-        own = table[exits.rows]
-        predicted = exits.outputs.predicted()
-        if table.ndim == 2 and len(predicted) and predicted.max() >= table.shape[1]:
-            raise MisalignedError(
-                f"metric {name!r}: weights of {table.shape[1]} classes, but class "
-                f"{predicted.max()} is predicted"
-            )
-        if table.ndim == 1:
-            correct: Array = own * (predicted == exits.labels)
-            return correct
-        scores: Array = own[np.arange(len(own)), predicted]
-        return scores
-
+    function = _Table(name, {None: table})
     return Metric(name, function, counted=False, needs_labels=table.ndim == 1)
 
 
@@ -160,14 +194,4 @@ def precomputed(scores: Mapping[Sequence[str], ArrayLike], name: str = "precompu
         name: Name in tables and files.
     """
     known = {tuple(sorted(models)): np.asarray(each, float) for models, each in scores.items()}
-
-    def function(exits: Exits) -> Array:
-        if exits.models not in known:
-            models, names = "+".join(exits.models), map("+".join, known)
-            raise UnknownNameError.of(f"metric {name!r}", "scores of", models, names)
-        array = known[exits.models]
-        _check_count(name, len(array), exits.samples)
-        scores: Array = array[exits.rows]
-        return scores
-
-    return Metric(name, function, counted=False, needs_labels=False)
+    return Metric(name, _Table(name, known), counted=False, needs_labels=False)

@@ -124,6 +124,10 @@ class Cascade:
         Raises:
             CascadeError: If the number of thresholds is not one less than that of stages.
         """
+        if isinstance(models, str):
+            raise CascadeError(f"Cascade.of: give a list of models, [{models!r}], not a text")
+        if isinstance(thresholds, str) or not hasattr(thresholds, "__len__"):
+            raise CascadeError(f"Cascade.of: give a list of thresholds, not {thresholds!r}")
         if models and len(thresholds) != len(models) - 1:
             raise CascadeError(
                 f"Cascade.of: {len(models)} stages need {len(models) - 1} thresholds, "
@@ -148,6 +152,8 @@ class Cascade:
         calibrations: Mapping[str, Calibration] | None = None,
     ) -> Cascade:
         """Build an ensemble: one stage that runs all models."""
+        if isinstance(models, str):
+            raise CascadeError(f"Cascade.ensemble: give a list of models, [{models!r}], not a text")
         return cls.of([list(models)], (), confidence, combine, calibrations)
 
     @property

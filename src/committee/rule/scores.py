@@ -252,5 +252,15 @@ def score(outputs: Outputs, confidence: str, xp: Namespace = NUMPY) -> Array:
     function = confidence_of(confidence)
     if function is None:
         raise UnknownNameError.of("confidence", "confidence function", confidence, CONFIDENCES)
-    own = {} if xp is NUMPY else {"xp": xp}  # a user's function may know NumPy alone
-    return xp.checked_scores(function(outputs.values, outputs.kind, **own), confidence)
+    # A user's function may know NumPy alone.
+    own = {"xp": xp} if xp is not NUMPY or is_portable(confidence) else {}
+    values = outputs.values
+    if xp is NUMPY and confidence in CONFIDENCES and confidence not in BUILT_IN:
+        values = values.copy()  # a user's function may work in place
+    scores = function(values, outputs.kind, **own)
+    if xp is NUMPY and np.shape(scores) != np.shape(values)[:1]:
+        raise ShapeError(
+            f"confidence {confidence!r}: gives scores of shape {np.shape(scores)} for "
+            f"{len(values)} samples; give one score for each"
+        )
+    return xp.checked_scores(scores, confidence)

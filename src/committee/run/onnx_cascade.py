@@ -17,6 +17,7 @@ from committee.models.load import specs_of
 from committee.reading import parsed_json, typed
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, joined_decisions
+from committee.rule.namespace import NUMPY
 from committee.rule.outputs import checked_outputs, usable_rows
 from committee.run.batch import SampleBatch
 from committee.run.batching import Gathered, joined_gathered
@@ -96,6 +97,7 @@ class Graph:
         feed = {name: fitted(images, recipe) for name, recipe in self.inputs.items()}
         values, decisions = self._run(feed)
         checked_outputs(str(self._path), self._kind, values, first=first)
+        NUMPY.checked_scores(decisions.score, self.cascade.confidence)
         return decisions
 
     def gathered(self, batch: SampleBatch, batch_size: int) -> Gathered:
@@ -105,7 +107,8 @@ class Graph:
         parts, failed = [], {}
         for start in range(0, len(batch), step):
             values, decisions = self._run({n: v[start : start + step] for n, v in feed.items()})
-            wrong = ~usable_rows(values, self._kind)
+            # A score of a user's own function may not be finite though the outputs are.
+            wrong = ~usable_rows(values, self._kind) | ~np.isfinite(decisions.score)
             for row in np.flatnonzero(wrong).tolist():
                 failed[start + row] = f"{self._path.name}: NaN or infinite outputs"
             parts.append(decisions)

@@ -198,7 +198,7 @@ class Runner:
         Args:
             sample: An image, as bytes (H, W) or (H, W, 3) or as PIL's; or a clip, as bytes
                 (frames, H, W) or (frames, H, W, 3), as :class:`~committee.models.ArrayClip`, or as
-                :func:`committee.data.read_clip` reads it from a file.
+                :func:`committee.data.clips.read_clip` reads it from a file.
 
         Raises:
             DataError: If the sample has a form that is not handled.

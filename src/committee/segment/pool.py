@@ -36,7 +36,7 @@ from committee.selection.sweep import (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TilePool(Pool):
     """A pool whose rows are the tiles of images.
 

@@ -92,13 +92,14 @@ def _without(known: Split | None, broken: AbstractSet[str]) -> Split | None:
 def grown_share(whole: Dataset, store: str | Path, fraction: str, seed: int) -> Dataset:
     """Return a share of every class, consistent with the splits of a store.
 
-    If the split is new, this is :func:`committee.data.share`. Otherwise it is the samples of the
-    stored split, and those of the share that are new to the store: the folder may have grown.
+    If the split is new, this is :func:`committee.data.subset.share`. Otherwise it is the samples
+    of the stored split, and those of the share that are new to the store: the folder may have
+    grown.
 
     Args:
         whole: All samples, with the name of the split.
         store: Folder of the store.
-        fraction: As in :func:`committee.data.share`.
+        fraction: As in :func:`committee.data.subset.share`.
         seed: Seed of the random choice.
 
     Raises:

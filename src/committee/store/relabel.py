@@ -69,9 +69,9 @@ def relabel(
         split: Name of the split.
         labels: A csv file with columns ``id`` (or ``path``) and ``label``; an npz file with
             ``labels`` and optionally ``ids`` and ``classes``; an npy file, in the order of the
-            samples; any data that :func:`committee.data.open_data` opens, joined by id or content;
-            a sequence in the order of the samples; or a mapping from ids. A label is the name of a
-            class or its index.
+            samples; any data that :func:`committee.data.open.open_data` opens, joined by id or
+            content; a sequence in the order of the samples; or a mapping from ids. A label is
+            the name of a class or its index.
 
     Raises:
         DataError: If labels cannot be read.
