@@ -54,7 +54,7 @@ def test_the_commands_on_samples_do_what_is_said(capsys: pytest.CaptureFixture[s
     assert sorted(val.ids + test.ids) == sorted(
         path.relative_to("images").as_posix() for path in Path("images").rglob("*.png")
     )
-    three = [len(Pool.load(f"three/{split}")) for split in ("val", "calibration", "test")]
+    three = [len(Pool.load(f"three/{split}")) for split in ("val", "cal", "test")]
     assert three == [24, 6, 30]
     assert Pool.load("later/raw").samples.labels is not None
     torn = Pool.load("torn-predictions/val").samples

@@ -386,5 +386,5 @@ def test_results_hold_every_character_of_a_name(tmp_path: Path, ending: str) -> 
 def test_results_that_are_none_are_named(tmp_path: Path) -> None:
     for text in ("id,cost\na\n", "", "id\na\n", "id,class_index\na,x\n"):
         (tmp_path / "out.csv").write_text(text)
-        with pytest.raises(DataError, match="holds no results"):
+        with pytest.raises(DataError, match="holds no valid results"):
             read_results(tmp_path / "out.csv")
