@@ -252,15 +252,22 @@ def score(outputs: Outputs, confidence: str, xp: Namespace = NUMPY) -> Array:
     function = confidence_of(confidence)
     if function is None:
         raise UnknownNameError.of("confidence", "confidence function", confidence, CONFIDENCES)
-    # A user's function may know NumPy alone.
-    own = {"xp": xp} if xp is not NUMPY or is_portable(confidence) else {}
-    values = outputs.values
     if xp is NUMPY and confidence in CONFIDENCES and confidence not in BUILT_IN:
-        values = values.copy()  # a user's function may work in place
-    scores = function(values, outputs.kind, **own)
-    if xp is NUMPY and np.shape(scores) != np.shape(values)[:1]:
-        raise ShapeError(
-            f"confidence {confidence!r}: gives scores of shape {np.shape(scores)} for "
-            f"{len(values)} samples; give one score for each"
-        )
+        scores = _registered(function, outputs, confidence)
+    else:
+        # That of tiles knows NumPy alone.
+        own = {} if xp is NUMPY else {"xp": xp}
+        scores = function(outputs.values, outputs.kind, **own)
     return xp.checked_scores(scores, confidence)
+
+
+def _registered(function: Confidence, outputs: Outputs, name: str) -> Array:
+    """Score by a user's function, which may know NumPy alone or work in place."""
+    own = {"xp": NUMPY} if is_portable(name) else {}
+    scores = function(outputs.values.copy(), outputs.kind, **own)
+    if np.shape(scores) != (len(outputs.values),):
+        raise ShapeError(
+            f"confidence {name!r}: gives scores of shape {np.shape(scores)} for "
+            f"{len(outputs.values)} samples; give one score for each"
+        )
+    return scores
