@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import logging
 from functools import cache
+from importlib import import_module
 from typing import Any
 
+native: Any
 try:
-    from committee import _native
+    # The extension, not the face of the package, which imports this file.
+    native = import_module("committee._native")
 except ImportError:
-    _native = None  # type: ignore[assignment]
-
-native: Any = _native
+    native = None
 # What people should know where there is none; empty where it is there.
 PLAIN = (
     ""
-    if _native is not None
+    if native is not None
     else "without its compiled part, for no compiler was there when it was installed: search gives "
     "the same and takes several times as long"
 )

@@ -15,7 +15,6 @@ are the same.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from classify import (  # type: ignore[import-not-found]  # lies beside this fil
     of_bytes,
     opened,
     prepared,
+    write_rows,
 )
 from PIL import Image, ImageOps
 
@@ -113,28 +113,22 @@ def main(words: list[str]) -> int:
     except (OSError, ValueError) as error:
         sys.stderr.write(f"run.py: {error}\n")
         return 2
-    out, failed = Path(words[0]), 0
+    out = Path(words[0])
     stems = [Path(path).stem for path in words[1:]]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
         sys.stderr.write(f"run.py: {twice[0]}.png would be written twice; give names apart\n")
         return 2
     out.mkdir(parents=True, exist_ok=True)
-    for path in words[1:]:
-        try:
-            with Image.open(path) as image:
-                made = cascade(image)
-            row: dict[str, Any] = {
-                "stages": made["stages"].tolist(),
-                "scores": made["scores"].tolist(),
-            }
-            wide = np.uint16 if made["classes"].max() > 255 else np.uint8
-            classes = Image.fromarray(made["classes"].astype(wide))
-            classes.save(out / Path(path).with_suffix(".png").name)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            row, failed = {"error": str(error)}, 1
-        sys.stdout.write(json.dumps({"id": path, **row}, ensure_ascii=False) + "\n")
-    return failed
+
+    def decide_on(image: Image.Image, path: str) -> dict[str, Any]:
+        made = cascade(image)
+        wide = np.uint16 if made["classes"].max() > 255 else np.uint8
+        classes = Image.fromarray(made["classes"].astype(wide))
+        classes.save(out / Path(path).with_suffix(".png").name)
+        return {"stages": made["stages"].tolist(), "scores": made["scores"].tolist()}
+
+    return int(write_rows(words[1:], decide_on))
 
 
 if __name__ == "__main__":

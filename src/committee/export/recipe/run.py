@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -204,11 +205,16 @@ def main(paths: list[str]) -> int:
     if not paths:
         sys.stderr.write(usage)
         return 2
+    return write_rows(paths, lambda image, _: cascade(image))
+
+
+def write_rows(paths: list[str], decide_on: Callable[[Image.Image, str], dict[str, Any]]) -> int:
+    """Write a row for each image, or why there is none; return the exit status."""
     failed = 0
     for path in paths:
         try:
             with Image.open(path) as image:
-                row = cascade(image)
+                row = decide_on(image, path)
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             row, failed = {"error": str(error)}, 1
         sys.stdout.write(json.dumps({"id": path, **row}, ensure_ascii=False) + "\n")
