@@ -373,30 +373,19 @@ def _length_of(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
     return shape[0] if shape else 0
 
 
-def _load_npz(
-    path: Path, wanted: Collection[str] | Callable[[str], bool] | None = None
+def parsed_npz(
+    file: BinaryIO, wanted: Collection[str] | Callable[[str], bool] | None = None
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Return arrays of an npz file by name; members that are not wanted are not read.
+    """Return arrays of an open npz file by name; members that are not wanted are not read.
 
     Args:
-        path: The file.
+        file: The file.
         wanted: Names of arrays, or a function that picks them; all if left out. A name that is not
             in the file is left out.
 
     Raises:
-        UnreadableError: If it is no regular file, or no npz.
-        OSError: If it is missing or may not be read.
+        UnreadableError: If it is no npz.
     """
-    check_regular(path)
-    # Opened here, for NumPy leaves a file open that is no zip archive.
-    with path.open("rb") as file:
-        return parsed_npz(file, wanted)
-
-
-def parsed_npz(
-    file: BinaryIO, wanted: Collection[str] | Callable[[str], bool] | None = None
-) -> dict[str, np.ndarray[Any, Any]]:
-    """Same as :func:`_load_npz`, of an open file."""
     if wanted is None:
         wanted = lambda _: True  # noqa: E731
     takes = wanted if callable(wanted) else wanted.__contains__

@@ -9,18 +9,16 @@ from committee.cli.options import names
 from committee.errors import CascadeError, ShapeError, StoreError
 from committee.models.pool_file import read_pool_file
 from committee.pool.metrics import Metric, top_k
-from committee.pool.pool import Pool
+from committee.pool.pool import Pool, store_readers
 from committee.run.open import CascadeLike, LoadedCascade, open_cascade
 from committee.segment.store import load_images
 from committee.store.entry import read_index
 from committee.store.split import known_split
 
-_MARKS = ("store.json", "tiles.json")
-
 
 def is_root(path: Path) -> bool:
     """Return True if a folder is a store, not one split of it."""
-    return any((path / mark).is_file() for mark in _MARKS)
+    return any((path / index).is_file() for index in store_readers())
 
 
 def is_store(path: str) -> bool:

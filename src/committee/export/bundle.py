@@ -189,7 +189,7 @@ def _readme(cascade: Cascade, specs: list[ModelSpec]) -> str:
     tile = next((spec.tile for spec in specs if spec.tile is not None), None)
     height, width = next(spec.preprocessing.size for spec in specs if spec.tile is None)
     return (
-        template.replace("CELL_NAME", f"{tile.side}+{tile.context}" if tile else "full")
+        template.replace("TILE_NAME", f"{tile.side}+{tile.context}" if tile else "full")
         .replace("IMAGE_SIZE", f"{height} x {width}")
         .replace("CASCADE_NAME", str(cascade))
         .replace("STAGE_ROWS", stages)

@@ -131,10 +131,10 @@ class CascadeModule(nn.Module):
     def _check(self, inputs: tuple[Tensor, ...]) -> None:
         needed = max(self._inputs.values()) + 1
         if len(inputs) != needed or len({len(each) for each in inputs}) != 1:
-            told = ", ".join(str(tuple(each.shape)) for each in inputs)
+            shapes = ", ".join(str(tuple(each.shape)) for each in inputs)
             raise ModelError(
                 f"as_module: needs {needed} tensors of the same samples, one for each "
-                f"preprocessing in the order of use, not {told or 'none'}"
+                f"preprocessing in the order of use, not {shapes or 'none'}"
             )
 
 

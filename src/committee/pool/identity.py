@@ -102,7 +102,7 @@ def places(known: Samples, given: Samples) -> Array:
 
 
 def same_rows(one: Array, two: Array) -> tuple[Array, Array]:
-    """Return the rows of two splits that are the same samples, judging by outputs, ascending.
+    """Return the rows of two splits with the same outputs, ascending.
 
     Rows count as the same if all outputs are equal in order, unless that is likely by chance, as
     with a few constant outputs. Otherwise at least ten outputs that are unique in each split must

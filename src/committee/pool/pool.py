@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from importlib.metadata import entry_points
+from functools import cache, cached_property
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,14 @@ from committee.spec.model import ImportedModel, KnownModel
 from committee.spec.task import CLASSIFICATION, Task
 from committee.text import printable
 
-# Entry points that open a split as a pool, each named as the index that its stores have.
-STORES = "committee.stores"
 # Rows that are combined at once.
 _ROWS = 4096
+
+
+@cache
+def store_readers() -> dict[str, EntryPoint]:
+    """Return what opens a split as a pool, by the name of the index file of its stores."""
+    return {each.name: each for each in entry_points(group="committee.stores")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +94,8 @@ class Pool:
     @staticmethod
     def _require_one(values: Mapping[str, Any], what: str) -> None:
         if len(set(values.values())) > 1:
-            told = ", ".join(f"{name!r} has {value}" for name, value in values.items())
-            raise MisalignedError(f"Pool: all models must have the same {what}: {told}")
+            text = ", ".join(f"{name!r} has {value}" for name, value in values.items())
+            raise MisalignedError(f"Pool: all models must have the same {what}: {text}")
 
     @classmethod
     def from_arrays(
@@ -169,7 +173,7 @@ class Pool:
                 calibration where they are asked for.
             MisalignedError: If the models do not cover the same samples and classes.
         """
-        readers = {each.name: each for each in entry_points(group=STORES)}
+        readers = store_readers()
         path = Path(path)
         if any((path / index).is_file() for index in readers) and (path / "val").is_dir():
             path = path / "val"
@@ -313,9 +317,9 @@ class Pool:
             if each._has(stages) and each.layout.begins_whole(stages):
                 return each
         if any(each._has(stages) for each in self.divisions):
-            told = " -> ".join("+".join(stage) for stage in stages)
+            text = " -> ".join("+".join(stage) for stage in stages)
             raise CascadeError(
-                f"{told}: a committee begins with models that see whole {self.task.samples}, and "
+                f"{text}: a committee begins with models that see whole {self.task.samples}, and "
                 "goes on with models that see the parts that are left"
             )
         return self
@@ -481,6 +485,6 @@ def _cost(name: str, value: Any, unit: str) -> Cost:
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
-        told = printable(str(value)[:30])
-        raise CostError(f"Pool: costs: {name!r} costs '{told}', no number; write 5e6") from None
+        text = printable(str(value)[:30])
+        raise CostError(f"Pool: costs: {name!r} costs '{text}', no number; write 5e6") from None
     return Cost(number, unit)

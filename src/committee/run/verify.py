@@ -248,8 +248,8 @@ def _lacking(known: Samples, given: Samples, lost: Array) -> str:
     where = f"split {known.split!r}"
     if changed and known.content is not None and given.content is not None:
         rows = np.array([then[given.ids[row]] for row in changed], np.int64)
-        told = changed_text(known, given, rows, np.array(changed, np.int64))
-        return f"{where}: {told}. Predict again, or verify on the data that was predicted"
+        text = changed_text(known, given, rows, np.array(changed, np.int64))
+        return f"{where}: {text}. Predict again, or verify on the data that was predicted"
     names = [given.ids[row] for row in lost.tolist()]
     return (
         f"{where} has no predictions of {len(names):,} samples: {listed(names)}. Predict the same "

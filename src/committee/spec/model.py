@@ -259,9 +259,9 @@ def task_of(specs: Iterable[ModelSpec]) -> Task:
     models = list(specs)
     clips = {spec.name: spec.preprocessing.views is not None for spec in models}
     if len(set(clips.values())) > 1:
-        told = ", ".join(f"{n} takes {'clips' if c else 'images'}" for n, c in clips.items())
+        text = ", ".join(f"{n} takes {'clips' if c else 'images'}" for n, c in clips.items())
         raise CascadeError(
-            f"models of one pool take the same samples, but {told}. Give all of them views, or none"
+            f"models of one pool take the same samples, but {text}. Give all of them views, or none"
         )
     if any(clips.values()):
         return VIDEO_CLASSIFICATION

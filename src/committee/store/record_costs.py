@@ -38,5 +38,5 @@ def record_costs(store: str | Path, specs: Sequence[ModelSpec]) -> None:
 
 def _compared(spec: ModelSpec) -> dict[str, object]:
     """Costs, and what the store compares with what it knows."""
-    told = spec.to_json()
-    return {key: told[key] for key in ("costs", "fingerprint", "preprocessing", "kind")}
+    data = spec.to_json()
+    return {key: data[key] for key in ("costs", "fingerprint", "preprocessing", "kind")}

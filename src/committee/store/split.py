@@ -13,6 +13,7 @@ from committee.arrays import Array
 from committee.errors import ChangedError, CommitteeError, DamagedError, StoreError
 from committee.files import disk_errors, sync_folder, write_bytes
 from committee.pool.identity import shared, shared_note
+from committee.pool.pool import store_readers
 from committee.pool.samples import Broken, Samples
 from committee.reading import sealed_json, typed
 from committee.rule.origin import Origin
@@ -63,7 +64,7 @@ def check_split_name(name: str) -> None:
     Raises:
         StoreError: If no folder can have it.
     """
-    if not _NAME.fullmatch(name) or name in ("store.json", "tiles.json"):
+    if not _NAME.fullmatch(name) or name in store_readers():
         raise StoreError(
             f"split '{printable(name[:80])}' must be letters, digits and . _ -, 200 at most, and "
             "not the name of a file of the store, for it names a folder"
