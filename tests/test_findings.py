@@ -103,7 +103,7 @@ def test_the_paper_s_figures_are_those_of_its_table(page):
 def test_every_analysis_named_is_one(findings):
     from committee.study.analyses import ANALYSES
 
-    known = {analysis.about.name for analysis in ANALYSES}
+    known = {analysis.name for analysis in ANALYSES}
     assert {question.analysis for question in findings.QUESTIONS} <= known
 
 

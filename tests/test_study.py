@@ -25,7 +25,7 @@ from committee.report.table import Column, Table
 from committee.rule.origin import Origin
 from committee.study import analyses as analyses_module
 from committee.study.analyses import ANALYSES, figure_of, run_study
-from committee.study.base import About, Analysis, Finding
+from committee.study.base import Analysis, Finding
 from committee.study.columns import accuracy_of
 from committee.study.context import study_of
 from committee.study.inputs import read_references, read_training
@@ -248,7 +248,7 @@ def test_what_chose_does_not_judge():
 
 
 def _analysis(name, analyse):
-    return Analysis(About(name, name.title(), "nowhere"), analyse, lambda study, data: None)
+    return Analysis(name, name.title(), "nowhere", analyse, lambda study, data: None)
 
 
 def _fails(error):
@@ -285,18 +285,18 @@ def test_an_unknown_analysis_is_named_before_any_is_run(study):
         run_study(study, ["treshold_sweep"])
 
 
-@pytest.mark.parametrize("analysis", ANALYSES, ids=lambda analysis: analysis.about.name)
+@pytest.mark.parametrize("analysis", ANALYSES, ids=lambda analysis: analysis.name)
 def test_every_analysis_is_named_for_its_file_and_says_where_it_comes_from(analysis):
     module = analysis.analyse.__module__
-    assert module == f"committee.study.{analysis.about.name}"
-    assert analysis.about.source
+    assert module == f"committee.study.{analysis.name}"
+    assert analysis.source
     assert "Wang et al. (2022)" in __import__(module, fromlist=["__doc__"]).__doc__
 
 
 def test_the_page_says_how_to_read_every_analysis_and_where_it_comes_from():
     page = (Path(__file__).parent.parent / "docs" / "study.md").read_text()
     for analysis in ANALYSES:
-        assert f"**{analysis.about.name}** (" in page
+        assert f"**{analysis.name}** (" in page
 
 
 # Writing
@@ -313,7 +313,7 @@ def test_everything_is_written_and_named_in_the_index(study, findings, tmp_path)
     index = (tmp_path / "index.md").read_text()
     assert study.provenance in index
     for finding in findings:
-        assert finding.about.title in index
+        assert finding.title in index
         for ending in ("png", "svg"):
             drawn = (tmp_path / f"{finding.name}.{ending}").exists()
             assert drawn == (figure_of(study, finding) is not None)
@@ -329,9 +329,9 @@ def test_everything_is_written_and_named_in_the_index(study, findings, tmp_path)
 def test_a_long_table_is_linked_from_the_index_and_not_shown_on_it(study):
     def index_of(rows):
         table = Table("Long", (Column("number", int, "count"),), range(rows))
-        return index_markdown(study, [Finding((table,), about=ANALYSES[0].about)])
+        return index_markdown(study, [Finding((table,), name=ANALYSES[0].name)])
 
-    name = ANALYSES[0].about.name
+    name = ANALYSES[0].name
     assert "| 49 |" in index_of(50)
     assert "| 49 |" not in index_of(51)
     assert f"[{name}.csv]({name}.csv), [{name}.md]({name}.md)" in index_of(51)

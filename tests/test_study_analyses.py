@@ -50,7 +50,7 @@ def single_model_study():
 
 
 def drawn(analysis, study):
-    return analysis.draw(study, analysis.analyse(study).data)
+    return analysis.ANALYSIS.draw(study, analysis.ANALYSIS.analyse(study).data)
 
 
 def labels_of(figure):
@@ -71,7 +71,7 @@ def every_ensemble(study):
 def test_the_matching_ensemble_is_the_cheapest_of_all(study):
     every = [(each, evaluate(each, study.val)) for each in every_ensemble(study)]
     for row, single in zip(
-        table_of(ensembles.analyse(study), "matching"), study.singles, strict=True
+        table_of(ensembles.ANALYSIS.analyse(study), "matching"), study.singles, strict=True
     ):
         enough = [
             (e.average_cost, -e.accuracy) for _, e in every if e.accuracy >= single.val.accuracy
@@ -88,7 +88,7 @@ def test_the_matching_ensemble_is_the_cheapest_of_all(study):
         assert row["speedup"] == pytest.approx(single.test.average_cost / judged.average_cost)
 
 
-@pytest.mark.parametrize("analyse", [ensembles.analyse, converted.analyse])
+@pytest.mark.parametrize("analyse", [ensembles.ANALYSIS.analyse, converted.ANALYSIS.analyse])
 def test_pools_that_make_no_ensemble_are_not_supported(analyse):
     with pytest.raises(errors.Unsupported, match="there is one model only"):
         analyse(single_model_study())
@@ -100,7 +100,7 @@ def test_pools_that_make_no_ensemble_are_not_supported(analyse):
 
 
 def test_a_cascade_is_as_accurate_as_its_ensemble_and_no_dearer_where_it_was_chosen(study):
-    for ensemble, cascade in converted.analyse(study).data:
+    for ensemble, cascade in converted.ANALYSIS.analyse(study).data:
         assert set(cascade.cascade.names) <= set(ensemble.cascade.names)
         assert cascade.val.accuracy >= ensemble.val.accuracy
         assert cascade.val.average_cost <= ensemble.val.average_cost
@@ -108,7 +108,7 @@ def test_a_cascade_is_as_accurate_as_its_ensemble_and_no_dearer_where_it_was_cho
 
 
 def test_conversions_are_told_from_the_split_that_judges(study):
-    finding = converted.analyse(study)
+    finding = converted.ANALYSIS.analyse(study)
     rows = table_of(finding)
     for row, (ensemble, cascade) in zip(rows, finding.data, strict=True):
         assert row["cascade: average cost"] == cascade.test.average_cost
@@ -163,7 +163,7 @@ def test_functions_are_compared_at_equal_cost_on_the_split_that_chose(study):
     for name, each in found.items():
         assert each.cascade.confidence == name
         assert abs(each.val.average_cost - usual) <= step
-    finding = confidence.analyse(study)
+    finding = confidence.ANALYSIS.analyse(study)
     for row in table_of(finding, "equal_cost"):
         assert row["gain over max_prob"].samples == 600
     assert len(table_of(finding, "means")) == 3
@@ -182,11 +182,11 @@ def test_decisions_bring_their_own_confidence():
         for split in ("val", "test")
     )
     with pytest.raises(errors.Unsupported, match="decisions bring their own confidence"):
-        confidence.analyse(study_of(val, test))
+        confidence.ANALYSIS.analyse(study_of(val, test))
 
 
 def test_one_model_is_ranked_though_it_makes_no_cascade():
-    finding = confidence.analyse(single_model_study())
+    finding = confidence.ANALYSIS.analyse(single_model_study())
     assert [table.name for table in finding.tables] == ["surest", "means"]
     assert "no cascade of two models" in finding.sentences[-1]
 
@@ -196,7 +196,7 @@ def test_one_model_is_ranked_though_it_makes_no_cascade():
 
 def test_tables_tell_what_the_front_gives(study):
     front = search(study.val, 4)
-    finding = best.analyse(study)
+    finding = best.ANALYSIS.analyse(study)
     for name, choose in (
         ("same_cost", lambda single: front.at_most(single.val.average_cost)),
         ("same_accuracy", lambda single: front.matching(single.cascade.names[0])),
@@ -227,7 +227,7 @@ def test_a_unit_in_proportion_gives_the_same_committees_and_speedups():
     pools = family_pools()
     macs = pools[0].costs.values("macs")
     study = study_of(*priced(pools, "latency_ms", {n: m / 2**20 for n, m in macs.items()}))
-    finding = measured.analyse(study)
+    finding = measured.ANALYSIS.analyse(study)
     rows = table_of(finding, "priced-latency_ms")
     assert rows
     for row in rows:
@@ -237,13 +237,13 @@ def test_a_unit_in_proportion_gives_the_same_committees_and_speedups():
         assert own.same_cost.cascade == there.same_cost.cascade
         assert own.same_accuracy.cascade == there.same_accuracy.cascade
         assert there.single.test.unit == "latency_ms"
-    assert len(measured.draw(study, finding.data).axes) == 1
+    assert len(measured.ANALYSIS.draw(study, finding.data).axes) == 1
 
 
 def test_a_unit_in_which_all_cost_the_same_saves_nothing():
     pools = family_pools()
     study = study_of(*priced(pools, "calls", dict.fromkeys(pools[0].names, 1.0)))
-    finding = measured.analyse(study)
+    finding = measured.ANALYSIS.analyse(study)
     for row in table_of(finding, "priced-calls"):
         assert row["speedup in calls"] <= 1
         assert "model: samples a second" not in row
@@ -258,12 +258,12 @@ def test_costs_measured_under_different_conditions_are_not_compared():
         }
         pools.append(with_families(with_costs(pool, table), {}))
     with pytest.raises(errors.Unsupported, match="measured under different conditions"):
-        measured.analyse(study_of(*pools))
+        measured.ANALYSIS.analyse(study_of(*pools))
 
 
 def test_a_pool_with_one_unit_has_no_other(study):
     with pytest.raises(errors.Unsupported, match="a cost in macs, and in no other unit"):
-        measured.analyse(study)
+        measured.ANALYSIS.analyse(study)
 
 
 # Models from outside
@@ -275,7 +275,7 @@ def test_a_single_model_as_outside_model_gets_its_own_pair(study):
         for single in study.singles
     )
     asked = family_study(references=given_)
-    for row, pair in zip(table_of(outside.analyse(asked)), asked.pairs, strict=True):
+    for row, pair in zip(table_of(outside.ANALYSIS.analyse(asked)), asked.pairs, strict=True):
         assert row["at its cost"] == named(pair.same_cost.cascade)
         assert row["at its accuracy"] == named(pair.same_accuracy.cascade)
         expected = pair.same_cost.test.accuracy - pair.single.val.accuracy
@@ -287,7 +287,7 @@ def test_a_single_model_as_outside_model_gets_its_own_pair(study):
 
 def test_outside_models_beyond_the_pool_have_no_committee():
     asked = family_study(references=(Reference("best", 1.0, 1e12), Reference("cheap", 0.1, 1.0)))
-    finding = outside.analyse(asked)
+    finding = outside.ANALYSIS.analyse(asked)
     cheap, dear = table_of(finding)
     assert (cheap["outside model"], cheap["at its cost"], cheap["gain"]) == ("cheap", None, None)
     assert (dear["outside model"], dear["at its accuracy"]) == ("best", None)
@@ -298,14 +298,14 @@ def test_outside_models_beyond_the_pool_have_no_committee():
 
 def test_without_outside_models_there_is_nothing_to_compare(study):
     with pytest.raises(errors.Unsupported, match="--reference"):
-        outside.analyse(study)
+        outside.ANALYSIS.analyse(study)
 
 
 # The number of models
 
 
 def test_more_models_are_never_worse_where_they_were_chosen(study):
-    data = numbers.analyse(study).data
+    data = numbers.ANALYSIS.analyse(study).data
     assert list(data) == [2, 3, 4]
     targets = numbers.target_costs(study)
     assert targets == sorted(targets)
@@ -338,14 +338,14 @@ def test_a_free_model_does_not_break_the_targets():
 
 def test_two_models_are_too_few_for_a_comparison():
     with pytest.raises(errors.Unsupported, match="committees of up to 2 models"):
-        numbers.analyse(family_study(max_models=2))
+        numbers.ANALYSIS.analyse(family_study(max_models=2))
 
 
 # Exits
 
 
 def test_exit_ratios_sum_to_one_and_give_the_average_cost(study):
-    finding = exits.analyse(study)
+    finding = exits.ANALYSIS.analyse(study)
     for row, (_, cascade) in zip(table_of(finding), finding.data, strict=True):
         ratios = [v for name, v in row.items() if name.startswith("stage") and v is not None]
         costs = [sum(study.val.costs.values("macs")[n] for n in stage)
@@ -357,7 +357,7 @@ def test_exit_ratios_sum_to_one_and_give_the_average_cost(study):
 
 def test_a_pool_whose_models_match_themselves_has_no_exits():
     with pytest.raises(errors.Unsupported, match="no single model's accuracy is matched"):
-        exits.analyse(single_model_study())
+        exits.ANALYSIS.analyse(single_model_study())
 
 
 # Figures
@@ -383,7 +383,7 @@ def test_figures_name_what_they_draw(study):
         ["Single models, with 95 % interval", "At equal cost", "At equal accuracy"]
     ]
     assert labels_of(drawn(confidence, study)) == [["Upper bound", *CONFIDENCES]]
-    stages = len(exits.analyse(study).tables[0].columns) - 5
+    stages = len(exits.ANALYSIS.analyse(study).tables[0].columns) - 5
     assert labels_of(drawn(exits, study)) == [
         [f"Stage {number}" for number in range(1, stages + 1)]
     ]

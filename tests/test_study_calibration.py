@@ -10,7 +10,7 @@ from committee.calibration.fitting import fit_calibrations
 from committee.calibration.reliability import expected_calibration_error
 from committee.pool.comparison import identity_of
 from committee.rule.outputs import Outputs
-from committee.study.calibration import analyse, draw, overconfidence, split_halves
+from committee.study.calibration import ANALYSIS, overconfidence, split_halves
 from committee.study.context import study_of
 from study_pools import family_pools, family_study
 
@@ -22,7 +22,7 @@ def study():
 
 @pytest.fixture(scope="module")
 def finding(study):
-    return analyse(study)
+    return ANALYSIS.analyse(study)
 
 
 def cells_of(table):
@@ -97,7 +97,7 @@ def test_calibrations_of_the_pool_are_shown_and_all_of_val_chooses():
     assert apart.fits is None
     assert len(apart.chooses) == len(val)
     assert not apart.chooses.calibrations
-    finding = analyse(study)
+    finding = ANALYSIS.analyse(study)
     assert finding.data.calibrations["b0-0"] == own["b0-0"]
     assert finding.sentences[0] == "Calibrations were fitted on cal, val chose the ensembles."
 
@@ -106,7 +106,7 @@ def test_calibrations_fitted_on_what_chooses_are_left_out():
     val, test = family_pools()
     study = study_of(val.with_calibrations(fit_calibrations(val, "temperature")), test)
     with pytest.raises(errors.Unsupported, match="fitted on 'val', which chooses"):
-        analyse(study)
+        ANALYSIS.analyse(study)
 
 
 def test_decisions_are_calibrated_but_make_no_ensembles():
@@ -119,12 +119,12 @@ def test_decisions_are_calibrated_but_make_no_ensembles():
     }
     pool = Pool.from_arrays(labels, decisions, kind="decisions", costs={"a": 1, "b": 2})
     study = study_of(pool.rows(slice(0, 400), "val"), pool.rows(slice(400, None), "test"))
-    finding = analyse(study)
+    finding = ANALYSIS.analyse(study)
     assert [table.name for table in finding.tables] == ["reliability"]
     assert len(finding.tables[0].rows) == 2
 
 
 def test_the_figure_has_a_panel_for_each_architecture(study, finding):
-    figure = draw(study, finding.data)
+    figure = ANALYSIS.draw(study, finding.data)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert [title for title in titles if title] == ["b0-0", "b1-0", "b2-0"]

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from committee import errors, search
 from committee.study.context import study_of
-from committee.study.diversity import analyse, draw
+from committee.study.diversity import ANALYSIS
 from study_pools import family_pools, family_study
 
 
 def rows_of(study):
     """Each single model, its equal of one architecture, and that of any."""
-    return zip(*[(entry.committee for entry in analyse(study).data)] * 3, strict=True)
+    return zip(*[(entry.committee for entry in ANALYSIS.analyse(study).data)] * 3, strict=True)
 
 
 @given(st.integers(0, 1000))
@@ -45,13 +45,13 @@ def test_pools_without_families_or_with_one_are_left_out():
     for names in (["b0-0", "b1-0"], ["b0-0", "b0-1"]):
         val, test = (pool.only(names) for pool in family_pools())
         with pytest.raises(errors.Unsupported, match="two architectures and two trainings"):
-            analyse(study_of(val, test))
+            ANALYSIS.analyse(study_of(val, test))
 
 
 def test_the_figure_shows_both_series():
     study = family_study()
-    finding = analyse(study)
-    figure = draw(study, finding.data)
+    finding = ANALYSIS.analyse(study)
+    figure = ANALYSIS.draw(study, finding.data)
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [
         "single model", "one architecture", "any architectures",

@@ -47,9 +47,9 @@ def test_every_analysis_stands_after_the_front(study: Study, findings: tuple[Fin
     assert "<h1>Study of 3 models</h1>" in text
     places = [text.index('id="chart"')]
     for finding in findings:
-        places.append(text.index(f'<h2 id="part-{finding.name}">{finding.about.title}</h2>'))
+        places.append(text.index(f'<h2 id="part-{finding.name}">{finding.title}</h2>'))
         section = text[places[-1] : text.index("</section>", places[-1])]
-        assert f"After Wang et al. (2022), {finding.about.source}" in section
+        assert f"After Wang et al. (2022), {finding.source}" in section
         assert all(sentence in section for sentence in finding.sentences)
         assert ("<svg" in section) == (finding.data is not None)
         assert section.count("<table") == len(finding.tables)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from committee import errors
 from committee.study.context import study_of
-from committee.study.scaled_family import analyse, draw, scale
+from committee.study.scaled_family import ANALYSIS, scale
 from study_pools import family_pools
 
 LADDER = [[f"m{size}-{training}" for training in range(3)] for size in range(6)]
@@ -42,7 +42,7 @@ def study():
 
 @pytest.fixture(scope="module")
 def finding(study):
-    return analyse(study)
+    return ANALYSIS.analyse(study)
 
 
 def test_members_keep_to_the_cost_of_their_model_where_chosen(finding):
@@ -74,7 +74,7 @@ def test_models_of_members_are_those_of_the_base_scaled_up(study, finding):
 def test_few_architectures_make_no_family():
     val, test = (pool.only(["b0-0", "b1-0"]) for pool in family_pools())
     with pytest.raises(errors.Unsupported, match="more architectures of rising cost"):
-        analyse(study_of(val, test))
+        ANALYSIS.analyse(study_of(val, test))
 
 
 def test_gains_are_of_the_judging_split(study, finding):
@@ -87,7 +87,7 @@ def test_gains_are_of_the_judging_split(study, finding):
 
 
 def test_the_figure_names_every_member(study, finding):
-    (axes,) = draw(study, finding.data).axes
+    (axes,) = ANALYSIS.draw(study, finding.data).axes
     told = [text.get_text() for text in axes.texts]
     assert [text for text in told if text.startswith("C")] == [
         f"C{number}" for number in range(len(finding.data))
@@ -95,7 +95,7 @@ def test_the_figure_names_every_member(study, finding):
 
 
 def test_names_in_the_figure_do_not_overlap(study, finding):
-    figure = draw(study, finding.data)
+    figure = ANALYSIS.draw(study, finding.data)
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert len(boxes) > len(finding.data)

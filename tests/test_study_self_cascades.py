@@ -15,7 +15,7 @@ from committee.report.text import named
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 from committee.study.context import study_of
-from committee.study.self_cascades import analyse, draw
+from committee.study.self_cascades import ANALYSIS
 from pool_changes import with_specs
 
 
@@ -60,7 +60,7 @@ def study():
 
 @pytest.fixture(scope="module")
 def finding(study):
-    return analyse(study)
+    return ANALYSIS.analyse(study)
 
 
 def test_the_same_weights_at_two_sizes_are_found_lowest_first(finding):
@@ -75,14 +75,14 @@ def test_names_alone_say_nothing():
     pool = replace(pool_of(10, SIGNALS), layout=Layout())
     val, test = pool.rows(slice(0, 5), "val"), pool.rows(slice(5, None), "test")
     with pytest.raises(errors.Unsupported, match="no weights are there at two resolutions"):
-        analyse(study_of(val, test))
+        ANALYSIS.analyse(study_of(val, test))
 
 
 @given(st.integers(0, 1000))
 @settings(max_examples=10)
 def test_every_pair_is_tried_and_its_cascade_is_as_accurate_as_the_better(seed):
     study = study_at(SIGNALS, seed, rows=60, grid=10)
-    pairs = analyse(study).data.pairs
+    pairs = ANALYSIS.analyse(study).data.pairs
     assert [(named(p.low.cascade), named(p.high.cascade)) for p in pairs] == [
         ("a@20", "a@30"), ("a@20", "a@40"), ("a@30", "a@40"),
     ]  # fmt: skip
@@ -138,7 +138,7 @@ def test_a_gain_of_the_higher_resolution_is_said(study, finding):
 
 def test_that_a_higher_resolution_does_not_gain_is_said():
     worse = {("a", 20): 2.4, ("a", 30): 2.0, ("a", 40): 1.6}
-    found = analyse(study_at(worse))
+    found = ANALYSIS.analyse(study_at(worse))
     told = found.sentences
     assert "in 0 and clearly less accurate in 3" in told[0]
     assert told[1].startswith("a is the most accurate on val at a@20. It does not gain above that:")
@@ -153,7 +153,7 @@ def test_a_gain_up_to_the_middle_resolution_is_said_for_each_set_of_weights():
     # As of networks that were trained at the middle one: below it they lose, and above it too.
     there = {("a", 20): 1.6, ("a", 30): 2.4, ("a", 40): 1.6}
     more = {("b", 20): 1.4, ("b", 30): 1.9, ("b", 40): 2.4}
-    told = analyse(study_at(there | more)).sentences
+    told = ANALYSIS.analyse(study_at(there | more)).sentences
     assert not any(each.startswith("A higher resolution does not gain here") for each in told)
     assert told[1].startswith("a is the most accurate on val at a@30. Over lower ones it gains")
     assert "on test, clearly in 1 of 1. It does not gain above that:" in told[1]
@@ -163,7 +163,7 @@ def test_a_gain_up_to_the_middle_resolution_is_said_for_each_set_of_weights():
 
 
 def test_the_figure_shows_weights_cascades_and_other_models(study, finding):
-    (axes,) = draw(study, finding.data).axes
+    (axes,) = ANALYSIS.draw(study, finding.data).axes
     labels = axes.get_legend_handles_labels()[1]
     assert sorted(labels) == [
         "Self-cascades", "Single models, with 95 % interval", "a at 3 resolutions",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from committee import Cascade, errors, evaluate
 from committee.study.context import study_of
-from committee.study.threshold_sweep import analyse, draw, pairs_on_front
+from committee.study.threshold_sweep import ANALYSIS, pairs_on_front
 from strategies import random_pool
 from study_pools import family_pools, family_study
 
@@ -22,7 +22,7 @@ def test_the_ends_are_the_single_model_and_the_ensemble(seed):
         pairs_on_front(study)
     except errors.Unsupported:
         return
-    for sweep in analyse(study).data:
+    for sweep in ANALYSIS.analyse(study).data:
         first, second = sweep.committees[1].cascade.names
         assert sweep.committees[0].test == evaluate(Cascade.of([first]), study.test)
         assert sweep.ensemble.test == evaluate(Cascade.ensemble([first, second]), study.test)
@@ -35,7 +35,7 @@ def test_the_ends_are_the_single_model_and_the_ensemble(seed):
 
 def test_the_plateau_s_figures_are_of_the_judging_split():
     study = family_study()
-    finding = analyse(study)
+    finding = ANALYSIS.analyse(study)
     plateau, _ = finding.tables
     for row, sweep in zip(plateau.rows, finding.data, strict=True):
         cells = dict(zip([column.name for column in plateau.columns], row, strict=True))
@@ -51,15 +51,15 @@ def test_the_plateau_s_figures_are_of_the_judging_split():
 def test_pools_without_pairs_are_not_supported():
     val, test = (pool.only(["b0-0"]) for pool in family_pools())
     with pytest.raises(errors.Unsupported, match="no cascade of two models is on the front"):
-        analyse(study_of(val, test))
+        ANALYSIS.analyse(study_of(val, test))
     with pytest.raises(errors.Unsupported, match="nothing is averaged"):
-        analyse(family_study(combine="last"))
+        ANALYSIS.analyse(family_study(combine="last"))
 
 
 def test_the_figure_has_a_curve_for_each_cascade():
     study = family_study()
-    finding = analyse(study)
-    (axes,) = draw(study, finding.data).axes
+    finding = ANALYSIS.analyse(study)
+    (axes,) = ANALYSIS.draw(study, finding.data).axes
     first, *sweeps, last = axes.get_legend_handles_labels()[1]
     assert (first, last) == ("Single models", "Ensembles: no sample exits early")
     assert sweeps == [f"{sweep.text}, plateau" for sweep in finding.data]

@@ -7,7 +7,7 @@ import pytest
 from committee import errors
 from committee.study.context import Training, study_of
 from committee.study.inputs import read_training
-from committee.study.training_cost import analyse, draw, time_of
+from committee.study.training_cost import ANALYSIS, time_of
 from study_pools import family_pools, family_study
 
 NAMES = [f"b{size}-{training}" for size in range(3) for training in range(2)]
@@ -16,7 +16,7 @@ TIMES = Training("days", {name: 1.0 + 10 ** int(name[1]) + int(name[-1]) for nam
 
 @pytest.fixture(scope="module")
 def finding():
-    return analyse(family_study(training=TIMES))
+    return ANALYSIS.analyse(family_study(training=TIMES))
 
 
 def cells_of(table):
@@ -68,18 +68,18 @@ def test_times_may_be_given_by_family_in_a_file(tmp_path):
     val, test = family_pools()
     (tmp_path / "times.csv").write_text("name,days\nb0,1\nb1,2\nb2,4\n")
     training = read_training(tmp_path / "times.csv", val)
-    table = analyse(study_of(val, test, training=training)).tables[0]
+    table = ANALYSIS.analyse(study_of(val, test, training=training)).tables[0]
     assert [row[2] for row in table.rows] == [1, 2, 4]
     assert table.columns[2].unit == "days"
 
 
 def test_without_times_there_is_nothing_to_say():
     with pytest.raises(errors.Unsupported, match="--training"):
-        analyse(family_study())
+        ANALYSIS.analyse(family_study())
 
 
 def test_the_figure_s_axis_is_of_training(finding):
-    left, _ = draw(family_study(training=TIMES), finding.data).axes
+    left, _ = ANALYSIS.draw(family_study(training=TIMES), finding.data).axes
     assert left.get_xlabel() == "Training time (days), log scale"
     drawn = {float(x) for line in left.lines for x in line.get_xdata()}
     assert {TIMES.times[name] for name in ("b0-0", "b1-0", "b2-0")} <= drawn

@@ -7,7 +7,7 @@ import pytest
 
 from committee import Cascade, errors, evaluate
 from committee.study.context import study_of
-from committee.study.trainings import analyse, draw
+from committee.study.trainings import ANALYSIS
 from study_pools import family_pools, family_study
 
 
@@ -18,7 +18,7 @@ def study():
 
 @pytest.fixture(scope="module")
 def finding(study):
-    return analyse(study)
+    return ANALYSIS.analyse(study)
 
 
 def spread(finding, architecture, kind):
@@ -74,16 +74,16 @@ def test_the_table_s_figures_are_numpy_s(study, finding):
 
 def test_two_trainings_have_no_spread():
     with pytest.raises(errors.Unsupported, match="no architecture was trained 3 times"):
-        analyse(family_study())
+        ANALYSIS.analyse(family_study())
 
 
 def test_what_does_not_average_has_no_ensembles():
     with pytest.raises(errors.Unsupported, match="nothing is averaged"):
-        analyse(study_of(*family_pools(trainings=3), combine="last"))
+        ANALYSIS.analyse(study_of(*family_pools(trainings=3), combine="last"))
 
 
 def test_the_figure_has_a_point_for_each_committee(study, finding):
-    (axes,) = draw(study, finding.data).axes
+    (axes,) = ANALYSIS.draw(study, finding.data).axes
     points = sum(len(line.get_xdata()) for line in axes.lines)
     assert points == 2 * (4 + 6 + 12)
     assert [text.get_text() for text in axes.get_xticklabels()] == ["b0", "b1"]

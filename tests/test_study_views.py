@@ -20,7 +20,7 @@ from committee.spec.views import Views
 from committee.study.analyses import run_study
 from committee.study.context import study_of
 from committee.study.inputs import read_training
-from committee.study.views import analyse
+from committee.study.views import ANALYSIS
 from pool_changes import with_specs
 
 BLOCKS = 4
@@ -100,7 +100,7 @@ def test_rows_of_a_report_are_of_whole_models(pools):
 
 def test_fixed_views_and_exits_between_them(pools):
     study = study_of(*pools, grid=20, max_models=4)
-    finding = analyse(study)
+    finding = ANALYSIS.analyse(study)
     rows = [
         dict(zip((c.name for c in finding.tables[0].columns), row, strict=True))
         for row in finding.tables[0].rows
@@ -154,4 +154,4 @@ def test_every_analysis_takes_blocks_or_says_why_not(pools, tmp_path):
 def test_pools_without_blocks_have_no_views_to_leave_between(pools):
     plain = [replace(pool, layout=Layout()) for pool in pools]
     with pytest.raises(Unsupported, match="view_blocks"):
-        analyse(study_of(*plain, grid=10, max_models=2))
+        ANALYSIS.analyse(study_of(*plain, grid=10, max_models=2))

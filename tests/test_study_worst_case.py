@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import brute_force
 from committee import errors
 from committee.study.context import study_of
-from committee.study.worst_case import analyse, draw, guarantees
+from committee.study.worst_case import ANALYSIS, guarantees
 from strategies import random_pool
 from study_pools import family_pools, family_study
 
@@ -41,7 +41,7 @@ def test_both_are_the_cheapest_of_all_cascades_that_may_be(seed):
 
 
 def test_the_guarantee_holds_and_has_a_price():
-    rows = analyse(family_study()).data
+    rows = ANALYSIS.analyse(family_study()).data
     assert len(rows) == 3
     for single, without, guaranteed in rows:
         assert guaranteed.test.worst_case_cost <= single.test.worst_case_cost
@@ -51,7 +51,7 @@ def test_the_guarantee_holds_and_has_a_price():
 
 def test_the_table_has_three_rows_a_model_of_the_judging_split():
     study = family_study()
-    finding = analyse(study)
+    finding = ANALYSIS.analyse(study)
     (table,) = finding.tables
     names = [column.name for column in table.columns]
     cells = [dict(zip(names, row, strict=True)) for row in table.rows]
@@ -68,13 +68,13 @@ def test_the_table_has_three_rows_a_model_of_the_judging_split():
 def test_one_model_has_no_committee():
     val, test = (pool.only(["b0-0"]) for pool in family_pools())
     with pytest.raises(errors.Unsupported, match="no committee of several models"):
-        analyse(study_of(val, test))
+        ANALYSIS.analyse(study_of(val, test))
 
 
 def test_the_figure_has_a_row_for_each_model_and_lines_to_the_worst_case():
     study = family_study()
-    data = analyse(study).data
-    left, right = draw(study, data).axes
+    data = ANALYSIS.analyse(study).data
+    left, right = ANALYSIS.draw(study, data).axes
     assert [text.get_text() for text in left.get_yticklabels()] == ["b0-0", "b1-0", "b2-0"]
     ends = {float(line.get_xdata()[-1]) for line in left.lines}
     for _, without, _ in data:
@@ -85,7 +85,7 @@ def test_the_figure_has_a_row_for_each_model_and_lines_to_the_worst_case():
 
 def test_no_label_is_cut_or_covers_another():
     study = family_study()
-    figure = draw(study, analyse(study).data)
+    figure = ANALYSIS.draw(study, ANALYSIS.analyse(study).data)
     figure.draw_without_rendering()
     left, right = (axes.xaxis.label.get_window_extent() for axes in figure.axes)
     assert figure.bbox.x0 <= left.x0 < left.x1 < right.x0 < right.x1 <= figure.bbox.x1

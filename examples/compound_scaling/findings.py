@@ -98,7 +98,7 @@ def large_ensembles(study: Study) -> Found:
 
 
 def converted(study: Study) -> Found:
-    both = ensembles_as_cascades.analyse(study).data
+    both = ensembles_as_cascades.ANALYSIS.analyse(study).data
     ratios = [speedup(e, c) for e, c in both]
     gains = [study.gain(c.cascade, e.cascade) for e, c in both]
     told = (
@@ -124,7 +124,7 @@ def functions(study: Study) -> Found:
 
 
 def plateau(study: Study) -> Found:
-    sweeps = threshold_sweep.analyse(study).data
+    sweeps = threshold_sweep.ANALYSIS.analyse(study).data
     saved = [speedup(sweep.ensemble, sweep.cheapest) for sweep in sweeps]
     gains = [study.gain(s.cheapest.cascade, s.ensemble.cascade) for s in sweeps]
     told = (
@@ -179,7 +179,7 @@ def rising(study: Study) -> Found:
 
 
 def guaranteed(study: Study) -> Found:
-    rows = worst_case.analyse(study).data
+    rows = worst_case.ANALYSIS.analyse(study).data
     dear = [r for r in rows if r[1].val.worst_case_cost > r[0].val.worst_case_cost]
     before = [speedup(single, without) for single, without, _ in dear]
     after = [speedup(single, guaranteed) for single, _, guaranteed in dear]
@@ -194,7 +194,7 @@ def guaranteed(study: Study) -> Found:
 
 
 def training(study: Study) -> Found:
-    rows = [e for e in training_cost.analyse(study).data if e.kind == "ensemble"]
+    rows = [e for e in training_cost.ANALYSIS.analyse(study).data if e.kind == "ensemble"]
     ratios = [
         training_cost.time_of(row.committee, study.training)
         / training_cost.time_of(row.single, study.training)
@@ -213,7 +213,7 @@ def training(study: Study) -> Found:
 
 
 def underconfident(study: Study) -> Found:
-    found = calibration.analyse(study)
+    found = calibration.ANALYSIS.analyse(study)
     cells = [row[4] for row in found.tables[0].rows]
     under = sum(cell.high < 0 for cell in cells)
     told = (
@@ -225,7 +225,7 @@ def underconfident(study: Study) -> Found:
 
 
 def calibrated(study: Study) -> Found:
-    table = calibration.analyse(study).tables[1]
+    table = calibration.ANALYSIS.analyse(study).tables[1]
     gains = [row[4] for row in table.rows]
     apart = clear(gains) + lost(gains)
     told = (
@@ -237,7 +237,7 @@ def calibrated(study: Study) -> Found:
 
 
 def scaled(study: Study) -> Found:
-    members = scaled_family.analyse(study).data
+    members = scaled_family.ANALYSIS.analyse(study).data
     gains = [study.gain(m.scaled.cascade, m.single.cascade) for m in members]
     over = [study.gain(m.scaled.cascade, m.searched.cascade) for m in members if m.searched]
     told = (
@@ -260,7 +260,7 @@ def exits(study: Study) -> Found:
 
 
 def number(study: Study) -> Found:
-    chosen = number_of_models.analyse(study).data
+    chosen = number_of_models.ANALYSIS.analyse(study).data
     means = {
         most: fmean(
             study.gain(more.cascade, fewer.cascade).value
@@ -276,7 +276,7 @@ def number(study: Study) -> Found:
 
 
 def spread(study: Study) -> Found:
-    spreads = trainings.analyse(study).data
+    spreads = trainings.ANALYSIS.analyse(study).data
     deviations = {
         kind: [100 * s.deviation for s in spreads if s.kind == kind]
         for kind in ("single", "ensemble", "cascade")
@@ -294,7 +294,7 @@ def spread(study: Study) -> Found:
 
 
 def mixed(study: Study) -> Found:
-    entries = diversity.analyse(study).data[3:]
+    entries = diversity.ANALYSIS.analyse(study).data[3:]
     rows = list(zip(entries[::3], entries[1::3], entries[2::3], strict=True))
     one = [speedup(same.single, same.committee) for _, same, _ in rows]
     any_ = [speedup(mixed.single, mixed.committee) for _, _, mixed in rows]
@@ -309,7 +309,7 @@ def mixed(study: Study) -> Found:
 
 
 def resolutions(study: Study) -> Found:
-    found = self_cascades.analyse(study)
+    found = self_cascades.ANALYSIS.analyse(study)
     gains = [pair.gain for pair in found.data]
     return Found(verdict(clear(gains) == len(gains), clear(gains) > 0), " ".join(found.sentences))
 

@@ -66,7 +66,7 @@ def study(
 
     Example: committee study predictions --out study
     """
-    analyses = {each.about.name for each in chosen_analyses(only or ())}
+    analyses = {each.name for each in chosen_analyses(only or ())}
     refuse(
         "an analysis that --only leaves out",
         reference=reference is not None and "outside_references" not in analyses,

@@ -61,11 +61,11 @@ def chosen_analyses(only: Sequence[str] = ()) -> tuple[Analysis, ...]:
     Raises:
         UnknownNameError: If there is no analysis of a name.
     """
-    known = [analysis.about.name for analysis in ANALYSES]
+    known = [analysis.name for analysis in ANALYSES]
     for name in only:
         if name not in known:
             raise UnknownNameError.of("study", "analysis", name, known)
-    return tuple(a for a in ANALYSES if not only or a.about.name in only)
+    return tuple(a for a in ANALYSES if not only or a.name in only)
 
 
 def run_study(
@@ -90,8 +90,10 @@ def run_study(
     findings: list[Finding] = []
     for number, analysis in enumerate(analyses):
         if progress is not None:
-            progress(analysis.about.name, number, len(analyses))
-        findings.append(replace(_finding(analysis, study), about=analysis.about))
+            progress(analysis.name, number, len(analyses))
+        finding = _finding(analysis, study)
+        about = {"name": analysis.name, "title": analysis.title, "source": analysis.source}
+        findings.append(replace(finding, **about))  # type: ignore[arg-type]
     if progress is not None:
         progress("", len(analyses), len(analyses))
     return tuple(findings)
@@ -114,4 +116,4 @@ def figure_of(study: Study, finding: Finding) -> Figure | None:
     """
     if finding.data is None:
         return None
-    return next(a.draw for a in ANALYSES if a.about.name == finding.name)(study, finding.data)
+    return next(a.draw for a in ANALYSES if a.name == finding.name)(study, finding.data)

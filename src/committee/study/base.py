@@ -16,23 +16,8 @@ POINTS = Column("", float, "points")
 
 
 @dataclass(frozen=True)
-class About:
-    """The name of an analysis and where it comes from.
-
-    Args:
-        name: The name of its module, of its files, and for ``--only``.
-        title: What it shows, for people.
-        source: Section, figures and tables of Wang et al. (2022) that it repeats.
-    """
-
-    name: str
-    title: str
-    source: str
-
-
-@dataclass(frozen=True)
 class Finding:
-    """What an analysis finds in one pool.
+    """What an analysis finds in one pool; the study fills in the fields of :class:`Analysis`.
 
     Args:
         tables: Its figures.
@@ -40,19 +25,15 @@ class Finding:
         data: What its drawing needs beside the study; None if it draws nothing.
         left_out: Why the pool cannot support the analysis; empty if it can. Then there is nothing
             else.
-        about: Which analysis; the study fills it in.
     """
 
     tables: tuple[Table, ...] = ()
     sentences: tuple[str, ...] = ()
     data: Any = None
     left_out: str = ""
-    about: About = About("", "", "")
-
-    @property
-    def name(self) -> str:
-        """Name of the analysis."""
-        return self.about.name
+    name: str = ""
+    title: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,13 +41,17 @@ class Analysis:
     """One analysis of the paper, for any pool.
 
     Args:
-        about: Its name and source.
+        name: The name of its module, of its files, and for ``--only``.
+        title: What it shows, for people.
+        source: Section, figures and tables of Wang et al. (2022) that it repeats.
         analyse: Raises :class:`committee.errors.Unsupported` if the pool cannot support it.
         draw: Draws the data of the finding. Raises :class:`committee.errors.MissingExtraError` if
             matplotlib is not installed.
     """
 
-    about: About
+    name: str
+    title: str
+    source: str
     analyse: Callable[[Study], Finding]
     draw: Callable[[Study, Any], Figure]
 

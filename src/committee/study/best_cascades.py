@@ -15,7 +15,7 @@ from committee.report.style import GREEN, VERMILION, Figure, Look
 from committee.report.table import Table
 from committee.report.text import gain_range, named, ratio_range
 from committee.study import columns
-from committee.study.base import About, Analysis, Finding
+from committee.study.base import Analysis, Finding
 from committee.study.context import Pair, Study
 from committee.study.drawing import plane_of
 
@@ -23,7 +23,7 @@ _SAME_COST = Look(VERMILION, "P", 8, "-", 5)
 _SAME_ACCURACY = Look(GREEN, "D", 6, "-", 5)
 
 
-def analyse(study: Study) -> Finding:
+def _analyse(study: Study) -> Finding:
     """Find both committees for every single model."""
     pairs = study.pairs
     sentences = (*_same_cost_sentences(study, pairs), *same_accuracy_sentences(study, pairs))
@@ -89,7 +89,7 @@ def same_accuracy_sentences(study: Study, pairs: Sequence[Pair]) -> list[str]:
     ]
 
 
-def draw(study: Study, pairs: Sequence[Pair]) -> Figure:
+def _draw(study: Study, pairs: Sequence[Pair]) -> Figure:
     """Draw single models, each joined with both its committees, after figure 5 of the paper."""
     return draw_pairs(plane_of(study), pairs)
 
@@ -110,11 +110,9 @@ def draw_pairs(plane: Plane, pairs: Sequence[Pair]) -> Figure:
 
 
 ANALYSIS = Analysis(
-    About(
-        "best_cascades",
-        "The best committees at each model's cost and at its accuracy",
-        "section 5.1, figures 1 and 5, tables 13 and 14",
-    ),
-    analyse,
-    draw,
+    "best_cascades",
+    "The best committees at each model's cost and at its accuracy",
+    "section 5.1, figures 1 and 5, tables 13 and 14",
+    _analyse,
+    _draw,
 )

@@ -34,7 +34,7 @@ from committee.selection.exhaustive import ensembles
 from committee.selection.front import Committee, front_of
 from committee.store.calibrate import CalibrationEffect, calibration_effects
 from committee.study import columns
-from committee.study.base import About, Analysis, Finding
+from committee.study.base import Analysis, Finding
 from committee.study.context import Study
 
 # The paper's: a learned rising map.
@@ -67,13 +67,8 @@ class _Reliable:
     after: Estimate
 
 
-def analyse(study: Study) -> Finding:
-    """Return the reliability of each architecture's first model, and what calibration changes.
-
-    Raises:
-        Unsupported: If the calibrations of the pool were fitted on samples that choose.
-        CalibrationError: If no calibration is best; the model is named.
-    """
+def _analyse(study: Study) -> Finding:
+    """Return the reliability of each architecture's first model, and what calibration changes."""
     if study.one_score:
         raise Unsupported(
             f"only scores and counts are kept of {study.test.task.units}; there are no outputs to "
@@ -233,11 +228,11 @@ def _ensembles_sentence(study: Study, changes: Sequence[_Change]) -> str:
     )
 
 
-def draw(study: Study, pool: Pool) -> Figure:
+def _draw(study: Study, pool: Pool) -> Figure:
     """Draw accuracy by confidence before and after calibration, after figure 6 of the paper."""
     return reliability_figure(pool)
 
 
 ANALYSIS = Analysis(
-    About("calibration", "Calibration and ensembles", "appendix D.2, figure 6"), analyse, draw
+    "calibration", "Calibration and ensembles", "appendix D.2, figure 6", _analyse, _draw
 )

@@ -22,7 +22,7 @@ from committee.report.text import named
 from committee.rule.scores import CONFIDENCES
 from committee.selection.front import Committee
 from committee.study import columns
-from committee.study.base import POINTS, About, Analysis, Finding
+from committee.study.base import POINTS, Analysis, Finding
 from committee.study.context import Study
 from committee.study.threshold_sweep import pairs_on_front
 from committee.text import percent
@@ -48,12 +48,8 @@ class _Surest:
     accuracy: Mapping[str, Array]
 
 
-def analyse(study: Study) -> Finding:
-    """Rank samples by each confidence function, and set one cascade by each at equal cost.
-
-    Raises:
-        Unsupported: If the outputs bring one confidence only.
-    """
+def _analyse(study: Study) -> Finding:
+    """Rank samples by each confidence function, and set one cascade by each at equal cost."""
     if study.val.kind == "decisions":
         raise Unsupported("decisions bring their own confidence; there is nothing to compare")
     if study.one_score:
@@ -202,7 +198,7 @@ def _equal_cost_sentence(study: Study, cascades: Mapping[str, Committee]) -> str
     return f"{named(usual)} at equal cost, in points over {own}: {text}."
 
 
-def draw(study: Study, data: _Surest) -> Figure:
+def _draw(study: Study, data: _Surest) -> Figure:
     """Draw the accuracy among the surest samples, after figure 3 of the paper."""
     axes = empty_figure().add_subplot()
     bound = 100 * data.accuracy[UPPER_BOUND]
@@ -223,11 +219,9 @@ def draw(study: Study, data: _Surest) -> Figure:
 
 
 ANALYSIS = Analysis(
-    About(
-        "confidence_functions",
-        "Confidence functions",
-        "section 4.1 and appendix D.1, figure 3, table 12",
-    ),
-    analyse,
-    draw,
+    "confidence_functions",
+    "Confidence functions",
+    "section 4.1 and appendix D.1, figure 3, table 12",
+    _analyse,
+    _draw,
 )

@@ -13,19 +13,15 @@ from committee.report.style import CASCADE, SERIES, Figure, cost_axis
 from committee.report.text import ratio_range
 from committee.selection.front import Committee
 from committee.study import columns
-from committee.study.base import About, Analysis, Entry, Finding
+from committee.study.base import Analysis, Entry, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import draw_beside
 
 ONE, ANY = "one architecture", "any architectures"
 
 
-def analyse(study: Study) -> Finding:
-    """Find for each single model the cheapest equal of one architecture, and of any.
-
-    Raises:
-        Unsupported: If no architecture was trained twice, or there is only one.
-    """
+def _analyse(study: Study) -> Finding:
+    """Find for each single model the cheapest equal of one architecture, and of any."""
     trained = [models for models in study.architectures.values() if len(models) > 1]
     if not trained or len(study.architectures) < 2:
         raise Unsupported(
@@ -66,7 +62,7 @@ def _of_one(study: Study, single: Committee) -> Committee:
     return min(candidates, key=lambda each: each.val.average_cost)
 
 
-def draw(study: Study, entries: Sequence[Entry]) -> Figure:
+def _draw(study: Study, entries: Sequence[Entry]) -> Figure:
     """Draw average cost and gain in accuracy, a row a single model."""
     size, label = cost_axis(
         study.settings.unit, [each.single.reported.average_cost for each in entries]
@@ -76,5 +72,5 @@ def draw(study: Study, entries: Sequence[Entry]) -> Figure:
 
 
 ANALYSIS = Analysis(
-    About("diversity", "One architecture or several", "appendix E.5.1, table 18"), analyse, draw
+    "diversity", "One architecture or several", "appendix E.5.1, table 18", _analyse, _draw
 )

@@ -16,7 +16,7 @@ from committee.report.text import gain_range, ratio_range
 from committee.selection.fixed_models import as_cascade
 from committee.selection.front import Committee
 from committee.study import columns
-from committee.study.base import About, Analysis, Finding
+from committee.study.base import Analysis, Finding
 from committee.study.context import Study
 from committee.study.drawing import plane_of
 from committee.study.ensembles_vs_singles import best_ensembles
@@ -24,12 +24,8 @@ from committee.study.ensembles_vs_singles import best_ensembles
 Conversions = Sequence[tuple[Committee, Committee]]
 
 
-def analyse(study: Study) -> Finding:
-    """Turn each Pareto-optimal ensemble into a cascade.
-
-    Raises:
-        Unsupported: If the pool makes no ensemble.
-    """
+def _analyse(study: Study) -> Finding:
+    """Turn each Pareto-optimal ensemble into a cascade."""
     best = best_ensembles(study)
     converted = [
         as_cascade(study.by_weights(each.cascade), study.val, **study.options()).cascade
@@ -74,7 +70,7 @@ def _beats(cascade: Committee, single: Committee) -> bool:
     return ours.accuracy >= theirs.accuracy and ours.average_cost < theirs.average_cost
 
 
-def draw(study: Study, both: Conversions) -> Figure:
+def _draw(study: Study, both: Conversions) -> Figure:
     """Draw ensembles and what they become, joined, after figure 2 of the paper."""
     plane = plane_of(study)
     plane.mark_singles()
@@ -86,11 +82,9 @@ def draw(study: Study, both: Conversions) -> Figure:
 
 
 ANALYSIS = Analysis(
-    About(
-        "ensembles_as_cascades",
-        "Ensembles turned into cascades of the same models",
-        "section 4.2, figure 2",
-    ),
-    analyse,
-    draw,
+    "ensembles_as_cascades",
+    "Ensembles turned into cascades of the same models",
+    "section 4.2, figure 2",
+    _analyse,
+    _draw,
 )

@@ -16,17 +16,13 @@ from committee.report.table import Column, Table
 from committee.report.text import gain_range, named, ratio_range
 from committee.selection.front import Committee
 from committee.study import columns
-from committee.study.base import About, Analysis, Finding
+from committee.study.base import Analysis, Finding
 from committee.study.context import Study
 from committee.study.drawing import plane_of
 
 
-def analyse(study: Study) -> Finding:
-    """Find, for each single model, the cheapest ensemble that is as accurate.
-
-    Raises:
-        Unsupported: If the pool makes no ensemble.
-    """
+def _analyse(study: Study) -> Finding:
+    """Find, for each single model, the cheapest ensemble that is as accurate."""
     best = best_ensembles(study)
     matches = [(single, _match(single, best)) for single in study.singles]
     cheaper = [
@@ -108,7 +104,7 @@ def _pareto(study: Study, ensembles: Sequence[Committee]) -> Table:
     )
 
 
-def draw(study: Study, ensembles: Sequence[Committee]) -> Figure:
+def _draw(study: Study, ensembles: Sequence[Committee]) -> Figure:
     """Draw accuracy against cost of single models and ensembles, after figure 2 of the paper."""
     plane = plane_of(study)
     plane.mark_singles()
@@ -117,9 +113,9 @@ def draw(study: Study, ensembles: Sequence[Committee]) -> Figure:
 
 
 ANALYSIS = Analysis(
-    About(
-        "ensembles_vs_singles", "Ensembles against single models", "section 3, figure 2, table 11"
-    ),
-    analyse,
-    draw,
+    "ensembles_vs_singles",
+    "Ensembles against single models",
+    "section 3, figure 2, table 11",
+    _analyse,
+    _draw,
 )

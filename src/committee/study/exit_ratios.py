@@ -17,7 +17,7 @@ from committee.report.table import Column, Table
 from committee.report.text import named
 from committee.selection.front import Committee
 from committee.study import columns
-from committee.study.base import About, Analysis, Finding
+from committee.study.base import Analysis, Finding
 from committee.study.context import Study
 
 # From light to dark, so that stages stand apart in grey; hatched alternately.
@@ -27,12 +27,8 @@ _HATCHES = ("", "//", "", "..", "")
 Matches = Sequence[tuple[Committee, Committee]]
 
 
-def analyse(study: Study) -> Finding:
-    """Count how many samples exit at each stage of each matching cascade.
-
-    Raises:
-        Unsupported: If no single model is matched by a cascade of two or more stages.
-    """
+def _analyse(study: Study) -> Finding:
+    """Count how many samples exit at each stage of each matching cascade."""
     matches = [pair for pair in study.matched if len(_exits(pair)) > 1]
     if not matches:
         raise Unsupported("no single model's accuracy is matched by a cascade of several stages")
@@ -68,7 +64,7 @@ def _exits(pair: tuple[Committee, Committee]) -> tuple[float, ...]:
     return pair[1].reported.exit_ratios
 
 
-def draw(study: Study, matches: Matches) -> Figure:
+def _draw(study: Study, matches: Matches) -> Figure:
     """Draw one bar a cascade, cut into the samples that exit at each stage."""
     figure = empty_figure(7.2, 1.6 + 0.5 * len(matches))
     axes = figure.add_subplot()
@@ -94,6 +90,4 @@ def draw(study: Study, matches: Matches) -> Figure:
     return figure
 
 
-ANALYSIS = Analysis(
-    About("exit_ratios", "Where samples exit", "appendix E.3, table 16"), analyse, draw
-)
+ANALYSIS = Analysis("exit_ratios", "Where samples exit", "appendix E.3, table 16", _analyse, _draw)

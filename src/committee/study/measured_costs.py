@@ -16,7 +16,7 @@ from committee.report.table import Column, Table
 from committee.report.text import ratio_range
 from committee.selection.front import Committee
 from committee.study import columns
-from committee.study.base import About, Analysis, Finding
+from committee.study.base import Analysis, Finding
 from committee.study.best_cascades import draw_pairs, pair_tables, same_accuracy_sentences
 from committee.study.context import Pick, Study
 from committee.study.drawing import plane_of
@@ -25,12 +25,8 @@ from committee.study.drawing import plane_of
 _MILLISECONDS = ("latency_ms", "ms_per_sample")
 
 
-def analyse(study: Study) -> Finding:
-    """Price the matching committees in every other unit of the pool, and choose anew by each.
-
-    Raises:
-        Unsupported: If there is no other unit in which all models have comparable costs.
-    """
+def _analyse(study: Study) -> Finding:
+    """Price the matching committees in every other unit of the pool, and choose anew by each."""
     own = study.settings.unit
     tables: list[Table] = []
     sentences: list[str] = []
@@ -106,7 +102,7 @@ def _throughput(name: str, pick: Pick) -> Column:
     return Column(name, throughput, "number").of(pick)
 
 
-def draw(study: Study, units: Sequence[str]) -> Figure:
+def _draw(study: Study, units: Sequence[str]) -> Figure:
     """Draw one panel a unit, each after figure 5 of the paper."""
     figure = empty_figure(7.2, 4.6 * len(units))
     panels = figure.subplots(len(units), 1, squeeze=False)
@@ -117,11 +113,9 @@ def draw(study: Study, units: Sequence[str]) -> Figure:
 
 
 ANALYSIS = Analysis(
-    About(
-        "measured_costs",
-        "The same in measured time",
-        "section 5.1 and appendix A, tables 1, 2, 8, 9 and 14",
-    ),
-    analyse,
-    draw,
+    "measured_costs",
+    "The same in measured time",
+    "section 5.1 and appendix A, tables 1, 2, 8, 9 and 14",
+    _analyse,
+    _draw,
 )

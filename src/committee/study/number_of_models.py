@@ -16,7 +16,7 @@ from committee.report.table import Column, Table
 from committee.report.text import gain_range, points
 from committee.selection.front import Committee
 from committee.study import columns
-from committee.study.base import About, Analysis, Finding
+from committee.study.base import Analysis, Finding
 from committee.study.context import Pick, Study
 from committee.study.drawing import plane_of
 
@@ -26,12 +26,8 @@ _TARGETS = 16
 Chosen = Mapping[int, tuple[Committee, ...]]
 
 
-def analyse(study: Study) -> Finding:
-    """Pick, for each target cost and number of models, the most accurate committee.
-
-    Raises:
-        Unsupported: If committees have fewer than three models, so that nothing can be compared.
-    """
+def _analyse(study: Study) -> Finding:
+    """Pick, for each target cost and number of models, the most accurate committee."""
     most = study.settings.max_models
     if most < 3:
         raise Unsupported(f"committees of up to {most} models; a comparison needs 3 or more")
@@ -97,7 +93,7 @@ def _sentence(study: Study, chosen: Chosen, number: int) -> str:
     )
 
 
-def draw(study: Study, chosen: Chosen) -> Figure:
+def _draw(study: Study, chosen: Chosen) -> Figure:
     """Draw accuracy against average cost, one curve a number of models, after figure 7."""
     plane = plane_of(study)
     plane.mark_singles()
@@ -107,7 +103,9 @@ def draw(study: Study, chosen: Chosen) -> Figure:
 
 
 ANALYSIS = Analysis(
-    About("number_of_models", "How many models a committee needs", "appendix E.4.1, figure 7"),
-    analyse,
-    draw,
+    "number_of_models",
+    "How many models a committee needs",
+    "appendix E.4.1, figure 7",
+    _analyse,
+    _draw,
 )

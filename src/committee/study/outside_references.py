@@ -18,7 +18,7 @@ from committee.report.style import CASCADE, OUTSIDE, Figure
 from committee.report.table import Column, Table
 from committee.selection.front import Committee
 from committee.study import columns
-from committee.study.base import About, Analysis, Finding
+from committee.study.base import Analysis, Finding
 from committee.study.context import Reference, Study, feasible
 from committee.study.drawing import plane_of
 
@@ -44,12 +44,8 @@ class _Row:
         return self.reference.cost / average if average else None
 
 
-def analyse(study: Study) -> Finding:
-    """Find the best committee at the cost of each model outside the pool and at its accuracy.
-
-    Raises:
-        Unsupported: If no such model was named.
-    """
+def _analyse(study: Study) -> Finding:
+    """Find the best committee at the cost of each model outside the pool and at its accuracy."""
     if not study.references:
         raise Unsupported("no models from outside were named; name them with --reference FILE.csv")
     unit, front = study.settings.unit, study.search()
@@ -91,7 +87,7 @@ def analyse(study: Study) -> Finding:
     return Finding((table,), (sentence,), rows)
 
 
-def draw(study: Study, data: Any) -> Figure:
+def _draw(study: Study, data: Any) -> Figure:
     """Draw single models, the front and outside models, after figure 1 of the paper."""
     plane = plane_of(study)
     plane.mark_singles()
@@ -109,7 +105,9 @@ def draw(study: Study, data: Any) -> Figure:
 
 
 ANALYSIS = Analysis(
-    About("outside_references", "Models from outside the pool", "section 5.1, table 3, figure 1"),
-    analyse,
-    draw,
+    "outside_references",
+    "Models from outside the pool",
+    "section 5.1, table 3, figure 1",
+    _analyse,
+    _draw,
 )

@@ -17,7 +17,7 @@ from committee.report.table import Column, Table
 from committee.report.text import gain_range, named
 from committee.selection.front import Committee
 from committee.study import columns
-from committee.study.base import About, Analysis, Finding
+from committee.study.base import Analysis, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import plane_of
 
@@ -44,14 +44,11 @@ class Member:
     searched: Committee | None
 
 
-def analyse(study: Study) -> Finding:
+def _analyse(study: Study) -> Finding:
     """Choose a base cascade at the cost of a small model, and scale it up as far as models go.
 
     The base is the best committee of up to three models at the cost of the cheapest model for which
     that is a cascade whose models have larger ones.
-
-    Raises:
-        Unsupported: If there is no such cascade.
     """
     members = _members(study)
     unit = study.settings.unit
@@ -154,7 +151,7 @@ def _sentences(study: Study, members: Sequence[Member]) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def draw(study: Study, members: Sequence[Member]) -> Figure:
+def _draw(study: Study, members: Sequence[Member]) -> Figure:
     """Draw accuracy against average cost: single models, the family, searched committees."""
     plane = plane_of(study)
     plane.mark_singles()
@@ -165,5 +162,5 @@ def draw(study: Study, members: Sequence[Member]) -> Figure:
 
 
 ANALYSIS = Analysis(
-    About("scaled_family", "Cascades scaled from one", "appendix E.2, table 15"), analyse, draw
+    "scaled_family", "Cascades scaled from one", "appendix E.2, table 15", _analyse, _draw
 )

@@ -20,7 +20,7 @@ from committee.report.text import gain_range, named, ratio_range, times
 from committee.selection.front import Committee
 from committee.spec.model import ModelSpec
 from committee.study import columns
-from committee.study.base import POINTS, About, Analysis, Finding
+from committee.study.base import POINTS, Analysis, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import plane_of
 
@@ -75,12 +75,8 @@ class SelfCascades:
 _Replaced = tuple[Committee, Committee]
 
 
-def analyse(study: Study) -> Finding:
-    """Build a cascade of every two resolutions of the same weights.
-
-    Raises:
-        Unsupported: If no two models of the pool are known to share their weights.
-    """
+def _analyse(study: Study) -> Finding:
+    """Build a cascade of every two resolutions of the same weights."""
     if study.one_score:
         raise Unsupported(f"all models see {study.test.task.samples} of one size")
     shared = {_entry(study.val, names[0]): names for names in study.val.layout.same_weights}
@@ -233,7 +229,7 @@ def _weights_sentences(
         )
 
 
-def draw(study: Study, data: SelfCascades) -> Figure:
+def _draw(study: Study, data: SelfCascades) -> Figure:
     """Draw each set of weights at its resolutions, and its cascades."""
     every = [model for resolutions in data.groups.values() for model in resolutions]
     plane = plane_of(study, data.others, models=every)
@@ -248,7 +244,7 @@ def draw(study: Study, data: SelfCascades) -> Figure:
 
 
 ANALYSIS = Analysis(
-    About("self_cascades", "One model at two resolutions", "section 6, table 5"), analyse, draw
+    "self_cascades", "One model at two resolutions", "section 6, table 5", _analyse, _draw
 )
 
 

@@ -21,7 +21,7 @@ from committee.report.text import named
 from committee.rule.combinations import ORDER_FREE
 from committee.selection.front import Committee
 from committee.study import columns
-from committee.study.base import POINTS, About, Analysis, Finding
+from committee.study.base import POINTS, Analysis, Finding
 from committee.study.context import Study
 from committee.study.drawing import plane_of
 
@@ -64,12 +64,8 @@ class Sweep:
         return 0.0 if committee is self.ensemble else 1.0
 
 
-def analyse(study: Study) -> Finding:
-    """Sweep the threshold of pairs of models, one for each range of cost of the front.
-
-    Raises:
-        Unsupported: If nothing averages two models, or no cascade of two is on the front.
-    """
+def _analyse(study: Study) -> Finding:
+    """Sweep the threshold of pairs of models, one for each range of cost of the front."""
     if study.settings.combine not in ORDER_FREE:
         raise Unsupported(
             f"{study.settings.combine}: no ensemble ends the sweep, for nothing is averaged"
@@ -171,7 +167,7 @@ def _sentence(study: Study, sweep: Sweep) -> str:
     )
 
 
-def draw(study: Study, sweeps: Sequence[Sweep]) -> Figure:
+def _draw(study: Study, sweeps: Sequence[Sweep]) -> Figure:
     """Draw one curve a cascade, after figure 4 of the paper; large markers begin plateaus."""
     plane = plane_of(study)
     plane.mark_singles("Single models", line=False)
@@ -189,11 +185,9 @@ def draw(study: Study, sweeps: Sequence[Sweep]) -> Figure:
 
 
 ANALYSIS = Analysis(
-    About(
-        "threshold_sweep",
-        "One threshold, from the single model to the ensemble",
-        "section 4.1, figure 4",
-    ),
-    analyse,
-    draw,
+    "threshold_sweep",
+    "One threshold, from the single model to the ensemble",
+    "section 4.1, figure 4",
+    _analyse,
+    _draw,
 )

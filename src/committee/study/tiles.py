@@ -15,7 +15,7 @@ from committee.report.table import Column, Table
 from committee.report.text import times
 from committee.selection.front import Committee, Front
 from committee.study import columns
-from committee.study.base import POINTS, About, Analysis, Finding
+from committee.study.base import POINTS, Analysis, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import plane_of
 
@@ -26,12 +26,8 @@ _SHARE = 0.7
 _Row = tuple[str, str, Committee | None]
 
 
-def analyse(study: Study) -> Finding:
-    """Set the best committees of each tiling beside the most accurate model.
-
-    Raises:
-        Unsupported: If samples are not divided into tiles.
-    """
+def _analyse(study: Study) -> Finding:
+    """Set the best committees of each tiling beside the most accurate model."""
     tilings = [each.layout.tiling for each in study.val.divisions]
     task = study.val.task
     if not any(tilings):
@@ -110,7 +106,7 @@ def _sentences(study: Study, chosen: Sequence[_Row], best: Committee) -> Iterato
             yield f"{what}, in points over {best.name} on {study.test_text}: {', '.join(gains)}."
 
 
-def draw(study: Study, fronts: Mapping[str, Front]) -> Figure:
+def _draw(study: Study, fronts: Mapping[str, Front]) -> Figure:
     """Draw single models, and a front for each tiling."""
     plane = plane_of(study)
     plane.mark_singles()
@@ -119,4 +115,4 @@ def draw(study: Study, fronts: Mapping[str, Front]) -> Figure:
     return plane.finish()
 
 
-ANALYSIS = Analysis(About("tiles", "Tiles of several sizes", "section 7.2, table 7"), analyse, draw)
+ANALYSIS = Analysis("tiles", "Tiles of several sizes", "section 7.2, table 7", _analyse, _draw)

@@ -17,17 +17,13 @@ from committee.report.table import Column, Table
 from committee.report.text import named
 from committee.selection.front import Committee
 from committee.study import columns
-from committee.study.base import About, Analysis, Entry, Finding
+from committee.study.base import Analysis, Entry, Finding
 from committee.study.context import Pair, Study, Training
 from committee.study.drawing import draw_beside
 
 
-def analyse(study: Study) -> Finding:
-    """Return training times of all architectures, and of what matches each single model.
-
-    Raises:
-        Unsupported: If there are no training times.
-    """
+def _analyse(study: Study) -> Finding:
+    """Return training times of all architectures, and of what matches each single model."""
     if study.training is None:
         raise Unsupported("there are no training times; name a file of them with --training")
     entries = [e for pair in study.pairs for e in _entries(study, study.training, pair)]
@@ -111,7 +107,7 @@ def _sentences(training: Training, entries: Sequence[Entry]) -> Iterator[str]:
         )
 
 
-def draw(study: Study, entries: Sequence[Entry]) -> Figure:
+def _draw(study: Study, entries: Sequence[Entry]) -> Figure:
     """Draw time to train and gain in accuracy, a row a single model."""
     assert study.training is not None  # without it there are no entries
     return draw_beside(
@@ -125,7 +121,5 @@ def draw(study: Study, entries: Sequence[Entry]) -> Figure:
 
 
 ANALYSIS = Analysis(
-    About("training_cost", "What committees cost to train", "section 3, tables 10 and 11"),
-    analyse,
-    draw,
+    "training_cost", "What committees cost to train", "section 3, tables 10 and 11", _analyse, _draw
 )

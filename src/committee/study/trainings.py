@@ -22,7 +22,7 @@ from committee.report.table import Column, Table
 from committee.report.text import gain_range
 from committee.rule.combinations import ORDER_FREE
 from committee.selection.front import Committee
-from committee.study.base import About, Analysis, Finding
+from committee.study.base import Analysis, Finding
 from committee.study.context import Study
 
 # Fewer make a single pair, which has no spread.
@@ -66,14 +66,11 @@ class Spread:
         return float(self.accuracies.std(ddof=1))
 
 
-def analyse(study: Study) -> Finding:
+def _analyse(study: Study) -> Finding:
     """Evaluate all single models, pairs, and cascades of two of each architecture.
 
     The threshold of a cascade is the cheapest that is as accurate as the ensemble of both on the
     validation split.
-
-    Raises:
-        Unsupported: If no architecture was trained three times, or nothing averages two models.
     """
     trained = {n: models for n, models in study.architectures.items() if len(models) >= _LEAST}
     if not trained:
@@ -142,7 +139,7 @@ def _sentences(spreads: Sequence[Spread]) -> Iterator[str]:
         )
 
 
-def draw(study: Study, spreads: Sequence[Spread]) -> Figure:
+def _draw(study: Study, spreads: Sequence[Spread]) -> Figure:
     """Draw the accuracy of every committee, architecture by architecture."""
     names = list(dict.fromkeys(each.architecture for each in spreads))
     figure = empty_figure(max(4.0, 1.5 + 0.9 * len(names)))
@@ -162,6 +159,4 @@ def draw(study: Study, spreads: Sequence[Spread]) -> Figure:
     return figure
 
 
-ANALYSIS = Analysis(
-    About("trainings", "Spread over trainings", "appendix E.5, table 17"), analyse, draw
-)
+ANALYSIS = Analysis("trainings", "Spread over trainings", "appendix E.5, table 17", _analyse, _draw)

@@ -19,7 +19,7 @@ from committee.rule.combinations import ORDER_FREE
 from committee.selection.front import Committee
 from committee.spec.model import ModelSpec
 from committee.study import columns
-from committee.study.base import POINTS, About, Analysis, Finding
+from committee.study.base import POINTS, Analysis, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import plane_of
 
@@ -60,12 +60,8 @@ class Views:
         return next(n for n, some in enumerate(self.fixed, 1) if some.val.accuracy >= goal)
 
 
-def analyse(study: Study) -> Finding:
-    """Give every clip the same number of blocks, and let clips exit between blocks.
-
-    Raises:
-        Unsupported: If no model's views are divided into blocks, or nothing averages them.
-    """
+def _analyse(study: Study) -> Finding:
+    """Give every clip the same number of blocks, and let clips exit between blocks."""
     if not study.val.layout.view_groups:
         raise Unsupported(
             "no model sees a sample in several blocks of views; give a model of video view_blocks "
@@ -155,7 +151,7 @@ def _sentences(study: Study, views: Views) -> Iterator[str]:
     )
 
 
-def draw(study: Study, every: Sequence[Views]) -> Figure:
+def _draw(study: Study, every: Sequence[Views]) -> Figure:
     """Draw each model on rising numbers of views, and its exits between views."""
     plane = plane_of(study)
     plane.mark_singles()
@@ -167,5 +163,5 @@ def draw(study: Study, every: Sequence[Views]) -> Figure:
 
 
 ANALYSIS = Analysis(
-    About("views", "How many views, and exits between them", "section 7.1, table 6"), analyse, draw
+    "views", "How many views, and exits between them", "section 7.1, table 6", _analyse, _draw
 )

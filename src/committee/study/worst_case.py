@@ -14,7 +14,7 @@ from committee.report.style import CASCADE, SERIES, Figure, cost_axis
 from committee.report.text import named, times
 from committee.selection.front import Committee
 from committee.study import columns
-from committee.study.base import About, Analysis, Entry, Finding
+from committee.study.base import Analysis, Entry, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import draw_beside
 
@@ -24,12 +24,8 @@ _WITHOUT, _WITH = "without guarantee", "with guarantee"
 Guarantee = tuple[Committee, Committee, Committee]
 
 
-def analyse(study: Study) -> Finding:
-    """Find for each single model the cheapest equal committee with and without the guarantee.
-
-    Raises:
-        Unsupported: If no committee of several models is as accurate as a single one.
-    """
+def _analyse(study: Study) -> Finding:
+    """Find for each single model the cheapest equal committee with and without the guarantee."""
     rows = guarantees(study)
     if not any(len(without.cascade.names) > 1 for _, without, _ in rows):
         raise Unsupported("no committee of several models costs less than its equal in accuracy")
@@ -85,7 +81,7 @@ def _sentences(rows: Sequence[Guarantee]) -> Iterator[str]:
         )
 
 
-def draw(study: Study, rows: Sequence[Guarantee]) -> Figure:
+def _draw(study: Study, rows: Sequence[Guarantee]) -> Figure:
     """Draw average cost with a line to the worst case, and the gain in accuracy."""
     size, label = cost_axis(study.settings.unit, [row[0].reported.average_cost for row in rows])
     looks = {_WITHOUT: SERIES[1], _WITH: CASCADE}
@@ -94,5 +90,5 @@ def draw(study: Study, rows: Sequence[Guarantee]) -> Figure:
 
 
 ANALYSIS = Analysis(
-    About("worst_case", "A guarantee on worst-case cost", "section 5.2, table 4"), analyse, draw
+    "worst_case", "A guarantee on worst-case cost", "section 5.2, table 4", _analyse, _draw
 )

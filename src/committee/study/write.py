@@ -72,17 +72,17 @@ def index_markdown(study: Study, findings: Sequence[Finding]) -> str:
         *(line for note in study.notes for line in (f"Note: {note}.", "")),
     ]
     done = [finding for finding in findings if not finding.left_out]
-    lines += [f"- [{finding.about.title}](#{finding.name})" for finding in done]
-    lines += [f"- {f.about.title}: left out, {f.left_out}" for f in findings if f.left_out]
+    lines += [f"- [{finding.title}](#{finding.name})" for finding in done]
+    lines += [f"- {f.title}: left out, {f.left_out}" for f in findings if f.left_out]
     for finding in done:
         lines += _finding_markdown(finding)
     return "\n".join(lines) + "\n"
 
 
 def _finding_markdown(finding: Finding) -> Iterator[str]:
-    name, title = finding.name, finding.about.title
+    name, title = finding.name, finding.title
     yield from ("", f'<a id="{name}"></a>', "", f"## {title}", "")
-    yield f"After Wang et al. (2022), {finding.about.source}."
+    yield f"After Wang et al. (2022), {finding.source}."
     yield from ("", *(f"- {sentence}" for sentence in finding.sentences))
     if finding.data is not None:
         yield from ("", f"[![{title}]({name}.png)]({name}.svg)")
@@ -112,7 +112,7 @@ def study_json(study: Study, findings: Sequence[Finding]) -> dict[str, Any]:
         "architectures": {name: list(each) for name, each in study.architectures.items()},
         "analyses": [
             {
-                **vars(finding.about),
+                **{key: getattr(finding, key) for key in ("name", "title", "source")},
                 "left_out": finding.left_out,
                 "sentences": list(finding.sentences),
                 "tables": [{"name": _stem(finding, t), **t.to_json()} for t in finding.tables],
@@ -157,8 +157,8 @@ def _section(study: Study, finding: Finding) -> Section:
     figure = figure_of(study, finding)
     return Section(
         name=finding.name,
-        title=finding.about.title,
-        source=f"Wang et al. (2022), {finding.about.source}",
+        title=finding.title,
+        source=f"Wang et al. (2022), {finding.source}",
         sentences=finding.sentences,
         tables=finding.tables,
         svg="" if figure is None else figure_svg(figure),
