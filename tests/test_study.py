@@ -272,7 +272,7 @@ def test_what_fails_is_left_out_by_name_and_the_rest_goes_on(monkeypatch, study)
 
 
 @pytest.mark.parametrize(
-    "error", [errors.MissingExtraError.of("The figure", "x", "y"), ValueError("a bug")]
+    "error", [errors.MissingExtraError("The figure needs x"), ValueError("a bug")]
 )
 def test_what_is_no_property_of_the_pool_is_raised(monkeypatch, study, error):
     monkeypatch.setattr(analyses_module, "ANALYSES", (_analysis("bad", _fails(error)),))

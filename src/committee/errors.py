@@ -26,7 +26,8 @@ CommitteeError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from committee.extras import install_line, missing, requirements
 
@@ -122,11 +123,17 @@ class TooLargeError(CommitteeError, ValueError):
 class MissingExtraError(CommitteeError, ImportError):
     """An optional dependency is not installed."""
 
-    @classmethod
-    def of(cls, feature: str, package: str, extra: str) -> MissingExtraError:
-        """Return an error that names the feature, its package, and the line that installs it."""
+
+@contextmanager
+def needing(feature: str, package: str, extra: str) -> Iterator[None]:
+    """Name the line that installs a package of an extra if it cannot be imported inside."""
+    try:
+        yield
+    except ImportError:
         needs = missing(extra) or requirements(extra) or package.lower().split(" and ")
-        return cls(f"{feature} needs {package}. Install it with: {install_line(*needs)}")
+        raise MissingExtraError(
+            f"{feature} needs {package}. Install it with: {install_line(*needs)}"
+        ) from None
 
 
 def require(feature: str, *extras: str) -> None:
@@ -142,7 +149,7 @@ def require(feature: str, *extras: str) -> None:
     needs = missing(*extras)
     if needs:
         raise MissingExtraError(
-            f"{feature} needs {', '.join(needs)}. Install with: {install_line(*needs)}"
+            f"{feature} needs {', '.join(needs)}. Install it with: {install_line(*needs)}"
         )
 
 

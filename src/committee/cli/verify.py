@@ -14,7 +14,7 @@ from committee.cli.output import broken_text, print_json, progress_bar, say
 from committee.cli.stores import open_split, with_models
 from committee.data.open import open_data
 from committee.data.subset import readable_part
-from committee.errors import MissingExtraError
+from committee.errors import needing
 from committee.rule.cascade import Cascade
 from committee.run.open import what_is
 from committee.run.runner import Runner
@@ -126,10 +126,8 @@ def _other_ways(
         runner = Runner(on_engine(cascade, engine), allow_code=allow_code)
         ways[f"offline, {engine}"] = OfflineWay(runner, batch_size)
     if module:
-        try:
+        with needing("--module", "torch", "torch"):
             from committee.export.torch_module import as_module
-        except ImportError:
-            raise MissingExtraError.of("--module", "torch", "torch") from None
         ways["torch module"] = ModuleWay(as_module(cascade, allow_code=allow_code), batch_size)
     for path in exports:
         runner = Runner(path, allow_code=allow_code)

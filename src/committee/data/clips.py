@@ -24,7 +24,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.data.files import FilesDataset
-from committee.errors import DataError, MissingExtraError
+from committee.errors import DataError, needing
 from committee.models.clip import FramedClip, Framing, needed_frames
 from committee.pool.samples import Samples
 from committee.spec.preprocessing import Preprocessing
@@ -345,9 +345,7 @@ def _stream(file: InputContainer) -> VideoStream:
 
 
 def _import_av() -> Any:
-    try:
+    with needing("Reading clips", "PyAV and Pillow", "video"):
         import av
         import PIL  # noqa: F401  # resizes frames
-    except ImportError:
-        raise MissingExtraError.of("Reading clips", "PyAV and Pillow", "video") from None
     return av

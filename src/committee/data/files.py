@@ -11,7 +11,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, Dataset, digest_of
-from committee.errors import MissingExtraError
+from committee.errors import needing
 from committee.models.inputs import as_image
 from committee.pool.samples import Samples
 from committee.reading import check_regular
@@ -62,10 +62,8 @@ class FilesDataset:
     """
 
     def __init__(self, root: Path, samples: Samples) -> None:
-        try:
+        with needing("Reading images", "Pillow", "images"):
             import PIL  # noqa: F401  # only to name the remedy before any work is done
-        except ImportError:
-            raise MissingExtraError.of("Reading images", "Pillow", "images") from None
         self._root = root
         self.samples = samples
 

@@ -12,7 +12,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, digest, digest_of
 from committee.data.files import decoded, reason_of
-from committee.errors import DataError, MissingExtraError, UnknownNameError
+from committee.errors import DataError, UnknownNameError, needing
 from committee.pool.labels import LabelMode, indices, labelled, unused_note, with_notes
 from committee.pool.samples import Samples
 from committee.reading import check_regular
@@ -73,10 +73,8 @@ def open_saved(
         MisalignedError: If labels must fit, and its classes are not among those of the models.
         MissingExtraError: If ``datasets`` is not installed.
     """
-    try:
+    with needing(str(root), "datasets", "datasets"):
         import datasets
-    except ImportError:
-        raise MissingExtraError.of(str(root), "datasets", "datasets") from None
     try:
         saved = datasets.load_from_disk(str(root))
     except Exception as error:  # Arrow raises many kinds

@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from committee.errors import ExportError, MissingExtraError, ModelError, UnreadableError
+from committee.errors import ExportError, ModelError, UnreadableError, needing
 from committee.export.canonical import canonical, export_form
 from committee.export.check import check_models
 from committee.export.model_files import onnx_path, onnx_specs, segmenting
@@ -149,10 +149,8 @@ def _copy_model(spec: ModelSpec, source: Path, form: Form, target: Path) -> None
 
 def _loaded(spec: ModelSpec, path: Path) -> ModelProto:
     """Return a graph without its external tensors."""
-    try:
+    with needing("Exporting", "onnx", "onnx"):
         import onnx
-    except ImportError:
-        raise MissingExtraError.of("Exporting", "onnx", "onnx") from None
     try:
         return onnx.load(path, load_external_data=False)
     except Exception as error:

@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from committee.errors import ExportError, MissingExtraError
+from committee.errors import ExportError, needing
 from committee.export.check import check_graph
 from committee.export.model_files import onnx_specs
 from committee.export.nodes import FUNCTIONS, Nodes, function_of
@@ -83,10 +83,8 @@ def write_graph(
         DataError: If another process writes it.
         OSError: If it cannot be written; it names the path itself.
     """
-    try:
+    with needing("Exporting", "onnx", "onnx"):
         import onnx as package
-    except ImportError:
-        raise MissingExtraError.of("Exporting", "onnx", "onnx") from None
     if form not in ("one", "any"):
         raise ExportError(
             f"export: form {form!r} is unknown; write 'any', for any number of images a run, or "

@@ -10,7 +10,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.compiled import native
-from committee.errors import DataError, MissingExtraError
+from committee.errors import DataError, needing
 from committee.spec.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -183,10 +183,8 @@ def as_image(image: Any) -> Image:
 
 
 def _pillow() -> Any:
-    try:
+    with needing("Reading images", "Pillow", "images"):
         from PIL import Image
-    except ImportError:
-        raise MissingExtraError.of("Reading images", "Pillow", "images") from None
     return Image
 
 

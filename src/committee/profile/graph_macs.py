@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from committee.errors import MissingExtraError, ModelError
+from committee.errors import ModelError, needing
 from committee.text import first_line
 
 if TYPE_CHECKING:
@@ -82,11 +82,9 @@ def graph_parameters(path: Path) -> int:
 
 
 def _onnx(path: Path) -> Any:
-    try:
+    with needing(f"Counting {path}", "onnx", "onnx"):
         import onnx
         import onnx.inliner
-    except ImportError:
-        raise MissingExtraError.of(f"Counting {path}", "onnx", "onnx") from None
     return onnx
 
 
@@ -94,10 +92,8 @@ def _shapes(
     onnx: Any, path: Path, model: onnx.ModelProto, nodes: list[Any], shape: tuple[int, ...]
 ) -> _Shapes:
     """Return the shapes of what some nodes take and give, as one run on zeros shows them."""
-    try:
+    with needing(f"Counting {path}", "onnxruntime", "onnx"):
         import onnxruntime
-    except ImportError:
-        raise MissingExtraError.of(f"Counting {path}", "onnxruntime", "onnx") from None
     weights = {each.name: tuple(each.dims) for each in model.graph.initializer}
     names = dict.fromkeys(name for n in nodes for name in (*n.input, *n.output[:1]) if name)
     wanted = [name for name in names if name not in weights]

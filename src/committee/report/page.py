@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from committee.errors import DataError, MissingExtraError, require
+from committee.errors import DataError, needing, require
 from committee.pool.comparison import identity_of
 from committee.pool.pool import Pool
 from committee.report.command import saving_of
@@ -154,10 +154,8 @@ def _promises(report: Report) -> str:
 
 
 def _template() -> Template:
-    try:
+    with needing("The report page", "jinja2", "report"):
         from jinja2 import Environment, StrictUndefined
-    except ImportError:
-        raise MissingExtraError.of("The report page", "jinja2", "report") from None
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

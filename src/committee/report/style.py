@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from committee.arrays import Array
-from committee.errors import MissingExtraError
+from committee.errors import needing
 
 if TYPE_CHECKING:
     import matplotlib.axes
@@ -103,10 +103,8 @@ def empty_figure(width: float = 7.2, height: float = 4.8) -> Figure:
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    try:
+    with needing("The figure", "matplotlib", "report"):
         from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError.of("The figure", "matplotlib", "report") from None
     return Figure(figsize=(width, height), layout="constrained")
 
 

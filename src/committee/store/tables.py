@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from committee.arrays import Array
-from committee.errors import DataError, MissingExtraError
+from committee.errors import DataError, MissingExtraError, needing
 from committee.text import from_cell, is_ours, listed, printable, tidy
 
 # A compressed array that grows beyond this size, and by this factor, is a trap.
@@ -263,10 +263,8 @@ def _texts(texts: Sequence[str]) -> Array:
 
 
 def _parquet(path: Path) -> Table:
-    try:
+    with needing(str(path), "pyarrow", "parquet"):
         import pyarrow.parquet
-    except ImportError:
-        raise MissingExtraError.of(str(path), "pyarrow", "parquet") from None
     schema = pyarrow.parquet.read_schema(path)
     _check_names(path, [tidy(name) for name in schema.names])
     columns = {

@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock
 
 from committee.arrays import Array
-from committee.errors import MissingExtraError, ModelError
+from committee.errors import ModelError, needing
 from committee.files import write_text
 from committee.models.base import Model, file_fingerprint
 from committee.models.engines.session import Session
@@ -124,12 +124,10 @@ def _is_whole(path: Path) -> bool:
 
 def _export(spec: ModelSpec, model: TorchModel, path: Path, free: bool) -> None:
     where = f"model {spec.name!r}"
-    try:
+    with needing(f"{where}: export", "onnxscript", "export"):
         import onnx  # noqa: F401  # torch asks for them when it is too late for a good line
         import onnxscript  # noqa: F401
         import torch
-    except ImportError:
-        raise MissingExtraError.of(f"{where}: export", "onnxscript", "export") from None
     shape = spec.preprocessing.shape
     varying: dict[int, Any] = {0: torch.export.Dim("rows", min=1)}
     if free:

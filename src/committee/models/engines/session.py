@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from committee.arrays import Array
-from committee.errors import MissingExtraError, ModelError
+from committee.errors import ModelError, needing
 from committee.models.base import check_file
 from committee.models.graph_file import Ports, ports_of, tensor_files
 from committee.models.graph_form import fed_in_parts, form_of
@@ -72,10 +72,8 @@ def onnxruntime_session(where: str, path: Path, threads: int) -> Any:
         ModelError: If the file is no graph.
         MissingExtraError: If onnxruntime is not installed.
     """
-    try:
+    with needing(f"{where}: {path.name}", "onnxruntime", "onnx"):
         import onnxruntime
-    except ImportError:
-        raise MissingExtraError.of(f"{where}: {path.name}", "onnxruntime", "onnx") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3

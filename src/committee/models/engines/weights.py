@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from committee.errors import MissingExtraError, ModelError
+from committee.errors import MissingExtraError, ModelError, needing
 from committee.models.base import check_file
 from committee.text import first_line
 
@@ -47,10 +47,8 @@ def read_weights(where: str, path: Path) -> Mapping[str, torch.Tensor]:
 
 
 def _read_safetensors(path: Path) -> Mapping[str, torch.Tensor]:
-    try:
+    with needing(str(path), "safetensors", "safetensors"):
         from safetensors.torch import load_file
-    except ImportError:
-        raise MissingExtraError.of(str(path), "safetensors", "safetensors") from None
     state: Mapping[str, torch.Tensor] = load_file(path)
     return state
 

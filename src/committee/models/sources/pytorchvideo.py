@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from committee.errors import MissingExtraError, ModelError, UnknownNameError
+from committee.errors import ModelError, UnknownNameError, needing
 from committee.models.sources.by_name import ByName, unloaded
 from committee.models.sources.torchvision import import_torchvision
 from committee.spec.model import ModelSpec
@@ -95,12 +95,8 @@ class PytorchvideoSource(ByName):
         """See :class:`ByName`."""
         where, layout = f"model {spec.name!r}", _layout(spec.text)
         import_torchvision(where)
-        try:
+        with needing(where, "pytorchvideo, fvcore and iopath", "pytorchvideo"):
             from pytorchvideo.models.x3d import create_x3d
-        except ImportError as error:
-            raise MissingExtraError.of(
-                f"{where} ({error})", "pytorchvideo, fvcore and iopath", "pytorchvideo"
-            ) from None
         heads = [value for name, value in state.items() if name.endswith("proj.weight")]
         views = spec.preprocessing.views
         module: torch.nn.Module = create_x3d(

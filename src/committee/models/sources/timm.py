@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from committee.errors import MissingExtraError, ModelError, PoolFileError, UnknownNameError
+from committee.errors import ModelError, PoolFileError, UnknownNameError, needing
 from committee.models.sources.by_name import ByName, unloaded
 from committee.models.sources.torchvision import import_torchvision
 from committee.pool.imagenet import imagenet_classes
@@ -112,10 +112,8 @@ class TimmSource(ByName):
 
 def _timm(what: str) -> ModuleType:
     import_torchvision(what)  # timm imports it; here its absence or mismatch gets a line
-    try:
+    with needing(what, "timm", "timm"):
         import timm
-    except ImportError:
-        raise MissingExtraError.of(what, "timm", "timm") from None
     module: ModuleType = timm
     return module
 

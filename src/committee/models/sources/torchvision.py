@@ -11,7 +11,7 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from committee.errors import MissingExtraError, ModelError, UnknownNameError
+from committee.errors import ModelError, UnknownNameError, needing
 from committee.models.sources.by_name import ByName, unloaded
 from committee.spec.model import ModelSpec
 from committee.text import first_line
@@ -126,10 +126,9 @@ def import_torchvision(what: str) -> ModuleType:
         ModelError: If it was built for another torch.
     """
     try:
-        import torch
-        import torchvision
-    except ImportError:
-        raise MissingExtraError.of(what, "torchvision", "torchvision") from None
+        with needing(what, "torchvision", "torchvision"):
+            import torch
+            import torchvision
     except (RuntimeError, AttributeError) as error:
         raise ModelError(
             f"{what}: torchvision {version('torchvision')} does not match torch "

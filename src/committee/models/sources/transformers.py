@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from committee.errors import MissingExtraError, ModelError, PoolFileError
+from committee.errors import ModelError, PoolFileError, needing
 from committee.models.sources.by_name import ByName, unloaded
 from committee.models.sources.torchvision import import_torchvision
 from committee.paths import expanded
@@ -245,11 +245,9 @@ def _three(values: Any) -> list[float]:
 
 
 def _transformers(what: str) -> ModuleType:
-    try:
+    with needing(what, "transformers", "transformers"):
         import torch  # noqa: F401  # transformers imports without it, and fails later
         import transformers
-    except ImportError:
-        raise MissingExtraError.of(what, "transformers", "transformers") from None
     if find_spec("torchvision"):
         import_torchvision(what)  # transformers imports it too; here a mismatch gets a line
     module: ModuleType = transformers
