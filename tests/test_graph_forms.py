@@ -19,7 +19,7 @@ from committee.errors import CommitteeError, ExportError, ModelError
 from committee.export.bundle import write_bundle
 from committee.export.graph import write_graph
 from committee.models.base import outputs_of
-from committee.models.graph_file import ports_of
+from committee.models.graph import ports_of
 from committee.models.inputs import prepared
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file

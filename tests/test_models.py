@@ -22,7 +22,7 @@ from committee.errors import (
 )
 from committee.models.base import answer_of, file_fingerprint, outputs_of
 from committee.models.engines.weights import read_weights
-from committee.models.graph_file import ports_of, tensor_files
+from committee.models.graph import ports_of, tensor_files
 from committee.models.inputs import as_image, prepared
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file

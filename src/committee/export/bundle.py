@@ -21,8 +21,7 @@ from committee.export.canonical import canonical, export_form
 from committee.export.check import check_models
 from committee.export.model_files import onnx_path, onnx_specs, segmenting
 from committee.files import naming, write_text
-from committee.models.graph_file import graph_fingerprint, is_inside
-from committee.models.graph_form import Form
+from committee.models.graph import Form, graph_fingerprint, is_inside
 from committee.models.load import specs_of
 from committee.reading import read_text
 from committee.rule.cascade import Cascade

@@ -8,8 +8,7 @@ import numpy as np
 
 from committee.errors import ExportError
 from committee.models.engines.session import declared
-from committee.models.graph_file import Port
-from committee.models.graph_form import Form, form_of
+from committee.models.graph import Form, Port, form_of
 from committee.spec.model import ModelSpec
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from committee.errors import ExportError, ModelError, UnknownNameError
-from committee.models.graph_file import graph_fingerprint
+from committee.models.graph import graph_fingerprint
 from committee.models.load import specs_of
 from committee.paths import MOVED
 from committee.rule.cascade import Cascade

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import platform
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +18,7 @@ from committee.errors import ModelError
 from committee.models.base import Model, outputs_of
 from committee.models.clip import VIEWS_AT_ONCE
 from committee.models.load import Loaded
-from committee.profile.machine import available_bytes, peak_bytes
+from committee.selection.options import processors
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 
@@ -155,16 +158,59 @@ def _warm_up(model: Model, spec: ModelSpec, batch: Array) -> None:
     """Call a model with batches that double while memory allows, up to the whole one, twice."""
     size, grown = 1, 0
     while True:
-        if available_bytes() < 2 * grown:
+        if _available_bytes() < 2 * grown:
             raise ModelError(
                 f"model {spec.name!r}: batches of {size} would take about {2 * grown / 1e9:.1f} GB "
-                f"more memory, and {available_bytes() / 1e9:.1f} GB are free. Take a smaller "
+                f"more memory, and {_available_bytes() / 1e9:.1f} GB are free. Take a smaller "
                 "--batch-size, or fewer models at once with --only"
             )
-        before = peak_bytes()
+        before = _peak_bytes()
         outputs_of(model, spec, batch[:size])
-        grown = peak_bytes() - before
+        grown = _peak_bytes() - before
         if size == len(batch):
             break
         size = min(2 * size, len(batch))
     outputs_of(model, spec, batch)
+
+
+def conditions(threads: int, batch_size: int) -> str:
+    """Return in one text what measured costs of a pool must share to be comparable.
+
+    Args:
+        threads: How many a model may use; 0 stands for as many as there are processors.
+        batch_size: Samples a call.
+    """
+    used = threads or processors()
+    return f"{processor()}, {used} {'thread' if used == 1 else 'threads'}, batch {batch_size}"
+
+
+def processor() -> str:
+    """Return the name of the processor."""
+    return _system_value("/proc/cpuinfo", "model name") or (
+        platform.processor() or platform.machine()
+    )
+
+
+def _available_bytes() -> float:
+    """Return how much memory is free; infinity where the system does not say."""
+    kibibytes = _system_value("/proc/meminfo", "MemAvailable").partition(" ")[0]
+    return float(kibibytes) * 1024 if kibibytes else float("inf")
+
+
+def _system_value(path: str, key: str) -> str:
+    """Return the first value of that key in a file of Linux's; empty if there is none."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+
+
+def _peak_bytes() -> int:
+    """Return the most memory that this process has held so far; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -9,8 +9,7 @@ from typing import Any
 from committee.models.base import Model
 from committee.models.load import load_models
 from committee.models.pool_file import PoolFile
-from committee.profile.latency import Progress, Timing, timed
-from committee.profile.machine import conditions
+from committee.profile.latency import Progress, Timing, conditions, timed
 from committee.spec.cost import Cost
 from committee.spec.model import ModelSpec
 

@@ -9,8 +9,7 @@ from typing import Any
 from committee.arrays import Array
 from committee.errors import ModelError, needing
 from committee.models.base import check_file
-from committee.models.graph_file import Ports, ports_of, tensor_files
-from committee.models.graph_form import fed_in_parts, form_of
+from committee.models.graph import Ports, fed_in_parts, form_of, ports_of, tensor_files
 from committee.spec.model import ModelSpec
 from committee.text import printable
 

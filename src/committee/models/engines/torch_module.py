@@ -13,7 +13,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import ModelError
-from committee.models.answers import one_output
+from committee.models.base import one_output
 from committee.profile.torch_macs import torch_macs
 from committee.spec.model import ModelSpec
 from committee.text import first_line

@@ -12,8 +12,7 @@ from committee.arrays import Array
 from committee.errors import MissingExtraError, ModelError
 from committee.models.base import Model, Source, check_file
 from committee.models.engines.session import Session
-from committee.models.graph_file import graph_fingerprint, ports_of
-from committee.models.graph_form import preprocessing_of
+from committee.models.graph import graph_fingerprint, ports_of, preprocessing_of
 from committee.paths import expanded
 from committee.profile.graph_macs import graph_macs, graph_parameters
 from committee.spec.model import ModelSpec

@@ -18,8 +18,7 @@ from typing import Any
 
 from committee.arrays import Array
 from committee.errors import ModelError, UntrustedCodeError
-from committee.models.answers import one_output
-from committee.models.base import Model, Source, file_fingerprint
+from committee.models.base import Model, Source, file_fingerprint, one_output
 from committee.models.engines.exported import model_of
 from committee.models.engines.weights import fill, read_weights
 from committee.paths import MOVED, expanded
