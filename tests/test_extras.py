@@ -11,8 +11,7 @@ from packaging.requirements import Requirement
 
 import committee
 from committee.cli import main
-from committee.errors import MissingExtraError, require
-from committee.extras import requirements
+from committee.errors import MissingExtraError, require, requirements
 
 ROOT = Path(__file__).parent.parent
 EXTRAS = ("onnx", "report", "parquet", "torchvision", "export", "all")

@@ -20,7 +20,7 @@ from committee.profile.measure import profile
 from committee.spec.cost import Cost, CostTable
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
-from committee.store.record_costs import record_costs
+from committee.store.folder import record_costs
 from small_world import code_of, dataset, read_pool, write_npz, write_pool
 
 RECIPE = Preprocessing((4, 4))
@@ -68,8 +68,8 @@ def test_percentiles_and_throughput() -> None:
 
 def test_a_batch_that_memory_would_not_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = iter(range(0, 10**12, 10**9))
-    monkeypatch.setattr("committee.profile.latency.peak_bytes", lambda: next(taken))
-    monkeypatch.setattr("committee.profile.latency.available_bytes", lambda: 1.5e9)
+    monkeypatch.setattr("committee.profile.latency._peak_bytes", lambda: next(taken))
+    monkeypatch.setattr("committee.profile.latency._available_bytes", lambda: 1.5e9)
     with pytest.raises(ModelError, match=r"batches of 2 would take about 2.0 GB.*--batch-size"):
         timed(pair([]), 8)
 

@@ -12,7 +12,7 @@ from committee.errors import PoolFileError
 from committee.models.pool_file import read_pool_file
 from committee.profile.measure import Profile
 from committee.profile.measure import profile as measure
-from committee.store.record_costs import record_costs
+from committee.store.folder import record_costs
 from committee.text import human_cost
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +13,13 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, Dataset, digest_of
-from committee.errors import needing
+from committee.errors import DataError, MisalignedError, needing
 from committee.models.inputs import as_image
+from committee.pool.imagenet import IMAGENET, is_imagenet
+from committee.pool.labels import LabelMode, class_rows, labelled
 from committee.pool.samples import Samples
 from committee.reading import check_regular
+from committee.text import listed, printable
 
 if TYPE_CHECKING:
     from typing import IO
@@ -123,3 +128,188 @@ def reason_of(error: Exception) -> str:
 
 
 IMAGES = FileKind("image", ENDINGS, FilesDataset)
+
+
+# Files that systems put into folders, beside names that begin with a dot.
+_OF_SYSTEMS = frozenset(
+    {
+        *("__macosx", "@eadir", "@tmp", "@recycle", "#recycle", "$recycle.bin", "lost+found"),
+        *("system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
+    }
+)
+# Endings that an error names.
+_USUAL = (".jpg", ".jpeg", ".png", ".tif", ".mp4", ".mov", ".avi", ".mkv")
+# Classes that an error writes out, to be copied.
+_WRITTEN = 12
+
+
+@dataclass
+class Walk:
+    """The contents of a folder and the folders in it.
+
+    Args:
+        names: Sample files, as paths relative to the folder.
+        others: How many files have each other ending.
+        hidden: Hidden and system files and folders.
+        special: Pipes, devices and sockets.
+        closed: Folders that cannot be read, with the reason.
+    """
+
+    names: list[str] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    hidden: list[str] = field(default_factory=list)
+    special: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on what was skipped."""
+        notes = []
+        if self.others:
+            endings = sorted(map(printable, self.others))
+            more = f" and {len(endings) - 5:,} more" if len(endings) > 5 else ""
+            count = _counted(self.others.total(), "file")
+            notes.append(f"{count} of other endings skipped: {', '.join(endings[:5])}{more}")
+        for names, what, why in (
+            (self.hidden, "hidden or system name", "skipped"),
+            (self.special, "special file", "skipped (pipe, device or socket)"),
+            (self.closed, "folder", "skipped that cannot be read"),
+        ):
+            if names:
+                notes.append(f"{_counted(len(names), what)} {why}: {listed(sorted(names))}")
+        return tuple(notes)
+
+
+def open_folder(
+    root: Path,
+    split: str,
+    classes: Sequence[str],
+    kind: FileKind = IMAGES,
+    labels: LabelMode = "must fit",
+) -> Dataset:
+    """Open a folder: ``root/CLASS/file`` with labels, or ``root/file`` without.
+
+    A slash in the name of a class is an underscore in its folder's, and the classes of ImageNet may
+    be folders of WordNet ids. Notes of the samples count the files that are skipped.
+
+    Raises:
+        DataError: If it has no file of this kind.
+        MisalignedError: If labels must fit, and a folder is no class, classes are unknown, or only
+            some files lie in folders.
+        MissingExtraError: If the package that reads the files is not installed.
+    """
+    contents = walk(root, kind.endings)
+    ids = tuple(sorted(contents.names))
+    if not ids:
+        usual = [ending for ending in _USUAL if ending in kind.endings]
+        more = f" and {len(kind.endings) - len(usual)} other endings"
+        others = "".join(f"; {note}" for note in contents.notes)
+        raise DataError(
+            f"{root}: no {kind.word} in it or its folders ({', '.join(usual)}{more}){others}"
+        )
+    samples = Samples(ids, None, tuple(classes), split, notes=contents.notes)
+    folders = [name.partition("/")[0] if "/" in name else "" for name in ids]
+    if any(folders):
+        samples = labelled(samples, labels, lambda: _labels(root, samples, folders, kind.word))
+    return kind.open(root, samples)
+
+
+def _labels(root: Path, samples: Samples, folders: Sequence[str], word: str) -> Array:
+    if not all(folders):
+        raise MisalignedError(
+            f"{root}: '{printable(samples.ids[folders.index('')])}' is in no folder of a class, "
+            f"others are. Put every {word} into the folder of its class, or all into one and go "
+            "without labels"
+        )
+    names = sorted(set(folders))
+    if not samples.classes:
+        raise MisalignedError(
+            f"{root}: the folders are labels, but nothing says which output is which. "
+            f"{_how_to_name(names)}"
+        )
+    rows = class_rows(str(root), names, samples.classes, "folders")
+    index = dict(zip(names, rows.tolist(), strict=True))
+    return np.array([index[folder] for folder in folders], np.int64)
+
+
+def _how_to_name(names: Sequence[str]) -> str:
+    """Return how a pool file names the classes of some folders."""
+    if is_imagenet(names):
+        return f'They are ImageNet\'s: write classes = "{IMAGENET}" in the pool file'
+    if len(names) > _WRITTEN:
+        return (
+            f"Write the names of all classes, one per line, in the order of the outputs, into a "
+            f'file and classes = "THAT FILE" into the pool file; these are {len(names):,} folders, '
+            f"{listed(names)}"
+        )
+    written = ", ".join(f'"{printable(name)}"' for name in names)
+    return (
+        "Name all classes in the order of the outputs in the pool file; in the order of the "
+        f"alphabet these are classes = [{written}]"
+    )
+
+
+def walk(root: Path, endings: Collection[str]) -> Walk:
+    """Return the contents of a folder and the folders in it; links are followed, but in no circle.
+
+    A link to nothing counts as a file: reading it names it.
+
+    Args:
+        root: The folder.
+        endings: Endings of sample files, in small letters, with the dot.
+    """
+    contents, waiting = Walk(), [""]
+    while waiting:
+        prefix = waiting.pop()
+        try:
+            with os.scandir(root / prefix) as entries:
+                waiting += [
+                    f"{each}/" for each in _sort_entries(entries, prefix, endings, contents)
+                ]
+        except OSError as error:
+            contents.closed.append(f"{prefix or root} ({error.strerror})")
+    return contents
+
+
+def _sort_entries(
+    entries: Iterable[os.DirEntry[str]], prefix: str, endings: Collection[str], contents: Walk
+) -> list[str]:
+    """Add the files of one folder to ``contents``; return the folders in it."""
+    folders = []
+    for entry in entries:
+        name = prefix + entry.name
+        ending = f".{entry.name.rpartition('.')[2].lower()}"
+        if entry.name.startswith(".") or entry.name.lower() in _OF_SYSTEMS:
+            contents.hidden.append(name)
+        elif _is_folder(entry):
+            folders += [] if _is_circle(Path(entry.path)) else [name]
+        elif _is_special(entry):
+            contents.special.append(name)
+        elif ending in endings:
+            contents.names.append(name)
+        else:
+            contents.others[ending if "." in entry.name else "none"] += 1
+    return folders
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links that lead to each other
+        return False
+
+
+def _is_special(entry: os.DirEntry[str]) -> bool:
+    """Return True for what exists and is no file; a link to nothing is not special."""
+    try:
+        return not entry.is_file() and Path(entry.path).exists()
+    except OSError:
+        return False
+
+
+def _is_circle(folder: Path) -> bool:
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -19,8 +19,7 @@ import numpy as np
 from committee.data.arrays import open_npy, open_npz
 from committee.data.base import Dataset
 from committee.data.clips import CLIP_ENDINGS, ClipsDataset
-from committee.data.files import IMAGES, FileKind
-from committee.data.folder import open_folder
+from committee.data.files import IMAGES, FileKind, open_folder
 from committee.data.huggingface import is_saved, open_saved
 from committee.data.subset import PartDataset, part, share
 from committee.data.table import open_csv

@@ -11,8 +11,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.data.base import digest_of
-from committee.data.files import ENDINGS, FilesDataset, reason_of
-from committee.data.folder import Walk, walk
+from committee.data.files import ENDINGS, FilesDataset, Walk, reason_of, walk
 from committee.data.subset import named_rows
 from committee.errors import DataError
 from committee.models.inputs import converted, upright

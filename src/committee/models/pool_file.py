@@ -16,11 +16,10 @@ from committee.errors import (
     UnreadableError,
 )
 from committee.models.base import RANDOM, Source
-from committee.models.output_names import columns_of, published_classes, published_labels
 from committee.models.sources.registry import located, source_of
-from committee.names import class_names, read_class_names
+from committee.names import class_names, doubled, permutation, read_class_names
 from committee.paths import expanded
-from committee.pool.imagenet import IMAGENET, imagenet_classes
+from committee.pool.imagenet import IMAGENET, imagenet_classes, is_imagenet
 from committee.reading import read_toml, typed
 from committee.rule.outputs import check_kind
 from committee.spec.cost import Cost
@@ -28,7 +27,7 @@ from committee.spec.model import ENGINES, ImportedModel, KnownModel, ModelSpec, 
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.task import IMAGE_CLASSIFICATION, TASKS, Task, tasks_with
 from committee.spec.views import MOST_BLOCKS
-from committee.text import changes
+from committee.text import changes, tidy
 
 if TYPE_CHECKING:
     from committee.rule.cascade import Cascade
@@ -166,12 +165,12 @@ def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
     for name in names:
         if names.count(name) > 1:
             raise PoolFileError(f"{path}: model {name!r} stands twice; names are unique")
-    labels = [published_labels(spec) if entry.id2label else () for spec, entry in pairs]
+    labels = [_published_labels(spec) if entry.id2label else () for spec, entry in pairs]
     classes = _classes(path, file.classes) or _common_classes([spec for spec, _ in pairs])
     # Where nothing else names the classes, the first model that publishes its own does.
     classes = classes or next(filter(None, labels), ())
     models = tuple(
-        replace(spec, columns=columns_of(spec, own, classes))
+        replace(spec, columns=_columns_of(spec, own, classes))
         for (spec, _), own in zip(pairs, labels, strict=True)
     )
     return PoolFile(models, classes, task, file.tiles)
@@ -425,7 +424,7 @@ def _preprocessing(
 
 def _common_classes(models: Sequence[ModelSpec]) -> tuple[str, ...]:
     """Return the classes that published weights of all models have alike; else none."""
-    known = {published_classes(model) for model in models}
+    known = {_published_classes(model) for model in models}
     return known.pop() if len(known) == 1 else ()
 
 
@@ -443,3 +442,73 @@ def _classes(path: Path, classes: Any) -> tuple[str, ...]:
             f'or "{IMAGENET}"'
         )
     return class_names("classes", [str(each) for each in classes])
+
+
+# Share of ImageNet's classes that two lists of it word alike; in a wrong order it would be none.
+_MOST = 0.9
+
+
+def _published_labels(spec: ModelSpec) -> tuple[str, ...]:
+    """Return the names of a model's outputs that its source publishes; none of random weights.
+
+    Raises:
+        CommitteeError: If they cannot be read.
+    """
+    return () if spec.weights == RANDOM else tuple(source_of(spec.source).labels(spec.text))
+
+
+def _published_classes(spec: ModelSpec) -> tuple[str, ...]:
+    """Return the names that a library has for outputs of published weights; none of others."""
+    return () if spec.weights else tuple(source_of(spec.source).classes(spec.text))
+
+
+def _columns_of(spec: ModelSpec, labels: Sequence[str], classes: Sequence[str]) -> tuple[int, ...]:
+    """Return for each class which output is its own; nothing if outputs are in that order already.
+
+    Args:
+        spec: The model.
+        labels: Names of its outputs, in their order, that must be those of the classes; none if
+            they are not known.
+        classes: Names of the classes of the pool; none if they are not known.
+
+    Raises:
+        PoolFileError: If the two are not the same names.
+    """
+    if not classes:
+        return ()
+    labels = labels or _matching_classes(spec, classes)
+    if not labels or _same_order(labels, classes):
+        return ()
+    where = f"model {spec.name!r}: id2label of {spec.source}"
+    try:
+        columns = permutation(where, labels, classes, "labels")
+    except MisalignedError as error:
+        raise PoolFileError(
+            f"{error}. If outputs are in the order of the classes all the same, write "
+            "id2label = false in its [[model]]"
+        ) from None
+    return tuple(columns.tolist())
+
+
+def _matching_classes(spec: ModelSpec, classes: Sequence[str]) -> tuple[str, ...]:
+    """Return a library's names of published outputs if they are just those of the classes.
+
+    Libraries word them in many ways, so that other names say nothing.
+    """
+    labels = _published_classes(spec)
+    same = set(map(tidy, labels)) == set(map(tidy, classes)) and not doubled(labels)
+    return labels if same else ()
+
+
+def _same_order(labels: Sequence[str], classes: Sequence[str]) -> bool:
+    """Return True if labels are the classes in order, if in more words: ``tench, Tinca tinca``."""
+    if len(labels) != len(classes):
+        return False
+    least = len(classes)
+    if is_imagenet(classes) and list(classes) == sorted(classes):
+        classes = imagenet_classes()  # numbers of WordNet, in the order of the names
+    if tuple(classes) == imagenet_classes():
+        least = round(_MOST * least)
+    pairs = zip(labels, classes, strict=True)
+    matches = (tidy(c) in (tidy(label), *map(tidy, label.split(","))) for label, c in pairs)
+    return sum(matches) >= least
