@@ -140,15 +140,7 @@ def needing(feature: str, package: str, extra: str) -> Iterator[None]:
 
 
 def require(feature: str, *extras: str) -> None:
-    """Check that the packages of some extras are installed, before any work is done.
-
-    Args:
-        feature: What needs them, for the error.
-        extras: Extras of this package; other names need nothing.
-
-    Raises:
-        MissingExtraError: If a package of these extras is not installed.
-    """
+    """Check that the packages of some extras are installed, before any work is done."""
     needs = _missing(*extras)
     if needs:
         raise MissingExtraError(

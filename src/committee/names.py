@@ -69,13 +69,7 @@ def doubled(names: Sequence[str]) -> tuple[str, ...]:
 def refuse_doubled(where: str, classes: Sequence[str], why: str) -> None:
     """Refuse class names that occur twice, if something is looked up by them.
 
-    Args:
-        where: Source of the names, for the error.
-        classes: Names of the classes.
-        why: Why they must be unique, for the error: ``labels are names``.
-
-    Raises:
-        MisalignedError: If a name stands twice.
+    ``why`` says why they must be unique: ``labels are names``.
     """
     twice = doubled(classes)
     if twice:
@@ -96,12 +90,8 @@ def matched(
 ) -> Array:
     """Return the index of each name among the classes, shape (n,).
 
-    Args:
-        where: Source of the names, for errors.
-        names: The names; some of the classes are enough.
-        classes: Names of the classes in the order of the models' outputs.
-        what: What the names are, for errors: ``folders``, ``columns``.
-        spelled: Another spelling of a class that counts.
+    Some of the classes are enough. ``what`` says what the names are, as ``folders``; ``spelled``
+    gives another spelling of a class that counts.
 
     Raises:
         MisalignedError: If a name is no class, or means two.
@@ -122,12 +112,6 @@ def permutation(where: str, names: Sequence[str], classes: Sequence[str], what: 
     """Return the place of each class among the names, shape (C,).
 
     ``outputs[:, permutation(...)]`` are in the order of ``classes``.
-
-    Args:
-        where: Source of the names, for errors.
-        names: Names in the order of the outputs.
-        classes: Names of the classes in the wanted order.
-        what: What the names are, for errors.
 
     Raises:
         MisalignedError: If the two are not the same names, each once.
@@ -163,10 +147,7 @@ def class_order(
 ) -> tuple[Array | None, tuple[str, ...]]:
     """Return the order of columns that is that of the classes, and the names of the classes.
 
-    Args:
-        where: The file, for errors.
-        names: Names of the columns of outputs.
-        classes: Names of the classes; empty if they are unknown.
+    Classes are empty if they are unknown.
 
     Returns:
         Indices of columns, shape (C,), or None if their order is right; and names, empty if columns

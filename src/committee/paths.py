@@ -21,10 +21,6 @@ def portable(models: Mapping[str, Mapping[str, Any]], file: Path) -> dict[str, d
     """Return models with paths relative to the file that will hold them.
 
     A path stays absolute unless it lies below the file's folder, or below that folder's parent.
-
-    Args:
-        models: By name how each is loaded; paths are absolute.
-        file: The file; its folder need not be there yet.
     """
     folder = file.parent.resolve()
     return _with_paths(models, lambda path: _relative(path, folder))
@@ -33,30 +29,19 @@ def portable(models: Mapping[str, Mapping[str, Any]], file: Path) -> dict[str, d
 def resolved(models: Mapping[str, Mapping[str, Any]], file: Path) -> dict[str, dict[str, Any]]:
     """Return models with absolute paths: the inverse of :func:`portable`.
 
-    Args:
-        models: By name how each is loaded, as the file holds them.
-        file: The file. If it is a link, paths are relative to what it leads to.
+    If the file is a link, paths are relative to what it leads to.
     """
     folder = file.resolve().parent
     return _with_paths(models, lambda path: _absolute(path, folder))
 
 
 def unplaced(models: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return models with the names of their files only, which stay when files move together.
-
-    Args:
-        models: By name how each is loaded; paths are absolute.
-    """
+    """Return models with the names of their files only, which stay when files move together."""
     return _with_paths(models, lambda path: PurePath(path).name if _is_absolute(path) else path)
 
 
 def expanded(path: str, folder: Path) -> Path:
-    """Return an absolute path from what a person wrote, ``~`` being the home.
-
-    Args:
-        path: Absolute, or relative to ``folder``.
-        folder: Where relative paths begin.
-    """
+    """Return an absolute path from what a person wrote, ``~`` being the home."""
     return (folder / Path(path).expanduser()).resolve()
 
 

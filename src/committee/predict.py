@@ -141,9 +141,7 @@ def predict(
 class _FirstOutputs:
     """Checks the first outputs of each model against its declaration, before hours of work.
 
-    Args:
-        samples: The samples of the split.
-        widths: Number of outputs of the models that are already in the store, by name.
+    ``widths`` has the number of outputs of the models that are in the store, by name.
     """
 
     def __init__(self, samples: Samples, widths: dict[str, int]) -> None:
@@ -198,11 +196,8 @@ def _entry(spec: ModelSpec, dataset: Dataset, batch_size: int, dtype: str) -> En
 class _Batch:
     """Samples that go through some of the models together.
 
-    Args:
-        chunk: Number of their chunk.
-        rows: Numbers of the samples, shape (n,).
-        due: Numbers of the models that lack outputs for them.
-        last: True if this batch completes the chunk.
+    ``due`` are the numbers of the models that lack outputs for them; ``last`` says that the batch
+    completes the chunk.
     """
 
     chunk: int

@@ -52,9 +52,7 @@ _WORDS = {
 def read_bytes(path: Path, most: int = MOST) -> bytes:
     """Return all bytes of a regular file.
 
-    Args:
-        path: The file. A pipe or a device, or a link to one, is refused before it is opened.
-        most: How many bytes it may have.
+    A pipe or a device, or a link to one, is refused before it is opened.
 
     Raises:
         UnreadableError: If it is no regular file, or larger.
@@ -69,12 +67,7 @@ def read_bytes(path: Path, most: int = MOST) -> bytes:
 
 
 def check_regular(path: Path) -> None:
-    """Refuse what is no regular file: reading a pipe or a device may never end.
-
-    Raises:
-        UnreadableError: If it is a folder, a pipe, a device or a socket, or its name is no path.
-        OSError: If it is missing or may not be looked at.
-    """
+    """Refuse what is no regular file: reading a pipe or a device may never end."""
     try:
         mode = path.stat().st_mode
     except ValueError:  # a NUL in the name
@@ -113,9 +106,7 @@ def read_json(path: Path, most: int = MOST, *, strict: bool = True) -> Any:
 def parsed_json(data: str | bytes, *, strict: bool = True) -> Any:
     r"""Return what a JSON text says.
 
-    Args:
-        data: The text, or its bytes in UTF-8.
-        strict: Whether texts may hold no NUL.
+    With ``strict`` texts may hold no NUL.
 
     Raises:
         UnreadableError: If it is no JSON, nests too deeply, or has NaN, an infinity, a number
@@ -197,12 +188,8 @@ def read_toml(path: Path, most: int = MOST) -> dict[str, Any]:
 def typed(where: str, data: Any, kind: Callable[..., T], *, whole: bool = False) -> T:
     """Return data as a value of a declared type, every field checked.
 
-    Args:
-        where: What it is, for the error of an unknown key: ``cost``.
-        data: As JSON or TOML gives it.
-        kind: A frozen dataclass, whose keys are all that there may be, or any type that
-            :func:`msgspec.convert` knows.
-        whole: Whether fields that have a default must be there too.
+    ``kind`` is a frozen dataclass, whose keys are all that there may be, or any type that
+    :func:`msgspec.convert` knows. With ``whole`` fields that have a default must be there too.
 
     Raises:
         UnreadableError: If a field is missing or of another type.
@@ -223,11 +210,7 @@ def typed(where: str, data: Any, kind: Callable[..., T], *, whole: bool = False)
 
 
 def _refuse_unknown(where: str, data: Any, kind: Any) -> None:
-    """Refuse keys that no field of a dataclass has, in data of any depth.
-
-    Raises:
-        UnknownNameError: If there is one.
-    """
+    """Refuse keys that no field of a dataclass has, in data of any depth."""
     if is_dataclass(kind) and isinstance(data, Mapping):
         known = _hints(kind)  # type: ignore[arg-type]
         for key, value in data.items():
@@ -317,11 +300,7 @@ def _seal(body: bytes) -> bytes:
 
 @contextmanager
 def _guarded() -> Iterator[None]:
-    """Name whatever NumPy raises of a file that is no array: it has many words for it.
-
-    Raises:
-        UnreadableError: Instead.
-    """
+    """Name whatever NumPy raises of a file that is no array: it has many words for it."""
     try:
         yield
     except (OSError, CommitteeError):
@@ -337,14 +316,7 @@ def _guarded() -> Iterator[None]:
 def check_members(path: Path, names: Collection[str]) -> None:
     """Refuse an npz whose members are no data but a trap, before one is read.
 
-    Args:
-        path: The file.
-        names: Members of which the first has an entry a sample; the others may have one each.
-
-    Raises:
-        UnreadableError: If it is no regular file or no npz, a member grows beyond all measure, or
-            one is far larger than its samples ask for.
-        OSError: If it is missing or may not be read.
+    The first of ``names`` has an entry a sample; the others may have one each.
     """
     check_regular(path)
     with _guarded(), zipfile.ZipFile(path) as archive:
@@ -378,10 +350,7 @@ def parsed_npz(
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Return arrays of an open npz file by name; members that are not wanted are not read.
 
-    Args:
-        file: The file.
-        wanted: Names of arrays, or a function that picks them; all if left out. A name that is not
-            in the file is left out.
+    ``wanted`` are names of arrays, or a function that picks them; all if left out.
 
     Raises:
         UnreadableError: If it is no npz.

@@ -30,9 +30,7 @@ _MEMBERS = ("images", "labels", "ids", *_CLASS_WORDS)
 class ArrayDataset:
     """Images in one array.
 
-    Args:
-        images: Shape (N, H, W) or (N, H, W, 3), uint8; it may be memory-mapped.
-        samples: One entry per image.
+    They are uint8, of shape (N, H, W) or (N, H, W, 3), and may be memory-mapped.
     """
 
     def __init__(self, images: Array, samples: Samples) -> None:

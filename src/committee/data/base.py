@@ -27,10 +27,7 @@ _BLOCK = 256
 class BrokenSamplesError(DataError):
     """Samples that cannot be read, each with its reason; the message ends after the first five.
 
-    Args:
-        broken: The id and the reason of each such sample.
-        total: How many samples were tried, if that is known.
-        where: The folder that the ids are paths in, if they are paths.
+    ``total`` is how many samples were tried, and ``where`` the folder that ids are paths in.
     """
 
     def __init__(
@@ -103,11 +100,7 @@ def map_ahead(
 ) -> Iterator[tuple[S, T]]:
     """Yield each item with its result, in order, while threads work on later items.
 
-    Args:
-        work: Makes the result of an item.
-        items: For example the rows of each batch.
-        threads: How many items are worked on at once.
-        ahead: How many items are begun before they are needed; ``2 * threads`` by default.
+    At most ``ahead`` items, or ``2 * threads``, are begun before they are needed.
     """
     waiting: deque[tuple[S, Future[T]]] = deque()
     remaining = iter(items)

@@ -51,13 +51,7 @@ _SKEW = 0.02
 class ClipsDataset(FilesDataset):
     """Clip files; the frames that some models need are decoded when they are read.
 
-    Args:
-        root: The folder that ids are relative to.
-        samples: Ids are paths of the files.
-        recipes: Preprocessings of the models that will see the clips.
-
-    Raises:
-        MissingExtraError: If PyAV or Pillow is not installed.
+    ``recipes`` are the preprocessings of the models that will see the clips.
     """
 
     def __init__(self, root: Path, samples: Samples, recipes: Sequence[Preprocessing] = ()) -> None:
@@ -88,7 +82,6 @@ def read_clip(path: Path, recipes: Sequence[Preprocessing]) -> FramedClip:
     Raises:
         Exception: Of any kind, if it cannot be read.
         DataError: If there is no video, or a frame that is needed cannot be decoded.
-        MissingExtraError: If PyAV or Pillow is not installed.
     """
     # Packets are quicker; the frames that come are checked against them.
     line = _timeline(path)
@@ -124,10 +117,8 @@ def _stacked(frames: Sequence[Array]) -> Array:
 class _Timeline:
     """The frames of a clip.
 
-    Args:
-        times: When each is shown, in seconds, rising from 0, shape (n,).
-        stamps: The same in the file's own units; empty where frames must be counted.
-        keys: Stamps at which decoding may begin, rising.
+    ``times`` are in seconds, rising from 0; ``stamps`` are the same in the file's own units, and
+    empty where frames must be counted; decoding may begin at ``keys``.
     """
 
     times: Array
@@ -202,10 +193,8 @@ class _Frame:
 def displayed(values: Array, matrix: Sequence[int]) -> Array:
     """Return a frame (H, W, …) as players show it by a display matrix.
 
-    Args:
-        values: The frame as it was decoded.
-        matrix: ``a b u c d v x y w``: the pixel (x, y) is shown at (a x + c y, b x + d y). Shift
-            and scale do not matter here.
+    The matrix ``a b u c d v x y w`` shows the pixel (x, y) at (a x + c y, b x + d y); shift and
+    scale do not matter here.
 
     Raises:
         DataError: If it neither turns by right angles nor mirrors.
@@ -244,11 +233,7 @@ def _frames(path: Path, line: _Timeline, rows: Sequence[int]) -> Iterator[tuple[
 
 
 def _sought(path: Path, line: _Timeline, rows: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
-    """Yield frames by their times, decoded from the key frames before them.
-
-    Raises:
-        _UntrueError: If the frames do not have the times of the packets.
-    """
+    """Yield frames by their times, decoded from the key frames before them."""
     row_of = {stamp: row for row, stamp in enumerate(line.stamps)}
     wanted = set(rows)
     groups: dict[int, list[int]] = {}
@@ -328,11 +313,7 @@ def _opened(path: Path) -> InputContainer:
 
 
 def _stream(file: InputContainer) -> VideoStream:
-    """Return the stream to decode, by one thread: several clips are read at once.
-
-    Raises:
-        DataError: If there is none.
-    """
+    """Return the stream to decode, by one thread: several clips are read at once."""
     from av.stream import Disposition
 
     for stream in file.streams.video:

@@ -44,10 +44,8 @@ ENDINGS = frozenset(
 class FileKind:
     """One kind of sample that lies in files.
 
-    Args:
-        word: What a sample is called.
-        endings: Endings of its files, in small letters, with the dot.
-        open: Makes a data set of the folder that ids are relative to, and samples.
+    ``endings`` are in small letters, with the dot; ``open`` takes the folder that ids are relative
+    to.
     """
 
     word: str
@@ -58,12 +56,7 @@ class FileKind:
 class FilesDataset:
     """Image files, decoded when they are read. Other kinds of files override :meth:`decode`.
 
-    Args:
-        root: The folder that ids are relative to.
-        samples: Ids are paths of the files.
-
-    Raises:
-        MissingExtraError: If Pillow is not installed.
+    Ids are paths relative to ``root``.
     """
 
     def __init__(self, root: Path, samples: Samples) -> None:
@@ -147,12 +140,8 @@ _WRITTEN = 12
 class Walk:
     """The contents of a folder and the folders in it.
 
-    Args:
-        names: Sample files, as paths relative to the folder.
-        others: How many files have each other ending.
-        hidden: Hidden and system files and folders.
-        special: Pipes, devices and sockets.
-        closed: Folders that cannot be read, with the reason.
+    ``others`` counts files of each other ending; ``special`` are pipes, devices and sockets;
+    ``closed`` are folders that cannot be read.
     """
 
     names: list[str] = field(default_factory=list)
@@ -196,7 +185,6 @@ def open_folder(
         DataError: If it has no file of this kind.
         MisalignedError: If labels must fit, and a folder is no class, classes are unknown, or only
             some files lie in folders.
-        MissingExtraError: If the package that reads the files is not installed.
     """
     contents = walk(root, kind.endings)
     ids = tuple(sorted(contents.names))
@@ -253,10 +241,6 @@ def walk(root: Path, endings: Collection[str]) -> Walk:
     """Return the contents of a folder and the folders in it; links are followed, but in no circle.
 
     A link to nothing counts as a file: reading it names it.
-
-    Args:
-        root: The folder.
-        endings: Endings of sample files, in small letters, with the dot.
     """
     contents, waiting = Walk(), [""]
     while waiting:

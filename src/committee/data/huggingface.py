@@ -27,9 +27,7 @@ Encoded = dict[str, Any] | None
 class HuggingFaceDataset:
     """Encoded images of an Arrow table, decoded when they are read.
 
-    Args:
-        encoded: Returns the encoded images of an array of rows.
-        samples: One entry per row.
+    ``encoded`` returns the encoded images of an array of rows.
     """
 
     def __init__(self, encoded: Callable[[Array], list[Encoded]], samples: Samples) -> None:
@@ -71,7 +69,6 @@ def open_saved(
         DataError: If it cannot be read, or does not have one column of images.
         UnknownNameError: If it has several splits, and none of that name.
         MisalignedError: If labels must fit, and its classes are not among those of the models.
-        MissingExtraError: If ``datasets`` is not installed.
     """
     with needing(str(root), "datasets", "datasets"):
         import datasets
@@ -104,11 +101,7 @@ def open_saved(
 
 
 def _check(root: Path, saved: Any) -> None:
-    """Refuse a damaged table: Arrow would follow offsets out of it.
-
-    Raises:
-        DataError: If it is damaged.
-    """
+    """Refuse a damaged table: Arrow would follow offsets out of it."""
     try:
         saved.data.table.validate(full=True)
     except Exception as error:  # Arrow raises many kinds

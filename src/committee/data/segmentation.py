@@ -38,12 +38,8 @@ _ORIENTATION, _LYING = 0x0112, (5, 6, 7, 8)
 class LabelledImages(FilesDataset):
     """Images and, if they are labelled, their masks.
 
-    Args:
-        root: The folder of the images.
-        samples: Ids are names of the image files.
-        labels: The mask of each image, by the image's stem; None if there are none.
-        ignore: The label of pixels that nobody labelled; None if all are.
-        exif: Turn images as their EXIF says; masks are of the image as it is shown.
+    ``labels`` has the mask of each image by its stem. ``ignore`` is the label of pixels that nobody
+    labelled. With ``exif`` images are turned, and masks are of the image as it is shown.
     """
 
     def __init__(
@@ -60,11 +56,7 @@ class LabelledImages(FilesDataset):
         self.exif = exif
 
     def check_exif(self, wanted: bool) -> None:
-        """Refuse models that see images turned differently.
-
-        Raises:
-            DataError: If they do.
-        """
+        """Refuse models that see images turned differently."""
         if self.exif != wanted:
             raise DataError(
                 f"{self._root}: models see images {'' if wanted else 'not '}turned by EXIF; open "
@@ -188,11 +180,7 @@ def _read_mask(path: Path) -> Array:
 
 
 def _greys(path: Path, values: Array, palette: Array) -> Array:
-    """Return the greys of a gif, whose palette holds only the greys in use.
-
-    Raises:
-        DataError: If it has colours that may have been numbered anew, without a gap.
-    """
+    """Return the greys of a gif, whose palette holds only the greys in use."""
     used = np.unique(values)
     if used.max() < len(palette) and (palette[used] == palette[used, :1]).all():
         greys: Array = palette[values, 0]
@@ -266,13 +254,7 @@ def _masks(
 ) -> tuple[dict[str, Path], tuple[str, ...]]:
     """Return the mask of each image by its stem, and notes on what was skipped.
 
-    Args:
-        folder: The folder of the masks.
-        stems: The images that need a mask.
-        every: All images.
-
-    Raises:
-        DataError: If one is missing, there are two, or it is stored with loss.
+    ``stems`` need a mask; ``every`` are all images.
     """
     contents = walk(folder, MASK_ENDINGS)
     names = sorted(name for name in contents.names if "/" not in name)

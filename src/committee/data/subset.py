@@ -18,13 +18,7 @@ REST = "test"
 
 
 class PartDataset:
-    """Some rows of a data set.
-
-    Args:
-        whole: The data set.
-        rows: Which of its samples, shape (n,).
-        samples: Their ids and labels; those of the whole by default.
-    """
+    """Some rows of a data set."""
 
     def __init__(self, whole: Dataset, rows: Array, samples: Samples | None = None) -> None:
         self._whole = whole

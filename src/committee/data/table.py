@@ -36,11 +36,7 @@ ID_WORDS = ("id", "ids", "sample", "sample_id")
 class Table:
     """A csv file with a header.
 
-    Args:
-        path: The file.
-        header: Names of the columns, in small letters.
-        rows: The cells of each row.
-        lines: The line of the file in which each row ends.
+    ``header`` is in small letters; ``lines`` has the line in which each row ends.
     """
 
     path: Path
@@ -114,7 +110,6 @@ def open_csv(
     Raises:
         DataError: If it cannot be read, or has no ``path`` or no row.
         MisalignedError: If a label is no class, or a path stands twice.
-        MissingExtraError: If the package that reads the files is not installed.
     """
     table = read_table(path)
     paths, label = table.named(PATH_WORDS), table.named(LABEL_WORDS)

@@ -156,12 +156,8 @@ class Resizable(Protocol):
 def outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs, first: int = 0) -> Outputs:
     """Run a model on a batch and return its outputs, checked.
 
-    Args:
-        model: What to run.
-        spec: What it is.
-        inputs: N images (N, channels, height, width), float32, or N clips, whose outputs are the
-            mean of those on their views.
-        first: Number of the batch's first sample, for the error.
+    Inputs are N images (N, channels, height, width), float32, or N clips, whose outputs are the
+    mean over their views. ``first`` is the number of the batch's first sample, for errors.
 
     Raises:
         ModelError: If it fails, or does not answer with one row a sample.
@@ -291,11 +287,7 @@ def _answers(model: Model, spec: ModelSpec, batch: Array) -> bool:
 
 
 def check_file(where: str, path: Path, what: str = "file") -> None:
-    """Refuse what is no regular file: reading a pipe would wait, reading a device never end.
-
-    Raises:
-        ModelError: If it is none, or missing.
-    """
+    """Refuse what is no regular file: reading a pipe would wait, reading a device never end."""
     if path.is_file():
         return
     there = path.exists() and not path.is_dir()
@@ -327,10 +319,7 @@ _HALVES = ("torch.bfloat16", "torch.float16")
 def one_output(answer: Any, output: str = "") -> Any:
     """Return the one output of an answer that may hold several.
 
-    Args:
-        answer: An array or a tensor, or a mapping, an object or a tuple of them.
-        output: The key, the attribute, or the number from 0 of the output; empty if there is no
-            choice.
+    ``output`` is a key, an attribute or a number from 0; empty if there is no choice.
 
     Raises:
         ModelError: If there are several and none is named, or the named one is not there; the
@@ -396,9 +385,6 @@ def _as_array(value: Any) -> Array:
     """Return an output as an array of real numbers.
 
     A tensor may have a gradient, lie on another device, or be of a type that NumPy does not have.
-
-    Raises:
-        ModelError: If it holds no numbers; the message does not name the model.
     """
     if hasattr(value, "detach"):
         value = value.detach().cpu()

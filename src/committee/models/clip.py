@@ -118,9 +118,7 @@ class ArrayClip:
 class FramedClip:
     """A clip that holds only the frames that some models need, resized for them.
 
-    Args:
-        times: See :class:`Clip`.
-        frames: For each framing the numbers of the frames, rising, and the frames.
+    ``frames`` has for each framing the numbers of the frames, rising, and the frames.
     """
 
     def __init__(self, times: Array, frames: Mapping[Framing, tuple[Array, Array]]) -> None:
@@ -148,11 +146,7 @@ def needed_frames(times: Array, recipes: Iterable[Preprocessing]) -> dict[Framin
 
 
 def _views_of(recipe: Preprocessing) -> Views:
-    """Return the views of a preprocessing.
-
-    Raises:
-        DataError: If it has none, and so is one of images.
-    """
+    """Return the views of a preprocessing."""
     if recipe.views is None:
         raise DataError(
             "this model takes images, not clips; say which frames it sees: views.frames"

@@ -41,11 +41,8 @@ _LOCATION = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?)([\x00-\x7f])")
 class Port:
     """One input or output of a graph.
 
-    Args:
-        name: Its name.
-        dtype: NumPy's name of its type, or ONNX's if NumPy has none.
-        shape: Numbers where sides are fixed, names where they may vary; None if not even their
-            number is declared.
+    ``shape`` has numbers where sides are fixed and names where they may vary; it is None if not
+    even their number is declared.
     """
 
     name: str
@@ -129,11 +126,7 @@ def _text(value: int | memoryview | None) -> str:
 
 
 def _fields(data: int | memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield the fields of a protobuf message: whole numbers, or bytes of texts and messages.
-
-    Raises:
-        ValueError, IndexError: If the bytes are no message.
-    """
+    """Yield the fields of a protobuf message: whole numbers, or bytes of texts and messages."""
     if not isinstance(data, memoryview):
         raise ValueError("a number stands where a message is expected")
     at = 0
@@ -215,14 +208,9 @@ _TOLERANCE = 1e-6
 class Form:
     """How a model's inputs are fed to a graph and its outputs are read.
 
-    Args:
-        input: The input that is fed.
-        output: The output that is read.
-        last: True if the channels are the input's last axis.
-        rows: The fixed number of samples that the graph takes; None for any number.
-        scale: The factor that turns a prepared value back into a byte; None unless the graph takes
-            bytes.
-        dense: True if outputs are maps (N, C, height, width), not rows (N, C).
+    ``last``: the channels are the input's last axis. ``rows``: the fixed number of samples; None
+    for any number. ``scale`` turns a prepared value back into a byte; None unless the graph takes
+    bytes. ``dense``: outputs are maps (N, C, height, width).
     """
 
     input: Port

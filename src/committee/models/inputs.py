@@ -33,10 +33,7 @@ _FORMS = "bytes of shape (H, W) or (H, W, 3)"
 def prepared(images: RawSamples, preprocessing: Preprocessing, out: Array | None = None) -> Array:
     """Return the input batch (N, channels, height, width) of N images, float32 in C order.
 
-    Args:
-        images: One byte array (N, H, W) or (N, H, W, channels), or a sequence of images.
-        preprocessing: The model's recipe.
-        out: Where to write the batch; None for a new array.
+    Images are one byte array (N, H, W) or (N, H, W, channels), or a sequence of images.
 
     Raises:
         DataError: If an image has a form that is not handled.
@@ -162,7 +159,6 @@ def as_image(image: Any) -> Image:
     Raises:
         DataError: If an array is neither (H, W) nor (H, W, 1 or 3) bytes, a PIL image has values
             of 32 bit, or it is no image at all.
-        MissingExtraError: If Pillow is not installed.
     """
     pillow = _pillow()
     if isinstance(image, pillow.Image):

@@ -34,11 +34,7 @@ def load_models(
 
 
 def check_installed(specs: Iterable[ModelSpec]) -> None:
-    """Refuse models that need packages which are not installed, and name them all at once.
-
-    Raises:
-        MissingExtraError: If so.
-    """
+    """Refuse models that need packages which are not installed, and name them all at once."""
     extras: dict[str, None] = {}
     for spec in specs:
         # An extra is called as the scheme that needs it.
@@ -71,10 +67,7 @@ def resized(spec: ModelSpec, loaded: Iterable[Loaded]) -> Loaded | None:
 def load_model(spec: ModelSpec, allow_code: Collection[str] = (), threads: int = 0) -> Loaded:
     """Load a model.
 
-    Args:
-        spec: What to load.
-        allow_code: Python files and modules that may be run, as the user named them.
-        threads: How many threads the model may use; 0 leaves the choice to its engine.
+    0 threads leaves their number to the engine.
 
     Returns:
         The model, and its spec with its fingerprint and the costs that can be counted.
@@ -108,10 +101,6 @@ def check_unloaded(spec: ModelSpec, allow_code: Collection[str] = ()) -> None:
 
     The fingerprint of an ONNX file is compared. Of other models only a missing file of weights, an
     unknown scheme and code that may not run are noticed.
-
-    Raises:
-        ModelError: If something is wrong.
-        UntrustedCodeError: If it needs code that is not allowed.
     """
     try:
         source = source_of(spec.source)

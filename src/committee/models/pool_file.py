@@ -46,11 +46,7 @@ _RESOLUTIONS = "write two or more, all different, as in resolutions = [224, 288]
 class PoolFile:
     """A pool file: models of one task, to be run on samples.
 
-    Args:
-        models: The models, in the order of the file.
-        classes: Names of the classes, in the order of the outputs; empty if the file names none.
-        task: What the models do.
-        tiles: The table ``[tiles]``, which segmentation reads; see :mod:`committee.segment`.
+    ``classes`` are empty if the file names none; segmentation reads the table ``tiles``.
     """
 
     models: tuple[ModelSpec, ...]
@@ -61,9 +57,7 @@ class PoolFile:
     def only(self, names: list[str]) -> PoolFile:
         """Return the pool file of some of the models.
 
-        Args:
-            names: Names of models; that of an entry with ``resolutions`` or ``view_blocks`` means
-                all of its models.
+        The name of an entry with ``resolutions`` or ``view_blocks`` means all of its models.
 
         Raises:
             UnknownNameError: If one is not there.
@@ -80,10 +74,6 @@ class PoolFile:
 
     def described(self, cascade: Cascade, where: str = "pool file") -> Cascade:
         """Return a cascade of these models with how they are loaded, and with the classes.
-
-        Args:
-            cascade: The cascade.
-            where: What this file is called, for the error.
 
         Raises:
             MisalignedError: If the two name other classes, kinds of outputs or preprocessing.
@@ -102,11 +92,7 @@ class PoolFile:
 
 
 def _loaded_as(spec: ModelSpec, chosen: Mapping[str, KnownModel], where: str) -> ModelSpec:
-    """Return how a pool file loads a model of a cascade, with the costs that the cascade knows.
-
-    Raises:
-        MisalignedError: If the cascade was chosen with another preprocessing.
-    """
+    """Return how a pool file loads a model of a cascade, with the costs that the cascade knows."""
     known = chosen.get(spec.name)
     if known is None:
         return spec
@@ -252,12 +238,7 @@ def _models(path: Path, entry: _Entry, file: _File, task: Task) -> list[ModelSpe
 def _sized(
     entry: _Entry, at: tuple[int, int] | None
 ) -> list[tuple[_Entry, tuple[int, int] | None]]:
-    """Return the entry with its size, or an entry for each of its resolutions.
-
-    Args:
-        entry: What the file has.
-        at: Height and width by ``@R`` in its source; None if there is none.
-    """
+    """Return the entry with its size, or an entry for each of its resolutions."""
     if entry.resolutions is None:
         return [(entry, _size(entry.resolution, at))]
     sizes = entry.resolutions
@@ -449,11 +430,7 @@ _MOST = 0.9
 
 
 def _published_labels(spec: ModelSpec) -> tuple[str, ...]:
-    """Return the names of a model's outputs that its source publishes; none of random weights.
-
-    Raises:
-        CommitteeError: If they cannot be read.
-    """
+    """Return the names of a model's outputs that its source publishes; none of random weights."""
     return () if spec.weights == RANDOM else tuple(source_of(spec.source).labels(spec.text))
 
 
@@ -465,14 +442,7 @@ def _published_classes(spec: ModelSpec) -> tuple[str, ...]:
 def _columns_of(spec: ModelSpec, labels: Sequence[str], classes: Sequence[str]) -> tuple[int, ...]:
     """Return for each class which output is its own; nothing if outputs are in that order already.
 
-    Args:
-        spec: The model.
-        labels: Names of its outputs, in their order, that must be those of the classes; none if
-            they are not known.
-        classes: Names of the classes of the pool; none if they are not known.
-
-    Raises:
-        PoolFileError: If the two are not the same names.
+    Labels and classes are empty if they are not known.
     """
     if not classes:
         return ()

@@ -41,15 +41,10 @@ _TYPES = {
 def graph_macs(path: Path, shape: tuple[int, ...]) -> int:
     """Return the multiply-adds of convolutions, matrix products and attention of a graph.
 
-    The graph is run once on zeros.
-
-    Args:
-        path: An ONNX file with one input.
-        shape: Shape of the input, the batch of 1 included.
+    The graph is run once on zeros. ``shape`` is the input's, with the batch of 1.
 
     Raises:
         ModelError: If the graph holds an operator that cannot be counted, or does not run.
-        MissingExtraError: If onnx or onnxruntime is not installed.
     """
     onnx = _onnx(path)
     model = onnx.load(str(path), load_external_data=False)
@@ -67,11 +62,7 @@ def graph_macs(path: Path, shape: tuple[int, ...]) -> int:
 
 
 def graph_parameters(path: Path) -> int:
-    """Return how many floating-point numbers a graph holds as constants of one axis or more.
-
-    Raises:
-        MissingExtraError: If onnx is not installed.
-    """
+    """Return how many floating-point numbers a graph holds as constants of one axis or more."""
     onnx = _onnx(path)
     return sum(
         prod(each.dims)

@@ -39,12 +39,8 @@ def in_turns(
     """Call every function on each item, and yield the results with milliseconds, item by item.
 
     Who begins changes with each item: if the machine drifts, all drift alike, and who follows whom
-    favours none.
-
-    Args:
-        runs: What is timed.
-        items: What each is called with.
-        quick_ms: Functions whose last call took less are called once before they are timed.
+    favours none. Functions whose last call took less than ``quick_ms`` are called once before they
+    are timed.
     """
     last = [0.0] * len(runs)
     for turn, item in enumerate(items):
@@ -62,12 +58,7 @@ def in_turns(
 
 @dataclass(frozen=True)
 class Timing:
-    """How long one model's calls took, warm.
-
-    Args:
-        batch_size: Samples a call.
-        ms: Milliseconds of each call, shape (calls,).
-    """
+    """How long one model's calls took, warm."""
 
     batch_size: int
     ms: Array
@@ -104,15 +95,8 @@ def timed(
     """Measure what one call of each model takes, on prepared random inputs.
 
     A call that is not measured goes before each quick one that is: it brings the model back into
-    the caches and lets other engines' threads come to rest.
-
-    Args:
-        models: What to measure.
-        batch_size: Samples a call.
-        calls: Calls of each model.
-        seconds: No turn begins when all calls together have taken this long, but there are
-            :data:`FEWEST` turns at least.
-        progress: Called with (turns done, turns in all).
+    the caches and lets other engines' threads come to rest. No turn begins after ``seconds``, but
+    there are :data:`FEWEST` turns at least. ``progress`` gets (turns done, turns in all).
 
     Raises:
         ModelError: If a model fails, or memory would not do.
@@ -176,9 +160,7 @@ def _warm_up(model: Model, spec: ModelSpec, batch: Array) -> None:
 def conditions(threads: int, batch_size: int) -> str:
     """Return in one text what measured costs of a pool must share to be comparable.
 
-    Args:
-        threads: How many a model may use; 0 stands for as many as there are processors.
-        batch_size: Samples a call.
+    0 threads stand for as many as there are processors.
     """
     used = threads or processors()
     return f"{processor()}, {used} {'thread' if used == 1 else 'threads'}, batch {batch_size}"

@@ -18,14 +18,8 @@ from committee.spec.model import ModelSpec
 class Profile:
     """What one model costs.
 
-    Args:
-        spec: What the model is, with its costs: given, counted and measured.
-        engine: What runs it, with its version.
-        conditions: Those of the calls with one sample and of the calls with several.
-        parameters: How many numbers were learned; None if that is not known.
-        single: Calls with one sample.
-        batched: Calls with several.
-        macs_unknown: Why its multiply-adds are not known; empty if they are.
+    ``conditions`` are those of the single calls and of the batched ones; ``macs_unknown`` says why
+    multiply-adds are not known.
     """
 
     spec: ModelSpec

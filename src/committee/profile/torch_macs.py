@@ -13,10 +13,7 @@ def torch_macs(module: torch.nn.Module, shape: tuple[int, ...]) -> int:
 
     Torch's own counter counts them on torch's meta device, where fused attention is seen too.
     Additions of biases, normalisation and activations are not counted, as in the literature.
-
-    Args:
-        module: Any module that maps one tensor of float32; it is left as it is.
-        shape: Shape of the input, the batch of 1 included.
+    ``shape`` is the input's, with the batch of 1; the module is left as it is.
     """
     import torch
     from torch.func import functional_call

@@ -23,13 +23,7 @@ _IN_USE = ("val", "test")
 class CalibrationEffect:
     """The error of one model on one split without and with its calibration.
 
-    Args:
-        model: Name of the model.
-        split: Name of the split.
-        samples: How many samples.
-        before: Expected calibration error without the calibration; None if the confidences of
-            decisions are no probabilities.
-        after: Expected calibration error with it.
+    ``before`` is None if the confidences of decisions are no probabilities.
     """
 
     model: str

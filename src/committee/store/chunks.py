@@ -62,11 +62,8 @@ _OWN = re.compile(
 class Chunk:
     """One finished chunk.
 
-    Args:
-        name: Its name in the folder, without the suffix; it has no spaces.
-        content: Describes the samples it was computed from; no spaces.
-        crc32: Checksum of its bytes.
-        seal: Checksum of all the above and of the identity of the work.
+    ``name`` and ``content``, which describes its samples, have no spaces; ``seal`` is a checksum of
+    all else and of the identity of the work.
     """
 
     name: str
@@ -143,11 +140,7 @@ def _clear(folder: Path, but: Collection[Path] = ()) -> None:
 
 
 def _locked(folder: Path) -> int:
-    """Return the open lock of a folder, which is made if it is not there.
-
-    Raises:
-        BlockingIOError: If another process holds it.
-    """
+    """Return the open lock of a folder, which is made if it is not there."""
     while True:
         folder.mkdir(exist_ok=True)
         with suppress(FileNotFoundError):  # its owner has just removed it
@@ -180,10 +173,7 @@ def _lock(descriptor: int) -> None:
 class ChunkFiles:
     """The chunks in a folder, for reading; each is checked when it is read.
 
-    Args:
-        folder: The folder.
-        suffix: Ending of the chunks' files.
-        identity: What ran on what, by name; chunks of anything else count as damaged.
+    ``identity`` says what ran on what, by name; chunks of anything else count as damaged.
     """
 
     # What chunks are named; a journal line of another name is ignored.
@@ -229,11 +219,7 @@ class ChunkFiles:
 class Chunks(ChunkFiles):
     """The chunks of one piece of work.
 
-    Args:
-        folder: Locked by this process.
-        suffix: Ending of the chunks' files.
-        identity: What runs on what, by name: work is resumed only with the same.
-        words: Describes parts of the identity for people.
+    Work is resumed only with the same ``identity``; ``words`` describe parts of it for people.
 
     Attributes:
         done: Chunks that are there and right, by name.
@@ -346,10 +332,7 @@ class RowChunks(Chunks):
     def check(self, ids: Sequence[str], digests: Digests, note: Callable[[str], None]) -> None:
         """Forget the chunks whose samples have changed, and say which are computed again.
 
-        Args:
-            ids: Names of all samples.
-            digests: Computes what the samples are now; called by several threads.
-            note: Called with a line that names what is computed again.
+        Several threads call ``digests``, which computes what the samples are now.
         """
         if self.damaged:
             names = [self.path(name).name for name in self.damaged]

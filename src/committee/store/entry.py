@@ -36,14 +36,8 @@ _FLOAT = re.compile(r"float(16|32|64)|[<>]f[248]")
 class Entry:
     """Describes one model's outputs on one split.
 
-    Args:
-        kind: Kind of the outputs.
-        samples: Fingerprint of the samples.
-        classes: Fingerprint of the classes.
-        fingerprint: Fingerprint of the model; for imported outputs, of the outputs.
-        batch_size: Samples per forward pass, which rounding depends on; 0 for imported outputs.
-        dtype: NumPy's name of the type of the numbers.
-        rows: Number of samples.
+    ``samples``, ``classes`` and ``fingerprint``, of the model or of imported outputs, are
+    fingerprints. Rounding depends on ``batch_size``, which is 0 for imported outputs.
     """
 
     kind: Kind
@@ -70,10 +64,7 @@ IDENTITY = ("kind", "classes", "fingerprint", "batch_size", "dtype")
 class Part:
     """One chunk of a finished file.
 
-    Args:
-        rows: Number of rows.
-        crc32: Checksum of their bytes.
-        ids: Fingerprint of the ids of their samples.
+    ``ids`` is a fingerprint of the ids of its samples.
     """
 
     rows: int

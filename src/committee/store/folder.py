@@ -51,10 +51,7 @@ class Store:
     ) -> list[str]:
         """Record models and classes, and return notes on costs that changed.
 
-        Args:
-            models: The JSON form of each model, from :meth:`ModelSpec.to_json`; imported outputs
-                have no source, fingerprint or preprocessing.
-            classes: Names of the classes; empty if unnamed.
+        Imported outputs have no source, fingerprint or preprocessing.
 
         Raises:
             ChangedError: If the store knows other classes, or another model under the same name.
@@ -112,10 +109,8 @@ class Store:
     ) -> list[str]:
         """Record the samples of a split, and return notes on samples shared with other splits.
 
-        Args:
-            split: The stored samples in their order, and possibly more.
-            fewer: True if some stored samples are missing because they cannot be read.
-            known_apart: Names of splits that are known to have other samples.
+        ``split`` has the stored samples in their order, and possibly more; with ``fewer`` it lacks
+        some that cannot be read. Splits of ``known_apart`` are known to have other samples.
 
         Raises:
             ChangedError: If the store has other samples under that name.
@@ -143,12 +138,7 @@ class Store:
         return notes
 
     def forget_content(self, split: Split, names: Collection[str]) -> None:
-        """Remove the content digests of samples that cannot be read, so that they may be fixed.
-
-        Args:
-            split: All samples, as recorded.
-            names: Ids of the broken samples.
-        """
+        """Remove the content digests of samples that cannot be read, so that they may be fixed."""
         known = self.split(split.samples.split, split.samples.classes)
         split = split if known is None else with_labels(known, split)
         broken = np.array([name in names for name in split.samples.ids], bool)
@@ -216,10 +206,6 @@ def record_costs(store: str | Path, specs: Sequence[ModelSpec]) -> None:
     """Write what models cost into a store that holds their predictions.
 
     A cost replaces an older one in its unit; costs in other units stay.
-
-    Args:
-        store: Folder of the store.
-        specs: Loaded models, with fingerprints and costs.
 
     Raises:
         StoreError: If there is no store, or another process writes to it.

@@ -29,14 +29,8 @@ Note = Callable[[str], None]
 class Foreign:
     """One file's content.
 
-    Args:
-        path: The file.
-        table: What it was read from, for errors.
-        roles: What its columns are.
-        outputs: Outputs; None of a file of labels.
-        labels: Index of each label, -1 where there is none, shape (N,), or None.
-        ids: Ids, or None.
-        costs: Mean cost of a sample, by unit; the unit is empty where the column names none.
+    ``outputs`` is None for a file of labels; a label is -1 where there is none; ``costs`` are means
+    by unit, which is empty where the column names none.
     """
 
     path: Path
@@ -70,13 +64,7 @@ def check_columns(mapping: Mapping[str, Sequence[str]], tables: Mapping[Path, Ta
 
 
 def class_column(table: Table, kind: str, taken: Collection[str]) -> str:
-    """Return the name of the array that names the classes; empty if there is none.
-
-    Args:
-        table: The file.
-        kind: Kind of the outputs.
-        taken: Names of columns that have a role.
-    """
+    """Return the name of the array that names the classes; empty if there is none."""
     words = _CLASS_WORDS if kind != "decisions" else _CLASS_WORDS[:1]
     there = [] if table.tabular else [w for w in words if w in table.columns and w not in taken]
     named = (w for w in there if table.columns[w].rank == 1 and table.read(w).dtype.kind in "US")
@@ -102,12 +90,8 @@ def without(table: Table, name: str) -> Table:
 class Reader:
     """Reads files of one import: what one says of classes holds for the next.
 
-    Args:
-        kind: Kind of the outputs.
-        columns: Names of columns by role.
-        classes: Names of the classes; empty until a file names them.
-        normalise: Whether rows of probabilities are divided by their sums.
-        names: Names of classes in the order of the outputs, by the file that holds them.
+    ``classes`` are empty until a file names them; ``names`` has them in the order of the outputs,
+    by the file that holds them.
     """
 
     def __init__(

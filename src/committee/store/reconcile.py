@@ -22,11 +22,8 @@ def reconcile(
 ) -> tuple[Dataset, Split, list[str]]:
     """Bring a data set into the order of the store, and record its samples there.
 
-    Args:
-        store: Open for writing.
-        dataset: The samples.
-        skip_broken: True to leave out samples that cannot be read; samples that are new to the
-            store are then read once to find out.
+    With ``skip_broken`` samples that are new to the store are read once, and left out if they
+    cannot be read.
 
     Returns:
         The data set in the store's order, the recorded split, and notes on samples that are copies
@@ -95,12 +92,6 @@ def grown_share(whole: Dataset, store: str | Path, fraction: str, seed: int) -> 
     If the split is new, this is :func:`committee.data.subset.share`. Otherwise it is the samples
     of the stored split, and those of the share that are new to the store: the folder may have
     grown.
-
-    Args:
-        whole: All samples, with the name of the split.
-        store: Folder of the store.
-        fraction: As in :func:`committee.data.subset.share`.
-        seed: Seed of the random choice.
 
     Raises:
         DataError: If the fraction is malformed or takes no sample.

@@ -45,10 +45,8 @@ class _Relabelled:
 class _NewLabels:
     """The user's labels.
 
-    Args:
-        labels: Class indices, shape (n,), -1 for no label.
-        ids: Ids of the samples; None if the labels are in the order of the split.
-        content: Digests of the samples, shape (n,), where they are known.
+    A label of -1 is none. Without ``ids`` labels are in the order of the split. ``content`` has
+    digests where they are known.
     """
 
     labels: Array

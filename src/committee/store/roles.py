@@ -61,14 +61,8 @@ _ENOUGH = 3
 class Roles:
     """The columns of a table by role.
 
-    Args:
-        id: Name of the column of ids; None if there is none, as for the next three.
-        label: Name of the column of labels.
-        decision: Name of the column of predicted classes.
-        confidence: Name of the column of confidences.
-        costs: The unit of each column of costs; empty where the name says none.
-        outputs: Names of the columns of outputs: one column of rows, or one column per class.
-        per_class: True if outputs have one column per class, which may carry the class's name.
+    ``costs`` maps columns to units, which are empty where the name says none. ``outputs`` is one
+    column of rows or, with ``per_class``, one column per class.
     """
 
     id: str | None
@@ -95,11 +89,7 @@ def roles_of(
 ) -> Roles:
     """Return the role of each column of a file.
 
-    Args:
-        table: The file.
-        kind: ``logits``, ``probabilities`` or ``decisions``; ``labels`` for a file of labels.
-        columns: The user's columns by role, which override the usual names.
-        classes: Names of the classes; a column with such a name is an output.
+    ``columns`` are the user's by role and override the usual names; ``kind`` may be ``labels``.
 
     Raises:
         DataError: If a column has no role, or two columns have the same one.
@@ -261,15 +251,7 @@ def refuse_counting(
     """Refuse a column of outputs that looks like an index or a label.
 
     Such a column is constant, counts up by 1, or holds whole numbers where other columns do not.
-
-    Args:
-        table: The file, for the error.
-        names: Names of the columns.
-        values: The outputs, shape (N, C).
-        takes_zeros: True if a column may be 0 throughout, as for a class that is never probable.
-
-    Raises:
-        MisalignedError: If there is such a column.
+    With ``takes_zeros`` a column may be 0 throughout, as for a class that is never probable.
     """
     if len(values) < _ENOUGH:
         return

@@ -27,9 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 class Split:
     """The samples of a split.
 
-    Args:
-        samples: The samples, with their contents; without where outputs were made elsewhere.
-        checked: True if each was read once, and those that cannot be read were left out.
+    ``checked`` says that each was read once, and that those that cannot be read were left out.
     """
 
     samples: Samples
@@ -59,11 +57,7 @@ class _Record:
 
 
 def check_split_name(name: str) -> None:
-    """Refuse a name of a split that no folder can have.
-
-    Raises:
-        StoreError: If no folder can have it.
-    """
+    """Refuse a name of a split that no folder can have."""
     if not _NAME.fullmatch(name) or name in store_readers():
         raise StoreError(
             f"split '{printable(name[:80])}' must be letters, digits and . _ -, 200 at most, and "
@@ -143,11 +137,6 @@ def known_split(folder: Path, classes: tuple[str, ...]) -> Split | None:
 def store_order(where: Path, known: Split | None, given: Split) -> Array:
     """Return the rows of the samples given now in the order of the store, known ones first.
 
-    Args:
-        where: Folder of the split, for errors.
-        known: What the store has.
-        given: What is given now.
-
     Returns:
         Indices of all given samples, shape (N,).
 
@@ -212,11 +201,7 @@ def _difference(known: Split, now: Split) -> str:
 def changed_text(old: Samples, new: Samples, then: Array, now: Array) -> str:
     """Describe which samples have another content now, the first with both digests.
 
-    Args:
-        old: Samples as they were predicted, with their contents.
-        new: Samples now, with their contents.
-        then: Rows of ``old`` that have changed, shape (n,).
-        now: Rows of ``new`` of the same names, shape (n,).
+    ``then`` and ``now`` are the rows of the same names, shape (n,).
     """
     assert old.content is not None
     assert new.content is not None
@@ -241,10 +226,7 @@ def _changed(where: Path, how: str) -> ChangedError:
 def with_known_facts(where: Path, known: Split, given: Split) -> Split:
     """Add to the samples given now what only the store knows: contents, rule, broken samples.
 
-    Args:
-        where: Folder of the split, for errors.
-        known: What the store has: the first of the samples.
-        given: What is given now, in the order of the store.
+    The known samples are the first of the given ones, in this order.
 
     Raises:
         ChangedError: If the split was taken by a rule, and samples come to it by none.
@@ -269,17 +251,8 @@ def with_known_facts(where: Path, known: Split, given: Split) -> Split:
 def check_apart(root: Path, given: Split, known_apart: Collection[str] = ()) -> list[str]:
     """Refuse samples that another split of the store has.
 
-    Args:
-        root: Folder of the store.
-        given: A split.
-        known_apart: Names of splits of which it is known that they have other samples.
-
     Returns:
         A note on each other split that has fewer of the samples under other names.
-
-    Raises:
-        StoreError: If another split has a sample of the same name and content, or more than half of
-            the smaller split under other names.
     """
     others = [each.samples for each in other_splits(root, given.samples.split)]
     others = [each for each in others if each.split not in known_apart]
@@ -315,11 +288,6 @@ def _remedy(given: Samples) -> str:
 def note_on_chooser(root: Path, origin: Origin, samples: Samples) -> str:
     """Return a note on samples that a split of a store shares with the one that chose a cascade.
 
-    Args:
-        root: Folder of the store.
-        origin: What the choice of the cascade rests on.
-        samples: The samples that evaluate it.
-
     Returns:
         An empty text if nothing is shared, or the split that chose is not in this store.
     """
@@ -331,12 +299,7 @@ def note_on_chooser(root: Path, origin: Origin, samples: Samples) -> str:
 
 
 def note_on_labels(root: Path, origin: Origin) -> str:
-    """Return a note if the split that chose a cascade has other labels now; else an empty text.
-
-    Args:
-        root: Folder of the store.
-        origin: What the choice of the cascade rests on.
-    """
+    """Return a note if the split that chose a cascade has other labels now; else an empty text."""
     folder, then = root / origin.split, origin.labels_fingerprint
     known = known_split(folder, ()) if then and folder.is_dir() and folder != root else None
     if known is None or known.samples.labels_fingerprint in ("", then):

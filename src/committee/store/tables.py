@@ -46,9 +46,7 @@ _TENSORS = {
 class Column:
     """One column of a table, or one array of an archive.
 
-    Args:
-        rank: 1 for one value per sample, 2 for a row of values.
-        read: Returns the values.
+    ``rank`` is 1 for one value per sample, 2 for a row of values.
     """
 
     rank: int
@@ -59,12 +57,8 @@ class Column:
 class Table:
     """The columns of a file by name, in the file's order.
 
-    Args:
-        path: The file.
-        columns: The columns by name, without outer spaces and byte order marks.
-        tabular: True if each class may have a column of its own, as in csv and parquet.
-        headless: True if the file has no header; the columns are then called c0, c1, ….
-        lines: Line of each row, for errors; None if the format has no lines.
+    ``tabular``: each class may have a column of its own. ``headless``: its columns are called c0,
+    c1, …. ``lines`` has the line of each row; None if the format has no lines.
     """
 
     path: Path
@@ -95,7 +89,6 @@ def read_table(path: Path) -> Table:
 
     Raises:
         DataError: If there is no such file, or its format is not the one of its ending.
-        MissingExtraError: If it is parquet and pyarrow is not installed.
     """
     suffix = path.suffix.lower()
     if suffix not in _READERS:

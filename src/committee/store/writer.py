@@ -50,12 +50,7 @@ from committee.store.entry import (
 class Writer:
     """Writes one model's outputs chunk by chunk, resuming where an earlier process stopped.
 
-    Args:
-        folder: Folder of the split.
-        model: Name of the model.
-        entry: Describes the outputs that are written.
-        samples: The samples of the split.
-        replaceable: True if outputs of entirely other samples may be replaced.
+    With ``replaceable`` outputs of entirely other samples may be replaced.
 
     Attributes:
         damaged: Numbers of chunks that were found damaged and must be computed again.
@@ -335,10 +330,7 @@ class _ModelChunks(Chunks):
 class _Rows:
     """The first rows of a chunk that are stored.
 
-    Args:
-        part: How many, and their checksum.
-        read: Returns their bytes.
-        file: The file of all chunks, if they are in the folder.
+    ``file`` is the file of all chunks, if they are in the folder.
     """
 
     part: Part

@@ -44,16 +44,10 @@ def model_of(
 ) -> Model:
     """Return a module as a model, on the engine that the spec names.
 
-    Args:
-        spec: What the model is.
-        module: See :class:`~committee.models.engines.torch_module.TorchModel`.
-        origin: See there, and so are the others.
-        threads: See there.
-        any_size: See there.
+    The arguments are those of :class:`~committee.models.engines.torch_module.TorchModel`.
 
     Raises:
         ModelError: If it does not run on one input of the spec's size, or cannot be exported.
-        MissingExtraError: If the engine is not installed.
     """
     model = TorchModel(spec, module, origin, threads, any_size)
     return _ExportedModel(spec, model, threads) if spec.engine == "onnxruntime" else model
@@ -90,14 +84,10 @@ def cache_folder() -> Path:
 def cached_graph(spec: ModelSpec, model: TorchModel, *, free: bool = False) -> Path:
     """Return the graph of a module, exported and checked unless the cache holds it undamaged.
 
-    Args:
-        spec: What the model is; the graph takes inputs of its size.
-        model: The module.
-        free: True if the graph must take inputs of other heights and widths too.
+    With ``free`` the graph must take inputs of other heights and widths too.
 
     Raises:
         ModelError: If the module cannot be exported, or the graph does not answer as it does.
-        MissingExtraError: If what exports or runs it is not installed.
     """
     shape = spec.preprocessing.shape
     sides = (*shape[:-2], "any") if free else shape

@@ -20,7 +20,6 @@ class Session:
     Raises:
         ModelError: If the file is missing, is no ONNX model, cannot take the model's inputs, or has
             several outputs of which the spec names none.
-        MissingExtraError: If onnxruntime is not installed.
     """
 
     def __init__(self, spec: ModelSpec, path: Path, threads: int = 0) -> None:
@@ -69,7 +68,6 @@ def onnxruntime_session(where: str, path: Path, threads: int) -> Any:
 
     Raises:
         ModelError: If the file is no graph.
-        MissingExtraError: If onnxruntime is not installed.
     """
     with needing(f"{where}: {path.name}", "onnxruntime", "onnx"):
         import onnxruntime

@@ -25,12 +25,9 @@ if TYPE_CHECKING:
 class TorchModel:
     """A torch module that maps inputs (N, channels, height, width) to outputs (N, C).
 
-    Args:
-        spec: What the model is.
-        module: The module.
-        origin: What tells this model from another of the same weights.
-        threads: Threads of torch, for the whole process; 0 leaves them as they are.
-        any_size: True if the module takes inputs of other sizes with its weights unchanged.
+    ``origin`` tells this model from another of the same weights; ``threads`` are those of the whole
+    process, and 0 leaves them as they are; with ``any_size`` the module takes inputs of other sizes
+    with its weights unchanged.
 
     Raises:
         ModelError: If the module does not run on one input of the spec's size.

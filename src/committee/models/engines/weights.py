@@ -27,7 +27,6 @@ def read_weights(where: str, path: Path) -> Mapping[str, torch.Tensor]:
 
     Raises:
         ModelError: If the file is missing, damaged, or holds more than tensors.
-        MissingExtraError: If safetensors is not installed and needed.
     """
     check_file(where, path, "file of weights")
     read = _read_safetensors if path.suffix.lower() == ".safetensors" else _read_torch

@@ -82,11 +82,7 @@ class ByName(Source):
 def unloaded(where: str, what: str, error: Exception, cache: str) -> ModelError:
     """Return the error of weights that a library could not load from its cache or its hub.
 
-    Args:
-        where: Whose they are.
-        what: Their name or address.
-        error: What the library raised.
-        cache: Environment variable of the folder in which the library keeps what it loaded.
+    ``cache`` is the environment variable of the folder in which the library keeps what it loaded.
     """
     return ModelError(
         f"{where}: {what} cannot be loaded ({first_line(error)}). Give the weights as a file, "

@@ -25,14 +25,8 @@ _HUB = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics"
 class _Layout:
     """One network of the family.
 
-    Args:
-        frames: Frames of a view, every ``stride``-th of a clip of 30 a second.
-        stride: See there.
-        size: Side of the square views of ten temporal and three spatial crops; the head of the
-            network pools over a square as large as it was built for.
-        width: Factor of the channels.
-        depth: Factor of the blocks.
-        weights: Name of the published file; empty if there is none.
+    A view takes every ``stride``-th frame of 30 a second. ``size`` is the side of the square views,
+    over which the head of the network pools. ``width`` and ``depth`` are factors.
     """
 
     frames: int

@@ -49,10 +49,6 @@ def source_of(source: str) -> Source:
 def located(source: str, folder: Path) -> tuple[str, tuple[int, int] | None]:
     """Read the source of a pool file, such as ``timm:mobilenetv2_100@192``.
 
-    Args:
-        source: As the pool file has it.
-        folder: Where relative paths begin.
-
     Returns:
         The source without ``@R`` and with absolute paths, and the height and width of ``@R`` or
         ``@HxW``; None if there is none.

@@ -118,11 +118,7 @@ class TorchvisionSource(ByName):
 def import_torchvision(what: str) -> ModuleType:
     """Import torchvision, or say in a line why that cannot be.
 
-    Args:
-        what: What needs it, for the error.
-
     Raises:
-        MissingExtraError: If it is not installed.
         ModelError: If it was built for another torch.
     """
     try:

@@ -133,10 +133,7 @@ def recipe_of(
 ) -> dict[str, Any]:
     """Return the preprocessing fields that an image processor's configuration states.
 
-    Args:
-        where: Whose it is, for errors.
-        config: The content of ``preprocessor_config.json``.
-        size: Height and width that the user wants; None for the stated ones.
+    ``size`` is what the user wants; None for the stated one.
 
     Raises:
         PoolFileError: If it states what this version cannot do.
