@@ -37,7 +37,6 @@ _AGAIN = "Copy the bundle again, or export it"
 RULE_FILES = (
     "arrays.py",
     "errors.py",
-    "extras.py",
     "rule/__init__.py",
     "rule/calibration.py",
     "rule/combinations.py",
