@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from committee.models.sources.registry import source_of
+from committee.models.load import source_of
 from committee.models.sources.timm import TimmSource
 from committee.profile.torch_macs import torch_macs
 from committee.spec.model import ModelSpec

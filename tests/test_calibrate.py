@@ -31,8 +31,12 @@ from committee.report.reliability import reliability_figure
 from committee.rule.flow import joined_decisions
 from committee.run.offline import run_offline
 from committee.run.verify import agreement
-from committee.store.calibrate import calibrate, calibration_effects
-from committee.store.calibrations import read_calibrations, write_calibrations
+from committee.store.calibrations import (
+    calibrate,
+    calibration_effects,
+    read_calibrations,
+    write_calibrations,
+)
 from committee.store.entry import write_json
 from committee.store.import_predictions import import_predictions
 from small_world import files_of

@@ -15,7 +15,7 @@ from clip_world import recipe, write_clip
 from committee.arrays import Array
 from committee.data.clips import CLIP_ENDINGS, displayed, read_clip
 from committee.errors import DataError
-from committee.models.clip import Framing
+from committee.models.inputs import Framing
 from committee.spec.preprocessing import Preprocessing
 
 av = pytest.importorskip("av", reason="clips are decoded by PyAV")

@@ -18,7 +18,7 @@ from committee.data.base import BrokenSamplesError, readable
 from committee.data.clips import ClipsDataset, read_clip
 from committee.data.open import open_data
 from committee.errors import DataError, PoolFileError, UnknownNameError
-from committee.models.clip import ArrayClip, Framing, inputs_of, needed_frames
+from committee.models.inputs import ArrayClip, Framing, inputs_of, needed_frames
 from committee.pool.samples import Samples
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing

@@ -14,7 +14,7 @@ from committee.arrays import Array
 from committee.data.open import open_data
 from committee.data.segmentation import open_segmentation
 from committee.errors import DataError, PoolFileError
-from committee.models.clip import inputs_of
+from committee.models.inputs import inputs_of
 from committee.models.pool_file import PoolFile, read_pool_file
 from committee.pool.evaluate import evaluate
 from committee.rule.cascade import Cascade

@@ -21,9 +21,8 @@ from committee.embedded import pool_file
 from committee.errors import CommitteeError, MissingExtraError, ModelError, PoolFileError
 from committee.models.base import Source, outputs_of
 from committee.models.inputs import prepared
-from committee.models.load import load_model
+from committee.models.load import load_model, source_of
 from committee.models.pool_file import read_pool_file
-from committee.models.sources.registry import source_of
 from committee.models.sources.transformers import labels_of, recipe_of
 from committee.pool.samples import Samples
 from committee.predict import predict

@@ -19,7 +19,7 @@ from committee.errors import CascadeError, ExportError, ModelError, NotFiniteErr
 from committee.export.model_files import onnx_specs
 from committee.export.torch_module import as_module
 from committee.models.base import outputs_of
-from committee.models.clip import ArrayClip, inputs_of
+from committee.models.inputs import ArrayClip, inputs_of
 from committee.models.load import load_models
 from committee.models.pool_file import read_pool_file
 from committee.pool.evaluate import stored_decisions

@@ -14,8 +14,7 @@ from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, Dataset, find_broken, map_ahead
 from committee.errors import MisalignedError, UnknownNameError
 from committee.models.base import Model, outputs_of
-from committee.models.clip import ModelInputs, inputs_of
-from committee.models.inputs import prepared
+from committee.models.inputs import ModelInputs, inputs_of, prepared
 from committee.models.load import load_models
 from committee.models.pool_file import PoolFile
 from committee.pool.plausibility import (

@@ -18,9 +18,13 @@ from committee.pool.pool import Pool
 from committee.report.figure import check_figure_ending, write_figure
 from committee.report.reliability import reliability_figure
 from committee.rule.calibration import Calibration
-from committee.store.calibrate import CalibrationEffect, calibration_effects
-from committee.store.calibrate import calibrate as fit
-from committee.store.calibrations import KEY, remove_calibrations
+from committee.store.calibrations import (
+    KEY,
+    CalibrationEffect,
+    calibration_effects,
+    remove_calibrations,
+)
+from committee.store.calibrations import calibrate as fit
 from committee.store.entry import read_index
 from committee.text import listed
 

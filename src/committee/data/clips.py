@@ -25,7 +25,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.data.files import FilesDataset
 from committee.errors import DataError, needing
-from committee.models.clip import FramedClip, Framing, needed_frames
+from committee.models.inputs import FramedClip, Framing, needed_frames
 from committee.pool.samples import Samples
 from committee.spec.preprocessing import Preprocessing
 

@@ -11,9 +11,8 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import CommitteeError, ExportError, ModelError, NotFiniteError
 from committee.models.base import answer_of, outputs_of
-from committee.models.clip import inputs_of
 from committee.models.engines.session import onnxruntime_session
-from committee.models.inputs import fitted
+from committee.models.inputs import fitted, inputs_of
 from committee.models.load import load_models
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Answers, Decisions, Request, decide, drive

@@ -11,7 +11,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import CommitteeError, ModelError, NotFiniteError
-from committee.models.clip import ModelInputs, ViewedClips
+from committee.models.inputs import ModelInputs, ViewedClips
 from committee.paths import MOVED
 from committee.rule.outputs import Outputs, checked_outputs, usable_rows
 from committee.spec.model import ModelSpec

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import numpy as np
 
@@ -12,10 +14,10 @@ from committee.arrays import Array
 from committee.compiled import native
 from committee.errors import DataError, needing
 from committee.spec.preprocessing import Preprocessing
+from committee.spec.views import Views, spread_out
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
 
 # An image as data sets give it: PIL's, or bytes (H, W) or (H, W, channels).
 ImageLike: TypeAlias = "Image | Array"
@@ -38,7 +40,7 @@ def prepared(images: RawSamples, preprocessing: Preprocessing, out: Array | None
     Raises:
         DataError: If an image has a form that is not handled.
     """
-    return normalised(_sized(images, preprocessing), preprocessing, out)
+    return _normalised(_sized(images, preprocessing), preprocessing, out)
 
 
 def fitted(images: RawSamples, preprocessing: Preprocessing) -> Array:
@@ -51,7 +53,7 @@ def fitted(images: RawSamples, preprocessing: Preprocessing) -> Array:
     return np.broadcast_to(sized, (*sized.shape[:3], preprocessing.channels))
 
 
-def normalised(images: Array, preprocessing: Preprocessing, out: Array | None = None) -> Array:
+def _normalised(images: Array, preprocessing: Preprocessing, out: Array | None = None) -> Array:
     """Return bytes (N, height, width, channels) as :func:`prepared`; one channel serves for all."""
     # (x / 255 - mean) / std, as one multiplication and one addition of float32.
     constants, reverse = preprocessing.scale_and_shift, preprocessing.order == "bgr"
@@ -114,7 +116,7 @@ def converted(image: Image, channels: int) -> Image:
 
 def _resized(image: Image, preprocessing: Preprocessing) -> Image:
     height, width = preprocessing.size
-    full_width, full_height = covering(image.size, preprocessing)
+    full_width, full_height = _covering(image.size, preprocessing)
     # One call resizes and cuts, in half the time of two: the box is the part of the image that
     # the input shows. Whole pixels of the resized image are cut off, as published recipes do.
     # Bytes differ from theirs by one level here and there, and by more at hard edges of some tall
@@ -128,7 +130,7 @@ def _resized(image: Image, preprocessing: Preprocessing) -> Image:
     )
 
 
-def covering(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+def _covering(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
     """Return width and height to which an image of a width and height is resized before the cut."""
     width, height = size
     target_height, target_width = (round(side / preprocessing.crop) for side in preprocessing.size)
@@ -140,7 +142,7 @@ def covering(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, 
     return max(target_width, target_height * width // height), target_height
 
 
-def resized(
+def _resized_whole(
     image: Image, size: tuple[int, int], preprocessing: Preprocessing, antialias: bool
 ) -> Image:
     """Return a whole image at a width and height; ``antialias`` smooths it where it shrinks."""
@@ -196,3 +198,228 @@ def _of_8_bit(image: Image) -> Image:
     if "exif" in image.info:
         upper.info["exif"] = image.info["exif"]
     return upper
+
+
+# Views of one forward pass: enough to fill it, few enough that memory holds large ones.
+VIEWS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How whole frames are resized for a model, before views are cut out of them.
+
+    Models whose preprocessing differs in nothing of this share resized frames.
+    """
+
+    recipe: Preprocessing
+
+    @classmethod
+    def of(cls, recipe: Preprocessing) -> Framing:
+        """Return the framing of a preprocessing that has views."""
+        views = _views_of(recipe)
+        plain = Views(1, resized=views.resized, antialias=views.antialias)
+        return cls(
+            Preprocessing(
+                size=recipe.size,
+                channels=recipe.channels,
+                crop=recipe.crop,
+                interpolation=recipe.interpolation,
+                mean=(0.0,) * recipe.channels,
+                std=(1.0,) * recipe.channels,
+                resize=recipe.resize,
+                views=plain,
+            )
+        )
+
+    @property
+    def grey(self) -> bool:
+        """True if frames have one channel."""
+        return self.recipe.channels == 1
+
+    def fit(self, frame: Array) -> Array:
+        """Resize a whole frame, bytes (H, W) or (H, W, 3), to bytes (height, width, channels)."""
+        from PIL import Image
+
+        image = converted(Image.fromarray(frame), self.recipe.channels)
+        views = _views_of(self.recipe)
+        height, width = views.resized or _covering(image.size, self.recipe)[::-1]
+        values = np.asarray(_resized_whole(image, (width, height), self.recipe, views.antialias))
+        return values[..., None] if values.ndim == 2 else values
+
+
+class Clip(Protocol):
+    """One clip, as sources of samples give it."""
+
+    @property
+    def times(self) -> Array:
+        """When each frame is shown, in seconds, rising from 0, shape (n,)."""
+
+    def framed(self, framing: Framing, rows: Array) -> Array:
+        """Return some of its frames, resized: bytes (n, height, width, channels).
+
+        Raises:
+            DataError: If these were not stored.
+        """
+
+
+class ArrayClip:
+    """A clip whose frames are in memory.
+
+    Args:
+        frames: Bytes (n, H, W) or (n, H, W, 3).
+        rate: Frames a second; needed by models that take clips at a rate of their own.
+
+    Raises:
+        DataError: If the frames are of another form, or there is none.
+    """
+
+    def __init__(self, frames: Array, rate: float = 0.0) -> None:
+        frames = np.asarray(frames)
+        if (
+            frames.dtype != np.uint8
+            or frames.ndim not in (3, 4)
+            or frames.shape[3:] not in ((), (3,))
+            or not frames.size
+        ):
+            raise DataError(
+                "a clip must be bytes of shape (frames, H, W) or (frames, H, W, 3), not "
+                f"{frames.dtype} {frames.shape}"
+            )
+        self._frames, self.rate = frames, rate
+        self.times = np.arange(len(frames)) / (rate or 1.0)
+
+    def framed(self, framing: Framing, rows: Array) -> Array:
+        """See :class:`Clip`."""
+        return np.stack([framing.fit(self._frames[row]) for row in rows.tolist()])
+
+
+class FramedClip:
+    """A clip that holds only the frames that some models need, resized for them.
+
+    ``frames`` has for each framing the numbers of the frames, rising, and the frames.
+    """
+
+    def __init__(self, times: Array, frames: Mapping[Framing, tuple[Array, Array]]) -> None:
+        self.times = times
+        self._frames = frames
+
+    def framed(self, framing: Framing, rows: Array) -> Array:
+        """See :class:`Clip`."""
+        none = (np.empty(0, np.int64), np.empty(0, np.uint8))
+        numbers, frames = self._frames.get(framing, none)
+        if not np.isin(rows, numbers).all():
+            raise DataError("this clip was read for other models; open the data with these models")
+        wanted: Array = frames[np.searchsorted(numbers, rows)]
+        return wanted
+
+
+def needed_frames(times: Array, recipes: Iterable[Preprocessing]) -> dict[Framing, Array]:
+    """Return for each framing of some models the frames of a clip that they see, rising."""
+    needed: dict[Framing, Array] = {}
+    for recipe in recipes:
+        framing = Framing.of(recipe)
+        rows = _views_of(recipe).rows(times).ravel()
+        needed[framing] = np.union1d(needed.get(framing, rows[:0]), rows)
+    return needed
+
+
+def _views_of(recipe: Preprocessing) -> Views:
+    """Return the views of a preprocessing."""
+    if recipe.views is None:
+        raise DataError(
+            "this model takes images, not clips; say which frames it sees: views.frames"
+        )
+    return recipe.views
+
+
+class ViewedClips:
+    """The inputs of N clips for one model: views, cut when they are needed.
+
+    Raises:
+        DataError: If a clip lacks a rate that the views need.
+    """
+
+    def __init__(self, clips: Sequence[Clip], recipe: Preprocessing) -> None:
+        self._clips, self._recipe = clips, recipe
+        self._views, self._framing = _views_of(recipe), Framing.of(recipe)
+        if self._views.rate and any(getattr(clip, "rate", 1.0) == 0.0 for clip in clips):
+            raise DataError(
+                f"models take {self._views.rate:g} frames a second of a clip whose rate nobody "
+                "knows; say it: ArrayClip(frames, rate=25)"
+            )
+        self.shape = (len(clips), self._views.count, *recipe.shape)
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, rows: slice | Array) -> ViewedClips:
+        """Return some of the clips: a slice, or rows (n,)."""
+        some = range(len(self))[rows] if isinstance(rows, slice) else rows.tolist()
+        return ViewedClips([self._clips[row] for row in some], self._recipe)
+
+    def joined(self, others: Sequence[ViewedClips]) -> ViewedClips:
+        """Return these clips and others for the same model."""
+        more = [clip for other in others for clip in other._clips]
+        return ViewedClips([*self._clips, *more], self._recipe)
+
+    def parts(self) -> Iterator[Array]:
+        """Yield all views of all clips in order, at most :data:`VIEWS_AT_ONCE` at a time."""
+        views = self._cut()
+        while part := list(islice(views, VIEWS_AT_ONCE)):
+            yield self._normalised(part)
+
+    def _cut(self) -> Iterator[Array]:
+        for clip in self._clips:
+            rows = self._views.rows(clip.times)
+            numbers = np.unique(rows)
+            frames = clip.framed(self._framing, numbers)
+            for (_, place), shown in zip(self._views.chosen(), rows, strict=True):
+                seen = frames[np.searchsorted(numbers, shown)]
+                yield _cut(seen, self._recipe.size, place, self._views.spatial)
+
+    def _normalised(self, views: Sequence[Array]) -> Array:
+        layout, recipe = self._views.layout, self._recipe
+        shape = (len(views), self._views.frames, recipe.channels, *recipe.size)
+        values = _normalised(np.concatenate(views), recipe).reshape(shape)
+        if layout == "CTHW":
+            return np.ascontiguousarray(values.swapaxes(1, 2))
+        return values if layout == "TCHW" else values[:, 0]
+
+
+# What a model runs on: prepared images, or clips whose views are cut when they are needed.
+ModelInputs: TypeAlias = Array | ViewedClips
+
+
+def joined_inputs(pieces: Sequence[ModelInputs]) -> ModelInputs:
+    """Return inputs of one model, one after the other."""
+    if len(pieces) == 1:
+        return pieces[0]
+    clips = [piece for piece in pieces if isinstance(piece, ViewedClips)]
+    if clips:
+        return clips[0].joined(clips[1:])
+    return np.concatenate([piece for piece in pieces if isinstance(piece, np.ndarray)])
+
+
+def _cut(frames: Array, size: tuple[int, int], place: int, places: int) -> Array:
+    """Cut a crop out of frames: centred on the shorter side, one of several along the longer."""
+    height, width = size
+    down, across = frames.shape[1] - height, frames.shape[2] - width
+    top = spread_out(down, places)[place] if down > across else round(down / 2)
+    left = spread_out(across, places)[place] if across >= down else round(across / 2)
+    return frames[:, top : top + height, left : left + width]
+
+
+def inputs_of(samples: RawSamples, preprocessing: Preprocessing) -> ModelInputs:
+    """Return what a model runs on, from N images or N clips as data sets give them.
+
+    Raises:
+        DataError: If a sample has a form that is not handled, or is none that the model takes.
+    """
+    clips = not isinstance(samples, np.ndarray) and any(hasattr(s, "framed") for s in samples)
+    if preprocessing.views is None:
+        if clips:
+            raise DataError("this model takes images, not clips; name the views that it sees")
+        return prepared(samples, preprocessing)
+    if len(samples) and not clips:
+        raise DataError("this model takes clips, not images; give clip files, or ArrayClip")
+    return ViewedClips(cast("Sequence[Clip]", samples), preprocessing)

@@ -16,7 +16,7 @@ from committee.errors import (
     UnreadableError,
 )
 from committee.models.base import RANDOM, Source
-from committee.models.sources.registry import located, source_of
+from committee.models.load import located, source_of
 from committee.names import class_names, doubled, permutation, read_class_names
 from committee.paths import expanded
 from committee.pool.imagenet import IMAGENET, imagenet_classes, is_imagenet

@@ -16,7 +16,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import ModelError
 from committee.models.base import Model, outputs_of
-from committee.models.clip import VIEWS_AT_ONCE
+from committee.models.inputs import VIEWS_AT_ONCE
 from committee.models.load import Loaded
 from committee.selection.options import processors
 from committee.spec.model import ModelSpec

@@ -8,8 +8,7 @@ from concurrent.futures import Executor, Future
 import numpy as np
 
 from committee.arrays import Array
-from committee.models.clip import ModelInputs, inputs_of
-from committee.models.inputs import RawSamples, fitted
+from committee.models.inputs import ModelInputs, RawSamples, fitted, inputs_of
 from committee.spec.preprocessing import Preprocessing
 
 
@@ -20,7 +19,7 @@ class SampleBatch:
         count: N.
         images: N images that a preprocessing can be applied to, by preprocessing.
         inputs: What is prepared already, by preprocessing; see
-            :func:`committee.models.clip.inputs_of`.
+            :func:`committee.models.inputs.inputs_of`.
     """
 
     def __init__(

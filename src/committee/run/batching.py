@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from committee.arrays import Array
-from committee.models.clip import ModelInputs, joined_inputs
+from committee.models.inputs import ModelInputs, joined_inputs
 from committee.predict import joined
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, Flow, Request, decide, joined_decisions

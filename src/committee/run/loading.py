@@ -11,7 +11,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import ModelError, NotFiniteError
 from committee.models.base import Model, answer_of, checked_answer, usable_outputs_of
-from committee.models.clip import ModelInputs
+from committee.models.inputs import ModelInputs
 from committee.models.load import check_installed, check_unloaded, load_model, resized
 from committee.rule.outputs import Outputs
 from committee.spec.model import ModelSpec

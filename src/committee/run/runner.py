@@ -18,10 +18,8 @@ from typing import Any
 import numpy as np
 
 from committee.errors import CascadeError, NotFiniteError
-from committee.models.clip import ArrayClip, Clip, ModelInputs, inputs_of
-from committee.models.inputs import ImageLike, RawSamples
-from committee.models.load import specs_of
-from committee.models.sources.registry import source_of
+from committee.models.inputs import ArrayClip, Clip, ImageLike, ModelInputs, RawSamples, inputs_of
+from committee.models.load import source_of, specs_of
 from committee.pool.evaluate import costs_of_stages
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, joined_decisions

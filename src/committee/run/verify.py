@@ -21,8 +21,7 @@ from committee.data.base import BrokenSamplesError, Dataset, content_of, find_br
 from committee.errors import ExportError, MisalignedError, NotFiniteError, UnknownNameError
 from committee.export.graph import INSIDE
 from committee.models.inputs import RawSamples
-from committee.models.load import specs_of
-from committee.models.sources.registry import source_of
+from committee.models.load import source_of, specs_of
 from committee.pool.evaluate import stored_decisions
 from committee.pool.identity import places
 from committee.pool.pool import Pool

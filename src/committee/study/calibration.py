@@ -32,7 +32,7 @@ from committee.rule.outputs import Outputs
 from committee.rule.scores import max_prob
 from committee.selection.exhaustive import ensembles
 from committee.selection.front import Committee, front_of
-from committee.store.calibrate import CalibrationEffect, calibration_effects
+from committee.store.calibrations import CalibrationEffect, calibration_effects
 from committee.study import columns
 from committee.study.base import Analysis, Finding
 from committee.study.context import Study

@@ -9,8 +9,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, Dataset
-from committee.models.clip import inputs_of
-from committee.models.inputs import RawSamples
+from committee.models.inputs import RawSamples, inputs_of
 from committee.spec.preprocessing import Preprocessing
 
 _RECIPE = Preprocessing((8, 8))

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from committee.models.base import outputs_of
-from committee.models.load import load_model
-from committee.models.sources.registry import source_of
+from committee.models.load import load_model, source_of
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 
