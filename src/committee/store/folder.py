@@ -31,11 +31,10 @@ from committee.store.split import (
     known_split,
     store_order,
     with_known_facts,
-    with_labels,
     write_split,
 )
 from committee.store.writer import Writer
-from committee.text import changes
+from committee.text import changes, listed
 
 
 class Store:
@@ -124,7 +123,7 @@ class Store:
         if known is not None:
             self._recorded.add(samples.split)
         if known is not None and fewer:
-            split = with_labels(known, split)
+            split = _with_labels(known, split)
         elif known is not None:
             order = store_order(folder, known, split)
             if (order != np.arange(len(order))).any():
@@ -133,14 +132,14 @@ class Store:
                     f"was {known.samples.fingerprint}, is {samples.fingerprint}. Sort them by id "
                     "as they were"
                 )
-            split = with_known_facts(folder, known, with_labels(known, split))
+            split = with_known_facts(folder, known, _with_labels(known, split))
         write_split(folder, split)
         return notes
 
     def forget_content(self, split: Split, names: Collection[str]) -> None:
         """Remove the content digests of samples that cannot be read, so that they may be fixed."""
         known = self.split(split.samples.split, split.samples.classes)
-        split = split if known is None else with_labels(known, split)
+        split = split if known is None else _with_labels(known, split)
         broken = np.array([name in names for name in split.samples.ids], bool)
         if split.content is not None:
             content = np.where(broken, np.uint64(0), split.content)
@@ -164,12 +163,6 @@ def _other_costs(
         for cost in new
         if before.get(cost["unit"], cost["value"]) != cost["value"]
     ]
-
-
-def known_classes(root: Path) -> tuple[str, ...]:
-    """Return the names of a store's classes; empty if there is no store, or they are unnamed."""
-    path = root / "store.json"
-    return tuple(read_index(path)["classes"]) if path.is_file() else ()
 
 
 @contextmanager
@@ -227,3 +220,23 @@ def _compared(spec: ModelSpec) -> dict[str, object]:
     """Costs, and what the store compares with what it knows."""
     data = spec.to_json()
     return {key: data[key] for key in ("costs", "fingerprint", "preprocessing", "kind")}
+
+
+def _with_labels(known: Split, given: Split) -> Split:
+    """Return what is given with the labels that the store knows, where none are given.
+
+    Raises:
+        ChangedError: If only some of the samples would have a label.
+    """
+    old, new = known.samples, given.samples
+    if new.labels is not None or old.labels is None:
+        return given
+    label_of = dict(zip(old.ids, old.labels.tolist(), strict=True))
+    lacking = [name for name in new.ids if name not in label_of]
+    if lacking:
+        raise ChangedError(
+            f"split {new.split!r} has labels, but {len(lacking):,} new samples have none: "
+            f"{listed(lacking)}. Give these a label too"
+        )
+    labels = np.array([label_of[name] for name in new.ids], np.int64)
+    return replace(given, samples=replace(new, labels=labels))

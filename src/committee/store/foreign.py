@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from committee.pool.labels import indices
 from committee.pool.plausibility import check_classes, normalised
 from committee.rule.outputs import Kind, Outputs, checked_outputs, refuse_one_output
 from committee.store.roles import Roles, id_column, refuse_counting, roles_of
-from committee.store.tables import Table
+from committee.store.tables import Table, read_table
 from committee.text import listed, printable, tidy
 
 # What an array of the names of classes is called.
@@ -54,91 +54,68 @@ class Foreign:
         )
 
 
-def check_columns(mapping: Mapping[str, Sequence[str]], tables: Mapping[Path, Table]) -> None:
-    """Refuse a name that no file has."""
-    there = {name for table in tables.values() for name in table.columns}
-    for role, names in mapping.items():
-        for name in names:
-            if tidy(name) not in there:
-                raise UnknownNameError.of(f"--columns {role}", "column", name, there)
-
-
-def class_column(table: Table, kind: str, taken: Collection[str]) -> str:
-    """Return the name of the array that names the classes; empty if there is none."""
-    words = _CLASS_WORDS if kind != "decisions" else _CLASS_WORDS[:1]
-    there = [] if table.tabular else [w for w in words if w in table.columns and w not in taken]
-    named = (w for w in there if table.columns[w].rank == 1 and table.read(w).dtype.kind in "US")
-    return next(named, "")
-
-
-def names_in(table: Table, name: str) -> tuple[str, ...]:
-    """Return the names of classes that an array holds."""
-    texts = [
-        each.decode("utf-8", "surrogateescape") if isinstance(each, bytes) else str(each)
-        for each in table.read(name).tolist()
-    ]
-    return class_names(f"{table.path}: {name!r}", texts)
-
-
-def without(table: Table, name: str) -> Table:
-    """Return a table without one of its columns."""
-    if not name:
-        return table
-    return replace(table, columns={n: c for n, c in table.columns.items() if n != name})
-
-
 class Reader:
-    """Reads files of one import: what one says of classes holds for the next.
+    """Reads the files of one import: what one says of classes holds for the next.
 
-    ``classes`` are empty until a file names them; ``names`` has them in the order of the outputs,
-    by the file that holds them.
+    ``columns`` are the user's, by role; ``classes`` are empty until a file names them; ``tell`` is
+    called with each line that people should know.
     """
 
     def __init__(
         self,
+        files: Iterable[Path],
         kind: Kind,
         columns: Mapping[str, Sequence[str]],
         classes: tuple[str, ...],
         normalise: bool,
-        names: Mapping[Path, tuple[str, ...]],
+        tell: Note,
     ) -> None:
-        self._names = names
+        read = {path: read_table(path) for path in files}
+        _check_columns(columns, read.values())
+        taken = {tidy(name) for names in columns.values() for name in names}
+        naming = {path: _class_column(table, kind, taken) for path, table in read.items()}
+        self._tables = {path: _without(table, naming[path]) for path, table in read.items()}
+        # Names of classes in the order of the outputs, by the file that holds them.
+        self._names = {path: _names_in(read[path], name) for path, name in naming.items() if name}
         self._kind = kind
         self._columns = columns
         self._normalise = normalise
+        self._tell = tell
         self._named_by: Path | None = None
         self.classes = classes
 
-    def learn(self, table: Table, tell: Note) -> None:
+    def learn(self, path: Path) -> None:
         """Take the names of classes from a file, if none are known and its columns have names."""
-        if not self.classes and table.path in self._names:
-            self.classes, self._named_by = self._names[table.path], table.path
+        if not self.classes and path in self._names:
+            self.classes, self._named_by = self._names[path], path
             return
-        roles = roles_of(table, self._kind, self._columns, self.classes)
+        roles = roles_of(self._tables[path], self._kind, self._columns, self.classes)
         if not self.classes and roles.per_class and roles.outputs and self._kind != "decisions":
-            _, self.classes = class_order(str(table.path), roles.outputs, ())
-            self._named_by = table.path if self.classes else None
+            _, self.classes = class_order(str(path), roles.outputs, ())
+            self._named_by = path if self.classes else None
             if self.classes:
-                tell(
-                    f"{table.path}: its columns are taken for {len(self.classes):,} classes: "
+                self._tell(
+                    f"{path}: its columns are taken for {len(self.classes):,} classes: "
                     f"{listed(self.classes)}; --classes holds them against a list"
                 )
 
-    def model(self, table: Table, tell: Note) -> Foreign:
+    def model(self, path: Path) -> Foreign:
         """Return what a file says of one model."""
+        table = self._tables[path]
         roles = roles_of(table, self._kind, self._columns, self.classes)
         if table.headless:
-            tell(f"{table.path}: names no columns; all {len(roles.outputs)} are taken as outputs")
-        decisions = self._kind == "decisions"
-        outputs = self._decisions(table, roles) if decisions else self._outputs(table, roles, tell)
-        refuse_one_output(str(table.path), outputs)
+            self._tell(f"{path}: names no columns; all {len(roles.outputs)} are taken as outputs")
+        read = self._decisions if self._kind == "decisions" else self._outputs
+        outputs = read(table, roles)
+        refuse_one_output(str(path), outputs)
         return self._with_samples(table, roles, outputs, len(outputs))
 
-    def labels(self, table: Table) -> Foreign:
+    def labels(self, path: Path) -> Foreign:
         """Return what a file of labels says."""
+        table = self._tables[path]
         roles = roles_of(table, "labels", self._columns, self.classes)
         if roles.label is None:
-            raise DataError(f"{table.path}: no 'label' in it; it has {listed(table.columns)}")
+            raise DataError(f"{path}: no 'label' in it; it has {listed(table.columns)}")
         return self._with_samples(table, roles, None, len(table.read(roles.label)))
 
     def _with_samples(
@@ -175,7 +152,7 @@ class Reader:
             raise DataError(_no_number(table, roles.confidence, int(missing_rows[0]), None))
         return checked_outputs(str(table.path), "decisions", classes, confidence)
 
-    def _outputs(self, table: Table, roles: Roles, tell: Note) -> Outputs:
+    def _outputs(self, table: Table, roles: Roles) -> Outputs:
         where, names = str(table.path), roles.outputs
         if not names:
             raise DataError(
@@ -195,7 +172,9 @@ class Reader:
                 values = values[:, permutation(where, own, self.classes, "classes")]
                 by_name = True
         if self._named_by is not None and not by_name:
-            tell(f"{where}: names no classes; they are taken in the order of {self._named_by}")
+            self._tell(
+                f"{where}: names no classes; they are taken in the order of {self._named_by}"
+            )
         if self._normalise:
             values = normalised(where, values).astype(_single(values.dtype))
         return checked_outputs(where, self._kind, values)
@@ -209,6 +188,37 @@ class Reader:
             zeros = order is not None or self._kind == "probabilities"
             refuse_counting(table, names, values, zeros)
         return order, bool(named)
+
+
+def _check_columns(mapping: Mapping[str, Sequence[str]], tables: Iterable[Table]) -> None:
+    """Refuse a name that no file has."""
+    there = {name for table in tables for name in table.columns}
+    for role, names in mapping.items():
+        for name in names:
+            if tidy(name) not in there:
+                raise UnknownNameError.of(f"--columns {role}", "column", name, there)
+
+
+def _class_column(table: Table, kind: str, taken: Collection[str]) -> str | None:
+    """Return the name of the array that names the classes; None if there is none."""
+    words = _CLASS_WORDS if kind != "decisions" else _CLASS_WORDS[:1]
+    there = [] if table.tabular else [w for w in words if w in table.columns and w not in taken]
+    named = (w for w in there if table.columns[w].rank == 1 and table.read(w).dtype.kind in "US")
+    return next(named, None)
+
+
+def _names_in(table: Table, name: str) -> tuple[str, ...]:
+    """Return the names of classes that an array holds."""
+    texts = [
+        each.decode("utf-8", "surrogateescape") if isinstance(each, bytes) else str(each)
+        for each in table.read(name).tolist()
+    ]
+    return class_names(f"{table.path}: {name!r}", texts)
+
+
+def _without(table: Table, name: str | None) -> Table:
+    """Return a table without one of its columns."""
+    return replace(table, columns={n: c for n, c in table.columns.items() if n != name})
 
 
 def _storable(values: Array) -> Array:

@@ -44,22 +44,13 @@ from committee.pool.samples import Samples
 from committee.rule.outputs import Outputs, check_kind
 from committee.spec.cost import Cost
 from committee.spec.model import ImportedModel, check_name
-from committee.store.entry import CHUNK_ROWS, Entry
-from committee.store.folder import known_classes, writing
-from committee.store.foreign import (
-    Foreign,
-    Note,
-    Reader,
-    check_columns,
-    class_column,
-    names_in,
-    without,
-)
+from committee.store.entry import CHUNK_ROWS, Entry, read_index
+from committee.store.folder import writing
+from committee.store.foreign import Foreign, Note, Reader
 from committee.store.reader import stored_widths
-from committee.store.roles import check_mapping
+from committee.store.roles import ROLES
 from committee.store.split import Split, check_split_name, known_split, other_splits
-from committee.store.tables import read_table
-from committee.text import listed, printable, tidy
+from committee.text import listed, printable
 
 
 def import_predictions(
@@ -115,30 +106,27 @@ def import_predictions(
             if name not in files:
                 raise UnknownNameError.of(f"import: {what}", "model", name, files)
     mapping = {r: [n] if isinstance(n, str) else list(n) for r, n in (columns or {}).items()}
-    check_mapping(mapping)
+    for role in mapping:
+        if role not in ROLES:
+            raise UnknownNameError.of("columns", "role of a column", role, ROLES)
     folder = Path(store) / split
-    unnamed = not classes and (Path(store) / "store.json").is_file()
-    classes = tuple(classes) or known_classes(Path(store))
+    index = Path(store) / "store.json"
+    known = tuple(read_index(index)["classes"]) if index.is_file() else None
     # What a store has without names stays so.
-    unnamed = unnamed and not classes
-    read = {path: read_table(path) for path in [*files.values(), *([labels] if labels else [])]}
-    check_columns(mapping, read)
-    taken = {tidy(name) for names in mapping.values() for name in names}
-    naming = {path: class_column(table, kind, taken) for path, table in read.items()}
-    tables = {path: without(table, naming[path]) for path, table in read.items()}
-    names = {path: names_in(read[path], name) for path, name in naming.items() if name}
-    reader = Reader(kind, mapping, classes, normalise, names)
+    unnamed = not classes and known == ()
+    classes = tuple(classes) or known or ()
+    paths = [*files.values(), *([labels] if labels else [])]
+    reader = Reader(paths, kind, mapping, classes, normalise, tell)
     for path in files.values():
-        reader.learn(tables[path], tell)
-    foreign = {name: reader.model(tables[path], tell) for name, path in files.items()}
-    beside = [] if labels is None else [reader.labels(tables[labels])]
+        reader.learn(path)
+    foreign = {name: reader.model(path) for name, path in files.items()}
+    beside = [] if labels is None else [reader.labels(labels)]
     classes = () if unnamed else reader.classes
     for each in foreign.values():
         assert each.outputs is not None
         check_classes(str(each.path), each.outputs, len(reader.classes))
         check_declared(str(each.path), each.outputs, "--kind probabilities")
-    known = known_split(folder, classes)
-    joined = _joined([*foreign.values(), *beside], known, tell)
+    joined = _joined([*foreign.values(), *beside], known_split(folder, classes), tell)
     foreign = dict(zip(foreign, joined, strict=False))
     samples = _agreed(joined, classes, split, tell)
     specs = {

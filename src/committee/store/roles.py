@@ -10,7 +10,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.data.table import TRUTH_WORDS
-from committee.errors import DataError, MisalignedError, UnknownNameError
+from committee.errors import DataError, MisalignedError
 from committee.names import COUNTED, PREFIX, numbering
 from committee.store.tables import Column, Table
 from committee.text import listed, tidy, word
@@ -72,13 +72,6 @@ class Roles:
     costs: Mapping[str, str]
     outputs: tuple[str, ...]
     per_class: bool
-
-
-def check_mapping(columns: Mapping[str, Collection[str]]) -> None:
-    """Raise UnknownNameError if a key of ``columns`` is not a role."""
-    for role in columns:
-        if role not in ROLES:
-            raise UnknownNameError.of("columns", "role of a column", role, ROLES)
 
 
 def roles_of(

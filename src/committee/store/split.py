@@ -319,23 +319,3 @@ def other_splits(root: Path, name: str) -> list[Split]:
     folders = [path.parent for path in sorted(root.glob(f"*/{SAMPLES}"))]
     found = [known_split(folder, ()) for folder in folders if folder.name != name]
     return [split for split in found if split is not None]
-
-
-def with_labels(known: Split, given: Split) -> Split:
-    """Return what is given with the labels that the store knows, where none are given.
-
-    Raises:
-        ChangedError: If only some of the samples would have a label.
-    """
-    old, new = known.samples, given.samples
-    if new.labels is not None or old.labels is None:
-        return given
-    label_of = dict(zip(old.ids, old.labels.tolist(), strict=True))
-    lacking = [name for name in new.ids if name not in label_of]
-    if lacking:
-        raise ChangedError(
-            f"split {new.split!r} has labels, but {len(lacking):,} new samples have none: "
-            f"{listed(lacking)}. Give these a label too"
-        )
-    labels = np.array([label_of[name] for name in new.ids], np.int64)
-    return replace(given, samples=replace(new, labels=labels))
