@@ -24,11 +24,7 @@ PREFIX = re.compile(
 
 
 def class_names(where: str, lines: Sequence[str]) -> tuple[str, ...]:
-    """Return names of classes, one per line, for comparison; empty lines at the end do not count.
-
-    Raises:
-        DataError: If a line between two names is empty.
-    """
+    """Return names of classes, one per line, for comparison; empty lines at the end are dropped."""
     names = [tidy(line) for line in lines]
     while names and not names[-1]:
         names.pop()
@@ -41,11 +37,7 @@ def class_names(where: str, lines: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_class_names(where: str, path: Path) -> tuple[str, ...]:
-    """Return the names of classes in a text file, one per line; see :func:`class_names`.
-
-    Raises:
-        DataError: If it is no file, too large, no UTF-8 text, or a line names nothing.
-    """
+    """Return the names of classes in a text file, one per line; see :func:`class_names`."""
     try:
         if path.exists() and not path.is_file():
             raise DataError(f"{where} {path}: is no file; name a text file of one class per line")
@@ -92,9 +84,6 @@ def matched(
 
     Some of the classes are enough. ``what`` says what the names are, as ``folders``; ``spelled``
     gives another spelling of a class that counts.
-
-    Raises:
-        MisalignedError: If a name is no class, or means two.
     """
     refuse_doubled(where, classes, f"{what} are found by name")
     index = {spelled(tidy(name)): i for i, name in enumerate(classes)}
@@ -112,9 +101,6 @@ def permutation(where: str, names: Sequence[str], classes: Sequence[str], what: 
     """Return the place of each class among the names, shape (C,).
 
     ``outputs[:, permutation(...)]`` are in the order of ``classes``.
-
-    Raises:
-        MisalignedError: If the two are not the same names, each once.
     """
     places = matched(where, names, classes, what)
     lacking = sorted(set(range(len(classes))) - set(places.tolist()))
@@ -152,9 +138,6 @@ def class_order(
     Returns:
         Indices of columns, shape (C,), or None if their order is right; and names, empty if columns
         only count.
-
-    Raises:
-        MisalignedError: If columns and classes differ in names.
     """
     bare = tuple(map(tidy, names))
     short = tuple(PREFIX.sub("", name, count=1) for name in bare)

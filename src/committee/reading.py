@@ -77,12 +77,7 @@ def check_regular(path: Path) -> None:
 
 
 def read_text(path: Path, most: int = MOST) -> str:
-    """Return the text of a file in UTF-8, without a byte order mark.
-
-    Raises:
-        UnreadableError: If it is no regular file, too large or no UTF-8.
-        OSError: If it is missing or may not be read.
-    """
+    """Return the text of a file in UTF-8, without a byte order mark."""
     return _decoded(read_bytes(path, most))
 
 
@@ -94,12 +89,7 @@ def _decoded(data: bytes) -> str:
 
 
 def read_json(path: Path, most: int = MOST, *, strict: bool = True) -> Any:
-    """Return what a JSON file holds; see :func:`parsed_json`.
-
-    Raises:
-        UnreadableError: If it is no regular file, too large or no valid JSON.
-        OSError: If it is missing or may not be read.
-    """
+    """Return what a JSON file holds; see :func:`parsed_json`."""
     return parsed_json(read_bytes(path, most), strict=strict)
 
 
@@ -167,12 +157,7 @@ def _check_texts(value: Any, form: str, *, strict: bool = True) -> None:
 
 
 def read_toml(path: Path, most: int = MOST) -> dict[str, Any]:
-    """Return what a TOML file holds, every number finite.
-
-    Raises:
-        UnreadableError: If it is no regular file, too large or no valid TOML.
-        OSError: If it is missing or may not be read.
-    """
+    """Return what a TOML file holds, every number finite."""
     content = read_bytes(path, most)
     try:
         data = tomllib.loads(_decoded(content), parse_float=_finite)
@@ -351,9 +336,6 @@ def parsed_npz(
     """Return arrays of an open npz file by name; members that are not wanted are not read.
 
     ``wanted`` are names of arrays, or a function that picks them; all if left out.
-
-    Raises:
-        UnreadableError: If it is no npz.
     """
     if wanted is None:
         wanted = lambda _: True  # noqa: E731

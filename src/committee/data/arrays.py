@@ -51,12 +51,7 @@ class ArrayDataset:
 def open_npz(
     path: Path, split: str, classes: Sequence[str], labels: LabelMode = "must fit"
 ) -> ArrayDataset:
-    """Open an npz file; its classes may be in another order than those of the models.
-
-    Raises:
-        DataError: If it cannot be read, or ``images`` is missing or of the wrong form.
-        MisalignedError: If labels must fit, and its classes are not among those of the models.
-    """
+    """Open an npz file; its classes may be in another order than those of the models."""
     try:
         check_members(path, _MEMBERS)
         # Opened here, because numpy leaves a file open that is no zip archive.
@@ -84,12 +79,7 @@ def open_npz(
 def open_npy(
     path: Path, split: str, classes: Sequence[str], labels: LabelMode = "must fit"
 ) -> ArrayDataset:
-    """Open an npy file of images, with the labels and ids beside it.
-
-    Raises:
-        DataError: If a file cannot be read or is of the wrong form.
-        MisalignedError: If labels must fit and do not.
-    """
+    """Open an npy file of images, with the labels and ids beside it."""
     images = _npy(path)
     beside = (path.with_suffix(f".{name}.npy") for name in ("labels", "ids"))
     label_array, ids = (_npy(each) if each.exists() else None for each in beside)

@@ -195,9 +195,6 @@ def displayed(values: Array, matrix: Sequence[int]) -> Array:
 
     The matrix ``a b u c d v x y w`` shows the pixel (x, y) at (a x + c y, b x + d y); shift and
     scale do not matter here.
-
-    Raises:
-        DataError: If it neither turns by right angles nor mirrors.
     """
     a, b, c, d = (matrix[place] for place in (0, 1, 3, 4))
     straight, crossed = min(abs(a), abs(d)), min(abs(b), abs(c))

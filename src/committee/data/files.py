@@ -180,11 +180,6 @@ def open_folder(
 
     A slash in the name of a class is an underscore in its folder's, and the classes of ImageNet may
     be folders of WordNet ids. Notes of the samples count the files that are skipped.
-
-    Raises:
-        DataError: If it has no file of this kind.
-        MisalignedError: If labels must fit, and a folder is no class, classes are unknown, or only
-            some files lie in folders.
     """
     contents = walk(root, kind.endings)
     ids = tuple(sorted(contents.names))

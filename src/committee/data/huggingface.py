@@ -64,11 +64,6 @@ def open_saved(
     Images are its only column of images, labels ``label`` or its only column of class labels, ids
     ``id`` if there is one. Images may be stored as paths of files. Its classes may be in another
     order than those of the models.
-
-    Raises:
-        DataError: If it cannot be read, or does not have one column of images.
-        UnknownNameError: If it has several splits, and none of that name.
-        MisalignedError: If labels must fit, and its classes are not among those of the models.
     """
     with needing(str(root), "datasets", "datasets"):
         import datasets

@@ -78,11 +78,7 @@ class LabelledImages(FilesDataset):
         return self._labels[Path(self.samples.ids[row]).stem]
 
     def label(self, row: int, size: tuple[int, int]) -> Array:
-        """Return the class of each pixel of an image, shape (height, width), int64.
-
-        Raises:
-            DataError: If it cannot be read, has colours or another size, or holds an unknown class.
-        """
+        """Return the class of each pixel of an image, shape (height, width), int64."""
         path = self._label_path(row)
         values = _read_mask(path)
         if values.shape != size:
@@ -106,12 +102,7 @@ class LabelledImages(FilesDataset):
             )
 
     def image(self, row: int, size: tuple[int, int]) -> Array:
-        """Return an image as bytes (height, width, 3), turned if EXIF counts.
-
-        Raises:
-            BrokenSamplesError: If it cannot be read.
-            DataError: If it has another size, in pixels.
-        """
+        """Return an image as bytes (height, width, 3), turned if EXIF counts."""
         image: Image = self.read(np.array([row]))[0]
         values = np.asarray(converted(upright(image) if self.exif else image, 3))
         if values.shape[:2] != size:

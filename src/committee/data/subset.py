@@ -40,11 +40,7 @@ def part(dataset: Dataset, rows: str) -> Dataset:
 
 
 def named_rows(rows: str, count: int) -> Array:
-    """Return the indices that ``START:STOP:STEP`` names of ``count`` samples, as in Python.
-
-    Raises:
-        DataError: If it is not of that form or names no sample.
-    """
+    """Return the indices that ``START:STOP:STEP`` names of ``count`` samples, as in Python."""
     try:
         numbers = [int(number) if number else None for number in rows.split(":")]
         chosen = np.arange(count)[slice(*numbers)]
@@ -77,11 +73,7 @@ def share(dataset: Dataset, fraction: str, seed: int) -> Dataset:
 
 
 def readable_part(dataset: Dataset) -> tuple[Dataset, list[tuple[str, str]]]:
-    """Return the samples that can be read, and the id and reason of each other one.
-
-    Raises:
-        BrokenSamplesError: If none can be read.
-    """
+    """Return the samples that can be read, and the id and reason of each other one."""
     broken = find_broken(dataset, np.arange(len(dataset.samples)))
     if not broken:
         return dataset, []
@@ -93,11 +85,7 @@ def readable_part(dataset: Dataset) -> tuple[Dataset, list[tuple[str, str]]]:
 
 
 def without(dataset: Dataset, ids: frozenset[str], rule: str) -> Dataset:
-    """Return the samples with other ids than these; ``rule`` says which these are.
-
-    Raises:
-        DataError: If none remains.
-    """
+    """Return the samples with other ids than these; ``rule`` says which these are."""
     keep = [row for row, name in enumerate(dataset.samples.ids) if name not in ids]
     if not keep:
         raise DataError(f"split {dataset.samples.split!r}: the other splits leave no sample for it")

@@ -67,11 +67,7 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read a csv file with a header; names in it may hold bytes that are no UTF-8.
-
-    Raises:
-        DataError: If it cannot be read, two columns have one name, or a row has other columns.
-    """
+    """Read a csv file with a header; names in it may hold bytes that are no UTF-8."""
     rows, lines = [], []
     try:
         # Spreadsheets put a byte order mark before the header.
@@ -106,10 +102,6 @@ def open_csv(
 
     Paths are relative to the folder of the file, and may lead out of it. A label is the name of a
     class or, where none of the labels is, an index 0, 1, ….
-
-    Raises:
-        DataError: If it cannot be read, or has no ``path`` or no row.
-        MisalignedError: If a label is no class, or a path stands twice.
     """
     table = read_table(path)
     paths, label = table.named(PATH_WORDS), table.named(LABEL_WORDS)

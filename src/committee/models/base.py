@@ -167,11 +167,7 @@ def outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs, first: int = 
 
 
 def answer_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> Any:
-    """Return what a model answers to a batch, as :func:`outputs_of`, but not yet checked.
-
-    Raises:
-        ModelError: If it fails.
-    """
+    """Return what a model answers to a batch, as :func:`outputs_of`, but not yet checked."""
     if not isinstance(inputs, np.ndarray):
         return _mean_over_views(model, spec, inputs)
     # Few calls are made here: online, after a model has run, the caches hold nothing of it.
@@ -299,12 +295,7 @@ def check_file(where: str, path: Path, what: str = "file") -> None:
 
 
 def file_fingerprint(path: Path) -> str:
-    """Return sixteen hexadecimal digits of the SHA-256 of a file.
-
-    Raises:
-        ModelError: If it is no regular file.
-        OSError: If it may not be read.
-    """
+    """Return sixteen hexadecimal digits of the SHA-256 of a file."""
     check_file("model", path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]

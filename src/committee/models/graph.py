@@ -259,12 +259,7 @@ def fed_in_parts(run: Callable[[Array], Array], form: Form, batch: Array) -> Arr
 
 
 def form_of(where: str, spec: ModelSpec, inputs: Ports, outputs: Ports) -> Form:
-    """Return how a model feeds and reads a graph that declares these inputs and outputs.
-
-    Raises:
-        ModelError: If the graph cannot take the model's inputs, or has several outputs of which
-            the spec names none.
-    """
+    """Return how a model feeds and reads a graph that declares these inputs and outputs."""
     if len(inputs) != 1:
         raise ModelError(
             f"{where}: has inputs {', '.join(map(str, inputs))}, needs just one. Export it with "

@@ -36,19 +36,12 @@ def prepared(images: RawSamples, preprocessing: Preprocessing, out: Array | None
     """Return the input batch (N, channels, height, width) of N images, float32 in C order.
 
     Images are one byte array (N, H, W) or (N, H, W, channels), or a sequence of images.
-
-    Raises:
-        DataError: If an image has a form that is not handled.
     """
     return _normalised(_sized(images, preprocessing), preprocessing, out)
 
 
 def fitted(images: RawSamples, preprocessing: Preprocessing) -> Array:
-    """Return N images as :func:`prepared`, but as bytes (N, height, width, channels) in RGB.
-
-    Raises:
-        DataError: If an image has a form that is not handled.
-    """
+    """Return N images as :func:`prepared`, but as bytes (N, height, width, channels) in RGB."""
     sized = _sized(images, preprocessing)
     return np.broadcast_to(sized, (*sized.shape[:3], preprocessing.channels))
 
@@ -156,12 +149,7 @@ def _resized_whole(
 
 
 def as_image(image: Any) -> Image:
-    """Return a byte array or a PIL image as a PIL image of 8 bit.
-
-    Raises:
-        DataError: If an array is neither (H, W) nor (H, W, 1 or 3) bytes, a PIL image has values
-            of 32 bit, or it is no image at all.
-    """
+    """Return a byte array or a PIL image as a PIL image of 8 bit."""
     pillow = _pillow()
     if isinstance(image, pillow.Image):
         return _of_8_bit(image)
@@ -268,9 +256,6 @@ class ArrayClip:
     Args:
         frames: Bytes (n, H, W) or (n, H, W, 3).
         rate: Frames a second; needed by models that take clips at a rate of their own.
-
-    Raises:
-        DataError: If the frames are of another form, or there is none.
     """
 
     def __init__(self, frames: Array, rate: float = 0.0) -> None:
@@ -333,11 +318,7 @@ def _views_of(recipe: Preprocessing) -> Views:
 
 
 class ViewedClips:
-    """The inputs of N clips for one model: views, cut when they are needed.
-
-    Raises:
-        DataError: If a clip lacks a rate that the views need.
-    """
+    """The inputs of N clips for one model: views, cut when they are needed."""
 
     def __init__(self, clips: Sequence[Clip], recipe: Preprocessing) -> None:
         self._clips, self._recipe = clips, recipe
@@ -410,11 +391,7 @@ def _cut(frames: Array, size: tuple[int, int], place: int, places: int) -> Array
 
 
 def inputs_of(samples: RawSamples, preprocessing: Preprocessing) -> ModelInputs:
-    """Return what a model runs on, from N images or N clips as data sets give them.
-
-    Raises:
-        DataError: If a sample has a form that is not handled, or is none that the model takes.
-    """
+    """Return what a model runs on, from N images or N clips as data sets give them."""
     clips = not isinstance(samples, np.ndarray) and any(hasattr(s, "framed") for s in samples)
     if preprocessing.views is None:
         if clips:

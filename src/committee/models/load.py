@@ -31,10 +31,6 @@ def source_of(source: str) -> Source:
     Other packages add schemes by entry points of the group ``committee.sources``: the entry's name
     is the scheme, its value a class without arguments that keeps
     :class:`~committee.models.base.Source`.
-
-    Raises:
-        PoolFileError: If there is no such scheme.
-        ModelError: If the package that adds it is broken.
     """
     scheme, colon, _ = source.partition(":")
     entries = _OWN if scheme in _OWN else {each.name: each for each in entry_points(group=GROUP)}
@@ -58,9 +54,6 @@ def located(source: str, folder: Path) -> tuple[str, tuple[int, int] | None]:
     Returns:
         The source without ``@R`` and with absolute paths, and the height and width of ``@R`` or
         ``@HxW``; None if there is none.
-
-    Raises:
-        PoolFileError: If it has not the form that its scheme wants.
     """
     own = source_of(source)
     scheme, _, text = source.partition(":")
@@ -108,11 +101,7 @@ def check_installed(specs: Iterable[ModelSpec]) -> None:
 
 
 def resized(spec: ModelSpec, loaded: Iterable[Loaded]) -> Loaded | None:
-    """Return a model that shares the weights of a loaded one; None if no loaded one has them.
-
-    Raises:
-        ModelError: If those weights do not take inputs of that size.
-    """
+    """Return a model that shares the weights of a loaded one; None if no loaded one has them."""
     for model, own in loaded:
         if own.weights_key != spec.weights_key:
             continue
@@ -183,11 +172,7 @@ def _check_unchanged(spec: ModelSpec, fingerprint: str) -> None:
 
 
 def specs_of(cascade: Cascade, where: str = "cascade") -> dict[str, ModelSpec]:
-    """Return how each model of a cascade is loaded, by name, in the order in which they run.
-
-    Raises:
-        CascadeError: If the cascade does not say how a model is loaded.
-    """
+    """Return how each model of a cascade is loaded, by name, in the order in which they run."""
     known = {name: cascade.models.get(name) for name in cascade.names}
     specs = {name: model for name, model in known.items() if isinstance(model, ModelSpec)}
     missing = [name for name in cascade.names if name not in specs]

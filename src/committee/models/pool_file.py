@@ -58,9 +58,6 @@ class PoolFile:
         """Return the pool file of some of the models.
 
         The name of an entry with ``resolutions`` or ``view_blocks`` means all of its models.
-
-        Raises:
-            UnknownNameError: If one is not there.
         """
         known = [model.name for model in self.models]
         several = {name for model in self.models for name in (model.entry, model.whole)}
@@ -73,12 +70,7 @@ class PoolFile:
         return replace(self, models=tuple(models))
 
     def described(self, cascade: Cascade, where: str = "pool file") -> Cascade:
-        """Return a cascade of these models with how they are loaded, and with the classes.
-
-        Raises:
-            MisalignedError: If the two name other classes, kinds of outputs or preprocessing.
-            UnknownNameError: If a model of the cascade is not listed.
-        """
+        """Return a cascade of these models with how they are loaded, and with the classes."""
         if cascade.classes and self.classes and cascade.classes != self.classes:
             raise MisalignedError(
                 f"{where}: its classes ({', '.join(self.classes[:3])} …) are not those of the "

@@ -42,9 +42,6 @@ def graph_macs(path: Path, shape: tuple[int, ...]) -> int:
     """Return the multiply-adds of convolutions, matrix products and attention of a graph.
 
     The graph is run once on zeros. ``shape`` is the input's, with the batch of 1.
-
-    Raises:
-        ModelError: If the graph holds an operator that cannot be counted, or does not run.
     """
     onnx = _onnx(path)
     model = onnx.load(str(path), load_external_data=False)

@@ -97,9 +97,6 @@ def timed(
     A call that is not measured goes before each quick one that is: it brings the model back into
     the caches and lets other engines' threads come to rest. No turn begins after ``seconds``, but
     there are :data:`FEWEST` turns at least. ``progress`` gets (turns done, turns in all).
-
-    Raises:
-        ModelError: If a model fails, or memory would not do.
     """
     inputs = _Inputs(batch_size)
     for model, spec in models:

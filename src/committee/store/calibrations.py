@@ -28,12 +28,7 @@ KEY = "calibration"
 
 
 def write_calibrations(root: Path, calibrations: Mapping[str, Calibration]) -> None:
-    """Record calibrations of models, replacing earlier ones.
-
-    Raises:
-        StoreError: If there is no store, or another process writes to it.
-        UnknownNameError: If the store has no such model.
-    """
+    """Record calibrations of models, replacing earlier ones."""
     _rewrite(
         root,
         {
@@ -49,13 +44,7 @@ def remove_calibrations(root: Path, names: Iterable[str]) -> None:
 
 
 def read_calibrations(root: Path, names: Collection[str]) -> dict[str, Calibration]:
-    """Return the calibrations of some models.
-
-    Raises:
-        StoreError: If a model has none.
-        ChangedError: If a model has changed since it was calibrated.
-        DamagedError: If a calibration was altered.
-    """
+    """Return the calibrations of some models."""
     models = read_index(root / "store.json")["models"]
     missing = [name for name in names if KEY not in models[name]]
     if missing:
@@ -165,11 +154,7 @@ def calibrate(
 def calibration_effects(
     pool: Pool, calibrations: Mapping[str, Calibration], bins: int = 15
 ) -> list[CalibrationEffect]:
-    """Return the expected calibration error of each calibrated model of a pool, before and after.
-
-    Raises:
-        MisalignedError: If there are no samples or no labels.
-    """
+    """Return the expected calibration error of each calibrated model, before and after."""
     labels = pool.samples.labels
     if labels is None:
         raise MisalignedError(f"split {pool.samples.split!r} has no labels; accuracy needs them")

@@ -273,11 +273,7 @@ class Chunks(ChunkFiles):
         sync_folder(self._folder)
 
     def bytes_of(self, name: str) -> bytes:
-        """Return the bytes of a chunk that is done.
-
-        Raises:
-            CommitteeError: If they were damaged meanwhile.
-        """
+        """Return the bytes of a chunk that is done."""
         data = self.read(self.done[name])
         if data is None:
             raise self.error(f"{self.path(name)}: damaged meanwhile; run the same command again")

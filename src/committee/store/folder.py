@@ -51,9 +51,6 @@ class Store:
         """Record models and classes, and return notes on costs that changed.
 
         Imported outputs have no source, fingerprint or preprocessing.
-
-        Raises:
-            ChangedError: If the store knows other classes, or another model under the same name.
         """
         path = self.root / "store.json"
         known: dict[str, Any] = {"schema": SCHEMA, "classes": list(classes), "models": {}}
@@ -110,11 +107,6 @@ class Store:
 
         ``split`` has the stored samples in their order, and possibly more; with ``fewer`` it lacks
         some that cannot be read. Splits of ``known_apart`` are known to have other samples.
-
-        Raises:
-            ChangedError: If the store has other samples under that name.
-            StoreError: If the name of the split cannot name a folder, or another split has some of
-                the samples.
         """
         samples = split.samples
         folder = self.root / samples.split
@@ -167,11 +159,7 @@ def _other_costs(
 
 @contextmanager
 def writing(root: Path) -> Iterator[Store]:
-    """Open a store for writing, and refuse a second process meanwhile.
-
-    Raises:
-        StoreError: If another process writes to it, or the folder cannot be made.
-    """
+    """Open a store for writing, and refuse a second process meanwhile."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         sync_folder(root.parent)
@@ -199,11 +187,6 @@ def record_costs(store: str | Path, specs: Sequence[ModelSpec]) -> None:
     """Write what models cost into a store that holds their predictions.
 
     A cost replaces an older one in its unit; costs in other units stay.
-
-    Raises:
-        StoreError: If there is no store, or another process writes to it.
-        UnknownNameError: If the store has no model of that name.
-        ChangedError: If it has another model under that name.
     """
     path = Path(store) / "store.json"
     known = read_index(path)  # before a folder is made for a store that is not there
@@ -223,11 +206,7 @@ def _compared(spec: ModelSpec) -> dict[str, object]:
 
 
 def _with_labels(known: Split, given: Split) -> Split:
-    """Return what is given with the labels that the store knows, where none are given.
-
-    Raises:
-        ChangedError: If only some of the samples would have a label.
-    """
+    """Return what is given with the labels that the store knows, where none are given."""
     old, new = known.samples, given.samples
     if new.labels is not None or old.labels is None:
         return given

@@ -28,12 +28,6 @@ def reconcile(
     Returns:
         The data set in the store's order, the recorded split, and notes on samples that are copies
         or also in other splits.
-
-    Raises:
-        BrokenSamplesError: If no sample can be read, or samples that the store left out are still
-            broken and ``skip_broken`` is False.
-        ChangedError: If the store has other samples under that name.
-        StoreError: If another split of the store has some of the samples.
     """
     samples = dataset.samples
     known = store.split(samples.split, samples.classes)
@@ -92,9 +86,6 @@ def grown_share(whole: Dataset, store: str | Path, fraction: str, seed: int) -> 
     If the split is new, this is :func:`committee.data.subset.share`. Otherwise it is the samples
     of the stored split, and those of the share that are new to the store: the folder may have
     grown.
-
-    Raises:
-        DataError: If the fraction is malformed or takes no sample.
     """
     part = share(whole, fraction, seed)
     known = _recorded(Path(store), part.samples)
@@ -127,10 +118,6 @@ def without_stored_shares(dataset: Dataset, store: str | Path) -> Dataset:
     """Return a data set without the samples of the store's splits that were taken by fraction.
 
     It is returned unchanged if its split is not called ``test``, or the store has no such split.
-
-    Raises:
-        ChangedError: If the content of some samples of such a split has changed.
-        DataError: If no sample remains.
     """
     if dataset.samples.split != REST:
         return dataset

@@ -83,9 +83,6 @@ def roles_of(
     """Return the role of each column of a file.
 
     ``columns`` are the user's by role and override the usual names; ``kind`` may be ``labels``.
-
-    Raises:
-        DataError: If a column has no role, or two columns have the same one.
     """
     chosen = {tidy(name): role for role, names in columns.items() for name in names}
     class_names = (

@@ -88,12 +88,7 @@ def write_split(folder: Path, split: Split) -> None:
 
 
 def read_split(folder: Path, classes: tuple[str, ...]) -> Split:
-    """Return what is recorded of a split.
-
-    Raises:
-        DamagedError: If the file was altered.
-        StoreError: If it is missing or of another schema.
-    """
+    """Return what is recorded of a split."""
     path = folder / SAMPLES
     data = read_json(path)
     del data["schema"]
@@ -139,9 +134,6 @@ def store_order(where: Path, known: Split | None, given: Split) -> Array:
 
     Returns:
         Indices of all given samples, shape (N,).
-
-    Raises:
-        ChangedError: If a known sample is not given any more, or its label or content changed.
     """
     new = given.samples
     if known is None:
@@ -227,9 +219,6 @@ def with_known_facts(where: Path, known: Split, given: Split) -> Split:
     """Add to the samples given now what only the store knows: contents, rule, broken samples.
 
     The known samples are the first of the given ones, in this order.
-
-    Raises:
-        ChangedError: If the split was taken by a rule, and samples come to it by none.
     """
     old, new = known.samples, given.samples
     if old.rule and not new.rule and len(new) > len(old):

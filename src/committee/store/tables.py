@@ -68,11 +68,7 @@ class Table:
     lines: Sequence[int] | None = None
 
     def read(self, name: str) -> Array:
-        """Return the values of a column, shape (N,) or (N, C).
-
-        Raises:
-            DataError: If it cannot be read.
-        """
+        """Return the values of a column, shape (N,) or (N, C)."""
         where = f"{self.path}: {printable(name)!r}" if name else str(self.path)
         array: Array = _reading(where, self.path, self.columns[name].read)
         if array.ndim == 0:
@@ -85,11 +81,7 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Return a file as a table.
-
-    Raises:
-        DataError: If there is no such file, or its format is not the one of its ending.
-    """
+    """Return a file as a table."""
     suffix = path.suffix.lower()
     if suffix not in _READERS:
         raise DataError(f"{path}: can be {', '.join(_READERS)}, not {path.suffix or 'no ending'}")

@@ -106,12 +106,7 @@ class Writer:
         return Outputs(self._entry.kind, block)
 
     def write(self, chunk: int, outputs: Outputs) -> None:
-        """Write one chunk: ``CHUNK_ROWS`` rows, fewer only at the end.
-
-        Raises:
-            StoreError: If the disk is full or the chunk has another width than those before.
-            NotFiniteError: If outputs do not fit the type of the numbers.
-        """
+        """Write one chunk: ``CHUNK_ROWS`` rows, fewer only at the end."""
         block = self._block(outputs, chunk)
         self._width = self._width or block.shape[1]
         if block.shape[1] != self._width:
@@ -129,11 +124,7 @@ class Writer:
             self._finish()
 
     def write_all(self, outputs: Outputs) -> None:
-        """Write outputs that are there already, unless the same are stored.
-
-        Raises:
-            StoreError, NotFiniteError: As :meth:`write`.
-        """
+        """Write outputs that are there already, unless the same are stored."""
         if self._is_finished:
             return
         self._width = outputs.values.shape[1] if outputs.confidence is None else 2

@@ -45,9 +45,6 @@ def model_of(
     """Return a module as a model, on the engine that the spec names.
 
     The arguments are those of :class:`~committee.models.engines.torch_module.TorchModel`.
-
-    Raises:
-        ModelError: If it does not run on one input of the spec's size, or cannot be exported.
     """
     model = TorchModel(spec, module, origin, threads, any_size)
     return _ExportedModel(spec, model, threads) if spec.engine == "onnxruntime" else model
@@ -85,9 +82,6 @@ def cached_graph(spec: ModelSpec, model: TorchModel, *, free: bool = False) -> P
     """Return the graph of a module, exported and checked unless the cache holds it undamaged.
 
     With ``free`` the graph must take inputs of other heights and widths too.
-
-    Raises:
-        ModelError: If the module cannot be exported, or the graph does not answer as it does.
     """
     shape = spec.preprocessing.shape
     sides = (*shape[:-2], "any") if free else shape

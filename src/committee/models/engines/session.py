@@ -15,12 +15,7 @@ from committee.text import printable
 
 
 class Session:
-    """A graph, ready to run on the prepared inputs of a model.
-
-    Raises:
-        ModelError: If the file is missing, is no ONNX model, cannot take the model's inputs, or has
-            several outputs of which the spec names none.
-    """
+    """A graph, ready to run on the prepared inputs of a model."""
 
     def __init__(self, spec: ModelSpec, path: Path, threads: int = 0) -> None:
         where = f"model {spec.name!r}"
@@ -52,11 +47,7 @@ class Session:
 
 
 def declared(where: str, path: Path) -> tuple[Ports, Ports]:
-    """Return the inputs and outputs that a graph declares.
-
-    Raises:
-        ModelError: If the file is no graph.
-    """
+    """Return the inputs and outputs that a graph declares."""
     try:
         return ports_of(path)
     except (OSError, ValueError) as error:
@@ -64,11 +55,7 @@ def declared(where: str, path: Path) -> tuple[Ports, Ports]:
 
 
 def onnxruntime_session(where: str, path: Path, threads: int) -> Any:
-    """Return a graph as onnxruntime's own session; 0 threads leaves their number to it.
-
-    Raises:
-        ModelError: If the file is no graph.
-    """
+    """Return a graph as onnxruntime's own session; 0 threads leaves their number to it."""
     with needing(f"{where}: {path.name}", "onnxruntime", "onnx"):
         import onnxruntime
     options = onnxruntime.SessionOptions()

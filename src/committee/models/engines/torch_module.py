@@ -28,9 +28,6 @@ class TorchModel:
     ``origin`` tells this model from another of the same weights; ``threads`` are those of the whole
     process, and 0 leaves them as they are; with ``any_size`` the module takes inputs of other sizes
     with its weights unchanged.
-
-    Raises:
-        ModelError: If the module does not run on one input of the spec's size.
     """
 
     keeps_input = True

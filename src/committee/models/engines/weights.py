@@ -23,11 +23,7 @@ _COUNTER = "num_batches_tracked"
 
 
 def read_weights(where: str, path: Path) -> Mapping[str, torch.Tensor]:
-    """Read a state dict from ``.safetensors``, or from what ``torch.save`` wrote; run no code.
-
-    Raises:
-        ModelError: If the file is missing, damaged, or holds more than tensors.
-    """
+    """Read a state dict from ``.safetensors``, or from what ``torch.save`` wrote; run no code."""
     check_file(where, path, "file of weights")
     read = _read_safetensors if path.suffix.lower() == ".safetensors" else _read_torch
     try:
@@ -70,11 +66,7 @@ def _read_torch(path: Path) -> Mapping[str, torch.Tensor]:
 def fill(
     where: str, path: str, module: torch.nn.Module, state: Mapping[str, torch.Tensor]
 ) -> torch.nn.Module:
-    """Put weights into a module and return it.
-
-    Raises:
-        ModelError: If a name or a shape does not fit; the line says how many, and the first.
-    """
+    """Put weights into a module and return it."""
     own = module.state_dict()
     shapes = [n for n in own if n in state and own[n].shape != state[n].shape]
     problems = [

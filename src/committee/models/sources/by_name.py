@@ -35,9 +35,6 @@ class ByName(Source):
         """Return the module of a spec with its weights.
 
         Random weights on torch's meta device cost neither time nor memory; that is enough to count.
-
-        Raises:
-            ModelError, UnknownNameError: If it cannot be built.
         """
         if spec.weights == RANDOM:
             with drawn(spec.seed):

@@ -116,11 +116,7 @@ class TorchvisionSource(ByName):
 
 
 def import_torchvision(what: str) -> ModuleType:
-    """Import torchvision, or say in a line why that cannot be.
-
-    Raises:
-        ModelError: If it was built for another torch.
-    """
+    """Import torchvision, or say in a line why that cannot be."""
     try:
         with needing(what, "torchvision", "torchvision"):
             import torch

@@ -72,11 +72,7 @@ class TransformersSource(ByName):
         return recipe_of(where, config, size)
 
     def labels(self, text: str) -> tuple[str, ...]:
-        """Return the names of the outputs, by ``id2label``; none if it has none.
-
-        Raises:
-            PoolFileError: If it does not name each output once.
-        """
+        """Return the names of the outputs, by ``id2label``; none if it has none."""
         where = f"transformers:{text}"
         config, _ = _loaded(where, _transformers(where).PretrainedConfig.get_config_dict, text)
         return labels_of(where, config.get("id2label") or {})
@@ -110,11 +106,7 @@ class TransformersSource(ByName):
 
 
 def labels_of(where: str, id2label: Any) -> tuple[str, ...]:
-    """Return the names of classes in the order of their ids; none if they are only numbered.
-
-    Raises:
-        PoolFileError: If the ids are not 0, 1, 2, ….
-    """
+    """Return the names of classes in the order of their ids; none if they are only numbered."""
     try:
         names = {int(number): str(name) for number, name in dict(id2label).items()}
     except (TypeError, ValueError):
@@ -134,9 +126,6 @@ def recipe_of(
     """Return the preprocessing fields that an image processor's configuration states.
 
     ``size`` is what the user wants; None for the stated one.
-
-    Raises:
-        PoolFileError: If it states what this version cannot do.
     """
     kind = str(config.get("image_processor_type", config.get("feature_extractor_type", "")))
     resample = config.get("resample") or 0
