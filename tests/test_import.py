@@ -19,14 +19,14 @@ import pyarrow.parquet
 import pytest
 from safetensors.numpy import save_file
 
-from committee import Cascade, Pool, Runner, evaluate, search
+from committee import Cascade, Pool, Runner, evaluate, reading, search
 from committee.cli import main
 from committee.errors import CascadeError, ChangedError, CommitteeError, StoreError
 from committee.run.results import Result, write_results
 from committee.spec.cost import Cost
 from committee.spec.model import ImportedModel
-from committee.store import tables
 from committee.store.import_predictions import import_predictions
+from committee.store.tables import read_table
 from small_world import files_of
 from test_resume import Crash, Disk
 
@@ -646,9 +646,9 @@ def test_members_that_nobody_asked_for_are_not_read(tmp_path: Path) -> None:
 def test_an_array_that_grows_too_much_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "_LARGE", 1000)
+    monkeypatch.setattr(reading, "_LARGE", 1000)
     np.savez_compressed(tmp_path / "a.npz", outputs=np.zeros((30_000, 4)))
-    with pytest.raises(CommitteeError, match=r"'outputs\.npy' grows from .* to 960,128 bytes"):
+    with pytest.raises(CommitteeError, match=r"'outputs\.npy' has 960,128 bytes, packed .* uncomp"):
         take(tmp_path, {"a": tmp_path / "a.npz"}, costs={})
 
 
@@ -782,4 +782,4 @@ def test_results_of_ours_name_their_samples_as_they_were(tmp_path: Path) -> None
     ids = [f"={i}\r.png" for i in range(9)]
     rows = [Result(name, i % 3, "cat", 0.5, 0, None, i % 3) for i, name in enumerate(ids)]
     path = write_results(tmp_path / "a.csv", rows)
-    assert tables.read_table(path).read("id").tolist() == ids
+    assert read_table(path).read("id").tolist() == ids

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from committee.arrays import Array
-from committee.errors import DataError, MisalignedError
+from committee.errors import DataError, MisalignedError, UnreadableError
+from committee.reading import read_text
 from committee.text import difference, listed, tidy
 
 # No list of classes is larger.
@@ -39,14 +40,9 @@ def class_names(where: str, lines: Sequence[str]) -> tuple[str, ...]:
 def read_class_names(where: str, path: Path) -> tuple[str, ...]:
     """Return the names of classes in a text file, one per line; see :func:`class_names`."""
     try:
-        if path.exists() and not path.is_file():
-            raise DataError(f"{where} {path}: is no file; name a text file of one class per line")
-        if path.stat().st_size > _MOST_BYTES:
-            raise DataError(f"{where} {path}: is too large for a list of class names")
-        # Windows puts a byte order mark before the text.
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
+        text = read_text(path, _MOST_BYTES)
+    except (OSError, UnreadableError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise DataError(f"{where} {path}: cannot be read ({reason})") from None
     if "\0" in text:
         raise DataError(f"{where} {path}: holds a NUL, so it is no text")

@@ -298,8 +298,8 @@ def _guarded() -> Iterator[None]:
         raise UnreadableError(f"no array that can be read ({printable(reason[:200])})") from None
 
 
-def check_members(path: Path, names: Collection[str]) -> None:
-    """Refuse an npz whose members are no data but a trap, before one is read.
+def check_members(path: Path, names: Collection[str]) -> list[str]:
+    """Refuse an npz whose members are no data but a trap, and return the names of all of them.
 
     The first of ``names`` has an entry a sample; the others may have one each.
     """
@@ -307,38 +307,38 @@ def check_members(path: Path, names: Collection[str]) -> None:
     with _guarded(), zipfile.ZipFile(path) as archive:
         there = {each.filename.removesuffix(".npy"): each for each in archive.infolist()}
         first, *others = (there.get(name) for name in names)
-        samples = 0 if first is None else _length_of(archive, first)
+        samples = 0 if first is None else next(iter(shape_in(archive, first)), 0)
         for each in filter(None, (first, *others)):
-            most = max(_LARGE, _GROWTH * each.compress_size)
-            if each is not first:
-                most = min(most, max(MOST, _ENTRY * samples))
-            if each.file_size > most:
-                raise UnreadableError(
-                    f"{printable(each.filename)!r} has {each.file_size:,} bytes, packed into "
-                    f"{each.compress_size:,}, of {samples:,} samples"
-                )
+            most = None if each is first else max(MOST, _ENTRY * samples)
+            check_growth(each, most, f", of {samples:,} samples")
+        return list(there)
 
 
-def _length_of(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+def check_growth(member: zipfile.ZipInfo, most: int | None = None, of: str = "") -> None:
+    """Refuse a member of an archive that is much larger than what is stored of it."""
+    sizes = member.file_size, member.compress_size
+    grown = max(_LARGE, _GROWTH * sizes[1])
+    if sizes[0] > (grown if most is None else min(grown, most)):
+        name = printable(member.filename)
+        raise UnreadableError(
+            f"{name!r} has {sizes[0]:,} bytes, packed into {sizes[1]:,}{of}; save it with "
+            "np.savez, uncompressed"
+        )
+
+
+def shape_in(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[int, ...]:
+    """Return the shape of an array in an npz file, of which only the header is read."""
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         old = version == (1, 0)
         read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
-    if math.prod(shape) * dtype.itemsize > member.file_size:
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > member.file_size:
         raise UnreadableError("an array is larger than the file says")
-    return shape[0] if shape else 0
+    return shape
 
 
-def parsed_npz(
-    file: BinaryIO, wanted: Collection[str] | Callable[[str], bool] | None = None
-) -> dict[str, np.ndarray[Any, Any]]:
-    """Return arrays of an open npz file by name; members that are not wanted are not read.
-
-    ``wanted`` are names of arrays, or a function that picks them; all if left out.
-    """
-    if wanted is None:
-        wanted = lambda _: True  # noqa: E731
-    takes = wanted if callable(wanted) else wanted.__contains__
+def parsed_npz(file: BinaryIO, names: Collection[str]) -> dict[str, np.ndarray[Any, Any]]:
+    """Return some arrays of an open npz file by name; other members are not read."""
     with _guarded(), np.load(file, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files if takes(name)}
+        return {name: archive[name] for name in archive.files if name in names}

@@ -14,10 +14,10 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.data.base import digest
-from committee.errors import DataError, MisalignedError
+from committee.errors import DataError, MisalignedError, UnreadableError
 from committee.pool.labels import LabelMode, indices, labelled, with_notes
 from committee.pool.samples import Samples
-from committee.reading import check_members
+from committee.reading import check_members, parsed_npz
 from committee.text import listed
 
 # What may follow (N, H, W): nothing, or one or three channels.
@@ -53,15 +53,12 @@ def open_npz(
 ) -> ArrayDataset:
     """Open an npz file; its classes may be in another order than those of the models."""
     try:
-        check_members(path, _MEMBERS)
-        # Opened here, because numpy leaves a file open that is no zip archive.
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            members = list(file.files)
-            # Other arrays are not read: they may be large.
-            arrays = {name: file[name] for name in _MEMBERS if name in members}
-    except Exception as error:  # zip, zlib and numpy raise many kinds
-        reason = str(error).split("\n")[0]
-        raise DataError(f"{path}: no readable npz file ({reason})") from None
+        members = check_members(path, _MEMBERS)
+        # Other arrays are not read: they may be large.
+        with path.open("rb") as file:
+            arrays = parsed_npz(file, _MEMBERS)
+    except (OSError, UnreadableError) as error:
+        raise DataError(f"{path}: no readable npz file ({error})") from None
     if "images" not in arrays:
         raise DataError(f"{path}: has {', '.join(members[:5]) or 'nothing'}, but no 'images'")
     naming = next((word for word in _CLASS_WORDS if word in arrays), "")

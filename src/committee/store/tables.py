@@ -19,10 +19,9 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import DataError, MissingExtraError, needing
+from committee.reading import check_growth, parsed_npz, shape_in
 from committee.text import from_cell, is_ours, listed, printable, tidy
 
-# A compressed array that grows beyond this size, and by this factor, is a trap.
-_LARGE, _GROWTH = 1 << 28, 200
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _MOST_HEADER = 100 << 20
 _TENSORS = {
@@ -109,34 +108,21 @@ def _npy(path: Path) -> Table:
 
 def _npz(path: Path) -> Table:
     with zipfile.ZipFile(path) as archive:
-        columns = {}
-        for info in archive.infolist():
-            if info.filename.endswith(".npy"):
-                name = info.filename.removesuffix(".npy")
-                with archive.open(info) as member:
-                    rank = _rank(member, info.file_size)
-                columns[name] = Column(rank, partial(_member, path, info))
+        columns = {
+            info.filename.removesuffix(".npy"): Column(
+                len(shape_in(archive, info)), partial(_member, path, info)
+            )
+            for info in archive.infolist()
+            if info.filename.endswith(".npy")
+        }
     return Table(path, columns)
 
 
-def _rank(member: Any, size: int) -> int:
-    version = np.lib.format.read_magic(member)
-    reads = {(1, 0): "read_array_header_1_0", (2, 0): "read_array_header_2_0"}
-    shape, _, dtype = getattr(np.lib.format, reads[version])(member)
-    if not dtype.hasobject and int(np.prod(shape, dtype=object)) * dtype.itemsize > size:
-        raise ValueError("an array is larger than the file says")
-    return len(shape)
-
-
 def _member(path: Path, info: zipfile.ZipInfo) -> Array:
-    if info.file_size > max(_LARGE, _GROWTH * info.compress_size):
-        raise DataError(
-            f"{path}: {info.filename!r} grows from {info.compress_size:,} to {info.file_size:,} "
-            "bytes, which no predictions do. Save it with np.savez, uncompressed"
-        )
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        array: Array = archive[info.filename.removesuffix(".npy")]
-        return array
+    check_growth(info)
+    name = info.filename.removesuffix(".npy")
+    with path.open("rb") as file:
+        return parsed_npz(file, [name])[name]
 
 
 def _safetensors(path: Path) -> Table:
