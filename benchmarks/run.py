@@ -34,7 +34,7 @@ import committee as cm
 from committee.data.base import map_ahead
 from committee.models.inputs import prepared
 from committee.predict import THREADS
-from committee.profile.latency import processor
+from committee.profile.measure import processor
 from committee.run.offline import run_offline
 from committee.run.runner import Runner
 from run_report import markdown

@@ -15,8 +15,7 @@ from committee.errors import ChangedError, CostError, ModelError, StoreError, Un
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.predict import predict
-from committee.profile.latency import FEWEST, Timing, timed
-from committee.profile.measure import profile
+from committee.profile.measure import FEWEST, Timing, profile, timed
 from committee.spec.cost import Cost, CostTable
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
@@ -68,8 +67,8 @@ def test_percentiles_and_throughput() -> None:
 
 def test_a_batch_that_memory_would_not_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = iter(range(0, 10**12, 10**9))
-    monkeypatch.setattr("committee.profile.latency._peak_bytes", lambda: next(taken))
-    monkeypatch.setattr("committee.profile.latency._available_bytes", lambda: 1.5e9)
+    monkeypatch.setattr("committee.profile.measure._peak_bytes", lambda: next(taken))
+    monkeypatch.setattr("committee.profile.measure._available_bytes", lambda: 1.5e9)
     with pytest.raises(ModelError, match=r"batches of 2 would take about 2.0 GB.*--batch-size"):
         timed(pair([]), 8)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.models.inputs import RawSamples
-from committee.profile.latency import in_turns
+from committee.profile.measure import in_turns
 from committee.rule.flow import Decisions, joined_decisions
 from committee.run.runner import Runner
 

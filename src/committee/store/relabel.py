@@ -24,6 +24,7 @@ from committee.store.calibrations import KEY, remove_calibrations
 from committee.store.entry import SAMPLES, finished_models, read_index, read_manifest
 from committee.store.folder import writing
 from committee.store.split import Split, read_split, write_split
+from committee.store.tables import read_table as read_arrays
 from committee.text import from_cell, listed
 
 # Names of the arrays of an npz file.
@@ -101,7 +102,7 @@ def _read_labels(labels: Any, split: Split, classes: tuple[str, ...]) -> _NewLab
     if not isinstance(labels, str | Path):
         return _NewLabels(indices("labels", np.asarray(labels), classes))
     path = Path(labels)
-    readers = {".csv": _from_csv, ".npy": _from_npy, ".npz": _from_npz}
+    readers = {".csv": _from_csv, ".npy": _from_arrays, ".npz": _from_arrays}
     ending = path.suffix.lower()
     if ending in readers and path.is_file():
         new = readers[ending](path, classes)
@@ -143,29 +144,17 @@ def _with_content(new: _NewLabels, folder: Path, split: Split) -> _NewLabels:
     return replace(new, content=np.array(contents, np.uint64))
 
 
-def _from_npy(path: Path, classes: tuple[str, ...]) -> _NewLabels:
-    return _NewLabels(indices(str(path), _load(path), classes))
-
-
-def _from_npz(path: Path, classes: tuple[str, ...]) -> _NewLabels:
-    with _load(path) as archive:
-        labels, ids = (
-            next((archive[name] for name in words if name in archive.files), None)
-            for words in (_LABELS, _IDS)
-        )
-        own_classes = [*map(str, archive["classes"])] if "classes" in archive.files else []
+def _from_arrays(path: Path, classes: tuple[str, ...]) -> _NewLabels:
+    arrays = read_arrays(path)
+    words = _LABELS if path.suffix.lower() == ".npz" else ("outputs",)
+    labels, ids, own = (
+        next((arrays.read(name) for name in names if name in arrays.columns), None)
+        for names in (words, _IDS, ("classes",))
+    )
     if labels is None:
-        raise DataError(f"{path}: has no 'labels'; it holds {listed(archive.files)}")
-    rows = indices(str(path), labels, classes, own_classes)
+        raise DataError(f"{path}: has no 'labels'; it holds {listed(arrays.columns)}")
+    rows = indices(str(path), labels, classes, [] if own is None else [*map(str, own)])
     return _NewLabels(rows, None if ids is None else [*map(str, ids)])
-
-
-def _load(path: Path) -> Any:
-    try:
-        return np.load(path, allow_pickle=False)
-    except Exception as error:  # numpy and zipfile raise many kinds
-        reason = str(error).split("\n")[0]
-        raise DataError(f"{path}: cannot be read ({reason})") from None
 
 
 def _joined(split: Split, given: _NewLabels) -> tuple[Array, list[str]]:
