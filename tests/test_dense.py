@@ -722,11 +722,11 @@ def test_run_writes_classes_tiles_and_a_row_a_image(world, cascade, tmp_path):
 def test_tiles_that_went_on_are_in_colour_the_others_grey(world, cascade, tmp_path):
     from io import BytesIO
 
-    from committee.segment.images import stages_image
+    from committee.segment.run import _stages_image
 
     grid = Grid(SIZE, 12)
     image = np.random.default_rng(0).integers(0, 255, (*SIZE, 3)).astype(np.uint8)
-    data = stages_image(image, grid, np.array([0, 1, 0, 0, 0, 0]))
+    data = _stages_image(image, grid, np.array([0, 1, 0, 0, 0, 0]))
     shown = np.asarray(Image.open(BytesIO(data)))
     assert np.array_equal(shown[1:11, 13:23], image[1:11, 13:23])
     assert (shown[:, :12].std(axis=2) == 0).all()
@@ -912,7 +912,7 @@ def test_the_bootstrap_takes_little_memory_and_the_same_draws(monkeypatch):
         np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), draws) @ counts
     )
     for kept in (0, 1 << 28):
-        metric_module._draws.cache_clear()
+        metric_module._cached.cache_clear()
         monkeypatch.setattr(metric_module, "_CACHE_BYTES", kept)
         monkeypatch.setattr(metric_module, "_BLOCK", 1 << 20)
         tracemalloc.start()
@@ -922,4 +922,4 @@ def test_the_bootstrap_takes_little_memory_and_the_same_draws(monkeypatch):
         np.testing.assert_array_equal(found, wanted)
         # All draws in double precision would take 32 MB.
         assert peak < 12e6
-    metric_module._draws.cache_clear()
+    metric_module._cached.cache_clear()

@@ -24,9 +24,8 @@ from committee.export.bundle import write_bundle
 from committee.models.inputs import prepared
 from committee.models.pool_file import read_pool_file
 from committee.pool.prefixes import prefixes_of
-from committee.segment.images import classes_image
 from committee.segment.predict import predict_tiles
-from committee.segment.run import Segmenter
+from committee.segment.run import Segmenter, _classes_image
 from committee.segment.store import left_out, load_tiles
 from committee.spec.preprocessing import Preprocessing
 from dense_world import CLASSES, IGNORED, SIZE, predicted, write_world
@@ -262,7 +261,7 @@ def test_more_classes_than_a_byte_holds_are_written_whole(tmp_path: Path) -> Non
     names = tuple(map(str, range(values.size)))
     for most in (255, 700):
         kept = np.minimum(values, most)
-        folder_of(tmp_path).write_bytes(classes_image(kept))
+        folder_of(tmp_path).write_bytes(_classes_image(kept))
         np.testing.assert_array_equal(read(tmp_path, names), kept)
 
 

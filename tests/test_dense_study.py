@@ -20,7 +20,7 @@ from committee.report.page import page_of
 from committee.report.rows import Report
 from committee.segment.metric import mean_iou, paired_estimate
 from committee.segment.store import load_tiles
-from committee.segment.tile_maps import tile_exits, tile_sections, tiles_figure
+from committee.segment.tile_maps import _tile_exits, _tiles_figure, tile_sections
 from committee.study.analyses import figure_of, run_study
 from committee.study.context import study_of
 from committee.study.inputs import read_training
@@ -182,12 +182,12 @@ def test_where_tiles_go_on_is_what_was_decided(store):
         for each in front
         if len(each.cascade.stages) > 1 and "@12+4" in each.cascade.names[-1]
     )
-    each = tile_exits(cascade, pool)
+    each = _tile_exits(cascade, pool)
     assert each.names == tuple(f"test{i}.png" for i in range(6))
     assert each.grid.shape == each.share.shape == (2, 3)
     ratios = evaluate(cascade, pool).exit_ratios
     assert each.share.mean() == pytest.approx(1 - ratios[0])
-    drawn = tiles_figure([each])
+    drawn = _tiles_figure([each])
     texts = [text.get_text() for axes in drawn.axes for text in axes.texts]
     assert texts == [f"{100 * share:.0f}" for share in each.share.ravel()]
     (section,) = tile_sections(Report(front, pool, chosen=cascade))

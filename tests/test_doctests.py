@@ -19,9 +19,9 @@ MODULES = {
     "segment.metric": 1,
     "study.columns": 1,
     "study.confidence_functions": 1,
-    "report.scales": 2,
+    "report.plane": 1,
     "report.table": 3,
-    "report.text": 10,
+    "report.text": 11,
 }
 
 

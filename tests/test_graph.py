@@ -19,8 +19,8 @@ from committee.arrays import Array
 from committee.embedded import FOLDER
 from committee.errors import CommitteeError, ExportError, ModelError, NotFiniteError
 from committee.export.graph import write_graph
-from committee.export.image_nodes import shrunk
 from committee.export.nodes import Nodes
+from committee.export.stages import _shrunk
 from committee.spec.preprocessing import Preprocessing
 from export_world import (
     CASCADES,
@@ -460,7 +460,7 @@ def test_resized_bytes_are_those_of_pillow(
     small = replace(large, size=size)
     nodes = Nodes("resize/")
     values = nodes.add("Cast", nodes.add("Transpose", "image", perm=[0, 3, 1, 2]), to=1)
-    result = shrunk(nodes, values, large, small)
+    result = _shrunk(nodes, values, large, small)
     graph = nodes.graph(
         "resize",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", 64, 80, 3])],

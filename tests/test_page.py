@@ -18,9 +18,8 @@ import pytest
 import committee as cm
 from browser import found
 from committee.cli import main
-from committee.report.page import page_of
+from committee.report.page import Section, page_of
 from committee.report.rows import Report, Row
-from committee.report.section import Section
 from committee.report.table import Cell, Column, Table
 from committee.report.text import interval, named, times
 from committee.text import human_cost, percent

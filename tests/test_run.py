@@ -35,7 +35,7 @@ from committee.rule.flow import Decisions
 from committee.rule.origin import Origin
 from committee.run.offline import Progress, run_into, run_offline
 from committee.run.results import Result, check_ending, check_free, read_results, write_results
-from committee.run.timing import timed_offline, timed_online
+from committee.run.timing import timed
 from committee.run.verify import agreement
 from small_world import dataset, decisions_pool, read_pool
 
@@ -462,12 +462,12 @@ def test_timing_decides_as_ever_and_times_every_image(stored: Pool, some: ArrayD
     ]
     images = some.read(np.arange(50))
     few = stored.rows(slice(50), "few")
-    for run in (timed_offline, timed_online):
-        for runner, timed in zip(runners, run(runners, images), strict=True):
-            assert agreement(runner, few, timed.decisions).complete
-            assert timed.ms.shape == (50,)
-            assert timed.mean_ms == pytest.approx(timed.ms.mean())
-            assert (timed.ms > 0).all()
+    for batch_size in (64, 1):
+        for runner, each in zip(runners, timed(runners, images, batch_size), strict=True):
+            assert agreement(runner, few, each.decisions).complete
+            assert each.ms.shape == (50,)
+            assert each.mean_ms == pytest.approx(each.ms.mean())
+            assert (each.ms > 0).all()
 
 
 def test_a_folder_is_no_file_of_results(tmp_path: Path) -> None:

@@ -34,7 +34,6 @@ LAZY = {
     ("committee", "committee.run.runner.Runner"),
     ("committee_command", "committee.cli.main"),
     ("committee.cli.verify", "committee.export.torch_module.as_module"),
-    ("committee.export.canonical", "committee.export.model_files.onnx_path"),
 }
 
 

@@ -29,7 +29,7 @@ from committee.study.base import Analysis, Finding
 from committee.study.columns import accuracy_of
 from committee.study.context import study_of
 from committee.study.inputs import read_references, read_training
-from committee.study.write import index_markdown, study_json, write_study
+from committee.study.write import _index_markdown, study_json, write_study
 from study_pools import family_pools, family_study
 
 
@@ -329,7 +329,7 @@ def test_everything_is_written_and_named_in_the_index(study, findings, tmp_path)
 def test_a_long_table_is_linked_from_the_index_and_not_shown_on_it(study):
     def index_of(rows):
         table = Table("Long", (Column("number", int, "count"),), range(rows))
-        return index_markdown(study, [Finding((table,), name=ANALYSES[0].name)])
+        return _index_markdown(study, [Finding((table,), name=ANALYSES[0].name)])
 
     name = ANALYSES[0].name
     assert "| 49 |" in index_of(50)

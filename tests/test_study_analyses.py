@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from committee import Cascade, Cost, Pool, errors, evaluate, search
 from committee.calibration.fitting import fit_calibrations
 from committee.pool.intervals import Estimate
-from committee.report.scales import range_of_interest
+from committee.report.plane import _range_of_interest
 from committee.report.text import named
 from committee.rule.scores import CONFIDENCES
 from committee.study import best_cascades as best
@@ -126,14 +126,14 @@ def test_the_share_right_is_that_of_the_surest(data, right):
     percent = data.draw(st.lists(st.integers(1, 100), min_size=1))
     ranked = sorted(range(len(right)), key=lambda i: (-scores[i], i))
     for k, share in zip(
-        percent, confidence.accuracy_of_surest(right, scores, percent), strict=True
+        percent, confidence._accuracy_of_surest(right, scores, percent), strict=True
     ):
         taken = ranked[: -(-k * len(right) // 100)]
         assert share == pytest.approx(np.mean(right[taken]))
 
 
 def test_no_function_beats_the_upper_bound_and_all_end_at_the_model_s_accuracy(study):
-    data = confidence.surest_of(study, "b1-0")
+    data = confidence._surest_of(study, "b1-0")
     bound = data.accuracy[confidence.UPPER_BOUND]
     accuracy = study.single("b1-0").test.accuracy
     assert set(data.accuracy) == {*CONFIDENCES, confidence.UPPER_BOUND}
@@ -146,13 +146,13 @@ def test_no_function_beats_the_upper_bound_and_all_end_at_the_model_s_accuracy(s
 def test_a_calibrated_model_is_ranked_by_its_calibrated_scores():
     val, test = family_pools()
     calibrations = fit_calibrations(val, "platt")
-    plain = confidence.surest_of(study_of(val, test), "b0-0")
+    plain = confidence._surest_of(study_of(val, test), "b0-0")
     known = study_of(val.with_calibrations(calibrations), test)
     one = calibrations["b0-0"].apply(test.outputs["b0-0"])
     scores = CONFIDENCES["logit_gap"](one.values, one.kind)
     right = one.predicted() == test.samples.labels
-    expected = confidence.accuracy_of_surest(right, scores, range(1, 101))
-    assert confidence.surest_of(known, "b0-0").accuracy["logit_gap"] == pytest.approx(expected)
+    expected = confidence._accuracy_of_surest(right, scores, range(1, 101))
+    assert confidence._surest_of(known, "b0-0").accuracy["logit_gap"] == pytest.approx(expected)
     assert not np.allclose(plain.accuracy["logit_gap"], expected)
 
 
@@ -307,7 +307,7 @@ def test_without_outside_models_there_is_nothing_to_compare(study):
 def test_more_models_are_never_worse_where_they_were_chosen(study):
     data = numbers.ANALYSIS.analyse(study).data
     assert list(data) == [2, 3, 4]
-    targets = numbers.target_costs(study)
+    targets = numbers._target_costs(study)
     assert targets == sorted(targets)
     assert targets[0] == study.singles[0].val.average_cost
     for number, found in data.items():
@@ -332,7 +332,7 @@ def test_a_free_model_does_not_break_the_targets():
         for pool in (val, test)
     ]
     study = study_of(*free)
-    assert numbers.target_costs(study)[0] == 0
+    assert numbers._target_costs(study)[0] == 0
     assert drawn(numbers, study) is not None
 
 
@@ -369,10 +369,10 @@ def test_a_pool_whose_models_match_themselves_has_no_exits():
 )
 @settings(max_examples=50)
 def test_the_best_and_the_median_are_always_in_the_range_of_interest(singles, others):
-    bottom, top = range_of_interest(singles, others)
+    bottom, top = _range_of_interest(singles, others)
     assert bottom < np.median(singles) < top
     assert top > max(*singles, *others, 0)
-    assert range_of_interest(singles, others, whole=True)[0] < singles.min()
+    assert _range_of_interest(singles, others, whole=True)[0] < singles.min()
 
 
 def test_figures_name_what_they_draw(study):

@@ -10,7 +10,7 @@ from committee.calibration.fitting import fit_calibrations
 from committee.calibration.reliability import expected_calibration_error
 from committee.pool.comparison import identity_of
 from committee.rule.outputs import Outputs
-from committee.study.calibration import ANALYSIS, overconfidence, split_halves
+from committee.study.calibration import ANALYSIS, _overconfidence, _split_halves
 from committee.study.context import study_of
 from study_pools import family_pools, family_study
 
@@ -31,7 +31,7 @@ def cells_of(table):
 
 
 def test_halves_share_no_sample_and_are_all_of_the_split(study):
-    apart = split_halves(study)
+    apart = _split_halves(study)
     fits, chooses = set(apart.fits.samples.ids), set(apart.chooses.samples.ids)
     assert not fits & chooses
     assert fits | chooses == set(study.val.samples.ids)
@@ -42,7 +42,7 @@ def test_halves_share_no_sample_and_are_all_of_the_split(study):
 
 
 def test_calibrations_were_fitted_on_one_half_only(study, finding):
-    fits = split_halves(study).fits
+    fits = _split_halves(study).fits
     for name, calibration in finding.data.calibrations.items():
         assert calibration.samples == identity_of(fits, [name])
         assert calibration.method == "platt"
@@ -59,19 +59,19 @@ def test_reliability_is_of_the_judging_split(study, finding):
         assert cells["expected calibration error"] == before
         after = expected_calibration_error(calibration.apply(raw), labels)
         assert cells["after calibration"] == after
-        assert cells["confidence less accuracy"] == overconfidence(raw, labels)
+        assert cells["confidence less accuracy"] == _overconfidence(raw, labels)
 
 
 def test_underconfidence_is_below_zero():
     sure = Outputs("probabilities", np.tile([0.6, 0.4], (100, 1)))
     labels = np.array([0] * 90 + [1] * 10)
-    found = overconfidence(sure, labels)
+    found = _overconfidence(sure, labels)
     assert found.value == pytest.approx(0.6 - 0.9)
     assert found.low < found.value < found.high < 0
 
 
 def test_ensembles_are_the_same_before_and_after_and_chosen_on_the_other_half(study, finding):
-    chooses = split_halves(study).chooses
+    chooses = _split_halves(study).chooses
     cells = cells_of(finding.tables[1])
     best = 0
     for each in cells:
@@ -81,7 +81,7 @@ def test_ensembles_are_the_same_before_and_after_and_chosen_on_the_other_half(st
         assert right > best
         best = right
         assert each["accuracy"].value == evaluate(plain, study.test).accuracy
-        known = fit_calibrations(split_halves(study).fits.only(sorted(names)), "platt")
+        known = fit_calibrations(_split_halves(study).fits.only(sorted(names)), "platt")
         after = evaluate(Cascade.ensemble(names, calibrations=known), study.test)
         assert each["accuracy after calibration"].value == after.accuracy
         gain = after.accuracy - each["accuracy"].value
@@ -93,7 +93,7 @@ def test_calibrations_of_the_pool_are_shown_and_all_of_val_chooses():
     val, test = family_pools()
     own = {name: Calibration("platt", (2.0,), split="cal") for name in val.names}
     study = study_of(val.with_calibrations(own), test)
-    apart = split_halves(study)
+    apart = _split_halves(study)
     assert apart.fits is None
     assert len(apart.chooses) == len(val)
     assert not apart.chooses.calibrations

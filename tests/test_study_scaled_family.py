@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from committee import errors
 from committee.study.context import study_of
-from committee.study.scaled_family import ANALYSIS, scale
+from committee.study.scaled_family import ANALYSIS, _scale
 from study_pools import family_pools
 
 LADDER = [[f"m{size}-{training}" for training in range(3)] for size in range(6)]
@@ -23,16 +23,16 @@ cascades = st.lists(models, min_size=1, max_size=4, unique=True).map(
 
 @given(cascades, st.integers(0, 5), st.integers(0, 5))
 def test_steps_add_up(stages, first, second):
-    half = scale(stages, LADDER, first)
-    both = scale(stages, LADDER, first + second)
-    assert (half and scale(half, LADDER, second)) == both
-    assert scale(stages, LADDER, 0) == stages
+    half = _scale(stages, LADDER, first)
+    both = _scale(stages, LADDER, first + second)
+    assert (half and _scale(half, LADDER, second)) == both
+    assert _scale(stages, LADDER, 0) == stages
 
 
 @given(cascades, st.integers(0, 5))
 def test_scaling_ends_where_models_do(stages, steps):
     largest = max(int(name[1]) for stage in stages for name in stage)
-    assert (scale(stages, LADDER, steps) is None) == (largest + steps > 5)
+    assert (_scale(stages, LADDER, steps) is None) == (largest + steps > 5)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_models_of_members_are_those_of_the_base_scaled_up(study, finding):
     ladder = list(study.architectures.values())
     base = finding.data[0].scaled.cascade.models_of_stages
     for steps, member in enumerate(finding.data):
-        allowed = {name for stage in scale(base, ladder, steps) for name in stage}
+        allowed = {name for stage in _scale(base, ladder, steps) for name in stage}
         assert set(member.scaled.cascade.names) <= allowed
 
 

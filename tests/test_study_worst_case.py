@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import brute_force
 from committee import errors
 from committee.study.context import study_of
-from committee.study.worst_case import ANALYSIS, guarantees
+from committee.study.worst_case import ANALYSIS, _guarantees
 from strategies import random_pool
 from study_pools import family_pools, family_study
 
@@ -27,7 +27,7 @@ def test_both_are_the_cheapest_of_all_cascades_that_may_be(seed):
     own = study.settings
     oracle = brute_force.Oracle(study.val, own.combine, own.confidence, own.grid)
     tried = list(oracle.every(3))
-    rows = guarantees(study)
+    rows = _guarantees(study)
     assert len(rows) == len(study.pairs)
     for single, without, guaranteed in rows:
         enough, bound = single.val.accuracy, single.val.worst_case_cost

@@ -20,8 +20,7 @@ from committee.models.inputs import prepared
 from committee.models.load import load_model
 from committee.segment.counting import count_tiles
 from committee.segment.metric import mean_iou
-from committee.segment.outputs import pixel_logits
-from committee.segment.predict import window_logits
+from committee.segment.outputs import pixel_logits, window_logits
 from committee.segment.tiling import Grid
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
@@ -88,7 +87,8 @@ def main() -> None:
 def _seen(model: object, spec: ModelSpec, grid: Grid, image: np.ndarray) -> np.ndarray:
     if not grid.tile:
         return pixel_logits(model, spec, image[None])
-    return window_logits(model, spec, grid, image, np.arange(len(grid)), 16)
+    tiles = np.arange(len(grid))
+    return window_logits(model, spec, grid, image[None], 0 * tiles, tiles, 16)
 
 
 if __name__ == "__main__":

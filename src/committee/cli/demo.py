@@ -31,7 +31,7 @@ from committee.report.rows import Report, Row
 from committee.report.tables import front_csv
 from committee.rule.cascade import Cascade
 from committee.run.runner import Runner
-from committee.run.timing import Timed, timed_offline, timed_online
+from committee.run.timing import Timed, timed
 from committee.run.verify import Agreement, agreement
 from committee.selection.exhaustive import search
 from committee.selection.front import Front
@@ -115,9 +115,9 @@ def _run(cascade: Path, test: Pool, quiet: bool) -> list[Timing]:
     dataset = embedded_images("test")
     timings = []
     # One small image is too little work to share among threads.
-    for way, run, threads, count in (
-        (f"in batches of {BATCH}", timed_offline, 0, len(test)),
-        ("one by one, 1 thread", timed_online, 1, ONLINE),
+    for way, batch_size, threads, count in (
+        (f"in batches of {BATCH}", BATCH, 0, len(test)),
+        ("one by one, 1 thread", 1, 1, ONLINE),
     ):
         images = dataset.read(np.arange(count))
         runners = [Runner(each, threads=threads) for each in (cascade, largest)]
@@ -127,7 +127,7 @@ def _run(cascade: Path, test: Pool, quiet: bool) -> list[Timing]:
                 if update is not None:
                     update(done, count)
 
-            ours, single = run(runners, images, progress=progress)
+            ours, single = timed(runners, images, batch_size, progress)
         same = agreement(runners[0], test.rows(slice(count), "test"), ours.decisions)
         timings.append(Timing(way, ours, single, same))
     return timings

@@ -14,15 +14,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from committee.errors import ExportError, ModelError, UnreadableError, needing
 from committee.export.canonical import canonical, export_form
-from committee.export.check import check_models
-from committee.export.model_files import onnx_path, onnx_specs, segmenting
+from committee.export.model_files import onnx_specs, segmenting
 from committee.files import naming, write_text
+from committee.models.base import answer_of
 from committee.models.graph import Form, graph_fingerprint, is_inside
-from committee.models.load import specs_of
+from committee.models.load import load_models, specs_of
 from committee.reading import read_text
 from committee.rule.cascade import Cascade
 from committee.spec.model import ModelSpec
@@ -102,7 +104,7 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
     placed: dict[tuple[Path, Form], str] = {}
     models = {}
     for spec in specs:
-        path, form = onnx_path(spec), export_form(spec, several=spec.tile is not None)
+        path, form = Path(spec.text), export_form(spec, several=spec.tile is not None)
         # Models of a self-cascade share one file, which is copied once.
         if (path, form) not in placed:
             placed[path, form] = f"{MODELS}/{spec.name}/model.onnx"
@@ -110,7 +112,7 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
         file = placed[path, form]
         digest = graph_fingerprint(folder / file)
         models[spec.name] = replace(spec.of_module(), source=f"onnx:{file}", fingerprint=digest)
-    check_models({spec.name: _inside(folder, models[spec.name]) for spec in specs})
+    _check_models({spec.name: _inside(folder, models[spec.name]) for spec in specs})
     exported = replace(cascade, models=models)
     exported.save(folder / CASCADE)
     segments = segmenting(cascade)
@@ -123,6 +125,13 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
     inside = sorted(path for path in folder.rglob("*") if path.is_file())
     lines = [f"{checksum(path)}  {path.relative_to(folder).as_posix()}\n" for path in inside]
     write_text(folder / SUMS, "".join(lines))
+
+
+def _check_models(specs: Mapping[str, ModelSpec]) -> None:
+    """Load models and run each on one sample; a ModelError names the first that fails."""
+    for model, spec in load_models(specs.values()):
+        blank: Any = np.zeros((1, *spec.preprocessing.shape), np.float32)
+        answer_of(model, spec, blank)
 
 
 def _inside(folder: Path, spec: ModelSpec) -> ModelSpec:
@@ -195,12 +204,7 @@ def _readme(cascade: Cascade, specs: list[ModelSpec]) -> str:
 
 
 def read_bundle(folder: str | Path) -> Cascade:
-    """Return the cascade of a bundle with absolute paths of its models; check all files first.
-
-    Raises:
-        ExportError: If a file is missing, altered or without a checksum; the error names it.
-        CascadeError: If ``cascade.json`` cannot be read.
-    """
+    """Return the cascade of a bundle with absolute paths of its models; check all files first."""
     folder = Path(folder).resolve()
     checked = _check_sums(folder)
     cascade = Cascade.load(folder / CASCADE)

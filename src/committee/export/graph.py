@@ -22,14 +22,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from committee.errors import ExportError, needing
-from committee.export.check import check_graph
+import numpy as np
+
+from committee.arrays import Array
+from committee.errors import CommitteeError, ExportError, ModelError, NotFiniteError, needing
 from committee.export.model_files import onnx_specs
 from committee.export.nodes import FUNCTIONS, Nodes, function_of
 from committee.export.plan import PRECISIONS, Form, Plan, planned, resizes_inside
 from committee.export.stages import value_infos, write_stages
 from committee.files import naming
+from committee.models.base import outputs_of
+from committee.models.engines.session import onnxruntime_session
+from committee.models.inputs import fitted, inputs_of
+from committee.models.load import load_models
 from committee.rule.cascade import Cascade
+from committee.rule.flow import Answers, Decisions, Request, decide, drive
+from committee.spec.model import ModelSpec
+from committee.spec.preprocessing import Preprocessing
 from committee.store.chunks import exclusive
 
 if TYPE_CHECKING:
@@ -111,7 +120,7 @@ def write_graph(
             package.save_model(_model(plan), whole)
             exact = not resizes_inside(specs, resize_inside)
             rows = 1 if form == "one" else _CHECKED
-            check_graph(whole, cascade, specs, plan.inputs, rows, exact=exact)
+            _check_graph(whole, cascade, specs, plan.inputs, rows, exact=exact)
             for made in (data, whole):
                 if made.exists():
                     shutil.move(made, path.with_name(made.name))
@@ -179,3 +188,72 @@ def _metadata(plan: Plan) -> dict[str, str]:
         INPUTS_KEY: json.dumps(inputs),
         FORM_KEY: plan.form,
     }
+
+
+# Largest difference of scores, as a share of the score.
+_TOLERANCE = 1e-2
+
+
+def _check_graph(
+    path: Path,
+    cascade: Cascade,
+    specs: Mapping[str, ModelSpec],
+    inputs: Mapping[Preprocessing, str],
+    rows: int,
+    *,
+    exact: bool = True,
+) -> None:
+    """Load a cascade written as one ONNX file, and compare it with its models on a batch.
+
+    Scores must agree if ``exact``: if the models see the same images in both.
+    """
+    try:
+        session = onnxruntime_session("export", path, 0)
+    except ModelError as error:
+        raise ExportError(f"{error}: onnxruntime does not load the new graph") from None
+    reference = _reference(cascade, specs, next(iter(inputs)), rows)
+    if reference is None:
+        return
+    images, expected = reference
+    try:
+        feed = {name: fitted(images, fit) for fit, name in inputs.items()}
+        _, _, score, stage = session.run(None, feed)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ExportError(f"export: the new graph fails ({reason})") from None
+    same = stage == expected.stage
+    apart = np.abs(score - expected.score)[same] > _TOLERANCE * (1 + np.abs(expected.score[same]))
+    if exact and apart.any():
+        raise ExportError(
+            "export: the new graph decides otherwise than the models: its score is "
+            f"{score[same][apart][0]:.4g} where theirs is {expected.score[same][apart][0]:.4g}. "
+            "Write a bundle instead: --out FOLDER"
+        )
+
+
+def _reference(
+    cascade: Cascade, specs: Mapping[str, ModelSpec], fit: Preprocessing, rows: int
+) -> tuple[Array, Decisions] | None:
+    """Return images and the models' decisions on them; None if a model gives NaN."""
+    models = dict(zip(specs, load_models(specs.values()), strict=True))
+    noise = np.random.default_rng(0).integers(0, 256, (rows, *fit.size, fit.channels), np.uint8)
+    failed: CommitteeError | None = None
+    # A model may fail on noise, but not on everything.
+    for images in (noise, np.zeros_like(noise)):
+
+        def answer(request: Request, images: Array = images) -> Answers:
+            return {
+                name: outputs_of(
+                    *models[name],
+                    inputs_of(images[request.rows], specs[name].preprocessing),
+                )
+                for name in request.models
+            }
+
+        try:
+            return images, drive(decide(cascade, rows), answer)
+        except NotFiniteError:
+            return None
+        except CommitteeError as error:
+            failed = error
+    raise failed or ModelError("export: no model runs")

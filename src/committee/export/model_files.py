@@ -24,14 +24,6 @@ def onnx_specs(
         cascade: A cascade that knows how its models are loaded.
         onnx: ONNX files that take the place of a model's source, by the model's name.
         folder: True for a folder, whose models may segment; False for one ONNX file.
-
-    Raises:
-        CascadeError: If the cascade does not say how a model is loaded.
-        ExportError: If a model takes clips, segments where that cannot be, is no ONNX file, is run
-            by another engine than onnxruntime or gives decisions only, or the confidence is not one
-            of those built in.
-        ModelError: If a file is missing, or not the one that was chosen.
-        UnknownNameError: If ``onnx`` names a model that the cascade does not have.
     """
     segments = segmenting(cascade)
     if segments and not folder:
@@ -62,22 +54,13 @@ def segmenting(cascade: Cascade) -> bool:
 
 
 def refuse_clips(specs: Iterable[ModelSpec]) -> None:
-    """Refuse models of clips: exports have no frames to choose and no views to average.
-
-    Raises:
-        ExportError: If one takes clips.
-    """
+    """Refuse models of clips: exports have no frames to choose and no views to average."""
     for spec in specs:
         if spec.preprocessing.views is not None:
             raise ExportError(
                 f"model {spec.name!r}: takes clips, and exports run on images. Run the cascade "
                 "file itself: committee run, or committee.Runner"
             )
-
-
-def onnx_path(spec: ModelSpec) -> Path:
-    """Return the file of an ``onnx:PATH`` source."""
-    return Path(spec.source.removeprefix("onnx:"))
 
 
 def _checked(spec: ModelSpec, given: str | Path | None) -> ModelSpec:
@@ -93,7 +76,7 @@ def _checked(spec: ModelSpec, given: str | Path | None) -> ModelSpec:
         )
     if spec.kind == "decisions":
         raise ExportError(f"{where}: gives decisions; an export needs logits or probabilities")
-    path = onnx_path(spec)
+    path = Path(spec.text)
     if not path.is_file():
         raise ModelError(f"{where}: no file {path}. {MOVED}")
     fingerprint = graph_fingerprint(path)

@@ -16,11 +16,7 @@ FUNCTIONS = "committee.models"
 
 
 class Nodes:
-    """The nodes and constants of one graph or of one branch of it.
-
-    Args:
-        scope: Prefix of all names.
-    """
+    """The nodes and constants of one graph or of one branch; all names begin with its scope."""
 
     def __init__(self, scope: str) -> None:
         self.scope = scope
@@ -102,11 +98,6 @@ def function_of(graph: GraphProto, name: str, opsets: Sequence[Any]) -> Function
     A runtime replaces each call by a copy, weights included, and optimises it there; in the file
     the weights stand once. Weights of the graph around the branches would also stand once, but
     onnxruntime optimises only what is in the branch itself.
-
-    Args:
-        graph: A graph with one input that is no initializer.
-        name: Name of the function.
-        opsets: Versions of the operators that it uses.
     """
     from onnx import helper
 
@@ -161,3 +152,10 @@ def _rename_branch(graph: GraphProto, renamed: Callable[[str], str]) -> None:
         each.name = renamed(each.name)
     for node in graph.node:
         _rename_node(node, renamed)
+
+
+def onnx_type(dtype: Any) -> int:
+    """Return the number that ONNX has for a type of NumPy."""
+    from onnx import helper
+
+    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from committee.errors import ExportError, ModelError
 from committee.export.canonical import canonical, export_form
-from committee.export.model_files import onnx_path
 from committee.rule.cascade import Cascade
 from committee.rule.outputs import Kind
 from committee.spec.model import ModelSpec
@@ -31,16 +31,8 @@ _LEAST_OPSET = 18
 class Plan:
     """Everything needed to write a file.
 
-    Args:
-        cascade: The rule.
-        specs: Its models, by name.
-        models: Their graphs, by file and form, all at one version of the operators.
-        files: Key of each model in ``models``, by its name.
-        inputs: Name of each input of the graph, by how its images are resized.
-        kind: Kind of the combination.
-        form: ``one`` image a run, or ``any`` number.
-        dtype: Floating-point type of combination and score, a NumPy scalar type.
-        classes: Number of classes.
+    ``models`` has graphs by file and form, ``files`` the key of each model there, and ``inputs``
+    the name of each input of the graph, by how its images are resized.
     """
 
     cascade: Cascade
@@ -78,11 +70,7 @@ class Plan:
 
     @cached_property
     def opsets(self) -> dict[str, int]:
-        """Return the versions of the operators, by domain.
-
-        Raises:
-            ExportError: If two models need two versions of one domain.
-        """
+        """Return the versions of the operators, by domain."""
         versions: dict[str, int] = {}
         for model in self.models.values():
             for domain, version in _opsets(model).items():
@@ -101,12 +89,7 @@ def planned(
     precision: str,
     resize_inside: bool | None,
 ) -> Plan:
-    """Read all models; for arguments see :func:`committee.export.graph.write_graph`.
-
-    Raises:
-        ExportError: If one graph cannot hold them.
-        ModelError: If a file cannot be read.
-    """
+    """Read all models; for arguments see :func:`committee.export.graph.write_graph`."""
     forms = {name: export_form(spec, several=form == "any") for name, spec in specs.items()}
     unified = _unified({spec.source: _read(spec) for spec in specs.values()})
     files = {name: f"{specs[name].source} {forms[name]}" for name in specs}
@@ -130,12 +113,7 @@ def planned(
 
 
 def resizes_inside(specs: Mapping[str, ModelSpec], resize_inside: bool | None) -> bool:
-    """Return True if the graph resizes the largest images for the smaller models.
-
-    Args:
-        specs: The models, by name.
-        resize_inside: See :func:`committee.export.graph.write_graph`.
-    """
+    """Return True if the graph resizes the largest images for the smaller models."""
     if len({_fit(spec.preprocessing) for spec in specs.values()}) == 1:
         return False
     if resize_inside is None:
@@ -199,7 +177,7 @@ def _read(spec: ModelSpec) -> ModelProto:
     import onnx
     from onnx import inliner
 
-    path = onnx_path(spec)
+    path = Path(spec.text)
     try:
         model = onnx.load(path)
         # Functions of several models may have the same name; inlining avoids that.

@@ -26,22 +26,10 @@ def export_pool(
     allow_code: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write every model of a pool as an ONNX file, and a pool file that lists them.
+    """Write the models of a pool as ONNX files with a new pool file, and return its path.
 
     Graphs keep the preprocessing and the costs of their models. They have fingerprints of their
     own: predict again with the new pool file.
-
-    Args:
-        pool: The models; graphs are copied.
-        folder: Where to write; it is made if it does not exist.
-        allow_code: Python files and modules that may be run.
-        progress: Called with (models done, all models).
-
-    Returns:
-        The pool file.
-
-    Raises:
-        ModelError: If a model cannot be loaded or exported, or its graph answers otherwise.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f"task = {_toml(pool.task.name)}", f"classes = {_toml(pool.classes)}"]

@@ -11,16 +11,82 @@ from typing import Any, cast
 
 import numpy as np
 
-from committee.export.image_nodes import InGraph
-from committee.export.nodes import Nodes
+from committee.export.nodes import Nodes, onnx_type
 from committee.export.onnx_namespace import Onnx, Tensor
 from committee.export.plan import Plan
 from committee.rule.calibration import calibrated
 from committee.rule.cascade import ALWAYS, NEVER
 from committee.rule.flow import combine_and_score, exits
 from committee.rule.outputs import Outputs
+from committee.spec.preprocessing import Preprocessing
 
 _ONNX = cast(Any, Onnx())
+
+
+@dataclass(frozen=True)
+class _InGraph:
+    """The images of the samples that reached a branch.
+
+    Args:
+        bytes: Tensors (n, height, width, channels), by what they are resized to.
+        ready: Inputs of models (n, channels, height, width) that were made of them.
+    """
+
+    bytes: Mapping[Preprocessing, str]
+    ready: dict[Preprocessing, str]
+
+    def prepared(self, nodes: Nodes, plan: Plan, name: str) -> str:
+        """Return the input of a model, which is made once."""
+        recipe = plan.specs[name].preprocessing
+        if recipe not in self.ready:
+            fit = plan.input_of(name)
+            values = nodes.add("Transpose", self.bytes[fit], perm=[0, 3, 1, 2])
+            values = nodes.add("Cast", values, to=1)
+            if recipe.size != fit.size:
+                values = _shrunk(nodes, values, fit, recipe)
+            if recipe.order == "bgr" and recipe.channels > 1:
+                values = nodes.add("Gather", values, nodes.ints(2, 1, 0), axis=1)
+            scale, shift = recipe.scale_and_shift
+            values = nodes.add("Mul", values, nodes.constant(scale[:, None, None], np.float32))
+            values = nodes.add("Add", values, nodes.constant(shift[:, None, None], np.float32))
+            self.ready[recipe] = values
+        return self.ready[recipe]
+
+    def gathered(self, nodes: Nodes, plan: Plan, rows: str, stage: int) -> _InGraph:
+        """Return the images of some rows, in the sizes that are needed from a stage on."""
+        later = [name for each in plan.cascade.stages[stage:] for name in each.models]
+        needed = {plan.input_of(name) for name in later}
+        kept = {fit: each for fit, each in self.bytes.items() if fit in needed}
+        return _InGraph({fit: nodes.add("Gather", each, rows) for fit, each in kept.items()}, {})
+
+
+def _shrunk(nodes: Nodes, values: str, fit: Preprocessing, recipe: Preprocessing) -> str:
+    """Resize images (n, channels, height, width) as Pillow does.
+
+    Pillow resizes rows, rounds to bytes, resizes columns, and rounds again. It computes with whole
+    numbers and the graph in float32, so that some bytes differ by one.
+    """
+    height, width = recipe.size
+    if recipe.interpolation == "nearest":
+        for axis, (old, new) in ((2, (fit.size[0], height)), (3, (fit.size[1], width))):
+            # Pillow walks in steps of old / new, rounding as it goes; ties depend on that.
+            steps = np.full(new, old / new)
+            steps[0] /= 2
+            taken = np.minimum(np.add.accumulate(steps).astype(np.int64), old - 1).tolist()
+            values = nodes.add("Gather", values, nodes.ints(*taken), axis=axis)
+        return values
+    options: dict[str, Any] = {"antialias": 1, "exclude_outside": 1, "mode": "linear"}
+    if recipe.interpolation == "bicubic":
+        options |= {"mode": "cubic", "cubic_coeff_a": -0.5}
+    for size in ((fit.size[0], width), (height, width)):
+        samples = nodes.add("Shape", values, start=0, end=1)
+        shape = nodes.add("Concat", samples, nodes.ints(fit.channels, *size), axis=0)
+        values = nodes.add("Resize", values, "", "", shape, **options)
+        # Half a byte goes up in Pillow; Round would send it to the even neighbour.
+        values = nodes.add("Floor", nodes.add("Add", values, nodes.constant(0.5, np.float32)))
+        low, high = nodes.constant(0, np.float32), nodes.constant(255, np.float32)
+        values = nodes.add("Clip", values, low, high)
+    return values
 
 
 def write_stages(plan: Plan, nodes: Nodes) -> list[str]:
@@ -29,20 +95,14 @@ def write_stages(plan: Plan, nodes: Nodes) -> list[str]:
     Returns:
         Tensors of combination (n, C), class, confidence and stage of exit, (n,) each.
     """
-    return _stage(plan, nodes, 0, InGraph(plan.inputs, {}), {})
+    return _stage(plan, nodes, 0, _InGraph(plan.inputs, {}), {})
 
 
 def value_infos(plan: Plan, names: list[str], shape: list[int | str] | None) -> list[Any]:
-    """Return what a graph declares of the four tensors that :func:`write_stages` returns.
-
-    Args:
-        plan: The plan of the file.
-        names: Names of the tensors.
-        shape: Shape of all but the first, which has one axis more; None if it is left open.
-    """
+    """Return what a graph declares of the four tensors that :func:`write_stages` returns."""
     from onnx import TensorProto, helper
 
-    floating = _onnx_type(plan.dtype)
+    floating = onnx_type(plan.dtype)
     types = (floating, TensorProto.INT64, floating, TensorProto.INT64)
     wide = None if shape is None else [*shape, plan.classes]
     shapes = (wide, shape, shape, shape)
@@ -63,7 +123,7 @@ class _Undecided:
         going: Which samples go on, (n,) truth values.
     """
 
-    images: InGraph
+    images: _InGraph
     ran: Mapping[str, Outputs]
     own: list[str]
     going: str
@@ -79,7 +139,7 @@ class _Undecided:
 
 
 def _stage(
-    plan: Plan, nodes: Nodes, index: int, images: InGraph, ran: Mapping[str, Outputs]
+    plan: Plan, nodes: Nodes, index: int, images: _InGraph, ran: Mapping[str, Outputs]
 ) -> list[str]:
     """Write a stage and all after it, for the n samples that reach it."""
     cascade = plan.cascade
@@ -110,7 +170,7 @@ def _outputs(plan: Plan, nodes: Nodes, name: str, source: str) -> Outputs:
         made = nodes.call(function, f"{name}/", source)
     else:
         made = nodes.embed(plan.graph(name), f"{name}/", source)
-    made = nodes.add("Cast", made, to=_onnx_type(plan.dtype))
+    made = nodes.add("Cast", made, to=onnx_type(plan.dtype))
     values = Tensor(nodes, made, plan.dtype, plan.classes)
     return Outputs(plan.specs[name].kind, cast(Any, values))
 
@@ -118,7 +178,7 @@ def _outputs(plan: Plan, nodes: Nodes, name: str, source: str) -> Outputs:
 def _one_goes_on(plan: Plan, nodes: Nodes, index: int, before: _Undecided) -> list[str]:
     inner = Nodes(f"stage {index + 1}/")
     # What is prepared in a branch cannot be seen outside of it.
-    inside = InGraph(before.images.bytes, dict(before.images.ready))
+    inside = _InGraph(before.images.bytes, dict(before.images.ready))
     results = _stage(plan, inner, index + 1, inside, before.ran_in(inner))
     condition = nodes.add("Squeeze", before.going, nodes.ints(0))
     return _if(plan, nodes, index, condition, inner, results, before.own)
@@ -168,9 +228,3 @@ def _filled(nodes: Nodes, like: str, value: int) -> str:
 
     number = numpy_helper.from_array(np.array([value], np.int64))
     return nodes.add("ConstantOfShape", nodes.add("Shape", like), value=number)
-
-
-def _onnx_type(dtype: Any) -> int:
-    from onnx import helper
-
-    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))

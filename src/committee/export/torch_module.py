@@ -100,10 +100,6 @@ class CascadeModule(nn.Module):
         Args:
             inputs: Prepared images (N, channels, height, width), one tensor for each of
                 the cascade's preprocessings, in the order in which models first use them.
-
-        Raises:
-            ModelError: If tensors are missing, or of different lengths.
-            NotFiniteError: If a model answered with NaN or infinity.
         """
         self._check(inputs)
         count, device = len(inputs[0]), inputs[0].device

@@ -13,11 +13,7 @@ from committee.rule.namespace import Floats
 
 
 class Torch:
-    """Torch as an :class:`~committee.rule.namespace.Eager` namespace; see there.
-
-    Args:
-        device: Where tensors are made.
-    """
+    """Torch as an :class:`~committee.rule.namespace.Eager` namespace, on one device."""
 
     exp = staticmethod(torch.exp)
     log = staticmethod(torch.log)

@@ -17,13 +17,7 @@ _NOT_ON_FRONT = (SINGLE, ENSEMBLE, BEST_ENSEMBLE)
 
 @dataclass(frozen=True)
 class Saving:
-    """The command that saves a committee: ``before``, the target of the committee, ``after``.
-
-    Args:
-        language: ``shell`` or ``python``.
-        before: The beginning of every command.
-        after: The end of every command.
-    """
+    """The command that saves a committee: ``before``, the target of the committee, ``after``."""
 
     language: str
     before: str
@@ -50,11 +44,6 @@ def saving_of(front: Front, store: str | None = None, split: str | None = None) 
     """Return the command that saves committees of a front.
 
     It is a line of Python if no options of ``committee search`` give the same front.
-
-    Args:
-        front: Committees chosen on the validation split.
-        store: The store in which ``committee search`` gives the same front, or None.
-        split: The validation split in the store; None for the default.
     """
     words = None if store is None else _search(front, store, split)
     if words is None:

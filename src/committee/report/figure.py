@@ -14,9 +14,8 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import DataError, require
 from committee.files import write_bytes
-from committee.report.plane import Plane
+from committee.report.plane import Plane, scales_of
 from committee.report.rows import CHOSEN, SINGLE, Report, Row, matches
-from committee.report.scales import scales_of
 from committee.report.style import BLACK, BLUE, CASCADE, ENSEMBLE, ORANGE, VERMILION, Axes, Figure
 from committee.report.text import points, times
 from committee.text import counted
@@ -36,9 +35,6 @@ def front_figure(report: Report) -> Figure:
     Committees stand where the reported split puts them, whatever split chose them. Members of the
     front are joined in the order of their cost on the validation split. Whatever is too weak for
     the range is marked at the lower edge.
-
-    Raises:
-        MissingExtraError: If matplotlib is not installed.
     """
     scales, rows, members = scales_of(report), report.rows, report.members
     singles = [row for row in rows if row.role == SINGLE]
@@ -76,38 +72,21 @@ def figure_svg(figure: Figure) -> str:
 
 
 def save_figure(figure: Figure, path: str | Path) -> tuple[Path, Path]:
-    """Write ``path`` + ``.png``, at 200 dots an inch, and ``path`` + ``.svg``.
-
-    Args:
-        figure: Any figure.
-        path: Without a suffix.
-
-    Returns:
-        The two files.
-    """
+    """Write ``path`` + ``.png``, at 200 dots an inch, and ``path`` + ``.svg``."""
     path = Path(path)
     png, svg = (write_figure(figure, path.with_name(path.name + end)) for end in _ENDINGS)
     return png, svg
 
 
 def check_figure_ending(path: Path) -> None:
-    """Refuse an ending that is neither png nor svg, before any work is done.
-
-    Raises:
-        DataError: If so.
-        MissingExtraError: If matplotlib is not installed.
-    """
+    """Refuse an ending that is neither png nor svg, before any work is done."""
     if path.suffix.lower() not in _ENDINGS:
         raise DataError(f"{path}: a figure can be written as {' or '.join(_ENDINGS)}")
     require("The figure", "report")
 
 
 def write_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure as png, at 200 dots an inch, or svg, by the ending.
-
-    Raises:
-        DataError: If the ending is neither.
-    """
+    """Write a figure as png, at 200 dots an inch, or svg, by the ending."""
     check_figure_ending(path)
     if path.suffix.lower() == ".svg":
         return write_bytes(path, figure_svg(figure).encode())

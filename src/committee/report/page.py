@@ -9,26 +9,40 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import date
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from committee.arrays import Array
 from committee.errors import DataError, needing, require
 from committee.pool.comparison import identity_of
+from committee.pool.evaluate import Evaluation, costs_of_stages
 from committee.pool.pool import Pool
-from committee.report.command import saving_of
+from committee.report.command import Saving, saving_of
 from committee.report.figure import figure_svg, front_figure
-from committee.report.points import page_data
-from committee.report.rows import CHOSEN, Report, Row, matches
-from committee.report.scales import heading_of, measure_text, scales_of
-from committee.report.section import Section
+from committee.report.plane import scales_of
+from committee.report.rows import CHOSEN, SINGLE, Report, Row, matches
 from committee.report.table import Column, Table
 from committee.report.tables import curse_table, front_table, provenance, summary_table
-from committee.report.text import difference, named, promised, saving
+from committee.report.text import (
+    difference,
+    exit_heading,
+    heading_of,
+    measure_text,
+    named,
+    promised,
+    saving,
+    stages_named,
+)
 from committee.selection.front import Front
+from committee.selection.threshold_histograms import ThresholdHistogram, threshold_histograms
 from committee.text import human_cost, percent
 from committee.version import __version__
 
@@ -44,13 +58,31 @@ _ENDINGS = (".html", ".htm")
 _FOLDED = 30
 
 
-def check_page_ending(path: Path) -> None:
-    """Refuse an ending that is not that of a page, before any work is done.
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with a heading of its own.
 
-    Raises:
-        DataError: If so.
-        MissingExtraError: If jinja2 or matplotlib is not installed.
+    Args:
+        name: Letters, digits, ``-`` and ``_``; the address of the section within the page.
+        title: Its heading.
+        source: What it repeats, such as a section and a figure of a paper; may be empty.
+        sentences: What it says.
+        tables: Its figures.
+        svg: A figure from :func:`committee.report.figure.figure_svg`, which is trusted; or empty.
+        left_out: Why there is nothing to show; empty if there is.
     """
+
+    name: str
+    title: str
+    source: str = ""
+    sentences: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    svg: str = ""
+    left_out: str = ""
+
+
+def check_page_ending(path: Path) -> None:
+    """Refuse an ending that is not that of a page, before any work is done."""
     if path.suffix.lower() not in _ENDINGS:
         raise DataError(
             f"{path}: the report can be written as {' or '.join(_ENDINGS)}, "
@@ -78,16 +110,13 @@ def page_of(
         title: The title of the page.
         extra: More lines for the settings, by name.
         sections: What stands after the front.
-
-    Raises:
-        MissingExtraError: If jinja2 or matplotlib is not installed.
     """
     template = _template()
     from markupsafe import Markup
 
     rows, members, scales = report.rows, report.members, scales_of(report)
     script = "\n".join(map(_web, _SCRIPTS))
-    data = page_data(report, saving_of(report.front, store, split))
+    data = _page_data(report, saving_of(report.front, store, split))
     every = [*rows, *members, *report.ensembles]
     return template.render(
         title=title,
@@ -258,3 +287,115 @@ def _alternative(rows: Sequence[Row]) -> str:
     ]
     split, measure = rows[0].reported.split, measure_text(rows[0].reported.measure)
     return f"{measure} on {split} against average cost on a log scale. " + "; ".join(texts) + "."
+
+
+# Kinds of series; the page draws later ones above earlier ones.
+_FRONT, _BEST, _SINGLE, _TARGET = "front", "ensemble", "single", "target"
+
+
+def _page_data(report: Report, saving: Saving) -> dict[str, Any]:
+    """Return everything that the page's script draws, with every number in full precision."""
+    front, rows = report.front, report.rows
+    row = rows[0]
+    rest = [*report.members, *report.ensembles]
+    every = {each.cascade.models_of_stages: each.cascade for each in [*rows, *rest]}
+    numbers = {each: number for number, each in enumerate(every)}
+    histograms = threshold_histograms(front, front.pool if report.test is None else report.test)
+    costs = front.pool.prices(front.settings.unit)
+    reference = front.pool.single(report.reference, front.settings.combine)
+
+    def series(kind: str, some: Iterable[Row]) -> list[dict[str, Any]]:
+        return [
+            {
+                "series": kind,
+                "role": each.role,
+                "text": each.text,
+                "name": each.name,
+                "stages": numbers[each.cascade.models_of_stages],
+                "thresholds": [_threshold(value) for value in each.cascade.thresholds],
+                "val": _figures(each.val),
+                "test": each.test and _figures(each.test),
+                "save": saving.target(each),
+            }
+            for each in some
+        ]
+
+    scales = asdict(scales_of(report))
+    return {
+        "scales": {name: _finite(value) for name, value in scales.items()},
+        "unit": front.settings.unit,
+        "heading": heading_of(row.reported.measure),
+        "samples": row.task.samples,
+        "exit_heading": exit_heading(row.task),
+        "counted": front.settings.metric.counted,
+        "reference": {
+            "name": report.reference,
+            "cost": sum(costs[name] for name in reference),
+            "match": matches(report.reference),
+        },
+        "val": {"name": row.val.split, "samples": row.val.samples},
+        "test": row.test and {"name": row.test.split, "samples": row.test.samples},
+        "saving": {"before": saving.before, "after": saving.after},
+        "stages": [
+            {
+                "models": stages_named(cascade),
+                "costs": costs_of_stages(each, costs),
+                **_counts(histograms.get(each)),
+            }
+            for each, cascade in every.items()
+        ],
+        "points": [
+            *series(_FRONT, report.members),
+            *series(_BEST, report.ensembles),
+            *series(_SINGLE, (each for each in rows if each.role == SINGLE)),
+            *series(_TARGET, (each for each in rows if each.chosen and each.role != CHOSEN)),
+            *series(CHOSEN, (each for each in rows if each.role == CHOSEN)),
+        ],
+    }
+
+
+def _figures(evaluation: Evaluation) -> dict[str, Any]:
+    low, high = evaluation.interval
+    correct = evaluation.correct
+    return {
+        # The page divides by the number of samples.
+        "correct": evaluation.accuracy * evaluation.samples if correct is None else correct,
+        "low": low,
+        "high": high,
+        "cost": evaluation.average_cost,
+        "exits": evaluation.exit_ratios,
+    }
+
+
+def _counts(histogram: ThresholdHistogram | None) -> dict[str, Any]:
+    """Return the candidates of each threshold, and packed counts; nothing without a histogram."""
+    if histogram is None:
+        return {}
+    records = np.column_stack([histogram.passed, histogram.count, histogram.correct])
+    return {
+        "grid": [column.tolist() for column in histogram.thresholds],
+        "counts": base64.b64encode(_short(records.ravel())).decode("ascii"),
+    }
+
+
+def _short(numbers: Array) -> bytes:
+    """Return non-negative integers as bytes of seven bits, lowest first; each last byte is < 128.
+
+    >>> list(_short(np.array([0, 127, 128, 300])))
+    [0, 127, 128, 1, 172, 2]
+    """
+    places = range(max(1, -(-int(numbers.max(initial=0)).bit_length() // 7)))
+    digits = np.stack([(numbers >> 7 * place) & 127 for place in places], axis=1)
+    more = np.stack([numbers >> 7 * (place + 1) > 0 for place in places], axis=1)
+    there = np.stack([(numbers >> 7 * place > 0) | (place == 0) for place in places], axis=1)
+    packed: bytes = (digits + 128 * more)[there].astype(np.uint8).tobytes()
+    return packed
+
+
+def _threshold(value: float) -> float | str:
+    return {-math.inf: "always", math.inf: "never"}.get(value, value)
+
+
+def _finite(value: Any) -> Any:
+    """Return the value, or None for infinity, which JSON cannot hold."""
+    return None if value == math.inf else value

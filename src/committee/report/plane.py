@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from committee.arrays import Array
-from committee.report.point_labels import mark_at_edge, place_labels
-from committee.report.scales import range_of_cost, range_of_interest, scale_text
+from committee.report.rows import SINGLE as SINGLE_MODEL
+from committee.report.rows import Report
 from committee.report.style import (
+    BLACK,
     GREY,
     SINGLE,
     Axes,
@@ -21,25 +24,17 @@ from committee.report.style import (
     plain,
     scale_cost,
 )
-from committee.report.text import named
+from committee.report.text import measure_text, named
 from committee.selection.front import Committee
+
+if TYPE_CHECKING:
+    from matplotlib.transforms import Bbox
 
 _SINGLES = "Single models, with 95 % interval"
 
 
 class Plane:
-    """The plane of accuracy against average cost, on the split that is reported.
-
-    Args:
-        singles: Single models to draw with their intervals and names.
-        unit: The unit of the cost.
-        label: The label of the axis of accuracy.
-        axes: Where to draw; a new figure if left out.
-        models: What else counts as a single model for the range of the axes.
-
-    Raises:
-        MissingExtraError: If matplotlib is not installed.
-    """
+    """The plane of accuracy against average cost, on the split that is reported."""
 
     def __init__(
         self,
@@ -110,11 +105,11 @@ class Plane:
         alone = (points[:, None] == self.models).all(axis=2).any(axis=1)
         bounds = 100 * np.array([each.reported.interval for each in singles]).reshape(-1, 2)
         shown = points if whole else self.models
-        auto = range_of_interest(shown[:, 1], points[~alone, 1], bounds, whole=whole)
+        auto = _range_of_interest(shown[:, 1], points[~alone, 1], bounds, whole=whole)
         axes.set_ylim(*(limits or auto))
-        left, right, linear_to = range_of_cost(self.models[:, 0], points[:, 0])
+        left, right, linear_to = _range_of_cost(self.models[:, 0], points[:, 0])
         scale_cost(axes, left, right, linear_to)
-        axes.set_xlabel(self.cost_label + scale_text(linear_to), parse_math=False)
+        axes.set_xlabel(self.cost_label + _scale_text(linear_to), parse_math=False)
         axes.set_ylabel(self.label, parse_math=False)
         plain(axes)
         legend_above(axes)
@@ -122,9 +117,9 @@ class Plane:
         self._draw_intervals(self.models[: len(singles)], bounds)
         labels = [each.name or named(each.cascade) for each in singles]
         places = [(n, float(x), float(y)) for n, (x, y) in zip(labels, self.models, strict=False)]
-        taken = place_labels(axes, [*places, *names], points)
+        taken = _place_labels(axes, [*places, *names], points)
         for color, x, y in below:
-            taken.append(mark_at_edge(axes, f"{y:.1f} %", x, taken, color))
+            taken.append(_mark_at_edge(axes, f"{y:.1f} %", x, taken, color))
         return self.figure
 
     @property
@@ -154,3 +149,183 @@ class Plane:
             if y < bottom
         ]
         return list(dict.fromkeys(points))
+
+
+_FONT_SIZE = 8
+# From the middle of a marker to its edge, in points.
+_REACH = 3
+# Offsets in points and alignments to try, the most welcome first.
+_PLACES = (
+    (6, -4, "left", "top"),
+    (6, 4, "left", "bottom"),
+    (-6, 4, "right", "bottom"),
+    (-6, -4, "right", "top"),
+    (0, -14, "center", "top"),
+    (0, 14, "center", "bottom"),
+)
+
+
+def _place_labels(
+    axes: Axes, named: Sequence[tuple[str, float, float]], others: Array
+) -> list[Bbox]:
+    """Write names beside points, off one another, off other points and off the legend.
+
+    A point below the lower limit is named at the lower edge, with its accuracy. Returns where the
+    legend and the names are, in pixels.
+    """
+    figure: Figure = axes.figure  # type: ignore[assignment]
+    figure.draw_without_rendering()
+    points = axes.transData.transform(others)
+    legend = axes.get_legend()
+    taken = [] if legend is None else [legend.get_window_extent()]
+    for name, x, y in named:
+        if y < axes.get_ylim()[0]:
+            taken.append(_mark_at_edge(axes, f"{name} {y:.1f} %", x, taken))
+        else:
+            taken.append(_beside(axes, name, (x, y), points, taken))
+    return taken
+
+
+def _mark_at_edge(
+    axes: Axes, text: str, x: float, taken: Sequence[Bbox], color: str = BLACK
+) -> Bbox:
+    """Write at the lower edge what lies below it, above other texts there; return its place."""
+    label = axes.annotate(
+        f"▼ {text}", (x, 0), xycoords=("data", "axes fraction"), xytext=(-3, 3),
+        textcoords="offset points", fontsize=_FONT_SIZE, zorder=7, parse_math=False, color=color,
+    )  # fmt: skip
+    # One more text than others are there has a free place.
+    for line in range(len(taken) + 1):
+        label.set_position((-3, 3 + 1.4 * _FONT_SIZE * line))
+        if not any(label.get_window_extent().overlaps(other) for other in taken):
+            break
+    return label.get_window_extent()
+
+
+def _beside(
+    axes: Axes, name: str, point: tuple[float, float], points: Array, taken: Sequence[Bbox]
+) -> Bbox:
+    """Write one name at the place where it covers least; returns where that is."""
+    labels = [
+        axes.annotate(
+            name, point, xytext=(dx, dy), textcoords="offset points", ha=ha, va=va,
+            fontsize=_FONT_SIZE, zorder=7, parse_math=False,
+        )
+        for dx, dy, ha, va in _PLACES
+    ]  # fmt: skip
+    boxes = [label.get_window_extent() for label in labels]
+    best = int(np.argmin([_covered(axes, box, points, taken) for box in boxes]))
+    for place, label in enumerate(labels):
+        if place != best:
+            label.remove()
+    return boxes[best]
+
+
+def _covered(axes: Axes, box: Bbox, points: Array, taken: Sequence[Bbox]) -> int:
+    """Return how much a box covers: 1 a point, 10 a box, 10 for reaching beyond the axes."""
+    reach = _REACH * axes.figure.dpi / 72
+    wide = box.padded(reach)
+    inside = int(np.all((points >= wide.min) & (points <= wide.max), axis=1).sum())
+    within = axes.get_window_extent()
+    outside = box.x0 < within.x0 or box.x1 > within.x1 or box.y0 < within.y0 or box.y1 > within.y1
+    return inside + 10 * sum(bool(box.overlaps(other)) for other in taken) + 10 * bool(outside)
+
+
+@dataclass(frozen=True)
+class _Scales:
+    """The two axes."""
+
+    title: str
+    accuracy: str
+    low: float
+    high: float
+    cost: str
+    size: float
+    left: float
+    right: float
+    linear_to: float
+
+
+def scales_of(report: Report) -> _Scales:
+    """Return the axes for a report, as the split that is reported puts its committees."""
+    rows = report.rows
+    singles = [row for row in rows if row.role == SINGLE_MODEL]
+    chosen = [row for row in rows if row.chosen]
+    size, label = cost_axis(
+        singles[0].reported.unit, [row.reported.average_cost for row in singles]
+    )
+    rest = [*chosen, *report.members, *report.ensembles]
+    best = max(row.reported.accuracy for row in [*singles, *rest])
+    low, high = _range_of_interest(
+        100 * np.array([row.reported.accuracy for row in singles]),
+        100 * np.array([*(row.reported.accuracy for row in chosen), best]),
+        100 * np.array([row.reported.interval for row in singles]),
+        weak=1.5,
+    )
+    costs = np.array([row.reported.average_cost for row in [*singles, *rest]]) / size
+    left, right, linear_to = _range_of_cost(costs[: len(singles)], costs)
+    val, test, what = rows[0].val, rows[0].test, rows[0].task.samples
+    where = f"{val.split}, the split that chose" if test is None else test.split
+    reported = "the same" if test is None else f"{test.split} ({test.samples:,} {what})"
+    return _Scales(
+        title=f"Chosen on {val.split} ({val.samples:,} {what}), evaluated on {reported}",
+        accuracy=f"{measure_text(val.measure)} on {where} (%)",
+        low=low,
+        high=high,
+        cost=label + _scale_text(linear_to),
+        size=size,
+        left=left,
+        right=right,
+        linear_to=linear_to,
+    )
+
+
+def _range_of_cost(models: Array, costs: Array) -> tuple[float, float, float]:
+    """Return limits of cost, and up to where it is linear: the cheapest model that costs anything.
+
+    The last is 0 for an axis that is all logarithmic, infinity for one that is all linear.
+    """
+    positive = models[models > 0]
+    if not positive.size:
+        return 0.0, 1.0, np.inf
+    if min(models.min(), costs.min()) > 0:
+        return float(costs.min()) / 1.3, 1.3 * float(costs.max()), 0.0
+    least = float(positive.min())
+    return -0.1 * least, 1.3 * float(costs.max()), least
+
+
+def _scale_text(linear_to: float) -> str:
+    """Return what the label of the axis adds about its scale."""
+    if linear_to == np.inf:
+        return ""
+    return f", log scale from {linear_to:.3g}" if linear_to else ", log scale"
+
+
+def _range_of_interest(
+    singles: Array,
+    others: Array,
+    intervals: Array | None = None,
+    *,
+    weak: float = 2.0,
+    whole: bool = False,
+) -> tuple[float, float]:
+    """Return limits of accuracy, in percent, that a very weak single model does not stretch.
+
+    A single model counts unless it is more than ``weak`` times as far below the median one as the
+    best point is above that; everything else counts, and so do the intervals of single models that
+    count.
+
+    >>> _range_of_interest(np.array([50.0, 90.0, 91.0, 92.0]), np.array([80.0, 93.0]))
+    (79.35, 93.65)
+    """
+    top = max(float(singles.max()), float(others.max(initial=0)))
+    median = float(np.median(singles))
+    lowest = -np.inf if whole else median - weak * (top - median)
+    bottom = min(float(singles[singles >= lowest].min()), float(others.min(initial=np.inf)))
+    if intervals is not None:
+        shown = intervals[singles[: len(intervals)] >= bottom]
+        bottom = min(bottom, float(shown.min(initial=np.inf)))
+        top = max(top, float(shown.max(initial=0)))
+    # Where all are alike, a range of nothing is none.
+    margin = 0.05 * (top - bottom) or 0.5
+    return bottom - margin, top + margin

@@ -86,11 +86,6 @@ class Report:
         test: The pool on a split that chose nothing, or None.
         reference: A model of the pool; the most accurate single one if left out.
         chosen: The committee that the user's own target picked, or None.
-
-    Raises:
-        UnknownNameError: If the reference is not in the pool, or a model is not in ``test``.
-        MisalignedError: If ``test`` holds the samples that chose, other classes, or no labels.
-        CostError: If a model has no cost in the search's unit.
     """
 
     def __init__(

@@ -49,15 +49,7 @@ QUANTITIES = {
 
 @dataclass(frozen=True)
 class Look:
-    """How one kind of thing is drawn.
-
-    Args:
-        color: Of markers and lines.
-        marker: As matplotlib names it.
-        size: Of the marker, in points.
-        line: Style of the line.
-        order: What is drawn over what; larger is in front.
-    """
+    """How one kind of thing is drawn."""
 
     color: str
     marker: str
@@ -98,11 +90,7 @@ SERIES = (
 
 
 def empty_figure(width: float = 7.2, height: float = 4.8) -> Figure:
-    """Return a figure without axes, its size in inches.
-
-    Raises:
-        MissingExtraError: If matplotlib is not installed.
-    """
+    """Return a figure without axes, its size in inches."""
     with needing("The figure", "matplotlib", "report"):
         from matplotlib.figure import Figure
     return Figure(figsize=(width, height), layout="constrained")
@@ -111,9 +99,7 @@ def empty_figure(width: float = 7.2, height: float = 4.8) -> Figure:
 def cost_axis(unit: str, typical: Sequence[float]) -> tuple[float, str]:
     """Return how many of the cost's unit make one of the axis', and the label of the axis.
 
-    Args:
-        unit: Unit of the cost.
-        typical: Costs whose median decides between thousands, millions and billions.
+    The median of ``typical`` decides between thousands, millions and billions.
     """
     quantity = QUANTITIES.get(unit, f"{unit} per sample")
     if unit != "macs":
@@ -128,12 +114,7 @@ def cost_axis(unit: str, typical: Sequence[float]) -> tuple[float, str]:
 def log_cost(axes: Axes, costs: Array) -> str:
     """Make the axis of cost logarithmic; leave it linear if something costs nothing.
 
-    Args:
-        axes: Where.
-        costs: Every cost drawn, in the axis' unit, shape (P,).
-
-    Returns:
-        What the label of the axis adds about its scale.
+    Returns what the label of the axis adds about its scale.
     """
     if costs.min() > 0:
         scale_cost(axes, costs.min() / 1.3, 1.3 * costs.max())
@@ -144,12 +125,7 @@ def log_cost(axes: Axes, costs: Array) -> str:
 def scale_cost(axes: Axes, left: float, right: float, linear_to: float = 0.0) -> None:
     """Scale the axis of cost, logarithmic above ``linear_to``, and label it with plain numbers.
 
-    Args:
-        axes: Where.
-        left: Least cost shown, in the axis' unit.
-        right: Most.
-        linear_to: Below this the axis is linear; 0 if it is all logarithmic, infinity if it is all
-            linear.
+    ``linear_to`` is 0 if all is logarithmic, infinity if all is linear.
     """
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 

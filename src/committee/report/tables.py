@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from committee.pool.evaluate import Evaluation
 from committee.report.rows import Row, merged
-from committee.report.scales import heading_of
 from committee.report.table import Cell, Column, Table
 from committee.report.text import (
     difference,
     exit_heading,
     exits,
+    heading_of,
     interval,
     named,
     promised,
@@ -104,10 +104,6 @@ def rich_table(rows: Sequence[Row], title: str = "") -> RichTable:
 
     Accuracy stands under the name of its split; cost, exits and speedup are of the split that is
     reported.
-
-    Args:
-        rows: One or more.
-        title: Stands above the table; may hold markup.
     """
     first = rows[0]
     splits = [_val, *([] if first.test is None else [_test])]

@@ -7,6 +7,7 @@ from statistics import median
 
 from committee.pool.evaluate import Evaluation
 from committee.pool.intervals import Estimate
+from committee.pool.metrics import TOP_1
 from committee.rule.cascade import Cascade
 from committee.selection.paired import Comparison
 from committee.selection.targets import Promise
@@ -148,6 +149,22 @@ def shares(ratios: Iterable[float]) -> str:
 def exit_heading(task: Task) -> str:
     """Return the heading of a column of exit ratios."""
     return "Exit" if task.unit == task.sample else f"{task.units.capitalize()} that exit"
+
+
+def measure_text(measure: str) -> str:
+    """Return what an axis calls a metric."""
+    return "Top-1 accuracy" if measure == TOP_1.name else measure
+
+
+def heading_of(measure: str) -> str:
+    """Return the heading of a column of figures by a metric.
+
+    >>> heading_of("top-1"), heading_of("agreement with big"), heading_of("mIoU")
+    ('Accuracy', 'Agreement with big', 'mIoU')
+    """
+    if measure == TOP_1.name:
+        return "Accuracy"
+    return measure if measure[1:2].isupper() else measure[:1].upper() + measure[1:]
 
 
 def named(cascade: Cascade) -> str:

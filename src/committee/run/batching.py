@@ -8,8 +8,8 @@ are in memory.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Protocol
@@ -17,12 +17,12 @@ from typing import Protocol
 import numpy as np
 
 from committee.arrays import Array
-from committee.models.inputs import ModelInputs, joined_inputs
+from committee.errors import NotFiniteError
+from committee.models.inputs import ModelInputs, RawSamples, fitted, inputs_of, joined_inputs
 from committee.predict import joined
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, Flow, Request, decide, joined_decisions
 from committee.rule.outputs import Outputs
-from committee.run.batch import SampleBatch
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 
@@ -30,31 +30,90 @@ from committee.spec.preprocessing import Preprocessing
 Run = Callable[[str, ModelInputs], tuple[Outputs, Array]]
 
 
-@dataclass(frozen=True, eq=False)
-class Gathered:
-    """Decisions for N samples, and failures.
+class SampleBatch:
+    """N images or clips, prepared once for each preprocessing that a stage needs.
 
     Args:
-        decisions: One for each sample; they mean nothing for samples that failed.
-        failed: Why a sample could not be decided, by row.
+        count: N.
+        images: N images that a preprocessing can be applied to, by preprocessing.
+        inputs: What is prepared already, by preprocessing; see
+            :func:`committee.models.inputs.inputs_of`.
     """
+
+    def __init__(
+        self,
+        count: int,
+        images: Mapping[Preprocessing, RawSamples],
+        inputs: Mapping[Preprocessing, ModelInputs] | None = None,
+    ) -> None:
+        self._count = count
+        self._images = images
+        self._inputs = dict(inputs or {})
+        self._begun: dict[Preprocessing, Future[ModelInputs]] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def begin(self, recipe: Preprocessing, executor: Executor) -> None:
+        """Prepare in another thread what will be needed soon."""
+        if recipe not in self._inputs and recipe not in self._begun:
+            self._begun[recipe] = executor.submit(inputs_of, self._images[recipe], recipe)
+
+    def inputs(self, recipe: Preprocessing) -> ModelInputs:
+        """Return what a model runs on: for images (N, channels, height, width), float32."""
+        if recipe not in self._inputs:
+            begun = self._begun.pop(recipe, None)
+            self._inputs[recipe] = (
+                inputs_of(self._images[recipe], recipe) if begun is None else begun.result()
+            )
+        return self._inputs[recipe]
+
+    def fitted(self, recipe: Preprocessing) -> Array:
+        """Return the bytes (N, height, width, channels) of all images, resized and cut."""
+        return fitted(self._images[recipe], recipe)
+
+    def only(self, rows: Array, recipes: Collection[Preprocessing]) -> SampleBatch:
+        """Return some of the images, for some preprocessings, without the rest."""
+        inputs = {recipe: self._inputs[recipe] for recipe in recipes if recipe in self._inputs}
+        images = {
+            recipe: self._images[recipe]
+            for recipe in recipes
+            if recipe in self._images and recipe not in inputs
+        }
+        if len(rows) == self._count:
+            return SampleBatch(self._count, images, inputs)
+        return SampleBatch(
+            len(rows),
+            {recipe: _taken(some, rows) for recipe, some in images.items()},
+            {recipe: values[rows] for recipe, values in inputs.items()},
+        )
+
+
+def _taken(images: RawSamples, rows: Array) -> RawSamples:
+    if isinstance(images, np.ndarray):
+        return images[rows]
+    return [images[row] for row in rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """Decisions for N samples, and by row why some failed, whose decisions mean nothing."""
 
     decisions: Decisions
     failed: Mapping[int, str]
 
+    def sound(self, first: int) -> Decisions:
+        """Return the decisions; ``first`` is the number of the first sample."""
+        for row, reason in sorted(self.failed.items())[:1]:
+            raise NotFiniteError(
+                f"{reason}, first at sample {first + row} (counted from 0). Fix or remove it"
+            )
+        return self.decisions
+
 
 @dataclass(eq=False)
 class _Waiting:
-    """A request that waits for its answers.
-
-    Args:
-        first: Number of its flow's first sample.
-        flow: The flow that made it.
-        request: The request.
-        batch: The images of its rows.
-        taken: How many of the rows were run.
-        parts: Outputs of the rows that were run, by model.
-    """
+    """A request that waits for its answers, with the outputs of the rows that ran, by model."""
 
     first: int
     flow: Flow
@@ -76,34 +135,14 @@ class Gatherer(Protocol):
         """How many samples have exited at each stage since the last :meth:`finish`."""
 
     def add(self, batch: SampleBatch) -> None:
-        """Take a batch of images, and run every batch that is full.
-
-        Raises:
-            ModelError, ShapeError: If a model fails; NaN is no such failure.
-        """
+        """Take a batch of images, and run every batch that is full; NaN is no failure."""
 
     def finish(self) -> Gathered:
-        """Run what waits, in batches that are not full, and start anew.
-
-        Returns:
-            The decisions for the samples since the last call, in the order in which they came.
-
-        Raises:
-            ModelError, ShapeError: If a model fails; NaN is no such failure.
-        """
+        """Run what waits; return the decisions since the last call, in order, and start anew."""
 
 
 class Gathering:
-    """Decides with models that are loaded one by one; see :class:`Gatherer`.
-
-    Args:
-        cascade: The rule.
-        specs: Its models, by name.
-        run: Runs one of them.
-        batch_size: Samples a forward pass.
-        executor: Prepares the samples that stay while the models run; without one, the thread
-            that adds samples does.
-    """
+    """Decides with models that are loaded one by one; see :class:`Gatherer`."""
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,17 +20,8 @@ from committee.spec.model import ModelSpec
 class Models:
     """Models by name, for several threads at once.
 
-    Args:
-        specs: What they are, by name.
-        classes: How many classes the cascade names; 0 if it names none.
-        allow_code: Python files and modules that may be run, named by the user.
-        threads: How many threads a model may use; 0 leaves the choice to its engine.
-        later: Names of those that are loaded when they are first needed. A file that is missing
-            or has changed is noticed now all the same, where its source can tell without loading.
-
-    Raises:
-        ModelError: If a model cannot be loaded, or has changed since it was chosen.
-        UntrustedCodeError: If a model needs code that is not allowed.
+    Those of ``later`` are loaded when they are first needed. A file that is missing or has changed
+    is noticed now all the same, where its source can tell without loading.
     """
 
     def __init__(
@@ -62,43 +53,25 @@ class Models:
         self._loading = threading.Lock()
 
     def answer(self, name: str, batch: ModelInputs) -> Any:
-        """Run one model on a batch and return its answer unchecked.
-
-        Raises:
-            ModelError: If it fails or cannot be loaded.
-        """
+        """Run one model on a batch and return its answer unchecked."""
         model, spec = self._loaded.get(name) or self._load(name)
         return answer_of(model, spec, batch)
 
     def checked(self, name: str, answer: Any, samples: int = 1) -> Outputs:
-        """Return the outputs that a model answered to a number of samples.
-
-        Raises:
-            ModelError: If these are not so many rows, or of other classes than the cascade names.
-            NotFiniteError, ShapeError: If they cannot be used.
-        """
+        """Return the outputs that a model answered to a number of samples."""
         outputs = checked_answer(self._specs[name], answer, samples)
         self._check_classes(name, outputs)
         return outputs
 
     def usable_outputs(self, name: str, batch: ModelInputs) -> tuple[Outputs, Array]:
-        """Run one model on a batch; return the usable outputs and the rows that had NaN, rising.
-
-        Raises:
-            ModelError, ShapeError: As :meth:`answer` and :meth:`checked`.
-        """
+        """Run one model on a batch; return the usable outputs and the rows that had NaN, rising."""
         model, spec = self._loaded.get(name) or self._load(name)
         outputs, wrong = usable_outputs_of(model, spec, batch)
         self._check_classes(name, outputs)
         return outputs, wrong
 
     def warm(self, times: int) -> None:
-        """Load all models and run each on a blank input.
-
-        Raises:
-            ModelError: If one fails, cannot be loaded, or gives other classes than the cascade
-                names.
-        """
+        """Load all models and run each on a blank input."""
         for name, spec in self._specs.items():
             blank = np.zeros((1, *spec.preprocessing.shape), np.float32)
             for _ in range(times):
@@ -130,9 +103,3 @@ class Models:
             f"model {name!r}: gives {least}{given} classes, but the cascade names "
             f"{self._classes}. The cascade file was altered or is of other models; search again"
         )
-
-
-def recipes_of(specs: Iterable[ModelSpec]) -> dict[str, int]:
-    """Return a number for each model, by name; equal for models with the same preprocessing."""
-    numbers: dict[object, int] = {}
-    return {spec.name: numbers.setdefault(spec.preprocessing, len(numbers)) for spec in specs}

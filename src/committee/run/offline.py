@@ -32,13 +32,7 @@ from committee.store.chunks import RowChunks, exclusive, key_of
 
 @dataclass(frozen=True, eq=False)
 class Progress:
-    """The progress of a run.
-
-    Args:
-        done: Number of decided samples, including those of an earlier run.
-        total: Number of all samples.
-        exits: Number of exits at each stage, in this run alone.
-    """
+    """The samples decided, in earlier runs too, of all; and exits at each stage in this run."""
 
     done: int
     total: int
@@ -47,15 +41,7 @@ class Progress:
 
 @dataclass(frozen=True, eq=False)
 class _Stretch:
-    """Consecutive samples and their decisions.
-
-    Args:
-        rows: Numbers of the samples, shape (n,).
-        good: Numbers of the readable samples, shape (m,).
-        gathered: The decisions on the readable samples.
-        broken: Id and reason of each unreadable sample.
-        content: Digest of each sample, shape (n,); empty if it is not needed.
-    """
+    """Consecutive samples, the decisions on the readable ones, and why others are not."""
 
     rows: Array
     good: Array
@@ -212,13 +198,6 @@ def units(
     """Yield the rows that one thread reads at a time; no group crosses the end of a stretch.
 
     All threads share the first batch, because no model can run before it is read.
-
-    Args:
-        starts: First sample of each stretch, ascending.
-        count: Number of all samples.
-        step: Samples in a stretch.
-        batch_size: Samples a forward pass.
-        group_size: Samples in a group; one batch if 0.
     """
     first, part = min([*starts[:1], count]) + batch_size, -(-batch_size // THREADS)
     group_size = group_size or batch_size

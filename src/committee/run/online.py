@@ -25,12 +25,7 @@ Check = Callable[[str, Any], Outputs]
 
 
 class One:
-    """Decides on one sample.
-
-    Args:
-        cascade: The rule.
-        logits: True if all its models are declared to give logits.
-    """
+    """Decides on one sample."""
 
     def __init__(self, cascade: Cascade, logits: bool) -> None:
         self._cascade = cascade
@@ -40,11 +35,7 @@ class One:
         self._classes = len(cascade.classes)
 
     def __call__(self, run: Run, check: Check) -> tuple[int, float, int]:
-        """Return the predicted class, its score at the exit, and the stage of exit, from 0.
-
-        Raises:
-            CommitteeError: As ``run`` and ``check`` do.
-        """
+        """Return the predicted class, its score at the exit, and the stage of exit, from 0."""
         answers: dict[str, Any] = {}
         decided = self._decide_shortly(run, answers) if self._short else None
         if decided is not None:

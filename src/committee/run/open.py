@@ -4,27 +4,147 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import numpy as np
+
+from committee.arrays import Array
+from committee.errors import CommitteeError, ExportError, ModelError
 from committee.export.bundle import is_bundle, read_bundle
+from committee.export.graph import CASCADE_KEY, FORM_KEY, INPUTS_KEY
+from committee.models.engines.session import onnxruntime_session
+from committee.models.inputs import RawSamples, fitted
+from committee.models.load import specs_of
+from committee.reading import parsed_json, typed
 from committee.rule.cascade import Cascade
-from committee.run.onnx_cascade import Graph
+from committee.rule.flow import Decisions, joined_decisions
+from committee.rule.namespace import NUMPY
+from committee.rule.outputs import checked_outputs, usable_rows
+from committee.run.batching import Gathered, SampleBatch, joined_gathered
 from committee.spec.model import ModelSpec, task_of
+from committee.spec.preprocessing import Preprocessing
 from committee.spec.task import Task
 
 
 @dataclass(frozen=True)
-class LoadedCascade:
-    """A cascade that can be run.
+class _Input:
+    """The metadata of one input."""
 
-    Args:
-        cascade: The rule, with how its models are loaded.
-        graph: The ONNX file that runs it; None if its models do.
-        path: The path it was opened from.
+    name: str
+    preprocessing: dict[str, Any]
+
+
+class _Graph:
+    """A cascade file that :func:`committee.export.graph.write_graph` wrote.
+
+    Attributes:
+        cascade: The rule inside the file, for class names and costs.
+        inputs: How images are resized for each input of the graph, by name.
     """
 
+    def __init__(self, path: str | Path, threads: int = 0) -> None:
+        self._path = Path(path)
+        if not self._path.is_file():
+            raise ModelError(f"{path}: no such file")
+        self._session = onnxruntime_session("cascade", self._path, threads)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if not {CASCADE_KEY, INPUTS_KEY, FORM_KEY} <= metadata.keys():
+            raise ExportError(
+                f"{path}: is an ONNX model, but not a cascade. Write one with: "
+                "committee export cascade.json --out cascade.onnx"
+            )
+        try:
+            self.cascade = Cascade.from_json(parsed_json(metadata[CASCADE_KEY]), str(path))
+            inputs = typed("inputs", parsed_json(metadata[INPUTS_KEY]), list[_Input])
+            self.inputs = {
+                each.name: Preprocessing.from_json(each.preprocessing) for each in inputs
+            }
+            specs_of(self.cascade, str(path))
+        except CommitteeError as error:
+            raise ExportError(f"{path}: its metadata was altered ({error})") from None
+        if {each.name for each in self._session.get_inputs()} != self.inputs.keys():
+            raise ExportError(
+                f"{path}: its metadata names other inputs than the graph has. Export it again"
+            )
+        self._one = metadata[FORM_KEY] == "one"
+        self._kind = self._session.get_outputs()[0].name
+
+    def decide(self, images: RawSamples, batch_size: int = 32) -> Decisions:
+        """Return the decisions on N images.
+
+        Args:
+            images: Bytes (N, H, W) or (N, H, W, 3), or a sequence of images.
+            batch_size: Images a run; a graph of form ``one`` takes one.
+        """
+        step = 1 if self._one else batch_size
+        starts = range(0, len(images), step)
+        parts = [self._checked(images[start : start + step], start) for start in starts]
+        return joined_decisions(parts)
+
+    def _checked(self, images: RawSamples, first: int) -> Decisions:
+        feed = {name: fitted(images, recipe) for name, recipe in self.inputs.items()}
+        values, decisions = self._run(feed)
+        checked_outputs(str(self._path), self._kind, values, first=first)
+        NUMPY.checked_scores(decisions.score, self.cascade.confidence)
+        return decisions
+
+    def gathered(self, batch: SampleBatch, batch_size: int) -> Gathered:
+        """Return the decisions on a batch; NaN for one sample does not affect the others."""
+        feed = {name: batch.fitted(recipe) for name, recipe in self.inputs.items()}
+        step = 1 if self._one else batch_size
+        parts, failed = [], {}
+        for start in range(0, len(batch), step):
+            values, decisions = self._run({n: v[start : start + step] for n, v in feed.items()})
+            # A score of a user's own function may not be finite though the outputs are.
+            wrong = ~usable_rows(values, self._kind) | ~np.isfinite(decisions.score)
+            for row in np.flatnonzero(wrong).tolist():
+                failed[start + row] = f"{self._path.name}: NaN or infinite outputs"
+            parts.append(decisions)
+        return Gathered(joined_decisions(parts), failed)
+
+    def _run(self, feed: dict[str, Array]) -> tuple[Array, Decisions]:
+        try:
+            values, predicted, score, stage = self._session.run(None, feed)
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ModelError(f"{self._path}: failed ({reason})") from error
+        classes = len(self.cascade.classes) or values.shape[1]
+        if (stage >= len(self.cascade.stages)).any() or (predicted >= classes).any():
+            raise ExportError(
+                f"{self._path}: gives stages or classes that its metadata lacks. Export it again"
+            )
+        return values, Decisions(predicted, score.astype(np.float64), stage)
+
+
+class GraphGathering:
+    """Runs a graph on batches of images as they arrive; a :class:`.batching.Gatherer`."""
+
+    def __init__(self, graph: _Graph, batch_size: int) -> None:
+        self._graph, self._batch_size = graph, batch_size
+        self._parts: list[Gathered] = []
+
+    @property
+    def exits(self) -> Array:
+        """See :class:`.batching.Gatherer`."""
+        stages = joined_gathered(self._parts).decisions.stage
+        return np.bincount(stages, minlength=len(self._graph.cascade.stages))
+
+    def add(self, batch: SampleBatch) -> None:
+        """See :class:`.batching.Gatherer`."""
+        self._parts.append(self._graph.gathered(batch, self._batch_size))
+
+    def finish(self) -> Gathered:
+        """See :class:`.batching.Gatherer`."""
+        parts, self._parts = self._parts, []
+        return joined_gathered(parts)
+
+
+@dataclass(frozen=True)
+class LoadedCascade:
+    """A cascade that can be run, by its models or by its graph, and the path it was opened from."""
+
     cascade: Cascade
-    graph: Graph | None = None
+    graph: _Graph | None = None
     path: Path | None = None
 
     @property
@@ -64,7 +184,7 @@ def open_cascade(cascade: CascadeLike, threads: int = 0) -> LoadedCascade:
         return LoadedCascade(cascade)
     path = Path(cascade)
     if path.suffix.lower() == ".onnx":
-        graph = Graph(path, threads)
+        graph = _Graph(path, threads)
         return LoadedCascade(graph.cascade, graph, path)
     if is_bundle(path):
         return LoadedCascade(read_bundle(path if path.is_dir() else path.parent), path=path)

@@ -17,12 +17,7 @@ _LEVEL = 1e-3
 
 @dataclass(frozen=True)
 class Promise:
-    """The share of the samples that was promised to exit at each stage.
-
-    Args:
-        ratios: One a stage; they sum to 1.
-        samples: Number of samples on which they were counted.
-    """
+    """The shares of a number of samples that were promised to exit at each stage."""
 
     ratios: tuple[float, ...]
     samples: int
@@ -39,9 +34,6 @@ class Promise:
         """Return True if chance explains how far exits are from the promised ones.
 
         Each stage gets Fisher's exact test, at a level that all stages share (Bonferroni).
-
-        Args:
-            exits: Number of samples that exited at each stage.
         """
         promised = [round(ratio * self.samples) for ratio in self.ratios]
         total = sum(exits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from committee.arrays import Array
 from committee.data.base import Dataset, map_ahead, readable
 from committee.models.inputs import ImageLike, RawSamples, fitted, prepared
 from committee.predict import THREADS
-from committee.run.batch import SampleBatch
+from committee.run.batching import SampleBatch
 from committee.spec.preprocessing import Preprocessing
 
 # A decoded image above this many bytes is resized before it is kept for later stages.
@@ -55,81 +56,62 @@ def read_prepared(
 ) -> Iterator[Read]:
     """Yield samples in order while threads read and prepare the following ones.
 
-    Beside the yielded batch, at most ``THREADS + 1`` batches are in memory or in progress.
-
-    Args:
-        dataset: The samples.
-        batches: Rows of each batch.
-        first: Recipes that apply to all images immediately.
-        later: Recipes that may apply to some images afterwards.
-        digests: True to compute the digest of each sample.
-        seen: Called in a thread with decoded images, which it must not keep.
+    Beside the yielded batch, at most ``THREADS + 1`` batches are in memory or in progress. ``seen``
+    is called in a thread with decoded images, which it must not keep.
     """
     only_later = [recipe for recipe in later if recipe not in first]
-    work = _Reader(dataset, list(first), only_later, digests, seen)
+    work = partial(_read, dataset, list(first), only_later, digests, seen)
     return (read for _, read in map_ahead(work, batches, THREADS, THREADS + 1))
 
 
-class _Reader:
-    """Reads and prepares one batch; called by threads."""
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        first: Sequence[Preprocessing],
-        later: Sequence[Preprocessing],
-        digests: bool,
-        seen: Callable[[RawSamples], Any] | None,
-    ) -> None:
-        self._dataset, self._first, self._later = dataset, first, later
-        self._digests, self._seen = digests, seen
-
-    def __call__(self, rows: Array) -> Read:
-        # Digests come before images, so that a file that changes in between is noticed.
-        content = self._dataset.digests(rows) if self._digests else np.empty(0, np.uint64)
-        if any(recipe.views is not None for recipe in self._first):
-            return self._clips(rows, content)
-        inputs = {
-            recipe: np.empty((len(rows), *recipe.shape), np.float32) for recipe in self._first
-        }
-        good: list[Array] = [rows[:0]]
-        broken: list[tuple[str, str]] = []
-        later: dict[Preprocessing, list[RawSamples]] = {recipe: [] for recipe in self._later}
-        seen = []
-        # Photographs are read one by one: decoded, one may be a hundred times its inputs.
-        start, count, step = 0, 0, 1
-        while start < len(rows):
-            some, images, torn = readable(self._dataset, rows[start : start + step])
-            start += step
-            if isinstance(images, np.ndarray):
-                # Arrays are small: read the rest at once.
-                step = len(rows)
-            good.append(some)
-            broken.extend(torn)
-            if not len(some):
-                continue
-            if self._seen is not None:
-                seen.append(self._seen(images))
-            for recipe, values in inputs.items():
-                prepared(images, recipe, values[count : count + len(some)])
-            for recipe, parts in later.items():
-                parts.append(_shrunk(images, recipe))
-            count += len(some)
-            # Free the memory before the next image is decoded.
-            del images
-        batch = SampleBatch(
-            count,
-            {recipe: _joined(parts) for recipe, parts in later.items()},
-            {recipe: values[:count] for recipe, values in inputs.items()},
-        )
-        return Read(rows, np.concatenate(good), batch, broken, content, seen)
-
-    def _clips(self, rows: Array, content: Array) -> Read:
+def _read(
+    dataset: Dataset,
+    first: Sequence[Preprocessing],
+    later: Sequence[Preprocessing],
+    digests: bool,
+    seen: Callable[[RawSamples], Any] | None,
+    rows: Array,
+) -> Read:
+    """Read and prepare one batch; called by threads."""
+    # Digests come before images, so that a file that changes in between is noticed.
+    content = dataset.digests(rows) if digests else np.empty(0, np.uint64)
+    if any(recipe.views is not None for recipe in first):
         # Frames arrive resized; a model makes its views when it runs.
-        good, clips, broken = readable(self._dataset, rows)
-        batch = SampleBatch(len(good), dict.fromkeys((*self._first, *self._later), clips))
-        seen = [] if self._seen is None else [self._seen(clips)]
-        return Read(rows, good, batch, broken, content, seen)
+        some, clips, torn = readable(dataset, rows)
+        batch = SampleBatch(len(some), dict.fromkeys((*first, *later), clips))
+        return Read(rows, some, batch, torn, content, [] if seen is None else [seen(clips)])
+    inputs = {recipe: np.empty((len(rows), *recipe.shape), np.float32) for recipe in first}
+    good: list[Array] = [rows[:0]]
+    broken: list[tuple[str, str]] = []
+    waiting: dict[Preprocessing, list[RawSamples]] = {recipe: [] for recipe in later}
+    results = []
+    # Photographs are read one by one: decoded, one may be a hundred times its inputs.
+    start, count, step = 0, 0, 1
+    while start < len(rows):
+        some, images, torn = readable(dataset, rows[start : start + step])
+        start += step
+        if isinstance(images, np.ndarray):
+            # Arrays are small: read the rest at once.
+            step = len(rows)
+        good.append(some)
+        broken.extend(torn)
+        if not len(some):
+            continue
+        if seen is not None:
+            results.append(seen(images))
+        for recipe, values in inputs.items():
+            prepared(images, recipe, values[count : count + len(some)])
+        for recipe, parts in waiting.items():
+            parts.append(_shrunk(images, recipe))
+        count += len(some)
+        # Free the memory before the next image is decoded.
+        del images
+    batch = SampleBatch(
+        count,
+        {recipe: _joined(parts) for recipe, parts in waiting.items()},
+        {recipe: values[:count] for recipe, values in inputs.items()},
+    )
+    return Read(rows, np.concatenate(good), batch, broken, content, results)
 
 
 def _shrunk(images: RawSamples, recipe: Preprocessing) -> RawSamples:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -53,12 +53,7 @@ _TEXTS = ("id", "class_name", "label_name", "error")
 
 
 def check_ending(path: Path) -> None:
-    """Raise an error, before any work is done, if results cannot be written to a path.
-
-    Raises:
-        DataError: If its ending is unknown, its folder does not exist, or it is itself a folder.
-        MissingExtraError: If pyarrow is needed and not installed.
-    """
+    """Raise an error, before any work is done, if results cannot be written to a path."""
     if path.suffix.lower() not in ENDINGS:
         raise DataError(f"{path}: results can be written as {', '.join(ENDINGS)}")
     if path.is_dir():
@@ -75,44 +70,62 @@ def check_free(path: Path) -> None:
     """Raise an error, before any work is done, if a file of results exists.
 
     It may exist beside the parts of an interrupted run, which had permission to replace it.
-
-    Raises:
-        DataError: If it exists and no run to it is unfinished.
     """
     if path.is_file() and not is_begun(path):
         raise DataError(f"{path}: is there already; name another file, or replace it: --overwrite")
 
 
 def write_results(path: Path, results: Sequence[Result]) -> Path:
-    """Write all results atomically.
-
-    Raises:
-        DataError: If the ending is unknown.
-    """
+    """Write all results atomically."""
     check_ending(path)
     return write_bytes(path, encoded_results(path, results))
 
 
 def encoded_results(path: Path, results: Sequence[Result]) -> bytes:
     """Return the bytes of a file of results in the format that the path's ending names."""
-    return {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[path.suffix.lower()](results)
+    return encoded_rows(path, list(map(vars, results)), [each.name for each in fields(Result)])
+
+
+def encoded_rows(path: Path, rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> bytes:
+    """Return rows of these names in the format that the path's ending names."""
+    # Any Unicode file can hold these texts.
+    rows = [{k: writable(v) if isinstance(v, str) else v for k, v in r.items()} for r in rows]
+    ending = path.suffix.lower()
+    if ending == ".csv":
+        return csv_text([names, *(row.values() for row in rows)]).encode()
+    if ending == ".jsonl":
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    import pyarrow
+    import pyarrow.parquet
+
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, _schema()), sink)
+    encoded: bytes = sink.getvalue().to_pybytes()
+    return encoded
 
 
 def read_results(path: Path) -> list[Result]:
-    """Return the results that :func:`write_results` wrote.
-
-    Raises:
-        DataError: If the file is not valid.
-        OSError: If it is missing or unreadable.
-    """
-    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
-    read = readers[path.suffix.lower()]
+    """Return the results that :func:`write_results` wrote."""
     try:
-        return [Result(**row) for row in read(path)]
+        return [Result(**row) for row in read_rows(path)]
     except (ValueError, TypeError, csv.Error) as error:
         raise DataError(
             f"{path}: holds no valid results ({printable(str(error))}). Delete it and run again"
         ) from None
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file that :func:`encoded_rows` made."""
+    ending = path.suffix.lower()
+    if ending == ".jsonl":
+        # splitlines would also split at characters that JSON does not escape.
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    if ending == ".csv":
+        return _csv_rows(path)
+    import pyarrow.parquet
+
+    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
+    return rows
 
 
 def join_results(path: Path, parts: Sequence[Path]) -> Path:
@@ -153,59 +166,10 @@ def _csv_rows(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _jsonl_rows(path: Path) -> list[dict[str, Any]]:
-    # splitlines would also split at characters that JSON does not escape.
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
-
-
-def _parquet_rows(path: Path) -> list[dict[str, Any]]:
-    import pyarrow.parquet
-
-    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
-    return rows
-
-
-def _row(result: Result) -> dict[str, Any]:
-    """Return the fields of a result, with texts that any Unicode file can hold."""
-    fields = dict(vars(result))
-    for name in _TEXTS:
-        fields[name] = writable(fields[name])
-    return fields
-
-
-def _csv(results: Sequence[Result]) -> bytes:
-    rows = (_row(each).values() for each in results)
-    return csv_text([Result.__dataclass_fields__, *rows]).encode()
-
-
-def _jsonl(results: Sequence[Result]) -> bytes:
-    return "".join(json.dumps(_row(r), ensure_ascii=False) + "\n" for r in results).encode()
-
-
 def _schema() -> Any:
     import pyarrow
 
+    types = {"str": pyarrow.string(), "int | None": pyarrow.int64()}
     return pyarrow.schema(
-        [
-            ("id", pyarrow.string()),
-            ("class_index", pyarrow.int64()),
-            ("class_name", pyarrow.string()),
-            ("confidence", pyarrow.float64()),
-            ("stage", pyarrow.int64()),
-            ("cost", pyarrow.float64()),
-            ("label", pyarrow.int64()),
-            ("label_name", pyarrow.string()),
-            ("error", pyarrow.string()),
-        ]
+        [(f.name, types.get(str(f.type), pyarrow.float64())) for f in fields(Result)]
     )
-
-
-def _parquet(results: Sequence[Result]) -> bytes:
-    import pyarrow
-    import pyarrow.parquet
-
-    table = pyarrow.Table.from_pylist([_row(result) for result in results], _schema())
-    sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(table, sink)
-    encoded: bytes = sink.getvalue().to_pybytes()
-    return encoded

@@ -23,12 +23,10 @@ from committee.models.load import source_of, specs_of
 from committee.pool.evaluate import costs_of_stages
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, joined_decisions
-from committee.run.batch import SampleBatch
-from committee.run.batching import Gatherer, Gathering, recipes_from
-from committee.run.loading import Models, recipes_of
+from committee.run.batching import Gatherer, Gathering, SampleBatch, recipes_from
+from committee.run.loading import Models
 from committee.run.online import One
-from committee.run.onnx_cascade import GraphGathering
-from committee.run.open import CascadeLike, open_cascade
+from committee.run.open import CascadeLike, GraphGathering, open_cascade
 from committee.spec.model import ModelSpec, task_of
 from committee.spec.preprocessing import Preprocessing
 
@@ -133,7 +131,9 @@ class Runner:
             )
         source = self.cascade if loaded.graph is None else loaded.path or self.cascade
         self._arguments = source, tuple(allow_code), threads, lazy
-        self._numbers = recipes_of(self.specs.values())
+        recipes = [spec.preprocessing for spec in self.specs.values()]
+        # Numbers are found faster than preprocessings, which are many fields.
+        self._numbers = {name: recipes.index(s.preprocessing) for name, s in self.specs.items()}
         later = self.cascade.names[len(self.cascade.stages[0].models) :] if lazy else ()
         self._models = Models(
             # A graph contains its models.
@@ -177,9 +177,6 @@ class Runner:
 
         The first call then takes no longer than others, and a broken model of a late stage is found
         before a call needs it.
-
-        Raises:
-            ModelError: If a model fails, or its classes differ from those that the cascade names.
         """
         self._models.warm(_WARM_CALLS)
         blank = _blank(next(iter(self.specs.values())).preprocessing)
@@ -208,9 +205,6 @@ class Runner:
         """Same as a call, but in a thread of the runner, so that the event loop is not blocked.
 
         After cancellation no further model starts. A model that hangs blocks only its own runner.
-
-        Raises:
-            DataError, ModelError, NotFiniteError: As a call does.
         """
         stopped = threading.Event()
         loop = asyncio.get_running_loop()
@@ -244,21 +238,11 @@ class Runner:
             for at in range(start, end, group):
                 some = images[at : min(at + group, end)]
                 gatherer.add(SampleBatch(len(some), dict.fromkeys(first | later, some)))
-            gathered = gatherer.finish()
-            for row, reason in sorted(gathered.failed.items())[:1]:
-                raise NotFiniteError(
-                    f"{reason}, first at sample {start + row} (counted from 0). Fix or remove it"
-                )
-            parts.append(gathered.decisions)
+            parts.append(gatherer.finish().sound(start))
         return joined_decisions(parts)
 
     def gatherer(self, batch_size: int, executor: Executor | None = None) -> Gatherer:
-        """Return an object that takes batches of images and decides on them together.
-
-        Args:
-            batch_size: Samples a forward pass.
-            executor: Prepares images for late stages while models run.
-        """
+        """Return an object that takes batches of images and decides on them together."""
         if self._graph is not None:
             return GraphGathering(self._graph, batch_size)
         return Gathering(

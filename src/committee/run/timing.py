@@ -17,12 +17,7 @@ from committee.run.runner import Runner
 
 @dataclass(frozen=True, eq=False)
 class Timed:
-    """One runner's decisions and times.
-
-    Args:
-        decisions: For all images, in order.
-        ms: Milliseconds of each image; in batches, of each batch divided by its images.
-    """
+    """One runner's decisions, and milliseconds of each image; in batches, those of its share."""
 
     decisions: Decisions
     ms: Array
@@ -33,37 +28,15 @@ class Timed:
         return float(self.ms.mean())
 
 
-def timed_offline(
+def timed(
     runners: Sequence[Runner],
     images: RawSamples,
     batch_size: int = 64,
     progress: Callable[[int], None] | None = None,
 ) -> list[Timed]:
-    """Run over all images in stretches, survivors gathered into batches, runners taking turns."""
-    return _timed(
-        runners,
-        images,
-        batch_size * runners[0].task.stretch,
-        lambda runner, some: runner.decide(some, batch_size),
-        progress,
-    )
-
-
-def timed_online(
-    runners: Sequence[Runner], images: RawSamples, progress: Callable[[int], None] | None = None
-) -> list[Timed]:
-    """Run over all images one by one, runners taking turns."""
-    return _timed(runners, images, 1, lambda runner, one: runner.decide(one, 1), progress)
-
-
-def _timed(
-    runners: Sequence[Runner],
-    images: RawSamples,
-    step: int,
-    run: Callable[[Runner, RawSamples], Decisions],
-    progress: Callable[[int], None] | None,
-) -> list[Timed]:
-    calls = [partial(run, runner) for runner in runners]
+    """Run over all images, runners taking turns: in stretches of batches, or one by one if 1."""
+    step = 1 if batch_size == 1 else batch_size * runners[0].task.stretch
+    calls = [partial(runner.decide, batch_size=batch_size) for runner in runners]
     for call in calls:
         call(images[:step])  # warm
     blocks = [images[start : start + step] for start in range(0, len(images), step)]

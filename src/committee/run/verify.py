@@ -18,7 +18,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, Dataset, content_of, find_broken
-from committee.errors import ExportError, MisalignedError, NotFiniteError, UnknownNameError
+from committee.errors import ExportError, MisalignedError, UnknownNameError
 from committee.export.graph import INSIDE
 from committee.models.inputs import RawSamples
 from committee.models.load import source_of, specs_of
@@ -70,15 +70,10 @@ class Way(ABC):
 
 @dataclass(frozen=True)
 class Flip:
-    """A sample that two ways decide differently.
+    """A sample that the reference, named first, and another way decide differently.
 
-    Args:
-        id: Name of the sample.
-        stages: Stage of exit of the reference and of the other way.
-        classes: Class index of the two.
-        distance: If only one way exits at the earlier stage, its score less the threshold there;
-            below 0 if that way has another threshold. None if both exit at the same stage, or the
-            rule has no threshold there.
+    ``distance`` is the score of the way that exits earlier less the threshold there; None if both
+    exit at the same stage, or the rule has no threshold there.
     """
 
     id: str
@@ -116,13 +111,7 @@ class Agreement:
 
 
 def agreement(runner: Runner, pool: Pool, decisions: Decisions) -> Agreement:
-    """Compare the decisions of a run with those made on stored predictions.
-
-    Args:
-        runner: What ran.
-        pool: Stored predictions of the same samples.
-        decisions: What it decided, in the order of the pool.
-    """
+    """Compare the decisions of a run with those made on stored predictions of the same samples."""
     stored = "stored predictions", stored_decisions(runner.cascade, pool)
     return compare(runner.cascade, pool.samples.ids, stored, ("run", decisions))
 
@@ -183,14 +172,7 @@ def compare(
     reference: tuple[str, Decisions],
     other: tuple[str, Decisions],
 ) -> Agreement:
-    """Compare two ways, each with its name, on N samples.
-
-    Args:
-        cascade: The rule.
-        ids: Names of the samples, N of them.
-        reference: What was promised.
-        other: What was decided.
-    """
+    """Compare two ways, each with its name, on the samples of these ids."""
     (promised_by, promised), (way, found) = reference, other
     same_class = promised.predicted == found.predicted
     same_stage = promised.stage == found.stage
@@ -226,10 +208,6 @@ def stored_way(cascade: Cascade, pool: Pool, dataset: Dataset) -> Way:
     """Return the way that decides on stored predictions of the same samples.
 
     Samples are found by content where the store knows it, else by id.
-
-    Raises:
-        MisalignedError: If the store lacks a sample of the data set, or it has another content.
-        UnknownNameError: If it lacks a model of the cascade.
     """
     known, given = pool.samples, dataset.samples
     if known.content is not None:
@@ -300,28 +278,13 @@ class OfflineWay(Way):
         return super().finish()
 
     def _end(self) -> None:
-        gathered = self._gatherer.finish()
-        for row, reason in sorted(gathered.failed.items())[:1]:
-            raise NotFiniteError(
-                f"{reason}, first at sample {self._ended + row} (counted from 0). Fix or remove it"
-            )
-        self._ended += len(gathered.decisions.stage)
-        self._parts.append(gathered.decisions)
+        decisions = self._gatherer.finish().sound(self._ended)
+        self._ended += len(decisions.stage)
+        self._parts.append(decisions)
 
 
 def on_engine(cascade: Cascade, engine: str) -> Cascade:
-    """Return the same cascade with every model run by one engine.
-
-    Args:
-        cascade: It says how its models are loaded.
-        engine: One of those that the models' sources have.
-
-    Raises:
-        CascadeError: If the cascade does not say how a model is loaded.
-        ExportError: If the cascade is one ONNX file.
-        UnknownNameError: If a model's source has no such engine.
-        PoolFileError: If a source is unknown.
-    """
+    """Return the same cascade with every model run by one engine."""
     specs = specs_of(cascade)
     for name, spec in specs.items():
         if spec.source.startswith(INSIDE):

@@ -45,11 +45,7 @@ class Table:
     confidence: str
 
     def scores_of(self, models: Key, rows: Array) -> Array:
-        """Return the scores of some tiles after ``models``, sorted by name, shape (n,).
-
-        Raises:
-            UnknownNameError: If nothing is stored for that set of models.
-        """
+        """Return the scores of some tiles after ``models``, sorted by name, shape (n,)."""
         scores: Array = self.scores[self._row(models)][rows]
         return scores
 
@@ -84,11 +80,6 @@ def keys_of(whole: Iterable[str], whole_of: Mapping[str, str], most: int) -> lis
     """Return every set of up to ``most`` models whose combination may decide on a tile.
 
     A mean combines all models that ran, one of which sees the whole image; ``last`` takes one.
-
-    Args:
-        whole: Models that see the image.
-        whole_of: For each model that sees tiles, the model of the same weights that sees the image.
-        most: Largest number of models in a committee.
     """
     names = [*whole, *whole_of]
     return [

@@ -83,12 +83,7 @@ def bootstrap_interval(counts: Array) -> tuple[float, float]:
 
 
 def paired_estimate(counts: Sequence[Array], others: Sequence[Array]) -> Estimate:
-    """Return by how much the mean mIoU of some committees exceeds that of others.
-
-    Args:
-        counts: For each committee the counts of each image, shape (N, 3 C).
-        others: The same for the other committees.
-    """
+    """Return by how much the mean mIoU of committees exceeds that of others; counts by image."""
 
     def mean(some: Sequence[Array]) -> float:
         return float(np.mean([mean_iou(each.sum(axis=0)) for each in some]))
@@ -109,24 +104,20 @@ def _blocks(samples: int) -> Iterator[Array]:
 
     In float64 counts of pixels are exact and products fast.
     """
-    step = max(1, _BLOCK // (8 * samples))
     # Many committees are evaluated on the same samples.
-    cached = _draws(samples) if _DRAWS * samples <= _CACHE_BYTES else None
-    rng = np.random.default_rng(0)
-    for start in range(0, _DRAWS, step):
-        count = min(step, _DRAWS - start)
-        drawn = _drawn(rng, samples, count) if cached is None else cached[start : start + count]
+    few = _DRAWS * samples <= _CACHE_BYTES
+    for drawn in _cached(samples) if few else _drawn(samples):
         yield drawn.astype(np.float64)
 
 
+def _drawn(samples: int) -> Iterator[Array]:
+    rng, step = np.random.default_rng(0), max(1, _BLOCK // (8 * samples))
+    for start in range(0, _DRAWS, step):
+        # uint8 suffices: the probability of 256 draws of one sample is below 10^-500.
+        shares, count = np.full(samples, 1 / samples), min(step, _DRAWS - start)
+        yield rng.multinomial(samples, shares, size=count).astype(np.uint8)
+
+
 @lru_cache(maxsize=1)
-def _draws(samples: int) -> Array:
-    rng = np.random.default_rng(0)
-    step = max(1, _BLOCK // (8 * samples))
-    starts = range(0, _DRAWS, step)
-    return np.concatenate([_drawn(rng, samples, min(step, _DRAWS - s)) for s in starts])
-
-
-def _drawn(rng: np.random.Generator, samples: int, count: int) -> Array:
-    # uint8 suffices: the probability of 256 draws of one sample is below 10^-500.
-    return rng.multinomial(samples, np.full(samples, 1 / samples), size=count).astype(np.uint8)
+def _cached(samples: int) -> list[Array]:
+    return list(_drawn(samples))

@@ -8,23 +8,15 @@ from committee.arrays import Array
 from committee.errors import ModelError, NotFiniteError
 from committee.models.base import Model, answer_of
 from committee.segment.bilinear import bilinear
+from committee.segment.tiling import Grid
 from committee.spec.model import ModelSpec
 
 
 def pixel_logits(model: Model, spec: ModelSpec, batch: Array, classes: int = 0) -> Array:
     """Return the logits of each pixel of a batch, shape (n, C, height, width), float32.
 
-    Logits of a lower resolution, which most models give, are resized bilinearly.
-
-    Args:
-        model: The model.
-        spec: Its spec.
-        batch: Inputs (n, channels, height, width), float32.
-        classes: Number of classes it must have; any number if 0.
-
-    Raises:
-        ModelError: If it fails, or its outputs have another shape.
-        NotFiniteError: If its outputs hold NaN or infinity.
+    Logits of a lower resolution, which most models give, are resized bilinearly. ``classes`` is how
+    many it must have; any number if 0.
     """
     values = np.asarray(answer_of(model, spec, batch))
     where = f"model {spec.name!r}"
@@ -38,3 +30,29 @@ def pixel_logits(model: Model, spec: ModelSpec, batch: Array, classes: int = 0) 
     if not np.isfinite(values).all():
         raise NotFiniteError(f"{where}: NaN or infinite logits. Fix the model")
     return bilinear(values.astype(np.float32, copy=False), (batch.shape[2], batch.shape[3]))
+
+
+def window_logits(
+    model: Model,
+    spec: ModelSpec,
+    grid: Grid,
+    inputs: Array,
+    owner: Array,
+    tiles: Array,
+    batch_size: int,
+    classes: int = 0,
+) -> Array:
+    """Return the logits of some tiles, each from its window: (n, C, tile height, tile width).
+
+    ``inputs`` are images (images, channels, height, width), ``owner`` the number of each tile's.
+    """
+    parts = []
+    for start in range(0, len(tiles), batch_size):
+        some = slice(start, start + batch_size)
+        windows = [
+            grid.windows(inputs[image], tile[None])
+            for image, tile in zip(owner[some], tiles[some], strict=True)
+        ]
+        values = pixel_logits(model, spec, np.concatenate(windows), classes)
+        parts.append(grid.inner(values, tiles[some]))
+    return np.concatenate(parts)

@@ -41,9 +41,6 @@ class TilePool(Pool):
     """A pool whose rows are the tiles of images.
 
     Logits of pixels are too large to store, so its ``outputs`` have no classes.
-
-    Args:
-        table: Scores and counts of the tiles after every set of models.
     """
 
     table: Table = field(kw_only=True)
@@ -115,11 +112,7 @@ class _TilePrefixes(PrefixSource):
         return float(mean_iou(values.sum(axis=0)))
 
     def estimate(self, values: Array) -> Estimate:
-        """See :class:`PrefixSource`; the interval is a bootstrap over images.
-
-        Raises:
-            MisalignedError: If no pixel has a label.
-        """
+        """See :class:`PrefixSource`; the interval is a bootstrap over images."""
         figure = self.figure(values)
         if math.isnan(figure):
             raise MisalignedError(

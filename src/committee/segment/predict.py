@@ -19,7 +19,7 @@ from committee.models.inputs import prepared
 from committee.models.load import load_model
 from committee.models.pool_file import PoolFile
 from committee.segment.counting import Table, count_tiles
-from committee.segment.outputs import pixel_logits
+from committee.segment.outputs import pixel_logits, window_logits
 from committee.segment.settings import Settings, read_settings, view_costs, view_of
 from committee.segment.store import (
     CHUNK_SUFFIX,
@@ -184,41 +184,10 @@ def _tables(
         for model, spec in on_tiles.get(grid.name, []):
             every = np.arange(len(grid))
             logits[spec.name] = window_logits(
-                model, spec, grid, inputs[spec.whole], every, batch_size, classes
+                model, spec, grid, inputs[spec.whole][None], 0 * every, every, batch_size, classes
             )
         own = np.where(grid.owned, grid.cut(labels), -1)
         tables[grid.name] = count_tiles(
             logits, own, index.keys(grid), settings.confidence, settings.ignore
         )
     return tables
-
-
-def window_logits(
-    model: Model,
-    spec: ModelSpec,
-    grid: Grid,
-    inputs: Array,
-    tiles: Array,
-    batch_size: int,
-    classes: int = 0,
-) -> Array:
-    """Return the logits of some tiles of an image, each computed from its window.
-
-    Args:
-        model: The model.
-        spec: Its spec.
-        grid: The tiles.
-        inputs: The preprocessed image, shape (channels, height, width).
-        tiles: Numbers of the tiles, shape (n,).
-        batch_size: Windows a forward pass.
-        classes: Number of classes the model must have; any number if 0.
-
-    Returns:
-        Shape (n, C, tile height, tile width).
-    """
-    parts = []
-    for start in range(0, len(tiles), batch_size):
-        some = tiles[start : start + batch_size]
-        values = pixel_logits(model, spec, grid.windows(inputs, some), classes)
-        parts.append(grid.inner(values, some))
-    return np.concatenate(parts)

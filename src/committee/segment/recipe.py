@@ -40,14 +40,7 @@ BATCH = 16
 
 
 class Cascade:
-    """The cascade of a folder, ready to decide on images one by one.
-
-    Args:
-        folder: Where ``cascade.json`` and ``SHA256SUMS`` are.
-
-    Raises:
-        ValueError: If a file is missing or altered; it is named.
-    """
+    """The cascade of a folder, ready to decide on images one by one."""
 
     def __init__(self, folder: str | Path) -> None:
         self.models, self.rule, self.sessions, _ = opened(Path(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import colorsys
 import csv
 import io
 import json
@@ -18,24 +19,22 @@ import numpy as np
 from committee.arrays import Array
 from committee.data.base import map_ahead
 from committee.data.segmentation import LabelledImages
-from committee.errors import CascadeError, DataError, UnreadableError
+from committee.errors import CascadeError, DataError
 from committee.files import disk_errors, sync_folder, write_bytes
 from committee.models.inputs import prepared
 from committee.models.load import load_model, specs_of
-from committee.reading import MOST_OF_STORES, read_text
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Answers, Request, decide, drive
 from committee.rule.outputs import Outputs
 from committee.run.open import CascadeLike, open_cascade
-from committee.run.results import check_ending, check_free
-from committee.segment.images import classes_image, stages_image
-from committee.segment.outputs import pixel_logits
+from committee.run.results import check_ending, check_free, encoded_rows, read_rows
+from committee.segment.outputs import pixel_logits, window_logits
 from committee.segment.settings import same_exif
 from committee.segment.tiling import Grid
 from committee.spec.model import ModelSpec
 from committee.spec.task import SEMANTIC_SEGMENTATION
 from committee.store.chunks import RowChunks, exclusive, is_begun, key_of
-from committee.text import csv_text, from_cell, listed, writable
+from committee.text import listed
 
 # Bytes of float64 logits that a group of images may take.
 _GROUP_BYTES = 5e8
@@ -45,14 +44,7 @@ ENDINGS = (".csv", ".jsonl")
 
 @dataclass(frozen=True, eq=False)
 class _Segmented:
-    """The decisions of a cascade for one image.
-
-    Args:
-        classes: Class of each pixel, shape (height, width).
-        stages: Stage of exit of each tile, from 0, shape (tiles,).
-        scores: Confidence of each tile at its exit, shape (tiles,).
-        cost: Cost of all models that ran; None if costs are unknown.
-    """
+    """Class of each pixel of an image, stage and confidence of each tile at its exit, and cost."""
 
     classes: Array
     stages: Array
@@ -167,21 +159,12 @@ class Segmenter:
         recipe = replace(spec.preprocessing, size=self.grid.image)
         needed, position = np.unique(owner, return_inverse=True)
         inputs = prepared(images[needed], recipe)
-        if spec.tile is None:
-            parts = []
-            for number, image in zip(needed, inputs, strict=True):
-                logits = pixel_logits(model, spec, image[None])[0]
-                parts.append(self.grid.cut(logits)[tile[owner == number]])
-            return np.concatenate(parts)
+        if spec.tile is not None:
+            return window_logits(model, spec, self.grid, inputs, position, tile, batch_size)
         parts = []
-        for start in range(0, len(tile), batch_size):
-            some = slice(start, start + batch_size)
-            windows = [
-                self.grid.windows(inputs[i], number[None])
-                for i, number in zip(position[some], tile[some], strict=True)
-            ]
-            values = pixel_logits(model, spec, np.concatenate(windows))
-            parts.append(self.grid.inner(values, tile[some]))
+        for number, image in zip(needed, inputs, strict=True):
+            logits = pixel_logits(model, spec, image[None])[0]
+            parts.append(self.grid.cut(logits)[tile[owner == number]])
         return np.concatenate(parts)
 
 
@@ -190,11 +173,7 @@ def _reopened(cascade: Cascade, allow_code: Collection[str], threads: int) -> Se
 
 
 def grid_of(specs: Mapping[str, ModelSpec], where: str = "cascade") -> Grid:
-    """Return the grid that the models of a cascade see; ``where`` names the cascade in errors.
-
-    Raises:
-        CascadeError: If models are not for segmentation, or see tiles of several sizes.
-    """
+    """Return the grid that the models of a cascade see; ``where`` names the cascade in errors."""
     if any(spec.task != SEMANTIC_SEGMENTATION.name for spec in specs.values()):
         raise CascadeError(f"{where}: its models are not for segmentation; use committee.Runner")
     whole = {spec.preprocessing.size for spec in specs.values() if spec.tile is None}
@@ -277,9 +256,9 @@ def segment_into(
             rows = []
             segmented = segmenter.decide(images, batch_size)
             for name, image, each in zip(ids[start:], images, segmented, strict=False):
-                shown = [classes_image(each.classes)]
+                shown = [_classes_image(each.classes)]
                 if show_tiles:
-                    shown.append(stages_image(image, segmenter.grid, each.stages))
+                    shown.append(_stages_image(image, segmenter.grid, each.stages))
                 rows.append((_row(segmenter, name, each), shown))
             chunks.write_rows(np.arange(start, start + len(rows)), _lines(rows), digests)
             yield from (row for row, _ in rows)
@@ -289,7 +268,7 @@ def segment_into(
             table = [row for path in chunks.paths() for row in _rows_in(path)]
             _check_places(out, places, ours | {_png_name(name) for name in ids})
             _place_images(chunks.paths(), folder / "images", places)
-            write_bytes(out, _table(out, table))
+            write_bytes(out, encoded_rows(out, table, table[0]))
         chunks.close()
 
 
@@ -300,14 +279,8 @@ def _png_name(name: str) -> str:
 def _png_names(out: Path) -> set[str]:
     """Return the names of the images that an earlier run wrote, from its table."""
     try:
-        text = read_text(out, MOST_OF_STORES)
-        if out.suffix == ".jsonl":
-            ids = [json.loads(line)["id"] for line in text.split("\n")[:-1]]
-        else:
-            rows = csv.DictReader(io.StringIO(text, newline=""))
-            ids = [from_cell(row["id"]) for row in rows]
-        return {_png_name(name) for name in ids}
-    except (OSError, UnreadableError, ValueError, LookupError, TypeError, csv.Error):
+        return {_png_name(row["id"]) for row in read_rows(out)}
+    except (OSError, ValueError, LookupError, TypeError, csv.Error):
         return set()
 
 
@@ -341,11 +314,7 @@ def _place_images(parts: Sequence[Path], making: Path, places: Sequence[Path]) -
 
 
 def check_table(out: Path) -> None:
-    """Raise an error, before any work is done, if the table cannot be written to a path.
-
-    Raises:
-        DataError: If its ending is unknown, its folder does not exist, or it is itself a folder.
-    """
+    """Raise an error, before any work is done, if the table cannot be written to a path."""
     if out.suffix.lower() not in ENDINGS:
         raise DataError(f"{out}: tables of segmentation are written as {', '.join(ENDINGS)}")
     check_ending(out)
@@ -377,8 +346,43 @@ def _rows_in(path: Path) -> list[dict[str, Any]]:
     return [line["row"] for line in _read_lines(path)]
 
 
-def _table(out: Path, rows: list[dict[str, Any]]) -> bytes:
-    rows = [{**row, "id": writable(row["id"])} for row in rows]
-    if out.suffix.lower() == ".jsonl":
-        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-    return csv_text([rows[0], *(row.values() for row in rows)]).encode()
+# Steps of the golden ratio around the circle of hues: neighbours differ, however many there are.
+_HUE_STEP = 0.61803398875
+
+
+def _classes_image(classes: Array) -> bytes:
+    """Return a png of class indices: with a palette, or with 16 bit if one is above 255."""
+    from PIL import Image
+
+    if classes.max() > 255:
+        return _png(Image.fromarray(classes.astype(np.uint16)))
+    image = Image.fromarray(classes.astype(np.uint8))
+    colours = [colorsys.hsv_to_rgb(i * _HUE_STEP % 1, 0.65, 0.9) for i in range(256)]
+    image.putpalette([round(255 * part) for colour in colours for part in colour])
+    return _png(image)
+
+
+def _stages_image(image: Array, grid: Grid, stages: Array) -> bytes:
+    """Return a png of an image in which tiles that exited at stage 1 are grey.
+
+    Other tiles are in colour; each later stage that saw a tile adds a frame.
+    """
+    from PIL import Image
+
+    grey = np.repeat(image.mean(axis=2, keepdims=True) * 0.6 + 70, 3, axis=2)
+    late = grid.pasted(stages > 0)
+    shown = np.where(late[..., None], image, grey).astype(np.uint8)
+    frames = np.zeros((len(grid), *grid.side), bool)
+    for frame, stage in zip(frames, stages.tolist(), strict=True):
+        for ring in range(stage):
+            high, wide = (side - 3 * ring for side in grid.side)
+            frame[3 * ring : high, 3 * ring : wide] = True
+            frame[3 * ring + 1 : high - 1, 3 * ring + 1 : wide - 1] = False
+    shown[grid.pasted(frames)] = (255, 196, 0)
+    return _png(Image.fromarray(shown))
+
+
+def _png(image: object) -> bytes:
+    data = io.BytesIO()
+    image.save(data, "png")  # type: ignore[attr-defined]
+    return data.getvalue()

@@ -24,16 +24,7 @@ _KEYS = ("sizes", "context", "counted_above", "ignore")
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings for segmentation in a pool file.
-
-    Args:
-        image: Height and width of all images, in pixels.
-        grids: The tilings to compare.
-        counted_above: The score of a tile counts pixels whose largest probability is above this;
-            the paper's t_unlab.
-        ignore: The label of unlabelled pixels; None if every pixel is labelled.
-        exif: True if EXIF rotates images.
-    """
+    """The settings for segmentation in a pool file; ``counted_above`` is the paper's t_unlab."""
 
     image: tuple[int, int]
     grids: tuple[Grid, ...]
@@ -53,11 +44,6 @@ def read_settings(pool: PoolFile) -> Settings:
     The keys of ``[tiles]`` are ``sizes``, a list of sides of tiles in pixels, ``"full"`` and
     ``"SIDE+CONTEXT"``; ``context``, the pixels around a tile that later models also see, for sizes
     that name none; ``counted_above``; and ``ignore``.
-
-    Raises:
-        PoolFileError: If the task differs, models differ in size, or a value is out of range.
-        UnknownNameError: If a key is unknown.
-        ShapeError: If tiles do not fit the image.
     """
     if pool.task is not SEMANTIC_SEGMENTATION:
         raise PoolFileError(
@@ -92,11 +78,7 @@ def read_settings(pool: PoolFile) -> Settings:
 
 
 def same_exif(where: str, models: Mapping[str, ModelSpec]) -> bool:
-    """Return True if EXIF rotates the images that models see.
-
-    Raises:
-        PoolFileError: If it does for some models only, because one label serves all models.
-    """
+    """Return True if EXIF rotates the images that models see."""
     rotated = [name for name, model in models.items() if model.preprocessing.exif]
     if rotated and len(rotated) < len(models):
         others = [name for name in models if name not in rotated]
@@ -140,13 +122,7 @@ def view_of(spec: ModelSpec, grid: Grid) -> ModelSpec:
 
 
 def view_costs(whole: ModelSpec, window: ModelSpec, grid: Grid) -> tuple[Cost, ...]:
-    """Return the cost of all tiles of an image, one a unit.
-
-    Args:
-        whole: The model that sees the image.
-        window: The model that sees tiles, with the counted costs of one window.
-        grid: The tiles.
-    """
+    """Return the costs of all tiles of an image; ``window`` has the counted costs of one."""
     height, width = grid.window
     conditions = f"all {len(grid)} tiles, each seen in {height} x {width}"
     costs = []

@@ -70,17 +70,7 @@ _ARRAYS = ("scores", "both", "predicted", "labelled")
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """The models and settings on which all numbers of a store depend.
-
-    Args:
-        grids: The tilings.
-        classes: Names of the classes.
-        confidence: Name of the confidence function.
-        ignore: The label that does not count, or None.
-        most: Largest number of models in a committee.
-        models: How each model that sees images is loaded.
-        on_tiles: For each grid with tiles, how each model that sees them is loaded.
-    """
+    """The models and settings on which all numbers of a store depend."""
 
     grids: tuple[Grid, ...]
     classes: tuple[str, ...]
@@ -91,11 +81,7 @@ class Index:
     on_tiles: Mapping[str, Mapping[str, ModelSpec]]
 
     def grid(self, name: str) -> Grid:
-        """Return the grid of a name.
-
-        Raises:
-            UnknownNameError: If there is none.
-        """
+        """Return the grid of a name."""
         known = {grid.name: grid for grid in self.grids}
         if name not in known:
             raise UnknownNameError.of("tiles", "tiles of size", name, known)
@@ -148,11 +134,7 @@ def _root(path: Path) -> Path | None:
 
 
 def write_index(store: Path, index: Index) -> None:
-    """Write the index of a store, or check that it equals the existing one.
-
-    Raises:
-        ChangedError: If the existing index differs.
-    """
+    """Write the index of a store, or check that it equals the existing one."""
     path = store / INDEX
     # The index of a store without counts may be replaced.
     if not path.is_file() or not any(store.glob("*/*.npz")):
@@ -171,12 +153,7 @@ def write_index(store: Path, index: Index) -> None:
 
 
 def read_index(path: str | Path) -> Index:
-    """Return the index of a store, or of the store of a split.
-
-    Raises:
-        StoreError: If there is none, or its schema is newer.
-        DamagedError: If it cannot be read.
-    """
+    """Return the index of a store, or of the store of a split."""
     root = _root(Path(path))
     if root is None:
         raise StoreError(f"{path}: no store of tiles; run committee predict with a pool of them")
@@ -230,16 +207,7 @@ def _read_images(folder: Path) -> _Images:
 
 
 def write_images(folder: Path, ids: Sequence[str], content: Sequence[int], rule: str) -> list[str]:
-    """Record the images of a split.
-
-    Returns:
-        A line about copies among the images, and one about images that other splits contain under
-        other names.
-
-    Raises:
-        StoreError: If the name of the split is not valid for a folder, or another split of the
-            store contains one of the images; see :func:`committee.store.split.check_apart`.
-    """
+    """Record the images of a split; return lines about copies, here and in other splits."""
     check_split_name(folder.name)
     samples = _samples(folder.name, ids, content)
     paths = sorted(folder.parent.glob(f"*/{IMAGES}"))
@@ -290,11 +258,7 @@ class _TileFiles:
         self._chunks = self._files.promised()
 
     def table(self, image: str, grid: Grid) -> Table:
-        """Return the table of one image for one grid.
-
-        Raises:
-            DamagedError: If it is missing or altered.
-        """
+        """Return the table of one image for one grid."""
         index, keys = self._index, self._index.keys(grid)
         chunk = self._chunks.get(chunk_name(image))
         data = None if chunk is None else self._files.read(chunk)
@@ -329,17 +293,7 @@ def _is_table(parts: Sequence[Array], keys: int, tiles: int, classes: int) -> bo
 
 
 def load_tiles(folder: str | Path, grid: str = "full") -> TilePool:
-    """Return one split of a store as a pool whose rows are the tiles of a grid.
-
-    Args:
-        folder: ``STORE/SPLIT``.
-        grid: Name of the grid.
-
-    Raises:
-        StoreError: If there is no such split.
-        DamagedError: If a file is missing or altered.
-        UnknownNameError: If there is no such grid.
-    """
+    """Return one split of a store as a pool whose rows are the tiles of a grid."""
     folder = Path(folder)
     index = read_index(folder)
     if not (folder / IMAGES).is_file():
@@ -356,13 +310,7 @@ def load_tiles(folder: str | Path, grid: str = "full") -> TilePool:
 
 @dataclass(frozen=True)
 class _Uncounted:
-    """The pixels and classes of a split that no figure counts.
-
-    Args:
-        pixels: Share of the pixels whose label is ignored or negative.
-        classes: Classes that no label has.
-        notes: The same in sentences; empty if everything counts.
-    """
+    """The share of pixels and the classes that no figure counts, and both in sentences."""
 
     pixels: float
     classes: tuple[str, ...]
@@ -370,11 +318,7 @@ class _Uncounted:
 
 
 def left_out(folder: str | Path) -> _Uncounted:
-    """Return the pixels and classes of a split, ``STORE/SPLIT``, that no figure counts.
-
-    Raises:
-        StoreError, DamagedError: If the split is missing or altered.
-    """
+    """Return the pixels and classes of a split, ``STORE/SPLIT``, that no figure counts."""
     folder = Path(folder)
     index = read_index(folder)
     ids, grid = _read_images(folder).ids, index.grids[0]
@@ -384,14 +328,7 @@ def left_out(folder: str | Path) -> _Uncounted:
 
 
 def _uncounted(index: Index, split: str, count: int, tiles: Array) -> _Uncounted:
-    """Return the same for ``count`` images.
-
-    Args:
-        index: The index of the store.
-        split: Name of the split.
-        count: Number of images.
-        tiles: Labelled pixels of each class in all tiles of any grid, shape (tiles, classes).
-    """
+    """Return the same for ``count`` images from the labelled pixels of all their tiles."""
     labelled = tiles.sum(axis=0, dtype=np.int64)
     share = 1 - float(labelled.sum()) / (count * math.prod(index.grids[0].image))
     names = index.classes or tuple(map(str, range(len(labelled))))
@@ -423,19 +360,7 @@ def load_images(
     *,
     calibrated: bool = False,
 ) -> Pool:
-    """Return one split of a store as a pool of whole images with the tilings of all other grids.
-
-    Args:
-        folder: ``STORE/SPLIT``.
-        models: Names of the models that see images; all if None.
-        grids: Names of the grids; all grids of the store if None.
-        calibrated: True is an error, because a store of tiles has no calibrations.
-
-    Raises:
-        StoreError: If there is no such split, or ``calibrated`` is true.
-        DamagedError: If a file is missing or altered.
-        UnknownNameError: If there is no such grid or model.
-    """
+    """Return one split of a store as a pool of whole images with the tilings of all other grids."""
     if calibrated:
         raise StoreError(
             f"{folder}: tiles have scores and counts only, so there is nothing to calibrate"
@@ -463,16 +388,7 @@ def _notes(folder: Path, pool: TilePool) -> tuple[str, ...]:
 def pool_of(
     table: Table, index: Index, grid: Grid, ids: Sequence[str], split: str, rule: str = ""
 ) -> TilePool:
-    """Return a pool whose rows are tiles.
-
-    Args:
-        table: Scores and counts of the tiles.
-        index: Models, classes and settings.
-        grid: The tiling.
-        ids: Names of the images.
-        split: Name of the split.
-        rule: The rule that selected the split from a larger set.
-    """
+    """Return a pool whose rows are tiles."""
     on_tiles = index.on_tiles.get(grid.name, {})
     specs = {**index.models, **on_tiles}
     no_outputs = Outputs("logits", np.empty((len(ids) * len(grid), 0), np.float32))

@@ -12,8 +12,8 @@ from committee.models.load import specs_of
 from committee.pool.evaluate import exits_of, source_of
 from committee.pool.pool import Pool
 from committee.report.figure import figure_svg
+from committee.report.page import Section
 from committee.report.rows import Report, Row
-from committee.report.section import Section
 from committee.report.style import Axes, Figure, empty_figure
 from committee.report.table import Column, Table
 from committee.report.text import exits, named
@@ -29,15 +29,7 @@ _STAGES = ("#eeeeee", "#7fb5d8", "#0072B2", "#003f63")
 
 @dataclass(frozen=True, eq=False)
 class _TileExits:
-    """The exits of all tiles of the images of a split.
-
-    Args:
-        cascade: The cascade that decided.
-        grid: The tiling.
-        stages: Stage of exit of each tile, from 0, shape (images, tiles).
-        names: Names of the images.
-        split: Name of the split.
-    """
+    """The stage of exit of every tile of the images of a split, shape (images, tiles)."""
 
     cascade: Cascade
     grid: Grid
@@ -52,13 +44,8 @@ class _TileExits:
         return shares
 
 
-def tile_exits(cascade: Cascade, pool: Pool) -> _TileExits:
-    """Return the exits of the stored tiles of a split.
-
-    Args:
-        cascade: A cascade that knows its models and sees tiles.
-        pool: Predictions of its models.
-    """
+def _tile_exits(cascade: Cascade, pool: Pool) -> _TileExits:
+    """Return the exits of the stored tiles of a split."""
     own = pool.holding(cascade.models_of_stages)
     samples = own.samples
     stages = exits_of(cascade, source_of(cascade, own))[0].reshape(samples.wholes, samples.parts)
@@ -67,14 +54,7 @@ def tile_exits(cascade: Cascade, pool: Pool) -> _TileExits:
 
 
 def tile_sections(report: Report) -> list[Section]:
-    """Return a section on late exits, for the selected committees or else the front's best.
-
-    Returns:
-        One section, or none if no committee on the front sees tiles.
-
-    Raises:
-        MissingExtraError: If matplotlib is not installed.
-    """
+    """Return a section on late exits of the selected committees, or the front's best; or none."""
     pool = report.front.pool if report.test is None else report.test
 
     def on_tiles(row: Row) -> bool:
@@ -85,13 +65,13 @@ def tile_sections(report: Report) -> list[Section]:
     some = some or [row for row in report.members if on_tiles(row)][-1:]
     if not some:
         return []
-    maps = {named(row.cascade): (row, tile_exits(row.cascade, pool)) for row in some}
+    maps = {named(row.cascade): (row, _tile_exits(row.cascade, pool)) for row in some}
     section = Section(
         name="tiles-went-on",
         title="Where tiles go on",
         sentences=tuple(_sentences([each for _, each in maps.values()])),
         tables=(_table(list(maps.values())),),
-        svg=figure_svg(tiles_figure([each for _, each in maps.values()])),
+        svg=figure_svg(_tiles_figure([each for _, each in maps.values()])),
     )
     return [section]
 
@@ -133,15 +113,8 @@ def _table(maps: Sequence[tuple[Row, _TileExits]]) -> Table:
     )
 
 
-def tiles_figure(maps: Sequence[_TileExits]) -> Figure:
-    """Draw how often each tile goes on, and the stage of exit of each tile of some images.
-
-    Args:
-        maps: One a row of the figure.
-
-    Raises:
-        MissingExtraError: If matplotlib is not installed.
-    """
+def _tiles_figure(maps: Sequence[_TileExits]) -> Figure:
+    """Draw how often each tile goes on, and the stage of exit of each tile of some images."""
     figure = empty_figure(9.0, 0.4 + 2.6 * len(maps))
     for panel, each in zip(
         figure.subfigures(len(maps), 1, squeeze=False).flat,

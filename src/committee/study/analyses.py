@@ -56,11 +56,7 @@ ANALYSES: tuple[Analysis, ...] = (
 
 
 def chosen_analyses(only: Sequence[str] = ()) -> tuple[Analysis, ...]:
-    """Return the analyses of these names, in the order of the paper; all without names.
-
-    Raises:
-        UnknownNameError: If there is no analysis of a name.
-    """
+    """Return the analyses of these names, in the order of the paper; all without names."""
     known = [analysis.name for analysis in ANALYSES]
     for name in only:
         if name not in known:
@@ -81,10 +77,6 @@ def run_study(
     Returns:
         One finding for each analysis, in the order of :data:`ANALYSES`; ``left_out`` is empty or
         says why the pool cannot support it.
-
-    Raises:
-        UnknownNameError: If there is no analysis of a name.
-        MissingExtraError: If a package is missing: that is no property of the pool.
     """
     analyses = chosen_analyses(only)
     findings: list[Finding] = []
@@ -109,11 +101,7 @@ def _finding(analysis: Analysis, study: Study) -> Finding:
 
 
 def figure_of(study: Study, finding: Finding) -> Figure | None:
-    """Return the figure of a finding; None if it has none.
-
-    Raises:
-        MissingExtraError: If matplotlib is not installed.
-    """
+    """Return the figure of a finding; None if it has none."""
     if finding.data is None:
         return None
     return next(a.draw for a in ANALYSES if a.name == finding.name)(study, finding.data)

@@ -58,13 +58,7 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Entry:
-    """One committee of a table that sets several beside a single model.
-
-    Args:
-        single: The model.
-        kind: What the committee is among those of the model.
-        committee: The committee; None if there is none of this kind.
-    """
+    """A single model and a committee of some kind beside it; None if there is none of that kind."""
 
     single: Committee
     kind: str

@@ -43,14 +43,8 @@ _SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
-class Halves:
-    """Which samples fit calibrations and which choose.
-
-    Args:
-        fits: The pool on samples to fit on; None if the pool brought its calibrations.
-        chooses: The pool, uncalibrated, on samples that no calibration was fitted on.
-        text: Both, for people.
-    """
+class _Halves:
+    """The pool on samples that fit, None if it was calibrated before, and on those that choose."""
 
     fits: Pool | None
     chooses: Pool
@@ -74,7 +68,7 @@ def _analyse(study: Study) -> Finding:
             f"only scores and counts are kept of {study.test.task.units}; there are no outputs to "
             "calibrate"
         )
-    own, halves = study.settings, split_halves(study)
+    own, halves = study.settings, _split_halves(study)
     every = ensembles(halves.chooses, own.max_models, own.combine, own.unit)
     best = [each.cascade.names for each in front_of(every)] if every else []
     # The first block of views stands for all: they are of one size and one set of weights.
@@ -96,12 +90,8 @@ def _analyse(study: Study) -> Finding:
     return Finding(tuple(tables), tuple(sentences), shown)
 
 
-def split_halves(study: Study) -> Halves:
-    """Return samples that fit and samples that choose; all choose if the pool is calibrated.
-
-    Raises:
-        Unsupported: If its calibrations were fitted on the samples that choose.
-    """
+def _split_halves(study: Study) -> _Halves:
+    """Return samples that fit and samples that choose; all choose if the pool is calibrated."""
     raw, split = study.val.with_calibrations({}), study.val_name
     known = study.val.calibrations
     if any(each.samples == identity_of(raw, [name]) for name, each in known.items()):
@@ -112,7 +102,7 @@ def split_halves(study: Study) -> Halves:
     if known:
         fitted = {each.split for each in known.values() if each.split}
         on = ", ".join(sorted(fitted)) or "other samples"
-        return Halves(None, raw, f"Calibrations were fitted on {on}, {split} chose the ensembles")
+        return _Halves(None, raw, f"Calibrations were fitted on {on}, {split} chose the ensembles")
     order = np.random.default_rng(_SEED).permutation(len(raw))
     middle = len(raw) // 2
     fits = raw.rows(np.sort(order[:middle]), f"half of {split}")
@@ -121,7 +111,7 @@ def split_halves(study: Study) -> Halves:
         f"Calibrations were fitted on a random half of {split} ({len(fits):,} samples), the other "
         f"half ({len(chooses):,}) chose the ensembles"
     )
-    return Halves(fits, chooses, text)
+    return _Halves(fits, chooses, text)
 
 
 # An ensemble before and after its models were calibrated.
@@ -145,12 +135,12 @@ def _reliable(pool: Pool) -> Iterator[_Reliable]:
     assert labels is not None  # a study has evaluated on them
     for errors in calibration_effects(pool, pool.calibrations):
         raw, calibration = pool.model(errors.model), pool.calibrations[errors.model]
-        before = overconfidence(raw, labels) if says_probabilities(raw) else None
-        after = overconfidence(calibration.apply(raw), labels)
+        before = _overconfidence(raw, labels) if says_probabilities(raw) else None
+        after = _overconfidence(calibration.apply(raw), labels)
         yield _Reliable(calibration.text, errors, before, after)
 
 
-def overconfidence(outputs: Outputs, labels: Array) -> Estimate:
+def _overconfidence(outputs: Outputs, labels: Array) -> Estimate:
     """Return mean confidence less accuracy, paired.
 
     Below 0 a model is right more often than it says.

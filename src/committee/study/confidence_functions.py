@@ -35,13 +35,7 @@ _DRAWN = tuple(range(1, 101))
 
 @dataclass(frozen=True, eq=False)
 class _Surest:
-    """Accuracy among the surest samples of one model.
-
-    Args:
-        model: Its name.
-        percent: How many percent of the samples were taken, P of them.
-        accuracy: By confidence function, and for the upper bound, shape (P,), shares of 1.
-    """
+    """Accuracy among some percentages of surest samples, by confidence function and upper bound."""
 
     model: str
     percent: tuple[int, ...]
@@ -57,7 +51,7 @@ def _analyse(study: Study) -> Finding:
             f"only one score is kept of {study.test.task.units}, {study.settings.confidence}; "
             "there is nothing to compare it with"
         )
-    first = surest_of(study, study.names[0])
+    first = _surest_of(study, study.names[0])
     tables = [_surest_table(study, first), _mean_table(study)]
     sentences = [_surest_sentence(first)]
     try:
@@ -71,7 +65,7 @@ def _analyse(study: Study) -> Finding:
     return Finding(tuple(tables), tuple(sentences), first)
 
 
-def surest_of(study: Study, model: str, percent: Sequence[int] = _DRAWN) -> _Surest:
+def _surest_of(study: Study, model: str, percent: Sequence[int] = _DRAWN) -> _Surest:
     """Return the accuracy among the surest samples of a model, on the test split.
 
     Samples of equal score are taken in the order of the split.
@@ -81,16 +75,16 @@ def surest_of(study: Study, model: str, percent: Sequence[int] = _DRAWN) -> _Sur
     correct = study.correct(study.alone(model))
     pool = study.test.with_calibrations(study.val.calibrations)
     shares = {
-        name: accuracy_of_surest(
+        name: _accuracy_of_surest(
             correct, prefixes_of(pool, name, own.combine).scores(names, rows), percent
         )
         for name in CONFIDENCES
     }
-    shares[UPPER_BOUND] = accuracy_of_surest(correct, correct.astype(float), percent)
+    shares[UPPER_BOUND] = _accuracy_of_surest(correct, correct.astype(float), percent)
     return _Surest(model, tuple(percent), shares)
 
 
-def accuracy_of_surest(correct: Array, scores: Array, percent: Sequence[int]) -> Array:
+def _accuracy_of_surest(correct: Array, scores: Array, percent: Sequence[int]) -> Array:
     """Return the accuracy among the k % of samples of highest score.
 
     Args:
@@ -101,7 +95,7 @@ def accuracy_of_surest(correct: Array, scores: Array, percent: Sequence[int]) ->
     Returns:
         Shares of 1, shape (P,).
 
-    >>> accuracy_of_surest(np.array([1, 0, 1, 1]), np.array([0.9, 0.1, 0.8, 0.2]), [50, 75, 100])
+    >>> _accuracy_of_surest(np.array([1, 0, 1, 1]), np.array([0.9, 0.1, 0.8, 0.2]), [50, 75, 100])
     array([1.  , 1.  , 0.75])
     """
     order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
@@ -151,7 +145,7 @@ def _mean_table(study: Study) -> Table:
     return Table(
         "The same for every model, mean over 1 % to 100 %",
         (Column("model", lambda surest: surest.model), *map(mean, (*CONFIDENCES, UPPER_BOUND))),
-        [surest_of(study, model) for model in study.names],
+        [_surest_of(study, model) for model in study.names],
         "A model whose surest samples are right more often knows better when it may be wrong.",
         name="means",
     )

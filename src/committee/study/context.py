@@ -51,13 +51,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Reference:
-    """A model outside the pool, without predictions.
-
-    Args:
-        name: Name in tables and figures.
-        accuracy: A share of 1, on samples like those of the test split.
-        cost: The cost of one sample, in the study's unit.
-    """
+    """A model outside the pool, without predictions; its accuracy is a share of 1."""
 
     name: str
     accuracy: float
@@ -66,13 +60,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Training:
-    """The training time of each model.
-
-    Args:
-        unit: Unit of the times, such as ``core seconds``.
-        times: Time by name of the model.
-        weights: Maps a model to the set of weights that it shares with others.
-    """
+    """The training time of each model, in a unit, and the set of weights that it shares."""
 
     unit: str
     times: Mapping[str, float]
@@ -85,13 +73,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Pair:
-    """A single model and the best committees beside it, all chosen on the validation split.
-
-    Args:
-        single: The model alone.
-        same_cost: The most accurate committee that costs no more; None if there is none.
-        same_accuracy: The cheapest committee that is as accurate; None if there is none.
-    """
+    """A single model and the best committees beside it, all chosen on the validation split."""
 
     single: Committee
     same_cost: Committee | None
@@ -100,15 +82,7 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A pool on two splits, and the results that its analyses share; see :func:`study_of`.
-
-    Args:
-        val: The pool on the validation split, on which models and thresholds are chosen.
-        test: The pool on the test split; nothing is chosen on it.
-        settings: The settings that all searches share.
-        references: Models outside the pool.
-        training: The training times, or None.
-    """
+    """A pool on two splits, and the results that its analyses share; see :func:`study_of`."""
 
     val: Pool
     test: Pool
@@ -184,16 +158,7 @@ class Study:
     ) -> Front:
         """Return a front with evaluations on both splits; each front is searched once.
 
-        Args:
-            max_models: Most models of a committee; by default that of the settings.
-            models: Names of the models to search over; by default all.
-            unit: Unit of the cost; by default that of the settings.
-            worst_case: Bound on the sum over all stages, in ``unit``.
-            tiling: The only tiling of the samples; by default every tiling.
-
-        Raises:
-            Infeasible: If no committee keeps to the bound.
-            CascadeError: If ``max_models`` is more than there are.
+        What is left out is as in the settings; ``tiling`` is the only tiling of the samples.
         """
         own = self.settings
         val = self.val if models is None else self.val.only(models)
@@ -292,14 +257,7 @@ class Study:
         return self.mean_gain([cascade], [over])
 
     def gains(self, name: str, pick: Pick, over: Pick, itself: bool = True) -> Column:
-        """Return a column of gains over the committees that ``over`` picks.
-
-        Args:
-            name: The heading.
-            pick: Takes the committee from an item.
-            over: Takes the reference from an item.
-            itself: False for an empty cell where a committee meets itself.
-        """
+        """Return a column of gains over ``over``; a gain over itself is empty if not ``itself``."""
 
         def gain(item: Any) -> Estimate | None:
             committee, reference = pick(item), over(item)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from committee.report.plane import Plane
-from committee.report.scales import measure_text
 from committee.report.style import (
     GREY,
     SINGLE,
@@ -19,7 +18,7 @@ from committee.report.style import (
     plain,
     plain_text,
 )
-from committee.report.text import named
+from committee.report.text import measure_text, named
 from committee.selection.front import Committee
 from committee.study.base import Entry
 from committee.study.context import Study
@@ -32,11 +31,7 @@ def plane_of(
     axes: Axes | None = None,
     models: Sequence[Committee] = (),
 ) -> Plane:
-    """Return the plane of a study; other arguments as of :class:`Plane`, the study's if left out.
-
-    Raises:
-        MissingExtraError: If matplotlib is not installed.
-    """
+    """Return the plane of a study; arguments as of :class:`Plane`, the study's if left out."""
     singles = study.singles if singles is None else singles
     label = f"{measure_text(study.measure)} on {study.test_text} (%)"
     return Plane(singles, unit or study.settings.unit, label, axes, models)
@@ -55,18 +50,8 @@ def draw_beside(
 ) -> Figure:
     """Draw a row for each single model: costs on the left, gains with intervals on the right.
 
-    Args:
-        study: Whose test split is meant.
-        entries: Committees beside single models, in the order drawn.
-        looks: How each kind of committee is drawn; other kinds are not.
-        label: The label of the axis of costs.
-        title: What stands above both panels.
-        size: How many of the cost's unit make one of the axis'.
-        cost: What is drawn of a committee; its average cost if left out.
-        worst: True to draw lines to the worst case.
-
-    Raises:
-        MissingExtraError: If matplotlib is not installed.
+    Costs are divided by ``size``; ``worst`` adds lines to the worst case. Kinds without a look are
+    not drawn.
     """
     rows: dict[str, list[tuple[str, Committee]]] = {}
     for each in entries:

@@ -45,11 +45,7 @@ def _analyse(study: Study) -> Finding:
 
 
 def best_ensembles(study: Study) -> tuple[Committee, ...]:
-    """Return the study's Pareto-optimal ensembles.
-
-    Raises:
-        Unsupported: If there are none.
-    """
+    """Return the study's Pareto-optimal ensembles."""
     if study.ensembles:
         return study.ensembles
     if len(study.val.singles(study.settings.combine)) == 1:

@@ -14,14 +14,7 @@ _REFERENCE = ("name", "accuracy", "cost")
 
 
 def read_references(path: Path) -> tuple[Reference, ...]:
-    """Return models outside the pool from a csv: ``name``, ``accuracy`` and ``cost``.
-
-    Args:
-        path: Accuracies are shares of 1, costs in the unit of the study.
-
-    Raises:
-        DataError: If it cannot be read, lacks a column, or holds something else than such numbers.
-    """
+    """Return models outside the pool from a csv: ``name``, ``accuracy`` and ``cost``."""
     where = f"--reference {path}"
     columns, records = _read(path, where)
     if missing := [name for name in _REFERENCE if name not in columns]:
@@ -45,10 +38,6 @@ def read_training(path: Path, pool: Pool) -> Training:
         path: The heading of the second column is the unit of the times. A name is that of a model,
             or of a family, of which each training then took that time.
         pool: Whose models they are.
-
-    Raises:
-        DataError: If it cannot be read, has other columns, names what is not in the pool, or lacks
-            a model of the pool.
     """
     where = f"--training {path}"
     columns, records = _read(path, where)

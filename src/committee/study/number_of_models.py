@@ -31,7 +31,7 @@ def _analyse(study: Study) -> Finding:
     most = study.settings.max_models
     if most < 3:
         raise Unsupported(f"committees of up to {most} models; a comparison needs 3 or more")
-    targets = target_costs(study)
+    targets = _target_costs(study)
     # The cheapest model is on every front, so that every target can be met.
     chosen = {
         number: tuple(study.search(number).at_most(target) for target in targets)
@@ -41,7 +41,7 @@ def _analyse(study: Study) -> Finding:
     return Finding(_tables(study, targets, chosen), sentences, chosen)
 
 
-def target_costs(study: Study) -> list[float]:
+def _target_costs(study: Study) -> list[float]:
     """Return costs of equal ratio from the cheapest model to the dearest committee that pays."""
     lowest = study.singles[0].val.average_cost
     highest = max(

@@ -28,15 +28,8 @@ Stages = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
-class Member:
-    """One cascade of the family.
-
-    Args:
-        name: ``C0`` for the base, then ``C1`` and so on.
-        single: The model whose cost it keeps to.
-        scaled: The base cascade, scaled up; its thresholds are the best for that cost.
-        searched: The best committee at that cost, whatever its models; None if there is none.
-    """
+class _Member:
+    """A cascade of the family, the model whose cost it keeps, and what search finds there."""
 
     name: str
     single: Committee
@@ -75,20 +68,15 @@ def _analyse(study: Study) -> Finding:
     return Finding((table,), _sentences(study, members), members)
 
 
-def scale(stages: Stages, architectures: Sequence[Sequence[str]], steps: int) -> Stages | None:
+def _scale(stages: Stages, architectures: Sequence[Sequence[str]], steps: int) -> Stages | None:
     """Return stages whose models are some steps further up; None if none are so large.
 
     The second training of an architecture becomes the second of the larger one.
 
-    Args:
-        stages: The stages to scale.
-        architectures: Trainings of each, by rising cost.
-        steps: How far up.
-
     >>> ladder = [["a1", "a2"], ["b1", "b2"], ["c1"]]
-    >>> scale((("a1",), ("a2", "b1")), ladder, 1)
+    >>> _scale((("a1",), ("a2", "b1")), ladder, 1)
     (('b1',), ('b2', 'c1'))
-    >>> scale((("a1",), ("b2",)), ladder, 1) is None
+    >>> _scale((("a1",), ("b2",)), ladder, 1) is None
     True
     """
     place = {
@@ -104,7 +92,7 @@ def scale(stages: Stages, architectures: Sequence[Sequence[str]], steps: int) ->
     return scaled  # type: ignore[return-value]  # no name is None
 
 
-def _members(study: Study) -> list[Member]:
+def _members(study: Study) -> list[_Member]:
     ladder = list(study.architectures.values())
     front = study.search(min(_MOST, study.val.most_models))
     if study.val.layout.view_groups:
@@ -115,18 +103,18 @@ def _members(study: Study) -> list[Member]:
             continue
         division = study.val.holding(base.cascade.models_of_stages)
         stages = division.layout.on_wholes(base.cascade.models_of_stages)
-        if scale(stages, ladder, 1) is None:
+        if _scale(stages, ladder, 1) is None:
             continue
-        members: list[Member] = []
+        members: list[_Member] = []
         for steps, larger in enumerate(study.pairs[start:]):
-            larger_stages = scale(stages, ladder, steps)
+            larger_stages = _scale(stages, ladder, steps)
             if larger_stages is None:
                 break
             front_here = study.threshold_front(division.layout.on_tiles(larger_stages))
             best = feasible(front_here.at_most, larger.single.val.average_cost)
             if best is None:
                 break
-            members.append(Member(f"C{steps}", larger.single, best, larger.same_cost))
+            members.append(_Member(f"C{steps}", larger.single, best, larger.same_cost))
         return members
     raise Unsupported(
         f"no cascade of up to {_MOST} models costs as little as a single model and can be scaled "
@@ -134,7 +122,7 @@ def _members(study: Study) -> list[Member]:
     )
 
 
-def _sentences(study: Study, members: Sequence[Member]) -> tuple[str, ...]:
+def _sentences(study: Study, members: Sequence[_Member]) -> tuple[str, ...]:
     gains = study.gains_of([(each.single, each.scaled) for each in members])
     lost = study.gains_of([(each.searched, each.scaled) for each in members if each.searched])
     sentences = [
@@ -151,7 +139,7 @@ def _sentences(study: Study, members: Sequence[Member]) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _draw(study: Study, members: Sequence[Member]) -> Figure:
+def _draw(study: Study, members: Sequence[_Member]) -> Figure:
     """Draw accuracy against average cost: single models, the family, searched committees."""
     plane = plane_of(study)
     plane.mark_singles()

@@ -27,16 +27,7 @@ from committee.study.drawing import plane_of
 
 @dataclass(frozen=True)
 class _SelfCascade:
-    """One set of weights at two resolutions.
-
-    Args:
-        low: Alone at the lower resolution.
-        high: Alone at the higher one.
-        gain: Accuracy of ``high`` less that of ``low`` on the test split, paired.
-        cascade: The cheapest of both that is as accurate as the better of them on the validation
-            split; None if none is.
-        thresholds: All that no other threshold beats on the validation split, cheapest first.
-    """
+    """One set of weights at two resolutions, and the thresholds that no other beats, by cost."""
 
     low: Committee
     high: Committee
@@ -57,14 +48,8 @@ class _SelfCascade:
 
 
 @dataclass(frozen=True)
-class SelfCascades:
-    """What the figure shows.
-
-    Args:
-        groups: For each set of weights its model at every resolution, by rising resolution.
-        others: Models of other weights, by rising cost.
-        pairs: All pairs of resolutions.
-    """
+class _Resolutions:
+    """For each set of weights its model at every resolution, and models of other weights."""
 
     groups: Mapping[str, tuple[Committee, ...]]
     others: tuple[Committee, ...]
@@ -96,7 +81,7 @@ def _analyse(study: Study) -> Finding:
     )
     alone = {name for names in shared.values() for name in names}
     others = tuple(single for single in study.singles if single.cascade.names[0] not in alone)
-    data = SelfCascades(groups, others, pairs)
+    data = _Resolutions(groups, others, pairs)
     replaced = list(_replaced(data))
     tables = [_pairs_table(study, pairs)]
     if replaced:
@@ -111,7 +96,7 @@ def _pair(study: Study, low: Committee, high: Committee) -> _SelfCascade:
     return _SelfCascade(low, high, gain, feasible(front.at_least, goal), front.committees)
 
 
-def _replaced(data: SelfCascades) -> Iterator[_Replaced]:
+def _replaced(data: _Resolutions) -> Iterator[_Replaced]:
     """Yield single models, at their lowest resolution, with the self-cascade that matches them."""
     for resolutions in (*((each,) for each in data.others), *data.groups.values()):
         single = resolutions[0]
@@ -170,7 +155,7 @@ def _replaced_table(study: Study, replaced: Sequence[_Replaced]) -> Table:
     )
 
 
-def _sentences(study: Study, data: SelfCascades, replaced: Sequence[_Replaced]) -> Iterator[str]:
+def _sentences(study: Study, data: _Resolutions, replaced: Sequence[_Replaced]) -> Iterator[str]:
     gains = [pair.gain for pair in data.pairs]
     more, less = sum(gain.low > 0 for gain in gains), sum(gain.high < 0 for gain in gains)
     yield (
@@ -229,7 +214,7 @@ def _weights_sentences(
         )
 
 
-def _draw(study: Study, data: SelfCascades) -> Figure:
+def _draw(study: Study, data: _Resolutions) -> Figure:
     """Draw each set of weights at its resolutions, and its cascades."""
     every = [model for resolutions in data.groups.values() for model in resolutions]
     plane = plane_of(study, data.others, models=every)

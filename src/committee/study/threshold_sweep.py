@@ -30,14 +30,8 @@ _MOST = 4
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """One cascade of two models under every threshold.
-
-    Args:
-        committees: By rising threshold; the first is the first model alone, the last the ensemble.
-        plateau: Number of the lowest threshold that is as accurate as the ensemble on the
-            validation split.
-    """
+class _Sweep:
+    """One cascade of two models under every threshold, by rising threshold; see `cheapest`."""
 
     committees: tuple[Committee, ...]
     plateau: int
@@ -92,11 +86,7 @@ def _analyse(study: Study) -> Finding:
 
 
 def pairs_on_front(study: Study) -> list[tuple[str, ...]]:
-    """Return pairs of models, in order: the most frequent on the front in each range of cost.
-
-    Raises:
-        Unsupported: If there is no cascade of two models on the front.
-    """
+    """Return pairs of models, in order: the most frequent on the front in each range of cost."""
     front = study.search(2) if len(study.val.names) > 1 else ()
     twos = [each for each in front if len(each.cascade.stages) == 2]
     if not twos:
@@ -114,10 +104,10 @@ def pairs_on_front(study: Study) -> list[tuple[str, ...]]:
     return chosen
 
 
-def _sweep(study: Study, pair: Sequence[str]) -> Sweep:
+def _sweep(study: Study, pair: Sequence[str]) -> _Sweep:
     committees = study.sweep(pair)
     enough = committees[-1].val.accuracy
-    return Sweep(committees, next(i for i, c in enumerate(committees) if c.val.accuracy >= enough))
+    return _Sweep(committees, next(i for i, c in enumerate(committees) if c.val.accuracy >= enough))
 
 
 def _threshold_text(committee: Committee) -> str:
@@ -127,10 +117,10 @@ def _threshold_text(committee: Committee) -> str:
     return "always" if len(cascade.names) == 1 else "never"
 
 
-def _plateaus(study: Study, sweeps: Sequence[Sweep]) -> Table:
+def _plateaus(study: Study, sweeps: Sequence[_Sweep]) -> Table:
     unit = study.settings.unit
 
-    def first(sweep: Sweep) -> Committee:
+    def first(sweep: _Sweep) -> Committee:
         return sweep.committees[0]
 
     ensemble, cheapest = map(attrgetter, ("ensemble", "cheapest"))
@@ -155,7 +145,7 @@ def _plateaus(study: Study, sweeps: Sequence[Sweep]) -> Table:
     )
 
 
-def _sentence(study: Study, sweep: Sweep) -> str:
+def _sentence(study: Study, sweep: _Sweep) -> str:
     best, ensemble = sweep.cheapest, sweep.ensemble
     whole = ensemble.reported.average_cost
     saved = 1 - best.reported.average_cost / whole if whole else 0.0
@@ -167,7 +157,7 @@ def _sentence(study: Study, sweep: Sweep) -> str:
     )
 
 
-def _draw(study: Study, sweeps: Sequence[Sweep]) -> Figure:
+def _draw(study: Study, sweeps: Sequence[_Sweep]) -> Figure:
     """Draw one curve a cascade, after figure 4 of the paper; large markers begin plateaus."""
     plane = plane_of(study)
     plane.mark_singles("Single models", line=False)

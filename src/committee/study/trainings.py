@@ -16,10 +16,9 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import Unsupported
 from committee.pool.intervals import Estimate
-from committee.report.scales import measure_text
 from committee.report.style import CASCADE, ENSEMBLE, SINGLE, Figure, empty_figure, legend, plain
 from committee.report.table import Column, Table
-from committee.report.text import gain_range
+from committee.report.text import gain_range, measure_text
 from committee.rule.combinations import ORDER_FREE
 from committee.selection.front import Committee
 from committee.study.base import Analysis, Finding
@@ -35,15 +34,8 @@ _KINDS = {
 
 
 @dataclass(frozen=True)
-class Spread:
-    """All committees of one kind that trainings of one architecture make.
-
-    Args:
-        architecture: Its name.
-        kind: ``single``, ``ensemble`` or ``cascade``.
-        committees: All of them.
-        gain: Mean accuracy less that of the single models, paired; None for these themselves.
-    """
+class _Spread:
+    """All committees of a kind of one architecture, and their mean gain over single models."""
 
     architecture: str
     kind: str
@@ -84,7 +76,7 @@ def _analyse(study: Study) -> Finding:
     return Finding((_table(study, spreads),), tuple(_sentences(spreads)), spreads)
 
 
-def _spreads(study: Study, name: str, models: Sequence[str]) -> Iterator[Spread]:
+def _spreads(study: Study, name: str, models: Sequence[str]) -> Iterator[_Spread]:
     singles = study.evaluated([study.cascade([model]) for model in models])
     ensembles = study.evaluated(
         [study.cascade([pair]) for pair in itertools.combinations(models, 2)]
@@ -97,14 +89,14 @@ def _spreads(study: Study, name: str, models: Sequence[str]) -> Iterator[Spread]
         for order in (pair, pair[::-1])
     )
     alone = [each.cascade for each in singles]
-    yield Spread(name, "single", singles)
+    yield _Spread(name, "single", singles)
     for kind, some in (("ensemble", ensembles), ("cascade", cascades)):
         gain = study.mean_gain([each.cascade for each in some], alone)
-        yield Spread(name, kind, some, gain)
+        yield _Spread(name, kind, some, gain)
 
 
-def _table(study: Study, spreads: Sequence[Spread]) -> Table:
-    def figures(name: str, get: Callable[[Spread], Array], *options: str) -> Iterator[Column]:
+def _table(study: Study, spreads: Sequence[_Spread]) -> Table:
+    def figures(name: str, get: Callable[[_Spread], Array], *options: str) -> Iterator[Column]:
         """Yield the columns of the paper's table."""
         yield Column(f"{name}: max", lambda s: float(get(s).max()), *options)  # type: ignore[arg-type]
         yield Column(f"{name}: min", lambda s: float(get(s).min()), *options)  # type: ignore[arg-type]
@@ -128,7 +120,7 @@ def _table(study: Study, spreads: Sequence[Spread]) -> Table:
     )
 
 
-def _sentences(spreads: Sequence[Spread]) -> Iterator[str]:
+def _sentences(spreads: Sequence[_Spread]) -> Iterator[str]:
     for kind, (word, _) in _KINDS.items():
         deviations = [100 * each.deviation for each in spreads if each.kind == kind]
         gains = [each.gain for each in spreads if each.kind == kind and each.gain is not None]
@@ -139,7 +131,7 @@ def _sentences(spreads: Sequence[Spread]) -> Iterator[str]:
         )
 
 
-def _draw(study: Study, spreads: Sequence[Spread]) -> Figure:
+def _draw(study: Study, spreads: Sequence[_Spread]) -> Figure:
     """Draw the accuracy of every committee, architecture by architecture."""
     names = list(dict.fromkeys(each.architecture for each in spreads))
     figure = empty_figure(max(4.0, 1.5 + 0.9 * len(names)))

@@ -25,17 +25,8 @@ from committee.study.drawing import plane_of
 
 
 @dataclass(frozen=True)
-class Views:
-    """One set of weights on more and more blocks of views.
-
-    Args:
-        model: Its name.
-        each: Views of a block.
-        fixed: On the first block, the first two, … of every clip; the last on all views.
-        exits: The cheapest cascade of these blocks that is as accurate as all views on the
-            validation split, in committees as long as the study's; None if none is.
-        front: The cascades that no other of these blocks beats there.
-    """
+class _Views:
+    """One set of weights on the first block of views, the first two, …, and with exits between."""
 
     model: str
     each: int
@@ -74,23 +65,23 @@ def _analyse(study: Study) -> Finding:
     return Finding((_table(study, views),), sentences, views)
 
 
-def _views(study: Study, model: str, names: tuple[str, ...]) -> Views:
+def _views(study: Study, model: str, names: tuple[str, ...]) -> _Views:
     ends = range(1, len(names) + 1)
     fixed = study.evaluated([study.cascade([names[:end]]) for end in ends])
     front = study.search(models=names)
     spec = study.val.specs[names[0]]
     assert isinstance(spec, ModelSpec)
     each = spec.preprocessing.inputs
-    return Views(
+    return _Views(
         model, each, fixed, feasible(front.at_least, fixed[-1].val.accuracy), front.committees
     )
 
 
 # The views of a model, a text that says which of them run, and the committee of these.
-_Row = tuple[Views, str, Committee]
+_Row = tuple[_Views, str, Committee]
 
 
-def _rows(views: Views) -> Iterator[_Row]:
+def _rows(views: _Views) -> Iterator[_Row]:
     for count, committee in enumerate(views.fixed[:-1], 1):
         yield views, f"{views.each * count} of {views.total}", committee
     yield views, f"all {views.total}", views.whole
@@ -98,7 +89,7 @@ def _rows(views: Views) -> Iterator[_Row]:
         yield views, f"exits between views: {named(views.exits.cascade)}", views.exits
 
 
-def _table(study: Study, every: Sequence[Views]) -> Table:
+def _table(study: Study, every: Sequence[_Views]) -> Table:
     def committee(row: _Row) -> Committee:
         return row[2]
 
@@ -125,7 +116,7 @@ def _table(study: Study, every: Sequence[Views]) -> Table:
     )
 
 
-def _sentences(study: Study, views: Views) -> Iterator[str]:
+def _sentences(study: Study, views: _Views) -> Iterator[str]:
     val, total, test = study.val_name, views.total, study.test_text
     enough = views.fixed[views.enough - 1]
     seen = views.each * views.enough
@@ -151,7 +142,7 @@ def _sentences(study: Study, views: Views) -> Iterator[str]:
     )
 
 
-def _draw(study: Study, every: Sequence[Views]) -> Figure:
+def _draw(study: Study, every: Sequence[_Views]) -> Figure:
     """Draw each model on rising numbers of views, and its exits between views."""
     plane = plane_of(study)
     plane.mark_singles()

@@ -26,7 +26,7 @@ Guarantee = tuple[Committee, Committee, Committee]
 
 def _analyse(study: Study) -> Finding:
     """Find for each single model the cheapest equal committee with and without the guarantee."""
-    rows = guarantees(study)
+    rows = _guarantees(study)
     if not any(len(without.cascade.names) > 1 for _, without, _ in rows):
         raise Unsupported("no committee of several models costs less than its equal in accuracy")
     table = columns.beside_table(
@@ -42,7 +42,7 @@ def _analyse(study: Study) -> Finding:
     return Finding((table,), tuple(_sentences(rows)), rows)
 
 
-def guarantees(study: Study) -> list[Guarantee]:
+def _guarantees(study: Study) -> list[Guarantee]:
     """Return single models with their equals in accuracy, where there are any within the bound."""
     rows = []
     for single, without in study.matched:

@@ -9,8 +9,7 @@ from typing import Any
 
 from committee.files import write_text
 from committee.report.figure import figure_svg, save_figure
-from committee.report.page import page_of
-from committee.report.section import Section
+from committee.report.page import Section, page_of
 from committee.report.table import Table
 from committee.study.analyses import figure_of
 from committee.study.base import Finding
@@ -25,18 +24,8 @@ _ROWS_ON_INDEX = 50
 def write_study(study: Study, findings: Sequence[Finding], folder: Path) -> list[Path]:
     """Write every table and figure, then ``index.md`` and ``study.json``, which name them.
 
-    Each file is written whole or not at all, the two that name the others last.
-
-    Args:
-        study: The pool and its settings.
-        findings: What :func:`committee.study.analyses.run_study` returned.
-        folder: Made if it is not there; files of the same names are replaced, others stay.
-
-    Returns:
-        The files, in the order written.
-
-    Raises:
-        MissingExtraError: If matplotlib is not installed.
+    Each file is written whole or not at all, the two that name the others last. Files of the same
+    names are replaced, others stay.
     """
     written: list[Path] = []
     for finding in findings:
@@ -47,7 +36,7 @@ def write_study(study: Study, findings: Sequence[Finding], folder: Path) -> list
         figure = figure_of(study, finding)
         if figure is not None:
             written += save_figure(figure, folder / finding.name)
-    written.append(write_text(folder / "index.md", index_markdown(study, findings)))
+    written.append(write_text(folder / "index.md", _index_markdown(study, findings)))
     data = json.dumps(study_json(study, findings), indent=1, ensure_ascii=False)
     written.append(write_text(folder / "study.json", data + "\n"))
     return written
@@ -58,7 +47,7 @@ def _stem(finding: Finding, table: Table) -> str:
     return "-".join(filter(None, (finding.name, table.name)))
 
 
-def index_markdown(study: Study, findings: Sequence[Finding]) -> str:
+def _index_markdown(study: Study, findings: Sequence[Finding]) -> str:
     """Return the page that names everything, in the order of the paper."""
     own = study.settings
     lines = [
@@ -129,19 +118,7 @@ def study_page(
     split: str | None = None,
     sections: Sequence[Section] = (),
 ) -> str:
-    """Return the report of a study: its front, then every analysis, as one file.
-
-    Args:
-        study: The pool and its settings.
-        findings: What :func:`committee.study.analyses.run_study` returned.
-        store: The store that the study was made from, for the commands on the page; None if there
-            is none.
-        split: The validation split in the store; None for the usual one.
-        sections: What stands between the front and the analyses.
-
-    Raises:
-        MissingExtraError: If jinja2 or matplotlib is not installed.
-    """
+    """Return the report of a study: its front, then every analysis, as one file."""
     models = len(study.val.singles(study.settings.combine))
     return page_of(
         study.report,

@@ -35,14 +35,7 @@ INFINITE = {"always": -math.inf, "never": math.inf}
 
 
 class Cascade:
-    """The cascade of a folder, ready to decide on images one by one.
-
-    Args:
-        folder: Where ``cascade.json`` and ``SHA256SUMS`` are.
-
-    Raises:
-        ValueError: If a file is missing or altered; it is named.
-    """
+    """The cascade of a folder, ready to decide on images one by one."""
 
     def __init__(self, folder: str | Path) -> None:
         self.models, self.rule, self.sessions, self.classes = opened(Path(folder))
@@ -75,19 +68,15 @@ class Cascade:
 
 
 def opened(folder: Path) -> tuple[dict[str, Any], Any, dict[str, Any], list[str]]:
-    """Read a folder whose checksums are right.
-
-    Returns:
-        What is known of each model, the rule as the flow takes it, sessions, and names of classes.
-    """
-    vouched = check_sums(folder)
+    """Return models, rule, sessions and class names of a folder whose checksums are right."""
+    vouched = _check_sums(folder)
     data = json.loads((folder / "cascade.json").read_text(encoding="utf-8"))
     sessions = {}
     for name, model in data["models"].items():
         path = model["source"].removeprefix("onnx:")
         if path not in vouched:
             raise ValueError(f"{path} has no line in SHA256SUMS")
-        sessions[name] = open_session(folder / path)
+        sessions[name] = _open_session(folder / path)
     rule = SimpleNamespace(
         stages=[
             SimpleNamespace(
@@ -98,18 +87,18 @@ def opened(folder: Path) -> tuple[dict[str, Any], Any, dict[str, Any], list[str]
         ],
         confidence=data["confidence"],
         combine=data["combine"],
-        calibrations={name: of_json(each) for name, each in data["calibrations"].items()},
+        calibrations={name: _of_json(each) for name, each in data["calibrations"].items()},
     )
     return data["models"], rule, sessions, data["classes"]
 
 
-def of_json(data: dict[str, Any]) -> Calibration:
+def _of_json(data: dict[str, Any]) -> Calibration:
     """Return a calibration whose lists became tuples."""
     fields: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
     return Calibration(**fields)
 
 
-def check_sums(folder: Path) -> set[str]:
+def _check_sums(folder: Path) -> set[str]:
     """Compare every file with its checksum; return the names of the files."""
     names = set()
     for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
@@ -127,7 +116,7 @@ def check_sums(folder: Path) -> set[str]:
     return names
 
 
-def open_session(path: Path) -> Any:
+def _open_session(path: Path) -> Any:
     """Return an onnxruntime session on the processor."""
     options = onnxruntime.SessionOptions()
     # Threads of one model that wait and spin would slow down the model that runs next.
@@ -162,7 +151,7 @@ def prepared(image: Image.Image, recipe: dict[str, Any]) -> Any:
     image = ImageOps.exif_transpose(image) if recipe["exif"] else image
     image = coloured(image, recipe["channels"])
     if image.size != (width, height):
-        full_width, full_height = covering(image, recipe)
+        full_width, full_height = _covering(image, recipe)
         # Whole pixels of the resized image are cut off; the box is what is left of the image.
         left, top = round((full_width - width) / 2), round((full_height - height) / 2)
         across, down = image.width / full_width, image.height / full_height
@@ -180,7 +169,7 @@ def prepared(image: Image.Image, recipe: dict[str, Any]) -> Any:
     return (values.astype(np.float32) * scale_by[:, None, None] + shift[:, None, None])[None]
 
 
-def covering(image: Image.Image, recipe: dict[str, Any]) -> tuple[int, int]:
+def _covering(image: Image.Image, recipe: dict[str, Any]) -> tuple[int, int]:
     """Return the width and height to which the image is resized before its centre is cut out."""
     target_height, target_width = (round(side / recipe["crop"]) for side in recipe["size"])
     if recipe["resize"] == "squash":
