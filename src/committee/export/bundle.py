@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from committee.errors import ExportError, ModelError, UnreadableError, needing
+from committee.errors import ExportError, ModelError, UnreadableError
 from committee.export.canonical import canonical, export_form
 from committee.export.model_files import onnx_specs, segmenting
 from committee.files import naming, write_text
 from committee.models.base import answer_of
-from committee.models.graph import Form, graph_fingerprint, is_inside
+from committee.models.graph import Form, graph_fingerprint, is_inside, parsed_graph, tensor_files
 from committee.models.load import load_models, specs_of
 from committee.reading import read_text
 from committee.rule.cascade import Cascade
@@ -148,7 +148,7 @@ def _copy_model(spec: ModelSpec, source: Path, form: Form, target: Path) -> None
         shutil.copyfile(source, target)
     else:
         target.write_bytes(rewritten.SerializeToString())
-    for name in _external_files(spec, source, model):
+    for name in _external_files(spec, source):
         tensors = target.parent / name
         tensors.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source.parent / name, tensors)
@@ -156,32 +156,21 @@ def _copy_model(spec: ModelSpec, source: Path, form: Form, target: Path) -> None
 
 def _loaded(spec: ModelSpec, path: Path) -> ModelProto:
     """Return a graph without its external tensors."""
-    with needing("Exporting", "onnx", "onnx"):
-        import onnx
     try:
-        return onnx.load(path, load_external_data=False)
-    except Exception as error:
-        raise ModelError(
-            f"model {spec.name!r}: {path} is no ONNX model ({type(error).__name__})"
-        ) from None
+        return parsed_graph(path)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model {spec.name!r}: {error}") from None
 
 
-def _external_files(spec: ModelSpec, path: Path, model: ModelProto) -> list[str]:
+def _external_files(spec: ModelSpec, path: Path) -> list[str]:
     """Return the files of a model's external tensors, relative to the model's folder."""
-    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
-
-    where = f"model {spec.name!r}"
-    names = {
-        ExternalDataInfo(tensor).location
-        for tensor in model.graph.initializer
-        if uses_external_data(tensor)
-    }
-    for name in sorted(names):
+    where, names = f"model {spec.name!r}", tensor_files(path)
+    for name in names:
         if not is_inside(path.parent / name, path.parent):
             raise ModelError(f"{where}: {path} stores tensors outside its folder, in {name!r}")
         if not (path.parent / name).is_file():
             raise ModelError(f"{where}: file {path.parent / name} with its tensors is missing")
-    return sorted(names)
+    return names
 
 
 def _readme(cascade: Cascade, specs: list[ModelSpec]) -> str:

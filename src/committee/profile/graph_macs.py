@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from committee.errors import ModelError, needing
+from committee.models.graph import parsed_graph
 from committee.text import first_line
 
 if TYPE_CHECKING:
@@ -43,9 +44,10 @@ def graph_macs(path: Path, shape: tuple[int, ...]) -> int:
 
     The graph is run once on zeros. ``shape`` is the input's, with the batch of 1.
     """
-    onnx = _onnx(path)
-    model = onnx.load(str(path), load_external_data=False)
+    model = parsed_graph(path)
     if len(model.functions):
+        import onnx.inliner
+
         model = onnx.inliner.inline_local_functions(model)
     for node in model.graph.node:
         if node.op_type in _UNKNOWN or node.domain not in ("", "ai.onnx"):
@@ -54,33 +56,29 @@ def graph_macs(path: Path, shape: tuple[int, ...]) -> int:
                 "costs.macs in the pool file"
             )
     nodes = [n for n in model.graph.node if n.op_type == "Attention" or n.op_type in _SECOND]
-    shapes = _shapes(onnx, path, model, nodes, shape) if nodes else {}
+    shapes = _shapes(path, model, nodes, shape) if nodes else {}
     return sum(_node_macs(path, node, shapes) for node in nodes)
 
 
 def graph_parameters(path: Path) -> int:
     """Return how many floating-point numbers a graph holds as constants of one axis or more."""
-    onnx = _onnx(path)
+    graph = parsed_graph(path).graph
+    import onnx
+
     return sum(
         prod(each.dims)
-        for each in onnx.load(str(path), load_external_data=False).graph.initializer
+        for each in graph.initializer
         if each.dims
         and np.issubdtype(onnx.helper.tensor_dtype_to_np_dtype(each.data_type), np.floating)
     )
 
 
-def _onnx(path: Path) -> Any:
-    with needing(f"Counting {path}", "onnx", "onnx"):
-        import onnx
-        import onnx.inliner
-    return onnx
-
-
 def _shapes(
-    onnx: Any, path: Path, model: onnx.ModelProto, nodes: list[Any], shape: tuple[int, ...]
+    path: Path, model: onnx.ModelProto, nodes: list[Any], shape: tuple[int, ...]
 ) -> _Shapes:
     """Return the shapes of what some nodes take and give, as one run on zeros shows them."""
     with needing(f"Counting {path}", "onnxruntime", "onnx"):
+        import onnx
         import onnxruntime
     weights = {each.name: tuple(each.dims) for each in model.graph.initializer}
     names = dict.fromkeys(name for n in nodes for name in (*n.input, *n.output[:1]) if name)
