@@ -32,10 +32,10 @@ from committee.rule.flow import joined_decisions
 from committee.run.offline import run_offline
 from committee.run.verify import agreement
 from committee.store.calibrations import (
+    _write_calibrations,
     calibrate,
     calibration_effects,
     read_calibrations,
-    write_calibrations,
 )
 from committee.store.entry import write_json
 from committee.store.import_predictions import import_predictions
@@ -421,4 +421,4 @@ def test_a_store_that_is_written_to_is_left_alone(store: Path) -> None:
     from committee.store.folder import writing
 
     with writing(store), refused(StoreError, "another process is writing"):
-        write_calibrations(store, {"nano": Calibration.of_temperature(2.0)})
+        _write_calibrations(store, {"nano": Calibration.of_temperature(2.0)})

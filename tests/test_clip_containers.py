@@ -13,7 +13,7 @@ import pytest
 
 from clip_world import recipe, write_clip
 from committee.arrays import Array
-from committee.data.clips import CLIP_ENDINGS, displayed, read_clip
+from committee.data.clips import CLIP_ENDINGS, _displayed, read_clip
 from committee.errors import DataError
 from committee.models.inputs import Framing
 from committee.spec.preprocessing import Preprocessing
@@ -248,16 +248,16 @@ def test_a_matrix_moves_pixels_where_it_says(across: int, down: int, crossed: bo
     for (x, y), value in places.items():
         expected[y - top, x - left] = value
     matrix = [value * 65536 for value in (a, b, 0, c, d, 0, 7, 9)]
-    np.testing.assert_array_equal(displayed(pixels, [*matrix, 1 << 30]), expected)
+    np.testing.assert_array_equal(_displayed(pixels, [*matrix, 1 << 30]), expected)
     doubled = [2 * value for value in matrix]
-    np.testing.assert_array_equal(displayed(pixels, [*doubled, 1 << 30]), expected)
+    np.testing.assert_array_equal(_displayed(pixels, [*doubled, 1 << 30]), expected)
 
 
 @pytest.mark.parametrize("numbers", [(1, 1, -1, 1), (1, 0.5, 0, 1), (0, 0, 0, 0), (1, 0, 0, 0)])
 def test_other_matrices_are_refused(numbers: tuple[float, ...]) -> None:
     a, b, c, d = (round(65536 * each) for each in numbers)
     with pytest.raises(DataError, match=r"its display matrix \(.*\) neither turns"):
-        displayed(np.zeros((2, 3)), [a, b, 0, c, d, 0, 0, 0, 1 << 30])
+        _displayed(np.zeros((2, 3)), [a, b, 0, c, d, 0, 0, 0, 1 << 30])
 
 
 def with_matrix(path: Path, a: float, b: float, c: float, d: float) -> Path:

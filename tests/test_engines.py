@@ -13,7 +13,7 @@ from committee.arrays import Array
 from committee.cli import main
 from committee.errors import CommitteeError, MissingExtraError, ModelError, PoolFileError
 from committee.models.base import outputs_of
-from committee.models.engines.exported import TOLERANCE, cache_folder, difference
+from committee.models.engines.exported import TOLERANCE, _cache_folder, difference
 from committee.models.engines.torch_module import TorchModel
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
@@ -85,7 +85,7 @@ def test_engines_agree_and_are_models_of_their_own(world: World) -> None:
 
 def test_what_is_exported_is_exported_once_and_again_if_it_was_damaged(world: World) -> None:
     before = world.answers(world.spec("onnxruntime"))
-    [graph] = cache_folder().glob("*.onnx")
+    [graph] = _cache_folder().glob("*.onnx")
     whole, stamp = graph.read_bytes(), graph.stat().st_mtime_ns
     world.answers(world.spec("onnxruntime"))
     assert graph.stat().st_mtime_ns == stamp

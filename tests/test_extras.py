@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 import committee
 from committee.cli import main
-from committee.errors import MissingExtraError, require, requirements
+from committee.errors import MissingExtraError, _requirements, require
 
 ROOT = Path(__file__).parent.parent
 EXTRAS = ("onnx", "report", "parquet", "torchvision", "export", "all")
@@ -30,7 +30,7 @@ def test_nothing_names_a_distribution_that_is_not_published() -> None:
 def test_a_missing_package_is_named_with_a_line_that_pip_takes(
     extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needs = requirements(extra)
+    needs = _requirements(extra)
     assert needs
     for each in needs:
         name = Requirement(each).name
@@ -58,10 +58,10 @@ def test_all_that_the_demo_needs_is_named_before_it_works(
 def test_an_import_names_what_reads_its_files(
     ending: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, requirements(ending)[0].partition(">")[0], None)
+    monkeypatch.setitem(sys.modules, _requirements(ending)[0].partition(">")[0], None)
     words = f"import a.{ending} --kind logits --split val"
     assert main(words.split()) == 2
-    assert f"import needs {requirements(ending)[0]}" in capsys.readouterr().err
+    assert f"import needs {_requirements(ending)[0]}" in capsys.readouterr().err
 
 
 def test_what_is_no_extra_needs_nothing() -> None:

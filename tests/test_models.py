@@ -26,7 +26,7 @@ from committee.models.graph import ports_of, tensor_files
 from committee.models.inputs import as_image, prepared
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
-from committee.models.sources.python import FunctionModel
+from committee.models.sources.python import _FunctionModel
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.task import IMAGE_CLASSIFICATION
@@ -582,4 +582,4 @@ def test_code_that_would_end_the_process_is_a_failed_model(tmp_path: Path) -> No
         raise SystemExit
 
     with pytest.raises(ModelError, match=r"'one': failed .*SystemExit"):
-        answer_of(FunctionModel(end, ""), pool.models[0], np.zeros((2, 1, 4, 4), np.float32))
+        answer_of(_FunctionModel(end, ""), pool.models[0], np.zeros((2, 1, 4, 4), np.float32))

@@ -24,7 +24,7 @@ from committee.pool.samples import Samples
 from committee.predict import predict
 from committee.rule.calibration import Calibration
 from committee.run.results import Result, write_results
-from committee.store.calibrations import write_calibrations
+from committee.store.calibrations import _write_calibrations
 from committee.store.relabel import relabel
 from committee.text import csv_text
 from small_world import CLASSES, files_of, images, read_pool, unfinished
@@ -128,7 +128,7 @@ def test_unfinished_outputs_go_on_after_new_labels(world: World) -> None:
 def test_calibrations_of_the_labels_before_are_removed(world: World) -> None:
     store = world.predict("store", BEFORE)
     fitted = Calibration("temperature", (0.5,), split="val")
-    write_calibrations(store, {"one": fitted, "two": replace(fitted, split="cal")})
+    _write_calibrations(store, {"one": fitted, "two": replace(fitted, split="cal")})
     assert not relabel(store, "val", BEFORE).notes
     assert "calibration" in json.loads((store / "store.json").read_text())["models"]["one"]
     (note,) = relabel(store, "val", AFTER).notes

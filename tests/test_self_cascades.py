@@ -25,7 +25,7 @@ from committee.export.torch_module import as_module
 from committee.models.load import load_models
 from committee.models.pool_file import read_pool_file
 from committee.models.sources.python import _imported
-from committee.models.sources.transformers import recipe_of
+from committee.models.sources.transformers import _recipe_of
 from committee.pool.layout import Layout, same_weights
 from committee.predict import predict
 from committee.report.rows import Report
@@ -276,10 +276,10 @@ def test_convnext_crops_or_squashes_by_the_size_that_is_asked_for() -> None:
         "image_processor_type": "ConvNextImageProcessor",
         "size": {"shortest_edge": 224}, "crop_pct": 0.875, "resample": 3,
     }  # fmt: skip
-    recipes = {side: recipe_of("here", known, (side, side)) for side in (224, 320, 384)}
+    recipes = {side: _recipe_of("here", known, (side, side)) for side in (224, 320, 384)}
     assert [recipes[side]["resize"] for side in recipes] == ["crop", "crop", "squash"]
     assert [recipes[side]["crop"] for side in recipes] == [224 / 256, 320 / 365, 1.0]
-    assert recipe_of("here", known, None) == recipes[224]
+    assert _recipe_of("here", known, None) == recipes[224]
 
 
 # Search.

@@ -23,7 +23,7 @@ from committee.models.base import Source, outputs_of
 from committee.models.inputs import prepared
 from committee.models.load import load_model, source_of
 from committee.models.pool_file import read_pool_file
-from committee.models.sources.transformers import labels_of, recipe_of
+from committee.models.sources.transformers import _labels_of, _recipe_of
 from committee.pool.samples import Samples
 from committee.predict import predict
 from committee.rule.scores import max_prob
@@ -254,7 +254,7 @@ def test_transformers_feeds_as_transformers_does(kind: str) -> None:
     # Before transformers 5 the one that works on Pillow's images had no ending.
     processor = getattr(transformers, kind + "Pil", getattr(transformers, kind))(**known)
     expected = processor(photograph(), return_tensors="np")["pixel_values"][0]
-    recipe = Preprocessing.from_json(recipe_of("here", {"image_processor_type": kind, **known}))
+    recipe = Preprocessing.from_json(_recipe_of("here", {"image_processor_type": kind, **known}))
     assert recipe.size == (32, 32)
     largest, mean = levels_apart(recipe, expected)
     assert largest < 2.01
@@ -273,7 +273,7 @@ def test_a_processor_that_cannot_be_followed_is_told() -> None:
     for line, known in wrong.items():
         given = {key: value for key, value in known.items() if value is not None}
         with pytest.raises(PoolFileError, match=f"here: its image processor {line}"):
-            recipe_of("here", given)
+            _recipe_of("here", given)
 
 
 WRONG_KEYS = {
@@ -292,19 +292,19 @@ WRONG_KEYS = {
 def test_a_key_that_is_not_followed_is_refused_by_name(key: str) -> None:
     word = {"size": "longest_edge", "auto_map": "is code, which is not run"}.get(key, key)
     with pytest.raises(PoolFileError, match=f"here: its image processor .*{word}") as told:
-        recipe_of("here", {**VIT_PROCESSOR, key: WRONG_KEYS[key]})
+        _recipe_of("here", {**VIT_PROCESSOR, key: WRONG_KEYS[key]})
     assert "\n" not in str(told.value)
     # What is null or false asks for nothing.
     nothing = None if key in ("crop_pct", "auto_map", "size_divisor") else False
     if key != "size":
-        assert recipe_of("here", {**VIT_PROCESSOR, key: nothing}) == recipe_of(
+        assert _recipe_of("here", {**VIT_PROCESSOR, key: nothing}) == _recipe_of(
             "here", VIT_PROCESSOR
         )
 
 
 def test_one_number_serves_all_channels_and_sizes_may_be_lists() -> None:
     plain = {**VIT_PROCESSOR, "image_mean": 0.5, "image_std": 0.25, "size": [32, 48]}
-    recipe = Preprocessing.from_json(recipe_of("here", plain))
+    recipe = Preprocessing.from_json(_recipe_of("here", plain))
     assert (recipe.mean, recipe.std, recipe.size) == ((0.5,) * 3, (0.25,) * 3, (32, 48))
     grey = Preprocessing.from_json({"size": [4, 4], "channels": 1})
     assert (len(grey.mean), len(grey.std)) == (1, 1)
@@ -359,11 +359,11 @@ def test_an_export_keeps_the_order_of_the_classes(
 
 
 def test_ids_that_are_only_numbered_name_no_classes() -> None:
-    assert labels_of("here", {"0": "LABEL_0", "1": "LABEL_1"}) == ()
-    assert labels_of("here", {1: "b", 0: "a"}) == ("a", "b")
+    assert _labels_of("here", {"0": "LABEL_0", "1": "LABEL_1"}) == ()
+    assert _labels_of("here", {1: "b", 0: "a"}) == ("a", "b")
     for wrong in ({"0": "a", "2": "b"}, {"x": "a"}, ["a"], 3):
         with pytest.raises(PoolFileError, match="here: id2label"):
-            labels_of("here", wrong)
+            _labels_of("here", wrong)
 
 
 def test_code_that_a_folder_carries_never_runs(
@@ -386,11 +386,11 @@ def test_code_that_a_folder_carries_never_runs(
 
 def test_numbers_of_old_configurations_mean_what_they_meant() -> None:
     plain = {"do_normalize": False, "resample": 2}
-    squashed = recipe_of("here", {"size": 224, **plain})
+    squashed = _recipe_of("here", {"size": 224, **plain})
     assert (squashed["size"], squashed["resize"]) == ((224, 224), "squash")
-    cut = recipe_of("here", {"size": 256, "crop_size": 224, "do_center_crop": True, **plain})
+    cut = _recipe_of("here", {"size": 256, "crop_size": 224, "do_center_crop": True, **plain})
     assert (cut["size"], cut["crop"], "resize" in cut) == ((224, 224), 224 / 256, False)
-    next_ = recipe_of(
+    next_ = _recipe_of(
         "here", {"size": 384, "image_processor_type": "ConvNextImageProcessor", **plain}
     )
     assert (next_["size"], next_["resize"]) == ((384, 384), "squash")

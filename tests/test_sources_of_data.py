@@ -15,7 +15,7 @@ from PIL import Image
 from committee.arrays import Array
 from committee.data.arrays import ArrayDataset
 from committee.data.base import BrokenSamplesError, Dataset
-from committee.data.huggingface import HuggingFaceDataset
+from committee.data.huggingface import _HuggingFaceDataset
 from committee.data.open import open_data
 from committee.errors import CommitteeError, DataError, MisalignedError, UnknownNameError
 from committee.pool.samples import Samples
@@ -354,7 +354,7 @@ def test_damaged_offsets_of_a_saved_data_set_are_not_followed(tmp_path: Path) ->
 
 def test_images_of_a_saved_data_set_that_are_no_files_are_broken(tmp_path: Path) -> None:
     told = [None, {"bytes": None, "path": "/dev/null"}, {"bytes": None, "path": "nowhere"}]
-    made = HuggingFaceDataset(lambda rows: [told[row] for row in rows], Samples.of([0, 1, 0]))
+    made = _HuggingFaceDataset(lambda rows: [told[row] for row in rows], Samples.of([0, 1, 0]))
     assert made.digests(np.arange(3)).tolist() == [0, 0, 0]
     with pytest.raises(BrokenSamplesError, match=r"0 \(no image\); 1 \(no regular file\); 2 \(No"):
         made.read(np.arange(3))

@@ -133,7 +133,7 @@ def needing(feature: str, package: str, extra: str) -> Iterator[None]:
     try:
         yield
     except ImportError:
-        needs = _missing(extra) or requirements(extra) or package.lower().split(" and ")
+        needs = _missing(extra) or _requirements(extra) or package.lower().split(" and ")
         raise MissingExtraError(
             f"{feature} needs {package}. Install it with: {_install_line(*needs)}"
         ) from None
@@ -167,10 +167,10 @@ _TORCH = (
 )
 
 
-def requirements(*extras: str) -> list[str]:
+def _requirements(*extras: str) -> list[str]:
     """Return the requirements of some extras, each with its oldest version.
 
-    >>> requirements("onnx")
+    >>> _requirements("onnx")
     ['onnx>=1.17', 'onnxruntime>=1.20']
     """
     found: dict[str, None] = {}
@@ -180,14 +180,14 @@ def requirements(*extras: str) -> list[str]:
         if extra is None or extra[1] not in extras:
             continue
         own = _OWN.match(need)
-        needs = requirements(*own[1].split(",")) if own else [need]
+        needs = _requirements(*own[1].split(",")) if own else [need]
         found |= dict.fromkeys(needs)
     return sorted(found)
 
 
 def _missing(*extras: str) -> list[str]:
     """Return the requirements of some extras that are not installed."""
-    return [each for each in requirements(*extras) if not _is_there(each)]
+    return [each for each in _requirements(*extras) if not _is_there(each)]
 
 
 def _install_line(*needs: str) -> str:

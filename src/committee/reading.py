@@ -88,9 +88,9 @@ def _decoded(data: bytes) -> str:
         raise UnreadableError(f"no UTF-8 at byte {error.start}") from None
 
 
-def read_json(path: Path, most: int = MOST, *, strict: bool = True) -> Any:
+def read_json(path: Path) -> Any:
     """Return what a JSON file holds; see :func:`parsed_json`."""
-    return parsed_json(read_bytes(path, most), strict=strict)
+    return parsed_json(read_bytes(path))
 
 
 def parsed_json(data: str | bytes, *, strict: bool = True) -> Any:
@@ -156,9 +156,9 @@ def _check_texts(value: Any, form: str, *, strict: bool = True) -> None:
         raise UnreadableError(f"no valid {form} (a text with a NUL)")
 
 
-def read_toml(path: Path, most: int = MOST) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
     """Return what a TOML file holds, every number finite."""
-    content = read_bytes(path, most)
+    content = read_bytes(path)
     try:
         data = tomllib.loads(_decoded(content), parse_float=_finite)
     except RecursionError:

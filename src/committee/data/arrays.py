@@ -18,7 +18,7 @@ from committee.errors import DataError, MisalignedError, UnreadableError
 from committee.pool.labels import LabelMode, indices, labelled, with_notes
 from committee.pool.samples import Samples
 from committee.reading import check_members, parsed_npz
-from committee.text import listed
+from committee.text import first_line, listed
 
 # What may follow (N, H, W): nothing, or one or three channels.
 _COLOURS = ((), (1,), (3,))
@@ -87,8 +87,7 @@ def _npy(path: Path) -> Array:
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # numpy raises many kinds
-        reason = str(error).split("\n")[0]
-        raise DataError(f"{path}: no readable npy file ({reason})") from None
+        raise DataError(f"{path}: no readable npy file ({first_line(error)})") from None
     return array
 
 

@@ -88,10 +88,10 @@ def digest_of(path: Path) -> int:
         return 0
 
 
-def content_of(dataset: Dataset, threads: int = 2) -> Array:
+def content_of(dataset: Dataset) -> Array:
     """Return the digests of all samples, shape (N,), uint64."""
     blocks = _blocks(np.arange(len(dataset.samples)))
-    parts = [part for _, part in map_ahead(dataset.digests, blocks, threads)]
+    parts = [part for _, part in map_ahead(dataset.digests, blocks)]
     return np.concatenate([np.empty(0, np.uint64), *parts])
 
 

@@ -185,12 +185,12 @@ class _Frame:
             form = "gray" if grey else "rgb24"
             values = self._reformat[grey].reformat(self._frame, format=form).to_ndarray()
             if matrix is not None:
-                values = displayed(values, struct.unpack("=9i", bytes(matrix)))
+                values = _displayed(values, struct.unpack("=9i", bytes(matrix)))
             made[grey] = np.ascontiguousarray(values)
         return made
 
 
-def displayed(values: Array, matrix: Sequence[int]) -> Array:
+def _displayed(values: Array, matrix: Sequence[int]) -> Array:
     """Return a frame (H, W, …) as players show it by a display matrix.
 
     The matrix ``a b u c d v x y w`` shows the pixel (x, y) at (a x + c y, b x + d y); shift and

@@ -19,7 +19,7 @@ from committee.pool.imagenet import IMAGENET, is_imagenet
 from committee.pool.labels import LabelMode, class_rows, labelled
 from committee.pool.samples import Samples
 from committee.reading import check_regular
-from committee.text import listed, printable
+from committee.text import counted, listed, printable
 
 if TYPE_CHECKING:
     from typing import IO
@@ -157,7 +157,7 @@ class Walk:
         if self.others:
             endings = sorted(map(printable, self.others))
             more = f" and {len(endings) - 5:,} more" if len(endings) > 5 else ""
-            count = _counted(self.others.total(), "file")
+            count = counted(self.others.total(), "file")
             notes.append(f"{count} of other endings skipped: {', '.join(endings[:5])}{more}")
         for names, what, why in (
             (self.hidden, "hidden or system name", "skipped"),
@@ -165,7 +165,7 @@ class Walk:
             (self.closed, "folder", "skipped that cannot be read"),
         ):
             if names:
-                notes.append(f"{_counted(len(names), what)} {why}: {listed(sorted(names))}")
+                notes.append(f"{counted(len(names), what)} {why}: {listed(sorted(names))}")
         return tuple(notes)
 
 
@@ -288,7 +288,3 @@ def _is_special(entry: os.DirEntry[str]) -> bool:
 
 def _is_circle(folder: Path) -> bool:
     return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"

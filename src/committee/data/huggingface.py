@@ -16,6 +16,7 @@ from committee.errors import DataError, UnknownNameError, needing
 from committee.pool.labels import LabelMode, indices, labelled, unused_note, with_notes
 from committee.pool.samples import Samples
 from committee.reading import check_regular
+from committee.text import first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 Encoded = dict[str, Any] | None
 
 
-class HuggingFaceDataset:
+class _HuggingFaceDataset:
     """Encoded images of an Arrow table, decoded when they are read.
 
     ``encoded`` returns the encoded images of an array of rows.
@@ -58,7 +59,7 @@ def is_saved(root: Path) -> bool:
 
 def open_saved(
     root: Path, split: str, classes: Sequence[str], labels: LabelMode = "must fit"
-) -> HuggingFaceDataset:
+) -> _HuggingFaceDataset:
     """Open a saved data set; of several splits, the one named ``split``.
 
     Images are its only column of images, labels ``label`` or its only column of class labels, ids
@@ -70,8 +71,7 @@ def open_saved(
     try:
         saved = datasets.load_from_disk(str(root))
     except Exception as error:  # Arrow raises many kinds
-        reason = str(error).split("\n")[0]
-        raise DataError(f"{root}: no readable data set of datasets ({reason})") from None
+        raise DataError(f"{root}: no readable data set of datasets ({first_line(error)})") from None
     if isinstance(saved, datasets.DatasetDict):
         if split not in saved:
             raise UnknownNameError.of(f"{root} (name one as {root}/SPLIT)", "split", split, saved)
@@ -92,7 +92,7 @@ def open_saved(
             samples, labels, lambda: indices(str(root), saved[label][:], samples.classes, named)
         )
     images = saved.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-    return HuggingFaceDataset(lambda rows: images[rows.tolist()][column], samples)
+    return _HuggingFaceDataset(lambda rows: images[rows.tolist()][column], samples)
 
 
 def _check(root: Path, saved: Any) -> None:
@@ -100,8 +100,7 @@ def _check(root: Path, saved: Any) -> None:
     try:
         saved.data.table.validate(full=True)
     except Exception as error:  # Arrow raises many kinds
-        reason = str(error).split("\n")[0]
-        raise DataError(f"{root}: damaged data set ({reason})") from None
+        raise DataError(f"{root}: damaged data set ({first_line(error)})") from None
 
 
 def _only_column(root: Path, columns: Sequence[str]) -> str:

@@ -27,6 +27,7 @@ from committee.errors import CommitteeError, DataError, ShapeError, UnknownNameE
 from committee.pool.labels import LabelMode
 from committee.pool.samples import Samples
 from committee.spec.model import ModelSpec, task_of
+from committee.text import first_line
 
 GROUP = "committee.data"
 # Sources of this package that are named as plug-ins are.
@@ -132,10 +133,8 @@ def _open_plugin(
     except CommitteeError:
         raise
     except Exception as error:
-        reason = str(error).split("\n")[0]
         raise DataError(
-            f"data {name}:{rest}: the plug-in {plugins[name].value} failed "
-            f"({type(error).__name__}: {reason})"
+            f"data {name}:{rest}: the plug-in {plugins[name].value} failed ({first_line(error)})"
         ) from error
     if labels != "none" or dataset.samples.labels is None:
         return dataset

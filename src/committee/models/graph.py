@@ -190,19 +190,20 @@ class Form:
             answer = np.moveaxis(answer, -1, 1)
         return answer.astype(np.float32, copy=False) if answer.dtype.kind == "f" else answer
 
-
-def fed_in_parts(run: Callable[[Array], Array], form: Form, batch: Array) -> Array:
-    """Run a graph on a prepared batch of any number of samples, (N, channels, height, width)."""
-    fed, rows = form.fed(batch), form.rows
-    if rows is None or len(fed) == rows:
-        return form.read(run(fed))
-    parts = []
-    for start in range(0, len(fed), rows):
-        part = fed[start : start + rows]
-        # Filled up with the last row: unlike zeros it is an input as others are.
-        whole = np.concatenate([part, np.repeat(part[-1:], rows - len(part), axis=0)])
-        parts.append(form.read(run(whole))[: len(part)])
-    return np.concatenate(parts)
+    def run(self, graph: Callable[[Array], Array], batch: Array) -> Array:
+        """Run a graph on a prepared batch (N, channels, height, width), in parts if it must be."""
+        if self.plain:
+            return self.read(graph(batch))
+        fed, rows = self.fed(batch), self.rows
+        if rows is None or len(fed) == rows:
+            return self.read(graph(fed))
+        parts = []
+        for start in range(0, len(fed), rows):
+            part = fed[start : start + rows]
+            # Filled up with the last row: unlike zeros it is an input as others are.
+            whole = np.concatenate([part, np.repeat(part[-1:], rows - len(part), axis=0)])
+            parts.append(self.read(graph(whole))[: len(part)])
+        return np.concatenate(parts)
 
 
 def form_of(where: str, spec: ModelSpec, inputs: Ports, outputs: Ports) -> Form:

@@ -371,16 +371,6 @@ class ViewedClips:
 ModelInputs: TypeAlias = Array | ViewedClips
 
 
-def joined_inputs(pieces: Sequence[ModelInputs]) -> ModelInputs:
-    """Return inputs of one model, one after the other."""
-    if len(pieces) == 1:
-        return pieces[0]
-    clips = [piece for piece in pieces if isinstance(piece, ViewedClips)]
-    if clips:
-        return clips[0].joined(clips[1:])
-    return np.concatenate([piece for piece in pieces if isinstance(piece, np.ndarray)])
-
-
 def _cut(frames: Array, size: tuple[int, int], place: int, places: int) -> Array:
     """Cut a crop out of frames: centred on the shorter side, one of several along the longer."""
     height, width = size

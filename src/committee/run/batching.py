@@ -18,7 +18,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import NotFiniteError
-from committee.models.inputs import ModelInputs, RawSamples, fitted, inputs_of, joined_inputs
+from committee.models.inputs import ModelInputs, RawSamples, ViewedClips, fitted, inputs_of
 from committee.predict import joined
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, Flow, Request, decide, joined_decisions
@@ -205,7 +205,7 @@ class Gathering:
         for name in self._cascade.stages[stage].models:
             recipe = self._recipes[name]
             pieces = [each.batch.inputs(recipe)[rows] for each, rows in taken]
-            outputs, wrong = self._run(name, joined_inputs(pieces))
+            outputs, wrong = self._run(name, _joined_inputs(pieces))
             self._hand_out(name, outputs, wrong, taken)
         for each, rows in taken:
             each.taken = rows.stop
@@ -262,3 +262,13 @@ def recipes_from(
         frozenset(specs[name].preprocessing for name in stage.models) for stage in cascade.stages
     ]
     return tuple(frozenset().union(*each[index:]) for index in range(len(each)))
+
+
+def _joined_inputs(pieces: Sequence[ModelInputs]) -> ModelInputs:
+    """Return inputs of one model, one after the other."""
+    if len(pieces) == 1:
+        return pieces[0]
+    clips = [piece for piece in pieces if isinstance(piece, ViewedClips)]
+    if clips:
+        return clips[0].joined(clips[1:])
+    return np.concatenate([piece for piece in pieces if isinstance(piece, np.ndarray)])

@@ -27,7 +27,7 @@ from committee.store.folder import writing
 KEY = "calibration"
 
 
-def write_calibrations(root: Path, calibrations: Mapping[str, Calibration]) -> None:
+def _write_calibrations(root: Path, calibrations: Mapping[str, Calibration]) -> None:
     """Record calibrations of models, replacing earlier ones."""
     _rewrite(
         root,
@@ -39,7 +39,7 @@ def write_calibrations(root: Path, calibrations: Mapping[str, Calibration]) -> N
 
 
 def remove_calibrations(root: Path, names: Iterable[str]) -> None:
-    """Remove the calibrations of models; raises as :func:`write_calibrations` does."""
+    """Remove the calibrations of models; raises as :func:`_write_calibrations` does."""
     _rewrite(root, dict.fromkeys(names))
 
 
@@ -147,7 +147,7 @@ def calibrate(
         if other != split and (root / other).is_dir():
             _check_apart(root, pool, Pool.load(root / other))
     fitted = fit_calibrations(pool, method)
-    write_calibrations(root, fitted)
+    _write_calibrations(root, fitted)
     return fitted
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -110,11 +110,6 @@ def begun_models(folder: Path) -> set[str]:
     return {name.removesuffix(ending) for name in parts}
 
 
-def chunk_count(rows: int) -> int:
-    """Return the number of chunks of a file with this many rows."""
-    return -(-rows // CHUNK_ROWS)
-
-
 def header(entry: Entry, width: int) -> bytes:
     """Return the header of an npy file of ``entry.rows`` rows of ``width`` numbers."""
     file = BytesIO()
@@ -205,11 +200,6 @@ def read_index(path: Path) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError, CommitteeError):
         raise _altered(path) from None
     return {**data, "models": resolved(data["models"], path)}
-
-
-def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write ``MODEL.json``."""
-    write_json(path, {"schema": SCHEMA, **asdict(manifest)}, indent=None)
 
 
 def read_manifest(path: Path) -> Manifest:

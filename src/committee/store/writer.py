@@ -12,7 +12,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -36,14 +36,14 @@ from committee.store.entry import (
     CHUNK_ROWS,
     HEADER_BYTES,
     IDENTITY,
+    SCHEMA,
     Entry,
     Manifest,
     Part,
-    chunk_count,
     header,
     is_intact,
     read_manifest,
-    write_manifest,
+    write_json,
 )
 
 
@@ -144,7 +144,7 @@ class Writer:
 
     @property
     def _count(self) -> int:
-        return chunk_count(self._entry.rows)
+        return -(-self._entry.rows // CHUNK_ROWS)
 
     def _rows_in(self, chunk: int) -> int:
         return min(CHUNK_ROWS, self._entry.rows - chunk * CHUNK_ROWS)
@@ -251,7 +251,8 @@ class Writer:
             file.writelines(parts)
 
     def _write_manifest(self, parts: Sequence[Part]) -> None:
-        write_manifest(self._manifest, Manifest(self._entry, self._width, tuple(parts)))
+        manifest = Manifest(self._entry, self._width, tuple(parts))
+        write_json(self._manifest, {"schema": SCHEMA, **asdict(manifest)}, indent=None)
 
     def _block(self, outputs: Outputs, chunk: int) -> Array:
         """Return outputs as the rows of the file, shape (n, width)."""

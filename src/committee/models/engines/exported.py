@@ -71,7 +71,7 @@ class _ExportedModel:
         return self._session(batch)
 
 
-def cache_folder() -> Path:
+def _cache_folder() -> Path:
     """Return the folder of exported graphs: ``COMMITTEE_CACHE``, or one in the user's caches."""
     own = os.environ.get("COMMITTEE_CACHE")
     usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -85,7 +85,7 @@ def cached_graph(spec: ModelSpec, model: TorchModel, *, free: bool = False) -> P
     """
     shape = spec.preprocessing.shape
     sides = (*shape[:-2], "any") if free else shape
-    path = cache_folder() / f"{model.fingerprint}-{'x'.join(map(str, sides))}.onnx"
+    path = _cache_folder() / f"{model.fingerprint}-{'x'.join(map(str, sides))}.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         if not _is_whole(path):

@@ -9,7 +9,7 @@ from typing import Any
 from committee.arrays import Array
 from committee.errors import ModelError, needing
 from committee.models.base import check_file
-from committee.models.graph import Ports, fed_in_parts, form_of, ports_of, tensor_files
+from committee.models.graph import Ports, form_of, ports_of, tensor_files
 from committee.spec.model import ModelSpec
 from committee.text import printable
 
@@ -36,10 +36,7 @@ class Session:
 
     def __call__(self, batch: Array) -> Array:
         """Run the graph on a prepared batch of any size."""
-        form = self.form
-        if form.plain:
-            return form.read(self._run(batch))
-        return fed_in_parts(self._run, form, batch)
+        return self.form.run(self._run, batch)
 
     def _run(self, batch: Array) -> Array:
         answer: Array = self._session.run([self.form.output.name], {self._inputs[0]: batch})[0]

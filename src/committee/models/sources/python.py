@@ -63,10 +63,10 @@ class PythonSource(Source):
             raise ModelError(
                 f"{where}: {factory}() returned no torch module; leave weights and engine out"
             )
-        return FunctionModel(made, fingerprint, spec.output)
+        return _FunctionModel(made, fingerprint, spec.output)
 
 
-class FunctionModel:
+class _FunctionModel:
     """Any function from inputs (N, channels, height, width) to outputs, as arrays."""
 
     macs: int | None = None
@@ -80,7 +80,7 @@ class FunctionModel:
         self._function, self._output, self._pid = function, output, os.getpid()
         self.fingerprint = fingerprint
 
-    def at(self, spec: ModelSpec) -> FunctionModel:
+    def at(self, spec: ModelSpec) -> _FunctionModel:
         """See :class:`committee.models.base.Resizable`."""
         return self
 

@@ -69,13 +69,13 @@ class TransformersSource(ByName):
         where = f"transformers:{text}"
         mixin = _transformers(where).ImageProcessingMixin
         config, _ = _loaded(where, mixin.get_image_processor_dict, text)
-        return recipe_of(where, config, size)
+        return _recipe_of(where, config, size)
 
     def labels(self, text: str) -> tuple[str, ...]:
         """Return the names of the outputs, by ``id2label``; none if it has none."""
         where = f"transformers:{text}"
         config, _ = _loaded(where, _transformers(where).PretrainedConfig.get_config_dict, text)
-        return labels_of(where, config.get("id2label") or {})
+        return _labels_of(where, config.get("id2label") or {})
 
     def pretrained(self, spec: ModelSpec) -> torch.nn.Module:
         """Return the module with the weights of its folder or hub; pickles are not read."""
@@ -105,7 +105,7 @@ class TransformersSource(ByName):
         return _logits_of(module)
 
 
-def labels_of(where: str, id2label: Any) -> tuple[str, ...]:
+def _labels_of(where: str, id2label: Any) -> tuple[str, ...]:
     """Return the names of classes in the order of their ids; none if they are only numbered."""
     try:
         names = {int(number): str(name) for number, name in dict(id2label).items()}
@@ -120,7 +120,7 @@ def labels_of(where: str, id2label: Any) -> tuple[str, ...]:
     return () if all(map(_UNNAMED.fullmatch, ordered)) else ordered
 
 
-def recipe_of(
+def _recipe_of(
     where: str, config: Mapping[str, Any], size: tuple[int, int] | None = None
 ) -> dict[str, Any]:
     """Return the preprocessing fields that an image processor's configuration states.
