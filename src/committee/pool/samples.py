@@ -160,7 +160,7 @@ class Samples:
         """Return True if the ids are 0, 1, … in this order, as without the user's ids."""
         return all(each == str(number) for number, each in enumerate(self.ids))
 
-    @property
+    @cached_property
     def has_counting_ids(self) -> bool:
         """Return True if ids only count, from 0 or 1, and so do not identify samples."""
         if not all(each.isascii() and each.isdigit() and len(each) < 16 for each in self.ids):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,10 @@ def write_split(folder: Path, split: Split) -> None:
         None if samples.labels is None else samples.labels.tolist(),
         None if content is None else content.astype(">u8").tobytes().hex(),
     )
-    text = sealed_json({"schema": SCHEMA, **asdict(record)})
+    # vars, not asdict, which copies every id.
+    text = sealed_json(
+        {"schema": SCHEMA, **vars(record), "broken": [vars(each) for each in record.broken]}
+    )
     path = folder / SAMPLES
     with disk_errors(path, StoreError):
         folder.mkdir(exist_ok=True)
