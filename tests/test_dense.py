@@ -63,7 +63,14 @@ from committee.spec.task import SEMANTIC_SEGMENTATION
 from dense_world import CLASSES, IGNORED, SIZE, predicted, write_world
 
 torch = pytest.importorskip("torch", reason="an oracle of interpolation and of probabilities")
-JaccardIndex = pytest.importorskip("torchmetrics", reason="the oracle of mIoU").JaccardIndex
+
+
+def jaccard_index(classes, ignore):
+    """The oracle of mIoU; importing it takes seconds."""
+    metrics = pytest.importorskip("torchmetrics", reason="the oracle of mIoU")
+    return metrics.JaccardIndex(
+        task="multiclass", num_classes=classes, ignore_index=ignore, average="macro"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -175,9 +182,7 @@ def test_miou_equals_torchmetrics(absent, ignore):
     present = [c for c in range(classes) if c not in absent]
     truth, guess = rng.choice(present, (2, 3, 20, 20))
     truth[rng.random(truth.shape) < 0.2] = ignore
-    metric = JaccardIndex(
-        task="multiclass", num_classes=classes, ignore_index=ignore, average="macro"
-    )
+    metric = jaccard_index(classes, ignore)
     expected = metric(torch.tensor(guess), torch.tensor(truth)).item()
     one_hot = 5.0 * np.eye(classes)[guess].transpose(0, 3, 1, 2)
     table = count_tiles({"a": one_hot}, truth, [("a",)], "tile_max_prob", ignore)
@@ -293,9 +298,7 @@ class Slow:
         return np.stack(maps), np.array(exits)
 
     def miou(self, maps):
-        metric = JaccardIndex(
-            task="multiclass", num_classes=len(CLASSES), ignore_index=IGNORED, average="macro"
-        )
+        metric = jaccard_index(len(CLASSES), IGNORED)
         truth = self.truth.astype(np.int64)
         return metric(torch.tensor(maps.astype(np.int64)), torch.tensor(truth)).item()
 

@@ -307,7 +307,13 @@ def findings(study):
     return run_study(study)
 
 
-def test_everything_is_written_and_named_in_the_index(study, findings, tmp_path):
+@pytest.fixture(scope="module")
+def figures(study, findings):
+    """The figure of each finding by its name; None where it has none."""
+    return {finding.name: figure_of(study, finding) for finding in findings}
+
+
+def test_everything_is_written_and_named_in_the_index(study, findings, figures, tmp_path):
     written = write_study(study, findings, tmp_path)
     assert sorted(written) == sorted(tmp_path.iterdir())
     index = (tmp_path / "index.md").read_text()
@@ -316,7 +322,7 @@ def test_everything_is_written_and_named_in_the_index(study, findings, tmp_path)
         assert finding.title in index
         for ending in ("png", "svg"):
             drawn = (tmp_path / f"{finding.name}.{ending}").exists()
-            assert drawn == (figure_of(study, finding) is not None)
+            assert drawn == (figures[finding.name] is not None)
     for path in tmp_path.glob("*.csv"):
         assert f"]({path.name})" in index
         assert len({len(row) for row in csv.reader(path.read_text().splitlines())}) == 1
@@ -345,12 +351,11 @@ def test_the_same_study_writes_the_same_bytes(study, findings, tmp_path):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 
-def test_every_figure_has_axes_that_say_what_they_are(study, findings):
-    for finding in findings:
-        figure = figure_of(study, finding)
+def test_every_figure_has_axes_that_say_what_they_are(figures):
+    for name, figure in figures.items():
         for axes in figure.axes if figure else ():
             if axes.get_visible() and axes.has_data():
-                assert axes.get_xlabel() or axes.get_ylabel(), finding.name
+                assert axes.get_xlabel() or axes.get_ylabel(), name
 
 
 # What the user brings
