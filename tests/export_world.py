@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,14 @@ ROOT = Path(__file__).parent.parent
 BARE = ("numpy", "numpy.libs", "onnxruntime", "PIL", "pillow.libs")
 
 
+@cache
+def _images() -> Array:
+    return embedded_images("test").read(np.arange(2000))
+
+
 def some_images(count: int = 2000) -> Array:
     """Images (count, 28, 28) of the embedded test split."""
-    images: Array = embedded_images("test").read(np.arange(count))
-    return images
+    return _images()[:count].copy()
 
 
 def embedded(cascade: Cascade) -> Cascade:
