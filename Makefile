@@ -23,8 +23,9 @@ EXTRAS := .[all,torch,timm,torchvision,transformers,export,datasets,video,pytorc
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
 
+# Bytecode is written whatever the environment says: two workers and many programs import the same.
 test: $(VENV)/ready node-if-there .browser/chromium
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # 100,000 damaged and crafted files; every seed is printed, and SEED=n begins at one.
 fuzz: $(VENV)/ready

@@ -30,9 +30,10 @@ settings.load_profile("committee")
 
 # The files that take longest, longest first: workers take whole files, and shall end together.
 LONGEST = (
-    *("real_pools", "resume", "demo", "statistics", "findings", "study", "multiply_adds", "graph"),
-    *("engines", "sources", "compound_scaling", "search_options", "calibration", "verify"),
-    *("report", "search", "every_option", "video", "bundle", "export_rules", "study_any_pool"),
+    *("resume", "real_pools", "findings", "demo", "sources", "compound_scaling", "study", "graph"),
+    *("statistics", "video", "report", "calibration", "verify", "search_options", "multiply_adds"),
+    *("study_any_pool", "search", "page", "dense_sources", "self_cascades", "export_rules", "dense"),
+    *("calibrate", "choice", "dense_study", "docs", "run_resume", "every_option", "engines"),
 )
 
 

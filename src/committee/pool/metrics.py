@@ -65,6 +65,8 @@ class Metric:
                 f"metric {self.name!r}: {values.dtype} {values.shape} for {len(exits.rows)} "
                 "samples; it must give one number a sample"
             )
+        if self.counted and values.dtype == bool:
+            return values.astype(np.int64)
         if not np.isfinite(values).all():
             row = exits.rows[np.argmin(np.isfinite(values))]
             raise NotFiniteError(f"metric {self.name!r}: NaN or infinite for sample {row}")
