@@ -32,7 +32,15 @@ settings.load_profile("committee")
 LONGEST = (
     *("resume", "real_pools", "findings", "demo", "sources", "compound_scaling", "study", "graph"),
     *("statistics", "video", "report", "calibration", "verify", "search_options", "multiply_adds"),
-    *("study_any_pool", "search", "page", "dense_sources", "self_cascades", "export_rules", "dense"),
+    *(
+        "study_any_pool",
+        "search",
+        "page",
+        "dense_sources",
+        "self_cascades",
+        "export_rules",
+        "dense",
+    ),
     *("calibrate", "choice", "dense_study", "docs", "run_resume", "every_option", "engines"),
 )
 
