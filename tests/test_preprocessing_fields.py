@@ -20,7 +20,7 @@ from committee.pool.evaluate import evaluate
 from committee.rule.cascade import Cascade
 from committee.segment.predict import predict_tiles
 from committee.segment.run import Segmenter
-from committee.segment.settings import _KEYS as TILES
+from committee.segment.settings import _Tiles
 from committee.segment.settings import read_settings
 from committee.segment.store import load_tiles
 from committee.spec.preprocessing import Preprocessing
@@ -186,7 +186,7 @@ def test_what_a_fixed_size_of_frames_leaves_unused_is_refused(data: Path) -> Non
             pool_of(data, "video-classification", line, "resized = [30, 30]")
 
 
-@pytest.mark.parametrize("key", TILES)
+@pytest.mark.parametrize("key", _Tiles.__dataclass_fields__)
 def test_a_key_of_tiles_changes_what_is_kept(data: Path, tmp_path: Path, key: str) -> None:
     usual = 'sizes = ["full", 16]'
     changed = {

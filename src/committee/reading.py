@@ -38,7 +38,7 @@ DEPTH = 100
 # bytes of a file's name that are no UTF-8.
 _ESCAPE = re.compile(r"\\u0000|\\u[dD][89a-fA-F]")
 _LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-_EXPECTED = re.compile(r"Expected `([^`]*)`(.*), got .*")
+_EXPECTED = re.compile(r"Expected `([^`]*)`(.*?)(?:, got .*)?")
 _WORDS = {
     "bool": "true or false",
     "int": "a whole number",

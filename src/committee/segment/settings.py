@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated
 
-from committee.errors import PoolFileError, UnknownNameError
+from msgspec import Meta
+
+from committee.errors import PoolFileError, UnreadableError
 from committee.models.pool_file import PoolFile
+from committee.reading import typed
 from committee.segment.tiling import Grid
 from committee.spec.cost import Cost
 from committee.spec.model import ModelSpec, Tile
@@ -19,7 +22,17 @@ from committee.text import listed
 # than a point of mIoU.
 CONTEXT = 32
 _SIDE_AND_CONTEXT = re.compile(r"(\d+)\+(\d+)")
-_KEYS = ("sizes", "context", "counted_above", "ignore")
+_Natural = Annotated[int, Meta(ge=0)]
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """The table ``[tiles]``; ``context`` is for sizes that name none."""
+
+    sizes: Annotated[tuple[Annotated[int, Meta(ge=1)] | str, ...], Meta(min_length=1)] = ("full",)
+    context: _Natural = CONTEXT
+    counted_above: Annotated[float, Meta(ge=0, lt=1)] = 0.5
+    ignore: _Natural | None = None
 
 
 @dataclass(frozen=True)
@@ -39,19 +52,15 @@ class Settings:
 
 
 def read_settings(pool: PoolFile) -> Settings:
-    """Return the checked settings for segmentation of a pool file.
-
-    The keys of ``[tiles]`` are ``sizes``, a list of sides of tiles in pixels, ``"full"`` and
-    ``"SIDE+CONTEXT"``; ``context``, the pixels around a tile that later models also see, for sizes
-    that name none; ``counted_above``; and ``ignore``.
-    """
+    """Return the checked settings for segmentation of a pool file."""
     if pool.task is not SEMANTIC_SEGMENTATION:
         raise PoolFileError(
             f"tiles: the task is {pool.task.name}; write task = {SEMANTIC_SEGMENTATION.name!r}"
         )
-    for key in pool.tiles:
-        if key not in _KEYS:
-            raise UnknownNameError.of("[tiles]", "key", key, _KEYS)
+    try:
+        tiles = typed("[tiles]", pool.tiles, _Tiles)
+    except UnreadableError as error:
+        raise PoolFileError(str(error)) from None
     sizes = {model.preprocessing.size for model in pool.models}
     if len(sizes) > 1:
         text = ", ".join(f"{m.name} takes {m.preprocessing.size}" for m in pool.models)
@@ -65,16 +74,8 @@ def read_settings(pool: PoolFile) -> Settings:
             )
     exif = same_exif("tiles", {model.name: model for model in pool.models})
     image = next(iter(sizes))
-    context = _whole_number(pool.tiles, "context", CONTEXT)
-    sides = pool.tiles.get("sizes", ["full"])
-    if not isinstance(sides, list) or not sides:
-        raise PoolFileError("[tiles]: sizes must be a list such as ['full', 128]")
-    grids = tuple(_grid(image, side, context) for side in sides)
-    above = pool.tiles.get("counted_above", 0.5)
-    if isinstance(above, bool) or not isinstance(above, int | float) or not 0 <= above < 1:
-        raise PoolFileError(f"[tiles]: counted_above must be 0 or more and below 1, not {above!r}")
-    ignore = _whole_number(pool.tiles, "ignore", -1) if "ignore" in pool.tiles else None
-    return Settings(image, tuple(dict.fromkeys(grids)), float(above), ignore, exif)
+    grids = tuple(dict.fromkeys(_grid(image, side, tiles.context) for side in tiles.sizes))
+    return Settings(image, grids, tiles.counted_above, tiles.ignore, exif)
 
 
 def same_exif(where: str, models: Mapping[str, ModelSpec]) -> bool:
@@ -89,23 +90,17 @@ def same_exif(where: str, models: Mapping[str, ModelSpec]) -> bool:
     return bool(rotated)
 
 
-def _grid(image: tuple[int, int], side: Any, context: int) -> Grid:
+def _grid(image: tuple[int, int], side: int | str, context: int) -> Grid:
     if side == "full":
         return Grid(image)
-    if isinstance(side, str) and (both := _SIDE_AND_CONTEXT.fullmatch(side)) and int(both[1]):
-        return Grid(image, int(both[1]), int(both[2]))
-    if type(side) is not int or side < 1:
+    if isinstance(side, int):
+        return Grid(image, side, context)
+    both = _SIDE_AND_CONTEXT.fullmatch(side)
+    if not both or not int(both[1]):
         raise PoolFileError(
             f"[tiles]: a size must be a side in pixels, 'full' or 'SIDE+CONTEXT', not {side!r}"
         )
-    return Grid(image, side, context)
-
-
-def _whole_number(table: Mapping[str, Any], key: str, default: int) -> int:
-    value = table.get(key, default)
-    if type(value) is not int or (key in table and value < 0):
-        raise PoolFileError(f"[tiles]: {key} must be a whole number, 0 or more, not {value!r}")
-    return value
+    return Grid(image, int(both[1]), int(both[2]))
 
 
 def view_of(spec: ModelSpec, grid: Grid) -> ModelSpec:
