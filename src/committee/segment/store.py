@@ -28,7 +28,6 @@ from committee.errors import (
     UnknownNameError,
     UnreadableError,
 )
-from committee.files import write_bytes
 from committee.paths import portable, resolved, unplaced
 from committee.pool.identity import content_copies
 from committee.pool.layout import Layout
@@ -36,12 +35,7 @@ from committee.pool.pool import Pool
 from committee.pool.pool_model import PoolModel
 from committee.pool.samples import Samples, fingerprint
 from committee.reading import (
-    MOST_OF_STORES,
-    is_sealed,
-    parsed_json,
     parsed_npz,
-    read_bytes,
-    sealed_json,
     typed,
 )
 from committee.rule.namespace import all_finite
@@ -52,7 +46,7 @@ from committee.segment.tiling import Grid
 from committee.spec.model import ModelSpec
 from committee.spec.task import SEMANTIC_SEGMENTATION
 from committee.store.chunks import MANIFEST, ChunkFiles
-from committee.store.entry import check_schema
+from committee.store.entry import read_json, write_json
 from committee.store.reader import TILES
 from committee.store.split import check_split_name, refuse_shared
 from committee.text import listed, printable
@@ -138,11 +132,11 @@ def write_index(store: Path, index: Index) -> None:
     path = store / INDEX
     # The index of a store without counts may be replaced.
     if not path.is_file() or not any(store.glob("*/*.npz")):
-        write_bytes(path, sealed_json(index.to_json(path), 1))
+        write_json(path, index.to_json(path))
         for manifest in store.glob(f"*/{MANIFEST}"):
             manifest.unlink()
         return
-    known = _read_json(path)
+    known = read_json(path, SCHEMA)
     now = json.loads(json.dumps(index.to_json(path)))
     changed = [key for key in now if known.get(key) != now[key]]
     if changed:
@@ -157,7 +151,7 @@ def read_index(path: str | Path) -> Index:
     root = _root(Path(path))
     if root is None:
         raise StoreError(f"{path}: no store of tiles; run committee predict with a pool of them")
-    data = _read_json(root / INDEX)
+    data = read_json(root / INDEX, SCHEMA)
     try:
         image = typed("image", data["image"], tuple[int, int])
         tiles = typed("tiles", data["tiles"], list[tuple[int, int]])
@@ -175,20 +169,6 @@ def read_index(path: str | Path) -> Index:
     return index
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = read_bytes(path, MOST_OF_STORES)
-        data = parsed_json(content, strict=False)
-    except (OSError, UnreadableError) as error:
-        raise DamagedError(f"{path}: cannot be read ({error})") from None
-    if not isinstance(data, dict) or type(data.get("schema")) is not int:
-        raise DamagedError(f"{path}: altered; it is not a file of a store. Predict again")
-    check_schema(path, data["schema"], SCHEMA)
-    if not is_sealed(content):
-        raise DamagedError(f"{path}: altered; its checksum differs. Predict again")
-    return data
-
-
 @dataclass(frozen=True)
 class _Images:
     """The images of a split: ids, digests, and the rule that selected them from a larger set."""
@@ -199,7 +179,7 @@ class _Images:
 
 
 def _read_images(folder: Path) -> _Images:
-    data = _read_json(folder / IMAGES)
+    data = read_json(folder / IMAGES, SCHEMA)
     try:
         return typed("images", {key: data[key] for key in ("ids", "content", "rule")}, _Images)
     except (KeyError, UnreadableError) as error:
@@ -219,7 +199,7 @@ def write_images(folder: Path, ids: Sequence[str], content: Sequence[int], rule:
         SEMANTIC_SEGMENTATION.samples,
     )
     data = {"schema": SCHEMA, "rule": rule, "ids": list(ids), "content": list(content)}
-    write_bytes(folder / IMAGES, sealed_json(data))
+    write_json(folder / IMAGES, data, None)
     copies = content_copies(samples)
     return [*notes, copies] if copies else notes
 

@@ -137,8 +137,8 @@ def write_json(path: Path, data: Mapping[str, Any], indent: int | None = 1) -> N
     write_bytes(path, sealed_json(data, indent))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a file that :func:`write_json` wrote.
+def read_json(path: Path, schema: int = SCHEMA) -> dict[str, Any]:
+    """Return the content of a file that :func:`write_json` wrote in this schema.
 
     Raises:
         StoreError: If it is missing, or has another schema than this version's.
@@ -155,14 +155,14 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(data, dict) or type(data.get("schema")) is not int:
         raise _altered(path)
-    check_schema(path, data["schema"], SCHEMA)
+    _check_schema(path, data["schema"], schema)
     if not is_sealed(content):
         raise _altered(path)
     del data["checksum"]
     return data
 
 
-def check_schema(path: Path, schema: int, known: int) -> None:
+def _check_schema(path: Path, schema: int, known: int) -> None:
     """Raise StoreError if another version of committee wrote a file of the store."""
     if schema > known:
         raise StoreError(
