@@ -20,8 +20,8 @@ from committee.report.style import (
     Look,
     cost_axis,
     empty_figure,
-    legend_above,
     plain,
+    plain_text,
     scale_cost,
 )
 from committee.report.text import measure_text, named
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Bbox
 
 _SINGLES = "Single models, with 95 % interval"
+# Of a legend across a whole figure, in letters.
+_LEGEND_WIDTH = 100
 
 
 class Plane:
@@ -112,7 +114,7 @@ class Plane:
         axes.set_xlabel(self.cost_label + _scale_text(linear_to), parse_math=False)
         axes.set_ylabel(self.label, parse_math=False)
         plain(axes)
-        legend_above(axes)
+        _legend_above(axes)
         below = [] if limits else self._below()
         self._draw_intervals(self.models[: len(singles)], bounds)
         labels = [each.name or named(each.cascade) for each in singles]
@@ -329,3 +331,15 @@ def _range_of_interest(
     # Where all are alike, a range of nothing is none.
     margin = 0.05 * (top - bottom) or 0.5
     return bottom - margin, top + margin
+
+
+def _legend_above(axes: Axes) -> None:
+    """Draw the legend above the axes, where it covers no point, in as many columns as fit."""
+    labels = axes.get_legend_handles_labels()[1]
+    widths = [len(label) + 6 for label in labels]
+    one_row = sum(widths) <= _LEGEND_WIDTH
+    columns = len(labels) if one_row else max(1, _LEGEND_WIDTH // max(widths))
+    found = axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=8, frameon=False
+    )
+    plain_text(found)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from committee.arrays import Array
 from committee.errors import needing
 
 if TYPE_CHECKING:
@@ -38,8 +37,6 @@ _WIDE = 1000
 # Marks in each power of ten, if one of the first gives too few.
 _STEPS = ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 _TICKS = 4
-# Of a legend across a whole figure, in letters.
-_LEGEND_WIDTH = 100
 QUANTITIES = {
     "macs": "multiply-adds per sample",
     "latency_ms": "latency per sample (ms)",
@@ -111,17 +108,6 @@ def cost_axis(unit: str, typical: Sequence[float]) -> tuple[float, str]:
     return 1.0, f"Average {quantity}"
 
 
-def log_cost(axes: Axes, costs: Array) -> str:
-    """Make the axis of cost logarithmic; leave it linear if something costs nothing.
-
-    Returns what the label of the axis adds about its scale.
-    """
-    if costs.min() > 0:
-        scale_cost(axes, costs.min() / 1.3, 1.3 * costs.max())
-        return ", log scale"
-    return ""
-
-
 def scale_cost(axes: Axes, left: float, right: float, linear_to: float = 0.0) -> None:
     """Scale the axis of cost, logarithmic above ``linear_to``, and label it with plain numbers.
 
@@ -175,15 +161,3 @@ def plain_text(legend: Legend) -> None:
     """Keep the names in a legend from being read as mathematics."""
     for text in legend.get_texts():
         text.set_parse_math(False)
-
-
-def legend_above(axes: Axes) -> None:
-    """Draw the legend above the axes, where it covers no point, in as many columns as fit."""
-    labels = axes.get_legend_handles_labels()[1]
-    widths = [len(label) + 6 for label in labels]
-    one_row = sum(widths) <= _LEGEND_WIDTH
-    columns = len(labels) if one_row else max(1, _LEGEND_WIDTH // max(widths))
-    found = axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=8, frameon=False
-    )
-    plain_text(found)

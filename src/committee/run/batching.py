@@ -8,10 +8,9 @@ are in memory.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -241,17 +240,6 @@ class Gathering:
                 batch.begin(self._recipes[name], self._executor)
         self._waiting[request.stage].append(_Waiting(each.first, each.flow, request, batch))
         self._reached[request.stage] += len(batch)
-
-
-def joined_gathered(parts: Sequence[Gathered]) -> Gathered:
-    """Return the results for consecutive samples as one."""
-    starts = accumulate((len(part.decisions.stage) for part in parts), initial=0)
-    failed = {
-        start + row: reason
-        for start, part in zip(starts, parts, strict=False)
-        for row, reason in part.failed.items()
-    }
-    return Gathered(joined_decisions([part.decisions for part in parts]), failed)
 
 
 def recipes_from(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,7 +22,7 @@ from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, joined_decisions
 from committee.rule.namespace import NUMPY
 from committee.rule.outputs import checked_outputs, usable_rows
-from committee.run.batching import Gathered, SampleBatch, joined_gathered
+from committee.run.batching import Gathered, SampleBatch
 from committee.spec.model import ModelSpec, task_of
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.task import Task
@@ -126,7 +128,7 @@ class GraphGathering:
     @property
     def exits(self) -> Array:
         """See :class:`.batching.Gatherer`."""
-        stages = joined_gathered(self._parts).decisions.stage
+        stages = _joined_gathered(self._parts).decisions.stage
         return np.bincount(stages, minlength=len(self._graph.cascade.stages))
 
     def add(self, batch: SampleBatch) -> None:
@@ -136,7 +138,7 @@ class GraphGathering:
     def finish(self) -> Gathered:
         """See :class:`.batching.Gatherer`."""
         parts, self._parts = self._parts, []
-        return joined_gathered(parts)
+        return _joined_gathered(parts)
 
 
 @dataclass(frozen=True)
@@ -189,3 +191,14 @@ def open_cascade(cascade: CascadeLike, threads: int = 0) -> LoadedCascade:
     if is_bundle(path):
         return LoadedCascade(read_bundle(path if path.is_dir() else path.parent), path=path)
     return LoadedCascade(Cascade.load(path), path=path)
+
+
+def _joined_gathered(parts: Sequence[Gathered]) -> Gathered:
+    """Return the results for consecutive samples as one."""
+    starts = accumulate((len(part.decisions.stage) for part in parts), initial=0)
+    failed = {
+        start + row: reason
+        for start, part in zip(starts, parts, strict=False)
+        for row, reason in part.failed.items()
+    }
+    return Gathered(joined_decisions([part.decisions for part in parts]), failed)

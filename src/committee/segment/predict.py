@@ -20,7 +20,7 @@ from committee.models.load import load_model
 from committee.models.pool_file import PoolFile
 from committee.segment.counting import Table, count_tiles
 from committee.segment.outputs import pixel_logits, window_logits
-from committee.segment.settings import Settings, read_settings, view_costs, view_of
+from committee.segment.settings import Settings, read_settings
 from committee.segment.store import (
     CHUNK_SUFFIX,
     Index,
@@ -31,7 +31,8 @@ from committee.segment.store import (
     write_index,
 )
 from committee.segment.tiling import Grid
-from committee.spec.model import ModelSpec
+from committee.spec.cost import Cost
+from committee.spec.model import ModelSpec, Tile
 from committee.store.chunks import Chunks, exclusive
 from committee.text import listed
 
@@ -158,8 +159,8 @@ def _begin(
 def _view(whole: ModelSpec, grid: Grid, allow_code: Collection[str]) -> Loaded:
     """Return the model that sees the tiles of a grid; its cost is that of all tiles of an image."""
     # The weights are those of the whole-image model, so loading checks their fingerprint again.
-    model, window = load_model(view_of(whole, grid), allow_code)
-    return model, replace(window, costs=view_costs(whole, window, grid))
+    model, window = load_model(_view_of(whole, grid), allow_code)
+    return model, replace(window, costs=_view_costs(whole, window, grid))
 
 
 def _tables(
@@ -191,3 +192,31 @@ def _tables(
             logits, own, index.keys(grid), settings.confidence, settings.ignore
         )
     return tables
+
+
+def _view_of(spec: ModelSpec, grid: Grid) -> ModelSpec:
+    """Return the spec of the model that sees tiles with the weights of ``spec``, without costs."""
+    return replace(
+        spec,
+        name=f"{spec.name}@{grid.name}",
+        preprocessing=replace(spec.preprocessing, size=grid.window),
+        family="",
+        whole=spec.name,
+        tile=Tile(grid.tile, grid.context),
+        costs=(),
+    )
+
+
+def _view_costs(whole: ModelSpec, window: ModelSpec, grid: Grid) -> tuple[Cost, ...]:
+    """Return the costs of all tiles of an image; ``window`` has the counted costs of one."""
+    height, width = grid.window
+    conditions = f"all {len(grid)} tiles, each seen in {height} x {width}"
+    costs = []
+    for cost in whole.costs:
+        own = next((c for c in window.costs if c.unit == cost.unit), None)
+        if own is not None and cost.source == "counted":
+            costs.append(Cost(own.value * len(grid), cost.unit, "counted", conditions))
+        else:
+            # Costs that the user gave for an image scale with its pixels.
+            costs.append(Cost(cost.value * grid.overhead, cost.unit, cost.source, conditions))
+    return tuple(costs)

@@ -1,10 +1,10 @@
-"""Read the settings for segmentation from a pool file, and compute the costs of tiles."""
+"""Read the settings for segmentation from a pool file."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 
 from msgspec import Meta
@@ -13,8 +13,7 @@ from committee.errors import PoolFileError, UnreadableError
 from committee.models.pool_file import PoolFile
 from committee.reading import typed
 from committee.segment.tiling import Grid
-from committee.spec.cost import Cost
-from committee.spec.model import ModelSpec, Tile
+from committee.spec.model import ModelSpec
 from committee.spec.task import SEMANTIC_SEGMENTATION
 from committee.text import listed
 
@@ -101,31 +100,3 @@ def _grid(image: tuple[int, int], side: int | str, context: int) -> Grid:
             f"[tiles]: a size must be a side in pixels, 'full' or 'SIDE+CONTEXT', not {side!r}"
         )
     return Grid(image, int(both[1]), int(both[2]))
-
-
-def view_of(spec: ModelSpec, grid: Grid) -> ModelSpec:
-    """Return the spec of the model that sees tiles with the weights of ``spec``, without costs."""
-    return replace(
-        spec,
-        name=f"{spec.name}@{grid.name}",
-        preprocessing=replace(spec.preprocessing, size=grid.window),
-        family="",
-        whole=spec.name,
-        tile=Tile(grid.tile, grid.context),
-        costs=(),
-    )
-
-
-def view_costs(whole: ModelSpec, window: ModelSpec, grid: Grid) -> tuple[Cost, ...]:
-    """Return the costs of all tiles of an image; ``window`` has the counted costs of one."""
-    height, width = grid.window
-    conditions = f"all {len(grid)} tiles, each seen in {height} x {width}"
-    costs = []
-    for cost in whole.costs:
-        own = next((c for c in window.costs if c.unit == cost.unit), None)
-        if own is not None and cost.source == "counted":
-            costs.append(Cost(own.value * len(grid), cost.unit, "counted", conditions))
-        else:
-            # Costs that the user gave for an image scale with its pixels.
-            costs.append(Cost(cost.value * grid.overhead, cost.unit, cost.source, conditions))
-    return tuple(costs)

@@ -104,40 +104,17 @@ class Grid:
         ]
 
     def cut(self, values: Array) -> Array:
-        """Return the tiles of a map.
-
-        Args:
-            values: Shape (…, height, width), as large as the image.
-
-        Returns:
-            Shape (tiles, …, tile height, tile width).
-        """
+        """Return the tiles of a map (…, height, width): (tiles, …, tile height, tile width)."""
         if not self.tile:
             return values[None]  # no copy: images are large
         return _cut(values, self._corners, self.side)
 
     def windows(self, values: Array, tiles: Array) -> Array:
-        """Return the windows of some tiles.
-
-        Args:
-            values: Shape (…, height, width), as large as the image.
-            tiles: Numbers of the tiles, shape (n,).
-
-        Returns:
-            Shape (n, …, window height, window width).
-        """
+        """Return the windows of some tiles (n,) of a map: (n, …, window height, window width)."""
         return _cut(values, [self._window_corners[tile] for tile in tiles.tolist()], self.window)
 
     def inner(self, values: Array, tiles: Array) -> Array:
-        """Return the part of each window's map that lies in its tile.
-
-        Args:
-            values: Shape (n, …, window height, window width).
-            tiles: Numbers of the tiles, shape (n,).
-
-        Returns:
-            Shape (n, …, tile height, tile width).
-        """
+        """Return what of the maps of windows lies in their tiles (n,): (n, …, height, width)."""
         high, wide = self.side
         out = np.empty((*values.shape[:-2], high, wide), values.dtype)
         for own, window, tile in zip(out, values, tiles.tolist(), strict=True):
@@ -157,14 +134,7 @@ class Grid:
         return owned
 
     def pasted(self, values: Array) -> Array:
-        """Return the map of an image from the maps of its tiles.
-
-        Args:
-            values: Shape (tiles, tile height, tile width), or one number a tile, shape (tiles,).
-
-        Returns:
-            Shape (height, width).
-        """
+        """Return the map of an image from those of its tiles, or from one number a tile."""
         if values.ndim == 1:
             values = np.broadcast_to(values[:, None, None], (len(self), *self.side))
         out = np.empty(self.image, values.dtype)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.report.plane import Plane
 from committee.report.style import (
     GREY,
@@ -14,9 +15,9 @@ from committee.report.style import (
     Figure,
     Look,
     empty_figure,
-    log_cost,
     plain,
     plain_text,
+    scale_cost,
 )
 from committee.report.text import measure_text, named
 from committee.selection.front import Committee
@@ -79,7 +80,7 @@ def draw_beside(
     right.axvline(0, color=GREY, linewidth=0.8, zorder=1)
     left.set_yticks(range(len(rows)), list(rows), parse_math=False)
     left.invert_yaxis()
-    scale = log_cost(left, np.array(costs)[np.array(costs) > 0])
+    scale = _log_cost(left, np.array(costs)[np.array(costs) > 0])
     left.set_xlabel(label + scale, parse_math=False)
     # In two lines, for the panel is narrow.
     right.set_xlabel("Accuracy over the model's\n(points, with paired 95 % interval)")
@@ -98,3 +99,14 @@ def _draw_gain(
         ends = (100 * gain.low, 100 * gain.high)
         axes.plot(ends, (height, height), color=look.color, linewidth=1, zorder=look.order)
         axes.plot(100 * gain.value, height, **look.points())
+
+
+def _log_cost(axes: Axes, costs: Array) -> str:
+    """Make the axis of cost logarithmic; leave it linear if something costs nothing.
+
+    Returns what the label of the axis adds about its scale.
+    """
+    if costs.min() > 0:
+        scale_cost(axes, costs.min() / 1.3, 1.3 * costs.max())
+        return ", log scale"
+    return ""
