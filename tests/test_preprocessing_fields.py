@@ -20,8 +20,7 @@ from committee.pool.evaluate import evaluate
 from committee.rule.cascade import Cascade
 from committee.segment.predict import predict_tiles
 from committee.segment.run import Segmenter
-from committee.segment.settings import _Tiles
-from committee.segment.settings import read_settings
+from committee.segment.settings import _Tiles, read_settings
 from committee.segment.store import load_tiles
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.views import Views
