@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from committee.models.sources.torchvision import import_torchvision
-from committee.profile.torch_macs import torch_macs
+from committee.profile.macs import torch_macs
 
 CLASSES = 19
 UNITS = {"ResNet-50": (3, 4, 6, 3), "ResNet-101": (3, 4, 23, 3)}

@@ -15,7 +15,7 @@ from torch import nn
 
 from committee.models.load import source_of
 from committee.models.sources.timm import TimmSource
-from committee.profile.torch_macs import torch_macs
+from committee.profile.macs import torch_macs
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 

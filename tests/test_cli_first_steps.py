@@ -15,7 +15,7 @@ import pytest
 
 from committee import Cascade, Pool, search
 from committee.cli import COMMANDS, command, main
-from committee.data.subset import PartDataset
+from committee.data.base import PartDataset
 from committee.embedded import FOLDER, embedded_images, pool_file
 from committee.export.bundle import write_bundle
 from committee.export.graph import write_graph

@@ -41,7 +41,7 @@ STUDY = pool.chosen_models()
 
 
 def macs(network, phi):
-    from committee.profile.torch_macs import torch_macs
+    from committee.profile.macs import torch_macs
 
     size = network.scaled(phi)
     side = size.resolution

@@ -23,10 +23,18 @@ from PIL import Image
 from committee import reading
 from committee.arrays import Array
 from committee.data.arrays import ArrayDataset
-from committee.data.base import BrokenSamplesError, Dataset, digest, digest_of, map_ahead, readable
+from committee.data.base import (
+    BrokenSamplesError,
+    Dataset,
+    PartDataset,
+    digest,
+    digest_of,
+    map_ahead,
+    readable,
+    share,
+)
 from committee.data.files import IMAGES
 from committee.data.open import open_data
-from committee.data.subset import PartDataset, share
 from committee.embedded import embedded_images
 from committee.errors import (
     CommitteeError,

@@ -55,7 +55,7 @@ def test_models_fit_in_five_megabytes():
 
 def test_costs_are_those_of_the_networks():
     torch = pytest.importorskip("torch", reason="torch counts the multiply-adds")
-    from committee.profile.torch_macs import torch_macs
+    from committee.profile.macs import torch_macs
 
     sys.path.insert(0, str(ROOT / "examples" / "fashion_mnist"))
     try:

@@ -68,7 +68,7 @@ def test_deeplab_is_counted_at_the_paper_s_size():
     pytest.importorskip("torchvision", reason="the model is torchvision's")
     from torchvision.models import segmentation
 
-    from committee.profile.torch_macs import torch_macs
+    from committee.profile.macs import torch_macs
 
     for make, billions in (
         (segmentation.deeplabv3_resnet50, 1308.6),

@@ -12,8 +12,7 @@ import pytest
 from committee.embedded import FOLDER, pool_file
 from committee.errors import ModelError
 from committee.models.load import load_model
-from committee.profile.graph_macs import graph_macs, graph_parameters
-from committee.profile.torch_macs import torch_macs
+from committee.profile.macs import graph_macs, graph_parameters, torch_macs
 
 torch = pytest.importorskip("torch", reason="multiply-adds of modules are counted by torch")
 onnx = pytest.importorskip("onnx", reason="multiply-adds of graphs are counted with onnx")

@@ -19,9 +19,8 @@ from PIL import Image
 from committee import Pool
 from committee.arrays import Array
 from committee.data.arrays import ArrayDataset
-from committee.data.base import BrokenSamplesError
+from committee.data.base import BrokenSamplesError, PartDataset
 from committee.data.open import open_data
-from committee.data.subset import PartDataset
 from committee.errors import (
     ChangedError,
     MisalignedError,

@@ -26,9 +26,8 @@ import pytest
 from committee import Cascade, Runner
 from committee.arrays import Array
 from committee.data.arrays import ArrayDataset
-from committee.data.base import BrokenSamplesError
+from committee.data.base import BrokenSamplesError, PartDataset
 from committee.data.segmentation import open_segmentation
-from committee.data.subset import PartDataset
 from committee.errors import StoreError
 from committee.files import sync_folder
 from committee.models.load import load_model

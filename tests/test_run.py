@@ -17,9 +17,8 @@ from PIL import Image
 from committee import Cascade, Pool, Runner, evaluate, search
 from committee.arrays import Array
 from committee.data.arrays import ArrayDataset
-from committee.data.base import BrokenSamplesError
+from committee.data.base import BrokenSamplesError, PartDataset
 from committee.data.open import open_data
-from committee.data.subset import PartDataset
 from committee.embedded import FOLDER, embedded_images, pool_file
 from committee.errors import (
     CascadeError,

@@ -331,7 +331,7 @@ def test_x3d_weighs_what_the_paper_says() -> None:
     import torch
 
     from committee.models.sources.pytorchvideo import PytorchvideoSource
-    from committee.profile.torch_macs import torch_macs
+    from committee.profile.macs import torch_macs
 
     for name, paper in (("x3d_m", 6.2), ("x3d_l", 24.8), ("x3d_xl", 48.4)):
         asked = Preprocessing.from_json(PytorchvideoSource().published(name, None))

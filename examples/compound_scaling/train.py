@@ -30,7 +30,7 @@ from network import Network, scaled
 from torch import Tensor, nn
 
 from committee.files import write_bytes, write_text
-from committee.profile.torch_macs import torch_macs
+from committee.profile.macs import torch_macs
 
 HELD_OUT = 10_000
 MEAN, STD = 0.2860, 0.3530

@@ -12,8 +12,8 @@ from committee.cli import options as opt
 from committee.cli.options import refuse
 from committee.cli.output import broken_text, print_json, progress_bar, say
 from committee.cli.stores import open_split, with_models
+from committee.data.base import readable_part
 from committee.data.open import open_data
-from committee.data.subset import readable_part
 from committee.errors import needing
 from committee.rule.cascade import Cascade
 from committee.run.open import what_is

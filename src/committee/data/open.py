@@ -17,11 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from committee.data.arrays import open_npy, open_npz
-from committee.data.base import Dataset
+from committee.data.base import Dataset, PartDataset, part, share
 from committee.data.clips import CLIP_ENDINGS, ClipsDataset
 from committee.data.files import IMAGES, FileKind, open_folder
 from committee.data.huggingface import is_saved, open_saved
-from committee.data.subset import PartDataset, part, share
 from committee.data.table import open_csv
 from committee.errors import CommitteeError, DataError, ShapeError, UnknownNameError
 from committee.pool.labels import LabelMode
@@ -59,7 +58,7 @@ def open_data(
         classes: Names of the classes in the order of the models' outputs.
         rows: ``START:STOP:STEP`` to take only some samples.
         fraction: Share of every class to take, of the samples that ``rows`` takes; see
-            :func:`committee.data.subset.share`.
+            :func:`committee.data.base.share`.
         seed: Chooses the samples of a fraction.
         models: The models that will see the samples. Clips need them: they say that the files are
             clips, and which frames to decode.

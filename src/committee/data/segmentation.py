@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from committee.arrays import Array
-from committee.data.base import digest_of
+from committee.data.base import digest_of, named_rows
 from committee.data.files import ENDINGS, FilesDataset, Walk, reason_of, walk
-from committee.data.subset import named_rows
 from committee.errors import DataError
 from committee.models.inputs import converted, upright
 from committee.pool.samples import Samples

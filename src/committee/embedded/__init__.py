@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from committee.data.arrays import open_npz
-from committee.data.base import Dataset
-from committee.data.subset import part
+from committee.data.base import Dataset, part
 from committee.errors import UnknownNameError
 from committee.models.pool_file import PoolFile, read_pool_file
 

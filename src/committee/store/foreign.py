@@ -74,7 +74,12 @@ class Reader:
         _check_columns(columns, read.values())
         taken = {tidy(name) for names in columns.values() for name in names}
         naming = {path: _class_column(table, kind, taken) for path, table in read.items()}
-        self._tables = {path: _without(table, naming[path]) for path, table in read.items()}
+        self._tables = {
+            path: replace(
+                table, columns={n: c for n, c in table.columns.items() if n != naming[path]}
+            )
+            for path, table in read.items()
+        }
         # Names of classes in the order of the outputs, by the file that holds them.
         self._names = {path: _names_in(read[path], name) for path, name in naming.items() if name}
         self._kind = kind
@@ -176,7 +181,8 @@ class Reader:
                 f"{where}: names no classes; they are taken in the order of {self._named_by}"
             )
         if self._normalise:
-            values = normalised(where, values).astype(_single(values.dtype))
+            wide = values.dtype == np.float64
+            values = normalised(where, values).astype(np.float64 if wide else np.float32)
         return checked_outputs(where, self._kind, values)
 
     def _order(
@@ -216,19 +222,10 @@ def _names_in(table: Table, name: str) -> tuple[str, ...]:
     return class_names(f"{table.path}: {name!r}", texts)
 
 
-def _without(table: Table, name: str | None) -> Table:
-    """Return a table without one of its columns."""
-    return replace(table, columns={n: c for n, c in table.columns.items() if n != name})
-
-
 def _storable(values: Array) -> Array:
     """Return numbers of a type that stores keep: wider ones as float64."""
     wide = values.dtype.kind == "f" and values.dtype.itemsize > np.dtype(np.float64).itemsize
     return values.astype(np.float64) if wide else values
-
-
-def _single(dtype: np.dtype[Any]) -> Any:
-    return np.float64 if dtype == np.float64 else np.float32
 
 
 def _ids(table: Table, name: str) -> tuple[str, ...]:

@@ -8,8 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from committee.data.base import BrokenSamplesError, Dataset, content_of, find_broken
-from committee.data.subset import REST, PartDataset, share, without
+from committee.data.base import (
+    REST,
+    BrokenSamplesError,
+    Dataset,
+    PartDataset,
+    content_of,
+    find_broken,
+    share,
+    without,
+)
 from committee.errors import ChangedError
 from committee.pool.identity import content_copies, shared
 from committee.pool.samples import Broken, Samples
@@ -83,7 +91,7 @@ def _without(known: Split | None, broken: AbstractSet[str]) -> Split | None:
 def grown_share(whole: Dataset, store: str | Path, fraction: str, seed: int) -> Dataset:
     """Return a share of every class, consistent with the splits of a store.
 
-    If the split is new, this is :func:`committee.data.subset.share`. Otherwise it is the samples
+    If the split is new, this is :func:`committee.data.base.share`. Otherwise it is the samples
     of the stored split, and those of the share that are new to the store: the folder may have
     grown.
     """
@@ -125,7 +133,8 @@ def without_stored_shares(dataset: Dataset, store: str | Path) -> Dataset:
     if not others:
         return dataset
     given = replace(dataset.samples, content=content_of(dataset))
-    sources = [each.samples for each in others if _is_from(given, each.samples)]
+    # Most of such a split is among these samples, unchanged.
+    sources = [s for s in (o.samples for o in others) if 2 * len(shared(s, given).first) > len(s)]
     if not sources:
         return dataset
     ids = set()
@@ -136,11 +145,6 @@ def without_stored_shares(dataset: Dataset, store: str | Path) -> Dataset:
         ids |= {*each.ids, *(broken.id for broken in each.broken)}
     names = ", ".join(each.split for each in sources)
     return without(dataset, frozenset(ids), f"what {names} left ({sources[0].rule})")
-
-
-def _is_from(given: Samples, split: Samples) -> bool:
-    """Return True if most of a split is among these samples, unchanged."""
-    return 2 * len(shared(split, given).first) > len(split)
 
 
 def _refuse_changed(store: Path, split: Samples, given: Samples) -> None:

@@ -105,17 +105,15 @@ def read_split(folder: Path, classes: tuple[str, ...]) -> Split:
             split=record.split,
             rule=record.rule,
             broken=record.broken,
-            content=None if content is None else _digests(content),
+            content=None
+            if content is None
+            else np.frombuffer(bytes.fromhex(content), ">u8").astype(np.uint64),
         )
     except (CommitteeError, ValueError, OverflowError):
         raise DamagedError(
             f"{path}: altered. Run the same committee predict or import again"
         ) from None
     return Split(samples, record.checked)
-
-
-def _digests(text: str) -> Array:
-    return np.frombuffer(bytes.fromhex(text), ">u8").astype(np.uint64)
 
 
 def known_split(folder: Path, classes: tuple[str, ...]) -> Split | None:

@@ -14,7 +14,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import ModelError
 from committee.models.base import one_output
-from committee.profile.torch_macs import torch_macs
+from committee.profile.macs import torch_macs
 from committee.spec.model import ModelSpec
 from committee.text import first_line
 

@@ -14,7 +14,7 @@ from committee.models.base import Model, Source, check_file
 from committee.models.engines.session import Session
 from committee.models.graph import graph_fingerprint, ports_of, preprocessing_of
 from committee.paths import expanded
-from committee.profile.graph_macs import graph_macs, graph_parameters
+from committee.profile.macs import graph_macs, graph_parameters
 from committee.spec.model import ModelSpec
 
 

@@ -1,4 +1,4 @@
-"""Multiply-adds and parameters of an ONNX graph, counted from the shapes that one run shows."""
+"""Multiply-adds: of ONNX graphs, from the shapes that one run shows, and of torch modules."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from committee.text import first_line
 
 if TYPE_CHECKING:
     import onnx
+    import torch
 
 _Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 
@@ -132,3 +133,44 @@ def _attention(path: Path, shapes: list[tuple[int, ...]]) -> int:
             "be counted; give costs.macs in the pool file"
         )
     return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+def torch_macs(module: torch.nn.Module, shape: tuple[int, ...]) -> int:
+    """Return the multiply-adds of matrix products, convolutions and attention.
+
+    Torch's own counter counts them on torch's meta device, where fused attention is seen too.
+    Additions of biases, normalisation and activations are not counted, as in the literature.
+    ``shape`` is the input's, with the batch of 1; the module is left as it is.
+    """
+    import torch
+    from torch.func import functional_call
+    from torch.nn.functional import batch_norm
+    from torch.overrides import TorchFunctionMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    class QuickNorms(TorchFunctionMode):
+        """Answers for batch norm, whose kernel on the meta device takes milliseconds."""
+
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            kwargs = kwargs or {}
+            if func is batch_norm and not kwargs.get("training") and args[1] is not None:
+                given, mean = args[:2]
+                if given.ndim > 1 and given.shape[1:2] == mean.shape:
+                    return torch.empty_like(given)
+            return func(*args, **kwargs)
+
+    named = (*module.named_parameters(), *module.named_buffers())
+    on_meta = {name: value.detach().to("meta") for name, value in named}
+    # While training, batch norm refuses a map of one pixel.
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        with torch.inference_mode(), QuickNorms(), FlopCounterMode(display=False) as counter:
+            functional_call(module, on_meta, torch.zeros(shape, device="meta"))
+    finally:
+        for part in training:
+            part.training = True
+    # torch counts a multiplication and an addition as two.
+    return int(counter.get_total_flops()) // 2
