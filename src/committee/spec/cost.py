@@ -50,11 +50,7 @@ class Cost:
 
     @classmethod
     def from_json(cls, data: Any) -> Cost:
-        """Read what :meth:`to_json` wrote.
-
-        Raises:
-            CostError: If a field is missing, unknown or wrong.
-        """
+        """Read what :meth:`to_json` wrote."""
         try:
             return typed("cost", data, cls)
         except (UnreadableError, UnknownNameError) as error:
@@ -70,11 +66,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class CostTable:
-    """The costs of every model of a pool, in one unit or several.
-
-    Args:
-        costs: For each model, its costs by unit.
-    """
+    """The costs of every model of a pool, by unit."""
 
     costs: Mapping[str, Mapping[str, Cost]]
 

@@ -31,11 +31,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,199}")
 
 
 def check_name(where: str, name: str) -> str:
-    """Return a model's name if it can be a file name.
-
-    Raises:
-        PoolFileError: If it cannot.
-    """
+    """Return a model's name if it can be a file name."""
     if not _NAME.fullmatch(name) or name == "samples":
         raise PoolFileError(
             f"{where}: model name '{printable(name[:80])}' must be letters, digits and . _ @ + -, "
@@ -46,12 +42,7 @@ def check_name(where: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class Tile:
-    """What a model sees that is run on the tiles of an image, one by one.
-
-    Args:
-        side: Side of a tile in pixels.
-        context: Pixels around the tile that the model sees too.
-    """
+    """The tiles of an image that a model sees one by one; ``context`` are pixels around a tile."""
 
     side: int
     context: int
@@ -160,11 +151,7 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, name: str, data: Any, where: str) -> ModelSpec:
-        """Read what :meth:`to_json` wrote.
-
-        Raises:
-            PoolFileError: If a field is missing, unknown or wrong.
-        """
+        """Read what :meth:`to_json` wrote."""
         try:
             values = _required(data, cls)
             recipe = _object("preprocessing", values["preprocessing"])
@@ -186,15 +173,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A model of which only outputs are known, because they were made elsewhere.
-
-    Args:
-        name: Its name in the pool.
-        kind: Kind of its outputs.
-        family: As of :class:`ModelSpec`.
-        costs: What one sample costs, one a unit.
-        fingerprint: Of the model, if it is known.
-    """
+    """A model of which only outputs are known, because they were made elsewhere."""
 
     name: str
     kind: Kind = "logits"
@@ -213,11 +192,7 @@ KnownModel: TypeAlias = ModelSpec | ImportedModel
 
 
 def model_from_json(name: str, data: Any, where: str) -> KnownModel:
-    """Read what the ``to_json`` of a model wrote; one that has a source can be loaded.
-
-    Raises:
-        PoolFileError: If a field is missing, unknown or wrong.
-    """
+    """Read what the ``to_json`` of a model wrote; one that has a source can be loaded."""
     imported = {field.name for field in fields(ImportedModel)}
     if isinstance(data, Mapping) and not data.keys() <= imported:
         return ModelSpec.from_json(name, data, where)
@@ -251,11 +226,7 @@ def _object(what: str, value: Any) -> Mapping[str, Any]:
 
 
 def task_of(specs: Iterable[ModelSpec]) -> Task:
-    """Return the task of some models.
-
-    Raises:
-        CascadeError: If some take images and others clips.
-    """
+    """Return the task of some models."""
     models = list(specs)
     clips = {spec.name: spec.preprocessing.views is not None for spec in models}
     if len(set(clips.values())) > 1:

@@ -161,11 +161,7 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Preprocessing:
-        """Read what :meth:`to_json` wrote; unknown keys are refused by name.
-
-        Raises:
-            PoolFileError, UnknownNameError: If a field is unknown or out of range.
-        """
+        """Read what :meth:`to_json` wrote; unknown keys are refused by name."""
         values = dict(data)
         if isinstance(values.get("views"), Mapping):
             values["views"] = Views.from_json(values["views"])

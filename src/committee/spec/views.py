@@ -128,13 +128,9 @@ class Views:
         return [divmod(number, self.spatial) for number in every]
 
     def rows(self, times: Array) -> Array:
-        """Return the frames of a clip that the views show.
+        """Return the numbers of the frames that the views show, shape (count, frames).
 
-        Args:
-            times: When each frame of the clip is shown, in seconds, rising from 0, shape (n,).
-
-        Returns:
-            Numbers of frames, shape (count, frames).
+        ``times`` says when each frame of the clip is shown, in seconds, rising from 0.
         """
         line = np.arange(len(times))
         if self.rate:
@@ -149,11 +145,7 @@ class Views:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Views:
-        """Read what :meth:`to_json` wrote, or what a pool file says.
-
-        Raises:
-            PoolFileError, UnknownNameError: If a field is missing, unknown or out of range.
-        """
+        """Read what :meth:`to_json` wrote, or what a pool file says."""
         try:
             return typed("views", data, cls)
         except UnreadableError as error:
