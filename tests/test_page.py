@@ -471,11 +471,11 @@ def test_a_row_of_the_front_shows_its_point(page: Any, written: Written) -> None
 
 SECTIONS = [
     Section(
-        "made-up",
-        "Made <up> & new",
-        "section 9, table 99",
-        ("First sentence.", "Second, with 5 < 6."),
-        (
+        name="made-up",
+        title="Made <up> & new",
+        source="section 9, table 99",
+        sentences=("First sentence.", "Second, with 5 < 6."),
+        tables=(
             Table(
                 "Some models",
                 (Column("model", itemgetter(0)), Column("gain", itemgetter(1))),
@@ -487,9 +487,9 @@ SECTIONS = [
                 "A note.",
             ),
         ),
-        '<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><g id="axes_1"/></svg>',
+        svg='<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><g id="axes_1"/></svg>',
     ),
-    Section("nothing", "No such thing", left_out="the pool has one resolution"),
+    Section(name="nothing", title="No such thing", left_out="the pool has one resolution"),
 ]
 
 

@@ -63,22 +63,22 @@ class Section:
     """A part of the page with a heading of its own.
 
     Args:
+        tables: Its figures.
+        sentences: What it says.
+        left_out: Why there is nothing to show; empty if there is.
         name: Letters, digits, ``-`` and ``_``; the address of the section within the page.
         title: Its heading.
         source: What it repeats, such as a section and a figure of a paper; may be empty.
-        sentences: What it says.
-        tables: Its figures.
         svg: A figure from :func:`committee.report.figure.figure_svg`, which is trusted; or empty.
-        left_out: Why there is nothing to show; empty if there is.
     """
 
-    name: str
-    title: str
-    source: str = ""
-    sentences: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
-    svg: str = ""
+    sentences: tuple[str, ...] = ()
     left_out: str = ""
+    name: str = ""
+    title: str = ""
+    source: str = ""
+    svg: str = ""
 
 
 def check_page_ending(path: Path) -> None:
@@ -136,7 +136,7 @@ def page_of(
         sliders=any("grid" in each for each in data["stages"]),
         most=_FOLDED,
         max_models=report.front.settings.max_models,
-        figure=_drawing(Section("still", title, svg=figure_svg(front_figure(report)))),
+        figure=_drawing(Section(name="still", svg=figure_svg(front_figure(report)))),
         alternative=_alternative(rows),
         settings=_settings(report, extra or {}),
         provenance=provenance(rows[0]),

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from committee.report.page import Section
 from committee.report.style import Figure
-from committee.report.table import Column, Table
+from committee.report.table import Column
 from committee.selection.front import Committee
 from committee.study.context import Study
 
@@ -16,24 +17,14 @@ POINTS = Column("", float, "points")
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(Section):
     """What an analysis finds in one pool; the study fills in the fields of :class:`Analysis`.
 
     Args:
-        tables: Its figures.
-        sentences: What they say, in short sentences with numbers.
         data: What its drawing needs beside the study; None if it draws nothing.
-        left_out: Why the pool cannot support the analysis; empty if it can. Then there is nothing
-            else.
     """
 
-    tables: tuple[Table, ...] = ()
-    sentences: tuple[str, ...] = ()
     data: Any = None
-    left_out: str = ""
-    name: str = ""
-    title: str = ""
-    source: str = ""
 
 
 @dataclass(frozen=True)

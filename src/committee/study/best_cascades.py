@@ -27,7 +27,7 @@ def _analyse(study: Study) -> Finding:
     """Find both committees for every single model."""
     pairs = study.pairs
     sentences = (*_same_cost_sentences(study, pairs), *same_accuracy_sentences(study, pairs))
-    return Finding(pair_tables(study, pairs, study.settings.unit), sentences, pairs)
+    return Finding(pair_tables(study, pairs, study.settings.unit), sentences, data=pairs)
 
 
 def pair_tables(

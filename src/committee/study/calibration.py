@@ -87,7 +87,7 @@ def _analyse(study: Study) -> Finding:
         changes = _changes(study, best, known)
         tables.append(_ensembles_table(study, changes, note))
         sentences.append(_ensembles_sentence(study, changes))
-    return Finding(tuple(tables), tuple(sentences), shown)
+    return Finding(tuple(tables), tuple(sentences), data=shown)
 
 
 def _split_halves(study: Study) -> _Halves:

@@ -62,7 +62,7 @@ def _analyse(study: Study) -> Finding:
         cascades = at_equal_cost(study, pair)
         tables.append(_equal_cost_table(study, cascades))
         sentences.append(_equal_cost_sentence(study, cascades))
-    return Finding(tuple(tables), tuple(sentences), first)
+    return Finding(tuple(tables), tuple(sentences), data=first)
 
 
 def _surest_of(study: Study, model: str, percent: Sequence[int] = _DRAWN) -> _Surest:

@@ -49,7 +49,7 @@ def _analyse(study: Study) -> Finding:
         f"{ratio_range([mixed for _, mixed in pairs])}.",
         f"Mixing architectures was cheaper for {sum(m > one for one, m in pairs)} of {len(rows)}.",
     )
-    return Finding((table,), sentences, entries)
+    return Finding((table,), sentences, data=entries)
 
 
 def _of_one(study: Study, single: Committee) -> Committee:

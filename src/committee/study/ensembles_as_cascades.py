@@ -61,7 +61,7 @@ def _analyse(study: Study) -> Finding:
         f"{matched} of {len(study.singles)} single models are matched there by one of these "
         "cascades that costs less.",
     )
-    return Finding((table,), sentences, both)
+    return Finding((table,), sentences, data=both)
 
 
 def _beats(cascade: Committee, single: Committee) -> bool:

@@ -41,7 +41,7 @@ def _analyse(study: Study) -> Finding:
             f"For {names} the speedup is {ratio_range(columns.speedups(cheaper))}; accuracy on "
             f"{study.test_text} differs by {gain_range(study.gains_of(cheaper))} points."
         )
-    return Finding((_matching(study, matches), _pareto(study, best)), tuple(sentences), best)
+    return Finding((_matching(study, matches), _pareto(study, best)), tuple(sentences), data=best)
 
 
 def best_ensembles(study: Study) -> tuple[Committee, ...]:

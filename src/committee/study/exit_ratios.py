@@ -57,7 +57,7 @@ def _analyse(study: Study) -> Finding:
         f"{min(first):.1f} % to {max(first):.1f} % of the {units} exit after the first stage, "
         f"{min(last):.1f} % to {max(last):.1f} % after the last."
     )
-    return Finding((table,), (sentence,), matches)
+    return Finding((table,), (sentence,), data=matches)
 
 
 def _exits(pair: tuple[Committee, Committee]) -> tuple[float, ...]:

@@ -50,7 +50,7 @@ def _analyse(study: Study) -> Finding:
         raise Unsupported(
             f"{'; '.join(why)}. Measure them with: committee profile POOL.toml --store STORE"
         )
-    return Finding(tuple(tables), (*sentences, *refused), units)
+    return Finding(tuple(tables), (*sentences, *refused), data=units)
 
 
 def _priced(study: Study, unit: str) -> tuple[Table, str]:

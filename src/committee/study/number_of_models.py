@@ -38,7 +38,7 @@ def _analyse(study: Study) -> Finding:
         for number in range(2, most + 1)
     }
     sentences = tuple(_sentence(study, chosen, number) for number in range(3, most + 1))
-    return Finding(_tables(study, targets, chosen), sentences, chosen)
+    return Finding(_tables(study, targets, chosen), sentences, data=chosen)
 
 
 def _target_costs(study: Study) -> list[float]:

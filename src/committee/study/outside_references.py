@@ -84,7 +84,7 @@ def _analyse(study: Study) -> Finding:
         f"{wins} of {len(rows)} outside models are less accurate than the committee that costs no "
         "more."
     )
-    return Finding((table,), (sentence,), rows)
+    return Finding((table,), (sentence,), data=rows)
 
 
 def _draw(study: Study, data: Any) -> Figure:

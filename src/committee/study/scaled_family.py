@@ -65,7 +65,7 @@ def _analyse(study: Study) -> Finding:
         "C0 was chosen by search; only the thresholds of the others were. Larger means next in "
         "cost among the architectures of the pool.",
     )
-    return Finding((table,), _sentences(study, members), members)
+    return Finding((table,), _sentences(study, members), data=members)
 
 
 def _scale(stages: Stages, architectures: Sequence[Sequence[str]], steps: int) -> Stages | None:

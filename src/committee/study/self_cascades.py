@@ -86,7 +86,7 @@ def _analyse(study: Study) -> Finding:
     tables = [_pairs_table(study, pairs)]
     if replaced:
         tables.append(_replaced_table(study, replaced))
-    return Finding(tuple(tables), tuple(_sentences(study, data, replaced)), data)
+    return Finding(tuple(tables), tuple(_sentences(study, data, replaced)), data=data)
 
 
 def _pair(study: Study, low: Committee, high: Committee) -> _SelfCascade:

@@ -82,7 +82,7 @@ def _analyse(study: Study) -> Finding:
         name="steps",
     )
     sentences = tuple(_sentence(study, sweep) for sweep in sweeps)
-    return Finding((_plateaus(study, sweeps), table), sentences, sweeps)
+    return Finding((_plateaus(study, sweeps), table), sentences, data=sweeps)
 
 
 def pairs_on_front(study: Study) -> list[tuple[str, ...]]:

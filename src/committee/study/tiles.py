@@ -38,7 +38,7 @@ def _analyse(study: Study) -> Finding:
     chosen = [row for name, front in fronts.items() for row in _best_of(name, front, best)]
     singles: list[_Row] = [("", "a single model", each) for each in study.singles]
     sentences = tuple(_sentences(study, chosen, best))
-    return Finding((_table(study, [*singles, *chosen], best),), sentences, fronts)
+    return Finding((_table(study, [*singles, *chosen], best),), sentences, data=fronts)
 
 
 def _best_of(tiling: str, front: Front, best: Committee) -> tuple[_Row, ...]:

@@ -31,7 +31,7 @@ def _analyse(study: Study) -> Finding:
         _architectures(study, study.training),
         _committees(study, study.training, entries),
     )
-    return Finding(tables, tuple(_sentences(study.training, entries)), entries)
+    return Finding(tables, tuple(_sentences(study.training, entries)), data=entries)
 
 
 def time_of(committee: Committee, training: Training) -> float:

@@ -73,7 +73,7 @@ def _analyse(study: Study) -> Finding:
     if study.settings.combine not in ORDER_FREE:
         raise Unsupported(f"{study.settings.combine}: nothing is averaged, so there is no ensemble")
     spreads = [s for name, models in trained.items() for s in _spreads(study, name, models)]
-    return Finding((_table(study, spreads),), tuple(_sentences(spreads)), spreads)
+    return Finding((_table(study, spreads),), tuple(_sentences(spreads)), data=spreads)
 
 
 def _spreads(study: Study, name: str, models: Sequence[str]) -> Iterator[_Spread]:

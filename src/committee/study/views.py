@@ -62,7 +62,7 @@ def _analyse(study: Study) -> Finding:
         raise Unsupported(f"{study.settings.combine}: nothing is averaged over views")
     views = [_views(study, name, names) for name, names in study.val.layout.view_groups.items()]
     sentences = tuple(line for each in views for line in _sentences(study, each))
-    return Finding((_table(study, views),), sentences, views)
+    return Finding((_table(study, views),), sentences, data=views)
 
 
 def _views(study: Study, model: str, names: tuple[str, ...]) -> _Views:

@@ -39,7 +39,7 @@ def _analyse(study: Study) -> Finding:
         columns.worst_costs("worst-case cost", lambda e: e.committee, study.settings.unit),
         columns.ratios("speedup on average", lambda e: e.committee, lambda e: e.single),
     )
-    return Finding((table,), tuple(_sentences(rows)), rows)
+    return Finding((table,), tuple(_sentences(rows)), data=rows)
 
 
 def _guarantees(study: Study) -> list[Guarantee]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +133,5 @@ def study_page(
 
 def _section(study: Study, finding: Finding) -> Section:
     figure = figure_of(study, finding)
-    return Section(
-        name=finding.name,
-        title=finding.title,
-        source=f"Wang et al. (2022), {finding.source}",
-        sentences=finding.sentences,
-        tables=finding.tables,
-        svg="" if figure is None else figure_svg(figure),
-        left_out=finding.left_out,
-    )
+    svg = "" if figure is None else figure_svg(figure)
+    return replace(finding, source=f"Wang et al. (2022), {finding.source}", svg=svg)
