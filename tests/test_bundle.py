@@ -20,7 +20,7 @@ from committee import Cascade, Runner, register_confidence
 from committee.cli import main
 from committee.embedded import FOLDER
 from committee.errors import CascadeError, CommitteeError, DataError, ExportError
-from committee.export.bundle import RULE_FILES, checksum, read_bundle, write_bundle
+from committee.export.bundle import IMAGE_FILE, RULE_FILES, checksum, read_bundle, write_bundle
 from committee.export.graph import write_graph
 from committee.models.inputs import as_image, prepared
 from committee.rule.cascade import Stage
@@ -78,8 +78,8 @@ def test_test_images_are_decided_as_by_the_runner(bundle: Path, promised: Decisi
 def test_the_rule_inside_is_the_library_s_own_to_the_byte(bundle: Path, tmp_path: Path) -> None:
     own = Path(committee.__file__).parent
     inside = {str(p.relative_to(bundle / "committee")) for p in bundle.glob("committee/**/*.py")}
-    assert inside == {"__init__.py", *RULE_FILES}
-    for name in RULE_FILES:
+    assert inside == {"__init__.py", IMAGE_FILE, *RULE_FILES}
+    for name in (IMAGE_FILE, *RULE_FILES):
         assert (bundle / "committee" / name).read_bytes() == (own / name).read_bytes()
     assert (bundle / "committee" / "__init__.py").read_bytes() == b""
     # Nothing of the rule imports anything else.
@@ -154,7 +154,7 @@ def test_images_are_prepared_as_by_the_library(bundle: Path, tmp_path: Path, kin
         )
         image = Image.open(tmp_path / "turned.png")
         data = json.loads(json.dumps(recipe.to_json()))
-        own = program.prepared(program.of_bytes(image), data)
+        own = program.prepared(program.of_8_bit(image), data)
         np.testing.assert_allclose(own, prepared([image], recipe), rtol=0, atol=1e-6)
 
 
@@ -173,12 +173,12 @@ def test_images_of_every_mode_are_prepared_as_by_the_library(
     made += [colours.convert("RGB").convert("CMYK"), colours.convert("RGBa")]
     for image in made:
         data = json.loads(json.dumps(recipe.to_json()))
-        own = program.prepared(program.of_bytes(image), data)
+        own = program.prepared(program.of_8_bit(image), data)
         expected = prepared([as_image(image)], recipe)
         np.testing.assert_allclose(own, expected, rtol=0, atol=1e-6, err_msg=image.mode)
         assert expected.std() > 0.1
     for mode in ("LAB", "F", "I", "La"):
-        for refuse in (program.of_bytes, as_image):
+        for refuse in (program.of_8_bit, as_image):
             with pytest.raises((ValueError, DataError), match=f"mode {mode}"):
                 refuse(Image.new(mode, (4, 4)))
 

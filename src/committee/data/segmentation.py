@@ -13,7 +13,7 @@ from committee.arrays import Array
 from committee.data.base import digest_of, named_rows
 from committee.data.files import ENDINGS, FilesDataset, Walk, reason_of, walk
 from committee.errors import DataError
-from committee.models.inputs import converted, upright
+from committee.models.images import converted, upright
 from committee.pool.samples import Samples
 from committee.reading import check_regular
 from committee.text import listed

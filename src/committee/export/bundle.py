@@ -47,6 +47,8 @@ RULE_FILES = (
     "rule/outputs.py",
     "rule/scores.py",
 )
+# What prepares images, and what cuts them into tiles.
+IMAGE_FILE = "models/images.py"
 TILE_FILES = ("segment/__init__.py", "segment/bilinear.py", "segment/tiling.py")
 # Programs of a bundle, by the library file that each copies.
 _PROGRAMS = {"run.py": "export/recipe/run.py"}
@@ -116,7 +118,10 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
     exported = replace(cascade, models=models)
     exported.save(folder / CASCADE)
     segments = segmenting(cascade)
-    copies = {f"committee/{name}": name for name in RULE_FILES + (TILE_FILES if segments else ())}
+    copies = {
+        f"committee/{name}": name
+        for name in (*RULE_FILES, IMAGE_FILE, *(TILE_FILES if segments else ()))
+    }
     for target, source in {**copies, **(_SEGMENTING if segments else _PROGRAMS)}.items():
         (folder / target).parent.mkdir(parents=True, exist_ok=True)
         (folder / target).write_bytes((files("committee") / source).read_bytes())

@@ -12,7 +12,8 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.compiled import native
-from committee.errors import DataError, needing
+from committee.errors import DataError
+from committee.models.images import converted, covering, fit, of_8_bit, pillow
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.views import Views, spread_out
 
@@ -25,9 +26,6 @@ ImageLike: TypeAlias = "Image | Array"
 # list of clips.
 RawSamples: TypeAlias = Array | Sequence[Any]
 
-_MODES = {1: "L", 3: "RGB"}
-# What Pillow converts to RGB or grey by no rule, or not at all.
-_UNKNOWN_COLOURS = ("LAB", "La")
 _BYTE = np.dtype(np.uint8)
 _FORMS = "bytes of shape (H, W) or (H, W, 3)"
 
@@ -75,64 +73,7 @@ def _sized(images: RawSamples, preprocessing: Preprocessing) -> Array:
                 return images[..., None]
             if len(shape) == 4 and shape[3] in (1, preprocessing.channels):
                 return images
-    return np.stack([_fit(cast("Image", image), preprocessing) for image in images])
-
-
-def _fit(image: ImageLike, preprocessing: Preprocessing) -> Array:
-    """Return an image, resized and cut, as bytes (height, width, channels)."""
-    image = as_image(image)
-    if preprocessing.exif:
-        image = upright(image)
-    image = converted(image, preprocessing.channels)
-    height, width = preprocessing.size
-    if image.size != (width, height):
-        image = _resized(image, preprocessing)
-    values = np.asarray(image)
-    return values[..., None] if values.ndim == 2 else values
-
-
-def upright(image: Image) -> Image:
-    """Return an image turned as its EXIF says."""
-    from PIL import ImageOps
-
-    return ImageOps.exif_transpose(image)
-
-
-def converted(image: Image, channels: int) -> Image:
-    """Return an image in grey or RGB, without transparency, as in the published recipes."""
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    mode = _MODES[channels]
-    # Pillow would copy an image that has the mode.
-    return image if image.mode == mode else image.convert(mode)
-
-
-def _resized(image: Image, preprocessing: Preprocessing) -> Image:
-    height, width = preprocessing.size
-    full_width, full_height = _covering(image.size, preprocessing)
-    # One call resizes and cuts, in half the time of two: the box is the part of the image that
-    # the input shows. Whole pixels of the resized image are cut off, as published recipes do.
-    # Bytes differ from theirs by one level here and there, and by more at hard edges of some tall
-    # images: Pillow takes height and width in turn, in an order that depends on the call.
-    left, top = round((full_width - width) / 2), round((full_height - height) / 2)
-    across, down = image.width / full_width, image.height / full_height
-    return image.resize(
-        (width, height),
-        _pillow().Resampling[preprocessing.interpolation.upper()],
-        box=(left * across, top * down, (left + width) * across, (top + height) * down),
-    )
-
-
-def _covering(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
-    """Return width and height to which an image of a width and height is resized before the cut."""
-    width, height = size
-    target_height, target_width = (round(side / preprocessing.crop) for side in preprocessing.size)
-    if preprocessing.resize == "squash":
-        return target_width, target_height
-    # The longer side is rounded down, as torchvision and timm do.
-    if target_width * height >= target_height * width:
-        return target_width, max(target_height, target_width * height // width)
-    return max(target_width, target_height * width // height), target_height
+    return np.stack([fit(as_image(image), preprocessing) for image in images])
 
 
 def _resized_whole(
@@ -141,18 +82,18 @@ def _resized_whole(
     """Return a whole image at a width and height; ``antialias`` smooths it where it shrinks."""
     if image.size == size:
         return image
-    how = _pillow().Resampling[preprocessing.interpolation.upper()]
+    how = pillow().Resampling[preprocessing.interpolation.upper()]
     if antialias:
         return image.resize(size, how)
     across, down = image.width / size[0], image.height / size[1]
-    return image.transform(size, _pillow().Transform.AFFINE, (across, 0, 0, 0, down, 0), how)
+    return image.transform(size, pillow().Transform.AFFINE, (across, 0, 0, 0, down, 0), how)
 
 
 def as_image(image: Any) -> Image:
     """Return a byte array or a PIL image as a PIL image of 8 bit."""
-    pillow = _pillow()
-    if isinstance(image, pillow.Image):
-        return _of_8_bit(image)
+    module = pillow()
+    if isinstance(image, module.Image):
+        return of_8_bit(image)
     if isinstance(image, str | Path):
         raise DataError(f"{image}: a path is not taken; open it: PIL.Image.open(path)")
     if not isinstance(image, Sequence) and not hasattr(image, "__array__"):
@@ -164,28 +105,8 @@ def as_image(image: Any) -> Image:
     shaped = array.ndim in (2, 3) and array.shape[2:] in ((), (3,)) and array.size
     if array.dtype != np.uint8 or not shaped:
         raise DataError(f"an image must be {_FORMS}, not {array.dtype} {array.shape}")
-    made: Image = pillow.fromarray(array)
+    made: Image = module.fromarray(array)
     return made
-
-
-def _pillow() -> Any:
-    with needing("Reading images", "Pillow", "images"):
-        from PIL import Image
-    return Image
-
-
-def _of_8_bit(image: Image) -> Image:
-    if image.mode in ("I", "F"):
-        raise DataError(f"mode {image.mode} has 32 bit of no known range; save it as 8 bit")
-    if image.mode in _UNKNOWN_COLOURS:
-        raise DataError(f"mode {image.mode} is not converted to grey or RGB; save it as RGB")
-    if not image.mode.startswith("I;16"):
-        return image
-    # Pillow's own conversion cuts off at 255 what goes up to 65535.
-    upper: Image = _pillow().fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if "exif" in image.info:
-        upper.info["exif"] = image.info["exif"]
-    return upper
 
 
 # Views of one forward pass: enough to fill it, few enough that memory holds large ones.
@@ -230,7 +151,7 @@ class Framing:
 
         image = converted(Image.fromarray(frame), self.recipe.channels)
         views = _views_of(self.recipe)
-        height, width = views.resized or _covering(image.size, self.recipe)[::-1]
+        height, width = views.resized or covering(image.size, self.recipe)[::-1]
         values = np.asarray(_resized_whole(image, (width, height), self.recipe, views.antialias))
         return values[..., None] if values.ndim == 2 else values
 

@@ -21,8 +21,6 @@ from typing import Any
 
 import numpy as np
 from classify import (  # type: ignore[import-not-found]  # lies beside this file in a bundle
-    coloured,
-    of_bytes,
     opened,
     prepared,
     write_rows,
@@ -30,6 +28,7 @@ from classify import (  # type: ignore[import-not-found]  # lies beside this fil
 from PIL import Image, ImageOps
 
 from committee.arrays import Array
+from committee.models.images import converted, of_8_bit
 from committee.rule.flow import Answers, Request, decide, drive
 from committee.rule.outputs import Outputs
 from committee.segment.bilinear import bilinear
@@ -63,7 +62,7 @@ class Cascade:
         if image.size != (width, height):
             own = f"{image.size[1]} x {image.size[0]}"
             raise ValueError(f"is {own} pixels, not {height} x {width}")
-        image = coloured(of_bytes(image), 3)
+        image = converted(of_8_bit(image), 3)
 
         def answer(request: Request) -> Answers:
             return {

@@ -8,7 +8,8 @@ prints one line of JSON an image. From Python:
     cascade = Cascade("this folder")
     cascade(PIL.Image.open("image.jpg"))
 
-The folder ``committee`` holds the library's own files of the rule, so that decisions are the same.
+The folder ``committee`` holds the library's own files of the rule and of images, so that decisions
+are the same.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageOps
+from PIL import Image
 
+from committee.errors import CommitteeError
+from committee.models.images import fit, of_8_bit
 from committee.rule.calibration import Calibration
 from committee.rule.flow import Answers, Request, decide, drive
 from committee.rule.outputs import Outputs, checked_outputs
 
-MODES = {1: "L", 3: "RGB"}
 INFINITE = {"always": -math.inf, "never": math.inf}
 
 
@@ -46,7 +48,7 @@ class Cascade:
         Returns:
             ``class_index``, ``class_name``, ``confidence`` and ``stage`` of exit, from 0.
         """
-        image = of_bytes(image)
+        image = of_8_bit(image)
 
         def answer(request: Request) -> Answers:
             return {name: self._outputs(name, image) for name in request.models}
@@ -124,60 +126,16 @@ def _open_session(path: Path) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def of_bytes(image: Image.Image) -> Image.Image:
-    """Return an image of 8 bit."""
-    if image.mode in ("I", "F"):
-        raise ValueError(f"mode {image.mode} has 32 bit of no known range; save it as 8 bit")
-    if image.mode in ("LAB", "La"):
-        raise ValueError(f"mode {image.mode} is not converted to grey or RGB; save it as RGB")
-    if not image.mode.startswith("I;16"):
-        return image
-    made = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if "exif" in image.info:
-        made.info["exif"] = image.info["exif"]
-    return made
-
-
-def coloured(image: Image.Image, channels: int) -> Image.Image:
-    """Return an image in grey or RGB; transparency is left out."""
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert(MODES[channels])
-
-
 def prepared(image: Image.Image, recipe: dict[str, Any]) -> Any:
     """Return the input (1, channels, height, width), float32, of an image of 8 bit."""
-    height, width = recipe["size"]
-    image = ImageOps.exif_transpose(image) if recipe["exif"] else image
-    image = coloured(image, recipe["channels"])
-    if image.size != (width, height):
-        full_width, full_height = _covering(image, recipe)
-        # Whole pixels of the resized image are cut off; the box is what is left of the image.
-        left, top = round((full_width - width) / 2), round((full_height - height) / 2)
-        across, down = image.width / full_width, image.height / full_height
-        image = image.resize(
-            (width, height),
-            Image.Resampling[recipe["interpolation"].upper()],
-            box=(left * across, top * down, (left + width) * across, (top + height) * down),
-        )
-    values = np.asarray(image).reshape(height, width, recipe["channels"]).transpose(2, 0, 1)
+    fields: Any = SimpleNamespace(**recipe)
+    values = fit(image, fields).transpose(2, 0, 1)
     if recipe["order"] == "bgr":
         values = values[::-1]
     std = np.array(recipe["std"], np.float32)
     scale_by = np.float32(1) / (np.float32(255) * std)
     shift = -np.array(recipe["mean"], np.float32) / std
     return (values.astype(np.float32) * scale_by[:, None, None] + shift[:, None, None])[None]
-
-
-def _covering(image: Image.Image, recipe: dict[str, Any]) -> tuple[int, int]:
-    """Return the width and height to which the image is resized before its centre is cut out."""
-    target_height, target_width = (round(side / recipe["crop"]) for side in recipe["size"])
-    if recipe["resize"] == "squash":
-        return target_width, target_height
-    # The longer side is rounded down.
-    if target_width * image.height >= target_height * image.width:
-        return target_width, max(target_height, target_width * image.height // image.width)
-    return max(target_width, target_height * image.width // image.height), target_height
 
 
 def main(paths: list[str]) -> int:
@@ -204,7 +162,7 @@ def write_rows(paths: list[str], decide_on: Callable[[Image.Image, str], dict[st
         try:
             with Image.open(path) as image:
                 row = decide_on(image, path)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError, CommitteeError, Image.DecompressionBombError) as error:
             row, failed = {"error": str(error)}, 1
         sys.stdout.write(json.dumps({"id": path, **row}, ensure_ascii=False) + "\n")
     return failed
