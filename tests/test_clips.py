@@ -23,7 +23,7 @@ from committee.pool.samples import Samples
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.views import Views, spread_out
-from committee.testing.data import check_data
+from committee.testing import check_data
 
 pytest.importorskip("av", reason="clips are decoded by PyAV")
 

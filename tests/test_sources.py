@@ -29,7 +29,7 @@ from committee.predict import predict
 from committee.rule.scores import max_prob
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
-from committee.testing.sources import check_source
+from committee.testing import check_source
 from small_world import read_pool
 
 torch = pytest.importorskip("torch", reason="these sources are torch modules")

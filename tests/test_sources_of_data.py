@@ -19,7 +19,7 @@ from committee.data.huggingface import _HuggingFaceDataset
 from committee.data.open import open_data
 from committee.errors import CommitteeError, DataError, MisalignedError, UnknownNameError
 from committee.pool.samples import Samples
-from committee.testing.data import check_data
+from committee.testing import check_data
 
 CLASSES = ("cat", "dog", "eel")
 COUNT = 7

@@ -30,7 +30,7 @@ from committee.spec.model import ModelSpec, task_of
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.task import IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION
 from committee.spec.views import Views
-from committee.testing.sources import check_source
+from committee.testing import check_source
 
 pytest.importorskip("av", reason="clips are decoded by PyAV")
 

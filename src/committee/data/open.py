@@ -2,7 +2,7 @@
 
 A plug-in is a function ``open(rest, split, classes)`` that returns a
 :class:`committee.data.base.Dataset`, installed under an entry point of the group
-``committee.data``. ``NAME:REST`` calls the one named NAME. :mod:`committee.testing.data` has the
+``committee.data``. ``NAME:REST`` calls the one named NAME. :mod:`committee.testing` has the
 tests that every source must pass.
 """
 

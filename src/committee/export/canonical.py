@@ -9,8 +9,7 @@ import numpy as np
 
 from committee.errors import ExportError
 from committee.export.nodes import Nodes, onnx_type
-from committee.models.engines.session import declared
-from committee.models.graph import Form, Port, form_of
+from committee.models.graph import Form, Port, declared, form_of
 from committee.spec.model import ModelSpec
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from committee.export.plan import PRECISIONS, Form, Plan, planned, resizes_insid
 from committee.export.stages import value_infos, write_stages
 from committee.files import naming
 from committee.models.base import outputs_of
-from committee.models.engines.session import onnxruntime_session
+from committee.models.graph import onnxruntime_session
 from committee.models.inputs import fitted, inputs_of
 from committee.models.load import load_models
 from committee.rule.cascade import Cascade

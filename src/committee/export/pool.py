@@ -11,8 +11,8 @@ from typing import Any, cast
 from committee.errors import ModelError
 from committee.files import write_bytes, write_text
 from committee.models.engines.exported import cached_graph, difference
-from committee.models.engines.session import Session
 from committee.models.engines.torch_module import TorchModel
+from committee.models.graph import Session
 from committee.models.load import Loaded, load_model, load_models
 from committee.models.pool_file import PoolFile
 from committee.models.sources.onnx import OnnxModel

@@ -14,7 +14,7 @@ from committee.arrays import Array
 from committee.errors import CommitteeError, ExportError, ModelError
 from committee.export.bundle import is_bundle, read_bundle
 from committee.export.graph import CASCADE_KEY, FORM_KEY, INPUTS_KEY
-from committee.models.engines.session import onnxruntime_session
+from committee.models.graph import onnxruntime_session
 from committee.models.inputs import RawSamples, fitted
 from committee.models.load import specs_of
 from committee.reading import parsed_json, typed

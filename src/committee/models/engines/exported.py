@@ -19,8 +19,8 @@ from committee.arrays import Array
 from committee.errors import ModelError, needing
 from committee.files import write_text
 from committee.models.base import Model, file_fingerprint
-from committee.models.engines.session import Session
 from committee.models.engines.torch_module import TorchModel
+from committee.models.graph import Session
 from committee.spec.model import ModelSpec
 from committee.text import first_line
 

@@ -11,8 +11,7 @@ from typing import Any
 from committee.arrays import Array
 from committee.errors import MissingExtraError, ModelError
 from committee.models.base import Model, Source, check_file
-from committee.models.engines.session import Session
-from committee.models.graph import graph_fingerprint, ports_of, preprocessing_of
+from committee.models.graph import Session, graph_fingerprint, ports_of, preprocessing_of
 from committee.paths import expanded
 from committee.profile.macs import graph_macs, graph_parameters
 from committee.spec.model import ModelSpec
@@ -50,7 +49,7 @@ class OnnxSource(Source):
 
 
 class OnnxModel:
-    """A graph, run by onnxruntime; raises as :class:`~committee.models.engines.session.Session`."""
+    """A graph, run by onnxruntime; raises as :class:`~committee.models.graph.Session`."""
 
     keeps_input = True
 
