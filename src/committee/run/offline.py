@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,17 +39,6 @@ class Progress:
     exits: Array
 
 
-@dataclass(frozen=True, eq=False)
-class _Stretch:
-    """Consecutive samples, the decisions on the readable ones, and why others are not."""
-
-    rows: Array
-    good: Array
-    gathered: Gathered
-    broken: Sequence[tuple[str, str]]
-    content: Array
-
-
 def run_offline(
     runner: Runner, dataset: Dataset, batch_size: int | None = None
 ) -> Iterator[tuple[Array, Decisions]]:
@@ -73,15 +62,15 @@ def run_offline(
     """
     batch_size = batch_size or runner.task.batch_size
     starts = range(0, len(dataset.samples), batch_size * runner.task.stretch)
-    for stretch in _stretches(runner, dataset, batch_size, starts):
-        if stretch.broken:
-            raise BrokenSamplesError(stretch.broken)
-        for row, reason in sorted(stretch.gathered.failed.items())[:1]:
+    for read, gathered in _stretches(runner, dataset, batch_size, starts):
+        if read.broken:
+            raise BrokenSamplesError(read.broken)
+        for row, reason in sorted(gathered.failed.items())[:1]:
             raise NotFiniteError(
-                f"sample {dataset.samples.ids[int(stretch.good[row])]!r}: {reason}. "
+                f"sample {dataset.samples.ids[int(read.good[row])]!r}: {reason}. "
                 "Fix the model, or run into a file, where such samples have a row of their own"
             )
-        yield stretch.rows, stretch.gathered.decisions
+        yield read.rows, gathered.decisions
 
 
 def run_into(
@@ -130,11 +119,11 @@ def run_into(
         chunks.check(ids, dataset.digests, note or (lambda _: None))
         yield from map(read_results, chunks.paths())
         missing = chunks.missing(len(ids), batch_size * runner.task.stretch)
-        for stretch in _stretches(
+        for read, gathered in _stretches(
             runner, dataset, batch_size, missing, progress, chunks.rows_done, digests=True
         ):
-            results = _results(runner, dataset, stretch)
-            chunks.write_rows(stretch.rows, encoded_results(out, results), stretch.content)
+            results = _results(runner, dataset, read, gathered)
+            chunks.write_rows(read.rows, encoded_results(out, results), read.content)
             yield results
         with disk_errors(folder, DataError):
             join_results(out, chunks.paths())
@@ -149,8 +138,8 @@ def _stretches(
     progress: Callable[[Progress], None] | None = None,
     done: int = 0,
     digests: bool = False,
-) -> Iterator[_Stretch]:
-    """Yield the decisions of the stretches that begin at ``starts``, which ascend.
+) -> Iterator[tuple[Read, Gathered]]:
+    """Yield the stretches that begin at ``starts``, which ascend, with their decisions.
 
     ``done`` is the number of samples that an earlier run decided.
     """
@@ -173,22 +162,23 @@ def _stretches(
             reads.append(read.done())
             end = int(read.rows[-1]) + 1
             if end % step == 0 or end == count:
-                stretch = _stretch(reads, gatherer.finish())
-                yield stretch
-                stages = stretch.gathered.decisions.stage
+                whole, gathered = _joined(reads), gatherer.finish()
+                yield whole, gathered
+                stages = gathered.decisions.stage
                 earlier += np.bincount(stages, minlength=len(earlier))
-                done += len(stretch.rows)
+                done += len(whole.rows)
                 reads.clear()
             report()
 
 
-def _stretch(reads: Sequence[Read], gathered: Gathered) -> _Stretch:
-    return _Stretch(
-        np.concatenate([read.rows for read in reads]),
-        np.concatenate([read.good for read in reads]),
-        gathered,
-        [each for read in reads for each in read.broken],
-        np.concatenate([read.content for read in reads]),
+def _joined(reads: Sequence[Read]) -> Read:
+    """Return consecutive batches as one, without images."""
+    return replace(
+        reads[0],
+        rows=np.concatenate([read.rows for read in reads]),
+        good=np.concatenate([read.good for read in reads]),
+        broken=[each for read in reads for each in read.broken],
+        content=np.concatenate([read.content for read in reads]),
     )
 
 
@@ -209,17 +199,17 @@ def units(
             at = to
 
 
-def _results(runner: Runner, dataset: Dataset, stretch: _Stretch) -> list[Result]:
+def _results(runner: Runner, dataset: Dataset, read: Read, gathered: Gathered) -> list[Result]:
     ids = dataset.samples.ids
-    failed = stretch.gathered.failed
+    failed = gathered.failed
     decisions = {
-        int(row): runner.explained(stretch.gathered.decisions, i)
-        for i, row in enumerate(stretch.good)
+        int(row): runner.explained(gathered.decisions, i)
+        for i, row in enumerate(read.good)
         if i not in failed
     }
-    reasons = dict(stretch.broken)
-    reasons.update((ids[int(stretch.good[i])], reason) for i, reason in failed.items())
-    return [_result(dataset, int(row), decisions, reasons) for row in stretch.rows]
+    reasons = dict(read.broken)
+    reasons.update((ids[int(read.good[i])], reason) for i, reason in failed.items())
+    return [_result(dataset, int(row), decisions, reasons) for row in read.rows]
 
 
 def _result(
