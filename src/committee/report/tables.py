@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from committee.pool.evaluate import Evaluation
@@ -69,7 +70,7 @@ def front_csv(rows: Sequence[Row]) -> str:
         Column("combine", lambda row: row.cascade.combine),
         *(
             replace(column, name=f"{name}_{column.name}").of(pick)
-            for name, pick in (("val", lambda row: row.val), ("test", lambda row: row.test))
+            for name, pick in (("val", _val), ("test", _test))
             for column in _EVALUATION
         ),
         Column("worst_case_cost", lambda row: row.reported.worst_case_cost),
@@ -185,16 +186,7 @@ def front_table(members: Sequence[Row]) -> Table:
     return Table("The whole front", columns, members)
 
 
-def _val(row: Row) -> Evaluation:
-    return row.val
-
-
-def _test(row: Row) -> Evaluation | None:
-    return row.test
-
-
-def _reported(row: Row) -> Evaluation:
-    return row.reported
+_val, _test, _reported = map(attrgetter, ("val", "test", "reported"))
 
 
 def _accuracy(pick: Callable[[Row], Evaluation | None]) -> Column:

@@ -8,6 +8,7 @@ not paired, and only mean something if it was evaluated on samples like those of
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -54,12 +55,7 @@ def _analyse(study: Study) -> Finding:
         for each in sorted(study.references, key=lambda reference: reference.cost)
     ]
 
-    def at_cost(row: _Row) -> Committee | None:
-        return row.same_cost
-
-    def at_accuracy(row: _Row) -> Committee | None:
-        return row.same_accuracy
-
+    at_cost, at_accuracy = map(attrgetter, ("same_cost", "same_accuracy"))
     table = Table(
         "The best committee at each outside model's cost and at its accuracy",
         (

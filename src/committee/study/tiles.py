@@ -8,6 +8,7 @@ tile through a window, so that a small tile with a wide margin may cost more tha
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 
 from committee.errors import Unsupported
 from committee.report.style import SERIES, Figure
@@ -55,18 +56,15 @@ def _best_of(tiling: str, front: Front, best: Committee) -> tuple[_Row, ...]:
 
 
 def _table(study: Study, rows: Sequence[_Row], best: Committee) -> Table:
-    def committee(row: _Row) -> Committee | None:
-        return row[2]
-
     def reference(row: _Row) -> Committee:
         return best
 
-    unit, task = study.settings.unit, study.val.task
+    committee, unit, task = itemgetter(2), study.settings.unit, study.val.task
     return Table(
         "Single models, and for each size of tiles the best committees",
         (
-            Column("tiles", lambda row: row[0]),
-            Column("what", lambda row: row[1]),
+            Column("tiles", itemgetter(0)),
+            Column("what", itemgetter(1)),
             columns.models("committee", committee),
             columns.accuracies("accuracy", committee),
             study.gains(f"accuracy over {best.name}'s", committee, reference, itself=False),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from committee.errors import Unsupported
 from committee.report.style import SERIES, Figure
@@ -90,13 +91,10 @@ def _rows(views: _Views) -> Iterator[_Row]:
 
 
 def _table(study: Study, every: Sequence[_Views]) -> Table:
-    def committee(row: _Row) -> Committee:
-        return row[2]
-
     def whole(row: _Row) -> Committee:
         return row[0].whole
 
-    unit = study.settings.unit
+    committee, unit = itemgetter(2), study.settings.unit
     return Table(
         "Models on some of their views, and exits between views",
         (
