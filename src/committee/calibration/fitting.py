@@ -96,10 +96,6 @@ def fit_calibrations(pool: Pool, method: str | None = None) -> dict[str, Calibra
     Use samples that neither choose nor evaluate, and :meth:`Pool.with_calibrations` on those that
     do.
 
-    Args:
-        pool: The models' outputs and the labels.
-        method: See :func:`fit`.
-
     Raises:
         CalibrationError: If there are no labels, or no calibration is best; the model is named.
         MisalignedError: If labels are predictions of a reference.
@@ -279,11 +275,7 @@ def _usual(gaps: Array) -> float:
 
 
 def _refuse_end(where: str, slope: float, least: float, most: float) -> None:
-    """Refuse a slope at an end of its range: likelihood has no maximum there.
-
-    Raises:
-        CalibrationError: If it is.
-    """
+    """Refuse a slope at an end of its range: likelihood has no maximum there."""
     if slope <= least * (1 + _AT_END):
         raise CalibrationError(
             f"{where}: no temperature up to {1 / least:.4g} is high enough, for outputs tell next "

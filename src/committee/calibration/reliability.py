@@ -100,13 +100,8 @@ def worse_note(
 ) -> str:
     """Return a line if a calibration leaves confidence further from accuracy; else nothing.
 
-    Args:
-        name: Name of the model.
-        before: Expected calibration error without the calibration; None if that is not known.
-        after: The same with it.
-        split: Name of the split.
-        samples: How many samples it has.
-        fitted: True if the calibration was fitted on it: then chance is no excuse.
+    ``before`` is None if it is not known. If the split is the one that it was ``fitted`` on, chance
+    is no excuse.
     """
     chance = _WORSE if fitted else max(_WORSE, _WORSE_OF_FEW / math.sqrt(samples))
     if before is None or after <= before + chance:

@@ -143,8 +143,15 @@ def _pool_file(path: Path, data: dict[str, Any]) -> PoolFile:
     for name in names:
         if names.count(name) > 1:
             raise PoolFileError(f"{path}: model {name!r} stands twice; names are unique")
-    labels = [_published_labels(spec) if entry.id2label else () for spec, entry in pairs]
-    classes = _classes(path, file.classes) or _common_classes([spec for spec, _ in pairs])
+    # Random weights have no published names.
+    labels = [
+        tuple(source_of(spec.source).labels(spec.text))
+        if entry.id2label and spec.weights != RANDOM
+        else ()
+        for spec, entry in pairs
+    ]
+    common = {_published_classes(spec) for spec, _ in pairs}
+    classes = _classes(path, file.classes) or (common.pop() if len(common) == 1 else ())
     # Where nothing else names the classes, the first model that publishes its own does.
     classes = classes or next(filter(None, labels), ())
     models = tuple(
@@ -395,12 +402,6 @@ def _preprocessing(
     return Preprocessing.from_json(recipe)
 
 
-def _common_classes(models: Sequence[ModelSpec]) -> tuple[str, ...]:
-    """Return the classes that published weights of all models have alike; else none."""
-    known = {_published_classes(model) for model in models}
-    return known.pop() if len(known) == 1 else ()
-
-
 def _classes(path: Path, classes: Any) -> tuple[str, ...]:
     """Return the classes that a pool file lists, or names by a file or as ImageNet's."""
     if classes is None:
@@ -419,11 +420,6 @@ def _classes(path: Path, classes: Any) -> tuple[str, ...]:
 
 # Share of ImageNet's classes that two lists of it word alike; in a wrong order it would be none.
 _MOST = 0.9
-
-
-def _published_labels(spec: ModelSpec) -> tuple[str, ...]:
-    """Return the names of a model's outputs that its source publishes; none of random weights."""
-    return () if spec.weights == RANDOM else tuple(source_of(spec.source).labels(spec.text))
 
 
 def _published_classes(spec: ModelSpec) -> tuple[str, ...]:
