@@ -33,7 +33,7 @@ from committee.study import (
     trainings,
     worst_case,
 )
-from committee.study.base import POINTS
+from committee.study.base import POINTS, Finding
 from committee.study.columns import speedup
 from committee.study.context import Study, Training, study_of
 
@@ -212,8 +212,13 @@ def training(study: Study) -> Found:
     return Found(verdict(max(ratios[-2:]) < 1, less > 0), told)
 
 
+def calibrations(study: Study) -> Finding:
+    """The analysis of calibration, which takes long and answers two questions."""
+    return study.once("calibration", lambda: calibration.ANALYSIS.analyse(study))
+
+
 def underconfident(study: Study) -> Found:
-    found = calibration.ANALYSIS.analyse(study)
+    found = calibrations(study)
     cells = [row[4] for row in found.tables[0].rows]
     under = sum(cell.high < 0 for cell in cells)
     told = (
@@ -225,7 +230,7 @@ def underconfident(study: Study) -> Found:
 
 
 def calibrated(study: Study) -> Found:
-    table = calibration.ANALYSIS.analyse(study).tables[1]
+    table = calibrations(study).tables[1]
     gains = [row[4] for row in table.rows]
     apart = clear(gains) + lost(gains)
     told = (
