@@ -26,7 +26,7 @@ def pool(folder, source, more=""):
 
 def test_torchvision_s_deeplab_by_name(tmp_path):
     pytest.importorskip("torchvision", reason="the model is torchvision's")
-    spec = pool(tmp_path, "torchvision:deeplabv3_resnet50@64x96").models[0]
+    spec = pool(tmp_path, "torchvision:deeplabv3_mobilenet_v3_large@64x96").models[0]
     assert spec.preprocessing.mean == (0.485, 0.456, 0.406)
     model, known = load_model(spec)
     batch = np.random.default_rng(0).normal(size=(2, 3, 64, 96)).astype(np.float32)

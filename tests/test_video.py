@@ -309,7 +309,7 @@ def test_torchvision_prepares_as_its_own_transform_does(tmp_path: Path) -> None:
     assert np.abs(ours[0] - theirs).max() <= 1.01 / 255 / 0.21
 
 
-@pytest.mark.parametrize("source", ["torchvision:r3d_18", "pytorchvideo:x3d_xs"])
+@pytest.mark.parametrize("source", ["torchvision:mc3_18", "pytorchvideo:x3d_xs"])
 def test_video_sources_keep_the_contract(tmp_path: Path, source: str) -> None:
     _torchvision_here()
     if source.startswith("pytorchvideo"):
