@@ -39,6 +39,7 @@ ROOMS = (
     {"_native", "compiled"},
     {"rule", "spec", "pool"},
     {"selection", "calibration"},
+    {"certificates"},
     {"models", "data", "profile"},
     {"store"},
     {"predict", "testing", "embedded"},

@@ -1,0 +1,1 @@
+"""Certificates: what a committee keeps on new data, at a stated level."""
