@@ -272,7 +272,7 @@ def totals(levels: Sequence[Array], values: Sequence[Array], size: int = GRID + 
         moved[tuple(index)] = summed[tuple(ahead)]
         return moved
 
-    first = below(np.bincount(levels[0], values[0] - last, size), 0) + last.sum()
+    first: Array = below(np.bincount(levels[0], values[0] - last, size), 0) + last.sum()
     if len(levels) == 1:
         return first
     pairs = np.bincount(levels[0] * size + levels[1], values[1] - last, size * size)
