@@ -6,6 +6,8 @@ The method is that of Wang et al., "Wisdom of Committees" (ICLR 2022).
 from typing import TYPE_CHECKING, Any
 
 from committee import errors
+from committee.certificates.certificate import Certificate
+from committee.certificates.certify import Certified, certify
 from committee.errors import CommitteeError, Infeasible
 from committee.pool.evaluate import Evaluation, evaluate
 from committee.pool.metrics import TOP_1, Exits, Metric, precomputed, top_k, weighted
@@ -29,6 +31,8 @@ __all__ = [
     "__version__",
     "Calibration",
     "Cascade",
+    "Certificate",
+    "Certified",
     "Committee",
     "CommitteeError",
     "Cost",
@@ -43,6 +47,7 @@ __all__ = [
     "Metric",
     "as_cascade",
     "as_ensemble",
+    "certify",
     "ensembles",
     "errors",
     "evaluate",

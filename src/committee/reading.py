@@ -19,7 +19,18 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, TypeVar, cast, get_args, get_type_hints
+from types import UnionType
+from typing import (
+    Any,
+    BinaryIO,
+    NoReturn,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 import numpy as np
@@ -202,6 +213,9 @@ def _refuse_unknown(where: str, data: Any, kind: Any) -> None:
             if key not in known:
                 raise UnknownNameError.of(where, "field", str(key), known)
             _refuse_unknown(str(key), value, known[key])
+    elif get_origin(kind) in (Union, UnionType):
+        for each in get_args(kind):
+            _refuse_unknown(where, data, each)
     elif isinstance(data, Mapping | list | tuple) and _holds_fields(kind):
         inner = data.items() if isinstance(data, Mapping) else enumerate(data, 1)
         for key, value in inner:

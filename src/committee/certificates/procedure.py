@@ -8,7 +8,7 @@ level, so the chance of any false promise is at most 1 - level.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -73,11 +73,13 @@ class Tested:
         passed: The last step of each path that passed, cheapest first; empty if none did.
         steps: Committees that were tested.
         considered: Committees among which the targets were chosen.
+        enough: If none passed, about how many samples in all would do; None if no number would.
     """
 
     passed: tuple[Passed, ...]
     steps: int
     considered: int
+    enough: int | None = None
 
 
 def divided(samples: int, seed: int) -> tuple[Array, Array]:
@@ -123,7 +125,20 @@ def tested_paths(
             own = (int(outcomes.wins[last]), int(outcomes.losses[last]))
             passed.append(Passed(path, last, *own, float(outcomes.cost[last]), error * share))
     considered = sum(each.considered for each in choosers)
-    return Tested(tuple(sorted(passed, key=lambda each: each.cost)), steps, considered)
+    ranked = tuple(sorted(passed, key=lambda each: each.cost))
+    enough = None if ranked else _enough(choosers, most)
+    return Tested(ranked, steps, considered, enough)
+
+
+def _enough(choosers: Sequence[Chooser], most: float) -> int | None:
+    """Return how many samples in all would probably certify something, in doublings."""
+    for times in 2 ** np.arange(1, 8):
+        for chooser in choosers:
+            testing = int(chooser.testing * times)
+            targets = replace(chooser, testing=testing).targets(_MARGINS[0])
+            if any(target.cost < most for target in targets):
+                return int((chooser.testing + len(chooser.hypothesis)) * times)
+    return None
 
 
 def _chooser(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +13,7 @@ from typing import Any
 from committee.errors import CalibrationError, CascadeError, MisalignedError
 from committee.reading import plain
 from committee.rule.calibration import Calibration
+from committee.rule.certificate import CertificateRecord
 from committee.rule.combinations import COMBINES, usual_combine
 from committee.rule.format import SCHEMA, CascadeFields, fields_of, read, write
 from committee.rule.origin import Origin
@@ -59,6 +62,8 @@ class Cascade:
         origin: What the choice rests on.
         calibrations: What is applied to a model's outputs before they are combined, by name; those
             of other models are left out.
+        certificate: What was certified of it on new data, or None. It holds only for the decisions
+            whose fingerprint it names.
 
     Raises:
         CascadeError: If a stage is empty, a model stands twice or is described by another name,
@@ -75,6 +80,7 @@ class Cascade:
     models: Mapping[str, KnownModel] = field(default_factory=dict, compare=False, hash=False)
     origin: Origin = field(default=Origin(), compare=False, hash=False)
     calibrations: Mapping[str, Calibration] = field(default_factory=dict, hash=False)
+    certificate: CertificateRecord | None = field(default=None, compare=False, hash=False)
 
     def __post_init__(self) -> None:
         if not self.stages or not all(stage.models for stage in self.stages):
@@ -239,6 +245,17 @@ class Cascade:
                 )
 
     @property
+    def rule_fingerprint(self) -> str:
+        """A fingerprint that changes with any decision: stages, scores and calibrations."""
+        rule = self.rule_json()
+        return hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def is_certified(self) -> bool:
+        """Return True if there is a certificate and it is of these decisions."""
+        return self.certificate is not None and self.certificate.rule == self.rule_fingerprint
+
+    @property
     def kind(self) -> str:
         """``model``, ``ensemble`` or ``cascade``."""
         if len(self.stages) > 1:
@@ -295,6 +312,14 @@ class Cascade:
             "models": {n: self.models[n].to_json() for n in self.names if n in self.models},
             "origin": plain(self.origin),
             "calibrations": plain(self.calibrations),
+            **({"certificate": plain(self.certificate)} if self.certificate else {}),
+        }
+
+    def rule_json(self) -> dict[str, Any]:
+        """Return the parts of the file that decide."""
+        data = replace(self, certificate=None).to_json()
+        return {
+            name: data.get(name) for name in ("stages", "confidence", "combine", "calibrations")
         }
 
     @classmethod
@@ -343,6 +368,7 @@ def _cascade(data: CascadeFields, where: str) -> Cascade:
             data.known_models(where),
             data.origin,
             data.known_calibrations(),
+            data.certificate,
         )
     except (CalibrationError, CascadeError) as error:
         raise CascadeError(f"{where}: {error}") from None

@@ -1,0 +1,221 @@
+"""Certificates: a promise about new data, what it rests on, and whether new data keep it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Any, Literal
+
+import numpy as np
+
+from committee.certificates.exact_tests import (
+    paired_lower_bound,
+    paired_upper_bound,
+    share_lower_bound,
+)
+from committee.errors import CascadeError, MisalignedError
+from committee.pool.comparison import identity_of
+from committee.pool.evaluate import measure_of, stored_decisions
+from committee.pool.metrics import Metric
+from committee.pool.pool import Pool
+from committee.reading import plain
+from committee.rule.cascade import Cascade
+from committee.rule.certificate import CertificateRecord
+from committee.rule.format import SCHEMA
+from committee.selection.evaluate_many import values_on
+from committee.text import counted, percent
+
+# More samples than this to decide are no longer a number that helps.
+_MOST_SAMPLES = 1e9
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What new labelled samples say of a promise.
+
+    Args:
+        outcome: ``kept`` or ``broken`` if the samples show it at the level, else ``open``.
+        estimate: The difference, accuracy or agreement on these samples.
+        low: Its one-sided lower bound at the level.
+        high: Its one-sided upper bound at the level.
+        samples: Number of samples.
+        more: About how many samples more would decide; None if decided, or more than 10^9.
+    """
+
+    outcome: Literal["kept", "broken", "open"]
+    estimate: float
+    low: float
+    high: float
+    samples: int
+    more: int | None = None
+
+    @property
+    def text(self) -> str:
+        """The outcome in words."""
+        if self.outcome != "open":
+            return self.outcome
+        more = f", about {counted(self.more, 'sample')} more would" if self.more else ""
+        return f"cannot tell yet{more}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every figure by name."""
+        return {**vars(self), "text": self.text}
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A promise that a cascade keeps on new data like those that tested it.
+
+    Args:
+        cascade: The cascade.
+        record: What its file holds.
+    """
+
+    cascade: Cascade
+    record: CertificateRecord
+
+    @classmethod
+    def of(cls, cascade: Cascade) -> Certificate:
+        """Return the certificate of a cascade.
+
+        Raises:
+            CascadeError: If it has none, or was changed since.
+        """
+        if cascade.certificate is None:
+            raise CascadeError(
+                f"{cascade}: no certificate. Make one with: committee certify CASCADE STORE"
+            )
+        if not cascade.is_certified:
+            raise CascadeError(
+                f"{cascade}: the certificate is void, for the cascade was changed after it was "
+                "certified. Certify it again: committee certify CASCADE STORE"
+            )
+        return cls(cascade, cascade.certificate)
+
+    @property
+    def level(self) -> float:
+        """The chance with which the procedure keeps its word."""
+        return self.record.level
+
+    @property
+    def lower_bound(self) -> float:
+        """What the difference, accuracy or agreement is at least on new data, at the level."""
+        return self.record.lower_bound
+
+    @property
+    def is_reference(self) -> bool:
+        """Return True if the cascade is the reference itself, as nothing cheaper passed."""
+        return self.record.reference_rule == self.cascade.rule_json()
+
+    @property
+    def text(self) -> str:
+        """The promise as one sentence."""
+        own = self.record
+        sure = f"with {100 * own.level:g} % certainty"
+        data = f"on data like these {counted(own.samples, 'sample')}"
+        if self.is_reference:
+            return f"keeps {own.reference}: nothing cheaper could be certified {data}"
+        start = f"replaces {own.reference}: {_times(own)}" if own.reference else ""
+        if own.promise == "agreement":
+            return f"{start}{sure} gives the same answer on {percent(own.lower_bound)} {data}"
+        if own.promise == "at least":
+            return f"{sure} at least {percent(own.lower_bound)} accurate {data}"
+        points = 100 * own.lower_bound
+        if points > 0:
+            return f"{start}{sure} at least {points:.4g} points more accurate {data}"
+        return f"{start}{sure} at most {-points:.4g} points less accurate {data}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record with its sentence."""
+        return {**plain(self.record), "text": self.text}
+
+    def reference(self) -> Cascade | None:
+        """Return the reference, or None without one."""
+        rule = self.record.reference_rule
+        return Cascade.from_json({"schema": SCHEMA, **rule}, "reference") if rule else None
+
+    def holds_on(self, pool: Pool, metric: Metric | None = None) -> Outcome:
+        """Return what other labelled samples say of the promise.
+
+        Args:
+            pool: Predictions of the cascade's models and the reference's, labelled unless the
+                promise is agreement.
+            metric: The metric of the promise, if it is not the pool's.
+
+        Raises:
+            MisalignedError: If the samples are those that the certificate rests on, or the metric
+                is another.
+            UnknownNameError: If a model is not in the pool.
+        """
+        own = self.record
+        if own.samples_fingerprint and own.samples_fingerprint == identity_of(
+            pool, self.cascade.names
+        ):
+            raise MisalignedError(
+                f"split {pool.samples.split!r}: the certificate rests on these samples. "
+                "Evaluate it on others"
+            )
+        reference = self.reference()
+        if own.promise == "agreement":
+            assert reference is not None
+            pool = agreeing_with(pool, reference)
+        elif measure_of(pool, metric or pool.metric) != own.measure:
+            raise MisalignedError(
+                f"split {pool.samples.split!r}: the promise is of {own.measure}, not of "
+                f"{measure_of(pool, metric or pool.metric)}"
+            )
+        values = values_on(self.cascade, pool, metric).astype(np.int64)
+        others = np.zeros_like(values)
+        if own.promise == "within":
+            assert reference is not None
+            others = values_on(reference, pool, metric).astype(np.int64)
+        wins, losses = int((values > others).sum()), int((values < others).sum())
+        return outcome_of(own, wins, losses, len(values))
+
+
+def outcome_of(own: CertificateRecord, wins: int, losses: int, samples: int) -> Outcome:
+    """Return what wins and losses on new samples say of a promise.
+
+    Args:
+        own: The promise.
+        wins: Samples on which only the cascade is correct; all it gets right without a pair.
+        losses: Samples on which only the reference is correct.
+        samples: All samples.
+    """
+    estimate = (wins - losses) / samples
+    if own.promise == "within":
+        low = paired_lower_bound(wins, losses, samples, own.level)
+        high = paired_upper_bound(wins, losses, samples, own.level)
+        spread = math.sqrt(max((wins + losses + 1) / samples - estimate**2, 0.0))
+    else:
+        low = share_lower_bound(wins, samples, own.level)
+        high = 1 - share_lower_bound(samples - wins, samples, own.level)
+        spread = math.sqrt(max(estimate * (1 - estimate), 1 / samples))
+    goal = promised_goal(own)
+    if low >= goal or high < goal:
+        return Outcome("kept" if low >= goal else "broken", estimate, low, high, samples)
+    distance = abs(estimate - goal)
+    wanted = math.inf
+    if distance > 0:
+        wanted = (NormalDist().inv_cdf(own.level) * spread / distance) ** 2 - samples
+    more = max(1, math.ceil(wanted)) if wanted < _MOST_SAMPLES else None
+    return Outcome("open", estimate, low, high, samples, more)
+
+
+def promised_goal(own: CertificateRecord) -> float:
+    """Return what the difference, accuracy or agreement must be at least."""
+    return {"within": -own.margin, "at least": own.margin, "agreement": 1 - own.margin}[own.promise]
+
+
+def agreeing_with(pool: Pool, reference: Cascade) -> Pool:
+    """Return a pool labelled with the answers of a reference."""
+    labels = stored_decisions(reference, pool).predicted.astype(np.int64)
+    samples = replace(pool.samples, labels=labels, labelled_by=str(reference))
+    return replace(pool, samples=samples)
+
+
+def _times(own: CertificateRecord) -> str:
+    if not own.average_cost or own.reference_cost is None:
+        return ""
+    return f"{own.reference_cost / own.average_cost:.2g} times cheaper; "

@@ -1,0 +1,524 @@
+"""Certify: choose the cheapest committee that passes an exact test, or test a given one."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from committee.arrays import Array
+from committee.certificates.certificate import Certificate, agreeing_with, promised_goal
+from committee.certificates.exact_tests import (
+    mean_upper_bound,
+    paired_lower_bound,
+    share_lower_bound,
+)
+from committee.certificates.paths import Hypothesis
+from committee.certificates.procedure import (
+    COST_SHARE,
+    PROCEDURE,
+    Rule,
+    divided,
+    tested_paths,
+)
+from committee.errors import CascadeError, CostError, Infeasible, MisalignedError
+from committee.pool.comparison import identity_of
+from committee.pool.evaluate import (
+    Evaluation,
+    check_has_labels,
+    evaluate,
+    exits_of,
+    measure_of,
+    source_of,
+    stage_costs,
+)
+from committee.pool.metrics import Metric
+from committee.pool.pool import Pool
+from committee.pool.prefixes import StageSequence, prefixes_of
+from committee.rule.cascade import Cascade
+from committee.rule.certificate import CertificateRecord, Promise
+from committee.rule.combinations import DEFAULT_COMBINE
+from committee.selection.evaluate_many import values_on
+from committee.selection.exhaustive import search
+from committee.selection.front import check_within, committee_of
+from committee.selection.options import Progress, most_models, processors
+from committee.selection.sequences import every_sequence, refuse_tiles, within_bounds
+from committee.text import counted, human_cost, percent
+from committee.version import __version__
+
+# More sequences than this are not all tried, but those that end in the reference, and the front's.
+_MOST_SEQUENCES = 3000
+# Stages of a cascade that paths know.
+_MOST_STAGES = 3
+# Samples below which no promise is tried.
+_LEAST = 40
+_FIXED = "fixed committee 1"
+
+
+@dataclass(frozen=True)
+class Certified:
+    """A cascade with its certificate.
+
+    Args:
+        cascade: The cascade; its file carries the certificate.
+        certificate: The certificate.
+        evaluation: Of the cascade on the samples that tested it.
+        enough: If nothing cheaper than the reference passed, about how many samples would do; None
+            if something did, or no number would.
+    """
+
+    cascade: Cascade
+    certificate: Certificate
+    evaluation: Evaluation
+    enough: int | None = None
+
+
+@dataclass(frozen=True)
+class _Promised:
+    """What is to be certified, checked against a pool."""
+
+    kind: Promise
+    margin: float
+    level: float
+    reference: Cascade | None
+    metric: Metric
+    max_cost: float | None
+    unit: str
+
+    @property
+    def slack(self) -> float:
+        """How much less than the goal the mean may be."""
+        return {"within": self.margin, "at least": -self.margin}.get(self.kind, self.margin - 1)
+
+    def hypothesis(self, pool: Pool) -> Hypothesis:
+        """Return what is tested, on the samples of a pool."""
+        goal, certainty = np.zeros(len(pool), np.int64), np.zeros(len(pool))
+        if self.reference is not None:
+            source = source_of(self.reference, pool, self.metric)
+            if len(self.reference.stages) == 1:
+                key = source.key(self.reference.names)
+                certainty = source.scores(key, np.arange(len(pool)))
+            if self.kind == "within":
+                goal = values_on(self.reference, pool, self.metric).astype(np.int64)
+        return Hypothesis(goal, certainty, self.slack, self.kind == "within")
+
+
+def certify(
+    pool: Pool,
+    *,
+    match: str | Sequence[str] | Cascade | None = None,
+    agree_with: str | Sequence[str] | Cascade | None = None,
+    within: float = 0.0,
+    min_accuracy: float | None = None,
+    max_cost: float | None = None,
+    level: float = 0.95,
+    cascade: Cascade | None = None,
+    max_models: int | None = None,
+    confidence: str = "max_prob",
+    combine: str | None = None,
+    unit: str | None = None,
+    metric: Metric | None = None,
+    worst_case: float | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Certified:
+    """Return the cheapest committee that can be certified to keep a promise on new data.
+
+    A part of the samples chooses, the others test, so the promise holds at its level for new
+    samples like these. Give one of ``match``, ``agree_with`` and ``min_accuracy``. For the first
+    two the result is never empty: if nothing cheaper passes, it is the reference itself.
+
+    Args:
+        pool: Predictions; labels unless the promise is agreement. None of the samples may have
+            trained, tuned or calibrated the models.
+        match: The reference, a model, an ensemble or a cascade in use. The promise is an accuracy
+            of at most ``within`` less.
+        agree_with: The reference. The promise is its answer on at least ``1 - within`` of new
+            samples, which needs no label.
+        within: A share of 1; 0.005 is half a point.
+        min_accuracy: The promise is at least this accuracy, a share of 1.
+        max_cost: Beside the promise, the most that a sample may cost on average.
+        level: The chance that the procedure promises nothing false, between 0 and 1.
+        cascade: Test this cascade, on all samples, instead of choosing one.
+        max_models: Most stages, up to 3.
+        confidence: Name of the confidence function; decisions bring their own.
+        combine: Name of the combination; by default the mean of what models give and ``last``.
+        unit: Unit of the costs; see :meth:`committee.spec.cost.CostTable.unit` for the default.
+        metric: What a sample scores, 1 or 0; by default top-1.
+        worst_case: The most that all stages together may cost.
+        seed: Divides the samples; the same seed gives the same certificate.
+        threads: Threads to use; all processors by default.
+        progress: See :data:`~committee.selection.options.Progress`.
+
+    Raises:
+        CascadeError: If the promise is none or several, or a level or margin is no share of 1.
+        MisalignedError: If there are too few samples or no labels, or they chose or calibrated
+            what is tested.
+        Infeasible: If no committee can be certified; the nearest that can is named.
+        UnknownNameError: If a model is not in the pool.
+        CostError: If a model has no cost in the unit.
+
+    References:
+        Laufer-Goldshtein, Fisch, Barzilay, Jaakkola (2023), Efficiently controlling multiple risks
+        with Pareto testing: a fixed sequence of tests.
+    """
+    promised = _checked(
+        pool, match, agree_with, within, min_accuracy, max_cost, level, unit, metric, combine,
+        confidence,
+    )  # fmt: skip
+    if promised.kind == "agreement":
+        assert promised.reference is not None
+        pool = agreeing_with(pool, promised.reference)
+    if cascade is not None:
+        return _fixed(pool, cascade, promised)
+    _refuse_calibrated(pool)
+    if len(pool) < _LEAST:
+        raise MisalignedError(
+            f"certify: {counted(len(pool), 'sample')} of {pool.samples.split!r}; a promise needs "
+            f"{_LEAST} or more, and usually thousands"
+        )
+    most = most_models(max_models, min(_MOST_STAGES, pool.most_models), "stages of certificates")
+    choosing, testing = (pool.rows(rows, pool.samples.split) for rows in divided(len(pool), seed))
+    combines = [combine or DEFAULT_COMBINE[pool.kind]]
+    if combine is None and combines != ["last"]:
+        combines.append("last")
+    costs = pool.costs.values(promised.unit)
+    limit = _limit(pool, promised, testing)
+    rules = []
+    for each in combines:
+        source = prefixes_of(choosing, pool.confidence_or(confidence), each, promised.metric)
+        sequences = list(_sequences(choosing, promised, each, most, costs))
+        if worst_case is not None:
+            sequences = within_bounds(pool, sequences, {promised.unit: worst_case})
+        rules.append(Rule(source, replace(source, pool=testing), sequences))
+    hypotheses = promised.hypothesis(choosing), promised.hypothesis(testing)
+    error = (1 - level) * (1 if max_cost is None else 1 - COST_SHARE)
+    tested = tested_paths(
+        rules, *hypotheses, costs, error, limit, threads or processors(), progress
+    )
+    cheaper = [each for each in tested.passed if each.cost < limit]
+    if cheaper:
+        best = cheaper[0]
+        chosen = best.path.cascade(best.step).simplified()
+        counts = best.wins, best.losses
+    elif promised.reference is not None:
+        chosen, counts = promised.reference, (0, 0)
+        if promised.kind == "agreement":
+            counts = len(testing), 0
+    else:
+        raise Infeasible(_nearest(testing, rules, promised))
+    record = _record(
+        pool, testing, chosen, promised, counts, PROCEDURE,
+        choosing=len(choosing), seed=seed, tested=tested.steps, considered=tested.considered,
+        paths=len(tested.passed) or 1,
+    )  # fmt: skip
+    return _result(pool, testing, chosen, record, promised, None if cheaper else tested.enough)
+
+
+def _checked(
+    pool: Pool,
+    match: str | Sequence[str] | Cascade | None,
+    agree_with: str | Sequence[str] | Cascade | None,
+    within: float,
+    min_accuracy: float | None,
+    max_cost: float | None,
+    level: float,
+    unit: str | None,
+    metric: Metric | None,
+    combine: str | None,
+    confidence: str,
+) -> _Promised:
+    """Return the promise, or refuse what is no promise."""
+    given = [each is not None for each in (match, agree_with, min_accuracy)]
+    if sum(given) != 1:
+        raise CascadeError(
+            "certify: give one of match, agree_with and min_accuracy; max_cost goes beside them"
+        )
+    check_within(within)
+    if not 0 < level < 1:
+        raise CascadeError(f"certify: level {level:g} must lie between 0 and 1, for example 0.95")
+    if min_accuracy is not None and not 0 < min_accuracy < 1:
+        raise CascadeError(f"certify: min_accuracy {min_accuracy:g} must lie between 0 and 1")
+    if max_cost is not None and not max_cost > 0:
+        raise CostError(f"certify: max_cost {max_cost:g} must be more than 0")
+    refuse_tiles("certify", pool)
+    own = metric or pool.metric
+    if not own.counted:
+        raise CascadeError(
+            f"certify: a sample scores any number by {own.name!r}; certificates need 1 or 0. Use "
+            "top-1 or another counted metric"
+        )
+    if agree_with is None:
+        check_has_labels(pool, own)
+    named = match if match is not None else agree_with
+    reference = None
+    if named is not None:
+        reference = _reference(pool, named, combine, confidence)
+    kind: Promise = "within" if match is not None else "agreement"
+    if min_accuracy is not None:
+        kind = "at least"
+    margin = within if min_accuracy is None else min_accuracy
+    chosen_unit = pool.costs.unit(unit)
+    return _Promised(kind, margin, level, reference, own, max_cost, chosen_unit)
+
+
+def _reference(
+    pool: Pool, named: str | Sequence[str] | Cascade, combine: str | None, confidence: str
+) -> Cascade:
+    if isinstance(named, Cascade):
+        for name in named.names:
+            pool.model(name)
+        return pool.bound(named)
+    names = [named] if isinstance(named, str) else list(named)
+    models = [name for each in names for name in pool.single(each, combine)]
+    if combine == "last" and len(models) > 1:
+        raise CascadeError("certify: an ensemble needs a mean as combine, not last")
+    rule = combine or DEFAULT_COMBINE[pool.kind]
+    return Cascade.of([models], (), pool.confidence_or(confidence), rule, pool.calibrations)
+
+
+def _refuse_calibrated(pool: Pool) -> None:
+    """Refuse samples on which calibrations of the pool's models were fitted."""
+    fitted = sorted(
+        name for name, c in pool.calibrations.items() if c.samples == identity_of(pool, [name])
+    )
+    if fitted:
+        raise MisalignedError(
+            f"certify: the calibrations of {', '.join(fitted)} were fitted on the samples of "
+            f"{pool.samples.split!r}. Calibrate on a split of its own, or leave calibrations out"
+        )
+
+
+def _limit(pool: Pool, promised: _Promised, testing: Pool) -> float:
+    """Return the average cost that a committee must stay below to be of use."""
+    limits = [float("inf") if promised.max_cost is None else promised.max_cost * (1 + 1e-12)]
+    if promised.reference is not None:
+        limits.append(_average(testing, promised.reference, promised)[1])
+    return min(limits)
+
+
+def _average(pool: Pool, cascade: Cascade, promised: _Promised) -> tuple[Array, float]:
+    """Return the cost of each sample, shape (N,), and its mean."""
+    stages, _ = exits_of(cascade, source_of(cascade, pool, promised.metric))
+    each = np.cumsum(stage_costs(cascade, pool, promised.unit))[stages]
+    return each, float(each.mean())
+
+
+def _sequences(
+    pool: Pool, promised: _Promised, combine: str, most: int, costs: dict[str, float]
+) -> Iterator[StageSequence]:
+    """Yield the sequences to try: all, or where those are too many, the most promising."""
+
+    def rises(sequence: StageSequence) -> bool:
+        own = [sum(costs[name] for name in stage) for stage in sequence]
+        return combine != "last" or all(a <= b for a, b in itertools.pairwise(own))
+
+    every = filter(rises, every_sequence(pool, most, {}, None))
+    first = list(itertools.islice(every, _MOST_SEQUENCES + 1))
+    if len(first) <= _MOST_SEQUENCES:
+        yield from first
+        return
+    found = dict.fromkeys(_ending_in_reference(promised, most, costs))
+    front = search(
+        pool, most, confidence=pool.confidence_or("max_prob"), combine=combine,
+        unit=promised.unit, metric=promised.metric,
+    )  # fmt: skip
+    found |= dict.fromkeys(each.cascade.models_of_stages for each in front)
+    yield from found
+
+
+def _ending_in_reference(
+    promised: _Promised, most: int, costs: dict[str, float]
+) -> Iterator[StageSequence]:
+    """Yield sequences of cheaper models, by rising cost, that end in a reference of one stage."""
+    reference = promised.reference
+    if reference is None or len(reference.stages) > 1:
+        return
+    last = reference.names
+    limit = sum(costs[name] for name in last)
+    cheaper = sorted(
+        (n for n in costs if n not in last and costs[n] < limit), key=costs.__getitem__
+    )
+    for size in range(1, most):
+        for names in itertools.combinations(cheaper, size):
+            yield (*((name,) for name in names), last)
+
+
+def _record(
+    pool: Pool,
+    testing: Pool,
+    chosen: Cascade,
+    promised: _Promised,
+    counts: tuple[int, int],
+    procedure: str,
+    *,
+    choosing: int = 0,
+    seed: int = 0,
+    tested: int = 1,
+    considered: int = 1,
+    paths: int = 1,
+    lower_bound: float | None = None,
+    unlabelled: int = 0,
+) -> CertificateRecord:
+    """Return the record of a committee that passed.
+
+    A chosen committee is certain to be no worse than promised. A bound of its own, as a given
+    committee has, would not be valid for the best of many.
+    """
+    wins, losses = counts
+    reference = promised.reference
+    spent, average = _average(testing, chosen, promised)
+    bound = None
+    if promised.max_cost is not None:
+        share = (1 - promised.level) * COST_SHARE / paths
+        mixed = np.random.default_rng(seed).permutation(spent)
+        most = sum(stage_costs(chosen, testing, promised.unit))
+        bound = mean_upper_bound(mixed, most, 1 - share) if len(chosen.stages) > 1 else average
+        if bound > promised.max_cost:
+            raise Infeasible(
+                f"certify: {chosen} costs {human_cost(average, promised.unit)} on average, and at "
+                f"most {human_cost(bound, promised.unit)} can be certified, more than max_cost. "
+                "Raise max_cost, or allow less accuracy"
+            )
+    same = reference is not None and reference.rule_json() == chosen.rule_json()
+    record = CertificateRecord(
+        promise=promised.kind,
+        margin=promised.margin,
+        level=promised.level,
+        measure=measure_of(pool, promised.metric),
+        rule="",
+        samples=len(testing),
+        choosing=choosing,
+        estimate=(wins - losses) / len(testing),
+        lower_bound=0.0,
+        split=pool.samples.split,
+        samples_fingerprint=identity_of(pool, chosen.names),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        version=__version__,
+        procedure=procedure,
+        seed=seed,
+        tested=tested,
+        considered=considered,
+        reference=str(reference or ""),
+        reference_rule={} if reference is None else reference.rule_json(),
+        wins=wins if promised.kind == "within" else None,
+        losses=losses if promised.kind == "within" else None,
+        unlabelled=unlabelled,
+        max_cost=promised.max_cost,
+        cost_bound=bound,
+        average_cost=average,
+        reference_cost=None if reference is None else _average(testing, reference, promised)[1],
+        unit=promised.unit,
+    )
+    certain = 1.0 if promised.kind == "agreement" else 0.0
+    least = certain if same else promised_goal(record)
+    return replace(record, lower_bound=least if lower_bound is None else lower_bound)
+
+
+def _result(
+    pool: Pool,
+    testing: Pool,
+    chosen: Cascade,
+    record: CertificateRecord,
+    promised: _Promised,
+    enough: int | None = None,
+) -> Certified:
+    evaluation = evaluate(chosen, testing, promised.unit, promised.metric)
+    described = committee_of(chosen, evaluation, pool).cascade
+    certified = replace(described, certificate=replace(record, rule=described.rule_fingerprint))
+    return Certified(certified, Certificate.of(certified), evaluation, enough)
+
+
+def _fixed(pool: Pool, cascade: Cascade, promised: _Promised) -> Certified:
+    """Return a given committee with the bound that all samples show, if it keeps the promise."""
+    cascade = pool.bound(cascade)
+    origin = cascade.origin.samples_fingerprint
+    fitted = [
+        n for n, c in cascade.calibrations.items() if c.samples == identity_of(pool, [n]) != ""
+    ]
+    if fitted or (origin and origin == identity_of(pool, cascade.names)):
+        raise MisalignedError(
+            f"certify: the samples of {pool.samples.split!r} chose the cascade or fitted its "
+            "calibrations. Certify it on others, or let certify choose: leave the cascade out"
+        )
+    hypothesis = promised.hypothesis(pool)
+    values = values_on(cascade, pool, promised.metric).astype(np.int64)
+    wins = int((values > hypothesis.goal).sum())
+    losses = int((values < hypothesis.goal).sum())
+    return fixed_result(pool, cascade, promised, wins, losses)
+
+
+def fixed_result(
+    pool: Pool,
+    cascade: Cascade,
+    promised: _Promised,
+    wins: int,
+    losses: int,
+    unlabelled: int = 0,
+) -> Certified:
+    """Return the certificate of a given committee.
+
+    Args:
+        pool: The samples that test it.
+        cascade: The committee.
+        promised: The promise.
+        wins: Samples on which only the committee is correct.
+        losses: Samples on which only the reference is correct, and those without a label.
+        unlabelled: Samples without a label.
+
+    Raises:
+        Infeasible: If the promise cannot be certified.
+    """
+    share = (1 - promised.level) * (0 if promised.max_cost is None else COST_SHARE)
+    level = promised.level + share
+    paired = promised.kind == "within"
+    bound = (
+        paired_lower_bound(wins, losses, len(pool), level) if paired
+        else share_lower_bound(wins, len(pool), level)
+    )  # fmt: skip
+    counts = (wins, losses if paired else 0)
+    record = _record(
+        pool, pool, cascade, promised, counts, _FIXED, lower_bound=bound, unlabelled=unlabelled
+    )
+    if not paired:
+        record = replace(record, estimate=wins / len(pool))
+    if bound < promised_goal(record):
+        raise Infeasible(
+            f"certify: {cascade} cannot be certified on {counted(len(pool), 'sample')} of "
+            f"{pool.samples.split!r} at level {promised.level:g}: the bound reached is "
+            f"{_share(bound, paired)}, the promise {_share(promised_goal(record), paired)}"
+        )
+    return _result(pool, pool, cascade, record, promised)
+
+
+def _share(value: float, paired: bool) -> str:
+    return f"{100 * value:+.2f} points" if paired else percent(value)
+
+
+def _nearest(testing: Pool, rules: Sequence[Rule], promised: _Promised) -> str:
+    """Return why no accuracy could be certified, with the nearest that can be."""
+    ensembles = [(rule, each) for rule in rules for each in rule.sequences]
+
+    def on(pool_of: Pool, rule: Rule, sequence: StageSequence) -> Array:
+        source = replace(rule.testing, pool=pool_of)
+        key = source.key([name for stage in sequence for name in stage])
+        return source.values(key, np.arange(len(pool_of)))
+
+    choosing = rules[0].choosing.pool
+    # The committee is picked on the samples that choose, so that its bound is valid.
+    rule, best = max(ensembles, key=lambda each: float(on(choosing, *each).mean()))
+    correct = int(on(testing, rule, best).sum())
+    bound = share_lower_bound(correct, len(testing), promised.level)
+    names = "+".join(name for stage in best for name in stage)
+    limit = promised.max_cost
+    bounded = f" for at most {human_cost(limit, promised.unit)}" if limit is not None else ""
+    return (
+        f"certify: no committee can be certified to reach accuracy {percent(promised.margin)}"
+        f"{bounded} on "
+        f"{counted(len(testing), 'sample')} at level {promised.level:g}. Nearest at "
+        f"any cost: {names}, certain to reach {percent(bound)}"
+    )

@@ -1,0 +1,170 @@
+"""Certificates keep their word: on new draws, in files, and against what would break them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+import committee as cm
+from committee.certificates.certify import certify
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import worlds
+
+REFERENCE = "efficientnet_b3a"
+
+
+@pytest.fixture(scope="module")
+def world() -> cm.Pool:
+    return worlds.imagenet()
+
+
+def drawn(world: cm.Pool, rows: np.ndarray) -> cm.Pool:
+    """The samples of some rows, which may repeat, as a pool."""
+    outputs = {n: (o.values[rows], o.confidence[rows]) for n, o in world.outputs.items()}
+    labels = world.samples.labels[rows]
+    costs = world.prices("macs")
+    return cm.Pool.from_arrays(labels, outputs, kind="decisions", costs=costs)
+
+
+@pytest.fixture(scope="module")
+def halves(world) -> tuple[cm.Pool, cm.Pool]:
+    rows = np.random.default_rng(0).permutation(len(world))
+    return world.rows(rows[:5000], "val"), world.rows(rows[5000:25000], "test")
+
+
+@pytest.fixture(scope="module")
+def promise(halves) -> cm.Certified:
+    return certify(halves[0], match=REFERENCE, within=0.01, level=0.9)
+
+
+def truly(world: cm.Pool, cascade: cm.Cascade) -> float:
+    """The true difference from the reference, on the whole population."""
+    reference = cm.Cascade.of([REFERENCE], combine="last")
+    return cm.evaluate(cascade, world).accuracy - cm.evaluate(reference, world).accuracy
+
+
+def test_promises_are_broken_no_more_often_than_the_level_allows(world):
+    rng = np.random.default_rng(1)
+    draws, within, saved, missed = 40, 0.005, [], 0
+    for _ in range(draws):
+        pool = drawn(world, rng.integers(len(world), size=2500))
+        own = certify(pool, match=REFERENCE, within=within, level=0.9)
+        missed += truly(world, own.cascade) < -within - 1e-12
+        saved.append(own.certificate.record.reference_cost / own.evaluation.average_cost)
+    assert missed <= binom.ppf(0.999, draws, 0.1)
+    # It must do something: the bar to beat was 1.41 on average.
+    assert np.mean(saved) > 1.45
+
+
+def test_the_naive_choice_breaks_such_a_promise(world):
+    # The same check fails for a procedure that tests on the samples that chose.
+    rng = np.random.default_rng(1)
+    missed = 0
+    for _ in range(20):
+        front = cm.search(drawn(world, rng.integers(len(world), size=2500)), 2)
+        missed += truly(world, front.matching(REFERENCE, 0.005).cascade) < -0.005 - 1e-12
+    assert missed > binom.ppf(0.999, 20, 0.1)
+
+
+def test_a_certificate_travels_in_the_file(promise, halves, tmp_path):
+    loaded = cm.Cascade.load(promise.cascade.save(tmp_path / "cascade.json"))
+    assert loaded.certificate == promise.cascade.certificate
+    certificate = cm.Certificate.of(loaded)
+    assert certificate.text == promise.certificate.text
+    assert certificate.lower_bound == -0.01
+    assert certificate.level == 0.9
+    assert certificate.holds_on(halves[1]).outcome == "kept"
+
+
+def test_an_edited_threshold_voids_the_certificate(promise, tmp_path):
+    path = promise.cascade.save(tmp_path / "cascade.json")
+    data = json.loads(path.read_text())
+    data["stages"][0]["threshold"] -= 0.01
+    path.write_text(json.dumps(data))
+    with pytest.raises(cm.CommitteeError, match="void"):
+        cm.Certificate.of(cm.Cascade.load(path))
+
+
+def test_a_promise_is_not_checked_on_the_samples_that_made_it(promise, halves):
+    with pytest.raises(cm.CommitteeError, match="rests on these samples"):
+        promise.certificate.holds_on(halves[0])
+
+
+def test_new_samples_show_what_is_broken_and_what_is_open(promise, halves):
+    record = replace(promise.certificate.record, margin=0.0, promise="within")
+    bad = replace(promise.certificate.cascade, stages=(cm.Stage(("resnet34",)),))
+    assert cm.Certificate(bad, record).holds_on(halves[1]).outcome == "broken"
+    few = halves[1].rows(slice(0, 100), "few")
+    outcome = promise.certificate.holds_on(few)
+    assert outcome.outcome == "open"
+    assert outcome.low < -0.01 < outcome.high
+
+
+def test_the_same_seed_gives_the_same_certificate(promise, halves):
+    again = certify(halves[0], match=REFERENCE, within=0.01, level=0.9, threads=1)
+    assert again.cascade.to_json() == promise.cascade.to_json()
+
+
+def test_agreement_needs_no_label(world, halves):
+    samples = replace(halves[0].samples, labels=None)
+    own = certify(replace(halves[0], samples=samples), agree_with=REFERENCE, within=0.02)
+    assert own.certificate.lower_bound == 0.98
+    assert truly(world, own.cascade) > -0.02
+    assert own.certificate.holds_on(halves[1]).outcome == "kept"
+
+
+def test_an_accuracy_with_a_cost(world, halves):
+    own = certify(halves[0], min_accuracy=0.78, max_cost=1e9)
+    evaluation = cm.evaluate(own.cascade, world, "macs")
+    assert evaluation.accuracy >= 0.78
+    assert own.evaluation.average_cost < own.certificate.record.cost_bound <= 1e9
+
+
+def test_the_reference_is_kept_where_nothing_passes(halves):
+    own = certify(halves[0].rows(slice(0, 100), "few"), match=REFERENCE)
+    assert own.cascade.names == (REFERENCE,)
+    assert own.certificate.is_reference
+    assert own.certificate.lower_bound == 0
+
+
+def test_a_given_cascade_gets_the_bound_that_all_samples_show(promise, halves):
+    own = certify(halves[1], match=REFERENCE, within=0.01, cascade=promise.cascade)
+    assert own.certificate.record.choosing == 0
+    assert -0.01 < own.certificate.lower_bound < own.certificate.record.estimate
+    with pytest.raises(cm.CommitteeError, match="chose the cascade"):
+        certify(halves[0], match=REFERENCE, within=0.01, cascade=promise.cascade)
+    with pytest.raises(cm.Infeasible, match="bound reached"):
+        certify(halves[1], match=REFERENCE, cascade=promise.cascade)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "give one of"),
+        ({"match": REFERENCE, "min_accuracy": 0.5}, "give one of"),
+        ({"match": REFERENCE, "within": -0.1}, "a share of 1"),
+        ({"match": REFERENCE, "level": 1.0}, "between 0 and 1"),
+        ({"match": "efficientnet_b3"}, "Did you mean 'efficientnet_b3a'"),
+        ({"min_accuracy": 95}, "between 0 and 1"),
+        ({"min_accuracy": 0.99}, "Nearest at any cost: "),
+        ({"min_accuracy": 0.8, "max_cost": 1e6}, "cannot|can be certified"),
+        ({"match": REFERENCE, "metric": cm.weighted(np.ones(5000))}, "1 or 0"),
+        ({"match": REFERENCE, "max_models": 4}, "max_models"),
+    ],
+)
+def test_bad_input_gets_one_line(halves, options, text):
+    with pytest.raises(cm.CommitteeError, match=text) as error:
+        certify(halves[0], **options)
+    assert "\n" not in str(error.value)
+
+
+def test_few_samples_are_refused(halves):
+    with pytest.raises(cm.CommitteeError, match="40 or more"):
+        certify(halves[0].rows(slice(0, 20), "few"), match=REFERENCE)
