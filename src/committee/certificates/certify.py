@@ -323,11 +323,9 @@ def _sequences(
         yield from first
         return
     found = dict.fromkeys(_ending_in_reference(promised, most, costs))
-    front = search(
-        pool, most, confidence=pool.confidence_or("max_prob"), combine=combine,
-        unit=promised.unit, metric=promised.metric,
-    )  # fmt: skip
-    found |= dict.fromkeys(each.cascade.models_of_stages for each in front)
+    if combine == DEFAULT_COMBINE[pool.kind] or promised.reference is None:
+        front = search(pool, most, combine=combine, unit=promised.unit, metric=promised.metric)
+        found |= dict.fromkeys(each.cascade.models_of_stages for each in front)
     yield from found
 
 

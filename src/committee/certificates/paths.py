@@ -304,7 +304,10 @@ def smoothed(gain: Array, level: Array, certainty: Array) -> Array:
         chance = 1 / (1 + np.exp(-columns @ weights))
         slope = columns.T @ (won - chance) - ridge * weights
         bend = (columns.T * (chance * (1 - chance))) @ columns + np.diag(ridge)
-        weights = weights + np.clip(np.linalg.solve(bend, slope), -2, 2)
+        step = np.clip(np.linalg.solve(bend, slope), -2, 2)
+        weights = weights + step
+        if np.abs(step).max() < 1e-3:
+            break
     expected = np.zeros(len(gain))
     expected[rows] = 2 / (1 + np.exp(-columns @ weights)) - 1
     return expected
