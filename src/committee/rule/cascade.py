@@ -45,6 +45,8 @@ class Stage:
     def __post_init__(self) -> None:
         if isinstance(self.models, str):
             raise CascadeError(f"Stage: models must be names in a tuple: ({self.models!r},)")
+        # A file writes 1 and 1.0 differently, so a fingerprint would change by saving.
+        object.__setattr__(self, "threshold", float(self.threshold))
 
 
 @dataclass(frozen=True)
@@ -246,8 +248,11 @@ class Cascade:
 
     @property
     def rule_fingerprint(self) -> str:
-        """A fingerprint that changes with any decision: stages, scores and calibrations."""
-        rule = self.rule_json()
+        """A fingerprint that changes with any decision: stages, scores and calibrations.
+
+        Cascades of the same simplest form have the same one.
+        """
+        rule = self.simplified().rule_json()
         return hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
