@@ -18,7 +18,7 @@ SOURCES := timm==1.0.31 torchvision==0.28.0 \
 EXTRAS := .[all,torch,timm,torchvision,transformers,export,datasets,video,pytorchvideo]
 
 .PHONY: fuzz node node-if-there demo test test-lowest lint bench bench-search bench-search-large \
-	bench-predict bench-import bench-run bench-export multiply-adds docs structure format clean
+	bench-promises bench-predict bench-import bench-run bench-export multiply-adds docs structure format clean
 
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
@@ -57,6 +57,11 @@ bench-search: $(VENV)/ready
 # 4 GB there.
 bench-search-large: $(VENV)/ready
 	$(BIN)/python benchmarks/search_large.py
+
+# Whether certificates keep their word, by resampling; hours. Writes docs/promises.md.
+bench-promises: $(VENV)/ready
+	for world in imagenet cifar10 eight_sizes embedded; do \
+	$(BIN)/python benchmarks/promises.py --world $$world || exit 1; done
 
 # Predict against the bare parts of its work, in turns; its memory; and opening a store.
 bench-predict: $(VENV)/ready
