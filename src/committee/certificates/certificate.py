@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from committee.certificates.exact_tests import (
     paired_upper_bound,
     share_lower_bound,
 )
-from committee.errors import CascadeError, MisalignedError
+from committee.errors import CascadeError, CommitteeError, MisalignedError
 from committee.pool.comparison import identity_of
 from committee.pool.evaluate import measure_of, stored_decisions
 from committee.pool.metrics import Metric
@@ -22,6 +23,7 @@ from committee.pool.pool import Pool
 from committee.reading import plain
 from committee.rule.cascade import Cascade
 from committee.rule.certificate import CertificateRecord
+from committee.rule.combinations import DEFAULT_COMBINE
 from committee.rule.format import SCHEMA
 from committee.selection.evaluate_many import values_on
 from committee.text import counted, percent
@@ -174,6 +176,54 @@ class Certificate:
         return outcome_of(own, wins, losses, len(values))
 
 
+@dataclass(frozen=True)
+class Checked:
+    """The certificate of a cascade, and what a split says of it.
+
+    Args:
+        split: Name of the split.
+        text: The certificate's sentence; empty if it is void.
+        outcome: What the samples say; None if they cannot.
+        problem: Why the certificate is void, or why the samples cannot check it; else empty.
+    """
+
+    split: str
+    text: str
+    outcome: Outcome | None = None
+    problem: str = ""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The same for people."""
+        sentence = f"Certificate: {self.text}." if self.text else "THE CERTIFICATE IS VOID."
+        if self.outcome is None:
+            return sentence, f"{self.problem}."
+        own = self.outcome
+        low, high = (f"{100 * each:+.2f}" for each in (own.low, own.high))
+        found = f"{100 * own.estimate:+.2f} (one-sided bounds {low} and {high})"
+        return sentence, f"On {self.split}: {own.text}; points measured: {found}."
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every part by name."""
+        outcome = None if self.outcome is None else self.outcome.to_json()
+        return {**vars(self), "void": not self.text, "outcome": outcome}
+
+
+def checked_on(cascade: Cascade, pool: Pool, metric: Metric | None = None) -> Checked | None:
+    """Return what a split says of a cascade's certificate; None if it has none."""
+    if cascade.certificate is None:
+        return None
+    split = pool.samples.split
+    try:
+        certificate = Certificate.of(cascade)
+    except CascadeError as error:
+        return Checked(split, "", None, str(error))
+    try:
+        return Checked(split, certificate.text, certificate.holds_on(pool, metric))
+    except CommitteeError as error:
+        return Checked(split, certificate.text, None, str(error))
+
+
 def outcome_of(own: CertificateRecord, wins: int, losses: int, samples: int) -> Outcome:
     """Return what wins and losses on new samples say of a promise.
 
@@ -213,6 +263,22 @@ def agreeing_with(pool: Pool, reference: Cascade) -> Pool:
     labels = stored_decisions(reference, pool).predicted.astype(np.int64)
     samples = replace(pool.samples, labels=labels, labelled_by=str(reference))
     return replace(pool, samples=samples)
+
+
+def reference_of(
+    pool: Pool, named: str | Sequence[str] | Cascade, combine: str | None, confidence: str
+) -> Cascade:
+    """Return the reference that a user names: a model, models of an ensemble, or a cascade."""
+    if isinstance(named, Cascade):
+        for name in named.names:
+            pool.model(name)
+        return pool.bound(named)
+    names = [named] if isinstance(named, str) else list(named)
+    models = [name for each in names for name in pool.single(each, combine)]
+    if combine == "last" and len(models) > 1:
+        raise CascadeError("certify: an ensemble needs a mean as combine, not last")
+    rule = combine or DEFAULT_COMBINE[pool.kind]
+    return Cascade.of([models], (), pool.confidence_or(confidence), rule, pool.calibrations)
 
 
 def _times(own: CertificateRecord) -> str:

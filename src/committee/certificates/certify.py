@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import datetime
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from committee.arrays import Array
-from committee.certificates.certificate import Certificate, agreeing_with, promised_goal
+from committee.certificates.certificate import (
+    Certificate,
+    agreeing_with,
+    promised_goal,
+    reference_of,
+)
+from committee.certificates.disagreements import check_labelled, disagreements
 from committee.certificates.exact_tests import (
     mean_upper_bound,
     paired_lower_bound,
@@ -35,7 +41,7 @@ from committee.pool.evaluate import (
     source_of,
     stage_costs,
 )
-from committee.pool.metrics import Metric
+from committee.pool.metrics import TOP_1, Metric
 from committee.pool.pool import Pool
 from committee.pool.prefixes import StageSequence, prefixes_of
 from committee.rule.cascade import Cascade
@@ -116,6 +122,7 @@ def certify(
     max_cost: float | None = None,
     level: float = 0.95,
     cascade: Cascade | None = None,
+    labels: Mapping[str, int] | None = None,
     max_models: int | None = None,
     confidence: str = "max_prob",
     combine: str | None = None,
@@ -144,6 +151,8 @@ def certify(
         max_cost: Beside the promise, the most that a sample may cost on average.
         level: The chance that the procedure promises nothing false, between 0 and 1.
         cascade: Test this cascade, on all samples, instead of choosing one.
+        labels: Beside ``cascade`` and ``match``, of samples without labels: class index by id,
+            where cascade and reference disagree. One that is missing or negative counts as a loss.
         max_models: Most stages, up to 3.
         confidence: Name of the confidence function; decisions bring their own.
         combine: Name of the combination; by default the mean of what models give and ``last``.
@@ -168,13 +177,15 @@ def certify(
     """
     promised = _checked(
         pool, match, agree_with, within, min_accuracy, max_cost, level, unit, metric, combine,
-        confidence,
+        confidence, labels is not None,
     )  # fmt: skip
     if promised.kind == "agreement":
         assert promised.reference is not None
         pool = agreeing_with(pool, promised.reference)
+    if labels is not None and cascade is None:
+        raise CascadeError("certify: labels of disagreements go with cascade")
     if cascade is not None:
-        return _fixed(pool, cascade, promised)
+        return _fixed(pool, cascade, promised, labels)
     _refuse_calibrated(pool)
     if len(pool) < _LEAST:
         raise MisalignedError(
@@ -231,6 +242,7 @@ def _checked(
     metric: Metric | None,
     combine: str | None,
     confidence: str,
+    labelled: bool,
 ) -> _Promised:
     """Return the promise, or refuse what is no promise."""
     given = [each is not None for each in (match, agree_with, min_accuracy)]
@@ -252,33 +264,18 @@ def _checked(
             f"certify: a sample scores any number by {own.name!r}; certificates need 1 or 0. Use "
             "top-1 or another counted metric"
         )
-    if agree_with is None:
+    if agree_with is None and not labelled:
         check_has_labels(pool, own)
     named = match if match is not None else agree_with
     reference = None
     if named is not None:
-        reference = _reference(pool, named, combine, confidence)
+        reference = reference_of(pool, named, combine, confidence)
     kind: Promise = "within" if match is not None else "agreement"
     if min_accuracy is not None:
         kind = "at least"
     margin = within if min_accuracy is None else min_accuracy
     chosen_unit = pool.costs.unit(unit)
     return _Promised(kind, margin, level, reference, own, max_cost, chosen_unit)
-
-
-def _reference(
-    pool: Pool, named: str | Sequence[str] | Cascade, combine: str | None, confidence: str
-) -> Cascade:
-    if isinstance(named, Cascade):
-        for name in named.names:
-            pool.model(name)
-        return pool.bound(named)
-    names = [named] if isinstance(named, str) else list(named)
-    models = [name for each in names for name in pool.single(each, combine)]
-    if combine == "last" and len(models) > 1:
-        raise CascadeError("certify: an ensemble needs a mean as combine, not last")
-    rule = combine or DEFAULT_COMBINE[pool.kind]
-    return Cascade.of([models], (), pool.confidence_or(confidence), rule, pool.calibrations)
 
 
 def _refuse_calibrated(pool: Pool) -> None:
@@ -427,11 +424,17 @@ def _result(
 ) -> Certified:
     evaluation = evaluate(chosen, testing, promised.unit, promised.metric)
     described = committee_of(chosen, evaluation, pool).cascade
+    if record.procedure == _FIXED:
+        # These samples did not choose it, and its file may say how models are loaded.
+        models = {**described.models, **chosen.models}
+        described = replace(described, models=models, origin=chosen.origin)
     certified = replace(described, certificate=replace(record, rule=described.rule_fingerprint))
     return Certified(certified, Certificate.of(certified), evaluation, enough)
 
 
-def _fixed(pool: Pool, cascade: Cascade, promised: _Promised) -> Certified:
+def _fixed(
+    pool: Pool, cascade: Cascade, promised: _Promised, labels: Mapping[str, int] | None
+) -> Certified:
     """Return a given committee with the bound that all samples show, if it keeps the promise."""
     cascade = pool.bound(cascade)
     origin = cascade.origin.samples_fingerprint
@@ -441,13 +444,33 @@ def _fixed(pool: Pool, cascade: Cascade, promised: _Promised) -> Certified:
     if fitted or (origin and origin == identity_of(pool, cascade.names)):
         raise MisalignedError(
             f"certify: the samples of {pool.samples.split!r} chose the cascade or fitted its "
-            "calibrations. Certify it on others, or let certify choose: leave the cascade out"
+            "calibrations. Certify it on others, or let the promise choose: cm.certify without "
+            "cascade, committee search --promise"
         )
+    if labels is not None:
+        return _labelled(pool, cascade, promised, labels)
     hypothesis = promised.hypothesis(pool)
     values = values_on(cascade, pool, promised.metric).astype(np.int64)
     wins = int((values > hypothesis.goal).sum())
     losses = int((values < hypothesis.goal).sum())
     return fixed_result(pool, cascade, promised, wins, losses)
+
+
+def _labelled(
+    pool: Pool, cascade: Cascade, promised: _Promised, labels: Mapping[str, int]
+) -> Certified:
+    """Return the certificate of a given committee from the labels of disagreements."""
+    reference = promised.reference
+    if reference is None or promised.kind != "within" or promised.metric != TOP_1:
+        raise CascadeError("certify: labels of disagreements go with match, and with top-1")
+    if pool.samples.labels is not None:
+        raise MisalignedError(
+            f"certify: {pool.samples.split!r} has labels of its own. Leave labels out, or certify "
+            "on a split without labels"
+        )
+    found = disagreements(cascade, reference, pool)
+    check_labelled(found, pool, labels)
+    return fixed_result(pool, cascade, promised, *found.compared(labels))
 
 
 def fixed_result(
@@ -466,7 +489,7 @@ def fixed_result(
         promised: The promise.
         wins: Samples on which only the committee is correct.
         losses: Samples on which only the reference is correct, and those without a label.
-        unlabelled: Samples without a label.
+        unlabelled: How many of the losses have no label.
 
     Raises:
         Infeasible: If the promise cannot be certified.
@@ -479,18 +502,23 @@ def fixed_result(
         else share_lower_bound(wins, len(pool), level)
     )  # fmt: skip
     counts = (wins, losses if paired else 0)
+    testing = pool
+    if promised.reference is not None and pool.samples.labels is None:
+        testing = agreeing_with(pool, promised.reference)
     record = _record(
-        pool, pool, cascade, promised, counts, _FIXED, lower_bound=bound, unlabelled=unlabelled
+        pool, testing, cascade, promised, counts, _FIXED, lower_bound=bound, unlabelled=unlabelled
     )
     if not paired:
         record = replace(record, estimate=wins / len(pool))
     if bound < promised_goal(record):
+        lost = f"; {counted(unlabelled, 'sample')} without a label count as lost, so label more"
         raise Infeasible(
             f"certify: {cascade} cannot be certified on {counted(len(pool), 'sample')} of "
             f"{pool.samples.split!r} at level {promised.level:g}: the bound reached is "
             f"{_share(bound, paired)}, the promise {_share(promised_goal(record), paired)}"
+            f"{lost if unlabelled else ''}"
         )
-    return _result(pool, pool, cascade, record, promised)
+    return _result(pool, testing, cascade, record, promised)
 
 
 def _share(value: float, paired: bool) -> str:

@@ -28,6 +28,8 @@ COMMANDS = {
     "profile": "Measure multiply-adds, parameters, latency and throughput of every model.",
     "calibrate": "Fit a calibration of each model and keep it in the store.",
     "search": "Find the Pareto front of accuracy and cost, and choose a committee by a target.",
+    "certify": "Certify what a given cascade promises on new data.",
+    "label": "List the samples whose labels decide whether a cascade keeps a promise.",
     "evaluate": "Evaluate a cascade on stored predictions, beside its models and its reference.",
     "study": "Repeat every analysis of the paper on this pool.",
     "report": "Search, and write the front as one page that works offline.",

@@ -7,11 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from committee.certificates.certificate import Checked, checked_on
 from committee.cli import options as opt
+from committee.cli.certify import say_checked
 from committee.cli.options import refuse_for_segmentation
 from committee.cli.output import print_json, print_table, say, say_broken, say_notes, say_wrapped
-from committee.cli.stores import is_root, is_store, open_split, root_of, skipped, with_metric
-from committee.errors import CascadeError, MisalignedError, StoreError
+from committee.cli.stores import (
+    check_models,
+    is_root,
+    is_store,
+    open_split,
+    root_of,
+    skipped,
+    with_metric,
+)
+from committee.errors import CascadeError, StoreError
 from committee.pool.comparison import identity_of
 from committee.pool.evaluate import Evaluation
 from committee.pool.evaluate import evaluate as evaluate_cascade
@@ -23,7 +33,6 @@ from committee.run.open import open_cascade, what_is
 from committee.selection.notes import few_samples, of_comparison, of_promises, target_of
 from committee.selection.paired import Comparison, compare
 from committee.selection.targets import Promise, promises_of
-from committee.spec.model import ModelSpec
 from committee.store.split import note_on_chooser, note_on_labels
 from committee.text import human_cost, listed, percent
 
@@ -53,7 +62,7 @@ def evaluate(
         refuse_for_segmentation(top=top != 1, agree_with=agree_with is not None)
     pool, metric = with_metric(pool, top, agree_with)
     if what_is(cascade) == "cascade file":  # export writes other graphs of the same models
-        _check_models(cascade, chosen, store, pool.holding(chosen.models_of_stages))
+        check_models("evaluate", cascade, chosen, store, pool.holding(chosen.models_of_stages))
     findings = _findings(chosen, pool, unit, metric, root_of(store))
     if as_json:
         print_json(findings.to_json(pool))
@@ -70,6 +79,7 @@ class _Findings:
     models: Mapping[str, Evaluation]
     versus: Comparison | None
     promises: tuple[Promise, ...]
+    certificate: Checked | None
     origin_notes: list[str]
     chose: bool  # These samples chose the cascade.
     fitted: bool  # They fitted one of its calibrations.
@@ -88,6 +98,7 @@ class _Findings:
             "models": {name: each.to_json() for name, each in self.models.items()},
             "versus": self.versus and self.versus.to_json(),
             "promises": [each.to_json() for each in self.promises],
+            "certificate": self.certificate and self.certificate.to_json(),
             "warnings": self.notes(pool),
             "chosen_on_these_samples": self.chose,
             "notes": self.origin_notes,
@@ -137,24 +148,11 @@ def _findings(
         {name: evaluate_cascade(each, pool, unit, metric) for name, each in cascades.items()},
         versus,
         promises_of(chosen, evaluation, pool) if same_measure and not chose else (),
+        checked_on(chosen, pool, metric),
         [note for note in (about, note_on_labels(root, chosen.origin)) if note],
         chose,
         bool(fitted),
     )
-
-
-def _check_models(path: str, chosen: Cascade, store: str, pool: Pool) -> None:
-    """Raise MisalignedError if fingerprints show that the store has other models of these names."""
-    for name in chosen.names:
-        known, stored = chosen.models.get(name), pool.specs.get(name)
-        if not (isinstance(known, ModelSpec) and isinstance(stored, ModelSpec)):
-            continue
-        then, now = known.fingerprint, stored.fingerprint
-        if then and now and then != now and known.run_key == stored.run_key:
-            raise MisalignedError(
-                f"evaluate: model {name!r} is another in {store} than in {path}: fingerprint "
-                f"{now}, not {then}. Evaluate on a store of the cascade's models, or search again"
-            )
 
 
 def _check_test_split(store: str, split: str | None) -> None:
@@ -184,6 +182,7 @@ def _promised(chosen: Cascade, measure: str) -> str:
 
 def _print(findings: _Findings, pool: Pool) -> None:
     own, task = findings.evaluation, pool.task
+    say_checked(findings.certificate)
     what = "exits" if task.unit == task.sample else f"exits of {task.units}"
 
     def costs(each: Evaluation) -> str:

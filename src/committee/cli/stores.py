@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from committee.cli.options import names
-from committee.errors import CascadeError, ShapeError, StoreError
+from committee.errors import CascadeError, MisalignedError, ShapeError, StoreError
 from committee.models.pool_file import read_pool_file
 from committee.pool.metrics import Metric, top_k
 from committee.pool.pool import Pool, store_readers
+from committee.rule.cascade import Cascade
 from committee.run.open import CascadeLike, LoadedCascade, open_cascade
 from committee.segment.store import load_images
+from committee.spec.model import ModelSpec
 from committee.store.entry import read_index
 from committee.store.split import known_split
 
@@ -104,6 +106,20 @@ def with_models(cascade: CascadeLike, pool: str | None) -> LoadedCascade:
     if loaded.graph is not None:
         raise CascadeError(f"--pool {pool}: {loaded.path} has its models inside; leave --pool out")
     return LoadedCascade(read_pool_file(pool).described(loaded.cascade, f"--pool {pool}"))
+
+
+def check_models(command: str, path: str, chosen: Cascade, store: str, pool: Pool) -> None:
+    """Raise MisalignedError if fingerprints show that the store has other models of these names."""
+    for name in chosen.names:
+        known, stored = chosen.models.get(name), pool.specs.get(name)
+        if not (isinstance(known, ModelSpec) and isinstance(stored, ModelSpec)):
+            continue
+        then, now = known.fingerprint, stored.fingerprint
+        if then and now and then != now and known.run_key == stored.run_key:
+            raise MisalignedError(
+                f"{command}: model {name!r} is another in {store} than in {path}: fingerprint "
+                f"{now}, not {then}. Name a store of the cascade's models, or search again"
+            )
 
 
 def next_step(store: str, split: str) -> str:

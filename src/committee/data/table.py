@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from committee.arrays import Array
 from committee.data.base import Dataset
 from committee.data.files import IMAGES, FileKind
 from committee.errors import DataError
@@ -89,6 +90,26 @@ def read_table(path: Path) -> Table:
     if is_ours(header):
         rows = [[*map(from_cell, row)] for row in rows]
     return Table(path, header, [rows[n] for n in full], [lines[n] for n in full])
+
+
+def read_labels(path: Path, classes: Sequence[str]) -> tuple[list[str], Array]:
+    """Return the ids of a csv file with columns id (or path) and label, and their class indices.
+
+    A label of -1 is none, as an empty cell gives it. Ids are as the file writes them.
+
+    Raises:
+        DataError: If a column is missing.
+        MisalignedError: If a label is no class.
+    """
+    table = read_table(path)
+    name, label = table.named((*ID_WORDS, *PATH_WORDS)), table.named(LABEL_WORDS)
+    if not name or not label:
+        raise DataError(
+            f"{path}: its first line must name the columns id (or path) and label, separated by "
+            f"commas; it names {listed(table.header)}"
+        )
+    texts = [text if text in classes else from_cell(text) for text in table.column(label)]
+    return table.column(name), indices(str(path), texts, classes, place=table.place)
 
 
 def open_csv(

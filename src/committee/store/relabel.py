@@ -17,7 +17,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.data.base import content_of, digest_of
 from committee.data.open import open_data
-from committee.data.table import ID_WORDS, LABEL_WORDS, PATH_WORDS, read_table
+from committee.data.table import read_labels
 from committee.errors import DataError, MisalignedError, StoreError
 from committee.pool.labels import indices
 from committee.store.calibrations import KEY, remove_calibrations
@@ -118,15 +118,8 @@ def _read_labels(labels: Any, split: Split, classes: tuple[str, ...]) -> _NewLab
 
 
 def _from_csv(path: Path, classes: tuple[str, ...]) -> _NewLabels:
-    table = read_table(path)
-    name, label = table.named((*ID_WORDS, *PATH_WORDS)), table.named(LABEL_WORDS)
-    if not name or not label:
-        raise DataError(
-            f"{path}: its first line must name the columns id (or path) and label, separated by "
-            f"commas; it names {listed(table.header)}"
-        )
-    texts = [text if text in classes else from_cell(text) for text in table.column(label)]
-    return _NewLabels(indices(str(path), texts, classes, place=table.place), table.column(name))
+    ids, labels = read_labels(path, classes)
+    return _NewLabels(labels, ids)
 
 
 def _with_content(new: _NewLabels, folder: Path, split: Split) -> _NewLabels:

@@ -1,0 +1,185 @@
+"""``committee certify``, and what other commands print of certificates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, overload
+
+import typer
+
+from committee.certificates.certificate import Checked
+from committee.certificates.certify import Certified
+from committee.certificates.certify import certify as certified
+from committee.cli import options as opt
+from committee.cli.options import amount, names
+from committee.cli.output import print_json, say, say_wrapped
+from committee.cli.stores import check_models, open_split
+from committee.data.table import read_labels
+from committee.errors import CascadeError, MisalignedError
+from committee.pool.metrics import top_k
+from committee.pool.pool import Pool
+from committee.rule.cascade import Cascade
+from committee.run.open import open_cascade, what_is
+from committee.selection.sequences import refuse_tiles
+from committee.text import counted, from_cell, listed
+
+_CASCADES = (".json", ".onnx")
+
+Reference = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A[,B,...]|CASCADE",
+        help="The promise: at most --within less accurate than this model, ensemble or cascade "
+        "file.",
+    ),
+]
+Agreement = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A[,B,...]|CASCADE",
+        help="The promise: its answer on all but --within of new samples; needs no labels.",
+    ),
+]
+
+
+def certify(
+    cascade: opt.CascadePath,
+    store: opt.Store,
+    split: Annotated[
+        str | None, typer.Option(help="The split that tests, which chose nothing; default: val.")
+    ] = None,
+    match: Reference = None,
+    within: Annotated[float, typer.Option(help="A share, 0 to 1; 0.005 is half a point.")] = 0.0,
+    agree_with: Agreement = None,
+    min_accuracy: Annotated[
+        float | None, typer.Option(help="The promise: at least this accuracy, 0 to 1.")
+    ] = None,
+    max_cost: Annotated[
+        str | None, typer.Option(metavar="COST", help="Beside it: at most this average cost.")
+    ] = None,
+    level: Annotated[
+        float, typer.Option(help="The chance that a promise is not false, 0 to 1.")
+    ] = 0.95,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DONE.csv",
+            help="With --match: the list of committee label with its column label filled in. "
+            "Samples without a label count as lost.",
+        ),
+    ] = None,
+    unit: opt.Unit = None,
+    top: opt.Top = 1,
+    seed: Annotated[int, typer.Option(help="The order in which --max-cost takes samples.")] = 0,
+    out: Annotated[
+        str | None, typer.Option(metavar="CASCADE.json", help="Default: the given file.")
+    ] = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Certify what a given cascade promises on new data.
+
+    Give one of --match, --agree-with and --min-accuracy. The split that tests must not have chosen,
+    trained or calibrated anything; the certificate becomes part of the cascade file.
+
+    Example: committee certify c.json predictions --split test --match large --within 0.005
+    """
+    given = open_cascade(cascade).cascade
+    target = out or cascade
+    if out is None and what_is(cascade) != "cascade file":
+        raise CascadeError(f"certify: {cascade} is no cascade file to write to; name one by --out")
+    pool = certifiable_split("certify", cascade, given, store, split)
+    found = certified(
+        pool,
+        match=reference(match, pool),
+        agree_with=reference(agree_with, pool),
+        within=within,
+        min_accuracy=min_accuracy,
+        max_cost=None if max_cost is None else amount("--max-cost", max_cost),
+        level=level,
+        cascade=given,
+        labels=None if labels is None else _labels(Path(labels), pool),
+        unit=unit,
+        metric=None if top == 1 else top_k(top),
+        seed=seed,
+    )
+    found.cascade.save(target)
+    if as_json:
+        print_json({**certified_json(found), "written": target})
+        return
+    say_certified(found)
+    say(f"Written: {target}")
+
+
+def certifiable_split(
+    command: str, path: str, given: Cascade, store: str, split: str | None
+) -> Pool:
+    """Return a split of the models of a cascade, or refuse what certificates lack."""
+    pool = open_split(store, split, "val")
+    if not pool.keeps_outputs:
+        raise CascadeError(f"{command}: not for semantic segmentation, which counts no samples")
+    refuse_tiles(command, pool)
+    if what_is(path) == "cascade file":
+        check_models(command, path, given, store, pool)
+    return pool
+
+
+@overload
+def reference(text: str, pool: Pool) -> list[str] | Cascade: ...
+
+
+@overload
+def reference(text: None, pool: Pool) -> None: ...
+
+
+def reference(text: str | None, pool: Pool) -> list[str] | Cascade | None:
+    """Return the models or the cascade that a reference names, or None without one."""
+    if text is None:
+        return None
+    if text not in pool.models and (Path(text).suffix in _CASCADES or Path(text).is_dir()):
+        return open_cascade(text).cascade
+    return names(text)
+
+
+def _labels(path: Path, pool: Pool) -> dict[str, int]:
+    """Return the labels of a list of disagreements by id, without those that are empty."""
+    ids, labels = read_labels(path, pool.samples.classes)
+    known = set(pool.samples.ids)
+    ids = [name if name in known else from_cell(name) for name in ids]
+    twice = (
+        sorted({name for name in ids if ids.count(name) > 1}) if len(set(ids)) < len(ids) else []
+    )
+    if twice:
+        raise MisalignedError(f"{path}: {listed(twice)} appear twice; give each one label")
+    return dict(zip(ids, labels.tolist(), strict=True))
+
+
+def certified_json(found: Certified) -> dict[str, Any]:
+    """Return a certificate with the evaluation of its cascade on the samples that tested it."""
+    return {
+        "certificate": found.certificate.to_json(),
+        "cascade": found.cascade.to_json(),
+        "tested": found.evaluation.to_json(),
+        "reference_kept": found.certificate.is_reference,
+        "enough": found.enough,
+    }
+
+
+def say_certified(found: Certified) -> None:
+    """Print the sentence of a certificate, then what it rests on."""
+    own = found.certificate.record
+    say_wrapped(f"Certificate: {found.certificate.text}.")
+    if own.wins is not None and not found.certificate.is_reference:
+        lost = f", {own.unlabelled:,} of them without a label" if own.unlabelled else ""
+        say_wrapped(
+            f"Of {counted(own.samples, 'sample')} of {own.split} only the cascade is correct on "
+            f"{own.wins:,}, only {own.reference} on {own.losses:,}{lost}."
+        )
+    if found.enough:
+        say_wrapped(f"About {counted(found.enough, 'sample')} would probably do.")
+
+
+def say_checked(found: Checked | None) -> None:
+    """Print what a split says of a certificate, if there is one."""
+    if found is not None:
+        for line in found.lines:
+            say_wrapped(line)

@@ -1,0 +1,247 @@
+"""Certificates at the command line: made, checked, voided; labels only where answers differ."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from committee import Cascade, Certificate, Pool
+from committee.cli import main
+from committee.text import csv_text
+
+CLASSES = ("cat", "=dog", "eel")
+SIZES = {"val": 1200, "test": 1500, "new": 1000}
+# How many standard deviations a model's logit of the right class is above the others.
+STRENGTH = {"small": 3.0, "large": 4.0}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models of one noise, so that they mostly agree; the split ``new`` has no labels."""
+    folder = tmp_path_factory.mktemp("certificates")
+    for number, (split, samples) in enumerate(SIZES.items()):
+        rng = np.random.default_rng(number)
+        labels = rng.integers(0, 3, samples)
+        np.save(folder / f"{split}-labels.npy", labels)
+        noise = rng.normal(size=(samples, 3))
+        files = []
+        for name, strength in STRENGTH.items():
+            own = 2 * strength * np.eye(3)[labels] + 2 * noise
+            own += 0.5 * rng.normal(size=(samples, 3))
+            truth = {} if split == "new" else {"label": labels}
+            ids = [f"{split}/{i}" for i in range(samples)]
+            np.savez(folder / f"{name}.npz", outputs=own, id=ids, **truth)
+            files.append(f"{folder}/{name}.npz")
+        (folder / "classes.txt").write_text("\n".join(CLASSES))
+        words = ["import", *files, "--kind", "logits", "--split", split]
+        words += ["--out", str(folder / "store"), "--classes", str(folder / "classes.txt")]
+        words += ["--cost", "small=1", "--cost", "large=10"]
+        assert main([*words, "--json"]) == 0
+    Cascade.of(["small", "large"], [0.99]).save(folder / "good.json")
+    Cascade.of(["small", "large"], [0.4]).save(folder / "bold.json")
+    return folder
+
+
+@pytest.fixture
+def world(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own with the cascades, beside the store."""
+    for path in root.glob("*.json"):
+        shutil.copy(path, tmp_path)
+    (tmp_path / "store").symlink_to(root / "store")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+Caught = pytest.CaptureFixture[str]
+
+
+def line_of(words: str, caught: Caught) -> str:
+    caught.readouterr()
+    assert main(shlex.split(words)) == 2
+    errors = caught.readouterr().err
+    assert errors.count("\n") == 1
+    return errors
+
+
+def text_of(words: str, caught: Caught) -> str:
+    caught.readouterr()
+    assert main(shlex.split(words)) == 0, caught.readouterr().err
+    return caught.readouterr().out
+
+
+def json_of(words: str, caught: Caught) -> Any:
+    return json.loads(text_of(f"{words} --json", caught))
+
+
+CERTIFY = "certify good.json store"
+PROMISES = {
+    "--match large --within 0.02": "at most",
+    "--agree-with large --within 0.05": "gives the same answer",
+    "--min-accuracy 0.8": "accurate",
+    "--match large --within 0.02 --max-cost 9": "at most",
+    "--match bold.json --within 0.02": "replaces small -> large",
+    "--match small,large --within 0.02 --level 0.9": "with 90 % certainty",
+}
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_a_given_cascade_is_certified_into_its_own_file(world, capsys, promise):
+    text = text_of(f"{CERTIFY} {promise}", capsys)
+    assert PROMISES[promise] in text.splitlines()[0]
+    certificate = Certificate.of(Cascade.load("good.json"))
+    assert f"Certificate: {certificate.text}." in text
+    found = json_of("evaluate good.json store", capsys)
+    assert found["certificate"]["text"] == certificate.text
+    assert found["certificate"]["outcome"]["outcome"] == "kept"
+
+
+def test_evaluate_prints_the_certificate_first_or_that_it_is_void(world, capsys):
+    before = Cascade.load("good.json")
+    text_of(f"{CERTIFY} --match large --within 0.02 --out c.json", capsys)
+    assert Cascade.load("good.json").certificate is None
+    assert Cascade.load("c.json").stages == before.stages
+    lines = text_of("evaluate c.json store", capsys).splitlines()
+    assert lines[0].startswith("Certificate: replaces large: ")
+    assert lines[1].startswith("On test: kept; points measured: ")
+    lines = text_of("evaluate c.json store --split val", capsys).splitlines()
+    assert "rests on these samples" in lines[1]
+    assert "the promise is of top-1" in text_of("evaluate c.json store --top 2", capsys)
+    data = json.loads(Path("c.json").read_text())
+    data["stages"][0]["threshold"] = 0.5
+    Path("c.json").write_text(json.dumps(data))
+    lines = text_of("evaluate c.json store", capsys).splitlines()
+    assert lines[0] == "THE CERTIFICATE IS VOID."
+    assert "changed after it was certified" in lines[1]
+    found = json_of("evaluate c.json store", capsys)["certificate"]
+    assert found["void"]
+    assert found["outcome"] is None
+    assert json_of("evaluate bold.json store", capsys)["certificate"] is None
+
+
+def test_the_list_to_label_holds_every_disagreement(world, capsys):
+    found = json_of("label good.json store --against large --split new", capsys)
+    with Path("to_label.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["id", "cascade", "reference", "label"]
+    assert found == {"samples": 1000, "disagreements": len(rows), "written": "to_label.csv"}
+    assert 0 < len(rows) < 100
+    pool = Pool.load("store/new")
+    place = {name: row for row, name in enumerate(pool.samples.ids)}
+    one, two = (pool.model(name).predicted() for name in ("small", "large"))
+    for name, cascade, reference, label in rows:
+        row = place[name]
+        assert (cascade.lstrip("'"), reference.lstrip("'")) == (
+            CLASSES[one[row]],
+            CLASSES[two[row]],
+        )
+        assert label == ""
+    assert "holds" not in line_of("label good.json store --against large --split new", capsys)
+
+
+def labelled(root: Path, done: int) -> list[list[str]]:
+    """Fill in the first rows of the list."""
+    labels = np.load(root / "new-labels.npy")
+    with Path("to_label.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    for row in rows[:done]:
+        row[3] = CLASSES[labels[int(row[0].split("/")[1])]]
+    Path("done.csv").write_text(csv_text([header, *rows]))
+    return rows
+
+
+WITH = "certify good.json store --split new --match large --within {} --labels done.csv"
+
+
+def test_labels_of_disagreements_certify_as_all_labels_do(world, root, capsys):
+    text_of("label good.json store --against large --split new", capsys)
+    rows = labelled(root, 1000)
+    found = json_of(f"{WITH.format(0.03)} --out c.json", capsys)["certificate"]
+    labels = np.load(root / "new-labels.npy")
+    pool = Pool.load("store/new")
+    small, large = (pool.model(name).predicted() == labels for name in ("small", "large"))
+    index = {name: row for row, name in enumerate(pool.samples.ids)}
+    ours = [index[row[0]] for row in rows]
+    assert found["wins"] == int((small & ~large)[ours].sum())
+    assert found["losses"] == int((~small & large)[ours].sum())
+    assert (found["unlabelled"], found["samples"], found["measure"]) == (0, 1000, "top-1")
+    # The certificate can be checked where all labels are known.
+    outcome = json_of("evaluate c.json store", capsys)["certificate"]["outcome"]
+    assert outcome["outcome"] == "kept"
+    # Fewer labels never promise more.
+    bounds = [found["lower_bound"]]
+    for done in (len(rows) - 2, len(rows) // 2):
+        labelled(root, done)
+        some = json_of(f"{WITH.format(0.2)} --out d.json", capsys)["certificate"]
+        assert some["unlabelled"] == len(rows) - done
+        bounds.append(some["lower_bound"])
+    assert bounds == sorted(bounds, reverse=True)
+    text = text_of(f"{WITH.format(0.2)} --out d.json", capsys)
+    assert f"{len(rows) - len(rows) // 2} of them without a label" in text
+    labelled(root, 0)
+    assert "without a label count as lost" in line_of(WITH.format(0.0), capsys)
+
+
+LABELS = {
+    "id,label\nnew/1,cow\n": "done.csv: line 2: label 'cow' is no class",
+    "id,label\nnew/9999,cat\n": "has no sample 'new/9999'",
+    "id,label\n{same},cat\n": "give the same answer to",
+    "id,label\n{other},cat\n{other},cat\n": "appear twice",
+    "id,label\n{other},7\n": "has label 7",
+    "name,answer\nnew/1,cat\n": "must name the columns id (or path) and label",
+    "": "must name the columns",
+}
+
+
+@pytest.mark.parametrize("text", LABELS)
+def test_labels_that_do_not_fit_get_one_line(world, capsys, text):
+    text_of("label good.json store --against large --split new", capsys)
+    with Path("to_label.csv").open(newline="") as file:
+        names = [row["id"] for row in csv.DictReader(file)]
+    same = next(f"new/{i}" for i in range(1000) if f"new/{i}" not in names)
+    Path("done.csv").write_text(text.format(same=same, other=names[0]))
+    before = Path("good.json").read_bytes()
+    assert LABELS[text] in line_of(WITH.format(0.1), capsys)
+    assert Path("good.json").read_bytes() == before
+
+
+BAD = {
+    f"{CERTIFY}": "give one of match, agree_with and min_accuracy",
+    f"{CERTIFY} --match large --min-accuracy 0.5": "give one of",
+    f"{CERTIFY} --match lage": "Did you mean 'large'",
+    f"{CERTIFY} --match nowhere.json": "nowhere.json: cannot be read",
+    f"{CERTIFY} --match large --within 2": "within",
+    f"{CERTIFY} --match large --within -0.1": "within",
+    f"{CERTIFY} --match large --level 1": "between 0 and 1",
+    f"{CERTIFY} --match large --split new": "has no labels",
+    f"{CERTIFY} --match large --max-cost cheap": "'cheap' is no cost",
+    f"{CERTIFY} --match large --within 0.02 --max-cost 1": "more than max_cost",
+    f"{CERTIFY} --match large --labels no.csv": "no.csv",
+    f"{CERTIFY} --agree-with large --labels to.csv": "labels of disagreements go with match",
+    f"{CERTIFY} --match large --labels to.csv": "has labels of its own",
+    "certify bold.json store --match large": "cannot be certified",
+    "certify good.json nowhere --match large": "no store is there",
+    "label good.json store --against large": "has labels. Certify with them",
+    "label good.json store --against lage --split new": "Did you mean 'large'",
+    "label good.json store --split new": "Missing option '--against'",
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_bad_input_gets_one_line(world, capsys, words):
+    Path("to.csv").write_text("id,label\n")
+    assert BAD[words] in line_of(words, capsys)
+
+
+def test_the_split_that_chose_does_not_certify(world, capsys):
+    text_of("search store --match large --within 0.02 --out c.json", capsys)
+    assert "chose the cascade" in line_of("certify c.json store --match large", capsys)
+    text_of("certify c.json store --split test --match large --within 0.1", capsys)
+    assert Cascade.load("c.json").origin.split == "val"
