@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from committee.certificates.certify import Certified, certify
 from committee.cli import options as opt
 from committee.cli.output import (
     print_json,
@@ -34,11 +35,13 @@ from committee.run.runner import Runner
 from committee.run.timing import Timed, timed
 from committee.run.verify import Agreement, agreement
 from committee.selection.exhaustive import search
-from committee.selection.front import Front
+from committee.selection.front import Committee, Front
 from committee.text import counted
 
 LARGEST = "large"
 BATCH = 64
+# How much less accurate than the largest model the certified cascade may be.
+WITHIN = 0.01
 ONLINE = 1000  # images that are run one by one
 
 
@@ -82,12 +85,18 @@ def demo(
     if not as_json:
         _print_front(front, rows, notes)
     timings = _run(out / "cascade.json", test, as_json)
+    promise = certify(val, match=LARGEST, within=WITHIN)
+    promise.cascade.save(out / "certified.json")
     if as_json:
-        print_json(_to_json(rows, notes, timings, out))
+        kept = promise.certificate.holds_on(test).to_json()
+        own = {"certificate": promise.certificate.to_json(), "on_test": kept}
+        print_json({**_to_json(rows, notes, timings, out), **own})
         return
     _print_timings(chosen, timings)
+    _print_promise(promise, front.matching(LARGEST, WITHIN), test)
     say("")
-    say(f"In {out}: predictions/, cascade.json, front.csv, front.png, front.svg, report.html")
+    say(f"In {out}: predictions/, cascade.json, certified.json, front.csv, front.png, front.svg,")
+    say("report.html")
     say("Next, with your own models: the README's second section.")
 
 
@@ -131,6 +140,20 @@ def _run(cascade: Path, test: Pool, quiet: bool) -> list[Timing]:
         same = agreement(runners[0], test.rows(slice(count), "test"), ours.decisions)
         timings.append(Timing(way, ours, single, same))
     return timings
+
+
+def _print_promise(promise: Certified, chosen: Committee, test: Pool) -> None:
+    """Print the certified cascade, whether the test split keeps its promise, and its price."""
+    record, outcome = promise.certificate.record, promise.certificate.holds_on(test)
+    more = promise.evaluation.average_cost / chosen.evaluation.average_cost - 1
+    say("")
+    say_wrapped(f"With a promise: {promise.cascade} {promise.certificate.text}.")
+    say_wrapped(
+        f"On the {outcome.samples:,} test images it is {100 * outcome.estimate:+.2f} points from "
+        f"{LARGEST}, {100 * record.level:g} % bound {100 * outcome.low:+.2f}: {outcome.text}. "
+        f"{chosen.cascade}, the cheapest so close on val, promises nothing: the promise costs "
+        f"{100 * more:.0f} % more multiply-adds."
+    )
 
 
 # The fields of an agreement in the JSON.
