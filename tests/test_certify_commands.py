@@ -110,7 +110,7 @@ def test_evaluate_prints_the_certificate_first_or_that_it_is_void(world, capsys)
     assert Cascade.load("c.json").stages == before.stages
     lines = text_of("evaluate c.json store", capsys).splitlines()
     assert lines[0].startswith("Certificate: replaces large: ")
-    assert lines[1].startswith("On test: kept; points measured: ")
+    assert lines[1].startswith("On test: kept; -")
     lines = text_of("evaluate c.json store --split val", capsys).splitlines()
     assert "rests on these samples" in lines[1]
     assert "the promise is of top-1" in text_of("evaluate c.json store --top 2", capsys)
@@ -238,6 +238,84 @@ BAD = {
 def test_bad_input_gets_one_line(world, capsys, words):
     Path("to.csv").write_text("id,label\n")
     assert BAD[words] in line_of(words, capsys)
+
+
+SEARCH = "search store --max-models 2 --threads 2 --out c.json --promise 0.9"
+SEARCHES = {
+    "--match large --within 0.03": "large",
+    "--match large --within 0.03 --max-cost 80%": "large",
+    "--match large --within 0.03 --top 2": "large",
+    "--match good.json --within 0.1": "small -> large",
+    "--match small,large --within 0.1 --combine mean_logits": "small+large",
+    "--agree-with large --within 0.08": "large",
+    "--min-accuracy 0.8 --worst-case 11": "",
+    "--min-accuracy 0.8 --max-cost 99%": "",
+}
+
+
+@pytest.mark.parametrize("target", SEARCHES)
+def test_search_chooses_what_keeps_the_promise(world, capsys, target):
+    found = json_of(f"{SEARCH} {target}", capsys)
+    chosen = Cascade.load("c.json")
+    certificate = Certificate.of(chosen)
+    assert found["certificate"]["reference"] == SEARCHES[target]
+    assert found["certificate"]["text"] == certificate.text
+    assert found["promise_on_test"]["outcome"]["outcome"] in ("kept", "open")
+    assert found["evaluation"]["samples"] == SIZES["val"]
+    assert found["test"]["samples"] == SIZES["test"]
+    assert not found["reference_kept"]
+    assert found["certificate"]["average_cost"] < 10
+    text = text_of(f"{SEARCH} {target}", capsys)
+    assert text.startswith(f"Certificate: {certificate.text}.")
+    assert "On test: " in text
+    assert f"Chosen: {chosen}, written to c.json" in text
+
+
+def test_search_needs_no_labels_to_agree(world, capsys):
+    words = "search store/new --promise 0.9 --agree-with large --within 0.08 --out c.json --test"
+    found = json_of(f"{words} test", capsys)
+    assert found["certificate"]["promise"] == "agreement"
+    assert found["evaluation"]["measure"] == "agreement with large"
+    assert found["promise_on_test"]["outcome"]["outcome"] == "kept"
+
+
+def test_search_says_when_the_reference_is_kept(world, capsys):
+    found = json_of(f"{SEARCH} --match large", capsys)
+    text = text_of(f"{SEARCH} --match large", capsys)
+    assert found["reference_kept"]
+    assert text.startswith("Certificate: keeps large: nothing cheaper could be certified")
+    assert found["promise_on_test"]["outcome"]["outcome"] == "kept"
+    more = "About" if found["enough"] else "Many more samples would probably not do either"
+    assert more in text
+    assert str(Cascade.load("c.json")) == "large"
+
+
+BAD_SEARCHES = {
+    "": "give one of --match, --agree-with and --min-accuracy",
+    "--match large --agree-with large": "--agree-with is here the promise itself",
+    "--match large --method greedy": "--method goes with searches without --promise",
+    "--match large --method guided": "--method goes with searches without --promise",
+    "--match large --grid 50": "--grid goes with",
+    "--match large --average-case macs=3 --no-families": "--average-case, --no-families go with",
+    "--cascade-of small,large": "--cascade-of goes with",
+    "--ensemble small,large": "--ensemble goes with",
+    "--match large --front": "--front goes with",
+    "--min-accuracy 0.5 --within 0.1": "--within goes with --match or --agree-with",
+    "--agree-with large --top 2": "--top goes with",
+    "--match large --worst-case seconds=3": "in the unit of the promise, macs",
+    "--match large --promise 1": "between 0 and 1",
+    "--match large --within 2": "within",
+    "--match lage": "Did you mean 'large'",
+    "--match large --split new": "has no labels",
+    "--min-accuracy 0.999": "Nearest at any cost",
+    "--match large --max-models 4": "max_models",
+}
+
+
+@pytest.mark.parametrize("words", BAD_SEARCHES)
+def test_bad_searches_get_one_line(world, capsys, words):
+    assert BAD_SEARCHES[words] in line_of(f"{SEARCH} {words}", capsys)
+    assert not Path("c.json").exists()
 
 
 def test_the_split_that_chose_does_not_certify(world, capsys):

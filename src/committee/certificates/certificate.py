@@ -167,6 +167,8 @@ class Certificate:
                 f"split {pool.samples.split!r}: the promise is of {own.measure}, not of "
                 f"{measure_of(pool, metric or pool.metric)}"
             )
+        if self.is_reference and own.promise != "at least":
+            return Outcome("kept", *[float(own.promise == "agreement")] * 3, len(pool))
         values = values_on(self.cascade, pool, metric).astype(np.int64)
         others = np.zeros_like(values)
         if own.promise == "within":
@@ -182,31 +184,39 @@ class Checked:
 
     Args:
         split: Name of the split.
-        text: The certificate's sentence; empty if it is void.
+        certificate: The certificate; None if it is void.
         outcome: What the samples say; None if they cannot.
         problem: Why the certificate is void, or why the samples cannot check it; else empty.
     """
 
     split: str
-    text: str
+    certificate: Certificate | None
     outcome: Outcome | None = None
     problem: str = ""
 
     @property
-    def lines(self) -> tuple[str, ...]:
-        """The same for people."""
-        sentence = f"Certificate: {self.text}." if self.text else "THE CERTIFICATE IS VOID."
+    def lines(self) -> tuple[str, str]:
+        """The same for people: the certificate's sentence, and what the samples say."""
+        if self.certificate is None:
+            return "THE CERTIFICATE IS VOID.", f"{self.problem}."
+        sentence = f"Certificate: {self.certificate.text}."
         if self.outcome is None:
             return sentence, f"{self.problem}."
-        own = self.outcome
-        low, high = (f"{100 * each:+.2f}" for each in (own.low, own.high))
-        found = f"{100 * own.estimate:+.2f} (one-sided bounds {low} and {high})"
-        return sentence, f"On {self.split}: {own.text}; points measured: {found}."
+        own, paired = self.outcome, self.certificate.record.promise == "within"
+        value, low, high = (share_text(each, paired) for each in (own.estimate, own.low, own.high))
+        samples = counted(own.samples, "sample")
+        bounds = f"one-sided bounds {low} and {high}"
+        return sentence, f"On {self.split}: {own.text}; {value} on {samples} ({bounds})."
 
     def to_json(self) -> dict[str, Any]:
         """Return every part by name."""
-        outcome = None if self.outcome is None else self.outcome.to_json()
-        return {**vars(self), "void": not self.text, "outcome": outcome}
+        return {
+            "split": self.split,
+            "void": self.certificate is None,
+            "text": self.certificate and self.certificate.text,
+            "outcome": self.outcome and self.outcome.to_json(),
+            "problem": self.problem,
+        }
 
 
 def checked_on(cascade: Cascade, pool: Pool, metric: Metric | None = None) -> Checked | None:
@@ -217,11 +227,16 @@ def checked_on(cascade: Cascade, pool: Pool, metric: Metric | None = None) -> Ch
     try:
         certificate = Certificate.of(cascade)
     except CascadeError as error:
-        return Checked(split, "", None, str(error))
+        return Checked(split, None, None, str(error))
     try:
-        return Checked(split, certificate.text, certificate.holds_on(pool, metric))
+        return Checked(split, certificate, certificate.holds_on(pool, metric))
     except CommitteeError as error:
-        return Checked(split, certificate.text, None, str(error))
+        return Checked(split, certificate, None, str(error))
+
+
+def share_text(value: float, paired: bool) -> str:
+    """Return a difference in points, or a share."""
+    return f"{100 * value:+.2f} points" if paired else percent(value)
 
 
 def outcome_of(own: CertificateRecord, wins: int, losses: int, samples: int) -> Outcome:

@@ -15,6 +15,7 @@ from committee.certificates.certificate import (
     agreeing_with,
     promised_goal,
     reference_of,
+    share_text,
 )
 from committee.certificates.disagreements import check_labelled, disagreements
 from committee.certificates.exact_tests import (
@@ -515,14 +516,10 @@ def fixed_result(
         raise Infeasible(
             f"certify: {cascade} cannot be certified on {counted(len(pool), 'sample')} of "
             f"{pool.samples.split!r} at level {promised.level:g}: the bound reached is "
-            f"{_share(bound, paired)}, the promise {_share(promised_goal(record), paired)}"
+            f"{share_text(bound, paired)}, the promise {share_text(promised_goal(record), paired)}"
             f"{lost if unlabelled else ''}"
         )
     return _result(pool, testing, cascade, record, promised)
-
-
-def _share(value: float, paired: bool) -> str:
-    return f"{100 * value:+.2f} points" if paired else percent(value)
 
 
 def _nearest(testing: Pool, rules: Sequence[Rule], promised: _Promised) -> str:

@@ -176,6 +176,8 @@ def say_certified(found: Certified) -> None:
         )
     if found.enough:
         say_wrapped(f"About {counted(found.enough, 'sample')} would probably do.")
+    elif found.certificate.is_reference and own.choosing:
+        say_wrapped("Many more samples would probably not do either; a larger --within might.")
 
 
 def say_checked(found: Checked | None) -> None:

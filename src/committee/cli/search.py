@@ -15,7 +15,15 @@ import typer
 from committee.cli import options as opt
 from committee.cli.options import amounts, names, refuse, refuse_for_segmentation, target_of
 from committee.cli.output import print_json, say, say_broken, say_rows, say_wrapped, search_progress
-from committee.cli.stores import confidence_for, open_split, open_test, skipped, with_metric
+from committee.cli.promise import search_with_promise
+from committee.cli.stores import (
+    confidence_for,
+    next_words,
+    open_split,
+    open_test,
+    skipped,
+    with_metric,
+)
 from committee.errors import CascadeError
 from committee.pool.evaluate import evaluate
 from committee.pool.pool import Pool
@@ -83,6 +91,15 @@ def search(
     calibrated: opt.Calibrated = False,
     top: opt.Top = 1,
     agree_with: opt.AgreeWith = None,
+    promise: Annotated[
+        float | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="Certify on --split, at this level such as 0.95, that new data keep the target: "
+            "--match, --min-accuracy, or --agree-with, which then is the target itself, up to "
+            "--within.",
+        ),
+    ] = None,
     method: Annotated[
         _Method, typer.Option(help="guided and greedy are for pools too large for exact.")
     ] = _Method.EXACT,
@@ -121,32 +138,42 @@ def search(
     A promise to match is kept if the 95 % interval of the difference, on the split that evaluates,
     lies within --within; missed if it lies beyond; open if these samples are too few to tell.
 
+    --promise holds on new data: a part of the samples chooses, the others test. --match and
+    --agree-with then name a model, an ensemble A,B or a cascade file, which is the choice itself
+    where nothing cheaper passes; --agree-with needs no labels. See docs/promises.md.
+
     --front, --json and committee report show all committees on the front.
 
     Example: committee search predictions --match large --within 0.005 --out c.json
     """
+    if promise is not None:
+        refuse(
+            "searches without --promise", cascade_of=cascade_of is not None,
+            ensemble=ensemble is not None, average_case=bool(average_case), grid=grid != 100,
+            no_families=not families, self_cascades=self_cascades, keep=keep is not None,
+            method=method is not _Method.EXACT, tiles=bool(tiles), front=list_front,
+        )  # fmt: skip
+        search_with_promise(
+            store, split, test, out, as_json, level=promise, match=match, agree_with=agree_with,
+            within=within, min_accuracy=min_accuracy, max_cost=max_cost, worst_case=worst_case,
+            max_models=max_models, confidence=confidence, combine=combine, calibrated=calibrated,
+            top=top, unit=unit, threads=threads,
+        )  # fmt: skip
+        return
     _check_targets([match, min_accuracy, max_cost], [cascade_of, ensemble], out)
     target = target_of(match, None if cascade_of else within, min_accuracy, max_cost)
     _check_method(
-        method,
-        keep=keep is not None,
-        worst_case=bool(worst_case),
-        average_case=bool(average_case),
-        top=top != 1,
-        no_families=not families,
-        self_cascades=self_cascades,
-        cascade_of=cascade_of is not None,
-    )
+        method, keep=keep is not None, worst_case=bool(worst_case),
+        average_case=bool(average_case), top=top != 1, no_families=not families,
+        self_cascades=self_cascades, cascade_of=cascade_of is not None,
+    )  # fmt: skip
     refuse("text, because --json has every committee", front=list_front and as_json)
     pool = open_split(store, split, "val", calibrated, tiles)
     if not pool.keeps_outputs:
         refuse_for_segmentation(
-            self_cascades=self_cascades,
-            top=top != 1,
-            agree_with=agree_with is not None,
-            method=method is not _Method.EXACT,
-            confidence=confidence is not None,
-        )
+            self_cascades=self_cascades, top=top != 1, agree_with=agree_with is not None,
+            method=method is not _Method.EXACT, confidence=confidence is not None,
+        )  # fmt: skip
     test_pool = open_test(store, split, test, calibrated)
     pool, metric = with_metric(pool, top, agree_with)
     if test_pool is not None:
@@ -166,16 +193,11 @@ def search(
         bounds = amounts("--average-case", average_case, None)
         own |= {"families": families, "average_case": bounds, "progress": progress}
         front = _search(pool, method, max_models, options, own)
+    chosen = target.of(front)
     if cascade_of is not None:
-        check_within(within or 0.0, "--within")
-        cascade_options = {name: options[name] for name in options if name != "test"}
-        chosen: Committee | None = as_cascade(
-            names(cascade_of), pool, within or 0.0, **cascade_options
-        )
+        chosen = _cascade_of(cascade_of, pool, within or 0.0, options)
     elif ensemble is not None:
         chosen = as_ensemble(names(ensemble), pool, **rule, metric=metric)
-    else:
-        chosen = target.of(front)
     if out and chosen:
         chosen.cascade.save(out)
     result = _Result(front, chosen, test_pool, target)
@@ -183,6 +205,13 @@ def search(
         print_json(result.to_json())
     else:
         _print(result, list_front, out, store)
+
+
+def _cascade_of(text: str, pool: Pool, within: float, options: dict[str, Any]) -> Committee:
+    """Return the cheapest cascade that is as accurate as an ensemble, up to ``within``."""
+    check_within(within, "--within")
+    own = {name: options[name] for name in options if name != "test"}
+    return as_cascade(names(text), pool, within, **own)
 
 
 def _check_targets(targets: Sequence[Any], alone: Sequence[str | None], out: str | None) -> None:
@@ -316,9 +345,7 @@ def _say_chosen(
     if not out:
         return
     say_wrapped(f"Chosen: {chosen.cascade}, written to {out}")
-    words = ["evaluate", out, store]
-    if chosen.cascade.is_loadable:
-        words = ["run", out, "--data", "PATH", "--out", "results.csv"]
+    words = next_words(chosen.cascade, out, store)
     if front.pool.holding(chosen.cascade.models_of_stages).layout.whole_of:
         words.append("--show-tiles")
     say(f"Next: committee {shlex.join(words)}")

@@ -122,6 +122,13 @@ def check_models(command: str, path: str, chosen: Cascade, store: str, pool: Poo
             )
 
 
+def next_words(cascade: Cascade, out: str, store: str) -> list[str]:
+    """Return the words of the command that comes after a cascade was written."""
+    if cascade.is_loadable:
+        return ["run", out, "--data", "PATH", "--out", "results.csv"]
+    return ["evaluate", out, store]
+
+
 def next_step(store: str, split: str) -> str:
     """Return the line that names the next command after a split was written to a store."""
     root = Path(store)

@@ -1,0 +1,178 @@
+"""``committee search --promise``: the cheapest committee that can be certified."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from committee.certificates.certificate import Checked, agreeing_with, checked_on, reference_of
+from committee.certificates.certify import Certified, certify
+from committee.cli.certify import certified_json, reference, say_certified
+from committee.cli.options import amount, amounts, refuse, refuse_for_segmentation
+from committee.cli.output import print_json, say, say_broken, say_rows, say_wrapped, search_progress
+from committee.cli.stores import confidence_for, next_words, open_split, open_test, skipped
+from committee.errors import CascadeError, CostError
+from committee.pool.evaluate import evaluate
+from committee.pool.metrics import Metric, top_k
+from committee.pool.pool import Pool
+from committee.report.rows import CHOSEN, SINGLE, Report, Row
+from committee.rule.cascade import Cascade
+from committee.selection.exhaustive import search as exact
+from committee.selection.front import Front
+from committee.selection.targets import Target
+
+
+def search_with_promise(
+    store: str,
+    split: str | None,
+    test: str | None,
+    out: str | None,
+    as_json: bool,
+    *,
+    level: float,
+    match: str | None,
+    agree_with: str | None,
+    within: float | None,
+    min_accuracy: float | None,
+    max_cost: str | None,
+    worst_case: list[str] | None,
+    max_models: int | None,
+    confidence: str | None,
+    combine: str | None,
+    calibrated: bool,
+    top: int,
+    unit: str | None,
+    threads: int | None,
+) -> None:
+    """Certify a committee on the split that chooses, print it and write it; see ``search``."""
+    _check_promise(match, agree_with, min_accuracy, within, top)
+    pool = open_split(store, split, "val", calibrated)
+    if not pool.keeps_outputs:
+        refuse_for_segmentation(promise=True)
+    test_pool = open_test(store, split, test, calibrated)
+    named = reference(match or agree_with, pool)
+    confidence = confidence_for(pool, confidence)
+    other = None if named is None else reference_of(pool, named, combine, confidence)
+    if agree_with is not None and other is not None:
+        pool = agreeing_with(pool, other)
+        test_pool = test_pool and agreeing_with(test_pool, other)
+    elif test is None and test_pool is not None and test_pool.samples.labels is None:
+        test_pool = None
+    metric = pool.metric if top == 1 else top_k(top)
+    unit = pool.costs.unit(unit)
+    rule: dict[str, Any] = {"confidence": confidence, "unit": unit, "metric": metric}
+    rule |= {"combine": combine, "threads": threads}
+    singles = exact(pool, 1, **rule)
+    with search_progress(not as_json) as progress:
+        found = certify(
+            pool,
+            match=other if match else None,
+            agree_with=other if agree_with else None,
+            within=within or 0.0,
+            min_accuracy=min_accuracy,
+            max_cost=_most(max_cost, singles, other),
+            worst_case=_worst(worst_case, unit),
+            level=level,
+            max_models=max_models,
+            progress=progress,
+            **rule,
+        )
+    if out:
+        found.cascade.save(out)
+    result = _Result(found, singles, test_pool, metric, match)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        _print(result, out, store)
+
+
+def _check_promise(
+    match: str | None,
+    agree_with: str | None,
+    min_accuracy: float | None,
+    within: float | None,
+    top: int,
+) -> None:
+    given = [each is not None for each in (match, agree_with, min_accuracy)]
+    if sum(given) != 1:
+        raise CascadeError(
+            "--promise: give one of --match, --agree-with and --min-accuracy; --max-cost goes "
+            "beside them. --agree-with is here the promise itself"
+        )
+    refuse("--match or --agree-with", within=within is not None and min_accuracy is not None)
+    refuse("promises without --agree-with", top=top != 1 and agree_with is not None)
+
+
+def _most(max_cost: str | None, singles: Front, reference: Cascade | None) -> float | None:
+    """Return the cost that ``--max-cost`` names; a percentage is of the reference's."""
+    if max_cost is None:
+        return None
+    most = amount("--max-cost", max_cost.removesuffix("%"))
+    if not max_cost.endswith("%"):
+        return most
+    if reference is None:
+        return Target(max_cost=most / 100, share=True).cost(singles)
+    own = singles.settings
+    return most / 100 * evaluate(reference, singles.pool, own.unit, own.metric).average_cost
+
+
+def _worst(worst_case: list[str] | None, unit: str) -> float | None:
+    bounds = amounts("--worst-case", worst_case, unit)
+    if bounds.keys() - {unit}:
+        raise CostError(f"--worst-case: with --promise it is in the unit of the promise, {unit}")
+    return bounds.get(unit)
+
+
+@dataclass(frozen=True)
+class _Result:
+    """A certified committee beside the single models."""
+
+    found: Certified
+    singles: Front
+    test: Pool | None
+    metric: Metric
+    match: str | None
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The single models by rising cost, then the choice, on both splits."""
+        pool, own = self.singles.pool, self.singles.settings
+        names = pool.singles(own.combine)
+        costs = pool.costs.values(own.unit)
+        ordered = sorted(names, key=lambda name: sum(costs[each] for each in names[name]))
+        report = Report(self.singles, self.test, self.match if self.match in names else None)
+        alone = [(SINGLE, self.singles.alone(name)) for name in ordered]
+        return report.rows_of([*alone, (CHOSEN, self.found.cascade)])
+
+    @cached_property
+    def checked(self) -> Checked | None:
+        """What the test split says of the promise."""
+        if self.test is None:
+            return None
+        return checked_on(self.found.cascade, self.test, self.metric)
+
+    def to_json(self) -> dict[str, Any]:
+        row = self.rows[-1]
+        return {
+            **certified_json(self.found),
+            "evaluation": row.val.to_json(),
+            "test": row.test and row.test.to_json(),
+            "versus": row.versus and row.versus.to_json(),
+            "promise_on_test": self.checked and self.checked.to_json(),
+            "broken_left_out": skipped(self.singles.pool, self.test),
+        }
+
+
+def _print(result: _Result, out: str | None, store: str) -> None:
+    say_certified(result.found)
+    say_rows(result.rows, result.singles.pool.notes)
+    say_broken(result.singles.pool, result.test)
+    if result.checked is None:
+        say("No other split with labels checks the promise; name one with --test.")
+    else:
+        say_wrapped(result.checked.lines[-1])
+    if out:
+        say_wrapped(f"Chosen: {result.found.cascade}, written to {out}")
+        say(f"Next: committee {shlex.join(next_words(result.found.cascade, out, store))}")
