@@ -168,7 +168,8 @@ class Certificate:
                 f"{measure_of(pool, metric or pool.metric)}"
             )
         if self.is_reference and own.promise != "at least":
-            return Outcome("kept", *[float(own.promise == "agreement")] * 3, len(pool))
+            certain = float(own.promise == "agreement")
+            return Outcome("kept", certain, certain, certain, len(pool))
         values = values_on(self.cascade, pool, metric).astype(np.int64)
         others = np.zeros_like(values)
         if own.promise == "within":
