@@ -157,6 +157,7 @@ def test_a_given_cascade_gets_the_bound_that_all_samples_show(promise, halves):
         ({"min_accuracy": 0.8, "max_cost": 1e6}, "cannot|can be certified"),
         ({"match": REFERENCE, "metric": cm.weighted(np.ones(5000))}, "1 or 0"),
         ({"match": REFERENCE, "max_models": 4}, "max_models"),
+        ({"match": REFERENCE, "labels": {}}, "go with cascade"),
     ],
 )
 def test_bad_input_gets_one_line(halves, options, text):

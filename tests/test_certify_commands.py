@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from committee import Cascade, Certificate, Pool
+from committee.certificates.disagreements import disagreements
 from committee.cli import main
 from committee.text import csv_text
 
@@ -143,7 +144,9 @@ def test_the_list_to_label_holds_every_disagreement(world, capsys):
             CLASSES[two[row]],
         )
         assert label == ""
-    assert "holds" not in line_of("label good.json store --against large --split new", capsys)
+    words = "label good.json store --against large --split new"
+    assert "is there already" in line_of(words, capsys)
+    assert "disagree on" in text_of(f"{words} --out other.csv", capsys)
 
 
 def labelled(root: Path, done: int) -> list[list[str]]:
@@ -187,6 +190,22 @@ def test_labels_of_disagreements_certify_as_all_labels_do(world, root, capsys):
     assert f"{len(rows) - len(rows) // 2} of them without a label" in text
     labelled(root, 0)
     assert "without a label count as lost" in line_of(WITH.format(0.0), capsys)
+
+
+def test_the_list_begins_where_the_cascade_is_surest_in_comparison():
+    # Of six samples the models disagree on the last three; on the last the small one is surest.
+    small = (np.array([0, 1, 2, 0, 1, 2]), np.array([0.1, 0.2, 0.3, 0.5, 0.6, 0.9]))
+    large = (np.array([0, 1, 2, 1, 2, 0]), np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4]))
+    orders = []
+    for power in (1, 3):  # Any rising scale of confidences gives the same order.
+        outputs = {"small": (small[0], small[1] ** power), "large": large}
+        pool = Pool.from_arrays(None, outputs, kind="decisions")
+        found = disagreements(Cascade.of(["small"]), Cascade.of(["large"]), pool)
+        orders.append(found.ids)
+        assert found.compared({}) == (0, 3, 3)
+        assert found.compared({"5": 2, "4": 0, "3": 1}) == (1, 1, 0)
+        assert found.compared({"5": 2, "4": -1}) == (1, 2, 2)
+    assert orders == [("5", "4", "3")] * 2
 
 
 LABELS = {

@@ -237,7 +237,7 @@ def checked_on(cascade: Cascade, pool: Pool, metric: Metric | None = None) -> Ch
 
 def share_text(value: float, paired: bool) -> str:
     """Return a difference in points, or a share."""
-    return f"{100 * value:+.2f} points" if paired else percent(value)
+    return f"{100 * value + 0.0:+.2f} points" if paired else percent(value)
 
 
 def outcome_of(own: CertificateRecord, wins: int, losses: int, samples: int) -> Outcome:
