@@ -83,6 +83,7 @@ OPTIONS: dict[str, dict[str, tuple[str, set[str], bool]]] = {
         "--within": ("0.2", {"report"}, True),
         "--min-accuracy": ("0.8", set(), True),
         "--max-cost": ("101", set(), True),
+        "--cascade": ("CASCADE", {"report match"}, True),
         "--out": ("OUT/other.html", set(), True),
         "--split": ("cal", set(), True),
         "--test": ("cal", set(), True),

@@ -7,7 +7,7 @@ import json
 import random
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -642,3 +642,69 @@ def test_without_a_judging_split_the_page_says_so(
         slider.focus()
         page.keyboard.press("ArrowLeft")
         assert "on val picks its luck" in page.locator("#details .note:visible").inner_text()
+
+
+@pytest.fixture(scope="module")
+def certified(written: Written, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certified cascade file, and the page that ``committee report`` writes of it."""
+    folder = tmp_path_factory.mktemp("certified")
+    own = cm.certify(written.front.pool, match="huge.v2", within=0.08, level=0.9)
+    assert len(own.cascade.stages) > 1
+    file, out = own.cascade.save(folder / "c.json"), folder / "p.html"
+    words = ["report", str(written.path.parent / "store"), "--cascade", str(file)]
+    assert main([*words, "--out", str(out), "--json"]) == 0
+    return file, out
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_begins_with_the_promise(
+    browser: Any, certified: tuple[Path, Path], width: int
+) -> None:
+    cascade = cm.Cascade.load(certified[0])
+    with Opened(browser, certified[1], viewport={"width": width, "height": 900}) as page:
+        first = page.locator("header p").first
+        assert first.inner_text() == f"{named(cascade)} {cm.Certificate.of(cascade).text}."
+        assert page.get_by_role("heading", level=2).first.inner_text() == "The promise"
+        part = page.get_by_role("region", name="The promise").first
+        cells = dict(
+            part.locator("table")
+            .first.locator("tbody tr")
+            .evaluate_all(
+                "(all) => all.map((row) => [...row.cells].map((cell) => cell.textContent))"
+            )
+        )
+        record = cascade.certificate
+        assert cells["Level"] == "90.00 %"
+        assert cells["Bound reached"] == "−8.00 points"
+        assert cells["Only huge.v2 is correct on"] == f"{record.losses} samples"
+        assert cells["Tested on"] == f"{record.samples} samples of val"
+        assert cells["On test"] in ("kept", "broken") or "cannot tell" in cells["On test"]
+        gaps = part.locator("table").last.locator("tbody tr")
+        assert gaps.count() == len(cascade.stages)
+        assert part.get_by_text("with 90 % certainty no stage lies below").is_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        # Its thresholds are none of those that search tried, so sliders would show others.
+        shown = page.locator("#details td.threshold").all_inner_texts()
+        assert shown == [*(f"{each:.4g}" for each in cascade.thresholds), "takes the rest"]
+        assert page.get_by_role("slider").count() == 0
+
+
+def test_a_void_certificate_is_seen_first(
+    browser: Any, written: Written, certified: tuple[Path, Path], tmp_path: Path
+) -> None:
+    cascade = cm.Cascade.load(certified[0])
+    first, *rest = cascade.stages
+    moved_ = replace(cascade, stages=(replace(first, threshold=first.threshold - 1e-3), *rest))
+    text = page_of(Report(written.front, written.test, chosen=moved_))
+    (tmp_path / "p.html").write_text(text, encoding="utf-8")
+    with Opened(browser, tmp_path / "p.html") as page:
+        assert "is void: the cascade was changed" in page.locator("header p.note").inner_text()
+        assert page.get_by_role("heading", name="The promise").count() == 0
+
+
+def test_a_report_of_a_cascade_has_no_other_target(
+    written: Written, certified: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["report", str(written.path.parent / "store"), "--cascade", str(certified[0])]
+    assert main([*words, "--match", MATCHED]) == 2
+    assert "--match goes with reports without --cascade" in capsys.readouterr().err

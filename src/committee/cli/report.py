@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from committee.cli import options as opt
-from committee.cli.options import target_of
+from committee.cli.options import refuse, target_of
 from committee.cli.output import (
     print_json,
     say,
@@ -18,14 +18,19 @@ from committee.cli.output import (
     say_wrapped,
     search_progress,
 )
-from committee.cli.stores import open_split, open_test, skipped
+from committee.cli.stores import check_models, open_split, open_test, skipped
 from committee.files import write_text
 from committee.pool.evaluate import shared_warnings
+from committee.pool.pool import Pool
 from committee.report.page import check_page_ending, page_of
+from committee.report.promise import promise_sentence
 from committee.report.rows import Report
 from committee.report.tables import versus_lines
+from committee.rule.cascade import Cascade
+from committee.run.open import open_cascade, what_is
 from committee.segment.tile_maps import tile_sections
 from committee.selection.exhaustive import search
+from committee.selection.front import Front
 from committee.text import counted
 
 
@@ -35,6 +40,12 @@ def report(
     within: opt.Within = None,
     min_accuracy: opt.MinAccuracy = None,
     max_cost: opt.MaxCost = None,
+    cascade: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CASCADE", help="Show this cascade as the choice, with its certificate."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
     split: opt.ValSplit = None,
     test: opt.TestSplit = None,
@@ -46,17 +57,22 @@ def report(
     """Search, and write the front as one page that works offline.
 
     The page shows every committee on the front, with the command that saves it. --match,
-    --min-accuracy and --max-cost mark the committee that committee search would choose.
+    --min-accuracy and --max-cost mark the committee that committee search would choose; --cascade
+    marks a given one, and the page begins with what was certified of it.
 
     Example: committee report predictions --match large --out report.html
     """
     check_page_ending(out)
+    if cascade is not None:
+        given = {"match": match, "min_accuracy": min_accuracy, "max_cost": max_cost}
+        refuse("reports without --cascade", **{n: value is not None for n, value in given.items()})
     target = target_of(match, within, min_accuracy, max_cost)
     options = {
         "--match": match,
         "--within": within,
         "--min-accuracy": min_accuracy,
         "--max-cost": max_cost,
+        "--cascade": cascade,
     }
     chosen_by = " ".join(f"{name} {value}" for name, value in options.items() if value is not None)
     pool = open_split(store, split, "val")
@@ -67,6 +83,9 @@ def report(
     front = replace(front, warnings=(*front.warnings, *shared_warnings(pool, test_pool)))
     choice = target.of(front)
     chosen = None if choice is None else choice.cascade
+    if cascade is not None:
+        chosen = _given(cascade, store, pool)
+        match = _reference(chosen, front)
     # Compare a choice that should match a model with that model, not the most accurate.
     content = Report(front, test_pool, match, chosen)
     text = page_of(
@@ -78,31 +97,57 @@ def report(
         sections=tile_sections(content),
     )
     write_text(out, text)
-    row, notes = content.choice, content.notes
-    versus, promises = (None, ()) if row is None else (row.versus, row.promises)
     if as_json:
-        print_json(
-            {
-                "report": str(out),
-                "committees": len(front),
-                "versus": versus and versus.to_json(),
-                "promises": [each.to_json() for each in promises],
-                "warnings": list(notes),
-                "broken_left_out": skipped(pool, test_pool),
-                "chosen": chosen and chosen.to_json(),
-            }
-        )
+        print_json(_to_json(content, out))
         return
     say_broken(pool, test_pool)
+    _say(content, out)
+    if target.share:
+        say_wrapped(f"--max-cost is {target.cost_text(front)}.")
+    say_notes(content.notes)
+
+
+def _to_json(content: Report, out: Path) -> dict[str, Any]:
+    row, chosen = content.choice, content.chosen
+    versus, promises = (None, ()) if row is None else (row.versus, row.promises)
+    return {
+        "report": str(out),
+        "committees": len(content.front),
+        "versus": versus and versus.to_json(),
+        "promises": [each.to_json() for each in promises],
+        "warnings": list(content.notes),
+        "broken_left_out": skipped(content.front.pool, content.test),
+        "chosen": chosen and chosen.to_json(),
+    }
+
+
+def _say(content: Report, out: Path) -> None:
+    front, row, chosen = content.front, content.choice, content.chosen
     most = counted(front.settings.max_models, "model")
     are = "is" if len(front) == 1 else "are"
     say(f"{len(front)} {are} on the front of committees of up to {most}.")
     say(f"Written: {out}")
+    if chosen is not None and (sentence := promise_sentence(chosen)):
+        say_wrapped(sentence)
     lines = [] if row is None else versus_lines([row])
     if chosen is not None and not lines:
         lines = [f"chosen: {chosen}"]
     for line in lines:
         say_wrapped(line)
-    if target.share:
-        say_wrapped(f"--max-cost is {target.cost_text(front)}.")
-    say_notes(notes)
+
+
+def _given(path: str, store: str, pool: Pool) -> Cascade:
+    """Return the cascade of a file, if the pool has its models."""
+    given = open_cascade(path).cascade
+    for name in given.names:
+        pool.model(name)
+    if what_is(path) == "cascade file":
+        check_models("report", path, given, store, pool)
+    return pool.bound(given)
+
+
+def _reference(cascade: Cascade, front: Front) -> str | None:
+    """Return the model that a cascade replaces or matches, if it is a single one of the pool."""
+    certified, matched = cascade.certificate, cascade.origin.target.match
+    named = certified.reference if certified is not None else matched
+    return named if named in front.pool.singles(front.settings.combine) else None

@@ -25,9 +25,11 @@ from committee.errors import DataError, needing, require
 from committee.pool.comparison import identity_of
 from committee.pool.evaluate import Evaluation, costs_of_stages
 from committee.pool.pool import Pool
+from committee.pool.prefixes import StageSequence
 from committee.report.command import Saving, saving_of
 from committee.report.figure import figure_svg, front_figure
 from committee.report.plane import scales_of
+from committee.report.promise import promise_sentence, promise_tables
 from committee.report.rows import CHOSEN, SINGLE, Report, Row, matches
 from committee.report.table import Column, Table
 from committee.report.tables import curse_table, front_table, provenance, summary_table
@@ -41,6 +43,7 @@ from committee.report.text import (
     saving,
     stages_named,
 )
+from committee.rule.cascade import Cascade
 from committee.selection.front import Front
 from committee.selection.threshold_histograms import ThresholdHistogram, threshold_histograms
 from committee.text import human_cost, percent
@@ -128,6 +131,8 @@ def page_of(
         whole=front_table(members),
         splits=_splits_table(report),
         costs=_costs_table(report.front),
+        promised="" if report.choice is None else promise_sentence(report.choice.cascade),
+        promise=_promise_section(report),
         headline=_headline(report) + _promises(report),
         notes=report.notes,
         match=matches(report.reference),
@@ -174,6 +179,13 @@ def _headline(report: Report) -> str:
         f"{difference(own.difference)} in accuracy on {own.split} "
         f"({own.difference.samples:,} {own.samples}).{end}"
     )
+
+
+def _promise_section(report: Report) -> Section | None:
+    """Return the figures of the choice's certificate; None without one that is valid."""
+    row = report.choice
+    tables = () if row is None else promise_tables(report, row)
+    return Section(tables, name="promise", title="The promise") if tables else None
 
 
 def _promises(report: Report) -> str:
@@ -298,9 +310,13 @@ def _page_data(report: Report, saving: Saving) -> dict[str, Any]:
     front, rows = report.front, report.rows
     row = rows[0]
     rest = [*report.members, *report.ensembles]
-    every = {each.cascade.models_of_stages: each.cascade for each in [*rows, *rest]}
-    numbers = {each: number for number, each in enumerate(every)}
     histograms = threshold_histograms(front, front.pool if report.test is None else report.test)
+
+    def key(cascade: Cascade) -> tuple[StageSequence, bool]:
+        return cascade.models_of_stages, _slides(cascade, front, histograms)
+
+    every = {key(each.cascade): each.cascade for each in [*rows, *rest]}
+    numbers = {each: number for number, each in enumerate(every)}
     costs = front.pool.prices(front.settings.unit)
     reference = front.pool.single(report.reference, front.settings.combine)
 
@@ -311,7 +327,7 @@ def _page_data(report: Report, saving: Saving) -> dict[str, Any]:
                 "role": each.role,
                 "text": each.text,
                 "name": each.name,
-                "stages": numbers[each.cascade.models_of_stages],
+                "stages": numbers[key(each.cascade)],
                 "thresholds": [_threshold(value) for value in each.cascade.thresholds],
                 "val": _figures(each.val),
                 "test": each.test and _figures(each.test),
@@ -340,9 +356,9 @@ def _page_data(report: Report, saving: Saving) -> dict[str, Any]:
             {
                 "models": stages_named(cascade),
                 "costs": costs_of_stages(each, costs),
-                **_counts(histograms.get(each)),
+                **_counts(histograms.get(each) if slides else None),
             }
-            for each, cascade in every.items()
+            for (each, slides), cascade in every.items()
         ],
         "points": [
             *series(_FRONT, report.members),
@@ -352,6 +368,18 @@ def _page_data(report: Report, saving: Saving) -> dict[str, Any]:
             *series(CHOSEN, (each for each in rows if each.role == CHOSEN)),
         ],
     }
+
+
+def _slides(
+    cascade: Cascade, front: Front, histograms: Mapping[StageSequence, ThresholdHistogram]
+) -> bool:
+    """Return True if the histogram of a cascade's models is of its rule and has its thresholds."""
+    own, histogram = front.settings, histograms.get(cascade.models_of_stages)
+    same = (own.combine, own.confidence) == (cascade.combine, cascade.confidence)
+    if histogram is None or not same:
+        return False
+    pairs = zip(cascade.thresholds, histogram.thresholds, strict=True)
+    return all(math.isinf(threshold) or threshold in column for threshold, column in pairs)
 
 
 def _figures(evaluation: Evaluation) -> dict[str, Any]:
