@@ -60,7 +60,7 @@ bench-search-large: $(VENV)/ready
 
 # Whether certificates keep their word, by resampling; hours. Writes docs/promises.md.
 bench-promises: $(VENV)/ready
-	for world in imagenet cifar10 eight_sizes embedded; do \
+	for world in imagenet cifar10 eight_sizes embedded compound_scaling; do \
 	$(BIN)/python benchmarks/promises.py --world $$world || exit 1; done
 
 # Predict against the bare parts of its work, in turns; its memory; and opening a store.
