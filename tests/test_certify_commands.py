@@ -14,6 +14,7 @@ import pytest
 
 from committee import Cascade, Certificate, Pool
 from committee.certificates.disagreements import disagreements
+from committee.certificates.stages import stage_gaps
 from committee.cli import main
 from committee.text import csv_text
 
@@ -83,6 +84,7 @@ def json_of(words: str, caught: Caught) -> Any:
 
 
 CERTIFY = "certify good.json store"
+CHOSE = "these samples chose the cascade"
 PROMISES = {
     "--match large --within 0.02": "at most",
     "--agree-with large --within 0.05": "gives the same answer",
@@ -342,3 +344,62 @@ def test_the_split_that_chose_does_not_certify(world, capsys):
     assert "chose the cascade" in line_of("certify c.json store --match large", capsys)
     text_of("certify c.json store --split test --match large --within 0.1", capsys)
     assert Cascade.load("c.json").origin.split == "val"
+    lines = text_of("evaluate c.json store --split val", capsys).splitlines()
+    assert lines[1] == "split 'val': these samples chose the cascade. Evaluate it on others."
+
+
+def test_evaluate_prints_the_gap_per_stage_with_bounds(world, capsys):
+    text_of(f"{CERTIFY} --match large --within 0.02 --level 0.9 --out c.json", capsys)
+    text = text_of("evaluate c.json store --per-stage", capsys)
+    flat = " ".join(text.split())
+    assert "Gap per stage on test" in text
+    assert "Difference from large" in text
+    assert "with 90 % certainty no stage lies below its bound" in flat
+    found = json_of("evaluate c.json store --per-stage", capsys)["per_stage"]
+    assert (found["reference"], found["level"], found["measure"]) == ("large", 0.9, "top-1")
+    pool = Pool.load("store/test")
+    gaps = stage_gaps(Cascade.load("c.json"), Cascade.of(["large"]), pool, level=0.9)
+    assert found["stages"] == json.loads(json.dumps([gap.to_json() for gap in gaps]))
+    assert sum(stage["samples"] for stage in found["stages"]) == SIZES["test"]
+    for stage in found["stages"]:
+        assert stage["lower_bound"] < stage["difference"]["value"]
+    assert json_of("evaluate c.json store", capsys)["per_stage"] is None
+
+
+def test_samples_that_certified_or_chose_bound_no_stage(world, capsys):
+    text_of(f"{CERTIFY} --match large --within 0.02 --out c.json", capsys)
+    flat = " ".join(text_of("evaluate c.json store --split val --per-stage", capsys).split())
+    assert "the certificate rests on these samples, so there is no bound" in flat
+    assert "At least" not in flat
+    text_of("search store --match large --within 0.02 --out c.json", capsys)
+    for split, level, unbounded in (("test", 0.95, ""), ("val", None, CHOSE)):
+        words = f"evaluate c.json store --split {split} --per-stage"
+        found = json_of(words, capsys)["per_stage"]
+        assert (found["reference"], found["level"]) == ("large", level)
+        assert found["unbounded"] == unbounded
+        bounds = [stage["lower_bound"] is None for stage in found["stages"]]
+        assert bounds == [level is None] * len(Cascade.load("c.json").stages)
+
+
+def test_gaps_per_stage_of_an_agreement_are_of_agreement(world, capsys):
+    text_of(f"{CERTIFY} --agree-with large --within 0.05 --out c.json", capsys)
+    found = json_of("evaluate c.json store --per-stage", capsys)["per_stage"]
+    assert found["measure"] == "agreement with large"
+    pool = Pool.load("store/test").labelled_by("large")
+    agreed = json_of("evaluate c.json store --agree-with large", capsys)
+    lost = sum(stage["losses"] for stage in found["stages"])
+    assert lost == len(pool) - agreed["correct"] > 0
+
+
+def test_gaps_per_stage_need_a_reference(world, capsys):
+    line = "gaps per stage need a reference, and the cascade names none. Certify it with"
+    assert line in line_of("evaluate good.json store --per-stage", capsys)
+    text_of(f"{CERTIFY} --min-accuracy 0.8", capsys)
+    assert line in line_of("evaluate good.json store --per-stage", capsys)
+    # A certificate that is void names none either.
+    text_of(f"{CERTIFY} --match large --within 0.02", capsys)
+    text_of("evaluate good.json store --per-stage", capsys)
+    data = json.loads(Path("good.json").read_text())
+    data["stages"][0]["threshold"] = 0.5
+    Path("good.json").write_text(json.dumps(data))
+    assert line in line_of("evaluate good.json store --per-stage", capsys)

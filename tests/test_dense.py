@@ -837,6 +837,7 @@ def test_commands_from_images_to_images(tmp_path, capsys):
         (("search", "STORE", "--tiles", "7+7"), "no tiles of size '7+7'"),
         (("search", "STORE", "--min-accuracy", "0.99"), "no committee reaches accuracy 99.00 %"),
         (("evaluate", "CASCADE", "STORE", "--agree-with", "large"), "--agree-with: not for"),
+        (("evaluate", "CASCADE", "STORE", "--per-stage"), "gaps per stage: a sample scores any"),
         (("study", "STORE", "--out", "x", "--confidence", "prob_gap"), "--confidence: not for"),
         (("profile", "POOL"), "segmentation models cannot be profiled yet"),
         (("run", "CASCADE", "--data", "DATA", "--out", "x.parquet"), "as .csv, .jsonl"),

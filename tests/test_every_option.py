@@ -70,6 +70,7 @@ OPTIONS: dict[str, dict[str, tuple[str, set[str], bool]]] = {
         "--unit": ("macs", set(), False),
         "--top": ("2", set(), True),
         "--agree-with": ("b", set(), True),
+        "--per-stage": ("", set(), True),
     },
     "calibrate": {
         "--split": ("val", {"remove"}, True),

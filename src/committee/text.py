@@ -6,6 +6,8 @@ import csv
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Literal
 
 # How many names a list shows.
 LISTED = 5
@@ -19,6 +21,11 @@ _NUMBER = re.compile(r"'*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _MULTIPLES = ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"))
 _COUNTED = frozenset({"macs", "params"})
 _SHORT_UNITS = {"latency_ms": "ms", "ms_per_sample": "ms/sample"}
+
+# How a figure is rounded. A lower bound goes down and an upper bound up, so that a printed bound is
+# never better than the true one.
+Side = Literal["nearest", "down", "up"]
+_ROUNDINGS = {"down": ROUND_FLOOR, "up": ROUND_CEILING}
 
 
 def printable(text: str) -> str:
@@ -198,21 +205,54 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def percent(share: float) -> str:
+def to_decimals(value: float, decimals: int, side: Side) -> float:
+    """Return a number rounded down or up to some decimals; ``nearest`` leaves it to the format.
+
+    A double that is a round figure but for its last digits counts as that figure.
+
+    >>> to_decimals(0.12345, 4, "down"), to_decimals(-0.12345, 4, "down")
+    (0.1234, -0.1235)
+    >>> to_decimals(1 - 0.07, 4, "down")  # 0.9299999999999999
+    0.93
+    """
+    if side == "nearest":
+        return value
+    step = Decimal(1).scaleb(-decimals)
+    # No minus before a zero.
+    return float(_meant(value).quantize(step, _ROUNDINGS[side])) + 0.0
+
+
+def to_digits(value: float, digits: int, side: Side) -> float:
+    """Return a number rounded as by :func:`to_decimals`, to some digits.
+
+    >>> to_digits(123_456, 3, "up"), to_digits(0.0012345, 3, "down"), to_digits(0.005, 3, "up")
+    (124000.0, 0.00123, 0.005)
+    """
+    return to_decimals(value, digits - 1 - _meant(value).adjusted(), side)
+
+
+def _meant(value: float) -> Decimal:
+    return Decimal(f"{value:.12g}")
+
+
+def percent(share: float, side: Side = "nearest") -> str:
     """Return a share of 1 as a percentage.
 
-    >>> percent(0.93456)
-    '93.46 %'
+    >>> percent(0.93456), percent(0.93456, "down")
+    ('93.46 %', '93.45 %')
     """
-    return f"{100 * share:.2f} %"
+    return f"{100 * to_decimals(share, 4, side):.2f} %"
 
 
-def human_cost(value: float, unit: str) -> str:
+def human_cost(value: float, unit: str, side: Side = "nearest") -> str:
     """Return a cost to three digits with its unit, and counts in k, M, G or T.
 
     >>> human_cost(41_234_567, "macs"), human_cost(3.14159, "latency_ms"), human_cost(0, "macs")
     ('41.2 M macs', '3.14 ms', '0 macs')
+    >>> human_cost(41_234_567, "macs", "up")
+    '41.3 M macs'
     """
+    value = to_digits(value, 3, side)
     name = _SHORT_UNITS.get(unit, unit)
     if unit in _COUNTED:
         rounded = float(f"{value:.3g}")

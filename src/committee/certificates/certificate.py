@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.certificates.exact_tests import (
     paired_lower_bound,
     paired_upper_bound,
@@ -26,7 +27,7 @@ from committee.rule.certificate import CertificateRecord
 from committee.rule.combinations import DEFAULT_COMBINE
 from committee.rule.format import SCHEMA
 from committee.selection.evaluate_many import values_on
-from committee.text import counted, percent
+from committee.text import Side, counted, percent, to_decimals, to_digits
 
 # More samples than this to decide are no longer a number that helps.
 _MOST_SAMPLES = 1e9
@@ -112,21 +113,22 @@ class Certificate:
 
     @property
     def text(self) -> str:
-        """The promise as one sentence."""
+        """The promise as one sentence; its figures are rounded to the safe side."""
         own = self.record
-        sure = f"with {100 * own.level:g} % certainty"
+        sure = f"with {level_text(own.level)} certainty"
         data = f"on data like these {counted(own.samples, 'sample')}"
         if self.is_reference:
             return f"keeps {own.reference}: nothing cheaper could be certified {data}"
         start = f"replaces {own.reference}: {_times(own)}" if own.reference else ""
         if own.promise == "agreement":
-            return f"{start}{sure} gives the same answer on {percent(own.lower_bound)} {data}"
+            share = percent(own.lower_bound, "down")
+            return f"{start}{sure} gives the same answer on {share} {data}"
         if own.promise == "at least":
-            return f"{sure} at least {percent(own.lower_bound)} accurate {data}"
-        points = 100 * own.lower_bound
+            return f"{sure} at least {percent(own.lower_bound, 'down')} accurate {data}"
+        points = 100 * to_digits(own.lower_bound, 4, "down")
         if points > 0:
             return f"{start}{sure} at least {points:.4g} points more accurate {data}"
-        return f"{start}{sure} at most {-points:.4g} points less accurate {data}"
+        return f"{start}{sure} at most {abs(points):.4g} points less accurate {data}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the record with its sentence."""
@@ -151,13 +153,8 @@ class Certificate:
             UnknownNameError: If a model is not in the pool.
         """
         own = self.record
-        if own.samples_fingerprint and own.samples_fingerprint == identity_of(
-            pool, self.cascade.names
-        ):
-            raise MisalignedError(
-                f"split {pool.samples.split!r}: the certificate rests on these samples. "
-                "Evaluate it on others"
-            )
+        if seen := seen_as(self.cascade, identities(self.cascade, pool)):
+            raise MisalignedError(f"split {pool.samples.split!r}: {seen}. Evaluate it on others")
         reference = self.reference()
         if own.promise == "agreement":
             assert reference is not None
@@ -167,16 +164,27 @@ class Certificate:
                 f"split {pool.samples.split!r}: the promise is of {own.measure}, not of "
                 f"{measure_of(pool, metric or pool.metric)}"
             )
-        if self.is_reference and own.promise != "at least":
-            certain = float(own.promise == "agreement")
-            return Outcome("kept", certain, certain, certain, len(pool))
-        values = values_on(self.cascade, pool, metric).astype(np.int64)
-        others = np.zeros_like(values)
+        others = None
         if own.promise == "within":
             assert reference is not None
-            others = values_on(reference, pool, metric).astype(np.int64)
+            others = values_on(reference, pool, metric)
+        return self.outcome(values_on(self.cascade, pool, metric), others)
+
+    def outcome(self, values: Array, others: Array | None) -> Outcome:
+        """Return what the scores of new samples say of the promise.
+
+        Args:
+            values: What each sample scores, 1 or 0: for an agreement 1 where the cascade gives the
+                reference's answer. Shape (N,).
+            others: What it scores by the reference if the promise is within, else None.
+        """
+        if self.is_reference and self.record.promise != "at least":
+            certain = float(self.record.promise == "agreement")
+            return Outcome("kept", certain, certain, certain, len(values))
+        values = values.astype(np.int64)
+        others = np.zeros_like(values) if others is None else others.astype(np.int64)
         wins, losses = int((values > others).sum()), int((values < others).sum())
-        return outcome_of(own, wins, losses, len(values))
+        return outcome_of(self.record, wins, losses, len(values))
 
 
 @dataclass(frozen=True)
@@ -204,8 +212,8 @@ class Checked:
         if self.outcome is None:
             return sentence, f"{self.problem}."
         own, paired = self.outcome, self.certificate.record.promise == "within"
-        value, low, high = (share_text(each, paired) for each in (own.estimate, own.low, own.high))
-        samples = counted(own.samples, "sample")
+        value, samples = share_text(own.estimate, paired), counted(own.samples, "sample")
+        low, high = share_text(own.low, paired, "down"), share_text(own.high, paired, "up")
         bounds = f"one-sided bounds {low} and {high}"
         return sentence, f"On {self.split}: {own.text}; {value} on {samples} ({bounds})."
 
@@ -235,9 +243,42 @@ def checked_on(cascade: Cascade, pool: Pool, metric: Metric | None = None) -> Ch
         return Checked(split, certificate, None, str(error))
 
 
-def share_text(value: float, paired: bool) -> str:
+def identities(cascade: Cascade, pool: Pool) -> set[str]:
+    """Return every fingerprint by which a cascade may know the samples of a pool."""
+    alone = (identity_of(pool, [name]) for name in cascade.calibrations)
+    return {identity_of(pool, cascade.names), *alone}
+
+
+def seen_as(cascade: Cascade, identities: Collection[str]) -> str:
+    """Return what a cascade already owes to samples, so that they cannot check it; or nothing.
+
+    Args:
+        cascade: The cascade.
+        identities: Fingerprints of the samples; an empty one says nothing.
+    """
+    own = cascade.certificate
+    fitted = {each.samples for each in cascade.calibrations.values()}
+    known = {
+        "the certificate rests on these samples": {own.samples_fingerprint} if own else set(),
+        "these samples chose the cascade": {cascade.origin.samples_fingerprint},
+        "these samples fitted calibrations of the cascade": fitted,
+    }
+    return next((text for text, each in known.items() if (each - {""}) & {*identities}), "")
+
+
+def share_text(value: float, paired: bool, side: Side = "nearest") -> str:
     """Return a difference in points, or a share."""
-    return f"{100 * value + 0.0:+.2f} points" if paired else percent(value)
+    shown = to_decimals(value, 4, side)
+    return f"{100 * shown + 0.0:+.2f} points" if paired else percent(shown)
+
+
+def level_text(level: float) -> str:
+    """Return a level in percent, never a higher one.
+
+    >>> level_text(0.95), level_text(0.99999999)
+    ('95 %', '99.9999 %')
+    """
+    return f"{100 * to_digits(level, 6, 'down'):g} %"
 
 
 def outcome_of(own: CertificateRecord, wins: int, losses: int, samples: int) -> Outcome:

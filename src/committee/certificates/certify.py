@@ -377,7 +377,8 @@ def _record(
         if bound > promised.max_cost:
             raise Infeasible(
                 f"certify: {chosen} costs {human_cost(average, promised.unit)} on average, and at "
-                f"most {human_cost(bound, promised.unit)} can be certified, more than max_cost. "
+                f"most {human_cost(bound, promised.unit, 'up')} can be certified, more than "
+                "max_cost. "
                 "Raise max_cost, or allow less accuracy"
             )
     same = reference is not None and reference.rule_json() == chosen.rule_json()
@@ -516,7 +517,8 @@ def fixed_result(
         raise Infeasible(
             f"certify: {cascade} cannot be certified on {counted(len(pool), 'sample')} of "
             f"{pool.samples.split!r} at level {promised.level:g}: the bound reached is "
-            f"{share_text(bound, paired)}, the promise {share_text(promised_goal(record), paired)}"
+            f"{share_text(bound, paired, 'down')}, the promise "
+            f"{share_text(promised_goal(record), paired)}"
             f"{lost if unlabelled else ''}"
         )
     return _result(pool, testing, cascade, record, promised)
@@ -543,5 +545,5 @@ def _nearest(testing: Pool, rules: Sequence[Rule], promised: _Promised) -> str:
         f"certify: no committee can be certified to reach accuracy {percent(promised.margin)}"
         f"{bounded} on "
         f"{counted(len(testing), 'sample')} at level {promised.level:g}. Nearest at "
-        f"any cost: {names}, certain to reach {percent(bound)}"
+        f"any cost: {names}, certain to reach {percent(bound, 'down')}"
     )

@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from committee.certificates.certificate import Checked, checked_on
+from committee.certificates.stages import Gaps, gaps_on
 from committee.cli import options as opt
 from committee.cli.certify import say_checked
 from committee.cli.options import refuse_for_segmentation
-from committee.cli.output import print_json, print_table, say, say_broken, say_notes, say_wrapped
+from committee.cli.output import (
+    print_json,
+    print_table,
+    say,
+    say_broken,
+    say_notes,
+    say_wrapped,
+    show,
+)
 from committee.cli.stores import (
     check_models,
     is_root,
@@ -27,6 +38,7 @@ from committee.pool.evaluate import Evaluation
 from committee.pool.evaluate import evaluate as evaluate_cascade
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
+from committee.report.promise import gaps_table
 from committee.report.text import exits, interval, promised, versus
 from committee.rule.cascade import Cascade
 from committee.run.open import open_cascade, what_is
@@ -44,6 +56,14 @@ def evaluate(
     unit: opt.Unit = None,
     top: opt.Top = 1,
     agree_with: opt.AgreeWith = None,
+    per_stage: Annotated[
+        bool,
+        typer.Option(
+            "--per-stage",
+            help="Compare with the reference of the certificate, else with the model of --match, "
+            "at each exit stage, with a lower bound for each.",
+        ),
+    ] = False,
     as_json: opt.AsJson = False,
 ) -> None:
     """Evaluate a cascade on stored predictions, beside its models and its reference.
@@ -63,7 +83,8 @@ def evaluate(
     pool, metric = with_metric(pool, top, agree_with)
     if what_is(cascade) == "cascade file":  # export writes other graphs of the same models
         check_models("evaluate", cascade, chosen, store, pool.holding(chosen.models_of_stages))
-    findings = _findings(chosen, pool, unit, metric, root_of(store))
+    gaps = gaps_on(chosen, pool, metric) if per_stage else None
+    findings = _findings(chosen, pool, unit, metric, root_of(store), gaps)
     if as_json:
         print_json(findings.to_json(pool))
     else:
@@ -80,6 +101,7 @@ class _Findings:
     versus: Comparison | None
     promises: tuple[Promise, ...]
     certificate: Checked | None
+    gaps: Gaps | None
     origin_notes: list[str]
     chose: bool  # These samples chose the cascade.
     fitted: bool  # They fitted one of its calibrations.
@@ -99,6 +121,7 @@ class _Findings:
             "versus": self.versus and self.versus.to_json(),
             "promises": [each.to_json() for each in self.promises],
             "certificate": self.certificate and self.certificate.to_json(),
+            "per_stage": self.gaps and self.gaps.to_json(),
             "warnings": self.notes(pool),
             "chosen_on_these_samples": self.chose,
             "notes": self.origin_notes,
@@ -107,7 +130,12 @@ class _Findings:
 
 
 def _findings(
-    chosen: Cascade, pool: Pool, unit: str | None, metric: Metric, root: Path
+    chosen: Cascade,
+    pool: Pool,
+    unit: str | None,
+    metric: Metric,
+    root: Path,
+    gaps: Gaps | None,
 ) -> _Findings:
     own = pool.holding(chosen.models_of_stages)
     # The default unit is that of the choice.
@@ -149,6 +177,7 @@ def _findings(
         versus,
         promises_of(chosen, evaluation, pool) if same_measure and not chose else (),
         checked_on(chosen, pool, metric),
+        gaps,
         [note for note in (about, note_on_labels(root, chosen.origin)) if note],
         chose,
         bool(fitted),
@@ -205,6 +234,8 @@ def _print(findings: _Findings, pool: Pool) -> None:
     )
     if findings.versus is not None and not findings.versus.same:
         say_wrapped(f"{findings.cascade} {versus(findings.versus)}")
+    if findings.gaps is not None:
+        show(gaps_table(findings.gaps).rich())
     for each in findings.promises:
         say_wrapped(promised(each))
     if line := _promised(findings.cascade, own.measure):

@@ -336,9 +336,8 @@ def _page_data(report: Report, saving: Saving) -> dict[str, Any]:
             for each in some
         ]
 
-    scales = asdict(scales_of(report))
     return {
-        "scales": {name: _finite(value) for name, value in scales.items()},
+        "scales": {name: _finite(value) for name, value in asdict(scales_of(report)).items()},
         "unit": front.settings.unit,
         "heading": heading_of(row.reported.measure),
         "samples": row.task.samples,

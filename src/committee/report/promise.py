@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from committee.certificates.certificate import Certificate, agreeing_with, checked_on
-from committee.certificates.stages import StageGap, stage_gaps
+from committee.certificates.certificate import Certificate, checked_on, level_text
+from committee.certificates.stages import Gaps, StageGap, gaps_on
 from committee.errors import CommitteeError
 from committee.report.rows import Report, Row
-from committee.report.table import Column, Table
+from committee.report.table import Cell, Column, Table
 from committee.report.text import named, points
 from committee.rule.cascade import Cascade
 from committee.rule.certificate import CertificateRecord
-from committee.text import counted, human_cost, percent
+from committee.text import Side, counted, human_cost, percent, to_digits
 
 
 def promise_sentence(cascade: Cascade) -> str:
@@ -36,16 +36,24 @@ def promise_tables(report: Report, row: Row) -> tuple[Table, ...]:
     if not row.cascade.is_certified:
         return ()
     columns = Column("What", lambda item: item[0]), Column("Figure", lambda item: item[1])
-    figures = Table("What was certified", columns, list(_figures(report, row)))
-    return figures, *_stage_tables(report, row)
+    figures = list(certificate_figures(Certificate.of(row.cascade)))
+    if report.test is not None:
+        found = checked_on(row.cascade, report.test, report.front.settings.metric)
+        if found is not None:
+            says = found.outcome.text if found.outcome else found.problem
+            figures.append((f"On {found.split}", says))
+    return Table("What was certified", columns, figures), *_stage_tables(report, row)
 
 
-def _figures(report: Report, row: Row) -> Iterator[tuple[str, str]]:
-    certificate = Certificate.of(row.cascade)
+def certificate_figures(certificate: Certificate) -> Iterator[tuple[str, str]]:
+    """Yield what a certificate holds, each with its name.
+
+    Lower bounds are rounded down and upper bounds up, so that none is better than the true one.
+    """
     own = certificate.record
     yield "Promise", _promise(own)
-    yield "Level", percent(own.level)
-    yield "Bound reached", _figure(own, own.lower_bound)
+    yield "Level", level_text(own.level)
+    yield "Bound reached", _figure(own, own.lower_bound, "down")
     if not certificate.is_reference:
         yield "On the samples that tested", _figure(own, own.estimate)
     if own.wins is not None and own.losses is not None:
@@ -60,71 +68,63 @@ def _figures(report: Report, row: Row) -> Iterator[tuple[str, str]]:
     if own.reference_cost is not None:
         yield f"Average cost of {own.reference}", human_cost(own.reference_cost, own.unit)
     if own.max_cost is not None and own.cost_bound is not None:
-        most = human_cost(own.cost_bound, own.unit)
-        yield "Cost promised", f"{human_cost(own.max_cost, own.unit)} or less; bound {most}"
+        most, bound = (human_cost(each, own.unit, "up") for each in (own.max_cost, own.cost_bound))
+        yield "Cost promised", f"{most} or less; bound {bound}"
     tried = f"{own.tested:,} tested, chosen among {own.considered:,}"
     yield "Committees tried", tried if own.choosing else "this one alone"
     yield "Procedure", f"{own.procedure}, committee {own.version}, seed {own.seed}, {own.date}"
     yield "Fingerprint of the samples", own.samples_fingerprint or "unknown"
-    if report.test is not None:
-        found = checked_on(row.cascade, report.test, report.front.settings.metric)
-        if found is not None:
-            yield f"On {found.split}", found.outcome.text if found.outcome else found.problem
 
 
 def _promise(own: CertificateRecord) -> str:
     if own.promise == "at least":
-        return f"{own.measure} of {percent(own.margin)} or more"
+        return f"{own.measure} of {percent(own.margin, 'down')} or more"
     if own.promise == "agreement":
-        return f"the answer of {own.reference} on {percent(1 - own.margin)} of samples or more"
-    return f"{own.measure} at most {100 * own.margin:.4g} points below that of {own.reference}"
+        share = percent(1 - own.margin, "down")
+        return f"the answer of {own.reference} on {share} of samples or more"
+    margin = 100 * to_digits(own.margin, 4, "up")
+    return f"{own.measure} at most {margin:.4g} points below that of {own.reference}"
 
 
-def _figure(own: CertificateRecord, value: float) -> str:
-    return f"{points(value)} points" if own.promise == "within" else percent(value)
+def _figure(own: CertificateRecord, value: float, side: Side = "nearest") -> str:
+    return f"{points(value, side)} points" if own.promise == "within" else percent(value, side)
 
 
 def _stage_tables(report: Report, row: Row) -> Iterator[Table]:
     """Yield the table of the gap at each stage, where there is a reference and its predictions."""
-    certificate = Certificate.of(row.cascade)
-    reference, own = certificate.reference(), certificate.record
-    if reference is None or len(row.cascade.stages) < 2:
+    if len(row.cascade.stages) < 2:
         return
     pool = report.front.pool if report.test is None else report.test
     try:
-        pool = agreeing_with(pool, reference) if own.promise == "agreement" else pool
-        # Bounds are of samples that chose nothing.
-        level = None if report.test is None else own.level
-        metric = None if own.promise == "agreement" else report.front.settings.metric
-        gaps = stage_gaps(row.cascade, reference, pool, metric, level)
+        yield gaps_table(gaps_on(row.cascade, pool, report.front.settings.metric))
     except CommitteeError:
         return
-    yield gaps_table(gaps, own.reference, pool.samples.split, level)
 
 
-def gaps_table(gaps: Sequence[StageGap], reference: str, split: str, level: float | None) -> Table:
-    """Return gaps per stage as a table.
-
-    Args:
-        gaps: One for each stage.
-        reference: What the reference is called.
-        split: Name of the split.
-        level: The level of the bounds; None if there are none.
-    """
+def gaps_table(gaps: Gaps) -> Table:
+    """Return the gaps per stage of a cascade as a table."""
     columns = [
         Column("Stage", lambda gap: f"{gap.stage + 1}: {' + '.join(gap.models)}"),
         Column("Samples that exit", lambda gap: gap.samples, "count"),
         Column(
-            f"Difference from {reference}", lambda gap: gap.difference, "points", small="points"
+            f"Difference from {gaps.reference}",
+            lambda gap: gap.difference,
+            "points",
+            small=f"points of {gaps.measure}",
         ),
     ]
     note = (
         "Differences have their 95 % interval. Samples that exit first may lose more than the "
         "average"
     )
-    if level is not None:
-        columns.append(Column("At least", lambda gap: gap.lower_bound, "points"))
-        note += f"; with {100 * level:g} % certainty no stage lies below its bound"
+    if gaps.level is None:
+        note += f"; {gaps.unbounded}, so there is no bound"
     else:
-        note += "; these samples chose the cascade, so there is no bound"
-    return Table(f"Gap per stage on {split}", tuple(columns), gaps, f"{note}.")
+        columns.append(Column("At least", _bound_cell, "points", small="points"))
+        note += f"; with {level_text(gaps.level)} certainty no stage lies below its bound"
+    return Table(f"Gap per stage on {gaps.split}", tuple(columns), gaps.stages, f"{note}.")
+
+
+def _bound_cell(gap: StageGap) -> Cell | None:
+    bound = gap.lower_bound
+    return None if bound is None else Cell(points(bound, "down"), bound)

@@ -13,7 +13,7 @@ from committee.selection.paired import Comparison
 from committee.selection.targets import Promise
 from committee.spec.model import KnownModel, ModelSpec
 from committee.spec.task import Task
-from committee.text import digits, human_cost, percent
+from committee.text import Side, digits, human_cost, percent, to_decimals
 
 
 def interval(evaluation: Evaluation) -> str:
@@ -26,13 +26,13 @@ def interval(evaluation: Evaluation) -> str:
     return f"{100 * low:.1f}–{100 * high:.1f} %"
 
 
-def points(difference: float) -> str:
+def points(difference: float, side: Side = "nearest") -> str:
     """Return a difference of two shares of 1, in percentage points with its sign.
 
-    >>> points(0.0123), points(-0.0123)
-    ('+1.23', '−1.23')
+    >>> points(0.0123), points(-0.0123), points(-0.00123456, "down")
+    ('+1.23', '−1.23', '−0.13')
     """
-    return f"{100 * difference:+.2f}".replace("-", "−")
+    return f"{100 * to_decimals(difference, 4, side):+.2f}".replace("-", "−")
 
 
 def times(ratio: float | None) -> str:
