@@ -71,6 +71,11 @@ def fit(
         MisalignedError: If there is not one label for each row.
         UnknownNameError: If there is no such method.
     """
+    if outputs.kind == "outcomes":
+        raise CalibrationError(
+            f"{where}: outcomes are not calibrated; no cascade of them compares confidences of "
+            "different models"
+        )
     if method is None:
         method = "platt" if outputs.kind == "decisions" else "temperature"
     check_method(method, outputs.kind, where)

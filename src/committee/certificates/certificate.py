@@ -20,6 +20,7 @@ from committee.errors import CascadeError, CommitteeError, MisalignedError
 from committee.pool.comparison import identity_of
 from committee.pool.evaluate import measure_of, stored_decisions
 from committee.pool.metrics import Metric
+from committee.pool.outcomes import refuse_outcomes
 from committee.pool.pool import Pool
 from committee.reading import plain
 from committee.rule.cascade import Cascade
@@ -317,6 +318,7 @@ def promised_goal(own: CertificateRecord) -> float:
 
 def agreeing_with(pool: Pool, reference: Cascade) -> Pool:
     """Return a pool labelled with the answers of a reference."""
+    refuse_outcomes("agreement", pool.kind)
     labels = stored_decisions(reference, pool).predicted.astype(np.int64)
     samples = replace(pool.samples, labels=labels, labelled_by=str(reference))
     return replace(pool, samples=samples)

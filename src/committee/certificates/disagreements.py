@@ -13,6 +13,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import MisalignedError
 from committee.pool.evaluate import stored_decisions
+from committee.pool.outcomes import refuse_outcomes
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
 from committee.text import listed
@@ -74,6 +75,7 @@ def disagreements(cascade: Cascade, reference: Cascade, pool: Pool) -> Disagreem
     Raises:
         UnknownNameError: If the pool lacks a model.
     """
+    refuse_outcomes("disagreements", pool.kind)
     own, other = stored_decisions(cascade, pool), stored_decisions(reference, pool)
     rows = np.flatnonzero(own.predicted != other.predicted)
     surer = _ranks(own.score)[rows] - _ranks(other.score)[rows]

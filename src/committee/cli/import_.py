@@ -12,7 +12,7 @@ from committee.cli import options as opt
 from committee.cli.options import amount
 from committee.cli.output import print_json, say, say_notes
 from committee.cli.stores import next_step
-from committee.errors import CostError, DataError, require
+from committee.errors import CostError, DataError, ShapeError, require
 from committee.names import read_class_names
 from committee.store.import_predictions import import_predictions
 from committee.text import counted
@@ -28,7 +28,10 @@ def import_(
         ),
     ],
     kind: Annotated[
-        str, typer.Option(metavar="logits|probabilities|decisions", help="What the outputs are.")
+        str,
+        typer.Option(
+            metavar="logits|probabilities|decisions|outcomes", help="What the outputs are."
+        ),
     ],
     split: opt.SplitName,
     out: opt.NewStore = "predictions",
@@ -56,7 +59,7 @@ def import_(
         typer.Option(
             metavar="ROLE=COLUMN,...",
             help="What a column is: class=prediction,confidence=score. Roles: id, label, class, "
-            "confidence, cost, outputs, ignore. Repeatable.",
+            "value, confidence, cost, outputs, ignore. Repeatable.",
         ),
     ] = None,
     normalise: Annotated[
@@ -66,6 +69,13 @@ def import_(
             help="Divide each row of probabilities by its sum, for percentages or rounded values.",
         ),
     ] = False,
+    bounds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,HIGH",
+            help="The least and the largest value of outcomes. Without it each is 1 or 0.",
+        ),
+    ] = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Import outputs that were computed elsewhere; no model is needed.
@@ -74,9 +84,10 @@ def import_(
     with a model: --agree-with.
 
     Every column of a csv or parquet file, and every array of an npz or safetensors file, is one of:
-    id; label; class and confidence of decisions; cost (dollars, latency_ms, ...), whose mean
-    becomes the model's; outputs, as one column per class or as lists. Other columns are refused by
-    name. Columns that carry class names are matched by name, samples that have ids by id.
+    id; label; class and confidence of decisions; value and confidence of outcomes; cost (dollars,
+    latency_ms, ...), whose mean becomes the model's; outputs, as one column per class or as lists.
+    Other columns are refused by name. Columns that carry class names are matched by name, samples
+    that have ids by id.
 
     Example: committee import small=s.npy large=l.npy --kind logits --split val --labels labels.npy
     --cost small=41e6 --cost large=126e6
@@ -99,6 +110,7 @@ def import_(
         families=dict(_family(each) for each in family or []),
         columns=_columns(columns or []),
         normalise=normalise,
+        bounds=None if bounds is None else _bounds(bounds),
         note=notes.append,
     )
     folder = Path(out) / split
@@ -130,6 +142,14 @@ def _family(argument: str) -> tuple[str, str]:
     if not equals:
         raise DataError(f"--family {argument}: write NAME=FAMILY, for example b0-1=b0")
     return name, family
+
+
+def _bounds(argument: str) -> tuple[float, float]:
+    try:
+        low, high = map(float, argument.split(","))
+    except ValueError:
+        raise ShapeError(f"--bounds {argument}: write LOW,HIGH, for example 0,10") from None
+    return low, high
 
 
 def _columns(arguments: Sequence[str]) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ from committee.models.pool_file import read_pool_file
 from committee.pool.metrics import Metric, top_k
 from committee.pool.pool import Pool, store_readers
 from committee.rule.cascade import Cascade
+from committee.rule.outputs import WITH_CONFIDENCE
 from committee.run.open import CascadeLike, LoadedCascade, open_cascade
 from committee.segment.store import load_images
 from committee.spec.model import ModelSpec
@@ -91,9 +92,9 @@ def with_metric(pool: Pool, top: int, agree_with: str | None) -> tuple[Pool, Met
 
 def confidence_for(pool: Pool, confidence: str | None) -> str:
     """Return the confidence function to use."""
-    if confidence is not None and pool.kind == "decisions":
+    if confidence is not None and pool.kind in WITH_CONFIDENCE:
         raise CascadeError(
-            f"--confidence {confidence}: decisions bring their own confidence; leave it out"
+            f"--confidence {confidence}: {pool.kind} bring their own confidence; leave it out"
         )
     return confidence or "max_prob"
 
@@ -168,6 +169,9 @@ def _missing_labels(root: Path) -> str:
     """Return the step that labels the validation split; empty if it has labels or is missing."""
     known = known_split(root / "val", ()) if (root / "store.json").is_file() else None
     if known is None or known.samples.labels is not None:
+        return ""
+    models = read_index(root / "store.json")["models"]
+    if any(each["kind"] == "outcomes" for each in models.values()):
         return ""
     return (
         f"committee relabel {root} --split val --labels FILE (or none, and search with "

@@ -20,7 +20,7 @@ from committee.pool.prefixes import PrefixSource, prefixes_of
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Answers, Decisions, Request, decide, drive
 from committee.rule.origin import Promised
-from committee.rule.outputs import Outputs
+from committee.rule.outputs import WITH_CONFIDENCE, Outputs
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ def source_of(cascade: Cascade, pool: Pool, metric: Metric | None = None) -> Pre
 
 
 def own_confidence(pool: Pool, confidence: str) -> str:
-    """Return the confidence of a cascade on a pool; decisions bring their own."""
-    return "max_prob" if pool.kind == "decisions" else confidence
+    """Return the confidence of a cascade on a pool; decisions and outcomes bring their own."""
+    return "max_prob" if pool.kind in WITH_CONFIDENCE else confidence
 
 
 def exits_of(cascade: Cascade, source: PrefixSource) -> tuple[Array, Array]:
@@ -308,6 +308,11 @@ def check_has_labels(pool: Pool, metric: Metric | None = None) -> None:
         MisalignedError: If it has no samples, or no labels and the metric needs them.
     """
     metric = metric or pool.metric
+    if pool.kind == "outcomes" and metric.needs_labels:
+        raise MisalignedError(
+            f"split {pool.samples.split!r}: {metric.name} needs classes and labels; outcomes are "
+            "graded already, so leave the metric out"
+        )
     if pool.samples.labels is None and metric.needs_labels:
         raise MisalignedError(
             f"split {pool.samples.split!r} has no labels; accuracy needs them. "

@@ -13,7 +13,7 @@ from committee.errors import MisalignedError, ShapeError
 from committee.pool.frames import in_class_order, in_row_order, in_rows
 from committee.pool.labels import indices
 from committee.pool.plausibility import check_classes, check_declared
-from committee.rule.outputs import Outputs, as_array, checked_outputs
+from committee.rule.outputs import WITH_CONFIDENCE, Outputs, as_array, checked_outputs
 from committee.text import listed
 
 
@@ -30,10 +30,11 @@ def checked_arrays(
     """
     tables = {} if labels is None else {"labels": labels}
     for name, values in outputs.items():
-        pair = values if kind == "decisions" else (values, None)
+        pair = values if kind in WITH_CONFIDENCE else (values, None)
         if not isinstance(pair, tuple | list) or len(pair) != 2:
+            first = "classes" if kind == "decisions" else "values"
             raise MisalignedError(
-                f"Pool: {name!r}: decisions are a pair of classes (N,) and confidence (N,)"
+                f"Pool: {name!r}: {kind} are a pair of {first} (N,) and confidence (N,)"
             )
         where = f"model {name!r}"
         tables[where] = pair[0]

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from committee.arrays import Array
 from committee.errors import MisalignedError, NotFiniteError, ShapeError, UnknownNameError
-from committee.rule.outputs import Outputs
+from committee.rule.outputs import WITH_CONFIDENCE, Outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +85,17 @@ def _is_correct(exits: Exits) -> Array:
 TOP_1 = Metric("top-1", _is_correct)
 
 
+def _value(exits: Exits) -> Array:
+    if exits.outputs.kind != "outcomes":
+        raise ShapeError(f"value: {exits.outputs.kind} have no values; this is for outcomes")
+    return exits.outputs.values
+
+
+# What outcomes score: answers graded 1 or 0, or by numbers within stated bounds.
+GRADED = Metric("correct answers", _value, needs_labels=False)
+VALUE = Metric("mean value", _value, counted=False, needs_labels=False)
+
+
 @dataclass(frozen=True)
 class _AmongTop:
     """The function of a top-k metric."""
@@ -92,8 +103,10 @@ class _AmongTop:
     k: int
 
     def __call__(self, exits: Exits) -> Array:
-        if exits.outputs.kind == "decisions":
-            raise ShapeError(f"top-{self.k}: decisions name one class only; use top-1")
+        if exits.outputs.kind in WITH_CONFIDENCE:
+            raise ShapeError(
+                f"top-{self.k}: {exits.outputs.kind} name one class at most; leave it out"
+            )
         values, labels = exits.outputs.values, np.asarray(exits.labels)[:, None]
         own = np.take_along_axis(values, labels, axis=1)
         before = np.arange(values.shape[1]) < labels

@@ -74,7 +74,7 @@ def check_classes(where: str, outputs: Outputs, classes: int) -> None:
     Raises:
         MisalignedError: If the numbers differ, or a decision is beyond the classes.
     """
-    if not classes or not len(outputs):
+    if not classes or not len(outputs) or outputs.kind == "outcomes":
         return
     if outputs.kind == "decisions":
         beyond = outputs.values >= classes
@@ -185,7 +185,7 @@ def notes_on(
         names: Names of the classes; empty if they have none.
     """
     count = len(outputs)
-    if count < _ENOUGH:
+    if count < _ENOUGH or outputs.kind == "outcomes":
         return []
     predicted = np.concatenate([rows.predicted() for rows in _parts(outputs)])
     if _is_constant(outputs):

@@ -17,12 +17,13 @@ from committee.pool.from_arrays import checked_arrays
 from committee.pool.identity import content_copies
 from committee.pool.layout import Layout
 from committee.pool.metrics import TOP_1, Metric
+from committee.pool.outcomes import check_values, metric_of, refuse_outcomes
 from committee.pool.pool_model import PoolModel, copies_in
 from committee.pool.samples import Samples
 from committee.rule.calibration import Calibration, calibrated
 from committee.rule.cascade import Cascade, refuse_confidence
 from committee.rule.combinations import DEFAULT_COMBINE, ORDER_FREE, combined
-from committee.rule.outputs import Kind, Outputs
+from committee.rule.outputs import WITH_CONFIDENCE, Kind, Outputs
 from committee.spec.cost import Cost, CostTable
 from committee.spec.model import ImportedModel, KnownModel
 from committee.spec.task import CLASSIFICATION, Task
@@ -73,7 +74,9 @@ class Pool:
                 )
         self.layout.check_names(self.models)
         self._require_one({n: o.kind for n, o in self.outputs.items()}, "kind of outputs")
-        if self.kind != "decisions":
+        if self.kind == "outcomes":
+            check_values(self.samples.ids, self.outputs, self.specs.values())
+        elif self.kind != "decisions":
             self._check_classes()
 
     def _check_classes(self) -> None:
@@ -111,6 +114,7 @@ class Pool:
         split: str = "val",
         families: Mapping[str, str] | None = None,
         same_weights: Sequence[Sequence[str]] = (),
+        bounds: tuple[float, float] | None = None,
     ) -> Pool:
         """Build a pool from arrays.
 
@@ -118,8 +122,8 @@ class Pool:
             labels: Class index or name of a class of each sample, shape (N,), or None.
             outputs: For each model an array (N, C), or a table of pandas or polars, whose columns
                 and rows are found by name; for ``decisions`` a pair of predicted classes
-                (N,) and confidence (N,).
-            kind: ``logits``, ``probabilities`` or ``decisions``.
+                (N,) and confidence (N,), for ``outcomes`` of values (N,) and confidence (N,).
+            kind: ``logits``, ``probabilities``, ``decisions`` or ``outcomes``.
             costs: What one sample costs in each model, in ``unit``.
             unit: Unit of the costs.
             ids: Names of the samples; 0, 1, … if left out.
@@ -128,6 +132,7 @@ class Pool:
             families: Of models that are trainings of one architecture, the architecture's name.
             same_weights: Names of models that are one set of weights, by rising resolution; a list
                 for each such set.
+            bounds: The least and the largest value of outcomes; without them each is 1 or 0.
 
         Raises:
             ShapeError, NotFiniteError: If a model's outputs cannot be used; the model is named.
@@ -148,7 +153,7 @@ class Pool:
         for name, own in checked.items():
             price = [_cost(name, costs[name], unit)] if costs and name in costs else []
             family = (families or {}).get(name, "")
-            spec = ImportedModel(name, own.kind, family, tuple(price))
+            spec = ImportedModel(name, own.kind, family, tuple(price), bounds=bounds)
             models[name] = PoolModel(spec, own)
         samples = Samples.of(indexed, ids, classes, split, count)
         return cls(samples, models, Layout(tuple(map(tuple, same_weights))))
@@ -220,7 +225,7 @@ class Pool:
     @property
     def metric(self) -> Metric:
         """What a sample scores when it exits, unless the user asks for something else."""
-        return TOP_1
+        return metric_of(self.specs.values()) if self.kind == "outcomes" else TOP_1
 
     @property
     def keeps_outputs(self) -> bool:
@@ -237,9 +242,9 @@ class Pool:
         """Return the confidence to search with: the one given, unless the outputs bring their own.
 
         Raises:
-            CascadeError: If one is asked for where decisions bring their own.
+            CascadeError: If one is asked for where decisions or outcomes bring their own.
         """
-        if self.kind == "decisions":
+        if self.kind in WITH_CONFIDENCE:
             refuse_confidence(asked)
         return asked
 
@@ -431,6 +436,7 @@ class Pool:
         array([0, 1])
         """
         self._require_outputs("labelled_by", "they tell no class to agree with")
+        refuse_outcomes("labelled_by", self.kind)
         names = [models] if isinstance(models, str) else list(models)
         outputs = {name: self.model(name) for name in names}
         combine = combine or DEFAULT_COMBINE[self.kind]

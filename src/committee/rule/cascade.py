@@ -17,6 +17,7 @@ from committee.rule.certificate import CertificateRecord
 from committee.rule.combinations import COMBINES, usual_combine
 from committee.rule.format import SCHEMA, CascadeFields, fields_of, read, write
 from committee.rule.origin import Origin
+from committee.rule.outputs import WITH_CONFIDENCE
 from committee.rule.scores import CONFIDENCES, LARGEST_SCORE, confidence_of
 from committee.spec.model import KnownModel, ModelSpec
 
@@ -380,14 +381,14 @@ def _cascade(data: CascadeFields, where: str) -> Cascade:
 
 
 def refuse_confidence(confidence: str) -> None:
-    """Refuse a confidence that is not the default, of decisions.
+    """Refuse a confidence that is not the default, of decisions and outcomes.
 
     Raises:
         CascadeError: If it is not.
     """
     if confidence != "max_prob":
         raise CascadeError(
-            f"confidence {confidence!r}: decisions bring their own confidence; leave it out"
+            f"confidence {confidence!r}: decisions and outcomes bring their own; leave it out"
         )
 
 
@@ -395,9 +396,9 @@ def _check_reachable(cascade: Cascade, where: str) -> None:
     """Refuse thresholds above every score there can be, where that is known."""
     largest = LARGEST_SCORE.get(cascade.confidence.partition(">")[0], math.inf)
     kinds = cascade._kinds
-    # Decisions bring scores of their own, of any size.
+    # Decisions and outcomes bring scores of their own, of any size.
     unknown = cascade.combine == "last" and len(kinds) < len(cascade.names)
-    if unknown or "decisions" in kinds.values():
+    if unknown or not WITH_CONFIDENCE.isdisjoint(kinds.values()):
         return
     for number, threshold in enumerate(cascade.thresholds, 1):
         if largest + _TOLERANCE < threshold < NEVER:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from committee.arrays import Array
 from committee.errors import CascadeError, UnknownNameError
 from committee.rule.namespace import NUMPY, Namespace
-from committee.rule.outputs import Outputs
+from committee.rule.outputs import WITH_CONFIDENCE, Outputs
 from committee.rule.scores import softmax
 
 
@@ -43,12 +43,12 @@ def mean_probabilities(outputs: Mapping[str, Outputs], xp: Namespace = NUMPY) ->
 
 
 def last(outputs: Mapping[str, Outputs], xp: Namespace = NUMPY) -> Outputs:
-    """Return the newest model's own outputs; the only combination possible for decisions.
+    """Return the newest model's own outputs; the only way for decisions and outcomes.
 
     Arguments as of :func:`mean_logits`.
     """
     newest = outputs[list(outputs)[-1]]
-    if newest.kind == "decisions":
+    if newest.kind in WITH_CONFIDENCE:
         return newest
     return Outputs(newest.kind, xp.floats(newest.values))
 
@@ -85,6 +85,7 @@ DEFAULT_COMBINE = {
     "logits": "mean_logits",
     "probabilities": "mean_probabilities",
     "decisions": "last",
+    "outcomes": "last",
 }
 
 
@@ -96,7 +97,7 @@ def usual_combine(kinds: Collection[str]) -> str:
     """
     if len(set(kinds)) == 1:
         return DEFAULT_COMBINE[next(iter(kinds))]
-    return "last" if "decisions" in kinds else "mean_probabilities"
+    return "mean_probabilities" if WITH_CONFIDENCE.isdisjoint(kinds) else "last"
 
 
 def combined(outputs: Mapping[str, Outputs], combine: str, xp: Namespace = NUMPY) -> Outputs:

@@ -12,8 +12,10 @@ from committee.arrays import Array
 from committee.errors import NotFiniteError, ShapeError, UnknownNameError
 from committee.rule.namespace import all_finite
 
-Kind = Literal["logits", "probabilities", "decisions"]
+Kind = Literal["logits", "probabilities", "decisions", "outcomes"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+# Kinds that bring a confidence of their own beside a value for each sample.
+WITH_CONFIDENCE = frozenset({"decisions", "outcomes"})
 
 # How far a row of probabilities may be from summing to 1: float16 rounding of 1000 classes.
 _SUM_TOLERANCE = 2e-2
@@ -39,10 +41,12 @@ class Outputs:
     """Outputs of one model, or of several combined, for N samples.
 
     Args:
-        kind: ``logits``, ``probabilities`` or ``decisions``; declared, never guessed.
+        kind: ``logits``, ``probabilities``, ``decisions`` or ``outcomes``; declared, never guessed.
         values: Shape (N, C) for logits and probabilities, or (N, C, height, width) where a sample
-            is a tile of pixels; predicted classes, shape (N,), integers, for decisions.
-        confidence: Only for decisions: shape (N,), larger is surer.
+            is a tile of pixels; for decisions the predicted classes, shape (N,), integers; for
+            outcomes how good each answer was, shape (N,), or while running the answers themselves.
+        confidence: Only for decisions and outcomes: shape (N,), larger is surer; -inf where the
+            model gave no answer.
     """
 
     kind: Kind
@@ -60,9 +64,9 @@ class Outputs:
     def predicted(self) -> Array:
         """Return the lowest index among the largest values of each sample, shape (N,).
 
-        Tiles give the class of each pixel, shape (N, height, width).
+        Tiles give the class of each pixel, shape (N, height, width); outcomes their values.
         """
-        if self.kind == "decisions":
+        if self.kind in WITH_CONFIDENCE:
             return self.values
         classes: Array = self.values.argmax(axis=1)
         return classes
@@ -79,7 +83,7 @@ def checked_outputs(
 
     Args:
         where: Names the outputs in errors.
-        kind: ``logits``, ``probabilities`` or ``decisions``.
+        kind: ``logits``, ``probabilities``, ``decisions`` or ``outcomes``.
         values: See :class:`Outputs`. Memory-mapped arrays stay on disk.
         confidence: See :class:`Outputs`.
         first: Number of the first sample, for the error.
@@ -105,6 +109,8 @@ def checked_outputs(
     array = as_array(where, values)
     if kind == "decisions":
         return _checked_decisions(where, array, confidence, first)
+    if kind == "outcomes":
+        return _checked_outcomes(where, array, confidence, first)
     if confidence is not None:
         raise ShapeError(f"{where}: {kind} carry no separate confidence; declare decisions instead")
     of_one = array.ndim == 1 or (kind == "probabilities" and array.shape[1:] == (1,))
@@ -171,18 +177,38 @@ def _checked_decisions(
 ) -> Outputs:
     if confidence is None:
         raise ShapeError(f"{where}: decisions need a confidence for each predicted class")
-    scores = as_array(where, confidence)
-    if classes.ndim != 1 or scores.shape != classes.shape:
-        raise ShapeError(
-            f"{where}: decisions need classes (N,) and confidence (N,), "
-            f"not {classes.shape} and {scores.shape}"
-        )
+    scores = _checked_confidence(where, "decisions need classes", classes, confidence, first)
     if classes.dtype.kind not in "iu" or (classes.size and classes.min() < 0):
         raise ShapeError(f"{where}: predicted classes must be indices 0, 1, …, not {classes.dtype}")
+    return Outputs("decisions", classes.astype(np.int64), scores)
+
+
+def _checked_outcomes(
+    where: str, values: Array, confidence: ArrayLike | None, first: int
+) -> Outputs:
+    if confidence is None:
+        raise ShapeError(f"{where}: outcomes need a confidence for each value")
+    scores = _checked_confidence(where, "outcomes need values", values, confidence, first)
+    if values.dtype.kind not in "fiub":
+        raise ShapeError(f"{where}: values must be real numbers, not {values.dtype}")
+    numbers = values.astype(np.float64)
+    _check_finite(where, numbers[:, None], first)
+    return Outputs("outcomes", numbers, scores)
+
+
+def _checked_confidence(
+    where: str, what: str, values: Array, confidence: ArrayLike, first: int
+) -> Array:
+    scores = as_array(where, confidence)
+    if values.ndim != 1 or scores.shape != values.shape:
+        raise ShapeError(
+            f"{where}: {what} (N,) and confidence (N,), not {values.shape} and {scores.shape}"
+        )
     if scores.dtype.kind not in "fiu":
         raise ShapeError(f"{where}: confidence must be real numbers, not {scores.dtype}")
-    _check_finite(where, scores[:, None], first)
-    return Outputs("decisions", classes.astype(np.int64), scores.astype(np.float64))
+    # Minus infinity says that there is no answer; it reaches no threshold.
+    _check_finite(where, np.where(np.isneginf(scores), 0, scores)[:, None], first)
+    return scores.astype(np.float64)
 
 
 def usable_rows(values: Array, kind: str = "logits") -> Array:

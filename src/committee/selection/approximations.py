@@ -13,6 +13,7 @@ from committee.arrays import Array
 from committee.compiled import native as _native
 from committee.pool.prefixes import Key, PrefixSource, StoredPrefixes
 from committee.rule import scores as confidences
+from committee.rule.outputs import WITH_CONFIDENCE
 
 # Multiplications in one call of the compiled part; they take about 50 ms.
 _WORK = 1 << 27
@@ -82,7 +83,7 @@ def _kernel(source: StoredPrefixes) -> str | None:
     if known.get(source.confidence) is not confidences.CONFIDENCES.get(source.confidence):
         return None
     first = next(iter(source.pool.outputs.values())).values
-    if kind == "decisions" or first.shape[1] < 2 or not len(first):
+    if kind in WITH_CONFIDENCE or first.shape[1] < 2 or not len(first):
         return None
     if any(each.values.dtype.kind != "f" for each in source.pool.outputs.values()):
         return None

@@ -16,6 +16,7 @@ from committee.pool.prefixes import prefixes_of
 from committee.rule.cascade import ALWAYS, NEVER, Cascade
 from committee.rule.combinations import DEFAULT_COMBINE, ORDER_FREE
 from committee.rule.origin import RecordedTarget
+from committee.rule.outputs import WITH_CONFIDENCE
 from committee.selection.engine import search_sequences
 from committee.selection.evaluate_many import evaluate_all
 from committee.selection.exhaustive import search_each_tiling
@@ -47,8 +48,8 @@ def as_ensemble(
         pool.model(name)
     combine = combine or DEFAULT_COMBINE[pool.kind]
     if len(models) > 1 and combine not in ORDER_FREE:
-        if pool.kind == "decisions":
-            why = "decisions cannot be averaged; name one model, or import probabilities"
+        if pool.kind in WITH_CONFIDENCE:
+            why = f"{pool.kind} cannot be averaged; name one model, or import probabilities"
         else:
             why = f"{combine} takes the outputs of the last model; name one, or combine by a mean"
         raise CascadeError(f"as_ensemble: {', '.join(models)}: {why}")

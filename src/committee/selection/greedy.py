@@ -11,7 +11,6 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import CascadeError
 from committee.pool.evaluate import check_has_labels, check_test_pool, shared_warnings
-from committee.pool.metrics import TOP_1
 from committee.pool.pool import Pool
 from committee.pool.prefixes import Key, PrefixSource, prefixes_of
 from committee.rule.cascade import Cascade
@@ -55,9 +54,11 @@ def greedy(
     """
     refuse_tiles("greedy", pool)
     check_has_labels(pool)
+    if not pool.metric.counted:
+        raise CascadeError("greedy: counts correct samples, so values must be 1 or 0")
     unit = pool.costs.unit(unit)
     if test is not None:
-        check_test_pool(pool, test, TOP_1, unit)
+        check_test_pool(pool, test, pool.metric, unit)
     most = len(pool.names) if max_models is None else max_models
     if most < 1:
         raise CascadeError(f"greedy: max_models must be 1 or more, not {most}")
@@ -86,7 +87,7 @@ def greedy(
         worst_case={},
         average_case={},
         families=False,
-        metric=TOP_1,
+        metric=source.metric,
         sequences=len({cascade.names for cascade in cascades}),
         cascades=len(cascades),
     )

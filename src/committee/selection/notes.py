@@ -19,6 +19,7 @@ from committee.pool.evaluate import Evaluation
 from committee.pool.pool import Pool
 from committee.pool.prefixes import PrefixSource
 from committee.rule.cascade import Cascade
+from committee.rule.outputs import WITH_CONFIDENCE
 from committee.selection.front import Committee, Front
 from committee.selection.paired import Comparison, compare
 from committee.selection.statistics import PrefixTable
@@ -201,7 +202,7 @@ def _constant_scores(source: PrefixSource, table: PrefixTable) -> list[str]:
         return []
     what = (
         "confidence"
-        if source.pool.kind == "decisions" or not source.pool.keeps_outputs
+        if source.pool.kind in WITH_CONFIDENCE or not source.pool.keeps_outputs
         else source.confidence
     )
     return [

@@ -16,6 +16,7 @@ from committee.pool.evaluate import check_has_labels, check_test_pool
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.pool.prefixes import PrefixSource, prefixes_of
+from committee.rule.outputs import WITH_CONFIDENCE
 from committee.rule.scores import CONFIDENCES, confidence_of
 
 # Called with the name of a part of the search, how much of it is done and how much in all.
@@ -104,7 +105,7 @@ def plan_search(pool: Pool, options: SearchOptions) -> SearchPlan:
     if test is not None:
         check_test_pool(pool, test, options.metric, unit)
     source = prefixes_of(pool, options.confidence, options.combine, options.metric)
-    if pool.kind != "decisions" and confidence_of(source.confidence) is None:
+    if pool.kind not in WITH_CONFIDENCE and confidence_of(source.confidence) is None:
         raise UnknownNameError.of("search", "confidence function", source.confidence, CONFIDENCES)
     if threads is not None and threads < 1:
         raise CascadeError(f"search: threads must be 1 or more, not {threads}")

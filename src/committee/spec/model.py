@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -11,6 +12,7 @@ from committee.errors import (
     CascadeError,
     CommitteeError,
     PoolFileError,
+    ShapeError,
     UnknownNameError,
     UnreadableError,
 )
@@ -38,6 +40,19 @@ def check_name(where: str, name: str) -> str:
             "200 at most, and not 'samples', for it names files in the store"
         )
     return name
+
+
+def check_bounds(where: str, kind: str, bounds: tuple[float, float]) -> None:
+    """Refuse bounds of values that are no two rising numbers, or stand beside another kind.
+
+    Raises:
+        ShapeError: If they are.
+    """
+    if kind != "outcomes":
+        raise ShapeError(f"{where}: bounds are for the values of outcomes, not for {kind}")
+    low, high = bounds
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ShapeError(f"{where}: bounds {low:g} and {high:g} must be finite, the lower first")
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,11 @@ class ModelSpec:
     tile: Tile | None = None
 
     def __post_init__(self) -> None:
+        if self.kind == "outcomes":
+            raise PoolFileError(
+                f"model {self.name!r}: outcomes say how good answers were, which no model can; "
+                "grade the answers and bring them with committee import --kind outcomes"
+            )
         if self.kind == "decisions" and self.preprocessing.views is not None:
             raise PoolFileError(
                 f"model {self.name!r}: decisions have no mean over views; give logits or "
@@ -173,18 +193,28 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A model of which only outputs are known, because they were made elsewhere."""
+    """A model of which only outputs are known, because they were made elsewhere.
+
+    ``bounds`` are the least and the largest value of outcomes; None if they are graded 1 or 0.
+    """
 
     name: str
     kind: Kind = "logits"
     family: str = ""
     costs: tuple[Cost, ...] = ()
     fingerprint: str = ""
+    bounds: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.bounds is not None:
+            check_bounds(f"model {self.name!r}", self.kind, self.bounds)
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that a store and a cascade file hold under the model's name."""
         data: dict[str, Any] = plain(self)
         del data["name"]
+        if self.bounds is None:
+            del data["bounds"]
         return data
 
 

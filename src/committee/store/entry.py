@@ -16,7 +16,7 @@ from committee.errors import CommitteeError, DamagedError, StoreError, Unreadabl
 from committee.files import write_bytes
 from committee.paths import portable, resolved
 from committee.reading import MOST_OF_STORES, is_sealed, parsed_json, read_bytes, sealed_json, typed
-from committee.rule.outputs import Kind, check_kind
+from committee.rule.outputs import WITH_CONFIDENCE, Kind, check_kind
 from committee.spec.model import check_name, model_from_json
 from committee.store.chunks import MANIFEST
 
@@ -82,7 +82,7 @@ class Manifest:
 
     def __post_init__(self) -> None:
         entry = self.entry
-        wide = self.width == 2 if entry.kind == "decisions" else 0 < self.width < _MOST
+        wide = self.width == 2 if entry.kind in WITH_CONFIDENCE else 0 < self.width < _MOST
         sizes = [min(CHUNK_ROWS, entry.rows - i) for i in range(0, entry.rows, CHUNK_ROWS)]
         if not wide or [part.rows for part in self.parts] != sizes:
             raise UnreadableError("rows or width out of range")

@@ -36,6 +36,9 @@ from committee.store.split import (
 from committee.store.writer import Writer
 from committee.text import changes, listed
 
+# What a model of a store keeps; most lack the last four.
+_FIXED = ("fingerprint", "preprocessing", "kind", "layout", "output", "columns", "bounds")
+
 
 class Store:
     """A folder of predictions that is open for writing; see :func:`writing`."""
@@ -72,8 +75,7 @@ class Store:
         for name, new in models.items():
             old = known["models"].get(name, new) if name in begun else new
             notes += _other_costs(name, old["costs"], new["costs"])
-            for key in ("fingerprint", "preprocessing", "kind", "layout", "output", "columns"):
-                # Most models lack the last three keys.
+            for key in _FIXED:
                 before, now = changes(*(model.get(key, "") for model in (old, new)))
                 if before != now:
                     raise ChangedError(

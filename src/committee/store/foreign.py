@@ -14,7 +14,13 @@ from committee.errors import CostError, DataError, MisalignedError, ShapeError, 
 from committee.names import class_names, class_order, permutation
 from committee.pool.labels import indices
 from committee.pool.plausibility import check_classes, normalised
-from committee.rule.outputs import Kind, Outputs, checked_outputs, refuse_one_output
+from committee.rule.outputs import (
+    WITH_CONFIDENCE,
+    Kind,
+    Outputs,
+    checked_outputs,
+    refuse_one_output,
+)
 from committee.store.roles import Roles, id_column, refuse_counting, roles_of
 from committee.store.tables import Table, read_table
 from committee.text import listed, printable, tidy
@@ -95,7 +101,9 @@ class Reader:
             self.classes, self._named_by = self._names[path], path
             return
         roles = roles_of(self._tables[path], self._kind, self._columns, self.classes)
-        if not self.classes and roles.per_class and roles.outputs and self._kind != "decisions":
+        if self._kind in WITH_CONFIDENCE:
+            return
+        if not self.classes and roles.per_class and roles.outputs:
             _, self.classes = class_order(str(path), roles.outputs, ())
             self._named_by = path if self.classes else None
             if self.classes:
@@ -110,8 +118,8 @@ class Reader:
         roles = roles_of(table, self._kind, self._columns, self.classes)
         if table.headless:
             self._tell(f"{path}: names no columns; all {len(roles.outputs)} are taken as outputs")
-        read = self._decisions if self._kind == "decisions" else self._outputs
-        outputs = read(table, roles)
+        readers = {"decisions": self._decisions, "outcomes": _outcomes}
+        outputs = readers.get(self._kind, self._outputs)(table, roles)
         refuse_one_output(str(path), outputs)
         return self._with_samples(table, roles, outputs, len(outputs))
 
@@ -136,26 +144,18 @@ class Reader:
         return Foreign(table.path, table, roles, count, outputs, labels, ids, costs)
 
     def _decisions(self, table: Table, roles: Roles) -> Outputs:
-        there = (("class", roles.decision), ("confidence", roles.confidence))
-        missing = [role for role, name in there if name is None]
-        if roles.decision is None or roles.confidence is None:
-            raise DataError(
-                f"{table.path}: decisions need {' and '.join(missing)}; see --help. It has columns "
-                f"{listed(table.columns)}: say which is which with --columns {missing[0]}=NAME"
-            )
+        decision, confidence = _pair(table, "decisions", "class", roles.decision, roles.confidence)
         own = self._names.get(table.path, ())
-        classes = _labels(table, roles.decision, self.classes, own)
+        classes = _labels(table, decision, self.classes, own)
         if (classes < 0).any():
             row = int((classes < 0).argmax())
             raise ShapeError(
                 f"{table.path}: {table.place(row)}{_with_id(table, row)}: no class is decided in "
-                f"{roles.decision!r}; classes must be indices 0, 1, … or names"
+                f"{decision!r}; classes must be indices 0, 1, … or names"
             )
-        confidence = _numbers(table, roles.confidence)
-        missing_rows = np.flatnonzero(np.isnan(confidence))
-        if len(missing_rows):
-            raise DataError(_no_number(table, roles.confidence, int(missing_rows[0]), None))
-        return checked_outputs(str(table.path), "decisions", classes, confidence)
+        return checked_outputs(
+            str(table.path), "decisions", classes, _known_numbers(table, confidence)
+        )
 
     def _outputs(self, table: Table, roles: Roles) -> Outputs:
         where, names = str(table.path), roles.outputs
@@ -194,6 +194,26 @@ class Reader:
             zeros = order is not None or self._kind == "probabilities"
             refuse_counting(table, names, values, zeros)
         return order, bool(named)
+
+
+def _outcomes(table: Table, roles: Roles) -> Outputs:
+    value, confidence = _pair(table, "outcomes", "value", roles.value, roles.confidence)
+    return checked_outputs(
+        str(table.path), "outcomes", _known_numbers(table, value), _known_numbers(table, confidence)
+    )
+
+
+def _pair(
+    table: Table, kind: str, role: str, name: str | None, confidence: str | None
+) -> tuple[str, str]:
+    """Return the columns of what a model gave and of its confidence."""
+    if name is not None and confidence is not None:
+        return name, confidence
+    missing = [r for r, each in ((role, name), ("confidence", confidence)) if each is None]
+    raise DataError(
+        f"{table.path}: {kind} need {' and '.join(missing)}; see --help. It has columns "
+        f"{listed(table.columns)}: say which is which with --columns {missing[0]}=NAME"
+    )
 
 
 def _check_columns(mapping: Mapping[str, Sequence[str]], tables: Iterable[Table]) -> None:
@@ -253,6 +273,15 @@ def _numbers(table: Table, name: str) -> Array:
     except (ValueError, TypeError):
         row = next(i for i, each in enumerate(column.tolist()) if not _is_number(each))
         raise DataError(_no_number(table, name, row, column[row])) from None
+    return numbers
+
+
+def _known_numbers(table: Table, name: str) -> Array:
+    """Return a column as numbers, none of which is missing."""
+    numbers = _numbers(table, name)
+    missing = np.flatnonzero(np.isnan(numbers))
+    if len(missing):
+        raise DataError(_no_number(table, name, int(missing[0]), None))
     return numbers
 
 

@@ -41,7 +41,7 @@ from committee.pool.plausibility import (
 from committee.pool.pool import Pool
 from committee.pool.pool_model import PoolModel, copies_in
 from committee.pool.samples import Samples
-from committee.rule.outputs import Outputs, check_kind
+from committee.rule.outputs import WITH_CONFIDENCE, Outputs, check_kind
 from committee.spec.cost import Cost
 from committee.spec.model import ImportedModel, check_name
 from committee.store.entry import CHUNK_ROWS, Entry, read_index
@@ -66,6 +66,7 @@ def import_predictions(
     families: Mapping[str, str] | None = None,
     columns: Mapping[str, str | Sequence[str]] | None = None,
     normalise: bool = False,
+    bounds: tuple[float, float] | None = None,
     note: Note | None = None,
 ) -> Pool:
     """Put outputs made elsewhere into a store.
@@ -73,7 +74,7 @@ def import_predictions(
     Args:
         files: For each model the file of its outputs.
         store: Folder of the store; made if it is not there.
-        kind: ``logits``, ``probabilities`` or ``decisions``.
+        kind: ``logits``, ``probabilities``, ``decisions`` or ``outcomes``.
         split: Name of the split.
         labels: A file of labels, and maybe ids; else they stand in the files themselves.
         classes: Names of the classes, in the order that outputs are to have; those that the store
@@ -82,8 +83,9 @@ def import_predictions(
         unit: Unit of the costs.
         families: Of models that are trainings of one architecture, the architecture's name.
         columns: What columns are, where their names do not say it: names by role, which is ``id``,
-            ``label``, ``class``, ``confidence``, ``cost``, ``outputs`` or ``ignore``.
+            ``label``, ``class``, ``value``, ``confidence``, ``cost``, ``outputs`` or ``ignore``.
         normalise: Whether rows of probabilities are divided by their sums.
+        bounds: The least and the largest value of outcomes; without them each is 1 or 0.
         note: Called with a line for each thing that people should know.
 
     Returns:
@@ -135,12 +137,13 @@ def import_predictions(
             check_kind("import", kind),
             (families or {}).get(name, ""),
             tuple(_costs_of(name, each, (costs or {}).get(name), unit, tell)),
+            bounds=bounds,
         )
         for name, each in foreign.items()
     }
     # Building the pool checks that everything fits before anything is written.
     outputs = {name: each.outputs for name, each in foreign.items() if each.outputs is not None}
-    widths = {n: o.values.shape[1] for n, o in outputs.items() if o.values.ndim == 2}
+    widths = {n: o.values.shape[1] for n, o in outputs.items() if o.kind not in WITH_CONFIDENCE}
     check_alike("import", {**stored_widths(folder), **widths} if widths else {})
     pool = Pool(samples, {n: PoolModel(specs[n], own) for n, own in outputs.items()})
     apart = _apart_by_outputs(Path(store), pool)
@@ -180,7 +183,7 @@ def _write(
                 classes=samples.classes_fingerprint,
                 fingerprint=_fingerprint(own),
                 batch_size=0,
-                dtype="float64" if own.kind == "decisions" else str(own.values.dtype),
+                dtype="float64" if own.kind in WITH_CONFIDENCE else str(own.values.dtype),
                 rows=len(samples),
             )
             target.writer(samples, name, entry).write_all(own)

@@ -25,7 +25,7 @@ from committee.pool.layout import Layout
 from committee.pool.pool import Pool
 from committee.pool.pool_model import PoolModel
 from committee.pool.samples import Samples
-from committee.rule.outputs import Outputs, checked_outputs
+from committee.rule.outputs import WITH_CONFIDENCE, Outputs, checked_outputs
 from committee.spec.model import KnownModel, ModelSpec, model_from_json, task_of
 from committee.spec.task import CLASSIFICATION, Task
 from committee.store.calibrations import KEY, read_calibrations
@@ -116,7 +116,7 @@ def stored_widths(folder: Path) -> dict[str, int]:
     for name in sorted(finished_models(folder)):
         with suppress(StoreError):
             manifest = read_manifest(folder / f"{name}.json")
-            if manifest.entry.kind != "decisions":
+            if manifest.entry.kind not in WITH_CONFIDENCE:
                 widths[name] = manifest.width
     return widths
 
@@ -228,4 +228,6 @@ def _outputs(file: _ModelFile) -> Outputs:
     if entry.kind == "decisions":
         with np.errstate(invalid="ignore"):  # NaN is refused later
             return Outputs("decisions", array[:, 0].astype(np.int64), np.asarray(array[:, 1]))
+    if entry.kind == "outcomes":
+        return Outputs("outcomes", array[:, 0], array[:, 1])
     return Outputs(entry.kind, array)

@@ -20,6 +20,7 @@ from committee.data.open import open_data
 from committee.data.table import read_labels
 from committee.errors import DataError, MisalignedError, StoreError
 from committee.pool.labels import indices
+from committee.rule.outputs import WITH_CONFIDENCE
 from committee.store.calibrations import KEY, remove_calibrations
 from committee.store.entry import SAMPLES, finished_models, read_index, read_manifest
 from committee.store.folder import writing
@@ -220,7 +221,7 @@ def _best(name: str, rows: Sequence[int], ids: Sequence[str]) -> int:
 def _check_width(folder: Path, labels: Array) -> None:
     for name in sorted(finished_models(folder)):
         manifest = read_manifest(folder / f"{name}.json")
-        if manifest.entry.kind != "decisions" and labels.max() >= manifest.width:
+        if manifest.entry.kind not in WITH_CONFIDENCE and labels.max() >= manifest.width:
             raise MisalignedError(
                 f"labels of {folder.name!r}: there is label {labels.max()}, but model "
                 f"{name!r} has {manifest.width} outputs"

@@ -12,10 +12,11 @@ from committee.arrays import Array
 from committee.data.table import TRUTH_WORDS
 from committee.errors import DataError, MisalignedError
 from committee.names import COUNTED, PREFIX, numbering
+from committee.rule.outputs import WITH_CONFIDENCE
 from committee.store.tables import Column, Table
 from committee.text import listed, tidy, word
 
-ROLES = ("id", "label", "class", "confidence", "cost", "outputs", "ignore")
+ROLES = ("id", "label", "class", "value", "confidence", "cost", "outputs", "ignore")
 
 # Usual names of columns by role, in any case and with any separators.
 _WORDS: dict[str, frozenset[str]] = {
@@ -30,6 +31,7 @@ _WORDS: dict[str, frozenset[str]] = {
         "decision decisions",
         "confidence": "confidence confidences conf score scores certainty probability prob proba p "
         "max_prob",
+        "value": "value values grade grades graded correct is_correct reward quality",
         "cost": "cost costs price prices",
         "outputs": "outputs output logits logit probabilities probs probas scores prediction "
         "predictions preds arr_0",
@@ -68,6 +70,7 @@ class Roles:
     id: str | None
     label: str | None
     decision: str | None
+    value: str | None
     confidence: str | None
     costs: Mapping[str, str]
     outputs: tuple[str, ...]
@@ -110,6 +113,7 @@ def roles_of(
         id=next(iter(by_role["id"]), None),
         label=next(iter(by_role["label"]), None),
         decision=next(iter(by_role["class"]), None),
+        value=next(iter(by_role["value"]), None),
         confidence=next(iter(by_role["confidence"]), None),
         costs={name: _unit_of(name) for name in by_role["cost"]},
         outputs=tuple(outputs),
@@ -123,12 +127,15 @@ def _role(name: str, column: Column, kind: str, classes: frozenset[str]) -> str:
         return "outputs"
     own = word(name)
     if column.rank == 2:
-        return "outputs" if own in _WORDS["outputs"] and kind != "decisions" else ""
+        return "outputs" if own in _WORDS["outputs"] and kind not in WITH_CONFIDENCE else ""
     if own in _WORDS["outputs"] - _WORDS["class"] - _WORDS["confidence"]:
-        return "outputs" if kind != "decisions" else ""
+        return "outputs" if kind not in WITH_CONFIDENCE else ""
     if own in _UNITS or own.startswith("cost_") or own.endswith("_cost"):
         return "cost"
-    return next((role for role in ROLES if own in _WORDS.get(role, ())), "")
+    # Outcomes are graded already, and nothing else is.
+    apart = ("label", "class") if kind == "outcomes" else ("value",)
+    roles = (role for role in ROLES if role not in apart)
+    return next((role for role in roles if own in _WORDS.get(role, ())), "")
 
 
 def id_column(table: Table) -> str | None:
@@ -144,7 +151,7 @@ def _unit_of(name: str) -> str:
 
 
 def _refuse_doubled_roles(table: Table, by_role: Mapping[str, Sequence[str]]) -> None:
-    for role in ("id", "label", "class", "confidence"):
+    for role in ("id", "label", "class", "value", "confidence"):
         names = by_role[role]
         if len(names) > 1:
             raise DataError(
@@ -215,6 +222,8 @@ def _refuse_rest(table: Table, kind: str, rest: Sequence[str]) -> None:
         return
     shown = [name or "(no name)" for name in rest]
     takes = "id, label" if kind == "labels" else "id, label, class, confidence, cost"
+    if kind == "outcomes":
+        takes = "id, value, confidence, cost"
     if kind in ("logits", "probabilities"):
         takes = "id, label, cost or outputs" if not table.tabular else "id, label, cost or a class"
     first = rest[0] or ""
@@ -223,7 +232,7 @@ def _refuse_rest(table: Table, kind: str, rest: Sequence[str]) -> None:
             f"{table.path}: column {listed(shown)} has no name; is it a pandas index? "
             f"Write with index=False, or say what it is: --columns id={first} or ignore={first}"
         )
-    use = "outputs" if table.columns[first].rank == 2 and kind != "decisions" else "id"
+    use = "outputs" if table.columns[first].rank == 2 and kind not in WITH_CONFIDENCE else "id"
     raise DataError(
         f"{table.path}: columns {listed(shown)} are none of {takes}. Say what they are with "
         f"--columns {use}={first}, or leave them out with --columns {_ignoring(rest)}"

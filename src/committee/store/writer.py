@@ -103,6 +103,8 @@ class Writer:
         block = np.frombuffer(data, self._entry.dtype).reshape(-1, self._width)[:rows]
         if self._entry.kind == "decisions":
             return Outputs("decisions", block[:, 0].astype(np.int64), block[:, 1])
+        if self._entry.kind == "outcomes":
+            return Outputs("outcomes", block[:, 0], block[:, 1])
         return Outputs(self._entry.kind, block)
 
     def write(self, chunk: int, outputs: Outputs) -> None:

@@ -19,6 +19,7 @@ from committee.pool.prefixes import prefixes_of
 from committee.report.style import BLACK, SERIES, Figure, empty_figure, legend, plain
 from committee.report.table import Column, Table
 from committee.report.text import named
+from committee.rule.outputs import WITH_CONFIDENCE
 from committee.rule.scores import CONFIDENCES
 from committee.selection.front import Committee
 from committee.study import columns
@@ -44,8 +45,9 @@ class _Surest:
 
 def _analyse(study: Study) -> Finding:
     """Rank samples by each confidence function, and set one cascade by each at equal cost."""
-    if study.val.kind == "decisions":
-        raise Unsupported("decisions bring their own confidence; there is nothing to compare")
+    if study.val.kind in WITH_CONFIDENCE:
+        own = f"{study.val.kind} bring their own confidence"
+        raise Unsupported(f"{own}; there is nothing to compare")
     if study.one_score:
         raise Unsupported(
             f"only one score is kept of {study.test.task.units}, {study.settings.confidence}; "
