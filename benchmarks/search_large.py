@@ -9,6 +9,7 @@ once from a seed and kept in DIR.
 """
 
 import argparse
+import resource
 import tempfile
 import time
 from pathlib import Path
@@ -53,14 +54,53 @@ def timed(search, *arguments, **options) -> tuple[cm.Front, float]:
     return front, time.perf_counter() - start
 
 
+def decisions(count: int, samples: int, classes: int) -> cm.Pool:
+    """What models of rising cost and accuracy decide; their errors share a cause and families."""
+    rng = np.random.default_rng(SEED)
+    labels = rng.integers(0, classes, samples)
+    hardness, families = rng.normal(size=samples), rng.normal(size=(40, samples))
+    outputs, costs = {}, {}
+    for number, rank in enumerate(np.linspace(0, 1, count)):
+        family = families[rng.integers(len(families))]
+        error = 0.8 * hardness + 0.35 * family + 0.45 * rng.normal(size=samples)
+        margin = 0.6 + 0.5 * rank**0.7 + rng.normal(0, 0.05) - error
+        wrong = (labels + 1 + rng.integers(0, 3, samples)) % classes
+        confidence = 1 / (1 + np.exp(-1.2 * margin - 0.8 * rng.normal(size=samples)))
+        name = f"m{number:03}"
+        outputs[name] = (np.where(margin > 0, labels, wrong), confidence.astype(np.float32))
+        costs[name] = float(round(0.1e9 * 200**rank * np.exp(rng.normal(0, 0.3))))
+    return cm.Pool.from_arrays(labels, outputs, kind="decisions", costs=costs)
+
+
+def search_decisions(count: int) -> None:
+    """Print how long a pool as large as timm's takes, and its memory."""
+    pool = decisions(count, 50_000, 1_000)
+    print(f"{count} models, 50,000 samples, decisions, seed {SEED}")
+    for what, search, most in (
+        ("exact, up to 2 models", cm.search, 2),
+        ("guided, up to 3 models", cm.guided, 3),
+    ):
+        cpu = time.process_time()
+        front, seconds = timed(search, pool, most)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        print(
+            f"{what}: {seconds:.1f} s ({time.process_time() - cpu:.1f} s of CPU), "
+            f"{front.settings.sequences:,} sequences, {len(front)} on the front, {memory:.1f} GB"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--decisions", type=int, metavar="MODELS")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--models", type=int, default=100)
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--classes", type=int, default=1_000)
     parser.add_argument("--keep", type=int, default=20)
     arguments = parser.parse_args()
+    if arguments.decisions:
+        search_decisions(arguments.decisions)
+        return
     shape = f"{arguments.models}x{arguments.samples}x{arguments.classes}"
     folder = arguments.folder or Path(tempfile.gettempdir()) / f"committee-bench-large-{shape}"
     make_store(folder, models(arguments.models), arguments.samples, arguments.classes)

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <tuple>
 #include <vector>
 
@@ -158,13 +159,12 @@ class Sweeper {
         if (axes_ == 0) {
             keep(cost, value);
         } else {
-            std::vector<int32_t> all(in_.samples);
-            for (int64_t i = 0; i < in_.samples; ++i) all[i] = int32_t(i);
             if (axes_ <= 2) {
-                prepare();
-                for (int32_t i : all) count(packed(i));
+                axes_ == 2 ? fill<2>() : fill<1>();
                 scan(cost, value);
             } else {
+                std::vector<int32_t> all(in_.samples);
+                for (int64_t i = 0; i < in_.samples; ++i) all[i] = int32_t(i);
                 loop(0, all, cost, value);
             }
         }
@@ -178,10 +178,10 @@ class Sweeper {
         Total row_change, change;
     };
 
-    Packed packed(int32_t i) const {
+    template <int axes = 2> Packed packed(int64_t i) const {
         const int64_t last = axes_ - 1;
         Packed out{0, passed_[last][i], 0, Total(Total(values_[last + 1][i]) - values_[last][i])};
-        if (axes_ >= 2) {
+        if (axes >= 2) {
             out.row = passed_[last - 1][i];
             out.row_change = Total(Total(values_[last][i]) - values_[last - 1][i]);
         }
@@ -240,6 +240,32 @@ class Sweeper {
         row_changes_.assign(rows_, 0);
         running_counts_.resize(blocks_);
         running_changes_.resize(blocks_);
+    }
+
+    // The table of all samples at once: count them by cell, then sum along the columns.
+    template <int axes> void fill() {
+        prepare();
+        const int64_t wide = blocks_ * lanes;
+        cell_counts_.assign(size_t(rows_ * wide), 0);
+        cell_changes_.assign(size_t(rows_ * wide), 0);
+        for (int64_t i = 0; i < in_.samples; ++i) {
+            const Packed sample = packed<axes>(i);
+            const size_t cell = size_t(sample.row * wide + sample.column);
+            ++cell_counts_[cell];
+            cell_changes_[cell] += sample.change;
+            if (axes >= 2) {
+                ++row_counts_[sample.row];
+                row_changes_[sample.row] += sample.row_change;
+            }
+        }
+        for (int64_t row = 0; row < rows_; ++row) {
+            Total *counts = cell_counts_.data() + row * wide;
+            Total *changes = cell_changes_.data() + row * wide;
+            std::partial_sum(counts, counts + wide, counts);
+            std::partial_sum(changes, changes + wide, changes);
+        }
+        std::memcpy(counts_.data(), cell_counts_.data(), cell_counts_.size() * sizeof(Total));
+        std::memcpy(changes_.data(), cell_changes_.data(), cell_changes_.size() * sizeof(Total));
     }
 
     // Add a sample that goes on to the first of the last two thresholds. Running sums along columns
@@ -383,6 +409,7 @@ class Sweeper {
     int64_t rows_ = 1, blocks_ = 0;
     std::vector<typename L::Vector> counts_, changes_, running_counts_, running_changes_;
     std::vector<int64_t> row_counts_, row_changes_;
+    std::vector<Total> cell_counts_, cell_changes_;
     typename L::Vector steps_[lanes];
 };
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Unpack
 
 import numpy as np
@@ -22,6 +23,8 @@ from committee.selection.sweep import Batch, sweep
 
 # Number of costs at which pairs are compared, from the cheapest to the dearest, in equal ratios.
 _COSTS = 64
+# Pairs that a thread takes at a time.
+_PAIRS = 256
 # Most models of a committee by default.
 _MOST = 4
 
@@ -87,14 +90,24 @@ def _select(
     levels = _levels(min(c[0] for c in priced), max(sum(c) for c in priced)) * len(pool)
     # Total value of each pair's best cascade at each cost; -inf where none is that cheap.
     best = np.full((len(pairs), len(levels)), -np.inf)
-    for row, (own, cost) in enumerate(zip(keys, priced, strict=True)):
-        prefixes = np.array([[table.rows[key] for key in own]], np.int32)
-        batch = Batch(prefixes, np.array([[cost]]), np.empty(0))
-        points = sweep(table, batch, np.empty(0), np.empty(0, np.int64))
-        order = np.argsort(points.cost)
-        rising = np.maximum.accumulate(points.value[order])
-        at = np.searchsorted(points.cost[order], levels, side="right") - 1
-        best[row, at >= 0] = rising[at[at >= 0]]
+
+    def compare(first: int) -> None:
+        for row in range(first, min(first + _PAIRS, len(pairs))):
+            prefixes = np.array([[table.rows[key] for key in keys[row]]], np.int32)
+            batch = Batch(prefixes, np.array([[priced[row]]]), np.empty(0))
+            points = sweep(table, batch, np.empty(0), np.empty(0, np.int64))
+            order = np.argsort(points.cost)
+            rising = np.maximum.accumulate(points.value[order])
+            at = np.searchsorted(points.cost[order], levels, side="right") - 1
+            best[row, at >= 0] = rising[at[at >= 0]]
+
+    with ThreadPoolExecutor(plan.threads) as executor:
+        try:
+            for _ in executor.map(compare, range(0, len(pairs), _PAIRS)):
+                pass
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
     names = [tuple(stage[0] for stage in pair) for pair in pairs]
     return _by_gain(names, best, families, pool, keep), table
 
@@ -114,9 +127,13 @@ def _by_gain(
     floor = best[np.isfinite(best)].min(initial=0.0)
     best = np.where(np.isfinite(best), best, floor)
     rows: dict[str, list[int]] = {name: [] for name in pool.names}
+    # For a model and another, or itself: the rows of their pairs.
+    between: dict[tuple[str, str], list[int]] = {}
     for row, pair in enumerate(pairs):
-        for name in pair:
+        for name, other in {pair[:1] + pair[-1:], pair[-1:] + pair[:1]}:
             rows[name].append(row)
+            between.setdefault((name, other), []).append(row)
+    nearest = {name: float(best[own].max(axis=0).sum()) for name, own in rows.items() if own}
     selected: set[str] = set()
     current = np.full(best.shape[1], floor)
     while len(selected) < keep:
@@ -124,17 +141,17 @@ def _by_gain(
         for name in pool.names:
             if name in selected or not _next_of_family(name, selected, families, pool):
                 continue
-            usable = [r for r in rows[name] if set(pairs[r]) <= selected | {name}]
+            usable = [row for each in (*selected, name) for row in between.get((name, each), ())]
             curve = best[usable].max(axis=0) if usable else np.full_like(current, floor)
             gain = np.maximum(curve - current, 0).sum()
             # If no model gains anything, take the one whose pairs with any model come nearest.
-            near = (best[rows[name]].max(axis=0) if rows[name] else current).sum()
+            near = nearest.get(name, float(current.sum()))
             ranked.append((-gain, -near, name))
         if not ranked:
             break
         name = min(ranked)[2]
         selected.add(name)
-        usable = [r for r in rows[name] if set(pairs[r]) <= selected]
+        usable = [row for each in selected for row in between.get((name, each), ())]
         if usable:
             current = np.maximum(current, best[usable].max(axis=0))
     return selected
