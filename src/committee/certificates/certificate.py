@@ -205,6 +205,12 @@ class Checked:
     problem: str = ""
 
     @property
+    def failed(self) -> bool:
+        """Return True if the certificate is void, or broken by these samples."""
+        broken = self.outcome is not None and self.outcome.outcome == "broken"
+        return self.certificate is None or broken
+
+    @property
     def lines(self) -> tuple[str, str]:
         """The same for people: the certificate's sentence, and what the samples say."""
         if self.certificate is None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Annotated
 
 import typer
 
+from committee.certificates.certificate import Checked
 from committee.cli import options as opt
+from committee.cli.certify import say_checked
 from committee.cli.options import refuse
 from committee.cli.output import broken_text, print_json, progress_bar, say
-from committee.cli.stores import open_split, with_models
+from committee.cli.stores import check_models, open_split, with_models
 from committee.data.base import readable_part
 from committee.data.open import open_data
-from committee.errors import needing
+from committee.errors import CascadeError, needing
+from committee.export.graph import INSIDE
 from committee.rule.cascade import Cascade
+from committee.run.certificate import PromiseCheck
 from committee.run.open import what_is
 from committee.run.runner import Runner
 from committee.run.verify import (
@@ -24,16 +29,21 @@ from committee.run.verify import (
     ModuleWay,
     OfflineWay,
     OnlineWay,
+    Stored,
     Way,
+    compare_all,
+    decide_all,
     on_engine,
-    stored_way,
 )
-from committee.run.verify import verify as compare
+from committee.spec.model import ModelSpec
 from committee.text import counted
 
 # Most flips that are printed; JSON has all.
 _LISTED = 10
-TOO_MANY = 1
+# The exit code of too many flips, and of a promise that is broken or void.
+FAILED = 1
+# The way of the certificate's reference, which is not compared.
+_REFERENCE = "reference of the certificate"
 
 
 def verify(
@@ -68,6 +78,14 @@ def verify(
     max_flips: Annotated[
         int | None, typer.Option(min=0, help="Fail, with code 1, if any has more flips.")
     ] = None,
+    promise: Annotated[
+        bool,
+        typer.Option(
+            "--promise",
+            help="Say whether the certificate is kept on these samples, by the decisions of the "
+            "first run offline; fail, with code 1, if it is broken or void.",
+        ),
+    ] = False,
     pool: opt.LoadedAs = None,
     allow_code: opt.AllowCode = None,
     as_json: opt.AsJson = False,
@@ -88,28 +106,99 @@ def verify(
         dataset, broken = readable_part(dataset)
     sizes = batch_size or [runner.task.batch_size]
     ways: dict[str, Way] = {}
+    stored = None
     if predictions is not None:
-        stored = open_split(predictions, split, "test")
-        ways["stored predictions"] = stored_way(runner.cascade, stored, dataset)
+        stored = Stored.of(open_split(predictions, split, "test"), dataset)
+        ways["stored predictions"] = stored.way(runner.cascade)
     for size in sizes:
-        ways[f"offline, batches of {size}"] = OfflineWay(runner, size)
+        ways[_offline(size)] = OfflineWay(runner, size)
     ways["online"] = OnlineWay(runner)
     ways |= _other_ways(runner.cascade, sizes[0], engine or [], module, against or [], code)
+    check = None
+    if promise:
+        way_of = partial(
+            _reference_way, runner, (cascade, predictions), stored, sizes[0], pool, code
+        )
+        check = PromiseCheck.of(runner.cascade, dataset, data, stored, way_of)
     with progress_bar("verify", "samples", not as_json) as progress:
-        compared = compare(runner.cascade, ways, dataset, max(sizes), progress)
+        all_ways = {**ways, **_reference_of(check)}
+        made = decide_all(runner.cascade, all_ways, dataset, max(sizes), progress)
+    reference = made.pop(_REFERENCE, None)
+    _report(
+        compare_all(runner.cascade, dataset.samples.ids, made),
+        None if check is None else check.checked(made[_offline(sizes[0])], reference),
+        runner,
+        max_flips,
+        broken,
+        as_json,
+    )
+
+
+def _offline(batch_size: int) -> str:
+    return f"offline, batches of {batch_size}"
+
+
+def _reference_of(check: PromiseCheck | None) -> dict[str, Way]:
+    way = None if check is None else check.reference
+    return {} if way is None else {_REFERENCE: way}
+
+
+def _reference_way(
+    runner: Runner,
+    paths: tuple[str, str | None],
+    stored: Stored | None,
+    batch_size: int,
+    pool: str | None,
+    allow_code: Collection[str],
+    reference: Cascade,
+) -> Way:
+    """Return how the reference decides: on stored predictions of its models, else by a run."""
+    known = runner.cascade
+    reference = replace(reference, models=known.models, classes=known.classes)
+    path, store = paths
+    if store is not None and stored is not None and {*reference.names} <= stored.pool.models.keys():
+        check_models("verify", path, reference, store, stored.pool)
+        return stored.way(reference)
+    if pool is not None:
+        reference = with_models(reference, pool).cascade
+    models = (reference.models.get(name) for name in reference.names)
+    if not all(isinstance(m, ModelSpec) and not m.source.startswith(INSIDE) for m in models):
+        raise CascadeError(
+            f"verify: --promise: nothing says what the certificate's reference, {reference}, "
+            "decides on these samples. Name predictions of it by --predictions STORE, or the pool "
+            "file that lists its models by --pool POOL.toml"
+        )
+    return OfflineWay(Runner(reference, allow_code=allow_code), batch_size)
+
+
+def _report(
+    compared: Sequence[Agreement],
+    checked: Checked | None,
+    runner: Runner,
+    max_flips: int | None,
+    broken: Sequence[tuple[str, str]],
+    as_json: bool,
+) -> None:
+    """Print what was found; exit with code 1 if there are too many flips or a broken promise."""
     most = max(len(each.flips) for each in compared)
-    failed = max_flips is not None and most > max_flips
+    flipped = max_flips is not None and most > max_flips
+    failed = flipped or (checked is not None and checked.failed)
     if as_json:
-        skipped = [{"id": name, "reason": reason} for name, reason in broken]
-        results = [asdict(each) for each in compared]
-        print_json({"ways": results, "failed": failed, "broken_left_out": skipped})
+        print_json({
+            "ways": [asdict(each) for each in compared],
+            "certificate": checked and checked.to_json(),
+            "failed": failed,
+            "broken_left_out": [{"id": name, "reason": reason} for name, reason in broken],
+        })  # fmt: skip
     else:
+        say_checked(checked)
         _print(compared, runner.cascade)
         if broken:
             say(f"Skipped: {broken_text(broken, runner.task.sample)}")
-    if failed:
+    if flipped:
         say(f"{most} flips are more than the {max_flips} allowed.", as_json)
-        raise typer.Exit(TOO_MANY)
+    if failed:
+        raise typer.Exit(FAILED)
 
 
 def _other_ways(

@@ -135,6 +135,18 @@ def verify(
     Raises:
         BrokenSamplesError: If samples cannot be read.
     """
+    made = decide_all(cascade, ways, dataset, batch_size, progress)
+    return compare_all(cascade, dataset.samples.ids, made)
+
+
+def decide_all(
+    cascade: Cascade,
+    ways: Mapping[str, Way],
+    dataset: Dataset,
+    batch_size: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Decisions]:
+    """Return the decisions of each way on all samples; see :func:`verify`."""
     runs = list(ways.values())
     count, step = len(dataset.samples), batch_size * task_of(specs_of(cascade).values()).stretch
     for read in _read(dataset, runs, units(range(0, count, step), count, step, batch_size)):
@@ -145,9 +157,14 @@ def verify(
         end = int(read.rows[-1]) + 1
         if progress is not None and (end % step == 0 or end == count):
             progress(end, count)
-    made = {name: way.finish() for name, way in ways.items()}
+    return {name: way.finish() for name, way in ways.items()}
+
+
+def compare_all(
+    cascade: Cascade, ids: tuple[str, ...], made: Mapping[str, Decisions]
+) -> list[Agreement]:
+    """Compare the decisions of each way, by name, with those of the first."""
     reference, *others = made
-    ids = dataset.samples.ids
     return [
         compare(cascade, ids, (reference, made[reference]), (name, made[name])) for name in others
     ]
@@ -205,17 +222,40 @@ def _flip(cascade: Cascade, name: str, promised: Decisions, found: Decisions, ro
 
 
 def stored_way(cascade: Cascade, pool: Pool, dataset: Dataset) -> Way:
-    """Return the way that decides on stored predictions of the same samples.
+    """Return the way that decides on stored predictions of the same samples."""
+    return Stored.of(pool, dataset).way(cascade)
 
-    Samples are found by content where the store knows it, else by id.
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Stored predictions of some samples.
+
+    Args:
+        pool: Predictions of these samples, and of others.
+        rows: The row of each sample in the pool, shape (N,).
     """
-    known, given = pool.samples, dataset.samples
-    if known.content is not None:
-        given = replace(given, content=content_of(dataset))
-    rows = places(known, given)
-    if (rows < 0).any():
-        raise MisalignedError(_lacking(known, given, np.flatnonzero(rows < 0)))
-    return _StoredWay(stored_decisions(cascade, pool), rows)
+
+    pool: Pool
+    rows: Array
+
+    @classmethod
+    def of(cls, pool: Pool, dataset: Dataset) -> Stored:
+        """Find samples by content where the store knows it, else by id.
+
+        Raises:
+            MisalignedError: If the pool lacks some of them.
+        """
+        known, given = pool.samples, dataset.samples
+        if known.content is not None:
+            given = replace(given, content=content_of(dataset))
+        rows = places(known, given)
+        if (rows < 0).any():
+            raise MisalignedError(_lacking(known, given, np.flatnonzero(rows < 0)))
+        return cls(pool, rows)
+
+    def way(self, cascade: Cascade) -> Way:
+        """Return the way that decides on these predictions."""
+        return _StoredWay(stored_decisions(cascade, self.pool), self.rows)
 
 
 def _lacking(known: Samples, given: Samples, lost: Array) -> str:
