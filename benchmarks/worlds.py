@@ -6,7 +6,6 @@ Everything is read from ``benchmarks/data``.
 10000
 """
 
-import csv
 import importlib.util
 import json
 from collections.abc import Collection
@@ -16,18 +15,13 @@ from types import ModuleType
 
 import numpy as np
 
-from committee import Cost, Pool
+from committee import Pool
+from committee.store.published_costs import read_costs
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "benchmarks" / "data"
 # The name of the split that holds all samples.
 ALL = "all"
-# For each column of ImageNet's costs.csv: the unit, how many of it are one, and its conditions.
-IMAGENET_COSTS = {
-    "gmacs": ("macs", 1e9, ""),
-    "ms_per_sample_rtx4090": ("gpu_ms", 1, "RTX 4090, throughput, mixed precision, compiled"),
-    "ms_per_sample_i9_10940x": ("cpu_ms", 1, "i9-10940X, throughput, float32, compiled"),
-}
 
 
 def imagenet() -> Pool:
@@ -36,8 +30,7 @@ def imagenet() -> Pool:
     Costs are ``macs``, ``gpu_ms`` and ``cpu_ms``: milliseconds a sample.
     """
     folder = DATA / "imagenet_decisions"
-    with (folder / "costs.csv").open(encoding="utf-8", newline="") as file:
-        costs = {row["model"]: _imagenet_costs(row) for row in csv.DictReader(file)}
+    costs = {row.name: row.costs for row in read_costs(str(folder / "costs.csv"))}
     pool = Pool.from_arrays(
         _array(folder / "labels.npz", "label"),
         {name: _decisions(folder / f"{name}.npz") for name in costs},
@@ -69,13 +62,6 @@ def cifar10() -> Pool:
 def embedded() -> Pool:
     """The six networks of ``committee demo`` on the 10,000 test images of Fashion-MNIST."""
     return _collected(DATA / "embedded")
-
-
-def _imagenet_costs(row: dict[str, str]) -> tuple[Cost, ...]:
-    return tuple(
-        Cost(round(float(row[column]) * scale, 5), unit, conditions=conditions)
-        for column, (unit, scale, conditions) in IMAGENET_COSTS.items()
-    )
 
 
 def _compound_scaling(seeds: Collection[int]) -> Pool:

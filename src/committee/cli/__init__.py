@@ -26,6 +26,7 @@ COMMANDS = {
     "import": "Import outputs that were computed elsewhere; no model is needed.",
     "relabel": "Add the labels of a split or correct them, without computing outputs again.",
     "profile": "Measure multiply-adds, parameters, latency and throughput of every model.",
+    "costs": "Add costs to a store: a table of your own, or benchmarks that timm publishes.",
     "calibrate": "Fit a calibration of each model and keep it in the store.",
     "search": "Find the Pareto front of accuracy and cost, and choose a committee by a target.",
     "certify": "Certify what a given cascade promises on new data.",

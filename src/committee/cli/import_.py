@@ -14,7 +14,10 @@ from committee.cli.output import print_json, say, say_notes
 from committee.cli.stores import next_step
 from committee.errors import CostError, DataError, ShapeError, require
 from committee.names import read_class_names
+from committee.spec.model import ImportedModel
+from committee.store.folder import add_costs
 from committee.store.import_predictions import import_predictions
+from committee.store.published_costs import matched_costs, read_costs
 from committee.text import counted
 
 
@@ -47,6 +50,13 @@ def import_(
         typer.Option(metavar="NAME=NUMBER", help="Cost of one sample in a model. Repeatable."),
     ] = None,
     unit: Annotated[str, typer.Option(help="Unit of the costs.")] = "macs",
+    costs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TABLE.csv",
+            help="Costs in several units: columns model and one a unit, as committee costs takes.",
+        ),
+    ] = None,
     family: Annotated[
         list[str] | None,
         typer.Option(
@@ -98,6 +108,11 @@ def import_(
     # Extras are named after the file endings that need them.
     require("import", *(each.suffix.lower()[1:] for each in (*named.values(), labels) if each))
     notes: list[str] = []
+    listed = {}
+    if costs is not None:
+        models = [ImportedModel(name) for name in named]
+        listed, unlisted = matched_costs(read_costs(costs), models, {})
+        notes += unlisted
     pool = import_predictions(
         named,
         out,
@@ -113,6 +128,8 @@ def import_(
         bounds=None if bounds is None else _bounds(bounds),
         note=notes.append,
     )
+    if listed:
+        notes += add_costs(out, listed)
     folder = Path(out) / split
     if as_json:
         result = {"split": str(folder), "models": pool.names, "samples": len(pool)}

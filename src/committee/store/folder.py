@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from committee.errors import ChangedError, StoreError, UnknownNameError
 from committee.files import disk_errors, sync_folder
 from committee.pool.samples import Samples
+from committee.spec.cost import Cost
 from committee.spec.model import ModelSpec
 from committee.store.entry import (
     SAMPLES,
@@ -190,15 +191,27 @@ def record_costs(store: str | Path, specs: Sequence[ModelSpec]) -> None:
 
     A cost replaces an older one in its unit; costs in other units stay.
     """
-    path = Path(store) / "store.json"
+    _record(Path(store), {spec.name: _compared(spec) for spec in specs})
+
+
+def add_costs(store: str | Path, costs: Mapping[str, Sequence[Cost]]) -> list[str]:
+    """Same as :func:`record_costs` from the costs alone; return notes on those that changed."""
+    return _record(
+        Path(store), {n: {"costs": [each.to_json() for each in own]} for n, own in costs.items()}
+    )
+
+
+def _record(store: Path, facts: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """Write facts of models into the index of a store, and return notes on changed costs."""
+    path = store / "store.json"
     known = read_index(path)  # before a folder is made for a store that is not there
-    for spec in specs:
-        if spec.name not in known["models"]:
-            raise UnknownNameError.of(str(path), "model", spec.name, known["models"])
-    with writing(Path(store)) as target:
+    for name in facts:
+        if name not in known["models"]:
+            raise UnknownNameError.of(str(path), "model", name, known["models"])
+    with writing(store) as target:
         known = read_index(path)
-        models = {spec.name: {**known["models"][spec.name], **_compared(spec)} for spec in specs}
-        target.add_models(models, tuple(known["classes"]))
+        models = {name: {**known["models"][name], **own} for name, own in facts.items()}
+        return target.add_models(models, tuple(known["classes"]))
 
 
 def _compared(spec: ModelSpec) -> dict[str, object]:
