@@ -14,6 +14,7 @@ from committee.cli.output import print_json, say, say_notes
 from committee.cli.stores import next_step
 from committee.errors import CostError, DataError, ShapeError, require
 from committee.names import read_class_names
+from committee.spec.cost import Cost
 from committee.spec.model import ImportedModel
 from committee.store.folder import add_costs
 from committee.store.import_predictions import import_predictions
@@ -108,11 +109,9 @@ def import_(
     # Extras are named after the file endings that need them.
     require("import", *(each.suffix.lower()[1:] for each in (*named.values(), labels) if each))
     notes: list[str] = []
-    listed = {}
+    listed: dict[str, tuple[Cost, ...]] = {}
     if costs is not None:
-        models = [ImportedModel(name) for name in named]
-        listed, unlisted = matched_costs(read_costs(costs), models, {})
-        notes += unlisted
+        listed, notes = matched_costs(read_costs(costs), map(ImportedModel, named), {})
     pool = import_predictions(
         named,
         out,
