@@ -149,8 +149,8 @@ class Certificate:
             metric: The metric of the promise, if it is not the pool's.
 
         Raises:
-            MisalignedError: If the samples are those that the certificate rests on, or the metric
-                is another.
+            MisalignedError: If the samples chose, certified or calibrated the cascade, or the
+                metric is another.
             UnknownNameError: If a model is not in the pool.
         """
         own = self.record
