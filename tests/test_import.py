@@ -783,3 +783,28 @@ def test_results_of_ours_name_their_samples_as_they_were(tmp_path: Path) -> None
     rows = [Result(name, i % 3, "cat", 0.5, 0, None, i % 3) for i, name in enumerate(ids)]
     path = write_results(tmp_path / "a.csv", rows)
     assert read_table(path).read("id").tolist() == ids
+
+
+def test_a_fraction_takes_a_share_of_every_class_and_test_takes_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    labels = np.repeat(np.arange(3), 20)  # sorted, as published results often are
+    np.save("labels.npy", labels)
+    np.save("a.npy", np.eye(3)[labels] + np.random.default_rng(0).normal(size=(60, 3)))
+    # As *.npy would give them: the file of the labels is no model.
+    files = ["import", "a.npy", "labels.npy", "--labels", "labels.npy"]
+    words = [*files, "--kind", "logits", "--fraction", "0.5", "--out", "store"]
+    assert main([*words, "--split", "val"]) == 0
+    assert "(fraction 0:0.5, seed 0, of 60 samples)" in capsys.readouterr().out
+    assert main([*words, "--split", "test"]) == 0
+    val, test = Pool.load("store/val"), Pool.load("store/test")
+    assert np.bincount(val.samples.labels).tolist() == [10, 10, 10]
+    assert sorted(map(int, [*val.samples.ids, *test.samples.ids])) == list(range(60))
+    rows = np.array(val.samples.ids, int)
+    assert np.array_equal(val.model("a").values, np.load("a.npy")[rows])
+    # The same again changes nothing; another share of the same samples is refused.
+    assert main([*words, "--split", "val"]) == 0
+    assert main([*words, "--split", "val", "--seed", "1"]) == 2
+    assert main([*words, "--split", "third", "--seed", "1"]) == 2
+    assert "would share" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from committee.cli import options as opt
-from committee.cli.options import amount
+from committee.cli.options import amount, refuse
 from committee.cli.output import print_json, say, say_notes
 from committee.cli.stores import next_step
 from committee.errors import CostError, DataError, ShapeError, require
@@ -28,7 +28,7 @@ def import_(
         typer.Argument(
             metavar="[NAME=]FILE...",
             help="Outputs of each model: npy, npz, safetensors, csv or parquet. "
-            "The model is called NAME, by default like the file.",
+            "The model is called NAME, by default like the file. That of --labels is no model.",
         ),
     ],
     kind: Annotated[
@@ -87,10 +87,13 @@ def import_(
             help="The least and the largest value of outcomes. Without it each is 1 or 0.",
         ),
     ] = None,
+    fraction: opt.Fraction = None,
+    seed: opt.Seed = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Import outputs that were computed elsewhere; no model is needed.
 
+    --fraction 0.5 takes half of every class, and with --split test the other half.
     The same call with another --unit adds costs. Without labels, search can maximise the agreement
     with a model: --agree-with.
 
@@ -103,6 +106,8 @@ def import_(
     Example: committee import small=s.npy large=l.npy --kind logits --split val --labels labels.npy
     --cost small=41e6 --cost large=126e6
     """
+    refuse("--fraction", seed=seed is not None and fraction is None)
+    files = [file for file in files if labels is None or Path(file) != labels]
     named = dict(_named(file) for file in files)
     if len(named) < len(files):
         raise DataError("import: two files have the same model name; write NAME=FILE")
@@ -125,6 +130,8 @@ def import_(
         columns=_columns(columns or []),
         normalise=normalise,
         bounds=None if bounds is None else _bounds(bounds),
+        fraction=fraction,
+        seed=seed or 0,
         note=notes.append,
     )
     if listed:
@@ -135,8 +142,9 @@ def import_(
         print_json({**result, "notes": notes})
         return
     say_notes(notes)
-    models = counted(len(pool.names), "model")
-    say(f"{models} x {counted(len(pool), 'sample')} are in {folder}")
+    models, rule = counted(len(pool.names), "model"), pool.samples.rule
+    text = f"{models} x {counted(len(pool), 'sample')} are in {folder}"
+    say(f"{text} ({rule})" if rule else text)
     say(next_step(out, split))
 
 

@@ -202,13 +202,18 @@ def share(dataset: Dataset, fraction: str, seed: int) -> Dataset:
     Raises:
         DataError: If the fraction is not of that form, or takes no sample.
     """
-    start, stop = _bounds(fraction, dataset.samples.split)
-    places = _places(dataset.samples, seed)
+    rows, rule = share_rows(dataset.samples, fraction, seed)
+    return PartDataset(dataset, rows, replace(dataset.samples.taken(rows), rule=rule))
+
+
+def share_rows(samples: Samples, fraction: str, seed: int) -> tuple[Array, str]:
+    """Return the rows that :func:`share` takes, rising, and the rule as text."""
+    start, stop = _bounds(fraction, samples.split)
+    places = _places(samples, seed)
     rows = np.flatnonzero((start <= places) & (places < stop))
     if not len(rows):
         raise DataError(f"fraction {fraction} takes no sample of {len(places)}; give a larger one")
-    rule = f"fraction {start:g}:{stop:g}, seed {seed}, of {len(places)} samples"
-    return PartDataset(dataset, rows, replace(dataset.samples.taken(rows), rule=rule))
+    return rows, f"fraction {start:g}:{stop:g}, seed {seed}, of {len(places)} samples"
 
 
 def readable_part(dataset: Dataset) -> tuple[Dataset, list[tuple[str, str]]]:

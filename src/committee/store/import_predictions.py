@@ -16,12 +16,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from committee.arrays import Array
+from committee.data.base import share_rows
 from committee.errors import (
     CommitteeError,
     CostError,
@@ -67,6 +69,8 @@ def import_predictions(
     columns: Mapping[str, str | Sequence[str]] | None = None,
     normalise: bool = False,
     bounds: tuple[float, float] | None = None,
+    fraction: str | None = None,
+    seed: int = 0,
     note: Note | None = None,
 ) -> Pool:
     """Put outputs made elsewhere into a store.
@@ -86,6 +90,8 @@ def import_predictions(
             ``label``, ``class``, ``value``, ``confidence``, ``cost``, ``outputs`` or ``ignore``.
         normalise: Whether rows of probabilities are divided by their sums.
         bounds: The least and the largest value of outcomes; without them each is 1 or 0.
+        fraction: The share of every class to take; see :func:`committee.data.base.share`.
+        seed: Chooses the samples of the share.
         note: Called with a line for each thing that people should know.
 
     Returns:
@@ -146,6 +152,10 @@ def import_predictions(
     widths = {n: o.values.shape[1] for n, o in outputs.items() if o.kind not in WITH_CONFIDENCE}
     check_alike("import", {**stored_widths(folder), **widths} if widths else {})
     pool = Pool(samples, {n: PoolModel(specs[n], own) for n, own in outputs.items()})
+    if fraction is not None:
+        rows, rule = share_rows(samples, fraction, seed)
+        pool = pool.rows(rows, split)
+        pool = replace(pool, samples=replace(pool.samples, rule=rule))
     apart = _apart_by_outputs(Path(store), pool)
     for line in _notes(pool, apart):
         tell(line)
