@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from committee import Calibration, Pool
 from committee.arrays import Array
-from committee.rule.outputs import KINDS
 
 CONFIDENCES = ("max_prob", "logit_gap", "prob_gap", "neg_entropy")
 COMBINES = {
@@ -69,7 +68,7 @@ def pools(
     max_classes: int = 3,
 ) -> Pool:
     """Labelled pools of models ``a``, ``b``, … with integer costs: comparisons are exact."""
-    kind = kind or draw(st.sampled_from(KINDS))
+    kind = kind or draw(st.sampled_from(tuple(OUTPUTS)))
     samples = draw(st.integers(1, max_samples))
     classes = draw(st.integers(1, max_classes))
     names = NAMES[: draw(st.integers(1, max_models))]

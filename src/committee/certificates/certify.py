@@ -17,12 +17,9 @@ from committee.certificates.certificate import (
     reference_of,
     share_text,
 )
+from committee.certificates.costs import cost_bound
 from committee.certificates.disagreements import check_labelled, disagreements
-from committee.certificates.exact_tests import (
-    mean_upper_bound,
-    paired_lower_bound,
-    share_lower_bound,
-)
+from committee.certificates.exact_tests import paired_lower_bound, share_lower_bound
 from committee.certificates.paths import Hypothesis
 from committee.certificates.procedure import (
     COST_SHARE,
@@ -33,6 +30,7 @@ from committee.certificates.procedure import (
 )
 from committee.errors import CascadeError, CostError, Infeasible, MisalignedError
 from committee.pool.comparison import identity_of
+from committee.pool.costs import spent
 from committee.pool.evaluate import (
     Evaluation,
     check_has_labels,
@@ -94,6 +92,7 @@ class _Promised:
     metric: Metric
     max_cost: float | None
     unit: str
+    cost_limit: float | None = None
 
     @property
     def slack(self) -> float:
@@ -121,6 +120,7 @@ def certify(
     within: float = 0.0,
     min_accuracy: float | None = None,
     max_cost: float | None = None,
+    cost_limit: float | None = None,
     level: float = 0.95,
     cascade: Cascade | None = None,
     labels: Mapping[str, int] | None = None,
@@ -150,6 +150,8 @@ def certify(
         within: A share of 1; 0.005 is half a point.
         min_accuracy: The promise is at least this accuracy, a share of 1.
         max_cost: Beside the promise, the most that a sample may cost on average.
+        cost_limit: Beside ``max_cost`` where costs differ by sample, the most that one sample can
+            cost, all stages together; samples of the past do not tell it.
         level: The chance that the procedure promises nothing false, between 0 and 1.
         cascade: Test this cascade, on all samples, instead of choosing one.
         labels: Beside ``cascade`` and ``match``, of samples without labels: class index by id,
@@ -180,6 +182,7 @@ def certify(
         pool, match, agree_with, within, min_accuracy, max_cost, level, unit, metric, combine,
         confidence, labels is not None,
     )  # fmt: skip
+    promised = replace(promised, cost_limit=cost_limit)
     if promised.kind == "agreement":
         assert promised.reference is not None
         pool = agreeing_with(pool, promised.reference)
@@ -210,7 +213,7 @@ def certify(
     hypotheses = promised.hypothesis(choosing), promised.hypothesis(testing)
     error = (1 - level) * (1 if max_cost is None else 1 - COST_SHARE)
     tested = tested_paths(
-        rules, *hypotheses, costs, error, limit, threads or processors(), progress
+        rules, *hypotheses, promised.unit, error, limit, threads or processors(), progress
     )
     cheaper = [each for each in tested.passed if each.cost < limit]
     if cheaper:
@@ -302,7 +305,7 @@ def _limit(pool: Pool, promised: _Promised, testing: Pool) -> float:
 def _average(pool: Pool, cascade: Cascade, promised: _Promised) -> tuple[Array, float]:
     """Return the cost of each sample, shape (N,), and its mean."""
     stages, _ = exits_of(cascade, source_of(cascade, pool, promised.metric))
-    each = np.cumsum(stage_costs(cascade, pool, promised.unit))[stages]
+    each = spent(stage_costs(cascade, pool, promised.unit), stages)
     return each, float(each.mean())
 
 
@@ -367,13 +370,13 @@ def _record(
     """
     wins, losses = counts
     reference = promised.reference
-    spent, average = _average(testing, chosen, promised)
+    each, average = _average(testing, chosen, promised)
     bound = None
     if promised.max_cost is not None:
         share = (1 - promised.level) * COST_SHARE / paths
-        mixed = np.random.default_rng(seed).permutation(spent)
-        most = sum(stage_costs(chosen, testing, promised.unit))
-        bound = mean_upper_bound(mixed, most, 1 - share) if len(chosen.stages) > 1 else average
+        mixed = np.random.default_rng(seed).permutation(each)
+        limit = promised.cost_limit
+        bound = cost_bound(chosen, testing, promised.unit, mixed, 1 - share, limit)
         if bound > promised.max_cost:
             raise Infeasible(
                 f"certify: {chosen} costs {human_cost(average, promised.unit)} on average, and at "

@@ -14,7 +14,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.certificates.exact_tests import paired_p_value, share_p_value
-from committee.pool.evaluate import costs_of_stages
+from committee.pool.costs import SampleCost, costs_of_stages, spent_by_stage
 from committee.pool.prefixes import Key, PrefixSource, StageSequence
 from committee.rule.cascade import ALWAYS, NEVER, Cascade
 from committee.selection.statistics import PrefixTable, prefix_table
@@ -50,14 +50,14 @@ class Path:
         return self.source.cascade(self.sequence, self.thresholds[step].tolist())
 
     def outcomes(
-        self, source: PrefixSource, goal: Array, costs: Mapping[str, float], threads: int
+        self, source: PrefixSource, goal: Array, costs: Mapping[str, SampleCost], threads: int
     ) -> Outcomes:
         """Return what each step does on some samples.
 
         Args:
             source: The rule of the cascades on these samples.
             goal: What each sample scores in the reference, shape (N,); zeros without one.
-            costs: What a sample costs in each model.
+            costs: What a sample costs in each model, or each of these samples.
             threads: Threads to use.
         """
         keys = source.keys(self.sequence)
@@ -67,8 +67,7 @@ class Path:
         table = prefix_table(source, list(cuts), cuts=cuts, threads=threads)
         levels = [_first_steps(table, key, own, cuts[key]) for key, own in columns.items()]
         gains = [table.values[table.rows[key]].astype(np.int64) - goal for key in keys]
-        each = np.cumsum(costs_of_stages(self.sequence, costs))
-        spent = [np.full(len(goal), own) for own in each]
+        spent = spent_by_stage(costs_of_stages(self.sequence, costs), len(goal))
         size = len(self) + 1
 
         def steps(values: Sequence[Array]) -> Array:
@@ -163,7 +162,7 @@ class Chooser:
         source: The rule, on the samples that choose.
         sequences: The sequences to choose from, of one to three stages.
         table: Statistics of their prefixes, with :data:`GRID` percentiles as candidates.
-        costs: What a sample costs in each model.
+        costs: What a sample costs in each model, or each of the samples that choose.
         hypothesis: What will be tested, on the samples that choose.
         testing: How many samples test.
     """
@@ -171,7 +170,7 @@ class Chooser:
     source: PrefixSource
     sequences: Sequence[StageSequence]
     table: PrefixTable
-    costs: Mapping[str, float]
+    costs: Mapping[str, SampleCost]
     hypothesis: Hypothesis
     testing: int
     _known: dict[Key, tuple[Array, Array, Array]] = field(default_factory=dict, repr=False)
@@ -222,8 +221,8 @@ class Chooser:
         first = (0,) * len(stages)
         if square[first] > 0 and passing[first] * np.sqrt(samples) < _FIRST:
             return None
-        each = np.cumsum(costs_of_stages(sequence, self.costs))
-        cost = totals(stages, [np.full(samples, own) for own in each]) / samples
+        spent = spent_by_stage(costs_of_stages(sequence, self.costs), samples)
+        cost = totals(stages, spent) / samples
         cost = np.where(passing * np.sqrt(self.testing) >= margin, cost, np.inf)
         best = np.unravel_index(int(cost.argmin()), cost.shape)
         if not np.isfinite(cost[best]):

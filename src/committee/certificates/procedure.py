@@ -7,7 +7,7 @@ level, so the chance of any false promise is at most 1 - level.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,7 +93,7 @@ def tested_paths(
     rules: Sequence[Rule],
     choosing: Hypothesis,
     testing: Hypothesis,
-    costs: Mapping[str, float],
+    unit: str,
     error: float,
     most: float,
     threads: int,
@@ -105,20 +105,22 @@ def tested_paths(
         rules: The rules to try.
         choosing: What is tested, on the samples that choose.
         testing: The same on those that test.
-        costs: What a sample costs in each model.
+        unit: Unit of the costs.
         error: The chance of a false promise, 1 - level.
         most: The cost above which a committee is of no use.
         threads: Threads to use.
         progress: See :data:`~committee.selection.options.Progress`.
     """
     choosers = [
-        _chooser(rule, choosing, costs, len(testing), threads, _part(progress)) for rule in rules
+        _chooser(rule, choosing, unit, len(testing), threads, _part(progress)) for rule in rules
     ]
     best = list(_best(choosers, most))
     passed, steps = [], 0
     for (number, target), share in zip(best, _shares(len(best)), strict=True):
         path = choosers[number].path(target)
-        outcomes = path.outcomes(rules[number].testing, testing.goal, costs, threads)
+        source = rules[number].testing
+        costs = source.pool.sample_costs(unit)
+        outcomes = path.outcomes(source, testing.goal, costs, threads)
         last = _last_passing(testing, outcomes, error * share)
         steps += min(last + 2, len(path))
         if last >= 0:
@@ -144,7 +146,7 @@ def _enough(choosers: Sequence[Chooser], most: float) -> int | None:
 def _chooser(
     rule: Rule,
     hypothesis: Hypothesis,
-    costs: Mapping[str, float],
+    unit: str,
     testing: int,
     threads: int,
     progress: Callable[[int, int], None] | None,
@@ -153,6 +155,7 @@ def _chooser(
     source = rule.choosing
     keys = list(dict.fromkeys(key for each in rule.sequences for key in source.keys(each)))
     table = prefix_table(source, keys, GRID, threads=threads, progress=progress)
+    costs = source.pool.sample_costs(unit)
     return Chooser(source, rule.sequences, table, costs, hypothesis, testing)
 
 

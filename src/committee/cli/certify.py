@@ -11,7 +11,7 @@ from committee.certificates.certificate import Checked
 from committee.certificates.certify import Certified
 from committee.certificates.certify import certify as certified
 from committee.cli import options as opt
-from committee.cli.options import amount, names
+from committee.cli.options import amount, names, refuse
 from committee.cli.output import print_json, say, say_wrapped
 from committee.cli.stores import check_models, open_split
 from committee.data.table import read_labels
@@ -57,6 +57,7 @@ def certify(
     max_cost: Annotated[
         str | None, typer.Option(metavar="COST", help="Beside it: at most this average cost.")
     ] = None,
+    cost_limit: opt.CostLimit = None,
     level: Annotated[
         float, typer.Option(help="The chance that a promise is not false, 0 to 1.")
     ] = 0.95,
@@ -83,6 +84,7 @@ def certify(
 
     Example: committee certify c.json predictions --split test --match large --within 0.005
     """
+    refuse("--max-cost", cost_limit=cost_limit is not None and max_cost is None)
     given = open_cascade(cascade).cascade
     target = out or cascade
     if out is None and what_is(cascade) != "cascade file":
@@ -95,6 +97,7 @@ def certify(
         within=within,
         min_accuracy=min_accuracy,
         max_cost=None if max_cost is None else amount("--max-cost", max_cost),
+        cost_limit=None if cost_limit is None else amount("--cost-limit", cost_limit),
         level=level,
         cascade=given,
         labels=None if labels is None else _labels(Path(labels), pool),

@@ -91,6 +91,14 @@ Within = Annotated[
 MinAccuracy = Annotated[
     float | None, typer.Option(help="Cheapest with at least this accuracy, 0 to 1.")
 ]
+CostLimit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COST",
+        help="Where costs differ by sample, what a promise of --max-cost needs: the most that one "
+        "sample can cost, all stages together.",
+    ),
+]
 MaxCost = Annotated[
     str | None,
     typer.Option(

@@ -37,6 +37,7 @@ def search_with_promise(
     within: float | None,
     min_accuracy: float | None,
     max_cost: str | None,
+    cost_limit: str | None,
     worst_case: list[str] | None,
     max_models: int | None,
     confidence: str | None,
@@ -58,9 +59,10 @@ def search_with_promise(
     if agree_with is not None and other is not None:
         pool = agreeing_with(pool, other)
         test_pool = test_pool and agreeing_with(test_pool, other)
-    elif test is None and test_pool is not None and test_pool.samples.labels is None:
-        test_pool = None
     metric = pool.metric if top == 1 else top_k(top)
+    unlabelled = test_pool is not None and test_pool.samples.labels is None
+    if test is None and unlabelled and metric.needs_labels:
+        test_pool = None
     unit = pool.costs.unit(unit)
     rule: dict[str, Any] = {"confidence": confidence, "unit": unit, "metric": metric}
     rule |= {"combine": combine, "threads": threads}
@@ -73,6 +75,7 @@ def search_with_promise(
             within=within or 0.0,
             min_accuracy=min_accuracy,
             max_cost=_most(max_cost, singles, other),
+            cost_limit=None if cost_limit is None else amount("--cost-limit", cost_limit),
             worst_case=_worst(worst_case, unit),
             level=level,
             max_models=max_models,

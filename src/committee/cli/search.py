@@ -110,6 +110,7 @@ def search(
         ),
     ] = None,
     unit: opt.Unit = None,
+    cost_limit: opt.CostLimit = None,
     threads: Annotated[int | None, typer.Option(help=OPTION_HELP["threads"])] = None,
     split: opt.ValSplit = None,
     test: Annotated[
@@ -155,11 +156,13 @@ def search(
         )  # fmt: skip
         search_with_promise(
             store, split, test, out, as_json, level=promise, match=match, agree_with=agree_with,
-            within=within, min_accuracy=min_accuracy, max_cost=max_cost, worst_case=worst_case,
+            within=within, min_accuracy=min_accuracy, max_cost=max_cost,
+            cost_limit=cost_limit, worst_case=worst_case,
             max_models=max_models, confidence=confidence, combine=combine, calibrated=calibrated,
             top=top, unit=unit, threads=threads,
         )  # fmt: skip
         return
+    refuse("--promise", cost_limit=cost_limit is not None)
     _check_targets([match, min_accuracy, max_cost], [cascade_of, ensemble], out)
     target = target_of(match, None if cascade_of else within, min_accuracy, max_cost)
     _check_method(

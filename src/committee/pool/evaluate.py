@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import CascadeError, MisalignedError, UnknownNameError
 from committee.pool.comparison import identity_of, shared_samples
+from committee.pool.costs import SampleCost, costs_of_stages, mean_cost, worst_cost
 from committee.pool.identity import shared_note
 from committee.pool.intervals import CONFIDENCE_LEVEL, Estimate, wilson_interval
 from committee.pool.metrics import TOP_1, Metric
@@ -32,7 +33,7 @@ class Evaluation:
         samples: Number of samples.
         accuracy: Share of samples predicted correctly, or the figure of another metric.
         average_cost: Mean over samples of the cost of the stages that ran, in ``unit``.
-        worst_case_cost: Sum over all stages, in ``unit``.
+        worst_case_cost: Sum over all stages, in ``unit``; the largest where samples differ in it.
         unit: Unit of both costs.
         exit_ratios: Share of samples that exit at each stage; sums to 1.
         measure: Name of the metric; ``top-1`` counts the samples predicted correctly.
@@ -120,7 +121,8 @@ def evaluate(
     source = source_of(cascade, pool, metric)
     stages, values = exits_of(cascade, source)
     exits = np.bincount(stages, minlength=len(cascade.stages))
-    return evaluation_of(source, unit, costs, exits, source.estimate(source.per_sample(values)))
+    estimate = source.estimate(source.per_sample(values))
+    return evaluation_of(source, unit, costs, mean_cost(costs, stages), exits, estimate)
 
 
 def source_of(cascade: Cascade, pool: Pool, metric: Metric | None = None) -> PrefixSource:
@@ -169,7 +171,12 @@ def exits_of(cascade: Cascade, source: PrefixSource) -> tuple[Array, Array]:
 
 
 def evaluation_of(
-    source: PrefixSource, unit: str, costs: Sequence[float], exits: Array, estimate: Estimate
+    source: PrefixSource,
+    unit: str,
+    costs: Sequence[SampleCost],
+    average: float,
+    exits: Array,
+    estimate: Estimate,
 ) -> Evaluation:
     """Return an evaluation from its parts.
 
@@ -177,6 +184,7 @@ def evaluation_of(
         source: The prefixes of the pool.
         unit: Unit of the costs.
         costs: Cost of each of the K stages.
+        average: Mean cost of a row.
         exits: How many rows exit at each stage, shape (K,), integers.
         estimate: The accuracy with its interval.
     """
@@ -185,8 +193,8 @@ def evaluation_of(
         split=pool.samples.split,
         samples=estimate.samples,
         accuracy=estimate.value,
-        average_cost=average_cost(costs, exits),
-        worst_case_cost=math.fsum(costs),
+        average_cost=average,
+        worst_case_cost=worst_cost(costs),
         unit=unit,
         exit_ratios=tuple((exits / len(pool)).tolist()),
         measure=measure_of(pool, metric),
@@ -211,24 +219,19 @@ def stored_decisions(cascade: Cascade, pool: Pool) -> Decisions:
     return drive(decide(pool.bound(cascade), len(pool)), stored)
 
 
-def stage_costs(cascade: Cascade, pool: Pool, unit: str | None = None) -> list[float]:
-    """Return the cost of each stage for one sample.
+def stage_costs(cascade: Cascade, pool: Pool, unit: str | None = None) -> list[SampleCost]:
+    """Return the cost of each stage for one sample, or for each where that differs.
 
     Raises:
         UnknownNameError: If the pool lacks a model of the cascade.
         CostError: If a model has no cost in that unit.
     """
     used = pool.holding(cascade.models_of_stages).only(cascade.names)
-    return costs_of_stages(cascade.models_of_stages, used.costs.values(unit or pool.costs.unit()))
-
-
-def costs_of_stages(stages: Iterable[Iterable[str]], costs: Mapping[str, float]) -> list[float]:
-    """Return the cost of each stage for one sample, from the cost of each model."""
-    return [math.fsum(costs[name] for name in stage) for stage in stages]
+    return costs_of_stages(cascade.models_of_stages, used.sample_costs(unit or pool.costs.unit()))
 
 
 def average_cost(costs: Iterable[float], exits: Array) -> float:
-    """Return the mean cost of a sample.
+    """Return the mean cost of a sample, where all samples cost the same.
 
     Args:
         costs: Cost of each of the K stages.

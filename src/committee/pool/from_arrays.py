@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from committee.arrays import Array
-from committee.errors import MisalignedError, ShapeError
+from committee.errors import CostError, MisalignedError, ShapeError
+from committee.pool.costs import checked_costs
 from committee.pool.frames import in_class_order, in_row_order, in_rows
 from committee.pool.labels import indices
 from committee.pool.plausibility import check_classes, check_declared
 from committee.rule.outputs import WITH_CONFIDENCE, Outputs, as_array, checked_outputs
-from committee.text import listed
+from committee.spec.cost import MEAN, Cost
+from committee.text import listed, printable
 
 
 def checked_arrays(
@@ -23,8 +25,15 @@ def checked_arrays(
     kind: str,
     ids: Sequence[str] | None,
     classes: Sequence[str],
-) -> tuple[dict[str, Outputs], Array | None, Sequence[str] | None, Sequence[str]]:
-    """Return the outputs of each model, the labels as indices, the ids and the classes.
+    costs: Mapping[str, ArrayLike],
+) -> tuple[
+    dict[str, Outputs],
+    Array | None,
+    Sequence[str] | None,
+    Sequence[str],
+    Mapping[str, ArrayLike],
+]:
+    """Return outputs by model, labels as indices, ids, classes, and costs in the order of rows.
 
     Arguments and errors are those of :meth:`committee.pool.pool.Pool.from_arrays`.
     """
@@ -40,7 +49,14 @@ def checked_arrays(
         tables[where] = pair[0]
         if pair[1] is not None:
             tables[f"{where}, confidence"] = pair[1]
+    # One number a model has no rows to bring into order.
+    each_costs = {n: c for n, c in costs.items() if np.ndim(c) and not isinstance(c, str)}
+    tables |= {f"costs of {name!r}": own for name, own in each_costs.items()}
     orders, ids = in_row_order(tables, ids)
+    for name in each_costs:
+        where = f"costs of {name!r}"
+        own = as_array(where, tables.pop(where))
+        each_costs[name] = in_rows(where, own, orders[where])
     arrays = {}
     for where, value in tables.items():
         named = () if where == "labels" else classes
@@ -54,7 +70,34 @@ def checked_arrays(
         checked[name] = checked_outputs(where, kind, arrays[where], confidence)
         check_declared(where, checked[name], 'kind="probabilities"')
         check_classes(where, checked[name], len(classes))
-    return checked, _labels(arrays.get("labels"), classes), ids, classes
+    indexed = _labels(arrays.get("labels"), classes)
+    return checked, indexed, ids, classes, {**costs, **each_costs}
+
+
+def priced(
+    name: str, cost: ArrayLike | None, unit: str, ids: Sequence[str]
+) -> tuple[tuple[Cost, ...], dict[str, Array]]:
+    """Return a model's cost, and what each sample cost by unit where that differs.
+
+    Raises:
+        CostError: If it is no number, or not one a sample; or one is negative.
+    """
+    if cost is None:
+        return (), {}
+    if not np.ndim(cost):
+        return (_cost(name, cost, unit),), {}
+    each = checked_costs(f"Pool: {name!r}", np.asarray(cost), ids)
+    mean = Cost(float(each.mean()) if len(each) else 0.0, unit, "given", MEAN)
+    return (mean,), ({unit: each} if (each != each[:1]).any() else {})
+
+
+def _cost(name: str, value: Any, unit: str) -> Cost:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        text = printable(str(value)[:30])
+        raise CostError(f"Pool: costs: {name!r} costs '{text}', no number; write 5e6") from None
+    return Cost(number, unit)
 
 
 def _labels(labels: ArrayLike | None, classes: Sequence[str]) -> Array | None:

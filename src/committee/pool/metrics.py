@@ -104,9 +104,7 @@ class _AmongTop:
 
     def __call__(self, exits: Exits) -> Array:
         if exits.outputs.kind in WITH_CONFIDENCE:
-            raise ShapeError(
-                f"top-{self.k}: {exits.outputs.kind} name one class at most; leave it out"
-            )
+            raise ShapeError(f"top-{self.k}: {exits.outputs.kind} name one class only; use top-1")
         values, labels = exits.outputs.values, np.asarray(exits.labels)[:, None]
         own = np.take_along_axis(values, labels, axis=1)
         before = np.arange(values.shape[1]) < labels

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from committee.errors import CascadeError, CostError, MisalignedError, UnknownNameError
-from committee.pool.from_arrays import checked_arrays
+from committee.errors import CascadeError, MisalignedError, UnknownNameError
+from committee.pool.costs import SampleCost
+from committee.pool.from_arrays import checked_arrays, priced
 from committee.pool.identity import content_copies
 from committee.pool.layout import Layout
 from committee.pool.metrics import TOP_1, Metric
@@ -24,10 +25,9 @@ from committee.rule.calibration import Calibration, calibrated
 from committee.rule.cascade import Cascade, refuse_confidence
 from committee.rule.combinations import DEFAULT_COMBINE, ORDER_FREE, combined
 from committee.rule.outputs import WITH_CONFIDENCE, Kind, Outputs
-from committee.spec.cost import Cost, CostTable
+from committee.spec.cost import CostTable
 from committee.spec.model import ImportedModel, KnownModel
 from committee.spec.task import CLASSIFICATION, Task
-from committee.text import printable
 
 # Rows that are combined at once.
 _ROWS = 4096
@@ -107,7 +107,7 @@ class Pool:
         outputs: Mapping[str, Any],
         *,
         kind: str,
-        costs: Mapping[str, float] | None = None,
+        costs: Mapping[str, ArrayLike] | None = None,
         unit: str = "macs",
         ids: Sequence[str] | None = None,
         classes: Sequence[str] = (),
@@ -124,7 +124,8 @@ class Pool:
                 and rows are found by name; for ``decisions`` a pair of predicted classes
                 (N,) and confidence (N,), for ``outcomes`` of values (N,) and confidence (N,).
             kind: ``logits``, ``probabilities``, ``decisions`` or ``outcomes``.
-            costs: What one sample costs in each model, in ``unit``.
+            costs: What one sample costs in each model, in ``unit``; an array (N,) where that
+                differs from sample to sample.
             unit: Unit of the costs.
             ids: Names of the samples; 0, 1, … if left out.
             classes: Names of the classes, in the order of the outputs.
@@ -143,19 +144,21 @@ class Pool:
         >>> pool.names
         ['a']
         """
-        checked, indexed, ids, classes = checked_arrays(labels, outputs, kind, ids, classes)
-        for what, table in (("costs", costs), ("families", families)):
-            for name in table or {}:
+        checked, indexed, ids, classes, costs = checked_arrays(
+            labels, outputs, kind, ids, classes, costs or {}
+        )
+        for what, names in (("costs", costs), ("families", families or {})):
+            for name in names:
                 if name not in checked:
                     raise UnknownNameError.of(f"Pool: {what}", "model", name, checked)
         count = len(next(iter(checked.values()), []))
+        samples = Samples.of(indexed, ids, classes, split, count)
         models = {}
         for name, own in checked.items():
-            price = [_cost(name, costs[name], unit)] if costs and name in costs else []
+            price, each = priced(name, costs.get(name), unit, samples.ids)
             family = (families or {}).get(name, "")
-            spec = ImportedModel(name, own.kind, family, tuple(price), bounds=bounds)
-            models[name] = PoolModel(spec, own)
-        samples = Samples.of(indexed, ids, classes, split, count)
+            spec = ImportedModel(name, own.kind, family, price, bounds=bounds)
+            models[name] = PoolModel(spec, own, sample_costs=each)
         return cls(samples, models, Layout(tuple(map(tuple, same_weights))))
 
     @classmethod
@@ -205,6 +208,15 @@ class Pool:
     def costs(self) -> CostTable:
         """What one sample costs in each model."""
         return CostTable.of({name: spec.costs for name, spec in self.specs.items()})
+
+    def sample_costs(self, unit: str) -> dict[str, SampleCost]:
+        """Return what one sample costs in each model: a number, or one each where they differ.
+
+        Raises:
+            CostError: If a model has no cost in that unit.
+        """
+        means = self.costs.values(unit)
+        return {n: each.sample_costs.get(unit, means[n]) for n, each in self.models.items()}
 
     @cached_property
     def families(self) -> dict[str, str]:
@@ -411,7 +423,7 @@ class Pool:
             if name not in self.models:
                 raise UnknownNameError.of("Pool: calibrations", "model", name, self.models)
         models = {
-            name: PoolModel(each.spec, each.outputs, calibrations.get(name))
+            name: replace(each, calibration=calibrations.get(name))
             for name, each in self.models.items()
         }
         return replace(self, models=models)
@@ -483,14 +495,5 @@ class Pool:
                 "which some cannot be taken. Predict a split of its own, with --rows"
             )
         samples = replace(self.samples.taken(np.arange(len(self))[index]), split=split)
-        models = {n: replace(m, outputs=m.outputs.rows(index)) for n, m in self.models.items()}
+        models = {name: model.rows(index) for name, model in self.models.items()}
         return replace(self, samples=samples, models=models)
-
-
-def _cost(name: str, value: Any, unit: str) -> Cost:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        text = printable(str(value)[:30])
-        raise CostError(f"Pool: costs: {name!r} costs '{text}', no number; write 5e6") from None
-    return Cost(number, unit)

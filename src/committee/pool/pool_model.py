@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -27,11 +28,19 @@ class PoolModel:
         spec: What is known of it, with its costs and its family.
         outputs: Its outputs as it gave them, one row a sample, in the order of the samples.
         calibration: What committees apply to its outputs before they are combined.
+        sample_costs: What each sample cost, shape (N,), by unit, where that differs; the spec then
+            has the mean.
     """
 
     spec: KnownModel
     outputs: Outputs
     calibration: Calibration | None = None
+    sample_costs: Mapping[str, Array] = field(default_factory=dict)
+
+    def rows(self, index: Any) -> PoolModel:
+        """Return the same on some of the samples; ``index`` as in NumPy."""
+        costs = {unit: each[index] for unit, each in self.sample_costs.items()}
+        return replace(self, outputs=self.outputs.rows(index), sample_costs=costs)
 
     @cached_property
     def digests(self) -> Array:

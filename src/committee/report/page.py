@@ -23,7 +23,8 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import DataError, needing, require
 from committee.pool.comparison import identity_of
-from committee.pool.evaluate import Evaluation, costs_of_stages
+from committee.pool.costs import costs_of_stages
+from committee.pool.evaluate import Evaluation
 from committee.pool.pool import Pool
 from committee.pool.prefixes import StageSequence
 from committee.report.command import Saving, saving_of

@@ -20,7 +20,7 @@ import numpy as np
 from committee.errors import CascadeError, NotFiniteError
 from committee.models.inputs import ArrayClip, Clip, ImageLike, ModelInputs, RawSamples, inputs_of
 from committee.models.load import source_of, specs_of
-from committee.pool.evaluate import costs_of_stages
+from committee.pool.costs import costs_of_stages
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, joined_decisions
 from committee.run.batching import Gatherer, Gathering, SampleBatch, recipes_from

@@ -11,7 +11,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import CascadeError, MisalignedError
-from committee.pool.evaluate import costs_of_stages
+from committee.pool.costs import SampleCost, costs_of_stages
 from committee.pool.intervals import Estimate
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
@@ -200,7 +200,10 @@ def _sweep_tiles(source: _TilePrefixes, task: Sweep) -> tuple[list[Point], int]:
 
 
 def _surfaces(
-    source: _TilePrefixes, task: Sweep, prefixes: Sequence[Key], costs: Sequence[Sequence[float]]
+    source: _TilePrefixes,
+    task: Sweep,
+    prefixes: Sequence[Key],
+    costs: Sequence[Sequence[SampleCost]],
 ) -> Iterator[tuple[Surface, Array, Array]]:
     """Yield the surfaces of one sequence, their figures, and which points keep the limits."""
     table, every = task.table, np.arange(len(source))

@@ -19,7 +19,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.compiled import warn_if_plain
 from committee.errors import TooLargeError
-from committee.pool.evaluate import costs_of_stages
+from committee.pool.costs import SampleCost, costs_of_stages
 from committee.pool.prefixes import Key, PrefixSource, StageSequence
 from committee.selection.options import Progress, SearchPlan
 from committee.selection.sequences import within_bounds
@@ -45,8 +45,8 @@ class Sweep:
         table: Statistics of every prefix.
         sequences: The sequences.
         keys: For each sequence, the prefix after each stage.
-        costs: Cost of each model for one sample: in the unit of the search, then in E units whose
-            average is bounded.
+        costs: Cost of each model for one sample, or for each where they differ: in the unit of the
+            search, then in E units whose average is bounded.
         limits: Largest total over rows in each bounded unit, shape (E,).
         threads: Threads to use.
         progress: See :data:`~committee.selection.options.Progress`.
@@ -55,7 +55,7 @@ class Sweep:
     table: PrefixTable
     sequences: list[StageSequence]
     keys: list[list[Key]]
-    costs: list[dict[str, float]]
+    costs: list[dict[str, SampleCost]]
     limits: Array
     threads: int
     progress: Progress | None
@@ -116,7 +116,7 @@ def search_sequences(
         table = prefix_table(source, distinct, plan.grid, None, plan.threads, progress, known)
     with timed(seconds, "thresholds"):
         units = [plan.unit, *plan.average_case]
-        costs = [pool.costs.values(pool.costs.unit(unit)) for unit in units]
+        costs = [pool.sample_costs(pool.costs.unit(unit)) for unit in units]
         limits = np.array([b * len(pool) for b in plan.average_case.values()], np.float64)
         task = Sweep(table, sequences, keys, costs, limits, plan.threads, plan.progress)
         points, cascades = sweep_thresholds(source, task)
@@ -206,9 +206,5 @@ def _batches(task: Sweep) -> Iterator[tuple[int, Batch]]:
             some = range(first, min(first + step, start + count))
             prefixes = [[task.table.rows[key] for key in task.keys[i]] for i in some]
             costs = [[costs_of_stages(task.sequences[i], c) for i in some] for c in task.costs]
-            shape = (len(task.costs), len(some), length)
-            yield (
-                first,
-                Batch(np.array(prefixes, np.int32), np.array(costs).reshape(shape), task.limits),
-            )
+            yield first, Batch.of(prefixes, costs, task.limits)
         start += count

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from committee.arrays import Array
+from committee.pool.costs import mean_cost
 from committee.pool.evaluate import (
     Evaluation,
     check_has_labels,
@@ -99,12 +100,13 @@ def _of_one_source(
     if not source.metric.counted:
         # The interval needs the value of every sample in full precision.
         return [evaluate(cascade, pool, unit, source.metric) for cascade in cascades]
-    return [
-        evaluation_of(
-            source, unit, stage_costs(cascade, pool, unit), exits, source.estimate(values)
-        )
-        for cascade, (exits, values) in zip(cascades, _walk(cascades, source, threads), strict=True)
-    ]
+    evaluations = []
+    for cascade, (stages, values) in zip(cascades, _walk(cascades, source, threads), strict=True):
+        costs = stage_costs(cascade, pool, unit)
+        exits = np.bincount(stages, minlength=len(costs))
+        average, estimate = mean_cost(costs, stages), source.estimate(values)
+        evaluations.append(evaluation_of(source, unit, costs, average, exits, estimate))
+    return evaluations
 
 
 def values_on(
@@ -132,7 +134,7 @@ def correct_on(cascade: Cascade, pool: Pool, threads: int | None = None) -> Arra
 def _walk(
     cascades: Sequence[Cascade], source: PrefixSource, threads: int | None
 ) -> Iterator[tuple[Array, Array]]:
-    """Yield, for each cascade, how many samples exit at each stage and what each sample scores."""
+    """Yield, for each cascade, the stage of exit of each sample and what it scores."""
     keys = [source.keys(cascade.models_of_stages) for cascade in cascades]
     finite: dict[Key, set[float]] = {}
     for cascade, own in zip(cascades, keys, strict=True):
@@ -142,14 +144,14 @@ def _walk(
     table = prefix_table(source, list(cuts), cuts=cuts, threads=threads or processors())
     for cascade, own in zip(cascades, keys, strict=True):
         alive = np.ones(len(source), bool)
-        exits, values = np.zeros(len(own), np.int64), np.zeros(len(source), table.values.dtype)
+        stages, values = np.zeros(len(source), np.int64), np.zeros(len(source), table.values.dtype)
         for k, (key, stage) in enumerate(zip(own, cascade.stages, strict=True)):
             # A sample exits if it reaches the stage's cut; "always" and "never" have no cut.
             cut = int(np.searchsorted(cuts[key], stage.threshold)) + 1
             row = table.rows[key]
             always = stage.threshold == -np.inf
             exiting = alive if always else alive & (table.passed[row] >= cut)
-            exits[k] = exiting.sum()
+            stages[exiting] = k
             values[exiting] = table.values[row][exiting]
             alive = alive & ~exiting
-        yield exits, values
+        yield stages, values

@@ -12,6 +12,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import CascadeError, CostError, Infeasible
 from committee.pool.comparison import identity_of
+from committee.pool.costs import worst_cost
 from committee.pool.evaluate import Evaluation, evaluate
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
@@ -227,8 +228,10 @@ class Front:
         family = pool.families.get(names[0]) if len(names) == 1 and settings.families else None
         if family is None or next(n for n in pool.names if pool.families.get(n) == family) in names:
             return None
-        bounds = [*settings.worst_case.items(), *settings.average_case.items()]
-        if any(pool.prices(unit)[names[0]] > bound for unit, bound in bounds):
+        if any(pool.prices(u)[names[0]] > most for u, most in settings.average_case.items()):
+            return None
+        worst = {u: worst_cost([pool.sample_costs(u)[names[0]]]) for u in settings.worst_case}
+        if any(worst[u] > most for u, most in settings.worst_case.items()):
             return None
         return committee_of(alone, evaluation, pool)
 

@@ -10,7 +10,7 @@ from typing import Unpack
 import numpy as np
 
 from committee.arrays import Array
-from committee.pool.evaluate import costs_of_stages
+from committee.pool.costs import costs_of_stages
 from committee.pool.pool import Pool
 from committee.selection.engine import check_memory, search_sequences
 from committee.selection.exhaustive import search
@@ -85,16 +85,16 @@ def _select(
     distinct = list(dict.fromkeys(key for each in keys for key in each))
     check_memory(len(distinct), len(pool), plan.max_memory)
     table = prefix_table(plan.source, distinct, plan.grid, threads=plan.threads)
-    costs = pool.costs.values(plan.unit)
-    priced = [costs_of_stages(pair, costs) for pair in pairs]
+    means, each = pool.costs.values(plan.unit), pool.sample_costs(plan.unit)
+    priced = [costs_of_stages(pair, means) for pair in pairs]
     levels = _levels(min(c[0] for c in priced), max(sum(c) for c in priced)) * len(pool)
     # Total value of each pair's best cascade at each cost; -inf where none is that cheap.
     best = np.full((len(pairs), len(levels)), -np.inf)
 
     def compare(first: int) -> None:
         for row in range(first, min(first + _PAIRS, len(pairs))):
-            prefixes = np.array([[table.rows[key] for key in keys[row]]], np.int32)
-            batch = Batch(prefixes, np.array([[priced[row]]]), np.empty(0))
+            prefixes = [[table.rows[key] for key in keys[row]]]
+            batch = Batch.of(prefixes, [[costs_of_stages(pairs[row], each)]], np.empty(0))
             points = sweep(table, batch, np.empty(0), np.empty(0, np.int64))
             order = np.argsort(points.cost)
             rising = np.maximum.accumulate(points.value[order])

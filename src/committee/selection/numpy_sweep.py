@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from committee.arrays import Array
+from committee.pool.costs import SampleCost, total_of
 
 # Most bins of one histogram, of some 40 bytes each. Thresholds of earlier stages are looped over
 # until the rest fits; an interrupt waits for one histogram.
@@ -53,12 +54,13 @@ class Surface:
     value: Array
 
 
-def surfaces(steps: Sequence[Step], costs: Sequence[float]) -> Iterator[Surface]:
+def surfaces(steps: Sequence[Step], costs: Sequence[SampleCost]) -> Iterator[Surface]:
     """Yield surfaces that cover every threshold vector of one sequence, without "always".
 
     Args:
         steps: Statistics of the K prefixes, shortest first.
-        costs: Cost of each stage for one sample, in the same order.
+        costs: Cost of each stage for one sample, in the same order; an array (N,) where samples
+            differ in it.
     """
     widths = [step.width for step in steps[:-1]]
     # Loop over as few thresholds as let the rest fit, and leave at least one axis.
@@ -70,27 +72,30 @@ def surfaces(steps: Sequence[Step], costs: Sequence[float]) -> Iterator[Surface]
         yield _surface(steps, costs, outer)
 
 
-def _surface(steps: Sequence[Step], costs: Sequence[float], outer: tuple[int, ...]) -> Surface:
-    samples = len(steps[0].values)
-    alive = np.ones(samples, bool)
-    cost, value = costs[0] * samples, 0
+def _surface(steps: Sequence[Step], costs: Sequence[SampleCost], outer: tuple[int, ...]) -> Surface:
+    alive = np.ones(len(steps[0].passed), bool)
+    cost, value = total_of(costs[0], alive), 0
     for step, choice, next_cost in zip(steps, outer, costs[1:], strict=False):
         goes_on = alive & (step.passed <= choice)
         value += int(step.values[alive & ~goes_on].sum(dtype=np.int64))
         alive = goes_on
-        cost += next_cost * int(alive.sum())
+        cost += total_of(next_cost, alive)
     inner = [Step(s.values[alive], s.passed[alive], s.width) for s in steps[len(outer) :]]
     return _histogram_surface(
         outer,
         inner,
-        costs[len(outer) + 1 :],
+        [c[alive] if isinstance(c, np.ndarray) else c for c in costs[len(outer) + 1 :]],
         cost,
         value + int(inner[0].values.sum(dtype=np.int64)),
     )
 
 
 def _histogram_surface(
-    outer: tuple[int, ...], steps: Sequence[Step], costs: Sequence[float], cost: float, value: int
+    outer: tuple[int, ...],
+    steps: Sequence[Step],
+    costs: Sequence[SampleCost],
+    cost: float,
+    value: int,
 ) -> Surface:
     """Add the cost and the change of value of going on to the next stage, axis by axis."""
     total_cost: Array = np.array(float(cost))
@@ -102,15 +107,20 @@ def _histogram_surface(
         shape = (*shape, here.width)
         change = np.zeros(shape, np.int64)
         np.add.at(change.reshape(-1), index, following.values.astype(np.int64) - here.values)
-        going_on = np.bincount(index, minlength=change.size).reshape(shape)
-        total_cost = total_cost[..., None] + float(next_cost) * _running_sums(going_on)
+        if isinstance(next_cost, np.ndarray):
+            spent = np.bincount(index, next_cost, change.size).reshape(shape)
+            added = _running_sums(spent)
+        else:
+            going_on = np.bincount(index, minlength=change.size).reshape(shape)
+            added = float(next_cost) * _running_sums(going_on)
+        total_cost = total_cost[..., None] + added
         total_value = total_value[..., None] + _running_sums(change)
     return Surface(outer, total_cost, total_value)
 
 
 def _running_sums(counts: Array) -> Array:
     """Return inclusive running sums along every axis."""
-    sums = counts.astype(np.int64)
+    sums = counts.copy()
     for axis in range(sums.ndim):
         np.cumsum(sums, axis=axis, out=sums)
     return sums

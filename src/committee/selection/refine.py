@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from committee.arrays import Array
 from committee.errors import Infeasible
+from committee.pool.costs import SampleCost, costs_of_stages, mean_cost, worst_cost
 from committee.pool.evaluate import (
     average_cost,
-    costs_of_stages,
     evaluation_of,
     exits_of,
     shared_warnings,
@@ -32,6 +32,7 @@ from committee.selection.front import (
     undominated,
 )
 from committee.selection.notes import warnings_of
+from committee.selection.statistics import PrefixTable
 from committee.selection.sweep import CLEARLY
 
 
@@ -92,6 +93,7 @@ class _Candidate:
         ends: The prefix of the sequence at which each stage but the last ends.
         sequence: The sequence that it comes from.
         exits: How many samples exit at each stage, shape (K,).
+        rows: The stages of exit of the samples, computed where costs differ by sample.
         value: See :data:`~committee.selection.engine.Point`.
     """
 
@@ -99,10 +101,15 @@ class _Candidate:
     ends: tuple[int, ...]
     sequence: StageSequence
     exits: Array
+    rows: Callable[[], Array]
     value: float
 
-    def average(self, costs: dict[str, float]) -> float:
-        return average_cost(costs_of_stages(self.cascade.models_of_stages, costs), self.exits)
+    def average(self, costs: Mapping[str, SampleCost]) -> float:
+        own = costs_of_stages(self.cascade.models_of_stages, costs)
+        numbers = [each for each in own if not isinstance(each, np.ndarray)]
+        if len(numbers) == len(own):
+            return average_cost(numbers, self.exits)
+        return mean_cost(own, self.rows())
 
 
 def _joined(candidates: Candidates) -> Iterator[_Candidate]:
@@ -112,20 +119,38 @@ def _joined(candidates: Candidates) -> Iterator[_Candidate]:
         never = [choice == table.widths[row] - 1 for choice, row in zip(choices, rows, strict=True)]
         numbers = [NEVER if n else float(c) for n, c in zip(never, choices, strict=True)]
         exits = -np.diff(reach, append=0)
+        ends = tuple(k for k, joins in enumerate(never) if not joins)
+        cuts = [(rows[end], int(choices[end])) for end in ends]
         yield _Candidate(
             source.cascade(sequence, numbers).joined(),
-            tuple(k for k, joins in enumerate(never) if not joins),
+            ends,
             sequence,
             exits[[*(not joins for joins in never), True]],
+            partial(_exits, table, cuts),
             value,
         )
 
 
+def _exits(table: PrefixTable, cuts: Sequence[tuple[int, int]]) -> Array:
+    """Return the stage of exit of each sample, shape (N,).
+
+    Args:
+        table: Statistics of every prefix.
+        cuts: The row in the table and the number of the threshold of each stage but the last.
+    """
+    stages = np.zeros(table.passed.shape[1], np.int64)
+    alive = np.ones(len(stages), bool)
+    for row, choice in cuts:
+        alive &= table.passed[row] <= choice
+        stages += alive
+    return stages
+
+
 def _committees(candidates: Candidates) -> tuple[Committee, ...]:
     plan = candidates.plan
-    table = plan.source.pool.costs
-    costs = table.values(plan.unit)
-    bounds = [(table.values(unit), bound) for unit, bound in plan.average_case.items()]
+    pool = plan.source.pool
+    costs = pool.sample_costs(plan.unit)
+    bounds = [(pool.sample_costs(unit), bound) for unit, bound in plan.average_case.items()]
     ranked = [
         candidate
         for candidate in _joined(candidates)
@@ -139,7 +164,7 @@ def _committees(candidates: Candidates) -> tuple[Committee, ...]:
         )
 
     def rank(candidate: _Candidate) -> tuple[object, ...]:
-        worst_case = math.fsum(costs[name] for name in candidate.cascade.names)
+        worst_case = worst_cost(costs[name] for name in candidate.cascade.names)
         return preference(candidate.cascade, worst_case)
 
     ranked.sort(key=rank)
@@ -180,12 +205,14 @@ def _committee(
     pool = source.pool
     thresholds = [known[cut] for cut in _cuts(candidates, candidate)]
     cascade = source.cascade(candidate.cascade.models_of_stages, thresholds)
-    costs = costs_of_stages(cascade.models_of_stages, pool.costs.values(plan.unit))
+    priced = pool.sample_costs(plan.unit)
+    costs = costs_of_stages(cascade.models_of_stages, priced)
     if source.metric.counted:
         correct = int(candidate.value)
         ends = wilson_interval(correct, len(pool))
         estimate = Estimate(correct / len(pool), *ends, len(pool))
     else:
         estimate = source.estimate(source.per_sample(exits_of(cascade, source)[1]))
-    evaluation = evaluation_of(source, plan.unit, costs, candidate.exits, estimate)
+    average, exits = candidate.average(priced), candidate.exits
+    evaluation = evaluation_of(source, plan.unit, costs, average, exits, estimate)
     return committee_of(cascade, evaluation, pool)

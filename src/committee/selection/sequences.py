@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from committee.errors import CascadeError, Infeasible
+from committee.pool.costs import worst_cost
 from committee.pool.pool import Pool
 from committee.pool.prefixes import Stage, StageSequence
 from committee.selection.sweep import CLEARLY
@@ -149,11 +149,11 @@ def within_bounds(
         CostError: If a model has no cost in a unit.
         Infeasible: If no sequence is within all bounds; the cheapest in each unit is named.
     """
-    tables = {unit: pool.costs.values(pool.costs.unit(unit)) for unit in bounds}
+    tables = {unit: pool.sample_costs(pool.costs.unit(unit)) for unit in bounds}
     allowed, least = [], dict[str, tuple[float, StageSequence]]()
     for sequence in sequences:
         names = [name for stage in sequence for name in stage]
-        totals = {unit: math.fsum(table[name] for name in names) for unit, table in tables.items()}
+        totals = {unit: worst_cost(own[name] for name in names) for unit, own in tables.items()}
         # A bound may be exceeded by rounding.
         if all(totals[unit] * CLEARLY <= bound for unit, bound in bounds.items()):
             allowed.append(sequence)

@@ -13,12 +13,15 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from committee.arrays import Array
+from committee.pool.costs import SampleCost, differ
 from committee.selection.approximations import compiled_part
 from committee.selection.numpy_sweep import Step, Surface, surfaces
 from committee.selection.statistics import PrefixTable
 
 # Below this share of another's cost, a committee is cheaper whatever the rounding.
 CLEARLY = 1 - 1e-12
+# The same in sums of costs that differ by sample, one after another, of up to a million samples.
+_CLEARLY_IN_SUMS = 1 - 1e-9
 _GO = np.zeros(1, np.uint8)
 
 
@@ -29,13 +32,24 @@ class Batch:
     Args:
         prefixes: Row in the prefix table of the prefix after each stage, shape (B, K), int32.
         costs: Cost of each stage for one sample, shape (1 + E, B, K): in the unit of the search,
-            then in E units whose average is bounded.
+            then in E units whose average is bounded. Where costs differ by sample, nested lists.
         limits: Largest total over samples in each bounded unit, shape (E,).
     """
 
     prefixes: Array
-    costs: Array
+    costs: Array | Sequence[Sequence[Sequence[SampleCost]]]
     limits: Array
+
+    @classmethod
+    def of(
+        cls,
+        prefixes: Sequence[Sequence[int]],
+        costs: Sequence[Sequence[Sequence[SampleCost]]],
+        limits: Array,
+    ) -> Batch:
+        """Return a batch; costs are an array where they are the same for all samples."""
+        numbers = not any(differ(own) for unit in costs for own in unit)
+        return cls(np.array(prefixes, np.int32), np.array(costs) if numbers else costs, limits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +89,8 @@ def sweep(
         stop: Shape (1,), uint8; once it is not 0 the sweep ends early with part of the result.
     """
     native = compiled_part()
-    if native is None:
+    # The compiled part counts samples, and costs that differ by sample must be summed.
+    if native is None or not isinstance(batch.costs, np.ndarray):
         return plain_sweep(table, batch, known_cost, known_value, stop)
     arrays = native.sweep(
         table.passed,
@@ -122,7 +137,7 @@ def _of_sequence(table: PrefixTable, rows: Array, number: int, batch: Batch, sto
     steps = [Step(table.values[r], table.passed[r], int(table.widths[r])) for r in rows]
     parts = []
     for surface, *bounded in zip(
-        *(surfaces(steps, costs) for costs in batch.costs[:, number, :]), strict=True
+        *(surfaces(steps, costs[number]) for costs in batch.costs), strict=True
     ):
         if stop[0]:
             break
@@ -144,7 +159,7 @@ def within_limits(bounded: Sequence[Surface], limits: Array, points: int) -> Arr
     """
     within = np.ones(points, bool)
     for surface, limit in zip(bounded, limits, strict=True):
-        within &= surface.cost.ravel() * CLEARLY <= limit
+        within &= surface.cost.ravel() * _CLEARLY_IN_SUMS <= limit
     return within
 
 
@@ -208,5 +223,5 @@ def dominated(cost: Array, value: Array, known_cost: Array, known_value: Array) 
     """Return which points a known one clearly beats; pass the known as a Pareto envelope."""
     if not len(known_cost):
         return np.zeros(len(cost), bool)
-    below = np.searchsorted(known_cost, cost * CLEARLY, side="left") - 1
+    below = np.searchsorted(known_cost, cost * _CLEARLY_IN_SUMS, side="left") - 1
     return (below >= 0) & (known_value[below] >= value)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from statistics import NormalDist
 from typing import Any
 
 from committee.errors import CostError, Infeasible
-from committee.pool.evaluate import Evaluation, evaluate, stage_costs
+from committee.pool.costs import differ, spent
+from committee.pool.evaluate import Evaluation, evaluate, exits_of, source_of, stage_costs
 from committee.pool.intervals import CONFIDENCE_LEVEL
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
@@ -168,12 +170,13 @@ def promises_of(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> tuple[P
 
 
 def _reach(cascade: Cascade, evaluation: Evaluation, pool: Pool) -> float:
-    """Return half the width of the 95 % interval of an average cost, from its exit ratios."""
-    costs, total = [], 0.0
-    for cost in stage_costs(cascade, pool, evaluation.unit):
-        total += cost
-        costs.append(total)
-    pairs = zip(evaluation.exit_ratios, costs, strict=True)
-    spread = math.fsum(share * (cost - evaluation.average_cost) ** 2 for share, cost in pairs)
+    """Return half the width of the 95 % interval of an average cost."""
+    costs = stage_costs(cascade, pool, evaluation.unit)
+    if differ(costs):
+        spread = float(spent(costs, exits_of(cascade, source_of(cascade, pool))[0]).var())
+    else:
+        each = accumulate(costs)
+        pairs = zip(evaluation.exit_ratios, each, strict=True)
+        spread = math.fsum(share * (cost - evaluation.average_cost) ** 2 for share, cost in pairs)
     z = NormalDist().inv_cdf((1 + CONFIDENCE_LEVEL) / 2)
     return z * math.sqrt(spread / max(evaluation.samples - 1, 1))

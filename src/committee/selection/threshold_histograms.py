@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from committee.arrays import Array
+from committee.pool.costs import differ
 from committee.pool.pool import Pool
 from committee.pool.prefixes import Key, PrefixSource, StageSequence, prefixes_of
 from committee.selection.front import Front
@@ -50,7 +51,8 @@ def threshold_histograms(
     """Return a histogram for each sequence of two or more stages on the front.
 
     The candidates are percentiles that search tried on the validation split, and every threshold of
-    the front. The result is empty if a sample may score anything but 1 or 0.
+    the front. The result is empty if a sample may score anything but 1 or 0, or samples
+    differ in cost.
 
     Args:
         front: Committees chosen on the validation split.
@@ -58,7 +60,7 @@ def threshold_histograms(
         threads: Threads to use; all processors by default.
     """
     settings = front.settings
-    if not settings.metric.counted:
+    if not settings.metric.counted or differ(pool.sample_costs(settings.unit).values()):
         return {}
     own: dict[StageSequence, list[tuple[float, ...]]] = {}
     for member in front:

@@ -10,6 +10,9 @@ from typing import Any
 from committee.errors import CostError, UnknownNameError, UnreadableError
 from committee.reading import plain, typed
 
+# The conditions of a cost that differs from sample to sample.
+MEAN = "mean over samples"
+
 
 @dataclass(frozen=True)
 class Cost:
