@@ -156,10 +156,9 @@ def search(
         )  # fmt: skip
         search_with_promise(
             store, split, test, out, as_json, level=promise, match=match, agree_with=agree_with,
-            within=within, min_accuracy=min_accuracy, max_cost=max_cost,
-            cost_limit=cost_limit, worst_case=worst_case,
-            max_models=max_models, confidence=confidence, combine=combine, calibrated=calibrated,
-            top=top, unit=unit, threads=threads,
+            within=within, min_accuracy=min_accuracy, max_cost=max_cost, cost_limit=cost_limit,
+            worst_case=worst_case, max_models=max_models, confidence=confidence, combine=combine,
+            calibrated=calibrated, top=top, unit=unit, threads=threads,
         )  # fmt: skip
         return
     refuse("--promise", cost_limit=cost_limit is not None)
