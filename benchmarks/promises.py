@@ -227,10 +227,12 @@ class Rivals:
         most = min(3, len(pool.names))
         choosing, testing = pool.rows(order[:third], "a"), pool.rows(order[third:], "b")
         whole, part = (cm.search(own, most, threads=1) for own in (pool, choosing))
+        limit = cm.evaluate(part.alone(reference), choosing).average_cost
         self.whole = [(m.cascade, _gains(m.cascade, whole, reference, pool)) for m in whole]
         self.part = [
             (m.cascade, *(_gains(m.cascade, part, reference, own) for own in (choosing, testing)))
             for m in part
+            if m.evaluation.average_cost < limit
         ]
 
     def naive(self, setting: Setting, errors: float = 0.0) -> cm.Cascade | None:
@@ -242,7 +244,7 @@ class Rivals:
 
     def bonferroni(self, setting: Setting) -> cm.Cascade | None:
         """Return the cheapest of the front that passes, each member at its share of the level."""
-        share = (1 - setting.level) / len(self.part)
+        share = (1 - setting.level) / max(len(self.part), 1)
         for cascade, _, gain in self.part:
             # The p-value is slow; a normal one ten times above the share saves it.
             if gain.mean() + setting.within < 1.5 * _error(gain):
@@ -261,6 +263,8 @@ class Rivals:
         margins = [
             (gain.mean() + setting.within) / max(_error(gain), 1e-9) for _, gain, _ in self.part
         ]
+        if not margins:
+            return None
         chain: list[int] = []
         for place in np.argsort(margins)[::-1]:
             # The front rises in cost: earlier is cheaper.
