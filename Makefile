@@ -18,7 +18,7 @@ SOURCES := timm==1.0.31 torchvision==0.28.0 \
 EXTRAS := .[all,torch,timm,torchvision,transformers,export,datasets,video,pytorchvideo]
 
 .PHONY: fuzz node node-if-there demo test test-lowest lint bench bench-search bench-search-large \
-	bench-promises bench-predict bench-import bench-run bench-export multiply-adds docs structure format clean
+	bench-promises bench-rivals bench-predict bench-import bench-run bench-export multiply-adds docs structure format clean
 
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
@@ -63,6 +63,11 @@ bench-search-large: $(VENV)/ready
 bench-promises: $(VENV)/ready
 	for world in imagenet cifar10 eight_sizes embedded compound_scaling; do \
 	$(BIN)/python benchmarks/promises.py --world $$world || exit 1; done
+
+# What published methods choose beside what we choose; about 25 minutes of one core. With scikit-fallback
+# (pip install scikit-fallback) it has that rival too. Writes docs/rivals.md and docs/rivals.png.
+bench-rivals: $(VENV)/ready
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/rivals.py --splits $(or $(SPLITS),5)
 
 # Predict against the bare parts of its work, in turns; its memory; and opening a store.
 bench-predict: $(VENV)/ready
