@@ -106,7 +106,7 @@ def agreement(table: Table) -> Iterator[Candidate]:
 
     Both rules of the paper are tried: the share of the votes, and the mean probability of the class
     with most votes. The first tier is any two or three models, which all cost; the second is any
-    single model that no other beats and that costs more than each of them.
+    other single model that no other beats.
 
     References:
         Kolawole, Dennis, Talwalkar, Smith (2024), Agreement-based cascading for efficient
@@ -115,9 +115,7 @@ def agreement(table: Table) -> Iterator[Candidate]:
     yield from single_models(table)
     every, singles = np.arange(len(table.labels)), best_singles(table)
     for models in sets_of_models(table):
-        later = [b for b in singles if table.costs[b] > table.costs[list(models)].max()]
-        if not later:
-            continue
+        later = [b for b in singles if b not in models]
         classes, *scores = voted(table, models, every)
         for rule, score in zip(OWN_TIER, scores, strict=True):
 
