@@ -27,7 +27,8 @@ def import_(
         list[str],
         typer.Argument(
             metavar="[NAME=]FILE...",
-            help="Outputs of each model: npy, npz, safetensors, csv or parquet. "
+            help="Outputs of each model: npy, npz, safetensors, csv, jsonl or parquet; or a table "
+            "whose column 'model' names the model of each row. "
             "The model is called NAME, by default like the file. That of --labels is no model.",
         ),
     ],
@@ -69,8 +70,8 @@ def import_(
         list[str] | None,
         typer.Option(
             metavar="ROLE=COLUMN,...",
-            help="What a column is: class=prediction,confidence=score. Roles: id, label, class, "
-            "value, confidence, cost, outputs, ignore. Repeatable.",
+            help="What a column is: class=prediction,confidence=score. Roles: model, id, label, "
+            "class, value, confidence, cost, outputs, ignore. Repeatable.",
         ),
     ] = None,
     normalise: Annotated[
@@ -87,6 +88,14 @@ def import_(
             help="The least and the largest value of outcomes. Without it each is 1 or 0.",
         ),
     ] = None,
+    missing: Annotated[
+        str,
+        typer.Option(
+            metavar="refuse|wrong|pass",
+            help="What an outcome means that a model did not give. pass: a cascade goes on to the "
+            "next model; wrong: a surest answer of the least value.",
+        ),
+    ] = "refuse",
     fraction: opt.Fraction = None,
     seed: opt.Seed = None,
     as_json: opt.AsJson = False,
@@ -99,9 +108,12 @@ def import_(
 
     Every column of a csv or parquet file, and every array of an npz or safetensors file, is one of:
     id; label; class and confidence of decisions; value and confidence of outcomes; cost (dollars,
-    latency_ms, ...), whose mean becomes the model's; outputs, as one column per class or as lists.
+    latency_ms, ...), whose mean is the model's; outputs, as one column per class or as lists.
     Other columns are refused by name. Columns that carry class names are matched by name, samples
-    that have ids by id.
+    that have ids by id. A cost that differs from row to row is kept for each sample.
+
+    A table with a column model, such as a log of calls, has a row for each sample and model, in any
+    order; ids are needed where models answered different samples.
 
     Example: committee import small=s.npy large=l.npy --kind logits --split val --labels labels.npy
     --cost small=41e6 --cost large=126e6
@@ -129,6 +141,7 @@ def import_(
         families=dict(_family(each) for each in family or []),
         columns=_columns(columns or []),
         normalise=normalise,
+        missing=missing,
         bounds=None if bounds is None else _bounds(bounds),
         fraction=fraction,
         seed=seed or 0,

@@ -22,11 +22,13 @@ from committee.rule.outputs import (
     refuse_one_output,
 )
 from committee.store.roles import Roles, id_column, refuse_counting, roles_of
-from committee.store.tables import Table, read_table
+from committee.store.tables import Table
 from committee.text import listed, printable, tidy
 
 # What an array of the names of classes is called.
 _CLASS_WORDS = ("class_names", "classes", "names")
+# Makes outcomes of values and confidences, NaN where there is no answer.
+Fill = Callable[[Array, Array], Outputs]
 # Called with a line that people should know.
 Note = Callable[[str], None]
 
@@ -35,8 +37,8 @@ Note = Callable[[str], None]
 class Foreign:
     """One file's content.
 
-    ``outputs`` is None for a file of labels; a label is -1 where there is none; ``costs`` are means
-    by unit, which is empty where the column names none.
+    ``outputs`` is None for a file of labels; a label is -1 where there is none; ``costs`` are
+    those of each sample, by column.
     """
 
     path: Path
@@ -46,7 +48,7 @@ class Foreign:
     outputs: Outputs | None = None
     labels: Array | None = None
     ids: tuple[str, ...] | None = None
-    costs: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, Array] = field(default_factory=dict)
 
     def rows(self, order: Array) -> Foreign:
         """Return the same samples in another order, indices of shape (N,)."""
@@ -57,6 +59,7 @@ class Foreign:
             outputs=None if self.outputs is None else self.outputs.rows(order),
             labels=None if self.labels is None else self.labels[order],
             ids=None if self.ids is None else tuple(self.ids[row] for row in order.tolist()),
+            costs={name: each[order] for name, each in self.costs.items()},
         )
 
 
@@ -64,19 +67,21 @@ class Reader:
     """Reads the files of one import: what one says of classes holds for the next.
 
     ``columns`` are the user's, by role; ``classes`` are empty until a file names them; ``tell`` is
-    called with each line that people should know.
+    called with each line that people should know. ``fill`` makes outcomes of values and confidences
+    some of which are NaN; None if every answer must be there.
     """
 
     def __init__(
         self,
-        files: Iterable[Path],
+        tables: Iterable[Table],
         kind: Kind,
         columns: Mapping[str, Sequence[str]],
         classes: tuple[str, ...],
         normalise: bool,
         tell: Note,
+        fill: Fill | None = None,
     ) -> None:
-        read = {path: read_table(path) for path in files}
+        read = {table.path: table for table in tables}
         _check_columns(columns, read.values())
         taken = {tidy(name) for names in columns.values() for name in names}
         naming = {path: _class_column(table, kind, taken) for path, table in read.items()}
@@ -92,6 +97,7 @@ class Reader:
         self._columns = columns
         self._normalise = normalise
         self._tell = tell
+        self._fill = fill
         self._named_by: Path | None = None
         self.classes = classes
 
@@ -118,8 +124,8 @@ class Reader:
         roles = roles_of(table, self._kind, self._columns, self.classes)
         if table.headless:
             self._tell(f"{path}: names no columns; all {len(roles.outputs)} are taken as outputs")
-        readers = {"decisions": self._decisions, "outcomes": _outcomes}
-        outputs = readers.get(self._kind, self._outputs)(table, roles)
+        readers = {"decisions": self._decisions, "outcomes": self._outcomes}
+        outputs = readers.get(self._kind, self._rows)(table, roles)
         refuse_one_output(str(path), outputs)
         return self._with_samples(table, roles, outputs, len(outputs))
 
@@ -137,7 +143,8 @@ class Reader:
         ids = None if roles.id is None else _ids(table, roles.id)
         own = self._names.get(table.path, ())
         labels = None if roles.label is None else _labels(table, roles.label, self.classes, own)
-        costs = {name: _mean(table, name) for name in roles.costs}
+        gaps = self._gaps(table, roles)
+        costs = {name: _costs(table, name, gaps) for name in roles.costs}
         for what, each in (("ids", ids), ("labels", labels)):
             if each is not None and len(each) != count:
                 raise MisalignedError(f"{table.path}: {len(each)} {what}, but {count} samples")
@@ -157,7 +164,25 @@ class Reader:
             str(table.path), "decisions", classes, _known_numbers(table, confidence)
         )
 
-    def _outputs(self, table: Table, roles: Roles) -> Outputs:
+    def _outcomes(self, table: Table, roles: Roles) -> Outputs:
+        where = str(table.path)
+        names = _pair(table, "outcomes", "value", roles.value, roles.confidence)
+        if self._fill is None:
+            say = ", or say what it means: --missing wrong, --missing pass"
+            value, confidence = (_known_numbers(table, name, say) for name in names)
+            return checked_outputs(where, "outcomes", value, confidence)
+        value, confidence = (_numbers(table, name, gaps=True) for name in names)
+        own = self._fill(value, confidence)
+        return checked_outputs(where, "outcomes", own.values, own.confidence)
+
+    def _gaps(self, table: Table, roles: Roles) -> Array | None:
+        """Return which rows have no answer, shape (N,); None if each must have one."""
+        if self._fill is None or roles.value is None or roles.confidence is None:
+            return None
+        pair = (_numbers(table, n, gaps=True) for n in (roles.value, roles.confidence))
+        return np.asarray(np.isnan(sum(pair)))
+
+    def _rows(self, table: Table, roles: Roles) -> Outputs:
         where, names = str(table.path), roles.outputs
         if not names:
             raise DataError(
@@ -194,13 +219,6 @@ class Reader:
             zeros = order is not None or self._kind == "probabilities"
             refuse_counting(table, names, values, zeros)
         return order, bool(named)
-
-
-def _outcomes(table: Table, roles: Roles) -> Outputs:
-    value, confidence = _pair(table, "outcomes", "value", roles.value, roles.confidence)
-    return checked_outputs(
-        str(table.path), "outcomes", _known_numbers(table, value), _known_numbers(table, confidence)
-    )
 
 
 def _pair(
@@ -265,9 +283,14 @@ def _ids(table: Table, name: str) -> tuple[str, ...]:
     return ids
 
 
-def _numbers(table: Table, name: str) -> Array:
-    """Return a column as numbers; what is missing or no number is named with its place."""
+def _numbers(table: Table, name: str, gaps: bool = False) -> Array:
+    """Return a column as numbers; what is missing or no number is named with its place.
+
+    With ``gaps`` what is missing is NaN.
+    """
     column = table.read(name)
+    if gaps and column.dtype.kind == "U":
+        column = np.where(np.char.strip(column) == "", "nan", column)
     try:
         numbers = np.asarray(column, dtype=np.float64)
     except (ValueError, TypeError):
@@ -276,12 +299,12 @@ def _numbers(table: Table, name: str) -> Array:
     return numbers
 
 
-def _known_numbers(table: Table, name: str) -> Array:
-    """Return a column as numbers, none of which is missing."""
-    numbers = _numbers(table, name)
+def _known_numbers(table: Table, name: str, remedy: str = "") -> Array:
+    """Return a column as numbers, none of which is missing; ``remedy`` ends the error."""
+    numbers = _numbers(table, name, gaps=True)
     missing = np.flatnonzero(np.isnan(numbers))
     if len(missing):
-        raise DataError(_no_number(table, name, int(missing[0]), None))
+        raise DataError(_no_number(table, name, int(missing[0]), None) + remedy)
     return numbers
 
 
@@ -308,8 +331,12 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-def _mean(table: Table, name: str) -> float:
-    values = _numbers(table, name)
+def _costs(table: Table, name: str, gaps: Array | None) -> Array:
+    """Return what each sample cost; one without answer may lack it, and costs what others do."""
+    values = _numbers(table, name, gaps=gaps is not None)
+    if gaps is not None:
+        unknown = gaps & np.isnan(values)
+        values = np.where(unknown, np.nanmean(values) if unknown.any() else 0.0, values)
     wrong = ~(np.isfinite(values) & (values >= 0))
     if wrong.any():
         row = int(wrong.argmax())
@@ -317,7 +344,7 @@ def _mean(table: Table, name: str) -> float:
             f"{table.path}: {table.place(row)}{_with_id(table, row)}: {name!r} is {values[row]}; a "
             f"cost is a number from 0. Fix it, or leave the column out: --columns ignore={name}"
         )
-    return float(values.mean()) if len(values) else 0.0
+    return values
 
 
 def _labels(table: Table, name: str, classes: Sequence[str], named: Sequence[str]) -> Array:
@@ -336,3 +363,19 @@ def _labels(table: Table, name: str, classes: Sequence[str], named: Sequence[str
         named,
         place=lambda row: table.place(row) + _with_id(table, row),
     )
+
+
+def filled(values: Array, confidence: Array, missing: str, least: float) -> Outputs:
+    """Return outcomes in which a missing answer, NaN in either, has the least value.
+
+    Args:
+        values: Shape (N,).
+        confidence: Shape (N,).
+        missing: ``pass``: the model gave no answer, and a cascade goes on to the next. ``wrong``:
+            it gave a wrong one, as sure as its surest, so that no threshold hides it.
+        least: The least value of an outcome.
+    """
+    gone = np.isnan(values) | np.isnan(confidence)
+    known = confidence[~gone]
+    sure = -np.inf if missing == "pass" else known.max(initial=-np.inf)
+    return Outputs("outcomes", np.where(gone, least, values), np.where(gone, sure, confidence))

@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,20 @@ from committee.pool.pool import Pool
 from committee.pool.pool_model import PoolModel, copies_in
 from committee.pool.samples import Samples
 from committee.rule.outputs import WITH_CONFIDENCE, Outputs, check_kind
-from committee.spec.cost import Cost
+from committee.spec.cost import MEAN, Cost
 from committee.spec.model import ImportedModel, check_name
 from committee.store.entry import CHUNK_ROWS, Entry, read_index
 from committee.store.folder import writing
-from committee.store.foreign import Foreign, Note, Reader
+from committee.store.foreign import Fill, Foreign, Note, Reader, filled
+from committee.store.long_tables import completed, expanded
 from committee.store.reader import stored_widths
 from committee.store.roles import ROLES
+from committee.store.sample_costs import write_costs
 from committee.store.split import Split, check_split_name, known_split, other_splits
+from committee.store.tables import read_table
 from committee.text import listed, printable
+
+_MISSING = ("refuse", "wrong", "pass")
 
 
 def import_predictions(
@@ -69,6 +75,7 @@ def import_predictions(
     columns: Mapping[str, str | Sequence[str]] | None = None,
     normalise: bool = False,
     bounds: tuple[float, float] | None = None,
+    missing: str = "refuse",
     fraction: str | None = None,
     seed: int = 0,
     note: Note | None = None,
@@ -76,7 +83,8 @@ def import_predictions(
     """Put outputs made elsewhere into a store.
 
     Args:
-        files: For each model the file of its outputs.
+        files: For each model the file of its outputs; of a file with a column ``model`` the models
+            are those it names, with one row for each of them and each sample.
         store: Folder of the store; made if it is not there.
         kind: ``logits``, ``probabilities``, ``decisions`` or ``outcomes``.
         split: Name of the split.
@@ -90,6 +98,8 @@ def import_predictions(
             ``label``, ``class``, ``value``, ``confidence``, ``cost``, ``outputs`` or ``ignore``.
         normalise: Whether rows of probabilities are divided by their sums.
         bounds: The least and the largest value of outcomes; without them each is 1 or 0.
+        missing: What an outcome means that a model did not give: ``refuse``, ``wrong`` or ``pass``;
+            see :func:`committee.store.foreign.filled`.
         fraction: The share of every class to take; see :func:`committee.data.base.share`.
         seed: Chooses the samples of the share.
         note: Called with a line for each thing that people should know.
@@ -106,28 +116,32 @@ def import_predictions(
     kind, tell = check_kind("import", kind), note or (lambda line: None)
     if normalise and kind != "probabilities":
         raise ShapeError(f"import: --normalise is for probabilities; these are {kind}")
+    fill, least = _fill_of(kind, missing, bounds)
     check_split_name(split)
-    for name in files:
-        check_name("import", name)
-    for what, table in (("cost", costs), ("family", families)):
-        for name in table or {}:
-            if name not in files:
-                raise UnknownNameError.of(f"import: {what}", "model", name, files)
     mapping = {r: [n] if isinstance(n, str) else list(n) for r, n in (columns or {}).items()}
     for role in mapping:
         if role not in ROLES:
             raise UnknownNameError.of("columns", "role of a column", role, ROLES)
+    tables = expanded({n: read_table(f) for n, f in files.items()}, mapping.pop("model", ()))
+    for name in tables:
+        check_name("import", name)
+    for what, own in (("cost", costs), ("family", families)):
+        for name in own or {}:
+            if name not in tables:
+                raise UnknownNameError.of(f"import: {what}", "model", name, tables)
     folder = Path(store) / split
     index = Path(store) / "store.json"
     known = tuple(read_index(index)["classes"]) if index.is_file() else None
     # What a store has without names stays so.
     unnamed = not classes and known == ()
     classes = tuple(classes) or known or ()
-    paths = [*files.values(), *([labels] if labels else [])]
-    reader = Reader(paths, kind, mapping, classes, normalise, tell)
-    for path in files.values():
-        reader.learn(path)
-    foreign = {name: reader.model(path) for name, path in files.items()}
+    every = [*tables.values(), *([read_table(labels)] if labels else [])]
+    reader = Reader(every, kind, mapping, classes, normalise, tell, fill)
+    for table in tables.values():
+        reader.learn(table.path)
+    foreign = {name: reader.model(table.path) for name, table in tables.items()}
+    if kind in WITH_CONFIDENCE:
+        foreign = completed(foreign, missing, least)
     beside = [] if labels is None else [reader.labels(labels)]
     classes = () if unnamed else reader.classes
     for each in foreign.values():
@@ -151,7 +165,11 @@ def import_predictions(
     outputs = {name: each.outputs for name, each in foreign.items() if each.outputs is not None}
     widths = {n: o.values.shape[1] for n, o in outputs.items() if o.kind not in WITH_CONFIDENCE}
     check_alike("import", {**stored_widths(folder), **widths} if widths else {})
-    pool = Pool(samples, {n: PoolModel(specs[n], own) for n, own in outputs.items()})
+    models = {
+        name: PoolModel(specs[name], own, sample_costs=_sample_costs(foreign[name], unit))
+        for name, own in outputs.items()
+    }
+    pool = Pool(samples, models)
     if fraction is not None:
         rows, rule = share_rows(samples, fraction, seed)
         pool = pool.rows(rows, split)
@@ -160,7 +178,24 @@ def import_predictions(
     for line in _notes(pool, apart):
         tell(line)
     _write(Path(store), {n: each.to_json() for n, each in specs.items()}, pool, apart, tell)
-    return Pool.load(Path(store) / split, list(files))
+    return Pool.load(Path(store) / split, list(tables))
+
+
+def _fill_of(
+    kind: str, missing: str, bounds: tuple[float, float] | None
+) -> tuple[Fill | None, float]:
+    """Return what fills in missing answers, or None if they are refused; and the least value."""
+    if missing not in _MISSING:
+        raise UnknownNameError.of("import: --missing", "meaning", missing, _MISSING)
+    least = 0.0 if bounds is None else bounds[0]
+    if missing == "refuse":
+        return None, least
+    if kind != "outcomes":
+        raise ShapeError(
+            f"import: --missing {missing} is for outcomes; these are {kind}, which have no answer "
+            "that is wrong for every label. Leave the samples out of all files"
+        )
+    return partial(filled, missing=missing, least=least), least
 
 
 def _notes(pool: Pool, apart: Sequence[str]) -> Iterator[str]:
@@ -197,6 +232,8 @@ def _write(
                 rows=len(samples),
             )
             target.writer(samples, name, entry).write_all(own)
+            model = pool.models[name]
+            write_costs(store / samples.split, model.spec, samples, model.sample_costs)
 
 
 def _apart_by_outputs(root: Path, pool: Pool) -> list[str]:
@@ -219,7 +256,8 @@ def _costs_of(
     """Return a model's costs: the one given, and the means of its columns."""
     costs = {} if given is None else {unit: Cost(given, unit)}
     for column, own in foreign.roles.costs.items():
-        mean = Cost(foreign.costs[column], own or unit, "given", "mean of a column")
+        each = foreign.costs[column]
+        mean = Cost(float(each.mean()) if len(each) else 0.0, own or unit, "given", _mark(each))
         if costs.get(mean.unit, mean).value != mean.value:
             raise CostError(
                 f"{foreign.path}: column {column!r} has the mean {mean.value:.6g} {mean.unit}, "
@@ -229,6 +267,17 @@ def _costs_of(
         costs[mean.unit] = mean
         tell(f"{name} costs {mean.value:.6g} {mean.unit} a sample, the mean of column {column!r}")
     return list(costs.values())
+
+
+def _mark(each: Array) -> str:
+    """Return the conditions of the mean of a column."""
+    return MEAN if (each != each[:1]).any() else "the same for every sample"
+
+
+def _sample_costs(foreign: Foreign, unit: str) -> dict[str, Array]:
+    """Return what each sample cost, by unit, where that differs."""
+    units = {column: own or unit for column, own in foreign.roles.costs.items()}
+    return {units[c]: each for c, each in foreign.costs.items() if _mark(each) == MEAN}
 
 
 def _fingerprint(outputs: Outputs) -> str:

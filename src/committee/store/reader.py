@@ -40,6 +40,7 @@ from committee.store.entry import (
     read_index,
     read_manifest,
 )
+from committee.store.sample_costs import read_costs, with_means
 from committee.store.split import read_split
 
 _CHUNKS_A_TASK = 16
@@ -75,8 +76,10 @@ def load_pool(
     _check_chunks(list(files.values()))
     outputs = {name: _outputs(each) for name, each in files.items()}
     specs = {name: _spec(name, index["models"][name], root) for name in names}
+    costs = {name: read_costs(folder, specs[name], samples) for name in names}
+    specs = {name: with_means(specs[name], costs[name]) for name in names}
     calibrations = read_calibrations(root, names) if calibrated else {}
-    models = {n: PoolModel(specs[n], outputs[n], calibrations.get(n)) for n in names}
+    models = {n: PoolModel(specs[n], outputs[n], calibrations.get(n), costs[n]) for n in names}
     return Pool(samples, models, Layout.of(specs), _task(specs.values()))
 
 

@@ -16,7 +16,7 @@ from committee.rule.outputs import WITH_CONFIDENCE
 from committee.store.tables import Column, Table
 from committee.text import listed, tidy, word
 
-ROLES = ("id", "label", "class", "value", "confidence", "cost", "outputs", "ignore")
+ROLES = ("model", "id", "label", "class", "value", "confidence", "cost", "outputs", "ignore")
 
 # Usual names of columns by role, in any case and with any separators.
 _WORDS: dict[str, frozenset[str]] = {

@@ -1,6 +1,6 @@
 """Read files of predictions as named columns; csv is read at once, other formats by column.
 
-The ending names the format: npy, npz, safetensors, csv or parquet. No format runs code.
+The ending names the format: npy, npz, safetensors, csv, jsonl or parquet. No format runs code.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import DataError, MissingExtraError, needing
-from committee.reading import check_growth, parsed_npz, shape_in
+from committee.reading import check_growth, parsed_json, parsed_npz, shape_in
 from committee.text import from_cell, is_ours, listed, printable, tidy
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -186,6 +186,33 @@ def _csv(path: Path) -> Table:
     return Table(path, columns, tabular=True, headless=headless, lines=lines)
 
 
+def _jsonl(path: Path) -> Table:
+    """Read a file with one object a line; a key that a line lacks is missing there."""
+    rows: list[dict[str, Any]] = []
+    lines = []
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                row = parsed_json(line)
+                if not isinstance(row, dict):
+                    raise DataError(f"{path}: line {number} is no object; write one on each line")
+                rows.append({tidy(name): value for name, value in row.items()})
+                lines.append(number)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {name: _json_column([row.get(name) for row in rows]) for name in names}
+    return Table(path, columns, tabular=True, lines=lines)
+
+
+def _json_column(values: list[Any]) -> Column:
+    is_list = any(isinstance(each, list) for each in values)
+    if is_list or all(each is None or isinstance(each, int | float) for each in values):
+        numbers = all(isinstance(each, int) for each in values)
+        kind = np.int64 if numbers else np.float64
+        return Column(2 if is_list else 1, lambda: np.array(values, kind))
+    texts = ["" if each is None else str(each) for each in values]
+    return Column(1, lambda: np.array(texts, str))
+
+
 def _is_headless(path: Path, first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     """Return True if the first row is a sample: its cells are numbers, and not all are whole."""
     numbers = [bool(_NUMBER.fullmatch(cell)) for cell in first]
@@ -277,5 +304,6 @@ _READERS: dict[str, Callable[[Path], Table]] = {
     ".npz": _npz,
     ".safetensors": _safetensors,
     ".csv": _csv,
+    ".jsonl": _jsonl,
     ".parquet": _parquet,
 }
