@@ -55,7 +55,7 @@ from committee.store.reader import stored_widths
 from committee.store.roles import ROLES
 from committee.store.sample_costs import write_costs
 from committee.store.split import Split, check_split_name, known_split, other_splits
-from committee.store.tables import read_table
+from committee.store.tables import Table, read_table
 from committee.text import listed, printable
 
 _MISSING = ("refuse", "wrong", "pass")
@@ -119,12 +119,7 @@ def import_predictions(
     fill, least = _fill_of(kind, missing, bounds)
     check_split_name(split)
     mapping = {r: [n] if isinstance(n, str) else list(n) for r, n in (columns or {}).items()}
-    for role in mapping:
-        if role not in ROLES:
-            raise UnknownNameError.of("columns", "role of a column", role, ROLES)
-    tables = expanded({n: read_table(f) for n, f in files.items()}, mapping.pop("model", ()))
-    for name in tables:
-        check_name("import", name)
+    tables = _tables(files, mapping)
     for what, own in (("cost", costs), ("family", families)):
         for name in own or {}:
             if name not in tables:
@@ -171,14 +166,24 @@ def import_predictions(
     }
     pool = Pool(samples, models)
     if fraction is not None:
-        rows, rule = share_rows(samples, fraction, seed)
-        pool = pool.rows(rows, split)
-        pool = replace(pool, samples=replace(pool.samples, rule=rule))
+        pool = _share(pool, fraction, seed)
     apart = _apart_by_outputs(Path(store), pool)
     for line in _notes(pool, apart):
         tell(line)
     _write(Path(store), {n: each.to_json() for n, each in specs.items()}, pool, apart, tell)
     return Pool.load(Path(store) / split, list(tables))
+
+
+def _tables(files: Mapping[str, Path], columns: dict[str, list[str]]) -> dict[str, Table]:
+    """Return the table of each model, and take the column that names models from ``columns``."""
+    for role in columns:
+        if role not in ROLES:
+            raise UnknownNameError.of("columns", "role of a column", role, ROLES)
+    read = {name: read_table(file) for name, file in files.items()}
+    tables = expanded(read, columns.pop("model", ()))
+    for name in tables:
+        check_name("import", name)
+    return tables
 
 
 def _fill_of(
@@ -196,6 +201,13 @@ def _fill_of(
             "that is wrong for every label. Leave the samples out of all files"
         )
     return partial(filled, missing=missing, least=least), least
+
+
+def _share(pool: Pool, fraction: str, seed: int) -> Pool:
+    """Return the pool on a share of its samples."""
+    rows, rule = share_rows(pool.samples, fraction, seed)
+    taken = pool.rows(rows, pool.samples.split)
+    return replace(taken, samples=replace(taken.samples, rule=rule))
 
 
 def _notes(pool: Pool, apart: Sequence[str]) -> Iterator[str]:
