@@ -86,6 +86,11 @@ def _log_gap(row: Row) -> float:
     return np.log(np.float64(ranked[0])) - np.log(np.float64(ranked[1]))
 
 
+def voted(named: list[int]) -> int:
+    """The class named most often; among equals the one named by the newest model."""
+    return max(reversed(named), key=named.count)
+
+
 class Oracle:
     """Tries cascades on one pool under one rule."""
 
@@ -105,21 +110,47 @@ class Oracle:
         return self._judged[models]
 
     def _sample(self, models: tuple[str, ...], sample: int) -> tuple[int, float]:
-        newest = self.pool.outputs[models[-1]]
-        if newest.kind == "decisions":
-            return int(newest.values[sample]), float(newest.confidence[sample])
-        kind = newest.kind
+        agree = self.confidence in ("agreement", "ranked_agreement")
+        base = "max_prob" if agree else self.confidence
+        own = {name: self._alone(name, sample, base) for name in models}
+        if self.combine == "last":
+            answer, score = own[models[-1]]
+        elif self.combine == "vote":
+            answer = voted([own[name][0] for name in models])
+            score = self._of_voters(own, answer)
+        else:
+            answer, score = self._mean(models, sample, base)
+        if not agree:
+            return answer, score
+        votes = float(sum(named == answer for named, _ in own.values()))
+        if self.confidence == "agreement":
+            return answer, votes / len(models)
+        rank = (score / (abs(score) + 1) + 1) / 2
+        return answer, (votes + rank) / (len(models) + 1)
+
+    def _alone(self, name: str, sample: int, confidence: str) -> tuple[int, float]:
+        outputs = self.pool.outputs[name]
+        if outputs.kind == "decisions":
+            return int(outputs.values[sample]), float(outputs.confidence[sample])
+        row = [float(x) for x in outputs.values[sample]]
+        return argmax(row), certainty(row, outputs.kind, confidence)
+
+    def _of_voters(self, own: dict[str, tuple[int, float]], answer: int) -> float:
+        """The mean score of the models that name the answer, in the order of their names."""
+        voters = [own[name][1] for name in sorted(own) if own[name][0] == answer]
+        return sum(score * (1 / len(voters)) for score in voters)
+
+    def _mean(self, models: tuple[str, ...], sample: int, confidence: str) -> tuple[int, float]:
+        kind = self.pool.kind
         rows = [
             [float(x) for x in self.pool.outputs[name].values[sample]] for name in sorted(models)
         ]
-        if self.combine == "last":
-            row = [float(x) for x in newest.values[sample]]
-        elif self.combine == "mean_logits":
+        if self.combine == "mean_logits":
             row = mean(rows)
         else:
             row = mean(rows if kind == "probabilities" else [softmax(each) for each in rows])
             kind = "probabilities"
-        return argmax(row), certainty(row, kind, self.confidence)
+        return argmax(row), certainty(row, kind, confidence)
 
     def attempt(self, stages: Stages) -> Tried:
         """Run every sample through the stages, one after another."""

@@ -11,17 +11,18 @@ from committee import Calibration, Pool
 from committee.arrays import Array
 
 CONFIDENCES = ("max_prob", "logit_gap", "prob_gap", "neg_entropy")
+AGREEMENTS = ("agreement", "ranked_agreement")
 COMBINES = {
-    "logits": ("mean_logits", "mean_probabilities", "last"),
-    "probabilities": ("mean_probabilities", "last"),
-    "decisions": ("last",),
+    "logits": ("mean_logits", "mean_probabilities", "last", "vote"),
+    "probabilities": ("mean_probabilities", "last", "vote"),
+    "decisions": ("last", "vote"),
 }
-# Every rule that a pool of each kind allows; decisions bring their own confidence.
+# Every rule that a pool of each kind allows; decisions bring their own confidence, or agree.
 RULES = [
     (kind, combine, confidence)
     for kind, combines in COMBINES.items()
     for combine in combines
-    for confidence in (CONFIDENCES if kind != "decisions" else ("max_prob",))
+    for confidence in (*(CONFIDENCES if kind != "decisions" else ("max_prob",)), *AGREEMENTS)
 ]
 NAMES = "abcde"
 

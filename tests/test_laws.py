@@ -14,7 +14,7 @@ from committee.rule.combinations import ORDER_FREE, combined
 from committee.rule.flow import Decisions
 from committee.rule.outputs import Outputs
 from committee.rule.scores import score
-from strategies import COMBINES, CONFIDENCES, NAMES, pools
+from strategies import AGREEMENTS, COMBINES, CONFIDENCES, NAMES, pools
 
 # Thresholds around the scores that small pools have, and both words.
 THRESHOLDS = st.one_of(
@@ -33,7 +33,7 @@ def cascades(draw: st.DrawFn, pool: Pool) -> Cascade:
     return Cascade.of(
         stages,
         [draw(THRESHOLDS) for _ in stages[1:]],
-        draw(st.sampled_from(CONFIDENCES)),
+        draw(st.sampled_from([*CONFIDENCES, *AGREEMENTS])),
         draw(st.sampled_from(COMBINES[pool.kind])),
     )
 

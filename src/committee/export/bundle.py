@@ -40,6 +40,7 @@ RULE_FILES = (
     "arrays.py",
     "errors.py",
     "rule/__init__.py",
+    "rule/agreement.py",
     "rule/calibration.py",
     "rule/combinations.py",
     "rule/flow.py",

@@ -141,6 +141,11 @@ class Onnx:
         step = (values.apply("Abs") * half).apply("Max", float(finfo.smallest_subnormal))
         return values + step
 
+    def one_hot(self, index: Tensor, like: Tensor) -> Tensor:
+        every = index.nodes.constant(np.arange(like.classes), np.int64)
+        own = replace(index, name=index.nodes.add("Equal", index.name, every))
+        return own.apply("Where", 1.0, 0.0)
+
     def take_along(self, values: Tensor, index: Tensor) -> Tensor:
         return values.apply("GatherElements", index, axis=1)
 

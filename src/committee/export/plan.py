@@ -168,9 +168,9 @@ def _kind(cascade: Cascade, kinds: Mapping[str, Kind]) -> Kind:
             "export: models give logits and probabilities, so 'last' would give either. "
             "Use combine='mean_probabilities', or write a bundle"
         )
-    return (
-        "probabilities" if cascade.combine == "mean_probabilities" else next(iter(kinds.values()))
-    )
+    if cascade.combine in ("mean_probabilities", "vote"):
+        return "probabilities"
+    return next(iter(kinds.values()))
 
 
 def _read(spec: ModelSpec) -> ModelProto:

@@ -14,10 +14,12 @@ import numpy as np
 from committee.export.nodes import Nodes, onnx_type
 from committee.export.onnx_namespace import Onnx, Tensor
 from committee.export.plan import Plan
+from committee.rule.agreement import combine_and_score
 from committee.rule.calibration import calibrated
 from committee.rule.cascade import ALWAYS, NEVER
-from committee.rule.flow import combine_and_score, exits
+from committee.rule.flow import exits
 from committee.rule.outputs import Outputs
+from committee.rule.scores import AGREEMENTS
 from committee.spec.preprocessing import Preprocessing
 
 _ONNX = cast(Any, Onnx())
@@ -158,8 +160,9 @@ def _stage(
     if stage.threshold == ALWAYS:
         return answer
     going: Any = ~exits(score, stage.threshold)
-    # All that `last` looks at is the newest output.
-    needed = {} if cascade.combine == "last" else ran
+    # All that `last` looks at is the newest output, unless its score is of all that ran.
+    alone = cascade.combine == "last" and cascade.confidence not in AGREEMENTS
+    needed = {} if alone else ran
     go_on = _one_goes_on if plan.form == "one" else _some_go_on
     return go_on(plan, nodes, index, _Undecided(images, needed, answer, going.name))
 

@@ -48,6 +48,9 @@ class Torch:
     def next_larger(self, values: Tensor) -> Tensor:
         return values.nextafter(torch.full_like(values, torch.inf))
 
+    def one_hot(self, index: Tensor, like: Tensor) -> Tensor:
+        return torch.zeros_like(like, dtype=torch.float64).scatter(1, index, 1.0)
+
     def take_along(self, values: Tensor, index: Tensor) -> Tensor:
         return values.gather(1, index)
 

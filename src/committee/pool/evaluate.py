@@ -22,6 +22,7 @@ from committee.rule.cascade import Cascade
 from committee.rule.flow import Answers, Decisions, Request, decide, drive
 from committee.rule.origin import Promised
 from committee.rule.outputs import WITH_CONFIDENCE, Outputs
+from committee.rule.scores import AGREEMENTS
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,8 @@ def source_of(cascade: Cascade, pool: Pool, metric: Metric | None = None) -> Pre
 
 def own_confidence(pool: Pool, confidence: str) -> str:
     """Return the confidence of a cascade on a pool; decisions and outcomes bring their own."""
-    return "max_prob" if pool.kind in WITH_CONFIDENCE else confidence
+    own = pool.kind in WITH_CONFIDENCE and confidence not in AGREEMENTS
+    return "max_prob" if own else confidence
 
 
 def exits_of(cascade: Cascade, source: PrefixSource) -> tuple[Array, Array]:

@@ -257,7 +257,7 @@ class Pool:
             CascadeError: If one is asked for where decisions or outcomes bring their own.
         """
         if self.kind in WITH_CONFIDENCE:
-            refuse_confidence(asked)
+            refuse_confidence(asked, self.kind)
         return asked
 
     @property

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import singledispatch
+from functools import cached_property, singledispatch
 from typing import ClassVar
 
 import numpy as np
@@ -24,13 +24,14 @@ from committee.pool.intervals import (
     paired_difference,
     wilson_interval,
 )
-from committee.pool.metrics import Exits, Metric
+from committee.pool.metrics import TOP_1, Exits, Metric
 from committee.pool.pool import Pool
+from committee.rule.agreement import combine_and_score
 from committee.rule.calibration import calibrated
 from committee.rule.cascade import Cascade
-from committee.rule.combinations import DEFAULT_COMBINE, ORDER_FREE, combined
+from committee.rule.combinations import DEFAULT_COMBINE, models_that_decide
 from committee.rule.outputs import Outputs
-from committee.rule.scores import score
+from committee.rule.scores import AGREEMENTS, score
 
 Stage = tuple[str, ...]
 StageSequence = tuple[Stage, ...]
@@ -63,17 +64,15 @@ class PrefixSource(ABC):
         return len(self.pool)
 
     def key(self, models: Sequence[str]) -> Key:
-        """Return the prefix of these models, oldest first: those that the combination depends on.
-
-        A mean depends on a set of models; ``last`` on the newest only.
-        """
-        return tuple(sorted(models)) if self.combine in ORDER_FREE else (models[-1],)
+        """Return the prefix of these models, oldest first: those on which it depends."""
+        return models_that_decide(models, self.combine, self.confidence)
 
     def keys(self, sequence: Sequence[Stage]) -> list[Key]:
-        """Return the prefix after each stage of a sequence."""
+        """Return the prefix after each stage of a sequence; of the last only values count."""
         models = [name for stage in sequence for name in stage]
         ends = np.cumsum([len(stage) for stage in sequence])
-        return [self.key(models[:end]) for end in ends]
+        keys = [self.key(models[:end]) for end in ends]
+        return [*keys[:-1], models_that_decide(models, self.combine, "max_prob")]
 
     def cascade(
         self, stages: Sequence[str | Sequence[str]], thresholds: Sequence[float]
@@ -130,39 +129,70 @@ class StoredPrefixes(PrefixSource):
     """Prefixes of models whose outputs are stored: they are combined, scored and compared."""
 
     def outputs(self, key: Key, rows: Array | slice) -> dict[str, Outputs]:
-        """Return the outputs of the models of a prefix for some samples, calibrated."""
+        """Return the outputs of the models of a prefix for some samples, calibrated.
+
+        Where each model's class and confidence decide everything, these are its decisions.
+        """
+        if self._votes is not None:
+            return {name: self._vote(name).rows(rows) for name in key}
+        return self._calibrated(key, rows)
+
+    def _calibrated(self, key: Key, rows: Array | slice) -> dict[str, Outputs]:
         own = {name: self.pool.outputs[name].rows(rows) for name in key}
         return calibrated(own, self.pool.calibrations)
 
     def scores(self, key: Key, rows: Array) -> Array:
         """See :class:`PrefixSource`; this is the definition that every driver uses."""
-        parts = [score(each, self.confidence) for each, _ in self._combined(key, rows)]
+        parts = [scores for _, scores, _ in self._combined(key, rows)]
         return np.concatenate(parts) if parts else np.empty(0)
 
     def values(self, key: Key, rows: Array) -> Array:
         """See :class:`PrefixSource`."""
-        parts = [self._value(key, *each) for each in self._combined(key, rows)]
+        parts = [self._value(key, each, some) for each, _, some in self._combined(key, rows)]
         return np.concatenate(parts) if parts else np.empty(0)
 
     def scored(self, key: Key, rows: Array) -> tuple[Array, Array]:
         """See :class:`PrefixSource`."""
         parts = [
-            (score(combination, self.confidence), self._value(key, combination, some))
-            for combination, some in self._combined(key, rows)
+            (scores, self._value(key, combination, some))
+            for combination, scores, some in self._combined(key, rows)
         ]
         if not parts:
             return np.empty(0), np.empty(0)
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
-    def _combined(self, key: Key, rows: Array) -> Iterator[tuple[Outputs, Array]]:
+    def _combined(self, key: Key, rows: Array) -> Iterator[tuple[Outputs, Array, Array]]:
         for start in range(0, len(rows), _ROWS):
             some = rows[start : start + _ROWS]
-            yield combined(self.outputs(key, some), self.combine), some
+            outputs = self.outputs(key, some)
+            yield *combine_and_score(outputs, self.combine, self.confidence), some
 
     def _value(self, key: Key, combination: Outputs, rows: Array) -> Array:
         labels = self.pool.samples.labels
         own = None if labels is None else labels[rows]
-        return self.metric.of(Exits(tuple(sorted(key)), combination, own, rows, len(self.pool)))
+        models = tuple(sorted(models_that_decide(key, self.combine, "max_prob")))
+        return self.metric.of(Exits(models, combination, own, rows, len(self.pool)))
+
+    @cached_property
+    def _votes(self) -> dict[str, Outputs] | None:
+        """The models' decisions as far as they are known; None where more than these decides."""
+        voted = self.combine == "vote" or (
+            self.combine == "last" and self.confidence in AGREEMENTS
+        )
+        return {} if voted and self.metric == TOP_1 else None
+
+    def _vote(self, name: str) -> Outputs:
+        """Return the decision of a model on every sample, computed once."""
+        assert self._votes is not None
+        if name not in self._votes:
+            base = "max_prob" if self.confidence in AGREEMENTS else self.confidence
+            classes, confidence = np.empty(len(self), np.int64), np.empty(len(self))
+            for start in range(0, len(self), _ROWS):
+                some = slice(start, start + _ROWS)
+                own = self._calibrated((name,), some)[name]
+                classes[some], confidence[some] = own.predicted(), score(own, base)
+            self._votes[name] = Outputs("decisions", classes, confidence)
+        return self._votes[name]
 
     def figure(self, values: Array) -> float:
         """See :class:`PrefixSource`."""

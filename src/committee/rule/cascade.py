@@ -18,7 +18,7 @@ from committee.rule.combinations import COMBINES, usual_combine
 from committee.rule.format import SCHEMA, CascadeFields, fields_of, read, write
 from committee.rule.origin import Origin
 from committee.rule.outputs import WITH_CONFIDENCE
-from committee.rule.scores import CONFIDENCES, LARGEST_SCORE, confidence_of
+from committee.rule.scores import AGREEMENTS, CONFIDENCES, LARGEST_SCORE, is_confidence
 from committee.spec.model import KnownModel, ModelSpec
 
 ALWAYS = -math.inf
@@ -57,8 +57,8 @@ class Cascade:
     Args:
         stages: One or more. An ensemble is a cascade of one stage. The last always exits.
         confidence: Name of the confidence function.
-        combine: ``mean_logits``, ``mean_probabilities`` or ``last``; None for what the kind of
-            outputs implies, which a pool or the described models tell.
+        combine: ``mean_logits``, ``mean_probabilities``, ``last`` or ``vote``; None for what the
+            kind of outputs implies, which a pool or the described models tell.
         classes: Names of the classes, in the order of the outputs; may be empty if unknown.
         models: What is known of each model, by name; may be empty for a cascade that is only
             evaluated on stored predictions.
@@ -126,8 +126,8 @@ class Cascade:
             thresholds: One for each stage but the last.
             confidence: Name of the confidence function; ``max_prob`` if left out. Decisions bring
                 their own.
-            combine: ``mean_logits``, ``mean_probabilities`` or ``last``; what the kind of outputs
-                implies if left out.
+            combine: ``mean_logits``, ``mean_probabilities``, ``last`` or ``vote``; what the kind of
+                outputs implies if left out.
             calibrations: By model; those of other models are left out.
 
         Raises:
@@ -293,10 +293,10 @@ class Cascade:
         """The same decisions in the fewest stages and models.
 
         As :meth:`joined`; models that :func:`~committee.rule.combinations.last` overrides are left
-        out.
+        out, unless the score tells how many agree.
         """
         short = self.joined()
-        if self.combine != "last":
+        if self.combine != "last" or self.confidence in AGREEMENTS:
             return short
         stages = [Stage(stage.models[-1:], stage.threshold) for stage in short.stages]
         return replace(short, stages=tuple(stages))
@@ -354,8 +354,8 @@ class Cascade:
                 no score can reach one of its thresholds.
         """
         cascade = cls.from_json(read(Path(path)), str(path))
-        if confidence_of(cascade.confidence) is None:
-            known = ", ".join(CONFIDENCES)
+        if not is_confidence(cascade.confidence):
+            known = ", ".join((*CONFIDENCES, *AGREEMENTS))
             raise CascadeError(
                 f"{path}: no confidence function {cascade.confidence!r}. There are: {known}. "
                 "One of your own must be registered first, with register_confidence"
@@ -380,15 +380,17 @@ def _cascade(data: CascadeFields, where: str) -> Cascade:
         raise CascadeError(f"{where}: {error}") from None
 
 
-def refuse_confidence(confidence: str) -> None:
-    """Refuse a confidence that is not the default, of decisions and outcomes.
+def refuse_confidence(confidence: str, kind: str) -> None:
+    """Refuse a confidence that decisions or outcomes do not have: they bring their own.
 
     Raises:
-        CascadeError: If it is not.
+        CascadeError: If it is neither the default nor, of decisions, agreement.
     """
-    if confidence != "max_prob":
+    own = AGREEMENTS if kind == "decisions" else ()
+    if confidence not in ("max_prob", *own):
         raise CascadeError(
             f"confidence {confidence!r}: decisions and outcomes bring their own; leave it out"
+            f"{', or take ' + ' or '.join(own) if own else ''}"
         )
 
 
@@ -397,8 +399,9 @@ def _check_reachable(cascade: Cascade, where: str) -> None:
     largest = LARGEST_SCORE.get(cascade.confidence.partition(">")[0], math.inf)
     kinds = cascade._kinds
     # Decisions and outcomes bring scores of their own, of any size.
-    unknown = cascade.combine == "last" and len(kinds) < len(cascade.names)
-    if unknown or not WITH_CONFIDENCE.isdisjoint(kinds.values()):
+    unknown = cascade.combine in ("last", "vote") and len(kinds) < len(cascade.names)
+    unbounded = unknown or not WITH_CONFIDENCE.isdisjoint(kinds.values())
+    if unbounded and cascade.confidence not in AGREEMENTS:
         return
     for number, threshold in enumerate(cascade.thresholds, 1):
         if largest + _TOLERANCE < threshold < NEVER:

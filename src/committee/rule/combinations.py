@@ -7,12 +7,14 @@ of models gives the same bits everywhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import reduce
+from operator import add
 
 from committee.arrays import Array
 from committee.errors import CascadeError, UnknownNameError
 from committee.rule.namespace import NUMPY, Namespace
 from committee.rule.outputs import WITH_CONFIDENCE, Outputs
-from committee.rule.scores import softmax
+from committee.rule.scores import AGREEMENTS, score, softmax
 
 
 def mean_logits(outputs: Mapping[str, Outputs], xp: Namespace = NUMPY) -> Outputs:
@@ -43,7 +45,7 @@ def mean_probabilities(outputs: Mapping[str, Outputs], xp: Namespace = NUMPY) ->
 
 
 def last(outputs: Mapping[str, Outputs], xp: Namespace = NUMPY) -> Outputs:
-    """Return the newest model's own outputs; the only way for decisions and outcomes.
+    """Return the newest model's own outputs; the only way for outcomes.
 
     Arguments as of :func:`mean_logits`.
     """
@@ -51,6 +53,80 @@ def last(outputs: Mapping[str, Outputs], xp: Namespace = NUMPY) -> Outputs:
     if newest.kind in WITH_CONFIDENCE:
         return newest
     return Outputs(newest.kind, xp.floats(newest.values))
+
+
+def vote(outputs: Mapping[str, Outputs], xp: Namespace = NUMPY) -> Outputs:
+    """Return the class that most models name; among equals the one named by the newest model.
+
+    The vote of one model, or of two, is the answer of the newest.
+
+    Arguments as of :func:`mean_logits`.
+
+    Returns:
+        Of decisions, the class and the mean confidence of the models that name it. Of others the
+        share of votes of each class (N, C), in which a newer vote counts a trace more.
+    """
+    # Powers of 2 sum to less than 1, and to another number for every set of models: no ties.
+    weights = {name: 1 + 2.0 ** (place - len(outputs)) for place, name in enumerate(outputs)}
+    if any(model.kind == "decisions" for model in outputs.values()):
+        return _vote_of_decisions(outputs, weights, xp)
+
+    def voted(name: str) -> Array:
+        values = xp.floats(outputs[name].values)
+        own = xp.one_hot(xp.argmax(values, keepdims=True), values) * weights[name]
+        return own + xp.max(values, keepdims=True) * 0  # NaN stays NaN
+
+    return Outputs("probabilities", reduce(add, map(voted, outputs)) / sum(weights.values()))
+
+
+def _vote_of_decisions(
+    outputs: Mapping[str, Outputs], weights: Mapping[str, float], xp: Namespace
+) -> Outputs:
+    classes = {name: model.predicted() for name, model in outputs.items()}
+
+    def votes(name: str) -> Array:
+        same = [xp.where(classes[n] == classes[name], w, 0.0) for n, w in weights.items()]
+        return xp.floats(reduce(add, same))
+
+    newest, *others = reversed(outputs)
+    answer, most = classes[newest], votes(newest)
+    for name in others:
+        own = votes(name)
+        answer = xp.where(own > most, classes[name], answer)
+        most = xp.where(own > most, own, most)
+    return Outputs("decisions", answer, mean_of_voters(outputs, answer, "max_prob", xp))
+
+
+def votes_for(
+    outputs: Mapping[str, Outputs], answer: Array, xp: Namespace = NUMPY
+) -> dict[str, Array]:
+    """Return 1 for each sample of which a model names a class, else 0, by the models' names.
+
+    Args:
+        outputs: Outputs of each model, by name; of those that are no numbers the vote is NaN.
+        answer: The class of each sample, shape (N,).
+        xp: Namespace of the arrays.
+    """
+
+    def named(model: Outputs) -> Array:
+        own = xp.floats(xp.where(model.predicted() == answer, 1.0, 0.0))
+        return own if model.kind == "decisions" else own + xp.max(xp.floats(model.values)) * 0
+
+    return {name: named(outputs[name]) for name in sorted(outputs)}
+
+
+def mean_of_voters(
+    outputs: Mapping[str, Outputs], answer: Array, confidence: str, xp: Namespace = NUMPY
+) -> Array:
+    """Return the mean confidence of the models that name a class, one of which at least does.
+
+    Arguments as of :func:`votes_for`, and the name of the confidence function.
+    """
+    votes = votes_for(outputs, answer, xp)
+    total = reduce(add, votes.values())
+    return reduce(
+        add, (score(outputs[n], confidence, xp) * (own / total) for n, own in votes.items())
+    )
 
 
 def _mean(values: Sequence[Array], xp: Namespace) -> Array:
@@ -78,7 +154,12 @@ COMBINES: dict[str, Combine] = {
     "mean_logits": mean_logits,
     "mean_probabilities": mean_probabilities,
     "last": last,
+    "vote": vote,
 }
+# Combinations in which every model that ran has a say.
+JOINT = frozenset({"mean_logits", "mean_probabilities", "vote"})
+# Up to so many votes, the newest alone breaks every tie.
+_ONE_BREAKS_TIES = 4
 # Combinations that see a set of models, not the order in which they ran.
 ORDER_FREE = frozenset({"mean_logits", "mean_probabilities"})
 DEFAULT_COMBINE = {
@@ -110,3 +191,21 @@ def combined(outputs: Mapping[str, Outputs], combine: str, xp: Namespace = NUMPY
     if combine not in COMBINES:
         raise UnknownNameError.of("combine", "combination", combine, COMBINES)
     return COMBINES[combine](outputs, xp)
+
+
+def models_that_decide(models: Sequence[str], combine: str, confidence: str) -> tuple[str, ...]:
+    """Return those of the models that ran on which combination and score depend, newest last.
+
+    Lists of models that decide alike give the same: a mean depends on the set of models, ``last``
+    on the newest, with ``agreement`` on the set and the newest.
+
+    >>> models_that_decide(["c", "b", "a"], "last", "agreement")
+    ('b', 'c', 'a')
+    """
+    if combine in ORDER_FREE:
+        return tuple(sorted(models))
+    if combine == "last" and confidence not in AGREEMENTS:
+        return (models[-1],)
+    if combine == "vote" and len(models) > _ONE_BREAKS_TIES:
+        return tuple(models)
+    return (*sorted(models[:-1]), models[-1])

@@ -17,11 +17,11 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import NotFiniteError
+from committee.rule.agreement import combine_and_score
 from committee.rule.calibration import Calibration, calibrated
-from committee.rule.combinations import combined, usual_combine
-from committee.rule.namespace import NUMPY, Eager, Namespace
+from committee.rule.combinations import usual_combine
+from committee.rule.namespace import NUMPY, Eager
 from committee.rule.outputs import Outputs
-from committee.rule.scores import score
 
 
 class Request(NamedTuple):
@@ -103,18 +103,6 @@ def exits(scores: Array, threshold: float) -> Array: ...
 def exits(scores: float | Array, threshold: float) -> bool | Array:
     """Return True if a sample exits: its score reaches the stage's threshold."""
     return scores >= threshold
-
-
-def combine_and_score(
-    outputs: Answers, combine: str, confidence: str, xp: Namespace = NUMPY
-) -> tuple[Outputs, Array]:
-    """Combine the outputs of the models that ran, oldest first.
-
-    Returns:
-        The combination, and its scores (n,).
-    """
-    combination = combined(outputs, combine, xp)
-    return combination, score(combination, confidence, xp)
 
 
 def decide(rule: Rule, samples: int, xp: Eager = NUMPY, keep_values: bool = False) -> Flow:

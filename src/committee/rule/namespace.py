@@ -58,6 +58,9 @@ class Namespace(Protocol):
     def next_larger(self, values: Array) -> Array:
         """Return the next larger number after each."""
 
+    def one_hot(self, index: Array, like: Array) -> Array:
+        """Return 1 at the index (N, 1) of each row and 0 elsewhere, in the shape of an array."""
+
     def take_along(self, values: Array, index: Array) -> Array:
         """Return the value of each row at its index, shape (N, 1)."""
 
@@ -136,10 +139,13 @@ class _Numpy:
     def next_larger(self, values: Array) -> Array:
         return np.asarray(np.nextafter(values, np.inf))
 
+    def one_hot(self, index: Array, like: Array) -> Array:
+        return self.put_along(np.zeros(like.shape), index, 1.0)
+
     def take_along(self, values: Array, index: Array) -> Array:
         return values[np.arange(len(values))[:, None], index]
 
-    def put_along(self, values: Array, index: Array, new: Array) -> Array:
+    def put_along(self, values: Array, index: Array, new: Array | float) -> Array:
         values[np.arange(len(values))[:, None], index] = new
         return values
 

@@ -197,8 +197,11 @@ CONFIDENCES: dict[str, Confidence] = {
     "neg_entropy": neg_entropy,
 }
 BUILT_IN = dict(CONFIDENCES)
+# Confidences that look at every model that ran; see :mod:`committee.rule.agreement`.
+AGREEMENTS = ("agreement", "ranked_agreement")
 # The largest score there can be, where that is known.
 LARGEST_SCORE = {"max_prob": 1.0, "prob_gap": 1.0, "neg_entropy": 0.0, "tile_max_prob": 1.0}
+LARGEST_SCORE |= dict.fromkeys(AGREEMENTS, 1.0)
 
 
 def register_confidence(name: str, function: Confidence) -> None:
@@ -212,7 +215,7 @@ def register_confidence(name: str, function: Confidence) -> None:
     Raises:
         CascadeError: If the name is taken by another function.
     """
-    if CONFIDENCES.get(name, function) is not function:
+    if name in AGREEMENTS or CONFIDENCES.get(name, function) is not function:
         raise CascadeError(f"register_confidence: {name!r} is taken; choose another name")
     CONFIDENCES[name] = function
 
@@ -234,10 +237,16 @@ def confidence_of(name: str) -> Confidence | None:
         return None
 
 
+def is_confidence(name: str) -> bool:
+    """Return True if cascades may have a confidence of that name."""
+    return name in AGREEMENTS or confidence_of(name) is not None
+
+
 def is_portable(name: str) -> bool:
-    """Return True if a confidence function runs over any namespace, not over NumPy alone."""
+    """Return True if a confidence runs over any namespace, not over NumPy alone."""
     function = CONFIDENCES.get(name)
-    return function is not None and "xp" in signature(function).parameters
+    own = function is not None and "xp" in signature(function).parameters
+    return own or name in AGREEMENTS
 
 
 def score(outputs: Outputs, confidence: str, xp: Namespace = NUMPY) -> Array:

@@ -80,7 +80,8 @@ def approximate(
 def _kernel(source: StoredPrefixes) -> str | None:
     """Return what the compiled part averages, logits or probabilities; None if it cannot."""
     kind, known = source.pool.kind, confidences.BUILT_IN
-    if known.get(source.confidence) is not confidences.CONFIDENCES.get(source.confidence):
+    own = known.get(source.confidence)
+    if own is None or own is not confidences.CONFIDENCES.get(source.confidence):
         return None
     first = next(iter(source.pool.outputs.values())).values
     if kind in WITH_CONFIDENCE or first.shape[1] < 2 or not len(first):

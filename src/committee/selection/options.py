@@ -17,7 +17,7 @@ from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.pool.prefixes import PrefixSource, prefixes_of
 from committee.rule.outputs import WITH_CONFIDENCE
-from committee.rule.scores import CONFIDENCES, confidence_of
+from committee.rule.scores import AGREEMENTS, CONFIDENCES, is_confidence
 
 # Called with the name of a part of the search, how much of it is done and how much in all.
 Progress = Callable[[str, int, int], None]
@@ -29,8 +29,8 @@ class SearchOptions:
     """Options that all searches share: keyword arguments, and options of the command line.
 
     Args:
-        confidence: Name of the confidence function; decisions bring their own.
-        combine: mean_logits, mean_probabilities or last; by default the mean of what models give.
+        confidence: Name of the confidence function; decisions bring their own, or agree.
+        combine: Name of the combination; by default the mean of what models give, of decisions last.
         grid: Percentiles tried for each threshold.
         worst_case: Bound on the cost of all stages together, in the unit of the search or by unit.
         average_case: Bounds on the average cost in units besides that of the search.
@@ -105,8 +105,9 @@ def plan_search(pool: Pool, options: SearchOptions) -> SearchPlan:
     if test is not None:
         check_test_pool(pool, test, options.metric, unit)
     source = prefixes_of(pool, options.confidence, options.combine, options.metric)
-    if pool.kind not in WITH_CONFIDENCE and confidence_of(source.confidence) is None:
-        raise UnknownNameError.of("search", "confidence function", source.confidence, CONFIDENCES)
+    if pool.kind not in WITH_CONFIDENCE and not is_confidence(source.confidence):
+        known = (*CONFIDENCES, *AGREEMENTS)
+        raise UnknownNameError.of("search", "confidence function", source.confidence, known)
     if threads is not None and threads < 1:
         raise CascadeError(f"search: threads must be 1 or more, not {threads}")
     worst_case = options.worst_case if options.worst_case is not None else {}
