@@ -47,17 +47,19 @@ ONE_PIECE = Calibration("platt", (1.2,))
 # Combination and kinds of outputs, calibrations.
 WAYS_TO_COMBINE: tuple[tuple[str, str], ...] = (
     ("mean_logits", "lll"), ("mean_probabilities", "ppp"), ("mean_probabilities", "lpl"),
-    ("last", "lll"), ("last", "ppp"),
+    ("last", "lll"), ("last", "ppp"), ("vote", "lll"), ("vote", "lpl"),
 )  # fmt: skip
 PLAIN: dict[str, Calibration] = {}
 RULES = [
     *((score, *way, PLAIN) for score, way in itertools.product(BUILT_IN, WAYS_TO_COMBINE)),
+    *(("ranked_agreement", *way, PLAIN) for way in WAYS_TO_COMBINE),
     ("max_prob", "mean_logits", "lll", {"b.1": SOFTER, "c+d": SURER}),
     ("max_prob", "mean_logits", "lll", {"b.1": PLATT, "a": ONE_PIECE}),
     ("prob_gap", "mean_probabilities", "lpl", {"b.1": SURER, "a": SOFTER, "c+d": PLATT}),
     ("neg_entropy", "mean_probabilities", "ppp", {"b.1": PLATT, "a": PLATT}),
     ("logit_gap", "last", "ppp", {"b.1": PLATT, "a": SURER, "c+d": ONE_PIECE}),
     ("logit_gap", "last", "lll", {"b.1": PLATT, "c+d": SOFTER}),
+    ("max_prob", "vote", "lpl", {"b.1": PLATT, "c+d": SOFTER}),
 ]
 
 

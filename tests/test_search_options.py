@@ -101,6 +101,13 @@ class Wide(Oracle):
         rows = [[float(x) for x in self.pool.outputs[name].values[sample]] for name in models]
         if self.combine == "last":
             return rows[-1]
+        if self.combine == "vote":
+            named = [brute_force.argmax(row) for row in rows]
+            newer = [2.0 ** (place - len(rows)) for place in range(len(rows))]
+            return [
+                sum(1 + trace for trace, own in zip(newer, named, strict=True) if own == each)
+                for each in range(len(rows[0]))
+            ]
         if self.combine == "mean_probabilities" and self.pool.kind == "logits":
             rows = [brute_force.softmax(each) for each in rows]
         return brute_force.mean([row for _, row in sorted(zip(models, rows, strict=True))])

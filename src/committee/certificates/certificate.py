@@ -25,7 +25,7 @@ from committee.pool.pool import Pool
 from committee.reading import plain
 from committee.rule.cascade import Cascade
 from committee.rule.certificate import CertificateRecord
-from committee.rule.combinations import DEFAULT_COMBINE
+from committee.rule.combinations import DEFAULT_COMBINE, JOINT
 from committee.rule.format import SCHEMA
 from committee.selection.evaluate_many import values_on
 from committee.text import Side, counted, percent, to_decimals, to_digits
@@ -340,9 +340,9 @@ def reference_of(
         return pool.bound(named)
     names = [named] if isinstance(named, str) else list(named)
     models = [name for each in names for name in pool.single(each, combine)]
-    if combine == "last" and len(models) > 1:
-        raise CascadeError("certify: an ensemble needs a mean as combine, not last")
     rule = combine or DEFAULT_COMBINE[pool.kind]
+    if rule not in JOINT and len(models) > 1:
+        raise CascadeError(f"certify: an ensemble needs a mean or vote as combine, not {rule}")
     return Cascade.of([models], (), pool.confidence_or(confidence), rule, pool.calibrations)
 
 

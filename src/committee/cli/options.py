@@ -9,7 +9,7 @@ import typer
 
 from committee.errors import CascadeError, CostError
 from committee.rule.combinations import COMBINES
-from committee.rule.scores import BUILT_IN
+from committee.rule.scores import AGREEMENTS, BUILT_IN
 from committee.selection.front import check_within
 from committee.selection.options import OPTION_HELP
 from committee.selection.targets import Target
@@ -111,11 +111,11 @@ MaxCost = Annotated[
 # Search and scoring.
 ConfidenceName = Annotated[
     str | None,
-    typer.Option(metavar="|".join(BUILT_IN), help=OPTION_HELP["confidence"]),
+    typer.Option(metavar="|".join((*BUILT_IN, *AGREEMENTS)), help=OPTION_HELP["confidence"]),
 ]
 Combine = Annotated[
     str | None,
-    typer.Option(metavar="|".join(COMBINES), help="How outputs are combined; default: their mean."),
+    typer.Option(metavar="|".join(COMBINES), help=OPTION_HELP["combine"]),
 ]
 Grid = Annotated[int, typer.Option(help=OPTION_HELP["grid"])]
 MaxModels = Annotated[int | None, typer.Option(help="Most models of a committee; default: 3.")]

@@ -12,6 +12,7 @@ from committee.pool.metrics import Metric, top_k
 from committee.pool.pool import Pool, store_readers
 from committee.rule.cascade import Cascade
 from committee.rule.outputs import WITH_CONFIDENCE
+from committee.rule.scores import AGREEMENTS
 from committee.run.open import CascadeLike, LoadedCascade, open_cascade
 from committee.segment.store import load_images
 from committee.spec.model import ModelSpec
@@ -92,9 +93,11 @@ def with_metric(pool: Pool, top: int, agree_with: str | None) -> tuple[Pool, Met
 
 def confidence_for(pool: Pool, confidence: str | None) -> str:
     """Return the confidence function to use."""
-    if confidence is not None and pool.kind in WITH_CONFIDENCE:
+    agreements = AGREEMENTS if pool.kind == "decisions" else ()
+    if confidence is not None and pool.kind in WITH_CONFIDENCE and confidence not in agreements:
+        remedy = f"leave it out, or take {' or '.join(agreements)}" if agreements else "leave it out"
         raise CascadeError(
-            f"--confidence {confidence}: {pool.kind} bring their own confidence; leave it out"
+            f"--confidence {confidence}: {pool.kind} bring their own confidence; {remedy}"
         )
     return confidence or "max_prob"
 

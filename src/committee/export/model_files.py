@@ -11,7 +11,7 @@ from committee.models.graph import graph_fingerprint
 from committee.models.load import specs_of
 from committee.paths import MOVED
 from committee.rule.cascade import Cascade
-from committee.rule.scores import BUILT_IN, CONFIDENCES, is_portable
+from committee.rule.scores import AGREEMENTS, BUILT_IN, CONFIDENCES, is_portable
 from committee.spec.model import ModelSpec
 
 
@@ -31,7 +31,8 @@ def onnx_specs(
             "export: the cascade segments, which only a folder can hold. Write --out FOLDER, or "
             "run the cascade file itself: committee run"
         )
-    usable = BUILT_IN if folder else list(filter(is_portable, CONFIDENCES))
+    known = BUILT_IN if folder else filter(is_portable, CONFIDENCES)
+    usable = [*known, *AGREEMENTS]
     if cascade.confidence not in usable and not segments:
         remedy = "" if folder else "; give it a third parameter xp, and compute with that"
         raise ExportError(

@@ -17,7 +17,7 @@ from committee.rule.cascade import Cascade
 from committee.rule.combinations import COMBINES
 from committee.rule.flow import Answers, Request, decide, drive
 from committee.rule.outputs import Kind, Outputs
-from committee.rule.scores import CONFIDENCES, is_portable
+from committee.rule.scores import AGREEMENTS, CONFIDENCES, is_portable
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 
@@ -30,7 +30,7 @@ class Answer(NamedTuple):
         confidence: Score of the combination at the exit, (N,), float64.
         stage: Stage of exit, from 0, (N,), int64.
         outputs: The combination at the exit, (N, C), float64: logits, or probabilities if that is
-            what is combined.
+            what is combined; of a vote, shares of votes.
     """
 
     predicted: Tensor
@@ -76,7 +76,7 @@ class CascadeModule(nn.Module):
                 raise UnknownNameError.of("as_module", "module for the model", name, modules)
             _check_kind(cascade, name, kinds[name])
         if not is_portable(cascade.confidence):
-            usable = ", ".join(filter(is_portable, CONFIDENCES))
+            usable = ", ".join([*filter(is_portable, CONFIDENCES), *AGREEMENTS])
             raise ExportError(
                 f"as_module: confidence {cascade.confidence!r} is your own function of NumPy's "
                 f"arrays. Let it compute with a third parameter xp, or take one of: {usable}"

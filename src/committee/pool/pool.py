@@ -23,7 +23,7 @@ from committee.pool.pool_model import PoolModel, copies_in
 from committee.pool.samples import Samples
 from committee.rule.calibration import Calibration, calibrated
 from committee.rule.cascade import Cascade, refuse_confidence
-from committee.rule.combinations import DEFAULT_COMBINE, ORDER_FREE, combined
+from committee.rule.combinations import DEFAULT_COMBINE, JOINT, ORDER_FREE, combined
 from committee.rule.outputs import WITH_CONFIDENCE, Kind, Outputs
 from committee.spec.cost import CostTable
 from committee.spec.model import ImportedModel, KnownModel
@@ -441,7 +441,7 @@ class Pool:
 
         Raises:
             UnknownNameError: If a model is not in the pool.
-            CascadeError: If no model is named, or several whose decisions nothing combines.
+            CascadeError: If no model is named, or several of which ``last`` takes one only.
 
         >>> pool = Pool.from_arrays(None, {"a": [[2.0, 0.0], [0.0, 1.0]]}, kind="logits")
         >>> pool.labelled_by("a").samples.labels
@@ -452,10 +452,10 @@ class Pool:
         names = [models] if isinstance(models, str) else list(models)
         outputs = {name: self.model(name) for name in names}
         combine = combine or DEFAULT_COMBINE[self.kind]
-        if not names or (len(names) > 1 and combine not in ORDER_FREE):
+        if not names or (len(names) > 1 and combine not in JOINT):
             raise CascadeError(
                 f"labelled_by: {', '.join(names) or 'no model'} cannot be one reference; name one "
-                "model, or several whose outputs a mean combines"
+                "model, or several that a mean or a vote combines"
             )
 
         def some(start: int) -> dict[str, Outputs]:

@@ -176,9 +176,7 @@ class StoredPrefixes(PrefixSource):
     @cached_property
     def _votes(self) -> dict[str, Outputs] | None:
         """The models' decisions as far as they are known; None where more than these decides."""
-        voted = self.combine == "vote" or (
-            self.combine == "last" and self.confidence in AGREEMENTS
-        )
+        voted = self.combine == "vote" or (self.combine == "last" and self.confidence in AGREEMENTS)
         return {} if voted and self.metric == TOP_1 else None
 
     def _vote(self, name: str) -> Outputs:

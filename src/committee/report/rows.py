@@ -12,7 +12,7 @@ from committee.errors import Infeasible
 from committee.pool.evaluate import Evaluation, check_test_pool
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
-from committee.rule.combinations import ORDER_FREE
+from committee.rule.combinations import JOINT
 from committee.selection.evaluate_many import evaluate_all
 from committee.selection.exhaustive import ensembles
 from committee.selection.front import Committee, Front, front_of
@@ -105,8 +105,8 @@ class Report:
     def rows(self) -> list[Row]:
         """The rows that most readers want.
 
-        Every single model by rising cost; the ensemble of all, where the combination does not
-        depend on order; the cheapest committee that matches the reference; the most accurate that
+        Every single model by rising cost; the ensemble of all, where the combination joins their
+        answers; the cheapest committee that matches the reference; the most accurate that
         costs no more than it; what the user chose. What nothing can meet is left out.
         """
         combine, pool = self.front.settings.combine, self.front.pool
@@ -114,8 +114,10 @@ class Report:
             (SINGLE, Cascade.of([models], combine=combine, calibrations=pool.calibrations))
             for models in self._singles.values()
         ]
-        if len(cascades) > 1 and combine in ORDER_FREE:
+        if len(cascades) > 1 and combine in JOINT:
             names = [name for name in pool.names if name not in pool.layout.whole_of]
+            if combine == "vote":  # the dearest breaks ties
+                names.sort(key=pool.costs.values(self.front.settings.unit).__getitem__)
             every = Cascade.ensemble(names, combine=combine, calibrations=pool.calibrations)
             cascades.append((ENSEMBLE, every))
         cascades += self._targets()

@@ -11,7 +11,7 @@ from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.pool.prefixes import StageSequence
 from committee.rule.cascade import Cascade
-from committee.rule.combinations import DEFAULT_COMBINE, ORDER_FREE
+from committee.rule.combinations import DEFAULT_COMBINE, JOINT
 from committee.selection.engine import search_sequences
 from committee.selection.evaluate_many import evaluate_all
 from committee.selection.front import Committee, Front, join_fronts
@@ -137,19 +137,20 @@ def ensembles(
 ) -> tuple[Committee, ...]:
     """Return every ensemble of 2 to ``max_models`` models of a pool, evaluated, by rising cost.
 
-    Models are those of :meth:`committee.Pool.singles`, each with all of its views. The other
-    arguments are those of :func:`search`.
+    Models are those of :meth:`committee.Pool.singles`, each with all of its views; the dearest
+    breaks the ties of a vote. The other arguments are those of :func:`search`.
 
     References:
         Wang et al. (2022), section 3.
     """
     combine = combine or DEFAULT_COMBINE[pool.kind]
-    if combine not in ORDER_FREE:
+    if combine not in JOINT:
         return ()
     earlier = earlier_training(pool, pool.families if families else {})
+    costs = pool.costs.values(pool.costs.unit(unit)) if combine == "vote" else {}
     singles = sorted(pool.singles(combine).values())
     ensembles = [
-        [name for models in some for name in models]
+        sorted((name for models in some for name in models), key=lambda name: costs.get(name, 0))
         for size in range(2, max_models + 1)
         for some in itertools.combinations(singles, size)
     ]

@@ -14,9 +14,8 @@ from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.pool.prefixes import prefixes_of
 from committee.rule.cascade import ALWAYS, NEVER, Cascade
-from committee.rule.combinations import DEFAULT_COMBINE, ORDER_FREE
+from committee.rule.combinations import DEFAULT_COMBINE, JOINT
 from committee.rule.origin import RecordedTarget
-from committee.rule.outputs import WITH_CONFIDENCE
 from committee.selection.engine import search_sequences
 from committee.selection.evaluate_many import evaluate_all
 from committee.selection.exhaustive import search_each_tiling
@@ -37,6 +36,8 @@ def as_ensemble(
 ) -> Committee:
     """Return an ensemble, or a model alone, whether or not another committee beats it.
 
+    The last of the models is the newest, which breaks the ties of a vote.
+
     ``pool`` is the validation split; the other arguments are those of :func:`committee.search`.
 
     Raises:
@@ -47,9 +48,11 @@ def as_ensemble(
     for name in models:
         pool.model(name)
     combine = combine or DEFAULT_COMBINE[pool.kind]
-    if len(models) > 1 and combine not in ORDER_FREE:
-        if pool.kind in WITH_CONFIDENCE:
-            why = f"{pool.kind} cannot be averaged; name one model, or import probabilities"
+    if len(models) > 1 and combine not in JOINT:
+        if pool.kind == "outcomes":
+            why = "outcomes cannot be combined; name one model"
+        elif pool.kind == "decisions":
+            why = "decisions cannot be averaged; combine them by vote, or name one model"
         else:
             why = f"{combine} takes the outputs of the last model; name one, or combine by a mean"
         raise CascadeError(f"as_ensemble: {', '.join(models)}: {why}")

@@ -193,6 +193,13 @@ def _calibrated_here(source: PrefixSource) -> list[str]:
 
 
 def _constant_scores(source: PrefixSource, table: PrefixTable) -> list[str]:
+    if source.confidence == "agreement":
+        if (table.widths > 1).any():
+            return []
+        return [
+            "a model agrees with itself, so agreement lets no sample exit after a first model "
+            "alone. Allow 3 models, name stages of several, or take ranked_agreement"
+        ]
     names = [
         name
         for name in sorted(source.pool.names)

@@ -30,7 +30,7 @@ class SearchOptions:
 
     Args:
         confidence: Name of the confidence function; decisions bring their own, or agree.
-        combine: Name of the combination; by default the mean of what models give, of decisions last.
+        combine: Name of the combination; by default the mean, or last for decisions.
         grid: Percentiles tried for each threshold.
         worst_case: Bound on the cost of all stages together, in the unit of the search or by unit.
         average_case: Bounds on the average cost in units besides that of the search.
