@@ -111,7 +111,10 @@ MaxCost = Annotated[
 # Search and scoring.
 ConfidenceName = Annotated[
     str | None,
-    typer.Option(metavar="|".join((*BUILT_IN, *AGREEMENTS)), help=OPTION_HELP["confidence"]),
+    typer.Option(
+        metavar="NAME",
+        help=f"{OPTION_HELP['confidence']} Names: {', '.join((*BUILT_IN, *AGREEMENTS))}.",
+    ),
 ]
 Combine = Annotated[
     str | None,
