@@ -87,8 +87,9 @@ def _log_gap(row: Row) -> float:
 
 
 def voted(named: list[int]) -> int:
-    """The class named most often; among equals the one named by the newest model."""
-    return max(reversed(named), key=named.count)
+    """The class named most often; among equals the newest's, or the lowest."""
+    most = [own for own in named if named.count(own) == max(map(named.count, named))]
+    return named[-1] if named[-1] in most else min(most)
 
 
 class Oracle:

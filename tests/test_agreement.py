@@ -60,9 +60,33 @@ def test_a_vote_of_one_or_of_two_is_the_newest(first, second):
     assert combined(one_hot(first, second), "vote").predicted() == [second]
 
 
-def test_ties_go_to_the_newest_model_that_names_one_of_them():
-    assert combined(one_hot(1, 1, 2, 2, 3), "vote").predicted() == [2]
-    assert combined(one_hot(2, 2, 1, 1, 3), "vote").predicted() == [1]
+def test_ties_go_to_the_newest_or_to_the_lowest():
+    for outputs in (one_hot, lambda *classes: decided(*((own, 0.5) for own in classes))):
+        assert combined(outputs(1, 1, 2, 2), "vote").predicted() == [2]
+        assert combined(outputs(2, 2, 1, 1, 3), "vote").predicted() == [1]
+
+
+def test_a_decision_without_an_answer_is_no_vote():
+    none = -np.inf
+    outputs = decided((1, none), (1, none), (2, 0.5))
+    assert combined(outputs, "vote").predicted() == [2]
+    assert scored(outputs, "vote", "max_prob") == 0.5
+    assert scored(outputs, "vote", "agreement") == scored(outputs, "last", "agreement") == 1 / 3
+    outputs = decided((1, 0.5), (2, none))
+    assert combined(outputs, "vote").predicted() == [1]
+    assert scored(outputs, "vote", "agreement") == 1 / 2
+    for confidence in ("agreement", "ranked_agreement", "max_prob"):
+        assert scored(outputs, "last", confidence) == none
+        assert scored(decided((1, none), (1, none)), "vote", confidence) == none
+
+
+def test_outcomes_name_no_class():
+    own = {n: ([1, 0], [0.5, 0.9]) for n in "ab"}
+    pool = cm.Pool.from_arrays(None, own, kind="outcomes", costs={"a": 1, "b": 2})
+    with pytest.raises(errors.CascadeError, match="gives outcomes, not logits or probabilities or"):
+        cm.search(pool, combine="vote")
+    with pytest.raises(errors.CascadeError, match=r"outcomes bring their own; leave it out$"):
+        cm.search(pool, confidence="agreement")
 
 
 @given(st.lists(st.tuples(CLASSES, SURE), min_size=1, max_size=6), st.data())
@@ -181,7 +205,7 @@ def test_decisions_of_several_models_are_joined_by_vote_alone():
                                costs={"a": 1, "b": 2})  # fmt: skip
     with pytest.raises(errors.CascadeError, match="combine them by vote, or name one model"):
         cm.as_ensemble(["a", "b"], pool)
-    with pytest.raises(errors.CascadeError, match="leave it out, or take agreement"):
+    with pytest.raises(errors.CascadeError, match="leave it out, or take agreement or ranked"):
         cm.search(pool, confidence="prob_gap")
     with pytest.raises(errors.CascadeError, match="is taken"):
         cm.register_confidence("agreement", lambda outputs, kind: outputs[:, 0])

@@ -103,11 +103,7 @@ class Wide(Oracle):
             return rows[-1]
         if self.combine == "vote":
             named = [brute_force.argmax(row) for row in rows]
-            newer = [2.0 ** (place - len(rows)) for place in range(len(rows))]
-            return [
-                sum(1 + trace for trace, own in zip(newer, named, strict=True) if own == each)
-                for each in range(len(rows[0]))
-            ]
+            return [named.count(c) + (named[-1] == c) / 2 for c in range(len(rows[0]))]
         if self.combine == "mean_probabilities" and self.pool.kind == "logits":
             rows = [brute_force.softmax(each) for each in rows]
         return brute_force.mean([row for _, row in sorted(zip(models, rows, strict=True))])

@@ -95,7 +95,9 @@ def confidence_for(pool: Pool, confidence: str | None) -> str:
     """Return the confidence function to use."""
     agreements = AGREEMENTS if pool.kind == "decisions" else ()
     if confidence is not None and pool.kind in WITH_CONFIDENCE and confidence not in agreements:
-        remedy = f"leave it out, or take {' or '.join(agreements)}" if agreements else "leave it out"
+        remedy = (
+            f"leave it out, or take {' or '.join(agreements)}" if agreements else "leave it out"
+        )
         raise CascadeError(
             f"--confidence {confidence}: {pool.kind} bring their own confidence; {remedy}"
         )

@@ -9,18 +9,22 @@
 ``vote`` with any other confidence
     The mean of that confidence over the models that name the answer.
 
+Decisions may lack an answer, with the confidence minus infinity: they agree with nothing, and a
+combination that lacks one has the score minus infinity.
+
 References:
     Kolawole et al. (2024), Agreement-Based Cascading for Efficient Inference, arXiv 2407.02348.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import reduce
 from operator import add
 
 from committee.arrays import Array
-from committee.rule.combinations import combined, mean_of_voters, votes_for
+from committee.rule.combinations import combined, if_answered, mean_of_voters, votes_for
 from committee.rule.namespace import NUMPY, Namespace
 from committee.rule.outputs import Outputs
 from committee.rule.scores import AGREEMENTS, score
@@ -37,20 +41,16 @@ def combine_and_score(
     combination = combined(outputs, combine, xp)
     if combine != "vote" and confidence not in AGREEMENTS:
         return combination, score(combination, confidence, xp)
-    if confidence == "agreement":
-        return combination, _votes(outputs, combination, xp) / len(outputs)
-    base = "max_prob" if confidence in AGREEMENTS else confidence
-    own = _own_confidence(outputs, combination, combine, base, xp)
     if confidence not in AGREEMENTS:
-        return combination, own
-    size = xp.maximum(own, 0) - xp.minimum(own, 0)
-    rank = (own / (size + 1) + 1) / 2
-    return combination, (_votes(outputs, combination, xp) + rank) / (len(outputs) + 1)
-
-
-def _votes(outputs: Mapping[str, Outputs], combination: Outputs, xp: Namespace) -> Array:
-    """Return how many models name the answer, shape (n,)."""
-    return reduce(add, votes_for(outputs, combination.predicted(), xp).values())
+        return combination, _own_confidence(outputs, combination, combine, confidence, xp)
+    votes = reduce(add, votes_for(outputs, combination.predicted(), xp).values())
+    scores = votes / len(outputs)
+    if confidence == "ranked_agreement":
+        own = _own_confidence(outputs, combination, combine, "max_prob", xp)
+        own = if_answered(combination, own, 0.0, xp)
+        size = xp.maximum(own, 0) - xp.minimum(own, 0)
+        scores = (votes + (own / (size + 1) + 1) / 2) / (len(outputs) + 1)
+    return combination, if_answered(combination, scores, -math.inf, xp)
 
 
 def _own_confidence(

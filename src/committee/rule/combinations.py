@@ -6,6 +6,7 @@ of models gives the same bits everywhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import reduce
 from operator import add
@@ -56,18 +57,23 @@ def last(outputs: Mapping[str, Outputs], xp: Namespace = NUMPY) -> Outputs:
 
 
 def vote(outputs: Mapping[str, Outputs], xp: Namespace = NUMPY) -> Outputs:
-    """Return the class that most models name; among equals the one named by the newest model.
+    """Return the class that most models name; among equals the newest model's, or the lowest.
 
-    The vote of one model, or of two, is the answer of the newest.
+    The vote of one model, or of two, is the answer of the newest. A decision without an answer,
+    whose confidence is minus infinity, is no vote.
 
     Arguments as of :func:`mean_logits`.
 
     Returns:
         Of decisions, the class and the mean confidence of the models that name it. Of others the
-        share of votes of each class (N, C), in which a newer vote counts a trace more.
+        share of votes of each class (N, C), in which the newest counts half a vote more.
+
+    Raises:
+        CascadeError: If a model names no class.
     """
-    # Powers of 2 sum to less than 1, and to another number for every set of models: no ties.
-    weights = {name: 1 + 2.0 ** (place - len(outputs)) for place, name in enumerate(outputs)}
+    _require(outputs, "vote", ("logits", "probabilities", "decisions"))
+    *_, newest = outputs
+    weights = dict.fromkeys(sorted(outputs), 1.0) | {newest: 1.5}
     if any(model.kind == "decisions" for model in outputs.values()):
         return _vote_of_decisions(outputs, weights, xp)
 
@@ -76,7 +82,7 @@ def vote(outputs: Mapping[str, Outputs], xp: Namespace = NUMPY) -> Outputs:
         own = xp.one_hot(xp.argmax(values, keepdims=True), values) * weights[name]
         return own + xp.max(values, keepdims=True) * 0  # NaN stays NaN
 
-    return Outputs("probabilities", reduce(add, map(voted, outputs)) / sum(weights.values()))
+    return Outputs("probabilities", reduce(add, map(voted, weights)) / sum(weights.values()))
 
 
 def _vote_of_decisions(
@@ -84,16 +90,15 @@ def _vote_of_decisions(
 ) -> Outputs:
     classes = {name: model.predicted() for name, model in outputs.items()}
 
-    def votes(name: str) -> Array:
-        same = [xp.where(classes[n] == classes[name], w, 0.0) for n, w in weights.items()]
-        return xp.floats(reduce(add, same))
+    def votes(answer: Array) -> Array:
+        return reduce(add, (v * weights[n] for n, v in votes_for(outputs, answer, xp).items()))
 
-    newest, *others = reversed(outputs)
-    answer, most = classes[newest], votes(newest)
+    *others, newest = outputs
+    answer, most = classes[newest], votes(classes[newest])
     for name in others:
-        own = votes(name)
-        answer = xp.where(own > most, classes[name], answer)
-        most = xp.where(own > most, own, most)
+        own = votes(classes[name])
+        ahead = (own > most) | ((own == most) & (classes[name] < answer))
+        answer, most = xp.where(ahead, classes[name], answer), xp.where(ahead, own, most)
     return Outputs("decisions", answer, mean_of_voters(outputs, answer, "max_prob", xp))
 
 
@@ -110,7 +115,9 @@ def votes_for(
 
     def named(model: Outputs) -> Array:
         own = xp.floats(xp.where(model.predicted() == answer, 1.0, 0.0))
-        return own if model.kind == "decisions" else own + xp.max(xp.floats(model.values)) * 0
+        if model.confidence is not None:
+            return if_answered(model, own, 0.0, xp)
+        return own + xp.max(xp.floats(model.values)) * 0
 
     return {name: named(outputs[name]) for name in sorted(outputs)}
 
@@ -118,15 +125,25 @@ def votes_for(
 def mean_of_voters(
     outputs: Mapping[str, Outputs], answer: Array, confidence: str, xp: Namespace = NUMPY
 ) -> Array:
-    """Return the mean confidence of the models that name a class, one of which at least does.
+    """Return the mean confidence of the models that name a class; minus infinity if none does.
 
     Arguments as of :func:`votes_for`, and the name of the confidence function.
     """
     votes = votes_for(outputs, answer, xp)
     total = reduce(add, votes.values())
-    return reduce(
-        add, (score(outputs[n], confidence, xp) * (own / total) for n, own in votes.items())
-    )
+    voters = xp.maximum(total, 1)
+    scores = {n: if_answered(m, score(m, confidence, xp), 0.0, xp) for n, m in outputs.items()}
+    mean = reduce(add, (scores[name] * (own / voters) for name, own in votes.items()))
+    if any(model.confidence is None for model in outputs.values()):
+        return mean  # such a model always answers
+    return xp.where(total > 0, mean, -math.inf)
+
+
+def if_answered(model: Outputs, values: Array, other: float, xp: Namespace = NUMPY) -> Array:
+    """Return values where a model gave an answer, and another number elsewhere."""
+    if model.confidence is None:
+        return values
+    return xp.where(xp.floats(model.confidence) > -math.inf, values, other)
 
 
 def _mean(values: Sequence[Array], xp: Namespace) -> Array:
@@ -158,8 +175,6 @@ COMBINES: dict[str, Combine] = {
 }
 # Combinations in which every model that ran has a say.
 JOINT = frozenset({"mean_logits", "mean_probabilities", "vote"})
-# Up to so many votes, the newest alone breaks every tie.
-_ONE_BREAKS_TIES = 4
 # Combinations that see a set of models, not the order in which they ran.
 ORDER_FREE = frozenset({"mean_logits", "mean_probabilities"})
 DEFAULT_COMBINE = {
@@ -197,7 +212,7 @@ def models_that_decide(models: Sequence[str], combine: str, confidence: str) -> 
     """Return those of the models that ran on which combination and score depend, newest last.
 
     Lists of models that decide alike give the same: a mean depends on the set of models, ``last``
-    on the newest, with ``agreement`` on the set and the newest.
+    on the newest, a vote or ``agreement`` with the newest on both.
 
     >>> models_that_decide(["c", "b", "a"], "last", "agreement")
     ('b', 'c', 'a')
@@ -206,6 +221,4 @@ def models_that_decide(models: Sequence[str], combine: str, confidence: str) -> 
         return tuple(sorted(models))
     if combine == "last" and confidence not in AGREEMENTS:
         return (models[-1],)
-    if combine == "vote" and len(models) > _ONE_BREAKS_TIES:
-        return tuple(models)
     return (*sorted(models[:-1]), models[-1])
