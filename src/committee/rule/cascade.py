@@ -389,7 +389,7 @@ def refuse_confidence(confidence: str, kind: str) -> None:
     own = AGREEMENTS if kind == "decisions" else ()
     if confidence not in ("max_prob", *own):
         raise CascadeError(
-            f"confidence {confidence!r}: decisions and outcomes bring their own; leave it out"
+            f"confidence {confidence!r}: {kind} bring their own confidence; leave it out"
             f"{', or take ' + ' or '.join(own) if own else ''}"
         )
 
