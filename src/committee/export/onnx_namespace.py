@@ -110,7 +110,7 @@ class Onnx:
     def maximum(self, values: Tensor, bound: float) -> Tensor:
         return values.apply("Max", bound)
 
-    def where(self, condition: Tensor, values: Tensor, others: Tensor | float) -> Tensor:
+    def where(self, condition: Tensor, values: Tensor | float, others: Tensor | float) -> Tensor:
         return condition.apply("Where", values, others)
 
     def sum(self, values: Tensor, keepdims: bool = False) -> Tensor:

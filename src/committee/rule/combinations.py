@@ -7,7 +7,7 @@ of models gives the same bits everywhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import reduce
 from operator import add
 
@@ -80,9 +80,11 @@ def vote(outputs: Mapping[str, Outputs], xp: Namespace = NUMPY) -> Outputs:
     def voted(name: str) -> Array:
         values = xp.floats(outputs[name].values)
         own = xp.one_hot(xp.argmax(values, keepdims=True), values) * weights[name]
-        return own + xp.max(values, keepdims=True) * 0  # NaN stays NaN
+        votes: Array = own + xp.max(values, keepdims=True) * 0  # NaN stays NaN
+        return votes
 
-    return Outputs("probabilities", reduce(add, map(voted, weights)) / sum(weights.values()))
+    total = _sum(map(voted, weights))
+    return Outputs("probabilities", total / sum(weights.values()))
 
 
 def _vote_of_decisions(
@@ -91,7 +93,7 @@ def _vote_of_decisions(
     classes = {name: model.predicted() for name, model in outputs.items()}
 
     def votes(answer: Array) -> Array:
-        return reduce(add, (v * weights[n] for n, v in votes_for(outputs, answer, xp).items()))
+        return _sum(v * weights[n] for n, v in votes_for(outputs, answer, xp).items())
 
     *others, newest = outputs
     answer, most = classes[newest], votes(classes[newest])
@@ -117,7 +119,8 @@ def votes_for(
         own = xp.floats(xp.where(model.predicted() == answer, 1.0, 0.0))
         if model.confidence is not None:
             return if_answered(model, own, 0.0, xp)
-        return own + xp.max(xp.floats(model.values)) * 0
+        votes: Array = own + xp.max(xp.floats(model.values)) * 0
+        return votes
 
     return {name: named(outputs[name]) for name in sorted(outputs)}
 
@@ -130,10 +133,10 @@ def mean_of_voters(
     Arguments as of :func:`votes_for`, and the name of the confidence function.
     """
     votes = votes_for(outputs, answer, xp)
-    total = reduce(add, votes.values())
+    total = _sum(votes.values())
     voters = xp.maximum(total, 1)
     scores = {n: if_answered(m, score(m, confidence, xp), 0.0, xp) for n, m in outputs.items()}
-    mean = reduce(add, (scores[name] * (own / voters) for name, own in votes.items()))
+    mean = _sum(scores[name] * (own / voters) for name, own in votes.items())
     if any(model.confidence is None for model in outputs.values()):
         return mean  # such a model always answers
     return xp.where(total > 0, mean, -math.inf)
@@ -144,6 +147,11 @@ def if_answered(model: Outputs, values: Array, other: float, xp: Namespace = NUM
     if model.confidence is None:
         return values
     return xp.where(xp.floats(model.confidence) > -math.inf, values, other)
+
+
+def _sum(values: Iterable[Array]) -> Array:
+    total: Array = reduce(add, values)
+    return total
 
 
 def _mean(values: Sequence[Array], xp: Namespace) -> Array:

@@ -40,7 +40,7 @@ class Namespace(Protocol):
     def maximum(self, values: Array, bound: float) -> Array:
         """Return values cut off below a number."""
 
-    def where(self, condition: Array, values: Array, others: Array | float) -> Array:
+    def where(self, condition: Array, values: Array | float, others: Array | float) -> Array:
         """Return values where a condition holds, and others elsewhere."""
 
     def sum(self, values: Array, keepdims: bool = False) -> Array:
