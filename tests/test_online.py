@@ -25,7 +25,7 @@ from committee.embedded import FOLDER, embedded_images, pool_file
 from committee.errors import CommitteeError, ModelError
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
-from committee.run.runner import Decision
+from committee.run.decision import Decision
 from export_world import embedded
 from small_world import CLASSES, images, write_pool
 

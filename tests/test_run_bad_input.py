@@ -25,9 +25,9 @@ from committee.models.load import load_model
 from committee.models.pool_file import PoolFile
 from committee.pool.samples import Samples
 from committee.predict import predict
+from committee.run.decision import Decision
 from committee.run.offline import run_into, run_offline
 from committee.run.results import Result, read_results
-from committee.run.runner import Decision
 from export_world import embedded, some_images
 from small_world import (
     ANSWER,

@@ -9,7 +9,7 @@ functions that it calls.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, overload
 
@@ -181,6 +181,17 @@ def joined_decisions(parts: Sequence[Decisions]) -> Decisions:
         np.concatenate([part.score for part in parts]),
         np.concatenate([part.stage for part in parts]),
     )
+
+
+async def drive_async(flow: Flow, answer: Callable[[Request], Awaitable[Answers]]) -> Decisions:
+    """Run a flow to its end, awaiting the answer to each request."""
+    try:
+        request = next(flow)
+        while True:
+            request = flow.send(await answer(request))
+    except StopIteration as end:
+        decisions: Decisions = end.value
+        return decisions
 
 
 def drive(flow: Flow, answer: Callable[[Request], Answers]) -> Decisions:

@@ -17,6 +17,7 @@ from committee.predict import THREADS
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions
 from committee.run.batching import Gathered
+from committee.run.decision import Decision, class_name
 from committee.run.read_ahead import Read, read_prepared
 from committee.run.results import (
     Result,
@@ -26,7 +27,7 @@ from committee.run.results import (
     join_results,
     read_results,
 )
-from committee.run.runner import Decision, Runner, class_name
+from committee.run.runner import Runner
 from committee.store.chunks import RowChunks, exclusive, key_of
 
 

@@ -7,10 +7,9 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,8 @@ from committee.pool.costs import costs_of_stages
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, joined_decisions
 from committee.run.batching import Gatherer, Gathering, SampleBatch, recipes_from
+from committee.run.decision import Decision, class_name
+from committee.run.functions import Function, FunctionRunner
 from committee.run.loading import Models
 from committee.run.online import One
 from committee.run.open import CascadeLike, GraphGathering, open_cascade
@@ -34,25 +35,6 @@ from committee.spec.preprocessing import Preprocessing
 _WARM_CALLS = 3
 # Bytes of small images that go through the flow at once; smaller groups would show its overhead.
 _GROUP_BYTES = 2**22
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The decision of a cascade for one image.
-
-    Args:
-        class_index: Predicted class.
-        class_name: Its name, or its index where classes are unnamed.
-        confidence: Score of the combination at the exit.
-        stage: Stage of exit, from 0.
-        cost: Cost of the stages that ran, in the runner's unit; None if costs are unknown.
-    """
-
-    class_index: int
-    class_name: str
-    confidence: float
-    stage: int
-    cost: float | None
 
 
 class _Stopped(Exception):
@@ -91,6 +73,8 @@ class Runner:
     Args:
         cascade: A cascade file, a bundle, a cascade that is one ONNX file, or a cascade that
             knows its models; or what :func:`committee.run.open.open_cascade` returned.
+        models: Functions that answer in place of models that are loaded, by name. The result is
+            then a :class:`~committee.run.functions.FunctionRunner`; no other option goes with it.
         allow_code: Python files and modules that may be run.
         threads: How many threads a model may use; 0 leaves the choice to its engine.
         lazy: True to load the models of later stages only when they are needed. A missing file is
@@ -111,10 +95,24 @@ class Runner:
         unit: Unit of the costs of its decisions; empty if costs are unknown.
     """
 
+    def __new__(
+        cls, cascade: CascadeLike, *, models: Mapping[str, Function] | None = None, **options: Any
+    ) -> Any:
+        """Return a runner, or a :class:`~committee.run.functions.FunctionRunner` of functions."""
+        if models is None:
+            return super().__new__(cls)
+        if options:
+            raise CascadeError(
+                f"Runner: {', '.join(options)} {'is' if len(options) == 1 else 'are'} for models "
+                "that a cascade loads; functions are loaded already, so leave it out"
+            )
+        return FunctionRunner(cascade, models)
+
     def __init__(
         self,
         cascade: CascadeLike,
         *,
+        models: Mapping[str, Function] | None = None,
         allow_code: Collection[str] = (),
         threads: int = 0,
         lazy: bool = False,
@@ -302,11 +300,6 @@ class Runner:
             return self._models.answer(name, prepared[number])
 
         return self._explained(*self._one(run, self._models.checked))
-
-
-def class_name(classes: Sequence[str], index: int) -> str:
-    """Return the name of a class, or its index where classes are unnamed."""
-    return classes[index] if classes else str(index)
 
 
 def _blank(recipe: Preprocessing) -> ImageLike | Clip:

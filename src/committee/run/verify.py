@@ -29,9 +29,10 @@ from committee.pool.samples import Samples
 from committee.predict import THREADS
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, joined_decisions
+from committee.run.decision import Decision
 from committee.run.offline import units
 from committee.run.read_ahead import Read, read_prepared
-from committee.run.runner import Decision, Runner
+from committee.run.runner import Runner
 from committee.spec.model import task_of
 from committee.spec.preprocessing import Preprocessing
 from committee.store.split import changed_text

@@ -1,0 +1,50 @@
+"""What a runner answers for one sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The decision of a cascade for one sample.
+
+    Args:
+        class_index: Predicted class.
+        class_name: Its name, or its index where classes are unnamed.
+        confidence: Score of the combination at the exit.
+        stage: Stage of exit, from 0.
+        cost: Cost of the stages that ran, in the runner's unit; None if costs are unknown.
+    """
+
+    class_index: int
+    class_name: str
+    confidence: float
+    stage: int
+    cost: float | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer of a cascade of free-form models to one sample.
+
+    Args:
+        answer: What the model answered.
+        model: Name of the model.
+        confidence: Its confidence; -inf if the last model gave no answer.
+        stage: Stage of exit, from 0.
+        cost: Cost of the models that ran, in the runner's unit; None if costs are unknown.
+    """
+
+    answer: Any
+    model: str
+    confidence: float
+    stage: int
+    cost: float | None
+
+
+def class_name(classes: Sequence[str], index: int) -> str:
+    """Return the name of a class, or its index where classes are unnamed."""
+    return classes[index] if classes else str(index)
