@@ -17,7 +17,7 @@ from committee.calibration.reliability import (
 from committee.pool.comparison import identity_of
 from committee.pool.evaluate import Evaluation
 from committee.pool.pool import Pool
-from committee.pool.prefixes import PrefixSource
+from committee.pool.prefixes import PrefixSource, StageSequence
 from committee.rule.cascade import Cascade
 from committee.rule.outputs import WITH_CONFIDENCE
 from committee.selection.front import Committee, Front
@@ -117,18 +117,24 @@ def front_comparison(
 
 
 def warnings_of(
-    source: PrefixSource, table: PrefixTable, unit: str, best: Evaluation
+    source: PrefixSource,
+    table: PrefixTable,
+    sequences: Sequence[StageSequence],
+    unit: str,
+    best: Evaluation,
 ) -> tuple[str, ...]:
     """Return the warnings on a search, one line each.
 
     Args:
         source: How committees decide.
         table: Statistics of some prefixes.
+        sequences: The sequences that were searched.
         unit: Unit of the costs.
         best: The evaluation of the most accurate committee on the validation split.
     """
     return (
         *_one_model(source),
+        *_alone(source, sequences),
         *_constant_scores(source, table),
         *few_samples(best, source.pool.task),
         *_too_few_samples(source, table, unit),
@@ -192,14 +198,20 @@ def _calibrated_here(source: PrefixSource) -> list[str]:
     ]
 
 
+def _alone(source: PrefixSource, sequences: Sequence[StageSequence]) -> list[str]:
+    if source.confidence != "agreement" or len(source.pool.names) < 2:
+        return []
+    if any(sum(map(len, sequence[:-1])) > 1 for sequence in sequences):
+        return []
+    return [
+        "a model agrees with itself, so agreement lets no sample exit after a first model alone. "
+        "Allow 3 models, name stages of several, or take ranked_agreement"
+    ]
+
+
 def _constant_scores(source: PrefixSource, table: PrefixTable) -> list[str]:
     if source.confidence == "agreement":
-        if (table.widths > 1).any():
-            return []
-        return [
-            "a model agrees with itself, so agreement lets no sample exit after a first model "
-            "alone. Allow 3 models, name stages of several, or take ranked_agreement"
-        ]
+        return []
     names = [
         name
         for name in sorted(source.pool.names)

@@ -77,8 +77,9 @@ def front_of_candidates(
         cascades=candidates.cascades,
         seconds=candidates.seconds,
     )
+    best, sequences = committees[-1].evaluation, candidates.sequences
     warnings = (
-        *warnings_of(source, candidates.table, plan.unit, committees[-1].evaluation),
+        *warnings_of(source, candidates.table, sequences, plan.unit, best),
         *shared_warnings(source.pool, plan.test),
     )
     return Front(committees, settings, source.pool, inexact, warnings)
