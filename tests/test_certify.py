@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import json
 import sys
 from dataclasses import replace
@@ -12,11 +14,14 @@ import pytest
 from scipy.stats import binom
 
 import committee as cm
+from committee.certificates import procedure
 from committee.certificates.certify import certify
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import worlds
 
+# The function of this name hides the module.
+certify_module = importlib.import_module("committee.certificates.certify")
 REFERENCE = "efficientnet_b3a"
 
 
@@ -169,3 +174,43 @@ def test_bad_input_gets_one_line(halves, options, text):
 def test_few_samples_are_refused(halves):
     with pytest.raises(cm.CommitteeError, match="40 or more"):
         certify(halves[0].rows(slice(0, 20), "few"), match=REFERENCE)
+
+
+def test_what_is_tested_does_not_depend_on_what_the_testing_samples_cost(halves, monkeypatch):
+    pool, seen = halves[0], []
+    reference = cm.Cascade.of(["resnet34", REFERENCE], [0.8], combine="last")
+    original = procedure.tested_paths
+
+    def recorded(rules, *others):
+        seen.append((rules[0].choosing.pool, others[4]))
+        return original(rules, *others)
+
+    monkeypatch.setattr(certify_module, "tested_paths", recorded)
+    certify(pool, match=reference, within=0.05, max_models=2)
+    (choosing, most), unit = seen[0], "macs"
+    assert most == cm.evaluate(reference, choosing, unit).average_cost
+    assert most != cm.evaluate(reference, pool, unit).average_cost
+
+
+def test_a_cost_holds_only_if_all_later_steps_keep_it(halves, monkeypatch):
+    # The accuracy of the same samples chose the step, so one bound at that step is not valid.
+    chosen = certify(halves[0], match=REFERENCE, within=0.01, max_cost=1.5e9).certificate.record
+    assert chosen.cost_bound == chosen.max_cost
+    own, answers = certify_module._affordable, []
+    bounds = itertools.chain([1e12], itertools.repeat(0.0))
+    monkeypatch.setattr(certify_module, "_cost_bound", lambda *_: next(bounds))
+    monkeypatch.setattr(
+        certify_module, "_affordable", lambda *given: answers.append(own(*given)) or answers[-1]
+    )
+    certify(halves[0], match=REFERENCE, within=0.01, max_cost=1.5e9)
+    # The end of the first path is too dear, so all of it is.
+    assert answers[0] is False
+
+
+def test_the_seed_orders_the_samples_that_bound_a_cost(promise, halves):
+    options = {"match": REFERENCE, "within": 0.02, "cascade": promise.cascade, "max_cost": 3e9}
+    one, two, again = (
+        certify(halves[1], seed=seed, **options).certificate.record for seed in (0, 1, 1)
+    )
+    assert (one.seed, two.seed) == (0, 1)
+    assert one.cost_bound != two.cost_bound == again.cost_bound

@@ -403,3 +403,56 @@ def test_gaps_per_stage_need_a_reference(world, capsys):
     data["stages"][0]["threshold"] = 0.5
     Path("good.json").write_text(json.dumps(data))
     assert line in line_of("evaluate good.json store --per-stage", capsys)
+
+
+def test_a_certificate_says_its_measure_and_its_cost(world, capsys):
+    words = f"{CERTIFY} --match large --within 0.02 --max-cost 9 --top 2 --out c.json"
+    first = text_of(words, capsys).splitlines()[0]
+    assert "points less accurate by top-2 on data like these 1,200 samples" in first
+    assert first.endswith("at an average cost of at most 9.00 macs.")
+    assert "only 3 classes" in line_of(f"{CERTIFY} --match large --top 4", capsys)
+    assert "only 3 classes" in line_of(f"{SEARCH} --match large --top 4", capsys)
+
+
+def test_an_agreement_is_not_of_the_likeliest_classes(world, capsys):
+    text = "agreement is of answers, not of top-2"
+    assert text in line_of(f"{CERTIFY} --agree-with large --top 2", capsys)
+
+
+def test_a_level_is_never_rounded_up(world, capsys):
+    words = f"{CERTIFY} --match large --within 0.001 --level 0.99999999"
+    assert "at level 99.9999 %" in line_of(words, capsys)
+    assert "with 99.9999 % certainty at most" in text_of(words.replace("0.001", "0.1"), capsys)
+
+
+def test_a_cost_that_cannot_be_certified_is_named_plainly(world, capsys):
+    found = line_of(f"{CERTIFY} --match large --within 0.02 --max-cost 5", capsys)
+    assert "on new data small -> large may cost up to" in found
+    assert "on average, more than max_cost; here it is" in found
+
+
+def test_a_test_split_that_chose_is_refused_before_anything_is_written(world, capsys):
+    line = line_of(f"{SEARCH} --match large --within 0.02 --split val --test val", capsys)
+    assert "which chose the committees" in line
+    assert not Path("c.json").exists()
+
+
+def test_samples_among_those_that_chose_do_not_certify(world, root, capsys):
+    """A split that holds some of the samples that chose."""
+    labels, rows = np.load(root / "val-labels.npy"), np.arange(900)
+    ids = [f"val/{i}" if i < 300 else f"more/{i}" for i in rows]
+    for name in STRENGTH:
+        own = np.random.default_rng(5).normal(size=(900, 3)) + 9 * np.eye(3)[labels[:900]]
+        np.savez(f"{name}.npz", outputs=own, id=ids, label=labels[:900])
+    shutil.copytree(root / "store", "copy")
+    words = "import small.npz large.npz --kind logits --split more --out copy"
+    text_of(f"{words} --classes {root}/classes.txt", capsys)
+    text_of("search copy --match large --within 0.02 --out c.json", capsys)
+    before = Path("c.json").read_bytes()
+    line = line_of("certify c.json copy --split more --match large --within 0.5", capsys)
+    assert "300 of 900 samples of 'more' are also in 'val'" in line
+    assert Path("c.json").read_bytes() == before
+
+
+def test_an_empty_reference_gets_a_line_about_models(world, capsys):
+    assert "no model" in line_of(f"{CERTIFY} --match ''", capsys)

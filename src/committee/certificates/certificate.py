@@ -19,7 +19,7 @@ from committee.certificates.exact_tests import (
 from committee.errors import CascadeError, CommitteeError, MisalignedError
 from committee.pool.comparison import identity_of
 from committee.pool.evaluate import measure_of, stored_decisions
-from committee.pool.metrics import Metric
+from committee.pool.metrics import TOP_1, Metric
 from committee.pool.outcomes import refuse_outcomes
 from committee.pool.pool import Pool
 from committee.reading import plain
@@ -28,7 +28,7 @@ from committee.rule.certificate import CertificateRecord
 from committee.rule.combinations import DEFAULT_COMBINE, JOINT
 from committee.rule.format import SCHEMA
 from committee.selection.evaluate_many import values_on
-from committee.text import Side, counted, percent, to_decimals, to_digits
+from committee.text import Side, counted, human_cost, percent, to_decimals, to_digits
 
 # More samples than this to decide are no longer a number that helps.
 _MOST_SAMPLES = 1e9
@@ -92,8 +92,8 @@ class Certificate:
             )
         if not cascade.is_certified:
             raise CascadeError(
-                f"{cascade}: the certificate is void, for the cascade was changed after it was "
-                "certified. Certify it again: committee certify CASCADE STORE"
+                f"{cascade}: the certificate is void, for the cascade or its certificate was changed "
+                "after it was certified. Certify it again: committee certify CASCADE STORE"
             )
         return cls(cascade, cascade.certificate)
 
@@ -117,7 +117,7 @@ class Certificate:
         """The promise as one sentence; its figures are rounded to the safe side."""
         own = self.record
         sure = f"with {level_text(own.level)} certainty"
-        data = f"on data like these {counted(own.samples, 'sample')}"
+        data = f"on data like these {counted(own.samples, 'sample')}{_within_cost(own)}"
         if self.is_reference:
             return f"keeps {own.reference}: nothing cheaper could be certified {data}"
         start = f"replaces {own.reference}: {_times(own)}" if own.reference else ""
@@ -125,11 +125,12 @@ class Certificate:
             share = percent(own.lower_bound, "down")
             return f"{start}{sure} gives the same answer on {share} {data}"
         if own.promise == "at least":
-            return f"{sure} at least {percent(own.lower_bound, 'down')} accurate {data}"
+            share = percent(own.lower_bound, "down")
+            return f"{sure} at least {share} accurate{_by(own)} {data}"
         points = 100 * to_digits(own.lower_bound, 4, "down")
         if points > 0:
-            return f"{start}{sure} at least {points:.4g} points more accurate {data}"
-        return f"{start}{sure} at most {abs(points):.4g} points less accurate {data}"
+            return f"{start}{sure} at least {points_text(points)} more accurate{_by(own)} {data}"
+        return f"{start}{sure} at most {points_text(-points)} less accurate{_by(own)} {data}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the record with its sentence."""
@@ -138,7 +139,8 @@ class Certificate:
     def reference(self) -> Cascade | None:
         """Return the reference, or None without one."""
         rule = self.record.reference_rule
-        return Cascade.from_json({"schema": SCHEMA, **rule}, "reference") if rule else None
+        data = {"schema": SCHEMA, **rule}
+        return Cascade.from_json(data, "certificate: reference_rule") if rule else None
 
     def holds_on(self, pool: Pool, metric: Metric | None = None) -> Outcome:
         """Return what other labelled samples say of the promise.
@@ -279,6 +281,16 @@ def share_text(value: float, paired: bool, side: Side = "nearest") -> str:
     return f"{100 * shown + 0.0:+.2f} points" if paired else percent(shown)
 
 
+def points_text(points: float) -> str:
+    """Return a number of points, 0 or more.
+
+    >>> points_text(0.5), points_text(1.0)
+    ('0.5 points', '1 point')
+    """
+    shown = f"{abs(points):.4g}"
+    return f"{shown} point{'' if shown == '1' else 's'}"
+
+
 def level_text(level: float) -> str:
     """Return a level in percent, never a higher one.
 
@@ -350,3 +362,15 @@ def _times(own: CertificateRecord) -> str:
     if not own.average_cost or own.reference_cost is None:
         return ""
     return f"{own.reference_cost / own.average_cost:.2g} times cheaper; "
+
+
+def _by(own: CertificateRecord) -> str:
+    """Return by which measure a cascade is accurate, if it is another than usual."""
+    return "" if own.measure == TOP_1.name else f" by {own.measure}"
+
+
+def _within_cost(own: CertificateRecord) -> str:
+    """Return what a cost promises, or nothing."""
+    if own.max_cost is None:
+        return ""
+    return f", at an average cost of at most {human_cost(own.max_cost, own.unit, 'up')}"

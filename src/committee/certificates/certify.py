@@ -13,6 +13,7 @@ from committee.arrays import Array
 from committee.certificates.certificate import (
     Certificate,
     agreeing_with,
+    level_text,
     promised_goal,
     reference_of,
     share_text,
@@ -24,6 +25,7 @@ from committee.certificates.paths import Hypothesis
 from committee.certificates.procedure import (
     COST_SHARE,
     PROCEDURE,
+    Passed,
     Rule,
     divided,
     tested_paths,
@@ -162,7 +164,7 @@ def certify(
         unit: Unit of the costs; see :meth:`committee.spec.cost.CostTable.unit` for the default.
         metric: What a sample scores, 1 or 0; by default top-1.
         worst_case: The most that all stages together may cost.
-        seed: Divides the samples; the same seed gives the same certificate.
+        seed: Divides and orders the samples; the same seed gives the same certificate.
         threads: Threads to use; all processors by default.
         progress: See :data:`~committee.selection.options.Progress`.
 
@@ -189,7 +191,7 @@ def certify(
     if labels is not None and cascade is None:
         raise CascadeError("certify: labels of disagreements go with cascade")
     if cascade is not None:
-        return _fixed(pool, cascade, promised, labels)
+        return _fixed(pool, cascade, promised, labels, seed)
     _refuse_calibrated(pool)
     if len(pool) < _LEAST:
         raise MisalignedError(
@@ -201,8 +203,9 @@ def certify(
     combines = [combine or DEFAULT_COMBINE[pool.kind]]
     if combine is None and combines != ["last"]:
         combines.append("last")
-    costs = pool.costs.values(promised.unit)
-    limit = _limit(pool, promised, testing)
+    # What is tested must not depend on the samples that test, and so not on what they cost.
+    costs = choosing.costs.values(promised.unit)
+    useful, limit = (_limit(promised, each) for each in (choosing, testing))
     rules = []
     for each in combines:
         source = prefixes_of(choosing, pool.confidence_or(confidence), each, promised.metric)
@@ -213,25 +216,28 @@ def certify(
     hypotheses = promised.hypothesis(choosing), promised.hypothesis(testing)
     error = (1 - level) * (1 if max_cost is None else 1 - COST_SHARE)
     tested = tested_paths(
-        rules, *hypotheses, promised.unit, error, limit, threads or processors(), progress
+        rules, *hypotheses, promised.unit, error, useful, threads or processors(), progress
     )
-    cheaper = [each for each in tested.passed if each.cost < limit]
-    if cheaper:
-        best = cheaper[0]
+    paths = tested.paths + 1  # the reference is one more
+    cheaper = (each for each in tested.passed if each.cost < limit)
+    best = next((b for b in cheaper if _affordable(b, testing, promised, seed, paths)), None)
+    bound = max_cost
+    if best is not None:
         chosen = best.path.cascade(best.step).simplified()
         counts = best.wins, best.losses
     elif promised.reference is not None:
         chosen, counts = promised.reference, (0, 0)
         if promised.kind == "agreement":
             counts = len(testing), 0
+        bound = _cost_bound(testing, chosen, promised, seed, paths)
     else:
         raise Infeasible(_nearest(testing, rules, promised))
     record = _record(
         pool, testing, chosen, promised, counts, PROCEDURE,
         choosing=len(choosing), seed=seed, tested=tested.steps, considered=tested.considered,
-        paths=len(tested.passed) or 1,
+        bound=bound,
     )  # fmt: skip
-    return _result(pool, testing, chosen, record, promised, None if cheaper else tested.enough)
+    return _result(pool, testing, chosen, record, promised, None if best else tested.enough)
 
 
 def _checked(
@@ -263,6 +269,10 @@ def _checked(
         raise CostError(f"certify: max_cost {max_cost:g} must be more than 0")
     refuse_tiles("certify", pool)
     own = metric or pool.metric
+    if agree_with is not None and metric is not None and metric != TOP_1:
+        raise CascadeError(
+            f"certify: agreement is of answers, not of {metric.name}; leave the metric out"
+        )
     if not own.counted:
         raise CascadeError(
             f"certify: a sample scores any number by {own.name!r}; certificates need 1 or 0. Use "
@@ -294,11 +304,11 @@ def _refuse_calibrated(pool: Pool) -> None:
         )
 
 
-def _limit(pool: Pool, promised: _Promised, testing: Pool) -> float:
-    """Return the average cost that a committee must stay below to be of use."""
+def _limit(promised: _Promised, pool: Pool) -> float:
+    """Return the average cost on some samples that a committee must stay below to be of use."""
     limits = [float("inf") if promised.max_cost is None else promised.max_cost * (1 + 1e-12)]
     if promised.reference is not None:
-        limits.append(_average(testing, promised.reference, promised)[1])
+        limits.append(_average(pool, promised.reference, promised)[1])
     return min(limits)
 
 
@@ -307,6 +317,32 @@ def _average(pool: Pool, cascade: Cascade, promised: _Promised) -> tuple[Array, 
     stages, _ = exits_of(cascade, source_of(cascade, pool, promised.metric))
     each = spent(stage_costs(cascade, pool, promised.unit), stages)
     return each, float(each.mean())
+
+
+def _cost_bound(
+    pool: Pool, cascade: Cascade, promised: _Promised, seed: int, paths: int = 1
+) -> float | None:
+    """Return the upper bound of an average cost, if one is promised, at the share of a path."""
+    if promised.max_cost is None:
+        return None
+    each, _ = _average(pool, cascade, promised)
+    mixed = np.random.default_rng(seed).permutation(each)
+    level = 1 - (1 - promised.level) * COST_SHARE / paths
+    return cost_bound(cascade, pool, promised.unit, mixed, level, promised.cost_limit)
+
+
+def _affordable(passed: Passed, pool: Pool, promised: _Promised, seed: int, paths: int) -> bool:
+    """Return True if a step keeps the promise of a cost, and so do all later ones.
+
+    The accuracy of the same samples ended the path at this step, so a bound of it alone would not
+    be valid. Costs fall along a path: tests from its end backwards, up to the first failure, are.
+    """
+    most = promised.max_cost
+    if most is None:
+        return True
+    cascades = map(passed.path.cascade, range(len(passed.path) - 1, passed.step - 1, -1))
+    bounds = (_cost_bound(pool, each, promised, seed, paths) for each in cascades)
+    return all(bound is not None and bound <= most for bound in bounds)
 
 
 def _sequences(
@@ -359,7 +395,7 @@ def _record(
     seed: int = 0,
     tested: int = 1,
     considered: int = 1,
-    paths: int = 1,
+    bound: float | None = None,
     lower_bound: float | None = None,
     unlabelled: int = 0,
 ) -> CertificateRecord:
@@ -370,27 +406,20 @@ def _record(
     """
     wins, losses = counts
     reference = promised.reference
-    each, average = _average(testing, chosen, promised)
-    bound = None
-    if promised.max_cost is not None:
-        share = (1 - promised.level) * COST_SHARE / paths
-        mixed = np.random.default_rng(seed).permutation(each)
-        limit = promised.cost_limit
-        bound = cost_bound(chosen, testing, promised.unit, mixed, 1 - share, limit)
-        if bound > promised.max_cost:
-            raise Infeasible(
-                f"certify: {chosen} costs {human_cost(average, promised.unit)} on average, and at "
-                f"most {human_cost(bound, promised.unit, 'up')} can be certified, more than "
-                "max_cost. "
-                "Raise max_cost, or allow less accuracy"
-            )
+    _, average = _average(testing, chosen, promised)
+    if bound is not None and promised.max_cost is not None and bound > promised.max_cost:
+        raise Infeasible(
+            f"certify: on new data {chosen} may cost up to "
+            f"{human_cost(bound, promised.unit, 'up')} on average, more than max_cost; here it is "
+            f"{human_cost(average, promised.unit)}. Raise max_cost, or allow less accuracy"
+        )
     same = reference is not None and reference.rule_json() == chosen.rule_json()
     record = CertificateRecord(
         promise=promised.kind,
         margin=promised.margin,
         level=promised.level,
         measure=measure_of(pool, promised.metric),
-        rule="",
+        checksum="",
         samples=len(testing),
         choosing=choosing,
         estimate=(wins - losses) / len(testing),
@@ -433,12 +462,12 @@ def _result(
         # These samples did not choose it, and its file may say how models are loaded.
         models = {**described.models, **chosen.models}
         described = replace(described, models=models, origin=chosen.origin)
-    certified = replace(described, certificate=replace(record, rule=described.rule_fingerprint))
+    certified = described.certified(record)
     return Certified(certified, Certificate.of(certified), evaluation, enough)
 
 
 def _fixed(
-    pool: Pool, cascade: Cascade, promised: _Promised, labels: Mapping[str, int] | None
+    pool: Pool, cascade: Cascade, promised: _Promised, labels: Mapping[str, int] | None, seed: int
 ) -> Certified:
     """Return a given committee with the bound that all samples show, if it keeps the promise."""
     cascade = pool.bound(cascade)
@@ -453,16 +482,16 @@ def _fixed(
             "cascade, committee search --promise"
         )
     if labels is not None:
-        return _labelled(pool, cascade, promised, labels)
+        return _labelled(pool, cascade, promised, labels, seed)
     hypothesis = promised.hypothesis(pool)
     values = values_on(cascade, pool, promised.metric).astype(np.int64)
     wins = int((values > hypothesis.goal).sum())
     losses = int((values < hypothesis.goal).sum())
-    return fixed_result(pool, cascade, promised, wins, losses)
+    return fixed_result(pool, cascade, promised, wins, losses, seed=seed)
 
 
 def _labelled(
-    pool: Pool, cascade: Cascade, promised: _Promised, labels: Mapping[str, int]
+    pool: Pool, cascade: Cascade, promised: _Promised, labels: Mapping[str, int], seed: int
 ) -> Certified:
     """Return the certificate of a given committee from the labels of disagreements."""
     reference = promised.reference
@@ -475,7 +504,7 @@ def _labelled(
         )
     found = disagreements(cascade, reference, pool)
     check_labelled(found, pool, labels)
-    return fixed_result(pool, cascade, promised, *found.compared(labels))
+    return fixed_result(pool, cascade, promised, *found.compared(labels), seed=seed)
 
 
 def fixed_result(
@@ -485,6 +514,7 @@ def fixed_result(
     wins: int,
     losses: int,
     unlabelled: int = 0,
+    seed: int = 0,
 ) -> Certified:
     """Return the certificate of a given committee.
 
@@ -495,6 +525,7 @@ def fixed_result(
         wins: Samples on which only the committee is correct.
         losses: Samples on which only the reference is correct, and those without a label.
         unlabelled: How many of the losses have no label.
+        seed: The order in which samples bound the cost.
 
     Raises:
         Infeasible: If the promise cannot be certified.
@@ -511,15 +542,16 @@ def fixed_result(
     if promised.reference is not None and pool.samples.labels is None:
         testing = agreeing_with(pool, promised.reference)
     record = _record(
-        pool, testing, cascade, promised, counts, _FIXED, lower_bound=bound, unlabelled=unlabelled
-    )
+        pool, testing, cascade, promised, counts, _FIXED, lower_bound=bound, unlabelled=unlabelled,
+        seed=seed, bound=_cost_bound(testing, cascade, promised, seed),
+    )  # fmt: skip
     if not paired:
         record = replace(record, estimate=wins / len(pool))
     if bound < promised_goal(record):
         lost = f"; {counted(unlabelled, 'sample')} without a label count as lost, so label more"
         raise Infeasible(
             f"certify: {cascade} cannot be certified on {counted(len(pool), 'sample')} of "
-            f"{pool.samples.split!r} at level {promised.level:g}: the bound reached is "
+            f"{pool.samples.split!r} at level {level_text(promised.level)}: the bound reached is "
             f"{share_text(bound, paired, 'down')}, the promise "
             f"{share_text(promised_goal(record), paired)}"
             f"{lost if unlabelled else ''}"
@@ -547,6 +579,6 @@ def _nearest(testing: Pool, rules: Sequence[Rule], promised: _Promised) -> str:
     return (
         f"certify: no committee can be certified to reach accuracy {percent(promised.margin)}"
         f"{bounded} on "
-        f"{counted(len(testing), 'sample')} at level {promised.level:g}. Nearest at "
+        f"{counted(len(testing), 'sample')} at level {level_text(promised.level)}. Nearest at "
         f"any cost: {names}, certain to reach {percent(bound, 'down')}"
     )

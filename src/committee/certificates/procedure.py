@@ -73,12 +73,14 @@ class Tested:
         passed: The last step of each path that passed, cheapest first; empty if none did.
         steps: Committees that were tested.
         considered: Committees among which the targets were chosen.
+        paths: Paths that were tested.
         enough: If none passed, about how many samples in all would do; None if no number would.
     """
 
     passed: tuple[Passed, ...]
     steps: int
     considered: int
+    paths: int
     enough: int | None = None
 
 
@@ -129,7 +131,7 @@ def tested_paths(
     considered = sum(each.considered for each in choosers)
     ranked = tuple(sorted(passed, key=lambda each: each.cost))
     enough = None if ranked else _enough(choosers, most)
-    return Tested(ranked, steps, considered, enough)
+    return Tested(ranked, steps, considered, len(best), enough)
 
 
 def _enough(choosers: Sequence[Chooser], most: float) -> int | None:

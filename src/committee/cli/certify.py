@@ -12,15 +12,15 @@ from committee.certificates.certify import Certified
 from committee.certificates.certify import certify as certified
 from committee.cli import options as opt
 from committee.cli.options import amount, names, refuse
-from committee.cli.output import print_json, say, say_wrapped
-from committee.cli.stores import check_models, open_split
+from committee.cli.output import print_json, say, say_notes, say_wrapped
+from committee.cli.stores import check_models, open_split, root_of, with_metric
 from committee.data.table import read_labels
 from committee.errors import CascadeError, MisalignedError
-from committee.pool.metrics import top_k
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
 from committee.run.open import open_cascade, what_is
 from committee.selection.sequences import refuse_tiles
+from committee.store.split import note_on_chooser
 from committee.text import counted, from_cell, listed
 
 _CASCADES = (".json", ".onnx")
@@ -90,6 +90,7 @@ def certify(
     if out is None and what_is(cascade) != "cascade file":
         raise CascadeError(f"certify: {cascade} is no cascade file to write to; name one by --out")
     pool = certifiable_split("certify", cascade, given, store, split)
+    pool, metric = with_metric(pool, top, None)
     found = certified(
         pool,
         match=reference(match, pool),
@@ -102,14 +103,17 @@ def certify(
         cascade=given,
         labels=None if labels is None else _labels(Path(labels), pool),
         unit=unit,
-        metric=None if top == 1 else top_k(top),
+        metric=metric,
         seed=seed,
     )
+    if shared := note_on_chooser(root_of(store), given.origin, pool.samples):
+        raise MisalignedError(f"certify: {shared}. Certify on samples that chose nothing")
     found.cascade.save(target)
     if as_json:
-        print_json({**certified_json(found), "written": target})
+        print_json({**certified_json(found), "written": target, "warnings": list(pool.notes)})
         return
     say_certified(found)
+    say_notes(pool.notes)
     say(f"Written: {target}")
 
 
@@ -138,7 +142,7 @@ def reference(text: str | None, pool: Pool) -> list[str] | Cascade | None:
     """Return the models or the cascade that a reference names, or None without one."""
     if text is None:
         return None
-    if text not in pool.models and (Path(text).suffix in _CASCADES or Path(text).is_dir()):
+    if text and text not in pool.models and (Path(text).suffix in _CASCADES or Path(text).is_dir()):
         return open_cascade(text).cascade
     return names(text)
 

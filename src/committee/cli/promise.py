@@ -12,10 +12,17 @@ from committee.certificates.certify import Certified, certify
 from committee.cli.certify import certified_json, reference, say_certified
 from committee.cli.options import amount, amounts, refuse, refuse_for_segmentation
 from committee.cli.output import print_json, say, say_broken, say_rows, say_wrapped, search_progress
-from committee.cli.stores import confidence_for, next_words, open_split, open_test, skipped
+from committee.cli.stores import (
+    confidence_for,
+    next_words,
+    open_split,
+    open_test,
+    skipped,
+    with_metric,
+)
 from committee.errors import CascadeError, CostError
-from committee.pool.evaluate import evaluate
-from committee.pool.metrics import Metric, top_k
+from committee.pool.evaluate import check_test_pool, evaluate, shared_warnings
+from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.report.rows import CHOSEN, SINGLE, Report, Row
 from committee.rule.cascade import Cascade
@@ -59,7 +66,7 @@ def search_with_promise(
     if agree_with is not None and other is not None:
         pool = agreeing_with(pool, other)
         test_pool = test_pool and agreeing_with(test_pool, other)
-    metric = pool.metric if top == 1 else top_k(top)
+    pool, metric = with_metric(pool, top, None)
     unlabelled = test_pool is not None and test_pool.samples.labels is None
     if test is None and unlabelled and metric.needs_labels:
         test_pool = None
@@ -67,6 +74,8 @@ def search_with_promise(
     rule: dict[str, Any] = {"confidence": confidence, "unit": unit, "metric": metric}
     rule |= {"combine": combine, "threads": threads}
     singles = exact(pool, 1, **rule)
+    if test_pool is not None:
+        check_test_pool(pool, test_pool, metric, unit)
     with search_progress(not as_json) as progress:
         found = certify(
             pool,
@@ -156,6 +165,11 @@ class _Result:
             return None
         return checked_on(self.found.cascade, self.test, self.metric)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on the samples of both splits."""
+        return shared_warnings(self.singles.pool, self.test)
+
     def to_json(self) -> dict[str, Any]:
         row = self.rows[-1]
         return {
@@ -164,13 +178,14 @@ class _Result:
             "test": row.test and row.test.to_json(),
             "versus": row.versus and row.versus.to_json(),
             "promise_on_test": self.checked and self.checked.to_json(),
+            "warnings": list(self.notes),
             "broken_left_out": skipped(self.singles.pool, self.test),
         }
 
 
 def _print(result: _Result, out: str | None, store: str) -> None:
     say_certified(result.found)
-    say_rows(result.rows, result.singles.pool.notes)
+    say_rows(result.rows, result.notes)
     say_broken(result.singles.pool, result.test)
     if result.checked is None:
         say("No other split with labels checks the promise; name one with --test.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from committee.certificates.certificate import Certificate, checked_on, level_text
+from committee.certificates.certificate import Certificate, checked_on, level_text, points_text
 from committee.certificates.stages import Gaps, StageGap, gaps_on
 from committee.errors import CommitteeError
 from committee.report.rows import Report, Row
@@ -21,8 +21,8 @@ def promise_sentence(cascade: Cascade) -> str:
         return ""
     if not cascade.is_certified:
         return (
-            f"The certificate of {named(cascade)} is void: the cascade was changed after it was "
-            "certified. Certify it again with committee certify."
+            f"The certificate of {named(cascade)} is void: the cascade or its certificate was "
+            "changed after it was certified. Certify it again with committee certify."
         )
     own = Certificate.of(cascade)
     if own.is_reference:
@@ -83,7 +83,7 @@ def _promise(own: CertificateRecord) -> str:
         share = percent(1 - own.margin, "down")
         return f"the answer of {own.reference} on {share} of samples or more"
     margin = 100 * to_digits(own.margin, 4, "up")
-    return f"{own.measure} at most {margin:.4g} points below that of {own.reference}"
+    return f"{own.measure} at most {points_text(margin)} below that of {own.reference}"
 
 
 def _figure(own: CertificateRecord, value: float, side: Side = "nearest") -> str:

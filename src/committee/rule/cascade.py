@@ -65,8 +65,8 @@ class Cascade:
         origin: What the choice rests on.
         calibrations: What is applied to a model's outputs before they are combined, by name; those
             of other models are left out.
-        certificate: What was certified of it on new data, or None. It holds only for the decisions
-            whose fingerprint it names.
+        certificate: What was certified of it on new data, or None. It holds only as long as its
+            checksum is right; see :meth:`certified`.
 
     Raises:
         CascadeError: If a stage is empty, a model stands twice or is described by another name,
@@ -258,8 +258,17 @@ class Cascade:
 
     @property
     def is_certified(self) -> bool:
-        """Return True if there is a certificate and it is of these decisions."""
-        return self.certificate is not None and self.certificate.rule == self.rule_fingerprint
+        """Return True if there is a certificate, and neither it nor any decision was changed."""
+        own = self.certificate
+        return own is not None and own.checksum == self._checksum(own)
+
+    def certified(self, record: CertificateRecord) -> Cascade:
+        """Return the cascade with a certificate, whose checksum covers it and every decision."""
+        return replace(self, certificate=replace(record, checksum=self._checksum(record)))
+
+    def _checksum(self, record: CertificateRecord) -> str:
+        data = {**plain(record), "checksum": self.rule_fingerprint}
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def kind(self) -> str:

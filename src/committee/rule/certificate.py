@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from committee.errors import CascadeError
 
 Promise = Literal["within", "at least", "agreement"]
+# Shares with the least that each may be; figures that are 0 or more, or None; all that are floats.
+_SHARES = {"margin": 0, "estimate": -1, "lower_bound": -1}
+_COSTS = ("max_cost", "cost_bound", "average_cost", "reference_cost")
+_COUNTS = ("choosing", "tested", "considered", "wins", "losses", "unlabelled", *_COSTS)
+_FLOATS = ("level", *_SHARES, *_COSTS)
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,8 @@ class CertificateRecord:
         margin: A share of 1.
         level: The chance with which the procedure keeps its word, between 0 and 1.
         measure: Name of the metric; ``top-1`` counts the samples predicted correctly.
-        rule: Fingerprint of the decisions that were certified.
+        checksum: Of the decisions that were certified and of all else here. A change of either
+            voids the certificate; it is no signature, so it stops no one who means to deceive.
         samples: Samples that tested the cascade.
         choosing: Other samples, which chose what to test; 0 if the cascade was given.
         estimate: The difference, accuracy or agreement on the samples that tested.
@@ -47,14 +53,14 @@ class CertificateRecord:
         unit: Unit of the costs.
 
     Raises:
-        CascadeError: If a level or a number of samples is impossible.
+        CascadeError: If a figure is impossible, or a reference is missing.
     """
 
     promise: Promise
     margin: float
     level: float
     measure: str
-    rule: str
+    checksum: str
     samples: int
     choosing: int
     estimate: float
@@ -79,7 +85,27 @@ class CertificateRecord:
     unit: str = ""
 
     def __post_init__(self) -> None:
+        for name in _FLOATS:
+            # A file writes 1 and 1.0 differently, so a checksum would change by saving.
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else float(value))
+        problem = next(self._problems(), "")
+        if problem:
+            raise CascadeError(f"certificate: {problem}")
+
+    def _problems(self) -> Iterator[str]:
+        """Yield what is impossible."""
         if not 0 < self.level < 1:
-            raise CascadeError(f"certificate: level must lie between 0 and 1, not {self.level:g}")
+            yield f"level must lie between 0 and 1, not {self.level:g}"
         if self.samples < 1:
-            raise CascadeError(f"certificate: samples must be 1 or more, not {self.samples}")
+            yield f"samples must be 1 or more, not {self.samples}"
+        for name, low in _SHARES.items():
+            if not low <= getattr(self, name) <= 1:
+                yield f"{name} must lie between {low} and 1, not {getattr(self, name):g}"
+        for name in _COUNTS:
+            if not (getattr(self, name) or 0) >= 0:
+                yield f"{name} must be 0 or more, not {getattr(self, name):g}"
+        if (self.wins or 0) + (self.losses or 0) > self.samples:
+            yield f"wins and losses must be at most {self.samples:,} together, its samples"
+        if self.promise != "at least" and not self.reference_rule:
+            yield f"reference_rule is missing, to which the promise {self.promise!r} refers"
