@@ -92,8 +92,8 @@ class Certificate:
             )
         if not cascade.is_certified:
             raise CascadeError(
-                f"{cascade}: the certificate is void, for the cascade or its certificate was changed "
-                "after it was certified. Certify it again: committee certify CASCADE STORE"
+                f"{cascade}: the certificate is void, for the cascade or its certificate was "
+                "changed after it was certified. Certify it again: committee certify CASCADE STORE"
             )
         return cls(cascade, cascade.certificate)
 

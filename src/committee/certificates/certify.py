@@ -15,13 +15,11 @@ from committee.certificates.certificate import (
     agreeing_with,
     level_text,
     promised_goal,
-    reference_of,
     share_text,
 )
 from committee.certificates.costs import cost_bound
 from committee.certificates.disagreements import check_labelled, disagreements
 from committee.certificates.exact_tests import paired_lower_bound, share_lower_bound
-from committee.certificates.paths import Hypothesis
 from committee.certificates.procedure import (
     COST_SHARE,
     PROCEDURE,
@@ -30,12 +28,12 @@ from committee.certificates.procedure import (
     divided,
     tested_paths,
 )
-from committee.errors import CascadeError, CostError, Infeasible, MisalignedError
+from committee.certificates.promised import Promised, checked_promise
+from committee.errors import CascadeError, Infeasible, MisalignedError
 from committee.pool.comparison import identity_of
 from committee.pool.costs import spent
 from committee.pool.evaluate import (
     Evaluation,
-    check_has_labels,
     evaluate,
     exits_of,
     measure_of,
@@ -46,13 +44,13 @@ from committee.pool.metrics import TOP_1, Metric
 from committee.pool.pool import Pool
 from committee.pool.prefixes import StageSequence, prefixes_of
 from committee.rule.cascade import Cascade
-from committee.rule.certificate import CertificateRecord, Promise
+from committee.rule.certificate import CertificateRecord
 from committee.rule.combinations import DEFAULT_COMBINE
 from committee.selection.evaluate_many import values_on
 from committee.selection.exhaustive import search
-from committee.selection.front import check_within, committee_of
+from committee.selection.front import committee_of
 from committee.selection.options import Progress, most_models, processors
-from committee.selection.sequences import every_sequence, refuse_tiles, within_bounds
+from committee.selection.sequences import every_sequence, within_bounds
 from committee.text import counted, human_cost, percent
 from committee.version import __version__
 
@@ -81,37 +79,6 @@ class Certified:
     certificate: Certificate
     evaluation: Evaluation
     enough: int | None = None
-
-
-@dataclass(frozen=True)
-class _Promised:
-    """What is to be certified, checked against a pool."""
-
-    kind: Promise
-    margin: float
-    level: float
-    reference: Cascade | None
-    metric: Metric
-    max_cost: float | None
-    unit: str
-    cost_limit: float | None = None
-
-    @property
-    def slack(self) -> float:
-        """How much less than the goal the mean may be."""
-        return {"within": self.margin, "at least": -self.margin}.get(self.kind, self.margin - 1)
-
-    def hypothesis(self, pool: Pool) -> Hypothesis:
-        """Return what is tested, on the samples of a pool."""
-        goal, certainty = np.zeros(len(pool), np.int64), np.zeros(len(pool))
-        if self.reference is not None:
-            source = source_of(self.reference, pool, self.metric)
-            if len(self.reference.stages) == 1:
-                key = source.key(self.reference.names)
-                certainty = source.scores(key, np.arange(len(pool)))
-            if self.kind == "within":
-                goal = values_on(self.reference, pool, self.metric).astype(np.int64)
-        return Hypothesis(goal, certainty, self.slack, self.kind == "within")
 
 
 def certify(
@@ -180,7 +147,7 @@ def certify(
         Laufer-Goldshtein, Fisch, Barzilay, Jaakkola (2023), Efficiently controlling multiple risks
         with Pareto testing: a fixed sequence of tests.
     """
-    promised = _checked(
+    promised = checked_promise(
         pool, match, agree_with, within, min_accuracy, max_cost, level, unit, metric, combine,
         confidence, labels is not None,
     )  # fmt: skip
@@ -240,58 +207,6 @@ def certify(
     return _result(pool, testing, chosen, record, promised, None if best else tested.enough)
 
 
-def _checked(
-    pool: Pool,
-    match: str | Sequence[str] | Cascade | None,
-    agree_with: str | Sequence[str] | Cascade | None,
-    within: float,
-    min_accuracy: float | None,
-    max_cost: float | None,
-    level: float,
-    unit: str | None,
-    metric: Metric | None,
-    combine: str | None,
-    confidence: str,
-    labelled: bool,
-) -> _Promised:
-    """Return the promise, or refuse what is no promise."""
-    given = [each is not None for each in (match, agree_with, min_accuracy)]
-    if sum(given) != 1:
-        raise CascadeError(
-            "certify: give one of match, agree_with and min_accuracy; max_cost goes beside them"
-        )
-    check_within(within)
-    if not 0 < level < 1:
-        raise CascadeError(f"certify: level {level:g} must lie between 0 and 1, for example 0.95")
-    if min_accuracy is not None and not 0 < min_accuracy < 1:
-        raise CascadeError(f"certify: min_accuracy {min_accuracy:g} must lie between 0 and 1")
-    if max_cost is not None and not max_cost > 0:
-        raise CostError(f"certify: max_cost {max_cost:g} must be more than 0")
-    refuse_tiles("certify", pool)
-    own = metric or pool.metric
-    if agree_with is not None and metric is not None and metric != TOP_1:
-        raise CascadeError(
-            f"certify: agreement is of answers, not of {metric.name}; leave the metric out"
-        )
-    if not own.counted:
-        raise CascadeError(
-            f"certify: a sample scores any number by {own.name!r}; certificates need 1 or 0. Use "
-            "top-1 or another counted metric"
-        )
-    if agree_with is None and not labelled:
-        check_has_labels(pool, own)
-    named = match if match is not None else agree_with
-    reference = None
-    if named is not None:
-        reference = reference_of(pool, named, combine, confidence)
-    kind: Promise = "within" if match is not None else "agreement"
-    if min_accuracy is not None:
-        kind = "at least"
-    margin = within if min_accuracy is None else min_accuracy
-    chosen_unit = pool.costs.unit(unit)
-    return _Promised(kind, margin, level, reference, own, max_cost, chosen_unit)
-
-
 def _refuse_calibrated(pool: Pool) -> None:
     """Refuse samples on which calibrations of the pool's models were fitted."""
     fitted = sorted(
@@ -304,7 +219,7 @@ def _refuse_calibrated(pool: Pool) -> None:
         )
 
 
-def _limit(promised: _Promised, pool: Pool) -> float:
+def _limit(promised: Promised, pool: Pool) -> float:
     """Return the average cost on some samples that a committee must stay below to be of use."""
     limits = [float("inf") if promised.max_cost is None else promised.max_cost * (1 + 1e-12)]
     if promised.reference is not None:
@@ -312,7 +227,7 @@ def _limit(promised: _Promised, pool: Pool) -> float:
     return min(limits)
 
 
-def _average(pool: Pool, cascade: Cascade, promised: _Promised) -> tuple[Array, float]:
+def _average(pool: Pool, cascade: Cascade, promised: Promised) -> tuple[Array, float]:
     """Return the cost of each sample, shape (N,), and its mean."""
     stages, _ = exits_of(cascade, source_of(cascade, pool, promised.metric))
     each = spent(stage_costs(cascade, pool, promised.unit), stages)
@@ -320,7 +235,7 @@ def _average(pool: Pool, cascade: Cascade, promised: _Promised) -> tuple[Array, 
 
 
 def _cost_bound(
-    pool: Pool, cascade: Cascade, promised: _Promised, seed: int, paths: int = 1
+    pool: Pool, cascade: Cascade, promised: Promised, seed: int, paths: int = 1
 ) -> float | None:
     """Return the upper bound of an average cost, if one is promised, at the share of a path."""
     if promised.max_cost is None:
@@ -331,7 +246,7 @@ def _cost_bound(
     return cost_bound(cascade, pool, promised.unit, mixed, level, promised.cost_limit)
 
 
-def _affordable(passed: Passed, pool: Pool, promised: _Promised, seed: int, paths: int) -> bool:
+def _affordable(passed: Passed, pool: Pool, promised: Promised, seed: int, paths: int) -> bool:
     """Return True if a step keeps the promise of a cost, and so do all later ones.
 
     The accuracy of the same samples ended the path at this step, so a bound of it alone would not
@@ -346,7 +261,7 @@ def _affordable(passed: Passed, pool: Pool, promised: _Promised, seed: int, path
 
 
 def _sequences(
-    pool: Pool, promised: _Promised, combine: str, most: int, costs: dict[str, float]
+    pool: Pool, promised: Promised, combine: str, most: int, costs: dict[str, float]
 ) -> Iterator[StageSequence]:
     """Yield the sequences to try: all, or where those are too many, the most promising."""
 
@@ -367,7 +282,7 @@ def _sequences(
 
 
 def _ending_in_reference(
-    promised: _Promised, most: int, costs: dict[str, float]
+    promised: Promised, most: int, costs: dict[str, float]
 ) -> Iterator[StageSequence]:
     """Yield sequences of cheaper models, by rising cost, that end in a reference of one stage."""
     reference = promised.reference
@@ -387,7 +302,7 @@ def _record(
     pool: Pool,
     testing: Pool,
     chosen: Cascade,
-    promised: _Promised,
+    promised: Promised,
     counts: tuple[int, int],
     procedure: str,
     *,
@@ -453,7 +368,7 @@ def _result(
     testing: Pool,
     chosen: Cascade,
     record: CertificateRecord,
-    promised: _Promised,
+    promised: Promised,
     enough: int | None = None,
 ) -> Certified:
     evaluation = evaluate(chosen, testing, promised.unit, promised.metric)
@@ -467,7 +382,7 @@ def _result(
 
 
 def _fixed(
-    pool: Pool, cascade: Cascade, promised: _Promised, labels: Mapping[str, int] | None, seed: int
+    pool: Pool, cascade: Cascade, promised: Promised, labels: Mapping[str, int] | None, seed: int
 ) -> Certified:
     """Return a given committee with the bound that all samples show, if it keeps the promise."""
     cascade = pool.bound(cascade)
@@ -491,7 +406,7 @@ def _fixed(
 
 
 def _labelled(
-    pool: Pool, cascade: Cascade, promised: _Promised, labels: Mapping[str, int], seed: int
+    pool: Pool, cascade: Cascade, promised: Promised, labels: Mapping[str, int], seed: int
 ) -> Certified:
     """Return the certificate of a given committee from the labels of disagreements."""
     reference = promised.reference
@@ -510,7 +425,7 @@ def _labelled(
 def fixed_result(
     pool: Pool,
     cascade: Cascade,
-    promised: _Promised,
+    promised: Promised,
     wins: int,
     losses: int,
     unlabelled: int = 0,
@@ -559,7 +474,7 @@ def fixed_result(
     return _result(pool, testing, cascade, record, promised)
 
 
-def _nearest(testing: Pool, rules: Sequence[Rule], promised: _Promised) -> str:
+def _nearest(testing: Pool, rules: Sequence[Rule], promised: Promised) -> str:
     """Return why no accuracy could be certified, with the nearest that can be."""
     ensembles = [(rule, each) for rule in rules for each in rule.sequences]
 
