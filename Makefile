@@ -17,11 +17,16 @@ SOURCES := timm==1.0.31 torchvision==0.28.0 \
 # Every extra of pyproject.toml.
 EXTRAS := .[all,torch,timm,torchvision,transformers,export,datasets,video,pytorchvideo]
 
-.PHONY: fuzz node node-if-there demo test test-lowest lint bench bench-search bench-search-large \
-	bench-promises bench-rivals bench-predict bench-import bench-run bench-export multiply-adds docs structure format clean
+.PHONY: fuzz node node-if-there demo imagenet test test-lowest lint bench bench-search \
+	bench-search-large bench-imagenet bench-promises bench-rivals bench-predict bench-import bench-run \
+	bench-export multiply-adds docs structure format clean
 
 demo: $(DEMO_VENV)/ready
 	$(DEMO_VENV)/bin/committee demo --out demo-out
+
+# Fourteen published ImageNet models, from their answers to a certified cascade; examples/imagenet.
+imagenet: $(DEMO_VENV)/ready
+	PATH="$(CURDIR)/$(DEMO_VENV)/bin:$$PATH" examples/imagenet/run.sh
 
 # Bytecode is written whatever the environment says: two workers and many programs import the same.
 test: $(VENV)/ready node-if-there .browser/chromium
@@ -68,6 +73,10 @@ bench-promises: $(VENV)/ready
 # (pip install scikit-fallback) it has that rival too. Writes docs/rivals.md and docs/rivals.png.
 bench-rivals: $(VENV)/ready
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/rivals.py --splits $(or $(SPLITS),5)
+
+# Fourteen ImageNet models over ten splits; writes the table of examples/imagenet/README.md.
+bench-imagenet: $(VENV)/ready
+	$(BIN)/python benchmarks/imagenet.py
 
 # Predict against the bare parts of its work, in turns; its memory; and opening a store.
 bench-predict: $(VENV)/ready
@@ -135,4 +144,4 @@ node-if-there:
 		else echo "Node.js and npm are not here: the test of the JavaScript example will skip"; fi
 
 clean:
-	rm -rf $(VENV) $(DEMO_VENV) demo-out .browser .node
+	rm -rf $(VENV) $(DEMO_VENV) demo-out imagenet-out .browser .node

@@ -22,6 +22,7 @@ from committee.cli.stores import check_models, open_split, open_test, skipped
 from committee.files import write_text
 from committee.pool.evaluate import shared_warnings
 from committee.pool.pool import Pool
+from committee.report.figure import check_figure_ending, front_figure, write_figure
 from committee.report.page import check_page_ending, page_of
 from committee.report.promise import promise_sentence
 from committee.report.rows import Report
@@ -47,6 +48,12 @@ def report(
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png|FILE.svg", help="Write accuracy against cost as a figure too."
+        ),
+    ] = None,
     split: opt.ValSplit = None,
     test: opt.TestSplit = None,
     max_models: opt.MaxModels = None,
@@ -63,6 +70,8 @@ def report(
     Example: committee report predictions --match large --out report.html
     """
     check_page_ending(out)
+    if figure is not None:
+        check_figure_ending(figure)
     if cascade is not None:
         given = {"match": match, "min_accuracy": min_accuracy, "max_cost": max_cost}
         refuse("reports without --cascade", **{n: value is not None for n, value in given.items()})
@@ -97,11 +106,15 @@ def report(
         sections=tile_sections(content),
     )
     write_text(out, text)
+    if figure is not None:
+        write_figure(front_figure(content), figure)
     if as_json:
         print_json(_to_json(content, out))
         return
     say_broken(pool, test_pool)
     _say(content, out)
+    if figure is not None:
+        say(f"Written: {figure}")
     if target.share:
         say_wrapped(f"--max-cost is {target.cost_text(front)}.")
     say_notes(content.notes)

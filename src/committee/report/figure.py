@@ -15,6 +15,7 @@ from committee.arrays import Array
 from committee.errors import DataError, require
 from committee.files import write_bytes
 from committee.report.plane import Plane, scales_of
+from committee.report.promise import promise_sentence
 from committee.report.rows import CHOSEN, SINGLE, Report, Row, matches
 from committee.report.style import BLACK, BLUE, CASCADE, ENSEMBLE, ORANGE, VERMILION, Axes, Figure
 from committee.report.text import points, times
@@ -34,7 +35,7 @@ def front_figure(report: Report) -> Figure:
 
     Committees stand where the reported split puts them, whatever split chose them. Members of the
     front are joined in the order of their cost on the validation split. Whatever is too weak for
-    the range is marked at the lower edge.
+    the range is marked at the lower edge. What was certified of the choice stands under the axis.
     """
     scales, rows, members = scales_of(report), report.rows, report.members
     singles = [row for row in rows if row.role == SINGLE]
@@ -51,10 +52,13 @@ def front_figure(report: Report) -> Figure:
     plane.others.append(places)
     for row, place in zip(chosen, places, strict=True):
         label = row.text[0].upper() + row.text[1:]
+        label += ", certified" if row.role == CHOSEN and row.cascade.is_certified else ""
         plane.axes.plot(*place, linestyle="none", zorder=6, label=label, **_style(row))
     _mark_below(plane.axes, scales.low, ((ORANGE, best), (BLUE, front), (VERMILION, places)))
     _arrow(plane, rows)
-    _note(plane.axes, report.notes)
+    certified = "" if report.chosen is None else promise_sentence(report.chosen)
+    notes = [f"Note: {note}." for note in report.notes]
+    _note(plane.axes, [certified, *notes] if certified else notes)
     figure = plane.finish(limits=(scales.low, scales.high))
     figure.suptitle(scales.title, fontsize=10, x=0.01, ha="left", parse_math=False)
     return figure
@@ -140,7 +144,8 @@ def _arrow(plane: Plane, rows: Sequence[Row]) -> None:
 
 def _note(axes: Axes, notes: Sequence[str]) -> None:
     """Write notes in small lines under the axis; the layout makes room for them."""
-    lines = [line for note in notes for line in textwrap.wrap(f"Note: {note}.", _NOTE_WIDTH)]
+    texts = (note.replace("`", "") for note in notes)
+    lines = [line for text in texts for line in textwrap.wrap(text, _NOTE_WIDTH)]
     if lines:
         axes.annotate(
             "\n".join(lines), (0, 0), xycoords="axes fraction", xytext=(0, -38),

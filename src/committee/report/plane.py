@@ -60,10 +60,18 @@ class Plane:
         ).reshape(-1, 2)
 
     def mark_singles(self, label: str = _SINGLES, line: bool = True) -> None:
-        """Draw the single models; :meth:`finish` adds intervals and names."""
-        if self.singles:
-            points = self.models[: len(self.singles)]
-            self.axes.plot(points[:, 0], points[:, 1], **SINGLE.points(label, line=line))
+        """Draw the single models; :meth:`finish` adds intervals and names.
+
+        The line joins those that no cheaper one beats: models need not be one family.
+        """
+        if not self.singles:
+            return
+        points = self.models[: len(self.singles)]
+        self.axes.plot(points[:, 0], points[:, 1], **SINGLE.points(label))
+        if line:
+            rising = points[np.lexsort((-points[:, 1], points[:, 0]))]
+            best = rising[rising[:, 1] >= np.maximum.accumulate(rising[:, 1])]
+            self.axes.plot(best[:, 0], best[:, 1], color=BLACK, linewidth=0.9, zorder=1)
 
     def mark(
         self, committees: Sequence[Committee], look: Look, label: str, line: bool = False
@@ -340,6 +348,7 @@ def _legend_above(axes: Axes) -> None:
     one_row = sum(widths) <= _LEGEND_WIDTH
     columns = len(labels) if one_row else max(1, _LEGEND_WIDTH // max(widths))
     found = axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=8, frameon=False
-    )
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=8, frameon=False,
+        labelspacing=0.8,
+    )  # fmt: skip
     plain_text(found)
