@@ -81,3 +81,11 @@ def test_what_no_command_can_say_is_python(
     line = saving_of(found, str(store)).line(Report(found).members[-1])
     assert line.startswith("front.at_most(cost=")
     assert line.endswith('.cascade.save("cascade.json")')
+
+
+def test_the_figure_is_written_beside_the_page(store: Path, tmp_path: Path) -> None:
+    words = ["report", str(store), "--unit", "joules", "--max-models", "1"]
+    out = ["--out", str(tmp_path / "r.html"), "--figure"]
+    assert main([*words, *out, str(tmp_path / "front.svg")]) == 0
+    assert (tmp_path / "front.svg").read_text(encoding="utf-8").startswith("<?xml")
+    assert main([*words, *out, str(tmp_path / "front.gif")]) == 2
