@@ -19,8 +19,6 @@ EXTRAS := .[all,torch,timm,torchvision,transformers,export,datasets,video,pytorc
 
 .PHONY: fuzz node node-if-there demo imagenet test test-lowest lint bench bench-search \
 	bench-search-large bench-imagenet bench-promises bench-rivals bench-predict bench-import bench-run \
-
-	bench-search-large bench-imagenet bench-promises bench-predict bench-import bench-run \
 	bench-export multiply-adds docs structure format clean
 
 demo: $(DEMO_VENV)/ready
