@@ -122,6 +122,10 @@ def test_a_file_that_is_no_result_file_or_not_said_to_be_one_is_refused(folder: 
     (folder / "own.csv").write_text("model,macs\na,1\n")
     with pytest.raises(CostError, match="no column 'infer_samples_per_sec'"):
         read_costs("timm-bench:own.csv")
+    with pytest.raises(
+        CostError, match=f"is a result file of timm's benchmark; name it timm-bench:{FILE}"
+    ):
+        read_costs(FILE)
     (folder / FILE).write_text(BENCHMARK.replace("500.0", "0"))
     with pytest.raises(CostError, match="wide_b@224: infer_samples_per_sec is 0"):
         read_costs(f"timm-bench:{FILE}")
@@ -165,11 +169,15 @@ def test_the_command_adds_costs_that_search_uses(
     assert main(words.split()) == 0
     out = capsys.readouterr().out
     assert "Name one: --as tiny_a=tiny_a@160" in out
+    assert "as before" not in out
     assert "Costs are in store: committee search store --unit gpu_ms" in out
     assert main([*words.split(), "--as", "tiny_a=tiny_a@160", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [each["unit"] for each in told["costs"]["tiny_a"]] == ["gpu_ms", "macs"]
     assert main(["search", "store", "--unit", "gpu_ms", "--match", "wide_b"]) == 0
+    (folder / "own.csv").write_text("model,gpu_ms\nwide_b,3\n")
+    assert main(["costs", "store", "own.csv"]) == 0
+    assert "gpu_ms of 'tiny_a' is as before" in capsys.readouterr().out
     assert main([*words.split(), "--as", "tiny=tiny_a"]) == 2
     assert main([*words.split(), "--as", "tiny_a"]) == 2
     assert "write MODEL=NAME or MODEL=NAME@SIZE" in capsys.readouterr().err

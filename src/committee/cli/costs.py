@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +11,12 @@ import typer
 from committee.cli import options as opt
 from committee.cli.output import print_json, print_table, say, say_notes
 from committee.errors import CostError, UnknownNameError
-from committee.spec.model import model_from_json
+from committee.spec.cost import Cost
+from committee.spec.model import KnownModel, model_from_json
 from committee.store.entry import read_index
 from committee.store.folder import add_costs
 from committee.store.published_costs import matched_costs, read_costs
-from committee.text import human_cost
+from committee.text import human_cost, listed
 
 
 def costs(
@@ -55,6 +57,7 @@ def costs(
             raise UnknownNameError.of("--as", "model", name, known)
     found, notes = matched_costs(read_costs(table, unit), known.values(), names)
     notes += add_costs(store, found)
+    notes += _mixed(known.values(), found)
     if as_json:
         own = {name: [each.to_json() for each in some] for name, some in found.items()}
         print_json({"costs": own, "notes": notes})
@@ -70,6 +73,19 @@ def costs(
     print_table(found, [("model", lambda name: name), *columns])
     say_notes(notes)
     say(f"Costs are in {store}: committee search {store} --unit {units[0]}")
+
+
+def _mixed(known: Iterable[KnownModel], found: Mapping[str, Sequence[Cost]]) -> Iterator[str]:
+    """Yield a note on each unit in which other models keep the costs that they had."""
+    for unit in sorted({cost.unit for own in found.values() for cost in own}):
+        kept = [
+            model.name
+            for model in known
+            if any(cost.unit == unit for cost in model.costs)
+            and all(cost.unit != unit for cost in found.get(model.name, ()))
+        ]
+        if kept and unit != "macs":
+            yield f"{unit} of {listed(kept)} is as before, maybe under other conditions"
 
 
 def _called(argument: str) -> tuple[str, str]:

@@ -55,12 +55,13 @@ def read_costs(source: str, unit: str = "ms_per_sample") -> list[TableRow]:
     """
     table = read_table(Path(source.removeprefix(TIMM)))
     own = source.startswith(TIMM)
+    if not own and _RATE in table.columns:
+        raise CostError(
+            f"{table.path}: is a result file of timm's benchmark; name it {TIMM}{source}"
+        )
     for name in (_MODEL, *((_RATE,) if own else ())):
         if name not in table.columns:
-            timm = f" A result file of timm's benchmark is named {TIMM}{table.path}" * (not own)
-            raise CostError(
-                f"{table.path}: no column {name!r}; it has {listed(table.columns)}.{timm}"
-            )
+            raise CostError(f"{table.path}: no column {name!r}; it has {listed(table.columns)}")
     names = [str(name).strip() for name in table.read(_MODEL).tolist()]
     size = next((name for name in _SIZES if name in table.columns), None)
     sides = [None] * len(names) if size is None else _numbers(table, size)
