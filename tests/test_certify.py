@@ -16,6 +16,8 @@ from scipy.stats import binom
 import committee as cm
 from committee.certificates import procedure
 from committee.certificates.certify import certify
+from committee.pool.comparison import identity_of
+from committee.rule.calibration import Calibration
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import worlds
@@ -155,7 +157,7 @@ def test_a_given_cascade_gets_the_bound_that_all_samples_show(promise, halves):
         ({}, "give one of"),
         ({"match": REFERENCE, "min_accuracy": 0.5}, "give one of"),
         ({"match": REFERENCE, "within": -0.1}, "a share of 1"),
-        ({"match": REFERENCE, "level": 1.0}, "between 0 and 1"),
+        ({"match": REFERENCE, "level": 1.0}, "between 0.5 and 0.999999, for"),
         ({"match": "efficientnet_b3"}, "Did you mean 'efficientnet_b3a'"),
         ({"min_accuracy": 95}, "between 0 and 1"),
         ({"min_accuracy": 0.99}, "Nearest at any cost: "),
@@ -163,6 +165,12 @@ def test_a_given_cascade_gets_the_bound_that_all_samples_show(promise, halves):
         ({"match": REFERENCE, "metric": cm.weighted(np.ones(5000))}, "1 or 0"),
         ({"match": REFERENCE, "max_models": 4}, "max_models"),
         ({"match": REFERENCE, "labels": {}}, "go with cascade"),
+        ({"match": REFERENCE, "level": 0.4}, "between 0.5 and"),
+        ({"match": REFERENCE, "seed": -1}, "seed -1 must be 0 or more"),
+        ({"match": REFERENCE, "max_cost": float("inf")}, "max_cost inf must be a number"),
+        ({"match": REFERENCE, "cost_limit": float("nan")}, "cost_limit nan must be a number"),
+        ({"agree_with": REFERENCE, "metric": cm.top_k(5)}, "agreement is of answers"),
+        ({"match": REFERENCE, "within": 0.01, "max_cost": 1e6}, "Nearest: .* costs .* here"),
     ],
 )
 def test_bad_input_gets_one_line(halves, options, text):
@@ -214,3 +222,14 @@ def test_the_seed_orders_the_samples_that_bound_a_cost(promise, halves):
     )
     assert (one.seed, two.seed) == (0, 1)
     assert one.cost_bound != two.cost_bound == again.cost_bound
+
+
+def test_a_reference_that_these_samples_calibrated_is_refused(halves):
+    pool = halves[1]
+    scaled = replace(Calibration.of_temperature(1.5), samples=identity_of(pool, [REFERENCE]))
+    calibrations = {REFERENCE: scaled}
+    reference = cm.Cascade.of([REFERENCE], combine="last", calibrations=calibrations)
+    given = cm.Cascade.of(["resnet34", REFERENCE], [0.9], combine="last")
+    for cascade in (None, given):
+        with pytest.raises(cm.CommitteeError, match="fitted"):
+            certify(pool, match=reference, within=0.02, cascade=cascade)

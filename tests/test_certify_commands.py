@@ -240,7 +240,7 @@ BAD = {
     f"{CERTIFY} --match nowhere.json": "nowhere.json: cannot be read",
     f"{CERTIFY} --match large --within 2": "within",
     f"{CERTIFY} --match large --within -0.1": "within",
-    f"{CERTIFY} --match large --level 1": "between 0 and 1",
+    f"{CERTIFY} --match large --level 1": "level 1.0 must lie between 0.5 and 0.999999",
     f"{CERTIFY} --match large --split new": "has no labels",
     f"{CERTIFY} --match large --max-cost cheap": "'cheap' is no cost",
     f"{CERTIFY} --match large --within 0.02 --max-cost 1": "more than max_cost",
@@ -324,7 +324,7 @@ BAD_SEARCHES = {
     "--min-accuracy 0.5 --within 0.1": "--within goes with --match or --agree-with",
     "--agree-with large --top 2": "--top goes with",
     "--match large --worst-case seconds=3": "in the unit of the promise, macs",
-    "--match large --promise 1": "between 0 and 1",
+    "--match large --promise 1": "level 1.0 must lie between 0.5",
     "--match large --within 2": "within",
     "--match lage": "Did you mean 'large'",
     "--match large --split new": "has no labels",
@@ -420,9 +420,9 @@ def test_an_agreement_is_not_of_the_likeliest_classes(world, capsys):
 
 
 def test_a_level_is_never_rounded_up(world, capsys):
-    words = f"{CERTIFY} --match large --within 0.001 --level 0.99999999"
-    assert "at level 99.9999 %" in line_of(words, capsys)
-    assert "with 99.9999 % certainty at most" in text_of(words.replace("0.001", "0.1"), capsys)
+    words = f"{CERTIFY} --match large --within 0.001 --level 0.9999987"
+    assert "at level 99.9998 %" in line_of(words, capsys)
+    assert "with 99.9998 % certainty at most" in text_of(words.replace("0.001", "0.1"), capsys)
 
 
 def test_a_cost_that_cannot_be_certified_is_named_plainly(world, capsys):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -25,6 +27,7 @@ from committee.certificates.procedure import (
     PROCEDURE,
     Passed,
     Rule,
+    Tested,
     divided,
     tested_paths,
 )
@@ -43,6 +46,7 @@ from committee.pool.evaluate import (
 from committee.pool.metrics import TOP_1, Metric
 from committee.pool.pool import Pool
 from committee.pool.prefixes import StageSequence, prefixes_of
+from committee.rule.calibration import Calibration
 from committee.rule.cascade import Cascade
 from committee.rule.certificate import CertificateRecord
 from committee.rule.combinations import DEFAULT_COMBINE
@@ -121,7 +125,7 @@ def certify(
         max_cost: Beside the promise, the most that a sample may cost on average.
         cost_limit: Beside ``max_cost`` where costs differ by sample, the most that one sample can
             cost, all stages together; samples of the past do not tell it.
-        level: The chance that the procedure promises nothing false, between 0 and 1.
+        level: The chance that the procedure promises nothing false, 0.5 to 0.999999.
         cascade: Test this cascade, on all samples, instead of choosing one.
         labels: Beside ``cascade`` and ``match``, of samples without labels: class index by id,
             where cascade and reference disagree. One that is missing or negative counts as a loss.
@@ -148,10 +152,11 @@ def certify(
         with Pareto testing: a fixed sequence of tests.
     """
     promised = checked_promise(
-        pool, match, agree_with, within, min_accuracy, max_cost, level, unit, metric, combine,
-        confidence, labels is not None,
+        pool, match, agree_with, within, min_accuracy, max_cost, cost_limit, level, unit,
+        metric, combine, confidence, labels is not None,
     )  # fmt: skip
-    promised = replace(promised, cost_limit=cost_limit)
+    if seed < 0:
+        raise CascadeError(f"certify: seed {seed} must be 0 or more")
     if promised.kind == "agreement":
         assert promised.reference is not None
         pool = agreeing_with(pool, promised.reference)
@@ -159,7 +164,7 @@ def certify(
         raise CascadeError("certify: labels of disagreements go with cascade")
     if cascade is not None:
         return _fixed(pool, cascade, promised, labels, seed)
-    _refuse_calibrated(pool)
+    _refuse_calibrated(pool, promised.reference)
     if len(pool) < _LEAST:
         raise MisalignedError(
             f"certify: {counted(len(pool), 'sample')} of {pool.samples.split!r}; a promise needs "
@@ -167,14 +172,11 @@ def certify(
         )
     most = most_models(max_models, min(_MOST_STAGES, pool.most_models), "stages of certificates")
     choosing, testing = (pool.rows(rows, pool.samples.split) for rows in divided(len(pool), seed))
-    combines = [combine or DEFAULT_COMBINE[pool.kind]]
-    if combine is None and combines != ["last"]:
-        combines.append("last")
     # What is tested must not depend on the samples that test, and so not on what they cost.
     costs = choosing.costs.values(promised.unit)
     useful, limit = (_limit(promised, each) for each in (choosing, testing))
     rules = []
-    for each in combines:
+    for each in _combines(pool, combine):
         source = prefixes_of(choosing, pool.confidence_or(confidence), each, promised.metric)
         sequences = list(_sequences(choosing, promised, each, most, costs))
         if worst_case is not None:
@@ -182,9 +184,9 @@ def certify(
         rules.append(Rule(source, replace(source, pool=testing), sequences))
     hypotheses = promised.hypothesis(choosing), promised.hypothesis(testing)
     error = (1 - level) * (1 if max_cost is None else 1 - COST_SHARE)
-    tested = tested_paths(
-        rules, *hypotheses, promised.unit, error, useful, threads or processors(), progress
-    )
+    test = partial(tested_paths, rules, *hypotheses, promised.unit, error)
+    workers = threads or processors()
+    tested = test(useful, workers, progress)
     paths = tested.paths + 1  # the reference is one more
     cheaper = (each for each in tested.passed if each.cost < limit)
     best = next((b for b in cheaper if _affordable(b, testing, promised, seed, paths)), None)
@@ -193,10 +195,12 @@ def certify(
         chosen = best.path.cascade(best.step).simplified()
         counts = best.wins, best.losses
     elif promised.reference is not None:
-        chosen, counts = promised.reference, (0, 0)
-        if promised.kind == "agreement":
-            counts = len(testing), 0
+        chosen = promised.reference
+        counts = (len(testing) if promised.kind == "agreement" else 0, 0)
         bound = _cost_bound(testing, chosen, promised, seed, paths)
+        if (bound or 0.0) > (max_cost or math.inf):
+            free = test(_limit(replace(promised, max_cost=None), choosing), workers, None)
+            raise Infeasible(_nearest_cost(testing, free, promised))
     else:
         raise Infeasible(_nearest(testing, rules, promised))
     record = _record(
@@ -207,16 +211,27 @@ def certify(
     return _result(pool, testing, chosen, record, promised, None if best else tested.enough)
 
 
-def _refuse_calibrated(pool: Pool) -> None:
-    """Refuse samples on which calibrations of the pool's models were fitted."""
-    fitted = sorted(
-        name for name, c in pool.calibrations.items() if c.samples == identity_of(pool, [name])
-    )
+def _combines(pool: Pool, combine: str | None) -> list[str]:
+    """Return the combinations to try."""
+    own = combine or DEFAULT_COMBINE[pool.kind]
+    return list(dict.fromkeys([own, combine or "last"]))
+
+
+def _refuse_calibrated(pool: Pool, reference: Cascade | None) -> None:
+    """Refuse samples on which calibrations of the pool's models or the reference were fitted."""
+    fitted = _fitted(pool, pool.calibrations)
+    fitted += [] if reference is None else _fitted(pool, reference.calibrations)
     if fitted:
         raise MisalignedError(
-            f"certify: the calibrations of {', '.join(fitted)} were fitted on the samples of "
-            f"{pool.samples.split!r}. Calibrate on a split of its own, or leave calibrations out"
+            f"certify: the calibrations of {', '.join(sorted({*fitted}))} were fitted on the "
+            f"samples of {pool.samples.split!r}. Calibrate on a split of its own, or leave "
+            "calibrations out"
         )
+
+
+def _fitted(pool: Pool, calibrations: Mapping[str, Calibration]) -> list[str]:
+    """Return the models whose calibrations were fitted on the samples of a pool."""
+    return [n for n, c in calibrations.items() if c.samples == identity_of(pool, [n]) != ""]
 
 
 def _limit(promised: Promised, pool: Pool) -> float:
@@ -387,14 +402,14 @@ def _fixed(
     """Return a given committee with the bound that all samples show, if it keeps the promise."""
     cascade = pool.bound(cascade)
     origin = cascade.origin.samples_fingerprint
-    fitted = [
-        n for n, c in cascade.calibrations.items() if c.samples == identity_of(pool, [n]) != ""
-    ]
+    reference = promised.reference
+    fitted = _fitted(pool, cascade.calibrations)
+    fitted += [] if reference is None else _fitted(pool, reference.calibrations)
     if fitted or (origin and origin == identity_of(pool, cascade.names)):
         raise MisalignedError(
-            f"certify: the samples of {pool.samples.split!r} chose the cascade or fitted its "
-            "calibrations. Certify it on others, or let the promise choose: cm.certify without "
-            "cascade, committee search --promise"
+            f"certify: the samples of {pool.samples.split!r} chose the cascade or fitted "
+            "calibrations of it or of the reference. Certify it on others, or let the promise "
+            "choose: cm.certify without cascade, committee search --promise"
         )
     if labels is not None:
         return _labelled(pool, cascade, promised, labels, seed)
@@ -472,6 +487,21 @@ def fixed_result(
             f"{lost if unlabelled else ''}"
         )
     return _result(pool, testing, cascade, record, promised)
+
+
+def _nearest_cost(testing: Pool, tested: Tested, promised: Promised) -> str:
+    """Return why no cost could be certified, with the nearest that keeps the rest."""
+    assert promised.max_cost is not None
+    assert promised.reference is not None
+    nearest = [each.path.cascade(each.step).simplified() for each in tested.passed[:1]]
+    cascade = next(iter(nearest), promised.reference)
+    _, average = _average(testing, cascade, promised)
+    most, cost = (human_cost(each, promised.unit) for each in (promised.max_cost, average))
+    return (
+        f"certify: nothing that keeps the promise can be certified to cost {most} or less on "
+        f"average, on {counted(len(testing), 'sample')} at level {level_text(promised.level)}. "
+        f"Nearest: {cascade}, which costs {cost} here. Raise max_cost, or allow less accuracy"
+    )
 
 
 def _nearest(testing: Pool, rules: Sequence[Rule], promised: Promised) -> str:

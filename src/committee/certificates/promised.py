@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from committee.pool.evaluate import check_has_labels, source_of
 from committee.pool.metrics import TOP_1, Metric
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
-from committee.rule.certificate import Promise
+from committee.rule.certificate import LARGEST_LEVEL, LEAST_LEVEL, Promise
 from committee.selection.evaluate_many import values_on
 from committee.selection.front import check_within
 from committee.selection.sequences import refuse_tiles
@@ -69,6 +70,7 @@ def checked_promise(
     within: float,
     min_accuracy: float | None,
     max_cost: float | None,
+    cost_limit: float | None,
     level: float,
     unit: str | None,
     metric: Metric | None,
@@ -83,12 +85,17 @@ def checked_promise(
             "certify: give one of match, agree_with and min_accuracy; max_cost goes beside them"
         )
     check_within(within)
-    if not 0 < level < 1:
-        raise CascadeError(f"certify: level {level:g} must lie between 0 and 1, for example 0.95")
+    if not LEAST_LEVEL <= level <= LARGEST_LEVEL:
+        raise CascadeError(
+            f"certify: level {level!r} must lie between {LEAST_LEVEL} and {LARGEST_LEVEL}, for "
+            "example 0.95"
+        )
     if min_accuracy is not None and not 0 < min_accuracy < 1:
         raise CascadeError(f"certify: min_accuracy {min_accuracy:g} must lie between 0 and 1")
-    if max_cost is not None and not max_cost > 0:
-        raise CostError(f"certify: max_cost {max_cost:g} must be more than 0")
+    if max_cost is not None and not 0 < max_cost < math.inf:
+        raise CostError(f"certify: max_cost {max_cost:g} must be a number above 0")
+    if cost_limit is not None and not 0 < cost_limit < math.inf:
+        raise CostError(f"certify: cost_limit {cost_limit:g} must be a number above 0")
     refuse_tiles("certify", pool)
     own = metric or pool.metric
     if agree_with is not None and metric is not None and metric != TOP_1:
@@ -111,4 +118,4 @@ def checked_promise(
         kind = "at least"
     margin = within if min_accuracy is None else min_accuracy
     chosen_unit = pool.costs.unit(unit)
-    return Promised(kind, margin, level, reference, own, max_cost, chosen_unit)
+    return Promised(kind, margin, level, reference, own, max_cost, chosen_unit, cost_limit)

@@ -59,7 +59,7 @@ def certify(
     ] = None,
     cost_limit: opt.CostLimit = None,
     level: Annotated[
-        float, typer.Option(help="The chance that a promise is not false, 0 to 1.")
+        float, typer.Option(help="The chance that a promise is not false, 0.5 to 0.999999.")
     ] = 0.95,
     labels: Annotated[
         str | None,

@@ -9,6 +9,8 @@ from typing import Any, Literal
 from committee.errors import CascadeError
 
 Promise = Literal["within", "at least", "agreement"]
+# Beyond these a level says nothing, or more than floating point can show.
+LEAST_LEVEL, LARGEST_LEVEL = 0.5, 0.999999
 # Shares with the least that each may be; figures that are 0 or more, or None; all that are floats.
 _SHARES = {"margin": 0, "estimate": -1, "lower_bound": -1}
 _COSTS = ("max_cost", "cost_bound", "average_cost", "reference_cost")
@@ -25,7 +27,7 @@ class CertificateRecord:
             accuracy of ``margin`` or more. ``agreement``: the reference's answer on all but
             ``margin`` of new samples.
         margin: A share of 1.
-        level: The chance with which the procedure keeps its word, between 0 and 1.
+        level: The chance with which the procedure keeps its word, 0.5 to 0.999999.
         measure: Name of the metric; ``top-1`` counts the samples predicted correctly.
         checksum: Of the decisions that were certified and of all else here. A change of either
             voids the certificate; it is no signature, so it stops no one who means to deceive.
@@ -95,8 +97,8 @@ class CertificateRecord:
 
     def _problems(self) -> Iterator[str]:
         """Yield what is impossible."""
-        if not 0 < self.level < 1:
-            yield f"level must lie between 0 and 1, not {self.level:g}"
+        if not LEAST_LEVEL <= self.level <= LARGEST_LEVEL:
+            yield f"level must lie between {LEAST_LEVEL} and {LARGEST_LEVEL}, not {self.level!r}"
         if self.samples < 1:
             yield f"samples must be 1 or more, not {self.samples}"
         for name, low in _SHARES.items():
