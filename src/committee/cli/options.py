@@ -118,7 +118,7 @@ ConfidenceName = Annotated[
 ]
 Combine = Annotated[
     str | None,
-    typer.Option(metavar="|".join(COMBINES), help=OPTION_HELP["combine"]),
+    typer.Option(metavar="|".join((*COMBINES, "auto")), help=OPTION_HELP["combine"]),
 ]
 Grid = Annotated[int, typer.Option(help=OPTION_HELP["grid"])]
 MaxModels = Annotated[int | None, typer.Option(help="Most models of a committee; default: 3.")]

@@ -14,7 +14,15 @@ import typer
 
 from committee.cli import options as opt
 from committee.cli.options import amounts, names, refuse, refuse_for_segmentation, target_of
-from committee.cli.output import print_json, say, say_broken, say_rows, say_wrapped, search_progress
+from committee.cli.output import (
+    print_json,
+    say,
+    say_broken,
+    say_rows,
+    say_wrapped,
+    search_progress,
+    show,
+)
 from committee.cli.promise import search_with_promise
 from committee.cli.stores import (
     confidence_for,
@@ -28,6 +36,7 @@ from committee.errors import CascadeError
 from committee.pool.evaluate import evaluate
 from committee.pool.pool import Pool
 from committee.report.rows import CHOSEN, Report, Row
+from committee.report.rules import RuleChoices, choices_by_rule
 from committee.report.text import points, saving
 from committee.selection.exhaustive import search as exact
 from committee.selection.fixed_models import as_cascade, as_ensemble
@@ -36,6 +45,7 @@ from committee.selection.greedy import greedy
 from committee.selection.guided import guided
 from committee.selection.notes import notes_of
 from committee.selection.options import OPTION_HELP
+from committee.selection.rules import is_auto, refuse_auto
 from committee.selection.targets import Target
 from committee.text import counted
 
@@ -154,6 +164,7 @@ def search(
             no_families=not families, self_cascades=self_cascades, keep=keep is not None,
             method=method is not _Method.EXACT, tiles=bool(tiles), front=list_front,
         )  # fmt: skip
+        refuse_auto("search --promise", combine, confidence or "")
         search_with_promise(
             store, split, test, out, as_json, level=promise, match=match, agree_with=agree_with,
             within=within, min_accuracy=min_accuracy, max_cost=max_cost, cost_limit=cost_limit,
@@ -169,6 +180,9 @@ def search(
         average_case=bool(average_case), top=top != 1, no_families=not families,
         self_cascades=self_cascades, cascade_of=cascade_of is not None,
     )  # fmt: skip
+    auto = is_auto(combine, confidence or "")
+    if auto and (method is _Method.GREEDY or cascade_of or ensemble):
+        raise CascadeError("search: auto is for exact and guided searches; name one rule here")
     refuse("text, because --json has every committee", front=list_front and as_json)
     pool = open_split(store, split, "val", calibrated, tiles)
     if not pool.keeps_outputs:
@@ -286,6 +300,11 @@ class _Result:
             return report.choice
         return report.rows_of([(CHOSEN, self.chosen.cascade)])[0]
 
+    @cached_property
+    def rules(self) -> RuleChoices | None:
+        """What each rule chooses, if the search was over several."""
+        return choices_by_rule(self.front, self.target, self.test)
+
     @property
     def notes(self) -> tuple[str, ...]:
         row = self.row
@@ -309,6 +328,7 @@ class _Result:
             **self.front.to_json(),
             "warnings": list(self.notes),
             "chosen": chosen,
+            **({"rules": self.rules.to_json()} if self.rules else {}),
             "broken_left_out": skipped(self.front.pool, self.test),
         }
 
@@ -329,6 +349,9 @@ def _print(result: _Result, list_front: bool, out: str | None, store: str) -> No
     if result.chosen and result.row:
         rows.append(result.row)
     say_rows(rows, result.notes)
+    if result.rules:
+        show(result.rules.table().rich())
+        say_wrapped(result.rules.line)
     say_broken(front.pool, result.test)
     if result.test is None:
         say("No other split evaluates them; name one with --test.")

@@ -15,6 +15,7 @@ from committee.rule.outputs import WITH_CONFIDENCE
 from committee.rule.scores import AGREEMENTS
 from committee.run.open import CascadeLike, LoadedCascade, open_cascade
 from committee.segment.store import load_images
+from committee.selection.rules import AUTO
 from committee.spec.model import ModelSpec
 from committee.store.entry import read_index
 from committee.store.split import known_split
@@ -93,7 +94,7 @@ def with_metric(pool: Pool, top: int, agree_with: str | None) -> tuple[Pool, Met
 
 def confidence_for(pool: Pool, confidence: str | None) -> str:
     """Return the confidence function to use."""
-    agreements = AGREEMENTS if pool.kind == "decisions" else ()
+    agreements = (*AGREEMENTS, AUTO) if pool.kind == "decisions" else ()
     if confidence is not None and pool.kind in WITH_CONFIDENCE and confidence not in agreements:
         remedy = (
             f"leave it out, or take {' or '.join(agreements)}" if agreements else "leave it out"

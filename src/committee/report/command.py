@@ -10,6 +10,7 @@ from committee.errors import CostError
 from committee.report.rows import BEST_ENSEMBLE, ENSEMBLE, SINGLE, Row
 from committee.rule.combinations import DEFAULT_COMBINE
 from committee.selection.front import Front
+from committee.selection.rules import AUTO
 
 _FILE = "cascade.json"
 _NOT_ON_FRONT = (SINGLE, ENSEMBLE, BEST_ENSEMBLE)
@@ -80,8 +81,11 @@ def _search(front: Front, store: str, split: str | None) -> list[str] | None:
     words = ["committee", "search", store, "--max-models", str(own.max_models)]
     words += ["--split", split] if split else []
     usual = pool.confidence_or("max_prob")
-    words += _unless(own.confidence == usual, "--confidence", own.confidence)
-    words += _unless(own.combine == DEFAULT_COMBINE[pool.kind], "--combine", own.combine)
+    combines, confidences = ({rule[part] for rule in own.rules} for part in (0, 1))
+    confidence = AUTO if len(confidences) > 1 else own.confidence
+    combine = AUTO if len(combines) > 1 else own.combine
+    words += _unless(confidence == usual, "--confidence", confidence)
+    words += _unless(combine == DEFAULT_COMBINE[pool.kind], "--combine", combine)
     words += _unless(own.grid == 100, "--grid", str(own.grid))
     words += _unless(own.unit == _usual_unit(front), "--unit", own.unit)
     words += _unless(not own.self_cascades, "--self-cascades")

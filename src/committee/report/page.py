@@ -45,7 +45,7 @@ from committee.report.text import (
     stages_named,
 )
 from committee.rule.cascade import Cascade
-from committee.selection.front import Front
+from committee.selection.front import Front, Settings
 from committee.selection.threshold_histograms import ThresholdHistogram, threshold_histograms
 from committee.text import human_cost, percent
 from committee.version import __version__
@@ -275,8 +275,8 @@ def _settings(report: Report, extra: Mapping[str, str]) -> dict[str, str]:
         "Sequences of models covered": f"{own.sequences:,}",
         "Cascades covered": f"{own.cascades:,}",
         "Thresholds tried at each exit": f"{own.grid} percentiles, always and never",
-        "Confidence": own.confidence,
-        "Combination": own.combine,
+        "Confidence": _each(own, 1) or own.confidence,
+        "Combination": _each(own, 0) or own.combine,
         "Unit of cost": own.unit,
         "Bound on worst-case cost": _bounds(own.worst_case),
         "Bound on average cost": _bounds(own.average_case),
@@ -285,6 +285,12 @@ def _settings(report: Report, extra: Mapping[str, str]) -> dict[str, str]:
         **({"Samples": left_out} if left_out else {}),
         "Written": f"{date.today():%Y-%m-%d} by committee {__version__}",
     }
+
+
+def _each(settings: Settings, part: int) -> str:
+    """Return the combinations or confidences of a search over several rules; empty for one."""
+    several = ", ".join(dict.fromkeys(rule[part] for rule in settings.rules))
+    return f"each of {several}" if several else ""
 
 
 def _bounds(bounds: Mapping[str, float]) -> str:

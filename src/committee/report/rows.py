@@ -217,7 +217,7 @@ def merged(rows: Sequence[Row]) -> list[Row]:
     """Return rows of different committees; the first row of a committee takes the roles of all."""
     first: dict[tuple[object, ...], Row] = {}
     for row in rows:
-        key = (row.cascade.stages, row.cascade.combine)
+        key = (row.cascade.stages, row.cascade.combine, row.cascade.confidence)
         if key not in first:
             first[key] = row
             continue

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from committee.pool.evaluate import Evaluation
 from committee.report.rows import Row, merged
+from committee.report.rules import unusual_rule
 from committee.report.table import Cell, Column, Table
 from committee.report.text import (
     difference,
@@ -215,7 +216,8 @@ def _cost_cell(row: Row) -> Cell:
 
 
 def _with_exits(row: Row) -> Cell:
-    lines = [row.text]
+    rule = unusual_rule(row.cascade)
+    lines = [row.text, *([f"by {rule}"] if rule else [])]
     if row.self_cascade:
         lines.append(f"{row.kind}, {exits(row.reported)}")
     elif row.cascade.kind == "cascade":

@@ -185,6 +185,13 @@ COMBINES: dict[str, Combine] = {
 JOINT = frozenset({"mean_logits", "mean_probabilities", "vote"})
 # Combinations that see a set of models, not the order in which they ran.
 ORDER_FREE = frozenset({"mean_logits", "mean_probabilities"})
+# The combinations of which each kind of outputs allows a choice.
+COMBINES_OF = {
+    "logits": ("mean_logits", "mean_probabilities", "last", "vote"),
+    "probabilities": ("mean_probabilities", "last", "vote"),
+    "decisions": ("last", "vote"),
+    "outcomes": ("last",),
+}
 DEFAULT_COMBINE = {
     "logits": "mean_logits",
     "probabilities": "mean_probabilities",

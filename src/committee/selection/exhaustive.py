@@ -17,6 +17,7 @@ from committee.selection.evaluate_many import evaluate_all
 from committee.selection.front import Committee, Front, join_fronts
 from committee.selection.options import SearchKeywords, SearchOptions, most_models, plan_search
 from committee.selection.refine import front_of_candidates
+from committee.selection.rules import is_auto, search_each_rule
 from committee.selection.sequences import (
     checked_stages,
     earlier_training,
@@ -70,6 +71,20 @@ def search(
     References:
         Wang et al. (2022), section 5, appendix D.3 and E.1.
     """
+    usual = SearchOptions(**options)
+    if is_auto(usual.combine, usual.confidence):
+
+        def search_rule(combine: str, confidence: str) -> Front:
+            return search(
+                pool,
+                max_models,
+                families=families,
+                stages=stages,
+                self_cascades=self_cascades,
+                **(options | {"combine": combine, "confidence": confidence}),
+            )
+
+        return search_each_rule(pool, usual.combine, usual.confidence, search_rule)
     if pool.divided:
 
         def search_one(own: Pool, test: Pool | None) -> Front:
@@ -83,7 +98,7 @@ def search(
             )
 
         return search_each_tiling(pool, options.get("test"), search_one)
-    plan = plan_search(pool, SearchOptions(**options))
+    plan = plan_search(pool, usual)
     blocks = None if stages is None else checked_stages(pool, stages)
     available = len(blocks) if blocks else pool.most_models
     most = most_models(max_models, available, "stages given" if blocks else "pool")

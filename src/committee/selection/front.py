@@ -54,8 +54,8 @@ class Settings:
 
     Args:
         max_models: Most stages of a committee, each one model unless the search named its stages.
-        confidence: Name of the confidence function.
-        combine: Name of the combination.
+        confidence: Name of the confidence function; of several rules that of the default one.
+        combine: Name of the combination; likewise.
         grid: Percentiles tried for each threshold, beside "always" and "never".
         unit: Unit of the cost.
         worst_case: Bounds on the worst-case cost, by unit.
@@ -66,6 +66,7 @@ class Settings:
         cascades: How many cascades were covered; each vector of thresholds counts as one.
         self_cascades: True if only single models and self-cascades were covered.
         seconds: The time of each part of the search.
+        rules: The combinations and confidences, if the search was over several rules.
     """
 
     max_models: int
@@ -81,6 +82,7 @@ class Settings:
     cascades: int
     self_cascades: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
+    rules: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return every setting, the metric by its name."""
@@ -97,6 +99,8 @@ class Front:
         pool: The pool on the validation split.
         inexact: Why the search did not cover every cascade of the settings; empty if it did.
         warnings: What the user should know before trusting the choice, one line each.
+        by_rule: The front of each of several rules, the default first; each cascade has its own
+            rule.
     """
 
     committees: tuple[Committee, ...]
@@ -104,6 +108,7 @@ class Front:
     pool: Pool
     inexact: str = ""
     warnings: tuple[str, ...] = ()
+    by_rule: tuple[Front, ...] = ()
 
     @property
     def exact(self) -> bool:

@@ -17,6 +17,7 @@ from committee.selection.exhaustive import search
 from committee.selection.front import Front
 from committee.selection.options import SearchKeywords, SearchOptions, SearchPlan, plan_search
 from committee.selection.refine import front_of_candidates
+from committee.selection.rules import is_auto, search_each_rule
 from committee.selection.sequences import every_sequence, refuse_tiles, within_bounds
 from committee.selection.statistics import PrefixTable, prefix_table
 from committee.selection.sweep import Batch, sweep
@@ -59,7 +60,15 @@ def guided(
     if most <= 2 or len(pool.names) <= max(keep, most):
         return search(pool, most, families=families, **options)
     refuse_tiles("guided", pool)
-    plan = plan_search(pool, SearchOptions(**options))
+    own = SearchOptions(**options)
+    if is_auto(own.combine, own.confidence):
+
+        def guided_rule(combine: str, confidence: str) -> Front:
+            rule: SearchKeywords = {"combine": combine, "confidence": confidence}
+            return guided(pool, max_models, keep=keep, families=families, **(options | rule))
+
+        return search_each_rule(pool, own.combine, own.confidence, guided_rule)
+    plan = plan_search(pool, own)
     known = pool.families if families else {}
     selected, table = _select(plan, known, max(keep, most))
     chosen = pool.only(name for name in pool.names if name in selected)

@@ -18,6 +18,7 @@ from committee.pool.pool import Pool
 from committee.pool.prefixes import PrefixSource, prefixes_of
 from committee.rule.outputs import WITH_CONFIDENCE
 from committee.rule.scores import AGREEMENTS, CONFIDENCES, is_confidence
+from committee.selection.rules import refuse_auto
 
 # Called with the name of a part of the search, how much of it is done and how much in all.
 Progress = Callable[[str, int, int], None]
@@ -29,8 +30,8 @@ class SearchOptions:
     """Options that all searches share: keyword arguments, and options of the command line.
 
     Args:
-        confidence: Name of the confidence function; decisions bring their own, or agree.
-        combine: Name of the combination; by default the mean, or last for decisions.
+        confidence: Name of the confidence function, or auto; decisions bring their own, or agree.
+        combine: Name of the combination, or auto; by default the mean, or last for decisions.
         grid: Percentiles tried for each threshold.
         worst_case: Bound on the cost of all stages together, in the unit of the search or by unit.
         average_case: Bounds on the average cost in units besides that of the search.
@@ -99,6 +100,7 @@ def plan_search(pool: Pool, options: SearchOptions) -> SearchPlan:
         CostError: If a bound is NaN, or a model has no cost in the unit.
         CascadeError: If ``threads`` is less than 1.
     """
+    refuse_auto("search", options.combine, options.confidence)
     threads, test = options.threads, options.test
     check_has_labels(pool, options.metric)
     unit = pool.costs.unit(options.unit)

@@ -24,6 +24,7 @@ from committee.selection.fixed_models import threshold_front, threshold_sweep
 from committee.selection.front import Committee, Front, front_of
 from committee.selection.options import most_models
 from committee.selection.paired import mean_difference
+from committee.selection.rules import refuse_auto
 from committee.selection.sequences import every_sequence
 from committee.text import counted
 
@@ -385,6 +386,7 @@ def study_of(
         CascadeError: If there is no such combination, or ``max_models`` is out of range.
         ShapeError: If ``grid`` is out of range.
     """
+    refuse_auto("study", combine, confidence)
     unit = val.costs.unit(unit)
     check_test_pool(val, test, unit=unit)
     most = most_models(

@@ -1,0 +1,161 @@
+"""Rules of committees: in words, and what each of several rules that were searched chooses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from committee.errors import Infeasible
+from committee.pool.pool import Pool
+from committee.report.table import Column, Table
+from committee.report.text import named, versus
+from committee.rule.cascade import Cascade
+from committee.rule.combinations import usual_combine
+from committee.rule.outputs import WITH_CONFIDENCE
+from committee.rule.scores import is_portable
+from committee.selection.front import Committee, Front
+from committee.selection.paired import Comparison, compare
+from committee.selection.targets import Target
+from committee.text import human_cost, percent
+
+
+def rule_name(combine: str, confidence: str, kind: str = "logits") -> str:
+    """Return a rule in words.
+
+    >>> rule_name("vote", "max_prob", "decisions"), rule_name("last", "agreement", "decisions")
+    ('vote by their own confidence', 'last by agreement')
+    """
+    own = kind in WITH_CONFIDENCE and confidence == "max_prob"
+    return f"{combine} by {'their own confidence' if own else confidence}"
+
+
+def unusual_rule(cascade: Cascade) -> str:
+    """Return what differs from the default in a committee's rule; empty if nothing that matters."""
+    kinds = {model.kind for model in cascade.models.values()}
+    several, staged = len(cascade.names) > 1, len(cascade.stages) > 1
+    parts = []
+    if several and kinds and cascade.combine not in (None, usual_combine(kinds)):
+        parts.append(str(cascade.combine))
+    if staged and cascade.confidence != "max_prob" and is_portable(cascade.confidence):
+        parts.append(cascade.confidence)
+    return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class RuleChoice:
+    """What one rule of several chooses.
+
+    Args:
+        name: The rule in words.
+        committee: What a target chooses from its front; None if nothing there meets it.
+        members: How many members of the joint front have this rule.
+    """
+
+    name: str
+    committee: Committee | None
+    members: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the choice with its figures on both splits."""
+        own = self.committee
+        return {
+            "rule": self.name,
+            "members": self.members,
+            "chosen": own and str(own.cascade),
+            "evaluation": own and own.evaluation.to_json(),
+            "test": own and own.test and own.test.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class RuleChoices:
+    """What each rule of a search over several chooses, the default rule first.
+
+    Args:
+        choices: One for each rule.
+        won: The rule of the choice from the joint front.
+        versus: That choice compared with the default rule's; None if that has none.
+    """
+
+    choices: Sequence[RuleChoice]
+    won: str
+    versus: Comparison | None
+
+    @property
+    def line(self) -> str:
+        """Which rule won, and by how much."""
+        default = self.choices[0].name
+        if self.won == default:
+            return f"Of {len(self.choices)} rules the default, {default}, chooses best here."
+        text = f"Of {len(self.choices)} rules {self.won} chooses best here"
+        if self.versus is None:
+            return f"{text}; the default, {default}, meets no such target."
+        on = f"on {self.versus.split}{', which chose it' if self.versus.chose else ''}"
+        return f"{text}: {versus(self.versus)} ({on})."
+
+    def table(self) -> Table:
+        """Return a table of the rules."""
+
+        def cost(own: RuleChoice) -> str | None:
+            each = own.committee and own.committee.reported
+            return human_cost(each.average_cost, each.unit) if each else None
+
+        def accuracy(own: RuleChoice) -> str | None:
+            return percent(own.committee.reported.accuracy) if own.committee else None
+
+        split = next((c.committee.reported.split for c in self.choices if c.committee), "")
+        columns = (
+            Column("rule", lambda own: own.name),
+            Column("chooses", lambda own: own.committee and named(own.committee.cascade)),
+            Column(f"{split} accuracy", accuracy),
+            Column("average cost", cost),
+            Column("on the front", lambda own: own.members, "count"),
+        )
+        return Table("What each rule chooses", columns, self.choices)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every choice, which rule won, and by how much."""
+        return {
+            "won": self.won,
+            "versus_default": self.versus and self.versus.to_json(),
+            "choices": [each.to_json() for each in self.choices],
+        }
+
+
+def choices_by_rule(front: Front, target: Target, test: Pool | None = None) -> RuleChoices | None:
+    """Return what each rule of a front chooses; None unless it was searched over several.
+
+    Args:
+        front: The joint front.
+        target: What is asked of a choice; without conditions, to match the most accurate model.
+        test: The pool on the test split, or None.
+
+    Raises:
+        Infeasible: If no rule meets the target.
+    """
+    if not front.by_rule:
+        return None
+    own, kind = front.settings, front.pool.kind
+    if target == Target():
+        target = Target(match=front.most_accurate_single)
+    on_front = Counter((c.cascade.combine, c.cascade.confidence) for c in front)
+    choices = []
+    for part, rule in zip(front.by_rule, own.rules, strict=True):
+        committee = None
+        with suppress(Infeasible):
+            committee = target.of(part)
+        choices.append(RuleChoice(rule_name(*rule, kind), committee, on_front[rule]))
+    best = target.of(front)
+    assert best is not None
+    usual = choices[0]
+    comparison = None
+    if usual.committee is not None:
+        comparison = compare(
+            best.cascade, usual.committee.cascade, test or front.pool, own.unit, own.metric,
+            name=f"{named(usual.committee.cascade)} of {usual.name}", chose=test is None,
+        )  # fmt: skip
+    won = rule_name(best.cascade.combination, best.cascade.confidence, kind)
+    return RuleChoices(choices, won, comparison)

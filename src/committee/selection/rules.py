@@ -1,0 +1,76 @@
+"""Searches over rules: every combination and confidence that a pool allows, in one front."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from committee.errors import CascadeError
+from committee.pool.pool import Pool
+from committee.rule.combinations import COMBINES_OF, DEFAULT_COMBINE
+from committee.rule.outputs import WITH_CONFIDENCE
+from committee.rule.scores import AGREEMENTS, CONFIDENCES
+from committee.selection.front import Front, join_fronts
+
+AUTO = "auto"
+
+
+def is_auto(combine: str | None, confidence: str) -> bool:
+    """Return True if a search is over several rules."""
+    return AUTO in (combine, confidence)
+
+
+def rules_of(pool: Pool, combine: str | None, confidence: str) -> tuple[tuple[str, str], ...]:
+    """Return the rules to search, a combination and a confidence each, the default first.
+
+    Args:
+        pool: The pool.
+        combine: Name of the combination, or ``auto`` for all that the kind of outputs allows.
+        confidence: Name of the confidence, or ``auto`` for all.
+
+    Raises:
+        CascadeError: If the pool stores the scores of one rule only.
+    """
+    if not pool.keeps_outputs:
+        raise CascadeError(f"search: {pool.task.units} have the scores of one rule; leave auto out")
+    usual = DEFAULT_COMBINE[pool.kind]
+    combines = [combine or usual]
+    if combine == AUTO:
+        combines = [usual, *(each for each in COMBINES_OF[pool.kind] if each != usual)]
+    confidences = [confidence]
+    if confidence == AUTO:
+        own = ("max_prob",) if pool.kind in WITH_CONFIDENCE else tuple(CONFIDENCES)
+        confidences = [*own, *(AGREEMENTS if pool.kind != "outcomes" else ())]
+    return tuple((each, score) for each in combines for score in confidences)
+
+
+def search_each_rule(
+    pool: Pool, combine: str | None, confidence: str, search_one: Callable[[str, str], Front]
+) -> Front:
+    """Return the joint front of the fronts of all rules; it is exact if they are.
+
+    Args:
+        pool: The pool.
+        combine: See :func:`rules_of`.
+        confidence: See :func:`rules_of`.
+        search_one: Takes a combination and a confidence and returns their front.
+    """
+    rules = rules_of(pool, combine, confidence)
+    fronts = tuple(search_one(*rule) for rule in rules)
+    joint = join_fronts(pool, fronts)
+    inexact = next((each.inexact for each in fronts if each.inexact), "")
+    settings = replace(joint.settings, rules=rules)
+    # Notes are on the pool; those of the default rule say them all.
+    return replace(
+        joint, settings=settings, inexact=inexact, warnings=fronts[0].warnings, by_rule=fronts
+    )
+
+
+def refuse_auto(where: str, combine: str | None, confidence: str) -> None:
+    """Refuse ``auto`` where one rule is needed.
+
+    Raises:
+        CascadeError: If it is asked for.
+    """
+    if is_auto(combine, confidence):
+        raise CascadeError(f"{where}: auto is for committee.search and guided; name one rule here")
