@@ -28,6 +28,7 @@ from committee.report.rows import CHOSEN, SINGLE, Report, Row
 from committee.rule.cascade import Cascade
 from committee.selection.exhaustive import search as exact
 from committee.selection.front import Front
+from committee.selection.rules import refuse_auto
 from committee.selection.targets import Target
 
 
@@ -56,6 +57,7 @@ def search_with_promise(
 ) -> None:
     """Certify a committee on the split that chooses, print it and write it; see ``search``."""
     _check_promise(match, agree_with, min_accuracy, within, top)
+    refuse_auto("search --promise", combine, confidence or "")
     pool = open_split(store, split, "val", calibrated)
     if not pool.keeps_outputs:
         refuse_for_segmentation(promise=True)

@@ -45,7 +45,6 @@ from committee.selection.greedy import greedy
 from committee.selection.guided import guided
 from committee.selection.notes import notes_of
 from committee.selection.options import OPTION_HELP
-from committee.selection.rules import is_auto, refuse_auto
 from committee.selection.targets import Target
 from committee.text import counted
 
@@ -164,7 +163,6 @@ def search(
             no_families=not families, self_cascades=self_cascades, keep=keep is not None,
             method=method is not _Method.EXACT, tiles=bool(tiles), front=list_front,
         )  # fmt: skip
-        refuse_auto("search --promise", combine, confidence or "")
         search_with_promise(
             store, split, test, out, as_json, level=promise, match=match, agree_with=agree_with,
             within=within, min_accuracy=min_accuracy, max_cost=max_cost, cost_limit=cost_limit,
@@ -180,9 +178,6 @@ def search(
         average_case=bool(average_case), top=top != 1, no_families=not families,
         self_cascades=self_cascades, cascade_of=cascade_of is not None,
     )  # fmt: skip
-    auto = is_auto(combine, confidence or "")
-    if auto and (method is _Method.GREEDY or cascade_of or ensemble):
-        raise CascadeError("search: auto is for exact and guided searches; name one rule here")
     refuse("text, because --json has every committee", front=list_front and as_json)
     pool = open_split(store, split, "val", calibrated, tiles)
     if not pool.keeps_outputs:

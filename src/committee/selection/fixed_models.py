@@ -22,6 +22,7 @@ from committee.selection.exhaustive import search_each_tiling
 from committee.selection.front import Committee, Front, committee_of, with_target
 from committee.selection.options import SearchKeywords, SearchOptions, plan_search
 from committee.selection.refine import front_of_candidates
+from committee.selection.rules import refuse_auto
 from committee.selection.sequences import as_stages, checked_stages
 from committee.selection.statistics import prefix_table
 
@@ -44,6 +45,7 @@ def as_ensemble(
         UnknownNameError: If a model is not in the pool.
         CascadeError: If a model is named twice, or the outputs of several cannot be averaged.
     """
+    refuse_auto("as_ensemble", combine, confidence)
     pool = pool.holding([models])
     for name in models:
         pool.model(name)

@@ -17,6 +17,7 @@ from committee.rule.cascade import Cascade
 from committee.selection.evaluate_many import evaluate_all, evaluated_on
 from committee.selection.front import Front, Settings, committee_of, front_of
 from committee.selection.options import processors
+from committee.selection.rules import refuse_auto
 from committee.selection.sequences import refuse_tiles
 from committee.selection.statistics import PrefixTable, prefix_table
 
@@ -52,6 +53,7 @@ def greedy(
     References:
         Streeter (2018), Approximation Algorithms for Cascading Prediction Models.
     """
+    refuse_auto("greedy", combine, confidence)
     refuse_tiles("greedy", pool)
     check_has_labels(pool)
     if not pool.metric.counted:
