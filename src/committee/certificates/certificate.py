@@ -359,9 +359,13 @@ def reference_of(
 
 
 def _times(own: CertificateRecord) -> str:
-    if not own.average_cost or own.reference_cost is None:
+    """Return how much cheaper a cascade is than its reference, or dearer."""
+    if not own.average_cost or not own.reference_cost:
         return ""
-    return f"{own.reference_cost / own.average_cost:.2g} times cheaper; "
+    ratio, word = own.reference_cost / own.average_cost, "cheaper"
+    if ratio < 1:
+        ratio, word = own.average_cost / own.reference_cost, "dearer"
+    return f"{ratio:.2g} times {word}; "
 
 
 def _by(own: CertificateRecord) -> str:
