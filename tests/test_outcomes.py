@@ -98,6 +98,14 @@ def test_a_certificate_of_graded_answers():
         cm.certify(pool_of(answers(100)), min_accuracy=0.999)
 
 
+def test_a_given_cascade_is_certified_on_other_answers():
+    pool, other = pool_of(answers(4000)), pool_of(answers(4000, seed=1), "test")
+    chosen = cm.search(pool).matching("large", within=0.01).cascade
+    promise = cm.certify(other, match="large", within=0.05, cascade=chosen)
+    assert promise.evaluation == cm.evaluate(chosen, other)
+    assert -0.05 <= promise.certificate.lower_bound < 0.05
+
+
 @pytest.mark.parametrize(
     ("call", "word"),
     [

@@ -469,7 +469,8 @@ def fixed_result(
     )  # fmt: skip
     counts = (wins, losses if paired else 0)
     testing = pool
-    if promised.reference is not None and pool.samples.labels is None:
+    unlabelled_pool = pool.samples.labels is None and promised.metric.needs_labels
+    if promised.reference is not None and unlabelled_pool:
         testing = agreeing_with(pool, promised.reference)
     record = _record(
         pool, testing, cascade, promised, counts, _FIXED, lower_bound=bound, unlabelled=unlabelled,

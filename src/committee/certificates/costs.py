@@ -37,15 +37,16 @@ def cost_bound(
     if not differ(costs):
         limit = worst_cost(costs)
         return mean_upper_bound(spent, limit, level) if len(costs) > 1 else float(np.mean(spent))
+    dearest = human_cost(worst_cost(costs), unit)
     if most is None:
         raise CostError(
             f"certify: {unit} differ from sample to sample, so max_cost needs cost_limit: the most "
             "that one sample can cost, all stages together, such as the price of the longest "
-            f"answer allowed. The dearest sample here cost {human_cost(spent.max(), unit)}"
+            f"answer allowed. The dearest sample of {cascade} cost {dearest}"
         )
-    if spent.max() > most:
+    if worst_cost(costs) > most:
         raise CostError(
-            f"certify: cost_limit {human_cost(most, unit)}, but a sample here cost "
-            f"{human_cost(spent.max(), unit)}. State the most that one sample can cost"
+            f"certify: cost_limit {human_cost(most, unit)}, but a sample cost {dearest} in all "
+            f"stages of {cascade}. State the most that one sample can cost"
         )
     return mean_upper_bound(spent, most, level)

@@ -24,7 +24,15 @@ from committee.pool.prefixes import Key, PrefixSource, StageSequence
 from committee.selection.options import Progress, SearchPlan
 from committee.selection.sequences import within_bounds
 from committee.selection.statistics import PrefixTable, prefix_table
-from committee.selection.sweep import Batch, Points, dominated, halt, pareto_envelope, sweep
+from committee.selection.sweep import (
+    CLEARLY,
+    Batch,
+    Points,
+    dominated,
+    halt,
+    pareto_envelope,
+    sweep,
+)
 
 # Most sequences and threshold vectors of one call of the sweep, which takes well below a second.
 _SEQUENCES = 64
@@ -187,8 +195,9 @@ def sweep_thresholds(source: PrefixSource, task: Sweep) -> tuple[list[Point], in
             executor.shutdown(wait=False, cancel_futures=True)
             raise
     candidates: list[Point] = []
+    clearly = batches[0][1].clearly if batches else CLEARLY
     for first, points in swept:
-        for i in np.flatnonzero(~dominated(points.cost, points.value, cost, value)):
+        for i in np.flatnonzero(~dominated(points.cost, points.value, cost, value, clearly)):
             sequence = sequences[first + points.sequence[i]]
             candidates.append((sequence, points.choices[i], points.reach[i], int(points.value[i])))
     return candidates, cascades

@@ -21,7 +21,7 @@ from committee.selection.statistics import PrefixTable
 # Below this share of another's cost, a committee is cheaper whatever the rounding.
 CLEARLY = 1 - 1e-12
 # The same in sums of costs that differ by sample, one after another, of up to a million samples.
-_CLEARLY_IN_SUMS = 1 - 1e-9
+CLEARLY_IN_SUMS = 1 - 1e-9
 _GO = np.zeros(1, np.uint8)
 
 
@@ -50,6 +50,11 @@ class Batch:
         """Return a batch; costs are an array where they are the same for all samples."""
         numbers = not any(differ(own) for unit in costs for own in unit)
         return cls(np.array(prefixes, np.int32), np.array(costs) if numbers else costs, limits)
+
+    @property
+    def clearly(self) -> float:
+        """Below this share of another's cost, a committee is cheaper whatever the rounding."""
+        return CLEARLY if isinstance(self.costs, np.ndarray) else CLEARLY_IN_SUMS
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,9 +126,7 @@ def plain_sweep(
     """Return what :func:`sweep` returns, computed in NumPy."""
     parts: list[Points] = []
     for number, rows in enumerate(batch.prefixes):
-        points = _of_sequence(table, rows, number, batch, stop)
-        keep = ~dominated(points.cost, points.value, known_cost, known_value)
-        points = points.taken(np.flatnonzero(keep))
+        points = _of_sequence(table, rows, number, batch, known_cost, known_value, stop)
         if len(points.cost):
             parts.append(points)
             known_cost, known_value = pareto_envelope(
@@ -133,7 +136,15 @@ def plain_sweep(
     return joined(parts, batch.prefixes.shape[1])
 
 
-def _of_sequence(table: PrefixTable, rows: Array, number: int, batch: Batch, stop: Array) -> Points:
+def _of_sequence(
+    table: PrefixTable,
+    rows: Array,
+    number: int,
+    batch: Batch,
+    known_cost: Array,
+    known_value: Array,
+    stop: Array,
+) -> Points:
     steps = [Step(table.values[r], table.passed[r], int(table.widths[r])) for r in rows]
     parts = []
     for surface, *bounded in zip(
@@ -141,25 +152,30 @@ def _of_sequence(table: PrefixTable, rows: Array, number: int, batch: Batch, sto
     ):
         if stop[0]:
             break
-        index = np.flatnonzero(within_limits(bounded, batch.limits, surface.cost.size))
+        clearly = batch.clearly
+        index = np.flatnonzero(within_limits(bounded, batch.limits, surface.cost.size, clearly))
         cost, value = surface.cost.ravel()[index], surface.value.ravel()[index]
-        # Drop the points dominated on their own surface, most of them, before computing reach.
-        keep = ~dominated(cost, value, *pareto_envelope(cost, value))
+        # Drop the dominated points, nearly all, before computing reach.
+        keep = np.flatnonzero(~dominated(cost, value, known_cost, known_value, clearly))
+        cost, value, index = cost[keep], value[keep], index[keep]
+        keep = np.flatnonzero(~dominated(cost, value, *pareto_envelope(cost, value), clearly))
         cost, value, index = cost[keep], value[keep], index[keep]
         choices = choices_of(surface, index).astype(np.int32)
         reach = reach_of(steps, choices)
         parts.append(Points(np.full(len(index), number), choices, reach, cost, value))
-    return _thinned(joined(parts, len(rows)), [step.width for step in steps])
+    return _thinned(joined(parts, len(rows)), [step.width for step in steps], batch.clearly)
 
 
-def within_limits(bounded: Sequence[Surface], limits: Array, points: int) -> Array:
+def within_limits(
+    bounded: Sequence[Surface], limits: Array, points: int, clearly: float = CLEARLY
+) -> Array:
     """Return which points of surfaces are within every limit on total cost, shape (points,).
 
     Points within rounding of a limit pass; refine checks the limit on the exact figure.
     """
     within = np.ones(points, bool)
     for surface, limit in zip(bounded, limits, strict=True):
-        within &= surface.cost.ravel() * _CLEARLY_IN_SUMS <= limit
+        within &= surface.cost.ravel() * clearly <= limit
     return within
 
 
@@ -183,7 +199,7 @@ def reach_of(steps: Sequence[Step], choices: Array) -> Array:
     return reach
 
 
-def _thinned(points: Points, widths: Sequence[int]) -> Points:
+def _thinned(points: Points, widths: Sequence[int], clearly: float) -> Points:
     """Drop clearly dominated points; among equals keep the fewest stages, then low thresholds."""
     joins = (points.choices == np.array(widths[:-1], int) - 1).sum(axis=1)
     order = np.lexsort((*points.choices.T[::-1], -joins, -points.value, points.cost))
@@ -191,7 +207,8 @@ def _thinned(points: Points, widths: Sequence[int]) -> Points:
     first = np.ones(len(order), bool)
     first[1:] = points.cost[1:] != points.cost[:-1]
     envelope = pareto_envelope(points.cost, points.value)
-    return points.taken(np.flatnonzero(first & ~dominated(points.cost, points.value, *envelope)))
+    beaten = dominated(points.cost, points.value, *envelope, clearly)
+    return points.taken(np.flatnonzero(first & ~beaten))
 
 
 def joined(parts: Sequence[Points], stages: int) -> Points:
@@ -219,9 +236,15 @@ def pareto_envelope(cost: Array, value: Array) -> tuple[Array, Array]:
     return cost[improves], value[improves]
 
 
-def dominated(cost: Array, value: Array, known_cost: Array, known_value: Array) -> Array:
+def dominated(
+    cost: Array,
+    value: Array,
+    known_cost: Array,
+    known_value: Array,
+    clearly: float = CLEARLY,
+) -> Array:
     """Return which points a known one clearly beats; pass the known as a Pareto envelope."""
     if not len(known_cost):
         return np.zeros(len(cost), bool)
-    below = np.searchsorted(known_cost, cost * _CLEARLY_IN_SUMS, side="left") - 1
+    below = np.searchsorted(known_cost, cost * clearly, side="left") - 1
     return (below >= 0) & (known_value[below] >= value)
