@@ -85,7 +85,8 @@ def test_the_rule_inside_is_the_library_s_own_to_the_byte(bundle: Path, tmp_path
     # Nothing of the rule imports anything else.
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys\nsys.path.insert(0, sys.argv[1])\nimport committee.rule.flow\n"
+        "import sys\nsys.path.insert(0, sys.argv[1])\nimport committee.rule.flow, "
+        "committee.rule.class_calibration\n"
         "print(*(n for n in sys.modules if n.startswith('committee')))\n"
         "print(sys.modules['committee'].__file__)"
     )

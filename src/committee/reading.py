@@ -49,6 +49,7 @@ DEPTH = 100
 # bytes of a file's name that are no UTF-8.
 _ESCAPE = re.compile(r"\\u0000|\\u[dD][89a-fA-F]")
 _LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+_NUMBERS = re.compile(r"\[\n\s*([-+.,\s\deE]+?)\n\s*\]")
 _EXPECTED = re.compile(r"Expected `([^`]*)`(.*?)(?:, got .*)?")
 _WORDS = {
     "bool": "true or false",
@@ -275,13 +276,26 @@ def _at(data: Any, place: str) -> Any:
     return data
 
 
+def written_json(data: Any, indent: int | None = None) -> str:
+    """Return data as JSON; with an indent, lists of numbers stand on one line.
+
+    >>> print(written_json({"sizes": [224, 288]}, 1))
+    {
+     "sizes": [224, 288]
+    }
+    """
+    text = json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False)
+    # A text in JSON has no line break, so no text is changed.
+    return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
+
+
 def sealed_json(data: Mapping[str, Any], indent: int | None = None) -> bytes:
     """Return an object, not empty, as JSON whose last entry is a checksum of all bytes before it.
 
     >>> is_sealed(sealed_json({"a": 1})), is_sealed(sealed_json({"a": 1}).replace(b"1", b"2", 1))
     (True, False)
     """
-    text = json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False)
+    text = written_json(data, indent)
     # Bytes of a file's name that are no UTF-8 become escapes of JSON.
     body = text.removesuffix("}").rstrip().encode("utf-8", "backslashreplace")
     return body + _seal(body)

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from committee.arrays import Array
+from committee.calibration.class_fitting import fit_experts, fit_per_class
 from committee.errors import CalibrationError, CascadeError, MisalignedError
 from committee.pool.comparison import identity_of
 from committee.pool.pool import Pool
 from committee.rule.calibration import Calibration, check_method, log_probabilities, logistic
-from committee.rule.outputs import Outputs
+from committee.rule.outputs import WITH_CONFIDENCE, Outputs
 
 # From parameters to a sum over samples and its gradient.
 _Loss = Callable[[Array], tuple[float, Array]]
@@ -35,6 +36,8 @@ _PIECES, _SAMPLES_A_PIECE = 8, 100
 _DIFFERENCE = 0.25
 # Logarithm of the least positive number: where a probability is 0, the fit takes this.
 _NOTHING = math.log(np.finfo(np.float64).smallest_subnormal)
+# Methods that see the predicted class.
+BY_CLASS = ("per-class", "experts")
 
 
 def fit(
@@ -45,24 +48,28 @@ def fit(
     where: str = "calibration",
     split: str = "",
     samples: str = "",
+    classes: int | None = None,
 ) -> Calibration:
-    """Fit a calibration to one model by the likelihood of the labels.
+    """Fit a calibration to one model: by the likelihood of the labels, or by counts of each class.
 
     ``platt`` has up to eight pieces, one for every 100 samples. Its knots part the samples evenly
     by the logarithm of their second largest probability, or by the confidence of decisions. A
     normal prior keeps the slopes of neighbours alike, so that few samples make no steps.
 
-    Samples whose own class has probability 0 are left out, for no calibration makes them likelier;
+    For ``per-class`` and ``experts`` see :mod:`committee.calibration.class_fitting`. For the others
+    samples whose own class has probability 0 are left out, for no calibration makes them likelier;
     see :func:`ruled_out_note`.
 
     Args:
         outputs: Outputs of the model, N rows.
         labels: Class index of each sample, shape (N,).
-        method: ``temperature`` or ``platt``; if left out, ``platt`` for decisions and else
-            ``temperature``.
+        method: ``temperature``, ``platt``, ``per-class`` or ``experts``; if left out, ``platt``
+            for decisions and else ``temperature``.
         where: Names the outputs in errors.
         split: Name of the split, to be recorded.
         samples: Fingerprint of the samples, to be recorded.
+        classes: How many classes there are, for ``experts`` of decisions; if left out, as many as
+            labels and predictions show.
 
     Raises:
         CalibrationError: If there are no labels, or no calibration is better than all others: with
@@ -79,6 +86,8 @@ def fit(
     if method is None:
         method = "platt" if outputs.kind == "decisions" else "temperature"
     check_method(method, outputs.kind, where)
+    if method in BY_CLASS:
+        return _fit_by_class(outputs, labels, method, where, split, samples, classes)
     correct = _check_fittable(outputs, labels, where)
     possible = ~_ruled_out(outputs, np.asarray(labels))
     if not possible.all():
@@ -93,6 +102,35 @@ def fit(
     return Calibration(
         method, tuple(slopes.tolist()), tuple(knots.tolist()), offset, split, samples
     )
+
+
+def _fit_by_class(
+    outputs: Outputs,
+    labels: Array | None,
+    method: str,
+    where: str,
+    split: str,
+    samples: str,
+    classes: int | None,
+) -> Calibration:
+    if labels is None:
+        raise _no_labels(where)
+    labels = np.asarray(labels)
+    if method == "per-class":
+        return fit_per_class(outputs, labels, where, split, samples)
+    if outputs.kind != "decisions":
+        classes = outputs.values.shape[1]
+    seen = max(labels.max(initial=0), outputs.predicted().max(initial=0)) + 1
+    return fit_experts(outputs, labels, classes or int(seen), where, split, samples)
+
+
+def classes_of(pool: Pool) -> int:
+    """Return how many classes a pool has: those it names, or as many as it shows."""
+    if pool.samples.classes or pool.kind not in WITH_CONFIDENCE:
+        return len(pool.samples.classes) or next(iter(pool.outputs.values())).values.shape[1]
+    shown = [np.asarray(each.values).max(initial=-1) for each in pool.outputs.values()]
+    labels = pool.samples.labels
+    return int(max([*shown, -1 if labels is None else labels.max(initial=-1)])) + 1
 
 
 def fit_calibrations(pool: Pool, method: str | None = None) -> dict[str, Calibration]:
@@ -118,6 +156,7 @@ def fit_calibrations(pool: Pool, method: str | None = None) -> dict[str, Calibra
             f"Pool: labels of {samples.split!r} are predictions of {samples.labelled_by}; "
             "calibrations are fitted to true labels"
         )
+    classes = classes_of(pool)
     return {
         name: fit(
             outputs,
@@ -126,6 +165,7 @@ def fit_calibrations(pool: Pool, method: str | None = None) -> dict[str, Calibra
             where=f"model {name!r} on {samples.split!r}",
             split=samples.split,
             samples=identity_of(pool, [name]),
+            classes=classes,
         )
         for name, outputs in pool.outputs.items()
     }
@@ -150,10 +190,14 @@ def _ruled_out(outputs: Outputs, labels: Array) -> Array:
     return np.asarray(own == (-np.inf if outputs.kind == "logits" else 0))
 
 
+def _no_labels(where: str) -> CalibrationError:
+    return CalibrationError(f"{where}: there are no labels; a calibration is fitted to them")
+
+
 def _check_fittable(outputs: Outputs, labels: Array | None, where: str) -> Array:
     """Return which samples are predicted right, shape (N,)."""
     if labels is None:
-        raise CalibrationError(f"{where}: there are no labels; a calibration is fitted to them")
+        raise _no_labels(where)
     if len(labels) != len(outputs):
         raise MisalignedError(f"{where}: {len(outputs)} rows of outputs, {len(labels)} labels")
     classes = outputs.values.shape[1] if outputs.kind != "decisions" else 0

@@ -352,7 +352,7 @@ def reference_of(
         return pool.bound(named)
     names = [named] if isinstance(named, str) else list(named)
     models = [name for each in names for name in pool.single(each, combine)]
-    rule = combine or DEFAULT_COMBINE[pool.kind]
+    rule = combine or DEFAULT_COMBINE[pool.combined_kind]
     if rule not in JOINT and len(models) > 1:
         raise CascadeError(f"certify: an ensemble needs a mean or vote as combine, not {rule}")
     return Cascade.of([models], (), pool.confidence_or(confidence), rule, pool.calibrations)

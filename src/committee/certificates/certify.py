@@ -290,7 +290,7 @@ def _sequences(
         yield from first
         return
     found = dict.fromkeys(_ending_in_reference(promised, most, costs))
-    if combine == DEFAULT_COMBINE[pool.kind] or promised.reference is None:
+    if combine == DEFAULT_COMBINE[pool.combined_kind] or promised.reference is None:
         front = search(pool, most, combine=combine, unit=promised.unit, metric=promised.metric)
         found |= dict.fromkeys(each.cascade.models_of_stages for each in front)
     yield from found

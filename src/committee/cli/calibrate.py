@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from committee.calibration.fitting import ruled_out_note
+from committee.calibration.fitting import BY_CLASS, ruled_out_note
 from committee.calibration.reliability import worse_note
 from committee.cli import options as opt
 from committee.cli.options import refuse
@@ -37,6 +37,8 @@ class _CalibrationMethod(StrEnum):
 
     TEMPERATURE = "temperature"
     PLATT = "platt"
+    PER_CLASS = "per-class"
+    EXPERTS = "experts"
 
 
 def calibrate(
@@ -48,8 +50,8 @@ def calibrate(
     method: Annotated[
         _CalibrationMethod | None,
         typer.Option(
-            help="One number per model, or a learned rising map; default: temperature, and platt "
-            "for decisions."
+            help="One number per model; a learned rising map; P(right) by predicted class; "
+            "log P(truth) by predicted class. Default: temperature, and platt for decisions."
         ),
     ] = None,
     only: opt.Only = None,
@@ -89,7 +91,9 @@ def calibrate(
         # The last pool is the test split if there is one; the title names it.
         write_figure(reliability_figure(pools[-1].with_calibrations(calibrations)), figure)
     replaced = {name: on for name, on in replaced.items() if name in calibrations}
-    notes = [*_fit_notes(calibrations, pools[0], rows), *_used_notes(store, split, replaced)]
+    by_class = method in BY_CLASS
+    notes = [] if by_class else _fit_notes(calibrations, pools[0], rows)
+    notes += _used_notes(store, split, replaced, by_class)
     if as_json:
         print_json(
             {
@@ -135,12 +139,14 @@ def _fit_notes(
     return [note for note in (*ruled_out, *worse) if note]
 
 
-def _used_notes(store: str, split: str, replaced: Mapping[str, str]) -> list[str]:
+def _used_notes(store: str, split: str, replaced: Mapping[str, str], by_class: bool) -> list[str]:
     """Return notes on a fit on val or test, and on the calibrations that it replaces."""
     if split not in _IN_USE:
         return []
     use = "chooses" if split == "val" else "evaluates, and search will refuse to evaluate on it"
     notes = [f"{split} usually {use}. Fit on a split of its own."]
+    if by_class and split == "val":
+        notes = ["val usually chooses: search calibrates each of its samples by a fit to others."]
     if replaced:
         on = sorted(set(replaced.values()))
         again = " or ".join(f"committee calibrate {store} --split {each}" for each in on)

@@ -94,13 +94,14 @@ def with_metric(pool: Pool, top: int, agree_with: str | None) -> tuple[Pool, Met
 
 def confidence_for(pool: Pool, confidence: str | None) -> str:
     """Return the confidence function to use."""
-    agreements = (*AGREEMENTS, AUTO) if pool.kind == "decisions" else ()
-    if confidence is not None and pool.kind in WITH_CONFIDENCE and confidence not in agreements:
+    kind = pool.combined_kind
+    agreements = (*AGREEMENTS, AUTO) if kind == "decisions" else ()
+    if confidence is not None and kind in WITH_CONFIDENCE and confidence not in agreements:
         remedy = (
             f"leave it out, or take {' or '.join(agreements)}" if agreements else "leave it out"
         )
         raise CascadeError(
-            f"--confidence {confidence}: {pool.kind} bring their own confidence; {remedy}"
+            f"--confidence {confidence}: {kind} bring their own confidence; {remedy}"
         )
     return confidence or "max_prob"
 

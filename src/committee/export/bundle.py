@@ -42,6 +42,7 @@ RULE_FILES = (
     "rule/__init__.py",
     "rule/agreement.py",
     "rule/calibration.py",
+    "rule/class_calibration.py",
     "rule/combinations.py",
     "rule/flow.py",
     "rule/namespace.py",

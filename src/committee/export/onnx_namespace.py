@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from committee.export.nodes import Nodes
+from committee.arrays import Array
+from committee.export.nodes import Nodes, onnx_type
 from committee.rule.namespace import Floats
 
 
@@ -65,7 +66,7 @@ class Tensor:
     def __pow__(self, other: float) -> Tensor:
         return self.apply("Pow", other)
 
-    def __gt__(self, other: float) -> Tensor:
+    def __gt__(self, other: Tensor | float) -> Tensor:
         return self.apply("Greater", other)
 
     def __eq__(self, other: object) -> Any:
@@ -161,6 +162,34 @@ class Onnx:
             part = values.apply("Max", low)
             made = made + ((part if high is None else part.apply("Min", high)) - low) * slope
         return made
+
+    def column(self, values: Tensor) -> Tensor:
+        return replace(
+            values, name=values.nodes.add("Unsqueeze", values.name, values.nodes.ints(1))
+        )
+
+    def lookup(self, table: Array, *index: Tensor) -> Tensor:
+        nodes = index[0].nodes
+        places = [
+            nodes.add("Min", each.name, nodes.constant(end - 1, np.int64))
+            for each, end in zip(index, table.shape, strict=False)
+        ]
+        whole = table.dtype.kind == "i"
+        values = nodes.constant(table, table.dtype if whole else index[0].dtype)
+        if len(index) == 1:
+            return replace(index[0], name=nodes.add("Gather", values, places[0]))
+        columns = [nodes.add("Unsqueeze", each, nodes.ints(1)) for each in places]
+        joined = nodes.add("Concat", *columns, axis=1)
+        return replace(index[0], name=nodes.add("GatherND", values, joined))
+
+    def reached(self, values: Tensor, knots: Floats) -> Tensor:
+        if not knots:
+            knots = (np.inf,)  # no score reaches it
+        nodes = values.nodes
+        each = self.column(values).name
+        over = nodes.add("GreaterOrEqual", each, nodes.constant(knots, values.dtype))
+        counted = nodes.add("Cast", over, to=onnx_type(np.int64))
+        return replace(values, name=nodes.add("ReduceSum", counted, nodes.ints(1), keepdims=False))
 
     def by_rows(self, function: Callable[[Any], Any], values: Tensor) -> Any:
         return function(values)

@@ -13,8 +13,10 @@ import numpy as np
 
 from committee.errors import ExportError, ModelError
 from committee.export.canonical import canonical, export_form
+from committee.rule.calibration import made_kinds
 from committee.rule.cascade import Cascade
 from committee.rule.outputs import Kind
+from committee.rule.scores import AGREEMENTS
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 
@@ -158,7 +160,16 @@ def _largest(fits: list[Preprocessing]) -> Preprocessing:
     return largest
 
 
-def _kind(cascade: Cascade, kinds: Mapping[str, Kind]) -> Kind:
+def _kind(cascade: Cascade, raw: Mapping[str, Kind]) -> Kind:
+    kinds = made_kinds(raw, cascade.calibrations)
+    if set(kinds.values()) == {"decisions"}:
+        if cascade.combine != "last" or cascade.confidence in AGREEMENTS:
+            raise ExportError(
+                "export: decisions of models calibrated per class are neither voted on nor compared "
+                "in a graph. Use combine='last' with a confidence of its own, or write a bundle"
+            )
+        # The graph still gives the outputs of the model that decides.
+        kinds = dict(raw)
     if cascade.combine == "mean_logits" and set(kinds.values()) != {"logits"}:
         raise ExportError(
             "export: mean_logits needs logits of every model. Use combine='mean_probabilities'"

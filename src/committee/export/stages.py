@@ -154,7 +154,10 @@ def _stage(
     if stage.threshold == NEVER:
         return _stage(plan, nodes, index + 1, images, ran)
     combination, score = combine_and_score(ran, cascade.combination, cascade.confidence, _ONNX)
-    tensors: Any = combination.values, combination.predicted(), score
+    # Decisions are classes alone: what stands beside them is what the newest model gave.
+    decided = combination.kind == "decisions"
+    shown = own[stage.models[-1]].values if decided else combination.values
+    tensors: Any = shown, combination.predicted(), score
     answer = [each.name for each in tensors]
     answer.append(_filled(nodes, answer[1], index))
     if stage.threshold == ALWAYS:

@@ -13,6 +13,7 @@ from committee.export.model_files import refuse_clips, segmenting
 from committee.export.torch_namespace import Torch
 from committee.models.engines.torch_module import TorchModel
 from committee.models.load import load_models, specs_of
+from committee.rule.calibration import made_kinds
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import COMBINES
 from committee.rule.flow import Answers, Request, decide, drive
@@ -30,7 +31,8 @@ class Answer(NamedTuple):
         confidence: Score of the combination at the exit, (N,), float64.
         stage: Stage of exit, from 0, (N,), int64.
         outputs: The combination at the exit, (N, C), float64: logits, or probabilities if that is
-            what is combined; of a vote, shares of votes.
+            what is combined; of a vote, shares of votes; of models calibrated per class the
+            predicted class, (N,).
     """
 
     predicted: Tensor
@@ -74,7 +76,9 @@ class CascadeModule(nn.Module):
         for name in cascade.names:
             if name not in modules:
                 raise UnknownNameError.of("as_module", "module for the model", name, modules)
-            _check_kind(cascade, name, kinds[name])
+        for name, kind in made_kinds(kinds, cascade.calibrations).items():
+            if name in cascade.names:
+                _check_kind(cascade, name, kind, kinds[name])
         if not is_portable(cascade.confidence):
             usable = ", ".join([*filter(is_portable, CONFIDENCES), *AGREEMENTS])
             raise ExportError(
@@ -211,9 +215,12 @@ def _no_module(spec: ModelSpec) -> ExportError:
     )
 
 
-def _check_kind(cascade: Cascade, name: str, kind: Kind) -> None:
+def _check_kind(cascade: Cascade, name: str, kind: Kind, raw: Kind) -> None:
+    """Refuse a model whose kind, once calibrated, cannot be combined or is no tensor of classes."""
     usable = ("logits",) if cascade.combine == "mean_logits" else ("logits", "probabilities")
-    if kind not in usable:
+    if cascade.combine == "last" and raw != "decisions":
+        usable = (*usable, "decisions")
+    if kind not in usable or raw == "decisions":
         others = ", ".join(each for each in COMBINES if each != cascade.combine)
         raise ExportError(
             f"as_module: model {name!r} gives {kind}, which {cascade.combine} cannot use in a "

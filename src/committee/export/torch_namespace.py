@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from committee.arrays import Array
 from committee.rule.namespace import Floats
 
 
@@ -66,6 +67,16 @@ class Torch:
         piece = torch.searchsorted(table(knots), values, right=True)
         start, height = table((knots[0], *knots)), table((heights[0], *heights))
         return height[piece] + table(slopes)[piece] * (values - start[piece])
+
+    def column(self, values: Tensor) -> Tensor:
+        return values[:, None]
+
+    def lookup(self, table: Array, *index: Tensor) -> Tensor:
+        inside = (i.clamp(max=end - 1) for i, end in zip(index, table.shape, strict=False))
+        return torch.as_tensor(table, device=self._device)[tuple(inside)]
+
+    def reached(self, values: Tensor, knots: Floats) -> Tensor:
+        return torch.searchsorted(_table(knots, self._device), values, right=True)
 
     def by_rows(self, function: Callable[[Any], Any], values: Tensor) -> Any:
         return function(values.double())

@@ -137,14 +137,17 @@ def source_of(cascade: Cascade, pool: Pool, metric: Metric | None = None) -> Pre
         if name not in pool.outputs:
             raise UnknownNameError.of("evaluate", "model", name, pool.outputs)
     own = {n: c for n, c in cascade.calibrations.items() if n in pool.outputs}
+    if own:  # models without a calibration may be of another kind
+        pool = pool.only(cascade.names)
+    pool = pool.with_calibrations(own)
     combine = pool.bound(cascade).combination
     confidence = own_confidence(pool, cascade.confidence)
-    return prefixes_of(pool.with_calibrations(own), confidence, combine, metric)
+    return prefixes_of(pool, confidence, combine, metric)
 
 
 def own_confidence(pool: Pool, confidence: str) -> str:
     """Return the confidence of a cascade on a pool; decisions and outcomes bring their own."""
-    own = pool.kind in WITH_CONFIDENCE and confidence not in AGREEMENTS
+    own = pool.combined_kind in WITH_CONFIDENCE and confidence not in AGREEMENTS
     return "max_prob" if own else confidence
 
 

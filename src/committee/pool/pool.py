@@ -21,7 +21,7 @@ from committee.pool.metrics import TOP_1, Metric
 from committee.pool.outcomes import check_values, metric_of, refuse_outcomes
 from committee.pool.pool_model import PoolModel, copies_in
 from committee.pool.samples import Samples
-from committee.rule.calibration import Calibration, calibrated
+from committee.rule.calibration import Calibration
 from committee.rule.cascade import Cascade, refuse_confidence
 from committee.rule.combinations import DEFAULT_COMBINE, JOINT, ORDER_FREE, combined
 from committee.rule.outputs import WITH_CONFIDENCE, Kind, Outputs
@@ -234,6 +234,18 @@ class Pool:
         """Kind of outputs that all models give."""
         return next(iter(self.models.values())).outputs.kind
 
+    @cached_property
+    def combined_kind(self) -> Kind:
+        """Kind of outputs that committees combine: what calibrations make of :attr:`kind`.
+
+        Raises:
+            MisalignedError: If calibrations make several of it, or differ in their classes.
+        """
+        for what, of in (("kind of outputs", "kind"), ("number of classes", "width")):
+            known = {name: getattr(each, of) for name, each in self.models.items()}
+            self._require_one(known, f"{what} when they are calibrated, all or none by class")
+        return next(iter(self.models.values())).kind
+
     @property
     def metric(self) -> Metric:
         """What a sample scores when it exits, unless the user asks for something else."""
@@ -256,8 +268,8 @@ class Pool:
         Raises:
             CascadeError: If one is asked for where decisions or outcomes bring their own.
         """
-        if self.kind in WITH_CONFIDENCE:
-            refuse_confidence(asked, self.kind)
+        if self.combined_kind in WITH_CONFIDENCE:
+            refuse_confidence(asked, self.combined_kind)
         return asked
 
     @property
@@ -274,7 +286,7 @@ class Pool:
         Args:
             combine: Name of the combination; by default the mean of what the models give.
         """
-        averaged = (combine or DEFAULT_COMBINE[self.kind]) in ORDER_FREE
+        averaged = (combine or DEFAULT_COMBINE[self.combined_kind]) in ORDER_FREE
         return self.layout.singles(self.names, averaged=averaged)
 
     def single(self, name: str, combine: str | None = None) -> tuple[str, ...]:
@@ -423,7 +435,7 @@ class Pool:
             if name not in self.models:
                 raise UnknownNameError.of("Pool: calibrations", "model", name, self.models)
         models = {
-            name: replace(each, calibration=calibrations.get(name))
+            name: each.with_calibration(calibrations.get(name))
             for name, each in self.models.items()
         }
         return replace(self, models=models)
@@ -450,8 +462,9 @@ class Pool:
         self._require_outputs("labelled_by", "they tell no class to agree with")
         refuse_outcomes("labelled_by", self.kind)
         names = [models] if isinstance(models, str) else list(models)
-        outputs = {name: self.model(name) for name in names}
-        combine = combine or DEFAULT_COMBINE[self.kind]
+        for name in names:
+            self.model(name)
+        combine = combine or DEFAULT_COMBINE[self.combined_kind]
         if not names or (len(names) > 1 and combine not in JOINT):
             raise CascadeError(
                 f"labelled_by: {', '.join(names) or 'no model'} cannot be one reference; name one "
@@ -460,7 +473,7 @@ class Pool:
 
         def some(start: int) -> dict[str, Outputs]:
             rows = slice(start, start + _ROWS)
-            return calibrated({n: o.rows(rows) for n, o in outputs.items()}, self.calibrations)
+            return {name: self.models[name].calibrated(rows) for name in names}
 
         parts = [
             combined(

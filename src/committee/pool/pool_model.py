@@ -13,7 +13,7 @@ from committee.arrays import Array
 from committee.pool.identity import output_copies, output_digests, precise_rows
 from committee.pool.samples import Samples, fingerprint
 from committee.rule.calibration import Calibration
-from committee.rule.outputs import Outputs
+from committee.rule.outputs import WITH_CONFIDENCE, Kind, Outputs
 from committee.spec.model import KnownModel
 
 # Samples beyond which copies are not looked for.
@@ -30,17 +30,49 @@ class PoolModel:
         calibration: What committees apply to its outputs before they are combined.
         sample_costs: What each sample cost, shape (N,), by unit, where that differs; the spec then
             has the mean.
+        cross_fitted: Its calibrated outputs on samples that the calibration was fitted to, each by
+            a fit without that sample; see :mod:`committee.calibration.cross_fitting`.
     """
 
     spec: KnownModel
     outputs: Outputs
     calibration: Calibration | None = None
     sample_costs: Mapping[str, Array] = field(default_factory=dict)
+    cross_fitted: Outputs | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """Kind of its outputs once they are calibrated."""
+        own = self.outputs.kind
+        return own if self.calibration is None else self.calibration.made(own)
+
+    @property
+    def width(self) -> int | None:
+        """How many classes its calibrated outputs have; None of decisions and outcomes."""
+        if self.kind in WITH_CONFIDENCE:
+            return None
+        known = None if self.calibration is None else self.calibration.width
+        return known or self.outputs.values.shape[1]
+
+    def calibrated(self, rows: Array | slice) -> Outputs:
+        """Return its calibrated outputs for some samples."""
+        if self.cross_fitted is not None:
+            return self.cross_fitted.rows(rows)
+        own = self.outputs.rows(rows)
+        return own if self.calibration is None else self.calibration.apply(own)
 
     def rows(self, index: Any) -> PoolModel:
         """Return the same on some of the samples; ``index`` as in NumPy."""
         costs = {unit: each[index] for unit, each in self.sample_costs.items()}
-        return replace(self, outputs=self.outputs.rows(index), sample_costs=costs)
+        apart = None if self.cross_fitted is None else self.cross_fitted.rows(index)
+        outputs = self.outputs.rows(index)
+        return replace(self, outputs=outputs, sample_costs=costs, cross_fitted=apart)
+
+    def with_calibration(self, calibration: Calibration | None) -> PoolModel:
+        """Return the model with another calibration, or itself if that is the one it has."""
+        if calibration == self.calibration:
+            return self
+        return replace(self, calibration=calibration, cross_fitted=None)
 
     @cached_property
     def digests(self) -> Array:

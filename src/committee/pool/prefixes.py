@@ -27,7 +27,6 @@ from committee.pool.intervals import (
 from committee.pool.metrics import TOP_1, Exits, Metric
 from committee.pool.pool import Pool
 from committee.rule.agreement import combine_and_score
-from committee.rule.calibration import calibrated
 from committee.rule.cascade import Cascade
 from committee.rule.combinations import DEFAULT_COMBINE, models_that_decide
 from committee.rule.outputs import Outputs
@@ -138,8 +137,7 @@ class StoredPrefixes(PrefixSource):
         return self._calibrated(key, rows)
 
     def _calibrated(self, key: Key, rows: Array | slice) -> dict[str, Outputs]:
-        own = {name: self.pool.outputs[name].rows(rows) for name in key}
-        return calibrated(own, self.pool.calibrations)
+        return {name: self.pool.models[name].calibrated(rows) for name in key}
 
     def scores(self, key: Key, rows: Array) -> Array:
         """See :class:`PrefixSource`; this is the definition that every driver uses."""
@@ -230,6 +228,6 @@ def prefixes_of(
     return StoredPrefixes(
         pool,
         pool.confidence_or(confidence),
-        combine or DEFAULT_COMBINE[pool.kind],
+        combine or DEFAULT_COMBINE[pool.combined_kind],
         metric or pool.metric,
     )

@@ -85,7 +85,7 @@ def _search(front: Front, store: str, split: str | None) -> list[str] | None:
     confidence = AUTO if len(confidences) > 1 else own.confidence
     combine = AUTO if len(combines) > 1 else own.combine
     words += _unless(confidence == usual, "--confidence", confidence)
-    words += _unless(combine == DEFAULT_COMBINE[pool.kind], "--combine", combine)
+    words += _unless(combine == DEFAULT_COMBINE[pool.combined_kind], "--combine", combine)
     words += _unless(own.grid == 100, "--grid", str(own.grid))
     words += _unless(own.unit == _usual_unit(front), "--unit", own.unit)
     words += _unless(not own.self_cascades, "--self-cascades")

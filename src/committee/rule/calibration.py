@@ -1,7 +1,8 @@
 """Calibration: outputs of one model to outputs whose confidence is how often they are right.
 
 Averaging lets the loudest model win; a calibration brings each model to the scale of its own
-errors before outputs are combined. Two methods, after appendix D.2 of Wang et al. (2022):
+errors before outputs are combined. Two methods are here, after appendix D.2 of Wang et al. (2022);
+:mod:`committee.rule.class_calibration` has two more, which depend on the predicted class.
 
 ``temperature``
     Logits are divided by one number T, probabilities raised to the power 1/T (Guo et al. 2017).
@@ -13,7 +14,7 @@ errors before outputs are combined. Two methods, after appendix D.2 of Wang et a
     decision goes through such a function and then the logistic one, as in Platt (1999), and
     becomes the probability that the decision is right.
 
-No calibration changes what a model predicts by itself. :mod:`committee.calibration` fits them.
+Neither changes what a model predicts by itself. :mod:`committee.calibration` fits them.
 
 References:
     Wang et al. (2022), Wisdom of Committees, appendix D.2.
@@ -36,7 +37,7 @@ from committee.rule.namespace import NUMPY, Namespace
 from committee.rule.outputs import Kind, Outputs
 from committee.rule.scores import quiet, softmax
 
-METHODS = ("temperature", "platt")
+METHODS = ("temperature", "platt", "per-class", "experts")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class Calibration:
 
     def __post_init__(self) -> None:
         check_method(self.method)
+        if self.method not in ("temperature", "platt"):
+            raise CalibrationError(f"calibration: {self.method} has a class of its own")
         numbers = (*self.slopes, *self.knots, self.offset)
         if not all(math.isfinite(number) for number in numbers):
             raise CalibrationError("calibration: slopes, knots and offset must be finite")
@@ -104,6 +107,15 @@ class Calibration:
             temperature = 1 / self.slopes[0]
             return f"T = {temperature:.3f}" if temperature >= 0.1 else f"T = {temperature:.3g}"
         return f"{self.method}, {len(self.slopes)} piece{'s' if len(self.slopes) > 1 else ''}"
+
+    def made(self, kind: Kind) -> Kind:
+        """Return the kind of outputs that it makes of a kind."""
+        return kind
+
+    @property
+    def width(self) -> int | None:
+        """How many classes the outputs that it makes have; None for as many as before."""
+        return None
 
     @quiet  # logits beyond all exponents: scores that are no numbers are refused
     def apply(self, outputs: Outputs, xp: Namespace = NUMPY) -> Outputs:
@@ -176,6 +188,13 @@ def calibrated(
         name: calibrations[name].apply(each, xp) if name in calibrations else each
         for name, each in outputs.items()
     }
+
+
+def made_kinds(
+    kinds: Mapping[str, Kind], calibrations: Mapping[str, Calibration]
+) -> dict[str, Kind]:
+    """Return the kind of outputs of each model once calibrations are applied."""
+    return {n: calibrations[n].made(k) if n in calibrations else k for n, k in kinds.items()}
 
 
 def log_probabilities(raw: Array, kind: Kind, xp: Namespace = NUMPY) -> Array:

@@ -6,7 +6,8 @@ from typing import Any
 
 from committee.errors import CalibrationError, UnknownNameError, UnreadableError
 from committee.reading import typed
-from committee.rule.calibration import Calibration
+from committee.rule.calibration import Calibration, check_method
+from committee.rule.class_calibration import CLASSES
 
 
 def calibration_from_json(data: Any) -> Calibration:
@@ -16,6 +17,8 @@ def calibration_from_json(data: Any) -> Calibration:
         CalibrationError: If a field is missing or wrong.
     """
     try:
-        return typed("calibration", data, Calibration, whole=True)
+        method = data.get("method", "platt") if isinstance(data, dict) else "platt"
+        check_method(method)
+        return typed("calibration", data, CLASSES[method], whole=True)
     except (UnreadableError, UnknownNameError) as error:
         raise CalibrationError(str(error)) from None

@@ -12,12 +12,12 @@ from typing import Any
 
 from committee.errors import CalibrationError, CascadeError, MisalignedError
 from committee.reading import plain
-from committee.rule.calibration import Calibration
+from committee.rule.calibration import Calibration, made_kinds
 from committee.rule.certificate import CertificateRecord
 from committee.rule.combinations import COMBINES, usual_combine
 from committee.rule.format import SCHEMA, CascadeFields, fields_of, read, write
 from committee.rule.origin import Origin
-from committee.rule.outputs import WITH_CONFIDENCE
+from committee.rule.outputs import WITH_CONFIDENCE, Kind
 from committee.rule.scores import AGREEMENTS, CONFIDENCES, LARGEST_SCORE, is_confidence
 from committee.spec.model import KnownModel, ModelSpec
 
@@ -103,7 +103,8 @@ class Cascade:
                 raise CascadeError(f"Cascade: models: {name!r} is described as {model.name!r}")
         kinds = self._kinds
         if self.combine is None and len(kinds) == len(self.names):
-            object.__setattr__(self, "combine", usual_combine({*kinds.values()}))
+            made = made_kinds(kinds, self.calibrations)
+            object.__setattr__(self, "combine", usual_combine({*made.values()}))
         if self.combine is not None and self.combine not in COMBINES:
             known = ", ".join(COMBINES)
             raise CascadeError(f"Cascade: no combination {self.combine!r}. There are: {known}")
@@ -171,7 +172,7 @@ class Cascade:
         return tuple(name for stage in self.stages for name in stage.models)
 
     @property
-    def _kinds(self) -> dict[str, str]:
+    def _kinds(self) -> dict[str, Kind]:
         return {name: self.models[name].kind for name in self.names if name in self.models}
 
     @property
@@ -203,9 +204,12 @@ class Cascade:
             )
         return self.combine
 
-    def of_kinds(self, kinds: Collection[str]) -> Cascade:
+    def of_kinds(self, kinds: Collection[Kind]) -> Cascade:
         """Return the same cascade with the combination that these kinds imply, if it names none."""
-        return self if self.combine else replace(self, combine=usual_combine(kinds))
+        if self.combine:
+            return self
+        made = [made_kinds(dict.fromkeys(self.names, kind), self.calibrations) for kind in kinds]
+        return replace(self, combine=usual_combine({k for each in made for k in each.values()}))
 
     def check_kinds(self, kinds: Mapping[str, str], where: str) -> None:
         """Refuse outputs of another kind than those that the cascade was chosen on.
@@ -406,7 +410,7 @@ def refuse_confidence(confidence: str, kind: str) -> None:
 def _check_reachable(cascade: Cascade, where: str) -> None:
     """Refuse thresholds above every score there can be, where that is known."""
     largest = LARGEST_SCORE.get(cascade.confidence.partition(">")[0], math.inf)
-    kinds = cascade._kinds
+    kinds = made_kinds(cascade._kinds, cascade.calibrations)
     # Decisions and outcomes bring scores of their own, of any size.
     unknown = cascade.combine in ("last", "vote") and len(kinds) < len(cascade.names)
     unbounded = unknown or not WITH_CONFIDENCE.isdisjoint(kinds.values())

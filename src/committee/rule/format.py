@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any, Literal
 from committee.errors import CascadeError, CommitteeError, UnknownNameError, UnreadableError
 from committee.files import write_text
 from committee.paths import portable, resolved
-from committee.reading import read_json, typed
+from committee.reading import read_json, typed, written_json
 from committee.rule.calibration import Calibration
 from committee.rule.calibration_format import calibration_from_json
 from committee.rule.certificate import CertificateRecord
@@ -126,4 +125,4 @@ def read(path: Path) -> Any:
 def write(path: Path, data: Mapping[str, Any]) -> Path:
     """Write a cascade file, whole or not at all; paths in it are relative where they can be."""
     data = {**data, "models": portable(data["models"], path)}
-    return write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    return write_text(path, written_json(data, indent=2) + "\n")

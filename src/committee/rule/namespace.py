@@ -79,6 +79,20 @@ class Namespace(Protocol):
             slopes: Slope of each piece, one more than knots.
         """
 
+    def column(self, values: Array) -> Array:
+        """Return values (N,) as (N, 1)."""
+
+    def lookup(self, table: Array, *index: Array) -> Array:
+        """Return the entry of a NumPy array for each row; past the end of an axis, the last.
+
+        Args:
+            table: Constant numbers.
+            index: Integers, not below 0, (N,) for each of the table's first axes.
+        """
+
+    def reached(self, values: Array, knots: Floats) -> Array:
+        """Return how many of some rising numbers each value reaches, (N,), integers."""
+
     def by_rows(self, function: Callable[[Array], Array], values: Array) -> Array:
         """Apply a function that works row by row."""
 
@@ -157,6 +171,17 @@ class _Numpy:
         start, height = np.array((knots[0], *knots)), np.array((heights[0], *heights))
         made: Array = height[piece] + np.array(slopes)[piece] * (values - start[piece])
         return made
+
+    def column(self, values: Array) -> Array:
+        return values[:, None]
+
+    def lookup(self, table: Array, *index: Array) -> Array:
+        inside = (np.minimum(i, end - 1) for i, end in zip(index, table.shape, strict=False))
+        found: Array = table[tuple(inside)]
+        return found
+
+    def reached(self, values: Array, knots: Floats) -> Array:
+        return np.searchsorted(np.array(knots), values, side="right")
 
     def by_rows(self, function: Callable[[Array], Array], values: Array) -> Array:
         # In blocks, for temporary arrays may be many and large.

@@ -79,20 +79,25 @@ def approximate(
 
 def _kernel(source: StoredPrefixes) -> str | None:
     """Return what the compiled part averages, logits or probabilities; None if it cannot."""
-    kind, known = source.pool.kind, confidences.BUILT_IN
+    kind, known = source.pool.combined_kind, confidences.BUILT_IN
     own = known.get(source.confidence)
     if own is None or own is not confidences.CONFIDENCES.get(source.confidence):
         return None
-    first = next(iter(source.pool.outputs.values())).values
-    if kind in WITH_CONFIDENCE or first.shape[1] < 2 or not len(first):
+    if kind in WITH_CONFIDENCE or _classes(source) < 2 or not len(source):
         return None
-    if any(each.values.dtype.kind != "f" for each in source.pool.outputs.values()):
+    raw = source.pool.kind not in WITH_CONFIDENCE and source.pool.outputs.values()
+    if raw and any(each.values.dtype.kind != "f" for each in raw):
         return None
     if kind == "logits" and source.combine in ("mean_logits", "last"):
         return "logits"
     if source.combine in ("mean_probabilities", "last"):
         return None if source.confidence == "neg_entropy" else "probabilities"
     return None
+
+
+def _classes(source: StoredPrefixes) -> int:
+    """Return how many classes the outputs have that are combined."""
+    return next(iter(source.pool.models.values())).width or 0
 
 
 def _run(
@@ -113,7 +118,7 @@ def _run(
     correct = [np.empty((len(sets), samples), np.uint8) for sets in sizes]
     labels = pool.samples.labels
     labels = np.zeros(samples, np.int64) if labels is None else labels
-    classes = pool.outputs[names[0]].values.shape[1]
+    classes = _classes(source)
     entropy = source.confidence == "neg_entropy"
 
     def chunk(start: int, stop: int) -> float:
@@ -123,7 +128,7 @@ def _run(
         where = (start, samples, first, second, correct)
         if logits:
             return float(_native.mean_logits(models, own, sizes, entropy, *where))
-        _native.mean_probabilities(models, pool.kind == "logits", own, sizes, *where)
+        _native.mean_probabilities(models, pool.combined_kind == "logits", own, sizes, *where)
         return 0.0
 
     work = len(keys) * (classes + 64)

@@ -22,8 +22,9 @@ from committee.pool.evaluate import (
 from committee.pool.metrics import TOP_1, Metric
 from committee.pool.pool import Pool
 from committee.pool.prefixes import Key, PrefixSource, prefixes_of
-from committee.rule.calibration import Calibration
+from committee.rule.calibration import Calibration, made_kinds
 from committee.rule.cascade import NEVER, Cascade
+from committee.rule.outputs import Kind
 from committee.selection.front import Committee
 from committee.selection.options import processors
 from committee.selection.statistics import prefix_table
@@ -72,10 +73,11 @@ def _sources(
     cascades: Sequence[Cascade], pool: Pool, metric: Metric | None
 ) -> Iterator[tuple[PrefixSource, list[int]]]:
     """Yield each source with the numbers of the cascades that decide by its rule."""
-    groups: list[tuple[tuple[str, str], dict[str, Calibration | None], list[int]]] = []
+    groups: list[tuple[tuple[str, str, Kind], dict[str, Calibration | None], list[int]]] = []
     for number, cascade in enumerate(cascades):
-        names = (cascade.confidence, pool.bound(cascade).combination)
         own = {name: cascade.calibrations.get(name) for name in cascade.names}
+        made = made_kinds({cascade.names[0]: pool.kind}, cascade.calibrations)[cascade.names[0]]
+        names = (cascade.confidence, pool.bound(cascade).combination, made)
         for group, known, numbers in groups:
             # Cascades that calibrate one model differently decide by different rules.
             if group == names and all(known.get(n, c) == c for n, c in own.items()):
@@ -84,10 +86,11 @@ def _sources(
                 break
         else:
             groups.append((names, own, [number]))
-    for (confidence, combine), known, numbers in groups:
+    for (confidence, combine, _), known, numbers in groups:
         calibrations = {n: c for n, c in known.items() if c is not None and n in pool.outputs}
-        own_pool = pool.with_calibrations(calibrations)
-        yield prefixes_of(own_pool, own_confidence(pool, confidence), combine, metric), numbers
+        own_pool = pool.only(n for n in known if n in pool.outputs) if calibrations else pool
+        own_pool = own_pool.with_calibrations(calibrations)
+        yield prefixes_of(own_pool, own_confidence(own_pool, confidence), combine, metric), numbers
 
 
 def _of_one_source(

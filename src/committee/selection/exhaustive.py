@@ -158,7 +158,7 @@ def ensembles(
     References:
         Wang et al. (2022), section 3.
     """
-    combine = combine or DEFAULT_COMBINE[pool.kind]
+    combine = combine or DEFAULT_COMBINE[pool.combined_kind]
     if combine not in JOINT:
         return ()
     earlier = earlier_training(pool, pool.families if families else {})

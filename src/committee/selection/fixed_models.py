@@ -8,6 +8,7 @@ from typing import Unpack
 
 import numpy as np
 
+from committee.calibration.cross_fitting import cross_fitted
 from committee.errors import CascadeError
 from committee.pool.evaluate import check_has_labels, evaluate
 from committee.pool.metrics import Metric
@@ -46,14 +47,14 @@ def as_ensemble(
         CascadeError: If a model is named twice, or the outputs of several cannot be averaged.
     """
     refuse_auto("as_ensemble", combine, confidence)
-    pool = pool.holding([models])
+    pool = cross_fitted(pool.holding([models]))
     for name in models:
         pool.model(name)
-    combine = combine or DEFAULT_COMBINE[pool.kind]
+    combine = combine or DEFAULT_COMBINE[pool.combined_kind]
     if len(models) > 1 and combine not in JOINT:
-        if pool.kind == "outcomes":
+        if pool.combined_kind == "outcomes":
             why = "outcomes cannot be combined; name one model"
-        elif pool.kind == "decisions":
+        elif pool.combined_kind == "decisions":
             why = "decisions cannot be averaged; combine them by vote, or name one model"
         else:
             why = f"{combine} takes the outputs of the last model; name one, or combine by a mean"
@@ -88,6 +89,7 @@ def as_cascade(
         Wang et al. (2022), section 4.2.
     """
     plan = plan_search(pool, SearchOptions(**options))
+    pool = plan.source.pool
     stages = checked_stages(pool, models)
     names = [name for stage in stages for name in stage]
     if len(stages) < len(models):
@@ -170,6 +172,7 @@ def threshold_sweep(
     if len(pair) != 2:
         raise CascadeError(f"threshold_sweep: takes two stages, not {len(pair)}")
     check_has_labels(pool, metric)
+    pool = cross_fitted(pool)
     source = prefixes_of(pool, confidence, combine, metric)
     key = source.key(pair[0])
     table = prefix_table(source, [key], grid)

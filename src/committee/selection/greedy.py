@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from committee.arrays import Array
+from committee.calibration.cross_fitting import cross_fitted
 from committee.errors import CascadeError
 from committee.pool.evaluate import check_has_labels, check_test_pool, shared_warnings
 from committee.pool.pool import Pool
@@ -68,6 +69,7 @@ def greedy(
         raise CascadeError("greedy: shares are empty; give at least one goal, for example 1.0")
     if not all(share > 0 for share in shares):
         raise CascadeError(f"greedy: shares must be above 0, not {list(shares)}")
+    pool = cross_fitted(pool)
     source = prefixes_of(pool, confidence, combine)
     built = _Greedy(source, pool.costs.values(unit), most, grid, threads or processors())
     references = sorted(pool.names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from committee.pool.comparison import identity_of
 from committee.pool.evaluate import Evaluation
 from committee.pool.pool import Pool
 from committee.pool.prefixes import PrefixSource, StageSequence
+from committee.rule.calibration import Calibration
 from committee.rule.cascade import Cascade
 from committee.rule.outputs import WITH_CONFIDENCE
 from committee.selection.front import Committee, Front
@@ -33,14 +34,22 @@ _FEW = 30
 _WIDE = 0.05
 
 
-def target_of(cascade: Cascade) -> tuple[str, Cascade, float] | None:
-    """Return the name, cascade and margin of the reference that a cascade should match, or None."""
+def target_of(
+    cascade: Cascade, calibrations: Mapping[str, Calibration] | None = None
+) -> tuple[str, Cascade, float] | None:
+    """Return the name, cascade and margin of the reference that a cascade should match, or None.
+
+    Args:
+        cascade: The cascade.
+        calibrations: Those of the reference's models; by default those that the cascade carries.
+    """
     target = cascade.origin.target
     if not target.models:
         return None
-    reference = Cascade.of(
-        [target.models], (), cascade.confidence, cascade.combine, cascade.calibrations
-    )
+    known = cascade.calibrations if calibrations is None else calibrations
+    # A model alone is not combined; without its calibration it may be of another kind.
+    combine = cascade.combine if len(target.models) > 1 else None
+    reference = Cascade.of([target.models], (), cascade.confidence, combine, known)
     return target.match or str(reference), reference, target.within
 
 
@@ -101,7 +110,7 @@ def front_comparison(
     cascade = committee.cascade if isinstance(committee, Committee) else committee
     own = front.settings
     name, other = reference, front.alone(reference)
-    target = target_of(cascade)
+    target = target_of(cascade, front.pool.calibrations)
     if target is not None:
         name, other, within = target
     return compare(
@@ -178,11 +187,11 @@ def _calibrated_worse(source: PrefixSource) -> list[str]:
         return []
     notes = []
     for name, calibration in sorted(source.pool.calibrations.items()):
-        raw = source.pool.model(name)
-        if says_probabilities(raw):
-            before = expected_calibration_error(raw, labels)
-            after = expected_calibration_error(calibration.apply(raw), labels)
-            fitted = calibration.split == samples.split
+        model = source.pool.models[name]
+        if says_probabilities(model.outputs):
+            before = expected_calibration_error(model.outputs, labels)
+            after = expected_calibration_error(model.calibrated(slice(None)), labels)
+            fitted = calibration.split == samples.split and model.cross_fitted is None
             notes.append(worse_note(name, before, after, samples.split, len(labels), fitted))
     return [line for line in notes if line]
 
@@ -190,11 +199,20 @@ def _calibrated_worse(source: PrefixSource) -> list[str]:
 def _calibrated_here(source: PrefixSource) -> list[str]:
     pool, samples = source.pool, source.pool.samples
     names = sorted(n for n, c in pool.calibrations.items() if c.samples == identity_of(pool, [n]))
+    apart = [n for n in names if pool.models[n].cross_fitted is not None]
+    names = [n for n in names if n not in apart]
+    notes = []
+    if apart:
+        notes.append(
+            f"calibrations of {', '.join(apart)} were fitted on {samples.split}, which also chose: "
+            "there each sample was calibrated by a fit to the other four of five folds"
+        )
     if not names:
-        return []
+        return notes
     return [
+        *notes,
         f"calibrations of {', '.join(names)} were fitted on {samples.split}, which also chose: "
-        "committees look surer there than they are. Calibrate on a split of its own"
+        "committees look surer there than they are. Calibrate on a split of its own",
     ]
 
 
@@ -221,7 +239,7 @@ def _constant_scores(source: PrefixSource, table: PrefixTable) -> list[str]:
         return []
     what = (
         "confidence"
-        if source.pool.kind in WITH_CONFIDENCE or not source.pool.keeps_outputs
+        if source.pool.combined_kind in WITH_CONFIDENCE or not source.pool.keeps_outputs
         else source.confidence
     )
     return [

@@ -11,6 +11,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from committee.calibration.cross_fitting import cross_fitted
 from committee.errors import CascadeError, CostError, UnknownNameError
 from committee.pool.evaluate import check_has_labels, check_test_pool
 from committee.pool.metrics import Metric
@@ -106,8 +107,9 @@ def plan_search(pool: Pool, options: SearchOptions) -> SearchPlan:
     unit = pool.costs.unit(options.unit)
     if test is not None:
         check_test_pool(pool, test, options.metric, unit)
+    pool = cross_fitted(pool)
     source = prefixes_of(pool, options.confidence, options.combine, options.metric)
-    if pool.kind not in WITH_CONFIDENCE and not is_confidence(source.confidence):
+    if pool.combined_kind not in WITH_CONFIDENCE and not is_confidence(source.confidence):
         known = (*CONFIDENCES, *AGREEMENTS)
         raise UnknownNameError.of("search", "confidence function", source.confidence, known)
     if threads is not None and threads < 1:

@@ -130,8 +130,9 @@ def calibrate(
         store: Folder of the store.
         split: Name of the split to fit on, which should serve nothing else. On ``val`` or ``test``
             the models then look better calibrated than they are.
-        method: ``temperature`` or ``platt``; see :mod:`committee.rule.calibration`. If left out,
-            ``platt`` for decisions and ``temperature`` otherwise.
+        method: ``temperature`` or ``platt``, see :mod:`committee.rule.calibration`; ``per-class``
+            or ``experts``, see :mod:`committee.rule.class_calibration`. If left out, ``platt`` for
+            decisions and ``temperature`` otherwise.
         models: Names of the models; all if left out.
 
     Raises:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from committee.arrays import Array
+from committee.calibration.cross_fitting import cross_fitted
 from committee.errors import (
     ChangedError,
     CommitteeError,
@@ -80,7 +81,7 @@ def load_pool(
     specs = {name: with_means(specs[name], costs[name]) for name in names}
     calibrations = read_calibrations(root, names) if calibrated else {}
     models = {n: PoolModel(specs[n], outputs[n], calibrations.get(n), costs[n]) for n in names}
-    return Pool(samples, models, Layout.of(specs), _task(specs.values()))
+    return cross_fitted(Pool(samples, models, Layout.of(specs), _task(specs.values())))
 
 
 def _spec(name: str, data: Mapping[str, Any], root: Path) -> KnownModel:

@@ -45,8 +45,8 @@ class _Surest:
 
 def _analyse(study: Study) -> Finding:
     """Rank samples by each confidence function, and set one cascade by each at equal cost."""
-    if study.val.kind in WITH_CONFIDENCE:
-        own = f"{study.val.kind} bring their own confidence"
+    if study.val.combined_kind in WITH_CONFIDENCE:
+        own = f"{study.val.combined_kind} bring their own confidence"
         raise Unsupported(f"{own}; there is nothing to compare")
     if study.one_score:
         raise Unsupported(

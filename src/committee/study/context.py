@@ -395,7 +395,7 @@ def study_of(
     confidence = val.confidence_or(confidence)
     # This search of single models is fast, and raises now the errors of every analysis.
     search(val, 1, confidence=confidence, combine=combine, grid=grid, unit=unit)
-    own = Settings(unit, most, confidence, combine or DEFAULT_COMBINE[val.kind], grid)
+    own = Settings(unit, most, confidence, combine or DEFAULT_COMBINE[val.combined_kind], grid)
     return Study(val, test.divided_like(val).only(val.names), own, tuple(references), training)
 
 

@@ -51,7 +51,7 @@ def best_ensembles(study: Study) -> tuple[Committee, ...]:
     if len(study.val.singles(study.settings.combine)) == 1:
         raise Unsupported("no ensemble: there is one model only")
     raise Unsupported(
-        f"no ensemble: of {study.val.kind}, {study.settings.combine} averages nothing"
+        f"no ensemble: of {study.val.combined_kind}, {study.settings.combine} averages nothing"
     )
 
 

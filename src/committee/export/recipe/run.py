@@ -29,7 +29,7 @@ from PIL import Image
 
 from committee.errors import CommitteeError
 from committee.models.images import fit, of_8_bit
-from committee.rule.calibration import Calibration
+from committee.rule.class_calibration import calibration_of
 from committee.rule.flow import Answers, Request, decide, drive
 from committee.rule.outputs import Outputs, checked_outputs
 
@@ -89,15 +89,9 @@ def opened(folder: Path) -> tuple[dict[str, Any], Any, dict[str, Any], list[str]
         ],
         confidence=data["confidence"],
         combine=data["combine"],
-        calibrations={name: _of_json(each) for name, each in data["calibrations"].items()},
+        calibrations={name: calibration_of(each) for name, each in data["calibrations"].items()},
     )
     return data["models"], rule, sessions, data["classes"]
-
-
-def _of_json(data: dict[str, Any]) -> Calibration:
-    """Return a calibration whose lists became tuples."""
-    fields: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-    return Calibration(**fields)
 
 
 def _check_sums(folder: Path) -> set[str]:
