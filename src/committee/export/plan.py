@@ -165,8 +165,8 @@ def _kind(cascade: Cascade, raw: Mapping[str, Kind]) -> Kind:
     if set(kinds.values()) == {"decisions"}:
         if cascade.combine != "last" or cascade.confidence in AGREEMENTS:
             raise ExportError(
-                "export: decisions of models calibrated per class are neither voted on nor compared "
-                "in a graph. Use combine='last' with a confidence of its own, or write a bundle"
+                "export: a graph neither votes on nor compares models that are calibrated per class. "
+                "Use combine='last' with a confidence of its own, or write a bundle"
             )
         # The graph still gives the outputs of the model that decides.
         kinds = dict(raw)
