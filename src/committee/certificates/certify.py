@@ -213,7 +213,7 @@ def certify(
 
 def _combines(pool: Pool, combine: str | None) -> list[str]:
     """Return the combinations to try."""
-    own = combine or DEFAULT_COMBINE[pool.kind]
+    own = combine or DEFAULT_COMBINE[pool.combined_kind]
     return list(dict.fromkeys([own, combine or "last"]))
 
 

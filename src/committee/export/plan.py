@@ -165,8 +165,8 @@ def _kind(cascade: Cascade, raw: Mapping[str, Kind]) -> Kind:
     if set(kinds.values()) == {"decisions"}:
         if cascade.combine != "last" or cascade.confidence in AGREEMENTS:
             raise ExportError(
-                "export: a graph neither votes on nor compares models that are calibrated per class. "
-                "Use combine='last' with a confidence of its own, or write a bundle"
+                "export: a graph neither votes on nor compares models calibrated per class. Use "
+                "combine='last' with a confidence of its own, or write a bundle"
             )
         # The graph still gives the outputs of the model that decides.
         kinds = dict(raw)

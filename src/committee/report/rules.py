@@ -138,7 +138,7 @@ def choices_by_rule(front: Front, target: Target, test: Pool | None = None) -> R
     """
     if not front.by_rule:
         return None
-    own, kind = front.settings, front.pool.kind
+    own, kind = front.settings, front.pool.combined_kind
     if target == Target():
         target = Target(match=front.most_accurate_single)
     on_front = Counter((c.cascade.combine, c.cascade.confidence) for c in front)

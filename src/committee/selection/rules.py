@@ -33,14 +33,14 @@ def rules_of(pool: Pool, combine: str | None, confidence: str) -> tuple[tuple[st
     """
     if not pool.keeps_outputs:
         raise CascadeError(f"search: {pool.task.units} have the scores of one rule; leave auto out")
-    usual = DEFAULT_COMBINE[pool.kind]
+    usual = DEFAULT_COMBINE[pool.combined_kind]
     combines = [combine or usual]
     if combine == AUTO:
-        combines = [usual, *(each for each in COMBINES_OF[pool.kind] if each != usual)]
+        combines = [usual, *(each for each in COMBINES_OF[pool.combined_kind] if each != usual)]
     confidences = [confidence]
     if confidence == AUTO:
-        own = ("max_prob",) if pool.kind in WITH_CONFIDENCE else tuple(CONFIDENCES)
-        confidences = [*own, *(AGREEMENTS if pool.kind != "outcomes" else ())]
+        own = ("max_prob",) if pool.combined_kind in WITH_CONFIDENCE else tuple(CONFIDENCES)
+        confidences = [*own, *(AGREEMENTS if pool.combined_kind != "outcomes" else ())]
     return tuple((each, score) for each in combines for score in confidences)
 
 
