@@ -23,8 +23,8 @@ import numpy as np
 
 import committee as cm
 import worlds
-from committee.report.text import points
 from committee.selection.paired import compare
+from committee.text import points
 
 ROOT = Path(__file__).parent
 OUT = ROOT / "results" / "imagenet.csv"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -113,7 +114,7 @@ def test_evaluate_prints_the_certificate_first_or_that_it_is_void(world, capsys)
     assert Cascade.load("c.json").stages == before.stages
     lines = text_of("evaluate c.json store", capsys).splitlines()
     assert lines[0].startswith("Certificate: replaces large: ")
-    assert lines[1].startswith("On test: kept; -")
+    assert lines[1].startswith("On test: kept; −")
     lines = text_of("evaluate c.json store --split val", capsys).splitlines()
     assert "rests on these samples" in lines[1]
     assert "the promise is of top-1" in text_of("evaluate c.json store --top 2", capsys)
@@ -234,18 +235,20 @@ def test_labels_that_do_not_fit_get_one_line(world, capsys, text):
 
 
 BAD = {
-    f"{CERTIFY}": "give one of match, agree_with and min_accuracy",
+    f"{CERTIFY}": "certify: give one of --match, --agree-with and --min-accuracy",
+    f"{CERTIFY} --min-accuracy 2": "--min-accuracy 2: it must lie between 0 and 1",
     f"{CERTIFY} --match large --min-accuracy 0.5": "give one of",
     f"{CERTIFY} --match lage": "Did you mean 'large'",
     f"{CERTIFY} --match nowhere.json": "nowhere.json: cannot be read",
-    f"{CERTIFY} --match large --within 2": "within",
+    f"{CERTIFY} --match large --within 2": "--within 2",
     f"{CERTIFY} --match large --within -0.1": "within",
     f"{CERTIFY} --match large --level 1": "level 1.0 must lie between 0.5 and 0.999999",
     f"{CERTIFY} --match large --split new": "has no labels",
     f"{CERTIFY} --match large --max-cost cheap": "'cheap' is no cost",
-    f"{CERTIFY} --match large --within 0.02 --max-cost 1": "more than max_cost",
+    f"{CERTIFY} --match large --within 0.02 --max-cost 1": "more than the promised 1.00 macs",
     f"{CERTIFY} --match large --labels no.csv": "no.csv",
-    f"{CERTIFY} --agree-with large --labels to.csv": "labels of disagreements go with match",
+    f"{CERTIFY} --agree-with large --labels to.csv": "--labels goes with --match",
+    f"{CERTIFY} --match large --top 2 --labels to.csv": "--labels goes with --top 1",
     f"{CERTIFY} --match large --labels to.csv": "has labels of its own",
     "certify bold.json store --match large": "cannot be certified",
     "certify good.json nowhere --match large": "no store is there",
@@ -313,7 +316,7 @@ def test_search_says_when_the_reference_is_kept(world, capsys):
 
 BAD_SEARCHES = {
     "": "give one of --match, --agree-with and --min-accuracy",
-    "--match large --agree-with large": "--agree-with is here the promise itself",
+    "--match large --agree-with large": "give one of --match, --agree-with and --min-accuracy",
     "--match large --method greedy": "--method goes with searches without --promise",
     "--match large --method guided": "--method goes with searches without --promise",
     "--match large --grid 50": "--grid goes with",
@@ -341,7 +344,12 @@ def test_bad_searches_get_one_line(world, capsys, words):
 
 def test_the_split_that_chose_does_not_certify(world, capsys):
     text_of("search store --match large --within 0.02 --out c.json", capsys)
-    assert "chose the cascade" in line_of("certify c.json store --match large", capsys)
+    for words in ("certify c.json store --match large", "label c.json store --against large"):
+        line = line_of(words, capsys)
+        assert "split 'val': these samples chose the cascade" in line
+        assert "--split: 'new', 'test'" in line
+        assert "cascade=" not in line
+    assert not Path("to_label.csv").exists()
     text_of("certify c.json store --split test --match large --within 0.1", capsys)
     assert Cascade.load("c.json").origin.split == "val"
     lines = text_of("evaluate c.json store --split val", capsys).splitlines()
@@ -428,7 +436,7 @@ def test_a_level_is_never_rounded_up(world, capsys):
 def test_a_cost_that_cannot_be_certified_is_named_plainly(world, capsys):
     found = line_of(f"{CERTIFY} --match large --within 0.02 --max-cost 5", capsys)
     assert "on new data small -> large may cost up to" in found
-    assert "on average, more than max_cost; here it is" in found
+    assert "on average, more than the promised 5.00 macs; here it is" in found
 
 
 def test_a_test_split_that_chose_is_refused_before_anything_is_written(world, capsys):
@@ -456,3 +464,41 @@ def test_samples_among_those_that_chose_do_not_certify(world, root, capsys):
 
 def test_an_empty_reference_gets_a_line_about_models(world, capsys):
     assert "no model" in line_of(f"{CERTIFY} --match ''", capsys)
+
+
+def test_without_labels_certify_names_what_labels_few(world, capsys):
+    words = f"{CERTIFY} --split new --match large --within 0.03"
+    line = line_of(words, capsys)
+    assert "committee relabel store --split new --labels FILE" in line
+    assert "--agree-with MODEL" in line
+    # The two commands that it names do certify.
+    label, certify = line.split("differ: committee ")[1].split("; or")[0].split(", then committee ")
+    text_of(label, capsys)
+    text_of(f"{certify.replace('0.03', '0.2')} --out c.json", capsys)
+    line = line_of(f"{CERTIFY} --split new --min-accuracy 0.5", capsys)
+    assert "committee label" not in line
+
+
+def test_a_certificate_that_fails_says_how_many_samples_would_do(world, capsys):
+    line = line_of(f"{CERTIFY} --match large --within 0.01", capsys)
+    found = re.search(r"If more samples show the same, about ([0-9,]+) samples in all", line)
+    assert found is not None
+    assert int(found[1].replace(",", "")) > SIZES["val"]
+    # No number of samples shows what is not true of them.
+    assert "in all" not in line_of("certify bold.json store --match large", capsys)
+
+
+def test_a_certificate_that_is_replaced_gets_a_note(world, capsys):
+    words = f"{CERTIFY} --match large --within 0.02"
+    assert json_of(words, capsys)["warnings"] == []
+    text = text_of(f"{CERTIFY} --min-accuracy 0.8", capsys)
+    note = "Note: replaces the certificate that was in good.json: within with large, 0.02, on 1,200"
+    assert note in text
+    assert "replaces the certificate" not in text_of(f"{words} --out new.json", capsys)
+
+
+def test_labels_of_another_reference_are_refused(world, capsys):
+    text_of("label good.json store --against large --split new", capsys)
+    Path("done.csv").write_text(Path("to_label.csv").read_text())
+    line = line_of(WITH.format(0.1).replace("large", "small,large"), capsys)
+    assert "Labels of another cascade, or of another reference?" in line

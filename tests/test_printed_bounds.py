@@ -12,8 +12,7 @@ import committee as cm
 from committee.certificates.certificate import Certificate, Checked, Outcome, level_text, share_text
 from committee.certificates.stages import Gaps, StageGap
 from committee.report.promise import certificate_figures, gaps_table
-from committee.report.text import points
-from committee.text import human_cost, percent, to_decimals, to_digits
+from committee.text import human_cost, percent, points, to_decimals, to_digits
 from test_certificate_travels import certified
 
 # Doubles that should be round figures are rounded as such.

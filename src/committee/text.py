@@ -205,6 +205,15 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
+def about(count: float, what: str) -> str:
+    """Return an estimate of how many of something are needed, rounded up to two digits.
+
+    >>> about(31_122, "sample"), about(7, "sample")
+    ('about 32,000 samples', 'about 7 samples')
+    """
+    return f"about {counted(int(to_digits(count, 2, 'up')), what)}"
+
+
 def to_decimals(value: float, decimals: int, side: Side) -> float:
     """Return a number rounded down or up to some decimals; ``nearest`` leaves it to the format.
 
@@ -242,6 +251,15 @@ def percent(share: float, side: Side = "nearest") -> str:
     ('93.46 %', '93.45 %')
     """
     return f"{100 * to_decimals(share, 4, side):.2f} %"
+
+
+def points(difference: float, side: Side = "nearest") -> str:
+    """Return a difference of two shares of 1, in percentage points with its sign.
+
+    >>> points(0.0123), points(-0.0123), points(-0.00123456, "down")
+    ('+1.23', '−1.23', '−0.13')
+    """
+    return f"{100 * to_decimals(difference, 4, side) + 0.0:+.2f}".replace("-", "−")
 
 
 def human_cost(value: float, unit: str, side: Side = "nearest") -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.certificates.exact_tests import (
     paired_lower_bound,
+    paired_p_value,
     paired_upper_bound,
     share_lower_bound,
 )
@@ -28,10 +29,12 @@ from committee.rule.certificate import CertificateRecord
 from committee.rule.combinations import DEFAULT_COMBINE, JOINT
 from committee.rule.format import SCHEMA
 from committee.selection.evaluate_many import values_on
-from committee.text import Side, counted, human_cost, percent, to_decimals, to_digits
+from committee.text import Side, about, counted, human_cost, percent, points, to_digits
 
 # More samples than this to decide are no longer a number that helps.
 _MOST_SAMPLES = 1e9
+# How many times the samples at hand are tried to say how many would certify.
+_MORE = (1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Outcome:
         """The outcome in words."""
         if self.outcome != "open":
             return self.outcome
-        more = f", about {counted(self.more, 'sample')} more would" if self.more else ""
+        more = f", {about(self.more, 'sample')} more would" if self.more else ""
         return f"cannot tell yet{more}"
 
     def to_json(self) -> dict[str, Any]:
@@ -275,10 +278,14 @@ def seen_as(cascade: Cascade, identities: Collection[str]) -> str:
     return next((text for text, each in known.items() if (each - {""}) & {*identities}), "")
 
 
+def chosen_by(cascade: Cascade, pool: Pool) -> str:
+    """Return whether samples chose or calibrated a cascade, so that they cannot certify it."""
+    return seen_as(replace(cascade, certificate=None), identities(cascade, pool))
+
+
 def share_text(value: float, paired: bool, side: Side = "nearest") -> str:
     """Return a difference in points, or a share."""
-    shown = to_decimals(value, 4, side)
-    return f"{100 * shown + 0.0:+.2f} points" if paired else percent(shown)
+    return f"{points(value, side)} points" if paired else percent(value, side)
 
 
 def points_text(points: float) -> str:
@@ -327,6 +334,22 @@ def outcome_of(own: CertificateRecord, wins: int, losses: int, samples: int) -> 
         wanted = (NormalDist().inv_cdf(own.level) * spread / distance) ** 2 - samples
     more = max(1, math.ceil(wanted)) if wanted < _MOST_SAMPLES else None
     return Outcome("open", estimate, low, high, samples, more)
+
+
+def enough_text(own: CertificateRecord, wins: int, losses: int) -> str:
+    """Return about how many samples would do if they show the same; nothing if none would."""
+    for times in _MORE:
+        more = int(wins * times), int(losses * times), int(own.samples * times)
+        if passes(own, *more):
+            return f". If more samples show the same, {about(more[-1], 'sample')} in all would do"
+    return ""
+
+
+def passes(own: CertificateRecord, wins: int, losses: int, samples: int) -> bool:
+    """Return True if so many samples certify a promise; see :func:`outcome_of`."""
+    if own.promise == "within":
+        return paired_p_value(wins, losses, samples, own.margin, own.level) <= 1 - own.level
+    return share_lower_bound(wins, samples, own.level) >= promised_goal(own)
 
 
 def promised_goal(own: CertificateRecord) -> float:

@@ -15,6 +15,8 @@ from committee.arrays import Array
 from committee.certificates.certificate import (
     Certificate,
     agreeing_with,
+    chosen_by,
+    enough_text,
     level_text,
     promised_goal,
     share_text,
@@ -340,8 +342,9 @@ def _record(
     if bound is not None and promised.max_cost is not None and bound > promised.max_cost:
         raise Infeasible(
             f"certify: on new data {chosen} may cost up to "
-            f"{human_cost(bound, promised.unit, 'up')} on average, more than max_cost; here it is "
-            f"{human_cost(average, promised.unit)}. Raise max_cost, or allow less accuracy"
+            f"{human_cost(bound, promised.unit, 'up')} on average, more than the "
+            f"promised {human_cost(promised.max_cost, promised.unit)}; here it is "
+            f"{human_cost(average, promised.unit)}. Allow a higher cost, or less accuracy"
         )
     same = reference is not None and reference.rule_json() == chosen.rule_json()
     record = CertificateRecord(
@@ -401,15 +404,13 @@ def _fixed(
 ) -> Certified:
     """Return a given committee with the bound that all samples show, if it keeps the promise."""
     cascade = pool.bound(cascade)
-    origin = cascade.origin.samples_fingerprint
-    reference = promised.reference
-    fitted = _fitted(pool, cascade.calibrations)
-    fitted += [] if reference is None else _fitted(pool, reference.calibrations)
-    if fitted or (origin and origin == identity_of(pool, cascade.names)):
+    seen, reference = chosen_by(cascade, pool), promised.reference
+    if not seen and reference is not None and _fitted(pool, reference.calibrations):
+        seen = "these samples fitted calibrations of the reference"
+    if seen:
         raise MisalignedError(
-            f"certify: the samples of {pool.samples.split!r} chose the cascade or fitted "
-            "calibrations of it or of the reference. Certify it on others, or let the promise "
-            "choose: cm.certify without cascade, committee search --promise"
+            f"certify: split {pool.samples.split!r}: {seen}. Certify it on others, or let the "
+            "promise choose, without cascade="
         )
     if labels is not None:
         return _labelled(pool, cascade, promised, labels, seed)
@@ -480,12 +481,13 @@ def fixed_result(
         record = replace(record, estimate=wins / len(pool))
     if bound < promised_goal(record):
         lost = f"; {counted(unlabelled, 'sample')} without a label count as lost, so label more"
+        remedy = lost if unlabelled else enough_text(record, wins, losses)
         raise Infeasible(
             f"certify: {cascade} cannot be certified on {counted(len(pool), 'sample')} of "
             f"{pool.samples.split!r} at level {level_text(promised.level)}: the bound reached is "
             f"{share_text(bound, paired, 'down')}, the promise "
             f"{share_text(promised_goal(record), paired)}"
-            f"{lost if unlabelled else ''}"
+            f"{remedy}"
         )
     return _result(pool, testing, cascade, record, promised)
 

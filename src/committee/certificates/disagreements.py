@@ -99,7 +99,7 @@ def check_labelled(found: Disagreements, pool: Pool, labels: Mapping[str, int]) 
     if same := _missing(labels, found.ids):
         raise MisalignedError(
             f"{where}: cascade and reference give the same answer to {listed(same)}. Labels of "
-            "another cascade? Make the list again: committee label"
+            "another cascade, or of another reference? Make the list again: committee label"
         )
     classes = _classes(pool)
     beyond = [name for name, label in labels.items() if classes and label >= classes]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, overload
 
 import typer
 
-from committee.certificates.certificate import Checked
+from committee.certificates.certificate import Checked, chosen_by
 from committee.certificates.certify import Certified
 from committee.certificates.certify import certify as certified
 from committee.cli import options as opt
@@ -19,9 +19,10 @@ from committee.errors import CascadeError, MisalignedError
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
 from committee.run.open import open_cascade, what_is
+from committee.selection.front import check_within
 from committee.selection.sequences import refuse_tiles
-from committee.store.split import note_on_chooser
-from committee.text import counted, from_cell, listed
+from committee.store.split import note_on_chooser, other_splits
+from committee.text import about, counted, from_cell, listed
 
 _CASCADES = (".json", ".onnx")
 
@@ -46,7 +47,8 @@ def certify(
     cascade: opt.CascadePath,
     store: opt.Store,
     split: Annotated[
-        str | None, typer.Option(help="The split that tests, which chose nothing; default: val.")
+        str | None,
+        typer.Option(help="The split that tests; it must not have chosen. Default: val."),
     ] = None,
     match: Reference = None,
     within: Annotated[float, typer.Option(help="A share, 0 to 1; 0.005 is half a point.")] = 0.0,
@@ -84,13 +86,18 @@ def certify(
 
     Example: committee certify c.json predictions --split test --match large --within 0.005
     """
+    check_promise("certify", match, agree_with, min_accuracy, within)
     refuse("--max-cost", cost_limit=cost_limit is not None and max_cost is None)
+    refuse("--match", labels=labels is not None and match is None)
+    refuse("--top 1", labels=labels is not None and top != 1)
     given = open_cascade(cascade).cascade
     target = out or cascade
     if out is None and what_is(cascade) != "cascade file":
         raise CascadeError(f"certify: {cascade} is no cascade file to write to; name one by --out")
     pool = certifiable_split("certify", cascade, given, store, split)
     pool, metric = with_metric(pool, top, None)
+    if agree_with is None and labels is None and metric.needs_labels:
+        _check_has_labels(pool, cascade, store, match, within)
     found = certified(
         pool,
         match=reference(match, pool),
@@ -106,14 +113,13 @@ def certify(
         metric=metric,
         seed=seed,
     )
-    if shared := note_on_chooser(root_of(store), given.origin, pool.samples):
-        raise MisalignedError(f"certify: {shared}. Certify on samples that chose nothing")
+    note = _replaced(target)
     found.cascade.save(target)
     if as_json:
-        print_json({**certified_json(found), "written": target, "warnings": list(pool.notes)})
+        print_json({**certified_json(found), "written": target, "warnings": [*note, *pool.notes]})
         return
     say_certified(found)
-    say_notes(pool.notes)
+    say_notes([*note, *pool.notes])
     say(f"Written: {target}")
 
 
@@ -127,7 +133,70 @@ def certifiable_split(
     refuse_tiles(command, pool)
     if what_is(path) == "cascade file":
         check_models(command, path, given, store, pool)
+    own = pool.samples
+    seen = chosen_by(given, pool) or note_on_chooser(root_of(store), given.origin, own)
+    if seen:
+        others = [each.samples.split for each in other_splits(root_of(store), own.split)]
+        remedy = (
+            f"Name another split of samples like the new ones with --split: {listed(others)}"
+            if others
+            else "Predict or import another split and name it with --split"
+        )
+        raise MisalignedError(
+            f"{command}: split {own.split!r}: {seen}. {remedy}; or let a promise choose: "
+            "committee search --promise"
+        )
     return pool
+
+
+def check_promise(
+    command: str,
+    match: str | None,
+    agree_with: str | None,
+    min_accuracy: float | None,
+    within: float | None,
+) -> None:
+    """Refuse what is no promise, in the words of the options."""
+    if sum(each is not None for each in (match, agree_with, min_accuracy)) != 1:
+        raise CascadeError(
+            f"{command}: give one of --match, --agree-with and --min-accuracy; each is a "
+            "promise by itself, and --max-cost goes beside it"
+        )
+    check_within(within or 0.0, "--within")
+    if min_accuracy is not None and not 0 < min_accuracy < 1:
+        raise CascadeError(f"--min-accuracy {min_accuracy:g}: it must lie between 0 and 1")
+
+
+def _check_has_labels(pool: Pool, path: str, store: str, match: str | None, within: float) -> None:
+    """Refuse a split without labels, and name every way to certify on it."""
+    if pool.samples.labels is not None:
+        return
+    split = pool.samples.split
+    few = "" if match is None else (
+        f", only the few on which answers differ: committee label {path} {store} --split {split} "
+        f"--against {match}, then committee certify {path} {store} --split {split} --match {match} "
+        f"--within {within:g} --labels to_label.csv; or label"
+    )  # fmt: skip
+    raise MisalignedError(
+        f"certify: split {split!r} has no labels. Label{few} all samples: committee relabel "
+        f"{root_of(store)} --split {split} --labels FILE; or certify that answers agree: "
+        "--agree-with MODEL"
+    )
+
+
+def _replaced(path: str) -> list[str]:
+    """Return a note on the certificate that a file has and is about to lose; empty without one."""
+    if not Path(path).is_file() or what_is(path) != "cascade file":
+        return []
+    own = open_cascade(path).cascade.certificate
+    if own is None:
+        return []
+    reference = f" with {own.reference}" if own.reference else ""
+    return [
+        f"replaces the certificate that was in {path}: {own.promise}{reference}, {own.margin:g}, "
+        f"on {counted(own.samples, 'sample')} of {own.split}, {own.date}. Of several on the same "
+        "samples choose none by its result; --out writes another file"
+    ]
 
 
 @overload
@@ -182,7 +251,8 @@ def say_certified(found: Certified) -> None:
             f"{own.wins:,}, only {own.reference} on {own.losses:,}{lost}."
         )
     if found.enough:
-        say_wrapped(f"About {counted(found.enough, 'sample')} would probably do.")
+        many = about(found.enough, "sample")
+        say_wrapped(f"{many[:1].upper()}{many[1:]} in all would probably do.")
     elif found.certificate.is_reference and own.choosing:
         say_wrapped("Many more samples would probably not do either; a larger --within might.")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from committee.certificates.certificate import Checked, agreeing_with, checked_on, reference_of
 from committee.certificates.certify import Certified, certify
-from committee.cli.certify import certified_json, reference, say_certified
+from committee.cli.certify import certified_json, check_promise, reference, say_certified
 from committee.cli.options import amount, amounts, refuse, refuse_for_segmentation
 from committee.cli.output import print_json, say, say_broken, say_rows, say_wrapped, search_progress
 from committee.cli.stores import (
@@ -20,7 +20,7 @@ from committee.cli.stores import (
     skipped,
     with_metric,
 )
-from committee.errors import CascadeError, CostError
+from committee.errors import CostError
 from committee.pool.evaluate import check_test_pool, evaluate, shared_warnings
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
@@ -56,7 +56,9 @@ def search_with_promise(
     threads: int | None,
 ) -> None:
     """Certify a committee on the split that chooses, print it and write it; see ``search``."""
-    _check_promise(match, agree_with, min_accuracy, within, top)
+    check_promise("search --promise", match, agree_with, min_accuracy, within)
+    refuse("--match or --agree-with", within=within is not None and min_accuracy is not None)
+    refuse("promises without --agree-with", top=top != 1 and agree_with is not None)
     refuse_auto("search --promise", combine, confidence or "")
     pool = open_split(store, split, "val", calibrated)
     if not pool.keeps_outputs:
@@ -100,23 +102,6 @@ def search_with_promise(
         print_json(result.to_json())
     else:
         _print(result, out, store)
-
-
-def _check_promise(
-    match: str | None,
-    agree_with: str | None,
-    min_accuracy: float | None,
-    within: float | None,
-    top: int,
-) -> None:
-    given = [each is not None for each in (match, agree_with, min_accuracy)]
-    if sum(given) != 1:
-        raise CascadeError(
-            "--promise: give one of --match, --agree-with and --min-accuracy; --max-cost goes "
-            "beside them. --agree-with is here the promise itself"
-        )
-    refuse("--match or --agree-with", within=within is not None and min_accuracy is not None)
-    refuse("promises without --agree-with", top=top != 1 and agree_with is not None)
 
 
 def _most(max_cost: str | None, singles: Front, reference: Cascade | None) -> float | None:

@@ -37,7 +37,7 @@ from committee.pool.evaluate import evaluate
 from committee.pool.pool import Pool
 from committee.report.rows import CHOSEN, Report, Row
 from committee.report.rules import RuleChoices, choices_by_rule
-from committee.report.text import points, saving
+from committee.report.text import saving
 from committee.selection.exhaustive import search as exact
 from committee.selection.fixed_models import as_cascade, as_ensemble
 from committee.selection.front import Committee, Front, check_within
@@ -46,7 +46,7 @@ from committee.selection.guided import guided
 from committee.selection.notes import notes_of
 from committee.selection.options import OPTION_HELP
 from committee.selection.targets import Target
-from committee.text import counted
+from committee.text import counted, points
 
 # Models that guided search selects by default for committees of three or more.
 _KEEP = 20

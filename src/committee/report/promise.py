@@ -9,10 +9,10 @@ from committee.certificates.stages import Gaps, StageGap, gaps_on
 from committee.errors import CommitteeError
 from committee.report.rows import Report, Row
 from committee.report.table import Cell, Column, Table
-from committee.report.text import named, points
+from committee.report.text import named
 from committee.rule.cascade import Cascade
 from committee.rule.certificate import CertificateRecord
-from committee.text import Side, counted, human_cost, percent, to_digits
+from committee.text import Side, counted, human_cost, percent, points, to_digits
 
 
 def promise_sentence(cascade: Cascade) -> str:

@@ -13,7 +13,7 @@ from committee.selection.paired import Comparison
 from committee.selection.targets import Promise
 from committee.spec.model import KnownModel, ModelSpec
 from committee.spec.task import Task
-from committee.text import Side, digits, human_cost, percent, to_decimals
+from committee.text import digits, human_cost, percent, points
 
 
 def interval(evaluation: Evaluation) -> str:
@@ -24,15 +24,6 @@ def interval(evaluation: Evaluation) -> str:
     """
     low, high = evaluation.interval
     return f"{100 * low:.1f}–{100 * high:.1f} %"
-
-
-def points(difference: float, side: Side = "nearest") -> str:
-    """Return a difference of two shares of 1, in percentage points with its sign.
-
-    >>> points(0.0123), points(-0.0123), points(-0.00123456, "down")
-    ('+1.23', '−1.23', '−0.13')
-    """
-    return f"{100 * to_decimals(difference, 4, side):+.2f}".replace("-", "−")
 
 
 def times(ratio: float | None) -> str:

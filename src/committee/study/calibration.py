@@ -25,7 +25,7 @@ from committee.pool.pool import Pool
 from committee.report.reliability import reliability_figure
 from committee.report.style import Figure
 from committee.report.table import Column, Table
-from committee.report.text import gain_range, points
+from committee.report.text import gain_range
 from committee.rule.calibration import Calibration
 from committee.rule.cascade import Cascade
 from committee.rule.outputs import Outputs
@@ -36,6 +36,7 @@ from committee.store.calibrations import CalibrationEffect, calibration_effects
 from committee.study import columns
 from committee.study.base import Analysis, Finding
 from committee.study.context import Study
+from committee.text import points
 
 # The paper's: a learned rising map.
 _METHOD = "platt"
