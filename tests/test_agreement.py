@@ -15,6 +15,7 @@ import committee as cm
 from brute_force import voted
 from committee import errors
 from committee.export.bundle import write_bundle
+from committee.export.graph import write_graph
 from committee.pool.evaluate import stored_decisions
 from committee.rule.agreement import combine_and_score
 from committee.rule.combinations import combined
@@ -221,11 +222,33 @@ def test_every_export_exits_when_models_agree(way: str, combine: str, tmp_path: 
     assert min(np.bincount(promised.stage, minlength=2)) >= 10
     write_bundle(cascade, tmp_path / "bundle")
     found = WAYS[way](cascade, images, tmp_path)
+    run = cm.Runner(cascade)
+    alone = [run(image) for image in images[:20]]
+    assert [each.class_index for each in alone] == promised.predicted[:20].tolist()
+    assert [each.confidence for each in alone] == promised.score[:20].tolist()
     assert flips(found, promised) == 0
     np.testing.assert_allclose(found.score, promised.score, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("combine", "confidence"), [("vote", "max_prob"), ("last", "agreement")])
+NAN_RULES = [("vote", "max_prob"), ("vote", "agreement"), ("last", "ranked_agreement")]
+
+
+@pytest.mark.parametrize(("combine", "confidence"), NAN_RULES)
+def test_a_graph_does_not_vote_on_nan(combine: str, confidence: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="exporting needs onnx")
+    tables = tables_of("lll")
+    for name in ("a", "c+d"):
+        broken = tables[name][1].copy()
+        broken[3] = np.nan
+        tables[name] = ("logits", broken)
+    cascade = cm.Cascade.of([["a", "c+d"], "b.1"], [0.2], confidence, combine)
+    cascade, images = from_tables(cascade, tables, tmp_path)
+    graph = cm.Runner(write_graph(cascade, tmp_path / "graph.onnx"), threads=1)
+    with pytest.raises(errors.NotFiniteError):
+        graph.decide(images)
+
+
+@pytest.mark.parametrize(("combine", "confidence"), NAN_RULES)
 def test_a_module_does_not_vote_on_nan(combine: str, confidence: str) -> None:
     torch: Any = pytest.importorskip("torch", reason="the module is for torch")
     from committee.export.torch_module import as_module
