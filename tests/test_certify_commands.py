@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from committee import Cascade, Certificate, Pool
+from committee import Cascade, Certificate, Pool, certify
 from committee.certificates.disagreements import disagreements
 from committee.certificates.stages import stage_gaps
 from committee.cli import main
+from committee.errors import CascadeError
 from committee.text import csv_text
 
 CLASSES = ("cat", "=dog", "eel")
@@ -502,3 +503,79 @@ def test_labels_of_another_reference_are_refused(world, capsys):
     Path("done.csv").write_text(Path("to_label.csv").read_text())
     line = line_of(WITH.format(0.1).replace("large", "small,large"), capsys)
     assert "Labels of another cascade, or of another reference?" in line
+
+
+CHOSEN_BY_PROMISE = f"{SEARCH} --match large --within 0.03"
+
+
+def test_samples_that_tested_are_not_said_to_have_chosen(world, capsys):
+    flat = " ".join(text_of(CHOSEN_BY_PROMISE, capsys).split())
+    assert "Of val (1,200 samples) 300 chose what is certified, the other 900 tested it" in flat
+    assert "Committees were chosen on" not in flat
+    text = text_of("evaluate c.json store", capsys)
+    assert "on the 900 samples of val that tested it and did not choose it." in text
+    # It is compared with the reference of its certificate.
+    assert re.search(r"small -> large vs large: .* points .* cheaper\n", text)
+    versus = json_of("evaluate c.json store", capsys)["versus"]
+    assert (versus["reference"], versus["promise"]) == ("large", None)
+    assert versus["saving"] > 1
+    text_of("search store --match large --out c.json", capsys)
+    assert "on val, which chose it." in text_of("evaluate c.json store", capsys)
+
+
+def test_samples_of_a_certificate_get_one_warning(world, capsys):
+    text_of(CHOSEN_BY_PROMISE, capsys)
+    text = text_of("evaluate c.json store --split val", capsys)
+    assert "the certificate rests on these samples. Evaluate it on others." in text
+    assert "Evaluate on another split" not in text
+    data = json.loads(Path("c.json").read_text())
+    data["stages"][0]["threshold"] = 0.5
+    Path("c.json").write_text(json.dumps(data))
+    assert "Evaluate on another split" in text_of("evaluate c.json store --split val", capsys)
+
+
+def test_an_agreement_is_checked_without_labels(world, capsys):
+    assert "has no labels" in line_of("evaluate good.json store --split new", capsys)
+    text_of(f"{CERTIFY} --agree-with large --within 0.05", capsys)
+    found = json_of("evaluate good.json store --split new", capsys)
+    assert found["certificate"]["outcome"]["outcome"] == "kept"
+    assert found["measure"] == "agreement with large"
+    text_of(f"{CERTIFY} --match large --within 0.02", capsys)
+    assert "has no labels" in line_of("evaluate good.json store --split new", capsys)
+
+
+def test_a_report_says_whether_the_promise_is_kept(world, capsys):
+    text_of(CHOSEN_BY_PROMISE, capsys)
+    line = next(
+        line for line in text_of("evaluate c.json store", capsys).splitlines() if "On test:" in line
+    )
+    text = text_of("report store --cascade c.json --max-models 2 --out r.html", capsys)
+    assert line in text
+    finding = line.removeprefix("On test: ").removesuffix(".")
+    assert finding in Path("r.html").read_text(encoding="utf-8")
+
+
+def test_a_certificate_prints_its_sentence_and_reads_a_file(world, capsys):
+    text_of(f"{CERTIFY} --match large --within 0.02", capsys)
+    own = Certificate.of("good.json")
+    assert own == Certificate.of(Path("good.json")) == Certificate.of(Cascade.load("good.json"))
+    assert str(own) == f"{own.text}."
+    assert "record=" in repr(own)
+    found = certify(Pool.load("store/val"), match="large", within=0.02, cascade=own.cascade)
+    assert str(found) == f"small -> large: {own}"
+    with pytest.raises(CascadeError, match="no certificate"):
+        Certificate.of("bold.json")
+
+
+def test_a_third_split_without_labels_is_said_to_need_few(world, root, capsys):
+    words = f"import {root}/small.npz {root}/large.npz --kind logits --split fresh --out other"
+    for split in ("val", "test"):
+        shutil.copytree(root / "store" / split, Path("other") / split)
+    shutil.copy(root / "store" / "store.json", "other")
+    assert "committee label CASCADE other --split fresh" in text_of(words, capsys)
+
+
+@pytest.mark.parametrize("value", ["", "high"])
+def test_a_level_that_is_missing_gets_an_example(world, capsys, value):
+    line = line_of(f"search store --match large --promise {value}", capsys)
+    assert "for example --promise 0.95" in line

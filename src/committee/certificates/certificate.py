@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Literal
 
@@ -82,13 +83,18 @@ class Certificate:
     cascade: Cascade
     record: CertificateRecord
 
+    def __str__(self) -> str:
+        return f"{self.text}."
+
     @classmethod
-    def of(cls, cascade: Cascade) -> Certificate:
-        """Return the certificate of a cascade.
+    def of(cls, cascade: Cascade | str | Path) -> Certificate:
+        """Return the certificate of a cascade, or of a cascade file.
 
         Raises:
             CascadeError: If it has none, or was changed since.
         """
+        if isinstance(cascade, str | Path):
+            cascade = Cascade.load(cascade)
         if cascade.certificate is None:
             raise CascadeError(
                 f"{cascade}: no certificate. Make one with: committee certify CASCADE STORE"
@@ -223,11 +229,17 @@ class Checked:
         sentence = f"Certificate: {self.certificate.text}."
         if self.outcome is None:
             return sentence, f"{self.problem}."
+        return sentence, f"On {self.split}: {self.finding}."
+
+    @property
+    def finding(self) -> str:
+        """What the samples say, with estimate, number and bounds; else why they say nothing."""
+        if self.certificate is None or self.outcome is None:
+            return self.problem
         own, paired = self.outcome, self.certificate.record.promise == "within"
         value, samples = share_text(own.estimate, paired), counted(own.samples, "sample")
         low, high = share_text(own.low, paired, "down"), share_text(own.high, paired, "up")
-        bounds = f"one-sided bounds {low} and {high}"
-        return sentence, f"On {self.split}: {own.text}; {value} on {samples} ({bounds})."
+        return f"{own.text}; {value} on {samples} (one-sided bounds {low} and {high})"
 
     def to_json(self) -> dict[str, Any]:
         """Return every part by name."""

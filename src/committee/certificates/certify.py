@@ -86,6 +86,9 @@ class Certified:
     evaluation: Evaluation
     enough: int | None = None
 
+    def __str__(self) -> str:
+        return f"{self.cascade}: {self.certificate}"
+
 
 def certify(
     pool: Pool,

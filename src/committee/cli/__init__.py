@@ -142,6 +142,7 @@ def _message(error: BaseException, words: Sequence[str]) -> str:
         return str(error)
     if isinstance(error, typer.TyperException):
         message = getattr(error, "format_message", error.__str__)().rstrip(".")
+        message += ", for example --promise 0.95" if "'--promise'" in message else ""
         stop = "" if message.endswith("?") else "."
         name = f"{words[0]} " if words and words[0] in COMMANDS else ""
         return f"{message}{stop} See: committee {name}--help"

@@ -36,7 +36,7 @@ from committee.run.timing import Timed, timed
 from committee.run.verify import Agreement, agreement
 from committee.selection.exhaustive import search
 from committee.selection.front import Committee, Front
-from committee.text import counted
+from committee.text import counted, points
 
 LARGEST = "large"
 BATCH = 64
@@ -95,8 +95,8 @@ def demo(
     _print_timings(chosen, timings)
     _print_promise(promise, front.matching(LARGEST, WITHIN), test)
     say("")
-    say(f"In {out}: predictions/, cascade.json, certified.json, front.csv, front.png, front.svg,")
-    say("report.html")
+    files = "cascade.json, certified.json, front.csv, front.png, front.svg, report.html"
+    say_wrapped(f"In {out}: predictions/, {files}")
     say("Next, with your own models: the README's second section.")
 
 
@@ -149,8 +149,8 @@ def _print_promise(promise: Certified, chosen: Committee, test: Pool) -> None:
     say("")
     say_wrapped(f"With a promise: {promise.cascade} {promise.certificate.text}.")
     say_wrapped(
-        f"On the {outcome.samples:,} test images it is {100 * outcome.estimate:+.2f} points from "
-        f"{LARGEST}, {100 * record.level:g} % bound {100 * outcome.low:+.2f}: {outcome.text}. "
+        f"On the {outcome.samples:,} test images it is {points(outcome.estimate)} points from "
+        f"{LARGEST}, {100 * record.level:g} % bound {points(outcome.low, 'down')}: {outcome.text}. "
         f"{chosen.cascade}, the cheapest so close on val, promises nothing: the promise costs "
         f"{100 * more:.0f} % more multiply-adds."
     )

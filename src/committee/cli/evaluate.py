@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from committee.certificates.certificate import Checked, checked_on
+from committee.certificates.certificate import Certificate, Checked, agreeing_with, checked_on
 from committee.certificates.stages import Gaps, gaps_on
 from committee.cli import options as opt
 from committee.cli.certify import say_checked
@@ -17,7 +17,6 @@ from committee.cli.options import refuse_for_segmentation
 from committee.cli.output import (
     print_json,
     print_table,
-    say,
     say_broken,
     say_notes,
     say_wrapped,
@@ -46,7 +45,7 @@ from committee.selection.notes import few_samples, of_comparison, of_promises, t
 from committee.selection.paired import Comparison, compare
 from committee.selection.targets import Promise, promises_of
 from committee.store.split import note_on_chooser, note_on_labels
-from committee.text import human_cost, listed, percent
+from committee.text import counted, human_cost, listed, percent
 
 
 def evaluate(
@@ -81,6 +80,9 @@ def evaluate(
     if not pool.keeps_outputs:
         refuse_for_segmentation(top=top != 1, agree_with=agree_with is not None)
     pool, metric = with_metric(pool, top, agree_with)
+    if pool.samples.labels is None and (other := _agreed_with(chosen, pool)) is not None:
+        pool = agreeing_with(pool, other)
+        metric = pool.metric
     if what_is(cascade) == "cascade file":  # export writes other graphs of the same models
         check_models("evaluate", cascade, chosen, store, pool.holding(chosen.models_of_stages))
     gaps = gaps_on(chosen, pool, metric) if per_stage else None
@@ -155,7 +157,7 @@ def _findings(
     # A promise holds for the measure by which the cascade was chosen, and for no other.
     promised = chosen.origin.promised
     same_measure = promised is None or promised.measure == evaluation.measure
-    target = target_of(chosen)
+    target = _reference_of(chosen)
     if target is not None and all(name in own.outputs for name in target[1].names):
         name, reference, within = target
         cascades = {name: reference, **cascades}
@@ -184,6 +186,25 @@ def _findings(
     )
 
 
+def _agreed_with(chosen: Cascade, pool: Pool) -> Cascade | None:
+    """Return the reference of a certified agreement, which needs no labels; else None."""
+    own = chosen.certificate
+    if not chosen.is_certified or own is None or own.promise != "agreement":
+        return None
+    other = Certificate.of(chosen).reference()
+    return other if other and all(name in pool.outputs for name in other.names) else None
+
+
+def _reference_of(chosen: Cascade) -> tuple[str, Cascade, float | None] | None:
+    """Return what a cascade should match: name, rule and margin; the last None if certified."""
+    target = target_of(chosen)
+    if target is not None or not chosen.is_certified:
+        return target
+    certificate = Certificate.of(chosen)
+    other = certificate.reference()
+    return None if other is None else (certificate.record.reference, other, None)
+
+
 def _check_test_split(store: str, split: str | None) -> None:
     """Refuse a store without a test split, if no other split is named."""
     root = Path(store)
@@ -206,6 +227,10 @@ def _promised(chosen: Cascade, measure: str) -> str:
     then = promised.measure
     other = "" if then == measure else f", by another measure: {then}"
     share = percent(promised.accuracy)
+    own = chosen.certificate
+    if own is not None and own.choosing and own.samples == promised.samples:
+        tested = f"the {counted(own.samples, 'sample')} of {own.split} that tested it"
+        return f"It had {share} on {tested} and did not choose it{other}."
     return f"It had {share} on {chosen.origin.split}, which chose it{other}."
 
 
@@ -239,12 +264,15 @@ def _print(findings: _Findings, pool: Pool) -> None:
     for each in findings.promises:
         say_wrapped(promised(each))
     if line := _promised(findings.cascade, own.measure):
-        say(line)
+        say_wrapped(line)
     say_notes(findings.notes(pool))
     say_broken(pool)
     say_notes(findings.origin_notes)
+    checked = findings.certificate
+    if checked is not None and checked.certificate is not None and checked.problem:
+        return  # It said so, and why.
     if findings.fitted:
-        say("These samples fitted calibrations of the cascade. Evaluate on another split.")
+        say_wrapped("These samples fitted calibrations of the cascade. Evaluate on another split.")
     if findings.chose:
         chose = f"These {task.samples} chose the cascade"
-        say(f"{chose}: expect less on new data. Evaluate on another split.")
+        say_wrapped(f"{chose}: expect less on new data. Evaluate on another split.")

@@ -180,4 +180,4 @@ def _print(result: _Result, out: str | None, store: str) -> None:
         say_wrapped(result.checked.lines[-1])
     if out:
         say_wrapped(f"Chosen: {result.found.cascade}, written to {out}")
-        say(f"Next: committee {shlex.join(next_words(result.found.cascade, out, store))}")
+        say_wrapped(f"Next: committee {shlex.join(next_words(result.found.cascade, out, store))}")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from committee.certificates.certificate import checked_on
 from committee.cli import options as opt
 from committee.cli.options import refuse, target_of
 from committee.cli.output import (
@@ -142,6 +143,10 @@ def _say(content: Report, out: Path) -> None:
     say(f"Written: {out}")
     if chosen is not None and (sentence := promise_sentence(chosen)):
         say_wrapped(sentence)
+        metric = front.settings.metric
+        found = None if content.test is None else checked_on(chosen, content.test, metric)
+        if found is not None and found.certificate is not None:
+            say_wrapped(found.lines[-1])
     lines = [] if row is None else versus_lines([row])
     if chosen is not None and not lines:
         lines = [f"chosen: {chosen}"]

@@ -368,7 +368,7 @@ def _say_chosen(
     words = next_words(chosen.cascade, out, store)
     if front.pool.holding(chosen.cascade.models_of_stages).layout.whole_of:
         words.append("--show-tiles")
-    say(f"Next: committee {shlex.join(words)}")
+    say_wrapped(f"Next: committee {shlex.join(words)}")
 
 
 def _next_cheaper(front: Front, chosen: Committee) -> str:

@@ -143,7 +143,8 @@ def next_step(store: str, split: str) -> str:
     if split == "cal":
         return f"Next: committee calibrate {store}"
     steps = [_missing_costs(root, split), _missing_split(root), _missing_labels(root)]
-    return "Next: " + "; then: ".join([*filter(None, steps), f"committee search {store}"])
+    steps += [f"committee search {store}", _few_labels(root, split)]
+    return "Next: " + "; then: ".join(filter(None, steps))
 
 
 def _missing_split(root: Path) -> str:
@@ -183,4 +184,17 @@ def _missing_labels(root: Path) -> str:
     return (
         f"committee relabel {root} --split val --labels FILE (or none, and search with "
         "--agree-with MODEL)"
+    )
+
+
+def _few_labels(root: Path, split: str) -> str:
+    """Return the step that labels a third split for a certificate; empty if it needs none."""
+    if split in ("val", "test") or not (root / "store.json").is_file():
+        return ""
+    known = known_split(root / split, ())
+    if known is None or known.samples.labels is not None or not (root / "val").is_dir():
+        return ""
+    return (
+        f"committee label CASCADE {root} --split {split} --against MODEL, which lists the few "
+        f"samples of {split} whose labels certify a cascade"
     )

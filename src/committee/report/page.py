@@ -145,7 +145,7 @@ def page_of(
         figure=_drawing(Section(name="still", svg=figure_svg(front_figure(report)))),
         alternative=_alternative(rows),
         settings=_settings(report, extra or {}),
-        provenance=provenance(rows[0]),
+        provenance=provenance(rows),
         measure=heading_of(rows[0].reported.measure),
         samples=rows[0].task.samples,
         sections=sections,

@@ -40,8 +40,7 @@ def promise_tables(report: Report, row: Row) -> tuple[Table, ...]:
     if report.test is not None:
         found = checked_on(row.cascade, report.test, report.front.settings.metric)
         if found is not None:
-            says = found.outcome.text if found.outcome else found.problem
-            figures.append((f"On {found.split}", says))
+            figures.append((f"On {found.split}", found.finding))
     return Table("What was certified", columns, figures), *_stage_tables(report, row)
 
 

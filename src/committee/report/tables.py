@@ -44,15 +44,30 @@ def versus_lines(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def provenance(row: Row) -> str:
+def provenance(rows: Sequence[Row]) -> str:
     """Return a line that names the validation split, the test split and the speedups' reference."""
+    row = rows[0]
     what = row.task.samples
-    chosen = f"Committees were chosen on {row.val.split} ({row.val.samples:,} {what})"
+    chosen = _chosen_on(rows)
     speedup = f"Speedup is in average cost, over {row.reference}."
     if row.test is None:
         return f"{chosen}, and these figures are from it too: expect less on new data. {speedup}"
     test = f"{row.test.split} ({row.test.samples:,} {what}), which chose nothing"
     return f"{chosen}; costs and exits are of {test}. {speedup}"
+
+
+def _chosen_on(rows: Sequence[Row]) -> str:
+    """Return which samples of the validation split chose, and which tested a promise."""
+    first = rows[0].val
+    on = f"{first.split} ({first.samples:,} {rows[0].task.samples})"
+    picked = [row.cascade.certificate for row in rows if row.chosen]
+    own = next((each for each in picked if each is not None and each.choosing), None)
+    if own is None or own.choosing + own.samples != first.samples:
+        return f"Committees were chosen on {on}"
+    divided = f"{own.choosing:,} chose what is certified, the other {own.samples:,} tested it"
+    return f"Committees were chosen on {on}; of these {divided}" if None in picked else (
+        f"Of {on} {divided}"
+    )  # fmt: skip
 
 
 def front_csv(rows: Sequence[Row]) -> str:
@@ -119,7 +134,7 @@ def rich_table(rows: Sequence[Row], title: str = "") -> RichTable:
         _COST,
         _speedup(),
     )
-    return Table(title, columns, merged(rows), provenance(first)).rich()
+    return Table(title, columns, merged(rows), provenance(rows)).rich()
 
 
 def summary_table(rows: Sequence[Row]) -> Table:
