@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -138,3 +140,23 @@ def test_runner_opens_the_cascade_it_left(demo):
     assert decision.class_name == run.cascade.classes[decision.class_index]
     costs = [run.cascade.models[name].costs[0].value for name in run.cascade.names]
     assert costs[0] <= decision.cost <= sum(costs)
+
+
+def test_few_labels_certify_as_the_page_shows(demo, tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+    section = page.split("## Labels only where they matter")[1].split("The list holds")[0]
+    (tmp_path / "demo-out").symlink_to(demo[1])
+    monkeypatch.chdir(tmp_path)
+    parts = re.findall(r"^```py\n(.*?)```|^    (committee .*?[^\\])$", section, re.M | re.S)
+    assert len(parts) == 4
+    for code, command in parts:
+        if code:
+            exec(compile(code, "promises.md", "exec"), {})  # the snippet is ours
+        else:
+            assert main(shlex.split(command.replace("\\\n", " "))[1:]) == 0
+    printed = capsys.readouterr().out
+    assert "cascade and `large` disagree on 149 of the 5,000" in " ".join(section.split())
+    assert "disagree on 149 of 5,000" in printed
+    certificate = cm.Certificate.of("mine.json")
+    assert f"{-100 * certificate.lower_bound:.2f} points less accurate" in section
+    assert "6.6 times cheaper" in certificate.text

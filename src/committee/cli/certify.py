@@ -173,7 +173,7 @@ def _check_has_labels(pool: Pool, path: str, store: str, match: str | None, with
         return
     split = pool.samples.split
     few = "" if match is None else (
-        f", only the few on which answers differ: committee label {path} {store} --split {split} "
+        f" only the few on which answers differ: committee label {path} {store} --split {split} "
         f"--against {match}, then committee certify {path} {store} --split {split} --match {match} "
         f"--within {within:g} --labels to_label.csv; or label"
     )  # fmt: skip
