@@ -245,6 +245,7 @@ BAD = {
     f"{CERTIFY} --match large --within -0.1": "within",
     f"{CERTIFY} --match large --level 1": "level 1.0 must lie between 0.5 and 0.999999",
     f"{CERTIFY} --match large --split new": "has no labels",
+    f"{CERTIFY} --match large --max-cost 0": "the cost to promise must be a number above 0, not 0",
     f"{CERTIFY} --match large --max-cost cheap": "'cheap' is no cost",
     f"{CERTIFY} --match large --within 0.02 --max-cost 1": "more than the promised 1.00 macs",
     f"{CERTIFY} --match large --labels no.csv": "no.csv",
@@ -579,3 +580,21 @@ def test_a_third_split_without_labels_is_said_to_need_few(world, root, capsys):
 def test_a_level_that_is_missing_gets_an_example(world, capsys, value):
     line = line_of(f"search store --match large --promise {value}", capsys)
     assert "for example --promise 0.95" in line
+
+
+def test_no_line_is_wider_than_the_terminal(world, root, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    commands = [
+        f"import {root}/small.npz {root}/large.npz --kind logits --split fresh --out other",
+        f"{SEARCH} --match large --within 0.03",
+        "evaluate c.json store",
+        "evaluate c.json store --split val",
+        "report store --cascade c.json --max-models 2 --out r.html",
+        "label good.json store --against large --split new",
+        f"{CERTIFY} --match large --within 0.02",
+        f"{CERTIFY} --min-accuracy 0.8",
+        "search store --match large --within 0.02 --out c.json",
+        "evaluate c.json store --split val",
+    ]
+    for words in commands:
+        assert max(map(len, text_of(words, capsys).splitlines())) <= 80, words

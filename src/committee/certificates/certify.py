@@ -506,7 +506,7 @@ def _nearest_cost(testing: Pool, tested: Tested, promised: Promised) -> str:
     return (
         f"certify: nothing that keeps the promise can be certified to cost {most} or less on "
         f"average, on {counted(len(testing), 'sample')} at level {level_text(promised.level)}. "
-        f"Nearest: {cascade}, which costs {cost} here. Raise max_cost, or allow less accuracy"
+        f"Nearest: {cascade}, which costs {cost} here. Allow a higher cost, or less accuracy"
     )
 
 

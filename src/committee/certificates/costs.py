@@ -40,13 +40,15 @@ def cost_bound(
     dearest = human_cost(worst_cost(costs), unit)
     if most is None:
         raise CostError(
-            f"certify: {unit} differ from sample to sample, so max_cost needs cost_limit: the most "
-            "that one sample can cost, all stages together, such as the price of the longest "
-            f"answer allowed. The dearest sample of {cascade} cost {dearest}"
+            f"certify: {unit} differ from sample to sample, so a promise of a cost needs the most "
+            "that one sample can cost, all stages together (--cost-limit, cost_limit=), such as "
+            "the price of the longest answer allowed. The dearest sample of "
+            f"{cascade} cost {dearest}"
         )
     if worst_cost(costs) > most:
         raise CostError(
-            f"certify: cost_limit {human_cost(most, unit)}, but a sample cost {dearest} in all "
-            f"stages of {cascade}. State the most that one sample can cost"
+            f"certify: the limit (--cost-limit, cost_limit=) is {human_cost(most, unit)}, but a "
+            f"sample cost {dearest} in all stages of {cascade}. State the most that one sample "
+            "can cost"
         )
     return mean_upper_bound(spent, most, level)

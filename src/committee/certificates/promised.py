@@ -93,9 +93,11 @@ def checked_promise(
     if min_accuracy is not None and not 0 < min_accuracy < 1:
         raise CascadeError(f"certify: min_accuracy {min_accuracy:g} must lie between 0 and 1")
     if max_cost is not None and not 0 < max_cost < math.inf:
-        raise CostError(f"certify: max_cost {max_cost:g} must be a number above 0")
+        raise CostError(f"certify: the cost to promise must be a number above 0, not {max_cost:g}")
     if cost_limit is not None and not 0 < cost_limit < math.inf:
-        raise CostError(f"certify: cost_limit {cost_limit:g} must be a number above 0")
+        raise CostError(
+            f"certify: the limit of one sample's cost must be a number above 0, not {cost_limit:g}"
+        )
     refuse_tiles("certify", pool)
     own = metric or pool.metric
     if agree_with is not None and metric is not None and metric != TOP_1:
