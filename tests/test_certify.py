@@ -169,11 +169,11 @@ def test_a_given_cascade_gets_the_bound_that_all_samples_show(promise, halves):
         ({"match": REFERENCE, "seed": -1}, "seed -1 must be 0 or more"),
         (
             {"match": REFERENCE, "max_cost": float("inf")},
-            "to promise must be a number above 0, not inf",
+            "must be a number above 0, not inf",
         ),
         (
             {"match": REFERENCE, "cost_limit": float("nan")},
-            "can cost must be a number above 0, not nan",
+            "must be a number above 0, not nan",
         ),
         ({"agree_with": REFERENCE, "metric": cm.top_k(5)}, "agreement is of answers"),
         ({"match": REFERENCE, "within": 0.01, "max_cost": 1e6}, "Nearest: .* costs .* here"),
