@@ -531,5 +531,6 @@ def _nearest(testing: Pool, rules: Sequence[Rule], promised: Promised) -> str:
         f"certify: no committee can be certified to reach accuracy {percent(promised.margin)}"
         f"{bounded} on "
         f"{counted(len(testing), 'sample')} at level {level_text(promised.level)}. Nearest at "
-        f"any cost: {names}, certain to reach {percent(bound, 'down')}"
+        f"any cost: {names}, which would be certain to reach {percent(bound, 'down')} if it "
+        "alone were tested"
     )

@@ -219,7 +219,7 @@ class Chooser:
         error = np.sqrt(np.maximum((square + 1) / samples - mean**2, 1e-12))
         passing = (mean + self.hypothesis.slack) / error
         first = (0,) * len(stages)
-        if square[first] > 0 and passing[first] * np.sqrt(samples) < _FIRST:
+        if square[first] > 0 and passing[first] * np.sqrt(samples) < min(_FIRST, margin):
             return None
         spent = spent_by_stage(costs_of_stages(sequence, self.costs), samples)
         cost = totals(stages, spent) / samples

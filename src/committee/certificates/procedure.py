@@ -18,13 +18,13 @@ from committee.pool.prefixes import PrefixSource, StageSequence
 from committee.selection.options import Progress
 from committee.selection.statistics import prefix_table
 
-PROCEDURE = "nested paths 1"
+PROCEDURE = "nested paths 2"
 # The share of the samples that choose.
 CHOOSING = 0.25
 # How the level is shared among paths, the best first.
 _SHARES = (0.6, 0.2, 0.2)
 # Standard errors by which a target must be predicted to pass, and those tried if none is.
-_MARGINS = (3.0, 2.0, 1.0)
+_MARGINS = (3.0, 2.0, 1.0, 0.0)
 # The share of 1 - level that tests the promise of a cost.
 COST_SHARE = 0.1
 
