@@ -15,6 +15,7 @@ from scipy.stats import binom
 
 import committee as cm
 from committee.certificates import procedure
+from committee.certificates.certificate import outcome_of
 from committee.certificates.certify import certify
 from committee.pool.comparison import identity_of
 from committee.rule.calibration import Calibration
@@ -239,3 +240,41 @@ def test_a_reference_that_these_samples_calibrated_is_refused(halves):
     for cascade in (None, given):
         with pytest.raises(cm.CommitteeError, match="fitted"):
             certify(pool, match=reference, within=0.02, cascade=cascade)
+
+
+def test_new_samples_are_asked_for_the_promised_cost_too(halves):
+    own = certify(halves[0], match=REFERENCE, within=0.01, max_cost=1.3e9, level=0.9)
+    kept = own.certificate.holds_on(halves[1])
+    assert kept.outcome == "kept"
+    assert kept.cost.low < kept.cost.average < kept.cost.high < 1.3e9
+    # Samples of which the first model is unsure cost more; their accuracy is not to blame.
+    name = own.cascade.stages[0].models[0]
+    sure = halves[1].outputs[name].confidence
+    unsure = np.flatnonzero(sure < own.cascade.stages[0].threshold)
+    rows = np.sort(np.concatenate([unsure, np.arange(len(sure))[sure > np.median(sure)][:200]]))
+    broken = own.certificate.holds_on(halves[1].rows(rows, "hard"))
+    assert broken.outcome == "broken"
+    assert broken.cost.low > 1.3e9
+    assert json.loads(json.dumps(broken.to_json()))["cost"]["most"] == 1.3e9
+
+
+@pytest.mark.parametrize("counts", [(4982, 0, 5000), (100, 120, 5000), (100, 135, 5000)])
+def test_as_many_samples_more_as_are_named_would_decide(promise, counts):
+    wins, losses, samples = counts
+    kind = {"promise": "within", "margin": 0.005} if losses else {"promise": "agreement"}
+    record = replace(promise.certificate.record, **({"margin": 0.005} | kind))
+    found = outcome_of(record, wins, losses, samples)
+    if found.outcome == "open":
+        times = 1 + found.more / samples
+        more = outcome_of(record, round(wins * times), round(losses * times), samples + found.more)
+        assert more.outcome != "open"
+        less = 1 + found.more / samples / 2
+        some = round(wins * less), round(losses * less), round(samples * less)
+        assert outcome_of(record, *some).outcome == "open"
+
+
+def test_an_accuracy_that_can_be_certified_is(world):
+    rows = np.random.default_rng(0).permutation(len(worlds.cifar10()))[:5000]
+    pool = worlds.cifar10().rows(rows, "val")
+    own = certify(pool, min_accuracy=0.93)
+    assert len(own.cascade.stages) > 1

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from committee.arrays import Array
+from committee.certificates.costs import AverageCost, average_cost_of
 from committee.certificates.exact_tests import (
     paired_lower_bound,
     paired_p_value,
@@ -20,7 +21,8 @@ from committee.certificates.exact_tests import (
 )
 from committee.errors import CascadeError, CommitteeError, MisalignedError
 from committee.pool.comparison import identity_of
-from committee.pool.evaluate import measure_of, stored_decisions
+from committee.pool.costs import SampleCost
+from committee.pool.evaluate import exits_of, measure_of, source_of, stage_costs, stored_decisions
 from committee.pool.metrics import TOP_1, Metric
 from committee.pool.outcomes import refuse_outcomes
 from committee.pool.pool import Pool
@@ -49,6 +51,7 @@ class Outcome:
         high: Its one-sided upper bound at the level.
         samples: Number of samples.
         more: About how many samples more would decide; None if decided, or more than 10^9.
+        cost: What they say of a promised cost; None without one. The outcome is of both.
     """
 
     outcome: Literal["kept", "broken", "open"]
@@ -57,18 +60,31 @@ class Outcome:
     high: float
     samples: int
     more: int | None = None
+    cost: AverageCost | None = None
 
     @property
     def text(self) -> str:
         """The outcome in words."""
         if self.outcome != "open":
             return self.outcome
+        if self.more is None and self.cost is None:
+            return "cannot tell; nor could many more samples like these"
         more = f", {about(self.more, 'sample')} more would" if self.more else ""
         return f"cannot tell yet{more}"
 
     def to_json(self) -> dict[str, Any]:
         """Return every figure by name."""
-        return {**vars(self), "text": self.text}
+        cost = None if self.cost is None else plain(self.cost)
+        return {**vars(self), "cost": cost, "text": self.text}
+
+    def with_cost(self, cost: AverageCost | None) -> Outcome:
+        """Return the same with what the samples say of a promised cost."""
+        if cost is None:
+            return self
+        outcome = self.outcome
+        if cost.broken or (outcome == "kept" and not cost.kept):
+            outcome = "broken" if cost.broken else "open"
+        return replace(self, outcome=outcome, cost=cost)
 
 
 @dataclass(frozen=True)
@@ -129,6 +145,7 @@ class Certificate:
         data = f"on data like these {counted(own.samples, 'sample')}{_within_cost(own)}"
         if self.is_reference:
             return f"keeps {own.reference}: nothing cheaper could be certified {data}"
+        data = f"{_promised(own)}{data}"
         start = f"replaces {own.reference}: {_times(own)}" if own.reference else ""
         if own.promise == "agreement":
             share = percent(own.lower_bound, "down")
@@ -180,23 +197,39 @@ class Certificate:
         if own.promise == "within":
             assert reference is not None
             others = values_on(reference, pool, metric)
-        return self.outcome(values_on(self.cascade, pool, metric), others)
+        exits, values = exits_of(self.cascade, source_of(self.cascade, pool, metric))
+        costs = None
+        if own.max_cost is not None:
+            costs = stage_costs(self.cascade, pool, own.unit)
+        return self.outcome(values, others, exits, costs)
 
-    def outcome(self, values: Array, others: Array | None) -> Outcome:
+    def outcome(
+        self,
+        values: Array,
+        others: Array | None,
+        exits: Array,
+        costs: Sequence[SampleCost] | None,
+    ) -> Outcome:
         """Return what the scores of new samples say of the promise.
 
         Args:
             values: What each sample scores, 1 or 0: for an agreement 1 where the cascade gives the
                 reference's answer. Shape (N,).
             others: What it scores by the reference if the promise is within, else None.
+            exits: Stage of exit of each sample, shape (N,).
+            costs: Cost of each stage, if a cost was promised, else None.
         """
-        if self.is_reference and self.record.promise != "at least":
-            certain = float(self.record.promise == "agreement")
-            return Outcome("kept", certain, certain, certain, len(values))
+        own, spent = self.record, None
+        if costs is not None and own.max_cost is not None:
+            limits = own.level, own.max_cost, own.cost_limit, own.unit
+            spent = average_cost_of(costs, exits, *limits)
+        if self.is_reference and own.promise != "at least":
+            certain = float(own.promise == "agreement")
+            return Outcome("kept", certain, certain, certain, len(values)).with_cost(spent)
         values = values.astype(np.int64)
         others = np.zeros_like(values) if others is None else others.astype(np.int64)
         wins, losses = int((values > others).sum()), int((values < others).sum())
-        return outcome_of(self.record, wins, losses, len(values))
+        return outcome_of(own, wins, losses, len(values)).with_cost(spent)
 
 
 @dataclass(frozen=True)
@@ -239,7 +272,8 @@ class Checked:
         own, paired = self.outcome, self.certificate.record.promise == "within"
         value, samples = share_text(own.estimate, paired), counted(own.samples, "sample")
         low, high = share_text(own.low, paired, "down"), share_text(own.high, paired, "up")
-        return f"{own.text}; {value} on {samples} (one-sided bounds {low} and {high})"
+        cost = "" if own.cost is None else f"; {own.cost.text}"
+        return f"{own.text}; {value} on {samples} (one-sided bounds {low} and {high}{cost})"
 
     def to_json(self) -> dict[str, Any]:
         """Return every part by name."""
@@ -329,23 +363,58 @@ def outcome_of(own: CertificateRecord, wins: int, losses: int, samples: int) -> 
         samples: All samples.
     """
     estimate = (wins - losses) / samples
-    if own.promise == "within":
-        low = paired_lower_bound(wins, losses, samples, own.level)
-        high = paired_upper_bound(wins, losses, samples, own.level)
-        spread = math.sqrt(max((wins + losses + 1) / samples - estimate**2, 0.0))
-    else:
-        low = share_lower_bound(wins, samples, own.level)
-        high = 1 - share_lower_bound(samples - wins, samples, own.level)
-        spread = math.sqrt(max(estimate * (1 - estimate), 1 / samples))
+    low, high = _bounds(own, wins, losses, samples)
+    square = (wins + losses + 1) / samples
+    spread = math.sqrt(max(square - estimate**2, 1 / samples))
     goal = promised_goal(own)
     if low >= goal or high < goal:
         return Outcome("kept" if low >= goal else "broken", estimate, low, high, samples)
     distance = abs(estimate - goal)
-    wanted = math.inf
+    times = math.inf
     if distance > 0:
-        wanted = (NormalDist().inv_cdf(own.level) * spread / distance) ** 2 - samples
-    more = max(1, math.ceil(wanted)) if wanted < _MOST_SAMPLES else None
-    return Outcome("open", estimate, low, high, samples, more)
+        times = (NormalDist().inv_cdf(own.level) * spread / distance) ** 2 / samples
+    return Outcome("open", estimate, low, high, samples, _more(own, wins, losses, samples, times))
+
+
+def _more(own: CertificateRecord, wins: int, losses: int, samples: int, times: float) -> int | None:
+    """Return about how many samples more would decide, if wins and losses keep their shares.
+
+    Args:
+        own: The promise.
+        wins: As of :func:`outcome_of`.
+        losses: See there.
+        samples: See there.
+        times: How many times the samples would do by the normal approximation, from which exact
+            bounds are tried.
+    """
+    times = max(times, 1.0)
+    while samples * times < _MOST_SAMPLES:
+        times *= 1.1
+        many = math.ceil(samples * times)
+        if _decides(own, round(wins * times), round(losses * times), many):
+            return many - samples
+    return None
+
+
+def _decides(own: CertificateRecord, wins: int, losses: int, samples: int) -> bool:
+    """Return True if samples show that a promise is kept, or that it is broken."""
+    goal = promised_goal(own)
+    if own.promise != "within":
+        low, high = _bounds(own, wins, losses, samples)
+        return low >= goal or high < goal
+    # One test, the likely one, is faster than both bounds.
+    if (wins - losses) / samples < goal:
+        wins, losses, goal = losses, wins, -goal
+    return paired_p_value(wins, losses, samples, -goal, own.level) <= 1 - own.level
+
+
+def _bounds(own: CertificateRecord, wins: int, losses: int, samples: int) -> tuple[float, float]:
+    """Return the exact one-sided bounds of a difference, or of a share, at the level."""
+    if own.promise == "within":
+        counts = wins, losses, samples, own.level
+        return paired_lower_bound(*counts), paired_upper_bound(*counts)
+    low = share_lower_bound(wins, samples, own.level)
+    return low, 1 - share_lower_bound(samples - wins, samples, own.level)
 
 
 def enough_text(own: CertificateRecord, wins: int, losses: int) -> str:
@@ -406,6 +475,15 @@ def _times(own: CertificateRecord) -> str:
 def _by(own: CertificateRecord) -> str:
     """Return by which measure a cascade is accurate, if it is another than usual."""
     return "" if own.measure == TOP_1.name else f" by {own.measure}"
+
+
+def _promised(own: CertificateRecord) -> str:
+    """Return what was promised, if the samples show more than that."""
+    if own.lower_bound <= promised_goal(own):
+        return ""
+    if own.promise != "within":
+        return f"(promised: {percent(promised_goal(own))}) "
+    return f"(promised: {points_text(100 * own.margin)} less at most) "
 
 
 def _within_cost(own: CertificateRecord) -> str:

@@ -374,6 +374,7 @@ def _record(
         losses=losses if promised.kind == "within" else None,
         unlabelled=unlabelled,
         max_cost=promised.max_cost,
+        cost_limit=promised.cost_limit,
         cost_bound=bound,
         average_cost=average,
         reference_cost=None if reference is None else _average(testing, reference, promised)[1],

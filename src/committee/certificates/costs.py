@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from committee.arrays import Array
 from committee.certificates.exact_tests import mean_upper_bound
 from committee.errors import CostError
-from committee.pool.costs import differ, worst_cost
+from committee.pool.costs import SampleCost, differ, spent, worst_cost
 from committee.pool.evaluate import stage_costs
 from committee.pool.pool import Pool
 from committee.rule.cascade import Cascade
@@ -52,3 +55,72 @@ def cost_bound(
             "can cost"
         )
     return mean_upper_bound(spent, most, level)
+
+
+@dataclass(frozen=True)
+class AverageCost:
+    """What a cascade costs on average on new samples, with its one-sided bounds.
+
+    Args:
+        average: On these samples.
+        low: What it is at least, at the level.
+        high: What it is at most; infinite where nothing bounds the cost of a sample.
+        most: The most that was promised.
+        unit: Unit of the costs.
+    """
+
+    average: float
+    low: float
+    high: float
+    most: float
+    unit: str
+
+    @property
+    def kept(self) -> bool:
+        """Return True if the samples show that the promise is kept."""
+        return self.high <= self.most * (1 + 1e-12)
+
+    @property
+    def broken(self) -> bool:
+        """Return True if they show that it is broken."""
+        return self.low > self.most * (1 + 1e-12)
+
+    @property
+    def text(self) -> str:
+        """The figures in words."""
+        average, most = human_cost(self.average, self.unit), human_cost(self.most, self.unit)
+        low, high = human_cost(self.low, self.unit, "down"), human_cost(self.high, self.unit, "up")
+        bounds = f"{low} to {high}" if np.isfinite(self.high) else f"{low} or more"
+        return f"cost {average} of {most} promised ({bounds})"
+
+
+def average_cost_of(
+    costs: Sequence[SampleCost],
+    exits: Array,
+    level: float,
+    most: float,
+    limit: float | None,
+    unit: str,
+) -> AverageCost:
+    """Return what new samples show of a promised cost; their order is taken as it is.
+
+    Args:
+        costs: Cost of each of the K stages.
+        exits: Stage of exit of each sample, shape (N,).
+        level: The level of each bound.
+        most: The most that was promised on average.
+        limit: The most that one sample can cost, where costs differ and that was stated.
+        unit: Unit of the costs.
+    """
+    each = spent(costs, exits)
+    average = float(each.mean())
+    if not differ(costs):
+        limit = worst_cost(costs)
+    if len(costs) == 1 and not differ(costs):
+        return AverageCost(average, average, average, most, unit)
+    # What a sample costs above a fixed cap can only raise the mean.
+    cap = limit if limit is not None else 10 * most
+    low = cap - mean_upper_bound(cap - np.minimum(each, cap), cap, level)
+    stays = limit is not None and each.max(initial=0.0) <= limit
+    high = mean_upper_bound(each, cap, level) if stays else float("inf")
+    return AverageCost(average, low, high, most, unit)

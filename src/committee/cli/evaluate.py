@@ -67,6 +67,8 @@ def evaluate(
 ) -> None:
     """Evaluate a cascade on stored predictions, beside its models and its reference.
 
+    It exits with code 1 if the samples break the promise of a certificate, or that is void.
+
     Example: committee evaluate c.json predictions
     """
     if is_store(cascade):
@@ -91,6 +93,8 @@ def evaluate(
         print_json(findings.to_json(pool))
     else:
         _print(findings, pool)
+    if findings.certificate is not None and findings.certificate.failed:
+        raise typer.Exit(opt.FAILED)
 
 
 @dataclass(frozen=True)

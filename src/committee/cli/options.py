@@ -14,6 +14,9 @@ from committee.selection.front import check_within
 from committee.selection.options import OPTION_HELP
 from committee.selection.targets import Target
 
+# The exit code of a check that fails: too many flips, or a promise that is broken or void.
+FAILED = 1
+
 # Every command has this one.
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 

@@ -40,8 +40,6 @@ from committee.text import counted
 
 # Most flips that are printed; JSON has all.
 _LISTED = 10
-# The exit code of too many flips, and of a promise that is broken or void.
-FAILED = 1
 # The way of the certificate's reference, which is not compared.
 _REFERENCE = "reference of the certificate"
 
@@ -198,7 +196,7 @@ def _report(
     if flipped:
         say(f"{most} flips are more than the {max_flips} allowed.", as_json)
     if failed:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(opt.FAILED)
 
 
 def _other_ways(

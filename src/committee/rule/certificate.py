@@ -13,7 +13,7 @@ Promise = Literal["within", "at least", "agreement"]
 LEAST_LEVEL, LARGEST_LEVEL = 0.5, 0.999999
 # Shares with the least that each may be; figures that are 0 or more, or None; all that are floats.
 _SHARES = {"margin": 0, "estimate": -1, "lower_bound": -1}
-_COSTS = ("max_cost", "cost_bound", "average_cost", "reference_cost")
+_COSTS = ("max_cost", "cost_bound", "cost_limit", "average_cost", "reference_cost")
 _COUNTS = ("choosing", "tested", "considered", "wins", "losses", "unlabelled", *_COSTS)
 _FLOATS = ("level", *_SHARES, *_COSTS)
 
@@ -50,6 +50,7 @@ class CertificateRecord:
         unlabelled: Samples without a label; each counted as a loss.
         max_cost: The most that a sample may cost on average; None if no cost was promised.
         cost_bound: What it costs at most on new data, at the level.
+        cost_limit: The most that one sample can cost, where costs differ and that was stated.
         average_cost: On the samples that tested.
         reference_cost: That of the reference.
         unit: Unit of the costs.
@@ -82,6 +83,7 @@ class CertificateRecord:
     unlabelled: int = 0
     max_cost: float | None = None
     cost_bound: float | None = None
+    cost_limit: float | None = None
     average_cost: float | None = None
     reference_cost: float | None = None
     unit: str = ""

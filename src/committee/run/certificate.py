@@ -11,6 +11,7 @@ from committee.arrays import Array
 from committee.certificates.certificate import Certificate, Checked, identities, seen_as
 from committee.data.base import Dataset, content_of
 from committee.errors import CascadeError, MisalignedError
+from committee.pool.costs import SampleCost, costs_of_stages
 from committee.pool.metrics import TOP_1
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions
@@ -97,7 +98,28 @@ class PromiseCheck:
         else:
             theirs = made if reference is None else reference
             values = made.predicted == theirs.predicted
-        return Checked(self.where, self.certificate, self.certificate.outcome(values, others))
+        costs = _costs(self.certificate)
+        outcome = self.certificate.outcome(values, others, made.stage, costs)
+        return Checked(self.where, self.certificate, outcome)
+
+
+def _costs(certificate: Certificate) -> list[SampleCost] | None:
+    """Return the cost of each stage if a cost was promised; None where the file lacks some."""
+    own, cascade = certificate.record, certificate.cascade
+    if own.max_cost is None:
+        return None
+    costs = {
+        name: cost.value
+        for name, known in cascade.models.items()
+        for cost in known.spec.costs
+        if cost.unit == own.unit
+    }
+    if lacking := sorted({*cascade.names} - costs.keys()):
+        raise MisalignedError(
+            f"--promise: a cost in {own.unit} was promised, and the cascade file has none of "
+            f"{', '.join(lacking)}. Check it with: committee evaluate CASCADE STORE"
+        )
+    return costs_of_stages(cascade.models_of_stages, costs)
 
 
 def _check_unseen(cascade: Cascade, dataset: Dataset, where: str, stored: Stored | None) -> None:
