@@ -83,7 +83,7 @@ def rewritten(file: str, **changes: Any) -> str:
     cascade = cm.Cascade.load(file)
     assert cascade.certificate is not None
     record = replace(cascade.certificate, **changes)
-    replace(cascade, certificate=record).save("changed.json")
+    cascade.certified(record).save("changed.json")
     return "changed.json"
 
 
