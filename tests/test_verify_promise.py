@@ -121,7 +121,7 @@ def test_a_broken_promise_fails(verify: Verify) -> None:
     assert code == 1
     lines = text.splitlines()
     assert lines[0].startswith("Certificate: replaces large: ")
-    assert lines[1].startswith("On embedded:test: broken; -")
+    assert lines[1].startswith("On embedded:test: broken; −")
     code, found = verify(file, *STORE)
     assert (code, found["failed"]) == (1, True)
     assert found["certificate"]["outcome"]["outcome"] == "broken"
