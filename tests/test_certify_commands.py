@@ -532,7 +532,8 @@ def test_samples_of_a_certificate_get_one_warning(world, capsys):
     data = json.loads(Path("c.json").read_text())
     data["stages"][0]["threshold"] = 0.5
     Path("c.json").write_text(json.dumps(data))
-    assert "Evaluate on another split" in text_of("evaluate c.json store --split val", capsys)
+    text = text_of("evaluate c.json store --split val", capsys, code=1)
+    assert "Evaluate on another split" in text
 
 
 def test_an_agreement_is_checked_without_labels(world, capsys):
