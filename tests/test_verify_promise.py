@@ -267,3 +267,13 @@ def test_wins_and_losses_are_those_of_counting() -> None:
     outcome = checked("agreement").outcome
     assert outcome is not None
     assert outcome.estimate == 4 / 8
+
+
+@pytest.mark.parametrize(("most", "outcome"), [(1.0, "broken"), (1e12, "kept")])
+def test_a_run_is_asked_for_the_promised_cost(verify: Verify, most: float, outcome: str) -> None:
+    file = rewritten("ends in large.json", max_cost=most, cost_bound=most, unit="macs")
+    code, found = verify(file)
+    assert code == (outcome == "broken")
+    own = found["certificate"]["outcome"]
+    assert own["outcome"] == outcome
+    assert own["cost"]["low"] < own["cost"]["average"] < own["cost"]["high"]

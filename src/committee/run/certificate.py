@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -103,7 +103,7 @@ class PromiseCheck:
         return Checked(self.where, self.certificate, outcome)
 
 
-def _costs(certificate: Certificate) -> list[SampleCost] | None:
+def _costs(certificate: Certificate) -> Sequence[SampleCost] | None:
     """Return the cost of each stage if a cost was promised; None where the file lacks some."""
     own, cascade = certificate.record, certificate.cascade
     if own.max_cost is None:
@@ -111,7 +111,7 @@ def _costs(certificate: Certificate) -> list[SampleCost] | None:
     costs = {
         name: cost.value
         for name, known in cascade.models.items()
-        for cost in known.spec.costs
+        for cost in known.costs
         if cost.unit == own.unit
     }
     if lacking := sorted({*cascade.names} - costs.keys()):
