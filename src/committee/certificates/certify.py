@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import datetime
-import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from committee.arrays import Array
+from committee.certificates.candidates import sequences_of
 from committee.certificates.certificate import (
     Certificate,
     agreeing_with,
@@ -53,15 +53,12 @@ from committee.rule.cascade import Cascade
 from committee.rule.certificate import CertificateRecord
 from committee.rule.combinations import DEFAULT_COMBINE
 from committee.selection.evaluate_many import values_on
-from committee.selection.exhaustive import search
 from committee.selection.front import committee_of
 from committee.selection.options import Progress, most_models, processors
-from committee.selection.sequences import every_sequence, within_bounds
+from committee.selection.sequences import within_bounds
 from committee.text import counted, human_cost, percent
 from committee.version import __version__
 
-# More sequences than this are not all tried, but those that end in the reference, and the front's.
-_MOST_SEQUENCES = 3000
 # Stages of a cascade that paths know.
 _MOST_STAGES = 3
 # Samples below which no promise is tried.
@@ -183,7 +180,7 @@ def certify(
     rules = []
     for each in _combines(pool, combine):
         source = prefixes_of(choosing, pool.confidence_or(confidence), each, promised.metric)
-        sequences = list(_sequences(choosing, promised, each, most, costs))
+        sequences = list(sequences_of(choosing, promised, each, most, costs))
         if worst_case is not None:
             sequences = within_bounds(pool, sequences, {promised.unit: worst_case})
         rules.append(Rule(source, replace(source, pool=testing), sequences))
@@ -278,44 +275,6 @@ def _affordable(passed: Passed, pool: Pool, promised: Promised, seed: int, paths
     cascades = map(passed.path.cascade, range(len(passed.path) - 1, passed.step - 1, -1))
     bounds = (_cost_bound(pool, each, promised, seed, paths) for each in cascades)
     return all(bound is not None and bound <= most for bound in bounds)
-
-
-def _sequences(
-    pool: Pool, promised: Promised, combine: str, most: int, costs: dict[str, float]
-) -> Iterator[StageSequence]:
-    """Yield the sequences to try: all, or where those are too many, the most promising."""
-
-    def rises(sequence: StageSequence) -> bool:
-        own = [sum(costs[name] for name in stage) for stage in sequence]
-        return combine != "last" or all(a <= b for a, b in itertools.pairwise(own))
-
-    every = filter(rises, every_sequence(pool, most, {}, None))
-    first = list(itertools.islice(every, _MOST_SEQUENCES + 1))
-    if len(first) <= _MOST_SEQUENCES:
-        yield from first
-        return
-    found = dict.fromkeys(_ending_in_reference(promised, most, costs))
-    if combine == DEFAULT_COMBINE[pool.combined_kind] or promised.reference is None:
-        front = search(pool, most, combine=combine, unit=promised.unit, metric=promised.metric)
-        found |= dict.fromkeys(each.cascade.models_of_stages for each in front)
-    yield from found
-
-
-def _ending_in_reference(
-    promised: Promised, most: int, costs: dict[str, float]
-) -> Iterator[StageSequence]:
-    """Yield sequences of cheaper models, by rising cost, that end in a reference of one stage."""
-    reference = promised.reference
-    if reference is None or len(reference.stages) > 1:
-        return
-    last = reference.names
-    limit = sum(costs[name] for name in last)
-    cheaper = sorted(
-        (n for n in costs if n not in last and costs[n] < limit), key=costs.__getitem__
-    )
-    for size in range(1, most):
-        for names in itertools.combinations(cheaper, size):
-            yield (*((name,) for name in names), last)
 
 
 def _record(
