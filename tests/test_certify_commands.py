@@ -598,4 +598,6 @@ def test_no_line_is_wider_than_the_terminal(world, root, capsys, monkeypatch):
         "evaluate c.json store --split val",
     ]
     for words in commands:
-        assert max(map(len, text_of(words, capsys).splitlines())) <= 80, words
+        # A command is never broken, so that it can be copied.
+        lines = [line for line in text_of(words, capsys).splitlines() if "  committee " not in line]
+        assert max(map(len, lines)) <= 80, words

@@ -396,7 +396,7 @@ def test_search_says_when_one_split_chose_and_judged(
     assert "No other split evaluates them" in capsys.readouterr().out
     out = f"{tmp_path}/cascade.json"
     assert main(f"search {tmp_path} --max-models 1 --match one --out {out}".split()) == 0
-    assert f"Next: committee run {out}" in capsys.readouterr().out
+    assert f"Next: committee run {out}" in " ".join(capsys.readouterr().out.split())
     assert main(f"evaluate {out} {tmp_path}/val".split()) == 0
     assert "These images chose the cascade" in capsys.readouterr().out
 

@@ -723,8 +723,9 @@ def test_an_import_that_dies_at_any_event_is_made_good(
 
 
 def test_what_comes_next_is_what_the_store_lacks(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
     labels = np.arange(30) % 3
     for seed, split in enumerate(("new", "val", "test", "cal")):
         values = np.random.default_rng(seed).normal(size=(30, 3))

@@ -167,7 +167,7 @@ def test_the_command_adds_costs_that_search_uses(
     assert imported(folder) == 0
     words = f"costs store timm-bench:{FILE} --unit gpu_ms"
     assert main(words.split()) == 0
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     assert "Name one: --as tiny_a=tiny_a@160" in out
     assert "as before" not in out
     assert "Costs are in store: committee search store --unit gpu_ms" in out

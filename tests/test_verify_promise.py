@@ -56,6 +56,7 @@ def world(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(path, tmp_path)
     (tmp_path / "store").symlink_to(root / "store")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
     return tmp_path
 
 

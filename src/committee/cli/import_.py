@@ -10,7 +10,7 @@ import typer
 
 from committee.cli import options as opt
 from committee.cli.options import amount, refuse
-from committee.cli.output import print_json, say, say_notes, say_wrapped
+from committee.cli.output import print_json, say, say_next, say_notes
 from committee.cli.stores import next_step
 from committee.errors import CostError, DataError, ShapeError, require
 from committee.names import read_class_names
@@ -158,7 +158,7 @@ def import_(
     models, rule = counted(len(pool.names), "model"), pool.samples.rule
     text = f"{models} x {counted(len(pool), 'sample')} are in {folder}"
     say(f"{text} ({rule})" if rule else text)
-    say_wrapped(next_step(out, split))
+    say_next(next_step(out, split))
 
 
 def _named(argument: str) -> tuple[str, Path]:

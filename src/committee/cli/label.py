@@ -11,7 +11,7 @@ from committee.certificates.certificate import reference_of
 from committee.certificates.disagreements import disagreements
 from committee.cli import options as opt
 from committee.cli.certify import certifiable_split, reference
-from committee.cli.output import print_json, say_wrapped
+from committee.cli.output import print_json, say_next, say_wrapped
 from committee.errors import DataError, MisalignedError
 from committee.files import write_text
 from committee.run.open import open_cascade
@@ -64,7 +64,7 @@ def label(
         f"{given} and {other} disagree on {len(found):,} of {counted(len(pool), 'sample')} of "
         f"{pool.samples.split}. Written: {out}"
     )
-    say_wrapped(
+    say_next(
         f"Next: fill in the column label; then committee certify {cascade} {store} --split "
         f"{pool.samples.split} --match {against} --within W --labels {out}"
     )

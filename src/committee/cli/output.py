@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import textwrap
@@ -39,14 +40,29 @@ def say(text: str, quiet: bool = False) -> None:
         typer.echo(printable(text))
 
 
+# A command up to the end of its clause.
+_COMMAND = re.compile(r"committee [^;,(]*[^;,( ]")
+
+
 def say_wrapped(text: str) -> None:
     """Write a text wrapped to the terminal's width, or in one line to a file."""
+    for line in _wrapped(printable(text)):
+        say(line)
+
+
+def say_next(text: str) -> None:
+    """Write what comes next; no command in it is broken, so that it can be copied."""
+    whole = _COMMAND.sub(lambda found: found[0].replace(" ", "\0"), printable(text))
+    for line in _wrapped(whole):
+        say(line.replace("\0", " "))
+
+
+def _wrapped(text: str) -> list[str]:
     width = shutil.get_terminal_size(fallback=(10_000, 24)).columns
     wrap = textwrap.TextWrapper(
         width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
-    for line in wrap.wrap(printable(text)):
-        say(line)
+    return wrap.wrap(text)
 
 
 def say_notes(notes: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from committee.cli import options as opt
 from committee.cli.options import refuse, refuse_for_segmentation
-from committee.cli.output import Notes, print_json, progress_bar, say, say_wrapped
+from committee.cli.output import Notes, print_json, progress_bar, say, say_next
 from committee.cli.stores import next_step
 from committee.cli.tasks import commands_of
 from committee.data.base import Dataset
@@ -105,7 +105,7 @@ def predict(
     rule = f" ({samples.rule})" if samples.rule else ""
     outputs = f"{counted(len(names), 'model')} x {counted(len(samples), 'sample')}"
     say(f"{outputs} are in {folder}{rule}")
-    say_wrapped(next_step(out, split))
+    say_next(next_step(out, split))
 
 
 def _open(

@@ -11,7 +11,15 @@ from committee.certificates.certificate import Checked, agreeing_with, checked_o
 from committee.certificates.certify import Certified, certify
 from committee.cli.certify import certified_json, check_promise, reference, say_certified
 from committee.cli.options import amount, amounts, refuse, refuse_for_segmentation
-from committee.cli.output import print_json, say, say_broken, say_rows, say_wrapped, search_progress
+from committee.cli.output import (
+    print_json,
+    say,
+    say_broken,
+    say_next,
+    say_rows,
+    say_wrapped,
+    search_progress,
+)
 from committee.cli.stores import (
     confidence_for,
     next_words,
@@ -180,4 +188,4 @@ def _print(result: _Result, out: str | None, store: str) -> None:
         say_wrapped(result.checked.lines[-1])
     if out:
         say_wrapped(f"Chosen: {result.found.cascade}, written to {out}")
-        say_wrapped(f"Next: committee {shlex.join(next_words(result.found.cascade, out, store))}")
+        say_next(f"Next: committee {shlex.join(next_words(result.found.cascade, out, store))}")

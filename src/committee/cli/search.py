@@ -18,6 +18,7 @@ from committee.cli.output import (
     print_json,
     say,
     say_broken,
+    say_next,
     say_rows,
     say_wrapped,
     search_progress,
@@ -368,7 +369,7 @@ def _say_chosen(
     words = next_words(chosen.cascade, out, store)
     if front.pool.holding(chosen.cascade.models_of_stages).layout.whole_of:
         words.append("--show-tiles")
-    say_wrapped(f"Next: committee {shlex.join(words)}")
+    say_next(f"Next: committee {shlex.join(words)}")
 
 
 def _next_cheaper(front: Front, chosen: Committee) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from committee.cli.output import Notes, cost_text, print_json, progress_bar, say, say_wrapped
+from committee.cli.output import Notes, cost_text, print_json, progress_bar, say, say_next
 from committee.cli.stores import next_step
 from committee.data.segmentation import open_segmentation
 from committee.models.pool_file import PoolFile
@@ -70,7 +70,7 @@ def predict(
     notes.show()
     images = f"{counted(len(names), 'model')} x {counted(len(dataset.samples), 'image')}"
     say(f"{images} x tiles of {', '.join(tiles)} are in {folder}")
-    say_wrapped(next_step(out, split))
+    say_next(next_step(out, split))
 
 
 def run(
