@@ -11,11 +11,10 @@ is certified to be at most half a point less accurate. Two minutes on one core.
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
 
@@ -25,11 +24,11 @@ import committee as cm
 import worlds
 from committee.selection.paired import compare
 from committee.text import points
+from result_rows import append, read, write_tables
 
 ROOT = Path(__file__).parent
 OUT = ROOT / "results" / "imagenet.csv"
 PAGE = ROOT.parent / "examples" / "imagenet" / "README.md"
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 SPLITS, HALF = 10, 25_000
 UNITS = ("macs", "gpu_ms", "cpu_ms")
 REFERENCES = ("efficientnet_b3a", "gluon_senet154", "resnext50_32x4d")
@@ -115,36 +114,17 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def write_page(rows: Sequence[Row]) -> None:
-    """Write the table into the page of the example, between its marks."""
-    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text(f"{before}{BEGIN}\n{table(rows)}\n{END}{after}", encoding="utf-8")
-
-
-def read(path: Path) -> list[Row]:
-    """Return the rows of a file of results."""
-    types = {"str": str, "int": int, "float": float}
-    with path.open(encoding="utf-8", newline="") as file:
-        return [
-            Row(**{each.name: types[str(each.type)](row[each.name]) for each in fields(Row)})
-            for row in csv.DictReader(file)
-        ]
-
-
 def main() -> None:
     """Choose and evaluate on every split, or write the table alone."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--table", action="store_true", help="only write the table")
     if not parser.parse_args().table:
         pool = worlds.imagenet()
-        with OUT.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, [each.name for each in fields(Row)], lineterminator="\n")
-            writer.writeheader()
-            for row in itertools.chain.from_iterable(rows_of(n, pool) for n in range(SPLITS)):
-                writer.writerow(asdict(row))
-                print(*asdict(row).values(), flush=True)
-    write_page(read(OUT))
+        OUT.unlink(missing_ok=True)
+        for row in itertools.chain.from_iterable(rows_of(n, pool) for n in range(SPLITS)):
+            append(OUT, [row])
+            print(*asdict(row).values(), flush=True)
+    write_tables(PAGE, {"table": table(read(OUT, Row))})
 
 
 if __name__ == "__main__":

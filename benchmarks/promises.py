@@ -13,7 +13,6 @@ the other samples (Bonferroni); and MAPIE's fixed sequence over them (``pip inst
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import time
 from collections import defaultdict
@@ -29,6 +28,7 @@ import committee as cm
 import worlds
 from committee.certificates.exact_tests import paired_p_value
 from committee.selection.evaluate_many import values_on
+from result_rows import append, read, write_tables
 
 ROOT = Path(__file__).parent
 PAGE = ROOT.parent / "docs" / "promises.md"
@@ -352,31 +352,14 @@ def groups(world: str, draws: int) -> Iterator[tuple[list[Setting], int]]:
 def run(world: str, draws: int, out: Path) -> None:
     """Append rows for every setting of a world that the file lacks."""
     population = getattr(worlds, world)()
-    known = {setting_of(row) for row in read(out)}
+    known = {setting_of(row) for row in read(out, Row)}
     oracles: dict[tuple, float] = {}
     for settings, number in groups(world, draws):
         left = [setting for setting in settings if setting not in known]
         rows = list(measured(left, population, number, oracles)) if left else []
-        new = not out.exists()
-        with out.open("a", newline="") as file:
-            writer = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
+        append(out, rows)
         for row in rows:
             print(*asdict(row).values(), flush=True)
-
-
-def read(path: Path) -> list[Row]:
-    """Return the rows of a file of results; none if there is no file."""
-    if not path.exists():
-        return []
-    types = {"str": str, "int": int, "float": float}
-    with path.open(newline="") as file:
-        return [
-            Row(**{f.name: types[str(f.type)](row[f.name]) for f in fields(Row)})
-            for row in csv.DictReader(file)
-        ]
 
 
 def setting_of(row: Row) -> Setting:
@@ -469,12 +452,7 @@ TABLES = {"goals": goals_table, "sizes": size_table, "misses": misses_table}
 
 def write_page(rows: Sequence[Row]) -> None:
     """Write the tables into docs/promises.md, each between its marks."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name, table in TABLES.items():
-        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        start, stop = text.index(begin) + len(begin), text.index(end)
-        text = f"{text[:start]}\n{table(rows)}\n{text[stop:]}"
-    PAGE.write_text(text, encoding="utf-8")
+    write_tables(PAGE, {name: table(rows) for name, table in TABLES.items()})
 
 
 def main() -> None:
@@ -489,7 +467,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.table:
         run(options.world, options.draws, options.out)
-    write_page(read(options.out))
+    write_page(read(options.out, Row))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import worlds
+from result_rows import write_tables
 from rival_rows import BUDGETS, CERTIFIED, OURS, TWO, WORLDS, Row
 
 PAGE = Path(__file__).parents[1] / "docs" / "rivals.md"
@@ -167,12 +168,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
 
 def write(rows: Sequence[Row]) -> None:
     """Write the tables into docs/rivals.md, each between its marks, and the figure."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name, table in TABLES.items():
-        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-        start, stop = text.index(begin) + len(begin), text.index(end)
-        text = f"{text[:start]}\n{table(rows)}\n{text[stop:]}"
-    PAGE.write_text(text, encoding="utf-8")
+    write_tables(PAGE, {name: table(rows) for name, table in TABLES.items()})
     draw(rows)
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 
 OURS, TWO, CERTIFIED = "committee", "committee, two models", "committee, certified"
 # World and unit of cost.
@@ -69,27 +66,3 @@ class Row:
     seconds: float
     members: int
     curve: str
-
-
-def append(out: Path, rows: Sequence[Row]) -> None:
-    """Append rows to a file, which is made if it is not there."""
-    new = not out.exists()
-    with out.open("a", newline="") as file:
-        writer = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator="\n")
-        if new:
-            writer.writeheader()
-        for row in rows:
-            own = asdict(row)
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in own.items()})
-
-
-def read(path: Path) -> list[Row]:
-    """Return the rows of a file of results; none if there is no file."""
-    if not path.exists():
-        return []
-    types = {"str": str, "int": int, "float": float}
-    with path.open(newline="") as file:
-        return [
-            Row(**{f.name: types[str(f.type)](row[f.name]) for f in fields(Row)})
-            for row in csv.DictReader(file)
-        ]

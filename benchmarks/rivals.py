@@ -25,7 +25,8 @@ import rival_methods as methods
 import rival_page
 import worlds
 from committee.pool.intervals import Estimate, mean_interval, paired_difference
-from rival_rows import BUDGETS, CERTIFIED, OURS, TWO, WORLDS, Row, append, read
+from result_rows import append, read
+from rival_rows import BUDGETS, CERTIFIED, OURS, TWO, WORLDS, Row
 from rival_tables import Candidate, Plan, Table, decided, front, measured, single_models
 
 ROOT = Path(__file__).parent
@@ -199,7 +200,7 @@ def _gain(values: np.ndarray, others: np.ndarray) -> Estimate:
 
 def run(splits: int, only: str | None, out: Path) -> None:
     """Append rows for every split of every world that the file lacks."""
-    known = {(row.world, row.unit, row.split) for row in read(out)}
+    known = {(row.world, row.unit, row.split) for row in read(out, Row)}
     for split, (world, unit) in itertools.product(range(splits), WORLDS):
         if (world, unit, split) in known or only not in (None, world):
             continue
@@ -222,7 +223,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.table:
         run(options.splits, options.world, options.out)
-    rival_page.write(read(options.out))
+    rival_page.write(read(options.out, Row))
 
 
 if __name__ == "__main__":

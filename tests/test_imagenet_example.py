@@ -46,7 +46,7 @@ def test_the_table_is_that_of_the_results(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     benchmark = importlib.import_module("imagenet")
     try:
-        assert benchmark.table(benchmark.read(benchmark.OUT)) in PAGE
+        assert benchmark.table(benchmark.read(benchmark.OUT, benchmark.Row)) in PAGE
     finally:
         del sys.modules["imagenet"]
 

@@ -82,8 +82,10 @@ class Outcome:
         if cost is None:
             return self
         outcome = self.outcome
-        if cost.broken or (outcome == "kept" and not cost.kept):
-            outcome = "broken" if cost.broken else "open"
+        if cost.broken:
+            outcome = "broken"
+        elif outcome == "kept" and not cost.kept:
+            outcome = "open"
         return replace(self, outcome=outcome, cost=cost)
 
 
@@ -399,13 +401,12 @@ def _more(own: CertificateRecord, wins: int, losses: int, samples: int, times: f
 def _decides(own: CertificateRecord, wins: int, losses: int, samples: int) -> bool:
     """Return True if samples show that a promise is kept, or that it is broken."""
     goal = promised_goal(own)
-    if own.promise != "within":
-        low, high = _bounds(own, wins, losses, samples)
-        return low >= goal or high < goal
     # One test, the likely one, is faster than both bounds.
-    if (wins - losses) / samples < goal:
-        wins, losses, goal = losses, wins, -goal
-    return paired_p_value(wins, losses, samples, -goal, own.level) <= 1 - own.level
+    if (wins - losses) / samples >= goal:
+        return passes(own, wins, losses, samples)
+    if own.promise == "within":
+        return paired_p_value(losses, wins, samples, goal, own.level) <= 1 - own.level
+    return _bounds(own, wins, losses, samples)[1] < goal
 
 
 def _bounds(own: CertificateRecord, wins: int, losses: int, samples: int) -> tuple[float, float]:
