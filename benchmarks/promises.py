@@ -33,8 +33,6 @@ from result_rows import append, read, write_tables
 ROOT = Path(__file__).parent
 PAGE = ROOT.parent / "docs" / "promises.md"
 OURS = "committee"
-# The same by another confidence, for settings with a goal, on as many draws as rivals see.
-RANKED = "committee, ranked agreement"
 # World, reference and unit of cost.
 REFERENCES = [
     ("imagenet", "efficientnet_b3a", "macs"),
@@ -205,7 +203,7 @@ def drawn(population: cm.Pool, unit: str, rows: np.ndarray) -> cm.Pool:
     return cm.Pool.from_arrays(labels, outputs, kind=population.kind, costs=costs, unit=unit)
 
 
-def ours(pool: cm.Pool, truth: Truth, confidence: str = "max_prob") -> cm.Cascade | None:
+def ours(pool: cm.Pool, truth: Truth) -> cm.Cascade | None:
     """Return what is certified on a draw; None if nothing can be."""
     own = truth.setting
     if own.promise == "at least":
@@ -216,8 +214,7 @@ def ours(pool: cm.Pool, truth: Truth, confidence: str = "max_prob") -> cm.Cascad
         cost = {"max_cost": truth.max_cost} if own.promise == "cost" else {}
         promised = {"match": own.reference, "within": own.within, **cost}
     try:
-        rule = {"confidence": confidence, "threads": 1}
-        return cm.certify(pool, **promised, level=own.level, **rule).cascade
+        return cm.certify(pool, **promised, level=own.level, threads=1).cascade
     except cm.Infeasible:
         return None
 
@@ -298,39 +295,40 @@ METHODS = {
 
 
 def measured(
-    settings: Sequence[Setting], population: cm.Pool, draws: int, oracles: dict[tuple, float]
+    cells: Sequence[tuple[Setting, str]],
+    population: cm.Pool,
+    draws: int,
+    oracles: dict[tuple, float],
 ) -> Iterator[Row]:
-    """Yield what draws give, by every method, for settings of the same reference and n."""
-    first = settings[0]
-    truths = {setting: Truth.of(population, setting) for setting in settings}
+    """Yield what draws give, by some methods, for settings of the same reference and n."""
+    first = cells[0][0]
+    truths = {setting: Truth.of(population, setting) for setting, _ in cells}
     found: dict[tuple[Setting, str], Draws] = defaultdict(Draws)
     rng = np.random.default_rng([15, first.n])
     for draw in range(draws):
         pool = drawn(population, first.unit, rng.integers(len(population), size=first.n))
-        for setting, truth in truths.items():
-            begun = time.perf_counter()
-            cascade = ours(pool, truth)
-            found[setting, OURS].add(truth, cascade, time.perf_counter() - begun)
-        if draw % EVERY:
-            continue
-        for setting in (setting for setting in settings if setting.goal is not None):
-            begun = time.perf_counter()
-            cascade = ours(pool, truths[setting], "ranked_agreement")
-            found[setting, RANKED].add(truths[setting], cascade, time.perf_counter() - begun)
-        compared = [setting for setting in settings if setting.promise == "within"]
-        rivals = Rivals(pool, first.reference, np.random.default_rng(draw)) if compared else None
-        for setting, (name, method) in itertools.product(compared, METHODS.items()):
-            if name == "MAPIE" and find_spec("mapie") is None:
-                continue
-            begun = time.perf_counter()
-            cascade = method(rivals, setting)
-            found[setting, name].add(truths[setting], cascade, time.perf_counter() - begun)
+        seen = [cell for cell in cells if cell[1] == OURS or draw % EVERY == 0]
+        others = any(method != OURS for _, method in seen)
+        rivals = Rivals(pool, first.reference, np.random.default_rng(draw)) if others else None
+        for setting, method in seen:
+            truth, begun = truths[setting], time.perf_counter()
+            chosen = ours(pool, truth) if method == OURS else METHODS[method](rivals, setting)
+            found[setting, method].add(truth, chosen, time.perf_counter() - begun)
     for (setting, method), own in found.items():
         truth = truths[setting]
         key = (setting.reference, setting.unit, setting.promise == "agreement", setting.within)
         if key not in oracles:
             oracles[key] = truth.oracle()
         yield own.row(setting, method, truth, oracles[key])
+
+
+def cells_of(setting: Setting) -> Iterator[tuple[Setting, str]]:
+    """Yield a setting with each method that can answer it here."""
+    yield setting, OURS
+    if setting.promise == "within":
+        for name in METHODS:
+            if name != "MAPIE" or find_spec("mapie") is not None:
+                yield setting, name
 
 
 def groups(world: str, draws: int) -> Iterator[tuple[list[Setting], int]]:
@@ -350,12 +348,13 @@ def groups(world: str, draws: int) -> Iterator[tuple[list[Setting], int]]:
 
 
 def run(world: str, draws: int, out: Path) -> None:
-    """Append rows for every setting of a world that the file lacks."""
+    """Append rows for every setting of a world, and method, that the file lacks."""
     population = getattr(worlds, world)()
-    known = {setting_of(row) for row in read(out, Row)}
+    known = {(setting_of(row), row.method) for row in read(out, Row)}
     oracles: dict[tuple, float] = {}
     for settings, number in groups(world, draws):
-        left = [setting for setting in settings if setting not in known]
+        every = itertools.chain.from_iterable(map(cells_of, settings))
+        left = [cell for cell in every if cell not in known]
         rows = list(measured(left, population, number, oracles)) if left else []
         append(out, rows)
         for row in rows:
@@ -384,7 +383,6 @@ def goals_table(rows: Sequence[Row]) -> str:
     """Return the settings with a goal, beside what a user would do instead, as markdown."""
     head = ["world, reference, cost, within", "n", "goal", "**speedup**", "oracle",
             "cost over oracle's", "over naive's", "kept", "missed (95 % interval)",
-            "ranked agreement: speedup, missed",
             *(f"{name}: speedup, missed" for name in METHODS)]  # fmt: skip
     lines = []
     for own in (row for row in rows if row.method == OURS and row.goal):
@@ -395,7 +393,7 @@ def goals_table(rows: Sequence[Row]) -> str:
             f"{own.goal:g}", f"**{own.speedup:.2f}**", f"{own.oracle:.2f}",
             f"{own.over_oracle:.2f}", f"{over_naive:.2f}", f"{own.kept / own.draws:.0%}",
             misses([own]),
-            *(_beside(others.get(name)) for name in (RANKED, *METHODS)),
+            *(_beside(others.get(name)) for name in METHODS),
         ])  # fmt: skip
     return _markdown(head, lines)
 

@@ -28,7 +28,7 @@ def certified(cascade: cm.Cascade, **changes: object) -> cm.Cascade:
         promise="within", margin=0.005, level=0.95, measure="top-1",
         checksum="", samples=3750, choosing=1250, estimate=-0.001,
         lower_bound=-0.005, split="val", samples_fingerprint="0123456789abcdef",
-        date="2026-11-29", version="0.1.0", procedure="nested paths 2", tested=21, considered=1800,
+        date="2026-11-29", version="0.1.0", procedure="nested paths 3", tested=21, considered=1800,
         reference="large", reference_rule=cm.Cascade.of(["large"], combine="last").rule_json(),
         wins=9, losses=13, average_cost=1e6, reference_cost=2.9e6, unit="macs",
     )  # fmt: skip

@@ -64,6 +64,7 @@ _MOST_STAGES = 3
 # Samples below which no promise is tried.
 _LEAST = 40
 _FIXED = "fixed committee 1"
+USUAL, RANKED = "max_prob", "ranked_agreement"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def certify(
     cascade: Cascade | None = None,
     labels: Mapping[str, int] | None = None,
     max_models: int | None = None,
-    confidence: str = "max_prob",
+    confidence: str | None = None,
     combine: str | None = None,
     unit: str | None = None,
     metric: Metric | None = None,
@@ -132,7 +133,8 @@ def certify(
         labels: Beside ``cascade`` and ``match``, of samples without labels: class index by id,
             where cascade and reference disagree. One that is missing or negative counts as a loss.
         max_models: Most stages, up to 3.
-        confidence: Name of the confidence function; decisions bring their own.
+        confidence: Name of the confidence function; by default the usual one, and ranked agreement
+            where several models precede the last stage.
         combine: Name of the combination; by default the mean of what models give and ``last``.
         unit: Unit of the costs; see :meth:`committee.spec.cost.CostTable.unit` for the default.
         metric: What a sample scores, 1 or 0; by default top-1.
@@ -155,7 +157,7 @@ def certify(
     """
     promised = checked_promise(
         pool, match, agree_with, within, min_accuracy, max_cost, cost_limit, level, unit,
-        metric, combine, confidence, labels is not None,
+        metric, combine, confidence or USUAL, labels is not None,
     )  # fmt: skip
     if seed < 0:
         raise CascadeError(f"certify: seed {seed} must be 0 or more")
@@ -178,12 +180,13 @@ def certify(
     costs = choosing.costs.values(promised.unit)
     useful, limit = (_limit(promised, each) for each in (choosing, testing))
     rules = []
-    for each in _combines(pool, combine):
-        source = prefixes_of(choosing, pool.confidence_or(confidence), each, promised.metric)
-        sequences = list(sequences_of(choosing, promised, each, most, costs))
+    for name in _combines(pool, combine):
+        sequences = list(sequences_of(choosing, promised, name, most, costs))
         if worst_case is not None:
             sequences = within_bounds(pool, sequences, {promised.unit: worst_case})
-        rules.append(Rule(source, replace(source, pool=testing), sequences))
+        for score, own in _by_confidence(pool, confidence, sequences).items():
+            source = prefixes_of(choosing, score, name, promised.metric)
+            rules.append(Rule(source, replace(source, pool=testing), own))
     hypotheses = promised.hypothesis(choosing), promised.hypothesis(testing)
     error = (1 - level) * (1 if max_cost is None else 1 - COST_SHARE)
     test = partial(tested_paths, rules, *hypotheses, promised.unit, error)
@@ -217,6 +220,18 @@ def _combines(pool: Pool, combine: str | None) -> list[str]:
     """Return the combinations to try."""
     own = combine or DEFAULT_COMBINE[pool.combined_kind]
     return list(dict.fromkeys([own, combine or "last"]))
+
+
+def _by_confidence(
+    pool: Pool, confidence: str | None, sequences: Sequence[StageSequence]
+) -> dict[str, Sequence[StageSequence]]:
+    """Return the confidences to try, with the sequences to try by each."""
+    usual = {pool.confidence_or(confidence or USUAL): sequences}
+    if confidence is not None or pool.combined_kind == "outcomes":
+        return usual
+    # One model agrees with itself: after it, ranked agreement is the usual confidence.
+    several = [each for each in sequences if sum(map(len, each[:-1])) > 1]
+    return usual | ({RANKED: several} if several else {})
 
 
 def _refuse_calibrated(pool: Pool, reference: Cascade | None) -> None:

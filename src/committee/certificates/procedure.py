@@ -18,7 +18,7 @@ from committee.pool.prefixes import PrefixSource, StageSequence
 from committee.selection.options import Progress
 from committee.selection.statistics import prefix_table
 
-PROCEDURE = "nested paths 2"
+PROCEDURE = "nested paths 3"
 # The share of the samples that choose.
 CHOOSING = 0.25
 # How the level is shared among paths, the best first.
