@@ -109,10 +109,19 @@ def test_new_samples_show_what_is_broken_and_what_is_open(promise, halves):
     record = replace(promise.certificate.record, margin=0.0, promise="within")
     bad = replace(promise.certificate.cascade, stages=(cm.Stage(("resnet34",)),))
     assert cm.Certificate(bad, record).holds_on(halves[1]).outcome == "broken"
-    few = halves[1].rows(slice(0, 100), "few")
+    few = halves[1].rows(slice(0, 20), "few")
     outcome = promise.certificate.holds_on(few)
     assert outcome.outcome == "open"
     assert outcome.low < -0.01 < outcome.high
+
+
+def test_ranked_agreement_is_tried_unless_a_confidence_is_named(halves):
+    asked = {"match": REFERENCE, "within": 0.01, "level": 0.9, "threads": 1}
+    one, every = (certify(halves[0], **asked, confidence=name) for name in ("max_prob", None))
+    assert one.cascade.confidence == "max_prob"
+    considered = (each.certificate.record.considered for each in (one, every))
+    assert next(considered) < next(considered)
+    assert every.cascade.confidence in ("max_prob", "ranked_agreement")
 
 
 def test_the_same_seed_gives_the_same_certificate(promise, halves):
@@ -243,7 +252,8 @@ def test_a_reference_that_these_samples_calibrated_is_refused(halves):
 
 
 def test_new_samples_are_asked_for_the_promised_cost_too(halves):
-    own = certify(halves[0], match=REFERENCE, within=0.01, max_cost=1.3e9, level=0.9)
+    rule = {"confidence": "max_prob", "level": 0.9}
+    own = certify(halves[0], match=REFERENCE, within=0.01, max_cost=1.3e9, **rule)
     kept = own.certificate.holds_on(halves[1])
     assert kept.outcome == "kept"
     assert kept.cost.low < kept.cost.average < kept.cost.high < 1.3e9

@@ -73,8 +73,8 @@ def search_with_promise(
         refuse_for_segmentation(promise=True)
     test_pool = open_test(store, split, test, calibrated)
     named = reference(match or agree_with, pool)
-    confidence = confidence_for(pool, confidence)
-    other = None if named is None else reference_of(pool, named, combine, confidence)
+    usual = confidence_for(pool, confidence)
+    other = None if named is None else reference_of(pool, named, combine, usual)
     if agree_with is not None and other is not None:
         pool = agreeing_with(pool, other)
         test_pool = test_pool and agreeing_with(test_pool, other)
@@ -83,9 +83,8 @@ def search_with_promise(
     if test is None and unlabelled and metric.needs_labels:
         test_pool = None
     unit = pool.costs.unit(unit)
-    rule: dict[str, Any] = {"confidence": confidence, "unit": unit, "metric": metric}
-    rule |= {"combine": combine, "threads": threads}
-    singles = exact(pool, 1, **rule)
+    rule: dict[str, Any] = {"combine": combine, "unit": unit, "metric": metric, "threads": threads}
+    singles = exact(pool, 1, confidence=usual, **rule)
     if test_pool is not None:
         check_test_pool(pool, test_pool, metric, unit)
     with search_progress(not as_json) as progress:
@@ -100,6 +99,7 @@ def search_with_promise(
             worst_case=_worst(worst_case, unit),
             level=level,
             max_models=max_models,
+            confidence=confidence,
             progress=progress,
             **rule,
         )
