@@ -11,10 +11,10 @@ from packaging.requirements import Requirement
 
 import committee
 from committee.cli import main
-from committee.errors import MissingExtraError, _requirements, require
+from committee.errors import _MODULES, MissingExtraError, _requirements, require
 
 ROOT = Path(__file__).parent.parent
-EXTRAS = ("onnx", "report", "parquet", "torchvision", "export", "all")
+EXTRAS = ("onnx", "report", "parquet", "torchvision", "export", "sklearn", "all")
 
 
 def test_nothing_names_a_distribution_that_is_not_published() -> None:
@@ -34,7 +34,7 @@ def test_a_missing_package_is_named_with_a_line_that_pip_takes(
     assert needs
     for each in needs:
         name = Requirement(each).name
-        monkeypatch.setitem(sys.modules, {"pillow": "PIL"}.get(name, name), None)
+        monkeypatch.setitem(sys.modules, _MODULES.get(name, name), None)
     with pytest.raises(MissingExtraError) as told:
         require("Something", extra)
     line = str(told.value).partition("pip install ")[2].partition(";")[0]

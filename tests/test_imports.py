@@ -27,6 +27,7 @@ HEAVY = (
     "typer",
     "rich",
     "scipy",
+    "sklearn",
     "jinja2",
     "pyarrow",
     "av",

@@ -211,6 +211,13 @@ def test_fingerprint_tells_samples_apart():
     assert Samples.of([0]).classes_fingerprint != Samples.of([0], classes=["x"]).classes_fingerprint
 
 
+def test_a_cost_brings_its_unit_and_conditions():
+    own = Cost(2.5, "ms", "measured", "one core")
+    pool = build(outputs={"a": Z, "b": Z}, costs={"a": own, "b": Cost(1, "ms")})
+    assert pool.specs["a"].costs == (own,)
+    assert pool.costs.unit() == "ms"
+
+
 def table(**costs) -> CostTable:
     return CostTable.of({n: [Cost(1, unit) for unit in units] for n, units in costs.items()})
 

@@ -3,6 +3,7 @@
 The method is that of Wang et al., "Wisdom of Committees" (ICLR 2022).
 """
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from committee import errors
@@ -25,6 +26,7 @@ from committee.spec.cost import Cost
 from committee.version import __version__
 
 if TYPE_CHECKING:
+    from committee.run.estimator import CommitteeClassifier as CommitteeClassifier
     from committee.run.runner import Runner
 
 __all__ = [
@@ -64,13 +66,18 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The runner needs more than the core; it is loaded when it is used.
+    # These need more than the core; they are loaded when they are used.
     if name == "Runner":
         from committee.run.runner import Runner
 
         return Runner
+    if name == "CommitteeClassifier":
+        from committee.run.estimator import CommitteeClassifier
+
+        return CommitteeClassifier
     raise AttributeError(f"module 'committee' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    # Not in __all__: "from committee import *" must work without scikit-learn.
+    return sorted([*__all__, *(["CommitteeClassifier"] if find_spec("sklearn") else [])])

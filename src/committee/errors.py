@@ -160,7 +160,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _OWN = re.compile(r"committee\[([^\]]*)\]")
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
 # Modules that are not named like their distribution.
-_MODULES = {"pillow": "PIL"}
+_MODULES = {"pillow": "PIL", "scikit-learn": "sklearn"}
 _TORCH = (
     "; where there is no GPU, first: "
     "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu"

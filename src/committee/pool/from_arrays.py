@@ -25,13 +25,13 @@ def checked_arrays(
     kind: str,
     ids: Sequence[str] | None,
     classes: Sequence[str],
-    costs: Mapping[str, ArrayLike],
+    costs: Mapping[str, ArrayLike | Cost],
 ) -> tuple[
     dict[str, Outputs],
     Array | None,
     Sequence[str] | None,
     Sequence[str],
-    Mapping[str, ArrayLike],
+    Mapping[str, ArrayLike | Cost],
 ]:
     """Return outputs by model, labels as indices, ids, classes, and costs in the order of rows.
 
@@ -50,7 +50,8 @@ def checked_arrays(
         if pair[1] is not None:
             tables[f"{where}, confidence"] = pair[1]
     # One number a model has no rows to bring into order.
-    each_costs = {n: c for n, c in costs.items() if np.ndim(c) and not isinstance(c, str)}
+    one = (str, Cost)
+    each_costs = {n: c for n, c in costs.items() if not isinstance(c, one) and np.ndim(c)}
     tables |= {f"costs of {name!r}": own for name, own in each_costs.items()}
     orders, ids = in_row_order(tables, ids)
     for name in each_costs:
@@ -75,15 +76,19 @@ def checked_arrays(
 
 
 def priced(
-    name: str, cost: ArrayLike | None, unit: str, ids: Sequence[str]
+    name: str, cost: ArrayLike | Cost | None, unit: str, ids: Sequence[str]
 ) -> tuple[tuple[Cost, ...], dict[str, Array]]:
     """Return a model's cost, and what each sample cost by unit where that differs.
+
+    A :class:`Cost` has its own unit.
 
     Raises:
         CostError: If it is no number, or not one a sample; or one is negative.
     """
     if cost is None:
         return (), {}
+    if isinstance(cost, Cost):
+        return (cost,), {}
     if not np.ndim(cost):
         return (_cost(name, cost, unit),), {}
     each = checked_costs(f"Pool: {name!r}", np.asarray(cost), ids)

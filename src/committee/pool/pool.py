@@ -25,7 +25,7 @@ from committee.rule.calibration import Calibration
 from committee.rule.cascade import Cascade, refuse_confidence
 from committee.rule.combinations import DEFAULT_COMBINE, JOINT, ORDER_FREE, combined
 from committee.rule.outputs import WITH_CONFIDENCE, Kind, Outputs
-from committee.spec.cost import CostTable
+from committee.spec.cost import Cost, CostTable
 from committee.spec.model import ImportedModel, KnownModel
 from committee.spec.task import CLASSIFICATION, Task
 
@@ -107,7 +107,7 @@ class Pool:
         outputs: Mapping[str, Any],
         *,
         kind: str,
-        costs: Mapping[str, ArrayLike] | None = None,
+        costs: Mapping[str, ArrayLike | Cost] | None = None,
         unit: str = "macs",
         ids: Sequence[str] | None = None,
         classes: Sequence[str] = (),
@@ -125,7 +125,7 @@ class Pool:
                 (N,) and confidence (N,), for ``outcomes`` of values (N,) and confidence (N,).
             kind: ``logits``, ``probabilities``, ``decisions`` or ``outcomes``.
             costs: What one sample costs in each model, in ``unit``; an array (N,) where that
-                differs from sample to sample.
+                differs from sample to sample, or a :class:`Cost` with a unit of its own.
             unit: Unit of the costs.
             ids: Names of the samples; 0, 1, … if left out.
             classes: Names of the classes, in the order of the outputs.

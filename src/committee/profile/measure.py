@@ -97,7 +97,7 @@ def profile(
         Profile(
             _with_measured(model, spec, single, batched, threads),
             model.engine,
-            (_conditions(threads, sizes[0]), _conditions(threads, sizes[1])),
+            (conditions(threads, sizes[0]), conditions(threads, sizes[1])),
             model.parameters,
             single,
             batched,
@@ -120,7 +120,7 @@ def _with_measured(
         ("ms_per_sample", batched.ms_per_sample, batched),
     ):
         detail = f"median of {len(timing.ms)} calls, {sides}, {model.engine}"
-        where = _conditions(threads, timing.batch_size)
+        where = conditions(threads, timing.batch_size)
         spec = spec.with_cost(Cost(value, unit, "measured", where, detail))
     return spec
 
@@ -257,7 +257,7 @@ def _warm_up(model: Model, spec: ModelSpec, batch: Array) -> None:
     outputs_of(model, spec, batch)
 
 
-def _conditions(threads: int, batch_size: int) -> str:
+def conditions(threads: int, batch_size: int) -> str:
     """Return in one text what measured costs of a pool must share to be comparable.
 
     0 threads stand for as many as there are processors.

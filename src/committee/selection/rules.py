@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from committee.errors import CascadeError
@@ -47,19 +47,24 @@ def rules_of(pool: Pool, combine: str | None, confidence: str) -> tuple[tuple[st
 def search_each_rule(
     pool: Pool, combine: str | None, confidence: str, search_one: Callable[[str, str], Front]
 ) -> Front:
-    """Return the joint front of the fronts of all rules; it is exact if they are.
+    """Return the joint front of the fronts of all rules; see :func:`rules_of`."""
+    return search_rules(pool, rules_of(pool, combine, confidence), search_one)
+
+
+def search_rules(
+    pool: Pool, rules: Sequence[tuple[str, str]], search_one: Callable[[str, str], Front]
+) -> Front:
+    """Return the joint front of the fronts of some rules; it is exact if they are.
 
     Args:
         pool: The pool.
-        combine: See :func:`rules_of`.
-        confidence: See :func:`rules_of`.
+        rules: A combination and a confidence each, the default first.
         search_one: Takes a combination and a confidence and returns their front.
     """
-    rules = rules_of(pool, combine, confidence)
     fronts = tuple(search_one(*rule) for rule in rules)
     joint = join_fronts(pool, fronts)
     inexact = next((each.inexact for each in fronts if each.inexact), "")
-    settings = replace(joint.settings, rules=rules)
+    settings = replace(joint.settings, rules=tuple(rules))
     # Notes are on the pool; those of the default rule say them all.
     return replace(
         joint, settings=settings, inexact=inexact, warnings=fronts[0].warnings, by_rule=fronts
