@@ -534,3 +534,24 @@ def test_the_default_method_fits_the_kind() -> None:
     stored_decisions = Outputs("decisions", values.argmax(axis=1), values.max(axis=1))
     assert fit(stored_decisions, labels).method == "platt"
     assert fit(Outputs("logits", values), labels).method == "temperature"
+
+
+@pytest.mark.parametrize("method", ["platt", "per-class"])
+def test_a_decision_that_was_not_given_moves_no_fit_and_stays_none(method: str) -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 400)
+    classes = np.where(random.random(400) < 0.7, labels, random.integers(0, 3, 400))
+    confidence = random.normal(size=400)
+    given = Outputs("decisions", classes, confidence)
+    lacking = Outputs(
+        "decisions", np.append(classes, [0] * 40), np.append(confidence, [-np.inf] * 40)
+    )
+    known = fit(given, labels, method)
+    fitted = fit(lacking, np.append(labels, [0] * 40), method)
+    assert fitted == known
+    made = fitted.apply(lacking)
+    assert (made.confidence[:400] > 0).all()
+    assert np.isneginf(made.confidence[400:]).all()
+    error = expected_calibration_error(known.apply(given), labels)
+    assert expected_calibration_error(made, np.append(labels, [0] * 40)) == error
+    assert "to which it gave no answer" in ruled_out_note("a", lacking, np.append(labels, [0] * 40))

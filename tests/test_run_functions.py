@@ -1,6 +1,7 @@
 """Cascades of functions, plain and async: the decisions of stored predictions, on any object."""
 
 import asyncio
+import pickle
 
 import numpy as np
 import pytest
@@ -152,6 +153,12 @@ def test_a_sync_call_in_a_running_loop_says_what_to_write():
         ((7, 0.5), "decisions", "gives 8 classes"),
         ([0.2, 0.3, 0.5], "probabilities", "gives 3 classes"),
         ([0.2, 0.3], "probabilities", "no probability distribution"),
+        ((2.7, 0.5), "decisions", "'2.7' is no class"),
+        ((np.nan, 0.5), "decisions", "'nan' is no class"),
+        ((None, 0.5), "decisions", "'None' is no class"),
+        ([[0.2, 0.8], [0.9, 0.1]], "probabilities", r"one sample, one number a class, not .*2, 2"),
+        (None, "probabilities", "one number a class"),
+        (([0.2, 0.8], 5.0), "probabilities", "same length"),
     ],
 )
 def test_a_reply_of_another_form_names_the_model(reply, kind, word):
@@ -171,3 +178,78 @@ def test_what_a_runner_of_functions_lacks_is_named():
         cm.Runner(pool.described(cascade), models={"small": models["small"]})
     with pytest.raises(CommitteeError, match="lazy is for models"):
         cm.Runner(pool.described(cascade), models=models, lazy=True)
+    with pytest.raises(CommitteeError, match="'large' must be a function, not NoneType"):
+        cm.Runner(pool.described(cascade), models={"small": models["small"], "large": None})
+    with pytest.raises(CommitteeError, match="names to functions, not list"):
+        cm.Runner(pool.described(cascade), models=[len])
+
+
+def test_a_class_that_nobody_named_is_not_made_up():
+    run = runner(lambda record: ("yes", 0.1), lambda record: (None, None), kind="decisions")
+    with pytest.raises(CommitteeError, match="no class was decided: 'large' gave no answer"):
+        run("x")
+    run = runner(lambda record: (None, None), lambda record: ("yes", None), kind="decisions")
+    assert (run("x").class_name, run("x").confidence) == ("yes", -np.inf)
+
+
+def test_models_of_different_classes_are_refused_where_the_cascade_names_none():
+    outputs = {name: np.full((4, 3), 1 / 3) for name in ("small", "large")}
+    pool = Pool.from_arrays([0, 1, 2, 0], outputs, kind="probabilities")
+    cascade = pool.described(cm.Cascade.of(["small", "large"], [0.9]))
+    run = cm.Runner(cascade, models={"small": lambda x: [0.5, 0.5], "large": lambda x: [0, 0, 1]})
+    with pytest.raises(CommitteeError, match="same number of classes: 'small 2', 'large 3'"):
+        run("x")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_stop_iteration_of_a_function_ends_nothing_but_its_call(is_async):
+    """A generator would take it for its end, a thread would never answer, map would stop."""
+    run = runner(lambda record: next(iter([])))
+    with pytest.raises(CommitteeError, match="'small': raised StopIteration"):
+        asyncio.run(run.async_call("x")) if is_async else list(map(run, "xy"))
+
+
+def test_an_awaitable_of_a_plain_function_is_awaited_or_refused():
+    async def call(record):
+        return "a", 0.9
+
+    run = runner(lambda record: call(f"of {record}"))
+    assert asyncio.run(run.async_call("x")).answer == "a"
+    with pytest.raises(CommitteeError, match="'small': its function returns something to await"):
+        run("x")
+
+
+@pytest.mark.parametrize("how", ["fails", "is cancelled"])
+def test_where_one_model_of_a_stage_fails_the_others_are_not_waited_for_nor_left(how):
+    pool, _, _ = world("outcomes")
+    cascade = pool.described(cm.Cascade.of([["small", "large"]], combine="last"))
+    ended = []
+
+    async def fails(record):
+        await asyncio.sleep(0 if how == "fails" else 60)
+        raise TimeoutError("no reply")
+
+    async def slow(record):
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(record)
+
+    async def main():
+        run = cm.Runner(cascade, models={"small": fails, "large": slow})
+        await asyncio.wait_for(run.async_call("x"), 30 if how == "fails" else 0.05)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(main())
+    assert ended == ["x"]
+
+
+def test_a_runner_of_functions_can_be_sent_to_another_process():
+    pool, _, _ = world("outcomes")
+    cascade = pool.described(cm.Cascade.of(["small", "large"], [0.7], combine="last"))
+    run = cm.Runner(cascade, models={"small": divmod7, "large": divmod7})
+    assert pickle.loads(pickle.dumps(run))(44) == run(44)
+
+
+def divmod7(record):
+    return divmod(record, 7)

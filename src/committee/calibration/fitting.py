@@ -176,16 +176,16 @@ def ruled_out_note(name: str, outputs: Outputs, labels: Array | None) -> str:
     count = 0 if labels is None else int(_ruled_out(outputs, labels).sum())
     if labels is None or not count:
         return ""
-    return (
-        f"{name}: the calibration is fitted without {count:,} of {len(labels):,} samples, whose "
-        "own class has probability 0: no calibration changes that"
-    )
+    without = f"{name}: the calibration is fitted without {count:,} of {len(labels):,} samples"
+    if outputs.confidence is not None:
+        return f"{without}, to which it gave no answer"
+    return f"{without}, whose own class has probability 0: no calibration changes that"
 
 
 def _ruled_out(outputs: Outputs, labels: Array) -> Array:
-    """Return which samples have a class of probability 0, shape (N,)."""
-    if outputs.kind == "decisions":
-        return np.zeros(len(labels), bool)
+    """Return which samples have a class of probability 0, or no decision, shape (N,)."""
+    if outputs.confidence is not None:
+        return np.isneginf(outputs.confidence)
     own = outputs.values[np.arange(len(labels)), labels]
     return np.asarray(own == (-np.inf if outputs.kind == "logits" else 0))
 

@@ -44,6 +44,8 @@ class Reliability:
 def reliability(outputs: Outputs, labels: Array, bins: int = 15) -> Reliability:
     """Return accuracy by confidence, the largest probability (Wang et al. 2022, figure 6).
 
+    Samples without an answer, whose confidence is minus infinity, do not count.
+
     Args:
         outputs: Outputs of one model, or of several combined, N rows.
         labels: Class index of each sample, shape (N,).
@@ -55,9 +57,13 @@ def reliability(outputs: Outputs, labels: Array, bins: int = 15) -> Reliability:
     """
     if bins < 1:
         raise ShapeError(f"reliability: bins must be 1 or more, not {bins}")
+    rows = len(outputs)
+    if len(labels) == rows:
+        outputs, labels = _answered(outputs, labels)
     if len(labels) != len(outputs) or not len(outputs):
         raise MisalignedError(
-            f"reliability: {len(outputs)} rows of outputs, {len(labels)} labels; give one for each"
+            f"reliability: {rows} rows of outputs, {len(labels)} labels; give an answer and a "
+            "label for each"
         )
     # Single precision, as in torchmetrics: a value that rounds to 1 there is 1 here.
     confidence = _confidence(outputs).astype(np.float32)
@@ -74,10 +80,14 @@ def reliability(outputs: Outputs, labels: Array, bins: int = 15) -> Reliability:
 
 
 def says_probabilities(outputs: Outputs) -> bool:
-    """Return True if confidence can be a probability; that of decisions may be any number."""
-    if outputs.confidence is None or not len(outputs):
+    """Return True if confidence can be a probability; that of decisions may be any number.
+
+    Minus infinity stands for no answer and says nothing.
+    """
+    if outputs.confidence is None:
         return True
-    return bool(outputs.confidence.min() >= 0 and outputs.confidence.max() <= 1)
+    known = outputs.confidence[~np.isneginf(outputs.confidence)]
+    return bool(((known >= 0) & (known <= 1)).all())
 
 
 def expected_calibration_error(outputs: Outputs, labels: Array, bins: int = 15) -> float:
@@ -111,6 +121,14 @@ def worse_note(
         f"{before:.2%} becomes {after:.2%}. Leave it out with committee calibrate --remove, or try "
         "another --method"
     )
+
+
+def _answered(outputs: Outputs, labels: Array) -> tuple[Outputs, Array]:
+    """Return the samples that have an answer."""
+    if outputs.confidence is None:
+        return outputs, labels
+    answered = ~np.isneginf(outputs.confidence)
+    return outputs.rows(answered), labels[answered]
 
 
 def _confidence(outputs: Outputs) -> Array:

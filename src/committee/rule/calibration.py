@@ -33,6 +33,7 @@ from typing import Any
 
 from committee.arrays import Array
 from committee.errors import CalibrationError, UnknownNameError
+from committee.rule.combinations import if_answered
 from committee.rule.namespace import NUMPY, Namespace
 from committee.rule.outputs import Kind, Outputs
 from committee.rule.scores import quiet, softmax
@@ -121,13 +122,16 @@ class Calibration:
     def apply(self, outputs: Outputs, xp: Namespace = NUMPY) -> Outputs:
         """Calibrate outputs row by row; kind, shape and predicted classes stay.
 
+        Without an answer the confidence stays minus infinity.
+
         Raises:
             CalibrationError: If a temperature is to be applied to decisions.
         """
         if outputs.confidence is not None:
             check_method(self.method, outputs.kind)
-            scores = xp.floats(outputs.confidence)
-            return Outputs(outputs.kind, outputs.values, logistic(self._mapped(scores, xp), xp))
+            scores = logistic(self._mapped(xp.floats(outputs.confidence), xp), xp)
+            own = if_answered(outputs, scores, -math.inf, xp)
+            return Outputs(outputs.kind, outputs.values, own)
 
         def calibrated(raw: Array) -> Array:
             made = self._calibrated(raw, outputs.kind, xp)

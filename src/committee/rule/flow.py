@@ -185,21 +185,27 @@ def joined_decisions(parts: Sequence[Decisions]) -> Decisions:
 
 async def drive_async(flow: Flow, answer: Callable[[Request], Awaitable[Answers]]) -> Decisions:
     """Run a flow to its end, awaiting the answer to each request."""
-    try:
-        request = next(flow)
-        while True:
-            request = flow.send(await answer(request))
-    except StopIteration as end:
-        decisions: Decisions = end.value
-        return decisions
+    step = _next_step(flow)
+    while isinstance(step, Request):
+        step = _next_step(flow, await answer(step))
+    return step
 
 
 def drive(flow: Flow, answer: Callable[[Request], Answers]) -> Decisions:
     """Run a flow to its end, answering each request."""
+    step = _next_step(flow)
+    while isinstance(step, Request):
+        step = _next_step(flow, answer(step))
+    return step
+
+
+def _next_step(flow: Flow, answers: Answers | None = None) -> Request | Decisions:
+    """Return what a flow asks for next, or its decisions at its end.
+
+    A StopIteration of a model is raised outside, and so not mistaken for that end.
+    """
     try:
-        request = next(flow)
-        while True:
-            request = flow.send(answer(request))
+        return next(flow) if answers is None else flow.send(answers)
     except StopIteration as end:
         decisions: Decisions = end.value
         return decisions

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+import operator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
-from inspect import iscoroutinefunction
+from inspect import isawaitable, iscoroutine, iscoroutinefunction
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from committee.errors import CascadeError, ModelError, UnknownNameError
 from committee.rule.cascade import Cascade
+from committee.rule.combinations import models_that_decide
 from committee.rule.flow import Answers, Decisions, Request, decide, drive, drive_async
-from committee.rule.outputs import WITH_CONFIDENCE, Kind, Outputs, checked_outputs
+from committee.rule.outputs import WITH_CONFIDENCE, Kind, Outputs, as_array, checked_outputs
 from committee.run.decision import Answer, Decision, class_name
 from committee.run.open import CascadeLike, open_cascade
+from committee.text import listed
 
 # From a sample to a model's reply, or to something to await for it.
 Function: TypeAlias = Callable[[Any], Any | Awaitable[Any]]
@@ -28,10 +31,14 @@ Function: TypeAlias = Callable[[Any], Any | Awaitable[Any]]
 
 @dataclass(frozen=True, eq=False)
 class _Reply:
-    """A model's reply to one sample; ``cost`` is None if it did not say one."""
+    """A model's reply to one sample.
+
+    ``cost`` is None if it did not say one; ``nameless`` if it decided nothing and named no class.
+    """
 
     outputs: Outputs
-    cost: float | None
+    cost: float | None = None
+    nameless: bool = False
 
 
 class FunctionRunner:
@@ -45,9 +52,11 @@ class FunctionRunner:
             outcomes and decisions it returns (answer, confidence) or (answer, confidence, cost);
             the answer of a decision is a class. For logits and probabilities it returns one number
             a class. A confidence of None says that there is no answer: the next model is asked.
+            The class beside it is taken if no model answers.
 
     Raises:
         CascadeError: If the cascade cannot be read, or does not know the kind of its models.
+        ModelError: If one of the functions cannot be called.
         UnknownNameError: If a model has no function; others may be there.
 
     Attributes:
@@ -57,11 +66,17 @@ class FunctionRunner:
 
     def __init__(self, cascade: CascadeLike, models: Mapping[str, Function]) -> None:
         self.cascade = open_cascade(cascade).cascade
+        if not isinstance(models, Mapping):
+            raise ModelError(f"Runner: models map names to functions, not {type(models).__name__}")
         for name in self.cascade.names:
             if name not in models:
                 raise UnknownNameError.of("Runner: models", "function of", name, models)
+            if not callable(models[name]):
+                kind = type(models[name]).__name__
+                raise ModelError(f"Runner: models: {name!r} must be a function, not {kind}")
         self._models = dict(models)
         self._kinds = _kinds_of(self.cascade)
+        self._combine = self.cascade.of_kinds(set(self._kinds.values())).combination
         self.unit = self.cascade.origin.unit
         self._means = {
             name: cost.value
@@ -79,32 +94,28 @@ class FunctionRunner:
 
         Raises:
             CascadeError: If a model is async and an event loop runs: await :meth:`async_call`.
-            ModelError: If a model's reply has another form.
+            ModelError: If a model's reply has another form, or no model decides on a class.
         """
-        if any(map(_is_async, self._models.values())):
+        if any(_is_async(self._models[name]) for name in self.cascade.names):
             return _run(self.async_call(sample))
         replies: dict[str, _Reply] = {}
 
         def ask(request: Request) -> Answers:
-            for name in request.models:
-                replies[name] = self._reply(name, self._models[name](sample))
-            return {name: replies[name].outputs for name in request.models}
+            return self._answers([(n, self._called(n, sample)) for n in request.models], replies)
 
         return self._explained(drive(decide(self.cascade, 1), ask), replies)
 
     async def async_call(self, sample: Any) -> Answer | Decision:
         """Return the answer to one sample; plain functions run in threads.
 
-        The models of one stage are called at once. If the call is cancelled, no later model is
-        called.
+        The models of one stage are called at once. If one of them fails or the call is cancelled,
+        the others are cancelled, and no later model is called.
         """
         replies: dict[str, _Reply] = {}
 
         async def ask(request: Request) -> Answers:
-            given = await asyncio.gather(*(self._asked(name, sample) for name in request.models))
-            for name, each in zip(request.models, given, strict=True):
-                replies[name] = self._reply(name, each)
-            return {name: replies[name].outputs for name in request.models}
+            given = await _all(self._asked(name, sample) for name in request.models)
+            return self._answers(zip(request.models, given, strict=True), replies)
 
         return self._explained(await drive_async(decide(self.cascade, 1), ask), replies)
 
@@ -112,14 +123,40 @@ class FunctionRunner:
         function = self._models[name]
         if _is_async(function):
             return await function(sample)
-        return await asyncio.to_thread(function, sample)
+        given = await asyncio.to_thread(self._called, name, sample)
+        return await given if isawaitable(given) else given
+
+    def _called(self, name: str, sample: Any) -> Any:
+        try:
+            return self._models[name](sample)
+        except StopIteration as error:
+            # Nothing can hand it on: a thread never answers, map ends as if there were no more.
+            raise ModelError(
+                f"model {name!r}: raised StopIteration, as next() does of nothing; give next() a "
+                "default"
+            ) from error
+
+    def _answers(self, given: Iterable[tuple[str, Any]], replies: dict[str, _Reply]) -> Answers:
+        """Check what models replied, and add it to the replies so far."""
+        new = {name: self._reply(name, each) for name, each in given}
+        replies.update(new)
+        rows = {n: r.outputs for n, r in replies.items() if r.outputs.kind not in WITH_CONFIDENCE}
+        if len({outputs.values.shape[1] for outputs in rows.values()}) > 1:
+            text = listed([f"{n} {outputs.values.shape[1]}" for n, outputs in rows.items()])
+            raise ModelError(f"Runner: models must give the same number of classes: {text}")
+        return {name: reply.outputs for name, reply in new.items()}
 
     def _reply(self, name: str, given: Any) -> _Reply:
         kind = self._kinds[name]
+        if isawaitable(given):
+            if iscoroutine(given):
+                given.close()
+            raise CascadeError(
+                f"model {name!r}: its function returns something to await. Define it by async def, "
+                "or write: await run.async_call(x)"
+            )
         if kind not in WITH_CONFIDENCE:
-            outputs = checked_outputs(f"model {name!r}", kind, np.atleast_2d(given))
-            self._check_classes(name, outputs.values.shape[1])
-            return _Reply(outputs, None)
+            return _Reply(self._row(name, kind, given))
         if not isinstance(given, tuple | list) or len(given) not in (2, 3):
             raise ModelError(
                 f"model {name!r}: must return (answer, confidence) or (answer, confidence, cost), "
@@ -127,15 +164,30 @@ class FunctionRunner:
             )
         answer, confidence, *cost = given
         scores = [-math.inf if confidence is None else confidence]
+        nameless = kind == "decisions" and answer is None and confidence is None
         if kind == "decisions":
-            own = checked_outputs(f"model {name!r}", kind, [self._class(name, answer)], scores)
+            index = 0 if nameless else self._class(name, answer)
+            own = checked_outputs(f"model {name!r}", kind, [index], scores)
         else:
             checked = checked_outputs(f"model {name!r}", kind, [0.0], scores)
             # The value of a free-form answer is unknown here; the answer itself takes its place.
             answers = np.empty(1, object)
             answers[0] = answer
             own = Outputs("outcomes", answers, checked.confidence)
-        return _Reply(own, _checked_cost(name, cost[0]) if cost else None)
+        return _Reply(own, _checked_cost(name, cost[0]) if cost else None, nameless)
+
+    def _row(self, name: str, kind: Kind, given: Any) -> Outputs:
+        """Return one number a class as the outputs of one sample."""
+        values = as_array(f"model {name!r}", given)
+        values = values[None] if values.ndim == 1 else values
+        if len(values.shape) != 2 or len(values) != 1:
+            raise ModelError(
+                f"model {name!r}: must return {kind} of one sample, one number a class, not "
+                f"an array {values.shape}"
+            )
+        outputs = checked_outputs(f"model {name!r}", kind, values)
+        self._check_classes(name, outputs.values.shape[1])
+        return outputs
 
     def _class(self, name: str, answer: Any) -> int:
         """Return the index of a class that a model names, or of which it gives the index."""
@@ -144,9 +196,15 @@ class FunctionRunner:
             return classes.index(answer)
         if isinstance(answer, str):
             raise UnknownNameError.of(f"model {name!r}", "class", answer, classes)
-        index = int(answer)
+        try:
+            index = operator.index(answer)
+        except TypeError:
+            index = -1
         if index < 0:
-            raise ModelError(f"model {name!r}: class {index} is no index 0, 1, …")
+            raise ModelError(
+                f"model {name!r}: {str(answer)[:40]!r} is no class; return its index 0, 1, … or "
+                "its name"
+            )
         self._check_classes(name, len(classes) if index < len(classes) else index + 1)
         return index
 
@@ -159,6 +217,13 @@ class FunctionRunner:
 
     def _explained(self, decisions: Decisions, replies: Mapping[str, _Reply]) -> Answer | Decision:
         stage, score = decisions.stage.item(0), float(decisions.score[0])
+        names = models_that_decide([*replies], self._combine, "max_prob")
+        deciding = [replies[name] for name in names]
+        if not any(map(_is_answer, deciding)) and any(reply.nameless for reply in deciding):
+            raise ModelError(
+                f"{self.cascade}: no class was decided: {listed(names)} gave no answer. Return a "
+                "class to fall back on beside the confidence None"
+            )
         costs = [
             self._means.get(name) if reply.cost is None else reply.cost
             for name, reply in replies.items()
@@ -193,6 +258,22 @@ def _checked_cost(name: str, cost: Any) -> float | None:
     if not 0 <= number < math.inf:
         raise ModelError(f"model {name!r}: costs {cost!r}; a cost is a number from 0")
     return number
+
+
+def _is_answer(reply: _Reply) -> bool:
+    own = reply.outputs.confidence
+    return own is None or bool(own[0] > -math.inf)
+
+
+async def _all(calls: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """Await calls at once; if one fails, cancel the others and wait until they have ended."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _is_async(function: Function) -> bool:
