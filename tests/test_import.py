@@ -543,7 +543,7 @@ def test_answers_of_services_are_taken_as_they_come(tmp_path: Path) -> None:
     assert pool.samples.labels.tolist() == [3, 0, 1]
     assert pool.costs.values("dollars") == {"a": 0.5, "b": 3.0}
     assert "a costs 0.5 dollars a sample, the mean of column 'Dollars'" in notes
-    with pytest.raises(CommitteeError, match=r"mean 0\.5 dollars, --cost says 7.*ignore=Dollars"):
+    with pytest.raises(CommitteeError, match=r"mean 0\.5 dollars, but .* 7\..*ignore=Dollars"):
         take(
             tmp_path,
             services(tmp_path),

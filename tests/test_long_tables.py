@@ -1,5 +1,6 @@
 """Logs of answers: long tables in any order and form, missing answers, costs of each sample."""
 
+import datetime
 import json
 import random
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 import committee as cm
+from committee.cli import main
 from committee.errors import CommitteeError
 from committee.pool.pool import Pool
 from committee.store.import_predictions import import_predictions
@@ -146,6 +148,11 @@ def test_missing_answers_have_the_meaning_that_is_asked_for(tmp_path):
         ({}, {"missing": "pass", "kind": "decisions"}, "is for outcomes"),
         ({}, {"columns": {"value": "grade"}}, "grade"),
         ({}, {"costs": {"medium": 1.0}}, "medium"),
+        ({"confidence": float("inf")}, {}, r"line 3 .*q1.*'confidence' is infinite"),
+        ({"confidence": float("inf")}, {"missing": "pass"}, r"line 3 .*'confidence' is infinite"),
+        ({}, {"columns": {"model": "engine"}}, "no column 'engine'"),
+        ({}, {"columns": {"ignore": "model"}}, "'q0' stands twice"),
+        ({"model": "org/x"}, {}, r"log\.csv \(org/x\): model name 'org/x'.*Rename it"),
     ],
 )  # fmt: skip
 def test_bad_tables_get_one_line(tmp_path, change, options, word):
@@ -156,6 +163,152 @@ def test_bad_tables_get_one_line(tmp_path, change, options, word):
         imported(tmp_path, {"log": table}, **options)
     assert "\n" not in str(found.value)
     assert not (tmp_path / "store").exists()
+
+
+def test_missing_answers_are_counted_in_a_note(tmp_path):
+    rows = [r for r in log() if (r["sample"], r["model"]) != ("q3", "small")]
+    next(r for r in rows if r["sample"] == "q5")["value"] = None
+    table, notes = write(tmp_path / "log.jsonl", rows), []
+    imported(tmp_path, {"log": table}, missing="pass", note=notes.append)
+    line = "small gave no answer to 2 of 60 samples, 'q5', 'q3': a cascade goes on to the next"
+    assert [note.startswith(line) for note in notes].count(True) == 1
+
+
+def test_models_without_a_sample_in_common_are_refused(tmp_path):
+    rows = log()
+    for row in rows:
+        row["sample"] += " " * (row["model"] == "small")
+    table = write(tmp_path / "log.csv", rows)
+    with pytest.raises(CommitteeError, match=r"small answered none of the samples .*'q0 '.*'q0'"):
+        imported(tmp_path, {"log": table}, missing="pass")
+
+
+def test_a_long_table_without_ids_does_not_say_which_rows_are_one_sample(tmp_path):
+    rows = [{k: v for k, v in row.items() if k != "sample"} for row in log()]
+    table = write(tmp_path / "log.csv", rows)
+    with pytest.raises(CommitteeError, match="no ids say which rows of two models are of one"):
+        imported(tmp_path, {"log": table})
+
+
+def test_a_decision_that_lacks_has_no_meaning_to_ask_for(tmp_path):
+    rows = [{"id": f"q{i}", "model": m, "answer": 0, "confidence": 0.5, "label": 0}
+            for i in range(9) for m in "ab"]  # fmt: skip
+    with pytest.raises(CommitteeError, match=r"b lacks 1 answer: 'q8'\. Leave .* all models$"):
+        imported(tmp_path, {"log": write(tmp_path / "log.csv", rows[:-1])}, "decisions")
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_models_may_be_numbers_and_grades_true_or_false(tmp_path, ending):
+    rows = log()
+    for row in rows:
+        row["model"] = ("small", "large").index(row["model"])
+        row["value"] = bool(row["value"])
+    pool = imported(tmp_path, {"log": write(tmp_path / f"log.{ending}", rows)})
+    assert pool.names == ["0", "1"]
+    assert pool.outputs["1"].values.tolist() == [float(row["value"]) for row in rows[SAMPLES:]]
+
+
+def test_the_users_column_of_models_is_taken_and_no_other(tmp_path):
+    rows = [row | {"engine": row["model"], "model": "v2"} for row in log()]
+    options = {"columns": {"model": "engine", "ignore": "model"}}
+    pool = imported(tmp_path, {"log": write(tmp_path / "log.csv", rows)}, **options)
+    assert pool.names == ["small", "large"]
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ('{"sample": "q', "line 121: no valid JSON"),
+        ('{"sample": NaN}', "line 121: no valid JSON"),
+        ("[1, 2]", "line 121 is no object"),
+        ('{"sample": "q0", "sample ": "q1"}', "line 121: .* hold one name twice"),
+        ('{"sample": "q0", "model": null}', "line 121 names no model"),
+        ('{"sample": null, "model": "small"}', "line 121 has no id"),
+    ],
+)
+def test_a_broken_line_of_a_log_is_named(tmp_path, line, word):
+    table = write(tmp_path / "log.jsonl", log())
+    table.write_text(f"{table.read_text()}\n{line}\n")
+    with pytest.raises(CommitteeError, match=word) as found:
+        imported(tmp_path, {"log": table}, missing="pass")
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("digits", [17, 30])
+def test_ids_that_are_long_numbers_are_kept_apart(tmp_path, digits):
+    rows = log()
+    for row in rows:
+        row["sample"] = 10**digits + int(row["sample"][1:])
+    pool = imported(tmp_path, {"log": write(tmp_path / "log.jsonl", rows)})
+    assert sorted(map(int, pool.samples.ids)) == [10**digits + i for i in range(SAMPLES)]
+
+
+def test_cells_of_parquet_that_are_null_or_no_plain_number(tmp_path):
+    rows = log()
+    rows[1]["model"] = None
+    with pytest.raises(CommitteeError, match=r"row 1 \(from 0\) names no model"):
+        imported(tmp_path, {"log": write(tmp_path / "log.parquet", rows)})
+    rows = [row | {"seconds": datetime.timedelta(seconds=row["dollars"])} for row in log()]
+    with pytest.raises(CommitteeError, match="'seconds' holds timedelta64"):
+        imported(tmp_path, {"log": write(tmp_path / "log.parquet", rows)})
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [("", "is empty"), (None, "is a folder"), ("sample,model,value,confidence", "holds no row")],
+)
+def test_what_holds_no_row_is_said_so(tmp_path, content, word):
+    for ending in ("csv", "jsonl") if not content else ("csv",):
+        path = tmp_path / f"log.{ending}"
+        path.mkdir() if content is None else path.write_text(content)
+        with pytest.raises(CommitteeError, match=word):
+            imported(tmp_path, {"log": path})
+
+
+def test_a_table_of_costs_is_matched_with_the_models_of_a_log(tmp_path, capsys):
+    table = write(tmp_path / "log.csv", log())
+    (tmp_path / "ms.csv").write_text("model,ms\nsmall,1\nlarge,20\n")
+    words = ["import", str(table), "--kind", "outcomes", "--split", "val", "--out"]
+    assert main([*words, str(tmp_path / "s"), "--costs", str(tmp_path / "ms.csv")]) == 0
+    pool = Pool.load(tmp_path / "s")
+    assert pool.costs.values("ms") == {"small": 1, "large": 20}
+    assert pool.sample_costs("dollars")["small"].shape == (SAMPLES,)
+    (tmp_path / "usd.csv").write_text("model,dollars\nsmall,1\nlarge,20\n")
+    assert main([*words, str(tmp_path / "t"), "--costs", str(tmp_path / "usd.csv")]) == 2
+    assert "column 'dollars' has the mean" in capsys.readouterr().err
+    assert not (tmp_path / "t").exists()
+
+
+def test_one_number_does_not_hide_behind_costs_by_sample(tmp_path, capsys):
+    notes = []
+    imported(tmp_path, {"log": write(tmp_path / "val.csv", log())})
+    other = [{**r, "sample": f"t{r['sample']}", "dollars": r["dollars"] * 2} for r in log(1)]
+    imported(tmp_path, {"log": write(tmp_path / "t.csv", other)}, split="test", note=notes.append)
+    assert not any("now costs" in note for note in notes)  # each split keeps its own
+    store, table = tmp_path / "store", tmp_path / "new.csv"
+    table.write_text("model,dollars\nsmall,1\n")
+    before = [each.evaluation for each in cm.search(Pool.load(store))]
+    assert main(["costs", str(store), str(table)]) == 2
+    assert "each sample of 'test', 'val' has a cost of its own" in capsys.readouterr().err
+    assert [each.evaluation for each in cm.search(Pool.load(store))] == before
+
+
+@pytest.mark.parametrize("change", ["more samples", "another kind", "other bounds"])
+def test_an_import_that_does_not_fit_leaves_the_store_as_it_was(tmp_path, change):
+    imported(tmp_path, {"log": write(tmp_path / "log.csv", log())})
+    store = tmp_path / "store"
+    before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    rows, options = log(samples=SAMPLES + (change == "more samples")), {}
+    if change != "more samples":
+        rows = [row | {"model": "new"} for row in rows if row["model"] == "small"]
+    if change == "another kind":
+        rows = [{"class" if k == "value" else k: v for k, v in row.items()} for row in rows]
+        options["kind"] = "decisions"
+    if change == "other bounds":
+        options["bounds"] = (0, 5)
+    with pytest.raises(CommitteeError):
+        imported(tmp_path, {"log": write(tmp_path / "new.csv", rows)}, **options)
+    assert before == {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
 
 
 def test_two_splits_have_costs_of_their_own(tmp_path):

@@ -14,11 +14,8 @@ from committee.cli.output import print_json, say, say_next, say_notes
 from committee.cli.stores import next_step
 from committee.errors import CostError, DataError, ShapeError, require
 from committee.names import read_class_names
-from committee.spec.cost import Cost
-from committee.spec.model import ImportedModel
-from committee.store.folder import add_costs
 from committee.store.import_predictions import import_predictions
-from committee.store.published_costs import matched_costs, read_costs
+from committee.store.published_costs import read_costs
 from committee.text import counted
 
 
@@ -113,7 +110,7 @@ def import_(
     that have ids by id. A cost that differs from row to row is kept for each sample.
 
     A table with a column model, such as a log of calls, has a row for each sample and model, in any
-    order; ids are needed where models answered different samples.
+    order, and a column of ids, which says what rows are of one sample.
 
     Example: committee import small=s.npy large=l.npy --kind logits --split val --labels labels.npy
     --cost small=41e6 --cost large=126e6
@@ -126,9 +123,6 @@ def import_(
     # Extras are named after the file endings that need them.
     require("import", *(each.suffix.lower()[1:] for each in (*named.values(), labels) if each))
     notes: list[str] = []
-    listed: dict[str, tuple[Cost, ...]] = {}
-    if costs is not None:
-        listed, notes = matched_costs(read_costs(costs), map(ImportedModel, named), {})
     pool = import_predictions(
         named,
         out,
@@ -138,6 +132,7 @@ def import_(
         classes=() if classes is None else read_class_names("--classes", classes),
         costs=dict(_cost(each) for each in cost or []),
         unit=unit,
+        listed_costs=() if costs is None else read_costs(costs),
         families=dict(_family(each) for each in family or []),
         columns=_columns(columns or []),
         normalise=normalise,
@@ -147,8 +142,6 @@ def import_(
         seed=seed or 0,
         note=notes.append,
     )
-    if listed:
-        notes += add_costs(out, listed)
     folder = Path(out) / split
     if as_json:
         result = {"split": str(folder), "models": pool.names, "samples": len(pool)}

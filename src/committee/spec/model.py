@@ -37,7 +37,7 @@ def check_name(where: str, name: str) -> str:
     if not _NAME.fullmatch(name) or name == "samples":
         raise PoolFileError(
             f"{where}: model name '{printable(name[:80])}' must be letters, digits and . _ @ + -, "
-            "200 at most, and not 'samples', for it names files in the store"
+            "200 at most, and not 'samples', for it names files in the store. Rename it"
         )
     return name
 

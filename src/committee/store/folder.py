@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from committee.errors import ChangedError, StoreError, UnknownNameError
+from committee.errors import ChangedError, CostError, StoreError, UnknownNameError
 from committee.files import disk_errors, sync_folder
 from committee.pool.samples import Samples
-from committee.spec.cost import Cost
+from committee.spec.cost import MEAN, Cost
 from committee.spec.model import ModelSpec
 from committee.store.entry import (
     SAMPLES,
@@ -25,6 +25,7 @@ from committee.store.entry import (
     read_index,
     write_index,
 )
+from committee.store.sample_costs import splits_by_sample
 from committee.store.split import (
     Split,
     check_apart,
@@ -150,13 +151,16 @@ class Store:
 def _other_costs(
     name: str, old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """Return notes on costs that replace those of a model; they hold for all splits."""
-    before = {cost["unit"]: cost["value"] for cost in old}
+    """Return notes on costs that replace those of a model; they hold for all splits.
+
+    The mean over samples holds for the split of these samples alone, so nothing is replaced.
+    """
+    before = {cost["unit"]: cost for cost in old if cost["conditions"] != MEAN}
     return [
         f"{name} now costs {cost['value']:.6g} {cost['unit']}, before it was "
-        f"{before[cost['unit']]:.6g}; the new cost holds for all splits of the store"
+        f"{before[cost['unit']]['value']:.6g}; the new cost holds for all splits of the store"
         for cost in new
-        if before.get(cost["unit"], cost["value"]) != cost["value"]
+        if cost["conditions"] != MEAN and before.get(cost["unit"], cost)["value"] != cost["value"]
     ]
 
 
@@ -201,20 +205,33 @@ def add_costs(store: str | Path, costs: Mapping[str, Sequence[Cost]]) -> list[st
     )
 
 
-def _record(store: Path, facts: Mapping[str, Mapping[str, object]]) -> list[str]:
+def _refuse_by_sample(store: Path, name: str, unit: str) -> None:
+    """Refuse one cost for all samples where a split has costs by sample, which it hides."""
+    splits = splits_by_sample(store, name, unit)
+    if splits:
+        raise CostError(
+            f"{store}: each sample of {listed(splits)} has a cost of its own in {name!r}, in "
+            f"{unit}, which one number does not replace. Give that number another unit, or import "
+            f"{listed(splits)} again without the column, with --cost {name}=NUMBER --unit {unit}"
+        )
+
+
+def _record(store: Path, facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Write facts of models into the index of a store, and return notes on changed costs."""
     path = store / "store.json"
     known = read_index(path)  # before a folder is made for a store that is not there
     for name in facts:
         if name not in known["models"]:
             raise UnknownNameError.of(str(path), "model", name, known["models"])
+        for cost in facts[name]["costs"]:
+            _refuse_by_sample(store, name, cost["unit"])
     with writing(store) as target:
         known = read_index(path)
         models = {name: {**known["models"][name], **own} for name, own in facts.items()}
         return target.add_models(models, tuple(known["classes"]))
 
 
-def _compared(spec: ModelSpec) -> dict[str, object]:
+def _compared(spec: ModelSpec) -> dict[str, Any]:
     """Costs, and what the store compares with what it knows."""
     data = spec.to_json()
     return {key: data[key] for key in ("costs", "fingerprint", "preprocessing", "kind")}

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from committee.arrays import Array
-from committee.errors import CostError, DataError, MisalignedError, ShapeError, UnknownNameError
+from committee.errors import (
+    CostError,
+    DataError,
+    MisalignedError,
+    NotFiniteError,
+    ShapeError,
+    UnknownNameError,
+)
 from committee.names import class_names, class_order, permutation
 from committee.pool.labels import indices
 from committee.pool.plausibility import check_classes, normalised
@@ -38,7 +45,7 @@ class Foreign:
     """One file's content.
 
     ``outputs`` is None for a file of labels; a label is -1 where there is none; ``costs`` are
-    those of each sample, by column.
+    those of each sample, by column; ``gaps`` are True where a model gave no answer.
     """
 
     path: Path
@@ -49,6 +56,7 @@ class Foreign:
     labels: Array | None = None
     ids: tuple[str, ...] | None = None
     costs: Mapping[str, Array] = field(default_factory=dict)
+    gaps: Array | None = None
 
     def rows(self, order: Array) -> Foreign:
         """Return the same samples in another order, indices of shape (N,)."""
@@ -60,6 +68,7 @@ class Foreign:
             labels=None if self.labels is None else self.labels[order],
             ids=None if self.ids is None else tuple(self.ids[row] for row in order.tolist()),
             costs={name: each[order] for name, each in self.costs.items()},
+            gaps=None if self.gaps is None else self.gaps[order],
         )
 
 
@@ -122,6 +131,11 @@ class Reader:
         """Return what a file says of one model."""
         table = self._tables[path]
         roles = roles_of(table, self._kind, self._columns, self.classes)
+        if table.part and roles.id is None:
+            raise DataError(
+                f"{path}: no ids say which rows of two models are of one sample. Name their column "
+                "with --columns id=NAME, or give each model a file, all in one order"
+            )
         if table.headless:
             self._tell(f"{path}: names no columns; all {len(roles.outputs)} are taken as outputs")
         readers = {"decisions": self._decisions, "outcomes": self._outcomes}
@@ -148,7 +162,7 @@ class Reader:
         for what, each in (("ids", ids), ("labels", labels)):
             if each is not None and len(each) != count:
                 raise MisalignedError(f"{table.path}: {len(each)} {what}, but {count} samples")
-        return Foreign(table.path, table, roles, count, outputs, labels, ids, costs)
+        return Foreign(table.path, table, roles, count, outputs, labels, ids, costs, gaps)
 
     def _decisions(self, table: Table, roles: Roles) -> Outputs:
         decision, confidence = _pair(table, "decisions", "class", roles.decision, roles.confidence)
@@ -286,17 +300,29 @@ def _ids(table: Table, name: str) -> tuple[str, ...]:
 def _numbers(table: Table, name: str, gaps: bool = False) -> Array:
     """Return a column as numbers; what is missing or no number is named with its place.
 
-    With ``gaps`` what is missing is NaN.
+    With ``gaps`` what is missing is NaN, and True and False are 1 and 0, as grades are written.
     """
     column = table.read(name)
+    if column.dtype.kind in "mMc":
+        raise DataError(f"{table.path}: {name!r} holds {column.dtype}; write plain numbers")
     if gaps and column.dtype.kind == "U":
-        column = np.where(np.char.strip(column) == "", "nan", column)
+        column = _spelled(column)
     try:
         numbers = np.asarray(column, dtype=np.float64)
     except (ValueError, TypeError):
         row = next(i for i, each in enumerate(column.tolist()) if not _is_number(each))
         raise DataError(_no_number(table, name, row, column[row])) from None
+    if np.isposinf(numbers).any():
+        row = int(np.isposinf(numbers).argmax())
+        place = f"{table.place(row)}{_with_id(table, row)}"
+        raise NotFiniteError(f"{table.path}: {place}: {name!r} is infinite; write a finite number")
     return numbers
+
+
+def _spelled(column: Array) -> Array:
+    """Return texts with nan where there is nothing, and 1 and 0 for true and false."""
+    known = {"": "nan", "true": "1", "false": "0"}
+    return np.array([known.get(text.strip().casefold(), text) for text in column.tolist()], str)
 
 
 def _known_numbers(table: Table, name: str, remedy: str = "") -> Array:
@@ -335,16 +361,21 @@ def _costs(table: Table, name: str, gaps: Array | None) -> Array:
     """Return what each sample cost; one without answer may lack it, and costs what others do."""
     values = _numbers(table, name, gaps=gaps is not None)
     if gaps is not None:
-        unknown = gaps & np.isnan(values)
-        values = np.where(unknown, np.nanmean(values) if unknown.any() else 0.0, values)
+        others = values[~np.isnan(values)]
+        values = np.where(gaps & np.isnan(values) & bool(len(others)), _mean(others), values)
     wrong = ~(np.isfinite(values) & (values >= 0))
     if wrong.any():
         row = int(wrong.argmax())
+        is_what = "missing" if np.isnan(values[row]) else f"{values[row]}"
         raise CostError(
-            f"{table.path}: {table.place(row)}{_with_id(table, row)}: {name!r} is {values[row]}; a "
+            f"{table.path}: {table.place(row)}{_with_id(table, row)}: {name!r} is {is_what}; a "
             f"cost is a number from 0. Fix it, or leave the column out: --columns ignore={name}"
         )
     return values
+
+
+def _mean(values: Array) -> float:
+    return float(values.mean()) if len(values) else 0.0
 
 
 def _labels(table: Table, name: str, classes: Sequence[str], named: Sequence[str]) -> Array:

@@ -14,7 +14,7 @@ named by class are found by name, samples that have ids are joined by id.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -28,6 +28,7 @@ from committee.data.base import share_rows
 from committee.errors import (
     CommitteeError,
     CostError,
+    DamagedError,
     DataError,
     MisalignedError,
     ShapeError,
@@ -35,6 +36,7 @@ from committee.errors import (
 )
 from committee.pool.comparison import shared_samples
 from committee.pool.identity import shared
+from committee.pool.outcomes import bounds_of
 from committee.pool.plausibility import (
     check_alike,
     check_classes,
@@ -46,16 +48,18 @@ from committee.pool.pool_model import PoolModel, copies_in
 from committee.pool.samples import Samples
 from committee.rule.outputs import WITH_CONFIDENCE, Outputs, check_kind
 from committee.spec.cost import MEAN, Cost
-from committee.spec.model import ImportedModel, check_name
-from committee.store.entry import CHUNK_ROWS, Entry, read_index
+from committee.spec.model import ImportedModel, check_name, model_from_json
+from committee.store.entry import CHUNK_ROWS, Entry, finished_models, read_index, read_manifest
 from committee.store.folder import writing
 from committee.store.foreign import Fill, Foreign, Note, Reader, filled
 from committee.store.long_tables import completed, expanded
+from committee.store.published_costs import TableRow, matched_costs
 from committee.store.reader import stored_widths
 from committee.store.roles import ROLES
 from committee.store.sample_costs import write_costs
 from committee.store.split import Split, check_split_name, known_split, other_splits
 from committee.store.tables import Table, read_table
+from committee.store.writer import check_identity
 from committee.text import listed, printable
 
 _MISSING = ("refuse", "wrong", "pass")
@@ -71,6 +75,7 @@ def import_predictions(
     classes: Sequence[str] = (),
     costs: Mapping[str, float] | None = None,
     unit: str = "macs",
+    listed_costs: Sequence[TableRow] = (),
     families: Mapping[str, str] | None = None,
     columns: Mapping[str, str | Sequence[str]] | None = None,
     normalise: bool = False,
@@ -93,6 +98,7 @@ def import_predictions(
             knows already, or that the files name, if left out.
         costs: What one sample costs in each model, in ``unit``.
         unit: Unit of the costs.
+        listed_costs: Rows of a table of costs, in which models are found by name.
         families: Of models that are trainings of one architecture, the architecture's name.
         columns: What columns are, where their names do not say it: names by role, which is ``id``,
             ``label``, ``class``, ``value``, ``confidence``, ``cost``, ``outputs`` or ``ignore``.
@@ -108,7 +114,7 @@ def import_predictions(
         The pool of these models.
 
     Raises:
-        CostError: If a file and ``costs`` give a model other costs in one unit.
+        CostError: If a model has several costs in one unit, or none is in ``listed_costs``.
         DataError: If a file cannot be read, or a column is none of what is taken.
         MisalignedError: If files differ in samples, classes or labels.
         ShapeError, NotFiniteError: If outputs cannot be used; the file is named.
@@ -119,7 +125,7 @@ def import_predictions(
     fill, least = _fill_of(kind, missing, bounds)
     check_split_name(split)
     mapping = {r: [n] if isinstance(n, str) else list(n) for r, n in (columns or {}).items()}
-    tables = _tables(files, mapping)
+    tables = _tables(files, kind, mapping)
     for what, own in (("cost", costs), ("family", families)):
         for name in own or {}:
             if name not in tables:
@@ -136,7 +142,7 @@ def import_predictions(
         reader.learn(table.path)
     foreign = {name: reader.model(table.path) for name, table in tables.items()}
     if kind in WITH_CONFIDENCE:
-        foreign = completed(foreign, missing, least)
+        foreign = completed(foreign, missing, least, tell)
     beside = [] if labels is None else [reader.labels(labels)]
     classes = () if unnamed else reader.classes
     for each in foreign.values():
@@ -146,12 +152,13 @@ def import_predictions(
     joined = _joined([*foreign.values(), *beside], known_split(folder, classes), tell)
     foreign = dict(zip(foreign, joined, strict=False))
     samples = _agreed(joined, classes, split, tell)
+    given = _given_costs(foreign, costs or {}, unit, listed_costs, tell)
     specs = {
         name: ImportedModel(
             name,
             check_kind("import", kind),
             (families or {}).get(name, ""),
-            tuple(_costs_of(name, each, (costs or {}).get(name), unit, tell)),
+            tuple(_costs_of(name, each, given[name], unit, tell)),
             bounds=bounds,
         )
         for name, each in foreign.items()
@@ -174,15 +181,19 @@ def import_predictions(
     return Pool.load(Path(store) / split, list(tables))
 
 
-def _tables(files: Mapping[str, Path], columns: dict[str, list[str]]) -> dict[str, Table]:
+def _tables(
+    files: Mapping[str, Path], kind: str, columns: dict[str, list[str]]
+) -> dict[str, Table]:
     """Return the table of each model, and take the column that names models from ``columns``."""
     for role in columns:
         if role not in ROLES:
             raise UnknownNameError.of("columns", "role of a column", role, ROLES)
     read = {name: read_table(file) for name, file in files.items()}
-    tables = expanded(read, columns.pop("model", ()))
-    for name in tables:
-        check_name("import", name)
+    tables = expanded(read, kind, columns.pop("model", ()), columns.get("ignore", ()))
+    if not tables:
+        raise DataError(f"{next(iter(read.values())).path}: holds no row")
+    for name, table in tables.items():
+        check_name(str(table.path) if table.part else "import", name)
     return tables
 
 
@@ -229,23 +240,48 @@ def _write(
 ) -> None:
     """Put the outputs of a pool into a store."""
     samples = pool.samples
+    entries = {name: _entry(samples, own) for name, own in pool.outputs.items()}
+    _check_stored(store, pool, entries)
     with writing(store) as target:
         for line in target.add_models(specs, samples.classes):
             tell(line)
         target.add_samples(Split(samples), known_apart=apart)
         for name, own in pool.outputs.items():
-            entry = Entry(
-                kind=own.kind,
-                samples=samples.ids_fingerprint,
-                classes=samples.classes_fingerprint,
-                fingerprint=_fingerprint(own),
-                batch_size=0,
-                dtype="float64" if own.kind in WITH_CONFIDENCE else str(own.values.dtype),
-                rows=len(samples),
-            )
-            target.writer(samples, name, entry).write_all(own)
+            target.writer(samples, name, entries[name]).write_all(own)
             model = pool.models[name]
             write_costs(store / samples.split, model.spec, samples, model.sample_costs)
+
+
+def _entry(samples: Samples, own: Outputs) -> Entry:
+    return Entry(
+        kind=own.kind,
+        samples=samples.ids_fingerprint,
+        classes=samples.classes_fingerprint,
+        fingerprint=_fingerprint(own),
+        batch_size=0,
+        dtype="float64" if own.kind in WITH_CONFIDENCE else str(own.values.dtype),
+        rows=len(samples),
+    )
+
+
+def _check_stored(store: Path, pool: Pool, entries: Mapping[str, Entry]) -> None:
+    """Refuse, before anything is written, what does not fit the outputs that a split has."""
+    folder = store / pool.samples.split
+    index = read_index(store / "store.json") if (store / "store.json").is_file() else None
+    for name in sorted(finished_models(folder)):
+        with suppress(DamagedError):
+            entry = read_manifest(folder / f"{name}.json").entry
+            if name in entries:
+                check_identity(folder / f"{name}.npy", entry, entries[name])
+            elif entry.kind != pool.kind:
+                raise MisalignedError(
+                    f"{folder}: {name!r} gives {entry.kind}, these are {pool.kind}, which no "
+                    "committee mixes. Write to another store with --out"
+                )
+        known = (index or {"models": {}})["models"].get(name)
+        if known and pool.kind == "outcomes" and name not in entries:
+            stored = model_from_json(name, known, str(store))
+            bounds_of([stored, *pool.specs.values()])
 
 
 def _apart_by_outputs(root: Path, pool: Pool) -> list[str]:
@@ -262,19 +298,43 @@ def _apart_by_outputs(root: Path, pool: Pool) -> list[str]:
     return apart
 
 
+def _given_costs(
+    names: Collection[str],
+    costs: Mapping[str, float],
+    unit: str,
+    rows: Sequence[TableRow],
+    tell: Note,
+) -> dict[str, list[Cost]]:
+    """Return the costs of each model that its file does not hold."""
+    given = {n: [Cost(costs[n], unit)] if n in costs else [] for n in names}
+    if rows:
+        found, notes = matched_costs(rows, map(ImportedModel, names), {})
+        for line in notes:
+            tell(line)
+        for name, own in found.items():
+            given[name] += own
+    for name, each in given.items():
+        if len({cost.unit for cost in each}) < len(each):
+            raise CostError(
+                f"import: {name!r} has two costs in {unit}, by --cost and in the table of --costs. "
+                "Leave one of the two out"
+            )
+    return given
+
+
 def _costs_of(
-    name: str, foreign: Foreign, given: float | None, unit: str, tell: Note
+    name: str, foreign: Foreign, given: Sequence[Cost], unit: str, tell: Note
 ) -> list[Cost]:
-    """Return a model's costs: the one given, and the means of its columns."""
-    costs = {} if given is None else {unit: Cost(given, unit)}
+    """Return a model's costs: those given, and the means of its columns."""
+    costs = {cost.unit: cost for cost in given}
     for column, own in foreign.roles.costs.items():
         each = foreign.costs[column]
         mean = Cost(float(each.mean()) if len(each) else 0.0, own or unit, "given", _mark(each))
         if costs.get(mean.unit, mean).value != mean.value:
             raise CostError(
-                f"{foreign.path}: column {column!r} has the mean {mean.value:.6g} {mean.unit}, "
-                f"--cost says {costs[mean.unit].value:.6g}. Leave out --cost {name}=…, or the "
-                f"column with --columns ignore={column}"
+                f"{foreign.path}: column {column!r} has the mean {mean.value:.6g} {mean.unit}, but "
+                f"{name} is also said to cost {costs[mean.unit].value:.6g}. Leave that cost out, "
+                f"or the column with --columns ignore={column}"
             )
         costs[mean.unit] = mean
         tell(f"{name} costs {mean.value:.6g} {mean.unit} a sample, the mean of column {column!r}")

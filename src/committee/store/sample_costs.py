@@ -19,7 +19,7 @@ from committee.pool.samples import Samples
 from committee.reading import typed
 from committee.spec.cost import MEAN, Cost
 from committee.spec.model import KnownModel
-from committee.store.entry import SCHEMA, read_json, write_json
+from committee.store.entry import SAMPLES, SCHEMA, read_json, write_json
 
 _FOLDER = "costs"
 
@@ -80,6 +80,16 @@ def read_costs(split: Path, model: KnownModel, samples: Samples) -> dict[str, Ar
         raise _altered(path) from None
 
 
+def splits_by_sample(store: Path, model: str, unit: str) -> list[str]:
+    """Return the splits of a store in which a model has costs by sample in a unit.
+
+    Raises:
+        DamagedError: If a file was altered.
+    """
+    paths = [_path(file.parent, model) for file in sorted(store.glob(f"*/{SAMPLES}"))]
+    return [p.parent.parent.name for p in paths if p.exists() and unit in _read(p).units]
+
+
 def with_means(model: KnownModel, costs: Mapping[str, Array]) -> KnownModel:
     """Return a model that costs what these samples cost on average."""
     means = [Cost(float(each.mean()), unit, "given", MEAN) for unit, each in costs.items()]
@@ -93,15 +103,17 @@ def _path(split: Path, model: str) -> Path:
 
 def _known(path: Path, samples: Samples) -> dict[str, str]:
     """Return what is recorded of these samples; nothing if no file is there."""
-    if not path.exists():
-        return {}
+    record = _read(path) if path.exists() else None
+    return record.units if record and record.samples == samples.ids_fingerprint else {}
+
+
+def _read(path: Path) -> _Record:
     data = read_json(path)
     del data["schema"]
     try:
-        record = typed("costs", data, _Record, whole=True)
+        return typed("costs", data, _Record, whole=True)
     except CommitteeError:
         raise _altered(path) from None
-    return record.units if record.samples == samples.ids_fingerprint else {}
 
 
 def _numbers(path: Path, digits: str, samples: Samples) -> Array:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from committee.arrays import Array
-from committee.errors import DataError, MissingExtraError, needing
+from committee.errors import DataError, MissingExtraError, UnreadableError, needing
 from committee.reading import check_growth, parsed_json, parsed_npz, shape_in
 from committee.text import from_cell, is_ours, listed, printable, tidy
 
@@ -57,7 +57,8 @@ class Table:
     """The columns of a file by name, in the file's order.
 
     ``tabular``: each class may have a column of its own. ``headless``: its columns are called c0,
-    c1, …. ``lines`` has the line of each row; None if the format has no lines.
+    c1, …. ``lines`` has the line of each row; None if the format has no lines. ``part``: these are
+    the rows of one of several models.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class Table:
     tabular: bool = False
     headless: bool = False
     lines: Sequence[int] | None = None
+    part: bool = False
 
     def read(self, name: str) -> Array:
         """Return the values of a column, shape (N,) or (N, C)."""
@@ -84,6 +86,8 @@ def read_table(path: Path) -> Table:
     suffix = path.suffix.lower()
     if suffix not in _READERS:
         raise DataError(f"{path}: can be {', '.join(_READERS)}, not {path.suffix or 'no ending'}")
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name one of the files in it")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     table: Table = _reading(str(path), path, partial(_READERS[suffix], path))
@@ -98,7 +102,9 @@ def _reading(where: str, path: Path, read: Callable[[], Any]) -> Any:
         raise
     except Exception as error:
         reason = printable(str(error).split("\n")[0])
-        raise DataError(f"{where}: cannot be read as {path.suffix[1:]} ({reason})") from None
+        remedy = ". Save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+        ending = path.suffix[1:].partition(" ")[0]  # the rest is the model of a part
+        raise DataError(f"{where}: cannot be read as {ending} ({reason}){remedy}") from None
 
 
 def _npy(path: Path) -> Table:
@@ -193,22 +199,37 @@ def _jsonl(path: Path) -> Table:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                row = parsed_json(line)
-                if not isinstance(row, dict):
-                    raise DataError(f"{path}: line {number} is no object; write one on each line")
-                rows.append({tidy(name): value for name, value in row.items()})
+                rows.append(_json_row(f"{path}: line {number}", line))
                 lines.append(number)
+    if not rows:
+        raise DataError(f"{path}: is empty; write one object on each line")
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: _json_column([row.get(name) for row in rows]) for name in names}
     return Table(path, columns, tabular=True, lines=lines)
 
 
+def _json_row(where: str, line: str) -> dict[str, Any]:
+    try:
+        row = parsed_json(line.strip())
+    except UnreadableError as error:
+        raise DataError(f"{where}: {error}. Fix or remove the line") from None
+    if not isinstance(row, dict):
+        raise DataError(f"{where} is no object; write one on each line")
+    tidied = {tidy(name): value for name, value in row.items()}
+    if len(tidied) < len(row):
+        raise DataError(f"{where}: {listed(row)} hold one name twice. Remove one of the two")
+    return tidied
+
+
 def _json_column(values: list[Any]) -> Column:
-    is_list = any(isinstance(each, list) for each in values)
-    if is_list or all(each is None or isinstance(each, int | float) for each in values):
-        numbers = all(isinstance(each, int) for each in values)
-        kind = np.int64 if numbers else np.float64
-        return Column(2 if is_list else 1, lambda: np.array(values, kind))
+    if any(isinstance(each, list) for each in values):
+        return Column(2, lambda: np.array(values, np.float64))
+    if all(each is None or isinstance(each, int) for each in values):
+        # Ids are whole numbers of any length, which float64 does not keep apart.
+        exact = all(each is not None and abs(each) < 2**63 for each in values)
+        return Column(1, lambda: np.array(values, np.int64 if exact else object))
+    if all(each is None or isinstance(each, int | float) for each in values):
+        return Column(1, lambda: np.array(values, np.float64))
     texts = ["" if each is None else str(each) for each in values]
     return Column(1, lambda: np.array(texts, str))
 

@@ -164,17 +164,14 @@ class Writer:
     def _find_finished(self, manifest: Manifest, replaceable: bool) -> set[int]:
         """Take the right chunks of the finished file; return the damaged ones."""
         old = manifest.entry
-        for key in IDENTITY:
-            then, now = getattr(old, key), getattr(self._entry, key)
-            if then != now:
-                raise self._changed(key, then, now)
+        check_identity(self._final, old, self._entry)
         ours = {
             chunk: part
             for chunk, part in enumerate(manifest.parts)
             if part.ids == self._ids(chunk * CHUNK_ROWS, chunk * CHUNK_ROWS + part.rows)
         }
         if manifest.parts and not ours and not replaceable:
-            raise self._changed("samples", old.samples, self._entry.samples)
+            raise _changed(self._final, "samples", old.samples, self._entry.samples)
         for chunk, part in ours.items():
             read = partial(_read_at, self._final, *manifest.place(chunk))
             with suppress(OSError):
@@ -185,12 +182,6 @@ class Writer:
             old == self._entry and not self.missing and is_intact(self._final, manifest)
         )
         return set(ours) - set(self._stored)
-
-    def _changed(self, key: str, then: object, now: object) -> ChangedError:
-        return ChangedError(
-            f"{self._final}: was written with another {key}: {then}; now {now}. Use the same, or "
-            f"delete {self._final.stem}.* in that folder"
-        )
 
     def _find_begun(self, replaceable: bool) -> set[int]:
         """Take the right chunks of the folder; return the damaged ones."""
@@ -276,6 +267,25 @@ class Writer:
                 "Use --dtype float32 and another store with --out"
             )
         return block
+
+
+def check_identity(final: Path, old: Entry, new: Entry) -> None:
+    """Refuse to go on with outputs that were made otherwise.
+
+    Raises:
+        ChangedError: If they were.
+    """
+    for key in IDENTITY:
+        then, now = getattr(old, key), getattr(new, key)
+        if then != now:
+            raise _changed(final, key, then, now)
+
+
+def _changed(final: Path, key: str, then: object, now: object) -> ChangedError:
+    return ChangedError(
+        f"{final}: was written with another {key}: {then}; now {now}. Use the same, or delete "
+        f"{final.stem}.* in that folder"
+    )
 
 
 class _ModelChunks(Chunks):
