@@ -149,17 +149,20 @@ def output_digests(name: str, outputs: Outputs) -> Array:
     may be summed. ``name`` is the model's name, which makes the digests of models differ.
     """
     digests = np.zeros(len(outputs), np.uint64)
+    seed = zlib.crc32(name.encode(errors="surrogateescape"))
     for start in range(0, len(outputs), _ROWS):
         rows = outputs.rows(slice(start, start + _ROWS))
         columns = [rows.values.reshape(len(rows), -1)]
         if rows.confidence is not None:
             columns.append(np.asarray(rows.confidence).reshape(len(rows), -1))
+        if sum(each.shape[1] for each in columns) % 2:
+            columns.append(np.zeros((len(rows), 1), np.float32))
         with np.errstate(over="ignore"):
-            block = np.ascontiguousarray(np.hstack(columns), np.float32).view(np.uint32)
-        weights = np.random.default_rng(zlib.crc32(name.encode(errors="surrogateescape"))).integers(
-            1, 2**63, block.shape[1], np.uint64
-        )
-        digests[start : start + _ROWS] = block.astype(np.uint64) @ weights
+            block = columns[0] if len(columns) == 1 else np.hstack(columns)
+            pairs = np.ascontiguousarray(block, np.float32).view(np.uint64)
+        # Odd weights lose no bit of a pair.
+        weights = np.random.default_rng(seed).integers(1, 2**63, pairs.shape[1], np.uint64) | 1
+        digests[start : start + _ROWS] = np.einsum("np,p->n", pairs, weights)
     return digests
 
 
@@ -202,9 +205,15 @@ def _repeated_names(names: Sequence[str], values: Array, counts: Array) -> list[
     return [names[row] for row in np.setdiff1d(np.flatnonzero(counts), first).tolist()]
 
 
+def may_be_precise(outputs: Outputs) -> bool:
+    """Return True if outputs are numbers that tell samples apart."""
+    single = outputs.values.dtype.itemsize >= _SINGLE
+    return outputs.kind in ("logits", "probabilities") and single
+
+
 def precise_rows(outputs: Outputs) -> Array:
     """Return True for each row with unrounded outputs, which no other row is likely to have."""
-    if outputs.kind not in ("logits", "probabilities") or outputs.values.dtype.itemsize < _SINGLE:
+    if not may_be_precise(outputs):
         return np.zeros(len(outputs), bool)
     values = np.asarray(outputs.values)
     # A number that overflows in rounding is not a rounded one.

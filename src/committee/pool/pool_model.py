@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from committee.arrays import Array
-from committee.pool.identity import output_copies, output_digests, precise_rows
+from committee.pool.identity import may_be_precise, output_copies, output_digests, precise_rows
 from committee.pool.samples import Samples, fingerprint
 from committee.rule.calibration import Calibration
 from committee.rule.outputs import WITH_CONFIDENCE, Kind, Outputs
@@ -98,11 +98,16 @@ def copies_in(samples: Samples, models: Collection[PoolModel]) -> str:
 
     It is empty if contents are known, or there are very many samples.
     """
-    if samples.content is not None or len(samples) > _MOST_COMPARED:
+    precise_outputs = any(may_be_precise(model.outputs) for model in models)
+    if not precise_outputs or samples.content is not None or len(samples) > _MOST_COMPARED:
         return ""
+    digests: Array = np.zeros(len(samples), np.uint64)
+    for model in models:
+        digests = digests + model.digests
+        # Rows that differ in some models differ in all of them together.
+        if len(np.unique(digests)) == len(digests):
+            return ""
     precise = np.zeros(len(samples), bool)
     for model in models:
         precise |= precise_rows(model.outputs)
-    if not precise.any():
-        return ""
-    return output_copies(samples, digests_of(models, len(samples)), precise)
+    return output_copies(samples, digests, precise) if precise.any() else ""

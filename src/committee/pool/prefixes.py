@@ -28,7 +28,7 @@ from committee.pool.metrics import TOP_1, Exits, Metric
 from committee.pool.pool import Pool
 from committee.rule.agreement import combine_and_score
 from committee.rule.cascade import Cascade
-from committee.rule.combinations import DEFAULT_COMBINE, models_that_decide
+from committee.rule.combinations import DEFAULT_COMBINE, combined, models_that_decide
 from committee.rule.outputs import Outputs
 from committee.rule.scores import AGREEMENTS, score
 
@@ -146,7 +146,10 @@ class StoredPrefixes(PrefixSource):
 
     def values(self, key: Key, rows: Array) -> Array:
         """See :class:`PrefixSource`."""
-        parts = [self._value(key, each, some) for each, _, some in self._combined(key, rows)]
+        parts = [
+            self._value(key, combined(outputs, self.combine), some)
+            for outputs, some in self._in_blocks(key, rows)
+        ]
         return np.concatenate(parts) if parts else np.empty(0)
 
     def scored(self, key: Key, rows: Array) -> tuple[Array, Array]:
@@ -160,10 +163,13 @@ class StoredPrefixes(PrefixSource):
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
     def _combined(self, key: Key, rows: Array) -> Iterator[tuple[Outputs, Array, Array]]:
+        for outputs, some in self._in_blocks(key, rows):
+            yield *combine_and_score(outputs, self.combine, self.confidence), some
+
+    def _in_blocks(self, key: Key, rows: Array) -> Iterator[tuple[dict[str, Outputs], Array]]:
         for start in range(0, len(rows), _ROWS):
             some = rows[start : start + _ROWS]
-            outputs = self.outputs(key, some)
-            yield *combine_and_score(outputs, self.combine, self.confidence), some
+            yield self.outputs(key, some), some
 
     def _value(self, key: Key, combination: Outputs, rows: Array) -> Array:
         labels = self.pool.samples.labels

@@ -20,6 +20,8 @@ from committee.errors import NotFiniteError
 Floats: TypeAlias = tuple[float, ...]
 # Rows that a function of large temporary arrays sees at once.
 _ROWS = 4096
+# Values above which one pass beats two of fewer steps.
+_SMALL = 4096
 
 
 class Namespace(Protocol):
@@ -223,6 +225,11 @@ def all_finite(values: Array) -> bool:
     """Return True if every value is finite. Cheaper than ``np.isfinite(values).all()``."""
     if values.size == 1:
         return math.isfinite(values.item())
+    if values.size > _SMALL:
+        with np.errstate(over="ignore", invalid="ignore"):
+            # One pass; large finite values may overflow.
+            if np.isfinite(values.sum()):
+                return True
     # A NaN is both the largest and the smallest value to NumPy.
     return not values.size or (
         math.isfinite(values.item(values.argmax())) and math.isfinite(values.item(values.argmin()))
