@@ -743,11 +743,11 @@ def test_what_comes_next_is_what_the_store_lacks(
 
     line = after("new")
     assert "--cost NAME=NUMBER" in line
-    assert "the same with --split val" in line
+    assert "the same on other samples with --split val" in line
     assert "--cost" not in (line := after("new", "--cost", "a=1"))
-    assert "the same with --split val, for the split that chooses; then: committee search" in line
+    assert "with --split val, for the split that chooses; then: committee search" in line
     how = "committee import [NAME=]FILE... --kind logits --split cal"
-    assert "the same with --split test" in after("val")
+    assert "the same on other samples with --split test" in after("val")
     assert after("test") == f"Next: committee search {tmp_path / 's'}"
     rmtree(tmp_path / "s" / "new")
     assert how in told("calibrate", "HERE/s", code=2)

@@ -323,8 +323,9 @@ def test_two_splits_have_costs_of_their_own(tmp_path):
     # Nothing tells what the samples of a split without the column cost.
     bare = [{k: v for k, v in r.items() if k != "dollars"} | {"sample": f"n{i}"}
             for i, r in enumerate(log(2)) if r["model"] == "small"]  # fmt: skip
-    with pytest.raises(CommitteeError, match="costs by sample in dollars elsewhere"):
-        imported(tmp_path, {"log": write(tmp_path / "new.csv", bare)}, split="new")
+    new = imported(tmp_path, {"log": write(tmp_path / "new.csv", bare)}, split="new")
+    with pytest.raises(CommitteeError, match=r"'dollars' for small.*by sample.*its own split"):
+        new.costs.values("dollars")
     imported(tmp_path, {"log": tmp_path / "new.csv"}, split="new", costs={"small": 1},
              unit="dollars")  # fmt: skip
     assert Pool.load(tmp_path / "store" / "new").costs.values("dollars") == {"small": 1}
@@ -339,7 +340,107 @@ def test_an_altered_file_of_costs_is_noticed(tmp_path):
     with pytest.raises(CommitteeError, match="altered"):
         Pool.load(tmp_path / "store")
     path.unlink()
-    with pytest.raises(CommitteeError, match="costs by sample"):
-        Pool.load(tmp_path / "store")
+    assert Pool.load(tmp_path / "store").costs.units == []
     imported(tmp_path, {"log": tmp_path / "log.csv"})
     assert path.read_bytes() == data
+
+
+def files_of(store):
+    return {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("change", ["share", "values", "split", "model"])
+def test_a_refused_import_changes_nothing(tmp_path, change):
+    rows = [{**r, "cost": r["dollars"]} for r in log()]
+    rows = [{k: v for k, v in r.items() if k != "dollars"} for r in rows]
+    table = write(tmp_path / "log.csv", rows)
+    imported(tmp_path, {"log": table}, unit="tokens")
+    before = files_of(tmp_path / "store")
+    options = {"unit": "dollars", "split": "val"}
+    if change == "share":
+        options["fraction"] = "0.5"
+    elif change == "values":
+        write(table, [{**r, "value": 1 - r["value"]} for r in rows])
+    elif change == "split":
+        options["split"] = "test"
+    else:
+        options["bounds"] = (0, 1)
+    with pytest.raises(CommitteeError):
+        imported(tmp_path, {"log": table}, **options)
+    assert files_of(tmp_path / "store") == before
+    assert not (tmp_path / "store" / "test").exists()
+    assert cm.search(Pool.load(tmp_path / "store")).settings.unit == "tokens"
+
+
+def test_costs_of_one_split_in_a_second_unit_leave_the_other_as_it_was(tmp_path):
+    imported(tmp_path, {"log": write(tmp_path / "val.csv", log())})
+    other = [{**r, "sample": f"t{r['sample']}", "tokens": 5 + i} for i, r in enumerate(log(1))]
+    imported(tmp_path, {"log": write(tmp_path / "test.csv", other)}, split="test")
+    val, test = (Pool.load(tmp_path / "store" / split) for split in ("val", "test"))
+    assert (val.costs.units, test.costs.units) == (["dollars"], ["dollars", "tokens"])
+    assert cm.search(val, test=test).settings.unit == "dollars"
+
+
+def test_a_cost_of_outcomes_has_no_default_unit(tmp_path):
+    rows = [{"cost" if k == "dollars" else k: v for k, v in r.items()} for r in log()]
+    table = write(tmp_path / "log.csv", rows)
+    with pytest.raises(CommitteeError, match=r"'cost' is a cost without a unit.*--unit"):
+        imported(tmp_path, {"log": table})
+    with pytest.raises(CommitteeError, match=r"--cost small=1 has no unit.*--unit"):
+        imported(tmp_path, {"log": table}, columns={"ignore": "cost"}, costs={"small": 1})
+    assert not (tmp_path / "store").exists()
+    assert imported(tmp_path, {"log": table}, unit="dollars").costs.units == ["dollars"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("word", ["N/A", "null", "None", "nan", ""])
+def test_missing_values_as_programs_write_them(tmp_path, ending, word):
+    rows = log()
+    plain = write(tmp_path / "plain.csv", [dict(r) for r in rows])
+    plain.write_text(plain.read_text().replace("\nq7,small,", "\nq7,small,GONE", 1))
+    text = plain.read_text().split("\n")
+    at = next(i for i, line in enumerate(text) if "GONE" in line)
+    text[at] = ",".join(["q7", "small", "", *text[at].split(",")[3:]])
+    plain.write_text("\n".join(text))
+    wanted = arrays(imported(tmp_path / "plain", {"log": plain}, missing="pass"))
+    for row in rows:
+        row["value"] = bool(row["value"]) if ending != "parquet" else str(bool(row["value"]))
+        if (row["sample"], row["model"]) == ("q7", "small"):
+            row["value"] = word
+    table = write(tmp_path / f"log.{ending}", rows if ending == "csv" else
+                  [{**r, "value": str(r["value"])} for r in rows])  # fmt: skip
+    assert arrays(imported(tmp_path, {"log": table}, missing="pass")) == wanted
+    with pytest.raises(CommitteeError, match="--missing pass"):
+        imported(tmp_path / "refused", {"log": table})
+
+
+def test_amounts_in_dollars_are_numbers(tmp_path):
+    plain = imported(tmp_path / "plain", {"log": write(tmp_path / "plain.csv", log())})
+    rows = [{**r, "dollars": f"${r['dollars']:.6f}"} for r in log()]
+    signed = imported(tmp_path, {"log": write(tmp_path / "log.csv", rows)})
+    assert arrays(signed) == arrays(plain)
+
+
+def test_a_grade_that_is_no_number_is_not_to_be_ignored(tmp_path):
+    rows = log()
+    rows[3]["value"] = "good"
+    with pytest.raises(CommitteeError, match="'good', no number") as found:
+        imported(tmp_path, {"log": write(tmp_path / "log.csv", rows)})
+    assert "ignore" not in str(found.value)
+
+
+def test_the_remedy_for_other_columns_can_be_copied(tmp_path):
+    extra = {"timestamp": "12:00", "tenant": "t", "my note": "x", "region": "eu", "zone": "a"}
+    rows = [{**extra, "timestamp": i, "session_id": f"s{i % 7}",
+             **{"qid" if k == "sample" else k: v for k, v in r.items()}}
+            for i, r in enumerate(log())]  # fmt: skip
+    table = write(tmp_path / "log.csv", rows)
+    with pytest.raises(CommitteeError) as found:
+        imported(tmp_path, {"log": table})
+    assert "--columns id=qid" in str(found.value)
+    assert "'ignore=timestamp,tenant,my note,region,zone,session_id,qid'" in str(found.value)
+    names = "timestamp,tenant,my note,region,zone,session_id"
+    pool = imported(tmp_path, {"log": table}, columns={"id": "qid", "ignore": names})
+    assert len(pool) == SAMPLES
+    with pytest.raises(CommitteeError, match="no column 'nothing'"):
+        imported(tmp_path, {"log": table}, columns={"ignore": "qid,nothing"})

@@ -149,7 +149,7 @@ def test_import_takes_several_units_together(
     pool = cm.Pool.load("store/val")
     assert pool.costs.units == ["gpu_ms", "macs"]
     assert pool.costs.values("gpu_ms") == {"tiny_a": 0.1, "wide_b": 0.4}
-    assert "Next: the same with --split test" in capsys.readouterr().out
+    assert "Next: the same on other samples with --split test" in capsys.readouterr().out
 
 
 def test_a_wrong_table_stops_an_import_before_anything_is_written(

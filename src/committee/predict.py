@@ -106,20 +106,21 @@ def predict(
     names = [spec.name for _, spec in loaded]
     with writing(Path(store)) as target:
         specs = {s.name: s.to_json() for _, s in loaded}
-        for line in target.add_models(specs, dataset.samples.classes):
-            note(line)
-        dataset, split, notes = reconcile(target, dataset, skip_broken)
-        samples = dataset.samples
+        with target.all_or_nothing():
+            changed = target.add_models(specs, dataset.samples.classes)
+            dataset, split, notes = reconcile(target, dataset, skip_broken)
+            samples = dataset.samples
+            writers = [
+                target.writer(samples, spec.name, _entry(spec, dataset, batch_size, dtype))
+                for _, spec in loaded
+            ]
         if samples.broken:
             note(samples.left_out)
-        for line in notes:
+        for line in (*changed, *notes):
             note(line)
-        writers = []
-        for _, spec in loaded:
-            entry = _entry(spec, dataset, batch_size, dtype)
-            writers.append(target.writer(samples, spec.name, entry))
-            for chunk in writers[-1].damaged:
-                note(f"{spec.name}: chunk {chunk} was damaged and is computed again")
+        for name, writer in zip(names, writers, strict=True):
+            for chunk in writer.damaged:
+                note(f"{name}: chunk {chunk} was damaged and is computed again")
         folder = target.root / samples.split
         widths = stored_widths(folder)
         first = _FirstOutputs(samples, {n: widths[n] for n in widths.keys() - {*names}})

@@ -48,7 +48,12 @@ def import_(
         list[str] | None,
         typer.Option(metavar="NAME=NUMBER", help="Cost of one sample in a model. Repeatable."),
     ] = None,
-    unit: Annotated[str, typer.Option(help="Unit of the costs.")] = "macs",
+    unit: Annotated[
+        str | None,
+        typer.Option(
+            help="Unit of costs that name none; default: macs, but outcomes have no default."
+        ),
+    ] = None,
     costs: Annotated[
         str | None,
         typer.Option(

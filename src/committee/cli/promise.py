@@ -16,6 +16,7 @@ from committee.cli.output import (
     say,
     say_broken,
     say_next,
+    say_notes,
     say_rows,
     say_wrapped,
     search_progress,
@@ -26,6 +27,7 @@ from committee.cli.stores import (
     open_split,
     open_test,
     skipped,
+    unit_note,
     with_metric,
 )
 from committee.errors import CostError
@@ -82,6 +84,7 @@ def search_with_promise(
     unlabelled = test_pool is not None and test_pool.samples.labels is None
     if test is None and unlabelled and metric.needs_labels:
         test_pool = None
+    unit_notes = unit_note(pool, unit)
     unit = pool.costs.unit(unit)
     rule: dict[str, Any] = {"combine": combine, "unit": unit, "metric": metric, "threads": threads}
     singles = exact(pool, 1, confidence=usual, **rule)
@@ -109,6 +112,7 @@ def search_with_promise(
     if as_json:
         print_json(result.to_json())
     else:
+        say_notes(unit_notes)
         _print(result, out, store)
 
 

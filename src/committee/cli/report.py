@@ -19,7 +19,7 @@ from committee.cli.output import (
     say_wrapped,
     search_progress,
 )
-from committee.cli.stores import check_models, open_split, open_test, skipped
+from committee.cli.stores import check_models, open_split, open_test, skipped, unit_note
 from committee.files import write_text
 from committee.pool.evaluate import shared_warnings
 from committee.pool.pool import Pool
@@ -113,6 +113,7 @@ def report(
         print_json(_to_json(content, out))
         return
     say_broken(pool, test_pool)
+    say_notes(unit_note(pool, unit))
     _say(content, out)
     if figure is not None:
         say(f"Written: {figure}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from committee.cli.options import names
 from committee.errors import CascadeError, MisalignedError, ShapeError, StoreError
@@ -18,7 +19,7 @@ from committee.segment.store import load_images
 from committee.selection.rules import AUTO
 from committee.spec.model import ModelSpec
 from committee.store.entry import read_index
-from committee.store.split import known_split
+from committee.store.split import known_split, other_splits
 
 
 def is_root(path: Path) -> bool:
@@ -130,6 +131,15 @@ def check_models(command: str, path: str, chosen: Cascade, store: str, pool: Poo
             )
 
 
+def unit_note(pool: Pool, unit: str | None) -> list[str]:
+    """Return a note on the unit of costs if it was not named and there are others."""
+    units = pool.costs.units
+    if unit is not None or len(units) < 2:
+        return []
+    others = ", ".join(each for each in units if each != pool.costs.unit())
+    return [f"costs are in {pool.costs.unit()}; --unit names another: {others}"]
+
+
 def next_words(cascade: Cascade, out: str, store: str) -> list[str]:
     """Return the words of the command that comes after a cascade was written."""
     if cascade.is_loadable:
@@ -143,30 +153,48 @@ def next_step(store: str, split: str) -> str:
     if split == "cal":
         return f"Next: committee calibrate {store}"
     steps = [_missing_costs(root, split), _missing_split(root), _missing_labels(root)]
-    steps += [f"committee search {store}", _few_labels(root, split)]
+    steps += [f"committee search {store}{_unit_to_name(root)}", _few_labels(root, split)]
     return "Next: " + "; then: ".join(filter(None, steps))
 
 
 def _missing_split(root: Path) -> str:
-    if not (root / "val").is_dir():
-        return "the same with --split val, for the split that chooses"
-    if not (root / "test").is_dir():
-        return "the same with --split test, for the split that evaluates"
-    return ""
+    uses = {"val": "for the split that chooses", "test": "for the split that evaluates"}
+    lacking = next((name for name in uses if not (root / name).is_dir()), "")
+    if not lacking:
+        return ""
+    # A share leaves samples for the other split; all of the data does not.
+    shared = all(each.samples.rule for each in other_splits(root, lacking))
+    samples = "" if shared else " on other samples"
+    return f"the same{samples} with --split {lacking}, {uses[lacking]}"
+
+
+def _models_of(root: Path, folder: Path) -> list[Mapping[str, Any]]:
+    """Return what the index says of the models that a split has."""
+    if not (root / "store.json").is_file():
+        return []
+    models = read_index(root / "store.json")["models"]
+    return [each for name, each in models.items() if (folder / f"{name}.json").is_file()]
+
+
+def _unit_to_name(root: Path) -> str:
+    """Return the option that search needs to choose a unit; empty if there is a default."""
+    units = [[cost["unit"] for cost in each["costs"]] for each in _models_of(root, root / "val")]
+    shared = [unit for unit in units[0] if all(unit in own for own in units)] if units else []
+    return f" --unit {shared[0]}" if len(shared) > 1 and "macs" not in shared else ""
 
 
 def _missing_costs(root: Path, split: str) -> str:
     """Return the step that adds the costs that search needs; empty if models share a unit."""
     folder = root / ("val" if (root / "val").is_dir() else split)
-    if not (root / "store.json").is_file():
-        return ""
-    models = read_index(root / "store.json")["models"]
-    own = [each for name, each in models.items() if (folder / f"{name}.json").is_file()]
+    own = _models_of(root, folder)
     units = [{cost["unit"] for cost in each["costs"]} for each in own]
     if not units or set.intersection(*units):
         return ""
     if any("source" not in each for each in own):
-        return "the same with --cost NAME=NUMBER for each model, because search needs costs"
+        return (
+            f"committee costs {root} TABLE.csv, or the same with --cost NAME=NUMBER for each "
+            "model, because search needs costs"
+        )
     return (
         f"committee profile POOL.toml --store {root}, or the same with costs.macs = NUMBER for "
         "each model in the pool file, because search needs costs"

@@ -12,6 +12,10 @@ from committee.reading import plain, typed
 
 # The conditions of a cost that differs from sample to sample.
 MEAN = "mean over samples"
+_ADD = (
+    "Add what is missing: committee costs STORE TABLE.csv; or the same import or predict again "
+    "with costs, of which a column by sample counts for its own split only"
+)
 
 
 @dataclass(frozen=True)
@@ -110,17 +114,19 @@ class CostTable:
             if "macs" in self.units or len(self.units) == 1:
                 return "macs" if "macs" in self.units else self.units[0]
             if self.units:
-                raise CostError(f"costs: name a unit; there are: {', '.join(self.units)}")
+                units = ", ".join(self.units)
+                raise CostError(
+                    f"costs: name a unit, with --unit or in Python unit=; there are: {units}"
+                )
             raise CostError(
-                f"costs: no unit in which every model has a cost ({self._told()}). Add what is "
-                "missing, costs.macs in the pool file or --cost NAME=NUMBER on import, and repeat "
-                "that command; nothing is computed twice"
+                f"costs: no unit in which every model has a cost ({self._told()}). {_ADD}"
             )
         missing = sorted(name for name, each in self.costs.items() if wanted not in each)
         if missing:
             have = ", ".join(self.units) or "none"
             raise CostError(
-                f"costs: no {wanted!r} for {', '.join(missing)}. Units that all models have: {have}"
+                f"costs: no {wanted!r} for {', '.join(missing)}. Units that all models have: "
+                f"{have}. {_ADD}"
             )
         return wanted
 

@@ -23,6 +23,8 @@ from committee.store.chunks import MANIFEST
 SCHEMA = 3
 # The record of the samples of a split, beside its models.
 SAMPLES = "samples.json"
+# The folder of the costs that differ by sample, in the folder of a split.
+COSTS = "costs"
 CHUNK_ROWS = 256
 # Length of the header of every npy file of a store; NumPy pads it.
 HEADER_BYTES = 128

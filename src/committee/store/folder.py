@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from committee.errors import ChangedError, CostError, StoreError, UnknownNameError
-from committee.files import disk_errors, sync_folder
+from committee.errors import ChangedError, CommitteeError, CostError, StoreError, UnknownNameError
+from committee.files import disk_errors, sync_folder, write_bytes
 from committee.pool.samples import Samples
 from committee.spec.cost import MEAN, Cost
 from committee.spec.model import ModelSpec
 from committee.store.entry import (
+    COSTS,
     SAMPLES,
     SCHEMA,
     Entry,
@@ -98,6 +99,33 @@ class Store:
     def _models_with_outputs(self) -> set[str]:
         folders = [path for path in self.root.iterdir() if path.is_dir()]
         return {n for each in folders for n in finished_models(each) | begun_models(each)}
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Put the records of the store back as they were if what follows is refused."""
+        folders = self._folders()
+        before = {path: path.read_bytes() for path in self._records()}
+        try:
+            yield
+        except CommitteeError:
+            for path in self._records():
+                if path not in before:
+                    path.unlink()
+            for path, data in before.items():
+                if not path.exists() or path.read_bytes() != data:
+                    write_bytes(path, data)
+            for path in sorted(self._folders() - folders, reverse=True):
+                with suppress(OSError):  # It holds outputs.
+                    path.rmdir()
+            raise
+
+    def _folders(self) -> set[Path]:
+        return {*self.root.glob("*/"), *self.root.glob(f"*/{COSTS}/")}
+
+    def _records(self) -> list[Path]:
+        """Return the files that say what the store holds, without the outputs."""
+        patterns = ("store.json", f"*/{SAMPLES}", f"*/{COSTS}/*.json")
+        return [path for pattern in patterns for path in self.root.glob(pattern)]
 
     def split(self, name: str, classes: tuple[str, ...]) -> Split | None:
         """Return the record of a split; None if it is new or its record is damaged."""

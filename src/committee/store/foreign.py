@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ from committee.text import listed, printable, tidy
 
 # What an array of the names of classes is called.
 _CLASS_WORDS = ("class_names", "classes", "names")
+# What exports write where there is no value, in small letters.
+_NO_VALUE = frozenset({"", "na", "n/a", "nan", "null", "none", "<na>", "#n/a"})
+_TRUTHS = {"true": 1.0, "false": 0.0}
 # Makes outcomes of values and confidences, NaN where there is no answer.
 Fill = Callable[[Array, Array], Outputs]
 # Called with a line that people should know.
@@ -91,7 +95,7 @@ class Reader:
         fill: Fill | None = None,
     ) -> None:
         read = {table.path: table for table in tables}
-        _check_columns(columns, read.values())
+        columns = _columns_there(columns, read.values())
         taken = {tidy(name) for names in columns.values() for name in names}
         naming = {path: _class_column(table, kind, taken) for path, table in read.items()}
         self._tables = {
@@ -248,13 +252,25 @@ def _pair(
     )
 
 
-def _check_columns(mapping: Mapping[str, Sequence[str]], tables: Iterable[Table]) -> None:
-    """Refuse a name that no file has."""
+def _columns_there(
+    mapping: Mapping[str, Sequence[str]], tables: Iterable[Table]
+) -> dict[str, list[str]]:
+    """Return the user's columns by role; ``a,b`` that is no column itself is several.
+
+    Raises:
+        UnknownNameError: If no file has one.
+    """
     there = {name for table in tables for name in table.columns}
+    columns: dict[str, list[str]] = {}
     for role, names in mapping.items():
-        for name in names:
-            if tidy(name) not in there:
-                raise UnknownNameError.of(f"--columns {role}", "column", name, there)
+        parts = [
+            part for name in names for part in ([name] if tidy(name) in there else name.split(","))
+        ]
+        for part in parts:
+            if tidy(part) not in there:
+                raise UnknownNameError.of(f"--columns {role}", "column", part, there)
+        columns[role] = parts
+    return columns
 
 
 def _class_column(table: Table, kind: str, taken: Collection[str]) -> str | None:
@@ -297,21 +313,24 @@ def _ids(table: Table, name: str) -> tuple[str, ...]:
     return ids
 
 
-def _numbers(table: Table, name: str, gaps: bool = False) -> Array:
+def _numbers(table: Table, name: str, gaps: bool = False, remedy: str = "") -> Array:
     """Return a column as numbers; what is missing or no number is named with its place.
 
-    With ``gaps`` what is missing is NaN, and True and False are 1 and 0, as grades are written.
+    With ``gaps`` what is missing is NaN, and true and false are 1 and 0; ``remedy`` ends the error.
     """
     column = table.read(name)
     if column.dtype.kind in "mMc":
         raise DataError(f"{table.path}: {name!r} holds {column.dtype}; write plain numbers")
-    if gaps and column.dtype.kind == "U":
-        column = _spelled(column)
-    try:
-        numbers = np.asarray(column, dtype=np.float64)
-    except (ValueError, TypeError):
-        row = next(i for i, each in enumerate(column.tolist()) if not _is_number(each))
-        raise DataError(_no_number(table, name, row, column[row])) from None
+    numbers = _as_numbers(column, gaps)
+    if numbers is None:
+        remedy = remedy or (
+            "write a number, or nothing where there is none"
+            if gaps
+            else f"outputs must be numbers. If it is none: --columns ignore={name}"
+        )
+        cells = column.tolist()
+        row = next(i for i, each in enumerate(cells) if _as_numbers(np.array([each]), gaps) is None)
+        raise DataError(_no_number(table, name, row, column[row], remedy))
     if np.isposinf(numbers).any():
         row = int(np.isposinf(numbers).argmax())
         place = f"{table.place(row)}{_with_id(table, row)}"
@@ -319,10 +338,25 @@ def _numbers(table: Table, name: str, gaps: bool = False) -> Array:
     return numbers
 
 
-def _spelled(column: Array) -> Array:
-    """Return texts with nan where there is nothing, and 1 and 0 for true and false."""
-    known = {"": "nan", "true": "1", "false": "0"}
-    return np.array([known.get(text.strip().casefold(), text) for text in column.tolist()], str)
+def _as_numbers(column: Array, gaps: bool) -> Array | None:
+    """Return a column as numbers, or None if one is no number."""
+    with suppress(ValueError, TypeError):
+        return np.asarray(column, np.float64)
+    cells = [_number_text(each) for each in column.tolist()] if gaps else column.tolist()
+    with suppress(ValueError, TypeError):
+        return np.array(cells, np.float64)
+    return None
+
+
+def _number_text(cell: Any) -> Any:
+    """Return a cell as the number that exports write so; any other as it is."""
+    if not isinstance(cell, str):
+        return cell
+    text = cell.strip().casefold()
+    if text in _NO_VALUE:
+        return np.nan
+    amount = text.removeprefix("$")
+    return _TRUTHS.get(text, amount if _is_number(amount) else cell)
 
 
 def _known_numbers(table: Table, name: str, remedy: str = "") -> Array:
@@ -334,12 +368,11 @@ def _known_numbers(table: Table, name: str, remedy: str = "") -> Array:
     return numbers
 
 
-def _no_number(table: Table, name: str, row: int, value: Any) -> str:
+def _no_number(table: Table, name: str, row: int, value: Any, remedy: str = "") -> str:
     missing = value is None or not str(value).strip()
     what = "is missing" if missing else f"is {printable(str(value))[:40]!r}, no number"
-    remedy = "fill it in, or leave the row out of all files"
-    if not missing:
-        remedy = f"outputs must be numbers. If it is none: --columns ignore={name}"
+    if missing:
+        remedy = "fill it in, or leave the row out of all files"
     return f"{table.path}: {table.place(row)}{_with_id(table, row)}: {name!r} {what}; {remedy}"
 
 
@@ -359,7 +392,8 @@ def _is_number(value: Any) -> bool:
 
 def _costs(table: Table, name: str, gaps: Array | None) -> Array:
     """Return what each sample cost; one without answer may lack it, and costs what others do."""
-    values = _numbers(table, name, gaps=gaps is not None)
+    remedy = f"a cost is a number from 0. Fix it, or leave the column out: --columns ignore={name}"
+    values = _numbers(table, name, gaps=True, remedy=remedy)
     if gaps is not None:
         others = values[~np.isnan(values)]
         values = np.where(gaps & np.isnan(values) & bool(len(others)), _mean(others), values)
@@ -368,8 +402,8 @@ def _costs(table: Table, name: str, gaps: Array | None) -> Array:
         row = int(wrong.argmax())
         is_what = "missing" if np.isnan(values[row]) else f"{values[row]}"
         raise CostError(
-            f"{table.path}: {table.place(row)}{_with_id(table, row)}: {name!r} is {is_what}; a "
-            f"cost is a number from 0. Fix it, or leave the column out: --columns ignore={name}"
+            f"{table.path}: {table.place(row)}{_with_id(table, row)}: {name!r} is {is_what}; "
+            f"{remedy}"
         )
     return values
 

@@ -74,7 +74,7 @@ def import_predictions(
     labels: Path | None = None,
     classes: Sequence[str] = (),
     costs: Mapping[str, float] | None = None,
-    unit: str = "macs",
+    unit: str | None = None,
     listed_costs: Sequence[TableRow] = (),
     families: Mapping[str, str] | None = None,
     columns: Mapping[str, str | Sequence[str]] | None = None,
@@ -97,7 +97,7 @@ def import_predictions(
         classes: Names of the classes, in the order that outputs are to have; those that the store
             knows already, or that the files name, if left out.
         costs: What one sample costs in each model, in ``unit``.
-        unit: Unit of the costs.
+        unit: Unit of costs that name none; ``macs`` if left out, but outcomes have no default.
         listed_costs: Rows of a table of costs, in which models are found by name.
         families: Of models that are trainings of one architecture, the architecture's name.
         columns: What columns are, where their names do not say it: names by role, which is ``id``,
@@ -120,6 +120,7 @@ def import_predictions(
         ShapeError, NotFiniteError: If outputs cannot be used; the file is named.
     """
     kind, tell = check_kind("import", kind), note or (lambda line: None)
+    unit = unit or ("" if kind == "outcomes" else "macs")
     if normalise and kind != "probabilities":
         raise ShapeError(f"import: --normalise is for probabilities; these are {kind}")
     fill, least = _fill_of(kind, missing, bounds)
@@ -243,13 +244,19 @@ def _write(
     entries = {name: _entry(samples, own) for name, own in pool.outputs.items()}
     _check_stored(store, pool, entries)
     with writing(store) as target:
-        for line in target.add_models(specs, samples.classes):
+        with target.all_or_nothing():
+            notes = target.add_models(specs, samples.classes)
+            target.add_samples(Split(samples), known_apart=apart)
+            writers = {
+                name: target.writer(samples, name, entries[name])
+                for name, own in pool.outputs.items()
+            }
+            for each in pool.models.values():
+                write_costs(store / samples.split, each.spec, samples, each.sample_costs)
+        for line in notes:
             tell(line)
-        target.add_samples(Split(samples), known_apart=apart)
         for name, own in pool.outputs.items():
-            target.writer(samples, name, entries[name]).write_all(own)
-            model = pool.models[name]
-            write_costs(store / samples.split, model.spec, samples, model.sample_costs)
+            writers[name].write_all(own)
 
 
 def _entry(samples: Samples, own: Outputs) -> Entry:
@@ -306,6 +313,11 @@ def _given_costs(
     tell: Note,
 ) -> dict[str, list[Cost]]:
     """Return the costs of each model that its file does not hold."""
+    for name, number in costs.items():
+        if not unit:
+            raise CostError(
+                f"import: --cost {name}={number:g} has no unit. Name it: --unit dollars"
+            )
     given = {n: [Cost(costs[n], unit)] if n in costs else [] for n in names}
     if rows:
         found, notes = matched_costs(rows, map(ImportedModel, names), {})
@@ -328,6 +340,11 @@ def _costs_of(
     """Return a model's costs: those given, and the means of its columns."""
     costs = {cost.unit: cost for cost in given}
     for column, own in foreign.roles.costs.items():
+        if not own and not unit:
+            raise CostError(
+                f"{foreign.path}: column {column!r} is a cost without a unit. Name it: --unit "
+                f"dollars, or leave the column out: --columns ignore={column}"
+            )
         each = foreign.costs[column]
         mean = Cost(float(each.mean()) if len(each) else 0.0, own or unit, "given", _mark(each))
         if costs.get(mean.unit, mean).value != mean.value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,8 @@ _WORDS: dict[str, frozenset[str]] = {
     for role, words in {
         "id": "id ids sample samples sampleid sample_id index idx path paths filepath file_path "
         "file files filename filenames file_name image images imageid image_id image_path img "
-        "img_path key keys uid uuid guid row_id item item_id doc_id document_id url uri",
+        "img_path key keys uid uuid guid row_id item item_id doc_id document_id question_id "
+        "prompt_id query_id example_id url uri",
         "label": " ".join(TRUTH_WORDS),
         "class": "class classes class_id class_name prediction predictions predicted pred preds "
         "predicted_class predicted_label pred_class pred_label y_pred y_hat yhat answer answers "
@@ -57,6 +59,8 @@ _UNITS = {
 _UNNAMED = re.compile(r"|unnamed: \d+|__index_level_\d+__", re.IGNORECASE)
 # With fewer rows, whole numbers do not tell an index from outputs.
 _ENOUGH = 3
+# The most columns that a remedy names.
+_MOST_NAMED = 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +112,7 @@ def roles_of(
         if len(candidates) == 1:
             by_role["label"], by_role["class"], outputs = candidates, [], []
             rest = [name for name in rest if name not in candidates]
-    _refuse_rest(table, kind, rest)
+    _refuse_rest(table, kind, rest, bool(by_role["id"]))
     return Roles(
         id=next(iter(by_role["id"]), None),
         label=next(iter(by_role["label"]), None),
@@ -217,7 +221,7 @@ def _is_numbering(names: Sequence[str]) -> bool:
     return numbering([tidy(name) for name in names]) is not None
 
 
-def _refuse_rest(table: Table, kind: str, rest: Sequence[str]) -> None:
+def _refuse_rest(table: Table, kind: str, rest: Sequence[str], has_id: bool) -> None:
     if not rest:
         return
     shown = [name or "(no name)" for name in rest]
@@ -232,16 +236,35 @@ def _refuse_rest(table: Table, kind: str, rest: Sequence[str]) -> None:
             f"{table.path}: column {listed(shown)} has no name; is it a pandas index? "
             f"Write with index=False, or say what it is: --columns id={first} or ignore={first}"
         )
-    use = "outputs" if table.columns[first].rank == 2 and kind not in WITH_CONFIDENCE else "id"
+    if table.columns[first].rank == 2 and kind not in WITH_CONFIDENCE:
+        use = f"outputs={first}"
+    else:
+        use = "" if has_id else _likely_id(table, rest)
+    if not use and not has_id and kind == "outcomes":
+        use = "id=NAME"
+    say = f"Say what they are with --columns {use}, or leave" if use else "Leave"
     raise DataError(
-        f"{table.path}: columns {listed(shown)} are none of {takes}. Say what they are with "
-        f"--columns {use}={first}, or leave them out with --columns {_ignoring(rest)}"
+        f"{table.path}: columns {listed(shown)} are none of {takes}. {say} them out with "
+        f"--columns {_ignoring(rest)}"
     )
 
 
+def _likely_id(table: Table, names: Sequence[str]) -> str:
+    """Return the option for the column that is most likely the id; empty if none looks like one."""
+    for name in names:
+        if word(name).endswith("id") and table.columns[name].rank == 1:
+            values = table.read(name).tolist()
+            if len(set(values)) == len(values):
+                return f"id={name}"
+    return ""
+
+
 def _ignoring(names: Sequence[str]) -> str:
-    """Return the option that leaves out the first three columns."""
-    return ",".join(f"ignore={name}" for name in names[:3]) + (",…" if len(names) > 3 else "")
+    """Return the option that leaves out these columns; of very many, the first three."""
+    between = ",ignore=" if any("," in name for name in names) else ","
+    few = names[:3] if len(names) > _MOST_NAMED else names
+    more = ",…" if len(few) < len(names) else ""
+    return shlex.quote(f"ignore={between.join(few)}") + more
 
 
 def refuse_counting(

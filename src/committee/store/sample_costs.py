@@ -19,9 +19,7 @@ from committee.pool.samples import Samples
 from committee.reading import typed
 from committee.spec.cost import MEAN, Cost
 from committee.spec.model import KnownModel
-from committee.store.entry import SAMPLES, SCHEMA, read_json, write_json
-
-_FOLDER = "costs"
+from committee.store.entry import COSTS, SAMPLES, SCHEMA, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -62,18 +60,10 @@ def read_costs(split: Path, model: KnownModel, samples: Samples) -> dict[str, Ar
     """Return what each sample cost in a model, by unit; shape (N,).
 
     Raises:
-        StoreError: If another split has costs by sample and this one has none, or of other samples.
         DamagedError: If the file was altered.
     """
     path = _path(split, model.name)
     own = _known(path, samples)
-    for cost in model.costs:
-        if cost.conditions == MEAN and cost.unit not in own:
-            raise StoreError(
-                f"{split}: {model.name!r} has costs by sample in {cost.unit} elsewhere in this "
-                f"store, but not here. Import the split with its column of costs, or with one "
-                f"number: --cost {model.name}=NUMBER --unit {cost.unit}"
-            )
     try:
         return {unit: _numbers(path, digits, samples) for unit, digits in own.items()}
     except (CommitteeError, ValueError):
@@ -91,14 +81,17 @@ def splits_by_sample(store: Path, model: str, unit: str) -> list[str]:
 
 
 def with_means(model: KnownModel, costs: Mapping[str, Array]) -> KnownModel:
-    """Return a model that costs what these samples cost on average."""
+    """Return a model that costs what these samples cost on average.
+
+    A mean over the samples of another split says nothing of these and is left out.
+    """
     means = [Cost(float(each.mean()), unit, "given", MEAN) for unit, each in costs.items()]
-    others = [cost for cost in model.costs if cost.unit not in costs]
-    return replace(model, costs=(*others, *means)) if means else model
+    others = [cost for cost in model.costs if cost.unit not in costs and cost.conditions != MEAN]
+    return replace(model, costs=(*others, *means))
 
 
 def _path(split: Path, model: str) -> Path:
-    return split / _FOLDER / f"{model}.json"
+    return split / COSTS / f"{model}.json"
 
 
 def _known(path: Path, samples: Samples) -> dict[str, str]:

@@ -271,7 +271,7 @@ def refuse_shared(
 def _remedy(given: Samples) -> str:
     """Return how samples are taken that no other split has."""
     if given.content is None:
-        return "committee import: files of other samples"
+        return "committee import: files of other samples, or a share for each, --fraction 0.5"
     return "committee predict: what the other split leaves, with --fraction or --rows"
 
 
