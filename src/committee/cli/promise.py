@@ -16,7 +16,6 @@ from committee.cli.output import (
     say,
     say_broken,
     say_next,
-    say_notes,
     say_rows,
     say_wrapped,
     search_progress,
@@ -27,7 +26,7 @@ from committee.cli.stores import (
     open_split,
     open_test,
     skipped,
-    unit_note,
+    unit_for,
     with_metric,
 )
 from committee.errors import CostError
@@ -84,8 +83,7 @@ def search_with_promise(
     unlabelled = test_pool is not None and test_pool.samples.labels is None
     if test is None and unlabelled and metric.needs_labels:
         test_pool = None
-    unit_notes = unit_note(pool, unit)
-    unit = pool.costs.unit(unit)
+    unit = unit_for(pool, unit, as_json)
     rule: dict[str, Any] = {"combine": combine, "unit": unit, "metric": metric, "threads": threads}
     singles = exact(pool, 1, confidence=usual, **rule)
     if test_pool is not None:
@@ -112,7 +110,6 @@ def search_with_promise(
     if as_json:
         print_json(result.to_json())
     else:
-        say_notes(unit_notes)
         _print(result, out, store)
 
 

@@ -19,7 +19,7 @@ from committee.cli.output import (
     say_wrapped,
     search_progress,
 )
-from committee.cli.stores import check_models, open_split, open_test, skipped, unit_note
+from committee.cli.stores import check_models, open_split, open_test, skipped, unit_for
 from committee.files import write_text
 from committee.pool.evaluate import shared_warnings
 from committee.pool.pool import Pool
@@ -87,6 +87,7 @@ def report(
     chosen_by = " ".join(f"{name} {value}" for name, value in options.items() if value is not None)
     pool = open_split(store, split, "val")
     test_pool = open_test(store, split, test)
+    unit = unit_for(pool, unit, as_json)
     with search_progress(not as_json) as progress:
         front = search(pool, max_models, unit=unit, self_cascades=self_cascades, progress=progress)
     # The search used val alone, so add the notes on both splits.
@@ -113,7 +114,6 @@ def report(
         print_json(_to_json(content, out))
         return
     say_broken(pool, test_pool)
-    say_notes(unit_note(pool, unit))
     _say(content, out)
     if figure is not None:
         say(f"Written: {figure}")

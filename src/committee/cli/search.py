@@ -19,7 +19,6 @@ from committee.cli.output import (
     say,
     say_broken,
     say_next,
-    say_notes,
     say_rows,
     say_wrapped,
     search_progress,
@@ -32,7 +31,7 @@ from committee.cli.stores import (
     open_split,
     open_test,
     skipped,
-    unit_note,
+    unit_for,
     with_metric,
 )
 from committee.errors import CascadeError
@@ -192,8 +191,7 @@ def search(
     pool, metric = with_metric(pool, top, agree_with)
     if test_pool is not None:
         test_pool, _ = with_metric(test_pool, top, agree_with)
-    unit_notes = unit_note(pool, unit)
-    unit = pool.costs.unit(unit)
+    unit = unit_for(pool, unit, as_json)
     rule: dict[str, Any] = {
         "confidence": confidence_for(pool, confidence),
         "combine": combine,
@@ -219,7 +217,6 @@ def search(
     if as_json:
         print_json(result.to_json())
     else:
-        say_notes(unit_notes)
         _print(result, list_front, out, store)
 
 

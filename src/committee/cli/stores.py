@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from committee.cli.options import names
+from committee.cli.output import say_notes
 from committee.errors import CascadeError, MisalignedError, ShapeError, StoreError
 from committee.models.pool_file import read_pool_file
 from committee.pool.metrics import Metric, top_k
@@ -131,13 +132,13 @@ def check_models(command: str, path: str, chosen: Cascade, store: str, pool: Poo
             )
 
 
-def unit_note(pool: Pool, unit: str | None) -> list[str]:
-    """Return a note on the unit of costs if it was not named and there are others."""
-    units = pool.costs.units
-    if unit is not None or len(units) < 2:
-        return []
-    others = ", ".join(each for each in units if each != pool.costs.unit())
-    return [f"costs are in {pool.costs.unit()}; --unit names another: {others}"]
+def unit_for(pool: Pool, unit: str | None, quiet: bool) -> str:
+    """Return the unit of costs to use; a note says it if it was not named and there are others."""
+    chosen = pool.costs.unit(unit)
+    others = ", ".join(each for each in pool.costs.units if each != chosen)
+    if unit is None and others and not quiet:
+        say_notes([f"costs are in {chosen}; --unit names another: {others}"])
+    return chosen
 
 
 def next_words(cascade: Cascade, out: str, store: str) -> list[str]:

@@ -172,9 +172,7 @@ def import_predictions(
         name: PoolModel(specs[name], own, sample_costs=_sample_costs(foreign[name], unit))
         for name, own in outputs.items()
     }
-    pool = Pool(samples, models)
-    if fraction is not None:
-        pool = _share(pool, fraction, seed)
+    pool = _share(Pool(samples, models), fraction, seed)
     apart = _apart_by_outputs(Path(store), pool)
     for line in _notes(pool, apart):
         tell(line)
@@ -215,8 +213,10 @@ def _fill_of(
     return partial(filled, missing=missing, least=least), least
 
 
-def _share(pool: Pool, fraction: str, seed: int) -> Pool:
-    """Return the pool on a share of its samples."""
+def _share(pool: Pool, fraction: str | None, seed: int) -> Pool:
+    """Return the pool on a share of its samples; on all without one."""
+    if fraction is None:
+        return pool
     rows, rule = share_rows(pool.samples, fraction, seed)
     taken = pool.rows(rows, pool.samples.split)
     return replace(taken, samples=replace(taken.samples, rule=rule))
