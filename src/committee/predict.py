@@ -29,6 +29,7 @@ from committee.pool.samples import Samples
 from committee.rule.outputs import Outputs
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
+from committee.spec.recipe import Recipe
 from committee.store.entry import CHUNK_ROWS, Entry
 from committee.store.folder import writing
 from committee.store.reader import load_pool, stored_widths
@@ -41,7 +42,7 @@ Progress = Callable[[int, int], None]
 # Called with each message for the user, one line each.
 Note = Callable[[str], None]
 Loaded: TypeAlias = tuple[Model, ModelSpec]
-Inputs: TypeAlias = Mapping[Preprocessing, ModelInputs]
+Inputs: TypeAlias = Mapping[Recipe, ModelInputs]
 
 DTYPES = ("float32", "float16")
 # Threads that read and prepare images while the models run. On two cores two suffice; more cores
@@ -226,13 +227,17 @@ def _fill(
         map_ahead(work, batches, THREADS, THREADS + 1), dataset, writers
     ):
         for i in batch.due:
-            model, spec = loaded[i]
+            spec = loaded[i][1]
             if i not in parts:
                 first_rows = writers[i].first_rows(batch.chunk)
                 parts[i] = [] if first_rows is None else [first_rows]
-            first = int(batch.rows[0])
-            parts[i].append(outputs_of(model, spec, inputs[spec.preprocessing], first))
-            checks.check(spec, parts[i][-1])
+            try:
+                outputs = _outputs_of(loaded[i], batch, inputs)
+            except BaseException:
+                _keep(batch, parts, writers)
+                raise
+            checks.check(spec, outputs)
+            parts[i].append(outputs)
         done += len(batch.rows) * len(batch.due)
         if progress is not None:
             progress(done, total)
@@ -242,21 +247,39 @@ def _fill(
             parts = {}
 
 
+def _outputs_of(loaded: Loaded, batch: _Batch, inputs: Inputs) -> Outputs:
+    model, spec = loaded
+    return outputs_of(model, spec, inputs[spec.preprocessing], int(batch.rows[0]))
+
+
+def _keep(batch: _Batch, parts: Mapping[int, list[Outputs]], writers: Sequence[Writer]) -> None:
+    """Write the outputs of a chunk that a failure ends, so that nothing is computed twice."""
+    for i, part in parts.items():
+        if part:
+            writers[i].write(batch.chunk, joined(part))
+
+
 class _Reader:
     """Reads a batch once and prepares it for every model that needs it; called by threads."""
 
-    def __init__(self, dataset: Dataset, recipes: Sequence[Preprocessing]) -> None:
+    def __init__(self, dataset: Dataset, recipes: Sequence[Recipe]) -> None:
         self._dataset = dataset
         self._recipes = recipes
 
     def __call__(self, batch: _Batch) -> Inputs:
         due = [self._recipes[i] for i in batch.due]
-        if any(recipe.views is not None for recipe in due):
-            # Frames arrive resized; a model makes its views when it runs.
-            clips = self._dataset.read(batch.rows)
-            return {recipe: inputs_of(clips, recipe) for recipe in due}
-        rows, first, step = batch.rows, 0, 1
-        inputs = {recipe: np.empty((len(rows), *recipe.shape), np.float32) for recipe in due}
+        images = [recipe for recipe in due if isinstance(recipe, Preprocessing)]
+        if any(recipe.lazy for recipe in due):
+            # Records are small, and frames arrive resized; a model makes its views when it runs.
+            samples = self._dataset.read(batch.rows)
+            return {recipe: inputs_of(samples, recipe) for recipe in due}
+        return {**self._prepared(batch.rows, images)}
+
+    def _prepared(
+        self, rows: Array, recipes: Sequence[Preprocessing]
+    ) -> dict[Preprocessing, Array]:
+        first, step = 0, 1
+        inputs = {recipe: np.empty((len(rows), *recipe.shape), np.float32) for recipe in recipes}
         # Photographs are read one by one: decoded, one may be a hundred times its inputs.
         while first < len(rows):
             images = self._dataset.read(rows[first : first + step])

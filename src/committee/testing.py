@@ -15,22 +15,23 @@ from committee.data.base import BrokenSamplesError, Dataset
 from committee.models.base import outputs_of
 from committee.models.inputs import RawSamples, inputs_of
 from committee.models.load import load_model, source_of
+from committee.models.records import RecordBatch
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
+from committee.spec.recipe import Recipe
 
 _RECIPE = Preprocessing((8, 8))
 _THREADS = 4
 
 
-def check_data(
-    dataset: Dataset, broken: Sequence[int] = (), recipe: Preprocessing = _RECIPE
-) -> None:
+def check_data(dataset: Dataset, broken: Sequence[int] = (), recipe: Recipe = _RECIPE) -> None:
     """Check that a data set keeps :class:`committee.data.base.Dataset`.
 
     Args:
         dataset: A small one: every sample is read several times.
         broken: Rows that cannot be read, to check that they are reported as they should be.
-        recipe: The preprocessing of samples; for clips one with views that the data set knows.
+        recipe: The preprocessing of samples; for clips one with views that the data set knows, for
+            records a :class:`committee.spec.record.Record`.
 
     Raises:
         AssertionError: If a part of the contract is broken; the line says which.
@@ -44,17 +45,17 @@ def check_data(
     _check_broken(dataset, good, broken)
 
 
-def _check_reading(dataset: Dataset, good: Array, recipe: Preprocessing) -> None:
+def _check_reading(dataset: Dataset, good: Array, recipe: Recipe) -> None:
     whole = _inputs(dataset.read(good), recipe)
-    _require(len(whole) == len(good), "read() gives one image a row")
+    _require(len(whole) == len(good), "read() gives one sample a row")
     _require((whole == _inputs(dataset.read(good), recipe)).all(), "reading again gives the same")
     turned = _inputs(dataset.read(good[::-1]), recipe)
-    _require((whole[::-1] == turned).all(), "images come in the order of the rows")
+    _require((whole[::-1] == turned).all(), "samples come in the order of the rows")
     alone = [_inputs(dataset.read(good[i : i + 1]), recipe) for i in range(len(good))]
-    _require((whole == np.concatenate(alone)).all(), "an image does not depend on those with it")
+    _require((whole == np.concatenate(alone)).all(), "a sample does not depend on those with it")
 
 
-def _check_threads(dataset: Dataset, good: Array, recipe: Preprocessing) -> None:
+def _check_threads(dataset: Dataset, good: Array, recipe: Recipe) -> None:
     with ThreadPoolExecutor(_THREADS) as threads:
         read = list(threads.map(lambda _: _inputs(dataset.read(good), recipe), range(2 * _THREADS)))
     _require(all((each == read[0]).all() for each in read), "several threads may read at once")
@@ -84,11 +85,13 @@ def _check_broken(dataset: Dataset, good: Array, broken: Sequence[int]) -> None:
             _require(False, "what cannot be read is a BrokenSamplesError")
 
 
-def _inputs(samples: RawSamples, recipe: Preprocessing) -> Array:
+def _inputs(samples: RawSamples, recipe: Recipe) -> Array:
     """Return inputs (N, …), or (N, views, …) for clips."""
     inputs = inputs_of(samples, recipe)
     if isinstance(inputs, np.ndarray):
         return inputs
+    if isinstance(inputs, RecordBatch):
+        return np.array([repr([*inputs[row : row + 1].items()]) for row in range(len(inputs))])
     return np.concatenate(list(inputs.parts())).reshape(inputs.shape)
 
 
@@ -137,7 +140,7 @@ def _check_published(spec: ModelSpec) -> None:
     _require(set(published) <= known, "published() states fields of Preprocessing only")
     if "size" in published:
         Preprocessing.from_json(published)
-        wanted = spec.preprocessing.size
+        wanted = spec.image.size
         sized = {**source.published(spec.text, wanted), "size": wanted}
         _require(sized.keys() == published.keys(), "the size changes no other field")
 

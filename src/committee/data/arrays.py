@@ -23,8 +23,8 @@ from committee.text import first_line, listed
 # What may follow (N, H, W): nothing, or one or three channels.
 _COLOURS = ((), (1,), (3,))
 # Names of the array of class names; the first that is there counts.
-_CLASS_WORDS = ("classes", "class_names", "names")
-_MEMBERS = ("images", "labels", "ids", *_CLASS_WORDS)
+CLASS_WORDS = ("classes", "class_names", "names")
+_MEMBERS = ("images", "labels", "ids", *CLASS_WORDS)
 
 
 class ArrayDataset:
@@ -52,16 +52,11 @@ def open_npz(
     path: Path, split: str, classes: Sequence[str], labels: LabelMode = "must fit"
 ) -> ArrayDataset:
     """Open an npz file; its classes may be in another order than those of the models."""
-    try:
-        members = check_members(path, _MEMBERS)
-        # Other arrays are not read: they may be large.
-        with path.open("rb") as file:
-            arrays = parsed_npz(file, _MEMBERS)
-    except (OSError, UnreadableError) as error:
-        raise DataError(f"{path}: no readable npz file ({error})") from None
+    # Other arrays are not read: they may be large.
+    members, arrays = _members(path, _MEMBERS)
     if "images" not in arrays:
         raise DataError(f"{path}: has {', '.join(members[:5]) or 'nothing'}, but no 'images'")
-    naming = next((word for word in _CLASS_WORDS if word in arrays), "")
+    naming = next((word for word in CLASS_WORDS if word in arrays), "")
     named = _texts(path, naming, arrays.get(naming)) or ()
     images, label_array, ids = (arrays.get(name) for name in ("images", "labels", "ids"))
     dataset = _dataset(path, images, label_array, ids, classes, named, split, labels)
@@ -77,13 +72,30 @@ def open_npy(
     path: Path, split: str, classes: Sequence[str], labels: LabelMode = "must fit"
 ) -> ArrayDataset:
     """Open an npy file of images, with the labels and ids beside it."""
-    images = _npy(path)
+    images = read_npy(path)
     beside = (path.with_suffix(f".{name}.npy") for name in ("labels", "ids"))
-    label_array, ids = (_npy(each) if each.exists() else None for each in beside)
+    label_array, ids = (read_npy(each) if each.exists() else None for each in beside)
     return _dataset(path, images, label_array, ids, classes, (), split, labels)
 
 
-def _npy(path: Path) -> Array:
+def read_npz(path: Path) -> dict[str, Array]:
+    """Return all arrays of an npz file."""
+    names, _ = _members(path, ("",))
+    return {name: array for each in names for name, array in _members(path, (each,))[1].items()}
+
+
+def _members(path: Path, names: Sequence[str]) -> tuple[list[str], dict[str, Array]]:
+    """Return the names of all arrays of an npz file, and those arrays that are named."""
+    try:
+        members = check_members(path, names)
+        with path.open("rb") as file:
+            return members, parsed_npz(file, names)
+    except (OSError, UnreadableError) as error:
+        raise DataError(f"{path}: no readable npz file ({error})") from None
+
+
+def read_npy(path: Path) -> Array:
+    """Return the array of an npy file, which stays on disk until it is read."""
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # numpy raises many kinds

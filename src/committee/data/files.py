@@ -44,12 +44,12 @@ ENDINGS = frozenset(
 class FileKind:
     """One kind of sample that lies in files.
 
-    ``endings`` are in small letters, with the dot; ``open`` takes the folder that ids are relative
-    to.
+    ``endings`` are in small letters, with the dot, None for any; ``open`` takes the folder that ids
+    are relative to.
     """
 
     word: str
-    endings: frozenset[str]
+    endings: frozenset[str] | None
     open: Callable[[Path, Samples], Dataset]
 
 
@@ -184,17 +184,22 @@ def open_folder(
     contents = walk(root, kind.endings)
     ids = tuple(sorted(contents.names))
     if not ids:
-        usual = [ending for ending in _USUAL if ending in kind.endings]
-        more = f" and {len(kind.endings) - len(usual)} other endings"
         others = "".join(f"; {note}" for note in contents.notes)
         raise DataError(
-            f"{root}: no {kind.word} in it or its folders ({', '.join(usual)}{more}){others}"
+            f"{root}: no {kind.word} in it or its folders{_endings_text(kind.endings)}{others}"
         )
     samples = Samples(ids, None, tuple(classes), split, notes=contents.notes)
     folders = [name.partition("/")[0] if "/" in name else "" for name in ids]
     if any(folders):
         samples = labelled(samples, labels, lambda: _labels(root, samples, folders, kind.word))
     return kind.open(root, samples)
+
+
+def _endings_text(endings: frozenset[str] | None) -> str:
+    if endings is None:
+        return ""
+    usual = [ending for ending in _USUAL if ending in endings]
+    return f" ({', '.join(usual)} and {len(endings) - len(usual)} other endings)"
 
 
 def _labels(root: Path, samples: Samples, folders: Sequence[str], word: str) -> Array:
@@ -232,7 +237,7 @@ def _how_to_name(names: Sequence[str]) -> str:
     )
 
 
-def walk(root: Path, endings: Collection[str]) -> Walk:
+def walk(root: Path, endings: Collection[str] | None) -> Walk:
     """Return the contents of a folder and the folders in it; links are followed, but in no circle.
 
     A link to nothing counts as a file: reading it names it.
@@ -251,7 +256,10 @@ def walk(root: Path, endings: Collection[str]) -> Walk:
 
 
 def _sort_entries(
-    entries: Iterable[os.DirEntry[str]], prefix: str, endings: Collection[str], contents: Walk
+    entries: Iterable[os.DirEntry[str]],
+    prefix: str,
+    endings: Collection[str] | None,
+    contents: Walk,
 ) -> list[str]:
     """Add the files of one folder to ``contents``; return the folders in it."""
     folders = []
@@ -264,7 +272,7 @@ def _sort_entries(
             folders += [] if _is_circle(Path(entry.path)) else [name]
         elif _is_special(entry):
             contents.special.append(name)
-        elif ending in endings:
+        elif endings is None or ending in endings:
             contents.names.append(name)
         else:
             contents.others[ending if "." in entry.name else "none"] += 1

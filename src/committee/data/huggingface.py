@@ -66,17 +66,9 @@ def open_saved(
     ``id`` if there is one. Images may be stored as paths of files. Its classes may be in another
     order than those of the models.
     """
-    with needing(str(root), "datasets", "datasets"):
-        import datasets
-    try:
-        saved = datasets.load_from_disk(str(root))
-    except Exception as error:  # Arrow raises many kinds
-        raise DataError(f"{root}: no readable data set of datasets ({first_line(error)})") from None
-    if isinstance(saved, datasets.DatasetDict):
-        if split not in saved:
-            raise UnknownNameError.of(f"{root} (name one as {root}/SPLIT)", "split", split, saved)
-        saved = saved[split]
-    _check(root, saved)
+    saved = load_saved(root, split)
+    import datasets  # after the line that says what is missing
+
     features = saved.features
     column = _only_column(root, [n for n, f in features.items() if type(f) is datasets.Image])
     of_classes = [n for n, f in features.items() if type(f) is datasets.ClassLabel]
@@ -93,6 +85,22 @@ def open_saved(
         )
     images = saved.select_columns([column]).cast_column(column, datasets.Image(decode=False))
     return _HuggingFaceDataset(lambda rows: images[rows.tolist()][column], samples)
+
+
+def load_saved(root: Path, split: str) -> Any:
+    """Return a saved data set, checked; of several splits, the one named ``split``."""
+    with needing(str(root), "datasets", "datasets"):
+        import datasets
+    try:
+        saved = datasets.load_from_disk(str(root))
+    except Exception as error:  # Arrow raises many kinds
+        raise DataError(f"{root}: no readable data set of datasets ({first_line(error)})") from None
+    if isinstance(saved, datasets.DatasetDict):
+        if split not in saved:
+            raise UnknownNameError.of(f"{root} (name one as {root}/SPLIT)", "split", split, saved)
+        saved = saved[split]
+    _check(root, saved)
+    return saved
 
 
 def _check(root: Path, saved: Any) -> None:

@@ -19,8 +19,10 @@ import numpy as np
 from committee.data.arrays import open_npy, open_npz
 from committee.data.base import Dataset, PartDataset, part, share
 from committee.data.clips import CLIP_ENDINGS, ClipsDataset
+from committee.data.columns import READERS
 from committee.data.files import IMAGES, FileKind, open_folder
 from committee.data.huggingface import is_saved, open_saved
+from committee.data.records import open_records
 from committee.data.table import open_csv
 from committee.errors import CommitteeError, DataError, ShapeError, UnknownNameError
 from committee.pool.labels import LabelMode
@@ -53,15 +55,16 @@ def open_data(
     Args:
         spec: A folder of files, one folder per class; a csv of paths and labels; one image or clip;
             a plug-in's ``NAME:REST``; for images also an npz or npy file, a folder that Hugging
-            Face datasets saved, or ``embedded:val`` and ``embedded:test``, the demo's.
+            Face datasets saved, or ``embedded:val`` and ``embedded:test``, the demo's; for records
+            see :func:`committee.data.records.open_records`.
         split: Name for the split.
         classes: Names of the classes in the order of the models' outputs.
         rows: ``START:STOP:STEP`` to take only some samples.
         fraction: Share of every class to take, of the samples that ``rows`` takes; see
             :func:`committee.data.base.share`.
         seed: Chooses the samples of a fraction.
-        models: The models that will see the samples. Clips need them: they say that the files are
-            clips, and which frames to decode.
+        models: The models that will see the samples. Clips and records need them: they say what a
+            sample is, and which frames to decode or which columns to read.
         labels: ``must fit``: an error if labels are no classes of the models, or only some samples
             have one; ``if they fit``: no labels then, and a note; ``none``: read no labels. -1,
             None, NaN and an empty text are no label.
@@ -73,7 +76,10 @@ def open_data(
         UnknownNameError: If there is no such plug-in.
     """
     try:
-        dataset = _open(spec, split, classes, _KINDS[task_of(models).sample](models), labels)
+        if task_of(models).records:
+            dataset = _records(spec, split, classes, models, labels)
+        else:
+            dataset = _open(spec, split, classes, _KINDS[task_of(models).sample](models), labels)
     except ShapeError as error:
         raise ShapeError(f"data {spec}: {error}") from None
     if rows is not None:
@@ -82,7 +88,7 @@ def open_data(
 
 
 def _clips(models: Sequence[ModelSpec]) -> FileKind:
-    recipes = [spec.preprocessing for spec in models]
+    recipes = [spec.image for spec in models]
     return FileKind("clip", CLIP_ENDINGS, partial(ClipsDataset, recipes=recipes))
 
 
@@ -91,6 +97,27 @@ _KINDS: dict[str, Callable[[Sequence[ModelSpec]], FileKind]] = {
     "image": lambda _: IMAGES,
     "clip": _clips,
 }
+
+
+def _records(
+    spec: str | Path,
+    split: str,
+    classes: Sequence[str],
+    models: Sequence[ModelSpec],
+    labels: LabelMode,
+) -> Dataset:
+    dataset = open_records(spec, split, classes, models, labels)
+    if dataset is not None:
+        return dataset
+    name, colon, rest = str(spec).partition(":")
+    if colon and not Path(spec).exists() and Path(name).suffix.lower() not in READERS:
+        return _open_plugin(name, rest, split, classes, labels)
+    what = "is of no known form" if Path(spec).exists() else "does not exist"
+    raise DataError(
+        f"data {spec}: {what}. Give a table of records ({', '.join(READERS)}), a folder saved by "
+        "datasets, or a folder of files with one folder per class. PATH:label=COLUMN,id=COLUMN "
+        "names the columns of the label and the id"
+    )
 
 
 def _open(
@@ -108,7 +135,7 @@ def _open(
             return open_csv(path, split, classes, kind, labels)
         if ending in arrays:
             return arrays[ending](path, split, classes, labels)
-        if ending in kind.endings:
+        if kind.endings is not None and ending in kind.endings:
             return kind.open(path.parent, Samples((path.name,), None, tuple(classes), split))
     name, colon, rest = str(spec).partition(":")
     if colon and not path.exists():

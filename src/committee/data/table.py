@@ -37,11 +37,13 @@ ID_WORDS = ("id", "ids", "sample", "sample_id")
 class Table:
     """A csv file with a header.
 
-    ``header`` is in small letters; ``lines`` has the line in which each row ends.
+    ``header`` is in small letters and ``spelled`` as the file has it; ``lines`` has the line in
+    which each row ends.
     """
 
     path: Path
     header: tuple[str, ...]
+    spelled: tuple[str, ...]
     rows: list[list[str]]
     lines: list[int]
 
@@ -79,7 +81,8 @@ def read_table(path: Path) -> Table:
                 lines.append(reader.line_num)
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: no readable csv file ({error})") from None
-    header = tuple(tidy(name).lower() for name in rows[0]) if rows else ()
+    spelled = tuple(map(tidy, rows[0])) if rows else ()
+    header = tuple(name.lower() for name in spelled)
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
         raise DataError(f"{path}: columns {listed(twice)} stand twice; give each a name of its own")
@@ -89,7 +92,7 @@ def read_table(path: Path) -> Table:
         raise DataError(f"{path}: line {uneven[0]} has not the {len(header)} columns of the header")
     if is_ours(header):
         rows = [[*map(from_cell, row)] for row in rows]
-    return Table(path, header, [rows[n] for n in full], [lines[n] for n in full])
+    return Table(path, header, spelled, [rows[n] for n in full], [lines[n] for n in full])
 
 
 def read_labels(path: Path, classes: Sequence[str]) -> tuple[list[str], Array]:

@@ -188,7 +188,7 @@ def _readme(cascade: Cascade, specs: list[ModelSpec]) -> str:
         for index, stage in enumerate(cascade.to_json()["stages"])
     )
     tile = next((spec.tile for spec in specs if spec.tile is not None), None)
-    height, width = next(spec.preprocessing.size for spec in specs if spec.tile is None)
+    height, width = next(spec.image.size for spec in specs if spec.tile is None)
     return (
         template.replace("TILE_NAME", f"{tile.side}+{tile.context}" if tile else "full")
         .replace("IMAGE_SIZE", f"{height} x {width}")

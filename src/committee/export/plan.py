@@ -53,7 +53,7 @@ class Plan:
 
     def input_of(self, name: str) -> Preprocessing:
         """Return how the images of the input that feeds a model are resized."""
-        own = _fit(self.specs[name].preprocessing)
+        own = _fit(self.specs[name].image)
         return own if own in self.inputs else next(iter(self.inputs))
 
     def shared(self, name: str) -> str:
@@ -116,7 +116,7 @@ def planned(
 
 def resizes_inside(specs: Mapping[str, ModelSpec], resize_inside: bool | None) -> bool:
     """Return True if the graph resizes the largest images for the smaller models."""
-    if len({_fit(spec.preprocessing) for spec in specs.values()}) == 1:
+    if len({_fit(spec.image) for spec in specs.values()}) == 1:
         return False
     if resize_inside is None:
         return len({spec.source for spec in specs.values()}) == 1
@@ -124,7 +124,7 @@ def resizes_inside(specs: Mapping[str, ModelSpec], resize_inside: bool | None) -
 
 
 def _inputs(specs: Mapping[str, ModelSpec], resize_inside: bool | None) -> dict[Preprocessing, str]:
-    fits = list(dict.fromkeys(_fit(spec.preprocessing) for spec in specs.values()))
+    fits = list(dict.fromkeys(_fit(spec.image) for spec in specs.values()))
     if resizes_inside(specs, resize_inside):
         fits = [_largest(fits)]
     names = ["image"]

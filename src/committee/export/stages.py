@@ -39,7 +39,7 @@ class _InGraph:
 
     def prepared(self, nodes: Nodes, plan: Plan, name: str) -> str:
         """Return the input of a model, which is made once."""
-        recipe = plan.specs[name].preprocessing
+        recipe = plan.specs[name].image
         if recipe not in self.ready:
             fit = plan.input_of(name)
             values = nodes.add("Transpose", self.bytes[fit], perm=[0, 3, 1, 2])

@@ -177,14 +177,12 @@ def as_module(
         )
     own = _loaded([known[name] for name in cascade.names if name not in supplied], allow_code)
     loaded = {name: supplied[name] if name in supplied else own[name] for name in cascade.names}
-    recipes: list[Preprocessing] = list(
-        dict.fromkeys(spec.preprocessing for spec in known.values())
-    )
+    recipes: list[Preprocessing] = list(dict.fromkeys(spec.image for spec in known.values()))
     return CascadeModule(
         cascade,
         loaded,
         {name: known[name].kind if known else "logits" for name in cascade.names},
-        {name: recipes.index(known[name].preprocessing) if known else 0 for name in cascade.names},
+        {name: recipes.index(known[name].image) if known else 0 for name in cascade.names},
         recipes,
     )
 

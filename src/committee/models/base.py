@@ -10,11 +10,13 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 
 from committee.arrays import Array
-from committee.errors import CommitteeError, ModelError, NotFiniteError
+from committee.errors import CommitteeError, ModelError, NotFiniteError, PoolFileError
 from committee.models.inputs import ModelInputs, ViewedClips
+from committee.models.records import RecordBatch
 from committee.paths import MOVED
 from committee.rule.outputs import Outputs, checked_outputs, usable_rows
 from committee.spec.model import ModelSpec
+from committee.spec.record import Record
 from committee.text import first_line, listed
 
 # What a pool file writes for weights that are drawn, not learned.
@@ -65,6 +67,19 @@ class Source:
             CommitteeError: If the model is unknown.
         """
         return {}
+
+    def record(self, text: str, columns: Any, dtype: str) -> Record:
+        """Return what a model takes of a record.
+
+        Args:
+            text: What :meth:`located` returned.
+            columns: ``input`` of the pool file; None if it says nothing.
+            dtype: ``dtype`` of the pool file; empty if it says nothing.
+
+        Raises:
+            CommitteeError: If the model takes no records, or these columns are none.
+        """
+        raise PoolFileError(f"{self.form} is for images; a pool of records cannot have it")
 
     def labels(self, text: str) -> Sequence[str]:
         """Return the names of the outputs, in their order, which the pool's classes must match.
@@ -125,10 +140,11 @@ class Model(Protocol):
     def engine(self) -> str:
         """What runs it, with its version and build."""
 
-    def __call__(self, batch: Array) -> Any:
+    def __call__(self, batch: Any) -> Any:
         """Map inputs (N, channels, height, width), float32, to outputs (N, C).
 
-        Views of clips have one axis more, in the order that ``views.layout`` names.
+        Views of clips have one axis more, in the order that ``views.layout`` names. Records come as
+        a list or an array, or if the model has several inputs as a dict of these.
 
         A model of kind ``decisions`` returns a pair: classes (N,) and confidence (N,). Tensors,
         lists, and mappings or objects that hold ``logits`` are read as arrays.
@@ -156,8 +172,8 @@ class Resizable(Protocol):
 def outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs, first: int = 0) -> Outputs:
     """Run a model on a batch and return its outputs, checked.
 
-    Inputs are N images (N, channels, height, width), float32, or N clips, whose outputs are the
-    mean over their views. ``first`` is the number of the batch's first sample, for errors.
+    Inputs are N images (N, channels, height, width), float32, N records, or N clips, whose outputs
+    are the mean over their views. ``first`` is the number of the batch's first sample, for errors.
 
     Raises:
         ModelError: If it fails, or does not answer with one row a sample.
@@ -168,12 +184,17 @@ def outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs, first: int = 
 
 def answer_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> Any:
     """Return what a model answers to a batch, as :func:`outputs_of`, but not yet checked."""
-    if not isinstance(inputs, np.ndarray):
+    if isinstance(inputs, ViewedClips):
         return _mean_over_views(model, spec, inputs)
     # Few calls are made here: online, after a model has run, the caches hold nothing of it.
     try:
         # A model that changed its input would change that of the next model.
-        answer = model(inputs if getattr(model, "keeps_input", False) else inputs.copy())
+        keeps = getattr(model, "keeps_input", False)
+        if isinstance(inputs, RecordBatch):
+            given = inputs.value(copied=not keeps)
+        else:
+            given = inputs if keeps else inputs.copy()
+        answer = model(given)
         if type(answer) is np.ndarray and answer.dtype.kind == "f":
             return answer
         return _arrays(spec, answer)
@@ -258,10 +279,13 @@ def _rows(spec: ModelSpec, answer: Any, samples: int) -> tuple[Any, Any]:
     return values, confidence
 
 
-def _failure(model: Model, spec: ModelSpec, batch: Array, error: BaseException) -> ModelError:
+def _failure(
+    model: Model, spec: ModelSpec, batch: Array | RecordBatch, error: BaseException
+) -> ModelError:
     """Return an error with the input, what the model declares, and whether one sample would do."""
     takes = getattr(model, "takes", "")
     declares = f"; {takes}" if takes else ""
+    form = f"{batch.shape} {batch.dtype}" if isinstance(batch, np.ndarray) else str(batch)
     remedy = ""
     if len(batch) > 1 and _answers(model, spec, batch[:1]):
         remedy = (
@@ -269,12 +293,11 @@ def _failure(model: Model, spec: ModelSpec, batch: Array, error: BaseException) 
             "dynamic batch"
         )
     return ModelError(
-        f"model {spec.name!r}: failed on input {batch.shape} {batch.dtype} "
-        f"({first_line(error)}){declares}{remedy}"
+        f"model {spec.name!r}: failed on input {form} ({first_line(error)}){declares}{remedy}"
     )
 
 
-def _answers(model: Model, spec: ModelSpec, batch: Array) -> bool:
+def _answers(model: Model, spec: ModelSpec, batch: Array | RecordBatch) -> bool:
     try:
         outputs_of(model, spec, batch)
     except (Exception, SystemExit):

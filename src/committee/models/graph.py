@@ -258,7 +258,7 @@ def _scale(where: str, spec: ModelSpec, taken: Port) -> float | None:
     """Return the factor that turns prepared values into bytes; None if the graph takes floats."""
     if taken.dtype in _CAST:
         return None
-    mean, std = spec.preprocessing.mean, spec.preprocessing.std
+    mean, std = spec.image.mean, spec.image.std
     if taken.dtype != "uint8":
         raise ModelError(
             f"{where}: the graph takes {taken}; inputs can be {', '.join(_CAST)}, or uint8 for the "

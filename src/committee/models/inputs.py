@@ -14,7 +14,10 @@ from committee.arrays import Array
 from committee.compiled import native
 from committee.errors import DataError
 from committee.models.images import converted, covering, fit, of_8_bit, pillow
+from committee.models.records import RecordBatch
 from committee.spec.preprocessing import Preprocessing
+from committee.spec.recipe import Recipe
+from committee.spec.record import Record
 from committee.spec.views import Views, spread_out
 
 if TYPE_CHECKING:
@@ -22,8 +25,8 @@ if TYPE_CHECKING:
 
 # An image as data sets give it: PIL's, or bytes (H, W) or (H, W, channels).
 ImageLike: TypeAlias = "Image | Array"
-# Samples as data sets give them: images of one size in one array or of any size in a list, or a
-# list of clips.
+# Samples as data sets give them: images of one size, or records, in one array; or a list of images
+# of any size, of clips or of records.
 RawSamples: TypeAlias = Array | Sequence[Any]
 
 _BYTE = np.dtype(np.uint8)
@@ -288,8 +291,8 @@ class ViewedClips:
         return values if layout == "TCHW" else values[:, 0]
 
 
-# What a model runs on: prepared images, or clips whose views are cut when they are needed.
-ModelInputs: TypeAlias = Array | ViewedClips
+# What a model runs on: prepared images, clips whose views are cut when they are needed, or records.
+ModelInputs: TypeAlias = Array | ViewedClips | RecordBatch
 
 
 def _cut(frames: Array, size: tuple[int, int], place: int, places: int) -> Array:
@@ -301,8 +304,10 @@ def _cut(frames: Array, size: tuple[int, int], place: int, places: int) -> Array
     return frames[:, top : top + height, left : left + width]
 
 
-def inputs_of(samples: RawSamples, preprocessing: Preprocessing) -> ModelInputs:
-    """Return what a model runs on, from N images or N clips as data sets give them."""
+def inputs_of(samples: RawSamples, preprocessing: Recipe) -> ModelInputs:
+    """Return what a model runs on, from N images, clips or records as data sets give them."""
+    if isinstance(preprocessing, Record):
+        return RecordBatch.of(samples, preprocessing)
     clips = not isinstance(samples, np.ndarray) and any(hasattr(s, "framed") for s in samples)
     if preprocessing.views is None:
         if clips:

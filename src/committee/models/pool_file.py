@@ -23,8 +23,15 @@ from committee.pool.imagenet import IMAGENET, imagenet_classes, is_imagenet
 from committee.reading import read_toml, typed
 from committee.rule.outputs import check_kind
 from committee.spec.cost import Cost
-from committee.spec.model import ENGINES, ImportedModel, KnownModel, ModelSpec, check_name
+from committee.spec.model import (
+    ENGINES,
+    ImportedModel,
+    KnownModel,
+    ModelSpec,
+    check_name,
+)
 from committee.spec.preprocessing import Preprocessing
+from committee.spec.record import Record
 from committee.spec.task import IMAGE_CLASSIFICATION, TASKS, Task, tasks_with
 from committee.spec.views import MOST_BLOCKS
 from committee.text import changes, tidy
@@ -171,6 +178,8 @@ class _File:
     preprocessing: dict[str, Any] = field(default_factory=dict)
     views: dict[str, Any] = field(default_factory=dict)
     tiles: dict[str, Any] = field(default_factory=dict)
+    input: Any = None
+    dtype: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,6 +195,8 @@ class _Entry:
     engine: str = ""
     layout: str = ""
     output: str = ""
+    input: Any = None
+    dtype: str = ""
     id2label: bool = True
     kind: str = "logits"
     family: str = ""
@@ -294,7 +305,7 @@ def _in_groups(entry: _Entry, model: ModelSpec) -> list[ModelSpec]:
     if entry.family:
         raise PoolFileError("view_blocks are a family of their own; leave family out")
     recipes = [
-        replace(model.preprocessing, views=replace(views, blocks=groups, block=number))
+        replace(model.image, views=replace(views, blocks=groups, block=number))
         for number in range(groups)
     ]
     return [
@@ -333,7 +344,8 @@ def _model(
     for unit, value in entry.costs.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise PoolFileError(f"cost {unit} must be a number, not {value!r}")
-    preprocessing = _preprocessing(source, text, size, entry, file, task)
+    make = _record if task.records else _preprocessing
+    preprocessing = make(source, text, size, entry, file, task)
     return ModelSpec(
         name=entry.name,
         source=text,
@@ -373,6 +385,9 @@ def _preprocessing(
     task: Task,
 ) -> Preprocessing:
     """Return what the publisher states, overridden by what the pool file says."""
+    for key in ("input", "dtype"):
+        if getattr(entry, key) or getattr(file, key):
+            raise PoolFileError(f"{key} is of records; write task = {tasks_with('records')}")
     own = {**file.preprocessing, **entry.preprocessing}
     if "size" in own and size is not None:
         raise PoolFileError(
@@ -400,6 +415,31 @@ def _preprocessing(
     if "size" not in recipe:
         raise PoolFileError(f"resolution is missing; {_RESOLUTION}")
     return Preprocessing.from_json(recipe)
+
+
+def _record(
+    source: Source,
+    text: str,
+    size: tuple[int, int] | None,
+    entry: _Entry,
+    file: _File,
+    task: Task,
+) -> Record:
+    """Return what a model takes of a record: its own input, else the pool's, else its source's."""
+    given = {
+        "resolution": size,
+        "preprocessing": {**file.preprocessing, **entry.preprocessing},
+        "views": {**file.views, **entry.views},
+        "view_blocks": entry.view_blocks > 1,
+    }
+    images = [key for key, value in given.items() if value]
+    if images:
+        raise PoolFileError(
+            f"{' and '.join(images)} is for images, and this pool is of records "
+            f'(task = "{task.name}"); leave it out. What a model takes of a record is its input'
+        )
+    columns = file.input if entry.input is None else entry.input
+    return source.record(text.partition(":")[2], columns, entry.dtype or file.dtype)
 
 
 def _classes(path: Path, classes: Any) -> tuple[str, ...]:

@@ -110,8 +110,8 @@ def same_weights(models: Mapping[str, KnownModel]) -> tuple[tuple[str, ...], ...
     """
     sets: dict[tuple[Any, ...], dict[int, str]] = {}
     for name, model in models.items():
-        if isinstance(model, ModelSpec):
-            height, width = model.preprocessing.size
+        if isinstance(model, ModelSpec) and not model.does.records:
+            height, width = model.image.size
             sets.setdefault(model.weights_key, {}).setdefault(height * width, name)
     rising = (tuple(names[size] for size in sorted(names)) for names in sets.values())
     return tuple(names for names in rising if len(names) > 1)

@@ -203,8 +203,8 @@ def timed(
     """
     inputs = _Inputs(batch_size)
     for model, spec in models:
-        _warm_up(model, spec, inputs.parts(spec.preprocessing)[0])
-    runs = [partial(_call, model, inputs.parts(spec.preprocessing)) for model, spec in models]
+        _warm_up(model, spec, inputs.parts(spec.image)[0])
+    runs = [partial(_call, model, inputs.parts(spec.image)) for model, spec in models]
     taken: list[list[float]] = []
     end = time.perf_counter() + seconds
     for turn in in_turns(runs, range(calls), _QUICK_MS):

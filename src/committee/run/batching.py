@@ -18,19 +18,21 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import NotFiniteError
 from committee.models.inputs import ModelInputs, RawSamples, ViewedClips, fitted, inputs_of
+from committee.models.records import RecordBatch
 from committee.predict import joined
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, Flow, Request, decide, joined_decisions
 from committee.rule.outputs import Outputs
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
+from committee.spec.recipe import Recipe
 
 # From a model's name and a batch to its outputs, and the rows in which it gave NaN.
 Run = Callable[[str, ModelInputs], tuple[Outputs, Array]]
 
 
 class SampleBatch:
-    """N images or clips, prepared once for each preprocessing that a stage needs.
+    """N samples, prepared once for each preprocessing that a stage needs.
 
     Args:
         count: N.
@@ -42,23 +44,23 @@ class SampleBatch:
     def __init__(
         self,
         count: int,
-        images: Mapping[Preprocessing, RawSamples],
-        inputs: Mapping[Preprocessing, ModelInputs] | None = None,
+        images: Mapping[Recipe, RawSamples],
+        inputs: Mapping[Recipe, ModelInputs] | None = None,
     ) -> None:
         self._count = count
         self._images = images
         self._inputs = dict(inputs or {})
-        self._begun: dict[Preprocessing, Future[ModelInputs]] = {}
+        self._begun: dict[Recipe, Future[ModelInputs]] = {}
 
     def __len__(self) -> int:
         return self._count
 
-    def begin(self, recipe: Preprocessing, executor: Executor) -> None:
+    def begin(self, recipe: Recipe, executor: Executor) -> None:
         """Prepare in another thread what will be needed soon."""
         if recipe not in self._inputs and recipe not in self._begun:
             self._begun[recipe] = executor.submit(inputs_of, self._images[recipe], recipe)
 
-    def inputs(self, recipe: Preprocessing) -> ModelInputs:
+    def inputs(self, recipe: Recipe) -> ModelInputs:
         """Return what a model runs on: for images (N, channels, height, width), float32."""
         if recipe not in self._inputs:
             begun = self._begun.pop(recipe, None)
@@ -71,7 +73,7 @@ class SampleBatch:
         """Return the bytes (N, height, width, channels) of all images, resized and cut."""
         return fitted(self._images[recipe], recipe)
 
-    def only(self, rows: Array, recipes: Collection[Preprocessing]) -> SampleBatch:
+    def only(self, rows: Array, recipes: Collection[Recipe]) -> SampleBatch:
         """Return some of the images, for some preprocessings, without the rest."""
         inputs = {recipe: self._inputs[recipe] for recipe in recipes if recipe in self._inputs}
         images = {
@@ -242,9 +244,7 @@ class Gathering:
         self._reached[request.stage] += len(batch)
 
 
-def recipes_from(
-    cascade: Cascade, specs: Mapping[str, ModelSpec]
-) -> tuple[frozenset[Preprocessing], ...]:
+def recipes_from(cascade: Cascade, specs: Mapping[str, ModelSpec]) -> tuple[frozenset[Recipe], ...]:
     """Return the preprocessings that each stage or a later one needs."""
     each = [
         frozenset(specs[name].preprocessing for name in stage.models) for stage in cascade.stages
@@ -259,4 +259,7 @@ def _joined_inputs(pieces: Sequence[ModelInputs]) -> ModelInputs:
     clips = [piece for piece in pieces if isinstance(piece, ViewedClips)]
     if clips:
         return clips[0].joined(clips[1:])
+    records = [piece for piece in pieces if isinstance(piece, RecordBatch)]
+    if records:
+        return records[0].joined(records[1:])
     return np.concatenate([piece for piece in pieces if isinstance(piece, np.ndarray)])

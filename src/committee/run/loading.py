@@ -73,6 +73,9 @@ class Models:
     def warm(self, times: int) -> None:
         """Load all models and run each on a blank input."""
         for name, spec in self._specs.items():
+            if spec.does.records:  # of which none is blank
+                _ = self._loaded.get(name) or self._load(name)
+                continue
             blank = np.zeros((1, *spec.preprocessing.shape), np.float32)
             for _ in range(times):
                 try:

@@ -15,6 +15,7 @@ from committee.models.inputs import ImageLike, RawSamples, fitted, prepared
 from committee.predict import THREADS
 from committee.run.batching import SampleBatch
 from committee.spec.preprocessing import Preprocessing
+from committee.spec.recipe import Recipe
 
 # A decoded image above this many bytes is resized before it is kept for later stages.
 LARGE = 2**20
@@ -48,8 +49,8 @@ class Read:
 def read_prepared(
     dataset: Dataset,
     batches: Iterable[Array],
-    first: Collection[Preprocessing],
-    later: Collection[Preprocessing],
+    first: Collection[Recipe],
+    later: Collection[Recipe],
     *,
     digests: bool = False,
     seen: Callable[[RawSamples], Any] | None = None,
@@ -66,8 +67,8 @@ def read_prepared(
 
 def _read(
     dataset: Dataset,
-    first: Sequence[Preprocessing],
-    later: Sequence[Preprocessing],
+    first: Sequence[Recipe],
+    later: Sequence[Recipe],
     digests: bool,
     seen: Callable[[RawSamples], Any] | None,
     rows: Array,
@@ -75,11 +76,24 @@ def _read(
     """Read and prepare one batch; called by threads."""
     # Digests come before images, so that a file that changes in between is noticed.
     content = dataset.digests(rows) if digests else np.empty(0, np.uint64)
-    if any(recipe.views is not None for recipe in first):
-        # Frames arrive resized; a model makes its views when it runs.
-        some, clips, torn = readable(dataset, rows)
-        batch = SampleBatch(len(some), dict.fromkeys((*first, *later), clips))
-        return Read(rows, some, batch, torn, content, [] if seen is None else [seen(clips)])
+    if any(recipe.lazy for recipe in (*first, *later)):
+        # Records are small, and frames arrive resized; a model makes its views when it runs.
+        some, samples, torn = readable(dataset, rows)
+        batch = SampleBatch(len(some), dict.fromkeys((*first, *later), samples))
+        return Read(rows, some, batch, torn, content, [] if seen is None else [seen(samples)])
+    now, then = ([r for r in each if isinstance(r, Preprocessing)] for each in (first, later))
+    read = _read_images(dataset, now, then, seen, rows)
+    return replace(read, content=content)
+
+
+def _read_images(
+    dataset: Dataset,
+    first: Sequence[Preprocessing],
+    later: Sequence[Preprocessing],
+    seen: Callable[[RawSamples], Any] | None,
+    rows: Array,
+) -> Read:
+    """Read and prepare one batch of images."""
     inputs = {recipe: np.empty((len(rows), *recipe.shape), np.float32) for recipe in first}
     good: list[Array] = [rows[:0]]
     broken: list[tuple[str, str]] = []
@@ -111,7 +125,8 @@ def _read(
         {recipe: _joined(parts) for recipe, parts in waiting.items()},
         {recipe: values[:count] for recipe, values in inputs.items()},
     )
-    return Read(rows, np.concatenate(good), batch, broken, content, results)
+    none = np.empty(0, np.uint64)
+    return Read(rows, np.concatenate(good), batch, broken, none, results)
 
 
 def _shrunk(images: RawSamples, recipe: Preprocessing) -> RawSamples:

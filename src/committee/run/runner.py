@@ -30,6 +30,7 @@ from committee.run.online import One
 from committee.run.open import CascadeLike, GraphGathering, open_cascade
 from committee.spec.model import ModelSpec, task_of
 from committee.spec.preprocessing import Preprocessing
+from committee.spec.recipe import Recipe
 
 # Engines reserve memory in the first call and choose their algorithms in the next.
 _WARM_CALLS = 3
@@ -177,13 +178,16 @@ class Runner:
         before a call needs it.
         """
         self._models.warm(_WARM_CALLS)
-        blank = _blank(next(iter(self.specs.values())).preprocessing)
+        recipe = next(iter(self.specs.values())).preprocessing
+        if not isinstance(recipe, Preprocessing):
+            return  # there is no blank record
+        blank = _blank(recipe)
         for _ in range(_WARM_CALLS):
             # A model may answer a blank sample with NaN.
             with suppress(NotFiniteError):
                 self(blank)
 
-    def __call__(self, sample: ImageLike | Clip) -> Decision:
+    def __call__(self, sample: Any) -> Decision:
         """Return the decision on one sample.
 
         Models run one after the other; the first stage that is confident enough decides.
@@ -191,7 +195,8 @@ class Runner:
         Args:
             sample: An image, as bytes (H, W) or (H, W, 3) or as PIL's; or a clip, as bytes
                 (frames, H, W) or (frames, H, W, 3), as :class:`~committee.models.ArrayClip`, or as
-                :func:`committee.data.clips.read_clip` reads it from a file.
+                :func:`committee.data.clips.read_clip` reads it from a file; or a record, as a dict
+                of its columns or as the value of its only column.
 
         Raises:
             DataError: If the sample has a form that is not handled.
@@ -199,7 +204,7 @@ class Runner:
         """
         return self._decide_one(sample)
 
-    async def async_call(self, sample: ImageLike | Clip) -> Decision:
+    async def async_call(self, sample: Any) -> Decision:
         """Same as a call, but in a thread of the runner, so that the event loop is not blocked.
 
         After cancellation no further model starts. A model that hangs blocks only its own runner.
@@ -219,7 +224,7 @@ class Runner:
         of a stretch no survivor waits.
 
         Args:
-            images: Bytes (N, H, W) or (N, H, W, 3), or a sequence of images or of clips.
+            images: Bytes (N, H, W) or (N, H, W, 3), or a sequence of images, clips or records.
             batch_size: Samples a forward pass; the task's default if None.
 
         Raises:
@@ -255,7 +260,7 @@ class Runner:
         return batch_size * min(max(_GROUP_BYTES // batch_bytes, 1), self.task.stretch)
 
     @property
-    def recipes(self) -> tuple[frozenset[Preprocessing], frozenset[Preprocessing]]:
+    def recipes(self) -> tuple[frozenset[Recipe], frozenset[Recipe]]:
         """Return the recipes for every image, and those for images that reach later stages."""
         if self._graph is not None:
             # The graph itself completes the preparation.
@@ -277,9 +282,7 @@ class Runner:
             cost=self._costs[stage] if self._costs else None,
         )
 
-    def _decide_one(
-        self, sample: ImageLike | Clip, stopped: threading.Event | None = None
-    ) -> Decision:
+    def _decide_one(self, sample: Any, stopped: threading.Event | None = None) -> Decision:
         samples: RawSamples
         if not isinstance(sample, np.ndarray):
             samples = [sample]

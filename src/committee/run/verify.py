@@ -34,7 +34,7 @@ from committee.run.offline import units
 from committee.run.read_ahead import Read, read_prepared
 from committee.run.runner import Runner
 from committee.spec.model import task_of
-from committee.spec.preprocessing import Preprocessing
+from committee.spec.recipe import Recipe
 from committee.store.split import changed_text
 from committee.text import listed
 
@@ -52,8 +52,8 @@ class Way(ABC):
     """
 
     def __post_init__(self) -> None:
-        self.first: frozenset[Preprocessing] = frozenset()
-        self.later: frozenset[Preprocessing] = frozenset()
+        self.first: frozenset[Recipe] = frozenset()
+        self.later: frozenset[Recipe] = frozenset()
         self._parts: list[Decisions] = []
 
     def seen(self, images: RawSamples) -> Iterable[Decision]:
@@ -175,8 +175,8 @@ def _read(dataset: Dataset, ways: list[Way], batches: Iterator[Array]) -> Iterat
     """Read batches as a run does, prepared for all ways."""
     wanted = [recipe for way in ways for recipe in (*way.first, *way.later)]
     # What some way asks for later is kept for all: it can be prepared for whoever asks.
-    later = frozenset[Preprocessing]().union(*(way.later for way in ways))
-    first = frozenset[Preprocessing]().union(*(way.first for way in ways)) - later
+    later = frozenset[Recipe]().union(*(way.later for way in ways))
+    first = frozenset[Recipe]().union(*(way.first for way in ways)) - later
 
     def seen(images: RawSamples) -> list[Iterable[Decision]]:
         return [way.seen(images) for way in ways]

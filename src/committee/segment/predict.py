@@ -173,7 +173,7 @@ def _tables(
     batch_size: int,
 ) -> dict[str, Table]:
     """Return the table of one image for each grid."""
-    inputs = {spec.name: prepared(image[None], spec.preprocessing)[0] for _, spec in whole}
+    inputs = {spec.name: prepared(image[None], spec.image)[0] for _, spec in whole}
     classes = len(index.classes)
     logits_of = {
         spec.name: pixel_logits(model, spec, inputs[spec.name][None], classes)[0]
@@ -199,7 +199,7 @@ def _view_of(spec: ModelSpec, grid: Grid) -> ModelSpec:
     return replace(
         spec,
         name=f"{spec.name}@{grid.name}",
-        preprocessing=replace(spec.preprocessing, size=grid.window),
+        preprocessing=replace(spec.image, size=grid.window),
         family="",
         whole=spec.name,
         tile=Tile(grid.tile, grid.context),

@@ -156,7 +156,7 @@ class Segmenter:
     ) -> Array:
         """Return the logits of some tiles of some images, shape (n, C, tile height, tile width)."""
         model, spec = self._loaded[name]
-        recipe = replace(spec.preprocessing, size=self.grid.image)
+        recipe = replace(spec.image, size=self.grid.image)
         needed, position = np.unique(owner, return_inverse=True)
         inputs = prepared(images[needed], recipe)
         if spec.tile is not None:
@@ -176,7 +176,7 @@ def grid_of(specs: Mapping[str, ModelSpec], where: str = "cascade") -> Grid:
     """Return the grid that the models of a cascade see; ``where`` names the cascade in errors."""
     if any(spec.task != SEMANTIC_SEGMENTATION.name for spec in specs.values()):
         raise CascadeError(f"{where}: its models are not for segmentation; use committee.Runner")
-    whole = {spec.preprocessing.size for spec in specs.values() if spec.tile is None}
+    whole = {spec.image.size for spec in specs.values() if spec.tile is None}
     tiles = [spec.tile for spec in specs.values() if spec.tile is not None]
     sizes = {(tile.side, tile.context) for tile in tiles}
     if len(whole) != 1 or len(sizes) > 1:

@@ -60,9 +60,9 @@ def read_settings(pool: PoolFile) -> Settings:
         tiles = typed("[tiles]", pool.tiles, _Tiles)
     except UnreadableError as error:
         raise PoolFileError(str(error)) from None
-    sizes = {model.preprocessing.size for model in pool.models}
+    sizes = {model.image.size for model in pool.models}
     if len(sizes) > 1:
-        text = ", ".join(f"{m.name} takes {m.preprocessing.size}" for m in pool.models)
+        text = ", ".join(f"{m.name} takes {m.image.size}" for m in pool.models)
         raise PoolFileError(
             f"tiles: models must take images of one size: {text}. Give all the same resolution"
         )
@@ -79,7 +79,7 @@ def read_settings(pool: PoolFile) -> Settings:
 
 def same_exif(where: str, models: Mapping[str, ModelSpec]) -> bool:
     """Return True if EXIF rotates the images that models see."""
-    rotated = [name for name, model in models.items() if model.preprocessing.exif]
+    rotated = [name for name, model in models.items() if model.image.exif]
     if rotated and len(rotated) < len(models):
         others = [name for name in models if name not in rotated]
         raise PoolFileError(

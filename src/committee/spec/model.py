@@ -20,6 +20,8 @@ from committee.reading import plain, typed
 from committee.rule.outputs import Kind, check_kind
 from committee.spec.cost import Cost
 from committee.spec.preprocessing import Preprocessing
+from committee.spec.recipe import Recipe
+from committee.spec.record import Record
 from committee.spec.task import IMAGE_CLASSIFICATION, TASKS, VIDEO_CLASSIFICATION, Task
 from committee.text import printable
 
@@ -97,7 +99,7 @@ class ModelSpec:
 
     name: str
     source: str
-    preprocessing: Preprocessing
+    preprocessing: Recipe
     kind: Kind = "logits"
     family: str = ""
     costs: tuple[Cost, ...] = ()
@@ -157,6 +159,19 @@ class ModelSpec:
         return TASKS[self.task]
 
     @property
+    def image(self) -> Preprocessing:
+        """How an image or a clip becomes the model's input.
+
+        Raises:
+            CascadeError: If the model takes records.
+        """
+        if not isinstance(self.preprocessing, Preprocessing):
+            raise CascadeError(
+                f"model {self.name!r}: takes records, and this is for models of images"
+            )
+        return self.preprocessing
+
+    @property
     def text(self) -> str:
         """The source without its scheme."""
         return self.source.partition(":")[2]
@@ -175,7 +190,9 @@ class ModelSpec:
         try:
             values = _required(data, cls)
             recipe = _object("preprocessing", values["preprocessing"])
-            values["preprocessing"] = Preprocessing.from_json(recipe)
+            task = TASKS.get(str(values.get("task")), IMAGE_CLASSIFICATION)
+            read = Record.from_json if task.records else Preprocessing.from_json
+            values["preprocessing"] = read(recipe)
             return typed("spec", {**values, "name": check_name("name", name)}, cls)
         except CommitteeError as error:
             raise PoolFileError(f"{where}: model {name!r}: {error}") from None
@@ -258,12 +275,18 @@ def _object(what: str, value: Any) -> Mapping[str, Any]:
 def task_of(specs: Iterable[ModelSpec]) -> Task:
     """Return the task of some models."""
     models = list(specs)
-    clips = {spec.name: spec.preprocessing.views is not None for spec in models}
-    if len(set(clips.values())) > 1:
-        text = ", ".join(f"{n} takes {'clips' if c else 'images'}" for n, c in clips.items())
+    takes = {spec.name: _takes(spec) for spec in models}
+    if len(set(takes.values())) > 1:
+        text = ", ".join(f"{name} takes {what}" for name, what in takes.items())
         raise CascadeError(
             f"models of one pool take the same samples, but {text}. Give all of them views, or none"
         )
-    if any(clips.values()):
+    if "clips" in takes.values():
         return VIDEO_CLASSIFICATION
     return TASKS[models[0].task] if models else IMAGE_CLASSIFICATION
+
+
+def _takes(spec: ModelSpec) -> str:
+    if spec.does.records:
+        return "records"
+    return "images" if spec.preprocessing.views is None else "clips"

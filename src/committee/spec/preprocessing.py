@@ -12,6 +12,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.errors import PoolFileError, UnknownNameError, UnreadableError
 from committee.reading import plain, typed
+from committee.spec.recipe import Recipe
 from committee.spec.views import Views
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
@@ -26,7 +27,7 @@ _COLOURS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 @dataclass(frozen=True)
-class Preprocessing:
+class Preprocessing(Recipe):
     """How an image becomes an input (channels, height, width), float32.
 
     The image is resized until it just covers ``size / crop``, the centre is cut out, bytes are
@@ -134,6 +135,11 @@ class Preprocessing:
     def inputs(self) -> int:
         """How many inputs a model sees of one sample: one image, or the views of a clip."""
         return 1 if self.views is None else self.views.count
+
+    @property
+    def lazy(self) -> bool:
+        """True if inputs are made when the model runs, because those of clips are large."""
+        return self.views is not None
 
     @property
     def sample(self) -> str:

@@ -24,6 +24,7 @@ class Task:
         stretch: Batches that a runner decides together. Few images reach a later stage, too few to
             fill a batch; the views of a clip fill one by themselves, and many clips would fill the
             memory.
+        records: True if a sample is a record: a text, a row of a table, an array, bytes.
         views: True if a model sees views of a sample and its output is the mean over them.
         dense: True if a model tells a class for each pixel, of images that are not resized.
         tables: Tables of the pool file that only this task reads.
@@ -34,6 +35,7 @@ class Task:
     unit: str
     batch_size: int = 32
     stretch: int = 16
+    records: bool = False
     views: bool = False
     dense: bool = False
     tables: tuple[str, ...] = ()
@@ -49,8 +51,11 @@ class Task:
         return f"{self.unit}s"
 
 
-# For predictions made elsewhere nobody says what a sample is.
-CLASSIFICATION = Task("classification", sample="sample", unit="sample")
+# A sample is a record, or, for predictions made elsewhere, nobody says what. Models of records are
+# often small, so that batches are large.
+CLASSIFICATION = Task(
+    "classification", sample="sample", unit="sample", batch_size=256, stretch=4, records=True
+)
 
 IMAGE_CLASSIFICATION = Task("image-classification", sample="image", unit="image")
 
@@ -69,7 +74,8 @@ SEMANTIC_SEGMENTATION = Task(
 )
 
 TASKS = {
-    task.name: task for task in (IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION, SEMANTIC_SEGMENTATION)
+    task.name: task
+    for task in (IMAGE_CLASSIFICATION, VIDEO_CLASSIFICATION, SEMANTIC_SEGMENTATION, CLASSIFICATION)
 }
 
 

@@ -194,7 +194,9 @@ def _spellings(model: KnownModel) -> list[str]:
 
 
 def _size_of(model: KnownModel) -> tuple[int, int] | None:
-    return model.preprocessing.size if isinstance(model, ModelSpec) else None
+    if not isinstance(model, ModelSpec) or model.does.records:
+        return None
+    return model.image.size
 
 
 def _sides(size: tuple[int, int] | None) -> str:

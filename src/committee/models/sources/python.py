@@ -23,6 +23,7 @@ from committee.models.engines.exported import model_of
 from committee.models.engines.weights import fill, read_weights
 from committee.paths import MOVED, expanded
 from committee.spec.model import ENGINES, ModelSpec
+from committee.spec.record import Record
 from committee.text import first_line
 
 
@@ -40,6 +41,10 @@ class PythonSource(Source):
         if not colon:
             raise ValueError
         return f"{expanded(file, folder)}:{factory}" if file.endswith(".py") else text
+
+    def record(self, text: str, columns: Any, dtype: str) -> Record:
+        """See :class:`committee.models.base.Source`."""
+        return Record.of(columns, dtype)
 
     def peek(self, spec: ModelSpec, allow_code: Collection[str]) -> None:
         """Refuse code that may not run; its fingerprint is not known before it does."""
@@ -67,7 +72,7 @@ class PythonSource(Source):
 
 
 class _FunctionModel:
-    """Any function from inputs (N, channels, height, width) to outputs, as arrays."""
+    """Any function from inputs (N, channels, height, width), or N records, to outputs."""
 
     macs: int | None = None
     parameters: int | None = None
@@ -84,7 +89,7 @@ class _FunctionModel:
         """See :class:`committee.models.base.Resizable`."""
         return self
 
-    def __call__(self, batch: Array) -> Any:
+    def __call__(self, batch: Any) -> Any:
         """See :class:`committee.models.base.Model`."""
         if os.getpid() != self._pid:
             # After a fork: the threads of torch stayed in the other process.

@@ -96,7 +96,7 @@ class PytorchvideoSource(ByName):
         module: torch.nn.Module = create_x3d(
             input_clip_length=layout.frames if views is None else views.frames,
             # The pool of its head is square and as large as the smaller side allows.
-            input_crop_size=min(spec.preprocessing.size),
+            input_crop_size=min(spec.image.size),
             model_num_class=len(heads[-1]) if heads else 400,
             width_factor=layout.width,
             depth_factor=layout.depth,

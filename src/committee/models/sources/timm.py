@@ -98,7 +98,7 @@ class TimmSource(ByName):
 
     def finished(self, spec: ModelSpec, module: torch.nn.Module) -> torch.nn.Module:
         """Interpolate the positions of transformers to the spec's size."""
-        config, size = _config(spec.text), spec.preprocessing.size
+        config, size = _config(spec.text), spec.image.size
         if config.fixed_input_size and size != tuple(config.input_size[1:]):
             try:
                 module.set_input_size(img_size=size)  # type: ignore[operator]

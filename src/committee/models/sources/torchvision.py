@@ -77,7 +77,7 @@ class TorchvisionSource(ByName):
         name, _ = _chosen(spec.text)
         options: dict[str, Any] = {}
         if name.startswith("vit_"):
-            options["image_size"] = max(spec.preprocessing.size)
+            options["image_size"] = max(spec.image.size)
         if heads := [name for name in state if _HEAD.fullmatch(name)]:
             # The last layer of the head, as its layers are numbered.
             last = max(heads, key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
@@ -93,7 +93,7 @@ class TorchvisionSource(ByName):
             module: torch.nn.Module = _models(spec.text).get_model(name, weights=None, **options)
         except Exception as error:
             raise ModelError(
-                f"model {spec.name!r}: torchvision:{name} does not take {spec.preprocessing.size} "
+                f"model {spec.name!r}: torchvision:{name} does not take {spec.image.size} "
                 f"({first_line(error)}). Leave resolution and @R out, or take another"
             ) from error
         return module
@@ -104,7 +104,7 @@ class TorchvisionSource(ByName):
         """Interpolate the positions of vision transformers to the spec's size."""
         if not spec.text.startswith("vit_"):
             return state
-        size, patch = max(spec.preprocessing.size), module.patch_size
+        size, patch = max(spec.image.size), module.patch_size
         resized: Mapping[str, torch.Tensor] = _models(
             spec.text
         ).vision_transformer.interpolate_embeddings(size, patch, state)

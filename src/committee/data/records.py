@@ -1,0 +1,237 @@
+"""Records as samples: rows of a table, entries of an array, or files as bytes.
+
+Which columns are inputs is said by the models, whose recipes name them. The label and the id are
+found by their usual names, or named after the path: ``reviews.csv:label=stars,id=key``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from committee.arrays import Array
+from committee.data.base import BrokenSamplesError, Dataset, digest
+from committee.data.columns import READERS, Columns, check_some, read_columns
+from committee.data.files import FileKind, FilesDataset, open_folder
+from committee.data.huggingface import is_saved
+from committee.data.table import ID_WORDS, LABEL_WORDS
+from committee.errors import DataError, UnknownNameError
+from committee.models.records import RecordBatch
+from committee.pool.labels import LabelMode, indices, labelled, with_notes
+from committee.pool.samples import Samples
+from committee.spec.model import ModelSpec
+from committee.spec.record import Record
+from committee.text import listed, word
+
+# What may follow a path: the columns of the label and of the id.
+_NAMED = re.compile(r"(.+?):((?:(?:label|id)=[^,]+)(?:,(?:label|id)=[^,]+)*)")
+
+
+class RecordsDataset:
+    """Records of a table.
+
+    Args:
+        columns: The table.
+        names: The columns that are neither label nor id.
+        needed: Those of them that models see; all if the records have one column.
+        recipes: What models take; a record that does not fit one of them is broken.
+        samples: Ids and labels.
+    """
+
+    def __init__(
+        self,
+        columns: Columns,
+        names: Sequence[str],
+        needed: Sequence[str],
+        recipes: Iterable[Record],
+        samples: Samples,
+    ) -> None:
+        self._columns, self._names, self._needed = columns, tuple(names), tuple(needed)
+        self._recipes = tuple(dict.fromkeys(recipes))
+        self._forms: dict[Record, tuple[tuple[int, ...], ...]] = {}
+        self.samples = samples
+
+    def read(self, rows: Array) -> Array | list[Any]:
+        """See :class:`committee.data.base.Dataset`."""
+        taken = self._columns.take(rows, self._needed)
+        if isinstance(taken, np.ndarray):
+            return taken
+        records: list[Any] = taken
+        if len(self._names) == 1:
+            records = [record.get(self._names[0]) for record in taken]
+        if len(rows) and self._problem(records):
+            ids = self.samples.ids
+            # Alone, one that lacks the columns fails, or has another form than those before it.
+            whys = [self._problem([record]) for record in records]
+            raise BrokenSamplesError(
+                [(ids[row], why) for row, why in zip(rows.tolist(), whys, strict=True) if why]
+            )
+        return records
+
+    def digests(self, rows: Array) -> Array:
+        """See :class:`committee.data.base.Dataset`."""
+        taken = self._columns.take(rows, self._names)
+        return np.array([digest(_bytes_of(record)) for record in taken], np.uint64)
+
+    def _problem(self, records: Sequence[Any]) -> str:
+        """Return why some records fit no model; empty if they fit all, in the form of the first."""
+        for recipe in self._recipes:
+            try:
+                forms = RecordBatch.of(records, recipe).forms
+            except DataError as error:
+                return str(error)
+            first = self._forms.setdefault(recipe, forms)
+            if forms != first:
+                return f"has the shape {_shown(forms)}, where others have {_shown(first)}"
+        return ""
+
+
+def _shown(forms: tuple[tuple[int, ...], ...]) -> str:
+    return ", ".join(map(str, forms))
+
+
+def _bytes_of(value: Any) -> bytes:
+    """Return bytes that tell a value from others, whatever the order of its columns."""
+    if isinstance(value, Mapping):
+        pairs = (f"{name}=".encode() + _bytes_of(value[name]) for name in sorted(value))
+        return b"\0".join(pairs)
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{value.shape}".encode() + value.tobytes()
+    if isinstance(value, bytes):
+        return value
+    # As text, so that a number of jsonl is that of csv.
+    return str(value).encode("utf-8", "surrogatepass")
+
+
+class _BytesDataset(FilesDataset):
+    """Files as bytes."""
+
+    def __init__(self, root: Path, samples: Samples) -> None:
+        self._root = root
+        self.samples = samples
+
+    def decode(self, path: Path) -> bytes:
+        return path.read_bytes()
+
+    def reason(self, error: Exception) -> str:
+        return str(getattr(error, "strerror", None) or error)
+
+
+_FILES = FileKind("file", None, _BytesDataset)
+
+
+def open_records(
+    spec: str | Path,
+    split: str,
+    classes: Sequence[str],
+    models: Sequence[ModelSpec],
+    labels: LabelMode = "must fit",
+) -> Dataset | None:
+    """Open records for some models; None if there is nothing of a known form.
+
+    Args:
+        spec: A csv, jsonl, parquet, npz or npy file, a folder that ``datasets`` saved, or a folder
+            of files, one folder a class; ``:label=COLUMN,id=COLUMN`` may follow a table.
+        split: Name for the split.
+        classes: Names of the classes in the order of the models' outputs.
+        models: The models that will see the records.
+        labels: See :func:`committee.data.open.open_data`.
+
+    Raises:
+        DataError: If it cannot be read, or lacks a column that models see.
+    """
+    path, named = _parsed(spec)
+    if path.is_dir() and not is_saved(path):
+        return open_folder(path, split, classes, _FILES, labels)
+    if not path.is_dir() and not (path.is_file() and path.suffix.lower() in READERS):
+        return None
+    columns = read_columns(path, split)
+    check_some(path, columns)
+    label, key = (_found(path, columns, named, *each) for each in _WORDS.items())
+    inputs = [name for name in columns.names if name not in (label, key)]
+    recipes = [s.preprocessing for s in models if isinstance(s.preprocessing, Record)]
+    needed = _needed(path, columns, inputs, recipes)
+    samples = _samples(path, columns, label, key, (split, classes, labels))
+    samples = with_notes(samples, _note(inputs, needed, label))
+    return RecordsDataset(columns, inputs, needed, recipes, samples)
+
+
+def _parsed(spec: str | Path) -> tuple[Path, dict[str, str]]:
+    """Return the path of a spec, and the columns that it names."""
+    match = None if Path(spec).exists() else _NAMED.fullmatch(str(spec))
+    if match is None:
+        return Path(spec), {}
+    pairs = (each.partition("=") for each in match[2].split(","))
+    return Path(match[1]), {name: column for name, _, column in pairs}
+
+
+_WORDS = {"label": LABEL_WORDS, "id": ID_WORDS}
+
+
+def _found(
+    path: Path, columns: Columns, named: Mapping[str, str], what: str, words: Sequence[str]
+) -> str:
+    """Return the column that is named as the label or the id, or has one of the usual names."""
+    if columns.beside is not None:
+        return f"{what}s" if f"{what}s" in columns.beside else ""
+    if what in named:
+        if named[what] not in columns.names:
+            raise UnknownNameError.of(str(path), "column", named[what], columns.names)
+        return named[what]
+    spelled = {word(name): name for name in reversed(columns.names)}
+    return next((spelled[each] for each in words if each in spelled), "")
+
+
+def _needed(
+    path: Path, columns: Columns, inputs: Sequence[str], recipes: Sequence[Record]
+) -> list[str]:
+    """Return the columns that models see."""
+    wanted = list(dict.fromkeys(name for recipe in recipes for name in recipe.columns))
+    for name in wanted:
+        if columns.names and name not in columns.names:
+            near = UnknownNameError.of(str(path), "column", name, columns.names)
+            raise DataError(f"{near}. Models take it: input in the pool file")
+    whole = all(recipe.columns for recipe in recipes)
+    if columns.names and not (whole and recipes) and len(inputs) != 1:
+        raise DataError(
+            f"{path}: has the columns {listed(inputs)}. Say in the pool file which of them models "
+            f'take, as in input = "{next(iter(inputs), "text")}", or input = [...] for a row of '
+            "several"
+        )
+    return wanted if whole and recipes else [*dict.fromkeys((*wanted, *inputs))]
+
+
+def _samples(
+    path: Path,
+    columns: Columns,
+    label: str,
+    key: str,
+    given: tuple[str, Sequence[str], LabelMode],
+) -> Samples:
+    split, classes, mode = given
+    ids = list(map(_text, columns.column(key))) if key else None
+    samples = Samples.of(None, ids, classes or columns.classes, split, count=columns.count)
+    if not label:
+        return samples
+    own = columns.column(label)
+    return labelled(
+        samples,
+        mode,
+        lambda: indices(str(path), own, samples.classes, columns.classes, columns.place),
+    )
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+
+
+def _note(inputs: Sequence[str], needed: Sequence[str], label: str) -> str:
+    unused = [name for name in inputs if name not in needed]
+    notes = f"{len(unused)} columns are not used: {listed(unused)}" if unused else ""
+    if label or not unused:
+        return notes
+    return f"{notes}; a column of labels is called 'label', or named by --data PATH:label=COLUMN"

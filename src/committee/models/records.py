@@ -1,0 +1,188 @@
+"""Records as models take them: columns of N records, brought to the form that a model declares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from committee.arrays import Array
+from committee.errors import DataError
+from committee.spec.record import Field, Record
+from committee.text import listed
+
+# N values of a column: stacked arrays (N, ...), or a list of whatever the data has.
+Values: TypeAlias = Array | list[Any]
+# Cells of tables that hold no number.
+_MISSING = ("", "nan", "NaN", "null", "None")
+
+
+class RecordBatch:
+    """The inputs of N records for one model, by the names that the model has for them."""
+
+    def __init__(self, parts: Mapping[str, Values]) -> None:
+        self._parts = dict(parts)
+
+    @classmethod
+    def of(cls, records: Array | Sequence[Any], recipe: Record) -> RecordBatch:
+        """Return what a model takes of N records.
+
+        A record is a mapping of columns, or the value of its only column. Arrays are stacked, and
+        so is everything that has a dtype; other values stay as they are, in a list.
+
+        Raises:
+            DataError: If a column is missing, or values cannot be stacked.
+        """
+        return cls({field.name: _values(records, field) for field in recipe.fields})
+
+    def __len__(self) -> int:
+        return len(next(iter(self._parts.values())))
+
+    def __getitem__(self, rows: slice | Array) -> RecordBatch:
+        """Return some of the records: a slice, or rows (n,)."""
+        return RecordBatch({name: _taken(part, rows) for name, part in self._parts.items()})
+
+    def __str__(self) -> str:
+        """Return how many there are and their form, for errors."""
+        forms = [
+            f"{name} {part.dtype} {part.shape}" if isinstance(part, np.ndarray) else name
+            for name, part in self._parts.items()
+        ]
+        form = f" ({', '.join(each.strip() for each in forms)})" if any(forms) else ""
+        return f"{len(self)} records{form}"
+
+    def joined(self, others: Sequence[RecordBatch]) -> RecordBatch:
+        """Return these records and others for the same model."""
+        return RecordBatch(
+            {
+                name: _joined([part, *(other._parts[name] for other in others)])
+                for name, part in self._parts.items()
+            }
+        )
+
+    def items(self) -> Iterator[tuple[str, Values]]:
+        """Yield each input of the model with its values."""
+        return iter(self._parts.items())
+
+    def value(self, copied: bool = False) -> Any:
+        """Return what a function is called with: its only input, or a dict of several by name.
+
+        Lists are new ones, and with ``copied`` arrays are too.
+        """
+        parts = {
+            name: part.copy() if copied and isinstance(part, np.ndarray) else part[:]
+            for name, part in self._parts.items()
+        }
+        return parts.get("", parts)
+
+    @property
+    def forms(self) -> tuple[tuple[int, ...], ...]:
+        """Return the shape of one record in each input; empty where it is in no array."""
+        return tuple(
+            part.shape[1:] if isinstance(part, np.ndarray) else () for part in self._parts.values()
+        )
+
+
+def _values(records: Array | Sequence[Any], field: Field) -> Values:
+    values = records if isinstance(records, np.ndarray) else _selected(records, field)
+    if field.dtype:
+        return _numbers(values, field.dtype)
+    if isinstance(values, np.ndarray):
+        return values
+    if values and all(isinstance(value, np.ndarray) for value in values):
+        return _stacked(values)
+    return values
+
+
+def _selected(records: Sequence[Any], field: Field) -> list[Any]:
+    """Return the value of each record's column, or its row of columns."""
+    if field.row:
+        return [_row(record, field) for record in records]
+    values = list(records)
+    for column in field.columns:
+        values = [_cell(r, column) if isinstance(r, Mapping) else r for r in records]
+    if not field.dtype and any(value is None for value in values):
+        raise DataError(f"has no {field.columns[0]!r}" if field.columns else "is empty")
+    return values
+
+
+def _row(record: Any, field: Field) -> Any:
+    """Return a record's columns: a list of numbers if it has a dtype, else a dict."""
+    if isinstance(record, Mapping):
+        own = {column: _cell(record, column) for column in field.columns}
+        return list(own.values()) if field.dtype else own
+    alone = isinstance(record, str | bytes) or not isinstance(record, Sequence | np.ndarray)
+    cells = [record] if alone else list(record)
+    if len(cells) != len(field.columns):
+        what = type(record).__name__ if alone else f"{len(cells)} values"
+        raise DataError(
+            f"a record must have the columns {listed(field.columns)}, as a dict; it is {what}"
+        )
+    return cells if field.dtype else dict(zip(field.columns, cells, strict=True))
+
+
+def _cell(record: Mapping[str, Any], column: str) -> Any:
+    try:
+        return record[column]
+    except KeyError:
+        others = f", but {listed(list(record))}" if record else ""
+        raise DataError(f"has no {column!r}{others}") from None
+
+
+def _numbers(values: Values, dtype: str) -> Array:
+    """Return values as one array of a type; an integer must be exact."""
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind in "OU":
+            array = _parsed(array, np.dtype(dtype))
+        with np.errstate(over="ignore", invalid="ignore"):
+            made: Array = array.astype(dtype)
+    except (ValueError, TypeError) as error:
+        raise DataError(_not_numbers(values, dtype, error)) from None
+    if made.dtype.kind in "iu" and not (made == array).all():
+        wrong = array[made != array].flat[0]
+        raise DataError(f"has {wrong}, which is no {dtype}")
+    return made
+
+
+def _parsed(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Return texts and objects as numbers, and those that are missing as NaN if they may be."""
+    if dtype.kind == "f":
+        flat = [np.nan if v is None or v in _MISSING else v for v in array.ravel().tolist()]
+        return np.array(flat, np.float64).reshape(array.shape)
+    return np.array(list(map(_whole, array.ravel().tolist()))).reshape(array.shape)
+
+
+def _whole(value: Any) -> Any:
+    if value is None:
+        raise ValueError("a value is missing")
+    return int(value) if isinstance(value, str) else value
+
+
+def _not_numbers(values: Values, dtype: str, error: Exception) -> str:
+    lengths = {len(each) if isinstance(each, Sequence | np.ndarray) else -1 for each in values}
+    if len(lengths) > 1 and not any(isinstance(each, str) for each in values):
+        return f"lists are of unequal length ({', '.join(map(str, sorted(lengths)[:5]))})"
+    return f"is no {dtype} ({str(error).splitlines()[0]})"
+
+
+def _stacked(values: Sequence[Array]) -> Array:
+    shapes = {value.shape for value in values}
+    if len(shapes) > 1:
+        text = ", ".join(map(str, sorted(shapes)[:5]))
+        raise DataError(f"arrays of one column have different shapes ({text}); give lists instead")
+    return np.stack(values)
+
+
+def _taken(part: Values, rows: slice | Array) -> Values:
+    if isinstance(part, np.ndarray) or isinstance(rows, slice):
+        return part[rows]
+    return [part[row] for row in rows.tolist()]
+
+
+def _joined(parts: Sequence[Values]) -> Values:
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    if len(arrays) == len(parts):
+        return np.concatenate(arrays)
+    return [value for part in parts for value in part]
