@@ -7,6 +7,8 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
+
 CLASSES = ("no", "yes")
 WEIGHTS = {"good": 2.0, "great": 3.0, "bad": -2.0, "awful": -3.0, "fine": 0.5}
 WORDS = (*WEIGHTS, "film", "the", "a")
@@ -88,3 +90,83 @@ def write_csv(path: Path, rows: list[dict[str, str]]) -> Path:
 def write_jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def write_graph(path: Path, length: int, seed: int, *, masked: bool = False) -> Path:
+    """A graph from tokens (N, length) int32, of which 0 is padding, to logits (N, 2).
+
+    Each token has its logits; those of padding are 0. With ``masked`` a second input says which
+    count.
+    """
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    rng = np.random.default_rng(seed)
+    table = TABLE + rng.normal(size=TABLE.shape) * 4 / length**2
+    table[0] = 0
+    nodes = [
+        helper.make_node("Gather", ["table", "tokens"], ["found"]),
+        helper.make_node("MatMul", ["found", "turn"], ["each"]),
+    ]
+    inputs = [helper.make_tensor_value_info("tokens", TensorProto.INT32, ["N", length])]
+    summed = "each"
+    if masked:
+        inputs.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["N", length]))
+        nodes.append(helper.make_node("Unsqueeze", ["mask", "last"], ["wide"]))
+        nodes.append(helper.make_node("Mul", ["each", "wide"], ["kept"]))
+        summed = "kept"
+    nodes.append(helper.make_node("ReduceSum", [summed, "axes"], ["logits"], keepdims=0))
+    weights = {
+        "table": table.astype(np.float32),
+        "axes": np.array([1]),
+        "last": np.array([2]),
+        "turn": np.eye(2, dtype=np.float32),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "tokens",
+        inputs,
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 2])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+# What each of 12 tokens says of the two classes.
+TABLE = np.random.default_rng(0).normal(size=(12, 2))
+
+
+def write_tokens(path: Path, count: int, seed: int) -> Path:
+    """Tokens of two lengths, padded, that say the same; the label is what the longer ones say."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(1, 12, (count, 8)).astype(np.int32)
+    for row, filled in enumerate(rng.integers(5, 9, count)):
+        tokens[row, filled:] = 0
+    label = (TABLE[tokens] * (tokens > 0)[..., None]).sum(1).argmax(1)
+    mask = (tokens > 0).astype(np.float32)
+    np.savez(path, short=tokens[:, :4], long=tokens, mask=mask, label=label)
+    return path
+
+
+GRAPHS = """
+task = "classification"
+classes = ["no", "yes"]
+[[model]]
+name = "short"
+source = "onnx:short.onnx"
+input = "short"
+[[model]]
+name = "long"
+source = "onnx:long.onnx"
+input = { tokens = "long", mask = "mask" }
+"""
+
+
+def write_graphs(folder: Path) -> Path:
+    """A pool of two graphs on integers of different lengths, and its data."""
+    write_graph(folder / "short.onnx", 4, 1)
+    write_graph(folder / "long.onnx", 8, 2, masked=True)
+    for seed, split in ((1, "val"), (2, "test")):
+        write_tokens(folder / f"{split}.npz", 300, seed)
+    (folder / "pool.toml").write_text(GRAPHS)
+    return folder / "pool.toml"

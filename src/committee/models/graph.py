@@ -218,7 +218,7 @@ def form_of(where: str, spec: ModelSpec, inputs: Ports, outputs: Ports) -> Form:
     first = taken.shape[0] if taken.shape else None
     return Form(
         taken,
-        _output(where, spec, outputs, dense),
+        output_of(where, spec, outputs, dense),
         _channels_last(where, spec, taken),
         first if isinstance(first, int) else None,
         _scale(where, spec, taken),
@@ -273,7 +273,7 @@ def _scale(where: str, spec: ModelSpec, taken: Port) -> float | None:
     )
 
 
-def _output(where: str, spec: ModelSpec, outputs: Ports, dense: bool) -> Port:
+def output_of(where: str, spec: ModelSpec, outputs: Ports, dense: bool) -> Port:
     """Return the output that the spec names, or the only one that can hold scores of classes."""
     ports = {port.name: port for port in outputs}
     if spec.output in ports:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from committee.arrays import Array
 from committee.errors import ModelError, needing
 from committee.models.graph import parsed_graph
 from committee.text import first_line
@@ -40,10 +41,11 @@ _TYPES = {
 }
 
 
-def graph_macs(path: Path, shape: tuple[int, ...]) -> int:
+def graph_macs(path: Path, given: tuple[int, ...] | Mapping[str, Array]) -> int:
     """Return the multiply-adds of convolutions, matrix products and attention of a graph.
 
-    The graph is run once on zeros. ``shape`` is the input's, with the batch of 1.
+    The graph is run once on one sample: zeros of the shape of its only input, with the batch of 1,
+    or the values given for each input.
     """
     model = parsed_graph(path)
     if len(model.functions):
@@ -57,7 +59,7 @@ def graph_macs(path: Path, shape: tuple[int, ...]) -> int:
                 "costs.macs in the pool file"
             )
     nodes = [n for n in model.graph.node if n.op_type == "Attention" or n.op_type in _SECOND]
-    shapes = _shapes(path, model, nodes, shape) if nodes else {}
+    shapes = _shapes(path, model, nodes, given) if nodes else {}
     return sum(_node_macs(path, node, shapes) for node in nodes)
 
 
@@ -75,9 +77,12 @@ def graph_parameters(path: Path) -> int:
 
 
 def _shapes(
-    path: Path, model: onnx.ModelProto, nodes: list[Any], shape: tuple[int, ...]
+    path: Path,
+    model: onnx.ModelProto,
+    nodes: list[Any],
+    given: tuple[int, ...] | Mapping[str, Array],
 ) -> _Shapes:
-    """Return the shapes of what some nodes take and give, as one run on zeros shows them."""
+    """Return the shapes of what some nodes take and give, as one run shows them."""
     with needing(f"Counting {path}", "onnxruntime", "onnx"):
         import onnx
         import onnxruntime
@@ -99,12 +104,16 @@ def _shapes(
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        (taken,) = session.get_inputs()
-        zeros = np.zeros(shape, _TYPES.get(taken.type, np.float32))
-        shapes = session.run([f"{name}.shape" for name in wanted], {taken.name: zeros})
+        feed = given
+        if not isinstance(feed, Mapping):
+            (taken,) = session.get_inputs()
+            feed = {taken.name: np.zeros(feed, _TYPES.get(taken.type, np.float32))}
+        shapes = session.run([f"{name}.shape" for name in wanted], dict(feed))
     except Exception as error:
+        sides = [v.shape for v in given.values()] if isinstance(given, Mapping) else [given]
         raise ModelError(
-            f"{path}: its multiply-adds are not known, for it does not run on zeros of {shape} "
+            f"{path}: its multiply-adds are not known, for it does not run on zeros of "
+            f"{', '.join(map(str, sides))} "
             f"({first_line(error)}); give costs.macs in the pool file"
         ) from None
     return {**weights, **{n: tuple(s.tolist()) for n, s in zip(wanted, shapes, strict=True)}}

@@ -135,6 +135,17 @@ class ModelSpec:
                 raise UnknownNameError.of("ModelSpec", what, value, known)
 
     @property
+    def record(self) -> Record:
+        """How a record becomes the model's input.
+
+        Raises:
+            CascadeError: If the model takes images or clips.
+        """
+        if not isinstance(self.preprocessing, Record):
+            raise CascadeError(f"model {self.name!r}: takes no records")
+        return self.preprocessing
+
+    @property
     def weights_key(self) -> tuple[Any, ...]:
         """Equal for models that are one set of weights, run alike at whatever size."""
         return (

@@ -1,4 +1,7 @@
-"""``onnx:PATH``: a graph with one input; of several outputs one is taken, by its name."""
+"""``onnx:PATH``: a graph of images with one input, or of records with any number.
+
+Of several outputs one is taken, by its name.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,11 @@ from committee.arrays import Array
 from committee.errors import MissingExtraError, ModelError
 from committee.models.base import Model, Source, check_file
 from committee.models.graph import Session, graph_fingerprint, ports_of, preprocessing_of
+from committee.models.record_graph import RecordGraph, record_of
 from committee.paths import expanded
 from committee.profile.macs import graph_macs, graph_parameters
 from committee.spec.model import ModelSpec
+from committee.spec.record import Record
 
 
 class OnnxSource(Source):
@@ -37,6 +42,14 @@ class OnnxSource(Source):
         except (OSError, ValueError):
             return {}  # whoever loads the file says what is wrong with it
 
+    def record(self, text: str, columns: Any, dtype: str) -> Record:
+        """Return the columns in the types that the graph declares."""
+        try:
+            inputs = ports_of(Path(text))[0]
+        except (OSError, ValueError):
+            return Record.of(columns, dtype)  # whoever loads the file says what is wrong with it
+        return record_of(inputs, columns)
+
     def peek(self, spec: ModelSpec, allow_code: Collection[str]) -> str:
         """See :class:`committee.models.base.Peekable`."""
         path = Path(spec.text)
@@ -45,7 +58,7 @@ class OnnxSource(Source):
 
     def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
         """See :class:`committee.models.base.Source`."""
-        return OnnxModel(spec, threads)
+        return RecordGraph(spec, threads) if spec.does.records else OnnxModel(spec, threads)
 
 
 class OnnxModel:

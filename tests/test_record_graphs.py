@@ -1,0 +1,112 @@
+"""ONNX graphs of records: inputs of any shape, type and number."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import committee as cm
+from committee.cli import main
+from committee.errors import PoolFileError
+from committee.models.load import load_model
+from committee.models.pool_file import read_pool_file
+from committee.run.runner import Runner
+from record_world import GRAPHS, write_graphs
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_graphs(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def committee(capsys):
+    """Call a command, and return what it printed."""
+
+    def call(*words: object) -> str:
+        status = main(list(map(str, words)))
+        out, err = capsys.readouterr()
+        assert status == 0, err
+        return out + err
+
+    return call
+
+
+def test_a_pool_takes_types_from_its_graphs(folder):
+    short, long = read_pool_file("pool.toml").models
+    assert [(f.name, f.columns, f.dtype) for f in short.record.fields] == [
+        ("", ("short",), "int32")
+    ]
+    assert [(f.name, f.columns, f.dtype) for f in long.record.fields] == [
+        ("tokens", ("long",), "int32"),
+        ("mask", ("mask",), "float32"),
+    ]
+
+
+def test_from_predict_to_verify(folder, committee):
+    for split in ("val", "test"):
+        committee("predict", "pool.toml", "--data", f"{split}.npz", "--split", split)
+    pool = cm.Pool.load("predictions/val")
+    assert pool.costs.values("macs") == {"short": 16, "long": 32}
+    committee("search", "predictions", "--max-cost", "30", "--out", "c.json")
+    assert "short -> long" in committee("evaluate", "c.json", "predictions")
+    committee("run", "c.json", "--data", "test.npz", "--out", "r.csv")
+    text = committee(
+        *("verify", "c.json", "--data", "test.npz", "--predictions", "predictions/test"),
+        *("--max-flips", "0"),
+    )
+    assert text.count("all decisions are the same") == 2
+    run = Runner("c.json")
+    with np.load("test.npz") as arrays:
+        record = {name: arrays[name][0] for name in ("short", "long", "mask")}
+    assert run(record).class_index in (0, 1)
+    assert run({name: values.tolist() for name, values in record.items()}) == run(record)
+
+
+def test_inputs_that_are_wrong(folder):
+    both = '{ tokens = "long", mask = "mask" }'
+    for wrong, why in (
+        ('"long"', "Say which column each takes, as in input = { tokens = "),
+        ('{ tokens = "long", maks = "mask" }', "no input of the graph 'maks'"),
+        ('{ tokens = "long" }', "says nothing of the graph's 'mask'"),
+    ):
+        Path("wrong.toml").write_text(GRAPHS.replace(both, wrong))
+        with pytest.raises(PoolFileError, match=re.escape(why)):
+            read_pool_file("wrong.toml")
+
+
+def test_without_input_each_takes_the_column_of_its_name(folder):
+    Path("plain.toml").write_text(
+        GRAPHS.replace('input = { tokens = "long", mask = "mask" }\n', "")
+    )
+    assert read_pool_file("plain.toml").models[1].record.columns == ("tokens", "mask")
+
+
+def test_arrays_of_another_length(folder):
+    spec = read_pool_file("pool.toml").models[0]
+    model, _ = load_model(spec)
+    with pytest.raises(Exception, match=r"Got: 5 Expected: 4"):
+        model(np.zeros((2, 5), np.int32))
+
+
+def test_a_fixed_number_of_samples(folder):
+    import onnx
+
+    graph = onnx.load("short.onnx")
+    for port in (*graph.graph.input, *graph.graph.output):
+        port.type.tensor_type.shape.dim[0].dim_value = 2
+    onnx.save(graph, "fixed.onnx")
+    spec = read_pool_file("pool.toml").models[0]
+    free, _ = load_model(spec)
+    fixed, _ = load_model(replace(spec, source=f"onnx:{folder / 'fixed.onnx'}"))
+    tokens = np.random.default_rng(0).integers(0, 12, (5, 4), np.int32)
+    assert np.array_equal(free(tokens), fixed(tokens))
