@@ -82,6 +82,7 @@ def test_a_bundle_alone_decides_as_the_library(world, tmp_path, grid, combine):
         "classify.py",
         "committee",
         "models",
+        "opening.py",
         "run.py",
     ]
     assert f"Tiles are {grid}" in (folder / "README.md").read_text()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,3 +113,51 @@ def test_a_fixed_number_of_samples(folder):
     fixed, _ = load_model(replace(spec, source=f"onnx:{folder / 'fixed.onnx'}"))
     tokens = np.random.default_rng(0).integers(0, 12, (5, 4), np.int32)
     assert np.array_equal(free(tokens), fixed(tokens))
+
+
+def chosen(committee) -> None:
+    for split in ("val", "test"):
+        committee("predict", "pool.toml", "--data", f"{split}.npz", "--split", split)
+    committee("search", "predictions", "--max-cost", "30", "--out", "c.json")
+
+
+@pytest.mark.parametrize("form", ["any", "one"])
+def test_one_file_decides_alike(folder, committee, form):
+    chosen(committee)
+    committee("export", "c.json", "--out", "c.onnx", "--form", form)
+    text = committee(
+        *("verify", "c.json", "--data", "test.npz", "--against", "c.onnx", "--max-flips", "0"),
+    )
+    assert "ONNX file, c.onnx: all decisions are the same" in text
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession("c.onnx")
+    assert [each.name for each in session.get_inputs()] == ["short", "long", "mask"]
+    run = Runner("c.onnx")
+    with np.load("test.npz") as arrays:
+        record = {name: arrays[name][0] for name in ("short", "long", "mask")}
+    assert run(record).stage == Runner("c.json")(record).stage
+
+
+def test_a_bundle_decides_alike(folder, committee):
+    chosen(committee)
+    committee("export", "c.json", "--out", "bundle")
+    committee(
+        *("verify", "c.json", "--data", "test.npz", "--against", "bundle", "--max-flips", "0"),
+    )
+    with np.load("test.npz") as arrays:
+        records = [
+            {name: arrays[name][row].tolist() for name in ("short", "long", "mask")}
+            for row in range(5)
+        ]
+    lines = [*map(json.dumps, records), json.dumps({"short": [1, 2, 3, 4]}), ""]
+    Path("new.jsonl").write_text("\n".join(lines))
+    done = subprocess.run(
+        [sys.executable, "bundle/run.py", "new.jsonl"], capture_output=True, text=True, check=False
+    )
+    *rows, torn = map(json.loads, done.stdout.splitlines())
+    run = Runner("c.json")
+    assert [(row["class_index"], row["stage"]) for row in rows] == [
+        (own.class_index, own.stage) for own in map(run, records)
+    ]
+    assert "class_index" in torn or torn["error"] == "the record has no 'long'"
+    assert "`short`, `long`, `mask`" in Path("bundle/README.md").read_text()

@@ -1,4 +1,4 @@
-"""A bundle: a folder that runs a cascade with numpy, onnxruntime and Pillow alone.
+"""A bundle: a folder that runs a cascade with numpy, onnxruntime and, of images, Pillow alone.
 
 It holds ``cascade.json`` (stages, thresholds, classes, preprocessing of each model), the models
 below ``models/``, a program that runs it, with a copy of the library's own files of the rule below
@@ -21,10 +21,12 @@ import numpy as np
 from committee.errors import ExportError, ModelError, UnreadableError
 from committee.export.canonical import canonical, export_form
 from committee.export.model_files import onnx_specs, segmenting
+from committee.export.record_inputs import RecordForm
 from committee.files import naming, write_text
 from committee.models.base import answer_of
 from committee.models.graph import Form, graph_fingerprint, is_inside, parsed_graph, tensor_files
 from committee.models.load import load_models, specs_of
+from committee.models.record_graph import RecordGraph
 from committee.reading import read_text
 from committee.rule.cascade import Cascade
 from committee.spec.model import ModelSpec
@@ -53,8 +55,10 @@ RULE_FILES = (
 IMAGE_FILE = "models/images.py"
 TILE_FILES = ("segment/__init__.py", "segment/bilinear.py", "segment/tiling.py")
 # Programs of a bundle, by the library file that each copies.
-_PROGRAMS = {"run.py": "export/recipe/run.py"}
-_SEGMENTING = {"run.py": "segment/recipe.py", "classify.py": "export/recipe/run.py"}
+_OPENING = {"opening.py": "export/recipe/opening.py"}
+_PROGRAMS = {**_OPENING, "run.py": "export/recipe/run.py"}
+_RECORDS = {**_OPENING, "run.py": "export/recipe/records.py"}
+_SEGMENTING = {**_PROGRAMS, "run.py": "segment/recipe.py", "classify.py": "export/recipe/run.py"}
 
 
 def write_bundle(
@@ -105,7 +109,7 @@ def _make(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
 
 
 def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
-    placed: dict[tuple[Path, Form], str] = {}
+    placed: dict[tuple[Path, Form | RecordForm], str] = {}
     models = {}
     for spec in specs:
         path, form = Path(spec.text), export_form(spec, several=spec.tile is not None)
@@ -119,12 +123,7 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
     _check_models({spec.name: _inside(folder, models[spec.name]) for spec in specs})
     exported = replace(cascade, models=models)
     exported.save(folder / CASCADE)
-    segments = segmenting(cascade)
-    copies = {
-        f"committee/{name}": name
-        for name in (*RULE_FILES, IMAGE_FILE, *(TILE_FILES if segments else ()))
-    }
-    for target, source in {**copies, **(_SEGMENTING if segments else _PROGRAMS)}.items():
+    for target, source in _copies(cascade, specs).items():
         (folder / target).parent.mkdir(parents=True, exist_ok=True)
         (folder / target).write_bytes((files("committee") / source).read_bytes())
     write_text(folder / "committee" / "__init__.py", "")
@@ -134,10 +133,23 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
     write_text(folder / SUMS, "".join(lines))
 
 
+def _copies(cascade: Cascade, specs: list[ModelSpec]) -> dict[str, str]:
+    """Return the files of the library that a bundle holds, by the name that each has there."""
+    if any(spec.does.records for spec in specs):
+        rule, programs = RULE_FILES, _RECORDS
+    elif segmenting(cascade):
+        rule, programs = (*RULE_FILES, IMAGE_FILE, *TILE_FILES), _SEGMENTING
+    else:
+        rule, programs = (*RULE_FILES, IMAGE_FILE), _PROGRAMS
+    return {**{f"committee/{name}": name for name in rule}, **programs}
+
+
 def _check_models(specs: Mapping[str, ModelSpec]) -> None:
     """Load models and run each on one sample; a ModelError names the first that fails."""
     for model, spec in load_models(specs.values()):
         blank: Any = np.zeros((1, *spec.preprocessing.shape), np.float32)
+        if isinstance(model, RecordGraph):
+            blank = model.blank
         answer_of(model, spec, blank)
 
 
@@ -146,7 +158,7 @@ def _inside(folder: Path, spec: ModelSpec) -> ModelSpec:
     return replace(spec, source=f"onnx:{(folder / spec.text).resolve()}", fingerprint="")
 
 
-def _copy_model(spec: ModelSpec, source: Path, form: Form, target: Path) -> None:
+def _copy_model(spec: ModelSpec, source: Path, form: Form | RecordForm, target: Path) -> None:
     """Copy a graph, rewritten to the form that bundles run, and the files of its tensors."""
     target.parent.mkdir(parents=True)
     model = _loaded(spec, source)
@@ -181,17 +193,21 @@ def _external_files(spec: ModelSpec, path: Path) -> list[str]:
 
 
 def _readme(cascade: Cascade, specs: list[ModelSpec]) -> str:
-    page = "SEGMENT.md" if segmenting(cascade) else "README.md"
+    records = any(spec.does.records for spec in specs)
+    page = "RECORDS.md" if records else "SEGMENT.md" if segmenting(cascade) else "README.md"
     template = (files("committee.export") / "recipe" / page).read_text(encoding="utf-8")
     stages = "\n".join(
         f"| {index} | {' + '.join(stage['models'])} | {stage['threshold']} |"
         for index, stage in enumerate(cascade.to_json()["stages"])
     )
     tile = next((spec.tile for spec in specs if spec.tile is not None), None)
-    height, width = next(spec.image.size for spec in specs if spec.tile is None)
+    whole = next(spec for spec in specs if spec.tile is None)
+    size = "" if records else " x ".join(map(str, whole.image.size))
+    columns = dict.fromkeys(c for spec in specs if records for c in spec.record.columns)
     return (
         template.replace("TILE_NAME", f"{tile.side}+{tile.context}" if tile else "full")
-        .replace("IMAGE_SIZE", f"{height} x {width}")
+        .replace("IMAGE_SIZE", size)
+        .replace("COLUMN_NAMES", ", ".join(f"`{name}`" for name in columns) or "their only column")
         .replace("CASCADE_NAME", str(cascade))
         .replace("STAGE_ROWS", stages)
         .replace("CONFIDENCE_NAME", cascade.confidence)

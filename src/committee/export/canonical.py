@@ -9,6 +9,7 @@ import numpy as np
 
 from committee.errors import ExportError
 from committee.export.nodes import Nodes, onnx_type
+from committee.export.record_inputs import RecordForm, record_form
 from committee.models.graph import Form, Port, declared, form_of
 from committee.spec.model import ModelSpec
 
@@ -18,33 +19,42 @@ if TYPE_CHECKING:
 _INPUT, _OUTPUT = "committee.input", "committee.output"
 
 
-def export_form(spec: ModelSpec, *, several: bool = False) -> Form:
+def export_form(spec: ModelSpec, *, several: bool = False) -> Form | RecordForm:
     """Return the form of a model's inputs and outputs."""
     where, path = f"model {spec.name!r}", Path(spec.text)
-    form = form_of(where, spec, *declared(where, path))
+    form: Form | RecordForm
+    if spec.does.records:
+        form = record_form(spec)
+        takes = ", ".join(map(str, form.inputs))
+    else:
+        form = form_of(where, spec, *declared(where, path))
+        takes = str(form.input)
     if form.rows is not None and (several or form.rows != 1):
         choice = ", or choose form='one' (--form one)" if form.rows == 1 else ""
         raise ExportError(
-            f"export: {where} takes {form.rows} image(s) at a time: the graph takes "
-            f"{form.input}. Export it with a dynamic batch{choice}"
+            f"export: {where} takes {form.rows} {spec.does.sample}(s) at a time: the graph takes "
+            f"{takes}. Export it with a dynamic batch{choice}"
         )
     return form
 
 
-def canonical(model: ModelProto, form: Form) -> ModelProto:
+def canonical(model: ModelProto, form: Form | RecordForm) -> ModelProto:
     """Return a copy of a model whose graph takes prepared inputs and gives outputs to combine."""
     if _is_canonical(model.graph, form):
         return model
     copy = type(model)()
     copy.CopyFrom(model)
-    _feed(copy.graph, form)
+    if isinstance(form, Form):
+        _feed(copy.graph, form)
     _read(copy.graph, form)
     return copy
 
 
-def _is_canonical(graph: GraphProto, form: Form) -> bool:
+def _is_canonical(graph: GraphProto, form: Form | RecordForm) -> bool:
     output = form.output
     first = graph.output[0].name == output.name and output.dtype == "float32"
+    if isinstance(form, RecordForm):
+        return first and len(output.shape or ()) == 2
     flat = form.dense or output.shape is None or len(output.shape) == 2
     return form.input.dtype == "float32" and not form.last and first and flat
 
@@ -76,25 +86,26 @@ def _feed(graph: GraphProto, form: Form) -> None:
     graph.node.extend([*nodes.nodes, *before])
 
 
-def _read(graph: GraphProto, form: Form) -> None:
+def _read(graph: GraphProto, form: Form | RecordForm) -> None:
     """Give the graph one output of float32 with one axis for its classes."""
     from onnx import TensorProto, helper
 
     port, nodes, last = form.output, Nodes(f"{_OUTPUT}."), form.output.name
-    if form.dense and form.last:
+    dense = isinstance(form, Form) and form.dense
+    if isinstance(form, Form) and form.dense and form.last:
         last = nodes.add("Transpose", last, perm=[0, 3, 1, 2])
-    elif not form.dense and port.shape is not None and len(port.shape) > 2:
+    elif not dense and port.shape is not None and len(port.shape) > 2:
         last = nodes.add("Flatten", last, axis=1)
     nodes.add("Cast", last, to=TensorProto.FLOAT)
     nodes.nodes[-1].output[0] = _OUTPUT
     graph.node.extend(nodes.nodes)
     del graph.output[:]
-    made = helper.make_tensor_value_info(_OUTPUT, TensorProto.FLOAT, _shape(port, form))
-    graph.output.append(made)
+    shape = None if dense else _shape(port)
+    graph.output.append(helper.make_tensor_value_info(_OUTPUT, TensorProto.FLOAT, shape))
 
 
-def _shape(port: Port, form: Form) -> list[int | str] | None:
-    if form.dense or port.shape is None:
+def _shape(port: Port) -> list[int | str] | None:
+    if port.shape is None:
         return None
     sides = [side for side in port.shape[1:] if side != 1]
     return [port.shape[0], *(sides or [1])]

@@ -1,7 +1,8 @@
 """One ONNX file that is the whole cascade: later stages stand inside ``If`` nodes.
 
 A plain ONNX runtime that runs it exits early by itself. The graph takes images as bytes,
-(samples, height, width, channels), resized and cut to a model's size; it normalises them. Its
+(samples, height, width, channels), resized and cut to a model's size; it normalises them. Of
+records it takes what its models take, (samples, ...). Its
 outputs are the running combination at the exit, ``logits`` or ``probabilities`` (samples, classes),
 and ``class``, ``confidence`` and ``stage`` of exit, (samples,) each.
 
@@ -17,28 +18,30 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from committee.arrays import Array
 from committee.errors import CommitteeError, ExportError, ModelError, NotFiniteError, needing
 from committee.export.model_files import onnx_specs
 from committee.export.nodes import FUNCTIONS, Nodes, function_of
 from committee.export.plan import PRECISIONS, Form, Plan, planned, resizes_inside
+from committee.export.record_inputs import some_records
 from committee.export.stages import value_infos, write_stages
 from committee.files import naming
 from committee.models.base import outputs_of
 from committee.models.graph import onnxruntime_session
-from committee.models.inputs import fitted, inputs_of
+from committee.models.inputs import RawSamples, inputs_of
 from committee.models.load import load_models
+from committee.models.record_graph import fed_graph
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Answers, Decisions, Request, decide, drive
-from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
+from committee.spec.recipe import Recipe
+from committee.spec.record import Record
 from committee.store.chunks import exclusive
 
 if TYPE_CHECKING:
@@ -120,7 +123,7 @@ def write_graph(
             package.save_model(_model(plan), whole)
             exact = not resizes_inside(specs, resize_inside)
             rows = 1 if form == "one" else _CHECKED
-            _check_graph(whole, cascade, specs, plan.inputs, rows, exact=exact)
+            _check_graph(whole, plan, rows, exact=exact)
             for made in (data, whole):
                 if made.exists():
                     shutil.move(made, path.with_name(made.name))
@@ -151,17 +154,14 @@ def _move_out(plan: Plan, data: Path) -> None:
 
 
 def _model(plan: Plan) -> ModelProto:
-    from onnx import TensorProto, helper
+    from onnx import helper
 
     nodes = Nodes("stage 0/")
     samples: int | str = 1 if plan.form == "one" else "samples"
     results, names = write_stages(plan, nodes), [plan.kind, "class", "confidence", "stage"]
     for result, name in zip(results, names, strict=True):
         nodes.nodes.append(helper.make_node("Identity", [result], [name], name=f"output {name}"))
-    inputs = [
-        helper.make_tensor_value_info(name, TensorProto.UINT8, [samples, *fit.size, fit.channels])
-        for fit, name in plan.inputs.items()
-    ]
+    inputs = [_input(plan, recipe, name, samples) for recipe, name in plan.inputs.items()]
     imports = [helper.make_opsetid(domain, version) for domain, version in plan.opsets.items()]
     functions = [function_of(graph, name, imports) for name, graph in plan.functions.items()]
     own = [helper.make_opsetid(FUNCTIONS, 1)] if functions else []
@@ -179,6 +179,18 @@ def _model(plan: Plan) -> ModelProto:
     return model
 
 
+def _input(plan: Plan, recipe: Recipe, name: str, samples: int | str) -> Any:
+    """Return what the graph declares of one of its inputs: images as bytes, or records."""
+    from onnx import TensorProto, helper
+
+    if isinstance(recipe, Preprocessing):
+        sides = [samples, *recipe.size, recipe.channels]
+        return helper.make_tensor_value_info(name, TensorProto.UINT8, sides)
+    port = plan.ports[cast(Record, recipe)]
+    shape = None if port.shape is None else [samples, *port.shape[1:]]
+    return helper.make_tensor_value_info(name, port.number, shape)
+
+
 def _metadata(plan: Plan) -> dict[str, str]:
     # Paths of the machine that exported stay there.
     models = {name: replace(spec, source=INSIDE + name) for name, spec in plan.specs.items()}
@@ -194,15 +206,7 @@ def _metadata(plan: Plan) -> dict[str, str]:
 _TOLERANCE = 1e-2
 
 
-def _check_graph(
-    path: Path,
-    cascade: Cascade,
-    specs: Mapping[str, ModelSpec],
-    inputs: Mapping[Preprocessing, str],
-    rows: int,
-    *,
-    exact: bool = True,
-) -> None:
+def _check_graph(path: Path, plan: Plan, rows: int, *, exact: bool = True) -> None:
     """Load a cascade written as one ONNX file, and compare it with its models on a batch.
 
     Scores must agree if ``exact``: if the models see the same images in both.
@@ -211,12 +215,12 @@ def _check_graph(
         session = onnxruntime_session("export", path, 0)
     except ModelError as error:
         raise ExportError(f"{error}: onnxruntime does not load the new graph") from None
-    reference = _reference(cascade, specs, next(iter(inputs)), rows)
+    reference = _reference(plan, rows)
     if reference is None:
         return
-    images, expected = reference
+    samples, expected = reference
     try:
-        feed = {name: fitted(images, fit) for fit, name in inputs.items()}
+        feed = fed_graph(lambda _: samples, {n: each for each, n in plan.inputs.items()}, session)
         _, _, score, stage = session.run(None, feed)
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
@@ -231,29 +235,37 @@ def _check_graph(
         )
 
 
-def _reference(
-    cascade: Cascade, specs: Mapping[str, ModelSpec], fit: Preprocessing, rows: int
-) -> tuple[Array, Decisions] | None:
-    """Return images and the models' decisions on them; None if a model gives NaN."""
+def _reference(plan: Plan, rows: int) -> tuple[RawSamples, Decisions] | None:
+    """Return samples and the models' decisions on them; None if a model gives NaN."""
+    specs = plan.specs
     models = dict(zip(specs, load_models(specs.values()), strict=True))
-    noise = np.random.default_rng(0).integers(0, 256, (rows, *fit.size, fit.channels), np.uint8)
     failed: CommitteeError | None = None
     # A model may fail on noise, but not on everything.
-    for images in (noise, np.zeros_like(noise)):
+    for samples in _some_samples(plan, rows):
 
-        def answer(request: Request, images: Array = images) -> Answers:
+        def answer(request: Request, samples: RawSamples = samples) -> Answers:
+            rows = request.rows
+            taken = samples[rows] if isinstance(samples, np.ndarray) else [samples[r] for r in rows]
             return {
-                name: outputs_of(
-                    *models[name],
-                    inputs_of(images[request.rows], specs[name].preprocessing),
-                )
+                name: outputs_of(*models[name], inputs_of(taken, specs[name].preprocessing))
                 for name in request.models
             }
 
         try:
-            return images, drive(decide(cascade, rows), answer)
+            return samples, drive(decide(plan.cascade, rows), answer)
         except NotFiniteError:
             return None
         except CommitteeError as error:
             failed = error
     raise failed or ModelError("export: no model runs")
+
+
+def _some_samples(plan: Plan, rows: int) -> Iterator[RawSamples]:
+    """Yield samples to try a graph on: noise, then zeros."""
+    if plan.ports:
+        yield from (some_records(plan.ports, rows, seed) for seed in (0, None))
+        return
+    fit = next(each for each in plan.inputs if isinstance(each, Preprocessing))
+    shape = (rows, *fit.size, fit.channels)
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    yield from (noise, np.zeros_like(noise))

@@ -49,20 +49,18 @@ class Nodes:
         """Append a list of integers, such as axes or a shape; return its name."""
         return self.constant(list(values), np.int64)
 
-    def embed(self, graph: GraphProto, prefix: str, source: str) -> str:
+    def embed(self, graph: GraphProto, prefix: str, *sources: str) -> str:
         """Append all nodes of a model's graph, with its weights; return its first output.
 
         Args:
-            graph: A graph with one input that is no initializer.
+            graph: A graph.
             prefix: Prefix of all its names from now on.
-            source: The tensor that it takes.
+            sources: The tensors that it takes, one for each input that is no initializer.
         """
-        own_input = _input(graph)
+        given = dict(zip(_inputs(graph), sources, strict=True))
 
         def renamed(name: str) -> str:
-            if name == own_input:
-                return source
-            return f"{prefix}{name}" if name else ""
+            return given.get(name) or (f"{prefix}{name}" if name else "")
 
         for tensor in graph.initializer:
             self.initializers.append(_copied(tensor))
@@ -72,12 +70,14 @@ class Nodes:
             _rename_node(self.nodes[-1], renamed)
         return renamed(graph.output[0].name)
 
-    def call(self, function: str, prefix: str, source: str) -> str:
+    def call(self, function: str, prefix: str, *sources: str) -> str:
         """Append a call of a function that :func:`function_of` made; return its output."""
         from onnx import helper
 
         made = f"{prefix}outputs"
-        node = helper.make_node(function, [source], [made], name=f"{prefix}call", domain=FUNCTIONS)
+        node = helper.make_node(
+            function, [*sources], [made], name=f"{prefix}call", domain=FUNCTIONS
+        )
         self.nodes.append(node)
         return made
 
@@ -108,17 +108,16 @@ def function_of(graph: GraphProto, name: str, opsets: Sequence[Any]) -> Function
     return helper.make_function(
         FUNCTIONS,
         name,
-        [_input(graph)],
+        _inputs(graph),
         [graph.output[0].name],
         [*weights, *map(_bare, graph.node)],
         opsets,
     )
 
 
-def _input(graph: GraphProto) -> str:
+def _inputs(graph: GraphProto) -> list[str]:
     weights = {tensor.name for tensor in graph.initializer}
-    (name,) = (str(each.name) for each in graph.input if each.name not in weights)
-    return name
+    return [str(each.name) for each in graph.input if each.name not in weights]
 
 
 def _bare(node: NodeProto) -> NodeProto:

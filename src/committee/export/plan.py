@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +13,16 @@ import numpy as np
 
 from committee.errors import ExportError, ModelError
 from committee.export.canonical import canonical, export_form
+from committee.export.record_inputs import RecordForm, inputs_of_graph, recipes_of
+from committee.models.graph import Port
 from committee.rule.calibration import made_kinds
 from committee.rule.cascade import Cascade
 from committee.rule.outputs import Kind
 from committee.rule.scores import AGREEMENTS
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
+from committee.spec.recipe import Recipe
+from committee.spec.record import Record
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -34,14 +38,16 @@ class Plan:
     """Everything needed to write a file.
 
     ``models`` has graphs by file and form, ``files`` the key of each model there, and ``inputs``
-    the name of each input of the graph, by how its images are resized.
+    the name of each input of the graph, by how its images are resized or by the column of its
+    records, whose ``ports`` say what they take.
     """
 
     cascade: Cascade
     specs: Mapping[str, ModelSpec]
     models: Mapping[str, ModelProto]
     files: Mapping[str, str]
-    inputs: Mapping[Preprocessing, str]
+    inputs: Mapping[Recipe, str]
+    ports: Mapping[Record, Port]
     kind: Kind
     form: Form
     dtype: Any
@@ -54,7 +60,14 @@ class Plan:
     def input_of(self, name: str) -> Preprocessing:
         """Return how the images of the input that feeds a model are resized."""
         own = _fit(self.specs[name].image)
-        return own if own in self.inputs else next(iter(self.inputs))
+        if own in self.inputs:
+            return own
+        return next(each for each in self.inputs if isinstance(each, Preprocessing))
+
+    def inputs_of(self, name: str) -> Sequence[Recipe]:
+        """Return the inputs that feed a model: one of images, or several of records."""
+        spec = self.specs[name]
+        return recipes_of(spec) if spec.does.records else [self.input_of(name)]
 
     def shared(self, name: str) -> str:
         """Return the function that several models of one file call; empty for a single model."""
@@ -93,6 +106,7 @@ def planned(
 ) -> Plan:
     """Read all models; for arguments see :func:`committee.export.graph.write_graph`."""
     forms = {name: export_form(spec, several=form == "any") for name, spec in specs.items()}
+    inputs, ports = _inputs(specs, forms, resize_inside)
     unified = _unified({spec.source: _read(spec) for spec in specs.values()})
     files = {name: f"{specs[name].source} {forms[name]}" for name in specs}
     models = {
@@ -106,7 +120,8 @@ def planned(
         specs=specs,
         models=models,
         files=files,
-        inputs=_inputs(specs, resize_inside),
+        inputs=inputs,
+        ports=ports,
         kind=_kind(cascade, kinds),
         form=form,
         dtype=dtype,
@@ -116,6 +131,8 @@ def planned(
 
 def resizes_inside(specs: Mapping[str, ModelSpec], resize_inside: bool | None) -> bool:
     """Return True if the graph resizes the largest images for the smaller models."""
+    if any(spec.does.records for spec in specs.values()):
+        return False
     if len({_fit(spec.image) for spec in specs.values()}) == 1:
         return False
     if resize_inside is None:
@@ -123,7 +140,19 @@ def resizes_inside(specs: Mapping[str, ModelSpec], resize_inside: bool | None) -
     return resize_inside
 
 
-def _inputs(specs: Mapping[str, ModelSpec], resize_inside: bool | None) -> dict[Preprocessing, str]:
+def _inputs(
+    specs: Mapping[str, ModelSpec], forms: Mapping[str, Any], resize_inside: bool | None
+) -> tuple[Mapping[Recipe, str], Mapping[Record, Port]]:
+    records = {name: form for name, form in forms.items() if isinstance(form, RecordForm)}
+    if records:
+        names, ports = inputs_of_graph(specs, records)
+        return {**names}, ports
+    return {**_image_inputs(specs, resize_inside)}, {}
+
+
+def _image_inputs(
+    specs: Mapping[str, ModelSpec], resize_inside: bool | None
+) -> dict[Preprocessing, str]:
     fits = list(dict.fromkeys(_fit(spec.image) for spec in specs.values()))
     if resizes_inside(specs, resize_inside):
         fits = [_largest(fits)]

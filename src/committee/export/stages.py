@@ -5,7 +5,7 @@ What a stage computes is traced from the rule itself, over :mod:`.onnx_namespace
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -21,24 +21,32 @@ from committee.rule.flow import exits
 from committee.rule.outputs import Outputs
 from committee.rule.scores import AGREEMENTS
 from committee.spec.preprocessing import Preprocessing
+from committee.spec.recipe import Recipe
 
 _ONNX = cast(Any, Onnx())
 
 
 @dataclass(frozen=True)
 class _InGraph:
-    """The images of the samples that reached a branch.
+    """The samples that reached a branch.
 
     Args:
-        bytes: Tensors (n, height, width, channels), by what they are resized to.
-        ready: Inputs of models (n, channels, height, width) that were made of them.
+        bytes: Tensors of images (n, height, width, channels), by what they are resized to, or of
+            records (n, ...), by what they are made of.
+        ready: Inputs of models (n, channels, height, width) that were made of images.
     """
 
-    bytes: Mapping[Preprocessing, str]
+    bytes: Mapping[Recipe, str]
     ready: dict[Preprocessing, str]
 
-    def prepared(self, nodes: Nodes, plan: Plan, name: str) -> str:
-        """Return the input of a model, which is made once."""
+    def prepared(self, nodes: Nodes, plan: Plan, name: str) -> list[str]:
+        """Return the inputs of a model."""
+        if plan.specs[name].does.records:
+            return [self.bytes[each] for each in plan.inputs_of(name)]
+        return [self._image(nodes, plan, name)]
+
+    def _image(self, nodes: Nodes, plan: Plan, name: str) -> str:
+        """Return the images that a model takes, which are made once."""
         recipe = plan.specs[name].image
         if recipe not in self.ready:
             fit = plan.input_of(name)
@@ -55,9 +63,9 @@ class _InGraph:
         return self.ready[recipe]
 
     def gathered(self, nodes: Nodes, plan: Plan, rows: str, stage: int) -> _InGraph:
-        """Return the images of some rows, in the sizes that are needed from a stage on."""
+        """Return the inputs of some rows that are needed from a stage on."""
         later = [name for each in plan.cascade.stages[stage:] for name in each.models]
-        needed = {plan.input_of(name) for name in later}
+        needed = {each for name in later for each in plan.inputs_of(name)}
         kept = {fit: each for fit, each in self.bytes.items() if fit in needed}
         return _InGraph({fit: nodes.add("Gather", each, rows) for fit, each in kept.items()}, {})
 
@@ -170,12 +178,12 @@ def _stage(
     return go_on(plan, nodes, index, _Undecided(images, needed, answer, going.name))
 
 
-def _outputs(plan: Plan, nodes: Nodes, name: str, source: str) -> Outputs:
+def _outputs(plan: Plan, nodes: Nodes, name: str, sources: Sequence[str]) -> Outputs:
     function = plan.shared(name)
     if function:
-        made = nodes.call(function, f"{name}/", source)
+        made = nodes.call(function, f"{name}/", *sources)
     else:
-        made = nodes.embed(plan.graph(name), f"{name}/", source)
+        made = nodes.embed(plan.graph(name), f"{name}/", *sources)
     made = nodes.add("Cast", made, to=onnx_type(plan.dtype))
     values = Tensor(nodes, made, plan.dtype, plan.classes)
     return Outputs(plan.specs[name].kind, cast(Any, values))

@@ -47,6 +47,11 @@ class Port:
     dtype: str
     shape: tuple[Side, ...] | None
 
+    @property
+    def number(self) -> int:
+        """ONNX's number of the type."""
+        return _TYPES.index(self.dtype)
+
     def __str__(self) -> str:
         """Return name, type and shape, for errors."""
         if self.shape is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,12 @@ from committee.models.graph import (
     onnxruntime_session,
     output_of,
 )
+from committee.models.inputs import RawSamples, fitted
+from committee.models.records import RecordBatch
 from committee.profile.macs import graph_macs, graph_parameters
 from committee.spec.model import ModelSpec
+from committee.spec.preprocessing import Preprocessing
+from committee.spec.recipe import Recipe
 from committee.spec.record import DTYPES, Field, Record
 from committee.text import listed
 
@@ -87,6 +91,34 @@ def fed(port: Port, values: Any) -> Array:
     return array
 
 
+# What onnxruntime calls types, by NumPy's names.
+_OF_SESSIONS = {"tensor(float)": "float32", "tensor(double)": "float64"}
+
+
+def fed_graph(
+    samples: Callable[[Recipe], RawSamples], inputs: Mapping[str, Recipe], session: Any
+) -> dict[str, Array]:
+    """Return what a cascade that is one graph takes of N samples, by the names of its inputs.
+
+    ``samples`` returns those that a recipe can be applied to.
+    """
+    ports = {each.name: _port(each) for each in session.get_inputs()}
+    return {name: _fed(ports[name], samples(r), r) for name, r in inputs.items()}
+
+
+def _fed(port: Port, samples: RawSamples, recipe: Recipe) -> Array:
+    if isinstance(recipe, Record):
+        return fed(port, RecordBatch.of(samples, recipe).value())
+    assert isinstance(recipe, Preprocessing)
+    return fitted(samples, recipe)
+
+
+def _port(declared_by_session: Any) -> Port:
+    kind = str(declared_by_session.type)
+    dtype = _OF_SESSIONS.get(kind, kind.removeprefix("tensor(").removesuffix(")"))
+    return Port(declared_by_session.name, dtype, tuple(declared_by_session.shape))
+
+
 class RecordGraph:
     """A graph of records, run by onnxruntime.
 
@@ -122,6 +154,12 @@ class RecordGraph:
     def takes(self) -> str:
         """What the graph declares of its inputs, for errors."""
         return f"the graph takes {', '.join(map(str, self._inputs))}"
+
+    @property
+    def blank(self) -> RecordBatch:
+        """One blank record."""
+        parts = {port.name: blank_of(port) for port in self._inputs}
+        return RecordBatch(parts if len(parts) > 1 else {"": next(iter(parts.values()))})
 
     @property
     def macs(self) -> int | None:

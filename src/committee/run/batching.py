@@ -17,14 +17,13 @@ import numpy as np
 
 from committee.arrays import Array
 from committee.errors import NotFiniteError
-from committee.models.inputs import ModelInputs, RawSamples, ViewedClips, fitted, inputs_of
+from committee.models.inputs import ModelInputs, RawSamples, ViewedClips, inputs_of
 from committee.models.records import RecordBatch
 from committee.predict import joined
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, Flow, Request, decide, joined_decisions
 from committee.rule.outputs import Outputs
 from committee.spec.model import ModelSpec
-from committee.spec.preprocessing import Preprocessing
 from committee.spec.recipe import Recipe
 
 # From a model's name and a batch to its outputs, and the rows in which it gave NaN.
@@ -69,9 +68,9 @@ class SampleBatch:
             )
         return self._inputs[recipe]
 
-    def fitted(self, recipe: Preprocessing) -> Array:
-        """Return the bytes (N, height, width, channels) of all images, resized and cut."""
-        return fitted(self._images[recipe], recipe)
+    def raw(self, recipe: Recipe) -> RawSamples:
+        """Return samples that a recipe can be applied to, as the data set gave them."""
+        return self._images[recipe]
 
     def only(self, rows: Array, recipes: Collection[Recipe]) -> SampleBatch:
         """Return some of the images, for some preprocessings, without the rest."""

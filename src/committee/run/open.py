@@ -15,8 +15,9 @@ from committee.errors import CommitteeError, ExportError, ModelError
 from committee.export.bundle import is_bundle, read_bundle
 from committee.export.graph import CASCADE_KEY, FORM_KEY, INPUTS_KEY
 from committee.models.graph import onnxruntime_session
-from committee.models.inputs import RawSamples, fitted
+from committee.models.inputs import RawSamples
 from committee.models.load import specs_of
+from committee.models.record_graph import fed_graph
 from committee.reading import parsed_json, typed
 from committee.rule.cascade import Cascade
 from committee.rule.flow import Decisions, joined_decisions
@@ -25,6 +26,8 @@ from committee.rule.outputs import checked_outputs, usable_rows
 from committee.run.batching import Gathered, SampleBatch
 from committee.spec.model import ModelSpec, task_of
 from committee.spec.preprocessing import Preprocessing
+from committee.spec.recipe import Recipe
+from committee.spec.record import Record
 from committee.spec.task import Task
 
 
@@ -41,7 +44,8 @@ class _Graph:
 
     Attributes:
         cascade: The rule inside the file, for class names and costs.
-        inputs: How images are resized for each input of the graph, by name.
+        inputs: How images are resized, or which column of records there is, for each input of the
+            graph, by name.
     """
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
@@ -58,10 +62,9 @@ class _Graph:
         try:
             self.cascade = Cascade.from_json(parsed_json(metadata[CASCADE_KEY]), str(path))
             inputs = typed("inputs", parsed_json(metadata[INPUTS_KEY]), list[_Input])
-            self.inputs = {
-                each.name: Preprocessing.from_json(each.preprocessing) for each in inputs
-            }
-            specs_of(self.cascade, str(path))
+            records = task_of(specs_of(self.cascade, str(path)).values()).records
+            read = Record.from_json if records else Preprocessing.from_json
+            self.inputs: dict[str, Recipe] = {i.name: read(i.preprocessing) for i in inputs}
         except CommitteeError as error:
             raise ExportError(f"{path}: its metadata was altered ({error})") from None
         if {each.name for each in self._session.get_inputs()} != self.inputs.keys():
@@ -72,11 +75,11 @@ class _Graph:
         self._kind = self._session.get_outputs()[0].name
 
     def decide(self, images: RawSamples, batch_size: int = 32) -> Decisions:
-        """Return the decisions on N images.
+        """Return the decisions on N samples.
 
         Args:
-            images: Bytes (N, H, W) or (N, H, W, 3), or a sequence of images.
-            batch_size: Images a run; a graph of form ``one`` takes one.
+            images: Bytes (N, H, W) or (N, H, W, 3), or a sequence of images or records.
+            batch_size: Samples a run; a graph of form ``one`` takes one.
         """
         step = 1 if self._one else batch_size
         starts = range(0, len(images), step)
@@ -84,15 +87,14 @@ class _Graph:
         return joined_decisions(parts)
 
     def _checked(self, images: RawSamples, first: int) -> Decisions:
-        feed = {name: fitted(images, recipe) for name, recipe in self.inputs.items()}
-        values, decisions = self._run(feed)
+        values, decisions = self._run(fed_graph(lambda _: images, self.inputs, self._session))
         checked_outputs(str(self._path), self._kind, values, first=first)
         NUMPY.checked_scores(decisions.score, self.cascade.confidence)
         return decisions
 
     def gathered(self, batch: SampleBatch, batch_size: int) -> Gathered:
         """Return the decisions on a batch; NaN for one sample does not affect the others."""
-        feed = {name: batch.fitted(recipe) for name, recipe in self.inputs.items()}
+        feed = fed_graph(batch.raw, self.inputs, self._session)
         step = 1 if self._one else batch_size
         parts, failed = [], {}
         for start in range(0, len(batch), step):

@@ -20,11 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from classify import (  # type: ignore[import-not-found]  # lies beside this file in a bundle
-    opened,
-    prepared,
-    write_rows,
-)
+from classify import prepared, write_rows  # type: ignore[import-not-found]  # lies beside this file
+from opening import opened  # type: ignore[import-not-found]  # likewise, in a bundle
 from PIL import Image, ImageOps
 
 from committee.arrays import Array
