@@ -273,7 +273,7 @@ class _Reader:
             # Records are small, and frames arrive resized; a model makes its views when it runs.
             samples = self._dataset.read(batch.rows)
             return {recipe: inputs_of(samples, recipe) for recipe in due}
-        return {**self._prepared(batch.rows, images)}
+        return dict(self._prepared(batch.rows, images).items())
 
     def _prepared(
         self, rows: Array, recipes: Sequence[Preprocessing]

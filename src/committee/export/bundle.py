@@ -135,12 +135,12 @@ def _fill(folder: Path, cascade: Cascade, specs: list[ModelSpec]) -> None:
 
 def _copies(cascade: Cascade, specs: list[ModelSpec]) -> dict[str, str]:
     """Return the files of the library that a bundle holds, by the name that each has there."""
-    if any(spec.does.records for spec in specs):
-        rule, programs = RULE_FILES, _RECORDS
-    elif segmenting(cascade):
-        rule, programs = (*RULE_FILES, IMAGE_FILE, *TILE_FILES), _SEGMENTING
-    else:
-        rule, programs = (*RULE_FILES, IMAGE_FILE), _PROGRAMS
+    rule: tuple[str, ...] = RULE_FILES
+    programs = _RECORDS
+    if not any(spec.does.records for spec in specs):
+        segments = segmenting(cascade)
+        rule = (*RULE_FILES, IMAGE_FILE, *(TILE_FILES if segments else ()))
+        programs = _SEGMENTING if segments else _PROGRAMS
     return {**{f"committee/{name}": name for name in rule}, **programs}
 
 

@@ -146,8 +146,8 @@ def _inputs(
     records = {name: form for name, form in forms.items() if isinstance(form, RecordForm)}
     if records:
         names, ports = inputs_of_graph(specs, records)
-        return {**names}, ports
-    return {**_image_inputs(specs, resize_inside)}, {}
+        return dict(names.items()), ports
+    return dict(_image_inputs(specs, resize_inside).items()), {}
 
 
 def _image_inputs(

@@ -308,6 +308,7 @@ def inputs_of(samples: RawSamples, preprocessing: Recipe) -> ModelInputs:
     """Return what a model runs on, from N images, clips or records as data sets give them."""
     if isinstance(preprocessing, Record):
         return RecordBatch.of(samples, preprocessing)
+    assert isinstance(preprocessing, Preprocessing)
     clips = not isinstance(samples, np.ndarray) and any(hasattr(s, "framed") for s in samples)
     if preprocessing.views is None:
         if clips:
