@@ -14,7 +14,7 @@ from committee.errors import CommitteeError, ModelError, NotFiniteError, PoolFil
 from committee.models.inputs import ModelInputs, ViewedClips
 from committee.models.records import RecordBatch
 from committee.paths import MOVED
-from committee.rule.outputs import Outputs, checked_outputs, usable_rows
+from committee.rule.outputs import Kind, Outputs, checked_outputs, usable_rows
 from committee.spec.model import ModelSpec
 from committee.spec.record import Record
 from committee.text import first_line, listed
@@ -41,6 +41,9 @@ class Source:
 
     choices: ClassVar[tuple[str, ...]] = ()
     """Which of ``layout`` and ``output`` a pool file may choose."""
+
+    kind: ClassVar[Kind] = "logits"
+    """What its models give unless a pool file says otherwise."""
 
     def located(self, text: str, folder: Path) -> str:
         """Return what stands after the scheme, with paths made absolute from ``folder``.

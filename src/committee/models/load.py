@@ -20,7 +20,9 @@ GROUP = "committee.sources"
 # The sources of this package, in the same form as those that other packages bring.
 _OWN = {
     scheme: EntryPoint(scheme, f"committee.models.sources.{scheme}:{scheme.title()}Source", GROUP)
-    for scheme in ("onnx", "python", "pytorchvideo", "timm", "torchvision", "transformers")
+    for scheme in (
+        *("onnx", "python", "pytorchvideo", "sklearn", "timm", "torchvision", "transformers"),
+    )
 }
 _AT = re.compile(r"(.+)@(\d+)(?:x(\d+))?")
 

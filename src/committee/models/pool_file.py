@@ -198,7 +198,7 @@ class _Entry:
     input: Any = None
     dtype: str = ""
     id2label: bool = True
-    kind: str = "logits"
+    kind: str = ""
     family: str = ""
     preprocessing: dict[str, Any] = field(default_factory=dict)
     views: dict[str, Any] = field(default_factory=dict)
@@ -355,7 +355,7 @@ def _model(
         layout=entry.layout,
         output=entry.output,
         preprocessing=preprocessing,
-        kind=check_kind("kind", entry.kind),
+        kind=check_kind("kind", entry.kind or source.kind),
         family=entry.family,
         task=task.name,
         costs=tuple(

@@ -1,0 +1,172 @@
+"""``sklearn:FILE.skops``: a fitted estimator of scikit-learn, kept with skops.
+
+A skops file is read without running code. Types in it that a crafted file could misuse, trees and
+those of other packages, are made only if the user names them. A pickle runs code, and so is read only if the user names the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from committee.arrays import Array
+from committee.errors import ModelError, PoolFileError, UntrustedCodeError, needing
+from committee.models.base import Model, Source, check_file, file_fingerprint
+from committee.paths import expanded
+from committee.rule.outputs import Kind
+from committee.spec.model import ModelSpec
+from committee.spec.record import Record
+from committee.text import first_line, listed
+
+_ENDING = ".skops"
+# What an estimator answers with, by kind of outputs.
+_METHODS = {"probabilities": "predict_proba", "logits": "decision_function"}
+
+
+class SklearnSource(Source):
+    """A file with an estimator; its classes are brought into the order of the pool's."""
+
+    form = "sklearn:FILE.skops"
+    kind: ClassVar[Kind] = "probabilities"
+
+    def located(self, text: str, folder: Path) -> str:
+        """See :class:`committee.models.base.Source`."""
+        if not text:
+            raise ValueError
+        return str(expanded(text, folder))
+
+    def record(self, text: str, columns: Any, dtype: str) -> Record:
+        """Return the columns of the pool file, or those that the estimator was fitted on."""
+        if columns is None:
+            names = _readable(text, "feature_names_in_")
+            columns = None if names is None else [str(name) for name in names]
+        if isinstance(columns, Mapping):
+            raise PoolFileError("an estimator has one input; write a column or a list of columns")
+        return Record.of(columns, dtype)
+
+    def labels(self, text: str) -> Sequence[str]:
+        """Return the names of the estimator's classes; none if they only count."""
+        classes = _readable(text, "classes_")
+        if classes is None or np.array_equal(classes, np.arange(len(classes))):
+            return ()
+        return tuple(str(each) for each in classes)
+
+    def peek(self, spec: ModelSpec, allow_code: Collection[str]) -> str:
+        """See :class:`committee.models.base.Source`."""
+        check_file(f"model {spec.name!r}", Path(spec.text))
+        return file_fingerprint(Path(spec.text))
+
+    def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
+        """See :class:`committee.models.base.Source`."""
+        where, path = f"model {spec.name!r}", Path(spec.text)
+        check_file(where, path)
+        return _Estimator(spec, _loaded(where, path, allow_code), file_fingerprint(path))
+
+
+def _loaded(where: str, path: Path, allow_code: Collection[str]) -> Any:
+    with needing(f"{where}: {path}", "scikit-learn and skops", "sklearn"):
+        import sklearn  # noqa: F401  # skops imports it when it is too late for a good line
+        import skops.io
+    if path.suffix != _ENDING:
+        return _unpickled(where, path, allow_code)
+    try:
+        unknown = skops.io.get_untrusted_types(file=path)
+    except Exception as error:
+        raise ModelError(f"{where}: {path} is no skops file ({first_line(error)})") from None
+    lacking = [name for name in unknown if not _is_allowed(name, allow_code)]
+    if lacking:
+        options = " ".join(f"--allow-code {name}" for name in lacking)
+        raise UntrustedCodeError(
+            f"{where}: {path} holds {listed(lacking)}, which a crafted file can misuse. If you "
+            f"trust the file, name what it holds: {options}"
+        )
+    try:
+        return skops.io.load(path, trusted=unknown)
+    except Exception as error:
+        raise ModelError(f"{where}: {path} cannot be loaded ({first_line(error)})") from error
+
+
+def _is_allowed(name: str, allow_code: Collection[str]) -> bool:
+    return any(name == each or name.startswith(f"{each}.") for each in allow_code)
+
+
+def _unpickled(where: str, path: Path, allow_code: Collection[str]) -> Any:
+    if str(path) not in {str(Path(name).resolve()) for name in allow_code}:
+        raise UntrustedCodeError(
+            f"{where}: {path} is no {_ENDING} file, and code in pickles runs. Save the estimator "
+            f"with skops.io.dump, or if you trust it name it: --allow-code {path}"
+        )
+    import joblib
+
+    try:
+        return joblib.load(path)
+    except Exception as error:
+        raise ModelError(f"{where}: {path} cannot be loaded ({first_line(error)})") from error
+
+
+def _readable(text: str, attribute: str) -> Any:
+    """Return a fact of an estimator that can be read without trust; None if it cannot be."""
+    path = Path(text)
+    if path.suffix != _ENDING or not path.is_file():
+        return None  # whoever loads the file says what is wrong with it
+    return _facts(str(path), path.stat().st_mtime_ns).get(attribute)
+
+
+@lru_cache(64)
+def _facts(path: str, _: int) -> dict[str, Any]:
+    try:
+        # What scikit-learn itself made is only read here, and asked nothing.
+        estimator = _loaded("estimator", Path(path), ("sklearn",))
+    except (ModelError, UntrustedCodeError):
+        return {}
+    return {n: getattr(estimator, n, None) for n in ("classes_", "feature_names_in_")}
+
+
+class _Estimator:
+    """A fitted estimator; columns of its outputs are in the order of the pool's classes."""
+
+    keeps_input = True
+    macs: int | None = None
+    parameters: int | None = None
+    macs_unknown = (
+        "an estimator states none; give costs in the pool file, or measure them with "
+        "committee profile POOL.toml --data DATA --store STORE"
+    )
+
+    def __init__(self, spec: ModelSpec, estimator: Any, fingerprint: str) -> None:
+        import sklearn
+
+        self._where, self._kind = f"model {spec.name!r}", spec.kind
+        self._columns, self._estimator = list(spec.columns), estimator
+        self.engine = f"scikit-learn {sklearn.__version__}"
+        self.fingerprint = fingerprint
+        method = _METHODS.get(spec.kind, "")
+        if not hasattr(estimator, method):
+            has = [kind for kind, name in _METHODS.items() if hasattr(estimator, name)]
+            remedy = f'Write kind = "{has[0]}" in its [[model]]' if has else "Calibrate it first"
+            raise ModelError(
+                f"{self._where}: {type(estimator).__name__} gives no {spec.kind}. {remedy}"
+            )
+        self._answer = getattr(estimator, method)
+        self._names = getattr(estimator, "feature_names_in_", None)
+
+    def __call__(self, batch: Any) -> Array:
+        """See :class:`committee.models.base.Model`."""
+        values = np.asarray(self._answer(self._framed(batch)))
+        if values.ndim == 1:  # of two classes: how far on the side of the second
+            values = np.stack([np.zeros_like(values), values], axis=1)
+        return values[:, self._columns] if self._columns else values
+
+    def _framed(self, batch: Any) -> Any:
+        """Return a batch as the estimator was fitted: a frame with names, rows, or a list."""
+        if self._names is not None:
+            with needing(f"{self._where}: an estimator fitted on a data frame", "pandas", "pandas"):
+                import pandas
+            return pandas.DataFrame(batch, columns=list(self._names))
+        if isinstance(batch, list) and isinstance(batch[0], Mapping):
+            return np.array([list(row.values()) for row in batch], object)
+        return batch

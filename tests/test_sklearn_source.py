@@ -1,0 +1,164 @@
+"""Estimators of scikit-learn: kept with skops, classes in the pool's order, never a pickle."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+import committee as cm
+from committee.cli import main
+from committee.errors import ModelError, PoolFileError, UntrustedCodeError
+from committee.models.load import load_model
+from committee.models.pool_file import read_pool_file
+from committee.run.runner import Runner
+
+pytest.importorskip("sklearn")
+skops = pytest.importorskip("skops.io")
+TREE = "sklearn.tree._tree.Tree"
+CLASSES = np.array(["ant", "bee", "cow"])
+POOL = """
+task = "classification"
+classes = ["cow", "ant", "bee"]
+[[model]]
+name = "small"
+source = "sklearn:small.skops"
+costs.ms = 1
+[[model]]
+name = "large"
+source = "sklearn:large.skops"
+costs.ms = 5
+"""
+
+
+def points(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, 3, count)
+    return rng.normal(size=(count, 4)) + 1.5 * np.eye(3, 4)[label], label
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.tree import DecisionTreeClassifier
+
+    folder = tmp_path_factory.mktemp("estimators")
+    x, label = points(300, 0)
+    small = DecisionTreeClassifier(max_depth=2, random_state=0).fit(x, CLASSES[label])
+    skops.dump(small, folder / "small.skops")
+    skops.dump(LogisticRegression().fit(x, CLASSES[label]), folder / "large.skops")
+    for seed, split in ((1, "val"), (2, "test")):
+        own, label = points(300, seed)
+        np.savez(folder / f"{split}.npz", x=own, label=CLASSES[label])
+    (folder / "pool.toml").write_text(POOL)
+    return folder
+
+
+@pytest.fixture
+def folder(fitted, tmp_path, monkeypatch):
+    monkeypatch.chdir(fitted)
+    return fitted
+
+
+def test_from_predict_to_verify(folder, tmp_path):
+    store, chosen = str(tmp_path / "store"), str(tmp_path / "c.json")
+    for split in ("val", "test"):
+        words = ["predict", "pool.toml", "--data", f"{split}.npz", "--split", split]
+        assert main([*words, "--out", store, "--allow-code", TREE]) == 0
+    pool = cm.Pool.load(f"{store}/test")
+    assert pool.outputs["large"].kind == "probabilities"
+    right = (pool.outputs["large"].predicted() == pool.samples.labels).mean()
+    assert right > 0.6  # columns in the order of the estimator's classes would be worse than chance
+    assert main(["search", store, "--max-cost", "4", "--out", chosen]) == 0
+    words = ["verify", chosen, "--data", "test.npz", "--predictions", f"{store}/test"]
+    assert main([*words, "--max-flips", "0", "--allow-code", TREE]) == 0
+    run = Runner(chosen, allow_code=[TREE])
+    with np.load("test.npz") as arrays:
+        assert run(arrays["x"][0]).class_name in CLASSES
+
+
+def test_classes_that_are_not_the_pools(folder, tmp_path):
+    text = POOL.replace("sklearn:", f"sklearn:{folder}/")
+    (tmp_path / "other.toml").write_text(text.replace('"bee"', '"bat"'))
+    with pytest.raises(PoolFileError, match="'bee'") as caught:
+        read_pool_file(tmp_path / "other.toml")
+    assert "\n" not in str(caught.value)
+    (tmp_path / "none.toml").write_text(text.replace('classes = ["cow", "ant", "bee"]\n', ""))
+    assert read_pool_file(tmp_path / "none.toml").classes == tuple(CLASSES)
+
+
+def test_what_an_estimator_does_not_give(folder, tmp_path):
+    text = POOL.replace("sklearn:", f"sklearn:{folder}/")
+    (tmp_path / "pool.toml").write_text(text.replace("costs.ms = 1", 'kind = "logits"'))
+    small, large = read_pool_file(tmp_path / "pool.toml").models
+    with pytest.raises(ModelError, match="Classifier gives no logits.*Write kind = .prob"):
+        load_model(small, [TREE])
+    assert load_model(large)[0](np.zeros((1, 4))).shape == (1, 3)
+
+
+def test_a_pickle_is_read_only_if_it_is_named(folder, tmp_path):
+    import joblib
+
+    joblib.dump(skops.load("small.skops", trusted=[TREE]), tmp_path / "small.joblib")
+    (tmp_path / "pool.toml").write_text(
+        POOL.replace("small.skops", "small.joblib").replace("large.skops", f"{folder}/large.skops")
+    )
+    spec = read_pool_file(tmp_path / "pool.toml").models[0]
+    with pytest.raises(UntrustedCodeError, match=r"is no \.skops file"):
+        load_model(spec)
+    load_model(spec, allow_code=[str(tmp_path / "small.joblib")])
+
+
+class Odd:
+    """No estimator that skops knows."""
+
+    classes_ = CLASSES
+
+    def predict_proba(self, x):
+        return np.full((len(x), 3), 1 / 3)
+
+
+def test_unknown_types_are_named(folder, tmp_path):
+    skops.dump(Odd(), tmp_path / "odd.skops")
+    text = POOL.replace("large.skops", f"{folder}/large.skops")
+    (tmp_path / "pool.toml").write_text(text.replace("small.skops", "odd.skops"))
+    spec = read_pool_file(tmp_path / "pool.toml").models[0]
+    name = f"{Odd.__module__}.Odd"
+    with pytest.raises(UntrustedCodeError, match=re.escape(f"--allow-code {name}")):
+        load_model(spec)
+    load_model(spec, allow_code=[name])
+
+
+def test_an_estimator_fitted_on_a_frame_knows_its_columns(folder, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    from sklearn.compose import make_column_transformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    x, label = points(100, 4)
+    frame = pandas.DataFrame({"size": x[:, 0], "colour": np.where(x[:, 1] > 0, "red", "blue")})
+    columns = make_column_transformer(
+        (StandardScaler(), ["size"]), (OneHotEncoder(categories=[["blue", "red"]]), ["colour"])
+    )
+    skops.dump(
+        make_pipeline(columns, LogisticRegression()).fit(frame, CLASSES[label]),
+        tmp_path / "mixed.skops",
+    )
+    text = POOL.replace("large.skops", f"{folder}/large.skops")
+    (tmp_path / "pool.toml").write_text(text.replace("small.skops", "mixed.skops"))
+    spec = read_pool_file(tmp_path / "pool.toml").models[0]
+    assert spec.record.columns == ("size", "colour")
+    model, _ = load_model(spec)
+    rows = [{"size": 1.0, "colour": "red"}, {"size": -1.0, "colour": "blue"}]
+    assert model(rows).shape == (2, 3)
+
+
+def test_files_that_are_none(tmp_path):
+    (tmp_path / "x.skops").write_bytes(b"no")
+    (tmp_path / "pool.toml").write_text(
+        'task = "classification"\n[[model]]\nname = "x"\nsource = "sklearn:x.skops"\n'
+    )
+    with pytest.raises(ModelError, match="is no skops file"):
+        load_model(read_pool_file(tmp_path / "pool.toml").models[0])
