@@ -92,7 +92,7 @@ def test_what_an_estimator_does_not_give(folder, tmp_path):
     text = POOL.replace("sklearn:", f"sklearn:{folder}/")
     (tmp_path / "pool.toml").write_text(text.replace("costs.ms = 1", 'kind = "logits"'))
     small, large = read_pool_file(tmp_path / "pool.toml").models
-    with pytest.raises(ModelError, match="Classifier gives no logits.*Write kind = .prob"):
+    with pytest.raises(ModelError, match=r"Classifier gives no logits.*Write kind = .prob"):
         load_model(small, [TREE])
     assert load_model(large)[0](np.zeros((1, 4))).shape == (1, 3)
 

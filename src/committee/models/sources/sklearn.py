@@ -1,7 +1,8 @@
 """``sklearn:FILE.skops``: a fitted estimator of scikit-learn, kept with skops.
 
 A skops file is read without running code. Types in it that a crafted file could misuse, trees and
-those of other packages, are made only if the user names them. A pickle runs code, and so is read only if the user names the file.
+those of other packages, are made only if the user names them. A pickle runs code, and is read only
+if the user names the file.
 """
 
 from __future__ import annotations
