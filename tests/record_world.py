@@ -170,3 +170,29 @@ def write_graphs(folder: Path) -> Path:
         write_tokens(folder / f"{split}.npz", 300, seed)
     (folder / "pool.toml").write_text(GRAPHS)
     return folder / "pool.toml"
+
+
+ASYNC = """
+import asyncio
+
+most, now, calls, failing = 0, 0, 0, set()
+
+def service():
+    async def ask(text):
+        global most, now, calls
+        now, calls = now + 1, calls + 1
+        most = max(most, now)
+        await asyncio.sleep(0.001)
+        now -= 1
+        if text in failing:
+            raise TimeoutError("no answer in 1 s")
+        return [0.0, 1.0 if "good" in text else -1.0]
+    return ask
+"""
+SERVICE = """
+[[model]]
+name = "service"
+source = "python:service.py:service"
+concurrency = 3
+costs.ms = 100
+"""

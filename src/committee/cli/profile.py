@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from committee.cli import options as opt
 from committee.cli.output import print_json, print_table, progress_bar, say
+from committee.data.open import open_data
 from committee.errors import PoolFileError
 from committee.models.pool_file import read_pool_file
 from committee.profile.measure import Profile
@@ -18,6 +20,12 @@ from committee.text import human_cost
 
 def profile(
     pool: opt.PoolPath,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH", help="Records to measure on, as predict takes; images need none."
+        ),
+    ] = None,
     only: opt.Only = None,
     batch_size: Annotated[
         int | None,
@@ -49,6 +57,13 @@ def profile(
         )
     if only:
         models = models.only(only)
+    samples = None
+    if data is not None:
+        if not models.task.records:
+            raise PoolFileError(f"{pool}: its models are measured on noise; leave --data out")
+        dataset = open_data(data, "profile", (), models=models.models, labels="none")
+        rows = min(len(dataset.samples), batch_size or models.task.batch_size)
+        samples = dataset.read(np.arange(rows))
     with progress_bar("profile", "turns", not as_json) as progress:
         profiles = measure(
             models,
@@ -58,6 +73,7 @@ def profile(
             seconds=seconds,
             allow_code=allow_code or (),
             progress=progress,
+            samples=samples,
         )
     if store:
         record_costs(store, [each.spec for each in profiles])
@@ -91,8 +107,7 @@ def _print(profiles: list[Profile]) -> None:
     for each in profiles:
         if each.macs_unknown:
             say(f"{each.spec.name}: multiply-adds unknown: {each.macs_unknown}")
-        recipe = each.spec.preprocessing.to_json()
-        say(f"{each.spec.name}: {', '.join(f'{key} {value}' for key, value in recipe.items())}")
+        say(f"{each.spec.name}: {each.spec.preprocessing.words}")
 
 
 def _counts(each: Profile) -> str:

@@ -21,7 +21,24 @@ from committee.text import first_line, listed
 
 # What a pool file writes for weights that are drawn, not learned.
 RANDOM = "random"
-_NO_ROWS = np.zeros(0, np.int64)
+
+
+class SomeFailedError(ModelError):
+    """Calls that failed for some samples of a batch; the others have answers.
+
+    Args:
+        answer: The model's answer, with any row in place of those that failed; None if all did.
+        reasons: Why, by row.
+        total: Number of samples in the batch.
+    """
+
+    def __init__(self, answer: Any, reasons: Mapping[int, str], total: int) -> None:
+        self.answer, self.reasons = answer, dict(reasons)
+        row, reason = next(iter(sorted(reasons.items())))
+        super().__init__(
+            f"{len(reasons):,} of {total:,} calls failed, first that of row {row} of the batch "
+            f"({reason}). Earlier batches are kept; run again to go on"
+        )
 
 
 class Source:
@@ -40,7 +57,7 @@ class Source:
     """Engines that run its models, its own first; of :data:`~committee.spec.model.ENGINES`."""
 
     choices: ClassVar[tuple[str, ...]] = ()
-    """Which of ``layout`` and ``output`` a pool file may choose."""
+    """Which of ``layout``, ``output`` and ``concurrency`` a pool file may choose."""
 
     kind: ClassVar[Kind] = "logits"
     """What its models give unless a pool file says otherwise."""
@@ -201,6 +218,11 @@ def answer_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> Any:
         if type(answer) is np.ndarray and answer.dtype.kind == "f":
             return answer
         return _arrays(spec, answer)
+    except SomeFailedError as error:
+        if error.answer is not None:
+            error.answer = _arrays(spec, error.answer)
+        error.args = (f"model {spec.name!r}: {error}",)
+        raise
     except CommitteeError as error:
         where = f"model {spec.name!r}"
         if str(error).startswith(where):
@@ -216,26 +238,45 @@ def checked_answer(spec: ModelSpec, answer: Any, samples: int, first: int = 0) -
     return checked_outputs(f"model {spec.name!r}", spec.kind, values, confidence, first)
 
 
-def usable_outputs_of(model: Model, spec: ModelSpec, inputs: ModelInputs) -> tuple[Outputs, Array]:
-    """Run a model on a batch, and let samples with NaN or infinite outputs not fail the others.
+def usable_outputs_of(
+    model: Model, spec: ModelSpec, inputs: ModelInputs, classes: int = 0
+) -> tuple[Outputs, Mapping[int, str]]:
+    """Run a model on a batch, and let samples that fail, or have NaN, not fail the others.
+
+    ``classes`` is the number of classes, if it is known.
 
     Returns:
-        The outputs, with all classes alike for such samples, and the rows of these, rising.
+        The outputs, with all classes alike for such samples, and why each of them failed, by row.
 
     Raises:
         ModelError: If it fails, or does not answer with one row a sample.
         ShapeError: If its outputs cannot be used; the model is named.
     """
     where = f"model {spec.name!r}"
-    values, confidence = _rows(spec, answer_of(model, spec, inputs), len(inputs))
     try:
-        return checked_outputs(where, spec.kind, values, confidence), _NO_ROWS
+        answer, reasons = answer_of(model, spec, inputs), {}
+    except SomeFailedError as error:
+        answer = _neutral(spec, len(inputs), classes) if error.answer is None else error.answer
+        if answer is None:
+            raise
+        reasons = {row: f"{where}: {reason}" for row, reason in error.reasons.items()}
+    values, confidence = _rows(spec, answer, len(inputs))
+    try:
+        return checked_outputs(where, spec.kind, values, confidence), reasons
     except NotFiniteError:
         scores = np.array(values if confidence is None else confidence)
         wrong = np.flatnonzero(~usable_rows(scores, spec.kind))
         scores[wrong] = 1 / scores.shape[1] if spec.kind == "probabilities" else 0
         usable = (scores, None) if confidence is None else (values, scores)
-        return checked_outputs(where, spec.kind, *usable), wrong
+        broken = dict.fromkeys(wrong.tolist(), f"{where}: NaN or infinite outputs")
+        return checked_outputs(where, spec.kind, *usable), broken | reasons
+
+
+def _neutral(spec: ModelSpec, samples: int, classes: int) -> Any:
+    """Return an answer that favours no class; None if it is not known how many there are."""
+    if spec.kind == "decisions":
+        return np.zeros(samples, np.int64), np.zeros(samples)
+    return np.full((samples, classes), 1 / classes) if classes else None
 
 
 def _arrays(spec: ModelSpec, answer: Any) -> Any:

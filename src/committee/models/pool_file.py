@@ -195,6 +195,7 @@ class _Entry:
     engine: str = ""
     layout: str = ""
     output: str = ""
+    concurrency: int = 0
     input: Any = None
     dtype: str = ""
     id2label: bool = True
@@ -338,7 +339,9 @@ def _model(
         raise PoolFileError(
             f"{source.form} runs on {', '.join(source.engines)}, not on {entry.engine}"
         )
-    for key in ("layout", "output"):
+    if entry.concurrency < 0:
+        raise PoolFileError(f"concurrency must be 1 or more, not {entry.concurrency}")
+    for key in ("layout", "output", "concurrency"):
         if getattr(entry, key) and key not in source.choices:
             raise PoolFileError(f"{source.form} has no choice of {key}; leave {key} out")
     for unit, value in entry.costs.items():
@@ -354,6 +357,7 @@ def _model(
         engine=entry.engine,
         layout=entry.layout,
         output=entry.output,
+        concurrency=entry.concurrency,
         preprocessing=preprocessing,
         kind=check_kind("kind", entry.kind or source.kind),
         family=entry.family,

@@ -14,15 +14,17 @@ from typing import Any, TypeVar
 import numpy as np
 
 from committee.arrays import Array
-from committee.errors import ModelError
+from committee.errors import DataError, ModelError
 from committee.models.base import Model, outputs_of
-from committee.models.inputs import VIEWS_AT_ONCE
+from committee.models.inputs import VIEWS_AT_ONCE, RawSamples
 from committee.models.load import Loaded, load_models
 from committee.models.pool_file import PoolFile
+from committee.models.records import RecordBatch
 from committee.selection.options import processors
 from committee.spec.cost import Cost
 from committee.spec.model import ModelSpec
-from committee.spec.preprocessing import Preprocessing
+from committee.spec.recipe import Recipe
+from committee.spec.record import Record
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def profile(
     seconds: float = 60.0,
     allow_code: Collection[str] = (),
     progress: Progress | None = None,
+    samples: RawSamples | None = None,
 ) -> list[Profile]:
     """Count and measure what every model of a pool costs.
 
@@ -79,8 +82,11 @@ def profile(
         seconds: Time for the calls with one sample, and as much for those with a batch.
         allow_code: Python files and modules that may be run.
         progress: Called with (turns done, turns in all).
+        samples: Records to measure on, repeated where they are fewer than a batch; images and
+            clips are noise.
 
     Raises:
+        DataError: If models take records, and there are none.
         ModelError: If a model cannot be loaded or fails, or memory would not do.
     """
     sizes = (1, batch_size or pool.task.batch_size)
@@ -91,7 +97,9 @@ def profile(
             if progress is not None:
                 progress(half * calls + done, 2 * calls)
 
-        return timed(loaded, sizes[half], calls=calls, seconds=seconds, progress=report)
+        return timed(
+            loaded, sizes[half], calls=calls, seconds=seconds, progress=report, samples=samples
+        )
 
     return [
         Profile(
@@ -115,11 +123,12 @@ def _with_measured(
     model: Model, spec: ModelSpec, single: Timing, batched: Timing, threads: int
 ) -> ModelSpec:
     sides = spec.preprocessing.sample.partition(" of ")[2]
+    sides = f", {sides}" if sides else ""
     for unit, value, timing in (
         ("latency_ms", single.percentile(50), single),
         ("ms_per_sample", batched.ms_per_sample, batched),
     ):
-        detail = f"median of {len(timing.ms)} calls, {sides}, {model.engine}"
+        detail = f"median of {len(timing.ms)} calls{sides}, {model.engine}"
         where = conditions(threads, timing.batch_size)
         spec = spec.with_cost(Cost(value, unit, "measured", where, detail))
     return spec
@@ -194,17 +203,18 @@ def timed(
     calls: int = 100,
     seconds: float = 60.0,
     progress: Progress | None = None,
+    samples: RawSamples | None = None,
 ) -> list[Timing]:
-    """Measure what one call of each model takes, on prepared random inputs.
+    """Measure what one call of each model takes, on prepared random inputs, or on given records.
 
     A call that is not measured goes before each quick one that is: it brings the model back into
     the caches and lets other engines' threads come to rest. No turn begins after ``seconds``, but
     there are :data:`FEWEST` turns at least. ``progress`` gets (turns done, turns in all).
     """
-    inputs = _Inputs(batch_size)
+    inputs = _Inputs(batch_size, samples)
     for model, spec in models:
-        _warm_up(model, spec, inputs.parts(spec.image)[0])
-    runs = [partial(_call, model, inputs.parts(spec.image)) for model, spec in models]
+        _warm_up(model, spec, inputs.parts(spec.preprocessing)[0])
+    runs = [partial(_call, model, inputs.parts(spec.preprocessing)) for model, spec in models]
     taken: list[list[float]] = []
     end = time.perf_counter() + seconds
     for turn in in_turns(runs, range(calls), _QUICK_MS):
@@ -216,20 +226,34 @@ def timed(
     return [Timing(batch_size, np.array(ms)) for ms in zip(*taken, strict=True)]
 
 
-def _call(model: Model, parts: Sequence[Array], _: int) -> None:
+def _call(model: Model, parts: Sequence[Array | RecordBatch], _: int) -> None:
     for part in parts:
-        model(part)
+        model(part.value() if isinstance(part, RecordBatch) else part)
 
 
 class _Inputs:
-    """One batch of noise a shape; models of one shape share it."""
+    """One batch of noise a shape, which models of one shape share; or a batch of given records."""
 
-    def __init__(self, batch_size: int) -> None:
+    def __init__(self, batch_size: int, samples: RawSamples | None) -> None:
         self._batch_size = batch_size
+        self._samples = samples
         self._made: dict[tuple[int, ...], Array] = {}
 
-    def parts(self, recipe: Preprocessing) -> list[Array]:
+    def parts(self, recipe: Recipe) -> Sequence[Array | RecordBatch]:
         """Return the batch: images in one part, views of clips in parts as predictions run them."""
+        if isinstance(recipe, Record):
+            return [self._records(recipe)]
+        return self._noise(recipe)
+
+    def _records(self, recipe: Record) -> RecordBatch:
+        if self._samples is None or not len(self._samples):
+            raise DataError(
+                "models of records are measured on records: name some with --data, as predict takes"
+            )
+        rows = np.arange(self._batch_size) % len(self._samples)
+        return RecordBatch.of([self._samples[row] for row in rows.tolist()], recipe)
+
+    def _noise(self, recipe: Recipe) -> list[Array]:
         total = self._batch_size * recipe.inputs
         most = total if recipe.views is None else min(total, VIEWS_AT_ONCE)
         shape = (most, *recipe.shape)
@@ -238,7 +262,7 @@ class _Inputs:
         return [self._made[shape][: total - done] for done in range(0, total, most)]
 
 
-def _warm_up(model: Model, spec: ModelSpec, batch: Array) -> None:
+def _warm_up(model: Model, spec: ModelSpec, batch: Array | RecordBatch) -> None:
     """Call a model with batches that double while memory allows, up to the whole one, twice."""
     size, grown = 1, 0
     while True:

@@ -26,8 +26,8 @@ from committee.rule.outputs import Outputs
 from committee.spec.model import ModelSpec
 from committee.spec.recipe import Recipe
 
-# From a model's name and a batch to its outputs, and the rows in which it gave NaN.
-Run = Callable[[str, ModelInputs], tuple[Outputs, Array]]
+# From a model's name and a batch to its outputs, and why rows failed that did.
+Run = Callable[[str, ModelInputs], tuple[Outputs, Mapping[int, str]]]
 
 
 class SampleBatch:
@@ -214,16 +214,21 @@ class Gathering:
                 self._answer(each)
 
     def _hand_out(
-        self, name: str, outputs: Outputs, wrong: Array, taken: list[tuple[_Waiting, slice]]
+        self,
+        name: str,
+        outputs: Outputs,
+        wrong: Mapping[int, str],
+        taken: list[tuple[_Waiting, slice]],
     ) -> None:
         start = 0
         for each, rows in taken:
             end = start + rows.stop - rows.start
             each.parts.setdefault(name, []).append(outputs.rows(slice(start, end)))
-            for row in wrong[(wrong >= start) & (wrong < end)].tolist() if len(wrong) else ():
-                sample = each.first + int(each.request.rows[rows.start + row - start])
-                # The first model that fails is the one to look at.
-                self._failed.setdefault(sample, f"model {name!r}: NaN or infinite outputs")
+            for row, reason in wrong.items():
+                if start <= row < end:
+                    sample = each.first + int(each.request.rows[rows.start + row - start])
+                    # The first model that fails is the one to look at.
+                    self._failed.setdefault(sample, reason)
             start = end
 
     def _answer(self, each: _Waiting) -> None:

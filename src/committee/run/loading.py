@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from committee.arrays import Array
 from committee.errors import ModelError, NotFiniteError
 from committee.models.base import Model, answer_of, checked_answer, usable_outputs_of
 from committee.models.inputs import ModelInputs
@@ -63,10 +62,10 @@ class Models:
         self._check_classes(name, outputs)
         return outputs
 
-    def usable_outputs(self, name: str, batch: ModelInputs) -> tuple[Outputs, Array]:
-        """Run one model on a batch; return the usable outputs and the rows that had NaN, rising."""
+    def usable_outputs(self, name: str, batch: ModelInputs) -> tuple[Outputs, Mapping[int, str]]:
+        """Run one model on a batch; return the usable outputs, and why rows failed that did."""
         model, spec = self._loaded.get(name) or self._load(name)
-        outputs, wrong = usable_outputs_of(model, spec, batch)
+        outputs, wrong = usable_outputs_of(model, spec, batch, self._classes)
         self._check_classes(name, outputs)
         return outputs, wrong
 

@@ -84,6 +84,8 @@ class ModelSpec:
         layout: Order of the axes of a graph's input, one of :data:`LAYOUTS`; empty if the graph
             shows it.
         output: Name of the output that is taken, if there are several.
+        concurrency: How many calls of an async function may be under way at once; 0 for its
+            source's own.
         columns: For each class the column of the model's output, if the model publishes its classes
             in another order than the pool names them; else empty.
         entry: Name of the pool file's entry, if that lists several models: one a resolution, or
@@ -110,6 +112,7 @@ class ModelSpec:
     task: str = IMAGE_CLASSIFICATION.name
     layout: str = ""
     output: str = ""
+    concurrency: int = 0
     columns: tuple[int, ...] = ()
     entry: str = ""
     whole: str = ""
@@ -191,7 +194,7 @@ class ModelSpec:
         """Return the object that a store and a cascade file hold under the model's name."""
         data: dict[str, Any] = plain(self)
         data["preprocessing"] = self.preprocessing.to_json()
-        rare = ("layout", "output", "columns", "entry", "whole", "tile")
+        rare = ("layout", "output", "concurrency", "columns", "entry", "whole", "tile")
         unused = {key for key in rare if not data[key]} | {"name"}
         return {key: value for key, value in data.items() if key not in unused}
 

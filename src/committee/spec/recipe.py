@@ -33,6 +33,11 @@ class Recipe(ABC):
     def sample(self) -> str:
         """One sample as the model sees it, for people."""
 
+    @property
+    def words(self) -> str:
+        """Everything that it says, in one line, for people."""
+        return ", ".join(f"{key} {value}" for key, value in self.to_json().items())
+
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """Return the object that a store and a cascade file hold."""

@@ -51,6 +51,12 @@ class Field:
         if self.row != bool(self.columns) and (self.row or len(self.columns) > 1):
             raise PoolFileError("input: a row is of the columns that it names, a value of one")
 
+    def __str__(self) -> str:
+        """Return what the input is made of: ``tokens from ids, as int32``."""
+        made = ", ".join(self.columns) or "the whole record"
+        made = f"the row {made}" if self.row else made
+        return f"{self.name} from {made}".removeprefix(" ") + (self.dtype and f", as {self.dtype}")
+
 
 @dataclass(frozen=True)
 class Record(Recipe):
@@ -96,6 +102,11 @@ class Record(Recipe):
     def sample(self) -> str:
         """One record, in a word."""
         return "sample"
+
+    @property
+    def words(self) -> str:
+        """Everything that it says, in one line, for people."""
+        return "; ".join(map(str, self.fields))
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from committee.arrays import Array
 from committee.errors import ModelError, UntrustedCodeError
+from committee.models.async_calls import AsyncCalls, is_async
 from committee.models.base import Model, Source, file_fingerprint, one_output
 from committee.models.engines.exported import model_of
 from committee.models.engines.weights import fill, read_weights
@@ -33,7 +34,7 @@ class PythonSource(Source):
     form = "python:FILE-OR-MODULE:FACTORY"
     weights = frozenset({"file"})
     engines = ENGINES
-    choices = ("output",)
+    choices = ("output", "concurrency")
 
     def located(self, text: str, folder: Path) -> str:
         """See :class:`committee.models.base.Source`."""
@@ -67,6 +68,12 @@ class PythonSource(Source):
         if spec.weights or spec.engine:
             raise ModelError(
                 f"{where}: {factory}() returned no torch module; leave weights and engine out"
+            )
+        if is_async(made):
+            made = AsyncCalls(made, spec.kind, spec.concurrency)
+        elif spec.concurrency:
+            raise ModelError(
+                f"{where}: {factory}() returned no async function; leave concurrency out"
             )
         return _FunctionModel(made, fingerprint, spec.output)
 
