@@ -102,7 +102,7 @@ def predict(
     check_kinds({model.name: model.kind for model in pool.models})
     loaded = load_models(pool.models, allow_code)
     note = note or (lambda _: None)
-    for line in _unknown_costs(loaded):
+    for line in (*_unknown_costs(loaded), *_stated(loaded)):
         note(line)
     names = [spec.name for _, spec in loaded]
     with writing(Path(store)) as target:
@@ -178,6 +178,12 @@ def _unknown_costs(loaded: Sequence[Loaded]) -> list[str]:
         for name, reason in reasons.items()
         if reason and name not in priced
     ]
+
+
+def _stated(loaded: Sequence[Loaded]) -> list[str]:
+    """Return what models state of their inputs, such as where they cut a text."""
+    states = {spec.name: getattr(model, "states", "") for model, spec in loaded}
+    return [f"{name}: {text}" for name, text in states.items() if text]
 
 
 def _entry(spec: ModelSpec, dataset: Dataset, batch_size: int, dtype: str) -> Entry:

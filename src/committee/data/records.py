@@ -21,7 +21,7 @@ from committee.data.huggingface import is_saved
 from committee.data.table import ID_WORDS, LABEL_WORDS
 from committee.errors import DataError, UnknownNameError
 from committee.models.records import RecordBatch
-from committee.pool.labels import LabelMode, indices, labelled, with_notes
+from committee.pool.labels import LabelMode, indices, labelled, unused_note, with_notes
 from committee.pool.samples import Samples
 from committee.spec.model import ModelSpec
 from committee.spec.record import Record
@@ -231,7 +231,7 @@ def _text(value: Any) -> str:
 
 def _note(inputs: Sequence[str], needed: Sequence[str], label: str) -> str:
     unused = [name for name in inputs if name not in needed]
-    notes = f"{len(unused)} columns are not used: {listed(unused)}" if unused else ""
+    note = unused_note(unused)
     if label or not unused:
-        return notes
-    return f"{notes}; a column of labels is called 'label', or named by --data PATH:label=COLUMN"
+        return note
+    return f"{note}; a column of labels is called 'label', or named by --data PATH:label=COLUMN"

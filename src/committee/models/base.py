@@ -138,7 +138,7 @@ class Model(Protocol):
 
     It may also have: ``keeps_input``, True if it never changes its input in place (others are given
     a copy); ``takes``, what it declares of its input, for errors; ``macs_unknown``, why
-    :attr:`macs` is None.
+    :attr:`macs` is None; ``states``, what people should know of its inputs.
     """
 
     @property

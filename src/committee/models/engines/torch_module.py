@@ -54,7 +54,7 @@ class TorchModel:
         self.parameters = sum(each.numel() for each in module.parameters())
         self.macs, self.macs_unknown = self._count(spec)
         chosen = f" {spec.output} {spec.columns}" if spec.output or spec.columns else ""
-        self.fingerprint = _module_fingerprint(module, f"{origin}{chosen}")
+        self.fingerprint = module_fingerprint(module, f"{origin}{chosen}")
         if spec.columns or not self._answers_a_tensor:
             self.module = _one_output_of(module, spec)
         self.engine = f"torch {torch.__version__}"
@@ -133,7 +133,7 @@ def _one_output_of(module: torch.nn.Module, spec: ModelSpec) -> torch.nn.Module:
     return OneOutput().eval()
 
 
-def _module_fingerprint(module: torch.nn.Module, origin: str) -> str:
+def module_fingerprint(module: torch.nn.Module, origin: str) -> str:
     """Return sixteen hexadecimal digits of a module's weights and of where it came from."""
     digest = hashlib.sha256(origin.encode())
     for name, value in sorted(module.state_dict().items()):

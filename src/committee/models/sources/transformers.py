@@ -1,10 +1,13 @@
-"""``transformers:NAME-OR-FOLDER``: classifiers and segmentation models, from a hub or a folder."""
+"""``transformers:NAME-OR-FOLDER``: classifiers and segmentation models, from a hub or a folder.
+
+Classifiers are of images or, in a pool of records, of texts, whose tokenizer comes from there too.
+"""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,10 +15,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from committee.errors import ModelError, PoolFileError, needing
+from committee.models.base import Model
+from committee.models.engines.text import TextModel
 from committee.models.sources.by_name import ByName, unloaded
 from committee.models.sources.torchvision import import_torchvision
 from committee.paths import expanded
 from committee.spec.model import ModelSpec
+from committee.spec.record import Record
 from committee.text import first_line, listed
 
 if TYPE_CHECKING:
@@ -26,6 +32,7 @@ _INTERPOLATION = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 # The class of transformers that loads a model, and what people call such a model.
 _CLASSIFIER = ("AutoModelForImageClassification", "image classifier")
 _SEGMENTER = ("AutoModelForSemanticSegmentation", "image segmentation model")
+_TEXT_CLASSIFIER = ("AutoModelForSequenceClassification", "text classifier")
 # Image processors whose numbers mean something else.
 _OTHERS = ("Levit", "PoolFormer", "Perceiver")
 # Keys of an image processor that are followed.
@@ -45,12 +52,21 @@ _HARMLESS = frozenset((
 _SIDES = frozenset({"shortest_edge", "height", "width"})
 # The names that transformers gives to classes that have none.
 _UNNAMED = re.compile(r"LABEL_\d+")
+# What must lie in a folder.
+_NEEDS_OF_IMAGES = (
+    "An image classifier needs config.json, preprocessor_config.json and model.safetensors"
+)
+_NEEDS_OF_TEXTS = "A text classifier needs config.json, model.safetensors and its tokenizer's files"
+_NEEDS = {
+    _SEGMENTER[1]: _NEEDS_OF_IMAGES.replace("image classifier", _SEGMENTER[1]),
+    **dict.fromkeys((_TEXT_CLASSIFIER[1], "tokenizer"), _NEEDS_OF_TEXTS),
+}
 # Code from a hub or a folder is never run, and no prompt offers to run it.
 _NO_CODE = {"trust_remote_code": False}
 
 
 class TransformersSource(ByName):
-    """Image classifiers and segmentation models; code from a hub is never run."""
+    """Classifiers of images and texts, and segmentation models; code from a hub is never run."""
 
     form = "transformers:NAME-OR-FOLDER"
 
@@ -70,6 +86,24 @@ class TransformersSource(ByName):
         mixin = _transformers(where).ImageProcessingMixin
         config, _ = _loaded(where, mixin.get_image_processor_dict, text)
         return _recipe_of(where, config, size)
+
+    def record(self, text: str, columns: Any, dtype: str) -> Record:
+        """Return the column of the text."""
+        record = Record.of(columns)
+        if len(record.fields) > 1 or record.fields[0].row:
+            raise PoolFileError('a text classifier takes one column, as in input = "text"')
+        return record
+
+    def load(self, spec: ModelSpec, threads: int, allow_code: Collection[str]) -> Model:
+        """See :class:`committee.models.base.Source`."""
+        if not spec.does.records:
+            return super().load(spec, threads, allow_code)
+        where = f"model {spec.name!r}"
+        if spec.engine == "onnxruntime":
+            raise ModelError(f"{where}: texts are not exported; leave engine out")
+        load = partial(_transformers(where).AutoTokenizer.from_pretrained, **_NO_CODE)
+        tokenizer = _loaded(where, load, spec.text, "tokenizer")
+        return TextModel(spec, self.module(spec), tokenizer, threads)
 
     def labels(self, text: str) -> tuple[str, ...]:
         """Return the names of the outputs, by ``id2label``; none if it has none."""
@@ -102,7 +136,7 @@ class TransformersSource(ByName):
 
     def finished(self, spec: ModelSpec, module: torch.nn.Module) -> torch.nn.Module:
         """Leave the model its logits alone, for inputs of any size if it can interpolate."""
-        return _logits_of(module)
+        return module if spec.does.records else _logits_of(module)
 
 
 def _labels_of(where: str, id2label: Any) -> tuple[str, ...]:
@@ -242,6 +276,8 @@ def _transformers(what: str) -> ModuleType:
 
 def _auto(spec: ModelSpec) -> tuple[Any, str]:
     name, what = _SEGMENTER if spec.does.dense else _CLASSIFIER
+    if spec.does.records:
+        name, what = _TEXT_CLASSIFIER
     return getattr(_transformers(f"model {spec.name!r}"), name), what
 
 
@@ -262,8 +298,7 @@ def _loaded(where: str, load: Callable[..., Any], name: str, what: str = "image 
         if not cached:
             raise unloaded(where, f"{what} {name}", error, "HF_HOME") from error
         raise ModelError(
-            f"{where}: cannot be loaded ({first_line(error)}). An {what} needs config.json, "
-            "preprocessor_config.json and model.safetensors"
+            f"{where}: cannot be loaded ({first_line(error)}). {_NEEDS.get(what, _NEEDS_OF_IMAGES)}"
         ) from error
 
 
