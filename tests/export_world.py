@@ -181,7 +181,11 @@ def program_of(folder: Path) -> Any:
     assert spec is not None
     assert spec.loader is not None
     program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
+    sys.path.insert(0, str(folder))  # for what lies beside it
+    try:
+        spec.loader.exec_module(program)
+    finally:
+        sys.path.remove(str(folder))
     return program
 
 

@@ -64,12 +64,12 @@ class TextModel:
         """What people should know of its inputs."""
         return f"sees the first {self.most:,} tokens of a text; longer ones are cut"
 
-    def __call__(self, texts: Sequence[str]) -> Array:
+    def __call__(self, batch: Sequence[str]) -> Array:
         """Return the logits (N, C) of N texts."""
-        for text in texts:
+        for text in batch:
             if not isinstance(text, str):
                 raise ModelError(f"takes texts, not {type(text).__name__}")
-        parts = [texts[start : start + _AT_ONCE] for start in range(0, len(texts), _AT_ONCE)]
+        parts = [batch[start : start + _AT_ONCE] for start in range(0, len(batch), _AT_ONCE)]
         logits = np.concatenate([self._logits(list(part)) for part in parts])
         return logits[:, self._columns] if self._columns else logits
 
