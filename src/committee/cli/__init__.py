@@ -34,7 +34,7 @@ COMMANDS = {
     "evaluate": "Evaluate a cascade on stored predictions, beside its models and its reference.",
     "study": "Repeat every analysis of the paper on this pool.",
     "report": "Search, and write the front as one page that works offline.",
-    "run": "Run a cascade over images or clips and write one row per sample.",
+    "run": "Run a cascade over images, clips or records and write one row per sample.",
     "verify": "Compare the decisions of stored predictions, runs and exports, one by one.",
     "export": "Export a cascade as a folder or as one ONNX file that runs without committee.",
     "export-onnx": "Convert torch models to ONNX files and check them against the originals.",

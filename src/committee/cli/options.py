@@ -46,7 +46,9 @@ Only = Annotated[
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(min=1, help="Samples per forward pass; default: 32 images or 4 clips."),
+    typer.Option(
+        min=1, help="Samples per forward pass; default: 32 images, 4 clips or 256 records."
+    ),
 ]
 
 # Samples.
@@ -56,7 +58,8 @@ Data = Annotated[
         metavar="PATH",
         help="A folder with one folder of files per class; a csv of paths and labels; an npz or "
         "npy of images; a folder saved by Hugging Face datasets; one image or clip; "
-        "embedded:val or embedded:test of the demo; NAME:REST of a plug-in.",
+        "embedded:val or embedded:test of the demo; NAME:REST of a plug-in. Records: csv, jsonl, "
+        "parquet, npz, npy, a saved folder, or files as bytes; TABLE:label=COLUMN,id=COLUMN.",
     ),
 ]
 Rows = Annotated[

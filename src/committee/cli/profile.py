@@ -29,7 +29,10 @@ def profile(
     only: opt.Only = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Samples per call for throughput; default: 32 images or 4 clips."),
+        typer.Option(
+            min=1,
+            help="Samples per call for throughput; default: 32 images, 4 clips or 256 records.",
+        ),
     ] = None,
     threads: Annotated[
         int, typer.Option(min=0, help="Threads a model may use; 0: as many as it likes.")

@@ -46,7 +46,7 @@ def run(
     ] = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Run a cascade over images or clips and write one row per sample.
+    """Run a cascade over images, clips or records and write one row per sample.
 
     You can stop it at any moment: OUT.part keeps the results, and the same command continues.
     A sample that cannot be read, or for which a model gives NaN, gets a row with the reason.

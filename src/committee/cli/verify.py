@@ -63,7 +63,8 @@ def verify(
     batch_size: Annotated[
         list[int] | None,
         typer.Option(
-            min=1, help="Samples per forward pass; default: 32 images or 4 clips. Repeatable."
+            min=1,
+            help="Samples per forward pass; default: 32 images, 4 clips or 256 records. Repeatable.",
         ),
     ] = None,
     engine: Annotated[

@@ -179,7 +179,10 @@ class RecordGraph:
             return None, f"its input {shown} may vary; give costs.macs in the pool file"
         blank = {port.name: blank_of(port) for port in self._inputs}
         try:
-            return graph_macs(self.path, blank), ""
+            macs = graph_macs(self.path, blank)
+            return (
+                (macs, "") if macs else (None, f"{self.path} has none; give costs of another unit")
+            )
         except (MissingExtraError, ModelError) as error:
             return None, str(error)
 
