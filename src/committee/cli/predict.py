@@ -37,7 +37,8 @@ def predict(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            help="Samples per forward pass, a divisor of 256; default: 32 images, 4 clips or 256 records."
+            help="Samples per forward pass, a divisor of 256; default: 32 images, 4 clips or 256 "
+            "records."
         ),
     ] = None,
     dtype: Annotated[str, typer.Option(help="Stored numbers: float32 or float16.")] = "float32",

@@ -64,7 +64,8 @@ def verify(
         list[int] | None,
         typer.Option(
             min=1,
-            help="Samples per forward pass; default: 32 images, 4 clips or 256 records. Repeatable.",
+            help="Samples per forward pass; default: 32 images, 4 clips or 256 records. "
+            "Repeatable.",
         ),
     ] = None,
     engine: Annotated[
