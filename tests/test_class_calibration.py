@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from committee.pool.evaluate import stored_decisions
 from committee.rule.calibration_format import calibration_from_json
 from committee.rule.class_calibration import Experts, PerClass
 from committee.rule.outputs import Outputs
+from committee.selection.notes import target_of
 from committee.store.calibrations import calibrate
 from committee.store.import_predictions import import_predictions
 
@@ -384,3 +386,28 @@ def test_from_store_to_certificate(store, method, split, tmp_path, capsys) -> No
     right = (decided.predicted == test.samples.labels).mean()
     assert cm.evaluate(cascade, test).accuracy == right
     assert calibrate(store, split, method).keys() == set(test.names)
+
+
+def test_a_reference_outside_the_cascade_stays_calibrated(tmp_path: Path) -> None:
+    """With experts a calibrated model answers otherwise; evaluate compares with what search did."""
+    val, test = halves(5)
+    pool = val.with_calibrations(fit_calibrations(services(6), "experts"))
+    loose = cm.search(pool, 1).matching("s2", within=0.5).cascade
+    assert "s2" not in loose.names
+    path = loose.save(tmp_path / "c.json")
+    known = Cascade.load(path)
+    assert known == loose
+    target = target_of(known)
+    assert target is not None
+    raw, made = test.model("s2"), pool.calibrations["s2"].apply(test.model("s2"))
+    right = (made.predicted() == test.samples.labels).mean()
+    assert (
+        cm.evaluate(target[1], test).accuracy
+        == right
+        != (raw.predicted() == test.samples.labels).mean()
+    )
+    data = json.loads(path.read_text())
+    data["origin"]["target"]["calibrations"]["s2"]["knots"] = "none"
+    path.write_text(json.dumps(data))
+    with pytest.raises(CascadeError, match=r"c\.json.*knots"):
+        Cascade.load(path)

@@ -113,7 +113,7 @@ def certify(
         metric=metric,
         seed=seed,
     )
-    note = _replaced(target)
+    note = [*_replaced(target), *_uncalibrated(given, match or agree_with)]
     found.cascade.save(target)
     if as_json:
         print_json({**certified_json(found), "written": target, "warnings": [*note, *pool.notes]})
@@ -184,6 +184,19 @@ def _check_has_labels(pool: Pool, path: str, store: str, match: str | None, with
     )
 
 
+def _uncalibrated(given: Cascade, named: str | None) -> list[str]:
+    """Return a note on a reference whose answers a calibration would change; often empty."""
+    if named is None or not given.calibrations or _is_file(named):
+        return []
+    relabels = any(each.made("decisions") != "decisions" for each in given.calibrations.values())
+    if not relabels and "," not in named:
+        return []
+    return [
+        f"{named} is the reference as its outputs stand, without the calibrations that the cascade "
+        "carries. To compare with it calibrated, name a cascade file that has them"
+    ]
+
+
 def _replaced(path: str) -> list[str]:
     """Return a note on the certificate that a file has and is about to lose; empty without one."""
     if not Path(path).is_file() or what_is(path) != "cascade file":
@@ -211,9 +224,14 @@ def reference(text: str | None, pool: Pool) -> list[str] | Cascade | None:
     """Return the models or the cascade that a reference names, or None without one."""
     if text is None:
         return None
-    if text and text not in pool.models and (Path(text).suffix in _CASCADES or Path(text).is_dir()):
+    if text and text not in pool.models and _is_file(text):
         return open_cascade(text).cascade
     return names(text)
+
+
+def _is_file(text: str) -> bool:
+    """Return True if a reference is named by a file or a bundle, not by its models."""
+    return Path(text).suffix in _CASCADES or Path(text).is_dir()
 
 
 def _labels(path: Path, pool: Pool) -> dict[str, int]:

@@ -175,7 +175,9 @@ def _findings(
             within=within if same_measure else None,
             chose=chose,
         )
-    fitted = [n for n, c in chosen.calibrations.items() if c.samples == identity_of(own, [n]) != ""]
+    used = {**chosen.calibrations, **chosen.origin.target.known_calibrations()}
+    there = {name: each for name, each in used.items() if name in own.outputs}
+    fitted = [n for n, c in there.items() if c.samples == identity_of(own, [n]) != ""]
     return _Findings(
         chosen,
         evaluation,

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from committee.errors import CascadeError
+from committee.rule.calibration import Calibration
+from committee.rule.calibration_format import calibration_from_json
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,10 @@ class RecordedTarget:
         within: How much less accurate than the reference the committee may be, a share of 1.
         min_accuracy: The least accuracy.
         max_cost: The most that it may cost on average.
+        calibrations: Those of models of the reference that are not in the committee, as JSON.
+
+    Raises:
+        CalibrationError: If one of these is none.
     """
 
     match: str = ""
@@ -26,6 +32,14 @@ class RecordedTarget:
     within: float = 0.0
     min_accuracy: float | None = None
     max_cost: float | None = None
+    calibrations: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        self.known_calibrations()
+
+    def known_calibrations(self) -> dict[str, Calibration]:
+        """Return the calibrations of the reference's other models, by name."""
+        return {name: calibration_from_json(each) for name, each in self.calibrations.items()}
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def as_cascade(
     ensemble = plan.source.cascade([names], [])
     goal = evaluate(ensemble, pool, plan.unit, plan.source.metric).accuracy - within
     target = RecordedTarget(str(ensemble), ensemble.names, within)
-    return with_target(front.at_least(goal), target)
+    return with_target(front.at_least(goal), target, ensemble)
 
 
 def threshold_front(

@@ -16,6 +16,7 @@ from committee.pool.costs import worst_cost
 from committee.pool.evaluate import Evaluation, evaluate
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
+from committee.reading import plain
 from committee.rule.cascade import Cascade
 from committee.rule.origin import Origin, RecordedTarget
 from committee.text import human_cost, percent
@@ -175,7 +176,7 @@ class Front:
         less = f" less {100 * within:.4g} points" if within else ""
         text = f"{model}'s accuracy {percent(goal.accuracy)}{less}"
         chosen = self._cheapest(goal.accuracy - within, text, self._later_training(alone, goal))
-        return with_target(chosen, RecordedTarget(model, alone.names, within))
+        return with_target(chosen, RecordedTarget(model, alone.names, within), alone)
 
     def next_cheaper(self, committee: Committee) -> Committee | None:
         """Return the most accurate member that costs less on average; None if there is none."""
@@ -279,9 +280,17 @@ def check_within(within: float, where: str = "within") -> None:
         raise CascadeError(f"{where} {within:g}: a share of 1, 0 or more and less than 1")
 
 
-def with_target(committee: Committee, target: RecordedTarget) -> Committee:
-    """Return the committee with the target that it was chosen for recorded in its origin."""
-    origin = replace(committee.cascade.origin, target=target)
+def with_target(
+    committee: Committee, target: RecordedTarget, reference: Cascade | None = None
+) -> Committee:
+    """Return the committee with the target that it was chosen for recorded in its origin.
+
+    Where the reference is calibrated and the committee lacks some of its models, their calibrations
+    are recorded too, so that others compare with the same reference.
+    """
+    known = {} if reference is None else reference.calibrations
+    own = {n: plain(c) for n, c in known.items() if n not in committee.cascade.calibrations}
+    origin = replace(committee.cascade.origin, target=replace(target, calibrations=own))
     return replace(committee, cascade=replace(committee.cascade, origin=origin))
 
 

@@ -41,12 +41,15 @@ def target_of(
 
     Args:
         cascade: The cascade.
-        calibrations: Those of the reference's models; by default those that the cascade carries.
+        calibrations: Those of the reference's models; by default those that the cascade carries,
+            and its target records.
     """
     target = cascade.origin.target
     if not target.models:
         return None
-    known = cascade.calibrations if calibrations is None else calibrations
+    known = calibrations
+    if known is None:
+        known = {**cascade.calibrations, **target.known_calibrations()}
     # A model alone is not combined; without its calibration it may be of another kind.
     combine = cascade.combine if len(target.models) > 1 else None
     reference = Cascade.of([target.models], (), cascade.confidence, combine, known)

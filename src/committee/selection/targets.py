@@ -58,10 +58,11 @@ class Target:
         if most is not None and choice.evaluation.average_cost > most:
             raise Infeasible(self._infeasible_text(front, most, choice))
         target = RecordedTarget(min_accuracy=self.min_accuracy, max_cost=most)
-        if self.match is not None:
-            models = front.alone(self.match).names
-            target = replace(target, match=self.match, models=models, within=self.within)
-        return with_target(choice, target)
+        if self.match is None:
+            return with_target(choice, target)
+        alone = front.alone(self.match)
+        target = replace(target, match=self.match, models=alone.names, within=self.within)
+        return with_target(choice, target, alone)
 
     def cost(self, front: Front) -> float | None:
         """Return the largest average cost, in the unit of the search; raise CostError for NaN."""
