@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from committee import Cascade
+from committee import Cascade, Pool
 from committee.cli import main
 from committee.reading import is_sealed, sealed_json
+from committee.store.calibrations import calibrate
 from committee.store.import_predictions import import_predictions
 
 BATCH = 100
@@ -88,7 +89,57 @@ def world(folder: Path) -> list[Target]:
         Target(folder / "x.npy", ("import", f"x={folder / 'x.npy'}", *into)),
         Target(folder / "t.csv", ("import", f"t={folder / 't.csv'}", *into)),
         Target(folder / "a.npz", ("import", f"a={folder / 'a.npz'}", *into)),
+        *answers_of_services(folder, chance),
     ]
+
+
+def answers_of_services(folder: Path, chance: np.random.Generator) -> list[Target]:
+    """Return files of outcomes and decisions with costs by sample, calibrations and tables."""
+    rows = [
+        {
+            "sample": f"q{i}",
+            "model": name,
+            "value": int(chance.integers(2)),
+            "confidence": round(float(chance.random()), 2),
+            "usd": 0.1 + (i + k) % 7,
+        }
+        for i in range(40)
+        for k, name in enumerate("ab")
+    ]
+    log, table = folder / "log.jsonl", folder / "log.csv"
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = [",".join(map(str, row.values())) for row in rows]
+    table.write_text("\n".join([",".join(rows[0]).replace("value", "class"), *lines]))
+    bench = folder / "bench.csv"
+    bench.write_text(
+        "model,infer_img_size,infer_gmacs,infer_samples_per_sec\na,224,1,9\nb,224,2,4\n"
+    )
+    graded, services = folder / "graded", folder / "services"
+    import_predictions({"log": log}, graded, kind="outcomes", split="val")
+    ids = [f"q{i}" for i in range(40)]
+    np.savez(folder / "labels.npz", id=ids, label=chance.integers(0, 2, 40))
+    import_predictions(
+        {"log": table}, services, kind="decisions", split="val", labels=folder / "labels.npz"
+    )
+    calibrate(services, "val", "experts")
+    chosen, decided = folder / "graded.json", folder / "decided.json"
+    Cascade.of(["a", "b"], [0.5], combine="last").save(chosen)
+    pool = Pool.load(services, calibrated=True)
+    cascade = Cascade.of(["a", "b"], [0.6], "agreement", "vote", pool.calibrations)
+    cascade.save(decided)
+    of_graded = ("evaluate", str(chosen), str(graded), "--split", "val", "--json")
+    of_services = ("evaluate", str(decided), str(services), "--split", "val", "--json")
+    into = ("--out", str(folder / "other"), "--kind", "outcomes", "--split", "val")
+    bench_of = ("--costs", f"timm-bench:{bench}", "--missing", "pass")
+    return [
+        *(Target(graded / "val" / name, of_graded, vouched=True)
+          for name in ("costs/a.json", "b.npy", "b.json")),
+        Target(services / "val/costs/b.json", of_services, vouched=True),
+        Target(services / "store.json", ("search", str(services), "--calibrated", "--json")),
+        Target(decided, of_services),
+        Target(log, ("import", str(log), *into, "--missing", "pass")),
+        Target(bench, ("import", str(log), *into, *bench_of)),
+    ]  # fmt: skip
 
 
 def flipped(data: bytes, chance: random.Random) -> bytes:

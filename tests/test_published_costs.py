@@ -110,6 +110,10 @@ def test_a_table_of_ones_own_has_a_column_a_unit(folder: Path) -> None:
         ("model,macs,family\na,1,x\n", "'family' is 'x'; it must be a number from 0"),
         ("model,macs\na,inf\n", "'macs' is 'inf'"),
         ("model,macs\na,1,2\n", "line 2 does not have the 2 columns"),
+        ("model,ms (GPU),ms (CPU)\na,1,2\n", r"'ms \(GPU\)', 'ms \(CPU\)' are both in 'ms'"),
+        ("model,ms (mean over samples)\na,1\n", "stands for costs of each sample"),
+        ("model,macs\na,1e300\n", "'macs' is '1e300'"),
+        ("model,image_size,ms\na,224.5,1\n", "line 2: 'image_size' is 224.5, no whole number"),
     ],
 )
 def test_a_wrong_table_is_refused(text: str, message: str, folder: Path) -> None:
@@ -129,6 +133,24 @@ def test_a_file_that_is_no_result_file_or_not_said_to_be_one_is_refused(folder: 
     (folder / FILE).write_text(BENCHMARK.replace("500.0", "0"))
     with pytest.raises(CostError, match="wide_b@224: infer_samples_per_sec is 0"):
         read_costs(f"timm-bench:{FILE}")
+
+
+@pytest.mark.parametrize(("old", "new"), [("500.0", "1e-300"), ("500.0", "1e300")])
+def test_numbers_of_a_result_file_that_are_none_are_refused(
+    old: str, new: str, folder: Path
+) -> None:
+    (folder / FILE).write_text(BENCHMARK.replace(old, new))
+    with pytest.raises(CostError, match="infer_samples_per_sec"):
+        read_costs(f"timm-bench:{FILE}")
+    with pytest.raises(CostError, match="milliseconds cannot be in macs"):
+        read_costs(f"timm-bench:{FILE}", "macs")
+
+
+def test_a_model_that_stands_twice_is_to_be_removed_once(folder: Path) -> None:
+    (folder / "own.csv").write_text("model,ms\na,1\na,2\nb,3\n")
+    costs, notes = matched_costs(read_costs("own.csv"), map(ImportedModel, "ab"), {})
+    assert list(costs) == ["b"]
+    assert notes == ["a: the table has a 2 times; remove all rows but one"]
 
 
 def imported(folder: Path, *more: str) -> int:
@@ -179,5 +201,7 @@ def test_the_command_adds_costs_that_search_uses(
     assert main(["costs", "store", "own.csv"]) == 0
     assert "gpu_ms of 'tiny_a' is as before" in capsys.readouterr().out
     assert main([*words.split(), "--as", "tiny=tiny_a"]) == 2
+    assert main([*words.split(), "--as", "tiny_a=x", "--as", "tiny_a=y"]) == 2
+    assert "--as: two are for one model" in capsys.readouterr().err
     assert main([*words.split(), "--as", "tiny_a"]) == 2
     assert "write MODEL=NAME or MODEL=NAME@SIZE" in capsys.readouterr().err

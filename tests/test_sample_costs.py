@@ -1,6 +1,8 @@
 """Costs that differ from sample to sample: averages, worst cases, search and certificates."""
 
 import itertools
+import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import committee as cm
+from committee.cli.output import print_json
 from committee.errors import CommitteeError, CostError, Infeasible
 from committee.pool.pool import Pool
+from committee.report.page import page_of
+from committee.report.rows import Report
 from committee.selection.statistics import percentile_thresholds
 
 NAMES = ("a", "b", "c")
@@ -179,6 +184,20 @@ def test_a_certificate_of_the_cost_needs_the_most_that_a_sample_can_cost():
     assert own.average_cost < own.cost_bound <= 1.15
 
 
+def test_a_sample_dearer_than_the_limit_leaves_a_promise_of_cost_open(tmp_path, capsys):
+    outputs, costs = world()
+    samples = len(costs["a"])
+    fresh = {name: own + (np.arange(samples) == 7) * 1e3 for name, own in costs.items()}
+    pool = pool_of(outputs, costs, split="val")
+    promise = cm.certify(pool, match="b", within=0.05, max_cost=5.0, cost_limit=20.0)
+    other = pool_of(outputs, fresh, split="test", ids=[f"t{i}" for i in range(samples)])
+    found = promise.certificate.holds_on(other)
+    assert found.cost.high == np.inf
+    assert "one cost more than the limit, 20.0 dollars" in found.cost.text
+    print_json(found.to_json())
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["cost"]["high"] is None
+
+
 @pytest.mark.parametrize(
     ("cost", "word"),
     [
@@ -193,3 +212,25 @@ def test_costs_that_are_none_get_one_line(cost, word):
     with pytest.raises(CommitteeError, match=word) as found:
         pool_of({"a": ([1, 0, 1], [1, 2, 3])}, {"a": cost})
     assert "\n" not in str(found.value)
+
+
+def test_the_page_shows_the_costs_of_each_split():
+    """Worst cases and references are of the samples, not sums of means; nothing slides by means."""
+    random = np.random.default_rng(3)
+    labels = random.integers(0, 3, 400)
+    signal = np.eye(3)[labels]
+    outputs = {n: random.normal(size=(400, 3)) + k * signal for k, n in ((1, "a"), (3, "b"))}
+    costs = {n: k * random.lognormal(size=400) for k, n in ((1, "a"), (9, "b"))}
+    pool = Pool.from_arrays(labels, outputs, kind="logits", costs=costs, unit="dollars")
+    val, test = pool.rows(slice(0, 200), "val"), pool.rows(slice(200, None), "test")
+    front = cm.search(val, test=test)
+    page = page_of(Report(front, test, "b"))
+    data = json.loads(re.search(r'<script[^>]*id="data"[^>]*>(.*?)</script>', page, re.S)[1])
+    points = [point for point in data["points"] if point["series"] == "front"]
+    for own, member in zip(points, front, strict=True):
+        for split, rows in (("val", slice(0, 200)), ("test", slice(200, None))):
+            known = cm.evaluate(member.cascade, val if split == "val" else test)
+            assert own[split]["cost"] == known.average_cost
+            assert own[split]["worst"] == known.worst_case_cost
+            assert own[split]["reference"] == pytest.approx(costs["b"][rows].mean())
+    assert not any("counts" in stages for stages in data["stages"])

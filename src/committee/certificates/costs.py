@@ -67,6 +67,7 @@ class AverageCost:
         high: What it is at most; infinite where nothing bounds the cost of a sample.
         most: The most that was promised.
         unit: Unit of the costs.
+        limit: The most that one sample can cost, as the promise states it; None if it does not.
     """
 
     average: float
@@ -74,6 +75,7 @@ class AverageCost:
     high: float
     most: float
     unit: str
+    limit: float | None = None
 
     @property
     def kept(self) -> bool:
@@ -89,8 +91,13 @@ class AverageCost:
     def text(self) -> str:
         """The figures in words."""
         average, most = human_cost(self.average, self.unit), human_cost(self.most, self.unit)
-        low, high = human_cost(self.low, self.unit, "down"), human_cost(self.high, self.unit, "up")
-        bounds = f"{low} to {high}" if np.isfinite(self.high) else f"{low} or more"
+        bounds = human_cost(self.low, self.unit, "down")
+        if np.isfinite(self.high):
+            bounds += f" to {human_cost(self.high, self.unit, 'up')}"
+        else:
+            bounds += " or more, for nothing bounds what one sample costs"
+        if self.limit is not None and not np.isfinite(self.high):
+            bounds += f": one cost more than the limit, {human_cost(self.limit, self.unit)}"
         return f"cost {average} of {most} promised ({bounds})"
 
 
@@ -112,7 +119,7 @@ def average_cost_of(
         limit: The most that one sample can cost, where costs differ and that was stated.
         unit: Unit of the costs.
     """
-    each = spent(costs, exits)
+    each, stated = spent(costs, exits), limit
     average = float(each.mean())
     if not differ(costs):
         limit = worst_cost(costs)
@@ -123,4 +130,4 @@ def average_cost_of(
     low = cap - mean_upper_bound(cap - np.minimum(each, cap), cap, level)
     stays = limit is not None and each.max(initial=0.0) <= limit
     high = mean_upper_bound(each, cap, level) if stays else float("inf")
-    return AverageCost(average, low, high, most, unit)
+    return AverageCost(average, low, high, most, unit, stated)

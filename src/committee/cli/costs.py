@@ -51,7 +51,10 @@ def costs(
     """
     index = Path(store) / "store.json"
     known = {n: model_from_json(n, m, str(index)) for n, m in read_index(index)["models"].items()}
-    names = dict(_called(each) for each in called or ())
+    pairs = [_called(each) for each in called or ()]
+    names = dict(pairs)
+    if len(names) < len(pairs):
+        raise CostError("--as: two are for one model; give each model one name")
     for name in names:
         if name not in known:
             raise UnknownNameError.of("--as", "model", name, known)

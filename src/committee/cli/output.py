@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import sys
@@ -30,8 +31,20 @@ _NAMED = 5
 
 
 def print_json(data: Any) -> None:
-    """Write JSON to standard output, in ASCII, so that no name controls a terminal."""
-    sys.stdout.write(json.dumps(data, indent=2) + "\n")
+    """Write JSON to standard output, in ASCII, so that no name controls a terminal.
+
+    JSON has no infinity, so a bound that is none is null.
+    """
+    sys.stdout.write(json.dumps(_finite(data), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(data: Any) -> Any:
+    """Return data for JSON, None in place of what is no finite number."""
+    if isinstance(data, Mapping):
+        return {key: _finite(each) for key, each in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(each) for each in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def say(text: str, quiet: bool = False) -> None:

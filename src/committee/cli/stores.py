@@ -98,7 +98,7 @@ def confidence_for(pool: Pool, confidence: str | None) -> str:
     """Return the confidence function to use."""
     kind = pool.combined_kind
     agreements = (*AGREEMENTS, AUTO) if kind == "decisions" else ()
-    if confidence is not None and kind in WITH_CONFIDENCE and confidence not in agreements:
+    if confidence is not None and kind in WITH_CONFIDENCE and confidence not in (*agreements, AUTO):
         remedy = (
             f"leave it out, or take {' or '.join(agreements)}" if agreements else "leave it out"
         )

@@ -24,7 +24,7 @@ from committee.arrays import Array
 from committee.errors import DataError, needing, require
 from committee.pool.comparison import identity_of
 from committee.pool.costs import costs_of_stages
-from committee.pool.evaluate import Evaluation
+from committee.pool.evaluate import Evaluation, stage_costs
 from committee.pool.pool import Pool
 from committee.pool.prefixes import StageSequence
 from committee.report.command import Saving, saving_of
@@ -317,15 +317,20 @@ def _page_data(report: Report, saving: Saving) -> dict[str, Any]:
     front, rows = report.front, report.rows
     row = rows[0]
     rest = [*report.members, *report.ensembles]
-    histograms = threshold_histograms(front, front.pool if report.test is None else report.test)
+    unit = front.settings.unit
+    shown = front.pool if report.test is None else report.test
+    histograms = threshold_histograms(front, shown)
 
     def key(cascade: Cascade) -> tuple[StageSequence, bool]:
         return cascade.models_of_stages, _slides(cascade, front, histograms)
 
     every = {key(each.cascade): each.cascade for each in [*rows, *rest]}
     numbers = {each: number for number, each in enumerate(every)}
-    costs = front.pool.prices(front.settings.unit)
-    reference = front.pool.single(report.reference, front.settings.combine)
+    costs = {**front.pool.prices(unit), **shown.prices(unit)}
+    alone = front.alone(report.reference)
+    # Where costs differ by sample, so do those of the reference on the two splits.
+    on_val = _average(alone, front.pool, unit)
+    on_test = None if report.test is None else _average(alone, report.test, unit)
 
     def series(kind: str, some: Iterable[Row]) -> list[dict[str, Any]]:
         return [
@@ -336,8 +341,8 @@ def _page_data(report: Report, saving: Saving) -> dict[str, Any]:
                 "name": each.name,
                 "stages": numbers[key(each.cascade)],
                 "thresholds": [_threshold(value) for value in each.cascade.thresholds],
-                "val": _figures(each.val),
-                "test": each.test and _figures(each.test),
+                "val": _figures(each.val, on_val),
+                "test": each.test and _figures(each.test, on_test),
                 "save": saving.target(each),
             }
             for each in some
@@ -345,14 +350,14 @@ def _page_data(report: Report, saving: Saving) -> dict[str, Any]:
 
     return {
         "scales": {name: _finite(value) for name, value in asdict(scales_of(report)).items()},
-        "unit": front.settings.unit,
+        "unit": unit,
         "heading": heading_of(row.reported.measure),
         "samples": row.task.samples,
         "exit_heading": exit_heading(row.task),
         "counted": front.settings.metric.counted,
         "reference": {
             "name": report.reference,
-            "cost": sum(costs[name] for name in reference),
+            "cost": on_val if on_test is None else on_test,
             "match": matches(report.reference),
         },
         "val": {"name": row.val.split, "samples": row.val.samples},
@@ -388,7 +393,13 @@ def _slides(
     return all(math.isinf(threshold) or threshold in column for threshold, column in pairs)
 
 
-def _figures(evaluation: Evaluation) -> dict[str, Any]:
+def _average(alone: Cascade, pool: Pool, unit: str) -> float:
+    """Return what the reference costs on average on a split."""
+    (cost,) = stage_costs(alone, pool, unit)
+    return float(np.mean(cost))
+
+
+def _figures(evaluation: Evaluation, reference: float | None) -> dict[str, Any]:
     low, high = evaluation.interval
     correct = evaluation.correct
     return {
@@ -397,6 +408,8 @@ def _figures(evaluation: Evaluation) -> dict[str, Any]:
         "low": low,
         "high": high,
         "cost": evaluation.average_cost,
+        "worst": evaluation.worst_case_cost,
+        "reference": reference,
         "exits": evaluation.exit_ratios,
     }
 

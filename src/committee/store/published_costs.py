@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from committee.errors import CostError
-from committee.spec.cost import Cost
+from committee.spec.cost import MEAN, Cost
 from committee.spec.model import KnownModel, ModelSpec
 from committee.store.tables import Table, read_table
 from committee.text import listed, printable
@@ -21,6 +21,8 @@ from committee.text import listed, printable
 TIMM = "timm-bench:"
 _MODEL = "model"
 _SIZES = ("image_size", "infer_img_size")
+# Numbers beyond this are no costs, nor are they when they are divided or multiplied.
+_LARGEST = 1e100
 _RATE, _GMACS, _BATCH = "infer_samples_per_sec", "infer_gmacs", "infer_batch_size"
 
 
@@ -65,7 +67,7 @@ def read_costs(source: str, unit: str = "ms_per_sample") -> list[TableRow]:
     names = [str(name).strip() for name in table.read(_MODEL).tolist()]
     size = next((name for name in _SIZES if name in table.columns), None)
     sides = [None] * len(names) if size is None else _numbers(table, size)
-    sizes = [None if side is None else int(side) for side in sides]
+    sizes = [_whole(table, size, row, side) for row, side in enumerate(sides)]
     rows = [TableRow(name, side, ()) for name, side in zip(names, sizes, strict=True)]
     return _timm_rows(table, rows, unit) if own else _own_rows(table, rows, size)
 
@@ -76,6 +78,7 @@ def _own_rows(table: Table, rows: Sequence[TableRow], size: str | None) -> list[
         if heading not in (_MODEL, size):
             unit, _, conditions = heading.partition("(")
             columns[heading] = unit.strip(), conditions.strip().removesuffix(")")
+    _check_units(table, columns)
     numbers = {heading: _numbers(table, heading) for heading in columns}
     return [
         replace(
@@ -90,8 +93,27 @@ def _own_rows(table: Table, rows: Sequence[TableRow], size: str | None) -> list[
     ]
 
 
+def _check_units(table: Table, columns: Mapping[str, tuple[str, str]]) -> None:
+    """Refuse two columns in one unit, of which a model could keep one only, and reserved words."""
+    of_unit: dict[str, str] = {}
+    for heading, (unit, conditions) in columns.items():
+        if unit in of_unit:
+            raise CostError(
+                f"{table.path}: columns {listed([of_unit[unit], heading])} are both in {unit!r}. "
+                "Give each its own unit, such as a name for each machine"
+            )
+        if conditions == MEAN:
+            raise CostError(
+                f"{table.path}: column {printable(heading)!r}: {MEAN!r} stands for costs of each "
+                "sample, which an import brings. Name other conditions"
+            )
+        of_unit[unit] = heading
+
+
 def _timm_rows(table: Table, rows: Sequence[TableRow], unit: str) -> list[TableRow]:
     """Return rows with milliseconds under the conditions that the file's name says."""
+    if unit == "macs":
+        raise CostError(f"{table.path}: milliseconds cannot be in macs. Name another --unit")
     lacking: list[float | None] = [None] * len(rows)
     rates = _numbers(table, _RATE)
     gmacs, batches = (
@@ -100,8 +122,8 @@ def _timm_rows(table: Table, rows: Sequence[TableRow], unit: str) -> list[TableR
     where = f"timm {table.path.stem}"
     found = []
     for row, rate, gmac, batch in zip(rows, rates, gmacs, batches, strict=True):
-        if rate == 0:
-            raise CostError(f"{table.path}: {row.text}: {_RATE} is 0; remove the row")
+        if rate is not None and rate < 1 / _LARGEST:
+            raise CostError(f"{table.path}: {row.text}: {_RATE} is {rate:g}; remove the row")
         size = "" if row.size is None else f"{row.size} x {row.size}"
         detail = ", ".join(filter(None, [size, f"batch {batch:g}" if batch else ""]))
         times = () if rate is None else (Cost(1000 / rate, unit, "measured", where, detail),)
@@ -120,13 +142,19 @@ def _numbers(table: Table, name: str) -> list[float | None]:
             number = float(text) if text else None
         except ValueError:
             number = -1.0
-        if number is not None and not 0 <= number < float("inf"):
+        if number is not None and not 0 <= number <= _LARGEST:
             raise CostError(
                 f"{table.path}: {table.place(row)}: {name!r} is {printable(text)[:40]!r}; it must "
                 f"be a number from 0. Columns are {_MODEL}, {_SIZES[0]} and units; remove others"
             )
         numbers.append(number)
     return numbers
+
+
+def _whole(table: Table, name: str | None, row: int, side: float | None) -> int | None:
+    if side is not None and side != int(side):
+        raise CostError(f"{table.path}: {table.place(row)}: {name!r} is {side:g}, no whole number")
+    return None if side is None else int(side)
 
 
 def matched_costs(
@@ -180,7 +208,9 @@ def _row_of(rows: Sequence[TableRow], model: KnownModel, alias: str | None) -> T
     fitting = [r for r in there if size is None or r.size is None or (r.size, r.size) == size]
     if len(fitting) == 1:
         return fitting[0]
-    texts = ", ".join(printable(row.text) for row in there)
+    texts = ", ".join(dict.fromkeys(printable(row.text) for row in there))
+    if len({row.text for row in fitting}) == 1:
+        return f"the table has {texts} {len(fitting)} times; remove all rows but one"
     if not fitting:
         return f"runs at {_sides(size)} pixels, the table has {texts}"
     return f"the table has {texts}. Name one: --as {model.name}={printable(there[0].text)}"

@@ -109,8 +109,8 @@ function showDetails(panel, data, point, onMove) {
       ["95 % interval", ({ figures }) => interval(figures.low, figures.high)],
       [capital(data.samples), ({ samples }) => count(samples)],
       ["Average cost", ({ figures }) => humanCost(figures.cost, data.unit)],
-      ["Worst case", () => humanCost(worst, data.unit)],
-      [`Speedup over ${data.reference.name}`, ({ figures }) => times(data.reference.cost / figures.cost)],
+      ["Worst case", ({ figures }) => humanCost(figures.worst ?? worst, data.unit)],
+      [`Speedup over ${data.reference.name}`, ({ figures }) => times((figures.reference ?? data.reference.cost) / figures.cost)],
     ];
     if (stages.models.length > 1) {
       rows.push(...stages.models.map((_, stage) => [
