@@ -15,8 +15,10 @@ import brute_force
 import committee as cm
 from brute_force import Oracle
 from committee import errors
+from committee.calibration.fitting import fit_calibrations
 from committee.cli import main
 from committee.report.rules import choices_by_rule, unusual_rule
+from committee.rule.scores import score
 from committee.selection.fixed_models import threshold_front
 from committee.selection.rules import rules_of
 from committee.selection.targets import Target
@@ -32,11 +34,11 @@ def test_auto_is_the_front_of_all_rules(data):
     kind = data.draw(st.sampled_from(["logits", "probabilities", "decisions"]))
     pool = data.draw(pools(kind))
     rules = rules_of(pool, "auto", "auto")
-    assert {(kind, *rule) for rule in rules} == {rule for rule in RULES if rule[0] == kind}
+    assert {(kind, *rule[:2]) for rule in rules} == {rule for rule in RULES if rule[0] == kind}
     front = cm.search(pool, combine="auto", confidence="auto", grid=2, threads=1)
     tried = [
         each
-        for combine, confidence in rules
+        for combine, confidence, _ in rules
         for each in Oracle(pool, combine, confidence, 2).every(len(pool.names))
     ]
     samples = len(pool)
@@ -44,7 +46,7 @@ def test_auto_is_the_front_of_all_rules(data):
     assert figures == {(cost / samples, right) for cost, right in brute_force.front(tried)}
     for each in front:
         assert cm.evaluate(each.cascade, pool) == each.evaluation
-        assert (each.cascade.combine, each.cascade.confidence) in rules
+        assert (each.cascade.combine, each.cascade.confidence, True) in rules
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def halves() -> tuple[cm.Pool, cm.Pool]:
 def test_one_part_may_be_auto(halves):
     front = cm.search(halves[0], combine="auto", grid=10, test=halves[1])
     assert front.exact
-    assert {confidence for _, confidence in front.settings.rules} == {"max_prob"}
+    assert {rule.confidence for rule in front.settings.rules} == {"max_prob"}
     assert [each.settings.combine for each in front.by_rule] == [
         "mean_logits", "mean_probabilities", "last", "vote",
     ]  # fmt: skip
@@ -79,6 +81,38 @@ def test_the_rule_that_won_is_compared_with_the_default_on_the_test_split(halves
     assert found.versus.split == "test"
     assert "rules" in found.line
     assert choices_by_rule(front.by_rule[0], Target(match="d")) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [("logits", "temperature"), ("decisions", "per-class"), ("decisions", "experts")],
+)
+def test_auto_covers_the_rules_without_calibrations(kind, method):
+    pool = random_pool(seed=3, models=4, samples=900)
+    if kind == "decisions":
+        outputs = {
+            n: (each.predicted(), score(each, "max_prob")) for n, each in pool.outputs.items()
+        }
+        labels, costs = pool.samples.labels, pool.prices("macs")
+        pool = cm.Pool.from_arrays(labels, outputs, kind=kind, costs=costs)
+    halves = pool.rows(slice(0, 600), "val"), pool.rows(slice(600, None), "test")
+    own = halves[0].with_calibrations(
+        fit_calibrations(halves[1].rows(slice(0, 300), "cal"), method)
+    )
+    front = cm.search(own, combine="auto", confidence="auto", grid=5)
+    plain = cm.search(own.with_calibrations({}), combine="auto", confidence="auto", grid=5)
+    for each in (*front.by_rule[0], *plain):
+        assert any(
+            one.evaluation.average_cost <= each.evaluation.average_cost
+            and one.evaluation.accuracy >= each.evaluation.accuracy
+            for one in front
+        )
+    assert {rule.calibrated for rule in front.settings.rules} == {True, False}
+    for each in front:
+        assert cm.evaluate(each.cascade, own) == each.evaluation
+    found = choices_by_rule(front, Target(match="d"))
+    assert sum(each.members for each in found.choices) == len(front)
+    assert sum("uncalibrated" in each.name for each in found.choices) == len(plain.settings.rules)
 
 
 def test_auto_covers_guided_searches(halves):

@@ -18,18 +18,22 @@ from committee.rule.outputs import WITH_CONFIDENCE
 from committee.rule.scores import is_portable
 from committee.selection.front import Committee, Front
 from committee.selection.paired import Comparison, compare
+from committee.selection.rules import SearchedRule
 from committee.selection.targets import Target
 from committee.text import human_cost, percent
 
 
-def rule_name(combine: str, confidence: str, kind: str = "logits") -> str:
+def rule_name(rule: SearchedRule, kind: str = "logits") -> str:
     """Return a rule in words.
 
-    >>> rule_name("vote", "max_prob", "decisions"), rule_name("last", "agreement", "decisions")
-    ('vote by their own confidence', 'last by agreement')
+    >>> rule_name(SearchedRule("vote", "max_prob"), "decisions")
+    'vote by their own confidence'
+    >>> rule_name(SearchedRule("last", "agreement", calibrated=False))
+    'last by agreement, uncalibrated'
     """
-    own = kind in WITH_CONFIDENCE and confidence == "max_prob"
-    return f"{combine} by {'their own confidence' if own else confidence}"
+    own = kind in WITH_CONFIDENCE and rule.confidence == "max_prob"
+    plain = "" if rule.calibrated else ", uncalibrated"
+    return f"{rule.combine} by {'their own confidence' if own else rule.confidence}{plain}"
 
 
 def unusual_rule(cascade: Cascade) -> str:
@@ -138,16 +142,25 @@ def choices_by_rule(front: Front, target: Target, test: Pool | None = None) -> R
     """
     if not front.by_rule:
         return None
-    own, kind = front.settings, front.pool.combined_kind
+    own = front.settings
+    names = {
+        rule: rule_name(rule, part.pool.combined_kind)
+        for part, rule in zip(front.by_rule, own.rules, strict=True)
+    }
     if target == Target():
         target = Target(match=front.most_accurate_single)
-    on_front = Counter((c.cascade.combine, c.cascade.confidence) for c in front)
+
+    def rule_of(cascade: Cascade) -> SearchedRule:
+        calibrated = bool(cascade.calibrations) or not front.pool.calibrations
+        return SearchedRule(str(cascade.combine), cascade.confidence, calibrated)
+
+    on_front = Counter(rule_of(each.cascade) for each in front)
     choices = []
-    for part, rule in zip(front.by_rule, own.rules, strict=True):
+    for part, rule in zip(front.by_rule, names, strict=True):
         committee = None
         with suppress(Infeasible):
             committee = target.of(part)
-        choices.append(RuleChoice(rule_name(*rule, kind), committee, on_front[rule]))
+        choices.append(RuleChoice(names[rule], committee, on_front[rule]))
     best = target.of(front)
     assert best is not None
     usual = choices[0]
@@ -157,5 +170,5 @@ def choices_by_rule(front: Front, target: Target, test: Pool | None = None) -> R
             best.cascade, usual.committee.cascade, test or front.pool, own.unit, own.metric,
             name=f"{named(usual.committee.cascade)} of {usual.name}", chose=test is None,
         )  # fmt: skip
-    won = rule_name(best.cascade.combination, best.cascade.confidence, kind)
+    won = names[rule_of(best.cascade)]
     return RuleChoices(choices, won, comparison)

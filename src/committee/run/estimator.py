@@ -31,7 +31,7 @@ from committee.rule.flow import Answers, Decisions, Request, decide, drive
 from committee.rule.outputs import Outputs, as_array, checked_outputs
 from committee.selection.exhaustive import search
 from committee.selection.front import Front, check_within
-from committee.selection.rules import search_rules
+from committee.selection.rules import SearchedRule, search_rules
 from committee.spec.cost import Cost
 from committee.text import counted, listed
 
@@ -410,8 +410,8 @@ def _indices(y: Array, classes: Array) -> Array:
 
 def _front(pool: Pool) -> Front:
     """Return the front under the rules that certificates try: the mean, and the last estimator."""
-    rules = [(combine, "max_prob") for combine in ("mean_probabilities", "last")]
-    return search_rules(pool, rules, lambda combine, _: search(pool, combine=combine))
+    rules = [SearchedRule(combine, "max_prob") for combine in ("mean_probabilities", "last")]
+    return search_rules(pool, rules, lambda own, combine, _: search(own, combine=combine))
 
 
 def _measured(members: Mapping[str, _Member], X: Any) -> dict[str, Cost]:

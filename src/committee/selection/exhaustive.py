@@ -74,9 +74,9 @@ def search(
     usual = SearchOptions(**options)
     if is_auto(usual.combine, usual.confidence):
 
-        def search_rule(combine: str, confidence: str) -> Front:
+        def search_rule(own: Pool, combine: str, confidence: str) -> Front:
             return search(
-                pool,
+                own,
                 max_models,
                 families=families,
                 stages=stages,

@@ -67,7 +67,8 @@ class Settings:
         cascades: How many cascades were covered; each vector of thresholds counts as one.
         self_cascades: True if only single models and self-cascades were covered.
         seconds: The time of each part of the search.
-        rules: The combinations and confidences, if the search was over several rules.
+        rules: If the search was over several rules, the combination and confidence of each, and
+            whether it was calibrated; see :class:`committee.selection.rules.SearchedRule`.
     """
 
     max_models: int
@@ -83,7 +84,7 @@ class Settings:
     cascades: int
     self_cascades: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
-    rules: tuple[tuple[str, str], ...] = ()
+    rules: tuple[tuple[str, str, bool], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return every setting, the metric by its name."""

@@ -63,9 +63,9 @@ def guided(
     own = SearchOptions(**options)
     if is_auto(own.combine, own.confidence):
 
-        def guided_rule(combine: str, confidence: str) -> Front:
+        def guided_rule(each: Pool, combine: str, confidence: str) -> Front:
             rule: SearchKeywords = {"combine": combine, "confidence": confidence}
-            return guided(pool, max_models, keep=keep, families=families, **(options | rule))
+            return guided(each, max_models, keep=keep, families=families, **(options | rule))
 
         return search_each_rule(pool, own.combine, own.confidence, guided_rule)
     plan = plan_search(pool, own)

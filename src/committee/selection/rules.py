@@ -1,9 +1,10 @@
-"""Searches over rules: every combination and confidence that a pool allows, in one front."""
+"""Searches over rules: every combination, confidence and calibration of a pool, in one front."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from committee.errors import CascadeError
 from committee.pool.pool import Pool
@@ -20,11 +21,25 @@ def is_auto(combine: str | None, confidence: str) -> bool:
     return AUTO in (combine, confidence)
 
 
-def rules_of(pool: Pool, combine: str | None, confidence: str) -> tuple[tuple[str, str], ...]:
-    """Return the rules to search, a combination and a confidence each, the default first.
+class SearchedRule(NamedTuple):
+    """A rule that was searched.
 
     Args:
-        pool: The pool.
+        combine: Name of the combination.
+        confidence: Name of the confidence.
+        calibrated: False if calibrations of the pool were left out.
+    """
+
+    combine: str
+    confidence: str
+    calibrated: bool = True
+
+
+def rules_of(pool: Pool, combine: str | None, confidence: str) -> tuple[SearchedRule, ...]:
+    """Return the rules to search, the default first.
+
+    Args:
+        pool: The pool. If it has calibrations, rules without them follow.
         combine: Name of the combination, or ``auto`` for all that the kind of outputs allows.
         confidence: Name of the confidence, or ``auto`` for all.
 
@@ -33,35 +48,53 @@ def rules_of(pool: Pool, combine: str | None, confidence: str) -> tuple[tuple[st
     """
     if not pool.keeps_outputs:
         raise CascadeError(f"search: {pool.task.units} have the scores of one rule; leave auto out")
-    usual = DEFAULT_COMBINE[pool.combined_kind]
+    pools = (pool, pool.with_calibrations({})) if pool.calibrations else (pool,)
+    return tuple(
+        SearchedRule(each, score, own is pool)
+        for own in pools
+        for each, score in _rules_of_kind(own, combine, confidence)
+    )
+
+
+def _rules_of_kind(pool: Pool, combine: str | None, confidence: str) -> list[tuple[str, str]]:
+    kind = pool.combined_kind
+    usual = DEFAULT_COMBINE[kind]
     combines = [combine or usual]
     if combine == AUTO:
-        combines = [usual, *(each for each in COMBINES_OF[pool.combined_kind] if each != usual)]
+        combines = [usual, *(each for each in COMBINES_OF[kind] if each != usual)]
     confidences = [confidence]
     if confidence == AUTO:
-        own = ("max_prob",) if pool.combined_kind in WITH_CONFIDENCE else tuple(CONFIDENCES)
-        confidences = [*own, *(AGREEMENTS if pool.combined_kind != "outcomes" else ())]
-    return tuple((each, score) for each in combines for score in confidences)
+        own = ("max_prob",) if kind in WITH_CONFIDENCE else tuple(CONFIDENCES)
+        confidences = [*own, *(AGREEMENTS if kind != "outcomes" else ())]
+    return [(each, score) for each in combines for score in confidences]
 
 
 def search_each_rule(
-    pool: Pool, combine: str | None, confidence: str, search_one: Callable[[str, str], Front]
+    pool: Pool,
+    combine: str | None,
+    confidence: str,
+    search_one: Callable[[Pool, str, str], Front],
 ) -> Front:
     """Return the joint front of the fronts of all rules; see :func:`rules_of`."""
     return search_rules(pool, rules_of(pool, combine, confidence), search_one)
 
 
 def search_rules(
-    pool: Pool, rules: Sequence[tuple[str, str]], search_one: Callable[[str, str], Front]
+    pool: Pool, rules: Sequence[SearchedRule], search_one: Callable[[Pool, str, str], Front]
 ) -> Front:
     """Return the joint front of the fronts of some rules; it is exact if they are.
 
     Args:
         pool: The pool.
-        rules: A combination and a confidence each, the default first.
-        search_one: Takes a combination and a confidence and returns their front.
+        rules: The rules, the default first.
+        search_one: Takes a pool, a combination and a confidence and returns their front.
     """
-    fronts = tuple(search_one(*rule) for rule in rules)
+    fronts = tuple(
+        search_one(
+            pool if rule.calibrated else pool.with_calibrations({}), rule.combine, rule.confidence
+        )
+        for rule in rules
+    )
     joint = join_fronts(pool, fronts)
     inexact = next((each.inexact for each in fronts if each.inexact), "")
     settings = replace(joint.settings, rules=tuple(rules))
