@@ -289,7 +289,7 @@ def _settings(report: Report, extra: Mapping[str, str]) -> dict[str, str]:
 
 def _each(settings: Settings, part: int) -> str:
     """Return the combinations or confidences of a search over several rules; empty for one."""
-    several = ", ".join(dict.fromkeys(rule[part] for rule in settings.rules))
+    several = ", ".join(dict.fromkeys(str(rule[part]) for rule in settings.rules))
     return f"each of {several}" if several else ""
 
 

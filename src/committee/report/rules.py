@@ -16,9 +16,8 @@ from committee.rule.cascade import Cascade
 from committee.rule.combinations import usual_combine
 from committee.rule.outputs import WITH_CONFIDENCE
 from committee.rule.scores import is_portable
-from committee.selection.front import Committee, Front
+from committee.selection.front import Committee, Front, SearchedRule
 from committee.selection.paired import Comparison, compare
-from committee.selection.rules import SearchedRule
 from committee.selection.targets import Target
 from committee.text import human_cost, percent
 

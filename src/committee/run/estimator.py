@@ -30,8 +30,8 @@ from committee.profile.measure import FEWEST, conditions, in_turns
 from committee.rule.flow import Answers, Decisions, Request, decide, drive
 from committee.rule.outputs import Outputs, as_array, checked_outputs
 from committee.selection.exhaustive import search
-from committee.selection.front import Front, check_within
-from committee.selection.rules import SearchedRule, search_rules
+from committee.selection.front import Front, SearchedRule, check_within
+from committee.selection.rules import search_rules
 from committee.spec.cost import Cost
 from committee.text import counted, listed
 

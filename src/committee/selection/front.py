@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,20 @@ from committee.reading import plain
 from committee.rule.cascade import Cascade
 from committee.rule.origin import Origin, RecordedTarget
 from committee.text import human_cost, percent
+
+
+class SearchedRule(NamedTuple):
+    """A rule that was searched.
+
+    Args:
+        combine: Name of the combination.
+        confidence: Name of the confidence.
+        calibrated: False if calibrations of the pool were left out.
+    """
+
+    combine: str
+    confidence: str
+    calibrated: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,8 +81,7 @@ class Settings:
         cascades: How many cascades were covered; each vector of thresholds counts as one.
         self_cascades: True if only single models and self-cascades were covered.
         seconds: The time of each part of the search.
-        rules: If the search was over several rules, the combination and confidence of each, and
-            whether it was calibrated; see :class:`committee.selection.rules.SearchedRule`.
+        rules: The rules, if the search was over several.
     """
 
     max_models: int
@@ -84,7 +97,7 @@ class Settings:
     cascades: int
     self_cascades: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
-    rules: tuple[tuple[str, str, bool], ...] = ()
+    rules: tuple[SearchedRule, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return every setting, the metric by its name."""

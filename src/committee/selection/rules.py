@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from committee.errors import CascadeError
 from committee.pool.pool import Pool
 from committee.rule.combinations import COMBINES_OF, DEFAULT_COMBINE
 from committee.rule.outputs import WITH_CONFIDENCE
 from committee.rule.scores import AGREEMENTS, CONFIDENCES
-from committee.selection.front import Front, join_fronts
+from committee.selection.front import Front, SearchedRule, join_fronts
 
 AUTO = "auto"
 
@@ -19,20 +18,6 @@ AUTO = "auto"
 def is_auto(combine: str | None, confidence: str) -> bool:
     """Return True if a search is over several rules."""
     return AUTO in (combine, confidence)
-
-
-class SearchedRule(NamedTuple):
-    """A rule that was searched.
-
-    Args:
-        combine: Name of the combination.
-        confidence: Name of the confidence.
-        calibrated: False if calibrations of the pool were left out.
-    """
-
-    combine: str
-    confidence: str
-    calibrated: bool = True
 
 
 def rules_of(pool: Pool, combine: str | None, confidence: str) -> tuple[SearchedRule, ...]:
