@@ -19,6 +19,7 @@ from committee.run.open import CascadeLike, LoadedCascade, open_cascade
 from committee.segment.store import load_images
 from committee.selection.rules import AUTO
 from committee.spec.model import ModelSpec
+from committee.spec.task import TASKS
 from committee.store.entry import read_index
 from committee.store.split import known_split, other_splits
 
@@ -196,9 +197,11 @@ def _missing_costs(root: Path, split: str) -> str:
             f"committee costs {root} TABLE.csv, or the same with --cost NAME=NUMBER for each "
             "model, because search needs costs"
         )
+    tasks = [TASKS.get(each.get("task", "")) for each in own]
+    data = " --data DATA" if any(task is not None and task.records for task in tasks) else ""
     return (
-        f"committee profile POOL.toml --store {root}, or the same with costs.macs = NUMBER for "
-        "each model in the pool file, because search needs costs"
+        f"committee profile POOL.toml{data} --store {root}, or the same with costs.macs = NUMBER "
+        "for each model in the pool file, because search needs costs"
     )
 
 

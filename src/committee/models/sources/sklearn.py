@@ -65,7 +65,8 @@ class SklearnSource(Source):
         """See :class:`committee.models.base.Source`."""
         where, path = f"model {spec.name!r}", Path(spec.text)
         check_file(where, path)
-        return _Estimator(spec, _loaded(where, path, allow_code), file_fingerprint(path))
+        estimator = _loaded(where, path, allow_code)
+        return _Estimator(spec, estimator, file_fingerprint(path), threads)
 
 
 def _loaded(where: str, path: Path, allow_code: Collection[str]) -> Any:
@@ -128,7 +129,10 @@ def _facts(path: str, _: int) -> dict[str, Any]:
 
 
 class _Estimator:
-    """A fitted estimator; columns of its outputs are in the order of the pool's classes."""
+    """A fitted estimator; columns of its outputs are in the order of the pool's classes.
+
+    ``threads`` are those of the whole process, and 0 leaves them as they are.
+    """
 
     keeps_input = True
     macs: int | None = None
@@ -138,9 +142,12 @@ class _Estimator:
         "committee profile POOL.toml --data DATA --store STORE"
     )
 
-    def __init__(self, spec: ModelSpec, estimator: Any, fingerprint: str) -> None:
+    def __init__(self, spec: ModelSpec, estimator: Any, fingerprint: str, threads: int) -> None:
         import sklearn
+        from threadpoolctl import threadpool_limits
 
+        if threads:
+            threadpool_limits(threads)
         self._where, self._kind = f"model {spec.name!r}", spec.kind
         self._columns, self._estimator = list(spec.columns), estimator
         self.engine = f"scikit-learn {sklearn.__version__}"
