@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from committee.arrays import Array
-from committee.certificates.candidates import sequences_of
+from committee.certificates.candidates import USUAL, rules_to_try
 from committee.certificates.certificate import (
     Certificate,
     agreeing_with,
@@ -47,11 +47,10 @@ from committee.pool.evaluate import (
 )
 from committee.pool.metrics import TOP_1, Metric
 from committee.pool.pool import Pool
-from committee.pool.prefixes import StageSequence, prefixes_of
+from committee.pool.prefixes import StageSequence
 from committee.rule.calibration import Calibration
 from committee.rule.cascade import Cascade
 from committee.rule.certificate import CertificateRecord
-from committee.rule.combinations import DEFAULT_COMBINE
 from committee.selection.evaluate_many import values_on
 from committee.selection.front import committee_of
 from committee.selection.options import Progress, most_models, processors
@@ -64,7 +63,6 @@ _MOST_STAGES = 3
 # Samples below which no promise is tried.
 _LEAST = 40
 _FIXED = "fixed committee 1"
-USUAL, RANKED = "max_prob", "ranked_agreement"
 
 
 @dataclass(frozen=True)
@@ -176,17 +174,13 @@ def certify(
         )
     most = most_models(max_models, min(_MOST_STAGES, pool.most_models), "stages of certificates")
     choosing, testing = (pool.rows(rows, pool.samples.split) for rows in divided(len(pool), seed))
-    # What is tested must not depend on the samples that test, and so not on what they cost.
-    costs = choosing.costs.values(promised.unit)
     useful, limit = (_limit(promised, each) for each in (choosing, testing))
-    rules = []
-    for name in _combines(pool, combine):
-        sequences = list(sequences_of(choosing, promised, name, most, costs))
-        if worst_case is not None:
-            sequences = within_bounds(pool, sequences, {promised.unit: worst_case})
-        for score, own in _by_confidence(pool, confidence, sequences).items():
-            source = prefixes_of(choosing, score, name, promised.metric)
-            rules.append(Rule(source, replace(source, pool=testing), own))
+    rules = rules_to_try(choosing, testing, promised, most, combine, confidence)
+    if worst_case is not None:
+        bounds = {promised.unit: worst_case}
+        rules = [
+            replace(rule, sequences=within_bounds(pool, rule.sequences, bounds)) for rule in rules
+        ]
     hypotheses = promised.hypothesis(choosing), promised.hypothesis(testing)
     error = (1 - level) * (1 if max_cost is None else 1 - COST_SHARE)
     test = partial(tested_paths, rules, *hypotheses, promised.unit, error)
@@ -214,24 +208,6 @@ def certify(
         bound=bound,
     )  # fmt: skip
     return _result(pool, testing, chosen, record, promised, None if best else tested.enough)
-
-
-def _combines(pool: Pool, combine: str | None) -> list[str]:
-    """Return the combinations to try."""
-    own = combine or DEFAULT_COMBINE[pool.combined_kind]
-    return list(dict.fromkeys([own, combine or "last"]))
-
-
-def _by_confidence(
-    pool: Pool, confidence: str | None, sequences: Sequence[StageSequence]
-) -> dict[str, Sequence[StageSequence]]:
-    """Return the confidences to try, with the sequences to try by each."""
-    usual = {pool.confidence_or(confidence or USUAL): sequences}
-    if confidence is not None or pool.combined_kind == "outcomes":
-        return usual
-    # One model agrees with itself: after it, ranked agreement is the usual confidence.
-    several = [each for each in sequences if sum(map(len, each[:-1])) > 1]
-    return usual | ({RANKED: several} if several else {})
 
 
 def _refuse_calibrated(pool: Pool, reference: Cascade | None) -> None:
