@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import committee as cm
 from committee import CommitteeClassifier
@@ -80,13 +81,17 @@ def members() -> list[tuple[str, Any]]:
     return [("small", GaussianNB()), ("large", DecisionTreeClassifier(random_state=0))]
 
 
-@parametrize_with_checks(
-    [
-        CommitteeClassifier(members(), costs=[1, 10], cv=3),
-        CommitteeClassifier(members(), costs=[1, 10]),
-    ],
-    expected_failed_checks=lambda own: PREFIT if own.cv == "prefit" else {},
-)
+def checks() -> Iterator[Any]:
+    for cv, cannot in ((3, {}), ("prefit", PREFIT)):
+        own = CommitteeClassifier(members(), costs=[1, 10], cv=cv)
+        for each in estimator_checks_generator(own, expected_failed_checks=cannot, mark="xfail"):
+            marks = getattr(each, "marks", ())
+            estimator, check = each.values if marks else each
+            name = f"{cv}-{getattr(check, 'func', check).__name__}"
+            yield pytest.param(estimator, check, marks=marks, id=name)
+
+
+@pytest.mark.parametrize(("estimator", "check"), list(checks()))
 @pytest.mark.filterwarnings("ignore")
 def test_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
