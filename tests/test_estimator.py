@@ -21,6 +21,7 @@ from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import (
     GridSearchCV,
     StratifiedKFold,
@@ -261,6 +262,19 @@ def test_it_sits_where_classifiers_do(fitted: CommitteeClassifier) -> None:
     assert CalibratedClassifierCV(FrozenEstimator(fitted)).fit(X[VAL], Y[VAL]).score(X, Y) > 0.75
 
 
+def test_each_class_counts_alike_where_that_is_asked_for() -> None:
+    own = committee(within=0.02, scoring="balanced_accuracy").fit(X[VAL], Y[VAL])
+    expected = balanced_accuracy_score(Y[VAL], LARGE.predict(X[VAL]))
+    front = own.front_
+    assert front.settings.metric.name == "balanced accuracy"
+    alone = cm.evaluate(front.alone("large"), front.pool, metric=front.settings.metric)
+    assert alone.accuracy == pytest.approx(expected)
+    chosen = cm.evaluate(own.cascade_, front.pool, metric=front.settings.metric)
+    assert expected - 0.02 <= chosen.accuracy < expected
+    top = committee(scoring=cm.top_k(2), level=0.9, within=0.05).fit(X[VAL], Y[VAL])
+    assert "by top-2" in top.certificate_.text
+
+
 def test_a_threshold_is_tuned_on_top_of_it() -> None:
     rare = labels == 1
     small, large = (clone(each).fit(X[TRAIN], rare[TRAIN]) for each in (SMALL, LARGE))
@@ -337,6 +351,8 @@ OTHER = GaussianNB().fit(X[TRAIN][Y[TRAIN] != "emu"], Y[TRAIN][Y[TRAIN] != "emu"
         ({"within": 5}, "within 5: a share of 1"),
         ({"level": 95}, "level 95 must lie between 0.5 and 0.999999"),
         ({"level": 0.95, "cv": 3}, "rows on which the estimators are fitted certify nothing"),
+        ({"scoring": "f1"}, "scoring: no score 'f1'"),
+        ({"scoring": "balanced_accuracy", "level": 0.9}, "certificates need 1 or 0"),
         ({"costs": [1]}, "costs: 1 cost for 2 estimators; give one each"),
         ({"costs": 3}, "costs: 1 cost for 2 estimators; give one each"),
         ({"costs": {"small": 1}}, "costs: none for 'large'"),

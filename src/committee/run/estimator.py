@@ -25,6 +25,7 @@ from committee.errors import (
     needing,
 )
 from committee.pool.evaluate import stored_decisions
+from committee.pool.metrics import TOP_1, Metric, weighted
 from committee.pool.pool import Pool
 from committee.profile.measure import FEWEST, conditions, in_turns
 from committee.rule.flow import Answers, Decisions, Request, decide, drive
@@ -39,6 +40,7 @@ with needing("CommitteeClassifier", "scikit-learn", "sklearn"):
     from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone
     from sklearn.model_selection import check_cv, cross_val_predict
     from sklearn.utils import Bunch, _safe_indexing, get_tags, indexable
+    from sklearn.utils.class_weight import compute_sample_weight
     from sklearn.utils.metaestimators import _BaseComposition
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import _num_samples, check_is_fitted, column_or_1d
@@ -95,6 +97,9 @@ class CommitteeClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition)
         within: How much less accurate it may be, a share of 1.
         level: The chance that this holds on new rows: the cascade is certified. None for no
             certificate.
+        scoring: What it is to be as good in: ``"accuracy"``, ``"balanced_accuracy"``, in which each
+            class counts alike, or a :class:`~committee.Metric`. A certificate needs one that counts
+            rows.
         cv: ``"prefit"`` if the estimators are fitted. Else ``fit`` fits them on all rows and
             chooses on predictions out of folds: a number of folds or a splitter, as scikit-learn
             takes it. Such rows certify nothing.
@@ -121,6 +126,7 @@ class CommitteeClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition)
         match: str | None = None,
         within: float = 0.005,
         level: float | None = None,
+        scoring: str | Metric = "accuracy",
         cv: Any = _PREFIT,
     ) -> None:
         self.estimators = estimators
@@ -128,6 +134,7 @@ class CommitteeClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition)
         self.match = match
         self.within = within
         self.level = level
+        self.scoring = scoring
         self.cv = cv
 
     def fit(self, X: Any, y: Any) -> CommitteeClassifier:
@@ -161,7 +168,7 @@ class CommitteeClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition)
             _indices(y, classes), outputs, kind="probabilities", costs=costs, unit=_UNIT,
             classes=[str(name) for name in classes.tolist()],
         )  # fmt: skip
-        self._choose(pool)
+        self._choose(pool, _metric(self.scoring, y))
         self.classes_ = classes
         self._keep(members)
         return self
@@ -312,15 +319,17 @@ class CommitteeClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition)
             )
         return {name: given[name] for name in named}
 
-    def _choose(self, pool: Pool) -> None:
+    def _choose(self, pool: Pool, metric: Metric) -> None:
+        """Choose the cascade, and keep what the choice rests on."""
         costs = pool.costs.values(pool.costs.unit())
         match = self.match or max(costs, key=lambda name: costs[name])
-        self.front_ = _front(pool)
+        self.front_ = _front(pool, metric)
         self.certificate_: Certificate | None = None
         if self.level is None:
             self.cascade_ = self.front_.matching(match, self.within).cascade
         else:
-            promise = certify(pool, match=match, within=self.within, level=self.level)
+            options = {"match": match, "within": self.within, "metric": metric}
+            promise = certify(pool, level=self.level, **options)
             self.cascade_, self.certificate_ = promise.cascade, promise.certificate
         self.costs_ = {n: own[pool.costs.unit()] for n, own in pool.costs.costs.items()}
         self.stages_ = stored_decisions(self.cascade_, pool).stage
@@ -408,10 +417,27 @@ def _indices(y: Array, classes: Array) -> Array:
     return np.searchsorted(classes, y)
 
 
-def _front(pool: Pool) -> Front:
+def _metric(scoring: str | Metric, y: Array) -> Metric:
+    """Return what each row scores if it is answered correctly."""
+    if isinstance(scoring, Metric):
+        return scoring
+    known = {
+        "accuracy": TOP_1,
+        "balanced_accuracy": weighted(compute_sample_weight("balanced", y), "balanced accuracy"),
+    }
+    if scoring not in known:
+        raise UnknownNameError.of("CommitteeClassifier: scoring", "score", str(scoring), known)
+    return known[scoring]
+
+
+def _front(pool: Pool, metric: Metric) -> Front:
     """Return the front under the rules that certificates try: the mean, and the last estimator."""
     rules = [SearchedRule(combine, "max_prob") for combine in ("mean_probabilities", "last")]
-    return search_rules(pool, rules, lambda own, combine, _: search(own, combine=combine))
+
+    def search_one(own: Pool, combine: str, _: str) -> Front:
+        return search(own, combine=combine, metric=metric)
+
+    return search_rules(pool, rules, search_one)
 
 
 def _measured(members: Mapping[str, _Member], X: Any) -> dict[str, Cost]:
