@@ -328,8 +328,9 @@ class CommitteeClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition)
         if self.level is None:
             self.cascade_ = self.front_.matching(match, self.within).cascade
         else:
-            options = {"match": match, "within": self.within, "metric": metric}
-            promise = certify(pool, level=self.level, **options)
+            promise = certify(
+                pool, match=match, within=self.within, level=self.level, metric=metric
+            )
             self.cascade_, self.certificate_ = promise.cascade, promise.certificate
         self.costs_ = {n: own[pool.costs.unit()] for n, own in pool.costs.costs.items()}
         self.stages_ = stored_decisions(self.cascade_, pool).stage
