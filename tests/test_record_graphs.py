@@ -18,6 +18,7 @@ from committee.errors import PoolFileError
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.run.runner import Runner
+from committee.testing import check_source
 from record_world import GRAPHS, write_graphs
 
 pytest.importorskip("onnxruntime")
@@ -161,3 +162,17 @@ def test_a_bundle_decides_alike(folder, committee):
     ]
     assert "class_index" in torn or torn["error"] == "the record has no 'long'"
     assert "`short`, `long`, `mask`" in Path("bundle/README.md").read_text()
+
+
+def test_the_source_keeps_its_contract(folder):
+    with np.load("test.npz") as arrays:
+        records = [
+            {name: arrays[name][row] for name in ("short", "long", "mask")} for row in range(3)
+        ]
+    for spec in read_pool_file("pool.toml").models:
+        check_source(spec, records=records)
+
+
+def test_what_is_not_exported(folder, capsys):
+    assert main(["export-onnx", "pool.toml", "--out", "graphs"]) == 2
+    assert "nothing says what shape records have" in capsys.readouterr().err

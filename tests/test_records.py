@@ -294,3 +294,21 @@ def test_half_an_answer_loses_nothing(folder, committee, refused):
     committee("predict", "pool.toml", "--data", "val.csv", "--split", "val", *CODE)
     models = sys.modules[f"committee source {folder / 'models.py'}"]
     assert sorted(models.calls) == [44, 44, 256, 256]
+
+
+def test_labels_come_later(folder, committee):
+    words = ("predict", "pool.toml", "--data", "val.csv", "--split", "val", *CODE)
+    committee(*words, "--unlabelled")
+    assert cm.Pool.load("predictions/val").samples.labels is None
+    write_jsonl(folder / "later.jsonl", reviews(300, 1))
+    committee("relabel", "predictions", "--split", "val", "--labels", "later.jsonl")
+    assert cm.Pool.load("predictions/val").samples.labels is not None
+
+
+def test_what_models_see_is_no_label(folder):
+    rows = [{"text": r["text"], "category": "x", "label": r["label"]} for r in reviews(5, 3)]
+    write_csv(folder / "x.csv", [{k: row[k] for k in ("text", "category")} for row in rows])
+    models = [spec(Record((Field("", ("text", "category"), row=True),)))]
+    data = open_data("x.csv", "val", ("no", "yes"), models=models)
+    assert data.samples.labels is None
+    assert data.read(np.array([0]))[0] == {"text": rows[0]["text"], "category": "x"}

@@ -13,6 +13,7 @@ from committee.errors import ModelError, PoolFileError, UntrustedCodeError
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
 from committee.run.runner import Runner
+from committee.testing import check_source
 
 pytest.importorskip("sklearn")
 skops = pytest.importorskip("skops.io")
@@ -76,6 +77,11 @@ def test_from_predict_to_verify(folder, tmp_path):
     run = Runner(chosen, allow_code=[TREE])
     with np.load("test.npz") as arrays:
         assert run(arrays["x"][0]).class_name in CLASSES
+
+
+def test_the_source_keeps_its_contract(folder):
+    for spec in read_pool_file("pool.toml").models:
+        check_source(spec, [TREE], records=list(points(3, 5)[0]))
 
 
 def test_classes_that_are_not_the_pools(folder, tmp_path):

@@ -8,8 +8,10 @@ import pytest
 import committee as cm
 from committee.cli import main
 from committee.errors import ModelError, PoolFileError
+from committee.models.base import outputs_of
 from committee.models.load import load_model
 from committee.models.pool_file import read_pool_file
+from committee.models.records import RecordBatch
 from record_world import WORDS, reviews, write_csv
 
 torch = pytest.importorskip("torch")
@@ -89,3 +91,39 @@ def test_what_a_text_classifier_cannot_do(folder):
         (folder / "wrong.toml").write_text(wrong)
         with pytest.raises((PoolFileError, ModelError), match=why):
             load_model(read_pool_file("wrong.toml").models[0])
+
+
+MODULE = """
+import torch
+
+class Sums(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, a, b):
+        z = self.scale * (a + b.sum(dim=-1))
+        return {"logits": torch.stack([-z, z], 1)}
+
+def module():
+    return Sums()
+"""
+
+
+def test_a_module_of_named_arrays(tmp_path):
+    (tmp_path / "module.py").write_text(MODULE)
+    (tmp_path / "pool.toml").write_text(
+        """
+task = "classification"
+dtype = "float32"
+[[model]]
+name = "sums"
+source = "python:module.py:module"
+input = { a = "one", b = ["two", "three"] }
+"""
+    )
+    spec = read_pool_file(tmp_path / "pool.toml").models[0]
+    model, known = load_model(spec, [str(tmp_path / "module.py")])
+    assert model.parameters == 1
+    batch = RecordBatch.of([{"one": 1, "two": 2, "three": "3"}] * 2, spec.record)
+    assert outputs_of(model, known, batch).values.tolist() == [[-12.0, 12.0]] * 2

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from committee.models.records import RecordBatch
 from committee.spec.model import ModelSpec
 from committee.spec.preprocessing import Preprocessing
 from committee.spec.recipe import Recipe
+from committee.spec.record import Record
 
 _RECIPE = Preprocessing((8, 8))
 _THREADS = 4
@@ -95,6 +98,12 @@ def _inputs(samples: RawSamples, recipe: Recipe) -> Array:
     return np.concatenate(list(inputs.parts())).reshape(inputs.shape)
 
 
+def _equal(one: Any, two: Any) -> bool:
+    if isinstance(one, dict):
+        return all(_equal(one[name], two[name]) for name in one)
+    return bool(np.array_equal(one, two)) if isinstance(one, np.ndarray) else bool(one == two)
+
+
 def _require(holds: bool, promise: str) -> None:
     if not holds:
         raise AssertionError(f"the contract is not kept: {promise}")
@@ -104,20 +113,26 @@ def _require(holds: bool, promise: str) -> None:
 _TOLERANCE = 1e-4
 
 
-def check_source(spec: ModelSpec, allow_code: Collection[str] = (), seed: int = 0) -> None:
+def check_source(
+    spec: ModelSpec,
+    allow_code: Collection[str] = (),
+    seed: int = 0,
+    records: Sequence[Any] = (),
+) -> None:
     """Check that a source, and one model of it, keep :class:`committee.models.base.Source`.
 
     Args:
         spec: A model of that source, without a fingerprint; a small one makes a quick test.
         allow_code: Python files and modules that may be run.
         seed: Of the inputs that the model is run on.
+        records: What a model of records is run on, three at least.
 
     Raises:
         AssertionError: If a part of the contract is broken; the line says which.
     """
     _check_text(spec)
     _check_published(spec)
-    _check_model(spec, allow_code, seed)
+    _check_model(spec, allow_code, _some_inputs(spec, seed, records))
 
 
 def _check_text(spec: ModelSpec) -> None:
@@ -134,6 +149,8 @@ def _check_text(spec: ModelSpec) -> None:
 
 
 def _check_published(spec: ModelSpec) -> None:
+    if spec.does.records:
+        return
     source = source_of(spec.source)
     published = dict(source.published(spec.text, None))
     known = {field.name for field in fields(Preprocessing)}
@@ -145,19 +162,24 @@ def _check_published(spec: ModelSpec) -> None:
         _require(sized.keys() == published.keys(), "the size changes no other field")
 
 
-def _check_model(spec: ModelSpec, allow_code: Collection[str], seed: int) -> None:
+def _some_inputs(spec: ModelSpec, seed: int, records: Sequence[Any]) -> Array | RecordBatch:
+    if isinstance(spec.preprocessing, Record):
+        return RecordBatch.of(records[:3], spec.preprocessing)
+    shape = (3, *spec.preprocessing.shape)
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def _check_model(spec: ModelSpec, allow_code: Collection[str], batch: Array | RecordBatch) -> None:
     model, known = load_model(spec, allow_code)
     _require(len(model.fingerprint) == 16, "a fingerprint has sixteen hexadecimal digits")
     for count in (model.macs, model.parameters):
         _require(count is None or (type(count) is int and count >= 0), "counts are whole or None")
     stored = ModelSpec.from_json(spec.name, json.loads(json.dumps(known.to_json())), "here")
     again, _ = load_model(stored, allow_code)  # refused if the fingerprint differs
-    recipe = spec.preprocessing
-    shape = (3, *recipe.shape)
-    batch = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-    before = batch.copy()
-    model(batch)
-    _require(np.array_equal(batch, before), "inputs are left as they are")
+    given = batch.value(copied=True) if isinstance(batch, RecordBatch) else batch
+    before = copy.deepcopy(given)
+    model(given)
+    _require(_equal(given, before), "inputs are left as they are")
     first = outputs_of(model, known, batch).values
     stored_outputs = first.copy()
     for other in (model, again):

@@ -7,7 +7,7 @@ found by their usual names, or named after the path: ``reviews.csv:label=stars,i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +151,10 @@ def open_records(
         return None
     columns = read_columns(path, split)
     check_some(path, columns)
-    label, key = (_found(path, columns, named, *each) for each in _WORDS.items())
-    inputs = [name for name in columns.names if name not in (label, key)]
     recipes = [s.preprocessing for s in models if isinstance(s.preprocessing, Record)]
+    seen = {name for recipe in recipes for name in recipe.columns}
+    label, key = (_found(path, columns, named, seen, *each) for each in _WORDS.items())
+    inputs = [name for name in columns.names if name not in (label, key)]
     needed = _needed(path, columns, inputs, recipes)
     samples = _samples(path, columns, label, key, (split, classes, labels))
     samples = with_notes(samples, _note(inputs, needed, label))
@@ -173,16 +174,24 @@ _WORDS = {"label": LABEL_WORDS, "id": ID_WORDS}
 
 
 def _found(
-    path: Path, columns: Columns, named: Mapping[str, str], what: str, words: Sequence[str]
+    path: Path,
+    columns: Columns,
+    named: Mapping[str, str],
+    seen: Collection[str],
+    what: str,
+    words: Sequence[str],
 ) -> str:
-    """Return the column that is named as the label or the id, or has one of the usual names."""
+    """Return the column that is named as the label or the id, or has one of the usual names.
+
+    What models see is not taken for one.
+    """
     if columns.beside is not None:
         return f"{what}s" if f"{what}s" in columns.beside else ""
     if what in named:
         if named[what] not in columns.names:
             raise UnknownNameError.of(str(path), "column", named[what], columns.names)
         return named[what]
-    spelled = {word(name): name for name in reversed(columns.names)}
+    spelled = {word(name): name for name in reversed(columns.names) if name not in seen}
     return next((spelled[each] for each in words if each in spelled), "")
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from committee.errors import ModelError
+from committee.errors import ExportError, ModelError
 from committee.files import write_bytes, write_text
 from committee.models.engines.exported import cached_graph, difference
 from committee.models.engines.torch_module import TorchModel
@@ -31,6 +31,11 @@ def export_pool(
     Graphs keep the preprocessing and the costs of their models. They have fingerprints of their
     own: predict again with the new pool file.
     """
+    if pool.task.records:
+        raise ExportError(
+            "export-onnx: nothing says what shape records have. Export each model with "
+            "torch.onnx.export, or what made it, and name the file as its source: onnx:FILE"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f"task = {_toml(pool.task.name)}", f"classes = {_toml(pool.classes)}"]
     plain = [replace(spec, engine="") for spec in pool.models]

@@ -21,6 +21,7 @@ from committee.data.table import read_labels
 from committee.errors import DataError, MisalignedError, StoreError
 from committee.pool.labels import indices
 from committee.rule.outputs import WITH_CONFIDENCE
+from committee.spec.model import ModelSpec, model_from_json
 from committee.store.calibrations import KEY, remove_calibrations
 from committee.store.entry import SAMPLES, finished_models, read_index, read_manifest
 from committee.store.folder import writing
@@ -84,7 +85,7 @@ def relabel(
         raise StoreError(f"{root}: no split {split!r} to relabel; there are: {known or 'none'}")
     classes = tuple(read_index(root / "store.json")["classes"])
     before = read_split(root / split, classes)
-    new, notes = _joined(before, _read_labels(labels, before, classes))
+    new, notes = _joined(before, _read_labels(labels, before, classes, _models_of(root)))
     _check_width(root / split, new)
     old = before.samples.labels
     added = len(new) if old is None else 0
@@ -97,7 +98,19 @@ def relabel(
     return _Relabelled(root / split, len(new), added, changed, tuple(notes))
 
 
-def _read_labels(labels: Any, split: Split, classes: tuple[str, ...]) -> _NewLabels:
+def _models_of(root: Path) -> list[ModelSpec]:
+    """Return the models of a store that say what a sample is."""
+    known = read_index(root / "store.json")["models"]
+    models = [
+        model_from_json(name, {k: v for k, v in data.items() if k != KEY}, str(root))
+        for name, data in known.items()
+    ]
+    return [model for model in models if isinstance(model, ModelSpec)]
+
+
+def _read_labels(
+    labels: Any, split: Split, classes: tuple[str, ...], models: Sequence[ModelSpec]
+) -> _NewLabels:
     if isinstance(labels, Mapping):
         return _NewLabels(indices("labels", list(labels.values()), classes), [*map(str, labels)])
     if not isinstance(labels, str | Path):
@@ -108,7 +121,7 @@ def _read_labels(labels: Any, split: Split, classes: tuple[str, ...]) -> _NewLab
     if ending in readers and path.is_file():
         new = readers[ending](path, classes)
         return _with_content(new, path.parent, split) if ending == ".csv" else new
-    dataset = open_data(labels, split.samples.split, classes)
+    dataset = open_data(labels, split.samples.split, classes, models=models)
     samples = dataset.samples
     if samples.labels is None:
         raise DataError(f"labels {labels}: has no labels ({'; '.join(samples.notes) or 'none'})")

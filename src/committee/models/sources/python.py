@@ -21,6 +21,7 @@ from committee.errors import ModelError, UntrustedCodeError
 from committee.models.async_calls import AsyncCalls, is_async
 from committee.models.base import Model, Source, file_fingerprint, one_output
 from committee.models.engines.exported import model_of
+from committee.models.engines.record_module import RecordModule
 from committee.models.engines.weights import fill, read_weights
 from committee.paths import MOVED, expanded
 from committee.spec.model import ENGINES, ModelSpec
@@ -62,7 +63,8 @@ class PythonSource(Source):
         if "torch" in sys.modules and isinstance(made, sys.modules["torch"].nn.Module):
             if spec.weights:
                 fill(where, spec.weights, made, read_weights(where, Path(spec.weights)))
-            return model_of(spec, made, fingerprint, threads)
+            make = RecordModule if spec.does.records else model_of
+            return make(spec, made, fingerprint, threads)
         if not callable(made):
             raise ModelError(f"{where}: {factory}() returned a {type(made).__name__}, not a model")
         if spec.weights or spec.engine:
