@@ -19,6 +19,8 @@ from committee.data.huggingface import _HuggingFaceDataset
 from committee.data.open import open_data
 from committee.errors import CommitteeError, DataError, MisalignedError, UnknownNameError
 from committee.pool.samples import Samples
+from committee.spec.model import ModelSpec
+from committee.spec.record import Field, Record
 from committee.testing import check_data
 
 CLASSES = ("cat", "dog", "eel")
@@ -199,7 +201,7 @@ class Faulty(ArrayDataset):
 
 FAULTS = {
     "sorts": "order of the rows",
-    "forgets": "one image a row",
+    "forgets": "one sample a row",
     "changes": "reading again gives the same",
     "signed": "digests are uint64",
     "counts": "digests come in the order",
@@ -404,3 +406,20 @@ def test_a_plug_in_that_is_not_there_or_fails_is_told(spec: str, told: str) -> N
     with pytest.raises((UnknownNameError, DataError), match=told) as caught:
         open_data(spec)
     assert "\n" not in str(caught.value)
+
+
+def test_records_that_datasets_saved(tmp_path):
+    datasets = pytest.importorskip("datasets", reason="the extra datasets is not installed")
+    features = datasets.Features(
+        text=datasets.Value("string"), mood=datasets.ClassLabel(names=["sad", "glad"])
+    )
+    columns = {"text": ["a", "b", "c"], "mood": [0, 1, 1]}
+    made = datasets.Dataset.from_dict(columns, features=features)
+    datasets.DatasetDict({"val": made, "test": made}).save_to_disk(tmp_path / "saved")
+    spec = ModelSpec("m", "python:m.py:m", Record((Field("", ("text",)),)), task="classification")
+    source = f"{tmp_path / 'saved'}:label=mood"
+    data = open_data(source, "test", ("glad", "sad"), models=[spec])
+    assert data.samples.labels is not None
+    assert data.samples.labels.tolist() == [1, 0, 0]
+    assert data.read(np.array([2, 0])) == ["c", "a"]
+    check_data(data, recipe=spec.preprocessing)

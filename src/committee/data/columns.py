@@ -15,7 +15,7 @@ from committee.data.huggingface import load_saved
 from committee.data.table import read_table
 from committee.errors import DataError, MisalignedError, UnreadableError, needing
 from committee.reading import parsed_json, read_text
-from committee.text import counted, first_line, listed
+from committee.text import first_line, listed
 
 Rows: TypeAlias = Array | list[dict[str, Any]]
 # Bytes of a jsonl file that is read; larger tables are read from parquet as they are needed.
@@ -46,10 +46,15 @@ class Columns:
 
 
 def read_columns(path: Path, split: str) -> Columns:
-    """Open a table by its ending, or as a folder that ``datasets`` saved."""
-    if path.is_dir():
-        return _saved(path, split)
-    return READERS[path.suffix.lower()](path)
+    """Open a table by its ending, or as a folder that ``datasets`` saved.
+
+    Raises:
+        DataError: If it cannot be read, or has no record.
+    """
+    columns = _saved(path, split) if path.is_dir() else READERS[path.suffix.lower()](path)
+    if not columns.count:
+        raise DataError(f"{path}: has no record; there is no sample")
+    return columns
 
 
 def _csv(path: Path) -> Columns:
@@ -185,9 +190,3 @@ READERS: dict[str, Callable[[Path], Columns]] = {
     ".npz": _npz,
     ".npy": _npy,
 }
-
-
-def check_some(path: Path, columns: Columns) -> None:
-    """Refuse a table without records."""
-    if not columns.count:
-        raise DataError(f"{path}: has {counted(0, 'record')}; there is no sample")

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from committee.arrays import Array
 from committee.data.base import BrokenSamplesError, Dataset, digest
-from committee.data.columns import READERS, Columns, check_some, read_columns
+from committee.data.columns import READERS, Columns, read_columns
 from committee.data.files import FileKind, FilesDataset, open_folder
 from committee.data.huggingface import is_saved
 from committee.data.table import ID_WORDS, LABEL_WORDS
@@ -27,6 +29,10 @@ from committee.spec.model import ModelSpec
 from committee.spec.record import Record
 from committee.text import listed, word
 
+# The shape of one record in each input of a model.
+_Forms: TypeAlias = tuple[tuple[int, ...], ...]
+# Records that are tried for the form that all should have.
+_TRIED = 100
 # What may follow a path: the columns of the label and of the id.
 _NAMED = re.compile(r"(.+?):((?:(?:label|id)=[^,]+)(?:,(?:label|id)=[^,]+)*)")
 
@@ -52,25 +58,32 @@ class RecordsDataset:
     ) -> None:
         self._columns, self._names, self._needed = columns, tuple(names), tuple(needed)
         self._recipes = tuple(dict.fromkeys(recipes))
-        self._forms: dict[Record, tuple[tuple[int, ...], ...]] = {}
         self.samples = samples
 
     def read(self, rows: Array) -> Array | list[Any]:
         """See :class:`committee.data.base.Dataset`."""
-        taken = self._columns.take(rows, self._needed)
-        if isinstance(taken, np.ndarray):
-            return taken
-        records: list[Any] = taken
-        if len(self._names) == 1:
-            records = [record.get(self._names[0]) for record in taken]
-        if len(rows) and self._problem(records):
+        records = self._records(rows)
+        if isinstance(records, np.ndarray):
+            return records
+        problem = self._problem(records) if len(rows) else ""
+        if problem:
             ids = self.samples.ids
-            # Alone, one that lacks the columns fails, or has another form than those before it.
             whys = [self._problem([record]) for record in records]
             raise BrokenSamplesError(
-                [(ids[row], why) for row, why in zip(rows.tolist(), whys, strict=True) if why]
+                [
+                    (ids[row], why or problem)
+                    for row, why in zip(rows.tolist(), whys, strict=True)
+                    if why or not any(whys)
+                ]
             )
         return records
+
+    def _records(self, rows: Array) -> Array | list[Any]:
+        """Return records as the table has them: mappings, or values of its only column."""
+        taken = self._columns.take(rows, self._needed)
+        if isinstance(taken, np.ndarray) or len(self._names) != 1:
+            return taken
+        return [record.get(self._names[0]) for record in taken]
 
     def digests(self, rows: Array) -> Array:
         """See :class:`committee.data.base.Dataset`."""
@@ -84,13 +97,26 @@ class RecordsDataset:
                 forms = RecordBatch.of(records, recipe).forms
             except DataError as error:
                 return str(error)
-            first = self._forms.setdefault(recipe, forms)
+            first = self._first_forms.get(recipe, forms)
             if forms != first:
                 return f"has the shape {_shown(forms)}, where others have {_shown(first)}"
         return ""
 
+    @cached_property
+    def _first_forms(self) -> dict[Record, _Forms]:
+        """The form, for each recipe, of the first record that has one."""
+        found: dict[Record, _Forms] = {}
+        for row in range(min(len(self.samples), _TRIED)):
+            records = self._records(np.array([row]))
+            for recipe in self._recipes:
+                with suppress(DataError):
+                    found.setdefault(recipe, RecordBatch.of(records, recipe).forms)
+            if len(found) == len(self._recipes):
+                break
+        return found
 
-def _shown(forms: tuple[tuple[int, ...], ...]) -> str:
+
+def _shown(forms: _Forms) -> str:
     return ", ".join(map(str, forms))
 
 
@@ -150,7 +176,6 @@ def open_records(
     if not path.is_dir() and not (path.is_file() and path.suffix.lower() in READERS):
         return None
     columns = read_columns(path, split)
-    check_some(path, columns)
     recipes = [s.preprocessing for s in models if isinstance(s.preprocessing, Record)]
     seen = {name for recipe in recipes for name in recipe.columns}
     label, key = (_found(path, columns, named, seen, *each) for each in _WORDS.items())
