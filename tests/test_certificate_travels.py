@@ -162,8 +162,8 @@ def test_a_reference_that_is_no_rule_gets_one_line(rule: dict[str, object]) -> N
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"average_cost": 5.8e6}, "replaces large: 2 times dearer; "),
-        ({"average_cost": 1.45e6}, "replaces large: 2 times cheaper; "),
+        ({"average_cost": 5.8e6}, "replaces large: 2.00× dearer; "),
+        ({"average_cost": 1.45e6}, "replaces large: 2.00× cheaper; "),
         ({"average_cost": 0}, "replaces large: with 95 % certainty "),
         ({"lower_bound": -0.01}, "at most 1 point less accurate on"),
         ({"measure": "top-5"}, "at most 0.5 points less accurate by top-5 on"),

@@ -18,6 +18,7 @@ from committee.certificates.disagreements import disagreements
 from committee.certificates.stages import stage_gaps
 from committee.cli import main
 from committee.errors import CascadeError
+from committee.report.text import at_thresholds
 from committee.text import csv_text
 
 CLASSES = ("cat", "=dog", "eel")
@@ -294,7 +295,11 @@ def test_search_chooses_what_keeps_the_promise(world, capsys, target):
     text = text_of(f"{SEARCH} {target}", capsys)
     assert text.startswith(f"Certificate: {certificate.text}.")
     assert "On test: " in text
-    assert f"Chosen: {chosen}, written to c.json" in text
+    assert f"Chosen: {chosen}{at_thresholds(chosen)}, written to c.json" in text
+    # Beside what the certificate promises nothing is said of the usual interval.
+    for uncertified in ("promise open", "promise kept", "promise missed", "within chance"):
+        assert uncertified not in text
+    assert "promise open" not in text_of("evaluate c.json store", capsys)
 
 
 def test_search_needs_no_labels_to_agree(world, capsys):

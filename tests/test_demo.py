@@ -159,4 +159,4 @@ def test_few_labels_certify_as_the_page_shows(demo, tmp_path, monkeypatch, capsy
     assert "disagree on 149 of 5,000" in printed
     certificate = cm.Certificate.of("mine.json")
     assert f"{-100 * certificate.lower_bound:.2f} points less accurate" in section
-    assert "6.6 times cheaper" in certificate.text
+    assert "6.58× cheaper" in certificate.text

@@ -63,7 +63,7 @@ def test_the_figures_are_what_the_commands_print(
         "22,581,825 cascades of 2,380 sequences",
         "+0.03 points (−0.16 to +0.22)",
         "1.86× cheaper",
-        "replaces efficientnet_b3a: 1.9 times cheaper; with 95 % certainty at most 0.1318 points "
+        "replaces efficientnet_b3a: 1.86× cheaper; with 95 % certainty at most 0.14 points "
         "less accurate (promised: 0.5 points less at most) on data like these 25,000 samples",
         "only the cascade is correct on 303, only efficientnet_b3a on 295",
     ):

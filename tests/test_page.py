@@ -21,8 +21,8 @@ from committee.cli import main
 from committee.report.page import Section, page_of
 from committee.report.rows import Report, Row
 from committee.report.table import Cell, Column, Table
-from committee.report.text import interval, named, times
-from committee.text import human_cost, percent
+from committee.report.text import interval, named
+from committee.text import human_cost, percent, times
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 

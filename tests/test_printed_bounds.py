@@ -74,8 +74,7 @@ def test_levels(level: float) -> None:
     assert 0 < number(level_text(level)) <= 100 * level * (1 + NOISE)
 
 
-# Bounds of differences are found to 1e-6.
-@given(DIFFERENCES.filter(lambda bound: bound == 0 or abs(bound) >= 1e-6))
+@given(DIFFERENCES)
 @example(0.0)
 @example(-0.0055634)
 def test_the_sentence_of_a_difference(bound: float) -> None:
@@ -84,10 +83,10 @@ def test_the_sentence_of_a_difference(bound: float) -> None:
     assert found is not None
     assert "-" not in found[0]
     which, figure, side = found.groups()
-    assert (which, side) == (("least", "more") if bound > 0 else ("most", "less"))
+    assert (which, side) == (("least", "more") if bound >= 1e-4 else ("most", "less"))
     signed = float(figure) if side == "more" else -float(figure)
     assert signed <= 100 * bound + NOISE
-    assert signed == pytest.approx(100 * bound, rel=1e-3, abs=1e-12)
+    assert signed == pytest.approx(100 * bound, abs=0.01 + NOISE)
 
 
 @given(SHARES, st.sampled_from(["agreement", "at least"]))

@@ -19,8 +19,8 @@ from committee.report.page import page_of
 from committee.report.rows import ENSEMBLE, SINGLE, Report, Row
 from committee.report.style import empty_figure, scale_cost
 from committee.report.tables import front_csv, rich_table
-from committee.report.text import exits, interval, times
-from committee.text import human_cost, percent, points
+from committee.report.text import exits, interval
+from committee.text import human_cost, percent, points, times
 
 NAMES = ("tiny", "small", "base", "large", "huge")
 STEPS = (1.2, 1.7, 2.1, 2.5, 2.9)

@@ -79,7 +79,13 @@ def test_the_rule_that_won_is_compared_with_the_default_on_the_test_split(halves
     usual = found.choices[0].committee.test.accuracy
     assert found.versus.difference.value == pytest.approx(own - usual)
     assert found.versus.split == "test"
-    assert "rules" in found.line
+    assert f"{found.won} has the cheapest committee that matches d on val" in found.line
+    target = Target(min_accuracy=0.1, match="d", within=0.5)
+    line = choices_by_rule(front, target, halves[1]).line
+    assert "that is within 50 points of d and has 10.00 % or more on val" in line
+    assert "most accurate committee for that cost on val" in (
+        choices_by_rule(front, Target(max_cost=1e9), halves[1]).line
+    )
     assert choices_by_rule(front.by_rule[0], Target(match="d")) is None
 
 
@@ -119,6 +125,14 @@ def test_auto_covers_guided_searches(halves):
     front = cm.guided(halves[0], 3, keep=3, combine="auto", grid=5)
     assert front.inexact.startswith("guided")
     assert len(front.by_rule) == 4
+
+
+def test_progress_names_the_rule(halves):
+    parts = []
+    cm.search(halves[0], 2, combine="auto", grid=5, progress=lambda *each: parts.append(each))
+    names = dict.fromkeys(part for part, _, _ in parts)
+    ends = [name for name in names if "sequences" in name]
+    assert ends == [f"rule {number} of 4: sequences" for number in (1, 2, 3, 4)]
 
 
 def test_the_command_says_which_rule_won(tmp_path, capsys):

@@ -19,7 +19,7 @@ from pool import DATA, PHIS, SEEDS, chosen_models, pool_of
 from committee.errors import CommitteeError
 from committee.files import write_text
 from committee.pool.intervals import Estimate
-from committee.report.text import gain_range, named, ratio_range, times
+from committee.report.text import gain_range, named, ratio_range
 from committee.study import (
     calibration,
     confidence_functions,
@@ -36,7 +36,7 @@ from committee.study import (
 from committee.study.base import POINTS, Finding
 from committee.study.columns import speedup
 from committee.study.context import Study, Training, study_of
-from committee.text import points
+from committee.text import points, times
 
 PAPER = Path(__file__).parents[2] / "benchmarks" / "paper"
 HOLDS, WEAKER, FAILS, OPEN = "**holds**", "holds weaker", "**does not hold**", "not tested"

@@ -20,8 +20,8 @@ import committee as cm
 from committee.data.open import open_data
 from committee.models.inputs import RawSamples
 from committee.report.rows import SINGLE, Report, Row
-from committee.report.text import exits, interval, times
-from committee.text import human_cost, percent
+from committee.report.text import exits, interval
+from committee.text import human_cost, percent, times
 
 HEAD = "| models | val | test (95 % interval) | average cost | worst case | speedup | exits |"
 

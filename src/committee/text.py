@@ -285,3 +285,23 @@ def digits(value: float) -> str:
     if value >= 999.5 or value == 0:
         return f"{value:,.0f}"
     return f"{value:#.3g}".rstrip(".")
+
+
+def times(ratio: float | None) -> str:
+    """Return a speedup; a dash where there is none.
+
+    >>> times(2.437), times(19.42), times(None)
+    ('2.44×', '19.4×', '–')
+    """
+    return "–" if ratio is None else f"{digits(ratio)}×" if ratio >= 1 else f"{ratio:.2f}×"
+
+
+def saving(ratio: float | None) -> str:
+    """Return how much cheaper, or dearer, something is than a reference.
+
+    >>> saving(2.87), saving(0.5), saving(None)
+    ('2.87× cheaper', '2.00× dearer', 'free')
+    """
+    if ratio is None:
+        return "free"
+    return f"{times(ratio)} cheaper" if ratio >= 1 or not ratio else f"{times(1 / ratio)} dearer"

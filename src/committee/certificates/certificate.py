@@ -32,7 +32,17 @@ from committee.rule.certificate import CertificateRecord
 from committee.rule.combinations import DEFAULT_COMBINE, JOINT
 from committee.rule.format import SCHEMA
 from committee.selection.evaluate_many import values_on
-from committee.text import Side, about, counted, human_cost, percent, points, to_digits
+from committee.text import (
+    Side,
+    about,
+    counted,
+    human_cost,
+    percent,
+    points,
+    saving,
+    to_decimals,
+    to_digits,
+)
 
 # More samples than this to decide are no longer a number that helps.
 _MOST_SAMPLES = 1e9
@@ -155,7 +165,7 @@ class Certificate:
         if own.promise == "at least":
             share = percent(own.lower_bound, "down")
             return f"{sure} at least {share} accurate{_by(own)} {data}"
-        points = 100 * to_digits(own.lower_bound, 4, "down")
+        points = 100 * to_decimals(own.lower_bound, 4, "down")
         if points > 0:
             return f"{start}{sure} at least {points_text(points)} more accurate{_by(own)} {data}"
         return f"{start}{sure} at most {points_text(-points)} less accurate{_by(own)} {data}"
@@ -467,10 +477,7 @@ def _times(own: CertificateRecord) -> str:
     """Return how much cheaper a cascade is than its reference, or dearer."""
     if not own.average_cost or not own.reference_cost:
         return ""
-    ratio, word = own.reference_cost / own.average_cost, "cheaper"
-    if ratio < 1:
-        ratio, word = own.average_cost / own.reference_cost, "dearer"
-    return f"{ratio:.2g} times {word}; "
+    return f"{saving(own.reference_cost / own.average_cost)}; "
 
 
 def _by(own: CertificateRecord) -> str:

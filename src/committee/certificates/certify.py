@@ -53,7 +53,8 @@ from committee.rule.cascade import Cascade
 from committee.rule.certificate import CertificateRecord
 from committee.selection.evaluate_many import values_on
 from committee.selection.front import committee_of
-from committee.selection.options import Progress, most_models, processors
+from committee.selection.options import most_models, processors
+from committee.selection.rules import Progress
 from committee.selection.sequences import within_bounds
 from committee.text import counted, human_cost, percent
 from committee.version import __version__
@@ -139,7 +140,7 @@ def certify(
         worst_case: The most that all stages together may cost.
         seed: Divides and orders the samples; the same seed gives the same certificate.
         threads: Threads to use; all processors by default.
-        progress: See :data:`~committee.selection.options.Progress`.
+        progress: See :data:`~committee.selection.rules.Progress`.
 
     Raises:
         CascadeError: If the promise is none or several, or a level or margin is no share of 1.

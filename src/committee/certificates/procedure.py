@@ -15,7 +15,7 @@ import numpy as np
 from committee.arrays import Array
 from committee.certificates.paths import GRID, Chooser, Hypothesis, Outcomes, Path, Target
 from committee.pool.prefixes import PrefixSource, StageSequence
-from committee.selection.options import Progress
+from committee.selection.rules import Progress
 from committee.selection.statistics import prefix_table
 
 PROCEDURE = "nested paths 3"
@@ -111,7 +111,7 @@ def tested_paths(
         error: The chance of a false promise, 1 - level.
         most: The cost above which a committee is of no use.
         threads: Threads to use.
-        progress: See :data:`~committee.selection.options.Progress`.
+        progress: See :data:`~committee.selection.rules.Progress`.
     """
     choosers = [
         _chooser(rule, choosing, unit, len(testing), threads, _part(progress)) for rule in rules

@@ -38,7 +38,7 @@ from committee.pool.evaluate import evaluate as evaluate_cascade
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.report.promise import gaps_table
-from committee.report.text import exits, interval, promised, versus
+from committee.report.text import at_thresholds, exits, interval, promised, versus
 from committee.rule.cascade import Cascade
 from committee.run.open import open_cascade, what_is
 from committee.selection.notes import few_samples, of_comparison, of_promises, target_of
@@ -251,7 +251,7 @@ def _print(findings: _Findings, pool: Pool) -> None:
         )
 
     print_table(
-        [*findings.models.items(), (str(findings.cascade), own)],
+        [*findings.models.items(), (f"{findings.cascade}{at_thresholds(findings.cascade)}", own)],
         [
             ("committee", lambda row: row[0]),
             (

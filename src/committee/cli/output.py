@@ -225,7 +225,8 @@ def search_progress(shown: bool) -> Iterator[Callable[[str, int, int], None] | N
         def update(part: str, done: int, total: int) -> None:
             if part not in bars:
                 stack.close()
-                bars[part] = stack.enter_context(progress_bar("search", part, shown))
+                what, _, unit = f"search, {part}".rpartition(": " if ": " in part else ", ")
+                bars[part] = stack.enter_context(progress_bar(what, unit, shown))
             bar = bars[part]
             if bar is not None:
                 bar(done, total)

@@ -34,6 +34,7 @@ from committee.pool.evaluate import check_test_pool, evaluate, shared_warnings
 from committee.pool.metrics import Metric
 from committee.pool.pool import Pool
 from committee.report.rows import CHOSEN, SINGLE, Report, Row
+from committee.report.text import at_thresholds
 from committee.rule.cascade import Cascade
 from committee.selection.exhaustive import search as exact
 from committee.selection.front import Front
@@ -188,5 +189,6 @@ def _print(result: _Result, out: str | None, store: str) -> None:
     else:
         say_wrapped(result.checked.lines[-1])
     if out:
-        say_wrapped(f"Chosen: {result.found.cascade}, written to {out}")
-        say_next(f"Next: committee {shlex.join(next_words(result.found.cascade, out, store))}")
+        cascade = result.found.cascade
+        say_wrapped(f"Chosen: {cascade}{at_thresholds(cascade)}, written to {out}")
+        say_next(f"Next: committee {shlex.join(next_words(cascade, out, store))}")

@@ -39,7 +39,7 @@ from committee.pool.evaluate import evaluate
 from committee.pool.pool import Pool
 from committee.report.rows import CHOSEN, Report, Row
 from committee.report.rules import RuleChoices, choices_by_rule
-from committee.report.text import saving
+from committee.report.text import at_thresholds
 from committee.selection.exhaustive import search as exact
 from committee.selection.fixed_models import as_cascade, as_ensemble
 from committee.selection.front import Committee, Front, check_within
@@ -48,7 +48,7 @@ from committee.selection.guided import guided
 from committee.selection.notes import notes_of
 from committee.selection.options import OPTION_HELP
 from committee.selection.targets import Target
-from committee.text import counted, points
+from committee.text import counted, points, saving
 
 # Models that guided search selects by default for committees of three or more.
 _KEEP = 20
@@ -366,7 +366,7 @@ def _say_chosen(
         say_wrapped(f"{target.match} is its own cheapest match{_next_cheaper(front, chosen)}.")
     if not out:
         return
-    say_wrapped(f"Chosen: {chosen.cascade}, written to {out}")
+    say_wrapped(f"Chosen: {chosen.cascade}{at_thresholds(chosen.cascade)}, written to {out}")
     words = next_words(chosen.cascade, out, store)
     if front.pool.holding(chosen.cascade.models_of_stages).layout.whole_of:
         words.append("--show-tiles")

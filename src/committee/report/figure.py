@@ -18,8 +18,7 @@ from committee.report.plane import Plane, scales_of
 from committee.report.promise import promise_sentence
 from committee.report.rows import CHOSEN, SINGLE, Report, Row, matches
 from committee.report.style import BLACK, BLUE, CASCADE, ENSEMBLE, ORANGE, VERMILION, Axes, Figure
-from committee.report.text import times
-from committee.text import counted, points
+from committee.text import counted, points, times
 
 _SALT = "committee"
 _DPI = 200

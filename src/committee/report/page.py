@@ -41,13 +41,12 @@ from committee.report.text import (
     measure_text,
     named,
     promised,
-    saving,
     stages_named,
 )
 from committee.rule.cascade import Cascade
 from committee.selection.front import Front, Settings
 from committee.selection.threshold_histograms import ThresholdHistogram, threshold_histograms
-from committee.text import human_cost, percent
+from committee.text import human_cost, percent, saving
 from committee.version import __version__
 
 if TYPE_CHECKING:

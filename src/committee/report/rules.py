@@ -80,24 +80,26 @@ class RuleChoices:
     Args:
         choices: One for each rule.
         won: The rule of the choice from the joint front.
+        target: By what it was chosen, in words.
         versus: That choice compared with the default rule's; None if that has none.
     """
 
     choices: Sequence[RuleChoice]
     won: str
+    target: str
     versus: Comparison | None
 
     @property
     def line(self) -> str:
-        """Which rule won, and by how much."""
+        """Which rule the choice has, by what it was chosen, and how it compares."""
         default = self.choices[0].name
+        chosen = f"Of {len(self.choices)} rules {self.won} has {self.target}"
         if self.won == default:
-            return f"Of {len(self.choices)} rules the default, {default}, chooses best here."
-        text = f"Of {len(self.choices)} rules {self.won} chooses best here"
+            return f"{chosen}; it is the default."
         if self.versus is None:
-            return f"{text}; the default, {default}, meets no such target."
+            return f"{chosen}; the default, {default}, has none."
         on = f"on {self.versus.split}{', which chose it' if self.versus.chose else ''}"
-        return f"{text}: {versus(self.versus)} ({on})."
+        return f"{chosen}: {versus(self.versus)} ({on})."
 
     def table(self) -> Table:
         """Return a table of the rules."""
@@ -170,4 +172,15 @@ def choices_by_rule(front: Front, target: Target, test: Pool | None = None) -> R
             name=f"{named(usual.committee.cascade)} of {usual.name}", chose=test is None,
         )  # fmt: skip
     won = names[rule_of(best.cascade)]
-    return RuleChoices(choices, won, comparison)
+    return RuleChoices(choices, won, _target_text(target, front), comparison)
+
+
+def _target_text(target: Target, front: Front) -> str:
+    """Return by what a target chooses from a front, and on which split."""
+    split = front.pool.samples.split
+    if target.match is None and target.min_accuracy is None:
+        return f"the most accurate committee for that cost on {split}"
+    least = "" if target.min_accuracy is None else f"has {percent(target.min_accuracy)} or more"
+    margin = f"is within {100 * target.within:.4g} points of" if target.within else "matches"
+    match = "" if target.match is None else f"{margin} {target.match}"
+    return f"the cheapest committee that {' and '.join(filter(None, (match, least)))} on {split}"

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from committee.errors import ShapeError
 from committee.pool.intervals import Estimate
-from committee.report.text import times
-from committee.text import csv_text, human_cost, percent, points
+from committee.text import csv_text, human_cost, percent, points, times
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable

@@ -13,6 +13,7 @@ from committee.report.rows import Row, merged
 from committee.report.rules import unusual_rule
 from committee.report.table import Cell, Column, Table
 from committee.report.text import (
+    at_thresholds,
     difference,
     exit_heading,
     exits,
@@ -20,10 +21,9 @@ from committee.report.text import (
     interval,
     named,
     promised,
-    times,
     versus,
 )
-from committee.text import human_cost, percent
+from committee.text import human_cost, percent, times
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -35,7 +35,7 @@ def versus_lines(rows: Sequence[Row]) -> list[str]:
     for row in merged(rows):
         beside = row.versus is not None and not row.versus.same
         if beside or row.promises:
-            lines.append(f"{row.text}: {named(row.cascade)}")
+            lines.append(f"{row.text}: {named(row.cascade)}{at_thresholds(row.cascade)}")
         if row.versus is not None and beside:
             lines.append(f"  {versus(row.versus)}")
             if row.versus.chose:
@@ -125,7 +125,7 @@ def rich_table(rows: Sequence[Row], title: str = "") -> RichTable:
     first = rows[0]
     splits = [_val, *([] if first.test is None else [_test])]
     columns = (
-        Column("committee", _with_exits, small="exits by stage"),
+        Column("committee", _with_exits, small="exits by stage, at thresholds"),
         *(
             replace(_accuracy(pick), name=f"{split.split} {split.measure}", small="95 % interval")
             for pick in splits
@@ -234,10 +234,10 @@ def _with_exits(row: Row) -> Cell:
     rule = unusual_rule(row.cascade)
     lines = [row.text, *([f"by {rule}"] if rule else [])]
     if row.self_cascade:
-        lines.append(f"{row.kind}, {exits(row.reported)}")
+        lines.append(f"{row.kind}, {exits(row.reported)}{at_thresholds(row.cascade)}")
     elif row.cascade.kind == "cascade":
         units = "" if row.task.unit == row.task.sample else f" of {row.task.units}"
-        lines.append(f"{exits(row.reported)}{units}")
+        lines.append(f"{exits(row.reported)}{units}{at_thresholds(row.cascade)}")
     return Cell(named(row.cascade), small="\n".join(lines))
 
 

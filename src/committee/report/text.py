@@ -13,7 +13,7 @@ from committee.selection.paired import Comparison
 from committee.selection.targets import Promise
 from committee.spec.model import KnownModel, ModelSpec
 from committee.spec.task import Task
-from committee.text import digits, human_cost, percent, points
+from committee.text import human_cost, percent, points, saving, times
 
 
 def interval(evaluation: Evaluation) -> str:
@@ -24,15 +24,6 @@ def interval(evaluation: Evaluation) -> str:
     """
     low, high = evaluation.interval
     return f"{100 * low:.1f}–{100 * high:.1f} %"
-
-
-def times(ratio: float | None) -> str:
-    """Return a speedup; a dash where there is none.
-
-    >>> times(2.437), times(19.42), times(None)
-    ('2.44×', '19.4×', '–')
-    """
-    return "–" if ratio is None else f"{digits(ratio)}×" if ratio >= 1 else f"{ratio:.2f}×"
 
 
 def difference(estimate: Estimate) -> str:
@@ -69,17 +60,6 @@ def ratio_range(ratios: Sequence[float]) -> str:
 def _span(values: Sequence[float], write: Callable[[float], str]) -> str:
     low, high = write(min(values)), write(max(values))
     return low if low == high else f"{low} to {high}"
-
-
-def saving(ratio: float | None) -> str:
-    """Return how much cheaper, or dearer, something is than a reference.
-
-    >>> saving(2.87), saving(0.5), saving(None)
-    ('2.87× cheaper', '2.00× dearer', 'free')
-    """
-    if ratio is None:
-        return "free"
-    return f"{times(ratio)} cheaper" if ratio >= 1 or not ratio else f"{times(1 / ratio)} dearer"
 
 
 def versus(comparison: Comparison) -> str:
@@ -165,6 +145,16 @@ def named(cascade: Cascade) -> str:
     'a + b -> c'
     """
     return " -> ".join(stages_named(cascade))
+
+
+def at_thresholds(cascade: Cascade) -> str:
+    """Return the thresholds of a cascade, to four digits; empty for one stage.
+
+    >>> at_thresholds(Cascade.of(["a", "b", "c"], [0.81234, 2])), at_thresholds(Cascade.of(["a"]))
+    (' at 0.8123, 2', '')
+    """
+    shown = ", ".join(f"{threshold:.4g}" for threshold in cascade.thresholds)
+    return f" at {shown}" if shown else ""
 
 
 def stages_named(cascade: Cascade) -> list[str]:

@@ -21,7 +21,8 @@ from committee.compiled import warn_if_plain
 from committee.errors import TooLargeError
 from committee.pool.costs import SampleCost, costs_of_stages
 from committee.pool.prefixes import Key, PrefixSource, StageSequence
-from committee.selection.options import Progress, SearchPlan
+from committee.selection.options import SearchPlan
+from committee.selection.rules import Progress
 from committee.selection.sequences import within_bounds
 from committee.selection.statistics import PrefixTable, prefix_table
 from committee.selection.sweep import (
@@ -57,7 +58,7 @@ class Sweep:
             search, then in E units whose average is bounded.
         limits: Largest total over rows in each bounded unit, shape (E,).
         threads: Threads to use.
-        progress: See :data:`~committee.selection.options.Progress`.
+        progress: See :data:`~committee.selection.rules.Progress`.
     """
 
     table: PrefixTable

@@ -17,7 +17,7 @@ from committee.selection.evaluate_many import evaluate_all
 from committee.selection.front import Committee, Front, join_fronts
 from committee.selection.options import SearchKeywords, SearchOptions, most_models, plan_search
 from committee.selection.refine import front_of_candidates
-from committee.selection.rules import is_auto, search_each_rule
+from committee.selection.rules import Progress, is_auto, search_each_rule
 from committee.selection.sequences import (
     checked_stages,
     earlier_training,
@@ -74,17 +74,24 @@ def search(
     usual = SearchOptions(**options)
     if is_auto(usual.combine, usual.confidence):
 
-        def search_rule(own: Pool, combine: str, confidence: str) -> Front:
+        def search_rule(
+            own: Pool, combine: str, confidence: str, progress: Progress | None
+        ) -> Front:
+            rule: SearchKeywords = {
+                "combine": combine,
+                "confidence": confidence,
+                "progress": progress,
+            }
             return search(
                 own,
                 max_models,
                 families=families,
                 stages=stages,
                 self_cascades=self_cascades,
-                **(options | {"combine": combine, "confidence": confidence}),
+                **(options | rule),
             )
 
-        return search_each_rule(pool, usual.combine, usual.confidence, search_rule)
+        return search_each_rule(pool, usual.combine, usual.confidence, usual.progress, search_rule)
     if pool.divided:
 
         def search_one(own: Pool, test: Pool | None) -> Front:

@@ -74,7 +74,7 @@ def of_comparison(comparison: Comparison, task: Task) -> list[str]:
     """Return the notes on a committee compared with the reference that it should match."""
     own = comparison.difference
     names = f"`{comparison.committee}` is less accurate than `{comparison.reference}`"
-    if comparison.same:
+    if comparison.same or comparison.certified:
         return []
     if comparison.promise == "missed":
         return [

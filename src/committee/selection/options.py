@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -19,10 +19,8 @@ from committee.pool.pool import Pool
 from committee.pool.prefixes import PrefixSource, prefixes_of
 from committee.rule.outputs import WITH_CONFIDENCE
 from committee.rule.scores import AGREEMENTS, CONFIDENCES, is_confidence
-from committee.selection.rules import refuse_auto
+from committee.selection.rules import Progress, refuse_auto
 
-# Called with the name of a part of the search, how much of it is done and how much in all.
-Progress = Callable[[str, int, int], None]
 Bounds = float | Mapping[str, float] | None
 
 

@@ -30,6 +30,7 @@ class Comparison:
         within: The margin by which the committee may be less accurate than the reference; None if
             it was not chosen to match it.
         chose: True if the split chose the committee, so that the difference flatters it.
+        certified: True if a certificate says how the two compare on new data, and how surely.
     """
 
     committee: str
@@ -40,6 +41,7 @@ class Comparison:
     samples: str
     within: float | None = None
     chose: bool = False
+    certified: bool = False
 
     @property
     def same(self) -> bool:
@@ -48,8 +50,11 @@ class Comparison:
 
     @property
     def promise(self) -> str | None:
-        """``kept``, ``missed``, or ``within chance`` for too few samples; None without margin."""
-        if self.within is None:
+        """``kept``, ``missed``, or ``within chance`` for too few samples.
+
+        It is None without margin, and where a certificate says more.
+        """
+        if self.within is None or self.certified:
             return None
         if self.difference.low >= -self.within:
             return "kept"
@@ -120,7 +125,13 @@ def compare(
         pool.task.samples,
         within,
         chose,
+        _certified(cascade, known),
     )  # fmt: skip
+
+
+def _certified(cascade: Cascade, reference: str) -> bool:
+    own = cascade.certificate
+    return own is not None and own.reference == reference and cascade.is_certified
 
 
 def _rule(pool: Pool, cascade: Cascade) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -13,6 +14,8 @@ from committee.rule.scores import AGREEMENTS, CONFIDENCES
 from committee.selection.front import Front, SearchedRule, join_fronts
 
 AUTO = "auto"
+# Called with the name of a part of the search, how much of it is done and how much in all.
+Progress = Callable[[str, int, int], None]
 
 
 def is_auto(combine: str | None, confidence: str) -> bool:
@@ -58,10 +61,32 @@ def search_each_rule(
     pool: Pool,
     combine: str | None,
     confidence: str,
-    search_one: Callable[[Pool, str, str], Front],
+    progress: Progress | None,
+    search_one: Callable[[Pool, str, str, Progress | None], Front],
 ) -> Front:
-    """Return the joint front of the fronts of all rules; see :func:`rules_of`."""
-    return search_rules(pool, rules_of(pool, combine, confidence), search_one)
+    """Return the joint front of the fronts of all rules; see :func:`rules_of`.
+
+    Args:
+        pool: The pool.
+        combine: See :func:`rules_of`.
+        confidence: See :func:`rules_of`.
+        progress: Called as by a search, the number of the rule before the name of each part.
+        search_one: Takes a pool, a combination, a confidence and a progress; returns a front.
+    """
+    rules = rules_of(pool, combine, confidence)
+    numbers = itertools.count(1)
+
+    def search_next(own: Pool, combine: str, confidence: str) -> Front:
+        part = f"rule {next(numbers)} of {len(rules)}"
+        return search_one(own, combine, confidence, _named(progress, part))
+
+    return search_rules(pool, rules, search_next)
+
+
+def _named(progress: Progress | None, name: str) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda part, done, total: progress(f"{name}: {part}", done, total)
 
 
 def search_rules(

@@ -16,13 +16,14 @@ from committee.pool.intervals import Estimate
 from committee.pool.pool import Pool
 from committee.report.style import CASCADE, SERIES, Figure
 from committee.report.table import Column, Table
-from committee.report.text import gain_range, named, ratio_range, times
+from committee.report.text import gain_range, named, ratio_range
 from committee.selection.front import Committee
 from committee.spec.model import ModelSpec
 from committee.study import columns
 from committee.study.base import POINTS, Analysis, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import plane_of
+from committee.text import times
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from operator import itemgetter
 from committee.errors import Unsupported
 from committee.report.style import SERIES, Figure
 from committee.report.table import Column, Table
-from committee.report.text import named, times
+from committee.report.text import named
 from committee.rule.combinations import ORDER_FREE
 from committee.selection.front import Committee
 from committee.spec.model import ModelSpec
@@ -23,6 +23,7 @@ from committee.study import columns
 from committee.study.base import POINTS, Analysis, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import plane_of
+from committee.text import times
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 
 from committee.errors import Unsupported
 from committee.report.style import CASCADE, SERIES, Figure, cost_axis
-from committee.report.text import named, times
+from committee.report.text import named
 from committee.selection.front import Committee
 from committee.study import columns
 from committee.study.base import Analysis, Entry, Finding
 from committee.study.context import Study, feasible
 from committee.study.drawing import draw_beside
+from committee.text import times
 
 _WITHOUT, _WITH = "without guarantee", "with guarantee"
 
