@@ -203,6 +203,7 @@ def test_a_sample_dearer_than_the_limit_leaves_a_promise_of_cost_open(tmp_path, 
     [
         ([1.0, -1.0, 2.0], "sample '1' costs -1, one of 1 of 3"),
         ([1.0, np.nan, np.nan], "sample '1' costs nan, one of 2 of 3"),
+        ([1.0, None, 2.0], "sample '1' costs nan, one of 1 of 3"),
         ([1.0, np.inf, 2.0], "costs inf"),
         ([1.0, 2.0], "one a sample"),
         (["1", "x", "2"], "one a sample"),

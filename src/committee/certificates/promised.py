@@ -107,7 +107,7 @@ def checked_promise(
     if not own.counted:
         raise CascadeError(
             f"certify: a sample scores any number by {own.name!r}; certificates need 1 or 0. Use "
-            "top-1 or another counted metric"
+            "top-1 or another counted metric, or grade outcomes 1 or 0"
         )
     if agree_with is None and not labelled:
         check_has_labels(pool, own)

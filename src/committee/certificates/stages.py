@@ -172,5 +172,5 @@ def _check_counted(pool: Pool, metric: Metric | None) -> None:
     if not own.counted:
         raise CascadeError(
             f"gaps per stage: a sample scores any number by {own.name!r}; they need 1 or 0. Use "
-            "top-1 or another counted metric"
+            "top-1 or another counted metric, or grade outcomes 1 or 0"
         )

@@ -91,6 +91,13 @@ def spent(costs: Sequence[SampleCost], exits: Array) -> Array:
     return each
 
 
+def _floats(values: Array) -> Array:
+    """Return objects as numbers, NaN for None; as they are if one is something else."""
+    if not all(each is None or isinstance(each, int | float) for each in values.ravel().tolist()):
+        return values
+    return values.astype(np.float64)
+
+
 def checked_costs(where: str, values: Array, names: Sequence[str]) -> Array:
     """Return the costs of samples as float64, shape (N,).
 
@@ -102,6 +109,8 @@ def checked_costs(where: str, values: Array, names: Sequence[str]) -> Array:
     Raises:
         CostError: If there is not one a sample, or one is missing, infinite or negative.
     """
+    if values.dtype.kind == "O":
+        values = _floats(values)
     if values.shape != (len(names),) or values.dtype.kind not in "fiu":
         raise CostError(
             f"{where}: costs must be one number, or one a sample, not {values.dtype} "

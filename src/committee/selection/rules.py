@@ -121,4 +121,7 @@ def refuse_auto(where: str, combine: str | None, confidence: str) -> None:
         CascadeError: If it is asked for.
     """
     if is_auto(combine, confidence):
-        raise CascadeError(f"{where}: auto is for committee.search and guided; name one rule here")
+        raise CascadeError(
+            f"{where}: auto is for searches for a front, exact or guided; name one "
+            "rule here, or leave both out"
+        )

@@ -152,9 +152,9 @@ def _on_every_sample(
     _refuse_strangers(foreign)
     every = list(dict.fromkeys(name for each in foreign.values() for name in each.ids or ()))
     lacking = {
-        model: [name for name in every if name not in set(each.ids or ())]
-        for model, each in foreign.items()
-        if len(each.ids or ()) < len(every)
+        model: [name for name in every if name not in own]
+        for model, own in ((model, frozenset(each.ids or ())) for model, each in foreign.items())
+        if len(own) < len(every)
     }
     if missing == "refuse" and lacking:
         text = "; ".join(
