@@ -444,3 +444,15 @@ def test_the_remedy_for_other_columns_can_be_copied(tmp_path):
     assert len(pool) == SAMPLES
     with pytest.raises(CommitteeError, match="no column 'nothing'"):
         imported(tmp_path, {"log": table}, columns={"ignore": "qid,nothing"})
+
+
+def test_a_column_that_differs_in_one_split_only_leaves_the_other_its_number(tmp_path):
+    same = [row | {"dollars": 0.5} if row["model"] == "small" else row for row in log()]
+    imported(tmp_path, {"log": write(tmp_path / "val.csv", same)})
+    other = [{**row, "sample": f"t{row['sample']}"} for row in log(1)]
+    imported(tmp_path, {"log": write(tmp_path / "test.csv", other)}, split="test")
+    val, test = (Pool.load(tmp_path / "store" / split) for split in ("val", "test"))
+    assert val.sample_costs("dollars")["small"] == 0.5
+    own = [row["dollars"] for row in other if row["model"] == "small"]
+    assert test.sample_costs("dollars")["small"].tolist() == own
+    cm.search(val, test=test)

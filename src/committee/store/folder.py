@@ -85,8 +85,12 @@ class Store:
                         f"{path}: model {name!r} has changed: {key} was {before}, "
                         f"is {now}. Give it another name, or write to another store with --out"
                     )
-            # Costs in other units stay.
-            costs = {cost["unit"]: cost for cost in [*old["costs"], *new["costs"]]}
+            # Costs in other units stay; so does a number where another split has costs by sample.
+            costs = {cost["unit"]: cost for cost in old["costs"]}
+            for cost in new["costs"]:
+                known_cost = costs.get(cost["unit"], cost)
+                replaces = cost["conditions"] != MEAN or known_cost["conditions"] == MEAN
+                costs[cost["unit"]] = cost if replaces else known_cost
             # The model is still the same, so its calibration holds.
             stored = {key: old[key] for key in ("calibration",) if key in old}
             # An import of another split may not repeat the family.
