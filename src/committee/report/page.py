@@ -325,8 +325,7 @@ def _page_data(report: Report, saving: Saving) -> dict[str, Any]:
 
     every = {key(each.cascade): each.cascade for each in [*rows, *rest]}
     numbers = {each: number for number, each in enumerate(every)}
-    costs = {**front.pool.prices(unit), **shown.prices(unit)}
-    alone = front.alone(report.reference)
+    costs, alone = front.pool.prices(unit) | shown.prices(unit), front.alone(report.reference)
     # Where costs differ by sample, so do those of the reference on the two splits.
     on_val = _average(alone, front.pool, unit)
     on_test = None if report.test is None else _average(alone, report.test, unit)
@@ -363,11 +362,7 @@ def _page_data(report: Report, saving: Saving) -> dict[str, Any]:
         "test": row.test and {"name": row.test.split, "samples": row.test.samples},
         "saving": {"before": saving.before, "after": saving.after},
         "stages": [
-            {
-                "models": stages_named(cascade),
-                "costs": costs_of_stages(each, costs),
-                **_counts(histograms.get(each) if slides else None),
-            }
+            _stages(cascade, costs, histograms.get(each) if slides else None)
             for (each, slides), cascade in every.items()
         ],
         "points": [
@@ -390,6 +385,16 @@ def _slides(
         return False
     pairs = zip(cascade.thresholds, histogram.thresholds, strict=True)
     return all(math.isinf(threshold) or threshold in column for threshold, column in pairs)
+
+
+def _stages(
+    cascade: Cascade, costs: Mapping[str, float], histogram: ThresholdHistogram | None
+) -> dict[str, Any]:
+    return {
+        "models": stages_named(cascade),
+        "costs": costs_of_stages(cascade.models_of_stages, costs),
+        **_counts(histogram),
+    }
 
 
 def _average(alone: Cascade, pool: Pool, unit: str) -> float:
