@@ -320,7 +320,8 @@ def ours(pool: cm.Pool, unit: str, most: int) -> Iterator[Candidate]:
 
 def certified(pool: cm.Pool, unit: str, reference: str, within: float) -> Plan:
     """Return what we certify, at level 0.95, to be at most so much worse than a model."""
-    promise = cm.certify(pool, match=reference, within=within, level=0.95, unit=unit, threads=1)
+    rule = {"confidence": "max_prob", "unit": unit, "threads": 1}
+    promise = cm.certify(pool, match=reference, within=within, level=0.95, **rule)
     return Plan.of(promise.cascade, pool)
 
 

@@ -107,7 +107,8 @@ class Plan:
 
     @classmethod
     def of(cls, cascade: cm.Cascade, pool: cm.Pool) -> Plan:
-        """Return the plan of a cascade of ours."""
+        """Return the plan of a cascade of ours, by the usual confidence."""
+        assert cascade.confidence == "max_prob", cascade.confidence
         numbers = {name: number for number, name in enumerate(pool.names)}
         stages = tuple(tuple(numbers[name] for name in stage.models) for stage in cascade.stages)
         last_only = "last" in (cascade.combine, pool.bound(cascade).combination)
