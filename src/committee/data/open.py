@@ -33,7 +33,7 @@ from committee.text import first_line
 GROUP = "committee.data"
 # Sources of this package that are named as plug-ins are.
 _OWN = {"embedded": EntryPoint("embedded", "committee.embedded:open_images", GROUP)}
-# Arrays hold images only; folders and tables list files of any kind.
+# Arrays of these hold images; folders and tables list files of any kind.
 _ARRAYS: dict[str, Callable[[Path, str, Sequence[str], LabelMode], Dataset]] = {
     ".npz": open_npz,
     ".npy": open_npy,

@@ -123,13 +123,15 @@ def _shown(forms: _Forms) -> str:
 def _bytes_of(value: Any) -> bytes:
     """Return bytes that tell a value from others, whatever the order of its columns."""
     if isinstance(value, Mapping):
-        pairs = (f"{name}=".encode() + _bytes_of(value[name]) for name in sorted(value))
-        return b"\0".join(pairs)
+        # As text, so that a number of jsonl is that of csv.
+        plain = {k: v for k, v in value.items() if not isinstance(v, np.ndarray | bytes)}
+        text = "\0".join([f"{name}={plain[name]}" for name in sorted(plain)])
+        others = [_bytes_of(value[name]) for name in sorted(value.keys() - plain.keys())]
+        return b"\0".join([text.encode("utf-8", "surrogatepass"), *others])
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{value.shape}".encode() + value.tobytes()
     if isinstance(value, bytes):
         return value
-    # As text, so that a number of jsonl is that of csv.
     return str(value).encode("utf-8", "surrogatepass")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -149,6 +150,8 @@ def _numbers(values: Values, dtype: str) -> Array:
 def _parsed(array: Array, dtype: np.dtype[Any]) -> Array:
     """Return texts and objects as numbers, and those that are missing as NaN if they may be."""
     if dtype.kind == "f":
+        with suppress(ValueError, TypeError):
+            return array.astype(np.float64)  # where none is missing, at once
         flat = [np.nan if v is None or v in _MISSING else v for v in array.ravel().tolist()]
         return np.array(flat, np.float64).reshape(array.shape)
     return np.array(list(map(_whole, array.ravel().tolist()))).reshape(array.shape)
