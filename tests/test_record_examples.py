@@ -12,12 +12,14 @@ import pytest
 from committee.cli import main
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "records"
-COMMANDS = re.findall(r"^    (?:committee) (.*)$", (EXAMPLE / "README.md").read_text(), re.M)
-TABULAR = [shlex.split(line) for line in COMMANDS if "--allow-code" in line or "ms_per" in line]
-TOKENS = [shlex.split(line) for line in COMMANDS if shlex.split(line) not in TABULAR]
+PAGE = (EXAMPLE / "README.md").read_text()
+COMMANDS = {
+    name: [shlex.split(line) for line in re.findall(r"^    committee (.*)$", part, re.M)]
+    for name, part in re.findall(r"^    python (\w+)\.py (.*?)\n\n[A-Z]", PAGE, re.M | re.S)
+}
 
 
-@pytest.mark.parametrize(("name", "commands"), [("tabular", TABULAR), ("tokens", TOKENS)])
+@pytest.mark.parametrize(("name", "commands"), COMMANDS.items())
 def test_an_example_runs(name, commands, tmp_path, monkeypatch, capsys):
     for package in ("sklearn", "skops", "onnx", "onnxruntime"):
         pytest.importorskip(package)
@@ -27,6 +29,7 @@ def test_an_example_runs(name, commands, tmp_path, monkeypatch, capsys):
         program["ESTIMATORS"]["boosted"].set_params(max_iter=3)
     program["write"](tmp_path)
     monkeypatch.chdir(tmp_path)
+    assert len(COMMANDS) == 3
     assert len(commands) >= 5
     for words in commands:
         quick = ["--calls", "5", "--seconds", "1"] if words[0] == "profile" else []

@@ -24,6 +24,11 @@ from committee.spec.record import Record
 from committee.text import first_line, listed
 
 _ENDING = ".skops"
+# Types of scikit-learn that index memory by what a file says.
+_TREES = (
+    "sklearn.tree._tree.Tree",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+)
 # What an estimator answers with, by kind of outputs.
 _METHODS = {"probabilities": "predict_proba", "logits": "decision_function"}
 
@@ -51,10 +56,7 @@ class SklearnSource(Source):
 
     def labels(self, text: str) -> Sequence[str]:
         """Return the names of the estimator's classes; none if they only count."""
-        classes = _readable(text, "classes_")
-        if classes is None or np.array_equal(classes, np.arange(len(classes))):
-            return ()
-        return tuple(str(each) for each in classes)
+        return _names(_readable(text, "classes_"))
 
     def peek(self, spec: ModelSpec, allow_code: Collection[str]) -> str:
         """See :class:`committee.models.base.Source`."""
@@ -65,8 +67,28 @@ class SklearnSource(Source):
         """See :class:`committee.models.base.Source`."""
         where, path = f"model {spec.name!r}", Path(spec.text)
         check_file(where, path)
-        estimator = _loaded(where, path, allow_code)
-        return _Estimator(spec, estimator, file_fingerprint(path), threads)
+        model = _Estimator(spec, _loaded(where, path, allow_code), file_fingerprint(path), threads)
+        if not self.labels(spec.text):
+            # The pool file was read when nothing was allowed yet.
+            model.states = _order(model.classes)
+        return model
+
+
+def _names(classes: Any) -> tuple[str, ...]:
+    """Return the names of classes; none if they only count."""
+    if classes is None or np.array_equal(classes, np.arange(len(classes))):
+        return ()
+    return tuple(str(each) for each in classes)
+
+
+def _order(classes: Sequence[str]) -> str:
+    if not classes:
+        return ""
+    shown = ", ".join(classes[:5]) + (" …" if len(classes) > 5 else "")
+    return (
+        f"gives the classes {shown} in this order; they must stand so in the pool file, for the "
+        "file could not be read there to compare them"
+    )
 
 
 def _loaded(where: str, path: Path, allow_code: Collection[str]) -> Any:
@@ -121,8 +143,8 @@ def _readable(text: str, attribute: str) -> Any:
 @lru_cache(64)
 def _facts(path: str, _: int) -> dict[str, Any]:
     try:
-        # What scikit-learn itself made is only read here, and asked nothing.
-        estimator = _loaded("estimator", Path(path), ("sklearn",))
+        # Crafted trees do harm when they are asked, which they are not here.
+        estimator = _loaded("estimator", Path(path), _TREES)
     except (ModelError, UntrustedCodeError):
         return {}
     return {n: getattr(estimator, n, None) for n in ("classes_", "feature_names_in_")}
@@ -161,6 +183,7 @@ class _Estimator:
             )
         self._answer = getattr(estimator, method)
         self._names = getattr(estimator, "feature_names_in_", None)
+        self.classes, self.states = _names(getattr(estimator, "classes_", None)), ""
 
     def __call__(self, batch: Any) -> Array:
         """See :class:`committee.models.base.Model`."""
